@@ -1,0 +1,3 @@
+//! Benchmarks of the sector lookup.
+
+fn main() {}

@@ -1,0 +1,166 @@
+//! A request on its way to a driver, and its completion on the way back.
+//!
+//! A request owns its buffers and the completion returns it whole, so that data
+//! crosses to the I/O thread and back without a copy and a submitter can use the
+//! same allocation again.
+
+use crate::host::HostError;
+use crate::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+use super::Status;
+
+/// The submitter's name for a request; comes back in its completion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(pub u64);
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Fill the segments' buffers.
+    Read,
+    /// Write the segments' buffers.
+    Write {
+        /// Forced unit access: durable when completed, and all before it with it.
+        fua: bool,
+    },
+    /// Make every completed write durable. Has no segments.
+    Flush,
+    /// The content is not needed any more: it reads as what it was or as zeros.
+    Discard,
+    /// Make the sectors read as zeros.
+    WriteZeroes,
+}
+
+/// A part of a request that is contiguous in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Its length on the device.
+    pub sectors: SectorCount,
+    /// Its content: `sectors` times 512 bytes for reads and writes, empty otherwise.
+    pub data: Vec<u8>,
+}
+
+impl Segment {
+    /// A segment around a buffer whose length is a multiple of 512 bytes.
+    pub fn with_data(data: Vec<u8>) -> Segment {
+        Segment {
+            sectors: SectorCount(data.len() as u64 / SECTOR_SIZE),
+            data,
+        }
+    }
+
+    /// A segment without a buffer, for discards and write-zeroes.
+    pub fn without_data(sectors: SectorCount) -> Segment {
+        Segment {
+            sectors,
+            data: Vec::new(),
+        }
+    }
+}
+
+/// A request to the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The submitter's name for it.
+    pub tag: Tag,
+    /// What it asks for.
+    pub operation: Operation,
+    /// Its first sector; meaningless for a flush.
+    pub start: Sector,
+    /// Its parts, in the order of the device, without gaps.
+    pub segments: Vec<Segment>,
+}
+
+impl Request {
+    /// A read of `count` sectors into one new buffer.
+    pub fn read(tag: Tag, start: Sector, count: SectorCount) -> Request {
+        let buffer = vec![0; count.bytes().0 as usize];
+        Request::of(tag, Operation::Read, start, Segment::with_data(buffer))
+    }
+
+    /// A write of `data`, whose length is a multiple of 512 bytes.
+    pub fn write(tag: Tag, start: Sector, data: Vec<u8>) -> Request {
+        let operation = Operation::Write { fua: false };
+        Request::of(tag, operation, start, Segment::with_data(data))
+    }
+
+    /// The same, durable when completed.
+    pub fn write_fua(tag: Tag, start: Sector, data: Vec<u8>) -> Request {
+        let operation = Operation::Write { fua: true };
+        Request::of(tag, operation, start, Segment::with_data(data))
+    }
+
+    /// A flush.
+    pub fn flush(tag: Tag) -> Request {
+        Request {
+            tag,
+            operation: Operation::Flush,
+            start: Sector(0),
+            segments: Vec::new(),
+        }
+    }
+
+    /// A discard of `count` sectors.
+    pub fn discard(tag: Tag, start: Sector, count: SectorCount) -> Request {
+        let segment = Segment::without_data(count);
+        Request::of(tag, Operation::Discard, start, segment)
+    }
+
+    /// Zeros over `count` sectors.
+    pub fn write_zeroes(tag: Tag, start: Sector, count: SectorCount) -> Request {
+        let segment = Segment::without_data(count);
+        Request::of(tag, Operation::WriteZeroes, start, segment)
+    }
+
+    fn of(tag: Tag, operation: Operation, start: Sector, segment: Segment) -> Request {
+        Request {
+            tag,
+            operation,
+            start,
+            segments: vec![segment],
+        }
+    }
+
+    /// The sectors that the request is about; empty for a flush.
+    pub fn range(&self) -> SectorRange {
+        let count = self.segments.iter().map(|s| s.sectors.0);
+        // Saturating, because the sum is checked against the device only later.
+        let count = count.fold(0, u64::saturating_add);
+        SectorRange::new(self.start, SectorCount(count))
+    }
+}
+
+/// Which of the two host files an operation was on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileRole {
+    /// The COW file, or the raw disk that stands in for it.
+    Cow,
+    /// The backing file.
+    Backing,
+}
+
+/// The host operation that made a request fail.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} at byte {at}: {error}", match .role {
+    FileRole::Cow => "COW file",
+    FileRole::Backing => "backing file",
+})]
+pub struct HostFailure {
+    /// On which file.
+    pub role: FileRole,
+    /// Where in it.
+    pub at: FileOffset,
+    /// What the host said.
+    pub error: HostError,
+}
+
+/// A finished request.
+#[derive(Debug)]
+pub struct Completion {
+    /// The request as it was submitted; the buffers of a successful read are filled.
+    pub request: Request,
+    /// How it ended.
+    pub status: Status,
+    /// For an error that the host caused, what it was.
+    pub failure: Option<Box<HostFailure>>,
+}

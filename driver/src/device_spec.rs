@@ -1,0 +1,1 @@
+//! The device specification of UML's command line.

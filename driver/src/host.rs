@@ -1,0 +1,273 @@
+//! The seams to the host: all that the driver and the relocation ask of the
+//! machine underneath. [`HostFile`] is one open file, with the operations that
+//! UML's own `os_*` layer has and a resize needs; [`HostNames`] is what happens to
+//! names. Real files (userhelper), memory ([`crate::memory`]) and the crash
+//! simulator (harness) implement them, and no code above knows which it has.
+//!
+//! Nothing here promises durability except a successful [`HostFile::sync_data`]
+//! (for one file's content and length) and [`HostNames::sync_directory_of`] (for
+//! the names in one directory). `docs/format.md` lists what is assumed of a disk.
+
+use std::path::Path;
+
+use crate::units::{Bytes, FileOffset, FileRange};
+
+/// What a host operation can fail with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// The file system has no such operation; the caller falls back, visibly.
+    #[error("the host's file system does not support this")]
+    Unsupported,
+    /// ENOSPC or EDQUOT.
+    #[error("no space left on the host")]
+    NoSpace,
+    /// EIO: the medium failed.
+    #[error("input/output error")]
+    Io,
+    /// ENOENT.
+    #[error("no such file or directory")]
+    NotFound,
+    /// EEXIST.
+    #[error("the file exists already")]
+    AlreadyExists,
+    /// EACCES, EPERM or EROFS.
+    #[error("permission denied")]
+    PermissionDenied,
+    /// Another process, or another open file of this one, holds a lock.
+    #[error("locked by another process")]
+    Locked,
+    /// EFBIG: past what the file system can address.
+    #[error("the file would be larger than the host's file system allows")]
+    TooLarge,
+    /// A read met the end of the file where content was expected.
+    #[error("the file ends at byte {found}, content was expected up to byte {expected}")]
+    UnexpectedEnd {
+        /// Where the read found the end.
+        found: u64,
+        /// Up to where content was expected.
+        expected: u64,
+    },
+    /// A write that the host reports as done without a byte written.
+    #[error("the host wrote nothing and reported no error")]
+    WroteNothing,
+    /// Any other error number.
+    #[error("host error {0}")]
+    Os(i32),
+}
+
+/// The result of a host operation.
+pub type HostResult<T> = Result<T, HostError>;
+
+/// One open file on the host.
+///
+/// All operations take `&self`, like the system calls that they stand for: the
+/// state is the host's. Ranges given to `punch_hole` and `zero_range` are multiples
+/// of 512 bytes unless the caller handles partial sectors itself.
+pub trait HostFile {
+    /// Reads at most `buffer.len()` bytes from `at`; the number read, 0 at the end
+    /// of the file. May be short without being at the end, as pread may.
+    fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize>;
+
+    /// Writes at most `data.len()` bytes at `at`; the number written. May be short.
+    fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize>;
+
+    /// Makes everything written to this file so far durable (fdatasync).
+    fn sync_data(&self) -> HostResult<()>;
+
+    /// The length of the file, or the size of the block device.
+    fn len(&self) -> HostResult<Bytes>;
+
+    /// Cuts the file or extends it with a hole.
+    fn set_len(&self, len: Bytes) -> HostResult<()>;
+
+    /// Frees the range, which then reads as zeros; the file's length stays.
+    fn punch_hole(&self, range: FileRange) -> HostResult<()>;
+
+    /// Makes the range read as zeros with its space kept; extends the file if need be.
+    fn zero_range(&self, range: FileRange) -> HostResult<()>;
+
+    /// The first run of data (in contrast to a hole) that ends behind `from`, cut to
+    /// start at `from` or later; `None` when only a hole or nothing follows. A host that
+    /// cannot tell reports the rest of the file as one run.
+    fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>>;
+
+    /// Reads the whole buffer, in as many reads as the host needs. The end of the
+    /// file before the end of the buffer is [`HostError::UnexpectedEnd`].
+    fn read_exact_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<()> {
+        let got = read_up_to_end(self, buffer, at)?;
+        if got == buffer.len() {
+            return Ok(());
+        }
+        Err(HostError::UnexpectedEnd {
+            found: at.0 + got as u64,
+            expected: at.0 + buffer.len() as u64,
+        })
+    }
+
+    /// Reads the whole buffer; what lies behind the end of the file reads as zeros.
+    /// For the places where that is the meaning, and only there.
+    fn read_zero_filled_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<()> {
+        let got = read_up_to_end(self, buffer, at)?;
+        buffer[got..].fill(0);
+        Ok(())
+    }
+
+    /// Writes all of `data`, in as many writes as the host needs.
+    fn write_all_at(&self, data: &[u8], at: FileOffset) -> HostResult<()> {
+        let mut done = 0;
+        while done < data.len() {
+            match self.write_at(&data[done..], at + Bytes(done as u64))? {
+                0 => return Err(HostError::WroteNothing),
+                wrote => done += wrote,
+            }
+        }
+        Ok(())
+    }
+
+    /// Iterates over the runs of data that lie in `range`, each cut to it.
+    fn data_runs(&self, range: FileRange) -> DataRuns<'_, Self> {
+        DataRuns { file: self, range }
+    }
+}
+
+fn read_up_to_end<F: HostFile + ?Sized>(
+    file: &F,
+    buffer: &mut [u8],
+    at: FileOffset,
+) -> HostResult<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], at + Bytes(done as u64))? {
+            0 => break,
+            got => done += got,
+        }
+    }
+    Ok(done)
+}
+
+/// Iterator over the runs of data in a range of a file; see [`HostFile::data_runs`].
+#[derive(Debug)]
+pub struct DataRuns<'a, F: ?Sized> {
+    file: &'a F,
+    range: FileRange,
+}
+
+impl<F: HostFile + ?Sized> Iterator for DataRuns<'_, F> {
+    type Item = HostResult<FileRange>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let end = self.range.end();
+        if self.range.start >= end {
+            return None;
+        }
+        let run = match self.file.next_data(self.range.start) {
+            Ok(Some(run)) if run.start < end => {
+                FileRange::between(run.start.max(self.range.start)..run.end().min(end))
+            }
+            Ok(_) => {
+                self.range = FileRange::new(end, Bytes(0));
+                return None;
+            }
+            Err(error) => {
+                self.range = FileRange::new(end, Bytes(0));
+                return Some(Err(error));
+            }
+        };
+        self.range = FileRange::between(run.end()..end);
+        Some(Ok(run))
+    }
+}
+
+/// For what a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    ReadOnly,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// A lock on a whole file, held until the file is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// Excludes exclusive holders only.
+    Shared,
+    /// Excludes every other holder.
+    Exclusive,
+}
+
+/// What an opened name turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A block device.
+    BlockDevice,
+    /// A directory.
+    Directory,
+    /// A FIFO, a socket, a character device: never to be used as a disk.
+    Other,
+}
+
+/// Two open files are the same file exactly if their identities are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// The host device that holds the file.
+    pub device: u64,
+    /// The inode number there; for a block device, its own device number.
+    pub inode: u64,
+}
+
+/// What the host knows about an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it is.
+    pub kind: FileKind,
+    /// Which it is.
+    pub identity: FileIdentity,
+    /// Its length in bytes.
+    pub len: Bytes,
+    /// Time of the last modification, whole seconds since 1970.
+    pub modified_seconds: i64,
+}
+
+/// What a rename does when the new name exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// The old file loses its name, atomically.
+    Existing,
+    /// [`HostError::AlreadyExists`].
+    Nothing,
+}
+
+/// What happens to names on the host.
+pub trait HostNames {
+    /// The files that the names stand for.
+    type File: HostFile;
+
+    /// Opens an existing file. Never blocks, also not on a FIFO.
+    fn open(&self, path: &Path, access: Access) -> HostResult<Self::File>;
+
+    /// Creates a file for reading and writing; an existing one is an error.
+    fn create_new(&self, path: &Path) -> HostResult<Self::File>;
+
+    /// What `file` is.
+    fn metadata(&self, file: &Self::File) -> HostResult<Metadata>;
+
+    /// Gives `to` the owner, mode and times of `from`, as far as the user's rights
+    /// allow; the mode always.
+    fn copy_attributes(&self, from: &Self::File, to: &Self::File) -> HostResult<()>;
+
+    /// Takes a lock without waiting: [`HostError::Locked`] if another holds one. It
+    /// excludes the POSIX locks that a running UML takes.
+    fn lock(&self, file: &Self::File, kind: LockKind) -> HostResult<()>;
+
+    /// Renames a file within one directory, atomically.
+    fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()>;
+
+    /// Removes a name.
+    fn remove(&self, path: &Path) -> HostResult<()>;
+
+    /// Makes all changes of names in the directory that holds `path` durable.
+    fn sync_directory_of(&self, path: &Path) -> HostResult<()>;
+}

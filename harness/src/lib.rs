@@ -1,0 +1,4 @@
+//! The lab around the driver: traces, replay, the simulated host.
+
+pub mod sim;
+pub mod trace;

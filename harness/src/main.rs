@@ -1,0 +1,3 @@
+//! `ubdlab`, the program.
+
+fn main() {}

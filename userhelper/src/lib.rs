@@ -1,0 +1,4 @@
+//! The user-space half of a ubd resize: files on the host, the relocation with its
+//! planner, and the image tools around it.
+
+pub mod real_files;
