@@ -63,6 +63,10 @@ pub type HostResult<T> = Result<T, HostError>;
 /// All operations take `&self`, like the system calls that they stand for: the
 /// state is the host's. Ranges given to `punch_hole` and `zero_range` are multiples
 /// of 512 bytes unless the caller handles partial sectors itself.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "the length of a disk file is never asked for emptiness"
+)]
 pub trait HostFile {
     /// Reads at most `buffer.len()` bytes from `at`; the number read, 0 at the end
     /// of the file. May be short without being at the end, as pread may.
