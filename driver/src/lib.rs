@@ -15,4 +15,8 @@ pub mod host;
 pub mod memory;
 pub mod open;
 pub mod ordered;
+pub mod resize;
+mod shown;
 pub mod units;
+
+pub use shown::shown;

@@ -1,5 +1,15 @@
-//! The copy-on-write format: header, geometry, and the map of dirty sectors.
+//! The copy-on-write format: header, geometry, extension block, journal, and the map of
+//! dirty sectors. Pure: nothing here reads or writes a file. `docs/format.md` specifies
+//! the bytes.
 
+mod extension;
+mod geometry;
+mod header;
+mod journal;
 mod sector_map;
 
+pub use extension::{Extension, ExtensionState};
+pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};
+pub use header::{ByteOrder, Header, HeaderError, LONGEST_HEADER, Version};
+pub use journal::JournalRecord;
 pub use sector_map::SectorMap;

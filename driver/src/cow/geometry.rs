@@ -1,0 +1,196 @@
+//! Where bitmap and data lie in a COW file: a pure function of version, size and
+//! alignment, with the rounding that each version's writers used. Old files must be
+//! read with the formula they were written with, also where it is wrong.
+
+use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount};
+
+use super::{Header, Version};
+
+/// Linux keeps the offsets of bitmap and data in a C `int` (up to 6.12 at least): past
+/// this it cannot use the file.
+pub const LARGEST_STOCK_OFFSET: FileOffset = FileOffset(i32::MAX as u64);
+
+/// The layout of a COW file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// The size of the device in bytes.
+    pub size: Bytes,
+    /// Bitmap and data start at multiples of this many bytes.
+    pub alignment: u32,
+    /// Where the bitmap starts.
+    pub bitmap_offset: FileOffset,
+    /// The length of the bitmap.
+    pub bitmap_len: Bytes,
+    /// Where sector 0 of the device is kept.
+    pub data_offset: FileOffset,
+}
+
+/// A geometry that no file can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a device of {size} aligned to {alignment} bytes needs a COW file of more than {} bytes",
+    i64::MAX
+)]
+pub struct FileTooLarge {
+    /// The size of the device.
+    pub size: Bytes,
+    /// The alignment.
+    pub alignment: u32,
+}
+
+impl Geometry {
+    /// The layout of a file of this version, for a device of `size` bytes (at most
+    /// 2^63 - 1). `alignment` is a positive multiple of 512, as a decoded header's is.
+    ///
+    /// # Errors
+    /// If the file's end would lie behind the largest offset a host has.
+    pub fn new(version: Version, size: Bytes, alignment: u32) -> Result<Geometry, FileTooLarge> {
+        let align = u64::from(alignment);
+        let header_len = version.header_len().0;
+        let (bitmap_offset, bitmap_len) = match version {
+            // Rounds down: a sector count that is no multiple of 8 gets a byte too few.
+            Version::V1 | Version::V2 => {
+                let bytes = (size.0 + SECTOR_SIZE - 1) / (8 * SECTOR_SIZE);
+                (header_len, bytes)
+            }
+            Version::V3 | Version::V3Wide => (
+                header_len.next_multiple_of(align),
+                size.sectors_touched().0.div_ceil(8),
+            ),
+        };
+        let data_offset = (bitmap_offset + bitmap_len).next_multiple_of(align);
+        if data_offset > i64::MAX as u64 - size.0 {
+            return Err(FileTooLarge { size, alignment });
+        }
+        Ok(Geometry {
+            size,
+            alignment,
+            bitmap_offset: FileOffset(bitmap_offset),
+            bitmap_len: Bytes(bitmap_len),
+            data_offset: FileOffset(data_offset),
+        })
+    }
+
+    /// The layout that a header describes.
+    ///
+    /// # Errors
+    /// As [`Geometry::new`].
+    pub fn of(header: &Header) -> Result<Geometry, FileTooLarge> {
+        Geometry::new(header.version, header.size, header.alignment)
+    }
+
+    /// An alignment for a device of `size` bytes that leaves room to grow to eight times
+    /// that without its data moving: at least 1 MiB (room up to 4 GiB), and at most 512 MiB,
+    /// the largest power of two with which data stays where stock Linux can reach it (room
+    /// up to 2 TiB). The room is a hole and costs nothing.
+    pub fn roomy_alignment(size: Bytes) -> u32 {
+        let bitmap_len = size.sectors_touched().0.div_ceil(8);
+        let wanted = bitmap_len.saturating_mul(8).clamp(1 << 20, 512 << 20);
+        wanted.next_power_of_two() as u32
+    }
+
+    /// The sectors that the device offers: a partial last one cannot be reached.
+    pub fn capacity(&self) -> SectorCount {
+        self.size.whole_sectors()
+    }
+
+    /// The sectors that have a bit, at most [`Geometry::capacity`]. Fewer in V1 and V2
+    /// when the sector count is no multiple of 8: what lies behind can be read from the
+    /// backing file and never be written, because nothing could remember that it was.
+    pub fn mapped(&self) -> SectorCount {
+        self.capacity().min(SectorCount(self.bitmap_len.0 * 8))
+    }
+
+    /// Where the bitmap lies.
+    pub fn bitmap(&self) -> FileRange {
+        FileRange::new(self.bitmap_offset, self.bitmap_len)
+    }
+
+    /// Where the data of `sector` lies.
+    pub fn place_of(&self, sector: Sector) -> FileOffset {
+        self.data_offset + sector.bytes()
+    }
+
+    /// The end of the data area, and so the length of a whole file.
+    pub fn data_end(&self) -> FileOffset {
+        self.data_offset + self.size
+    }
+
+    /// Whether Linux can use a file laid out like this.
+    pub fn fits_stock_linux(&self) -> bool {
+        self.data_offset <= LARGEST_STOCK_OFFSET
+    }
+
+    /// The size up to which a V3 device can grow without its data moving.
+    pub fn headroom(&self) -> Bytes {
+        let bits = (self.data_offset - self.bitmap_offset).0.saturating_mul(8);
+        let most = i64::MAX as u64 - self.data_offset.0;
+        Bytes(
+            bits.saturating_mul(SECTOR_SIZE)
+                .min(most - most % SECTOR_SIZE),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(version: Version, size: u64, alignment: u32) -> Geometry {
+        Geometry::new(version, Bytes(size), alignment).unwrap()
+    }
+
+    #[test]
+    fn the_disk_of_2003_as_each_version_lays_it_out() {
+        // 210,819,584 bytes are 411,757 sectors: 51,469 bytes of bitmap and 5 bits more.
+        let v1 = geometry(Version::V1, 210_819_584, 512);
+        assert_eq!((v1.bitmap_offset.0, v1.bitmap_len.0), (280, 51_469));
+        assert_eq!(v1.data_offset.0, 102 * 512);
+        assert_eq!(v1.mapped(), SectorCount(51_469 * 8));
+        assert_eq!(v1.capacity(), SectorCount(411_757));
+
+        let v2 = geometry(Version::V2, 210_819_584, 512);
+        assert_eq!((v2.bitmap_offset.0, v2.bitmap_len.0), (4120, 51_469));
+        assert_eq!(v2.data_offset.0, 109 * 512);
+
+        let v3 = geometry(Version::V3, 210_819_584, 4096);
+        assert_eq!((v3.bitmap_offset.0, v3.bitmap_len.0), (8192, 51_470));
+        assert_eq!(v3.data_offset.0, 15 * 4096);
+        assert_eq!(v3.mapped(), v3.capacity());
+
+        let wide = geometry(Version::V3Wide, 210_819_584, 512);
+        assert_eq!(wide.bitmap_offset.0, 4608);
+    }
+
+    #[test]
+    fn with_alignment_a_and_a_bitmap_no_longer_the_data_is_at_twice_a() {
+        for (alignment, headroom) in [
+            (1 << 20, 4 << 30),
+            (64 << 20, 256 << 30),
+            (512 << 20, 2 << 40),
+        ] {
+            let geometry = geometry(Version::V3, 16 << 20, alignment);
+            assert_eq!(geometry.bitmap_offset.0, u64::from(alignment));
+            assert_eq!(geometry.data_offset.0, 2 * u64::from(alignment));
+            assert_eq!(geometry.headroom(), Bytes(headroom));
+            assert!(geometry.fits_stock_linux());
+            let grown = self::geometry(Version::V3, headroom, alignment);
+            assert_eq!(grown.data_offset, geometry.data_offset);
+            let past = self::geometry(Version::V3, headroom + 512, alignment);
+            assert!(past.data_offset > geometry.data_offset);
+        }
+    }
+
+    #[test]
+    fn stock_linux_ends_near_8_tib() {
+        assert!(geometry(Version::V3, (8 << 40) - (1 << 30), 4096).fits_stock_linux());
+        assert!(!geometry(Version::V3, 8 << 40, 4096).fits_stock_linux());
+    }
+
+    #[test]
+    fn a_file_longer_than_any_host_has_is_refused() {
+        let too_large = Geometry::new(Version::V3, Bytes(i64::MAX as u64), 4096);
+        assert!(too_large.is_err());
+        assert!(Geometry::new(Version::V3, Bytes(i64::MAX as u64), u32::MAX - 511).is_err());
+    }
+}

@@ -1,0 +1,424 @@
+//! The header of a COW file, in all four layouts that were ever written: V1, V2, V3
+//! and the V3 that 64-bit hosts wrote before December 2005. `docs/format.md` has the
+//! table of fields. Decoding checks every field before anything is computed from it,
+//! and works by offsets, never by laying a struct over the bytes: that wide V3 exists
+//! only because somebody did.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::units::{Bytes, SECTOR_SIZE};
+
+/// The magic number, `OOOM` when written big endian.
+const MAGIC: u32 = 0x4f4f_4f4d;
+
+/// Set in the size field while a reflow is under way. No stock reader accepts the size
+/// that results: it compares the field with the size of the backing file.
+const RELOCATING: u64 = 1 << 63;
+
+/// The layout of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// In the byte order of the machine that made it; the path has 256 bytes.
+    V1,
+    /// Big endian from here on; the path has 4096 bytes.
+    V2,
+    /// With an alignment: what every kernel since 2003 creates.
+    V3,
+    /// V3 as 64-bit hosts wrote it before December 2005: fields padded by the compiler.
+    V3Wide,
+}
+
+/// Where the fields of one layout are, in bytes from the start of the file.
+struct Layout {
+    path: usize,
+    path_len: usize,
+    mtime: usize,
+    size: usize,
+    sector_size: usize,
+    alignment: Option<usize>,
+    format: Option<usize>,
+    len: usize,
+}
+
+impl Version {
+    const fn layout(self) -> Layout {
+        let (path, path_len, mtime, size, sector_size, alignment, format, len) = match self {
+            Version::V1 => (8, 256, 264, 268, 276, None, None, 280),
+            Version::V2 => (8, 4096, 4104, 4108, 4116, None, None, 4120),
+            Version::V3 => (32, 4096, 8, 12, 20, Some(24), Some(28), 4128),
+            Version::V3Wide => (36, 4096, 8, 16, 24, Some(28), Some(32), 4136),
+        };
+        Layout {
+            path,
+            path_len,
+            mtime,
+            size,
+            sector_size,
+            alignment,
+            format,
+            len,
+        }
+    }
+
+    /// The length of the header in bytes.
+    pub const fn header_len(self) -> Bytes {
+        Bytes(self.layout().len as u64)
+    }
+
+    /// The number in the version field.
+    pub const fn number(self) -> u32 {
+        match self {
+            Version::V1 => 1,
+            Version::V2 => 2,
+            Version::V3 | Version::V3Wide => 3,
+        }
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Version::V1 => "V1",
+            Version::V2 => "V2",
+            Version::V3 => "V3",
+            Version::V3Wide => "V3 (64-bit)",
+        })
+    }
+}
+
+/// The longest header, and so what a reader has to read before it knows the version.
+pub const LONGEST_HEADER: Bytes = Version::V3Wide.header_len();
+
+/// The byte order of the magic number and the version, and in V1 of every field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteOrder {
+    /// As an x86 host writes V1.
+    Little,
+    /// As V2 and V3 are written by every host.
+    Big,
+}
+
+impl ByteOrder {
+    fn u32(self, bytes: [u8; 4]) -> u32 {
+        match self {
+            ByteOrder::Little => u32::from_le_bytes(bytes),
+            ByteOrder::Big => u32::from_be_bytes(bytes),
+        }
+    }
+
+    fn u64(self, bytes: [u8; 8]) -> u64 {
+        match self {
+            ByteOrder::Little => u64::from_le_bytes(bytes),
+            ByteOrder::Big => u64::from_be_bytes(bytes),
+        }
+    }
+
+    fn bytes_of_u32(self, value: u32) -> [u8; 4] {
+        match self {
+            ByteOrder::Little => value.to_le_bytes(),
+            ByteOrder::Big => value.to_be_bytes(),
+        }
+    }
+
+    fn bytes_of_u64(self, value: u64) -> [u8; 8] {
+        match self {
+            ByteOrder::Little => value.to_le_bytes(),
+            ByteOrder::Big => value.to_be_bytes(),
+        }
+    }
+}
+
+/// A decoded header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The layout.
+    pub version: Version,
+    /// The byte order of the magic number (and of all of V1).
+    pub byte_order: ByteOrder,
+    /// The path of the backing file as it stands there: at least one byte, no NUL.
+    pub backing_path: Vec<u8>,
+    /// When the backing file was modified last, in seconds since 1970, as 32 bits hold it.
+    pub backing_mtime: u32,
+    /// The size of the device in bytes: at least a sector, at most 2^63 - 1. While a
+    /// reflow is under way, the size before it.
+    pub size: Bytes,
+    /// Whether a reflow is under way (V3 only): where the data is, the journal says.
+    pub relocating: bool,
+    /// Bitmap and data start at multiples of this. A multiple of 512; 512 in V1 and V2.
+    pub alignment: u32,
+}
+
+/// Why bytes are not a header. The offset of the field comes first in the message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// The file is shorter than its header.
+    #[error("byte {found}: the file ends here, its header needs {expected} bytes")]
+    TooShort {
+        /// The length of the file.
+        found: u64,
+        /// The length of the header.
+        expected: u64,
+    },
+    /// Not a COW file.
+    #[error("byte 0: found magic {found:#010x}, expected 0x4f4f4f4d: not a COW file")]
+    BadMagic {
+        /// The first four bytes, read big endian.
+        found: u32,
+    },
+    /// A version that nobody ever wrote.
+    #[error("byte 4: found version {found}, expected 1, 2 or 3")]
+    UnknownVersion {
+        /// The version field.
+        found: u32,
+    },
+    /// Sectors that are not 512 bytes: no kernel ever made them.
+    #[error("byte {offset}: found sector size {found}, expected 512")]
+    BadSectorSize {
+        /// Where the field is.
+        offset: u64,
+        /// What it holds.
+        found: u32,
+    },
+    /// An alignment of 0, or not of whole sectors.
+    #[error("byte {offset}: alignment {found} is not a positive multiple of 512")]
+    BadAlignment {
+        /// Where the field is.
+        offset: u64,
+        /// What it holds.
+        found: u32,
+    },
+    /// A map that is not a bitmap.
+    #[error("byte {offset}: found COW format {found}, expected 0 (bitmap)")]
+    UnknownFormat {
+        /// Where the field is.
+        offset: u64,
+        /// What it holds.
+        found: u32,
+    },
+    /// A path that fills its field, or an empty one.
+    #[error("byte {offset}: {problem}")]
+    BadPath {
+        /// Where the field is.
+        offset: u64,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A size that no file can have, or of less than a sector.
+    #[error(
+        "byte {offset}: found device size {found} bytes, expected from 512 to {}",
+        i64::MAX
+    )]
+    BadSize {
+        /// Where the field is.
+        offset: u64,
+        /// What it holds.
+        found: u64,
+    },
+}
+
+impl Header {
+    /// A V3 header.
+    ///
+    /// # Errors
+    /// [`HeaderError::BadPath`] if the path is empty, has a NUL in it, or is longer than
+    /// 4095 bytes; [`HeaderError::BadSize`] and [`HeaderError::BadAlignment`] likewise.
+    pub fn v3(
+        backing_path: &Path,
+        backing_mtime: u32,
+        size: Bytes,
+        alignment: u32,
+    ) -> Result<Header, HeaderError> {
+        let layout = Version::V3.layout();
+        let path = check_path(backing_path, &layout)?;
+        check_size(size.0, layout.size)?;
+        check_alignment(alignment, layout.alignment.unwrap_or(0))?;
+        Ok(Header {
+            version: Version::V3,
+            byte_order: ByteOrder::Big,
+            backing_path: path.to_vec(),
+            backing_mtime,
+            size,
+            relocating: false,
+            alignment,
+        })
+    }
+
+    /// The same header over another backing file.
+    ///
+    /// # Errors
+    /// [`HeaderError::BadPath`] if the layout's field cannot hold the path.
+    pub fn with_backing(&self, path: &Path, mtime: u32) -> Result<Header, HeaderError> {
+        let path = check_path(path, &self.version.layout())?.to_vec();
+        Ok(Header {
+            backing_path: path,
+            backing_mtime: mtime,
+            ..self.clone()
+        })
+    }
+
+    /// Decodes the header at the start of a file; `start` holds the first
+    /// [`LONGEST_HEADER`] bytes of it, or all of a shorter file.
+    ///
+    /// # Errors
+    /// The first field that cannot be: see [`HeaderError`].
+    pub fn decode(start: &[u8]) -> Result<Header, HeaderError> {
+        let too_short = |expected: usize| HeaderError::TooShort {
+            found: start.len() as u64,
+            expected: expected as u64,
+        };
+        // Eight bytes tell the magic and the version, and so how long the rest is.
+        let magic: [u8; 4] = field(start, 0).ok_or(too_short(8))?;
+        let version: [u8; 4] = field(start, 4).ok_or(too_short(8))?;
+        let byte_order = match u32::from_be_bytes(magic) {
+            MAGIC => ByteOrder::Big,
+            swapped if swapped.swap_bytes() == MAGIC => ByteOrder::Little,
+            found => return Err(HeaderError::BadMagic { found }),
+        };
+        let version = match byte_order.u32(version) {
+            1 => Version::V1,
+            2 => Version::V2,
+            // No path starts with four NULs: in the wide layout the format is there.
+            3 if field(start, 32) == Some([0; 4]) => Version::V3Wide,
+            3 => Version::V3,
+            found => return Err(HeaderError::UnknownVersion { found }),
+        };
+        let layout = version.layout();
+        if start.len() < layout.len {
+            return Err(too_short(layout.len));
+        }
+        let fields = match version {
+            Version::V1 => byte_order,
+            _ => ByteOrder::Big,
+        };
+        let u32_at = |offset: usize| fields.u32(field(start, offset).unwrap_or_default());
+        let u64_at = |offset: usize| fields.u64(field(start, offset).unwrap_or_default());
+
+        let sector_size = u32_at(layout.sector_size);
+        if u64::from(sector_size) != SECTOR_SIZE {
+            return Err(HeaderError::BadSectorSize {
+                offset: layout.sector_size as u64,
+                found: sector_size,
+            });
+        }
+        let alignment = match layout.alignment {
+            Some(offset) => check_alignment(u32_at(offset), offset)?,
+            None => SECTOR_SIZE as u32,
+        };
+        if let Some(offset) = layout.format
+            && u32_at(offset) != 0
+        {
+            return Err(HeaderError::UnknownFormat {
+                offset: offset as u64,
+                found: u32_at(offset),
+            });
+        }
+        let size = u64_at(layout.size);
+        let relocating = version == Version::V3 && size & RELOCATING != 0;
+        let size = if relocating { size & !RELOCATING } else { size };
+        check_size(size, layout.size)?;
+
+        let path = &start[layout.path..layout.path + layout.path_len];
+        let path_problem = |problem| HeaderError::BadPath {
+            offset: layout.path as u64,
+            problem,
+        };
+        let path_len = path
+            .iter()
+            .position(|&byte| byte == 0)
+            .ok_or_else(|| path_problem("the path of the backing file has no NUL at its end"))?;
+        if path_len == 0 {
+            return Err(path_problem("the path of the backing file is empty"));
+        }
+        Ok(Header {
+            version,
+            byte_order,
+            backing_path: path[..path_len].to_vec(),
+            backing_mtime: u32_at(layout.mtime),
+            size: Bytes(size),
+            relocating,
+            alignment,
+        })
+    }
+
+    /// The header's bytes, as many as [`Version::header_len`] says.
+    pub fn encode(&self) -> Vec<u8> {
+        let layout = self.version.layout();
+        let fields = match self.version {
+            Version::V1 => self.byte_order,
+            _ => ByteOrder::Big,
+        };
+        let mut bytes = vec![0; layout.len];
+        let mut put = |offset: usize, value: &[u8]| {
+            bytes[offset..offset + value.len()].copy_from_slice(value);
+        };
+        let size = self.size.0 | if self.relocating { RELOCATING } else { 0 };
+        put(0, &self.byte_order.bytes_of_u32(MAGIC));
+        put(4, &self.byte_order.bytes_of_u32(self.version.number()));
+        put(layout.mtime, &fields.bytes_of_u32(self.backing_mtime));
+        put(layout.size, &fields.bytes_of_u64(size));
+        put(layout.sector_size, &fields.bytes_of_u32(SECTOR_SIZE as u32));
+        if let Some(offset) = layout.alignment {
+            put(offset, &fields.bytes_of_u32(self.alignment));
+        }
+        put(layout.path, &self.backing_path);
+        bytes
+    }
+
+    /// The first sector of the header: in V3 it holds every field but the end of the path,
+    /// so that writing it alone commits a new geometry.
+    pub fn first_sector(&self) -> [u8; SECTOR_SIZE as usize] {
+        let mut sector = [0; SECTOR_SIZE as usize];
+        let bytes = self.encode();
+        let len = bytes.len().min(sector.len());
+        sector[..len].copy_from_slice(&bytes[..len]);
+        sector
+    }
+
+    /// The path of the backing file, as a path. Not to be trusted: it is what somebody
+    /// wrote into the file.
+    pub fn backing_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.backing_path))
+    }
+}
+
+fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+    bytes.get(offset..offset + N)?.try_into().ok()
+}
+
+/// The bytes of a path that the layout's field can hold, with a NUL behind them.
+fn check_path<'a>(path: &'a Path, layout: &Layout) -> Result<&'a [u8], HeaderError> {
+    let path = path.as_os_str().as_bytes();
+    let problem = if path.is_empty() {
+        "the path of the backing file is empty"
+    } else if path.contains(&0) {
+        "the path of the backing file has a NUL in it"
+    } else if path.len() >= layout.path_len {
+        "the path of the backing file is longer than its field"
+    } else {
+        return Ok(path);
+    };
+    let offset = layout.path as u64;
+    Err(HeaderError::BadPath { offset, problem })
+}
+
+fn check_size(size: u64, offset: usize) -> Result<(), HeaderError> {
+    if (SECTOR_SIZE..=i64::MAX as u64).contains(&size) {
+        return Ok(());
+    }
+    Err(HeaderError::BadSize {
+        offset: offset as u64,
+        found: size,
+    })
+}
+
+fn check_alignment(alignment: u32, offset: usize) -> Result<u32, HeaderError> {
+    if alignment != 0 && u64::from(alignment).is_multiple_of(SECTOR_SIZE) {
+        return Ok(alignment);
+    }
+    Err(HeaderError::BadAlignment {
+        offset: offset as u64,
+        found: alignment,
+    })
+}

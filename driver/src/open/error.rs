@@ -1,0 +1,159 @@
+//! Why a device does not come up. Each message names the file, the place in it where there
+//! is one, what was found and what was expected.
+
+use std::path::PathBuf;
+
+use crate::cow::{FileTooLarge, HeaderError, MapTooLarge};
+use crate::host::{FileKind, HostError};
+use crate::shown::shown;
+use crate::units::{Bytes, FileOffset};
+
+/// Why a device does not come up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// A host operation failed.
+    #[error("{}: {action}: {error}", shown(.path))]
+    Host {
+        /// On which file.
+        path: PathBuf,
+        /// Doing what.
+        action: &'static str,
+        /// What the host said.
+        error: HostError,
+    },
+    /// Another process has the file open as a disk.
+    #[error("{}: locked: a running UML or another ubdlab has it open", shown(.path))]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A name that no disk is behind.
+    #[error("{}: found {}, expected a regular file or a block device", shown(.path), kind_name(*.kind))]
+    NotADisk {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: FileKind,
+    },
+    /// No header, or a wrong one. Never taken for a raw disk: the flag `d` says that.
+    #[error("{}: {error}", shown(.path))]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: HeaderError,
+    },
+    /// A layout that no file can have.
+    #[error("{}: {error}", shown(.path))]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: FileTooLarge,
+    },
+    /// A device larger than the sector map supports.
+    #[error("{}: {error}", shown(.path))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: MapTooLarge,
+    },
+    /// The file ends within its bitmap.
+    #[error("{}: byte {found}: the file ends here, its bitmap goes on up to byte {expected}", shown(.path))]
+    BitmapCutShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: Bytes,
+        /// The end of the bitmap.
+        expected: FileOffset,
+    },
+    /// The header says that a reflow is under way, and the journal does not say how far.
+    #[error("{}: byte {at}: an interrupted resize is recorded, but {problem}", shown(.path))]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// Where the record should be.
+        at: FileOffset,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The COW file names itself as its backing file.
+    #[error("{}: the backing file is the COW file itself", shown(.path))]
+    BacksItself {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The header's path leaves the directory, and that was not to be followed.
+    #[error("{}: byte {at}: the backing path {} leads outside the COW file's directory",
+        shown(.path), shown(.backing))]
+    BackingOutside {
+        /// The COW file.
+        path: PathBuf,
+        /// Where its header has the path.
+        at: FileOffset,
+        /// The path.
+        backing: PathBuf,
+    },
+    /// The command line and the header name different backing files.
+    #[error("{}: its header names the backing file {}, {} was asked for: \
+        ask for the switch if that is meant", shown(.path), shown(.found), shown(.asked))]
+    OtherBacking {
+        /// The COW file.
+        path: PathBuf,
+        /// The header's.
+        found: PathBuf,
+        /// The command line's.
+        asked: PathBuf,
+    },
+    /// The backing file has another size than when the COW file was made.
+    #[error("{}: found {} bytes, but the COW file {} was made for {} bytes",
+        shown(.path), .found.0, shown(.cow), .expected.0)]
+    BackingSize {
+        /// The backing file.
+        path: PathBuf,
+        /// The COW file.
+        cow: PathBuf,
+        /// Its size.
+        found: Bytes,
+        /// The size it should have.
+        expected: Bytes,
+    },
+    /// The backing file was changed since the COW file was made.
+    #[error("{}: modified at {found}, but the COW file {} was made for the content of {expected} \
+        (seconds since 1970)", shown(.path), shown(.cow))]
+    BackingModified {
+        /// The backing file.
+        path: PathBuf,
+        /// The COW file.
+        cow: PathBuf,
+        /// When it was modified last.
+        found: u32,
+        /// What the header says.
+        expected: u32,
+    },
+    /// There is no COW file, and nothing to make one from.
+    #[error("{}: no such file; name the backing file to have it created", shown(.path))]
+    NothingToCreateFrom {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A backing file that no device can be made of.
+    #[error("{}: found {} bytes, a backing file needs at least a sector of 512 bytes", shown(.path), .found.0)]
+    BackingTooSmall {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: Bytes,
+    },
+}
+
+fn kind_name(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Regular => "a regular file",
+        FileKind::BlockDevice => "a block device",
+        FileKind::Directory => "a directory",
+        FileKind::Other => "a FIFO, socket or character device",
+    }
+}

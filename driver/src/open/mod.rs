@@ -1,0 +1,326 @@
+//! Bringing a device up from its specification, with the checks that UML makes and those
+//! that it leaves out: the header is decoded before anything is believed, the size and time
+//! of the backing file have to be what the header (or the extension block) says, the COW
+//! file has to hold its bitmap, and nothing without a header is taken for a raw disk unless
+//! the flag `d` says so.
+//!
+//! Opening writes nothing, with two exceptions that are asked for: a missing COW file is
+//! created ([`create`]), and the backing file is switched.
+
+mod backing;
+mod create;
+mod error;
+
+use std::path::Path;
+
+use crate::cow::{
+    Extension, ExtensionState, Geometry, Header, JournalRecord, LONGEST_HEADER, PAGE_BYTES,
+    SectorMap, Version,
+};
+use crate::device_spec::DeviceSpec;
+use crate::host::{
+    Access, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
+};
+use crate::ordered::{CowImage, Ordered, Parts, Placement};
+use crate::units::{Bytes, FileOffset, Sector};
+
+pub use create::{create, temporary_name};
+pub use error::OpenError;
+
+/// How a device is brought up, beside its specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Create a missing COW file over the backing file that the specification names.
+    pub create: bool,
+    /// If the specification names another backing file than the header, write its name
+    /// and time into the header; it must have the same size.
+    pub switch_backing: bool,
+    /// Refuse a backing path, taken from the header, that leads outside the COW file's
+    /// directory. (A symbolic link inside it is the user's own doing.)
+    pub confine_backing: bool,
+    /// Do without the backing file: for working on the COW file alone. Clean sectors
+    /// cannot be read then.
+    pub without_backing: bool,
+}
+
+impl Default for OpenOptions {
+    /// What UML does: create, never switch, follow the header.
+    fn default() -> OpenOptions {
+        OpenOptions {
+            create: true,
+            switch_backing: false,
+            confine_backing: false,
+            without_backing: false,
+        }
+    }
+}
+
+/// A device that has come up.
+#[derive(Debug)]
+pub struct Opened<F> {
+    /// The device.
+    pub device: Ordered<F>,
+    /// The reflow that was interrupted, if one was: the device works, and has its old size
+    /// until the reflow is finished.
+    pub interrupted: Option<JournalRecord>,
+}
+
+/// Brings up the device that `spec` describes.
+///
+/// # Errors
+/// See [`OpenError`]; every file is as it was, byte for byte.
+pub fn open<N: HostNames>(
+    names: &N,
+    spec: &DeviceSpec,
+    options: OpenOptions,
+) -> Result<Opened<N::File>, OpenError> {
+    let cow = open_cow(names, spec, options)?;
+    if spec.data {
+        return open_raw(spec, cow);
+    }
+    let (cow, metadata) = cow;
+    let path = &spec.file;
+    let mut header = read_header(&cow, path)?;
+    let extension = match read_extension(&cow, &header, path)? {
+        ExtensionState::Valid(extension) => Some(extension),
+        ExtensionState::Absent | ExtensionState::Damaged => None,
+    };
+    let layout = |error| OpenError::Layout {
+        path: path.clone(),
+        error,
+    };
+    let geometry = Geometry::of(&header).map_err(layout)?;
+    let bitmap_end = geometry.bitmap().end();
+    if metadata.len < bitmap_end - FileOffset(0) {
+        return Err(OpenError::BitmapCutShort {
+            path: path.clone(),
+            found: metadata.len,
+            expected: bitmap_end,
+        });
+    }
+    let (placement, interrupted) = match header.relocating {
+        false => (Placement::settled(&geometry), None),
+        true => {
+            if extension.is_none() {
+                return Err(journal_error(path, "the extension block is damaged"));
+            }
+            let record = read_journal(&cow, path, &header)?;
+            let new = record.new_geometry().map_err(layout)?;
+            let placement = Placement::moving(&geometry, &new, record.frontier);
+            (placement, Some(record))
+        }
+    };
+    let map = read_map(&cow, path, &geometry)?;
+    let backing = match options.without_backing {
+        true => None,
+        false => Some(backing::open(
+            names,
+            spec,
+            options,
+            &cow,
+            metadata.identity,
+            &mut header,
+            extension,
+        )?),
+    };
+    let capacity = geometry.capacity();
+    let image = CowImage {
+        header,
+        extension,
+        geometry,
+    };
+    let device = Ordered::new(Parts {
+        cow,
+        backing,
+        image: Some(image),
+        map,
+        placement,
+        capacity,
+        read_only: spec.read_only,
+        synchronous: spec.synchronous,
+    });
+    Ok(Opened {
+        device,
+        interrupted,
+    })
+}
+
+/// For `map_err`: `action` on `path` failed.
+fn host<'a>(path: &'a Path, action: &'static str) -> impl Fn(HostError) -> OpenError + 'a {
+    move |error| match error {
+        HostError::Locked => OpenError::Locked {
+            path: path.to_owned(),
+        },
+        error => OpenError::Host {
+            path: path.to_owned(),
+            action,
+            error,
+        },
+    }
+}
+
+/// Opens and locks the COW file or raw disk, creating a COW file if there is none.
+fn open_cow<N: HostNames>(
+    names: &N,
+    spec: &DeviceSpec,
+    options: OpenOptions,
+) -> Result<(N::File, Metadata), OpenError> {
+    let path = &spec.file;
+    let access = match spec.read_only {
+        true => Access::ReadOnly,
+        false => Access::ReadWrite,
+    };
+    let (file, created) = match names.open(path, access) {
+        Err(HostError::NotFound) if options.create && !spec.read_only && !spec.data => {
+            let Some(backing) = &spec.backing else {
+                let path = path.clone();
+                return Err(OpenError::NothingToCreateFrom { path });
+            };
+            (create(names, path, backing, None)?, true)
+        }
+        opened => (opened.map_err(host(path, "opening"))?, false),
+    };
+    let metadata = names.metadata(&file).map_err(host(path, "examining"))?;
+    check_kind(path, metadata)?;
+    // A file created a moment ago has been locked since before it had its name.
+    if !spec.shared && !created {
+        let kind = match spec.read_only {
+            true => LockKind::Shared,
+            false => LockKind::Exclusive,
+        };
+        names.lock(&file, kind).map_err(host(path, "locking"))?;
+    }
+    Ok((file, metadata))
+}
+
+fn check_kind(path: &Path, metadata: Metadata) -> Result<(), OpenError> {
+    match metadata.kind {
+        FileKind::Regular | FileKind::BlockDevice => Ok(()),
+        kind => Err(OpenError::NotADisk {
+            path: path.to_owned(),
+            kind,
+        }),
+    }
+}
+
+fn open_raw<F: HostFile>(
+    spec: &DeviceSpec,
+    (file, metadata): (F, Metadata),
+) -> Result<Opened<F>, OpenError> {
+    let path = &spec.file;
+    let capacity = metadata.len.whole_sectors();
+    let map = SectorMap::all_dirty(capacity).map_err(|error| OpenError::TooLarge {
+        path: path.clone(),
+        error,
+    })?;
+    let device = Ordered::new(Parts {
+        cow: file,
+        backing: None,
+        image: None,
+        map,
+        placement: Placement::raw(),
+        capacity,
+        read_only: spec.read_only,
+        synchronous: spec.synchronous,
+    });
+    Ok(Opened {
+        device,
+        interrupted: None,
+    })
+}
+
+/// Reads and decodes the header of an open COW file.
+///
+/// # Errors
+/// [`OpenError::Header`], or the host's error.
+pub fn read_header<F: HostFile>(file: &F, path: &Path) -> Result<Header, OpenError> {
+    let mut start = vec![0; LONGEST_HEADER.0 as usize];
+    let len = file.len().map_err(host(path, "examining"))?;
+    start.truncate(len.0.min(LONGEST_HEADER.0) as usize);
+    read(file, &mut start, FileOffset(0)).map_err(host(path, "reading the header"))?;
+    Header::decode(&start).map_err(|error| OpenError::Header {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// Reads the extension block of an open COW file; only V3 has one.
+///
+/// # Errors
+/// The host's.
+pub fn read_extension<F: HostFile>(
+    file: &F,
+    header: &Header,
+    path: &Path,
+) -> Result<ExtensionState, OpenError> {
+    if header.version != Version::V3 {
+        return Ok(ExtensionState::Absent);
+    }
+    let mut block = [0; Extension::LEN];
+    file.read_zero_filled_at(&mut block, Extension::OFFSET)
+        .map_err(host(path, "reading the extension block"))?;
+    Ok(Extension::decode(&block))
+}
+
+fn journal_error(path: &Path, problem: &'static str) -> OpenError {
+    OpenError::Journal {
+        path: path.to_owned(),
+        at: JournalRecord::slots_offset(),
+        problem,
+    }
+}
+
+/// Reads the record that says how far an interrupted reflow has come, and checks that it
+/// belongs to this header.
+fn read_journal<F: HostFile>(
+    file: &F,
+    path: &Path,
+    header: &Header,
+) -> Result<JournalRecord, OpenError> {
+    let mut slots = [0; JournalRecord::SLOTS_LEN];
+    read(file, &mut slots, JournalRecord::slots_offset())
+        .map_err(host(path, "reading the journal"))?;
+    let record = JournalRecord::latest(&slots)
+        .ok_or_else(|| journal_error(path, "neither journal slot holds a valid record"))?;
+    if (record.old_size, record.old_alignment) != (header.size, header.alignment) {
+        return Err(journal_error(path, "the journal is about another layout"));
+    }
+    if record.frontier > Sector(0) + header.size.whole_sectors() {
+        return Err(journal_error(path, "the frontier is behind the device's end"));
+    }
+    Ok(record)
+}
+
+/// Reads the bitmap, skipping its holes: what it costs grows with what is dirty.
+fn read_map<F: HostFile>(
+    file: &F,
+    path: &Path,
+    geometry: &Geometry,
+) -> Result<SectorMap, OpenError> {
+    let mut map = SectorMap::new(geometry.capacity()).map_err(|error| OpenError::TooLarge {
+        path: path.to_owned(),
+        error,
+    })?;
+    let bitmap = geometry.bitmap();
+    let reading = || host(path, "reading the bitmap");
+    let mut buffer = [0; PAGE_BYTES];
+    let mut loaded_to = 0;
+    for run in file.data_runs(bitmap) {
+        let run = run.map_err(reading())?;
+        let first = (run.start - bitmap.start).0 / PAGE_BYTES as u64;
+        let end = (run.end() - bitmap.start).0.div_ceil(PAGE_BYTES as u64);
+        // Two runs may touch the same page.
+        for page in first.max(loaded_to)..end {
+            let at = Bytes(page * PAGE_BYTES as u64);
+            let len = (bitmap.len - at).0.min(PAGE_BYTES as u64) as usize;
+            read(file, &mut buffer[..len], bitmap.start + at).map_err(reading())?;
+            map.load_page(page as usize, &buffer[..len]);
+        }
+        loaded_to = loaded_to.max(end);
+    }
+    Ok(map)
+}
+
+fn read<F: HostFile>(file: &F, buffer: &mut [u8], at: FileOffset) -> HostResult<()> {
+    file.read_exact_at(buffer, at)
+}

@@ -1,0 +1,230 @@
+//! The real I/O thread: a loop over [`Ordered::step`], fed through a channel as ubd's is by
+//! its pipe. Completions go back in batches, because waking the submitter costs more than
+//! carrying out a small request; a batch never waits for a sync or for a resize.
+
+use std::collections::VecDeque;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+
+use crate::blk::{Completion, Limits, Request};
+use crate::host::HostFile;
+use crate::resize::{Resize, ResizeError, ResizeStep, Resized};
+
+use super::{Hold, Ordered, Step};
+
+/// Completions are handed over when so many are ready, or when there is nothing else to do.
+const BATCH: usize = 16;
+
+/// Between two steps of a resize so many requests are served, if they are there.
+const REQUESTS_A_RESIZE_STEP: usize = 64;
+
+type BoxedResize<F> = Box<dyn Resize<F> + Send>;
+
+enum Message<F> {
+    Request(Request),
+    Resize(BoxedResize<F>, Sender<Result<Resized, ResizeError>>),
+}
+
+/// The submitter's end of a device that runs on its I/O thread.
+#[derive(Debug)]
+pub struct LiveDevice<F> {
+    messages: Sender<Message<F>>,
+    completions: Receiver<Vec<Completion>>,
+    ready: VecDeque<Completion>,
+    thread: JoinHandle<Ordered<F>>,
+}
+
+/// The I/O thread is gone: it panicked, and the device with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the I/O thread has died")]
+pub struct ThreadDied;
+
+impl<F: HostFile + Send + 'static> LiveDevice<F> {
+    /// Starts the I/O thread of `device`.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub fn start(device: Ordered<F>) -> std::io::Result<LiveDevice<F>> {
+        let (messages, from_submitter) = bounded(Limits::ORDERED.queue_depth);
+        let (to_submitter, completions) = unbounded();
+        let thread = std::thread::Builder::new()
+            .name("ubd-io".into())
+            .spawn(move || IoThread::new(device, from_submitter, to_submitter).run())?;
+        Ok(LiveDevice {
+            messages,
+            completions,
+            ready: VecDeque::new(),
+            thread,
+        })
+    }
+
+    /// Hands a request over; waits while the queue is full.
+    ///
+    /// # Errors
+    /// If the thread has died.
+    pub fn submit(&self, request: Request) -> Result<(), ThreadDied> {
+        let message = Message::Request(request);
+        self.messages.send(message).map_err(|_| ThreadDied)
+    }
+
+    /// Waits for the next completion. There has to be a request in flight.
+    ///
+    /// # Errors
+    /// If the thread has died.
+    pub fn wait(&mut self) -> Result<Completion, ThreadDied> {
+        loop {
+            if let Some(completion) = self.ready.pop_front() {
+                return Ok(completion);
+            }
+            let batch = self.completions.recv().map_err(|_| ThreadDied)?;
+            self.ready.extend(batch);
+        }
+    }
+
+    /// Begins a resize; requests are served between its steps, also those submitted before
+    /// it. Its result comes through the channel returned. A second resize waits for the first.
+    ///
+    /// # Errors
+    /// If the thread has died.
+    pub fn resize(
+        &self,
+        resize: BoxedResize<F>,
+    ) -> Result<Receiver<Result<Resized, ResizeError>>, ThreadDied> {
+        let (reply, result) = bounded(1);
+        let message = Message::Resize(resize, reply);
+        self.messages.send(message).map_err(|_| ThreadDied)?;
+        Ok(result)
+    }
+
+    /// Stops the thread when it has served everything submitted, and gives back the device
+    /// and the completions that nobody waited for.
+    ///
+    /// # Errors
+    /// If the thread has died.
+    pub fn stop(self) -> Result<(Ordered<F>, Vec<Completion>), ThreadDied> {
+        drop(self.messages);
+        let mut left: Vec<_> = self.ready.into();
+        left.extend(self.completions.iter().flatten());
+        let device = self.thread.join().map_err(|_| ThreadDied)?;
+        Ok((device, left))
+    }
+}
+
+/// The thread's own side.
+struct IoThread<F> {
+    device: Ordered<F>,
+    messages: Receiver<Message<F>>,
+    open: bool,
+    completions: Sender<Vec<Completion>>,
+    batch: Vec<Completion>,
+    resizes: VecDeque<(BoxedResize<F>, Sender<Result<Resized, ResizeError>>)>,
+}
+
+impl<F: HostFile> IoThread<F> {
+    fn new(
+        device: Ordered<F>,
+        messages: Receiver<Message<F>>,
+        completions: Sender<Vec<Completion>>,
+    ) -> IoThread<F> {
+        IoThread {
+            device,
+            messages,
+            open: true,
+            completions,
+            batch: Vec::with_capacity(BATCH),
+            resizes: VecDeque::new(),
+        }
+    }
+
+    /// Serves until the submitter has hung up and everything is done.
+    fn run(mut self) -> Ordered<F> {
+        loop {
+            let mut idle = false;
+            for _ in 0..REQUESTS_A_RESIZE_STEP {
+                self.take_messages();
+                match self.device.step() {
+                    Step::Completed(completion) => self.complete(completion),
+                    // A sync comes next: what is done should not wait for it.
+                    Step::Working => self.hand_over(),
+                    Step::Blocked => break,
+                    Step::Idle => {
+                        idle = true;
+                        break;
+                    }
+                }
+            }
+            if !self.resizes.is_empty() {
+                self.hand_over();
+                self.step_resize();
+            } else if idle {
+                self.hand_over();
+                if !self.open {
+                    return self.device;
+                }
+                self.wait_for_message();
+            }
+        }
+    }
+
+    fn take_messages(&mut self) {
+        while self.open && self.device.has_room() {
+            match self.messages.try_recv() {
+                Ok(message) => self.accept(message),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => self.open = false,
+            }
+        }
+    }
+
+    fn wait_for_message(&mut self) {
+        match self.messages.recv() {
+            Ok(message) => self.accept(message),
+            Err(_) => self.open = false,
+        }
+    }
+
+    fn accept(&mut self, message: Message<F>) {
+        match message {
+            Message::Request(request) => {
+                let queued = self.device.submit(request);
+                assert!(queued.is_ok(), "room was made sure of before");
+            }
+            Message::Resize(resize, reply) => self.resizes.push_back((resize, reply)),
+        }
+    }
+
+    fn step_resize(&mut self) {
+        let Some((mut resize, reply)) = self.resizes.pop_front() else {
+            return;
+        };
+        let result = match resize.step(&mut self.device) {
+            Ok(ResizeStep::Working | ResizeStep::Waiting) => {
+                self.resizes.push_front((resize, reply));
+                return;
+            }
+            Ok(ResizeStep::Done(resized)) => Ok(resized),
+            Err(error) => Err(error),
+        };
+        // A resize that failed half-way must not leave requests waiting for it.
+        self.device.set_hold(Hold::Nothing);
+        // Whoever asked may have gone; the resize stands all the same.
+        let _ = reply.send(result);
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        self.batch.push(completion);
+        if self.batch.len() >= BATCH {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        // A submitter that has gone does not care about its completions.
+        let _ = self.completions.send(batch);
+    }
+}

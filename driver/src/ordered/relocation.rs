@@ -1,0 +1,183 @@
+//! What a relocation may do to an open device, and nothing else may: look at its map, keep
+//! requests out of the window being moved, say where data is now, and put a new layout in
+//! force once it is durable.
+
+use crate::blk::{Operation, Request};
+use crate::cow::{Extension, Geometry, SectorMap};
+use crate::host::{HostError, HostFile};
+use crate::resize::ResizeError;
+use crate::units::{FileOffset, FileRange, Sector, SectorCount, SectorRange};
+
+use super::publish::sync;
+use super::{CowImage, Ordered, Placement};
+
+/// Which requests have to wait. As requests are carried out in order, one that waits keeps
+/// back those behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// None.
+    Nothing,
+    /// Those that touch these sectors.
+    Window(SectorRange),
+    /// All, flushes too.
+    Everything,
+}
+
+impl Hold {
+    pub(super) fn blocks(self, request: &Request) -> bool {
+        match self {
+            Hold::Nothing => false,
+            Hold::Window(window) => {
+                request.operation != Operation::Flush && window.overlaps(request.range())
+            }
+            Hold::Everything => true,
+        }
+    }
+}
+
+impl<F: HostFile> Ordered<F> {
+    /// The COW file.
+    pub fn cow(&self) -> &F {
+        &self.files.cow
+    }
+
+    /// The backing file, if it is open.
+    pub fn backing(&self) -> Option<&F> {
+        self.files.backing.as_ref()
+    }
+
+    /// Whether a flush is half done. A relocation waits then: the flush knows where the
+    /// bitmap was when it began.
+    pub fn is_publishing(&self) -> bool {
+        self.publishing.is_some()
+    }
+
+    /// Keeps requests out, or lets them in again.
+    pub fn set_hold(&mut self, hold: Hold) {
+        self.hold = hold;
+    }
+
+    /// Whether the device takes no writes.
+    pub fn is_read_only(&self) -> bool {
+        self.admission.read_only
+    }
+
+    /// Where things are.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Says where things are from now on.
+    ///
+    /// # Panics
+    /// While a flush is half done.
+    pub fn set_placement(&mut self, placement: Placement) {
+        assert!(self.publishing.is_none(), "a flush is half done");
+        self.placement = placement;
+    }
+
+    /// Syncs the COW file. A failure counts as the device's own: nothing is acknowledged
+    /// as durable any more.
+    ///
+    /// # Errors
+    /// The host's, or [`ResizeError::SyncFailed`] if a sync has failed before.
+    pub fn sync_for_relocation(&mut self) -> Result<(), ResizeError> {
+        if self.durability.failed {
+            return Err(ResizeError::SyncFailed);
+        }
+        sync(
+            &self.files.cow,
+            &mut self.durability,
+            &mut self.statistics,
+        )
+        .map_err(|failure| ResizeError::host("syncing the COW file", failure.at)(failure.error))
+    }
+
+    /// Writes to the COW file outside the data area's current places.
+    ///
+    /// # Errors
+    /// The host's, with `action` and the offset.
+    pub fn write_for_relocation(
+        &mut self,
+        action: &'static str,
+        data: &[u8],
+        at: FileOffset,
+    ) -> Result<(), ResizeError> {
+        self.durability.unsynced = true;
+        self.files
+            .cow
+            .write_all_at(data, at)
+            .map_err(ResizeError::host(action, at))
+    }
+
+    /// Makes a range of the COW file read as zeros, freeing its space where the host can.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn clear_for_relocation(&mut self, range: FileRange) -> Result<(), ResizeError> {
+        self.durability.unsynced = true;
+        match self.files.cow.punch_hole(range) {
+            Err(HostError::Unsupported) => super::transfer::zero(&self.files.cow, range),
+            result => result,
+        }
+        .map_err(ResizeError::host("clearing a range of the COW file", range.start))
+    }
+
+    /// Changes the length of the COW file.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn set_cow_len(&mut self, len: FileOffset) -> Result<(), ResizeError> {
+        self.durability.unsynced = true;
+        self.files
+            .cow
+            .set_len(len - FileOffset(0))
+            .map_err(ResizeError::host("changing the length of the COW file", len))
+    }
+
+    /// Treats the device as after a failed sync: what is on the disk is not known, so nothing
+    /// is acknowledged as durable and no bit published until it is opened again.
+    pub fn distrust(&mut self) {
+        self.durability.failed = true;
+    }
+
+    /// The map, to let it grow or shrink ahead of the device.
+    pub fn map_mut(&mut self) -> &mut SectorMap {
+        &mut self.map
+    }
+
+    /// Remembers an extension block that has been written.
+    pub fn set_extension(&mut self, extension: Extension) {
+        if let Some(image) = &mut self.image {
+            image.extension = Some(extension);
+        }
+    }
+
+    /// Puts a durable new layout in force: from now on the device has its size.
+    pub fn commit(&mut self, image: CowImage, placement: Placement) {
+        self.set_placement(placement);
+        self.set_capacity(image.geometry.capacity(), image.geometry.mapped());
+        self.image = Some(image);
+    }
+
+    /// Swaps in another COW file with the same content, durable, and the layout that it has.
+    /// The old one, with its lock, is given back.
+    pub fn replace_cow(&mut self, cow: F, image: CowImage) -> F {
+        let placement = Placement::settled(&image.geometry);
+        self.commit(image, placement);
+        self.durability.unsynced = false;
+        self.map.forget_changes();
+        std::mem::replace(&mut self.files.cow, cow)
+    }
+
+    /// Offers so many sectors from now on.
+    pub(super) fn set_capacity(&mut self, capacity: SectorCount, mapped: SectorCount) {
+        self.admission.end = Sector(0) + capacity;
+        self.admission.mapped_end = Sector(0) + mapped;
+    }
+
+    /// Keeps the layout's description, for a resize that does not change it.
+    pub fn geometry(&self) -> Option<Geometry> {
+        self.image.as_ref().map(|image| image.geometry)
+    }
+}

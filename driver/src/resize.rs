@@ -1,0 +1,90 @@
+//! What a resize of an open device is, seen from the driver: a step machine that is
+//! given the device between two requests. The cheapest one, [`crate::ordered::Headroom`],
+//! is here; those that move data are userhelper's.
+
+use crate::host::HostError;
+use crate::ordered::Ordered;
+use crate::units::{Bytes, FileOffset};
+
+/// How a resize goes about it; see `docs/format.md` and userhelper's planner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Strategy {
+    /// Nothing moves: the bitmap still fits where it is.
+    Headroom,
+    /// What is dirty is copied, once, into a new file that replaces the old one.
+    Rebuild,
+    /// What is dirty is moved within the file, last bytes first.
+    Reflow,
+}
+
+impl std::fmt::Display for Strategy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Strategy::Headroom => "headroom",
+            Strategy::Rebuild => "rebuild",
+            Strategy::Reflow => "reflow",
+        })
+    }
+}
+
+/// A resize that was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resized {
+    /// How.
+    pub strategy: Strategy,
+    /// The size before.
+    pub old_size: Bytes,
+    /// The size now.
+    pub new_size: Bytes,
+    /// Bytes of data that were read and written elsewhere.
+    pub moved: Bytes,
+}
+
+/// Why a resize ended early. Unless it says otherwise the device has its old size, all its
+/// data, and can be used on and resized again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResizeError {
+    /// A host operation failed.
+    #[error("{action}, at byte {at}: {error}")]
+    Host {
+        /// What was being done, and on which file.
+        action: &'static str,
+        /// Where in that file.
+        at: FileOffset,
+        /// What the host said.
+        error: HostError,
+    },
+    /// A sync has failed before: what is durable is not known any more.
+    #[error("a sync of the COW file has failed: close and reopen the device before a resize")]
+    SyncFailed,
+    /// The device cannot be resized like this.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl ResizeError {
+    /// For `map_err`: `action` at `at` failed.
+    pub fn host(action: &'static str, at: FileOffset) -> impl FnOnce(HostError) -> ResizeError {
+        move |error| ResizeError::Host { action, at, error }
+    }
+}
+
+/// What one step of a resize came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResizeStep {
+    /// There is more to do.
+    Working,
+    /// The device has to finish a flush first: step it, then come again.
+    Waiting,
+    /// The device has its new size, durably.
+    Done(Resized),
+}
+
+/// A resize under way. Between two steps the device serves requests.
+pub trait Resize<F> {
+    /// Does one bounded piece of work.
+    ///
+    /// # Errors
+    /// The resize is over, and not done.
+    fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError>;
+}
