@@ -12,4 +12,7 @@ pub use extension::{Extension, ExtensionState};
 pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};
 pub use header::{ByteOrder, Header, HeaderError, LONGEST_HEADER, Version};
 pub use journal::JournalRecord;
-pub use sector_map::SectorMap;
+pub use sector_map::{
+    DirtyRuns, MAX_SECTORS, MapTooLarge, PAGE_BYTES, PageSnapshot, PageState, Run,
+    SECTORS_PER_PAGE, SectorMap, SectorState,
+};

@@ -1,0 +1,145 @@
+//! Between the map and the bitmap on disk: loading pages, and taking what has to be
+//! written.
+
+use super::changed::{ChangedWords, PageSnapshot, WordSet};
+use super::page::{PageRef, SECTORS_PER_WORD, full_word};
+use super::{PAGE_BYTES, SectorMap, SectorState};
+use crate::units::Bytes;
+
+impl SectorMap {
+    /// Replaces a page by what the bitmap on disk says: sector `n` of the page is bit
+    /// `n % 8` of byte `n / 8`, least significant first. Sectors that `bytes` does not
+    /// reach are clean, bits past the end of the device are ignored. Nothing becomes
+    /// changed, for this is what the disk says already.
+    ///
+    /// # Panics
+    ///
+    /// If the map has no such page, or `bytes` is longer than one.
+    pub fn load_page(&mut self, page: usize, bytes: &[u8]) {
+        assert!(
+            bytes.len() <= PAGE_BYTES,
+            "{} bytes of bitmap are more than a page",
+            bytes.len()
+        );
+        let existing = self.sectors_in(page);
+        let before = self.dirty_in(page);
+        match self.uniform_content(bytes, existing) {
+            Some(state) => self.pages.set_uniform(page, state),
+            None => {
+                self.pages.split(page, existing).load(bytes, existing);
+                self.pages.collapse(page, existing);
+            }
+        }
+        self.dirty = self.dirty - u64::from(before) + u64::from(self.dirty_in(page));
+    }
+
+    /// The state that all sectors have, where whole bytes tell; saves a long run of
+    /// zeros or ones the allocation of a page.
+    fn uniform_content(&self, bytes: &[u8], existing: u32) -> Option<SectorState> {
+        let whole = (existing / 8) as usize;
+        if bytes.iter().all(|&byte| byte == 0) {
+            Some(SectorState::Clean)
+        } else if existing.is_multiple_of(8)
+            && bytes.len() >= whole
+            && bytes[..whole].iter().all(|&byte| byte == 0xff)
+        {
+            Some(SectorState::Dirty)
+        } else {
+            None
+        }
+    }
+
+    /// Writes the page as it belongs on disk, from its first byte on, into all of
+    /// `buffer`. Bits past the end of the device are 0.
+    ///
+    /// # Panics
+    ///
+    /// If the map has no such page, or `buffer` is longer than one.
+    pub fn page_bytes(&self, page: usize, buffer: &mut [u8]) {
+        assert!(
+            buffer.len() <= PAGE_BYTES,
+            "{} bytes of bitmap are more than a page",
+            buffer.len()
+        );
+        for (word, bytes) in buffer.chunks_mut(8).enumerate() {
+            bytes.copy_from_slice(&self.word(page, word).to_le_bytes()[..bytes.len()]);
+        }
+    }
+
+    /// Fills `buffer` with the bitmap from byte `from` on, as it belongs on disk; behind the
+    /// end of the map come zeros.
+    pub fn copy_bitmap(&self, from: Bytes, buffer: &mut [u8]) {
+        let mut page_content = [0; PAGE_BYTES];
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = from.0 + done as u64;
+            let (page, within) = (at / PAGE_BYTES as u64, (at % PAGE_BYTES as u64) as usize);
+            let len = (PAGE_BYTES - within).min(buffer.len() - done);
+            let target = &mut buffer[done..done + len];
+            if page < self.pages.len() as u64 {
+                self.page_bytes(page as usize, &mut page_content[..within + len]);
+                target.copy_from_slice(&page_content[within..within + len]);
+            } else {
+                target.fill(0);
+            }
+            done += len;
+        }
+    }
+
+    /// Takes the map as published: everything in it has been written.
+    pub fn forget_changes(&mut self) {
+        self.changed = ChangedWords::default();
+    }
+
+    /// How many words of the bitmap (8 bytes each) changed since the last
+    /// [`take_changes`](Self::take_changes).
+    pub fn changed_words(&self) -> u64 {
+        self.changed.count()
+    }
+
+    /// Whether any word of the bitmap changed since then.
+    pub fn has_changes(&self) -> bool {
+        self.changed.count() != 0
+    }
+
+    /// What has to be written for the bitmap on disk to equal the map: one piece for
+    /// each page with changes, in their order, and nothing is changed afterwards.
+    ///
+    /// The bytes are those of this moment. Bits that are set later are not in them,
+    /// wherever they lie, so the pieces may be written after the sync that makes the
+    /// data of this moment durable.
+    ///
+    /// `bitmap_len` is the length of the bitmap on disk; what lies behind it has no
+    /// place there and is left out. (V1 and V2 can lack the last byte.)
+    #[must_use = "the changes taken are lost to the bitmap on disk unless written or restored"]
+    pub fn take_changes(&mut self, bitmap_len: Bytes) -> Vec<PageSnapshot> {
+        let changed = std::mem::take(&mut self.changed);
+        changed
+            .pages()
+            .filter_map(|(page, words)| {
+                let content = words.span().map(|word| self.word(page, word));
+                PageSnapshot::new(page, words, content, bitmap_len)
+            })
+            .collect()
+    }
+
+    /// Marks the words of a snapshot as changed again, because writing it failed.
+    pub fn restore_changes(&mut self, snapshot: &PageSnapshot) {
+        if snapshot.page() >= self.pages.len() {
+            return; // The device has been shrunk since.
+        }
+        let words = self
+            .sectors_in(snapshot.page())
+            .div_ceil(SECTORS_PER_WORD as u32);
+        let mut changed = *snapshot.changed();
+        changed.intersect(&WordSet::first(words));
+        self.changed.insert(snapshot.page(), &changed);
+    }
+
+    fn word(&self, page: usize, word: usize) -> u64 {
+        match self.pages.get(page) {
+            PageRef::Uniform(state) => full_word(state, word, self.sectors_in(page)),
+            PageRef::Mixed(words) => words.word(word),
+        }
+    }
+}

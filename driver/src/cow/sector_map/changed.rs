@@ -1,0 +1,176 @@
+//! Which words of the bitmap differ from the disk, and the pieces in which they are
+//! written there.
+
+use std::collections::BTreeMap;
+use std::mem::size_of;
+use std::ops::RangeInclusive;
+
+use super::PAGE_BYTES;
+use super::page::WORDS_PER_PAGE;
+use crate::units::Bytes;
+
+/// A set of words of one page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WordSet([u64; WORDS_PER_PAGE / 64]);
+
+impl WordSet {
+    /// The first `count` words.
+    pub(super) fn first(count: u32) -> Self {
+        let mut set = Self::default();
+        for (part, from) in set.0.iter_mut().zip((0..).step_by(64)) {
+            *part = match count.saturating_sub(from) {
+                left @ 0..64 => !(u64::MAX << left),
+                _ => u64::MAX,
+            };
+        }
+        set
+    }
+
+    #[inline]
+    pub(super) fn insert(&mut self, word: u32) {
+        self.0[(word / 64) as usize % (WORDS_PER_PAGE / 64)] |= 1 << (word % 64);
+    }
+
+    pub(super) fn intersect(&mut self, other: &Self) {
+        for (part, other) in self.0.iter_mut().zip(other.0) {
+            *part &= other;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|part| u64::from(part.count_ones())).sum()
+    }
+
+    /// Adds the words of `other`; how many of them are new.
+    fn unite(&mut self, other: &Self) -> u64 {
+        let mut new = 0;
+        for (part, other) in self.0.iter_mut().zip(other.0) {
+            let added = other & !*part;
+            if added != 0 {
+                new += u64::from(added.count_ones());
+                *part |= added;
+            }
+        }
+        new
+    }
+
+    /// From the first word of the set to its last.
+    ///
+    /// # Panics
+    ///
+    /// If the set is empty.
+    pub(super) fn span(&self) -> RangeInclusive<usize> {
+        let first = self.0.iter().position(|&part| part != 0);
+        let last = self.0.iter().rposition(|&part| part != 0);
+        let (first, last) = first.zip(last).expect("only pages with changes are kept");
+        first * 64 + self.0[first].trailing_zeros() as usize
+            ..=last * 64 + self.0[last].ilog2() as usize
+    }
+}
+
+/// The changed words of all pages. Only pages that have some are kept, in order, so
+/// that publishing costs what changed and not what exists.
+#[derive(Clone, Default)]
+pub(super) struct ChangedWords {
+    pages: BTreeMap<u32, WordSet>,
+    count: u64,
+}
+
+impl ChangedWords {
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        // The nodes of the tree are two thirds full on average.
+        self.pages.len() * (size_of::<u32>() + size_of::<WordSet>()) * 3 / 2
+    }
+
+    pub(super) fn insert(&mut self, page: usize, words: &WordSet) {
+        if !words.is_empty() {
+            self.count += self.pages.entry(page as u32).or_default().unite(words);
+        }
+    }
+
+    /// Forgets all words from this one on, counted from the start of the bitmap.
+    pub(super) fn truncate(&mut self, words: u64) {
+        let page = (words / WORDS_PER_PAGE as u64) as u32;
+        let mut cut = self.pages.split_off(&page);
+        self.count -= cut.values().map(WordSet::count).sum::<u64>();
+        if let Some(mut rest) = cut.remove(&page) {
+            rest.intersect(&WordSet::first((words % WORDS_PER_PAGE as u64) as u32));
+            self.insert(page as usize, &rest);
+        }
+    }
+
+    /// The pages with changes, in order.
+    pub(super) fn pages(&self) -> impl Iterator<Item = (usize, &WordSet)> {
+        self.pages
+            .iter()
+            .map(|(&page, words)| (page as usize, words))
+    }
+}
+
+/// A piece of the bitmap as it was when it was taken: all words of one page from the
+/// first changed one to the last changed one. See
+/// [`SectorMap::take_changes`](super::SectorMap::take_changes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageSnapshot {
+    page: usize,
+    changed: WordSet,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl PageSnapshot {
+    /// `content` are the words of `changed.span()`. `None` if the bitmap on disk ends
+    /// before all of them.
+    pub(super) fn new(
+        page: usize,
+        changed: &WordSet,
+        content: impl Iterator<Item = u64>,
+        bitmap_len: Bytes,
+    ) -> Option<Self> {
+        let offset = page as u64 * PAGE_BYTES as u64 + *changed.span().start() as u64 * 8;
+        let room = bitmap_len.0.checked_sub(offset).filter(|&room| room > 0)?;
+        let mut bytes = Vec::with_capacity(changed.span().count() * 8);
+        for word in content {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        bytes.truncate(room.min(bytes.len() as u64) as usize);
+        Some(Self {
+            page,
+            changed: *changed,
+            offset,
+            bytes,
+        })
+    }
+
+    /// The page of the map that it belongs to.
+    pub fn page(&self) -> usize {
+        self.page
+    }
+
+    /// Where in the bitmap the bytes belong, counted from the bitmap's start.
+    pub fn offset(&self) -> Bytes {
+        Bytes(self.offset)
+    }
+
+    /// What belongs there; never empty.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many words of the piece changed.
+    pub fn changed_words(&self) -> u64 {
+        self.changed.count()
+    }
+
+    pub(super) fn changed(&self) -> &WordSet {
+        &self.changed
+    }
+}
