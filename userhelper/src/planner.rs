@@ -1,0 +1,393 @@
+//! Choosing how to resize: the cheapest way that can be taken, with the reasons. Looks at
+//! the device and changes nothing.
+
+use driver::cow::{Extension, Geometry, JournalRecord, Version};
+use driver::host::{HostError, HostFile};
+use driver::ordered::{CowImage, Ordered};
+use driver::resize::Strategy;
+use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+use crate::reflow::WINDOW;
+
+/// A smaller alignment than this makes a reflow sync for every few megabytes.
+const REFLOW_ALIGNMENT: u32 = 4 << 20;
+
+/// Whether a resize may make the device smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shrink {
+    /// No.
+    Refuse,
+    /// As long as no data lies behind the new end.
+    KeepingData,
+    /// Also then: what lies there is lost.
+    LosingData,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The size that the device should have.
+    pub new_size: Bytes,
+    /// How; `None` leaves it to the planner.
+    pub strategy: Option<Strategy>,
+    /// Whether it may become smaller.
+    pub shrink: Shrink,
+    /// Whether requests are to be served meanwhile.
+    pub online: bool,
+}
+
+/// What is known of the host beside the device itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The space free beside the COW file, where that is known.
+    pub free_space: Option<Bytes>,
+    /// Whether the COW file is a regular file, and so can be replaced by another.
+    pub replaceable: bool,
+}
+
+/// How a device will be resized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// How.
+    pub strategy: Strategy,
+    /// Why so, and not cheaper: a sentence each.
+    pub reasons: Vec<String>,
+    /// The size now.
+    pub old_size: Bytes,
+    /// The size then.
+    pub new_size: Bytes,
+    /// The layout then; `None` for a raw disk.
+    pub new_geometry: Option<Geometry>,
+    /// Bytes of data to be moved at most.
+    pub to_move: Bytes,
+    /// Space on the host that is needed meanwhile.
+    pub space_needed: Bytes,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A size that no device has.
+    #[error("found a new size of {found} bytes, expected a positive multiple of 512")]
+    BadSize {
+        /// The size asked for.
+        found: u64,
+    },
+    /// A smaller size, not asked for as such.
+    #[error(
+        "{} bytes are less than the device's {} bytes: a resize makes it smaller only with --shrink",
+        .new.0, .old.0
+    )]
+    WouldShrink {
+        /// The size now.
+        old: Bytes,
+        /// The size asked for.
+        new: Bytes,
+    },
+    /// There is data behind the new end.
+    #[error(
+        "{} bytes of data lie behind the new end, the first at sector {first}: \
+         they would be lost (--lose-data says that this is meant)", .bytes.0
+    )]
+    WouldLoseData {
+        /// The first sector with data.
+        first: Sector,
+        /// How much there is.
+        bytes: Bytes,
+    },
+    /// The device takes no writes.
+    #[error("the device is read-only")]
+    ReadOnly,
+    /// An earlier reflow was interrupted.
+    #[error("an interrupted resize has to be finished first")]
+    Interrupted,
+    /// No layout of a file fits.
+    #[error("a device of {found} bytes fits into no COW file")]
+    TooLarge {
+        /// The size asked for.
+        found: u64,
+    },
+    /// The strategy asked for cannot do it, or none can.
+    #[error("{strategy} cannot do this: {why}")]
+    Impossible {
+        /// Which.
+        strategy: Strategy,
+        /// Why not.
+        why: String,
+    },
+    /// A host operation failed.
+    #[error("examining the COW file: {0}")]
+    Host(#[from] HostError),
+}
+
+/// Plans the resize of `device` as `wish` asks for it.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn plan<F: HostFile>(
+    device: &Ordered<F>,
+    wish: Wish,
+    surroundings: Surroundings,
+) -> Result<Plan, PlanError> {
+    let new_size = wish.new_size;
+    let (old_size, new_sectors) = (current_size(device), new_size.whole_sectors());
+    if new_size.0 == 0 || !new_size.0.is_multiple_of(SECTOR_SIZE) {
+        return Err(PlanError::BadSize { found: new_size.0 });
+    }
+    if new_size.0 > i64::MAX as u64 || new_sectors > driver::cow::MAX_SECTORS {
+        return Err(PlanError::TooLarge { found: new_size.0 });
+    }
+    if device.is_read_only() {
+        return Err(PlanError::ReadOnly);
+    }
+    if new_sectors < device.capacity() {
+        check_shrink(device, old_size, wish)?;
+    }
+    let Some(image) = device.image() else {
+        return plan_raw(old_size, wish);
+    };
+    if image.header.relocating {
+        return Err(PlanError::Interrupted);
+    }
+    let planner = Planner {
+        device,
+        image,
+        wish,
+        surroundings,
+        old_size,
+    };
+    planner.choose()
+}
+
+fn current_size<F: HostFile>(device: &Ordered<F>) -> Bytes {
+    device
+        .geometry()
+        .map_or(device.capacity().bytes(), |geometry| geometry.size)
+}
+
+fn plan_raw(old_size: Bytes, wish: Wish) -> Result<Plan, PlanError> {
+    match wish.strategy {
+        None | Some(Strategy::Headroom) => Ok(Plan {
+            strategy: Strategy::Headroom,
+            reasons: vec!["a raw disk has no bitmap that could need room".into()],
+            old_size,
+            new_size: wish.new_size,
+            new_geometry: None,
+            to_move: Bytes(0),
+            space_needed: Bytes(0),
+        }),
+        Some(strategy) => Err(PlanError::Impossible {
+            strategy,
+            why: "a raw disk has no COW file to rearrange".into(),
+        }),
+    }
+}
+
+fn check_shrink<F: HostFile>(
+    device: &Ordered<F>,
+    old: Bytes,
+    wish: Wish,
+) -> Result<(), PlanError> {
+    let new = wish.new_size;
+    match wish.shrink {
+        Shrink::Refuse => return Err(PlanError::WouldShrink { old, new }),
+        Shrink::LosingData => return Ok(()),
+        Shrink::KeepingData => {}
+    }
+    let behind = Sector(new.whole_sectors().0)..Sector(device.capacity().0);
+    let mut first = None;
+    let mut bytes = Bytes(0);
+    // Sectors that a grow has added are dirty and have no data: nothing is lost with them.
+    for run in device.map().dirty_runs(SectorRange::between(behind)) {
+        let (at, _) = device.placement().place(run);
+        for data in device.cow().data_runs(FileRange::new(at, run.count.bytes())) {
+            let data = data?;
+            bytes += data.len;
+            first.get_or_insert(run.start + (data.start - at).whole_sectors());
+        }
+    }
+    match first {
+        Some(first) => Err(PlanError::WouldLoseData { first, bytes }),
+        None => Ok(()),
+    }
+}
+
+struct Planner<'a, F> {
+    device: &'a Ordered<F>,
+    image: &'a CowImage,
+    wish: Wish,
+    surroundings: Surroundings,
+    old_size: Bytes,
+}
+
+impl<F: HostFile> Planner<'_, F> {
+    fn choose(&self) -> Result<Plan, PlanError> {
+        if let Some(strategy) = self.wish.strategy {
+            let asked = "asked for".to_string();
+            return self
+                .attempt(strategy)?
+                .map(|plan| plan.because(vec![asked]))
+                .map_err(|why| PlanError::Impossible { strategy, why });
+        }
+        // Under live I/O a reflow stops requests for a window at a time, a rebuild for good.
+        let order = match self.wish.online {
+            false => [Strategy::Headroom, Strategy::Rebuild, Strategy::Reflow],
+            true => [Strategy::Headroom, Strategy::Reflow, Strategy::Rebuild],
+        };
+        let mut reasons = Vec::new();
+        for strategy in order {
+            match self.attempt(strategy)? {
+                Ok(plan) => return Ok(plan.because(reasons)),
+                Err(why) => reasons.push(format!("not by {strategy}: {why}")),
+            }
+        }
+        Err(PlanError::Impossible {
+            strategy: Strategy::Reflow,
+            why: reasons.join("; "),
+        })
+    }
+
+    /// The plan by this strategy, or the reason why it cannot be taken.
+    fn attempt(&self, strategy: Strategy) -> Result<Result<Plan, String>, PlanError> {
+        Ok(match strategy {
+            Strategy::Headroom => self.headroom()?,
+            Strategy::Rebuild => self.rebuild()?,
+            Strategy::Reflow => self.reflow()?,
+        })
+    }
+
+    fn headroom(&self) -> Result<Result<Plan, String>, PlanError> {
+        let (old, version) = (self.image.geometry, self.image.header.version);
+        if version != Version::V3 {
+            return Ok(Err(format!("a {version} header is rebuilt as V3")));
+        }
+        if !Extension::fits(&old) {
+            return Ok(Err("no room for the extension block".into()));
+        }
+        let new = self.geometry(old.alignment)?;
+        if new.data_offset == old.data_offset {
+            return Ok(Ok(self.plan(Strategy::Headroom, new)));
+        }
+        let limit = old.headroom();
+        let why = match self.shrinks() {
+            true => "the shorter bitmap would move the data".to_string(),
+            false => format!("the bitmap has room for a device of {limit}, not more"),
+        };
+        Ok(Err(why))
+    }
+
+    fn rebuild(&self) -> Result<Result<Plan, String>, PlanError> {
+        if !self.surroundings.replaceable {
+            return Ok(Err("only a regular file can be replaced".into()));
+        }
+        let new = self.roomy_geometry(|_| true)?;
+        let mut plan = self.plan(Strategy::Rebuild, new);
+        plan.to_move = self.dirty_below_new_end().bytes();
+        plan.space_needed = plan.to_move + new.bitmap_len;
+        Ok(match self.surroundings.free_space {
+            Some(free) if free < plan.space_needed => Err(format!(
+                "a copy needs {}, and only {free} are free beside the COW file",
+                plan.space_needed
+            )),
+            _ => Ok(plan),
+        })
+    }
+
+    fn reflow(&self) -> Result<Result<Plan, String>, PlanError> {
+        let (old, version) = (self.image.geometry, self.image.header.version);
+        if version != Version::V3 {
+            return Ok(Err(format!("a {version} header is rebuilt as V3")));
+        }
+        if self.shrinks() {
+            return Ok(Err("it moves data up only, and a shrink moves it down".into()));
+        }
+        if !JournalRecord::fits(&old) {
+            return Ok(Err("no room for the journal before the bitmap".into()));
+        }
+        let new = self.roomy_geometry(|new| {
+            new.alignment >= REFLOW_ALIGNMENT
+                && new.bitmap_offset >= old.bitmap().end()
+                && new.data_offset > old.data_offset
+        })?;
+        let mut plan = self.plan(Strategy::Reflow, new);
+        plan.to_move = self.dirty_below_new_end().bytes();
+        let window = WINDOW.min(new.data_offset - old.data_offset);
+        plan.space_needed = plan.to_move.min(window) + new.bitmap_len;
+        Ok(match self.surroundings.free_space {
+            Some(free) if free < plan.space_needed => Err(format!(
+                "a window and the new bitmap need {}, and only {free} are free",
+                plan.space_needed
+            )),
+            _ => Ok(plan),
+        })
+    }
+
+    fn plan(&self, strategy: Strategy, new: Geometry) -> Plan {
+        Plan {
+            strategy,
+            reasons: Vec::new(),
+            old_size: self.old_size,
+            new_size: self.wish.new_size,
+            new_geometry: Some(new),
+            to_move: Bytes(0),
+            space_needed: Bytes(0),
+        }
+    }
+
+    fn shrinks(&self) -> bool {
+        self.wish.new_size.whole_sectors() < self.device.capacity()
+    }
+
+    fn dirty_below_new_end(&self) -> SectorCount {
+        if !self.shrinks() {
+            return self.device.map().dirty_count();
+        }
+        let kept = SectorRange::new(Sector(0), self.wish.new_size.whole_sectors());
+        let runs = self.device.map().dirty_runs(kept);
+        runs.fold(SectorCount(0), |sum, run| sum + run.count)
+    }
+
+    fn geometry(&self, alignment: u32) -> Result<Geometry, PlanError> {
+        let found = self.wish.new_size.0;
+        Geometry::new(Version::V3, self.wish.new_size, alignment)
+            .map_err(|_| PlanError::TooLarge { found })
+    }
+
+    /// The layout with the roomiest alignment that stock Linux can still reach and that
+    /// `fits`; if there is none, the smallest that fits.
+    fn roomy_geometry(&self, fits: impl Fn(&Geometry) -> bool) -> Result<Geometry, PlanError> {
+        let roomy = Geometry::roomy_alignment(self.wish.new_size);
+        let larger = std::iter::successors(Some(roomy), |a| a.checked_mul(2));
+        let smaller = std::iter::successors(Some(roomy / 2), |a| Some(a / 2));
+        let mut beyond_stock = None;
+        for alignment in larger.chain(smaller.take_while(|&a| a >= 4096)) {
+            let geometry = self.geometry(alignment)?;
+            if !fits(&geometry) {
+                continue;
+            }
+            if geometry.fits_stock_linux() {
+                return Ok(geometry);
+            }
+            beyond_stock.get_or_insert(geometry);
+        }
+        beyond_stock.ok_or(PlanError::TooLarge {
+            found: self.wish.new_size.0,
+        })
+    }
+}
+
+impl Plan {
+    fn because(mut self, reasons: Vec<String>) -> Plan {
+        self.reasons = reasons;
+        if let Some(geometry) = self.new_geometry
+            && !geometry.fits_stock_linux()
+        {
+            self.reasons.push(format!(
+                "the data starts at {}, behind the 2 GiB that stock Linux can reach: \
+                 only ubdlab will be able to use the file",
+                geometry.data_offset - driver::units::FileOffset(0)
+            ));
+        }
+        self
+    }
+}

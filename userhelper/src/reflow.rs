@@ -1,0 +1,496 @@
+//! Moving the data towards the end of the COW file, last bytes first, in place and under
+//! live I/O: the resize of 2003, with a journal.
+//!
+//! The data moves in windows. A window is copied to its new place, synced, and then the
+//! journal says, durably, that the frontier has come down to the window's start. Only then
+//! may anything be written where the window was. A window is at most as long as the distance
+//! moved, so that within one, no copy goes over a source. Requests below the frontier go to
+//! the old place, those above to the new; those that touch the window wait.
+//!
+//! | power goes after | a reader finds | recovery |
+//! |---|---|---|
+//! | the file was extended; extension block and first record written | the old size, nothing moved; stock readers too | none needed: a header without the mark makes the journal void |
+//! | the header was marked | a size that stock readers refuse; the journal says that nothing was moved | rolls forward |
+//! | part of a window was copied | all data: below the frontier at the old place, which no copy touches | rolls forward, copying the window again |
+//! | the copy was synced | the same | the same |
+//! | the record was written | the record before it or the new one; the data of both is durable | rolls forward from the one that is there |
+//! | the source was punched | the new frontier, which was durable before the hole was punched | rolls forward |
+//! | part or all of the new bitmap was written | all data, at the new place; the old bitmap, which the new one does not overlap, counts | writes the new bitmap again |
+//! | the header was written | the mark, and so the row before; or the new size, whole | rolls forward, or none needed |
+//! | the old bitmap was punched | the new size | none needed |
+//!
+//! Published bits go to the old bitmap until the new one is begun, and then to both.
+
+use driver::cow::{Geometry, Header, JournalRecord, PAGE_BYTES, PageState, Version};
+use driver::host::{HostError, HostFile};
+use driver::ordered::{CowImage, Hold, Ordered, Placement, write_extension};
+use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
+
+/// A window is at most so long. It bounds how long a request can wait for one.
+pub const WINDOW: Bytes = Bytes(8 << 20);
+
+/// One step copies at most so much.
+const COPY_A_STEP: Bytes = Bytes(1 << 20);
+
+/// One step writes at most so many pages of the new bitmap.
+const PAGES_A_STEP: usize = 64;
+
+/// A reflow under way.
+#[derive(Debug)]
+pub struct Reflow {
+    old: Geometry,
+    new: Geometry,
+    record: JournalRecord,
+    window: Bytes,
+    stage: Stage,
+    moved: Bytes,
+    /// What has to be put back if the move ends before anything was moved.
+    before: Option<Before>,
+    buffer: Vec<u8>,
+}
+
+/// The COW file before the first step.
+#[derive(Clone, Debug)]
+struct Before {
+    len: FileOffset,
+    slack: Vec<u8>,
+    extension: Option<driver::cow::Extension>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Make the file long enough, and write extension block and first record.
+    Prepare,
+    /// Mark the header.
+    Mark,
+    /// Choose the next window, and keep requests out of it.
+    Choose,
+    /// Copy what is dirty in it, from `at` on.
+    Copy { window: SectorRange, at: Sector },
+    /// Sync the copy.
+    Sync { window: SectorRange },
+    /// Record the new frontier.
+    Record { window: SectorRange },
+    /// Free the source.
+    Punch { window: SectorRange },
+    /// All is moved: clear the place of the new bitmap, and publish to it too.
+    ClearBitmap,
+    /// Write it, from this page on.
+    WriteBitmap { page: usize },
+    /// Sync it.
+    SyncBitmap,
+    /// The commit.
+    Header,
+    /// Free what the new layout does not use.
+    Tidy,
+}
+
+impl Reflow {
+    /// Prepares a reflow of `device` into the layout `new`.
+    ///
+    /// # Errors
+    /// [`ResizeError::Refused`] if the layouts do not allow one; the planner chooses such
+    /// that do.
+    pub fn new<F: HostFile>(device: &Ordered<F>, new: Geometry) -> Result<Reflow, ResizeError> {
+        let refuse = |why: &str| Err(ResizeError::Refused(why.into()));
+        let Some(image) = device.image() else {
+            return refuse("a raw disk has no data to move");
+        };
+        let old = image.geometry;
+        if image.header.version != Version::V3 || !JournalRecord::fits(&old) {
+            return refuse("the header has no room for a journal");
+        }
+        if image.header.relocating {
+            return refuse("an interrupted reflow has to be finished first");
+        }
+        if new.bitmap_offset < old.bitmap().end()
+            || new.data_offset <= old.data_offset
+            || new.capacity() < device.capacity()
+        {
+            return refuse("the new layout does not lie behind the old one");
+        }
+        let record = JournalRecord {
+            sequence: 1,
+            frontier: Sector(0) + device.capacity(),
+            old_size: old.size,
+            old_alignment: old.alignment,
+            new_size: new.size,
+            new_alignment: new.alignment,
+        };
+        Ok(Reflow::at(Stage::Prepare, old, new, record))
+    }
+
+    /// Takes up the reflow that `record`, found when the device was opened, is about.
+    ///
+    /// # Errors
+    /// [`ResizeError::Refused`] if the device is not in the middle of one.
+    pub fn resume<F: HostFile>(
+        device: &Ordered<F>,
+        record: JournalRecord,
+    ) -> Result<Reflow, ResizeError> {
+        match (device.image(), record.new_geometry()) {
+            (Some(image), Ok(new)) if image.header.relocating => {
+                Ok(Reflow::at(Stage::Choose, image.geometry, new, record))
+            }
+            _ => Err(ResizeError::Refused(
+                "the device is not in the middle of a reflow".into(),
+            )),
+        }
+    }
+
+    fn at(stage: Stage, old: Geometry, new: Geometry, record: JournalRecord) -> Reflow {
+        Reflow {
+            old,
+            new,
+            record,
+            window: WINDOW,
+            stage,
+            moved: Bytes(0),
+            before: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Moves in windows of at most `len` bytes, for those who want shorter waits, or more
+    /// of them.
+    #[must_use]
+    pub fn with_window(mut self, len: Bytes) -> Reflow {
+        self.window = len.max(Bytes(driver::units::SECTOR_SIZE));
+        self
+    }
+
+    /// The last durable record: where the reflow would be taken up.
+    pub fn record(&self) -> JournalRecord {
+        self.record
+    }
+
+    fn do_stage<F: HostFile>(
+        &mut self,
+        device: &mut Ordered<F>,
+    ) -> Result<ResizeStep, ResizeError> {
+        match self.stage {
+            Stage::Prepare => self.prepare(device)?,
+            Stage::Mark => self.mark(device)?,
+            Stage::Choose => self.choose(device),
+            Stage::Copy { window, at } => self.copy(device, window, at)?,
+            Stage::Sync { window } => {
+                device.sync_for_relocation()?;
+                self.stage = Stage::Record { window };
+            }
+            Stage::Record { window } => self.record_frontier(device, window)?,
+            Stage::Punch { window } => {
+                let source = FileRange::new(
+                    self.old.place_of(window.start),
+                    window.count.bytes(),
+                );
+                free(device, source)?;
+                self.stage = Stage::Choose;
+            }
+            Stage::ClearBitmap => self.clear_bitmap(device)?,
+            Stage::WriteBitmap { page } => self.write_bitmap(device, page)?,
+            Stage::SyncBitmap => {
+                device.sync_for_relocation()?;
+                self.stage = Stage::Header;
+            }
+            Stage::Header => self.commit(device)?,
+            Stage::Tidy => {
+                // The old bitmap, and the journal's last words with it.
+                free(
+                    device,
+                    FileRange::between(self.old.bitmap_offset..self.new.bitmap_offset),
+                )?;
+                return Ok(ResizeStep::Done(Resized {
+                    strategy: Strategy::Reflow,
+                    old_size: self.old.size,
+                    new_size: self.new.size,
+                    moved: self.moved,
+                }));
+            }
+        }
+        Ok(ResizeStep::Working)
+    }
+
+    fn prepare<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
+        let Some(image) = device.image().cloned() else {
+            return Err(ResizeError::Refused("a raw disk has no data to move".into()));
+        };
+        self.before = Some(Before::of(device, &self.old, &image)?);
+        // What may lie behind the old data would show up in the new sectors.
+        device.set_cow_len(self.old.place_of(self.record.frontier))?;
+        device.set_cow_len(self.new.data_end())?;
+        write_extension(device, &image)?;
+        // Records of an earlier reflow would outbid the new ones.
+        let action = "writing the journal";
+        let mut slots = [0; JournalRecord::SLOTS_LEN];
+        let at = (self.record.slot_offset() - JournalRecord::slots_offset()).0 as usize;
+        let record = self.record.encode();
+        slots[at..at + record.len()].copy_from_slice(&record);
+        device.write_for_relocation(action, &slots, JournalRecord::slots_offset())?;
+        device.sync_for_relocation()?;
+        self.stage = Stage::Mark;
+        Ok(())
+    }
+
+    fn mark<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
+        write_header(device, |header| header.relocating = true)?;
+        let placement = Placement::moving(&self.old, &self.new, self.record.frontier);
+        device.set_placement(placement);
+        self.stage = Stage::Choose;
+        Ok(())
+    }
+
+    /// The next window ends where the last dirty run below the frontier does and begins as
+    /// far down as it may. What lies between it and the frontier is clean: there is nothing
+    /// to move, but a write there would have to know which side of the frontier it is on, so
+    /// requests are kept out of that too.
+    fn choose<F: HostFile>(&mut self, device: &mut Ordered<F>) {
+        let frontier = self.record.frontier;
+        if frontier == Sector(0) {
+            self.stage = Stage::ClearBitmap;
+            return;
+        }
+        let distance = self.new.data_offset - self.old.data_offset;
+        let longest = self.window.min(distance).whole_sectors();
+        let mut end = frontier;
+        let mut top = None;
+        while end > Sector(0) && top.is_none() {
+            let start = Sector(end.0.saturating_sub(longest.0));
+            let runs = device
+                .map()
+                .dirty_runs(SectorRange::between(start..end));
+            top = runs.last().map(SectorRange::end);
+            if top.is_none() {
+                end = start;
+            }
+        }
+        let window = match top {
+            Some(top) => {
+                let start = Sector(top.0.saturating_sub(longest.0));
+                SectorRange::between(start..top)
+            }
+            None => SectorRange::between(Sector(0)..Sector(0)),
+        };
+        device.set_hold(Hold::Window(SectorRange::between(window.start..frontier)));
+        let at = window.start;
+        self.stage = Stage::Copy { window, at };
+    }
+
+    /// Copies up to a step's worth of the window's dirty runs, holes as holes.
+    fn copy<F: HostFile>(
+        &mut self,
+        device: &mut Ordered<F>,
+        window: SectorRange,
+        at: Sector,
+    ) -> Result<(), ResizeError> {
+        let Some(run) = device.map().next_dirty(at, window.end()) else {
+            self.stage = Stage::Sync { window };
+            return Ok(());
+        };
+        let run = SectorRange::new(run.start, run.count.min(COPY_A_STEP.whole_sectors()));
+        let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
+        let shift = self.new.data_offset - self.old.data_offset;
+        let reading = "reading the data to be moved in the COW file";
+        let mut filled_to = source.start;
+        let runs: Vec<FileRange> = device
+            .cow()
+            .data_runs(source)
+            .collect::<Result<_, _>>()
+            .map_err(ResizeError::host(reading, source.start))?;
+        for data in runs {
+            clear_gap(device, filled_to..data.start, shift)?;
+            self.buffer.resize(data.len.0 as usize, 0);
+            device
+                .cow()
+                .read_exact_at(&mut self.buffer, data.start)
+                .map_err(ResizeError::host(reading, data.start))?;
+            let action = "moving data in the COW file";
+            device.write_for_relocation(action, &self.buffer, data.start + shift)?;
+            self.moved += data.len;
+            filled_to = data.end();
+        }
+        clear_gap(device, filled_to..source.end(), shift)?;
+        let at = run.end();
+        self.stage = Stage::Copy { window, at };
+        Ok(())
+    }
+
+    fn record_frontier<F: HostFile>(
+        &mut self,
+        device: &mut Ordered<F>,
+        window: SectorRange,
+    ) -> Result<(), ResizeError> {
+        let record = JournalRecord {
+            sequence: self.record.sequence + 1,
+            frontier: window.start,
+            ..self.record
+        };
+        let action = "writing the journal";
+        let result = device
+            .write_for_relocation(action, &record.encode(), record.slot_offset())
+            .and_then(|()| device.sync_for_relocation());
+        if let Err(error) = result {
+            // The record may be on the disk or not: no write may choose a side now.
+            device.distrust();
+            return Err(error);
+        }
+        self.record = record;
+        device.set_placement(Placement::moving(&self.old, &self.new, record.frontier));
+        device.set_hold(Hold::Nothing);
+        self.before = None;
+        self.stage = Stage::Punch { window };
+        Ok(())
+    }
+
+    fn clear_bitmap<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
+        device.clear_for_relocation(FileRange::between(
+            self.new.bitmap_offset..self.new.data_offset,
+        ))?;
+        // From here on publications write whole words of both bitmaps: they have to carry
+        // the new sectors' bits, which behind the old bitmap's end mean nothing.
+        device
+            .map_mut()
+            .grow(self.new.capacity())
+            .map_err(|error| ResizeError::Refused(error.to_string()))?;
+        let mut placement = Placement::moving(&self.old, &self.new, Sector(0));
+        placement.add_bitmap(self.new.bitmap());
+        device.set_placement(placement);
+        self.stage = Stage::WriteBitmap { page: 0 };
+        Ok(())
+    }
+
+    fn write_bitmap<F: HostFile>(
+        &mut self,
+        device: &mut Ordered<F>,
+        from: usize,
+    ) -> Result<(), ResizeError> {
+        let pages = device.map().pages();
+        // A hole is a clean page.
+        let clean = |page: &usize| device.map().page_state(*page) == PageState::Clean;
+        let Some(first) = (from..pages).find(|page| !clean(page)) else {
+            self.stage = Stage::SyncBitmap;
+            return Ok(());
+        };
+        let limit = pages.min(first + PAGES_A_STEP);
+        let end = (first..limit).find(clean).unwrap_or(limit);
+        let at = Bytes((first * PAGE_BYTES) as u64);
+        let len = ((end - first) * PAGE_BYTES).min((self.new.bitmap_len - at).0 as usize);
+        self.buffer.resize(len, 0);
+        device.map().copy_bitmap(at, &mut self.buffer);
+        let action = "writing the new bitmap of the COW file";
+        device.write_for_relocation(action, &self.buffer, self.new.bitmap_offset + at)?;
+        self.stage = Stage::WriteBitmap { page: end };
+        Ok(())
+    }
+
+    fn commit<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
+        let new = self.new;
+        let header = write_header(device, |header| {
+            header.relocating = false;
+            header.size = new.size;
+            header.alignment = new.alignment;
+        })?;
+        let image = CowImage {
+            header,
+            extension: device.image().and_then(|image| image.extension),
+            geometry: new,
+        };
+        device.commit(image, Placement::settled(&new));
+        self.stage = Stage::Tidy;
+        Ok(())
+    }
+
+    /// Ends the reflow before anything was moved, leaving the file as it was.
+    fn undo<F: HostFile>(&self, device: &mut Ordered<F>, before: &Before) -> Result<(), ResizeError> {
+        write_header(device, |header| header.relocating = false)?;
+        device.set_placement(Placement::settled(&self.old));
+        let action = "putting back what was behind the header";
+        device.write_for_relocation(action, &before.slack, SLACK)?;
+        device.set_extension(before.extension);
+        device.set_cow_len(self.old.place_of(self.record.frontier).min(before.len))?;
+        device.set_cow_len(before.len)?;
+        device.sync_for_relocation()
+    }
+}
+
+impl<F: HostFile> Resize<F> for Reflow {
+    fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
+        if device.is_publishing() {
+            return Ok(ResizeStep::Waiting);
+        }
+        let result = self.do_stage(device);
+        if result.is_err() {
+            device.set_hold(Hold::Nothing);
+            if let Some(before) = self.before.take() {
+                // If this fails too, the mark is there and recovery rolls forward.
+                let _ = self.undo(device, &before);
+            }
+        }
+        result
+    }
+}
+
+/// Where extension block and journal are.
+const SLACK: FileOffset = driver::cow::Extension::OFFSET;
+
+impl Before {
+    fn of<F: HostFile>(
+        device: &Ordered<F>,
+        old: &Geometry,
+        image: &CowImage,
+    ) -> Result<Before, ResizeError> {
+        let action = "examining the COW file";
+        let cow = device.cow();
+        let end = JournalRecord::slots_offset() + Bytes(JournalRecord::SLOTS_LEN as u64);
+        let mut slack = vec![0; (end - SLACK).0 as usize];
+        cow.read_exact_at(&mut slack, SLACK)
+            .map_err(ResizeError::host(action, SLACK))?;
+        let len = cow.len().map_err(ResizeError::host(action, old.data_end()))?;
+        Ok(Before {
+            len: FileOffset(0) + len,
+            slack,
+            extension: image.extension,
+        })
+    }
+}
+
+/// Changes the header's first sector, on disk and then in memory, and syncs. After a failure
+/// nobody knows which of the two is on the disk.
+fn write_header<F: HostFile>(
+    device: &mut Ordered<F>,
+    change: impl FnOnce(&mut Header),
+) -> Result<Header, ResizeError> {
+    let Some(image) = device.image() else {
+        return Err(ResizeError::Refused("a raw disk has no header".into()));
+    };
+    let mut header = image.header.clone();
+    change(&mut header);
+    device.commit_header(&header)?;
+    Ok(header)
+}
+
+/// Where a dirty run has a hole, its copy has to have one too.
+fn clear_gap<F: HostFile>(
+    device: &mut Ordered<F>,
+    gap: std::ops::Range<FileOffset>,
+    shift: Bytes,
+) -> Result<(), ResizeError> {
+    if gap.start >= gap.end {
+        return Ok(());
+    }
+    device.clear_for_relocation(FileRange::between(gap.start + shift..gap.end + shift))
+}
+
+/// Gives space back where the host can; where it cannot, what lies there does no harm.
+fn free<F: HostFile>(device: &Ordered<F>, range: FileRange) -> Result<(), ResizeError> {
+    if range.len == Bytes(0) {
+        return Ok(());
+    }
+    match device.cow().punch_hole(range) {
+        Err(HostError::Unsupported) => Ok(()),
+        result => result.map_err(ResizeError::host(
+            "punching out what was moved in the COW file",
+            range.start,
+        )),
+    }
+}
