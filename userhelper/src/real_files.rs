@@ -1,1 +1,330 @@
-//! Files on the host.
+//! Files on the host: the seams of [`driver::host`] on Linux itself.
+//!
+//! System calls go through std and rustix, but for two that both lack: nix takes the
+//! locks, and reflink-copy shares extents. No code here is unsafe.
+
+use std::fs::{File, FileTimes, Permissions};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
+use std::path::Path;
+
+use driver::host::{
+    Access, FileIdentity, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
+    Replace,
+};
+use driver::units::{Bytes, FileOffset, FileRange};
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
+use rustix::io::Errno;
+
+use crate::clone_range::CloneRange;
+use crate::image_host::ImageHost;
+
+mod errors;
+mod lock;
+
+use errors::{from_std, host_error, retried};
+
+/// The files of this machine, as this process sees them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealHost;
+
+/// An open file of this machine: a regular file or a block device, where it is to
+/// be used as a disk; see [`HostNames::metadata`] for what it turned out to be.
+#[derive(Debug)]
+pub struct RealFile {
+    file: File,
+    access: Access,
+    kind: FileKind,
+}
+
+/// How much this user may still write in the file system that holds `path`, which
+/// exists.
+pub fn free_space(path: &Path) -> HostResult<Bytes> {
+    let space = retried(|| rustix::fs::statvfs(path))?;
+    Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
+}
+
+impl ImageHost for RealHost {
+    fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
+        free_space(directory_of(path)).map(Some)
+    }
+}
+
+impl HostNames for RealHost {
+    type File = RealFile;
+
+    /// Follows symbolic links. Does not wait for the other end of a FIFO, nor does a
+    /// terminal opened by mistake become the process's own.
+    fn open(&self, path: &Path, access: Access) -> HostResult<RealFile> {
+        let flags = match access {
+            Access::ReadOnly => OFlags::RDONLY,
+            Access::ReadWrite => OFlags::RDWR,
+        };
+        open(path, flags, access)
+    }
+
+    /// With the mode that the user's umask allows.
+    fn create_new(&self, path: &Path) -> HostResult<RealFile> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        open(path, flags, Access::ReadWrite)
+    }
+
+    /// A block device has its own number as identity, on device 0, where no file
+    /// lies: two nodes for one device are the same file.
+    fn metadata(&self, file: &RealFile) -> HostResult<Metadata> {
+        let metadata = file.file.metadata().map_err(from_std)?;
+        let (device, inode) = match file.kind {
+            FileKind::BlockDevice => (0, metadata.rdev()),
+            _ => (metadata.dev(), metadata.ino()),
+        };
+        Ok(Metadata {
+            kind: file.kind,
+            identity: FileIdentity { device, inode },
+            len: file.len()?,
+            modified_seconds: metadata.mtime(),
+        })
+    }
+
+    /// Extended attributes and ACLs are not copied. Where the owner or the group
+    /// stays another, the set-id bits of the mode are left out, as `cp -p` does.
+    fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
+        let source = from.file.metadata().map_err(from_std)?;
+        // Before the mode, because a change of owner clears bits of it.
+        let owned = copy_owner(&to.file, source.uid(), source.gid())?;
+        let mode = source.mode() & if owned { 0o7777 } else { 0o1777 };
+        to.file
+            .set_permissions(Permissions::from_mode(mode))
+            .map_err(from_std)?;
+        let times = FileTimes::new()
+            .set_accessed(source.accessed().map_err(from_std)?)
+            .set_modified(source.modified().map_err(from_std)?);
+        to.file.set_times(times).map_err(from_std)
+    }
+
+    fn lock(&self, file: &RealFile, kind: LockKind) -> HostResult<()> {
+        if kind == LockKind::Exclusive {
+            file.writable()?;
+        }
+        lock::lock_whole_file(&file.file, kind)
+    }
+
+    /// A file system that cannot rename without replacing (EINVAL) gets a second
+    /// name made and the first one removed: between the two the file has both, and
+    /// never is another file replaced.
+    fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
+        match replace {
+            Replace::Existing => retried(|| rustix::fs::rename(from, to)),
+            Replace::Nothing => {
+                let exclusive = RenameFlags::NOREPLACE;
+                match rustix::fs::renameat_with(CWD, from, CWD, to, exclusive) {
+                    Err(Errno::INVAL | Errno::NOSYS) => link_and_unlink(from, to),
+                    renamed => renamed.map_err(host_error),
+                }
+            }
+        }
+    }
+
+    fn remove(&self, path: &Path) -> HostResult<()> {
+        retried(|| rustix::fs::unlink(path))
+    }
+
+    fn sync_directory_of(&self, path: &Path) -> HostResult<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = retried(|| rustix::fs::open(directory_of(path), flags, Mode::empty()))?;
+        match rustix::fs::fsync(&directory) {
+            // What file systems that do not sync directories say (some of FUSE, SMB).
+            Err(Errno::INVAL) => Err(HostError::Unsupported),
+            synced => synced.map_err(host_error),
+        }
+    }
+}
+
+impl RealFile {
+    fn writable(&self) -> HostResult<()> {
+        match self.access {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => Err(HostError::PermissionDenied),
+        }
+    }
+
+    fn change_allocation(&self, flags: FallocateFlags, range: FileRange) -> HostResult<()> {
+        self.writable()?;
+        check_end(range.start, range.len.0)?;
+        if range.len == Bytes(0) {
+            return Ok(());
+        }
+        let (start, len) = (range.start.0, range.len.0);
+        let call = || rustix::fs::fallocate(&self.file, flags, start, len);
+        match rustix::io::retry_on_intr(call) {
+            // Not a file with an allocation; or a border that is not one of the
+            // device's blocks, or lies behind its end.
+            Err(Errno::NODEV) => Err(HostError::Unsupported),
+            Err(Errno::INVAL) if self.kind == FileKind::BlockDevice => Err(HostError::Unsupported),
+            done => done.map_err(host_error),
+        }
+    }
+
+    /// The first position of the wanted kind at or behind the given one; `None` if
+    /// there is none. `Unsupported` if the host cannot tell.
+    fn seek(&self, wanted: SeekFrom) -> HostResult<Option<u64>> {
+        match rustix::fs::seek(&self.file, wanted) {
+            Ok(position) => Ok(Some(position)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL) => Err(HostError::Unsupported),
+            Err(other) => Err(host_error(other)),
+        }
+    }
+
+    fn rest_from(&self, from: FileOffset) -> HostResult<Option<FileRange>> {
+        let end = FileOffset(self.len()?.0);
+        Ok((from < end).then(|| FileRange::between(from..end)))
+    }
+}
+
+impl HostFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
+        check_end(at, buffer.len() as u64)?;
+        retried(|| rustix::io::pread(&self.file, &mut *buffer, at.0))
+    }
+
+    fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
+        self.writable()?;
+        check_end(at, data.len() as u64)?;
+        retried(|| rustix::io::pwrite(&self.file, data, at.0))
+    }
+
+    /// Not repeated when it fails: after a failed sync the pages may count as clean,
+    /// and the next one would succeed without having written them.
+    fn sync_data(&self) -> HostResult<()> {
+        rustix::fs::fdatasync(&self.file).map_err(host_error)
+    }
+
+    fn len(&self) -> HostResult<Bytes> {
+        match self.kind {
+            // Its inode says 0. All reads and writes name their position, so moving
+            // the descriptor's own disturbs nobody.
+            FileKind::BlockDevice => retried(|| rustix::fs::seek(&self.file, SeekFrom::End(0))),
+            _ => self.file.metadata().map_err(from_std).map(|it| it.len()),
+        }
+        .map(Bytes)
+    }
+
+    fn set_len(&self, len: Bytes) -> HostResult<()> {
+        self.writable()?;
+        check_end(FileOffset(0), len.0)?;
+        match rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, len.0)) {
+            // A device is as long as it is.
+            Err(Errno::INVAL) if self.kind != FileKind::Regular => Err(HostError::Unsupported),
+            done => done.map_err(host_error),
+        }
+    }
+
+    fn punch_hole(&self, range: FileRange) -> HostResult<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        self.change_allocation(flags, range)
+    }
+
+    fn zero_range(&self, range: FileRange) -> HostResult<()> {
+        self.change_allocation(FallocateFlags::ZERO_RANGE, range)
+    }
+
+    fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {
+        check_end(from, 0)?;
+        let mut at = from.0;
+        loop {
+            let start = match self.seek(SeekFrom::Data(at)) {
+                Ok(Some(start)) => start,
+                Ok(None) => return Ok(None),
+                Err(HostError::Unsupported) => return self.rest_from(from),
+                Err(error) => return Err(error),
+            };
+            let end = match self.seek(SeekFrom::Hole(start)) {
+                Ok(Some(end)) => end,
+                Ok(None) => return Ok(None),
+                Err(HostError::Unsupported) => return self.rest_from(from),
+                Err(error) => return Err(error),
+            };
+            if start < end {
+                let run = FileOffset(start)..FileOffset(end);
+                return Ok(Some(FileRange::between(run)));
+            }
+            // Punched between the two calls by somebody else: look further.
+            at = start;
+        }
+    }
+}
+
+impl CloneRange for RealFile {
+    fn clone_range(&self, source: &Self, from: FileRange, to: FileOffset) -> HostResult<()> {
+        self.writable()?;
+        check_end(from.start, from.len.0)?;
+        check_end(to, from.len.0)?;
+        // For the system call a length of 0 means all the rest.
+        let Some(len) = NonZeroU64::new(from.len.0) else {
+            return Ok(());
+        };
+        let range = reflink_copy::ReflinkBlockBuilder::new(&source.file, &self.file, len)
+            .from_offset(from.start.0)
+            .to_offset(to.0);
+        range.reflink_block().map_err(|error| {
+            match Errno::from_io_error(&error) {
+                // Across file systems; by one without the operation; at a border that
+                // is not one of its blocks.
+                Some(Errno::XDEV | Errno::NOTTY | Errno::INVAL) => HostError::Unsupported,
+                _ => from_std(error),
+            }
+        })
+    }
+}
+
+fn open(path: &Path, flags: OFlags, access: Access) -> HostResult<RealFile> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let mode = Mode::from_raw_mode(0o666);
+    let file = File::from(retried(|| rustix::fs::open(path, flags, mode))?);
+    let kind = match file.metadata().map_err(from_std)?.file_type() {
+        kind if kind.is_file() => FileKind::Regular,
+        kind if kind.is_block_device() => FileKind::BlockDevice,
+        kind if kind.is_dir() => FileKind::Directory,
+        _ => FileKind::Other,
+    };
+    Ok(RealFile { file, access, kind })
+}
+
+/// Whether both owner and group could be given to the file. The system says EPERM
+/// where the user may not, EINVAL where his namespace has no such owner.
+fn copy_owner(file: &File, owner: u32, group: u32) -> HostResult<bool> {
+    let attempts = [(Some(owner), true), (None, false)];
+    for (owner, complete) in attempts {
+        match fchown(file, owner, Some(group)).map_err(|error| Errno::from_io_error(&error)) {
+            Ok(()) => return Ok(complete),
+            Err(Some(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP)) => {}
+            Err(errno) => return Err(host_error(errno.unwrap_or(Errno::INVAL))),
+        }
+    }
+    Ok(false)
+}
+
+fn link_and_unlink(from: &Path, to: &Path) -> HostResult<()> {
+    retried(|| rustix::fs::link(from, to))?;
+    retried(|| rustix::fs::unlink(from))
+}
+
+/// The directory that holds the name: for `cow` without one, where we are.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        // `/` and the empty path have no parent; the first holds itself, the second
+        // is an error that the system reports.
+        None => path,
+    }
+}
+
+/// Positions are signed in Linux: one that would wrap is an error before the call.
+fn check_end(at: FileOffset, len: u64) -> HostResult<()> {
+    let end = at.0.checked_add(len);
+    match end.filter(|&end| end <= i64::MAX as u64) {
+        Some(_) => Ok(()),
+        None => Err(HostError::TooLarge),
+    }
+}

@@ -1,0 +1,39 @@
+//! Locks that exclude a running UML. It takes POSIX record locks, which `flock` and
+//! std's `File::lock` pass by; Linux's open file description locks conflict with
+//! them both ways. Unlike POSIX locks they belong to the open file and not to the
+//! process, so they also hold between two parts of one program, and closing another
+//! descriptor of the same file does not drop them.
+
+use std::os::fd::AsFd;
+
+use driver::host::{HostError, HostResult, LockKind};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+/// Locks the whole file, however long it grows, without waiting.
+pub(super) fn lock_whole_file(file: impl AsFd, kind: LockKind) -> HostResult<()> {
+    let lock_type = match kind {
+        LockKind::Shared => libc::F_RDLCK,
+        LockKind::Exclusive => libc::F_WRLCK,
+    };
+    let whole_file = libc::flock {
+        l_type: lock_type as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    loop {
+        return match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)) {
+            Ok(_) => Ok(()),
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN | Errno::EACCES) => Err(HostError::Locked),
+            // What a kernel before 3.15 says to the command itself.
+            Err(Errno::EINVAL) => Err(HostError::Unsupported),
+            Err(other) => Err(super::errors::host_error(
+                rustix::io::Errno::from_raw_os_error(other as i32),
+            )),
+        };
+    }
+}

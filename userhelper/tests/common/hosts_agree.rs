@@ -1,0 +1,507 @@
+//! Two hosts do the same operations and have to answer the same: whatever runs on
+//! one of them then means the same on the other. Generic over the seams and without
+//! dependencies, so that every implementation can be run through it, wherever it
+//! lives: include this file with `#[path]`.
+//!
+//! What is compared: every result, errors included; after each change of a file its
+//! length; at the end the whole content of every name. What is not: times, and where
+//! the holes are, for a host may choose. But a hole has to read as zeros.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a host that fails here has failed the test"
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use driver::host::{
+    Access, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Replace,
+};
+use driver::units::{Bytes, FileOffset, FileRange};
+
+/// How much of a case there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// How many operations.
+    pub(crate) operations: usize,
+    /// No operation reaches behind this position.
+    pub(crate) reach: u64,
+}
+
+/// Runs the sequence of operations that `seed` stands for on both hosts, each in its
+/// own directory, and panics at the first difference, naming seed and operation.
+pub(crate) fn hosts_agree<A: HostNames, B: HostNames>(
+    seed: u64,
+    extent: Extent,
+    (first_host, first_directory): (&A, &Path),
+    (second_host, second_directory): (&B, &Path),
+) {
+    let mut random = SplitMix(seed);
+    let mut first = Side::new(first_host, first_directory);
+    let mut second = Side::new(second_host, second_directory);
+    for number in 0..extent.operations {
+        let operation = Operation::random(&mut random, extent.reach);
+        let context = format!("seed {seed}, operation {number}: {operation:?}");
+        let expected = first.apply(&operation);
+        let found = second.apply(&operation);
+        let (expected, found) = match (expected, found) {
+            (Err(HostError::Unsupported), Err(HostError::Unsupported)) => continue,
+            (Err(HostError::Unsupported), found) => (first.fall_back(&operation), found),
+            (expected, Err(HostError::Unsupported)) => (expected, second.fall_back(&operation)),
+            answers => answers,
+        };
+        assert_eq!(expected, found, "{context}");
+        first.check_data_runs(&operation, &context);
+        second.check_data_runs(&operation, &context);
+    }
+    let context = format!("seed {seed}, at the end");
+    for name in NAMES {
+        let first = first.whole(name, &context);
+        let second = second.whole(name, &context);
+        // Not assert_eq: nobody wants to see a megabyte.
+        if first != second {
+            let at = first
+                .iter()
+                .zip(&second)
+                .take_while(|(a, b)| a == b)
+                .count();
+            panic!("{context}: contents of {name:?} differ from block {at} on");
+        }
+    }
+}
+
+const NAMES: [&str; 3] = ["cow", "backing", "cow.new"];
+const SLOTS: u64 = 4;
+
+/// One call of the seams. Slots hold open files; names are those in `NAMES`.
+#[derive(Clone, Debug)]
+enum Operation {
+    Open {
+        slot: u64,
+        name: &'static str,
+        access: Access,
+    },
+    CreateNew {
+        slot: u64,
+        name: &'static str,
+    },
+    Close {
+        slot: u64,
+    },
+    Write {
+        slot: u64,
+        range: FileRange,
+        stamp: u8,
+    },
+    ReadExact {
+        slot: u64,
+        range: FileRange,
+    },
+    ReadZeroFilled {
+        slot: u64,
+        range: FileRange,
+    },
+    ReadOnce {
+        slot: u64,
+        at: FileOffset,
+    },
+    SetLen {
+        slot: u64,
+        len: Bytes,
+    },
+    PunchHole {
+        slot: u64,
+        range: FileRange,
+    },
+    ZeroRange {
+        slot: u64,
+        range: FileRange,
+    },
+    SyncData {
+        slot: u64,
+    },
+    DataRuns {
+        slot: u64,
+        range: FileRange,
+    },
+    Inexpressible {
+        slot: u64,
+    },
+    Metadata {
+        slot: u64,
+    },
+    SameFile {
+        slots: [u64; 2],
+    },
+    CopyAttributes {
+        slots: [u64; 2],
+    },
+    Lock {
+        slot: u64,
+        kind: LockKind,
+    },
+    Rename {
+        from: &'static str,
+        to: &'static str,
+        replace: Replace,
+    },
+    Remove {
+        name: &'static str,
+    },
+    SyncDirectory {
+        name: &'static str,
+    },
+}
+
+/// What an operation answers, as far as it can be compared.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Done,
+    SlotIsEmpty,
+    Len(Bytes),
+    Content(Vec<u8>),
+    Kind(FileKind, Bytes),
+    Same(bool),
+    Refusals(Vec<HostError>),
+}
+
+impl Operation {
+    fn random(random: &mut SplitMix, reach: u64) -> Self {
+        let slot = random.below(SLOTS);
+        let slots = [slot, random.below(SLOTS)];
+        let name = random.name();
+        match random.below(100) {
+            0..10 => Self::Open {
+                slot,
+                name,
+                access: match random.below(4) {
+                    0 => Access::ReadOnly,
+                    _ => Access::ReadWrite,
+                },
+            },
+            10..15 => Self::CreateNew { slot, name },
+            15..18 => Self::Close { slot },
+            18..38 => Self::Write {
+                slot,
+                range: random.range(reach),
+                stamp: random.below(256) as u8,
+            },
+            38..45 => Self::ReadExact {
+                slot,
+                range: random.range(reach),
+            },
+            45..50 => Self::ReadZeroFilled {
+                slot,
+                range: random.range(reach),
+            },
+            50..53 => Self::ReadOnce {
+                slot,
+                at: random.range(reach).start,
+            },
+            53..60 => Self::SetLen {
+                slot,
+                len: Bytes(random.range(reach).start.0),
+            },
+            60..68 => Self::PunchHole {
+                slot,
+                range: random.range(reach),
+            },
+            68..73 => Self::ZeroRange {
+                slot,
+                range: random.range(reach),
+            },
+            73..75 => Self::SyncData { slot },
+            75..79 => Self::DataRuns {
+                slot,
+                range: random.range(reach),
+            },
+            79..80 => Self::Inexpressible { slot },
+            80..83 => Self::Metadata { slot },
+            83..85 => Self::SameFile { slots },
+            85..86 => Self::CopyAttributes { slots },
+            86..93 => Self::Lock {
+                slot,
+                kind: match random.below(2) {
+                    0 => LockKind::Shared,
+                    _ => LockKind::Exclusive,
+                },
+            },
+            93..97 => Self::Rename {
+                from: name,
+                to: random.name(),
+                replace: match random.below(2) {
+                    0 => Replace::Existing,
+                    _ => Replace::Nothing,
+                },
+            },
+            97..99 => Self::Remove { name },
+            _ => Self::SyncDirectory { name },
+        }
+    }
+
+    /// The slot whose file the operation changes.
+    fn changes(&self) -> Option<u64> {
+        match *self {
+            Self::Write { slot, .. }
+            | Self::SetLen { slot, .. }
+            | Self::PunchHole { slot, .. }
+            | Self::ZeroRange { slot, .. } => Some(slot),
+            _ => None,
+        }
+    }
+}
+
+/// One host with what is open on it.
+struct Side<'a, H: HostNames> {
+    host: &'a H,
+    directory: &'a Path,
+    open: BTreeMap<u64, H::File>,
+}
+
+impl<'a, H: HostNames> Side<'a, H> {
+    fn new(host: &'a H, directory: &'a Path) -> Self {
+        let open = BTreeMap::new();
+        Self {
+            host,
+            directory,
+            open,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn apply(&mut self, operation: &Operation) -> HostResult<Answer> {
+        match *operation {
+            Operation::Open { slot, name, access } => {
+                let opened = self.host.open(&self.path(name), access);
+                return self.put(slot, opened);
+            }
+            Operation::CreateNew { slot, name } => {
+                let created = self.host.create_new(&self.path(name));
+                return self.put(slot, created);
+            }
+            Operation::Close { slot } => drop(self.open.remove(&slot)),
+            Operation::Rename { from, to, replace } => {
+                let (from, to) = (self.path(from), self.path(to));
+                self.host.rename(&from, &to, replace)?;
+            }
+            Operation::Remove { name } => self.host.remove(&self.path(name))?,
+            Operation::SyncDirectory { name } => self.host.sync_directory_of(&self.path(name))?,
+            Operation::SameFile { slots } | Operation::CopyAttributes { slots } => {
+                let [Some(one), Some(other)] = slots.map(|slot| self.open.get(&slot)) else {
+                    return Ok(Answer::SlotIsEmpty);
+                };
+                if matches!(operation, Operation::CopyAttributes { .. }) {
+                    self.host.copy_attributes(one, other)?;
+                } else {
+                    let identities = (self.host.metadata(one)?, self.host.metadata(other)?);
+                    return Ok(Answer::Same(identities.0.identity == identities.1.identity));
+                }
+            }
+            Operation::Lock { slot, kind } => match self.open.get(&slot) {
+                Some(file) => self.host.lock(file, kind)?,
+                None => return Ok(Answer::SlotIsEmpty),
+            },
+            Operation::Metadata { slot } => match self.open.get(&slot) {
+                Some(file) => {
+                    let metadata = self.host.metadata(file)?;
+                    return Ok(Answer::Kind(metadata.kind, metadata.len));
+                }
+                None => return Ok(Answer::SlotIsEmpty),
+            },
+            Operation::Write { slot, .. }
+            | Operation::ReadExact { slot, .. }
+            | Operation::ReadZeroFilled { slot, .. }
+            | Operation::ReadOnce { slot, .. }
+            | Operation::SetLen { slot, .. }
+            | Operation::PunchHole { slot, .. }
+            | Operation::ZeroRange { slot, .. }
+            | Operation::SyncData { slot }
+            | Operation::DataRuns { slot, .. }
+            | Operation::Inexpressible { slot } => {
+                return match self.open.get(&slot) {
+                    Some(file) => apply_to_file(file, operation),
+                    None => Ok(Answer::SlotIsEmpty),
+                };
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    fn put(&mut self, slot: u64, opened: HostResult<H::File>) -> HostResult<Answer> {
+        self.open.insert(slot, opened?);
+        Ok(Answer::Done)
+    }
+
+    /// What a caller does where the host has no such operation: write the zeros.
+    fn fall_back(&mut self, operation: &Operation) -> HostResult<Answer> {
+        let (file, range) = match *operation {
+            Operation::PunchHole { slot, range } => {
+                let file = &self.open[&slot];
+                let end = range.end().min(FileOffset(file.len()?.0));
+                (file, FileRange::between(range.start.min(end)..end))
+            }
+            Operation::ZeroRange { slot, range } => (&self.open[&slot], range),
+            _ => return Err(HostError::Unsupported),
+        };
+        file.write_all_at(&vec![0; range.len.0 as usize], range.start)?;
+        file.len().map(Answer::Len)
+    }
+
+    fn check_data_runs(&self, operation: &Operation, context: &str) {
+        if let Some(file) = operation.changes().and_then(|slot| self.open.get(&slot)) {
+            let len = file.len().unwrap();
+            check_holes(file, FileRange::new(FileOffset(0), len), context).unwrap();
+        }
+    }
+
+    /// A file as its length and its blocks that are not all zero.
+    fn whole(&self, name: &str, context: &str) -> Vec<(u64, Vec<u8>)> {
+        let file = match self.host.open(&self.path(name), Access::ReadOnly) {
+            Ok(file) => file,
+            Err(error) => {
+                assert_eq!(error, HostError::NotFound, "{context}: {name:?}");
+                return Vec::new();
+            }
+        };
+        let len = file.len().unwrap();
+        check_holes(&file, FileRange::new(FileOffset(0), len), context).unwrap();
+        let mut blocks = vec![(len.0, Vec::new())];
+        for at in (0..len.0).step_by(BLOCK) {
+            let mut block = vec![0; BLOCK.min((len.0 - at) as usize)];
+            file.read_exact_at(&mut block, FileOffset(at)).unwrap();
+            if block.iter().any(|&byte| byte != 0) {
+                blocks.push((at, block));
+            }
+        }
+        blocks
+    }
+}
+
+const BLOCK: usize = 64 * 1024;
+
+fn apply_to_file<F: HostFile>(file: &F, operation: &Operation) -> HostResult<Answer> {
+    match *operation {
+        Operation::Write { range, stamp, .. } => {
+            // No byte of it is zero, so that a lost one shows.
+            let data: Vec<u8> = (range.start.0..range.end().0)
+                .map(|at| stamp.wrapping_add((at % 251) as u8) | 1)
+                .collect();
+            file.write_all_at(&data, range.start)?;
+        }
+        Operation::ReadExact { range, .. } => {
+            let mut buffer = vec![0xee; range.len.0 as usize];
+            file.read_exact_at(&mut buffer, range.start)?;
+            return Ok(Answer::Content(buffer));
+        }
+        Operation::ReadZeroFilled { range, .. } => {
+            let mut buffer = vec![0xee; range.len.0 as usize];
+            file.read_zero_filled_at(&mut buffer, range.start)?;
+            return Ok(Answer::Content(buffer));
+        }
+        Operation::ReadOnce { at, .. } => {
+            // One byte cannot be short: it is there or the file has ended.
+            let mut buffer = vec![0xee; 1];
+            let got = file.read_at(&mut buffer, at)?;
+            buffer.truncate(got);
+            return Ok(Answer::Content(buffer));
+        }
+        Operation::SetLen { len, .. } => file.set_len(len)?,
+        Operation::PunchHole { range, .. } => file.punch_hole(range)?,
+        Operation::ZeroRange { range, .. } => file.zero_range(range)?,
+        Operation::SyncData { .. } => file.sync_data()?,
+        Operation::DataRuns { range, .. } => {
+            check_holes(file, range, "data runs of a part")?;
+            return Ok(Answer::Done);
+        }
+        Operation::Inexpressible { .. } => {
+            let beyond = [
+                FileRange::new(FileOffset(u64::MAX), Bytes(512)),
+                FileRange::new(FileOffset(i64::MAX as u64), Bytes(512)),
+                FileRange::new(FileOffset(512), Bytes(u64::MAX)),
+            ];
+            let refused = |result: HostResult<()>| result.expect_err("nothing is there");
+            let mut refusals = Vec::new();
+            for range in beyond {
+                refusals.push(refused(file.punch_hole(range)));
+                refusals.push(refused(file.zero_range(range)));
+            }
+            for range in &beyond[..2] {
+                refusals.push(refused(file.read_at(&mut [0; 512], range.start).map(drop)));
+                refusals.push(refused(file.write_at(&[0; 512], range.start).map(drop)));
+            }
+            refusals.push(refused(file.set_len(Bytes(1 << 63))));
+            refusals.push(refused(file.next_data(FileOffset(1 << 63)).map(drop)));
+            return Ok(Answer::Refusals(refusals));
+        }
+        _ => unreachable!("an operation on names: {operation:?}"),
+    }
+    file.len().map(Answer::Len)
+}
+
+/// What every host promises about data runs: they lie in order in the range and in
+/// the file, none is empty, and what lies outside them reads as zeros.
+fn check_holes<F: HostFile>(file: &F, range: FileRange, context: &str) -> HostResult<()> {
+    let end = range.end().min(FileOffset(file.len()?.0));
+    let mut at = range.start;
+    for run in file.data_runs(range) {
+        let run = run?;
+        assert!(at <= run.start, "{context}: {run:?} starts before {at:?}");
+        assert!(run.len > Bytes(0), "{context}: {run:?} is empty");
+        assert!(run.end() <= end, "{context}: {run:?} ends behind {end:?}");
+        check_zeros(file, at..run.start, context)?;
+        at = run.end();
+    }
+    check_zeros(file, at..end.max(at), context)
+}
+
+fn check_zeros<F: HostFile>(
+    file: &F,
+    hole: std::ops::Range<FileOffset>,
+    context: &str,
+) -> HostResult<()> {
+    let mut buffer = vec![0; BLOCK];
+    let mut at = hole.start;
+    while at < hole.end {
+        let len = (hole.end - at).0.min(BLOCK as u64) as usize;
+        file.read_exact_at(&mut buffer[..len], at)?;
+        let zeros = buffer[..len].iter().all(|&byte| byte == 0);
+        assert!(zeros, "{context}: data in the hole {hole:?}, behind {at:?}");
+        at += Bytes(len as u64);
+    }
+    Ok(())
+}
+
+/// SplitMix64: the same numbers on every machine and in every version.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn name(&mut self) -> &'static str {
+        NAMES[self.below(NAMES.len() as u64) as usize]
+    }
+
+    /// A range that ends before `reach`; its borders are as often multiples of a
+    /// sector, a page or a large block as they are none. Most ranges are short.
+    fn range(&mut self, reach: u64) -> FileRange {
+        let unit = [1, 512, 4096, 65536][self.below(4) as usize];
+        let longest = [512, 8192, 200_000][self.below(3) as usize];
+        let start = self.below(reach) / unit * unit;
+        let len = self.below(longest).div_ceil(unit) * unit;
+        FileRange::new(FileOffset(start), Bytes(len.min(reach - start)))
+    }
+}
