@@ -15,4 +15,5 @@ pub mod host;
 pub mod memory;
 pub mod open;
 pub mod ordered;
+pub mod size;
 pub mod units;
