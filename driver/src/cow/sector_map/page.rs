@@ -173,7 +173,7 @@ impl MixedPage {
         let word = self.words[(offset / 64) as usize % WORDS_PER_PAGE] >> (offset % 64);
         let dirty = word & 1;
         // The bits that differ from the first; none of those shifted in behind the
-        // word may count, hence the second shift.
+        // word may count, hence the mask.
         let differ = (word ^ dirty.wrapping_neg()) & (u64::MAX >> (offset % 64));
         let state = if dirty == 0 {
             SectorState::Clean
