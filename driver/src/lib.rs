@@ -17,6 +17,7 @@ pub mod open;
 pub mod ordered;
 pub mod resize;
 mod shown;
+pub mod size;
 pub mod units;
 
 pub use shown::shown;

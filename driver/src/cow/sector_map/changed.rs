@@ -31,6 +31,10 @@ impl WordSet {
         self.0[(word / 64) as usize % (WORDS_PER_PAGE / 64)] |= 1 << (word % 64);
     }
 
+    fn contains(&self, word: u32) -> bool {
+        self.0[(word / 64) as usize] >> (word % 64) & 1 != 0
+    }
+
     pub(super) fn intersect(&mut self, other: &Self) {
         for (part, other) in self.0.iter_mut().zip(other.0) {
             *part &= other;
@@ -94,6 +98,12 @@ impl ChangedWords {
         if !words.is_empty() {
             self.count += self.pages.entry(page as u32).or_default().unite(words);
         }
+    }
+
+    pub(super) fn insert_word(&mut self, page: usize, word: u32) {
+        let words = self.pages.entry(page as u32).or_default();
+        self.count += u64::from(!words.contains(word));
+        words.insert(word);
     }
 
     /// Forgets all words from this one on, counted from the start of the bitmap.

@@ -47,7 +47,34 @@ impl SectorMap {
         if run.state == state && run.range.count == range.count {
             return;
         }
-        self.set(range.start.0, range.end().0, state, Record::Changes);
+        self.set_recorded(range.start.0, range.end().0, state);
+    }
+
+    fn set_recorded(&mut self, start: u64, end: u64, state: SectorState) {
+        let last = end - 1;
+        if start / SECTORS_PER_WORD != last / SECTORS_PER_WORD {
+            return self.set(start, end, state, Record::Changes);
+        }
+        // Most requests lie in one word of a page that is mixed already.
+        let page = page_of(start);
+        let existing = self.sectors_in(page);
+        let Some(words) = self.pages.get_mixed(page) else {
+            return self.set(start, end, state, Record::Changes);
+        };
+        let flipped = words.set_in_word(offset_of(start), offset_of(last), state);
+        if words.agrees(existing) {
+            self.pages.collapse(page, existing);
+        }
+        self.count(flipped, state);
+        self.changed
+            .insert_word(page, offset_of(start) / SECTORS_PER_WORD as u32);
+    }
+
+    fn count(&mut self, flipped: u32, state: SectorState) {
+        match state {
+            SectorState::Clean => self.dirty -= u64::from(flipped),
+            SectorState::Dirty => self.dirty += u64::from(flipped),
+        }
     }
 
     fn set(&mut self, mut at: u64, end: u64, state: SectorState, record: Record) {

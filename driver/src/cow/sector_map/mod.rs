@@ -179,12 +179,14 @@ impl SectorMap {
 
     /// The first run of dirty sectors that starts at or behind `from`, cut to end
     /// before `until` or the end of the map.
+    #[inline]
     pub fn next_dirty(&self, from: Sector, until: Sector) -> Option<SectorRange> {
         self.next_run(SectorState::Dirty, from, until)
     }
 
     /// The first run of clean sectors that starts at or behind `from`, cut to end
     /// before `until` or the end of the map.
+    #[inline]
     pub fn next_clean(&self, from: Sector, until: Sector) -> Option<SectorRange> {
         self.next_run(SectorState::Clean, from, until)
     }
@@ -198,17 +200,26 @@ impl SectorMap {
         }
     }
 
+    #[inline]
     fn next_run(&self, state: SectorState, from: Sector, until: Sector) -> Option<SectorRange> {
-        let end = until.0.min(self.sectors);
-        let other = match state {
-            SectorState::Clean => SectorState::Dirty,
-            SectorState::Dirty => SectorState::Clean,
-        };
-        let start = self.end_of_run(other, from.0, end);
-        (start < end).then(|| {
-            let stop = self.end_of_run(state, start, end);
-            SectorRange::between(Sector(start)..Sector(stop))
-        })
+        let end = Sector(until.0.min(self.sectors));
+        if from >= end {
+            return None;
+        }
+        let page = page_of(from.0);
+        if let PageRef::Mixed(words) = self.pages.get(page)
+            && let Some(found) = words.next_in_word(state, offset_of(from.0))
+        {
+            let start = Sector(page_start(page) + u64::from(found.start));
+            let stop = Sector(page_start(page) + u64::from(found.end)).min(end);
+            return (start < end).then(|| SectorRange::between(start..stop));
+        }
+        let first = self.run_within(from, end);
+        if first.state == state {
+            return Some(first.range);
+        }
+        let start = first.range.end();
+        (start < end).then(|| self.run_within(start, end).range)
     }
 
     /// The first sector from `at` on that is not in `state`, or `end`.
@@ -298,6 +309,7 @@ pub struct DirtyRuns<'a> {
 impl Iterator for DirtyRuns<'_> {
     type Item = SectorRange;
 
+    #[inline]
     fn next(&mut self) -> Option<SectorRange> {
         let run = self.map.next_dirty(self.from, self.until);
         self.from = run.map_or(self.until, SectorRange::end);

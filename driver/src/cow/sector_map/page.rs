@@ -2,6 +2,7 @@
 //! that are mixed.
 
 use std::mem::size_of;
+use std::ops::Range;
 
 use super::changed::WordSet;
 use super::{PAGE_BYTES, SectorState};
@@ -76,6 +77,13 @@ impl PageTable {
         }
     }
 
+    /// The words of the page, if it is mixed.
+    #[inline]
+    pub(super) fn get_mixed(&mut self, page: usize) -> Option<&mut MixedPage> {
+        let place = self.entries[page].wrapping_sub(FIRST_MIXED) as usize;
+        self.mixed.get_mut(place).map(|words| &mut **words)
+    }
+
     /// The first page of `from..until` that is not uniformly in `state`, or `until`.
     pub(super) fn end_of_uniform(&self, state: SectorState, from: usize, until: usize) -> usize {
         let wanted = entry_of(state);
@@ -133,9 +141,9 @@ impl PageTable {
     pub(super) fn collapse(&mut self, page: usize, existing: u32) {
         if let PageRef::Mixed(words) = self.get(page) {
             match words.dirty {
+                _ if !words.agrees(existing) => {}
                 0 => self.set_uniform(page, SectorState::Clean),
-                dirty if dirty == existing => self.set_uniform(page, SectorState::Dirty),
-                _ => {}
+                _ => self.set_uniform(page, SectorState::Dirty),
             }
         }
     }
@@ -165,7 +173,7 @@ impl MixedPage {
         let word = self.words[(offset / 64) as usize % WORDS_PER_PAGE] >> (offset % 64);
         let dirty = word & 1;
         // The bits that differ from the first; none of those shifted in behind the
-        // word may count, hence the second shift.
+        // word may count, hence the mask.
         let differ = (word ^ dirty.wrapping_neg()) & (u64::MAX >> (offset % 64));
         let state = if dirty == 0 {
             SectorState::Clean
@@ -173,6 +181,21 @@ impl MixedPage {
             SectorState::Dirty
         };
         (state, (differ != 0).then(|| differ.trailing_zeros()))
+    }
+
+    /// The first run in `state` from the sector at `offset` on, provided that it starts
+    /// and ends within the word.
+    #[inline]
+    pub(super) fn next_in_word(&self, state: SectorState, offset: u32) -> Option<Range<u32>> {
+        let word = self.words[(offset / 64) as usize % WORDS_PER_PAGE];
+        let wanted = match state {
+            SectorState::Clean => !word,
+            SectorState::Dirty => word,
+        } & (u64::MAX << (offset % 64));
+        let start = wanted.trailing_zeros();
+        let behind = !wanted & u64::MAX.checked_shl(start)?;
+        let base = offset & !63;
+        (behind != 0).then(|| base + start..base + behind.trailing_zeros())
     }
 
     /// The first sector of `from..until` that is not in `state`. May also answer with a
@@ -194,28 +217,43 @@ impl MixedPage {
         Some((first + 1 + more) as u32 * 64 + differ.trailing_zeros())
     }
 
+    /// Whether all sectors have come to have one state.
+    #[inline]
+    pub(super) fn agrees(&self, existing: u32) -> bool {
+        self.dirty == 0 || self.dirty == existing
+    }
+
+    /// Sets the sectors `first..=last`, all of one word; how many this changed.
+    #[inline]
+    pub(super) fn set_in_word(&mut self, first: u32, last: u32, state: SectorState) -> u32 {
+        let word = &mut self.words[(first / 64) as usize % WORDS_PER_PAGE];
+        let mask = (u64::MAX << (first % 64)) & (u64::MAX >> (63 - last % 64));
+        match state {
+            SectorState::Clean => {
+                let flipped = (*word & mask).count_ones();
+                *word &= !mask;
+                self.dirty -= flipped;
+                flipped
+            }
+            SectorState::Dirty => {
+                let flipped = (!*word & mask).count_ones();
+                *word |= mask;
+                self.dirty += flipped;
+                flipped
+            }
+        }
+    }
+
     /// Sets the sectors `from..until`; the words whose value this changed.
     pub(super) fn set(&mut self, from: u32, until: u32, state: SectorState) -> WordSet {
         let mut changed = WordSet::default();
-        let last = (until - 1) / 64;
-        for index in from / 64..=last {
-            let mut mask = u64::MAX;
-            if index == from / 64 {
-                mask <<= from % 64;
+        let mut first = from;
+        while first < until {
+            let last = (first | 63).min(until - 1);
+            if self.set_in_word(first, last, state) != 0 {
+                changed.insert(first / 64);
             }
-            if index == last {
-                mask &= u64::MAX >> (63 - (until - 1) % 64);
-            }
-            let word = &mut self.words[index as usize];
-            let old = *word;
-            match state {
-                SectorState::Clean => *word &= !mask,
-                SectorState::Dirty => *word |= mask,
-            }
-            if *word != old {
-                self.dirty = self.dirty + word.count_ones() - old.count_ones();
-                changed.insert(index);
-            }
+            first = last + 1;
         }
         changed
     }
