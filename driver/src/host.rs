@@ -51,7 +51,7 @@ pub enum HostError {
     #[error("the host wrote nothing and reported no error")]
     WroteNothing,
     /// Any other error number.
-    #[error("host error {0}")]
+    #[error("{}", std::io::Error::from_raw_os_error(*.0))]
     Os(i32),
 }
 
@@ -216,7 +216,7 @@ pub enum FileKind {
 /// Two open files are the same file exactly if their identities are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity {
-    /// The host device that holds the file.
+    /// The host device that holds the file; 0 for a block device.
     pub device: u64,
     /// The inode number there; for a block device, its own device number.
     pub inode: u64,

@@ -183,11 +183,7 @@ fn plan_raw(old_size: Bytes, wish: Wish) -> Result<Plan, PlanError> {
     }
 }
 
-fn check_shrink<F: HostFile>(
-    device: &Ordered<F>,
-    old: Bytes,
-    wish: Wish,
-) -> Result<(), PlanError> {
+fn check_shrink<F: HostFile>(device: &Ordered<F>, old: Bytes, wish: Wish) -> Result<(), PlanError> {
     let new = wish.new_size;
     match wish.shrink {
         Shrink::Refuse => return Err(PlanError::WouldShrink { old, new }),
@@ -200,7 +196,10 @@ fn check_shrink<F: HostFile>(
     // Sectors that a grow has added are dirty and have no data: nothing is lost with them.
     for run in device.map().dirty_runs(SectorRange::between(behind)) {
         let (at, _) = device.placement().place(run);
-        for data in device.cow().data_runs(FileRange::new(at, run.count.bytes())) {
+        for data in device
+            .cow()
+            .data_runs(FileRange::new(at, run.count.bytes()))
+        {
             let data = data?;
             bytes += data.len;
             first.get_or_insert(run.start + (data.start - at).whole_sectors());
@@ -299,7 +298,9 @@ impl<F: HostFile> Planner<'_, F> {
             return Ok(Err(format!("a {version} header is rebuilt as V3")));
         }
         if self.shrinks() {
-            return Ok(Err("it moves data up only, and a shrink moves it down".into()));
+            return Ok(Err(
+                "it moves data up only, and a shrink moves it down".into()
+            ));
         }
         if !JournalRecord::fits(&old) {
             return Ok(Err("no room for the journal before the bitmap".into()));

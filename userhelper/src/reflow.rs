@@ -180,10 +180,7 @@ impl Reflow {
             }
             Stage::Record { window } => self.record_frontier(device, window)?,
             Stage::Punch { window } => {
-                let source = FileRange::new(
-                    self.old.place_of(window.start),
-                    window.count.bytes(),
-                );
+                let source = FileRange::new(self.old.place_of(window.start), window.count.bytes());
                 free(device, source)?;
                 self.stage = Stage::Choose;
             }
@@ -213,7 +210,9 @@ impl Reflow {
 
     fn prepare<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
         let Some(image) = device.image().cloned() else {
-            return Err(ResizeError::Refused("a raw disk has no data to move".into()));
+            return Err(ResizeError::Refused(
+                "a raw disk has no data to move".into(),
+            ));
         };
         self.before = Some(Before::of(device, &self.old, &image)?);
         // What may lie behind the old data would show up in the new sectors.
@@ -256,9 +255,7 @@ impl Reflow {
         let mut top = None;
         while end > Sector(0) && top.is_none() {
             let start = Sector(end.0.saturating_sub(longest.0));
-            let runs = device
-                .map()
-                .dirty_runs(SectorRange::between(start..end));
+            let runs = device.map().dirty_runs(SectorRange::between(start..end));
             top = runs.last().map(SectorRange::end);
             if top.is_none() {
                 end = start;
@@ -401,7 +398,11 @@ impl Reflow {
     }
 
     /// Ends the reflow before anything was moved, leaving the file as it was.
-    fn undo<F: HostFile>(&self, device: &mut Ordered<F>, before: &Before) -> Result<(), ResizeError> {
+    fn undo<F: HostFile>(
+        &self,
+        device: &mut Ordered<F>,
+        before: &Before,
+    ) -> Result<(), ResizeError> {
         write_header(device, |header| header.relocating = false)?;
         device.set_placement(Placement::settled(&self.old));
         let action = "putting back what was behind the header";
@@ -445,7 +446,9 @@ impl Before {
         let mut slack = vec![0; (end - SLACK).0 as usize];
         cow.read_exact_at(&mut slack, SLACK)
             .map_err(ResizeError::host(action, SLACK))?;
-        let len = cow.len().map_err(ResizeError::host(action, old.data_end()))?;
+        let len = cow
+            .len()
+            .map_err(ResizeError::host(action, old.data_end()))?;
         Ok(Before {
             len: FileOffset(0) + len,
             slack,

@@ -96,7 +96,9 @@ fn leaves_directory(cow: &Path, backing: &Path) -> bool {
         Ok(below) if backing.is_absolute() => below,
         _ => backing,
     };
-    !below.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    !below
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 fn same_file<N: HostNames>(names: &N, path: &Path, metadata: Metadata) -> bool {

@@ -51,18 +51,16 @@ pub fn create<N: HostNames>(
     let alignment = alignment.unwrap_or_else(|| Geometry::roomy_alignment(metadata.len));
     // As 32 bits hold it: that is the format, and it ends in 2106.
     let mtime = metadata.modified_seconds as u32;
-    let header = Header::v3(backing, mtime, metadata.len, alignment).map_err(|error| {
-        OpenError::Header {
+    let header =
+        Header::v3(backing, mtime, metadata.len, alignment).map_err(|error| OpenError::Header {
             path: path.to_owned(),
             error,
-        }
-    })?;
-    let geometry = Geometry::new(Version::V3, metadata.len, alignment).map_err(|error| {
-        OpenError::Layout {
+        })?;
+    let geometry =
+        Geometry::new(Version::V3, metadata.len, alignment).map_err(|error| OpenError::Layout {
             path: path.to_owned(),
             error,
-        }
-    })?;
+        })?;
     let temporary = temporary_name(path);
     let file = create_temporary(names, &temporary)?;
     let fill = |file: &N::File| {
@@ -87,9 +85,12 @@ pub fn create<N: HostNames>(
     Ok(file)
 }
 
-/// Creates the temporary file, removing one that a crash has left behind. One that somebody
-/// is writing right now is locked, and stays.
-fn create_temporary<N: HostNames>(names: &N, temporary: &Path) -> Result<N::File, OpenError> {
+/// Creates a file of that temporary name, removing one that a crash has left behind. One that
+/// somebody is writing right now is locked, and stays.
+///
+/// # Errors
+/// The host's, [`OpenError::Locked`] among them.
+pub fn create_temporary<N: HostNames>(names: &N, temporary: &Path) -> Result<N::File, OpenError> {
     let creating = || host(temporary, "creating");
     match names.create_new(temporary) {
         Err(HostError::AlreadyExists) => {

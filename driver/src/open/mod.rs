@@ -24,7 +24,7 @@ use crate::host::{
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
 use crate::units::{Bytes, FileOffset, Sector};
 
-pub use create::{create, temporary_name};
+pub use create::{create, create_temporary, temporary_name};
 pub use error::OpenError;
 
 /// How a device is brought up, beside its specification.
@@ -286,7 +286,10 @@ fn read_journal<F: HostFile>(
         return Err(journal_error(path, "the journal is about another layout"));
     }
     if record.frontier > Sector(0) + header.size.whole_sectors() {
-        return Err(journal_error(path, "the frontier is behind the device's end"));
+        return Err(journal_error(
+            path,
+            "the frontier is behind the device's end",
+        ));
     }
     Ok(record)
 }

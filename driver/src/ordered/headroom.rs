@@ -72,11 +72,16 @@ impl Headroom {
             return refuse("the device is read-only".into());
         }
         if new_size.0 == 0 || !new_size.0.is_multiple_of(SECTOR_SIZE) {
-            return refuse(format!("{new_size} is not a positive multiple of 512 bytes"));
+            return refuse(format!(
+                "{new_size} is not a positive multiple of 512 bytes"
+            ));
         }
         if let Some(image) = device.image() {
             if image.header.version != Version::V3 {
-                return refuse(format!("{} headers are rebuilt as V3", image.header.version));
+                return refuse(format!(
+                    "{} headers are rebuilt as V3",
+                    image.header.version
+                ));
             }
             if image.header.relocating {
                 return refuse("an interrupted reflow has to be finished first".into());
@@ -137,7 +142,9 @@ impl Headroom {
                 // Old sectors' bits may be published only after their data is durable; and
                 // no flush may come between taking these bits and writing them.
                 let from = self.first_changed_byte();
-                let to = self.bits_end(&image.geometry, &geometry).min(page_end(from));
+                let to = self
+                    .bits_end(&image.geometry, &geometry)
+                    .min(page_end(from));
                 let bits = bitmap_bytes(device, from, to);
                 device.sync_for_relocation()?;
                 write_bits(device, &geometry, from, &bits)?;
@@ -164,7 +171,7 @@ impl Headroom {
                     // No request may reach what is about to go.
                     device.set_capacity(geometry.capacity(), geometry.mapped());
                 }
-                commit_header(device, &header.first_sector())?;
+                device.commit_header(&header)?;
                 let placement = Placement::settled(&geometry);
                 device.commit(
                     CowImage {
@@ -278,9 +285,12 @@ fn clear_tail<F: HostFile>(
     }
 }
 
-/// Writes the extension block if there is none yet: once the header's size has changed, only
-/// the block knows the size of the backing file. Whether it wrote.
-pub(super) fn write_extension<F: HostFile>(
+/// Writes the extension block of an open device if there is none yet: once the header's size
+/// has changed, only the block knows the size of the backing file. Whether it wrote.
+///
+/// # Errors
+/// The host's, or [`ResizeError::Refused`] if there is no room for the block.
+pub fn write_extension<F: HostFile>(
     device: &mut Ordered<F>,
     image: &CowImage,
 ) -> Result<bool, ResizeError> {
@@ -297,27 +307,11 @@ pub(super) fn write_extension<F: HostFile>(
     };
     let action = "writing the extension block of the COW file";
     device.write_for_relocation(action, &extension.encode(), Extension::OFFSET)?;
-    device.set_extension(extension);
+    device.set_extension(Some(extension));
     Ok(true)
 }
 
-/// Writes the header's first sector and syncs. After a failure nobody knows which header is
-/// on the disk, so that the device must not be trusted until it is opened again.
-fn commit_header<F: HostFile>(device: &mut Ordered<F>, sector: &[u8]) -> Result<(), ResizeError> {
-    let action = "writing the header of the COW file";
-    let result = device
-        .write_for_relocation(action, sector, FileOffset(0))
-        .and_then(|()| device.sync_for_relocation());
-    if result.is_err() {
-        device.distrust();
-    }
-    result
-}
-
-fn grow_map<F: HostFile>(
-    device: &mut Ordered<F>,
-    sectors: SectorCount,
-) -> Result<(), ResizeError> {
+fn grow_map<F: HostFile>(device: &mut Ordered<F>, sectors: SectorCount) -> Result<(), ResizeError> {
     device
         .map_mut()
         .grow(sectors)

@@ -28,7 +28,7 @@ use crate::cow::{Extension, Geometry, Header, SectorMap};
 use crate::host::HostFile;
 use crate::units::{Sector, SectorCount};
 
-pub use headroom::Headroom;
+pub use headroom::{Headroom, write_extension};
 pub use io_thread::{LiveDevice, ThreadDied};
 pub use placement::Placement;
 pub use relocation::Hold;

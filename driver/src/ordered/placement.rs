@@ -96,7 +96,10 @@ mod tests {
         let placement = Placement::moving(&old, &new, Sector(100));
         let range = SectorRange::new(Sector(96), SectorCount(8));
         let (at, front) = placement.place(range);
-        assert_eq!((at, front.count), (old.place_of(Sector(96)), SectorCount(4)));
+        assert_eq!(
+            (at, front.count),
+            (old.place_of(Sector(96)), SectorCount(4))
+        );
         let rest = SectorRange::between(front.end()..range.end());
         let (at, back) = placement.place(rest);
         assert_eq!((at, back), (new.place_of(Sector(100)), rest));

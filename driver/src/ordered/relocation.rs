@@ -3,7 +3,7 @@
 //! force once it is durable.
 
 use crate::blk::{Operation, Request};
-use crate::cow::{Extension, Geometry, SectorMap};
+use crate::cow::{Extension, Geometry, Header, SectorMap};
 use crate::host::{HostError, HostFile};
 use crate::resize::ResizeError;
 use crate::units::{FileOffset, FileRange, Sector, SectorCount, SectorRange};
@@ -85,12 +85,8 @@ impl<F: HostFile> Ordered<F> {
         if self.durability.failed {
             return Err(ResizeError::SyncFailed);
         }
-        sync(
-            &self.files.cow,
-            &mut self.durability,
-            &mut self.statistics,
-        )
-        .map_err(|failure| ResizeError::host("syncing the COW file", failure.at)(failure.error))
+        sync(&self.files.cow, &mut self.durability, &mut self.statistics)
+            .map_err(|failure| ResizeError::host("syncing the COW file", failure.at)(failure.error))
     }
 
     /// Writes to the COW file outside the data area's current places.
@@ -110,6 +106,30 @@ impl<F: HostFile> Ordered<F> {
             .map_err(ResizeError::host(action, at))
     }
 
+    /// Writes the header's first sector, which holds every field but the end of the path, and
+    /// syncs. Both layouts are whole on either side of that write, and it is one sector, so
+    /// that it commits. The device in memory follows only where the header is not about
+    /// whether a reflow is under way; [`Ordered::commit`] does the rest.
+    ///
+    /// # Errors
+    /// The host's. Nobody knows then which header is on the disk, so that the device is not
+    /// to be trusted until it is opened again.
+    pub fn commit_header(&mut self, header: &Header) -> Result<(), ResizeError> {
+        let action = "writing the header of the COW file";
+        let result = self
+            .write_for_relocation(action, &header.first_sector(), FileOffset(0))
+            .and_then(|()| self.sync_for_relocation());
+        match result {
+            Err(_) => self.distrust(),
+            Ok(()) => {
+                if let Some(image) = &mut self.image {
+                    image.header.relocating = header.relocating;
+                }
+            }
+        }
+        result
+    }
+
     /// Makes a range of the COW file read as zeros, freeing its space where the host can.
     ///
     /// # Errors
@@ -120,7 +140,10 @@ impl<F: HostFile> Ordered<F> {
             Err(HostError::Unsupported) => super::transfer::zero(&self.files.cow, range),
             result => result,
         }
-        .map_err(ResizeError::host("clearing a range of the COW file", range.start))
+        .map_err(ResizeError::host(
+            "clearing a range of the COW file",
+            range.start,
+        ))
     }
 
     /// Changes the length of the COW file.
@@ -132,7 +155,10 @@ impl<F: HostFile> Ordered<F> {
         self.files
             .cow
             .set_len(len - FileOffset(0))
-            .map_err(ResizeError::host("changing the length of the COW file", len))
+            .map_err(ResizeError::host(
+                "changing the length of the COW file",
+                len,
+            ))
     }
 
     /// Treats the device as after a failed sync: what is on the disk is not known, so nothing
@@ -146,10 +172,10 @@ impl<F: HostFile> Ordered<F> {
         &mut self.map
     }
 
-    /// Remembers an extension block that has been written.
-    pub fn set_extension(&mut self, extension: Extension) {
+    /// Remembers what is in the place of the extension block now.
+    pub fn set_extension(&mut self, extension: Option<Extension>) {
         if let Some(image) = &mut self.image {
-            image.extension = Some(extension);
+            image.extension = extension;
         }
     }
 

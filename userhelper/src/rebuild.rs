@@ -1,0 +1,354 @@
+//! Copying what is dirty, once, into a new file beside the old one, which then takes the old
+//! one's name. The device serves nothing meanwhile. Where the file system can share extents,
+//! nothing is copied.
+//!
+//! | power goes after | a reader finds | recovery |
+//! |---|---|---|
+//! | the new file was created, filled in part or whole | the old file, untouched; a temporary one beside it | the next rebuild removes the temporary file |
+//! | the new file was synced | the same | the same |
+//! | the rename | the old file or the new one, each whole | none needed |
+//! | the sync of the directory | the new file | none needed |
+
+use std::path::{Path, PathBuf};
+
+use driver::cow::{Extension, Geometry, Header, PAGE_BYTES, PageState};
+use driver::host::{Access, HostError, HostFile, LockKind, Replace};
+use driver::open::{create_temporary, temporary_name};
+use driver::ordered::{CowImage, Hold, Ordered};
+use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
+
+use crate::clone_range::CloneRange;
+use crate::image_host::ImageHost;
+
+/// One step copies at most so much.
+const COPY_A_STEP: Bytes = Bytes(4 << 20);
+
+/// One step shares at most so much with the old file.
+const CLONE_A_STEP: Bytes = Bytes(1 << 30);
+
+/// One step writes at most so many pages of the new bitmap.
+const PAGES_A_STEP: usize = 256;
+
+/// Extents are shared in whole blocks of the host's file system, which are this or less.
+const BLOCK: u64 = 4096;
+
+/// A rebuild under way.
+pub struct Rebuild<H: ImageHost> {
+    host: H,
+    path: PathBuf,
+    new: Geometry,
+    stage: Stage,
+    file: Option<H::File>,
+    image: Option<CowImage>,
+    can_clone: bool,
+    old_size: Bytes,
+    moved: Bytes,
+    buffer: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Create the new file, with header and extension block.
+    Create,
+    /// Copy the dirty runs, from this sector on.
+    Copy(Sector),
+    /// Write the bitmap, from this page on.
+    Bits(usize),
+    /// Sync the new file.
+    Sync,
+    /// Give it the old one's name, durably, and go on with it.
+    Rename,
+}
+
+impl<H: ImageHost> Rebuild<H> {
+    /// Prepares the rebuild of `device`, whose COW file is at `path` (not a symbolic link, for
+    /// that would be what is replaced), into the layout `new`.
+    ///
+    /// # Errors
+    /// [`ResizeError::Refused`] for a raw disk, or in the middle of a reflow.
+    pub fn new(
+        host: H,
+        path: &Path,
+        device: &Ordered<H::File>,
+        new: Geometry,
+    ) -> Result<Rebuild<H>, ResizeError> {
+        let Some(image) = device.image() else {
+            return Err(ResizeError::Refused("a raw disk cannot be rebuilt".into()));
+        };
+        if image.header.relocating {
+            return Err(ResizeError::Refused(
+                "an interrupted reflow has to be finished first".into(),
+            ));
+        }
+        Ok(Rebuild {
+            host,
+            path: path.to_owned(),
+            new,
+            stage: Stage::Create,
+            file: None,
+            image: None,
+            can_clone: true,
+            old_size: image.geometry.size,
+            moved: Bytes(0),
+            buffer: Vec::new(),
+        })
+    }
+
+    fn do_stage(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
+        match self.stage {
+            Stage::Create => {
+                device.set_hold(Hold::Everything);
+                self.create(device)?;
+                self.stage = Stage::Copy(Sector(0));
+            }
+            Stage::Copy(at) => self.copy(device, at)?,
+            Stage::Bits(page) => self.write_bits(device, page)?,
+            Stage::Sync => {
+                let action = "syncing the new COW file";
+                self.file()?
+                    .sync_data()
+                    .map_err(ResizeError::host(action, FileOffset(0)))?;
+                self.stage = Stage::Rename;
+            }
+            Stage::Rename => {
+                self.rename(device)?;
+                return Ok(ResizeStep::Done(Resized {
+                    strategy: Strategy::Rebuild,
+                    old_size: self.old_size,
+                    new_size: self.new.size,
+                    moved: self.moved,
+                }));
+            }
+        }
+        Ok(ResizeStep::Working)
+    }
+
+    fn create(&mut self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
+        let Some(old) = device.image() else {
+            return Err(ResizeError::Refused("a raw disk cannot be rebuilt".into()));
+        };
+        let at = FileOffset(0);
+        let backing_size = old.extension.map_or(old.header.size, |e| e.backing_size);
+        let header = Header::v3(
+            old.header.backing_path(),
+            old.header.backing_mtime,
+            self.new.size,
+            self.new.alignment,
+        )
+        .map_err(|error| ResizeError::Refused(error.to_string()))?;
+        let file = create_temporary(&self.host, &temporary_name(&self.path))
+            .map_err(|error| ResizeError::Refused(error.to_string()))?;
+        let file = self.file.insert(file);
+        let extension = Extension { backing_size };
+        let action = "writing the header of the new COW file";
+        self.host
+            .lock(file, LockKind::Exclusive)
+            .and_then(|()| file.write_all_at(&header.encode(), at))
+            .and_then(|()| file.write_all_at(&extension.encode(), Extension::OFFSET))
+            .and_then(|()| file.set_len(self.new.data_end() - at))
+            .map_err(ResizeError::host(action, at))?;
+        self.image = Some(CowImage {
+            header,
+            extension: Some(extension),
+            geometry: self.new,
+        });
+        Ok(())
+    }
+
+    fn file(&self) -> Result<&H::File, ResizeError> {
+        self.file
+            .as_ref()
+            .ok_or_else(|| ResizeError::Refused("the new file is not there".into()))
+    }
+
+    /// The sectors that the device had and will still have.
+    fn kept_end(&self, device: &Ordered<H::File>) -> Sector {
+        Sector(0) + device.capacity().min(self.new.capacity())
+    }
+
+    fn copy(&mut self, device: &mut Ordered<H::File>, at: Sector) -> Result<(), ResizeError> {
+        let end = self.kept_end(device);
+        let Some(run) = device.map().next_dirty(at, end) else {
+            // New sectors are dirty: the backing file has nothing for them.
+            if self.new.capacity() > device.capacity() {
+                device
+                    .map_mut()
+                    .grow(self.new.capacity())
+                    .map_err(|error| ResizeError::Refused(error.to_string()))?;
+            }
+            self.stage = Stage::Bits(0);
+            return Ok(());
+        };
+        let longest = match self.can_clone {
+            true => CLONE_A_STEP,
+            false => COPY_A_STEP,
+        };
+        let run = SectorRange::new(run.start, run.count.min(longest.whole_sectors()));
+        let (start, run) = device.placement().place(run);
+        let source = FileRange::new(start, run.count.bytes());
+        let target = self.new.place_of(run.start);
+        if self.can_clone && self.clone_blocks(device.cow(), source, target)? {
+            self.stage = Stage::Copy(run.end());
+            return Ok(());
+        }
+        let run = SectorRange::new(run.start, run.count.min(COPY_A_STEP.whole_sectors()));
+        let source = FileRange::new(start, run.count.bytes());
+        self.copy_data(device.cow(), source, target)?;
+        self.stage = Stage::Copy(run.end());
+        Ok(())
+    }
+
+    /// Shares the whole blocks of a run and copies its ends. `false` if the host shares
+    /// nothing, and nothing was done.
+    fn clone_blocks(
+        &mut self,
+        cow: &H::File,
+        source: FileRange,
+        target: FileOffset,
+    ) -> Result<bool, ResizeError> {
+        if source.start.0 % BLOCK != target.0 % BLOCK {
+            self.can_clone = false;
+            return Ok(false);
+        }
+        let first = FileOffset(source.start.0.next_multiple_of(BLOCK));
+        let last = FileOffset(source.end().0 / BLOCK * BLOCK);
+        if first >= last {
+            self.copy_data(cow, source, target)?;
+            return Ok(true);
+        }
+        let blocks = FileRange::between(first..last);
+        let to = target + (first - source.start);
+        match self.file()?.clone_range(cow, blocks, to) {
+            Err(HostError::Unsupported) => {
+                self.can_clone = false;
+                return Ok(false);
+            }
+            result => {
+                let action = "sharing data with the new COW file";
+                result.map_err(ResizeError::host(action, first))?;
+            }
+        }
+        self.copy_data(cow, FileRange::between(source.start..first), target)?;
+        let behind = FileRange::between(last..source.end());
+        self.copy_data(cow, behind, target + (last - source.start))?;
+        Ok(true)
+    }
+
+    /// Copies a range, holes as holes: the new file has nothing but holes there.
+    fn copy_data(
+        &mut self,
+        cow: &H::File,
+        source: FileRange,
+        target: FileOffset,
+    ) -> Result<(), ResizeError> {
+        let reading = "reading the data of the COW file";
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for data in cow.data_runs(source) {
+            let data = data.map_err(ResizeError::host(reading, source.start))?;
+            buffer.resize(data.len.0 as usize, 0);
+            cow.read_exact_at(&mut buffer, data.start)
+                .map_err(ResizeError::host(reading, data.start))?;
+            let to = target + (data.start - source.start);
+            self.file()?
+                .write_all_at(&buffer, to)
+                .map_err(ResizeError::host("writing the new COW file", to))?;
+            self.moved += data.len;
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn write_bits(&mut self, device: &Ordered<H::File>, from: usize) -> Result<(), ResizeError> {
+        let map = device.map();
+        let pages = self.new.bitmap_len.0.div_ceil(PAGE_BYTES as u64) as usize;
+        // A hole is a clean page.
+        let clean = |page: &usize| map.page_state(*page) == PageState::Clean;
+        let Some(first) = (from..pages).find(|page| !clean(page)) else {
+            self.stage = Stage::Sync;
+            return Ok(());
+        };
+        let limit = pages.min(first + PAGES_A_STEP);
+        let end = (first..limit).find(clean).unwrap_or(limit);
+        let at = Bytes((first * PAGE_BYTES) as u64);
+        let len = ((end - first) * PAGE_BYTES).min((self.new.bitmap_len - at).0 as usize);
+        self.buffer.resize(len, 0);
+        map.copy_bitmap(at, &mut self.buffer);
+        // A smaller device has no bits behind its end.
+        let sectors_here = self.new.capacity().0 - at.0 * 8;
+        if sectors_here < len as u64 * 8
+            && let Some(last) = self.buffer.last_mut()
+        {
+            *last &= (1 << (sectors_here % 8)) - 1;
+        }
+        let at = self.new.bitmap_offset + at;
+        self.file()?
+            .write_all_at(&self.buffer, at)
+            .map_err(ResizeError::host("writing the new bitmap", at))?;
+        self.stage = Stage::Bits(end);
+        Ok(())
+    }
+
+    fn rename(&mut self, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
+        let at = FileOffset(0);
+        self.check_name(device)?;
+        let temporary = temporary_name(&self.path);
+        let action = "giving the new COW file the old one's owner, mode and times";
+        self.host
+            .copy_attributes(device.cow(), self.file()?)
+            .map_err(ResizeError::host(action, at))?;
+        let action = "renaming the new COW file over the old one";
+        self.host
+            .rename(&temporary, &self.path, Replace::Existing)
+            .map_err(ResizeError::host(action, at))?;
+        // The name is the new file's now, whatever comes: no error may undo that.
+        let synced = self.host.sync_directory_of(&self.path);
+        let (Some(file), Some(image)) = (self.file.take(), self.image.take()) else {
+            return Err(ResizeError::Refused("the new file is not there".into()));
+        };
+        device.replace_cow(file, image);
+        device.map_mut().shrink(self.new.capacity());
+        device.set_hold(Hold::Nothing);
+        if let Err(error) = synced {
+            // A power cut may bring the old file back: nothing written now is durable.
+            device.distrust();
+            let action = "syncing the directory of the COW file";
+            return Err(ResizeError::host(action, at)(error));
+        }
+        Ok(())
+    }
+
+    /// Whether the name still is that of the file that was copied.
+    fn check_name(&self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
+        let identity = |file: &H::File| self.host.metadata(file).map(|m| m.identity);
+        let named = self
+            .host
+            .open(&self.path, Access::ReadOnly)
+            .and_then(|file| identity(&file));
+        if named.is_ok() && named == identity(device.cow()) {
+            return Ok(());
+        }
+        Err(ResizeError::Refused(
+            "the COW file's name has been given to another file meanwhile".into(),
+        ))
+    }
+}
+
+impl<H: ImageHost> Resize<H::File> for Rebuild<H> {
+    fn step(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
+        if device.is_publishing() {
+            return Ok(ResizeStep::Waiting);
+        }
+        let capacity = device.capacity();
+        let result = self.do_stage(device);
+        if result.is_err() {
+            device.set_hold(Hold::Nothing);
+            if self.file.take().is_some() {
+                device.map_mut().shrink(capacity);
+                // What is left behind, the next rebuild removes.
+                let _ = self.host.remove(&temporary_name(&self.path));
+            }
+        }
+        result
+    }
+}

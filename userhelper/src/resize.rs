@@ -1,0 +1,105 @@
+//! Beginning a resize as planned, running one to its end, and finishing one that was
+//! interrupted.
+
+use std::path::Path;
+
+use driver::cow::JournalRecord;
+use driver::host::HostFile;
+use driver::ordered::{Headroom, Ordered};
+use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+
+use crate::image_host::ImageHost;
+use crate::planner::{Plan, Surroundings};
+use crate::rebuild::Rebuild;
+use crate::reflow::Reflow;
+
+/// A planned resize, by whatever strategy.
+pub enum PlannedResize<H: ImageHost> {
+    /// Within the headroom.
+    Headroom(Headroom),
+    /// Into a new file.
+    Rebuild(Box<Rebuild<H>>),
+    /// Within the file.
+    Reflow(Reflow),
+}
+
+impl<H: ImageHost> PlannedResize<H> {
+    /// Prepares what `plan` says for `device`, whose COW file is at `path`.
+    ///
+    /// # Errors
+    /// [`ResizeError::Refused`] if the device is not as it was when it was planned for.
+    pub fn new(
+        plan: &Plan,
+        host: H,
+        path: &Path,
+        device: &Ordered<H::File>,
+    ) -> Result<PlannedResize<H>, ResizeError> {
+        let layout = || {
+            plan.new_geometry
+                .ok_or_else(|| ResizeError::Refused("the plan has no layout".into()))
+        };
+        Ok(match plan.strategy {
+            Strategy::Headroom => PlannedResize::Headroom(Headroom::new(device, plan.new_size)?),
+            Strategy::Rebuild => {
+                PlannedResize::Rebuild(Box::new(Rebuild::new(host, path, device, layout()?)?))
+            }
+            Strategy::Reflow => PlannedResize::Reflow(Reflow::new(device, layout()?)?),
+        })
+    }
+}
+
+impl<H: ImageHost> Resize<H::File> for PlannedResize<H> {
+    fn step(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
+        match self {
+            PlannedResize::Headroom(headroom) => headroom.step(device),
+            PlannedResize::Rebuild(rebuild) => rebuild.step(device),
+            PlannedResize::Reflow(reflow) => reflow.step(device),
+        }
+    }
+}
+
+/// What a planner has to know of the host, for the COW file of `device` at `path`.
+///
+/// # Errors
+/// The host's.
+pub fn surroundings<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    device: &Ordered<H::File>,
+) -> driver::host::HostResult<Surroundings> {
+    let metadata = host.metadata(device.cow())?;
+    Ok(Surroundings {
+        free_space: host.free_space_beside(path)?,
+        replaceable: metadata.kind == driver::host::FileKind::Regular,
+    })
+}
+
+/// Runs a resize to its end on a device that nobody else submits to.
+///
+/// # Errors
+/// The resize's.
+pub fn run<F: HostFile>(
+    resize: &mut impl Resize<F>,
+    device: &mut Ordered<F>,
+) -> Result<Resized, ResizeError> {
+    loop {
+        match resize.step(device)? {
+            ResizeStep::Working => {}
+            ResizeStep::Waiting => {
+                return Err(ResizeError::Refused("a flush is half done".into()));
+            }
+            ResizeStep::Done(resized) => return Ok(resized),
+        }
+    }
+}
+
+/// Finishes the reflow that opening the device came upon.
+///
+/// # Errors
+/// The reflow's; it can be tried again.
+pub fn recover<F: HostFile>(
+    device: &mut Ordered<F>,
+    interrupted: JournalRecord,
+) -> Result<Resized, ResizeError> {
+    run(&mut Reflow::resume(device, interrupted)?, device)
+}
