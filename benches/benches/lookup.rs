@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use driver::cow::SectorMap;
-use driver::cow::sector_map::{PAGE_BYTES, SECTORS_PER_PAGE};
+use driver::cow::{PAGE_BYTES, SECTORS_PER_PAGE};
 use driver::units::{Sector, SectorCount, SectorRange};
 
 const GIB: u64 = 1 << 21;

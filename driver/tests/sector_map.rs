@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use driver::cow::sector_map::{
+use driver::cow::{
     MAX_SECTORS, PAGE_BYTES, PageSnapshot, PageState, Run, SECTORS_PER_PAGE, SectorMap, SectorState,
 };
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
@@ -25,7 +25,7 @@ fn run(state: SectorState, start: u64, end: u64) -> Run {
     Run { state, range }
 }
 
-use SectorState::{Clean, Dirty};
+use driver::cow::SectorState::{Clean, Dirty};
 
 #[test]
 fn a_new_map_is_one_clean_run() {

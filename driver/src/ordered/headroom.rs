@@ -31,7 +31,7 @@ use super::{CowImage, Ordered, Placement};
 const PAGES_A_STEP: u64 = 64;
 
 /// A resize within the headroom, under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Headroom {
     old_size: Bytes,
     new_size: Bytes,

@@ -21,9 +21,12 @@ const REQUESTS_A_RESIZE_STEP: usize = 64;
 
 type BoxedResize<F> = Box<dyn Resize<F> + Send>;
 
+/// How a resize ended.
+pub type Outcome = Result<Resized, ResizeError>;
+
 enum Message<F> {
     Request(Request),
-    Resize(BoxedResize<F>, Sender<Result<Resized, ResizeError>>),
+    Resize(BoxedResize<F>, Sender<Outcome>),
 }
 
 /// The submitter's end of a device that runs on its I/O thread.
@@ -87,10 +90,7 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
     ///
     /// # Errors
     /// If the thread has died.
-    pub fn resize(
-        &self,
-        resize: BoxedResize<F>,
-    ) -> Result<Receiver<Result<Resized, ResizeError>>, ThreadDied> {
+    pub fn resize(&self, resize: BoxedResize<F>) -> Result<Receiver<Outcome>, ThreadDied> {
         let (reply, result) = bounded(1);
         let message = Message::Resize(resize, reply);
         self.messages.send(message).map_err(|_| ThreadDied)?;
@@ -118,7 +118,7 @@ struct IoThread<F> {
     open: bool,
     completions: Sender<Vec<Completion>>,
     batch: Vec<Completion>,
-    resizes: VecDeque<(BoxedResize<F>, Sender<Result<Resized, ResizeError>>)>,
+    resizes: VecDeque<(BoxedResize<F>, Sender<Outcome>)>,
 }
 
 impl<F: HostFile> IoThread<F> {

@@ -29,7 +29,7 @@ use crate::host::HostFile;
 use crate::units::{Sector, SectorCount};
 
 pub use headroom::{Headroom, write_extension};
-pub use io_thread::{LiveDevice, ThreadDied};
+pub use io_thread::{LiveDevice, Outcome, ThreadDied};
 pub use placement::Placement;
 pub use relocation::Hold;
 pub use statistics::Statistics;
@@ -162,7 +162,6 @@ impl<F: HostFile> Ordered<F> {
     ///
     /// # Errors
     /// The request itself, when as many as [`Limits::queue_depth`] are queued: step first.
-    #[expect(clippy::result_large_err, reason = "the request goes back as it came")]
     pub fn submit(&mut self, request: Request) -> Result<(), Request> {
         if !self.has_room() {
             return Err(request);
