@@ -1,5 +1,7 @@
 //! The promises of the `ordered` driver, one after the other, on files in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::path::Path;
 
 use driver::blk::{Completion, Request, Status, Tag};
