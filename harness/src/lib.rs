@@ -1,4 +1,7 @@
 //! The lab around the driver: traces, replay, the simulated host.
 
+pub mod clock;
+pub mod oracle;
 pub mod sim;
+pub mod stamp;
 pub mod trace;

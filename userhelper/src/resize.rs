@@ -1,7 +1,7 @@
 //! Beginning a resize as planned, running one to its end, and finishing one that was
 //! interrupted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use driver::cow::JournalRecord;
 use driver::host::HostFile;
@@ -9,7 +9,7 @@ use driver::ordered::{Headroom, Ordered};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 
 use crate::image_host::ImageHost;
-use crate::planner::{Plan, Surroundings};
+use crate::planner::{Plan, Surroundings, Wish, plan};
 use crate::rebuild::Rebuild;
 use crate::reflow::Reflow;
 
@@ -55,6 +55,43 @@ impl<H: ImageHost> Resize<H::File> for PlannedResize<H> {
             PlannedResize::Rebuild(rebuild) => rebuild.step(device),
             PlannedResize::Reflow(reflow) => reflow.step(device),
         }
+    }
+}
+
+/// A resize of a device that is live: it is planned when its first step comes, because only
+/// the I/O thread can look at the device.
+pub struct WishedResize<H: ImageHost> {
+    host: H,
+    path: PathBuf,
+    wish: Wish,
+    planned: Option<PlannedResize<H>>,
+}
+
+impl<H: ImageHost> WishedResize<H> {
+    /// The resize of the device whose COW file is at `path`, as `wish` asks for it.
+    pub fn new(host: H, path: &Path, wish: Wish) -> WishedResize<H> {
+        WishedResize {
+            host,
+            path: path.to_owned(),
+            wish,
+            planned: None,
+        }
+    }
+}
+
+impl<H: ImageHost + Clone> Resize<H::File> for WishedResize<H> {
+    fn step(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
+        if let Some(planned) = &mut self.planned {
+            return planned.step(device);
+        }
+        let refused = |error: String| ResizeError::Refused(error);
+        let surroundings = surroundings(&self.host, &self.path, device)
+            .map_err(|error| refused(error.to_string()))?;
+        let plan = plan(device, self.wish, surroundings)
+            .map_err(|error| refused(error.to_string()))?;
+        let planned = PlannedResize::new(&plan, self.host.clone(), &self.path, device)?;
+        self.planned = Some(planned);
+        Ok(ResizeStep::Working)
     }
 }
 

@@ -1,0 +1,298 @@
+//! The independent model of the device: for each sector, what it may show. It knows nothing
+//! of bitmaps, files or resizes, only of acknowledged requests and of the device's size.
+
+use std::fmt;
+
+use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+use crate::stamp::{Content, Stamp};
+
+/// Sectors in a page of the model: only what was touched takes memory.
+const PAGE: u64 = 256;
+
+/// What a sector shows before anything was written to it.
+pub trait Initial {
+    /// Whether `content` is what `sector` held at the start.
+    fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool;
+
+    /// What that was, for a message.
+    fn describe(&self, sector: Sector) -> String;
+}
+
+/// What a sector should show. Packed into 64 bits, because there is one a sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State(u64);
+
+/// The state's lower half is a stamp.
+const STAMPED: u64 = 1 << 32;
+/// The state's lower half is a checksum of content that was there at the start.
+const CHECKSUM: u64 = 2 << 32;
+/// Zeros.
+const ZEROS: u64 = 3 << 32;
+/// Beside what the rest says, zeros are right: the sector was discarded.
+const DISCARDED: u64 = 1 << 63;
+
+impl State {
+    const UNTOUCHED: State = State(0);
+}
+
+/// A sector that shows what it should not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Which.
+    pub sector: Sector,
+    /// What it should show.
+    pub expected: String,
+    /// What it shows.
+    pub found: Content,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mismatch {
+            sector,
+            expected,
+            found,
+        } = self;
+        write!(f, "sector {sector}: found {found}, expected {expected}")
+    }
+}
+
+/// The model.
+#[derive(Debug)]
+pub struct Oracle<I> {
+    pages: Vec<Option<Box<[State; PAGE as usize]>>>,
+    capacity: SectorCount,
+    initial: I,
+    /// From here on an untouched sector shows zeros.
+    initial_end: Sector,
+}
+
+impl<I: Initial> Oracle<I> {
+    /// A device of so many sectors, which show what `initial` says.
+    pub fn new(capacity: SectorCount, initial: I) -> Oracle<I> {
+        let mut oracle = Oracle {
+            pages: Vec::new(),
+            capacity,
+            initial,
+            initial_end: Sector(0) + capacity,
+        };
+        oracle.set_pages();
+        oracle
+    }
+
+    fn set_pages(&mut self) {
+        let pages = self.capacity.0.div_ceil(PAGE) as usize;
+        self.pages.resize_with(pages, || None);
+    }
+
+    /// The device's size.
+    pub fn capacity(&self) -> SectorCount {
+        self.capacity
+    }
+
+    /// A write was acknowledged.
+    pub fn wrote(&mut self, range: SectorRange, stamp: Stamp) {
+        self.set(range, |_| State(STAMPED | u64::from(stamp.0)));
+    }
+
+    /// A write of zeros was acknowledged.
+    pub fn zeroed(&mut self, range: SectorRange) {
+        self.set(range, |_| State(ZEROS));
+    }
+
+    /// A discard was acknowledged: the old content or zeros, from now on.
+    pub fn discarded(&mut self, range: SectorRange) {
+        self.set(range, |state| State(state.0 | DISCARDED));
+    }
+
+    /// What `content`, whole sectors from `first` on, shows now is what was there at the
+    /// start; for sectors that [`Initial`] does not know.
+    pub fn found_at_start(&mut self, first: Sector, content: &[u8]) {
+        for (sector, content) in (first.0..).zip(content.chunks_exact(SECTOR_SIZE as usize)) {
+            let state = State(CHECKSUM | u64::from(crc32c::crc32c(content)));
+            self.set(SectorRange::new(Sector(sector), SectorCount(1)), |_| state);
+        }
+    }
+
+    /// The device has another size. New sectors show zeros, also where the device had
+    /// sectors once before.
+    pub fn resized(&mut self, capacity: SectorCount) {
+        if capacity < self.capacity {
+            let gone = SectorRange::between(Sector(0) + capacity..Sector(0) + self.capacity);
+            self.initial_end = self.initial_end.min(gone.start);
+            self.capacity = capacity;
+            self.set_pages();
+            // The last page keeps states behind the end: forget those too.
+            let page_end = Sector(capacity.0.next_multiple_of(PAGE));
+            let rest = SectorRange::between(gone.start..page_end.min(gone.end()));
+            self.set(rest, |_| State::UNTOUCHED);
+        }
+        self.capacity = capacity;
+        self.set_pages();
+    }
+
+    fn set(&mut self, range: SectorRange, change: impl Fn(State) -> State) {
+        let mut at = range.start.0;
+        while at < range.end().0 {
+            let page_end = (at / PAGE + 1) * PAGE;
+            let end = page_end.min(range.end().0);
+            let page = self.pages[(at / PAGE) as usize]
+                .get_or_insert_with(|| Box::new([State::UNTOUCHED; PAGE as usize]));
+            let first = (at % PAGE) as usize;
+            for state in &mut page[first..first + (end - at) as usize] {
+                *state = change(*state);
+            }
+            at = end;
+        }
+    }
+
+    /// Compares what was read, whole sectors from `first` on, with what they should show.
+    /// `in_flight` are writes not acknowledged yet, which a read may show too. Returns how
+    /// many sectors are wrong, and the first of them.
+    pub fn check(
+        &mut self,
+        first: Sector,
+        content: &[u8],
+        in_flight: &[(SectorRange, Stamp)],
+    ) -> (u64, Option<Mismatch>) {
+        let (mut wrong, mut example) = (0, None);
+        for (sector, content) in (first.0..).zip(content.chunks_exact(SECTOR_SIZE as usize)) {
+            let sector = Sector(sector);
+            let state = match &self.pages[(sector.0 / PAGE) as usize] {
+                Some(page) => page[(sector.0 % PAGE) as usize],
+                None => State::UNTOUCHED,
+            };
+            if self.shows(sector, state, content) {
+                continue;
+            }
+            let one = SectorRange::new(sector, SectorCount(1));
+            let early = in_flight
+                .iter()
+                .any(|(range, stamp)| range.overlaps(one) && stamp.is_in(sector, content));
+            if !early {
+                wrong += 1;
+                example.get_or_insert_with(|| Mismatch {
+                    sector,
+                    expected: self.describe(sector, state),
+                    found: Content::of(content),
+                });
+            }
+        }
+        (wrong, example)
+    }
+
+    fn shows(&mut self, sector: Sector, state: State, content: &[u8]) -> bool {
+        if state.0 & DISCARDED != 0 {
+            let before = State(state.0 & !DISCARDED);
+            return is_zero(content) || self.shows(sector, before, content);
+        }
+        let low = state.0 as u32;
+        match state.0 & !u64::from(u32::MAX) {
+            STAMPED => Stamp(low).is_in(sector, content),
+            CHECKSUM => crc32c::crc32c(content) == low,
+            ZEROS => is_zero(content),
+            _ if sector >= self.initial_end => is_zero(content),
+            _ => self.initial.is_in(sector, content),
+        }
+    }
+
+    fn describe(&self, sector: Sector, state: State) -> String {
+        if state.0 & DISCARDED != 0 {
+            let before = State(state.0 & !DISCARDED);
+            return format!("zeros (it was discarded) or {}", self.describe(sector, before));
+        }
+        let low = state.0 as u32;
+        match state.0 & !u64::from(u32::MAX) {
+            STAMPED => Content::Stamped(Stamp(low), sector).to_string(),
+            CHECKSUM => format!("what was there at the start (CRC-32C {low:08x})"),
+            ZEROS => "zeros".into(),
+            _ if sector >= self.initial_end => "zeros: the device has grown here".into(),
+            _ => self.initial.describe(sector),
+        }
+    }
+}
+
+/// Whether all bytes are zero.
+pub fn is_zero(content: &[u8]) -> bool {
+    let (words, rest) = content.as_chunks::<16>();
+    let all = words.iter().fold(0, |all, word| all | u128::from_le_bytes(*word));
+    all == 0 && rest.iter().all(|&byte| byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Backing;
+
+    impl Initial for Backing {
+        fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
+            Stamp::BACKING.is_in(sector, content)
+        }
+        fn describe(&self, sector: Sector) -> String {
+            Content::Stamped(Stamp::BACKING, sector).to_string()
+        }
+    }
+
+    fn range(start: u64, count: u64) -> SectorRange {
+        SectorRange::new(Sector(start), SectorCount(count))
+    }
+
+    fn sector(stamp: Stamp, sector: u64) -> Vec<u8> {
+        let mut content = vec![0; 512];
+        stamp.fill(Sector(sector), &mut content);
+        content
+    }
+
+    fn right(oracle: &mut Oracle<Backing>, at: u64, content: &[u8]) -> bool {
+        oracle.check(Sector(at), content, &[]).0 == 0
+    }
+
+    #[test]
+    fn a_sector_shows_its_last_acknowledged_write() {
+        let mut oracle = Oracle::new(SectorCount(1000), Backing);
+        assert!(right(&mut oracle, 5, &sector(Stamp::BACKING, 5)));
+        oracle.wrote(range(5, 1), Stamp(1));
+        oracle.wrote(range(5, 1), Stamp(2));
+        assert!(right(&mut oracle, 5, &sector(Stamp(2), 5)));
+        let (wrong, example) = oracle.check(Sector(5), &sector(Stamp(1), 5), &[]);
+        assert_eq!(wrong, 1);
+        assert_eq!(
+            example.unwrap().to_string(),
+            "sector 5: found what request 1 wrote to sector 5, \
+             expected what request 2 wrote to sector 5"
+        );
+    }
+
+    #[test]
+    fn a_write_in_flight_may_show_and_only_where_it_goes() {
+        let mut oracle = Oracle::new(SectorCount(1000), Backing);
+        let in_flight = [(range(4, 2), Stamp(9))];
+        assert_eq!(oracle.check(Sector(5), &sector(Stamp(9), 5), &in_flight).0, 0);
+        assert_eq!(oracle.check(Sector(6), &sector(Stamp(9), 6), &in_flight).0, 1);
+    }
+
+    #[test]
+    fn a_discarded_sector_shows_the_old_content_or_zeros() {
+        let mut oracle = Oracle::new(SectorCount(1000), Backing);
+        oracle.wrote(range(5, 1), Stamp(1));
+        oracle.discarded(range(5, 1));
+        assert!(right(&mut oracle, 5, &sector(Stamp(1), 5)));
+        assert!(right(&mut oracle, 5, &[0; 512]));
+        assert!(!right(&mut oracle, 5, &sector(Stamp::BACKING, 5)));
+    }
+
+    #[test]
+    fn what_comes_after_a_shrink_is_zeros() {
+        let mut oracle = Oracle::new(SectorCount(1000), Backing);
+        oracle.wrote(range(500, 100), Stamp(1));
+        oracle.resized(SectorCount(510));
+        oracle.resized(SectorCount(2000));
+        assert!(right(&mut oracle, 509, &sector(Stamp(1), 509)));
+        for at in [510, 511, 512, 599, 900, 1999] {
+            assert!(right(&mut oracle, at, &[0; 512]), "sector {at}");
+            assert!(!right(&mut oracle, at, &sector(Stamp::BACKING, at)));
+        }
+    }
+}

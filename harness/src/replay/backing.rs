@@ -1,0 +1,197 @@
+//! What a replayed device holds before the replay: a backing file that was stamped for it, or
+//! whatever a given device holds.
+
+use driver::host::{HostFile, HostResult};
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+use crate::oracle::{Initial, is_zero};
+use crate::stamp::{Content, Stamp};
+
+/// Sectors that are stamped together.
+const CHUNK: u64 = 8;
+
+/// Stamps are written in pieces of so many chunks.
+const CHUNKS_A_WRITE: usize = 256;
+
+/// Which parts of a backing file are stamped; the rest is a hole, so that a large device
+/// costs no more than what a trace reads of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StampedParts {
+    chunks: Vec<u64>,
+    sectors: SectorCount,
+}
+
+impl StampedParts {
+    /// None yet, of a file of so many sectors.
+    pub fn none(sectors: SectorCount) -> StampedParts {
+        let words = sectors.0.div_ceil(CHUNK).div_ceil(64) as usize;
+        StampedParts {
+            chunks: vec![0; words],
+            sectors,
+        }
+    }
+
+    /// All of it.
+    pub fn all(sectors: SectorCount) -> StampedParts {
+        let mut parts = StampedParts::none(sectors);
+        parts.chunks.fill(u64::MAX);
+        parts
+    }
+
+    /// Adds the chunks that hold `range`.
+    pub fn add(&mut self, range: SectorRange) {
+        let end = range.end().0.min(self.sectors.0);
+        for chunk in range.start.0 / CHUNK..end.div_ceil(CHUNK) {
+            self.chunks[(chunk / 64) as usize] |= 1 << (chunk % 64);
+        }
+    }
+
+    fn has(&self, sector: Sector) -> bool {
+        let chunk = sector.0 / CHUNK;
+        self.chunks[(chunk / 64) as usize] >> (chunk % 64) & 1 == 1
+    }
+
+    /// The runs of stamped sectors.
+    fn runs(&self) -> impl Iterator<Item = SectorRange> + '_ {
+        let chunks = self.sectors.0.div_ceil(CHUNK);
+        let is_stamped = |chunk: u64| self.has(Sector(chunk * CHUNK));
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            while at < chunks && !is_stamped(at) {
+                at += 1;
+            }
+            let first = at;
+            while at < chunks && is_stamped(at) && at - first < CHUNKS_A_WRITE as u64 {
+                at += 1;
+            }
+            let end = (at * CHUNK).min(self.sectors.0);
+            (first < at).then(|| SectorRange::between(Sector(first * CHUNK)..Sector(end)))
+        })
+    }
+
+    /// Makes `file` a backing file of this size with these parts stamped.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn write<F: HostFile>(&self, file: &F) -> HostResult<()> {
+        file.set_len(self.sectors.bytes())?;
+        let mut buffer = Vec::new();
+        for run in self.runs() {
+            buffer.resize(run.count.bytes().0 as usize, 0);
+            Stamp::BACKING.fill(run.start, &mut buffer);
+            file.write_all_at(&buffer, FileOffset(run.start.bytes().0))?;
+        }
+        Ok(())
+    }
+
+    /// Counts the sectors of `file` that are not as [`StampedParts::write`] left them. The
+    /// parts that never were written are looked at as far as the host has data there.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn count_changed<F: HostFile>(&self, file: &F) -> HostResult<u64> {
+        if file.len()? != self.sectors.bytes() {
+            return Ok(self.sectors.0);
+        }
+        let mut initial = Stamped(self.clone());
+        let mut changed = 0;
+        for run in self.runs().map(Ok).chain(data_sectors(file, self.sectors)) {
+            let run: SectorRange = run?;
+            let mut content = vec![0; run.count.bytes().0 as usize];
+            file.read_exact_at(&mut content, FileOffset(run.start.bytes().0))?;
+            let sectors = content.chunks_exact(SECTOR_SIZE as usize);
+            changed += (run.start.0..)
+                .zip(sectors)
+                .filter(|(sector, content)| !initial.is_in(Sector(*sector), content))
+                .count() as u64;
+        }
+        Ok(changed)
+    }
+}
+
+/// The parts of a file that the host keeps data for, as sectors, in pieces of 1 MiB.
+fn data_sectors<F: HostFile>(
+    file: &F,
+    sectors: SectorCount,
+) -> impl Iterator<Item = HostResult<SectorRange>> + '_ {
+    let whole = driver::units::FileRange::new(FileOffset(0), sectors.bytes());
+    file.data_runs(whole).flat_map(|run| {
+        let (range, error) = match run {
+            Ok(run) => {
+                let end = run.end().0.div_ceil(SECTOR_SIZE);
+                let start = run.start.0 / SECTOR_SIZE;
+                (SectorRange::between(Sector(start)..Sector(end)), None)
+            }
+            Err(error) => (SectorRange::default(), Some(error)),
+        };
+        let pieces = driver::blk::split(range, SectorCount(2048)).map(Ok);
+        pieces.chain(error.map(Err))
+    })
+}
+
+/// A device whose backing file was stamped for the replay.
+#[derive(Clone, Debug)]
+pub struct Stamped(pub StampedParts);
+
+impl Initial for Stamped {
+    fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
+        match self.0.has(sector) {
+            true => Stamp::BACKING.is_in(sector, content),
+            false => is_zero(content),
+        }
+    }
+
+    fn describe(&self, sector: Sector) -> String {
+        match self.0.has(sector) {
+            true => Content::Stamped(Stamp::BACKING, sector).to_string(),
+            false => "zeros: the backing file has nothing there".into(),
+        }
+    }
+}
+
+/// A device that was given: what is clean shows what its backing file holds, which is read
+/// here once more, by another way than the driver's.
+#[derive(Debug)]
+pub struct Given<F> {
+    backing: Option<F>,
+    window: Vec<u8>,
+    window_start: Option<Sector>,
+}
+
+/// Sectors read ahead from the backing file.
+const WINDOW: u64 = 2048;
+
+impl<F: HostFile> Given<F> {
+    /// With its own handle on the backing file; without one nothing is clean.
+    pub fn new(backing: Option<F>) -> Given<F> {
+        Given {
+            backing,
+            window: Vec::new(),
+            window_start: None,
+        }
+    }
+
+    fn original(&mut self, sector: Sector) -> Option<&[u8]> {
+        let start = Sector(sector.0 / WINDOW * WINDOW);
+        if self.window_start != Some(start) {
+            self.window.resize((WINDOW * SECTOR_SIZE) as usize, 0);
+            let at = FileOffset(start.bytes().0);
+            let backing = self.backing.as_ref()?;
+            // The window may reach behind the end; no sector asked for does.
+            backing.read_zero_filled_at(&mut self.window, at).ok()?;
+            self.window_start = Some(start);
+        }
+        let at = (sector - start).bytes().0 as usize;
+        self.window.get(at..at + SECTOR_SIZE as usize)
+    }
+}
+
+impl<F: HostFile> Initial for Given<F> {
+    fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
+        self.original(sector) == Some(content)
+    }
+
+    fn describe(&self, _: Sector) -> String {
+        "what the backing file has there".into()
+    }
+}
