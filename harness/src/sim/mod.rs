@@ -1,7 +1,20 @@
 //! The simulated host.
 
+pub mod assumptions;
+mod change;
 mod content;
+mod inode;
+mod names;
+mod operation;
 mod pages;
+mod survivors;
 
+pub use assumptions::Assumptions;
 pub use content::FileContent;
+pub use names::NameChange;
+pub use operation::{LoggedOperation, Operation, OperationKind};
 pub use pages::PAGE_SIZE;
+pub use survivors::{
+    BadSurvivors, InodeNumber, Survival, Survivors, Unsynced, UnsyncedFile, UnsyncedNames,
+    UnsyncedOperation,
+};
