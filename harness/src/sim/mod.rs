@@ -1,1 +1,53 @@
-//! The simulated host.
+//! The simulated host: files and names in memory that remember what of them is durable,
+//! and that can crash.
+//!
+//! [`SimHost`] implements the seams of [`driver::host`], so the drivers and the
+//! relocation run in it unchanged. For every file and every directory it keeps what is
+//! durable and the ordered list of what has not been synced. From any moment two kinds
+//! of crash lead to a new host:
+//!
+//! - *kill*, [`SimHost::after_kill`]: the process died between two operations. The page
+//!   cache survives; handles and locks are gone. What was unsynced still is.
+//! - *power cut*, [`SimHost::after_power_cut`]: of the unsynced operations those survive
+//!   that the given [`Survivors`] name. [`SimHost::unsynced`] tells what is at stake,
+//!   and enumerates ([`Unsynced::subsets`]) or draws ([`Unsynced::sample`]) survivors.
+//!
+//! A crash in the middle of an operation needs no crash point of its own: a write that
+//! was cut short is, after a crash behind it, one that survived torn. What is assumed
+//! about the machine stands in [`assumptions`] and nowhere else.
+//!
+//! Nothing is copied that was not touched: content is pages in a persistent tree, and
+//! the data of a write is held once, by the list of unsynced operations.
+
+pub mod assumptions;
+mod change;
+mod content;
+mod crash;
+mod enumerate;
+mod faults;
+mod file;
+mod host;
+mod inode;
+mod names;
+mod operation;
+mod pages;
+mod sample;
+mod state;
+mod survivors;
+
+pub use assumptions::Assumptions;
+pub use content::FileContent;
+pub use enumerate::{Subsets, Tearing, TooManySurvivors};
+pub use faults::{
+    Fault, FaultDecider, FaultPlan, FaultRates, FaultRule, FileMatch, Injected, Occurrence,
+};
+pub use file::SimFile;
+pub use host::SimHost;
+pub use names::NameChange;
+pub use operation::{LoggedOperation, Operation, OperationKind};
+pub use pages::PAGE_SIZE;
+pub use sample::{SurvivalWeights, below};
+pub use survivors::{
+    BadSurvivors, InodeNumber, Survival, Survivors, Unsynced, UnsyncedFile, UnsyncedNames,
+    UnsyncedOperation,
+};

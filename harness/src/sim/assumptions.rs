@@ -1,0 +1,68 @@
+//! What the simulated host takes for granted about the machine underneath, in one
+//! place. Every promise of the driver holds under the default; each assumption can
+//! be weakened, to see which promise rests on it.
+//!
+//! Assumed without an option:
+//! - A successful [`sync_data`](driver::host::HostFile::sync_data) makes the
+//!   content and the length of its file durable, and no name.
+//! - Of two unsynced changes of the same bytes that both survive, the later wins:
+//!   the page cache holds one version of a page, and an older one can only have
+//!   reached the disk before it.
+//! - Unsynced changes of different files, and of files and names, are not ordered at
+//!   all. In particular a rename may survive without the content of the file that it
+//!   names: the bug of those who do not sync before they rename.
+//! - A write that is cut short damages nothing outside its own range, and what is
+//!   durable does not decay.
+//! - After a failed sync, what it should have made durable is never tried again: Linux
+//!   marks the pages clean. It stays visible and may or may not be on the disk.
+//! - A failed sync of a directory leaves its changes unsynced, and a later one that
+//!   succeeds makes them durable: no journal drops a transaction and commits the next.
+//! - A file's times and attributes are not subject to crashes.
+
+use serde::{Deserialize, Serialize};
+
+/// The assumptions that have an option. [`Assumptions::default`] is what
+/// `docs/format.md` asks of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Assumptions {
+    /// The bytes, aligned to their own number, that a power cut leaves either wholly
+    /// old or wholly new. By default 512, a sector. Weakened: 8, or 1, lets a sector
+    /// tear; 4096 is the strengthening that a modern disk grants.
+    /// 0 is taken as 1.
+    pub atomic_unit: u64,
+    /// The unsynced changes of the names in one directory survive in order: some
+    /// first ones and none behind them, as a journal replays them. Weakened: any
+    /// subset of them survives.
+    pub ordered_names: bool,
+    /// A change of a file's length survives or does not. Weakened: of a cut, the length
+    /// may survive without the removal of the content behind it, which comes back
+    /// when the file grows again; or the removal without the length.
+    pub atomic_set_len: bool,
+    /// A write behind the end of the file lengthens it only as far as its sectors
+    /// survive. Weakened: the new length may survive without them, showing zeros.
+    pub length_follows_data: bool,
+    /// A sync that reports success has made its data durable. Weakened: no sync
+    /// does, as on a disk that acknowledges a flush and ignores it. (Single lies are
+    /// [`Fault::LyingSync`](super::Fault::LyingSync).)
+    pub sync_persists: bool,
+}
+
+impl Assumptions {
+    /// The atomic unit; never 0, whatever was written in a file.
+    pub(crate) fn unit(&self) -> u64 {
+        self.atomic_unit.max(1)
+    }
+}
+
+impl Default for Assumptions {
+    fn default() -> Self {
+        Self {
+            atomic_unit: driver::units::SECTOR_SIZE,
+            ordered_names: true,
+            atomic_set_len: true,
+            length_follows_data: true,
+            sync_persists: true,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The content of a file at one moment: its pages and its length. What a file holds
+//! now, what of it is durable, and what a test kept for comparison are all of this
+//! type, and share the pages that they have in common.
+
+use std::fmt;
+
+use driver::units::{Bytes, FileOffset, FileRange};
+
+use super::pages::{PAGE_SIZE, Pages};
+
+/// A file's content. Clones are cheap and share pages.
+#[derive(Clone, Default)]
+pub struct FileContent {
+    pages: Pages,
+    len: u64,
+}
+
+impl FileContent {
+    /// A file of exactly these bytes. Pages of nothing but zeros become holes.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut content = Self::default();
+        for (index, page) in bytes.chunks(PAGE_SIZE as usize).enumerate() {
+            if page.iter().any(|&byte| byte != 0) {
+                content.pages.write(page, index as u64 * PAGE_SIZE);
+            }
+        }
+        content.len = bytes.len() as u64;
+        content
+    }
+
+    /// A file of this length that is one hole.
+    pub fn hole(len: Bytes) -> Self {
+        Self {
+            pages: Pages::default(),
+            len: len.0,
+        }
+    }
+
+    /// The length of the file.
+    pub fn length(&self) -> Bytes {
+        Bytes(self.len)
+    }
+
+    /// The space that the file takes on the host.
+    pub fn allocated(&self) -> Bytes {
+        Bytes(self.pages.allocated() * PAGE_SIZE)
+    }
+
+    /// All bytes of the file. For small files: holes are written out as zeros.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len as usize];
+        self.pages.read(&mut bytes, 0);
+        bytes
+    }
+
+    /// Reads up to the end of the file; the number of bytes read.
+    pub fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> usize {
+        let count = self.len.saturating_sub(at.0).min(buffer.len() as u64) as usize;
+        self.pages.read(&mut buffer[..count], at.0);
+        count
+    }
+
+    /// Writes all of `data`, and extends the file if need be.
+    pub fn write_at(&mut self, data: &[u8], at: FileOffset) {
+        self.pages.write(data, at.0);
+        if !data.is_empty() {
+            self.extend_to(at.0 + data.len() as u64);
+        }
+    }
+
+    /// Cuts the file or extends it with a hole.
+    pub fn set_len(&mut self, len: Bytes) {
+        if len.0 < self.len {
+            self.discard_behind(len);
+        }
+        self.len = len.0;
+    }
+
+    /// Frees the range, which then reads as zeros.
+    pub fn punch_hole(&mut self, range: FileRange) {
+        self.pages.punch(range.start.0, range.len.0);
+    }
+
+    /// Makes the range zeros with its space allocated, and extends the file if need be.
+    pub fn zero_range(&mut self, range: FileRange) {
+        self.pages.zero(range.start.0, range.len.0);
+        if range.len != Bytes(0) {
+            self.extend_to(range.end().0);
+        }
+    }
+
+    /// The first run of allocated pages that ends behind `from`, cut to start there or
+    /// later and to end with the file.
+    pub fn next_data(&self, from: FileOffset) -> Option<FileRange> {
+        let first = self.pages.next_allocated(from.0 / PAGE_SIZE)?;
+        let start = from.0.max(first * PAGE_SIZE);
+        if start >= self.len {
+            return None;
+        }
+        let mut behind = first + 1;
+        while behind * PAGE_SIZE < self.len && self.pages.is_allocated(behind) {
+            behind += 1;
+        }
+        let end = self.len.min(behind * PAGE_SIZE);
+        Some(FileRange::between(FileOffset(start)..FileOffset(end)))
+    }
+
+    /// How many of the first `range.len` bytes of the range can be written when at
+    /// most `spare` pages may be added.
+    pub(crate) fn fitting(&self, range: FileRange, spare: u64) -> Bytes {
+        let (start, end) = (range.start.0, range.end().0);
+        let mut left = spare;
+        for index in start / PAGE_SIZE..end.div_ceil(PAGE_SIZE) {
+            if !self.pages.is_allocated(index) {
+                if left == 0 {
+                    return Bytes((index * PAGE_SIZE).max(start) - start);
+                }
+                left -= 1;
+            }
+        }
+        range.len
+    }
+
+    /// Drops what lies behind `len`, without a change of the length.
+    pub(crate) fn discard_behind(&mut self, len: Bytes) {
+        self.pages.punch(len.0, u64::MAX);
+    }
+
+    /// Lengthens the file if it is shorter, and never drops anything.
+    pub(crate) fn extend_to(&mut self, len: u64) {
+        self.len = self.len.max(len);
+    }
+
+    /// Sets the length and leaves behind it what there was.
+    pub(crate) fn set_length_only(&mut self, len: Bytes) {
+        self.len = len.0;
+    }
+}
+
+/// Equal if they read the same; where the holes are makes no difference.
+impl PartialEq for FileContent {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.pages.same_bytes(&other.pages)
+    }
+}
+
+impl Eq for FileContent {}
+
+impl fmt::Debug for FileContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} long, {} allocated", self.length(), self.allocated())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, len: u64) -> FileRange {
+        FileRange::new(FileOffset(start), Bytes(len))
+    }
+
+    #[test]
+    fn what_was_cut_off_is_zero_when_the_file_grows_again() {
+        let mut content = FileContent::from_bytes(&[5; 1000]);
+        content.set_len(Bytes(10));
+        content.set_len(Bytes(20));
+        assert_eq!(content.to_bytes(), [[5; 10], [0; 10]].concat());
+    }
+
+    #[test]
+    fn data_runs_are_whole_pages_cut_to_the_question_and_to_the_file() {
+        let mut content = FileContent::hole(Bytes(50_000));
+        content.write_at(&[1; 4096], FileOffset(8000));
+        content.write_at(&[1], FileOffset(49_999));
+        assert_eq!(content.next_data(FileOffset(0)), Some(range(4096, 8192)));
+        assert_eq!(content.next_data(FileOffset(5000)), Some(range(5000, 7288)));
+        assert_eq!(
+            content.next_data(FileOffset(12_288)),
+            Some(range(49_152, 848))
+        );
+        assert_eq!(content.next_data(FileOffset(50_000)), None);
+    }
+
+    #[test]
+    fn a_zeroed_range_keeps_its_space_and_extends_the_file() {
+        let mut content = FileContent::from_bytes(&[5; 4096]);
+        content.zero_range(range(2048, 4096));
+        assert_eq!(content.length(), Bytes(6144));
+        assert_eq!(content.allocated(), Bytes(8192));
+        content.punch_hole(range(0, 1 << 40));
+        assert_eq!(content.length(), Bytes(6144));
+        assert_eq!(content.allocated(), Bytes(0));
+    }
+
+    #[test]
+    fn only_so_much_of_a_write_fits_as_there_are_pages_to_spare() {
+        let content = FileContent::from_bytes(&[5; 4096]);
+        assert_eq!(content.fitting(range(100, 10_000), 0), Bytes(3996));
+        assert_eq!(content.fitting(range(100, 10_000), 1), Bytes(8092));
+        assert_eq!(content.fitting(range(100, 10_000), 2), Bytes(10_000));
+        assert_eq!(content.fitting(range(9000, 10), 0), Bytes(0));
+    }
+}

@@ -1,0 +1,79 @@
+//! From a host to the host after a crash. Both kinds can be had from any host at any
+//! time and leave it as it is, so that one run gives all crash images of its crash point.
+
+use super::host::SimHost;
+use super::state::State;
+use super::survivors::{BadSurvivors, Survivors, Unsynced, UnsyncedFile};
+
+impl SimHost {
+    /// What a power cut would put at stake now.
+    pub fn unsynced(&self) -> Unsynced {
+        let state = self.state();
+        let files = state.inodes.iter().filter_map(|(&inode, file)| {
+            let operations = file.unsynced(&state.assumptions);
+            let matters = !operations.is_empty() && state.names.may_survive(inode);
+            matters.then(|| UnsyncedFile {
+                inode,
+                path: file.path.clone(),
+                operations,
+            })
+        });
+        Unsynced {
+            files: files.collect(),
+            directories: state.names.unsynced(),
+            ordered_names: state.assumptions.ordered_names,
+        }
+    }
+
+    /// The host after a power cut that left these survivors: everything on it is durable,
+    /// no file is open or locked, and its operations are counted anew. The assumptions,
+    /// the capacity and the recording stay; planned crashes and faults do not.
+    pub fn after_power_cut(&self, survivors: &Survivors) -> Result<SimHost, BadSurvivors> {
+        let state = self.state();
+        let mut after = state.restarted();
+        let ordered = state.assumptions.ordered_names;
+        after.names = state.names.after_power_cut(&survivors.names, ordered)?;
+        for &inode in survivors.files.keys() {
+            if !state.inodes.contains_key(&inode) {
+                return Err(BadSurvivors::NoSuchFile(inode));
+            }
+        }
+        // A file without a name is gone, but what was said about it must still fit.
+        for (&number, inode) in &state.inodes {
+            let named = after.names.iter().find(|(_, named)| *named == number);
+            let kept = survivors.files.get(&number).map(Vec::as_slice);
+            if named.is_none() && kept.is_none() {
+                continue;
+            }
+            let content = inode.after_power_cut(number, kept, &state.assumptions)?;
+            if let Some((path, _)) = named {
+                after.inodes.insert(number, inode.restarted(path, content));
+            }
+        }
+        Ok(SimHost::of(after))
+    }
+
+    /// The host after its process was killed: files and names as they are now, none of
+    /// them open or locked. What was unsynced still is, and a power cut can take it.
+    pub fn after_kill(&self) -> SimHost {
+        let state = self.state();
+        let mut after = state.restarted();
+        after.names = state.names.clone();
+        after.inodes = state.inodes.clone();
+        for inode in after.inodes.values_mut() {
+            inode.handles = 0;
+        }
+        SimHost::of(after)
+    }
+}
+
+impl State {
+    /// An empty host like this one.
+    fn restarted(&self) -> State {
+        let mut restarted = State::new(self.assumptions);
+        restarted.next_inode = self.next_inode;
+        restarted.capacity = self.capacity;
+        restarted.log = self.log.as_ref().map(|_| Vec::new());
+        restarted
+    }
+}

@@ -1,0 +1,325 @@
+//! What goes wrong without a crash: errors, short transfers, and syncs that fail or
+//! lie, at planned places, by rate, or both. What was done is recorded, so that a case
+//! found by rate can be repeated by place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use driver::units::FileRange;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::names::normalized;
+use super::operation::{Operation, OperationKind};
+use super::sample::below;
+
+/// What an operation suffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// It fails with [`HostError::Io`](driver::host::HostError::Io) and has no effect.
+    /// On a sync: it did nothing, and a later one can still succeed.
+    Io,
+    /// It fails with [`HostError::NoSpace`](driver::host::HostError::NoSpace) and has no
+    /// effect.
+    NoSpace,
+    /// It fails with [`HostError::Unsupported`](driver::host::HostError::Unsupported).
+    Unsupported,
+    /// A read returns at most this many bytes, and at least one if there is one: 0 would
+    /// mean the end of the file.
+    ShortRead(u64),
+    /// A write carries out and returns at most this many bytes, which may be 0.
+    ShortWrite(u64),
+    /// A sync reports [`HostError::Io`](driver::host::HostError::Io), and no later sync
+    /// makes durable what it should have: Linux marks the pages clean. Of a directory: its
+    /// changes just stay unsynced.
+    FailedSync,
+    /// A sync reports success and has done nothing.
+    LyingSync,
+}
+
+impl Fault {
+    /// Whether the operation can suffer this. What does not fit is not injected.
+    pub fn fits(self, kind: OperationKind) -> bool {
+        use OperationKind::*;
+        match self {
+            Fault::Io => kind != Lock,
+            Fault::NoSpace => matches!(
+                kind,
+                Write | SetLength | PunchHole | ZeroRange | CreateNew | Rename
+            ),
+            Fault::Unsupported => matches!(kind, PunchHole | ZeroRange | NextData),
+            Fault::ShortRead(_) => kind == Read,
+            Fault::ShortWrite(_) => kind == Write,
+            Fault::FailedSync | Fault::LyingSync => matches!(kind, SyncData | SyncDirectory),
+        }
+    }
+}
+
+/// Which files a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileMatch {
+    /// All.
+    Any,
+    /// Those opened by this path.
+    Path(PathBuf),
+    /// Those opened by a path whose text ends so.
+    Suffix(String),
+}
+
+impl FileMatch {
+    fn matches(&self, path: &Path) -> bool {
+        match self {
+            FileMatch::Any => true,
+            FileMatch::Path(wanted) => *normalized(wanted) == *path,
+            FileMatch::Suffix(suffix) => path.to_string_lossy().ends_with(suffix.as_str()),
+        }
+    }
+}
+
+/// Which of the operations that match a rule suffer its fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Occurrence {
+    /// The one with this number, counted from 0.
+    Nth(u64),
+    /// That one and all behind it.
+    From(u64),
+}
+
+/// A fault at a planned place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultRule {
+    /// The files.
+    pub file: FileMatch,
+    /// The kind of operation; any if `None`.
+    pub kind: Option<OperationKind>,
+    /// Bytes of the file, from and up to, that the operation must touch; any if `None`.
+    pub bytes: Option<(u64, u64)>,
+    /// Which of the operations that match all the above.
+    pub occurrence: Occurrence,
+    /// What happens to it.
+    pub fault: Fault,
+}
+
+impl FaultRule {
+    /// The fault at the operation with this number of the host: how a fault that was
+    /// [`Injected`] is repeated.
+    pub fn at_operation(index: u64, fault: Fault) -> Self {
+        Self {
+            file: FileMatch::Any,
+            kind: None,
+            bytes: None,
+            occurrence: Occurrence::Nth(index),
+            fault,
+        }
+    }
+
+    /// The fault at the n-th operation of a kind, counted from 0, on the file opened by
+    /// this path.
+    pub fn nth(path: impl Into<PathBuf>, kind: OperationKind, n: u64, fault: Fault) -> Self {
+        Self {
+            file: FileMatch::Path(path.into()),
+            kind: Some(kind),
+            bytes: None,
+            occurrence: Occurrence::Nth(n),
+            fault,
+        }
+    }
+
+    fn matches(&self, operation: &Operation) -> bool {
+        let touches = |range: FileRange, (from, to): (u64, u64)| {
+            range.start.0 < to && from < range.end().0.max(range.start.0 + 1)
+        };
+        self.kind.is_none_or(|kind| kind == operation.kind)
+            && self
+                .bytes
+                .is_none_or(|bytes| touches(operation.range, bytes))
+            && self.file.matches(&operation.path)
+    }
+}
+
+/// Decides at each operation whether it suffers a fault. It is called while the host is
+/// at work and must not use it.
+pub type FaultDecider = Box<dyn FnMut(&Operation) -> Option<Fault>>;
+
+/// The faults that a host has in store.
+#[derive(Default)]
+pub struct FaultPlan {
+    rules: Vec<(FaultRule, u64)>,
+    decider: Option<FaultDecider>,
+}
+
+impl FaultPlan {
+    /// Faults at these places. Where several rules apply, the first does.
+    pub fn at(rules: impl IntoIterator<Item = FaultRule>) -> Self {
+        Self {
+            rules: rules.into_iter().map(|rule| (rule, 0)).collect(),
+            decider: None,
+        }
+    }
+
+    /// Also asks `decider` at each operation for which no rule has a fault.
+    pub fn and(self, decider: impl FnMut(&Operation) -> Option<Fault> + 'static) -> Self {
+        Self {
+            decider: Some(Box::new(decider)),
+            ..self
+        }
+    }
+
+    /// Also injects faults by rate, drawn from `rng`.
+    pub fn and_by_rate(self, rates: FaultRates, mut rng: impl Rng + 'static) -> Self {
+        self.and(move |operation| rates.draw(operation, &mut rng))
+    }
+
+    pub(crate) fn decide(&mut self, operation: &Operation) -> Option<Fault> {
+        let mut planned = None;
+        for (rule, seen) in &mut self.rules {
+            if rule.matches(operation) {
+                let applies = match rule.occurrence {
+                    Occurrence::Nth(n) => *seen == n,
+                    Occurrence::From(n) => *seen >= n,
+                };
+                *seen += 1;
+                if applies && rule.fault.fits(operation.kind) {
+                    planned = planned.or(Some(rule.fault));
+                }
+            }
+        }
+        let decider = self.decider.as_mut().filter(|_| planned.is_none());
+        let drawn = decider.and_then(|decide| decide(operation));
+        planned.or(drawn.filter(|fault| fault.fits(operation.kind)))
+    }
+}
+
+impl fmt::Debug for FaultPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultPlan")
+            .field("rules", &self.rules)
+            .field("decider", &self.decider.is_some())
+            .finish()
+    }
+}
+
+/// How many of a million operations that can suffer a fault do. Lying syncs void every
+/// promise; they have a rate only to show that the checks notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "named as the faults are")]
+pub struct FaultRates {
+    pub io: u32,
+    pub no_space: u32,
+    pub unsupported: u32,
+    pub short_read: u32,
+    pub short_write: u32,
+    pub failed_sync: u32,
+    pub lying_sync: u32,
+}
+
+impl FaultRates {
+    /// Draws what an operation suffers. Where several faults can hit it, the first
+    /// in the order of the fields does.
+    pub fn draw<R: Rng + ?Sized>(&self, operation: &Operation, rng: &mut R) -> Option<Fault> {
+        const MILLION: u64 = 1_000_000;
+        let rates = [
+            (self.io, Fault::Io),
+            (self.no_space, Fault::NoSpace),
+            (self.unsupported, Fault::Unsupported),
+            (self.short_read, Fault::ShortRead(0)),
+            (self.short_write, Fault::ShortWrite(0)),
+            (self.failed_sync, Fault::FailedSync),
+            (self.lying_sync, Fault::LyingSync),
+        ];
+        let (_, fault) = (rates.into_iter())
+            .filter(|(rate, fault)| *rate > 0 && fault.fits(operation.kind))
+            .find(|(rate, _)| below(rng, MILLION) < u64::from(*rate))?;
+        // Lengths from 0 to all but one byte.
+        let mut shorter = || below(rng, operation.range.len.0.max(1));
+        Some(match fault {
+            Fault::ShortRead(_) => Fault::ShortRead(shorter()),
+            Fault::ShortWrite(_) => Fault::ShortWrite(shorter()),
+            other => other,
+        })
+    }
+}
+
+/// A fault that took place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injected {
+    /// The operation's number on the host.
+    pub index: u64,
+    /// The operation's kind.
+    pub kind: OperationKind,
+    /// The name by which its file was opened.
+    pub path: Rc<Path>,
+    /// The bytes that it asked for.
+    pub range: FileRange,
+    /// What it suffered.
+    pub fault: Fault,
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::units::{Bytes, FileOffset};
+
+    use super::*;
+
+    fn operation(kind: OperationKind, path: &str, start: u64, len: u64) -> Operation {
+        Operation::new(kind, &Path::new(path).into()).on(FileOffset(start), Bytes(len))
+    }
+
+    #[test]
+    fn a_rule_counts_only_what_matches_it() {
+        let mut plan = FaultPlan::at([FaultRule {
+            file: FileMatch::Suffix(".cow".into()),
+            kind: Some(OperationKind::Write),
+            bytes: Some((4096, 8192)),
+            occurrence: Occurrence::Nth(1),
+            fault: Fault::Io,
+        }]);
+        let mut hit = |kind, path, start, len| plan.decide(&operation(kind, path, start, len));
+        let write = OperationKind::Write;
+        assert_eq!(hit(write, "a.cow", 4096, 512), None, "the 0th");
+        assert_eq!(hit(write, "a.img", 4096, 512), None);
+        assert_eq!(hit(OperationKind::Read, "a.cow", 4096, 512), None);
+        assert_eq!(hit(write, "a.cow", 3584, 512), None);
+        assert_eq!(hit(write, "a.cow", 8192, 512), None);
+        assert_eq!(hit(write, "b.cow", 8191, 512), Some(Fault::Io), "the 1st");
+        assert_eq!(hit(write, "b.cow", 8191, 512), None);
+    }
+
+    #[test]
+    fn a_fault_that_does_not_fit_the_operation_does_not_happen() {
+        let mut plan = FaultPlan::at([FaultRule::at_operation(0, Fault::FailedSync)]);
+        assert_eq!(
+            plan.decide(&operation(OperationKind::Write, "a", 0, 1)),
+            None
+        );
+        let mut plan = FaultPlan::default().and(|_| Some(Fault::ShortRead(1)));
+        assert_eq!(
+            plan.decide(&operation(OperationKind::Write, "a", 0, 1)),
+            None
+        );
+        let read = operation(OperationKind::Read, "a", 0, 1);
+        assert_eq!(plan.decide(&read), Some(Fault::ShortRead(1)));
+    }
+
+    #[test]
+    fn a_rate_of_a_million_hits_always_and_of_none_never() {
+        use rand::SeedableRng;
+        let mut rng = rand::rngs::Xoshiro256PlusPlus::seed_from_u64(3);
+        let rates = FaultRates {
+            short_write: 1_000_000,
+            ..FaultRates::default()
+        };
+        for _ in 0..100 {
+            let write = operation(OperationKind::Write, "a", 0, 512);
+            let drawn = rates.draw(&write, &mut rng);
+            assert!(matches!(drawn, Some(Fault::ShortWrite(count)) if count < 512));
+            let read = operation(OperationKind::Read, "a", 0, 512);
+            assert_eq!(rates.draw(&read, &mut rng), None);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! An open file of the simulated host.
+
+use std::fmt;
+use std::path::Path;
+use std::rc::Rc;
+
+use driver::host::{Access, HostError, HostFile, HostResult};
+use driver::units::{Bytes, FileOffset, FileRange};
+
+use super::change::Change;
+use super::faults::Fault;
+use super::host::SimHost;
+use super::operation::{Operation, OperationKind};
+use super::state::State;
+use super::survivors::InodeNumber;
+
+/// The longest file, as on Linux: positions are signed there.
+const MAX_LENGTH: u64 = i64::MAX as u64;
+/// EINVAL: what fallocate says to an empty range.
+const INVALID: HostError = HostError::Os(22);
+
+/// One open description of a file on a [`SimHost`]. Its lock goes with it.
+pub struct SimFile {
+    host: SimHost,
+    inode: InodeNumber,
+    description: u64,
+    path: Rc<Path>,
+    access: Access,
+}
+
+impl SimFile {
+    pub(crate) fn new(
+        host: &SimHost,
+        inode: InodeNumber,
+        description: u64,
+        path: &Rc<Path>,
+        access: Access,
+    ) -> Self {
+        Self {
+            host: host.clone(),
+            inode,
+            description,
+            path: Rc::clone(path),
+            access,
+        }
+    }
+
+    /// The name by which it was opened.
+    pub fn path(&self) -> &Rc<Path> {
+        &self.path
+    }
+
+    /// Which file it is.
+    pub fn inode(&self) -> InodeNumber {
+        self.inode
+    }
+
+    pub(crate) fn description(&self) -> u64 {
+        self.description
+    }
+
+    pub(crate) fn check_writable(&self) -> HostResult<()> {
+        match self.access {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => Err(HostError::PermissionDenied),
+        }
+    }
+
+    fn operation(&self, kind: OperationKind) -> Operation {
+        Operation::new(kind, &self.path)
+    }
+
+    fn change(&self, state: &mut State, index: u64, change: Change) {
+        state.inode_mut(self.inode).change(index, change);
+    }
+}
+
+/// The range's end, if a file may be so long.
+fn checked_end(start: FileOffset, len: Bytes) -> HostResult<u64> {
+    let end = start.0.checked_add(len.0).filter(|&end| end <= MAX_LENGTH);
+    end.ok_or(HostError::TooLarge)
+}
+
+impl HostFile for SimFile {
+    fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
+        let len = Bytes(buffer.len() as u64);
+        let operation = self.operation(OperationKind::Read).on(at, len);
+        let number = |count: &usize| *count as u64;
+        self.host.perform(operation, number, |state, _, fault| {
+            let most = match fault {
+                Some(Fault::ShortRead(count)) => len.0.min(count.max(1)) as usize,
+                _ => buffer.len(),
+            };
+            Ok((state.inode(self.inode).current()).read_at(&mut buffer[..most], at))
+        })
+    }
+
+    fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
+        let len = Bytes(data.len() as u64);
+        let operation = self.operation(OperationKind::Write).on(at, len);
+        let number = |count: &usize| *count as u64;
+        self.host.perform(operation, number, |state, index, fault| {
+            self.check_writable()?;
+            checked_end(at, len)?;
+            let wanted = match fault {
+                Some(Fault::ShortWrite(count)) => len.min(Bytes(count)),
+                _ => len,
+            };
+            let count = state.fitting(self.inode, FileRange::new(at, wanted));
+            if wanted != Bytes(0) && count == Bytes(0) {
+                return Err(HostError::NoSpace);
+            }
+            let data = &data[..count.0 as usize];
+            if !data.is_empty() {
+                let data = data.into();
+                self.change(state, index, Change::Write { at, data });
+            }
+            Ok(data.len())
+        })
+    }
+
+    fn sync_data(&self) -> HostResult<()> {
+        let operation = self.operation(OperationKind::SyncData);
+        self.host.perform(
+            operation,
+            |()| 0,
+            |state, _, fault| {
+                let persists = state.assumptions.sync_persists;
+                let inode = state.inode_mut(self.inode);
+                match fault {
+                    Some(Fault::FailedSync) => {
+                        inode.fail_sync();
+                        return Err(HostError::Io);
+                    }
+                    Some(Fault::LyingSync) => {}
+                    _ if persists => inode.sync(),
+                    _ => {}
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn len(&self) -> HostResult<Bytes> {
+        let operation = self.operation(OperationKind::Length);
+        self.host.perform(
+            operation,
+            |len: &Bytes| len.0,
+            |state, _, _| Ok(state.inode(self.inode).current().length()),
+        )
+    }
+
+    fn set_len(&self, len: Bytes) -> HostResult<()> {
+        let at = FileOffset(len.0);
+        let operation = self.operation(OperationKind::SetLength).on(at, Bytes(0));
+        self.host.perform(
+            operation,
+            |()| 0,
+            |state, index, _| {
+                self.check_writable()?;
+                checked_end(at, Bytes(0))?;
+                if state.inode(self.inode).current().length() != len {
+                    self.change(state, index, Change::SetLen(len));
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn punch_hole(&self, range: FileRange) -> HostResult<()> {
+        let operation = self.operation(OperationKind::PunchHole);
+        let operation = operation.on(range.start, range.len);
+        self.host.perform(
+            operation,
+            |()| 0,
+            |state, index, _| {
+                self.check_writable()?;
+                if range.len == Bytes(0) {
+                    return Err(INVALID);
+                }
+                checked_end(range.start, range.len)?;
+                self.change(state, index, Change::PunchHole(range));
+                Ok(())
+            },
+        )
+    }
+
+    fn zero_range(&self, range: FileRange) -> HostResult<()> {
+        let operation = self.operation(OperationKind::ZeroRange);
+        let operation = operation.on(range.start, range.len);
+        self.host.perform(
+            operation,
+            |()| 0,
+            |state, index, _| {
+                self.check_writable()?;
+                if range.len == Bytes(0) {
+                    return Err(INVALID);
+                }
+                checked_end(range.start, range.len)?;
+                if state.fitting(self.inode, range) != range.len {
+                    return Err(HostError::NoSpace);
+                }
+                self.change(state, index, Change::ZeroRange(range));
+                Ok(())
+            },
+        )
+    }
+
+    fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {
+        let operation = self.operation(OperationKind::NextData).on(from, Bytes(0));
+        let number = |run: &Option<FileRange>| run.map_or(0, |run| run.start.0);
+        self.host.perform(operation, number, |state, _, _| {
+            Ok(state.inode(self.inode).current().next_data(from))
+        })
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.host.close(self.inode, self.description);
+    }
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimFile")
+            .field("path", &self.path)
+            .field("inode", &self.inode)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}

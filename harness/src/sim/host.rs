@@ -1,0 +1,381 @@
+//! The handle to a simulated host: how every operation passes the crash point, the
+//! faults and the log, and what happens to names.
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use driver::host::{
+    Access, FileIdentity, FileKind, HostError, HostNames, HostResult, LockKind, Metadata, Replace,
+};
+use driver::units::Bytes;
+
+use super::assumptions::Assumptions;
+use super::content::FileContent;
+use super::faults::{Fault, FaultPlan, Injected};
+use super::file::SimFile;
+use super::inode::Inode;
+use super::names::{NameChange, normalized};
+use super::operation::{LoggedOperation, Operation, OperationKind};
+use super::state::State;
+use super::survivors::InodeNumber;
+
+/// The number of the one device that all simulated files are on.
+const DEVICE: u64 = 1;
+/// A host in memory that can crash. A clone is another handle to the same host; hosts
+/// are used by one thread.
+///
+/// Every call of the seams' required methods is one operation, counted from 0, whether
+/// it changes something or not. Inspection through this type itself is not counted,
+/// suffers no faults, and still works after a crash.
+#[derive(Clone)]
+pub struct SimHost {
+    state: Rc<RefCell<State>>,
+}
+
+impl Default for SimHost {
+    fn default() -> Self {
+        Self::new(Assumptions::default())
+    }
+}
+
+impl SimHost {
+    /// An empty host on which these assumptions hold.
+    pub fn new(assumptions: Assumptions) -> Self {
+        Self::of(State::new(assumptions))
+    }
+
+    pub(crate) fn of(state: State) -> Self {
+        Self {
+            state: Rc::new(RefCell::new(state)),
+        }
+    }
+
+    /// The assumptions that hold here.
+    pub fn assumptions(&self) -> Assumptions {
+        self.state().assumptions
+    }
+
+    /// Puts a file there, durably and without an operation: how a case is set up. An
+    /// existing file of this name loses it. Content is shared, not copied.
+    pub fn install(&self, path: impl AsRef<Path>, content: FileContent) -> InodeNumber {
+        let path = normalized(path.as_ref());
+        let mut state = self.state_mut();
+        let inode = state.new_inode(&path, content);
+        state.names.install(&path, inode);
+        inode
+    }
+
+    /// Makes everything durable, as it becomes on an idle machine: content, lengths and
+    /// names, also what a failed sync gave up.
+    pub fn settle(&self) {
+        let mut state = self.state_mut();
+        state.inodes.values_mut().for_each(Inode::settle);
+        state.names.settle();
+    }
+
+    /// What the file holds now; it stays as it is when the file changes.
+    pub fn content(&self, path: impl AsRef<Path>) -> Option<FileContent> {
+        self.inspect(path, |inode| inode.current().clone())
+    }
+
+    /// What of the file is certain to survive a power cut, if its name does.
+    pub fn durable_content(&self, path: impl AsRef<Path>) -> Option<FileContent> {
+        self.inspect(path, Inode::durable)
+    }
+
+    /// Which file the name stands for now.
+    pub fn inode(&self, path: impl AsRef<Path>) -> Option<InodeNumber> {
+        self.state().names.get(&normalized(path.as_ref()))
+    }
+
+    /// All names on the host, in order.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let state = self.state();
+        let paths = state.names.iter().map(|(path, _)| path.to_path_buf());
+        paths.collect()
+    }
+
+    /// Sets the time that [`Metadata`] reports; writes do not change it, for there is no
+    /// clock here. Whether there is such a file.
+    pub fn set_modified_seconds(&self, path: impl AsRef<Path>, seconds: i64) -> bool {
+        self.adjust(path, |inode| inode.modified_seconds = seconds)
+    }
+
+    /// Sets the kind that [`Metadata`] reports. Whether there is such a file. Nothing
+    /// else changes: it is there to see that other kinds are refused.
+    pub fn set_kind(&self, path: impl AsRef<Path>, kind: FileKind) -> bool {
+        self.adjust(path, |inode| inode.kind = kind)
+    }
+
+    /// Limits the space for all files together, in whole pages. What exceeds it fails
+    /// with [`HostError::NoSpace`]; a write is first cut short.
+    pub fn set_capacity(&self, capacity: Option<Bytes>) {
+        self.state_mut().capacity = capacity;
+    }
+
+    /// The space that all files take that have a name or are open.
+    pub fn used(&self) -> Bytes {
+        self.state().used()
+    }
+
+    /// How many operations took place. The next one has this number.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// How many of them were changes: see [`OperationKind::is_change`].
+    pub fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
+    /// Plans a crash: the operation with this number does not happen any more. It and
+    /// all behind it fail with [`HostError::Io`] and have no effect.
+    pub fn crash_before_operation(&self, index: u64) {
+        self.state_mut().crash_before_operation = Some(index);
+    }
+
+    /// Plans a crash before a change, counted from 0 among changes only. These are all
+    /// the crash points there are, as far as the disks can tell.
+    pub fn crash_before_change(&self, index: u64) {
+        self.state_mut().crash_before_change = Some(index);
+    }
+
+    /// Crashes now.
+    pub fn crash(&self) {
+        self.state_mut().crashed = true;
+    }
+
+    /// Whether the host has crashed.
+    pub fn crashed(&self) -> bool {
+        self.state().crashed
+    }
+
+    /// Sets the faults from here on. Rules count the operations from here on.
+    pub fn set_faults(&self, faults: FaultPlan) {
+        self.state_mut().faults = Some(faults);
+    }
+
+    /// The faults that took place.
+    pub fn injected(&self) -> Vec<Injected> {
+        self.state().injected.clone()
+    }
+
+    /// Records all operations from here on.
+    pub fn record(&self) {
+        self.state_mut().log.get_or_insert_default();
+    }
+
+    /// Takes what was recorded; recording goes on. Empty without [`SimHost::record`].
+    pub fn take_log(&self) -> Vec<LoggedOperation> {
+        let mut state = self.state_mut();
+        state.log.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(crate) fn state(&self) -> Ref<'_, State> {
+        self.state.borrow()
+    }
+
+    fn state_mut(&self) -> RefMut<'_, State> {
+        self.state.borrow_mut()
+    }
+
+    /// Releases what an open description held. A panic that passes through the host must
+    /// not turn into an abort here.
+    pub(crate) fn close(&self, inode: InodeNumber, description: u64) {
+        if let Ok(mut state) = self.state.try_borrow_mut() {
+            state.close(inode, description);
+        }
+    }
+
+    /// The way of every operation: the crash point, the count, the faults, the act
+    /// itself, the log. `number` is what the log keeps of a result.
+    pub(crate) fn perform<T>(
+        &self,
+        mut operation: Operation,
+        number: impl FnOnce(&T) -> u64,
+        act: impl FnOnce(&mut State, u64, Option<Fault>) -> HostResult<T>,
+    ) -> HostResult<T> {
+        let mut state = self.state_mut();
+        operation.index = state.pass_crash_point(operation.kind)?;
+        let fault = state.decide_fault(&operation);
+        let result = match fault {
+            Some(Fault::Io) => Err(HostError::Io),
+            Some(Fault::NoSpace) => Err(HostError::NoSpace),
+            Some(Fault::Unsupported) => Err(HostError::Unsupported),
+            _ => act(&mut state, operation.index, fault),
+        };
+        if let Some(log) = &mut state.log {
+            let result = match &result {
+                Ok(value) => Ok(number(value)),
+                Err(error) => Err(error.clone()),
+            };
+            log.push(LoggedOperation { operation, result });
+        }
+        result
+    }
+
+    fn inspect<T>(&self, path: impl AsRef<Path>, look: impl FnOnce(&Inode) -> T) -> Option<T> {
+        let inode = self.inode(path)?;
+        Some(look(self.state().inode(inode)))
+    }
+
+    fn adjust(&self, path: impl AsRef<Path>, change: impl FnOnce(&mut Inode)) -> bool {
+        let inode = self.inode(path);
+        inode
+            .map(|inode| change(self.state_mut().inode_mut(inode)))
+            .is_some()
+    }
+
+    fn opened(
+        &self,
+        state: &mut State,
+        inode: InodeNumber,
+        path: &Rc<Path>,
+        access: Access,
+    ) -> SimFile {
+        state.inode_mut(inode).handles += 1;
+        state.next_description += 1;
+        SimFile::new(self, inode, state.next_description, path, access)
+    }
+}
+
+impl fmt::Debug for SimHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("SimHost")
+            .field("paths", &self.paths())
+            .field("operations", &state.operations)
+            .field("crashed", &state.crashed)
+            .finish()
+    }
+}
+
+impl HostNames for SimHost {
+    type File = SimFile;
+
+    fn open(&self, path: &Path, access: Access) -> HostResult<SimFile> {
+        let path = normalized(path);
+        let operation = Operation::new(OperationKind::Open, &path);
+        self.perform(
+            operation,
+            |_| 0,
+            |state, _, _| {
+                let inode = state.names.get(&path).ok_or(HostError::NotFound)?;
+                Ok(self.opened(state, inode, &path, access))
+            },
+        )
+    }
+
+    fn create_new(&self, path: &Path) -> HostResult<SimFile> {
+        let path = normalized(path);
+        let operation = Operation::new(OperationKind::CreateNew, &path);
+        self.perform(
+            operation,
+            |_| 0,
+            |state, _, _| {
+                if path.file_name().is_none() || state.names.get(&path).is_some() {
+                    return Err(HostError::AlreadyExists);
+                }
+                let inode = state.new_inode(&path, FileContent::default());
+                state.names.change(NameChange::Create {
+                    path: Rc::clone(&path),
+                    inode,
+                });
+                Ok(self.opened(state, inode, &path, Access::ReadWrite))
+            },
+        )
+    }
+
+    fn metadata(&self, file: &SimFile) -> HostResult<Metadata> {
+        let operation = Operation::new(OperationKind::Metadata, file.path());
+        self.perform(
+            operation,
+            |_| 0,
+            |state, _, _| {
+                let inode = state.inode(file.inode());
+                Ok(Metadata {
+                    kind: inode.kind,
+                    identity: FileIdentity {
+                        device: DEVICE,
+                        inode: file.inode().0,
+                    },
+                    len: inode.current().length(),
+                    modified_seconds: inode.modified_seconds,
+                })
+            },
+        )
+    }
+
+    fn copy_attributes(&self, from: &SimFile, to: &SimFile) -> HostResult<()> {
+        let operation = Operation::new(OperationKind::CopyAttributes, to.path());
+        self.perform(
+            operation,
+            |_| 0,
+            |state, _, _| {
+                let seconds = state.inode(from.inode()).modified_seconds;
+                state.inode_mut(to.inode()).modified_seconds = seconds;
+                Ok(())
+            },
+        )
+    }
+
+    fn lock(&self, file: &SimFile, kind: LockKind) -> HostResult<()> {
+        let operation = Operation::new(OperationKind::Lock, file.path());
+        self.perform(
+            operation,
+            |_| 0,
+            |state, _, _| {
+                if kind == LockKind::Exclusive {
+                    file.check_writable()?;
+                }
+                state.lock(file.inode(), file.description(), kind)
+            },
+        )
+    }
+
+    fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
+        let (from, to) = (normalized(from), normalized(to));
+        let mut operation = Operation::new(OperationKind::Rename, &from);
+        operation.to = Some(Rc::clone(&to));
+        self.perform(
+            operation,
+            |_| 0,
+            |state, _, _| state.rename(from, to, replace),
+        )
+    }
+
+    fn remove(&self, path: &Path) -> HostResult<()> {
+        let path = normalized(path);
+        let operation = Operation::new(OperationKind::Remove, &path);
+        self.perform(
+            operation,
+            |_| 0,
+            |state, _, _| {
+                let inode = state.names.get(&path).ok_or(HostError::NotFound)?;
+                state.names.change(NameChange::Remove { path, inode });
+                Ok(())
+            },
+        )
+    }
+
+    fn sync_directory_of(&self, path: &Path) -> HostResult<()> {
+        let path = normalized(path);
+        let operation = Operation::new(OperationKind::SyncDirectory, &path);
+        self.perform(
+            operation,
+            |_| 0,
+            |state, _, fault| match fault {
+                Some(Fault::FailedSync) => Err(HostError::Io),
+                Some(Fault::LyingSync) => Ok(()),
+                _ => {
+                    if state.assumptions.sync_persists {
+                        state.names.sync_directory_of(&path);
+                    }
+                    Ok(())
+                }
+            },
+        )
+    }
+}

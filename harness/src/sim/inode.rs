@@ -1,0 +1,209 @@
+//! One file of the simulated host: what of it is durable, what it holds now, and the
+//! ordered list of changes that lie between.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use driver::host::FileKind;
+
+use super::assumptions::Assumptions;
+use super::change::Change;
+use super::content::FileContent;
+use super::survivors::{BadSurvivors, InodeNumber, Survival, UnsyncedOperation};
+
+/// A file. The invariant: `durable`, then all `unsynced` in order, gives `current`.
+#[derive(Clone)]
+pub(crate) struct Inode {
+    pub(crate) kind: FileKind,
+    pub(crate) modified_seconds: i64,
+    /// The last name that it had.
+    pub(crate) path: Rc<Path>,
+    /// How many open descriptions there are.
+    pub(crate) handles: u32,
+    durable: FileContent,
+    current: FileContent,
+    unsynced: Vec<UnsyncedChange>,
+}
+
+#[derive(Clone)]
+struct UnsyncedChange {
+    index: u64,
+    change: Change,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The next sync makes it durable.
+    Pending,
+    /// A sync of it failed: no later sync makes it durable.
+    Orphaned,
+    /// Durable, but listed because it comes after an orphan, which, if it survived,
+    /// was overwritten by this.
+    Secured,
+}
+
+impl Inode {
+    /// A file whose content is durable.
+    pub(crate) fn new(path: &Rc<Path>, content: FileContent) -> Self {
+        Self {
+            kind: FileKind::Regular,
+            modified_seconds: 0,
+            path: Rc::clone(path),
+            handles: 0,
+            durable: content.clone(),
+            current: content,
+            unsynced: Vec::new(),
+        }
+    }
+
+    pub(crate) fn current(&self) -> &FileContent {
+        &self.current
+    }
+
+    /// Carries out a change, in the page cache.
+    pub(crate) fn change(&mut self, index: u64, change: Change) {
+        change.apply(&mut self.current);
+        self.unsynced.push(UnsyncedChange {
+            index,
+            change,
+            fate: Fate::Pending,
+        });
+    }
+
+    /// Makes everything durable that no failed sync has orphaned.
+    pub(crate) fn sync(&mut self) {
+        let Some(orphan) = self.first_orphan() else {
+            self.settle();
+            return;
+        };
+        for unsynced in self.unsynced.drain(..orphan) {
+            unsynced.change.apply(&mut self.durable);
+        }
+        self.seal(Fate::Secured);
+    }
+
+    /// A sync that failed: what it should have made durable no later sync will.
+    pub(crate) fn fail_sync(&mut self) {
+        self.seal(Fate::Orphaned);
+    }
+
+    /// Makes the current content durable as it is.
+    pub(crate) fn settle(&mut self) {
+        self.durable = self.current.clone();
+        self.unsynced.clear();
+    }
+
+    /// What is durable whatever happens: the content after a cut with no survivors.
+    pub(crate) fn durable(&self) -> FileContent {
+        let mut content = self.durable.clone();
+        for unsynced in &self.unsynced {
+            if unsynced.fate == Fate::Secured {
+                unsynced.change.apply(&mut content);
+            }
+        }
+        content
+    }
+
+    /// What is at stake when the power fails now.
+    pub(crate) fn unsynced(&self, assumptions: &Assumptions) -> Vec<UnsyncedOperation> {
+        self.at_stake()
+            .map(|unsynced| UnsyncedOperation {
+                index: unsynced.index,
+                kind: unsynced.change.kind(),
+                range: unsynced.change.range(),
+                atoms: unsynced.change.atoms(assumptions),
+                may_leave_its_length: unsynced.change.may_leave_its_length(assumptions),
+                orphaned: unsynced.fate == Fate::Orphaned,
+            })
+            .collect()
+    }
+
+    /// The same file with this content, durable, under the name that it has now.
+    pub(crate) fn restarted(&self, path: &Rc<Path>, content: FileContent) -> Self {
+        Self {
+            kind: self.kind,
+            modified_seconds: self.modified_seconds,
+            ..Self::new(path, content)
+        }
+    }
+
+    /// The content after a power cut that left these survivors; `None`: nothing at stake
+    /// survived.
+    pub(crate) fn after_power_cut(
+        &self,
+        number: InodeNumber,
+        survivors: Option<&[Survival]>,
+        assumptions: &Assumptions,
+    ) -> Result<FileContent, BadSurvivors> {
+        let Some(survivors) = survivors else {
+            return Ok(self.durable());
+        };
+        let expected = self.at_stake().count();
+        if survivors.len() != expected {
+            return Err(BadSurvivors::FileCount {
+                inode: number,
+                found: survivors.len(),
+                expected,
+            });
+        }
+        let mut content = self.durable.clone();
+        let mut decisions = survivors.iter().enumerate();
+        for unsynced in &self.unsynced {
+            if unsynced.fate == Fate::Secured {
+                unsynced.change.apply(&mut content);
+            } else if let Some((position, survival)) = decisions.next() {
+                check_tear(number, position, &unsynced.change, survival, assumptions)?;
+                (unsynced.change).apply_survivor(survival, &mut content, assumptions);
+            }
+        }
+        Ok(content)
+    }
+
+    fn at_stake(&self) -> impl Iterator<Item = &UnsyncedChange> {
+        (self.unsynced.iter()).filter(|unsynced| unsynced.fate != Fate::Secured)
+    }
+
+    fn first_orphan(&self) -> Option<usize> {
+        (self.unsynced.iter()).position(|unsynced| unsynced.fate == Fate::Orphaned)
+    }
+
+    fn seal(&mut self, fate: Fate) {
+        for unsynced in &mut self.unsynced {
+            if unsynced.fate == Fate::Pending {
+                unsynced.fate = fate;
+            }
+        }
+    }
+}
+
+fn check_tear(
+    inode: InodeNumber,
+    position: usize,
+    change: &Change,
+    survival: &Survival,
+    assumptions: &Assumptions,
+) -> Result<(), BadSurvivors> {
+    let Survival::Torn(runs) = survival else {
+        return Ok(());
+    };
+    let atoms = change.atoms(assumptions);
+    let mut behind = 0;
+    let mut fits = match runs.is_empty() {
+        true => change.may_leave_its_length(assumptions),
+        false => atoms > 1,
+    };
+    for &(from, to) in runs {
+        fits &= behind <= from && from < to && to <= atoms;
+        behind = to;
+    }
+    if fits {
+        return Ok(());
+    }
+    Err(BadSurvivors::Tear {
+        inode,
+        position,
+        atoms,
+        runs: runs.clone(),
+    })
+}

@@ -1,0 +1,352 @@
+//! The bytes of a file as shared pages. A crash image must cost what it touches
+//! and not what the file holds, so a page table is a persistent tree: a clone
+//! shares everything, and the first write to a shared page copies that page and
+//! the path to it. The tree grows with the highest page in use, so that a sparse
+//! file may have any length.
+
+use std::rc::Rc;
+
+/// Bytes in a page; also the granularity of holes.
+pub const PAGE_SIZE: u64 = 4096;
+
+const FANOUT: u64 = 16;
+const FANOUT_BITS: u32 = FANOUT.trailing_zeros();
+
+type Page = [u8; PAGE_SIZE as usize];
+
+/// A sparse array of pages with cheap clones. What has no page reads as zeros.
+#[derive(Clone, Default)]
+pub(crate) struct Pages {
+    root: Option<Rc<Node>>,
+    /// Levels of inner nodes above the leaves.
+    height: u32,
+    allocated: u64,
+}
+
+#[derive(Clone)]
+enum Node {
+    Inner([Option<Rc<Node>>; FANOUT as usize]),
+    Leaf([Option<Rc<Page>>; FANOUT as usize]),
+}
+
+impl Node {
+    fn new(level: u32) -> Self {
+        match level {
+            0 => Node::Leaf(Default::default()),
+            _ => Node::Inner(Default::default()),
+        }
+    }
+}
+
+/// The slot that leads to the page `index` in a node at `level`; leaves are level 0.
+fn slot(index: u64, level: u32) -> usize {
+    ((index >> (FANOUT_BITS * level)) % FANOUT) as usize
+}
+
+impl Pages {
+    /// How many pages are allocated.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// Fills `buffer` with the bytes from `at`.
+    pub(crate) fn read(&self, buffer: &mut [u8], at: u64) {
+        for_each_piece(at, buffer.len() as u64, |index, within, done| {
+            let target = &mut buffer[done..done + (within.end - within.start)];
+            match self.page(index) {
+                Some(page) => target.copy_from_slice(&page[within]),
+                None => target.fill(0),
+            }
+        });
+    }
+
+    /// Puts `data` at `at`, allocating what pages it needs.
+    pub(crate) fn write(&mut self, data: &[u8], at: u64) {
+        for_each_piece(at, data.len() as u64, |index, within, done| {
+            let source = &data[done..done + (within.end - within.start)];
+            self.store(index, within.start, source);
+        });
+    }
+
+    /// Makes the `len` bytes from `at` read as zeros and frees whole pages among them.
+    pub(crate) fn punch(&mut self, at: u64, len: u64) {
+        let end = at.saturating_add(len);
+        let mut next = at / PAGE_SIZE;
+        // Only pages that exist are visited: the range may be far larger than the file.
+        while let Some(index) = self.next_allocated(next) {
+            let start = index * PAGE_SIZE;
+            if start >= end {
+                break;
+            }
+            if at <= start && end - start >= PAGE_SIZE {
+                self.free(index);
+            } else {
+                let from = at.max(start) - start;
+                let to = (end - start).min(PAGE_SIZE);
+                self.page_mut(index)[from as usize..to as usize].fill(0);
+            }
+            next = index + 1;
+        }
+    }
+
+    /// Makes the `len` bytes from `at` read as zeros, every page of them allocated.
+    pub(crate) fn zero(&mut self, at: u64, len: u64) {
+        for_each_piece(at, len, |index, within, _| {
+            self.page_mut(index)[within].fill(0);
+        });
+    }
+
+    /// The first allocated page at `from` or later.
+    pub(crate) fn next_allocated(&self, from: u64) -> Option<u64> {
+        if from >= self.capacity() {
+            return None;
+        }
+        next_in(self.root.as_deref()?, self.height, from)
+    }
+
+    /// Whether the page has been allocated.
+    pub(crate) fn is_allocated(&self, index: u64) -> bool {
+        self.page(index).is_some()
+    }
+
+    /// Whether both read the same everywhere. Shared parts are not looked at, so
+    /// comparing a file with what it was earlier costs what was written since.
+    pub(crate) fn same_bytes(&self, other: &Pages) -> bool {
+        let height = self.height.max(other.height);
+        same(self.raised(height).as_ref(), other.raised(height).as_ref())
+    }
+
+    fn page(&self, index: u64) -> Option<&Page> {
+        if index >= self.capacity() {
+            return None;
+        }
+        let mut node = self.root.as_deref()?;
+        let mut level = self.height;
+        loop {
+            match node {
+                Node::Leaf(pages) => return pages[slot(index, 0)].as_deref(),
+                Node::Inner(nodes) => node = nodes[slot(index, level)].as_deref()?,
+            }
+            level -= 1;
+        }
+    }
+
+    /// Pages that a tree of this height can address.
+    fn capacity(&self) -> u64 {
+        1u64.checked_shl(FANOUT_BITS * (self.height + 1))
+            .unwrap_or(u64::MAX)
+    }
+
+    fn store(&mut self, index: u64, within: usize, source: &[u8]) {
+        let (slot, allocated) = self.entry(index);
+        match slot {
+            Some(page) if Rc::strong_count(page) == 1 || source.len() < page.len() => {
+                Rc::make_mut(page)[within..within + source.len()].copy_from_slice(source);
+            }
+            _ => {
+                *allocated += u64::from(slot.is_none());
+                *slot = Some(match <&Page>::try_from(source) {
+                    // A page that is written whole is not filled with zeros first.
+                    Ok(page) => Rc::new(*page),
+                    Err(_) => {
+                        let mut page = [0; PAGE_SIZE as usize];
+                        page[within..within + source.len()].copy_from_slice(source);
+                        Rc::new(page)
+                    }
+                });
+            }
+        }
+    }
+
+    fn page_mut(&mut self, index: u64) -> &mut Page {
+        let (slot, allocated) = self.entry(index);
+        *allocated += u64::from(slot.is_none());
+        Rc::make_mut(slot.get_or_insert_with(|| Rc::new([0; PAGE_SIZE as usize])))
+    }
+
+    fn free(&mut self, index: u64) {
+        let (slot, allocated) = self.entry(index);
+        *allocated -= u64::from(slot.take().is_some());
+    }
+
+    /// The slot of a page, with the path to it made, and made this tree's own.
+    fn entry(&mut self, index: u64) -> (&mut Option<Rc<Page>>, &mut u64) {
+        while index >= self.capacity() {
+            self.root = self.raised(self.height + 1);
+            self.height += 1;
+        }
+        let mut level = self.height;
+        let root = self.root.get_or_insert_with(|| Rc::new(Node::new(level)));
+        let mut node = Rc::make_mut(root);
+        loop {
+            match node {
+                Node::Leaf(pages) => return (&mut pages[slot(index, 0)], &mut self.allocated),
+                Node::Inner(nodes) => {
+                    let next = &mut nodes[slot(index, level)];
+                    level -= 1;
+                    node = Rc::make_mut(next.get_or_insert_with(|| Rc::new(Node::new(level))));
+                }
+            }
+        }
+    }
+
+    /// The root of the same pages in a tree of the given height or higher.
+    fn raised(&self, height: u32) -> Option<Rc<Node>> {
+        let mut root = self.root.clone()?;
+        for _ in self.height..height {
+            let mut nodes: [Option<Rc<Node>>; FANOUT as usize] = Default::default();
+            nodes[0] = Some(root);
+            root = Rc::new(Node::Inner(nodes));
+        }
+        Some(root)
+    }
+}
+
+/// Calls `piece(page, bytes within it, bytes done before)` for each page in a range.
+fn for_each_piece(at: u64, len: u64, mut piece: impl FnMut(u64, std::ops::Range<usize>, usize)) {
+    let mut done = 0;
+    while done < len {
+        let position = at + done;
+        let within = position % PAGE_SIZE;
+        let count = (PAGE_SIZE - within).min(len - done);
+        let range = within as usize..(within + count) as usize;
+        piece(position / PAGE_SIZE, range, done as usize);
+        done += count;
+    }
+}
+
+fn next_in(node: &Node, level: u32, from: u64) -> Option<u64> {
+    let first = slot(from, level);
+    match node {
+        Node::Leaf(pages) => (first..pages.len())
+            .find(|&at| pages[at].is_some())
+            .map(|at| from - first as u64 + at as u64),
+        Node::Inner(nodes) => {
+            let span = 1u64 << (FANOUT_BITS * level);
+            let base = from & !(span * FANOUT - 1);
+            (first..nodes.len()).find_map(|at| {
+                let start = from.max(base + at as u64 * span);
+                next_in(nodes[at].as_deref()?, level - 1, start)
+            })
+        }
+    }
+}
+
+/// Whether two subtrees of the same level read the same; no subtree reads as zeros.
+fn same(one: Option<&Rc<Node>>, other: Option<&Rc<Node>>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(node), None) | (None, Some(node)) => all_zero(node),
+        (Some(one), Some(other)) if Rc::ptr_eq(one, other) => true,
+        (Some(one), Some(other)) => match (&**one, &**other) {
+            (Node::Inner(one), Node::Inner(other)) => {
+                (one.iter().zip(other)).all(|(one, other)| same(one.as_ref(), other.as_ref()))
+            }
+            (Node::Leaf(one), Node::Leaf(other)) => {
+                one.iter().zip(other).all(|pages| match pages {
+                    (None, None) => true,
+                    (Some(page), None) | (None, Some(page)) => page.iter().all(|&byte| byte == 0),
+                    (Some(one), Some(other)) => Rc::ptr_eq(one, other) || one == other,
+                })
+            }
+            _ => unreachable!("nodes of one level are all leaves or all inner nodes"),
+        },
+    }
+}
+
+fn all_zero(node: &Node) -> bool {
+    match node {
+        Node::Inner(nodes) => nodes.iter().flatten().all(|node| all_zero(node)),
+        Node::Leaf(pages) => {
+            (pages.iter().flatten()).all(|page| page.iter().all(|&byte| byte == 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(pages: &Pages, at: u64, len: usize) -> Vec<u8> {
+        let mut buffer = vec![0xee; len];
+        pages.read(&mut buffer, at);
+        buffer
+    }
+
+    #[test]
+    fn a_write_across_pages_reads_back_and_the_rest_is_zero() {
+        let mut pages = Pages::default();
+        pages.write(&[7; 5000], 4000);
+        assert_eq!(
+            bytes(&pages, 3999, 5002),
+            [&[0][..], &[7; 5000], &[0]].concat()
+        );
+        assert_eq!(pages.allocated(), 3);
+    }
+
+    #[test]
+    fn a_clone_does_not_see_later_writes_and_shares_what_they_spare() {
+        let mut pages = Pages::default();
+        pages.write(&[1; 64 * 4096], 0);
+        let before = pages.clone();
+        pages.write(&[2], 5 * 4096);
+        assert_eq!(bytes(&before, 5 * 4096, 2), [1, 1]);
+        assert_eq!(bytes(&pages, 5 * 4096, 2), [2, 1]);
+        let pointer = |pages: &Pages, index| pages.page(index).map(|page| page.as_ptr());
+        assert_eq!(pointer(&before, 6), pointer(&pages, 6));
+        assert_ne!(pointer(&before, 5), pointer(&pages, 5));
+    }
+
+    #[test]
+    fn positions_up_to_the_last_one_work() {
+        let mut pages = Pages::default();
+        let far = i64::MAX as u64 - 9;
+        pages.write(&[1], 0);
+        pages.write(&[2; 10], far);
+        assert_eq!(bytes(&pages, far - 1, 11), [&[0][..], &[2; 10]].concat());
+        assert_eq!(bytes(&pages, 0, 2), [1, 0]);
+        assert_eq!(pages.next_allocated(1), Some(far / PAGE_SIZE));
+        assert_eq!(pages.next_allocated(far / PAGE_SIZE + 1), None);
+        pages.punch(1, u64::MAX);
+        assert_eq!(pages.allocated(), 1);
+    }
+
+    #[test]
+    fn a_punch_frees_whole_pages_and_zeroes_the_edges() {
+        let mut pages = Pages::default();
+        pages.write(&[9; 4 * 4096], 0);
+        pages.punch(4096 - 512, 4096 + 1024);
+        assert_eq!(pages.allocated(), 3);
+        assert_eq!(pages.next_allocated(1), Some(2));
+        assert_eq!(bytes(&pages, 4096 - 513, 2), [9, 0]);
+        assert_eq!(bytes(&pages, 2 * 4096 + 511, 2), [0, 9]);
+    }
+
+    #[test]
+    fn the_next_page_is_found_across_nodes_of_every_level() {
+        let mut pages = Pages::default();
+        let indices = [0, 1, 15, 16, 255, 256, 4095, 70_000, 1_000_000];
+        for index in indices {
+            pages.write(&[1], index * PAGE_SIZE);
+        }
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(index) = pages.next_allocated(from) {
+            found.push(index);
+            from = index + 1;
+        }
+        assert_eq!(found, indices);
+    }
+
+    #[test]
+    fn equality_is_of_bytes_not_of_pages_or_heights() {
+        let (mut small, mut tall) = (Pages::default(), Pages::default());
+        assert!(small.same_bytes(&tall));
+        tall.zero(1 << 30, 4096);
+        assert!(small.same_bytes(&tall) && tall.same_bytes(&small));
+        small.write(&[1, 2], 4095);
+        assert!(!small.same_bytes(&tall) && !tall.same_bytes(&small));
+        tall.write(&[1, 2], 4095);
+        assert!(small.same_bytes(&tall) && tall.same_bytes(&small));
+    }
+}

@@ -1,0 +1,177 @@
+//! What a simulated host consists of, and what one operation does to it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use driver::host::{HostError, HostResult, LockKind, Replace};
+use driver::units::{Bytes, FileRange};
+
+use super::assumptions::Assumptions;
+use super::content::FileContent;
+use super::faults::{Fault, FaultPlan, Injected};
+use super::inode::Inode;
+use super::names::{NameChange, Names, directory_of};
+use super::operation::{LoggedOperation, Operation, OperationKind};
+use super::pages::PAGE_SIZE;
+use super::survivors::InodeNumber;
+
+/// EXDEV: a rename from one directory to another, which the seam does not offer.
+const CROSS_DEVICE: HostError = HostError::Os(18);
+
+/// The state that all handles to a host share.
+pub(crate) struct State {
+    pub(crate) assumptions: Assumptions,
+    pub(crate) inodes: BTreeMap<InodeNumber, Inode>,
+    pub(crate) next_inode: u64,
+    pub(crate) names: Names,
+    pub(crate) capacity: Option<Bytes>,
+    pub(crate) log: Option<Vec<LoggedOperation>>,
+    locks: Vec<Lock>,
+    pub(crate) next_description: u64,
+    pub(crate) operations: u64,
+    pub(crate) changes: u64,
+    pub(crate) crash_before_operation: Option<u64>,
+    pub(crate) crash_before_change: Option<u64>,
+    pub(crate) crashed: bool,
+    pub(crate) faults: Option<FaultPlan>,
+    pub(crate) injected: Vec<Injected>,
+}
+
+/// A lock, held by an open description as OFD locks are: two opens of one file by one
+/// process exclude each other too.
+pub(crate) struct Lock {
+    inode: InodeNumber,
+    description: u64,
+    kind: LockKind,
+}
+
+impl State {
+    pub(crate) fn new(assumptions: Assumptions) -> Self {
+        Self {
+            assumptions,
+            inodes: BTreeMap::new(),
+            next_inode: 1,
+            names: Names::default(),
+            capacity: None,
+            log: None,
+            locks: Vec::new(),
+            next_description: 0,
+            operations: 0,
+            changes: 0,
+            crash_before_operation: None,
+            crash_before_change: None,
+            crashed: false,
+            faults: None,
+            injected: Vec::new(),
+        }
+    }
+
+    pub(crate) fn inode(&self, inode: InodeNumber) -> &Inode {
+        (self.inodes.get(&inode)).expect("a file that has a name or is open is kept")
+    }
+
+    pub(crate) fn inode_mut(&mut self, inode: InodeNumber) -> &mut Inode {
+        (self.inodes.get_mut(&inode)).expect("a file that has a name or is open is kept")
+    }
+
+    /// How much of the start of the range there is space for.
+    pub(crate) fn fitting(&self, inode: InodeNumber, range: FileRange) -> Bytes {
+        let Some(capacity) = self.capacity else {
+            return range.len;
+        };
+        let spare = capacity.0.saturating_sub(self.used().0) / PAGE_SIZE;
+        self.inode(inode).current().fitting(range, spare)
+    }
+
+    pub(crate) fn used(&self) -> Bytes {
+        let named = |number| self.names.iter().any(|(_, inode)| inode == number);
+        let kept =
+            (self.inodes.iter()).filter(|(number, inode)| inode.handles > 0 || named(**number));
+        Bytes(kept.map(|(_, inode)| inode.current().allocated().0).sum())
+    }
+
+    pub(crate) fn new_inode(&mut self, path: &Rc<Path>, content: FileContent) -> InodeNumber {
+        let number = InodeNumber(self.next_inode);
+        self.next_inode += 1;
+        self.inodes.insert(number, Inode::new(path, content));
+        number
+    }
+
+    /// The number of the operation, unless the host has crashed or does so now.
+    pub(crate) fn pass_crash_point(&mut self, kind: OperationKind) -> HostResult<u64> {
+        let (index, change) = (self.operations, self.changes);
+        self.crashed |= self.crash_before_operation.is_some_and(|at| index >= at);
+        self.crashed |= kind.is_change() && self.crash_before_change.is_some_and(|at| change >= at);
+        if self.crashed {
+            return Err(HostError::Io);
+        }
+        self.operations += 1;
+        self.changes += u64::from(kind.is_change());
+        Ok(index)
+    }
+
+    pub(crate) fn decide_fault(&mut self, operation: &Operation) -> Option<Fault> {
+        let fault = self.faults.as_mut()?.decide(operation)?;
+        self.injected.push(Injected {
+            index: operation.index,
+            kind: operation.kind,
+            path: Rc::clone(&operation.path),
+            range: operation.range,
+            fault,
+        });
+        Some(fault)
+    }
+
+    /// Releases what an open description held.
+    pub(crate) fn close(&mut self, inode: InodeNumber, description: u64) {
+        self.locks.retain(|lock| lock.description != description);
+        self.inode_mut(inode).handles -= 1;
+    }
+
+    pub(crate) fn lock(
+        &mut self,
+        inode: InodeNumber,
+        description: u64,
+        kind: LockKind,
+    ) -> HostResult<()> {
+        let excludes = |lock: &Lock| {
+            lock.inode == inode
+                && lock.description != description
+                && (kind == LockKind::Exclusive || lock.kind == LockKind::Exclusive)
+        };
+        if self.locks.iter().any(excludes) {
+            return Err(HostError::Locked);
+        }
+        // A description holds one lock; taking another converts it.
+        self.locks.retain(|lock| lock.description != description);
+        self.locks.push(Lock {
+            inode,
+            description,
+            kind,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn rename(
+        &mut self,
+        from: Rc<Path>,
+        to: Rc<Path>,
+        replace: Replace,
+    ) -> HostResult<()> {
+        let inode = self.names.get(&from).ok_or(HostError::NotFound)?;
+        if directory_of(&from) != directory_of(&to) {
+            return Err(CROSS_DEVICE);
+        }
+        let replaced = self.names.get(&to);
+        if replaced.is_some() && replace == Replace::Nothing {
+            return Err(HostError::AlreadyExists);
+        }
+        // Two names of one file, or one name twice: POSIX asks for nothing to be done.
+        if replaced != Some(inode) {
+            self.inode_mut(inode).path = Rc::clone(&to);
+            self.names.change(NameChange::Rename { from, to, inode });
+        }
+        Ok(())
+    }
+}
