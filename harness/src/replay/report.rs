@@ -1,0 +1,256 @@
+//! What a replay came to, for people and as JSON.
+
+use std::fmt;
+
+use driver::units::Bytes;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Everything that a replay counted and measured. Field names carry their units.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Requests of the trace that were replayed.
+    pub requests: u64,
+    /// Sectors that they read, each compared with the model.
+    pub sectors_read: u64,
+    /// Sectors that they wrote.
+    pub sectors_written: u64,
+    /// Sectors compared with the model: those read, and the whole device at the end and
+    /// once more after it was reopened.
+    pub sectors_verified: u64,
+    /// Sectors that showed what they should not.
+    pub mismatches: u64,
+    /// The first few of them, in words.
+    pub mismatch_examples: Vec<String>,
+    /// Flush requests, those before writes with preflush among them.
+    pub flushes: u64,
+    /// Writes with forced unit access.
+    pub fua_writes: u64,
+    /// Discards.
+    pub discards: u64,
+    /// Discards that the host could not do; they do not count as failures.
+    pub discards_unsupported: u64,
+    /// Syncs of the COW file.
+    pub syncs: u64,
+    /// Writes into the bitmap.
+    pub bitmap_writes: u64,
+    /// The resizes, in their order.
+    pub resizes: Vec<ResizeReport>,
+    /// From the first request to the last completion, the resizes among them.
+    pub elapsed_ns: u64,
+    /// The comparison of the whole device, both times.
+    pub verify_elapsed_ns: u64,
+    /// Requests of the trace a second.
+    pub requests_per_second: f64,
+    /// Bytes read and written a second.
+    pub bytes_per_second: f64,
+    /// Latencies of single requests, as the device saw them.
+    pub latency: Latencies,
+    /// Whether the backing file is byte for byte what it was; not known of a given one.
+    pub backing_unchanged: Option<bool>,
+}
+
+/// One resize.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResizeReport {
+    /// Before which request of the trace it began, from 0.
+    pub at_request: u64,
+    /// How it was done.
+    pub strategy: String,
+    /// The size before.
+    pub old_bytes: u64,
+    /// The size after.
+    pub new_bytes: u64,
+    /// Bytes of data read and written elsewhere.
+    pub moved_bytes: u64,
+    /// From asking for it to having it.
+    pub elapsed_ns: u64,
+    /// Requests of the trace that were completed meanwhile.
+    pub requests_meanwhile: u64,
+}
+
+/// Latency percentiles, a set for each kind of request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Latencies {
+    /// Reads.
+    pub read: Percentiles,
+    /// Writes, discards and write-zeroes.
+    pub write: Percentiles,
+    /// Flushes.
+    pub flush: Percentiles,
+    /// All of them, while a resize was under way.
+    pub during_resize: Percentiles,
+}
+
+/// Percentiles in nanoseconds; zeros when there was nothing to measure.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Percentiles {
+    /// How many were measured.
+    pub count: u64,
+    /// The median.
+    pub p50_ns: u64,
+    /// 90 of 100 are no slower.
+    pub p90_ns: u64,
+    /// 99 of 100.
+    pub p99_ns: u64,
+    /// 999 of 1000.
+    pub p999_ns: u64,
+    /// The slowest.
+    pub max_ns: u64,
+}
+
+impl Percentiles {
+    /// Of what a histogram has recorded, in nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Percentiles {
+        Percentiles {
+            count: histogram.len(),
+            p50_ns: histogram.value_at_quantile(0.5),
+            p90_ns: histogram.value_at_quantile(0.9),
+            p99_ns: histogram.value_at_quantile(0.99),
+            p999_ns: histogram.value_at_quantile(0.999),
+            max_ns: histogram.max(),
+        }
+    }
+}
+
+impl Report {
+    /// Whether nothing was lost and nothing changed that should not.
+    pub fn is_good(&self) -> bool {
+        self.mismatches == 0 && self.backing_unchanged != Some(false)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |n: u64| grouped(n);
+        writeln!(
+            f,
+            "replayed   {} requests in {}: {} requests/s, {}/s",
+            count(self.requests),
+            time(self.elapsed_ns),
+            count(self.requests_per_second as u64),
+            size(self.bytes_per_second as u64),
+        )?;
+        writeln!(
+            f,
+            "           {} read, {} written, {} flushes, {} FUA, {} discards",
+            size(self.sectors_read * 512),
+            size(self.sectors_written * 512),
+            count(self.flushes),
+            count(self.fua_writes),
+            count(self.discards),
+        )?;
+        writeln!(
+            f,
+            "           {} syncs, {} bitmap writes",
+            count(self.syncs),
+            count(self.bitmap_writes)
+        )?;
+        for resize in &self.resizes {
+            writeln!(
+                f,
+                "resized    before request {} by {}: {} to {}, {} moved, in {} \
+                 ({} requests served meanwhile)",
+                count(resize.at_request),
+                resize.strategy,
+                Bytes(resize.old_bytes),
+                Bytes(resize.new_bytes),
+                size(resize.moved_bytes),
+                time(resize.elapsed_ns),
+                count(resize.requests_meanwhile),
+            )?;
+        }
+        writeln!(f, "latency           median       99 %     99.9 %    slowest")?;
+        let rows = [
+            ("reads", self.latency.read),
+            ("writes", self.latency.write),
+            ("flushes", self.latency.flush),
+            ("in resize", self.latency.during_resize),
+        ];
+        for (name, latency) in rows {
+            if latency.count > 0 {
+                let columns = [
+                    latency.p50_ns,
+                    latency.p99_ns,
+                    latency.p999_ns,
+                    latency.max_ns,
+                ];
+                write!(f, "  {name:<10}")?;
+                for column in columns {
+                    write!(f, " {:>10}", time(column))?;
+                }
+                writeln!(f)?;
+            }
+        }
+        writeln!(
+            f,
+            "verified   {} sectors against the model in {}: {} mismatches",
+            count(self.sectors_verified),
+            time(self.verify_elapsed_ns),
+            count(self.mismatches)
+        )?;
+        for example in &self.mismatch_examples {
+            writeln!(f, "           {example}")?;
+        }
+        match self.backing_unchanged {
+            Some(true) => writeln!(f, "           the backing file is unchanged, byte for byte"),
+            Some(false) => writeln!(f, "           THE BACKING FILE HAS CHANGED"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// 1234567 as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A length for reading, not for comparing: `2.24 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} bytes"),
+        _ => format!("{value:.2} {}", UNITS[unit]),
+    }
+}
+
+/// A time for reading: `1.25 ms`.
+pub fn time(ns: u64) -> String {
+    let value = ns as f64;
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.2} us", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", value / 1e6),
+        _ => format!("{:.2} s", value / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_easy_to_read() {
+        assert_eq!(grouped(7), "7");
+        assert_eq!(grouped(113_872), "113,872");
+        assert_eq!(grouped(1_000_000), "1,000,000");
+        assert_eq!(size(512), "512 bytes");
+        assert_eq!(size(2_405_000_000), "2.24 GiB");
+        assert_eq!(time(999), "999 ns");
+        assert_eq!(time(1_250_000), "1.25 ms");
+        assert_eq!(time(61_000_000_000), "61.00 s");
+    }
+}

@@ -1,0 +1,464 @@
+//! The replay itself: a closed loop at a depth. Every read is compared with the model when it
+//! completes; resizes begin where they are asked for and go on beneath the requests.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use driver::blk::{Completion, Limits, Operation, Request, Segment, Status, Tag};
+use driver::ordered::ThreadDied;
+use driver::resize::{Resize, ResizeError};
+use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use hdrhistogram::Histogram;
+
+use crate::clock::{self, Started};
+use crate::oracle::{Initial, Mismatch, Oracle};
+use crate::stamp::Stamp;
+use crate::trace::{Record, TraceError, TraceOperation};
+
+use super::report::{Latencies, Percentiles, ResizeReport};
+use super::requests::{IsPastEnd, PastEnd, pieces};
+use super::target::Target;
+
+/// So many mismatches are told in words.
+const EXAMPLES: usize = 10;
+
+/// A resize to begin before a request.
+pub struct PlannedAt<F> {
+    /// Before which request of the trace, from 0.
+    pub request: u64,
+    /// The size wished for.
+    pub new_size: Bytes,
+    /// The resize itself.
+    pub resize: Box<dyn Resize<F> + Send>,
+}
+
+/// Why a replay ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The trace cannot be read on.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// A request lies past the end of the device.
+    #[error(
+        "request {request}, a {operation} of {count} sectors at sector {start}: {error}; \
+         --past-end wrap or clip allows it"
+    )]
+    PastEnd {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What it asks for.
+        operation: TraceOperation,
+        /// Where it starts.
+        start: Sector,
+        /// How long it is.
+        count: SectorCount,
+        /// What is wrong.
+        error: IsPastEnd,
+    },
+    /// The device refused a request, or its host failed.
+    #[error("request {request}, {what} {range}: {status}{cause}")]
+    Failed {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What it asked for.
+        what: &'static str,
+        /// Of which sectors.
+        range: SectorRange,
+        /// How it ended.
+        status: Status,
+        /// What the host said.
+        cause: String,
+    },
+    /// A resize failed.
+    #[error("resize to {} bytes before request {request}: {error}", .new_size.0)]
+    Resize {
+        /// Before which request.
+        request: u64,
+        /// To which size.
+        new_size: Bytes,
+        /// Why.
+        error: ResizeError,
+    },
+    /// The trace has more requests than stamps can number.
+    #[error("the trace has more than {} requests", u32::MAX)]
+    TooLong,
+    /// The I/O thread panicked.
+    #[error(transparent)]
+    Died(#[from] ThreadDied),
+}
+
+/// A replay under way.
+pub struct Run<'a, F, T, I> {
+    target: &'a mut T,
+    oracle: &'a mut Oracle<I>,
+    limits: Limits,
+    depth: usize,
+    past_end: PastEnd,
+    /// In the order of their requests.
+    resizes: VecDeque<PlannedAt<F>>,
+    resizing: Option<Resizing>,
+    in_flight: BTreeMap<u64, InFlight>,
+    next_tag: u64,
+    buffers: Vec<Vec<u8>>,
+    read_latency: Histogram<u64>,
+    write_latency: Histogram<u64>,
+    flush_latency: Histogram<u64>,
+    resize_latency: Histogram<u64>,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+struct InFlight {
+    request: u64,
+    range: SectorRange,
+    stamp: Option<Stamp>,
+    started: Started,
+}
+
+struct Resizing {
+    request: u64,
+    new_size: Bytes,
+    old_capacity: SectorCount,
+    started: Started,
+}
+
+/// What a replay counts.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Requests of the trace.
+    pub requests: u64,
+    /// Sectors read and compared.
+    pub sectors_read: u64,
+    /// Sectors written.
+    pub sectors_written: u64,
+    /// Wrong ones.
+    pub mismatches: u64,
+    /// The first few.
+    pub examples: Vec<String>,
+    /// Flushes.
+    pub flushes: u64,
+    /// FUA writes.
+    pub fua_writes: u64,
+    /// Discards.
+    pub discards: u64,
+    /// Those that the host could not do.
+    pub discards_unsupported: u64,
+    /// Resizes done.
+    pub resizes: Vec<ResizeReport>,
+}
+
+impl Counts {
+    /// Adds what a comparison came to.
+    pub fn add_check(&mut self, (wrong, example): (u64, Option<Mismatch>), when: &str) {
+        self.mismatches += wrong;
+        if let Some(example) = example
+            && self.examples.len() < EXAMPLES
+        {
+            self.examples.push(format!("{when}: {example}"));
+        }
+    }
+}
+
+impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
+    /// Prepares a replay on `target`, whose content `oracle` models.
+    pub fn new(
+        target: &'a mut T,
+        oracle: &'a mut Oracle<I>,
+        depth: usize,
+        past_end: PastEnd,
+        mut resizes: Vec<PlannedAt<F>>,
+    ) -> Self {
+        resizes.sort_by_key(|resize| resize.request);
+        let limits = Limits::ORDERED;
+        Run {
+            target,
+            oracle,
+            limits,
+            depth: depth.clamp(1, limits.queue_depth),
+            past_end,
+            resizes: resizes.into(),
+            resizing: None,
+            in_flight: BTreeMap::new(),
+            next_tag: 0,
+            buffers: Vec::new(),
+            read_latency: latency_histogram(),
+            write_latency: latency_histogram(),
+            flush_latency: latency_histogram(),
+            resize_latency: latency_histogram(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Replays the whole trace and waits for everything to complete. `progress` is told the
+    /// number of requests every now and then.
+    ///
+    /// # Errors
+    /// The first one; see [`ReplayError`].
+    pub fn replay(
+        &mut self,
+        trace: &mut dyn Iterator<Item = Result<Record, TraceError>>,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), ReplayError> {
+        for record in trace {
+            let record = record?;
+            while self
+                .resizes
+                .front()
+                .is_some_and(|resize| resize.request <= self.counts.requests)
+            {
+                self.begin_resize()?;
+            }
+            self.notice_resize(false)?;
+            self.counts.requests += 1;
+            if self.counts.requests > u64::from(u32::MAX) {
+                return Err(ReplayError::TooLong);
+            }
+            self.replay_record(&record)?;
+            if self.counts.requests.is_multiple_of(1024) {
+                progress(self.counts.requests);
+            }
+        }
+        // Asked for behind the end of the trace: better late than never.
+        while !self.resizes.is_empty() {
+            self.begin_resize()?;
+        }
+        self.drain()?;
+        self.notice_resize(true)
+    }
+
+    /// The latencies measured so far.
+    pub fn latencies(&self) -> Latencies {
+        Latencies {
+            read: Percentiles::of(&self.read_latency),
+            write: Percentiles::of(&self.write_latency),
+            flush: Percentiles::of(&self.flush_latency),
+            during_resize: Percentiles::of(&self.resize_latency),
+        }
+    }
+
+    fn replay_record(&mut self, record: &Record) -> Result<(), ReplayError> {
+        if record.preflush || record.operation == TraceOperation::Flush {
+            self.counts.flushes += 1;
+            self.submit(Operation::Flush, SectorRange::default())?;
+        }
+        let operation = match record.operation {
+            TraceOperation::Flush => return Ok(()),
+            TraceOperation::Read => Operation::Read,
+            TraceOperation::Write => {
+                self.counts.fua_writes += u64::from(record.fua);
+                Operation::Write { fua: record.fua }
+            }
+            TraceOperation::Discard => {
+                self.counts.discards += 1;
+                Operation::Discard
+            }
+            TraceOperation::WriteZeroes => Operation::WriteZeroes,
+        };
+        let capacity = self.oracle.capacity();
+        let pieces = pieces(record, capacity, self.past_end, self.limits).map_err(|error| {
+            ReplayError::PastEnd {
+                request: self.counts.requests,
+                operation: record.operation,
+                start: record.start,
+                count: record.count,
+                error,
+            }
+        })?;
+        for piece in pieces {
+            self.submit(operation, piece)?;
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, operation: Operation, range: SectorRange) -> Result<(), ReplayError> {
+        while self.in_flight.len() >= self.depth {
+            self.take_completion()?;
+        }
+        let mut stamp = None;
+        let segments = match operation {
+            Operation::Flush => Vec::new(),
+            Operation::Discard | Operation::WriteZeroes => {
+                vec![Segment::without_data(range.count)]
+            }
+            Operation::Read => {
+                let mut data = self.buffer(range.count);
+                // What an earlier read left there must not pass for what this one brings.
+                for sector in data.chunks_exact_mut(SECTOR_SIZE as usize) {
+                    sector[..8].fill(0xa5);
+                }
+                vec![Segment::with_data(data)]
+            }
+            Operation::Write { .. } => {
+                let by = Stamp(self.counts.requests as u32);
+                let mut data = self.buffer(range.count);
+                by.fill(range.start, &mut data);
+                stamp = Some(by);
+                vec![Segment::with_data(data)]
+            }
+        };
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        let in_flight = InFlight {
+            request: self.counts.requests,
+            range,
+            stamp,
+            started: clock::start(),
+        };
+        self.in_flight.insert(tag, in_flight);
+        let start = range.start;
+        let tag = Tag(tag);
+        Ok(self.target.submit(Request {
+            tag,
+            operation,
+            start,
+            segments,
+        })?)
+    }
+
+    fn buffer(&mut self, count: SectorCount) -> Vec<u8> {
+        let mut buffer = self.buffers.pop().unwrap_or_default();
+        buffer.resize(count.bytes().0 as usize, 0);
+        buffer
+    }
+
+    fn drain(&mut self) -> Result<(), ReplayError> {
+        while !self.in_flight.is_empty() {
+            self.take_completion()?;
+        }
+        Ok(())
+    }
+
+    fn take_completion(&mut self) -> Result<(), ReplayError> {
+        let completion = self.target.complete()?;
+        let Some(flown) = self.in_flight.remove(&completion.request.tag.0) else {
+            return Err(ReplayError::Died(ThreadDied));
+        };
+        let elapsed = flown.started.elapsed_ns();
+        let operation = completion.request.operation;
+        let histogram = match operation {
+            Operation::Read => &mut self.read_latency,
+            Operation::Flush => &mut self.flush_latency,
+            _ => &mut self.write_latency,
+        };
+        histogram.saturating_record(elapsed);
+        if self.resizing.is_some() {
+            self.resize_latency.saturating_record(elapsed);
+        }
+        self.check_status(&completion, &flown)?;
+        let range = flown.range;
+        match operation {
+            Operation::Read => self.check_read(&completion, &flown),
+            Operation::Write { .. } => {
+                self.counts.sectors_written += range.count.0;
+                if let Some(stamp) = flown.stamp {
+                    self.oracle.wrote(range, stamp);
+                }
+            }
+            Operation::WriteZeroes => self.oracle.zeroed(range),
+            Operation::Discard => self.oracle.discarded(range),
+            Operation::Flush => {}
+        }
+        for segment in completion.request.segments {
+            if !segment.data.is_empty() && self.buffers.len() < self.depth {
+                self.buffers.push(segment.data);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_read(&mut self, completion: &Completion, flown: &InFlight) {
+        self.counts.sectors_read += flown.range.count.0;
+        let in_flight: Vec<_> = self
+            .in_flight
+            .values()
+            .filter_map(|other| Some((other.range, other.stamp?)))
+            .collect();
+        let mut first = flown.range.start;
+        for segment in &completion.request.segments {
+            let found = self.oracle.check(first, &segment.data, &in_flight);
+            if found.0 > 0 {
+                let when = format!("request {} reading {}", flown.request, flown.range);
+                self.counts.add_check(found, &when);
+            }
+            first += segment.sectors;
+        }
+    }
+
+    fn check_status(&mut self, completion: &Completion, flown: &InFlight) -> Result<(), ReplayError> {
+        let what = match (completion.status, completion.request.operation) {
+            (Status::Ok, _) => return Ok(()),
+            (Status::NotSupported, Operation::Discard) => {
+                self.counts.discards_unsupported += 1;
+                return Ok(());
+            }
+            (_, Operation::Read) => "read",
+            (_, Operation::Write { .. }) => "write",
+            (_, Operation::Flush) => "flush",
+            (_, Operation::Discard) => "discard",
+            (_, Operation::WriteZeroes) => "write of zeros",
+        };
+        let cause = completion.failure.as_ref();
+        Err(ReplayError::Failed {
+            request: flown.request,
+            what,
+            range: flown.range,
+            status: completion.status,
+            cause: cause.map_or(String::new(), |failure| format!(": {failure}")),
+        })
+    }
+
+    /// Begins the next resize, after the one before has ended.
+    fn begin_resize(&mut self) -> Result<(), ReplayError> {
+        self.notice_resize(true)?;
+        let Some(planned) = self.resizes.pop_front() else {
+            return Ok(());
+        };
+        let old_capacity = self.oracle.capacity();
+        let new_capacity = planned.new_size.whole_sectors();
+        if new_capacity < old_capacity {
+            // From here on nothing may be asked of what goes.
+            self.drain()?;
+            self.oracle.resized(new_capacity);
+        }
+        self.resizing = Some(Resizing {
+            request: self.counts.requests,
+            new_size: planned.new_size,
+            old_capacity,
+            started: clock::start(),
+        });
+        Ok(self.target.resize(planned.resize)?)
+    }
+
+    /// Takes note if the resize under way has ended; waits for that if told to.
+    fn notice_resize(&mut self, wait: bool) -> Result<(), ReplayError> {
+        let Some(resizing) = &self.resizing else {
+            return Ok(());
+        };
+        let Some(outcome) = self.target.resized(wait)? else {
+            return Ok(());
+        };
+        let (request, new_size) = (resizing.request, resizing.new_size);
+        let resized = outcome.map_err(|error| ReplayError::Resize {
+            request,
+            new_size,
+            error,
+        })?;
+        self.counts.resizes.push(ResizeReport {
+            at_request: request,
+            strategy: resized.strategy.to_string(),
+            old_bytes: resizing.old_capacity.bytes().0,
+            new_bytes: resized.new_size.0,
+            moved_bytes: resized.moved.0,
+            elapsed_ns: resizing.started.elapsed_ns(),
+            requests_meanwhile: self.counts.requests - request,
+        });
+        self.resizing = None;
+        self.oracle.resized(resized.new_size.whole_sectors());
+        Ok(())
+    }
+}
+
+/// From a nanosecond to a minute, two digits of precision.
+fn latency_histogram() -> Histogram<u64> {
+    let histogram = Histogram::new_with_bounds(1, 60_000_000_000, 2);
+    histogram.expect("these bounds are valid for hdrhistogram")
+}

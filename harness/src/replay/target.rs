@@ -1,0 +1,184 @@
+//! Where replayed requests go: a device on its own I/O thread, or one that is stepped in
+//! place. The second has no threads, and so neither hops nor chance.
+
+use std::collections::VecDeque;
+
+use crossbeam_channel::{Receiver, TryRecvError};
+use driver::blk::{Completion, Request};
+use driver::host::HostFile;
+use driver::ordered::{LiveDevice, Ordered, Outcome, Step, ThreadDied};
+use driver::resize::{Resize, ResizeStep};
+
+/// A running device.
+pub trait Target<F> {
+    /// Hands a request over.
+    ///
+    /// # Errors
+    /// If the device has died.
+    fn submit(&mut self, request: Request) -> Result<(), ThreadDied>;
+
+    /// The next completion; there is a request in flight.
+    ///
+    /// # Errors
+    /// If the device has died.
+    fn complete(&mut self) -> Result<Completion, ThreadDied>;
+
+    /// Begins a resize; there is none under way.
+    ///
+    /// # Errors
+    /// If the device has died.
+    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), ThreadDied>;
+
+    /// How the resize ended, if it has. Waits for it when asked to.
+    ///
+    /// # Errors
+    /// If the device has died.
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, ThreadDied>;
+
+    /// Stops; every request has been completed and no resize is under way.
+    ///
+    /// # Errors
+    /// If the device has died.
+    fn stop(self) -> Result<Ordered<F>, ThreadDied>;
+}
+
+/// A device on its I/O thread.
+pub struct Live<F> {
+    device: LiveDevice<F>,
+    outcome: Option<Receiver<Outcome>>,
+}
+
+impl<F: HostFile + Send + 'static> Live<F> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn start(device: Ordered<F>) -> std::io::Result<Live<F>> {
+        Ok(Live {
+            device: LiveDevice::start(device)?,
+            outcome: None,
+        })
+    }
+}
+
+impl<F: HostFile + Send + 'static> Target<F> for Live<F> {
+    fn submit(&mut self, request: Request) -> Result<(), ThreadDied> {
+        self.device.submit(request)
+    }
+
+    fn complete(&mut self) -> Result<Completion, ThreadDied> {
+        self.device.wait()
+    }
+
+    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), ThreadDied> {
+        self.outcome = Some(self.device.resize(resize)?);
+        Ok(())
+    }
+
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, ThreadDied> {
+        let Some(receiver) = &self.outcome else {
+            return Ok(None);
+        };
+        let outcome = match wait {
+            true => receiver.recv().map_err(|_| ThreadDied)?,
+            false => match receiver.try_recv() {
+                Ok(outcome) => outcome,
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Err(ThreadDied),
+            },
+        };
+        self.outcome = None;
+        Ok(Some(outcome))
+    }
+
+    fn stop(self) -> Result<Ordered<F>, ThreadDied> {
+        let (device, left) = self.device.stop()?;
+        assert!(left.is_empty(), "every request has been completed");
+        Ok(device)
+    }
+}
+
+/// A device that is stepped in place, alternately with its resize.
+pub struct Stepped<F> {
+    device: Ordered<F>,
+    completions: VecDeque<Completion>,
+    resize: Option<Box<dyn Resize<F> + Send>>,
+    outcome: Option<Outcome>,
+}
+
+impl<F: HostFile> Stepped<F> {
+    /// Takes the device over.
+    pub fn new(device: Ordered<F>) -> Stepped<F> {
+        Stepped {
+            device,
+            completions: VecDeque::new(),
+            resize: None,
+            outcome: None,
+        }
+    }
+
+    /// One step of the device and one of the resize. Whether anything could be done.
+    fn step(&mut self) -> bool {
+        let idle = match self.device.step() {
+            Step::Completed(completion) => {
+                self.completions.push_back(completion);
+                false
+            }
+            Step::Working => false,
+            Step::Idle | Step::Blocked => true,
+        };
+        let Some(resize) = &mut self.resize else {
+            return !idle;
+        };
+        let outcome = match resize.step(&mut self.device) {
+            Ok(ResizeStep::Working | ResizeStep::Waiting) => return true,
+            Ok(ResizeStep::Done(resized)) => Ok(resized),
+            Err(error) => Err(error),
+        };
+        self.resize = None;
+        self.outcome = Some(outcome);
+        true
+    }
+}
+
+impl<F: HostFile> Target<F> for Stepped<F> {
+    fn submit(&mut self, request: Request) -> Result<(), ThreadDied> {
+        let mut request = request;
+        while let Err(back) = self.device.submit(request) {
+            request = back;
+            if !self.step() {
+                return Err(ThreadDied);
+            }
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self) -> Result<Completion, ThreadDied> {
+        loop {
+            if let Some(completion) = self.completions.pop_front() {
+                return Ok(completion);
+            }
+            if !self.step() {
+                return Err(ThreadDied);
+            }
+        }
+    }
+
+    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), ThreadDied> {
+        self.resize = Some(resize);
+        Ok(())
+    }
+
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, ThreadDied> {
+        while wait && self.resize.is_some() {
+            if !self.step() {
+                return Err(ThreadDied);
+            }
+        }
+        Ok(self.outcome.take())
+    }
+
+    fn stop(self) -> Result<Ordered<F>, ThreadDied> {
+        Ok(self.device)
+    }
+}
