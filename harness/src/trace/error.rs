@@ -1,0 +1,129 @@
+//! What can be wrong with a trace, always with the place and the two sides of the
+//! difference: what was found there and what was expected.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use driver::units::FileOffset;
+use thiserror::Error;
+
+use super::ftrace::DeviceNumber;
+
+/// A place in a trace file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as its user named it.
+    pub file: PathBuf,
+    /// Where in it.
+    pub offset: FileOffset,
+    /// The line, counted from 1, for formats that have lines.
+    pub line: Option<u64>,
+}
+
+impl Place {
+    /// The place at `offset` of `file`.
+    pub fn new(file: &Path, offset: FileOffset) -> Place {
+        Place {
+            file: file.to_owned(),
+            offset,
+            line: None,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, "line {line}, ")?;
+        }
+        write!(f, "offset {}", self.offset)
+    }
+}
+
+/// Why a trace cannot be read, or not be written.
+#[derive(Debug, Error)]
+pub enum TraceError {
+    /// The operating system refused.
+    #[error("{place}: {error}")]
+    Io {
+        /// Where.
+        place: Place,
+        /// What it said.
+        #[source]
+        error: io::Error,
+    },
+    /// None of the formats begins like this.
+    #[error(
+        "{}: the format of this trace cannot be told: found {found} at offset 0, expected one of {}",
+        file.display(),
+        super::detect::understood()
+    )]
+    UnknownFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its first bytes.
+        found: String,
+    },
+    /// The file ends before the trace does.
+    #[error("{place}: the trace is cut: found {found}, expected {expected}")]
+    Cut {
+        /// Where the record, or whatever is incomplete, begins.
+        place: Place,
+        /// What is left of it.
+        found: String,
+        /// What should be there.
+        expected: String,
+    },
+    /// The content cannot be right.
+    #[error("{place}: found {found}, expected {expected}")]
+    Bad {
+        /// Where the line, record or field begins.
+        place: Place,
+        /// What is there.
+        found: String,
+        /// What should be there.
+        expected: String,
+    },
+    /// Requests of two devices are mixed, and nobody said which one is meant.
+    #[error("{place}: found an event of device {second}, expected only device {first}: choose one")]
+    SeveralDevices {
+        /// The line of the second device.
+        place: Place,
+        /// The device seen first.
+        first: DeviceNumber,
+        /// The other one.
+        second: DeviceNumber,
+    },
+    /// A record that may not be written into a trace.
+    #[error("{}: record {number} cannot be written: found {found}, expected {expected}", file.display())]
+    Refused {
+        /// The file being written.
+        file: PathBuf,
+        /// The record's number, from 0.
+        number: u64,
+        /// What it says.
+        found: String,
+        /// What it should.
+        expected: String,
+    },
+    /// The wanted record is behind the end of the trace.
+    #[error("{}: no record {wanted}: the trace has {records}", file.display())]
+    NoSuchRecord {
+        /// The file.
+        file: PathBuf,
+        /// The wanted record's number, from 0.
+        wanted: u64,
+        /// How many there are.
+        records: u64,
+    },
+}
+
+/// At most 100 bytes of `bytes` in quotes, with what is not printable escaped.
+pub(super) fn excerpt(bytes: &[u8]) -> String {
+    const LONGEST: usize = 100;
+    let shown = &bytes[..bytes.len().min(LONGEST)];
+    let dots = if bytes.len() > LONGEST { "..." } else { "" };
+    format!("\"{}\"{dots}", shown.escape_ascii())
+}
