@@ -1,7 +1,9 @@
 //! The lab around the driver: traces, replay, the simulated host.
 
+pub mod cli;
 pub mod clock;
 pub mod oracle;
+pub mod replay;
 pub mod sim;
 pub mod stamp;
 pub mod trace;

@@ -1,3 +1,7 @@
-//! `ubdlab`, the program.
+//! `ubdlab`, the program: its command line is all that is here.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::cli::main()
+}

@@ -21,7 +21,7 @@ pub(super) fn open<N: HostNames>(
     header: &mut Header,
     extension: Option<Extension>,
 ) -> Result<N::File, OpenError> {
-    let from_header = resolve(&spec.file, header.backing_path());
+    let from_header = backing_path(&spec.file, header);
     let path = match &spec.backing {
         Some(asked) => asked.clone(),
         None if options.confine_backing && leaves_directory(&spec.file, header.backing_path()) => {
@@ -82,11 +82,12 @@ fn open_and_lock<N: HostNames>(
     Ok((file, metadata))
 }
 
-/// A header's relative path starts at the COW file's directory, wherever the process is.
-fn resolve(cow: &Path, backing: &Path) -> PathBuf {
+/// Where the backing file is that the header of the COW file at `cow` names: a relative path
+/// starts at the COW file's directory, wherever the process is.
+pub fn backing_path(cow: &Path, header: &Header) -> PathBuf {
     match cow.parent() {
-        Some(directory) => directory.join(backing),
-        None => backing.to_owned(),
+        Some(directory) => directory.join(header.backing_path()),
+        None => header.backing_path().to_owned(),
     }
 }
 

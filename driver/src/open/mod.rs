@@ -24,6 +24,7 @@ use crate::host::{
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
 use crate::units::{Bytes, FileOffset, Sector};
 
+pub use backing::backing_path;
 pub use create::{create, create_temporary, temporary_name};
 pub use error::OpenError;
 

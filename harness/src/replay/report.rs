@@ -160,7 +160,10 @@ impl fmt::Display for Report {
                 count(resize.requests_meanwhile),
             )?;
         }
-        writeln!(f, "latency           median       99 %     99.9 %    slowest")?;
+        writeln!(
+            f,
+            "latency           median       99 %     99.9 %    slowest"
+        )?;
         let rows = [
             ("reads", self.latency.read),
             ("writes", self.latency.write),

@@ -32,7 +32,7 @@ pub struct IsPastEnd {
 ///
 /// # Errors
 /// If a part lies past the end, and that is to be refused.
-pub fn pieces(
+pub(super) fn pieces(
     record: &Record,
     capacity: SectorCount,
     past_end: PastEnd,

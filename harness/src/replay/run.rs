@@ -383,7 +383,11 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         }
     }
 
-    fn check_status(&mut self, completion: &Completion, flown: &InFlight) -> Result<(), ReplayError> {
+    fn check_status(
+        &mut self,
+        completion: &Completion,
+        flown: &InFlight,
+    ) -> Result<(), ReplayError> {
         let what = match (completion.status, completion.request.operation) {
             (Status::Ok, _) => return Ok(()),
             (Status::NotSupported, Operation::Discard) => {

@@ -1,0 +1,132 @@
+//! `ubdlab demo`: the main job, from beginning to end, with nothing to prepare.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use driver::open::OpenOptions;
+use driver::resize::Strategy;
+use driver::units::Bytes;
+use userhelper::planner::Shrink;
+
+use crate::replay::report::grouped;
+use crate::replay::{Options, PastEnd, ResizeAt, Session};
+use crate::trace;
+
+use super::progress::Shown;
+use super::replay::{in_directory, verdict};
+use super::{Failure, Verdict, print, print_json};
+
+/// The trace that is part of the program: an ext4 file system being made, filled and
+/// unpacked into. `traces/README.md` says how it was recorded.
+const TRACE: &[u8] = include_bytes!("../../../traces/ext4-unpack.ubdtrace");
+const TRACE_NAME: &str = "ext4-unpack.ubdtrace (part of the program)";
+
+const MIB: u64 = 1 << 20;
+
+/// The disk at first, laid out as Linux lays it out: the bitmap's pages have room for a few
+/// megabytes more, and not for any more than that.
+const SIZE: Bytes = Bytes(200 * MIB);
+
+/// Replay a recorded trace and grow the disk three times on the way: see it work
+///
+/// Real recorded I/O is replayed through the ordered driver over a COW file and a backing
+/// file. On the way the device grows by headroom (nothing moves), by rebuild (what is dirty is
+/// copied into a new file) and by reflow (the data moves within the file while requests are
+/// served). Every sector read is compared with an independent model, and so is the whole
+/// device at the end and after it was reopened.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Make the files in this directory and leave them there
+    /// [default: a new temporary one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn options() -> Options {
+    let resize = |request, mib, strategy| ResizeAt {
+        request,
+        size: Bytes(mib * MIB),
+        strategy: Some(strategy),
+    };
+    Options {
+        depth: 32,
+        past_end: PastEnd::Wrap,
+        resizes: vec![
+            resize(7_500, 208, Strategy::Headroom),
+            resize(15_000, 256, Strategy::Rebuild),
+            resize(22_500, 320, Strategy::Reflow),
+        ],
+        shrink: Shrink::Refuse,
+        strategy: None,
+        open: OpenOptions::default(),
+        alignment: Some(4096),
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let open_trace = || {
+        trace::open_stream(
+            Path::new(TRACE_NAME),
+            Cursor::new(TRACE),
+            &trace::ReadOptions::default(),
+        )
+    };
+    let described = open_trace().map_err(Failure::operation)?;
+    if !args.json {
+        print(format_args!(
+            "trace      {TRACE_NAME}: {}\n",
+            described.description().text
+        ));
+    }
+    let summary = open_trace()
+        .and_then(|mut trace| trace::summarize(trace.as_mut()))
+        .map_err(Failure::operation)?;
+    let shown = Shown::new(Some(summary.requests));
+    let session = Session {
+        trace: &open_trace,
+        options: options(),
+        progress: &|progress| shown.update(progress),
+    };
+    let kept = args.out.is_some();
+    let (report, _) = in_directory(args.out.as_deref(), |directory| {
+        if !args.json {
+            let fate = if kept {
+                "stay there"
+            } else {
+                "are removed at the end"
+            };
+            print(format_args!(
+                "device     {SIZE}: device.cow over backing.img in {}; the files {fate}\n",
+                driver::shown(directory)
+            ));
+        }
+        session.on_files(directory, Some(SIZE))
+    })?;
+    drop(shown);
+    if args.json {
+        print_json(&report)?;
+        return Ok(verdict(&report));
+    }
+    print(&report);
+    let verdict = verdict(&report);
+    print(match verdict {
+        Verdict::Good => format!(
+            "\nNothing was lost: the disk grew {} times, {} of them while requests were served, \
+             and each of {} sectors shows what it should.\n",
+            report.resizes.len(),
+            report
+                .resizes
+                .iter()
+                .filter(|r| r.requests_meanwhile > 0)
+                .count(),
+            grouped(report.sectors_verified)
+        ),
+        Verdict::ViolationFound => "\nTHE DISK IS NOT WHAT IT SHOULD BE.\n".to_string(),
+    });
+    Ok(verdict)
+}

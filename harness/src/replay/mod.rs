@@ -1,0 +1,17 @@
+//! Replaying a trace through a driver, with the device resized on the way, and every sector
+//! compared with an independent model.
+//!
+//! From top to bottom: [`session`] brings the device up and takes it down, [`run`] is the
+//! loop, `requests` makes requests of records, [`target`] is where they go.
+
+pub mod backing;
+pub mod report;
+mod requests;
+pub mod run;
+pub mod session;
+pub mod target;
+mod verify;
+
+pub use report::Report;
+pub use requests::PastEnd;
+pub use session::{Options, ResizeAt, Session, SessionError};

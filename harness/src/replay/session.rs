@@ -1,0 +1,402 @@
+//! A replay from beginning to end: the device made or brought up, the trace replayed, the
+//! whole device compared, closed, reopened and compared again.
+
+use std::path::{Path, PathBuf};
+
+use driver::device_spec::DeviceSpec;
+use driver::host::{Access, HostError, HostNames};
+use driver::memory::MemoryHost;
+use driver::open::{OpenError, OpenOptions, Opened, create, open};
+use driver::ordered::{CloseError, Ordered};
+use driver::resize::{ResizeError, Strategy};
+use driver::shown;
+use driver::units::{Bytes, SECTOR_SIZE, SectorCount};
+use userhelper::image_host::ImageHost;
+use userhelper::planner::{PlanError, Shrink, Wish, plan};
+use userhelper::real_files::RealHost;
+use userhelper::resize::{PlannedResize, WishedResize, recover, run, surroundings};
+
+use crate::clock;
+use crate::oracle::{Initial, Oracle};
+use crate::trace::{TraceError, TraceOperation, TraceSource};
+
+use super::backing::{Given, Stamped, StampedParts};
+use super::report::Report;
+use super::requests::PastEnd;
+use super::run::{PlannedAt, ReplayError, Run};
+use super::target::{Live, Stepped, Target};
+use super::verify::{take_in, whole_device};
+
+/// A device of at most this size gets a backing file stamped all over; of a larger one, only
+/// what the trace reads is.
+const STAMP_ALL: Bytes = Bytes(1 << 30);
+
+/// A resize asked for on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResizeAt {
+    /// Before which request of the trace, from 0.
+    pub request: u64,
+    /// The size.
+    pub size: Bytes,
+    /// How; `None` leaves it to the planner.
+    pub strategy: Option<Strategy>,
+}
+
+/// How to replay.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Requests in flight at most.
+    pub depth: usize,
+    /// What becomes of requests past the end.
+    pub past_end: PastEnd,
+    /// Resizes on the way.
+    pub resizes: Vec<ResizeAt>,
+    /// Whether they may make the device smaller.
+    pub shrink: Shrink,
+    /// How the size in a device's specification is reached; `None` leaves it to the planner.
+    pub strategy: Option<Strategy>,
+    /// How the device is opened.
+    pub open: OpenOptions,
+    /// The alignment of a COW file made for the replay; `None` leaves room for growth.
+    pub alignment: Option<u32>,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The device does not come up.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The replay ended early.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The size in the device's specification cannot be had.
+    #[error("{}: {error}", shown(.path))]
+    Plan {
+        /// The COW file.
+        path: PathBuf,
+        /// Why not.
+        error: PlanError,
+    },
+    /// A resize or a recovery outside the replay failed.
+    #[error("{}: {error}", shown(.path))]
+    Resize {
+        /// The COW file.
+        path: PathBuf,
+        /// Why.
+        error: ResizeError,
+    },
+    /// The device could not be closed cleanly.
+    #[error("{}: closing: {error}", shown(.path))]
+    Close {
+        /// The COW file.
+        path: PathBuf,
+        /// Why not.
+        error: CloseError,
+    },
+    /// A host operation failed.
+    #[error("{}: {action}: {error}", shown(.path))]
+    Host {
+        /// On which file.
+        path: PathBuf,
+        /// Doing what.
+        action: &'static str,
+        /// What the host said.
+        error: HostError,
+    },
+    /// There is no thread to be had.
+    #[error("starting the I/O thread: {0}")]
+    Thread(std::io::Error),
+    /// An empty trace of an unknown device.
+    #[error("the trace does not tell the size of its device: give --size")]
+    UnknownSize,
+}
+
+/// Opens the trace, from its start; a session may need it twice.
+pub type OpenTrace<'a> = &'a dyn Fn() -> Result<Box<dyn TraceSource>, TraceError>;
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The backing file is being made.
+    Preparing,
+    /// So many requests have been replayed.
+    Replayed(u64),
+    /// So many sectors have been compared, of so many.
+    Verified(u64, u64),
+}
+
+/// A replay to be.
+pub struct Session<'a> {
+    /// The trace.
+    pub trace: OpenTrace<'a>,
+    /// How to replay it.
+    pub options: Options,
+    /// Is told how far things have come.
+    pub progress: &'a dyn Fn(Progress),
+}
+
+impl Session<'_> {
+    /// Replays on files made in `directory`: `backing.img` and `device.cow`.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn on_files(&self, directory: &Path, size: Option<Bytes>) -> Result<Report, SessionError> {
+        let size = self.size(size)?;
+        self.on_own_device(RealHost, directory, size, |device| {
+            Live::start(device).map_err(SessionError::Thread)
+        })
+    }
+
+    /// Replays in memory, without a thread.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn in_memory(&self, size: Option<Bytes>) -> Result<Report, SessionError> {
+        let size = self.size(size)?;
+        self.on_own_device(MemoryHost::new(), Path::new("/"), size, |device| {
+            Ok(Stepped::new(device))
+        })
+    }
+
+    /// Replays on the device that `spec` describes. What it holds is overwritten as the
+    /// trace says; a missing COW file is made.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn on_device(&self, spec: &DeviceSpec) -> Result<Report, SessionError> {
+        let host = RealHost;
+        let opened = open(&host, spec, self.options.open)?;
+        let backing = match opened.device.image() {
+            Some(image) => {
+                let path = match &spec.backing {
+                    Some(backing) => backing.clone(),
+                    None => driver::open::backing_path(&spec.file, &image.header),
+                };
+                let file = host.open(&path, Access::ReadOnly);
+                Some(file.map_err(host_error(&path, "opening the backing file"))?)
+            }
+            None => None,
+        };
+        let oracle = Oracle::new(opened.device.capacity(), Given::new(backing));
+        let start = |device| Live::start(device).map_err(SessionError::Thread);
+        self.replay(host, spec, opened, oracle, start)
+    }
+
+    fn size(&self, given: Option<Bytes>) -> Result<SectorCount, SessionError> {
+        if let Some(size) = given {
+            return Ok(size.whole_sectors());
+        }
+        let mut trace = (self.trace)()?;
+        if let Some(size) = trace.description().device_size {
+            return Ok(size);
+        }
+        let summary = crate::trace::summarize(trace.as_mut())?;
+        match summary.max_end_sector {
+            0 => Err(SessionError::UnknownSize),
+            end => Ok(SectorCount(end)),
+        }
+    }
+
+    /// Which parts of the backing file have to be told from others.
+    fn stamped_parts(&self, sectors: SectorCount) -> Result<StampedParts, SessionError> {
+        if sectors.bytes() <= STAMP_ALL {
+            return Ok(StampedParts::all(sectors));
+        }
+        let mut parts = StampedParts::none(sectors);
+        for record in (self.trace)()? {
+            let record = record?;
+            if record.operation == TraceOperation::Read {
+                let limits = driver::blk::Limits::ORDERED;
+                let pieces = super::requests::pieces(&record, sectors, PastEnd::Wrap, limits);
+                for piece in pieces.unwrap_or_default() {
+                    parts.add(piece);
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    fn on_own_device<H, T>(
+        &self,
+        host: H,
+        directory: &Path,
+        sectors: SectorCount,
+        start: impl FnOnce(Ordered<H::File>) -> Result<T, SessionError>,
+    ) -> Result<Report, SessionError>
+    where
+        H: ImageHost + Clone + Send + 'static,
+        H::File: Send,
+        T: Target<H::File>,
+    {
+        (self.progress)(Progress::Preparing);
+        let (cow, backing) = (directory.join("device.cow"), directory.join("backing.img"));
+        let parts = self.stamped_parts(sectors)?;
+        let file = host
+            .create_new(&backing)
+            .map_err(host_error(&backing, "creating"))?;
+        parts
+            .write(&file)
+            .map_err(host_error(&backing, "writing the backing file"))?;
+        drop(create(&host, &cow, &backing, self.options.alignment)?);
+        let spec = DeviceSpec {
+            index: 0,
+            read_only: false,
+            synchronous: false,
+            shared: false,
+            data: false,
+            file: cow,
+            backing: None,
+            size: None,
+        };
+        let opened = open(&host, &spec, self.options.open)?;
+        let oracle = Oracle::new(opened.device.capacity(), Stamped(parts.clone()));
+        let mut report = self.replay(host, &spec, opened, oracle, start)?;
+        let changed = parts
+            .count_changed(&file)
+            .map_err(host_error(&backing, "reading the backing file"))?;
+        report.backing_unchanged = Some(changed == 0);
+        Ok(report)
+    }
+
+    fn replay<H, T, I>(
+        &self,
+        host: H,
+        spec: &DeviceSpec,
+        opened: Opened<H::File>,
+        mut oracle: Oracle<I>,
+        start: impl FnOnce(Ordered<H::File>) -> Result<T, SessionError>,
+    ) -> Result<Report, SessionError>
+    where
+        H: ImageHost + Clone + Send + 'static,
+        H::File: Send,
+        T: Target<H::File>,
+        I: Initial,
+    {
+        let path = &spec.file;
+        let failed = |error| SessionError::Resize {
+            path: path.clone(),
+            error,
+        };
+        let mut device = opened.device;
+        take_in(&mut device, &mut oracle)?;
+        if let Some(record) = opened.interrupted {
+            let resized = recover(&mut device, record).map_err(failed)?;
+            oracle.resized(resized.new_size.whole_sectors());
+        }
+        if let Some(size) = spec.size {
+            self.resize_first(&host, path, &mut device, size)?;
+            oracle.resized(size.whole_sectors());
+        }
+        let resizes = self.options.resizes.iter().map(|at| PlannedAt {
+            request: at.request,
+            new_size: at.size,
+            resize: Box::new(WishedResize::new(host.clone(), path, self.wish(at))) as Box<_>,
+        });
+        let mut target = start(device)?;
+        let mut run = Run::new(
+            &mut target,
+            &mut oracle,
+            self.options.depth,
+            self.options.past_end,
+            resizes.collect(),
+        );
+        let started = clock::start();
+        let mut trace = (self.trace)()?;
+        run.replay(&mut trace, |done| (self.progress)(Progress::Replayed(done)))?;
+        let elapsed_ns = started.elapsed_ns();
+        let (mut counts, latency) = (run.counts.clone(), run.latencies());
+        let mut device = target.stop().map_err(ReplayError::from)?;
+
+        let started = clock::start();
+        let total = 2 * oracle.capacity().0;
+        let verified = |done| (self.progress)(Progress::Verified(done, total));
+        let when = "at the end";
+        let first = whole_device(&mut device, &mut oracle, &mut counts, when, verified)?;
+        let statistics = device.statistics();
+        device.close().map_err(|error| SessionError::Close {
+            path: path.clone(),
+            error,
+        })?;
+        let mut device = open(&host, spec, self.options.open)?.device;
+        let verified = |done| (self.progress)(Progress::Verified(first + done, total));
+        let when = "after reopening";
+        let again = whole_device(&mut device, &mut oracle, &mut counts, when, verified)?;
+
+        let seconds = elapsed_ns.max(1) as f64 / 1e9;
+        let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
+        Ok(Report {
+            requests: counts.requests,
+            sectors_read: counts.sectors_read,
+            sectors_written: counts.sectors_written,
+            sectors_verified: counts.sectors_read + first + again,
+            mismatches: counts.mismatches,
+            mismatch_examples: counts.examples,
+            flushes: counts.flushes,
+            fua_writes: counts.fua_writes,
+            discards: counts.discards,
+            discards_unsupported: counts.discards_unsupported,
+            syncs: statistics.syncs,
+            bitmap_writes: statistics.bitmap_writes,
+            resizes: counts.resizes,
+            elapsed_ns,
+            verify_elapsed_ns: started.elapsed_ns(),
+            requests_per_second: counts.requests as f64 / seconds,
+            bytes_per_second: bytes as f64 / seconds,
+            latency,
+            backing_unchanged: None,
+        })
+    }
+
+    fn wish(&self, at: &ResizeAt) -> Wish {
+        Wish {
+            new_size: at.size,
+            strategy: at.strategy,
+            shrink: self.options.shrink,
+            online: true,
+        }
+    }
+
+    /// The size that the device's specification asks for.
+    fn resize_first<H: ImageHost + Clone>(
+        &self,
+        host: &H,
+        path: &Path,
+        device: &mut Ordered<H::File>,
+        size: Bytes,
+    ) -> Result<(), SessionError> {
+        let wish = Wish {
+            new_size: size,
+            strategy: self.options.strategy,
+            shrink: self.options.shrink,
+            online: false,
+        };
+        let surroundings =
+            surroundings(host, path, device).map_err(host_error(path, "examining"))?;
+        let plan = plan(device, wish, surroundings).map_err(|error| SessionError::Plan {
+            path: path.to_owned(),
+            error,
+        })?;
+        PlannedResize::new(&plan, host.clone(), path, device)
+            .and_then(|mut planned| run(&mut planned, device))
+            .map_err(|error| SessionError::Resize {
+                path: path.to_owned(),
+                error,
+            })?;
+        Ok(())
+    }
+}
+
+fn host_error<'a>(
+    path: &'a Path,
+    action: &'static str,
+) -> impl FnOnce(HostError) -> SessionError + 'a {
+    move |error| SessionError::Host {
+        path: path.to_owned(),
+        action,
+        error,
+    }
+}
