@@ -65,7 +65,7 @@ pub struct ResizeReport {
     pub moved_bytes: u64,
     /// From asking for it to having it.
     pub elapsed_ns: u64,
-    /// Requests of the trace that were completed meanwhile.
+    /// Requests of the trace that were submitted meanwhile.
     pub requests_meanwhile: u64,
 }
 
@@ -150,7 +150,7 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "resized    before request {} by {}: {} to {}, {} moved, in {} \
-                 ({} requests served meanwhile)",
+                 ({} requests came meanwhile)",
                 count(resize.at_request),
                 resize.strategy,
                 Bytes(resize.old_bytes),
