@@ -1,0 +1,201 @@
+//! A case, whole, as data: what is on the disks, what is done, where it crashes and what
+//! survives. It does not need the seed or the generator that made it; edited by hand it runs
+//! again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sim::{Assumptions, FaultRule, Survivors};
+
+use super::violation::Violation;
+
+/// What the format field of a case has to say.
+pub const FORMAT: &str = "ubdlab case 1";
+
+/// A case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The driver.
+    pub driver: DriverName,
+    /// Defects switched on, by their names; of the driver, or of the resize.
+    #[serde(default)]
+    pub defects: Vec<String>,
+    /// Resizes are done by the model of 2003's procedure instead of userhelper's.
+    #[serde(default)]
+    pub spillner: bool,
+    /// What is assumed of the host.
+    pub assumptions: Assumptions,
+    /// The image at the start.
+    pub image: Image,
+    /// One after the other, each from opening the device to the end of the process.
+    pub lives: Vec<Life>,
+    /// What was found, where this is a finding. Not needed to run the case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Violation>,
+}
+
+/// The drivers that can be fuzzed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DriverName {
+    /// The correct one.
+    #[serde(rename = "ordered")]
+    Ordered,
+    /// The model of Linux 5.11 to 6.12.
+    #[serde(rename = "linux-6.12")]
+    Linux612,
+    /// The model of the 2.6 era.
+    #[serde(rename = "linux-2.6")]
+    Linux26,
+}
+
+impl DriverName {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            DriverName::Ordered => "ordered",
+            DriverName::Linux612 => "linux-6.12",
+            DriverName::Linux26 => "linux-2.6",
+        }
+    }
+}
+
+/// The version of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageVersion {
+    /// Little endian.
+    V1,
+    /// Big endian, long path.
+    V2,
+    /// With alignment.
+    V3,
+    /// As 64-bit hosts wrote it.
+    V3Wide,
+}
+
+/// The image that a case starts with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The size of the device.
+    pub sectors: u64,
+    /// The header.
+    pub version: ImageVersion,
+    /// For V3: the alignment in bytes.
+    pub alignment: u32,
+    /// Whether it has an extension block (V3 only): whether ubdlab made it.
+    pub extension: bool,
+    /// Sectors that are dirty, each with data, from and how many.
+    pub dirty: Vec<(u64, u64)>,
+}
+
+/// From opening the device to the end of the process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Life {
+    /// What is done, in this order.
+    pub actions: Vec<Action>,
+    /// Faults of the host; operations are counted from the opening on.
+    #[serde(default)]
+    pub faults: Vec<FaultRule>,
+    /// How it ends.
+    pub end: End,
+}
+
+/// What a guest, the I/O thread, or a resize does next. One that is not possible at its
+/// moment is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Submit a read.
+    Read {
+        /// First sector.
+        start: u64,
+        /// Sectors.
+        count: u64,
+    },
+    /// Submit a write.
+    Write {
+        /// First sector.
+        start: u64,
+        /// Sectors.
+        count: u64,
+        /// Forced unit access.
+        fua: bool,
+    },
+    /// Submit a flush.
+    Flush,
+    /// Submit a discard.
+    Discard {
+        /// First sector.
+        start: u64,
+        /// Sectors.
+        count: u64,
+    },
+    /// Submit a write of zeros.
+    WriteZeroes {
+        /// First sector.
+        start: u64,
+        /// Sectors.
+        count: u64,
+    },
+    /// One step of the I/O thread.
+    Step,
+    /// Steps of the I/O thread until it has nothing to do or is blocked.
+    Drain,
+    /// Begin a resize, if none is under way.
+    Resize {
+        /// The new size.
+        sectors: u64,
+        /// How.
+        strategy: ResizeStrategy,
+        /// The window of a reflow.
+        window: u64,
+    },
+    /// One step of the resize.
+    StepResize,
+    /// Steps of the resize until it ends or has to wait.
+    FinishResize,
+}
+
+/// How a case resizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResizeStrategy {
+    /// As the planner chooses for a device in use.
+    Auto,
+    /// Nothing moves.
+    Headroom,
+    /// Into a new file.
+    Rebuild,
+    /// Within the file.
+    Reflow,
+}
+
+/// How a life ends. Positions count from 0: opening (and recovering), then the actions, then
+/// closing. A change is an operation that changes the host, or syncs; it and what follows do
+/// not happen any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// The device is closed.
+    Close,
+    /// The process dies; the page cache survives.
+    Kill {
+        /// At which position.
+        position: usize,
+        /// Before which change of it, from 0.
+        change: usize,
+    },
+    /// The power goes.
+    PowerCut {
+        /// At which position.
+        position: usize,
+        /// Before which change of it, from 0.
+        change: usize,
+        /// What of the unsynced operations reached the disk.
+        survivors: Survivors,
+    },
+}

@@ -1,0 +1,23 @@
+//! The crash and timing fuzzer: one seed gives a case, a case is run in the simulated host,
+//! and at every change of the host the power is cut and the process killed, in many ways, to
+//! see what the next user of the disk would find.
+//!
+//! From top to bottom: [`campaign`] runs cases on all cores, [`generate`] makes them,
+//! [`explore`] runs one with all its crashes, [`world`] is the machine that it runs in,
+//! [`check`] looks at a crash image, [`history`] knows what may be there. What is found is
+//! made small by [`shrink`] and told by [`story`].
+
+pub mod campaign;
+pub mod case;
+pub mod check;
+pub mod coverage;
+pub mod device;
+pub mod explore;
+pub mod generate;
+pub mod history;
+pub mod resizer;
+pub mod shrink;
+pub mod story;
+pub mod streams;
+pub mod violation;
+pub mod world;
