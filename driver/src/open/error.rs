@@ -60,13 +60,23 @@ pub enum OpenError {
         error: MapTooLarge,
     },
     /// The file ends within its bitmap.
-    #[error("{}: byte {found}: the file ends here, its bitmap goes on up to byte {expected}", shown(.path))]
+    #[error("{}: byte {}: the file ends here, its bitmap goes on up to byte {expected}", shown(.path), .found.0)]
     BitmapCutShort {
         /// The file.
         path: PathBuf,
         /// Its length.
         found: Bytes,
         /// The end of the bitmap.
+        expected: FileOffset,
+    },
+    /// The file ends before data that its bitmap or journal says is in it.
+    #[error("{}: byte {}: the file ends here, its data goes on up to byte {expected}", shown(.path), .found.0)]
+    DataCutShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: Bytes,
+        /// Up to where there is data.
         expected: FileOffset,
     },
     /// The header says that a reflow is under way, and the journal does not say how far.

@@ -102,15 +102,23 @@ pub fn open<N: HostNames>(
         false => (Placement::settled(&geometry), None),
         true => {
             if extension.is_none() {
-                return Err(journal_error(path, "the extension block is damaged"));
+                return Err(OpenError::Journal {
+                    path: path.clone(),
+                    at: Extension::OFFSET,
+                    problem: "there is no valid extension block",
+                });
             }
             let record = read_journal(&cow, path, &header)?;
             let new = record.new_geometry().map_err(layout)?;
+            check_move(path, &geometry, &new, metadata.len)?;
             let placement = Placement::moving(&geometry, &new, record.frontier);
             (placement, Some(record))
         }
     };
     let map = read_map(&cow, path, &geometry)?;
+    if interrupted.is_none() {
+        check_data(path, &geometry, &map, metadata.len)?;
+    }
     let backing = match options.without_backing {
         true => None,
         false => Some(backing::open(
@@ -292,6 +300,46 @@ fn read_journal<F: HostFile>(
         ));
     }
     Ok(record)
+}
+
+/// What every reflow makes sure of before it marks the header: the new layout lies behind the
+/// old one, and the file is long enough for it.
+fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result<(), OpenError> {
+    if new.bitmap_offset < old.bitmap().end()
+        || new.data_offset <= old.data_offset
+        || new.capacity() < old.capacity()
+    {
+        let problem = "the journal's new layout does not lie behind the old one";
+        return Err(journal_error(path, problem));
+    }
+    if len < new.data_end() - FileOffset(0) {
+        return Err(OpenError::DataCutShort {
+            path: path.to_owned(),
+            found: len,
+            expected: new.data_end(),
+        });
+    }
+    Ok(())
+}
+
+/// A sector in the COW file has its data there. Without this check a cut file would hide
+/// behind the next write, which extends it with a hole.
+fn check_data(
+    path: &Path,
+    geometry: &Geometry,
+    map: &SectorMap,
+    len: Bytes,
+) -> Result<(), OpenError> {
+    let whole = Bytes(len.0.saturating_sub(geometry.data_offset.0)).whole_sectors();
+    let behind = map.next_dirty(Sector(0) + whole, Sector(0) + geometry.capacity());
+    match behind {
+        Some(run) => Err(OpenError::DataCutShort {
+            path: path.to_owned(),
+            found: len,
+            expected: geometry.place_of(run.end()),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Reads the bitmap, skipping its holes: what it costs grows with what is dirty.
