@@ -4,7 +4,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::cow::{Extension, Header, Version};
+use crate::cow::{Extension, Header};
 use crate::device_spec::DeviceSpec;
 use crate::host::{Access, FileIdentity, HostFile, HostNames, LockKind, Metadata};
 use crate::units::{Bytes, FileOffset};
@@ -22,24 +22,33 @@ pub(super) fn open<N: HostNames>(
     extension: Option<Extension>,
 ) -> Result<N::File, OpenError> {
     let from_header = resolve(&spec.file, header.backing_path());
+    let outside = options.confine_backing && leaves_directory(&spec.file, header.backing_path());
     let path = match &spec.backing {
         Some(asked) => asked.clone(),
-        None if options.confine_backing && leaves_directory(&spec.file, header.backing_path()) => {
+        None if outside => {
             return Err(OpenError::BackingOutside {
                 path: spec.file.clone(),
-                at: FileOffset(if header.version == Version::V3 { 32 } else { 8 }),
+                at: header.version.path_offset(),
                 backing: header.backing_path().to_owned(),
             });
         }
         None => from_header.clone(),
     };
-    let (file, metadata) = open_and_lock(names, &path, spec.shared)?;
+    let (file, metadata) = open_file(names, &path)?;
+    // Before the lock, which the COW file's own would refuse.
     if metadata.identity == cow_identity {
         return Err(OpenError::BacksItself {
             path: spec.file.clone(),
+            backing: path,
         });
     }
-    let switched = path != from_header && !same_file(names, &from_header, metadata);
+    if !spec.shared {
+        names
+            .lock(&file, LockKind::Shared)
+            .map_err(host(&path, "locking the backing file"))?;
+    }
+    let same = || !outside && same_file(names, &from_header, metadata);
+    let switched = path != from_header && !same();
     if switched && !options.switch_backing {
         return Err(OpenError::OtherBacking {
             path: spec.file.clone(),
@@ -50,7 +59,8 @@ pub(super) fn open<N: HostNames>(
     check_size(spec, &path, metadata.len, header, extension)?;
     let mtime = metadata.modified_seconds as u32;
     if switched {
-        switch(cow, spec, header, &path, mtime)?;
+        let named = name_for_header(names, &spec.file, &path, metadata)?;
+        switch(cow, spec, header, &named, mtime)?;
     } else if mtime != header.backing_mtime {
         return Err(OpenError::BackingModified {
             path,
@@ -62,10 +72,9 @@ pub(super) fn open<N: HostNames>(
     Ok(file)
 }
 
-fn open_and_lock<N: HostNames>(
+pub(super) fn open_file<N: HostNames>(
     names: &N,
     path: &Path,
-    shared: bool,
 ) -> Result<(N::File, Metadata), OpenError> {
     let file = names
         .open(path, Access::ReadOnly)
@@ -74,11 +83,6 @@ fn open_and_lock<N: HostNames>(
         .metadata(&file)
         .map_err(host(path, "examining the backing file"))?;
     check_kind(path, metadata)?;
-    if !shared {
-        names
-            .lock(&file, LockKind::Shared)
-            .map_err(host(path, "locking the backing file"))?;
-    }
     Ok((file, metadata))
 }
 
@@ -88,6 +92,35 @@ fn resolve(cow: &Path, backing: &Path) -> PathBuf {
         Some(directory) => directory.join(backing),
         None => backing.to_owned(),
     }
+}
+
+/// What to write into the header so that [`resolve`] finds `backing`, a path as the process
+/// has it: absolute as it is, relative from the COW file's directory. Checked by looking.
+///
+/// # Errors
+/// If there is no such path without asking the host where the process is.
+pub(super) fn name_for_header<N: HostNames>(
+    names: &N,
+    cow: &Path,
+    backing: &Path,
+    metadata: Metadata,
+) -> Result<PathBuf, OpenError> {
+    let directory = cow.parent().unwrap_or(Path::new(""));
+    let name = match backing.strip_prefix(directory) {
+        _ if backing.is_absolute() => backing.to_owned(),
+        Ok(below) => below.to_owned(),
+        Err(_) => {
+            let up = directory.components().map(|_| "..");
+            up.collect::<PathBuf>().join(backing)
+        }
+    };
+    if same_file(names, &resolve(cow, &name), metadata) {
+        return Ok(name);
+    }
+    Err(OpenError::NotFromThere {
+        path: cow.to_owned(),
+        backing: backing.to_owned(),
+    })
 }
 
 fn leaves_directory(cow: &Path, backing: &Path) -> bool {

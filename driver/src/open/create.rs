@@ -13,7 +13,7 @@ use crate::cow::{Extension, Geometry, Header, Version};
 use crate::host::{Access, HostError, HostFile, HostNames, LockKind, Replace};
 use crate::units::FileOffset;
 
-use super::{OpenError, check_kind, host};
+use super::{OpenError, backing, host};
 
 /// The name under which a replacement for `path` is made, beside it.
 pub fn temporary_name(path: &Path) -> PathBuf {
@@ -23,8 +23,8 @@ pub fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Creates a V3 COW file at `path` over `backing`, which the header will name as given
-/// here; `alignment` is chosen with room for growth when not given. The file is returned
+/// Creates a V3 COW file at `path` over `backing`. The header names an absolute path as given
+/// here, a relative one from the COW file's directory on; `alignment` is chosen with room for growth when not given. The file is returned
 /// open and locked exclusively.
 ///
 /// # Errors
@@ -35,24 +35,19 @@ pub fn create<N: HostNames>(
     backing: &Path,
     alignment: Option<u32>,
 ) -> Result<N::File, OpenError> {
-    let backing_file = names
-        .open(backing, Access::ReadOnly)
-        .map_err(host(backing, "opening"))?;
-    let metadata = names
-        .metadata(&backing_file)
-        .map_err(host(backing, "examining"))?;
-    check_kind(backing, metadata)?;
+    let (_, metadata) = backing::open_file(names, backing)?;
     if metadata.len.whole_sectors().0 == 0 {
         return Err(OpenError::BackingTooSmall {
             path: backing.to_owned(),
             found: metadata.len,
         });
     }
+    let named = backing::name_for_header(names, path, backing, metadata)?;
     let alignment = alignment.unwrap_or_else(|| Geometry::roomy_alignment(metadata.len));
     // As 32 bits hold it: that is the format, and it ends in 2106.
     let mtime = metadata.modified_seconds as u32;
     let header =
-        Header::v3(backing, mtime, metadata.len, alignment).map_err(|error| OpenError::Header {
+        Header::v3(&named, mtime, metadata.len, alignment).map_err(|error| OpenError::Header {
             path: path.to_owned(),
             error,
         })?;

@@ -90,10 +90,21 @@ pub enum OpenError {
         problem: &'static str,
     },
     /// The COW file names itself as its backing file.
-    #[error("{}: the backing file is the COW file itself", shown(.path))]
+    #[error("{}: its backing file {} is the COW file itself", shown(.path), shown(.backing))]
     BacksItself {
         /// The file.
         path: PathBuf,
+        /// As what it is named.
+        backing: PathBuf,
+    },
+    /// A relative path that does not lead from the COW file to the backing file.
+    #[error("{}: no relative path from its directory to the backing file {} is known: \
+        give an absolute one", shown(.path), shown(.backing))]
+    NotFromThere {
+        /// The COW file.
+        path: PathBuf,
+        /// The backing file.
+        backing: PathBuf,
     },
     /// The header's path leaves the directory, and that was not to be followed.
     #[error("{}: byte {at}: the backing path {} leads outside the COW file's directory",

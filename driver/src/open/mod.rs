@@ -305,6 +305,9 @@ fn read_journal<F: HostFile>(
 /// What every reflow makes sure of before it marks the header: the new layout lies behind the
 /// old one, and the file is long enough for it.
 fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result<(), OpenError> {
+    if !JournalRecord::fits(old) {
+        return Err(journal_error(path, "the header has no room for a journal"));
+    }
     if new.bitmap_offset < old.bitmap().end()
         || new.data_offset <= old.data_offset
         || new.capacity() < old.capacity()
