@@ -27,6 +27,12 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// The name is another file's now.
+    #[error("{}: replaced or removed by another process while it was opened: try again", shown(.path))]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// A name that no disk is behind.
     #[error("{}: found {}, expected a regular file or a block device", shown(.path), kind_name(*.kind))]
     NotADisk {

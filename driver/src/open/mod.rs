@@ -188,8 +188,8 @@ fn open_cow<N: HostNames>(
         }
         opened => (opened.map_err(host(path, "opening"))?, false),
     };
-    let metadata = names.metadata(&file).map_err(host(path, "examining"))?;
-    check_kind(path, metadata)?;
+    let examine = || names.metadata(&file).map_err(host(path, "examining"));
+    check_kind(path, examine()?)?;
     // A file created a moment ago has been locked since before it had its name.
     if !spec.shared && !created {
         let kind = match spec.read_only {
@@ -197,8 +197,30 @@ fn open_cow<N: HostNames>(
             false => LockKind::Exclusive,
         };
         names.lock(&file, kind).map_err(host(path, "locking"))?;
+        // Whoever held the lock before may have put another file in this one's place.
+        check_name(names, path, &file)?;
     }
+    // Only under the lock is the length what it will be.
+    let metadata = examine()?;
     Ok((file, metadata))
+}
+
+/// Whether `path` is the name of the open `file`.
+fn check_name<N: HostNames>(names: &N, path: &Path, file: &N::File) -> Result<(), OpenError> {
+    let examining = || host(path, "examining");
+    let named = match names.open(path, Access::ReadOnly) {
+        Err(HostError::NotFound) => None,
+        found => Some(found.map_err(examining())?),
+    };
+    let identity = |file| Ok(names.metadata(file).map_err(examining())?.identity);
+    if let Some(named) = named
+        && identity(&named)? == identity(file)?
+    {
+        return Ok(());
+    }
+    Err(OpenError::Replaced {
+        path: path.to_owned(),
+    })
 }
 
 fn check_kind(path: &Path, metadata: Metadata) -> Result<(), OpenError> {
