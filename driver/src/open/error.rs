@@ -27,6 +27,15 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A raw disk and a COW file at once.
+    #[error("{}: the flag d says that it is a raw disk, which has no backing file, but {} is named as one",
+        shown(.path), shown(.backing))]
+    RawWithBacking {
+        /// The file.
+        path: PathBuf,
+        /// The backing file named.
+        backing: PathBuf,
+    },
     /// The name is another file's now.
     #[error("{}: replaced or removed by another process while it was opened: try again", shown(.path))]
     Replaced {

@@ -74,6 +74,14 @@ pub fn open<N: HostNames>(
     spec: &DeviceSpec,
     options: OpenOptions,
 ) -> Result<Opened<N::File>, OpenError> {
+    if spec.data
+        && let Some(backing) = &spec.backing
+    {
+        return Err(OpenError::RawWithBacking {
+            path: spec.file.clone(),
+            backing: backing.clone(),
+        });
+    }
     let cow = open_cow(names, spec, options)?;
     if spec.data {
         return open_raw(spec, cow);
