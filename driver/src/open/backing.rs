@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::cow::{Extension, Header};
 use crate::device_spec::DeviceSpec;
 use crate::host::{Access, FileIdentity, HostFile, HostNames, LockKind, Metadata};
-use crate::units::{Bytes, FileOffset};
+use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
 use super::{OpenError, OpenOptions, check_kind, host};
 
@@ -164,9 +164,11 @@ fn check_size(
     })
 }
 
-/// Writes another backing file's name and time into the header. If the power goes in the
-/// middle, what is left decodes (every sector of the path field ends in NULs or goes on in
-/// the next) and does not match its backing file: asking for the switch again completes it.
+/// Writes another backing file's name and time into the header, the first sector last. If the
+/// power goes in the middle, what is left decodes (every sector of the path field ends in NULs
+/// or goes on in the next) and does not match its backing file: asking for the switch again
+/// completes it. In one write, V2 could be left with the new path and, in its last sector, the
+/// old time, and then no switch is seen that could be asked for.
 fn switch<F: HostFile>(
     cow: &F,
     spec: &DeviceSpec,
@@ -179,7 +181,11 @@ fn switch<F: HostFile>(
         error,
     };
     *header = header.with_backing(path, mtime).map_err(bad_path)?;
-    cow.write_all_at(&header.encode(), FileOffset(0))
+    let bytes = header.encode();
+    let (first, rest) = bytes.split_at(bytes.len().min(SECTOR_SIZE as usize));
+    cow.write_all_at(rest, FileOffset(SECTOR_SIZE))
+        .and_then(|()| cow.sync_data())
+        .and_then(|()| cow.write_all_at(first, FileOffset(0)))
         .and_then(|()| cow.sync_data())
         .map_err(host(&spec.file, "switching the backing file"))
 }
