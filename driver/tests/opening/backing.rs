@@ -206,6 +206,22 @@ fn a_switch_keeps_the_layout_of_an_old_file() {
     );
 }
 
+/// The first sector, with the path's start, is written last. What a power cut leaves before
+/// that fits neither file, and the switch can be asked for again.
+#[test]
+fn a_switch_that_was_cut_short_is_completed_by_asking_again() {
+    let v2 = whole(include_bytes!("../golden/v2.bin"), 8, 4096, 4608);
+    let host = host_with_copy();
+    host.file("/cow", &patched(v2, 4104, &1_060_000_001_u32.to_be_bytes()));
+    assert_eq!(
+        refused(&host, "ubda=/cow"),
+        "/disk: modified at 1060000000, but the COW file /cow was made for the content of \
+         1060000001 (seconds since 1970)"
+    );
+    drop(super::try_open(&host, "ubda=/cow,/other", SWITCH).unwrap());
+    assert_eq!(read(&mut bring_up(&host, "ubda=/cow"), 0, 3), [0, 129, 2]);
+}
+
 #[test]
 fn a_switch_to_a_file_of_another_size_is_refused() {
     let host = host_with_copy();
