@@ -8,7 +8,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::units::{Bytes, SECTOR_SIZE};
+use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
+
+use super::geometry::{FileTooLarge, Geometry};
 
 /// The magic number, `OOOM` when written big endian.
 const MAGIC: u32 = 0x4f4f_4f4d;
@@ -65,6 +67,11 @@ impl Version {
     /// The length of the header in bytes.
     pub const fn header_len(self) -> Bytes {
         Bytes(self.layout().len as u64)
+    }
+
+    /// Where the layout has the path of the backing file.
+    pub const fn path_offset(self) -> FileOffset {
+        FileOffset(self.layout().path as u64)
     }
 
     /// The number in the version field.
@@ -216,6 +223,14 @@ pub enum HeaderError {
         /// What it holds.
         found: u64,
     },
+    /// A size that no file can have together with the alignment.
+    #[error("byte {offset}: {error}")]
+    Layout {
+        /// Where the size is.
+        offset: u64,
+        /// What is wrong with it.
+        error: FileTooLarge,
+    },
 }
 
 impl Header {
@@ -279,8 +294,7 @@ impl Header {
         let version = match byte_order.u32(version) {
             1 => Version::V1,
             2 => Version::V2,
-            // No path starts with four NULs: in the wide layout the format is there.
-            3 if field(start, 32) == Some([0; 4]) => Version::V3Wide,
+            3 if is_wide(start) => Version::V3Wide,
             3 => Version::V3,
             found => return Err(HeaderError::UnknownVersion { found }),
         };
@@ -314,10 +328,18 @@ impl Header {
                 found: u32_at(offset),
             });
         }
-        let size = u64_at(layout.size);
-        let relocating = version == Version::V3 && size & RELOCATING != 0;
-        let size = if relocating { size & !RELOCATING } else { size };
-        check_size(size, layout.size)?;
+        let found = u64_at(layout.size);
+        let relocating = version == Version::V3 && found & RELOCATING != 0;
+        let size = if relocating {
+            found & !RELOCATING
+        } else {
+            found
+        };
+        let offset = layout.size as u64;
+        // What is reported is what stands there, with the mark.
+        check_size(size, layout.size).map_err(|_| HeaderError::BadSize { offset, found })?;
+        Geometry::new(version, Bytes(size), alignment)
+            .map_err(|error| HeaderError::Layout { offset, error })?;
 
         let path = &start[layout.path..layout.path + layout.path_len];
         let path_problem = |problem| HeaderError::BadPath {
@@ -387,6 +409,15 @@ fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..offset + N)?.try_into().ok()
 }
 
+/// Whether a version 3 is the wide one. No path starts with four NULs: in the wide layout
+/// the format is there. Unless the path is empty, which the other fields tell.
+fn is_wide(start: &[u8]) -> bool {
+    let sector_size = |offset| field(start, offset) == Some((SECTOR_SIZE as u32).to_be_bytes());
+    let narrow = Version::V3.layout().sector_size;
+    let wide = Version::V3Wide.layout().sector_size;
+    field(start, 32) == Some([0; 4]) && (sector_size(wide) || !sector_size(narrow))
+}
+
 /// The bytes of a path that the layout's field can hold, with a NUL behind them.
 fn check_path<'a>(path: &'a Path, layout: &Layout) -> Result<&'a [u8], HeaderError> {
     let path = path.as_os_str().as_bytes();
@@ -403,7 +434,7 @@ fn check_path<'a>(path: &'a Path, layout: &Layout) -> Result<&'a [u8], HeaderErr
     Err(HeaderError::BadPath { offset, problem })
 }
 
-fn check_size(size: u64, offset: usize) -> Result<(), HeaderError> {
+pub(super) fn check_size(size: u64, offset: usize) -> Result<(), HeaderError> {
     if (SECTOR_SIZE..=i64::MAX as u64).contains(&size) {
         return Ok(());
     }
@@ -413,7 +444,7 @@ fn check_size(size: u64, offset: usize) -> Result<(), HeaderError> {
     })
 }
 
-fn check_alignment(alignment: u32, offset: usize) -> Result<u32, HeaderError> {
+pub(super) fn check_alignment(alignment: u32, offset: usize) -> Result<u32, HeaderError> {
     if alignment != 0 && u64::from(alignment).is_multiple_of(SECTOR_SIZE) {
         return Ok(alignment);
     }

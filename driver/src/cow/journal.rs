@@ -7,6 +7,7 @@ use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
 
 use super::extension::{is_sealed, seal};
 use super::geometry::{FileTooLarge, Geometry};
+use super::header::{check_alignment, check_size};
 use super::{Extension, Version};
 
 const MAGIC: &[u8; 8] = b"ubdlabJ\n";
@@ -81,7 +82,12 @@ impl JournalRecord {
             |at: usize| u64::from_be_bytes(slot[at..at + 8].try_into().unwrap_or_default());
         let u32_at =
             |at: usize| u32::from_be_bytes(slot[at..at + 4].try_into().unwrap_or_default());
-        Some(JournalRecord {
+        // A checksum says that nothing was spoilt, not that nobody made it up.
+        let possible = |size, alignment| {
+            check_size(u64_at(size), size).is_ok()
+                && check_alignment(u32_at(alignment), alignment).is_ok()
+        };
+        (possible(32, 48) && possible(40, 52)).then(|| JournalRecord {
             sequence: u64_at(16),
             frontier: Sector(u64_at(24)),
             old_size: Bytes(u64_at(32)),
@@ -94,7 +100,7 @@ impl JournalRecord {
     /// The layout that the move leads to.
     ///
     /// # Errors
-    /// As [`Geometry::new`]; a record that passed its checksum never has this.
+    /// As [`Geometry::new`].
     pub fn new_geometry(&self) -> Result<Geometry, FileTooLarge> {
         Geometry::new(Version::V3, self.new_size, self.new_alignment)
     }

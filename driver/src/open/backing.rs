@@ -4,10 +4,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::cow::{Extension, Header, Version};
+use crate::cow::{Extension, Header};
 use crate::device_spec::DeviceSpec;
 use crate::host::{Access, FileIdentity, HostFile, HostNames, LockKind, Metadata};
-use crate::units::{Bytes, FileOffset};
+use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
 use super::{OpenError, OpenOptions, check_kind, host};
 
@@ -22,24 +22,33 @@ pub(super) fn open<N: HostNames>(
     extension: Option<Extension>,
 ) -> Result<N::File, OpenError> {
     let from_header = backing_path(&spec.file, header);
+    let outside = options.confine_backing && leaves_directory(&spec.file, header.backing_path());
     let path = match &spec.backing {
         Some(asked) => asked.clone(),
-        None if options.confine_backing && leaves_directory(&spec.file, header.backing_path()) => {
+        None if outside => {
             return Err(OpenError::BackingOutside {
                 path: spec.file.clone(),
-                at: FileOffset(if header.version == Version::V3 { 32 } else { 8 }),
+                at: header.version.path_offset(),
                 backing: header.backing_path().to_owned(),
             });
         }
         None => from_header.clone(),
     };
-    let (file, metadata) = open_and_lock(names, &path, spec.shared)?;
+    let (file, metadata) = open_file(names, &path)?;
+    // Before the lock, which the COW file's own would refuse.
     if metadata.identity == cow_identity {
         return Err(OpenError::BacksItself {
             path: spec.file.clone(),
+            backing: path,
         });
     }
-    let switched = path != from_header && !same_file(names, &from_header, metadata);
+    if !spec.shared {
+        names
+            .lock(&file, LockKind::Shared)
+            .map_err(host(&path, "locking the backing file"))?;
+    }
+    let same = || !outside && same_file(names, &from_header, metadata);
+    let switched = path != from_header && !same();
     if switched && !options.switch_backing {
         return Err(OpenError::OtherBacking {
             path: spec.file.clone(),
@@ -50,7 +59,8 @@ pub(super) fn open<N: HostNames>(
     check_size(spec, &path, metadata.len, header, extension)?;
     let mtime = metadata.modified_seconds as u32;
     if switched {
-        switch(cow, spec, header, &path, mtime)?;
+        let named = name_for_header(names, &spec.file, &path, metadata)?;
+        switch(cow, spec, header, &named, mtime)?;
     } else if mtime != header.backing_mtime {
         return Err(OpenError::BackingModified {
             path,
@@ -62,10 +72,9 @@ pub(super) fn open<N: HostNames>(
     Ok(file)
 }
 
-fn open_and_lock<N: HostNames>(
+pub(super) fn open_file<N: HostNames>(
     names: &N,
     path: &Path,
-    shared: bool,
 ) -> Result<(N::File, Metadata), OpenError> {
     let file = names
         .open(path, Access::ReadOnly)
@@ -74,21 +83,49 @@ fn open_and_lock<N: HostNames>(
         .metadata(&file)
         .map_err(host(path, "examining the backing file"))?;
     check_kind(path, metadata)?;
-    if !shared {
-        names
-            .lock(&file, LockKind::Shared)
-            .map_err(host(path, "locking the backing file"))?;
-    }
     Ok((file, metadata))
 }
 
-/// Where the backing file is that the header of the COW file at `cow` names: a relative path
-/// starts at the COW file's directory, wherever the process is.
+/// Where the backing file is that the header of the COW file at `cow` names.
 pub fn backing_path(cow: &Path, header: &Header) -> PathBuf {
+    resolve(cow, header.backing_path())
+}
+
+/// A header's relative path starts at the COW file's directory, wherever the process is.
+fn resolve(cow: &Path, backing: &Path) -> PathBuf {
     match cow.parent() {
-        Some(directory) => directory.join(header.backing_path()),
-        None => header.backing_path().to_owned(),
+        Some(directory) => directory.join(backing),
+        None => backing.to_owned(),
     }
+}
+
+/// What to write into the header so that [`resolve`] finds `backing`, a path as the process
+/// has it: absolute as it is, relative from the COW file's directory. Checked by looking.
+///
+/// # Errors
+/// If there is no such path without asking the host where the process is.
+pub(super) fn name_for_header<N: HostNames>(
+    names: &N,
+    cow: &Path,
+    backing: &Path,
+    metadata: Metadata,
+) -> Result<PathBuf, OpenError> {
+    let directory = cow.parent().unwrap_or(Path::new(""));
+    let name = match backing.strip_prefix(directory) {
+        _ if backing.is_absolute() => backing.to_owned(),
+        Ok(below) => below.to_owned(),
+        Err(_) => {
+            let up = directory.components().map(|_| "..");
+            up.collect::<PathBuf>().join(backing)
+        }
+    };
+    if same_file(names, &resolve(cow, &name), metadata) {
+        return Ok(name);
+    }
+    Err(OpenError::NotFromThere {
+        path: cow.to_owned(),
+        backing: backing.to_owned(),
+    })
 }
 
 fn leaves_directory(cow: &Path, backing: &Path) -> bool {
@@ -132,9 +169,11 @@ fn check_size(
     })
 }
 
-/// Writes another backing file's name and time into the header. If the power goes in the
-/// middle, what is left decodes (every sector of the path field ends in NULs or goes on in
-/// the next) and does not match its backing file: asking for the switch again completes it.
+/// Writes another backing file's name and time into the header, the first sector last. If the
+/// power goes in the middle, what is left decodes (every sector of the path field ends in NULs
+/// or goes on in the next) and does not match its backing file: asking for the switch again
+/// completes it. In one write, V2 could be left with the new path and, in its last sector, the
+/// old time, and then no switch is seen that could be asked for.
 fn switch<F: HostFile>(
     cow: &F,
     spec: &DeviceSpec,
@@ -147,7 +186,11 @@ fn switch<F: HostFile>(
         error,
     };
     *header = header.with_backing(path, mtime).map_err(bad_path)?;
-    cow.write_all_at(&header.encode(), FileOffset(0))
+    let bytes = header.encode();
+    let (first, rest) = bytes.split_at(bytes.len().min(SECTOR_SIZE as usize));
+    cow.write_all_at(rest, FileOffset(SECTOR_SIZE))
+        .and_then(|()| cow.sync_data())
+        .and_then(|()| cow.write_all_at(first, FileOffset(0)))
         .and_then(|()| cow.sync_data())
         .map_err(host(&spec.file, "switching the backing file"))
 }

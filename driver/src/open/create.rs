@@ -9,11 +9,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cow::{Extension, Geometry, Header, Version};
+use crate::cow::{Extension, Geometry, Header, MAX_SECTORS, MapTooLarge, Version};
 use crate::host::{Access, HostError, HostFile, HostNames, LockKind, Replace};
 use crate::units::FileOffset;
 
-use super::{OpenError, check_kind, host};
+use super::{OpenError, backing, check_name, host};
 
 /// The name under which a replacement for `path` is made, beside it.
 pub fn temporary_name(path: &Path) -> PathBuf {
@@ -23,8 +23,8 @@ pub fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Creates a V3 COW file at `path` over `backing`, which the header will name as given
-/// here; `alignment` is chosen with room for growth when not given. The file is returned
+/// Creates a V3 COW file at `path` over `backing`. The header names an absolute path as given
+/// here, a relative one from the COW file's directory on; `alignment` is chosen with room for growth when not given. The file is returned
 /// open and locked exclusively.
 ///
 /// # Errors
@@ -35,24 +35,33 @@ pub fn create<N: HostNames>(
     backing: &Path,
     alignment: Option<u32>,
 ) -> Result<N::File, OpenError> {
-    let backing_file = names
-        .open(backing, Access::ReadOnly)
-        .map_err(host(backing, "opening"))?;
-    let metadata = names
-        .metadata(&backing_file)
-        .map_err(host(backing, "examining"))?;
-    check_kind(backing, metadata)?;
-    if metadata.len.whole_sectors().0 == 0 {
+    let (backing_file, metadata) = backing::open_file(names, backing)?;
+    // What would keep the device from coming up must not leave a COW file behind.
+    names
+        .lock(&backing_file, LockKind::Shared)
+        .map_err(host(backing, "locking the backing file"))?;
+    let sectors = metadata.len.whole_sectors();
+    if sectors > MAX_SECTORS {
+        return Err(OpenError::TooLarge {
+            path: backing.to_owned(),
+            error: MapTooLarge {
+                found: sectors,
+                maximum: MAX_SECTORS,
+            },
+        });
+    }
+    if sectors.0 == 0 {
         return Err(OpenError::BackingTooSmall {
             path: backing.to_owned(),
             found: metadata.len,
         });
     }
+    let named = backing::name_for_header(names, path, backing, metadata)?;
     let alignment = alignment.unwrap_or_else(|| Geometry::roomy_alignment(metadata.len));
     // As 32 bits hold it: that is the format, and it ends in 2106.
     let mtime = metadata.modified_seconds as u32;
     let header =
-        Header::v3(backing, mtime, metadata.len, alignment).map_err(|error| OpenError::Header {
+        Header::v3(&named, mtime, metadata.len, alignment).map_err(|error| OpenError::Header {
             path: path.to_owned(),
             error,
         })?;
@@ -64,7 +73,6 @@ pub fn create<N: HostNames>(
     let temporary = temporary_name(path);
     let file = create_temporary(names, &temporary)?;
     let fill = |file: &N::File| {
-        names.lock(file, LockKind::Exclusive)?;
         file.write_all_at(&header.encode(), FileOffset(0))?;
         let extension = Extension {
             backing_size: metadata.len,
@@ -85,26 +93,35 @@ pub fn create<N: HostNames>(
     Ok(file)
 }
 
-/// Creates a file of that temporary name, removing one that a crash has left behind. One that
-/// somebody is writing right now is locked, and stays.
+/// Creates a file of that temporary name and locks it exclusively, removing one that a crash
+/// has left behind. One that somebody is writing right now is locked, and stays.
+///
+/// Two processes may do this at once. Only who holds the lock on the file that has the name,
+/// and has looked that it does, removes or renames it; and from then on it is locked.
 ///
 /// # Errors
 /// The host's, [`OpenError::Locked`] among them.
 pub fn create_temporary<N: HostNames>(names: &N, temporary: &Path) -> Result<N::File, OpenError> {
     let creating = || host(temporary, "creating");
-    match names.create_new(temporary) {
+    let lock = |file: &N::File| {
+        names
+            .lock(file, LockKind::Exclusive)
+            .map_err(host(temporary, "locking"))?;
+        check_name(names, temporary, file)
+    };
+    let file = match names.create_new(temporary) {
         Err(HostError::AlreadyExists) => {
             let left = names
                 .open(temporary, Access::ReadWrite)
                 .map_err(host(temporary, "opening"))?;
-            names
-                .lock(&left, LockKind::Exclusive)
-                .map_err(host(temporary, "locking"))?;
+            lock(&left)?;
             names
                 .remove(temporary)
                 .map_err(host(temporary, "removing"))?;
-            names.create_new(temporary).map_err(creating())
+            names.create_new(temporary).map_err(creating())?
         }
-        created => created.map_err(creating()),
-    }
+        created => created.map_err(creating())?,
+    };
+    lock(&file)?;
+    Ok(file)
 }

@@ -27,6 +27,21 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A raw disk and a COW file at once.
+    #[error("{}: the flag d says that it is a raw disk, which has no backing file, but {} is named as one",
+        shown(.path), shown(.backing))]
+    RawWithBacking {
+        /// The file.
+        path: PathBuf,
+        /// The backing file named.
+        backing: PathBuf,
+    },
+    /// The name is another file's now.
+    #[error("{}: replaced or removed by another process while it was opened: try again", shown(.path))]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// A name that no disk is behind.
     #[error("{}: found {}, expected a regular file or a block device", shown(.path), kind_name(*.kind))]
     NotADisk {
@@ -60,13 +75,23 @@ pub enum OpenError {
         error: MapTooLarge,
     },
     /// The file ends within its bitmap.
-    #[error("{}: byte {found}: the file ends here, its bitmap goes on up to byte {expected}", shown(.path))]
+    #[error("{}: byte {}: the file ends here, its bitmap goes on up to byte {expected}", shown(.path), .found.0)]
     BitmapCutShort {
         /// The file.
         path: PathBuf,
         /// Its length.
         found: Bytes,
         /// The end of the bitmap.
+        expected: FileOffset,
+    },
+    /// The file ends before data that its bitmap or journal says is in it.
+    #[error("{}: byte {}: the file ends here, its data goes on up to byte {expected}", shown(.path), .found.0)]
+    DataCutShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: Bytes,
+        /// Up to where there is data.
         expected: FileOffset,
     },
     /// The header says that a reflow is under way, and the journal does not say how far.
@@ -80,10 +105,21 @@ pub enum OpenError {
         problem: &'static str,
     },
     /// The COW file names itself as its backing file.
-    #[error("{}: the backing file is the COW file itself", shown(.path))]
+    #[error("{}: its backing file {} is the COW file itself", shown(.path), shown(.backing))]
     BacksItself {
         /// The file.
         path: PathBuf,
+        /// As what it is named.
+        backing: PathBuf,
+    },
+    /// A relative path that does not lead from the COW file to the backing file.
+    #[error("{}: no relative path from its directory to the backing file {} is known: \
+        give an absolute one", shown(.path), shown(.backing))]
+    NotFromThere {
+        /// The COW file.
+        path: PathBuf,
+        /// The backing file.
+        backing: PathBuf,
     },
     /// The header's path leaves the directory, and that was not to be followed.
     #[error("{}: byte {at}: the backing path {} leads outside the COW file's directory",

@@ -75,6 +75,14 @@ pub fn open<N: HostNames>(
     spec: &DeviceSpec,
     options: OpenOptions,
 ) -> Result<Opened<N::File>, OpenError> {
+    if spec.data
+        && let Some(backing) = &spec.backing
+    {
+        return Err(OpenError::RawWithBacking {
+            path: spec.file.clone(),
+            backing: backing.clone(),
+        });
+    }
     let cow = open_cow(names, spec, options)?;
     if spec.data {
         return open_raw(spec, cow);
@@ -103,15 +111,23 @@ pub fn open<N: HostNames>(
         false => (Placement::settled(&geometry), None),
         true => {
             if extension.is_none() {
-                return Err(journal_error(path, "the extension block is damaged"));
+                return Err(OpenError::Journal {
+                    path: path.clone(),
+                    at: Extension::OFFSET,
+                    problem: "there is no valid extension block",
+                });
             }
             let record = read_journal(&cow, path, &header)?;
             let new = record.new_geometry().map_err(layout)?;
+            check_move(path, &geometry, &new, metadata.len)?;
             let placement = Placement::moving(&geometry, &new, record.frontier);
             (placement, Some(record))
         }
     };
     let map = read_map(&cow, path, &geometry)?;
+    if interrupted.is_none() {
+        check_data(path, &geometry, &map, metadata.len)?;
+    }
     let backing = match options.without_backing {
         true => None,
         false => Some(backing::open(
@@ -181,8 +197,8 @@ fn open_cow<N: HostNames>(
         }
         opened => (opened.map_err(host(path, "opening"))?, false),
     };
-    let metadata = names.metadata(&file).map_err(host(path, "examining"))?;
-    check_kind(path, metadata)?;
+    let examine = || names.metadata(&file).map_err(host(path, "examining"));
+    check_kind(path, examine()?)?;
     // A file created a moment ago has been locked since before it had its name.
     if !spec.shared && !created {
         let kind = match spec.read_only {
@@ -190,8 +206,30 @@ fn open_cow<N: HostNames>(
             false => LockKind::Exclusive,
         };
         names.lock(&file, kind).map_err(host(path, "locking"))?;
+        // Whoever held the lock before may have put another file in this one's place.
+        check_name(names, path, &file)?;
     }
+    // Only under the lock is the length what it will be.
+    let metadata = examine()?;
     Ok((file, metadata))
+}
+
+/// Whether `path` is the name of the open `file`.
+fn check_name<N: HostNames>(names: &N, path: &Path, file: &N::File) -> Result<(), OpenError> {
+    let examining = || host(path, "examining");
+    let named = match names.open(path, Access::ReadOnly) {
+        Err(HostError::NotFound) => None,
+        found => Some(found.map_err(examining())?),
+    };
+    let identity = |file| Ok(names.metadata(file).map_err(examining())?.identity);
+    if let Some(named) = named
+        && identity(&named)? == identity(file)?
+    {
+        return Ok(());
+    }
+    Err(OpenError::Replaced {
+        path: path.to_owned(),
+    })
 }
 
 fn check_kind(path: &Path, metadata: Metadata) -> Result<(), OpenError> {
@@ -293,6 +331,49 @@ fn read_journal<F: HostFile>(
         ));
     }
     Ok(record)
+}
+
+/// What every reflow makes sure of before it marks the header: the new layout lies behind the
+/// old one, and the file is long enough for it.
+fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result<(), OpenError> {
+    if !JournalRecord::fits(old) {
+        return Err(journal_error(path, "the header has no room for a journal"));
+    }
+    if new.bitmap_offset < old.bitmap().end()
+        || new.data_offset <= old.data_offset
+        || new.capacity() < old.capacity()
+    {
+        let problem = "the journal's new layout does not lie behind the old one";
+        return Err(journal_error(path, problem));
+    }
+    if len < new.data_end() - FileOffset(0) {
+        return Err(OpenError::DataCutShort {
+            path: path.to_owned(),
+            found: len,
+            expected: new.data_end(),
+        });
+    }
+    Ok(())
+}
+
+/// A sector in the COW file has its data there. Without this check a cut file would hide
+/// behind the next write, which extends it with a hole.
+fn check_data(
+    path: &Path,
+    geometry: &Geometry,
+    map: &SectorMap,
+    len: Bytes,
+) -> Result<(), OpenError> {
+    let whole = Bytes(len.0.saturating_sub(geometry.data_offset.0)).whole_sectors();
+    let behind = map.next_dirty(Sector(0) + whole, Sector(0) + geometry.capacity());
+    match behind {
+        Some(run) => Err(OpenError::DataCutShort {
+            path: path.to_owned(),
+            found: len,
+            expected: geometry.place_of(run.end()),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Reads the bitmap, skipping its holes: what it costs grows with what is dirty.
