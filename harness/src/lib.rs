@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod fuzz;
 pub mod oracle;
 pub mod replay;
 pub mod sim;

@@ -151,8 +151,10 @@ pub enum Action {
         sectors: u64,
         /// How.
         strategy: ResizeStrategy,
-        /// The window of a reflow.
+        /// The window of a reflow, in sectors.
         window: u64,
+        /// The alignment of a reflow's new layout in bytes; 0 leaves it to the planner.
+        alignment: u32,
     },
     /// One step of the resize.
     StepResize,

@@ -86,24 +86,26 @@ impl History {
     /// A request is submitted now; what a write would make of its sectors may show from here.
     pub fn submitted(&mut self, range: SectorRange, writes: Option<(Held, bool)>) -> Moment {
         self.now += 1;
+        let now = self.now;
         if let Some((held, supersedes)) = writes {
             for sector in self.of(range) {
                 sector.push(Version {
                     held,
-                    submitted: 0,
+                    submitted: now,
                     ended: None,
                     acknowledged: false,
                     supersedes,
                 });
             }
-            let now = self.now;
-            for sector in self.of(range) {
-                if let Some(version) = sector.last_mut() {
-                    version.submitted = now;
-                }
-            }
         }
         Moment(self.now)
+    }
+
+    /// The request submitted at `moment` was not taken, and comes again later if at all.
+    pub fn withdrawn(&mut self, range: SectorRange, moment: Moment) {
+        for sector in self.of(range) {
+            sector.retain(|version| version.submitted != moment.0);
+        }
     }
 
     /// The request submitted at `moment` has ended; `durable` if it was a FUA write that
@@ -149,7 +151,9 @@ impl History {
         let sectors = content.chunks_exact(SECTOR_SIZE as usize);
         for (number, content) in (first.0..).zip(sectors) {
             let sector = &mut self.sectors[number as usize];
-            let found = sector.iter().find(|v| v.held.is_in(Sector(number), content));
+            let found = sector
+                .iter()
+                .find(|v| v.held.is_in(Sector(number), content));
             if let Some(version) = found {
                 *sector = vec![Version::durable(version.held)];
             }
@@ -157,7 +161,13 @@ impl History {
     }
 
     /// Compares what a read submitted at `moment` brought.
-    pub fn check_read(&self, first: Sector, content: &[u8], moment: Moment, when: &str) -> Result<(), Violation> {
+    pub fn check_read(
+        &self,
+        first: Sector,
+        content: &[u8],
+        moment: Moment,
+        when: &str,
+    ) -> Result<(), Violation> {
         let visible = |sector: &[Version], version: &Version| {
             !sector.iter().any(|by| {
                 by.supersedes
@@ -283,7 +293,8 @@ mod tests {
         let moment = write(&mut history, 1);
         history.ended(range(0, 1), moment, true, false);
         let read = history.submitted(range(0, 1), None);
-        let check = |history: &History, stamp| history.check_read(Sector(0), &content(stamp), read, "");
+        let check =
+            |history: &History, stamp| history.check_read(Sector(0), &content(stamp), read, "");
         assert!(check(&history, 1).is_ok());
         assert_eq!(check(&history, 0).unwrap_err().kind, Kind::StaleRead);
         assert!(history.check_crash(Sector(0), &content(0), "").is_ok());
@@ -330,7 +341,11 @@ mod tests {
         history.flushed(flush);
         let read = history.submitted(range(0, 1), None);
         for stamp in [0, 1] {
-            assert!(history.check_read(Sector(0), &content(stamp), read, "").is_ok());
+            assert!(
+                history
+                    .check_read(Sector(0), &content(stamp), read, "")
+                    .is_ok()
+            );
             assert!(history.check_crash(Sector(0), &content(stamp), "").is_ok());
         }
     }

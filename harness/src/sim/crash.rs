@@ -56,18 +56,22 @@ impl SimHost {
     /// The host after its process was killed: files and names as they are now, none of
     /// them open or locked. What was unsynced still is, and a power cut can take it.
     pub fn after_kill(&self) -> SimHost {
-        let state = self.state();
-        let mut after = state.restarted();
-        after.names = state.names.clone();
-        after.inodes = state.inodes.clone();
-        for inode in after.inodes.values_mut() {
-            inode.handles = 0;
-        }
-        SimHost::of(after)
+        SimHost::of(self.state().killed())
     }
 }
 
 impl State {
+    /// The state that a kill would leave now.
+    pub(crate) fn killed(&self) -> State {
+        let mut after = self.restarted();
+        after.names = self.names.clone();
+        after.inodes = self.inodes.clone();
+        for inode in after.inodes.values_mut() {
+            inode.handles = 0;
+        }
+        after
+    }
+
     /// An empty host like this one.
     fn restarted(&self) -> State {
         let mut restarted = State::new(self.assumptions);

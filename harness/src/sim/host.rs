@@ -173,6 +173,20 @@ impl SimHost {
         state.log.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// From here on, keeps the host as it was before each change: every crash point of a
+    /// run, for the price of a clone of shared pages.
+    pub fn keep_snapshots(&self) {
+        self.state_mut().snapshots.get_or_insert_default();
+    }
+
+    /// Takes the snapshots kept so far, as [`SimHost::after_kill`] would have given them;
+    /// keeping goes on. Empty without [`SimHost::keep_snapshots`].
+    pub fn take_snapshots(&self) -> Vec<SimHost> {
+        let mut state = self.state_mut();
+        let snapshots = state.snapshots.as_mut().map(std::mem::take);
+        snapshots.unwrap_or_default()
+    }
+
     pub(crate) fn state(&self) -> Ref<'_, State> {
         self.state.borrow()
     }
@@ -198,6 +212,10 @@ impl SimHost {
         act: impl FnOnce(&mut State, u64, Option<Fault>) -> HostResult<T>,
     ) -> HostResult<T> {
         let mut state = self.state_mut();
+        if operation.kind.is_change() && !state.crashed && state.snapshots.is_some() {
+            let before = SimHost::of(state.killed());
+            state.snapshots.get_or_insert_default().push(before);
+        }
         operation.index = state.pass_crash_point(operation.kind)?;
         let fault = state.decide_fault(&operation);
         let result = match fault {

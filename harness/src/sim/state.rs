@@ -10,6 +10,7 @@ use driver::units::{Bytes, FileRange};
 use super::assumptions::Assumptions;
 use super::content::FileContent;
 use super::faults::{Fault, FaultPlan, Injected};
+use super::host::SimHost;
 use super::inode::Inode;
 use super::names::{NameChange, Names, directory_of};
 use super::operation::{LoggedOperation, Operation, OperationKind};
@@ -36,6 +37,8 @@ pub(crate) struct State {
     pub(crate) crashed: bool,
     pub(crate) faults: Option<FaultPlan>,
     pub(crate) injected: Vec<Injected>,
+    /// The host before each change, where that is kept.
+    pub(crate) snapshots: Option<Vec<SimHost>>,
 }
 
 /// A lock, held by an open description as OFD locks are: two opens of one file by one
@@ -64,6 +67,7 @@ impl State {
             crashed: false,
             faults: None,
             injected: Vec::new(),
+            snapshots: None,
         }
     }
 

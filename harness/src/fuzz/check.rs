@@ -1,0 +1,214 @@
+//! Building the image of a case, and looking at what a crash has left of it.
+
+use driver::blk::{Request, Status, Tag};
+use driver::cow::{ByteOrder, Extension, Geometry, Header, Version};
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
+use userhelper::resize::recover;
+
+use crate::sim::{FileContent, SimHost};
+use crate::stamp::Stamp;
+
+use super::case::{Case, Image, ImageVersion};
+use super::device::{BACKING, BACKING_SECONDS, COW, Device};
+use super::history::{Held, History};
+use super::violation::{Kind, Violation};
+use super::world::{Truth, backing_is_unchanged};
+
+/// The stamp of what is dirty at the start.
+const AT_START: Stamp = Stamp(1);
+
+/// The host that a case starts on, what its sectors hold, and what its backing file does.
+pub fn build(case: &Case) -> (SimHost, History, FileContent) {
+    let image = &case.image;
+    let host = SimHost::new(case.assumptions);
+    let bytes = SectorCount(image.sectors).bytes();
+    let mut content = vec![0; bytes.0 as usize];
+    Stamp::BACKING.fill(Sector(0), &mut content);
+    let backing = FileContent::from_bytes(&content);
+    host.install(BACKING, backing.clone());
+    host.set_modified_seconds(BACKING, BACKING_SECONDS);
+    let (cow, dirty) = cow_file(image);
+    host.install(COW, cow);
+    let held = dirty.iter().map(|&dirty| match dirty {
+        true => Held::Stamp(AT_START),
+        false => Held::Stamp(Stamp::BACKING),
+    });
+    (host, History::new(held), backing)
+}
+
+fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
+    let version = match image.version {
+        ImageVersion::V1 => Version::V1,
+        ImageVersion::V2 => Version::V2,
+        ImageVersion::V3 => Version::V3,
+        ImageVersion::V3Wide => Version::V3Wide,
+    };
+    let alignment = match version {
+        Version::V1 | Version::V2 => SECTOR_SIZE as u32,
+        _ => image.alignment,
+    };
+    let size = SectorCount(image.sectors).bytes();
+    let header = Header {
+        version,
+        byte_order: match version {
+            Version::V1 => ByteOrder::Little,
+            _ => ByteOrder::Big,
+        },
+        backing_path: BACKING.as_bytes().to_vec(),
+        backing_mtime: BACKING_SECONDS as u32,
+        size,
+        relocating: false,
+        alignment,
+    };
+    let Ok(geometry) = Geometry::of(&header) else {
+        // Only a case edited by hand can ask for this; its image will not open.
+        return (FileContent::default(), Vec::new());
+    };
+    let mut cow = FileContent::default();
+    cow.set_len(geometry.data_end() - FileOffset(0));
+    cow.write_at(&header.encode(), FileOffset(0));
+    if image.extension && version == Version::V3 && Extension::fits(&geometry) {
+        let extension = Extension { backing_size: size };
+        cow.write_at(&extension.encode(), Extension::OFFSET);
+    }
+    let mut dirty = vec![false; image.sectors as usize];
+    for &(start, count) in &image.dirty {
+        let end = start.saturating_add(count).min(geometry.mapped().0);
+        for sector in start.min(end)..end {
+            dirty[sector as usize] = true;
+            let mut content = [0; SECTOR_SIZE as usize];
+            AT_START.fill(Sector(sector), &mut content);
+            cow.write_at(&content, geometry.place_of(Sector(sector)));
+        }
+    }
+    let mut bitmap = vec![0; geometry.bitmap_len.0 as usize];
+    for (sector, _) in dirty.iter().enumerate().filter(|(_, dirty)| **dirty) {
+        bitmap[sector / 8] |= 1 << (sector % 8);
+    }
+    if bitmap.iter().any(|&byte| byte != 0) {
+        cow.write_at(&bitmap, geometry.bitmap_offset);
+    }
+    (cow, dirty)
+}
+
+/// Reads a whole idle device.
+///
+/// # Errors
+/// A read that failed.
+pub fn read_all(device: &mut Device) -> Result<Vec<u8>, Violation> {
+    let capacity = device.capacity();
+    let mut content = Vec::with_capacity(SectorCount(capacity).bytes().0 as usize);
+    let longest = device.longest_transfer();
+    let mut at = 0;
+    while at < capacity {
+        let count = longest.min(capacity - at);
+        let request = Request::read(Tag(0), Sector(at), SectorCount(count));
+        let failed = |what: String| Violation {
+            kind: Kind::WrongStatus,
+            sector: Some(at),
+            what,
+            when: "reading the whole device".into(),
+        };
+        match device.carry_out(request) {
+            Some(done) if done.status == Status::Ok => {
+                for segment in &done.request.segments {
+                    content.extend_from_slice(&segment.data);
+                }
+            }
+            Some(done) => {
+                let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
+                return Err(failed(format!("{}{cause}", done.status)));
+            }
+            None => return Err(failed("the read does not complete".into())),
+        }
+        at += count;
+    }
+    Ok(content)
+}
+
+/// Looks at what a crash left: it has to open, to recover, to have an allowed size and
+/// allowed content, to be consistent, and to be so when opened again.
+///
+/// # Errors
+/// What is wrong first.
+pub fn check_image(
+    image: &SimHost,
+    case: &Case,
+    truth: &Truth,
+    when: &str,
+) -> Result<(), Violation> {
+    let violation = |kind, what: String| Violation::new(kind, when, what);
+    let (mut device, interrupted) =
+        Device::open(image, case).map_err(|error| violation(Kind::DoesNotOpen, error.0))?;
+    if let (Some(record), Some(resizable)) = (interrupted, device.resizable()) {
+        recover(resizable, record)
+            .map_err(|error| violation(Kind::DoesNotRecover, error.to_string()))?;
+    }
+    let capacity = device.capacity();
+    if !truth.sizes.contains(&capacity) {
+        let what = format!("found {capacity} sectors, expected {:?}", truth.sizes);
+        return Err(violation(Kind::WrongSize, what));
+    }
+    let content = read_all(&mut device).map_err(|error| Violation {
+        when: when.to_string(),
+        ..error
+    })?;
+    truth.history.check_crash(Sector(0), &content, when)?;
+    drop(device);
+    if !backing_is_unchanged(image, truth) {
+        let what = "the backing file is not what it was".into();
+        return Err(violation(Kind::BackingChanged, what));
+    }
+    let Some(recovered) = image.content(COW) else {
+        return Err(violation(Kind::Inconsistent, "the COW file is gone".into()));
+    };
+    consistent(&recovered, &content).map_err(|what| violation(Kind::Inconsistent, what))?;
+    if interrupted.is_some() {
+        // Once more: nothing is left to do, and nothing is done.
+        let (mut device, again) =
+            Device::open(image, case).map_err(|error| violation(Kind::DoesNotOpen, error.0))?;
+        let same = read_all(&mut device).is_ok_and(|again| again == content);
+        drop(device);
+        if again.is_some() || !same || image.content(COW).as_ref() != Some(&recovered) {
+            let what = "opening it again changes it".into();
+            return Err(violation(Kind::RecoveryNotFinal, what));
+        }
+    }
+    Ok(())
+}
+
+/// An independent look at a COW file: read naively, as a stock reader would after the resize,
+/// it has to show what the device showed where it is dirty.
+fn consistent(cow: &FileContent, shown: &[u8]) -> Result<(), String> {
+    let mut start = [0; 4136];
+    cow.read_at(&mut start, FileOffset(0));
+    let header = Header::decode(&start).map_err(|error| error.to_string())?;
+    if header.relocating {
+        return Err("the header still says that a reflow is under way".into());
+    }
+    let geometry = Geometry::of(&header).map_err(|error| error.to_string())?;
+    let end = geometry.data_end() - FileOffset(0);
+    if cow.length() < end {
+        let found = cow.length();
+        return Err(format!(
+            "the file has {} bytes, its data ends at {}",
+            found.0, end.0
+        ));
+    }
+    let mut bitmap = vec![0; geometry.bitmap_len.0 as usize];
+    cow.read_at(&mut bitmap, geometry.bitmap_offset);
+    let mut content = [0; SECTOR_SIZE as usize];
+    for sector in 0..geometry.mapped().0 {
+        if bitmap[(sector / 8) as usize] >> (sector % 8) & 1 == 0 {
+            continue;
+        }
+        cow.read_at(&mut content, geometry.place_of(Sector(sector)));
+        let at = (sector * SECTOR_SIZE) as usize;
+        if shown.get(at..at + content.len()) != Some(&content[..]) {
+            return Err(format!(
+                "sector {sector} as the file has it is not as the device shows it"
+            ));
+        }
+    }
+    Ok(())
+}

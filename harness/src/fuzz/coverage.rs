@@ -1,0 +1,83 @@
+//! How often everything that should come up came up. A zero is a blind spot of the fuzzer.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// What is counted; all of it appears in the result, also at zero.
+const NAMES: &[&str] = &[
+    "strategy_headroom",
+    "strategy_rebuild",
+    "strategy_reflow",
+    "strategy_spillner_2003",
+    "resize_grow",
+    "resize_shrink",
+    "resize_refused",
+    "resize_failed_by_fault",
+    "crash_while_idle",
+    "crash_in_request",
+    "crash_in_publication",
+    "crash_in_resize",
+    "crash_in_recovery",
+    "crash_kill",
+    "crash_power_cut",
+    "crash_torn",
+    "crash_enumerated_whole",
+    "fault_io",
+    "fault_no_space",
+    "fault_short_read",
+    "fault_short_write",
+    "fault_failed_sync",
+    "fault_lying_sync",
+    "fault_unsupported",
+    "requests_queued_when_a_resize_begins",
+    "flush_between_steps_of_a_move",
+    "write_into_the_window_being_moved",
+    "two_resizes_in_a_row",
+    "resize_begun_again_after_a_crash",
+    "grow_then_shrink_then_grow",
+    "full_queue",
+    "recovered_reflow",
+];
+
+/// Counters by name.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Coverage(BTreeMap<&'static str, u64>);
+
+impl Default for Coverage {
+    fn default() -> Coverage {
+        Coverage(NAMES.iter().map(|&name| (name, 0)).collect())
+    }
+}
+
+impl Coverage {
+    /// `name` came up.
+    pub fn hit(&mut self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    /// `name` came up so many times.
+    pub fn add(&mut self, name: &'static str, times: u64) {
+        debug_assert!(NAMES.contains(&name), "{name} is not listed");
+        *self.0.entry(name).or_default() += times;
+    }
+
+    /// Adds another's counts.
+    pub fn merge(&mut self, other: &Coverage) {
+        for (&name, &times) in &other.0 {
+            *self.0.entry(name).or_default() += times;
+        }
+    }
+
+    /// What never came up.
+    pub fn blind_spots(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let never = self.0.iter().filter(|(_, times)| **times == 0);
+        never.map(|(name, _)| *name)
+    }
+
+    /// How often `name` came up.
+    pub fn count(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+}

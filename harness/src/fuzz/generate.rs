@@ -1,0 +1,316 @@
+//! From a seed to a case. The weights of things differ from case to case, so that rare
+//! combinations come up: a case without flushes, one that is all flushes, one that only
+//! touches the sectors around the end.
+
+use rand::Rng;
+
+use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence, OperationKind};
+
+use super::case::{
+    Action, Case, DriverName, End, FORMAT, Image, ImageVersion, Life, ResizeStrategy,
+};
+use super::device::COW;
+use super::streams::{Stream, below, chance, stream, weighted};
+
+/// What is fuzzed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subject {
+    /// The driver.
+    pub driver: DriverName,
+    /// Defects switched on.
+    pub defects: Vec<String>,
+    /// Resize by the model of 2003's procedure.
+    pub spillner: bool,
+    /// What is assumed of the host.
+    pub assumptions: Assumptions,
+    /// Whether the host may fail.
+    pub faults: bool,
+    /// Whether syncs may lie, which voids every promise.
+    pub lying_syncs: bool,
+}
+
+/// The case that `seed` gives for `subject`: its first life, without a crash.
+pub fn generate(seed: u64, subject: &Subject) -> Case {
+    let mut rng = stream(seed, "image");
+    let resizes = subject.driver == DriverName::Ordered;
+    let image = image(&mut rng);
+    let mut rng = stream(seed, "actions");
+    let small = chance(&mut rng, 20);
+    let actions = Actions::draw(&mut rng, image.sectors, resizes, small).all(&mut rng);
+    let mut rng = stream(seed, "faults");
+    let faults = faults(&mut rng, subject);
+    Case {
+        format: FORMAT.into(),
+        driver: subject.driver,
+        defects: subject.defects.clone(),
+        spillner: subject.spillner,
+        assumptions: subject.assumptions,
+        image,
+        lives: vec![Life {
+            actions,
+            faults,
+            end: End::Close,
+        }],
+        found: None,
+    }
+}
+
+/// Another life for a device of about this size, after a crash.
+pub fn another_life(seed: u64, number: usize, sectors: u64, subject: &Subject) -> Life {
+    let mut rng = stream(seed, &format!("actions of life {number}"));
+    let resizes = subject.driver == DriverName::Ordered;
+    Life {
+        actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
+        faults: Vec::new(),
+        end: End::Close,
+    }
+}
+
+fn image(rng: &mut Stream) -> Image {
+    // Around the borders of bytes, words and sixty-four sectors, and in between.
+    let border = weighted(rng, &[(3, 0), (2, 8), (2, 64), (2, 128), (1, 192)]);
+    let sectors = match border {
+        0 => 16 + below(rng, 180),
+        border => border + below(rng, 9).saturating_sub(4).max(1),
+    };
+    let version = weighted(
+        rng,
+        &[
+            (12, ImageVersion::V3),
+            (1, ImageVersion::V2),
+            (1, ImageVersion::V1),
+            (1, ImageVersion::V3Wide),
+        ],
+    );
+    // With a page the bitmap's slot is full at once; with more there is headroom.
+    let alignment = weighted(rng, &[(6, 4096), (1, 512), (1, 8192), (3, 1 << 16)]);
+    let mut dirty = Vec::new();
+    for _ in 0..below(rng, 5) {
+        let start = below(rng, sectors);
+        dirty.push((start, 1 + below(rng, (sectors - start).min(40))));
+    }
+    Image {
+        sectors,
+        version,
+        alignment,
+        extension: chance(rng, 60),
+        dirty,
+    }
+}
+
+/// The weights of one case's actions.
+struct Actions {
+    sectors: u64,
+    count: u64,
+    longest: u64,
+    /// Requests stay around here, if there is such a place.
+    focus: Option<u64>,
+    read: u64,
+    write: u64,
+    flush: u64,
+    discard: u64,
+    zeroes: u64,
+    step: u64,
+    drain: u64,
+    fua_percent: u64,
+    resize: u64,
+    step_resize: u64,
+    strategy: ResizeStrategy,
+}
+
+impl Actions {
+    fn draw(rng: &mut Stream, sectors: u64, resizes: bool, small: bool) -> Actions {
+        // Each kind is rare, usual, frequent or absent, by itself.
+        let mut weight = |usual: u64| usual * weighted(rng, &[(1, 0), (4, 1), (2, 4)]);
+        let (read, write, flush) = (weight(3), 4 + weight(8), weight(4));
+        let (discard, zeroes) = (weight(1), weight(1));
+        let (step, drain) = (4 + weight(8), 1 + weight(2));
+        let resize = if resizes { weight(2) } else { 0 };
+        Actions {
+            sectors,
+            count: match small {
+                true => 3 + below(rng, 8),
+                false => 8 + below(rng, 40),
+            },
+            longest: weighted(rng, &[(2, 1), (3, 4), (3, 16), (1, 64)]),
+            focus: chance(rng, 30).then(|| below(rng, sectors)),
+            read,
+            write,
+            flush,
+            discard,
+            zeroes,
+            step,
+            drain,
+            fua_percent: weighted(rng, &[(3, 0), (2, 20), (1, 80)]),
+            resize,
+            step_resize: if resize > 0 { 4 + below(rng, 20) } else { 0 },
+            strategy: weighted(
+                rng,
+                &[
+                    (1, ResizeStrategy::Auto),
+                    (2, ResizeStrategy::Headroom),
+                    (2, ResizeStrategy::Rebuild),
+                    (4, ResizeStrategy::Reflow),
+                ],
+            ),
+        }
+    }
+
+    fn all(&self, rng: &mut Stream) -> Vec<Action> {
+        let mut actions: Vec<Action> = (0..self.count).map(|_| self.one(rng)).collect();
+        if self.resize > 0 && chance(rng, 60) {
+            // Most of what can go wrong lies behind the middle of a resize.
+            let at = below(rng, actions.len() as u64) as usize;
+            actions.insert(at, self.resize(rng));
+            if chance(rng, 70) {
+                actions.push(Action::FinishResize);
+                actions.push(Action::Drain);
+                actions.push(Action::FinishResize);
+            }
+        }
+        actions
+    }
+
+    fn one(&self, rng: &mut Stream) -> Action {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            Read,
+            Write,
+            Flush,
+            Discard,
+            Zeroes,
+            Step,
+            Drain,
+            Resize,
+            StepResize,
+        }
+        let kind = weighted(
+            rng,
+            &[
+                (self.read, Kind::Read),
+                (self.write, Kind::Write),
+                (self.flush, Kind::Flush),
+                (self.discard, Kind::Discard),
+                (self.zeroes, Kind::Zeroes),
+                (self.step, Kind::Step),
+                (self.drain, Kind::Drain),
+                (self.resize, Kind::Resize),
+                (self.step_resize, Kind::StepResize),
+            ],
+        );
+        let (start, count) = self.range(rng);
+        match kind {
+            Kind::Read => Action::Read { start, count },
+            Kind::Write => {
+                let fua = chance(rng, self.fua_percent);
+                Action::Write { start, count, fua }
+            }
+            Kind::Flush => Action::Flush,
+            Kind::Discard => Action::Discard { start, count },
+            Kind::Zeroes => Action::WriteZeroes { start, count },
+            Kind::Step => Action::Step,
+            Kind::Drain => Action::Drain,
+            Kind::Resize => self.resize(rng),
+            Kind::StepResize => match chance(rng, 10) {
+                true => Action::FinishResize,
+                false => Action::StepResize,
+            },
+        }
+    }
+
+    fn range(&self, rng: &mut Stream) -> (u64, u64) {
+        let start = match self.focus {
+            Some(focus) if chance(rng, 80) => (focus + below(rng, 8)).min(self.sectors - 1),
+            // The last sectors share their word with new ones.
+            _ if chance(rng, 10) => self.sectors - 1 - below(rng, self.sectors.min(4)),
+            // Beyond the old end, once the device has grown.
+            _ if chance(rng, 15) => self.sectors + below(rng, 32),
+            _ => below(rng, self.sectors),
+        };
+        (start, 1 + below(rng, self.longest))
+    }
+
+    fn resize(&self, rng: &mut Stream) -> Action {
+        let sectors = match weighted(rng, &[(3, 0), (2, 1), (1, 2), (1, 3)]) {
+            0 => self.sectors + 1 + below(rng, 64),
+            1 => self.sectors + 1 + below(rng, 8),
+            // Past what one page of bitmap has bits for.
+            2 => 32768 + below(rng, 16),
+            _ => 1 + below(rng, self.sectors),
+        };
+        let sectors = match sectors {
+            // A large device costs time: only now and then.
+            32768.. if !chance(rng, 5) => self.sectors + 13,
+            sectors => sectors,
+        };
+        Action::Resize {
+            sectors,
+            strategy: match chance(rng, 80) {
+                true => self.strategy,
+                false => ResizeStrategy::Auto,
+            },
+            window: weighted(rng, &[(2, 1), (3, 4), (3, 16), (1, 1000)]),
+            alignment: weighted(rng, &[(1, 0), (3, 16384), (1, 32768)]),
+        }
+    }
+}
+
+/// None for most cases: what a driver does on a healthy host is worth the most.
+fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
+    let mut faults = Vec::new();
+    if subject.lying_syncs {
+        faults.push(FaultRule {
+            file: FileMatch::Any,
+            kind: Some(OperationKind::SyncData),
+            bytes: None,
+            occurrence: Occurrence::From(below(rng, 4)),
+            fault: Fault::LyingSync,
+        });
+    }
+    if !subject.faults || !chance(rng, 30) {
+        return faults;
+    }
+    for _ in 0..1 + below(rng, 2) {
+        let (kind, fault) = weighted(
+            rng,
+            &[
+                (2, (OperationKind::Write, Fault::Io)),
+                (2, (OperationKind::Write, Fault::NoSpace)),
+                (2, (OperationKind::Write, Fault::ShortWrite(0))),
+                (2, (OperationKind::Write, Fault::ShortWrite(700))),
+                (2, (OperationKind::SyncData, Fault::FailedSync)),
+                (1, (OperationKind::SyncData, Fault::Io)),
+                (1, (OperationKind::Read, Fault::Io)),
+                (2, (OperationKind::Read, Fault::ShortRead(700))),
+                (1, (OperationKind::PunchHole, Fault::Io)),
+                (1, (OperationKind::PunchHole, Fault::Unsupported)),
+                (1, (OperationKind::ZeroRange, Fault::Io)),
+                (1, (OperationKind::ZeroRange, Fault::Unsupported)),
+                (1, (OperationKind::SetLength, Fault::NoSpace)),
+                (1, (OperationKind::Rename, Fault::Io)),
+                (1, (OperationKind::SyncDirectory, Fault::Io)),
+                (1, (OperationKind::CreateNew, Fault::NoSpace)),
+            ],
+        );
+        let nth = below(rng, 12);
+        faults.push(FaultRule {
+            file: match chance(rng, 80) && kind == OperationKind::Write {
+                true => FileMatch::Path(COW.into()),
+                false => FileMatch::Any,
+            },
+            kind: Some(kind),
+            bytes: None,
+            occurrence: match chance(rng, 25) {
+                true => Occurrence::From(nth),
+                false => Occurrence::Nth(nth),
+            },
+            fault,
+        });
+    }
+    faults
+}
+
+/// A number that depends on the seed alone, for choices that are not part of the case.
+pub fn choice(seed: u64, name: &str, bound: u64) -> u64 {
+    stream(seed, name).next_u64() % bound.max(1)
+}

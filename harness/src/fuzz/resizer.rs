@@ -1,0 +1,103 @@
+//! The resize of a case: userhelper's, planned as its planner plans, or the model of 2003's.
+
+use driver::cow::{Geometry, Version};
+use driver::ordered::Ordered;
+use driver::resize::{Resize, ResizeError, ResizeStep, Strategy};
+use driver::units::{Bytes, SectorCount};
+use userhelper::planner::{Shrink, Surroundings, Wish, plan};
+use userhelper::reflow::Reflow;
+use userhelper::resize::PlannedResize;
+
+use crate::sim::{SimFile, SimHost};
+
+use super::case::ResizeStrategy;
+use super::device::COW;
+
+/// What a case asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The new size in sectors.
+    pub sectors: u64,
+    /// How.
+    pub strategy: ResizeStrategy,
+    /// The window of a reflow, in sectors.
+    pub window: u64,
+    /// The alignment of a reflow's new layout; 0 leaves it to the planner.
+    pub alignment: u32,
+}
+
+/// Begins a resize. What the planner refuses comes back as its words.
+///
+/// # Errors
+/// Why not.
+pub fn begin(
+    host: &SimHost,
+    device: &Ordered<SimFile>,
+    asked: Asked,
+) -> Result<(Strategy, PlannedResize<SimHost>), String> {
+    let new_size = SectorCount(asked.sectors).bytes();
+    let strategy = match asked.strategy {
+        ResizeStrategy::Auto => None,
+        ResizeStrategy::Headroom => Some(Strategy::Headroom),
+        ResizeStrategy::Rebuild => Some(Strategy::Rebuild),
+        ResizeStrategy::Reflow => Some(Strategy::Reflow),
+    };
+    let window = SectorCount(asked.window.max(1)).bytes();
+    if asked.alignment != 0 && strategy == Some(Strategy::Reflow) {
+        // Tighter than the planner's: windows as long as the distance moved.
+        let reflow = tight_geometry(new_size, asked.alignment)
+            .and_then(|new| Reflow::new(device, new).map_err(|error| error.to_string()))?;
+        let reflow = PlannedResize::Reflow(reflow.with_window(window));
+        return Ok((Strategy::Reflow, reflow));
+    }
+    let wish = Wish {
+        new_size,
+        strategy,
+        shrink: Shrink::LosingData,
+        online: true,
+    };
+    let surroundings = Surroundings {
+        free_space: None,
+        replaceable: true,
+    };
+    let plan = plan(device, wish, surroundings).map_err(|error| error.to_string())?;
+    let planned = PlannedResize::new(&plan, host.clone(), COW.as_ref(), device)
+        .map_err(|error| error.to_string())?;
+    let planned = match planned {
+        PlannedResize::Reflow(reflow) => PlannedResize::Reflow(reflow.with_window(window)),
+        other => other,
+    };
+    Ok((plan.strategy, planned))
+}
+
+fn tight_geometry(size: Bytes, alignment: u32) -> Result<Geometry, String> {
+    Geometry::new(Version::V3, size, alignment).map_err(|error| error.to_string())
+}
+
+/// A resize under way.
+pub struct ActiveResize {
+    /// How.
+    pub strategy: Strategy,
+    /// To which size, in sectors.
+    pub target: u64,
+    resize: PlannedResize<SimHost>,
+}
+
+impl ActiveResize {
+    /// A resize that has just begun.
+    pub fn new(strategy: Strategy, target: u64, resize: PlannedResize<SimHost>) -> ActiveResize {
+        ActiveResize {
+            strategy,
+            target,
+            resize,
+        }
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// The resize's.
+    pub fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+        self.resize.step(device)
+    }
+}
