@@ -87,8 +87,8 @@ impl<H: ImageHost + Clone> Resize<H::File> for WishedResize<H> {
         let refused = |error: String| ResizeError::Refused(error);
         let surroundings = surroundings(&self.host, &self.path, device)
             .map_err(|error| refused(error.to_string()))?;
-        let plan = plan(device, self.wish, surroundings)
-            .map_err(|error| refused(error.to_string()))?;
+        let plan =
+            plan(device, self.wish, surroundings).map_err(|error| refused(error.to_string()))?;
         let planned = PlannedResize::new(&plan, self.host.clone(), &self.path, device)?;
         self.planned = Some(planned);
         Ok(ResizeStep::Working)
