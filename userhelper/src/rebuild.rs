@@ -98,6 +98,9 @@ impl<H: ImageHost> Rebuild<H> {
     fn do_stage(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
         match self.stage {
             Stage::Create => {
+                if device.has_failed_sync() {
+                    return Err(ResizeError::SyncFailed);
+                }
                 device.set_hold(Hold::Everything);
                 self.create(device)?;
                 self.stage = Stage::Copy(Sector(0));

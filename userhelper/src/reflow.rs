@@ -21,9 +21,9 @@
 //!
 //! Published bits go to the old bitmap until the new one is begun, and then to both.
 
-use driver::cow::{Geometry, Header, JournalRecord, PAGE_BYTES, PageState, Version};
-use driver::host::{HostError, HostFile};
-use driver::ordered::{CowImage, Hold, Ordered, Placement, write_extension};
+use driver::cow::{Extension, Geometry, Header, JournalRecord, PAGE_BYTES, PageState, Version};
+use driver::host::HostFile;
+use driver::ordered::{Before, CowImage, Hold, NotCommitted, Ordered, Placement, write_extension};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
@@ -45,17 +45,10 @@ pub struct Reflow {
     window: Bytes,
     stage: Stage,
     moved: Bytes,
-    /// What has to be put back if the move ends before anything was moved.
+    /// What has to be put back if the move ends before anything was moved; `None` also when
+    /// nobody knows whether the header is marked.
     before: Option<Before>,
     buffer: Vec<u8>,
-}
-
-/// The COW file before the first step.
-#[derive(Clone, Debug)]
-struct Before {
-    len: FileOffset,
-    slack: Vec<u8>,
-    extension: Option<driver::cow::Extension>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +96,9 @@ impl Reflow {
         }
         if image.header.relocating {
             return refuse("an interrupted reflow has to be finished first");
+        }
+        if image.extension.is_none() && !Extension::fits(&old) {
+            return refuse("the header has no room for the extension block");
         }
         if new.bitmap_offset < old.bitmap().end()
             || new.data_offset <= old.data_offset
@@ -180,8 +176,7 @@ impl Reflow {
             }
             Stage::Record { window } => self.record_frontier(device, window)?,
             Stage::Punch { window } => {
-                let source = FileRange::new(self.old.place_of(window.start), window.count.bytes());
-                free(device, source)?;
+                free(device, self.source_of(window));
                 self.stage = Stage::Choose;
             }
             Stage::ClearBitmap => self.clear_bitmap(device)?,
@@ -192,11 +187,8 @@ impl Reflow {
             }
             Stage::Header => self.commit(device)?,
             Stage::Tidy => {
-                // The old bitmap, and the journal's last words with it.
-                free(
-                    device,
-                    FileRange::between(self.old.bitmap_offset..self.new.bitmap_offset),
-                )?;
+                let bitmap_and_slack = self.old.bitmap_offset..self.new.bitmap_offset;
+                free(device, FileRange::between(bitmap_and_slack));
                 return Ok(ResizeStep::Done(Resized {
                     strategy: Strategy::Reflow,
                     old_size: self.old.size,
@@ -214,7 +206,10 @@ impl Reflow {
                 "a raw disk has no data to move".into(),
             ));
         };
-        self.before = Some(Before::of(device, &self.old, &image)?);
+        if device.has_failed_sync() {
+            return Err(ResizeError::SyncFailed);
+        }
+        self.before = Some(Before::of(device, &self.old)?);
         // What may lie behind the old data would show up in the new sectors.
         device.set_cow_len(self.old.place_of(self.record.frontier))?;
         device.set_cow_len(self.new.data_end())?;
@@ -232,7 +227,13 @@ impl Reflow {
     }
 
     fn mark<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
-        write_header(device, |header| header.relocating = true)?;
+        if let Err(not_committed) = write_header(device, |header| header.relocating = true) {
+            if !not_committed.undone {
+                // The journal has to stay: the header may need it.
+                self.before = None;
+            }
+            return Err(not_committed.error);
+        }
         let placement = Placement::moving(&self.old, &self.new, self.record.frontier);
         device.set_placement(placement);
         self.stage = Stage::Choose;
@@ -322,13 +323,20 @@ impl Reflow {
             frontier: window.start,
             ..self.record
         };
-        let action = "writing the journal";
-        let result = device
-            .write_for_relocation(action, &record.encode(), record.slot_offset())
+        let written = device
+            .write_for_relocation(
+                "writing the journal",
+                &record.encode(),
+                record.slot_offset(),
+            )
             .and_then(|()| device.sync_for_relocation());
-        if let Err(error) = result {
-            // The record may be on the disk or not: no write may choose a side now.
-            device.distrust();
+        if let Err(error) = written {
+            // The record may be on the disk or not. As long as nothing was moved the header
+            // goes back; otherwise the slot, so that the record before counts, or no
+            // write may choose a side any more.
+            if self.before.is_none() && erase(device, &record).is_err() {
+                device.distrust();
+            }
             return Err(error);
         }
         self.record = record;
@@ -397,20 +405,39 @@ impl Reflow {
         Ok(())
     }
 
+    /// Where the data of a window was.
+    fn source_of(&self, window: SectorRange) -> FileRange {
+        FileRange::new(self.old.place_of(window.start), window.count.bytes())
+    }
+
     /// Ends the reflow before anything was moved, leaving the file as it was.
     fn undo<F: HostFile>(
         &self,
         device: &mut Ordered<F>,
         before: &Before,
     ) -> Result<(), ResizeError> {
-        write_header(device, |header| header.relocating = false)?;
+        if let Some(image) = device.image()
+            && image.header.relocating
+        {
+            let mut header = image.header.clone();
+            header.relocating = false;
+            // Without that, either header may be there, and recovery rolls forward from a
+            // frontier that nobody here knows.
+            let put = device.put_header(&header);
+            put.inspect_err(|_| device.distrust())?;
+        }
         device.set_placement(Placement::settled(&self.old));
-        let action = "putting back what was behind the header";
-        device.write_for_relocation(action, &before.slack, SLACK)?;
-        device.set_extension(before.extension);
-        device.set_cow_len(self.old.place_of(self.record.frontier).min(before.len))?;
-        device.set_cow_len(before.len)?;
-        device.sync_for_relocation()
+        if let Stage::Copy { window, .. } | Stage::Sync { window } | Stage::Record { window } =
+            self.stage
+        {
+            // The copy may lie where clean sectors would have their place.
+            let copy = self.new.place_of(window.start);
+            let end = self.old.place_of(self.record.frontier);
+            if copy < end && !window.is_empty() {
+                device.clear_for_relocation(FileRange::between(copy..end))?;
+            }
+        }
+        before.put_back(device)
     }
 }
 
@@ -423,7 +450,7 @@ impl<F: HostFile> Resize<F> for Reflow {
         if result.is_err() {
             device.set_hold(Hold::Nothing);
             if let Some(before) = self.before.take() {
-                // If this fails too, the mark is there and recovery rolls forward.
+                // The first error is the one to report.
                 let _ = self.undo(device, &before);
             }
         }
@@ -431,45 +458,28 @@ impl<F: HostFile> Resize<F> for Reflow {
     }
 }
 
-/// Where extension block and journal are.
-const SLACK: FileOffset = driver::cow::Extension::OFFSET;
-
-impl Before {
-    fn of<F: HostFile>(
-        device: &Ordered<F>,
-        old: &Geometry,
-        image: &CowImage,
-    ) -> Result<Before, ResizeError> {
-        let action = "examining the COW file";
-        let cow = device.cow();
-        let end = JournalRecord::slots_offset() + Bytes(JournalRecord::SLOTS_LEN as u64);
-        let mut slack = vec![0; (end - SLACK).0 as usize];
-        cow.read_exact_at(&mut slack, SLACK)
-            .map_err(ResizeError::host(action, SLACK))?;
-        let len = cow
-            .len()
-            .map_err(ResizeError::host(action, old.data_end()))?;
-        Ok(Before {
-            len: FileOffset(0) + len,
-            slack,
-            extension: image.extension,
-        })
-    }
-}
-
-/// Changes the header's first sector, on disk and then in memory, and syncs. After a failure
-/// nobody knows which of the two is on the disk.
+/// Changes the header's first sector, on disk and then in memory, and syncs.
 fn write_header<F: HostFile>(
     device: &mut Ordered<F>,
     change: impl FnOnce(&mut Header),
-) -> Result<Header, ResizeError> {
+) -> Result<Header, NotCommitted> {
     let Some(image) = device.image() else {
-        return Err(ResizeError::Refused("a raw disk has no header".into()));
+        return Err(NotCommitted {
+            error: ResizeError::Refused("a raw disk has no header".into()),
+            undone: true,
+        });
     };
     let mut header = image.header.clone();
     change(&mut header);
     device.commit_header(&header)?;
     Ok(header)
+}
+
+/// Makes the slot of a record void, durably: the record before it counts then.
+fn erase<F: HostFile>(device: &mut Ordered<F>, record: &JournalRecord) -> Result<(), ResizeError> {
+    let void = [0; JournalRecord::SLOTS_LEN / 2];
+    device.write_for_relocation("writing the journal", &void, record.slot_offset())?;
+    device.sync_to_undo()
 }
 
 /// Where a dirty run has a hole, its copy has to have one too.
@@ -484,16 +494,10 @@ fn clear_gap<F: HostFile>(
     device.clear_for_relocation(FileRange::between(gap.start + shift..gap.end + shift))
 }
 
-/// Gives space back where the host can; where it cannot, what lies there does no harm.
-fn free<F: HostFile>(device: &Ordered<F>, range: FileRange) -> Result<(), ResizeError> {
-    if range.len == Bytes(0) {
-        return Ok(());
-    }
-    match device.cow().punch_hole(range) {
-        Err(HostError::Unsupported) => Ok(()),
-        result => result.map_err(ResizeError::host(
-            "punching out what was moved in the COW file",
-            range.start,
-        )),
+/// Gives space back where the host can; where it cannot, what lies there does no harm, and is
+/// no reason to stop.
+fn free<F: HostFile>(device: &mut Ordered<F>, range: FileRange) {
+    if range.len > Bytes(0) {
+        let _ = device.free_for_relocation(range);
     }
 }

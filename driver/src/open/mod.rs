@@ -5,7 +5,8 @@
 //! the flag `d` says so.
 //!
 //! Opening writes nothing, with two exceptions that are asked for: a missing COW file is
-//! created ([`create`]), and the backing file is switched.
+//! created ([`create`]), and the backing file is switched. It syncs the COW file and its
+//! name, though, before it believes what is read.
 
 mod backing;
 mod create;
@@ -84,6 +85,9 @@ pub fn open<N: HostNames>(
         });
     }
     let cow = open_cow(names, spec, options)?;
+    if !spec.read_only {
+        make_durable(names, &cow.0, &spec.file)?;
+    }
     if spec.data {
         return open_raw(spec, cow);
     }
@@ -173,6 +177,21 @@ fn host<'a>(path: &'a Path, action: &'static str) -> impl Fn(HostError) -> OpenE
             action,
             error,
         },
+    }
+}
+
+/// A process that was killed leaves in the host's memory what it had not synced. That will be
+/// read as if it were on the disk, so it has to be: the first flush must cover it, and a
+/// reflow goes on from the journal's latest record. Likewise the file's name, which a rebuild
+/// may have given it a moment before.
+fn make_durable<N: HostNames>(names: &N, cow: &N::File, path: &Path) -> Result<(), OpenError> {
+    cow.sync_data()
+        .map_err(host(path, "syncing what an earlier run may have left"))?;
+    match names.sync_directory_of(path) {
+        // Whoever may not read the directory has not renamed the file either: a rebuild
+        // opens the directory before it is done.
+        Err(HostError::PermissionDenied) => Ok(()),
+        synced => synced.map_err(host(path, "syncing the directory")),
     }
 }
 

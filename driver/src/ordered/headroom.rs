@@ -18,14 +18,18 @@
 //! |---|---|---|
 //! | the extension block was written | the old size | none needed |
 //! | the header sector was written | the old size or the new one, each with all its data | none needed |
-//! | some bits behind the end were cleared, the file cut | the new size | none needed: a grow sets all new bits and clears what lies under them |
+//! | the bits behind the end were cleared, the file cut | the new size | none needed: a grow sets all new bits and clears what lies under them |
+//!
+//! A resize that fails before its commit leaves the file as it was. Bits of old sectors that
+//! wait for a flush are not published here: of the byte that old and new sectors share,
+//! only the new sectors' bits are changed.
 
 use crate::cow::{Extension, Geometry, PAGE_BYTES, Version};
 use crate::host::{HostError, HostFile};
 use crate::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount};
 
-use super::{CowImage, Ordered, Placement};
+use super::{Before, CowImage, Ordered, Placement};
 
 /// Bits are written in pieces of at most so many pages of bitmap.
 const PAGES_A_STEP: u64 = 64;
@@ -38,22 +42,23 @@ pub struct Headroom {
     old_sectors: SectorCount,
     new_sectors: SectorCount,
     stage: Stage,
+    /// What to put back if the resize fails; `None` when it has succeeded, or when nobody
+    /// knows whether it has.
+    before: Option<Before>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Growing: make what lies behind the data read as zeros.
     Space,
+    /// Growing: the new bits, from this byte of the bitmap on.
+    Bits(u64),
     /// Shrinking: the extension block has to be there before the header leaves the size.
     Extension,
-    /// The page of bitmap that old and gone or new sectors share.
-    SharedBits,
-    /// The rest of the bits, from this byte of the bitmap on.
-    Bits(u64),
     /// The commit.
     Header,
-    /// Shrinking: give back what lies behind the end.
-    Tail,
+    /// Shrinking: clear the bits behind the end, and give back what lies there.
+    Tidy,
 }
 
 impl Headroom {
@@ -86,6 +91,7 @@ impl Headroom {
             if image.header.relocating {
                 return refuse("an interrupted reflow has to be finished first".into());
             }
+            check_extension(image)?;
             let new = new_geometry(image, new_size)?;
             if new.data_offset != image.geometry.data_offset {
                 return refuse(format!(
@@ -105,6 +111,7 @@ impl Headroom {
             } else {
                 Stage::Extension
             },
+            before: None,
         })
     }
 
@@ -122,100 +129,128 @@ impl Headroom {
         let geometry = new_geometry(&image, self.new_size)?;
         match self.stage {
             Stage::Space => {
+                self.begin(device, &image)?;
                 clear_tail(device, &image.geometry, self.old_sectors, &geometry)?;
                 write_extension(device, &image)?;
                 // Publications write whole words: from now on the word that old and new
                 // sectors share must carry the new bits too, or a flush would clear them.
-                grow_map(device, self.new_sectors)?;
+                device
+                    .map_mut()
+                    .grow(self.new_sectors)
+                    .map_err(|error| ResizeError::Refused(error.to_string()))?;
                 let mut placement = Placement::settled(&image.geometry);
                 placement.set_bitmap(geometry.bitmap());
                 device.set_placement(placement);
-                self.stage = Stage::SharedBits;
+                self.stage = Stage::Bits(self.first_changed_byte());
+            }
+            Stage::Bits(from) if from < geometry.bitmap_len.0 => {
+                let to = page_end(from + (PAGES_A_STEP - 1) * PAGE_BYTES as u64);
+                let to = to.min(geometry.bitmap_len.0);
+                let mut bits = vec![0; (to - from) as usize];
+                device.map().copy_bitmap(Bytes(from), &mut bits);
+                if from == self.first_changed_byte() {
+                    let old_bits = self.kept_bits(device, &geometry)?;
+                    bits[0] = bits[0] & !self.kept_mask() | old_bits;
+                }
+                write_bits(device, &geometry, from, &bits)?;
+                self.stage = Stage::Bits(to);
+            }
+            Stage::Bits(_) => {
+                device.sync_for_relocation()?;
+                self.stage = Stage::Header;
             }
             Stage::Extension => {
+                self.begin(device, &image)?;
                 if write_extension(device, &image)? {
                     device.sync_for_relocation()?;
                 }
                 self.stage = Stage::Header;
             }
-            Stage::SharedBits => {
-                // Old sectors' bits may be published only after their data is durable; and
-                // no flush may come between taking these bits and writing them.
-                let from = self.first_changed_byte();
-                let to = self
-                    .bits_end(&image.geometry, &geometry)
-                    .min(page_end(from));
-                let bits = bitmap_bytes(device, from, to);
-                device.sync_for_relocation()?;
-                write_bits(device, &geometry, from, &bits)?;
-                self.stage = Stage::Bits(to);
-            }
-            Stage::Bits(from) => {
-                let end = self.bits_end(&image.geometry, &geometry);
-                if from < end {
-                    let to = end.min(from + PAGES_A_STEP * PAGE_BYTES as u64);
-                    let bits = bitmap_bytes(device, from, to);
-                    write_bits(device, &geometry, from, &bits)?;
-                    self.stage = Stage::Bits(to);
-                } else if self.grows() {
-                    device.sync_for_relocation()?;
-                    self.stage = Stage::Header;
-                } else {
-                    self.stage = Stage::Tail;
-                }
-            }
             Stage::Header => {
                 let mut header = image.header.clone();
                 header.size = self.new_size;
-                if !self.grows() {
-                    // No request may reach what is about to go.
-                    device.set_capacity(geometry.capacity(), geometry.mapped());
+                if let Err(not_committed) = device.commit_header(&header) {
+                    if !not_committed.undone {
+                        self.before = None;
+                    }
+                    return Err(not_committed.error);
                 }
-                device.commit_header(&header)?;
-                let placement = Placement::settled(&geometry);
-                device.commit(
-                    CowImage {
-                        header,
-                        extension: device.image().and_then(|image| image.extension),
-                        geometry,
-                    },
-                    placement,
-                );
+                self.before = None;
+                let extension = device.image().and_then(|image| image.extension);
+                let image = CowImage {
+                    header,
+                    extension,
+                    geometry,
+                };
+                device.commit(image, Placement::settled(&geometry));
                 if self.grows() {
                     return Ok(self.done());
                 }
                 device.map_mut().shrink(self.new_sectors);
-                self.stage = Stage::SharedBits;
+                self.stage = Stage::Tidy;
             }
-            Stage::Tail => {
-                match device.set_cow_len(geometry.data_end()) {
-                    // A block device stays as long as it is.
-                    Err(ResizeError::Host {
-                        error: HostError::Unsupported,
-                        ..
-                    }) => {}
-                    result => result?,
-                }
-                device.sync_for_relocation()?;
+            Stage::Tidy => {
+                // The device has its new size, and nobody looks behind it: what cannot be
+                // tidied up does no harm.
+                let _ = self.clear_bits(device, &geometry);
+                let _ = device.set_cow_len(geometry.data_end());
                 return Ok(self.done());
             }
         }
         Ok(ResizeStep::Working)
     }
 
+    /// Before anything is changed.
+    fn begin<F: HostFile>(
+        &mut self,
+        device: &Ordered<F>,
+        image: &CowImage,
+    ) -> Result<(), ResizeError> {
+        if device.has_failed_sync() {
+            return Err(ResizeError::SyncFailed);
+        }
+        self.before = Some(Before::of(device, &image.geometry)?);
+        Ok(())
+    }
+
+    /// Leaves the file as it was; the header on the disk is the old one.
+    fn undo<F: HostFile>(
+        &self,
+        device: &mut Ordered<F>,
+        before: &Before,
+    ) -> Result<(), ResizeError> {
+        if let (Stage::Bits(_) | Stage::Header, true, Some(image)) =
+            (self.stage, self.grows(), device.image())
+        {
+            let geometry = new_geometry(image, self.new_size)?;
+            self.clear_bits(device, &geometry)?;
+        }
+        before.put_back(device)
+    }
+
     fn resize_raw<F: HostFile>(
         &mut self,
         device: &mut Ordered<F>,
     ) -> Result<ResizeStep, ResizeError> {
+        if device.has_failed_sync() {
+            return Err(ResizeError::SyncFailed);
+        }
+        device.set_cow_len(FileOffset(0) + self.new_size)?;
         if self.grows() {
-            device.set_cow_len(FileOffset(0) + self.new_size)?;
-            device.sync_for_relocation()?;
-            grow_map(device, self.new_sectors)?;
+            if let Err(error) = device.sync_for_relocation() {
+                // The new sectors were never offered.
+                let _ = device.set_cow_len(FileOffset(0) + self.old_size);
+                return Err(error);
+            }
+            device
+                .map_mut()
+                .grow(self.new_sectors)
+                .map_err(|error| ResizeError::Refused(error.to_string()))?;
             device.set_capacity(self.new_sectors, self.new_sectors);
         } else {
+            // What was cut off is gone, whatever the sync says.
             device.set_capacity(self.new_sectors, self.new_sectors);
             device.map_mut().shrink(self.new_sectors);
-            device.set_cow_len(FileOffset(0) + self.new_size)?;
             device.sync_for_relocation()?;
         }
         Ok(self.done())
@@ -235,11 +270,46 @@ impl Headroom {
         self.old_sectors.min(self.new_sectors).0 / 8
     }
 
-    /// Up to where bits are written: all new ones, or all that were there before.
-    fn bits_end(&self, old: &Geometry, new: &Geometry) -> u64 {
-        // After the commit of a shrink both are the new layout; the old one is gone.
-        let old_len = self.old_size.sectors_touched().0.div_ceil(8);
-        old.bitmap_len.max(new.bitmap_len).0.max(old_len)
+    /// The bits in that byte of the sectors that stay.
+    fn kept_mask(&self) -> u8 {
+        (1 << (self.old_sectors.min(self.new_sectors).0 % 8)) - 1
+    }
+
+    /// What the bitmap on the disk has there for the sectors that stay.
+    fn kept_bits<F: HostFile>(
+        &self,
+        device: &Ordered<F>,
+        geometry: &Geometry,
+    ) -> Result<u8, ResizeError> {
+        let at = geometry.bitmap_offset + Bytes(self.first_changed_byte());
+        let mut byte = [0];
+        if self.kept_mask() != 0 {
+            device
+                .cow()
+                .read_exact_at(&mut byte, at)
+                .map_err(ResizeError::host("reading the bitmap of the COW file", at))?;
+        }
+        Ok(byte[0] & self.kept_mask())
+    }
+
+    /// Clears the bits of the sectors that went, or that did not come after all.
+    fn clear_bits<F: HostFile>(
+        &self,
+        device: &mut Ordered<F>,
+        geometry: &Geometry,
+    ) -> Result<(), ResizeError> {
+        let mut from = self.first_changed_byte();
+        if self.kept_mask() != 0 {
+            let kept = self.kept_bits(device, geometry)?;
+            write_bits(device, geometry, from, &[kept])?;
+            from += 1;
+        }
+        let end = self.old_sectors.max(self.new_sectors).0.div_ceil(8);
+        let start = geometry.bitmap_offset + Bytes(from);
+        match end.saturating_sub(from) {
+            0 => Ok(()),
+            len => device.clear_for_relocation(FileRange::new(start, Bytes(len))),
+        }
     }
 }
 
@@ -248,13 +318,16 @@ impl<F: HostFile> Resize<F> for Headroom {
         if device.is_publishing() {
             return Ok(ResizeStep::Waiting);
         }
-        let stage = self.stage;
         let result = self.do_stage(device);
-        if result.is_err() && self.grows() && stage != Stage::Header {
-            // Nothing on disk says that there are more sectors: forget them here too.
+        if result.is_err() && device.capacity() == self.old_sectors {
+            // The device has no more sectors than before: forget them in memory first.
             device.map_mut().shrink(self.old_sectors);
             if let Some(geometry) = device.geometry() {
                 device.set_placement(Placement::settled(&geometry));
+            }
+            if let Some(before) = self.before.take() {
+                // The first error is the one to report; what is left behind is not read.
+                let _ = self.undo(device, &before);
             }
         }
         result
@@ -297,11 +370,7 @@ pub fn write_extension<F: HostFile>(
     if image.extension.is_some() {
         return Ok(false);
     }
-    if !Extension::fits(&image.geometry) {
-        return Err(ResizeError::Refused(
-            "there is no room for the extension block before the bitmap".into(),
-        ));
-    }
+    check_extension(image)?;
     let extension = Extension {
         backing_size: image.header.size,
     };
@@ -311,21 +380,17 @@ pub fn write_extension<F: HostFile>(
     Ok(true)
 }
 
-fn grow_map<F: HostFile>(device: &mut Ordered<F>, sectors: SectorCount) -> Result<(), ResizeError> {
-    device
-        .map_mut()
-        .grow(sectors)
-        .map_err(|error| ResizeError::Refused(error.to_string()))
+fn check_extension(image: &CowImage) -> Result<(), ResizeError> {
+    match image.extension.is_some() || Extension::fits(&image.geometry) {
+        true => Ok(()),
+        false => Err(ResizeError::Refused(
+            "there is no room for the extension block before the bitmap".into(),
+        )),
+    }
 }
 
 fn page_end(byte: u64) -> u64 {
     (byte / PAGE_BYTES as u64 + 1) * PAGE_BYTES as u64
-}
-
-fn bitmap_bytes<F: HostFile>(device: &Ordered<F>, from: u64, to: u64) -> Vec<u8> {
-    let mut bits = vec![0; to.saturating_sub(from) as usize];
-    device.map().copy_bitmap(Bytes(from), &mut bits);
-    bits
 }
 
 fn write_bits<F: HostFile>(

@@ -12,6 +12,7 @@
 //! asks for that, made durable in `publish`. [`Ordered::step`] is the whole machine;
 //! [`LiveDevice`] is a thread that loops around it.
 
+mod before;
 mod headroom;
 mod io_thread;
 mod placement;
@@ -28,10 +29,11 @@ use crate::cow::{Extension, Geometry, Header, SectorMap};
 use crate::host::HostFile;
 use crate::units::{Sector, SectorCount};
 
+pub use before::Before;
 pub use headroom::{Headroom, write_extension};
 pub use io_thread::{LiveDevice, Outcome, ThreadDied};
 pub use placement::Placement;
-pub use relocation::Hold;
+pub use relocation::{Hold, NotCommitted};
 pub use statistics::Statistics;
 
 use plan::Admission;

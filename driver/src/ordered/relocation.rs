@@ -23,6 +23,21 @@ pub enum Hold {
     Everything,
 }
 
+/// A header that was not committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotCommitted {
+    /// Why.
+    pub error: ResizeError,
+    /// Whether the former header is on the disk for certain. Otherwise either may be.
+    pub undone: bool,
+}
+
+impl From<NotCommitted> for ResizeError {
+    fn from(not_committed: NotCommitted) -> ResizeError {
+        not_committed.error
+    }
+}
+
 impl Hold {
     pub(super) fn blocks(self, request: &Request) -> bool {
         match self {
@@ -85,8 +100,7 @@ impl<F: HostFile> Ordered<F> {
         if self.durability.failed {
             return Err(ResizeError::SyncFailed);
         }
-        sync(&self.files.cow, &mut self.durability, &mut self.statistics)
-            .map_err(|failure| ResizeError::host("syncing the COW file", failure.at)(failure.error))
+        self.sync_to_undo()
     }
 
     /// Writes to the COW file outside the data area's current places.
@@ -108,26 +122,64 @@ impl<F: HostFile> Ordered<F> {
 
     /// Writes the header's first sector, which holds every field but the end of the path, and
     /// syncs. Both layouts are whole on either side of that write, and it is one sector, so
-    /// that it commits. The device in memory follows only where the header is not about
-    /// whether a reflow is under way; [`Ordered::commit`] does the rest.
+    /// that it commits. The device in memory follows only where the header is about whether a
+    /// reflow is under way; [`Ordered::commit`] does the rest.
     ///
     /// # Errors
-    /// The host's. Nobody knows then which header is on the disk, so that the device is not
-    /// to be trusted until it is opened again.
-    pub fn commit_header(&mut self, header: &Header) -> Result<(), ResizeError> {
-        let action = "writing the header of the COW file";
-        let result = self
-            .write_for_relocation(action, &header.first_sector(), FileOffset(0))
-            .and_then(|()| self.sync_for_relocation());
-        match result {
-            Err(_) => self.distrust(),
-            Ok(()) => {
-                if let Some(image) = &mut self.image {
-                    image.header.relocating = header.relocating;
-                }
-            }
+    /// The host's. The former header is put back then, and if that fails too the device is
+    /// not trusted until it is opened again: nobody knows which of the two is on the disk.
+    pub fn commit_header(&mut self, header: &Header) -> Result<(), NotCommitted> {
+        if self.durability.failed {
+            let error = ResizeError::SyncFailed;
+            return Err(NotCommitted {
+                error,
+                undone: true,
+            });
         }
-        result
+        let Some(former) = self.image.as_ref().map(|image| image.header.clone()) else {
+            let error = ResizeError::Refused("a raw disk has no header".into());
+            return Err(NotCommitted {
+                error,
+                undone: true,
+            });
+        };
+        self.put_header(header).map_err(|error| {
+            let undone = self.put_header(&former).is_ok();
+            if !undone {
+                self.distrust();
+            }
+            NotCommitted { error, undone }
+        })
+    }
+
+    /// Writes the header's first sector and syncs it, also after a sync has failed: what was
+    /// unsynced then may be lost, but not what is written now.
+    ///
+    /// # Errors
+    /// The host's. Nobody knows then which header is on the disk.
+    pub fn put_header(&mut self, header: &Header) -> Result<(), ResizeError> {
+        let action = "writing the header of the COW file";
+        self.write_for_relocation(action, &header.first_sector(), FileOffset(0))?;
+        self.sync_to_undo()?;
+        if let Some(image) = &mut self.image {
+            image.header.relocating = header.relocating;
+        }
+        Ok(())
+    }
+
+    /// Syncs the COW file, whether or not a sync has failed before. For what is put back
+    /// where a resize ends early: it is durable then, whatever else has been lost.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn sync_to_undo(&mut self) -> Result<(), ResizeError> {
+        sync(&self.files.cow, &mut self.durability, &mut self.statistics)
+            .map_err(|failure| ResizeError::host("syncing the COW file", failure.at)(failure.error))
+    }
+
+    /// Whether a sync has failed, so that nothing is acknowledged as durable any more.
+    pub fn has_failed_sync(&self) -> bool {
+        self.durability.failed
     }
 
     /// Makes a range of the COW file read as zeros, freeing its space where the host can.
@@ -144,6 +196,15 @@ impl<F: HostFile> Ordered<F> {
             "clearing a range of the COW file",
             range.start,
         ))
+    }
+
+    /// Gives the space of a range back that nobody needs any more.
+    ///
+    /// # Errors
+    /// The host's; what lies in the range is then what was there.
+    pub fn free_for_relocation(&mut self, range: FileRange) -> Result<(), HostError> {
+        self.durability.unsynced = true;
+        self.files.cow.punch_hole(range)
     }
 
     /// Changes the length of the COW file.

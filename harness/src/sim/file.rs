@@ -16,8 +16,6 @@ use super::survivors::InodeNumber;
 
 /// The longest file, as on Linux: positions are signed there.
 const MAX_LENGTH: u64 = i64::MAX as u64;
-/// EINVAL: what fallocate says to an empty range.
-const INVALID: HostError = HostError::Os(22);
 
 /// One open description of a file on a [`SimHost`]. Its lock goes with it.
 pub struct SimFile {
@@ -87,6 +85,7 @@ impl HostFile for SimFile {
         let operation = self.operation(OperationKind::Read).on(at, len);
         let number = |count: &usize| *count as u64;
         self.host.perform(operation, number, |state, _, fault| {
+            checked_end(at, len)?;
             let most = match fault {
                 Some(Fault::ShortRead(count)) => len.0.min(count.max(1)) as usize,
                 _ => buffer.len(),
@@ -175,10 +174,10 @@ impl HostFile for SimFile {
             |()| 0,
             |state, index, _| {
                 self.check_writable()?;
-                if range.len == Bytes(0) {
-                    return Err(INVALID);
-                }
                 checked_end(range.start, range.len)?;
+                if range.len == Bytes(0) {
+                    return Ok(());
+                }
                 self.change(state, index, Change::PunchHole(range));
                 Ok(())
             },
@@ -193,10 +192,10 @@ impl HostFile for SimFile {
             |()| 0,
             |state, index, _| {
                 self.check_writable()?;
-                if range.len == Bytes(0) {
-                    return Err(INVALID);
-                }
                 checked_end(range.start, range.len)?;
+                if range.len == Bytes(0) {
+                    return Ok(());
+                }
                 if state.fitting(self.inode, range) != range.len {
                     return Err(HostError::NoSpace);
                 }
@@ -210,6 +209,7 @@ impl HostFile for SimFile {
         let operation = self.operation(OperationKind::NextData).on(from, Bytes(0));
         let number = |run: &Option<FileRange>| run.map_or(0, |run| run.start.0);
         self.host.perform(operation, number, |state, _, _| {
+            checked_end(from, Bytes(0))?;
             Ok(state.inode(self.inode).current().next_data(from))
         })
     }

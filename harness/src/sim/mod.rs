@@ -27,6 +27,7 @@ mod enumerate;
 mod faults;
 mod file;
 mod host;
+mod image_host;
 mod inode;
 mod names;
 mod operation;

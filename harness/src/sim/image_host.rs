@@ -1,0 +1,23 @@
+//! The simulated host as the image tools see it, so that every resize can crash here. It
+//! shares no extents: a rebuild copies, which takes more operations and so has more places
+//! to crash.
+
+use std::path::Path;
+
+use driver::host::HostResult;
+use driver::units::Bytes;
+use userhelper::clone_range::CloneRange;
+use userhelper::image_host::ImageHost;
+
+use super::file::SimFile;
+use super::host::SimHost;
+
+impl CloneRange for SimFile {}
+
+impl ImageHost for SimHost {
+    fn free_space_beside(&self, _path: &Path) -> HostResult<Option<Bytes>> {
+        let state = self.state();
+        let free = |capacity: Bytes| Bytes(capacity.0.saturating_sub(state.used().0));
+        Ok(state.capacity.map(free))
+    }
+}

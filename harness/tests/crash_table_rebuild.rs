@@ -1,0 +1,105 @@
+//! The crash table of the rebuild (`userhelper/src/rebuild.rs`), row by row, and every crash
+//! of it that there is.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use common::explore::Story;
+use common::{Act, Device, Format, World, sectors};
+use driver::cow::{Geometry, Version};
+use driver::resize::{Resize, ResizeError};
+use harness::sim::{Fault, SimFile};
+use userhelper::rebuild::Rebuild;
+
+type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
+
+const OLD: u64 = 203;
+
+fn to(new: u64) -> impl Fn(&World, &Device) -> Begun {
+    move |world, device| {
+        let geometry = Geometry::new(Version::V3, sectors(new), 16_384).unwrap();
+        let host = world.host.clone();
+        let rebuild = Rebuild::new(host, common::COW.as_ref(), device, geometry)?;
+        Ok(Box::new(rebuild))
+    }
+}
+
+const FORMATS: [Format; 5] = [
+    Format::Ours(4096),
+    Format::Stock(512),
+    Format::Old(Version::V1),
+    Format::Old(Version::V2),
+    Format::Old(Version::V3Wide),
+];
+
+fn world(format: Format) -> World {
+    World::new(OLD * 512, format).after(&[
+        Act::Write(0, 3),
+        Act::Write(90, 70),
+        Act::Discard(100, 20),
+        Act::Write(197, 3),
+    ])
+}
+
+const GUEST: [Act; 5] = [
+    Act::Write(150, 8),
+    Act::Flush,
+    Act::Write(88, 3),
+    Act::WriteFua(10, 2),
+    Act::Read(0, 128),
+];
+
+fn survives(before: &World, new_sectors: u64, pending: &[Act], between: &[Act]) {
+    Story {
+        name: "rebuild",
+        before,
+        pending,
+        between,
+        resize: &to(new_sectors),
+        new_sectors,
+    }
+    .survives_every_crash();
+}
+
+#[test]
+fn growing_every_version_survives_every_crash() {
+    for format in FORMATS {
+        survives(&world(format), 331, &[], &[]);
+        survives(&world(format), 331, &[Act::Write(196, 4)], &GUEST);
+    }
+}
+
+#[test]
+fn shrinking_survives_every_crash() {
+    for format in FORMATS {
+        survives(&world(format), 199, &[Act::Write(196, 4)], &GUEST);
+        survives(&world(format), 101, &[], &[]);
+    }
+}
+
+#[test]
+fn a_failing_host_leaves_the_files_as_they_were() {
+    for fault in [
+        Fault::Io,
+        Fault::NoSpace,
+        Fault::FailedSync,
+        Fault::ShortWrite(100),
+    ] {
+        for format in FORMATS {
+            for (pending, between) in [(&GUEST[..0], &GUEST[..0]), (&GUEST[..1], &GUEST[..])] {
+                for new_sectors in [331, 160] {
+                    Story {
+                        name: "failing rebuild",
+                        before: &world(format),
+                        pending,
+                        between,
+                        resize: &to(new_sectors),
+                        new_sectors,
+                    }
+                    .survives_every_failure(fault);
+                }
+            }
+        }
+    }
+}
