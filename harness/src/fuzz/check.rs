@@ -1,6 +1,6 @@
 //! Building the image of a case, and looking at what a crash has left of it.
 
-use driver::blk::{Request, Status, Tag};
+use driver::blk::{Operation, Request, Segment, Status, Tag};
 use driver::cow::{ByteOrder, Extension, Geometry, Header, Version};
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 use userhelper::resize::recover;
@@ -91,39 +91,69 @@ fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
     (cow, dirty)
 }
 
-/// Reads a whole idle device.
+/// Buffers that are used again for every image: what a fuzzer allocates, it does a hundred
+/// thousand times a second.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    content: Vec<u8>,
+    again: Vec<u8>,
+}
+
+/// Reads a whole idle device into `content`.
 ///
 /// # Errors
 /// A read that failed.
-pub fn read_all(device: &mut Device) -> Result<Vec<u8>, Violation> {
+pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violation> {
     let capacity = device.capacity();
-    let mut content = Vec::with_capacity(SectorCount(capacity).bytes().0 as usize);
+    content.resize(SectorCount(capacity).bytes().0 as usize, 0);
     let longest = device.longest_transfer();
-    let mut at = 0;
-    while at < capacity {
-        let count = longest.min(capacity - at);
-        let request = Request::read(Tag(0), Sector(at), SectorCount(count));
-        let failed = |what: String| Violation {
-            kind: Kind::WrongStatus,
-            sector: Some(at),
-            what,
-            when: "reading the whole device".into(),
-        };
-        match device.carry_out(request) {
-            Some(done) if done.status == Status::Ok => {
-                for segment in &done.request.segments {
-                    content.extend_from_slice(&segment.data);
-                }
-            }
-            Some(done) => {
-                let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
-                return Err(failed(format!("{}{cause}", done.status)));
-            }
-            None => return Err(failed("the read does not complete".into())),
-        }
-        at += count;
+    if capacity <= longest {
+        // In one piece: the buffer itself goes through the driver.
+        *content = read(device, 0, std::mem::take(content))?;
+        return Ok(());
     }
-    Ok(content)
+    let mut piece = Vec::new();
+    for (start, part) in content
+        .chunks_mut((longest * SECTOR_SIZE) as usize)
+        .enumerate()
+    {
+        piece.resize(part.len(), 0);
+        piece = read(device, start as u64 * longest, piece)?;
+        part.copy_from_slice(&piece);
+    }
+    Ok(())
+}
+
+fn read(device: &mut Device, start: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Violation> {
+    let failed = |what: String| Violation {
+        kind: Kind::WrongStatus,
+        sector: Some(start),
+        what,
+        when: "reading the whole device".into(),
+    };
+    let request = Request {
+        tag: Tag(0),
+        operation: Operation::Read,
+        start: Sector(start),
+        segments: vec![Segment::with_data(buffer)],
+    };
+    match device.carry_out(request) {
+        Some(mut done) if done.status == Status::Ok && done.request.segments.len() == 1 => {
+            Ok(done.request.segments.pop().unwrap_or_default().data)
+        }
+        // A driver may have cut it into segments of its own.
+        Some(done) if done.status == Status::Ok => Ok(done
+            .request
+            .segments
+            .into_iter()
+            .flat_map(|s| s.data)
+            .collect()),
+        Some(done) => {
+            let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
+            Err(failed(format!("{}{cause}", done.status)))
+        }
+        None => Err(failed("the read does not complete".into())),
+    }
 }
 
 /// Looks at what a crash left: it has to open, to recover, to have an allowed size and
@@ -136,6 +166,7 @@ pub fn check_image(
     case: &Case,
     truth: &Truth,
     when: &str,
+    scratch: &mut Scratch,
 ) -> Result<(), Violation> {
     let violation = |kind, what: String| Violation::new(kind, when, what);
     let (mut device, interrupted) =
@@ -149,11 +180,12 @@ pub fn check_image(
         let what = format!("found {capacity} sectors, expected {:?}", truth.sizes);
         return Err(violation(Kind::WrongSize, what));
     }
-    let content = read_all(&mut device).map_err(|error| Violation {
+    let Scratch { content, again } = scratch;
+    read_all(&mut device, content).map_err(|error| Violation {
         when: when.to_string(),
         ..error
     })?;
-    truth.history.check_crash(Sector(0), &content, when)?;
+    truth.history.check_crash(Sector(0), content, when)?;
     drop(device);
     if !backing_is_unchanged(image, truth) {
         let what = "the backing file is not what it was".into();
@@ -162,14 +194,14 @@ pub fn check_image(
     let Some(recovered) = image.content(COW) else {
         return Err(violation(Kind::Inconsistent, "the COW file is gone".into()));
     };
-    consistent(&recovered, &content).map_err(|what| violation(Kind::Inconsistent, what))?;
+    consistent(&recovered, content).map_err(|what| violation(Kind::Inconsistent, what))?;
     if interrupted.is_some() {
         // Once more: nothing is left to do, and nothing is done.
-        let (mut device, again) =
+        let (mut device, interrupted) =
             Device::open(image, case).map_err(|error| violation(Kind::DoesNotOpen, error.0))?;
-        let same = read_all(&mut device).is_ok_and(|again| again == content);
+        let same = read_all(&mut device, again).is_ok() && again == content;
         drop(device);
-        if again.is_some() || !same || image.content(COW).as_ref() != Some(&recovered) {
+        if interrupted.is_some() || !same || image.content(COW).as_ref() != Some(&recovered) {
             let what = "opening it again changes it".into();
             return Err(violation(Kind::RecoveryNotFinal, what));
         }

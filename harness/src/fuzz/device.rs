@@ -76,6 +76,16 @@ impl Device {
         }
     }
 
+    /// The sectors that can be written: in V1 and V2 the last few may have no bit.
+    pub fn writable(&self) -> u64 {
+        match self {
+            Device::Ordered(device) => {
+                let mapped = device.geometry().map(|geometry| geometry.mapped());
+                mapped.unwrap_or(device.capacity()).0
+            }
+        }
+    }
+
     /// The longest transfer it takes, in sectors.
     pub fn longest_transfer(&self) -> u64 {
         match self {

@@ -5,7 +5,7 @@
 use crate::sim::{SimHost, SurvivalWeights, Survivors, Tearing, Unsynced};
 
 use super::case::{Case, DriverName, End};
-use super::check::check_image;
+use super::check::{Scratch, check_image};
 use super::coverage::Coverage;
 use super::generate::{Subject, another_life};
 use super::streams::{Stream, below, chance, stream};
@@ -47,6 +47,7 @@ pub fn explore(case: &Case, seed: u64, subject: &Subject) -> Explored {
     // An image that is built costs its recovery; most of a case's lives are its first.
     let mut lives = case.clone();
     let mut world = World::new(case);
+    let mut scratch = Scratch::default();
     for number in 0..LIVES {
         let last = number + 1 == LIVES || !chance(&mut rng, 50);
         let mut explorer = Explorer {
@@ -58,6 +59,7 @@ pub fn explore(case: &Case, seed: u64, subject: &Subject) -> Explored {
             die_in: (!last).then_some(0),
             end: None,
             recovering: number > 0,
+            scratch: &mut scratch,
         };
         if let Some(die_in) = &mut explorer.die_in {
             *die_in = below(explorer.rng, 60);
@@ -99,23 +101,17 @@ struct Explorer<'a> {
     /// How it ended, or which end shows what was found.
     end: Option<End>,
     recovering: bool,
+    scratch: &'a mut Scratch,
 }
 
 impl Explorer<'_> {
-    fn examine(
-        &mut self,
-        point: Point,
-        image: &SimHost,
-        end: End,
-        truth: &Truth,
-    ) -> Result<(), Violation> {
+    fn examine(&mut self, image: &SimHost, end: End, truth: &Truth) -> Result<(), Violation> {
         self.explored.crash_images += 1;
-        let checked = check_image(image, self.case, truth, "after a crash");
+        let checked = check_image(image, self.case, truth, "after a crash", self.scratch);
         self.explored.host_operations += image.operations();
         if checked.is_err() {
             self.end = Some(end);
         }
-        let _ = point;
         checked
     }
 
@@ -143,7 +139,7 @@ impl Explorer<'_> {
             change: point.change,
             survivors,
         };
-        self.examine(point, &image, end, truth)
+        self.examine(&image, end, truth)
     }
 
     fn power_cuts(
@@ -206,7 +202,7 @@ impl Observer for Explorer<'_> {
             position: point.position,
             change: point.change,
         };
-        self.examine(point, &snapshot.after_kill(), killed.clone(), truth)?;
+        self.examine(&snapshot.after_kill(), killed.clone(), truth)?;
         if self.case.driver != DriverName::Linux26 || !snapshot.unsynced().files.is_empty() {
             self.power_cuts(point, snapshot, truth)?;
         }
@@ -234,6 +230,32 @@ impl Observer for Explorer<'_> {
     }
 }
 
+/// Runs a case as it says up to its last life, and looks at every crash point of that: the
+/// case with the end that shows a violation, if one does.
+pub fn search(case: &Case, seed: u64) -> Option<(Case, Violation)> {
+    let (last, before) = case.lives.split_last()?;
+    let mut world = World::new(case);
+    for life in before {
+        world.live(life, &mut Exactly { end: &life.end }).ok()?;
+    }
+    let mut explorer = Explorer {
+        case,
+        rng: &mut stream(seed, "search"),
+        explored: &mut Explored::default(),
+        thorough: false,
+        die_in: None,
+        end: None,
+        recovering: !before.is_empty(),
+        scratch: &mut Scratch::default(),
+    };
+    let violation = world.live(last, &mut explorer).err()?;
+    let mut found = case.clone();
+    if let (Some(end), Some(last)) = (explorer.end, found.lives.last_mut()) {
+        last.end = end;
+    }
+    Some((found, violation))
+}
+
 /// Runs a case exactly as it says, crashes and all, and looks at what is left at the end.
 /// The last life's end is looked at too.
 ///
@@ -256,15 +278,17 @@ pub fn run_exactly(case: &Case) -> Result<Explored, (Explored, Violation)> {
         case,
         &world.truth,
         "after a crash",
+        &mut Scratch::default(),
     ) {
         Ok(()) => Ok(explored),
         Err(violation) => Err((explored, violation)),
     }
 }
 
-/// Crashes where the case says.
-struct Exactly<'a> {
-    end: &'a End,
+/// Crashes where the case says, and looks at nothing.
+pub struct Exactly<'a> {
+    /// Where.
+    pub end: &'a End,
 }
 
 impl Observer for Exactly<'_> {

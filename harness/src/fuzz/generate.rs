@@ -277,7 +277,8 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (2, (OperationKind::Write, Fault::Io)),
                 (2, (OperationKind::Write, Fault::NoSpace)),
                 (2, (OperationKind::Write, Fault::ShortWrite(0))),
-                (2, (OperationKind::Write, Fault::ShortWrite(700))),
+                // Whole sectors: a disk's sector does not tear, whoever stops in its middle.
+                (2, (OperationKind::Write, Fault::ShortWrite(1024))),
                 (2, (OperationKind::SyncData, Fault::FailedSync)),
                 (1, (OperationKind::SyncData, Fault::Io)),
                 (1, (OperationKind::Read, Fault::Io)),

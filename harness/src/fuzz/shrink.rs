@@ -1,1 +1,305 @@
-//! Not yet.
+//! Making a finding small: requests, sizes, schedule, faults and the crash image are taken
+//! away or simplified as long as the same kind of violation shows, until nothing can be taken
+//! away any more. A candidate may crash elsewhere than the case did: wherever in its last
+//! life the violation shows first.
+
+use super::case::{Action, Case, End, ImageVersion, ResizeStrategy};
+use super::explore::{run_exactly, search};
+use super::violation::{Kind, Violation};
+
+/// So many candidates are run at most.
+const ATTEMPTS: u32 = 6000;
+
+/// A smaller case that shows the same kind of violation.
+pub fn shrink(case: &Case, violation: &Violation, seed: u64) -> (Case, Violation) {
+    let mut shrinker = Shrinker {
+        kind: violation.kind,
+        seed,
+        attempts: 0,
+        best: case.clone(),
+        violation: violation.clone(),
+    };
+    loop {
+        let before = shrinker.best.clone();
+        shrinker.lives();
+        shrinker.faults();
+        shrinker.actions();
+        shrinker.simpler_actions();
+        shrinker.image();
+        shrinker.end();
+        if shrinker.best == before || shrinker.attempts >= ATTEMPTS {
+            break;
+        }
+    }
+    let mut best = shrinker.best;
+    best.found = Some(shrinker.violation.clone());
+    (best, shrinker.violation)
+}
+
+struct Shrinker {
+    kind: Kind,
+    seed: u64,
+    attempts: u32,
+    best: Case,
+    violation: Violation,
+}
+
+impl Shrinker {
+    /// Takes the candidate over if it shows the violation.
+    fn attempt(&mut self, candidate: Case) -> bool {
+        if candidate == self.best || self.attempts >= ATTEMPTS {
+            return false;
+        }
+        self.attempts += 1;
+        let mut candidate = candidate;
+        candidate.found = None;
+        let found = match run_exactly(&candidate) {
+            Err((_, violation)) if violation.kind == self.kind => Some((candidate, violation)),
+            _ => search(&candidate, self.seed).filter(|(_, v)| v.kind == self.kind),
+        };
+        let Some((case, violation)) = found else {
+            return false;
+        };
+        (self.best, self.violation) = (case, violation);
+        true
+    }
+
+    /// The same with the end as it is: only what `change` makes of it counts.
+    fn attempt_exactly(&mut self, candidate: Case) -> bool {
+        if candidate == self.best || self.attempts >= ATTEMPTS {
+            return false;
+        }
+        self.attempts += 1;
+        match run_exactly(&candidate) {
+            Err((_, violation)) if violation.kind == self.kind => {
+                (self.best, self.violation) = (candidate, violation);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Case)) -> Case {
+        let mut case = self.best.clone();
+        change(&mut case);
+        case
+    }
+
+    fn lives(&mut self) {
+        // A later life alone may do; so may the first.
+        let mut keep = self.best.lives.len();
+        while keep > 1 {
+            keep -= 1;
+            let first = self.changed(|case| case.lives.truncate(keep));
+            if !self.attempt(first) {
+                break;
+            }
+        }
+        let mut at = 0;
+        while self.best.lives.len() > 1 && at < self.best.lives.len() {
+            let without = self.changed(|case| drop(case.lives.remove(at)));
+            if !self.attempt(without) {
+                at += 1;
+            }
+        }
+    }
+
+    fn faults(&mut self) {
+        for life in 0..self.best.lives.len() {
+            let mut at = 0;
+            while at < self.best.lives[life].faults.len() {
+                let without = self.changed(|case| drop(case.lives[life].faults.remove(at)));
+                if !self.attempt(without) {
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Takes out runs of actions, long ones first.
+    fn actions(&mut self) {
+        for life in 0..self.best.lives.len() {
+            let mut len = self.best.lives[life].actions.len().next_power_of_two();
+            while len > 0 {
+                let mut at = 0;
+                while at < self.best.lives[life].actions.len() {
+                    let end = (at + len).min(self.best.lives[life].actions.len());
+                    let without = self.changed(|case| {
+                        case.lives[life].actions.drain(at..end);
+                    });
+                    if !self.attempt(without) {
+                        at += len;
+                    }
+                }
+                len /= 2;
+            }
+        }
+    }
+
+    fn simpler_actions(&mut self) {
+        for life in 0..self.best.lives.len() {
+            let mut at = 0;
+            while at < self.best.lives[life].actions.len() {
+                let mut progress = true;
+                while progress {
+                    progress = false;
+                    for simpler in simpler(self.best.lives[life].actions[at]) {
+                        let candidate = self.changed(|case| case.lives[life].actions[at] = simpler);
+                        if self.attempt(candidate) {
+                            progress = true;
+                            break;
+                        }
+                    }
+                }
+                at += 1;
+            }
+        }
+    }
+
+    fn image(&mut self) {
+        let mut at = 0;
+        while at < self.best.image.dirty.len() {
+            let without = self.changed(|case| {
+                case.image.dirty.remove(at);
+            });
+            if self.attempt(without) {
+                continue;
+            }
+            let short = self.changed(|case| case.image.dirty[at].1 = 1);
+            self.attempt(short);
+            at += 1;
+        }
+        let plain = self.changed(|case| case.image.version = ImageVersion::V3);
+        self.attempt(plain);
+        let usual = self.changed(|case| case.image.alignment = 4096);
+        self.attempt(usual);
+        for sectors in [8, 16, 32, 64, 128] {
+            let smaller = self.changed(|case| case.image.sectors = sectors);
+            if sectors < self.best.image.sectors && self.attempt(smaller) {
+                break;
+            }
+        }
+    }
+
+    /// The simplest crash that shows it: none, a kill, or a power cut with as few operations
+    /// as can be that fared otherwise than the rest.
+    fn end(&mut self) {
+        let life = self.best.lives.len() - 1;
+        let none = self.changed(|case| case.lives[life].end = End::Close);
+        if self.attempt_exactly(none) {
+            return;
+        }
+        let End::PowerCut {
+            position,
+            change,
+            survivors,
+        } = self.best.lives[life].end.clone()
+        else {
+            return;
+        };
+        let kill = self.changed(|case| case.lives[life].end = End::Kill { position, change });
+        if self.attempt_exactly(kill) {
+            return;
+        }
+        for (&inode, decisions) in &survivors.files {
+            for place in 0..decisions.len() {
+                for simple in [crate::sim::Survival::Whole, crate::sim::Survival::Lost] {
+                    let simpler = self.changed(|case| {
+                        if let End::PowerCut { survivors, .. } = &mut case.lives[life].end
+                            && let Some(decisions) = survivors.files.get_mut(&inode)
+                            && decisions[place] != crate::sim::Survival::Whole
+                        {
+                            decisions[place] = simple.clone();
+                        }
+                    });
+                    if self.attempt_exactly(simpler) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Simpler actions in place of this one, simplest first.
+fn simpler(action: Action) -> Vec<Action> {
+    let shorter = |count: u64| {
+        [1, count / 2]
+            .into_iter()
+            .filter(move |c| *c > 0 && *c < count)
+    };
+    let lower = |start: u64| {
+        [0, start / 2, start / 8 * 8]
+            .into_iter()
+            .filter(move |s| *s < start)
+    };
+    match action {
+        Action::Read { start, count } => {
+            let shorter = shorter(count).map(|count| Action::Read { start, count });
+            let lower = lower(start).map(|start| Action::Read { start, count });
+            shorter.chain(lower).collect()
+        }
+        Action::Write { start, count, fua } => {
+            let plain = fua.then_some(Action::Write {
+                start,
+                count,
+                fua: false,
+            });
+            let shorter = shorter(count).map(|count| Action::Write { start, count, fua });
+            let lower = lower(start).map(|start| Action::Write { start, count, fua });
+            plain.into_iter().chain(shorter).chain(lower).collect()
+        }
+        Action::Discard { start, count } => {
+            let shorter = shorter(count).map(|count| Action::Discard { start, count });
+            let lower = lower(start).map(|start| Action::Discard { start, count });
+            shorter.chain(lower).collect()
+        }
+        Action::WriteZeroes { start, count } => {
+            let shorter = shorter(count).map(|count| Action::WriteZeroes { start, count });
+            let lower = lower(start).map(|start| Action::WriteZeroes { start, count });
+            shorter.chain(lower).collect()
+        }
+        Action::Flush | Action::Step => Vec::new(),
+        Action::Drain => vec![Action::Step],
+        Action::Resize {
+            sectors,
+            strategy,
+            window,
+            alignment,
+        } => {
+            let with = |sectors, window| Action::Resize {
+                sectors,
+                strategy,
+                window,
+                alignment,
+            };
+            let mut simpler = vec![with(sectors, 1000)];
+            simpler.extend(
+                [
+                    sectors / 2,
+                    sectors.saturating_sub(8),
+                    sectors.saturating_sub(1),
+                ]
+                .into_iter()
+                .filter(|s| *s > 0)
+                .map(|s| with(s, window)),
+            );
+            if strategy == ResizeStrategy::Auto {
+                simpler.push(Action::Resize {
+                    sectors,
+                    strategy: ResizeStrategy::Headroom,
+                    window,
+                    alignment,
+                });
+            }
+            // Only what differs from the action itself makes progress.
+            simpler.retain(|s| *s != action);
+            if window == 1000 {
+                simpler.retain(|s| matches!(s, Action::Resize { sectors: n, .. } if *n < sectors));
+            }
+            simpler
+        }
+        Action::StepResize => Vec::new(),
+        Action::FinishResize => vec![Action::StepResize],
+    }
+}

@@ -9,7 +9,7 @@ use driver::resize::ResizeStep;
 use driver::units::{Sector, SectorCount, SectorRange};
 use userhelper::resize::recover;
 
-use crate::sim::{Fault, FaultPlan, FileContent, SimHost};
+use crate::sim::{Fault, FaultPlan, FileContent, LoggedOperation, SimHost};
 use crate::stamp::Stamp;
 
 use super::case::{Action, Case, Life};
@@ -72,6 +72,17 @@ pub trait Observer {
     ) -> Result<Option<SimHost>, Violation>;
 }
 
+/// A line of a case's story.
+#[derive(Clone, Debug)]
+pub enum Line {
+    /// What the guest, the I/O thread or the resize did, at which position.
+    Action(usize, String),
+    /// What the host was asked for by that.
+    Host(LoggedOperation),
+    /// What came of a request.
+    Completion(String),
+}
+
 /// How a life ended.
 #[derive(Debug)]
 pub enum LifeEnd {
@@ -90,6 +101,8 @@ pub struct World<'a> {
     pub truth: Truth,
     /// What came up.
     pub coverage: Coverage,
+    /// What happened, line by line, where somebody wants to know.
+    pub story: Option<Vec<Line>>,
     /// The requests of all lives have different numbers.
     next_request: u32,
     sizes_seen: Vec<u64>,
@@ -141,6 +154,7 @@ impl<'a> World<'a> {
                 backing,
             },
             coverage: Coverage::default(),
+            story: None,
             next_request: 1000,
             sizes_seen: vec![sectors],
         }
@@ -168,12 +182,19 @@ impl<'a> World<'a> {
     fn try_live(&mut self, life: &Life, observer: &mut dyn Observer) -> Result<(), Stop> {
         self.host.keep_snapshots();
         self.host.take_snapshots();
+        if self.story.is_some() {
+            self.host.record();
+            self.host.take_log();
+        }
+        self.tell(Line::Action(0, "open the device".into()));
         if !life.faults.is_empty() {
             self.host
                 .set_faults(FaultPlan::at(life.faults.iter().cloned()));
         }
         let has_faults = !life.faults.is_empty();
-        let device = self.come_up(observer, has_faults)?;
+        let device = self.come_up(observer, has_faults);
+        self.tell_host();
+        let device = device?;
         let mut living = Living {
             world: self,
             observer,
@@ -188,11 +209,31 @@ impl<'a> World<'a> {
         for (index, &action) in life.actions.iter().enumerate() {
             living.position = index + 1;
             living.changes = 0;
-            living.act(action)?;
+            let line = Line::Action(living.position, format!("{action:?}"));
+            living.world.tell(line);
+            let acted = living.act(action);
+            living.world.tell_host();
+            acted?;
         }
         living.position = life.actions.len() + 1;
         living.changes = 0;
-        living.close()
+        let line = Line::Action(living.position, "close the device".into());
+        living.world.tell(line);
+        let closed = living.close();
+        self.tell_host();
+        closed
+    }
+
+    fn tell(&mut self, line: Line) {
+        if let Some(story) = &mut self.story {
+            story.push(line);
+        }
+    }
+
+    fn tell_host(&mut self) {
+        if let Some(story) = &mut self.story {
+            story.extend(self.host.take_log().into_iter().map(Line::Host));
+        }
     }
 
     /// Opens the device, finishes what was interrupted, and compares everything.
@@ -223,8 +264,9 @@ impl<'a> World<'a> {
             let what = format!("found {capacity} sectors, expected {:?}", self.truth.sizes);
             return Err(Violation::new(Kind::WrongSize, when, what).into());
         }
-        match read_all(&mut device) {
-            Ok(content) => {
+        let mut content = Vec::new();
+        match read_all(&mut device, &mut content) {
+            Ok(()) => {
                 let history = &mut self.truth.history;
                 history.check_crash(Sector(0), &content, when)?;
                 history.truncate(capacity);
@@ -431,6 +473,9 @@ impl Living<'_, '_, '_> {
             return Err(Violation::new(Kind::WrongStatus, "on completion", what).into());
         };
         let ok = completion.status == Status::Ok;
+        self.world.tell_host();
+        let line = format!("request {number} completed: {}", completion.status);
+        self.world.tell(Line::Completion(line));
         if !ok {
             self.check_failure(&request, completion.status)?;
         }
@@ -462,6 +507,10 @@ impl Living<'_, '_, '_> {
     /// A request may fail if the host did.
     fn check_failure(&self, request: &Request, status: Status) -> Result<(), Violation> {
         if self.has_faults && !self.world.host.injected().is_empty() {
+            return Ok(());
+        }
+        let writes = !matches!(request.operation, Operation::Read | Operation::Flush);
+        if writes && request.range().end().0 > self.device.writable() {
             return Ok(());
         }
         let what = format!(
