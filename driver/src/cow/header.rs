@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::units::{Bytes, SECTOR_SIZE};
+use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
 /// The magic number, `OOOM` when written big endian.
 const MAGIC: u32 = 0x4f4f_4f4d;
@@ -65,6 +65,11 @@ impl Version {
     /// The length of the header in bytes.
     pub const fn header_len(self) -> Bytes {
         Bytes(self.layout().len as u64)
+    }
+
+    /// Where the size of the device is.
+    pub const fn size_offset(self) -> FileOffset {
+        FileOffset(self.layout().size as u64)
     }
 
     /// The number in the version field.
@@ -182,7 +187,7 @@ pub enum HeaderError {
         found: u32,
     },
     /// An alignment of 0, or not of whole sectors.
-    #[error("byte {offset}: alignment {found} is not a positive multiple of 512")]
+    #[error("byte {offset}: found alignment {found}, expected a positive multiple of 512")]
     BadAlignment {
         /// Where the field is.
         offset: u64,

@@ -33,11 +33,17 @@ pub(super) fn open<N: HostNames>(
         }
         None => from_header.clone(),
     };
-    let (file, metadata) = open_and_lock(names, &path, spec.shared)?;
+    let (file, metadata) = open_and_examine(names, &path)?;
+    // Before the lock, which the COW file's own would refuse.
     if metadata.identity == cow_identity {
         return Err(OpenError::BacksItself {
             path: spec.file.clone(),
         });
+    }
+    if !spec.shared {
+        names
+            .lock(&file, LockKind::Shared)
+            .map_err(host(&path, "locking the backing file"))?;
     }
     let switched = path != from_header && !same_file(names, &from_header, metadata);
     if switched && !options.switch_backing {
@@ -62,10 +68,9 @@ pub(super) fn open<N: HostNames>(
     Ok(file)
 }
 
-fn open_and_lock<N: HostNames>(
+fn open_and_examine<N: HostNames>(
     names: &N,
     path: &Path,
-    shared: bool,
 ) -> Result<(N::File, Metadata), OpenError> {
     let file = names
         .open(path, Access::ReadOnly)
@@ -74,11 +79,6 @@ fn open_and_lock<N: HostNames>(
         .metadata(&file)
         .map_err(host(path, "examining the backing file"))?;
     check_kind(path, metadata)?;
-    if !shared {
-        names
-            .lock(&file, LockKind::Shared)
-            .map_err(host(path, "locking the backing file"))?;
-    }
     Ok((file, metadata))
 }
 

@@ -44,10 +44,12 @@ pub enum OpenError {
         error: HeaderError,
     },
     /// A layout that no file can have.
-    #[error("{}: {error}", shown(.path))]
+    #[error("{}: byte {at}: {error}", shown(.path))]
     Layout {
         /// The file.
         path: PathBuf,
+        /// Where its header has the size.
+        at: FileOffset,
         /// What is wrong.
         error: FileTooLarge,
     },
@@ -60,7 +62,8 @@ pub enum OpenError {
         error: MapTooLarge,
     },
     /// The file ends within its bitmap.
-    #[error("{}: byte {found}: the file ends here, its bitmap goes on up to byte {expected}", shown(.path))]
+    #[error("{}: byte {}: the file ends here, its bitmap goes on up to byte {expected}",
+        shown(.path), .found.0)]
     BitmapCutShort {
         /// The file.
         path: PathBuf,
@@ -98,7 +101,7 @@ pub enum OpenError {
     },
     /// The command line and the header name different backing files.
     #[error("{}: its header names the backing file {}, {} was asked for: \
-        ask for the switch if that is meant", shown(.path), shown(.found), shown(.asked))]
+        --switch-backing writes it into the header", shown(.path), shown(.found), shown(.asked))]
     OtherBacking {
         /// The COW file.
         path: PathBuf,
