@@ -2,7 +2,7 @@
 //!
 //! 1. A read returns the last acknowledged write, or a write still in flight.
 //! 2. After a crash, a sector holds its last flushed content or that of a later write.
-//! 3. Data is durable before the bit that points to it ([`publish`]).
+//! 3. Data is durable before the bit that points to it (`publish`).
 //! 4. A failed write sets no bit. After a failed sync nothing is acknowledged as durable
 //!    any more until the device is opened again.
 //! 5. The backing file is never written.
