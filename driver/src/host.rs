@@ -37,7 +37,7 @@ pub enum HostError {
     #[error("locked by another process")]
     Locked,
     /// EFBIG: past what the file system can address.
-    #[error("the file would be larger than the host's file system allows")]
+    #[error("the file would be larger than the host allows")]
     TooLarge,
     /// A read met the end of the file where content was expected.
     #[error("the file ends at byte {found}, content was expected up to byte {expected}")]

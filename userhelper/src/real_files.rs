@@ -278,7 +278,14 @@ impl CloneRange for RealFile {
 }
 
 fn open(path: &Path, flags: OFlags, access: Access) -> HostResult<RealFile> {
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let flags = match std::fs::metadata(path).map(|metadata| metadata.file_type()) {
+        // The path may come out of a header: only to be looked at, never opened, because
+        // opening alone makes some devices do things.
+        Ok(kind) if !kind.is_file() && !kind.is_block_device() && !flags.contains(OFlags::EXCL) => {
+            OFlags::PATH | OFlags::CLOEXEC
+        }
+        _ => flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK,
+    };
     let mode = Mode::from_raw_mode(0o666);
     let file = File::from(retried(|| rustix::fs::open(path, flags, mode))?);
     let kind = match file.metadata().map_err(from_std)?.file_type() {

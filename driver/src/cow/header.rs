@@ -74,6 +74,11 @@ impl Version {
         FileOffset(self.layout().path as u64)
     }
 
+    /// Where the size of the device is.
+    pub const fn size_offset(self) -> FileOffset {
+        FileOffset(self.layout().size as u64)
+    }
+
     /// The number in the version field.
     pub const fn number(self) -> u32 {
         match self {
@@ -189,7 +194,7 @@ pub enum HeaderError {
         found: u32,
     },
     /// An alignment of 0, or not of whole sectors.
-    #[error("byte {offset}: alignment {found} is not a positive multiple of 512")]
+    #[error("byte {offset}: found alignment {found}, expected a positive multiple of 512")]
     BadAlignment {
         /// Where the field is.
         offset: u64,

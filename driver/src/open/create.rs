@@ -68,6 +68,7 @@ pub fn create<N: HostNames>(
     let geometry =
         Geometry::new(Version::V3, metadata.len, alignment).map_err(|error| OpenError::Layout {
             path: path.to_owned(),
+            at: header.version.size_offset(),
             error,
         })?;
     let temporary = temporary_name(path);

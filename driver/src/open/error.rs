@@ -59,10 +59,12 @@ pub enum OpenError {
         error: HeaderError,
     },
     /// A layout that no file can have.
-    #[error("{}: {error}", shown(.path))]
+    #[error("{}: byte {at}: {error}", shown(.path))]
     Layout {
         /// The file.
         path: PathBuf,
+        /// Where its header has the size.
+        at: FileOffset,
         /// What is wrong.
         error: FileTooLarge,
     },
@@ -134,7 +136,7 @@ pub enum OpenError {
     },
     /// The command line and the header name different backing files.
     #[error("{}: its header names the backing file {}, {} was asked for: \
-        ask for the switch if that is meant", shown(.path), shown(.found), shown(.asked))]
+        --switch-backing writes it into the header", shown(.path), shown(.found), shown(.asked))]
     OtherBacking {
         /// The COW file.
         path: PathBuf,

@@ -100,6 +100,7 @@ pub fn open<N: HostNames>(
     };
     let layout = |error| OpenError::Layout {
         path: path.clone(),
+        at: header.version.size_offset(),
         error,
     };
     let geometry = Geometry::of(&header).map_err(layout)?;

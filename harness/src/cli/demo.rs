@@ -35,13 +35,20 @@ const SIZE: Bytes = Bytes(200 * MIB);
 /// served). Every sector read is compared with an independent model, and so is the whole
 /// device at the end and after it was reopened.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab demo
+  ubdlab demo --out /tmp/demo && ls -ls /tmp/demo
+  ubdlab demo --json
+
+It needs up to 400 MiB of disk space in that directory.")]
 pub(super) struct Args {
     /// Make the files in this directory and leave them there
     /// [default: a new temporary one, removed at the end]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Print the report as JSON
+    /// Print the report as one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -93,7 +100,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         progress: &|progress| shown.update(progress),
     };
     let kept = args.out.is_some();
-    let (report, _) = in_directory(args.out.as_deref(), |directory| {
+    let report = in_directory(args.out.as_deref(), |directory| {
         if !args.json {
             let fate = if kept {
                 "stay there"
@@ -106,7 +113,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             ));
         }
         session.on_files(directory, Some(SIZE))
-    })?;
+    })?
+    .map_err(Failure::operation)?;
     drop(shown);
     if args.json {
         print_json(&report)?;

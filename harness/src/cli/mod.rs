@@ -9,13 +9,23 @@ mod trace;
 
 use std::fmt;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
 
 /// A test bed for User-Mode Linux's copy-on-write block driver, and the resize its users
-/// never had.
+/// never had
 #[derive(Debug, Parser)]
 #[command(name = "ubdlab", version, max_term_width = 100)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab demo
+  ubdlab replay traces/sqlite-wal.ubdtrace --resize-at 1000:1G
+  ubdlab trace info traces/sqlite-wal.ubdtrace
+
+Exit status: 0 all is well, 1 a violation or a difference was found, 2 wrong usage, 3 an operation
+failed. Reports go to standard output, everything else to standard error.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -48,6 +58,7 @@ impl Failure {
 
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
+    report_file_size_limits();
     // clap prints help to stdout with status 0, errors to stderr with status 2.
     let cli = Cli::parse();
     let result = match cli.command {
@@ -62,6 +73,23 @@ pub fn main() -> ExitCode {
             eprintln!("ubdlab: {message}");
             ExitCode::from(3)
         }
+    }
+}
+
+/// A write past the limit that `ulimit -f` sets kills a process, unless it catches the signal:
+/// then the write fails, and is reported like any other.
+fn report_file_size_limits() {
+    let reached = Arc::new(AtomicBool::new(false));
+    // Without it the program runs as well, as long as no limit is reached.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, reached);
+}
+
+/// What the operating system said, without the random name that tempfile adds.
+fn without_path(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((cause, _)) => cause.to_owned(),
+        None => text,
     }
 }
 

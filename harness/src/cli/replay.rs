@@ -11,11 +11,12 @@ use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
+use crate::replay::run::ReplayError;
 use crate::replay::{Options, PastEnd, Report, ResizeAt, Session, SessionError};
 use crate::trace;
 
 use super::progress::Shown;
-use super::{Failure, Verdict, print, print_json};
+use super::{Failure, Verdict, print, print_json, without_path};
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
 /// the device on the way
@@ -40,31 +41,42 @@ pub(super) struct Args {
     /// The trace: vscsi, ftrace text, or ubdlab's own format, told apart by content
     trace: PathBuf,
 
-    /// The driver
+    /// The driver that serves the requests
     #[arg(long, value_enum, default_value_t = Driver::Ordered)]
     driver: Driver,
 
     /// A device as on UML's command line: ubda=COW[,BACKING[,SIZE]]
     ///
-    /// What it holds is OVERWRITTEN as the trace says. A missing COW file is created.
+    /// What it holds is OVERWRITTEN as the trace says. A missing COW file is created over BACKING.
+    /// A COW file that is there knows its backing file, and BACKING has to be that one. SIZE
+    /// resizes the device before the replay. Behind ubda (or ubd0, up to ubdp or ubd15) may come
+    /// the flags r (read-only), s (synchronous), c (files shared with others, not locked) and d
+    /// (a raw disk without COW header).
     #[arg(long, value_name = "SPEC", conflicts_with_all = ["memory", "size", "out"])]
     device: Option<DeviceSpec>,
 
-    /// Keep the device in memory
+    /// Keep the device in memory: nothing is written to disk
     #[arg(long, conflicts_with = "out")]
     memory: bool,
 
-    /// The size of the device made for the replay [default: the trace's]
+    /// The size of the device made for the replay [default: that of the recorded device]
+    ///
+    /// In bytes, or with one of the suffixes K, M, G and T. Where the trace does not tell the
+    /// size of the recorded device, the default is where its last request ends.
     #[arg(long, value_parser = parse_device_size)]
     size: Option<Bytes>,
 
     /// Make the device's files in this directory, and leave them there
+    ///
+    /// They are backing.img and device.cow; neither may be there already. The directory is made
+    /// if need be. [default: a new directory for temporary files, removed at the end]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
     /// Resize the device to SIZE before request REQUEST (from 0); may be repeated
     ///
-    /// STRATEGY forces one: auto, headroom, rebuild or reflow.
+    /// The replay goes on meanwhile. REQUEST behind the last one means after it. STRATEGY is as
+    /// for --strategy, for this resize.
     #[arg(long, value_name = "REQUEST:SIZE[:STRATEGY]")]
     resize_at: Vec<ResizeAtArg>,
 
@@ -72,31 +84,37 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = StrategyArg::Auto)]
     strategy: StrategyArg,
 
-    /// Let a resize make the device smaller, as long as no data is behind the new end
+    /// Let a resize make the device smaller, as long as no data lies behind the new end
     #[arg(long)]
     shrink: bool,
 
-    /// With --shrink: also if data is lost by that
+    /// Let it do so also where data lies behind the new end: that data is lost
     #[arg(long, requires = "shrink")]
     lose_data: bool,
 
-    /// What becomes of requests past the end of the device
+    /// What becomes of requests that reach past the end of the device
     #[arg(long, value_enum, default_value_t = PastEndArg::Refuse)]
     past_end: PastEndArg,
 
-    /// Requests in flight, from 1 to 64
+    /// How many requests are in flight at once, from 1 to 64
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=64))]
     depth: u64,
 
-    /// Write another backing file's name into the header of the COW file
+    /// Switch the COW file to the backing file in --device: write its path and modification
+    /// time into the header
+    ///
+    /// It must have the same size as the one before, and should have the same content.
     #[arg(long, requires = "device")]
     switch_backing: bool,
 
     /// Refuse a backing path in the header that leads outside the COW file's directory
+    ///
+    /// For COW files that somebody else made: the path in it is followed otherwise, as far as
+    /// the user's rights go.
     #[arg(long, requires = "device")]
     confine_backing: bool,
 
-    /// Print the report as JSON
+    /// Print the report as one JSON document, its fields named with their units
     #[arg(long)]
     json: bool,
 }
@@ -133,11 +151,11 @@ impl StrategyArg {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum PastEndArg {
-    /// The replay ends with an error
+    /// The replay ends with an error, before anything is written
     Refuse,
     /// They start again from the first sector
     Wrap,
-    /// They are left out
+    /// They are left out, or cut at the end
     Clip,
 }
 
@@ -207,8 +225,7 @@ impl Args {
 
     fn replay(&self) -> Result<Report, Failure> {
         let open_trace = || trace::open(&self.trace, &trace::ReadOptions::default());
-        // Told apart before any file is made.
-        drop(open_trace().map_err(Failure::operation)?);
+        self.check_trace()?;
         let shown = Shown::new(None);
         let session = Session {
             trace: &open_trace,
@@ -216,16 +233,37 @@ impl Args {
             progress: &|progress| shown.update(progress),
         };
         let report = if let Some(spec) = &self.device {
-            session.on_device(&absolute(spec).map_err(Failure::operation)?)
+            session.on_device(&absolute(spec)?)
         } else if self.memory {
             session.in_memory(self.size)
         } else {
-            return in_directory(self.out.as_deref(), |directory| {
+            in_directory(self.out.as_deref(), |directory| {
                 session.on_files(directory, self.size)
-            })
-            .map(|(report, _)| report);
+            })?
         };
-        report.map_err(Failure::operation)
+        report.map_err(|error| match error {
+            // It is the trace that has to be looked at, or the option.
+            SessionError::Replay { error, .. } if matches!(*error, ReplayError::PastEnd { .. }) => {
+                Failure(format!("{}: {error}", driver::shown(&self.trace)))
+            }
+            error => Failure::operation(error),
+        })
+    }
+
+    /// Tells the trace apart before any file is made. It is read more than once, so it has to
+    /// be a file; what is none is not waited for.
+    fn check_trace(&self) -> Result<(), Failure> {
+        let kind = std::fs::metadata(&self.trace).map(|metadata| metadata.file_type());
+        if kind.is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
+            return Err(Failure(format!(
+                "{}: found a FIFO, socket or device, expected a regular file: \
+                 a replay reads its trace more than once",
+                driver::shown(&self.trace)
+            )));
+        }
+        trace::open(&self.trace, &trace::ReadOptions::default())
+            .map(drop)
+            .map_err(Failure::operation)
     }
 }
 
@@ -249,29 +287,38 @@ pub(super) fn verdict(report: &Report) -> Verdict {
 }
 
 /// Runs a session in the directory asked for, which is made if need be and stays, or in a new
-/// one among the system's temporary files, which is removed. Also says where it was.
+/// one among the system's temporary files, which is removed. A directory made for a session
+/// that left nothing in it is removed too.
 pub(super) fn in_directory(
     out: Option<&Path>,
     session: impl FnOnce(&Path) -> Result<Report, SessionError>,
-) -> Result<(Report, PathBuf), Failure> {
+) -> Result<Result<Report, SessionError>, Failure> {
     let failed = |path: &Path, error: std::io::Error| {
         Failure(format!("{}: creating: {error}", driver::shown(path)))
     };
     match out {
         Some(directory) => {
+            let is_new = !directory.exists();
             std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
             let directory =
                 std::path::absolute(directory).map_err(|error| failed(directory, error))?;
-            let report = session(&directory).map_err(Failure::operation)?;
-            Ok((report, directory))
+            let result = session(&directory);
+            if is_new && result.is_err() {
+                // Fails, as it should, where the session left something to be looked at.
+                let _ = std::fs::remove_dir(&directory);
+            }
+            Ok(result)
         }
         None => {
             let directory = tempfile::Builder::new()
                 .prefix("ubdlab-")
                 .tempdir()
-                .map_err(|error| failed(&std::env::temp_dir(), error))?;
-            let report = session(directory.path()).map_err(Failure::operation)?;
-            Ok((report, directory.path().to_owned()))
+                .map_err(|error| {
+                    let (place, cause) = (std::env::temp_dir(), without_path(&error));
+                    let place = driver::shown(&place);
+                    Failure(format!("{place}: creating a directory in it: {cause}"))
+                })?;
+            Ok(session(directory.path()))
         }
     }
 }
@@ -279,17 +326,16 @@ pub(super) fn in_directory(
 /// The same specification with absolute paths: what goes into a header must not depend on
 /// where the process is. The COW file's symbolic links are followed, because a rebuild
 /// replaces the name it is given.
-fn absolute(spec: &DeviceSpec) -> std::io::Result<DeviceSpec> {
+fn absolute(spec: &DeviceSpec) -> Result<DeviceSpec, Failure> {
+    let failed = |path: &Path, error: std::io::Error| {
+        Failure(format!("{}: opening: {error}", driver::shown(path)))
+    };
+    let absolute = |path: &Path| std::path::absolute(path).map_err(|error| failed(path, error));
     let file = match std::fs::canonicalize(&spec.file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            std::path::absolute(&spec.file)?
-        }
-        result => result?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => absolute(&spec.file)?,
+        result => result.map_err(|error| failed(&spec.file, error))?,
     };
-    let backing = match &spec.backing {
-        Some(path) => Some(std::path::absolute(path)?),
-        None => None,
-    };
+    let backing = spec.backing.as_deref().map(absolute).transpose()?;
     Ok(DeviceSpec {
         file,
         backing,

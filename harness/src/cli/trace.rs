@@ -13,24 +13,41 @@ use crate::trace::{
     convert, open, summarize,
 };
 
-use super::{Failure, Verdict, print, print_json};
+use super::{Failure, Verdict, print, print_json, without_path};
 
 /// Look at recorded traces, and convert them
+///
+/// Traces of vscsi (version 1 and 2), ftrace text (block_rq_issue, block_bio_queue or
+/// block_rq_complete) and ubdlab's own format are read, told apart by their content.
 #[derive(Debug, Subcommand)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab trace info traces/sqlite-wal.ubdtrace
+  ubdlab trace convert recorded.txt recorded.ubdtrace")]
 pub(super) enum Command {
     /// Say what a trace is and count what is in it
+    #[command(after_long_help = "\
+Examples:
+  ubdlab trace info traces/sqlite-wal.ubdtrace
+  ubdlab trace info recorded.txt --device 7,0 --event queue --json")]
     Info {
-        /// The trace
+        /// The trace: vscsi, ftrace text, or ubdlab's own format, told apart by content
         trace: PathBuf,
         #[command(flatten)]
         reading: Reading,
-        /// Print JSON
+        /// Print one JSON document, its fields named with their units
         #[arg(long)]
         json: bool,
     },
     /// Convert a trace to ubdlab's own format
+    ///
+    /// That format is small, can be entered in the middle and keeps flushes, FUA and discards.
+    #[command(after_long_help = "\
+Examples:
+  ubdlab trace convert recorded.txt recorded.ubdtrace --device 7,0
+  ubdlab trace convert old.vscsi new.ubdtrace")]
     Convert {
-        /// The trace
+        /// The trace: vscsi, ftrace text, or ubdlab's own format, told apart by content
         source: PathBuf,
         /// The file to be written, in one piece; one that exists is replaced
         target: PathBuf,
@@ -42,13 +59,14 @@ pub(super) enum Command {
 /// How a trace is read.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Reading {
-    /// Take only requests to this device
+    /// Take only requests to this device (ftrace only)
     #[arg(long, value_name = "MAJOR,MINOR")]
     device: Option<DeviceNumber>,
-    /// Which event of a request's life counts [default: the one that the trace has]
+    /// Which event of a request's life counts (ftrace only) [default: the first of these that
+    /// the trace has]
     #[arg(long, value_enum)]
     event: Option<EventArg>,
-    /// Go on where the recorder lost events
+    /// Go on where the recorder says that it lost events (ftrace only); an error otherwise
     #[arg(long)]
     allow_lost_events: bool,
 }
@@ -59,7 +77,7 @@ enum EventArg {
     Issue,
     /// block_bio_queue: asked for by the file system
     Queue,
-    /// block_rq_complete
+    /// block_rq_complete: done
     Complete,
 }
 
@@ -150,7 +168,10 @@ fn convert_to(trace: &mut dyn TraceSource, target: &Path) -> Result<Verdict, Fai
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let temporary = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+    let temporary = tempfile::NamedTempFile::new_in(directory).map_err(|error| {
+        let cause = without_path(&error);
+        Failure(format!("{}: writing: {cause}", driver::shown(target)))
+    })?;
     let header = TraceHeader::from(trace.description());
     let out: BufWriter<&File> = BufWriter::new(temporary.as_file());
     let writer = TraceWriter::create(target, out, &header).map_err(Failure::operation)?;

@@ -5,6 +5,7 @@
 //! loop, `requests` makes requests of records, [`target`] is where they go.
 
 pub mod backing;
+mod precheck;
 pub mod report;
 mod requests;
 pub mod run;

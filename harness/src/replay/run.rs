@@ -55,7 +55,7 @@ pub enum ReplayError {
         error: IsPastEnd,
     },
     /// The device refused a request, or its host failed.
-    #[error("request {request}, {what} {range}: {status}{cause}")]
+    #[error("request {request} ({what}, sectors {range}): {status}{cause}")]
     Failed {
         /// The number of the request in the trace, from 1.
         request: u64,
@@ -64,6 +64,16 @@ pub enum ReplayError {
         /// Of which sectors.
         range: SectorRange,
         /// How it ended.
+        status: Status,
+        /// What the host said.
+        cause: String,
+    },
+    /// The device could not be read when it was compared with the model.
+    #[error("comparing the device with the model, sectors {range}: {status}{cause}")]
+    Unreadable {
+        /// Which sectors.
+        range: SectorRange,
+        /// How the read ended.
         status: Status,
         /// What the host said.
         cause: String,
@@ -225,6 +235,19 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         self.notice_resize(true)
     }
 
+    /// After an error: lets what is in flight end, so that the device can be stopped and
+    /// closed. What else goes wrong does not matter any more.
+    pub fn give_up(&mut self) {
+        self.resizes.clear();
+        while !self.in_flight.is_empty() {
+            match self.target.complete() {
+                Ok(completion) => self.in_flight.remove(&completion.request.tag.0),
+                Err(ThreadDied) => return,
+            };
+        }
+        let _ = self.target.resized(true);
+    }
+
     /// The latencies measured so far.
     pub fn latencies(&self) -> Latencies {
         Latencies {
@@ -253,6 +276,11 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             }
             TraceOperation::WriteZeroes => Operation::WriteZeroes,
         };
+        let end = (record.start + record.count) - Sector(0);
+        if end > self.oracle.capacity() && self.past_end == PastEnd::Refuse {
+            // It may lie in what is being added just now.
+            self.notice_resize(true)?;
+        }
         let capacity = self.oracle.capacity();
         let pieces = pieces(record, capacity, self.past_end, self.limits).map_err(|error| {
             ReplayError::PastEnd {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::device_spec::DeviceSpec;
-use driver::host::{Access, HostError, HostNames};
+use driver::host::{Access, FileKind, HostError, HostNames};
 use driver::memory::MemoryHost;
 use driver::open::{OpenError, OpenOptions, Opened, create, open};
 use driver::ordered::{CloseError, Ordered};
@@ -21,11 +21,16 @@ use crate::oracle::{Initial, Oracle};
 use crate::trace::{TraceError, TraceOperation, TraceSource};
 
 use super::backing::{Given, Stamped, StampedParts};
+use super::precheck::precheck;
 use super::report::Report;
 use super::requests::PastEnd;
 use super::run::{PlannedAt, ReplayError, Run};
 use super::target::{Live, Stepped, Target};
 use super::verify::{take_in, whole_device};
+
+/// The files of a device made for a replay.
+const COW_NAME: &str = "device.cow";
+const BACKING_NAME: &str = "backing.img";
 
 /// A device of at most this size gets a backing file stamped all over; of a larger one, only
 /// what the trace reads is.
@@ -71,8 +76,13 @@ pub enum SessionError {
     #[error(transparent)]
     Trace(#[from] TraceError),
     /// The replay ended early.
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
+    #[error("{}: {error}", shown(.path))]
+    Replay {
+        /// The COW file.
+        path: PathBuf,
+        /// Why.
+        error: Box<ReplayError>,
+    },
     /// The size in the device's specification cannot be had.
     #[error("{}: {error}", shown(.path))]
     Plan {
@@ -115,7 +125,7 @@ pub enum SessionError {
     UnknownSize,
 }
 
-/// Opens the trace, from its start; a session may need it twice.
+/// Opens the trace, from its start; a session needs it more than once.
 pub type OpenTrace<'a> = &'a dyn Fn() -> Result<Box<dyn TraceSource>, TraceError>;
 
 /// How far a session has come.
@@ -146,6 +156,7 @@ impl Session<'_> {
     /// See [`SessionError`].
     pub fn on_files(&self, directory: &Path, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
+        self.check_before(&directory.join(COW_NAME), Some(size))?;
         self.on_own_device(RealHost, directory, size, |device| {
             Live::start(device).map_err(SessionError::Thread)
         })
@@ -157,7 +168,9 @@ impl Session<'_> {
     /// See [`SessionError`].
     pub fn in_memory(&self, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
-        self.on_own_device(MemoryHost::new(), Path::new("/"), size, |device| {
+        let directory = Path::new("/memory");
+        self.check_before(&directory.join(COW_NAME), Some(size))?;
+        self.on_own_device(MemoryHost::new(), directory, size, |device| {
             Ok(Stepped::new(device))
         })
     }
@@ -169,7 +182,20 @@ impl Session<'_> {
     /// See [`SessionError`].
     pub fn on_device(&self, spec: &DeviceSpec) -> Result<Report, SessionError> {
         let host = RealHost;
+        // Opening creates a missing COW file, or switches the backing file if asked.
+        let created = size_if_created(&host, spec);
+        if created.is_some() || self.options.open.switch_backing {
+            let capacity = created.map(|size| self.first_capacity(spec, size));
+            self.check_before(&spec.file, capacity.transpose()?)?;
+        }
         let opened = open(&host, spec, self.options.open)?;
+        if created.is_none() {
+            let capacity = match opened.interrupted {
+                Some(record) => record.new_size.whole_sectors(),
+                None => opened.device.capacity(),
+            };
+            self.check_before(&spec.file, Some(self.first_capacity(spec, capacity)?))?;
+        }
         let backing = match opened.device.image() {
             Some(image) => {
                 let path = match &spec.backing {
@@ -198,6 +224,30 @@ impl Session<'_> {
         match summary.max_end_sector {
             0 => Err(SessionError::UnknownSize),
             end => Ok(SectorCount(end)),
+        }
+    }
+
+    /// Before anything is written: whether the trace can be replayed on a device of this size.
+    fn check_before(&self, cow: &Path, capacity: Option<SectorCount>) -> Result<(), SessionError> {
+        precheck(self.trace, &self.options, capacity).map_err(replay_error(cow))
+    }
+
+    /// The size with which the replay begins, on a device of this one.
+    fn first_capacity(
+        &self,
+        spec: &DeviceSpec,
+        capacity: SectorCount,
+    ) -> Result<SectorCount, SessionError> {
+        match spec.size {
+            Some(new) if new < capacity.bytes() && self.options.shrink == Shrink::Refuse => {
+                let old = capacity.bytes();
+                Err(SessionError::Plan {
+                    path: spec.file.clone(),
+                    error: PlanError::WouldShrink { old, new },
+                })
+            }
+            Some(new) => Ok(new.whole_sectors()),
+            None => Ok(capacity),
         }
     }
 
@@ -233,15 +283,29 @@ impl Session<'_> {
         T: Target<H::File>,
     {
         (self.progress)(Progress::Preparing);
-        let (cow, backing) = (directory.join("device.cow"), directory.join("backing.img"));
+        let (cow, backing) = (directory.join(COW_NAME), directory.join(BACKING_NAME));
+        // Asked before the backing file is made: nothing is to be left of what fails.
+        if host.open(&cow, Access::ReadOnly).is_ok() {
+            let exists = host_error(&cow, "creating");
+            return Err(exists(HostError::AlreadyExists));
+        }
         let parts = self.stamped_parts(sectors)?;
         let file = host
             .create_new(&backing)
             .map_err(host_error(&backing, "creating"))?;
-        parts
+        let made = parts
             .write(&file)
-            .map_err(host_error(&backing, "writing the backing file"))?;
-        drop(create(&host, &cow, &backing, self.options.alignment)?);
+            .map_err(host_error(&backing, "writing the backing file"))
+            .and_then(|()| Ok(create(&host, &cow, &backing, self.options.alignment)?));
+        match made {
+            // Opened below, like any other.
+            Ok(file) => drop(file),
+            Err(error) => {
+                // The first error is the one to report.
+                let _ = host.remove(&backing);
+                return Err(error);
+            }
+        }
         let spec = DeviceSpec {
             index: 0,
             read_only: false,
@@ -282,7 +346,7 @@ impl Session<'_> {
             error,
         };
         let mut device = opened.device;
-        take_in(&mut device, &mut oracle)?;
+        take_in(&mut device, &mut oracle).map_err(replay_error(path))?;
         if let Some(record) = opened.interrupted {
             let resized = recover(&mut device, record).map_err(failed)?;
             oracle.resized(resized.new_size.whole_sectors());
@@ -290,6 +354,18 @@ impl Session<'_> {
         if let Some(size) = spec.size {
             self.resize_first(&host, path, &mut device, size)?;
             oracle.resized(size.whole_sectors());
+        }
+        // What cannot be had from the start fails before the trace writes anything.
+        if let Some(at) = self.options.resizes.iter().find(|at| at.request == 0) {
+            let surroundings =
+                surroundings(&host, path, &device).map_err(host_error(path, "examining"))?;
+            if let Err(error) = plan(&device, self.wish(at), surroundings) {
+                return Err(replay_error(path)(ReplayError::Resize {
+                    request: 0,
+                    new_size: at.size,
+                    error: ResizeError::Refused(error.to_string()),
+                }));
+            }
         }
         let resizes = self.options.resizes.iter().map(|at| PlannedAt {
             request: at.request,
@@ -306,16 +382,28 @@ impl Session<'_> {
         );
         let started = clock::start();
         let mut trace = (self.trace)()?;
-        run.replay(&mut trace, |done| (self.progress)(Progress::Replayed(done)))?;
+        let progress = |done| (self.progress)(Progress::Replayed(done));
+        if let Err(error) = run.replay(&mut trace, progress) {
+            // What was done so far is kept as well as it can be; the first error is the one
+            // to report.
+            run.give_up();
+            if let Ok(device) = target.stop() {
+                let _ = device.close();
+            }
+            return Err(replay_error(path)(error));
+        }
         let elapsed_ns = started.elapsed_ns();
         let (mut counts, latency) = (run.counts.clone(), run.latencies());
-        let mut device = target.stop().map_err(ReplayError::from)?;
+        let mut device = target
+            .stop()
+            .map_err(|died| replay_error(path)(died.into()))?;
 
         let started = clock::start();
         let total = 2 * oracle.capacity().0;
         let verified = |done| (self.progress)(Progress::Verified(done, total));
         let when = "at the end";
-        let first = whole_device(&mut device, &mut oracle, &mut counts, when, verified)?;
+        let first = whole_device(&mut device, &mut oracle, &mut counts, when, verified)
+            .map_err(replay_error(path))?;
         let statistics = device.statistics();
         device.close().map_err(|error| SessionError::Close {
             path: path.clone(),
@@ -324,7 +412,8 @@ impl Session<'_> {
         let mut device = open(&host, spec, self.options.open)?.device;
         let verified = |done| (self.progress)(Progress::Verified(first + done, total));
         let when = "after reopening";
-        let again = whole_device(&mut device, &mut oracle, &mut counts, when, verified)?;
+        let again = whole_device(&mut device, &mut oracle, &mut counts, when, verified)
+            .map_err(replay_error(path))?;
 
         let seconds = elapsed_ns.max(1) as f64 / 1e9;
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
@@ -387,6 +476,30 @@ impl Session<'_> {
                 error,
             })?;
         Ok(())
+    }
+}
+
+/// The size of the device that opening would create, if it would.
+fn size_if_created(host: &RealHost, spec: &DeviceSpec) -> Option<SectorCount> {
+    match host.open(&spec.file, Access::ReadOnly) {
+        Err(HostError::NotFound) => {}
+        _ => return None,
+    }
+    // What else may be wrong with the backing file, opening says.
+    let backing = host.open(spec.backing.as_ref()?, Access::ReadOnly).ok()?;
+    let metadata = host.metadata(&backing).ok()?;
+    let is_disk = matches!(metadata.kind, FileKind::Regular | FileKind::BlockDevice);
+    let size = metadata.len.whole_sectors();
+    (is_disk && size > SectorCount(0)).then_some(size)
+}
+
+fn replay_error(path: &Path) -> impl Fn(ReplayError) -> SessionError + '_ {
+    move |error| match error {
+        ReplayError::Trace(error) => SessionError::Trace(error),
+        error => SessionError::Replay {
+            path: path.to_owned(),
+            error: Box::new(error),
+        },
     }
 }
 

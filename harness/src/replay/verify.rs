@@ -22,9 +22,7 @@ fn read<F: HostFile>(
     let mut data = buffer;
     data.resize(range.count.bytes().0 as usize, 0);
     request.segments = vec![Segment::with_data(data)];
-    let failed = |status, cause: String| ReplayError::Failed {
-        request: 0,
-        what: "verifying read of",
+    let failed = |status, cause: String| ReplayError::Unreadable {
         range,
         status,
         cause,

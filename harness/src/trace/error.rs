@@ -34,7 +34,7 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.file.display())?;
+        write!(f, "{}: ", driver::shown(&self.file))?;
         if let Some(line) = self.line {
             write!(f, "line {line}, ")?;
         }
@@ -57,7 +57,7 @@ pub enum TraceError {
     /// None of the formats begins like this.
     #[error(
         "{}: the format of this trace cannot be told: found {found} at offset 0, expected one of {}",
-        file.display(),
+        driver::shown(file),
         super::detect::understood()
     )]
     UnknownFormat {
@@ -97,7 +97,10 @@ pub enum TraceError {
         second: DeviceNumber,
     },
     /// A record that may not be written into a trace.
-    #[error("{}: record {number} cannot be written: found {found}, expected {expected}", file.display())]
+    #[error(
+        "{}: record {number} cannot be written: found {found}, expected {expected}",
+        driver::shown(file)
+    )]
     Refused {
         /// The file being written.
         file: PathBuf,
@@ -109,7 +112,7 @@ pub enum TraceError {
         expected: String,
     },
     /// The wanted record is behind the end of the trace.
-    #[error("{}: no record {wanted}: the trace has {records}", file.display())]
+    #[error("{}: no record {wanted}: the trace has {records}", driver::shown(file))]
     NoSuchRecord {
         /// The file.
         file: PathBuf,

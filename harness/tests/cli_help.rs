@@ -1,0 +1,93 @@
+//! The help of the program and of each command, as files: `UPDATE_SNAPSHOTS=1 cargo test -p
+//! harness --test cli_help` renews them.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+#[path = "common/cli.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
+mod cli;
+
+use std::path::Path;
+
+use cli::{output, ubdlab};
+
+const COMMANDS: [&[&str]; 6] = [
+    &[],
+    &["demo"],
+    &["replay"],
+    &["trace"],
+    &["trace", "info"],
+    &["trace", "convert"],
+];
+
+fn help(command: &[&str], option: &str) -> String {
+    let output = output(ubdlab().args(command).arg(option));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn help_is_as_it_was() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
+    let update = std::env::var_os("UPDATE_SNAPSHOTS").is_some();
+    for command in COMMANDS {
+        for (option, kind) in [("-h", "short"), ("--help", "full")] {
+            let name = [&["ubdlab"], command, &[kind]].concat().join("-") + ".txt";
+            let (path, now) = (directory.join(&name), help(command, option));
+            if update {
+                std::fs::create_dir_all(&directory).unwrap();
+                std::fs::write(&path, &now).unwrap();
+            }
+            let before = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                before == now,
+                "{name} is not what {command:?} {option} prints now; if that is meant, renew it with \
+                 UPDATE_SNAPSHOTS=1. Now:\n{now}"
+            );
+        }
+    }
+}
+
+/// Each command below is in the list above.
+#[test]
+fn no_command_is_forgotten() {
+    for command in COMMANDS {
+        let text = help(command, "-h");
+        let Some((_, list)) = text.split_once("Commands:\n") else {
+            continue;
+        };
+        let names = |line: &&str| !line.starts_with("   ");
+        for line in list
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .filter(names)
+        {
+            let name = line.split_whitespace().next().unwrap();
+            let path = [command, &[name]].concat();
+            assert!(name == "help" || COMMANDS.contains(&&path[..]), "{path:?}");
+        }
+    }
+}
+
+#[test]
+fn full_help_has_examples_and_fits() {
+    for command in COMMANDS {
+        let (short, full) = (help(command, "-h"), help(command, "--help"));
+        assert!(full.contains("Examples:\n  ubdlab "), "of {command:?}");
+        assert!(full.len() > short.len());
+        assert!(full.lines().all(|line| line.chars().count() <= 100));
+    }
+}
+
+#[test]
+fn without_a_command_the_help_is_an_error() {
+    let output = output(&mut ubdlab());
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.stdout, b"");
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("Usage: ubdlab <COMMAND>")
+    );
+}

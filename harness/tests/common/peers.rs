@@ -1,0 +1,23 @@
+//! Other programs that tests compare with, where they are installed.
+
+use std::path::PathBuf;
+
+/// The program of this name, if it is installed. A test without it says so and ends well,
+/// but for where `UBDLAB_REQUIRE_PEERS` says that all of them are there.
+///
+/// # Panics
+/// If it is required and not there.
+pub fn peer(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|program| program.is_file());
+    if found.is_none() {
+        assert!(
+            std::env::var_os("UBDLAB_REQUIRE_PEERS").is_none(),
+            "{name} is not installed, and UBDLAB_REQUIRE_PEERS is set"
+        );
+        eprintln!("skipped: {name} is not installed");
+    }
+    found
+}
