@@ -6,10 +6,11 @@
 mod common;
 
 use common::explore::{Start, Story};
+use common::rows::{After, found_after};
 use common::{Act, Device, Format, World, sectors};
 use driver::ordered::Headroom;
 use driver::resize::{Resize, ResizeError};
-use harness::sim::{Fault, SimFile};
+use harness::sim::{Fault, OperationKind, SimFile};
 
 type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
 
@@ -128,5 +129,120 @@ fn a_failing_host_leaves_the_files_as_they_were() {
                 .survives_every_failure(fault);
             }
         }
+    }
+}
+
+/// What readers find behind an operation of a resize without I/O: sizes in sectors, and
+/// whether there is an extension block.
+fn row(new_sectors: u64, after: After) -> Vec<(u64, bool)> {
+    let before = world(Format::Stock(4096), OLD);
+    let story = Story {
+        name: "row",
+        before: &before,
+        pending: &[],
+        between: &[],
+        resize: &to(new_sectors),
+        new_sectors,
+    };
+    let mut seen: Vec<(u64, bool)> = (found_after(&story, after).into_iter().flatten())
+        .inspect(|found| {
+            assert!(!found.marked);
+            assert_eq!(found.stock_size, found.size);
+        })
+        .map(|found| (found.size / 512, found.extension))
+        .collect();
+    seen.sort();
+    seen.dedup();
+    seen
+}
+
+const HEADER: u64 = 0;
+const EXTENSION: u64 = 4128;
+/// Of the byte that old and new sectors share.
+const BITS: u64 = 8192 + OLD / 8;
+
+#[test]
+fn row_growing_the_file_was_cut_to_its_data_and_extended() {
+    let after = After::new(OperationKind::SetLength, "cow").nth(-1);
+    assert_eq!(row(NEW, after), [(OLD, false)]);
+}
+
+#[test]
+fn row_growing_the_extension_block_was_written() {
+    let seen = row(NEW, After::write(EXTENSION));
+    assert_eq!(seen, [(OLD, false), (OLD, true)]);
+}
+
+#[test]
+fn row_growing_some_or_all_of_the_new_bits() {
+    let mut seen = row(NEW, After::write(BITS));
+    seen.sort();
+    seen.dedup();
+    assert_eq!(
+        seen,
+        [(OLD, false), (OLD, true)],
+        "the old size, bits behind its end or not"
+    );
+}
+
+#[test]
+fn row_growing_the_header_sector_was_written() {
+    assert_eq!(row(NEW, After::write(HEADER)), [(OLD, true), (NEW, true)]);
+}
+
+#[test]
+fn row_growing_the_last_sync() {
+    let after = After::new(OperationKind::SyncData, "cow").nth(-1);
+    assert_eq!(row(NEW, after), [(NEW, true)]);
+}
+
+#[test]
+fn row_shrinking_the_extension_block_was_written() {
+    let seen = row(100, After::write(EXTENSION));
+    assert_eq!(seen, [(OLD, false), (OLD, true)]);
+}
+
+#[test]
+fn row_shrinking_the_header_sector_was_written() {
+    assert_eq!(row(100, After::write(HEADER)), [(100, true), (OLD, true)]);
+}
+
+#[test]
+fn row_shrinking_the_bits_behind_the_end_were_cleared_the_file_cut() {
+    let after = After::new(OperationKind::PunchHole, "cow").nth(-1);
+    assert_eq!(row(100, after), [(100, true)]);
+    let after = After::new(OperationKind::SetLength, "cow").nth(-1);
+    let mut seen = row(100, after);
+    seen.dedup();
+    assert_eq!(seen, [(100, true)]);
+}
+
+/// Stale bits and data behind the end must not come back.
+#[test]
+fn growing_after_a_shrink_that_left_everything_behind_shows_zeros() {
+    let before = world(Format::Ours(4096), OLD);
+    let shrink = to(100);
+    let story = Story {
+        name: "shrink",
+        before: &before,
+        pending: &[],
+        between: &[],
+        resize: &shrink,
+        new_sectors: 100,
+    };
+    // Only the header of the shrink is there.
+    let after = After::new(OperationKind::SyncData, "cow").nth(-1);
+    let (host, (mut model, _)) = common::rows::stop_after(&story, after);
+    model.resized(100);
+    let everything = host.unsynced().everything();
+    let host = host.after_power_cut(&everything).unwrap();
+    let world = World { host, model };
+    for new in [120, OLD, NEW] {
+        survives(
+            "grow after shrink",
+            &world,
+            new,
+            (&[Act::Write(90, 10)], &[]),
+        );
     }
 }

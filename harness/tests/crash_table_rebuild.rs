@@ -6,10 +6,11 @@
 mod common;
 
 use common::explore::Story;
+use common::rows::{After, found_after};
 use common::{Act, Device, Format, World, sectors};
 use driver::cow::{Geometry, Version};
 use driver::resize::{Resize, ResizeError};
-use harness::sim::{Fault, SimFile};
+use harness::sim::{Fault, OperationKind, SimFile};
 use userhelper::rebuild::Rebuild;
 
 type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
@@ -102,4 +103,56 @@ fn a_failing_host_leaves_the_files_as_they_were() {
             }
         }
     }
+}
+
+/// The sizes in sectors that readers can find behind an operation; every image is then
+/// rebuilt again, which leaves no temporary file.
+fn row(after: After) -> Vec<u64> {
+    let before = world(Format::Stock(4096));
+    let story = Story {
+        name: "row",
+        before: &before,
+        pending: &[],
+        between: &[],
+        resize: &to(331),
+        new_sectors: 331,
+    };
+    let found = found_after(&story, after).into_iter();
+    let mut sizes: Vec<u64> = found.map(|found| found.unwrap().stock_size / 512).collect();
+    sizes.dedup();
+    sizes
+}
+
+const TEMPORARY: &str = "ubdlab-new";
+
+#[test]
+fn row_the_new_file_was_created_filled_in_part_or_whole() {
+    assert_eq!(row(After::new(OperationKind::CreateNew, TEMPORARY)), [OLD]);
+    assert_eq!(
+        row(After::new(OperationKind::Write, TEMPORARY).nth(2)),
+        [OLD]
+    );
+    assert_eq!(
+        row(After::new(OperationKind::Write, TEMPORARY).nth(-1)),
+        [OLD]
+    );
+}
+
+#[test]
+fn row_the_new_file_was_synced() {
+    assert_eq!(row(After::new(OperationKind::SyncData, TEMPORARY)), [OLD]);
+}
+
+#[test]
+fn row_the_rename() {
+    assert_eq!(
+        row(After::new(OperationKind::Rename, TEMPORARY)),
+        [OLD, 331]
+    );
+}
+
+#[test]
+fn row_the_sync_of_the_directory() {
+    let after = After::new(OperationKind::SyncDirectory, "cow").nth(-1);
+    assert_eq!(row(after), [331]);
 }

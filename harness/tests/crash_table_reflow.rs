@@ -6,11 +6,11 @@
 mod common;
 
 use common::explore::Story;
+use common::rows::{After, found_after};
 use common::{Act, Device, Format, World, sectors};
 use driver::cow::{Geometry, Version};
 use driver::resize::{Resize, ResizeError};
-use driver::units::Bytes;
-use harness::sim::{Fault, SimFile};
+use harness::sim::{Fault, OperationKind, SimFile};
 use userhelper::reflow::Reflow;
 
 type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
@@ -186,5 +186,93 @@ fn what_lies_behind_an_odd_size_is_put_back() {
     for fault in [Fault::Io, Fault::NoSpace] {
         story("odd", &world, &to(NEW, 16_384, 16)).survives_every_failure(fault);
     }
-    assert_eq!(Bytes(100).0, 100);
+}
+
+/// What a reader finds behind an operation: the size in sectors beside the mark, whether
+/// there is one, and then the frontier of the journal. Stock readers refuse a marked size.
+fn row(after: After) -> Vec<(u64, Option<u64>)> {
+    let before = full(Format::Ours(4096));
+    let resize = to(NEW, 16_384, 64);
+    let found = found_after(&story("row", &before, &resize), after);
+    let mut seen: Vec<_> = (found.into_iter().flatten())
+        .map(|found| {
+            assert_eq!(found.marked, found.stock_size > i64::MAX as u64);
+            (found.size / 512, found.frontier.filter(|_| found.marked))
+        })
+        .collect();
+    seen.sort();
+    seen.dedup();
+    seen
+}
+
+const HEADER: u64 = 0;
+/// The two slots take turns.
+const SLOTS: u64 = 4608;
+const FIRST_RECORD: u64 = SLOTS;
+const SECOND_RECORD: u64 = SLOTS;
+/// The layouts' bitmaps and data; a window is 40 sectors.
+const OLD_BITMAP: u64 = 8192;
+const OLD_DATA: u64 = 12_288;
+const NEW_BITMAP: u64 = 16_384;
+const WINDOW: u64 = 40;
+
+fn punch(at: u64) -> After {
+    After {
+        at: Some(at),
+        ..After::new(OperationKind::PunchHole, "cow")
+    }
+}
+
+#[test]
+fn row_the_file_was_extended_extension_block_and_first_record_written() {
+    assert_eq!(row(After::write(FIRST_RECORD)), [(OLD, None)]);
+}
+
+#[test]
+fn row_the_header_was_marked() {
+    let nothing_moved = (OLD, Some(OLD));
+    assert_eq!(row(After::write(HEADER)), [(OLD, None), nothing_moved]);
+}
+
+#[test]
+fn row_part_of_a_window_was_copied() {
+    let copy = After::write(OLD_DATA + (OLD - WINDOW) * 512 + WINDOW * 512);
+    assert_eq!(row(copy), [(OLD, Some(OLD))]);
+}
+
+#[test]
+fn row_the_copy_was_synced() {
+    // Opening took one sync, preparing and marking one each.
+    let after = After::new(OperationKind::SyncData, "cow").nth(3);
+    assert_eq!(row(after), [(OLD, Some(OLD))]);
+}
+
+#[test]
+fn row_the_record_was_written() {
+    // The first in this slot is the one with which both are prepared.
+    let after = After::write(SECOND_RECORD).nth(1);
+    assert_eq!(row(after), [(OLD, Some(OLD - WINDOW)), (OLD, Some(OLD))]);
+}
+
+#[test]
+fn row_the_source_was_punched() {
+    let after = punch(OLD_DATA + (OLD - WINDOW) * 512);
+    assert_eq!(row(after), [(OLD, Some(OLD - WINDOW))]);
+}
+
+#[test]
+fn row_part_or_all_of_the_new_bitmap_was_written() {
+    assert_eq!(row(punch(NEW_BITMAP)), [(OLD, Some(0))]);
+    assert_eq!(row(After::write(NEW_BITMAP)), [(OLD, Some(0))]);
+}
+
+#[test]
+fn row_the_header_was_written() {
+    let after = After::write(HEADER).nth(1);
+    assert_eq!(row(after), [(OLD, Some(0)), (NEW, None)]);
+}
+
+#[test]
+fn row_the_old_bitmap_was_punched() {
+    assert_eq!(row(punch(OLD_BITMAP)), [(NEW, None)]);
 }

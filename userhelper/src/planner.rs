@@ -140,15 +140,15 @@ pub fn plan<F: HostFile>(
     if device.is_read_only() {
         return Err(PlanError::ReadOnly);
     }
+    if device.image().is_some_and(|image| image.header.relocating) {
+        return Err(PlanError::Interrupted);
+    }
     if new_sectors < device.capacity() {
         check_shrink(device, old_size, wish)?;
     }
     let Some(image) = device.image() else {
         return plan_raw(old_size, wish);
     };
-    if image.header.relocating {
-        return Err(PlanError::Interrupted);
-    }
     let planner = Planner {
         device,
         image,

@@ -44,9 +44,9 @@ const WHOLE: Depth = Depth {
 
 /// When the guest is at work too: there are many more crashes, most of them alike.
 const SAMPLE: Depth = Depth {
-    torn: 32,
-    whole: 64,
-    drawn: 16,
+    torn: 16,
+    whole: 32,
+    drawn: 8,
 };
 
 /// Begins the resize of a story.

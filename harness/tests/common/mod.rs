@@ -11,6 +11,7 @@
 
 pub mod explore;
 pub mod model;
+pub mod rows;
 
 use std::path::Path;
 
@@ -173,7 +174,7 @@ fn make_cow(host: &SimHost, size: Bytes, format: Format) {
 }
 
 /// What a reader finds in the COW file, before anything is recovered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     /// The size as stock tools read it.
     pub stock_size: u64,
