@@ -200,7 +200,10 @@ impl<I: Initial> Oracle<I> {
     fn describe(&self, sector: Sector, state: State) -> String {
         if state.0 & DISCARDED != 0 {
             let before = State(state.0 & !DISCARDED);
-            return format!("zeros (it was discarded) or {}", self.describe(sector, before));
+            return format!(
+                "zeros (it was discarded) or {}",
+                self.describe(sector, before)
+            );
         }
         let low = state.0 as u32;
         match state.0 & !u64::from(u32::MAX) {
@@ -216,7 +219,9 @@ impl<I: Initial> Oracle<I> {
 /// Whether all bytes are zero.
 pub fn is_zero(content: &[u8]) -> bool {
     let (words, rest) = content.as_chunks::<16>();
-    let all = words.iter().fold(0, |all, word| all | u128::from_le_bytes(*word));
+    let all = words
+        .iter()
+        .fold(0, |all, word| all | u128::from_le_bytes(*word));
     all == 0 && rest.iter().all(|&byte| byte == 0)
 }
 
@@ -269,8 +274,14 @@ mod tests {
     fn a_write_in_flight_may_show_and_only_where_it_goes() {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
         let in_flight = [(range(4, 2), Stamp(9))];
-        assert_eq!(oracle.check(Sector(5), &sector(Stamp(9), 5), &in_flight).0, 0);
-        assert_eq!(oracle.check(Sector(6), &sector(Stamp(9), 6), &in_flight).0, 1);
+        assert_eq!(
+            oracle.check(Sector(5), &sector(Stamp(9), 5), &in_flight).0,
+            0
+        );
+        assert_eq!(
+            oracle.check(Sector(6), &sector(Stamp(9), 6), &in_flight).0,
+            1
+        );
     }
 
     #[test]
