@@ -12,8 +12,8 @@ use super::{BACKING, Found, found};
 
 /// A row is looked at in this depth: the whole stories go further.
 const ROW: Depth = Depth {
-    torn: 128,
-    whole: 128,
+    torn: 64,
+    whole: 64,
     drawn: 16,
 };
 
