@@ -173,7 +173,7 @@ fn another_backing_file_is_taken_only_when_the_switch_is_asked_for() {
     assert_eq!(
         refused(&host, "ubda=/cow,/other"),
         "/cow: its header names the backing file /disk, /other was asked for: \
-         ask for the switch if that is meant"
+         --switch-backing writes it into the header"
     );
     let before = host.contents("/cow").unwrap();
     let opened = super::try_open(&host, "ubda=/cow,/other", SWITCH).unwrap();

@@ -45,17 +45,17 @@ fn fields_that_cannot_be() {
         (
             24,
             &[0; 4],
-            "byte 24: alignment 0 is not a positive multiple of 512".into(),
+            "byte 24: found alignment 0, expected a positive multiple of 512".into(),
         ),
         (
             24,
             &[0, 0, 0, 3],
-            "byte 24: alignment 3 is not a positive multiple of 512".into(),
+            "byte 24: found alignment 3, expected a positive multiple of 512".into(),
         ),
         (
             24,
             &384_u32.to_be_bytes(),
-            "byte 24: alignment 384 is not a positive multiple of 512".into(),
+            "byte 24: found alignment 384, expected a positive multiple of 512".into(),
         ),
         (
             20,
@@ -203,6 +203,6 @@ fn without_the_backing_file_the_header_is_checked_just_so() {
     let host = host_with(&patched(v3(), 24, &[0; 4]));
     assert_eq!(
         refused_with(&host, "ubda=/cow", options),
-        "/cow: byte 24: alignment 0 is not a positive multiple of 512"
+        "/cow: byte 24: found alignment 0, expected a positive multiple of 512"
     );
 }

@@ -120,7 +120,7 @@ fn an_alignment_that_cannot_be() {
     let error = create(&host, Path::new("/cow"), Path::new("/disk"), Some(384));
     assert_eq!(
         error.map(drop).map_err(|error| error.to_string()),
-        Err("/cow: byte 24: alignment 384 is not a positive multiple of 512".into())
+        Err("/cow: byte 24: found alignment 384, expected a positive multiple of 512".into())
     );
     assert_eq!(format!("{host:?}"), r#"{"/disk"}"#);
 }
