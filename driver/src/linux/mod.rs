@@ -12,7 +12,7 @@
 //! Entries of the catalogue that have no switch here:
 //! - 11, completion-overrun: completions are values that a step returns, one at a time;
 //!   there is no pipe of bytes for a batch of them that could be written in part.
-//! - 12 and 23 are not defects of the driver.
+//! - 12 and 23 are not in use.
 //! - The half of 22 that is about a change within one second: neither the format nor the
 //!   seam to the host has fractions of one.
 //! - With the COW file alone named and no readable header, Linux takes the file for a raw
