@@ -12,6 +12,7 @@ pub mod blk;
 pub mod cow;
 pub mod device_spec;
 pub mod host;
+pub mod linux;
 pub mod memory;
 pub mod open;
 pub mod ordered;

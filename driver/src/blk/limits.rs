@@ -38,6 +38,24 @@ impl Limits {
         segment_boundary: Some(Bytes(4096)),
         queue_depth: 64,
     };
+
+    /// Linux 6.9 to 6.12 with a COW file of which it does not know yet that it is one: the
+    /// block layer's default of 255 sectors.
+    pub const LINUX_6_12_WITHOUT_COW: Limits = Limits {
+        max_transfer: SectorCount(255),
+        max_discard: SectorCount(255),
+        ..Limits::LINUX_6_12
+    };
+
+    /// Linux 2.6.0's ubd: one request at a time, one page of memory in it. There are no
+    /// discards; one that is submitted is not supported, whatever its length.
+    pub const LINUX_2_6: Limits = Limits {
+        max_transfer: SectorCount(8),
+        max_discard: SectorCount(8),
+        max_segments: 1,
+        segment_boundary: Some(Bytes(4096)),
+        queue_depth: 1,
+    };
 }
 
 /// Cuts `range` into consecutive pieces of at most `longest` sectors, in order.

@@ -1,0 +1,344 @@
+//! Models of Linux's own ubd driver, defects included: what the test bed has to catch.
+//!
+//! [`LinuxUbd`] has the two halves of the original. With [`Defects::LINUX_6_12`] (or
+//! [`Defects::LINUX_2_6`]) it performs the same host operations in the same order as that
+//! kernel; with [`Defects::none`] it keeps the promises of any honest disk: a read returns
+//! the last acknowledged write, what was flushed survives, statuses are right. Every
+//! [`Defect`] is a switch, so that each can be the only one.
+//!
+//! Where the kernel would use memory that it does not own, the model has zeros. Words of the
+//! bitmap are 64 bits, as on a 64-bit host.
+//!
+//! Entries of the catalogue that have no switch here:
+//! - 11, completion-overrun: completions are values that a step returns, one at a time;
+//!   there is no pipe of bytes for a batch of them that could be written in part.
+//! - 12 and 23 are not in use.
+//! - The half of 22 that is about a change within one second: neither the format nor the
+//!   seam to the host has fractions of one.
+//! - With the COW file alone named and no readable header, Linux takes the file for a raw
+//!   disk. The model has no raw disks, and refuses it.
+
+mod create;
+mod defects;
+mod host_half;
+mod kernel_half;
+mod layout;
+mod open;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::blk::{Completion, HostFailure, Limits, Operation, Request, Status, Tag};
+use crate::host::HostFile;
+use crate::units::{Sector, SectorCount};
+
+pub use create::create;
+pub use defects::{Defect, Defects, UnknownDefect};
+pub use open::{LinuxOpenError, MAX_SECTORS, OpenSpec, bring_up};
+
+use host_half::{Failed, FailedPart, HostHalf, Work};
+use kernel_half::{KernelHalf, Plan, PlannedSegment};
+
+/// Whose driver is modelled: its limits, and whether it knows discards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kernel {
+    /// Linux 5.11 to 6.12: [`Limits::LINUX_6_12`].
+    Linux6_12,
+    /// Linux 2.6.0: [`Limits::LINUX_2_6`].
+    Linux2_6,
+}
+
+/// What the kernel died of, and every process of the guest with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Death {
+    /// A segment was longer than its mask ([`Defect::LimitBeforeHeader`]).
+    #[error("a segment of {sectors} sectors does not fit its mask of 64 bits")]
+    MaskOverflow {
+        /// Its length.
+        sectors: SectorCount,
+    },
+    /// A field of the header was 0 ([`Defect::HeaderUnchecked`]).
+    #[error("a division by {field} of the header, which is 0")]
+    DividedByZero {
+        /// Which.
+        field: &'static str,
+    },
+}
+
+/// What one step came to.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing is in the pipe.
+    Idle,
+    /// One host operation was done, and there is more to do.
+    Working,
+    /// A request is finished.
+    Completed(Completion),
+    /// The kernel is dead; nothing that was in flight will ever complete.
+    Died(Death),
+}
+
+/// A device run by a model of Linux's driver.
+#[derive(Debug)]
+pub struct LinuxUbd<F> {
+    kernel_half: KernelHalf,
+    host_half: HostHalf<F>,
+    /// The pipe between the halves.
+    pipe: VecDeque<Plan>,
+    pipe_capacity: usize,
+    work: Option<Work>,
+    /// For requests that went down the pipe in part: how many segments did.
+    handed_over: BTreeMap<Tag, usize>,
+    death: Option<Death>,
+}
+
+impl<F: HostFile> LinuxUbd<F> {
+    fn of(kernel_half: KernelHalf, host_half: HostHalf<F>, pipe_capacity: usize) -> LinuxUbd<F> {
+        LinuxUbd {
+            kernel_half,
+            host_half,
+            pipe: VecDeque::new(),
+            pipe_capacity: pipe_capacity.max(1),
+            work: None,
+            handed_over: BTreeMap::new(),
+            death: None,
+        }
+    }
+
+    /// The limits that a request has to keep.
+    pub fn limits(&self) -> Limits {
+        self.kernel_half.limits
+    }
+
+    /// The sectors that the device offers.
+    pub fn capacity(&self) -> SectorCount {
+        self.kernel_half.end - Sector(0)
+    }
+
+    /// The sectors that can be written, from the first on: all, but where a V1 or V2 bitmap
+    /// is short.
+    pub fn writable(&self) -> SectorCount {
+        self.kernel_half.writable_end - Sector(0)
+    }
+
+    /// The defects that it has.
+    pub fn defects(&self) -> Defects {
+        self.kernel_half.defects
+    }
+
+    /// Whether the bitmap in memory has a sector in the COW file, a write in flight included.
+    /// A sector behind the device's end is nowhere.
+    pub fn is_dirty(&self, sector: Sector) -> bool {
+        sector < self.kernel_half.end && self.kernel_half.is_dirty(sector.0)
+    }
+
+    /// What the kernel died of.
+    pub fn death(&self) -> Option<Death> {
+        self.death
+    }
+
+    /// Requests that were submitted and are not completed.
+    pub fn in_flight(&self) -> usize {
+        let working = self.work.as_ref().map(|work| &work.plan);
+        let plans = self.pipe.iter().chain(working);
+        plans.filter(|plan| !plan.orphan).count()
+    }
+
+    /// Whether another request can be in flight. The pipe may be full nevertheless.
+    pub fn has_room(&self) -> bool {
+        self.in_flight() < self.kernel_half.limits.queue_depth
+    }
+
+    /// Submits a request: plans it against the bitmap as it is now, and puts it into the
+    /// pipe. One that the device cannot have completes with an error, in its turn.
+    ///
+    /// # Errors
+    /// The request itself: too many are in flight, or the pipe is full; step, and submit it
+    /// again. (The tag tells that it is the same.) Or the kernel is dead.
+    pub fn submit(&mut self, request: Request) -> Result<(), Request> {
+        if self.death.is_some() || !self.has_room() {
+            return Err(request);
+        }
+        if let Err(status) = self.kernel_half.check(&request) {
+            self.pipe.push_back(Plan {
+                request,
+                segments: Vec::new(),
+                refused: Some(status),
+                orphan: false,
+            });
+            return Ok(());
+        }
+        let segments = match self.kernel_half.plan(&request) {
+            Ok(segments) => segments,
+            Err(death) => {
+                self.death = Some(death);
+                return Err(request);
+            }
+        };
+        let plan = Plan {
+            request,
+            segments,
+            refused: None,
+            orphan: false,
+        };
+        if self.partly() {
+            return self.hand_over_in_parts(plan);
+        }
+        if self.pipe.len() >= self.pipe_capacity {
+            return Err(self.requeue(plan));
+        }
+        self.pipe.push_back(plan);
+        Ok(())
+    }
+
+    fn partly(&self) -> bool {
+        let defects = self.kernel_half.defects;
+        defects.contains(Defect::PartialRequeueDuplicates)
+    }
+
+    /// The pipe had no room: the block layer will submit the request again.
+    fn requeue(&mut self, mut plan: Plan) -> Request {
+        let defects = self.kernel_half.defects;
+        if !defects.contains(Defect::RequeueLosesBitmap) {
+            self.kernel_half.take_back(&mut plan.segments);
+        }
+        plan.request
+    }
+
+    /// Each segment goes down the pipe by itself, as far as there is room.
+    fn hand_over_in_parts(&mut self, mut plan: Plan) -> Result<(), Request> {
+        let taken: usize = self
+            .pipe
+            .iter()
+            .map(|plan| plan.segments.len().max(1))
+            .sum();
+        let room = self.pipe_capacity.saturating_sub(taken);
+        let needed = plan.segments.len().max(1);
+        let early = self
+            .handed_over
+            .get(&plan.request.tag)
+            .copied()
+            .unwrap_or(0);
+        if room < needed && early < needed {
+            let behind = plan.segments.split_off(room.min(plan.segments.len()));
+            let (tag, parts) = (plan.request.tag, plan.segments.len());
+            if parts > 0 {
+                *self.handed_over.entry(tag).or_insert(0) += parts;
+                let front = std::mem::replace(&mut plan.segments, behind);
+                let request = plan.request.clone();
+                self.pipe.push_back(orphan(request, front));
+            } else {
+                plan.segments = behind;
+            }
+            return Err(self.requeue(plan));
+        }
+        self.handed_over.remove(&plan.request.tag);
+        // The parts that went before count as if they were of this time: the request
+        // completes so many segments too early, and the thread does those afterwards.
+        let awaited = plan.segments.len() - early.min(plan.segments.len());
+        let late = plan.segments.split_off(awaited);
+        let rest = (!late.is_empty()).then(|| orphan(plan.request.clone(), late));
+        self.pipe.push_back(plan);
+        self.pipe.extend(rest);
+        Ok(())
+    }
+
+    /// Does one host operation, or completes a request that needs none. Requests are carried
+    /// out in the order of submission.
+    pub fn step(&mut self) -> Step {
+        if let Some(death) = self.death {
+            return Step::Died(death);
+        }
+        let mut work = match (self.work.take(), self.pipe.is_empty()) {
+            (Some(work), _) => work,
+            (None, true) => return Step::Idle,
+            (None, false) => match self.pipe.pop_front() {
+                Some(plan) => self.host_half.begin(plan),
+                None => return Step::Idle,
+            },
+        };
+        if !work.is_done()
+            && let Err(failed) = self.host_half.step(&mut work)
+        {
+            return self.fail(work, failed);
+        }
+        if !work.is_done() {
+            self.work = Some(work);
+            return Step::Working;
+        }
+        let status = work.plan.refused.unwrap_or(Status::Ok);
+        complete(work.plan, status, None)
+    }
+
+    /// Ends a request that failed; what of its bits stays set is a matter of defects.
+    fn fail(&mut self, work: Work, failed: Failed) -> Step {
+        let Work {
+            mut plan, segment, ..
+        } = work;
+        let defects = self.kernel_half.defects;
+        let after_data = match plan.request.operation {
+            Operation::Discard => defects.contains(Defect::FailedDiscardLeavesBits),
+            _ => defects.contains(Defect::ErrorLeavesBit),
+        };
+        let here = match failed.what {
+            FailedPart::Data => after_data,
+            FailedPart::Bitmap => defects.contains(Defect::BitmapWriteNeverRetried),
+            FailedPart::Sync => false,
+        };
+        for (index, planned) in plan.segments.iter_mut().enumerate() {
+            // Of the segments behind, none was begun.
+            let stays = if index == segment { here } else { after_data };
+            if stays {
+                planned.fresh = 0;
+            }
+        }
+        self.take_back(&mut plan.segments);
+        let status = Status::from(&failed.failure.error);
+        complete(plan, status, Some(Box::new(failed.failure)))
+    }
+
+    /// Clears bits that were set too early, and plans again what was planned with them.
+    fn take_back(&mut self, segments: &mut [PlannedSegment]) {
+        if segments.iter().all(|segment| segment.fresh == 0) {
+            return;
+        }
+        self.kernel_half.take_back(segments);
+        for plan in &mut self.pipe {
+            self.kernel_half.take_back(&mut plan.segments);
+        }
+        for plan in &mut self.pipe {
+            self.kernel_half.plan_again(plan);
+        }
+    }
+
+    /// Syncs what a flush syncs (with [`Defect::FlushNoop`], as in Linux, nothing) and gives
+    /// COW file and backing file back. Requests in flight are dropped, never acknowledged.
+    ///
+    /// # Errors
+    /// The sync's failure now; an I/O error on the COW file if one of it failed before.
+    pub fn close(mut self) -> Result<(F, F), HostFailure> {
+        if let Some(role) = self.host_half.flushed_file() {
+            self.host_half.sync(role).map_err(|failed| failed.failure)?;
+        }
+        Ok((self.host_half.cow, self.host_half.backing))
+    }
+}
+
+fn orphan(request: Request, segments: Vec<PlannedSegment>) -> Plan {
+    Plan {
+        request,
+        segments,
+        refused: None,
+        orphan: true,
+    }
+}
+
+fn complete(plan: Plan, status: Status, failure: Option<Box<HostFailure>>) -> Step {
+    if plan.orphan {
+        return Step::Working;
+    }
+    Step::Completed(Completion {
+        request: plan.request,
+        status,
+        failure,
+    })
+}
