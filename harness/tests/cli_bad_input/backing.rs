@@ -57,13 +57,13 @@ fn a_directory() {
 fn the_cow_file_itself() {
     let sandbox = Sandbox::with_device();
     sandbox.write_header("cow", &sandbox.path("cow"));
-    sandbox.device_refused("@cow: the backing file is the COW file itself");
+    sandbox.device_refused("@cow: its backing file @cow is the COW file itself");
     std::os::unix::fs::symlink(sandbox.path("cow"), sandbox.path("link")).unwrap();
     sandbox.write_header("cow", &sandbox.path("link"));
-    sandbox.device_refused("@cow: the backing file is the COW file itself");
+    sandbox.device_refused("@cow: its backing file @link is the COW file itself");
     std::fs::hard_link(sandbox.path("cow"), sandbox.path("hard")).unwrap();
     sandbox.write_header("cow", &sandbox.path("hard"));
-    sandbox.device_refused("@cow: the backing file is the COW file itself");
+    sandbox.device_refused("@cow: its backing file @hard is the COW file itself");
 }
 
 #[test]
@@ -151,7 +151,10 @@ fn a_path_that_leads_outside() {
 fn nothing_to_create_a_device_from() {
     let sandbox = Sandbox::with_device();
     let args = ["replay", "@trace", "--device", "ubda=@new,@other"];
-    sandbox.refuses(&args, "@other: opening: no such file or directory");
+    sandbox.refuses(
+        &args,
+        "@other: opening the backing file: no such file or directory",
+    );
     sandbox.write("other", [0; 511]);
     sandbox.refuses(
         &args,
