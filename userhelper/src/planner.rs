@@ -9,8 +9,14 @@ use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRa
 
 use crate::reflow::WINDOW;
 
-/// A smaller alignment than this makes a reflow sync for every few megabytes.
-const REFLOW_ALIGNMENT: u32 = 4 << 20;
+/// The alignment that a reflow asks for at least. A window is at most as long as the distance
+/// moved, which is about twice the alignment, and costs two syncs: with this a device is moved
+/// in some ten windows and one more for each window's worth of data. More than 512 MiB would
+/// take the data out of stock Linux's reach.
+fn reflow_alignment(size: Bytes) -> u32 {
+    let wanted = (size.0 / 16).clamp(4 << 20, 512 << 20);
+    wanted.next_power_of_two() as u32
+}
 
 /// Whether a resize may make the device smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,8 +311,9 @@ impl<F: HostFile> Planner<'_, F> {
         if !JournalRecord::fits(&old) {
             return Ok(Err("no room for the journal before the bitmap".into()));
         }
+        let least = reflow_alignment(self.wish.new_size);
         let new = self.roomy_geometry(|new| {
-            new.alignment >= REFLOW_ALIGNMENT
+            new.alignment >= least
                 && new.bitmap_offset >= old.bitmap().end()
                 && new.data_offset > old.data_offset
         })?;

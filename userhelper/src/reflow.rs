@@ -25,10 +25,13 @@ use driver::cow::{Extension, Geometry, Header, JournalRecord, PAGE_BYTES, PageSt
 use driver::host::HostFile;
 use driver::ordered::{Before, CowImage, Hold, NotCommitted, Ordered, Placement, write_extension};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
-/// A window is at most so long. It bounds how long a request can wait for one.
+/// A window has at most so much to move. It bounds how long a request can wait for one.
 pub const WINDOW: Bytes = Bytes(8 << 20);
+
+/// The map is looked at in pieces of this length when a window is chosen.
+const LOOK_AT: Bytes = Bytes(1 << 20);
 
 /// One step copies at most so much.
 const COPY_A_STEP: Bytes = Bytes(1 << 20);
@@ -148,7 +151,7 @@ impl Reflow {
         }
     }
 
-    /// Moves in windows of at most `len` bytes, for those who want shorter waits, or more
+    /// Moves in windows with at most `len` bytes to move, for those who want shorter waits, or more
     /// of them.
     #[must_use]
     pub fn with_window(mut self, len: Bytes) -> Reflow {
@@ -241,7 +244,8 @@ impl Reflow {
     }
 
     /// The next window ends where the last dirty run below the frontier does and begins as
-    /// far down as it may. What lies between it and the frontier is clean: there is nothing
+    /// far down as it may: it has only so much to move, and it is not longer than the
+    /// distance moved, so that no copy goes over a source. What lies between it and the frontier is clean: there is nothing
     /// to move, but a write there would have to know which side of the frontier it is on, so
     /// requests are kept out of that too.
     fn choose<F: HostFile>(&mut self, device: &mut Ordered<F>) {
@@ -250,25 +254,30 @@ impl Reflow {
             self.stage = Stage::ClearBitmap;
             return;
         }
-        let distance = self.new.data_offset - self.old.data_offset;
-        let longest = self.window.min(distance).whole_sectors();
-        let mut end = frontier;
-        let mut top = None;
-        while end > Sector(0) && top.is_none() {
-            let start = Sector(end.0.saturating_sub(longest.0));
-            let runs = device.map().dirty_runs(SectorRange::between(start..end));
-            top = runs.last().map(SectorRange::end);
-            if top.is_none() {
-                end = start;
+        let distance = (self.new.data_offset - self.old.data_offset).whole_sectors();
+        let most = self.window.whole_sectors().min(distance);
+        let piece = most.min(LOOK_AT.whole_sectors());
+        // Downwards, piece by piece, as long as there is room for the dirty ones.
+        let (mut top, mut start, mut dirty) = (Sector(0), frontier, SectorCount(0));
+        while start > Sector(0) {
+            let below = Sector(start.0.saturating_sub(piece.0));
+            let runs = device.map().dirty_runs(SectorRange::between(below..start));
+            let (mut count, mut end) = (SectorCount(0), below);
+            for run in runs {
+                count += run.count;
+                end = run.end();
             }
+            if dirty == SectorCount(0) && count > SectorCount(0) {
+                top = end;
+            }
+            let too_long = dirty > SectorCount(0) && top.0 - below.0 > distance.0;
+            if dirty + count > most || too_long {
+                break;
+            }
+            dirty += count;
+            start = below;
         }
-        let window = match top {
-            Some(top) => {
-                let start = Sector(top.0.saturating_sub(longest.0));
-                SectorRange::between(start..top)
-            }
-            None => SectorRange::between(Sector(0)..Sector(0)),
-        };
+        let window = SectorRange::between(start..top.max(start));
         device.set_hold(Hold::Window(SectorRange::between(window.start..frontier)));
         let at = window.start;
         self.stage = Stage::Copy { window, at };

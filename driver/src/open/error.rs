@@ -96,6 +96,14 @@ pub enum OpenError {
         /// Up to where there is data.
         expected: FileOffset,
     },
+    /// The extension block has a wrong checksum, and the backing file is not there to tell
+    /// what it said.
+    #[error("{}: byte {}: found an extension block with a wrong checksum or version",
+        shown(.path), crate::cow::Extension::OFFSET)]
+    ExtensionDamaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// The header says that a reflow is under way, and the journal does not say how far.
     #[error("{}: byte {at}: an interrupted resize is recorded, but {problem}", shown(.path))]
     Journal {

@@ -96,6 +96,10 @@ pub fn open<N: HostNames>(
     let mut header = read_header(&cow, path)?;
     let extension = match read_extension(&cow, &header, path)? {
         ExtensionState::Valid(extension) => Some(extension),
+        // With the backing file at hand its size tells whether the block is needed.
+        ExtensionState::Damaged if options.without_backing => {
+            return Err(OpenError::ExtensionDamaged { path: path.clone() });
+        }
         ExtensionState::Absent | ExtensionState::Damaged => None,
     };
     let layout = |error| OpenError::Layout {

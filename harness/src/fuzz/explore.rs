@@ -261,28 +261,15 @@ pub fn search(case: &Case, seed: u64) -> Option<(Case, Violation)> {
 ///
 /// # Errors
 /// The violation.
-pub fn run_exactly(case: &Case) -> Result<Explored, (Explored, Violation)> {
-    let mut explored = Explored::default();
+pub fn run_exactly(case: &Case) -> Result<(), Violation> {
     let mut world = World::new(case);
     for life in &case.lives {
         let mut exactly = Exactly { end: &life.end };
-        let lived = world.live(life, &mut exactly);
-        explored.host_operations += world.host.operations();
-        if let Err(violation) = lived {
-            return Err((explored, violation));
-        }
+        world.live(life, &mut exactly)?;
     }
-    explored.crash_images += 1;
-    match check_image(
-        &world.host.after_kill(),
-        case,
-        &world.truth,
-        "after a crash",
-        &mut Scratch::default(),
-    ) {
-        Ok(()) => Ok(explored),
-        Err(violation) => Err((explored, violation)),
-    }
+    let image = world.host.after_kill();
+    let scratch = &mut Scratch::default();
+    check_image(&image, case, &world.truth, "after a crash", scratch)
 }
 
 /// Crashes where the case says, and looks at nothing.

@@ -54,7 +54,7 @@ impl Shrinker {
         let mut candidate = candidate;
         candidate.found = None;
         let found = match run_exactly(&candidate) {
-            Err((_, violation)) if violation.kind == self.kind => Some((candidate, violation)),
+            Err(violation) if violation.kind == self.kind => Some((candidate, violation)),
             _ => search(&candidate, self.seed).filter(|(_, v)| v.kind == self.kind),
         };
         let Some((case, violation)) = found else {
@@ -71,7 +71,7 @@ impl Shrinker {
         }
         self.attempts += 1;
         match run_exactly(&candidate) {
-            Err((_, violation)) if violation.kind == self.kind => {
+            Err(violation) if violation.kind == self.kind => {
                 (self.best, self.violation) = (candidate, violation);
                 true
             }
