@@ -25,13 +25,15 @@ use driver::cow::{Extension, Geometry, Header, JournalRecord, PAGE_BYTES, PageSt
 use driver::host::HostFile;
 use driver::ordered::{Before, CowImage, Hold, NotCommitted, Ordered, Placement, write_extension};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
 /// A window has at most so much to move. It bounds how long a request can wait for one.
 pub const WINDOW: Bytes = Bytes(8 << 20);
 
 /// The map is looked at in pieces of this length when a window is chosen.
 const LOOK_AT: Bytes = Bytes(1 << 20);
+
+const READING: &str = "reading the data to be moved in the COW file";
 
 /// One step copies at most so much.
 const COPY_A_STEP: Bytes = Bytes(1 << 20);
@@ -171,7 +173,7 @@ impl Reflow {
         match self.stage {
             Stage::Prepare => self.prepare(device)?,
             Stage::Mark => self.mark(device)?,
-            Stage::Choose => self.choose(device),
+            Stage::Choose => self.choose(device)?,
             Stage::Copy { window, at } => self.copy(device, window, at)?,
             Stage::Sync { window } => {
                 device.sync_for_relocation()?;
@@ -248,39 +250,53 @@ impl Reflow {
     /// distance moved, so that no copy goes over a source. What lies between it and the frontier is clean: there is nothing
     /// to move, but a write there would have to know which side of the frontier it is on, so
     /// requests are kept out of that too.
-    fn choose<F: HostFile>(&mut self, device: &mut Ordered<F>) {
+    fn choose<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
         let frontier = self.record.frontier;
         if frontier == Sector(0) {
             self.stage = Stage::ClearBitmap;
-            return;
+            return Ok(());
         }
         let distance = (self.new.data_offset - self.old.data_offset).whole_sectors();
-        let most = self.window.whole_sectors().min(distance);
-        let piece = most.min(LOOK_AT.whole_sectors());
-        // Downwards, piece by piece, as long as there is room for the dirty ones.
-        let (mut top, mut start, mut dirty) = (Sector(0), frontier, SectorCount(0));
+        let most = self.window.min(distance.bytes());
+        let piece = most.min(LOOK_AT).whole_sectors();
+        // Downwards, piece by piece, as long as there is room for what they hold.
+        let (mut top, mut start, mut data) = (None, frontier, Bytes(0));
         while start > Sector(0) {
             let below = Sector(start.0.saturating_sub(piece.0));
             let runs = device.map().dirty_runs(SectorRange::between(below..start));
-            let (mut count, mut end) = (SectorCount(0), below);
+            let (mut here, mut end) = (Bytes(0), None);
             for run in runs {
-                count += run.count;
-                end = run.end();
+                here += self.data_in(device, run)?;
+                end = Some(run.end());
             }
-            if dirty == SectorCount(0) && count > SectorCount(0) {
-                top = end;
-            }
-            let too_long = dirty > SectorCount(0) && top.0 - below.0 > distance.0;
-            if dirty + count > most || too_long {
+            let too_long = top.is_some_and(|top: Sector| top - below > distance);
+            if data + here > most || too_long {
                 break;
             }
-            dirty += count;
+            top = top.or(end);
+            data += here;
             start = below;
         }
-        let window = SectorRange::between(start..top.max(start));
+        let window = SectorRange::between(start..top.unwrap_or(start));
         device.set_hold(Hold::Window(SectorRange::between(window.start..frontier)));
         let at = window.start;
         self.stage = Stage::Copy { window, at };
+        Ok(())
+    }
+
+    /// How much of a dirty run at its old place is data: what a grow has added is dirty and a
+    /// hole, and costs next to nothing to move.
+    fn data_in<F: HostFile>(
+        &self,
+        device: &Ordered<F>,
+        run: SectorRange,
+    ) -> Result<Bytes, ResizeError> {
+        let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
+        let mut data = Bytes(0);
+        for run in device.cow().data_runs(source) {
+            data += run.map_err(ResizeError::host(READING, source.start))?.len;
+        }
+        Ok(data)
     }
 
     /// Copies up to a step's worth of the window's dirty runs, holes as holes.
@@ -294,30 +310,25 @@ impl Reflow {
             self.stage = Stage::Sync { window };
             return Ok(());
         };
-        let run = SectorRange::new(run.start, run.count.min(COPY_A_STEP.whole_sectors()));
         let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
         let shift = self.new.data_offset - self.old.data_offset;
-        let reading = "reading the data to be moved in the COW file";
-        let mut filled_to = source.start;
-        let runs: Vec<FileRange> = device
+        let data = device.cow().data_runs(source).next().transpose();
+        let data = data
+            .map_err(ResizeError::host(READING, source.start))?
+            .unwrap_or(FileRange::new(source.end(), Bytes(0)));
+        // A hole is moved whole; of data, a step's worth.
+        clear_gap(device, source.start..data.start, shift)?;
+        let len = data.len.min(COPY_A_STEP);
+        self.buffer.resize(len.0 as usize, 0);
+        device
             .cow()
-            .data_runs(source)
-            .collect::<Result<_, _>>()
-            .map_err(ResizeError::host(reading, source.start))?;
-        for data in runs {
-            clear_gap(device, filled_to..data.start, shift)?;
-            self.buffer.resize(data.len.0 as usize, 0);
-            device
-                .cow()
-                .read_exact_at(&mut self.buffer, data.start)
-                .map_err(ResizeError::host(reading, data.start))?;
-            let action = "moving data in the COW file";
-            device.write_for_relocation(action, &self.buffer, data.start + shift)?;
-            self.moved += data.len;
-            filled_to = data.end();
-        }
-        clear_gap(device, filled_to..source.end(), shift)?;
-        let at = run.end();
+            .read_exact_at(&mut self.buffer, data.start)
+            .map_err(ResizeError::host(READING, data.start))?;
+        let action = "moving data in the COW file";
+        device.write_for_relocation(action, &self.buffer, data.start + shift)?;
+        self.moved += len;
+        let done = data.start + len - source.start;
+        let at = run.start + done.sectors_touched();
         self.stage = Stage::Copy { window, at };
         Ok(())
     }

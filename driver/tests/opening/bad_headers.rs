@@ -2,7 +2,7 @@
 
 use driver::open::OpenOptions;
 
-use super::{bring_up, host_with, patched, refused, refused_with, v3, whole};
+use super::{bring_up, host_with, patched, refused, refused_with, try_open, v3, whole};
 
 fn message(cow: &[u8]) -> String {
     refused(&host_with(cow), "ubda=/cow,/disk")
@@ -205,4 +205,24 @@ fn without_the_backing_file_the_header_is_checked_just_so() {
         refused_with(&host, "ubda=/cow", options),
         "/cow: byte 24: found alignment 0, expected a positive multiple of 512"
     );
+}
+
+/// Without the backing file nobody could tell whether the header's size is its own.
+#[test]
+fn a_damaged_extension_block_counts_when_the_backing_file_is_not_there() {
+    let extension = driver::cow::Extension {
+        backing_size: driver::units::Bytes(32768),
+    };
+    let mut block = extension.encode();
+    block[20] ^= 1;
+    let host = host_with(&patched(v3(), 4128, &block));
+    let options = OpenOptions {
+        without_backing: true,
+        ..OpenOptions::default()
+    };
+    assert_eq!(
+        refused_with(&host, "ubda=/cow", options),
+        "/cow: byte 4128: found an extension block with a wrong checksum or version"
+    );
+    try_open(&host, "ubda=/cow", OpenOptions::default()).unwrap();
 }
