@@ -3,6 +3,7 @@
 //! and 3 if an operation failed.
 
 mod demo;
+mod fuzz;
 mod progress;
 mod replay;
 mod trace;
@@ -35,6 +36,7 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Replay(replay::Args),
+    Fuzz(fuzz::Args),
     #[command(subcommand)]
     Trace(trace::Command),
 }
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Trace(command) => trace::run(&command),
     };
     match result {

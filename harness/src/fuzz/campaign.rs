@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock;
@@ -36,8 +36,6 @@ pub struct Campaign {
     pub stop: Stop,
     /// Threads.
     pub jobs: usize,
-    /// So many findings are enough: of each kind one is kept, the earliest.
-    pub findings: usize,
 }
 
 /// A case that shows something wrong.
@@ -74,7 +72,6 @@ pub struct Outcome {
 pub fn run(campaign: &Campaign, progress: &(dyn Fn(u64) + Sync)) -> Outcome {
     let started = clock::start();
     let next = AtomicU64::new(0);
-    let enough = AtomicBool::new(false);
     let total = Mutex::new(Total::default());
     let work = || {
         loop {
@@ -83,7 +80,7 @@ pub fn run(campaign: &Campaign, progress: &(dyn Fn(u64) + Sync)) -> Outcome {
                 Stop::Cases(cases) => number >= cases,
                 Stop::Duration(duration) => started.elapsed() >= duration,
             };
-            if over || enough.load(Ordering::Relaxed) {
+            if over {
                 return;
             }
             let seed = campaign.seed.wrapping_add(number);
@@ -93,11 +90,6 @@ pub fn run(campaign: &Campaign, progress: &(dyn Fn(u64) + Sync)) -> Outcome {
                 Err(poisoned) => poisoned.into_inner(),
             };
             total.add(seed, explored);
-            if total.findings.len() >= campaign.findings
-                && matches!(campaign.stop, Stop::Duration(_))
-            {
-                enough.store(true, Ordering::Relaxed);
-            }
             if total.cases.is_multiple_of(256) {
                 progress(total.cases);
             }

@@ -25,6 +25,9 @@ pub struct Case {
     /// Resizes are done by the model of 2003's procedure instead of userhelper's.
     #[serde(default)]
     pub spillner: bool,
+    /// How a kernel's driver is set up; `ordered` has nothing of it.
+    #[serde(default)]
+    pub kernel: KernelSetup,
     /// What is assumed of the host.
     pub assumptions: Assumptions,
     /// The image at the start.
@@ -34,6 +37,84 @@ pub struct Case {
     /// What was found, where this is a finding. Not needed to run the case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<Violation>,
+}
+
+impl Case {
+    /// How many requests are submitted in it.
+    pub fn requests(&self) -> usize {
+        let actions = self.lives.iter().flat_map(|life| &life.actions);
+        let is_request = |action: &&Action| {
+            !matches!(
+                action,
+                Action::Step
+                    | Action::Drain
+                    | Action::Resize { .. }
+                    | Action::StepResize
+                    | Action::FinishResize
+            )
+        };
+        actions.filter(is_request).count()
+    }
+
+    /// Whether a case that somebody has edited can be run: nothing in it is larger than the
+    /// memory of a machine.
+    ///
+    /// # Errors
+    /// What is wrong, with what was found and what was expected.
+    pub fn check(&self) -> Result<(), String> {
+        /// Sectors of a device in a case.
+        const MOST: u64 = 1 << 20;
+        let in_range = |what: &str, found: u64, least: u64| match (least..=MOST).contains(&found) {
+            true => Ok(()),
+            false => Err(format!(
+                "{what}: found {found}, expected from {least} to {MOST}"
+            )),
+        };
+        in_range("image.sectors", self.image.sectors, 1)?;
+        for &(start, count) in &self.image.dirty {
+            in_range("image.dirty", start, 0)?;
+            in_range("image.dirty", count, 0)?;
+        }
+        for action in self.lives.iter().flat_map(|life| &life.actions) {
+            match *action {
+                Action::Read { start, count }
+                | Action::Write { start, count, .. }
+                | Action::Discard { start, count }
+                | Action::WriteZeroes { start, count } => {
+                    in_range("start", start, 0)?;
+                    in_range("count", count, 0)?;
+                }
+                Action::Resize { sectors, .. } => in_range("sectors", sectors, 0)?,
+                _ => {}
+            }
+        }
+        if self.kernel.pipe_capacity == 0 {
+            return Err("kernel.pipe_capacity: found 0, expected at least 1".into());
+        }
+        if self.lives.is_empty() {
+            return Err("lives: found none, expected at least one".into());
+        }
+        super::device::check_defects(self)
+    }
+}
+
+/// How a kernel's driver is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KernelSetup {
+    /// The command line names the COW file alone, and the header the backing file.
+    pub cow_alone: bool,
+    /// Requests that fit into the pipe to the I/O thread.
+    pub pipe_capacity: usize,
+}
+
+impl Default for KernelSetup {
+    fn default() -> KernelSetup {
+        KernelSetup {
+            cow_alone: false,
+            pipe_capacity: 64,
+        }
+    }
 }
 
 /// The drivers that can be fuzzed.

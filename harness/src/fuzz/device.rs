@@ -1,10 +1,13 @@
 //! The device of a case, whichever driver runs it.
 
+use std::path::PathBuf;
+
 use driver::blk::{Completion, Request};
 use driver::cow::JournalRecord;
 use driver::device_spec::DeviceSpec;
+use driver::linux::{self, Defects, Kernel, LinuxUbd, OpenSpec};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Hold, Ordered, Step};
+use driver::ordered::{self, Hold, Ordered};
 
 use crate::sim::{SimFile, SimHost};
 
@@ -21,6 +24,23 @@ pub const BACKING_SECONDS: i64 = 1_000_000_000;
 pub enum Device {
     /// Run by the correct driver.
     Ordered(Box<Ordered<SimFile>>),
+    /// Run by the model of a kernel's.
+    Linux(Box<LinuxUbd<SimFile>>),
+}
+
+/// What one step of a device came to.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing is queued.
+    Idle,
+    /// The next request waits for a relocation.
+    Blocked,
+    /// There is more to do.
+    Working,
+    /// A request is finished.
+    Completed(Completion),
+    /// The driver died.
+    Died(String),
 }
 
 /// Why a device could not be brought up.
@@ -46,10 +66,27 @@ impl Device {
                     open(host, &spec(), options).map_err(|error| DidNotOpen(error.to_string()))?;
                 Ok((Device::Ordered(Box::new(opened.device)), opened.interrupted))
             }
-            DriverName::Linux612 | DriverName::Linux26 => {
-                Err(DidNotOpen("the kernel models are not built yet".into()))
-            }
+            DriverName::Linux612 => Device::open_linux(host, case, Kernel::Linux6_12),
+            DriverName::Linux26 => Device::open_linux(host, case, Kernel::Linux2_6),
         }
+    }
+
+    fn open_linux(
+        host: &SimHost,
+        case: &Case,
+        kernel: Kernel,
+    ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
+        let named_backing = (!case.kernel.cow_alone).then(|| PathBuf::from(BACKING));
+        let spec = OpenSpec {
+            kernel,
+            named_backing: named_backing.clone(),
+            backing_mtime: BACKING_SECONDS,
+            pipe_capacity: case.kernel.pipe_capacity,
+        };
+        let defects = kernel_defects(case).map_err(DidNotOpen)?;
+        let device = linux::bring_up(host, COW.as_ref(), named_backing.as_deref(), &spec, defects)
+            .map_err(|error| DidNotOpen(error.to_string()))?;
+        Ok((Device::Linux(Box::new(device)), None))
     }
 
     /// Submits a request; it comes back if there is no room.
@@ -59,13 +96,25 @@ impl Device {
     pub fn submit(&mut self, request: Request) -> Result<(), Request> {
         match self {
             Device::Ordered(device) => device.submit(request),
+            Device::Linux(device) => device.submit(request),
         }
     }
 
     /// One step.
     pub fn step(&mut self) -> Step {
         match self {
-            Device::Ordered(device) => device.step(),
+            Device::Ordered(device) => match device.step() {
+                ordered::Step::Idle => Step::Idle,
+                ordered::Step::Blocked => Step::Blocked,
+                ordered::Step::Working => Step::Working,
+                ordered::Step::Completed(completion) => Step::Completed(completion),
+            },
+            Device::Linux(device) => match device.step() {
+                linux::Step::Idle => Step::Idle,
+                linux::Step::Working => Step::Working,
+                linux::Step::Completed(completion) => Step::Completed(completion),
+                linux::Step::Died(death) => Step::Died(death.to_string()),
+            },
         }
     }
 
@@ -73,6 +122,7 @@ impl Device {
     pub fn capacity(&self) -> u64 {
         match self {
             Device::Ordered(device) => device.capacity().0,
+            Device::Linux(device) => device.capacity().0,
         }
     }
 
@@ -83,6 +133,7 @@ impl Device {
                 let mapped = device.geometry().map(|geometry| geometry.mapped());
                 mapped.unwrap_or(device.capacity()).0
             }
+            Device::Linux(device) => device.writable().0,
         }
     }
 
@@ -90,6 +141,7 @@ impl Device {
     pub fn longest_transfer(&self) -> u64 {
         match self {
             Device::Ordered(device) => device.limits().max_transfer.0,
+            Device::Linux(device) => device.limits().max_transfer.0,
         }
     }
 
@@ -97,6 +149,7 @@ impl Device {
     pub fn is_publishing(&self) -> bool {
         match self {
             Device::Ordered(device) => device.is_publishing(),
+            Device::Linux(_) => false,
         }
     }
 
@@ -104,6 +157,7 @@ impl Device {
     pub fn close(self) -> bool {
         match self {
             Device::Ordered(device) => device.close().is_ok(),
+            Device::Linux(device) => device.close().is_ok(),
         }
     }
 
@@ -111,6 +165,7 @@ impl Device {
     pub fn resizable(&mut self) -> Option<&mut Ordered<SimFile>> {
         match self {
             Device::Ordered(device) => Some(device),
+            Device::Linux(_) => None,
         }
     }
 
@@ -118,6 +173,7 @@ impl Device {
     pub fn release(&mut self) {
         match self {
             Device::Ordered(device) => device.set_hold(Hold::Nothing),
+            Device::Linux(_) => {}
         }
     }
 
@@ -128,9 +184,38 @@ impl Device {
             match self.step() {
                 Step::Completed(completion) => return Some(completion),
                 Step::Working => {}
-                Step::Idle | Step::Blocked => return None,
+                Step::Idle | Step::Blocked | Step::Died(_) => return None,
             }
         }
+    }
+}
+
+/// Whether a refused request has to come again as it is: the kernel's drivers put it back on
+/// their queue.
+pub fn requeues(case: &Case) -> bool {
+    case.driver != DriverName::Ordered
+}
+
+/// The defects of a kernel's driver that a case names.
+///
+/// # Errors
+/// The name that is none.
+pub fn kernel_defects(case: &Case) -> Result<Defects, String> {
+    let parsed = case.defects.iter().map(|name| name.parse());
+    let parsed: Result<Vec<linux::Defect>, _> = parsed.collect();
+    parsed
+        .map(|defects| defects.into_iter().collect())
+        .map_err(|error| error.to_string())
+}
+
+/// Whether there are such defects as a case names, for its driver.
+///
+/// # Errors
+/// The name that is none.
+pub fn check_defects(case: &Case) -> Result<(), String> {
+    match case.driver {
+        DriverName::Ordered => Ok(()),
+        DriverName::Linux612 | DriverName::Linux26 => kernel_defects(case).map(drop),
     }
 }
 

@@ -7,7 +7,7 @@ use rand::Rng;
 use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence, OperationKind};
 
 use super::case::{
-    Action, Case, DriverName, End, FORMAT, Image, ImageVersion, Life, ResizeStrategy,
+    Action, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life, ResizeStrategy,
 };
 use super::device::COW;
 use super::streams::{Stream, below, chance, stream, weighted};
@@ -44,6 +44,7 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         driver: subject.driver,
         defects: subject.defects.clone(),
         spillner: subject.spillner,
+        kernel: kernel(&mut stream(seed, "kernel"), subject),
         assumptions: subject.assumptions,
         image,
         lives: vec![Life {
@@ -52,6 +53,16 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
             end: End::Close,
         }],
         found: None,
+    }
+}
+
+fn kernel(rng: &mut Stream, subject: &Subject) -> KernelSetup {
+    match subject.driver {
+        DriverName::Ordered => KernelSetup::default(),
+        DriverName::Linux612 | DriverName::Linux26 => KernelSetup {
+            cow_alone: chance(rng, 20),
+            pipe_capacity: weighted(rng, &[(3, 64), (1, 1), (1, 2), (1, 4)]),
+        },
     }
 }
 

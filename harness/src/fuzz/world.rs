@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use driver::blk::{Completion, Operation, Request, Segment, Status, Tag};
-use driver::ordered::Step;
 use driver::resize::ResizeStep;
 use driver::units::{Sector, SectorCount, SectorRange};
 use userhelper::resize::recover;
@@ -15,7 +14,7 @@ use crate::stamp::Stamp;
 use super::case::{Action, Case, Life};
 use super::check::{self, read_all};
 use super::coverage::Coverage;
-use super::device::{BACKING, Device};
+use super::device::{BACKING, Device, Step, requeues};
 use super::history::{Held, History, Moment};
 use super::resizer::{ActiveResize, Asked, begin};
 use super::violation::{Kind, Violation};
@@ -419,8 +418,18 @@ impl Living<'_, '_, '_> {
             segments,
         };
         let moment = self.world.truth.history.submitted(range, writes);
-        let submitted = self.device.submit(request);
+        let mut submitted = self.device.submit(request);
         self.show(Phase::Request)?;
+        if submitted.is_err() && requeues(self.world.case) {
+            // It is in flight from now on: the kernel's driver hands it over again by itself.
+            self.world.coverage.hit("full_queue");
+            self.flying.insert(number, Flying { range, moment });
+            while let Err(back) = submitted {
+                self.step()?;
+                submitted = self.device.submit(back);
+                self.show(Phase::Request)?;
+            }
+        }
         match submitted {
             Ok(()) => {
                 self.world.next_request += 1;
@@ -453,6 +462,7 @@ impl Living<'_, '_, '_> {
                 Ok(false)
             }
             Step::Working => Ok(true),
+            Step::Died(how) => Err(Violation::new(Kind::Died, "serving a request", how).into()),
             Step::Completed(completion) => {
                 self.complete(completion)?;
                 Ok(true)

@@ -1,0 +1,386 @@
+//! `ubdlab fuzz`.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use driver::linux::{Defect, Defects};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::fuzz::campaign::{self, Campaign, Finding, Outcome, Stop};
+use crate::fuzz::case::{Case, DriverName, FORMAT};
+use crate::fuzz::coverage::Coverage;
+use crate::fuzz::generate::Subject;
+use crate::fuzz::shrink::shrink;
+use crate::fuzz::story::tell;
+use crate::fuzz::violation::Violation;
+use crate::replay::report::{grouped, time};
+use crate::sim::Assumptions;
+
+use super::{Failure, Verdict, print, print_json};
+
+/// Crash and resize a driver at every moment, in a simulated host, and see what is lost
+///
+/// Each case is a small device, a guest that submits requests, and often a resize beneath
+/// them. At every change of the host the process is killed and the power cut: of what was not
+/// synced any part survives. What is left is opened, recovered, and compared with what has to
+/// be there. Findings are shrunk and written as JSON files that --repro repeats.
+///
+/// The ordered driver and its resizes should survive all of it. The models of the kernels'
+/// drivers have the defects of the real ones and should not.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab fuzz --duration 60s
+  ubdlab fuzz --driver linux-6.12 --duration 60s --out findings
+  ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
+  ubdlab fuzz --repro findings/lost-write.json")]
+pub(super) struct Args {
+    /// The driver
+    #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
+    driver: DriverArg,
+
+    /// Switch on only this defect of a kernel's driver; may be repeated
+    ///
+    /// Without it, all that the real one has; `none` switches all off.
+    #[arg(long, value_name = "NAME")]
+    defect: Vec<String>,
+
+    /// The first case's seed; case n has this plus n
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+
+    /// Stop after this many cases [default: 2000]
+    #[arg(long, value_name = "N", conflicts_with = "duration")]
+    cases: Option<u64>,
+
+    /// Stop after this long: 90s, 5m, 2h
+    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    duration: Option<Duration>,
+
+    /// Threads [default: the machine's cores]
+    #[arg(long, value_name = "J")]
+    jobs: Option<NonZeroUsize>,
+
+    /// Write each finding into this directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// The host never fails
+    #[arg(long)]
+    no_faults: bool,
+
+    /// Syncs report success and do nothing: voids every promise, to see that it is noticed
+    #[arg(long)]
+    lying_syncs: bool,
+
+    /// Repeat a finding, and tell its story
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "driver", "defect", "seed", "cases", "duration", "jobs", "out", "no_faults",
+        "lying_syncs",
+    ])]
+    repro: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DriverArg {
+    /// The correct one, with every way to resize
+    #[value(name = "ordered")]
+    Ordered,
+    /// The model of Linux 5.11 to 6.12
+    #[value(name = "linux-6.12")]
+    Linux612,
+    /// The model of the 2.6 era
+    #[value(name = "linux-2.6")]
+    Linux26,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("found {text:?}, expected a number with s, m or h behind it");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(seconds).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// The result, as JSON. Field names carry their units.
+#[derive(Serialize)]
+struct Report {
+    driver: &'static str,
+    defects: Vec<String>,
+    seed: u64,
+    jobs: usize,
+    cases: u64,
+    host_operations: u64,
+    /// Built, recovered and checked.
+    crash_images: u64,
+    elapsed_ns: u64,
+    crash_images_per_second_and_job: f64,
+    cases_with_findings: u64,
+    findings: Vec<FindingReport>,
+    coverage: Coverage,
+}
+
+#[derive(Serialize)]
+struct FindingReport {
+    seed: u64,
+    #[serde(flatten)]
+    violation: Violation,
+    /// Requests in the shrunk case.
+    requests: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+    case: Case,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    match &args.repro {
+        Some(file) => repeat(file, args.json),
+        None => search(args),
+    }
+}
+
+fn search(args: &Args) -> Result<Verdict, Failure> {
+    let subject = args.subject()?;
+    let jobs = match args.jobs {
+        Some(jobs) => jobs.get(),
+        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+    };
+    if let Some(directory) = &args.out {
+        std::fs::create_dir_all(directory)
+            .map_err(|error| Failure(format!("{}: creating: {error}", driver::shown(directory))))?;
+    }
+    let stop = match (args.duration, args.cases) {
+        (Some(duration), _) => Stop::Duration(duration),
+        (None, cases) => Stop::Cases(cases.unwrap_or(2000)),
+    };
+    let campaign = Campaign {
+        subject,
+        seed: args.seed,
+        stop,
+        jobs,
+    };
+    // A panic of what is fuzzed is a finding; its backtrace would only bury the report.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = campaign::run(&campaign, &progress(stop));
+    let findings = args.keep(&outcome);
+    std::panic::set_hook(hook);
+    let report = args.report(&campaign, &outcome, findings?);
+    match args.json {
+        true => print_json(&report)?,
+        false => print(&report),
+    }
+    Ok(match report.findings.is_empty() {
+        true => Verdict::Good,
+        false => Verdict::ViolationFound,
+    })
+}
+
+impl Args {
+    fn subject(&self) -> Result<Subject, Failure> {
+        let (driver, real) = match self.driver {
+            DriverArg::Ordered => (DriverName::Ordered, Defects::none()),
+            DriverArg::Linux612 => (DriverName::Linux612, Defects::LINUX_6_12),
+            DriverArg::Linux26 => (DriverName::Linux26, Defects::LINUX_2_6),
+        };
+        let defects = match &self.defect[..] {
+            [] => real
+                .iter()
+                .map(|defect| defect.name().to_string())
+                .collect(),
+            _ if driver == DriverName::Ordered => {
+                return Err(Failure("--defect: the ordered driver has none".into()));
+            }
+            [none] if none == "none" => Vec::new(),
+            names => {
+                for name in names {
+                    name.parse::<Defect>().map_err(Failure::operation)?;
+                }
+                names.to_vec()
+            }
+        };
+        Ok(Subject {
+            driver,
+            defects,
+            spillner: false,
+            assumptions: Assumptions::default(),
+            faults: !self.no_faults,
+            lying_syncs: self.lying_syncs,
+        })
+    }
+
+    /// Shrinks each finding and writes it down.
+    fn keep(&self, outcome: &Outcome) -> Result<Vec<FindingReport>, Failure> {
+        let kept = outcome
+            .findings
+            .iter()
+            .map(|finding| self.keep_one(finding));
+        kept.collect()
+    }
+
+    fn keep_one(&self, finding: &Finding) -> Result<FindingReport, Failure> {
+        let (case, violation) = shrink(&finding.case, &finding.violation, finding.seed);
+        let file = match &self.out {
+            Some(directory) => {
+                let file = directory.join(format!("{}.json", violation.kind.name()));
+                write_case(&file, &case)?;
+                Some(file)
+            }
+            None => None,
+        };
+        Ok(FindingReport {
+            seed: finding.seed,
+            violation,
+            requests: case.requests(),
+            file,
+            case,
+        })
+    }
+
+    fn report(
+        &self,
+        campaign: &Campaign,
+        outcome: &Outcome,
+        findings: Vec<FindingReport>,
+    ) -> Report {
+        let seconds = outcome.elapsed_ns.max(1) as f64 / 1e9;
+        Report {
+            driver: campaign.subject.driver.name(),
+            defects: campaign.subject.defects.clone(),
+            seed: campaign.seed,
+            jobs: campaign.jobs,
+            cases: outcome.cases,
+            host_operations: outcome.host_operations,
+            crash_images: outcome.crash_images,
+            elapsed_ns: outcome.elapsed_ns,
+            crash_images_per_second_and_job: outcome.crash_images as f64
+                / seconds
+                / campaign.jobs as f64,
+            cases_with_findings: outcome.cases_with_findings,
+            findings,
+            coverage: outcome.coverage.clone(),
+        }
+    }
+}
+
+fn write_case(file: &Path, case: &Case) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(case).map_err(Failure::operation)?;
+    std::fs::write(file, text + "\n")
+        .map_err(|error| Failure(format!("{}: writing: {error}", driver::shown(file))))
+}
+
+fn progress(stop: Stop) -> impl Fn(u64) + Sync {
+    let (len, style) = match stop {
+        Stop::Cases(cases) => (Some(cases), "{msg} {wide_bar} {pos}/{len}"),
+        Stop::Duration(_) => (None, "{msg} {spinner} {pos} in {elapsed}"),
+    };
+    let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr_with_hz(4));
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar.set_message("cases");
+    move |cases| bar.set_position(cases)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "fuzzed     {} with {} cases from seed {} in {}",
+            self.driver,
+            grouped(self.cases),
+            self.seed,
+            time(self.elapsed_ns)
+        )?;
+        if !self.defects.is_empty() {
+            writeln!(f, "defects    {}", self.defects.join(", "))?;
+        }
+        writeln!(
+            f,
+            "crashes    {} images built, recovered and checked: {} a second and job, {} jobs",
+            grouped(self.crash_images),
+            grouped(self.crash_images_per_second_and_job as u64),
+            self.jobs
+        )?;
+        let blind: Vec<_> = self.coverage.blind_spots().collect();
+        if !blind.is_empty() {
+            writeln!(f, "never came {}", blind.join(", "))?;
+        }
+        if self.findings.is_empty() {
+            return writeln!(f, "found      nothing");
+        }
+        writeln!(
+            f,
+            "found      {} kinds of violations, in {} cases",
+            self.findings.len(),
+            grouped(self.cases_with_findings)
+        )?;
+        for finding in &self.findings {
+            writeln!(
+                f,
+                "\n  {} (seed {}, shrunk to {} requests)\n    {}",
+                finding.violation.kind.name(),
+                finding.seed,
+                finding.requests,
+                finding.violation
+            )?;
+            if let Some(file) = &finding.file {
+                writeln!(f, "    ubdlab fuzz --repro {}", driver::shown(file))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The largest file that is read as a case.
+const LARGEST_CASE: u64 = 16 << 20;
+
+fn repeat(file: &Path, json: bool) -> Result<Verdict, Failure> {
+    let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
+    let length = std::fs::metadata(file)
+        .map_err(|error| wrong(format!("opening: {error}")))?
+        .len();
+    if length > LARGEST_CASE {
+        return Err(wrong(format!(
+            "found {length} bytes, a case has at most {LARGEST_CASE}"
+        )));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(format!("reading: {error}")))?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    match value.get("format").and_then(serde_json::Value::as_str) {
+        Some(FORMAT) => {}
+        Some(other) => {
+            return Err(wrong(format!(
+                "found format {other:?}, expected {FORMAT:?}"
+            )));
+        }
+        None => return Err(wrong(format!("found no format, expected {FORMAT:?}"))),
+    }
+    let case: Case = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    case.check().map_err(wrong)?;
+    let told = tell(&case);
+    match json {
+        true => print_json(&told.violation)?,
+        false => print(&told.text),
+    }
+    Ok(match told.violation {
+        Some(_) => Verdict::ViolationFound,
+        None => Verdict::Good,
+    })
+}
