@@ -146,6 +146,14 @@ impl History {
         }
     }
 
+    /// What was in flight is not any more, and never was acknowledged.
+    pub fn crashed(&mut self) {
+        self.now += 1;
+        for version in self.sectors.iter_mut().flatten() {
+            version.ended.get_or_insert(self.now);
+        }
+    }
+
     /// What was found after a crash is what is there, durably.
     pub fn settle(&mut self, first: Sector, content: &[u8]) {
         let sectors = content.chunks_exact(SECTOR_SIZE as usize);

@@ -238,6 +238,7 @@ impl<'a> World<'a> {
     /// Opens the device, finishes what was interrupted, and compares everything.
     fn come_up(&mut self, observer: &mut dyn Observer, has_faults: bool) -> Result<Device, Stop> {
         let when = "after opening";
+        let all_durable = self.host.unsynced().operation_count() == 0;
         let opened = Device::open(&self.host, self.case);
         let mut changes = 0;
         self.show_recovery(observer, &mut changes)?;
@@ -269,7 +270,11 @@ impl<'a> World<'a> {
                 let history = &mut self.truth.history;
                 history.check_crash(Sector(0), &content, when)?;
                 history.truncate(capacity);
-                history.settle(Sector(0), &content);
+                history.crashed();
+                // A killed process leaves in the page cache what a power cut may still take.
+                if all_durable {
+                    history.settle(Sector(0), &content);
+                }
             }
             Err(_) if has_faults && !self.host.injected().is_empty() => return Err(Stop::Over),
             Err(violation) => return Err(violation.into()),
