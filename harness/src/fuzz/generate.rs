@@ -169,6 +169,12 @@ impl Actions {
 
     fn all(&self, rng: &mut Stream) -> Vec<Action> {
         let mut actions: Vec<Action> = (0..self.count).map(|_| self.one(rng)).collect();
+        if chance(rng, 2) {
+            // More than a queue takes.
+            let at = below(rng, actions.len() as u64) as usize;
+            let burst: Vec<Action> = (0..70).map(|_| self.write_one(rng)).collect();
+            actions.splice(at..at, burst);
+        }
         if self.resize > 0 && chance(rng, 60) {
             // Most of what can go wrong lies behind the middle of a resize.
             let at = below(rng, actions.len() as u64) as usize;
@@ -229,6 +235,15 @@ impl Actions {
         }
     }
 
+    fn write_one(&self, rng: &mut Stream) -> Action {
+        let (start, _) = self.range(rng);
+        Action::Write {
+            start,
+            count: 1,
+            fua: false,
+        }
+    }
+
     fn range(&self, rng: &mut Stream) -> (u64, u64) {
         let start = match self.focus {
             Some(focus) if chance(rng, 80) => (focus + below(rng, 8)).min(self.sectors - 1),
@@ -250,8 +265,8 @@ impl Actions {
             _ => 1 + below(rng, self.sectors),
         };
         let sectors = match sectors {
-            // A large device costs time: only now and then.
-            32768.. if !chance(rng, 5) => self.sectors + 13,
+            // A large device costs a hundred times the time: only now and then.
+            32768.. if below(rng, 100) > 0 => self.sectors + 13,
             sectors => sectors,
         };
         Action::Resize {

@@ -154,17 +154,28 @@ impl History {
         }
     }
 
-    /// What was found after a crash is what is there, durably.
-    pub fn settle(&mut self, first: Sector, content: &[u8]) {
+    /// What was found after a crash is what is there. Where it may not be durable yet, as if it
+    /// had been written just now: the other versions can come back until the next flush.
+    pub fn settle(&mut self, first: Sector, content: &[u8], durable: bool) {
+        self.now += 1;
+        let now = self.now;
         let sectors = content.chunks_exact(SECTOR_SIZE as usize);
         for (number, content) in (first.0..).zip(sectors) {
             let sector = &mut self.sectors[number as usize];
             let found = sector
                 .iter()
                 .find(|v| v.held.is_in(Sector(number), content));
-            if let Some(version) = found {
-                *sector = vec![Version::durable(version.held)];
+            let Some(held) = found.map(|version| version.held) else {
+                continue;
+            };
+            if durable {
+                sector.clear();
             }
+            sector.push(Version {
+                submitted: now,
+                ended: Some(now),
+                ..Version::durable(held)
+            });
         }
     }
 

@@ -272,9 +272,7 @@ impl<'a> World<'a> {
                 history.truncate(capacity);
                 history.crashed();
                 // A killed process leaves in the page cache what a power cut may still take.
-                if all_durable {
-                    history.settle(Sector(0), &content);
-                }
+                history.settle(Sector(0), &content, all_durable);
             }
             Err(_) if has_faults && !self.host.injected().is_empty() => return Err(Stop::Over),
             Err(violation) => return Err(violation.into()),
