@@ -7,6 +7,7 @@
 
 pub mod clone_range;
 pub mod image_host;
+mod new_bitmap;
 pub mod planner;
 pub mod real_files;
 pub mod rebuild;

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use driver::cow::{Extension, Geometry, Header, PAGE_BYTES, PageState};
+use driver::cow::{Extension, Geometry, Header};
 use driver::host::{Access, HostError, HostFile, LockKind, Replace};
 use driver::open::{create_temporary, temporary_name};
 use driver::ordered::{CowImage, Hold, Ordered};
@@ -20,15 +20,13 @@ use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
 use crate::clone_range::CloneRange;
 use crate::image_host::ImageHost;
+use crate::new_bitmap::next_piece;
 
 /// One step copies at most so much.
 const COPY_A_STEP: Bytes = Bytes(4 << 20);
 
 /// One step shares at most so much with the old file.
 const CLONE_A_STEP: Bytes = Bytes(1 << 30);
-
-/// One step writes at most so many pages of the new bitmap.
-const PAGES_A_STEP: usize = 256;
 
 /// Extents are shared in whole blocks of the host's file system, which are this or less.
 const BLOCK: u64 = 4096;
@@ -263,32 +261,14 @@ impl<H: ImageHost> Rebuild<H> {
     }
 
     fn write_bits(&mut self, device: &Ordered<H::File>, from: usize) -> Result<(), ResizeError> {
-        let map = device.map();
-        let pages = self.new.bitmap_len.0.div_ceil(PAGE_BYTES as u64) as usize;
-        // A hole is a clean page.
-        let clean = |page: &usize| map.page_state(*page) == PageState::Clean;
-        let Some(first) = (from..pages).find(|page| !clean(page)) else {
+        let Some(piece) = next_piece(device.map(), &self.new, from, &mut self.buffer) else {
             self.stage = Stage::Sync;
             return Ok(());
         };
-        let limit = pages.min(first + PAGES_A_STEP);
-        let end = (first..limit).find(clean).unwrap_or(limit);
-        let at = Bytes((first * PAGE_BYTES) as u64);
-        let len = ((end - first) * PAGE_BYTES).min((self.new.bitmap_len - at).0 as usize);
-        self.buffer.resize(len, 0);
-        map.copy_bitmap(at, &mut self.buffer);
-        // A smaller device has no bits behind its end.
-        let sectors_here = self.new.capacity().0 - at.0 * 8;
-        if sectors_here < len as u64 * 8
-            && let Some(last) = self.buffer.last_mut()
-        {
-            *last &= (1 << (sectors_here % 8)) - 1;
-        }
-        let at = self.new.bitmap_offset + at;
         self.file()?
-            .write_all_at(&self.buffer, at)
-            .map_err(ResizeError::host("writing the new bitmap", at))?;
-        self.stage = Stage::Bits(end);
+            .write_all_at(&self.buffer, piece.at)
+            .map_err(ResizeError::host("writing the new bitmap", piece.at))?;
+        self.stage = Stage::Bits(piece.next_page);
         Ok(())
     }
 

@@ -21,11 +21,13 @@
 //!
 //! Published bits go to the old bitmap until the new one is begun, and then to both.
 
-use driver::cow::{Extension, Geometry, Header, JournalRecord, PAGE_BYTES, PageState, Version};
+use driver::cow::{Extension, Geometry, Header, JournalRecord, Version};
 use driver::host::HostFile;
 use driver::ordered::{Before, CowImage, Hold, NotCommitted, Ordered, Placement, write_extension};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
+
+use crate::new_bitmap::next_piece;
 
 /// A window has at most so much to move. It bounds how long a request can wait for one.
 pub const WINDOW: Bytes = Bytes(8 << 20);
@@ -37,9 +39,6 @@ const READING: &str = "reading the data to be moved in the COW file";
 
 /// One step copies at most so much.
 const COPY_A_STEP: Bytes = Bytes(1 << 20);
-
-/// One step writes at most so many pages of the new bitmap.
-const PAGES_A_STEP: usize = 64;
 
 /// A reflow under way.
 #[derive(Debug)]
@@ -389,22 +388,14 @@ impl Reflow {
         device: &mut Ordered<F>,
         from: usize,
     ) -> Result<(), ResizeError> {
-        let pages = device.map().pages();
-        // A hole is a clean page.
-        let clean = |page: &usize| device.map().page_state(*page) == PageState::Clean;
-        let Some(first) = (from..pages).find(|page| !clean(page)) else {
+        let Some(piece) = next_piece(device.map(), &self.new, from, &mut self.buffer) else {
             self.stage = Stage::SyncBitmap;
             return Ok(());
         };
-        let limit = pages.min(first + PAGES_A_STEP);
-        let end = (first..limit).find(clean).unwrap_or(limit);
-        let at = Bytes((first * PAGE_BYTES) as u64);
-        let len = ((end - first) * PAGE_BYTES).min((self.new.bitmap_len - at).0 as usize);
-        self.buffer.resize(len, 0);
-        device.map().copy_bitmap(at, &mut self.buffer);
         let action = "writing the new bitmap of the COW file";
-        device.write_for_relocation(action, &self.buffer, self.new.bitmap_offset + at)?;
-        self.stage = Stage::WriteBitmap { page: end };
+        device.write_for_relocation(action, &self.buffer, piece.at)?;
+        let page = piece.next_page;
+        self.stage = Stage::WriteBitmap { page };
         Ok(())
     }
 
