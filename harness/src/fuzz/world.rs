@@ -534,7 +534,7 @@ impl Living<'_, '_, '_> {
             // A guest lets go of what is to disappear first.
             return Ok(());
         }
-        let (strategy, resize) = match begin(&self.world.host, device, asked) {
+        let resize = match begin(&self.world.host, device, asked, self.world.case) {
             Ok(begun) => begun,
             Err(_) => {
                 self.world.coverage.hit("resize_refused");
@@ -542,11 +542,7 @@ impl Living<'_, '_, '_> {
             }
         };
         let world = &mut *self.world;
-        world.coverage.hit(match strategy {
-            driver::resize::Strategy::Headroom => "strategy_headroom",
-            driver::resize::Strategy::Rebuild => "strategy_rebuild",
-            driver::resize::Strategy::Reflow => "strategy_reflow",
-        });
+        world.coverage.hit(resize.coverage);
         if !self.flying.is_empty() {
             world.coverage.hit("requests_queued_when_a_resize_begins");
         }
@@ -561,7 +557,7 @@ impl Living<'_, '_, '_> {
         if !world.truth.sizes.contains(&asked.sectors) {
             world.truth.sizes.push(asked.sectors);
         }
-        self.resize = Some(ActiveResize::new(strategy, asked.sectors, resize));
+        self.resize = Some(resize);
         Ok(())
     }
 
