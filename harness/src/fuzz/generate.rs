@@ -100,6 +100,30 @@ fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
         more.extend([Action::Drain, resize(smaller), Action::FinishResize]);
     }
     more.push(resize(sectors + 1 + below(rng, 40)));
+    if chance(rng, 50) {
+        // The guest works on between the steps, also above the frontier.
+        for _ in 0..4 + below(rng, 12) {
+            let start = below(rng, sectors);
+            let count = 1 + below(rng, 4);
+            more.push(weighted(
+                rng,
+                &[
+                    (6, Action::StepResize),
+                    (
+                        3,
+                        Action::Write {
+                            start,
+                            count,
+                            fua: false,
+                        },
+                    ),
+                    (1, Action::Read { start, count }),
+                    (1, Action::Flush),
+                    (3, Action::Drain),
+                ],
+            ));
+        }
+    }
     actions.splice(at..at, more);
     if chance(rng, 70) {
         actions.extend([Action::FinishResize, Action::Drain, Action::FinishResize]);
