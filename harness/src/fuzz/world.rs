@@ -2,6 +2,7 @@
 //! completions, the resize's steps, and the history that knows what has to be true.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use driver::blk::{Completion, Operation, Request, Segment, Status, Tag};
 use driver::ordered::Step;
@@ -15,7 +16,7 @@ use crate::stamp::Stamp;
 use super::case::{Action, Case, Life};
 use super::check::{self, read_all};
 use super::coverage::Coverage;
-use super::device::{BACKING, Device};
+use super::device::{BACKING, COW, Device};
 use super::history::{Held, History, Moment};
 use super::resizer::{ActiveResize, Asked, begin};
 use super::violation::{Kind, Violation};
@@ -276,7 +277,22 @@ impl<'a> World<'a> {
             Err(violation) => return Err(violation.into()),
         }
         self.truth.sizes = vec![capacity];
+        if self.cow_is_not_durable() {
+            return Err(Stop::Over);
+        }
         Ok(device)
+    }
+
+    /// Whether the COW file shows what no sync will make durable any more. Opening has synced
+    /// it; what is left was lost by a sync that failed in an earlier life, which was killed.
+    /// The host shows it to the next process as if nothing had happened, and so no driver can
+    /// promise anything of it.
+    fn cow_is_not_durable(&self) -> bool {
+        let unsynced = self.host.unsynced();
+        unsynced
+            .files
+            .iter()
+            .any(|file| *file.path == *Path::new(COW))
     }
 
     fn show_recovery(
@@ -631,7 +647,17 @@ impl Living<'_, '_, '_> {
             let moment = world.truth.history.submitted(SectorRange::default(), None);
             world.truth.history.flushed(moment);
         }
-        Ok(())
+        // What the last change of a life has done, no later change shows.
+        let point = Point {
+            position,
+            change: changes,
+            phase: Phase::Closing,
+        };
+        let host = world.host.clone();
+        match observer.look(point, &host, &world.truth)? {
+            Some(image) => Err(Stop::Crashed(image)),
+            None => Ok(()),
+        }
     }
 
     fn drain_for_close(&mut self) -> Result<(), Stop> {
