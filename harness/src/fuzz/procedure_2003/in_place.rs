@@ -356,7 +356,7 @@ impl Resize<SimFile> for InPlace {
         let result = self.do_stage(device);
         if result.is_err() {
             // What is on the disk, the next opening finds out.
-            device.distrust();
+            device.refuse_writes();
             device.set_hold(Hold::Nothing);
         }
         result

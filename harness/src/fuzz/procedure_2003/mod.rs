@@ -8,7 +8,7 @@
 //! one sync. Nothing else is wrong with it.
 //!
 //! What is left out on purpose: sharing extents, holes, undoing after a host's error (the
-//! device is not trusted until it is opened again), devices of more than [`MOST_SECTORS`].
+//! device takes no writes until it is opened again), devices of more than [`MOST_SECTORS`].
 //! Of the defects, those of the rename show in the new file only; forward-copy,
 //! stale-bits-after-shrink-then-grow, progress-not-durable and io-to-old-location-during-move
 //! in place only, for a new file has no old content, no journal, and serves nobody meanwhile.

@@ -37,10 +37,8 @@ enum Stage {
     Bitmap,
     /// Make it durable.
     Sync,
-    /// Give it the old one's name.
+    /// Give it the old one's name, durably.
     Rename,
-    /// Make that durable.
-    SyncDirectory,
     /// Go on with it.
     Replace,
 }
@@ -91,18 +89,16 @@ impl NewFile {
                 self.host
                     .rename(&temporary, Path::new(COW), Replace::Existing)
                     .map_err(ResizeError::host("renaming the new COW file", at))?;
-                self.stage = Stage::SyncDirectory;
-            }
-            Stage::SyncDirectory => {
                 if !self.model.has(ResizeDefect::NoDirectorySync) {
                     self.host
                         .sync_directory_of(Path::new(COW))
                         .map_err(ResizeError::host("syncing the directory", at))?;
                 }
-                self.stage = match early {
-                    true => Stage::Copy(Sector(0)),
-                    false => Stage::Replace,
-                };
+                if !early {
+                    // In the same step: nothing may be written to the old file any more.
+                    return self.replace(device);
+                }
+                self.stage = Stage::Copy(Sector(0));
             }
             Stage::Replace => return self.replace(device),
         }
@@ -202,7 +198,7 @@ impl Resize<SimFile> for NewFile {
         let result = self.do_stage(device);
         if result.is_err() {
             // Which file has the name, the next opening finds out.
-            device.distrust();
+            device.refuse_writes();
             device.set_hold(Hold::Nothing);
         }
         result
