@@ -5,9 +5,9 @@ use harness::fuzz::case::Case;
 use harness::fuzz::explore::search;
 
 /// A reflow whose device fails every sync from the one with this number on; behind the
-/// failure the guest writes to a clean sector, whose old place is where the copy of sector 72
-/// lies.
-fn reflow_with_failing_syncs(dirty: &str, window: u64, from: u64) -> Case {
+/// failure the guest writes to a clean sector, whose old place is the new one of the sector 40
+/// before it.
+fn reflow_with_failing_syncs(dirty: &str, window: u64, clean: u64, from: u64) -> Case {
     let text = format!(
         r#"{{
             "format": "ubdlab case 1",
@@ -23,7 +23,7 @@ fn reflow_with_failing_syncs(dirty: &str, window: u64, from: u64) -> Case {
                         "sectors": 160, "strategy": "reflow",
                         "window": {window}, "alignment": 16384
                     }}}},
-                    {{"write-zeroes": {{"start": 112, "count": 1}}}},
+                    {{"write-zeroes": {{"start": {clean}, "count": 1}}}},
                     "finish-resize",
                     "drain"
                 ],
@@ -43,7 +43,7 @@ fn reflow_with_failing_syncs(dirty: &str, window: u64, from: u64) -> Case {
 #[test]
 fn a_first_record_that_may_be_on_the_disk_lets_no_write_through() {
     for from in 1..9 {
-        let case = reflow_with_failing_syncs("[[70, 5]]", 1000, from);
+        let case = reflow_with_failing_syncs("[[70, 5]]", 1000, 112, from);
         assert_eq!(search(&case, 1), None, "syncs fail from {from} on");
     }
 }
@@ -52,7 +52,7 @@ fn a_first_record_that_may_be_on_the_disk_lets_no_write_through() {
 #[test]
 fn a_later_record_that_may_be_on_the_disk_lets_no_write_through() {
     for from in 1..12 {
-        let case = reflow_with_failing_syncs("[[124, 4], [70, 5]]", 4, from);
+        let case = reflow_with_failing_syncs("[[124, 4], [40, 4]]", 4, 82, from);
         assert_eq!(search(&case, 1), None, "syncs fail from {from} on");
     }
 }
