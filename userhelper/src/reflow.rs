@@ -351,10 +351,11 @@ impl Reflow {
             .and_then(|()| device.sync_for_relocation());
         if let Err(error) = written {
             // The record may be on the disk or not. As long as nothing was moved the header
-            // goes back; otherwise the slot, so that the record before counts, or no
-            // write may choose a side any more.
+            // goes back; otherwise the slot, so that the record before counts. If that
+            // fails too, no write may choose a side any more: the copy may be what counts,
+            // and it may lie where clean sectors below the frontier have their old place.
             if self.before.is_none() && erase(device, &record).is_err() {
-                device.distrust();
+                device.refuse_writes();
             }
             return Err(error);
         }
@@ -433,9 +434,10 @@ impl Reflow {
             let mut header = image.header.clone();
             header.relocating = false;
             // Without that, either header may be there, and recovery rolls forward from a
-            // frontier that nobody here knows.
+            // frontier that nobody here knows: a write could go over the copy that it takes
+            // for the data.
             let put = device.put_header(&header);
-            put.inspect_err(|_| device.distrust())?;
+            put.inspect_err(|_| device.refuse_writes())?;
         }
         device.set_placement(Placement::settled(&self.old));
         if let Stage::Copy { window, .. } | Stage::Sync { window } | Stage::Record { window } =

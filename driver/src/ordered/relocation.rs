@@ -228,6 +228,14 @@ impl<F: HostFile> Ordered<F> {
         self.durability.failed = true;
     }
 
+    /// Takes no writes any more until it is opened again, and distrusts the device: a record
+    /// that may or may not be on the disk says where data is, so that on one side of it
+    /// every write would go over what has been flushed long ago.
+    pub fn refuse_writes(&mut self) {
+        self.distrust();
+        self.admission.read_only = true;
+    }
+
     /// The map, to let it grow or shrink ahead of the device.
     pub fn map_mut(&mut self) -> &mut SectorMap {
         &mut self.map

@@ -11,9 +11,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::fuzz::campaign::{self, Campaign, Finding, Outcome, Stop};
-use crate::fuzz::case::{Case, DriverName, FORMAT};
+use crate::fuzz::case::{Case, DriverName, FORMAT, Resizer};
 use crate::fuzz::coverage::Coverage;
 use crate::fuzz::generate::Subject;
+use crate::fuzz::procedure_2003::ResizeDefect;
 use crate::fuzz::shrink::shrink;
 use crate::fuzz::story::tell;
 use crate::fuzz::violation::Violation;
@@ -43,9 +44,15 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
     driver: DriverArg,
 
-    /// Switch on only this defect of a kernel's driver; may be repeated
+    /// Who resizes under the ordered driver
+    #[arg(long, value_enum, default_value_t = ResizerArg::Userhelper)]
+    resizer: ResizerArg,
+
+    /// Switch on only this defect; may be repeated
     ///
-    /// Without it, all that the real one has; `none` switches all off.
+    /// A defect of the driver for a kernel's driver: without it, all that the real one has;
+    /// `none` switches all off. A defect of the resize for the ordered driver: it is then done
+    /// by the model of 2003's procedure.
     #[arg(long, value_name = "NAME")]
     defect: Vec<String>,
 
@@ -79,7 +86,7 @@ pub(super) struct Args {
 
     /// Repeat a finding, and tell its story
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "driver", "defect", "seed", "cases", "duration", "jobs", "out", "no_faults",
+        "driver", "resizer", "defect", "seed", "cases", "duration", "jobs", "out", "no_faults",
         "lying_syncs",
     ])]
     repro: Option<PathBuf>,
@@ -100,6 +107,18 @@ enum DriverArg {
     /// The model of the 2.6 era
     #[value(name = "linux-2.6")]
     Linux26,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ResizerArg {
+    /// ubdlab's own: headroom, rebuild, reflow
+    Userhelper,
+    /// A slow and obvious model of 2003's procedure, journaled
+    #[value(name = "procedure-2003")]
+    Procedure2003,
+    /// The same as in 2003: no journal, no syncs
+    #[value(name = "spillner-2003")]
+    Spillner2003,
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -203,13 +222,17 @@ impl Args {
                 .iter()
                 .map(|defect| defect.name().to_string())
                 .collect(),
-            _ if driver == DriverName::Ordered => {
-                return Err(Failure("--defect: the ordered driver has none".into()));
-            }
             [none] if none == "none" => Vec::new(),
             names => {
                 for name in names {
-                    name.parse::<Defect>().map_err(Failure::operation)?;
+                    let known = match driver {
+                        DriverName::Ordered => name.parse::<ResizeDefect>().map(drop).ok(),
+                        _ => name.parse::<Defect>().map(drop).ok(),
+                    };
+                    known.ok_or_else(|| {
+                        let driver = driver.name();
+                        Failure(format!("--defect: {driver} cannot have {name:?}"))
+                    })?;
                 }
                 names.to_vec()
             }
@@ -217,7 +240,11 @@ impl Args {
         Ok(Subject {
             driver,
             defects,
-            spillner: false,
+            resizer: match self.resizer {
+                ResizerArg::Userhelper => Resizer::Userhelper,
+                ResizerArg::Procedure2003 => Resizer::Procedure2003,
+                ResizerArg::Spillner2003 => Resizer::Spillner2003,
+            },
             assumptions: Assumptions::default(),
             faults: !self.no_faults,
             lying_syncs: self.lying_syncs,

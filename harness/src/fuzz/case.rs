@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sim::{Assumptions, FaultRule, Survivors};
 
+use super::procedure_2003::Model;
 use super::violation::Violation;
 
 /// What the format field of a case has to say.
@@ -22,9 +23,9 @@ pub struct Case {
     /// Defects switched on, by their names; of the driver, or of the resize.
     #[serde(default)]
     pub defects: Vec<String>,
-    /// Resizes are done by the model of 2003's procedure instead of userhelper's.
+    /// Who resizes.
     #[serde(default)]
-    pub spillner: bool,
+    pub resizer: Resizer,
     /// How a kernel's driver is set up; `ordered` has nothing of it.
     #[serde(default)]
     pub kernel: KernelSetup,
@@ -139,6 +140,39 @@ impl DriverName {
             DriverName::Linux612 => "linux-6.12",
             DriverName::Linux26 => "linux-2.6",
         }
+    }
+}
+
+impl Case {
+    /// The model that resizes, with its defects, or `None` for userhelper. A defect of a
+    /// resize asks for the model by itself.
+    pub fn resize_model(&self) -> Option<Model> {
+        self.resizer.model(&self.defects)
+    }
+}
+
+/// Who resizes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resizer {
+    /// Userhelper, with whatever strategy.
+    #[default]
+    Userhelper,
+    /// The model of 2003's procedure, with the defects that the case names.
+    #[serde(rename = "procedure-2003")]
+    Procedure2003,
+    /// The same in place, without journal and without syncs.
+    #[serde(rename = "spillner-2003")]
+    Spillner2003,
+}
+
+impl Resizer {
+    /// The model that this asks for, or one of the `defects` does.
+    pub fn model(self, defects: &[String]) -> Option<Model> {
+        let defects: Vec<_> = defects.iter().filter_map(|d| d.parse().ok()).collect();
+        let spillner = self == Resizer::Spillner2003;
+        let wanted = self != Resizer::Userhelper || !defects.is_empty();
+        wanted.then_some(Model { defects, spillner })
     }
 }
 

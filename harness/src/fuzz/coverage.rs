@@ -9,6 +9,7 @@ const NAMES: &[&str] = &[
     "strategy_headroom",
     "strategy_rebuild",
     "strategy_reflow",
+    "strategy_procedure_2003",
     "strategy_spillner_2003",
     "resize_grow",
     "resize_shrink",

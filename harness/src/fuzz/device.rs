@@ -12,6 +12,7 @@ use driver::ordered::{self, Hold, Ordered};
 use crate::sim::{SimFile, SimHost};
 
 use super::case::{Case, DriverName};
+use super::procedure_2003::ResizeDefect;
 
 /// The COW file of every case.
 pub const COW: &str = "/disk/cow";
@@ -214,7 +215,11 @@ pub fn kernel_defects(case: &Case) -> Result<Defects, String> {
 /// The name that is none.
 pub fn check_defects(case: &Case) -> Result<(), String> {
     match case.driver {
-        DriverName::Ordered => Ok(()),
+        DriverName::Ordered => {
+            let parsed = case.defects.iter().map(|name| name.parse::<ResizeDefect>());
+            let parsed: Result<Vec<_>, _> = parsed.collect();
+            parsed.map(drop).map_err(|error| error.to_string())
+        }
         DriverName::Linux612 | DriverName::Linux26 => kernel_defects(case).map(drop),
     }
 }

@@ -8,6 +8,7 @@ use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence, Operation
 
 use super::case::{
     Action, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life, ResizeStrategy,
+    Resizer,
 };
 use super::device::COW;
 use super::streams::{Stream, below, chance, stream, weighted};
@@ -19,8 +20,8 @@ pub struct Subject {
     pub driver: DriverName,
     /// Defects switched on.
     pub defects: Vec<String>,
-    /// Resize by the model of 2003's procedure.
-    pub spillner: bool,
+    /// Who resizes.
+    pub resizer: Resizer,
     /// What is assumed of the host.
     pub assumptions: Assumptions,
     /// Whether the host may fail.
@@ -29,21 +30,35 @@ pub struct Subject {
     pub lying_syncs: bool,
 }
 
+impl Subject {
+    /// Whether the model of 2003's procedure resizes.
+    fn resizes_by_model(&self) -> bool {
+        self.resizer.model(&self.defects).is_some()
+    }
+}
+
 /// The case that `seed` gives for `subject`: its first life, without a crash.
 pub fn generate(seed: u64, subject: &Subject) -> Case {
     let mut rng = stream(seed, "image");
     let resizes = subject.driver == DriverName::Ordered;
-    let image = image(&mut rng);
+    let mut image = image(&mut rng);
     let mut rng = stream(seed, "actions");
     let small = chance(&mut rng, 20);
-    let actions = Actions::draw(&mut rng, image.sectors, resizes, small).all(&mut rng);
+    let mut actions = Actions::draw(&mut rng, image.sectors, resizes, small).all(&mut rng);
+    if subject.resizes_by_model() {
+        season(
+            &mut stream(seed, "procedure 2003"),
+            &mut image,
+            &mut actions,
+        );
+    }
     let mut rng = stream(seed, "faults");
     let faults = faults(&mut rng, subject);
     Case {
         format: FORMAT.into(),
         driver: subject.driver,
         defects: subject.defects.clone(),
-        spillner: subject.spillner,
+        resizer: subject.resizer,
         kernel: kernel(&mut stream(seed, "kernel"), subject),
         assumptions: subject.assumptions,
         image,
@@ -63,6 +78,67 @@ fn kernel(rng: &mut Stream, subject: &Subject) -> KernelSetup {
             cow_alone: chance(rng, 20),
             pipe_capacity: weighted(rng, &[(3, 64), (1, 1), (1, 2), (1, 4)]),
         },
+    }
+}
+
+/// What the model of 2003's procedure is worth looking at with: more data than the distance
+/// that it moves, a resize in every case, and often a shrink before the grow.
+fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
+    if chance(rng, 90) {
+        (image.version, image.alignment) = (ImageVersion::V3, 4096);
+    }
+    let sectors = image.sectors;
+    let count = (20 + below(rng, 50)).min(sectors);
+    image.dirty.push((below(rng, sectors - count + 1), count));
+    let strategy = weighted(
+        rng,
+        &[
+            (4, ResizeStrategy::Reflow),
+            (2, ResizeStrategy::Rebuild),
+            (2, ResizeStrategy::Headroom),
+        ],
+    );
+    let window = weighted(rng, &[(1, 4), (1, 16), (2, 1000)]);
+    let resize = |sectors| Action::Resize {
+        sectors,
+        strategy,
+        window,
+        alignment: 0,
+    };
+    let at = below(rng, actions.len() as u64 + 1) as usize;
+    let mut more = Vec::new();
+    if chance(rng, 30) {
+        let smaller = 1 + below(rng, sectors);
+        more.extend([Action::Drain, resize(smaller), Action::FinishResize]);
+    }
+    more.push(resize(sectors + 1 + below(rng, 40)));
+    if chance(rng, 50) {
+        // The guest works on between the steps, also above the frontier.
+        for _ in 0..4 + below(rng, 12) {
+            let start = below(rng, sectors);
+            let count = 1 + below(rng, 4);
+            more.push(weighted(
+                rng,
+                &[
+                    (6, Action::StepResize),
+                    (
+                        3,
+                        Action::Write {
+                            start,
+                            count,
+                            fua: false,
+                        },
+                    ),
+                    (1, Action::Read { start, count }),
+                    (1, Action::Flush),
+                    (3, Action::Drain),
+                ],
+            ));
+        }
+    }
+    actions.splice(at..at, more);
+    if chance(rng, 70) {
+        actions.extend([Action::FinishResize, Action::Drain, Action::FinishResize]);
     }
 }
 

@@ -10,8 +10,11 @@ use userhelper::resize::PlannedResize;
 
 use crate::sim::{SimFile, SimHost};
 
-use super::case::ResizeStrategy;
+use super::case::{Case, ResizeStrategy};
 use super::device::COW;
+use super::procedure_2003;
+
+type BoxedResize = Box<dyn Resize<SimFile>>;
 
 /// What a case asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +29,7 @@ pub struct Asked {
     pub alignment: u32,
 }
 
-/// Begins a resize. What the planner refuses comes back as its words.
+/// Begins a resize of the case's device. What the planner refuses comes back as its words.
 ///
 /// # Errors
 /// Why not.
@@ -34,7 +37,32 @@ pub fn begin(
     host: &SimHost,
     device: &Ordered<SimFile>,
     asked: Asked,
-) -> Result<(Strategy, PlannedResize<SimHost>), String> {
+    case: &Case,
+) -> Result<ActiveResize, String> {
+    let model = case.resize_model();
+    let (strategy, resize) = match &model {
+        Some(model) => procedure_2003::begin(host, device, asked, model)?,
+        None => begin_planned(host, device, asked)?,
+    };
+    Ok(ActiveResize {
+        coverage: match (&model, strategy) {
+            (Some(model), _) if model.spillner => "strategy_spillner_2003",
+            (Some(_), _) => "strategy_procedure_2003",
+            (None, Strategy::Headroom) => "strategy_headroom",
+            (None, Strategy::Rebuild) => "strategy_rebuild",
+            (None, Strategy::Reflow) => "strategy_reflow",
+        },
+        target: asked.sectors,
+        resize,
+    })
+}
+
+/// Userhelper's.
+fn begin_planned(
+    host: &SimHost,
+    device: &Ordered<SimFile>,
+    asked: Asked,
+) -> Result<(Strategy, BoxedResize), String> {
     let new_size = SectorCount(asked.sectors).bytes();
     let strategy = match asked.strategy {
         ResizeStrategy::Auto => None,
@@ -47,8 +75,7 @@ pub fn begin(
         // Tighter than the planner's: windows as long as the distance moved.
         let reflow = tight_geometry(new_size, asked.alignment)
             .and_then(|new| Reflow::new(device, new).map_err(|error| error.to_string()))?;
-        let reflow = PlannedResize::Reflow(reflow.with_window(window));
-        return Ok((Strategy::Reflow, reflow));
+        return Ok((Strategy::Reflow, Box::new(reflow.with_window(window))));
     }
     let wish = Wish {
         new_size,
@@ -67,7 +94,7 @@ pub fn begin(
         PlannedResize::Reflow(reflow) => PlannedResize::Reflow(reflow.with_window(window)),
         other => other,
     };
-    Ok((plan.strategy, planned))
+    Ok((plan.strategy, Box::new(planned)))
 }
 
 fn tight_geometry(size: Bytes, alignment: u32) -> Result<Geometry, String> {
@@ -76,23 +103,14 @@ fn tight_geometry(size: Bytes, alignment: u32) -> Result<Geometry, String> {
 
 /// A resize under way.
 pub struct ActiveResize {
-    /// How.
-    pub strategy: Strategy,
+    /// What it counts as.
+    pub coverage: &'static str,
     /// To which size, in sectors.
     pub target: u64,
-    resize: PlannedResize<SimHost>,
+    resize: BoxedResize,
 }
 
 impl ActiveResize {
-    /// A resize that has just begun.
-    pub fn new(strategy: Strategy, target: u64, resize: PlannedResize<SimHost>) -> ActiveResize {
-        ActiveResize {
-            strategy,
-            target,
-            resize,
-        }
-    }
-
     /// One step.
     ///
     /// # Errors

@@ -164,6 +164,9 @@ fn tell_life(lines: &[Line], end: &End, text: &mut String) {
             }
         }
     }
+    if let Some((_, _, how)) = crash {
+        let _ = writeln!(text, "       *** {how} here ***");
+    }
 }
 
 fn tell_end(end: &End, stake: &Unsynced, text: &mut String) {

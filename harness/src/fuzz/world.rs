@@ -2,6 +2,7 @@
 //! completions, the resize's steps, and the history that knows what has to be true.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use driver::blk::{Completion, Operation, Request, Segment, Status, Tag};
 use driver::resize::ResizeStep;
@@ -14,7 +15,7 @@ use crate::stamp::Stamp;
 use super::case::{Action, Case, Life};
 use super::check::{self, read_all};
 use super::coverage::Coverage;
-use super::device::{BACKING, Device, Step, requeues};
+use super::device::{BACKING, COW, Device, Step, requeues};
 use super::history::{Held, History, Moment};
 use super::resizer::{ActiveResize, Asked, begin};
 use super::violation::{Kind, Violation};
@@ -278,7 +279,22 @@ impl<'a> World<'a> {
             Err(violation) => return Err(violation.into()),
         }
         self.truth.sizes = vec![capacity];
+        if self.cow_is_not_durable() {
+            return Err(Stop::Over);
+        }
         Ok(device)
+    }
+
+    /// Whether the COW file shows what no sync will make durable any more. Opening has synced
+    /// it; what is left was lost by a sync that failed in an earlier life, which was killed.
+    /// The host shows it to the next process as if nothing had happened, and so no driver can
+    /// promise anything of it.
+    fn cow_is_not_durable(&self) -> bool {
+        let unsynced = self.host.unsynced();
+        unsynced
+            .files
+            .iter()
+            .any(|file| *file.path == *Path::new(COW))
     }
 
     fn show_recovery(
@@ -547,7 +563,7 @@ impl Living<'_, '_, '_> {
             // A guest lets go of what is to disappear first.
             return Ok(());
         }
-        let (strategy, resize) = match begin(&self.world.host, device, asked) {
+        let resize = match begin(&self.world.host, device, asked, self.world.case) {
             Ok(begun) => begun,
             Err(_) => {
                 self.world.coverage.hit("resize_refused");
@@ -555,11 +571,7 @@ impl Living<'_, '_, '_> {
             }
         };
         let world = &mut *self.world;
-        world.coverage.hit(match strategy {
-            driver::resize::Strategy::Headroom => "strategy_headroom",
-            driver::resize::Strategy::Rebuild => "strategy_rebuild",
-            driver::resize::Strategy::Reflow => "strategy_reflow",
-        });
+        world.coverage.hit(resize.coverage);
         if !self.flying.is_empty() {
             world.coverage.hit("requests_queued_when_a_resize_begins");
         }
@@ -574,7 +586,7 @@ impl Living<'_, '_, '_> {
         if !world.truth.sizes.contains(&asked.sectors) {
             world.truth.sizes.push(asked.sectors);
         }
-        self.resize = Some(ActiveResize::new(strategy, asked.sectors, resize));
+        self.resize = Some(resize);
         Ok(())
     }
 
@@ -648,7 +660,17 @@ impl Living<'_, '_, '_> {
             let moment = world.truth.history.submitted(SectorRange::default(), None);
             world.truth.history.flushed(moment);
         }
-        Ok(())
+        // What the last change of a life has done, no later change shows.
+        let point = Point {
+            position,
+            change: changes,
+            phase: Phase::Closing,
+        };
+        let host = world.host.clone();
+        match observer.look(point, &host, &world.truth)? {
+            Some(image) => Err(Stop::Crashed(image)),
+            None => Ok(()),
+        }
     }
 
     fn drain_for_close(&mut self) -> Result<(), Stop> {
