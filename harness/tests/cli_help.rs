@@ -11,10 +11,11 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 6] = [
+const COMMANDS: [&[&str]; 7] = [
     &[],
     &["demo"],
     &["replay"],
+    &["fuzz"],
     &["trace"],
     &["trace", "info"],
     &["trace", "convert"],
