@@ -7,7 +7,8 @@ use rand::Rng;
 use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence, OperationKind};
 
 use super::case::{
-    Action, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life, ResizeStrategy,
+    Action, BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,
+    Patch, ResizeStrategy,
 };
 use super::device::COW;
 use super::streams::{Stream, below, chance, stream, weighted};
@@ -33,7 +34,8 @@ pub struct Subject {
 pub fn generate(seed: u64, subject: &Subject) -> Case {
     let mut rng = stream(seed, "image");
     let resizes = subject.driver == DriverName::Ordered;
-    let image = image(&mut rng);
+    let mut image = image(&mut rng);
+    let backing = odd(&mut stream(seed, "oddities"), &mut image);
     let mut rng = stream(seed, "actions");
     let small = chance(&mut rng, 20);
     let actions = Actions::draw(&mut rng, image.sectors, resizes, small).all(&mut rng);
@@ -48,6 +50,7 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         assumptions: subject.assumptions,
         image,
         lives: vec![Life {
+            backing,
             actions,
             faults,
             end: End::Close,
@@ -70,7 +73,12 @@ fn kernel(rng: &mut Stream, subject: &Subject) -> KernelSetup {
 pub fn another_life(seed: u64, number: usize, sectors: u64, subject: &Subject) -> Life {
     let mut rng = stream(seed, &format!("actions of life {number}"));
     let resizes = subject.driver == DriverName::Ordered;
+    let odd = &mut stream(seed, &format!("oddities of life {number}"));
     Life {
+        backing: match chance(odd, 8) {
+            true => other_backing(odd),
+            false => BackingFile::AsItWas,
+        },
         actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
         faults: Vec::new(),
         end: End::Close,
@@ -78,6 +86,9 @@ pub fn another_life(seed: u64, number: usize, sectors: u64, subject: &Subject) -
 }
 
 fn image(rng: &mut Stream) -> Image {
+    if chance(rng, 1) {
+        return full_bitmap(rng);
+    }
     // Around the borders of bytes, words and sixty-four sectors, and in between.
     let border = weighted(rng, &[(3, 0), (2, 8), (2, 64), (2, 128), (1, 192)]);
     let sectors = match border {
@@ -88,13 +99,15 @@ fn image(rng: &mut Stream) -> Image {
         rng,
         &[
             (12, ImageVersion::V3),
-            (1, ImageVersion::V2),
-            (1, ImageVersion::V1),
+            (2, ImageVersion::V2),
+            (2, ImageVersion::V1),
             (1, ImageVersion::V3Wide),
         ],
     );
     // With a page the bitmap's slot is full at once; with more there is headroom.
-    let alignment = weighted(rng, &[(6, 4096), (1, 512), (1, 8192), (3, 1 << 16)]);
+    // With a GiB the data lies where 32 bits with a sign do not reach.
+    let alignments = [(24, 4096), (4, 512), (4, 8192), (12, 1 << 16), (1, 1 << 30)];
+    let alignment = weighted(rng, &alignments);
     let mut dirty = Vec::new();
     for _ in 0..below(rng, 5) {
         let start = below(rng, sectors);
@@ -106,7 +119,85 @@ fn image(rng: &mut Stream) -> Image {
         alignment,
         extension: chance(rng, 60),
         dirty,
+        missing: false,
+        bitmap_cut: None,
+        patched: None,
     }
+}
+
+/// An image whose bitmap goes right up to its data.
+fn full_bitmap(rng: &mut Stream) -> Image {
+    let (version, sectors) = weighted(
+        rng,
+        &[
+            (3, (ImageVersion::V1, 1856)),
+            (1, (ImageVersion::V2, 3904)),
+            (1, (ImageVersion::V3, 4096)),
+        ],
+    );
+    Image {
+        sectors,
+        version,
+        alignment: 512,
+        extension: false,
+        // The first sector lies next to the bitmap.
+        dirty: vec![(0, 1 + below(rng, 8))],
+        missing: false,
+        bitmap_cut: None,
+        patched: None,
+    }
+}
+
+/// Now and then something is out of the ordinary: with the image, or with the backing file.
+fn odd(rng: &mut Stream, image: &mut Image) -> BackingFile {
+    #[derive(Clone, Copy)]
+    enum Oddity {
+        Missing,
+        Cut,
+        Patched(Patch),
+        Backing,
+    }
+    if !chance(rng, 10) {
+        return BackingFile::AsItWas;
+    }
+    let oddity = weighted(
+        rng,
+        &[
+            (8, Oddity::Missing),
+            (4, Oddity::Cut),
+            (1, Oddity::Patched(Patch::SectorSize(0))),
+            (1, Oddity::Patched(Patch::SectorSize(1024))),
+            (1, Oddity::Patched(Patch::Alignment(0))),
+            (1, Oddity::Patched(Patch::Alignment(384))),
+            (8, Oddity::Backing),
+        ],
+    );
+    match oddity {
+        Oddity::Missing => {
+            image.missing = true;
+            image.version = ImageVersion::V3;
+            image.dirty.clear();
+        }
+        Oddity::Cut => image.bitmap_cut = Some(below(rng, image.sectors.div_ceil(8))),
+        // V1 and V2 have no alignment to be wrong.
+        Oddity::Patched(Patch::Alignment(_))
+            if matches!(image.version, ImageVersion::V1 | ImageVersion::V2) => {}
+        Oddity::Patched(patch) => image.patched = Some(patch),
+        Oddity::Backing => return other_backing(rng),
+    }
+    BackingFile::AsItWas
+}
+
+fn other_backing(rng: &mut Stream) -> BackingFile {
+    weighted(
+        rng,
+        &[
+            (3, BackingFile::Switched),
+            (1, BackingFile::Modified { seconds: 1 }),
+            (1, BackingFile::Modified { seconds: -1 }),
+            (2, BackingFile::Modified { seconds: 1 << 32 }),
+        ],
+    )
 }
 
 /// The weights of one case's actions.
@@ -123,6 +214,7 @@ struct Actions {
     zeroes: u64,
     step: u64,
     drain: u64,
+    again: u64,
     fua_percent: u64,
     resize: u64,
     step_resize: u64,
@@ -143,8 +235,11 @@ impl Actions {
                 true => 3 + below(rng, 8),
                 false => 8 + below(rng, 40),
             },
-            longest: weighted(rng, &[(2, 1), (3, 4), (3, 16), (1, 64)]),
-            focus: chance(rng, 30).then(|| below(rng, sectors)),
+            longest: weighted(rng, &[(8, 1), (12, 4), (12, 16), (4, 64), (1, 255)]),
+            focus: chance(rng, 30).then(|| match chance(rng, 30) {
+                true => sectors - 1 - below(rng, sectors.min(12)),
+                false => below(rng, sectors),
+            }),
             read,
             write,
             flush,
@@ -152,6 +247,7 @@ impl Actions {
             zeroes,
             step,
             drain,
+            again: if chance(rng, 20) { 1 } else { 0 },
             fua_percent: weighted(rng, &[(3, 0), (2, 20), (1, 80)]),
             resize,
             step_resize: if resize > 0 { 4 + below(rng, 20) } else { 0 },
@@ -192,6 +288,7 @@ impl Actions {
             Zeroes,
             Step,
             Drain,
+            Again,
             Resize,
             StepResize,
         }
@@ -205,6 +302,7 @@ impl Actions {
                 (self.zeroes, Kind::Zeroes),
                 (self.step, Kind::Step),
                 (self.drain, Kind::Drain),
+                (self.again, Kind::Again),
                 (self.resize, Kind::Resize),
                 (self.step_resize, Kind::StepResize),
             ],
@@ -221,6 +319,7 @@ impl Actions {
             Kind::Zeroes => Action::WriteZeroes { start, count },
             Kind::Step => Action::Step,
             Kind::Drain => Action::Drain,
+            Kind::Again => Action::OpenAgain,
             Kind::Resize => self.resize(rng),
             Kind::StepResize => match chance(rng, 10) {
                 true => Action::FinishResize,
@@ -294,6 +393,8 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (1, (OperationKind::SyncData, Fault::Io)),
                 (1, (OperationKind::Read, Fault::Io)),
                 (2, (OperationKind::Read, Fault::ShortRead(700))),
+                // Within a small bitmap.
+                (1, (OperationKind::Read, Fault::ShortRead(5))),
                 (1, (OperationKind::PunchHole, Fault::Io)),
                 (1, (OperationKind::PunchHole, Fault::Unsupported)),
                 (1, (OperationKind::ZeroRange, Fault::Io)),

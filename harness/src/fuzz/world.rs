@@ -3,18 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use driver::blk::{Completion, Operation, Request, Segment, Status, Tag};
+use driver::blk::{Completion, Operation, Request, Segment, Status, Tag, split};
 use driver::resize::ResizeStep;
-use driver::units::{Sector, SectorCount, SectorRange};
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::resize::recover;
 
 use crate::sim::{Fault, FaultPlan, FileContent, LoggedOperation, SimHost};
 use crate::stamp::Stamp;
 
-use super::case::{Action, Case, Life};
-use super::check::{self, read_all};
+use super::case::{Action, BackingFile, Case, Life};
+use super::check::{self, check_opened, read_all};
 use super::coverage::Coverage;
-use super::device::{BACKING, Device, Step, requeues};
+use super::device::{
+    BACKING, BACKING_SECONDS, Device, OTHER_BACKING, Opening, Step, discards, requeues,
+};
 use super::history::{Held, History, Moment};
 use super::resizer::{ActiveResize, Asked, begin};
 use super::violation::{Kind, Violation};
@@ -55,6 +57,8 @@ pub struct Truth {
     pub sizes: Vec<u64>,
     /// What the backing file holds.
     pub backing: FileContent,
+    /// How the device is opened, and whether it may be.
+    pub opening: Opening,
 }
 
 /// Somebody who looks at every crash point of a life.
@@ -151,6 +155,7 @@ impl<'a> World<'a> {
                 history,
                 sizes: vec![sectors],
                 backing,
+                opening: Opening::default(),
             },
             coverage: Coverage::default(),
             story: None,
@@ -191,6 +196,11 @@ impl<'a> World<'a> {
                 .set_faults(FaultPlan::at(life.faults.iter().cloned()));
         }
         let has_faults = !life.faults.is_empty();
+        self.truth.opening = Opening::of(self.case, life, self.truth.opening);
+        self.note_opening();
+        if let BackingFile::Modified { seconds } = life.backing {
+            self.modify_backing(seconds);
+        }
         let device = self.come_up(observer, has_faults);
         self.tell_host();
         let device = device?;
@@ -239,13 +249,17 @@ impl<'a> World<'a> {
     fn come_up(&mut self, observer: &mut dyn Observer, has_faults: bool) -> Result<Device, Stop> {
         let when = "after opening";
         let all_durable = self.host.unsynced().operation_count() == 0;
-        let opened = Device::open(&self.host, self.case);
+        let opened = Device::open(&self.host, self.case, self.truth.opening);
         let mut changes = 0;
         self.show_recovery(observer, &mut changes)?;
-        let (mut device, interrupted) = match opened {
-            Ok(opened) => opened,
-            Err(_) if has_faults && !self.host.injected().is_empty() => return Err(Stop::Over),
-            Err(error) => return Err(Violation::new(Kind::DoesNotOpen, when, error.0).into()),
+        let faulty = has_faults && !self.host.injected().is_empty();
+        if faulty && opened.as_ref().is_err_and(|error| !error.died) {
+            return Err(Stop::Over);
+        }
+        let opened = check_opened(opened, self.truth.opening, when)?;
+        let Some((mut device, interrupted)) = opened else {
+            self.coverage.hit("refused_to_open");
+            return Err(Stop::Over);
         };
         if let (Some(record), Some(resizable)) = (interrupted, device.resizable()) {
             self.coverage.hit("recovered_reflow");
@@ -272,9 +286,7 @@ impl<'a> World<'a> {
                 history.truncate(capacity);
                 history.crashed();
                 // A killed process leaves in the page cache what a power cut may still take.
-                if all_durable {
-                    history.settle(Sector(0), &content);
-                }
+                history.settle(Sector(0), &content, all_durable);
             }
             Err(_) if has_faults && !self.host.injected().is_empty() => return Err(Stop::Over),
             Err(violation) => return Err(violation.into()),
@@ -300,6 +312,29 @@ impl<'a> World<'a> {
             }
         }
         Ok(())
+    }
+
+    fn note_opening(&mut self) {
+        if self.case.image.missing {
+            self.coverage.hit("created_by_opening");
+        }
+        if self.truth.opening.switched {
+            self.coverage.hit("backing_file_switched");
+        }
+    }
+
+    /// Somebody has written to the backing file between two lives.
+    fn modify_backing(&mut self, seconds: i64) {
+        let mut content = self.truth.backing.clone();
+        let mut first = [0; SECTOR_SIZE as usize];
+        Stamp(2).fill(Sector(0), &mut first);
+        content.write_at(&first, FileOffset(0));
+        self.truth.backing = content.clone();
+        for path in [BACKING, OTHER_BACKING] {
+            self.host.install(path, content.clone());
+            self.host
+                .set_modified_seconds(path, BACKING_SECONDS.saturating_add(seconds));
+        }
     }
 
     fn count_faults(&mut self) {
@@ -349,6 +384,7 @@ impl Living<'_, '_, '_> {
             }
             Action::Step => self.step().map(drop),
             Action::Drain => self.drain(),
+            Action::OpenAgain => self.open_again(),
             Action::Resize {
                 sectors,
                 strategy,
@@ -384,7 +420,39 @@ impl Living<'_, '_, '_> {
         Ok(())
     }
 
+    /// Somebody else opens the device, by the same names.
+    fn open_again(&mut self) -> Result<(), Stop> {
+        let world = &*self.world;
+        let opened = Device::open(&world.host, world.case, world.truth.opening);
+        self.show(Phase::Request)?;
+        self.world.coverage.hit("second_opener");
+        match opened {
+            Err(_) => Ok(()),
+            Ok(_) => {
+                let what = "it is open, and was opened once more";
+                Err(Violation::new(Kind::NotExcluded, "opening it again", what).into())
+            }
+        }
+    }
+
+    /// Submits what the guest asks for, cut to the limits of the device.
     fn submit(&mut self, operation: Operation, range: SectorRange) -> Result<(), Stop> {
+        let limits = self.device.limits();
+        let longest = match operation {
+            Operation::Flush => return self.submit_piece(operation, range),
+            Operation::Read | Operation::Write { .. } => limits.max_transfer,
+            Operation::Discard | Operation::WriteZeroes if !discards(self.world.case) => {
+                return Ok(());
+            }
+            Operation::Discard | Operation::WriteZeroes => limits.max_discard,
+        };
+        for piece in split(range, longest) {
+            self.submit_piece(operation, piece)?;
+        }
+        Ok(())
+    }
+
+    fn submit_piece(&mut self, operation: Operation, range: SectorRange) -> Result<(), Stop> {
         if operation != Operation::Flush
             && (range.is_empty() || range.end().0 > self.device.capacity())
         {
@@ -665,5 +733,6 @@ impl Living<'_, '_, '_> {
 
 /// Whether the backing file still holds what it should, without a fault or a count.
 pub fn backing_is_unchanged(host: &SimHost, truth: &Truth) -> bool {
-    host.content(BACKING).as_ref() == Some(&truth.backing)
+    let unchanged = |path| host.content(path).as_ref() == Some(&truth.backing);
+    unchanged(BACKING) && unchanged(OTHER_BACKING)
 }
