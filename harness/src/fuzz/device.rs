@@ -75,6 +75,8 @@ impl Opening {
     pub fn of(case: &Case, life: &Life, before: Opening) -> Opening {
         let image = &case.image;
         let must_refuse = match life.backing {
+            // A file that is created now is made for the backing file as it is now.
+            _ if image.missing => None,
             BackingFile::Modified { .. } => Some("the backing file was modified"),
             _ if image.bitmap_cut.is_some() => Some("the file ends within its bitmap"),
             _ if image.patched.is_some() => Some("a field of the header is wrong"),

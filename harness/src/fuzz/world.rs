@@ -8,7 +8,7 @@ use driver::resize::ResizeStep;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::resize::recover;
 
-use crate::sim::{Fault, FaultPlan, FileContent, LoggedOperation, SimHost};
+use crate::sim::{Fault, FaultPlan, FileContent, Injected, LoggedOperation, SimHost};
 use crate::stamp::Stamp;
 
 use super::case::{Action, BackingFile, Case, Life};
@@ -172,10 +172,16 @@ impl<'a> World<'a> {
         match self.try_live(life, observer) {
             Ok(()) | Err(Stop::Over) => {
                 self.count_faults();
+                if self.sync_has_failed() {
+                    self.host.settle();
+                }
                 Ok(LifeEnd::Closed)
             }
             Err(Stop::Crashed(image)) => {
                 self.count_faults();
+                if self.sync_has_failed() {
+                    image.settle();
+                }
                 self.host = image.clone();
                 Ok(LifeEnd::Crashed(image))
             }
@@ -198,7 +204,9 @@ impl<'a> World<'a> {
         let has_faults = !life.faults.is_empty();
         self.truth.opening = Opening::of(self.case, life, self.truth.opening);
         self.note_opening();
-        if let BackingFile::Modified { seconds } = life.backing {
+        if let BackingFile::Modified { seconds } = life.backing
+            && self.truth.opening.must_refuse.is_some()
+        {
             self.modify_backing(seconds);
         }
         let device = self.come_up(observer, has_faults);
@@ -312,6 +320,14 @@ impl<'a> World<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What a failed sync gave up stays in the page cache, and no later sync makes it durable.
+    /// The driver that saw it fail has to know; one that is started later cannot. So the next
+    /// life begins when the host has got everything to the disk, as after a restart of it.
+    fn sync_has_failed(&self) -> bool {
+        let failed = |injected: &Injected| injected.fault == Fault::FailedSync;
+        self.host.injected().iter().any(failed)
     }
 
     fn note_opening(&mut self) {
