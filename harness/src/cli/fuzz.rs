@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::fuzz::campaign::{self, Campaign, Finding, Outcome, Stop};
 use crate::fuzz::case::{Case, DriverName, FORMAT};
+use crate::fuzz::catalogue::{self, Catalogue};
 use crate::fuzz::coverage::Coverage;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::shrink::shrink;
@@ -37,7 +38,8 @@ Examples:
   ubdlab fuzz --duration 60s
   ubdlab fuzz --driver linux-6.12 --duration 60s --out findings
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
-  ubdlab fuzz --repro findings/lost-write.json")]
+  ubdlab fuzz --repro findings/lost-write.json
+  ubdlab fuzz --catalogue >docs/defects.md")]
 pub(super) struct Args {
     /// The driver
     #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
@@ -83,6 +85,15 @@ pub(super) struct Args {
         "lying_syncs",
     ])]
     repro: Option<PathBuf>,
+
+    /// Measure how soon each known defect is found, and print docs/defects.md
+    ///
+    /// Takes some minutes. Seeds and numbers of cases are fixed.
+    #[arg(long, conflicts_with_all = [
+        "driver", "defect", "seed", "cases", "duration", "out", "no_faults", "lying_syncs",
+        "repro", "json",
+    ])]
+    catalogue: bool,
 
     /// Print JSON
     #[arg(long)]
@@ -150,16 +161,32 @@ struct FindingReport {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     match &args.repro {
         Some(file) => repeat(file, args.json),
+        None if args.catalogue => measure(args),
         None => search(args),
     }
 }
 
+fn measure(args: &Args) -> Result<Verdict, Failure> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
+    let progress = |name: &str| bar.set_message(name.to_string());
+    let catalogue = quietly(|| Catalogue::measure(args.jobs(), catalogue::CASES, &progress));
+    bar.finish_and_clear();
+    print(&catalogue);
+    Ok(Verdict::Good)
+}
+
+/// A panic of what is fuzzed is a finding; its backtrace would only bury the report.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = work();
+    std::panic::set_hook(hook);
+    result
+}
+
 fn search(args: &Args) -> Result<Verdict, Failure> {
     let subject = args.subject()?;
-    let jobs = match args.jobs {
-        Some(jobs) => jobs.get(),
-        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-    };
+    let jobs = args.jobs();
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure(format!("{}: creating: {error}", driver::shown(directory))))?;
@@ -174,12 +201,11 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
         stop,
         jobs,
     };
-    // A panic of what is fuzzed is a finding; its backtrace would only bury the report.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let outcome = campaign::run(&campaign, &progress(stop));
-    let findings = args.keep(&outcome);
-    std::panic::set_hook(hook);
+    let (outcome, findings) = quietly(|| {
+        let outcome = campaign::run(&campaign, &progress(stop));
+        let findings = args.keep(&outcome);
+        (outcome, findings)
+    });
     let report = args.report(&campaign, &outcome, findings?);
     match args.json {
         true => print_json(&report)?,
@@ -192,6 +218,13 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
 }
 
 impl Args {
+    fn jobs(&self) -> usize {
+        match self.jobs {
+            Some(jobs) => jobs.get(),
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        }
+    }
+
     fn subject(&self) -> Result<Subject, Failure> {
         let (driver, real) = match self.driver {
             DriverArg::Ordered => (DriverName::Ordered, Defects::none()),

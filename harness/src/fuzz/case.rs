@@ -28,6 +28,9 @@ pub struct Case {
     /// How a kernel's driver is set up; `ordered` has nothing of it.
     #[serde(default)]
     pub kernel: KernelSetup,
+    /// The guest submits once more what changes the disk and failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retries: bool,
     /// What is assumed of the host.
     pub assumptions: Assumptions,
     /// The image at the start.

@@ -42,6 +42,7 @@ const NAMES: &[&str] = &[
     "created_by_opening",
     "backing_file_switched",
     "second_opener",
+    "failed_request_retried",
 ];
 
 /// Counters by name.

@@ -239,7 +239,14 @@ impl Device {
 
     /// Carries out one request on a device that has nothing else to do.
     pub fn carry_out(&mut self, request: Request) -> Option<Completion> {
-        self.submit(request).ok()?;
+        let mut submitted = self.submit(request);
+        while let Err(back) = submitted {
+            // A pipe smaller than the request takes it in parts.
+            match (self.step(), &self) {
+                (Step::Working, Device::Linux(_)) => submitted = self.submit(back),
+                _ => return None,
+            }
+        }
         loop {
             match self.step() {
                 Step::Completed(completion) => return Some(completion),

@@ -47,6 +47,7 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         defects: subject.defects.clone(),
         spillner: subject.spillner,
         kernel: kernel(&mut stream(seed, "kernel"), subject),
+        retries: chance(&mut stream(seed, "guest"), 40),
         assumptions: subject.assumptions,
         image,
         lives: vec![Life {
@@ -213,6 +214,10 @@ struct Actions {
     longest: u64,
     /// Requests stay around here, if there is such a place.
     focus: Option<u64>,
+    /// How often a discard, or a write of zeros, is of far more sectors than that.
+    long_discard_percent: u64,
+    /// How often a request is for the same sectors as the one before it.
+    same_percent: u64,
     read: u64,
     write: u64,
     flush: u64,
@@ -232,7 +237,7 @@ impl Actions {
         // Each kind is rare, usual, frequent or absent, by itself.
         let mut weight = |usual: u64| usual * weighted(rng, &[(1, 0), (4, 1), (2, 4)]);
         let (read, write, flush) = (weight(3), 4 + weight(8), weight(4));
-        let (discard, zeroes) = (weight(1), weight(1));
+        let (discard, zeroes) = (weight(2), weight(1));
         let (step, drain) = (4 + weight(8), 1 + weight(2));
         let resize = if resizes { weight(2) } else { 0 };
         Actions {
@@ -241,7 +246,9 @@ impl Actions {
                 true => 3 + below(rng, 8),
                 false => 8 + below(rng, 40),
             },
-            longest: weighted(rng, &[(8, 1), (12, 4), (12, 16), (4, 64), (1, 255)]),
+            longest: weighted(rng, &[(8, 1), (12, 4), (12, 16), (4, 64)]),
+            long_discard_percent: weighted(rng, &[(2, 0), (1, 30)]),
+            same_percent: weighted(rng, &[(2, 0), (1, 20), (1, 60)]),
             focus: chance(rng, 30).then(|| match chance(rng, 30) {
                 true => sectors - 1 - below(rng, sectors.min(12)),
                 false => below(rng, sectors),
@@ -270,7 +277,10 @@ impl Actions {
     }
 
     fn all(&self, rng: &mut Stream) -> Vec<Action> {
-        let mut actions: Vec<Action> = (0..self.count).map(|_| self.one(rng)).collect();
+        let mut actions: Vec<Action> = {
+            let mut last = None;
+            (0..self.count).map(|_| self.one(rng, &mut last)).collect()
+        };
         if self.resize > 0 && chance(rng, 60) {
             // Most of what can go wrong lies behind the middle of a resize.
             let at = below(rng, actions.len() as u64) as usize;
@@ -284,7 +294,7 @@ impl Actions {
         actions
     }
 
-    fn one(&self, rng: &mut Stream) -> Action {
+    fn one(&self, rng: &mut Stream, last: &mut Option<(u64, u64)>) -> Action {
         #[derive(Clone, Copy)]
         enum Kind {
             Read,
@@ -313,7 +323,12 @@ impl Actions {
                 (self.step_resize, Kind::StepResize),
             ],
         );
-        let (start, count) = self.range(rng);
+        let drawn = self.range(rng);
+        let (start, count) = match *last {
+            Some(last) if chance(rng, self.same_percent) => last,
+            _ => drawn,
+        };
+        *last = Some((start, count));
         match kind {
             Kind::Read => Action::Read { start, count },
             Kind::Write => {
@@ -321,8 +336,17 @@ impl Actions {
                 Action::Write { start, count, fua }
             }
             Kind::Flush => Action::Flush,
-            Kind::Discard => Action::Discard { start, count },
-            Kind::Zeroes => Action::WriteZeroes { start, count },
+            Kind::Discard | Kind::Zeroes => {
+                let (start, count) = match chance(rng, self.long_discard_percent) {
+                    true => self.long_range(rng),
+                    false => (start, count),
+                };
+                *last = Some((start, count));
+                match kind {
+                    Kind::Discard => Action::Discard { start, count },
+                    _ => Action::WriteZeroes { start, count },
+                }
+            }
             Kind::Step => Action::Step,
             Kind::Drain => Action::Drain,
             Kind::Again => Action::OpenAgain,
@@ -343,7 +367,16 @@ impl Actions {
             _ if chance(rng, 15) => self.sectors + below(rng, 32),
             _ => below(rng, self.sectors),
         };
-        (start, 1 + below(rng, self.longest))
+        let count = 1 + below(rng, self.longest);
+        match start < self.sectors && chance(rng, 70) {
+            true => (start, count.min(self.sectors - start)),
+            false => (start, count),
+        }
+    }
+
+    fn long_range(&self, rng: &mut Stream) -> (u64, u64) {
+        let start = below(rng, self.sectors.min(8));
+        (start, 1 + below(rng, (self.sectors - start).min(255)))
     }
 
     fn resize(&self, rng: &mut Stream) -> Action {
@@ -401,7 +434,7 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (2, (OperationKind::Read, Fault::ShortRead(700))),
                 // Within a small bitmap.
                 (1, (OperationKind::Read, Fault::ShortRead(5))),
-                (1, (OperationKind::PunchHole, Fault::Io)),
+                (4, (OperationKind::PunchHole, Fault::Io)),
                 (1, (OperationKind::PunchHole, Fault::Unsupported)),
                 (1, (OperationKind::ZeroRange, Fault::Io)),
                 (1, (OperationKind::ZeroRange, Fault::Unsupported)),
@@ -411,14 +444,20 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (1, (OperationKind::CreateNew, Fault::NoSpace)),
             ],
         );
-        let nth = below(rng, 12);
+        // Header and bitmap, as most cases have them.
+        let front = kind == OperationKind::Write && chance(rng, 40);
+        // The rarer an operation is, the earlier one of it has to fail.
+        let nth = match kind {
+            OperationKind::Write | OperationKind::Read if !front => below(rng, 12),
+            _ => below(rng, 4),
+        };
         faults.push(FaultRule {
-            file: match chance(rng, 80) && kind == OperationKind::Write {
+            file: match kind == OperationKind::Write && (front || chance(rng, 80)) {
                 true => FileMatch::Path(COW.into()),
                 false => FileMatch::Any,
             },
             kind: Some(kind),
-            bytes: None,
+            bytes: front.then_some((0, 12288)),
             occurrence: match chance(rng, 25) {
                 true => Occurrence::From(nth),
                 false => Occurrence::Nth(nth),

@@ -3,9 +3,7 @@
 //! away any more. A candidate may crash elsewhere than the case did: wherever in its last
 //! life the violation shows first.
 
-use super::case::{
-    Action, BackingFile, Case, End, ImageVersion, KernelSetup, ResizeStrategy,
-};
+use super::case::{Action, BackingFile, Case, End, ImageVersion, KernelSetup, ResizeStrategy};
 use super::explore::{run_exactly, search};
 use super::violation::{Kind, Violation};
 
@@ -183,6 +181,8 @@ impl Shrinker {
         self.attempt(right);
         let usual = self.changed(|case| case.kernel = KernelSetup::default());
         self.attempt(usual);
+        let once = self.changed(|case| case.retries = false);
+        self.attempt(once);
         let plain = self.changed(|case| case.image.version = ImageVersion::V3);
         self.attempt(plain);
         let usual = self.changed(|case| case.image.alignment = 4096);

@@ -84,6 +84,9 @@ pub fn tell(case: &Case) -> Told {
 fn introduce(case: &Case, text: &mut String) {
     let image = &case.image;
     let _ = writeln!(text, "driver     {}", case.driver.name());
+    if case.retries {
+        let _ = writeln!(text, "guest      submits once more what failed");
+    }
     if case.driver != DriverName::Ordered {
         let _ = writeln!(
             text,

@@ -111,9 +111,12 @@ pub struct World<'a> {
     sizes_seen: Vec<u64>,
 }
 
+#[derive(Clone, Copy)]
 struct Flying {
     range: SectorRange,
     moment: Moment,
+    /// The guest has submitted it before, in vain.
+    again: bool,
 }
 
 /// A life under way.
@@ -124,6 +127,8 @@ struct Living<'w, 'a, 'o> {
     resize: Option<ActiveResize>,
     resizes_begun: u32,
     flying: BTreeMap<u32, Flying>,
+    /// What failed, and is to be submitted once more.
+    failed: Vec<(Operation, SectorRange)>,
     position: usize,
     changes: usize,
     has_faults: bool,
@@ -219,6 +224,7 @@ impl<'a> World<'a> {
             resize: None,
             resizes_begun: 0,
             flying: BTreeMap::new(),
+            failed: Vec::new(),
             position: 0,
             changes: 0,
             has_faults,
@@ -385,6 +391,10 @@ impl<'a> World<'a> {
 
 impl Living<'_, '_, '_> {
     fn act(&mut self, action: Action) -> Result<(), Stop> {
+        for (operation, range) in std::mem::take(&mut self.failed) {
+            self.world.coverage.hit("failed_request_retried");
+            self.submit_piece(operation, range, true)?;
+        }
         let range = |start, count| SectorRange::new(Sector(start), SectorCount(count));
         match action {
             Action::Read { start, count } => self.submit(Operation::Read, range(start, count)),
@@ -455,7 +465,7 @@ impl Living<'_, '_, '_> {
     fn submit(&mut self, operation: Operation, range: SectorRange) -> Result<(), Stop> {
         let limits = self.device.limits();
         let longest = match operation {
-            Operation::Flush => return self.submit_piece(operation, range),
+            Operation::Flush => return self.submit_piece(operation, range, false),
             Operation::Read | Operation::Write { .. } => limits.max_transfer,
             Operation::Discard | Operation::WriteZeroes if !discards(self.world.case) => {
                 return Ok(());
@@ -463,12 +473,17 @@ impl Living<'_, '_, '_> {
             Operation::Discard | Operation::WriteZeroes => limits.max_discard,
         };
         for piece in split(range, longest) {
-            self.submit_piece(operation, piece)?;
+            self.submit_piece(operation, piece, false)?;
         }
         Ok(())
     }
 
-    fn submit_piece(&mut self, operation: Operation, range: SectorRange) -> Result<(), Stop> {
+    fn submit_piece(
+        &mut self,
+        operation: Operation,
+        range: SectorRange,
+        again: bool,
+    ) -> Result<(), Stop> {
         if operation != Operation::Flush
             && (range.is_empty() || range.end().0 > self.device.capacity())
         {
@@ -507,12 +522,17 @@ impl Living<'_, '_, '_> {
             segments,
         };
         let moment = self.world.truth.history.submitted(range, writes);
+        let flown = Flying {
+            range,
+            moment,
+            again,
+        };
         let mut submitted = self.device.submit(request);
         self.show(Phase::Request)?;
         if submitted.is_err() && requeues(self.world.case) {
             // It is in flight from now on: the kernel's driver hands it over again by itself.
             self.world.coverage.hit("full_queue");
-            self.flying.insert(number, Flying { range, moment });
+            self.flying.insert(number, flown);
             while let Err(back) = submitted {
                 self.step()?;
                 submitted = self.device.submit(back);
@@ -522,7 +542,7 @@ impl Living<'_, '_, '_> {
         match submitted {
             Ok(()) => {
                 self.world.next_request += 1;
-                self.flying.insert(number, Flying { range, moment });
+                self.flying.insert(number, flown);
                 if operation == Operation::Flush && self.resize.is_some() {
                     self.world.coverage.hit("flush_between_steps_of_a_move");
                 }
@@ -577,6 +597,10 @@ impl Living<'_, '_, '_> {
         self.world.tell(Line::Completion(line));
         if !ok {
             self.check_failure(&request, completion.status)?;
+            let changes = !matches!(request.operation, Operation::Read | Operation::Flush);
+            if self.world.case.retries && changes && !flown.again {
+                self.failed.push((request.operation, flown.range));
+            }
         }
         let history = &mut self.world.truth.history;
         match request.operation {
