@@ -11,9 +11,10 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 6] = [
+const COMMANDS: [&[&str]; 7] = [
     &[],
     &["demo"],
+    &["fuzz"],
     &["replay"],
     &["trace"],
     &["trace", "info"],
