@@ -159,7 +159,7 @@ fn without_defects_nothing_is_found() {
             };
             let driver = [DriverName::Linux612, DriverName::Linux26][rest];
             // Most seeds are the same: once healthy, and once with faults.
-            let faults = number / 4 % 2 == 0;
+            let faults = (number / 4).is_multiple_of(2);
             let subject = without_defects(driver, faults);
             let found = first_finding(&subject, seed + 1000 * number as u64, cases.max(100));
             assert!(
