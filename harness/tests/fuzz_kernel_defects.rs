@@ -13,7 +13,7 @@ use harness::fuzz::catalogue::{first_finding, of_kernel};
 use harness::fuzz::explore::run_exactly;
 use harness::fuzz::generate::Subject;
 use harness::fuzz::violation::Kind;
-use harness::sim::Assumptions;
+use harness::sim::{Assumptions, Survivors};
 use serde_json::json;
 
 /// A defect, the first seed, the most cases from there, and what a finding may be called. For
@@ -204,18 +204,16 @@ fn what_is_written_to_a_file_just_created_by_a_killed_process_survives() {
             position: 0,
             change: created,
         };
-        for written in 0..8 {
-            let (position, survivors) = (3, Default::default());
+        // While it is carried out, and when the flush has been acknowledged.
+        for (position, change) in [(3, 0), (3, 1), (3, 2), (3, 3), (4, 0)] {
+            let survivors = Survivors::default();
             case.lives[1].end = End::PowerCut {
                 position,
-                change: written,
+                change,
                 survivors,
             };
-            assert_eq!(
-                run_exactly(&case),
-                Ok(()),
-                "after {created} and {written} changes"
-            );
+            let result = run_exactly(&case);
+            assert_eq!(result, Ok(()), "after {created} and {change} changes");
         }
         case.lives[1].end = End::Close;
         assert_eq!(run_exactly(&case), Ok(()), "after {created} changes");
