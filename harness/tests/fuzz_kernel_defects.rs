@@ -196,7 +196,7 @@ fn what_is_written_to_a_file_just_created_by_a_killed_process_survives() {
         },
         "lives": [
             { "actions": [], "end": "close" },
-            { "actions": [write, "flush", "drain"], "end": "close" },
+            { "actions": [write, "drain", "flush", "drain"], "end": "close" },
         ],
     }));
     for created in 0..12 {
@@ -205,7 +205,7 @@ fn what_is_written_to_a_file_just_created_by_a_killed_process_survives() {
             change: created,
         };
         // While it is carried out, and when the flush has been acknowledged.
-        for (position, change) in [(3, 0), (3, 1), (3, 2), (3, 3), (4, 0)] {
+        for (position, change) in [(2, 0), (2, 1), (2, 2), (4, 0), (5, 0)] {
             let survivors = Survivors::default();
             case.lives[1].end = End::PowerCut {
                 position,
