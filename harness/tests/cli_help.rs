@@ -14,8 +14,8 @@ use cli::{output, ubdlab};
 const COMMANDS: [&[&str]; 7] = [
     &[],
     &["demo"],
-    &["replay"],
     &["fuzz"],
+    &["replay"],
     &["trace"],
     &["trace", "info"],
     &["trace", "convert"],

@@ -102,7 +102,8 @@ defects! {
     /// second is not noticed is the format's own: it has no room for more.)
     MtimeSeconds = 22, "mtime-seconds";
     /// A new COW file is written in place, header first and its last byte later, and nothing
-    /// is synced, nor its name. 6.12 and 2.6. Fixed: made under another name and synced.
+    /// is synced, nor its name. 6.12 and 2.6. Fixed: made under another name and synced; its
+    /// name is synced again whenever it is opened.
     CreateNotAtomic = 24, "create-not-atomic";
     /// The lock on a file goes when any descriptor of the file is closed, as the one does
     /// with which the header was read. 6.12 and 2.6. Fixed: held until the device is closed.

@@ -195,6 +195,13 @@ pub fn bring_up<N: HostNames>(
         (opened, _) => opened,
     };
     let cow_file = opened.map_err(host("opening the COW file"))?;
+    if !defects.contains(Defect::CreateNotAtomic) {
+        // Whoever created it may have been killed before its name was durable, and no later
+        // flush would make it so.
+        names
+            .sync_directory_of(cow)
+            .map_err(host("syncing the directory"))?;
+    }
     let locking = host("locking the COW file");
     lock(names, cow, &cow_file, LockKind::Exclusive, defects).map_err(locking)?;
     let header = KernelHeader::read(&cow_file, defects)?;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::fuzz::campaign::{self, Campaign, Finding, Outcome, Stop};
 use crate::fuzz::case::{Case, DriverName, FORMAT, Resizer};
+use crate::fuzz::catalogue::{self, Catalogue};
 use crate::fuzz::coverage::Coverage;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::procedure_2003::ResizeDefect;
@@ -38,7 +39,8 @@ Examples:
   ubdlab fuzz --duration 60s
   ubdlab fuzz --driver linux-6.12 --duration 60s --out findings
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
-  ubdlab fuzz --repro findings/lost-write.json")]
+  ubdlab fuzz --repro findings/lost-write.json
+  ubdlab fuzz --catalogue >docs/defects.md")]
 pub(super) struct Args {
     /// The driver
     #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
@@ -84,12 +86,25 @@ pub(super) struct Args {
     #[arg(long)]
     lying_syncs: bool,
 
+    /// Assume less of the host's disk; may be repeated
+    #[arg(long, value_enum, value_name = "ASSUMPTION")]
+    weaken: Vec<Weakening>,
+
     /// Repeat a finding, and tell its story
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "driver", "resizer", "defect", "seed", "cases", "duration", "jobs", "out", "no_faults",
-        "lying_syncs",
+        "lying_syncs", "weaken",
     ])]
     repro: Option<PathBuf>,
+
+    /// Measure how soon each known defect is found, and print docs/defects.md
+    ///
+    /// Takes some minutes. Seeds and numbers of cases are fixed.
+    #[arg(long, conflicts_with_all = [
+        "driver", "resizer", "defect", "seed", "cases", "duration", "out", "no_faults",
+        "lying_syncs", "weaken", "repro", "json",
+    ])]
+    catalogue: bool,
 
     /// Print JSON
     #[arg(long)]
@@ -119,6 +134,33 @@ enum ResizerArg {
     /// The same as in 2003: no journal, no syncs
     #[value(name = "spillner-2003")]
     Spillner2003,
+}
+
+/// An assumption about the host that is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Weakening {
+    /// A write may tear within a sector, at eight bytes
+    AtomicSector,
+    /// Of the changes of names in a directory any subset survives
+    OrderedNames,
+    /// A change of a file's length may survive in part
+    AtomicSetLen,
+    /// A write behind the end may leave its length alone
+    LengthFollowsData,
+    /// No sync makes anything durable
+    SyncPersists,
+}
+
+impl Weakening {
+    fn apply(self, assumptions: &mut Assumptions) {
+        match self {
+            Weakening::AtomicSector => assumptions.atomic_unit = 8,
+            Weakening::OrderedNames => assumptions.ordered_names = false,
+            Weakening::AtomicSetLen => assumptions.atomic_set_len = false,
+            Weakening::LengthFollowsData => assumptions.length_follows_data = false,
+            Weakening::SyncPersists => assumptions.sync_persists = false,
+        }
+    }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -169,16 +211,32 @@ struct FindingReport {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     match &args.repro {
         Some(file) => repeat(file, args.json),
+        None if args.catalogue => measure(args),
         None => search(args),
     }
 }
 
+fn measure(args: &Args) -> Result<Verdict, Failure> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
+    let progress = |name: &str| bar.set_message(name.to_string());
+    let catalogue = quietly(|| Catalogue::measure(args.jobs(), catalogue::CASES, &progress));
+    bar.finish_and_clear();
+    print(&catalogue);
+    Ok(Verdict::Good)
+}
+
+/// A panic of what is fuzzed is a finding; its backtrace would only bury the report.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = work();
+    std::panic::set_hook(hook);
+    result
+}
+
 fn search(args: &Args) -> Result<Verdict, Failure> {
     let subject = args.subject()?;
-    let jobs = match args.jobs {
-        Some(jobs) => jobs.get(),
-        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-    };
+    let jobs = args.jobs();
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory)
             .map_err(|error| Failure(format!("{}: creating: {error}", driver::shown(directory))))?;
@@ -193,12 +251,11 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
         stop,
         jobs,
     };
-    // A panic of what is fuzzed is a finding; its backtrace would only bury the report.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let outcome = campaign::run(&campaign, &progress(stop));
-    let findings = args.keep(&outcome);
-    std::panic::set_hook(hook);
+    let (outcome, findings) = quietly(|| {
+        let outcome = campaign::run(&campaign, &progress(stop));
+        let findings = args.keep(&outcome);
+        (outcome, findings)
+    });
     let report = args.report(&campaign, &outcome, findings?);
     match args.json {
         true => print_json(&report)?,
@@ -211,6 +268,13 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
 }
 
 impl Args {
+    fn jobs(&self) -> usize {
+        match self.jobs {
+            Some(jobs) => jobs.get(),
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        }
+    }
+
     fn subject(&self) -> Result<Subject, Failure> {
         let (driver, real) = match self.driver {
             DriverArg::Ordered => (DriverName::Ordered, Defects::none()),
@@ -225,18 +289,28 @@ impl Args {
             [none] if none == "none" => Vec::new(),
             names => {
                 for name in names {
-                    let known = match driver {
-                        DriverName::Ordered => name.parse::<ResizeDefect>().map(drop).ok(),
-                        _ => name.parse::<Defect>().map(drop).ok(),
-                    };
-                    known.ok_or_else(|| {
-                        let driver = driver.name();
-                        Failure(format!("--defect: {driver} cannot have {name:?}"))
-                    })?;
+                    match driver {
+                        DriverName::Ordered => name
+                            .parse()
+                            .map(|_: ResizeDefect| ())
+                            .map_err(Failure::operation)?,
+                        _ => name
+                            .parse()
+                            .map(|_: Defect| ())
+                            .map_err(Failure::operation)?,
+                    }
                 }
                 names.to_vec()
             }
         };
+        let mut assumptions = Assumptions::default();
+        for weakening in &self.weaken {
+            weakening.apply(&mut assumptions);
+        }
+        if driver != DriverName::Ordered && self.resizer != ResizerArg::Userhelper {
+            let driver = driver.name();
+            return Err(Failure(format!("--resizer: {driver} has no resize")));
+        }
         Ok(Subject {
             driver,
             defects,
@@ -245,7 +319,7 @@ impl Args {
                 ResizerArg::Procedure2003 => Resizer::Procedure2003,
                 ResizerArg::Spillner2003 => Resizer::Spillner2003,
             },
-            assumptions: Assumptions::default(),
+            assumptions,
             faults: !self.no_faults,
             lying_syncs: self.lying_syncs,
         })

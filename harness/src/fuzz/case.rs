@@ -29,6 +29,9 @@ pub struct Case {
     /// How a kernel's driver is set up; `ordered` has nothing of it.
     #[serde(default)]
     pub kernel: KernelSetup,
+    /// The guest submits once more what changes the disk and failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retries: bool,
     /// What is assumed of the host.
     pub assumptions: Assumptions,
     /// The image at the start.
@@ -49,6 +52,7 @@ impl Case {
                 action,
                 Action::Step
                     | Action::Drain
+                    | Action::OpenAgain
                     | Action::Resize { .. }
                     | Action::StepResize
                     | Action::FinishResize
@@ -72,6 +76,7 @@ impl Case {
             )),
         };
         in_range("image.sectors", self.image.sectors, 1)?;
+        self.image.check()?;
         for &(start, count) in &self.image.dirty {
             in_range("image.dirty", start, 0)?;
             in_range("image.dirty", count, 0)?;
@@ -96,6 +101,22 @@ impl Case {
             return Err("lives: found none, expected at least one".into());
         }
         super::device::check_defects(self)
+    }
+}
+
+impl Image {
+    /// Fields that the building of an image divides by, and those that exclude each other.
+    fn check(&self) -> Result<(), String> {
+        if self.alignment == 0 || !self.alignment.is_multiple_of(512) {
+            return Err(format!(
+                "image.alignment: found {}, expected a multiple of 512",
+                self.alignment
+            ));
+        }
+        if self.missing && (self.bitmap_cut.is_some() || self.patched.is_some()) {
+            return Err("image: missing, and yet cut or patched".into());
+        }
+        Ok(())
     }
 }
 
@@ -204,12 +225,57 @@ pub struct Image {
     pub extension: bool,
     /// Sectors that are dirty, each with data, from and how many.
     pub dirty: Vec<(u64, u64)>,
+    /// There is no COW file: opening creates one, and the rest of this, but for the size, is
+    /// of no account.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
+    /// The file ends within its bitmap, of which it has so many bytes: it must be refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitmap_cut: Option<u64>,
+    /// A field of the header has a value that it must be refused for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patched: Option<Patch>,
+}
+
+/// A field of the header with a value that is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Patch {
+    /// The sector size.
+    SectorSize(u32),
+    /// The alignment; V1 and V2 have none.
+    Alignment(u32),
+}
+
+/// What has become of the backing file when a life begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackingFile {
+    /// Nothing.
+    #[default]
+    AsItWas,
+    /// It was modified, so many seconds later: opening must be refused from now on.
+    Modified {
+        /// How many seconds later.
+        seconds: i64,
+    },
+    /// The device is opened with another file named that has the same size, time and content.
+    Switched,
+}
+
+impl BackingFile {
+    fn is_as_it_was(&self) -> bool {
+        *self == BackingFile::AsItWas
+    }
 }
 
 /// From opening the device to the end of the process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Life {
+    /// What has become of the backing file.
+    #[serde(default, skip_serializing_if = "BackingFile::is_as_it_was")]
+    pub backing: BackingFile,
     /// What is done, in this order.
     pub actions: Vec<Action>,
     /// Faults of the host; operations are counted from the opening on.
@@ -260,6 +326,8 @@ pub enum Action {
     Step,
     /// Steps of the I/O thread until it has nothing to do or is blocked.
     Drain,
+    /// Somebody else opens the device too, and must be refused.
+    OpenAgain,
     /// Begin a resize, if none is under way.
     Resize {
         /// The new size.

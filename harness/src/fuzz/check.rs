@@ -2,14 +2,14 @@
 
 use driver::blk::{Operation, Request, Segment, Status, Tag};
 use driver::cow::{ByteOrder, Extension, Geometry, Header, Version};
-use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
+use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount};
 use userhelper::resize::recover;
 
 use crate::sim::{FileContent, SimHost};
 use crate::stamp::Stamp;
 
-use super::case::{Case, Image, ImageVersion};
-use super::device::{BACKING, BACKING_SECONDS, COW, Device};
+use super::case::{Case, Image, ImageVersion, Patch};
+use super::device::{BACKING, BACKING_SECONDS, COW, Device, DidNotOpen, OTHER_BACKING, Opening};
 use super::history::{Held, History};
 use super::violation::{Kind, Violation};
 use super::world::{Truth, backing_is_unchanged};
@@ -25,8 +25,14 @@ pub fn build(case: &Case) -> (SimHost, History, FileContent) {
     let mut content = vec![0; bytes.0 as usize];
     Stamp::BACKING.fill(Sector(0), &mut content);
     let backing = FileContent::from_bytes(&content);
-    host.install(BACKING, backing.clone());
-    host.set_modified_seconds(BACKING, BACKING_SECONDS);
+    for path in [BACKING, OTHER_BACKING] {
+        host.install(path, backing.clone());
+        host.set_modified_seconds(path, BACKING_SECONDS);
+    }
+    if image.missing {
+        let held = (0..image.sectors).map(|_| Held::Stamp(Stamp::BACKING));
+        return (host, History::new(held), backing);
+    }
     let (cow, dirty) = cow_file(image);
     host.install(COW, cow);
     let held = dirty.iter().map(|&dirty| match dirty {
@@ -88,7 +94,51 @@ fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
     if bitmap.iter().any(|&byte| byte != 0) {
         cow.write_at(&bitmap, geometry.bitmap_offset);
     }
+    if let Some(kept) = image.bitmap_cut {
+        let kept = kept.min(geometry.bitmap_len.0.saturating_sub(1));
+        cow.set_len(geometry.bitmap_offset - FileOffset(0) + Bytes(kept));
+    }
+    if let Some(patch) = image.patched {
+        let (sector_size, alignment) = match version {
+            Version::V1 => (276, None),
+            Version::V2 => (4116, None),
+            Version::V3 => (20, Some(24)),
+            Version::V3Wide => (24, Some(28)),
+        };
+        let (at, value) = match patch {
+            Patch::SectorSize(value) => (Some(sector_size), value),
+            Patch::Alignment(value) => (alignment, value),
+        };
+        let bytes = match version {
+            Version::V1 => value.to_le_bytes(),
+            _ => value.to_be_bytes(),
+        };
+        if let Some(at) = at {
+            cow.write_at(&bytes, FileOffset(at));
+        }
+    }
     (cow, dirty)
+}
+
+/// What is wrong if a device that must not be opened was, or one that must be was not.
+///
+/// # Errors
+/// The violation.
+pub fn check_opened<T>(
+    opened: Result<T, DidNotOpen>,
+    opening: Opening,
+    when: &str,
+) -> Result<Option<T>, Violation> {
+    match (opened, opening.must_refuse) {
+        (Err(error), _) if error.died => Err(Violation::new(Kind::Died, when, error.why)),
+        (Err(_), Some(_)) => Ok(None),
+        (Err(error), None) => Err(Violation::new(Kind::DoesNotOpen, when, error.why)),
+        (Ok(_), Some(why)) => {
+            let what = format!("{why}, and it opens");
+            Err(Violation::new(Kind::AcceptedBadImage, when, what))
+        }
+        (Ok(opened), None) => Ok(Some(opened)),
+    }
 }
 
 /// Buffers that are used again for every image: what a fuzzer allocates, it does a hundred
@@ -106,7 +156,7 @@ pub struct Scratch {
 pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violation> {
     let capacity = device.capacity();
     content.resize(SectorCount(capacity).bytes().0 as usize, 0);
-    let longest = device.longest_transfer();
+    let longest = device.limits().max_transfer.0;
     if capacity <= longest {
         // In one piece: the buffer itself goes through the driver.
         *content = read(device, 0, std::mem::take(content))?;
@@ -169,8 +219,10 @@ pub fn check_image(
     scratch: &mut Scratch,
 ) -> Result<(), Violation> {
     let violation = |kind, what: String| Violation::new(kind, when, what);
-    let (mut device, interrupted) =
-        Device::open(image, case).map_err(|error| violation(Kind::DoesNotOpen, error.0))?;
+    let opened = Device::open(image, case, truth.opening);
+    let Some((mut device, interrupted)) = check_opened(opened, truth.opening, when)? else {
+        return Ok(());
+    };
     if let (Some(record), Some(resizable)) = (interrupted, device.resizable()) {
         recover(resizable, record)
             .map_err(|error| violation(Kind::DoesNotRecover, error.to_string()))?;
@@ -197,8 +249,8 @@ pub fn check_image(
     consistent(&recovered, content).map_err(|what| violation(Kind::Inconsistent, what))?;
     if interrupted.is_some() {
         // Once more: nothing is left to do, and nothing is done.
-        let (mut device, interrupted) =
-            Device::open(image, case).map_err(|error| violation(Kind::DoesNotOpen, error.0))?;
+        let (mut device, interrupted) = Device::open(image, case, truth.opening)
+            .map_err(|error| violation(Kind::DoesNotOpen, error.why))?;
         let same = read_all(&mut device, again).is_ok() && again == content;
         drop(device);
         if interrupted.is_some() || !same || image.content(COW).as_ref() != Some(&recovered) {

@@ -39,6 +39,11 @@ const NAMES: &[&str] = &[
     "grow_then_shrink_then_grow",
     "full_queue",
     "recovered_reflow",
+    "refused_to_open",
+    "created_by_opening",
+    "backing_file_switched",
+    "second_opener",
+    "failed_request_retried",
 ];
 
 /// Counters by name.

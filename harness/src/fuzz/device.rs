@@ -1,23 +1,23 @@
 //! The device of a case, whichever driver runs it.
 
-use std::path::PathBuf;
-
-use driver::blk::{Completion, Request};
+use driver::blk::{Completion, Limits, Request};
 use driver::cow::JournalRecord;
 use driver::device_spec::DeviceSpec;
-use driver::linux::{self, Defects, Kernel, LinuxUbd, OpenSpec};
+use driver::linux::{self, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec};
 use driver::open::{OpenOptions, open};
 use driver::ordered::{self, Hold, Ordered};
 
 use crate::sim::{SimFile, SimHost};
 
-use super::case::{Case, DriverName};
+use super::case::{BackingFile, Case, DriverName, Life};
 use super::procedure_2003::ResizeDefect;
 
 /// The COW file of every case.
 pub const COW: &str = "/disk/cow";
 /// The backing file of every case.
 pub const BACKING: &str = "/disk/backing";
+/// The same once more, by another name: a life may open the device with it.
+pub const OTHER_BACKING: &str = "/disk/backing2";
 /// When it was modified last.
 pub const BACKING_SECONDS: i64 = 1_000_000_000;
 
@@ -46,7 +46,59 @@ pub enum Step {
 
 /// Why a device could not be brought up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DidNotOpen(pub String);
+pub struct DidNotOpen {
+    /// The driver's words.
+    pub why: String,
+    /// The driver did not refuse; it died.
+    pub died: bool,
+}
+
+impl DidNotOpen {
+    fn refused(why: impl ToString) -> DidNotOpen {
+        DidNotOpen {
+            why: why.to_string(),
+            died: false,
+        }
+    }
+}
+
+/// How a device is opened, and whether it may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// Name the other backing file.
+    pub switched: bool,
+    /// Why a driver has to refuse it, if it has to.
+    pub must_refuse: Option<&'static str>,
+}
+
+impl Opening {
+    /// That of a life; `before` is that of the life before it.
+    pub fn of(case: &Case, life: &Life, before: Opening) -> Opening {
+        let image = &case.image;
+        let must_refuse = match life.backing {
+            // A file that is created now is made for the backing file as it is now.
+            _ if image.missing => None,
+            BackingFile::Modified { .. } => Some("the backing file was modified"),
+            _ if image.bitmap_cut.is_some() => Some("the file ends within its bitmap"),
+            _ if image.patched.is_some() => Some("a field of the header is wrong"),
+            // The other backing file is not the one that was modified.
+            BackingFile::Switched => None,
+            // What was modified once stays so.
+            BackingFile::AsItWas => before.must_refuse,
+        };
+        Opening {
+            switched: life.backing == BackingFile::Switched,
+            must_refuse,
+        }
+    }
+
+    fn backing(self) -> &'static str {
+        match self.switched {
+            true => OTHER_BACKING,
+            false => BACKING,
+        }
+    }
+}
 
 impl Device {
     /// Brings up the case's device from what is on `host`.
@@ -56,37 +108,47 @@ impl Device {
     pub fn open(
         host: &SimHost,
         case: &Case,
+        opening: Opening,
     ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
+        let names_backing = opening.switched || case.image.missing;
         match case.driver {
             DriverName::Ordered => {
                 let options = OpenOptions {
-                    create: false,
+                    create: case.image.missing,
+                    switch_backing: opening.switched,
                     ..OpenOptions::default()
                 };
-                let opened =
-                    open(host, &spec(), options).map_err(|error| DidNotOpen(error.to_string()))?;
+                let spec = DeviceSpec {
+                    backing: names_backing.then(|| opening.backing().into()),
+                    ..spec()
+                };
+                let opened = open(host, &spec, options).map_err(DidNotOpen::refused)?;
                 Ok((Device::Ordered(Box::new(opened.device)), opened.interrupted))
             }
-            DriverName::Linux612 => Device::open_linux(host, case, Kernel::Linux6_12),
-            DriverName::Linux26 => Device::open_linux(host, case, Kernel::Linux2_6),
+            DriverName::Linux612 => Device::open_linux(host, case, opening, Kernel::Linux6_12),
+            DriverName::Linux26 => Device::open_linux(host, case, opening, Kernel::Linux2_6),
         }
     }
 
     fn open_linux(
         host: &SimHost,
         case: &Case,
+        opening: Opening,
         kernel: Kernel,
     ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
-        let named_backing = (!case.kernel.cow_alone).then(|| PathBuf::from(BACKING));
+        let names_backing = opening.switched || case.image.missing || !case.kernel.cow_alone;
+        let backing = names_backing.then(|| opening.backing().as_ref());
         let spec = OpenSpec {
             kernel,
-            named_backing: named_backing.clone(),
-            backing_mtime: BACKING_SECONDS,
             pipe_capacity: case.kernel.pipe_capacity,
+            ..OpenSpec::default()
         };
-        let defects = kernel_defects(case).map_err(DidNotOpen)?;
-        let device = linux::bring_up(host, COW.as_ref(), named_backing.as_deref(), &spec, defects)
-            .map_err(|error| DidNotOpen(error.to_string()))?;
+        let defects = kernel_defects(case).map_err(DidNotOpen::refused)?;
+        let opened = linux::bring_up(host, COW.as_ref(), backing, &spec, defects);
+        let device = opened.map_err(|error| DidNotOpen {
+            died: matches!(error, LinuxOpenError::Died(_)),
+            ..DidNotOpen::refused(error)
+        })?;
         Ok((Device::Linux(Box::new(device)), None))
     }
 
@@ -138,11 +200,11 @@ impl Device {
         }
     }
 
-    /// The longest transfer it takes, in sectors.
-    pub fn longest_transfer(&self) -> u64 {
+    /// The limits that requests are cut to.
+    pub fn limits(&self) -> Limits {
         match self {
-            Device::Ordered(device) => device.limits().max_transfer.0,
-            Device::Linux(device) => device.limits().max_transfer.0,
+            Device::Ordered(device) => device.limits(),
+            Device::Linux(device) => device.limits(),
         }
     }
 
@@ -180,7 +242,14 @@ impl Device {
 
     /// Carries out one request on a device that has nothing else to do.
     pub fn carry_out(&mut self, request: Request) -> Option<Completion> {
-        self.submit(request).ok()?;
+        let mut submitted = self.submit(request);
+        while let Err(back) = submitted {
+            // A pipe smaller than the request takes it in parts.
+            match (self.step(), &self) {
+                (Step::Working, Device::Linux(_)) => submitted = self.submit(back),
+                _ => return None,
+            }
+        }
         loop {
             match self.step() {
                 Step::Completed(completion) => return Some(completion),
@@ -195,6 +264,11 @@ impl Device {
 /// their queue.
 pub fn requeues(case: &Case) -> bool {
     case.driver != DriverName::Ordered
+}
+
+/// Whether the driver of a case knows discards, and writes of zeros.
+pub fn discards(case: &Case) -> bool {
+    case.driver != DriverName::Linux26
 }
 
 /// The defects of a kernel's driver that a case names.

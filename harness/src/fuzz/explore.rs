@@ -78,7 +78,10 @@ pub fn explore(case: &Case, seed: u64, subject: &Subject) -> Explored {
                 explored.finding = Some((Box::new(case), violation));
                 break;
             }
-            (Ok(LifeEnd::Crashed(_)), Some(end)) if !last => {
+            // A device that has to be refused has nothing to live on for.
+            (Ok(LifeEnd::Crashed(_)), Some(end))
+                if !last && world.truth.opening.must_refuse.is_none() =>
+            {
                 lives.lives[number].end = end;
                 let sectors = world.truth.sizes.first().copied().unwrap_or(1);
                 let life = another_life(seed, number + 1, sectors, subject);

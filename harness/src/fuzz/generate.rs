@@ -7,8 +7,8 @@ use rand::Rng;
 use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence, OperationKind};
 
 use super::case::{
-    Action, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life, ResizeStrategy,
-    Resizer,
+    Action, BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,
+    Patch, ResizeStrategy, Resizer,
 };
 use super::device::COW;
 use super::streams::{Stream, below, chance, stream, weighted};
@@ -42,6 +42,7 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
     let mut rng = stream(seed, "image");
     let resizes = subject.driver == DriverName::Ordered;
     let mut image = image(&mut rng);
+    let backing = odd(&mut stream(seed, "oddities"), &mut image, subject);
     let mut rng = stream(seed, "actions");
     let small = chance(&mut rng, 20);
     let mut actions = Actions::draw(&mut rng, image.sectors, resizes, small).all(&mut rng);
@@ -60,9 +61,11 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         defects: subject.defects.clone(),
         resizer: subject.resizer,
         kernel: kernel(&mut stream(seed, "kernel"), subject),
+        retries: chance(&mut stream(seed, "guest"), 40),
         assumptions: subject.assumptions,
         image,
         lives: vec![Life {
+            backing,
             actions,
             faults,
             end: End::Close,
@@ -146,7 +149,12 @@ fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
 pub fn another_life(seed: u64, number: usize, sectors: u64, subject: &Subject) -> Life {
     let mut rng = stream(seed, &format!("actions of life {number}"));
     let resizes = subject.driver == DriverName::Ordered;
+    let odd = &mut stream(seed, &format!("oddities of life {number}"));
     Life {
+        backing: match chance(odd, 8) {
+            true => other_backing(odd, subject),
+            false => BackingFile::AsItWas,
+        },
         actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
         faults: Vec::new(),
         end: End::Close,
@@ -154,6 +162,9 @@ pub fn another_life(seed: u64, number: usize, sectors: u64, subject: &Subject) -
 }
 
 fn image(rng: &mut Stream) -> Image {
+    if chance(rng, 1) {
+        return full_bitmap(rng);
+    }
     // Around the borders of bytes, words and sixty-four sectors, and in between.
     let border = weighted(rng, &[(3, 0), (2, 8), (2, 64), (2, 128), (1, 192)]);
     let sectors = match border {
@@ -164,13 +175,15 @@ fn image(rng: &mut Stream) -> Image {
         rng,
         &[
             (12, ImageVersion::V3),
-            (1, ImageVersion::V2),
-            (1, ImageVersion::V1),
+            (2, ImageVersion::V2),
+            (2, ImageVersion::V1),
             (1, ImageVersion::V3Wide),
         ],
     );
     // With a page the bitmap's slot is full at once; with more there is headroom.
-    let alignment = weighted(rng, &[(6, 4096), (1, 512), (1, 8192), (3, 1 << 16)]);
+    // With a GiB the data lies where 32 bits with a sign do not reach.
+    let alignments = [(24, 4096), (4, 512), (4, 8192), (12, 1 << 16), (1, 1 << 30)];
+    let alignment = weighted(rng, &alignments);
     let mut dirty = Vec::new();
     for _ in 0..below(rng, 5) {
         let start = below(rng, sectors);
@@ -182,7 +195,91 @@ fn image(rng: &mut Stream) -> Image {
         alignment,
         extension: chance(rng, 60),
         dirty,
+        missing: false,
+        bitmap_cut: None,
+        patched: None,
     }
+}
+
+/// An image whose bitmap goes right up to its data.
+fn full_bitmap(rng: &mut Stream) -> Image {
+    let (version, sectors) = weighted(
+        rng,
+        &[
+            (3, (ImageVersion::V1, 1856)),
+            (1, (ImageVersion::V2, 3904)),
+            (1, (ImageVersion::V3, 4096)),
+        ],
+    );
+    Image {
+        sectors,
+        version,
+        alignment: 512,
+        extension: false,
+        // The first sector lies next to the bitmap.
+        dirty: vec![(0, 1 + below(rng, 8))],
+        missing: false,
+        bitmap_cut: None,
+        patched: None,
+    }
+}
+
+/// Now and then something is out of the ordinary: with the image, or with the backing file.
+fn odd(rng: &mut Stream, image: &mut Image, subject: &Subject) -> BackingFile {
+    #[derive(Clone, Copy)]
+    enum Oddity {
+        Missing,
+        Cut,
+        Patched(Patch),
+        Backing,
+    }
+    if !chance(rng, 10) {
+        return BackingFile::AsItWas;
+    }
+    let oddity = weighted(
+        rng,
+        &[
+            (8, Oddity::Missing),
+            (4, Oddity::Cut),
+            (1, Oddity::Patched(Patch::SectorSize(0))),
+            (1, Oddity::Patched(Patch::SectorSize(1024))),
+            (1, Oddity::Patched(Patch::Alignment(0))),
+            (1, Oddity::Patched(Patch::Alignment(384))),
+            (8, Oddity::Backing),
+        ],
+    );
+    match oddity {
+        Oddity::Missing => {
+            image.missing = true;
+            image.version = ImageVersion::V3;
+            image.dirty.clear();
+        }
+        Oddity::Cut => image.bitmap_cut = Some(below(rng, image.sectors.div_ceil(8))),
+        // V1 and V2 have no alignment to be wrong.
+        Oddity::Patched(Patch::Alignment(_))
+            if matches!(image.version, ImageVersion::V1 | ImageVersion::V2) => {}
+        Oddity::Patched(patch) => image.patched = Some(patch),
+        Oddity::Backing => return other_backing(rng, subject),
+    }
+    BackingFile::AsItWas
+}
+
+fn other_backing(rng: &mut Stream, subject: &Subject) -> BackingFile {
+    // The header has 32 bits of the time. That `ordered` goes by those is its documented limit;
+    // without its defect, the model of the kernels' does not.
+    let wraps = match subject.driver {
+        DriverName::Ordered => 0,
+        DriverName::Linux612 | DriverName::Linux26 => 2,
+    };
+    weighted(
+        rng,
+        &[
+            (3, BackingFile::Switched),
+            (1, BackingFile::Modified { seconds: 1 }),
+            (1, BackingFile::Modified { seconds: -1 }),
+            (wraps, BackingFile::Modified { seconds: 1 << 32 }),
+        ],
+    )
 }
 
 /// The weights of one case's actions.
@@ -192,6 +289,10 @@ struct Actions {
     longest: u64,
     /// Requests stay around here, if there is such a place.
     focus: Option<u64>,
+    /// How often a discard, or a write of zeros, is of far more sectors than that.
+    long_discard_percent: u64,
+    /// How often a request is for the same sectors as the one before it.
+    same_percent: u64,
     read: u64,
     write: u64,
     flush: u64,
@@ -199,6 +300,7 @@ struct Actions {
     zeroes: u64,
     step: u64,
     drain: u64,
+    again: u64,
     fua_percent: u64,
     resize: u64,
     step_resize: u64,
@@ -210,7 +312,7 @@ impl Actions {
         // Each kind is rare, usual, frequent or absent, by itself.
         let mut weight = |usual: u64| usual * weighted(rng, &[(1, 0), (4, 1), (2, 4)]);
         let (read, write, flush) = (weight(3), 4 + weight(8), weight(4));
-        let (discard, zeroes) = (weight(1), weight(1));
+        let (discard, zeroes) = (weight(2), weight(1));
         let (step, drain) = (4 + weight(8), 1 + weight(2));
         let resize = if resizes { weight(2) } else { 0 };
         Actions {
@@ -219,8 +321,13 @@ impl Actions {
                 true => 3 + below(rng, 8),
                 false => 8 + below(rng, 40),
             },
-            longest: weighted(rng, &[(2, 1), (3, 4), (3, 16), (1, 64)]),
-            focus: chance(rng, 30).then(|| below(rng, sectors)),
+            longest: weighted(rng, &[(8, 1), (12, 4), (12, 16), (4, 64)]),
+            long_discard_percent: weighted(rng, &[(2, 0), (1, 30)]),
+            same_percent: weighted(rng, &[(2, 0), (1, 20), (1, 60)]),
+            focus: chance(rng, 30).then(|| match chance(rng, 30) {
+                true => sectors - 1 - below(rng, sectors.min(12)),
+                false => below(rng, sectors),
+            }),
             read,
             write,
             flush,
@@ -228,6 +335,7 @@ impl Actions {
             zeroes,
             step,
             drain,
+            again: if chance(rng, 20) { 1 } else { 0 },
             fua_percent: weighted(rng, &[(3, 0), (2, 20), (1, 80)]),
             resize,
             step_resize: if resize > 0 { 4 + below(rng, 20) } else { 0 },
@@ -244,7 +352,10 @@ impl Actions {
     }
 
     fn all(&self, rng: &mut Stream) -> Vec<Action> {
-        let mut actions: Vec<Action> = (0..self.count).map(|_| self.one(rng)).collect();
+        let mut actions: Vec<Action> = {
+            let mut last = None;
+            (0..self.count).map(|_| self.one(rng, &mut last)).collect()
+        };
         if chance(rng, 2) {
             // More than a queue takes.
             let at = below(rng, actions.len() as u64) as usize;
@@ -264,7 +375,7 @@ impl Actions {
         actions
     }
 
-    fn one(&self, rng: &mut Stream) -> Action {
+    fn one(&self, rng: &mut Stream, last: &mut Option<(u64, u64)>) -> Action {
         #[derive(Clone, Copy)]
         enum Kind {
             Read,
@@ -274,6 +385,7 @@ impl Actions {
             Zeroes,
             Step,
             Drain,
+            Again,
             Resize,
             StepResize,
         }
@@ -287,11 +399,17 @@ impl Actions {
                 (self.zeroes, Kind::Zeroes),
                 (self.step, Kind::Step),
                 (self.drain, Kind::Drain),
+                (self.again, Kind::Again),
                 (self.resize, Kind::Resize),
                 (self.step_resize, Kind::StepResize),
             ],
         );
-        let (start, count) = self.range(rng);
+        let drawn = self.range(rng);
+        let (start, count) = match *last {
+            Some(last) if chance(rng, self.same_percent) => last,
+            _ => drawn,
+        };
+        *last = Some((start, count));
         match kind {
             Kind::Read => Action::Read { start, count },
             Kind::Write => {
@@ -299,10 +417,20 @@ impl Actions {
                 Action::Write { start, count, fua }
             }
             Kind::Flush => Action::Flush,
-            Kind::Discard => Action::Discard { start, count },
-            Kind::Zeroes => Action::WriteZeroes { start, count },
+            Kind::Discard | Kind::Zeroes => {
+                let (start, count) = match chance(rng, self.long_discard_percent) {
+                    true => self.long_range(rng),
+                    false => (start, count),
+                };
+                *last = Some((start, count));
+                match kind {
+                    Kind::Discard => Action::Discard { start, count },
+                    _ => Action::WriteZeroes { start, count },
+                }
+            }
             Kind::Step => Action::Step,
             Kind::Drain => Action::Drain,
+            Kind::Again => Action::OpenAgain,
             Kind::Resize => self.resize(rng),
             Kind::StepResize => match chance(rng, 10) {
                 true => Action::FinishResize,
@@ -329,7 +457,16 @@ impl Actions {
             _ if chance(rng, 15) => self.sectors + below(rng, 32),
             _ => below(rng, self.sectors),
         };
-        (start, 1 + below(rng, self.longest))
+        let count = 1 + below(rng, self.longest);
+        match start < self.sectors && chance(rng, 70) {
+            true => (start, count.min(self.sectors - start)),
+            false => (start, count),
+        }
+    }
+
+    fn long_range(&self, rng: &mut Stream) -> (u64, u64) {
+        let start = below(rng, self.sectors.min(8));
+        (start, 1 + below(rng, (self.sectors - start).min(255)))
     }
 
     fn resize(&self, rng: &mut Stream) -> Action {
@@ -385,7 +522,9 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (1, (OperationKind::SyncData, Fault::Io)),
                 (1, (OperationKind::Read, Fault::Io)),
                 (2, (OperationKind::Read, Fault::ShortRead(700))),
-                (1, (OperationKind::PunchHole, Fault::Io)),
+                // Within a small bitmap.
+                (1, (OperationKind::Read, Fault::ShortRead(5))),
+                (4, (OperationKind::PunchHole, Fault::Io)),
                 (1, (OperationKind::PunchHole, Fault::Unsupported)),
                 (1, (OperationKind::ZeroRange, Fault::Io)),
                 (1, (OperationKind::ZeroRange, Fault::Unsupported)),
@@ -395,14 +534,20 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (1, (OperationKind::CreateNew, Fault::NoSpace)),
             ],
         );
-        let nth = below(rng, 12);
+        // Header and bitmap, as most cases have them.
+        let front = kind == OperationKind::Write && chance(rng, 40);
+        // The rarer an operation is, the earlier one of it has to fail.
+        let nth = match kind {
+            OperationKind::Write | OperationKind::Read if !front => below(rng, 12),
+            _ => below(rng, 4),
+        };
         faults.push(FaultRule {
-            file: match chance(rng, 80) && kind == OperationKind::Write {
+            file: match kind == OperationKind::Write && (front || chance(rng, 80)) {
                 true => FileMatch::Path(COW.into()),
                 false => FileMatch::Any,
             },
             kind: Some(kind),
-            bytes: None,
+            bytes: front.then_some((0, 12288)),
             occurrence: match chance(rng, 25) {
                 true => Occurrence::From(nth),
                 false => Occurrence::Nth(nth),

@@ -154,28 +154,26 @@ impl History {
         }
     }
 
-    /// What was found after a crash is what is there. Where it may not be durable yet, as if it
-    /// had been written just now: the other versions can come back until the next flush.
+    /// What was found after a crash is what is there from now on, as if it had been written
+    /// now: what was acknowledged and is not there will not come back. If it is not `durable`,
+    /// the next crash may still take it, until it is flushed.
     pub fn settle(&mut self, first: Sector, content: &[u8], durable: bool) {
         self.now += 1;
-        let now = self.now;
         let sectors = content.chunks_exact(SECTOR_SIZE as usize);
         for (number, content) in (first.0..).zip(sectors) {
             let sector = &mut self.sectors[number as usize];
             let found = sector
                 .iter()
                 .find(|v| v.held.is_in(Sector(number), content));
-            let Some(held) = found.map(|version| version.held) else {
-                continue;
-            };
-            if durable {
-                sector.clear();
+            match found.map(|version| Version::durable(version.held)) {
+                Some(version) if durable => *sector = vec![version],
+                Some(version) if sector.len() > 1 => sector.push(Version {
+                    submitted: self.now,
+                    ended: Some(self.now),
+                    ..version
+                }),
+                _ => {}
             }
-            sector.push(Version {
-                submitted: now,
-                ended: Some(now),
-                ..Version::durable(held)
-            });
         }
     }
 
@@ -367,6 +365,27 @@ mod tests {
             );
             assert!(history.check_crash(Sector(0), &content(stamp), "").is_ok());
         }
+    }
+
+    #[test]
+    fn what_is_found_after_a_crash_is_read_from_then_on_and_durable_once_flushed() {
+        let mut history = history();
+        let moment = write(&mut history, 1);
+        history.ended(range(0, 1), moment, true, false);
+        history.crashed();
+        history.settle(Sector(0), &content(0), false);
+        let read = history.submitted(range(0, 1), None);
+        let read =
+            |history: &History, stamp| history.check_read(Sector(0), &content(stamp), read, "");
+        assert!(read(&history, 0).is_ok());
+        assert_eq!(read(&history, 1).unwrap_err().kind, Kind::StaleRead);
+        for stamp in [0, 1] {
+            assert!(history.check_crash(Sector(0), &content(stamp), "").is_ok());
+        }
+        let flush = history.submitted(range(0, 0), None);
+        history.flushed(flush);
+        assert!(history.check_crash(Sector(0), &content(0), "").is_ok());
+        assert!(history.check_crash(Sector(0), &content(1), "").is_err());
     }
 
     #[test]

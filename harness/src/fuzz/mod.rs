@@ -5,10 +5,12 @@
 //! From top to bottom: [`campaign`] runs cases on all cores, [`generate`] makes them,
 //! [`explore`] runs one with all its crashes, [`world`] is the machine that it runs in,
 //! [`check`] looks at a crash image, [`history`] knows what may be there. What is found is
-//! made small by [`shrink`] and told by [`story`].
+//! made small by [`shrink`] and told by [`story`]; [`catalogue`] measures how soon each known
+//! defect is found.
 
 pub mod campaign;
 pub mod case;
+pub mod catalogue;
 pub mod check;
 pub mod coverage;
 pub mod device;

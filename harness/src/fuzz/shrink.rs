@@ -3,7 +3,7 @@
 //! away any more. A candidate may crash elsewhere than the case did: wherever in its last
 //! life the violation shows first.
 
-use super::case::{Action, Case, End, ImageVersion, ResizeStrategy};
+use super::case::{Action, BackingFile, Case, End, ImageVersion, KernelSetup, ResizeStrategy};
 use super::explore::{run_exactly, search};
 use super::violation::{Kind, Violation};
 
@@ -169,11 +169,25 @@ impl Shrinker {
             self.attempt(short);
             at += 1;
         }
+        for life in 0..self.best.lives.len() {
+            let same = self.changed(|case| case.lives[life].backing = BackingFile::AsItWas);
+            self.attempt(same);
+        }
+        let there = self.changed(|case| case.image.missing = false);
+        self.attempt(there);
+        let whole = self.changed(|case| case.image.bitmap_cut = None);
+        self.attempt(whole);
+        let right = self.changed(|case| case.image.patched = None);
+        self.attempt(right);
+        let usual = self.changed(|case| case.kernel = KernelSetup::default());
+        self.attempt(usual);
+        let once = self.changed(|case| case.retries = false);
+        self.attempt(once);
         let plain = self.changed(|case| case.image.version = ImageVersion::V3);
         self.attempt(plain);
         let usual = self.changed(|case| case.image.alignment = 4096);
         self.attempt(usual);
-        for sectors in [8, 16, 32, 64, 128] {
+        for sectors in [8, 16, 32, 64, 128, 256, 1024, 1856] {
             let smaller = self.changed(|case| case.image.sectors = sectors);
             if sectors < self.best.image.sectors && self.attempt(smaller) {
                 break;
@@ -259,7 +273,7 @@ fn simpler(action: Action) -> Vec<Action> {
             let lower = lower(start).map(|start| Action::WriteZeroes { start, count });
             shorter.chain(lower).collect()
         }
-        Action::Flush | Action::Step => Vec::new(),
+        Action::Flush | Action::Step | Action::OpenAgain => Vec::new(),
         Action::Drain => vec![Action::Step],
         Action::Resize {
             sectors,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use crate::sim::{LoggedOperation, SimHost, Survival, Survivors, Unsynced};
 
-use super::case::{Case, End};
+use super::case::{BackingFile, Case, DriverName, End};
 use super::check::{Scratch, check_image};
 use super::explore::Exactly;
 use super::violation::Violation;
@@ -29,6 +29,12 @@ pub fn tell(case: &Case) -> Told {
     let mut violation = None;
     for (number, life) in case.lives.iter().enumerate() {
         let _ = writeln!(text, "\nlife {}", number + 1);
+        match life.backing {
+            BackingFile::AsItWas => {}
+            other => {
+                let _ = writeln!(text, "  the backing file: {other:?}");
+            }
+        }
         for fault in &life.faults {
             let _ = writeln!(text, "  planned fault: {fault:?}");
         }
@@ -78,6 +84,20 @@ pub fn tell(case: &Case) -> Told {
 fn introduce(case: &Case, text: &mut String) {
     let image = &case.image;
     let _ = writeln!(text, "driver     {}", case.driver.name());
+    if case.retries {
+        let _ = writeln!(text, "guest      submits once more what failed");
+    }
+    if case.driver != DriverName::Ordered {
+        let _ = writeln!(
+            text,
+            "set up     {}, {} requests fit into the pipe",
+            match case.kernel.cow_alone {
+                true => "the COW file alone named",
+                false => "both files named",
+            },
+            case.kernel.pipe_capacity
+        );
+    }
     if !case.defects.is_empty() {
         let _ = writeln!(text, "defects    {}", case.defects.join(", "));
     }
@@ -92,6 +112,15 @@ fn introduce(case: &Case, text: &mut String) {
             false => "made by a stock tool",
         }
     );
+    if image.missing {
+        let _ = writeln!(text, "           there is none: opening creates it");
+    }
+    if let Some(kept) = image.bitmap_cut {
+        let _ = writeln!(text, "           cut behind {kept} bytes of its bitmap");
+    }
+    if let Some(patch) = image.patched {
+        let _ = writeln!(text, "           its header patched: {patch:?}");
+    }
     let dirty: Vec<String> = image
         .dirty
         .iter()

@@ -34,6 +34,11 @@ pub enum Kind {
     WrongStatus,
     /// The driver died of a request.
     Died,
+    /// An image was opened that must be refused: it is damaged, or its backing file is not
+    /// the one that it was made for.
+    AcceptedBadImage,
+    /// Two processes had the device open at the same time.
+    NotExcluded,
 }
 
 impl Kind {
@@ -53,6 +58,8 @@ impl Kind {
             Kind::RecoveryNotFinal => "recovery-not-final",
             Kind::WrongStatus => "wrong-status",
             Kind::Died => "died",
+            Kind::AcceptedBadImage => "accepted-bad-image",
+            Kind::NotExcluded => "not-excluded",
         }
     }
 }

@@ -4,18 +4,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use driver::blk::{Completion, Operation, Request, Segment, Status, Tag};
+use driver::blk::{Completion, Operation, Request, Segment, Status, Tag, split};
 use driver::resize::ResizeStep;
-use driver::units::{Sector, SectorCount, SectorRange};
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::resize::recover;
 
-use crate::sim::{Fault, FaultPlan, FileContent, LoggedOperation, SimHost};
+use crate::sim::{Fault, FaultPlan, FileContent, Injected, LoggedOperation, SimHost};
 use crate::stamp::Stamp;
 
-use super::case::{Action, Case, Life};
-use super::check::{self, read_all};
+use super::case::{Action, BackingFile, Case, Life};
+use super::check::{self, check_opened, read_all};
 use super::coverage::Coverage;
-use super::device::{BACKING, COW, Device, Step, requeues};
+use super::device::{
+    BACKING, BACKING_SECONDS, COW, Device, OTHER_BACKING, Opening, Step, discards, requeues,
+};
 use super::history::{Held, History, Moment};
 use super::resizer::{ActiveResize, Asked, begin};
 use super::violation::{Kind, Violation};
@@ -56,6 +58,8 @@ pub struct Truth {
     pub sizes: Vec<u64>,
     /// What the backing file holds.
     pub backing: FileContent,
+    /// How the device is opened, and whether it may be.
+    pub opening: Opening,
 }
 
 /// Somebody who looks at every crash point of a life.
@@ -108,9 +112,12 @@ pub struct World<'a> {
     sizes_seen: Vec<u64>,
 }
 
+#[derive(Clone, Copy)]
 struct Flying {
     range: SectorRange,
     moment: Moment,
+    /// The guest has submitted it before, in vain.
+    again: bool,
 }
 
 /// A life under way.
@@ -121,6 +128,8 @@ struct Living<'w, 'a, 'o> {
     resize: Option<ActiveResize>,
     resizes_begun: u32,
     flying: BTreeMap<u32, Flying>,
+    /// What failed, and is to be submitted once more.
+    failed: Vec<(Operation, SectorRange)>,
     position: usize,
     changes: usize,
     has_faults: bool,
@@ -152,6 +161,7 @@ impl<'a> World<'a> {
                 history,
                 sizes: vec![sectors],
                 backing,
+                opening: Opening::default(),
             },
             coverage: Coverage::default(),
             story: None,
@@ -168,10 +178,16 @@ impl<'a> World<'a> {
         match self.try_live(life, observer) {
             Ok(()) | Err(Stop::Over) => {
                 self.count_faults();
+                if self.sync_has_failed() {
+                    self.host.settle();
+                }
                 Ok(LifeEnd::Closed)
             }
             Err(Stop::Crashed(image)) => {
                 self.count_faults();
+                if self.sync_has_failed() {
+                    image.settle();
+                }
                 self.host = image.clone();
                 Ok(LifeEnd::Crashed(image))
             }
@@ -192,6 +208,13 @@ impl<'a> World<'a> {
                 .set_faults(FaultPlan::at(life.faults.iter().cloned()));
         }
         let has_faults = !life.faults.is_empty();
+        self.truth.opening = Opening::of(self.case, life, self.truth.opening);
+        self.note_opening();
+        if let BackingFile::Modified { seconds } = life.backing
+            && self.truth.opening.must_refuse.is_some()
+        {
+            self.modify_backing(seconds);
+        }
         let device = self.come_up(observer, has_faults);
         self.tell_host();
         let device = device?;
@@ -202,6 +225,7 @@ impl<'a> World<'a> {
             resize: None,
             resizes_begun: 0,
             flying: BTreeMap::new(),
+            failed: Vec::new(),
             position: 0,
             changes: 0,
             has_faults,
@@ -240,13 +264,17 @@ impl<'a> World<'a> {
     fn come_up(&mut self, observer: &mut dyn Observer, has_faults: bool) -> Result<Device, Stop> {
         let when = "after opening";
         let all_durable = self.host.unsynced().operation_count() == 0;
-        let opened = Device::open(&self.host, self.case);
+        let opened = Device::open(&self.host, self.case, self.truth.opening);
         let mut changes = 0;
         self.show_recovery(observer, &mut changes)?;
-        let (mut device, interrupted) = match opened {
-            Ok(opened) => opened,
-            Err(_) if has_faults && !self.host.injected().is_empty() => return Err(Stop::Over),
-            Err(error) => return Err(Violation::new(Kind::DoesNotOpen, when, error.0).into()),
+        let faulty = has_faults && !self.host.injected().is_empty();
+        if faulty && opened.as_ref().is_err_and(|error| !error.died) {
+            return Err(Stop::Over);
+        }
+        let opened = check_opened(opened, self.truth.opening, when)?;
+        let Some((mut device, interrupted)) = opened else {
+            self.coverage.hit("refused_to_open");
+            return Err(Stop::Over);
         };
         if let (Some(record), Some(resizable)) = (interrupted, device.resizable()) {
             self.coverage.hit("recovered_reflow");
@@ -316,6 +344,37 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// What a failed sync gave up stays in the page cache, and no later sync makes it durable.
+    /// The driver that saw it fail has to know; one that is started later cannot. So the next
+    /// life begins when the host has got everything to the disk, as after a restart of it.
+    fn sync_has_failed(&self) -> bool {
+        let failed = |injected: &Injected| injected.fault == Fault::FailedSync;
+        self.host.injected().iter().any(failed)
+    }
+
+    fn note_opening(&mut self) {
+        if self.case.image.missing {
+            self.coverage.hit("created_by_opening");
+        }
+        if self.truth.opening.switched {
+            self.coverage.hit("backing_file_switched");
+        }
+    }
+
+    /// Somebody has written to the backing file between two lives.
+    fn modify_backing(&mut self, seconds: i64) {
+        let mut content = self.truth.backing.clone();
+        let mut first = [0; SECTOR_SIZE as usize];
+        Stamp(2).fill(Sector(0), &mut first);
+        content.write_at(&first, FileOffset(0));
+        self.truth.backing = content.clone();
+        for path in [BACKING, OTHER_BACKING] {
+            self.host.install(path, content.clone());
+            self.host
+                .set_modified_seconds(path, BACKING_SECONDS.saturating_add(seconds));
+        }
+    }
+
     fn count_faults(&mut self) {
         for injected in self.host.injected() {
             self.coverage.hit(match injected.fault {
@@ -348,6 +407,10 @@ impl<'a> World<'a> {
 
 impl Living<'_, '_, '_> {
     fn act(&mut self, action: Action) -> Result<(), Stop> {
+        for (operation, range) in std::mem::take(&mut self.failed) {
+            self.world.coverage.hit("failed_request_retried");
+            self.submit_piece(operation, range, true)?;
+        }
         let range = |start, count| SectorRange::new(Sector(start), SectorCount(count));
         match action {
             Action::Read { start, count } => self.submit(Operation::Read, range(start, count)),
@@ -363,6 +426,7 @@ impl Living<'_, '_, '_> {
             }
             Action::Step => self.step().map(drop),
             Action::Drain => self.drain(),
+            Action::OpenAgain => self.open_again(),
             Action::Resize {
                 sectors,
                 strategy,
@@ -398,7 +462,44 @@ impl Living<'_, '_, '_> {
         Ok(())
     }
 
+    /// Somebody else opens the device, by the same names.
+    fn open_again(&mut self) -> Result<(), Stop> {
+        let world = &*self.world;
+        let opened = Device::open(&world.host, world.case, world.truth.opening);
+        self.show(Phase::Request)?;
+        self.world.coverage.hit("second_opener");
+        match opened {
+            Err(_) => Ok(()),
+            Ok(_) => {
+                let what = "it is open, and was opened once more";
+                Err(Violation::new(Kind::NotExcluded, "opening it again", what).into())
+            }
+        }
+    }
+
+    /// Submits what the guest asks for, cut to the limits of the device.
     fn submit(&mut self, operation: Operation, range: SectorRange) -> Result<(), Stop> {
+        let limits = self.device.limits();
+        let longest = match operation {
+            Operation::Flush => return self.submit_piece(operation, range, false),
+            Operation::Read | Operation::Write { .. } => limits.max_transfer,
+            Operation::Discard | Operation::WriteZeroes if !discards(self.world.case) => {
+                return Ok(());
+            }
+            Operation::Discard | Operation::WriteZeroes => limits.max_discard,
+        };
+        for piece in split(range, longest) {
+            self.submit_piece(operation, piece, false)?;
+        }
+        Ok(())
+    }
+
+    fn submit_piece(
+        &mut self,
+        operation: Operation,
+        range: SectorRange,
+        again: bool,
+    ) -> Result<(), Stop> {
         if operation != Operation::Flush
             && (range.is_empty() || range.end().0 > self.device.capacity())
         {
@@ -437,12 +538,17 @@ impl Living<'_, '_, '_> {
             segments,
         };
         let moment = self.world.truth.history.submitted(range, writes);
+        let flown = Flying {
+            range,
+            moment,
+            again,
+        };
         let mut submitted = self.device.submit(request);
         self.show(Phase::Request)?;
         if submitted.is_err() && requeues(self.world.case) {
             // It is in flight from now on: the kernel's driver hands it over again by itself.
             self.world.coverage.hit("full_queue");
-            self.flying.insert(number, Flying { range, moment });
+            self.flying.insert(number, flown);
             while let Err(back) = submitted {
                 self.step()?;
                 submitted = self.device.submit(back);
@@ -452,7 +558,7 @@ impl Living<'_, '_, '_> {
         match submitted {
             Ok(()) => {
                 self.world.next_request += 1;
-                self.flying.insert(number, Flying { range, moment });
+                self.flying.insert(number, flown);
                 if operation == Operation::Flush && self.resize.is_some() {
                     self.world.coverage.hit("flush_between_steps_of_a_move");
                 }
@@ -507,6 +613,10 @@ impl Living<'_, '_, '_> {
         self.world.tell(Line::Completion(line));
         if !ok {
             self.check_failure(&request, completion.status)?;
+            let changes = !matches!(request.operation, Operation::Read | Operation::Flush);
+            if self.world.case.retries && changes && !flown.again {
+                self.failed.push((request.operation, flown.range));
+            }
         }
         let history = &mut self.world.truth.history;
         match request.operation {
@@ -685,5 +795,6 @@ impl Living<'_, '_, '_> {
 
 /// Whether the backing file still holds what it should, without a fault or a count.
 pub fn backing_is_unchanged(host: &SimHost, truth: &Truth) -> bool {
-    host.content(BACKING).as_ref() == Some(&truth.backing)
+    let unchanged = |path| host.content(path).as_ref() == Some(&truth.backing);
+    unchanged(BACKING) && unchanged(OTHER_BACKING)
 }

@@ -1,0 +1,345 @@
+//! The table of `docs/defects.md`: for each defect, whether the fuzzer finds it by its own
+//! search, as what, and after how many cases. Everything in it is measured, with seeds that
+//! are fixed, so that the same program writes the same table on any machine.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use driver::linux::{Defect, Defects};
+
+use crate::sim::Assumptions;
+
+use super::campaign::one;
+use super::case::{Case, DriverName, Resizer};
+use super::generate::Subject;
+use super::procedure_2003::ResizeDefect;
+use super::shrink::shrink;
+use super::violation::{Kind, Violation};
+
+/// Searches for each defect, from seeds that are far apart.
+const SEARCHES: usize = 20;
+
+/// Cases that a search runs at most.
+pub const CASES: u64 = 5_000;
+
+/// Between the first seeds of two searches.
+const APART: u64 = 1 << 32;
+
+/// Entries of the catalogue that cannot show in the model, and why.
+const NOT_EXPRESSIBLE: &[(&str, &str)] = &[
+    (
+        "11, completion-overrun",
+        "completions are values that a step returns one at a time; there is no pipe of bytes in \
+         which a batch of them could be cut",
+    ),
+    (
+        "22, mtime-seconds, the half about a change within one second",
+        "neither the format nor the seam to the host has fractions of a second; the half about \
+         2^32 seconds is above",
+    ),
+    (
+        "a COW file without a readable header, taken for a raw disk",
+        "the model has no raw disks, and refuses it",
+    ),
+];
+
+/// A defect that is looked for.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its number in the catalogue, where it has one.
+    pub number: Option<u8>,
+    /// Its name.
+    pub name: String,
+    /// Where the real thing is found.
+    pub kernels: String,
+    /// What has it, and no other defect.
+    pub subject: Subject,
+}
+
+/// Defects of one kind of thing.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// What has them.
+    pub title: &'static str,
+    /// The defects.
+    pub entries: Vec<Entry>,
+}
+
+/// All that is looked for.
+pub fn sections() -> Vec<Section> {
+    vec![
+        Section {
+            title: "The kernels' drivers",
+            entries: Defect::ALL
+                .iter()
+                .map(|&defect| of_kernel(defect))
+                .collect(),
+        },
+        Section {
+            title: "Resizes",
+            entries: ResizeDefect::ALL
+                .iter()
+                .map(|defect| of_resize(defect.name(), Some(*defect)))
+                .chain([of_resize("spillner-2003", None)])
+                .collect(),
+        },
+    ]
+}
+
+/// The driver of a kernel that has only this defect.
+pub fn of_kernel(defect: Defect) -> Entry {
+    let kernels = [
+        (DriverName::Linux612, "6.12", Defects::LINUX_6_12),
+        (DriverName::Linux26, "2.6", Defects::LINUX_2_6),
+    ];
+    let having = kernels.iter().filter(|(_, _, all)| all.contains(defect));
+    let names: Vec<&str> = having.clone().map(|(_, name, _)| *name).collect();
+    let driver = having.map(|(driver, _, _)| *driver).next();
+    Entry {
+        number: Some(defect.number()),
+        name: defect.name().into(),
+        kernels: match names.is_empty() {
+            true => "others".into(),
+            false => names.join(", "),
+        },
+        subject: Subject {
+            driver: driver.unwrap_or(DriverName::Linux612),
+            defects: vec![defect.name().into()],
+            resizer: Resizer::Userhelper,
+            assumptions: Assumptions::default(),
+            faults: true,
+            lying_syncs: false,
+        },
+    }
+}
+
+/// The model of 2003's resize that has only this defect; without one, the resize as it was in
+/// 2003, with no journal and no syncs.
+pub fn of_resize(name: &str, defect: Option<ResizeDefect>) -> Entry {
+    Entry {
+        number: None,
+        name: name.into(),
+        kernels: "-".into(),
+        subject: Subject {
+            driver: DriverName::Ordered,
+            defects: defect.iter().map(|defect| defect.name().into()).collect(),
+            resizer: match defect {
+                Some(_) => Resizer::Procedure2003,
+                None => Resizer::Spillner2003,
+            },
+            assumptions: Assumptions::default(),
+            faults: true,
+            lying_syncs: false,
+        },
+    }
+}
+
+/// What the searches for one defect came to.
+#[derive(Clone, Debug)]
+pub struct Row {
+    entry: Entry,
+    /// Of each search, the cases up to the first finding, it included.
+    cases: Vec<Option<u64>>,
+    /// How many searches found which kind first.
+    kinds: BTreeMap<Kind, usize>,
+    /// Requests in the earliest finding when shrunk.
+    requests: Option<usize>,
+}
+
+impl Row {
+    fn median(&self) -> Option<u64> {
+        let mut cases: Vec<u64> = self.cases.iter().map(|c| c.unwrap_or(u64::MAX)).collect();
+        cases.sort_unstable();
+        let median = cases.get((cases.len().max(1) - 1) / 2).copied();
+        median.filter(|&cases| cases != u64::MAX)
+    }
+}
+
+/// One search: the number of cases it took, and what it found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Cases run, the one that shows it included.
+    pub cases: u64,
+    /// The seed of that.
+    pub seed: u64,
+    /// The case.
+    pub case: Case,
+    /// What it shows.
+    pub violation: Violation,
+}
+
+/// Runs cases of `subject` from `seed` on until one shows something wrong.
+pub fn first_finding(subject: &Subject, seed: u64, cases: u64) -> Option<Found> {
+    (0..cases).find_map(|number| {
+        let seed = seed.wrapping_add(number);
+        let (case, violation) = one(seed, subject).finding?;
+        Some(Found {
+            cases: number + 1,
+            seed,
+            case: *case,
+            violation,
+        })
+    })
+}
+
+fn measure(entry: &Entry, jobs: usize, bound: u64) -> Row {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(vec![None; SEARCHES]);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= SEARCHES {
+                return;
+            }
+            let found = first_finding(&entry.subject, number as u64 * APART, bound);
+            let mut results = match results.lock() {
+                Ok(results) => results,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+            results[number] = found;
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..jobs.max(1) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let results = match results.into_inner() {
+        Ok(results) => results,
+        Err(poisoned) => poisoned.into_inner(),
+    };
+    let mut kinds = BTreeMap::new();
+    for found in results.iter().flatten() {
+        *kinds.entry(found.violation.kind).or_default() += 1;
+    }
+    let earliest = results.iter().flatten().min_by_key(|found| found.cases);
+    Row {
+        entry: entry.clone(),
+        cases: results
+            .iter()
+            .map(|found| found.as_ref().map(|found| found.cases))
+            .collect(),
+        kinds,
+        requests: earliest.map(|found| {
+            let (case, _) = shrink(&found.case, &found.violation, found.seed);
+            case.requests()
+        }),
+    }
+}
+
+/// The measured catalogue. As text, it is `docs/defects.md`.
+#[derive(Clone, Debug)]
+pub struct Catalogue {
+    bound: u64,
+    sections: Vec<(&'static str, Vec<Row>)>,
+}
+
+impl Catalogue {
+    /// Searches for every defect with so many threads and at most `bound` cases a search.
+    /// `progress` is told the name of each defect.
+    pub fn measure(jobs: usize, bound: u64, progress: &dyn Fn(&str)) -> Catalogue {
+        let measured = sections().into_iter().map(|section| {
+            let rows = section.entries.iter().map(|entry| {
+                progress(&entry.name);
+                measure(entry, jobs, bound)
+            });
+            (section.title, rows.collect())
+        });
+        Catalogue {
+            bound,
+            sections: measured.collect(),
+        }
+    }
+}
+
+impl fmt::Display for Catalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "# The defects that the fuzzer finds\n\n\
+             Made by `ubdlab fuzz --catalogue >docs/defects.md`: renew it like that, do not edit it.\n\n\
+             Each row is a driver with this one defect switched on. The fuzzer looks for anything\n\
+             wrong, {SEARCHES} times from seeds that are fixed and far apart, through at most {} cases;\n\
+             it is not told what to look for. *Cases* is the median of the cases up to the first\n\
+             finding. *Found as* is the kind of violation seen first, the most frequent first.\n\
+             *Requests* are those that are left in the earliest finding when it is shrunk; 0 means\n\
+             that opening the device and reading it, or the resize alone, is enough. What is wrong,\n\
+             and what the model does without the defect, is said in `driver/src/linux/defects.rs` and\n\
+             `harness/src/fuzz/procedure_2003/defects.rs`. With no defect switched on, nothing is found.",
+            self.bound
+        )?;
+        for (title, rows) in &self.sections {
+            writeln!(f, "\n## {title}\n")?;
+            if rows.is_empty() {
+                writeln!(f, "There is none.")?;
+                continue;
+            }
+            writeln!(
+                f,
+                "| No. | Defect | In Linux | Found | Found as | Cases | Requests |"
+            )?;
+            writeln!(
+                f,
+                "|----:|--------|----------|-------|----------|------:|---------:|"
+            )?;
+            for row in rows {
+                write_row(f, row, self.bound)?;
+            }
+        }
+        writeln!(f, "\n## What cannot show\n")?;
+        for (what, why) in NOT_EXPRESSIBLE {
+            writeln!(f, "- {what}: {why}.")?;
+        }
+        Ok(())
+    }
+}
+
+fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, bound: u64) -> fmt::Result {
+    let number = row.entry.number.map_or(String::new(), |n| n.to_string());
+    let found = row.cases.iter().flatten().count();
+    let mut kinds: Vec<_> = row.kinds.iter().collect();
+    kinds.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+    let kinds: Vec<&str> = kinds.into_iter().map(|(kind, _)| kind.name()).collect();
+    let cases = match row.median() {
+        Some(cases) => cases.to_string(),
+        None => format!("not found within {bound}"),
+    };
+    let requests = row.requests.map_or("-".into(), |n| n.to_string());
+    writeln!(
+        f,
+        "| {number} | {} | {} | {found}/{SEARCHES} | {} | {cases} | {requests} |",
+        row.entry.name,
+        row.entry.kernels,
+        kinds.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_counts_a_search_without_a_finding_as_the_longest() {
+        let row = |cases: &[Option<u64>]| Row {
+            entry: of_kernel(Defect::FlushNoop),
+            cases: cases.to_vec(),
+            kinds: BTreeMap::new(),
+            requests: None,
+        };
+        assert_eq!(row(&[Some(3), None, Some(1)]).median(), Some(3));
+        assert_eq!(row(&[None, None, Some(1)]).median(), None);
+    }
+
+    #[test]
+    fn a_defect_is_looked_for_in_a_kernel_that_has_it() {
+        assert_eq!(
+            of_kernel(Defect::V3WideLayout).subject.driver,
+            DriverName::Linux26
+        );
+        assert_eq!(of_kernel(Defect::FlushNoop).kernels, "6.12, 2.6");
+        assert_eq!(of_kernel(Defect::EndOfMapOverrun).kernels, "others");
+    }
+}
