@@ -2,6 +2,8 @@
 //! survives. It does not need the seed or the generator that made it; edited by hand it runs
 //! again.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::sim::{Assumptions, FaultRule, Survivors};
@@ -343,6 +345,32 @@ pub enum Action {
     StepResize,
     /// Steps of the resize until it ends or has to wait.
     FinishResize,
+}
+
+/// As in a story: `write 8+4 FUA`, first sector and how many.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Read { start, count } => write!(f, "submit a read of {start}+{count}"),
+            Action::Write { start, count, fua } => {
+                let fua = if *fua { " with FUA" } else { "" };
+                write!(f, "submit a write of {start}+{count}{fua}")
+            }
+            Action::Flush => f.write_str("submit a flush"),
+            Action::Discard { start, count } => write!(f, "submit a discard of {start}+{count}"),
+            Action::WriteZeroes { start, count } => {
+                write!(f, "submit a write of zeros to {start}+{count}")
+            }
+            Action::Step => f.write_str("one step of the I/O thread"),
+            Action::Drain => f.write_str("the I/O thread works until it has nothing to do"),
+            Action::OpenAgain => f.write_str("somebody else opens the device"),
+            Action::Resize {
+                sectors, strategy, ..
+            } => write!(f, "begin a resize to {sectors} sectors ({strategy:?})"),
+            Action::StepResize => f.write_str("one step of the resize"),
+            Action::FinishResize => f.write_str("the resize works until it ends or has to wait"),
+        }
+    }
 }
 
 /// How a case resizes.

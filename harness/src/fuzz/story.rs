@@ -188,7 +188,7 @@ fn tell_life(lines: &[Line], end: &End, text: &mut String) {
                 };
                 let _ = writeln!(text, "         host: {operation} = {result}");
             }
-            Line::Completion(what) => {
+            Line::Request(what) => {
                 let _ = writeln!(text, "       {what}");
             }
         }

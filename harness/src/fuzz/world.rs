@@ -1,26 +1,25 @@
 //! The machine that a case runs in: the guest that submits, the I/O thread's steps, the
 //! completions, the resize's steps, and the history that knows what has to be true.
 
+mod living;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use driver::blk::{Completion, Operation, Request, Segment, Status, Tag, split};
-use driver::resize::ResizeStep;
-use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::units::{FileOffset, SECTOR_SIZE, Sector};
 use userhelper::resize::recover;
 
 use crate::sim::{Fault, FaultPlan, FileContent, Injected, LoggedOperation, SimHost};
 use crate::stamp::Stamp;
 
-use super::case::{Action, BackingFile, Case, Life};
+use super::case::{BackingFile, Case, Life};
 use super::check::{self, check_opened, read_all};
 use super::coverage::Coverage;
-use super::device::{
-    BACKING, BACKING_SECONDS, COW, Device, OTHER_BACKING, Opening, Step, discards, requeues,
-};
-use super::history::{Held, History, Moment};
-use super::resizer::{ActiveResize, Asked, begin};
+use super::device::{BACKING, BACKING_SECONDS, COW, Device, OTHER_BACKING, Opening};
+use super::history::History;
 use super::violation::{Kind, Violation};
+
+use living::Living;
 
 /// Where in a life something happens: the position (opening, the actions, closing) and the
 /// change of the host within it.
@@ -83,8 +82,8 @@ pub enum Line {
     Action(usize, String),
     /// What the host was asked for by that.
     Host(LoggedOperation),
-    /// What came of a request.
-    Completion(String),
+    /// What a request is called, and what came of it.
+    Request(String),
 }
 
 /// How a life ended.
@@ -110,29 +109,6 @@ pub struct World<'a> {
     /// The requests of all lives have different numbers.
     next_request: u32,
     sizes_seen: Vec<u64>,
-}
-
-#[derive(Clone, Copy)]
-struct Flying {
-    range: SectorRange,
-    moment: Moment,
-    /// The guest has submitted it before, in vain.
-    again: bool,
-}
-
-/// A life under way.
-struct Living<'w, 'a, 'o> {
-    world: &'w mut World<'a>,
-    observer: &'o mut dyn Observer,
-    device: Device,
-    resize: Option<ActiveResize>,
-    resizes_begun: u32,
-    flying: BTreeMap<u32, Flying>,
-    /// What failed, and is to be submitted once more.
-    failed: Vec<(Operation, SectorRange)>,
-    position: usize,
-    changes: usize,
-    has_faults: bool,
 }
 
 /// Why a life does not go on.
@@ -202,7 +178,7 @@ impl<'a> World<'a> {
             self.host.record();
             self.host.take_log();
         }
-        self.tell(Line::Action(0, "open the device".into()));
+        self.tell(|| Line::Action(0, "open the device".into()));
         if !life.faults.is_empty() {
             self.host
                 .set_faults(FaultPlan::at(life.faults.iter().cloned()));
@@ -233,24 +209,27 @@ impl<'a> World<'a> {
         for (index, &action) in life.actions.iter().enumerate() {
             living.position = index + 1;
             living.changes = 0;
-            let line = Line::Action(living.position, format!("{action:?}"));
-            living.world.tell(line);
+            let position = living.position;
+            living
+                .world
+                .tell(|| Line::Action(position, action.to_string()));
             let acted = living.act(action);
             living.world.tell_host();
             acted?;
         }
         living.position = life.actions.len() + 1;
         living.changes = 0;
-        let line = Line::Action(living.position, "close the device".into());
+        let position = living.position;
+        let line = || Line::Action(position, "close the device".into());
         living.world.tell(line);
         let closed = living.close();
         self.tell_host();
         closed
     }
 
-    fn tell(&mut self, line: Line) {
+    fn tell(&mut self, line: impl FnOnce() -> Line) {
         if let Some(story) = &mut self.story {
-            story.push(line);
+            story.push(line());
         }
     }
 
@@ -402,394 +381,6 @@ impl<'a> World<'a> {
             self.coverage.hit("grow_then_shrink_then_grow");
         }
         self.sizes_seen.push(target);
-    }
-}
-
-impl Living<'_, '_, '_> {
-    fn act(&mut self, action: Action) -> Result<(), Stop> {
-        for (operation, range) in std::mem::take(&mut self.failed) {
-            self.world.coverage.hit("failed_request_retried");
-            self.submit_piece(operation, range, true)?;
-        }
-        let range = |start, count| SectorRange::new(Sector(start), SectorCount(count));
-        match action {
-            Action::Read { start, count } => self.submit(Operation::Read, range(start, count)),
-            Action::Write { start, count, fua } => {
-                self.submit(Operation::Write { fua }, range(start, count))
-            }
-            Action::Flush => self.submit(Operation::Flush, SectorRange::default()),
-            Action::Discard { start, count } => {
-                self.submit(Operation::Discard, range(start, count))
-            }
-            Action::WriteZeroes { start, count } => {
-                self.submit(Operation::WriteZeroes, range(start, count))
-            }
-            Action::Step => self.step().map(drop),
-            Action::Drain => self.drain(),
-            Action::OpenAgain => self.open_again(),
-            Action::Resize {
-                sectors,
-                strategy,
-                window,
-                alignment,
-            } => self.begin_resize(Asked {
-                sectors,
-                strategy,
-                window,
-                alignment,
-            }),
-            Action::StepResize => self.step_resize().map(drop),
-            Action::FinishResize => {
-                while self.step_resize()? {}
-                Ok(())
-            }
-        }
-    }
-
-    /// Shows the crash points of what was just done, before anybody is told of it.
-    fn show(&mut self, phase: Phase) -> Result<(), Stop> {
-        for snapshot in self.world.host.take_snapshots() {
-            let point = Point {
-                position: self.position,
-                change: self.changes,
-                phase,
-            };
-            self.changes += 1;
-            if let Some(image) = self.observer.look(point, &snapshot, &self.world.truth)? {
-                return Err(Stop::Crashed(image));
-            }
-        }
-        Ok(())
-    }
-
-    /// Somebody else opens the device, by the same names.
-    fn open_again(&mut self) -> Result<(), Stop> {
-        let world = &*self.world;
-        let opened = Device::open(&world.host, world.case, world.truth.opening);
-        self.show(Phase::Request)?;
-        self.world.coverage.hit("second_opener");
-        match opened {
-            Err(_) => Ok(()),
-            Ok(_) => {
-                let what = "it is open, and was opened once more";
-                Err(Violation::new(Kind::NotExcluded, "opening it again", what).into())
-            }
-        }
-    }
-
-    /// Submits what the guest asks for, cut to the limits of the device.
-    fn submit(&mut self, operation: Operation, range: SectorRange) -> Result<(), Stop> {
-        let limits = self.device.limits();
-        let longest = match operation {
-            Operation::Flush => return self.submit_piece(operation, range, false),
-            Operation::Read | Operation::Write { .. } => limits.max_transfer,
-            Operation::Discard | Operation::WriteZeroes if !discards(self.world.case) => {
-                return Ok(());
-            }
-            Operation::Discard | Operation::WriteZeroes => limits.max_discard,
-        };
-        for piece in split(range, longest) {
-            self.submit_piece(operation, piece, false)?;
-        }
-        Ok(())
-    }
-
-    fn submit_piece(
-        &mut self,
-        operation: Operation,
-        range: SectorRange,
-        again: bool,
-    ) -> Result<(), Stop> {
-        if operation != Operation::Flush
-            && (range.is_empty() || range.end().0 > self.device.capacity())
-        {
-            return Ok(());
-        }
-        // A device about to shrink loses what is asked of its end: no guest does that.
-        let shrunk = self.resize.as_ref().map(|resize| resize.target);
-        if shrunk.is_some_and(|target| operation != Operation::Flush && range.end().0 > target) {
-            return Ok(());
-        }
-        let number = self.world.next_request;
-        let stamp = Stamp(number);
-        let bytes = range.count.bytes().0 as usize;
-        let (segments, writes) = match operation {
-            Operation::Flush => (Vec::new(), None),
-            Operation::Read => (vec![Segment::with_data(vec![0xa5; bytes])], None),
-            Operation::Write { .. } => {
-                let mut data = vec![0; bytes];
-                stamp.fill(range.start, &mut data);
-                let writes = Some((Held::Stamp(stamp), true));
-                (vec![Segment::with_data(data)], writes)
-            }
-            Operation::Discard => {
-                let writes = Some((Held::Zeros, false));
-                (vec![Segment::without_data(range.count)], writes)
-            }
-            Operation::WriteZeroes => {
-                let writes = Some((Held::Zeros, true));
-                (vec![Segment::without_data(range.count)], writes)
-            }
-        };
-        let request = Request {
-            tag: Tag(u64::from(number)),
-            operation,
-            start: range.start,
-            segments,
-        };
-        let moment = self.world.truth.history.submitted(range, writes);
-        let flown = Flying {
-            range,
-            moment,
-            again,
-        };
-        let mut submitted = self.device.submit(request);
-        self.show(Phase::Request)?;
-        if submitted.is_err() && requeues(self.world.case) {
-            // It is in flight from now on: the kernel's driver hands it over again by itself.
-            self.world.coverage.hit("full_queue");
-            self.flying.insert(number, flown);
-            while let Err(back) = submitted {
-                self.step()?;
-                submitted = self.device.submit(back);
-                self.show(Phase::Request)?;
-            }
-        }
-        match submitted {
-            Ok(()) => {
-                self.world.next_request += 1;
-                self.flying.insert(number, flown);
-                if operation == Operation::Flush && self.resize.is_some() {
-                    self.world.coverage.hit("flush_between_steps_of_a_move");
-                }
-            }
-            Err(_) => {
-                self.world.coverage.hit("full_queue");
-                self.world.truth.history.withdrawn(range, moment);
-            }
-        }
-        Ok(())
-    }
-
-    /// One step of the device. Whether it did anything.
-    fn step(&mut self) -> Result<bool, Stop> {
-        let publishing = self.device.is_publishing();
-        let step = self.device.step();
-        let publishing = publishing || self.device.is_publishing();
-        self.show(match publishing {
-            true => Phase::Publication,
-            false => Phase::Request,
-        })?;
-        match step {
-            Step::Idle => Ok(false),
-            Step::Blocked => {
-                self.world.coverage.hit("write_into_the_window_being_moved");
-                Ok(false)
-            }
-            Step::Working => Ok(true),
-            Step::Died(how) => Err(Violation::new(Kind::Died, "serving a request", how).into()),
-            Step::Completed(completion) => {
-                self.complete(completion)?;
-                Ok(true)
-            }
-        }
-    }
-
-    fn drain(&mut self) -> Result<(), Stop> {
-        while self.step()? {}
-        Ok(())
-    }
-
-    fn complete(&mut self, completion: Completion) -> Result<(), Stop> {
-        let request = completion.request;
-        let number = request.tag.0 as u32;
-        let Some(flown) = self.flying.remove(&number) else {
-            let what = format!("request {number} completed twice");
-            return Err(Violation::new(Kind::WrongStatus, "on completion", what).into());
-        };
-        let ok = completion.status == Status::Ok;
-        self.world.tell_host();
-        let line = format!("request {number} completed: {}", completion.status);
-        self.world.tell(Line::Completion(line));
-        if !ok {
-            self.check_failure(&request, completion.status)?;
-            let changes = !matches!(request.operation, Operation::Read | Operation::Flush);
-            if self.world.case.retries && changes && !flown.again {
-                self.failed.push((request.operation, flown.range));
-            }
-        }
-        let history = &mut self.world.truth.history;
-        match request.operation {
-            Operation::Flush => {
-                if ok {
-                    history.flushed(flown.moment);
-                }
-            }
-            Operation::Read => {
-                if ok {
-                    let when = format!("request {number} reading {}", flown.range);
-                    let mut first = flown.range.start;
-                    for segment in &request.segments {
-                        history.check_read(first, &segment.data, flown.moment, &when)?;
-                        first += segment.sectors;
-                    }
-                }
-            }
-            Operation::Write { fua } => history.ended(flown.range, flown.moment, ok, ok && fua),
-            Operation::Discard | Operation::WriteZeroes => {
-                history.ended(flown.range, flown.moment, ok, false);
-            }
-        }
-        Ok(())
-    }
-
-    /// A request may fail if the host did.
-    fn check_failure(&self, request: &Request, status: Status) -> Result<(), Violation> {
-        if self.has_faults && !self.world.host.injected().is_empty() {
-            return Ok(());
-        }
-        let writes = !matches!(request.operation, Operation::Read | Operation::Flush);
-        if writes && request.range().end().0 > self.device.writable() {
-            return Ok(());
-        }
-        let what = format!(
-            "request {}, {:?} of {}, ended with \"{status}\" and no fault was injected",
-            request.tag.0,
-            request.operation,
-            request.range()
-        );
-        Err(Violation::new(Kind::WrongStatus, "on completion", what))
-    }
-
-    fn begin_resize(&mut self, asked: Asked) -> Result<(), Stop> {
-        let capacity = self.device.capacity();
-        let Some(device) = self.device.resizable() else {
-            return Ok(());
-        };
-        if self.resize.is_some() || asked.sectors == 0 || asked.sectors == capacity {
-            return Ok(());
-        }
-        if asked.sectors < capacity && !self.flying.is_empty() {
-            // A guest lets go of what is to disappear first.
-            return Ok(());
-        }
-        let resize = match begin(&self.world.host, device, asked, self.world.case) {
-            Ok(begun) => begun,
-            Err(_) => {
-                self.world.coverage.hit("resize_refused");
-                return Ok(());
-            }
-        };
-        let world = &mut *self.world;
-        world.coverage.hit(resize.coverage);
-        if !self.flying.is_empty() {
-            world.coverage.hit("requests_queued_when_a_resize_begins");
-        }
-        if self.resizes_begun > 0 {
-            world.coverage.hit("two_resizes_in_a_row");
-        } else if world.sizes_seen.len() > 1 {
-            world.coverage.hit("resize_begun_again_after_a_crash");
-        }
-        self.resizes_begun += 1;
-        world.note_resize(asked.sectors);
-        world.truth.history.extend_to(asked.sectors.max(capacity));
-        if !world.truth.sizes.contains(&asked.sectors) {
-            world.truth.sizes.push(asked.sectors);
-        }
-        self.resize = Some(resize);
-        Ok(())
-    }
-
-    /// One step of the resize. Whether there is more to do at once.
-    fn step_resize(&mut self) -> Result<bool, Stop> {
-        let (Some(resize), Some(device)) = (&mut self.resize, self.device.resizable()) else {
-            return Ok(false);
-        };
-        let target = resize.target;
-        let result = resize.step(device);
-        self.show(Phase::Resize)?;
-        match result {
-            Ok(ResizeStep::Working) => Ok(true),
-            Ok(ResizeStep::Waiting) => Ok(false),
-            Ok(ResizeStep::Done(_)) => {
-                self.resize = None;
-                self.check_size(target)?;
-                self.world.truth.sizes = vec![target];
-                self.world.truth.history.truncate(target);
-                Ok(false)
-            }
-            Err(error) => {
-                self.resize = None;
-                self.device.release();
-                if self.has_faults && !self.world.host.injected().is_empty() {
-                    // Which size is on the disk, opening will show.
-                    self.world.coverage.hit("resize_failed_by_fault");
-                    return Ok(false);
-                }
-                let when = "during a resize";
-                Err(Violation::new(Kind::WrongStatus, when, error).into())
-            }
-        }
-    }
-
-    fn check_size(&self, target: u64) -> Result<(), Violation> {
-        let capacity = self.device.capacity();
-        if capacity == target {
-            return Ok(());
-        }
-        let what = format!("found {capacity} sectors, expected {target}");
-        Err(Violation::new(Kind::WrongSize, "after a resize", what))
-    }
-
-    fn close(mut self) -> Result<(), Stop> {
-        // A resize under way is given up: that is what a process that ends does.
-        self.drain_for_close()?;
-        let Living {
-            world,
-            device,
-            position,
-            mut changes,
-            observer,
-            flying,
-            ..
-        } = self;
-        let clean = device.close();
-        for snapshot in world.host.take_snapshots() {
-            let point = Point {
-                position,
-                change: changes,
-                phase: Phase::Closing,
-            };
-            changes += 1;
-            if let Some(image) = observer.look(point, &snapshot, &world.truth)? {
-                return Err(Stop::Crashed(image));
-            }
-        }
-        if clean && flying.is_empty() {
-            // A clean close is as good as a flush.
-            let moment = world.truth.history.submitted(SectorRange::default(), None);
-            world.truth.history.flushed(moment);
-        }
-        // What the last change of a life has done, no later change shows.
-        let point = Point {
-            position,
-            change: changes,
-            phase: Phase::Closing,
-        };
-        let host = world.host.clone();
-        match observer.look(point, &host, &world.truth)? {
-            Some(image) => Err(Stop::Crashed(image)),
-            None => Ok(()),
-        }
-    }
-
-    fn drain_for_close(&mut self) -> Result<(), Stop> {
-        self.drain()?;
-        if self.resize.take().is_some() {
-            self.device.release();
-            self.drain()?;
-        }
-        Ok(())
     }
 }
 

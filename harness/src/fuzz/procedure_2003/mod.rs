@@ -1,5 +1,5 @@
-//! The resize of 2003, slow and obvious: in place, last bytes first ([`in_place`]), or into a
-//! new file ([`new_file`]). It is there to be wrong: [`ResizeDefect`] has one switch for each
+//! The resize of 2003, slow and obvious: in place, last bytes first (`in_place`), or into a
+//! new file (`new_file`). It is there to be wrong: [`ResizeDefect`] has one switch for each
 //! way in which such a resize loses data, and the fuzzer has to find every one. With all of
 //! them off it is right: it keeps userhelper's journal, so that what was interrupted is
 //! finished by userhelper's recovery.
