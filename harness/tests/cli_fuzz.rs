@@ -67,9 +67,12 @@ fn a_finding_is_repeated_from_its_file_byte_for_byte() {
     assert!(!findings.is_empty());
     for finding in findings {
         let kind = finding["kind"].as_str().unwrap();
-        let file = format!("@found/{kind}.json");
-        let written: Value =
-            serde_json::from_slice(&sandbox.read(&format!("found/{kind}.json"))).unwrap();
+        let defects = finding["defects"].as_array().unwrap();
+        let mut name: Vec<&str> = defects.iter().map(|d| d.as_str().unwrap()).collect();
+        name.push(kind);
+        let name = format!("found/{}.json", name.join("-"));
+        let file = format!("@{name}");
+        let written: Value = serde_json::from_slice(&sandbox.read(&name)).unwrap();
         assert_eq!(written, finding["case"]);
         let tell = || sandbox.run(&["fuzz", "--repro", &file]);
         let (first, second) = (tell(), tell());

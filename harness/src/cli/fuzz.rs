@@ -32,14 +32,16 @@ use super::{Failure, Verdict, print, print_json};
 /// be there. Findings are shrunk and written as JSON files that --repro repeats.
 ///
 /// The ordered driver and its resizes should survive all of it. The models of the kernels'
-/// drivers have the defects of the real ones and should not.
+/// drivers have the defects of the real ones and should not. Each finding is traced to the
+/// defects that it needs, and those are switched off for the cases that follow: behind the
+/// coarse ones the finer ones show.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   ubdlab fuzz --duration 60s
   ubdlab fuzz --driver linux-6.12 --duration 60s --out findings
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
-  ubdlab fuzz --repro findings/lost-write.json
+  ubdlab fuzz --repro findings/flush-noop-lost-write.json
   ubdlab fuzz --catalogue >docs/defects.md")]
 pub(super) struct Args {
     /// The driver
@@ -198,6 +200,8 @@ struct Report {
 #[derive(Serialize)]
 struct FindingReport {
     seed: u64,
+    /// The defects that it needs, of those switched on.
+    defects: Vec<String>,
     #[serde(flatten)]
     violation: Violation,
     /// Requests in the shrunk case.
@@ -338,7 +342,8 @@ impl Args {
         let (case, violation) = shrink(&finding.case, &finding.violation, finding.seed);
         let file = match &self.out {
             Some(directory) => {
-                let file = directory.join(format!("{}.json", violation.kind.name()));
+                let named = [&case.defects[..], &[violation.kind.name().to_string()]].concat();
+                let file = directory.join(named.join("-") + ".json");
                 write_case(&file, &case)?;
                 Some(file)
             }
@@ -346,6 +351,7 @@ impl Args {
         };
         Ok(FindingReport {
             seed: finding.seed,
+            defects: case.defects.clone(),
             violation,
             requests: case.requests(),
             file,
@@ -427,7 +433,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "found      {} kinds of violations, in {} cases",
+            "found      {} violations, in {} cases",
             self.findings.len(),
             grouped(self.cases_with_findings)
         )?;
@@ -435,7 +441,10 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "\n  {} (seed {}, shrunk to {} requests)\n    {}",
-                finding.violation.kind.name(),
+                match finding.defects.is_empty() {
+                    true => finding.violation.kind.name().to_string(),
+                    false => finding.defects.join(" and "),
+                },
                 finding.seed,
                 finding.requests,
                 finding.violation

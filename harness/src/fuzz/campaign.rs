@@ -12,7 +12,7 @@ use crate::clock;
 
 use super::case::Case;
 use super::coverage::Coverage;
-use super::explore::{Explored, explore};
+use super::explore::{Explored, explore, run_exactly};
 use super::generate::{Subject, generate};
 use super::violation::{Kind, Violation};
 
@@ -62,50 +62,89 @@ pub struct Outcome {
     pub elapsed_ns: u64,
     /// What came up.
     pub coverage: Coverage,
-    /// One finding of each kind, the earliest, in the order of their seeds.
+    /// The earliest finding of each kind and of each set of defects that it needs, in the order
+    /// of their seeds.
     pub findings: Vec<Finding>,
     /// Cases with a finding.
     pub cases_with_findings: u64,
 }
 
+/// Cases between two looks at what was found.
+const ROUND: u64 = 128;
+
 /// Runs a campaign. `progress` is told the number of cases every now and then.
+///
+/// A driver with many defects shows the coarsest in almost every case. So after each round
+/// the findings are traced to the defects that they need, and those are switched off for the
+/// rest of the campaign: behind them the finer ones show.
 pub fn run(campaign: &Campaign, progress: &(dyn Fn(u64) + Sync)) -> Outcome {
     let started = clock::start();
+    let mut subject = campaign.subject.clone();
+    let mut total = Total::default();
+    let mut begun = 0;
+    loop {
+        let cases = match campaign.stop {
+            Stop::Cases(cases) => ROUND.min(cases - begun),
+            Stop::Duration(duration) if started.elapsed() >= duration => 0,
+            Stop::Duration(_) => ROUND,
+        };
+        if cases == 0 {
+            break;
+        }
+        let first = campaign.seed.wrapping_add(begun);
+        let round = run_round(first, cases, &subject, campaign.jobs);
+        begun += cases;
+        total.add_round(round, &mut subject);
+        progress(begun);
+    }
+    total.outcome(started.elapsed_ns())
+}
+
+/// Runs so many cases from this seed on, on so many threads.
+fn run_round(first: u64, cases: u64, subject: &Subject, jobs: usize) -> Round {
     let next = AtomicU64::new(0);
-    let total = Mutex::new(Total::default());
+    let round = Mutex::new(Round::default());
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let over = match campaign.stop {
-                Stop::Cases(cases) => number >= cases,
-                Stop::Duration(duration) => started.elapsed() >= duration,
-            };
-            if over {
+            if number >= cases {
                 return;
             }
-            let seed = campaign.seed.wrapping_add(number);
-            let explored = one(seed, &campaign.subject);
-            let mut total = match total.lock() {
-                Ok(total) => total,
-                Err(poisoned) => poisoned.into_inner(),
-            };
-            total.add(seed, explored);
-            if total.cases.is_multiple_of(256) {
-                progress(total.cases);
+            let seed = first.wrapping_add(number);
+            let explored = one(seed, subject);
+            match round.lock() {
+                Ok(mut round) => round.add(seed, explored),
+                Err(poisoned) => poisoned.into_inner().add(seed, explored),
             }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..campaign.jobs.max(1) {
+        for _ in 1..jobs.max(1) {
             scope.spawn(work);
         }
         work();
     });
-    let total = match total.into_inner() {
-        Ok(total) => total,
+    match round.into_inner() {
+        Ok(round) => round,
         Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+/// The same case with only those defects that its violation needs.
+fn trace(case: &Case, violation: &Violation) -> Case {
+    let mut traced = case.clone();
+    let shows = |case: &Case| {
+        let ran = catch_unwind(AssertUnwindSafe(|| run_exactly(case)));
+        matches!(ran, Ok(Err(found)) if found.kind == violation.kind)
     };
-    total.outcome(started.elapsed_ns())
+    for defect in &case.defects {
+        let mut without = traced.clone();
+        without.defects.retain(|other| other != defect);
+        if shows(&without) {
+            traced = without;
+        }
+    }
+    traced
 }
 
 /// Runs one case; a panic of what is fuzzed is a finding like any other.
@@ -128,8 +167,9 @@ pub fn one(seed: u64, subject: &Subject) -> Explored {
     })
 }
 
+/// What a round came to.
 #[derive(Default)]
-struct Total {
+struct Round {
     cases: u64,
     host_operations: u64,
     crash_images: u64,
@@ -139,7 +179,7 @@ struct Total {
     findings: BTreeMap<Kind, Finding>,
 }
 
-impl Total {
+impl Round {
     fn add(&mut self, seed: u64, explored: Explored) {
         self.cases += 1;
         self.host_operations += explored.host_operations;
@@ -159,18 +199,44 @@ impl Total {
             self.findings.insert(finding.violation.kind, finding);
         }
     }
+}
+
+#[derive(Default)]
+struct Total {
+    sum: Round,
+    /// The earliest of each kind and of each set of defects that it needs.
+    findings: BTreeMap<(Kind, Vec<String>), Finding>,
+}
+
+impl Total {
+    fn add_round(&mut self, round: Round, subject: &mut Subject) {
+        self.sum.cases += round.cases;
+        self.sum.host_operations += round.host_operations;
+        self.sum.crash_images += round.crash_images;
+        self.sum.coverage.merge(&round.coverage);
+        self.sum.cases_with_findings += round.cases_with_findings;
+        for (kind, mut finding) in round.findings {
+            finding.case = trace(&finding.case, &finding.violation);
+            let needed = finding.case.defects.clone();
+            // What needs two of them may be the only sight of one so far: both stay on.
+            if let [only] = &needed[..] {
+                subject.defects.retain(|defect| defect != only);
+            }
+            self.findings.entry((kind, needed)).or_insert(finding);
+        }
+    }
 
     fn outcome(self, elapsed_ns: u64) -> Outcome {
         let mut findings: Vec<Finding> = self.findings.into_values().collect();
         findings.sort_by_key(|finding| finding.seed);
         Outcome {
-            cases: self.cases,
-            host_operations: self.host_operations,
-            crash_images: self.crash_images,
+            cases: self.sum.cases,
+            host_operations: self.sum.host_operations,
+            crash_images: self.sum.crash_images,
             elapsed_ns,
-            coverage: self.coverage,
+            coverage: self.sum.coverage,
             findings,
-            cases_with_findings: self.cases_with_findings,
+            cases_with_findings: self.sum.cases_with_findings,
         }
     }
 }
