@@ -2,8 +2,6 @@
 //! combinations come up: a case without flushes, one that is all flushes, one that only
 //! touches the sectors around the end.
 
-use rand::Rng;
-
 use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence, OperationKind};
 
 use super::case::{
@@ -556,9 +554,4 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
         });
     }
     faults
-}
-
-/// A number that depends on the seed alone, for choices that are not part of the case.
-pub fn choice(seed: u64, name: &str, bound: u64) -> u64 {
-    stream(seed, name).next_u64() % bound.max(1)
 }

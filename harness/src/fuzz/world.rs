@@ -246,8 +246,7 @@ impl<'a> World<'a> {
         let opened = Device::open(&self.host, self.case, self.truth.opening);
         let mut changes = 0;
         self.show_recovery(observer, &mut changes)?;
-        let faulty = has_faults && !self.host.injected().is_empty();
-        if faulty && opened.as_ref().is_err_and(|error| !error.died) {
+        if self.faulty(has_faults) && opened.as_ref().is_err_and(|error| !error.died) {
             return Err(Stop::Over);
         }
         let opened = check_opened(opened, self.truth.opening, when)?;
@@ -261,7 +260,7 @@ impl<'a> World<'a> {
             self.show_recovery(observer, &mut changes)?;
             match recovered {
                 Ok(_) => {}
-                Err(_) if has_faults && !self.host.injected().is_empty() => return Err(Stop::Over),
+                Err(_) if self.faulty(has_faults) => return Err(Stop::Over),
                 Err(error) => {
                     return Err(Violation::new(Kind::DoesNotRecover, when, error).into());
                 }
@@ -282,7 +281,7 @@ impl<'a> World<'a> {
                 // A killed process leaves in the page cache what a power cut may still take.
                 history.settle(Sector(0), &content, all_durable);
             }
-            Err(_) if has_faults && !self.host.injected().is_empty() => return Err(Stop::Over),
+            Err(_) if self.faulty(has_faults) => return Err(Stop::Over),
             Err(violation) => return Err(violation.into()),
         }
         self.truth.sizes = vec![capacity];
@@ -302,6 +301,11 @@ impl<'a> World<'a> {
             .files
             .iter()
             .any(|file| *file.path == *Path::new(COW))
+    }
+
+    /// Whether the host has failed in this life: then things may fail above it too.
+    fn faulty(&self, has_faults: bool) -> bool {
+        has_faults && !self.host.injected().is_empty()
     }
 
     fn show_recovery(

@@ -282,7 +282,7 @@ impl Living<'_, '_, '_> {
 
     /// A request may fail if the host did.
     fn check_failure(&self, request: &Request, status: Status) -> Result<(), Violation> {
-        if self.has_faults && !self.world.host.injected().is_empty() {
+        if self.world.faulty(self.has_faults) {
             return Ok(());
         }
         let writes = !matches!(request.operation, Operation::Read | Operation::Flush);
@@ -358,7 +358,7 @@ impl Living<'_, '_, '_> {
             Err(error) => {
                 self.resize = None;
                 self.device.release();
-                if self.has_faults && !self.world.host.injected().is_empty() {
+                if self.world.faulty(self.has_faults) {
                     // Which size is on the disk, opening will show.
                     self.world.coverage.hit("resize_failed_by_fault");
                     return Ok(false);
