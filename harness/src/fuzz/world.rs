@@ -4,7 +4,6 @@
 mod living;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use driver::units::{FileOffset, SECTOR_SIZE, Sector};
 use userhelper::resize::recover;
@@ -15,7 +14,7 @@ use crate::stamp::Stamp;
 use super::case::{BackingFile, Case, Life};
 use super::check::{self, check_opened, read_all};
 use super::coverage::Coverage;
-use super::device::{BACKING, BACKING_SECONDS, COW, Device, OTHER_BACKING, Opening};
+use super::device::{BACKING, BACKING_SECONDS, Device, OTHER_BACKING, Opening};
 use super::history::History;
 use super::violation::{Kind, Violation};
 
@@ -285,22 +284,7 @@ impl<'a> World<'a> {
             Err(violation) => return Err(violation.into()),
         }
         self.truth.sizes = vec![capacity];
-        if self.cow_is_not_durable() {
-            return Err(Stop::Over);
-        }
         Ok(device)
-    }
-
-    /// Whether the COW file shows what no sync will make durable any more. Opening has synced
-    /// it; what is left was lost by a sync that failed in an earlier life, which was killed.
-    /// The host shows it to the next process as if nothing had happened, and so no driver can
-    /// promise anything of it.
-    fn cow_is_not_durable(&self) -> bool {
-        let unsynced = self.host.unsynced();
-        unsynced
-            .files
-            .iter()
-            .any(|file| *file.path == *Path::new(COW))
     }
 
     /// Whether the host has failed in this life: then things may fail above it too.
