@@ -75,11 +75,11 @@ pub fn rebase<H: ImageHost>(
     };
     let mut copied = Bytes(0);
     let mut differences = Differences::between(host, &old, &new)?;
-    while let Some(run) = differences.next(watch)? {
+    let end = Sector(0) + cow.device.capacity();
+    while let Some(run) = differences.next_blocks(end, watch)? {
         copied += copy_in(&mut cow.device, &old, run, path)?;
     }
     // The new backing file has nothing for what lies behind its end.
-    let end = Sector(0) + cow.device.capacity();
     if differences.end() < end {
         let behind = SectorRange::between(differences.end()..end);
         copied += copy_in(&mut cow.device, &old, behind, path)?;

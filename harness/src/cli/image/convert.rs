@@ -16,7 +16,8 @@ use super::{TrustArgs, absolute, existing};
 /// Convert between raw disks and COW files of any version
 ///
 /// The source is a COW file if it starts with the magic number of one, and a raw disk otherwise.
-/// A new COW file holds only what differs from its backing file. The new file appears whole or
+/// A new COW file holds only what differs from its backing file, in blocks of 4 KiB, because
+/// stock Linux misreads what is finer. The new file appears whole or
 /// not at all; an existing one, by whatever name it goes, is never written over.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
