@@ -278,6 +278,12 @@ impl Header {
         })
     }
 
+    /// Whether a file that starts like this means to be a COW file, whatever its header is worth.
+    pub fn has_magic(start: &[u8]) -> bool {
+        let magic = field(start, 0).map(u32::from_be_bytes);
+        magic.is_some_and(|magic| magic == MAGIC || magic.swap_bytes() == MAGIC)
+    }
+
     /// Decodes the header at the start of a file; `start` holds the first
     /// [`LONGEST_HEADER`] bytes of it, or all of a shorter file.
     ///

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use driver::host::HostResult;
+use driver::host::{HostFile, HostResult};
 use driver::units::Bytes;
 use userhelper::clone_range::CloneRange;
 use userhelper::image_host::ImageHost;
@@ -19,5 +19,14 @@ impl ImageHost for SimHost {
         let state = self.state();
         let free = |capacity: Bytes| Bytes(capacity.0.saturating_sub(state.used().0));
         Ok(state.capacity.map(free))
+    }
+
+    fn set_modified(&self, file: &SimFile, seconds: i64) -> HostResult<()> {
+        self.set_modified_seconds(file.path(), seconds);
+        Ok(())
+    }
+
+    fn sync_all(&self, file: &SimFile) -> HostResult<()> {
+        file.sync_data()
     }
 }
