@@ -11,7 +11,7 @@ use userhelper::planner::{Shrink, Wish, plan};
 use userhelper::real_files::RealHost;
 use userhelper::resize::{PlannedResize, surroundings};
 
-use crate::lab::{Lab, SIZE, assert_same};
+use crate::lab::{Lab, SIZE, assert_same, decode};
 use crate::uml::{has_mounted, listed_size};
 
 /// The new size; with small alignments the bitmap then needs two pages more.
@@ -25,6 +25,12 @@ const PROGRAMS: [&str; 6] = [
     "e2fsck",
     "resize2fs",
 ];
+
+/// The real kernel mounts the file system on the device, and so writes to it.
+fn mounts(lab: &Lab, ubda: &str) {
+    let console = lab.uml().mount(&lab.directory(), &lab.device(ubda));
+    assert!(has_mounted(&console), "{console}");
+}
 
 /// What all of it comes to: the device has its new size in the real kernel, which mounts what
 /// is in it, and the file system can be enlarged.
@@ -42,9 +48,8 @@ fn a_grown_image_boots(strategy: &str, alignment: u32) {
     // With the COW file alone, the kernel finds the backing file by itself.
     let console = lab.uml().list(&lab.directory(), &lab.device("ubda=@cow"));
     assert_eq!(listed_size(&console), GROWN);
-    let ubda = lab.device("ubda=@cow,@backing");
-    let console = lab.uml().mount(&lab.directory(), &ubda);
-    assert!(has_mounted(&console), "{console}");
+    mounts(&lab, "ubda=@cow,@backing");
+    lab.image(&["check", "@cow"]);
 
     lab.sandbox
         .write("merged", lab.agreed_content("cow", "backing"));
@@ -81,9 +86,7 @@ fn a_file_system_that_fills_the_grown_device_mounts() {
     assert_eq!(lab.enlarge_ext4("full"), GROWN);
     let args = ["--to", "v3", "--backing", "@backing"];
     lab.image(&[&["convert", "@full", "@full.cow"], &args[..]].concat());
-    let uml = |device: &str| lab.uml().mount(&lab.directory(), &lab.device(device));
-    let console = uml("ubda=@full.cow,@backing");
-    assert!(has_mounted(&console), "{console}");
+    mounts(&lab, "ubda=@full.cow,@backing");
 
     // One block less, and it would not have.
     let short = std::fs::File::options()
@@ -91,9 +94,90 @@ fn a_file_system_that_fills_the_grown_device_mounts() {
         .open(lab.path("full"))
         .unwrap();
     short.set_len(GROWN - 4096).unwrap();
-    let console = uml("ubda=@full");
+    let ubda = lab.device("ubda=@full");
+    let console = lab.uml().mount(&lab.directory(), &ubda);
     let refusal = "bad geometry: block count 12288 exceeds size of device (12287 blocks)";
     assert!(console.contains(refusal), "{console}");
+}
+
+/// The kernel has no extension block, and leaves ours what it was.
+#[test]
+fn an_image_is_grown_again_after_the_kernel_has_written_to_it() {
+    let Some(lab) = Lab::with(&PROGRAMS) else {
+        return;
+    };
+    lab.make_ext4_and_cow(Some(4096));
+    for strategy in ["reflow", "headroom", "rebuild"] {
+        let before = lab.agreed_content("cow", "backing");
+        let resize = ["resize", "@cow", "+16M", "--strategy", strategy];
+        lab.image(&[&resize[..], &["--extend-backing"]].concat());
+        let mut wanted = before;
+        wanted.resize(wanted.len() + (16 << 20), 0);
+        let found = lab.agreed_content("cow", "backing");
+        assert_same(&format!("grown by {strategy}"), &found, &wanted);
+        mounts(&lab, "ubda=@cow,@backing");
+    }
+    lab.image(&["merge", "@cow", "@merged"]);
+    lab.check_ext4("merged");
+}
+
+/// Room for 2 TiB puts the data at 1 GiB. The kernel reaches nothing behind 2 GiB.
+#[test]
+fn the_kernel_uses_an_image_with_as_much_room_as_it_can_reach() {
+    let Some(lab) = Lab::with(&PROGRAMS) else {
+        return;
+    };
+    lab.make_ext4("backing");
+    let create = ["create", "@cow", "--backing", "@backing"];
+    lab.image(&[&create[..], &["--max-size", "2T"]].concat());
+    mounts(&lab, "ubda=@cow,@backing");
+    let mut wanted = lab.agreed_content("cow", "backing");
+    assert!(wanted != lab.sandbox.read("backing"), "nothing was written");
+    lab.image(&["resize", "@cow", "48M", "--extend-backing"]);
+    wanted.resize(GROWN as usize, 0);
+    assert_same("grown", &lab.agreed_content("cow", "backing"), &wanted);
+    mounts(&lab, "ubda=@cow,@backing");
+}
+
+#[test]
+fn an_image_of_version_2_is_used_by_the_kernel_and_grown_into_version_3() {
+    let Some(lab) = Lab::with(&PROGRAMS) else {
+        return;
+    };
+    lab.make_ext4_and_cow(None);
+    lab.image(&["convert", "@cow", "@v2", "--to", "v2"]);
+    mounts(&lab, "ubda=@v2,@backing");
+    lab.run("uml_moo", &["@v2", "@theirs"], &[0]);
+    lab.image(&["merge", "@v2", "@ours"]);
+    let mut wanted = lab.sandbox.read("theirs");
+    assert_same("ours", &lab.sandbox.read("ours"), &wanted);
+    lab.check_ext4("ours");
+    lab.image(&["resize", "@v2", "48M", "--extend-backing"]);
+    wanted.resize(GROWN as usize, 0);
+    assert_same("grown", &lab.agreed_content("v2", "backing"), &wanted);
+    mounts(&lab, "ubda=@v2,@backing");
+}
+
+#[test]
+fn an_image_merged_in_place_or_rebased_goes_on_in_the_kernel() {
+    let Some(lab) = Lab::with(&PROGRAMS) else {
+        return;
+    };
+    let wanted = lab.make_ext4_and_cow(None);
+    lab.image(&["merge", "@cow", "--in-place"]);
+    assert_same("merged", &lab.sandbox.read("backing"), &wanted);
+    assert_eq!(
+        decode(&lab.path("cow"), &lab.path("backing")).dirty_sectors,
+        0
+    );
+    mounts(&lab, "ubda=@cow,@backing");
+    let before = lab.agreed_content("cow", "backing");
+    // Not the same content: what differs has to become dirty.
+    lab.make_ext4("other");
+    lab.image(&["rebase", "@cow", "--backing", "@other"]);
+    let rebased = lab.agreed_content("cow", "other");
+    assert_same("rebased", &rebased, &before);
+    mounts(&lab, "ubda=@cow,@other");
 }
 
 /// Stock programs refuse the image, with the COW file alone and beside its backing file, and

@@ -207,13 +207,13 @@ pub(crate) fn decode(cow: &Path, backing: &Path) -> Decoded {
     let sectors = size / 512;
     let bitmap_offset = 4128_u64.next_multiple_of(alignment);
     let data_offset = (bitmap_offset + sectors.div_ceil(8)).next_multiple_of(alignment);
+    let bitmap = at(&cow, bitmap_offset, sectors.div_ceil(8) as usize);
     let mut decoded = Decoded {
         content: Vec::new(),
         dirty_sectors: 0,
     };
     for n in 0..sectors {
-        let byte = at(&cow, bitmap_offset + n / 8, 1)[0];
-        let dirty = byte >> (n % 8) & 1 == 1;
+        let dirty = bitmap[n as usize / 8] >> (n % 8) & 1 == 1;
         let sector = match dirty {
             true => at(&cow, data_offset + 512 * n, SECTOR),
             false => at(&backing, 512 * n, SECTOR),

@@ -63,6 +63,7 @@ fn what_a_running_uml_has_written_is_read_right() {
         let ubda = lab.device(&format!("ubda=@{cow},@backing"));
         let console = lab.uml().mount(&lab.directory(), &ubda);
         assert!(crate::uml::has_mounted(&console), "{console}");
+        lab.image(&["check", &format!("@{cow}")]);
         let content = lab.agreed_content(cow, "backing");
         assert!(content != lab.sandbox.read("backing"), "nothing is dirty");
         lab.sandbox.write("merged", content);
