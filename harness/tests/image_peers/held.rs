@@ -16,9 +16,9 @@ fn an_image_that_a_running_uml_holds_is_left_alone() {
     let uml = lab.uml().hold(&lab.directory(), &ubda);
     let locked = "@cow: locked: a running UML or another ubdlab has it open";
     for args in [
-        &["resize", "@cow", "48M"][..],
-        &["resize", "@cow", "48M", "--extend-backing"],
-        &["resize", "@cow", "48M", "--strategy", "rebuild"],
+        &["resize", "@cow", "32M"][..],
+        &["resize", "@cow", "32M", "--extend-backing"],
+        &["resize", "@cow", "32M", "--strategy", "rebuild"],
         &["recover", "@cow"],
         &["rebase", "@cow", "--backing", "@copy"],
         &["merge", "@cow", "--in-place"],
@@ -36,7 +36,7 @@ fn an_image_that_a_running_uml_holds_is_left_alone() {
     lab.image(&["info", "@cow"]);
     lab.image(&["map", "@cow"]);
     drop(uml);
-    lab.image(&["resize", "@cow", "48M"]);
+    lab.image(&["resize", "@cow", "32M"]);
 }
 
 /// It reads from it through another COW file.
@@ -51,16 +51,16 @@ fn a_backing_file_that_a_running_uml_holds_is_left_alone() {
     let uml = lab.uml().hold(&lab.directory(), &ubda);
     let locked = "@backing: locked: a running UML or another ubdlab has it open";
     for args in [
-        &["resize", "@other", "48M", "--extend-backing"][..],
+        &["resize", "@other", "32M", "--extend-backing"][..],
         &["merge", "@other", "--in-place"],
     ] {
         lab.sandbox.refuses(&[&["image"], args].concat(), locked);
     }
     // They share it as long as nobody writes to it.
     lab.image(&["merge", "@other", "@merged"]);
-    lab.image(&["resize", "@other", "48M"]);
+    lab.image(&["resize", "@other", "32M"]);
     drop(uml);
-    lab.image(&["resize", "@cow", "48M", "--extend-backing"]);
+    lab.image(&["resize", "@cow", "32M", "--extend-backing"]);
 }
 
 #[test]
