@@ -7,6 +7,7 @@ use std::fs::{File, FileTimes, Permissions};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use driver::host::{
@@ -36,6 +37,16 @@ pub struct RealFile {
     file: File,
     access: Access,
     kind: FileKind,
+    locked: AtomicBool,
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        if *self.locked.get_mut() {
+            // If that fails, closing it does the same a moment later.
+            let _ = lock::unlock_whole_file(&self.file);
+        }
+    }
 }
 
 /// How much this user may still write in the file system that holds `path`, which
@@ -137,7 +148,9 @@ impl HostNames for RealHost {
         if kind == LockKind::Exclusive {
             file.writable()?;
         }
-        lock::lock_whole_file(&file.file, kind)
+        lock::lock_whole_file(&file.file, kind)?;
+        file.locked.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// A file system that cannot rename without replacing (EINVAL) gets a second
@@ -321,7 +334,12 @@ fn open(path: &Path, flags: OFlags, access: Access) -> HostResult<RealFile> {
     let mode = Mode::from_raw_mode(0o666);
     let file = File::from(retried(|| rustix::fs::open(path, flags, mode))?);
     let kind = kind_of(file.metadata().map_err(from_std)?.file_type());
-    Ok(RealFile { file, access, kind })
+    Ok(RealFile {
+        file,
+        access,
+        kind,
+        locked: AtomicBool::new(false),
+    })
 }
 
 fn kind_of(file_type: std::fs::FileType) -> FileKind {

@@ -21,10 +21,6 @@ use rustix::process::{
 /// Spares a second in which the kernel finds out how fast its RAID would be.
 const NO_BENCHMARKS: &str = "initcall_blacklist=raid6_select_algo,calibrate_xor_blocks";
 
-/// Has ext4 read one block at a time. Behind a block that is dirty in part, and converted images have
-/// such, the rest of a longer request is read from the wrong place: its defect last-run-offset.
-const NO_READ_AHEAD: &str = "rootflags=inode_readahead_blks=1";
-
 /// A boot takes a second or two; one that takes that long will not end.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
@@ -44,7 +40,7 @@ impl Uml {
     /// Mounts the file system on `ubda` read-write and panics. What it printed, with or
     /// without success.
     pub fn mount(&self, directory: &Path, ubda: &str) -> String {
-        self.boot(directory, &[ubda, "root=/dev/ubda", "rw", NO_READ_AHEAD])
+        self.boot(directory, &[ubda, "root=/dev/ubda", "rw"])
     }
 
     /// Opens `ubda`, tries to find there what is not, and lists the devices with their sizes.

@@ -20,12 +20,12 @@ use userhelper::image::recover::recover;
 use userhelper::image::resize::{carry_out, open_for_resize, plan_resize};
 use userhelper::planner::{Shrink, Wish};
 
-pub const COW: &str = "/disk/cow";
-pub const BACKING: &str = "/disk/backing";
+pub(crate) const COW: &str = "/disk/cow";
+pub(crate) const BACKING: &str = "/disk/backing";
 const OTHER: &str = "/disk/other";
 
 /// The size of the backing file that the image is exercised with.
-pub const SIZE: u64 = 64 * 512;
+pub(crate) const SIZE: u64 = 64 * 512;
 
 /// A tool that asks so often whether it is to go on does not end.
 const MOST_STEPS: u64 = 1_000_000;
@@ -34,7 +34,7 @@ const MOST_STEPS: u64 = 1_000_000;
 ///
 /// # Panics
 /// If a tool panics, does not end, or reports what it then cannot mend.
-pub fn exercise(bytes: &[u8]) {
+pub(crate) fn exercise(bytes: &[u8]) {
     let path = Path::new(COW);
     let host = host(bytes);
     let look = |path: &Path| {
@@ -150,7 +150,7 @@ fn host(bytes: &[u8]) -> MemoryHost {
 }
 
 /// A good image with some dirty sectors, as this header has it.
-pub fn image(header: &Header, dirty: &[(u64, u64)]) -> Vec<u8> {
+pub(crate) fn image(header: &Header, dirty: &[(u64, u64)]) -> Vec<u8> {
     let geometry = Geometry::of(header).expect("a small image");
     let host = MemoryHost::new();
     let file = host.file(COW, &header.encode());
