@@ -92,7 +92,11 @@ impl ImageHost for RealHost {
     }
 
     fn sync_all(&self, file: &RealFile) -> HostResult<()> {
-        rustix::fs::fsync(&file.file).map_err(host_error)
+        match rustix::fs::fsync(&file.file) {
+            // What file systems say that are only ever read (ISO 9660, SquashFS).
+            Err(Errno::INVAL) => Err(HostError::Unsupported),
+            synced => synced.map_err(host_error),
+        }
     }
 }
 

@@ -4,13 +4,14 @@
 
 use std::path::Path;
 
-use driver::host::{HostFile, HostResult};
+use driver::host::HostResult;
 use driver::units::Bytes;
 use userhelper::clone_range::CloneRange;
 use userhelper::image_host::ImageHost;
 
 use super::file::SimFile;
 use super::host::SimHost;
+use super::operation::{Operation, OperationKind};
 
 impl CloneRange for SimFile {}
 
@@ -22,11 +23,18 @@ impl ImageHost for SimHost {
     }
 
     fn set_modified(&self, file: &SimFile, seconds: i64) -> HostResult<()> {
-        self.set_modified_seconds(file.path(), seconds);
-        Ok(())
+        let operation = Operation::new(OperationKind::SetModified, file.path());
+        self.perform(
+            operation,
+            |()| 0,
+            |state, _, _| {
+                state.set_modified(file.inode(), seconds);
+                Ok(())
+            },
+        )
     }
 
     fn sync_all(&self, file: &SimFile) -> HostResult<()> {
-        file.sync_data()
+        file.sync(true)
     }
 }

@@ -10,12 +10,13 @@
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
 //! | the mark was written | the old image, marked or not | takes the time and size that the backing file has, and ends the mark |
+//! | the backing file's time was made another | the same; every other COW file over it is refused, before any of its content changes | the same |
 //! | part or all of the change | the mark, and so the same disk as before; stock readers refuse it (the time) | the same; the change is then begun again |
 //! | the header was written | the mark, or none and the new time | the same |
 //! | the mark was ended | the new image, which stock readers take if the sizes agree | none needed |
 
 use driver::cow::{Extension, Header, Version};
-use driver::host::{HostFile, Metadata};
+use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
@@ -55,6 +56,18 @@ pub(super) fn has_room_for_mark(image: &CowImage) -> bool {
     image.header.version == Version::V3 && Extension::fits(&image.geometry)
 }
 
+/// Makes the time of the backing file another than it was, durably and before any of its
+/// content changes, so that every other COW file over it is refused from now on. What is
+/// written changes the time too, but a power cut may leave the content and not its time.
+///
+/// # Errors
+/// The host's. The image is marked then, and usable.
+pub fn estrange<H: ImageHost>(host: &H, device: &Ordered<H::File>) -> Result<(), ResizeError> {
+    leave_old_time(host, device)?;
+    host.sync_all(backing(device)?)
+        .map_err(ResizeError::host(SYNCING, START))
+}
+
 /// Ends the change: what the backing file is now is what the image expects. Its content has to
 /// be durable; its time is made so here, and made another than it was before, so that every
 /// other COW file over it is refused from now on.
@@ -62,14 +75,19 @@ pub(super) fn has_room_for_mark(image: &CowImage) -> bool {
 /// # Errors
 /// The host's. The image is marked then, and usable.
 pub fn commit<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
+    leave_old_time(host, device)?;
+    accept(host, device)
+}
+
+fn leave_old_time<H: ImageHost>(host: &H, device: &Ordered<H::File>) -> Result<(), ResizeError> {
     let old_time = image(device)?.header.backing_mtime;
     let file = backing(device)?;
     let seconds = examine(host, file)?.modified_seconds;
-    if seconds as u32 == old_time {
-        host.set_modified(file, seconds + 1)
-            .map_err(ResizeError::host(EXAMINING, START))?;
+    if seconds as u32 != old_time {
+        return Ok(());
     }
-    accept(host, device)
+    host.set_modified(file, seconds + 1)
+        .map_err(ResizeError::host(EXAMINING, START))
 }
 
 /// Takes size and time that the backing file has as those that the image expects, and ends
@@ -79,8 +97,11 @@ pub fn commit<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(
 /// As [`commit`]; [`ResizeError::Refused`] if the backing file is too short.
 pub fn accept<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
     let file = backing(device)?;
-    host.sync_all(file)
-        .map_err(ResizeError::host(SYNCING, START))?;
+    match host.sync_all(file) {
+        // Nothing can be written there, and nothing has been.
+        Err(HostError::Unsupported) => {}
+        synced => synced.map_err(ResizeError::host(SYNCING, START))?,
+    }
     let metadata = examine(host, file)?;
     check_reach(device, metadata.len)?;
     let mut header = image(device)?.header.clone();

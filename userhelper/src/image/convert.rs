@@ -16,7 +16,7 @@ use crate::new_bitmap::next_piece;
 
 use super::content::{Piece, Source, reading};
 use super::differences::Differences;
-use super::open::{Image, check_output};
+use super::open::{Image, check_output, make_durable};
 use super::{ImageError, Watch, report};
 
 /// What a conversion came to.
@@ -117,6 +117,7 @@ pub fn to_cow<H: ImageHost>(
     check_output(host, output, &sources)?;
     let size = image.size();
     let (header, extension) = new_header(output, &backing, size, version)?;
+    make_durable(host, backing_path, &backing.file)?;
     let mut data = Bytes(0);
     create_whole(host, output, |file| {
         let geometry = write_start(file, output, &header, extension)?;

@@ -10,6 +10,7 @@ use crate::image_host::ImageHost;
 
 use super::ImageError;
 use super::convert::{new_map, write_bitmap};
+use super::open::make_durable;
 
 /// What to make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub struct Created {
     pub backing_size: Bytes,
 }
 
-/// Creates the V3 COW file `path` over `backing`.
+/// Creates the V3 COW file `path` over the file at `backing_path`.
 ///
 /// # Errors
 /// If `path` exists, the backing file is not one, or a size is out of range. Nothing is left
@@ -55,10 +56,10 @@ pub struct Created {
 pub fn create<H: ImageHost>(
     host: &H,
     path: &Path,
-    backing: &Path,
+    backing_path: &Path,
     wish: Wish,
 ) -> Result<Created, ImageError> {
-    let backing = open_backing(host, path, backing)?;
+    let backing = open_backing(host, path, backing_path)?;
     let size = wish.size.unwrap_or(backing.len);
     if size < backing.len {
         return Err(ImageError::Size {
@@ -92,6 +93,7 @@ pub fn create<H: ImageHost>(
         at: header.version.size_offset(),
         error,
     })?;
+    make_durable(host, backing_path, &backing.file)?;
     create_whole(host, path, |file| {
         write_start(file, path, &header, Some(Extension::new(backing.len)))?;
         // The backing file has nothing for what lies behind its last whole sector.

@@ -8,6 +8,7 @@
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
 //! | the mark was written ([`super::backing_change`]) | the same disk | merge again, or end the change as it is |
+//! | the backing file was given another time | the same disk; other COW files over the backing file are refused | the same |
 //! | any part of the data was written into the backing file | the same disk: what was written is dirty in the COW file, too | the same |
 //! | the backing file was synced | the same | the same |
 //! | any part of the bitmap was cleared | the same: what is clean now is durable in the backing file | the same |
@@ -80,6 +81,7 @@ pub fn in_place<H: ImageHost + Clone>(
     let failed = ImageError::resize(&path);
     make_v3(host, &path, &mut cow.device)?;
     backing_change::begin(&mut cow.device).map_err(&failed)?;
+    backing_change::estrange(host, &cow.device).map_err(&failed)?;
     let backing_size = backing_change::extend(&cow.device).map_err(&failed)?;
     let data = copy_dirty(cow, watch)?;
     empty(&mut cow.device).map_err(&failed)?;

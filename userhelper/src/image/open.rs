@@ -270,6 +270,21 @@ fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<(H::File, bool, Bytes
     Ok((file, cow, metadata.len))
 }
 
+/// Makes a backing file durable that an image is about to name: content, time and name. Whoever
+/// has just copied it has not synced it, and the image's disk is what it says.
+pub(super) fn make_durable<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    file: &H::File,
+) -> Result<(), ImageError> {
+    let synced = host.sync_all(file);
+    match synced.and_then(|()| host.sync_directory_of(path)) {
+        // A file system that nothing can be written to, or a directory of somebody else's.
+        Err(HostError::Unsupported | HostError::PermissionDenied) => Ok(()),
+        synced => synced.map_err(ImageError::host(path, "syncing", FileOffset(0))),
+    }
+}
+
 /// Refuses an output that exists, and says so if it is one of the files that are read.
 pub(super) fn check_output<H: ImageHost>(
     host: &H,

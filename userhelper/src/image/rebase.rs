@@ -9,8 +9,11 @@
 //! | the header was written | the same over the new one. Of a path longer than 480 bytes a part may be missing: the mark is there, and `rebase --unsafe` writes it again |
 //! | the mark was ended | the same over the new one |
 //!
-//! Versions 1 and 2 have no room for the mark, and need none unless a path is longer than its
-//! first sector has room for: the header is refused then (the time), until `rebase --unsafe`.
+//! The new backing file is made durable before anything else, in case it has just been copied.
+//!
+//! The other versions have no room for the mark. Version 1, and the 64-bit version 3 with paths
+//! that its first sector has room for, need none. Version 2 has the time in another sector than
+//! the path: between the two the header is refused (the time), until `rebase --unsafe`.
 
 use std::path::Path;
 
@@ -25,7 +28,8 @@ use crate::image_host::ImageHost;
 use super::content::{Source, reading};
 use super::differences::Differences;
 use super::open::{
-    CowImageFile, Image, Trust, close, cow_image_file, open_for_change, options, specification,
+    CowImageFile, Image, Trust, close, cow_image_file, make_durable, open_for_change, options,
+    specification,
 };
 use super::{ImageError, Watch, backing_change};
 
@@ -149,6 +153,7 @@ fn open_new<H: ImageHost>(
             why: "a COW file before version 3 is as large as its backing file",
         });
     }
+    make_durable(host, backing, &new.file)?;
     Ok(new)
 }
 
