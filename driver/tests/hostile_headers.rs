@@ -223,6 +223,24 @@ proptest! {
     }
 }
 
+/// The map has whole sectors in pages of 4096 bytes, and two pages of them here.
+#[test]
+fn a_bit_of_a_partial_last_sector_in_a_page_of_its_own() {
+    let size = 2 * 4096 * 8 * SECTOR_SIZE + 100;
+    let host = MemoryHost::new();
+    host.file("/disk", &[]).set_len(Bytes(size)).unwrap();
+    let header = Header::v3("/disk".as_ref(), 0, Bytes(size), 4096).unwrap();
+    let geometry = Geometry::of(&header).unwrap();
+    let file = host.file("/cow", &header.encode());
+    file.set_len(geometry.data_end() - FileOffset(0)).unwrap();
+    file.write_all_at(&[0xff; 8193], geometry.bitmap_offset)
+        .unwrap();
+    let opened = open(&host, &"ubda=/cow".parse().unwrap(), OpenOptions::default());
+    let device = opened.unwrap().device;
+    assert_eq!(device.capacity(), SectorCount(2 * 4096 * 8));
+    assert_eq!(device.map().dirty_count(), device.capacity());
+}
+
 /// Only a file as long as its bitmap makes anything be allocated, and never for more than the
 /// largest device there is.
 #[test]

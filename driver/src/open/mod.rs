@@ -23,7 +23,7 @@ use crate::host::{
     Access, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
 };
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
-use crate::units::{Bytes, FileOffset, Sector};
+use crate::units::{Bytes, FileOffset, FileRange, Sector};
 
 pub use backing::{backing_path, leaves_directory};
 pub use create::{
@@ -416,7 +416,10 @@ fn read_map<F: HostFile>(
         path: path.to_owned(),
         error,
     })?;
-    let bitmap = geometry.bitmap();
+    // The bit of a partial last sector may be in a byte of its own, and that in a page which the
+    // map does not have.
+    let mapped = Bytes(geometry.mapped().0.div_ceil(8));
+    let bitmap = FileRange::new(geometry.bitmap_offset, mapped);
     let reading = || host(path, "reading the bitmap");
     let mut buffer = [0; PAGE_BYTES];
     let mut loaded_to = 0;

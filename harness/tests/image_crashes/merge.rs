@@ -10,9 +10,10 @@ use userhelper::image::ImageError;
 use userhelper::image::merge::{in_place, open_both};
 use userhelper::image::open::{Trust, close};
 
-use crate::story::{Story, go_on};
+use crate::story::{Story, go_on, rows};
 use crate::world::{
-    BACKING, COW, Layout, Run, SIBLING, TIME, disk_of, host, install_cow, install_disk, stamped,
+    BACKING, COW, Layout, Run, SIBLING, TIME, disk_of, host, install_cow, install_disk, looked_at,
+    stamped,
 };
 
 const SECTORS: u64 = 75;
@@ -144,4 +145,46 @@ fn a_grown_device_over_a_partial_last_sector() {
 fn nothing_to_merge() {
     let len = SECTORS * 512;
     survives("empty", len, layout(Version::V3, len, &[]));
+}
+
+/// The stories crash in every one of these, and there are no others.
+#[test]
+fn the_rows_of_the_table() {
+    let host = host();
+    let len = SECTORS * 512;
+    let old = stamped(len, Stamp::BACKING);
+    install_disk(&host, BACKING, &old, TIME);
+    let disk = install_cow(&host, COW, BACKING, layout(Version::V3, len, DIRTY));
+    let look = |host: &SimHost| {
+        let (header, marked, dirty) = looked_at(host);
+        let time = host.modified_seconds(BACKING).unwrap() as u32;
+        let merged = match host.content(BACKING).unwrap().to_bytes() {
+            now if now == old => "old",
+            now if now == disk => "merged",
+            _ => "part",
+        };
+        let time = if header.backing_mtime == time {
+            "its time"
+        } else {
+            "another time"
+        };
+        let mark = if marked { "marked" } else { "" };
+        (
+            mark,
+            time,
+            merged,
+            if dirty > 0 { "dirty" } else { "empty" },
+        )
+    };
+    let expected = [
+        ("", "its time", "old", "dirty"),
+        ("marked", "its time", "old", "dirty"),
+        ("marked", "another time", "old", "dirty"),
+        ("marked", "another time", "part", "dirty"),
+        ("marked", "another time", "merged", "dirty"),
+        ("marked", "another time", "merged", "empty"),
+        ("marked", "its time", "merged", "empty"),
+        ("", "its time", "merged", "empty"),
+    ];
+    assert_eq!(rows(&host, &merge, &look), expected);
 }

@@ -16,10 +16,10 @@ use userhelper::image::open::{Trust, open_cow};
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 
 use crate::common::explore::{Context, crash_images};
-use crate::story::{DEPTH, Exception, Story, go_on};
+use crate::story::{DEPTH, Exception, Story, go_on, rows};
 use crate::world::{
     BACKING, COW, Layout, OTHER, SIBLING, TIME, assert_same, disk_of, host, install_cow,
-    install_disk, stamped,
+    install_disk, looked_at, stamped,
 };
 
 const SECTORS: u64 = 75;
@@ -136,6 +136,34 @@ fn version_1_keeps_its_bitmap_which_begins_in_the_first_sector() {
 #[test]
 fn the_wide_version_3() {
     never("wide version 3", LEN, old_layout(Version::V3Wide));
+}
+
+/// The stories crash in every one of these, and there are no others.
+#[test]
+fn the_rows_of_the_table() {
+    let host = host();
+    install_disk(&host, BACKING, &old_content(), TIME);
+    install_disk(&host, OTHER, &new_content(LEN), TIME + 1000);
+    install_cow(&host, COW, BACKING, layout(Version::V3));
+    let look = |host: &SimHost| {
+        let (header, marked, dirty) = looked_at(host);
+        let name = header.backing_path().to_str().unwrap().to_owned();
+        (marked, name, header.backing_mtime - TIME as u32, dirty)
+    };
+    let row = |marked, name: &str, time, dirty| (marked, name.to_owned(), time, dirty);
+    // 15 sectors are dirty; 1, 14, 6 and 3 that are not differ.
+    let expected = [
+        row(false, BACKING, 0, 15),
+        row(false, BACKING, 0, 39),
+        row(true, BACKING, 0, 39),
+        row(true, OTHER, 1000, 39),
+        row(false, OTHER, 1000, 39),
+    ];
+    let tool = |host: &SimHost| {
+        let (cow, other) = (Path::new(COW), Path::new(OTHER));
+        rebase(host, cow, other, Trust::Follow, &mut go_on).map(drop)
+    };
+    assert_eq!(rows(&host, &tool, &look), expected);
 }
 
 fn unsafely(new: &str) -> impl Fn(&SimHost) -> Result<(), ImageError> {

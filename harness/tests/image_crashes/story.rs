@@ -46,6 +46,19 @@ pub struct Story<'a> {
 /// Whether an error is expected, and what to do about it.
 pub type Exception<'a> = (&'a dyn Fn(&OpenError) -> bool, Tool<'a>);
 
+/// What `look` sees on a host before each change that a tool makes, and behind the last; what
+/// stays the same is told once.
+pub fn rows<T: PartialEq>(host: &SimHost, tool: Tool<'_>, look: &dyn Fn(&SimHost) -> T) -> Vec<T> {
+    let host = host.after_kill();
+    host.keep_snapshots();
+    tool(&host).unwrap();
+    let mut moments = host.take_snapshots();
+    moments.push(host);
+    let mut rows: Vec<T> = moments.iter().map(look).collect();
+    rows.dedup();
+    rows
+}
+
 /// A watcher that lets the tool go on.
 pub fn go_on(_: Bytes, _: Bytes) -> ControlFlow<()> {
     ControlFlow::Continue(())

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use driver::cow::{ByteOrder, Extension, Geometry, Header, Version};
+use driver::cow::{ByteOrder, Extension, ExtensionState, Geometry, Header, Version};
 use driver::device_spec::DeviceSpec;
 use driver::open::{OpenError, OpenOptions, open};
 use driver::units::{Bytes, FileOffset, Sector};
@@ -103,6 +103,22 @@ pub fn disk_of(host: &SimHost, name: &str) -> Result<Vec<u8>, OpenError> {
     };
     let mut device = open(&host.after_kill(), &spec, options)?.device;
     Ok(read_all(&mut device))
+}
+
+/// What the COW file says: its header, whether it has the mark of a change of its backing file,
+/// and how many sectors are dirty.
+pub fn looked_at(host: &SimHost) -> (Header, bool, u32) {
+    let file = host.content(COW).unwrap().to_bytes();
+    let header = Header::decode(&file).unwrap();
+    let block = file[Extension::OFFSET.0 as usize..][..Extension::LEN].try_into();
+    let marked = match Extension::decode(&block.unwrap()) {
+        ExtensionState::Valid(extension) => extension.changing_backing,
+        ExtensionState::Absent | ExtensionState::Damaged => false,
+    };
+    let bitmap = Geometry::of(&header).unwrap().bitmap();
+    let bitmap = &file[bitmap.start.0 as usize..bitmap.end().0 as usize];
+    let dirty = bitmap.iter().map(|byte| byte.count_ones()).sum();
+    (header, marked, dirty)
 }
 
 /// Names the first sector in which two disks differ: nobody wants to see the disks.
