@@ -21,4 +21,4 @@ mod shown;
 pub mod size;
 pub mod units;
 
-pub use shown::shown;
+pub use shown::{is_control, shown};

@@ -7,15 +7,21 @@ use std::path::Path;
 pub fn shown(path: &Path) -> String {
     let mut text = String::new();
     for character in path.to_string_lossy().chars() {
-        // Bidirectional overrides make a name look like another one.
-        let overrides = matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || overrides {
+        if is_control(character) {
             text.extend(character.escape_default());
         } else {
             text.push(character);
         }
     }
     text
+}
+
+/// Whether a terminal could take the character for a command, or show what is around it as
+/// something else.
+pub fn is_control(character: char) -> bool {
+    // Bidirectional overrides make a name look like another one.
+    let overrides = matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    character.is_control() || overrides
 }
 
 #[cfg(test)]

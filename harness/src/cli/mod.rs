@@ -9,6 +9,7 @@ mod progress;
 mod replay;
 mod trace;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -116,8 +117,25 @@ fn print(text: impl fmt::Display) {
 /// Prints one JSON document.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::operation)?;
-    print(format_args!("{text}\n"));
+    print(format_args!("{}\n", escaped(&text)));
     Ok(())
+}
+
+/// The same JSON without a character in it that a terminal would obey. (JSON itself escapes those
+/// below U+0020 only.) Such a one can only stand in a string.
+fn escaped(json: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c != '\n' && driver::is_control(c);
+    if !json.contains(obeyed) {
+        return Cow::Borrowed(json);
+    }
+    let mut text = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        match obeyed(character) {
+            true => text += &format!("\\u{:04x}", u32::from(character)),
+            false => text.push(character),
+        }
+    }
+    Cow::Owned(text)
 }
 
 #[cfg(test)]

@@ -81,6 +81,8 @@ impl Report {
         };
         let stock_uml = if info.resize_in_progress.is_some() {
             "refuses it: a resize is in progress".to_owned()
+        } else if backing_matches == Some(false) {
+            "refuses it: its backing file is not the one that the file was made for".to_owned()
         } else {
             stock_verdict(geometry, info.backing_size).to_string()
         };

@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use driver::cow::SectorState;
 use driver::shown;
 use serde::Serialize;
-use serde::ser::{SerializeSeq, Serializer};
 use userhelper::image::ImageError;
 use userhelper::image::map::{MappedRun, mapped_runs};
 use userhelper::image::open::{cow_image_file, open_unlocked};
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict};
+use super::super::{Failure, Verdict, escaped};
 use super::existing;
 
 /// List the runs of clean and dirty sectors of a COW file, with their places in the two files
@@ -85,16 +84,18 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             cow: path.to_string_lossy().into_owned(),
             backing: cow.backing_path.to_string_lossy().into_owned(),
         };
-        let mut json = serde_json::Serializer::new(&mut out);
-        let mut array = json.serialize_seq(None).map_err(Failure::operation)?;
+        let mut written = out.write_all(b"[");
+        let mut separator = "";
         for run in runs {
-            if gone(array.serialize_element(&files.entry(run?)))? {
-                return Ok(Verdict::Good);
+            let json = serde_json::to_string(&files.entry(run?)).map_err(Failure::operation)?;
+            written = written.and_then(|()| write!(out, "{separator}{}", escaped(&json)));
+            if written.is_err() {
+                break;
             }
+            separator = ",\n ";
         }
-        if !gone(array.end())? {
-            let _ = out.write_all(b"\n").and_then(|()| out.flush());
-        }
+        // A reader that went away is no failure of ours: `ubdlab image map ... | head`.
+        let _ = written.and_then(|()| out.write_all(b"]\n").and_then(|()| out.flush()));
         return Ok(Verdict::Good);
     }
     let files = Files {
@@ -124,15 +125,6 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             break;
         }
     }
-    // A reader that went away is no failure of ours: `ubdlab image map ... | head`.
     let _ = written.and_then(|()| out.flush());
     Ok(Verdict::Good)
-}
-
-/// Whether the reader of our output went away, which is no failure of ours.
-fn gone(result: Result<(), serde_json::Error>) -> Result<bool, Failure> {
-    match result {
-        Err(error) if error.is_io() => Ok(true),
-        result => result.map(|()| false).map_err(Failure::operation),
-    }
 }
