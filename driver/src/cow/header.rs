@@ -399,14 +399,13 @@ impl Header {
         bytes
     }
 
-    /// The first sector of the header: in V3 it holds every field but the end of the path,
-    /// so that writing it alone commits a new geometry.
-    pub fn first_sector(&self) -> [u8; SECTOR_SIZE as usize] {
-        let mut sector = [0; SECTOR_SIZE as usize];
-        let bytes = self.encode();
-        let len = bytes.len().min(sector.len());
-        sector[..len].copy_from_slice(&bytes[..len]);
-        sector
+    /// The header's part of the file's first sector: in V3 it holds every field but the end of
+    /// the path, so that writing it alone commits a new geometry. In V1 that is all of it, and
+    /// the bitmap begins in the same sector.
+    pub fn first_sector(&self) -> Vec<u8> {
+        let mut bytes = self.encode();
+        bytes.truncate(SECTOR_SIZE as usize);
+        bytes
     }
 
     /// The path of the backing file, as a path. Not to be trusted: it is what somebody
