@@ -9,8 +9,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use driver::cow::Header;
-use driver::host::HostNames;
 use driver::units::Bytes;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use userhelper::real_files::RealHost;
 
 /// What hangs that long will not end.
@@ -230,19 +231,40 @@ impl Sandbox {
 
     /// Another process holding the file, as far as the kernel is concerned.
     pub fn hold(&self, name: &str) -> impl Drop + use<> {
-        let file = RealHost.open(&self.path(name), driver::host::Access::ReadWrite);
-        let file = file.unwrap();
-        RealHost
-            .lock(&file, driver::host::LockKind::Exclusive)
-            .unwrap();
-        Held(file)
+        let mut options = std::fs::File::options();
+        let held = Held(
+            options
+                .read(true)
+                .write(true)
+                .open(self.path(name))
+                .unwrap(),
+        );
+        held.set(libc::F_WRLCK);
+        held
     }
 }
 
-struct Held(#[allow(dead_code, reason = "its lock ends with it")] userhelper::real_files::RealFile);
+struct Held(std::fs::File);
+
+impl Held {
+    fn set(&self, kind: libc::c_int) {
+        let whole_file = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(&self.0, FcntlArg::F_OFD_SETLK(&whole_file)).unwrap();
+    }
+}
 
 impl Drop for Held {
-    fn drop(&mut self) {}
+    /// Closing it is not enough: a process that another test is just starting has the descriptor
+    /// too, for a moment.
+    fn drop(&mut self) {
+        self.set(libc::F_UNLCK);
+    }
 }
 
 /// A trace as ftrace writes it, of requests each with RWBS, first sector and sectors.
