@@ -185,7 +185,7 @@ fn the_backing_file_is_not_opened() {
 #[test]
 fn a_backing_file_that_may_not_be_read_is_described() {
     let sandbox = Sandbox::with_images();
-    let mode = std::fs::Permissions::from_mode(0);
+    let mode = std::fs::Permissions::from_mode(0o000);
     std::fs::set_permissions(sandbox.path("backing"), mode).unwrap();
     // Root may read it all the same; nobody else may, and sees what root sees.
     let info = sandbox.json(&["image", "info", "@v3"]);
