@@ -15,6 +15,16 @@ pub const VERSIONS: [Version; 4] = [Version::V1, Version::V2, Version::V3, Versi
 /// Some sectors of the small device: runs, single ones, the first and the last.
 pub const SOME: [u64; 9] = [0, 8, 9, 10, 11, 700, 1024, 1025, 2047];
 
+/// Every sector of the blocks of 4 KiB that these sectors, which are in order, lie in.
+pub fn blocks_of(sectors: &[u64]) -> Vec<u64> {
+    let mut blocks: Vec<u64> = sectors.iter().map(|sector| sector / 8).collect();
+    blocks.dedup();
+    blocks
+        .into_iter()
+        .flat_map(|block| block * 8..block * 8 + 8)
+        .collect()
+}
+
 /// The usual name of an image of this version.
 pub fn name_of(version: Version) -> &'static str {
     match version {

@@ -10,5 +10,11 @@ mod cli;
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
 mod images;
 
+mod check;
+mod compare;
+mod convert;
 mod create;
 mod info_map;
+mod merge;
+mod rebase;
+mod resize;

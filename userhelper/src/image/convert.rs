@@ -128,7 +128,6 @@ pub fn to_cow<H: ImageHost>(
             file: backing.file,
             size: backing.len,
         };
-        check_tail(image, &backing, output)?;
         let mut store = |run: SectorRange| {
             if run.end() > Sector(0) + geometry.mapped() {
                 let problem = "version 2 has no bit for the last sectors of such a disk";
@@ -152,38 +151,40 @@ pub fn to_cow<H: ImageHost>(
             store(run)?;
         }
         // What lies behind the backing file's end has to be in the COW file: there is nothing else.
-        let behind = differences.end()..Sector(0) + geometry.capacity();
+        let end = Sector(0) + geometry.capacity();
+        let behind = differences.end()..end;
         if !behind.is_empty() {
             store(SectorRange::between(behind))?;
         }
+        check_partial_sector(image, &backing, end, output)?;
         write_bitmap(file, output, &map, &geometry)
     })?;
     Ok(Converted { size, data })
 }
 
-/// A partial last sector has no bit: it is read from the backing file, and has to be the same
-/// there.
-fn check_tail<F: HostFile>(
+/// What an image has behind its last whole sector no COW file can store: the backing file has to
+/// have the same there.
+fn check_partial_sector<F: HostFile>(
     image: &Image<F>,
     backing: &Image<F>,
+    end: Sector,
     output: &Path,
 ) -> Result<(), ImageError> {
-    let at = FileOffset(image.size().whole_sectors().bytes().0);
-    let len = (image.size() - (at - FileOffset(0))).0 as usize;
-    let (mut ours, mut theirs) = ([0; SECTOR_SIZE as usize], [0; SECTOR_SIZE as usize]);
-    image
-        .read(&mut ours[..len], at)
-        .and_then(|()| backing.read(&mut theirs[..len], at))
-        .map_err(reading(image))?;
-    match ours == theirs {
-        true => Ok(()),
-        false => Err(ImageError::refused(
-            output,
-            format!(
-                "the last {len} bytes are no whole sector and differ from the backing file's: no COW file can hold them"
-            ),
-        )),
+    let at = FileOffset(end.bytes().0);
+    let len = (image.size() - end.bytes()).0 as usize;
+    let mut tails = [[0; SECTOR_SIZE as usize]; 2];
+    for (tail, image) in tails.iter_mut().zip([image, backing]) {
+        image.read(&mut tail[..len], at).map_err(reading(image))?;
     }
+    if tails[0] == tails[1] {
+        return Ok(());
+    }
+    let problem = format!(
+        "a COW file has whole sectors only: the last {len} bytes of {}, which differ from the backing \
+         file's, would be lost",
+        driver::shown(image.path())
+    );
+    Err(ImageError::refused(output, problem))
 }
 
 fn new_header<F>(
