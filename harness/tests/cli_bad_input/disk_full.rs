@@ -102,6 +102,43 @@ fn a_resize_past_the_limit_leaves_the_device() {
     }
 }
 
+/// Every command of `ubdlab image` that writes: nothing is lost, and no half of a file is left.
+#[test]
+fn image_commands_past_the_limit() {
+    let too_large = "the file would be larger than the host allows";
+    for (args, problem) in [
+        (
+            &["create", "@new", "--backing", "@backing"][..],
+            "@new: creating: ",
+        ),
+        (&["merge", "@cow", "@new"], "@new: byte 0: creating: "),
+        (&["convert", "@cow", "@new"], "@new: byte 0: creating: "),
+        (
+            &["convert", "@cow", "@new", "--to", "v2"],
+            "@new: creating: ",
+        ),
+        (
+            &["resize", "@cow", "2M", "--strategy", "headroom"],
+            "@cow: changing the length of the COW file, at byte 2109440: ",
+        ),
+        (
+            &["resize", "@cow", "2M", "--strategy", "rebuild"],
+            "@cow: writing the header of the new COW file, at byte 0: ",
+        ),
+        (
+            &["resize", "@cow", "2M", "--strategy", "reflow"],
+            "@cow: changing the length of the COW file, at byte 10485760: ",
+        ),
+    ] {
+        let sandbox = written();
+        let before = sandbox.contents();
+        // The image is longer than this already; no file may become so.
+        let output = limited(&sandbox, 1000, &[&["image"], args].concat());
+        assert!(sandbox.contents() == before, "{args:?}");
+        failed(&sandbox, &output, "cow", &format!("{problem}{too_large}"));
+    }
+}
+
 /// A file system of this size on the directory, until dropped. `None` where mounting is not
 /// allowed.
 struct Mounted<'a>(&'a Path);

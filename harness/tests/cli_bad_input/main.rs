@@ -10,6 +10,8 @@ mod cli;
 mod backing;
 mod cow;
 mod disk_full;
+mod image;
+mod image_arguments;
 mod resize;
 mod traces;
 mod usage;
