@@ -5,8 +5,10 @@
 mod demo;
 mod fuzz;
 mod progress;
+mod reading;
 mod replay;
 mod trace;
+mod writing;
 
 use std::fmt;
 use std::process::ExitCode;
