@@ -11,7 +11,7 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 9] = [
     &[],
     &["demo"],
     &["fuzz"],
@@ -19,6 +19,8 @@ const COMMANDS: [&[&str]; 7] = [
     &["trace"],
     &["trace", "info"],
     &["trace", "convert"],
+    &["trace", "generate"],
+    &["trace", "stat"],
 ];
 
 fn help(command: &[&str], option: &str) -> String {

@@ -209,3 +209,71 @@ fn the_trace_s_own_pace_is_kept_and_lateness_told() {
     let report = sandbox.report(&["replay", &own, "--memory"]);
     assert!(report["pace"].is_null());
 }
+
+#[test]
+fn a_generated_trace_is_the_same_each_time_and_can_be_replayed() {
+    let sandbox = Sandbox::new();
+    let generate = |target: &str, seed: &str| {
+        sandbox.succeeds(&[
+            "trace",
+            "generate",
+            target,
+            "--requests",
+            "20000",
+            "--size",
+            "64M",
+            "--seed",
+            seed,
+            "--mix",
+            "read:40,write:50,discard:5,write-zeroes:5",
+            "--request-size",
+            "4K:3,64K",
+            "--access",
+            "zipf:0.99",
+            "--preflush",
+            "50",
+            "--fua",
+            "10",
+        ])
+    };
+    let said = generate("@a", "7");
+    assert!(said.starts_with("@a: 20,000 requests in "), "{said}");
+    generate("@b", "7");
+    generate("@c", "8");
+    assert!(sandbox.read("a") == sandbox.read("b"));
+    assert!(sandbox.read("a") != sandbox.read("c"));
+    let report = sandbox.report(&["replay", "@a", "--memory", "--resize-at", "10000:96M"]);
+    assert_eq!(
+        (&report["requests"], &report["mismatches"]),
+        (&20_000.into(), &0.into())
+    );
+    sandbox.refuses(
+        &["trace", "generate", "@d", "--request-size", "2G"],
+        "generating: request size: found 2147483648, expected a multiple of 512 bytes that fits the device",
+    );
+}
+
+#[test]
+fn statistics_as_text_and_as_json() {
+    let sandbox = Sandbox::new();
+    let trace = bundled("sqlite-wal.ubdtrace").display().to_string();
+    let text = sandbox.succeeds(&["trace", "stat", &trace]);
+    for part in [
+        "requests    32,080 in",
+        "write sizes",
+        "working set",
+        "overwritten",
+        "hot regions",
+    ] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    let statistics = sandbox.report(&["trace", "stat", &trace]);
+    assert_eq!(statistics["requests"], 32_080);
+    assert_eq!(statistics["flushes"], 3069);
+    assert_eq!(statistics["working_set"]["block_bytes"], 4096);
+    let share = statistics["overwrite_share"].as_f64().unwrap();
+    assert!(
+        (0.3..1.0).contains(&share),
+        "a WAL is written over and over: {share}"
+    );
+}

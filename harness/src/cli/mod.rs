@@ -4,9 +4,11 @@
 
 mod demo;
 mod fuzz;
+mod generate;
 mod progress;
 mod reading;
 mod replay;
+mod stat;
 mod trace;
 mod writing;
 

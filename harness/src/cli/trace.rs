@@ -10,14 +10,14 @@ use serde::Serialize;
 use crate::replay::report::{grouped, size};
 use crate::trace::notes::DeviceCounts;
 use crate::trace::{
-    Description, DeviceChoice, Devices, Event, Notes, Summary, TraceSource, summarize,
+    Description, DeviceChoice, Devices, Event, Notes, Summary, TraceSource, statistics, summarize,
 };
 
 use super::reading::{Noticed, Reading};
 use super::writing::{Lost, Writing};
-use super::{Failure, Verdict, print, print_json, without_path};
+use super::{Failure, Verdict, generate, print, print_json, stat, without_path};
 
-/// Look at recorded traces, and convert them
+/// Look at recorded traces, convert them, and make new ones
 ///
 /// Read are blktrace (binary), blkparse text, ftrace, trace-cmd report and perf script text, fio
 /// iologs, the CSV of MSR Cambridge, SYSTOR '17, Alibaba and Tencent, vscsi, dm-log-writes, and
@@ -48,6 +48,29 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Say what a trace is like: mix, sizes, sequentiality, working set, overwrites, flushes, hot
+    /// regions
+    ///
+    /// In one pass, in at most some 70 MiB of memory however long the trace: the working set is
+    /// counted in blocks of 4 KiB, or larger ones where that would not be enough.
+    #[command(after_long_help = "\
+Examples:
+  ubdlab trace stat traces/sqlite-wal.ubdtrace
+  ubdlab trace stat usr_0.csv.gz --json
+  ubdlab trace generate - --requests 100000 | ubdlab trace stat -")]
+    Stat {
+        /// The trace, or - for standard input
+        trace: PathBuf,
+        /// Take only requests to this device, named as trace info lists it
+        #[arg(long, value_name = "DEVICE")]
+        device: Option<DeviceChoice>,
+        #[command(flatten)]
+        reading: Reading,
+        /// Print one JSON document, its fields named with their units
+        #[arg(long)]
+        json: bool,
+    },
+    Generate(generate::Args),
     /// Convert a trace to ubdlab's own format, to fio's iolog, to blkparse text or to CSV
     ///
     /// ubdlab's own format is small, can be entered in the middle and keeps flushes, FUA and
@@ -125,6 +148,16 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
             let devices = only(device.as_ref()).unwrap_or_default();
             convert_to(&mut *reading.open(source, devices)?, target, writing)
         }
+        Command::Stat {
+            trace,
+            device,
+            reading,
+            json,
+        } => {
+            let devices = only(device.as_ref()).unwrap_or_default();
+            stat(&mut *reading.open(trace, devices)?, *json)
+        }
+        Command::Generate(args) => generate::run(args),
     }
 }
 
@@ -192,6 +225,17 @@ fn info(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
     ));
     print_devices(notes);
     print(Noticed(notes));
+    Ok(Verdict::Good)
+}
+
+fn stat(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
+    let statistics = statistics(trace).map_err(Failure::operation)?;
+    if json {
+        print_json(&statistics)?;
+        return Ok(Verdict::Good);
+    }
+    print(stat::Shown(&statistics));
+    print(Noticed(trace.notes()));
     Ok(Verdict::Good)
 }
 

@@ -1,5 +1,5 @@
 //! Recorded I/O traces: readers of a dozen formats, all streaming, a compact format of our
-//! own and writers of what other tools read.
+//! own, writers of what other tools read, and statistics.
 //!
 //! [`open`] tells the format by its content, plain or compressed, and returns a
 //! [`TraceSource`], which iterates over [`Record`]s. No reader holds more than a window of
@@ -23,6 +23,7 @@ pub mod error;
 mod event;
 pub mod fio;
 pub mod ftrace;
+pub mod generate;
 mod input;
 pub mod lines;
 pub mod log_writes;
@@ -33,6 +34,7 @@ mod reader;
 pub mod record;
 mod rwbs;
 mod select;
+pub mod stat;
 pub mod summary;
 pub mod vscsi;
 pub mod write;
@@ -45,10 +47,12 @@ pub use detect::Format;
 pub use device::{Device, DeviceChoice, DeviceNumber, Devices};
 pub use error::{Place, TraceError};
 pub use event::Event;
+pub use generate::{Generator, Workload};
 pub use notes::Notes;
 pub use open::{open, open_stream};
 pub use record::{Nanoseconds, Record, TraceOperation};
 pub use select::Selection;
+pub use stat::{Statistics, statistics};
 pub use summary::{Converted, Summary, convert, summarize};
 
 /// What the decoders of foreign formats read from.
