@@ -248,6 +248,12 @@ impl MemoryFile {
         }
     }
 
+    /// As [`MemoryHost::set_modified`], of an open file.
+    pub fn set_modified(&self, seconds: i64) {
+        let time = &self.inode().modified_seconds;
+        time.store(seconds, Ordering::Relaxed);
+    }
+
     fn content(&self) -> HostResult<MutexGuard<'_, SparseBytes>> {
         match self.inode().kind {
             FileKind::Regular => Ok(locked(&self.inode().content)),

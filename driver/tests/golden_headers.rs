@@ -132,9 +132,7 @@ fn a_fresh_file_of_uml_mkcow_is_read() {
 #[test]
 fn the_extension_block_has_these_bytes() {
     let golden = hex("7562646c 6162580a 00000001 71fa1728 00000000 0c90da00");
-    let extension = Extension {
-        backing_size: Bytes(210_819_584),
-    };
+    let extension = Extension::new(Bytes(210_819_584));
     let block = extension.encode();
     assert_eq!(Extension::OFFSET, FileOffset(4128));
     assert_eq!(block.len(), 480);

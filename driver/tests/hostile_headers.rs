@@ -102,9 +102,7 @@ fn image(version: Version, relocating: bool, record: JournalRecord) -> Vec<u8> {
     };
     put(FileOffset(0), &header.encode());
     if version == Version::V3 {
-        let extension = Extension {
-            backing_size: Bytes(SIZE),
-        };
+        let extension = Extension::new(Bytes(SIZE));
         put(Extension::OFFSET, &extension.encode());
         put(record.slot_offset(), &record.encode());
     }

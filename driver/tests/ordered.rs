@@ -290,7 +290,7 @@ fn growing_in_the_headroom_keeps_the_old_content_and_zeroes_the_new() {
     assert_eq!(read(&mut device, 147, 3), [0, 0, 212]);
     let extension = device.image().unwrap().extension;
     let backing_size = Bytes(SECTORS * 512);
-    assert_eq!(extension, Some(Extension { backing_size }));
+    assert_eq!(extension, Some(Extension::new(backing_size)));
 }
 
 #[test]

@@ -11,10 +11,21 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 9] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["demo"],
     &["fuzz"],
+    &["image"],
+    &["image", "create"],
+    &["image", "info"],
+    &["image", "map"],
+    &["image", "check"],
+    &["image", "resize"],
+    &["image", "recover"],
+    &["image", "merge"],
+    &["image", "rebase"],
+    &["image", "convert"],
+    &["image", "compare"],
     &["replay"],
     &["trace"],
     &["trace", "info"],

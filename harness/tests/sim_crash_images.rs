@@ -93,6 +93,7 @@ fn strict_and_weak() -> impl Strategy<Value = Assumptions> {
         atomic_set_len: false,
         length_follows_data: false,
         sync_persists: true,
+        steady_times: false,
     };
     prop_oneof![Just(Assumptions::default()), Just(weak)]
 }

@@ -235,5 +235,6 @@ fn fio_replays_what_is_written_for_it() {
     // fio does each datasync too, but counts those nowhere.
     assert!(lines(" datasync ") > 0);
     assert_eq!(job["sync"]["total_ios"], lines(" sync "));
-    assert_eq!(job["trim"]["io_bytes"], bytes(" trim "));
+    // It trims block devices only; on this file it passes over them.
+    assert!(lines(" trim ") > 0);
 }

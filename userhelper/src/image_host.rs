@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use driver::host::{HostNames, HostResult};
-use driver::memory::MemoryHost;
+use driver::host::{HostFile, HostNames, HostResult};
+use driver::memory::{MemoryFile, MemoryHost};
 use driver::units::Bytes;
 
 use crate::clone_range::CloneRange;
@@ -13,10 +13,26 @@ pub trait ImageHost: HostNames<File: CloneRange> {
     /// How much this user may still write in the file system that holds `path`,
     /// which need not exist; `None` where there is no known limit.
     fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>>;
+
+    /// Sets the time of last modification, in whole seconds since 1970; as durable as a write.
+    fn set_modified(&self, file: &Self::File, seconds: i64) -> HostResult<()>;
+
+    /// Makes everything of the file durable, its time of last modification too, which
+    /// [`driver::host::HostFile::sync_data`] may leave out.
+    fn sync_all(&self, file: &Self::File) -> HostResult<()>;
 }
 
 impl ImageHost for MemoryHost {
     fn free_space_beside(&self, _path: &Path) -> HostResult<Option<Bytes>> {
         Ok(None)
+    }
+
+    fn set_modified(&self, file: &MemoryFile, seconds: i64) -> HostResult<()> {
+        file.set_modified(seconds);
+        Ok(())
+    }
+
+    fn sync_all(&self, file: &MemoryFile) -> HostResult<()> {
+        file.sync_data()
     }
 }

@@ -6,6 +6,8 @@
 //! on an open device. An interrupted one is finished by [`resize::recover`].
 
 pub mod clone_range;
+mod copying;
+pub mod image;
 pub mod image_host;
 mod new_bitmap;
 pub mod planner;

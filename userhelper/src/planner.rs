@@ -137,7 +137,9 @@ pub fn plan<F: HostFile>(
 ) -> Result<Plan, PlanError> {
     let new_size = wish.new_size;
     let (old_size, new_sectors) = (current_size(device), new_size.whole_sectors());
-    if new_size.0 == 0 || !new_size.0.is_multiple_of(SECTOR_SIZE) {
+    // A device may have a partial last sector already, and is rebuilt with it.
+    let whole = new_size.0.is_multiple_of(SECTOR_SIZE) || new_size == old_size;
+    if new_size.0 == 0 || !whole {
         return Err(PlanError::BadSize { found: new_size.0 });
     }
     if new_size.0 > i64::MAX as u64 || new_sectors > driver::cow::MAX_SECTORS {

@@ -7,6 +7,8 @@ use std::fs::{File, FileTimes, Permissions};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use driver::host::{
     Access, FileIdentity, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
@@ -35,6 +37,16 @@ pub struct RealFile {
     file: File,
     access: Access,
     kind: FileKind,
+    locked: AtomicBool,
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        if *self.locked.get_mut() {
+            // If that fails, closing it does the same a moment later.
+            let _ = lock::unlock_whole_file(&self.file);
+        }
+    }
 }
 
 /// How much this user may still write in the file system that holds `path`, which
@@ -44,9 +56,47 @@ pub fn free_space(path: &Path) -> HostResult<Bytes> {
     Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
 }
 
+impl RealHost {
+    /// What is known about a path without opening the file, with symbolic links followed. Of a
+    /// block device the length is not: it is 0 here.
+    pub fn look(&self, path: &Path) -> HostResult<Metadata> {
+        let metadata = std::fs::metadata(path).map_err(from_std)?;
+        let kind = kind_of(metadata.file_type());
+        let (device, inode) = identity_of(kind, &metadata);
+        Ok(Metadata {
+            kind,
+            identity: FileIdentity { device, inode },
+            len: match kind {
+                FileKind::Regular => Bytes(metadata.len()),
+                _ => Bytes(0),
+            },
+            modified_seconds: metadata.mtime(),
+        })
+    }
+}
+
 impl ImageHost for RealHost {
     fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
         free_space(directory_of(path)).map(Some)
+    }
+
+    fn set_modified(&self, file: &RealFile, seconds: i64) -> HostResult<()> {
+        file.writable()?;
+        let time = Duration::from_secs(seconds.unsigned_abs());
+        let time = match seconds {
+            0.. => UNIX_EPOCH.checked_add(time),
+            _ => UNIX_EPOCH.checked_sub(time),
+        };
+        let time = time.ok_or(HostError::TooLarge)?;
+        file.file.set_modified(time).map_err(from_std)
+    }
+
+    fn sync_all(&self, file: &RealFile) -> HostResult<()> {
+        match rustix::fs::fsync(&file.file) {
+            // What file systems say that are only ever read (ISO 9660, SquashFS).
+            Err(Errno::INVAL) => Err(HostError::Unsupported),
+            synced => synced.map_err(host_error),
+        }
     }
 }
 
@@ -73,10 +123,7 @@ impl HostNames for RealHost {
     /// lies: two nodes for one device are the same file.
     fn metadata(&self, file: &RealFile) -> HostResult<Metadata> {
         let metadata = file.file.metadata().map_err(from_std)?;
-        let (device, inode) = match file.kind {
-            FileKind::BlockDevice => (0, metadata.rdev()),
-            _ => (metadata.dev(), metadata.ino()),
-        };
+        let (device, inode) = identity_of(file.kind, &metadata);
         Ok(Metadata {
             kind: file.kind,
             identity: FileIdentity { device, inode },
@@ -105,7 +152,9 @@ impl HostNames for RealHost {
         if kind == LockKind::Exclusive {
             file.writable()?;
         }
-        lock::lock_whole_file(&file.file, kind)
+        lock::lock_whole_file(&file.file, kind)?;
+        file.locked.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// A file system that cannot rename without replacing (EINVAL) gets a second
@@ -288,13 +337,30 @@ fn open(path: &Path, flags: OFlags, access: Access) -> HostResult<RealFile> {
     };
     let mode = Mode::from_raw_mode(0o666);
     let file = File::from(retried(|| rustix::fs::open(path, flags, mode))?);
-    let kind = match file.metadata().map_err(from_std)?.file_type() {
+    let kind = kind_of(file.metadata().map_err(from_std)?.file_type());
+    Ok(RealFile {
+        file,
+        access,
+        kind,
+        locked: AtomicBool::new(false),
+    })
+}
+
+fn kind_of(file_type: std::fs::FileType) -> FileKind {
+    match file_type {
         kind if kind.is_file() => FileKind::Regular,
         kind if kind.is_block_device() => FileKind::BlockDevice,
         kind if kind.is_dir() => FileKind::Directory,
         _ => FileKind::Other,
-    };
-    Ok(RealFile { file, access, kind })
+    }
+}
+
+/// The numbers that tell a file from every other.
+fn identity_of(kind: FileKind, metadata: &std::fs::Metadata) -> (u64, u64) {
+    match kind {
+        FileKind::BlockDevice => (0, metadata.rdev()),
+        _ => (metadata.dev(), metadata.ino()),
+    }
 }
 
 /// Whether both owner and group could be given to the file. The system says EPERM

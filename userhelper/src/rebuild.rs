@@ -12,24 +12,15 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::{Extension, Geometry, Header};
-use driver::host::{Access, HostError, HostFile, LockKind, Replace};
+use driver::host::{Access, HostFile, LockKind, Replace};
 use driver::open::{create_temporary, temporary_name};
 use driver::ordered::{CowImage, Hold, Ordered};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
-use crate::clone_range::CloneRange;
+use crate::copying::{CopyAction, Copying, Target};
 use crate::image_host::ImageHost;
 use crate::new_bitmap::next_piece;
-
-/// One step copies at most so much.
-const COPY_A_STEP: Bytes = Bytes(4 << 20);
-
-/// One step shares at most so much with the old file.
-const CLONE_A_STEP: Bytes = Bytes(1 << 30);
-
-/// Extents are shared in whole blocks of the host's file system, which are this or less.
-const BLOCK: u64 = 4096;
 
 /// A rebuild under way.
 pub struct Rebuild<H: ImageHost> {
@@ -39,9 +30,10 @@ pub struct Rebuild<H: ImageHost> {
     stage: Stage,
     file: Option<H::File>,
     image: Option<CowImage>,
-    can_clone: bool,
+    copying: Copying,
+    /// How much has been copied or shared.
+    passed: Bytes,
     old_size: Bytes,
-    moved: Bytes,
     buffer: Vec<u8>,
 }
 
@@ -86,11 +78,16 @@ impl<H: ImageHost> Rebuild<H> {
             stage: Stage::Create,
             file: None,
             image: None,
-            can_clone: true,
+            copying: Copying::into(Target::Hole),
+            passed: Bytes(0),
             old_size: image.geometry.size,
-            moved: Bytes(0),
             buffer: Vec::new(),
         })
+    }
+
+    /// How much has been copied or shared.
+    pub fn passed(&self) -> Bytes {
+        self.passed
     }
 
     fn do_stage(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
@@ -118,7 +115,7 @@ impl<H: ImageHost> Rebuild<H> {
                     strategy: Strategy::Rebuild,
                     old_size: self.old_size,
                     new_size: self.new.size,
-                    moved: self.moved,
+                    moved: self.copying.copied(),
                 }));
             }
         }
@@ -130,7 +127,6 @@ impl<H: ImageHost> Rebuild<H> {
             return Err(ResizeError::Refused("a raw disk cannot be rebuilt".into()));
         };
         let at = FileOffset(0);
-        let backing_size = old.extension.map_or(old.header.size, |e| e.backing_size);
         let header = Header::v3(
             old.header.backing_path(),
             old.header.backing_mtime,
@@ -141,7 +137,7 @@ impl<H: ImageHost> Rebuild<H> {
         let file = create_temporary(&self.host, &temporary_name(&self.path))
             .map_err(|error| ResizeError::Refused(error.to_string()))?;
         let file = self.file.insert(file);
-        let extension = Extension { backing_size };
+        let extension = old.extension.unwrap_or(Extension::new(old.header.size));
         let action = "writing the header of the new COW file";
         self.host
             .lock(file, LockKind::Exclusive)
@@ -158,9 +154,7 @@ impl<H: ImageHost> Rebuild<H> {
     }
 
     fn file(&self) -> Result<&H::File, ResizeError> {
-        self.file
-            .as_ref()
-            .ok_or_else(|| ResizeError::Refused("the new file is not there".into()))
+        self.file.as_ref().ok_or_else(not_there)
     }
 
     /// The sectors that the device had and will still have.
@@ -181,82 +175,28 @@ impl<H: ImageHost> Rebuild<H> {
             self.stage = Stage::Bits(0);
             return Ok(());
         };
-        let longest = match self.can_clone {
-            true => CLONE_A_STEP,
-            false => COPY_A_STEP,
-        };
-        let run = SectorRange::new(run.start, run.count.min(longest.whole_sectors()));
+        let run = SectorRange::new(
+            run.start,
+            run.count.min(self.copying.step().whole_sectors()),
+        );
         let (start, run) = device.placement().place(run);
         let source = FileRange::new(start, run.count.bytes());
         let target = self.new.place_of(run.start);
-        if self.can_clone && self.clone_blocks(device.cow(), source, target)? {
-            self.stage = Stage::Copy(run.end());
-            return Ok(());
-        }
-        let run = SectorRange::new(run.start, run.count.min(COPY_A_STEP.whole_sectors()));
-        let source = FileRange::new(start, run.count.bytes());
-        self.copy_data(device.cow(), source, target)?;
-        self.stage = Stage::Copy(run.end());
-        Ok(())
-    }
-
-    /// Shares the whole blocks of a run and copies its ends. `false` if the host shares
-    /// nothing, and nothing was done.
-    fn clone_blocks(
-        &mut self,
-        cow: &H::File,
-        source: FileRange,
-        target: FileOffset,
-    ) -> Result<bool, ResizeError> {
-        if source.start.0 % BLOCK != target.0 % BLOCK {
-            self.can_clone = false;
-            return Ok(false);
-        }
-        let first = FileOffset(source.start.0.next_multiple_of(BLOCK));
-        let last = FileOffset(source.end().0 / BLOCK * BLOCK);
-        if first >= last {
-            self.copy_data(cow, source, target)?;
-            return Ok(true);
-        }
-        let blocks = FileRange::between(first..last);
-        let to = target + (first - source.start);
-        match self.file()?.clone_range(cow, blocks, to) {
-            Err(HostError::Unsupported) => {
-                self.can_clone = false;
-                return Ok(false);
-            }
-            result => {
-                let action = "sharing data with the new COW file";
-                result.map_err(ResizeError::host(action, first))?;
-            }
-        }
-        self.copy_data(cow, FileRange::between(source.start..first), target)?;
-        let behind = FileRange::between(last..source.end());
-        self.copy_data(cow, behind, target + (last - source.start))?;
-        Ok(true)
-    }
-
-    /// Copies a range, holes as holes: the new file has nothing but holes there.
-    fn copy_data(
-        &mut self,
-        cow: &H::File,
-        source: FileRange,
-        target: FileOffset,
-    ) -> Result<(), ResizeError> {
-        let reading = "reading the data of the COW file";
-        let mut buffer = std::mem::take(&mut self.buffer);
-        for data in cow.data_runs(source) {
-            let data = data.map_err(ResizeError::host(reading, source.start))?;
-            buffer.resize(data.len.0 as usize, 0);
-            cow.read_exact_at(&mut buffer, data.start)
-                .map_err(ResizeError::host(reading, data.start))?;
-            let to = target + (data.start - source.start);
-            self.file()?
-                .write_all_at(&buffer, to)
-                .map_err(ResizeError::host("writing the new COW file", to))?;
-            self.moved += data.len;
-        }
-        self.buffer = buffer;
+        let Some(file) = &self.file else {
+            return Err(not_there());
+        };
+        let copied = self
+            .copying
+            .copy(device.cow(), source, file, target)
+            .map_err(|failed| {
+                let action = match failed.action {
+                    CopyAction::Read => "reading the data of the COW file",
+                    CopyAction::Write => "writing the new COW file",
+                };
+                ResizeError::host(action, failed.at)(failed.error)
+            })?;
+        self.passed += copied;
+        self.stage = Stage::Copy(run.start + copied.whole_sectors());
         Ok(())
     }
 
@@ -287,7 +227,7 @@ impl<H: ImageHost> Rebuild<H> {
         // The name is the new file's now, whatever comes: no error may undo that.
         let synced = self.host.sync_directory_of(&self.path);
         let (Some(file), Some(image)) = (self.file.take(), self.image.take()) else {
-            return Err(ResizeError::Refused("the new file is not there".into()));
+            return Err(not_there());
         };
         device.replace_cow(file, image);
         device.map_mut().shrink(self.new.capacity());
@@ -315,6 +255,10 @@ impl<H: ImageHost> Rebuild<H> {
             "the COW file's name has been given to another file meanwhile".into(),
         ))
     }
+}
+
+fn not_there() -> ResizeError {
+    ResizeError::Refused("the new file is not there".into())
 }
 
 impl<H: ImageHost> Resize<H::File> for Rebuild<H> {

@@ -121,6 +121,11 @@ impl Reflow {
         Ok(Reflow::at(Stage::Prepare, old, new, record))
     }
 
+    /// How much has been moved.
+    pub fn moved(&self) -> Bytes {
+        self.moved
+    }
+
     /// Takes up the reflow that `record`, found when the device was opened, is about.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use driver::cow::JournalRecord;
 use driver::host::HostFile;
 use driver::ordered::{Headroom, Ordered};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+use driver::units::Bytes;
 
 use crate::image_host::ImageHost;
 use crate::planner::{Plan, Surroundings, Wish, plan};
@@ -45,6 +46,17 @@ impl<H: ImageHost> PlannedResize<H> {
             }
             Strategy::Reflow => PlannedResize::Reflow(Reflow::new(device, layout()?)?),
         })
+    }
+}
+
+impl<H: ImageHost> PlannedResize<H> {
+    /// How much of what the plan says has to move is moved.
+    pub fn passed(&self) -> Bytes {
+        match self {
+            PlannedResize::Headroom(_) => Bytes(0),
+            PlannedResize::Rebuild(rebuild) => rebuild.passed(),
+            PlannedResize::Reflow(reflow) => reflow.moved(),
+        }
     }
 }
 

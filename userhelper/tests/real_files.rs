@@ -214,3 +214,24 @@ fn a_symbolic_link_is_followed_and_a_rename_replaces_the_link() {
     assert_eq!(fs::read(&link).unwrap(), b"new");
     assert_eq!(fs::read(&file).unwrap(), b"content");
 }
+
+/// Between fork and exec another thread's child has every file of ours open, by the same
+/// description: the lock goes with the file all the same.
+#[test]
+fn a_dropped_file_is_unlocked_at_once_while_processes_are_started() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let lock = || {
+        let file = RealHost.open(file.path(), Access::ReadWrite).unwrap();
+        RealHost.lock(&file, LockKind::Exclusive)
+    };
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(|| {
+            for _ in 0..100 {
+                std::process::Command::new("true").status().unwrap();
+            }
+        });
+        while !starting.is_finished() {
+            assert_eq!(lock(), Ok(()));
+        }
+    });
+}

@@ -13,12 +13,21 @@ use super::geometry::Geometry;
 const MAGIC: &[u8; 8] = b"ubdlabX\n";
 const VERSION: u32 = 1;
 const CHECKSUM: std::ops::Range<usize> = 12..16;
+const BACKING_SIZE: std::ops::Range<usize> = 16..24;
+const FLAGS: std::ops::Range<usize> = 24..28;
+
+/// The one flag there is.
+const CHANGING_BACKING: u32 = 1;
 
 /// What the extension block says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extension {
     /// The size in bytes that the backing file has.
     pub backing_size: Bytes,
+    /// A tool is changing the backing file, or changing to another: until it is done the
+    /// size and the time of the backing file say nothing. What it changes is arranged such
+    /// that the device's content stays what it is meanwhile.
+    pub changing_backing: bool,
 }
 
 /// What was found where the extension block would be.
@@ -38,6 +47,14 @@ impl Extension {
     /// Its length: up to the end of the sector.
     pub const LEN: usize = 480;
 
+    /// The block of a file over a backing file of this size that nobody is changing.
+    pub const fn new(backing_size: Bytes) -> Extension {
+        Extension {
+            backing_size,
+            changing_backing: false,
+        }
+    }
+
     /// Whether a file laid out like this has room for the block.
     pub fn fits(geometry: &Geometry) -> bool {
         geometry.bitmap_offset >= Self::OFFSET + Bytes(Self::LEN as u64)
@@ -48,7 +65,13 @@ impl Extension {
         let mut block = [0; Self::LEN];
         block[..8].copy_from_slice(MAGIC);
         block[8..12].copy_from_slice(&VERSION.to_be_bytes());
-        block[16..24].copy_from_slice(&self.backing_size.0.to_be_bytes());
+        block[BACKING_SIZE].copy_from_slice(&self.backing_size.0.to_be_bytes());
+        let flags = if self.changing_backing {
+            CHANGING_BACKING
+        } else {
+            0
+        };
+        block[FLAGS].copy_from_slice(&flags.to_be_bytes());
         seal(&mut block, CHECKSUM);
         block
     }
@@ -58,15 +81,21 @@ impl Extension {
         if &block[..8] != MAGIC {
             return ExtensionState::Absent;
         }
-        let version = u32::from_be_bytes([block[8], block[9], block[10], block[11]]);
-        if version != VERSION || !is_sealed(block, CHECKSUM) {
+        let u32_at = |range| u32::from_be_bytes(bytes_at(block, range));
+        let flags = u32_at(FLAGS);
+        // A flag that is not known here may mean anything.
+        if u32_at(8..12) != VERSION || flags > CHANGING_BACKING || !is_sealed(block, CHECKSUM) {
             return ExtensionState::Damaged;
         }
-        let size = block[16..24].try_into().unwrap_or_default();
         ExtensionState::Valid(Extension {
-            backing_size: Bytes(u64::from_be_bytes(size)),
+            backing_size: Bytes(u64::from_be_bytes(bytes_at(block, BACKING_SIZE))),
+            changing_backing: flags == CHANGING_BACKING,
         })
     }
+}
+
+fn bytes_at<const N: usize>(block: &[u8], range: std::ops::Range<usize>) -> [u8; N] {
+    block[range].try_into().unwrap_or([0; N])
 }
 
 /// The CRC-32C of the block with its checksum field zero.
@@ -93,19 +122,19 @@ mod tests {
 
     #[test]
     fn a_block_survives_the_way_there_and_back() {
-        let extension = Extension {
-            backing_size: Bytes(210_819_584),
-        };
-        let block = extension.encode();
-        assert_eq!(Extension::decode(&block), ExtensionState::Valid(extension));
+        for changing_backing in [false, true] {
+            let extension = Extension {
+                backing_size: Bytes(210_819_584),
+                changing_backing,
+            };
+            let block = extension.encode();
+            assert_eq!(Extension::decode(&block), ExtensionState::Valid(extension));
+        }
     }
 
     #[test]
     fn every_changed_bit_is_noticed() {
-        let block = Extension {
-            backing_size: Bytes(4096),
-        }
-        .encode();
+        let block = Extension::new(Bytes(4096)).encode();
         for bit in 0..Extension::LEN * 8 {
             let mut changed = block;
             changed[bit / 8] ^= 1 << (bit % 8);
@@ -116,6 +145,14 @@ mod tests {
             };
             assert_eq!(Extension::decode(&changed), expected, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_flag_of_tomorrow_is_not_guessed_at() {
+        let mut block = Extension::new(Bytes(4096)).encode();
+        block[27] = 2;
+        seal(&mut block, CHECKSUM);
+        assert_eq!(Extension::decode(&block), ExtensionState::Damaged);
     }
 
     #[test]

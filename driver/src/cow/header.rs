@@ -278,6 +278,12 @@ impl Header {
         })
     }
 
+    /// Whether a file that starts like this means to be a COW file, whatever its header is worth.
+    pub fn has_magic(start: &[u8]) -> bool {
+        let magic = field(start, 0).map(u32::from_be_bytes);
+        magic.is_some_and(|magic| magic == MAGIC || magic.swap_bytes() == MAGIC)
+    }
+
     /// Decodes the header at the start of a file; `start` holds the first
     /// [`LONGEST_HEADER`] bytes of it, or all of a shorter file.
     ///
@@ -393,14 +399,13 @@ impl Header {
         bytes
     }
 
-    /// The first sector of the header: in V3 it holds every field but the end of the path,
-    /// so that writing it alone commits a new geometry.
-    pub fn first_sector(&self) -> [u8; SECTOR_SIZE as usize] {
-        let mut sector = [0; SECTOR_SIZE as usize];
-        let bytes = self.encode();
-        let len = bytes.len().min(sector.len());
-        sector[..len].copy_from_slice(&bytes[..len]);
-        sector
+    /// What the header has of the first sector: in V3 every field but the end of the path,
+    /// so that writing it alone commits a new geometry. In V1 it ends within the sector, and
+    /// the bitmap begins there.
+    pub fn first_sector(&self) -> Vec<u8> {
+        let mut bytes = self.encode();
+        bytes.truncate(SECTOR_SIZE as usize);
+        bytes
     }
 
     /// The path of the backing file, as a path. Not to be trusted: it is what somebody

@@ -34,7 +34,11 @@ pub(super) fn open<N: HostNames>(
         }
         None => from_header.clone(),
     };
-    let (file, metadata) = open_file(names, &path)?;
+    let (access, lock) = match options.writable_backing {
+        true => (Access::ReadWrite, LockKind::Exclusive),
+        false => (Access::ReadOnly, LockKind::Shared),
+    };
+    let (file, metadata) = open_file(names, &path, access)?;
     // Before the lock, which the COW file's own would refuse.
     if metadata.identity == cow_identity {
         return Err(OpenError::BacksItself {
@@ -44,7 +48,7 @@ pub(super) fn open<N: HostNames>(
     }
     if !spec.shared {
         names
-            .lock(&file, LockKind::Shared)
+            .lock(&file, lock)
             .map_err(host(&path, "locking the backing file"))?;
     }
     let same = || !outside && same_file(names, &from_header, metadata);
@@ -56,12 +60,15 @@ pub(super) fn open<N: HostNames>(
             asked: path,
         });
     }
-    check_size(spec, &path, metadata.len, header, extension)?;
+    let changing = extension.is_some_and(|extension| extension.changing_backing);
+    if !changing {
+        check_size(spec, &path, metadata.len, header, extension)?;
+    }
     let mtime = metadata.modified_seconds as u32;
     if switched {
         let named = name_for_header(names, &spec.file, &path, metadata)?;
         switch(cow, spec, header, &named, mtime)?;
-    } else if mtime != header.backing_mtime {
+    } else if mtime != header.backing_mtime && !changing {
         return Err(OpenError::BackingModified {
             path,
             cow: spec.file.clone(),
@@ -75,9 +82,10 @@ pub(super) fn open<N: HostNames>(
 pub(super) fn open_file<N: HostNames>(
     names: &N,
     path: &Path,
+    access: Access,
 ) -> Result<(N::File, Metadata), OpenError> {
     let file = names
-        .open(path, Access::ReadOnly)
+        .open(path, access)
         .map_err(host(path, "opening the backing file"))?;
     let metadata = names
         .metadata(&file)
@@ -128,7 +136,9 @@ pub(super) fn name_for_header<N: HostNames>(
     })
 }
 
-fn leaves_directory(cow: &Path, backing: &Path) -> bool {
+/// Whether a header's path leads out of the directory of the COW file at `cow`. A symbolic
+/// link inside it is the user's own doing.
+pub fn leaves_directory(cow: &Path, backing: &Path) -> bool {
     let directory = cow.parent().unwrap_or(Path::new(""));
     let below = match backing.strip_prefix(directory) {
         Ok(below) if backing.is_absolute() => below,

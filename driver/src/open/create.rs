@@ -9,9 +9,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cow::{Extension, Geometry, Header, MAX_SECTORS, MapTooLarge, Version};
-use crate::host::{Access, HostError, HostFile, HostNames, LockKind, Replace};
-use crate::units::FileOffset;
+use crate::cow::{Extension, Geometry, Header, MAX_SECTORS, MapTooLarge};
+use crate::host::{Access, FileIdentity, HostError, HostFile, HostNames, LockKind, Replace};
+use crate::units::{Bytes, FileOffset};
 
 use super::{OpenError, backing, check_name, host};
 
@@ -24,8 +24,8 @@ pub fn temporary_name(path: &Path) -> PathBuf {
 }
 
 /// Creates a V3 COW file at `path` over `backing`. The header names an absolute path as given
-/// here, a relative one from the COW file's directory on; `alignment` is chosen with room for growth when not given. The file is returned
-/// open and locked exclusively.
+/// here, a relative one from the COW file's directory on; `alignment` is chosen with room for
+/// growth when not given. The file is returned open and locked exclusively.
 ///
 /// # Errors
 /// If `path` exists, or the backing file is not one; nothing is left behind then.
@@ -35,10 +35,48 @@ pub fn create<N: HostNames>(
     backing: &Path,
     alignment: Option<u32>,
 ) -> Result<N::File, OpenError> {
-    let (backing_file, metadata) = backing::open_file(names, backing)?;
-    // What would keep the device from coming up must not leave a COW file behind.
+    let backing = open_backing(names, path, backing)?;
+    let size = backing.len;
+    let alignment = alignment.unwrap_or_else(|| Geometry::roomy_alignment(size));
+    let header = Header::v3(&backing.name, backing.mtime, size, alignment);
+    let header = header.map_err(|error| OpenError::Header {
+        path: path.to_owned(),
+        error,
+    })?;
+    create_whole(names, path, |file| {
+        write_start(file, path, &header, Some(Extension::new(size))).map(|_| ())
+    })
+}
+
+/// A backing file that a COW file is to be made over.
+#[derive(Debug)]
+pub struct NewBacking<F> {
+    /// The open file, locked against writers.
+    pub file: F,
+    /// Which file it is.
+    pub identity: FileIdentity,
+    /// How the COW file's header has to name it.
+    pub name: PathBuf,
+    /// Its length.
+    pub len: Bytes,
+    /// When it was modified last, as 32 bits hold it: that is the format, and it ends in 2106.
+    pub mtime: u32,
+}
+
+/// Opens and locks `backing`, over which a COW file at `path` is to be made.
+///
+/// # Errors
+/// If it is no regular file or block device, has less than a sector or more than a device can
+/// have, or is locked; or if the header could not name it. What would keep the device from
+/// coming up must not leave a COW file behind.
+pub fn open_backing<N: HostNames>(
+    names: &N,
+    path: &Path,
+    backing: &Path,
+) -> Result<NewBacking<N::File>, OpenError> {
+    let (file, metadata) = backing::open_file(names, backing, Access::ReadOnly)?;
     names
-        .lock(&backing_file, LockKind::Shared)
+        .lock(&file, LockKind::Shared)
         .map_err(host(backing, "locking the backing file"))?;
     let sectors = metadata.len.whole_sectors();
     if sectors > MAX_SECTORS {
@@ -56,37 +94,64 @@ pub fn create<N: HostNames>(
             found: metadata.len,
         });
     }
-    let named = backing::name_for_header(names, path, backing, metadata)?;
-    let alignment = alignment.unwrap_or_else(|| Geometry::roomy_alignment(metadata.len));
-    // As 32 bits hold it: that is the format, and it ends in 2106.
-    let mtime = metadata.modified_seconds as u32;
-    let header =
-        Header::v3(&named, mtime, metadata.len, alignment).map_err(|error| OpenError::Header {
-            path: path.to_owned(),
-            error,
-        })?;
-    let geometry =
-        Geometry::new(Version::V3, metadata.len, alignment).map_err(|error| OpenError::Layout {
-            path: path.to_owned(),
-            at: header.version.size_offset(),
-            error,
-        })?;
+    Ok(NewBacking {
+        name: backing::name_for_header(names, path, backing, metadata)?,
+        file,
+        identity: metadata.identity,
+        len: metadata.len,
+        mtime: metadata.modified_seconds as u32,
+    })
+}
+
+/// Writes header and extension block of a new COW file and gives it its length; the bitmap
+/// is a hole, so every sector is clean. Where things are in the file.
+///
+/// # Errors
+/// A layout that no file can have, or the host's.
+pub fn write_start<F: HostFile>(
+    file: &F,
+    path: &Path,
+    header: &Header,
+    extension: Option<Extension>,
+) -> Result<Geometry, OpenError> {
+    let geometry = Geometry::of(header).map_err(|error| OpenError::Layout {
+        path: path.to_owned(),
+        at: header.version.size_offset(),
+        error,
+    })?;
+    let write = || {
+        file.write_all_at(&header.encode(), FileOffset(0))?;
+        if let Some(extension) = extension {
+            file.write_all_at(&extension.encode(), Extension::OFFSET)?;
+        }
+        file.set_len(geometry.data_end() - FileOffset(0))
+    };
+    write().map_err(host(path, "creating"))?;
+    Ok(geometry)
+}
+
+/// Creates the file `path`, whole or not at all: `fill` gets a temporary one beside it, which
+/// is then synced and takes the name, durably. The file is returned open and locked exclusively.
+///
+/// # Errors
+/// If `path` exists, or what `fill` says; nothing is left behind then.
+pub fn create_whole<N: HostNames, E: From<OpenError>>(
+    names: &N,
+    path: &Path,
+    fill: impl FnOnce(&N::File) -> Result<(), E>,
+) -> Result<N::File, E> {
     let temporary = temporary_name(path);
     let file = create_temporary(names, &temporary)?;
-    let fill = |file: &N::File| {
-        file.write_all_at(&header.encode(), FileOffset(0))?;
-        let extension = Extension {
-            backing_size: metadata.len,
-        };
-        file.write_all_at(&extension.encode(), Extension::OFFSET)?;
-        file.set_len(geometry.data_end() - FileOffset(0))?;
-        file.sync_data()?;
-        names.rename(&temporary, path, Replace::Nothing)
+    let complete = || {
+        fill(&file)?;
+        file.sync_data()
+            .and_then(|()| names.rename(&temporary, path, Replace::Nothing))
+            .map_err(|error| host(path, "creating")(error).into())
     };
-    if let Err(error) = fill(&file) {
+    if let Err(error) = complete() {
         // The first error is the one to report.
         let _ = names.remove(&temporary);
-        return Err(host(path, "creating")(error));
+        return Err(error);
     }
     names
         .sync_directory_of(path)

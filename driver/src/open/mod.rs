@@ -25,8 +25,10 @@ use crate::host::{
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
 use crate::units::{Bytes, FileOffset, Sector};
 
-pub use backing::backing_path;
-pub use create::{create, create_temporary, temporary_name};
+pub use backing::{backing_path, leaves_directory};
+pub use create::{
+    NewBacking, create, create_temporary, create_whole, open_backing, temporary_name, write_start,
+};
 pub use error::OpenError;
 
 /// How a device is brought up, beside its specification.
@@ -43,6 +45,9 @@ pub struct OpenOptions {
     /// Do without the backing file: for working on the COW file alone. Clean sectors
     /// cannot be read then.
     pub without_backing: bool,
+    /// Open the backing file for writing too, and lock it exclusively: for a tool that changes
+    /// it. The device itself never does.
+    pub writable_backing: bool,
 }
 
 impl Default for OpenOptions {
@@ -53,6 +58,7 @@ impl Default for OpenOptions {
             switch_backing: false,
             confine_backing: false,
             without_backing: false,
+            writable_backing: false,
         }
     }
 }

@@ -371,9 +371,7 @@ pub fn write_extension<F: HostFile>(
         return Ok(false);
     }
     check_extension(image)?;
-    let extension = Extension {
-        backing_size: image.header.size,
-    };
+    let extension = Extension::new(image.header.size);
     let action = "writing the extension block of the COW file";
     device.write_for_relocation(action, &extension.encode(), Extension::OFFSET)?;
     device.set_extension(Some(extension));

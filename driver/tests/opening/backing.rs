@@ -11,6 +11,7 @@ const CONFINED: OpenOptions = OpenOptions {
     switch_backing: false,
     confine_backing: true,
     without_backing: false,
+    writable_backing: false,
 };
 
 const SWITCH: OpenOptions = OpenOptions {
@@ -236,9 +237,7 @@ fn a_switch_to_a_file_of_another_size_is_refused() {
 /// file's. A backing file extended with its device is good too.
 #[test]
 fn the_extension_block_says_which_size_the_backing_file_has() {
-    let extension = driver::cow::Extension {
-        backing_size: driver::units::Bytes(16384),
-    };
+    let extension = driver::cow::Extension::new(driver::units::Bytes(16384));
     let mut bytes = patched(v3(), 4128, &extension.encode());
     let host = host_with(&bytes);
     bring_up(&host, "ubda=/cow");

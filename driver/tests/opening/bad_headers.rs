@@ -210,9 +210,7 @@ fn without_the_backing_file_the_header_is_checked_just_so() {
 /// Without the backing file nobody could tell whether the header's size is its own.
 #[test]
 fn a_damaged_extension_block_counts_when_the_backing_file_is_not_there() {
-    let extension = driver::cow::Extension {
-        backing_size: driver::units::Bytes(32768),
-    };
+    let extension = driver::cow::Extension::new(driver::units::Bytes(32768));
     let mut block = extension.encode();
     block[20] ^= 1;
     let host = host_with(&patched(v3(), 4128, &block));

@@ -55,7 +55,7 @@ fn a_created_file_is_complete() {
     assert_eq!(Ok(&header), expected.as_ref());
     let block = bytes[4128..4608].try_into().unwrap();
     let backing_size = Bytes(32768);
-    let extension = Extension { backing_size };
+    let extension = Extension::new(backing_size);
     assert_eq!(Extension::decode(&block), ExtensionState::Valid(extension));
     let geometry = Geometry::of(&header).unwrap();
     assert_eq!(bytes.len() as u64, geometry.data_end().0);

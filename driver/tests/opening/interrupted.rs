@@ -22,9 +22,7 @@ fn marked(records: &[JournalRecord]) -> Vec<u8> {
     bytes[12288 + 63 * 512..].fill(0);
     bytes.resize(32768 + 65536, 0);
     bytes[32768 + 63 * 512..][..512].fill(191);
-    let extension = Extension {
-        backing_size: Bytes(32768),
-    };
+    let extension = Extension::new(Bytes(32768));
     bytes[4128..4608].copy_from_slice(&extension.encode());
     for record in records {
         let at = record.slot_offset().0 as usize;

@@ -130,7 +130,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             report.resizes.len(),
             grouped(report.sectors_verified)
         ),
-        Verdict::ViolationFound => "\nTHE DISK IS NOT WHAT IT SHOULD BE.\n".to_string(),
+        _ => "\nTHE DISK IS NOT WHAT IT SHOULD BE.\n".to_string(),
     });
     Ok(verdict)
 }

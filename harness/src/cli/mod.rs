@@ -5,6 +5,7 @@
 mod demo;
 mod fuzz;
 mod generate;
+mod image;
 mod progress;
 mod reading;
 mod replay;
@@ -26,6 +27,7 @@ use clap::{Parser, Subcommand};
 #[command(after_long_help = "\
 Examples:
   ubdlab demo
+  ubdlab image resize root.cow +2G --dry-run
   ubdlab replay traces/sqlite-wal.ubdtrace --resize-at 1000:1G
   ubdlab trace info traces/sqlite-wal.ubdtrace
 
@@ -42,6 +44,8 @@ enum Command {
     Replay(replay::Args),
     Fuzz(fuzz::Args),
     #[command(subcommand)]
+    Image(image::Command),
+    #[command(subcommand)]
     Trace(trace::Command),
 }
 
@@ -50,6 +54,10 @@ enum Command {
 enum Verdict {
     Good,
     ViolationFound,
+    /// Of `image check`, which has the exit statuses of `qemu-img check`.
+    NotChecked,
+    Corrupt,
+    Leaks,
 }
 
 /// An operation that failed, in words for the user. (Wrong usage ends in clap.)
@@ -71,11 +79,14 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Image(command) => image::run(&command),
         Command::Trace(command) => trace::run(&command),
     };
     match result {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
-        Ok(Verdict::ViolationFound) => ExitCode::from(1),
+        Ok(Verdict::ViolationFound | Verdict::NotChecked) => ExitCode::from(1),
+        Ok(Verdict::Corrupt) => ExitCode::from(2),
+        Ok(Verdict::Leaks) => ExitCode::from(3),
         Err(Failure(message)) => {
             eprintln!("ubdlab: {message}");
             ExitCode::from(3)

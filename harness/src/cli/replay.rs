@@ -158,7 +158,7 @@ pub(super) enum StrategyArg {
 }
 
 impl StrategyArg {
-    fn strategy(self) -> Option<Strategy> {
+    pub(super) fn strategy(self) -> Option<Strategy> {
         match self {
             StrategyArg::Auto => None,
             StrategyArg::Headroom => Some(Strategy::Headroom),

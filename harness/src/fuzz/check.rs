@@ -74,7 +74,7 @@ fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
     cow.set_len(geometry.data_end() - FileOffset(0));
     cow.write_at(&header.encode(), FileOffset(0));
     if image.extension && version == Version::V3 && Extension::fits(&geometry) {
-        let extension = Extension { backing_size: size };
+        let extension = Extension::new(size);
         cow.write_at(&extension.encode(), Extension::OFFSET);
     }
     let mut dirty = vec![false; image.sectors as usize];

@@ -17,7 +17,7 @@
 //!   marks the pages clean. It stays visible and may or may not be on the disk.
 //! - A failed sync of a directory leaves its changes unsynced, and a later one that
 //!   succeeds makes them durable: no journal drops a transaction and commits the next.
-//! - A file's times and attributes are not subject to crashes.
+//! - A file's owner and mode are not subject to crashes.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,18 @@ pub struct Assumptions {
     /// does, as on a disk that acknowledges a flush and ignores it. (Single lies are
     /// [`Fault::LyingSync`](super::Fault::LyingSync).)
     pub sync_persists: bool,
+    /// A file's time of last modification is what it was made last, at once and for good:
+    /// there is no clock. Weakened: every change of its content or length makes it the next
+    /// tick of one, [`sync_data`](driver::host::HostFile::sync_data) may leave it out as
+    /// fdatasync does, and a power cut leaves the one of the last
+    /// [`sync_all`](userhelper::image_host::ImageHost::sync_all) or any that came later.
+    #[serde(skip_serializing_if = "is_true")]
+    pub steady_times: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_true(assumption: &bool) -> bool {
+    *assumption
 }
 
 impl Assumptions {
@@ -63,6 +75,7 @@ impl Default for Assumptions {
             atomic_set_len: true,
             length_follows_data: true,
             sync_persists: true,
+            steady_times: true,
         }
     }
 }

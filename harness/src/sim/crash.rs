@@ -21,6 +21,12 @@ impl SimHost {
         Unsynced {
             files: files.collect(),
             directories: state.names.unsynced(),
+            times: (state.inodes.iter())
+                .filter(|(inode, file)| {
+                    !file.times.is_settled() && state.names.may_survive(**inode)
+                })
+                .map(|(&inode, file)| (inode, file.times.at_stake()))
+                .collect(),
             ordered_names: state.assumptions.ordered_names,
         }
     }
@@ -33,7 +39,7 @@ impl SimHost {
         let mut after = state.restarted();
         let ordered = state.assumptions.ordered_names;
         after.names = state.names.after_power_cut(&survivors.names, ordered)?;
-        for &inode in survivors.files.keys() {
+        for &inode in survivors.files.keys().chain(survivors.times.keys()) {
             if !state.inodes.contains_key(&inode) {
                 return Err(BadSurvivors::NoSuchFile(inode));
             }
@@ -42,12 +48,15 @@ impl SimHost {
         for (&number, inode) in &state.inodes {
             let named = after.names.iter().find(|(_, named)| *named == number);
             let kept = survivors.files.get(&number).map(Vec::as_slice);
-            if named.is_none() && kept.is_none() {
+            if named.is_none() && kept.is_none() && !survivors.times.contains_key(&number) {
                 continue;
             }
             let content = inode.after_power_cut(number, kept, &state.assumptions)?;
+            let time = survivors.times.get(&number).copied();
+            let time = inode.time_after_power_cut(number, time)?;
             if let Some((path, _)) = named {
-                after.inodes.insert(number, inode.restarted(path, content));
+                let inode = inode.restarted(path, content, time);
+                after.inodes.insert(number, inode);
             }
         }
         Ok(SimHost::of(after))
@@ -76,6 +85,7 @@ impl State {
     fn restarted(&self) -> State {
         let mut restarted = State::new(self.assumptions);
         restarted.next_inode = self.next_inode;
+        restarted.clock = self.clock;
         restarted.capacity = self.capacity;
         restarted.log = self.log.as_ref().map(|_| Vec::new());
         restarted

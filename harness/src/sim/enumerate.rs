@@ -59,8 +59,8 @@ impl Unsynced {
         })
     }
 
-    /// One digit for each operation on a file and then for each independent decision
-    /// about names; `None` if a digit has more choices than can be counted.
+    /// One digit for each operation on a file, then for each independent decision about
+    /// names, and then for each file's time; `None` if a digit has more choices than can be counted.
     fn digits(&self, tearing: Tearing) -> Option<Vec<Digit>> {
         let files = self.files.iter().flat_map(|file| &file.operations);
         let mut digits = files
@@ -74,6 +74,8 @@ impl Unsynced {
             };
             digits.extend(vec![digit; count]);
         }
+        let times = self.times.values();
+        digits.extend(times.map(|times| Digit::plain(times.len() as u64)));
         Some(digits)
     }
 
@@ -216,6 +218,9 @@ impl Subsets<'_> {
             };
             survivors.names.insert(directory.to_path_buf(), kept);
         }
+        for ((&inode, times), (_, &value)) in self.unsynced.times.iter().zip(digits) {
+            survivors.times.insert(inode, times[value as usize]);
+        }
         survivors
     }
 
@@ -256,7 +261,7 @@ impl Iterator for Subsets<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use driver::units::FileRange;
 
@@ -292,6 +297,7 @@ mod tests {
                 directory: path(),
                 changes: (0..names as u64).map(change).collect(),
             }],
+            times: BTreeMap::new(),
             ordered_names,
         }
     }

@@ -70,6 +70,35 @@ impl SimFile {
 
     fn change(&self, state: &mut State, index: u64, change: Change) {
         state.inode_mut(self.inode).change(index, change);
+        state.touch(self.inode);
+    }
+
+    /// Makes content and length durable, and the time too if told so.
+    pub(crate) fn sync(&self, with_time: bool) -> HostResult<()> {
+        let operation = self.operation(OperationKind::SyncData);
+        self.host.perform(
+            operation,
+            |()| 0,
+            |state, _, fault| {
+                let persists = state.assumptions.sync_persists;
+                let inode = state.inode_mut(self.inode);
+                match fault {
+                    Some(Fault::FailedSync) => {
+                        inode.fail_sync();
+                        return Err(HostError::Io);
+                    }
+                    Some(Fault::LyingSync) => {}
+                    _ if persists => {
+                        inode.sync();
+                        if with_time {
+                            inode.times.settle();
+                        }
+                    }
+                    _ => {}
+                }
+                Ok(())
+            },
+        )
     }
 }
 
@@ -119,25 +148,7 @@ impl HostFile for SimFile {
     }
 
     fn sync_data(&self) -> HostResult<()> {
-        let operation = self.operation(OperationKind::SyncData);
-        self.host.perform(
-            operation,
-            |()| 0,
-            |state, _, fault| {
-                let persists = state.assumptions.sync_persists;
-                let inode = state.inode_mut(self.inode);
-                match fault {
-                    Some(Fault::FailedSync) => {
-                        inode.fail_sync();
-                        return Err(HostError::Io);
-                    }
-                    Some(Fault::LyingSync) => {}
-                    _ if persists => inode.sync(),
-                    _ => {}
-                }
-                Ok(())
-            },
-        )
+        self.sync(false)
     }
 
     fn len(&self) -> HostResult<Bytes> {

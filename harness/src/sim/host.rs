@@ -71,7 +71,10 @@ impl SimHost {
     /// names, also what a failed sync gave up.
     pub fn settle(&self) {
         let mut state = self.state_mut();
-        state.inodes.values_mut().for_each(Inode::settle);
+        for inode in state.inodes.values_mut() {
+            inode.settle();
+            inode.times.settle();
+        }
         state.names.settle();
     }
 
@@ -97,10 +100,22 @@ impl SimHost {
         paths.collect()
     }
 
-    /// Sets the time that [`Metadata`] reports; writes do not change it, for there is no
-    /// clock here. Whether there is such a file.
+    /// Sets the time that [`Metadata`] reports, durably and without an operation. Writes
+    /// change it only where [`Assumptions::steady_times`] is weakened. Whether there is such
+    /// a file.
     pub fn set_modified_seconds(&self, path: impl AsRef<Path>, seconds: i64) -> bool {
-        self.adjust(path, |inode| inode.modified_seconds = seconds)
+        let mut state = self.state_mut();
+        let Some(inode) = state.names.get(&normalized(path.as_ref())) else {
+            return false;
+        };
+        state.set_modified(inode, seconds);
+        state.inode_mut(inode).times.settle();
+        true
+    }
+
+    /// The time that [`Metadata`] reports.
+    pub fn modified_seconds(&self, path: impl AsRef<Path>) -> Option<i64> {
+        self.inspect(path, |inode| inode.times.current())
     }
 
     /// Sets the kind that [`Metadata`] reports. Whether there is such a file. Nothing
@@ -301,6 +316,7 @@ impl HostNames for SimHost {
                     path: Rc::clone(&path),
                     inode,
                 });
+                state.touch(inode);
                 Ok(self.opened(state, inode, &path, Access::ReadWrite))
             },
         )
@@ -320,7 +336,7 @@ impl HostNames for SimHost {
                         inode: file.inode().0,
                     },
                     len: inode.current().length(),
-                    modified_seconds: inode.modified_seconds,
+                    modified_seconds: inode.times.current(),
                 })
             },
         )
@@ -332,8 +348,8 @@ impl HostNames for SimHost {
             operation,
             |_| 0,
             |state, _, _| {
-                let seconds = state.inode(from.inode()).modified_seconds;
-                state.inode_mut(to.inode()).modified_seconds = seconds;
+                let seconds = state.inode(from.inode()).times.current();
+                state.set_modified(to.inode(), seconds);
                 Ok(())
             },
         )

@@ -11,6 +11,7 @@ use userhelper::image_host::ImageHost;
 
 use super::file::SimFile;
 use super::host::SimHost;
+use super::operation::{Operation, OperationKind};
 
 impl CloneRange for SimFile {}
 
@@ -19,5 +20,21 @@ impl ImageHost for SimHost {
         let state = self.state();
         let free = |capacity: Bytes| Bytes(capacity.0.saturating_sub(state.used().0));
         Ok(state.capacity.map(free))
+    }
+
+    fn set_modified(&self, file: &SimFile, seconds: i64) -> HostResult<()> {
+        let operation = Operation::new(OperationKind::SetModified, file.path());
+        self.perform(
+            operation,
+            |()| 0,
+            |state, _, _| {
+                state.set_modified(file.inode(), seconds);
+                Ok(())
+            },
+        )
+    }
+
+    fn sync_all(&self, file: &SimFile) -> HostResult<()> {
+        file.sync(true)
     }
 }

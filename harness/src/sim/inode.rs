@@ -10,12 +10,13 @@ use super::assumptions::Assumptions;
 use super::change::Change;
 use super::content::FileContent;
 use super::survivors::{BadSurvivors, InodeNumber, Survival, UnsyncedOperation};
+use super::times::Times;
 
 /// A file. The invariant: `durable`, then all `unsynced` in order, gives `current`.
 #[derive(Clone)]
 pub(crate) struct Inode {
     pub(crate) kind: FileKind,
-    pub(crate) modified_seconds: i64,
+    pub(crate) times: Times,
     /// The last name that it had.
     pub(crate) path: Rc<Path>,
     /// How many open descriptions there are.
@@ -48,7 +49,7 @@ impl Inode {
     pub(crate) fn new(path: &Rc<Path>, content: FileContent) -> Self {
         Self {
             kind: FileKind::Regular,
-            modified_seconds: 0,
+            times: Times::default(),
             path: Rc::clone(path),
             handles: 0,
             durable: content.clone(),
@@ -119,12 +120,30 @@ impl Inode {
             .collect()
     }
 
-    /// The same file with this content, durable, under the name that it has now.
-    pub(crate) fn restarted(&self, path: &Rc<Path>, content: FileContent) -> Self {
-        Self {
-            kind: self.kind,
-            modified_seconds: self.modified_seconds,
-            ..Self::new(path, content)
+    /// The same file with this content and time, durable, under the name that it has now.
+    pub(crate) fn restarted(&self, path: &Rc<Path>, content: FileContent, time: i64) -> Self {
+        let mut restarted = Self::new(path, content);
+        restarted.kind = self.kind;
+        restarted.times.set(time);
+        restarted.times.settle();
+        restarted
+    }
+
+    /// The time after a power cut that left this one; `None`: no later one than the durable.
+    pub(crate) fn time_after_power_cut(
+        &self,
+        number: InodeNumber,
+        survivor: Option<i64>,
+    ) -> Result<i64, BadSurvivors> {
+        let times = self.times.at_stake();
+        match survivor {
+            None => Ok(times[0]),
+            Some(time) if times.contains(&time) => Ok(time),
+            Some(found) => Err(BadSurvivors::Time {
+                inode: number,
+                found,
+                times,
+            }),
         }
     }
 

@@ -35,6 +35,7 @@ mod pages;
 mod sample;
 mod state;
 mod survivors;
+mod times;
 
 pub use assumptions::Assumptions;
 pub use content::FileContent;

@@ -26,6 +26,7 @@ pub enum OperationKind {
     CreateNew,
     Metadata,
     CopyAttributes,
+    SetModified,
     Lock,
     Rename,
     Remove,
@@ -39,7 +40,7 @@ impl OperationKind {
         use OperationKind::*;
         match self {
             Write | SyncData | SetLength | PunchHole | ZeroRange => true,
-            CreateNew | CopyAttributes | Rename | Remove | SyncDirectory => true,
+            CreateNew | CopyAttributes | SetModified | Rename | Remove | SyncDirectory => true,
             Read | Length | NextData | Open | Metadata | Lock => false,
         }
     }
@@ -60,6 +61,7 @@ impl fmt::Display for OperationKind {
             OperationKind::CreateNew => "create",
             OperationKind::Metadata => "metadata",
             OperationKind::CopyAttributes => "copy attributes",
+            OperationKind::SetModified => "set modified",
             OperationKind::Lock => "lock",
             OperationKind::Rename => "rename",
             OperationKind::Remove => "remove",

@@ -87,6 +87,15 @@ impl Unsynced {
             };
             survivors.names.insert(names.directory.to_path_buf(), kept);
         }
+        for (&inode, times) in &self.times {
+            let (fate, count) = (weights.fate(rng), times.len());
+            let place = match fate {
+                Fate::Lost => 0,
+                Fate::Whole => count - 1,
+                Fate::Torn => below(rng, count as u64) as usize,
+            };
+            survivors.times.insert(inode, times[place]);
+        }
         survivors
     }
 }

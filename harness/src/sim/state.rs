@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) inodes: BTreeMap<InodeNumber, Inode>,
     pub(crate) next_inode: u64,
     pub(crate) names: Names,
+    /// The latest time that any file has had.
+    pub(crate) clock: i64,
     pub(crate) capacity: Option<Bytes>,
     pub(crate) log: Option<Vec<LoggedOperation>>,
     locks: Vec<Lock>,
@@ -56,6 +58,7 @@ impl State {
             inodes: BTreeMap::new(),
             next_inode: 1,
             names: Names::default(),
+            clock: 0,
             capacity: None,
             log: None,
             locks: Vec::new(),
@@ -100,6 +103,23 @@ impl State {
         self.next_inode += 1;
         self.inodes.insert(number, Inode::new(path, content));
         number
+    }
+
+    /// The file changes now, where there is a clock.
+    pub(crate) fn touch(&mut self, inode: InodeNumber) {
+        if !self.assumptions.steady_times {
+            self.set_modified(inode, self.clock + 1);
+        }
+    }
+
+    pub(crate) fn set_modified(&mut self, inode: InodeNumber, seconds: i64) {
+        self.clock = self.clock.max(seconds);
+        let steady = self.assumptions.steady_times;
+        let times = &mut self.inode_mut(inode).times;
+        times.set(seconds);
+        if steady {
+            times.settle();
+        }
     }
 
     /// The number of the operation, unless the host has crashed or does so now.

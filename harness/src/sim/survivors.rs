@@ -41,6 +41,9 @@ pub struct Survivors {
     pub files: BTreeMap<InodeNumber, Vec<Survival>>,
     /// Of the changes of the names in each directory.
     pub names: BTreeMap<PathBuf, Vec<bool>>,
+    /// The time of last modification that each file has. Without one it is the durable one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub times: BTreeMap<InodeNumber, i64>,
 }
 
 /// What was not durable at one moment, and so is at stake when the power fails then.
@@ -50,6 +53,9 @@ pub struct Unsynced {
     pub files: Vec<UnsyncedFile>,
     /// The directories with unsynced changes of names.
     pub directories: Vec<UnsyncedNames>,
+    /// The times of last modification that a file may have after the cut, the durable one
+    /// first, where there is more than one.
+    pub times: BTreeMap<InodeNumber, Vec<i64>>,
     /// As [`Assumptions::ordered_names`](super::Assumptions::ordered_names).
     pub ordered_names: bool,
 }
@@ -109,6 +115,9 @@ impl Unsynced {
             names: (self.directories.iter())
                 .map(|names| (names.directory.to_path_buf(), kept(names)))
                 .collect(),
+            times: (self.times.iter())
+                .filter_map(|(&inode, times)| times.last().map(|&last| (inode, last)))
+                .collect(),
         }
     }
 }
@@ -156,6 +165,16 @@ pub enum BadSurvivors {
         atoms: u64,
         /// The runs of atoms given.
         runs: Vec<(u64, u64)>,
+    },
+    /// A time that the file did not have since its last one became durable.
+    #[error("file {} cannot have been modified at {found}: that was one of {times:?}", .inode.0)]
+    Time {
+        /// The file.
+        inode: InodeNumber,
+        /// The time given.
+        found: i64,
+        /// Those that it can have.
+        times: Vec<i64>,
     },
     /// A change of a name that survived an earlier one, where they are ordered.
     #[error(

@@ -9,7 +9,10 @@ use std::path::PathBuf;
 /// If it is required and not there.
 pub fn peer(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where Debian has mkfs and the like, which only root has in the path.
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let found = std::env::split_paths(&path)
+        .chain(system)
         .map(|directory| directory.join(name))
         .find(|program| program.is_file());
     if found.is_none() {

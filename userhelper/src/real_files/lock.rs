@@ -13,10 +13,22 @@ use nix::libc;
 
 /// Locks the whole file, however long it grows, without waiting.
 pub(super) fn lock_whole_file(file: impl AsFd, kind: LockKind) -> HostResult<()> {
-    let lock_type = match kind {
-        LockKind::Shared => libc::F_RDLCK,
-        LockKind::Exclusive => libc::F_WRLCK,
-    };
+    set_lock(
+        file,
+        match kind {
+            LockKind::Shared => libc::F_RDLCK,
+            LockKind::Exclusive => libc::F_WRLCK,
+        },
+    )
+}
+
+/// Gives the lock up. Closing the file does that too, but only when nobody else has it open by
+/// the same description: a process that another thread is just starting has, for a moment.
+pub(super) fn unlock_whole_file(file: impl AsFd) -> HostResult<()> {
+    set_lock(file, libc::F_UNLCK)
+}
+
+fn set_lock(file: impl AsFd, lock_type: libc::c_int) -> HostResult<()> {
     let whole_file = libc::flock {
         l_type: lock_type as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,

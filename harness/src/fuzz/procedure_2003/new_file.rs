@@ -119,9 +119,7 @@ impl NewFile {
             self.new.alignment,
         )
         .map_err(|error| refused(error.to_string()))?;
-        let extension = Extension {
-            backing_size: old.extension.map_or(old.header.size, |e| e.backing_size),
-        };
+        let extension = old.extension.unwrap_or(Extension::new(old.header.size));
         let file = create_temporary(&self.host, &temporary_name(Path::new(COW)))
             .map_err(|error| refused(error.to_string()))?;
         let image = CowImage {

@@ -1,0 +1,117 @@
+//! `ubdlab image`: the commands for real COW files. What they do is userhelper's; here they
+//! are named, told what to do, and their results put in words.
+
+mod check;
+mod compare;
+mod convert;
+mod create;
+mod info;
+mod map;
+mod merge;
+mod rebase;
+mod recover;
+mod resize;
+mod watching;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use driver::host::{HostError, Metadata};
+use userhelper::image::ImageError;
+use userhelper::image::open::Trust;
+use userhelper::real_files::RealHost;
+
+use super::{Failure, Verdict};
+
+/// Create, examine, check, resize, merge and convert COW files
+///
+/// COW files of every version (V1, V2, V3 and the V3 of 64-bit hosts before 2006) are read and
+/// told apart from raw disks by their content. A file that a running UML, or another ubdlab,
+/// holds is refused; `info` and `map` work beside one. Nothing is ever written over that was not
+/// named as what is to be changed, and what is interrupted leaves a whole image behind.
+#[derive(Debug, Subcommand)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab image create root.cow --backing root.img
+  ubdlab image info root.cow
+  ubdlab image resize root.cow +2G --dry-run
+  ubdlab image resize root.cow +2G --extend-backing
+  ubdlab image check root.cow
+  ubdlab image merge root.cow merged.img
+
+docs/images.md has the everyday tasks. Sizes take K, M, G and T, powers of 1024.")]
+pub(super) enum Command {
+    Create(create::Args),
+    Info(info::Args),
+    Map(map::Args),
+    Check(check::Args),
+    Resize(resize::Args),
+    Recover(recover::Args),
+    Merge(merge::Args),
+    Rebase(rebase::Args),
+    Convert(convert::Args),
+    Compare(compare::Args),
+}
+
+/// Runs the command.
+pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
+    match command {
+        Command::Create(args) => create::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Map(args) => map::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Resize(args) => resize::run(args),
+        Command::Recover(args) => recover::run(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Rebase(args) => rebase::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Compare(args) => compare::run(args),
+    }
+}
+
+/// How far the path in a header is followed.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct TrustArgs {
+    /// Refuse a backing path in the header that leads outside the COW file's directory
+    ///
+    /// For COW files that somebody else made: the path in it is followed otherwise, as far as
+    /// the user's rights go.
+    #[arg(long)]
+    confine_backing: bool,
+}
+
+impl TrustArgs {
+    fn trust(self) -> Trust {
+        match self.confine_backing {
+            true => Trust::Confine,
+            false => Trust::Follow,
+        }
+    }
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Failure {
+        Failure::operation(error)
+    }
+}
+
+/// The path of an image that is there, with its symbolic links followed: a rebuild replaces
+/// the name that it is given.
+fn existing(path: &Path) -> Result<PathBuf, Failure> {
+    match std::fs::canonicalize(path) {
+        Ok(path) => Ok(path),
+        // Opening it says what is wrong.
+        Err(_) => absolute(path),
+    }
+}
+
+/// The same path from wherever the process is: it may go into a header.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure(format!("{}: opening: {error}", driver::shown(path))))
+}
+
+/// What the host knows about a path without opening it.
+fn look(path: &Path) -> Result<Metadata, HostError> {
+    RealHost.look(path)
+}

@@ -1,0 +1,60 @@
+//! `ubdlab image compare`.
+
+use std::path::PathBuf;
+
+use userhelper::image::compare::compare;
+use userhelper::image::open::open_image;
+use userhelper::real_files::RealHost;
+
+use super::super::{Failure, Verdict, print};
+use super::watching::Watching;
+use super::{TrustArgs, existing};
+
+/// Compare what two disks hold, COW files or raw
+///
+/// Of disks of different sizes, what one has behind the other's end has to be zero.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab image compare root.cow merged.img
+  ubdlab image compare before.cow after.cow
+
+Exit status: 0 they hold the same, 1 they differ, 2 wrong usage, 3 an operation failed.")]
+pub(in super::super) struct Args {
+    /// A COW file or a raw disk
+    a: PathBuf,
+
+    /// Another one
+    b: PathBuf,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let trust = args.trust.trust();
+    let a = open_image(&RealHost, &existing(&args.a)?, trust)?;
+    let b = open_image(&RealHost, &existing(&args.b)?, trust)?;
+    let watching = Watching::new("comparing");
+    let compared = compare(&RealHost, &a, &b, &mut watching.watch());
+    drop(watching);
+    let compared = compared?;
+    let [size_a, size_b] = compared.sizes;
+    if size_a != size_b {
+        print(format_args!("the sizes differ: {size_a} and {size_b}\n"));
+    }
+    match compared.first {
+        None => {
+            print("the disks hold the same\n");
+            Ok(Verdict::Good)
+        }
+        Some(at) => {
+            print(format_args!(
+                "the disks differ, first at byte {at} (sector {}); {} sectors differ\n",
+                at.0 / driver::units::SECTOR_SIZE,
+                compared.sectors
+            ));
+            Ok(Verdict::ViolationFound)
+        }
+    }
+}

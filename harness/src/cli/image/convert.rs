@@ -1,0 +1,107 @@
+//! `ubdlab image convert`.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use driver::cow::Geometry;
+use driver::shown;
+use userhelper::image::convert::{CowVersion, to_cow, to_raw};
+use userhelper::image::open::{Image, open_image};
+use userhelper::real_files::RealHost;
+
+use super::super::{Failure, Verdict, print};
+use super::watching::Watching;
+use super::{TrustArgs, absolute, existing};
+
+/// Convert between raw disks and COW files of any version
+///
+/// The source is a COW file if it starts with the magic number of one, and a raw disk otherwise.
+/// A new COW file holds only what differs from its backing file, in blocks of 4 KiB, because
+/// stock Linux misreads what is finer. The new file appears whole or
+/// not at all; an existing one, by whatever name it goes, is never written over.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab image convert root.cow root.img
+  ubdlab image convert changed.img root.cow --to v3 --backing root.img
+  ubdlab image convert old.cow new.cow --to v3")]
+pub(in super::super) struct Args {
+    /// The image to be converted
+    source: PathBuf,
+
+    /// The file to be made
+    target: PathBuf,
+
+    /// What to make [default: v3 with --backing, raw without]
+    #[arg(long, value_enum)]
+    to: Option<To>,
+
+    /// The backing file of the COW file to be made [default: the source's own]
+    #[arg(long, value_name = "FILE")]
+    backing: Option<PathBuf>,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// A raw disk
+    Raw,
+    /// A COW file of version 2, for UML of before 2003
+    V2,
+    /// A COW file of version 3, with room to grow
+    V3,
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let (source, target) = (existing(&args.source)?, absolute(&args.target)?);
+    let backing = args.backing.as_deref().map(absolute).transpose()?;
+    let to = match (args.to, &backing) {
+        (Some(To::Raw), Some(_)) => {
+            return Err(Failure(
+                "a raw disk has no backing file: --to raw and --backing exclude each other".into(),
+            ));
+        }
+        (Some(to), _) => to,
+        (None, Some(_)) => To::V3,
+        (None, None) => To::Raw,
+    };
+    let image = open_image(&RealHost, &source, args.trust.trust())?;
+    let backing = match (backing, &image) {
+        (Some(backing), _) => Some(backing),
+        (None, Image::Cow(cow)) => Some(cow.backing_path.clone()),
+        (None, Image::Raw { .. }) => None,
+    };
+    let watching = Watching::new("converting");
+    let mut watch = watching.watch();
+    let version = match to {
+        To::Raw => None,
+        To::V2 => Some(CowVersion::V2),
+        To::V3 => Some(CowVersion::V3 {
+            alignment: Geometry::roomy_alignment(image.size()),
+        }),
+    };
+    let converted = match (version, &backing) {
+        (None, _) => to_raw(&RealHost, &image, &target, &mut watch),
+        (Some(version), Some(backing)) => {
+            to_cow(&RealHost, &image, backing, version, &target, &mut watch)
+        }
+        (Some(_), None) => {
+            return Err(Failure(format!(
+                "{}: a raw disk, so --backing has to name the COW file's backing file",
+                shown(&source)
+            )));
+        }
+    };
+    drop(watch);
+    drop(watching);
+    let converted = converted?;
+    print(format_args!(
+        "{}: {}, {} of it data\n",
+        shown(&target),
+        converted.size,
+        converted.data
+    ));
+    Ok(Verdict::Good)
+}

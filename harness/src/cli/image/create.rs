@@ -1,0 +1,68 @@
+//! `ubdlab image create`.
+
+use std::path::PathBuf;
+
+use driver::shown;
+use driver::size::parse_device_size;
+use driver::units::Bytes;
+use userhelper::image::create::{Wish, create};
+use userhelper::image::resize::stock_verdict;
+use userhelper::real_files::RealHost;
+
+use super::super::{Failure, Verdict, print};
+use super::absolute;
+
+/// Create a COW file over a backing file
+///
+/// The file is version 3, as Linux has made them since 2003, and stock UML and uml_moo take it.
+/// It appears whole or not at all. Its header names the backing file by its absolute path.
+///
+/// Room to grow is reserved before the data, as a hole, which takes no space: by default for
+/// eight times the size of the device, and at least 4 GiB. Within it a resize takes milliseconds.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab image create root.cow --backing root.img
+  ubdlab image create root.cow --backing root.img --max-size 256G
+  ubdlab image create root.cow --backing root.img --size 20G")]
+pub(in super::super) struct Args {
+    /// The COW file to be made; one that exists is not replaced
+    cow: PathBuf,
+
+    /// The backing file: a raw disk, which is never written
+    #[arg(long, value_name = "FILE")]
+    backing: PathBuf,
+
+    /// The size up to which the device can grow without its data moving
+    /// [default: eight times its size, at least 4G]
+    ///
+    /// Data of a device with room for more than about 4T would be out of stock Linux's reach.
+    #[arg(long, value_name = "SIZE", value_parser = parse_device_size)]
+    max_size: Option<Bytes>,
+
+    /// The size of the device [default: that of the backing file]
+    ///
+    /// A larger device reads as zeros behind the backing file's end. Stock UML refuses it until
+    /// the backing file is as large.
+    #[arg(long, value_parser = parse_device_size)]
+    size: Option<Bytes>,
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let (cow, backing) = (absolute(&args.cow)?, absolute(&args.backing)?);
+    let wish = Wish {
+        size: args.size,
+        max_size: args.max_size,
+    };
+    let created = create(&RealHost, &cow, &backing, wish)?;
+    let geometry = created.geometry;
+    print(format_args!(
+        "{}: a device of {} over {}, with room to grow to {}\nstock UML {}\n",
+        shown(&cow),
+        geometry.size,
+        shown(&backing),
+        geometry.headroom(),
+        stock_verdict(&geometry, created.backing_size),
+    ));
+    Ok(Verdict::Good)
+}

@@ -1,0 +1,167 @@
+//! `ubdlab image info`.
+
+use std::path::PathBuf;
+
+use driver::cow::Version;
+use driver::shown;
+use serde::Serialize;
+use userhelper::image::info::{BackingState, Info, info};
+use userhelper::image::resize::stock_verdict;
+use userhelper::real_files::RealHost;
+
+use super::super::{Failure, Verdict, print, print_json};
+use super::{TrustArgs, existing, look};
+
+/// Say what a COW file is, and whether its backing file is the one it was made for
+///
+/// The backing file is looked at but not opened. No lock is taken: this works beside a running
+/// UML.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab image info root.cow
+  ubdlab image info root.cow --json")]
+pub(in super::super) struct Args {
+    /// The COW file
+    cow: PathBuf,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+
+    /// Print one JSON document, its fields named with their units
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// 1, 2 or 3.
+    version: u32,
+    /// V1, V2, V3 or V3 (64-bit).
+    version_name: String,
+    size_bytes: u64,
+    sector_size: u64,
+    alignment: u32,
+    bitmap_offset: u64,
+    bitmap_bytes: u64,
+    data_offset: u64,
+    dirty_sectors: u64,
+    /// As the header has it.
+    backing_file: String,
+    /// Where that is.
+    backing_path: String,
+    backing_size_bytes: u64,
+    /// Seconds since 1970, modulo 2^32.
+    backing_mtime: u32,
+    /// Null where it cannot be told.
+    backing_matches: Option<bool>,
+    /// Why it does not match or cannot be told.
+    backing_problem: Option<String>,
+    headroom_bytes: u64,
+    resize_in_progress: bool,
+    /// The size that the resize in progress leads to.
+    resize_to_bytes: Option<u64>,
+    /// Whether a merge, a rebase or the extension of the backing file was interrupted.
+    backing_change_in_progress: bool,
+    file_bytes: u64,
+    stock_uml: String,
+}
+
+impl Report {
+    fn of(info: &Info) -> Report {
+        let (header, geometry) = (&info.header, &info.geometry);
+        let (backing_matches, backing_problem) = match &info.backing {
+            BackingState::Matches => (Some(true), None),
+            BackingState::Differs(difference) => {
+                let text = difference.text(info.backing_size, header.backing_mtime);
+                (Some(false), Some(text))
+            }
+            BackingState::Missing(error) => (Some(false), Some(error.to_string())),
+            BackingState::Unknown(why) => (None, Some((*why).to_owned())),
+        };
+        let stock_uml = if info.resize_in_progress.is_some() {
+            "refuses it: a resize is in progress".to_owned()
+        } else {
+            stock_verdict(geometry, info.backing_size).to_string()
+        };
+        Report {
+            version: header.version.number(),
+            version_name: header.version.to_string(),
+            size_bytes: geometry.size.0,
+            sector_size: driver::units::SECTOR_SIZE,
+            alignment: geometry.alignment,
+            bitmap_offset: geometry.bitmap_offset.0,
+            bitmap_bytes: geometry.bitmap_len.0,
+            data_offset: geometry.data_offset.0,
+            dirty_sectors: info.dirty.0,
+            backing_file: header.backing_path().to_string_lossy().into_owned(),
+            backing_path: info.backing_path.to_string_lossy().into_owned(),
+            backing_size_bytes: info.backing_size.0,
+            backing_mtime: header.backing_mtime,
+            backing_matches,
+            backing_problem,
+            headroom_bytes: info.headroom().0,
+            resize_in_progress: info.resize_in_progress.is_some(),
+            resize_to_bytes: info.resize_in_progress.map(|size| size.0),
+            backing_change_in_progress: info.is_changing_backing(),
+            file_bytes: info.file_len.0,
+            stock_uml,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let cow = existing(&args.cow)?;
+    let info = info(&RealHost, &cow, args.trust.trust(), look)?;
+    let report = Report::of(&info);
+    if args.json {
+        print_json(&report)?;
+        return Ok(Verdict::Good);
+    }
+    let geometry = &info.geometry;
+    let backing = match (&report.backing_matches, &report.backing_problem) {
+        (Some(true), _) => "it is the one that the file was made for".to_owned(),
+        (_, Some(problem)) => problem.clone(),
+        (_, None) => "not looked at".to_owned(),
+    };
+    print(format_args!(
+        "format         {}\nsize           {}\ndirty          {} sectors, {}\n\
+         layout         alignment {}, bitmap of {} at byte {}, data at byte {}\n\
+         headroom       {}\nbacking file   {}\n               {backing}\n\
+         stock UML      {}\n",
+        report.version_name,
+        geometry.size,
+        report.dirty_sectors,
+        info.dirty.bytes(),
+        geometry.alignment,
+        geometry.bitmap_len,
+        geometry.bitmap_offset,
+        geometry.data_offset,
+        headroom(&info),
+        shown(&info.backing_path),
+        report.stock_uml,
+    ));
+    if let Some(size) = info.resize_in_progress {
+        print(format_args!(
+            "resize         to {size}, interrupted: `ubdlab image recover` finishes it\n"
+        ));
+    }
+    if info.is_changing_backing() {
+        print(
+            "backing file   a change of it was interrupted: `ubdlab image recover` ends it, or do \
+             again what was interrupted\n",
+        );
+    }
+    Ok(Verdict::Good)
+}
+
+fn headroom(info: &Info) -> String {
+    let headroom = info.headroom();
+    match headroom > info.geometry.size {
+        true => format!("grows to {headroom} without its data moving"),
+        false if info.header.version != Version::V3 => {
+            "none: a resize rebuilds the file as V3".to_owned()
+        }
+        false => "none: the next resize moves the data, and makes room".to_owned(),
+    }
+}

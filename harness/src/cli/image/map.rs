@@ -1,0 +1,138 @@
+//! `ubdlab image map`.
+
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use driver::cow::SectorState;
+use driver::shown;
+use serde::Serialize;
+use serde::ser::{SerializeSeq, Serializer};
+use userhelper::image::ImageError;
+use userhelper::image::map::{MappedRun, mapped_runs};
+use userhelper::image::open::{cow_image_file, open_unlocked};
+use userhelper::real_files::RealHost;
+
+use super::super::{Failure, Verdict};
+use super::existing;
+
+/// List the runs of clean and dirty sectors of a COW file, with their places in the two files
+///
+/// The backing file is not opened, and no lock is taken: this works beside a running UML.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab image map root.cow
+  ubdlab image map root.cow --json
+
+Like qemu-img map: depth 0 is the COW file (dirty sectors), 1 the backing file (clean ones). A dirty
+run that is a hole of the COW file reads as zeros.")]
+pub(in super::super) struct Args {
+    /// The COW file
+    cow: PathBuf,
+
+    /// Print one JSON array, its fields named with their units
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    start_bytes: u64,
+    length_bytes: u64,
+    state: &'static str,
+    /// 0 the COW file, 1 the backing file.
+    depth: u8,
+    /// A hole of the COW file: reads as zeros.
+    zero: bool,
+    /// Where it starts in that file.
+    offset_bytes: u64,
+    file: &'a str,
+}
+
+struct Files {
+    cow: String,
+    backing: String,
+}
+
+impl Files {
+    fn entry(&self, run: MappedRun) -> Entry<'_> {
+        let (state, depth, file) = match run.state {
+            SectorState::Dirty => ("dirty", 0, &self.cow),
+            SectorState::Clean => ("clean", 1, &self.backing),
+        };
+        Entry {
+            start_bytes: run.range.start.bytes().0,
+            length_bytes: run.range.count.bytes().0,
+            state,
+            depth,
+            zero: run.zero,
+            offset_bytes: run.at.0,
+            file,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let path = existing(&args.cow)?;
+    let cow = cow_image_file(&path, open_unlocked(&RealHost, &path)?);
+    let reading = |error| -> Failure {
+        ImageError::host(&path, "reading the data area", driver::units::FileOffset(0))(error).into()
+    };
+    let runs = mapped_runs(&cow.device).map(|run| run.map_err(reading));
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    if args.json {
+        let files = Files {
+            cow: path.to_string_lossy().into_owned(),
+            backing: cow.backing_path.to_string_lossy().into_owned(),
+        };
+        let mut json = serde_json::Serializer::new(&mut out);
+        let mut array = json.serialize_seq(None).map_err(Failure::operation)?;
+        for run in runs {
+            if gone(array.serialize_element(&files.entry(run?)))? {
+                return Ok(Verdict::Good);
+            }
+        }
+        if !gone(array.end())? {
+            let _ = out.write_all(b"\n").and_then(|()| out.flush());
+        }
+        return Ok(Verdict::Good);
+    }
+    let files = Files {
+        cow: shown(&path),
+        backing: shown(&cow.backing_path),
+    };
+    let head = format!(
+        "{:>16} {:>16} {:>5} {:>16}  file\n",
+        "start", "length", "", "offset"
+    );
+    let mut written = out.write_all(head.as_bytes());
+    for run in runs {
+        let entry = files.entry(run?);
+        written = written.and_then(|()| {
+            writeln!(
+                out,
+                "{:>16} {:>16} {:>5} {:>16}  {}{}",
+                entry.start_bytes,
+                entry.length_bytes,
+                entry.state,
+                entry.offset_bytes,
+                entry.file,
+                if entry.zero { " (zeros)" } else { "" },
+            )
+        });
+        if written.is_err() {
+            break;
+        }
+    }
+    // A reader that went away is no failure of ours: `ubdlab image map ... | head`.
+    let _ = written.and_then(|()| out.flush());
+    Ok(Verdict::Good)
+}
+
+/// Whether the reader of our output went away, which is no failure of ours.
+fn gone(result: Result<(), serde_json::Error>) -> Result<bool, Failure> {
+    match result {
+        Err(error) if error.is_io() => Ok(true),
+        result => result.map(|()| false).map_err(Failure::operation),
+    }
+}

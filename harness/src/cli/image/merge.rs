@@ -1,0 +1,87 @@
+//! `ubdlab image merge`.
+
+use std::path::{Path, PathBuf};
+
+use driver::shown;
+use userhelper::image::convert::to_raw;
+use userhelper::image::merge::{in_place, open_both};
+use userhelper::image::open::{Image, close, open_cow};
+use userhelper::real_files::RealHost;
+
+use super::super::{Failure, Verdict, print};
+use super::watching::Watching;
+use super::{TrustArgs, absolute, existing};
+
+/// Merge a COW file and its backing file into one raw disk, as uml_moo does
+///
+/// Into a new file, which keeps holes and appears whole or not at all; an existing file, by
+/// whatever name it goes, is never written over. Or into the backing file itself, with --in-place:
+/// the COW file stays usable until all of it is safe there, and is then an empty one over the
+/// merged backing file. Interrupted, it is begun again.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab image merge root.cow merged.img
+  ubdlab image merge root.cow --in-place
+
+Merging in place changes the backing file: every other COW file over it is refused from then on.")]
+pub(in super::super) struct Args {
+    /// The COW file
+    cow: PathBuf,
+
+    /// The raw disk to be made
+    #[arg(required_unless_present = "in_place", conflicts_with = "in_place")]
+    output: Option<PathBuf>,
+
+    /// Merge into the backing file, and empty the COW file
+    #[arg(long)]
+    in_place: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let path = existing(&args.cow)?;
+    match &args.output {
+        Some(output) => into_new(args, &path, &absolute(output)?),
+        None => into_backing(args, &path),
+    }
+}
+
+fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure> {
+    let cow = open_cow(&RealHost, path, args.trust.trust())?;
+    let watching = Watching::new("merging");
+    let image = Image::Cow(Box::new(cow));
+    let merged = to_raw(&RealHost, &image, output, &mut watching.watch());
+    drop(watching);
+    let merged = merged?;
+    print(format_args!(
+        "{}: {}, {} of it data\n",
+        shown(output),
+        merged.size,
+        merged.data
+    ));
+    Ok(Verdict::Good)
+}
+
+fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
+    let mut cow = open_both(&RealHost, path, args.trust.trust())?;
+    eprint!(
+        "{}",
+        super::resize::consequences(path, &cow.backing_path, "merging into")
+    );
+    let watching = Watching::new("merging");
+    let merged = in_place(&RealHost, &mut cow, &mut watching.watch());
+    drop(watching);
+    let merged = merged?;
+    print(format_args!(
+        "{}: {}, {} written into it; {} is empty now\n",
+        shown(&cow.backing_path),
+        merged.backing_size,
+        merged.data,
+        shown(path)
+    ));
+    close(cow.device, path)?;
+    Ok(Verdict::Good)
+}

@@ -1,0 +1,57 @@
+//! `ubdlab image recover`.
+
+use std::path::PathBuf;
+
+use driver::shown;
+use userhelper::image::recover::recover;
+use userhelper::real_files::RealHost;
+
+use super::super::{Failure, Verdict, print};
+use super::watching::Watching;
+use super::{TrustArgs, existing};
+
+/// Finish an interrupted resize, or end an interrupted merge or rebase
+///
+/// A reflow that was interrupted goes on from where it was. A merge in place, a rebase or the
+/// extension of the backing file ends as it is: the disk is what it was, and the command can be
+/// given again. A new file that never got its name is removed. Where there is nothing to do,
+/// nothing is done.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab image recover root.cow")]
+pub(in super::super) struct Args {
+    /// The COW file
+    cow: PathBuf,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let path = existing(&args.cow)?;
+    let watching = Watching::new("moving data");
+    let recovered = recover(&RealHost, &path, args.trust.trust(), &mut watching.watch());
+    drop(watching);
+    let (recovered, path) = (recovered?, shown(&path));
+    if let Some(resized) = recovered.resized {
+        print(format_args!(
+            "{path}: finished the resize from {} to {}, {} moved\n",
+            resized.old_size, resized.new_size, resized.moved
+        ));
+    }
+    if recovered.backing_change {
+        print(format_args!(
+            "{path}: ended a change of the backing file; the disk is what it was\n"
+        ));
+    }
+    if recovered.temporary {
+        print(format_args!(
+            "{path}: removed a new file that was never finished\n"
+        ));
+    }
+    if recovered == Default::default() {
+        print(format_args!("{path}: nothing to recover\n"));
+    }
+    Ok(Verdict::Good)
+}

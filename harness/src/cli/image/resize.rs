@@ -1,0 +1,241 @@
+//! `ubdlab image resize`.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use driver::shown;
+use driver::size::parse_device_size;
+use driver::units::Bytes;
+use userhelper::image::ImageError;
+use userhelper::image::open::{CowImageFile, close};
+use userhelper::image::resize::{
+    StockVerdict, backing_len, carry_out, extend_backing, open_for_resize, plan_resize,
+    stock_verdict,
+};
+use userhelper::image::siblings::siblings;
+use userhelper::planner::{Plan, Shrink, Wish};
+use userhelper::real_files::{RealFile, RealHost};
+
+use super::super::replay::StrategyArg;
+use super::super::{Failure, Verdict, print};
+use super::watching::Watching;
+use super::{TrustArgs, existing};
+
+/// Grow or shrink a COW file that nobody runs
+///
+/// The cheapest of three ways is taken, and --dry-run says which and why. headroom: the bitmap
+/// still fits, nothing moves. rebuild: what is dirty is copied (or shared, where the file system
+/// can) into a new file, which then takes the name. reflow: the data moves within the file, last
+/// bytes first. Whenever data moves, room is made so that the next growths need not move it.
+///
+/// An interruption at any moment, by Ctrl-C, kill or the power, leaves the old image, the new
+/// one, or one that `ubdlab image recover` finishes. Afterwards grow the file system in it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab image resize root.cow +2G --dry-run
+  ubdlab image resize root.cow +2G --extend-backing
+  ubdlab image resize root.cow 20G --strategy reflow
+  ubdlab image resize root.cow -1G --shrink
+
+Stock UML takes a device's size from the backing file, and refuses a COW file of another size.
+--extend-backing makes the backing file as large, with a hole; every other COW file over it is
+refused from then on.")]
+pub(in super::super) struct Args {
+    /// The COW file
+    cow: PathBuf,
+
+    /// The new size, or with + or - by how much
+    #[arg(value_name = "[+|-]SIZE", allow_hyphen_values = true)]
+    size: SizeChange,
+
+    /// Let the device become smaller, as long as no data lies behind the new end
+    #[arg(long)]
+    shrink: bool,
+
+    /// Let it become smaller also where data lies behind the new end: that data is lost
+    #[arg(long, requires = "shrink")]
+    lose_data: bool,
+
+    /// How to go about it
+    #[arg(long, value_enum, default_value_t = StrategyArg::Auto)]
+    strategy: StrategyArg,
+
+    /// Make the backing file as large as the device, so that stock UML takes the image
+    ///
+    /// Other COW files over it are named before anything is done.
+    #[arg(long)]
+    extend_backing: bool,
+
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+/// A new size, or a change of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SizeChange {
+    To(Bytes),
+    By(Bytes),
+    Less(Bytes),
+}
+
+impl FromStr for SizeChange {
+    type Err = driver::size::SizeError;
+
+    fn from_str(text: &str) -> Result<SizeChange, Self::Err> {
+        match text.as_bytes().first() {
+            Some(b'+') => parse_device_size(&text[1..]).map(SizeChange::By),
+            Some(b'-') => parse_device_size(&text[1..]).map(SizeChange::Less),
+            _ => parse_device_size(text).map(SizeChange::To),
+        }
+    }
+}
+
+impl SizeChange {
+    fn new_size(self, old: Bytes, path: &Path) -> Result<Bytes, Failure> {
+        let new = match self {
+            SizeChange::To(size) => Some(size.0),
+            SizeChange::By(more) => old.0.checked_add(more.0),
+            SizeChange::Less(less) => old.0.checked_sub(less.0).filter(|&size| size > 0),
+        };
+        new.map(Bytes).ok_or_else(|| {
+            let by = match self {
+                SizeChange::Less(less) => format!("-{less}"),
+                SizeChange::By(by) | SizeChange::To(by) => format!("+{by}"),
+            };
+            let text = "the device has no such size";
+            Failure(format!("{}: {text}: {old} {by}", shown(path)))
+        })
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let path = existing(&args.cow)?;
+    let extend = args.extend_backing;
+    // Looking at the plan needs the backing file for reading only.
+    let writable = extend && !args.dry_run;
+    let mut cow = open_for_resize(&RealHost, &path, args.trust.trust(), writable)?;
+    let old_size = match cow.device.geometry() {
+        Some(geometry) => geometry.size,
+        None => cow.device.capacity().bytes(),
+    };
+    let wish = Wish {
+        new_size: args.size.new_size(old_size, &path)?,
+        strategy: args.strategy.strategy(),
+        shrink: match (args.shrink, args.lose_data) {
+            (false, _) => Shrink::Refuse,
+            (true, false) => Shrink::KeepingData,
+            (true, true) => Shrink::LosingData,
+        },
+        online: false,
+    };
+    let plan = plan_resize(&RealHost, &cow, wish)?;
+    let backing = backing_len(&cow)?;
+    if extend && backing > plan.new_size {
+        return Err(Failure(format!(
+            "{}: found {backing}, which is more than the device's {}: --extend-backing makes no \
+             backing file smaller",
+            shown(&cow.backing_path),
+            plan.new_size
+        )));
+    }
+    if args.dry_run {
+        print_plan(&cow, &plan, extend, backing);
+        return Ok(Verdict::Good);
+    }
+    if extend && backing < plan.new_size {
+        eprint!("{}", consequences(&path, &cow.backing_path, "extending"));
+    }
+    move_data(&path, &mut cow, &plan)?;
+    let mut backing = backing;
+    if extend {
+        backing = extend_backing(&RealHost, &mut cow)?;
+        print(format_args!("{}: {backing}\n", shown(&cow.backing_path)));
+    }
+    if let Some(geometry) = cow.device.geometry() {
+        let verdict = stock_verdict(&geometry, backing);
+        print(format_args!("stock UML {verdict}\n"));
+    }
+    close(cow.device, &path)?;
+    Ok(Verdict::Good)
+}
+
+fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Result<(), Failure> {
+    let shown = shown(path);
+    if plan.new_size == plan.old_size && plan.to_move == Bytes(0) {
+        print(format_args!("{shown}: has {} already\n", plan.old_size));
+        return Ok(());
+    }
+    let watching = Watching::new("moving data");
+    let resized = carry_out(&RealHost, cow, plan, &mut watching.watch());
+    drop(watching);
+    match resized {
+        Err(ImageError::Interrupted) => Err(Failure(format!(
+            "{shown}: interrupted: nothing is lost, and `ubdlab image recover` finishes a resize \
+             that has begun to move data"
+        ))),
+        resized => {
+            let resized = resized?;
+            print(format_args!(
+                "{shown}: {} to {} by {}, {} moved\n",
+                resized.old_size, resized.new_size, resized.strategy, resized.moved
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn print_plan(cow: &CowImageFile<RealFile>, plan: &Plan, extend: bool, backing: Bytes) {
+    print(format_args!(
+        "size       {} to {}\nstrategy   {}\n",
+        plan.old_size, plan.new_size, plan.strategy
+    ));
+    for reason in &plan.reasons {
+        print(format_args!("           {reason}\n"));
+    }
+    print(format_args!(
+        "moves      {} at most\nspace      {} needed meanwhile\n",
+        plan.to_move, plan.space_needed
+    ));
+    let Some(geometry) = plan.new_geometry else {
+        return;
+    };
+    let new_backing = match extend {
+        true => backing.max(plan.new_size),
+        false => backing,
+    };
+    print(format_args!(
+        "layout     alignment {}, data at byte {}; grows to {} after that without its data moving\n",
+        geometry.alignment,
+        geometry.data_offset,
+        geometry.headroom()
+    ));
+    let verdict = stock_verdict(&geometry, new_backing);
+    print(format_args!("stock UML  {verdict}\n"));
+    if let StockVerdict::RefusesSize { .. } = verdict {
+        print("           --extend-backing makes the backing file as large\n");
+    }
+    if extend && backing < plan.new_size {
+        print(consequences(&cow.path, &cow.backing_path, "extending"));
+    }
+}
+
+/// What else a change of the backing file breaks.
+pub(super) fn consequences(cow: &Path, backing: &Path, doing: &str) -> String {
+    let mut text = format!(
+        "{doing} {}: every other COW file over it will be refused, by stock UML and by ubdlab\n",
+        shown(backing)
+    );
+    let others = siblings(cow, backing);
+    for other in &others {
+        text += &format!("  breaks {}\n", shown(other));
+    }
+    if others.is_empty() {
+        text += "  none was found beside it or beside the COW file\n";
+    }
+    text
+}

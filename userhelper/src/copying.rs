@@ -1,0 +1,201 @@
+//! Copying ranges between two files of one host: extents are shared where the host can, and
+//! what is a hole stays one.
+
+use driver::host::{HostError, HostFile};
+use driver::units::{Bytes, FileOffset, FileRange};
+
+use crate::clone_range::CloneRange;
+
+/// So much is read and written at once.
+const CHUNK: Bytes = Bytes(1 << 20);
+
+/// One call copies at most so much, and shares at most so much more.
+const COPY_A_STEP: Bytes = Bytes(4 << 20);
+const CLONE_A_STEP: Bytes = Bytes(1 << 30);
+
+/// Extents are shared in whole blocks of the host's file system, which are this or less.
+const BLOCK: u64 = 4096;
+
+/// Zeros are written from here where the host can make no hole.
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+/// What stands in the target before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Nothing but a hole: a new file.
+    Hole,
+    /// Anything: where the source has a hole, the target gets one.
+    Anything,
+}
+
+/// Copies from file to file.
+#[derive(Debug)]
+pub(crate) struct Copying {
+    target: Target,
+    can_clone: bool,
+    buffer: Vec<u8>,
+    copied: Bytes,
+}
+
+/// A copy that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CopyError {
+    pub(crate) action: CopyAction,
+    /// Where in the file that the action was on.
+    pub(crate) at: FileOffset,
+    pub(crate) error: HostError,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CopyAction {
+    Read,
+    Write,
+}
+
+impl CopyError {
+    fn reading(at: FileOffset) -> impl FnOnce(HostError) -> CopyError {
+        let action = CopyAction::Read;
+        move |error| CopyError { action, at, error }
+    }
+
+    fn writing(at: FileOffset) -> impl FnOnce(HostError) -> CopyError {
+        let action = CopyAction::Write;
+        move |error| CopyError { action, at, error }
+    }
+}
+
+impl Copying {
+    /// Copies into a target in which this stands before.
+    pub(crate) fn into(target: Target) -> Copying {
+        Copying {
+            target,
+            can_clone: true,
+            buffer: Vec::new(),
+            copied: Bytes(0),
+        }
+    }
+
+    /// How much was read and written, without what is shared.
+    pub(crate) fn copied(&self) -> Bytes {
+        self.copied
+    }
+
+    /// The length of the piece to be copied next: a caller that wants to look up now and
+    /// then copies no more at once.
+    pub(crate) fn step(&self) -> Bytes {
+        match self.can_clone {
+            true => CLONE_A_STEP,
+            false => COPY_A_STEP,
+        }
+    }
+
+    /// Copies the front of `range` of `source` to `to` in `target`; how much, at least a
+    /// sector and at most [`Copying::step`].
+    pub(crate) fn copy<F: CloneRange>(
+        &mut self,
+        source: &F,
+        range: FileRange,
+        target: &F,
+        to: FileOffset,
+    ) -> Result<Bytes, CopyError> {
+        let shared = FileRange::new(range.start, range.len.min(self.step()));
+        if self.can_clone && self.clone_blocks(source, shared, target, to)? {
+            return Ok(shared.len);
+        }
+        let copied = FileRange::new(range.start, range.len.min(COPY_A_STEP));
+        self.copy_data(source, copied, target, to)?;
+        Ok(copied.len)
+    }
+
+    /// Shares the whole blocks of a range and copies its ends. `false` if the host shares
+    /// nothing, and nothing was done.
+    fn clone_blocks<F: CloneRange>(
+        &mut self,
+        source: &F,
+        range: FileRange,
+        target: &F,
+        to: FileOffset,
+    ) -> Result<bool, CopyError> {
+        let first = FileOffset(range.start.0.next_multiple_of(BLOCK));
+        let last = FileOffset(range.end().0 / BLOCK * BLOCK);
+        if range.start.0 % BLOCK != to.0 % BLOCK {
+            self.can_clone = false;
+            return Ok(false);
+        }
+        if first >= last {
+            self.copy_data(source, range, target, to)?;
+            return Ok(true);
+        }
+        let place = |at: FileOffset| to + (at - range.start);
+        let blocks = FileRange::between(first..last);
+        match target.clone_range(source, blocks, place(first)) {
+            Err(HostError::Unsupported) => {
+                self.can_clone = false;
+                return Ok(false);
+            }
+            result => result.map_err(CopyError::writing(place(first)))?,
+        }
+        self.copy_data(source, FileRange::between(range.start..first), target, to)?;
+        let behind = FileRange::between(last..range.end());
+        self.copy_data(source, behind, target, place(last))?;
+        Ok(true)
+    }
+
+    fn copy_data<F: HostFile>(
+        &mut self,
+        source: &F,
+        range: FileRange,
+        target: &F,
+        to: FileOffset,
+    ) -> Result<(), CopyError> {
+        let place = |at: FileOffset| to + (at - range.start);
+        let mut at = range.start;
+        for data in source.data_runs(range) {
+            let data = data.map_err(CopyError::reading(at))?;
+            self.make_hole(target, place(at)..place(data.start))?;
+            at = data.start;
+            while at < data.end() {
+                let len = (data.end() - at).min(CHUNK);
+                self.buffer.resize(len.0 as usize, 0);
+                source
+                    .read_exact_at(&mut self.buffer, at)
+                    .map_err(CopyError::reading(at))?;
+                target
+                    .write_all_at(&self.buffer, place(at))
+                    .map_err(CopyError::writing(place(at)))?;
+                self.copied += len;
+                at += len;
+            }
+        }
+        self.make_hole(target, place(at)..place(range.end()))
+    }
+
+    fn make_hole<F: HostFile>(
+        &self,
+        target: &F,
+        gap: std::ops::Range<FileOffset>,
+    ) -> Result<(), CopyError> {
+        if self.target == Target::Hole || gap.start >= gap.end {
+            return Ok(());
+        }
+        let range = FileRange::between(gap);
+        clear(target, range).map_err(CopyError::writing(range.start))
+    }
+}
+
+/// Makes a range read as zeros: a hole where the host can, zeros otherwise.
+pub(crate) fn clear<F: HostFile>(file: &F, range: FileRange) -> Result<(), HostError> {
+    match file.punch_hole(range) {
+        Err(HostError::Unsupported) => {
+            let mut at = range.start;
+            while at < range.end() {
+                let len = (range.end() - at).min(Bytes(ZEROS.len() as u64));
+                file.write_all_at(&ZEROS[..len.0 as usize], at)?;
+                at += len;
+            }
+            Ok(())
+        }
+        result => result,
+    }
+}

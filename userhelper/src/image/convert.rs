@@ -1,0 +1,241 @@
+//! The content of a disk as a new file: raw, or a COW file with what differs from a backing
+//! file. The new file is made beside its name, whole and synced, before it gets the name; an
+//! existing file is never written over.
+
+use std::path::Path;
+
+use driver::cow::{Extension, Geometry, Header, SectorMap, Version};
+use driver::host::HostFile;
+use driver::open::{NewBacking, create_whole, open_backing, write_start};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+use crate::clone_range::CloneRange;
+use crate::copying::{CopyAction, Copying, Target};
+use crate::image_host::ImageHost;
+use crate::new_bitmap::next_piece;
+
+use super::content::{Piece, Source, reading};
+use super::differences::Differences;
+use super::open::{Image, check_output, make_durable};
+use super::{ImageError, Watch, report};
+
+/// What a conversion came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Converted {
+    /// The size of the disk.
+    pub size: Bytes,
+    /// How much data the new file has; the rest of it is holes.
+    pub data: Bytes,
+}
+
+/// Writes what `image` holds into a new raw file.
+///
+/// # Errors
+/// If `output` exists, by whatever name; the host's. Nothing is left behind then.
+pub fn to_raw<H: ImageHost>(
+    host: &H,
+    image: &Image<H::File>,
+    output: &Path,
+    watch: Watch<'_>,
+) -> Result<Converted, ImageError> {
+    check_output(host, output, &image.sources())?;
+    let size = image.size();
+    let mut data = Bytes(0);
+    create_whole(host, output, |file| {
+        file.set_len(size)
+            .map_err(ImageError::host(output, "creating", FileOffset(0)))?;
+        let mut copying = Copying::into(Target::Hole);
+        for piece in image.data() {
+            let piece = piece.map_err(reading(image))?;
+            let to = piece.range.start;
+            copy_piece(image.path(), &piece, &mut copying, file, output, to)?;
+            data += piece.range.len;
+            report(watch, piece.range.end() - FileOffset(0), size)?;
+        }
+        Ok::<_, ImageError>(())
+    })?;
+    Ok(Converted { size, data })
+}
+
+/// Copies a piece of the disk `path` to `to` in `target`.
+pub(super) fn copy_piece<F: CloneRange>(
+    path: &Path,
+    piece: &Piece<'_, F>,
+    copying: &mut Copying,
+    target: &F,
+    target_path: &Path,
+    to: FileOffset,
+) -> Result<(), ImageError> {
+    let Source::File(file, at) = piece.source else {
+        return Ok(());
+    };
+    let mut done = Bytes(0);
+    while done < piece.range.len {
+        let rest = FileRange::new(at + done, piece.range.len - done);
+        done += copying
+            .copy(file, rest, target, to + done)
+            .map_err(|failed| {
+                let (path, action) = match failed.action {
+                    CopyAction::Read => (path, "reading the disk"),
+                    CopyAction::Write => (target_path, "writing"),
+                };
+                ImageError::host(path, action, failed.at)(failed.error)
+            })?;
+    }
+    Ok(())
+}
+
+/// Which COW file to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CowVersion {
+    /// Version 2, for UML of before 2003: no headroom, and exactly the backing file's size.
+    V2,
+    /// Version 3, with this alignment.
+    V3 {
+        /// See [`driver::cow::Geometry::roomy_alignment`].
+        alignment: u32,
+    },
+}
+
+/// Writes what `image` holds and `backing` does not into a new COW file, in whole blocks of
+/// 4 KiB: stock Linux misreads what is finer.
+///
+/// # Errors
+/// If `output` exists, by whatever name; if version 2 cannot hold it; the host's. Nothing is
+/// left behind then.
+pub fn to_cow<H: ImageHost>(
+    host: &H,
+    image: &Image<H::File>,
+    backing_path: &Path,
+    version: CowVersion,
+    output: &Path,
+    watch: Watch<'_>,
+) -> Result<Converted, ImageError> {
+    let backing = open_backing(host, output, backing_path)?;
+    let mut sources = image.sources();
+    sources.push(("backing file", backing_path, &backing.file));
+    check_output(host, output, &sources)?;
+    let size = image.size();
+    let (header, extension) = new_header(output, &backing, size, version)?;
+    make_durable(host, backing_path, &backing.file)?;
+    let mut data = Bytes(0);
+    create_whole(host, output, |file| {
+        let geometry = write_start(file, output, &header, extension)?;
+        let mut map = new_map(output, geometry.capacity())?;
+        let mut copying = Copying::into(Target::Hole);
+        let backing = Image::Raw {
+            path: backing_path.to_owned(),
+            file: backing.file,
+            size: backing.len,
+        };
+        check_tail(image, &backing, output)?;
+        let mut store = |run: SectorRange| {
+            if run.end() > Sector(0) + geometry.mapped() {
+                let problem = "version 2 has no bit for the last sectors of such a disk";
+                return Err(ImageError::refused(output, problem));
+            }
+            map.mark_dirty(run);
+            data += run.count.bytes();
+            let end = FileOffset(run.end().bytes().0);
+            let mut at = FileOffset(run.start.bytes().0);
+            while at < end {
+                let piece = image.piece(at, end).map_err(reading(image))?;
+                let to = geometry.data_offset + (at - FileOffset(0));
+                copy_piece(image.path(), &piece, &mut copying, file, output, to)?;
+                at = piece.range.end();
+            }
+            Ok(())
+        };
+        let mut differences = Differences::between(host, image, &backing)?;
+        let mapped_end = Sector(0) + geometry.mapped();
+        while let Some(run) = differences.next_blocks(mapped_end, watch)? {
+            store(run)?;
+        }
+        // What lies behind the backing file's end has to be in the COW file: there is nothing else.
+        let behind = differences.end()..Sector(0) + geometry.capacity();
+        if !behind.is_empty() {
+            store(SectorRange::between(behind))?;
+        }
+        write_bitmap(file, output, &map, &geometry)
+    })?;
+    Ok(Converted { size, data })
+}
+
+/// A partial last sector has no bit: it is read from the backing file, and has to be the same
+/// there.
+fn check_tail<F: HostFile>(
+    image: &Image<F>,
+    backing: &Image<F>,
+    output: &Path,
+) -> Result<(), ImageError> {
+    let at = FileOffset(image.size().whole_sectors().bytes().0);
+    let len = (image.size() - (at - FileOffset(0))).0 as usize;
+    let (mut ours, mut theirs) = ([0; SECTOR_SIZE as usize], [0; SECTOR_SIZE as usize]);
+    image
+        .read(&mut ours[..len], at)
+        .and_then(|()| backing.read(&mut theirs[..len], at))
+        .map_err(reading(image))?;
+    match ours == theirs {
+        true => Ok(()),
+        false => Err(ImageError::refused(
+            output,
+            format!(
+                "the last {len} bytes are no whole sector and differ from the backing file's: no COW file can hold them"
+            ),
+        )),
+    }
+}
+
+fn new_header<F>(
+    output: &Path,
+    backing: &NewBacking<F>,
+    size: Bytes,
+    version: CowVersion,
+) -> Result<(Header, Option<Extension>), ImageError> {
+    let alignment = match version {
+        CowVersion::V2 => SECTOR_SIZE as u32,
+        CowVersion::V3 { alignment } => alignment,
+    };
+    let bad = |error| ImageError::Header {
+        path: output.to_owned(),
+        error,
+    };
+    let header = Header::v3(&backing.name, backing.mtime, size, alignment).map_err(bad)?;
+    if version != CowVersion::V2 {
+        return Ok((header, Some(Extension::new(backing.len))));
+    }
+    if size != backing.len {
+        return Err(ImageError::Size {
+            path: output.to_owned(),
+            found: size,
+            expected: backing.len,
+            why: "a version 2 COW file is as large as its backing file",
+        });
+    }
+    let header = Header {
+        version: Version::V2,
+        ..header
+    };
+    Ok((header, None))
+}
+
+pub(super) fn new_map(path: &Path, sectors: SectorCount) -> Result<SectorMap, ImageError> {
+    SectorMap::new(sectors).map_err(|error| ImageError::refused(path, error.to_string()))
+}
+
+/// Writes a bitmap where there is nothing but a hole.
+pub(super) fn write_bitmap<F: HostFile>(
+    file: &F,
+    path: &Path,
+    map: &SectorMap,
+    geometry: &Geometry,
+) -> Result<(), ImageError> {
+    let mut buffer = Vec::new();
+    let mut page = 0;
+    while let Some(piece) = next_piece(map, geometry, page, &mut buffer) {
+        file.write_all_at(&buffer, piece.at)
+            .map_err(ImageError::host(path, "writing the bitmap", piece.at))?;
+        page = piece.next_page;
+    }
+    Ok(())
+}

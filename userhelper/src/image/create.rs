@@ -1,0 +1,139 @@
+//! A new COW file over a backing file, with room to grow.
+
+use std::path::Path;
+
+use driver::cow::{Extension, Geometry, Header, LARGEST_STOCK_OFFSET};
+use driver::open::{OpenError, create_whole, open_backing, write_start};
+use driver::units::{Bytes, Sector, SectorRange};
+
+use crate::image_host::ImageHost;
+
+use super::ImageError;
+use super::convert::{new_map, write_bitmap};
+use super::open::make_durable;
+
+/// What to make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The size of the device, if it is to be larger than its backing file.
+    pub size: Option<Bytes>,
+    /// The size up to which it should be able to grow without its data moving.
+    pub max_size: Option<Bytes>,
+}
+
+/// The alignment that leaves room to grow to `max_size`, as small as does.
+///
+/// # Errors
+/// With the largest size that stock Linux could still use, if `max_size` is more.
+pub fn alignment_for(max_size: Bytes) -> Result<u32, Bytes> {
+    let bitmap = max_size.sectors_touched().0.div_ceil(8);
+    // The data starts at twice the alignment.
+    let largest = LARGEST_STOCK_OFFSET.0 / 2 / 4096 * 4096;
+    let power = bitmap.next_power_of_two().max(4096);
+    if power <= largest {
+        return Ok(power as u32);
+    }
+    match bitmap.next_multiple_of(4096) {
+        alignment if alignment <= largest => Ok(alignment as u32),
+        _ => Err(Bytes(largest * 8 * 512)),
+    }
+}
+
+/// A COW file that was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Its layout.
+    pub geometry: Geometry,
+    /// The length of its backing file.
+    pub backing_size: Bytes,
+}
+
+/// Creates the V3 COW file `path` over the file at `backing_path`.
+///
+/// # Errors
+/// If `path` exists, the backing file is not one, or a size is out of range. Nothing is left
+/// behind then.
+pub fn create<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    backing_path: &Path,
+    wish: Wish,
+) -> Result<Created, ImageError> {
+    let backing = open_backing(host, path, backing_path)?;
+    let size = wish.size.unwrap_or(backing.len);
+    if size < backing.len {
+        return Err(ImageError::Size {
+            path: path.to_owned(),
+            found: size,
+            expected: backing.len,
+            why: "a new device is as large as its backing file or larger",
+        });
+    }
+    let alignment = match wish.max_size {
+        None => Geometry::roomy_alignment(size),
+        Some(max_size) if max_size < size => {
+            let problem = format!("found a largest size of {max_size}, but the device has {size}");
+            return Err(ImageError::refused(path, problem));
+        }
+        Some(max_size) => alignment_for(max_size).map_err(|largest| {
+            let problem = format!(
+                "found a largest size of {max_size}: stock Linux could not reach the data of a COW \
+                 file with room for more than {largest}"
+            );
+            ImageError::refused(path, problem)
+        })?,
+    };
+    let header = Header::v3(&backing.name, backing.mtime, size, alignment);
+    let header = header.map_err(|error| ImageError::Header {
+        path: path.to_owned(),
+        error,
+    })?;
+    let geometry = Geometry::of(&header).map_err(|error| OpenError::Layout {
+        path: path.to_owned(),
+        at: header.version.size_offset(),
+        error,
+    })?;
+    make_durable(host, backing_path, &backing.file)?;
+    create_whole(host, path, |file| {
+        write_start(file, path, &header, Some(Extension::new(backing.len)))?;
+        // The backing file has nothing for what lies behind its last whole sector.
+        let new = Sector(0) + backing.len.whole_sectors()..Sector(0) + geometry.capacity();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut map = new_map(path, geometry.capacity())?;
+        map.mark_dirty(SectorRange::between(new));
+        write_bitmap(file, path, &map, &geometry)
+    })?;
+    Ok(Created {
+        geometry,
+        backing_size: backing.len,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_is_as_small_as_does_and_within_reach_of_stock_linux() {
+        const GIB: u64 = 1 << 30;
+        for (max_size, alignment) in [
+            (1, 4096),
+            (16 << 20, 4096),
+            ((16 << 20) + 512, 8192),
+            (4 * GIB, 1 << 20),
+            (256 * GIB, 64 << 20),
+            (2048 * GIB, 512 << 20),
+            (3072 * GIB, 768 << 20),
+        ] {
+            let found = alignment_for(Bytes(max_size)).unwrap();
+            assert_eq!(found, alignment, "for {max_size}");
+            let layout = Geometry::new(driver::cow::Version::V3, Bytes(512), found).unwrap();
+            assert!(layout.headroom() >= Bytes(max_size) && layout.fits_stock_linux());
+        }
+        let largest = alignment_for(Bytes(4096 * GIB)).unwrap_err();
+        assert!(alignment_for(largest).is_ok());
+        assert_eq!(alignment_for(largest + Bytes(512)), Err(largest));
+    }
+}

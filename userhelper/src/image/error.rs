@@ -1,0 +1,151 @@
+//! What can go wrong with an image. Each message names the file, the place in it where there
+//! is one, what was found and what was expected.
+
+use std::path::{Path, PathBuf};
+
+use driver::cow::HeaderError;
+use driver::host::HostError;
+use driver::open::OpenError;
+use driver::ordered::CloseError;
+use driver::resize::ResizeError;
+use driver::shown;
+use driver::units::{Bytes, FileOffset};
+
+use crate::planner::PlanError;
+
+/// What can go wrong with an image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// It does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A host operation failed.
+    #[error("{}: byte {at}: {action}: {error}", shown(.path))]
+    Host {
+        /// On which file.
+        path: PathBuf,
+        /// Doing what.
+        action: &'static str,
+        /// Where in the file.
+        at: FileOffset,
+        /// What the host said.
+        error: HostError,
+    },
+    /// There is no plan for the resize.
+    #[error("{}: {error}", shown(.path))]
+    Plan {
+        /// The image.
+        path: PathBuf,
+        /// Why not.
+        error: PlanError,
+    },
+    /// A step of a change failed.
+    #[error("{}: {error}", shown(.path))]
+    Resize {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        error: ResizeError,
+    },
+    /// What was written could not be made durable.
+    #[error("{}: closing: {error}", shown(.path))]
+    Close {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        error: CloseError,
+    },
+    /// A header that cannot be made.
+    #[error("{}: {error}", shown(.path))]
+    Header {
+        /// The image.
+        path: PathBuf,
+        /// Why not.
+        error: HeaderError,
+    },
+    /// An interrupted change of the image has to be finished first.
+    #[error("{}: an interrupted {what} has to be finished first: ubdlab image recover", shown(.path))]
+    Unfinished {
+        /// The image.
+        path: PathBuf,
+        /// What was interrupted.
+        what: &'static str,
+    },
+    /// A tool for COW files was given something else.
+    #[error("{}: a raw disk, expected a COW file", shown(.path))]
+    NotCow {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that was to be made is there already.
+    #[error("{}: exists already: nothing is written over", shown(.path))]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The output is one of the files that are read.
+    #[error("{}: is the {role} {} by another name: nothing is written over", shown(.path), shown(.source_path))]
+    OntoSource {
+        /// The output.
+        path: PathBuf,
+        /// What the file is.
+        role: &'static str,
+        /// Its other name.
+        source_path: PathBuf,
+    },
+    /// The image cannot be what was asked for.
+    #[error("{}: {problem}", shown(.path))]
+    Refused {
+        /// The image.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// A backing file has another size than is needed.
+    #[error("{}: found {} bytes, expected {} bytes: {why}", shown(.path), .found.0, .expected.0)]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: Bytes,
+        /// The size that it needs.
+        expected: Bytes,
+        /// Why.
+        why: &'static str,
+    },
+    /// The watcher said that it is enough.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl ImageError {
+    /// For `map_err`: `action` on `path` failed, at this byte.
+    pub fn host<'a>(
+        path: &'a Path,
+        action: &'static str,
+        at: FileOffset,
+    ) -> impl Fn(HostError) -> ImageError + 'a {
+        move |error| ImageError::Host {
+            path: path.to_owned(),
+            action,
+            at,
+            error,
+        }
+    }
+
+    /// For `map_err`: a step of a change of the image failed.
+    pub fn resize(path: &Path) -> impl Fn(ResizeError) -> ImageError + '_ {
+        move |error| ImageError::Resize {
+            path: path.to_owned(),
+            error,
+        }
+    }
+
+    /// That the image cannot be what was asked for.
+    pub fn refused(path: &Path, problem: impl Into<String>) -> ImageError {
+        ImageError::Refused {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Merging a COW file into its backing file, in place. (Into a new file it is a conversion:
+//! [`super::convert::to_raw`].)
+//!
+//! The COW file keeps what it has until all of it is durable in the backing file: reading a
+//! dirty sector there or here gives the same. It is then emptied, and stays a COW file over the
+//! merged backing file, with nothing in it.
+//!
+//! | power goes after | a reader finds | recovery |
+//! |---|---|---|
+//! | the mark was written ([`super::backing_change`]) | the same disk | merge again, or end the change as it is |
+//! | the backing file was given another time | the same disk; other COW files over the backing file are refused | the same |
+//! | any part of the data was written into the backing file | the same disk: what was written is dirty in the COW file, too | the same |
+//! | the backing file was synced | the same | the same |
+//! | any part of the bitmap was cleared | the same: what is clean now is durable in the backing file | the same |
+//! | header and block were written | an empty COW file over the merged backing file | none needed |
+
+use std::path::Path;
+
+use driver::cow::Version;
+use driver::host::HostFile;
+use driver::open::{OpenOptions, open};
+use driver::ordered::Ordered;
+use driver::resize::{ResizeError, Strategy};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
+
+use crate::clone_range::CloneRange;
+use crate::copying::{CopyAction, Copying, Target};
+use crate::image_host::ImageHost;
+use crate::planner::{Shrink, Wish};
+use crate::resize::{PlannedResize, run};
+
+use super::open::{CowImageFile, Trust, cow_image_file, options, specification};
+use super::resize::plan_for;
+use super::{ImageError, Watch, backing_change, report};
+
+/// What a merge came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// The data that was written into the backing file.
+    pub data: Bytes,
+    /// The size that the backing file has now.
+    pub backing_size: Bytes,
+}
+
+/// Opens a COW file and its backing file for a merge in place: both are locked exclusively. A
+/// merge that was interrupted can be begun again.
+///
+/// # Errors
+/// See [`driver::open::OpenError`]; [`ImageError::Unfinished`] of an interrupted resize.
+pub fn open_both<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    trust: Trust,
+) -> Result<CowImageFile<H::File>, ImageError> {
+    let writable = OpenOptions {
+        writable_backing: true,
+        ..options(trust)
+    };
+    let opened = open(host, &specification(path, false), writable)?;
+    if opened.interrupted.is_some() {
+        return Err(ImageError::Unfinished {
+            path: path.to_owned(),
+            what: "resize",
+        });
+    }
+    Ok(cow_image_file(path, opened))
+}
+
+/// Merges the COW file into its backing file and empties it. A COW file of another version is
+/// made one of version 3 first, which is the one that an interruption can be noted in.
+///
+/// # Errors
+/// The host's, or what the watcher says. The COW file is usable then, and the merge can be
+/// begun again.
+pub fn in_place<H: ImageHost + Clone>(
+    host: &H,
+    cow: &mut CowImageFile<H::File>,
+    watch: Watch<'_>,
+) -> Result<Merged, ImageError> {
+    let path = cow.path.clone();
+    let failed = ImageError::resize(&path);
+    make_v3(host, &path, &mut cow.device)?;
+    backing_change::begin(&mut cow.device).map_err(&failed)?;
+    backing_change::estrange(host, &cow.device).map_err(&failed)?;
+    let backing_size = backing_change::extend(&cow.device).map_err(&failed)?;
+    let data = copy_dirty(cow, watch)?;
+    empty(&mut cow.device).map_err(&failed)?;
+    backing_change::commit(host, &mut cow.device).map_err(&failed)?;
+    free_data(&mut cow.device);
+    Ok(Merged { data, backing_size })
+}
+
+/// Rebuilds a COW file of another version as V3, of the same size.
+pub(super) fn make_v3<H: ImageHost + Clone>(
+    host: &H,
+    path: &Path,
+    device: &mut Ordered<H::File>,
+) -> Result<(), ImageError> {
+    let image = backing_change::image(device).map_err(ImageError::resize(path))?;
+    if image.header.version == Version::V3 {
+        return Ok(());
+    }
+    let wish = Wish {
+        new_size: image.geometry.size,
+        strategy: Some(Strategy::Rebuild),
+        shrink: Shrink::Refuse,
+        online: false,
+    };
+    let plan = plan_for(host, path, device, wish)?;
+    let mut rebuild =
+        PlannedResize::new(&plan, host.clone(), path, device).map_err(ImageError::resize(path))?;
+    run(&mut rebuild, device).map_err(ImageError::resize(path))?;
+    Ok(())
+}
+
+/// Copies every dirty sector into the backing file and makes that durable.
+fn copy_dirty<F: CloneRange>(cow: &CowImageFile<F>, watch: Watch<'_>) -> Result<Bytes, ImageError> {
+    let device = &cow.device;
+    let backing = backing_change::backing(device).map_err(ImageError::resize(&cow.path))?;
+    let mut copying = Copying::into(Target::Anything);
+    let total = device.map().dirty_count().bytes();
+    let mut done = Bytes(0);
+    let whole = SectorRange::new(Sector(0), device.capacity());
+    for run in device.map().dirty_runs(whole) {
+        let mut at = run.start;
+        while at < run.end() {
+            let (place, rest) = device
+                .placement()
+                .place(SectorRange::between(at..run.end()));
+            let source = FileRange::new(place, rest.count.bytes());
+            let copied = copying
+                .copy(device.cow(), source, backing, FileOffset(at.bytes().0))
+                .map_err(|failed| {
+                    let (path, action) = match failed.action {
+                        CopyAction::Read => (&cow.path, "reading the COW file"),
+                        CopyAction::Write => (&cow.backing_path, "writing the backing file"),
+                    };
+                    ImageError::host(path, action, failed.at)(failed.error)
+                })?;
+            at += copied.whole_sectors();
+            done += copied;
+            report(watch, done, total)?;
+        }
+    }
+    let syncing = ImageError::host(&cow.backing_path, "syncing", FileOffset(0));
+    backing.sync_data().map_err(syncing)?;
+    Ok(copying.copied())
+}
+
+/// Makes every sector clean, durably.
+fn empty<F: HostFile>(device: &mut Ordered<F>) -> Result<(), ResizeError> {
+    let bitmap = backing_change::image(device)?.geometry.bitmap();
+    // Whole sectors are cleared: what lies between bitmap and data is a hole anyway.
+    let end = FileOffset(bitmap.end().0.next_multiple_of(SECTOR_SIZE));
+    device.clear_for_relocation(FileRange::between(bitmap.start..end))?;
+    device.sync_for_relocation()?;
+    let capacity = device.capacity();
+    let map = device.map_mut();
+    map.mark_clean(SectorRange::new(Sector(0), capacity));
+    map.forget_changes();
+    Ok(())
+}
+
+/// Gives the space of the data back; where the host cannot, what lies there does no harm.
+fn free_data<F: HostFile>(device: &mut Ordered<F>) {
+    if let Some(geometry) = device.geometry() {
+        let data = FileRange::new(geometry.data_offset, geometry.capacity().bytes());
+        let _ = device.free_for_relocation(data);
+    }
+}

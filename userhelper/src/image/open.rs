@@ -1,0 +1,315 @@
+//! Opening an image for a tool: COW file or raw disk, told apart by the magic number.
+
+use std::path::{Path, PathBuf};
+
+use driver::device_spec::DeviceSpec;
+use driver::host::{Access, FileIdentity, FileKind, HostError, HostFile, LockKind};
+use driver::open::{OpenError, OpenOptions, Opened, backing_path, open};
+use driver::ordered::Ordered;
+use driver::units::{Bytes, FileOffset};
+
+use crate::image_host::ImageHost;
+
+use super::ImageError;
+
+/// How far a backing path that stands in a header is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// As far as the user's rights go.
+    #[default]
+    Follow,
+    /// Only within the COW file's directory.
+    Confine,
+}
+
+/// The specification of the COW file at `path`.
+pub(super) fn specification(path: &Path, read_only: bool) -> DeviceSpec {
+    DeviceSpec {
+        index: 0,
+        read_only,
+        synchronous: false,
+        shared: false,
+        data: false,
+        file: path.to_owned(),
+        backing: None,
+        size: None,
+    }
+}
+
+/// The options for a tool: nothing is created, and a backing path is followed like this.
+pub(super) fn options(trust: Trust) -> OpenOptions {
+    OpenOptions {
+        create: false,
+        confine_backing: trust == Trust::Confine,
+        ..OpenOptions::default()
+    }
+}
+
+/// An image that is open for reading, its files locked against writers.
+#[derive(Debug)]
+pub enum Image<F> {
+    /// A COW file over its backing file.
+    Cow(Box<CowImageFile<F>>),
+    /// A raw disk.
+    Raw {
+        /// Its path.
+        path: PathBuf,
+        /// The file.
+        file: F,
+        /// Its size.
+        size: Bytes,
+    },
+}
+
+/// An open COW file.
+#[derive(Debug)]
+pub struct CowImageFile<F> {
+    /// Its path.
+    pub path: PathBuf,
+    /// The path of its backing file.
+    pub backing_path: PathBuf,
+    /// The device that the two make.
+    pub device: Ordered<F>,
+}
+
+impl<F: HostFile> Image<F> {
+    /// The path that it was opened by.
+    pub fn path(&self) -> &Path {
+        match self {
+            Image::Cow(cow) => &cow.path,
+            Image::Raw { path, .. } => path,
+        }
+    }
+
+    /// The size of the disk.
+    pub fn size(&self) -> Bytes {
+        match self {
+            Image::Cow(cow) => cow
+                .device
+                .geometry()
+                .map_or(cow.device.capacity().bytes(), |geometry| geometry.size),
+            Image::Raw { size, .. } => *size,
+        }
+    }
+
+    /// The files that it is read from, and what each is.
+    pub(super) fn sources(&self) -> Vec<(&'static str, &Path, &F)> {
+        match self {
+            Image::Raw { path, file, .. } => vec![("disk", path, file)],
+            Image::Cow(cow) => {
+                let mut sources = vec![("COW file", &*cow.path, cow.device.cow())];
+                if let Some(backing) = cow.device.backing() {
+                    sources.push(("backing file", &*cow.backing_path, backing));
+                }
+                sources
+            }
+        }
+    }
+}
+
+/// Whether the file at `path` means to be a COW file, however broken. Anything but a regular
+/// file or a block device is refused, unread.
+///
+/// # Errors
+/// The host's, or what [`OpenError`] says of such a file.
+pub fn is_cow<H: ImageHost>(host: &H, path: &Path) -> Result<bool, ImageError> {
+    Ok(open_raw(host, path)?.1)
+}
+
+/// Opens an image for reading. What does not start with the magic number of a COW file is a
+/// raw disk; a COW file has to be whole. The device of an interrupted reflow can be read too.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_image<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    trust: Trust,
+) -> Result<Image<H::File>, ImageError> {
+    let (file, cow, size) = open_raw(host, path)?;
+    if cow {
+        return open_cow(host, path, trust).map(|cow| Image::Cow(Box::new(cow)));
+    }
+    host.lock(&file, LockKind::Shared)
+        .map_err(|error| match error {
+            HostError::Locked => OpenError::Locked {
+                path: path.to_owned(),
+            }
+            .into(),
+            error => ImageError::host(path, "locking", FileOffset(0))(error),
+        })?;
+    Ok(Image::Raw {
+        path: path.to_owned(),
+        file,
+        size,
+    })
+}
+
+/// Opens a COW file, and no raw disk, for reading.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_cow<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    trust: Trust,
+) -> Result<CowImageFile<H::File>, ImageError> {
+    let opened = open(host, &specification(path, true), options(trust))?;
+    Ok(cow_image_file(path, opened))
+}
+
+/// Opens a COW file alone, for reading and without a lock, so that it works beside a running
+/// UML: what is read may be changing.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_unlocked<H: ImageHost>(host: &H, path: &Path) -> Result<Opened<H::File>, ImageError> {
+    let alone = OpenOptions {
+        without_backing: true,
+        ..options(Trust::Follow)
+    };
+    let specification = DeviceSpec {
+        shared: true,
+        ..specification(path, true)
+    };
+    Ok(open(host, &specification, alone)?)
+}
+
+/// Opens a COW file to change it, with an exclusive lock. What an earlier change left half
+/// done has to be finished first.
+///
+/// # Errors
+/// See [`OpenError`]; [`ImageError::Unfinished`].
+pub fn open_for_change<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    trust: Trust,
+) -> Result<CowImageFile<H::File>, ImageError> {
+    let opened = open(host, &specification(path, false), options(trust))?;
+    refuse_unfinished(path, &opened)?;
+    Ok(cow_image_file(path, opened))
+}
+
+/// What an earlier change left half done has to be finished before another one.
+pub(super) fn refuse_unfinished<F: HostFile>(
+    path: &Path,
+    opened: &Opened<F>,
+) -> Result<(), ImageError> {
+    let what = match opened.interrupted {
+        Some(_) => "resize",
+        None if is_changing_backing(&opened.device) => "change of the backing file",
+        None => return Ok(()),
+    };
+    Err(ImageError::Unfinished {
+        path: path.to_owned(),
+        what,
+    })
+}
+
+/// The device with the paths of its files.
+pub fn cow_image_file<F: HostFile>(path: &Path, opened: Opened<F>) -> CowImageFile<F> {
+    let device = opened.device;
+    let backing_path = device
+        .image()
+        .map(|image| backing_path(path, &image.header))
+        .unwrap_or_default();
+    CowImageFile {
+        path: path.to_owned(),
+        backing_path,
+        device,
+    }
+}
+
+/// Whether a tool was interrupted that changes the backing file.
+pub fn is_changing_backing<F: HostFile>(device: &Ordered<F>) -> bool {
+    device
+        .image()
+        .and_then(|image| image.extension)
+        .is_some_and(|extension| extension.changing_backing)
+}
+
+/// Closes the device of a COW file, making everything durable.
+///
+/// # Errors
+/// The host's.
+pub fn close<F: HostFile>(device: Ordered<F>, path: &Path) -> Result<(), ImageError> {
+    let closed = device.close();
+    closed.map(drop).map_err(|error| ImageError::Close {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// The file, whether it has a COW file's magic number, and its length.
+fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<(H::File, bool, Bytes), ImageError> {
+    let at = FileOffset(0);
+    let file = host
+        .open(path, Access::ReadOnly)
+        .map_err(|error| OpenError::Host {
+            path: path.to_owned(),
+            action: "opening",
+            error,
+        })?;
+    let metadata = host
+        .metadata(&file)
+        .map_err(ImageError::host(path, "examining", at))?;
+    match metadata.kind {
+        FileKind::Regular | FileKind::BlockDevice => {}
+        kind => {
+            return Err(OpenError::NotADisk {
+                path: path.to_owned(),
+                kind,
+            }
+            .into());
+        }
+    }
+    let mut magic = [0; 4];
+    file.read_zero_filled_at(&mut magic, at)
+        .map_err(ImageError::host(path, "reading", at))?;
+    let cow = driver::cow::Header::has_magic(&magic);
+    Ok((file, cow, metadata.len))
+}
+
+/// Makes a backing file durable that an image is about to name: content, time and name. Whoever
+/// has just copied it has not synced it, and the image's disk is what it says.
+pub(super) fn make_durable<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    file: &H::File,
+) -> Result<(), ImageError> {
+    let synced = host.sync_all(file);
+    match synced.and_then(|()| host.sync_directory_of(path)) {
+        // A file system that nothing can be written to, or a directory of somebody else's.
+        Err(HostError::Unsupported | HostError::PermissionDenied) => Ok(()),
+        synced => synced.map_err(ImageError::host(path, "syncing", FileOffset(0))),
+    }
+}
+
+/// Refuses an output that exists, and says so if it is one of the files that are read.
+pub(super) fn check_output<H: ImageHost>(
+    host: &H,
+    output: &Path,
+    sources: &[(&'static str, &Path, &H::File)],
+) -> Result<(), ImageError> {
+    let at = FileOffset(0);
+    let examining = |path| ImageError::host(path, "examining", at);
+    let existing = match host.open(output, Access::ReadOnly) {
+        Err(HostError::NotFound) => return Ok(()),
+        // It is there, whatever it is.
+        Err(_) => None,
+        Ok(file) => Some(host.metadata(&file).map_err(examining(output))?.identity),
+    };
+    let is = |identity: FileIdentity| Some(identity) == existing;
+    for (role, path, file) in sources {
+        if is(host.metadata(file).map_err(examining(path))?.identity) {
+            return Err(ImageError::OntoSource {
+                path: output.to_owned(),
+                role,
+                source_path: path.to_path_buf(),
+            });
+        }
+    }
+    Err(ImageError::Exists {
+        path: output.to_owned(),
+    })
+}

@@ -1,0 +1,259 @@
+//! Giving a COW file another backing file: with the disk staying what it is, by copying in
+//! what differs, or unsafely, by rewriting the header alone.
+//!
+//! | power goes after | a reader finds |
+//! |---|---|
+//! | any part of what differs was copied in | the same disk over the old backing file; begun again it completes |
+//! | all of it was flushed | the same disk over either |
+//! | the mark was written ([`super::backing_change`]) | the same, whatever the two files' sizes and times |
+//! | the header was written | the same over the new one. Of a path longer than 480 bytes a part may be missing: the mark is there, and `rebase --unsafe` writes it again |
+//! | the mark was ended | the same over the new one |
+//!
+//! The new backing file is made durable before anything else, in case it has just been copied.
+//!
+//! The other versions have no room for the mark. Version 1, and the 64-bit version 3 with paths
+//! that its first sector has room for, need none. Version 2 has the time in another sector than
+//! the path: between the two the header is refused (the time), until `rebase --unsafe`.
+
+use std::path::Path;
+
+use driver::blk::{Completion, Request, Status, Tag};
+use driver::host::HostFile;
+use driver::open::{NewBacking, OpenError, OpenOptions, open, open_backing};
+use driver::ordered::{Ordered, Step};
+use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
+
+use crate::image_host::ImageHost;
+
+use super::content::{Source, reading};
+use super::differences::Differences;
+use super::open::{
+    CowImageFile, Image, Trust, close, cow_image_file, make_durable, open_for_change, options,
+    specification,
+};
+use super::{ImageError, Watch, backing_change};
+
+/// What a rebase came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebased {
+    /// How much is in the COW file now because the two backing files differ there.
+    pub copied: Bytes,
+    /// The size of the new backing file.
+    pub backing_size: Bytes,
+}
+
+/// Zeros are written in parts of this length, so that the space they take for a moment is
+/// bounded.
+const ZEROS_AT_ONCE: SectorCount = SectorCount(1 << 17);
+
+/// Gives the COW file at `path` the backing file `backing`; the disk stays what it is.
+///
+/// # Errors
+/// See [`driver::open::OpenError`]; the host's; what the watcher says. The COW file is usable
+/// over its old backing file then.
+pub fn rebase<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    backing: &Path,
+    trust: Trust,
+    watch: Watch<'_>,
+) -> Result<Rebased, ImageError> {
+    let mut cow = open_for_change(host, path, trust)?;
+    let backing = open_new(host, &cow, backing)?;
+    let old = Image::Raw {
+        file: open_backing(host, path, &cow.backing_path)?.file,
+        size: cow.device.capacity().bytes(),
+        path: cow.backing_path.clone(),
+    };
+    let NewBacking {
+        file,
+        name,
+        len,
+        mtime,
+        ..
+    } = backing;
+    let new = Image::Raw {
+        file,
+        size: len,
+        path: name.clone(),
+    };
+    let mut copied = Bytes(0);
+    let mut differences = Differences::between(host, &old, &new)?;
+    let end = Sector(0) + cow.device.capacity();
+    while let Some(run) = differences.next_blocks(end, watch)? {
+        copied += copy_in(&mut cow.device, &old, run, path)?;
+    }
+    // The new backing file has nothing for what lies behind its end.
+    if differences.end() < end {
+        let behind = SectorRange::between(differences.end()..end);
+        copied += copy_in(&mut cow.device, &old, behind, path)?;
+    }
+    carry_out(&mut cow.device, Request::flush(Tag(0)), path)?;
+    switch(cow, &name, mtime, len)?;
+    Ok(Rebased {
+        copied,
+        backing_size: len,
+    })
+}
+
+/// Writes path, time and size of `backing` into the COW file at `path`, whatever it was made
+/// for: the disk shows that file's content in every clean sector. Neither backing file is read.
+///
+/// # Errors
+/// See [`driver::open::OpenError`]; the host's.
+pub fn rebase_unsafely<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    backing: &Path,
+) -> Result<Rebased, ImageError> {
+    let alone = OpenOptions {
+        without_backing: true,
+        ..options(Trust::Follow)
+    };
+    let opened = open(host, &specification(path, false), alone)?;
+    if opened.interrupted.is_some() {
+        return Err(ImageError::Unfinished {
+            path: path.to_owned(),
+            what: "resize",
+        });
+    }
+    let cow = cow_image_file(path, opened);
+    let backing = open_new(host, &cow, backing)?;
+    let failed = ImageError::resize(path);
+    backing_change::check_reach(&cow.device, backing.len).map_err(&failed)?;
+    switch(cow, &backing.name, backing.mtime, backing.len)?;
+    Ok(Rebased {
+        copied: Bytes(0),
+        backing_size: backing.len,
+    })
+}
+
+/// Opens the new backing file and checks that the COW file can have it.
+fn open_new<H: ImageHost>(
+    host: &H,
+    cow: &CowImageFile<H::File>,
+    backing: &Path,
+) -> Result<NewBacking<H::File>, ImageError> {
+    let new = open_backing(host, &cow.path, backing)?;
+    let metadata = host.metadata(cow.device.cow());
+    let examining = ImageError::host(&cow.path, "examining", FileOffset(0));
+    if metadata.map_err(examining)?.identity == new.identity {
+        return Err(OpenError::BacksItself {
+            path: cow.path.clone(),
+            backing: backing.to_owned(),
+        }
+        .into());
+    }
+    let image = backing_change::image(&cow.device).map_err(ImageError::resize(&cow.path))?;
+    if !backing_change::has_room_for_mark(image) && new.len != image.header.size {
+        return Err(ImageError::Size {
+            path: backing.to_owned(),
+            found: new.len,
+            expected: image.header.size,
+            why: "a COW file before version 3 is as large as its backing file",
+        });
+    }
+    make_durable(host, backing, &new.file)?;
+    Ok(new)
+}
+
+/// Makes the header name another backing file, durably, and closes the image.
+fn switch<F: HostFile>(
+    mut cow: CowImageFile<F>,
+    name: &Path,
+    mtime: u32,
+    len: Bytes,
+) -> Result<(), ImageError> {
+    let path = &cow.path;
+    let failed = ImageError::resize(path);
+    let image = backing_change::image(&cow.device).map_err(&failed)?;
+    let markable = backing_change::has_room_for_mark(image);
+    let header = image.header.with_backing(name, mtime);
+    let header = header.map_err(|error| ImageError::Header {
+        path: path.clone(),
+        error,
+    })?;
+    if markable {
+        backing_change::begin(&mut cow.device).map_err(&failed)?;
+    }
+    backing_change::put_header(&mut cow.device, header, len).map_err(&failed)?;
+    close(cow.device, path)
+}
+
+/// Writes what the old backing file has for the clean sectors of `run` into the COW file.
+fn copy_in<F: HostFile>(
+    device: &mut Ordered<F>,
+    old: &Image<F>,
+    run: SectorRange,
+    path: &Path,
+) -> Result<Bytes, ImageError> {
+    let mut copied = Bytes(0);
+    let mut from = run.start;
+    while let Some(clean) = device.map().next_clean(from, run.end()) {
+        from = clean.end();
+        let mut at = clean.start;
+        while at < clean.end() {
+            let end = FileOffset(clean.end().bytes().0);
+            let piece = old
+                .piece(FileOffset(at.bytes().0), end)
+                .map_err(reading(old))?;
+            let sectors = piece.range.len.whole_sectors().max(SectorCount(1));
+            let range = match piece.source {
+                Source::Zeros if piece.range.len.whole_sectors() > SectorCount(0) => {
+                    let range = SectorRange::new(at, sectors.min(ZEROS_AT_ONCE));
+                    carry_out(device, Request::write_zeroes(Tag(0), at, range.count), path)?;
+                    // A hole is as good.
+                    carry_out(device, Request::discard(Tag(0), at, range.count), path)?;
+                    range
+                }
+                _ => {
+                    let longest = device.limits().max_transfer;
+                    let range = SectorRange::new(at, sectors.min(longest));
+                    let mut data = vec![0; range.count.bytes().0 as usize];
+                    let from = FileOffset(at.bytes().0);
+                    old.read(&mut data, from).map_err(reading(old))?;
+                    carry_out(device, Request::write(Tag(0), at, data), path)?;
+                    range
+                }
+            };
+            copied += range.count.bytes();
+            at = range.end();
+        }
+    }
+    Ok(copied)
+}
+
+/// Has the device do one request, which nobody else disturbs.
+fn carry_out<F: HostFile>(
+    device: &mut Ordered<F>,
+    request: Request,
+    path: &Path,
+) -> Result<(), ImageError> {
+    let full = |_| ImageError::refused(path, "the queue of the device is full");
+    device.submit(request).map_err(full)?;
+    loop {
+        match device.step() {
+            Step::Working => {}
+            Step::Completed(completion) => return check(completion, path),
+            Step::Idle | Step::Blocked => {
+                return Err(ImageError::refused(path, "the device does not answer"));
+            }
+        }
+    }
+}
+
+fn check(completion: Completion, path: &Path) -> Result<(), ImageError> {
+    match (completion.status, completion.failure) {
+        // A host that frees nothing keeps zeros there, which is as good.
+        (Status::Ok | Status::NotSupported, _) => Ok(()),
+        (_, Some(failure)) => Err(ImageError::host(
+            path,
+            "copying in what differs",
+            failure.at,
+        )(failure.error)),
+        (status, None) => Err(ImageError::refused(
+            path,
+            format!("copying in what differs: {status:?}"),
+        )),
+    }
+}
