@@ -21,7 +21,7 @@
 //! Version 7 has no word for write-zeroes: they look like writes there.
 //!
 //! A device has 12 bits of major number above 20 of minor. Files of several CPUs are merged by
-//! time, see [`merge`].
+//! time, see `merge`.
 
 pub(super) mod files;
 pub(super) mod merge;

@@ -2,7 +2,7 @@
 //! records on every machine.
 //!
 //! Nothing here depends on how a machine rounds: what is random comes from ChaCha as whole
-//! numbers, and the only floating point, in [`zipf`], is of the operations that IEEE 754 fixes
+//! numbers, and the only floating point, in `zipf`, is of the operations that IEEE 754 fixes
 //! to the last bit.
 
 mod places;
