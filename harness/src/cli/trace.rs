@@ -51,7 +51,7 @@ Examples:
     /// Say what a trace is like: mix, sizes, sequentiality, working set, overwrites, flushes, hot
     /// regions
     ///
-    /// In one pass, in at most some 70 MiB of memory however long the trace: the working set is
+    /// In one pass, in at most some 80 MiB of memory however long the trace: the working set is
     /// counted in blocks of 4 KiB, or larger ones where that would not be enough.
     #[command(after_long_help = "\
 Examples:
