@@ -1,6 +1,47 @@
-//! The wall clock, for measuring only: nothing that is decided depends on it.
+//! The wall clock. Most of the program only measures with it; what has to wait for a time, as a
+//! replay at a trace's own pace does, is given a [`Clock`], so that its tests can simulate one.
 
 use std::time::{Duration, Instant};
+
+/// A clock to wait by. Its times are nanoseconds from some moment on and never go back.
+pub trait Clock {
+    /// What it shows.
+    fn now_ns(&self) -> u64;
+
+    /// Returns when it shows `ns` or more.
+    fn sleep_until_ns(&self, ns: u64);
+}
+
+/// The real one, from when it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock(Started);
+
+impl WallClock {
+    /// Starts at 0.
+    pub fn start() -> WallClock {
+        WallClock(start())
+    }
+}
+
+impl Clock for WallClock {
+    fn now_ns(&self) -> u64 {
+        self.0.elapsed_ns()
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where time is waited for"
+    )]
+    fn sleep_until_ns(&self, ns: u64) {
+        loop {
+            let left = ns.saturating_sub(self.now_ns());
+            if left == 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_nanos(left));
+        }
+    }
+}
 
 /// A point in time.
 #[derive(Clone, Copy, Debug)]

@@ -27,6 +27,8 @@ struct State(u64);
 const STAMPED: u64 = 1 << 32;
 /// The state's lower half is a checksum of content that was there at the start.
 const CHECKSUM: u64 = 2 << 32;
+/// The state's lower half is a checksum of data that came with the trace.
+const DATA: u64 = 4 << 32;
 /// Zeros.
 const ZEROS: u64 = 3 << 32;
 /// Beside what the rest says, zeros are right: the sector was discarded.
@@ -56,6 +58,34 @@ impl fmt::Display for Mismatch {
         } = self;
         write!(f, "sector {sector}: found {found}, expected {expected}")
     }
+}
+
+/// What a write puts into its sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written<'a> {
+    /// This stamp, everywhere.
+    Stamp(Stamp),
+    /// Data of the trace's own, of which this is each sector's CRC-32C.
+    Data(&'a [u32]),
+}
+
+impl Written<'_> {
+    /// Whether `content` is what a write of `range` put into `sector`, which is in it.
+    fn is_in(self, range: SectorRange, sector: Sector, content: &[u8]) -> bool {
+        match self {
+            Written::Stamp(stamp) => stamp.is_in(sector, content),
+            Written::Data(checksums) => {
+                let at = (sector - range.start).0 as usize;
+                checksums.get(at) == Some(&crc32c::crc32c(content))
+            }
+        }
+    }
+}
+
+/// The CRC-32C of each sector of `data`.
+pub fn checksums(data: &[u8]) -> Vec<u32> {
+    let sectors = data.chunks_exact(SECTOR_SIZE as usize);
+    sectors.map(crc32c::crc32c).collect()
 }
 
 /// The model.
@@ -92,8 +122,16 @@ impl<I: Initial> Oracle<I> {
     }
 
     /// A write was acknowledged.
-    pub fn wrote(&mut self, range: SectorRange, stamp: Stamp) {
-        self.set(range, |_| State(STAMPED | u64::from(stamp.0)));
+    pub fn wrote(&mut self, range: SectorRange, written: Written<'_>) {
+        match written {
+            Written::Stamp(stamp) => self.set(range, |_| State(STAMPED | u64::from(stamp.0))),
+            Written::Data(checksums) => {
+                for (sector, checksum) in (range.start.0..range.end().0).zip(checksums) {
+                    let state = State(DATA | u64::from(*checksum));
+                    self.set(SectorRange::new(Sector(sector), SectorCount(1)), |_| state);
+                }
+            }
+        }
     }
 
     /// A write of zeros was acknowledged.
@@ -154,7 +192,7 @@ impl<I: Initial> Oracle<I> {
         &mut self,
         first: Sector,
         content: &[u8],
-        in_flight: &[(SectorRange, Stamp)],
+        in_flight: &[(SectorRange, Written<'_>)],
     ) -> (u64, Option<Mismatch>) {
         let (mut wrong, mut example) = (0, None);
         for (sector, content) in (first.0..).zip(content.chunks_exact(SECTOR_SIZE as usize)) {
@@ -167,9 +205,9 @@ impl<I: Initial> Oracle<I> {
                 continue;
             }
             let one = SectorRange::new(sector, SectorCount(1));
-            let early = in_flight
-                .iter()
-                .any(|(range, stamp)| range.overlaps(one) && stamp.is_in(sector, content));
+            let early = in_flight.iter().any(|(range, written)| {
+                range.overlaps(one) && written.is_in(*range, sector, content)
+            });
             if !early {
                 wrong += 1;
                 example.get_or_insert_with(|| Mismatch {
@@ -190,7 +228,7 @@ impl<I: Initial> Oracle<I> {
         let low = state.0 as u32;
         match state.0 & !u64::from(u32::MAX) {
             STAMPED => Stamp(low).is_in(sector, content),
-            CHECKSUM => crc32c::crc32c(content) == low,
+            CHECKSUM | DATA => crc32c::crc32c(content) == low,
             ZEROS => is_zero(content),
             _ if sector >= self.initial_end => is_zero(content),
             _ => self.initial.is_in(sector, content),
@@ -209,6 +247,7 @@ impl<I: Initial> Oracle<I> {
         match state.0 & !u64::from(u32::MAX) {
             STAMPED => Content::Stamped(Stamp(low), sector).to_string(),
             CHECKSUM => format!("what was there at the start (CRC-32C {low:08x})"),
+            DATA => format!("what the trace wrote there (CRC-32C {low:08x})"),
             ZEROS => "zeros".into(),
             _ if sector >= self.initial_end => "zeros: the device has grown here".into(),
             _ => self.initial.describe(sector),
@@ -258,8 +297,8 @@ mod tests {
     fn a_sector_shows_its_last_acknowledged_write() {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
         assert!(right(&mut oracle, 5, &sector(Stamp::BACKING, 5)));
-        oracle.wrote(range(5, 1), Stamp(1));
-        oracle.wrote(range(5, 1), Stamp(2));
+        oracle.wrote(range(5, 1), Written::Stamp(Stamp(1)));
+        oracle.wrote(range(5, 1), Written::Stamp(Stamp(2)));
         assert!(right(&mut oracle, 5, &sector(Stamp(2), 5)));
         let (wrong, example) = oracle.check(Sector(5), &sector(Stamp(1), 5), &[]);
         assert_eq!(wrong, 1);
@@ -273,7 +312,7 @@ mod tests {
     #[test]
     fn a_write_in_flight_may_show_and_only_where_it_goes() {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
-        let in_flight = [(range(4, 2), Stamp(9))];
+        let in_flight = [(range(4, 2), Written::Stamp(Stamp(9)))];
         assert_eq!(
             oracle.check(Sector(5), &sector(Stamp(9), 5), &in_flight).0,
             0
@@ -285,9 +324,28 @@ mod tests {
     }
 
     #[test]
+    fn data_of_the_trace_is_known_by_its_checksums() {
+        let mut oracle = Oracle::new(SectorCount(1000), Backing);
+        let data: Vec<u8> = (0..1024_u32).map(|n| (n * n / 512) as u8).collect();
+        let sums = checksums(&data);
+        let in_flight = [(range(4, 2), Written::Data(&sums))];
+        assert_eq!(oracle.check(Sector(4), &data, &in_flight).0, 0);
+        assert_eq!(oracle.check(Sector(4), &data, &[]).0, 2);
+        oracle.wrote(range(4, 2), Written::Data(&sums));
+        assert!(right(&mut oracle, 4, &data));
+        let (wrong, example) = oracle.check(Sector(5), &data[..512], &[]);
+        assert_eq!(wrong, 1);
+        let expected = format!(
+            "expected what the trace wrote there (CRC-32C {:08x})",
+            sums[1]
+        );
+        assert!(example.unwrap().to_string().ends_with(&expected));
+    }
+
+    #[test]
     fn a_discarded_sector_shows_the_old_content_or_zeros() {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
-        oracle.wrote(range(5, 1), Stamp(1));
+        oracle.wrote(range(5, 1), Written::Stamp(Stamp(1)));
         oracle.discarded(range(5, 1));
         assert!(right(&mut oracle, 5, &sector(Stamp(1), 5)));
         assert!(right(&mut oracle, 5, &[0; 512]));
@@ -297,7 +355,7 @@ mod tests {
     #[test]
     fn what_comes_after_a_shrink_is_zeros() {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
-        oracle.wrote(range(500, 100), Stamp(1));
+        oracle.wrote(range(500, 100), Written::Stamp(Stamp(1)));
         oracle.resized(SectorCount(510));
         oracle.resized(SectorCount(2000));
         assert!(right(&mut oracle, 509, &sector(Stamp(1), 509)));

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["demo"],
     &["fuzz"],
@@ -30,6 +30,8 @@ const COMMANDS: [&[&str]; 18] = [
     &["trace"],
     &["trace", "info"],
     &["trace", "convert"],
+    &["trace", "generate"],
+    &["trace", "stat"],
 ];
 
 fn help(command: &[&str], option: &str) -> String {

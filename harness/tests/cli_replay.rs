@@ -230,8 +230,17 @@ fn trace_info_counts() {
 /// What does not change with the format.
 fn counts(mut info: Value) -> Value {
     let fields = info.as_object_mut().unwrap();
-    fields.remove("format");
-    fields.remove("text");
+    // What only the format says.
+    for field in [
+        "format",
+        "text",
+        "time_unit",
+        "position_unit",
+        "event",
+        "devices",
+    ] {
+        fields.remove(field);
+    }
     info
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use driver::open::OpenOptions;
 use driver::resize::Strategy;
 use driver::units::Bytes;
-use harness::replay::{Options, PastEnd, ResizeAt, Session};
+use harness::replay::{Options, Pace, PastEnd, ResizeAt, Session};
 use harness::trace::{self, ReadOptions};
 use userhelper::planner::Shrink;
 
@@ -36,6 +36,7 @@ fn replays_with_two_resizes_and_no_mismatch() {
         options: Options {
             depth: 16,
             past_end: PastEnd::Wrap,
+            pace: Pace::AsFast,
             resizes: vec![
                 resize(38_000, 2 << 30, Strategy::Headroom),
                 resize(76_000, 3 << 30, Strategy::Reflow),

@@ -10,7 +10,7 @@ use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, open};
 use driver::resize::Strategy;
 use driver::units::{Bytes, SectorCount};
-use harness::replay::{Options, PastEnd, Report, ResizeAt, Session};
+use harness::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session};
 use harness::trace::{self, ReadOptions};
 use userhelper::planner::Shrink;
 use userhelper::real_files::RealHost;
@@ -31,6 +31,7 @@ fn grow(strategy: Strategy, alignment: Option<u32>, directory: &Path) -> Report 
         options: Options {
             depth: 32,
             past_end: PastEnd::Wrap,
+            pace: Pace::AsFast,
             resizes: vec![ResizeAt {
                 request: 12_000,
                 size: NEW,

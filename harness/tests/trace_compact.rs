@@ -232,7 +232,8 @@ fn a_conversion_keeps_all() {
     let mut source = source.unwrap();
     let header = TraceHeader::from(source.description());
     let writer = TraceWriter::create(Path::new("out"), Vec::new(), &header).unwrap();
-    let (summary, copy) = convert(&mut *source, writer).unwrap();
+    let converted = convert(&mut *source, writer).unwrap();
+    let (summary, copy) = (converted.summary, converted.out);
     let mut copied = reader(&copy).unwrap();
     assert_eq!(copied.description().device_size, Some(SectorCount(411_757)));
     assert_eq!(copied.description().text, "by hand");

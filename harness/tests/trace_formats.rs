@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use driver::units::{Sector, SectorCount};
 use harness::trace::{
-    self, DeviceNumber, Event, Nanoseconds, ReadOptions, Record, TraceError, TraceOperation,
+    self, Devices, Event, Nanoseconds, ReadOptions, Record, TraceError, TraceOperation,
     TraceSource, detect, open_stream, summarize,
 };
 use proptest::prelude::*;
@@ -242,7 +242,9 @@ fn ftrace_errors_say_the_line_and_the_offset() {
     );
     assert_eq!(
         after(&line.replace("7,0", "8,16")),
-        format!("{place}found an event of device 8,16, expected only device 7,0: choose one")
+        format!(
+            "{place}found an event of device 8,16, expected only device 7,0: choose one of them"
+        )
     );
     assert_eq!(
         after("CPU:1 [LOST 23 EVENTS]\n"),
@@ -269,7 +271,7 @@ CPU:0 [LOST 5 EVENTS]
  a-1 [000] ..... 2.000000: block_bio_queue: 7,0 WS 0 + 1 [a]
 ";
     let options = ReadOptions {
-        device: Some("8:16".parse::<DeviceNumber>().unwrap()),
+        devices: Devices::Only("8:16".parse().unwrap()),
         allow_lost_events: true,
         ..ReadOptions::default()
     };
@@ -290,17 +292,18 @@ fn a_source_ends_after_an_error() {
 
 #[test]
 fn an_unknown_format_is_one_clear_error() {
-    let understood = "expected one of ubdtrace (begins with \"UBDTRACE\"), vscsi version 1 or 2 \
-        (binary, 32- or 40-byte records of SCSI reads and writes), ftrace text (lines like \
-        \"comm-1 [000] ..... 1.000000: block_rq_issue: 8,0 WS 4096 () 0 + 8 [comm]\")";
+    let understood = "expected one of ubdtrace, blktrace (binary, version 7 or 8), blkparse text, \
+        ftrace, trace-cmd report or perf script text with block events, fio iolog (version 2 or 3), \
+        CSV of MSR Cambridge, SYSTOR '17, Alibaba, Tencent or ubdlab, vscsi (version 1 or 2), \
+        dm-log-writes, each of them plain or compressed with gzip or zstd";
     let cannot = "t: the format of this trace cannot be told: found";
     assert_eq!(
         error(b""),
         format!("{cannot} nothing at offset 0, {understood}")
     );
     assert_eq!(
-        error(b"fio version 2 iolog\n"),
-        format!("{cannot} \"fio version 2 iolog\\n\" at offset 0, {understood}")
+        error(b"fio version 1 iolog\n"),
+        format!("{cannot} \"fio version 1 iolog\\n\" at offset 0, {understood}")
     );
     for other in [
         &[0; 100][..],

@@ -4,8 +4,9 @@
 
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 
 use crate::blk::{Completion, Limits, Request};
 use crate::host::HostFile;
@@ -83,6 +84,21 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
             let batch = self.completions.recv().map_err(|_| ThreadDied)?;
             self.ready.extend(batch);
         }
+    }
+
+    /// Waits for the next completion, but no longer than `longest`; `None` if none came.
+    ///
+    /// # Errors
+    /// If the I/O thread has died.
+    pub fn wait_for(&mut self, longest: Duration) -> Result<Option<Completion>, ThreadDied> {
+        if self.ready.is_empty() {
+            match self.completions.recv_timeout(longest) {
+                Ok(batch) => self.ready.extend(batch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(ThreadDied),
+            }
+        }
+        Ok(self.ready.pop_front())
     }
 
     /// Begins a resize; requests are served between its steps, also those submitted before

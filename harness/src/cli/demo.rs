@@ -9,7 +9,7 @@ use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
 use crate::replay::report::grouped;
-use crate::replay::{Options, PastEnd, ResizeAt, Session};
+use crate::replay::{Options, Pace, PastEnd, ResizeAt, Session};
 use crate::trace;
 
 use super::progress::Shown;
@@ -62,6 +62,7 @@ fn options() -> Options {
     Options {
         depth: 32,
         past_end: PastEnd::Wrap,
+        pace: Pace::AsFast,
         resizes: vec![
             resize(7_500, 208, Strategy::Headroom),
             resize(15_000, 256, Strategy::Rebuild),

@@ -4,10 +4,14 @@
 
 mod demo;
 mod fuzz;
+mod generate;
 mod image;
 mod progress;
+mod reading;
 mod replay;
+mod stat;
 mod trace;
+mod writing;
 
 use std::borrow::Cow;
 use std::fmt;

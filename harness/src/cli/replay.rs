@@ -12,10 +12,11 @@ use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
 use crate::replay::run::ReplayError;
-use crate::replay::{Options, PastEnd, Report, ResizeAt, Session, SessionError};
-use crate::trace;
+use crate::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
+use crate::trace::{DeviceChoice, Devices};
 
 use super::progress::Shown;
+use super::reading::{Reading, Rereadable};
 use super::{Failure, Verdict, print, print_json, without_path};
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
@@ -35,11 +36,21 @@ Examples:
   ubdlab replay traces/ext4-unpack.ubdtrace --size 200M --past-end wrap \\
          --resize-at 10000:256M --resize-at 20000:400M:reflow
   ubdlab replay trace.vscsi --device ubda=/tmp/test.cow,/tmp/test.img --json
+  ubdlab replay sda.blktrace.0 --trace-device 8,0 --from 10s --limit 100000
+  ubdlab replay recorded.ubdtrace --pace recorded --speed 10
+  zcat old.csv.gz | ubdlab replay - --memory --past-end wrap
 
 Sizes take K, M, G and T, powers of 1024.")]
 pub(super) struct Args {
-    /// The trace: vscsi, ftrace text, or ubdlab's own format, told apart by content
+    /// The trace, in any format that ubdlab trace reads, or - for standard input
     trace: PathBuf,
+
+    /// Replay only requests to this device of the trace, named as ubdlab trace info lists it
+    #[arg(long, value_name = "DEVICE")]
+    trace_device: Option<DeviceChoice>,
+
+    #[command(flatten)]
+    reading: Reading,
 
     /// The driver that serves the requests
     #[arg(long, value_enum, default_value_t = Driver::Ordered)]
@@ -95,6 +106,14 @@ pub(super) struct Args {
     /// What becomes of requests that reach past the end of the device
     #[arg(long, value_enum, default_value_t = PastEndArg::Refuse)]
     past_end: PastEndArg,
+
+    /// When requests are submitted
+    #[arg(long, value_enum, default_value_t = PaceArg::Asap)]
+    pace: PaceArg,
+
+    /// How much faster than recorded, for --pace recorded and think-time: 2 is twice as fast
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = parse_speed)]
+    speed: f64,
 
     /// How many requests are in flight at once, from 1 to 64
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=64))]
@@ -157,6 +176,29 @@ enum PastEndArg {
     Wrap,
     /// They are left out, or cut at the end
     Clip,
+    /// All requests start at the same share of the device as they did of the recorded one, if
+    /// that was larger; their lengths stay
+    Scale,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PaceArg {
+    /// As soon as there is room, --depth requests at once
+    Asap,
+    /// At the trace's own times, however late the device is: an open loop. Lateness is reported
+    Recorded,
+    /// The recorded time after the request before: a closed loop. Waiting for room shifts what
+    /// follows
+    ThinkTime,
+}
+
+/// A factor larger than 0 that leaves times in reach.
+fn parse_speed(text: &str) -> Result<f64, String> {
+    let speed = text
+        .parse()
+        .ok()
+        .filter(|speed| (1e-6..=1e6).contains(speed));
+    speed.ok_or_else(|| format!("found {text:?}, expected a factor from 0.000001 to 1000000"))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -198,6 +240,12 @@ impl Args {
                 PastEndArg::Refuse => PastEnd::Refuse,
                 PastEndArg::Wrap => PastEnd::Wrap,
                 PastEndArg::Clip => PastEnd::Clip,
+                PastEndArg::Scale => PastEnd::Scale,
+            },
+            pace: match self.pace {
+                PaceArg::Asap => Pace::AsFast,
+                PaceArg::Recorded => Pace::Recorded { speed: self.speed },
+                PaceArg::ThinkTime => Pace::ThinkTimes { speed: self.speed },
             },
             resizes: self
                 .resize_at
@@ -224,8 +272,13 @@ impl Args {
     }
 
     fn replay(&self) -> Result<Report, Failure> {
-        let open_trace = || trace::open(&self.trace, &trace::ReadOptions::default());
-        self.check_trace()?;
+        let devices = self.trace_device.clone().map(Devices::Only);
+        let options = self.reading.options(devices.unwrap_or_default());
+        self.check_kind()?;
+        let trace = Rereadable::new(&self.trace)?;
+        let open_trace = || Ok(self.reading.selection().of(trace.open(&options)?));
+        // Told apart before any file is made.
+        open_trace().map(drop).map_err(Failure::operation)?;
         let shown = Shown::new(None);
         let session = Session {
             trace: &open_trace,
@@ -244,15 +297,15 @@ impl Args {
         report.map_err(|error| match error {
             // It is the trace that has to be looked at, or the option.
             SessionError::Replay { error, .. } if matches!(*error, ReplayError::PastEnd { .. }) => {
-                Failure(format!("{}: {error}", driver::shown(&self.trace)))
+                Failure(format!("{}: {error}", driver::shown(trace.name())))
             }
             error => Failure::operation(error),
         })
     }
 
-    /// Tells the trace apart before any file is made. It is read more than once, so it has to
-    /// be a file; what is none is not waited for.
-    fn check_trace(&self) -> Result<(), Failure> {
+    /// The trace is read more than once, so it has to be a file, or is kept in one; what is
+    /// none is not waited for.
+    fn check_kind(&self) -> Result<(), Failure> {
         let kind = std::fs::metadata(&self.trace).map(|metadata| metadata.file_type());
         if kind.is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
             return Err(Failure(format!(
@@ -261,9 +314,7 @@ impl Args {
                 driver::shown(&self.trace)
             )));
         }
-        trace::open(&self.trace, &trace::ReadOptions::default())
-            .map(drop)
-            .map_err(Failure::operation)
+        Ok(())
     }
 }
 

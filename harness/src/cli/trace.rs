@@ -8,100 +8,122 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use crate::replay::report::{grouped, size};
+use crate::trace::notes::DeviceCounts;
 use crate::trace::{
-    Description, DeviceNumber, Event, ReadOptions, Summary, TraceHeader, TraceSource, TraceWriter,
-    convert, open, summarize,
+    Description, DeviceChoice, Devices, Event, Notes, Summary, TraceSource, statistics, summarize,
 };
 
-use super::{Failure, Verdict, print, print_json, without_path};
+use super::reading::{Noticed, Reading};
+use super::writing::{Lost, Writing};
+use super::{Failure, Verdict, generate, print, print_json, stat, without_path};
 
-/// Look at recorded traces, and convert them
+/// Look at recorded traces, convert them, and make new ones
 ///
-/// Traces of vscsi (version 1 and 2), ftrace text (block_rq_issue, block_bio_queue or
-/// block_rq_complete) and ubdlab's own format are read, told apart by their content.
+/// Read are blktrace (binary), blkparse text, ftrace, trace-cmd report and perf script text, fio
+/// iologs, the CSV of MSR Cambridge, SYSTOR '17, Alibaba and Tencent, vscsi, dm-log-writes, and
+/// ubdlab's own format and CSV; plain, or compressed with gzip or zstd. They are told apart by
+/// their content, so that - can stand for standard input.
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = "\
 Examples:
   ubdlab trace info traces/sqlite-wal.ubdtrace
+  ubdlab trace info sda.blktrace.0
   ubdlab trace convert recorded.txt recorded.ubdtrace")]
 pub(super) enum Command {
-    /// Say what a trace is and count what is in it
+    /// Say what a trace is, in which units, and count what is in it, for each of its devices
     #[command(after_long_help = "\
 Examples:
   ubdlab trace info traces/sqlite-wal.ubdtrace
-  ubdlab trace info recorded.txt --device 7,0 --event queue --json")]
+  ubdlab trace info recorded.txt --device 7,0 --event queue --json
+  zstdcat usr_0.csv.zst | ubdlab trace info -")]
     Info {
-        /// The trace: vscsi, ftrace text, or ubdlab's own format, told apart by content
+        /// The trace, or - for standard input
         trace: PathBuf,
+        /// Take only requests to this device, named as it is listed here
+        #[arg(long, value_name = "DEVICE")]
+        device: Option<DeviceChoice>,
         #[command(flatten)]
         reading: Reading,
         /// Print one JSON document, its fields named with their units
         #[arg(long)]
         json: bool,
     },
-    /// Convert a trace to ubdlab's own format
+    /// Say what a trace is like: mix, sizes, sequentiality, working set, overwrites, flushes, hot
+    /// regions
     ///
-    /// That format is small, can be entered in the middle and keeps flushes, FUA and discards.
+    /// In one pass, in at most some 80 MiB of memory however long the trace: the working set is
+    /// counted in blocks of 4 KiB, or larger ones where that would not be enough.
+    #[command(after_long_help = "\
+Examples:
+  ubdlab trace stat traces/sqlite-wal.ubdtrace
+  ubdlab trace stat usr_0.csv.gz --json
+  ubdlab trace generate - --requests 100000 | ubdlab trace stat -")]
+    Stat {
+        /// The trace, or - for standard input
+        trace: PathBuf,
+        /// Take only requests to this device, named as trace info lists it
+        #[arg(long, value_name = "DEVICE")]
+        device: Option<DeviceChoice>,
+        #[command(flatten)]
+        reading: Reading,
+        /// Print one JSON document, its fields named with their units
+        #[arg(long)]
+        json: bool,
+    },
+    Generate(generate::Args),
+    /// Convert a trace to ubdlab's own format, to fio's iolog, to blkparse text or to CSV
+    ///
+    /// ubdlab's own format is small, can be entered in the middle and keeps flushes, FUA and
+    /// discards. What another format has no word for becomes something else, and is counted. The
+    /// data that dm-log-writes recorded is not kept.
     #[command(after_long_help = "\
 Examples:
   ubdlab trace convert recorded.txt recorded.ubdtrace --device 7,0
-  ubdlab trace convert old.vscsi new.ubdtrace")]
+  ubdlab trace convert sda.blktrace.0 sda.ubdtrace --event queue
+  ubdlab trace convert old.vscsi - --as csv --limit 1000 | less
+  ubdlab trace convert a.ubdtrace a.iolog --as fio --fio-file disk.img
+  fio --name=again --read_iolog=a.iolog --ioengine=psync")]
     Convert {
-        /// The trace: vscsi, ftrace text, or ubdlab's own format, told apart by content
+        /// The trace, or - for standard input
         source: PathBuf,
-        /// The file to be written, in one piece; one that exists is replaced
+        /// The file to be written, in one piece; one that exists is replaced. - for standard output
         target: PathBuf,
+        /// Take only requests to this device, named as trace info lists it
+        #[arg(long, value_name = "DEVICE")]
+        device: Option<DeviceChoice>,
+        #[command(flatten)]
+        writing: Writing,
         #[command(flatten)]
         reading: Reading,
     },
 }
 
-/// How a trace is read.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct Reading {
-    /// Take only requests to this device (ftrace only)
-    #[arg(long, value_name = "MAJOR,MINOR")]
-    device: Option<DeviceNumber>,
-    /// Which event of a request's life counts (ftrace only) [default: the first of these that
-    /// the trace has]
-    #[arg(long, value_enum)]
-    event: Option<EventArg>,
-    /// Go on where the recorder says that it lost events (ftrace only); an error otherwise
-    #[arg(long)]
-    allow_lost_events: bool,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum EventArg {
-    /// block_rq_issue: handed to the driver
-    Issue,
-    /// block_bio_queue: asked for by the file system
-    Queue,
-    /// block_rq_complete: done
-    Complete,
-}
-
-impl Reading {
-    fn open(&self, path: &Path) -> Result<Box<dyn TraceSource>, Failure> {
-        let options = ReadOptions {
-            device: self.device,
-            event: self.event.map(|event| match event {
-                EventArg::Issue => Event::Issue,
-                EventArg::Queue => Event::Queue,
-                EventArg::Complete => Event::Complete,
-            }),
-            allow_lost_events: self.allow_lost_events,
-        };
-        open(path, &options).map_err(Failure::operation)
-    }
-}
-
+/// What `--json` prints.
 #[derive(Serialize)]
-struct Info {
+struct Info<'a> {
     #[serde(flatten)]
     description: Description,
     #[serde(flatten)]
     summary: Summary,
+    event: Option<&'static str>,
+    skipped_records: u64,
+    first_skipped: Option<&'a str>,
+    rounded_requests: u64,
+    lost_events_places: u64,
+    devices: Vec<DeviceInfo>,
+    requests_to_other_devices: u64,
+}
+
+#[derive(Serialize)]
+struct DeviceInfo {
+    device: String,
+    #[serde(flatten)]
+    counts: DeviceCounts,
+}
+
+/// Of all devices only where they are told apart afterwards.
+fn only(device: Option<&DeviceChoice>) -> Option<Devices> {
+    device.cloned().map(Devices::Only)
 }
 
 /// Runs the command.
@@ -109,24 +131,54 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
     match command {
         Command::Info {
             trace,
+            device,
             reading,
             json,
-        } => info(&mut *reading.open(trace)?, *json),
+        } => {
+            let devices = only(device.as_ref()).unwrap_or(Devices::All);
+            info(&mut *reading.open(trace, devices)?, *json)
+        }
         Command::Convert {
             source,
             target,
+            device,
+            writing,
             reading,
-        } => convert_to(&mut *reading.open(source)?, target),
+        } => {
+            let devices = only(device.as_ref()).unwrap_or_default();
+            convert_to(&mut *reading.open(source, devices)?, target, writing)
+        }
+        Command::Stat {
+            trace,
+            device,
+            reading,
+            json,
+        } => {
+            let devices = only(device.as_ref()).unwrap_or_default();
+            stat(&mut *reading.open(trace, devices)?, *json)
+        }
+        Command::Generate(args) => generate::run(args),
     }
 }
 
 fn info(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
-    let description = trace.description().clone();
     let summary = summarize(trace).map_err(Failure::operation)?;
+    let (description, notes) = (trace.description().clone(), trace.notes());
     if json {
+        let devices = notes.devices.iter().map(|(device, counts)| DeviceInfo {
+            device: device.to_string(),
+            counts: *counts,
+        });
         print_json(&Info {
             description,
             summary,
+            event: notes.event.map(Event::word),
+            skipped_records: notes.skipped,
+            first_skipped: notes.first_skipped.as_deref(),
+            rounded_requests: notes.rounded,
+            lost_events_places: notes.lost,
+            devices: devices.collect(),
+            requests_to_other_devices: notes.requests_to_other_devices,
         })?;
         return Ok(Verdict::Good);
     }
@@ -137,31 +189,122 @@ fn info(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
             size(summary.max_end_sector * 512)
         ),
     };
+    let compression = match description.compression {
+        Some(compression) => format!(", compressed with {compression}"),
+        None => String::new(),
+    };
+    let files = match description.files {
+        1 => String::new(),
+        files => format!(", {files} files"),
+    };
     print(format_args!(
-        "format      {}\nsource      {}\ndevice      {device}\nduration    {}\n\
-         requests    {}\n  reads     {} ({})\n  writes    {} ({}), {} with preflush, {} FUA\n  \
-         flushes   {}\n  discards  {} ({})\n  zeroes    {} ({})\n",
+        "format      {}{compression}{files}\nunits       times in {}; positions in {}\n\
+         source      {}\ndevice      {device}\nduration    {}\n",
         description.format,
+        description.units.time,
+        description.units.position,
         description.text,
         summary.duration_ns,
+    ));
+    print_event(notes);
+    print(format_args!(
+        "requests    {}\n  reads     {} ({})\n  writes    {} ({}), {} with preflush, {} FUA\n  \
+         flushes   {}\n  discards  {} ({})\n  zeroes    {} ({})\n",
         grouped(summary.requests),
         grouped(summary.reads),
-        size(summary.sectors_read * 512),
+        size(summary.sectors_read.saturating_mul(512)),
         grouped(summary.writes),
-        size(summary.sectors_written * 512),
+        size(summary.sectors_written.saturating_mul(512)),
         grouped(summary.preflush_writes),
         grouped(summary.fua_writes),
         grouped(summary.flushes),
         grouped(summary.discards),
-        size(summary.sectors_discarded * 512),
+        size(summary.sectors_discarded.saturating_mul(512)),
         grouped(summary.write_zeroes),
-        size(summary.sectors_zeroed * 512),
+        size(summary.sectors_zeroed.saturating_mul(512)),
+    ));
+    print_devices(notes);
+    print(Noticed(notes));
+    Ok(Verdict::Good)
+}
+
+fn stat(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
+    let statistics = statistics(trace).map_err(Failure::operation)?;
+    if json {
+        print_json(&statistics)?;
+        return Ok(Verdict::Good);
+    }
+    print(stat::Shown(&statistics));
+    print(Noticed(trace.notes()));
+    Ok(Verdict::Good)
+}
+
+/// Which event was taken, and which others there are.
+fn print_event(notes: &Notes) {
+    let Some(taken) = notes.event else {
+        return;
+    };
+    print(format_args!("event       {}, of", taken.word()));
+    for (event, count) in Event::ALL.into_iter().zip(notes.events) {
+        if count > 0 {
+            print(format_args!(" {} {}", grouped(count), event.word()));
+        }
+    }
+    print("\n");
+}
+
+fn print_devices(notes: &Notes) {
+    if notes.devices.is_empty() {
+        return;
+    }
+    print(format_args!("devices     {}\n", notes.devices.len()));
+    for (device, counts) in &notes.devices {
+        print(format_args!(
+            "  {device:<16} {:>12} requests, {:>10}, ends at {}\n",
+            grouped(counts.requests),
+            size(counts.sectors.saturating_mul(512)),
+            size(counts.max_end_sector.saturating_mul(512)),
+        ));
+    }
+    if notes.requests_to_other_devices > 0 {
+        print(format_args!(
+            "  others           {:>12} requests\n",
+            grouped(notes.requests_to_other_devices)
+        ));
+    }
+}
+
+/// Converts into `target`, or onto standard output.
+fn convert_to(
+    trace: &mut dyn TraceSource,
+    target: &Path,
+    writing: &Writing,
+) -> Result<Verdict, Failure> {
+    if target == Path::new("-") {
+        let out = BufWriter::new(std::io::stdout().lock());
+        let name = Path::new("standard output");
+        let (_, losses, _) = writing.write(trace, name, out)?;
+        // The trace is what is on standard output: what else there is to say goes beside it.
+        eprint!("{losses}{}", Noticed(trace.notes()));
+        return Ok(Verdict::Good);
+    }
+    let (summary, losses, len) = into_file(target, |out| writing.write(trace, target, out))?;
+    print(format_args!(
+        "{}: {} requests in {}\n{losses}{}",
+        driver::shown(target),
+        grouped(summary.requests),
+        size(len),
+        Noticed(trace.notes())
     ));
     Ok(Verdict::Good)
 }
 
-/// Converts into a temporary file that takes the target's name when it is whole.
-fn convert_to(trace: &mut dyn TraceSource, target: &Path) -> Result<Verdict, Failure> {
+/// Writes into a temporary file that takes the target's name when it is whole. Returns what
+/// was written, and how long it is in bytes.
+pub(super) fn into_file(
+    target: &Path,
+    write: impl FnOnce(BufWriter<&File>) -> Result<(Summary, Lost, BufWriter<&File>), Failure>,
+) -> Result<(Summary, Lost, u64), Failure> {
     let failed =
         |error: std::io::Error| Failure(format!("{}: writing: {error}", driver::shown(target)));
     let directory = match target.parent() {
@@ -172,10 +315,7 @@ fn convert_to(trace: &mut dyn TraceSource, target: &Path) -> Result<Verdict, Fai
         let cause = without_path(&error);
         Failure(format!("{}: writing: {cause}", driver::shown(target)))
     })?;
-    let header = TraceHeader::from(trace.description());
-    let out: BufWriter<&File> = BufWriter::new(temporary.as_file());
-    let writer = TraceWriter::create(target, out, &header).map_err(Failure::operation)?;
-    let (summary, mut out) = convert(trace, writer).map_err(Failure::operation)?;
+    let (summary, losses, mut out) = write(BufWriter::new(temporary.as_file()))?;
     out.flush().map_err(failed)?;
     drop(out);
     temporary.as_file().sync_all().map_err(failed)?;
@@ -185,13 +325,7 @@ fn convert_to(trace: &mut dyn TraceSource, target: &Path) -> Result<Verdict, Fai
         .map_err(|error| failed(error.error))?;
     // A temporary file is its owner's alone; a trace is like any other file.
     set_usual_mode(&file).map_err(failed)?;
-    print(format_args!(
-        "{}: {} requests in {}\n",
-        driver::shown(target),
-        grouped(summary.requests),
-        size(len)
-    ));
-    Ok(Verdict::Good)
+    Ok((summary, losses, len))
 }
 
 fn set_usual_mode(file: &File) -> std::io::Result<()> {

@@ -5,6 +5,7 @@
 //! loop, `requests` makes requests of records, [`target`] is where they go.
 
 pub mod backing;
+pub mod pace;
 mod precheck;
 pub mod report;
 mod requests;
@@ -13,6 +14,7 @@ pub mod session;
 pub mod target;
 mod verify;
 
+pub use pace::Pace;
 pub use report::Report;
-pub use requests::PastEnd;
+pub use requests::{PastEnd, Placing};
 pub use session::{Options, ResizeAt, Session, SessionError};

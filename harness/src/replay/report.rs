@@ -6,6 +6,8 @@ use driver::units::Bytes;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::pace::PaceReport;
+
 /// Everything that a replay counted and measured. Field names carry their units.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -15,6 +17,8 @@ pub struct Report {
     pub sectors_read: u64,
     /// Sectors that they wrote.
     pub sectors_written: u64,
+    /// Those of them that were written with the data that the trace carries.
+    pub sectors_written_with_data: u64,
     /// Sectors compared with the model: those read, and the whole device at the end and
     /// once more after it was reopened.
     pub sectors_verified: u64,
@@ -46,6 +50,12 @@ pub struct Report {
     pub bytes_per_second: f64,
     /// Latencies of single requests, as the device saw them.
     pub latency: Latencies,
+    /// What keeping the trace's pace came to, if that was asked for.
+    pub pace: Option<PaceReport>,
+    /// Lines or records of the trace that were wrong, and left out as asked for.
+    pub records_skipped: u64,
+    /// Requests whose offset or end was not a multiple of 512 bytes, and was rounded outward.
+    pub requests_rounded: u64,
     /// Whether the backing file is byte for byte what it was; not known of a given one.
     pub backing_unchanged: Option<bool>,
 }
@@ -140,6 +150,24 @@ impl fmt::Display for Report {
             count(self.fua_writes),
             count(self.discards),
         )?;
+        for (number, what) in [
+            (
+                self.sectors_written_with_data,
+                "sectors written with the trace's own data",
+            ),
+            (
+                self.records_skipped,
+                "bad lines or records of the trace left out",
+            ),
+            (
+                self.requests_rounded,
+                "requests rounded outward to whole sectors",
+            ),
+        ] {
+            if number > 0 {
+                writeln!(f, "           {} {what}", count(number))?;
+            }
+        }
         writeln!(
             f,
             "           {} syncs, {} bitmap writes",
@@ -158,6 +186,19 @@ impl fmt::Display for Report {
                 size(resize.moved_bytes),
                 time(resize.elapsed_ns),
                 count(resize.requests_meanwhile),
+            )?;
+        }
+        if let Some(pace) = &self.pace {
+            writeln!(
+                f,
+                "pace       {} at speed {}: {} requests more than 1 ms late; median {}, 99 % {}, \
+                 latest {}",
+                pace.pace,
+                pace.speed,
+                count(pace.late_requests),
+                time(pace.lateness.p50_ns),
+                time(pace.lateness.p99_ns),
+                time(pace.lateness.max_ns),
             )?;
         }
         writeln!(

@@ -15,7 +15,22 @@ pub enum PastEnd {
     Wrap,
     /// It is left out.
     Clip,
+    /// Every request starts at the same share of the device as it did of the recorded one.
+    Scale,
 }
+
+/// How a trace is laid onto a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placing {
+    /// What becomes of what lies past the end.
+    pub past_end: PastEnd,
+    /// The size of the recorded device, or where the trace's last request ends; only scaling
+    /// wants it.
+    pub recorded: SectorCount,
+}
+
+/// Alignments up to this one survive scaling: a page.
+const KEPT_ALIGNMENT: u64 = 8;
 
 /// A request that a device of this size cannot have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +50,7 @@ pub struct IsPastEnd {
 pub(super) fn pieces(
     record: &Record,
     capacity: SectorCount,
-    past_end: PastEnd,
+    placing: Placing,
     limits: Limits,
 ) -> Result<Vec<SectorRange>, IsPastEnd> {
     let longest = match record.operation {
@@ -43,19 +58,24 @@ pub(super) fn pieces(
         TraceOperation::Read | TraceOperation::Write => limits.max_transfer,
         TraceOperation::Discard | TraceOperation::WriteZeroes => limits.max_discard,
     };
-    let range = SectorRange::new(record.start, record.count);
+    let mut range = SectorRange::new(record.start, record.count);
+    if placing.past_end == PastEnd::Scale && placing.recorded > capacity {
+        range = scaled(range, placing.recorded, capacity);
+    }
     let device_end = Sector(0) + capacity;
     if range.end() <= device_end {
         return Ok(split(range, longest).collect());
     }
     let mut pieces = Vec::new();
-    match past_end {
+    match placing.past_end {
         PastEnd::Refuse => {
             let end = range.end();
             return Err(IsPastEnd { end, capacity });
         }
         PastEnd::Clip if range.start >= device_end => {}
-        PastEnd::Clip => {
+        // What was scaled ends behind the end only if the trace said less than it should.
+        PastEnd::Scale if range.start >= device_end => {}
+        PastEnd::Clip | PastEnd::Scale => {
             let inside = SectorRange::between(range.start..device_end);
             pieces.extend(split(inside, longest));
         }
@@ -74,6 +94,18 @@ pub(super) fn pieces(
     Ok(pieces)
 }
 
+/// A range of a device of `from` sectors, moved to the same share of one of `to`, which has
+/// fewer. Its length stays, as far as there is room, and so does the alignment of its start,
+/// up to a page.
+fn scaled(range: SectorRange, from: SectorCount, to: SectorCount) -> SectorRange {
+    let start = u128::from(range.start.0) * u128::from(to.0) / u128::from(from.0);
+    let alignment = KEPT_ALIGNMENT.min(1 << range.start.0.trailing_zeros().min(3));
+    let start = start as u64 / alignment * alignment;
+    let count = range.count.min(to);
+    let start = start.min((to - count).0);
+    SectorRange::new(Sector(start), count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,7 +120,11 @@ mod tests {
             start: Sector(start),
             count: SectorCount(count),
         };
-        let pieces = pieces(&record, SectorCount(100), past_end, Limits::LINUX_6_12)?;
+        let placing = Placing {
+            past_end,
+            recorded: SectorCount(1000),
+        };
+        let pieces = pieces(&record, SectorCount(100), placing, Limits::LINUX_6_12)?;
         Ok(pieces.iter().map(|p| (p.start.0, p.count.0)).collect())
     }
 
@@ -102,6 +138,18 @@ mod tests {
         assert_eq!(of(190, 20, PastEnd::Wrap).unwrap(), [(90, 10), (0, 10)]);
         let around = of(250, 1000, PastEnd::Wrap).unwrap();
         assert_eq!(around, [(50, 50), (0, 50)]);
+    }
+
+    #[test]
+    fn a_larger_device_is_scaled_down_and_keeps_alignment() {
+        assert_eq!(of(500, 8, PastEnd::Scale).unwrap(), [(48, 8)]);
+        assert_eq!(of(800, 8, PastEnd::Scale).unwrap(), [(80, 8)]);
+        assert_eq!(of(501, 8, PastEnd::Scale).unwrap(), [(50, 8)]);
+        // The last ones still fit.
+        assert_eq!(of(992, 8, PastEnd::Scale).unwrap(), [(92, 8)]);
+        assert_eq!(of(0, 1000, PastEnd::Scale).unwrap(), [(0, 64), (64, 36)]);
+        // Behind the end that was told there is nothing to scale to.
+        assert_eq!(of(2000, 8, PastEnd::Scale).unwrap(), [(92, 8)]);
     }
 
     #[test]

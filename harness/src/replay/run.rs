@@ -1,5 +1,6 @@
-//! The replay itself: a closed loop at a depth. Every read is compared with the model when it
-//! completes; resizes begin where they are asked for and go on beneath the requests.
+//! The replay itself: as many requests in flight as the depth allows, submitted at the pace
+//! asked for. Every read is compared with the model when it completes; resizes begin where they
+//! are asked for and go on beneath the requests.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,13 +10,14 @@ use driver::resize::{Resize, ResizeError};
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use hdrhistogram::Histogram;
 
-use crate::clock::{self, Started};
-use crate::oracle::{Initial, Mismatch, Oracle};
+use crate::clock::Clock;
+use crate::oracle::{Initial, Mismatch, Oracle, Written, checksums};
 use crate::stamp::Stamp;
-use crate::trace::{Record, TraceError, TraceOperation};
+use crate::trace::{Record, TraceError, TraceOperation, TraceSource};
 
+use super::pace::{Pace, PaceReport, Pacer};
 use super::report::{Latencies, Percentiles, ResizeReport};
-use super::requests::{IsPastEnd, PastEnd, pieces};
+use super::requests::{IsPastEnd, PastEnd, Placing, pieces};
 use super::target::Target;
 
 /// So many mismatches are told in words.
@@ -40,7 +42,7 @@ pub enum ReplayError {
     /// A request lies past the end of the device.
     #[error(
         "request {request}, a {operation} of {count} sectors at sector {start}: {error}; \
-         --past-end wrap or clip allows it"
+         --past-end wrap, clip or scale allows it"
     )]
     PastEnd {
         /// The number of the request in the trace, from 1.
@@ -102,7 +104,11 @@ pub struct Run<'a, F, T, I> {
     oracle: &'a mut Oracle<I>,
     limits: Limits,
     depth: usize,
-    past_end: PastEnd,
+    placing: Placing,
+    pacer: Pacer,
+    /// When the request was due that is about to be submitted.
+    due: Option<u64>,
+    clock: &'a dyn Clock,
     /// In the order of their requests.
     resizes: VecDeque<PlannedAt<F>>,
     resizing: Option<Resizing>,
@@ -117,18 +123,49 @@ pub struct Run<'a, F, T, I> {
     pub counts: Counts,
 }
 
+/// How a replay is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Manner {
+    /// Requests in flight at most; at least 1, and no more than the driver takes.
+    pub depth: usize,
+    /// How the trace is laid onto the device.
+    pub placing: Placing,
+    /// When requests are submitted.
+    pub pace: Pace,
+}
+
 struct InFlight {
     request: u64,
     range: SectorRange,
-    stamp: Option<Stamp>,
-    started: Started,
+    content: Content,
+    started_ns: u64,
+}
+
+/// What a request in flight writes.
+enum Content {
+    /// It is no write.
+    None,
+    /// Our stamp.
+    Stamp(Stamp),
+    /// The trace's own data, as the CRC-32C of each sector.
+    Data(Vec<u32>),
+}
+
+impl Content {
+    fn written(&self) -> Option<Written<'_>> {
+        match self {
+            Content::None => None,
+            Content::Stamp(stamp) => Some(Written::Stamp(*stamp)),
+            Content::Data(checksums) => Some(Written::Data(checksums)),
+        }
+    }
 }
 
 struct Resizing {
     request: u64,
     new_size: Bytes,
     old_capacity: SectorCount,
-    started: Started,
+    started_ns: u64,
 }
 
 /// What a replay counts.
@@ -140,6 +177,8 @@ pub struct Counts {
     pub sectors_read: u64,
     /// Sectors written.
     pub sectors_written: u64,
+    /// Those of them that were written with the data that the trace carries.
+    pub sectors_with_data: u64,
     /// Wrong ones.
     pub mismatches: u64,
     /// The first few.
@@ -173,9 +212,9 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
     pub fn new(
         target: &'a mut T,
         oracle: &'a mut Oracle<I>,
-        depth: usize,
-        past_end: PastEnd,
+        manner: Manner,
         mut resizes: Vec<PlannedAt<F>>,
+        clock: &'a dyn Clock,
     ) -> Self {
         resizes.sort_by_key(|resize| resize.request);
         let limits = Limits::ORDERED;
@@ -183,8 +222,11 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             target,
             oracle,
             limits,
-            depth: depth.clamp(1, limits.queue_depth),
-            past_end,
+            depth: manner.depth.clamp(1, limits.queue_depth),
+            placing: manner.placing,
+            pacer: Pacer::new(manner.pace, latency_histogram()),
+            due: None,
+            clock,
             resizes: resizes.into(),
             resizing: None,
             in_flight: BTreeMap::new(),
@@ -205,11 +247,13 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
     /// The first one; see [`ReplayError`].
     pub fn replay(
         &mut self,
-        trace: &mut dyn Iterator<Item = Result<Record, TraceError>>,
+        trace: &mut dyn TraceSource,
         mut progress: impl FnMut(u64),
     ) -> Result<(), ReplayError> {
-        for record in trace {
+        while let Some(record) = trace.next() {
             let record = record?;
+            self.due = self.pacer.due(record.time, self.clock.now_ns());
+            self.wait_until_due()?;
             while self
                 .resizes
                 .front()
@@ -222,7 +266,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             if self.counts.requests > u64::from(u32::MAX) {
                 return Err(ReplayError::TooLong);
             }
-            self.replay_record(&record)?;
+            self.replay_record(&record, trace.payload())?;
             if self.counts.requests.is_multiple_of(1024) {
                 progress(self.counts.requests);
             }
@@ -233,6 +277,26 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         }
         self.drain()?;
         self.notice_resize(true)
+    }
+
+    /// What keeping the pace came to, if there was one to keep.
+    pub fn pace_report(&self) -> Option<PaceReport> {
+        self.pacer.report()
+    }
+
+    /// Takes completions until the next request is due.
+    fn wait_until_due(&mut self) -> Result<(), ReplayError> {
+        let Some(due) = self.due else {
+            return Ok(());
+        };
+        while self.clock.now_ns() < due {
+            if self.in_flight.is_empty() {
+                self.clock.sleep_until_ns(due);
+            } else if let Some(completion) = self.target.complete_before(due, self.clock)? {
+                self.take(completion)?;
+            }
+        }
+        Ok(())
     }
 
     /// After an error: lets what is in flight end, so that the device can be stopped and
@@ -258,10 +322,15 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         }
     }
 
-    fn replay_record(&mut self, record: &Record) -> Result<(), ReplayError> {
+    /// `payload` is what the record writes, if the trace tells.
+    fn replay_record(
+        &mut self,
+        record: &Record,
+        payload: Option<&[u8]>,
+    ) -> Result<(), ReplayError> {
         if record.preflush || record.operation == TraceOperation::Flush {
             self.counts.flushes += 1;
-            self.submit(Operation::Flush, SectorRange::default())?;
+            self.submit(Operation::Flush, SectorRange::default(), None)?;
         }
         let operation = match record.operation {
             TraceOperation::Flush => return Ok(()),
@@ -277,12 +346,12 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             TraceOperation::WriteZeroes => Operation::WriteZeroes,
         };
         let end = (record.start + record.count) - Sector(0);
-        if end > self.oracle.capacity() && self.past_end == PastEnd::Refuse {
+        if end > self.oracle.capacity() && self.placing.past_end == PastEnd::Refuse {
             // It may lie in what is being added just now.
             self.notice_resize(true)?;
         }
         let capacity = self.oracle.capacity();
-        let pieces = pieces(record, capacity, self.past_end, self.limits).map_err(|error| {
+        let pieces = pieces(record, capacity, self.placing, self.limits).map_err(|error| {
             ReplayError::PastEnd {
                 request: self.counts.requests,
                 operation: record.operation,
@@ -291,17 +360,31 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
                 error,
             }
         })?;
+        // The pieces are the record's sectors one behind the other, wherever they go.
+        let mut payload = payload;
         for piece in pieces {
-            self.submit(operation, piece)?;
+            let length = piece.count.bytes().0 as usize;
+            let split = payload.and_then(|data| data.split_at_checked(length));
+            let (data, rest) = split.unzip();
+            self.submit(operation, piece, data)?;
+            payload = rest;
         }
         Ok(())
     }
 
-    fn submit(&mut self, operation: Operation, range: SectorRange) -> Result<(), ReplayError> {
+    fn submit(
+        &mut self,
+        operation: Operation,
+        range: SectorRange,
+        payload: Option<&[u8]>,
+    ) -> Result<(), ReplayError> {
         while self.in_flight.len() >= self.depth {
             self.take_completion()?;
         }
-        let mut stamp = None;
+        if let Some(due) = self.due.take() {
+            self.pacer.submitted(due, self.clock.now_ns());
+        }
+        let mut content = Content::None;
         let segments = match operation {
             Operation::Flush => Vec::new(),
             Operation::Discard | Operation::WriteZeroes => {
@@ -316,10 +399,18 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
                 vec![Segment::with_data(data)]
             }
             Operation::Write { .. } => {
-                let by = Stamp(self.counts.requests as u32);
                 let mut data = self.buffer(range.count);
-                by.fill(range.start, &mut data);
-                stamp = Some(by);
+                content = match payload {
+                    Some(payload) => {
+                        data.copy_from_slice(payload);
+                        Content::Data(checksums(payload))
+                    }
+                    None => {
+                        let stamp = Stamp(self.counts.requests as u32);
+                        stamp.fill(range.start, &mut data);
+                        Content::Stamp(stamp)
+                    }
+                };
                 vec![Segment::with_data(data)]
             }
         };
@@ -328,8 +419,8 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         let in_flight = InFlight {
             request: self.counts.requests,
             range,
-            stamp,
-            started: clock::start(),
+            content,
+            started_ns: self.clock.now_ns(),
         };
         self.in_flight.insert(tag, in_flight);
         let start = range.start;
@@ -357,10 +448,14 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
 
     fn take_completion(&mut self) -> Result<(), ReplayError> {
         let completion = self.target.complete()?;
+        self.take(completion)
+    }
+
+    fn take(&mut self, completion: Completion) -> Result<(), ReplayError> {
         let Some(flown) = self.in_flight.remove(&completion.request.tag.0) else {
             return Err(ReplayError::Died(ThreadDied));
         };
-        let elapsed = flown.started.elapsed_ns();
+        let elapsed = self.clock.now_ns().saturating_sub(flown.started_ns);
         let operation = completion.request.operation;
         let histogram = match operation {
             Operation::Read => &mut self.read_latency,
@@ -377,8 +472,11 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             Operation::Read => self.check_read(&completion, &flown),
             Operation::Write { .. } => {
                 self.counts.sectors_written += range.count.0;
-                if let Some(stamp) = flown.stamp {
-                    self.oracle.wrote(range, stamp);
+                if let Content::Data(_) = flown.content {
+                    self.counts.sectors_with_data += range.count.0;
+                }
+                if let Some(written) = flown.content.written() {
+                    self.oracle.wrote(range, written);
                 }
             }
             Operation::WriteZeroes => self.oracle.zeroed(range),
@@ -398,7 +496,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         let in_flight: Vec<_> = self
             .in_flight
             .values()
-            .filter_map(|other| Some((other.range, other.stamp?)))
+            .filter_map(|other| Some((other.range, other.content.written()?)))
             .collect();
         let mut first = flown.range.start;
         for segment in &completion.request.segments {
@@ -455,7 +553,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             request: self.counts.requests,
             new_size: planned.new_size,
             old_capacity,
-            started: clock::start(),
+            started_ns: self.clock.now_ns(),
         });
         Ok(self.target.resize(planned.resize)?)
     }
@@ -480,7 +578,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             old_bytes: resizing.old_capacity.bytes().0,
             new_bytes: resized.new_size.0,
             moved_bytes: resized.moved.0,
-            elapsed_ns: resizing.started.elapsed_ns(),
+            elapsed_ns: self.clock.now_ns().saturating_sub(resizing.started_ns),
             requests_meanwhile: self.counts.requests - request,
         });
         self.resizing = None;

@@ -16,15 +16,16 @@ use userhelper::planner::{PlanError, Shrink, Wish, plan};
 use userhelper::real_files::RealHost;
 use userhelper::resize::{PlannedResize, WishedResize, recover, run, surroundings};
 
-use crate::clock;
+use crate::clock::{self, Clock, WallClock};
 use crate::oracle::{Initial, Oracle};
 use crate::trace::{TraceError, TraceOperation, TraceSource};
 
 use super::backing::{Given, Stamped, StampedParts};
+use super::pace::Pace;
 use super::precheck::precheck;
 use super::report::Report;
-use super::requests::PastEnd;
-use super::run::{PlannedAt, ReplayError, Run};
+use super::requests::{PastEnd, Placing};
+use super::run::{Manner, PlannedAt, ReplayError, Run};
 use super::target::{Live, Stepped, Target};
 use super::verify::{take_in, whole_device};
 
@@ -54,6 +55,8 @@ pub struct Options {
     pub depth: usize,
     /// What becomes of requests past the end.
     pub past_end: PastEnd,
+    /// When requests are submitted.
+    pub pace: Pace,
     /// Resizes on the way.
     pub resizes: Vec<ResizeAt>,
     /// Whether they may make the device smaller.
@@ -227,6 +230,21 @@ impl Session<'_> {
         }
     }
 
+    /// How the trace is laid onto the device. Only for scaling does that need to read it.
+    fn placing(&self) -> Result<Placing, SessionError> {
+        let past_end = self.options.past_end;
+        let recorded = match past_end {
+            PastEnd::Scale => {
+                let mut trace = (self.trace)()?;
+                let told = trace.description().device_size.unwrap_or_default();
+                let summary = crate::trace::summarize(trace.as_mut())?;
+                told.max(SectorCount(summary.max_end_sector))
+            }
+            PastEnd::Refuse | PastEnd::Wrap | PastEnd::Clip => SectorCount(0),
+        };
+        Ok(Placing { past_end, recorded })
+    }
+
     /// Before anything is written: whether the trace can be replayed on a device of this size.
     fn check_before(&self, cow: &Path, capacity: Option<SectorCount>) -> Result<(), SessionError> {
         precheck(self.trace, &self.options, capacity).map_err(replay_error(cow))
@@ -257,11 +275,16 @@ impl Session<'_> {
             return Ok(StampedParts::all(sectors));
         }
         let mut parts = StampedParts::none(sectors);
+        let mut placing = self.placing()?;
+        if placing.past_end != PastEnd::Scale {
+            // Beyond what may be refused or clipped, nothing is lost by stamping more.
+            placing.past_end = PastEnd::Wrap;
+        }
         for record in (self.trace)()? {
             let record = record?;
             if record.operation == TraceOperation::Read {
                 let limits = driver::blk::Limits::ORDERED;
-                let pieces = super::requests::pieces(&record, sectors, PastEnd::Wrap, limits);
+                let pieces = super::requests::pieces(&record, sectors, placing, limits);
                 for piece in pieces.unwrap_or_default() {
                     parts.add(piece);
                 }
@@ -372,18 +395,24 @@ impl Session<'_> {
             new_size: at.size,
             resize: Box::new(WishedResize::new(host.clone(), path, self.wish(at))) as Box<_>,
         });
+        let placing = self.placing()?;
+        let clock = WallClock::start();
         let mut target = start(device)?;
         let mut run = Run::new(
             &mut target,
             &mut oracle,
-            self.options.depth,
-            self.options.past_end,
+            Manner {
+                depth: self.options.depth,
+                placing,
+                pace: self.options.pace,
+            },
             resizes.collect(),
+            &clock,
         );
-        let started = clock::start();
+        let started_ns = clock.now_ns();
         let mut trace = (self.trace)()?;
         let progress = |done| (self.progress)(Progress::Replayed(done));
-        if let Err(error) = run.replay(&mut trace, progress) {
+        if let Err(error) = run.replay(trace.as_mut(), progress) {
             // What was done so far is kept as well as it can be; the first error is the one
             // to report.
             run.give_up();
@@ -392,8 +421,9 @@ impl Session<'_> {
             }
             return Err(replay_error(path)(error));
         }
-        let elapsed_ns = started.elapsed_ns();
+        let elapsed_ns = clock.now_ns() - started_ns;
         let (mut counts, latency) = (run.counts.clone(), run.latencies());
+        let pace = run.pace_report();
         let mut device = target
             .stop()
             .map_err(|died| replay_error(path)(died.into()))?;
@@ -421,6 +451,7 @@ impl Session<'_> {
             requests: counts.requests,
             sectors_read: counts.sectors_read,
             sectors_written: counts.sectors_written,
+            sectors_written_with_data: counts.sectors_with_data,
             sectors_verified: counts.sectors_read + first + again,
             mismatches: counts.mismatches,
             mismatch_examples: counts.examples,
@@ -436,6 +467,9 @@ impl Session<'_> {
             requests_per_second: counts.requests as f64 / seconds,
             bytes_per_second: bytes as f64 / seconds,
             latency,
+            pace,
+            records_skipped: trace.notes().skipped,
+            requests_rounded: trace.notes().rounded,
             backing_unchanged: None,
         })
     }

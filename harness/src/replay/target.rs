@@ -2,12 +2,15 @@
 //! place. The second has no threads, and so neither hops nor chance.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use driver::blk::{Completion, Request};
 use driver::host::HostFile;
 use driver::ordered::{LiveDevice, Ordered, Outcome, Step, ThreadDied};
 use driver::resize::{Resize, ResizeStep};
+
+use crate::clock::Clock;
 
 /// A running device.
 pub trait Target<F> {
@@ -22,6 +25,17 @@ pub trait Target<F> {
     /// # Errors
     /// If the device has died.
     fn complete(&mut self) -> Result<Completion, ThreadDied>;
+
+    /// The next completion, if one comes before `clock` shows `deadline_ns`; there is a request
+    /// in flight.
+    ///
+    /// # Errors
+    /// If the device has died.
+    fn complete_before(
+        &mut self,
+        deadline_ns: u64,
+        clock: &dyn Clock,
+    ) -> Result<Option<Completion>, ThreadDied>;
 
     /// Begins a resize; there is none under way.
     ///
@@ -68,6 +82,15 @@ impl<F: HostFile + Send + 'static> Target<F> for Live<F> {
 
     fn complete(&mut self) -> Result<Completion, ThreadDied> {
         self.device.wait()
+    }
+
+    fn complete_before(
+        &mut self,
+        deadline_ns: u64,
+        clock: &dyn Clock,
+    ) -> Result<Option<Completion>, ThreadDied> {
+        let left = deadline_ns.saturating_sub(clock.now_ns());
+        self.device.wait_for(Duration::from_nanos(left))
     }
 
     fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), ThreadDied> {
@@ -162,6 +185,19 @@ impl<F: HostFile> Target<F> for Stepped<F> {
                 return Err(ThreadDied);
             }
         }
+    }
+
+    fn complete_before(
+        &mut self,
+        deadline_ns: u64,
+        clock: &dyn Clock,
+    ) -> Result<Option<Completion>, ThreadDied> {
+        while self.completions.is_empty() && clock.now_ns() < deadline_ns {
+            if !self.step() {
+                clock.sleep_until_ns(deadline_ns);
+            }
+        }
+        Ok(self.completions.pop_front())
     }
 
     fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), ThreadDied> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use driver::units::FileOffset;
 use thiserror::Error;
 
-use super::ftrace::DeviceNumber;
+use super::device::Device;
 
 /// A place in a trace file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Place {
     pub offset: FileOffset,
     /// The line, counted from 1, for formats that have lines.
     pub line: Option<u64>,
+    /// The file is compressed, and the offset counts what comes out of it.
+    pub is_decompressed: bool,
 }
 
 impl Place {
@@ -28,6 +30,7 @@ impl Place {
             file: file.to_owned(),
             offset,
             line: None,
+            is_decompressed: false,
         }
     }
 }
@@ -38,7 +41,12 @@ impl fmt::Display for Place {
         if let Some(line) = self.line {
             write!(f, "line {line}, ")?;
         }
-        write!(f, "offset {}", self.offset)
+        let what = if self.is_decompressed {
+            "decompressed offset"
+        } else {
+            "offset"
+        };
+        write!(f, "{what} {}", self.offset)
     }
 }
 
@@ -87,14 +95,16 @@ pub enum TraceError {
         expected: String,
     },
     /// Requests of two devices are mixed, and nobody said which one is meant.
-    #[error("{place}: found an event of device {second}, expected only device {first}: choose one")]
+    #[error(
+        "{place}: found an event of device {second}, expected only device {first}: choose one of them"
+    )]
     SeveralDevices {
         /// The line of the second device.
         place: Place,
         /// The device seen first.
-        first: DeviceNumber,
+        first: Device,
         /// The other one.
-        second: DeviceNumber,
+        second: Device,
     },
     /// A record that may not be written into a trace.
     #[error(
@@ -121,6 +131,14 @@ pub enum TraceError {
         /// How many there are.
         records: u64,
     },
+}
+
+impl TraceError {
+    /// Whether it is the content of one line or record that is wrong, so that the next one may
+    /// be right again.
+    pub(super) fn is_bad_content(&self) -> bool {
+        matches!(self, TraceError::Bad { .. } | TraceError::Cut { .. })
+    }
 }
 
 /// At most 100 bytes of `bytes` in quotes, with what is not printable escaped.

@@ -8,12 +8,20 @@ use driver::units::{Bytes, FileOffset};
 
 use super::error::{Place, TraceError};
 
+/// Copies the `N` bytes at `offset` out of `bytes`, which has them.
+pub(super) fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
+    let mut field = [0; N];
+    field.copy_from_slice(&bytes[offset..offset + N]);
+    field
+}
+
 /// A named stream with its position.
 #[derive(Debug)]
 pub(super) struct Input<R> {
     file: PathBuf,
     reader: R,
     offset: FileOffset,
+    is_decompressed: bool,
 }
 
 impl<R> Input<R> {
@@ -22,6 +30,16 @@ impl<R> Input<R> {
             file: file.to_owned(),
             reader,
             offset: FileOffset(0),
+            is_decompressed: false,
+        }
+    }
+
+    /// The same, of a stream that was decompressed on the way, so that positions in it are not
+    /// those in the file.
+    pub(super) fn decompressed(self, is_decompressed: bool) -> Input<R> {
+        Input {
+            is_decompressed,
+            ..self
         }
     }
 
@@ -34,7 +52,10 @@ impl<R> Input<R> {
     }
 
     pub(super) fn place(&self, offset: FileOffset) -> Place {
-        Place::new(&self.file, offset)
+        Place {
+            is_decompressed: self.is_decompressed,
+            ..Place::new(&self.file, offset)
+        }
     }
 
     pub(super) fn io_error(&self, error: io::Error) -> TraceError {

@@ -11,6 +11,10 @@
 
 use super::TraceOperation;
 
+/// What letters there have to be, for the error that they are others.
+pub(super) const EXPECTED: &str =
+    "RWBS of an optional F, one of R W D DE F N WZ, an optional F, and A S M U";
+
 /// What the letters say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rwbs {
@@ -38,6 +42,8 @@ pub(super) fn parse(letters: &str, sectors: u64) -> Option<Rwbs> {
         [b'W', ..] => (Some(TraceOperation::Write), 1),
         [b'D' | b'E', ..] => (Some(TraceOperation::Discard), 1),
         [b'F', ..] => (Some(TraceOperation::Flush), 1),
+        // blkparse's name for a request that only flushes; the kernel prints FF.
+        [b'N', ..] if sectors == 0 && preflush => (Some(TraceOperation::Flush), 1),
         [b'N', ..] if sectors == 0 => (None, 1),
         [b'N', ..] => (Some(TraceOperation::WriteZeroes), 1),
         _ => return None,
@@ -93,6 +99,8 @@ mod tests {
             ("DES", 8, Some(Discard), false, false),
             ("NS", 8, Some(WriteZeroes), false, false),
             ("N", 0, None, false, false),
+            ("FN", 0, Some(Flush), false, false),
+            ("FNS", 0, Some(Flush), false, false),
             ("WZS", 8, Some(WriteZeroes), false, false),
         ] {
             let expected = Rwbs {

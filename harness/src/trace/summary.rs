@@ -1,13 +1,11 @@
 //! What is in a trace, in numbers, and the way from any format to ours; both in
 //! one pass and in constant memory.
 
-use std::io::Write;
-
 use serde::Serialize;
 
-use super::compact::TraceWriter;
 use super::error::TraceError;
 use super::record::{Record, TraceOperation};
+use super::write::{Losses, RecordWriter};
 use super::{Nanoseconds, TraceSource};
 
 /// Counts over the records of a trace.
@@ -75,17 +73,34 @@ pub fn summarize(source: &mut dyn TraceSource) -> Result<Summary, TraceError> {
     Ok(summary)
 }
 
-/// Copies the rest of `source` into `writer` and finishes it. Returns what was
-/// copied and the finished output, for its owner to sync and to rename into place.
-pub fn convert<W: Write>(
+/// What a conversion came to.
+#[derive(Debug)]
+pub struct Converted<O> {
+    /// What was copied.
+    pub summary: Summary,
+    /// What the new format could not say.
+    pub losses: Losses,
+    /// The finished output, for its owner to sync and to rename into place.
+    pub out: O,
+}
+
+/// Copies the rest of `source` into `writer` and finishes it.
+///
+/// # Errors
+/// If the source has one, or the output.
+pub fn convert<W: RecordWriter>(
     source: &mut dyn TraceSource,
-    mut writer: TraceWriter<W>,
-) -> Result<(Summary, W), TraceError> {
+    mut writer: W,
+) -> Result<Converted<W::Out>, TraceError> {
     let mut summary = Summary::default();
     for record in source {
         let record = record?;
         writer.push(&record)?;
         summary.add(&record);
     }
-    Ok((summary, writer.finish()?))
+    Ok(Converted {
+        summary,
+        losses: writer.losses(),
+        out: writer.finish()?,
+    })
 }

@@ -17,14 +17,11 @@
 //! Times count from some moment of the recorder's; they are turned into times since
 //! the first record. The trace tells neither the device's size nor FUA.
 
-use std::io::BufRead;
-use std::path::Path;
-
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 
-use super::error::TraceError;
-use super::input::Input;
-use super::{Description, Format, Nanoseconds, Record, TraceOperation, TraceSource};
+use super::entry::{Decoded, Decoder, Entry, Extent};
+use super::input::{Input, field};
+use super::{Nanoseconds, Place, Stream, TraceError, TraceOperation};
 
 /// The version of a vscsi trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,12 +84,6 @@ impl RawRecord {
     }
 }
 
-fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
-    let mut field = [0; N];
-    field.copy_from_slice(&bytes[offset..offset + N]);
-    field
-}
-
 /// The version of the vscsi trace that begins with `prefix`, if it is one. Several
 /// records are looked at, because either version's field could by chance be right
 /// in a record of the other.
@@ -113,51 +104,25 @@ pub(super) fn detect(prefix: &[u8]) -> Option<Version> {
     }
 }
 
-/// Reads a vscsi trace.
-#[derive(Debug)]
-pub struct VscsiReader<R> {
-    input: Input<R>,
+/// Decodes a vscsi trace.
+pub(super) struct Vscsi {
+    input: Input<Stream>,
     version: Version,
-    description: Description,
-    first_microseconds: Option<u64>,
-    ended: bool,
+    start: FileOffset,
 }
 
-impl<R: BufRead + Send> VscsiReader<R> {
-    /// A reader of `reader`, which is at the first record.
-    pub fn new(name: &Path, reader: R, version: Version) -> VscsiReader<R> {
-        VscsiReader {
-            input: Input::new(name, reader),
+impl Vscsi {
+    /// Of `input`, which is at the first record.
+    pub(super) fn new(input: Input<Stream>, version: Version) -> Vscsi {
+        Vscsi {
+            input,
             version,
-            description: Description {
-                format: Format::Vscsi(version).name(),
-                device_size: None,
-                text: String::new(),
-            },
-            first_microseconds: None,
-            ended: false,
+            start: FileOffset(0),
         }
     }
 
-    fn read(&mut self) -> Result<Option<Record>, TraceError> {
-        let start = self.input.offset();
-        let mut buffer = [0; 40];
-        let bytes = &mut buffer[..self.version.record_len()];
-        match self.input.read_up_to(bytes)? {
-            0 => Ok(None),
-            filled if filled < bytes.len() => Err(TraceError::Cut {
-                place: self.input.place(start),
-                found: format!("{filled} bytes before the end of the file"),
-                expected: format!("a record of {} bytes", bytes.len()),
-            }),
-            _ => self
-                .record(start, &RawRecord::decode(self.version, bytes))
-                .map(Some),
-        }
-    }
-
-    fn record(&mut self, place: FileOffset, raw: &RawRecord) -> Result<Record, TraceError> {
-        let bad = |found: String, expected: &str| Err(self.input.bad(place, found, expected));
+    fn entry(&self, raw: &RawRecord) -> Result<Entry, TraceError> {
+        let bad = |found: String, expected: &str| Err(self.input.bad(self.start, found, expected));
         if raw.version >> 8 != u16::from(self.version.number()) {
             let expected = format!("high byte {}", self.version.number());
             return bad(
@@ -171,54 +136,44 @@ impl<R: BufRead + Send> VscsiReader<R> {
                 "read (08, 28, 88, a8), write (0a, 2a, 8a, aa) or synchronize cache (35, 91)",
             );
         };
-        let first = *self.first_microseconds.get_or_insert(raw.microseconds);
-        // A record that was written late may be earlier than the first.
-        let microseconds = raw.microseconds.saturating_sub(first);
-        let Some(time) = microseconds.checked_mul(1000).map(Nanoseconds) else {
+        let Some(time) = raw.microseconds.checked_mul(1000).map(Nanoseconds) else {
             return bad(
-                format!("a time of {microseconds} microseconds"),
+                format!("a time of {} microseconds", raw.microseconds),
                 "one below 2^64 nanoseconds",
             );
         };
-        if operation == TraceOperation::Flush {
-            return Ok(Record::flush(time));
-        }
-        if raw.length != raw.length.whole_sectors().bytes() {
+        let count = raw.length.whole_sectors();
+        if operation != TraceOperation::Flush && raw.length != count.bytes() {
             return bad(
                 format!("a {operation} of {}", raw.length),
                 "a multiple of 512 bytes",
             );
         }
-        let record = Record {
-            time,
-            operation,
-            preflush: false,
-            fua: false,
-            start: raw.start,
-            count: SectorCount(raw.length.whole_sectors().0),
-        };
-        match record.check() {
-            Ok(()) => Ok(record),
-            Err(fault) => bad(fault.found, &fault.expected),
-        }
+        let extent = Extent::Sectors(raw.start, SectorCount(count.0));
+        Ok(Entry::new(time, operation, extent))
     }
 }
 
-impl<R: BufRead + Send> Iterator for VscsiReader<R> {
-    type Item = Result<Record, TraceError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
+impl Decoder for Vscsi {
+    fn decode(&mut self) -> Result<Decoded, TraceError> {
+        self.start = self.input.offset();
+        let mut buffer = [0; 40];
+        let bytes = &mut buffer[..self.version.record_len()];
+        match self.input.read_up_to(bytes)? {
+            0 => Ok(Decoded::End),
+            filled if filled < bytes.len() => Err(TraceError::Cut {
+                place: self.place(),
+                found: format!("{filled} bytes before the end of the file"),
+                expected: format!("a record of {} bytes", bytes.len()),
+            }),
+            _ => {
+                let raw = RawRecord::decode(self.version, bytes);
+                self.entry(&raw).map(Decoded::Entry)
+            }
         }
-        let next = self.read().transpose();
-        self.ended = !matches!(next, Some(Ok(_)));
-        next
     }
-}
 
-impl<R: BufRead + Send> TraceSource for VscsiReader<R> {
-    fn description(&self) -> &Description {
-        &self.description
+    fn place(&self) -> Place {
+        self.input.place(self.start)
     }
 }

@@ -183,17 +183,17 @@ fn a_request_past_the_end() {
         &sandbox,
         &[],
         "@trace: request 2, a write of 8 sectors at sector 2044: it ends at sector 2052, the device \
-         at sector 2048; --past-end wrap or clip allows it",
+         at sector 2048; --past-end wrap, clip or scale allows it",
     );
     sandbox.refuses(
         &["replay", "@trace", "--memory", "--size", "512K"],
         "@trace: request 2, a write of 8 sectors at sector 2044: it ends at sector 2052, the device \
-         at sector 1024; --past-end wrap or clip allows it",
+         at sector 1024; --past-end wrap, clip or scale allows it",
     );
     sandbox.refuses(
         &["replay", "@trace", "--device", "ubda=@new,@backing"],
         "@trace: request 2, a write of 8 sectors at sector 2044: it ends at sector 2052, the device \
-         at sector 2048; --past-end wrap or clip allows it",
+         at sector 2048; --past-end wrap, clip or scale allows it",
     );
     // With a resize before it, it is inside: the replay waits for that.
     sandbox.succeeds(&[

@@ -104,9 +104,10 @@ fn a_damaged_trace_of_our_own() {
 #[test]
 fn a_format_that_cannot_be_told() {
     let understood = "the format of this trace cannot be told: found";
-    let expected = "at offset 0, expected one of ubdtrace (begins with \"UBDTRACE\"), vscsi version 1 \
-        or 2 (binary, 32- or 40-byte records of SCSI reads and writes), ftrace text (lines like \
-        \"comm-1 [000] ..... 1.000000: block_rq_issue: 8,0 WS 4096 () 0 + 8 [comm]\")";
+    let expected = "at offset 0, expected one of ubdtrace, blktrace (binary, version 7 or 8), blkparse \
+        text, ftrace, trace-cmd report or perf script text with block events, fio iolog (version 2 or \
+        3), CSV of MSR Cambridge, SYSTOR '17, Alibaba, Tencent or ubdlab, vscsi (version 1 or 2), \
+        dm-log-writes, each of them plain or compressed with gzip or zstd";
     refused(
         b"GIF89a\x1b[2J",
         &format!("{understood} \"GIF89a\\x1b[2J\" {expected}"),

@@ -69,12 +69,7 @@ pub use header::{FILE_MAGIC, MAX_DESCRIPTION_LEN, TraceHeader};
 pub use reader::CompactReader;
 pub use writer::TraceWriter;
 
-/// Copies the `N` bytes at `offset` out of `bytes`, which has them.
-fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
-    let mut field = [0; N];
-    field.copy_from_slice(&bytes[offset..offset + N]);
-    field
-}
+use super::input::field;
 
 fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(field(bytes, offset))

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use driver::units::{Bytes, FileOffset};
 
+use super::super::compression::Compression;
 use super::super::error::{Place, TraceError, excerpt};
 use super::super::input::Input;
-use super::super::{Description, Format, Nanoseconds, Record, TraceSource};
+use super::super::{Description, Format, Nanoseconds, Notes, Record, TraceSource};
 use super::Fault;
 use super::frame::{self, FrameHeader};
 use super::header::{self, TraceHeader};
@@ -20,6 +21,8 @@ use super::index::{ENTRY_LEN, INDEX_HEAD, INDEX_MAGIC, IndexEntry, TRAILER_LEN, 
 pub struct CompactReader<R> {
     input: Input<R>,
     description: Description,
+    /// Nothing is ever noticed: what is not as it should be is an error.
+    notes: Notes,
     header_end: FileOffset,
     /// The decoded frame and how much of it was given out.
     frame: Vec<Record>,
@@ -59,10 +62,11 @@ impl<R: Read> CompactReader<R> {
             header_end: input.offset(),
             input,
             description: Description {
-                format: Format::Compact.name(),
                 device_size: header.device_size,
                 text: header.description,
+                ..Description::of(Format::Compact)
             },
+            notes: Notes::default(),
             frame: Vec::new(),
             position: 0,
             next_record: 0,
@@ -70,6 +74,13 @@ impl<R: Read> CompactReader<R> {
             index: None,
             ended: false,
         })
+    }
+
+    /// The same, of a trace that was decompressed on the way.
+    pub(in super::super) fn compressed(mut self, how: Option<Compression>) -> CompactReader<R> {
+        self.input = self.input.decompressed(how.is_some());
+        self.description.compression = how.map(Compression::name);
+        self
     }
 
     /// What the header says.
@@ -373,5 +384,9 @@ impl<R: Read> Iterator for CompactReader<R> {
 impl<R: Read + Send> TraceSource for CompactReader<R> {
     fn description(&self) -> &Description {
         &self.description
+    }
+
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 }

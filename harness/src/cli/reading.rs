@@ -1,0 +1,234 @@
+//! The options that every command has that reads a trace, and where the trace comes from: a
+//! file, or `-` for standard input.
+
+use std::fmt;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::trace::{
+    self, Devices, Event, Nanoseconds, Notes, ReadOptions, Selection, TraceError, TraceSource,
+};
+
+use crate::replay::report::grouped;
+
+use super::{Failure, without_path};
+
+/// What errors call it.
+const STANDARD_INPUT: &str = "standard input";
+
+/// Which part of a trace is read, and how.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Reading the trace")]
+pub(super) struct Reading {
+    /// Which event of a request's life counts, where the trace has several [default: the first
+    /// of these that the trace has]
+    #[arg(long, value_enum)]
+    event: Option<EventArg>,
+    /// Go on where the recorder says that it lost events; an error otherwise
+    #[arg(long)]
+    allow_lost_events: bool,
+    /// Leave out lines and records that are wrong, and count them; an error otherwise
+    #[arg(long)]
+    skip_bad: bool,
+    /// Leave out the first N requests, of those that --from and --to let through
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    skip: u64,
+    /// Take at most N requests
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Take only requests at TIME or later, counted from the trace's first request: 1.5s, 20ms,
+    /// 300us, 7ns, or seconds without unit
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    from: Option<Nanoseconds>,
+    /// Take only requests before TIME
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    to: Option<Nanoseconds>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum EventArg {
+    /// block_rq_issue, blkparse's D: handed to the driver
+    Issue,
+    /// block_bio_queue, blkparse's Q: asked for by the file system
+    Queue,
+    /// block_rq_complete, blkparse's C: done
+    Complete,
+}
+
+impl Reading {
+    pub(super) fn options(&self, devices: Devices) -> ReadOptions {
+        ReadOptions {
+            devices,
+            event: self.event.map(|event| match event {
+                EventArg::Issue => Event::Issue,
+                EventArg::Queue => Event::Queue,
+                EventArg::Complete => Event::Complete,
+            }),
+            allow_lost_events: self.allow_lost_events,
+            skip_bad: self.skip_bad,
+        }
+    }
+
+    pub(super) fn selection(&self) -> Selection {
+        Selection {
+            skip: self.skip,
+            limit: self.limit,
+            from: self.from,
+            to: self.to,
+        }
+    }
+
+    /// Opens the trace, to be read once.
+    pub(super) fn open(
+        &self,
+        path: &Path,
+        devices: Devices,
+    ) -> Result<Box<dyn TraceSource>, Failure> {
+        let options = self.options(devices);
+        let opened = match is_standard_input(path) {
+            true => trace::open_stream(Path::new(STANDARD_INPUT), std::io::stdin(), &options),
+            false => trace::open(path, &options),
+        };
+        let source = opened.map_err(Failure::operation)?;
+        Ok(self.selection().of(source))
+    }
+}
+
+fn is_standard_input(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// A trace that can be opened more than once.
+pub(super) enum Rereadable {
+    /// A file.
+    File(PathBuf),
+    /// What came from standard input, kept in a temporary file.
+    Kept(tempfile::NamedTempFile),
+}
+
+impl Rereadable {
+    /// The trace at `path`; standard input is read to its end and kept.
+    pub(super) fn new(path: &Path) -> Result<Rereadable, Failure> {
+        if !is_standard_input(path) {
+            return Ok(Rereadable::File(path.to_owned()));
+        }
+        let place = std::env::temp_dir();
+        let failed = |error: std::io::Error| {
+            let cause = without_path(&error);
+            Failure(format!(
+                "{}: keeping what comes from standard input: {cause}",
+                driver::shown(&place)
+            ))
+        };
+        let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
+        std::io::copy(&mut std::io::stdin().lock(), &mut file).map_err(failed)?;
+        file.flush().map_err(failed)?;
+        Ok(Rereadable::Kept(file))
+    }
+
+    /// What messages call it.
+    pub(super) fn name(&self) -> &Path {
+        match self {
+            Rereadable::File(path) => path,
+            Rereadable::Kept(_) => Path::new(STANDARD_INPUT),
+        }
+    }
+
+    /// Opens it at its start.
+    pub(super) fn open(&self, options: &ReadOptions) -> Result<Box<dyn TraceSource>, TraceError> {
+        match self {
+            Rereadable::File(path) => trace::open(path, options),
+            Rereadable::Kept(file) => {
+                let failed = |error| TraceError::Io {
+                    place: trace::Place::new(self.name(), driver::units::FileOffset(0)),
+                    error,
+                };
+                // A handle of its own: several readers may be under way.
+                let mut own = file.reopen().map_err(failed)?;
+                own.seek(SeekFrom::Start(0)).map_err(failed)?;
+                trace::open_stream(self.name(), own, options)
+            }
+        }
+    }
+}
+
+/// What a reader noticed that is worth a word, a line each.
+pub(super) struct Noticed<'a>(pub(super) &'a Notes);
+
+impl fmt::Display for Noticed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Notes {
+            skipped,
+            first_skipped,
+            rounded,
+            lost,
+            ..
+        } = self.0;
+        if *skipped > 0 {
+            let first = first_skipped.as_deref().unwrap_or_default();
+            let skipped = grouped(*skipped);
+            writeln!(
+                f,
+                "skipped     {skipped} bad lines or records; the first: {first}"
+            )?;
+        }
+        if *rounded > 0 {
+            writeln!(
+                f,
+                "rounded     {} requests that did not begin and end at a sector, outward",
+                grouped(*rounded)
+            )?;
+        }
+        if *lost > 0 {
+            writeln!(
+                f,
+                "lost        the recorder lost events at {} places",
+                grouped(*lost)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// `1.5s`, `20ms`, `300us`, `7ns`, or a number of seconds.
+pub(super) fn parse_time(text: &str) -> Result<Nanoseconds, String> {
+    const UNITS: [(&str, u32); 4] = [("ns", 0), ("us", 3), ("ms", 6), ("s", 9)];
+    let unit = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit));
+    let (number, digits) = match unit {
+        Some((unit, digits)) => (&text[..text.len() - unit.len()], digits as usize),
+        None => (text, 9),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let wrong = || format!("found {text:?}, expected a time such as 1.5s, 20ms, 300us or 7ns");
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_number(whole) || !is_number(fraction) || fraction.len() > digits {
+        return Err(wrong());
+    }
+    format!("{whole}{fraction:0<digits$}")
+        .parse()
+        .map(Nanoseconds)
+        .map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, ns) in [
+            ("1.5s", 1_500_000_000),
+            ("2", 2_000_000_000),
+            ("0.25", 250_000_000),
+            ("20ms", 20_000_000),
+            ("0.3ms", 300_000),
+            ("300us", 300_000),
+            ("7ns", 7),
+        ] {
+            assert_eq!(parse_time(text), Ok(Nanoseconds(ns)), "{text}");
+        }
+        for text in ["", "s", "1.5ns", "-1", "1h", "99999999999s", "1,5s"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The options that say in which format a trace is written.
+
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::replay::report::grouped;
+use crate::trace::write::{BlkparseWriter, CsvWriter, FioWriter, Losses};
+use crate::trace::{
+    Converted, Summary, TraceError, TraceHeader, TraceSource, TraceWriter, convert,
+};
+
+use super::Failure;
+
+/// How a trace is written.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Writing {
+    /// The format to write
+    #[arg(long = "as", value_enum, default_value_t = To::Ubdtrace, value_name = "FORMAT")]
+    format: To,
+    /// The file or device that fio is to replay on, for --as fio
+    #[arg(long, value_name = "NAME", default_value = "ubd.img")]
+    fio_file: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// ubdlab's own format: everything is kept
+    Ubdtrace,
+    /// fio's iolog, version 3, for fio --read_iolog
+    Fio,
+    /// Text as blkparse prints it
+    Blkparse,
+    /// Comma-separated values, one line a request: everything is kept
+    Csv,
+}
+
+impl Writing {
+    /// Copies a trace into `out`, which errors call `name`.
+    pub(super) fn write<W: Write>(
+        &self,
+        trace: &mut dyn TraceSource,
+        name: &Path,
+        out: W,
+    ) -> Result<(Summary, Lost, W), Failure> {
+        let parts = |converted: Converted<W>| {
+            let lost = Lost(converted.losses);
+            (converted.summary, lost, converted.out)
+        };
+        let write = || -> Result<Converted<W>, TraceError> {
+            match self.format {
+                To::Ubdtrace => {
+                    let header = TraceHeader::from(trace.description());
+                    convert(trace, TraceWriter::create(name, out, &header)?)
+                }
+                To::Fio => convert(trace, FioWriter::create(name, out, &self.fio_file)?),
+                To::Blkparse => convert(trace, BlkparseWriter::create(name, out)),
+                To::Csv => convert(trace, CsvWriter::create(name, out)?),
+            }
+        };
+        write().map(parts).map_err(Failure::operation)
+    }
+}
+
+/// What the format could not say, a line each.
+pub(super) struct Lost(Losses);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Losses {
+            write_zeroes,
+            preflushes,
+            fua,
+        } = self.0;
+        for (count, what) in [
+            (write_zeroes, "write-zeroes became writes"),
+            (
+                preflushes,
+                "preflushes became flushes in front of their writes",
+            ),
+            (fua, "times FUA became a flush behind the write"),
+        ] {
+            if count > 0 {
+                writeln!(f, "not said    {} {what}", grouped(count))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Finding the files of the other CPUs: blktrace names them `sda.blktrace.0`,
+//! `sda.blktrace.1` and so on.
+//!
+//! This is the one place where a name counts, and only once the content has shown that it is
+//! blktrace's: which files belong together is in the names and nowhere else.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What is in front of and behind the CPU's number in a name such as `sda.blktrace.3.gz`.
+fn parts(name: &str) -> Option<(&str, u32, &str)> {
+    let (stem, compression) = match name {
+        _ if name.ends_with(".gz") => name.split_at(name.len() - 3),
+        _ if name.ends_with(".zst") => name.split_at(name.len() - 4),
+        _ => (name, ""),
+    };
+    let (front, number) = stem.rsplit_once('.')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || !front.ends_with(".blktrace") {
+        return None;
+    }
+    Some((front, number.parse().ok()?, compression))
+}
+
+/// The files of all CPUs of the recording that `path` belongs to, by CPU; only `path` if its
+/// name is not one that blktrace gives.
+pub(in super::super) fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let Some((front, _, compression)) = name.and_then(parts) else {
+        return Ok(vec![path.to_owned()]);
+    };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?.file_name();
+        let other = entry.to_str().and_then(parts);
+        if let Some((other_front, cpu, other_compression)) = other
+            && (other_front, other_compression) == (front, compression)
+        {
+            files.push((cpu, path.with_file_name(&entry)));
+        }
+    }
+    files.sort();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_apart() {
+        assert_eq!(parts("sda.blktrace.0"), Some(("sda.blktrace", 0, "")));
+        assert_eq!(
+            parts("a.b.blktrace.12.gz"),
+            Some(("a.b.blktrace", 12, ".gz"))
+        );
+        for name in [
+            "sda",
+            "sda.blktrace",
+            "sda.blktrace.x",
+            "sda.trace.0",
+            "0",
+            ".gz",
+        ] {
+            assert_eq!(parts(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn files_of_all_cpus_are_found_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in [
+            "d.blktrace.10",
+            "d.blktrace.2",
+            "e.blktrace.1",
+            "d.blktrace.3.gz",
+        ] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let found = siblings(&directory.path().join("d.blktrace.10")).unwrap();
+        let names: Vec<_> = found.iter().filter_map(|path| path.file_name()).collect();
+        assert_eq!(names, ["d.blktrace.2", "d.blktrace.10"]);
+        let single = siblings(Path::new("renamed")).unwrap();
+        assert_eq!(single, [Path::new("renamed")]);
+    }
+}

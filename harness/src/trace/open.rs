@@ -1,0 +1,216 @@
+//! From a path or a stream to a [`TraceSource`]: decompress, detect, choose the reader.
+
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read};
+use std::path::Path;
+
+use driver::units::FileOffset;
+
+use super::blkparse::Blkparse;
+use super::blktrace::files::siblings;
+use super::blktrace::merge::Merged;
+use super::blktrace::{Blktrace, Layout};
+use super::compression::{Compression, decompress};
+use super::csv::Csv;
+use super::entry::Decoder;
+use super::fio::Fio;
+use super::ftrace::{Ftrace, take_comments};
+use super::input::Input;
+use super::lines::Lines;
+use super::log_writes::LogWrites;
+use super::reader::{Reader, preferred_event};
+use super::vscsi::Vscsi;
+use super::{
+    CompactReader, Description, Format, Place, ReadOptions, Stream, TraceError, TraceSource,
+    detect, error,
+};
+
+/// Opens the trace at `path`. If it is one CPU's file of a blktrace recording, the other CPUs'
+/// files beside it, `NAME.blktrace.N`, are part of it.
+///
+/// # Errors
+/// If the host refuses, or if it is no trace.
+pub fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn TraceSource>, TraceError> {
+    let opened = Opened::file(path)?;
+    let Format::Blktrace(_) = opened.format else {
+        return opened.source(options);
+    };
+    let failed = |error| io_error(path, error);
+    let mut files = Vec::new();
+    for other in siblings(path).map_err(failed)? {
+        let other = Opened::file(&other)?;
+        // A CPU that saw nothing leaves an empty file.
+        if !other.window.is_empty() {
+            files.push(other);
+        }
+    }
+    blktrace(files, options)
+}
+
+/// Opens a trace that comes from anywhere; `name` is what errors call it.
+///
+/// # Errors
+/// If the stream does, or if it is no trace.
+pub fn open_stream(
+    name: &Path,
+    stream: impl Read + Send + 'static,
+    options: &ReadOptions,
+) -> Result<Box<dyn TraceSource>, TraceError> {
+    Opened::stream(name, stream)?.source(options)
+}
+
+/// A stream whose format is known.
+struct Opened {
+    name: std::path::PathBuf,
+    format: Format,
+    compression: Option<Compression>,
+    /// What it begins with.
+    window: Vec<u8>,
+    /// All of it, the window included.
+    stream: Stream,
+}
+
+impl Opened {
+    fn file(path: &Path) -> Result<Opened, TraceError> {
+        let file = File::open(path).map_err(|error| io_error(path, error))?;
+        Opened::stream(path, file)
+    }
+
+    fn stream(name: &Path, stream: impl Read + Send + 'static) -> Result<Opened, TraceError> {
+        let (mut stream, compression) = decompress(name, stream)?;
+        let mut window = vec![0; detect::PREFIX_LEN];
+        let length = Input::new(name, &mut stream)
+            .decompressed(compression.is_some())
+            .read_up_to(&mut window)?;
+        window.truncate(length);
+        let format = match detect::detect(&window) {
+            Some(format) => format,
+            // A CPU's file may be empty. Alone, it is no trace.
+            None if window.is_empty() && is_cpu_file(name) => Format::Blktrace(Layout::default()),
+            None => return Err(unknown(name, &window)),
+        };
+        Ok(Opened {
+            name: name.to_owned(),
+            format,
+            compression,
+            stream: BufReader::new(Box::new(Cursor::new(window.clone()).chain(stream))),
+            window,
+        })
+    }
+
+    fn description(&self) -> Description {
+        Description {
+            compression: self.compression.map(Compression::name),
+            ..Description::of(self.format)
+        }
+    }
+
+    fn input(name: &Path, stream: Stream, compression: Option<Compression>) -> Input<Stream> {
+        Input::new(name, stream).decompressed(compression.is_some())
+    }
+
+    fn source(self, options: &ReadOptions) -> Result<Box<dyn TraceSource>, TraceError> {
+        let mut description = self.description();
+        let window = || -> Stream { BufReader::new(Box::new(Cursor::new(self.window.clone()))) };
+        let window = || Opened::input(&self.name, window(), self.compression);
+        let input = |stream| Opened::input(&self.name, stream, self.compression);
+        Ok(match self.format {
+            Format::Compact => {
+                let reader = CompactReader::new(&self.name, self.stream)?;
+                Box::new(reader.compressed(self.compression))
+            }
+            Format::Blktrace(_) => return blktrace(vec![self], options),
+            Format::Blkparse => {
+                let event = preferred_event(Lines::new(window(), Blkparse::default()));
+                let lines = Lines::new(input(self.stream), Blkparse::default());
+                boxed(lines, description, options, event)
+            }
+            Format::Ftrace(_) => {
+                take_comments(&window(), &self.window, &mut description)?;
+                let event = preferred_event(Lines::new(window(), Ftrace));
+                let lines = Lines::new(input(self.stream), Ftrace);
+                boxed(lines, description, options, event)
+            }
+            Format::Fio(version) => {
+                let lines = Lines::new(input(self.stream), Fio::new(version));
+                boxed(lines, description, options, None)
+            }
+            Format::Csv(dialect) => {
+                let lines = Lines::new(input(self.stream), Csv::new(dialect));
+                boxed(lines, description, options, None)
+            }
+            Format::Vscsi(version) => {
+                let records = Vscsi::new(input(self.stream), version);
+                boxed(records, description, options, None)
+            }
+            Format::LogWrites => {
+                let log = LogWrites::new(input(self.stream))?;
+                boxed(log, description, options, None)
+            }
+        })
+    }
+}
+
+fn boxed(
+    decoder: impl Decoder + 'static,
+    description: Description,
+    options: &ReadOptions,
+    event: Option<super::Event>,
+) -> Box<dyn TraceSource> {
+    Box::new(Reader::new(decoder, description, options, event))
+}
+
+/// One or several CPUs' files as one trace.
+fn blktrace(files: Vec<Opened>, options: &ReadOptions) -> Result<Box<dyn TraceSource>, TraceError> {
+    let mut description = Description::of(Format::Blktrace(Layout::default()));
+    if let Some(first) = files.first() {
+        description = first.description();
+    }
+    description.files = files.len();
+    let (mut decoders, mut preferred) = (Vec::new(), None);
+    for file in files {
+        let Format::Blktrace(layout) = file.format else {
+            return Err(TraceError::Bad {
+                place: Place::new(&file.name, FileOffset(0)),
+                found: file.format.name().to_owned(),
+                expected: "blktrace, as in the other CPUs' files".to_owned(),
+            });
+        };
+        let window: Stream = BufReader::new(Box::new(Cursor::new(file.window)));
+        let window = Opened::input(&file.name, window, file.compression);
+        let event = preferred_event(Blktrace::new(window, layout));
+        preferred = match (preferred, event) {
+            (Some(one), Some(other)) => Some(std::cmp::min::<super::Event>(one, other)),
+            (one, other) => one.or(other),
+        };
+        let input = Opened::input(&file.name, file.stream, file.compression);
+        decoders.push(Blktrace::new(input, layout));
+    }
+    Ok(boxed(
+        Merged::new(decoders),
+        description,
+        options,
+        preferred,
+    ))
+}
+
+fn is_cpu_file(name: &Path) -> bool {
+    siblings(name).is_ok_and(|files| files.len() > 1)
+}
+
+fn io_error(path: &Path, error: std::io::Error) -> TraceError {
+    TraceError::Io {
+        place: Place::new(path, FileOffset(0)),
+        error,
+    }
+}
+
+fn unknown(name: &Path, window: &[u8]) -> TraceError {
+    TraceError::UnknownFormat {
+        file: name.to_owned(),
+        found: match window {
+            [] => "nothing".to_owned(),
+            _ => error::excerpt(&window[..window.len().min(32)]),
+        },
+    }
+}
