@@ -5,8 +5,10 @@
 mod demo;
 mod fuzz;
 mod image;
+mod page;
 mod progress;
 mod replay;
+mod terminal;
 mod trace;
 
 use std::fmt;

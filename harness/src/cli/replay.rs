@@ -13,8 +13,10 @@ use userhelper::planner::Shrink;
 
 use crate::replay::run::ReplayError;
 use crate::replay::{Options, PastEnd, Report, ResizeAt, Session, SessionError};
+use crate::report::{ReplayPage, replay_page};
 use crate::trace;
 
+use super::page::write_page;
 use super::progress::Shown;
 use super::{Failure, Verdict, print, print_json, without_path};
 
@@ -33,7 +35,7 @@ use super::{Failure, Verdict, print, print_json, without_path};
 Examples:
   ubdlab replay traces/sqlite-wal.ubdtrace
   ubdlab replay traces/ext4-unpack.ubdtrace --size 200M --past-end wrap \\
-         --resize-at 10000:256M --resize-at 20000:400M:reflow
+         --resize-at 10000:256M --resize-at 20000:400M:reflow --report replay.html
   ubdlab replay trace.vscsi --device ubda=/tmp/test.cow,/tmp/test.img --json
 
 Sizes take K, M, G and T, powers of 1024.")]
@@ -117,6 +119,10 @@ pub(super) struct Args {
     /// Print the report as one JSON document, its fields named with their units
     #[arg(long)]
     json: bool,
+
+    /// Write the report as a page, too: one HTML file that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -274,6 +280,16 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     match args.json {
         true => print_json(&report)?,
         false => print(&report),
+    }
+    if let Some(path) = &args.report {
+        let trace = trace::open(&args.trace, &trace::ReadOptions::default());
+        let trace = trace.map_err(Failure::operation)?;
+        let html = replay_page(ReplayPage {
+            trace: &args.trace.to_string_lossy(),
+            description: &trace.description().text,
+            report: &report,
+        });
+        write_page(path, &html)?;
     }
     Ok(verdict(&report))
 }

@@ -5,12 +5,14 @@
 //! loop, `requests` makes requests of records, [`target`] is where they go.
 
 pub mod backing;
+pub mod observe;
 mod precheck;
 pub mod report;
 mod requests;
 pub mod run;
 pub mod session;
 pub mod target;
+pub mod timeline;
 mod verify;
 
 pub use report::Report;

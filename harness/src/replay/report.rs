@@ -6,6 +6,9 @@ use driver::units::Bytes;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::observe::Sight;
+use super::timeline::Timeline;
+
 /// Everything that a replay counted and measured. Field names carry their units.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -48,6 +51,9 @@ pub struct Report {
     pub latency: Latencies,
     /// Whether the backing file is byte for byte what it was; not known of a given one.
     pub backing_unchanged: Option<bool>,
+    /// Requests over time; for pages.
+    #[serde(skip)]
+    pub timeline: Timeline,
 }
 
 /// One resize.
@@ -67,6 +73,10 @@ pub struct ResizeReport {
     pub elapsed_ns: u64,
     /// Requests of the trace that were submitted meanwhile.
     pub requests_meanwhile: u64,
+    /// When it began, from the start of the replay.
+    pub began_ns: u64,
+    /// The device before, on the way, and after.
+    pub sights: Vec<Sight>,
 }
 
 /// Latency percentiles, a set for each kind of request.

@@ -14,9 +14,11 @@ use crate::oracle::{Initial, Mismatch, Oracle};
 use crate::stamp::Stamp;
 use crate::trace::{Record, TraceError, TraceOperation};
 
+use super::observe::Sights;
 use super::report::{Latencies, Percentiles, ResizeReport};
 use super::requests::{IsPastEnd, PastEnd, pieces};
 use super::target::Target;
+use super::timeline::{Kind, Timeline};
 
 /// So many mismatches are told in words.
 const EXAMPLES: usize = 10;
@@ -29,6 +31,8 @@ pub struct PlannedAt<F> {
     pub new_size: Bytes,
     /// The resize itself.
     pub resize: Box<dyn Resize<F> + Send>,
+    /// What is seen of it.
+    pub sights: Sights,
 }
 
 /// Why a replay ended early.
@@ -113,6 +117,9 @@ pub struct Run<'a, F, T, I> {
     write_latency: Histogram<u64>,
     flush_latency: Histogram<u64>,
     resize_latency: Histogram<u64>,
+    began: Started,
+    /// Requests over time.
+    pub timeline: Timeline,
     /// What was counted.
     pub counts: Counts,
 }
@@ -129,6 +136,8 @@ struct Resizing {
     new_size: Bytes,
     old_capacity: SectorCount,
     started: Started,
+    began_ns: u64,
+    sights: Sights,
 }
 
 /// What a replay counts.
@@ -178,6 +187,8 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         mut resizes: Vec<PlannedAt<F>>,
     ) -> Self {
         resizes.sort_by_key(|resize| resize.request);
+        let grown = resizes.iter().map(|resize| resize.new_size.whole_sectors());
+        let largest = grown.fold(oracle.capacity(), SectorCount::max);
         let limits = Limits::ORDERED;
         Run {
             target,
@@ -194,6 +205,8 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             write_latency: latency_histogram(),
             flush_latency: latency_histogram(),
             resize_latency: latency_histogram(),
+            began: clock::start(),
+            timeline: Timeline::new(largest),
             counts: Counts::default(),
         }
     }
@@ -362,6 +375,14 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         };
         let elapsed = flown.started.elapsed_ns();
         let operation = completion.request.operation;
+        let kind = match operation {
+            Operation::Read => Kind::Read,
+            Operation::Flush => Kind::Flush,
+            Operation::Discard => Kind::Discard,
+            Operation::Write { .. } | Operation::WriteZeroes => Kind::Write,
+        };
+        let began_ns = self.began.elapsed_ns().saturating_sub(elapsed);
+        self.timeline.record(began_ns, elapsed, kind, flown.range);
         let histogram = match operation {
             Operation::Read => &mut self.read_latency,
             Operation::Flush => &mut self.flush_latency,
@@ -456,6 +477,8 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             new_size: planned.new_size,
             old_capacity,
             started: clock::start(),
+            began_ns: self.began.elapsed_ns(),
+            sights: planned.sights,
         });
         Ok(self.target.resize(planned.resize)?)
     }
@@ -482,6 +505,8 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             moved_bytes: resized.moved.0,
             elapsed_ns: resizing.started.elapsed_ns(),
             requests_meanwhile: self.counts.requests - request,
+            began_ns: resizing.began_ns,
+            sights: resizing.sights.take(),
         });
         self.resizing = None;
         self.oracle.resized(resized.new_size.whole_sectors());

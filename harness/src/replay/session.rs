@@ -21,6 +21,7 @@ use crate::oracle::{Initial, Oracle};
 use crate::trace::{TraceError, TraceOperation, TraceSource};
 
 use super::backing::{Given, Stamped, StampedParts};
+use super::observe::{Observed, Sights};
 use super::precheck::precheck;
 use super::report::Report;
 use super::requests::PastEnd;
@@ -367,10 +368,15 @@ impl Session<'_> {
                 }));
             }
         }
-        let resizes = self.options.resizes.iter().map(|at| PlannedAt {
-            request: at.request,
-            new_size: at.size,
-            resize: Box::new(WishedResize::new(host.clone(), path, self.wish(at))) as Box<_>,
+        let resizes = self.options.resizes.iter().map(|at| {
+            let sights = Sights::default();
+            let resize = WishedResize::new(host.clone(), path, self.wish(at));
+            PlannedAt {
+                request: at.request,
+                new_size: at.size,
+                resize: Box::new(Observed::new(resize, sights.clone())),
+                sights,
+            }
         });
         let mut target = start(device)?;
         let mut run = Run::new(
@@ -394,6 +400,7 @@ impl Session<'_> {
         }
         let elapsed_ns = started.elapsed_ns();
         let (mut counts, latency) = (run.counts.clone(), run.latencies());
+        let timeline = std::mem::take(&mut run.timeline);
         let mut device = target
             .stop()
             .map_err(|died| replay_error(path)(died.into()))?;
@@ -437,6 +444,7 @@ impl Session<'_> {
             bytes_per_second: bytes as f64 / seconds,
             latency,
             backing_unchanged: None,
+            timeline,
         })
     }
 
