@@ -5,6 +5,8 @@ pub mod clock;
 pub mod fuzz;
 pub mod oracle;
 pub mod replay;
+pub mod report;
 pub mod sim;
 pub mod stamp;
+pub mod strip;
 pub mod trace;

@@ -51,6 +51,11 @@ impl Placement {
         }
     }
 
+    /// While data is being moved: sectors from this one on are at their new place.
+    pub fn frontier(&self) -> Option<Sector> {
+        self.moved.map(|moved| moved.frontier)
+    }
+
     /// The one bitmap is longer or shorter now.
     pub fn set_bitmap(&mut self, bitmap: FileRange) {
         self.bitmaps = vec![bitmap];

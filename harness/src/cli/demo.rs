@@ -9,12 +9,14 @@ use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
 use crate::replay::report::grouped;
-use crate::replay::{Options, Pace, PastEnd, ResizeAt, Session};
+use crate::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session};
+use crate::report::{ReplayPage, replay_page};
 use crate::trace;
 
+use super::page::write_page;
 use super::progress::Shown;
 use super::replay::{in_directory, verdict};
-use super::{Failure, Verdict, print, print_json};
+use super::{Failure, Verdict, print, print_json, terminal};
 
 /// The trace that is part of the program: an ext4 file system being made, filled and
 /// unpacked into. `traces/README.md` says how it was recorded.
@@ -39,6 +41,7 @@ const SIZE: Bytes = Bytes(200 * MIB);
 Examples:
   ubdlab demo
   ubdlab demo --out /tmp/demo && ls -ls /tmp/demo
+  ubdlab demo --report demo.html
   ubdlab demo --json
 
 It needs up to 400 MiB of disk space in that directory.")]
@@ -51,6 +54,10 @@ pub(super) struct Args {
     /// Print the report as one JSON document
     #[arg(long)]
     json: bool,
+
+    /// Write the report as a page, too: one HTML file that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 fn options() -> Options {
@@ -73,6 +80,29 @@ fn options() -> Options {
         open: OpenOptions::default(),
         alignment: Some(4096),
     }
+}
+
+/// The device before, on the way and after each resize, in as many columns as there are.
+fn strips(report: &Report) -> String {
+    const NAME: usize = 9;
+    let characters = terminal::characters();
+    let sights = || report.resizes.iter().flat_map(|resize| &resize.sights);
+    let longest = sights().map(|sight| sight.strip.sectors).max().unwrap_or(1);
+    let room = terminal::width().saturating_sub(NAME + 2).max(10) as u64;
+    let mut text = String::new();
+    for (number, resize) in report.resizes.iter().enumerate() {
+        text += &format!(
+            "\nthe device at resize {}, by {}\n",
+            number + 1,
+            resize.strategy
+        );
+        for sight in &resize.sights {
+            let cells = (room * sight.strip.sectors / longest.max(1)).max(1) as usize;
+            let drawn = sight.strip.narrowed(cells).draw(characters);
+            text += &format!("  {:<NAME$}{drawn}\n", sight.moment.name());
+        }
+    }
+    text + "  " + &characters.legend() + "\n"
 }
 
 /// Runs the command.
@@ -117,11 +147,20 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     })?
     .map_err(Failure::operation)?;
     drop(shown);
+    if let Some(path) = &args.report {
+        let html = replay_page(ReplayPage {
+            trace: TRACE_NAME,
+            description: &described.description().text,
+            report: &report,
+        });
+        write_page(path, &html)?;
+    }
     if args.json {
         print_json(&report)?;
         return Ok(verdict(&report));
     }
     print(&report);
+    print(strips(&report));
     let verdict = verdict(&report);
     print(match verdict {
         Verdict::Good => format!(

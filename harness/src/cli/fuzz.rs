@@ -20,8 +20,10 @@ use crate::fuzz::shrink::shrink;
 use crate::fuzz::story::tell;
 use crate::fuzz::violation::Violation;
 use crate::replay::report::{grouped, time};
+use crate::report::{FuzzPage, ToldFinding, finding_page, fuzz_page};
 use crate::sim::Assumptions;
 
+use super::page::write_page;
 use super::{Failure, Verdict, print, print_json};
 
 /// Crash and resize a driver at every moment, in a simulated host, and see what is lost
@@ -39,7 +41,7 @@ use super::{Failure, Verdict, print, print_json};
 #[command(after_long_help = "\
 Examples:
   ubdlab fuzz --duration 60s
-  ubdlab fuzz --driver linux-6.12 --duration 60s --out findings
+  ubdlab fuzz --driver linux-6.12 --duration 60s --out findings --report findings.html
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
   ubdlab fuzz --repro findings/flush-noop-lost-write.json
   ubdlab fuzz --catalogue >docs/defects.md")]
@@ -111,6 +113,10 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Write a page with each finding's story: one HTML file that needs nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "catalogue")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -214,7 +220,7 @@ struct FindingReport {
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     match &args.repro {
-        Some(file) => repeat(file, args.json),
+        Some(file) => repeat(file, args.json, args.report.as_deref()),
         None if args.catalogue => measure(args),
         None => search(args),
     }
@@ -264,6 +270,9 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
     match args.json {
         true => print_json(&report)?,
         false => print(&report),
+    }
+    if let Some(path) = &args.report {
+        write_page(path, &fuzz_page(&report.page()))?;
     }
     Ok(match report.findings.is_empty() {
         true => Verdict::Good,
@@ -385,6 +394,42 @@ impl Args {
     }
 }
 
+impl Report {
+    fn page(&self) -> FuzzPage {
+        let told = |finding: &FindingReport| ToldFinding {
+            name: finding.name(),
+            requests: finding.requests,
+            command: finding.file.as_deref().map(repeating),
+            told: tell(&finding.case),
+        };
+        FuzzPage {
+            driver: self.driver.to_string(),
+            defects: self.defects.clone(),
+            seed: self.seed,
+            cases: self.cases,
+            crash_images: self.crash_images,
+            elapsed_ns: self.elapsed_ns,
+            // A panic of what is fuzzed is part of the story.
+            findings: quietly(|| self.findings.iter().map(told).collect()),
+        }
+    }
+}
+
+impl FindingReport {
+    /// The defects that it needs, or what kind of violation it is.
+    fn name(&self) -> String {
+        match self.defects.is_empty() {
+            true => self.violation.kind.name().to_string(),
+            false => self.defects.join(" and "),
+        }
+    }
+}
+
+/// The command that repeats the case in a file.
+fn repeating(file: &Path) -> String {
+    format!("ubdlab fuzz --repro {}", driver::shown(file))
+}
+
 fn write_case(file: &Path, case: &Case) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(case).map_err(Failure::operation)?;
     std::fs::write(file, text + "\n")
@@ -441,16 +486,13 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "\n  {} (seed {}, shrunk to {} requests)\n    {}",
-                match finding.defects.is_empty() {
-                    true => finding.violation.kind.name().to_string(),
-                    false => finding.defects.join(" and "),
-                },
+                finding.name(),
                 finding.seed,
                 finding.requests,
                 finding.violation
             )?;
             if let Some(file) = &finding.file {
-                writeln!(f, "    ubdlab fuzz --repro {}", driver::shown(file))?;
+                writeln!(f, "    {}", repeating(file))?;
             }
         }
         Ok(())
@@ -460,7 +502,7 @@ impl fmt::Display for Report {
 /// The largest file that is read as a case.
 const LARGEST_CASE: u64 = 16 << 20;
 
-fn repeat(file: &Path, json: bool) -> Result<Verdict, Failure> {
+fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
     let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
     let length = std::fs::metadata(file)
         .map_err(|error| wrong(format!("opening: {error}")))?
@@ -487,7 +529,19 @@ fn repeat(file: &Path, json: bool) -> Result<Verdict, Failure> {
     let told = tell(&case);
     match json {
         true => print_json(&told.violation)?,
-        false => print(&told.text),
+        false => print(&told),
+    }
+    if let Some(page) = page {
+        let finding = ToldFinding {
+            name: match case.defects.is_empty() {
+                true => case.driver.name().to_string(),
+                false => case.defects.join(" and "),
+            },
+            requests: case.requests(),
+            command: Some(repeating(file)),
+            told: told.clone(),
+        };
+        write_page(page, &finding_page(case.driver.name(), &finding))?;
     }
     Ok(match told.violation {
         Some(_) => Verdict::ViolationFound,

@@ -6,10 +6,12 @@ mod demo;
 mod fuzz;
 mod generate;
 mod image;
+mod page;
 mod progress;
 mod reading;
 mod replay;
 mod stat;
+mod terminal;
 mod trace;
 mod writing;
 

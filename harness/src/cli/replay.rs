@@ -13,8 +13,10 @@ use userhelper::planner::Shrink;
 
 use crate::replay::run::ReplayError;
 use crate::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
+use crate::report::{ReplayPage, replay_page};
 use crate::trace::{DeviceChoice, Devices};
 
+use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
 use super::{Failure, Verdict, print, print_json, without_path};
@@ -34,7 +36,7 @@ use super::{Failure, Verdict, print, print_json, without_path};
 Examples:
   ubdlab replay traces/sqlite-wal.ubdtrace
   ubdlab replay traces/ext4-unpack.ubdtrace --size 200M --past-end wrap \\
-         --resize-at 10000:256M --resize-at 20000:400M:reflow
+         --resize-at 10000:256M --resize-at 20000:400M:reflow --report replay.html
   ubdlab replay trace.vscsi --device ubda=/tmp/test.cow,/tmp/test.img --json
   ubdlab replay sda.blktrace.0 --trace-device 8,0 --from 10s --limit 100000
   ubdlab replay recorded.ubdtrace --pace recorded --speed 10
@@ -136,6 +138,10 @@ pub(super) struct Args {
     /// Print the report as one JSON document, its fields named with their units
     #[arg(long)]
     json: bool,
+
+    /// Write the report as a page, too: one HTML file that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -278,7 +284,9 @@ impl Args {
         let trace = Rereadable::new(&self.trace)?;
         let open_trace = || Ok(self.reading.selection().of(trace.open(&options)?));
         // Told apart before any file is made.
-        open_trace().map(drop).map_err(Failure::operation)?;
+        let described = open_trace().map_err(Failure::operation)?;
+        let description = described.description().text.clone();
+        drop(described);
         let shown = Shown::new(None);
         let session = Session {
             trace: &open_trace,
@@ -294,13 +302,22 @@ impl Args {
                 session.on_files(directory, self.size)
             })?
         };
-        report.map_err(|error| match error {
+        let report = report.map_err(|error| match error {
             // It is the trace that has to be looked at, or the option.
             SessionError::Replay { error, .. } if matches!(*error, ReplayError::PastEnd { .. }) => {
                 Failure(format!("{}: {error}", driver::shown(trace.name())))
             }
             error => Failure::operation(error),
-        })
+        })?;
+        if let Some(path) = &self.report {
+            let html = replay_page(ReplayPage {
+                trace: &trace.name().to_string_lossy(),
+                description: &description,
+                report: &report,
+            });
+            write_page(path, &html)?;
+        }
+        Ok(report)
     }
 
     /// The trace is read more than once, so it has to be a file, or is kept in one; what is

@@ -2,7 +2,7 @@
 //! what the host was asked for, where the crash fell, what survived it, and the sector that is
 //! wrong.
 
-use std::fmt::Write;
+use std::fmt;
 
 use crate::sim::{LoggedOperation, SimHost, Survival, Survivors, Unsynced};
 
@@ -12,31 +12,92 @@ use super::explore::Exactly;
 use super::violation::Violation;
 use super::world::{LifeEnd, Line, Observer, Point, Truth, World};
 
+/// One thing that happens in a story, in the order of the telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// What the case begins with: what it is about, and what there is to say of that.
+    Given(&'static str, String),
+    /// A life of the machine begins, counted from 1.
+    Life(usize),
+    /// Something that was arranged for this life.
+    Arranged(String),
+    /// What the guest, the I/O thread or the resize does, at which position.
+    Action(usize, String),
+    /// What the host is asked for by that and answers, and whether it changes anything.
+    Host {
+        /// The operation and its result.
+        what: String,
+        /// Whether it changes a file or a name.
+        changes: bool,
+    },
+    /// What a request is called, and what came of it.
+    Request(String),
+    /// The process is killed, or the power goes.
+    Crash(&'static str),
+    /// How the life ended, or what is told next.
+    Remark(&'static str),
+    /// What became of an operation that was not synced.
+    Fate {
+        /// The operation.
+        what: String,
+        /// What became of it.
+        fate: String,
+        /// Whether nothing of it is left.
+        lost: bool,
+    },
+    /// What is wrong, a name and a text each; none if nothing is.
+    Found(Vec<(&'static str, String)>),
+}
+
 /// A case that was run once more, and what there is to tell of it.
 #[derive(Clone, Debug)]
 pub struct Told {
-    /// The story, in lines.
-    pub text: String,
+    /// What happened. Displayed, [`Told`] is the same in lines.
+    pub events: Vec<Event>,
     /// What is wrong, if anything still is.
     pub violation: Option<Violation>,
 }
 
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for event in &self.events {
+            match event {
+                Event::Given(name, text) => writeln!(f, "{name:<10} {text}")?,
+                Event::Life(number) => writeln!(f, "\nlife {number}")?,
+                Event::Arranged(text) => writeln!(f, "  {text}")?,
+                Event::Action(position, what) => writeln!(f, "  {position:>3}  {what}")?,
+                Event::Host { what, .. } => writeln!(f, "         host: {what}")?,
+                Event::Request(what) => writeln!(f, "       {what}")?,
+                Event::Crash(how) => writeln!(f, "       *** {how} here ***")?,
+                Event::Remark(what) => writeln!(f, "  {what}")?,
+                Event::Fate { what, fate, .. } => writeln!(f, "         {what}: {fate}")?,
+                Event::Found(what) if what.is_empty() => writeln!(f, "\nnothing is wrong")?,
+                Event::Found(what) => {
+                    writeln!(f)?;
+                    for (name, text) in what {
+                        writeln!(f, "{name:<10} {text}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Runs `case` exactly as it says and tells what happens.
 pub fn tell(case: &Case) -> Told {
-    let mut text = String::new();
-    introduce(case, &mut text);
+    let mut events = Vec::new();
+    introduce(case, &mut events);
     let mut world = World::new(case);
     let mut violation = None;
     for (number, life) in case.lives.iter().enumerate() {
-        let _ = writeln!(text, "\nlife {}", number + 1);
+        events.push(Event::Life(number + 1));
         match life.backing {
             BackingFile::AsItWas => {}
-            other => {
-                let _ = writeln!(text, "  the backing file: {other:?}");
-            }
+            other => events.push(Event::Arranged(format!("the backing file: {other:?}"))),
         }
         for fault in &life.faults {
-            let _ = writeln!(text, "  planned fault: {fault:?}");
+            events.push(Event::Arranged(format!("planned fault: {fault:?}")));
         }
         world.story = Some(Vec::new());
         let mut witness = Witness {
@@ -45,14 +106,12 @@ pub fn tell(case: &Case) -> Told {
         };
         let lived = world.live(life, &mut witness);
         let lines = world.story.take().unwrap_or_default();
-        tell_life(&lines, &life.end, &mut text);
+        tell_life(lines, &life.end, &mut events);
         if let Some(stake) = &witness.stake {
-            tell_end(&life.end, stake, &mut text);
+            tell_end(&life.end, stake, &mut events);
         }
         match lived {
-            Ok(LifeEnd::Closed) => {
-                let _ = writeln!(text, "  the device was closed");
-            }
+            Ok(LifeEnd::Closed) => events.push(Event::Remark("the device was closed")),
             Ok(LifeEnd::Crashed(_)) => {}
             Err(found) => {
                 violation = Some(found);
@@ -65,61 +124,59 @@ pub fn tell(case: &Case) -> Told {
         let scratch = &mut Scratch::default();
         violation = check_image(&image, case, &world.truth, "after a crash", scratch).err();
     }
-    match &violation {
-        Some(violation) => {
-            let _ = writeln!(text, "\nfound      {}", violation.kind.name());
-            if let Some(sector) = violation.sector {
-                let _ = writeln!(text, "sector     {sector}");
-            }
-            let _ = writeln!(text, "when       {}", violation.when);
-            let _ = writeln!(text, "what       {}", violation.what);
+    let mut found = Vec::new();
+    if let Some(violation) = &violation {
+        found.push(("found", violation.kind.name().to_string()));
+        if let Some(sector) = violation.sector {
+            found.push(("sector", sector.to_string()));
         }
-        None => {
-            let _ = writeln!(text, "\nnothing is wrong");
-        }
+        found.push(("when", violation.when.clone()));
+        found.push(("what", violation.what.clone()));
     }
-    Told { text, violation }
+    events.push(Event::Found(found));
+    Told { events, violation }
 }
 
-fn introduce(case: &Case, text: &mut String) {
+fn introduce(case: &Case, events: &mut Vec<Event>) {
     let image = &case.image;
-    let _ = writeln!(text, "driver     {}", case.driver.name());
+    let mut given = |name, text| events.push(Event::Given(name, text));
+    given("driver", case.driver.name().to_string());
     if case.retries {
-        let _ = writeln!(text, "guest      submits once more what failed");
+        given("guest", "submits once more what failed".into());
     }
     if case.driver != DriverName::Ordered {
-        let _ = writeln!(
-            text,
-            "set up     {}, {} requests fit into the pipe",
-            match case.kernel.cow_alone {
-                true => "the COW file alone named",
-                false => "both files named",
-            },
-            case.kernel.pipe_capacity
+        let named = match case.kernel.cow_alone {
+            true => "the COW file alone named",
+            false => "both files named",
+        };
+        let capacity = case.kernel.pipe_capacity;
+        given(
+            "set up",
+            format!("{named}, {capacity} requests fit into the pipe"),
         );
     }
     if !case.defects.is_empty() {
-        let _ = writeln!(text, "defects    {}", case.defects.join(", "));
+        given("defects", case.defects.join(", "));
     }
-    let _ = writeln!(
-        text,
-        "image      {} sectors, {:?}, alignment {}, {}",
-        image.sectors,
-        image.version,
-        image.alignment,
-        match image.extension {
-            true => "made by ubdlab",
-            false => "made by a stock tool",
-        }
+    let made_by = match image.extension {
+        true => "made by ubdlab",
+        false => "made by a stock tool",
+    };
+    given(
+        "image",
+        format!(
+            "{} sectors, {:?}, alignment {}, {made_by}",
+            image.sectors, image.version, image.alignment,
+        ),
     );
     if image.missing {
-        let _ = writeln!(text, "           there is none: opening creates it");
+        given("", "there is none: opening creates it".into());
     }
     if let Some(kept) = image.bitmap_cut {
-        let _ = writeln!(text, "           cut behind {kept} bytes of its bitmap");
+        given("", format!("cut behind {kept} bytes of its bitmap"));
     }
     if let Some(patch) = image.patched {
-        let _ = writeln!(text, "           its header patched: {patch:?}");
+        given("", format!("its header patched: {patch:?}"));
     }
     let dirty: Vec<String> = image
         .dirty
@@ -130,9 +187,9 @@ fn introduce(case: &Case, text: &mut String) {
         true => "none".to_string(),
         false => dirty.join(" "),
     };
-    let _ = writeln!(
-        text,
-        "dirty      {dirty} (START+COUNT, written by request 1)"
+    given(
+        "dirty",
+        format!("{dirty} (START+COUNT, written by request 1)"),
     );
 }
 
@@ -157,7 +214,7 @@ impl Observer for Witness<'_> {
     }
 }
 
-fn tell_life(lines: &[Line], end: &End, text: &mut String) {
+fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
     let crash = match end {
         End::Close => None,
         End::Kill { position, change } => Some((*position, *change, "the process is killed")),
@@ -167,17 +224,18 @@ fn tell_life(lines: &[Line], end: &End, text: &mut String) {
     };
     let (mut here, mut changes) = (0, 0);
     for line in lines {
-        match line {
+        events.push(match line {
             Line::Action(position, what) => {
-                (here, changes) = (*position, 0);
-                let _ = writeln!(text, "  {position:>3}  {what}");
+                (here, changes) = (position, 0);
+                Event::Action(position, what)
             }
             Line::Host(LoggedOperation { operation, result }) => {
-                if operation.kind.is_change() {
+                let is_change = operation.kind.is_change();
+                if is_change {
                     if let Some((_, _, how)) =
                         crash.filter(|(at, before, _)| (*at, *before) == (here, changes))
                     {
-                        let _ = writeln!(text, "       *** {how} here ***");
+                        events.push(Event::Crash(how));
                         return;
                     }
                     changes += 1;
@@ -186,24 +244,25 @@ fn tell_life(lines: &[Line], end: &End, text: &mut String) {
                     Ok(value) => value.to_string(),
                     Err(error) => error.to_string(),
                 };
-                let _ = writeln!(text, "         host: {operation} = {result}");
+                Event::Host {
+                    what: format!("{operation} = {result}"),
+                    changes: is_change,
+                }
             }
-            Line::Request(what) => {
-                let _ = writeln!(text, "       {what}");
-            }
-        }
+            Line::Request(what) => Event::Request(what),
+        });
     }
     if let Some((_, _, how)) = crash {
-        let _ = writeln!(text, "       *** {how} here ***");
+        events.push(Event::Crash(how));
     }
 }
 
-fn tell_end(end: &End, stake: &Unsynced, text: &mut String) {
+fn tell_end(end: &End, stake: &Unsynced, events: &mut Vec<Event>) {
     let none = Survivors::default();
     let survivors = match end {
         End::Close => return,
         End::Kill { .. } => {
-            let _ = writeln!(text, "  the page cache survives");
+            events.push(Event::Remark("the page cache survives"));
             return;
         }
         End::PowerCut { survivors, .. } => survivors,
@@ -213,25 +272,27 @@ fn tell_end(end: &End, stake: &Unsynced, text: &mut String) {
     } else {
         survivors
     };
-    let _ = writeln!(text, "  of what was not synced");
+    events.push(Event::Remark("of what was not synced"));
     for file in &stake.files {
         let decisions = survivors.files.get(&file.inode);
         for (place, operation) in file.operations.iter().enumerate() {
             let decision = decisions.and_then(|decisions| decisions.get(place));
-            let fate = match decision {
-                None | Some(Survival::Lost) => "lost".to_string(),
-                Some(Survival::Whole) => "reached the disk".to_string(),
-                Some(Survival::Torn(runs)) => format!("sectors {runs:?} of it reached the disk"),
+            let (fate, lost) = match decision {
+                None | Some(Survival::Lost) => ("lost".to_string(), true),
+                Some(Survival::Whole) => ("reached the disk".to_string(), false),
+                Some(Survival::Torn(runs)) => {
+                    (format!("sectors {runs:?} of it reached the disk"), false)
+                }
             };
-            let _ = writeln!(
-                text,
-                "         #{} {:?} {} {}+{}: {fate}",
+            let what = format!(
+                "#{} {:?} {} {}+{}",
                 operation.index,
                 operation.kind,
                 file.path.display(),
                 operation.range.start.0,
                 operation.range.len.0,
             );
+            events.push(Event::Fate { what, fate, lost });
         }
     }
     for directory in &stake.directories {
@@ -239,7 +300,11 @@ fn tell_end(end: &End, stake: &Unsynced, text: &mut String) {
         for (place, change) in directory.changes.iter().enumerate() {
             let kept = kept.and_then(|kept| kept.get(place)) == Some(&true);
             let fate = if kept { "reached the disk" } else { "lost" };
-            let _ = writeln!(text, "         {change:?}: {fate}");
+            events.push(Event::Fate {
+                what: format!("{change:?}"),
+                fate: fate.to_string(),
+                lost: !kept,
+            });
         }
     }
 }

@@ -5,6 +5,7 @@
 //! loop, `requests` makes requests of records, [`target`] is where they go.
 
 pub mod backing;
+pub mod observe;
 pub mod pace;
 mod precheck;
 pub mod report;
@@ -12,6 +13,7 @@ mod requests;
 pub mod run;
 pub mod session;
 pub mod target;
+pub mod timeline;
 mod verify;
 
 pub use pace::Pace;

@@ -6,7 +6,9 @@ use driver::units::Bytes;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::observe::Sight;
 use super::pace::PaceReport;
+use super::timeline::Timeline;
 
 /// Everything that a replay counted and measured. Field names carry their units.
 #[derive(Clone, Debug, Serialize)]
@@ -58,6 +60,9 @@ pub struct Report {
     pub requests_rounded: u64,
     /// Whether the backing file is byte for byte what it was; not known of a given one.
     pub backing_unchanged: Option<bool>,
+    /// Requests over time; for pages.
+    #[serde(skip)]
+    pub timeline: Timeline,
 }
 
 /// One resize.
@@ -77,6 +82,10 @@ pub struct ResizeReport {
     pub elapsed_ns: u64,
     /// Requests of the trace that were submitted meanwhile.
     pub requests_meanwhile: u64,
+    /// When it began, from the start of the replay.
+    pub began_ns: u64,
+    /// The device before, on the way, and after.
+    pub sights: Vec<Sight>,
 }
 
 /// Latency percentiles, a set for each kind of request.

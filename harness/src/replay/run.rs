@@ -15,10 +15,12 @@ use crate::oracle::{Initial, Mismatch, Oracle, Written, checksums};
 use crate::stamp::Stamp;
 use crate::trace::{Record, TraceError, TraceOperation, TraceSource};
 
+use super::observe::Sights;
 use super::pace::{Pace, PaceReport, Pacer};
 use super::report::{Latencies, Percentiles, ResizeReport};
 use super::requests::{IsPastEnd, PastEnd, Placing, pieces};
 use super::target::Target;
+use super::timeline::{Kind, Timeline};
 
 /// So many mismatches are told in words.
 const EXAMPLES: usize = 10;
@@ -31,6 +33,8 @@ pub struct PlannedAt<F> {
     pub new_size: Bytes,
     /// The resize itself.
     pub resize: Box<dyn Resize<F> + Send>,
+    /// What is seen of it.
+    pub sights: Sights,
 }
 
 /// Why a replay ended early.
@@ -119,6 +123,9 @@ pub struct Run<'a, F, T, I> {
     write_latency: Histogram<u64>,
     flush_latency: Histogram<u64>,
     resize_latency: Histogram<u64>,
+    began_ns: u64,
+    /// Requests over time.
+    pub timeline: Timeline,
     /// What was counted.
     pub counts: Counts,
 }
@@ -166,6 +173,7 @@ struct Resizing {
     new_size: Bytes,
     old_capacity: SectorCount,
     started_ns: u64,
+    sights: Sights,
 }
 
 /// What a replay counts.
@@ -217,6 +225,8 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         clock: &'a dyn Clock,
     ) -> Self {
         resizes.sort_by_key(|resize| resize.request);
+        let grown = resizes.iter().map(|resize| resize.new_size.whole_sectors());
+        let largest = grown.fold(oracle.capacity(), SectorCount::max);
         let limits = Limits::ORDERED;
         Run {
             target,
@@ -236,6 +246,8 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             write_latency: latency_histogram(),
             flush_latency: latency_histogram(),
             resize_latency: latency_histogram(),
+            began_ns: clock.now_ns(),
+            timeline: Timeline::new(largest),
             counts: Counts::default(),
         }
     }
@@ -457,6 +469,14 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         };
         let elapsed = self.clock.now_ns().saturating_sub(flown.started_ns);
         let operation = completion.request.operation;
+        let kind = match operation {
+            Operation::Read => Kind::Read,
+            Operation::Flush => Kind::Flush,
+            Operation::Discard => Kind::Discard,
+            Operation::Write { .. } | Operation::WriteZeroes => Kind::Write,
+        };
+        let began_ns = flown.started_ns.saturating_sub(self.began_ns);
+        self.timeline.record(began_ns, elapsed, kind, flown.range);
         let histogram = match operation {
             Operation::Read => &mut self.read_latency,
             Operation::Flush => &mut self.flush_latency,
@@ -554,6 +574,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             new_size: planned.new_size,
             old_capacity,
             started_ns: self.clock.now_ns(),
+            sights: planned.sights,
         });
         Ok(self.target.resize(planned.resize)?)
     }
@@ -580,6 +601,8 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             moved_bytes: resized.moved.0,
             elapsed_ns: self.clock.now_ns().saturating_sub(resizing.started_ns),
             requests_meanwhile: self.counts.requests - request,
+            began_ns: resizing.started_ns.saturating_sub(self.began_ns),
+            sights: resizing.sights.take(),
         });
         self.resizing = None;
         self.oracle.resized(resized.new_size.whole_sectors());

@@ -21,6 +21,7 @@ use crate::oracle::{Initial, Oracle};
 use crate::trace::{TraceError, TraceOperation, TraceSource};
 
 use super::backing::{Given, Stamped, StampedParts};
+use super::observe::{Observed, Sights};
 use super::pace::Pace;
 use super::precheck::precheck;
 use super::report::Report;
@@ -390,10 +391,15 @@ impl Session<'_> {
                 }));
             }
         }
-        let resizes = self.options.resizes.iter().map(|at| PlannedAt {
-            request: at.request,
-            new_size: at.size,
-            resize: Box::new(WishedResize::new(host.clone(), path, self.wish(at))) as Box<_>,
+        let resizes = self.options.resizes.iter().map(|at| {
+            let sights = Sights::default();
+            let resize = WishedResize::new(host.clone(), path, self.wish(at));
+            PlannedAt {
+                request: at.request,
+                new_size: at.size,
+                resize: Box::new(Observed::new(resize, sights.clone())),
+                sights,
+            }
         });
         let placing = self.placing()?;
         let clock = WallClock::start();
@@ -423,6 +429,7 @@ impl Session<'_> {
         }
         let elapsed_ns = clock.now_ns() - started_ns;
         let (mut counts, latency) = (run.counts.clone(), run.latencies());
+        let timeline = std::mem::take(&mut run.timeline);
         let pace = run.pace_report();
         let mut device = target
             .stop()
@@ -471,6 +478,7 @@ impl Session<'_> {
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
             backing_unchanged: None,
+            timeline,
         })
     }
 

@@ -4,6 +4,8 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use driver::cow::SectorState;
+use driver::host::HostFile;
+use driver::ordered::Ordered;
 use driver::shown;
 use serde::Serialize;
 use userhelper::image::ImageError;
@@ -11,7 +13,9 @@ use userhelper::image::map::{MappedRun, mapped_runs};
 use userhelper::image::open::{cow_image_file, open_unlocked};
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, escaped};
+use crate::strip::Strip;
+
+use super::super::{Failure, Verdict, escaped, print, terminal};
 use super::existing;
 
 /// List the runs of clean and dirty sectors of a COW file, with their places in the two files
@@ -22,6 +26,7 @@ use super::existing;
 Examples:
   ubdlab image map root.cow
   ubdlab image map root.cow --json
+  ubdlab image map root.cow --draw
 
 Like qemu-img map: depth 0 is the COW file (dirty sectors), 1 the backing file (clean ones). A dirty
 run that is a hole of the COW file reads as zeros.")]
@@ -32,6 +37,10 @@ pub(in super::super) struct Args {
     /// Print one JSON array, its fields named with their units
     #[arg(long)]
     json: bool,
+
+    /// Draw the disk as a strip, as wide as the terminal
+    #[arg(long, conflicts_with = "json")]
+    draw: bool,
 }
 
 #[derive(Serialize)]
@@ -74,6 +83,10 @@ impl Files {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
     let cow = cow_image_file(&path, open_unlocked(&RealHost, &path)?);
+    if args.draw {
+        draw(&cow.device);
+        return Ok(Verdict::Good);
+    }
     let reading = |error| -> Failure {
         ImageError::host(&path, "reading the data area", driver::units::FileOffset(0))(error).into()
     };
@@ -127,4 +140,17 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     let _ = written.and_then(|()| out.flush());
     Ok(Verdict::Good)
+}
+
+/// The strip, what its characters mean, and what it shows in words.
+fn draw<F: HostFile>(device: &Ordered<F>) {
+    let characters = terminal::characters();
+    let frontier = device.placement().frontier();
+    let strip = Strip::of(device.map(), frontier, terminal::width().saturating_sub(1));
+    print(format_args!(
+        "{}\n{}\n{}\n",
+        strip.draw(characters),
+        strip.words(),
+        characters.legend()
+    ));
 }

@@ -1,0 +1,197 @@
+//! The page of a replay: what became of the data, the device at each resize, where the requests
+//! went, and how long they took.
+
+use driver::units::Bytes;
+
+use crate::replay::Report;
+use crate::replay::report::{Percentiles, ResizeReport, grouped, size, time};
+
+use super::chart::{
+    Band, STRIP_LEGEND, Touched, any, latency_histogram, latency_over_time, requests, strip,
+};
+use super::page::{Page, Verdict};
+
+/// What a page of a replay is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayPage<'a> {
+    /// The name of the trace.
+    pub trace: &'a str,
+    /// What the trace says about itself.
+    pub description: &'a str,
+    /// What the replay came to.
+    pub report: &'a Report,
+}
+
+/// The page.
+pub fn replay_page(what: ReplayPage<'_>) -> String {
+    let report = what.report;
+    let mut page = head(what);
+    page.figures(&[
+        ("requests", grouped(report.requests)),
+        ("time", time(report.elapsed_ns)),
+        (
+            "requests a second",
+            grouped(report.requests_per_second as u64),
+        ),
+        ("data a second", size(report.bytes_per_second as u64)),
+        ("read", size(report.sectors_read * 512)),
+        ("written", size(report.sectors_written * 512)),
+        ("flushes", grouped(report.flushes)),
+        ("syncs of the COW file", grouped(report.syncs)),
+        ("writes into the bitmap", grouped(report.bitmap_writes)),
+        ("sectors compared", grouped(report.sectors_verified)),
+    ]);
+    if !report.mismatch_examples.is_empty() {
+        page.section("mismatches", "What is wrong");
+        for example in &report.mismatch_examples {
+            page.paragraph(example);
+        }
+        page.end_section();
+    }
+    let bands = bands(report);
+    resizes(&mut page, report);
+    over_time(&mut page, report, &bands);
+    latencies(&mut page, report, &bands);
+    page.section("trace", "The trace");
+    page.paragraph(format_args!("{}: {}", what.trace, what.description));
+    page.end_section();
+    page.finish()
+}
+
+fn head(what: ReplayPage<'_>) -> Page {
+    let report = what.report;
+    let resized = match report.resizes.len() {
+        0 => String::new(),
+        1 => " The disk was resized once on the way.".into(),
+        times => format!(" The disk was resized {times} times on the way."),
+    };
+    let requests = grouped(report.requests);
+    let compared = grouped(report.sectors_verified);
+    let title = format!("Replay of {}", what.trace);
+    if report.is_good() {
+        let meaning = format!(
+            "{requests} recorded requests were replayed.{resized} Each of the {compared} sectors compared with an \
+             independent model shows what it should, also after the device was closed and opened again."
+        );
+        return Page::new(&title, Verdict::Good, "Nothing was lost", &meaning);
+    }
+    let wrong = match report.backing_unchanged {
+        Some(false) => " The backing file, which must never be written, has changed.",
+        _ => "",
+    };
+    let meaning = format!(
+        "{requests} recorded requests were replayed.{resized} Of {compared} sectors compared, {} show what they \
+         should not.{wrong}",
+        grouped(report.mismatches)
+    );
+    Page::new(
+        &title,
+        Verdict::Bad,
+        "The disk is not what it should be",
+        &meaning,
+    )
+}
+
+fn sentence(resize: &ResizeReport) -> String {
+    format!(
+        "{} to {} by {}, before request {}: {} moved in {}, while {} requests came",
+        Bytes(resize.old_bytes),
+        Bytes(resize.new_bytes),
+        resize.strategy,
+        grouped(resize.at_request),
+        size(resize.moved_bytes),
+        time(resize.elapsed_ns),
+        grouped(resize.requests_meanwhile)
+    )
+}
+
+fn bands(report: &Report) -> Vec<Band> {
+    let numbered = report.resizes.iter().enumerate();
+    let band = |(number, resize): (usize, &ResizeReport)| Band {
+        name: (number + 1).to_string(),
+        from_ns: resize.began_ns,
+        to_ns: resize.began_ns + resize.elapsed_ns,
+        what: format!("resize {}: {}", number + 1, sentence(resize)),
+    };
+    numbered.map(band).collect()
+}
+
+fn resizes(page: &mut Page, report: &Report) {
+    if report.resizes.is_empty() {
+        return;
+    }
+    page.section("resizes", "The device at each resize");
+    page.raw(STRIP_LEGEND);
+    let sights = report.resizes.iter().flat_map(|resize| &resize.sights);
+    let longest = sights.map(|sight| sight.strip.sectors).max().unwrap_or(1);
+    for (number, resize) in report.resizes.iter().enumerate() {
+        page.raw(format_args!("<h3>Resize {}</h3>\n", number + 1));
+        page.paragraph(format_args!("{}.", sentence(resize)));
+        for sight in &resize.sights {
+            page.raw(strip(sight.moment.name(), &sight.strip, longest));
+        }
+    }
+    page.end_section();
+}
+
+fn over_time(page: &mut Page, report: &Report, bands: &[Band]) {
+    let timeline = &report.timeline;
+    page.section("requests", "Where the requests went");
+    page.paragraph(
+        "From left to right the time of the replay, from bottom to top the device. The stronger the colour, the \
+         more requests.",
+    );
+    if !bands.is_empty() {
+        page.raw(
+            "<div class=\"legend\"><span><i class=\"bg-band\"></i>a resize is under way, with its number \
+             above</span></div>\n",
+        );
+    }
+    for touched in [Touched::Reads, Touched::Writes, Touched::Discards] {
+        if any(timeline, touched) {
+            page.raw(format_args!("<h3>{}</h3>\n", capitalized(touched.name())));
+            page.raw(requests(timeline, touched, bands));
+        }
+    }
+    page.end_section();
+}
+
+fn latencies(page: &mut Page, report: &Report, bands: &[Band]) {
+    page.section("latency", "How long requests took");
+    page.raw(
+        "<div class=\"legend\"><span>solid: median</span><span>dashed: 99 % are no slower</span>\
+         <span>dotted: slowest</span></div>\n",
+    );
+    page.raw(latency_over_time(&report.timeline, bands));
+    page.raw("<h3>How many took how long</h3>\n");
+    page.raw(latency_histogram(&report.timeline.latency()));
+    let head = [
+        "", "requests", "median", "90 %", "99 %", "99.9 %", "slowest",
+    ];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    let latency = &report.latency;
+    for (name, of) in [
+        ("reads", latency.read),
+        ("writes", latency.write),
+        ("flushes", latency.flush),
+        ("while resizing", latency.during_resize),
+    ] {
+        if of.count > 0 {
+            rows.push(row(name, of));
+        }
+    }
+    page.table(&rows);
+    page.end_section();
+}
+
+fn row(name: &str, of: Percentiles) -> Vec<String> {
+    let times = [of.p50_ns, of.p90_ns, of.p99_ns, of.p999_ns, of.max_ns];
+    let mut row = vec![name.to_string(), grouped(of.count)];
+    row.extend(times.map(time));
+    row
+}
+
+fn capitalized(word: &str) -> String {
+    let (first, rest) = word.split_at(1);
+    first.to_uppercase() + rest
+}
