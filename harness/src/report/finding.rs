@@ -169,7 +169,7 @@ fn line(event: &Event) -> (&'static str, String, String) {
         Event::Host {
             what,
             changes: true,
-        } => ("host changes", words("host, writes"), what.clone()),
+        } => ("host changes", words("host, change"), what.clone()),
         Event::Host { what, .. } => ("host", words("host"), what.clone()),
         Event::Request(what) => ("request", words("request"), what.clone()),
         Event::Crash(how) => ("crash", words("CRASH"), words(how)),

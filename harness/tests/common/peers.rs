@@ -8,6 +8,17 @@ use std::path::PathBuf;
 /// # Panics
 /// If it is required and not there.
 pub fn peer(name: &str) -> Option<PathBuf> {
+    let found = optional_peer(name);
+    assert!(
+        found.is_some() || std::env::var_os("UBDLAB_REQUIRE_PEERS").is_none(),
+        "{name} is not installed, and UBDLAB_REQUIRE_PEERS is set"
+    );
+    found
+}
+
+/// The program of this name, if it is installed, and a word about it if not: one that is too much
+/// to ask for.
+pub fn optional_peer(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Where Debian has mkfs and the like, which only root has in the path.
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
@@ -16,10 +27,6 @@ pub fn peer(name: &str) -> Option<PathBuf> {
         .map(|directory| directory.join(name))
         .find(|program| program.is_file());
     if found.is_none() {
-        assert!(
-            std::env::var_os("UBDLAB_REQUIRE_PEERS").is_none(),
-            "{name} is not installed, and UBDLAB_REQUIRE_PEERS is set"
-        );
         eprintln!("skipped: {name} is not installed");
     }
     found
