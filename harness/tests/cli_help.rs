@@ -11,8 +11,10 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 9] = [
     &[],
+    &["bench"],
+    &["bench", "lookup"],
     &["demo"],
     &["fuzz"],
     &["replay"],

@@ -2,6 +2,7 @@
 //! status is 0 if all is well, 1 if a violation or a difference was found, 2 for wrong usage
 //! and 3 if an operation failed.
 
+mod bench;
 mod demo;
 mod fuzz;
 mod progress;
@@ -38,6 +39,8 @@ enum Command {
     Replay(replay::Args),
     Fuzz(fuzz::Args),
     #[command(subcommand)]
+    Bench(bench::Command),
+    #[command(subcommand)]
     Trace(trace::Command),
 }
 
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Bench(command) => bench::run(&command),
         Command::Trace(command) => trace::run(&command),
     };
     match result {
