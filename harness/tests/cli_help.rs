@@ -11,9 +11,10 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 9] = [
+const COMMANDS: [&[&str]; 10] = [
     &[],
     &["bench"],
+    &["bench", "io"],
     &["bench", "lookup"],
     &["demo"],
     &["fuzz"],

@@ -5,6 +5,7 @@
 //! measured, targets missed included, and ends well. `docs/performance.md` has the tables of
 //! one machine and what to make of them.
 
+pub mod io;
 pub mod lookup;
 mod random;
 mod rounds;

@@ -1,10 +1,12 @@
 //! `ubdlab bench`.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 
-use crate::bench::{Row, Table, lookup};
+use crate::bench::{Row, Table, io, lookup};
 
-use super::{Failure, Verdict, print, print_json};
+use super::{Failure, Verdict, print, print_json, without_path};
 
 /// Measure the hot paths, each beside what it is made of and beside other programs
 ///
@@ -15,10 +17,11 @@ use super::{Failure, Verdict, print, print_json};
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = "\
 Examples:
-  ubdlab bench lookup
-  ubdlab bench lookup --only '/1 GiB' --json")]
+  ubdlab bench lookup --only '/1 GiB'
+  ubdlab bench io --json")]
 pub(super) enum Command {
     Lookup(LookupArgs),
+    Io(IoArgs),
 }
 
 /// What all of them take.
@@ -49,6 +52,44 @@ pub(super) struct LookupArgs {
     common: Common,
 }
 
+/// Measure the way to the host's files beside bare system calls and other programs
+///
+/// The driver reads and writes a COW file of 256 MiB that is in the page cache; pread and
+/// pwrite do the same on the same file at the same offsets. Where qemu-img and nbdkit are
+/// found, their copy-on-write layers are measured beside it with `qemu-img bench`; where they
+/// are not, the row says so.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab bench io
+  ubdlab bench io --only 'I/O thread' --dir /mnt/disk --json")]
+pub(super) struct IoArgs {
+    #[command(flatten)]
+    common: Common,
+
+    /// Make the files in a new directory below this one, removed at the end
+    /// [default: where the system has its temporary files]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl IoArgs {
+    fn run(&self) -> Result<Verdict, Failure> {
+        let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let directory = tempfile::Builder::new()
+            .prefix("ubdlab-bench-")
+            .tempdir_in(&parent)
+            .map_err(|error| {
+                let (parent, error) = (driver::shown(&parent), without_path(&error));
+                Failure(format!("{parent}: creating a directory: {error}"))
+            })?;
+        let (mut rows, only) = (Vec::new(), self.common.only.as_deref());
+        io::measure(directory.path(), only, |more| collect(&mut rows, more))
+            .map_err(Failure::operation)?;
+        report(&self.common, &rows)
+    }
+}
+
 /// Runs the command.
 pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
     match command {
@@ -57,6 +98,7 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
             lookup::measure(common.only.as_deref(), |more| collect(&mut rows, more));
             report(common, &rows)
         }
+        Command::Io(args) => args.run(),
     }
 }
 
