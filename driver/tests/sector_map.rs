@@ -356,6 +356,16 @@ impl Model {
         let start = (from..until).find(|&sector| self.dirty[sector] == dirty)?;
         Some(self.run_at(start, until).range)
     }
+
+    fn runs(&self, from: usize, until: usize, dirty: bool) -> Vec<SectorRange> {
+        let mut runs = Vec::new();
+        let mut at = from;
+        while let Some(run) = self.next(at, until, dirty) {
+            at = run.end().0 as usize;
+            runs.push(run);
+        }
+        runs
+    }
 }
 
 fn bitmap(dirty: &[bool]) -> Vec<u8> {
@@ -492,12 +502,7 @@ fn compare(map: &SectorMap, model: &Model, places: &[usize]) {
     }
     assert!(exported == expected, "the pages exported differ");
 
-    let mut runs = Vec::new();
-    let mut from = 0;
-    while let Some(run) = model.next(from, sectors, true) {
-        from = run.end().0 as usize;
-        runs.push(run);
-    }
+    let runs = model.runs(0, sectors, true);
     let whole = SectorRange::new(Sector(0), SectorCount(u64::MAX));
     assert!(map.dirty_runs(whole).eq(runs.iter().copied()));
     let edges = runs
@@ -510,6 +515,16 @@ fn compare(map: &SectorMap, model: &Model, places: &[usize]) {
             let (from, limit) = (Sector(at as u64), Sector(until as u64));
             assert_eq!(map.next_dirty(from, limit), model.next(at, until, true));
             assert_eq!(map.next_clean(from, limit), model.next(at, until, false));
+            if at < until {
+                let part = SectorRange::between(from..limit);
+                for (runs, dirty) in [(map.dirty_runs(part), true), (map.clean_runs(part), false)] {
+                    // The first one by one, which has to leave off where the rest goes on.
+                    let mut rest = runs.clone();
+                    let mut seen: Vec<_> = rest.by_ref().take(3).collect();
+                    rest.for_each(|run| seen.push(run));
+                    assert_eq!(seen, model.runs(at, until, dirty), "{part}, {dirty}");
+                }
+            }
             if at < until.min(sectors) {
                 let expected = model.run_at(at, until.min(sectors));
                 assert_eq!(map.run_within(from, limit), expected);

@@ -1,5 +1,6 @@
 //! The lab around the driver: traces, replay, the simulated host.
 
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod fuzz;

@@ -11,8 +11,11 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 23] = [
     &[],
+    &["bench"],
+    &["bench", "io"],
+    &["bench", "lookup"],
     &["demo"],
     &["fuzz"],
     &["image"],

@@ -122,6 +122,7 @@ impl Request {
     }
 
     /// The sectors that the request is about; empty for a flush.
+    #[inline]
     pub fn range(&self) -> SectorRange {
         let count = self.segments.iter().map(|s| s.sectors.0);
         // Saturating, because the sum is checked against the device only later.

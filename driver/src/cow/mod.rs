@@ -13,6 +13,6 @@ pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};
 pub use header::{ByteOrder, Header, HeaderError, LONGEST_HEADER, Version};
 pub use journal::JournalRecord;
 pub use sector_map::{
-    DirtyRuns, MAX_SECTORS, MapTooLarge, PAGE_BYTES, PageSnapshot, PageState, Run,
-    SECTORS_PER_PAGE, SectorMap, SectorState,
+    MAX_SECTORS, MapTooLarge, PAGE_BYTES, PageSnapshot, PageState, Run, Runs, SECTORS_PER_PAGE,
+    SectorMap, SectorState,
 };

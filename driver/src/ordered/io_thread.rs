@@ -1,12 +1,15 @@
 //! The real I/O thread: a loop over [`Ordered::step`], fed through a channel as ubd's is by
-//! its pipe. Completions go back in batches, because waking the submitter costs more than
-//! carrying out a small request; a batch never waits for a sync or for a resize.
+//! its pipe. Requests may come in batches and completions go back in them, because a message
+//! that wakes the other side costs more than carrying out a small request; a batch never
+//! waits for a sync or for a resize.
 
 use std::collections::VecDeque;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use crossbeam_channel::{
+    Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded,
+};
 
 use crate::blk::{Completion, Limits, Request};
 use crate::host::HostFile;
@@ -20,13 +23,21 @@ const BATCH: usize = 16;
 /// Between two steps of a resize so many requests are served, if they are there.
 const REQUESTS_A_RESIZE_STEP: usize = 64;
 
+/// Before one side goes to sleep it looks so many times whether the other has sent something
+/// meanwhile, which takes some ten microseconds. Waking a sleeper takes as long, of the time of
+/// him who has work to do.
+const LOOKS: u32 = 512;
+
+/// After so many of them it lets another thread run, which may be the one that it waits for.
+const LOOKS_A_TURN: u32 = 32;
+
 type BoxedResize<F> = Box<dyn Resize<F> + Send>;
 
 /// How a resize ended.
 pub type Outcome = Result<Resized, ResizeError>;
 
 enum Message<F> {
-    Request(Request),
+    Requests(Vec<Request>),
     Resize(BoxedResize<F>, Sender<Outcome>),
 }
 
@@ -68,7 +79,19 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
     /// # Errors
     /// If the thread has died.
     pub fn submit(&self, request: Request) -> Result<(), ThreadDied> {
-        let message = Message::Request(request);
+        self.submit_all(vec![request])
+    }
+
+    /// Hands several requests over at once, to be served in their order; waits while the
+    /// queue is full. At a depth of more than one this is the cheaper way.
+    ///
+    /// # Errors
+    /// If the thread has died.
+    pub fn submit_all(&self, requests: Vec<Request>) -> Result<(), ThreadDied> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let message = Message::Requests(requests);
         self.messages.send(message).map_err(|_| ThreadDied)
     }
 
@@ -81,7 +104,7 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
             if let Some(completion) = self.ready.pop_front() {
                 return Ok(completion);
             }
-            let batch = self.completions.recv().map_err(|_| ThreadDied)?;
+            let batch = receive(&self.completions).map_err(|_| ThreadDied)?;
             self.ready.extend(batch);
         }
     }
@@ -99,6 +122,18 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
             }
         }
         Ok(self.ready.pop_front())
+    }
+
+    /// Waits for the next completion, and takes those that came with it. There has to be a
+    /// request in flight.
+    ///
+    /// # Errors
+    /// If the thread has died.
+    pub fn wait_all(&mut self) -> Result<Vec<Completion>, ThreadDied> {
+        if !self.ready.is_empty() {
+            return Ok(std::mem::take(&mut self.ready).into());
+        }
+        receive(&self.completions).map_err(|_| ThreadDied)
     }
 
     /// Begins a resize; requests are served between its steps, also those submitted before
@@ -127,11 +162,26 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
     }
 }
 
+/// Receives a message, awake at first.
+fn receive<T>(from: &Receiver<T>) -> Result<T, RecvError> {
+    for look in 1..=LOOKS {
+        match from.try_recv() {
+            Ok(message) => return Ok(message),
+            Err(TryRecvError::Disconnected) => return Err(RecvError),
+            Err(TryRecvError::Empty) if look % LOOKS_A_TURN == 0 => std::thread::yield_now(),
+            Err(TryRecvError::Empty) => std::hint::spin_loop(),
+        }
+    }
+    from.recv()
+}
+
 /// The thread's own side.
 struct IoThread<F> {
     device: Ordered<F>,
     messages: Receiver<Message<F>>,
     open: bool,
+    /// Requests that came with others for which the device's queue had room.
+    waiting: VecDeque<Request>,
     completions: Sender<Vec<Completion>>,
     batch: Vec<Completion>,
     resizes: VecDeque<(BoxedResize<F>, Sender<Outcome>)>,
@@ -147,6 +197,7 @@ impl<F: HostFile> IoThread<F> {
             device,
             messages,
             open: true,
+            waiting: VecDeque::new(),
             completions,
             batch: Vec::with_capacity(BATCH),
             resizes: VecDeque::new(),
@@ -178,13 +229,22 @@ impl<F: HostFile> IoThread<F> {
                 if !self.open {
                     return self.device;
                 }
+                // Idle: all that came has been taken and served.
                 self.wait_for_message();
             }
         }
     }
 
     fn take_messages(&mut self) {
-        while self.open && self.device.has_room() {
+        while self.device.has_room() {
+            if let Some(request) = self.waiting.pop_front() {
+                let queued = self.device.submit(request);
+                assert!(queued.is_ok(), "room was made sure of before");
+                continue;
+            }
+            if !self.open {
+                return;
+            }
             match self.messages.try_recv() {
                 Ok(message) => self.accept(message),
                 Err(TryRecvError::Empty) => return,
@@ -194,7 +254,7 @@ impl<F: HostFile> IoThread<F> {
     }
 
     fn wait_for_message(&mut self) {
-        match self.messages.recv() {
+        match receive(&self.messages) {
             Ok(message) => self.accept(message),
             Err(_) => self.open = false,
         }
@@ -202,10 +262,7 @@ impl<F: HostFile> IoThread<F> {
 
     fn accept(&mut self, message: Message<F>) {
         match message {
-            Message::Request(request) => {
-                let queued = self.device.submit(request);
-                assert!(queued.is_ok(), "room was made sure of before");
-            }
+            Message::Requests(requests) => self.waiting.extend(requests),
             Message::Resize(resize, reply) => self.resizes.push_back((resize, reply)),
         }
     }

@@ -181,7 +181,10 @@ impl<F: HostFile> Ordered<F> {
     /// Does one bounded piece of work: a whole request without a sync in it, or one host
     /// operation of a publication. Requests are carried out in the order of submission.
     pub fn step(&mut self) -> Step {
-        if let Some((request, publication)) = self.publishing.take() {
+        // Looked at before it is taken: it is large, and nearly always absent.
+        if self.publishing.is_some()
+            && let Some((request, publication)) = self.publishing.take()
+        {
             return self.publish(request, publication);
         }
         match self.queue.front() {

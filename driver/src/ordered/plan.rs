@@ -34,6 +34,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Whether the device takes `request`; if not, the status that it ends with.
+    #[inline]
     pub(super) fn check(&self, request: &Request) -> Result<(), Status> {
         let range = request.range();
         let longest = match request.operation {

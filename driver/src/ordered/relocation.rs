@@ -39,6 +39,7 @@ impl From<NotCommitted> for ResizeError {
 }
 
 impl Hold {
+    #[inline]
     pub(super) fn blocks(self, request: &Request) -> bool {
         match self {
             Hold::Nothing => false,

@@ -30,7 +30,6 @@ impl<F: HostFile> Files<F> {
         map: &SectorMap,
         placement: &Placement,
     ) -> Result<(), HostFailure> {
-        let range = request.range();
         match request.operation {
             Operation::Read => for_each_segment(request, |segment, range| {
                 self.read(&mut segment.data, range, map, placement)
@@ -38,8 +37,8 @@ impl<F: HostFile> Files<F> {
             Operation::Write { .. } => for_each_segment(request, |segment, range| {
                 self.write(&segment.data, range, placement)
             }),
-            Operation::Discard => self.discard(range, map, placement),
-            Operation::WriteZeroes => write_runs(placement, range).try_for_each(|run| {
+            Operation::Discard => self.discard(request.range(), map, placement),
+            Operation::WriteZeroes => write_runs(placement, request.range()).try_for_each(|run| {
                 zero(&self.cow, FileRange::new(run.at, run.range.count.bytes()))
                     .map_err(|error| failure(FileRole::Cow, run.at, error))
             }),

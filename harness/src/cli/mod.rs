@@ -2,6 +2,7 @@
 //! status is 0 if all is well, 1 if a violation or a difference was found, 2 for wrong usage
 //! and 3 if an operation failed.
 
+mod bench;
 mod demo;
 mod fuzz;
 mod generate;
@@ -49,6 +50,8 @@ enum Command {
     #[command(subcommand)]
     Image(image::Command),
     #[command(subcommand)]
+    Bench(bench::Command),
+    #[command(subcommand)]
     Trace(trace::Command),
 }
 
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Image(command) => image::run(&command),
+        Command::Bench(command) => bench::run(&command),
         Command::Trace(command) => trace::run(&command),
     };
     match result {

@@ -27,6 +27,7 @@ pub(super) fn from_std(error: io::Error) -> HostError {
 }
 
 /// Runs a system call again as long as a signal interrupts it.
+#[inline]
 pub(super) fn retried<T>(call: impl FnMut() -> Result<T, Errno>) -> HostResult<T> {
     rustix::io::retry_on_intr(call).map_err(host_error)
 }

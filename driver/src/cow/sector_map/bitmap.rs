@@ -2,7 +2,8 @@
 //! written.
 
 use super::changed::{ChangedWords, PageSnapshot, WordSet};
-use super::page::{PageRef, SECTORS_PER_WORD, full_word};
+use super::page::{SECTORS_PER_WORD, full_word};
+use super::page_table::PageRef;
 use super::{PAGE_BYTES, SectorMap, SectorState};
 use crate::units::Bytes;
 
@@ -26,7 +27,7 @@ impl SectorMap {
         match self.uniform_content(bytes, existing) {
             Some(state) => self.pages.set_uniform(page, state),
             None => {
-                self.pages.split(page, existing).load(bytes, existing);
+                self.pages.load(page, bytes, existing);
                 self.pages.collapse(page, existing);
             }
         }
@@ -113,12 +114,12 @@ impl SectorMap {
     /// place there and is left out. (V1 and V2 can lack the last byte.)
     #[must_use = "the changes taken are lost to the bitmap on disk unless written or restored"]
     pub fn take_changes(&mut self, bitmap_len: Bytes) -> Vec<PageSnapshot> {
-        let changed = std::mem::take(&mut self.changed);
+        let changed = self.changed.take();
         changed
-            .pages()
+            .iter()
             .filter_map(|(page, words)| {
-                let content = words.span().map(|word| self.word(page, word));
-                PageSnapshot::new(page, words, content, bitmap_len)
+                let content = words.span().map(|word| self.word(*page, word));
+                PageSnapshot::new(*page, words, content, bitmap_len)
             })
             .collect()
     }
@@ -139,7 +140,7 @@ impl SectorMap {
     fn word(&self, page: usize, word: usize) -> u64 {
         match self.pages.get(page) {
             PageRef::Uniform(state) => full_word(state, word, self.sectors_in(page)),
-            PageRef::Mixed(words) => words.word(word),
+            PageRef::Mixed(words) => words.0[word],
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Which words of the bitmap differ from the disk, and the pieces in which they are
 //! written there.
 
-use std::collections::BTreeMap;
 use std::mem::size_of;
 use std::ops::RangeInclusive;
 
@@ -31,8 +30,9 @@ impl WordSet {
         self.0[(word / 64) as usize % (WORDS_PER_PAGE / 64)] |= 1 << (word % 64);
     }
 
+    #[inline]
     fn contains(&self, word: u32) -> bool {
-        self.0[(word / 64) as usize] >> (word % 64) & 1 != 0
+        self.0[(word / 64) as usize % (WORDS_PER_PAGE / 64)] >> (word % 64) & 1 != 0
     }
 
     pub(super) fn intersect(&mut self, other: &Self) {
@@ -76,11 +76,15 @@ impl WordSet {
     }
 }
 
-/// The changed words of all pages. Only pages that have some are kept, in order, so
-/// that publishing costs what changed and not what exists.
+/// The changed words of all pages. Only pages that have some are kept, so that publishing
+/// costs what changed and not what exists; each page knows the place of its own, so that
+/// marking a sector costs the same however many there are.
 #[derive(Clone, Default)]
 pub(super) struct ChangedWords {
-    pages: BTreeMap<u32, WordSet>,
+    pages: Vec<(u32, WordSet)>,
+    /// For each page, up to the last one that ever had changes, its place in `pages` plus 1,
+    /// or 0.
+    places: Vec<u32>,
     count: u64,
 }
 
@@ -90,38 +94,72 @@ impl ChangedWords {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        // The nodes of the tree are two thirds full on average.
-        self.pages.len() * (size_of::<u32>() + size_of::<WordSet>()) * 3 / 2
+        self.pages.capacity() * size_of::<(u32, WordSet)>()
+            + self.places.capacity() * size_of::<u32>()
     }
 
     pub(super) fn insert(&mut self, page: usize, words: &WordSet) {
         if !words.is_empty() {
-            self.count += self.pages.entry(page as u32).or_default().unite(words);
+            let new = self.of_page(page).unite(words);
+            self.count += new;
         }
     }
 
+    #[inline]
     pub(super) fn insert_word(&mut self, page: usize, word: u32) {
-        let words = self.pages.entry(page as u32).or_default();
-        self.count += u64::from(!words.contains(word));
+        let words = self.of_page(page);
+        let new = !words.contains(word);
         words.insert(word);
+        self.count += u64::from(new);
+    }
+
+    #[inline]
+    fn of_page(&mut self, page: usize) -> &mut WordSet {
+        let place = match self.places.get(page) {
+            Some(&place) if place != 0 => place as usize - 1,
+            _ => self.add_page(page),
+        };
+        &mut self.pages[place].1
+    }
+
+    #[cold]
+    fn add_page(&mut self, page: usize) -> usize {
+        if page >= self.places.len() {
+            self.places.resize(page + 1, 0);
+        }
+        self.pages.push((page as u32, WordSet::default()));
+        self.places[page] = self.pages.len() as u32;
+        self.pages.len() - 1
+    }
+
+    /// The pages with changes, in order; afterwards there are none.
+    pub(super) fn take(&mut self) -> Vec<(usize, WordSet)> {
+        let mut taken: Vec<_> = self
+            .pages
+            .drain(..)
+            .map(|(page, words)| (page as usize, words))
+            .collect();
+        for (page, _) in &taken {
+            self.places[*page] = 0;
+        }
+        self.count = 0;
+        taken.sort_unstable_by_key(|&(page, _)| page);
+        taken
     }
 
     /// Forgets all words from this one on, counted from the start of the bitmap.
     pub(super) fn truncate(&mut self, words: u64) {
-        let page = (words / WORDS_PER_PAGE as u64) as u32;
-        let mut cut = self.pages.split_off(&page);
-        self.count -= cut.values().map(WordSet::count).sum::<u64>();
-        if let Some(mut rest) = cut.remove(&page) {
-            rest.intersect(&WordSet::first((words % WORDS_PER_PAGE as u64) as u32));
-            self.insert(page as usize, &rest);
+        let last = (words / WORDS_PER_PAGE as u64) as usize;
+        let kept = WordSet::first((words % WORDS_PER_PAGE as u64) as u32);
+        for (page, mut words) in self.take() {
+            if page == last {
+                words.intersect(&kept);
+            }
+            if page <= last {
+                self.insert(page, &words);
+            }
         }
-    }
-
-    /// The pages with changes, in order.
-    pub(super) fn pages(&self) -> impl Iterator<Item = (usize, &WordSet)> {
-        self.pages
-            .iter()
-            .map(|(&page, words)| (page as usize, words))
+        self.places.truncate(last + 1);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Changing the map: sectors becoming dirty or clean, and the map longer or shorter.
 
 use super::changed::WordSet;
-use super::page::{PageRef, SECTORS_PER_WORD};
+use super::page::SECTORS_PER_WORD;
+use super::page_table::PageRef;
 use super::{
     MapTooLarge, SectorMap, SectorState, check_size, offset_of, page_of, page_start, pages_of,
 };
@@ -43,25 +44,29 @@ impl SectorMap {
         if range.is_empty() {
             return;
         }
-        let run = self.run_within(range.start, range.end());
-        if run.state == state && run.range.count == range.count {
-            return;
+        let (start, last) = (range.start.0, range.end().0 - 1);
+        if start / SECTORS_PER_WORD == last / SECTORS_PER_WORD {
+            self.mark_in_word(start, last, state);
+        } else {
+            self.set(start, last + 1, state, Record::Changes);
         }
-        self.set_recorded(range.start.0, range.end().0, state);
     }
 
-    fn set_recorded(&mut self, start: u64, end: u64, state: SectorState) {
-        let last = end - 1;
-        if start / SECTORS_PER_WORD != last / SECTORS_PER_WORD {
-            return self.set(start, end, state, Record::Changes);
-        }
-        // Most requests lie in one word of a page that is mixed already.
+    /// Most requests lie in one word, and most of those in a page that is mixed already.
+    #[inline]
+    fn mark_in_word(&mut self, start: u64, last: u64, state: SectorState) {
         let page = page_of(start);
         let existing = self.sectors_in(page);
-        let Some(words) = self.pages.get_mixed(page) else {
-            return self.set(start, end, state, Record::Changes);
+        let Some(mut words) = self.pages.get_mixed(page) else {
+            if self.pages.is_uniform(page, state) {
+                return;
+            }
+            return self.set(start, last + 1, state, Record::Changes);
         };
         let flipped = words.set_in_word(offset_of(start), offset_of(last), state);
+        if flipped == 0 {
+            return;
+        }
         if words.agrees(existing) {
             self.pages.collapse(page, existing);
         }

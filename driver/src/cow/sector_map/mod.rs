@@ -14,15 +14,19 @@ mod bitmap;
 mod changed;
 mod marking;
 mod page;
+mod page_table;
+mod runs;
 
 use std::fmt;
 use std::mem::size_of;
 
 use self::changed::ChangedWords;
-use self::page::{PageRef, PageTable, SECTORS_PER_WORD};
+use self::page::SECTORS_PER_WORD;
+use self::page_table::{PageRef, PageTable};
 use crate::units::{Bytes, Sector, SectorCount, SectorRange};
 
 pub use self::changed::PageSnapshot;
+pub use self::runs::Runs;
 
 /// Bytes of bitmap in a page of the map.
 pub const PAGE_BYTES: usize = 4096;
@@ -129,9 +133,22 @@ impl SectorMap {
     }
 
     /// Whether the content of `sector` lives in the COW file.
+    ///
+    /// # Panics
+    ///
+    /// If `sector` lies past the end of the map.
     #[inline]
     pub fn is_dirty(&self, sector: Sector) -> bool {
-        self.run_within(sector, sector + SectorCount(1)).state == SectorState::Dirty
+        if sector.0 >= self.sectors {
+            self.no_such_run(sector, Sector(self.sectors));
+        }
+        match self.pages.get(page_of(sector.0)) {
+            PageRef::Uniform(state) => state == SectorState::Dirty,
+            PageRef::Mixed(page) => {
+                let offset = offset_of(sector.0);
+                page.word_of(offset) >> (offset % 64) & 1 != 0
+            }
+        }
     }
 
     /// The state of `sector`, and the run of sectors from there that share it: to the
@@ -192,12 +209,13 @@ impl SectorMap {
     }
 
     /// Iterates over the runs of dirty sectors in `range`, each cut to it.
-    pub fn dirty_runs(&self, range: SectorRange) -> DirtyRuns<'_> {
-        DirtyRuns {
-            map: self,
-            from: range.start,
-            until: Sector(range.start.0.saturating_add(range.count.0)),
-        }
+    pub fn dirty_runs(&self, range: SectorRange) -> Runs<'_> {
+        Runs::new(self, SectorState::Dirty, range)
+    }
+
+    /// Iterates over the runs of clean sectors in `range`, each cut to it.
+    pub fn clean_runs(&self, range: SectorRange) -> Runs<'_> {
+        Runs::new(self, SectorState::Clean, range)
     }
 
     #[inline]
@@ -224,6 +242,14 @@ impl SectorMap {
 
     /// The first sector from `at` on that is not in `state`, or `end`.
     fn end_of_run(&self, state: SectorState, mut at: u64, end: u64) -> u64 {
+        // A map without a sector in the other state is known whole.
+        let other = match state {
+            SectorState::Clean => self.dirty,
+            SectorState::Dirty => self.sectors - self.dirty,
+        };
+        if other == 0 {
+            return end;
+        }
         while at < end {
             let page = page_of(at);
             match self.pages.get(page) {
@@ -263,16 +289,13 @@ impl SectorMap {
     }
 
     /// The sectors of a page that exist: fewer than 32768 only in the last.
+    #[inline]
     fn sectors_in(&self, page: usize) -> u32 {
         (self.sectors - page_start(page)).min(PAGE_SECTORS) as u32
     }
 
     fn dirty_in(&self, page: usize) -> u32 {
-        match self.pages.get(page) {
-            PageRef::Uniform(SectorState::Clean) => 0,
-            PageRef::Uniform(SectorState::Dirty) => self.sectors_in(page),
-            PageRef::Mixed(words) => words.dirty(),
-        }
+        self.pages.dirty_in(page, self.sectors_in(page))
     }
 
     #[cold]
@@ -295,25 +318,6 @@ impl fmt::Debug for SectorMap {
             .field("mixed_pages", &self.pages.mixed_len())
             .field("changed_words", &self.changed.count())
             .finish()
-    }
-}
-
-/// Iterator over runs of dirty sectors; see [`SectorMap::dirty_runs`].
-#[derive(Clone, Debug)]
-pub struct DirtyRuns<'a> {
-    map: &'a SectorMap,
-    from: Sector,
-    until: Sector,
-}
-
-impl Iterator for DirtyRuns<'_> {
-    type Item = SectorRange;
-
-    #[inline]
-    fn next(&mut self) -> Option<SectorRange> {
-        let run = self.map.next_dirty(self.from, self.until);
-        self.from = run.map_or(self.until, SectorRange::end);
-        run
     }
 }
 

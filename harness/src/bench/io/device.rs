@@ -1,0 +1,131 @@
+//! The device that is measured, the same files for bare system calls, and where on them.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use driver::blk::{Request, Status, Tag};
+use driver::device_spec::DeviceSpec;
+use driver::open::{OpenError, OpenOptions, open};
+use driver::ordered::{Ordered, Step};
+use driver::units::{Bytes, FileOffset, Sector};
+use userhelper::real_files::{RealFile, RealHost};
+
+use crate::bench::SplitMix64;
+
+/// The size of the device.
+pub(super) const SIZE: Bytes = Bytes(256 << 20);
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// A file could not be made.
+    #[error("{}: {error}", driver::shown(.path))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The device could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A request failed.
+    #[error("a request ended with the status {0}")]
+    Request(Status),
+    /// The thread of a device did not start or has died.
+    #[error("the I/O thread: {0}")]
+    Thread(String),
+}
+
+/// A device over a backing file, both of them in one directory, which is to be empty.
+pub(super) struct Device {
+    /// The device.
+    pub(super) ordered: Ordered<RealFile>,
+    /// The COW file once more, for bare system calls.
+    pub(super) bare: File,
+    /// Where in it the data begins.
+    pub(super) data: FileOffset,
+}
+
+impl Device {
+    /// A device with no sector dirty, over a backing file without holes.
+    pub(super) fn fresh(directory: &Path) -> Result<Device, SetUpError> {
+        let backing = directory.join("backing.img");
+        if !backing.exists() {
+            let content: Vec<_> = (0..SIZE.0).map(|at| (at >> 12) as u8).collect();
+            std::fs::write(&backing, content).map_err(|error| file_error(&backing, error))?;
+        }
+        let cow = directory.join("device.cow");
+        if cow.exists() {
+            std::fs::remove_file(&cow).map_err(|error| file_error(&cow, error))?;
+        }
+        let spec = DeviceSpec {
+            index: 0,
+            read_only: false,
+            synchronous: false,
+            shared: false,
+            data: false,
+            file: cow.clone(),
+            backing: Some(backing),
+            size: None,
+        };
+        let ordered = open(&RealHost, &spec, OpenOptions::default())?.device;
+        let bare = File::options().read(true).write(true).open(&cow);
+        let bare = bare.map_err(|error| file_error(&cow, error))?;
+        let data = ordered.image().map(|image| image.geometry.data_offset);
+        Ok(Device {
+            ordered,
+            bare,
+            data: data.unwrap_or(FileOffset(0)),
+        })
+    }
+
+    /// The same with all sectors dirty.
+    pub(super) fn full(directory: &Path) -> Result<Device, SetUpError> {
+        let mut device = Device::fresh(directory)?;
+        let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; 1 << 20]);
+        for at in (0..SIZE.0).step_by(1 << 20) {
+            request.start = sector_of(at);
+            request = served(&mut device.ordered, request).map_err(SetUpError::Request)?;
+        }
+        served(&mut device.ordered, Request::flush(Tag(0))).map_err(SetUpError::Request)?;
+        Ok(device)
+    }
+}
+
+/// Has a request carried out and gives it back, or the status that it ended with.
+#[inline]
+pub(super) fn served(device: &mut Ordered<RealFile>, request: Request) -> Result<Request, Status> {
+    if device.submit(request).is_err() {
+        return Err(Status::Invalid);
+    }
+    loop {
+        match device.step() {
+            Step::Completed(completion) if completion.status == Status::Ok => {
+                return Ok(completion.request);
+            }
+            Step::Completed(completion) => return Err(completion.status),
+            Step::Working => {}
+            Step::Idle | Step::Blocked => return Err(Status::Invalid),
+        }
+    }
+}
+
+/// Random positions on the device, in bytes, each a multiple of `len`.
+pub(super) fn scattered(count: usize, len: u64) -> Vec<u64> {
+    let mut random = SplitMix64(4);
+    (0..count)
+        .map(|_| random.below(SIZE.0 / len) * len)
+        .collect()
+}
+
+pub(super) fn sector_of(at: u64) -> Sector {
+    Sector(0) + Bytes(at).whole_sectors()
+}
+
+pub(super) fn file_error(path: &Path, error: std::io::Error) -> SetUpError {
+    SetUpError::File {
+        path: path.to_owned(),
+        error,
+    }
+}

@@ -1,0 +1,196 @@
+//! The driver stepped in place, beside pread and pwrite.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use driver::blk::{Request, Tag};
+use driver::units::Sector;
+
+use super::device::{Device, SIZE, SetUpError, file_error, scattered, sector_of, served};
+use super::{Only, wanted};
+use crate::bench::rounds::rounds;
+use crate::bench::{Row, Unit};
+use crate::clock;
+
+/// What is done to the device again and again.
+#[derive(Clone, Copy)]
+enum Kind {
+    Read,
+    Write,
+}
+
+struct Case {
+    name: &'static str,
+    kind: Kind,
+    len: u64,
+    sequential: bool,
+    /// The least share of the bare system call's speed.
+    target: f64,
+}
+
+const CASES: [Case; 5] = [
+    case("io/4 KiB random read", Kind::Read, 4096, false, 0.95),
+    case("io/4 KiB random overwrite", Kind::Write, 4096, false, 0.95),
+    case("io/1 MiB sequential read", Kind::Read, 1 << 20, true, 0.98),
+    case(
+        "io/1 MiB sequential write",
+        Kind::Write,
+        1 << 20,
+        true,
+        0.98,
+    ),
+    case("io/512 B random read", Kind::Read, 512, false, 0.90),
+];
+
+const fn case(name: &'static str, kind: Kind, len: u64, sequential: bool, target: f64) -> Case {
+    Case {
+        name,
+        kind,
+        len,
+        sequential,
+        target,
+    }
+}
+
+/// Bytes that one pass moves at most.
+const PASS: u64 = 16 << 20;
+
+/// Requests of one pass at most: few, so that most passes are over before the machine does
+/// something else.
+const REQUESTS: u64 = 512;
+
+/// First writes of one pass; more, for each pass needs new files.
+const FIRST_WRITES: usize = 4096;
+
+/// Measures the rows.
+pub(super) fn measure(
+    directory: &Path,
+    only: Only<'_>,
+    each: &mut impl FnMut(Vec<Row>),
+) -> Result<(), SetUpError> {
+    if CASES.iter().any(|case| wanted(only, case.name)) {
+        let mut device = Device::full(directory)?;
+        for case in CASES.iter().filter(|case| wanted(only, case.name)) {
+            each(vec![case.measure(&mut device)?]);
+        }
+    }
+    if wanted(only, FIRST_WRITE) {
+        each(vec![first_write(directory)?]);
+    }
+    Ok(())
+}
+
+impl Case {
+    fn measure(&self, device: &mut Device) -> Result<Row, SetUpError> {
+        let count = (PASS / self.len).min(REQUESTS);
+        let positions = match self.sequential {
+            true => (0..count).map(|index| index * self.len % SIZE.0).collect(),
+            false => scattered(count as usize, self.len),
+        };
+        let data = vec![0x5a; self.len as usize];
+        let mut bare_buffer = data.clone();
+        let mut request = Some(match self.kind {
+            Kind::Read => Request::read(Tag(0), Sector(0), sector_of(self.len) - Sector(0)),
+            Kind::Write => Request::write(Tag(0), Sector(0), data),
+        });
+        let mut failure = None;
+        let (ordered, bare, start) = (&mut device.ordered, &device.bare, device.data.0);
+        let times = rounds(&mut [
+            Box::new(|| {
+                let started = clock::start();
+                for &at in &positions {
+                    let Some(mut next) = request.take() else {
+                        break;
+                    };
+                    next.start = sector_of(at);
+                    match served(ordered, next) {
+                        Ok(done) => request = Some(done),
+                        Err(status) => failure = Some(SetUpError::Request(status)),
+                    }
+                }
+                started.elapsed()
+            }),
+            Box::new(|| bare_pass(bare, self.kind, &positions, start, &mut bare_buffer)),
+        ]);
+        failure.map_or(Ok(()), Err)?;
+        let each = |time: f64| time / count as f64;
+        let row = Row::new(self.name, each(times[0]), Unit::Nanoseconds);
+        let name = match self.kind {
+            Kind::Read => "pread",
+            Kind::Write => "pwrite",
+        };
+        Ok(row.against(name, each(times[1])).target(self.target))
+    }
+}
+
+fn bare_pass(
+    file: &File,
+    kind: Kind,
+    positions: &[u64],
+    start: u64,
+    buffer: &mut [u8],
+) -> Duration {
+    let started = clock::start();
+    for &at in positions {
+        let done = match kind {
+            Kind::Read => file.read_exact_at(buffer, start + at),
+            Kind::Write => file.write_all_at(buffer, start + at),
+        };
+        // The device does the same on the same file, and there it would be reported.
+        if done.is_err() {
+            break;
+        }
+    }
+    started.elapsed()
+}
+
+const FIRST_WRITE: &str = "io/4 KiB first write";
+
+/// Each pass on a new device, and beside it on a new file of the same layout.
+fn first_write(directory: &Path) -> Result<Row, SetUpError> {
+    let positions = scattered(FIRST_WRITES, 4096);
+    let mut failure = None;
+    let fresh_bare = directory.join("bare.img");
+    let data = Device::fresh(directory)?.data.0;
+    let times = rounds(&mut [
+        Box::new(|| match first_writes(directory, &positions) {
+            Ok(time) => time,
+            Err(error) => {
+                failure = Some(error);
+                Duration::ZERO
+            }
+        }),
+        Box::new(|| {
+            let file = File::options()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .open(&fresh_bare);
+            let Ok(file) = file else {
+                return Duration::ZERO;
+            };
+            if file.set_len(data + SIZE.0).is_err() {
+                return Duration::ZERO;
+            }
+            bare_pass(&file, Kind::Write, &positions, data, &mut [0x5a; 4096])
+        }),
+    ]);
+    failure.map_or(Ok(()), Err)?;
+    std::fs::remove_file(&fresh_bare).map_err(|error| file_error(&fresh_bare, error))?;
+    let each = |time: f64| time / positions.len() as f64;
+    let row = Row::new(FIRST_WRITE, each(times[0]), Unit::Nanoseconds);
+    Ok(row.against("pwrite", each(times[1])).target(0.90))
+}
+
+fn first_writes(directory: &Path, positions: &[u64]) -> Result<Duration, SetUpError> {
+    let mut device = Device::fresh(directory)?;
+    let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; 4096]);
+    let started = clock::start();
+    for &at in positions {
+        request.start = sector_of(at);
+        request = served(&mut device.ordered, request).map_err(SetUpError::Request)?;
+    }
+    Ok(started.elapsed())
+}

@@ -1,0 +1,36 @@
+//! `ubdlab bench io`: the `ordered` driver on files, beside bare system calls on the same
+//! files at the same offsets, and beside other programs that put a copy-on-write layer over
+//! a file. Everything is in the page cache: what is measured is the way to it.
+
+mod device;
+mod in_place;
+mod peers;
+mod threaded;
+
+use std::path::Path;
+
+use super::Row;
+
+pub use device::SetUpError;
+
+/// Which rows are measured: those whose names contain this text.
+pub type Only<'a> = Option<&'a str>;
+
+/// Whether a row is asked for.
+fn wanted(only: Only<'_>, name: &str) -> bool {
+    only.is_none_or(|only| name.contains(only))
+}
+
+/// Measures all rows with files in `directory`; calls `each` when a few of them are there.
+///
+/// # Errors
+/// If the files cannot be made or used.
+pub fn measure(
+    directory: &Path,
+    only: Only<'_>,
+    mut each: impl FnMut(Vec<Row>),
+) -> Result<(), SetUpError> {
+    in_place::measure(directory, only, &mut each)?;
+    threaded::measure(directory, only, &mut each)?;
+    peers::measure(directory, only, &mut each)
+}
