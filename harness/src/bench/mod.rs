@@ -2,8 +2,7 @@
 //! one run, so that the ratios mean something on a machine that has other things to do.
 //!
 //! Nothing here decides anything, and no test depends on it: `ubdlab bench` prints what it
-//! measured, targets missed included, and ends well. `docs/performance.md` has the tables of
-//! one machine and what to make of them.
+//! measured, targets missed included, and ends well.
 
 pub mod io;
 pub mod lookup;
