@@ -151,13 +151,14 @@ fn the_rows_of_the_table() {
         (marked, name, header.backing_mtime - TIME as u32, dirty)
     };
     let row = |marked, name: &str, time, dirty| (marked, name.to_owned(), time, dirty);
-    // 15 sectors are dirty; 1, 14, 6 and 3 that are not differ.
+    // 15 sectors are dirty; 3, 16 to 29, 42 to 47, 60, 61 and 63 that are not differ, and bring
+    // the rest of their blocks of eight.
     let expected = [
         row(false, BACKING, 0, 15),
-        row(false, BACKING, 0, 39),
-        row(true, BACKING, 0, 39),
-        row(true, OTHER, 1000, 39),
-        row(false, OTHER, 1000, 39),
+        row(false, BACKING, 0, 48),
+        row(true, BACKING, 0, 48),
+        row(true, OTHER, 1000, 48),
+        row(false, OTHER, 1000, 48),
     ];
     let tool = |host: &SimHost| {
         let (cow, other) = (Path::new(COW), Path::new(OTHER));
