@@ -4,6 +4,7 @@
 //! Nothing here decides anything, and no test depends on it: `ubdlab bench` prints what it
 //! measured, targets missed included, and ends well.
 
+mod growth;
 pub mod io;
 pub mod lookup;
 mod random;
@@ -12,6 +13,7 @@ mod table;
 
 use serde::Serialize;
 
+pub use growth::{Growth, Order};
 pub use random::SplitMix64;
 pub use rounds::{Contender, median, rounds};
 pub use table::Table;
