@@ -226,7 +226,7 @@ impl<F: HostFile> Ordered<F> {
         if durable && self.durability.failed {
             return self.complete(request, Status::IoError, None);
         }
-        let too_many = self.map.changed_words() > PENDING_WORDS && !self.durability.failed;
+        let too_many = self.map.has_more_changes_than(PENDING_WORDS) && !self.durability.failed;
         if durable || (too_many && request.operation != Operation::Read) {
             self.publish(request, Publication::new())
         } else {
@@ -319,7 +319,7 @@ impl<F: HostFile> Ordered<F> {
     }
 
     fn has_unpublished(&self) -> bool {
-        self.durability.unsynced || self.map.changed_words() > 0
+        self.durability.unsynced || self.map.has_changes()
     }
 }
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 pub use growth::{Growth, Order};
 pub use random::SplitMix64;
-pub use rounds::{Contender, median, rounds};
+pub use rounds::{Contender, Elapsed, median, rounds};
 pub use table::Table;
 
 /// What a value is counted in, and so whether less of it is better.

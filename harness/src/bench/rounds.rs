@@ -7,7 +7,26 @@ use crate::clock;
 
 /// Something to be measured. A call does one pass of the same work and says how long that
 /// took; what only prepares it is left out by the callee.
-pub type Contender<'a> = Box<dyn FnMut() -> Duration + 'a>;
+pub type Contender<'a, T = Duration> = Box<dyn FnMut() -> T + 'a>;
+
+/// How long a pass took.
+pub trait Elapsed {
+    /// In nanoseconds.
+    fn nanoseconds(&self) -> f64;
+}
+
+impl Elapsed for Duration {
+    fn nanoseconds(&self) -> f64 {
+        self.as_nanos() as f64
+    }
+}
+
+/// Nanoseconds, and parts of them: a mean of something that takes next to none.
+impl Elapsed for f64 {
+    fn nanoseconds(&self) -> f64 {
+        *self
+    }
+}
 
 /// At most so many rounds.
 const MOST_ROUNDS: usize = 61;
@@ -26,15 +45,15 @@ const FEWEST_ROUNDS: usize = 4;
 ///
 /// Short passes are the better ones: on a machine with other things to do, most of them are
 /// not interrupted, and the median is one of those.
-pub fn rounds(contenders: &mut [Contender<'_>]) -> Vec<f64> {
+pub fn rounds<T: Elapsed>(contenders: &mut [Contender<'_, T>]) -> Vec<f64> {
     let mut times = vec![Vec::new(); contenders.len()];
     let mut spent = Duration::ZERO;
     let started = clock::start();
     for round in 1..=MOST_ROUNDS {
         for (contender, times) in contenders.iter_mut().zip(&mut times) {
-            let time = contender();
-            spent += time;
-            times.push(time.as_nanos() as f64);
+            let time = contender().nanoseconds();
+            spent += Duration::from_nanos(time as u64);
+            times.push(time);
         }
         let enough = spent >= ENOUGH || started.elapsed() >= ENOUGH_IN_ALL;
         if enough && round >= FEWEST_ROUNDS || spent >= ENOUGH * 5 {

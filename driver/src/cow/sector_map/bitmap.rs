@@ -2,7 +2,7 @@
 //! written.
 
 use super::changed::{ChangedWords, PageSnapshot, WordSet};
-use super::page::{SECTORS_PER_WORD, full_word};
+use super::page::{PageWords, SECTORS_PER_WORD, full_word};
 use super::page_table::PageRef;
 use super::{PAGE_BYTES, SectorMap, SectorState};
 use crate::units::Bytes;
@@ -23,31 +23,21 @@ impl SectorMap {
             bytes.len()
         );
         let existing = self.sectors_in(page);
-        let before = self.dirty_in(page);
         match self.uniform_content(bytes, existing) {
             Some(state) => self.pages.set_uniform(page, state),
-            None => {
-                self.pages.load(page, bytes, existing);
-                self.pages.collapse(page, existing);
-            }
+            None => self.pages.load(page, bytes, existing),
         }
-        self.dirty = self.dirty - u64::from(before) + u64::from(self.dirty_in(page));
     }
 
     /// The state that all sectors have, where whole bytes tell; saves a long run of
     /// zeros or ones the allocation of a page.
     fn uniform_content(&self, bytes: &[u8], existing: u32) -> Option<SectorState> {
         let whole = (existing / 8) as usize;
-        if bytes.iter().all(|&byte| byte == 0) {
-            Some(SectorState::Clean)
-        } else if existing.is_multiple_of(8)
-            && bytes.len() >= whole
-            && bytes[..whole].iter().all(|&byte| byte == 0xff)
-        {
-            Some(SectorState::Dirty)
-        } else {
-            None
+        if is_all(bytes, 0) {
+            return Some(SectorState::Clean);
         }
+        let full = existing.is_multiple_of(8) && is_all(bytes.get(..whole)?, 0xff);
+        full.then_some(SectorState::Dirty)
     }
 
     /// Writes the page as it belongs on disk, from its first byte on, into all of
@@ -62,8 +52,13 @@ impl SectorMap {
             "{} bytes of bitmap are more than a page",
             buffer.len()
         );
-        for (word, bytes) in buffer.chunks_mut(8).enumerate() {
-            bytes.copy_from_slice(&self.word(page, word).to_le_bytes()[..bytes.len()]);
+        match self.pages.get(page) {
+            PageRef::Mixed(words) => words.store(buffer),
+            PageRef::Uniform(state) => {
+                let mut words = PageWords::uniform(state);
+                words.cut(self.sectors_in(page));
+                words.store(buffer);
+            }
         }
     }
 
@@ -93,14 +88,20 @@ impl SectorMap {
     }
 
     /// How many words of the bitmap (8 bytes each) changed since the last
-    /// [`take_changes`](Self::take_changes).
+    /// [`take_changes`](Self::take_changes). Counted now.
     pub fn changed_words(&self) -> u64 {
         self.changed.count()
     }
 
+    /// Whether more than `limit` words changed since then. Costs next to nothing.
+    #[inline]
+    pub fn has_more_changes_than(&mut self, limit: u64) -> bool {
+        self.changed.exceed(limit)
+    }
+
     /// Whether any word of the bitmap changed since then.
     pub fn has_changes(&self) -> bool {
-        self.changed.count() != 0
+        !self.changed.is_empty()
     }
 
     /// What has to be written for the bitmap on disk to equal the map: one piece for
@@ -143,4 +144,11 @@ impl SectorMap {
             PageRef::Mixed(words) => words.0[word],
         }
     }
+}
+
+/// Whether all bytes are `value`; a block at a time, which the compiler makes vectors of.
+fn is_all(bytes: &[u8], value: u8) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    let differ = |differ, byte: &u8| differ | (byte ^ value);
+    blocks.iter().all(|block| block.iter().fold(0, differ) == 0) && rest.iter().fold(0, differ) == 0
 }

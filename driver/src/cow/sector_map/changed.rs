@@ -30,7 +30,6 @@ impl WordSet {
         self.0[(word / 64) as usize % (WORDS_PER_PAGE / 64)] |= 1 << (word % 64);
     }
 
-    #[inline]
     fn contains(&self, word: u32) -> bool {
         self.0[(word / 64) as usize % (WORDS_PER_PAGE / 64)] >> (word % 64) & 1 != 0
     }
@@ -76,26 +75,112 @@ impl WordSet {
     }
 }
 
+/// So many notes are kept at most before they are sorted in: 256 KiB of them.
+const MOST_NOTES: usize = 1 << 16;
+
 /// The changed words of all pages. Only pages that have some are kept, so that publishing
-/// costs what changed and not what exists; each page knows the place of its own, so that
-/// marking a sector costs the same however many there are.
+/// costs what changed and not what exists.
+///
+/// A word that changes is first only noted, for that is on the way of every first write:
+/// appending a number touches no memory but the end of a list, while the set that it
+/// belongs to is as good as never in the cache of a large device. Notes are sorted in when
+/// somebody wants to know, or when there are [`MOST_NOTES`].
 #[derive(Clone, Default)]
 pub(super) struct ChangedWords {
+    /// Words that changed, counted from the start of the bitmap; some more than once, and
+    /// some that are in `pages` already. Those behind `noted` are only room for more.
+    notes: Vec<u32>,
+    noted: usize,
     pages: Vec<(u32, WordSet)>,
     /// For each page, up to the last one that ever had changes, its place in `pages` plus 1,
     /// or 0.
     places: Vec<u32>,
+    /// How many words are in `pages`.
     count: u64,
 }
 
 impl ChangedWords {
+    /// How many words changed. Takes the time to look at the notes.
     pub(super) fn count(&self) -> u64 {
-        self.count
+        if self.noted == 0 {
+            return self.count;
+        }
+        let mut settled = self.clone();
+        settled.settle();
+        settled.count
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0 && self.noted == 0
+    }
+
+    /// Whether more than `limit` words changed. Takes no time worth mentioning while they
+    /// are far fewer.
+    #[inline]
+    pub(super) fn exceed(&mut self, limit: u64) -> bool {
+        self.count + self.noted as u64 > limit && {
+            self.settle();
+            self.count > limit
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.pages.capacity() * size_of::<(u32, WordSet)>()
+        self.notes.capacity() * size_of::<u32>()
+            + self.pages.capacity() * size_of::<(u32, WordSet)>()
             + self.places.capacity() * size_of::<u32>()
+    }
+
+    /// Notes a word, counted from the start of the bitmap, as changed, if it is. There is no
+    /// branch on that, for whether a write is the first one is as good as random.
+    #[inline]
+    pub(super) fn note(&mut self, word: u64, changed: bool) {
+        match (self.notes.get_mut(self.noted), u32::try_from(word)) {
+            (Some(note), Ok(word)) => {
+                *note = word;
+                self.noted += usize::from(changed);
+            }
+            _ => self.note_without_room(word, changed),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_without_room(&mut self, word: u64, changed: bool) {
+        let Ok(note) = u32::try_from(word) else {
+            // Past 128 TiB.
+            if changed {
+                self.sort_in(word);
+            }
+            return;
+        };
+        if self.noted >= MOST_NOTES {
+            self.settle();
+        } else {
+            let more = self.noted.clamp(64, MOST_NOTES);
+            self.notes.reserve_exact(more);
+            self.notes.resize(self.noted + more, 0);
+        }
+        self.notes[self.noted] = note;
+        self.noted += usize::from(changed);
+    }
+
+    /// Sorts the notes in.
+    fn settle(&mut self) {
+        let notes = std::mem::take(&mut self.notes);
+        for &word in &notes[..self.noted] {
+            self.sort_in(u64::from(word));
+        }
+        self.notes = notes;
+        self.noted = 0;
+    }
+
+    fn sort_in(&mut self, word: u64) {
+        let page = (word / WORDS_PER_PAGE as u64) as usize;
+        let word = (word % WORDS_PER_PAGE as u64) as u32;
+        let words = self.of_page(page);
+        let new = !words.contains(word);
+        words.insert(word);
+        self.count += u64::from(new);
     }
 
     pub(super) fn insert(&mut self, page: usize, words: &WordSet) {
@@ -105,15 +190,6 @@ impl ChangedWords {
         }
     }
 
-    #[inline]
-    pub(super) fn insert_word(&mut self, page: usize, word: u32) {
-        let words = self.of_page(page);
-        let new = !words.contains(word);
-        words.insert(word);
-        self.count += u64::from(new);
-    }
-
-    #[inline]
     fn of_page(&mut self, page: usize) -> &mut WordSet {
         let place = match self.places.get(page) {
             Some(&place) if place != 0 => place as usize - 1,
@@ -134,6 +210,7 @@ impl ChangedWords {
 
     /// The pages with changes, in order; afterwards there are none.
     pub(super) fn take(&mut self) -> Vec<(usize, WordSet)> {
+        self.settle();
         let mut taken: Vec<_> = self
             .pages
             .drain(..)

@@ -1,8 +1,7 @@
 //! Changing the map: sectors becoming dirty or clean, and the map longer or shorter.
 
 use super::changed::WordSet;
-use super::page::SECTORS_PER_WORD;
-use super::page_table::PageRef;
+use super::page::{SECTORS_PER_WORD, full_word};
 use super::{
     MapTooLarge, SectorMap, SectorState, check_size, offset_of, page_of, page_start, pages_of,
 };
@@ -45,8 +44,9 @@ impl SectorMap {
             return;
         }
         let (start, last) = (range.start.0, range.end().0 - 1);
-        if start / SECTORS_PER_WORD == last / SECTORS_PER_WORD {
-            self.mark_in_word(start, last, state);
+        let in_one_word = start / SECTORS_PER_WORD == last / SECTORS_PER_WORD;
+        if in_one_word && state == SectorState::Dirty {
+            self.mark_dirty_in_word(start, last);
         } else {
             self.set(start, last + 1, state, Record::Changes);
         }
@@ -54,31 +54,32 @@ impl SectorMap {
 
     /// Most requests lie in one word, and most of those in a page that is mixed already.
     #[inline]
-    fn mark_in_word(&mut self, start: u64, last: u64, state: SectorState) {
+    fn mark_dirty_in_word(&mut self, start: u64, last: u64) {
         let page = page_of(start);
-        let existing = self.sectors_in(page);
-        let Some(mut words) = self.pages.get_mixed(page) else {
-            if self.pages.is_uniform(page, state) {
+        let Some(words) = self.pages.mixed_words(page) else {
+            if self.pages.is_uniform(page, SectorState::Dirty) {
                 return;
             }
-            return self.set(start, last + 1, state, Record::Changes);
+            return self.set(start, last + 1, SectorState::Dirty, Record::Changes);
         };
-        let flipped = words.set_in_word(offset_of(start), offset_of(last), state);
-        if flipped == 0 {
-            return;
+        let state = SectorState::Dirty;
+        let [before, after] = words.set_in_word(offset_of(start), offset_of(last), state);
+        self.changed.note(start / SECTORS_PER_WORD, before != after);
+        // Whether this is a first write is as good as random, and so nothing to branch on;
+        // whether it fills the word is not. The last word of the map may have fewer sectors.
+        let fills = (after == u64::MAX) & (before != u64::MAX);
+        let is_last = last | (SECTORS_PER_WORD - 1) >= self.sectors;
+        if fills | is_last {
+            self.look_whether_filled(page, offset_of(start), [before, after]);
         }
-        if words.agrees(existing) {
-            self.pages.collapse(page, existing);
-        }
-        self.count(flipped, state);
-        self.changed
-            .insert_word(page, offset_of(start) / SECTORS_PER_WORD as u32);
     }
 
-    fn count(&mut self, flipped: u32, state: SectorState) {
-        match state {
-            SectorState::Clean => self.dirty -= u64::from(flipped),
-            SectorState::Dirty => self.dirty += u64::from(flipped),
+    #[inline(never)]
+    fn look_whether_filled(&mut self, page: usize, offset: u32, [before, after]: [u64; 2]) {
+        let existing = self.sectors_in(page);
+        let full = full_word(SectorState::Dirty, (offset / 64) as usize, existing);
+        if before != after && after == full && self.pages.count_filled_word(page, existing) {
+            self.pages.set_uniform(page, SectorState::Dirty);
         }
     }
 
@@ -102,24 +103,29 @@ impl SectorMap {
         record: Record,
     ) {
         let existing = self.sectors_in(page);
-        let before = self.dirty_in(page);
         let whole = from == 0 && until == existing;
-        let changed = match self.pages.get(page) {
-            PageRef::Uniform(found) if found == state => return,
-            PageRef::Uniform(_) if whole => {
-                WordSet::first(existing.div_ceil(SECTORS_PER_WORD as u32))
-            }
-            PageRef::Mixed(words) if whole => words.words_not_wholly(state, existing),
-            _ => self.pages.split(page, existing).set(from, until, state),
-        };
-        if whole {
-            self.pages.set_uniform(page, state);
-        } else {
-            self.pages.collapse(page, existing);
+        if self.pages.is_uniform(page, state) {
+            return;
         }
-        self.dirty = self.dirty - u64::from(before) + u64::from(self.dirty_in(page));
-        if record == Record::Changes {
-            self.changed.insert(page, &changed);
+        if whole {
+            if record == Record::Changes {
+                let changed = match self.pages.get_mixed(page) {
+                    Some(mixed) => mixed.words_not_wholly(state, existing),
+                    None => WordSet::first(existing.div_ceil(SECTORS_PER_WORD as u32)),
+                };
+                self.changed.insert(page, &changed);
+            }
+            return self.pages.set_uniform(page, state);
+        }
+        let first_word = page_start(page) / SECTORS_PER_WORD;
+        let mut mixed = self.pages.split(page, existing);
+        mixed.set((from, until), state, existing, |word| {
+            if record == Record::Changes {
+                self.changed.note(first_word + u64::from(word), true);
+            }
+        });
+        if let Some(state) = mixed.common_state(existing) {
+            self.pages.set_uniform(page, state);
         }
     }
 
@@ -136,17 +142,16 @@ impl SectorMap {
         assert!(old <= new, "a map of {old} sectors cannot grow to {new}");
         let old_pages = self.pages.len();
         self.sectors = new;
-        if let Some(last) = old_pages.checked_sub(1) {
+        // Of a last page that is dirty the entry says "all that exist": it holds for the new
+        // sectors by itself.
+        if let Some(last) = old_pages.checked_sub(1)
+            && !self.pages.is_uniform(last, SectorState::Dirty)
+        {
             let end = new.min(page_start(old_pages));
-            if let PageRef::Uniform(SectorState::Dirty) = self.pages.get(last) {
-                // The entry says "all that exist": it holds for the new ones by itself.
-                self.dirty += end - old;
-            } else {
-                self.set(old, end, SectorState::Dirty, Record::Nothing);
-            }
+            self.pages.recount(last, self.sectors_in(last));
+            self.set(old, end, SectorState::Dirty, Record::Nothing);
         }
         self.pages.resize(pages_of(sectors), SectorState::Dirty);
-        self.dirty += new.saturating_sub(page_start(old_pages));
         Ok(())
     }
 
@@ -164,7 +169,7 @@ impl SectorMap {
         self.pages.resize(pages_of(sectors), SectorState::Clean);
         if let Some(last) = self.pages.len().checked_sub(1) {
             // Without the sectors cut off, all the rest may be dirty.
-            self.pages.collapse(last, self.sectors_in(last));
+            self.pages.recount(last, self.sectors_in(last));
         }
         self.changed.truncate(new.div_ceil(SECTORS_PER_WORD));
     }
@@ -172,11 +177,15 @@ impl SectorMap {
     #[inline]
     fn check_range(&self, range: SectorRange) {
         // Subtracted, not added: a wild range must not wrap around into the map.
-        let fits = range.start.0 <= self.sectors && range.count.0 <= self.sectors - range.start.0;
-        assert!(
-            fits,
-            "sectors {range} do not lie in a map of {} sectors",
-            self.sectors
-        );
+        if range.start.0 > self.sectors || range.count.0 > self.sectors - range.start.0 {
+            self.no_such_range(range);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn no_such_range(&self, range: SectorRange) -> ! {
+        let sectors = self.sectors;
+        panic!("sectors {range} do not lie in a map of {sectors} sectors");
     }
 }

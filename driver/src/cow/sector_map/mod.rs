@@ -87,7 +87,6 @@ pub struct MapTooLarge {
 #[derive(Clone)]
 pub struct SectorMap {
     sectors: u64,
-    dirty: u64,
     pages: PageTable,
     changed: ChangedWords,
 }
@@ -107,10 +106,6 @@ impl SectorMap {
         check_size(sectors)?;
         Ok(Self {
             sectors: sectors.0,
-            dirty: match state {
-                SectorState::Clean => 0,
-                SectorState::Dirty => sectors.0,
-            },
             pages: PageTable::new(pages_of(sectors), state),
             changed: ChangedWords::default(),
         })
@@ -121,9 +116,15 @@ impl SectorMap {
         SectorCount(self.sectors)
     }
 
-    /// How many sectors are dirty. Counted as they change, not now.
+    /// How many sectors are dirty. Counted now, which takes the time to read the words of
+    /// every mixed page.
     pub fn dirty_count(&self) -> SectorCount {
-        SectorCount(self.dirty)
+        let dirty_in = |page| match self.pages.get(page) {
+            PageRef::Uniform(SectorState::Clean) => 0,
+            PageRef::Uniform(SectorState::Dirty) => u64::from(self.sectors_in(page)),
+            PageRef::Mixed(words) => u64::from(words.count_dirty()),
+        };
+        SectorCount((0..self.pages.len()).map(dirty_in).sum())
     }
 
     /// Roughly the memory that the map occupies.
@@ -142,13 +143,8 @@ impl SectorMap {
         if sector.0 >= self.sectors {
             self.no_such_run(sector, Sector(self.sectors));
         }
-        match self.pages.get(page_of(sector.0)) {
-            PageRef::Uniform(state) => state == SectorState::Dirty,
-            PageRef::Mixed(page) => {
-                let offset = offset_of(sector.0);
-                page.word_of(offset) >> (offset % 64) & 1 != 0
-            }
-        }
+        let word = self.pages.word_of(page_of(sector.0), offset_of(sector.0));
+        word >> (sector.0 % SECTORS_PER_WORD) & 1 != 0
     }
 
     /// The state of `sector`, and the run of sectors from there that share it: to the
@@ -171,21 +167,22 @@ impl SectorMap {
         if start >= end {
             self.no_such_run(sector, limit);
         }
-        let (state, next) = match self.pages.get(page_of(start)) {
-            PageRef::Mixed(page) => {
-                let (state, left) = page.run_in_word(offset_of(start));
-                match left {
-                    // A run inside the word: the path that nearly every lookup takes.
-                    Some(count) => {
-                        let count = u64::from(count).min(end - start);
-                        return run(state, start, start + count);
-                    }
-                    None => (state, (start | (SECTORS_PER_WORD - 1)) + 1),
-                }
-            }
-            PageRef::Uniform(state) => (state, page_start(page_of(start) + 1)),
+        let word = self.pages.word_of(page_of(start), offset_of(start));
+        // Sectors that differ from the next one; the last has none in this word.
+        let differ = (word ^ word >> 1) & (u64::MAX >> 1);
+        let within = start % SECTORS_PER_WORD;
+        let state = match word >> within & 1 {
+            0 => SectorState::Clean,
+            _ => SectorState::Dirty,
         };
-        // What is left of the word, or of the uniform page, shares the state.
+        let left = differ >> within;
+        if left != 0 {
+            // A run inside the word: the path that nearly every lookup takes.
+            let count = u64::from(left.trailing_zeros()) + 1;
+            return run(state, start, start + count.min(end - start));
+        }
+        // What is left of the word shares the state.
+        let next = (start | (SECTORS_PER_WORD - 1)) + 1;
         let stop = if next < end {
             self.end_of_run(state, next, end)
         } else {
@@ -242,12 +239,7 @@ impl SectorMap {
 
     /// The first sector from `at` on that is not in `state`, or `end`.
     fn end_of_run(&self, state: SectorState, mut at: u64, end: u64) -> u64 {
-        // A map without a sector in the other state is known whole.
-        let other = match state {
-            SectorState::Clean => self.dirty,
-            SectorState::Dirty => self.sectors - self.dirty,
-        };
-        if other == 0 {
+        if self.pages.common_state() == Some(state) {
             return end;
         }
         while at < end {
@@ -294,10 +286,6 @@ impl SectorMap {
         (self.sectors - page_start(page)).min(PAGE_SECTORS) as u32
     }
 
-    fn dirty_in(&self, page: usize) -> u32 {
-        self.pages.dirty_in(page, self.sectors_in(page))
-    }
-
     #[cold]
     #[inline(never)]
     fn no_such_run(&self, sector: Sector, limit: Sector) -> ! {
@@ -313,7 +301,6 @@ impl fmt::Debug for SectorMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SectorMap")
             .field("sectors", &self.sectors)
-            .field("dirty", &self.dirty)
             .field("pages", &self.pages.len())
             .field("mixed_pages", &self.pages.mixed_len())
             .field("changed_words", &self.changed.count())

@@ -11,45 +11,37 @@ pub(super) const SECTORS_PER_WORD: u64 = 64;
 /// Words in a page.
 pub(super) const WORDS_PER_PAGE: usize = PAGE_BYTES / 8;
 
-/// Words that a scan looks at together.
-pub(super) const WORDS_PER_GROUP: usize = 8;
+/// Words that a scan looks at together: as many as a word has bits.
+pub(super) const WORDS_PER_BLOCK: usize = 64;
 
-const GROUPS_PER_PAGE: usize = WORDS_PER_PAGE / WORDS_PER_GROUP;
+/// Blocks in a page.
+pub(super) const BLOCKS_PER_PAGE: usize = WORDS_PER_PAGE / WORDS_PER_BLOCK;
+
+/// Words that a scan looks at together.
+pub(super) type Block = [u64; WORDS_PER_BLOCK];
 
 /// A bit for each sector of a page. Those of sectors past the end are 0.
 #[derive(Clone)]
 pub(super) struct PageWords(pub(super) [u64; WORDS_PER_PAGE]);
 
 impl PageWords {
-    /// All clean.
-    pub(super) const EMPTY: PageWords = PageWords([0; WORDS_PER_PAGE]);
+    /// All sectors in one state, also those past the end.
+    pub(super) fn uniform(state: SectorState) -> PageWords {
+        PageWords([state.word(); WORDS_PER_PAGE])
+    }
 
-    /// All sectors that exist dirty.
-    pub(super) fn full(existing: u32) -> PageWords {
-        PageWords(std::array::from_fn(|word| {
-            full_word(SectorState::Dirty, word, existing)
-        }))
+    /// Makes the sectors from `existing` on clean: those past the end.
+    pub(super) fn cut(&mut self, existing: u32) {
+        let words = self.0.iter_mut().enumerate();
+        for (index, word) in words.skip((existing / 64) as usize) {
+            *word &= full_word(SectorState::Dirty, index, existing);
+        }
     }
 
     /// The word that has the sector at `offset`.
     #[inline]
     pub(super) fn word_of(&self, offset: u32) -> u64 {
         self.0[(offset / 64) as usize % WORDS_PER_PAGE]
-    }
-
-    /// The state of the sector at `offset`, and how many share it from there on; `None`
-    /// if all that follow in the word do, for then the run may go on behind it.
-    #[inline]
-    pub(super) fn run_in_word(&self, offset: u32) -> (SectorState, Option<u32>) {
-        let word = self.word_of(offset);
-        // Sectors that differ from the next one; the last has none in this word.
-        let differ = (word ^ word >> 1) & (u64::MAX >> 1);
-        let left = differ >> (offset % 64);
-        let state = match word >> (offset % 64) & 1 {
-            0 => SectorState::Clean,
-            _ => SectorState::Dirty,
-        };
-        (state, (left != 0).then(|| left.trailing_zeros() + 1))
     }
 
     /// The first run in `state` from the sector at `offset` on, provided that it starts
@@ -93,16 +85,16 @@ impl PageWords {
         Some((first + 1 + more) as u32 * 64 + differ.trailing_zeros())
     }
 
-    /// The group of words that begins with the sector at `offset`, a multiple of its size.
+    /// The words in blocks.
     #[inline]
-    pub(super) fn group(&self, offset: u32) -> &[u64; WORDS_PER_GROUP] {
-        let (groups, _) = self.0.as_chunks();
-        &groups[offset as usize / 64 / WORDS_PER_GROUP % GROUPS_PER_PAGE]
+    pub(super) fn blocks(&self) -> &[Block; BLOCKS_PER_PAGE] {
+        let (blocks, _) = self.0.as_chunks();
+        blocks.try_into().expect("a page is so many blocks")
     }
 
-    /// Sets the sectors `first..=last`, all of one word; how many this changed.
+    /// Sets the sectors `first..=last`, all of one word; the word as it was and as it is.
     #[inline]
-    pub(super) fn set_in_word(&mut self, first: u32, last: u32, state: SectorState) -> u32 {
+    pub(super) fn set_in_word(&mut self, first: u32, last: u32, state: SectorState) -> [u64; 2] {
         let word = &mut self.0[(first / 64) as usize % WORDS_PER_PAGE];
         let mask = (u64::MAX << (first % 64)) & (u64::MAX >> (63 - last % 64));
         let before = *word;
@@ -110,32 +102,54 @@ impl PageWords {
             SectorState::Clean => *word &= !mask,
             SectorState::Dirty => *word |= mask,
         }
-        let flipped = before ^ *word;
-        // Counting takes longer than seeing that there is nothing to count.
-        if flipped == 0 {
-            0
-        } else {
-            flipped.count_ones()
-        }
+        [before, *word]
     }
 
     /// Replaces the words by those of a bitmap; bits past `existing` are ignored.
     pub(super) fn load(&mut self, bytes: &[u8], existing: u32) {
-        self.0 = [0; WORDS_PER_PAGE];
-        for (word, bytes) in self.0.iter_mut().zip(bytes.chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..bytes.len()].copy_from_slice(bytes);
-            *word = u64::from_le_bytes(whole);
+        let (whole, rest) = bytes.as_chunks();
+        for (word, bytes) in self.0.iter_mut().zip(whole) {
+            *word = u64::from_le_bytes(*bytes);
         }
-        let words = self.0.iter_mut().enumerate();
-        for (index, word) in words.skip((existing / 64) as usize) {
-            *word &= full_word(SectorState::Dirty, index, existing);
+        let behind = &mut self.0[whole.len().min(WORDS_PER_PAGE)..];
+        behind.fill(0);
+        if let Some(word) = behind.first_mut() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            *word = u64::from_le_bytes(last);
+        }
+        self.cut(existing);
+    }
+
+    /// Writes the words as they belong on disk, as many bytes of them as there is room for.
+    pub(super) fn store(&self, buffer: &mut [u8]) {
+        let (whole, rest) = buffer.as_chunks_mut();
+        for (word, bytes) in self.0.iter().zip(&mut *whole) {
+            *bytes = word.to_le_bytes();
+        }
+        if let Some(word) = self.0.get(whole.len()) {
+            rest.copy_from_slice(&word.to_le_bytes()[..rest.len()]);
         }
     }
 
     /// How many sectors are dirty.
     pub(super) fn count_dirty(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// How many words have nothing but dirty sectors, of those that exist.
+    pub(super) fn count_full(&self, existing: u32) -> u32 {
+        let (whole, rest) = (existing / 64, existing % 64);
+        let full = |word: &&u64| **word == u64::MAX;
+        let count = self.0[..whole as usize].iter().filter(full).count() as u32;
+        let last = whole as usize % WORDS_PER_PAGE;
+        let last_full = full_word(SectorState::Dirty, last, existing);
+        count + u32::from(rest != 0 && self.0[last] == last_full)
+    }
+
+    /// Whether all sectors are clean.
+    pub(super) fn is_clean(&self) -> bool {
+        self.0.iter().all(|&word| word == 0)
     }
 
     /// The words in which not all sectors that exist have this state.
@@ -151,14 +165,6 @@ impl PageWords {
 }
 
 impl SectorState {
-    /// The other state.
-    pub(super) fn other(self) -> SectorState {
-        match self {
-            SectorState::Clean => SectorState::Dirty,
-            SectorState::Dirty => SectorState::Clean,
-        }
-    }
-
     /// A word whose sectors are all in this state.
     #[inline]
     pub(super) fn word(self) -> u64 {

@@ -1,141 +1,206 @@
 //! Iterating over the runs of one state: for whoever goes through a map, or a part of it.
 //!
-//! A lookup begins at a sector and knows nothing else. An iterator looks for changes: bits
-//! that differ from the one before, which the words of a bitmap yield 64 at a time. It keeps
-//! the changes left in a word, and which words of a group have any, so that a run costs two
-//! of them however long it is, and a word without any next to nothing.
+//! A lookup begins at a sector and knows nothing else. An iterator looks for the two kinds of
+//! change in a bitmap, a run that begins and a run that ends, and a word yields all of its
+//! own at once, as bits. Beginnings and ends are taken from two words, one after the other,
+//! so that a run costs the same few instructions however long it is. Words without a change
+//! are told from the others a block at a time.
 
-use super::page::{PageWords, SECTORS_PER_WORD, WORDS_PER_GROUP};
+use std::iter::FusedIterator;
+
+use multiversion::multiversion;
+
+use super::page::{BLOCKS_PER_PAGE, Block, SECTORS_PER_WORD, WORDS_PER_BLOCK};
 use super::page_table::PageRef;
-use super::{SectorMap, SectorState, offset_of, page_of, page_start};
+use super::{PAGE_SECTORS, SectorMap, SectorState, offset_of, page_of, page_start};
 use crate::units::{Sector, SectorRange};
 
-const GROUP_SECTORS: u64 = WORDS_PER_GROUP as u64 * SECTORS_PER_WORD;
+const BLOCK_SECTORS: u64 = WORDS_PER_BLOCK as u64 * SECTORS_PER_WORD;
 
 /// Iterator over the runs of sectors in one state; see [`SectorMap::dirty_runs`] and
 /// [`SectorMap::clean_runs`].
 #[derive(Clone)]
 pub struct Runs<'a> {
     map: &'a SectorMap,
-    /// The sectors from here on have not been looked at.
+    /// The state of the runs: in words of it, turned by this, its sectors are the ones.
+    wanted: SectorState,
+    /// The blocks from here on have not been looked at.
     next: u64,
     end: u64,
-    /// The state of the sector before `next`. Before the first one it is not the wanted one,
-    /// so that changes begin and end the wanted runs in turns.
-    before: SectorState,
-    /// The group of words last begun, of a mixed page, and the number of its first sector.
-    group: Option<&'a [u64; WORDS_PER_GROUP]>,
+    /// Whether the sector before `next` is in the wanted state.
+    inside: bool,
+    block: Option<BlockUnderWay<'a>>,
+    word: WordUnderWay,
+    /// Where the run begins that has not ended yet.
+    open: Option<u64>,
+}
+
+/// A block of a mixed page, and which of its words are still to be looked at.
+#[derive(Clone)]
+struct BlockUnderWay<'a> {
+    words: &'a Block,
+    /// Its first sector.
     start: u64,
-    /// The state of the sector before the group.
-    before_group: SectorState,
-    /// Words of the group that have changes and were not begun yet, as bits.
-    words: u64,
-    /// The first sector of the word begun last, and the changes left in it, as bits.
+    /// The word before it, turned: all its bits are the last one's.
+    before: u64,
+    /// Words that have changes and were not begun yet, as bits.
+    changed: u64,
+}
+
+/// The changes of a word that are still to be told, as bits.
+#[derive(Clone, Default)]
+struct WordUnderWay {
+    /// Its first sector.
     base: u64,
-    changes: u64,
+    /// Sectors with which a run begins, but for that of the open one.
+    begins: u64,
+    /// Sectors before which a run ends.
+    ends: u64,
 }
 
 impl<'a> Runs<'a> {
-    pub(super) fn new(map: &'a SectorMap, state: SectorState, range: SectorRange) -> Runs<'a> {
-        let before = state.other();
-        Runs {
+    pub(super) fn new(map: &'a SectorMap, wanted: SectorState, range: SectorRange) -> Runs<'a> {
+        let start = range.start.0;
+        let end = start.saturating_add(range.count.0).min(map.sectors);
+        let mut runs = Runs {
             map,
-            next: range.start.0,
-            end: range.start.0.saturating_add(range.count.0).min(map.sectors),
-            before,
-            group: None,
-            start: 0,
-            before_group: before,
-            words: 0,
-            base: 0,
-            changes: 0,
-        }
-    }
-
-    /// The next sector whose state is not that of the one before it. The last one may lie
-    /// behind the end.
-    #[inline]
-    fn next_change(&mut self) -> Option<u64> {
-        while self.changes == 0 {
-            if self.words != 0 {
-                self.next_word();
-            } else if !self.advance() {
-                return None;
-            }
-        }
-        let sector = self.base + u64::from(self.changes.trailing_zeros());
-        self.changes &= self.changes - 1;
-        Some(sector)
-    }
-
-    /// Begins the next word of the group that has changes. There has to be one.
-    #[inline]
-    fn next_word(&mut self) {
-        let index = self.words.trailing_zeros() as usize % WORDS_PER_GROUP;
-        self.words &= self.words - 1;
-        self.base = self.start + index as u64 * SECTORS_PER_WORD;
-        if let Some(group) = self.group {
-            let before = match index.checked_sub(1) {
-                Some(index) => group[index],
-                None => self.before_group.word(),
-            };
-            self.changes = changes(group[index], before);
-        }
-    }
-
-    /// Goes on to the next group or page with a change; `false` if there is none.
-    #[inline(never)]
-    fn advance(&mut self) -> bool {
-        while self.next < self.end {
-            let page = page_of(self.next);
-            match self.map.pages.get(page) {
-                PageRef::Uniform(state) if state != self.before => {
-                    (self.base, self.changes) = (self.next, 1);
-                    self.before = state;
-                    self.next = page_start(page + 1);
-                    return true;
-                }
-                PageRef::Uniform(state) => {
-                    self.next = self.map.end_of_run(state, self.next, self.end);
-                }
-                PageRef::Mixed(words) => {
-                    if self.advance_in_page(words, self.end.min(page_start(page + 1))) {
-                        return true;
-                    }
-                }
-            }
-        }
-        false
-    }
-
-    fn advance_in_page(&mut self, page: &'a PageWords, end: u64) -> bool {
-        let first = page_start(page_of(self.next));
-        let until = (end - first) as u32;
-        let before = self.before;
-        let Some(offset) = page.first_not(before, offset_of(self.next), until) else {
-            self.next = end;
-            return false;
+            wanted,
+            next: start,
+            end,
+            inside: false,
+            block: None,
+            word: WordUnderWay::default(),
+            open: None,
         };
-        let from = first + u64::from(offset);
-        self.start = from / GROUP_SECTORS * GROUP_SECTORS;
-        self.next = self.start + GROUP_SECTORS;
-        let group = page.group(offset_of(self.start));
-        (self.group, self.before_group) = (Some(group), before);
-        self.before = state_of_last(group[WORDS_PER_GROUP - 1]);
-        self.words = words_with_changes(group, before.word());
-        self.begin_at(group, from, before);
-        true
+        // A map known whole has one run or none.
+        if let Some(state) = map.pages.common_state() {
+            runs.open = (state == wanted).then_some(start);
+            runs.next = end.max(start);
+        }
+        runs
     }
 
-    /// Begins the group at the sector `from` of it, which follows one in the state `before`.
-    fn begin_at(&mut self, group: &[u64; WORDS_PER_GROUP], from: u64, before: SectorState) {
-        let index = (from - self.start) / SECTORS_PER_WORD;
-        // The words behind that one.
-        self.words &= u64::MAX << (index + 1);
-        self.base = self.start + index * SECTORS_PER_WORD;
-        let passed = !(u64::MAX << (from % SECTORS_PER_WORD));
-        let word = group[index as usize] & !passed | before.word() & passed;
-        self.changes = changes(word, before.word());
+    /// Goes on to the next word with a change; `false` if there is none.
+    #[inline(always)]
+    fn next_word(&mut self) -> bool {
+        loop {
+            if let Some(block) = &mut self.block
+                && block.changed != 0
+            {
+                let index = block.changed.trailing_zeros() as usize % WORDS_PER_BLOCK;
+                block.changed &= block.changed - 1;
+                let before = match index.checked_sub(1) {
+                    Some(index) => block.words[index] ^ turn(self.wanted),
+                    None => block.before,
+                };
+                let word = block.words[index] ^ turn(self.wanted);
+                let base = block.start + index as u64 * SECTORS_PER_WORD;
+                self.begin(word, before, base);
+                return true;
+            }
+            if self.next >= self.end {
+                return false;
+            }
+            if self.next_block() {
+                return true;
+            }
+        }
+    }
+
+    /// Takes the changes of a word, given the one before it, and opens the first run that
+    /// begins in it unless one is open.
+    #[inline(always)]
+    fn begin(&mut self, word: u64, before: u64, base: u64) {
+        let shifted = word << 1 | before >> 63;
+        self.word = WordUnderWay {
+            base,
+            begins: word & !shifted,
+            ends: !word & shifted,
+        };
+        if self.open.is_none() {
+            self.open = self.word.take_begin();
+        }
+    }
+
+    /// Goes on to the next block or uniform page; `true` if that is a change by itself.
+    #[inline(always)]
+    fn next_block(&mut self) -> bool {
+        let at = self.next;
+        let page = page_of(at);
+        match self.map.pages.get(page) {
+            PageRef::Uniform(state) => {
+                let inside = state == self.wanted;
+                let last = page_of(self.end - 1);
+                let other = self.map.pages.end_of_uniform(state, page, last + 1);
+                self.next = page_start(other).min(self.end);
+                let changes = inside != self.inside;
+                if changes {
+                    self.begin(all(inside), all(self.inside), at);
+                }
+                self.inside = inside;
+                changes
+            }
+            PageRef::Mixed(words) => {
+                let start = at / BLOCK_SECTORS * BLOCK_SECTORS;
+                let index = (offset_of(start) / BLOCK_SECTORS as u32) as usize % BLOCKS_PER_PAGE;
+                let words = &words.blocks()[index];
+                let before = all(self.inside);
+                self.next = start + BLOCK_SECTORS;
+                let mut changed = words_with_changes(words, self.wanted, before);
+                self.inside = (words[WORDS_PER_BLOCK - 1] ^ turn(self.wanted)) >> 63 != 0;
+                if self.next > self.end {
+                    // Words from the end on.
+                    let count = (self.end - start).div_ceil(SECTORS_PER_WORD);
+                    changed &= !u64::MAX.checked_shl(count as u32).unwrap_or(0);
+                }
+                let first = at - start;
+                if first == 0 {
+                    self.block = Some(BlockUnderWay {
+                        words,
+                        start,
+                        before,
+                        changed,
+                    });
+                    return false;
+                }
+                // The range begins within the block: what comes before it does not count.
+                let index = (first / SECTORS_PER_WORD) as usize;
+                self.block = Some(BlockUnderWay {
+                    words,
+                    start,
+                    before,
+                    changed: changed & (u64::MAX << index << 1),
+                });
+                let word =
+                    (words[index] ^ turn(self.wanted)) & (u64::MAX << (first % SECTORS_PER_WORD));
+                self.begin(word, 0, start + index as u64 * SECTORS_PER_WORD);
+                true
+            }
+        }
+    }
+
+    /// The run that goes on to the end of the range, if there is one.
+    fn remainder(&mut self) -> Option<SectorRange> {
+        let start = self.open.take().filter(|&start| start < self.end)?;
+        Some(SectorRange::between(Sector(start)..Sector(self.end)))
+    }
+}
+
+impl WordUnderWay {
+    #[inline]
+    fn take_begin(&mut self) -> Option<u64> {
+        let begin = self.base + u64::from(self.begins.trailing_zeros());
+        let any = self.begins != 0;
+        self.begins &= self.begins.wrapping_sub(1);
+        any.then_some(begin)
+    }
+
+    #[inline]
+    fn take_end(&mut self) -> Option<u64> {
+        let end = self.base + u64::from(self.ends.trailing_zeros());
+        let any = self.ends != 0;
+        self.ends &= self.ends.wrapping_sub(1);
+        any.then_some(end)
     }
 }
 
@@ -144,9 +209,23 @@ impl Iterator for Runs<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<SectorRange> {
-        match run_in_word(self.base, &mut self.changes, self.end) {
-            Some(run) => Some(run),
-            None => self.next_across_words(),
+        loop {
+            if let Some(start) = self.open
+                && let Some(stop) = self.word.take_end()
+            {
+                self.open = self.word.take_begin();
+                if stop >= self.end {
+                    self.open = Some(start);
+                    self.word.ends = 0;
+                    self.next = self.end;
+                    self.block = None;
+                    return self.remainder();
+                }
+                return Some(SectorRange::between(Sector(start)..Sector(stop)));
+            }
+            if !self.next_word() {
+                return self.remainder();
+            }
         }
     }
 
@@ -154,74 +233,93 @@ impl Iterator for Runs<'_> {
     /// registers, which a call for each run does not allow.
     #[inline]
     fn fold<B, F: FnMut(B, SectorRange) -> B>(mut self, init: B, mut f: F) -> B {
-        let mut result = init;
-        loop {
-            let (base, end, mut changes) = (self.base, self.end, self.changes);
-            while let Some(run) = run_in_word(base, &mut changes, end) {
-                result = f(result, run);
+        if self.next >= self.end && self.block.is_none() && self.word.ends == 0 {
+            return match self.remainder() {
+                Some(run) => f(init, run),
+                None => init,
+            };
+        }
+        fold(self, init, f)
+    }
+}
+
+/// All runs, one after the other; compiled once more for processors of the last ten years,
+/// which compare four words at a time.
+#[multiversion(targets("x86_64+avx2+bmi1+bmi2+lzcnt+popcnt"))]
+fn fold<B, F: FnMut(B, SectorRange) -> B>(mut runs: Runs<'_>, init: B, mut f: F) -> B {
+    let mut result = init;
+    loop {
+        let WordUnderWay {
+            base,
+            mut begins,
+            mut ends,
+        } = runs.word;
+        if let Some(open) = runs.open {
+            let mut start = open;
+            let mut is_open = true;
+            while ends != 0 {
+                let stop = base + u64::from(ends.trailing_zeros());
+                if stop >= runs.end {
+                    runs.open = Some(start);
+                    return match runs.remainder() {
+                        Some(run) => f(result, run),
+                        None => result,
+                    };
+                }
+                result = f(result, SectorRange::between(Sector(start)..Sector(stop)));
+                ends &= ends - 1;
+                is_open = begins != 0;
+                start = base + u64::from(begins.trailing_zeros());
+                begins &= begins.wrapping_sub(1);
             }
-            self.changes = changes;
-            match self.next_across_words() {
-                Some(run) => result = f(result, run),
-                None => return result,
-            }
+            runs.open = is_open.then_some(start);
+        }
+        if !runs.next_word() {
+            return match runs.remainder() {
+                Some(run) => f(result, run),
+                None => result,
+            };
         }
     }
 }
 
-impl Runs<'_> {
-    #[inline(never)]
-    fn next_across_words(&mut self) -> Option<SectorRange> {
-        let start = self.next_change().filter(|&start| start < self.end)?;
-        let end = self.next_change().unwrap_or(self.end).min(self.end);
-        Some(SectorRange::between(Sector(start)..Sector(end)))
-    }
-}
-
-/// Takes the first two of the changes in a word, if there are two and the second one lies
-/// before the end: they are a run, as most runs of a fragmented map.
-#[inline]
-fn run_in_word(base: u64, changes: &mut u64, end: u64) -> Option<SectorRange> {
-    let behind = *changes & changes.wrapping_sub(1);
-    let start = base + u64::from(changes.trailing_zeros());
-    let stop = base + u64::from(behind.trailing_zeros());
-    if behind == 0 || stop > end {
-        return None;
-    }
-    *changes = behind & (behind - 1);
-    Some(SectorRange::between(Sector(start)..Sector(stop)))
-}
+impl FusedIterator for Runs<'_> {}
 
 impl std::fmt::Debug for Runs<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runs")
             .field("map", self.map)
+            .field("wanted", &self.wanted)
             .field("next", &self.next)
             .field("end", &self.end)
             .finish_non_exhaustive()
     }
 }
 
-/// The bits of `word` that differ from the bit before; that of the first is the last one of
-/// `before`.
+/// A word that is as `inside` says throughout.
 #[inline]
-fn changes(word: u64, before: u64) -> u64 {
-    word ^ (word << 1 | before >> 63)
+fn all(inside: bool) -> u64 {
+    if inside { u64::MAX } else { 0 }
 }
 
-/// Which words of the group have changes, as bits, the first word's the lowest.
-fn words_with_changes(group: &[u64; WORDS_PER_GROUP], mut before: u64) -> u64 {
+/// What turns a word so that its ones are the sectors in `wanted`.
+#[inline]
+fn turn(wanted: SectorState) -> u64 {
+    !wanted.word()
+}
+
+/// Which words of the block have a change, as bits, the first word's the lowest. `before` is
+/// all ones if the sector before the block is in the wanted state.
+#[inline(always)]
+fn words_with_changes(block: &Block, wanted: SectorState, before: u64) -> u64 {
     let mut found = 0;
-    for (index, &word) in group.iter().enumerate() {
-        found |= u64::from(changes(word, before) != 0) << index;
-        before = word;
+    // A word has none if it is what the last bit of the one before it says throughout.
+    let mut expected = before ^ turn(wanted);
+    for (index, &word) in block.iter().enumerate() {
+        found |= u64::from(word != expected) << index;
+        expected = ((word as i64) >> 63) as u64;
     }
     found
 }
 
-fn state_of_last(word: u64) -> SectorState {
-    match word >> 63 {
-        0 => SectorState::Clean,
-        _ => SectorState::Dirty,
-    }
-}
+const _: () = assert!(PAGE_SECTORS.is_multiple_of(BLOCK_SECTORS));

@@ -29,6 +29,9 @@ pub trait Candidate: Clone + Sized {
     /// The set that a bitmap describes; `None` if it cannot hold that many.
     fn build(bitmap: &[u64]) -> Option<Self>;
 
+    /// An empty set for so many sectors, made as its own interface has it.
+    fn empty(sectors: u64) -> Option<Self>;
+
     /// Whether a sector is dirty.
     fn state(&self, sector: u64) -> bool;
 
@@ -43,6 +46,10 @@ pub trait Candidate: Clone + Sized {
 
     /// Makes eight sectors dirty: a request of 4 KiB.
     fn mark(&mut self, sector: u64);
+
+    /// The same, and notes in `changed`, a set of the same kind, which word of 64 sectors this
+    /// changes: what a driver has to know that writes its bitmap back.
+    fn mark_and_note(&mut self, changed: &mut Self, sector: u64);
 }
 
 /// The sectors of a request of 4 KiB.
@@ -61,6 +68,10 @@ impl Candidate for SectorMap {
             map.load_page(page, &bytes);
         }
         Some(map)
+    }
+
+    fn empty(sectors: u64) -> Option<Self> {
+        SectorMap::new(SectorCount(sectors)).ok()
     }
 
     #[inline]
@@ -87,6 +98,12 @@ impl Candidate for SectorMap {
     #[inline]
     fn mark(&mut self, sector: u64) {
         self.mark_dirty(SectorRange::new(Sector(sector), SectorCount(REQUEST)));
+    }
+
+    /// It always notes.
+    #[inline]
+    fn mark_and_note(&mut self, _: &mut Self, sector: u64) {
+        self.mark(sector);
     }
 }
 
@@ -127,6 +144,10 @@ impl Candidate for BitByBit {
         Some(BitByBit(bitmap.to_vec()))
     }
 
+    fn empty(sectors: u64) -> Option<Self> {
+        Some(BitByBit(vec![0; sectors.div_ceil(64) as usize]))
+    }
+
     #[inline]
     fn state(&self, sector: u64) -> bool {
         self.0[(sector / 64) as usize] >> (sector % 64) & 1 != 0
@@ -154,6 +175,16 @@ impl Candidate for BitByBit {
     fn mark(&mut self, sector: u64) {
         for sector in sector..sector + REQUEST {
             self.0[(sector / 64) as usize] |= 1 << (sector % 64);
+        }
+    }
+
+    #[inline]
+    fn mark_and_note(&mut self, changed: &mut Self, sector: u64) {
+        let word = sector / 64;
+        let before = self.0[word as usize];
+        self.mark(sector);
+        if self.0[word as usize] != before {
+            changed.0[(word / 64) as usize] |= 1 << (word % 64);
         }
     }
 }
@@ -195,9 +226,22 @@ impl Candidate for FixedBitSet {
         joined(self.zeroes())
     }
 
+    fn empty(sectors: u64) -> Option<Self> {
+        Some(FixedBitSet::with_capacity(sectors as usize))
+    }
+
     #[inline]
     fn mark(&mut self, sector: u64) {
         self.insert_range(sector as usize..(sector + REQUEST) as usize);
+    }
+
+    #[inline]
+    fn mark_and_note(&mut self, changed: &mut Self, sector: u64) {
+        let request = sector as usize..(sector + REQUEST) as usize;
+        if !self.contains_all_in_range(request.clone()) {
+            self.insert_range(request);
+            changed.insert((sector / 64) as usize);
+        }
     }
 }
 
@@ -294,9 +338,20 @@ impl Candidate for RoaringBitmap {
         between(roaring_runs(self), sectors)
     }
 
+    fn empty(_: u64) -> Option<Self> {
+        Some(RoaringBitmap::new())
+    }
+
     #[inline]
     fn mark(&mut self, sector: u64) {
         self.insert_range(sector as u32..=(sector + REQUEST - 1) as u32);
+    }
+
+    #[inline]
+    fn mark_and_note(&mut self, changed: &mut Self, sector: u64) {
+        if self.insert_range(sector as u32..=(sector + REQUEST - 1) as u32) > 0 {
+            changed.insert((sector / 64) as u32);
+        }
     }
 }
 
@@ -332,6 +387,11 @@ impl Candidate for HiSparse {
         Some(HiSparse(set))
     }
 
+    fn empty(sectors: u64) -> Option<Self> {
+        let most = BitSet::<_128bit>::max_capacity() as u64;
+        (sectors <= most).then(|| HiSparse(BitSet::new()))
+    }
+
     #[inline]
     fn state(&self, sector: u64) -> bool {
         self.0.contains(sector as usize)
@@ -365,6 +425,15 @@ impl Candidate for HiSparse {
             self.0.insert(sector as usize);
         }
     }
+
+    #[inline]
+    fn mark_and_note(&mut self, changed: &mut Self, sector: u64) {
+        let known = (sector..sector + REQUEST).all(|sector| self.state(sector));
+        if !known {
+            self.mark(sector);
+            changed.0.insert((sector / 64) as usize);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -382,6 +451,8 @@ mod tests {
                 C::build(&bitmap).expect("it is small"),
                 BitByBit::build(&bitmap).expect("it takes all"),
             );
+            let mut changed = C::empty(sectors).expect("it is small");
+            let mut slow_changed = BitByBit::empty(sectors).expect("it takes all");
             let mut random = SplitMix64(3);
             for _ in 0..200 {
                 let sector = random.below(sectors);
@@ -390,8 +461,19 @@ mod tests {
                 assert_eq!(ours.run(sector, limit), slow.run(sector, limit));
                 assert_eq!(ours.run(sector, sectors), slow.run(sector, sectors));
                 let sector = sector / REQUEST * REQUEST;
+                let (noted, slow_noted) = (&mut changed, &mut slow_changed);
+                ours.mark_and_note(noted, sector);
+                slow.mark_and_note(slow_noted, sector);
+                let sector = random.below(sectors) / REQUEST * REQUEST;
                 ours.mark(sector);
                 slow.mark(sector);
+            }
+            if C::IS_PEER {
+                let (words, slow_words) = (
+                    changed.scan_dirty(sectors),
+                    slow_changed.scan_dirty(sectors),
+                );
+                assert_eq!(words, slow_words);
             }
             assert_eq!(ours.scan_dirty(sectors), slow.scan_dirty(sectors));
             assert_eq!(ours.scan_clean(sectors), slow.scan_clean(sectors));

@@ -1,7 +1,6 @@
 //! Scanning 64 MiB of bitmap, beside reading as much memory.
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use driver::cow::{SECTORS_PER_PAGE, SectorMap};
 use driver::units::{Sector, SectorCount, SectorRange};
@@ -40,7 +39,7 @@ pub(super) fn measure(only: Only<'_>, each: &mut impl FnMut(Vec<Row>)) {
     }
 }
 
-fn scan(map: &SectorMap) -> Duration {
+fn scan(map: &SectorMap) -> f64 {
     timed_again_and_again(|| {
         black_box(black_box(map).scan_dirty(map.sectors().0));
     })

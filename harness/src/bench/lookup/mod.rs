@@ -4,9 +4,15 @@
 //! The times of `state`, `run` and `mark` are for one operation, net of reading the position
 //! from a list of random ones; a list so long that on the large devices most lookups miss
 //! the caches. A scan's time is for the whole map.
+//!
+//! Marking is measured twice: as it is, where the crates only set bits and the map also notes
+//! which words it has to write to the disk, and with a second set of the same crate in which
+//! that is noted. A map without a dirty sector is a new one in each pass, of every contender,
+//! and making it is part of the time.
 
 pub mod candidate;
 pub mod content;
+mod growth;
 mod memory;
 
 use std::hint::black_box;
@@ -53,6 +59,7 @@ pub fn measure(only: Only<'_>, mut each: impl FnMut(Vec<Row>)) {
         }
     }
     memory::measure(only, &mut each);
+    growth::measure(only, &mut each);
 }
 
 const STATE: &str = "state";
@@ -61,7 +68,16 @@ const REQUEST_RUN: &str = "run in 4 KiB";
 const NEXT_DIRTY: &str = "next dirty, all";
 const NEXT_CLEAN: &str = "next clean, all";
 const MARK: &str = "mark 4 KiB";
-const OPERATIONS: [&str; 6] = [STATE, RUN, REQUEST_RUN, NEXT_DIRTY, NEXT_CLEAN, MARK];
+const MARK_AND_NOTE: &str = "mark 4 KiB and note";
+const OPERATIONS: [&str; 7] = [
+    STATE,
+    RUN,
+    REQUEST_RUN,
+    NEXT_DIRTY,
+    NEXT_CLEAN,
+    MARK,
+    MARK_AND_NOTE,
+];
 
 /// A map of one content on one device.
 struct Case<'a> {
@@ -83,7 +99,7 @@ struct All {
 struct Entry<'a> {
     name: &'static str,
     is_peer: bool,
-    pass: Contender<'a>,
+    pass: Contender<'a, f64>,
 }
 
 impl All {
@@ -108,7 +124,40 @@ enum Operation<'a> {
     RequestRun(&'a [u32]),
     NextDirty(u64),
     NextClean(u64),
-    Mark(&'a [u32]),
+    Mark(&'a [u32], Start),
+    MarkAndNote(&'a [u32], Start),
+}
+
+/// What marking begins with.
+#[derive(Clone, Copy)]
+enum Start {
+    /// A copy of the set.
+    Copy { sectors: u64 },
+    /// A new set, for that is how a map gets to be empty. Making it counts: some contenders
+    /// have all their memory written then, and others each piece when it is first marked.
+    New { sectors: u64 },
+}
+
+impl Start {
+    /// The nanoseconds of marking a set, which is given with another one for the words that
+    /// change.
+    fn timed<C: Candidate>(self, set: &C, mark: impl FnOnce(&mut C, &mut C)) -> f64 {
+        let (Start::Copy { sectors } | Start::New { sectors }) = self;
+        let noted = C::empty(sectors.div_ceil(64));
+        let mut changed = noted.unwrap_or_else(|| set.clone());
+        let copy = match self {
+            Start::Copy { .. } => Some(set.clone()),
+            Start::New { .. } => None,
+        };
+        let mut marked = None;
+        let time = timed(|| {
+            if let Some(set) = marked.insert(copy.or_else(|| C::empty(sectors))) {
+                mark(set, &mut changed);
+            }
+        });
+        black_box((marked, changed));
+        time
+    }
 }
 
 fn entry<'a, C: Candidate + 'a>(set: &'a C, operation: Operation<'a>) -> Entry<'a> {
@@ -131,7 +180,8 @@ fn part(positions: &[u32], pass: usize) -> &[u32] {
     &positions[from..positions.len().min(from + IN_A_PASS)]
 }
 
-fn one_pass<C: Candidate>(set: &C, operation: Operation<'_>, pass: usize) -> Duration {
+/// Nanoseconds.
+fn one_pass<C: Candidate>(set: &C, operation: Operation<'_>, pass: usize) -> f64 {
     match operation {
         Operation::State(positions) => timed(|| {
             for &at in part(positions, pass) {
@@ -155,30 +205,32 @@ fn one_pass<C: Candidate>(set: &C, operation: Operation<'_>, pass: usize) -> Dur
         Operation::NextClean(end) => timed_again_and_again(|| {
             black_box(black_box(set).scan_clean(end));
         }),
-        Operation::Mark(positions) => {
-            let mut copy = set.clone();
-            timed(|| {
-                for &at in positions {
-                    copy.mark(u64::from(at) / REQUEST * REQUEST);
-                }
-                black_box(&mut copy);
-            })
-        }
+        Operation::Mark(positions, start) => start.timed(set, |set, _| {
+            for &at in positions {
+                set.mark(u64::from(at) / REQUEST * REQUEST);
+            }
+        }),
+        Operation::MarkAndNote(positions, start) => start.timed(set, |set, changed| {
+            for &at in positions {
+                set.mark_and_note(changed, u64::from(at) / REQUEST * REQUEST);
+            }
+        }),
     }
 }
 
-fn timed(work: impl FnOnce()) -> Duration {
+/// Nanoseconds.
+fn timed(work: impl FnOnce()) -> f64 {
     let started = clock::start();
     work();
-    started.elapsed()
+    started.elapsed().as_nanos() as f64
 }
 
-/// The time of one call of something that may take next to none: the mean of as many calls
-/// as it takes for the clock to be of no weight.
-fn timed_again_and_again(mut work: impl FnMut()) -> Duration {
+/// The nanoseconds of one call of something that may take next to none: the mean of as many
+/// calls as it takes for the clock to be of no weight.
+fn timed_again_and_again(mut work: impl FnMut()) -> f64 {
     const LONG_ENOUGH: Duration = Duration::from_micros(200);
     let started = clock::start();
-    let mut calls = 0;
+    let mut calls = 0_u32;
     // Asked seldom: reading the clock takes longer than to see that a map is empty.
     for more in (0..).map(|round| 1 << round) {
         for _ in 0..more {
@@ -189,7 +241,7 @@ fn timed_again_and_again(mut work: impl FnMut()) -> Duration {
             break;
         }
     }
-    started.elapsed() / calls
+    started.elapsed().as_nanos() as f64 / f64::from(calls)
 }
 
 /// What reading the positions of a pass takes, in nanoseconds.
@@ -237,6 +289,10 @@ impl Case<'_> {
         // Where the way to the end of a run is long, fewer of them do.
         let few = &positions[..256];
         let uniform = bitmap.iter().all(|&word| word == bitmap[0]);
+        let start = match uniform && bitmap[0] == 0 {
+            true => Start::New { sectors: end },
+            false => Start::Copy { sectors: end },
+        };
         let operations = [
             (STATE, Operation::State(&positions), IN_A_PASS),
             match uniform {
@@ -246,7 +302,12 @@ impl Case<'_> {
             (REQUEST_RUN, Operation::RequestRun(&positions), IN_A_PASS),
             (NEXT_DIRTY, Operation::NextDirty(end), 1),
             (NEXT_CLEAN, Operation::NextClean(end), 1),
-            (MARK, Operation::Mark(marks), marks.len()),
+            (MARK, Operation::Mark(marks, start), marks.len()),
+            (
+                MARK_AND_NOTE,
+                Operation::MarkAndNote(marks, start),
+                marks.len(),
+            ),
         ];
         let reading = overhead(&positions) / IN_A_PASS as f64;
         for (name, operation, count) in operations {
