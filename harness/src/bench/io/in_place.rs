@@ -19,7 +19,7 @@ use crate::clock;
 
 /// What is done to the device again and again.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Read,
     Write,
 }
@@ -135,7 +135,7 @@ impl Case {
 }
 
 /// The request at one position after another.
-fn pass(
+pub(super) fn pass(
     device: &mut Ordered<RealFile>,
     mut request: Request,
     positions: &[u64],
@@ -147,7 +147,7 @@ fn pass(
     Ok(request)
 }
 
-fn bare_pass(
+pub(super) fn bare_pass(
     file: &File,
     kind: Kind,
     positions: &[u64],
