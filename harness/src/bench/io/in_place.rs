@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use driver::blk::{Request, Status, Tag};
+use driver::host::HostFile;
 use driver::ordered::Ordered;
 use driver::units::Sector;
-use userhelper::real_files::RealFile;
 
 use super::device::{Device, SIZE, SetUpError, file_error, scattered, sector_of, served};
 use super::{Only, wanted};
@@ -135,8 +135,8 @@ impl Case {
 }
 
 /// The request at one position after another.
-pub(super) fn pass(
-    device: &mut Ordered<RealFile>,
+pub(super) fn pass<F: HostFile>(
+    device: &mut Ordered<F>,
     mut request: Request,
     positions: &[u64],
 ) -> Result<Request, Status> {
@@ -208,11 +208,8 @@ fn first_write(directory: &Path) -> Result<Row, SetUpError> {
 
 fn first_writes(directory: &Path, positions: &[u64]) -> Result<Duration, SetUpError> {
     let mut device = Device::fresh(directory)?;
-    let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; 4096]);
+    let request = Request::write(Tag(0), Sector(0), vec![0x5a; 4096]);
     let started = clock::start();
-    for &at in positions {
-        request.start = sector_of(at);
-        request = served(&mut device.ordered, request).map_err(SetUpError::Request)?;
-    }
+    pass(&mut device.ordered, request, positions).map_err(SetUpError::Request)?;
     Ok(started.elapsed())
 }

@@ -17,7 +17,7 @@ use driver::ordered::{LiveDevice, Ordered};
 use driver::units::{Sector, SectorCount};
 use userhelper::real_files::RealFile;
 
-use super::device::{Device, SIZE, SetUpError, file_error};
+use super::device::{COW, Device, SIZE, SetUpError, file_error};
 use super::in_place::{Kind, bare_pass, pass};
 use super::threaded::threaded_pass;
 use super::{Only, wanted};
@@ -127,7 +127,7 @@ pub(super) fn measure(
         bare,
         data: data.0,
         positions,
-        cow: directory.join("device.cow"),
+        cow: directory.join(COW),
     };
     let prepared = prepare(directory);
     for (write, depth) in cases {
