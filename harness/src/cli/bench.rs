@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::bench::{Row, Table, io, lookup};
+use crate::bench::{Row, Table, fuzz, io, lookup};
 
 use super::{Failure, Verdict, print, print_json, without_path};
 
@@ -22,6 +22,7 @@ Examples:
 pub(super) enum Command {
     Lookup(LookupArgs),
     Io(IoArgs),
+    Fuzz(FuzzArgs),
 }
 
 /// What all of them take.
@@ -73,6 +74,21 @@ pub(super) struct IoArgs {
     dir: Option<PathBuf>,
 }
 
+/// Measure the fuzzer: crash images a second and core, and where the time goes
+///
+/// Cases and seeds are fixed, one thread runs them. A crash image counts when it has been
+/// built, opened, recovered, read whole and compared. The shares are of the same work with a
+/// look at the clock wherever one part of it ends and the next begins.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab bench fuzz
+  ubdlab bench fuzz --only 'share of the time/ordered, all' --json")]
+pub(super) struct FuzzArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
 impl IoArgs {
     fn run(&self) -> Result<Verdict, Failure> {
         let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -99,6 +115,11 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
             report(common, &rows)
         }
         Command::Io(args) => args.run(),
+        Command::Fuzz(FuzzArgs { common }) => {
+            let mut rows = Vec::new();
+            fuzz::measure(common.only.as_deref(), |more| collect(&mut rows, more));
+            report(common, &rows)
+        }
     }
 }
 
