@@ -97,6 +97,7 @@ pub trait HostFile {
 
     /// Reads the whole buffer, in as many reads as the host needs. The end of the
     /// file before the end of the buffer is [`HostError::UnexpectedEnd`].
+    #[inline]
     fn read_exact_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<()> {
         let got = read_up_to_end(self, buffer, at)?;
         if got == buffer.len() {
@@ -117,6 +118,7 @@ pub trait HostFile {
     }
 
     /// Writes all of `data`, in as many writes as the host needs.
+    #[inline]
     fn write_all_at(&self, data: &[u8], at: FileOffset) -> HostResult<()> {
         let mut done = 0;
         while done < data.len() {
@@ -134,6 +136,7 @@ pub trait HostFile {
     }
 }
 
+#[inline]
 fn read_up_to_end<F: HostFile + ?Sized>(
     file: &F,
     buffer: &mut [u8],

@@ -193,6 +193,27 @@ fn a_read_takes_one_call_a_run_straight_into_its_own_buffer() {
 }
 
 #[test]
+fn a_request_of_several_segments_takes_a_call_for_each_run_of_each() {
+    let (host, mut device) = device(1000);
+    carry_out(&mut device, Request::write(Tag(0), Sector(2), vec![1; 512]));
+    host.calls();
+    let mut request = Request::read(Tag(0), Sector(0), SectorCount(4));
+    let more = Request::read(Tag(0), Sector(0), SectorCount(2));
+    request.segments.extend(more.segments);
+    let buffers = [0, 1].map(|which| request.segments[which].data.as_ptr() as usize);
+    carry_out(&mut device, request);
+    // Sectors 0 and 1, 2, 3; then 4 and 5, in a buffer of their own.
+    let runs = [
+        ("/disk", buffers[0], 2),
+        ("/cow", buffers[0] + 2 * 512, 1),
+        ("/disk", buffers[0] + 3 * 512, 1),
+        ("/disk", buffers[1], 2),
+    ];
+    let expected = runs.map(|(path, at, sectors)| Call::Read(path.into(), at, sectors * 512));
+    assert_eq!(host.calls(), expected);
+}
+
+#[test]
 fn a_flush_after_scattered_writes_takes_two_syncs_and_a_write_for_each_page_of_bitmap() {
     let pages = 5;
     let (host, mut device) = device(pages * SECTORS_PER_PAGE.0);

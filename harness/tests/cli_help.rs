@@ -11,9 +11,10 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 24] = [
     &[],
     &["bench"],
+    &["bench", "fuzz"],
     &["bench", "io"],
     &["bench", "lookup"],
     &["demo"],

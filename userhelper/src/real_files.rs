@@ -189,6 +189,7 @@ impl HostNames for RealHost {
 }
 
 impl RealFile {
+    #[inline]
     fn writable(&self) -> HostResult<()> {
         match self.access {
             Access::ReadWrite => Ok(()),
@@ -231,11 +232,13 @@ impl RealFile {
 }
 
 impl HostFile for RealFile {
+    #[inline]
     fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
         check_end(at, buffer.len() as u64)?;
         retried(|| rustix::io::pread(&self.file, &mut *buffer, at.0))
     }
 
+    #[inline]
     fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
         self.writable()?;
         check_end(at, data.len() as u64)?;
@@ -394,6 +397,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Positions are signed in Linux: one that would wrap is an error before the call.
+#[inline]
 fn check_end(at: FileOffset, len: u64) -> HostResult<()> {
     let end = at.0.checked_add(len);
     match end.filter(|&end| end <= i64::MAX as u64) {

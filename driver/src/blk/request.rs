@@ -5,7 +5,7 @@
 //! same allocation again.
 
 use crate::host::HostError;
-use crate::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::Status;
 
@@ -55,6 +55,13 @@ impl Segment {
             sectors,
             data: Vec::new(),
         }
+    }
+
+    /// Whether the buffer is as long as the segment is said to be.
+    #[inline]
+    pub fn is_whole(&self) -> bool {
+        let len = Bytes(self.data.len() as u64);
+        len.whole_sectors() == self.sectors && len.0.is_multiple_of(SECTOR_SIZE)
     }
 }
 

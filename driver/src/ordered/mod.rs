@@ -86,8 +86,10 @@ pub struct Ordered<F> {
     admission: Admission,
     synchronous: bool,
     durability: Durability,
+    /// The one at the front is carried out where it is, and leaves when it is done.
     queue: VecDeque<Request>,
-    publishing: Option<(Request, Publication)>,
+    /// How far it has become durable, if it has to.
+    publishing: Option<Publication>,
     hold: Hold,
     statistics: Statistics,
 }
@@ -164,6 +166,7 @@ impl<F: HostFile> Ordered<F> {
     ///
     /// # Errors
     /// The request itself, when as many as [`Limits::queue_depth`] are queued: step first.
+    #[inline]
     pub fn submit(&mut self, request: Request) -> Result<(), Request> {
         if !self.has_room() {
             return Err(request);
@@ -173,68 +176,79 @@ impl<F: HostFile> Ordered<F> {
     }
 
     /// Whether another request can be queued.
+    #[inline]
     pub fn has_room(&self) -> bool {
-        let in_flight = self.queue.len() + usize::from(self.publishing.is_some());
-        in_flight < self.admission.limits.queue_depth
+        self.queue.len() < self.admission.limits.queue_depth
     }
 
     /// Does one bounded piece of work: a whole request without a sync in it, or one host
     /// operation of a publication. Requests are carried out in the order of submission.
     pub fn step(&mut self) -> Step {
-        // Looked at before it is taken: it is large, and nearly always absent.
-        if self.publishing.is_some()
-            && let Some((request, publication)) = self.publishing.take()
-        {
-            return self.publish(request, publication);
+        if self.publishing.is_some() {
+            return self.publish();
         }
-        match self.queue.front() {
-            None => Step::Idle,
-            Some(request) if self.hold.blocks(request) => Step::Blocked,
-            Some(_) => match self.queue.pop_front() {
-                Some(request) => self.begin(request),
-                None => Step::Idle,
-            },
-        }
+        self.begin()
     }
 
-    /// Carries out a request up to where it is done or has to become durable.
-    fn begin(&mut self, mut request: Request) -> Step {
-        if let Err(status) = self.admission.check(&request) {
-            return self.complete(request, status, None);
+    /// Carries out the next request up to where it is done or has to become durable.
+    #[inline]
+    fn begin(&mut self) -> Step {
+        let Some(request) = self.queue.front_mut() else {
+            return Step::Idle;
+        };
+        if self.hold.blocks(request) {
+            return Step::Blocked;
         }
-        if request.operation != Operation::Read && request.operation != Operation::Flush {
-            self.durability.unsynced = true;
+        let range = match self.admission.check(request) {
+            Ok(range) => range,
+            Err(status) => return self.complete(status, None),
+        };
+        if request.operation == Operation::Read {
+            let segments = &mut request.segments;
+            let read = self
+                .files
+                .read(segments, range.start, &self.map, &self.placement);
+            return match read {
+                Ok(()) => self.complete(Status::Ok, None),
+                Err(failure) => self.fail(failure),
+            };
         }
+        let operation = request.operation;
+        self.durability.unsynced |= operation != Operation::Flush;
         let done = self
             .files
-            .carry_out(&mut request, &self.map, &self.placement);
+            .change(request, range, &self.map, &self.placement);
         if let Err(failure) = done {
-            return self.fail(request, failure);
+            return self.fail(failure);
         }
-        let durable = match request.operation {
-            Operation::Read | Operation::Discard => false,
-            Operation::Flush => true,
+        let durable = match operation {
             Operation::Write { fua } => {
-                self.map.mark_dirty(request.range());
+                self.map.mark_dirty(range);
                 fua || self.synchronous
             }
             Operation::WriteZeroes => {
-                self.map.mark_dirty(request.range());
+                self.map.mark_dirty(range);
                 self.synchronous
             }
+            Operation::Flush => true,
+            Operation::Read | Operation::Discard => false,
         };
         if durable && self.durability.failed {
-            return self.complete(request, Status::IoError, None);
+            return self.complete(Status::IoError, None);
         }
         let too_many = self.map.has_more_changes_than(PENDING_WORDS) && !self.durability.failed;
-        if durable || (too_many && request.operation != Operation::Read) {
-            self.publish(request, Publication::new())
-        } else {
-            self.complete(request, Status::Ok, None)
+        if durable || too_many {
+            self.publishing = Some(Publication::new());
+            return self.publish();
         }
+        self.complete(Status::Ok, None)
     }
 
-    fn publish(&mut self, request: Request, mut publication: Publication) -> Step {
+    /// Takes the publication for the request at the front a step further.
+    fn publish(&mut self) -> Step {
+        let Some(publication) = &mut self.publishing else {
+            return Step::Idle;
+        };
         let step = publication.step(
             &self.files.cow,
             &mut self.map,
@@ -242,39 +256,38 @@ impl<F: HostFile> Ordered<F> {
             &mut self.durability,
             &mut self.statistics,
         );
+        if let Ok(PublicationStep::Working) = step {
+            return Step::Working;
+        }
+        self.publishing = None;
         match step {
-            Ok(PublicationStep::Working) => {
-                self.publishing = Some((request, publication));
-                Step::Working
-            }
-            Ok(PublicationStep::Durable) => self.complete(request, Status::Ok, None),
+            Ok(_) => self.complete(Status::Ok, None),
             // The write itself is done, and nobody was promised more.
-            Err(_) if !self.asks_for_durability(&request) => {
-                self.complete(request, Status::Ok, None)
-            }
-            Err(failure) => self.fail(request, failure),
+            Err(_) if !self.front_asks_for_durability() => self.complete(Status::Ok, None),
+            Err(failure) => self.fail(failure),
         }
     }
 
-    fn asks_for_durability(&self, request: &Request) -> bool {
-        match request.operation {
-            Operation::Flush | Operation::Write { fua: true } => true,
-            Operation::Write { fua: false } | Operation::WriteZeroes => self.synchronous,
-            Operation::Read | Operation::Discard => false,
+    fn front_asks_for_durability(&self) -> bool {
+        match self.queue.front().map(|request| request.operation) {
+            Some(Operation::Flush | Operation::Write { fua: true }) => true,
+            Some(Operation::Write { fua: false } | Operation::WriteZeroes) => self.synchronous,
+            Some(Operation::Read | Operation::Discard) | None => false,
         }
     }
 
-    fn fail(&mut self, request: Request, failure: HostFailure) -> Step {
+    #[cold]
+    fn fail(&mut self, failure: HostFailure) -> Step {
         let status = Status::from(&failure.error);
-        self.complete(request, status, Some(Box::new(failure)))
+        self.complete(status, Some(Box::new(failure)))
     }
 
-    fn complete(
-        &mut self,
-        request: Request,
-        status: Status,
-        failure: Option<Box<HostFailure>>,
-    ) -> Step {
+    /// The request at the front is done.
+    #[inline]
+    fn complete(&mut self, status: Status, failure: Option<Box<HostFailure>>) -> Step {
+        let Some(request) = self.queue.pop_front() else {
+            return Step::Idle;
+        };
         self.statistics.requests += 1;
         Step::Completed(Completion {
             request,
@@ -294,7 +307,7 @@ impl<F: HostFile> Ordered<F> {
             return Err(CloseError::SyncFailed);
         }
         let mut publication = match self.publishing.take() {
-            Some((_, publication)) => publication,
+            Some(publication) => publication,
             None => Publication::new(),
         };
         loop {

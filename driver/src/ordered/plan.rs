@@ -6,7 +6,7 @@
 use crate::blk::{FileRole, Limits, Operation, Request, Status};
 use crate::cow::SectorMap;
 use crate::cow::SectorState;
-use crate::units::{FileOffset, SECTOR_SIZE, Sector, SectorRange};
+use crate::units::{FileOffset, Sector, SectorCount, SectorRange};
 
 use super::placement::Placement;
 
@@ -33,88 +33,72 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Whether the device takes `request`; if not, the status that it ends with.
+    /// The sectors that `request` is about, if the device takes it; if not, the status that
+    /// it ends with.
     #[inline]
-    pub(super) fn check(&self, request: &Request) -> Result<(), Status> {
-        let range = request.range();
-        let longest = match request.operation {
-            Operation::Flush if request.segments.is_empty() => return Ok(()),
-            Operation::Flush => return Err(Status::Invalid),
-            Operation::Read | Operation::Write { .. } => {
-                let whole = |data: &[u8], sectors: u64| {
-                    sectors.checked_mul(SECTOR_SIZE) == Some(data.len() as u64)
-                };
-                if !request.segments.iter().all(|s| whole(&s.data, s.sectors.0)) {
-                    return Err(Status::Invalid);
-                }
-                self.limits.max_transfer
-            }
-            Operation::Discard | Operation::WriteZeroes => self.limits.max_discard,
+    pub(super) fn check(&self, request: &Request) -> Result<SectorRange, Status> {
+        let operation = request.operation;
+        if operation == Operation::Flush {
+            return match request.segments[..] {
+                [] => Ok(SectorRange::new(request.start, SectorCount(0))),
+                _ => Err(Status::Invalid),
+            };
+        }
+        let reads = operation == Operation::Read;
+        let has_data = reads || matches!(operation, Operation::Write { .. });
+        let longest = match has_data {
+            true => self.limits.max_transfer,
+            false => self.limits.max_discard,
         };
-        if range.is_empty()
-            || range.count > longest
-            || request.segments.len() > self.limits.max_segments
-        {
+        let mut count: u64 = 0;
+        for segment in &request.segments {
+            if has_data && !segment.is_whole() {
+                return Err(Status::Invalid);
+            }
+            // Saturating, because the sum is checked only below.
+            count = count.saturating_add(segment.sectors.0);
+        }
+        if count == 0 || count > longest.0 || request.segments.len() > self.limits.max_segments {
             return Err(Status::Invalid);
         }
-        let end = range.start.0.checked_add(range.count.0);
-        let limit = match request.operation {
-            Operation::Read => self.end,
-            _ if self.read_only => return Err(Status::IoError),
-            _ => self.mapped_end,
+        let limit = match reads {
+            true => self.end,
+            false if self.read_only => return Err(Status::IoError),
+            false => self.mapped_end,
         };
-        match end {
-            Some(end) if end <= limit.0 => Ok(()),
+        match request.start.0.checked_add(count) {
+            Some(end) if end <= limit.0 => Ok(SectorRange::new(request.start, SectorCount(count))),
             _ => Err(Status::IoError),
         }
     }
 }
 
-/// The runs that a read of `range` is made of, in order.
+/// The first of the runs that a read of `range`, which is not empty, is made of.
 #[inline]
-pub(super) fn read_runs<'a>(
-    map: &'a SectorMap,
-    placement: &'a Placement,
-    range: SectorRange,
-) -> impl Iterator<Item = Run> + 'a {
-    let mut rest = range;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        // A sector without a bit was never written: the backing file has it.
-        let known = map.run_within(rest.start, rest.end());
-        let run = match known.state {
-            SectorState::Dirty => {
-                let (at, range) = placement.place(known.range);
-                let role = FileRole::Cow;
-                Run { role, at, range }
-            }
-            SectorState::Clean => Run {
-                role: FileRole::Backing,
-                at: FileOffset(known.range.start.bytes().0),
-                range: known.range,
-            },
-        };
-        rest = SectorRange::between(run.range.end()..rest.end());
-        Some(run)
-    })
+pub(super) fn read_run(map: &SectorMap, placement: &Placement, range: SectorRange) -> Run {
+    // A sector without a bit was never written: the backing file has it.
+    let known = map.run_within(range.start, range.end());
+    match known.state {
+        SectorState::Dirty => write_run(placement, known.range),
+        SectorState::Clean => Run {
+            role: FileRole::Backing,
+            at: FileOffset(known.range.start.bytes().0),
+            range: known.range,
+        },
+    }
 }
 
-/// The runs that a write of `range` is made of: the COW file's, whatever the map says.
+/// The first of the runs that a write of `range`, which is not empty, is made of: in the COW
+/// file, whatever the map says.
 #[inline]
-pub(super) fn write_runs(
-    placement: &Placement,
-    range: SectorRange,
-) -> impl Iterator<Item = Run> + '_ {
-    let mut rest = range;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (at, range) = placement.place(rest);
-        rest = SectorRange::between(range.end()..rest.end());
-        let role = FileRole::Cow;
-        Some(Run { role, at, range })
-    })
+pub(super) fn write_run(placement: &Placement, range: SectorRange) -> Run {
+    let (at, range) = placement.place(range);
+    let role = FileRole::Cow;
+    Run { role, at, range }
+}
+
+/// What of `range` comes behind its first run.
+#[inline]
+pub(super) fn behind(run: Run, range: SectorRange) -> SectorRange {
+    SectorRange::new(run.range.end(), range.count - run.range.count)
 }

@@ -7,7 +7,7 @@ use crate::host::{HostError, HostFile};
 use crate::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
 use super::placement::Placement;
-use super::plan::{read_runs, write_runs};
+use super::plan::{behind, read_run, write_run};
 
 /// The two host files under a device.
 #[derive(Debug)]
@@ -22,61 +22,87 @@ pub(super) struct Files<F> {
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 impl<F: HostFile> Files<F> {
-    /// Carries out the data part of a request. After an error an unknown part of it has
-    /// been done.
-    pub(super) fn carry_out(
+    /// Reads what a request for `range` asks for. After an error an unknown part of it has
+    /// been read.
+    #[inline]
+    pub(super) fn read(
         &self,
-        request: &mut Request,
+        segments: &mut [Segment],
+        start: Sector,
+        map: &SectorMap,
+        placement: &Placement,
+    ) -> Result<(), HostFailure> {
+        let mut start = start;
+        for segment in segments {
+            let range = SectorRange::new(start, segment.sectors);
+            self.read_segment(&mut segment.data, range, map, placement)?;
+            start = range.end();
+        }
+        Ok(())
+    }
+
+    /// Carries out the data part of a request for `range` that is not a read. After an error
+    /// an unknown part of it has been done.
+    #[inline]
+    pub(super) fn change(
+        &self,
+        request: &Request,
+        range: SectorRange,
         map: &SectorMap,
         placement: &Placement,
     ) -> Result<(), HostFailure> {
         match request.operation {
-            Operation::Read => for_each_segment(request, |segment, range| {
-                self.read(&mut segment.data, range, map, placement)
-            }),
-            Operation::Write { .. } => for_each_segment(request, |segment, range| {
-                self.write(&segment.data, range, placement)
-            }),
-            Operation::Discard => self.discard(request.range(), map, placement),
-            Operation::WriteZeroes => write_runs(placement, request.range()).try_for_each(|run| {
-                zero(&self.cow, FileRange::new(run.at, run.range.count.bytes()))
-                    .map_err(|error| failure(FileRole::Cow, run.at, error))
-            }),
-            Operation::Flush => Ok(()),
+            Operation::Write { .. } => {
+                let mut start = range.start;
+                for segment in &request.segments {
+                    let range = SectorRange::new(start, segment.sectors);
+                    self.write_segment(&segment.data, range, placement)?;
+                    start = range.end();
+                }
+                Ok(())
+            }
+            Operation::Discard => self.discard(range, map, placement),
+            Operation::WriteZeroes => self.write_zeroes(range, placement),
+            Operation::Read | Operation::Flush => Ok(()),
         }
     }
 
-    fn read(
+    #[inline]
+    fn read_segment(
         &self,
         buffer: &mut [u8],
         range: SectorRange,
         map: &SectorMap,
         placement: &Placement,
     ) -> Result<(), HostFailure> {
-        let mut rest = buffer;
-        for run in read_runs(map, placement, range) {
-            let (part, behind) = rest.split_at_mut(run.range.count.bytes().0 as usize);
-            rest = behind;
-            match (run.role, &self.backing) {
-                (FileRole::Cow, _) => self.cow.read_exact_at(part, run.at),
-                (FileRole::Backing, Some(backing)) => backing.read_exact_at(part, run.at),
-                (FileRole::Backing, None) => Err(HostError::NotFound),
-            }
-            .map_err(|error| failure(run.role, run.at, error))?;
+        let (mut buffer, mut range) = (buffer, range);
+        while !range.is_empty() {
+            let run = read_run(map, placement, range);
+            let (part, rest) = buffer.split_at_mut(run.range.count.bytes().0 as usize);
+            (buffer, range) = (rest, behind(run, range));
+            let file = match run.role {
+                FileRole::Cow => Some(&self.cow),
+                FileRole::Backing => self.backing.as_ref(),
+            };
+            file.ok_or(HostError::NotFound)
+                .and_then(|file| file.read_exact_at(part, run.at))
+                .map_err(|error| failure(run.role, run.at, error))?;
         }
         Ok(())
     }
 
-    fn write(
+    #[inline]
+    fn write_segment(
         &self,
         data: &[u8],
         range: SectorRange,
         placement: &Placement,
     ) -> Result<(), HostFailure> {
-        let mut rest = data;
-        for run in write_runs(placement, range) {
-            let (part, behind) = rest.split_at(run.range.count.bytes().0 as usize);
-            rest = behind;
+        let (mut data, mut range) = (data, range);
+        while !range.is_empty() {
+            let run = write_run(placement, range);
+            let (part, rest) = data.split_at(run.range.count.bytes().0 as usize);
+            (data, range) = (rest, behind(run, range));
             self.cow
                 .write_all_at(part, run.at)
                 .map_err(|error| failure(run.role, run.at, error))?;
@@ -92,12 +118,26 @@ impl<F: HostFile> Files<F> {
         map: &SectorMap,
         placement: &Placement,
     ) -> Result<(), HostFailure> {
-        for run in read_runs(map, placement, range) {
+        let mut range = range;
+        while !range.is_empty() {
+            let run = read_run(map, placement, range);
+            range = behind(run, range);
             if run.role == FileRole::Cow {
                 self.cow
                     .punch_hole(FileRange::new(run.at, run.range.count.bytes()))
                     .map_err(|error| failure(run.role, run.at, error))?;
             }
+        }
+        Ok(())
+    }
+
+    fn write_zeroes(&self, range: SectorRange, placement: &Placement) -> Result<(), HostFailure> {
+        let mut range = range;
+        while !range.is_empty() {
+            let run = write_run(placement, range);
+            range = behind(run, range);
+            zero(&self.cow, FileRange::new(run.at, run.range.count.bytes()))
+                .map_err(|error| failure(run.role, run.at, error))?;
         }
         Ok(())
     }
@@ -117,19 +157,6 @@ pub(super) fn zero<F: HostFile>(file: &F, range: FileRange) -> Result<(), HostEr
         }
         result => result,
     }
-}
-
-fn for_each_segment(
-    request: &mut Request,
-    mut carry_out: impl FnMut(&mut Segment, SectorRange) -> Result<(), HostFailure>,
-) -> Result<(), HostFailure> {
-    let mut start: Sector = request.start;
-    for segment in &mut request.segments {
-        let range = SectorRange::new(start, segment.sectors);
-        carry_out(segment, range)?;
-        start = range.end();
-    }
-    Ok(())
 }
 
 pub(super) fn failure(role: FileRole, at: FileOffset, error: HostError) -> HostFailure {

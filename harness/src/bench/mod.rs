@@ -4,6 +4,7 @@
 //! Nothing here decides anything, and no test depends on it: `ubdlab bench` prints what it
 //! measured, targets missed included, and ends well.
 
+pub mod fuzz;
 mod growth;
 pub mod io;
 pub mod lookup;

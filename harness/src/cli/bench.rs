@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::bench::{Row, Table, io, lookup};
+use crate::bench::{Row, Table, fuzz, io, lookup};
 
 use super::{Failure, Verdict, print, print_json, without_path};
 
@@ -22,6 +22,7 @@ Examples:
 pub(super) enum Command {
     Lookup(LookupArgs),
     Io(IoArgs),
+    Fuzz(FuzzArgs),
 }
 
 /// What all of them take.
@@ -55,9 +56,11 @@ pub(super) struct LookupArgs {
 /// Measure the way to the host's files beside bare system calls and other programs
 ///
 /// The driver reads and writes a COW file of 256 MiB that is in the page cache; pread and
-/// pwrite do the same on the same file at the same offsets. Where qemu-img and nbdkit are
-/// found, their copy-on-write layers are measured beside it with `qemu-img bench`; where they
-/// are not, the row says so.
+/// pwrite do the same on the same file at the same offsets. System calls are counted where
+/// their number is what matters: of a read across many runs, of a flush behind many writes.
+/// Where qemu-img and nbdkit are found, their copy-on-write layers are measured beside it with
+/// `qemu-img bench`; where they are not, the row says so. Takes 2 GiB of space and some minutes;
+/// for the growth with the size of a device there are files of up to 256 GiB, nearly all holes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -71,6 +74,21 @@ pub(super) struct IoArgs {
     /// [default: where the system has its temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+}
+
+/// Measure the fuzzer: crash images a second and core, and where the time goes
+///
+/// Cases and seeds are fixed, one thread runs them. A crash image counts when it has been
+/// built, opened, recovered, read whole and compared. The shares are of the same work with a
+/// look at the clock wherever one part of it ends and the next begins.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab bench fuzz
+  ubdlab bench fuzz --only 'share of the time/ordered, all' --json")]
+pub(super) struct FuzzArgs {
+    #[command(flatten)]
+    common: Common,
 }
 
 impl IoArgs {
@@ -99,6 +117,11 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
             report(common, &rows)
         }
         Command::Io(args) => args.run(),
+        Command::Fuzz(FuzzArgs { common }) => {
+            let mut rows = Vec::new();
+            fuzz::measure(common.only.as_deref(), |more| collect(&mut rows, more));
+            report(common, &rows)
+        }
     }
 }
 

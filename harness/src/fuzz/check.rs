@@ -11,6 +11,7 @@ use crate::stamp::Stamp;
 use super::case::{Case, Image, ImageVersion, Patch};
 use super::device::{BACKING, BACKING_SECONDS, COW, Device, DidNotOpen, OTHER_BACKING, Opening};
 use super::history::{Held, History};
+use super::parts::{Part, Watch};
 use super::violation::{Kind, Violation};
 use super::world::{Truth, backing_is_unchanged};
 
@@ -217,7 +218,9 @@ pub fn check_image(
     truth: &Truth,
     when: &str,
     scratch: &mut Scratch,
+    watch: &mut dyn Watch,
 ) -> Result<(), Violation> {
+    watch.enter(Part::Recover);
     let violation = |kind, what: String| Violation::new(kind, when, what);
     let opened = Device::open(image, case, truth.opening);
     let Some((mut device, interrupted)) = check_opened(opened, truth.opening, when)? else {
@@ -232,6 +235,7 @@ pub fn check_image(
         let what = format!("found {capacity} sectors, expected {:?}", truth.sizes);
         return Err(violation(Kind::WrongSize, what));
     }
+    watch.enter(Part::Compare);
     let Scratch { content, again } = scratch;
     read_all(&mut device, content).map_err(|error| Violation {
         when: when.to_string(),

@@ -8,6 +8,7 @@ use super::case::{Case, DriverName, End};
 use super::check::{Scratch, check_image};
 use super::coverage::Coverage;
 use super::generate::{Subject, another_life};
+use super::parts::{Part, Unwatched, Watch};
 use super::streams::{Stream, below, chance, stream};
 use super::violation::Violation;
 use super::world::{LifeEnd, Observer, Phase, Point, Truth, World};
@@ -40,6 +41,17 @@ pub struct Explored {
 
 /// Runs `case` and its crashes. Everything drawn depends on `seed`.
 pub fn explore(case: &Case, seed: u64, subject: &Subject) -> Explored {
+    explore_watched(case, seed, subject, &mut Unwatched)
+}
+
+/// The same, while somebody watches; it makes no difference to what comes of it.
+pub fn explore_watched(
+    case: &Case,
+    seed: u64,
+    subject: &Subject,
+    watch: &mut dyn Watch,
+) -> Explored {
+    watch.enter(Part::Run);
     let mut explored = Explored::default();
     let mut rng = stream(seed, "crashes");
     // One in sixteen small cases is looked at whole.
@@ -60,6 +72,7 @@ pub fn explore(case: &Case, seed: u64, subject: &Subject) -> Explored {
             end: None,
             recovering: number > 0,
             scratch: &mut scratch,
+            watch,
         };
         if let Some(die_in) = &mut explorer.die_in {
             *die_in = below(explorer.rng, 60);
@@ -105,12 +118,15 @@ struct Explorer<'a> {
     end: Option<End>,
     recovering: bool,
     scratch: &'a mut Scratch,
+    watch: &'a mut dyn Watch,
 }
 
 impl Explorer<'_> {
     fn examine(&mut self, image: &SimHost, end: End, truth: &Truth) -> Result<(), Violation> {
         self.explored.crash_images += 1;
-        let checked = check_image(image, self.case, truth, "after a crash", self.scratch);
+        let (when, scratch) = ("after a crash", &mut *self.scratch);
+        let checked = check_image(image, self.case, truth, when, scratch, self.watch);
+        self.watch.enter(Part::Build);
         self.explored.host_operations += image.operations();
         if checked.is_err() {
             self.end = Some(end);
@@ -193,6 +209,20 @@ impl Observer for Explorer<'_> {
         snapshot: &SimHost,
         truth: &Truth,
     ) -> Result<Option<SimHost>, Violation> {
+        self.watch.enter(Part::Build);
+        let looked = self.look_at(point, snapshot, truth);
+        self.watch.enter(Part::Run);
+        looked
+    }
+}
+
+impl Explorer<'_> {
+    fn look_at(
+        &mut self,
+        point: Point,
+        snapshot: &SimHost,
+        truth: &Truth,
+    ) -> Result<Option<SimHost>, Violation> {
         self.explored.coverage.hit(match point.phase {
             _ if self.recovering && point.phase == Phase::Recovery => "crash_in_recovery",
             Phase::Recovery | Phase::Closing => "crash_while_idle",
@@ -250,6 +280,7 @@ pub fn search(case: &Case, seed: u64) -> Option<(Case, Violation)> {
         end: None,
         recovering: !before.is_empty(),
         scratch: &mut Scratch::default(),
+        watch: &mut Unwatched,
     };
     let violation = world.live(last, &mut explorer).err()?;
     let mut found = case.clone();
@@ -272,7 +303,15 @@ pub fn run_exactly(case: &Case) -> Result<(), Violation> {
     }
     let image = world.host.after_kill();
     let scratch = &mut Scratch::default();
-    check_image(&image, case, &world.truth, "after a crash", scratch)
+    let truth = &world.truth;
+    check_image(
+        &image,
+        case,
+        truth,
+        "after a crash",
+        scratch,
+        &mut Unwatched,
+    )
 }
 
 /// Crashes where the case says, and looks at nothing.

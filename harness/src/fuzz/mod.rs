@@ -17,6 +17,7 @@ pub mod device;
 pub mod explore;
 pub mod generate;
 pub mod history;
+pub mod parts;
 pub mod procedure_2003;
 pub mod resizer;
 pub mod shrink;

@@ -9,6 +9,7 @@ use crate::sim::{LoggedOperation, SimHost, Survival, Survivors, Unsynced};
 use super::case::{BackingFile, Case, DriverName, End};
 use super::check::{Scratch, check_image};
 use super::explore::Exactly;
+use super::parts::Unwatched;
 use super::violation::Violation;
 use super::world::{LifeEnd, Line, Observer, Point, Truth, World};
 
@@ -122,7 +123,15 @@ pub fn tell(case: &Case) -> Told {
     if violation.is_none() {
         let image = world.host.after_kill();
         let scratch = &mut Scratch::default();
-        violation = check_image(&image, case, &world.truth, "after a crash", scratch).err();
+        violation = check_image(
+            &image,
+            case,
+            &world.truth,
+            "after a crash",
+            scratch,
+            &mut Unwatched,
+        )
+        .err();
     }
     let mut found = Vec::new();
     if let Some(violation) = &violation {

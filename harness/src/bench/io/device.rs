@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use driver::blk::{Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
+use driver::host::{HostFile, HostNames};
 use driver::open::{OpenError, OpenOptions, open};
 use driver::ordered::{Ordered, Step};
 use driver::units::{Bytes, FileOffset, Sector};
@@ -12,8 +13,17 @@ use userhelper::real_files::{RealFile, RealHost};
 
 use crate::bench::SplitMix64;
 
+/// The name of its COW file.
+pub(super) const COW: &str = "device.cow";
+
 /// The size of the device.
 pub(super) const SIZE: Bytes = Bytes(256 << 20);
+
+/// A file is filled by writes of this length, ours and those of other programs, as a guest
+/// would that writes its pages. What is written in one piece the host may keep in one piece
+/// of memory, and ext4 then looks through all blocks of that piece at each later write to one
+/// of them: after writes of 1 MiB, overwriting 4 KiB takes it up to seven times as long.
+pub(super) const FILL: u64 = 4096;
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
@@ -55,21 +65,26 @@ impl Device {
             let content: Vec<_> = (0..SIZE.0).map(|at| (at >> 12) as u8).collect();
             std::fs::write(&backing, content).map_err(|error| file_error(&backing, error))?;
         }
-        let cow = directory.join("device.cow");
-        if cow.exists() {
-            std::fs::remove_file(&cow).map_err(|error| file_error(&cow, error))?;
-        }
-        let spec = DeviceSpec {
-            index: 0,
-            read_only: false,
-            synchronous: false,
-            shared: false,
-            data: false,
-            file: cow.clone(),
-            backing: Some(backing),
-            size: None,
-        };
-        let ordered = open(&RealHost, &spec, OpenOptions::default())?.device;
+        Device::over(directory, &backing)
+    }
+
+    /// A device of any size with no sector dirty, over a backing file that is one hole.
+    pub(super) fn sparse(directory: &Path, size: Bytes) -> Result<Device, SetUpError> {
+        let backing = directory.join("sparse.img");
+        let made = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&backing)
+            .and_then(|file| file.set_len(size.0));
+        made.map_err(|error| file_error(&backing, error))?;
+        Device::over(directory, &backing)
+    }
+
+    /// A device with no sector dirty over this backing file.
+    pub(super) fn over(directory: &Path, backing: &Path) -> Result<Device, SetUpError> {
+        let ordered = fresh_on(&RealHost, directory, backing)?;
+        let cow = directory.join(COW);
         let bare = File::options().read(true).write(true).open(&cow);
         let bare = bare.map_err(|error| file_error(&cow, error))?;
         let data = ordered.image().map(|image| image.geometry.data_offset);
@@ -80,11 +95,11 @@ impl Device {
         })
     }
 
-    /// The same with all sectors dirty.
+    /// The same with all sectors dirty, written in pieces of [`FILL`].
     pub(super) fn full(directory: &Path) -> Result<Device, SetUpError> {
         let mut device = Device::fresh(directory)?;
-        let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; 1 << 20]);
-        for at in (0..SIZE.0).step_by(1 << 20) {
+        let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; FILL as usize]);
+        for at in (0..SIZE.0).step_by(FILL as usize) {
             request.start = sector_of(at);
             request = served(&mut device.ordered, request).map_err(SetUpError::Request)?;
         }
@@ -93,9 +108,35 @@ impl Device {
     }
 }
 
+/// A device with a new COW file over this backing file, by way of `host`.
+pub(super) fn fresh_on<H: HostNames>(
+    host: &H,
+    directory: &Path,
+    backing: &Path,
+) -> Result<Ordered<H::File>, SetUpError> {
+    let cow = directory.join(COW);
+    if cow.exists() {
+        std::fs::remove_file(&cow).map_err(|error| file_error(&cow, error))?;
+    }
+    let spec = DeviceSpec {
+        index: 0,
+        read_only: false,
+        synchronous: false,
+        shared: false,
+        data: false,
+        file: cow,
+        backing: Some(backing.to_owned()),
+        size: None,
+    };
+    Ok(open(host, &spec, OpenOptions::default())?.device)
+}
+
 /// Has a request carried out and gives it back, or the status that it ended with.
 #[inline]
-pub(super) fn served(device: &mut Ordered<RealFile>, request: Request) -> Result<Request, Status> {
+pub(super) fn served<F: HostFile>(
+    device: &mut Ordered<F>,
+    request: Request,
+) -> Result<Request, Status> {
     if device.submit(request).is_err() {
         return Err(Status::Invalid);
     }
@@ -113,9 +154,14 @@ pub(super) fn served(device: &mut Ordered<RealFile>, request: Request) -> Result
 
 /// Random positions on the device, in bytes, each a multiple of `len`.
 pub(super) fn scattered(count: usize, len: u64) -> Vec<u64> {
+    scattered_over(SIZE, count, len)
+}
+
+/// The same on a device of that size.
+pub(super) fn scattered_over(size: Bytes, count: usize, len: u64) -> Vec<u64> {
     let mut random = SplitMix64(4);
     (0..count)
-        .map(|_| random.below(SIZE.0 / len) * len)
+        .map(|_| random.below(size.0 / len) * len)
         .collect()
 }
 

@@ -2,9 +2,13 @@
 //! files at the same offsets, and beside other programs that put a copy-on-write layer over
 //! a file. Everything is in the page cache: what is measured is the way to it.
 
+mod counting;
 mod device;
+mod flush;
+mod growth;
 mod in_place;
 mod peers;
+mod runs;
 mod threaded;
 
 use std::path::Path;
@@ -32,5 +36,8 @@ pub fn measure(
 ) -> Result<(), SetUpError> {
     in_place::measure(directory, only, &mut each)?;
     threaded::measure(directory, only, &mut each)?;
+    runs::measure(directory, only, &mut each)?;
+    flush::measure(directory, only, &mut each)?;
+    growth::measure(directory, only, &mut each)?;
     peers::measure(directory, only, &mut each)
 }

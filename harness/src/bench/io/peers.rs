@@ -1,20 +1,28 @@
 //! Other programs that put a copy-on-write layer over a file, as far as they are installed:
 //! qcow2 in qemu-img's own process, and nbdkit's cow filter, which qemu-img asks through a
-//! socket. `qemu-img bench` is the client of all of them.
+//! socket. `qemu-img bench` is the client of all of them. Bare system calls, one after the
+//! other, are in the table too: that is as far as anything with one of them a request can get.
+//!
+//! All of them take turns on files that are written all over and in the page cache, the same
+//! positions in the same order. qemu-img syncs when it closes, outside its own account of the
+//! time, and so do we: every run begins with clean pages, and all of them make them dirty.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use driver::ordered::LiveDevice;
+use driver::blk::{Request, Tag};
+use driver::ordered::{LiveDevice, Ordered};
+use driver::units::{Sector, SectorCount};
+use userhelper::real_files::RealFile;
 
-use super::device::{Device, SIZE, SetUpError, sector_of, served};
+use super::device::{COW, Device, FILL, SIZE, SetUpError, file_error};
+use super::in_place::{Kind, bare_pass, pass};
 use super::threaded::threaded_pass;
 use super::{Only, wanted};
 use crate::bench::{Row, Unit, median};
 use crate::clock;
-use driver::blk::{Request, Tag};
-use driver::units::{Sector, SectorCount};
 
 /// Requests of one run.
 const REQUESTS: u64 = 20_000;
@@ -22,8 +30,8 @@ const REQUESTS: u64 = 20_000;
 /// From one request to the next: all over the file, and the same places for all.
 const STEP: u64 = 4099 * 4096;
 
-/// Runs of each, of which the median counts.
-const RUNS: usize = 3;
+/// Runs of each, in turns. The first one only warms up; of the others the median counts.
+const RUNS: usize = 6;
 
 /// How many times qcow2's rate ours is to be.
 const TIMES_QCOW2: f64 = 8.0;
@@ -60,11 +68,12 @@ const PEERS: [Peer; 3] = [
         target: None,
         command: |bench| {
             let mut nbdkit = Command::new("nbdkit");
-            // The filter's layer is gone with the process, so it is filled in the same one.
+            // The filter's layer is gone with the process, so it is filled in the same one. It
+            // writes whole blocks of its own to begin with, which are larger.
             let quoted: Vec<_> = bench.iter().map(|word| format!("'{word}'")).collect();
             let bench = quoted.join(" ");
             let script = format!(
-                "qemu-img bench -f raw -w -c {FILL} -d 32 -s 1048576 \"$uri\" >&2 && \
+                "qemu-img bench -f raw -w -c {FILTER_FILL} -d 32 -s 1048576 \"$uri\" >&2 && \
                  qemu-img bench -f raw {bench} \"$uri\""
             );
             nbdkit.args([
@@ -82,7 +91,7 @@ const PEERS: [Peer; 3] = [
 ];
 
 /// Writes of 1 MiB that fill the device.
-const FILL: u64 = SIZE.0 >> 20;
+const FILTER_FILL: u64 = SIZE.0 >> 20;
 
 fn qemu_img_bench(format: &str, file: &str, bench: &[String]) -> Command {
     let mut command = Command::new("qemu-img");
@@ -108,35 +117,72 @@ pub(super) fn measure(
     if cases.is_empty() {
         return Ok(());
     }
-    let mut device = Device::full(directory)?;
+    let Device {
+        ordered,
+        bare,
+        data,
+    } = Device::full(directory)?;
+    let positions: Vec<_> = (0..REQUESTS).map(|index| index * STEP % SIZE.0).collect();
+    let mut ours = Ours {
+        ordered: Some(ordered),
+        bare,
+        data: data.0,
+        positions,
+        cow: directory.join(COW),
+    };
     let prepared = prepare(directory);
     for (write, depth) in cases {
-        let times: Result<Vec<_>, _> = (0..RUNS)
-            .map(|_| ours(&mut device, directory, write, depth))
-            .collect();
-        let rate = |time: f64| REQUESTS as f64 / time;
-        let seconds: Vec<_> = times?.iter().map(Duration::as_secs_f64).collect();
-        let ours = Row::new(name(write, depth), rate(median(&seconds)), Unit::PerSecond);
-        let rows = PEERS.iter().map(|peer| {
-            let bench = bench_arguments(write, depth);
-            let runs = (0..RUNS).map(|_| peer.run(directory, &bench));
-            let seconds: Option<Vec<_>> = match prepared {
-                true => runs.collect(),
-                false => None,
-            };
-            let Some(seconds) = seconds else {
-                let mut row = ours.clone();
+        let bench = bench_arguments(write, depth);
+        let (mut driver, mut bare) = (Vec::new(), Vec::new());
+        let mut peers = PEERS.map(|_| prepared.then(Vec::new));
+        for run in 0..RUNS {
+            driver.push(ours.driver(write, depth)?.as_secs_f64());
+            for (index, (peer, times)) in PEERS.iter().zip(&mut peers).enumerate() {
+                let time = times.as_ref().and_then(|_| peer.run(directory, &bench));
+                match (times.as_mut(), time) {
+                    (Some(times), Some(time)) => times.push(time),
+                    _ => *times = None,
+                }
+                // Not next to the driver: whoever comes second finds the file's pages in the
+                // processor's caches.
+                if index == 0 {
+                    bare.push(ours.bare(write)?.as_secs_f64());
+                }
+            }
+            if run == 0 {
+                let of_peers = peers.iter_mut().flatten();
+                of_peers
+                    .chain([&mut driver, &mut bare])
+                    .for_each(Vec::clear);
+            }
+        }
+        let rate = |seconds: &[f64]| REQUESTS as f64 / median(seconds);
+        let row = Row::new(name(write, depth), rate(&driver), Unit::PerSecond);
+        let bare_name = match write {
+            true => "pwrite, one after the other",
+            false => "pread, one after the other",
+        };
+        let mut rows = vec![row.clone().against(bare_name, rate(&bare))];
+        for (peer, times) in PEERS.iter().zip(&peers) {
+            let Some(times) = times else {
+                let mut row = row.clone();
                 let programs = peer.programs.join(" and ");
                 row.baseline = Some(format!("{}: skipped, needs {programs}", peer.name));
-                return row;
+                rows.push(row);
+                continue;
             };
-            let row = ours.clone().against(peer.name, rate(median(&seconds)));
-            match peer.target {
-                Some(target) => row.target(target),
-                None => row,
+            let beside = row.clone().against(peer.name, rate(times));
+            rows.push(match peer.target {
+                Some(target) => beside.target(target),
+                None => beside,
+            });
+            if peer.target.is_some() {
+                let ceiling = format!("{}: {bare_name}", name(write, depth));
+                let ceiling = Row::new(ceiling, rate(&bare), Unit::PerSecond);
+                rows.push(ceiling.against(peer.name, rate(times)));
             }
-        });
-        each(rows.collect());
+        }
+        each(rows);
     }
     Ok(())
 }
@@ -170,11 +216,14 @@ fn prepare(directory: &Path) -> bool {
         ])
         .current_dir(directory)
         .status();
-    let fill = ["-w", "-c", &FILL.to_string(), "-s", "1048576"].map(String::from);
-    let filled = qemu_img_bench("qcow2", "peer.qcow2", &fill)
-        .current_dir(directory)
-        .output();
-    copied && created.is_ok_and(|it| it.success()) && filled.is_ok_and(|it| it.status.success())
+    let filled = [("raw", "raw.img"), ("qcow2", "peer.qcow2")].map(|(format, file)| {
+        let (count, len) = ((SIZE.0 / FILL).to_string(), FILL.to_string());
+        let fill = ["-w", "-d", "32", "-c", &count, "-s", &len].map(String::from);
+        let mut bench = qemu_img_bench(format, file, &fill);
+        bench.current_dir(directory).output()
+    });
+    let [raw, qcow2] = filled.map(|output| output.is_ok_and(|it| it.status.success()));
+    copied && created.is_ok_and(|it| it.success()) && raw && qcow2
 }
 
 impl Peer {
@@ -187,33 +236,56 @@ impl Peer {
     }
 }
 
-/// The time of a run on our device: stepped in place, and from depth 2 on its I/O thread.
-fn ours(
-    device: &mut Device,
-    directory: &Path,
-    write: bool,
-    depth: usize,
-) -> Result<Duration, SetUpError> {
-    let positions: Vec<_> = (0..REQUESTS).map(|index| index * STEP % SIZE.0).collect();
-    let mut request = match write {
-        true => Request::write(Tag(0), Sector(0), vec![0; 4096]),
-        false => Request::read(Tag(0), Sector(0), SectorCount(8)),
-    };
-    if depth > 1 {
-        let elsewhere = directory.join("peer-device");
-        std::fs::create_dir_all(&elsewhere)
-            .map_err(|error| super::device::file_error(&elsewhere, error))?;
-        let there = Device::full(&elsewhere)?;
+/// Our device, and its COW file for bare system calls.
+struct Ours {
+    /// Absent only while it is on its I/O thread, and after that has died.
+    ordered: Option<Ordered<RealFile>>,
+    bare: File,
+    data: u64,
+    positions: Vec<u64>,
+    cow: PathBuf,
+}
+
+impl Ours {
+    /// The time of a run of the driver: stepped in place, and from depth 2 on its I/O thread.
+    fn driver(&mut self, write: bool, depth: usize) -> Result<Duration, SetUpError> {
+        let request = match write {
+            true => Request::write(Tag(0), Sector(0), vec![0; 4096]),
+            false => Request::read(Tag(0), Sector(0), SectorCount(8)),
+        };
         let died = |error: String| SetUpError::Thread(error);
-        let mut live = LiveDevice::start(there.ordered).map_err(|error| died(error.to_string()))?;
-        let time = threaded_pass(&mut live, &positions, depth, &request)?;
-        live.stop().map_err(|error| died(error.to_string()))?;
-        return Ok(time);
+        let Some(mut ordered) = self.ordered.take() else {
+            return Err(died("it has died before".into()));
+        };
+        let time = if depth == 1 {
+            let started = clock::start();
+            pass(&mut ordered, request, &self.positions).map_err(SetUpError::Request)?;
+            started.elapsed()
+        } else {
+            let mut live = LiveDevice::start(ordered).map_err(|error| died(error.to_string()))?;
+            let time = threaded_pass(&mut live, &self.positions, depth, &request)?;
+            (ordered, _) = live.stop().map_err(|error| died(error.to_string()))?;
+            time
+        };
+        self.ordered = Some(ordered);
+        self.sync()?;
+        Ok(time)
     }
-    let started = clock::start();
-    for &at in &positions {
-        request.start = sector_of(at);
-        request = served(&mut device.ordered, request).map_err(SetUpError::Request)?;
+
+    /// The time of bare system calls at the same positions.
+    fn bare(&self, write: bool) -> Result<Duration, SetUpError> {
+        let kind = match write {
+            true => Kind::Write,
+            false => Kind::Read,
+        };
+        let buffer = &mut [0; 4096];
+        let time = bare_pass(&self.bare, kind, &self.positions, self.data, buffer);
+        self.sync()?;
+        Ok(time)
     }
-    Ok(started.elapsed())
+
+    fn sync(&self) -> Result<(), SetUpError> {
+        let synced = self.bare.sync_data();
+        synced.map_err(|error| file_error(&self.cow, error))
+    }
 }

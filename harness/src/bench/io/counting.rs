@@ -1,0 +1,134 @@
+//! The real host, with what is asked of it counted: how many system calls something takes is
+//! a figure like any other, and one that no other program can disturb.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
+use driver::units::{Bytes, FileOffset, FileRange};
+use userhelper::real_files::{RealFile, RealHost};
+
+/// The real host, counting.
+#[derive(Debug, Default)]
+pub(super) struct Counting {
+    calls: Arc<Calls>,
+}
+
+/// What has been asked of the files of a [`Counting`] host.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    reads: AtomicU64,
+    writes: AtomicU64,
+    syncs: AtomicU64,
+}
+
+/// The same as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Calls of pread.
+    pub(super) reads: u64,
+    /// Calls of pwrite.
+    pub(super) writes: u64,
+    /// Calls of fdatasync.
+    pub(super) syncs: u64,
+}
+
+impl Counting {
+    /// What was asked for since the last time.
+    pub(super) fn take(&self) -> Counts {
+        let taken = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        Counts {
+            reads: taken(&self.calls.reads),
+            writes: taken(&self.calls.writes),
+            syncs: taken(&self.calls.syncs),
+        }
+    }
+
+    fn counted(&self, file: RealFile) -> CountedFile {
+        CountedFile {
+            file,
+            calls: self.calls.clone(),
+        }
+    }
+}
+
+/// A file of the host that counts.
+#[derive(Debug)]
+pub(super) struct CountedFile {
+    file: RealFile,
+    calls: Arc<Calls>,
+}
+
+impl HostFile for CountedFile {
+    fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
+        self.calls.reads.fetch_add(1, Ordering::Relaxed);
+        self.file.read_at(buffer, at)
+    }
+
+    fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
+        self.calls.writes.fetch_add(1, Ordering::Relaxed);
+        self.file.write_at(data, at)
+    }
+
+    fn sync_data(&self) -> HostResult<()> {
+        self.calls.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> HostResult<Bytes> {
+        self.file.len()
+    }
+
+    fn set_len(&self, len: Bytes) -> HostResult<()> {
+        self.file.set_len(len)
+    }
+
+    fn punch_hole(&self, range: FileRange) -> HostResult<()> {
+        self.file.punch_hole(range)
+    }
+
+    fn zero_range(&self, range: FileRange) -> HostResult<()> {
+        self.file.zero_range(range)
+    }
+
+    fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {
+        self.file.next_data(from)
+    }
+}
+
+impl HostNames for Counting {
+    type File = CountedFile;
+
+    fn open(&self, path: &Path, access: Access) -> HostResult<CountedFile> {
+        RealHost.open(path, access).map(|file| self.counted(file))
+    }
+
+    fn create_new(&self, path: &Path) -> HostResult<CountedFile> {
+        RealHost.create_new(path).map(|file| self.counted(file))
+    }
+
+    fn metadata(&self, file: &CountedFile) -> HostResult<Metadata> {
+        RealHost.metadata(&file.file)
+    }
+
+    fn copy_attributes(&self, from: &CountedFile, to: &CountedFile) -> HostResult<()> {
+        RealHost.copy_attributes(&from.file, &to.file)
+    }
+
+    fn lock(&self, file: &CountedFile, kind: LockKind) -> HostResult<()> {
+        RealHost.lock(&file.file, kind)
+    }
+
+    fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
+        RealHost.rename(from, to, replace)
+    }
+
+    fn remove(&self, path: &Path) -> HostResult<()> {
+        RealHost.remove(path)
+    }
+
+    fn sync_directory_of(&self, path: &Path) -> HostResult<()> {
+        RealHost.sync_directory_of(path)
+    }
+}
