@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 24] = [
     &["bench", "fuzz"],
     &["bench", "io"],
     &["bench", "lookup"],
+    &["bench", "replay"],
     &["demo"],
     &["fuzz"],
     &["image"],

@@ -119,7 +119,14 @@ impl SectorMap {
         changed
             .iter()
             .filter_map(|(page, words)| {
-                let content = words.span().map(|word| self.word(*page, word));
+                let filled: Vec<u64>;
+                let content = match self.pages.get(*page) {
+                    PageRef::Mixed(content) => &content.0[words.span()],
+                    PageRef::Uniform(_) => {
+                        filled = words.span().map(|word| self.word(*page, word)).collect();
+                        &filled
+                    }
+                };
                 PageSnapshot::new(*page, words, content, bitmap_len)
             })
             .collect()

@@ -257,14 +257,15 @@ impl PageSnapshot {
     pub(super) fn new(
         page: usize,
         changed: &WordSet,
-        content: impl Iterator<Item = u64>,
+        content: &[u64],
         bitmap_len: Bytes,
     ) -> Option<Self> {
         let offset = page as u64 * PAGE_BYTES as u64 + *changed.span().start() as u64 * 8;
         let room = bitmap_len.0.checked_sub(offset).filter(|&room| room > 0)?;
-        let mut bytes = Vec::with_capacity(changed.span().count() * 8);
-        for word in content {
-            bytes.extend_from_slice(&word.to_le_bytes());
+        let mut bytes = vec![0; size_of_val(content)];
+        let (places, _) = bytes.as_chunks_mut();
+        for (place, word) in places.iter_mut().zip(content) {
+            *place = word.to_le_bytes();
         }
         bytes.truncate(room.min(bytes.len() as u64) as usize);
         Some(Self {
