@@ -34,15 +34,16 @@ pub(super) fn measure(
     only: Only<'_>,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
-    let costs: [(&str, fn(&Path, Bytes) -> Result<f64, SetUpError>); 2] =
-        [(READ, read), (FIRST_WRITE, first_write)];
-    for (name, cost) in costs {
+    for name in [READ, FIRST_WRITE] {
         if !wanted(only, name) {
             continue;
         }
         let mut growth = Growth::new(name, Unit::Nanoseconds);
         for size in SIZES {
-            let nanoseconds = cost(directory, size)?;
+            let nanoseconds = match name {
+                READ => read(directory, size)?,
+                _ => first_write(directory, size)?,
+            };
             growth.point(size.to_string(), size.0 as f64, nanoseconds);
         }
         each(growth.rows(Order::Constant));
