@@ -74,7 +74,10 @@ impl StampFile {
             let contents = buffer[done * SECTOR..][..len * SECTOR].chunks_exact_mut(SECTOR);
             let mut places = run.places().map_while(|place| place);
             let given = contents
-                .map_while(|content| Some(places.next()?.put(content)))
+                .map_while(|content| {
+                    places.next()?.put(content);
+                    Some(())
+                })
                 .count();
             done += given;
             if given == len {
