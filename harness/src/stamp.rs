@@ -2,7 +2,9 @@
 //! sector it is, so that a wrong one can tell what it is instead.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
+use driver::cow::MAX_SECTORS;
 use driver::units::{SECTOR_SIZE, Sector};
 
 /// Tells a stamp from other content: no request has so high a number.
@@ -18,7 +20,8 @@ impl Stamp {
     /// The content that the backing file was made with.
     pub const BACKING: Stamp = Stamp(0);
 
-    fn pair(self, sector: Sector) -> [u8; 16] {
+    #[inline]
+    fn pair(self, sector: Sector) -> [u8; Place::LEN] {
         let mut pair = [0; 16];
         pair[..8].copy_from_slice(&(MARK | u64::from(self.0)).to_le_bytes());
         pair[8..].copy_from_slice(&sector.0.to_le_bytes());
@@ -46,6 +49,119 @@ impl Stamp {
             difference |= u128::from_le_bytes(*pair) ^ expected;
         }
         difference == 0 && rest.is_empty()
+    }
+}
+
+/// The 16 bytes that a stamp puts in front of a sector, and with which it fills the rest: the
+/// mark with the request's number, and the sector's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    mark: NonZeroU64,
+    sector: u64,
+}
+
+impl Place {
+    /// Bytes of it.
+    pub const LEN: usize = 16;
+
+    /// The one that `content` begins with, if that is a stamp's. Other content passes for one
+    /// only by chance: 57 of its bits have to be the right ones.
+    #[inline]
+    pub fn in_front_of(content: &[u8]) -> Option<Place> {
+        let (words, _) = content.as_chunks::<8>();
+        let [mark, sector] = [words.first()?, words.get(1)?].map(|word| u64::from_le_bytes(*word));
+        let is_stamp = mark & MARK_MASK == MARK && sector < MAX_SECTORS.0;
+        let mark = NonZeroU64::new(mark).filter(|_| is_stamp)?;
+        Some(Place { mark, sector })
+    }
+
+    /// The one of this stamp and sector.
+    #[inline]
+    pub fn of(stamp: Stamp, sector: Sector) -> Place {
+        // The mark is not 0, whatever the number.
+        const MARKED: NonZeroU64 = NonZeroU64::new(MARK).expect("it is not 0");
+        Place {
+            mark: MARKED | u64::from(stamp.0),
+            sector: sector.0,
+        }
+    }
+
+    /// Whose stamp it is.
+    #[inline]
+    pub fn stamp(self) -> Stamp {
+        Stamp(self.mark.get() as u32)
+    }
+
+    /// Of which sector.
+    #[inline]
+    pub fn sector(self) -> Sector {
+        Sector(self.sector)
+    }
+
+    #[inline]
+    fn bytes(self) -> [u8; Place::LEN] {
+        let mut bytes = [0; Place::LEN];
+        bytes[..8].copy_from_slice(&self.mark.get().to_le_bytes());
+        bytes[8..].copy_from_slice(&self.sector.to_le_bytes());
+        bytes
+    }
+
+    /// Puts it in front of a sector, and leaves the rest as it is.
+    #[inline]
+    pub fn put(self, content: &mut [u8]) {
+        content[..Place::LEN].copy_from_slice(&self.bytes());
+    }
+
+    /// A whole sector of it.
+    pub fn repeated(self) -> [u8; SECTOR_SIZE as usize] {
+        let mut sector = [0; SECTOR_SIZE as usize];
+        for place in sector.chunks_exact_mut(Place::LEN) {
+            place.copy_from_slice(&self.bytes());
+        }
+        sector
+    }
+}
+
+/// How much of a sector its stamp takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coverage {
+    /// All of it, so that every byte can be compared.
+    #[default]
+    Whole,
+    /// The 16 bytes in front. The others mean nothing and are never looked at.
+    Front,
+}
+
+impl Coverage {
+    /// Stamps `data`, whole sectors from `first` on.
+    #[inline]
+    pub fn stamp(self, stamp: Stamp, first: Sector, data: &mut [u8]) {
+        match self {
+            Coverage::Whole => stamp.fill(first, data),
+            Coverage::Front => {
+                let contents = data.chunks_exact_mut(SECTOR_SIZE as usize);
+                for (sector, content) in (first.0..).zip(contents) {
+                    content[..Place::LEN].copy_from_slice(&stamp.pair(Sector(sector)));
+                }
+            }
+        }
+    }
+
+    /// Whether `content`, one sector, is what [`Coverage::stamp`] made of `sector`.
+    #[inline]
+    pub fn shows(self, stamp: Stamp, sector: Sector, content: &[u8]) -> bool {
+        match self {
+            Coverage::Whole => stamp.is_in(sector, content),
+            Coverage::Front => content.first_chunk() == Some(&stamp.pair(sector)),
+        }
+    }
+
+    /// Looks at one sector.
+    pub fn look(self, content: &[u8]) -> Content {
+        match (self, Place::in_front_of(content)) {
+            (Coverage::Front, Some(place)) => Content::Stamped(place.stamp(), place.sector()),
+            _ => Content::of(content),
+        }
     }
 }
 
@@ -123,5 +239,49 @@ mod tests {
             assert_ne!(Content::of(&data), Content::Stamped(Stamp(7), Sector(100)));
         }
         assert_eq!(Content::of(&[0; 512]), Content::Zeros);
+    }
+
+    #[test]
+    fn a_stamp_in_front_is_all_that_is_looked_at() {
+        let (front, whole) = (Coverage::Front, Coverage::Whole);
+        let mut data = [9; 1024];
+        front.stamp(Stamp(7), Sector(100), &mut data);
+        assert!(data[16..512].iter().all(|&byte| byte == 9));
+        let second = &data[512..];
+        assert!(front.shows(Stamp(7), Sector(101), second));
+        assert!(!front.shows(Stamp(7), Sector(100), second));
+        assert!(!front.shows(Stamp(8), Sector(101), second));
+        assert!(!whole.shows(Stamp(7), Sector(101), second));
+        let stamped = Content::Stamped(Stamp(7), Sector(101));
+        assert_eq!(front.look(second), stamped);
+        assert_eq!(whole.look(second), Content::Foreign);
+        for at in 0..16 {
+            let mut changed = data;
+            changed[512 + at] ^= 1;
+            let sector = &changed[512..];
+            assert!(!front.shows(Stamp(7), Sector(101), sector), "byte {at}");
+            assert_ne!(front.look(sector), stamped, "byte {at}");
+        }
+        assert_eq!(front.look(&[0; 512]), Content::Zeros);
+    }
+
+    #[test]
+    fn a_place_is_that_of_a_stamp_and_makes_a_whole_sector_again() {
+        let mut data = [0; 512];
+        Stamp(7).fill(Sector(100), &mut data);
+        let place = Place::in_front_of(&data).unwrap();
+        assert_eq!(place.repeated(), data);
+        let mut front = [9; 512];
+        place.put(&mut front);
+        assert!(Coverage::Front.shows(Stamp(7), Sector(100), &front));
+        assert_eq!(front[16..], [9; 496]);
+        for other in [[0; 512], [0xff; 512], [0xa5; 512]] {
+            assert_eq!(Place::in_front_of(&other), None);
+        }
+        assert_eq!(Place::in_front_of(&data[..8]), None);
+        // A sector that no device has is no stamp's.
+        data[15] = 1;
+        assert_eq!(Place::in_front_of(&data), None);
+        assert_eq!(size_of::<Option<Place>>(), Place::LEN);
     }
 }

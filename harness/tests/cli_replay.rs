@@ -114,6 +114,33 @@ fn a_replay_in_memory() {
     assert_eq!(sandbox.contents().len(), 0);
 }
 
+/// The same driver, map and resizes, one stamp a sector.
+#[test]
+fn a_replay_with_stamps_only() {
+    let sandbox = Sandbox::new();
+    let arguments = [
+        "replay",
+        &ext4(),
+        "--memory",
+        "--size=200M",
+        "--past-end=wrap",
+        "--resize-at=8000:208M:headroom",
+        "--resize-at=15000:256M:rebuild",
+        "--resize-at=22000:320M:reflow",
+    ];
+    let whole = sandbox.report(&arguments);
+    let stamps = sandbox.report(&[&arguments[..], &["--stamps-only"]].concat());
+    check_report(&stamps, REQUESTS, 320 << 20);
+    assert_eq!(whole["stamps_only"], false);
+    assert_eq!(stamps["stamps_only"], true);
+    assert_eq!(stamps["backing_unchanged"], true);
+    // What the driver did is what it does with payload.
+    for field in ["sectors_read", "sectors_written", "flushes", "discards"] {
+        assert_eq!(stamps[field], whole[field], "{field}");
+    }
+    assert_eq!(sandbox.contents().len(), 0);
+}
+
 /// The report for people, of the same.
 #[test]
 fn the_report_in_words() {

@@ -10,6 +10,7 @@ use driver::open::OpenOptions;
 use driver::resize::Strategy;
 use driver::units::Bytes;
 use harness::replay::{Options, Pace, PastEnd, ResizeAt, Session};
+use harness::stamp::Coverage;
 use harness::trace::{self, ReadOptions};
 use userhelper::planner::Shrink;
 
@@ -45,6 +46,7 @@ fn replays_with_two_resizes_and_no_mismatch() {
             strategy: None,
             open: OpenOptions::default(),
             alignment: None,
+            coverage: Coverage::Whole,
         },
         progress: &|_| {},
     };

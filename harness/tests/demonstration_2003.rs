@@ -11,6 +11,7 @@ use driver::open::{OpenOptions, open};
 use driver::resize::Strategy;
 use driver::units::{Bytes, SectorCount};
 use harness::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session};
+use harness::stamp::Coverage;
 use harness::trace::{self, ReadOptions};
 use userhelper::planner::Shrink;
 use userhelper::real_files::RealHost;
@@ -41,6 +42,7 @@ fn grow(strategy: Strategy, alignment: Option<u32>, directory: &Path) -> Report 
             strategy: None,
             open: OpenOptions::default(),
             alignment,
+            coverage: Coverage::Whole,
         },
         progress: &|_| {},
     };

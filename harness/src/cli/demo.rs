@@ -1,7 +1,6 @@
 //! `ubdlab demo`: the main job, from beginning to end, with nothing to prepare.
 
-use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use driver::open::OpenOptions;
 use driver::resize::Strategy;
@@ -11,16 +10,14 @@ use userhelper::planner::Shrink;
 use crate::replay::report::grouped;
 use crate::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session};
 use crate::report::{ReplayPage, replay_page};
-use crate::trace;
+use crate::stamp::Coverage;
+use crate::trace::{self, Bundled};
 
 use super::page::write_page;
 use super::progress::Shown;
 use super::replay::{in_directory, verdict};
 use super::{Failure, Verdict, print, print_json, terminal};
 
-/// The trace that is part of the program: an ext4 file system being made, filled and
-/// unpacked into. `traces/README.md` says how it was recorded.
-const TRACE: &[u8] = include_bytes!("../../../traces/ext4-unpack.ubdtrace");
 const TRACE_NAME: &str = "ext4-unpack.ubdtrace (part of the program)";
 
 const MIB: u64 = 1 << 20;
@@ -79,6 +76,7 @@ fn options() -> Options {
         strategy: None,
         open: OpenOptions::default(),
         alignment: Some(4096),
+        coverage: Coverage::Whole,
     }
 }
 
@@ -107,13 +105,7 @@ fn strips(report: &Report) -> String {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let open_trace = || {
-        trace::open_stream(
-            Path::new(TRACE_NAME),
-            Cursor::new(TRACE),
-            &trace::ReadOptions::default(),
-        )
-    };
+    let open_trace = || Bundled::EXT4_UNPACK.open();
     let described = open_trace().map_err(Failure::operation)?;
     if !args.json {
         print(format_args!(

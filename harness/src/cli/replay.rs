@@ -14,6 +14,7 @@ use userhelper::planner::Shrink;
 use crate::replay::run::ReplayError;
 use crate::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
 use crate::report::{ReplayPage, replay_page};
+use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices};
 
 use super::page::write_page;
@@ -71,6 +72,16 @@ pub(super) struct Args {
     /// Keep the device in memory: nothing is written to disk
     #[arg(long, conflicts_with = "out")]
     memory: bool,
+
+    /// Replay without payload: of each sector that is written, only the stamp
+    ///
+    /// A sector is then the 16 bytes that say which request wrote it and where, and those are
+    /// compared. What the driver does, from the map to the resize, is the same and is verified
+    /// the same; that a request's bytes are all moved is not. Data that comes with the trace is
+    /// kept and compared whole, and so are zeros. Ten times the requests a second, and a
+    /// thirtieth of the memory.
+    #[arg(long, requires = "memory")]
+    stamps_only: bool,
 
     /// The size of the device made for the replay [default: that of the recorded device]
     ///
@@ -274,6 +285,10 @@ impl Args {
                 ..OpenOptions::default()
             },
             alignment: None,
+            coverage: match self.stamps_only {
+                true => Coverage::Front,
+                false => Coverage::Whole,
+            },
         }
     }
 

@@ -5,7 +5,7 @@ use driver::host::{HostFile, HostResult};
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::oracle::{Initial, is_zero};
-use crate::stamp::{Content, Stamp};
+use crate::stamp::{Content, Coverage, Stamp};
 
 /// Sectors that are stamped together.
 const CHUNK: u64 = 8;
@@ -19,6 +19,7 @@ const CHUNKS_A_WRITE: usize = 256;
 pub struct StampedParts {
     chunks: Vec<u64>,
     sectors: SectorCount,
+    coverage: Coverage,
 }
 
 impl StampedParts {
@@ -28,6 +29,7 @@ impl StampedParts {
         StampedParts {
             chunks: vec![0; words],
             sectors,
+            coverage: Coverage::Whole,
         }
     }
 
@@ -36,6 +38,13 @@ impl StampedParts {
         let mut parts = StampedParts::none(sectors);
         parts.chunks.fill(u64::MAX);
         parts
+    }
+
+    /// The same, with stamps that take no more of a sector than this.
+    #[must_use]
+    pub fn with_coverage(mut self, coverage: Coverage) -> StampedParts {
+        self.coverage = coverage;
+        self
     }
 
     /// Adds the chunks that hold `range`.
@@ -78,7 +87,7 @@ impl StampedParts {
         let mut buffer = Vec::new();
         for run in self.runs() {
             buffer.resize(run.count.bytes().0 as usize, 0);
-            Stamp::BACKING.fill(run.start, &mut buffer);
+            self.coverage.stamp(Stamp::BACKING, run.start, &mut buffer);
             file.write_all_at(&buffer, FileOffset(run.start.bytes().0))?;
         }
         Ok(())
@@ -136,7 +145,7 @@ pub struct Stamped(pub StampedParts);
 impl Initial for Stamped {
     fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
         match self.0.has(sector) {
-            true => Stamp::BACKING.is_in(sector, content),
+            true => self.0.coverage.shows(Stamp::BACKING, sector, content),
             false => is_zero(content),
         }
     }

@@ -5,6 +5,7 @@
 //! loop, `requests` makes requests of records, [`target`] is where they go.
 
 pub mod backing;
+mod in_flight;
 pub mod observe;
 pub mod pace;
 mod precheck;
@@ -12,6 +13,7 @@ pub mod report;
 mod requests;
 pub mod run;
 pub mod session;
+pub mod stamp_host;
 pub mod target;
 pub mod timeline;
 mod verify;

@@ -73,12 +73,13 @@ impl Pacer {
     }
 
     /// When a request with this time in the trace is due, if there is any time for it. `now_ns`
-    /// is what the clock shows.
-    pub(super) fn due(&mut self, time: Nanoseconds, now_ns: u64) -> Option<u64> {
+    /// says what the clock shows; looking at it costs something, and is rarely needed.
+    pub(super) fn due(&mut self, time: Nanoseconds, now_ns: impl Fn() -> u64) -> Option<u64> {
         let (before, previous_time) = self.previous;
         let due = match (self.pace, self.origin) {
             (Pace::AsFast, _) => return None,
             (_, None) => {
+                let now_ns = now_ns();
                 self.origin = Some((now_ns, time));
                 now_ns
             }

@@ -60,6 +60,10 @@ pub struct Report {
     pub requests_rounded: u64,
     /// Whether the backing file is byte for byte what it was; not known of a given one.
     pub backing_unchanged: Option<bool>,
+    /// Whether requests carried one stamp a sector instead of payload: then `bytes_per_second`
+    /// is what they asked for, not what was moved, and of a stamped sector 16 bytes were
+    /// compared.
+    pub stamps_only: bool,
     /// Requests over time; for pages.
     #[serde(skip)]
     pub timeline: Timeline,
@@ -142,14 +146,17 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |n: u64| grouped(n);
-        writeln!(
+        write!(
             f,
-            "replayed   {} requests in {}: {} requests/s, {}/s",
+            "replayed   {} requests in {}: {} requests/s, ",
             count(self.requests),
             time(self.elapsed_ns),
             count(self.requests_per_second as u64),
-            size(self.bytes_per_second as u64),
         )?;
+        match self.stamps_only {
+            true => writeln!(f, "stamps only")?,
+            false => writeln!(f, "{}/s", size(self.bytes_per_second as u64))?,
+        }
         writeln!(
             f,
             "           {} read, {} written, {} flushes, {} FUA, {} discards",

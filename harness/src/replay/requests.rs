@@ -1,6 +1,9 @@
 //! From a record of a trace to requests that the device takes: preflush in front, what lies
 //! past the end treated as asked, long transfers cut to the limits.
 
+use std::iter::Chain;
+use std::{option, vec};
+
 use driver::blk::{Limits, split};
 use driver::units::{Sector, SectorCount, SectorRange};
 
@@ -42,6 +45,34 @@ pub struct IsPastEnd {
     pub capacity: SectorCount,
 }
 
+/// The pieces that a record comes to, in order. Most records come to one, which costs no
+/// memory.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    first: Option<SectorRange>,
+    rest: Vec<SectorRange>,
+}
+
+impl Pieces {
+    fn extend(&mut self, pieces: impl Iterator<Item = SectorRange>) {
+        for piece in pieces {
+            match self.first {
+                None => self.first = Some(piece),
+                Some(_) => self.rest.push(piece),
+            }
+        }
+    }
+}
+
+impl IntoIterator for Pieces {
+    type Item = SectorRange;
+    type IntoIter = Chain<option::IntoIter<SectorRange>, vec::IntoIter<SectorRange>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.rest)
+    }
+}
+
 /// The pieces of the device that a record is about, in order, none longer than the limits
 /// allow. A flush has none.
 ///
@@ -52,9 +83,9 @@ pub(super) fn pieces(
     capacity: SectorCount,
     placing: Placing,
     limits: Limits,
-) -> Result<Vec<SectorRange>, IsPastEnd> {
+) -> Result<Pieces, IsPastEnd> {
     let longest = match record.operation {
-        TraceOperation::Flush => return Ok(Vec::new()),
+        TraceOperation::Flush => return Ok(Pieces::default()),
         TraceOperation::Read | TraceOperation::Write => limits.max_transfer,
         TraceOperation::Discard | TraceOperation::WriteZeroes => limits.max_discard,
     };
@@ -63,10 +94,11 @@ pub(super) fn pieces(
         range = scaled(range, placing.recorded, capacity);
     }
     let device_end = Sector(0) + capacity;
+    let mut pieces = Pieces::default();
     if range.end() <= device_end {
-        return Ok(split(range, longest).collect());
+        pieces.extend(split(range, longest));
+        return Ok(pieces);
     }
-    let mut pieces = Vec::new();
     match placing.past_end {
         PastEnd::Refuse => {
             let end = range.end();
@@ -125,7 +157,8 @@ mod tests {
             recorded: SectorCount(1000),
         };
         let pieces = pieces(&record, SectorCount(100), placing, Limits::LINUX_6_12)?;
-        Ok(pieces.iter().map(|p| (p.start.0, p.count.0)).collect())
+        let pairs = pieces.into_iter().map(|p| (p.start.0, p.count.0));
+        Ok(pairs.collect())
     }
 
     #[test]

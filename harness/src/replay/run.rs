@@ -2,19 +2,20 @@
 //! asked for. Every read is compared with the model when it completes; resizes begin where they
 //! are asked for and go on beneath the requests.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use driver::blk::{Completion, Limits, Operation, Request, Segment, Status, Tag};
+use driver::blk::{Completion, Limits, Operation, Request, Segment, Status};
 use driver::ordered::ThreadDied;
 use driver::resize::{Resize, ResizeError};
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use hdrhistogram::Histogram;
 
 use crate::clock::Clock;
-use crate::oracle::{Initial, Mismatch, Oracle, Written, checksums};
-use crate::stamp::Stamp;
+use crate::oracle::{Initial, Mismatch, Oracle, checksums};
+use crate::stamp::{Coverage, Stamp};
 use crate::trace::{Record, TraceError, TraceOperation, TraceSource};
 
+use super::in_flight::{Content, Flights, InFlight};
 use super::observe::Sights;
 use super::pace::{Pace, PaceReport, Pacer};
 use super::report::{Latencies, Percentiles, ResizeReport};
@@ -24,6 +25,10 @@ use super::timeline::{Kind, Timeline};
 
 /// So many mismatches are told in words.
 const EXAMPLES: usize = 10;
+
+/// With stamps only, the clock is looked at once in so many times: a look takes as long as the
+/// driver does for a request. Each request looks when it is submitted and when it is done.
+const LOOKS_APART: u32 = 32;
 
 /// A resize to begin before a request.
 pub struct PlannedAt<F> {
@@ -113,12 +118,13 @@ pub struct Run<'a, F, T, I> {
     /// When the request was due that is about to be submitted.
     due: Option<u64>,
     clock: &'a dyn Clock,
+    watch: Watch,
     /// In the order of their requests.
     resizes: VecDeque<PlannedAt<F>>,
     resizing: Option<Resizing>,
-    in_flight: BTreeMap<u64, InFlight>,
-    next_tag: u64,
-    buffers: Vec<Vec<u8>>,
+    in_flight: Flights,
+    /// Segments of completed requests, a buffer in each, to be used again.
+    spare: Vec<Vec<Segment>>,
     read_latency: Histogram<u64>,
     write_latency: Histogram<u64>,
     flush_latency: Histogram<u64>,
@@ -141,30 +147,30 @@ pub struct Manner {
     pub pace: Pace,
 }
 
-struct InFlight {
-    request: u64,
-    range: SectorRange,
-    content: Content,
-    started_ns: u64,
+/// What the clock showed when it was last looked at.
+struct Watch {
+    /// Every so many times that somebody asks, it is looked at.
+    apart: u32,
+    left: u32,
+    shown_ns: u64,
 }
 
-/// What a request in flight writes.
-enum Content {
-    /// It is no write.
-    None,
-    /// Our stamp.
-    Stamp(Stamp),
-    /// The trace's own data, as the CRC-32C of each sector.
-    Data(Vec<u32>),
-}
-
-impl Content {
-    fn written(&self) -> Option<Written<'_>> {
-        match self {
-            Content::None => None,
-            Content::Stamp(stamp) => Some(Written::Stamp(*stamp)),
-            Content::Data(checksums) => Some(Written::Data(checksums)),
+impl Watch {
+    fn new(apart: u32) -> Watch {
+        Watch {
+            apart,
+            left: 0,
+            shown_ns: 0,
         }
+    }
+
+    fn now_ns(&mut self, clock: &dyn Clock) -> u64 {
+        if self.left == 0 {
+            self.left = self.apart;
+            self.shown_ns = clock.now_ns();
+        }
+        self.left -= 1;
+        self.shown_ns
     }
 }
 
@@ -228,6 +234,10 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         let grown = resizes.iter().map(|resize| resize.new_size.whole_sectors());
         let largest = grown.fold(oracle.capacity(), SectorCount::max);
         let limits = Limits::ORDERED;
+        let looks_apart = match oracle.coverage() {
+            Coverage::Whole => 1,
+            Coverage::Front => LOOKS_APART,
+        };
         Run {
             target,
             oracle,
@@ -237,11 +247,11 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             pacer: Pacer::new(manner.pace, latency_histogram()),
             due: None,
             clock,
+            watch: Watch::new(looks_apart),
             resizes: resizes.into(),
             resizing: None,
-            in_flight: BTreeMap::new(),
-            next_tag: 0,
-            buffers: Vec::new(),
+            in_flight: Flights::default(),
+            spare: Vec::new(),
             read_latency: latency_histogram(),
             write_latency: latency_histogram(),
             flush_latency: latency_histogram(),
@@ -264,7 +274,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
     ) -> Result<(), ReplayError> {
         while let Some(record) = trace.next() {
             let record = record?;
-            self.due = self.pacer.due(record.time, self.clock.now_ns());
+            self.due = self.pacer.due(record.time, || self.clock.now_ns());
             self.wait_until_due()?;
             while self
                 .resizes
@@ -317,7 +327,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         self.resizes.clear();
         while !self.in_flight.is_empty() {
             match self.target.complete() {
-                Ok(completion) => self.in_flight.remove(&completion.request.tag.0),
+                Ok(completion) => self.in_flight.remove(completion.request.tag),
                 Err(ThreadDied) => return,
             };
         }
@@ -396,47 +406,14 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         if let Some(due) = self.due.take() {
             self.pacer.submitted(due, self.clock.now_ns());
         }
-        let mut content = Content::None;
-        let segments = match operation {
-            Operation::Flush => Vec::new(),
-            Operation::Discard | Operation::WriteZeroes => {
-                vec![Segment::without_data(range.count)]
-            }
-            Operation::Read => {
-                let mut data = self.buffer(range.count);
-                // What an earlier read left there must not pass for what this one brings.
-                for sector in data.chunks_exact_mut(SECTOR_SIZE as usize) {
-                    sector[..8].fill(0xa5);
-                }
-                vec![Segment::with_data(data)]
-            }
-            Operation::Write { .. } => {
-                let mut data = self.buffer(range.count);
-                content = match payload {
-                    Some(payload) => {
-                        data.copy_from_slice(payload);
-                        Content::Data(checksums(payload))
-                    }
-                    None => {
-                        let stamp = Stamp(self.counts.requests as u32);
-                        stamp.fill(range.start, &mut data);
-                        Content::Stamp(stamp)
-                    }
-                };
-                vec![Segment::with_data(data)]
-            }
-        };
-        let tag = self.next_tag;
-        self.next_tag += 1;
-        let in_flight = InFlight {
+        let (segments, content) = self.segments(operation, range, payload);
+        let tag = self.in_flight.add(InFlight {
             request: self.counts.requests,
             range,
             content,
-            started_ns: self.clock.now_ns(),
-        };
-        self.in_flight.insert(tag, in_flight);
+            started_ns: self.watch.now_ns(self.clock),
+        });
         let start = range.start;
-        let tag = Tag(tag);
         Ok(self.target.submit(Request {
             tag,
             operation,
@@ -445,10 +422,61 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         })?)
     }
 
-    fn buffer(&mut self, count: SectorCount) -> Vec<u8> {
-        let mut buffer = self.buffers.pop().unwrap_or_default();
-        buffer.resize(count.bytes().0 as usize, 0);
-        buffer
+    /// The parts of a request, and what they write.
+    fn segments(
+        &mut self,
+        operation: Operation,
+        range: SectorRange,
+        payload: Option<&[u8]>,
+    ) -> (Vec<Segment>, Content) {
+        match operation {
+            Operation::Flush => (Vec::new(), Content::None),
+            Operation::Discard | Operation::WriteZeroes => {
+                (vec![Segment::without_data(range.count)], Content::None)
+            }
+            Operation::Read => {
+                let mut segments = self.spare_segments(range.count);
+                // What an earlier read left there must not pass for what this one brings.
+                for segment in &mut segments {
+                    for sector in segment.data.chunks_exact_mut(SECTOR_SIZE as usize) {
+                        sector[..8].fill(0xa5);
+                    }
+                }
+                (segments, Content::None)
+            }
+            Operation::Write { .. } => {
+                let mut segments = self.spare_segments(range.count);
+                let coverage = self.oracle.coverage();
+                let stamp = Stamp(self.counts.requests as u32);
+                let mut content = Content::Stamp(stamp);
+                for segment in &mut segments {
+                    match payload {
+                        Some(payload) => {
+                            segment.data.copy_from_slice(payload);
+                            content = Content::Data(checksums(payload));
+                        }
+                        None => coverage.stamp(stamp, range.start, &mut segment.data),
+                    }
+                }
+                (segments, content)
+            }
+        }
+    }
+
+    /// One segment with a buffer of this length, in which anything may be.
+    fn spare_segments(&mut self, count: SectorCount) -> Vec<Segment> {
+        // One of this length need not be filled first.
+        let fits = |segments: &Vec<Segment>| segments.iter().all(|s| s.sectors == count);
+        let mut segments = match self.spare.iter().rposition(fits) {
+            Some(fitting) => self.spare.swap_remove(fitting),
+            None => self.spare.pop().unwrap_or_default(),
+        };
+        segments.resize_with(1, Segment::default);
+        for segment in &mut segments {
+            segment.sectors = count;
+            segment.data.resize(count.bytes().0 as usize, 0);
+        }
+        segments
     }
 
     fn drain(&mut self) -> Result<(), ReplayError> {
@@ -464,10 +492,11 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
     }
 
     fn take(&mut self, completion: Completion) -> Result<(), ReplayError> {
-        let Some(flown) = self.in_flight.remove(&completion.request.tag.0) else {
+        let Some(flown) = self.in_flight.remove(completion.request.tag) else {
             return Err(ReplayError::Died(ThreadDied));
         };
-        let elapsed = self.clock.now_ns().saturating_sub(flown.started_ns);
+        let now_ns = self.watch.now_ns(self.clock);
+        let elapsed = now_ns.saturating_sub(flown.started_ns);
         let operation = completion.request.operation;
         let kind = match operation {
             Operation::Read => Kind::Read,
@@ -503,24 +532,21 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             Operation::Discard => self.oracle.discarded(range),
             Operation::Flush => {}
         }
-        for segment in completion.request.segments {
-            if !segment.data.is_empty() && self.buffers.len() < self.depth {
-                self.buffers.push(segment.data);
-            }
+        let segments = completion.request.segments;
+        let has_buffer = segments.iter().any(|segment| !segment.data.is_empty());
+        if has_buffer && self.spare.len() < self.depth {
+            self.spare.push(segments);
         }
         Ok(())
     }
 
     fn check_read(&mut self, completion: &Completion, flown: &InFlight) {
         self.counts.sectors_read += flown.range.count.0;
-        let in_flight: Vec<_> = self
-            .in_flight
-            .values()
-            .filter_map(|other| Some((other.range, other.content.written()?)))
-            .collect();
+        let coverage = self.oracle.coverage();
+        let early = |sector, content: &[u8]| self.in_flight.may_show(sector, content, coverage);
         let mut first = flown.range.start;
         for segment in &completion.request.segments {
-            let found = self.oracle.check(first, &segment.data, &in_flight);
+            let found = self.oracle.check(first, &segment.data, early);
             if found.0 > 0 {
                 let when = format!("request {} reading {}", flown.request, flown.range);
                 self.counts.add_check(found, &when);

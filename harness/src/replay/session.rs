@@ -18,6 +18,7 @@ use userhelper::resize::{PlannedResize, WishedResize, recover, run, surroundings
 
 use crate::clock::{self, Clock, WallClock};
 use crate::oracle::{Initial, Oracle};
+use crate::stamp::Coverage;
 use crate::trace::{TraceError, TraceOperation, TraceSource};
 
 use super::backing::{Given, Stamped, StampedParts};
@@ -27,6 +28,7 @@ use super::precheck::precheck;
 use super::report::Report;
 use super::requests::{PastEnd, Placing};
 use super::run::{Manner, PlannedAt, ReplayError, Run};
+use super::stamp_host::StampHost;
 use super::target::{Live, Stepped, Target};
 use super::verify::{take_in, whole_device};
 
@@ -68,6 +70,9 @@ pub struct Options {
     pub open: OpenOptions,
     /// The alignment of a COW file made for the replay; `None` leaves room for growth.
     pub alignment: Option<u32>,
+    /// How much of a sector is stamped and compared. Only [`Session::in_memory`] can do with
+    /// less than all of it.
+    pub coverage: Coverage,
 }
 
 /// Why there is no report.
@@ -166,7 +171,8 @@ impl Session<'_> {
         })
     }
 
-    /// Replays in memory, without a thread.
+    /// Replays in memory, without a thread: on a host that keeps all bytes, or, where stamps
+    /// take only the front of a sector, on one that keeps just those.
     ///
     /// # Errors
     /// See [`SessionError`].
@@ -174,9 +180,14 @@ impl Session<'_> {
         let size = self.size(size)?;
         let directory = Path::new("/memory");
         self.check_before(&directory.join(COW_NAME), Some(size))?;
-        self.on_own_device(MemoryHost::new(), directory, size, |device| {
-            Ok(Stepped::new(device))
-        })
+        match self.options.coverage {
+            Coverage::Whole => self.on_own_device(MemoryHost::new(), directory, size, |device| {
+                Ok(Stepped::new(device))
+            }),
+            Coverage::Front => self.on_own_device(StampHost::new(), directory, size, |device| {
+                Ok(Stepped::new(device))
+            }),
+        }
     }
 
     /// Replays on the device that `spec` describes. What it holds is overwritten as the
@@ -313,7 +324,8 @@ impl Session<'_> {
             let exists = host_error(&cow, "creating");
             return Err(exists(HostError::AlreadyExists));
         }
-        let parts = self.stamped_parts(sectors)?;
+        let coverage = self.options.coverage;
+        let parts = self.stamped_parts(sectors)?.with_coverage(coverage);
         let file = host
             .create_new(&backing)
             .map_err(host_error(&backing, "creating"))?;
@@ -342,6 +354,7 @@ impl Session<'_> {
         };
         let opened = open(&host, &spec, self.options.open)?;
         let oracle = Oracle::new(opened.device.capacity(), Stamped(parts.clone()));
+        let oracle = oracle.with_coverage(coverage);
         let mut report = self.replay(host, &spec, opened, oracle, start)?;
         let changed = parts
             .count_changed(&file)
@@ -478,6 +491,7 @@ impl Session<'_> {
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
             backing_unchanged: None,
+            stamps_only: oracle.coverage() == Coverage::Front,
             timeline,
         })
     }

@@ -181,7 +181,14 @@ impl<F: HostFile> Target<F> for Stepped<F> {
             if let Some(completion) = self.completions.pop_front() {
                 return Ok(completion);
             }
-            if !self.step() {
+            if self.resize.is_none() {
+                // The same as below, without the way through the queue.
+                match self.device.step() {
+                    Step::Completed(completion) => return Ok(completion),
+                    Step::Working => {}
+                    Step::Idle | Step::Blocked => return Err(ThreadDied),
+                }
+            } else if !self.step() {
                 return Err(ThreadDied);
             }
         }

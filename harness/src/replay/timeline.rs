@@ -153,10 +153,12 @@ impl Timeline {
 
     /// Takes in a request that began at this time of the replay and took so long.
     pub fn record(&mut self, began_ns: u64, took_ns: u64, kind: Kind, range: SectorRange) {
-        while began_ns / self.column_ns >= COLUMNS as u64 {
+        let mut column = began_ns / self.column_ns;
+        while column >= COLUMNS as u64 {
             self.halve();
+            column = began_ns / self.column_ns;
         }
-        let column = (began_ns / self.column_ns) as usize;
+        let column = column as usize;
         if column >= self.columns.len() {
             self.columns.resize_with(column + 1, Column::default);
         }
@@ -169,7 +171,12 @@ impl Timeline {
             Kind::Flush => return,
         };
         let row = |sector: u64| {
-            let row = u128::from(sector) * ROWS as u128 / u128::from(self.sectors.max(1));
+            let sectors = self.sectors.max(1);
+            // The short division suffices for all but the largest devices.
+            let row = match sector.checked_mul(ROWS as u64) {
+                Some(product) => product / sectors,
+                None => (u128::from(sector) * ROWS as u128 / u128::from(sectors)) as u64,
+            };
             (row as usize).min(ROWS - 1)
         };
         let last = range.start.0 + range.count.0.max(1) - 1;

@@ -1,6 +1,6 @@
 //! Comparing a whole device with the model.
 
-use driver::blk::{Request, Segment, Status, Tag, split};
+use driver::blk::{Operation, Request, Segment, Status, Tag, split};
 use driver::host::HostFile;
 use driver::ordered::{Ordered, Step};
 use driver::units::{Sector, SectorCount, SectorRange};
@@ -9,39 +9,62 @@ use crate::oracle::{Initial, Oracle};
 
 use super::run::{Counts, ReplayError};
 
-/// Sectors read at once.
-const PIECE: SectorCount = SectorCount(2048);
+/// Sectors read at once: what is compared should still be in the processor's own cache.
+const PIECE: SectorCount = SectorCount(128);
 
-/// Reads one piece of an idle device.
-fn read<F: HostFile>(
-    device: &mut Ordered<F>,
-    range: SectorRange,
-    buffer: Vec<u8>,
-) -> Result<Vec<u8>, ReplayError> {
-    let mut request = Request::read(Tag(0), range.start, SectorCount(0));
-    let mut data = buffer;
-    data.resize(range.count.bytes().0 as usize, 0);
-    request.segments = vec![Segment::with_data(data)];
-    let failed = |status, cause: String| ReplayError::Unreadable {
-        range,
-        status,
-        cause,
-    };
-    if device.submit(request).is_err() {
-        return Err(failed(Status::IoError, ": the queue is full".into()));
+/// So often progress is told, in pieces.
+const PIECES_A_REPORT: u64 = 64;
+
+/// Reads an idle device piece by piece, into one buffer.
+struct Reader<'a, F> {
+    device: &'a mut Ordered<F>,
+    segments: Vec<Segment>,
+}
+
+impl<F: HostFile> Reader<'_, F> {
+    fn new(device: &mut Ordered<F>) -> Reader<'_, F> {
+        Reader {
+            device,
+            segments: vec![Segment::default()],
+        }
     }
-    match device.step() {
-        Step::Completed(mut done) if done.status == Status::Ok => {
-            Ok(done.request.segments.pop().unwrap_or_default().data)
+
+    /// The content of `range`.
+    fn read(&mut self, range: SectorRange) -> Result<&[u8], ReplayError> {
+        let failed = |status, cause: String| ReplayError::Unreadable {
+            range,
+            status,
+            cause,
+        };
+        let mut segments = std::mem::take(&mut self.segments);
+        for segment in &mut segments {
+            segment.sectors = range.count;
+            segment.data.resize(range.count.bytes().0 as usize, 0);
         }
-        Step::Completed(done) => {
-            let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
-            Err(failed(done.status, cause))
+        let request = Request {
+            tag: Tag(0),
+            operation: Operation::Read,
+            start: range.start,
+            segments,
+        };
+        if self.device.submit(request).is_err() {
+            return Err(failed(Status::IoError, ": the queue is full".into()));
         }
-        step => Err(failed(
-            Status::IoError,
-            format!(": the device is busy: {step:?}"),
-        )),
+        match self.device.step() {
+            Step::Completed(done) if done.status == Status::Ok => {
+                self.segments = done.request.segments;
+                let first = self.segments.first();
+                Ok(first.map_or(&[], |segment| &segment.data))
+            }
+            Step::Completed(done) => {
+                let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
+                Err(failed(done.status, cause))
+            }
+            step => Err(failed(
+                Status::IoError,
+                format!(": the device is busy: {step:?}"),
+            )),
+        }
     }
 }
 
@@ -66,12 +89,18 @@ pub(super) fn whole_device<F: HostFile, I: Initial>(
         ));
         return Ok(0);
     }
-    let mut buffer = Vec::new();
-    for piece in split(whole, PIECE) {
-        buffer = read(device, piece, buffer)?;
-        counts.add_check(oracle.check(piece.start, &buffer, &[]), when);
-        progress(piece.end().0);
+    let mut reader = Reader::new(device);
+    for (number, piece) in (1..).zip(split(whole, PIECE)) {
+        let content = reader.read(piece)?;
+        let found = oracle.check(piece.start, content, |_, _| false);
+        if found.0 > 0 {
+            counts.add_check(found, when);
+        }
+        if u64::is_multiple_of(number, PIECES_A_REPORT) {
+            progress(piece.end().0);
+        }
     }
+    progress(whole.end().0);
     Ok(whole.count.0)
 }
 
@@ -86,11 +115,10 @@ pub(super) fn take_in<F: HostFile, I: Initial>(
 ) -> Result<(), ReplayError> {
     let whole = SectorRange::new(Sector(0), device.capacity());
     let dirty: Vec<_> = device.map().dirty_runs(whole).collect();
-    let mut buffer = Vec::new();
+    let mut reader = Reader::new(device);
     for run in dirty {
         for piece in split(run, PIECE) {
-            buffer = read(device, piece, buffer)?;
-            oracle.found_at_start(piece.start, &buffer);
+            oracle.found_at_start(piece.start, reader.read(piece)?);
         }
     }
     Ok(())

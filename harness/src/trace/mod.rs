@@ -12,6 +12,7 @@
 
 pub mod blkparse;
 pub mod blktrace;
+mod bundled;
 pub mod compact;
 pub mod compression;
 pub mod csv;
@@ -41,6 +42,7 @@ pub mod write;
 
 use std::io::{BufReader, Read};
 
+pub use bundled::Bundled;
 pub use compact::{CompactReader, TraceHeader, TraceWriter};
 pub use description::{Description, Units};
 pub use detect::Format;

@@ -51,6 +51,7 @@ fn options_that_need_another() {
         ("--lose-data", "--shrink"),
         ("--switch-backing", "--device <SPEC>"),
         ("--confine-backing", "--device <SPEC>"),
+        ("--stamps-only", "--memory"),
     ] {
         misused(
             &["replay", "@trace", option],

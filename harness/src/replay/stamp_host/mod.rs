@@ -1,0 +1,131 @@
+//! A host in memory for replays without payload: of a sector that begins with a stamp it keeps
+//! the stamp, 16 bytes instead of 512, and when such a sector is read whole it gives just
+//! those 16 bytes back. Everything else, headers and bitmaps among it, is kept and given
+//! whole, by [`MemoryHost`]. The driver above knows nothing of it: what it plans, splits,
+//! moves and completes is the same.
+//!
+//! A request's buffer is as long as ever, because the driver insists on that; but of each
+//! sector only the first 16 bytes are touched, by anyone.
+
+mod file;
+mod stamps;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
+use driver::memory::MemoryHost;
+use driver::units::Bytes;
+use userhelper::clone_range::CloneRange;
+use userhelper::image_host::ImageHost;
+
+pub use file::StampFile;
+use stamps::Stamps;
+
+/// The stamps of one file, whoever has it open.
+type Shared = Arc<Mutex<Stamps>>;
+
+/// The names of such a host. A clone is another handle to the same names.
+#[derive(Clone, Debug, Default)]
+pub struct StampHost {
+    memory: MemoryHost,
+    /// By the file's inode number.
+    stamps: Arc<Mutex<BTreeMap<u64, Shared>>>,
+}
+
+impl StampHost {
+    /// A host without files.
+    pub fn new() -> StampHost {
+        StampHost::default()
+    }
+
+    fn with_stamps(
+        &self,
+        file: driver::memory::MemoryFile,
+        access: Access,
+    ) -> HostResult<StampFile> {
+        let inode = self.memory.metadata(&file)?.identity.inode;
+        let stamps = Arc::clone(locked(&self.stamps).entry(inode).or_default());
+        Ok(StampFile::new(file, access == Access::ReadWrite, stamps))
+    }
+
+    /// Which file has this name, if one has.
+    fn inode(&self, path: &Path) -> Option<u64> {
+        let file = self.memory.open(path, Access::ReadOnly).ok()?;
+        let metadata = self.memory.metadata(&file).ok()?;
+        Some(metadata.identity.inode)
+    }
+
+    /// A file has lost its name: its stamps end with whoever still has it open.
+    fn forget(&self, inode: Option<u64>) {
+        if let Some(inode) = inode {
+            locked(&self.stamps).remove(&inode);
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl HostNames for StampHost {
+    type File = StampFile;
+
+    fn open(&self, path: &Path, access: Access) -> HostResult<StampFile> {
+        self.with_stamps(self.memory.open(path, access)?, access)
+    }
+
+    fn create_new(&self, path: &Path) -> HostResult<StampFile> {
+        self.with_stamps(self.memory.create_new(path)?, Access::ReadWrite)
+    }
+
+    fn metadata(&self, file: &StampFile) -> HostResult<Metadata> {
+        self.memory.metadata(file.memory())
+    }
+
+    fn copy_attributes(&self, from: &StampFile, to: &StampFile) -> HostResult<()> {
+        self.memory.copy_attributes(from.memory(), to.memory())
+    }
+
+    fn lock(&self, file: &StampFile, kind: LockKind) -> HostResult<()> {
+        self.memory.lock(file.memory(), kind)
+    }
+
+    fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
+        let (moved, replaced) = (self.inode(from), self.inode(to));
+        self.memory.rename(from, to, replace)?;
+        if replaced != moved {
+            self.forget(replaced);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> HostResult<()> {
+        let removed = self.inode(path);
+        self.memory.remove(path)?;
+        self.forget(removed);
+        Ok(())
+    }
+
+    fn sync_directory_of(&self, path: &Path) -> HostResult<()> {
+        self.memory.sync_directory_of(path)
+    }
+}
+
+impl ImageHost for StampHost {
+    fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
+        self.memory.free_space_beside(path)
+    }
+
+    fn set_modified(&self, file: &StampFile, seconds: i64) -> HostResult<()> {
+        ImageHost::set_modified(&self.memory, file.memory(), seconds)
+    }
+
+    fn sync_all(&self, file: &StampFile) -> HostResult<()> {
+        file.sync_data()
+    }
+}
+
+/// Memory shares nothing.
+impl CloneRange for StampFile {}
