@@ -1,0 +1,126 @@
+//! `ubdlab bench replay`: replays in memory, from the decoder to the comparison of the last
+//! sector, with full payload and with stamps only.
+
+mod generated;
+mod traces;
+
+use std::path::PathBuf;
+
+use crate::replay::session::OpenTrace;
+use crate::replay::{Options, Pace, PastEnd, Report, Session, SessionError};
+use crate::stamp::Coverage;
+use crate::trace::TraceError;
+use crate::trace::generate::WorkloadError;
+
+use driver::open::OpenOptions;
+use userhelper::planner::Shrink;
+
+use super::Row;
+
+pub use generated::{Generated, MeasureOne};
+
+/// Which rows are measured: those whose names contain this text.
+pub type Only<'a> = Option<&'a str>;
+
+/// Why a row could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayBenchError {
+    /// A trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// A replay failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// There is no such trace to generate.
+    #[error("generating a trace: {0}")]
+    Workload(#[from] WorkloadError),
+    /// A replay found what should not be.
+    #[error("{name}: {mismatches} sectors show what they should not: {example}")]
+    Mismatch {
+        /// The trace.
+        name: String,
+        /// How many sectors.
+        mismatches: u64,
+        /// One of them.
+        example: String,
+    },
+    /// The process that was to measure by itself failed.
+    #[error("measuring {requests} requests in a process of its own: {cause}")]
+    Process {
+        /// How many requests it was to replay.
+        requests: u64,
+        /// What went wrong.
+        cause: String,
+    },
+}
+
+/// What is measured.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// Files to be replayed beside the traces that are part of the program.
+    pub files: &'a [PathBuf],
+    /// Which rows.
+    pub only: Only<'a>,
+    /// Up to 100,000,000 generated requests instead of 10,000,000.
+    pub long: bool,
+    /// Measures a generated trace in a process of its own.
+    pub measure_one: MeasureOne,
+}
+
+/// Measures the rows; calls `each` when a few of them are there.
+///
+/// # Errors
+/// See [`ReplayBenchError`].
+pub fn measure(plan: &Plan<'_>, mut each: impl FnMut(Vec<Row>)) -> Result<(), ReplayBenchError> {
+    traces::measure(plan, &mut each)?;
+    generated::measure(plan, &mut each)
+}
+
+fn wanted(only: Only<'_>, name: &str) -> bool {
+    only.is_none_or(|only| name.contains(only))
+}
+
+/// A replay as fast as it goes.
+fn options(coverage: Coverage) -> Options {
+    Options {
+        depth: 32,
+        past_end: PastEnd::Refuse,
+        pace: Pace::AsFast,
+        resizes: Vec::new(),
+        shrink: Shrink::Refuse,
+        strategy: None,
+        open: OpenOptions::default(),
+        alignment: None,
+        coverage,
+    }
+}
+
+/// Replays a trace in memory, as fast as it goes.
+///
+/// # Errors
+/// If that fails, or if a sector shows what it should not.
+pub fn in_memory(
+    name: &str,
+    trace: OpenTrace<'_>,
+    coverage: Coverage,
+) -> Result<Report, ReplayBenchError> {
+    let session = Session {
+        trace,
+        options: options(coverage),
+        progress: &|_| {},
+    };
+    checked(name, session.in_memory(None)?)
+}
+
+/// A figure of a replay that went wrong means nothing.
+fn checked(name: &str, report: Report) -> Result<Report, ReplayBenchError> {
+    match report.is_good() {
+        true => Ok(report),
+        false => Err(ReplayBenchError::Mismatch {
+            name: name.to_owned(),
+            mismatches: report.mismatches,
+            example: (report.mismatch_examples.into_iter().next())
+                .unwrap_or_else(|| "the backing file has changed".to_owned()),
+        }),
+    }
+}
