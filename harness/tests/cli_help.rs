@@ -11,11 +11,12 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 24] = [
     &[],
     &["bench"],
     &["bench", "io"],
     &["bench", "lookup"],
+    &["bench", "resize"],
     &["demo"],
     &["fuzz"],
     &["image"],

@@ -8,6 +8,7 @@ mod growth;
 pub mod io;
 pub mod lookup;
 mod random;
+pub mod resize;
 mod rounds;
 mod table;
 

@@ -95,7 +95,10 @@ impl Device {
 
 /// Has a request carried out and gives it back, or the status that it ended with.
 #[inline]
-pub(super) fn served(device: &mut Ordered<RealFile>, request: Request) -> Result<Request, Status> {
+pub(in crate::bench) fn served(
+    device: &mut Ordered<RealFile>,
+    request: Request,
+) -> Result<Request, Status> {
     if device.submit(request).is_err() {
         return Err(Status::Invalid);
     }
