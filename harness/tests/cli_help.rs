@@ -11,13 +11,14 @@ use std::path::Path;
 
 use cli::{output, ubdlab};
 
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: &[&[&str]] = &[
     &[],
     &["bench"],
     &["bench", "fuzz"],
     &["bench", "io"],
     &["bench", "lookup"],
     &["bench", "replay"],
+    &["bench", "resize"],
     &["demo"],
     &["fuzz"],
     &["image"],

@@ -19,6 +19,10 @@ const BLOCK: u64 = 4096;
 /// Zeros are written from here where the host can make no hole.
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
+/// A dirty run up to this long is read without asking first whether it is a hole: that takes
+/// two system calls, and it hardly ever is one.
+pub(crate) const SHORT: Bytes = Bytes(64 << 10);
+
 /// What stands in the target before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -90,6 +94,24 @@ impl Copying {
         }
     }
 
+    /// Whether extents may turn out to be shared.
+    pub(crate) fn may_share(&self) -> bool {
+        self.can_clone
+    }
+
+    /// Shares a range of `source`, holes and all, with `target` from `to` on. `false` if the
+    /// host shares nothing, and nothing was done. However many extents there are in the range,
+    /// it is one call for all of them.
+    pub(crate) fn share<F: CloneRange>(
+        &mut self,
+        source: &F,
+        range: FileRange,
+        target: &F,
+        to: FileOffset,
+    ) -> Result<bool, CopyError> {
+        Ok(self.can_clone && self.clone_blocks(source, range, target, to)?)
+    }
+
     /// Copies the front of `range` of `source` to `to` in `target`; how much, at least a
     /// sector and at most [`Copying::step`].
     pub(crate) fn copy<F: CloneRange>(
@@ -149,6 +171,19 @@ impl Copying {
         target: &F,
         to: FileOffset,
     ) -> Result<(), CopyError> {
+        if Bytes(0) < range.len && range.len <= SHORT {
+            self.buffer.resize(range.len.0 as usize, 0);
+            source
+                .read_exact_at(&mut self.buffer, range.start)
+                .map_err(CopyError::reading(range.start))?;
+            if !is_zero(&self.buffer) {
+                target
+                    .write_all_at(&self.buffer, to)
+                    .map_err(CopyError::writing(to))?;
+                self.copied += range.len;
+                return Ok(());
+            }
+        }
         let place = |at: FileOffset| to + (at - range.start);
         let mut at = range.start;
         for data in source.data_runs(range) {
@@ -182,6 +217,12 @@ impl Copying {
         let range = FileRange::between(gap);
         clear(target, range).map_err(CopyError::writing(range.start))
     }
+}
+
+/// Whether there is nothing but zeros, so that it may have been a hole.
+pub(crate) fn is_zero(data: &[u8]) -> bool {
+    let (words, rest) = data.as_chunks::<64>();
+    words.iter().all(|word| *word == [0; 64]) && rest.iter().all(|&byte| byte == 0)
 }
 
 /// Makes a range read as zeros: a hole where the host can, zeros otherwise.

@@ -20,6 +20,10 @@ pub trait ImageHost: HostNames<File: CloneRange> {
     /// Makes everything of the file durable, its time of last modification too, which
     /// [`driver::host::HostFile::sync_data`] may leave out.
     fn sync_all(&self, file: &Self::File) -> HostResult<()>;
+
+    /// What time it is, in nanoseconds from some moment on; it never goes back. Nothing that
+    /// is written depends on it, only how much is done before requests are served again.
+    fn now_ns(&self) -> u64;
 }
 
 impl ImageHost for MemoryHost {
@@ -34,5 +38,10 @@ impl ImageHost for MemoryHost {
 
     fn sync_all(&self, file: &MemoryFile) -> HostResult<()> {
         file.sync_data()
+    }
+
+    /// Time stands still: nothing takes any here.
+    fn now_ns(&self) -> u64 {
+        0
     }
 }

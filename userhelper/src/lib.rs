@@ -10,6 +10,7 @@ mod copying;
 pub mod image;
 pub mod image_host;
 mod new_bitmap;
+mod pace;
 pub mod planner;
 pub mod real_files;
 pub mod rebuild;

@@ -7,7 +7,7 @@ use driver::ordered::{CowImage, Ordered};
 use driver::resize::Strategy;
 use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
-use crate::reflow::WINDOW;
+use crate::reflow::{LEAST_WINDOW, LIVE_WINDOW, OFFLINE_WINDOW};
 
 /// The alignment that a reflow asks for at least. A window is at most as long as the distance
 /// moved, which is about twice the alignment, and costs two syncs: with this a device is moved
@@ -68,6 +68,10 @@ pub struct Plan {
     pub to_move: Bytes,
     /// Space on the host that is needed meanwhile.
     pub space_needed: Bytes,
+    /// Whether requests are served meanwhile.
+    pub online: bool,
+    /// A reflow that nobody waits for moves so much at once.
+    pub window: Bytes,
 }
 
 /// Why there is no plan.
@@ -183,6 +187,8 @@ fn plan_raw(old_size: Bytes, wish: Wish) -> Result<Plan, PlanError> {
             new_geometry: None,
             to_move: Bytes(0),
             space_needed: Bytes(0),
+            online: wish.online,
+            window: Bytes(0),
         }),
         Some(strategy) => Err(PlanError::Impossible {
             strategy,
@@ -321,8 +327,22 @@ impl<F: HostFile> Planner<'_, F> {
         })?;
         let mut plan = self.plan(Strategy::Reflow, new);
         plan.to_move = self.dirty_below_new_end().bytes();
-        let window = WINDOW.min(new.data_offset - old.data_offset);
-        plan.space_needed = plan.to_move.min(window) + new.bitmap_len;
+        let distance = new.data_offset - old.data_offset;
+        let most = match self.wish.online {
+            true => LIVE_WINDOW,
+            false => OFFLINE_WINDOW,
+        };
+        let fits = |window: &Bytes| {
+            let needed = plan.to_move.min(*window) + new.bitmap_len;
+            self.surroundings
+                .free_space
+                .is_none_or(|free| needed <= free)
+        };
+        // Where space is short, smaller windows do as well.
+        let smaller = std::iter::successors(Some(most), |window| Some(Bytes(window.0 / 2)));
+        let mut windows = smaller.take_while(|&window| window >= LEAST_WINDOW);
+        plan.window = windows.find(fits).unwrap_or(LEAST_WINDOW).min(distance);
+        plan.space_needed = plan.to_move.min(plan.window) + new.bitmap_len;
         Ok(match self.surroundings.free_space {
             Some(free) if free < plan.space_needed => Err(format!(
                 "a window and the new bitmap need {}, and only {free} are free",
@@ -341,6 +361,8 @@ impl<F: HostFile> Planner<'_, F> {
             new_geometry: Some(new),
             to_move: Bytes(0),
             space_needed: Bytes(0),
+            online: self.wish.online,
+            window: Bytes(0),
         }
     }
 

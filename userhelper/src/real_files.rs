@@ -98,6 +98,11 @@ impl ImageHost for RealHost {
             synced => synced.map_err(host_error),
         }
     }
+
+    fn now_ns(&self) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    }
 }
 
 impl HostNames for RealHost {

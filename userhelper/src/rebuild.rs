@@ -1,6 +1,6 @@
 //! Copying what is dirty, once, into a new file beside the old one, which then takes the old
 //! one's name. The device serves nothing meanwhile. Where the file system can share extents,
-//! nothing is copied.
+//! nothing is copied, and what lies between the dirty sectors is shared with them.
 //!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
@@ -18,7 +18,7 @@ use driver::ordered::{CowImage, Hold, Ordered};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
-use crate::copying::{CopyAction, Copying, Target};
+use crate::copying::{CopyAction, CopyError, Copying, Target};
 use crate::image_host::ImageHost;
 use crate::new_bitmap::next_piece;
 
@@ -175,6 +175,21 @@ impl<H: ImageHost> Rebuild<H> {
             self.stage = Stage::Bits(0);
             return Ok(());
         };
+        let Some(file) = &self.file else {
+            return Err(not_there());
+        };
+        if self.copying.may_share() {
+            let (together, dirty) = shared_at_once(device, run.start, end, self.copying.step());
+            let (start, together) = device.placement().place(together);
+            let source = FileRange::new(start, together.count.bytes());
+            let target = self.new.place_of(together.start);
+            let shared = self.copying.share(device.cow(), source, file, target);
+            if shared.map_err(copy_failed)? {
+                self.passed += dirty;
+                self.stage = Stage::Copy(together.end());
+                return Ok(());
+            }
+        }
         let run = SectorRange::new(
             run.start,
             run.count.min(self.copying.step().whole_sectors()),
@@ -182,19 +197,8 @@ impl<H: ImageHost> Rebuild<H> {
         let (start, run) = device.placement().place(run);
         let source = FileRange::new(start, run.count.bytes());
         let target = self.new.place_of(run.start);
-        let Some(file) = &self.file else {
-            return Err(not_there());
-        };
-        let copied = self
-            .copying
-            .copy(device.cow(), source, file, target)
-            .map_err(|failed| {
-                let action = match failed.action {
-                    CopyAction::Read => "reading the data of the COW file",
-                    CopyAction::Write => "writing the new COW file",
-                };
-                ResizeError::host(action, failed.at)(failed.error)
-            })?;
+        let copied = self.copying.copy(device.cow(), source, file, target);
+        let copied = copied.map_err(copy_failed)?;
         self.passed += copied;
         self.stage = Stage::Copy(run.start + copied.whole_sectors());
         Ok(())
@@ -255,6 +259,32 @@ impl<H: ImageHost> Rebuild<H> {
             "the COW file's name has been given to another file meanwhile".into(),
         ))
     }
+}
+
+/// The dirty runs from `from` on as one range of at most `most`, and how much of it is dirty.
+/// What lies in the clean sectors between them is a hole, but for what a crash has left there;
+/// that is shared too, and does as little harm in the new file as in the old one.
+fn shared_at_once<F: HostFile>(
+    device: &Ordered<F>,
+    from: Sector,
+    until: Sector,
+    most: Bytes,
+) -> (SectorRange, Bytes) {
+    let limit = until.min(from + most.whole_sectors());
+    let (mut end, mut dirty) = (from, Bytes(0));
+    for run in device.map().dirty_runs(SectorRange::between(from..limit)) {
+        end = run.end();
+        dirty += run.count.bytes();
+    }
+    (SectorRange::between(from..end), dirty)
+}
+
+fn copy_failed(failed: CopyError) -> ResizeError {
+    let action = match failed.action {
+        CopyAction::Read => "reading the data of the COW file",
+        CopyAction::Write => "writing the new COW file",
+    };
+    ResizeError::host(action, failed.at)(failed.error)
 }
 
 fn not_there() -> ResizeError {

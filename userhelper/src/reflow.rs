@@ -7,6 +7,16 @@
 //! moved, so that within one, no copy goes over a source. Requests below the frontier go to
 //! the old place, those above to the new; those that touch the window wait.
 //!
+//! So a request can wait for a window from its beginning to its end, syncs included, and for
+//! what else is a single step: the sync of a flush that came before it, the freeing of a few
+//! extents. Under live I/O the time that these take decides how much the next one has to do
+//! (`pace.rs`).
+//!
+//! Freed is only what stays unused. Most of a window's source is, in the new layout, the place
+//! of sectors further down, and their copy goes over it: to free it first would cost the host
+//! twice. Until then what lies there is nothing that anybody reads: the old place of a window
+//! that has been moved is the new place of sectors that have not.
+//!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
 //! | the file was extended; extension block and first record written | the old size, nothing moved; stock readers too | none needed: a header without the mark makes the journal void |
@@ -14,28 +24,50 @@
 //! | part of a window was copied | all data: below the frontier at the old place, which no copy touches | rolls forward, copying the window again |
 //! | the copy was synced | the same | the same |
 //! | the record was written | the record before it or the new one; the data of both is durable | rolls forward from the one that is there |
-//! | the source was punched | the new frontier, which was durable before the hole was punched | rolls forward |
+//! | what stays unused of the source was punched, or some of it | the new frontier, which was durable before the holes were punched | rolls forward; what was not punched stays allocated, until `image check --repair` |
 //! | part or all of the new bitmap was written | all data, at the new place; the old bitmap, which the new one does not overlap, counts | writes the new bitmap again |
 //! | the header was written | the mark, and so the row before; or the new size, whole | rolls forward, or none needed |
 //! | the old bitmap was punched | the new size | none needed |
 //!
 //! Published bits go to the old bitmap until the new one is begun, and then to both.
 
-use driver::cow::{Extension, Geometry, Header, JournalRecord, Version};
+use driver::cow::{Extension, Geometry, Header, JournalRecord, SectorMap, Version};
 use driver::host::HostFile;
 use driver::ordered::{Before, CowImage, Hold, NotCommitted, Ordered, Placement, write_extension};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
 
+use crate::copying::{SHORT, is_zero};
 use crate::new_bitmap::next_piece;
+use crate::pace::{self, LIVE_FREEING, Pace};
 
-/// A window has at most so much to move. It bounds how long a request can wait for one.
+pub use crate::pace::Windows;
+
+/// A window has at most so much to move, where nothing is known of the time or the space that
+/// there is for it.
 pub const WINDOW: Bytes = Bytes(8 << 20);
+
+/// The same where nobody waits for one, and there is space.
+pub const OFFLINE_WINDOW: Bytes = Bytes(64 << 20);
+
+/// A window has at most so much where somebody does.
+pub const LIVE_WINDOW: Bytes = Bytes(pace::LIVE_WINDOW.most);
+
+/// A window has no less than this at most, however little space there is.
+pub const LEAST_WINDOW: Bytes = Bytes(1 << 20);
+
+/// Extents that are freed in a step, where nobody waits for one.
+const FREED_A_STEP: u64 = 4096;
+
+/// Space is given back in blocks of the host's file system, which are this or less.
+const BLOCK: u64 = 4096;
 
 /// The map is looked at in pieces of this length when a window is chosen.
 const LOOK_AT: Bytes = Bytes(1 << 20);
 
 const READING: &str = "reading the data to be moved in the COW file";
+
+const MOVING: &str = "moving data in the COW file";
 
 /// One step copies at most so much.
 const COPY_A_STEP: Bytes = Bytes(1 << 20);
@@ -46,7 +78,10 @@ pub struct Reflow {
     old: Geometry,
     new: Geometry,
     record: JournalRecord,
-    window: Bytes,
+    /// How large windows are.
+    pace: Pace,
+    /// How much is freed in a step.
+    freeing: Pace,
     stage: Stage,
     moved: Bytes,
     /// What has to be put back if the move ends before anything was moved; `None` also when
@@ -69,8 +104,8 @@ enum Stage {
     Sync { window: SectorRange },
     /// Record the new frontier.
     Record { window: SectorRange },
-    /// Free the source.
-    Punch { window: SectorRange },
+    /// Free what nothing will have its place in of the source, of which this is left.
+    Free { source: FileRange },
     /// All is moved: clear the place of the new bitmap, and publish to it too.
     ClearBitmap,
     /// Write it, from this page on.
@@ -149,7 +184,8 @@ impl Reflow {
             old,
             new,
             record,
-            window: WINDOW,
+            pace: Pace::fixed(WINDOW.0),
+            freeing: Pace::fixed(FREED_A_STEP),
             stage,
             moved: Bytes(0),
             before: None,
@@ -161,8 +197,28 @@ impl Reflow {
     /// of them.
     #[must_use]
     pub fn with_window(mut self, len: Bytes) -> Reflow {
-        self.window = len.max(Bytes(driver::units::SECTOR_SIZE));
+        self.pace = Pace::fixed(len.0.max(SECTOR_SIZE));
         self
+    }
+
+    /// Moves in windows that are as large as the disk moves in a time that requests can wait
+    /// for, which [`Reflow::tell_time`] has to be called for.
+    #[must_use]
+    pub fn while_live(mut self) -> Reflow {
+        self.pace = Pace::adapting(pace::LIVE_WINDOW);
+        self.freeing = Pace::adapting(LIVE_FREEING);
+        self
+    }
+
+    /// Says what time it is, in nanoseconds from some moment on, before a step.
+    pub fn tell_time(&mut self, now_ns: u64) {
+        self.pace.tell_time(now_ns);
+        self.freeing.tell_time(now_ns);
+    }
+
+    /// How many windows were moved, and how long the longest took.
+    pub fn windows(&self) -> Windows {
+        self.pace.windows()
     }
 
     /// The last durable record: where the reflow would be taken up.
@@ -184,9 +240,13 @@ impl Reflow {
                 self.stage = Stage::Record { window };
             }
             Stage::Record { window } => self.record_frontier(device, window)?,
-            Stage::Punch { window } => {
-                free(device, self.source_of(window));
-                self.stage = Stage::Choose;
+            Stage::Free { source } => {
+                self.pace.end();
+                self.freeing.end();
+                self.stage = match self.free_some(device, source) {
+                    Some(source) => Stage::Free { source },
+                    None => Stage::Choose,
+                };
             }
             Stage::ClearBitmap => self.clear_bitmap(device)?,
             Stage::WriteBitmap { page } => self.write_bitmap(device, page)?,
@@ -261,7 +321,7 @@ impl Reflow {
             return Ok(());
         }
         let distance = (self.new.data_offset - self.old.data_offset).whole_sectors();
-        let most = self.window.min(distance.bytes());
+        let most = Bytes(self.pace.amount()).min(distance.bytes());
         let piece = most.min(LOOK_AT).whole_sectors();
         // Downwards, piece by piece, as long as there is room for what they hold.
         let (mut top, mut start, mut data) = (None, frontier, Bytes(0));
@@ -282,6 +342,8 @@ impl Reflow {
             start = below;
         }
         let window = SectorRange::between(start..top.unwrap_or(start));
+        self.freeing.end();
+        self.pace.begin(data.0);
         device.set_hold(Hold::Window(SectorRange::between(window.start..frontier)));
         let at = window.start;
         self.stage = Stage::Copy { window, at };
@@ -296,6 +358,9 @@ impl Reflow {
         run: SectorRange,
     ) -> Result<Bytes, ResizeError> {
         let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
+        if source.len <= SHORT {
+            return Ok(source.len);
+        }
         let mut data = Bytes(0);
         for run in device.cow().data_runs(source) {
             data += run.map_err(ResizeError::host(READING, source.start))?.len;
@@ -316,6 +381,11 @@ impl Reflow {
         };
         let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
         let shift = self.new.data_offset - self.old.data_offset;
+        if source.len <= SHORT && self.copy_short(device, source, shift)? {
+            let at = run.end();
+            self.stage = Stage::Copy { window, at };
+            return Ok(());
+        }
         let data = device.cow().data_runs(source).next().transpose();
         let data = data
             .map_err(ResizeError::host(READING, source.start))?
@@ -328,13 +398,32 @@ impl Reflow {
             .cow()
             .read_exact_at(&mut self.buffer, data.start)
             .map_err(ResizeError::host(READING, data.start))?;
-        let action = "moving data in the COW file";
-        device.write_for_relocation(action, &self.buffer, data.start + shift)?;
+        device.write_for_relocation(MOVING, &self.buffer, data.start + shift)?;
         self.moved += len;
         let done = data.start + len - source.start;
         let at = run.start + done.sectors_touched();
         self.stage = Stage::Copy { window, at };
         Ok(())
+    }
+
+    /// Copies a short dirty run, if it is not a hole for all that can be seen. Whether it did.
+    fn copy_short<F: HostFile>(
+        &mut self,
+        device: &mut Ordered<F>,
+        source: FileRange,
+        shift: Bytes,
+    ) -> Result<bool, ResizeError> {
+        self.buffer.resize(source.len.0 as usize, 0);
+        device
+            .cow()
+            .read_exact_at(&mut self.buffer, source.start)
+            .map_err(ResizeError::host(READING, source.start))?;
+        if is_zero(&self.buffer) {
+            return Ok(false);
+        }
+        device.write_for_relocation(MOVING, &self.buffer, source.start + shift)?;
+        self.moved += source.len;
+        Ok(true)
     }
 
     fn record_frontier<F: HostFile>(
@@ -368,7 +457,11 @@ impl Reflow {
         device.set_placement(Placement::moving(&self.old, &self.new, record.frontier));
         device.set_hold(Hold::Nothing);
         self.before = None;
-        self.stage = Stage::Punch { window };
+        // In whole blocks: the one that the window begins within goes with the next window.
+        let source = self.source_of(window);
+        let source = up_to_blocks(source.start)..up_to_blocks(source.end());
+        let source = FileRange::between(source);
+        self.stage = Stage::Free { source };
         Ok(())
     }
 
@@ -420,6 +513,62 @@ impl Reflow {
         device.commit(image, Placement::settled(&new));
         self.stage = Stage::Tidy;
         Ok(())
+    }
+
+    /// Frees a step's worth of what is left of a window's source, but for what the copies of
+    /// windows to come will go over; what is left then.
+    fn free_some<F: HostFile>(
+        &mut self,
+        device: &mut Ordered<F>,
+        source: FileRange,
+    ) -> Option<FileRange> {
+        let (mut at, mut freed) = (source.start, 0);
+        while freed < self.freeing.amount() {
+            // What the host cannot tell, or free, does no harm where it is.
+            let data = device.cow().next_data(at).ok().flatten()?;
+            if data.start >= source.end() {
+                return None;
+            }
+            let start = FileOffset(data.start.0 / BLOCK * BLOCK).max(at);
+            let data = FileRange::between(start..up_to_blocks(data.end()).min(source.end()));
+            at = data.end();
+            if let Some(unused) = self.next_unused(device.map(), data) {
+                free(device, unused);
+                freed += 1;
+                at = unused.end();
+            }
+        }
+        self.freeing.begin(freed);
+        Some(FileRange::between(at..source.end()))
+    }
+
+    /// The first whole blocks of a range of the file that no dirty sector will have its place in.
+    fn next_unused(&self, map: &SectorMap, range: FileRange) -> Option<FileRange> {
+        let data = self.new.data_offset;
+        let blocks = |range: std::ops::Range<FileOffset>| {
+            let end = FileOffset(range.end.0 / BLOCK * BLOCK);
+            let start = up_to_blocks(range.start);
+            (start < end).then(|| FileRange::between(start..end))
+        };
+        if range.start < data {
+            let before = blocks(range.start..range.end().min(data));
+            if before.is_some() {
+                return before;
+            }
+        }
+        let place = |at: FileOffset| Bytes(at.0.saturating_sub(data.0));
+        let mut from = Sector(0) + place(range.start).whole_sectors();
+        let until = Sector(0) + place(range.end()).sectors_touched().min(map.sectors());
+        while let Some(clean) = map.next_clean(from, until) {
+            let start = self.new.place_of(clean.start).max(range.start);
+            let end = self.new.place_of(clean.end()).min(range.end());
+            let unused = blocks(start..end);
+            if unused.is_some() {
+                return unused;
+            }
+            from = clean.end();
+        }
+        None
     }
 
     /// Where the data of a window was.
@@ -510,6 +659,11 @@ fn clear_gap<F: HostFile>(
         return Ok(());
     }
     device.clear_for_relocation(FileRange::between(gap.start + shift..gap.end + shift))
+}
+
+/// The border of a block at or behind this.
+fn up_to_blocks(at: FileOffset) -> FileOffset {
+    FileOffset(at.0.next_multiple_of(BLOCK))
 }
 
 /// Gives space back where the host can; where it cannot, what lies there does no harm, and is

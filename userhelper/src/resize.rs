@@ -20,8 +20,8 @@ pub enum PlannedResize<H: ImageHost> {
     Headroom(Headroom),
     /// Into a new file.
     Rebuild(Box<Rebuild<H>>),
-    /// Within the file.
-    Reflow(Reflow),
+    /// Within the file, with the host that says what time it is.
+    Reflow(Box<Reflow>, H),
 }
 
 impl<H: ImageHost> PlannedResize<H> {
@@ -44,7 +44,14 @@ impl<H: ImageHost> PlannedResize<H> {
             Strategy::Rebuild => {
                 PlannedResize::Rebuild(Box::new(Rebuild::new(host, path, device, layout()?)?))
             }
-            Strategy::Reflow => PlannedResize::Reflow(Reflow::new(device, layout()?)?),
+            Strategy::Reflow => {
+                let reflow = Reflow::new(device, layout()?)?;
+                let reflow = match plan.online {
+                    true => reflow.while_live(),
+                    false => reflow.with_window(plan.window),
+                };
+                PlannedResize::Reflow(Box::new(reflow), host)
+            }
         })
     }
 }
@@ -55,7 +62,7 @@ impl<H: ImageHost> PlannedResize<H> {
         match self {
             PlannedResize::Headroom(_) => Bytes(0),
             PlannedResize::Rebuild(rebuild) => rebuild.passed(),
-            PlannedResize::Reflow(reflow) => reflow.moved(),
+            PlannedResize::Reflow(reflow, _) => reflow.moved(),
         }
     }
 }
@@ -65,7 +72,10 @@ impl<H: ImageHost> Resize<H::File> for PlannedResize<H> {
         match self {
             PlannedResize::Headroom(headroom) => headroom.step(device),
             PlannedResize::Rebuild(rebuild) => rebuild.step(device),
-            PlannedResize::Reflow(reflow) => reflow.step(device),
+            PlannedResize::Reflow(reflow, host) => {
+                reflow.tell_time(host.now_ns());
+                reflow.step(device)
+            }
         }
     }
 }

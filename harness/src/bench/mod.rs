@@ -10,6 +10,7 @@ pub mod io;
 pub mod lookup;
 mod random;
 pub mod replay;
+pub mod resize;
 mod rounds;
 mod table;
 

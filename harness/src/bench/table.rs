@@ -73,6 +73,8 @@ fn unit_name(unit: Unit) -> &'static str {
 /// As many digits as the figure is good for.
 fn figure(value: f64) -> String {
     match value.abs() {
+        // It was not measured.
+        _ if value.is_nan() => "-".to_owned(),
         0.0 => "0".to_owned(),
         // Whole numbers of some size are read in groups of three digits.
         100.0.. => {

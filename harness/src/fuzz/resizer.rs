@@ -91,7 +91,9 @@ fn begin_planned(
     let planned = PlannedResize::new(&plan, host.clone(), COW.as_ref(), device)
         .map_err(|error| error.to_string())?;
     let planned = match planned {
-        PlannedResize::Reflow(reflow) => PlannedResize::Reflow(reflow.with_window(window)),
+        PlannedResize::Reflow(reflow, host) => {
+            PlannedResize::Reflow(Box::new(reflow.with_window(window)), host)
+        }
         other => other,
     };
     Ok((plan.strategy, Box::new(planned)))

@@ -183,3 +183,34 @@ fn a_directory_that_cannot_be_written() {
         "@locked/new: writing: Permission denied (os error 13)",
     );
 }
+
+#[test]
+fn amounts_that_cannot_be_measured_with() {
+    for (amount, problem) in [
+        ("4095K", "found 4095 KiB, expected 4M to 64G"),
+        ("65G", "found 65 GiB, expected 4M to 64G"),
+    ] {
+        misused(
+            &["bench", "resize", "--dirty", amount],
+            &format!("invalid value '{amount}' for '--dirty <SIZE>': {problem}"),
+        );
+    }
+}
+
+#[test]
+fn a_directory_for_a_benchmark_that_is_not_there() {
+    Sandbox::with_device().fails(
+        &["bench", "resize", "--dir", "@none", "--only", "nothing"],
+        3,
+        "ubdlab: @none: creating a directory: No such file or directory (os error 2)\n",
+    );
+}
+
+#[test]
+fn a_benchmark_of_nothing_leaves_nothing_behind() {
+    let sandbox = Sandbox::with_device();
+    let before = sandbox.contents();
+    let rows = sandbox.report(&["bench", "resize", "--dir", "@", "--only", "no such row"]);
+    assert_eq!(rows, serde_json::json!([]));
+    assert!(before == sandbox.contents());
+}

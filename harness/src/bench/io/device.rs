@@ -133,7 +133,7 @@ pub(super) fn fresh_on<H: HostNames>(
 
 /// Has a request carried out and gives it back, or the status that it ended with.
 #[inline]
-pub(super) fn served<F: HostFile>(
+pub(in crate::bench) fn served<F: HostFile>(
     device: &mut Ordered<F>,
     request: Request,
 ) -> Result<Request, Status> {

@@ -16,6 +16,7 @@ use std::path::Path;
 use super::Row;
 
 pub use device::SetUpError;
+pub(super) use device::served;
 
 /// Which rows are measured: those whose names contain this text.
 pub type Only<'a> = Option<&'a str>;

@@ -125,6 +125,10 @@ impl ImageHost for StampHost {
     fn sync_all(&self, file: &StampFile) -> HostResult<()> {
         file.sync_data()
     }
+
+    fn now_ns(&self) -> u64 {
+        self.memory.now_ns()
+    }
 }
 
 /// Memory shares nothing.

@@ -1,0 +1,150 @@
+//! `ubdlab bench resize`: the ways to resize a COW file, beside the programs that do as much
+//! with as many bytes: `qemu-img resize`, `cp --sparse=always`, `uml_moo`. Everything that is
+//! read is in the page cache, on both sides; both sides make their result equally durable; each
+//! turn has fresh files, and the contenders take turns.
+
+mod case;
+mod growth;
+mod headroom;
+mod image;
+mod live;
+mod live_client;
+mod merge;
+mod mount;
+mod programs;
+mod rebuild;
+mod reflow;
+mod shared;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use driver::device_spec::DeviceSpec;
+use driver::open::OpenError;
+use driver::units::Bytes;
+use userhelper::image::ImageError;
+
+use super::{Row, median};
+
+/// How and where to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// An empty directory for the files.
+    pub directory: &'a Path,
+    /// The program `ubdlab`, to be started as other programs are.
+    pub program: &'a Path,
+    /// So much is dirty on each device.
+    pub dirty: Bytes,
+    /// Only rows whose names contain this are measured.
+    pub only: Option<&'a str>,
+    /// Becomes true when the measuring is to end.
+    pub stop: &'a AtomicBool,
+}
+
+/// Why something could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// A file could not be made.
+    #[error("{}: {action}: {error}", driver::shown(.path))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was done to it.
+        action: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A program failed.
+    #[error("{command}: {problem}")]
+    Program {
+        /// How it was called.
+        command: String,
+        /// What it or the system said.
+        problem: String,
+    },
+    /// A device could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An operation on an image failed.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A device did not do what it was asked for.
+    #[error("the device: {0}")]
+    Device(String),
+    /// It was told to stop.
+    #[error("interrupted; everything that was made is removed")]
+    Interrupted,
+}
+
+impl BenchError {
+    fn file(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> BenchError {
+        let path = path.to_owned();
+        move |error| BenchError::File {
+            path,
+            action,
+            error,
+        }
+    }
+}
+
+impl Settings<'_> {
+    fn wanted(&self, name: &str) -> bool {
+        self.only.is_none_or(|only| name.contains(only))
+    }
+
+    fn check_stop(&self) -> Result<(), BenchError> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(BenchError::Interrupted),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Measures all rows that are asked for; calls `each` when a few of them are there.
+///
+/// # Errors
+/// If files cannot be made or used, or a program that is there fails.
+pub fn measure(settings: Settings<'_>, mut each: impl FnMut(Vec<Row>)) -> Result<(), BenchError> {
+    case::measure(settings, &mut each)?;
+    shared::measure(settings, &mut each)?;
+    merge::measure(settings, &mut each)?;
+    growth::measure(settings, &mut each)
+}
+
+/// Runs a turn several times; the median of each of the times that it gives, in seconds.
+fn turns<const N: usize>(
+    settings: Settings<'_>,
+    count: usize,
+    mut turn: impl FnMut() -> Result<[Duration; N], BenchError>,
+) -> Result<[f64; N], BenchError> {
+    let mut times = [const { Vec::new() }; N];
+    for _ in 0..count {
+        settings.check_stop()?;
+        for (times, time) in times.iter_mut().zip(turn()?) {
+            times.push(time.as_secs_f64());
+        }
+    }
+    Ok(times.map(|times| median(&times)))
+}
+
+/// A figure that could not be measured, and what is missing.
+fn skipped(name: &str, unit: super::Unit, needs: &str) -> Row {
+    let mut row = Row::new(name, f64::NAN, unit);
+    row.baseline = Some(format!("skipped, needs {needs}"));
+    row
+}
+
+/// The device whose COW file is this.
+fn specification(cow: &Path) -> DeviceSpec {
+    DeviceSpec {
+        index: 0,
+        read_only: false,
+        synchronous: false,
+        shared: false,
+        data: false,
+        file: cow.to_owned(),
+        backing: None,
+        size: None,
+    }
+}
