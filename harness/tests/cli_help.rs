@@ -51,7 +51,7 @@ fn help(command: &[&str], option: &str) -> String {
 fn help_is_as_it_was() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
     let update = std::env::var_os("UPDATE_SNAPSHOTS").is_some();
-    for command in COMMANDS {
+    for &command in COMMANDS {
         for (option, kind) in [("-h", "short"), ("--help", "full")] {
             let name = [&["ubdlab"], command, &[kind]].concat().join("-") + ".txt";
             let (path, now) = (directory.join(&name), help(command, option));
@@ -72,7 +72,7 @@ fn help_is_as_it_was() {
 /// Each command below is in the list above.
 #[test]
 fn no_command_is_forgotten() {
-    for command in COMMANDS {
+    for &command in COMMANDS {
         let text = help(command, "-h");
         let Some((_, list)) = text.split_once("Commands:\n") else {
             continue;
@@ -92,7 +92,7 @@ fn no_command_is_forgotten() {
 
 #[test]
 fn full_help_has_examples_and_fits() {
-    for command in COMMANDS {
+    for &command in COMMANDS {
         let (short, full) = (help(command, "-h"), help(command, "--help"));
         assert!(full.contains("Examples:\n  ubdlab "), "of {command:?}");
         assert!(full.len() > short.len());

@@ -14,7 +14,7 @@ use super::{Common, Failure, Verdict, collect, report};
 Examples:
   ubdlab bench fuzz
   ubdlab bench fuzz --only 'share of the time/ordered, all' --json")]
-pub(super) struct FuzzArgs {
+pub(in crate::cli) struct FuzzArgs {
     #[command(flatten)]
     common: Common,
 }

@@ -17,7 +17,7 @@ use super::{Common, Failure, Place, Verdict, collect, report};
 Examples:
   ubdlab bench io
   ubdlab bench io --only 'I/O thread' --dir /mnt/disk --json")]
-pub(super) struct IoArgs {
+pub(in crate::cli) struct IoArgs {
     #[command(flatten)]
     common: Common,
 

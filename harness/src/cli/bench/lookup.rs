@@ -15,7 +15,7 @@ use super::{Common, Failure, Verdict, collect, report};
 Examples:
   ubdlab bench lookup
   ubdlab bench lookup --only 'run/50 % random' --json")]
-pub(super) struct LookupArgs {
+pub(in crate::cli) struct LookupArgs {
     #[command(flatten)]
     common: Common,
 }

@@ -26,7 +26,7 @@ Examples:
   ubdlab bench replay
   ubdlab bench replay my.vscsi --only my.vscsi --json
   ubdlab bench replay --only generated --long")]
-pub(super) struct ReplayArgs {
+pub(in crate::cli) struct ReplayArgs {
     /// More traces, in any format that ubdlab trace reads
     #[arg(value_name = "TRACE")]
     traces: Vec<PathBuf>,

@@ -25,7 +25,7 @@ Examples:
   ubdlab bench resize
   ubdlab bench resize --only 'rebuild/16 GiB' --dirty 1G --dir /mnt/disk
   ubdlab bench resize --only growth --json")]
-pub(super) struct ResizeArgs {
+pub(in crate::cli) struct ResizeArgs {
     #[command(flatten)]
     common: Common,
 
