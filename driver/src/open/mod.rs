@@ -406,6 +406,9 @@ fn check_data(
     }
 }
 
+/// So many pages of the bitmap are read at once: few enough to stay in a processor's cache.
+const PAGES_A_READ: u64 = 64;
+
 /// Reads the bitmap, skipping its holes: what it costs grows with what is dirty.
 fn read_map<F: HostFile>(
     file: &F,
@@ -421,18 +424,23 @@ fn read_map<F: HostFile>(
     let mapped = Bytes(geometry.mapped().0.div_ceil(8));
     let bitmap = FileRange::new(geometry.bitmap_offset, mapped);
     let reading = || host(path, "reading the bitmap");
-    let mut buffer = [0; PAGE_BYTES];
+    let mut buffer = Vec::new();
     let mut loaded_to = 0;
     for run in file.data_runs(bitmap) {
         let run = run.map_err(reading())?;
         let first = (run.start - bitmap.start).0 / PAGE_BYTES as u64;
         let end = (run.end() - bitmap.start).0.div_ceil(PAGE_BYTES as u64);
         // Two runs may touch the same page.
-        for page in first.max(loaded_to)..end {
+        let mut page = first.max(loaded_to);
+        while page < end {
             let at = Bytes(page * PAGE_BYTES as u64);
-            let len = (bitmap.len - at).0.min(PAGE_BYTES as u64) as usize;
-            read(file, &mut buffer[..len], bitmap.start + at).map_err(reading())?;
-            map.load_page(page as usize, &buffer[..len]);
+            let pages = (end - page).min(PAGES_A_READ) * PAGE_BYTES as u64;
+            buffer.resize((bitmap.len - at).0.min(pages) as usize, 0);
+            read(file, &mut buffer, bitmap.start + at).map_err(reading())?;
+            for bytes in buffer.chunks(PAGE_BYTES) {
+                map.load_page(page as usize, bytes);
+                page += 1;
+            }
         }
         loaded_to = loaded_to.max(end);
     }

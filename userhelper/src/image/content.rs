@@ -6,6 +6,8 @@ use driver::cow::SectorState;
 use driver::host::{HostError, HostFile, HostResult};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
+use crate::copying::SHORT;
+
 use super::ImageError;
 use super::open::{CowImageFile, Image};
 
@@ -53,9 +55,22 @@ impl<F: HostFile> Image<F> {
     /// If `from` is not before `until`, or `until` behind the disk's end.
     pub fn piece(&self, from: FileOffset, until: FileOffset) -> HostResult<Piece<'_, F>> {
         assert!(from < until && until.0 <= self.size().0, "within the disk");
+        self.next_piece(from, until, &mut { NO_HOLE })
+    }
+
+    /// The same, by somebody who goes on from there: `hole` is where nothing is known to be in
+    /// the raw file, or the backing file, so that it is not asked again and again.
+    fn next_piece(
+        &self,
+        from: FileOffset,
+        until: FileOffset,
+        hole: &mut FileRange,
+    ) -> HostResult<Piece<'_, F>> {
         match self {
-            Image::Raw { file, .. } => data_or_hole(file, FileRange::between(from..until), from),
-            Image::Cow(cow) => cow.piece(from, until),
+            Image::Raw { file, .. } => {
+                data_or_hole(file, FileRange::between(from..until), from, hole)
+            }
+            Image::Cow(cow) => cow.piece(from, until, hole),
         }
     }
 
@@ -79,12 +94,21 @@ impl<F: HostFile> Image<F> {
     /// Iterates over the pieces of the disk that are data, in order.
     pub fn data(&self) -> Data<'_, F> {
         let range = FileRange::new(FileOffset(0), self.size());
-        Data { image: self, range }
+        Data {
+            image: self,
+            range,
+            hole: NO_HOLE,
+        }
     }
 }
 
 impl<F: HostFile> CowImageFile<F> {
-    fn piece(&self, from: FileOffset, until: FileOffset) -> HostResult<Piece<'_, F>> {
+    fn piece(
+        &self,
+        from: FileOffset,
+        until: FileOffset,
+        hole: &mut FileRange,
+    ) -> HostResult<Piece<'_, F>> {
         let sector = Sector(from.0 / driver::units::SECTOR_SIZE);
         let end = Sector(0) + self.device.capacity();
         // A partial last sector has no bit, and is as the backing file has it.
@@ -100,7 +124,7 @@ impl<F: HostFile> CowImageFile<F> {
         let range = FileRange::between(from..run_end);
         if state == SectorState::Clean {
             return match self.device.backing() {
-                Some(backing) => data_or_hole(backing, range, from),
+                Some(backing) => data_or_hole(backing, range, from, hole),
                 None => Err(HostError::NotFound),
             };
         }
@@ -109,24 +133,46 @@ impl<F: HostFile> CowImageFile<F> {
         // The piece may begin within a sector.
         let at = at + (from - FileOffset(sector.bytes().0));
         let range = FileRange::between(from..run_end.min(FileOffset(run.end().bytes().0)));
-        data_or_hole(self.device.cow(), range, at)
+        if range.len <= SHORT {
+            // To ask whether it is a hole takes longer than to read it.
+            let source = Source::File(self.device.cow(), at);
+            return Ok(Piece { range, source });
+        }
+        data_or_hole(self.device.cow(), range, at, &mut { NO_HOLE })
     }
 }
 
+/// Nothing is known to be a hole.
+const NO_HOLE: FileRange = FileRange {
+    start: FileOffset(0),
+    len: Bytes(0),
+};
+
 /// The front of `range`, which is in `file` from `at` on: data, or a hole, or behind its end.
-fn data_or_hole<F: HostFile>(
-    file: &F,
+/// What is found to be a hole is in `hole` afterwards.
+fn data_or_hole<'a, F: HostFile>(
+    file: &'a F,
     range: FileRange,
     at: FileOffset,
-) -> HostResult<Piece<'_, F>> {
+    hole: &mut FileRange,
+) -> HostResult<Piece<'a, F>> {
     let front = |len: Bytes| FileRange::new(range.start, len.min(range.len));
     let zeros = |len| Piece {
         range: front(len),
         source: Source::Zeros,
     };
+    if hole.start <= at && at < hole.end() {
+        return Ok(zeros(hole.end() - at));
+    }
     Ok(match file.next_data(at)? {
-        None => zeros(range.len),
-        Some(data) if data.start > at => zeros(data.start - at),
+        None => {
+            *hole = FileRange::new(at, Bytes(u64::MAX - at.0));
+            zeros(range.len)
+        }
+        Some(data) if data.start > at => {
+            *hole = FileRange::between(at..data.start);
+            zeros(data.start - at)
+        }
         Some(data) => Piece {
             range: front(data.end() - at),
             source: Source::File(file, at),
@@ -144,6 +190,7 @@ pub(super) fn reading<F: HostFile>(image: &Image<F>) -> impl Fn(HostError) -> Im
 pub struct Data<'a, F> {
     image: &'a Image<F>,
     range: FileRange,
+    hole: FileRange,
 }
 
 impl<'a, F: HostFile> Iterator for Data<'a, F> {
@@ -152,7 +199,7 @@ impl<'a, F: HostFile> Iterator for Data<'a, F> {
     fn next(&mut self) -> Option<Self::Item> {
         let end = self.range.end();
         while self.range.start < end {
-            let piece = match self.image.piece(self.range.start, end) {
+            let piece = match self.image.next_piece(self.range.start, end, &mut self.hole) {
                 Ok(piece) => piece,
                 Err(error) => {
                     self.range = FileRange::new(end, Bytes(0));
