@@ -87,10 +87,17 @@ fn collect(rows: &mut Vec<Row>, more: Vec<Row>) {
     rows.extend(more);
 }
 
-fn report(common: &Common, rows: &[Row]) -> Result<Verdict, Failure> {
+/// Prints the rows that were asked for: some are measured along with others.
+fn report(common: &Common, mut rows: Vec<Row>) -> Result<Verdict, Failure> {
+    if let Some(only) = &common.only {
+        rows.retain(|row| row.name.contains(only));
+        if rows.is_empty() {
+            return Err(Failure(format!("no row's name contains '{only}'")));
+        }
+    }
     match common.json {
         true => print_json(&rows)?,
-        false => print(Table(rows)),
+        false => print(Table(&rows)),
     }
     Ok(Verdict::Good)
 }

@@ -23,6 +23,6 @@ impl FuzzArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
         let mut rows = Vec::new();
         fuzz::measure(self.common.only.as_deref(), |more| collect(&mut rows, more));
-        report(&self.common, &rows)
+        report(&self.common, rows)
     }
 }

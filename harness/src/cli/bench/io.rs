@@ -31,6 +31,6 @@ impl IoArgs {
         let (mut rows, only) = (Vec::new(), self.common.only.as_deref());
         io::measure(directory.path(), only, |more| collect(&mut rows, more))
             .map_err(Failure::operation)?;
-        report(&self.common, &rows)
+        report(&self.common, rows)
     }
 }

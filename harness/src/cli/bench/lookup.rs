@@ -24,6 +24,6 @@ impl LookupArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
         let mut rows = Vec::new();
         lookup::measure(self.common.only.as_deref(), |more| collect(&mut rows, more));
-        report(&self.common, &rows)
+        report(&self.common, rows)
     }
 }

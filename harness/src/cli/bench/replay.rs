@@ -66,7 +66,7 @@ impl ReplayArgs {
             measure_one: measured_by_itself,
         };
         replay::measure(&plan, |more| collect(&mut rows, more)).map_err(Failure::operation)?;
-        report(&self.common, &rows)
+        report(&self.common, rows)
     }
 }
 

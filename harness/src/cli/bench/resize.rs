@@ -64,6 +64,6 @@ impl ResizeArgs {
         };
         let mut rows = Vec::new();
         resize::measure(settings, |more| collect(&mut rows, more)).map_err(Failure::operation)?;
-        report(&self.common, &rows)
+        report(&self.common, rows)
     }
 }
