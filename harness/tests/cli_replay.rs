@@ -328,3 +328,35 @@ fn the_demo_writes_only_where_it_should() {
     let expected = ["out", "out/backing.img", "out/device.cow", "temporary"];
     assert_eq!(files, expected.map(|name| sandbox.path(name)).into());
 }
+
+/// What is measured depends on the machine; that it is, and of what, does not.
+#[test]
+fn a_given_trace_is_measured() {
+    let sandbox = Sandbox::new();
+    sandbox.write("mine.vscsi", vscsi(100));
+    let args = ["bench", "replay", "@mine.vscsi", "--only", "mine", "--json"];
+    let output = sandbox.run(&args);
+    assert_eq!(output.status.code(), Some(0));
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = rows.as_array().unwrap();
+    let names: Vec<_> = rows
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "replay/mine.vscsi/payload",
+            "replay/mine.vscsi/requests",
+            "replay/mine.vscsi/payload, comparisons of the whole device included",
+            "replay/mine.vscsi/stamps only",
+        ]
+    );
+    for row in rows {
+        assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert_eq!(rows[0]["target"], 2.0);
+    let args = ["bench", "replay", "@none", "--only", "none"];
+    let message = "@none: offset 0: No such file or directory (os error 2)";
+    sandbox.refuses(&args, message);
+}

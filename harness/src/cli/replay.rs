@@ -78,8 +78,9 @@ pub(super) struct Args {
     /// A sector is then the 16 bytes that say which request wrote it and where, and those are
     /// compared. What the driver does, from the map to the resize, is the same and is verified
     /// the same; that a request's bytes are all moved is not. Data that comes with the trace is
-    /// kept and compared whole, and so are zeros. Ten times the requests a second, and a
-    /// thirtieth of the memory.
+    /// kept and compared whole, and so are zeros. The clock is looked at for sixteen requests
+    /// together, so that latencies are coarse. Several times the requests a second, and a small
+    /// part of the memory.
     #[arg(long, requires = "memory")]
     stamps_only: bool,
 

@@ -1,5 +1,5 @@
 //! A host in memory for replays without payload: of a sector that begins with a stamp it keeps
-//! the stamp, 16 bytes instead of 512, and when such a sector is read whole it gives just
+//! the stamp, 16 bytes or fewer instead of 512, and when such a sector is read whole it gives just
 //! those 16 bytes back. Everything else, headers and bitmaps among it, is kept and given
 //! whole, by [`MemoryHost`]. The driver above knows nothing of it: what it plans, splits,
 //! moves and completes is the same.
