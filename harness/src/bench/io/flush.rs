@@ -2,7 +2,6 @@
 //! bitmap that they touched. Beside it the same bare, on a file with the same data in it; and
 //! its growth with the number of pages.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use driver::units::{Bytes, Sector};
 
 use super::counting::Counting;
 use super::device::{Device, SIZE, SetUpError, file_error, fresh_on, scattered, served};
-use super::in_place::{Kind, bare_pass, pass};
+use super::in_place::{Kind, bare_file, bare_pass, pass};
 use super::{Only, wanted};
 use crate::bench::rounds::rounds;
 use crate::bench::{Growth, Order, Row, Unit, median};
@@ -138,10 +137,7 @@ fn bare_flush(
     pages: &[u64],
     bitmap: u64,
 ) -> std::io::Result<Duration> {
-    let file = File::create_new(path)?;
-    file.set_len(data + SIZE.0)?;
-    // As a device does when it makes its file.
-    file.sync_all()?;
+    let file = bare_file(path, data + SIZE.0)?;
     bare_pass(&file, Kind::Write, positions, data, &mut [0x5a; 4096]);
     let started = clock::start();
     file.sync_data()?;
