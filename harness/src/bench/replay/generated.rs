@@ -163,7 +163,9 @@ pub(super) fn measure(
         );
         if wanted(plan.only, &name) {
             let rate = (plan.measure_one)(ON_LARGER, device)?.rate();
-            each(vec![Row::new(name, rate, Unit::PerSecond)]);
+            each(vec![
+                Row::new(name, rate, Unit::PerSecond).target(RATE_TARGET),
+            ]);
         }
     }
     if growth {
