@@ -31,13 +31,16 @@
 //!
 //! Published bits go to the old bitmap until the new one is begun, and then to both.
 
-use driver::cow::{Extension, Geometry, Header, JournalRecord, SectorMap, Version};
+mod copying;
+mod freeing;
+
+use driver::cow::{Extension, Geometry, Header, JournalRecord, Version};
 use driver::host::HostFile;
 use driver::ordered::{Before, CowImage, Hold, NotCommitted, Ordered, Placement, write_extension};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
+use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorRange};
 
-use crate::copying::{SHORT, is_zero};
+use self::freeing::{free, up_to_blocks};
 use crate::new_bitmap::next_piece;
 use crate::pace::{self, LIVE_FREEING, Pace};
 
@@ -59,18 +62,8 @@ pub const LEAST_WINDOW: Bytes = Bytes(1 << 20);
 /// Extents that are freed in a step, where nobody waits for one.
 const FREED_A_STEP: u64 = 4096;
 
-/// Space is given back in blocks of the host's file system, which are this or less.
-const BLOCK: u64 = 4096;
-
 /// The map is looked at in pieces of this length when a window is chosen.
 const LOOK_AT: Bytes = Bytes(1 << 20);
-
-const READING: &str = "reading the data to be moved in the COW file";
-
-const MOVING: &str = "moving data in the COW file";
-
-/// One step copies at most so much.
-const COPY_A_STEP: Bytes = Bytes(1 << 20);
 
 /// A reflow under way.
 #[derive(Debug)]
@@ -350,82 +343,6 @@ impl Reflow {
         Ok(())
     }
 
-    /// How much of a dirty run at its old place is data: what a grow has added is dirty and a
-    /// hole, and costs next to nothing to move.
-    fn data_in<F: HostFile>(
-        &self,
-        device: &Ordered<F>,
-        run: SectorRange,
-    ) -> Result<Bytes, ResizeError> {
-        let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
-        if source.len <= SHORT {
-            return Ok(source.len);
-        }
-        let mut data = Bytes(0);
-        for run in device.cow().data_runs(source) {
-            data += run.map_err(ResizeError::host(READING, source.start))?.len;
-        }
-        Ok(data)
-    }
-
-    /// Copies up to a step's worth of the window's dirty runs, holes as holes.
-    fn copy<F: HostFile>(
-        &mut self,
-        device: &mut Ordered<F>,
-        window: SectorRange,
-        at: Sector,
-    ) -> Result<(), ResizeError> {
-        let Some(run) = device.map().next_dirty(at, window.end()) else {
-            self.stage = Stage::Sync { window };
-            return Ok(());
-        };
-        let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
-        let shift = self.new.data_offset - self.old.data_offset;
-        if source.len <= SHORT && self.copy_short(device, source, shift)? {
-            let at = run.end();
-            self.stage = Stage::Copy { window, at };
-            return Ok(());
-        }
-        let data = device.cow().data_runs(source).next().transpose();
-        let data = data
-            .map_err(ResizeError::host(READING, source.start))?
-            .unwrap_or(FileRange::new(source.end(), Bytes(0)));
-        // A hole is moved whole; of data, a step's worth.
-        clear_gap(device, source.start..data.start, shift)?;
-        let len = data.len.min(COPY_A_STEP);
-        self.buffer.resize(len.0 as usize, 0);
-        device
-            .cow()
-            .read_exact_at(&mut self.buffer, data.start)
-            .map_err(ResizeError::host(READING, data.start))?;
-        device.write_for_relocation(MOVING, &self.buffer, data.start + shift)?;
-        self.moved += len;
-        let done = data.start + len - source.start;
-        let at = run.start + done.sectors_touched();
-        self.stage = Stage::Copy { window, at };
-        Ok(())
-    }
-
-    /// Copies a short dirty run, if it is not a hole for all that can be seen. Whether it did.
-    fn copy_short<F: HostFile>(
-        &mut self,
-        device: &mut Ordered<F>,
-        source: FileRange,
-        shift: Bytes,
-    ) -> Result<bool, ResizeError> {
-        self.buffer.resize(source.len.0 as usize, 0);
-        device
-            .cow()
-            .read_exact_at(&mut self.buffer, source.start)
-            .map_err(ResizeError::host(READING, source.start))?;
-        if is_zero(&self.buffer) {
-            return Ok(false);
-        }
-        device.write_for_relocation(MOVING, &self.buffer, source.start + shift)?;
-        self.moved += source.len;
-        Ok(true)
-    }
-
     fn record_frontier<F: HostFile>(
         &mut self,
         device: &mut Ordered<F>,
@@ -515,62 +432,6 @@ impl Reflow {
         Ok(())
     }
 
-    /// Frees a step's worth of what is left of a window's source, but for what the copies of
-    /// windows to come will go over; what is left then.
-    fn free_some<F: HostFile>(
-        &mut self,
-        device: &mut Ordered<F>,
-        source: FileRange,
-    ) -> Option<FileRange> {
-        let (mut at, mut freed) = (source.start, 0);
-        while freed < self.freeing.amount() {
-            // What the host cannot tell, or free, does no harm where it is.
-            let data = device.cow().next_data(at).ok().flatten()?;
-            if data.start >= source.end() {
-                return None;
-            }
-            let start = FileOffset(data.start.0 / BLOCK * BLOCK).max(at);
-            let data = FileRange::between(start..up_to_blocks(data.end()).min(source.end()));
-            at = data.end();
-            if let Some(unused) = self.next_unused(device.map(), data) {
-                free(device, unused);
-                freed += 1;
-                at = unused.end();
-            }
-        }
-        self.freeing.begin(freed);
-        Some(FileRange::between(at..source.end()))
-    }
-
-    /// The first whole blocks of a range of the file that no dirty sector will have its place in.
-    fn next_unused(&self, map: &SectorMap, range: FileRange) -> Option<FileRange> {
-        let data = self.new.data_offset;
-        let blocks = |range: std::ops::Range<FileOffset>| {
-            let end = FileOffset(range.end.0 / BLOCK * BLOCK);
-            let start = up_to_blocks(range.start);
-            (start < end).then(|| FileRange::between(start..end))
-        };
-        if range.start < data {
-            let before = blocks(range.start..range.end().min(data));
-            if before.is_some() {
-                return before;
-            }
-        }
-        let place = |at: FileOffset| Bytes(at.0.saturating_sub(data.0));
-        let mut from = Sector(0) + place(range.start).whole_sectors();
-        let until = Sector(0) + place(range.end()).sectors_touched().min(map.sectors());
-        while let Some(clean) = map.next_clean(from, until) {
-            let start = self.new.place_of(clean.start).max(range.start);
-            let end = self.new.place_of(clean.end()).min(range.end());
-            let unused = blocks(start..end);
-            if unused.is_some() {
-                return unused;
-            }
-            from = clean.end();
-        }
-        None
-    }
-
     /// Where the data of a window was.
     fn source_of(&self, window: SectorRange) -> FileRange {
         FileRange::new(self.old.place_of(window.start), window.count.bytes())
@@ -647,29 +508,4 @@ fn erase<F: HostFile>(device: &mut Ordered<F>, record: &JournalRecord) -> Result
     let void = [0; JournalRecord::SLOTS_LEN / 2];
     device.write_for_relocation("writing the journal", &void, record.slot_offset())?;
     device.sync_to_undo()
-}
-
-/// Where a dirty run has a hole, its copy has to have one too.
-fn clear_gap<F: HostFile>(
-    device: &mut Ordered<F>,
-    gap: std::ops::Range<FileOffset>,
-    shift: Bytes,
-) -> Result<(), ResizeError> {
-    if gap.start >= gap.end {
-        return Ok(());
-    }
-    device.clear_for_relocation(FileRange::between(gap.start + shift..gap.end + shift))
-}
-
-/// The border of a block at or behind this.
-fn up_to_blocks(at: FileOffset) -> FileOffset {
-    FileOffset(at.0.next_multiple_of(BLOCK))
-}
-
-/// Gives space back where the host can; where it cannot, what lies there does no harm, and is
-/// no reason to stop.
-fn free<F: HostFile>(device: &mut Ordered<F>, range: FileRange) {
-    if range.len > Bytes(0) {
-        let _ = device.free_for_relocation(range);
-    }
 }
