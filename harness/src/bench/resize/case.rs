@@ -1,11 +1,9 @@
-//! One device after another, with each shape of what is dirty on it, through all that is
-//! done to it: the files are made once for all of it.
+//! A device to be measured: its layout, its files, and the names of its rows.
 
 use driver::units::Bytes;
 
-use super::image::{Layout, Names, Shape};
-use super::{BenchError, Settings, headroom, live, rebuild, reflow};
-use crate::bench::Row;
+use super::Settings;
+use super::image::{Layout, Names};
 
 const GIB: u64 = 1 << 30;
 
@@ -39,41 +37,4 @@ impl Case<'_> {
 
 pub(super) fn row_name(what: &str, layout: &Layout) -> String {
     format!("resize/{what}/{}/{}", layout.size, layout.shape.name())
-}
-
-pub(super) fn measure(
-    settings: Settings<'_>,
-    each: &mut impl FnMut(Vec<Row>),
-) -> Result<(), BenchError> {
-    for size in SIZES {
-        for shape in Shape::BOTH {
-            let layout = Layout::new(size, settings.dirty, shape);
-            let wanted = |what: &str| settings.wanted(&row_name(what, &layout));
-            let all = [headroom::WHAT, rebuild::WHAT, reflow::WHAT, live::WHAT];
-            if !all.into_iter().any(wanted) {
-                continue;
-            }
-            let case = Case {
-                settings,
-                names: Names::within(settings.directory),
-                layout,
-            };
-            case.names.clear()?;
-            layout.make(&case.names.kept, &case.names.backing)?;
-            if wanted(rebuild::WHAT) {
-                each(rebuild::measure(&case)?);
-            }
-            if wanted(headroom::WHAT) {
-                each(headroom::measure(&case)?);
-            }
-            if wanted(reflow::WHAT) {
-                each(reflow::measure(&case)?);
-            }
-            if wanted(live::WHAT) {
-                each(live::measure(&case)?);
-            }
-            case.names.clear()?;
-        }
-    }
-    Ok(())
 }

@@ -26,6 +26,8 @@ use driver::units::Bytes;
 use userhelper::image::ImageError;
 
 use super::{Row, median};
+use case::{Case, row_name};
+use image::{Layout, Names, Shape};
 
 /// How and where to measure.
 #[derive(Clone, Copy, Debug)]
@@ -106,10 +108,46 @@ impl Settings<'_> {
 /// # Errors
 /// If files cannot be made or used, or a program that is there fails.
 pub fn measure(settings: Settings<'_>, mut each: impl FnMut(Vec<Row>)) -> Result<(), BenchError> {
-    case::measure(settings, &mut each)?;
+    devices(settings, &mut each)?;
     shared::measure(settings, &mut each)?;
     merge::measure(settings, &mut each)?;
     growth::measure(settings, &mut each)
+}
+
+/// One device after another, with each shape of what is dirty on it, through all that is done to
+/// it: the files are made once for all of it.
+fn devices(settings: Settings<'_>, each: &mut impl FnMut(Vec<Row>)) -> Result<(), BenchError> {
+    for size in case::SIZES {
+        for shape in Shape::BOTH {
+            let layout = Layout::new(size, settings.dirty, shape);
+            let wanted = |what: &str| settings.wanted(&row_name(what, &layout));
+            let all = [headroom::WHAT, rebuild::WHAT, reflow::WHAT, live::WHAT];
+            if !all.into_iter().any(wanted) {
+                continue;
+            }
+            let case = Case {
+                settings,
+                names: Names::within(settings.directory),
+                layout,
+            };
+            case.names.clear()?;
+            layout.make(&case.names.kept, &case.names.backing)?;
+            if wanted(rebuild::WHAT) {
+                each(rebuild::measure(&case)?);
+            }
+            if wanted(headroom::WHAT) {
+                each(headroom::measure(&case)?);
+            }
+            if wanted(reflow::WHAT) {
+                each(reflow::measure(&case)?);
+            }
+            if wanted(live::WHAT) {
+                each(live::measure(&case)?);
+            }
+            case.names.clear()?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs a turn several times; the median of each of the times that it gives, in seconds.
