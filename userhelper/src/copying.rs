@@ -39,6 +39,8 @@ pub(crate) struct Copying {
     can_clone: bool,
     buffer: Vec<u8>,
     copied: Bytes,
+    /// The data that was found last, and in which source, by its address.
+    found: Option<(usize, FileRange)>,
 }
 
 /// A copy that failed.
@@ -77,6 +79,7 @@ impl Copying {
             can_clone: true,
             buffer: Vec::new(),
             copied: Bytes(0),
+            found: None,
         }
     }
 
@@ -186,8 +189,10 @@ impl Copying {
         }
         let place = |at: FileOffset| to + (at - range.start);
         let mut at = range.start;
-        for data in source.data_runs(range) {
-            let data = data.map_err(CopyError::reading(at))?;
+        while let Some(data) = self
+            .next_data(source, FileRange::between(at..range.end()))
+            .map_err(CopyError::reading(at))?
+        {
             self.make_hole(target, place(at)..place(data.start))?;
             at = data.start;
             while at < data.end() {
@@ -204,6 +209,34 @@ impl Copying {
             }
         }
         self.make_hole(target, place(at)..place(range.end()))
+    }
+
+    /// The first data in a range of the source, cut to it.
+    ///
+    /// Where data ends is remembered: a host may have to go through all of it to tell, and it
+    /// is asked once for each step of a copy. What was data and has been freed since is copied as
+    /// the zeros that it reads as. Holes are not remembered: somebody may write there.
+    fn next_data<F: HostFile>(
+        &mut self,
+        source: &F,
+        range: FileRange,
+    ) -> Result<Option<FileRange>, HostError> {
+        if range.len == Bytes(0) {
+            return Ok(None);
+        }
+        let which = std::ptr::from_ref(source).addr();
+        let known = self.found.filter(|&(found_in, data)| {
+            found_in == which && data.start <= range.start && range.start < data.end()
+        });
+        let data = match known {
+            Some((_, data)) => Some(data),
+            None => source.next_data(range.start)?,
+        };
+        self.found = data.map(|data| (which, data));
+        Ok(data.filter(|data| data.start < range.end()).map(|data| {
+            let end = data.end().min(range.end());
+            FileRange::between(data.start.max(range.start)..end)
+        }))
     }
 
     fn make_hole<F: HostFile>(
