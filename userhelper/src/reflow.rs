@@ -304,9 +304,9 @@ impl Reflow {
 
     /// The next window ends where the last dirty run below the frontier does and begins as
     /// far down as it may: it has only so much to move, and it is not longer than the
-    /// distance moved, so that no copy goes over a source. What lies between it and the frontier is clean: there is nothing
-    /// to move, but a write there would have to know which side of the frontier it is on, so
-    /// requests are kept out of that too.
+    /// distance moved, so that no copy goes over a source. What lies between it and the
+    /// frontier is clean: there is nothing to move, but a write there would have to know which
+    /// side of the frontier it is on, so requests are kept out of that too.
     fn choose<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
         let frontier = self.record.frontier;
         if frontier == Sector(0) {
