@@ -32,14 +32,8 @@ fn device<H: HostNames>(host: &H, directory: &std::path::Path) -> Ordered<H::Fil
         .expect("there is room");
     drop(file);
     let spec = DeviceSpec {
-        index: 0,
-        read_only: false,
-        synchronous: false,
-        shared: false,
-        data: false,
-        file: directory.join("device.cow"),
         backing: Some(backing),
-        size: None,
+        ..DeviceSpec::of(directory.join("device.cow"))
     };
     let opened = open(host, &spec, OpenOptions::default());
     opened.expect("nothing is there yet").device

@@ -39,6 +39,22 @@ pub struct DeviceSpec {
     pub size: Option<Bytes>,
 }
 
+impl DeviceSpec {
+    /// The first device, of this file and whatever its header names, with no flag set.
+    pub fn of(file: impl Into<PathBuf>) -> DeviceSpec {
+        DeviceSpec {
+            index: 0,
+            read_only: false,
+            synchronous: false,
+            shared: false,
+            data: false,
+            file: file.into(),
+            backing: None,
+            size: None,
+        }
+    }
+}
+
 /// Why a text is not a device specification. Positions are bytes from its start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceSpecError {

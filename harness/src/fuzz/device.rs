@@ -300,14 +300,5 @@ pub fn check_defects(case: &Case) -> Result<(), String> {
 
 /// The specification of every case's device.
 pub fn spec() -> DeviceSpec {
-    DeviceSpec {
-        index: 0,
-        read_only: false,
-        synchronous: false,
-        shared: false,
-        data: false,
-        file: COW.into(),
-        backing: None,
-        size: None,
-    }
+    DeviceSpec::of(COW)
 }

@@ -342,16 +342,7 @@ impl Session<'_> {
                 return Err(error);
             }
         }
-        let spec = DeviceSpec {
-            index: 0,
-            read_only: false,
-            synchronous: false,
-            shared: false,
-            data: false,
-            file: cow,
-            backing: None,
-            size: None,
-        };
+        let spec = DeviceSpec::of(cow);
         let opened = open(&host, &spec, self.options.open)?;
         let oracle = Oracle::new(opened.device.capacity(), Stamped(parts.clone()));
         let oracle = oracle.with_coverage(coverage);

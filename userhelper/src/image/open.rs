@@ -25,14 +25,8 @@ pub enum Trust {
 /// The specification of the COW file at `path`.
 pub(super) fn specification(path: &Path, read_only: bool) -> DeviceSpec {
     DeviceSpec {
-        index: 0,
         read_only,
-        synchronous: false,
-        shared: false,
-        data: false,
-        file: path.to_owned(),
-        backing: None,
-        size: None,
+        ..DeviceSpec::of(path)
     }
 }
 

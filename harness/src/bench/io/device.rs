@@ -119,14 +119,8 @@ pub(super) fn fresh_on<H: HostNames>(
         std::fs::remove_file(&cow).map_err(|error| file_error(&cow, error))?;
     }
     let spec = DeviceSpec {
-        index: 0,
-        read_only: false,
-        synchronous: false,
-        shared: false,
-        data: false,
-        file: cow,
         backing: Some(backing.to_owned()),
-        size: None,
+        ..DeviceSpec::of(cow)
     };
     Ok(open(host, &spec, OpenOptions::default())?.device)
 }

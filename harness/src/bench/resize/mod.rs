@@ -175,14 +175,5 @@ fn skipped(name: &str, unit: super::Unit, needs: &str) -> Row {
 
 /// The device whose COW file is this.
 fn specification(cow: &Path) -> DeviceSpec {
-    DeviceSpec {
-        index: 0,
-        read_only: false,
-        synchronous: false,
-        shared: false,
-        data: false,
-        file: cow.to_owned(),
-        backing: None,
-        size: None,
-    }
+    DeviceSpec::of(cow)
 }
