@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../userhelper/tests/common/exercise.rs"]
+#[path = "../../userhelper/tests/shared/exercise.rs"]
 #[allow(dead_code, reason = "shared with the property tests")]
 mod exercise;
 

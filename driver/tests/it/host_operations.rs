@@ -1,0 +1,262 @@
+//! How often `ordered` asks the host for something: a system call a run, no copy, and for a
+//! flush two syncs and a write a page of bitmap.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use driver::blk::{Completion, Request, Status, Tag};
+use driver::cow::SECTORS_PER_PAGE;
+use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
+use driver::memory::{MemoryFile, MemoryHost};
+use driver::open::{OpenOptions, open};
+use driver::ordered::{Ordered, Step};
+use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount};
+
+/// An operation on a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Call {
+    /// The file, where in memory the buffer is, and its length.
+    Read(PathBuf, usize, usize),
+    Write(FileOffset),
+    Sync,
+}
+
+/// A host that remembers what it was asked for.
+#[derive(Clone)]
+struct Counting {
+    host: MemoryHost,
+    calls: Arc<Mutex<Vec<Call>>>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    file: MemoryFile,
+    path: PathBuf,
+    calls: Arc<Mutex<Vec<Call>>>,
+}
+
+impl Counting {
+    fn counted(&self, path: &Path, file: MemoryFile) -> Counted {
+        Counted {
+            file,
+            path: path.to_owned(),
+            calls: self.calls.clone(),
+        }
+    }
+
+    /// What was asked for since the last time.
+    fn calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+impl HostFile for Counted {
+    fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
+        let call = Call::Read(self.path.clone(), buffer.as_ptr() as usize, buffer.len());
+        self.calls.lock().unwrap().push(call);
+        self.file.read_at(buffer, at)
+    }
+
+    fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
+        self.calls.lock().unwrap().push(Call::Write(at));
+        self.file.write_at(data, at)
+    }
+
+    fn sync_data(&self) -> HostResult<()> {
+        self.calls.lock().unwrap().push(Call::Sync);
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> HostResult<Bytes> {
+        self.file.len()
+    }
+
+    fn set_len(&self, len: Bytes) -> HostResult<()> {
+        self.file.set_len(len)
+    }
+
+    fn punch_hole(&self, range: FileRange) -> HostResult<()> {
+        self.file.punch_hole(range)
+    }
+
+    fn zero_range(&self, range: FileRange) -> HostResult<()> {
+        self.file.zero_range(range)
+    }
+
+    fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {
+        self.file.next_data(from)
+    }
+}
+
+impl HostNames for Counting {
+    type File = Counted;
+
+    fn open(&self, path: &Path, access: Access) -> HostResult<Counted> {
+        let file = self.host.open(path, access)?;
+        Ok(self.counted(path, file))
+    }
+
+    fn create_new(&self, path: &Path) -> HostResult<Counted> {
+        let file = self.host.create_new(path)?;
+        Ok(self.counted(path, file))
+    }
+
+    fn metadata(&self, file: &Counted) -> HostResult<Metadata> {
+        self.host.metadata(&file.file)
+    }
+
+    fn copy_attributes(&self, from: &Counted, to: &Counted) -> HostResult<()> {
+        self.host.copy_attributes(&from.file, &to.file)
+    }
+
+    fn lock(&self, file: &Counted, kind: LockKind) -> HostResult<()> {
+        self.host.lock(&file.file, kind)
+    }
+
+    fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
+        self.host.rename(from, to, replace)
+    }
+
+    fn remove(&self, path: &Path) -> HostResult<()> {
+        self.host.remove(path)
+    }
+
+    fn sync_directory_of(&self, path: &Path) -> HostResult<()> {
+        self.host.sync_directory_of(path)
+    }
+}
+
+/// A device over a backing file of zeros, and its host.
+fn device(sectors: u64) -> (Counting, Ordered<Counted>) {
+    let host = Counting {
+        host: MemoryHost::new(),
+        calls: Arc::default(),
+    };
+    host.host.file(Path::new("/disk"), &[]);
+    let file = host.open(Path::new("/disk"), Access::ReadWrite).unwrap();
+    file.set_len(SectorCount(sectors).bytes()).unwrap();
+    drop(file);
+    let spec = "ubda=/cow,/disk".parse().unwrap();
+    // Created first under another name, under which it would be counted.
+    drop(open(&host, &spec, OpenOptions::default()).unwrap());
+    let device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+    host.calls();
+    (host, device)
+}
+
+fn carry_out(device: &mut Ordered<Counted>, request: Request) -> Completion {
+    device.submit(request).unwrap();
+    loop {
+        match device.step() {
+            Step::Completed(completion) => {
+                assert_eq!(completion.status, Status::Ok);
+                return completion;
+            }
+            Step::Working => {}
+            step => panic!("{step:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_read_takes_one_call_a_run_straight_into_its_own_buffer() {
+    let (host, mut device) = device(1000);
+    for (start, sectors) in [(10, 3), (20, 1)] {
+        let data = vec![1; sectors * 512];
+        carry_out(&mut device, Request::write(Tag(0), Sector(start), data));
+    }
+    host.calls();
+    let request = Request::read(Tag(0), Sector(8), SectorCount(16));
+    let buffer = request.segments[0].data.as_ptr() as usize;
+    let completion = carry_out(&mut device, request);
+    assert_eq!(
+        completion.request.segments[0].data.as_ptr() as usize,
+        buffer
+    );
+    // Sectors 8 and 9, 10 to 12, 13 to 19, 20, 21 to 23.
+    let mut at = buffer;
+    let runs = [
+        ("/disk", 2),
+        ("/cow", 3),
+        ("/disk", 7),
+        ("/cow", 1),
+        ("/disk", 3),
+    ];
+    let expected = runs.map(|(path, sectors)| {
+        let call = Call::Read(path.into(), at, sectors * 512);
+        at += sectors * 512;
+        call
+    });
+    assert_eq!(host.calls(), expected);
+}
+
+#[test]
+fn a_request_of_several_segments_takes_a_call_for_each_run_of_each() {
+    let (host, mut device) = device(1000);
+    carry_out(&mut device, Request::write(Tag(0), Sector(2), vec![1; 512]));
+    host.calls();
+    let mut request = Request::read(Tag(0), Sector(0), SectorCount(4));
+    let more = Request::read(Tag(0), Sector(0), SectorCount(2));
+    request.segments.extend(more.segments);
+    let buffers = [0, 1].map(|which| request.segments[which].data.as_ptr() as usize);
+    carry_out(&mut device, request);
+    // Sectors 0 and 1, 2, 3; then 4 and 5, in a buffer of their own.
+    let runs = [
+        ("/disk", buffers[0], 2),
+        ("/cow", buffers[0] + 2 * 512, 1),
+        ("/disk", buffers[0] + 3 * 512, 1),
+        ("/disk", buffers[1], 2),
+    ];
+    let expected = runs.map(|(path, at, sectors)| Call::Read(path.into(), at, sectors * 512));
+    assert_eq!(host.calls(), expected);
+}
+
+#[test]
+fn a_flush_after_scattered_writes_takes_two_syncs_and_a_write_for_each_page_of_bitmap() {
+    let pages = 5;
+    let (host, mut device) = device(pages * SECTORS_PER_PAGE.0);
+    let sectors = pages * SECTORS_PER_PAGE.0;
+    for index in 0..10_000 {
+        // An odd multiplier scatters them all over the device, no two at one place.
+        let at = index * 9973 * 8 % sectors;
+        carry_out(
+            &mut device,
+            Request::write(Tag(0), Sector(at), vec![1; 512]),
+        );
+    }
+    assert_eq!(device.map().dirty_count(), SectorCount(10_000));
+    let writes = |call: &&Call| matches!(call, Call::Write(_));
+    let calls = host.calls();
+    assert_eq!(calls.len(), 10_000, "a system call each, and no sync");
+    assert_eq!(calls.iter().filter(writes).count(), 10_000);
+
+    carry_out(&mut device, Request::flush(Tag(0)));
+    let calls = host.calls();
+    assert_eq!(
+        (calls.first(), calls.last()),
+        (Some(&Call::Sync), Some(&Call::Sync))
+    );
+    assert_eq!(calls.iter().filter(writes).count() as u64, pages);
+    assert_eq!(calls.len() as u64, pages + 2);
+
+    carry_out(&mut device, Request::flush(Tag(0)));
+    assert_eq!(host.calls(), [], "nothing is new");
+}
+
+#[test]
+fn a_batch_longer_than_the_queue_is_served_in_order() {
+    let (_, device) = device(1000);
+    let mut live = driver::ordered::LiveDevice::start(device).unwrap();
+    let requests = (0..300).map(|at| Request::write(Tag(at), Sector(at), vec![1; 512]));
+    live.submit_all(requests.collect()).unwrap();
+    live.submit_all(Vec::new()).unwrap();
+    let mut tags = vec![live.wait().unwrap().request.tag];
+    while tags.len() < 300 {
+        let completions = live.wait_all().unwrap();
+        tags.extend(completions.iter().map(|completion| completion.request.tag));
+    }
+    assert!(tags.into_iter().eq((0..300).map(Tag)));
+    let (device, left) = live.stop().unwrap();
+    assert_eq!(device.map().dirty_count(), SectorCount(300));
+    assert!(left.is_empty());
+}

@@ -1,0 +1,12 @@
+//! The tests of the driver crate as one program, a module a story: a program a story would link
+//! the same crates once each.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod golden_headers;
+mod host_operations;
+mod hostile_headers;
+mod linux_model;
+mod opening;
+mod ordered;
+mod sector_map;

@@ -1,0 +1,208 @@
+//! A disk that fills up, in the middle of a write and of each way to resize. The limit on the
+//! size of a file (`ulimit -f`) stands for the full disk where there is no mounting one.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::cli::{Contents, SIZE, Sandbox, ftrace, output, ubdlab};
+
+/// Runs with files limited to so many blocks of 512 bytes.
+fn limited(sandbox: &Sandbox, blocks: u64, args: &[&str]) -> std::process::Output {
+    let program = ubdlab();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit -f {blocks} && exec \"$0\" \"$@\"")])
+        .arg(program.get_program())
+        .args(sandbox.args(args));
+    output(&mut shell)
+}
+
+/// The device with 16 places written.
+fn written() -> Sandbox {
+    let sandbox = Sandbox::with_device();
+    let requests: Vec<_> = (0..16).map(|n| ("WS", n * 128, 8)).collect();
+    sandbox.write("fill", ftrace(&requests));
+    sandbox.succeeds(&["replay", "@fill", "--device", "ubda=@cow"]);
+    sandbox
+}
+
+/// The program failed with this message, and the device is as good as before.
+fn failed(sandbox: &Sandbox, output: &std::process::Output, cow: &str, message: &str) {
+    assert_eq!(sandbox.text(&output.stderr), format!("ubdlab: {message}\n"));
+    assert_eq!(sandbox.text(&output.stdout), "");
+    assert_eq!(output.status.code(), Some(3));
+    // Each sector that was written is compared with what is found there at first, and all
+    // others with the backing file.
+    sandbox.write("read", ftrace(&[("R", 0, SIZE / 512)]));
+    let report = sandbox.report(&["replay", "@read", "--device", &format!("ubda=@{cow}")]);
+    assert_eq!(report["mismatches"], 0);
+    assert_eq!(report["sectors_verified"], 3 * SIZE / 512);
+}
+
+#[test]
+fn a_write_past_the_limit_is_an_error() {
+    let sandbox = written();
+    let bit = |cow: &[u8]| cow[8192 + 2032 / 8];
+    sandbox.write("trace", ftrace(&[("WS", 8, 8), ("WS", 2032, 16)]));
+    let args = ["replay", "@trace", "--device", "ubda=@cow"];
+    let output = limited(&sandbox, 1024, &args);
+    let message = "@cow: request 2 (write, sectors 2032+16): I/O error: COW file at byte 1052672: \
+                   the file would be larger than the host allows";
+    failed(&sandbox, &output, "cow", message);
+    assert_eq!(
+        bit(&sandbox.read("cow")),
+        0,
+        "what was not written is not dirty"
+    );
+    assert_ne!(
+        sandbox.read("cow")[8192 + 1],
+        0,
+        "what was written before is kept"
+    );
+}
+
+#[test]
+fn a_resize_past_the_limit_leaves_the_device() {
+    for (strategy, size, problem) in [
+        (
+            "headroom",
+            1536 << 10,
+            "changing the length of the COW file, at byte 1585152",
+        ),
+        (
+            "rebuild",
+            64 << 20,
+            "writing the header of the new COW file, at byte 0",
+        ),
+        (
+            "reflow",
+            64 << 20,
+            "changing the length of the COW file, at byte 75497472",
+        ),
+    ] {
+        let sandbox = written();
+        let before = sandbox.contents();
+        let resize = format!("0:{size}:{strategy}");
+        let args = [
+            "replay",
+            "@fill",
+            "--device",
+            "ubda=@cow",
+            "--resize-at",
+            &resize,
+        ];
+        let output = limited(&sandbox, 2100, &args);
+        let message = format!(
+            "@cow: resize to {size} bytes before request 0: {problem}: the file would be larger than \
+             the host allows"
+        );
+        let names = |contents: &Contents| contents.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&before), names(&sandbox.contents()), "{strategy}");
+        failed(&sandbox, &output, "cow", &message);
+    }
+}
+
+/// Every command of `ubdlab image` that writes: nothing is lost, and no half of a file is left.
+#[test]
+fn image_commands_past_the_limit() {
+    let too_large = "the file would be larger than the host allows";
+    for (args, problem) in [
+        (
+            &["create", "@new", "--backing", "@backing"][..],
+            "@new: creating: ",
+        ),
+        (&["merge", "@cow", "@new"], "@new: byte 0: creating: "),
+        (&["convert", "@cow", "@new"], "@new: byte 0: creating: "),
+        (
+            &["convert", "@cow", "@new", "--to", "v2"],
+            "@new: creating: ",
+        ),
+        (
+            &["resize", "@cow", "2M", "--strategy", "headroom"],
+            "@cow: changing the length of the COW file, at byte 2109440: ",
+        ),
+        (
+            &["resize", "@cow", "2M", "--strategy", "rebuild"],
+            "@cow: writing the header of the new COW file, at byte 0: ",
+        ),
+        (
+            &["resize", "@cow", "2M", "--strategy", "reflow"],
+            "@cow: changing the length of the COW file, at byte 10485760: ",
+        ),
+    ] {
+        let sandbox = written();
+        let before = sandbox.contents();
+        // The image is longer than this already; no file may become so.
+        let output = limited(&sandbox, 1000, &[&["image"], args].concat());
+        assert!(sandbox.contents() == before, "{args:?}");
+        failed(&sandbox, &output, "cow", &format!("{problem}{too_large}"));
+    }
+}
+
+/// A file system of this size on the directory, until dropped. `None` where mounting is not
+/// allowed.
+struct Mounted<'a>(&'a Path);
+
+impl Mounted<'_> {
+    fn tmpfs(at: &Path, size: u64) -> Option<Mounted<'_>> {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(at)
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Mounted(at));
+        }
+        eprintln!("skipped: a file system can be mounted by root only");
+        None
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    let sandbox = Sandbox::with_device();
+    std::fs::create_dir(sandbox.path("small")).unwrap();
+    let at = sandbox.path("small");
+    let Some(_mounted) = Mounted::tmpfs(&at, 400 << 10) else {
+        return;
+    };
+    sandbox.create_cow("small/cow", "backing");
+    let write = |from: u64, to: u64| {
+        let requests: Vec<_> = (from..to).map(|n| ("WS", n * 8, 8)).collect();
+        ftrace(&requests)
+    };
+    sandbox.write("fill", write(0, 60));
+    sandbox.write("more", write(60, 256));
+    let fill = ["replay", "@fill", "--device", "ubda=@small/cow"];
+    sandbox.succeeds(&fill);
+
+    let resize = |strategy| {
+        let at = format!("0:64M:{strategy}");
+        sandbox.run(&[
+            "replay",
+            "@fill",
+            "--device",
+            "ubda=@small/cow",
+            "--resize-at",
+            &at,
+        ])
+    };
+    let message = "@small/cow: resize to 67108864 bytes before request 0: rebuild cannot do this: a \
+                   copy needs 256 KiB, and only 148 KiB are free beside the COW file";
+    failed(&sandbox, &resize("rebuild"), "small/cow", message);
+
+    let output = sandbox.run(&["replay", "@more", "--device", "ubda=@small/cow"]);
+    let message = "@small/cow: request 38 (write, sectors 776+8): no space: COW file at byte 409600: \
+                   no space left on the host";
+    failed(&sandbox, &output, "small/cow", message);
+
+    let message = "@small/cow: resize to 67108864 bytes before request 0: reflow cannot do this: a \
+                   window and the new bitmap need 404 KiB, and only 0 bytes are free";
+    failed(&sandbox, &resize("reflow"), "small/cow", message);
+}

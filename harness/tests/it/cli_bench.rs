@@ -1,0 +1,81 @@
+//! `ubdlab bench` as its users meet it: what it prints, and what it says to wrong input. How
+//! fast anything is, no test looks at.
+
+use crate::support::cli::{Sandbox, output, ubdlab};
+use serde_json::Value;
+
+/// One quick row or two of each command.
+const QUICK: [&[&str]; 5] = [
+    &["lookup", "--only", "scan 64 MiB/empty"],
+    &["io", "--only", "runs, system calls"],
+    &["replay", "--only", "sqlite-wal"],
+    &["resize", "--only", "headroom/1 GiB", "--dirty", "4M"],
+    &["fuzz", "--only", "core/linux-2.6"],
+];
+
+/// In their alphabetical order.
+const FIELDS: [&str; 8] = [
+    "baseline",
+    "baseline_value",
+    "met",
+    "name",
+    "ratio",
+    "target",
+    "unit",
+    "value",
+];
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    // Of the last case there is nothing left, whatever it made on the way.
+    let sandbox = Sandbox::new();
+    let mut command = ubdlab();
+    command.arg("bench").args(arguments);
+    let output = output(command.env("TMPDIR", sandbox.path("")));
+    assert!(sandbox.contents().is_empty(), "{arguments:?} left files");
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn every_command_prints_rows_with_the_same_fields() {
+    for arguments in QUICK {
+        let (status, stdout, stderr) = run(&[arguments, &["--json"]].concat());
+        assert_eq!(status, Some(0), "{arguments:?}: {stderr}");
+        let rows: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+        assert!(!rows.is_empty(), "{arguments:?}");
+        for row in rows {
+            let row = row.as_object().unwrap();
+            assert!(row.keys().eq(FIELDS), "{row:?}");
+            let name = row["name"].as_str().unwrap();
+            assert!(name.contains(arguments[2]), "{name}");
+            assert!(row["value"].as_f64().unwrap().is_finite(), "{row:?}");
+            // A ratio and a verdict are there exactly where there is what they come from.
+            assert_eq!(row["ratio"].is_number(), row["baseline_value"].is_number());
+            assert_eq!(row["met"].is_boolean(), row["target"].is_number());
+        }
+    }
+}
+
+#[test]
+fn a_table_has_a_line_for_each_row() {
+    let (status, stdout, stderr) = run(QUICK[0]);
+    assert_eq!(status, Some(0), "{stderr}");
+    let lines: Vec<_> = stdout.lines().collect();
+    assert!(lines[0].starts_with("what "), "{stdout}");
+    assert!(lines[1].starts_with("lookup/scan 64 MiB/empty"), "{stdout}");
+    assert_eq!(lines.len(), 2, "{stdout}");
+}
+
+#[test]
+fn a_text_that_no_row_has_is_an_error() {
+    for command in ["lookup", "io", "replay", "resize", "fuzz"] {
+        let (status, stdout, stderr) = run(&[command, "--only", "no such row"]);
+        assert_eq!((status, &stdout[..]), (Some(3), ""), "{command}");
+        let expected = "ubdlab: no row's name contains 'no such row'\n";
+        assert_eq!(stderr, expected, "{command}");
+    }
+}

@@ -1,0 +1,98 @@
+//! The help of the program and of each command, as files: `UPDATE_EXPECT=1 cargo test -p harness
+//! --test it cli_help` renews them.
+
+use std::path::Path;
+
+use expect_test::expect_file;
+
+use crate::support::cli::{output, ubdlab};
+
+const COMMANDS: &[&[&str]] = &[
+    &[],
+    &["bench"],
+    &["bench", "fuzz"],
+    &["bench", "io"],
+    &["bench", "lookup"],
+    &["bench", "replay"],
+    &["bench", "resize"],
+    &["demo"],
+    &["fuzz"],
+    &["image"],
+    &["image", "create"],
+    &["image", "info"],
+    &["image", "map"],
+    &["image", "check"],
+    &["image", "resize"],
+    &["image", "recover"],
+    &["image", "merge"],
+    &["image", "rebase"],
+    &["image", "convert"],
+    &["image", "compare"],
+    &["replay"],
+    &["trace"],
+    &["trace", "info"],
+    &["trace", "convert"],
+    &["trace", "generate"],
+    &["trace", "stat"],
+];
+
+fn help(command: &[&str], option: &str) -> String {
+    let output = output(ubdlab().args(command).arg(option));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn help_is_as_it_was() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
+    for &command in COMMANDS {
+        for (option, kind) in [("-h", "short"), ("--help", "full")] {
+            let name = [&["ubdlab"], command, &[kind]].concat().join("-") + ".txt";
+            expect_file![directory.join(name)].assert_eq(&help(command, option));
+        }
+    }
+}
+
+/// Each command below is in the list above.
+#[test]
+fn no_command_is_forgotten() {
+    for &command in COMMANDS {
+        let text = help(command, "-h");
+        let Some((_, list)) = text.split_once("Commands:\n") else {
+            continue;
+        };
+        let names = |line: &&str| !line.starts_with("   ");
+        for line in list
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .filter(names)
+        {
+            let name = line.split_whitespace().next().unwrap();
+            let path = [command, &[name]].concat();
+            assert!(name == "help" || COMMANDS.contains(&&path[..]), "{path:?}");
+        }
+    }
+}
+
+#[test]
+fn full_help_has_examples_and_fits() {
+    for &command in COMMANDS {
+        let (short, full) = (help(command, "-h"), help(command, "--help"));
+        assert!(full.contains("Examples:\n  ubdlab "), "of {command:?}");
+        assert!(full.len() > short.len());
+        assert!(full.lines().all(|line| line.chars().count() <= 100));
+    }
+}
+
+#[test]
+fn without_a_command_the_help_is_an_error() {
+    let output = output(&mut ubdlab());
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.stdout, b"");
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("Usage: ubdlab <COMMAND>")
+    );
+}

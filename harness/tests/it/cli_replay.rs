@@ -1,0 +1,354 @@
+//! The program where all goes well: replay, trace and demo, and what they report.
+
+use crate::support::cli;
+use crate::support::peers;
+use std::collections::BTreeSet;
+
+use crate::support::cli::{Sandbox, bundled, ftrace, vscsi};
+use serde_json::Value;
+
+const REQUESTS: u64 = 29_818;
+
+fn ext4() -> String {
+    bundled("ext4-unpack.ubdtrace").display().to_string()
+}
+
+fn number(report: &Value, field: &str) -> u64 {
+    let value = report.get(field).and_then(Value::as_u64);
+    value.unwrap_or_else(|| panic!("no number {field} in {report}"))
+}
+
+/// Everything that a report has to have, with values that can be.
+fn check_report(report: &Value, requests: u64, final_bytes: u64) {
+    assert_eq!(number(report, "requests"), requests);
+    assert_eq!(number(report, "mismatches"), 0);
+    assert_eq!(report["mismatch_examples"], Value::Array(vec![]));
+    let read = number(report, "sectors_read");
+    assert_eq!(
+        number(report, "sectors_verified"),
+        read + 2 * final_bytes / 512
+    );
+    for field in ["sectors_written", "flushes", "syncs", "elapsed_ns"] {
+        assert!(number(report, field) > 0, "{field}");
+    }
+    for field in ["requests_per_second", "bytes_per_second"] {
+        assert!(report[field].as_f64().unwrap() > 0.0, "{field}");
+    }
+    for kind in ["read", "write", "flush", "during_resize"] {
+        let latency = &report["latency"][kind];
+        let percentiles = ["p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns"];
+        let values: Vec<_> = percentiles.map(|name| number(latency, name)).into();
+        assert!(values.is_sorted(), "{kind}: {values:?}");
+        assert_eq!(number(latency, "count") > 0, values[0] > 0, "{kind}");
+    }
+    for resize in report["resizes"].as_array().unwrap() {
+        assert!(number(resize, "elapsed_ns") > 0);
+        assert!(resize["strategy"].is_string());
+        number(resize, "moved_bytes");
+    }
+}
+
+#[test]
+fn a_replay_on_files_with_two_resizes() {
+    let sandbox = Sandbox::new();
+    let report = sandbox.report(&[
+        "replay",
+        &ext4(),
+        "--size=201M",
+        "--past-end=wrap",
+        "--resize-at=10000:256M:rebuild",
+        "--resize-at=20000:320M:reflow",
+        "--out=@out",
+    ]);
+    check_report(&report, REQUESTS, 320 << 20);
+    assert_eq!(report["backing_unchanged"], true);
+    let resizes = report["resizes"].as_array().unwrap();
+    let seen: Vec<_> = resizes
+        .iter()
+        .map(|resize| {
+            let fields = ["at_request", "old_bytes", "new_bytes"];
+            let strategy = resize["strategy"].as_str().unwrap();
+            (strategy, fields.map(|field| number(resize, field)))
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("rebuild", [10_000, 201 << 20, 256 << 20]),
+            ("reflow", [20_000, 256 << 20, 320 << 20])
+        ]
+    );
+    let files: BTreeSet<_> = sandbox.contents().into_keys().collect();
+    let expected = ["out", "out/backing.img", "out/device.cow"];
+    assert_eq!(files, expected.map(|name| sandbox.path(name)).into());
+    // What was made is a device like any other.
+    let again = sandbox.report(&[
+        "replay",
+        &ext4(),
+        "--device=ubda=@out/device.cow",
+        "--past-end=clip",
+    ]);
+    check_report(&again, REQUESTS, 320 << 20);
+}
+
+#[test]
+fn a_replay_in_memory() {
+    let sandbox = Sandbox::new();
+    let report = sandbox.report(&[
+        "replay",
+        &ext4(),
+        "--memory",
+        "--size=200M",
+        "--past-end=wrap",
+        "--resize-at=15000:256M",
+    ]);
+    check_report(&report, REQUESTS, 256 << 20);
+    assert_eq!(sandbox.contents().len(), 0);
+}
+
+/// The same driver, map and resizes, one stamp a sector.
+#[test]
+fn a_replay_with_stamps_only() {
+    let sandbox = Sandbox::new();
+    let arguments = [
+        "replay",
+        &ext4(),
+        "--memory",
+        "--size=200M",
+        "--past-end=wrap",
+        "--resize-at=8000:208M:headroom",
+        "--resize-at=15000:256M:rebuild",
+        "--resize-at=22000:320M:reflow",
+    ];
+    let whole = sandbox.report(&arguments);
+    let stamps = sandbox.report(&[&arguments[..], &["--stamps-only"]].concat());
+    check_report(&stamps, REQUESTS, 320 << 20);
+    assert_eq!(whole["stamps_only"], false);
+    assert_eq!(stamps["stamps_only"], true);
+    assert_eq!(stamps["backing_unchanged"], true);
+    // What the driver did is what it does with payload.
+    for field in ["sectors_read", "sectors_written", "flushes", "discards"] {
+        assert_eq!(stamps[field], whole[field], "{field}");
+    }
+    assert_eq!(sandbox.contents().len(), 0);
+}
+
+/// The report for people, of the same.
+#[test]
+fn the_report_in_words() {
+    let sandbox = Sandbox::with_device();
+    let text = sandbox.succeeds(&["replay", "@trace", "--memory", "--size=1M"]);
+    for part in [
+        "replayed   2 requests in ",
+        "           4.00 KiB read, 4.00 KiB written, 0 flushes, 0 FUA, 0 discards\n",
+        "verified   4,104 sectors against the model in ",
+        ": 0 mismatches\n           the backing file is unchanged, byte for byte\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn a_given_device_is_created_and_used_again() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", 1 << 20);
+    let backing = sandbox.read("backing");
+    sandbox.write(
+        "first",
+        ftrace(&[("WS", 0, 64), ("R", 0, 512), ("WS", 2000, 48)]),
+    );
+    sandbox.write(
+        "second",
+        ftrace(&[("R", 0, 2048), ("WS", 32, 64), ("R", 0, 2048)]),
+    );
+    let run = |trace, device| sandbox.report(&["replay", trace, "--device", device]);
+
+    let report = run("@first", "ubda=@cow,@backing");
+    assert_eq!(
+        (
+            number(&report, "mismatches"),
+            number(&report, "sectors_verified")
+        ),
+        (0, 512 + 4096)
+    );
+    assert_eq!(report["backing_unchanged"], Value::Null);
+    // It holds data now, and finds its backing file by itself.
+    let report = run("@second", "ubdb=@cow");
+    assert_eq!(
+        (
+            number(&report, "mismatches"),
+            number(&report, "sectors_verified")
+        ),
+        (0, 4096 + 4096)
+    );
+    // With a size: resized before the replay, and only once.
+    for _ in 0..2 {
+        let report = run("@second", "ubda=@cow,@backing,64M");
+        assert_eq!(number(&report, "mismatches"), 0);
+        assert_eq!(number(&report, "sectors_verified"), 4096 + 2 * (64 << 11));
+    }
+    assert!(sandbox.read("backing") == backing);
+    // A new device with a size of its own, which the trace makes use of.
+    sandbox.write("large", ftrace(&[("WS", 100_000, 64), ("R", 100_000, 64)]));
+    let report = run("@large", "ubda=@new,@backing,64M");
+    assert_eq!(number(&report, "mismatches"), 0);
+}
+
+#[test]
+fn a_device_that_uml_mkcow_has_made() {
+    let Some(mkcow) = peers::peer("uml_mkcow") else {
+        return;
+    };
+    let sandbox = Sandbox::with_device();
+    let made = std::process::Command::new(mkcow)
+        .args([sandbox.path("stock"), sandbox.path("backing")])
+        .status();
+    assert!(made.unwrap().success());
+    let report = sandbox.report(&["replay", "@trace", "--device=ubda=@stock,@backing,64M"]);
+    assert_eq!(number(&report, "mismatches"), 0);
+    assert_eq!(number(&report, "sectors_verified"), 8 + 2 * (64 << 11));
+}
+
+#[test]
+fn a_device_switched_to_another_backing_file() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write("other", vec![7; 1 << 20]);
+    let args = [
+        "replay",
+        "@trace",
+        "--device",
+        "ubda=@cow,@other",
+        "--switch-backing",
+    ];
+    sandbox.succeeds(&args);
+    // Afterwards it is what the header names.
+    sandbox.succeeds(&["replay", "@trace", "--device", "ubda=@cow,@other"]);
+}
+
+#[test]
+fn trace_info_counts() {
+    let sandbox = Sandbox::new();
+    let info = sandbox.report(&["trace", "info", &ext4()]);
+    assert_eq!(info["format"], "ubdtrace");
+    assert_eq!(number(&info, "requests"), REQUESTS);
+    let kinds = ["reads", "writes", "flushes", "discards", "write_zeroes"];
+    let sum: u64 = kinds.iter().map(|kind| number(&info, kind)).sum();
+    assert_eq!(sum, REQUESTS);
+    for field in [
+        "device_size_sectors",
+        "sectors_read",
+        "sectors_written",
+        "max_end_sector",
+    ] {
+        assert!(number(&info, field) > 0, "{field}");
+    }
+    let text = sandbox.succeeds(&["trace", "info", &ext4()]);
+    assert!(text.contains("requests    29,818\n"), "{text}");
+}
+
+/// What does not change with the format.
+fn counts(mut info: Value) -> Value {
+    let fields = info.as_object_mut().unwrap();
+    // What only the format says.
+    for field in [
+        "format",
+        "text",
+        "time_unit",
+        "position_unit",
+        "event",
+        "devices",
+    ] {
+        fields.remove(field);
+    }
+    info
+}
+
+#[test]
+fn a_conversion_keeps_every_count() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ftrace",
+        ftrace(&[
+            ("WFS", 0, 8),
+            ("FWS", 8, 8),
+            ("DS", 64, 64),
+            ("R", 0, 16),
+            ("WS", 128, 8),
+        ]),
+    );
+    sandbox.write("vscsi", vscsi(100));
+    for source in ["ftrace", "vscsi"] {
+        let source = format!("@{source}");
+        // Replaced, whatever it was.
+        sandbox.write("target", "something else");
+        let said = sandbox.succeeds(&["trace", "convert", &source, "@target"]);
+        assert!(said.starts_with("@target: "), "{said}");
+        let before = counts(sandbox.report(&["trace", "info", &source]));
+        let after = counts(sandbox.report(&["trace", "info", "@target"]));
+        assert_eq!(before, after);
+        // Once more, from and to our own format: not a byte changes.
+        sandbox.succeeds(&["trace", "convert", "@target", "@again"]);
+        assert!(sandbox.read("target") == sandbox.read("again"));
+    }
+    // In place: the source is read to its end before its name goes.
+    sandbox.succeeds(&["trace", "convert", "@vscsi", "@vscsi"]);
+    let info = sandbox.report(&["trace", "info", "@vscsi"]);
+    assert_eq!(
+        (info["format"].as_str(), number(&info, "requests")),
+        (Some("ubdtrace"), 100)
+    );
+    // (That a source that fails leaves the target as it was, cli_bad_input shows.)
+}
+
+#[test]
+fn the_demo_writes_only_where_it_should() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("temporary")).unwrap();
+    let mut command = cli::ubdlab();
+    command
+        .args(sandbox.args(&["demo", "--json", "--out", "@out"]))
+        .env("TMPDIR", sandbox.path("temporary"))
+        .current_dir(sandbox.path("."));
+    let output = cli::output(&mut command);
+    assert_eq!((output.stderr, output.status.code()), (vec![], Some(0)));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    check_report(&report, REQUESTS, 320 << 20);
+    let resizes = report["resizes"].as_array().unwrap();
+    let strategies: Vec<_> = resizes.iter().map(|resize| &resize["strategy"]).collect();
+    assert_eq!(strategies, ["headroom", "rebuild", "reflow"]);
+    let files: BTreeSet<_> = sandbox.contents().into_keys().collect();
+    let expected = ["out", "out/backing.img", "out/device.cow", "temporary"];
+    assert_eq!(files, expected.map(|name| sandbox.path(name)).into());
+}
+
+/// What is measured depends on the machine; that it is, and of what, does not.
+#[test]
+fn a_given_trace_is_measured() {
+    let sandbox = Sandbox::new();
+    sandbox.write("mine.vscsi", vscsi(100));
+    let args = ["bench", "replay", "@mine.vscsi", "--only", "mine", "--json"];
+    let output = sandbox.run(&args);
+    assert_eq!(output.status.code(), Some(0));
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = rows.as_array().unwrap();
+    let names: Vec<_> = rows
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "replay/mine.vscsi/payload",
+            "replay/mine.vscsi/requests",
+            "replay/mine.vscsi/payload, comparisons of the whole device included",
+            "replay/mine.vscsi/stamps only",
+        ]
+    );
+    for row in rows {
+        assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert_eq!(rows[0]["target"], 2.0);
+    let args = ["bench", "replay", "@none", "--only", "none"];
+    let message = "@none: offset 0: No such file or directory (os error 2)";
+    sandbox.refuses(&args, message);
+}

@@ -1,0 +1,273 @@
+//! The program on traces of all formats: from files and from standard input, a part of them, at
+//! their own pace, with their own data, generated and counted.
+
+use std::process::Stdio;
+
+use crate::support::cli::{Sandbox, bundled, output, ubdlab};
+use serde_json::Value;
+
+fn sample(name: &str) -> String {
+    bundled("samples").join(name).display().to_string()
+}
+
+/// Runs with this on standard input, which has to succeed; what it prints.
+fn with_input(args: &[&str], input: &str) -> String {
+    let mut command = ubdlab();
+    command
+        .args(args)
+        .stdin(Stdio::from(std::fs::File::open(input).unwrap()));
+    let output = output(&mut command);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "of {args:?}");
+    assert_eq!(output.status.code(), Some(0));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn every_sample_is_replayed_and_verified() {
+    let sandbox = Sandbox::new();
+    for (name, requests) in [
+        ("blkparse.txt", 6),
+        ("ftrace.txt", 5),
+        ("trace-cmd.txt", 2),
+        ("perf-script.txt", 2),
+        ("fio-v2.log", 5),
+        ("fio-v3.log", 5),
+        ("msr.csv", 3),
+        ("msr.csv.gz", 3),
+        ("msr.csv.zst", 3),
+        ("systor.csv", 2),
+        ("alibaba.csv", 3),
+        ("tencent.csv", 3),
+        ("own.csv", 5),
+        ("v7-little.blktrace.1", 5),
+        ("v8-big.blktrace", 4),
+        ("vscsi-1.bin", 4),
+        ("vscsi-2.bin", 4),
+        ("log-writes-512.bin", 5),
+        ("log-writes-4096.bin", 5),
+    ] {
+        for past_end in ["wrap", "clip", "scale"] {
+            let report = sandbox.report(&[
+                "replay",
+                &sample(name),
+                "--memory",
+                "--size",
+                "4M",
+                "--past-end",
+                past_end,
+            ]);
+            assert_eq!(report["requests"], requests, "{name}");
+            assert_eq!(report["mismatches"], 0, "{name}, {past_end}");
+        }
+    }
+}
+
+#[test]
+fn the_data_of_dm_log_writes_is_what_is_on_the_device() {
+    let sandbox = Sandbox::new();
+    let report = sandbox.report(&["replay", &sample("log-writes-4096.bin"), "--out", "@out"]);
+    assert_eq!(report["mismatches"], 0);
+    assert_eq!(report["sectors_written"], 32);
+    assert_eq!(report["sectors_written_with_data"], 32);
+    // Behind the COW file's bitmap is the device's content, here from the log alone.
+    let cow = sandbox.read("out/device.cow");
+    let begins = |text: &[u8]| {
+        cow.chunks_exact(512)
+            .filter(|sector| sector.starts_with(text))
+            .count()
+    };
+    assert_eq!(
+        begins(b"first writefirst write"),
+        1,
+        "its other blocks begin elsewhere in the text"
+    );
+    // The text of 14 bytes begins anew with the eighth sector too.
+    assert_eq!(begins(b"a commit blocka commit block"), 2);
+    assert_eq!(begins(b"written againwritten again"), 1);
+}
+
+#[test]
+fn a_trace_comes_from_standard_input() {
+    let sandbox = Sandbox::new();
+    let trace = bundled("xfs-copy.ubdtrace").display().to_string();
+    let by_name = sandbox.succeeds(&["trace", "info", &trace]);
+    assert_eq!(with_input(&["trace", "info", "-"], &trace), by_name);
+    let report = json(&with_input(&["replay", "-", "--memory", "--json"], &trace));
+    assert_eq!(
+        (&report["requests"], &report["mismatches"]),
+        (&7961.into(), &0.into())
+    );
+    let csv = with_input(
+        &["trace", "convert", "-", "-", "--as", "csv", "--limit", "2"],
+        &trace,
+    );
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+}
+
+#[test]
+fn a_part_is_taken_by_number_and_by_time() {
+    let sandbox = Sandbox::new();
+    let requests = |args: &[&str]| {
+        let own = sample("own.csv");
+        let args = [&["trace", "info", &own], args].concat();
+        sandbox.report(&args)["requests"].as_u64().unwrap()
+    };
+    assert_eq!(requests(&[]), 5);
+    assert_eq!(requests(&["--skip", "1"]), 4);
+    assert_eq!(requests(&["--skip", "1", "--limit", "2"]), 2);
+    assert_eq!(requests(&["--from", "125us"]), 4);
+    assert_eq!(requests(&["--from", "125us", "--to", "0.127ms"]), 2);
+    assert_eq!(
+        requests(&["--from", "125us", "--skip", "1", "--limit", "9"]),
+        3
+    );
+    assert_eq!(requests(&["--from", "1s"]), 0);
+    let own = sample("own.csv");
+    let csv = sandbox.run(&["trace", "convert", &own, "-", "--as", "csv", "--skip", "1"]);
+    let text = String::from_utf8(csv.stdout).unwrap();
+    assert!(
+        text.lines().nth(1).unwrap().starts_with("0,flush"),
+        "{text}"
+    );
+    let report = sandbox.report(&["replay", &own, "--memory", "--skip", "1", "--limit", "2"]);
+    assert_eq!(report["requests"], 2);
+}
+
+#[test]
+fn bad_lines_are_counted_where_they_are_left_out() {
+    let sandbox = Sandbox::new();
+    sandbox.write("bad", "1,R,0,512,1\nnonsense\n1,W,0,700,2\n");
+    sandbox.refuses(
+        &["trace", "info", "@bad"],
+        "@bad: line 2, offset 12: found \"nonsense\", expected 5 fields: \
+         device_id,opcode,offset,length,timestamp",
+    );
+    let text = sandbox.succeeds(&["trace", "info", "@bad", "--skip-bad"]);
+    assert!(
+        text.ends_with(
+            "skipped     1 bad lines or records; the first: @bad: line 2, offset 12: found \
+             \"nonsense\", expected 5 fields: device_id,opcode,offset,length,timestamp\n\
+             rounded     1 requests that did not begin and end at a sector, outward\n"
+        ),
+        "{text}"
+    );
+    let report = sandbox.report(&["replay", "@bad", "--memory", "--skip-bad"]);
+    assert_eq!(report["requests"], 2);
+    assert_eq!(
+        (&report["records_skipped"], &report["requests_rounded"]),
+        (&1.into(), &1.into())
+    );
+}
+
+#[test]
+fn one_of_several_devices_is_replayed() {
+    let sandbox = Sandbox::new();
+    let trace = sample("blkparse-two-devices.txt");
+    let listed = sandbox.report(&["trace", "info", &trace]);
+    let names: Vec<_> = listed["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| &d["device"])
+        .collect();
+    assert_eq!(names, ["8,0", "8,16"]);
+    let output = sandbox.run(&["replay", &trace, "--memory"]);
+    assert_eq!(output.status.code(), Some(3));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("found an event of device 8,16, expected only device 8,0"),
+        "{error}"
+    );
+    let report = sandbox.report(&["replay", &trace, "--memory", "--trace-device", "8:16"]);
+    assert_eq!(report["requests"], 2);
+}
+
+#[test]
+fn the_trace_s_own_pace_is_kept_and_lateness_told() {
+    let sandbox = Sandbox::new();
+    let own = sample("own.csv");
+    for (pace, name) in [("recorded", "recorded"), ("think-time", "think-times")] {
+        // 128 us, a thousand times slower.
+        let report = sandbox.report(&[
+            "replay", &own, "--memory", "--pace", pace, "--speed", "0.001",
+        ]);
+        assert_eq!(report["pace"]["pace"], name);
+        assert_eq!(report["pace"]["lateness"]["count"], 5);
+        assert!(report["elapsed_ns"].as_u64().unwrap() >= 128_000_000);
+        assert_eq!(report["mismatches"], 0);
+    }
+    let report = sandbox.report(&["replay", &own, "--memory"]);
+    assert!(report["pace"].is_null());
+}
+
+#[test]
+fn a_generated_trace_is_the_same_each_time_and_can_be_replayed() {
+    let sandbox = Sandbox::new();
+    let generate = |target: &str, seed: &str| {
+        sandbox.succeeds(&[
+            "trace",
+            "generate",
+            target,
+            "--requests",
+            "20000",
+            "--size",
+            "64M",
+            "--seed",
+            seed,
+            "--mix",
+            "read:40,write:50,discard:5,write-zeroes:5",
+            "--request-size",
+            "4K:3,64K",
+            "--access",
+            "zipf:0.99",
+            "--preflush",
+            "50",
+            "--fua",
+            "10",
+        ])
+    };
+    let said = generate("@a", "7");
+    assert!(said.starts_with("@a: 20,000 requests in "), "{said}");
+    generate("@b", "7");
+    generate("@c", "8");
+    assert!(sandbox.read("a") == sandbox.read("b"));
+    assert!(sandbox.read("a") != sandbox.read("c"));
+    let report = sandbox.report(&["replay", "@a", "--memory", "--resize-at", "10000:96M"]);
+    assert_eq!(
+        (&report["requests"], &report["mismatches"]),
+        (&20_000.into(), &0.into())
+    );
+    sandbox.refuses(
+        &["trace", "generate", "@d", "--request-size", "2G"],
+        "generating: request size: found 2147483648, expected a multiple of 512 bytes that fits the device",
+    );
+}
+
+#[test]
+fn statistics_as_text_and_as_json() {
+    let sandbox = Sandbox::new();
+    let trace = bundled("sqlite-wal.ubdtrace").display().to_string();
+    let text = sandbox.succeeds(&["trace", "stat", &trace]);
+    for part in [
+        "requests    32,080 in",
+        "write sizes",
+        "working set",
+        "overwritten",
+        "hot regions",
+    ] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    let statistics = sandbox.report(&["trace", "stat", &trace]);
+    assert_eq!(statistics["requests"], 32_080);
+    assert_eq!(statistics["flushes"], 3069);
+    assert_eq!(statistics["working_set"]["block_bytes"], 4096);
+    let share = statistics["overwrite_share"].as_f64().unwrap();
+    assert!(
+        (0.3..1.0).contains(&share),
+        "a WAL is written over and over: {share}"
+    );
+}

@@ -1,0 +1,245 @@
+//! The crash tables of the resize within the headroom (`driver/src/ordered/headroom.rs`),
+//! row by row, and every crash of it that there is.
+
+use crate::world;
+use crate::world::explore::{Start, Story};
+use crate::world::rows::{After, found_after};
+use crate::world::{Act, Device, Format, World, sectors};
+use driver::ordered::Headroom;
+use driver::resize::{Resize, ResizeError};
+use harness::sim::{Fault, OperationKind, SimFile};
+
+type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
+
+/// 203 sectors: no multiple of 8, 64 or a page.
+const OLD: u64 = 203;
+const NEW: u64 = 1003;
+
+fn to(new: u64) -> impl Fn(&World, &Device) -> Begun {
+    move |_, device| Ok(Box::new(Headroom::new(device, sectors(new))?))
+}
+
+fn world(format: Format, sectors: u64) -> World {
+    World::new(sectors * 512, format).after(&[
+        Act::Write(0, 3),
+        Act::Write(190, 13),
+        Act::Discard(192, 2),
+    ])
+}
+
+const GUEST: [Act; 8] = [
+    Act::Write(195, 8),
+    Act::Write(40, 2),
+    Act::Flush,
+    Act::Write(1, 1),
+    Act::WriteFua(200, 2),
+    Act::Discard(190, 3),
+    Act::Zeroes(64, 2),
+    Act::Read(180, 20),
+];
+
+fn survives(name: &str, before: &World, new_sectors: u64, acts: (&[Act], &[Act])) {
+    let resize: Start<'_> = &to(new_sectors);
+    Story {
+        name,
+        before,
+        pending: acts.0,
+        between: acts.1,
+        resize,
+        new_sectors,
+    }
+    .survives_every_crash();
+}
+
+#[test]
+fn growing_survives_every_crash() {
+    for (format, old, new) in [
+        (Format::Ours(4096), OLD, NEW),
+        (Format::Stock(4096), OLD, 204),
+        (Format::Stock(2048), 192, 256),
+        (Format::Stock(4096), 64, 65),
+    ] {
+        let world = World::new(old * 512, format).after(&[Act::Write(old - 2, 2)]);
+        survives("grow", &world, new, (&[], &[]));
+    }
+}
+
+#[test]
+fn growing_under_io_survives_every_crash() {
+    let world = world(Format::Stock(4096), OLD);
+    let pending = [Act::Write(196, 3), Act::Write(60, 10)];
+    survives("grow under I/O", &world, NEW, (&pending, &GUEST));
+}
+
+#[test]
+fn shrinking_survives_every_crash() {
+    for format in [Format::Ours(4096), Format::Stock(4096)] {
+        let world = world(format, OLD);
+        survives("shrink", &world, 193, (&[Act::Write(188, 8)], &[]));
+        survives("shrink", &world, 64, (&[Act::Write(60, 4)], &[]));
+    }
+}
+
+#[test]
+fn shrinking_under_io_survives_every_crash() {
+    let world = world(Format::Stock(4096), OLD);
+    let between = [
+        Act::Write(185, 4),
+        Act::Flush,
+        Act::Write(3, 4),
+        Act::WriteFua(187, 2),
+    ];
+    survives(
+        "shrink under I/O",
+        &world,
+        189,
+        (&[Act::Write(186, 3)], &between),
+    );
+}
+
+#[test]
+fn a_failing_host_leaves_the_files_as_they_were() {
+    let (ours, stock) = (
+        world(Format::Ours(4096), OLD),
+        world(Format::Stock(4096), OLD),
+    );
+    for fault in [Fault::Io, Fault::NoSpace, Fault::FailedSync] {
+        for (before, new_sectors) in [
+            (&ours, NEW),
+            (&stock, NEW),
+            (&stock, 204),
+            (&ours, 100),
+            (&stock, 100),
+        ] {
+            for between in [&[], &GUEST[..3]] {
+                if new_sectors < OLD && !between.is_empty() {
+                    continue;
+                }
+                Story {
+                    name: "failing headroom",
+                    before,
+                    pending: &between[..between.len() / 3],
+                    between,
+                    resize: &to(new_sectors),
+                    new_sectors,
+                }
+                .survives_every_failure(fault);
+            }
+        }
+    }
+}
+
+/// What readers find behind an operation of a resize without I/O: sizes in sectors, and
+/// whether there is an extension block.
+fn row(new_sectors: u64, after: After) -> Vec<(u64, bool)> {
+    let before = world(Format::Stock(4096), OLD);
+    let story = Story {
+        name: "row",
+        before: &before,
+        pending: &[],
+        between: &[],
+        resize: &to(new_sectors),
+        new_sectors,
+    };
+    let mut seen: Vec<(u64, bool)> = (found_after(&story, after).into_iter().flatten())
+        .inspect(|found| {
+            assert!(!found.marked);
+            assert_eq!(found.stock_size, found.size);
+        })
+        .map(|found| (found.size / 512, found.extension))
+        .collect();
+    seen.sort();
+    seen.dedup();
+    seen
+}
+
+const HEADER: u64 = 0;
+const EXTENSION: u64 = 4128;
+/// Of the byte that old and new sectors share.
+const BITS: u64 = 8192 + OLD / 8;
+
+#[test]
+fn row_growing_the_file_was_cut_to_its_data_and_extended() {
+    let after = After::new(OperationKind::SetLength, "cow").nth(-1);
+    assert_eq!(row(NEW, after), [(OLD, false)]);
+}
+
+#[test]
+fn row_growing_the_extension_block_was_written() {
+    let seen = row(NEW, After::write(EXTENSION));
+    assert_eq!(seen, [(OLD, false), (OLD, true)]);
+}
+
+#[test]
+fn row_growing_some_or_all_of_the_new_bits() {
+    let mut seen = row(NEW, After::write(BITS));
+    seen.sort();
+    seen.dedup();
+    assert_eq!(
+        seen,
+        [(OLD, false), (OLD, true)],
+        "the old size, bits behind its end or not"
+    );
+}
+
+#[test]
+fn row_growing_the_header_sector_was_written() {
+    assert_eq!(row(NEW, After::write(HEADER)), [(OLD, true), (NEW, true)]);
+}
+
+#[test]
+fn row_growing_the_last_sync() {
+    let after = After::new(OperationKind::SyncData, "cow").nth(-1);
+    assert_eq!(row(NEW, after), [(NEW, true)]);
+}
+
+#[test]
+fn row_shrinking_the_extension_block_was_written() {
+    let seen = row(100, After::write(EXTENSION));
+    assert_eq!(seen, [(OLD, false), (OLD, true)]);
+}
+
+#[test]
+fn row_shrinking_the_header_sector_was_written() {
+    assert_eq!(row(100, After::write(HEADER)), [(100, true), (OLD, true)]);
+}
+
+#[test]
+fn row_shrinking_the_bits_behind_the_end_were_cleared_the_file_cut() {
+    let after = After::new(OperationKind::PunchHole, "cow").nth(-1);
+    assert_eq!(row(100, after), [(100, true)]);
+    let after = After::new(OperationKind::SetLength, "cow").nth(-1);
+    let mut seen = row(100, after);
+    seen.dedup();
+    assert_eq!(seen, [(100, true)]);
+}
+
+/// Stale bits and data behind the end must not come back.
+#[test]
+fn growing_after_a_shrink_that_left_everything_behind_shows_zeros() {
+    let before = world(Format::Ours(4096), OLD);
+    let shrink = to(100);
+    let story = Story {
+        name: "shrink",
+        before: &before,
+        pending: &[],
+        between: &[],
+        resize: &shrink,
+        new_sectors: 100,
+    };
+    // Only the header of the shrink is there.
+    let after = After::new(OperationKind::SyncData, "cow").nth(-1);
+    let (host, (mut model, _)) = world::rows::stop_after(&story, after);
+    model.resized(100);
+    let everything = host.unsynced().everything();
+    let host = host.after_power_cut(&everything).unwrap();
+    let world = World { host, model };
+    for new in [120, OLD, NEW] {
+        survives(
+            "grow after shrink",
+            &world,
+            new,
+            (&[Act::Write(90, 10)], &[]),
+        );
+    }
+}

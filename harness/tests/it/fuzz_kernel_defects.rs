@@ -1,0 +1,246 @@
+//! The fuzzer finds each defect of the kernels' drivers by its own search, and finds nothing
+//! where there is none. It is never told what to look for; the tables say what it has to call
+//! it. `docs/defects.md` has how long each search takes in general, and the defects that
+//! cannot show in the model, with the reasons.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use driver::linux::Defect;
+use harness::fuzz::case::{BackingFile, Case, DriverName, End, Resizer};
+use harness::fuzz::catalogue::{first_finding, of_kernel};
+use harness::fuzz::explore::run_exactly;
+use harness::fuzz::generate::Subject;
+use harness::fuzz::violation::Kind;
+use harness::sim::{Assumptions, Survivors};
+use serde_json::json;
+
+/// A defect, the first seed, the most cases from there, and what a finding may be called. For
+/// those that take a thousand cases to find, the seed is one from which it does not.
+const TABLE: &[(Defect, u64, u64, &[Kind])] = &[
+    (Defect::FlushNoop, 1, 32, &[Kind::LostWrite, Kind::Zeros]),
+    (
+        Defect::FlushWrongFile,
+        1,
+        32,
+        &[Kind::LostWrite, Kind::Zeros],
+    ),
+    (Defect::UnorderedPublish, 1, 30, &[Kind::Zeros]),
+    (
+        Defect::RequeueLosesBitmap,
+        1,
+        40,
+        &[Kind::LostWrite, Kind::Zeros],
+    ),
+    (
+        Defect::ErrorLeavesBit,
+        1,
+        50,
+        &[Kind::Zeros, Kind::LostWrite],
+    ),
+    (
+        Defect::BitmapWriteNeverRetried,
+        700,
+        120,
+        &[Kind::LostWrite, Kind::Zeros],
+    ),
+    (
+        Defect::ZeroWriteIsSuccess,
+        1,
+        42,
+        &[Kind::LostWrite, Kind::Zeros, Kind::StaleRead],
+    ),
+    (
+        Defect::LastRunOffset,
+        1,
+        30,
+        &[Kind::Misplaced, Kind::Zeros, Kind::Inconsistent],
+    ),
+    (Defect::ShortReadRestart, 1, 42, &[Kind::Foreign]),
+    (
+        Defect::PartialRequeueDuplicates,
+        1,
+        30,
+        &[
+            Kind::WrongStatus,
+            Kind::LostWrite,
+            Kind::Misplaced,
+            Kind::Foreign,
+            Kind::Zeros,
+        ],
+    ),
+    (Defect::EndOfMapOverrun, 1, 78, &[Kind::Foreign]),
+    (Defect::OneWordUnderflow, 1, 118, &[Kind::DoesNotOpen]),
+    (Defect::V1V2ShortBitmap, 1, 98, &[Kind::LostWrite]),
+    (
+        Defect::ShortBitmapRead,
+        1,
+        58,
+        &[Kind::AcceptedBadImage, Kind::LostWrite],
+    ),
+    (Defect::IntOffsets, 1, 76, &[Kind::WrongStatus]),
+    (Defect::LimitBeforeHeader, 1, 224, &[Kind::Died]),
+    (Defect::V3WideLayout, 1, 32, &[Kind::DoesNotOpen]),
+    (
+        Defect::BackingSwitchClobbersV1V2,
+        1,
+        54,
+        &[Kind::LostWrite, Kind::Inconsistent, Kind::DoesNotOpen],
+    ),
+    (
+        Defect::HeaderUnchecked,
+        1,
+        154,
+        &[Kind::AcceptedBadImage, Kind::Died],
+    ),
+    (Defect::MtimeSeconds, 1, 82, &[Kind::AcceptedBadImage]),
+    (
+        Defect::CreateNotAtomic,
+        1,
+        108,
+        &[Kind::DoesNotOpen, Kind::Inconsistent, Kind::LostWrite],
+    ),
+    (Defect::LockLostOnClose, 1, 34, &[Kind::NotExcluded]),
+    (Defect::FailedDiscardLeavesBits, 1, 340, &[Kind::LostWrite]),
+];
+
+#[test]
+fn every_defect_is_found_by_search_and_called_by_its_name() {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(&(defect, seed, cases, kinds)) =
+            TABLE.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            let found = first_finding(&of_kernel(defect).subject, seed, cases);
+            let found = found.unwrap_or_else(|| panic!("{defect} not found in {cases} cases"));
+            let kind = found.violation.kind;
+            assert!(
+                kinds.contains(&kind),
+                "{defect}, seed {}: {}",
+                found.seed,
+                found.violation
+            );
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+}
+
+#[test]
+fn the_table_has_every_defect() {
+    let listed: Vec<Defect> = TABLE.iter().map(|row| row.0).collect();
+    assert_eq!(listed, Defect::ALL);
+}
+
+fn without_defects(driver: DriverName, faults: bool) -> Subject {
+    Subject {
+        driver,
+        defects: Vec::new(),
+        resizer: Resizer::Userhelper,
+        assumptions: Assumptions::default(),
+        faults,
+        lying_syncs: false,
+    }
+}
+
+/// In as many cases as the searches above take, and at least a hundred for each of them.
+#[test]
+fn without_defects_nothing_is_found() {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let (&(_, seed, cases, _), rest) = match TABLE.get(number / 2) {
+                Some(row) => (row, number % 2),
+                None => return,
+            };
+            let driver = [DriverName::Linux612, DriverName::Linux26][rest];
+            // Most seeds are the same: once healthy, and once with faults.
+            let faults = (number / 4).is_multiple_of(2);
+            let subject = without_defects(driver, faults);
+            let found = first_finding(&subject, seed + 1000 * number as u64, cases.max(100));
+            assert!(
+                found.is_none(),
+                "{driver:?}: {:?}",
+                found.map(|found| (found.seed, found.violation))
+            );
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+}
+
+fn case(value: serde_json::Value) -> Case {
+    let case: Case = serde_json::from_value(value).unwrap();
+    case.check().unwrap();
+    case
+}
+
+/// A creator that was killed before its directory was synced: whoever opens the file has to
+/// make the name durable, for a flush of the file does not.
+#[test]
+fn what_is_written_to_a_file_just_created_by_a_killed_process_survives() {
+    let write = json!({ "write": { "start": 0, "count": 1, "fua": false } });
+    let mut case = case(json!({
+        "format": "ubdlab case 1",
+        "driver": "linux-6.12",
+        "assumptions": Assumptions::default(),
+        "image": {
+            "sectors": 8, "version": "v3", "alignment": 4096, "extension": false, "dirty": [],
+            "missing": true,
+        },
+        "lives": [
+            { "actions": [], "end": "close" },
+            { "actions": [write, "drain", "flush", "drain"], "end": "close" },
+        ],
+    }));
+    for created in 0..12 {
+        case.lives[0].end = End::Kill {
+            position: 0,
+            change: created,
+        };
+        // While it is carried out, and when the flush has been acknowledged.
+        for (position, change) in [(2, 0), (2, 1), (2, 2), (4, 0), (5, 0)] {
+            let survivors = Survivors::default();
+            case.lives[1].end = End::PowerCut {
+                position,
+                change,
+                survivors,
+            };
+            let result = run_exactly(&case);
+            assert_eq!(result, Ok(()), "after {created} and {change} changes");
+        }
+        case.lives[1].end = End::Close;
+        assert_eq!(run_exactly(&case), Ok(()), "after {created} changes");
+    }
+}
+
+/// Refusing is right where it has to be, and only there.
+#[test]
+fn ordered_refuses_what_it_must() {
+    let mut case = case(json!({
+        "format": "ubdlab case 1",
+        "driver": "ordered",
+        "assumptions": Assumptions::default(),
+        "image": {
+            "sectors": 100, "version": "v2", "alignment": 512, "extension": false,
+            "dirty": [[3, 5]],
+        },
+        "lives": [{ "actions": ["open-again"], "end": "close" }],
+    }));
+    assert_eq!(run_exactly(&case), Ok(()));
+    for backing in [BackingFile::Switched, BackingFile::Modified { seconds: 1 }] {
+        case.lives[0].backing = backing;
+        assert_eq!(run_exactly(&case), Ok(()), "{backing:?}");
+    }
+    case.lives[0].backing = BackingFile::AsItWas;
+    case.image.bitmap_cut = Some(11);
+    assert_eq!(run_exactly(&case), Ok(()));
+    // Without the cut, a device that opens is what is wanted.
+    case.image.bitmap_cut = None;
+    case.defects.clear();
+    assert_eq!(run_exactly(&case), Ok(()));
+}

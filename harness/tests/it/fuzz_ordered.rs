@@ -1,0 +1,202 @@
+//! The fuzzer over the correct driver and the resizes that are used: it finds nothing, its
+//! result does not depend on the number of threads, and it notices a host that does not keep
+//! what a driver has to rely on.
+use harness::fuzz::campaign::{Campaign, Outcome, Stop, run};
+use harness::fuzz::case::{DriverName, Resizer};
+use harness::fuzz::generate::Subject;
+use harness::fuzz::violation::Kind;
+use harness::sim::Assumptions;
+
+fn subject() -> Subject {
+    Subject {
+        driver: DriverName::Ordered,
+        defects: Vec::new(),
+        resizer: Resizer::Userhelper,
+        assumptions: Assumptions::default(),
+        faults: false,
+        lying_syncs: false,
+    }
+}
+
+fn campaign(subject: Subject, cases: u64, jobs: usize) -> Outcome {
+    let campaign = Campaign {
+        subject,
+        seed: 1,
+        stop: Stop::Cases(cases),
+        jobs,
+    };
+    run(&campaign, &|_| {})
+}
+
+fn kinds(outcome: &Outcome) -> Vec<Kind> {
+    let findings = outcome.findings.iter();
+    findings.map(|finding| finding.violation.kind).collect()
+}
+
+fn assert_nothing_found(outcome: &Outcome, what: &str) {
+    let findings = outcome.findings.iter();
+    let lines = findings.map(|f| format!("seed {}: {}", f.seed, f.violation));
+    let lines: Vec<String> = lines.collect();
+    assert!(lines.is_empty(), "{what}:\n{}", lines.join("\n"));
+}
+
+#[test]
+fn nothing_is_found_on_a_healthy_host() {
+    let outcome = campaign(subject(), 300, 2);
+    assert_nothing_found(&outcome, "healthy");
+    for name in [
+        "strategy_headroom",
+        "strategy_rebuild",
+        "strategy_reflow",
+        "resize_shrink",
+        "crash_in_resize",
+        "crash_in_recovery",
+        "crash_torn",
+        "recovered_reflow",
+        "write_into_the_window_being_moved",
+    ] {
+        assert!(outcome.coverage.count(name) > 0, "{name} never came up");
+    }
+}
+
+#[test]
+fn nothing_is_found_on_a_failing_host() {
+    let faults = Subject {
+        faults: true,
+        ..subject()
+    };
+    let outcome = campaign(faults, 300, 2);
+    assert_nothing_found(&outcome, "with faults");
+    for name in ["fault_io", "fault_failed_sync", "resize_failed_by_fault"] {
+        assert!(outcome.coverage.count(name) > 0, "{name} never came up");
+    }
+}
+
+/// Everything of an outcome but the time it took.
+fn serialised(outcome: &Outcome) -> String {
+    let findings = outcome.findings.iter();
+    let findings: Vec<_> = findings
+        .map(|f| serde_json::json!([f.seed, f.case, f.violation]))
+        .collect();
+    serde_json::json!({
+        "cases": outcome.cases,
+        "host_operations": outcome.host_operations,
+        "crash_images": outcome.crash_images,
+        "cases_with_findings": outcome.cases_with_findings,
+        "coverage": outcome.coverage,
+        "findings": findings,
+    })
+    .to_string()
+}
+
+#[test]
+fn the_result_does_not_depend_on_the_number_of_jobs() {
+    // One without findings, and one that is full of them.
+    let healthy = subject();
+    let broken = Subject {
+        lying_syncs: true,
+        ..subject()
+    };
+    for (subject, found) in [(healthy, false), (broken, true)] {
+        let alone = campaign(subject.clone(), 60, 1);
+        let together = campaign(subject, 60, 3);
+        assert_eq!(alone.cases_with_findings > 0, found);
+        assert_eq!(serialised(&alone), serialised(&together));
+    }
+}
+
+#[test]
+fn syncs_that_lie_are_noticed() {
+    let lying = Subject {
+        lying_syncs: true,
+        ..subject()
+    };
+    let outcome = campaign(lying, 40, 2);
+    assert!(outcome.coverage.count("fault_lying_sync") > 0);
+    assert!(kinds(&outcome).contains(&Kind::LostWrite));
+}
+
+/// What a promise rests on shows when it is taken away.
+#[test]
+fn assumptions_that_the_promises_rest_on_are_noticed_when_they_fail() {
+    let usual = Assumptions::default();
+    for (what, assumptions, kind) in [
+        // A sector that tears is neither the old one nor the new.
+        (
+            "sectors tear at eight bytes",
+            Assumptions {
+                atomic_unit: 8,
+                ..usual
+            },
+            Kind::Foreign,
+        ),
+        (
+            "sectors tear anywhere",
+            Assumptions {
+                atomic_unit: 1,
+                ..usual
+            },
+            Kind::Foreign,
+        ),
+        (
+            "no sync persists",
+            Assumptions {
+                sync_persists: false,
+                ..usual
+            },
+            Kind::LostWrite,
+        ),
+    ] {
+        let weakened = Subject {
+            assumptions,
+            ..subject()
+        };
+        let outcome = campaign(weakened, 40, 2);
+        assert!(kinds(&outcome).contains(&kind), "{what}: {outcome:?}");
+    }
+}
+
+/// The driver does not rest on these. Names: every name changes once between two syncs of its
+/// directory that matter. A cut: what may come back lies behind the end, and the next grow
+/// cuts again and syncs before it commits. A length that comes without its data: a bit is
+/// written only when a sync has brought both.
+#[test]
+fn assumptions_that_no_promise_rests_on_change_nothing_when_they_fail() {
+    let usual = Assumptions::default();
+    for (what, assumptions) in [
+        (
+            "whole pages are atomic",
+            Assumptions {
+                atomic_unit: 4096,
+                ..usual
+            },
+        ),
+        (
+            "names survive in any order",
+            Assumptions {
+                ordered_names: false,
+                ..usual
+            },
+        ),
+        (
+            "a cut survives in part",
+            Assumptions {
+                atomic_set_len: false,
+                ..usual
+            },
+        ),
+        (
+            "a length survives without its data",
+            Assumptions {
+                length_follows_data: false,
+                ..usual
+            },
+        ),
+    ] {
+        let weakened = Subject {
+            assumptions,
+            ..subject()
+        };
+        assert_nothing_found(&campaign(weakened, 100, 2), what);
+    }
+}

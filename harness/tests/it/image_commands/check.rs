@@ -1,0 +1,475 @@
+//! `check` finds each fault and names it, and `--repair` mends what needs no guess and leaves
+//! everything else byte for byte.
+
+use std::fs::{File, FileTimes};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::{Duration, UNIX_EPOCH};
+
+use driver::cow::{Extension, Header, JournalRecord, Version};
+use driver::units::{Bytes, Sector};
+use serde_json::Value;
+
+use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
+use crate::support::images::{SOME, VERSIONS, expected_disk, header, name_of};
+
+/// Where bitmap and data of the V3 image are.
+const BITMAP: usize = 8192;
+const DATA: usize = 12288;
+
+/// Runs the check, which has to end with this status; what it reports.
+fn check(sandbox: &Sandbox, args: &[&str], status: i32) -> Value {
+    let output = sandbox.run(&[&["image", "check"], args, &["--json"]].concat());
+    let stderr = sandbox.text(&output.stderr);
+    assert_eq!((stderr.as_str(), output.status.code()), ("", Some(status)));
+    serde_json::from_str(&sandbox.text(&output.stdout)).unwrap()
+}
+
+/// The faults in a list of a report, each with its place.
+fn faults(report: &Value, list: &str) -> Vec<(String, u64)> {
+    let findings = report[list].as_array().unwrap().iter();
+    let fault = |finding: &Value| {
+        let name = finding["fault"].as_str().unwrap().to_owned();
+        (name, finding["offset_bytes"].as_u64().unwrap())
+    };
+    findings.map(fault).collect()
+}
+
+fn fault(name: &str, at: usize) -> (String, u64) {
+    (name.to_owned(), at as u64)
+}
+
+/// The check finds just this fault, in words too, ends with this status, and changes nothing;
+/// nor does a repair.
+fn finds_for_good(sandbox: &Sandbox, cow: &str, status: i32, name: &str, at: usize, text: &str) {
+    let before = sandbox.contents();
+    let path = format!("@{cow}");
+    for args in [&[path.as_str()][..], &[&path, "--repair"]] {
+        let report = check(sandbox, args, status);
+        assert_eq!(faults(&report, "findings"), [fault(name, at)]);
+        assert_eq!(report["findings"][0]["text"], text);
+        assert_eq!(faults(&report, "repaired"), []);
+        assert!(sandbox.contents() == before, "{name}: nothing was changed");
+    }
+    let severity = match status {
+        2 => "corruption",
+        _ => "note",
+    };
+    let summary = match status {
+        2 => "corrupt: 1 fault",
+        _ => "no fault",
+    };
+    let output = sandbox.run(&["image", "check", &path]);
+    assert_eq!(
+        sandbox.text(&output.stdout),
+        format!("{path}: byte {at}: {severity}: {text}\n{path}: {summary}\n")
+    );
+    assert_eq!(output.status.code(), Some(status));
+}
+
+/// The check finds just this fault, a repair mends it, and after that there is none. What the
+/// disk holds and what the header says stays as it is.
+fn finds_and_mends(sandbox: &Sandbox, cow: &str, status: i32, name: &str, at: usize) {
+    let path = format!("@{cow}");
+    let before = sandbox.contents();
+    let report = check(sandbox, &[&path], status);
+    assert_eq!(faults(&report, "findings"), [fault(name, at)]);
+    assert!(sandbox.contents() == before, "a check changes nothing");
+    let repaired = check(sandbox, &[&path, "--repair"], 0);
+    assert_eq!(faults(&repaired, "repaired"), [fault(name, at)]);
+    assert_eq!(faults(&repaired, "findings"), []);
+    assert_eq!(faults(&check(sandbox, &[&path], 0), "findings"), []);
+    let after = sandbox.contents();
+    let cow = sandbox.path(cow);
+    for (other, content) in before.iter().filter(|(path, _)| **path != cow) {
+        assert!(after[other] == *content, "{other:?} was changed");
+    }
+    assert_eq!(before.len(), after.len());
+}
+
+/// The bytes in which two files differ.
+fn changed(before: &[u8], after: &[u8]) -> Vec<usize> {
+    let both = before.iter().zip(after).enumerate();
+    let differ = both.filter(|(_, (a, b))| a != b);
+    differ.map(|(at, _)| at).collect()
+}
+
+fn set_len(sandbox: &Sandbox, name: &str, len: u64) {
+    let file = File::options().write(true).open(sandbox.path(name));
+    file.unwrap().set_len(len).unwrap();
+}
+
+fn touch(sandbox: &Sandbox, name: &str, seconds: u64) {
+    let file = File::options().write(true).open(sandbox.path(name));
+    let modified = UNIX_EPOCH + Duration::from_secs(seconds);
+    let times = FileTimes::new().set_modified(modified);
+    file.unwrap().set_times(times).unwrap();
+}
+
+#[test]
+fn sound_images_have_no_fault() {
+    let sandbox = Sandbox::with_images();
+    for version in VERSIONS {
+        let path = format!("@{}", name_of(version));
+        let before = sandbox.contents();
+        for args in [&[path.as_str()][..], &[&path, "--repair"]] {
+            let report = check(&sandbox, args, 0);
+            assert_eq!(faults(&report, "findings"), []);
+            assert_eq!(faults(&report, "repaired"), []);
+            assert_eq!(report["corruptions"], 0);
+            assert_eq!(report["leaks"], 0);
+        }
+        assert!(sandbox.contents() == before);
+        let words = sandbox.succeeds(&["image", "check", &path]);
+        assert_eq!(words, format!("{path}: no fault\n"));
+    }
+}
+
+#[test]
+fn a_header_that_is_none() {
+    for (at, patch, text) in [
+        (4, 4_u32, "byte 4: found version 4, expected 1, 2 or 3"),
+        (20, 1024, "byte 20: found sector size 1024, expected 512"),
+        (
+            24,
+            0,
+            "byte 24: found alignment 0, expected a positive multiple of 512",
+        ),
+        (
+            24,
+            384,
+            "byte 24: found alignment 384, expected a positive multiple of 512",
+        ),
+        (28, 7, "byte 28: found COW format 7, expected 0 (bitmap)"),
+        (
+            12,
+            (1 << 31) - 1,
+            "byte 12: a device of 8796093018113 MiB aligned to 4096 bytes needs a COW file \
+             of more than 9223372036854775807 bytes",
+        ),
+    ] {
+        let sandbox = Sandbox::with_images();
+        sandbox.patch("v3", at, &patch.to_be_bytes());
+        finds_for_good(&sandbox, "v3", 2, "bad-header", 0, text);
+    }
+}
+
+#[test]
+fn a_bitmap_cut_short() {
+    let sandbox = Sandbox::with_images();
+    for (version, start) in [("v1", 280), ("v2", 4120), ("v3", 8192), ("wide", 8192)] {
+        set_len(&sandbox, version, start + 255);
+        let text = format!(
+            "the file ends here, its bitmap goes on up to byte {}",
+            start + 256
+        );
+        let at = start as usize + 255;
+        finds_for_good(&sandbox, version, 2, "bitmap-cut-short", at, &text);
+    }
+}
+
+#[test]
+fn a_data_area_cut_short() {
+    let sandbox = Sandbox::with_images();
+    for (version, data) in [("v1", 1024), ("v2", 4608), ("v3", 12288), ("wide", 12288)] {
+        let whole = data + SIZE;
+        set_len(&sandbox, version, whole - 1);
+        let text = format!("the file ends here, its data goes on up to byte {whole}");
+        let at = whole as usize - 1;
+        finds_for_good(&sandbox, version, 2, "data-cut-short", at, &text);
+    }
+}
+
+/// Without a dirty sector there, nothing is lost: the file gets its length.
+#[test]
+fn a_file_that_is_short_and_has_everything() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    for version in VERSIONS {
+        sandbox.write_image("cow", version, "backing", &SOME[..4]);
+        let before = sandbox.read("cow");
+        let len = before.len() - SIZE as usize + 11 * 512;
+        set_len(&sandbox, "cow", len as u64);
+        finds_and_mends(&sandbox, "cow", 2, "file-short", len);
+        assert!(sandbox.read("cow") == before, "{version}");
+    }
+}
+
+#[test]
+fn bits_past_the_end() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE - 3 * 512);
+    for version in [Version::V3, Version::V3Wide] {
+        sandbox.write_image("cow", version, "backing", &SOME[..4]);
+        let before = sandbox.read("cow");
+        // The last byte of the bitmap has bits for five sectors only.
+        let last = BITMAP + 255;
+        for (at, byte) in [(last, 0b0010_0000), (last + 1, 1), (DATA - 1, 0x80)] {
+            sandbox.patch("cow", at, &[byte]);
+            finds_and_mends(&sandbox, "cow", 2, "bits-past-end", at);
+            assert!(sandbox.read("cow") == before, "{version}: just that bit");
+        }
+    }
+}
+
+/// In the old versions the bitmap rounds down. That was so always, and is no fault.
+#[test]
+fn sectors_without_a_bit() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE + 3 * 512);
+    for version in [Version::V1, Version::V2] {
+        sandbox.write_image("cow", version, "backing", &SOME);
+        let at = sandbox.read("cow").len() - (SIZE as usize + 3 * 512);
+        let start = if version == Version::V1 { 280 } else { 4120 };
+        assert!(start + 256 <= at);
+        let text = format!(
+            "the last 3 sectors have no bit, as in every {version} file of such a size: they cannot \
+             be written"
+        );
+        finds_for_good(&sandbox, "cow", 0, "short-bitmap", start + 256, &text);
+    }
+}
+
+#[test]
+fn a_backing_file_that_is_missing_or_another() {
+    let sandbox = Sandbox::with_images();
+    touch(&sandbox, "backing", 1_060_000_001);
+    let found = |sandbox: &Sandbox, version, name, at, text: &str| {
+        finds_for_good(sandbox, version, 2, name, at, text);
+    };
+    let mtime = std::fs::metadata(sandbox.path("v3")).unwrap().mtime() as u32;
+    for (version, at, time_at) in [("v2", 8, 4104), ("v3", 32, 8), ("wide", 36, 8)] {
+        sandbox.patch(version, time_at, &mtime.to_be_bytes());
+        let text = format!(
+            "the backing file @backing was modified at 1060000001, expected {mtime} (seconds since \
+             1970)"
+        );
+        found(&sandbox, version, "backing-changed", at, &text);
+    }
+    sandbox.write("backing", [1; 512]);
+    let text = "the backing file @backing has 512 bytes, expected 1048576";
+    found(&sandbox, "v1", "backing-changed", 8, text);
+    std::fs::remove_file(sandbox.path("backing")).unwrap();
+    let text = "the backing file @backing: no such file or directory";
+    found(&sandbox, "wide", "backing-missing", 36, text);
+    std::fs::create_dir(sandbox.path("backing")).unwrap();
+    let text = "the backing file @backing is no regular file or block device";
+    found(&sandbox, "v3", "backing-changed", 32, text);
+}
+
+#[test]
+fn a_backing_file_that_is_not_to_be_followed() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("sub")).unwrap();
+    sandbox.write_backing("backing", SIZE);
+    sandbox.write_image("sub/cow", Version::V3, "backing", &SOME);
+    let report = check(&sandbox, &["@sub/cow", "--confine-backing"], 0);
+    assert_eq!(faults(&report, "findings"), [fault("backing-outside", 32)]);
+    check(&sandbox, &["@sub/cow"], 0);
+}
+
+/// What was written while a bit was set that is clear now, or was never acknowledged.
+#[test]
+fn stale_data_in_clean_sectors() {
+    let sandbox = Sandbox::with_images();
+    let expected = sandbox.disk("v3", "backing");
+    let blocks = |name| std::fs::metadata(sandbox.path(name)).unwrap().blocks();
+    for (name, data) in [("v3", DATA), ("wide", DATA)] {
+        let before = (sandbox.read(name), blocks(name));
+        let file = File::options().write(true).open(sandbox.path(name));
+        let at = data + 64 * 512;
+        file.unwrap()
+            .write_all_at(&[0xee; 32 << 10], at as u64)
+            .unwrap();
+        let words = sandbox.run(&["image", "check", &format!("@{name}")]);
+        assert_eq!(
+            sandbox.text(&words.stdout),
+            format!(
+                "@{name}: byte {at}: leak: 32 KiB of data in clean sectors, which are read from the \
+                 backing file\n@{name}: 32 KiB can be reclaimed with --repair\n"
+            )
+        );
+        let report = check(&sandbox, &[&format!("@{name}")], 3);
+        assert_eq!(
+            (&report["leaks"], &report["corruptions"]),
+            (&1.into(), &0.into())
+        );
+        assert_eq!(report["leaked_bytes"], 32 << 10);
+        finds_and_mends(&sandbox, name, 3, "stale-data", at);
+        assert!(sandbox.read(name) == before.0);
+        // Of 64 blocks of 512 bytes; the file system may keep one of its own for the list of them.
+        assert!(blocks(name) <= before.1 + 8, "its space is free again");
+        assert!(sandbox.disk(name, "backing") == expected);
+    }
+}
+
+#[test]
+fn data_behind_the_end() {
+    let sandbox = Sandbox::with_images();
+    for version in VERSIONS {
+        let name = name_of(version);
+        let before = sandbox.read(name);
+        let longer = [&before[..], &[1; 5000]].concat();
+        sandbox.write(name, longer);
+        finds_and_mends(&sandbox, name, 3, "trailing-data", before.len());
+        assert!(sandbox.read(name) == before, "{version}");
+    }
+}
+
+/// Who knows what it is good for, as long as something else is wrong.
+#[test]
+fn space_is_not_given_back_while_anything_is_corrupt() {
+    let sandbox = Sandbox::with_images();
+    let longer = [&sandbox.read("v3")[..], &[1; 5000]].concat();
+    sandbox.write("v3", longer);
+    std::fs::remove_file(sandbox.path("backing")).unwrap();
+    let before = sandbox.contents();
+    let report = check(&sandbox, &["@v3", "--repair"], 2);
+    let found: Vec<_> = faults(&report, "findings");
+    assert_eq!(
+        found,
+        [
+            fault("backing-missing", 32),
+            fault("trailing-data", DATA + SIZE as usize)
+        ]
+    );
+    assert_eq!(
+        (&report["corruptions"], &report["leaks"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(faults(&report, "repaired"), []);
+    assert!(sandbox.contents() == before);
+}
+
+/// Past 2 GiB stock Linux finds nothing, and ubdlab does.
+#[test]
+fn data_out_of_the_reach_of_stock_linux() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let reachable = header(Version::V3, &sandbox.path("backing"), SIZE);
+    let alignment = 1 << 30;
+    let beyond = Header {
+        alignment,
+        ..reachable
+    };
+    sandbox.write_image_under("cow", &beyond, &SOME);
+    // Two gigabytes of holes are not to be read by a test: no before and after here.
+    let report = check(&sandbox, &["@cow", "--repair"], 0);
+    assert_eq!(
+        faults(&report, "findings"),
+        [fault("beyond-stock-limit", 12)]
+    );
+    assert_eq!(
+        report["findings"][0]["text"],
+        "the data starts at byte 2147483648, behind the 2 GiB that stock Linux can reach"
+    );
+    let info = sandbox.json(&["image", "info", "@cow"]);
+    let verdict = "cannot reach its data, which starts at byte 2147483648, behind 2 GiB";
+    assert_eq!(info["stock_uml"], verdict);
+}
+
+/// A device of 1 MiB on its way to 64 MiB, with nothing moved yet.
+fn interrupted_reflow(sandbox: &Sandbox) -> Vec<u8> {
+    sandbox.write_image("cow", Version::V3, "backing", &SOME);
+    let expected = expected_disk(&sandbox.read("backing"), &SOME);
+    let record = JournalRecord {
+        sequence: 1,
+        frontier: Sector(SIZE / 512),
+        old_size: Bytes(SIZE),
+        old_alignment: ALIGNMENT,
+        new_size: Bytes(4 << 20),
+        new_alignment: 1 << 20,
+    };
+    let marked = header(Version::V3, &sandbox.path("backing"), SIZE);
+    let marked = Header {
+        relocating: true,
+        ..marked
+    };
+    let new_end = record.new_geometry().unwrap().data_end();
+    set_len(sandbox, "cow", new_end.0);
+    sandbox.patch("cow", 0, &marked.encode());
+    sandbox.patch("cow", 4128, &Extension::new(Bytes(SIZE)).encode());
+    sandbox.patch("cow", record.slot_offset().0 as usize, &record.encode());
+    expected
+}
+
+#[test]
+fn an_interrupted_resize() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let mut expected = interrupted_reflow(&sandbox);
+    let info = sandbox.json(&["image", "info", "@cow"]);
+    assert_eq!(info["resize_in_progress"], true);
+    assert_eq!(info["resize_to_bytes"], 4 << 20);
+    assert_eq!(info["size_bytes"], SIZE);
+    let verdict = "refuses it: a resize is in progress";
+    assert_eq!(info["stock_uml"], verdict);
+    finds_and_mends(&sandbox, "cow", 2, "interrupted-resize", 4608);
+    expected.resize(4 << 20, 0);
+    assert!(sandbox.disk("cow", "backing") == expected);
+}
+
+#[test]
+fn a_journal_that_says_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    interrupted_reflow(&sandbox);
+    sandbox.patch("cow", 4608, &[0; 1024]);
+    let text = "an interrupted resize is recorded, but neither journal slot holds a valid record";
+    finds_for_good(&sandbox, "cow", 2, "bad-journal", 4608, text);
+}
+
+#[test]
+fn an_interrupted_merge() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    sandbox.write_image("cow", Version::V3, "backing", &SOME);
+    let expected = sandbox.disk("cow", "backing");
+    let marked = Extension {
+        backing_size: Bytes(SIZE),
+        changing_backing: true,
+    };
+    sandbox.patch("cow", 4128, &marked.encode());
+    touch(&sandbox, "backing", 1_060_000_001);
+    assert_eq!(
+        sandbox.json(&["image", "info", "@cow"])["backing_change_in_progress"],
+        true
+    );
+    finds_and_mends(&sandbox, "cow", 2, "interrupted-backing-change", 4128);
+    assert!(sandbox.disk("cow", "backing") == expected);
+    let info = sandbox.json(&["image", "info", "@cow"]);
+    assert_eq!(info["backing_mtime"], 1_060_000_001);
+    assert_eq!(info["backing_matches"], true);
+}
+
+/// The block is written anew where the backing file tells what it said.
+#[test]
+fn a_damaged_extension_block() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let args = ["image", "create", "@cow", "--backing", "@backing"];
+    sandbox.succeeds(&args);
+    let before = sandbox.read("cow");
+    sandbox.patch("cow", 4140, &[0xff]);
+    finds_and_mends(&sandbox, "cow", 2, "damaged-extension", 4128);
+    assert!(changed(&before, &sandbox.read("cow")).is_empty());
+    // Of a larger device it does not: its backing file may have had any size.
+    std::fs::remove_file(sandbox.path("cow")).unwrap();
+    sandbox.succeeds(&[&args[..], &["--size", "2M"]].concat());
+    sandbox.patch("cow", 4140, &[0xff]);
+    let text = "the extension block has a wrong checksum or version, and with it the size of the \
+                backing file is lost";
+    finds_for_good(&sandbox, "cow", 2, "lost-extension", 4128, text);
+}
+
+#[test]
+fn a_check_that_could_not_be_carried_out() {
+    let sandbox = Sandbox::with_images();
+    let held = sandbox.hold("v3");
+    let message = "ubdlab: @v3: locked: a running UML or another ubdlab has it open\n";
+    sandbox.fails(&["image", "check", "@v3"], 1, message);
+    sandbox.fails(&["image", "check", "@v3", "--repair"], 1, message);
+    drop(held);
+    let message = "ubdlab: @none: opening: no such file or directory\n";
+    sandbox.fails(&["image", "check", "@none"], 1, message);
+    sandbox.fails(&["image", "check", "@none", "--json"], 1, message);
+}

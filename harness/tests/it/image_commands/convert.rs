@@ -1,0 +1,213 @@
+//! `convert` between raw disks and COW files of every version.
+
+use std::os::unix::fs::MetadataExt;
+
+use driver::cow::Version;
+
+use crate::support::cli::{SIZE, Sandbox};
+use crate::support::images::{Reader, SOME, VERSIONS, blocks_of, expected_disk, name_of};
+
+#[test]
+fn every_version_to_raw() {
+    let sandbox = Sandbox::with_images();
+    let expected = expected_disk(&sandbox.read("backing"), &SOME);
+    for version in VERSIONS {
+        let cow = format!("@{}", name_of(version));
+        for (target, more) in [("raw", &[][..]), ("asked", &["--to", "raw"])] {
+            let target = format!("@{}-{target}", name_of(version));
+            let args = ["image", "convert", &cow, &target];
+            let said = sandbox.succeeds(&[&args[..], more].concat());
+            assert_eq!(said, format!("{target}: 1 MiB, 1 MiB of it data\n"));
+            assert!(sandbox.read(&target[1..]) == expected, "{version}");
+        }
+    }
+}
+
+#[test]
+fn every_version_to_every_other() {
+    let sandbox = Sandbox::with_images();
+    let expected = expected_disk(&sandbox.read("backing"), &SOME);
+    for version in VERSIONS {
+        for to in ["v2", "v3"] {
+            let (cow, target) = (name_of(version), format!("{}-{to}", name_of(version)));
+            let args = [
+                "image",
+                "convert",
+                &format!("@{cow}"),
+                &format!("@{target}"),
+            ];
+            let said = sandbox.succeeds(&[&args[..], &["--to", to]].concat());
+            assert_eq!(said, format!("@{target}: 1 MiB, 20 KiB of it data\n"));
+            let new = sandbox.read(&target);
+            let reader = Reader::of(&new);
+            let number = if to == "v2" { 2 } else { 3 };
+            assert_eq!((reader.version, reader.wide), (number, false));
+            assert_eq!(reader.dirty(), blocks_of(&SOME));
+            assert_eq!(reader.backing, Reader::of(&sandbox.read(cow)).backing);
+            assert!(
+                sandbox.disk(&target, "backing") == expected,
+                "{version} to {to}"
+            );
+            sandbox.succeeds(&["image", "check", &format!("@{target}")]);
+            let info = sandbox.json(&["image", "info", &format!("@{target}")]);
+            assert_eq!(info["stock_uml"], "takes it");
+        }
+    }
+}
+
+/// Only the blocks of 4 KiB that differ from the backing file are stored.
+#[test]
+fn a_raw_disk_over_a_backing_file() {
+    let sandbox = Sandbox::with_images();
+    let disk = expected_disk(&sandbox.read("backing"), &SOME);
+    sandbox.write("disk", &disk);
+    for (to, more) in [
+        ("v2", &["--to", "v2"][..]),
+        ("v3", &["--to", "v3"]),
+        ("by itself", &[]),
+    ] {
+        let args = ["image", "convert", "@disk", "@new", "--backing", "@backing"];
+        let said = sandbox.succeeds(&[&args[..], more].concat());
+        assert_eq!(said, "@new: 1 MiB, 20 KiB of it data\n", "{to}");
+        assert_eq!(Reader::of(&sandbox.read("new")).dirty(), blocks_of(&SOME));
+        assert!(sandbox.disk("new", "backing") == disk);
+        sandbox.succeeds(&["image", "check", "@new"]);
+        std::fs::remove_file(sandbox.path("new")).unwrap();
+    }
+}
+
+/// A disk that is longer or shorter than the backing file it is to be put over.
+#[test]
+fn disks_of_other_sizes() {
+    for size in [512, SIZE / 2, SIZE + 512, 2 * SIZE] {
+        let sandbox = Sandbox::with_images();
+        let mut disk = expected_disk(&sandbox.read("backing"), &SOME);
+        disk.resize(size as usize, 5);
+        sandbox.write("disk", &disk);
+        sandbox.succeeds(&["image", "convert", "@disk", "@new", "--backing", "@backing"]);
+        let backing = sandbox.read("backing");
+        let new = sandbox.read("new");
+        let seen = &backing[..backing.len().min(size as usize)];
+        assert!(Reader::of(&new).disk(seen) == disk, "{size}");
+        sandbox.succeeds(&["image", "compare", "@disk", "@new"]);
+        sandbox.refuses(
+            &[
+                "image",
+                "convert",
+                "@disk",
+                "@v2-new",
+                "--backing",
+                "@backing",
+                "--to",
+                "v2",
+            ],
+            &format!(
+                "@v2-new: found {size} bytes, expected {SIZE} bytes: a version 2 COW file is as \
+                 large as its backing file"
+            ),
+        );
+    }
+}
+
+/// A disk that ends within a sector cannot have its end in a COW file, unless that end is what
+/// the backing file has there too.
+#[test]
+fn a_partial_last_sector() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", 8192 + 200);
+    sandbox.write_image("cow", Version::V3, "backing", &[0, 15]);
+    let expected = expected_disk(&sandbox.read("backing"), &[0, 15]);
+    for to in ["raw", "v2", "v3"] {
+        let target = format!("@{to}");
+        sandbox.succeeds(&["image", "convert", "@cow", &target, "--to", to]);
+        sandbox.succeeds(&["image", "compare", "@cow", &target]);
+    }
+    assert!(sandbox.read("raw") == expected);
+    let mut other = expected;
+    other[8192 + 100] ^= 1;
+    sandbox.write("disk", &other);
+    let args = ["image", "convert", "@disk", "@new", "--backing", "@backing"];
+    sandbox.refuses(
+        &args,
+        "@new: a COW file has whole sectors only: the last 200 bytes of @disk, which differ from the \
+         backing file's, would be lost",
+    );
+}
+
+#[test]
+fn holes_stay_holes() {
+    let sandbox = Sandbox::new();
+    let backing = std::fs::File::create(sandbox.path("backing")).unwrap();
+    backing.set_len(64 << 20).unwrap();
+    drop(backing);
+    sandbox.write_image("cow", Version::V2, "backing", &[4096]);
+    for (to, most) in [("raw", 16), ("v2", 40), ("v3", 64)] {
+        let target = format!("@{to}");
+        sandbox.succeeds(&["image", "convert", "@cow", &target, "--to", to]);
+        let blocks = std::fs::metadata(sandbox.path(to)).unwrap().blocks();
+        assert!(blocks <= most, "{to}: {blocks} blocks of 512 bytes");
+        sandbox.succeeds(&["image", "compare", "@cow", &target]);
+    }
+}
+
+#[test]
+fn the_sources_are_never_the_target() {
+    let sandbox = Sandbox::with_images();
+    std::fs::hard_link(sandbox.path("v3"), sandbox.path("hard")).unwrap();
+    std::os::unix::fs::symlink("backing", sandbox.path("link")).unwrap();
+    for (target, role, source) in [
+        ("@hard", "COW file", "@v3"),
+        ("@v3", "COW file", "@v3"),
+        ("@link", "backing file", "@backing"),
+    ] {
+        for to in ["raw", "v2", "v3"] {
+            sandbox.refuses(
+                &["image", "convert", "@v3", target, "--to", to],
+                &format!(
+                    "{target}: is the {role} {source} by another name: nothing is written over"
+                ),
+            );
+        }
+    }
+    sandbox.write("disk", [1; 512]);
+    sandbox.refuses(
+        &[
+            "image",
+            "convert",
+            "@disk",
+            "@link",
+            "--backing",
+            "@backing",
+        ],
+        "@link: is the backing file @backing by another name: nothing is written over",
+    );
+    let exists = "@v1: exists already: nothing is written over";
+    sandbox.refuses(&["image", "convert", "@v3", "@v1"], exists);
+}
+
+#[test]
+fn what_makes_no_sense() {
+    let sandbox = Sandbox::with_images();
+    sandbox.write("disk", [1; 512]);
+    sandbox.refuses(
+        &[
+            "image",
+            "convert",
+            "@v3",
+            "@new",
+            "--to",
+            "raw",
+            "--backing",
+            "@backing",
+        ],
+        "a raw disk has no backing file: --to raw and --backing exclude each other",
+    );
+    sandbox.refuses(
+        &["image", "convert", "@disk", "@new", "--to", "v3"],
+        "@disk: a raw disk, so --backing has to name the COW file's backing file",
+    );
+    let held = sandbox.hold("v3");
+    let locked = "@v3: locked: a running UML or another ubdlab has it open";
+    sandbox.refuses(&["image", "convert", "@v3", "@new"], locked);
+    drop(held);
+}

@@ -1,0 +1,113 @@
+//! New COW files: what stock tools would read in them, and where they come from.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::support::cli::{SIZE, Sandbox};
+use crate::support::images::Reader;
+
+#[test]
+fn a_new_image_is_an_empty_one_with_room_to_grow() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let said = sandbox.succeeds(&["image", "create", "@cow", "--backing", "@backing"]);
+    assert_eq!(
+        said,
+        "@cow: a device of 1 MiB over @backing, with room to grow to 4 GiB\nstock UML takes it\n"
+    );
+    let (cow, backing) = (sandbox.read("cow"), sandbox.read("backing"));
+    let reader = Reader::of(&cow);
+    assert_eq!((reader.version, reader.wide), (3, false));
+    assert_eq!(reader.size, SIZE);
+    let path = sandbox.path("backing");
+    let mtime = std::fs::metadata(&path).unwrap().mtime();
+    assert_eq!(i64::from(reader.mtime), mtime);
+    assert_eq!(reader.backing, path.as_os_str().as_encoded_bytes());
+    assert_eq!((reader.bitmap, reader.data), (1 << 20, 2 << 20));
+    assert_eq!(cow.len() as u64, reader.data + SIZE);
+    assert_eq!(reader.disk(&backing), backing);
+    // The room is a hole.
+    let blocks = std::fs::metadata(sandbox.path("cow")).unwrap().blocks();
+    assert!(blocks <= 16, "{blocks} blocks of 512 bytes");
+}
+
+#[test]
+fn the_room_to_grow_can_be_chosen() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    for (max_size, alignment) in [
+        ("1M", 4096),
+        ("16M", 4096),
+        ("17M", 8192),
+        ("4G", 1 << 20),
+        ("256G", 64 << 20),
+        ("2T", 512 << 20),
+    ] {
+        let args = ["image", "create", "@cow", "--backing", "@backing"];
+        sandbox.succeeds(&[&args[..], &["--max-size", max_size]].concat());
+        let info = sandbox.json(&["image", "info", "@cow"]);
+        assert_eq!(info["alignment"], alignment, "{max_size}");
+        assert_eq!(info["stock_uml"], "takes it");
+        let headroom = info["headroom_bytes"].as_u64().unwrap();
+        assert!(headroom >= driver::size::parse_device_size(max_size).unwrap().0);
+        std::fs::remove_file(sandbox.path("cow")).unwrap();
+    }
+}
+
+#[test]
+fn a_device_larger_than_its_backing_file_ends_in_zeros() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let args = ["image", "create", "@cow", "--backing", "@backing", "--size"];
+    let said = sandbox.succeeds(&[&args[..], &["3M"]].concat());
+    assert_eq!(
+        said,
+        "@cow: a device of 3 MiB over @backing, with room to grow to 4 GiB\n\
+         stock UML refuses it: it has 3 MiB, its backing file 1 MiB\n"
+    );
+    let (cow, mut backing) = (sandbox.read("cow"), sandbox.read("backing"));
+    let reader = Reader::of(&cow);
+    assert_eq!(reader.size, 3 << 20);
+    assert_eq!(reader.dirty(), (2048..3 * 2048).collect::<Vec<_>>());
+    backing.resize(3 << 20, 0);
+    assert_eq!(sandbox.disk("cow", "backing"), backing);
+    sandbox.succeeds(&["image", "check", "@cow"]);
+}
+
+/// From wherever the process is: the header has the whole path.
+#[test]
+fn relative_paths_are_those_of_the_caller() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir_all(sandbox.path("a/b")).unwrap();
+    sandbox.write_backing("a/backing", SIZE);
+    sandbox.succeeds(&["image", "create", "a/b/cow", "--backing", "a/backing"]);
+    let info = sandbox.json(&["image", "info", "@a/b/cow"]);
+    assert_eq!(info["backing_matches"], true);
+    let backing = sandbox.path("a/backing");
+    assert_eq!(info["backing_file"], backing.to_str().unwrap());
+    assert_eq!(info["backing_path"], backing.to_str().unwrap());
+}
+
+/// A backing file whose last sector is a partial one: that sector is nobody's.
+#[test]
+fn a_backing_file_with_a_partial_last_sector() {
+    let sandbox = Sandbox::new();
+    sandbox.write("backing", [7; 1000]);
+    sandbox.succeeds(&["image", "create", "@cow", "--backing", "@backing"]);
+    let info = sandbox.json(&["image", "info", "@cow"]);
+    assert_eq!(info["size_bytes"], 1000);
+    assert_eq!(info["bitmap_bytes"], 1);
+    assert_eq!(sandbox.disk("cow", "backing"), [7; 1000]);
+    sandbox.succeeds(&["image", "check", "@cow"]);
+    sandbox.succeeds(&["image", "merge", "@cow", "@merged"]);
+    assert_eq!(sandbox.read("merged"), [7; 1000]);
+}
+
+#[test]
+fn what_a_killed_creation_left_is_no_obstacle() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    sandbox.write(".cow.ubdlab-new", "half a file");
+    sandbox.succeeds(&["image", "create", "@cow", "--backing", "@backing"]);
+    assert!(!sandbox.path(".cow.ubdlab-new").exists());
+    sandbox.succeeds(&["image", "check", "@cow"]);
+}

@@ -1,0 +1,11 @@
+//! The commands of `ubdlab image`, run as a user runs them: each does what its help says, for
+//! images of every version, and what they leave is read back by the slowest reader there is.
+
+mod check;
+mod compare;
+mod convert;
+mod create;
+mod info_map;
+mod merge;
+mod rebase;
+mod resize;

@@ -1,0 +1,302 @@
+//! `resize` by every strategy: the disk keeps what it holds, grows by zeros, and the file keeps
+//! what else there is about it.
+
+use std::fs::{File, FileTimes};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::time::{Duration, UNIX_EPOCH};
+
+use driver::cow::Version;
+
+use crate::support::cli::{SIZE, Sandbox};
+use crate::support::images::{Reader, SOME, VERSIONS, name_of};
+
+const STRATEGIES: [&str; 3] = ["headroom", "rebuild", "reflow"];
+
+/// Which strategies a version can be resized by.
+fn possible(version: Version) -> &'static [&'static str] {
+    match version {
+        Version::V3 => &STRATEGIES,
+        _ => &["rebuild"],
+    }
+}
+
+/// The disk with as many zeros behind it as it needs to be this large.
+fn grown(mut disk: Vec<u8>, size: u64) -> Vec<u8> {
+    disk.resize(size as usize, 0);
+    disk
+}
+
+#[test]
+fn a_grow_by_every_strategy_of_every_version() {
+    for version in VERSIONS {
+        for strategy in possible(version) {
+            let sandbox = Sandbox::with_images();
+            let name = name_of(version);
+            let expected = grown(sandbox.disk(name, "backing"), 4 << 20);
+            let others = sandbox.contents();
+            let cow = format!("@{name}");
+            let moved = if *strategy == "headroom" {
+                "0 bytes"
+            } else {
+                "4608 bytes"
+            };
+            assert_eq!(
+                sandbox.succeeds(&["image", "resize", &cow, "4M", "--strategy", strategy]),
+                format!(
+                    "{cow}: 1 MiB to 4 MiB by {strategy}, {moved} moved\n\
+                     stock UML refuses it: it has 4 MiB, its backing file 1 MiB\n"
+                )
+            );
+            assert!(
+                sandbox.disk(name, "backing") == expected,
+                "{version} {strategy}"
+            );
+            let cow_file = sandbox.read(name);
+            let reader = Reader::of(&cow_file);
+            assert_eq!(
+                (reader.version, reader.wide, reader.size),
+                (3, false, 4 << 20)
+            );
+            assert_eq!(cow_file.len() as u64, reader.data + (4 << 20));
+            sandbox.succeeds(&["image", "check", &cow]);
+            let after = sandbox.contents();
+            for (path, content) in &others {
+                assert!(*path == sandbox.path(name) || after[path] == *content);
+            }
+            assert_eq!(others.len(), after.len(), "no other file");
+        }
+    }
+}
+
+#[test]
+fn sizes_are_absolute_or_relative() {
+    let sandbox = Sandbox::with_images();
+    for (size, expected) in [
+        ("+1M", 2 << 20),
+        ("+512", (2 << 20) + 512),
+        ("-512", 2 << 20),
+        ("3M", 3 << 20),
+        ("-1M", 2 << 20),
+    ] {
+        sandbox.succeeds(&["image", "resize", "@v3", size, "--shrink"]);
+        let info = sandbox.json(&["image", "info", "@v3"]);
+        assert_eq!(info["size_bytes"], expected, "{size}");
+    }
+    let said = sandbox.succeeds(&["image", "resize", "@v3", "2M"]);
+    let stock = "stock UML refuses it: it has 2 MiB, its backing file 1 MiB\n";
+    assert_eq!(said, format!("@v3: has 2 MiB already\n{stock}"));
+}
+
+#[test]
+fn a_shrink_keeps_what_is_before_the_new_end() {
+    for version in VERSIONS {
+        let sandbox = Sandbox::with_images();
+        let name = name_of(version);
+        let expected = sandbox.disk(name, "backing");
+        let cow = format!("@{name}");
+        sandbox.refuses(
+            &["image", "resize", &cow, "-512K"],
+            &format!(
+                "{cow}: 524288 bytes are less than the device's 1048576 bytes: a resize makes it \
+                 smaller only with --shrink"
+            ),
+        );
+        sandbox.refuses(
+            &["image", "resize", &cow, "-512K", "--shrink"],
+            &format!(
+                "{cow}: 1536 bytes of data lie behind the new end, the first at sector 1024: they \
+                 would be lost (--lose-data says that this is meant)"
+            ),
+        );
+        sandbox.succeeds(&["image", "resize", &cow, "-512K", "--shrink", "--lose-data"]);
+        assert!(sandbox.disk(name, "backing") == expected[..512 << 10]);
+        sandbox.succeeds(&["image", "check", &cow]);
+        // What comes back is zeros, not what was there.
+        sandbox.succeeds(&["image", "resize", &cow, "1M"]);
+        let expected = grown(expected[..512 << 10].to_vec(), SIZE);
+        assert!(sandbox.disk(name, "backing") == expected, "{version}");
+        sandbox.succeeds(&["image", "check", &cow]);
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do_and_does_nothing() {
+    let sandbox = Sandbox::with_images();
+    let unchanged = |args: &[&str]| {
+        let before = sandbox.contents();
+        let said = sandbox.succeeds(&[&["image", "resize"], args, &["--dry-run"]].concat());
+        assert!(sandbox.contents() == before, "{args:?}");
+        said
+    };
+    let refuses = |size, backing| {
+        format!(
+            "stock UML  refuses it: it has {size}, its backing file {backing}\n\
+             \x20          --extend-backing makes the backing file as large\n"
+        )
+    };
+    assert_eq!(
+        unchanged(&["@v3", "+15M"]),
+        format!(
+            "size       1 MiB to 16 MiB\n\
+             strategy   headroom\n\
+             moves      0 bytes at most\n\
+             space      0 bytes needed meanwhile\n\
+             layout     alignment 4096, data at byte 12288; grows to 16 MiB after that without its \
+             data moving\n{}",
+            refuses("16 MiB", "1 MiB")
+        )
+    );
+    assert_eq!(
+        unchanged(&["@v3", "17M"]),
+        format!(
+            "size       1 MiB to 17 MiB\n\
+             strategy   rebuild\n\
+             \x20          not by headroom: the bitmap has room for a device of 16 MiB, not more\n\
+             moves      4608 bytes at most\n\
+             space      8960 bytes needed meanwhile\n\
+             layout     alignment 1048576, data at byte 2097152; grows to 4 GiB after that without \
+             its data moving\n{}",
+            refuses("17 MiB", "1 MiB")
+        )
+    );
+    let said = unchanged(&["@v3", "17M", "--strategy", "reflow"]);
+    assert!(
+        said.contains("strategy   reflow\n           asked for\n"),
+        "{said}"
+    );
+    let said = unchanged(&["@v2", "2M"]);
+    let why = "strategy   rebuild\n           not by headroom: a V2 header is rebuilt as V3\n";
+    assert!(said.contains(why), "{said}");
+    let said = unchanged(&["@v3", "2M", "--extend-backing"]);
+    let stock = "stock UML  takes it\n\
+                 extending @backing: every other COW file over it will be refused, by stock UML and \
+                 by ubdlab\n  breaks @v1\n  breaks @v2\n  breaks @wide\n";
+    assert!(said.ends_with(stock), "{said}");
+}
+
+#[test]
+fn the_backing_file_is_extended_when_asked() {
+    for version in VERSIONS {
+        for strategy in possible(version) {
+            let sandbox = Sandbox::with_images();
+            let name = name_of(version);
+            let cow = format!("@{name}");
+            let expected = grown(sandbox.disk(name, "backing"), 4 << 20);
+            let backing = grown(sandbox.read("backing"), 4 << 20);
+            let args = ["image", "resize", &cow, "4M", "--strategy", strategy];
+            let run = sandbox.run(&[&args[..], &["--extend-backing"]].concat());
+            assert_eq!(run.status.code(), Some(0));
+            let mut warning =
+                "extending @backing: every other COW file over it will be refused, by \
+                               stock UML and by ubdlab\n"
+                    .to_owned();
+            // In the order of their names.
+            let siblings = [Version::V1, Version::V2, Version::V3, Version::V3Wide];
+            for other in siblings.into_iter().filter(|other| *other != version) {
+                warning += &format!("  breaks @{}\n", name_of(other));
+            }
+            assert_eq!(sandbox.text(&run.stderr), warning);
+            let stdout = sandbox.text(&run.stdout);
+            assert!(
+                stdout.ends_with("@backing: 4 MiB\nstock UML takes it\n"),
+                "{stdout}"
+            );
+            assert!(sandbox.read("backing") == backing);
+            assert!(
+                sandbox.disk(name, "backing") == expected,
+                "{version} {strategy}"
+            );
+            let info = sandbox.json(&["image", "info", &cow]);
+            assert_eq!(info["backing_matches"], true);
+            assert_eq!(info["stock_uml"], "takes it");
+            // As stock UML compares them.
+            let metadata = std::fs::metadata(sandbox.path("backing")).unwrap();
+            let cow_file = sandbox.read(name);
+            let reader = Reader::of(&cow_file);
+            assert_eq!(i64::from(reader.mtime), metadata.mtime());
+            assert_eq!(reader.size, metadata.len());
+            sandbox.succeeds(&["image", "check", &cow]);
+        }
+    }
+}
+
+#[test]
+fn a_rebuild_keeps_owner_mode_and_times() {
+    let sandbox = Sandbox::with_images();
+    let path = sandbox.path("v2");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    // Only root gives files away.
+    let given = chown(&path, Some(12345), Some(54321)).is_ok();
+    let times =
+        FileTimes::new().set_modified(UNIX_EPOCH + Duration::new(1_060_000_000, 123_456_789));
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_times(times).unwrap();
+    drop(file);
+    let before = std::fs::metadata(&path).unwrap();
+    sandbox.succeeds(&["image", "resize", "@v2", "4M", "--strategy", "rebuild"]);
+    let after = std::fs::metadata(&path).unwrap();
+    assert_ne!(before.ino(), after.ino(), "it is another file");
+    assert_eq!(before.mode(), after.mode());
+    assert_eq!((before.uid(), before.gid()), (after.uid(), after.gid()));
+    assert!(!given || after.uid() == 12345);
+    assert_eq!(
+        (before.mtime(), before.mtime_nsec()),
+        (after.mtime(), after.mtime_nsec())
+    );
+}
+
+/// What is replaced is the file, not the link to it.
+#[test]
+fn a_link_stays_a_link() {
+    for strategy in STRATEGIES {
+        let sandbox = Sandbox::new();
+        std::fs::create_dir(sandbox.path("images")).unwrap();
+        std::fs::create_dir(sandbox.path("links")).unwrap();
+        sandbox.write_backing("backing", SIZE);
+        sandbox.write_image("images/cow", Version::V3, "backing", &SOME);
+        symlink("../images/cow", sandbox.path("links/cow")).unwrap();
+        symlink("cow", sandbox.path("links/again")).unwrap();
+        let expected = grown(sandbox.disk("images/cow", "backing"), 4 << 20);
+        let args = ["image", "resize", "@links/again", "4M", "--strategy"];
+        let said = sandbox.succeeds(&[&args[..], &[strategy]].concat());
+        assert!(said.starts_with("@images/cow: 1 MiB to 4 MiB by"), "{said}");
+        for link in ["links/cow", "links/again"] {
+            let kind = std::fs::symlink_metadata(sandbox.path(link)).unwrap();
+            assert!(kind.is_symlink());
+        }
+        assert!(sandbox.disk("images/cow", "backing") == expected);
+        let names: Vec<_> = sandbox.contents().into_keys().collect();
+        assert_eq!(names.len(), 6, "{names:?}");
+    }
+}
+
+#[test]
+fn nothing_moves_while_somebody_has_the_image_open() {
+    for strategy in STRATEGIES {
+        let sandbox = Sandbox::with_images();
+        let held = sandbox.hold("v3");
+        let args = ["image", "resize", "@v3", "4M", "--strategy", strategy];
+        let locked = "@v3: locked: a running UML or another ubdlab has it open";
+        sandbox.refuses(&args, locked);
+        drop(held);
+        sandbox.succeeds(&args);
+    }
+}
+
+/// A device that is grown, filled and grown again, whichever way: its room is used up first.
+#[test]
+fn one_grow_after_the_other() {
+    let sandbox = Sandbox::with_images();
+    let mut expected = sandbox.disk("v3", "backing");
+    let mut used = Vec::new();
+    for size in [2_u64, 16, 17, 64] {
+        let said = sandbox.succeeds(&["image", "resize", "@v3", &format!("{size}M")]);
+        let by = said.split(" by ").nth(1).unwrap();
+        used.push(by.split(',').next().unwrap().to_owned());
+        expected = grown(expected, size << 20);
+        assert!(sandbox.disk("v3", "backing") == expected, "{size} MiB");
+    }
+    // Whenever data moves, room is made.
+    assert_eq!(used, ["headroom", "headroom", "rebuild", "headroom"]);
+    sandbox.succeeds(&["image", "check", "@v3"]);
+}

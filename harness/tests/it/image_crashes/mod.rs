@@ -1,0 +1,10 @@
+//! Every image tool that writes, and the question what happens if the power goes here: a crash
+//! before each of its changes, by a kill and by power cuts, on a host whose files have times.
+
+mod backing;
+mod create;
+mod merge;
+mod rebase;
+mod repair;
+mod story;
+mod world;

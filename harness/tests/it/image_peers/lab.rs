@@ -1,0 +1,245 @@
+//! A directory with a file system in a backing file, a COW file over it, and the programs that
+//! look at them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use driver::blk::{Request, Status, Tag};
+use driver::device_spec::DeviceSpec;
+use driver::open::{OpenOptions, create, open};
+use driver::ordered::Step;
+use driver::units::Sector;
+use userhelper::real_files::RealHost;
+
+use crate::support::cli::{Sandbox, output};
+use crate::support::peers::peer;
+use crate::support::uml::Uml;
+
+/// The size of the backing file: whole sectors, because `uml_moo` drops a part of one.
+pub(crate) const SIZE: u64 = 16 << 20;
+
+pub(crate) const SECTOR: usize = 512;
+
+/// What the file systems here are made of.
+const BLOCK: usize = 4096;
+
+/// One test's directory and programs.
+pub(crate) struct Lab {
+    pub(crate) sandbox: Sandbox,
+    programs: BTreeMap<&'static str, PathBuf>,
+}
+
+impl Lab {
+    /// An empty one, if these programs are there.
+    pub(crate) fn with(programs: &[&'static str]) -> Option<Lab> {
+        let found = programs.iter().map(|&name| Some((name, peer(name)?)));
+        Some(Lab {
+            programs: found.collect::<Option<_>>()?,
+            sandbox: Sandbox::new(),
+        })
+    }
+
+    pub(crate) fn uml(&self) -> Uml {
+        Uml::new(self.programs["linux.uml"].clone())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.sandbox.path(name)
+    }
+
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.path("")
+    }
+
+    /// A device as UML's command line has it, with `@name` for a path in here.
+    pub(crate) fn device(&self, text: &str) -> String {
+        self.sandbox.args(&[text]).remove(0)
+    }
+
+    /// Runs a program, which has to end with one of these statuses; what it printed.
+    pub(crate) fn run(&self, name: &str, args: &[&str], statuses: &[i32]) -> Vec<u8> {
+        let output = output(
+            Command::new(&self.programs[name])
+                .args(self.sandbox.args(args))
+                .current_dir(self.directory())
+                .stdin(Stdio::null()),
+        );
+        assert!(
+            output.status.code().is_some_and(|s| statuses.contains(&s)),
+            "{name} {args:?}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output.stdout
+    }
+
+    /// Runs `ubdlab image`, which has to succeed and may say something beside it.
+    pub(crate) fn image(&self, args: &[&str]) {
+        let output = self.sandbox.run(&[&["image"], args].concat());
+        let stderr = self.sandbox.text(&output.stderr);
+        assert!(output.status.success(), "image {args:?}: {stderr}");
+    }
+
+    /// An ext4 file system with one file, `old`.
+    pub(crate) fn make_ext4(&self, name: &str) {
+        std::fs::create_dir_all(self.path("files")).unwrap();
+        self.sandbox.write("files/old", content(1));
+        File::create(self.path(name))
+            .unwrap()
+            .set_len(SIZE)
+            .unwrap();
+        let image = format!("@{name}");
+        let args = ["-q", "-F", "-b", "4096", "-d", "@files", &image];
+        self.run("mkfs.ext4", &args, &[0]);
+    }
+
+    /// The same with another file, `new`, which lies in the COW file, and so do the blocks of
+    /// the file system that know of it. Returns what the device has to show.
+    pub(crate) fn make_ext4_and_cow(&self, alignment: Option<u32>) -> Vec<u8> {
+        self.make_ext4("backing");
+        std::fs::copy(self.path("backing"), self.path("wanted")).unwrap();
+        self.sandbox.write("files/new", content(2));
+        let write = ["-w", "-R", "write files/new new", "@wanted"];
+        self.run("debugfs", &write, &[0]);
+        let wanted = self.sandbox.read("wanted");
+        self.create_cow("cow", "backing", alignment);
+        // Whole blocks as the kernel writes them, which reads wrong data behind one that is dirty
+        // in part: its defect last-run-offset.
+        self.write_differences(BLOCK, "cow", "backing", &wanted);
+        wanted
+    }
+
+    /// A COW file over a backing file that shows `wanted`, of the same length.
+    pub(crate) fn make_cow(&self, cow: &str, backing: &str, alignment: Option<u32>, wanted: &[u8]) {
+        self.create_cow(cow, backing, alignment);
+        self.write_differences(SECTOR, cow, backing, wanted);
+    }
+
+    fn create_cow(&self, cow: &str, backing: &str, alignment: Option<u32>) {
+        let paths = (self.path(cow), self.path(backing));
+        drop(create(&RealHost, &paths.0, &paths.1, alignment).unwrap());
+    }
+
+    /// Writes to the device every so many bytes in which the backing file differs from `wanted`.
+    pub(crate) fn write_differences(&self, unit: usize, cow: &str, backing: &str, wanted: &[u8]) {
+        let spec: DeviceSpec = self
+            .device(&format!("ubda=@{cow},@{backing}"))
+            .parse()
+            .unwrap();
+        let mut device = open(&RealHost, &spec, OpenOptions::default())
+            .unwrap()
+            .device;
+        let backing = self.sandbox.read(backing);
+        assert_eq!(backing.len(), wanted.len());
+        let units = backing.chunks(unit).zip(wanted.chunks(unit));
+        for (n, (_, wanted)) in (0..).zip(units).filter(|(_, (old, new))| old != new) {
+            let start = Sector(n * (unit / SECTOR) as u64);
+            let request = Request::write(Tag(n), start, wanted.to_vec());
+            device.submit(request).unwrap();
+            let status = loop {
+                match device.step() {
+                    Step::Completed(completion) => break completion.status,
+                    Step::Working => {}
+                    step => panic!("{step:?}"),
+                }
+            };
+            assert_eq!(status, Status::Ok);
+        }
+        device.close().unwrap();
+    }
+
+    /// What the device shows: by `uml_moo`, by `ubdlab`, and byte for byte the same by the
+    /// decoder here.
+    pub(crate) fn agreed_content(&self, cow: &str, backing: &str) -> Vec<u8> {
+        let decoded = decode(&self.path(cow), &self.path(backing)).content;
+        let cow = format!("@{cow}");
+        self.run("uml_moo", &[&cow, "@by-uml_moo"], &[0]);
+        assert_same("uml_moo", &self.sandbox.read("by-uml_moo"), &decoded);
+        self.image(&["merge", &cow, "@by-ubdlab"]);
+        assert_same("ubdlab", &self.sandbox.read("by-ubdlab"), &decoded);
+        for name in ["by-uml_moo", "by-ubdlab"] {
+            std::fs::remove_file(self.path(name)).unwrap();
+        }
+        decoded
+    }
+
+    /// The file system in the image is whole and has both files.
+    pub(crate) fn check_ext4(&self, image: &str) {
+        let image = format!("@{image}");
+        self.run("e2fsck", &["-fn", &image], &[0]);
+        for (name, seed) in [("old", 1), ("new", 2)] {
+            let cat = format!("cat {name}");
+            let found = self.run("debugfs", &["-R", &cat, &image], &[0]);
+            assert_same(name, &found, &content(seed));
+        }
+    }
+
+    /// Makes the file system as large as its image, whose size is returned.
+    pub(crate) fn enlarge_ext4(&self, image: &str) -> u64 {
+        let argument = format!("@{image}");
+        // What a UML that panicked has left in the journal. Status 1: it has changed something.
+        self.run("e2fsck", &["-fy", &argument], &[0, 1]);
+        self.run("resize2fs", &[&argument], &[0]);
+        let superblock = &self.sandbox.read(image)[1024..2048];
+        let field = |at: usize| u32::from_le_bytes(superblock[at..at + 4].try_into().unwrap());
+        let (blocks, log_block_size) = (field(4), field(24));
+        u64::from(blocks) << (10 + log_block_size)
+    }
+}
+
+/// Some content of a file, which no two blocks have in common.
+fn content(seed: u64) -> Vec<u8> {
+    let numbers = seed << 32..(seed << 32) + (1 << 17);
+    numbers.flat_map(u64::to_le_bytes).collect()
+}
+
+/// What a device shows, and how much of it comes from the COW file.
+pub(crate) struct Decoded {
+    pub(crate) content: Vec<u8>,
+    pub(crate) dirty_sectors: u64,
+}
+
+/// Reads a V3 file as the format is described, sector by sector, and with nothing of ours.
+pub(crate) fn decode(cow: &Path, backing: &Path) -> Decoded {
+    let (cow, backing) = (File::open(cow).unwrap(), File::open(backing).unwrap());
+    let at = |file: &File, offset: u64, len: usize| {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, offset).unwrap();
+        bytes
+    };
+    let u32_at = |offset| u32::from_be_bytes(at(&cow, offset, 4).try_into().unwrap());
+    assert_eq!((u32_at(0), u32_at(4), u32_at(20)), (0x4f4f_4f4d, 3, 512));
+    let size = u64::from_be_bytes(at(&cow, 12, 8).try_into().unwrap());
+    let alignment = u64::from(u32_at(24));
+    let sectors = size / 512;
+    let bitmap_offset = 4128_u64.next_multiple_of(alignment);
+    let data_offset = (bitmap_offset + sectors.div_ceil(8)).next_multiple_of(alignment);
+    let bitmap = at(&cow, bitmap_offset, sectors.div_ceil(8) as usize);
+    let mut decoded = Decoded {
+        content: Vec::new(),
+        dirty_sectors: 0,
+    };
+    for n in 0..sectors {
+        let dirty = bitmap[n as usize / 8] >> (n % 8) & 1 == 1;
+        let sector = match dirty {
+            true => at(&cow, data_offset + 512 * n, SECTOR),
+            false => at(&backing, 512 * n, SECTOR),
+        };
+        decoded.content.extend(sector);
+        decoded.dirty_sectors += u64::from(dirty);
+    }
+    decoded
+}
+
+/// Both are the same, or the first sector that differs is named.
+pub(crate) fn assert_same(what: &str, found: &[u8], expected: &[u8]) {
+    assert_eq!(found.len(), expected.len(), "the length of {what}");
+    let sectors = found.chunks(SECTOR).zip(expected.chunks(SECTOR));
+    if let Some(n) = sectors.enumerate().position(|(_, (a, b))| a != b) {
+        panic!("{what} differs from sector {n} on");
+    }
+}

@@ -1,0 +1,49 @@
+//! The tests of the harness and of the program `ubdlab` as one program, a module a story: what some
+//! thirty programs would link once each is linked once.
+//! `cargo test -p harness --test it crash_table` runs the modules whose names begin so.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+#[path = "../../../userhelper/tests/shared/hosts_agree.rs"]
+mod suite;
+
+mod support;
+mod world;
+
+mod cli_bad_input;
+mod cli_bench;
+mod cli_fuzz;
+mod cli_help;
+mod cli_replay;
+mod cli_traces;
+mod cloudphysics;
+mod crash_table_create;
+mod crash_table_headroom;
+mod crash_table_publish;
+mod crash_table_rebuild;
+mod crash_table_reflow;
+mod demonstration_2003;
+mod fuzz_kernel_defects;
+mod fuzz_ordered;
+mod fuzz_resize_defects;
+mod image_commands;
+mod image_crashes;
+mod image_kill;
+mod image_large;
+mod image_peers;
+mod linux_host_operations;
+mod report_pages;
+mod resize_findings;
+mod sim_crash_images;
+mod sim_faults;
+mod sim_host;
+mod sim_hosts_agree;
+mod sim_times;
+mod stamps_only;
+mod trace_bundled;
+mod trace_compact;
+mod trace_formats;
+mod trace_generate;
+mod trace_pace;
+mod trace_samples;
+mod trace_write;

@@ -1,0 +1,56 @@
+//! What the fuzzer has found in userhelper's resizes, each as the case that showed it.
+use harness::fuzz::case::Case;
+use harness::fuzz::explore::search;
+
+/// A reflow whose device fails every sync from the one with this number on; behind the
+/// failure the guest writes to a clean sector, whose old place is the new one of the sector 40
+/// before it.
+fn reflow_with_failing_syncs(dirty: &str, window: u64, clean: u64, from: u64) -> Case {
+    let text = format!(
+        r#"{{
+            "format": "ubdlab case 1",
+            "driver": "ordered",
+            "assumptions": {{}},
+            "image": {{
+                "sectors": 128, "version": "v3", "alignment": 4096, "extension": true,
+                "dirty": {dirty}
+            }},
+            "lives": [{{
+                "actions": [
+                    {{"resize": {{
+                        "sectors": 160, "strategy": "reflow",
+                        "window": {window}, "alignment": 16384
+                    }}}},
+                    {{"write-zeroes": {{"start": {clean}, "count": 1}}}},
+                    "finish-resize",
+                    "drain"
+                ],
+                "faults": [{{
+                    "file": "any", "kind": "sync_data", "bytes": null,
+                    "occurrence": {{"from": {from}}}, "fault": "io"
+                }}],
+                "end": "close"
+            }}]
+        }}"#
+    );
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Syncs 0 to 3: opening, the first record, the mark, the copy. Sync 4 is that of the record,
+/// and the one that would take the mark back fails too.
+#[test]
+fn a_first_record_that_may_be_on_the_disk_lets_no_write_through() {
+    for from in 1..9 {
+        let case = reflow_with_failing_syncs("[[70, 5]]", 1000, 112, from);
+        assert_eq!(search(&case, 1), None, "syncs fail from {from} on");
+    }
+}
+
+/// The record of a later window, which cannot be erased.
+#[test]
+fn a_later_record_that_may_be_on_the_disk_lets_no_write_through() {
+    for from in 1..12 {
+        let case = reflow_with_failing_syncs("[[124, 4], [40, 4]]", 4, 82, from);
+        assert_eq!(search(&case, 1), None, "syncs fail from {from} on");
+    }
+}

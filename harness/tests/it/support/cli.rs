@@ -1,0 +1,273 @@
+//! Running the real program in a directory of its own, and seeing what it left there.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use driver::cow::Header;
+use driver::host::HostNames;
+use driver::units::Bytes;
+use userhelper::real_files::RealHost;
+
+/// What hangs that long will not end.
+const TOO_LONG: Duration = Duration::from_secs(120);
+
+/// The size of the small device that most tests use.
+pub(crate) const SIZE: u64 = 1 << 20;
+
+/// The alignment of its COW file: the bitmap's page, and the data behind it.
+pub(crate) const ALIGNMENT: u32 = 4096;
+
+/// A command that runs `ubdlab`.
+pub(crate) fn ubdlab() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ubdlab"));
+    // Help is as wide as this, and usage errors too.
+    command.env("COLUMNS", "100").stdin(Stdio::null());
+    command
+}
+
+/// A trace that comes with the program.
+pub(crate) fn bundled(name: &str) -> PathBuf {
+    let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces");
+    traces.canonicalize().unwrap().join(name)
+}
+
+/// Runs to the end, which has to come.
+pub(crate) fn output(command: &mut Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = collect(stdout.unwrap());
+    let stderr = collect(stderr.unwrap());
+    let mut receive = |from: mpsc::Receiver<Vec<u8>>| {
+        from.recv_timeout(TOO_LONG).unwrap_or_else(|_| {
+            child.kill().unwrap();
+            panic!("{command:?} hangs");
+        })
+    };
+    let (stdout, stderr) = (receive(stdout), receive(stderr));
+    Output {
+        status: child.wait().unwrap(),
+        stdout,
+        stderr,
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).unwrap();
+        // Nobody waits for it any more after a panic.
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+/// A directory for one test.
+pub(crate) struct Sandbox {
+    directory: tempfile::TempDir,
+}
+
+/// What is in a directory: each file's bytes, or what else a name is.
+pub(crate) type Contents = BTreeMap<PathBuf, Result<Vec<u8>, String>>;
+
+impl Sandbox {
+    /// An empty one.
+    pub(crate) fn new() -> Sandbox {
+        let directory = tempfile::Builder::new().prefix("cli-").tempdir().unwrap();
+        Sandbox { directory }
+    }
+
+    /// One with the small device (`cow` over `backing`) and a trace of two requests (`trace`).
+    pub(crate) fn with_device() -> Sandbox {
+        let sandbox = Sandbox::new();
+        sandbox.write_backing("backing", SIZE);
+        sandbox.create_cow("cow", "backing");
+        sandbox.write("trace", ftrace(&[("WS", 0, 8), ("R", 8, 8)]));
+        sandbox
+    }
+
+    /// The path of a name in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), content).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    /// A backing file in which every sector differs.
+    pub(crate) fn write_backing(&self, name: &str, size: u64) {
+        let content: Vec<u8> = (0..size / 8).flat_map(u64::to_le_bytes).collect();
+        self.write(name, content);
+    }
+
+    /// A COW file as `ubdlab` makes them, with the alignment above.
+    pub(crate) fn create_cow(&self, name: &str, backing: &str) {
+        let (path, backing) = (self.path(name), self.path(backing));
+        driver::open::create(&RealHost, &path, &backing, Some(ALIGNMENT)).unwrap();
+    }
+
+    /// Writes over a part of a file, its time kept.
+    pub(crate) fn patch(&self, name: &str, at: usize, bytes: &[u8]) {
+        let mut content = self.read(name);
+        content[at..at + bytes.len()].copy_from_slice(bytes);
+        self.write(name, content);
+    }
+
+    /// A header that names this backing path, and nothing behind it but holes.
+    pub(crate) fn write_header(&self, name: &str, backing: &Path) {
+        let mtime = std::fs::metadata(backing).map_or(0, |metadata| {
+            use std::os::unix::fs::MetadataExt;
+            metadata.mtime() as u32
+        });
+        let header = Header::v3(backing, mtime, Bytes(SIZE), ALIGNMENT).unwrap();
+        let mut content = header.encode();
+        content.resize(3 * ALIGNMENT as usize + SIZE as usize, 0);
+        self.write(name, content);
+    }
+
+    /// Arguments with `@name` for the path of a name in here, also within a word.
+    pub(crate) fn args(&self, args: &[&str]) -> Vec<String> {
+        let directory = format!("{}/", self.directory.path().display());
+        args.iter()
+            .map(|arg| arg.replace('@', &directory))
+            .collect()
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        output(
+            ubdlab()
+                .args(self.args(args))
+                .current_dir(self.directory.path()),
+        )
+    }
+
+    /// What the program printed, with `@` for this directory.
+    pub(crate) fn text(&self, bytes: &[u8]) -> String {
+        let directory = format!("{}/", self.directory.path().display());
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        text.replace(&directory, "@")
+    }
+
+    /// Everything in it.
+    pub(crate) fn contents(&self) -> Contents {
+        let mut contents = Contents::new();
+        let mut directories = vec![self.directory.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let (path, kind) = entry.map(|e| (e.path(), e.file_type().unwrap())).unwrap();
+                let content = if kind.is_file() {
+                    Ok(std::fs::read(&path).unwrap())
+                } else {
+                    Err(format!("{kind:?}, FIFO: {}", kind.is_fifo()))
+                };
+                if kind.is_dir() {
+                    directories.push(path.clone());
+                }
+                contents.insert(path, content);
+            }
+        }
+        contents
+    }
+
+    /// The program has to fail with this status and exactly this message, and to leave every
+    /// file as it was and no new one.
+    pub(crate) fn fails(&self, args: &[&str], status: i32, message: &str) {
+        let before = self.contents();
+        let output = self.run(args);
+        assert_eq!(
+            (self.text(&output.stderr).as_str(), output.status.code()),
+            (message, Some(status)),
+            "of {args:?}"
+        );
+        assert_eq!(self.text(&output.stdout), "", "of {args:?}");
+        let after = self.contents();
+        let names = |contents: &Contents| contents.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&before), names(&after), "of {args:?}");
+        for (path, content) in &before {
+            assert!(*content == after[path], "{path:?} was changed by {args:?}");
+        }
+    }
+
+    /// As [`Sandbox::fails`], of an operation that failed.
+    pub(crate) fn refuses(&self, args: &[&str], message: &str) {
+        self.fails(args, 3, &format!("ubdlab: {message}\n"));
+    }
+
+    /// The replay of the trace `trace` on the device `cow` fails.
+    pub(crate) fn device_refused(&self, message: &str) {
+        self.refuses(&["replay", "@trace", "--device", "ubda=@cow"], message);
+    }
+
+    /// Runs the program, which has to succeed; its standard output.
+    pub(crate) fn succeeds(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let stderr = self.text(&output.stderr);
+        assert_eq!(
+            (stderr.as_str(), output.status.code()),
+            ("", Some(0)),
+            "of {args:?}"
+        );
+        self.text(&output.stdout)
+    }
+
+    /// Runs the program with `--json`, which has to succeed; what it reports.
+    pub(crate) fn report(&self, args: &[&str]) -> serde_json::Value {
+        let mut args = args.to_vec();
+        args.push("--json");
+        serde_json::from_str(&self.succeeds(&args)).unwrap()
+    }
+
+    /// Another process holding the file, as far as the kernel is concerned.
+    pub(crate) fn hold(&self, name: &str) -> impl Drop + use<> {
+        let file = RealHost.open(&self.path(name), driver::host::Access::ReadWrite);
+        let file = file.unwrap();
+        RealHost
+            .lock(&file, driver::host::LockKind::Exclusive)
+            .unwrap();
+        Held(file)
+    }
+}
+
+struct Held(#[allow(dead_code, reason = "its lock ends with it")] userhelper::real_files::RealFile);
+
+impl Drop for Held {
+    fn drop(&mut self) {}
+}
+
+/// A trace as ftrace writes it, of requests each with RWBS, first sector and sectors.
+pub(crate) fn ftrace(requests: &[(&str, u64, u64)]) -> String {
+    let line = |(n, (rwbs, start, count)): (usize, &(&str, u64, u64))| {
+        let bytes = count * 512;
+        format!(
+            "dd-1 [000] ..... 1.{n:06}: block_rq_issue: 8,0 {rwbs} {bytes} () {start} + {count} [dd]\n"
+        )
+    };
+    requests.iter().enumerate().map(line).collect()
+}
+
+/// A vscsi trace, version 2: writes of 8 sectors one behind the other.
+pub(crate) fn vscsi(records: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for n in 0..records {
+        bytes.extend(0x2a_u16.to_le_bytes());
+        bytes.extend(0x0200_u16.to_le_bytes());
+        bytes.extend(n.to_le_bytes());
+        bytes.extend(4096_u32.to_le_bytes());
+        bytes.extend(1_u32.to_le_bytes());
+        bytes.extend(u64::from(8 * n).to_le_bytes());
+        bytes.extend(u64::from(n).to_le_bytes());
+        bytes.extend(0_u64.to_le_bytes());
+    }
+    bytes
+}

@@ -1,0 +1,369 @@
+//! Foreign formats: what is read from hand-assembled records and from lines as the
+//! kernel prints them, and what is said about those that are wrong.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use driver::units::{Sector, SectorCount};
+use harness::trace::{
+    self, Devices, Event, Nanoseconds, ReadOptions, Record, TraceError, TraceOperation,
+    TraceSource, detect, open_stream, summarize,
+};
+use proptest::prelude::*;
+
+use TraceOperation::{Discard, Read, Write, WriteZeroes};
+
+fn source(bytes: &[u8], options: &ReadOptions) -> Result<Box<dyn TraceSource>, TraceError> {
+    open_stream(Path::new("t"), Cursor::new(bytes.to_vec()), options)
+}
+
+fn records(bytes: &[u8]) -> Vec<Record> {
+    records_with(bytes, &ReadOptions::default())
+}
+
+fn records_with(bytes: &[u8], options: &ReadOptions) -> Vec<Record> {
+    let source = source(bytes, options).unwrap();
+    source.collect::<Result<_, _>>().unwrap()
+}
+
+/// The message of the first error, from opening or from reading.
+fn error(bytes: &[u8]) -> String {
+    match source(bytes, &ReadOptions::default()) {
+        Ok(source) => source.filter_map(Result::err).next().unwrap().to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn record(time: u64, operation: TraceOperation, start: u64, count: u64) -> Record {
+    Record {
+        time: Nanoseconds(time),
+        operation,
+        preflush: false,
+        fua: false,
+        start: Sector(start),
+        count: SectorCount(count),
+    }
+}
+
+#[rustfmt::skip]
+const VSCSI_V1: [u8; 64] = [
+    0xf4, 0, 0, 0x80,  0, 0x10, 0, 0,  1, 0, 0, 0,  0x28, 0,  0x07, 1,
+    0x88, 0x13, 0, 0, 0, 0, 0, 0,  0x40, 0x42, 0x0f, 0, 0, 0, 0, 0,
+    0xf5, 0, 0, 0x80,  0, 0x02, 0, 0,  1, 0, 0, 0,  0x2a, 0,  0, 1,
+    1, 0, 0, 0, 1, 0, 0, 0,  0x41, 0x42, 0x0f, 0, 0, 0, 0, 0,
+];
+
+#[rustfmt::skip]
+const VSCSI_V2: [u8; 80] = [
+    0x8a, 0,  0, 2,  9, 0, 0, 0,  0, 0x02, 0, 0,  1, 0, 0, 0,
+    0xff, 0, 0, 0, 0, 0, 0, 0,  0x10, 0, 0, 0, 0, 0, 0, 0,  0x05, 0, 0, 0, 0, 0, 0, 0,
+    0x35, 0,  0, 2,  10, 0, 0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0,  0x20, 0, 0, 0, 0, 0, 0, 0,  0x05, 0, 0, 0, 0, 0, 0, 0,
+];
+
+#[test]
+fn vscsi_of_both_versions() {
+    assert_eq!(
+        records(&VSCSI_V1),
+        [
+            record(0, Read, 5000, 8),
+            record(1000, Write, (1 << 32) + 1, 1)
+        ]
+    );
+    assert_eq!(
+        records(&VSCSI_V2),
+        [record(0, Write, 255, 1), Record::flush(Nanoseconds(16_000))]
+    );
+    let format = |bytes| {
+        let source = source(bytes, &ReadOptions::default()).unwrap();
+        source.description().format
+    };
+    assert_eq!(format(&VSCSI_V1), "vscsi version 1");
+    assert_eq!(format(&VSCSI_V2), "vscsi version 2");
+}
+
+#[test]
+fn vscsi_errors_say_where_and_what() {
+    assert_eq!(
+        error(&VSCSI_V1[..63]),
+        "t: offset 32: the trace is cut: found 31 bytes before the end of the file, \
+         expected a record of 32 bytes"
+    );
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = VSCSI_V1;
+        bytes[at] = byte;
+        error(&bytes)
+    };
+    assert_eq!(
+        changed(32 + 15, 3),
+        "t: offset 32: found a record with version field 0x0300, expected high byte 1"
+    );
+    assert_eq!(
+        changed(32 + 12, 0x42),
+        "t: offset 32: found SCSI command 0x42, expected read (08, 28, 88, a8), \
+         write (0a, 2a, 8a, aa) or synchronize cache (35, 91)"
+    );
+    assert_eq!(
+        changed(32 + 4, 1),
+        "t: offset 32: found a write of 513 bytes, expected a multiple of 512 bytes"
+    );
+    assert_eq!(
+        changed(32 + 23, 0xff),
+        "t: offset 32: found a write at 18374686483966590977+1, expected an end at or below \
+         sector 18014398509481984, which is 2^63 bytes"
+    );
+}
+
+#[test]
+fn the_cloudphysics_sample() {
+    let shared = std::env::var_os("UBDLAB_SHARED").map(PathBuf::from);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let shared = shared.unwrap_or_else(|| root.join("../shared"));
+    let path = shared.join("data/cloudphysics-io.vscsi");
+    if !path.exists() {
+        println!("skipped: {} is not there", path.display());
+        return;
+    }
+    let mut source = trace::open(&path, &ReadOptions::default()).unwrap();
+    assert_eq!(source.description().format, "vscsi version 1");
+    let summary = summarize(&mut *source).unwrap();
+    assert_eq!(summary.requests, 113_872);
+    assert_eq!(summary.writes, 66_898);
+    assert_eq!(summary.reads, 46_974);
+    assert_eq!(summary.sectors_read * 512, 1_797_412_352);
+    assert_eq!(summary.sectors_written * 512, 2_408_565_760);
+    assert_eq!(summary.flushes + summary.discards + summary.write_zeroes, 0);
+    assert_eq!(summary.max_end_sector, 65_595_583);
+    assert_eq!(summary.duration_ns, Nanoseconds(7_200_089_885_000));
+}
+
+/// As `trace` prints it, with what else may be in such a file.
+const FTRACE: &str = "\
+# tracer: nop
+#
+#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
+#              | |         |   |||||     |         |
+           mount-17690   [001] .....  1286.999735: block_rq_issue: 7,0 RA 4096 () 0 + 8 be,0,4 [mount]
+          <idle>-0       [000] ..s..  1286.999800: block_rq_complete: 7,0 RA () 0 + 8 be,0,4 [0]
+ kworker/u8:2 [x-99      [001] d..2.  1287.000000: sched_switch: prev_comm=a ==> next_comm=b
+ my [000] prog-17691     [001] .....  1287.000001: block_rq_issue: 7,0 FF 0 () 18446744073709551615 + 0 none,0,0 [kworker/1:1H]
+           mount-17690   [001] .....  1287.000002: block_rq_issue: 7,0 WS 1024 () 2 + 2 [old kernel]
+           mount-17690   [001] .....  1287.000003: block_rq_issue: 7,0 FWFSM 4096 () 8 + 8 be,0,4 [jbd2/loop0-8]
+           mount-17690   [001] .....  1287.000004: block_rq_issue: 7,0 DS 1048576 () 64 + 2048 be,0,4 [fstrim]
+           mount-17690   [001] .....  1287.000005: block_rq_issue: 7,0 NS 1048576 () 64 + 2048 be,0,4 [blkdiscard]
+           smart-17690   [001] .....  1287.000006: block_rq_issue: 7,0 N 512 (12 01 00 00 fe 00 00 00 ) 0 + 0 none,0,0 [smartd]
+              dd-17690   [001] .....  1286.999000: block_rq_issue: 7,0 R 512 () 0 + 1 be,0,4 [dd]
+";
+
+#[test]
+fn ftrace_text_as_the_kernel_prints_it() {
+    assert_eq!(
+        records(FTRACE.as_bytes()),
+        [
+            record(0, Read, 0, 8),
+            Record::flush(Nanoseconds(266_000)),
+            record(267_000, Write, 2, 2),
+            Record {
+                preflush: true,
+                fua: true,
+                ..record(268_000, Write, 8, 8)
+            },
+            record(269_000, Discard, 64, 2048),
+            record(270_000, WriteZeroes, 64, 2048),
+            record(0, Read, 0, 1),
+        ]
+    );
+    let only = |event| ReadOptions {
+        event: Some(event),
+        ..ReadOptions::default()
+    };
+    let complete = records_with(FTRACE.as_bytes(), &only(Event::Complete));
+    assert_eq!(complete, [record(0, Read, 0, 8)]);
+    assert_eq!(records_with(FTRACE.as_bytes(), &only(Event::Queue)), []);
+}
+
+const QUEUED: &str = "\
+# ubdlab: device_size_sectors=524288
+# ubdlab: description=ext4, and more
+ umount-8821 [001] .....  1371.187017: block_bio_queue: 7,0 FWFSM 2 + 2 [umount]
+ umount-8821 [001] .....  1371.187018: block_bio_queue: 7,0 FWS 0 + 0 [umount]
+";
+
+#[test]
+fn queued_bios_are_read_where_nothing_was_issued_and_our_comments_too() {
+    let mut source = source(QUEUED.as_bytes(), &ReadOptions::default()).unwrap();
+    assert_eq!(source.description().device_size, Some(SectorCount(524_288)));
+    assert_eq!(source.description().text, "ext4, and more");
+    let summary = summarize(&mut *source).unwrap();
+    assert_eq!((summary.writes, summary.flushes), (1, 1));
+    assert_eq!((summary.preflush_writes, summary.fua_writes), (1, 1));
+}
+
+#[test]
+fn a_trace_without_a_single_event_is_empty() {
+    let text = b"# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0\n";
+    assert_eq!(records(text), []);
+}
+
+#[test]
+fn ftrace_errors_say_the_line_and_the_offset() {
+    let line = " dd-1 [000] ..... 1.000000: block_rq_issue: 7,0 WS 512 () 0 + 1 be,0,4 [dd]\n";
+    let after = |second: &str| error(format!("{line}{second}").as_bytes());
+    let place = format!("t: line 2, offset {}: ", line.len());
+    assert_eq!(
+        after("what is this\n"),
+        format!(
+            "{place}found \"what is this\", expected a line like \
+             \"comm-pid [cpu] flags seconds: event: fields\""
+        )
+    );
+    let expected =
+        "expected block_rq_issue: \"major,minor RWBS bytes () sector + count prio [comm]\"";
+    assert_eq!(
+        after(&line[..63]),
+        format!(
+            "{place}the trace is cut: found \" dd-1 [000] ..... 1.000000: block_rq_issue: \
+             7,0 WS 512 () 0 + 1\" and no line feed, {expected}"
+        )
+    );
+    assert!(after(&line.replace("+ 1", "+ -1")).ends_with(expected));
+    assert_eq!(
+        after(&line.replace("WS", "ZA")),
+        format!(
+            "{place}found \"ZA\", expected RWBS of an optional F, one of R W D DE F N WZ, \
+             an optional F, and A S M U"
+        )
+    );
+    assert_eq!(
+        after(&line.replace("+ 1", "+ 0")),
+        format!("{place}found a write of 0 sectors, expected at least one sector")
+    );
+    assert_eq!(
+        after(&line.replace("7,0", "8,16")),
+        format!(
+            "{place}found an event of device 8,16, expected only device 7,0: choose one of them"
+        )
+    );
+    assert_eq!(
+        after("CPU:1 [LOST 23 EVENTS]\n"),
+        format!("{place}found \"CPU:1 [LOST 23 EVENTS]\", expected a recording without gaps")
+    );
+    let long = after(&"x".repeat(5000));
+    assert!(long.starts_with(&format!("{place}found a line that begins with")));
+    assert!(
+        long.ends_with("expected at most 4096 bytes in a line"),
+        "{long}"
+    );
+    assert_eq!(
+        error(format!("# ubdlab: device_size_sectors=big\n{line}").as_bytes()),
+        "t: line 1, offset 0: found \"big\", expected a number of sectors from 1 to 2^54"
+    );
+}
+
+#[test]
+fn one_device_of_several_is_chosen_and_gaps_are_allowed_on_request() {
+    let text = "\
+ a-1 [000] ..... 1.000000: block_bio_queue: 7,0 WS 0 + 1 [a]
+CPU:0 [LOST 5 EVENTS]
+ a-1 [000] ..... 1.500000: block_bio_queue: 8,16 WS 7 + 1 [a]
+ a-1 [000] ..... 2.000000: block_bio_queue: 7,0 WS 0 + 1 [a]
+";
+    let options = ReadOptions {
+        devices: Devices::Only("8:16".parse().unwrap()),
+        allow_lost_events: true,
+        ..ReadOptions::default()
+    };
+    assert_eq!(
+        records_with(text.as_bytes(), &options),
+        [record(0, Write, 7, 1)]
+    );
+}
+
+#[test]
+fn a_source_ends_after_an_error() {
+    let text = " a-1 [000] . 1.0: block_bio_queue: 7,0 WS 0 + 1 [a]\nbad\n a-1 [000] . 1.0: x: y\n";
+    let mut source = source(text.as_bytes(), &ReadOptions::default()).unwrap();
+    assert!(source.next().unwrap().is_ok());
+    assert!(source.next().unwrap().is_err());
+    assert!(source.next().is_none());
+}
+
+#[test]
+fn an_unknown_format_is_one_clear_error() {
+    let understood = "expected one of ubdtrace, blktrace (binary, version 7 or 8), blkparse text, \
+        ftrace, trace-cmd report or perf script text with block events, fio iolog (version 2 or 3), \
+        CSV of MSR Cambridge, SYSTOR '17, Alibaba, Tencent or ubdlab, vscsi (version 1 or 2), \
+        dm-log-writes, each of them plain or compressed with gzip or zstd";
+    let cannot = "t: the format of this trace cannot be told: found";
+    assert_eq!(
+        error(b""),
+        format!("{cannot} nothing at offset 0, {understood}")
+    );
+    assert_eq!(
+        error(b"fio version 1 iolog\n"),
+        format!("{cannot} \"fio version 1 iolog\\n\" at offset 0, {understood}")
+    );
+    for other in [
+        &[0; 100][..],
+        &[0xff; 100_000][..],
+        b"UBDTRAC",
+        &VSCSI_V1[..31],
+    ] {
+        assert!(error(other).starts_with(cannot), "{other:?}");
+        assert_eq!(detect::detect(other), None);
+    }
+}
+
+#[test]
+fn a_missing_file_and_a_directory_are_named() {
+    let open = |path: &str| trace::open(Path::new(path), &ReadOptions::default());
+    let missing = open("/nowhere/at all").err().unwrap().to_string();
+    assert!(
+        missing.starts_with("/nowhere/at all: offset 0: No such file"),
+        "{missing}"
+    );
+    let directory = open("/").err().unwrap().to_string();
+    assert!(directory.starts_with("/: offset 0: "), "{directory}");
+}
+
+/// Whatever is read keeps the rules of a record, and nothing panics.
+fn drain(bytes: &[u8]) {
+    if let Ok(source) = source(bytes, &ReadOptions::default()) {
+        for record in source.flatten() {
+            record.check().unwrap();
+        }
+    }
+}
+
+fn mutate(bytes: &[u8], changes: &[(usize, u8)], length: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for (at, byte) in changes {
+        let at = at % bytes.len();
+        bytes[at] = *byte;
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn any_changes() -> impl Strategy<Value = Vec<(usize, u8)>> {
+    proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6)
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        drain(&bytes);
+    }
+
+    #[test]
+    fn mutated_vscsi_never_panics(changes in any_changes(), length in 0..=80_usize) {
+        drain(&mutate(&VSCSI_V1, &changes, length));
+        drain(&mutate(&VSCSI_V2, &changes, length));
+    }
+
+    #[test]
+    fn mutated_text_never_panics(changes in any_changes(), length in 0..=FTRACE.len()) {
+        drain(&mutate(FTRACE.as_bytes(), &changes, length));
+        drain(&mutate(QUEUED.as_bytes(), &changes, length));
+    }
+}

@@ -1,0 +1,14 @@
+//! The tests of the userhelper crate as one program, a module a story.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+#[path = "../shared/exercise.rs"]
+mod exercise;
+#[path = "../shared/hosts_agree.rs"]
+mod suite;
+
+mod hostile_images;
+mod hosts_agree;
+mod planner;
+mod real_files;
+mod reflow_windows;

@@ -1,0 +1,119 @@
+//! What the planner chooses, and what it refuses.
+
+use std::path::Path;
+
+use driver::blk::{Request, Tag};
+use driver::cow::LARGEST_STOCK_OFFSET;
+use driver::memory::{MemoryFile, MemoryHost};
+use driver::open::{OpenOptions, create, open};
+use driver::ordered::{Ordered, Step};
+use driver::resize::Strategy;
+use driver::units::{Bytes, Sector};
+use userhelper::planner::{Plan, PlanError, Shrink, Surroundings, Wish, plan};
+
+const SIZE: u64 = 1 << 20;
+
+/// A device of 1 MiB with its last sector dirty.
+fn device(alignment: u32) -> Ordered<MemoryFile> {
+    let host = MemoryHost::new();
+    host.file("disk", &vec![1; SIZE as usize]);
+    drop(create(&host, Path::new("cow"), Path::new("disk"), Some(alignment)).unwrap());
+    let spec = "ubda=cow,disk".parse().unwrap();
+    let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+    let last = Sector(SIZE / 512 - 1);
+    device
+        .submit(Request::write(Tag(1), last, vec![2; 512]))
+        .unwrap();
+    assert!(matches!(device.step(), Step::Completed(_)));
+    device
+}
+
+fn wish(new_size: u64) -> Wish {
+    Wish {
+        new_size: Bytes(new_size),
+        strategy: None,
+        shrink: Shrink::Refuse,
+        online: false,
+    }
+}
+
+fn planned(alignment: u32, wish: Wish, free: Option<u64>) -> Result<Plan, PlanError> {
+    let surroundings = Surroundings {
+        free_space: free.map(Bytes),
+        replaceable: true,
+    };
+    plan(&device(alignment), wish, surroundings)
+}
+
+#[test]
+fn headroom_ends_where_the_bitmap_meets_the_data() {
+    // 4096 bytes of bitmap are 16 MiB.
+    let fits = planned(4096, wish(16 << 20), None).unwrap();
+    assert_eq!(fits.strategy, Strategy::Headroom);
+    let offline = planned(4096, wish((16 << 20) + 512), None).unwrap();
+    assert_eq!(offline.strategy, Strategy::Rebuild);
+    let online = Wish {
+        online: true,
+        ..wish((16 << 20) + 512)
+    };
+    let online = planned(4096, online, None).unwrap();
+    assert_eq!(online.strategy, Strategy::Reflow);
+    let new = online.new_geometry.unwrap();
+    assert!(new.alignment >= 4 << 20);
+    assert!(new.data_offset <= LARGEST_STOCK_OFFSET);
+    let no_space = planned(4096, wish(1 << 30), Some(100)).unwrap_err();
+    assert!(
+        matches!(no_space, PlanError::Impossible { .. }),
+        "{no_space}"
+    );
+}
+
+#[test]
+fn sizes_that_no_device_has_are_refused() {
+    for (size, text) in [(0, "found a new size of 0 bytes"), (513, "513 bytes")] {
+        let error = planned(4096, wish(size), None).unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    for size in [1 << 63, (1 << 48) + 512, u64::MAX - 511] {
+        let error = planned(4096, wish(size), None).unwrap_err();
+        assert_eq!(error, PlanError::TooLarge { found: size });
+    }
+}
+
+#[test]
+fn a_shrink_has_to_be_asked_for_and_data_keeps_it_off() {
+    let smaller = wish(SIZE / 2);
+    let error = planned(4096, smaller, None).unwrap_err();
+    assert!(matches!(error, PlanError::WouldShrink { .. }));
+    let keeping = Wish {
+        shrink: Shrink::KeepingData,
+        ..smaller
+    };
+    let error = planned(4096, keeping, None).unwrap_err();
+    assert!(matches!(error, PlanError::WouldLoseData { first, .. } if first.0 >= SIZE / 1024));
+    let losing = Wish {
+        shrink: Shrink::LosingData,
+        ..smaller
+    };
+    assert_eq!(
+        planned(4096, losing, None).unwrap().strategy,
+        Strategy::Headroom
+    );
+    let reflow = Wish {
+        strategy: Some(Strategy::Reflow),
+        ..losing
+    };
+    let error = planned(4096, reflow, None).unwrap_err();
+    assert!(error.to_string().contains("moves data up only"), "{error}");
+}
+
+#[test]
+fn what_stock_linux_cannot_reach_is_said() {
+    // The bitmap of 16 TiB alone is 4 GiB long.
+    let plan = planned(4096, wish(16 << 40), None).unwrap();
+    assert!(plan.new_geometry.unwrap().data_offset > LARGEST_STOCK_OFFSET);
+    assert!(
+        plan.reasons.iter().any(|reason| reason.contains("2 GiB")),
+        "{plan:?}"
+    );
+}

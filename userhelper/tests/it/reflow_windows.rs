@@ -1,0 +1,163 @@
+//! A reflow in windows of several sizes: what it moves arrives, what it leaves behind is freed,
+//! and under live I/O the windows are as large as the disk is fast.
+
+use std::path::Path;
+
+use driver::blk::{Request, Tag};
+use driver::host::HostFile;
+use driver::memory::{MemoryFile, MemoryHost};
+use driver::open::{OpenOptions, create, open};
+use driver::ordered::{Ordered, Step};
+use driver::resize::{Resize, ResizeStep, Strategy};
+use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use userhelper::planner::{Plan, Shrink, Surroundings, Wish, plan};
+use userhelper::reflow::{Reflow, WINDOW};
+
+const SIZE: u64 = 32 << 20;
+const NEW_SIZE: u64 = 64 << 20;
+
+/// Extents of 4 KiB, single sectors, a long piece, and one that was discarded: a hole, and dirty.
+fn pieces() -> Vec<(u64, u64)> {
+    let extents = (0..700).map(|index| (index * 48, 8));
+    let sectors = (0..300).map(|index| (36_000 + index * 5, 1));
+    let long = [(40_000, 3000), (50_000, 64), (SIZE / 512 - 1, 1)];
+    extents.chain(sectors).chain(long).collect()
+}
+
+const DISCARDED: (u64, u64) = (50_000, 32);
+
+fn serve(device: &mut Ordered<MemoryFile>, request: Request) {
+    device.submit(request).unwrap();
+    while !matches!(device.step(), Step::Completed(_)) {}
+}
+
+fn content(sector: u64) -> Vec<u8> {
+    vec![(sector % 251) as u8 + 1; SECTOR_SIZE as usize]
+}
+
+fn device() -> Ordered<MemoryFile> {
+    let host = MemoryHost::new();
+    host.file("disk", &vec![0xee; SIZE as usize]);
+    drop(create(&host, Path::new("cow"), Path::new("disk"), Some(4096)).unwrap());
+    let spec = "ubda=cow,disk".parse().unwrap();
+    let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+    for (start, count) in pieces() {
+        for sector in start..start + count {
+            serve(
+                &mut device,
+                Request::write(Tag(0), Sector(sector), content(sector)),
+            );
+        }
+    }
+    let (start, count) = DISCARDED;
+    serve(
+        &mut device,
+        Request::discard(Tag(0), Sector(start), SectorCount(count)),
+    );
+    device
+}
+
+fn planned(device: &Ordered<MemoryFile>, online: bool, free: Option<u64>) -> Plan {
+    let wish = Wish {
+        new_size: Bytes(NEW_SIZE),
+        strategy: Some(Strategy::Reflow),
+        shrink: Shrink::Refuse,
+        online,
+    };
+    let surroundings = Surroundings {
+        free_space: free.map(Bytes),
+        replaceable: true,
+    };
+    plan(device, wish, surroundings).unwrap()
+}
+
+/// Runs it to its end, each step taking so many nanoseconds.
+fn run(reflow: &mut Reflow, device: &mut Ordered<MemoryFile>, step_ns: u64) {
+    let mut now_ns = 5_000_000_000;
+    loop {
+        reflow.tell_time(now_ns);
+        now_ns += step_ns;
+        if let ResizeStep::Done(_) = reflow.step(device).unwrap() {
+            return;
+        }
+    }
+}
+
+fn check(device: &Ordered<MemoryFile>) {
+    let geometry = device.geometry().unwrap();
+    assert_eq!(geometry.size, Bytes(NEW_SIZE));
+    let (discarded, len) = DISCARDED;
+    for (start, count) in pieces() {
+        for sector in start..start + count {
+            let mut found = vec![0; SECTOR_SIZE as usize];
+            let place = geometry.place_of(Sector(sector));
+            device.cow().read_exact_at(&mut found, place).unwrap();
+            let zeros = (discarded..discarded + len).contains(&sector);
+            let expected = if zeros { vec![0; 512] } else { content(sector) };
+            assert!(found == expected, "sector {sector}");
+            assert!(device.map().is_dirty(Sector(sector)));
+        }
+    }
+    // Where nothing is, there is a hole: in whole blocks, which is what a host gives back.
+    let area = FileRange::between(geometry.bitmap().end()..geometry.data_end());
+    for data in device.cow().data_runs(area) {
+        let data = data.unwrap();
+        for block in (data.start.0 / 4096)..data.end().0.div_ceil(4096) {
+            let (start, end) = (block * 4096, (block + 1) * 4096);
+            assert!(start >= geometry.data_offset.0, "data before the data area");
+            let first = (start - geometry.data_offset.0) / 512;
+            let last = (end - geometry.data_offset.0).div_ceil(512);
+            let sectors = SectorRange::between(Sector(first)..Sector(last));
+            let used = device.map().next_dirty(sectors.start, sectors.end());
+            assert!(used.is_some(), "block {block} of the file was not freed");
+        }
+    }
+}
+
+#[test]
+fn windows_of_any_size_move_everything_and_leave_nothing_behind() {
+    for window in [512, 64 << 10, 1 << 20, 64 << 20] {
+        let mut device = device();
+        let geometry = planned(&device, false, None).new_geometry.unwrap();
+        let reflow = Reflow::new(&device, geometry).unwrap();
+        let mut reflow = reflow.with_window(Bytes(window));
+        run(&mut reflow, &mut device, 0);
+        check(&device);
+    }
+}
+
+#[test]
+fn under_live_io_a_slower_disk_gets_smaller_windows() {
+    // 10 ns a step is a disk without any cost; with 2 ms a step a window of five runs takes the goal.
+    let counts = [10, 200_000, 2_000_000].map(|step_ns| {
+        let mut device = device();
+        let geometry = planned(&device, true, None).new_geometry.unwrap();
+        let mut reflow = Reflow::new(&device, geometry).unwrap().while_live();
+        run(&mut reflow, &mut device, step_ns);
+        check(&device);
+        let windows = reflow.windows();
+        assert!(windows.longest_ns > 0);
+        windows.count
+    });
+    assert!(counts[0] < counts[1] && counts[1] < counts[2], "{counts:?}");
+}
+
+#[test]
+fn where_space_is_short_an_offline_reflow_takes_smaller_windows() {
+    let device = device();
+    let dirty = device.map().dirty_count().bytes();
+    let ample = planned(&device, false, None);
+    assert_eq!(ample.space_needed, {
+        let bitmap = ample.new_geometry.unwrap().bitmap_len;
+        dirty.min(ample.window) + bitmap
+    });
+    let distance = {
+        let (old, new) = (device.geometry().unwrap(), ample.new_geometry.unwrap());
+        new.data_offset - old.data_offset
+    };
+    assert_eq!(ample.window, Bytes(64 << 20).min(distance));
+    assert!(ample.window > WINDOW.min(distance) || distance <= WINDOW);
+    let short = planned(&device, false, Some(2 << 20));
+    assert_eq!(short.window, Bytes(1 << 20));
+    assert!(short.space_needed <= Bytes(2 << 20));
+}
