@@ -375,7 +375,7 @@ mod tests {
             ),
             (
                 "ubda=a,b,4M,c",
-                "at byte 11: found ',', expected nothing behind the suffix",
+                "at byte 11: found ',', expected nothing after the suffix",
             ),
             (
                 "ubda=a,b,0",

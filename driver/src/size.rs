@@ -1,5 +1,5 @@
-//! Sizes as people write them: `400M`. The suffixes are powers of 1024, as the
-//! kernel's are.
+//! Sizes as people write them: `400M`, `2.5G`, `1TiB`. The suffixes are powers of 1024, as the
+//! kernel's are. `2GB` is refused: it is powers of 1000 to some, and of 1024 to others.
 
 use std::fmt;
 
@@ -20,7 +20,9 @@ pub enum SizeError {
         found: Found,
     },
     /// Something other than a suffix follows the number.
-    #[error("at byte {at}: found {found}, expected one of the suffixes K, M, G, T or nothing")]
+    #[error(
+        "at byte {at}: found {found}, expected one of the suffixes K, M, G, T, P, E or nothing"
+    )]
     NotASuffix {
         /// Where the suffix would be.
         at: usize,
@@ -28,11 +30,36 @@ pub enum SizeError {
         found: Found,
     },
     /// Something follows the suffix.
-    #[error("at byte {at}: found {found}, expected nothing behind the suffix")]
-    BehindSuffix {
+    #[error("at byte {at}: found {found}, expected nothing after the suffix")]
+    AfterSuffix {
         /// Where it follows.
         at: usize,
         /// What follows.
+        found: Found,
+    },
+    /// A suffix of two readings, such as GB.
+    #[error(
+        "at byte {at}: found {found}, which is {decimal} bytes to some and {binary} to others, expected \
+         {unambiguous} (powers of 1024) or a number of bytes"
+    )]
+    TwoReadings {
+        /// Where the size starts.
+        at: usize,
+        /// The size.
+        found: Found,
+        /// Its bytes if the suffix is a power of 1000.
+        decimal: u128,
+        /// Its bytes if the suffix is a power of 1024.
+        binary: u128,
+        /// How the latter is written.
+        unambiguous: String,
+    },
+    /// A fraction that is no whole number of bytes.
+    #[error("at byte {at}: found {found}, expected a whole number of bytes")]
+    NotWholeBytes {
+        /// Where the size starts.
+        at: usize,
+        /// The size.
         found: Found,
     },
     /// More than [`MAX_SIZE`].
@@ -67,7 +94,9 @@ impl SizeError {
         match &mut self {
             Self::NotANumber { at, .. }
             | Self::NotASuffix { at, .. }
-            | Self::BehindSuffix { at, .. }
+            | Self::AfterSuffix { at, .. }
+            | Self::TwoReadings { at, .. }
+            | Self::NotWholeBytes { at, .. }
             | Self::TooLarge { at, .. }
             | Self::Zero { at, .. }
             | Self::NotWholeSectors { at, .. } => *at += by,
@@ -104,43 +133,99 @@ impl fmt::Display for Found {
     }
 }
 
-/// Parses a number with a suffix `K`, `M`, `G` or `T` in either case, or none for
-/// bytes. Any length is a size here, 0 as well; see [`parse_device_size`].
+/// The suffixes; the first is 1024, each further one 1024 of those before it.
+const SUFFIXES: [u8; 6] = *b"KMGTPE";
+
+/// The digits of a fraction that are read. More would be less than a byte of the largest unit.
+const MAX_FRACTION_DIGITS: usize = 18;
+
+/// Parses a number with a suffix `K`, `M`, `G`, `T`, `P` or `E` in either case, possibly with `iB`
+/// after it, or none or `B` for bytes. The number may have a fraction. Any length is a size here, 0
+/// as well; see [`parse_device_size`].
+///
+/// # Errors
+/// See [`SizeError`].
 pub fn parse_size(text: &str) -> Result<Bytes, SizeError> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, suffix) = text.split_at(digits);
-    if number.is_empty() {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let (whole, rest) = text.split_at(digits(text));
+    if whole.is_empty() {
         let found = Found::first_of(text);
         return Err(SizeError::NotANumber { at: 0, found });
     }
-    let shift = match suffix.bytes().next() {
+    let (fraction, suffix) = match rest.strip_prefix('.') {
+        Some(rest) if digits(rest) > 0 => rest.split_at(digits(rest)),
+        _ => ("", rest),
+    };
+    let at = text.len() - suffix.len();
+    let all = || Found::Text(text.to_owned());
+    let power = match suffix.bytes().next().map(|byte| byte.to_ascii_uppercase()) {
         None => 0,
-        Some(b'k' | b'K') => 10,
-        Some(b'm' | b'M') => 20,
-        Some(b'g' | b'G') => 30,
-        Some(b't' | b'T') => 40,
-        Some(_) => {
-            let found = Found::first_of(suffix);
-            return Err(SizeError::NotASuffix { at: digits, found });
+        Some(b'B') => 0,
+        Some(letter) => match SUFFIXES.iter().position(|&suffix| suffix == letter) {
+            Some(position) => position as u32 + 1,
+            None => {
+                let found = Found::first_of(suffix);
+                return Err(SizeError::NotASuffix { at, found });
+            }
+        },
+    };
+    let scaled = |unit: u128| scaled(whole, fraction, unit);
+    match suffix.get(1..).unwrap_or_default() {
+        "" => {}
+        "iB" if power > 0 => {}
+        "B" if power > 0 => {
+            let reading = |base: u128| scaled(base.pow(power)).unwrap_or(u128::MAX);
+            return Err(SizeError::TwoReadings {
+                at: 0,
+                found: all(),
+                decimal: reading(1000),
+                binary: reading(1024),
+                unambiguous: text[..=at].to_owned(),
+            });
+        }
+        rest => {
+            let found = Found::first_of(rest);
+            return Err(SizeError::AfterSuffix { at: at + 1, found });
+        }
+    }
+    let too_large = || SizeError::TooLarge {
+        at: 0,
+        found: all(),
+    };
+    let size = match scaled(1024_u128.pow(power)) {
+        Some(size) => size,
+        None if is_too_large(whole) => return Err(too_large()),
+        None => {
+            return Err(SizeError::NotWholeBytes {
+                at: 0,
+                found: all(),
+            });
         }
     };
-    if suffix.len() > 1 {
-        let found = Found::first_of(&suffix[1..]);
-        return Err(SizeError::BehindSuffix {
-            at: digits + 1,
-            found,
-        });
-    }
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .map(Bytes)
+    let size = u64::try_from(size).map_err(|_| too_large())?;
+    Some(Bytes(size))
         .filter(|&size| size <= MAX_SIZE)
-        .ok_or_else(|| SizeError::TooLarge {
-            at: 0,
-            found: Found::Text(text.to_owned()),
-        })
+        .ok_or_else(too_large)
+}
+
+/// `whole.fraction` units, if that is a whole number.
+fn scaled(whole: &str, fraction: &str, unit: u128) -> Option<u128> {
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > MAX_FRACTION_DIGITS {
+        return None;
+    }
+    let whole = whole.parse::<u64>().ok()?;
+    let parts = 10_u128.pow(fraction.len() as u32);
+    let numerator = match fraction {
+        "" => 0,
+        digits => digits.parse::<u128>().ok()? * unit,
+    };
+    let rest = (numerator % parts == 0).then_some(numerator / parts)?;
+    u128::from(whole).checked_mul(unit)?.checked_add(rest)
+}
+
+fn is_too_large(whole: &str) -> bool {
+    whole.parse::<u64>().is_err()
 }
 
 /// Parses the size of a device: as [`parse_size`], and not zero, and whole sectors.
@@ -165,7 +250,7 @@ pub fn parse_device_size(text: &str) -> Result<Bytes, SizeError> {
 /// Writes a size as [`parse_size`] reads it, with the largest suffix that keeps it
 /// exact: `400M`.
 pub fn format_size(size: Bytes) -> String {
-    let (mut value, mut suffixes) = (size.0, ["K", "M", "G", "T"].iter());
+    let (mut value, mut suffixes) = (size.0, ["K", "M", "G", "T", "P", "E"].iter());
     let mut suffix = "";
     while value != 0 && value.is_multiple_of(1024) {
         let Some(next) = suffixes.next() else { break };
@@ -191,6 +276,14 @@ mod tests {
             ("400M", 400 << 20),
             ("3g", 3 << 30),
             ("2T", 2 << 40),
+            ("2.5G", 5 << 29),
+            ("0.5K", 512),
+            ("1.50m", 3 << 19),
+            ("1TiB", 1 << 40),
+            ("4KiB", 4096),
+            ("1P", 1 << 50),
+            ("7E", 7 << 60),
+            ("512B", 512),
             ("9223372036854775807", i64::MAX as u64),
             ("8388607T", 8_388_607 << 40),
         ] {
@@ -205,20 +298,33 @@ mod tests {
             ("-1", "at byte 0: found '-', expected a size such as 400M"),
             ("M", "at byte 0: found 'M', expected a size such as 400M"),
             (
-                "1.5G",
-                "at byte 1: found '.', expected one of the suffixes K, M, G, T or nothing",
+                "1.G",
+                "at byte 1: found '.', expected one of the suffixes K, M, G, T, P, E or nothing",
+            ),
+            (
+                "1.1K",
+                "at byte 0: found \"1.1K\", expected a whole number of bytes",
             ),
             (
                 "12é",
-                "at byte 2: found 'é', expected one of the suffixes K, M, G, T or nothing",
+                "at byte 2: found 'é', expected one of the suffixes K, M, G, T, P, E or nothing",
             ),
             (
-                "4KiB",
-                "at byte 2: found 'i', expected nothing behind the suffix",
+                "2GB",
+                "at byte 0: found \"2GB\", which is 2000000000 bytes to some and 2147483648 to others, \
+                 expected 2G (powers of 1024) or a number of bytes",
+            ),
+            (
+                "4Kib",
+                "at byte 2: found 'i', expected nothing after the suffix",
             ),
             (
                 "4Ké",
-                "at byte 2: found 'é', expected nothing behind the suffix",
+                "at byte 2: found 'é', expected nothing after the suffix",
+            ),
+            (
+                "512BB",
+                "at byte 4: found 'B', expected nothing after the suffix",
             ),
             (
                 "9223372036854775808",
@@ -249,7 +355,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_size_or_an_error(text in "\\PC*|[0-9]{1,22}[kKmMgGtT]?.?") {
+        fn any_text_is_a_size_or_an_error(text in "\\PC*|[0-9]{1,22}([.][0-9]{1,20})?[kKmMgGtTpPeE]?(iB|B|.)?") {
             if let Ok(size) = parse_size(&text) {
                 prop_assert_eq!(parse_size(&format_size(size)), Ok(size));
             }

@@ -25,7 +25,7 @@ Examples:
          --access hot:10:90 --writes-per-flush 16 --preflush 50 --fua 5 --seed 7
   ubdlab trace generate - --as csv --requests 10
 
-Sizes take K, M, G and T, powers of 1024.")]
+Sizes take K, M, G, T, P and E, powers of 1024, and fractions: 2.5G, 1TiB.")]
 pub(super) struct Args {
     /// The file to be written, in one piece; one that exists is replaced. - for standard output
     target: PathBuf,

@@ -39,7 +39,8 @@ Examples:
   ubdlab image check root.cow
   ubdlab image merge root.cow merged.img
 
-docs/images.md has the everyday tasks. Sizes take K, M, G and T, powers of 1024.")]
+docs/images.md has the everyday tasks. Sizes take K, M, G, T, P and E, powers of 1024, and
+fractions: 2.5G, 1TiB.")]
 pub(super) enum Command {
     Create(create::Args),
     Info(info::Args),

@@ -11,6 +11,7 @@ mod page;
 mod progress;
 mod reading;
 mod replay;
+mod shell;
 mod stat;
 mod terminal;
 mod trace;
@@ -53,6 +54,8 @@ enum Command {
     Bench(bench::Command),
     #[command(subcommand)]
     Trace(trace::Command),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// How a command that could be carried out ended.
@@ -88,6 +91,8 @@ pub fn main() -> ExitCode {
         Command::Image(command) => image::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Trace(command) => trace::run(&command),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
     };
     match result {
         Ok(Verdict::Good) => ExitCode::SUCCESS,

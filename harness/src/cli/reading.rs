@@ -9,7 +9,7 @@ use crate::trace::{
     self, Devices, Event, Nanoseconds, Notes, ReadOptions, Selection, TraceError, TraceSource,
 };
 
-use crate::replay::report::grouped;
+use crate::replay::report::{grouped, time};
 
 use super::{Failure, without_path};
 
@@ -161,6 +161,8 @@ impl fmt::Display for Noticed<'_> {
             skipped,
             first_skipped,
             rounded,
+            earlier,
+            earlier_by_at_most,
             lost,
             ..
         } = self.0;
@@ -177,6 +179,14 @@ impl fmt::Display for Noticed<'_> {
                 f,
                 "rounded     {} requests that did not begin and end at a sector, outward",
                 grouped(*rounded)
+            )?;
+        }
+        if *earlier > 0 {
+            writeln!(
+                f,
+                "earlier     {} requests with a time before the one they follow, by at most {}",
+                grouped(*earlier),
+                time(earlier_by_at_most.0)
             )?;
         }
         if *lost > 0 {

@@ -43,7 +43,7 @@ Examples:
   ubdlab replay recorded.ubdtrace --pace recorded --speed 10
   zcat old.csv.gz | ubdlab replay - --memory --past-end wrap
 
-Sizes take K, M, G and T, powers of 1024.")]
+Sizes take K, M, G, T, P and E, powers of 1024, and fractions: 2.5G, 1TiB.")]
 pub(super) struct Args {
     /// The trace, in any format that ubdlab trace reads, or - for standard input
     trace: PathBuf,

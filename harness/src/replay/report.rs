@@ -58,6 +58,9 @@ pub struct Report {
     pub records_skipped: u64,
     /// Requests whose offset or end was not a multiple of 512 bytes, and was rounded outward.
     pub requests_rounded: u64,
+    /// Requests of the trace with a time before that of the request that they follow; they are
+    /// submitted in the order of the trace.
+    pub requests_earlier: u64,
     /// Whether the backing file is byte for byte what it was; not known of a given one.
     pub backing_unchanged: Option<bool>,
     /// Whether requests carried one stamp a sector instead of payload: then `bytes_per_second`
@@ -178,6 +181,10 @@ impl fmt::Display for Report {
             (
                 self.requests_rounded,
                 "requests rounded outward to whole sectors",
+            ),
+            (
+                self.requests_earlier,
+                "requests with a time before the one they follow, in the order of the trace",
             ),
         ] {
             if number > 0 {

@@ -481,6 +481,7 @@ impl Session<'_> {
             pace,
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
+            requests_earlier: trace.notes().earlier,
             backing_unchanged: None,
             stamps_only: oracle.coverage() == Coverage::Front,
             timeline,

@@ -5,90 +5,47 @@
 //!   8,0    3        2     0.000001829   697  D  WS 223490 + 8 [kjournald]
 //!   8,0    3        3     0.000009827     0  C  WS 223490 + 8 [0]
 //!   8,0    3        4     0.000010000   697  Q FWS [kjournald]
+//!   8,0    3        5     0.000010900     0  C  FN 0 [0]
+//!   8,0    3        6     0.000011000   200  D   R 36 (12 00 00 00 24 00 ..) [probe]
 //! ```
 //!
 //! Times are in seconds with nine digits, positions in sectors. `Q` (queued), `D` (handed to
 //! the driver) and `C` (completed) are requests; the other actions are steps between those, and
-//! skipped. Behind the events comes a summary for each CPU, in which nothing is read.
+//! skipped, as are packet commands (round brackets). After the events comes a summary for each
+//! CPU, in which nothing is read.
 
-use driver::units::{Sector, SectorCount};
-
+use super::Nanoseconds;
+use super::block_event::{Action, word};
 use super::device::DeviceNumber;
 use super::entry::Decoded;
 use super::lines::{LineFault, LineFormat, first_lines};
 use super::number::{parse_seconds, parse_u64};
-use super::{Event, Nanoseconds, ftrace};
 
 const EXPECTED: &str =
     "a line like \"major,minor cpu sequence seconds pid action RWBS sector + count [comm]\"";
 
-/// The actions that blkparse prints.
-const ACTIONS: [&str; 16] = [
-    "Q", "M", "F", "G", "S", "R", "D", "C", "P", "U", "UT", "I", "X", "B", "A", "m",
-];
-
-/// What is in front of the fields that depend on the action.
-struct Head<'a> {
+/// A line's parts.
+struct Line<'a> {
     device: DeviceNumber,
     time: Nanoseconds,
-    action: &'a str,
-    letters: &'a str,
-    rest: &'a str,
+    action: Action<'a>,
 }
 
-impl Head<'_> {
-    fn parse(text: &str) -> Option<Head<'_>> {
-        let mut rest = text;
-        let mut word = || {
-            let text = rest.trim_start();
-            let end = text.find(char::is_whitespace).unwrap_or(text.len());
-            let word;
-            (word, rest) = text.split_at(end);
-            (!word.is_empty()).then_some(word)
-        };
-        let device = word()?.parse().ok()?;
-        parse_u64(word()?)?;
-        parse_u64(word()?)?;
-        let time = word()?;
-        let time = parse_seconds(time).filter(|_| time.contains('.'))?;
-        parse_u64(word()?)?;
-        let action = word().filter(|action| ACTIONS.contains(action))?;
-        let letters = word()?;
-        Some(Head {
-            device,
-            time,
-            action,
-            letters,
-            rest: rest.trim_start(),
+impl Line<'_> {
+    fn parse(text: &str) -> Option<Line<'_>> {
+        let (device, rest) = word(text)?;
+        let (cpu, rest) = word(rest)?;
+        let (sequence, rest) = word(rest)?;
+        let (time, rest) = word(rest)?;
+        let (pid, rest) = word(rest)?;
+        for number in [cpu, sequence, pid] {
+            parse_u64(number)?;
+        }
+        Some(Line {
+            device: device.parse().ok()?,
+            time: parse_seconds(time).filter(|_| time.contains('.'))?,
+            action: Action::parse(rest)?,
         })
-    }
-
-    fn event(&self) -> Option<Event> {
-        match self.action {
-            "Q" => Some(Event::Queue),
-            "D" => Some(Event::Issue),
-            "C" => Some(Event::Complete),
-            _ => None,
-        }
-    }
-
-    /// `223490 + 8 [comm]`, or only `[comm]` where nothing is transferred.
-    fn extent(&self) -> Option<(Sector, SectorCount)> {
-        // The command's name or the status at the end shows that nothing is cut off.
-        if !self.rest.trim_end().ends_with(']') {
-            return None;
-        }
-        if self.rest.starts_with('[') || self.rest.starts_with('(') {
-            return Some((Sector(0), SectorCount(0)));
-        }
-        let (start, rest) = self.rest.split_once(" + ")?;
-        let (count, _) = rest.split_once(' ')?;
-        Some((Sector(parse_u64(start)?), SectorCount(parse_u64(count)?)))
-    }
-
-    /// A command to the device: its bytes stand where the sectors of others do.
-    fn is_command(&self) -> bool {
-        self.letters.starts_with('N') && self.rest.contains('(')
     }
 }
 
@@ -104,7 +61,7 @@ fn begins_summary(line: &str) -> bool {
 /// Whether the first line that is not empty is such a line.
 pub(super) fn detect(prefix: &[u8]) -> bool {
     let first = first_lines(prefix).find(|line| !line.trim_ascii().is_empty());
-    first.is_some_and(|line| Head::parse(&line).is_some())
+    first.is_some_and(|line| Line::parse(&line).is_some())
 }
 
 /// The format.
@@ -116,27 +73,13 @@ pub(super) struct Blkparse {
 impl LineFormat for Blkparse {
     const SHOWS_ITS_END: bool = true;
 
-    fn decode(&mut self, line: &str) -> Result<Decoded, LineFault> {
-        self.in_summary |= begins_summary(line);
-        if self.in_summary || line.trim_ascii().is_empty() {
+    fn decode(&mut self, text: &str) -> Result<Decoded, LineFault> {
+        self.in_summary |= begins_summary(text);
+        if self.in_summary || text.trim_ascii().is_empty() {
             return Ok(Decoded::Nothing);
         }
-        let Some(head) = Head::parse(line) else {
-            return Err(LineFault::line(EXPECTED));
-        };
-        let Some(event) = head.event() else {
-            return Ok(Decoded::Nothing);
-        };
-        if head.is_command() {
-            return Ok(Decoded::Nothing);
-        }
-        let extent = head.extent().ok_or_else(|| LineFault::line(EXPECTED))?;
-        Ok(ftrace::entry(
-            head.time,
-            event,
-            head.device,
-            head.letters,
-            extent,
-        ))
+        let line = Line::parse(text);
+        let entry = line.and_then(|line| line.action.entry(line.time, line.device));
+        entry.ok_or_else(|| LineFault::line(EXPECTED))
     }
 }

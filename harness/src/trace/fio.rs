@@ -4,12 +4,13 @@
 //! fio version 2 iolog                 fio version 3 iolog
 //! /dev/sda add                        0 /dev/sda add
 //! /dev/sda open                       12 /dev/sda open
-//! /dev/sda wait 1000 0                1012 /dev/sda write 4096 8192
+//! /dev/sda wait 1 0                   1012 /dev/sda write 4096 8192
 //! /dev/sda write 4096 8192            1020 /dev/sda sync 0 0
 //! ```
 //!
-//! Offsets and lengths are in bytes. Times are in microseconds: in version 3 in front of each
-//! line, since the start; in version 2 as waits between the requests, which are added up.
+//! Offsets and lengths are in bytes. Times in version 3 are microseconds since the start, in front
+//! of each line. Version 2 has waits: fio waits until it has run for that many milliseconds,
+//! whatever was waited for before (seen with fio 3.33; its manual says otherwise).
 
 use driver::units::Bytes;
 
@@ -29,7 +30,7 @@ pub enum Version {
 }
 
 const EXPECTED_V2: &str = "a line like \"FILE read|write|sync|datasync|trim OFFSET LENGTH\", \
-     \"FILE wait MICROSECONDS\" or \"FILE add|open|close\"";
+     \"FILE wait MILLISECONDS\" or \"FILE add|open|close\"";
 const EXPECTED_V3: &str = "a line like \"MICROSECONDS FILE read|write|sync|datasync|trim OFFSET LENGTH\" or \
      \"MICROSECONDS FILE add|open|close\"";
 
@@ -43,7 +44,7 @@ pub(super) fn detect(prefix: &[u8]) -> Option<Version> {
     }
 }
 
-/// The format, and how long all waits so far were.
+/// The format, and the latest moment that was waited for.
 pub(super) struct Fio {
     version: Version,
     waited_us: u64,
@@ -94,8 +95,8 @@ impl LineFormat for Fio {
         let operation = match action {
             "add" | "open" | "close" if offset.is_none() => return Ok(Decoded::Nothing),
             "wait" if self.version == Version::V2 => {
-                let waited = offset.and_then(|wait| self.waited_us.checked_add(wait));
-                self.waited_us = waited.ok_or_else(wrong)?;
+                let until = offset.and_then(|milliseconds| milliseconds.checked_mul(1000));
+                self.waited_us = self.waited_us.max(until.ok_or_else(wrong)?);
                 return Ok(Decoded::Nothing);
             }
             "read" => TraceOperation::Read,

@@ -9,22 +9,36 @@
 //!    mount 17690   [001]  1286.999735: block:block_rq_issue: 7,0 RA 4096 () 0 + 8 [mount]
 //! ```
 //!
-//! Older kernels print no priority. Lines of other events are skipped, as
-//! are comments (`#`). Two comments that `traces/record.sh` writes on top are read:
+//! The kernel's `blk` tracer prints blkparse's actions in place of an event's name and fields:
+//!
+//! ```text
+//!     bash-77      [001] .....  1234.100001:   8,0    Q   W 223488 + 8 [bash]
+//! ```
+//!
+//! Older kernels print no priority. `trace-cmd report --ts-diff` has the distance to the event
+//! before in front of the name, `(+12)`, and `perf script -F +period` a number. Lines of other
+//! events are skipped, as are comments (`#`) and the stack traces that follow an event. Text in
+//! which no line is an event that is known here is an error: it was recorded with others. Two comments that `traces/record.sh` writes on top are read:
 //! `# ubdlab: device_size_sectors=N` and `# ubdlab: description=TEXT`.
 
 use driver::units::{Sector, SectorCount};
 
-use super::device::{Device, DeviceNumber};
-use super::entry::{Decoded, Entry, Extent};
+use super::block_event::{Action, entry, word};
+use super::device::DeviceNumber;
+use super::entry::Decoded;
 use super::error::{Place, TraceError, excerpt};
 use super::input::Input;
 use super::lines::{LineFault, LineFormat, first_lines};
 use super::number::{parse_seconds, parse_u64};
-use super::record::{MAX_END_SECTOR, RecordFault};
-use super::{Description, Event, Nanoseconds, Stream, TraceOperation, rwbs};
+use super::record::MAX_END_SECTOR;
+use super::{Description, Event, Nanoseconds, Stream};
 
 const LINE_EXPECTED: &str = "a line like \"comm-pid [cpu] flags seconds: event: fields\"";
+
+const TRACED_EXPECTED: &str = "\"major,minor action RWBS sector + count [comm]\"";
+
+const KNOWN_EVENTS: &str = "block_rq_issue, block_bio_queue or block_rq_complete, or the actions Q, D and C of \
+     the blk tracer";
 
 /// Which tool printed the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +56,8 @@ struct Line<'a> {
     time: Nanoseconds,
     name: &'a str,
     fields: &'a str,
+    /// Name and fields.
+    rest: &'a str,
 }
 
 impl Line<'_> {
@@ -59,10 +75,15 @@ impl Line<'_> {
             rest = behind;
             let time = word.strip_suffix(':').filter(|word| word.contains('.'));
             if seen_cpu && let Some(time) = time.and_then(parse_seconds) {
-                let rest = rest.trim_start();
+                let rest = without_distance(rest.trim_start());
                 let (name, fields) = rest.split_once(": ").unwrap_or((rest, ""));
                 let fields = fields.trim_start();
-                return Some(Line { time, name, fields });
+                return Some(Line {
+                    time,
+                    name,
+                    fields,
+                    rest,
+                });
             }
             let cpu = word
                 .strip_prefix('[')
@@ -74,6 +95,36 @@ impl Line<'_> {
     fn event(&self) -> Option<Event> {
         Event::from_name(self.name.strip_prefix("block:").unwrap_or(self.name))
     }
+
+    /// The device and action of a line of the kernel's `blk` tracer, which has no event's name.
+    fn traced(&self) -> Option<(DeviceNumber, Action<'_>)> {
+        let (device, rest) = word(self.rest)?;
+        Some((device.parse().ok()?, Action::parse(rest)?))
+    }
+}
+
+/// What follows `(+12)` of `trace-cmd report --ts-diff`, or the number of
+/// `perf script -F +period`.
+fn without_distance(text: &str) -> &str {
+    match word(text) {
+        Some((first, rest))
+            if parse_u64(first).is_some() || first.starts_with("(+") && first.ends_with(')') =>
+        {
+            rest.trim_start()
+        }
+        _ => text,
+    }
+}
+
+/// A line of a stack trace, which belongs to the event above: ` => function` as the kernel and
+/// trace-cmd print it, or an address, a symbol and its object as perf does.
+fn is_stack_line(text: &str) -> bool {
+    let line = text.trim_ascii();
+    let is_address = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    line.starts_with("=> ")
+        || text.starts_with([' ', '\t'])
+            && line.ends_with(')')
+            && word(line).is_some_and(|(first, rest)| is_address(first) && rest.contains(" ("))
 }
 
 /// The fields of a block event.
@@ -143,7 +194,7 @@ pub(super) fn detect(prefix: &[u8]) -> Option<Tool> {
     let first = first_lines(prefix).find(|line| !is_comment(line) && !is_lost_events(line));
     let found = match first {
         Some(line) => match Line::parse(&line) {
-            Some(line) if line.name.contains(':') => Some(Tool::Perf),
+            Some(line) if !line.name.contains(' ') && line.name.contains(':') => Some(Tool::Perf),
             line => line.map(|_| Tool::Tracefs),
         },
         None => {
@@ -188,8 +239,37 @@ pub(super) fn take_comments(
     Ok(())
 }
 
-/// The format: nothing is carried from line to line.
-pub(super) struct Ftrace;
+/// The lines that are shown where no event is known.
+const SHOWN_LINES: usize = 3;
+
+/// The format, and whether there was an event yet that is known.
+#[derive(Default)]
+pub(super) struct Ftrace {
+    is_known: bool,
+    /// The first lines that are events of others.
+    unknown: Vec<String>,
+}
+
+impl Ftrace {
+    fn decode_line(&self, text: &str, line: &Line<'_>) -> Result<Option<Decoded>, LineFault> {
+        if let Some(event) = line.event() {
+            let fields = Fields::parse(event, line.fields).ok_or_else(|| {
+                let expected = format!("{}: {}", event.name(), Fields::expected(event));
+                LineFault::line(expected)
+            })?;
+            let extent = (fields.start, fields.count);
+            let entry = entry(line.time, event, fields.device, fields.letters, extent);
+            return Ok(Some(entry));
+        }
+        let Some((device, action)) = line.traced() else {
+            return Ok(None);
+        };
+        match action.entry(line.time, device) {
+            Some(entry) => Ok(Some(entry)),
+            None => Err(LineFault::field(text.trim_ascii(), TRACED_EXPECTED)),
+        }
+    }
+}
 
 impl LineFormat for Ftrace {
     const SHOWS_ITS_END: bool = true;
@@ -202,54 +282,36 @@ impl LineFormat for Ftrace {
             return Ok(Decoded::Lost(excerpt(text.trim_ascii().as_bytes())));
         }
         let Some(line) = Line::parse(text) else {
-            return Err(LineFault::line(LINE_EXPECTED));
+            return match is_stack_line(text) {
+                true => Ok(Decoded::Nothing),
+                false => Err(LineFault::line(LINE_EXPECTED)),
+            };
         };
-        let Some(event) = line.event() else {
-            return Ok(Decoded::Nothing);
-        };
-        let Some(fields) = Fields::parse(event, line.fields) else {
-            return Err(LineFault::line(format!(
-                "{}: {}",
-                event.name(),
-                Fields::expected(event)
-            )));
-        };
-        Ok(entry(
-            line.time,
-            event,
-            fields.device,
-            fields.letters,
-            (fields.start, fields.count),
-        ))
+        match self.decode_line(text, &line)? {
+            Some(decoded) => {
+                self.is_known = true;
+                Ok(decoded)
+            }
+            None => {
+                if !self.is_known && self.unknown.len() < SHOWN_LINES {
+                    self.unknown.push(excerpt(text.trim_ascii().as_bytes()));
+                }
+                Ok(Decoded::Nothing)
+            }
+        }
     }
-}
 
-/// The entry of a block event whose letters say what it is.
-pub(super) fn entry(
-    time: Nanoseconds,
-    event: Event,
-    device: DeviceNumber,
-    letters: &str,
-    (start, count): (Sector, SectorCount),
-) -> Decoded {
-    let parsed = rwbs::parse(letters, count.0);
-    let operation = match parsed {
-        Some(rwbs) => match rwbs.operation {
-            Some(operation) => operation,
-            None => return Decoded::Nothing,
-        },
-        None => TraceOperation::Write,
-    };
-    let fault = parsed.is_none().then(|| RecordFault {
-        found: excerpt(letters.as_bytes()),
-        expected: rwbs::EXPECTED.to_owned(),
-    });
-    Decoded::Entry(Entry {
-        device: Some(Device::Number(device)),
-        event: Some(event),
-        preflush: parsed.is_some_and(|rwbs| rwbs.preflush),
-        fua: parsed.is_some_and(|rwbs| rwbs.fua),
-        fault,
-        ..Entry::new(time, operation, Extent::Sectors(start, count))
-    })
+    fn end(&mut self) -> Result<(), LineFault> {
+        let unknown = std::mem::take(&mut self.unknown);
+        if self.is_known || unknown.is_empty() {
+            return Ok(());
+        }
+        Err(LineFault {
+            found: Some(format!(
+                "events of other kinds only: {}",
+                unknown.join(", ")
+            )),
+            expected: KNOWN_EVENTS.to_owned(),
+        })
+    }
 }

@@ -46,6 +46,11 @@ pub(super) trait LineFormat: Send {
 
     /// What a line says. It comes without its line feed.
     fn decode(&mut self, line: &str) -> Result<Decoded, LineFault>;
+
+    /// There are no more lines. What is wrong with all of them together is said once.
+    fn end(&mut self) -> Result<(), LineFault> {
+        Ok(())
+    }
 }
 
 /// Decodes a trace that is made of lines.
@@ -90,13 +95,23 @@ impl<F: LineFormat> Lines<F> {
 impl<F: LineFormat> Decoder for Lines<F> {
     fn decode(&mut self) -> Result<Decoded, TraceError> {
         self.read_line()?;
-        if self.line.is_empty() {
-            return Ok(Decoded::End);
-        }
         let place = || Place {
             line: Some(self.number),
             ..self.input.place(self.start)
         };
+        if self.line.is_empty() {
+            return match self.format.end() {
+                Ok(()) => Ok(Decoded::End),
+                Err(fault) => Err(TraceError::Bad {
+                    place: Place {
+                        line: None,
+                        ..self.input.place(FileOffset(0))
+                    },
+                    found: fault.found.unwrap_or_default(),
+                    expected: fault.expected,
+                }),
+            };
+        }
         if self.is_inside_line {
             return Err(TraceError::Bad {
                 place: place(),

@@ -10,8 +10,10 @@
 //! a file for each format has a decoder, which makes an entry of a line or record; `reader`
 //! makes records of entries, the same way for all formats.
 
+pub mod biosnoop;
 pub mod blkparse;
 pub mod blktrace;
+mod block_event;
 mod bundled;
 pub mod compact;
 pub mod compression;
@@ -23,6 +25,7 @@ mod entry;
 pub mod error;
 mod event;
 pub mod fio;
+pub mod fiu;
 pub mod ftrace;
 pub mod generate;
 mod input;

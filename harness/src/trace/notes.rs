@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Event;
+use super::Nanoseconds;
 use super::device::Device;
 use super::record::Record;
 
@@ -25,6 +26,10 @@ pub struct Notes {
     pub first_skipped: Option<String>,
     /// Requests whose offset or end was not a multiple of 512 bytes, and was rounded outward.
     pub rounded: u64,
+    /// Requests with a time before that of the request that they follow.
+    pub earlier: u64,
+    /// By how much at most.
+    pub earlier_by_at_most: Nanoseconds,
     /// Places where the recorder says that it lost events.
     pub lost: u64,
     /// The devices that requests went to, those that were not chosen among them.
@@ -60,6 +65,14 @@ impl Notes {
         if let Some(record) = record {
             counts.sectors = counts.sectors.saturating_add(record.count.0);
             counts.max_end_sector = counts.max_end_sector.max(record.end().0);
+        }
+    }
+
+    /// Counts a request at `time` that follows one at `before`, if it is the earlier one.
+    pub(super) fn count_time(&mut self, time: Nanoseconds, before: Nanoseconds) {
+        if let Some(by) = before.0.checked_sub(time.0).filter(|by| *by > 0) {
+            self.earlier += 1;
+            self.earlier_by_at_most = self.earlier_by_at_most.max(Nanoseconds(by));
         }
     }
 

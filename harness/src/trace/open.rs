@@ -6,6 +6,7 @@ use std::path::Path;
 
 use driver::units::FileOffset;
 
+use super::biosnoop::Biosnoop;
 use super::blkparse::Blkparse;
 use super::blktrace::files::siblings;
 use super::blktrace::merge::Merged;
@@ -14,6 +15,7 @@ use super::compression::{Compression, decompress};
 use super::csv::Csv;
 use super::entry::Decoder;
 use super::fio::Fio;
+use super::fiu::Fiu;
 use super::ftrace::{Ftrace, take_comments};
 use super::input::Input;
 use super::lines::Lines;
@@ -127,12 +129,20 @@ impl Opened {
             }
             Format::Ftrace(_) => {
                 take_comments(&window(), &self.window, &mut description)?;
-                let event = preferred_event(Lines::new(window(), Ftrace));
-                let lines = Lines::new(input(self.stream), Ftrace);
+                let event = preferred_event(Lines::new(window(), Ftrace::default()));
+                let lines = Lines::new(input(self.stream), Ftrace::default());
                 boxed(lines, description, options, event)
             }
             Format::Fio(version) => {
                 let lines = Lines::new(input(self.stream), Fio::new(version));
+                boxed(lines, description, options, None)
+            }
+            Format::Biosnoop => {
+                let lines = Lines::new(input(self.stream), Biosnoop::default());
+                boxed(lines, description, options, None)
+            }
+            Format::Fiu => {
+                let lines = Lines::new(input(self.stream), Fiu);
                 boxed(lines, description, options, None)
             }
             Format::Csv(dialect) => {

@@ -17,6 +17,7 @@ pub(super) struct Reader<D> {
     notes: Notes,
     first_device: Option<Device>,
     first_time: Option<Nanoseconds>,
+    last_time: Nanoseconds,
     ended: bool,
 }
 
@@ -58,6 +59,7 @@ impl<D: Decoder> Reader<D> {
             },
             first_device: None,
             first_time: None,
+            last_time: Nanoseconds(0),
             ended: false,
         }
     }
@@ -122,6 +124,8 @@ impl<D: Decoder> Reader<D> {
         let (mut record, rounded) = converted?;
         self.notes.rounded += u64::from(rounded);
         let first = *self.first_time.get_or_insert(record.time);
+        self.notes.count_time(record.time, self.last_time);
+        self.last_time = record.time;
         // The clocks of two CPUs may differ by a little, and a record may be written late.
         record.time.0 = record.time.0.saturating_sub(first.0);
         Ok(Some(record))

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use expect_test::expect_file;
 
-use crate::support::cli::{output, ubdlab};
+use crate::support::cli::{Sandbox, output, ubdlab};
+use crate::support::peers;
 
 const COMMANDS: &[&[&str]] = &[
     &[],
@@ -15,6 +16,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "lookup"],
     &["bench", "replay"],
     &["bench", "resize"],
+    &["completions"],
     &["demo"],
     &["fuzz"],
     &["image"],
@@ -28,6 +30,7 @@ const COMMANDS: &[&[&str]] = &[
     &["image", "rebase"],
     &["image", "convert"],
     &["image", "compare"],
+    &["man"],
     &["replay"],
     &["trace"],
     &["trace", "info"],
@@ -94,5 +97,49 @@ fn without_a_command_the_help_is_an_error() {
         String::from_utf8(output.stderr)
             .unwrap()
             .contains("Usage: ubdlab <COMMAND>")
+    );
+}
+
+/// The scripts name every command, and bash takes its own.
+#[test]
+fn each_shell_gets_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = output(ubdlab().args(["completions", shell]));
+        assert_eq!(
+            (output.status.code(), &output.stderr[..]),
+            (Some(0), &b""[..])
+        );
+        let script = String::from_utf8(output.stdout).unwrap();
+        for command in ["resize", "generate", "dry-run"] {
+            assert!(script.contains(command), "{shell} lacks {command}");
+        }
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("script", sandbox.succeeds(&["completions", "bash"]));
+    let Some(bash) = peers::optional_peer("bash") else {
+        return;
+    };
+    let checked = output(
+        std::process::Command::new(bash)
+            .args(["-c", ". ./script && complete -p ubdlab"])
+            .current_dir(sandbox.path(".")),
+    );
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+#[test]
+fn each_command_has_a_manual_page() {
+    let sandbox = Sandbox::new();
+    sandbox.succeeds(&["man", "@."]);
+    for command in COMMANDS {
+        let name = [&["ubdlab"], *command].concat().join("-") + ".1";
+        let page = String::from_utf8(sandbox.read(&name)).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{name}");
+        assert!(page.contains("Examples:"), "{name}");
+    }
+    assert_eq!(sandbox.contents().len(), COMMANDS.len());
+    sandbox.refuses(
+        &["man", "@missing"],
+        "@missing/ubdlab.1: cannot write the page of ubdlab: No such file or directory (os error 2)",
     );
 }

@@ -291,8 +291,9 @@ fn a_source_ends_after_an_error() {
 #[test]
 fn an_unknown_format_is_one_clear_error() {
     let understood = "expected one of ubdtrace, blktrace (binary, version 7 or 8), blkparse text, \
-        ftrace, trace-cmd report or perf script text with block events, fio iolog (version 2 or 3), \
-        CSV of MSR Cambridge, SYSTOR '17, Alibaba, Tencent or ubdlab, vscsi (version 1 or 2), \
+        ftrace, trace-cmd report or perf script text with block events, the blk \
+        tracer's text, biosnoop's table, fio iolog (version 2 or 3), FIU's words, CSV of MSR Cambridge, \
+        SYSTOR '17, Alibaba, Tencent, SPC or ubdlab, vscsi (version 1 or 2), \
         dm-log-writes, each of them plain or compressed with gzip or zstd";
     let cannot = "t: the format of this trace cannot be told: found";
     assert_eq!(
@@ -366,4 +367,92 @@ proptest! {
         drain(&mutate(FTRACE.as_bytes(), &changes, length));
         drain(&mutate(QUEUED.as_bytes(), &changes, length));
     }
+}
+
+/// Times that come earlier than the one before are counted, and nothing else happens to a format
+/// that is one recorder's order.
+#[test]
+fn times_out_of_order_are_counted() {
+    let text = b"128166372100000000,vol,0,Read,0,4096,1\n\
+        128166372000000000,vol,0,Write,4096,4096,1\n\
+        128166372300000000,vol,0,Read,8192,4096,1\n\
+        128166372200000000,vol,0,Write,4096,4096,1\n";
+    let mut source = source(text, &ReadOptions::default()).unwrap();
+    let times: Vec<u64> = source
+        .by_ref()
+        .map(|record| record.unwrap().time.0)
+        .collect();
+    assert_eq!(times, [0, 0, 20_000_000_000, 10_000_000_000]);
+    let notes = source.notes();
+    assert_eq!(notes.earlier, 2);
+    assert_eq!(notes.earlier_by_at_most, Nanoseconds(10_000_000_000));
+}
+
+/// The buffers of two CPUs, one after the other in one stream, are merged as their files are.
+#[test]
+fn cpus_in_one_stream_are_merged_by_time() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces/samples");
+    let file = |cpu: u32| samples.join(format!("v7-little.blktrace.{cpu}"));
+    let options = ReadOptions {
+        devices: Devices::All,
+        ..ReadOptions::default()
+    };
+    let merged = trace::open(&file(0), &options).unwrap();
+    let merged: Vec<Record> = merged.map(Result::unwrap).collect();
+    for order in [[0, 1], [1, 0]] {
+        let stream = order.map(|cpu| std::fs::read(file(cpu)).unwrap()).concat();
+        let mut source = source(&stream, &options).unwrap();
+        let records: Vec<Record> = source.by_ref().map(Result::unwrap).collect();
+        assert_eq!(records, merged, "{order:?}");
+        assert_eq!(source.notes().earlier, 0, "{order:?}");
+    }
+}
+
+#[test]
+fn text_without_a_known_event_is_an_error_that_shows_its_first_lines() {
+    let line = "  bash-77  [001] .....  1234.100001: sched_switch: prev=1 next=2\n";
+    let text = format!("# tracer: nop\n#\n{}", line.repeat(5));
+    let line = line.trim();
+    let expected = format!(
+        "t: offset 0: found events of other kinds only: \"{line}\", \"{line}\", \"{line}\", expected \
+         block_rq_issue, block_bio_queue or block_rq_complete, or the actions Q, D and C of the blk tracer"
+    );
+    assert_eq!(error(text.as_bytes()), expected);
+    let skipping = ReadOptions {
+        skip_bad: true,
+        ..ReadOptions::default()
+    };
+    let mut source = source(text.as_bytes(), &skipping).unwrap();
+    assert_eq!(source.by_ref().count(), 0);
+    assert_eq!(source.notes().skipped, 1);
+    // A recording in which nothing happened is one all the same.
+    assert_eq!(records(b"# tracer: nop\n#\n"), []);
+}
+
+#[test]
+fn packet_commands_and_completions_of_nothing_are_told_from_requests() {
+    let options = |event| ReadOptions {
+        event: Some(event),
+        ..ReadOptions::default()
+    };
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../traces/samples");
+    let read = |name: &str, event| {
+        let bytes = std::fs::read(samples.join(name)).unwrap();
+        let records = records_with(&bytes, &options(event));
+        records
+            .into_iter()
+            .map(|record| (record.operation, record.count.0))
+            .collect::<Vec<_>>()
+    };
+    let flush_and_write = vec![(TraceOperation::Flush, 0), (Write, 17)];
+    assert_eq!(read("blkparse-commands.txt", Event::Issue), flush_and_write);
+    assert_eq!(
+        read("blkparse-commands.txt", Event::Complete),
+        flush_and_write
+    );
+    assert_eq!(
+        read("perf-script-period-stacks.txt", Event::Complete),
+        [(Write, 8)]
+    );
+    assert_eq!(read("blk-tracer.txt", Event::Complete), [(Write, 8)]);
 }

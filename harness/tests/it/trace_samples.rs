@@ -259,8 +259,8 @@ fn what_is_wrong_is_said_with_its_place() {
     );
     assert_eq!(
         with("fio-v2.log", "trim 1048576 65536", "trim 1048576"),
-        "t: line 10, offset 174: found \"/dev/sda trim 1048576\", expected a line like \"FILE \
-         read|write|sync|datasync|trim OFFSET LENGTH\", \"FILE wait MICROSECONDS\" or \"FILE \
+        "t: line 10, offset 175: found \"/dev/sda trim 1048576\", expected a line like \"FILE \
+         read|write|sync|datasync|trim OFFSET LENGTH\", \"FILE wait MILLISECONDS\" or \"FILE \
          add|open|close\""
     );
     assert_eq!(

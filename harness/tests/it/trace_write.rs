@@ -8,6 +8,7 @@ use std::process::Command;
 
 use crate::support::cli::{Sandbox, bundled};
 use driver::units::{Sector, SectorCount};
+use harness::clock;
 use harness::trace::write::{BlkparseWriter, CsvWriter, FioWriter, Losses, RecordWriter};
 use harness::trace::{
     Converted, Nanoseconds, ReadOptions, Record, TraceError, TraceOperation, convert, open_stream,
@@ -228,4 +229,69 @@ fn fio_replays_what_is_written_for_it() {
     assert_eq!(job["sync"]["total_ios"], lines(" sync "));
     // It trims block devices only; on this file it passes over them.
     assert!(lines(" trim ") > 0);
+}
+
+/// Runs fio on an iolog at its recorded pace; when each request was completed, in milliseconds.
+fn played_by_fio(fio: &Path, sandbox: &Sandbox) -> Vec<u64> {
+    let output = Command::new(fio)
+        .args(["--name=replay", "--read_iolog=log", "--ioengine=psync"])
+        .args(["--replay_no_stall=0", "--size=1M", "--write_lat_log=played"])
+        .current_dir(sandbox.path("."))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let log = String::from_utf8(sandbox.read("played_lat.1.log")).unwrap();
+    let time = |line: &str| line.split(',').next().unwrap().trim().parse().unwrap();
+    log.lines().map(time).collect()
+}
+
+/// What is waited for in version 2 counts from fio's start, and is milliseconds: a hundred waits
+/// for the same moment take no longer than one. Added up they would be 40 s.
+#[test]
+fn fio_waits_until_a_moment() {
+    let Some(fio) = peers::peer("fio") else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    sandbox.write("disk", vec![0; 1 << 20]);
+    let waits = "disk wait 400 0\ndisk read 0 4096\n".repeat(100);
+    sandbox.write(
+        "log",
+        format!("fio version 2 iolog\ndisk add\ndisk open\n{waits}disk close\n"),
+    );
+    let started = clock::start();
+    let played = played_by_fio(&fio, &sandbox);
+    let elapsed_ms = started.elapsed_ns() / 1_000_000;
+    assert_eq!(played.len(), 100);
+    assert!((395..20_000).contains(&elapsed_ms), "{elapsed_ms} ms");
+    let read = back(&sandbox.read("log"));
+    assert!(read.iter().all(|record| record.time == Nanoseconds(0)));
+}
+
+/// The first gap of what is written for fio is waited for.
+#[test]
+fn fio_waits_for_the_first_gap() {
+    let Some(fio) = peers::peer("fio") else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    sandbox.write("disk", vec![0; 1 << 20]);
+    sandbox.write(
+        "csv",
+        "time_ns,operation,preflush,fua,start_sector,sectors\n0,read,0,0,0,8\n500000000,read,0,0,8,8\n",
+    );
+    let convert = [
+        "trace",
+        "convert",
+        "@csv",
+        "@log",
+        "--as",
+        "fio",
+        "--fio-file",
+        "disk",
+    ];
+    sandbox.succeeds(&convert);
+    let played = played_by_fio(&fio, &sandbox);
+    assert_eq!(played.len(), 2);
+    assert!(played[1] >= 495, "{played:?}");
 }

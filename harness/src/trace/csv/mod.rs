@@ -1,10 +1,11 @@
-//! Traces as comma-separated values: four published collections, and our own.
+//! Traces as comma-separated values: five published collections, and our own.
 //!
 //! None of them quotes anything, so a line is split at its commas and nowhere else.
 
 mod alibaba;
 mod msr;
 mod own;
+mod spc;
 mod systor;
 mod tencent;
 
@@ -26,16 +27,19 @@ pub enum Dialect {
     Alibaba,
     /// Tencent's cloud block storage, 2018.
     Tencent,
+    /// SPC's trace file format, 2002: Financial and WebSearch of UMass.
+    Spc,
     /// What `trace convert --as csv` writes.
     Own,
 }
 
 impl Dialect {
-    const ALL: [Dialect; 5] = [
+    const ALL: [Dialect; 6] = [
         Dialect::Msr,
         Dialect::Systor,
         Dialect::Alibaba,
         Dialect::Tencent,
+        Dialect::Spc,
         Dialect::Own,
     ];
 
@@ -46,6 +50,7 @@ impl Dialect {
             Dialect::Systor => "Timestamp,Response,IOType,LUN,Offset,Size",
             Dialect::Alibaba => "device_id,opcode,offset,length,timestamp",
             Dialect::Tencent => "Timestamp,Offset,Size,IOType,VolumeID",
+            Dialect::Spc => "ASU,LBA,Size,Opcode,Timestamp",
             Dialect::Own => HEADER,
         }
     }
@@ -57,6 +62,7 @@ impl Dialect {
             Dialect::Systor => ("seconds", "bytes"),
             Dialect::Alibaba => ("microseconds", "bytes"),
             Dialect::Tencent => ("seconds", "sectors of 512 bytes"),
+            Dialect::Spc => ("seconds", "blocks of 512 bytes, lengths in bytes"),
             Dialect::Own => ("nanoseconds", "sectors of 512 bytes"),
         };
         Units { time, position }
@@ -69,6 +75,7 @@ impl Dialect {
             Dialect::Systor => systor::decode(line),
             Dialect::Alibaba => alibaba::decode(line),
             Dialect::Tencent => tencent::decode(line),
+            Dialect::Spc => spc::decode(line),
             Dialect::Own => own::decode(line),
         }
     }
@@ -115,18 +122,25 @@ impl LineFormat for Csv {
 
 /// The fields of a line that has exactly `N`.
 fn fields<const N: usize>(line: &str, dialect: Dialect) -> Result<[&str; N], LineFault> {
+    match line.split(',').nth(N) {
+        None => first_fields(line, dialect),
+        Some(_) => Err(wrong_count::<N>(dialect)),
+    }
+}
+
+/// The first `N` fields of a line, which may have more.
+fn first_fields<const N: usize>(line: &str, dialect: Dialect) -> Result<[&str; N], LineFault> {
     let mut fields = [""; N];
-    let mut count = 0;
-    for field in line.split(',') {
-        if let Some(place) = fields.get_mut(count) {
-            *place = field.trim_ascii();
-        }
-        count += 1;
+    let mut found = line.split(',');
+    for place in &mut fields {
+        let field = found.next().ok_or_else(|| wrong_count::<N>(dialect))?;
+        *place = field.trim_ascii();
     }
-    match count == N {
-        true => Ok(fields),
-        false => Err(LineFault::line(format!("{N} fields: {}", dialect.header()))),
-    }
+    Ok(fields)
+}
+
+fn wrong_count<const N: usize>(dialect: Dialect) -> LineFault {
+    LineFault::line(format!("{N} fields: {}", dialect.header()))
 }
 
 /// A field that is a number.

@@ -26,7 +26,7 @@ fn sizes_that_are_none() {
         ),
         (
             "12Q",
-            "at byte 2: found 'Q', expected one of the suffixes K, M, G, T or nothing".into(),
+            "at byte 2: found 'Q', expected one of the suffixes K, M, G, T, P, E or nothing".into(),
         ),
         (
             "9223372036854775808",

@@ -40,11 +40,12 @@ fn sizes_that_are_none() {
         ("-1", "at byte 0: found '-', expected a size such as 400M"),
         (
             "12Q",
-            "at byte 2: found 'Q', expected one of the suffixes K, M, G, T or nothing",
+            "at byte 2: found 'Q', expected one of the suffixes K, M, G, T, P, E or nothing",
         ),
         (
             "12MB",
-            "at byte 3: found 'B', expected nothing behind the suffix",
+            "at byte 0: found \"12MB\", which is 12000000 bytes to some and 12582912 to others, expected \
+             12M (powers of 1024) or a number of bytes",
         ),
     ] {
         let usage = |option: &str, value: &str, found: &str| {

@@ -105,8 +105,9 @@ fn a_damaged_trace_of_our_own() {
 fn a_format_that_cannot_be_told() {
     let understood = "the format of this trace cannot be told: found";
     let expected = "at offset 0, expected one of ubdtrace, blktrace (binary, version 7 or 8), blkparse \
-        text, ftrace, trace-cmd report or perf script text with block events, fio iolog (version 2 or \
-        3), CSV of MSR Cambridge, SYSTOR '17, Alibaba, Tencent or ubdlab, vscsi (version 1 or 2), \
+        text, ftrace, trace-cmd report or perf script text with block events, the blk tracer's text, \
+        biosnoop's table, fio iolog (version 2 or 3), FIU's words, CSV of MSR Cambridge, SYSTOR '17, \
+        Alibaba, Tencent, SPC or ubdlab, vscsi (version 1 or 2), \
         dm-log-writes, each of them plain or compressed with gzip or zstd";
     refused(
         b"GIF89a\x1b[2J",

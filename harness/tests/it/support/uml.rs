@@ -12,6 +12,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::sys::personality::{self, Persona};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper,
@@ -20,6 +21,9 @@ use rustix::process::{
 
 /// Spares a second in which the kernel finds out how fast its RAID would be.
 const NO_BENCHMARKS: &str = "initcall_blacklist=raid6_select_algo,calibrate_xor_blocks";
+
+/// The memory of a guest. Debian's kernel boots with half of it.
+const MEMORY: &str = "mem=128M";
 
 /// A boot takes a second or two; one that takes that long will not end.
 const TOO_LONG: Duration = Duration::from_secs(60);
@@ -137,7 +141,7 @@ impl Running {
         let (output, end) = pipe().unwrap();
         let mut command = Command::new(program);
         command
-            .args(["mem=64M", "con=null", "con0=null,fd:1", NO_BENCHMARKS])
+            .args([MEMORY, "con=null", "con0=null,fd:1", NO_BENCHMARKS])
             .arg(format!("uml_dir={}", directory.join("uml").display()))
             .args(args)
             // Where it keeps its memory.
@@ -148,7 +152,7 @@ impl Running {
             .stderr(end)
             // At its end it kills its group.
             .process_group(0);
-        let child = command.spawn().unwrap();
+        let child = spawn_without_randomisation(&mut command);
         let watchdog = Some(watch(group(&child)));
         Running {
             child,
@@ -181,6 +185,21 @@ impl Drop for Running {
         // They share one table of open files: its locks last until the last one is gone.
         while !matches!(waitpgid(group, WaitOptions::empty()), Err(Errno::CHILD)) {}
     }
+}
+
+/// Starts `linux.uml` with its address space where it always is.
+///
+/// UML takes the gap that randomisation leaves after its image for physical memory, and keeps page
+/// structures for all of it in the memory that it was given. The gap is up to 1 GiB, so that now
+/// and then too little was left to mount the root: "Cannot open root device", error -12. Seen with
+/// Debian's UML 6.1.
+fn spawn_without_randomisation(command: &mut Command) -> Child {
+    // A child inherits the personality of the thread that starts it.
+    let before = personality::get().unwrap();
+    personality::set(before | Persona::ADDR_NO_RANDOMIZE).unwrap();
+    let child = command.spawn();
+    personality::set(before).unwrap();
+    child.unwrap()
 }
 
 fn group(leader: &Child) -> Pid {

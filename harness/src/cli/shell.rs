@@ -1,0 +1,68 @@
+//! What a shell and `man` want to know of the command line, made from the command line itself.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Cli, Failure, Verdict, print, without_path};
+
+/// Print what makes a shell complete ubdlab's commands and options
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab completions bash >~/.local/share/bash-completion/completions/ubdlab
+  ubdlab completions zsh >~/.zfunc/_ubdlab
+  ubdlab completions fish >~/.config/fish/completions/ubdlab.fish")]
+pub(super) struct Completions {
+    /// For which shell
+    shell: Shell,
+}
+
+/// Write the manual pages into a directory, one a command
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "\
+Pages that are there already are replaced.
+
+Examples:
+  ubdlab man ~/.local/share/man/man1
+  man ubdlab-image-resize")]
+pub(super) struct Man {
+    /// The directory, which has to exist
+    directory: PathBuf,
+}
+
+/// Runs `completions`.
+pub(super) fn completions(args: &Completions) -> Result<Verdict, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "ubdlab", &mut script);
+    print(String::from_utf8_lossy(&script));
+    Ok(Verdict::Good)
+}
+
+/// Runs `man`.
+pub(super) fn man(args: &Man) -> Result<Verdict, Failure> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    pages(&command, &args.directory)?;
+    Ok(Verdict::Good)
+}
+
+/// Writes the page of `command` and those of the commands below it.
+fn pages(command: &clap::Command, directory: &Path) -> Result<(), Failure> {
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let page = clap_mangen::Man::new(command.clone().disable_help_subcommand(true));
+    let path = directory.join(page.get_filename());
+    let failed = |error: std::io::Error| {
+        let path = driver::shown(&path);
+        let error = without_path(&error);
+        Failure::operation(format!("{path}: cannot write the page of {name}: {error}"))
+    };
+    let mut text = Vec::new();
+    page.render(&mut text).map_err(failed)?;
+    std::fs::write(&path, text).map_err(failed)?;
+    for below in command.get_subcommands() {
+        pages(below, directory)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The traces of Florida International University (FIU), as SNIA publishes them: words between
+//! spaces, with a digest of what was transferred.
+//!
+//! ```text
+//! 89967404222 5062 nfsd 562600552 8 W 6 0 6b8b4567327b23c6643c986966334873
+//! ```
+//!
+//! In this order: the time in nanoseconds, the process's number and name, the first block and the
+//! number of blocks of 512 bytes, R or W, the device's major and minor number, the MD5 digest. The
+//! digest is not used.
+
+use driver::units::{Sector, SectorCount};
+
+use super::TraceOperation;
+use super::device::{Device, DeviceNumber};
+use super::entry::{Decoded, Entry, Extent};
+use super::lines::{LineFault, LineFormat, first_lines};
+use super::number::{parse_time, parse_u64};
+
+const EXPECTED: &str =
+    "a line like \"nanoseconds pid process block blocks R|W major minor digest\"";
+
+fn parse(line: &str) -> Option<Entry> {
+    let (time, rest) = line.split_once(' ')?;
+    let (pid, rest) = rest.split_once(' ')?;
+    parse_u64(pid)?;
+    // From the end, because a process's name may have spaces in it.
+    let mut words = rest.rsplitn(7, ' ');
+    let digest = words.next()?;
+    let is_digest = digest.len() == 32 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let minor = words.next()?.parse().ok().filter(|_| is_digest)?;
+    let major = words.next()?.parse().ok()?;
+    let operation = match words.next()? {
+        "R" => TraceOperation::Read,
+        "W" => TraceOperation::Write,
+        _ => return None,
+    };
+    let count = SectorCount(parse_u64(words.next()?)?);
+    let start = Sector(parse_u64(words.next()?)?);
+    words.next()?;
+    let time = parse_time(time, 1)?;
+    Some(Entry {
+        device: Some(Device::Number(DeviceNumber { major, minor })),
+        ..Entry::new(time, operation, Extent::Sectors(start, count))
+    })
+}
+
+/// Whether the first line that is not empty is such a line.
+pub(super) fn detect(prefix: &[u8]) -> bool {
+    let first = first_lines(prefix).find(|line| !line.is_empty());
+    first.is_some_and(|line| parse(&line).is_some())
+}
+
+/// The format: nothing is carried from line to line.
+pub(super) struct Fiu;
+
+impl LineFormat for Fiu {
+    const SHOWS_ITS_END: bool = true;
+
+    fn decode(&mut self, line: &str) -> Result<Decoded, LineFault> {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return Ok(Decoded::Nothing);
+        }
+        let entry = parse(line).ok_or_else(|| LineFault::line(EXPECTED))?;
+        Ok(Decoded::Entry(entry))
+    }
+}
