@@ -5,6 +5,7 @@
 
 use std::fs::{File, FileTimes, Permissions};
 use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 use crate::clone_range::CloneRange;
 use crate::image_host::ImageHost;
 
+mod beneath;
 mod errors;
 mod lock;
 
@@ -61,17 +63,7 @@ impl RealHost {
     /// block device the length is not: it is 0 here.
     pub fn look(&self, path: &Path) -> HostResult<Metadata> {
         let metadata = std::fs::metadata(path).map_err(from_std)?;
-        let kind = kind_of(metadata.file_type());
-        let (device, inode) = identity_of(kind, &metadata);
-        Ok(Metadata {
-            kind,
-            identity: FileIdentity { device, inode },
-            len: match kind {
-                FileKind::Regular => Bytes(metadata.len()),
-                _ => Bytes(0),
-            },
-            modified_seconds: metadata.mtime(),
-        })
+        Ok(known(&metadata))
     }
 }
 
@@ -111,16 +103,16 @@ impl HostNames for RealHost {
     /// Follows symbolic links. Does not wait for the other end of a FIFO, nor does a
     /// terminal opened by mistake become the process's own.
     fn open(&self, path: &Path, access: Access) -> HostResult<RealFile> {
-        let flags = match access {
-            Access::ReadOnly => OFlags::RDONLY,
-            Access::ReadWrite => OFlags::RDWR,
-        };
-        open(path, flags, access)
+        open(path, open_flags(access), access)
+    }
+
+    fn open_beneath(&self, directory: &Path, path: &Path, access: Access) -> HostResult<RealFile> {
+        beneath::open(directory, path, access)
     }
 
     /// With the mode that the user's umask allows.
     fn create_new(&self, path: &Path) -> HostResult<RealFile> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let flags = open_flags(Access::ReadWrite) | OFlags::CREATE | OFlags::EXCL;
         open(path, flags, Access::ReadWrite)
     }
 
@@ -194,6 +186,18 @@ impl HostNames for RealHost {
 }
 
 impl RealFile {
+    /// The file with this descriptor, whatever it is.
+    fn of(descriptor: OwnedFd, access: Access) -> HostResult<RealFile> {
+        let file = File::from(descriptor);
+        let kind = kind_of(file.metadata().map_err(from_std)?.file_type());
+        Ok(RealFile {
+            file,
+            access,
+            kind,
+            locked: AtomicBool::new(false),
+        })
+    }
+
     #[inline]
     fn writable(&self) -> HostResult<()> {
         match self.access {
@@ -341,17 +345,35 @@ fn open(path: &Path, flags: OFlags, access: Access) -> HostResult<RealFile> {
         Ok(kind) if !kind.is_file() && !kind.is_block_device() && !flags.contains(OFlags::EXCL) => {
             OFlags::PATH | OFlags::CLOEXEC
         }
-        _ => flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK,
+        _ => flags,
     };
     let mode = Mode::from_raw_mode(0o666);
-    let file = File::from(retried(|| rustix::fs::open(path, flags, mode))?);
-    let kind = kind_of(file.metadata().map_err(from_std)?.file_type());
-    Ok(RealFile {
-        file,
-        access,
+    RealFile::of(retried(|| rustix::fs::open(path, flags, mode))?, access)
+}
+
+/// Does not wait for the other end of a FIFO, nor does a terminal become the process's own.
+fn open_flags(access: Access) -> OFlags {
+    let access = match access {
+        Access::ReadOnly => OFlags::RDONLY,
+        Access::ReadWrite => OFlags::RDWR,
+    };
+    access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK
+}
+
+/// What the system says of a file that need not be open. Of a block device that is not its
+/// length: it is 0 here.
+fn known(metadata: &std::fs::Metadata) -> Metadata {
+    let kind = kind_of(metadata.file_type());
+    let (device, inode) = identity_of(kind, metadata);
+    Metadata {
         kind,
-        locked: AtomicBool::new(false),
-    })
+        identity: FileIdentity { device, inode },
+        len: match kind {
+            FileKind::Regular => Bytes(metadata.len()),
+            _ => Bytes(0),
+        },
+        modified_seconds: metadata.mtime(),
+    }
 }
 
 fn kind_of(file_type: std::fs::FileType) -> FileKind {
