@@ -13,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use driver::host::{
     Access, FileIdentity, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
-    Replace,
+    Place, Replace,
 };
 use driver::units::{Bytes, FileOffset, FileRange};
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
@@ -58,15 +58,6 @@ pub fn free_space(path: &Path) -> HostResult<Bytes> {
     Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
 }
 
-impl RealHost {
-    /// What is known about a path without opening the file, with symbolic links followed. Of a
-    /// block device the length is not: it is 0 here.
-    pub fn look(&self, path: &Path) -> HostResult<Metadata> {
-        let metadata = std::fs::metadata(path).map_err(from_std)?;
-        Ok(known(&metadata))
-    }
-}
-
 impl ImageHost for RealHost {
     fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
         free_space(directory_of(path)).map(Some)
@@ -88,6 +79,16 @@ impl ImageHost for RealHost {
             // What file systems say that are only ever read (ISO 9660, SquashFS).
             Err(Errno::INVAL) => Err(HostError::Unsupported),
             synced => synced.map_err(host_error),
+        }
+    }
+
+    /// The file is not opened. Of a block device the length is not known: it is 0 here.
+    fn look(&self, place: &Place) -> HostResult<Metadata> {
+        match place {
+            Place::Anywhere(path) => std::fs::metadata(path)
+                .map(|metadata| known(&metadata))
+                .map_err(from_std),
+            Place::Beneath { directory, path } => beneath::look(directory, path),
         }
     }
 

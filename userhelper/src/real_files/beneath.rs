@@ -5,15 +5,16 @@
 //! filter of a container keeps it out, each name on the way is opened from the one before it, and
 //! what it is is asked of what was opened. Both ways refuse the same paths for the same reasons.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use driver::host::{Access, FileKind, HostError, HostResult, beneath};
+use driver::host::{Access, FileKind, HostError, HostResult, Metadata, beneath};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::errors::{host_error, retried};
-use super::{RealFile, open_flags};
+use super::errors::{from_std, host_error, retried};
+use super::{RealFile, known, open_flags};
 
 /// Of what is only looked at nothing is opened: a handle for questions.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
@@ -30,6 +31,16 @@ enum Way {
 /// See [`driver::host::HostNames::open_beneath`].
 pub(super) fn open(directory: &Path, path: &Path, access: Access) -> HostResult<RealFile> {
     by_either_way(|way| open_by(way, directory, path, access))
+}
+
+/// What is known about the file without opening it. Of a block device the length is not: it is
+/// 0 here.
+pub(super) fn look(directory: &Path, path: &Path) -> HostResult<Metadata> {
+    by_either_way(|way| {
+        let looked = Start::at(directory, path)?.find(way, LOOK)?;
+        let metadata = File::from(looked).metadata().map_err(from_std);
+        Ok(metadata.map(|metadata| known(&metadata)))
+    })?
 }
 
 /// Why a path was not gone down to its end.
@@ -262,7 +273,7 @@ mod tests {
     #[test]
     fn a_link_put_in_place_of_a_file_is_not_followed_by_the_walk() {
         let outer = laid_out();
-        let directory = fs::File::open(outer.path().join("inner")).unwrap();
+        let directory = File::open(outer.path().join("inner")).unwrap();
         let opened = |name: &str| {
             walk(
                 directory.as_fd(),
@@ -275,6 +286,23 @@ mod tests {
         fs::remove_file(outer.path().join("inner/disk")).unwrap();
         symlink("../secret", outer.path().join("inner/disk")).unwrap();
         assert_eq!(opened("disk"), Err(Errno::LOOP));
+    }
+
+    #[test]
+    fn looking_tells_the_same_and_opens_nothing() {
+        let outer = laid_out();
+        let inner = outer.path().join("inner");
+        let looked = look(&inner, Path::new("sub/disk")).unwrap();
+        let followed = fs::metadata(inner.join("sub/disk")).unwrap();
+        assert_eq!(looked, known(&followed));
+        let kind = |path| look(&inner, Path::new(path)).map(|it| it.kind);
+        assert_eq!(kind("fifo"), Ok(FileKind::Other));
+        assert_eq!(kind("out"), Err(HostError::SymbolicLink));
+        assert_eq!(kind("../secret"), Err(HostError::OutsideDirectory));
+        // No other handle than one for questions is to be had of a file that nobody may read.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+        fs::set_permissions(inner.join("disk"), mode).unwrap();
+        assert_eq!(kind("disk"), Ok(FileKind::Regular));
     }
 
     #[test]
