@@ -12,6 +12,10 @@ use std::path::Path;
 
 use crate::units::{Bytes, FileOffset, FileRange};
 
+mod place;
+
+pub use place::{Place, beneath};
+
 /// What a host operation can fail with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
@@ -33,6 +37,12 @@ pub enum HostError {
     /// EACCES, EPERM or EROFS.
     #[error("permission denied")]
     PermissionDenied,
+    /// The path is absolute or goes up, where it has to lead beneath a directory.
+    #[error("the path leads outside the directory")]
+    OutsideDirectory,
+    /// A symbolic link is on the way, where none is followed.
+    #[error("the path goes through a symbolic link, and none is followed here")]
+    SymbolicLink,
     /// Another process, or another open file of this one, holds a lock.
     #[error("locked by another process")]
     Locked,
@@ -254,6 +264,13 @@ pub trait HostNames {
 
     /// Opens an existing file. Never blocks, also not on a FIFO.
     fn open(&self, path: &Path, access: Access) -> HostResult<Self::File>;
+
+    /// Opens an existing file beneath `directory`, for a path that a stranger wrote. `directory`
+    /// is followed like any path; from there on nothing leads out of it: an absolute path and one
+    /// with `..` are [`HostError::OutsideDirectory`], a symbolic link on the way is
+    /// [`HostError::SymbolicLink`], also if somebody changes the names meanwhile. Never blocks.
+    fn open_beneath(&self, directory: &Path, path: &Path, access: Access)
+    -> HostResult<Self::File>;
 
     /// Creates a file for reading and writing; an existing one is an error.
     fn create_new(&self, path: &Path) -> HostResult<Self::File>;

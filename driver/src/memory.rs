@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::host::{
     Access, FileIdentity, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
-    Replace,
+    Replace, beneath,
 };
 use crate::units::{Bytes, FileOffset, FileRange};
 
@@ -142,6 +142,16 @@ impl HostNames for MemoryHost {
             return Err(IS_A_DIRECTORY);
         }
         Ok(MemoryFile::new(inode, access))
+    }
+
+    /// There are no symbolic links here.
+    fn open_beneath(
+        &self,
+        directory: &Path,
+        path: &Path,
+        access: Access,
+    ) -> HostResult<MemoryFile> {
+        self.open(&directory.join(beneath(path)?), access)
     }
 
     fn create_new(&self, path: &Path) -> HostResult<MemoryFile> {

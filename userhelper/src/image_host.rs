@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use driver::host::{HostFile, HostNames, HostResult};
+use driver::host::{Access, HostFile, HostNames, HostResult, Metadata, Place};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::units::Bytes;
 
 use crate::clone_range::CloneRange;
 
 /// A host on which images can be planned and rebuilt.
-pub trait ImageHost: HostNames<File: CloneRange> {
+pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     /// How much this user may still write in the file system that holds `path`,
     /// which need not exist; `None` where there is no known limit.
     fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>>;
@@ -20,6 +20,12 @@ pub trait ImageHost: HostNames<File: CloneRange> {
     /// Makes everything of the file durable, its time of last modification too, which
     /// [`driver::host::HostFile::sync_data`] may leave out.
     fn sync_all(&self, file: &Self::File) -> HostResult<()>;
+
+    /// What is known about the file at a place whose path somebody else wrote. A host on which
+    /// opening a file can do anything looks without opening it.
+    fn look(&self, place: &Place) -> HostResult<Metadata> {
+        self.metadata(&place.open(self, Access::ReadOnly)?)
+    }
 
     /// What time it is, in nanoseconds from some moment on; it never goes back. Nothing that
     /// is written depends on it, only how much is done before requests are served again.

@@ -5,6 +5,7 @@
 
 use std::fs::{File, FileTimes, Permissions};
 use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use driver::host::{
     Access, FileIdentity, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
-    Replace,
+    Place, Replace,
 };
 use driver::units::{Bytes, FileOffset, FileRange};
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 use crate::clone_range::CloneRange;
 use crate::image_host::ImageHost;
 
+mod beneath;
 mod errors;
 mod lock;
 
@@ -56,25 +58,6 @@ pub fn free_space(path: &Path) -> HostResult<Bytes> {
     Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
 }
 
-impl RealHost {
-    /// What is known about a path without opening the file, with symbolic links followed. Of a
-    /// block device the length is not: it is 0 here.
-    pub fn look(&self, path: &Path) -> HostResult<Metadata> {
-        let metadata = std::fs::metadata(path).map_err(from_std)?;
-        let kind = kind_of(metadata.file_type());
-        let (device, inode) = identity_of(kind, &metadata);
-        Ok(Metadata {
-            kind,
-            identity: FileIdentity { device, inode },
-            len: match kind {
-                FileKind::Regular => Bytes(metadata.len()),
-                _ => Bytes(0),
-            },
-            modified_seconds: metadata.mtime(),
-        })
-    }
-}
-
 impl ImageHost for RealHost {
     fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
         free_space(directory_of(path)).map(Some)
@@ -99,6 +82,16 @@ impl ImageHost for RealHost {
         }
     }
 
+    /// The file is not opened. Of a block device the length is not known: it is 0 here.
+    fn look(&self, place: &Place) -> HostResult<Metadata> {
+        match place {
+            Place::Anywhere(path) => std::fs::metadata(path)
+                .map(|metadata| known(&metadata))
+                .map_err(from_std),
+            Place::Beneath { directory, path } => beneath::look(directory, path),
+        }
+    }
+
     fn now_ns(&self) -> u64 {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
@@ -111,16 +104,16 @@ impl HostNames for RealHost {
     /// Follows symbolic links. Does not wait for the other end of a FIFO, nor does a
     /// terminal opened by mistake become the process's own.
     fn open(&self, path: &Path, access: Access) -> HostResult<RealFile> {
-        let flags = match access {
-            Access::ReadOnly => OFlags::RDONLY,
-            Access::ReadWrite => OFlags::RDWR,
-        };
-        open(path, flags, access)
+        open(path, open_flags(access), access)
+    }
+
+    fn open_beneath(&self, directory: &Path, path: &Path, access: Access) -> HostResult<RealFile> {
+        beneath::open(directory, path, access)
     }
 
     /// With the mode that the user's umask allows.
     fn create_new(&self, path: &Path) -> HostResult<RealFile> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let flags = open_flags(Access::ReadWrite) | OFlags::CREATE | OFlags::EXCL;
         open(path, flags, Access::ReadWrite)
     }
 
@@ -194,6 +187,18 @@ impl HostNames for RealHost {
 }
 
 impl RealFile {
+    /// The file with this descriptor, whatever it is.
+    fn of(descriptor: OwnedFd, access: Access) -> HostResult<RealFile> {
+        let file = File::from(descriptor);
+        let kind = kind_of(file.metadata().map_err(from_std)?.file_type());
+        Ok(RealFile {
+            file,
+            access,
+            kind,
+            locked: AtomicBool::new(false),
+        })
+    }
+
     #[inline]
     fn writable(&self) -> HostResult<()> {
         match self.access {
@@ -341,17 +346,35 @@ fn open(path: &Path, flags: OFlags, access: Access) -> HostResult<RealFile> {
         Ok(kind) if !kind.is_file() && !kind.is_block_device() && !flags.contains(OFlags::EXCL) => {
             OFlags::PATH | OFlags::CLOEXEC
         }
-        _ => flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK,
+        _ => flags,
     };
     let mode = Mode::from_raw_mode(0o666);
-    let file = File::from(retried(|| rustix::fs::open(path, flags, mode))?);
-    let kind = kind_of(file.metadata().map_err(from_std)?.file_type());
-    Ok(RealFile {
-        file,
-        access,
+    RealFile::of(retried(|| rustix::fs::open(path, flags, mode))?, access)
+}
+
+/// Does not wait for the other end of a FIFO, nor does a terminal become the process's own.
+fn open_flags(access: Access) -> OFlags {
+    let access = match access {
+        Access::ReadOnly => OFlags::RDONLY,
+        Access::ReadWrite => OFlags::RDWR,
+    };
+    access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK
+}
+
+/// What the system says of a file that need not be open. Of a block device that is not its
+/// length: it is 0 here.
+fn known(metadata: &std::fs::Metadata) -> Metadata {
+    let kind = kind_of(metadata.file_type());
+    let (device, inode) = identity_of(kind, metadata);
+    Metadata {
         kind,
-        locked: AtomicBool::new(false),
-    })
+        identity: FileIdentity { device, inode },
+        len: match kind {
+            FileKind::Regular => Bytes(metadata.len()),
+            _ => Bytes(0),
+        },
+        modified_seconds: metadata.mtime(),
+    }
 }
 
 fn kind_of(file_type: std::fs::FileType) -> FileKind {

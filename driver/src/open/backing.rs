@@ -1,14 +1,16 @@
-//! Finding, checking and switching the backing file. Its path may come out of the header,
-//! and so from anybody: it is followed as far as the user's rights go, and only to a regular
-//! file or a block device that is not the COW file itself.
+//! Opening, checking and switching the backing file. Its path may come out of the header, and so
+//! from anybody: [`super::named`] says how far it is followed, and what is there has to be a
+//! regular file or a block device that is not the COW file itself.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::cow::{Extension, Header};
 use crate::device_spec::DeviceSpec;
-use crate::host::{Access, FileIdentity, HostFile, HostNames, LockKind, Metadata};
+use crate::host::{Access, FileIdentity, HostFile, HostNames, HostResult, LockKind, Metadata};
+use crate::ordered::Ordered;
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
+use super::named::{NamedBacking, Trust, Unfollowed, resolve};
 use super::{OpenError, OpenOptions, check_kind, host};
 
 /// Opens the backing file of a COW file, checks it, and switches to another if asked.
@@ -21,24 +23,21 @@ pub(super) fn open<N: HostNames>(
     header: &mut Header,
     extension: Option<Extension>,
 ) -> Result<N::File, OpenError> {
-    let from_header = backing_path(&spec.file, header);
-    let outside = options.confine_backing && leaves_directory(&spec.file, header.backing_path());
-    let path = match &spec.backing {
-        Some(asked) => asked.clone(),
-        None if outside => {
-            return Err(OpenError::BackingOutside {
-                path: spec.file.clone(),
-                at: header.version.path_offset(),
-                backing: header.backing_path().to_owned(),
-            });
-        }
-        None => from_header.clone(),
-    };
+    let named = NamedBacking::of(&spec.file, header, options.trust);
+    let changing = extension.is_some_and(|extension| extension.changing_backing);
     let (access, lock) = match options.writable_backing {
         true => (Access::ReadWrite, LockKind::Exclusive),
         false => (Access::ReadOnly, LockKind::Shared),
     };
-    let (file, metadata) = open_file(names, &path, access)?;
+    let (path, file) = match &spec.backing {
+        // The command line is the user's own word.
+        Some(asked) => (asked.clone(), open_path(names, asked, access)?),
+        None if changing && options.trust == Trust::Guessed => {
+            return Err(named.refused(Unfollowed::Unchecked));
+        }
+        None => (named.path().to_owned(), named.open(names, access)?),
+    };
+    let metadata = examine(names, &path, &file)?;
     // Before the lock, which the COW file's own would refuse.
     if metadata.identity == cow_identity {
         return Err(OpenError::BacksItself {
@@ -51,8 +50,11 @@ pub(super) fn open<N: HostNames>(
             .lock(&file, lock)
             .map_err(host(&path, "locking the backing file"))?;
     }
-    let same = || !outside && same_file(names, &from_header, metadata);
-    let switched = path != from_header && !same();
+    let same = || {
+        let found = named.reach(|place| place.open(names, Access::ReadOnly));
+        found.is_ok_and(|file| is_same(names, file, metadata))
+    };
+    let switched = path != named.path() && !same();
     if switched && !options.switch_backing {
         return Err(OpenError::OtherBacking {
             path: spec.file.clone(),
@@ -60,7 +62,6 @@ pub(super) fn open<N: HostNames>(
             asked: path,
         });
     }
-    let changing = extension.is_some_and(|extension| extension.changing_backing);
     if !changing {
         check_size(spec, &path, metadata.len, header, extension)?;
     }
@@ -79,32 +80,60 @@ pub(super) fn open<N: HostNames>(
     Ok(file)
 }
 
+/// Opens the backing file of an open device once more, for reading; `None` where it has none
+/// open. Whatever has been done to its name since, it is the file that the device has, and that
+/// file was checked.
+///
+/// # Errors
+/// As when the device was opened; [`OpenError::Replaced`] if the name is another file's now.
+pub fn reopen_backing<N: HostNames>(
+    names: &N,
+    spec: &DeviceSpec,
+    trust: Trust,
+    device: &Ordered<N::File>,
+) -> Result<Option<N::File>, OpenError> {
+    let Some((image, opened)) = device.image().zip(device.backing()) else {
+        return Ok(None);
+    };
+    let access = Access::ReadOnly;
+    let (path, again) = match &spec.backing {
+        Some(asked) => (asked.clone(), open_path(names, asked, access)?),
+        None => {
+            let named = NamedBacking::of(&spec.file, &image.header, trust);
+            (named.path().to_owned(), named.open(names, access)?)
+        }
+    };
+    let metadata = examine(names, &path, opened)?;
+    match examine(names, &path, &again)?.identity == metadata.identity {
+        true => Ok(Some(again)),
+        false => Err(OpenError::Replaced { path }),
+    }
+}
+
 pub(super) fn open_file<N: HostNames>(
     names: &N,
     path: &Path,
     access: Access,
 ) -> Result<(N::File, Metadata), OpenError> {
-    let file = names
-        .open(path, access)
-        .map_err(host(path, "opening the backing file"))?;
-    let metadata = names
-        .metadata(&file)
-        .map_err(host(path, "examining the backing file"))?;
-    check_kind(path, metadata)?;
+    let file = open_path(names, path, access)?;
+    let metadata = examine(names, path, &file)?;
     Ok((file, metadata))
 }
 
-/// Where the backing file is that the header of the COW file at `cow` names.
-pub fn backing_path(cow: &Path, header: &Header) -> PathBuf {
-    resolve(cow, header.backing_path())
+/// Opens a path that the user has named.
+fn open_path<N: HostNames>(names: &N, path: &Path, access: Access) -> Result<N::File, OpenError> {
+    names
+        .open(path, access)
+        .map_err(host(path, "opening the backing file"))
 }
 
-/// A header's relative path starts at the COW file's directory, wherever the process is.
-fn resolve(cow: &Path, backing: &Path) -> PathBuf {
-    match cow.parent() {
-        Some(directory) => directory.join(backing),
-        None => backing.to_owned(),
-    }
+/// What the open file is, which has to be one that can be a disk.
+fn examine<N: HostNames>(names: &N, path: &Path, file: &N::File) -> Result<Metadata, OpenError> {
+    let metadata = names
+        .metadata(file)
+        .map_err(host(path, "examining the backing file"))?;
+    check_kind(path, metadata)?;
+    Ok(metadata)
 }
 
 /// What to write into the header so that [`resolve`] finds `backing`, a path as the process
@@ -127,7 +156,9 @@ pub(super) fn name_for_header<N: HostNames>(
             up.collect::<PathBuf>().join(backing)
         }
     };
-    if same_file(names, &resolve(cow, &name), metadata) {
+    // The path is the user's own, not a header's yet.
+    let found = names.open(&resolve(cow, &name), Access::ReadOnly);
+    if is_same(names, found, metadata) {
         return Ok(name);
     }
     Err(OpenError::NotFromThere {
@@ -136,25 +167,9 @@ pub(super) fn name_for_header<N: HostNames>(
     })
 }
 
-/// Whether a header's path leads out of the directory of the COW file at `cow`. A symbolic
-/// link inside it is the user's own doing.
-pub fn leaves_directory(cow: &Path, backing: &Path) -> bool {
-    let directory = cow.parent().unwrap_or(Path::new(""));
-    let below = match backing.strip_prefix(directory) {
-        Ok(below) if backing.is_absolute() => below,
-        _ => backing,
-    };
-    !below
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
-}
-
-fn same_file<N: HostNames>(names: &N, path: &Path, metadata: Metadata) -> bool {
-    let identity = names
-        .open(path, Access::ReadOnly)
-        .and_then(|file| names.metadata(&file))
-        .map(|other| other.identity);
-    identity == Ok(metadata.identity)
+fn is_same<N: HostNames>(names: &N, found: HostResult<N::File>, metadata: Metadata) -> bool {
+    let other = found.and_then(|file| names.metadata(&file));
+    other.is_ok_and(|other| other.identity == metadata.identity)
 }
 
 /// UML compares with the header's size; after a resize by ubdlab, the extension block has

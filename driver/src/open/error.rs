@@ -8,6 +8,8 @@ use crate::host::{FileKind, HostError};
 use crate::shown::shown;
 use crate::units::{Bytes, FileOffset};
 
+use super::named::Unfollowed;
+
 /// Why a device does not come up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -132,15 +134,33 @@ pub enum OpenError {
         backing: PathBuf,
     },
     /// The header's path leaves the directory, and that was not to be followed.
-    #[error("{}: byte {at}: the backing path {} leads outside the COW file's directory",
+    #[error("{}: byte {at}: the backing path {} {why}, where --confine-backing does not follow it",
         shown(.path), shown(.backing))]
-    BackingOutside {
+    BackingNotFollowed {
         /// The COW file.
         path: PathBuf,
         /// Where its header has the path.
         at: FileOffset,
         /// The path.
         backing: PathBuf,
+        /// Why it is not followed.
+        why: Unfollowed,
+    },
+    /// The file was only guessed to be a COW file, and its header's path is not one to be
+    /// followed then.
+    #[error("{}: byte {at}: begins like a COW file, and its header names the backing path {}, \
+        which {why}. It is not opened: nobody has said that this is a COW file, and a guest can write \
+        such a header to its raw disk. --format cow if it is a COW file that you trust, \
+        --format raw if it is the raw disk of a guest", shown(.path), shown(.backing))]
+    GuessedCow {
+        /// The file.
+        path: PathBuf,
+        /// Where its header has the path.
+        at: FileOffset,
+        /// The path.
+        backing: PathBuf,
+        /// Why it is not followed.
+        why: Unfollowed,
     },
     /// The command line and the header name different backing files.
     #[error("{}: its header names the backing file {}, {} was asked for: \

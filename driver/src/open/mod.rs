@@ -11,6 +11,7 @@
 mod backing;
 mod create;
 mod error;
+mod named;
 
 use std::path::Path;
 
@@ -25,11 +26,12 @@ use crate::host::{
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
 use crate::units::{Bytes, FileOffset, FileRange, Sector};
 
-pub use backing::{backing_path, leaves_directory};
+pub use backing::reopen_backing;
 pub use create::{
     NewBacking, create, create_temporary, create_whole, open_backing, temporary_name, write_start,
 };
 pub use error::OpenError;
+pub use named::{NamedBacking, Trust, Unfollowed, backing_path};
 
 /// How a device is brought up, beside its specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +41,8 @@ pub struct OpenOptions {
     /// If the specification names another backing file than the header, write its name
     /// and time into the header; it must have the same size.
     pub switch_backing: bool,
-    /// Refuse a backing path, taken from the header, that leads outside the COW file's
-    /// directory. (A symbolic link inside it is the user's own doing.)
-    pub confine_backing: bool,
+    /// How far a backing path is followed that only the header names.
+    pub trust: Trust,
     /// Do without the backing file: for working on the COW file alone. Clean sectors
     /// cannot be read then.
     pub without_backing: bool,
@@ -56,7 +57,7 @@ impl Default for OpenOptions {
         OpenOptions {
             create: true,
             switch_backing: false,
-            confine_backing: false,
+            trust: Trust::Follow,
             without_backing: false,
             writable_backing: false,
         }

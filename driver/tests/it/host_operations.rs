@@ -96,6 +96,11 @@ impl HostNames for Counting {
         Ok(self.counted(path, file))
     }
 
+    fn open_beneath(&self, directory: &Path, path: &Path, access: Access) -> HostResult<Counted> {
+        let file = self.host.open_beneath(directory, path, access)?;
+        Ok(self.counted(&directory.join(path), file))
+    }
+
     fn create_new(&self, path: &Path) -> HostResult<Counted> {
         let file = self.host.create_new(path)?;
         Ok(self.counted(path, file))

@@ -9,7 +9,7 @@ use driver::cow::{
 };
 use driver::host::HostFile;
 use driver::memory::MemoryHost;
-use driver::open::{OpenOptions, open};
+use driver::open::{OpenOptions, Trust, open};
 use driver::ordered::Step;
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
@@ -136,12 +136,12 @@ fn record() -> impl Strategy<Value = JournalRecord> {
 }
 
 /// Opens these bytes as a COW file, and if they are one, reads, writes and closes the device.
-fn live_with(cow: &[u8], confined: bool) -> Result<(), TestCaseError> {
+fn live_with(cow: &[u8], trust: Trust) -> Result<(), TestCaseError> {
     let host = MemoryHost::new();
     host.file("/disk", &[7; SIZE as usize]);
     let file = host.file("/cow", cow);
     let options = OpenOptions {
-        confine_backing: confined,
+        trust,
         ..OpenOptions::default()
     };
     let before = host.contents("/cow");
@@ -210,14 +210,14 @@ proptest! {
         record in record(),
         patches in prop::collection::vec((interesting_place(), interesting_value()), 0..4),
         len in prop_oneof![3 => Just(usize::MAX), 1 => 0..60_000_usize],
-        confined in any::<bool>(),
+        trust in prop_oneof![Just(Trust::Follow), Just(Trust::Confine), Just(Trust::Guessed)],
     ) {
         let mut bytes = image(version, relocating, record);
         for (at, value) in patches {
             bytes[at..at + value.len()].copy_from_slice(&value);
         }
         bytes.truncate(len);
-        live_with(&bytes, confined)?;
+        live_with(&bytes, trust)?;
     }
 }
 

@@ -15,20 +15,20 @@ mod watching;
 
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
-use driver::host::{HostError, Metadata};
+use clap::{Subcommand, ValueEnum};
 use userhelper::image::ImageError;
-use userhelper::image::open::Trust;
-use userhelper::real_files::RealHost;
+use userhelper::image::open::{Format, Trust};
 
 use super::{Failure, Verdict};
 
 /// Create, examine, check, resize, merge and convert COW files
 ///
-/// COW files of every version (V1, V2, V3 and the V3 of 64-bit hosts before 2006) are read and
-/// told apart from raw disks by their content. A file that a running UML, or another ubdlab,
-/// holds is refused; `info` and `map` work beside one. Nothing is ever written over that was not
-/// named as what is to be changed, and what is interrupted leaves a whole image behind.
+/// COW files of every version (V1, V2, V3 and the V3 of 64-bit hosts before 2006) are read. Where a
+/// command takes raw disks too, --format says which it is; left out, it is told by the content, and
+/// what a mere guess names is not opened outside its directory. A file that a running UML, or
+/// another ubdlab, holds is refused; `info` and `map` work beside one. Nothing is ever written
+/// over that was not named as what is to be changed, and what is interrupted leaves a whole image
+/// behind.
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = "\
 Examples:
@@ -75,10 +75,50 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
 struct TrustArgs {
     /// Refuse a backing path in the header that leads outside the COW file's directory
     ///
-    /// For COW files that somebody else made: the path in it is followed otherwise, as far as
-    /// the user's rights go.
+    /// For COW files that somebody else made: the path in the header is followed otherwise, as far
+    /// as the user's rights go. A path through a symbolic link is refused too, because links come
+    /// in archives.
     #[arg(long)]
     confine_backing: bool,
+}
+
+/// What an image on the command line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    /// A raw disk, whatever it begins with
+    Raw,
+    /// A COW file, of which you trust the path of the backing file
+    Cow,
+}
+
+impl FormatArg {
+    /// Of an option that may have been left out.
+    fn format(this: Option<FormatArg>) -> Format {
+        match this {
+            None => Format::Guess,
+            Some(FormatArg::Raw) => Format::Raw,
+            Some(FormatArg::Cow) => Format::Cow,
+        }
+    }
+}
+
+/// What the image is, of a command that takes both kinds.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct FormatArgs {
+    /// What the image is [default: a COW file if it begins like one]
+    ///
+    /// A guest can write the header of a COW file to its raw disk, with the path of any file of the
+    /// host as backing file. One that only begins like a COW file therefore has no backing file
+    /// opened outside its own directory or through a symbolic link, nor one of which it says that
+    /// it is being changed. Name what a guest could write to: raw.
+    #[arg(short, long, value_enum)]
+    format: Option<FormatArg>,
+}
+
+impl FormatArgs {
+    fn format(self) -> Format {
+        FormatArg::format(self.format)
+    }
 }
 
 impl TrustArgs {
@@ -110,9 +150,4 @@ fn existing(path: &Path) -> Result<PathBuf, Failure> {
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path)
         .map_err(|error| Failure(format!("{}: opening: {error}", driver::shown(path))))
-}
-
-/// What the host knows about a path without opening it.
-fn look(path: &Path) -> Result<Metadata, HostError> {
-    RealHost.look(path)
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use driver::device_spec::DeviceSpec;
-use driver::open::OpenOptions;
+use driver::open::{OpenOptions, Trust};
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
@@ -142,8 +142,9 @@ pub(super) struct Args {
 
     /// Refuse a backing path in the header that leads outside the COW file's directory
     ///
-    /// For COW files that somebody else made: the path in it is followed otherwise, as far as
-    /// the user's rights go.
+    /// For COW files that somebody else made: the path in the header is followed otherwise, as far
+    /// as the user's rights go. A path through a symbolic link is refused too, because links come
+    /// in archives.
     #[arg(long, requires = "device")]
     confine_backing: bool,
 
@@ -282,7 +283,10 @@ impl Args {
             strategy: self.strategy.strategy(),
             open: OpenOptions {
                 switch_backing: self.switch_backing,
-                confine_backing: self.confine_backing,
+                trust: match self.confine_backing {
+                    true => Trust::Confine,
+                    false => Trust::Follow,
+                },
                 ..OpenOptions::default()
             },
             alignment: None,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use driver::device_spec::DeviceSpec;
 use driver::host::{Access, FileKind, HostError, HostNames};
 use driver::memory::MemoryHost;
-use driver::open::{OpenError, OpenOptions, Opened, create, open};
+use driver::open::{OpenError, OpenOptions, Opened, create, open, reopen_backing};
 use driver::ordered::{CloseError, Ordered};
 use driver::resize::{ResizeError, Strategy};
 use driver::shown;
@@ -211,17 +211,7 @@ impl Session<'_> {
             };
             self.check_before(&spec.file, Some(self.first_capacity(spec, capacity)?))?;
         }
-        let backing = match opened.device.image() {
-            Some(image) => {
-                let path = match &spec.backing {
-                    Some(backing) => backing.clone(),
-                    None => driver::open::backing_path(&spec.file, &image.header),
-                };
-                let file = host.open(&path, Access::ReadOnly);
-                Some(file.map_err(host_error(&path, "opening the backing file"))?)
-            }
-            None => None,
-        };
+        let backing = reopen_backing(&host, spec, self.options.open.trust, &opened.device)?;
         let oracle = Oracle::new(opened.device.capacity(), Given::new(backing));
         let start = |device| Live::start(device).map_err(SessionError::Thread);
         self.replay(host, spec, opened, oracle, start)

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use driver::host::{
     Access, FileIdentity, FileKind, HostError, HostNames, HostResult, LockKind, Metadata, Replace,
+    beneath,
 };
 use driver::units::Bytes;
 
@@ -299,6 +300,11 @@ impl HostNames for SimHost {
                 Ok(self.opened(state, inode, &path, access))
             },
         )
+    }
+
+    /// There are no symbolic links here.
+    fn open_beneath(&self, directory: &Path, path: &Path, access: Access) -> HostResult<SimFile> {
+        self.open(&directory.join(beneath(path)?), access)
     }
 
     fn create_new(&self, path: &Path) -> HostResult<SimFile> {

@@ -7,8 +7,7 @@ mod space;
 use std::path::Path;
 
 use driver::cow::{Extension, JournalRecord};
-use driver::host::{HostError, Metadata};
-use driver::open::{OpenError, OpenOptions, Opened, leaves_directory, open, read_header};
+use driver::open::{NamedBacking, OpenError, OpenOptions, Opened, open, read_header};
 use driver::ordered::CowImage;
 use driver::units::FileOffset;
 
@@ -16,7 +15,7 @@ use crate::image_host::ImageHost;
 
 pub use findings::{Fault, Finding, Severity};
 
-use super::info::{BackingState, compare};
+use super::info::{BackingState, look_at_backing};
 use super::open::{Trust, is_changing_backing, options, specification};
 use super::{ImageError, Watch};
 
@@ -36,8 +35,7 @@ impl Checked {
     }
 }
 
-/// Checks the COW file at `path`. `look` says what the host knows about a path without opening
-/// it.
+/// Checks the COW file at `path`.
 ///
 /// # Errors
 /// Where the check could not be carried out: the host's errors, and a lock that another holds.
@@ -45,17 +43,10 @@ pub fn check<H: ImageHost>(
     host: &H,
     path: &Path,
     trust: Trust,
-    look: &dyn Fn(&Path) -> Result<Metadata, HostError>,
     watch: Watch<'_>,
 ) -> Result<Checked, ImageError> {
     Ok(Checked {
-        findings: Check {
-            host,
-            path,
-            trust,
-            look,
-        }
-        .findings(watch)?,
+        findings: Check { host, path, trust }.findings(watch)?,
         repaired: Vec::new(),
     })
 }
@@ -69,15 +60,9 @@ pub fn check_and_repair<H: ImageHost>(
     host: &H,
     path: &Path,
     trust: Trust,
-    look: &dyn Fn(&Path) -> Result<Metadata, HostError>,
     watch: Watch<'_>,
 ) -> Result<Checked, ImageError> {
-    let check = Check {
-        host,
-        path,
-        trust,
-        look,
-    };
+    let check = Check { host, path, trust };
     let mut repaired = Vec::new();
     loop {
         let findings = check.findings(watch)?;
@@ -98,7 +83,6 @@ struct Check<'a, H> {
     host: &'a H,
     path: &'a Path,
     trust: Trust,
-    look: &'a dyn Fn(&Path) -> Result<Metadata, HostError>,
 }
 
 impl<H: ImageHost> Check<'_, H> {
@@ -182,8 +166,8 @@ impl<H: ImageHost> Check<'_, H> {
     ) {
         let header = &image.header;
         let at = header.version.path_offset();
-        let backing = driver::open::backing_path(self.path, header);
-        let shown = driver::shown(&backing);
+        let named = NamedBacking::of(self.path, header, self.trust);
+        let shown = driver::shown(named.path());
         if is_changing_backing(&opened.device) {
             findings.push(Finding::new(
                 Fault::InterruptedBackingChange,
@@ -192,14 +176,13 @@ impl<H: ImageHost> Check<'_, H> {
             ));
             return;
         }
-        if self.trust == Trust::Confine && leaves_directory(self.path, header.backing_path()) {
-            let text = format!("the backing path {shown} leads outside the COW file's directory");
-            findings.push(Finding::new(Fault::BackingOutside, at, text));
-            return;
-        }
         let recorded = image.extension.map_or(header.size, |it| it.backing_size);
-        let (fault, text) = match compare((self.look)(&backing), header, recorded) {
+        let (fault, text) = match look_at_backing(self.host, &named, header, recorded) {
             BackingState::Matches | BackingState::Unknown(_) => return,
+            BackingState::NotFollowed(why) => {
+                let text = format!("the backing path {shown} {why}: not looked at");
+                (Fault::BackingOutside, text)
+            }
             BackingState::Missing(error) => (
                 Fault::BackingMissing,
                 format!("the backing file {shown}: {error}"),
@@ -223,12 +206,9 @@ impl<H: ImageHost> Check<'_, H> {
             .open(self.path, driver::host::Access::ReadOnly)
             .map_err(ImageError::host(self.path, "opening", FileOffset(0)))?;
         let header = read_header(&file, self.path)?;
-        let backing = driver::open::backing_path(self.path, &header);
-        let confined =
-            self.trust == Trust::Confine && leaves_directory(self.path, header.backing_path());
-        let as_made = !confined
-            && !header.relocating
-            && compare((self.look)(&backing), &header, header.size) == BackingState::Matches;
+        let named = NamedBacking::of(self.path, &header, self.trust);
+        let looked = || look_at_backing(self.host, &named, &header, header.size);
+        let as_made = !header.relocating && looked() == BackingState::Matches;
         let fault = match as_made {
             true => Fault::DamagedExtension,
             false => Fault::LostExtension,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use driver::cow::{Extension, Geometry, Header, SectorMap, Version};
 use driver::host::HostFile;
-use driver::open::{NewBacking, create_whole, open_backing, write_start};
+use driver::open::{NewBacking, OpenError, create_whole, open_backing, write_start};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::clone_range::CloneRange;
@@ -112,6 +112,7 @@ pub fn to_cow<H: ImageHost>(
     watch: Watch<'_>,
 ) -> Result<Converted, ImageError> {
     let backing = open_backing(host, output, backing_path)?;
+    check_own_backing(host, image, backing_path, &backing)?;
     let mut sources = image.sources();
     sources.push(("backing file", backing_path, &backing.file));
     check_output(host, output, &sources)?;
@@ -160,6 +161,30 @@ pub fn to_cow<H: ImageHost>(
         write_bitmap(file, output, &map, &geometry)
     })?;
     Ok(Converted { size, data })
+}
+
+/// Whether the path of the image's own backing file is still that file's: the path stands in a
+/// header, and was followed with care when the image was opened.
+fn check_own_backing<H: ImageHost>(
+    host: &H,
+    image: &Image<H::File>,
+    path: &Path,
+    opened: &NewBacking<H::File>,
+) -> Result<(), ImageError> {
+    let Image::Cow(cow) = image else {
+        return Ok(());
+    };
+    let Some(own) = cow.device.backing().filter(|_| cow.backing_path == path) else {
+        return Ok(());
+    };
+    let examining = ImageError::host(path, "examining", FileOffset(0));
+    match host.metadata(own).map_err(examining)?.identity == opened.identity {
+        true => Ok(()),
+        false => Err(OpenError::Replaced {
+            path: path.to_owned(),
+        }
+        .into()),
+    }
 }
 
 /// What an image has behind its last whole sector no COW file can store: the backing file has to

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use driver::cow::{Extension, ExtensionState, Geometry, Header};
 use driver::host::{FileKind, HostError, Metadata};
-use driver::open::{backing_path, leaves_directory};
+use driver::open::{NamedBacking, Unfollowed};
 use driver::units::{Bytes, SectorCount};
 
 use crate::image_host::ImageHost;
 
 use super::ImageError;
-use super::open::{Trust, open_unlocked};
+use super::open::{Format, Trust, open_unlocked};
 
 /// What a COW file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,9 @@ pub enum BackingState {
     Matches,
     /// It is there and is another.
     Differs(BackingDifference),
-    /// Nobody knows: it was not to be looked at, or the host does not tell without opening it.
+    /// It was not to be looked at.
+    NotFollowed(Unfollowed),
+    /// Nobody knows: the host does not tell without opening it.
     Unknown(&'static str),
     /// It is not there, or may not be looked at.
     Missing(HostError),
@@ -92,18 +94,12 @@ impl Info {
     }
 }
 
-/// Looks at the COW file at `path`. It takes no lock, so that it works beside a running UML;
-/// `look` says what the host knows about a path without opening it.
+/// Looks at the COW file at `path`. It takes no lock, so that it works beside a running UML.
 ///
 /// # Errors
 /// See [`driver::open::OpenError`].
-pub fn info<H: ImageHost>(
-    host: &H,
-    path: &Path,
-    trust: Trust,
-    look: impl FnOnce(&Path) -> Result<Metadata, HostError>,
-) -> Result<Info, ImageError> {
-    let opened = open_unlocked(host, path)?;
+pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, ImageError> {
+    let opened = open_unlocked(host, path, Format::Cow)?;
     let device = &opened.device;
     let Some(image) = device.image() else {
         return Err(ImageError::NotCow {
@@ -121,34 +117,36 @@ pub fn info<H: ImageHost>(
     };
     let header = &image.header;
     let backing_size = image.extension.map_or(header.size, |it| it.backing_size);
-    let backing_path = backing_path(path, header);
-    let backing = match trust == Trust::Confine && leaves_directory(path, header.backing_path()) {
-        true => BackingState::Unknown("its path leads outside the COW file's directory"),
-        false => compare(look(&backing_path), header, backing_size),
-    };
+    let named = NamedBacking::of(path, header, trust);
+    let backing = look_at_backing(host, &named, header, backing_size);
     Ok(Info {
         header: header.clone(),
         extension,
         geometry: image.geometry,
         dirty: device.map().dirty_count(),
         file_len,
-        backing_path,
+        backing_path: named.path().to_owned(),
         backing_size,
         backing,
         resize_in_progress: opened.interrupted.map(|record| record.new_size),
     })
 }
 
-/// How what was found compares with what the header and the extension block expect.
-pub(super) fn compare(
-    found: Result<Metadata, HostError>,
+/// How the backing file compares with what the header and the extension block expect.
+pub(super) fn look_at_backing<H: ImageHost>(
+    host: &H,
+    named: &NamedBacking,
     header: &Header,
     backing_size: Bytes,
 ) -> BackingState {
-    let found = match found {
-        Ok(found) => found,
-        Err(error) => return BackingState::Missing(error),
-    };
+    match named.reach(|place| host.look(place)) {
+        Ok(Ok(found)) => compare(found, header, backing_size),
+        Ok(Err(error)) => BackingState::Missing(error),
+        Err(why) => BackingState::NotFollowed(why),
+    }
+}
+
+fn compare(found: Metadata, header: &Header, backing_size: Bytes) -> BackingState {
     // Two sizes are right, as when a device is opened.
     let sizes = [backing_size, header.size];
     let modified = found.modified_seconds as u32;

@@ -1,4 +1,6 @@
-//! Opening an image for a tool: COW file or raw disk, told apart by the magic number.
+//! Opening an image for a tool: a COW file or a raw disk, as the user has named it, or, where that
+//! is not said, as it begins. A guess is never followed far: a guest can write to its raw disk
+//! what a COW file begins with.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +14,29 @@ use crate::image_host::ImageHost;
 
 use super::ImageError;
 
-/// How far a backing path that stands in a header is followed.
+pub use driver::open::Trust;
+
+/// What the user says that an image is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trust {
-    /// As far as the user's rights go.
+pub enum Format {
+    /// Nothing: what begins with the magic number of a COW file is taken for one.
     #[default]
-    Follow,
-    /// Only within the COW file's directory.
-    Confine,
+    Guess,
+    /// A raw disk, whatever it begins with.
+    Raw,
+    /// A COW file.
+    Cow,
+}
+
+impl Format {
+    /// How far a backing path is followed in a COW file of which the user says this: `asked` is
+    /// for one that he has named as such.
+    pub fn trust(self, asked: Trust) -> Trust {
+        match self {
+            Format::Guess => Trust::Guessed,
+            Format::Raw | Format::Cow => asked,
+        }
+    }
 }
 
 /// The specification of the COW file at `path`.
@@ -34,7 +51,7 @@ pub(super) fn specification(path: &Path, read_only: bool) -> DeviceSpec {
 pub(super) fn options(trust: Trust) -> OpenOptions {
     OpenOptions {
         create: false,
-        confine_backing: trust == Trust::Confine,
+        trust,
         ..OpenOptions::default()
     }
 }
@@ -101,28 +118,25 @@ impl<F: HostFile> Image<F> {
     }
 }
 
-/// Whether the file at `path` means to be a COW file, however broken. Anything but a regular
-/// file or a block device is refused, unread.
-///
-/// # Errors
-/// The host's, or what [`OpenError`] says of such a file.
-pub fn is_cow<H: ImageHost>(host: &H, path: &Path) -> Result<bool, ImageError> {
-    Ok(open_raw(host, path)?.1)
-}
-
-/// Opens an image for reading. What does not start with the magic number of a COW file is a
-/// raw disk; a COW file has to be whole. The device of an interrupted reflow can be read too.
+/// Opens an image for reading. A COW file has to be whole; the device of an interrupted reflow can
+/// be read too. `trust` is for the backing path of a file that was named as a COW file; of one that
+/// only begins like it, see [`Trust::Guessed`].
 ///
 /// # Errors
 /// See [`OpenError`].
 pub fn open_image<H: ImageHost>(
     host: &H,
     path: &Path,
+    format: Format,
     trust: Trust,
 ) -> Result<Image<H::File>, ImageError> {
-    let (file, cow, size) = open_raw(host, path)?;
-    if cow {
-        return open_cow(host, path, trust).map(|cow| Image::Cow(Box::new(cow)));
+    let cow = || open_cow(host, path, format.trust(trust)).map(|cow| Image::Cow(Box::new(cow)));
+    if format == Format::Cow {
+        return cow();
+    }
+    let (file, size) = open_raw(host, path)?;
+    if format == Format::Guess && begins_like_cow(&file, path)? {
+        return cow();
     }
     host.lock(&file, LockKind::Shared)
         .map_err(|error| match error {
@@ -152,18 +166,24 @@ pub fn open_cow<H: ImageHost>(
     Ok(cow_image_file(path, opened))
 }
 
-/// Opens a COW file alone, for reading and without a lock, so that it works beside a running
-/// UML: what is read may be changing.
+/// Opens a COW file alone, or a raw disk if it is named as one, for reading and without a lock, so
+/// that it works beside a running UML: what is read may be changing. A guess does no harm here,
+/// because no backing file is opened.
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open_unlocked<H: ImageHost>(host: &H, path: &Path) -> Result<Opened<H::File>, ImageError> {
+pub fn open_unlocked<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    format: Format,
+) -> Result<Opened<H::File>, ImageError> {
     let alone = OpenOptions {
         without_backing: true,
         ..options(Trust::Follow)
     };
     let specification = DeviceSpec {
         shared: true,
+        data: format == Format::Raw,
         ..specification(path, true)
     };
     Ok(open(host, &specification, alone)?)
@@ -234,8 +254,8 @@ pub fn close<F: HostFile>(device: Ordered<F>, path: &Path) -> Result<(), ImageEr
     })
 }
 
-/// The file, whether it has a COW file's magic number, and its length.
-fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<(H::File, bool, Bytes), ImageError> {
+/// The file, which is one that can be a disk, and its length.
+fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<(H::File, Bytes), ImageError> {
     let at = FileOffset(0);
     let file = host
         .open(path, Access::ReadOnly)
@@ -257,11 +277,16 @@ fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<(H::File, bool, Bytes
             .into());
         }
     }
+    Ok((file, metadata.len))
+}
+
+/// Whether the file begins with the magic number of a COW file.
+fn begins_like_cow<F: HostFile>(file: &F, path: &Path) -> Result<bool, ImageError> {
+    let at = FileOffset(0);
     let mut magic = [0; 4];
     file.read_zero_filled_at(&mut magic, at)
         .map_err(ImageError::host(path, "reading", at))?;
-    let cow = driver::cow::Header::has_magic(&magic);
-    Ok((file, cow, metadata.len))
+    Ok(driver::cow::Header::has_magic(&magic))
 }
 
 /// Makes a backing file durable that an image is about to name: content, time and name. Whoever

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::host::HostFile;
-use driver::open::{NewBacking, OpenError, OpenOptions, open, open_backing};
+use driver::open::{NewBacking, OpenError, OpenOptions, open, open_backing, reopen_backing};
 use driver::ordered::{Ordered, Step};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
@@ -60,8 +60,11 @@ pub fn rebase<H: ImageHost>(
 ) -> Result<Rebased, ImageError> {
     let mut cow = open_for_change(host, path, trust)?;
     let backing = open_new(host, &cow, backing)?;
+    let reopened = reopen_backing(host, &specification(path, false), trust, &cow.device)?;
     let old = Image::Raw {
-        file: open_backing(host, path, &cow.backing_path)?.file,
+        file: reopened.ok_or_else(|| ImageError::NotCow {
+            path: path.to_owned(),
+        })?,
         size: cow.device.capacity().bytes(),
         path: cow.backing_path.clone(),
     };

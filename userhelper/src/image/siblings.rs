@@ -1,35 +1,41 @@
 //! The other COW files over a backing file, as far as they can be found: a backing file does not
 //! know them. Looked for in the directories of the COW file and of the backing file.
+//!
+//! Anybody may have put files there. Only regular files are opened, by their own names and through
+//! no symbolic link, to read whether they have a header. What such a header names is looked at and
+//! never opened; and where the COW file's own path is followed only so far, theirs are too.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use driver::cow::{Header, LONGEST_HEADER};
 use driver::host::{Access, FileIdentity, FileKind, HostFile, HostNames};
-use driver::open::backing_path;
+use driver::open::{NamedBacking, Trust};
 use driver::units::FileOffset;
 
-use crate::real_files::RealHost;
+use crate::image_host::ImageHost;
+use crate::real_files::{RealFile, RealHost};
+
+use super::open::CowImageFile;
 
 /// So many names of a directory are looked at.
 const MOST: usize = 10_000;
 
-/// The COW files other than `cow` that lie beside it or beside `backing` and name that backing
-/// file, in the order of their names. What cannot be read is passed over.
-pub fn siblings(cow: &Path, backing: &Path) -> Vec<PathBuf> {
-    let identity = |path: &Path| {
-        let file = RealHost.open(path, Access::ReadOnly).ok()?;
-        RealHost.metadata(&file).ok().map(|it| it.identity)
-    };
-    let (Some(own), Some(backing_identity)) = (identity(cow), identity(backing)) else {
+/// The COW files other than `cow` that lie beside it or beside its backing file and name that
+/// backing file, in the order of their names. What cannot be read is passed over. `trust` says how
+/// far the paths in their headers are followed.
+pub fn siblings(cow: &CowImageFile<RealFile>, trust: Trust) -> Vec<PathBuf> {
+    let identity = |file| RealHost.metadata(file).ok().map(|it| it.identity);
+    let backing = cow.device.backing().and_then(identity);
+    let (Some(own), Some(backing)) = (identity(cow.device.cow()), backing) else {
         return Vec::new();
     };
-    let mut directories = vec![directory_of(cow), directory_of(backing)];
+    let mut directories = vec![directory_of(&cow.path), directory_of(&cow.backing_path)];
     directories.dedup();
     let mut found: Vec<PathBuf> = (directories.into_iter())
-        .filter_map(|directory| std::fs::read_dir(directory).ok())
-        .flat_map(|entries| entries.take(MOST))
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| is_over(path, own, backing_identity))
+        .flat_map(|directory| names_in(directory).map(move |name| (directory, name)))
+        .filter(|(directory, name)| is_over(directory, name, trust, own, backing))
+        .map(|(directory, name)| directory.join(name))
         .collect();
     found.sort();
     found.dedup();
@@ -43,9 +49,23 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-fn is_over(path: &Path, own: FileIdentity, backing: FileIdentity) -> bool {
+fn names_in(directory: &Path) -> impl Iterator<Item = OsString> + use<> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries
+        .take(MOST)
+        .filter_map(|entry| entry.ok().map(|entry| entry.file_name()))
+}
+
+fn is_over(
+    directory: &Path,
+    name: &OsString,
+    trust: Trust,
+    own: FileIdentity,
+    backing: FileIdentity,
+) -> bool {
     let header = || {
-        let file = RealHost.open(path, Access::ReadOnly).ok()?;
+        let file = RealHost.open_beneath(directory, name.as_ref(), Access::ReadOnly);
+        let file = file.ok()?;
         let metadata = RealHost.metadata(&file).ok()?;
         if metadata.kind != FileKind::Regular || metadata.identity == own {
             return None;
@@ -58,7 +78,7 @@ fn is_over(path: &Path, own: FileIdentity, backing: FileIdentity) -> bool {
     let Some(header) = header() else {
         return false;
     };
-    let named = RealHost.open(&backing_path(path, &header), Access::ReadOnly);
-    let named = named.and_then(|file| RealHost.metadata(&file));
-    named.is_ok_and(|metadata| metadata.identity == backing)
+    let named = NamedBacking::of(&directory.join(name), &header, trust);
+    let looked = named.reach(|place| RealHost.look(place));
+    matches!(looked, Ok(Ok(metadata)) if metadata.identity == backing)
 }

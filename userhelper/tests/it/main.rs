@@ -12,3 +12,4 @@ mod hosts_agree;
 mod planner;
 mod real_files;
 mod reflow_windows;
+mod replaced_meanwhile;

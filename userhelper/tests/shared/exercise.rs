@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::cow::{Extension, Geometry, Header, SectorMap};
-use driver::host::{Access, HostFile, HostNames};
+use driver::host::HostFile;
 use driver::memory::MemoryHost;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 use userhelper::image::check::{check, check_and_repair};
@@ -14,7 +14,7 @@ use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::info::info;
 use userhelper::image::map::mapped_runs;
 use userhelper::image::merge::{in_place, open_both};
-use userhelper::image::open::{Trust, open_image, open_unlocked};
+use userhelper::image::open::{Format, Trust, open_image, open_unlocked};
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::image::recover::recover;
 use userhelper::image::resize::{carry_out, open_for_resize, plan_resize};
@@ -37,19 +37,16 @@ const MOST_STEPS: u64 = 1_000_000;
 pub(crate) fn exercise(bytes: &[u8]) {
     let path = Path::new(COW);
     let host = host(bytes);
-    let look = |path: &Path| {
-        let file = host.open(path, Access::ReadOnly)?;
-        host.metadata(&file)
-    };
     let mut steps = 0;
     let mut watch = |_: Bytes, _: Bytes| {
         steps += 1;
         assert!(steps < MOST_STEPS, "it does not end");
         ControlFlow::Continue(())
     };
-    let _ = info(&host, path, Trust::Follow, look);
-    let _ = info(&host, path, Trust::Confine, look);
-    if let Ok(opened) = open_unlocked(&host, path) {
+    for trust in [Trust::Follow, Trust::Confine, Trust::Guessed] {
+        let _ = info(&host, path, trust);
+    }
+    if let Ok(opened) = open_unlocked(&host, path, Format::Cow) {
         let mut at = Sector(0);
         for run in mapped_runs(&opened.device) {
             let run = run.expect("memory does not fail");
@@ -59,9 +56,12 @@ pub(crate) fn exercise(bytes: &[u8]) {
         assert_eq!(at, Sector(0) + opened.device.capacity());
     }
     let before = host.contents(COW);
-    let _ = check(&host, path, Trust::Follow, &look, &mut watch);
-    if let Ok(image) = open_image(&host, path, Trust::Follow) {
-        let again = open_image(&host, path, Trust::Follow).expect("it opened before");
+    let _ = check(&host, path, Trust::Follow, &mut watch);
+    for format in [Format::Guess, Format::Raw] {
+        let _ = open_image(&host, path, format, Trust::Follow);
+    }
+    if let Ok(image) = open_image(&host, path, Format::Cow, Trust::Follow) {
+        let again = open_image(&host, path, Format::Cow, Trust::Follow).expect("it opened before");
         let compared = compare(&host, &image, &again, &mut watch).expect("memory does not fail");
         assert_eq!(compared.first, None);
         let _ = to_raw(&host, &image, Path::new("/disk/raw"), &mut watch);
@@ -78,7 +78,8 @@ pub(crate) fn exercise(bytes: &[u8]) {
                 &mut watch,
             );
             if made.is_ok() {
-                let made = open_image(&host, Path::new(name), Trust::Follow).expect("made by us");
+                let made = open_image(&host, Path::new(name), Format::Cow, Trust::Follow);
+                let made = made.expect("made by us");
                 let compared = compare(&host, &image, &made, &mut watch);
                 assert_eq!(compared.expect("memory does not fail").first, None);
             }
@@ -92,13 +93,9 @@ pub(crate) fn exercise(bytes: &[u8]) {
 /// What can be mended is mended the first time.
 fn repair(bytes: &[u8], watch: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>) {
     let host = host(bytes);
-    let look = |path: &Path| {
-        let file = host.open(path, Access::ReadOnly)?;
-        host.metadata(&file)
-    };
     let path = Path::new(COW);
-    if let Ok(checked) = check_and_repair(&host, path, Trust::Follow, &look, watch) {
-        let again = check_and_repair(&host, path, Trust::Follow, &look, watch);
+    if let Ok(checked) = check_and_repair(&host, path, Trust::Follow, watch) {
+        let again = check_and_repair(&host, path, Trust::Follow, watch);
         let again = again.expect("it could be checked before");
         assert_eq!(again.repaired, [], "after {checked:?}");
         assert_eq!(again.findings, checked.findings);

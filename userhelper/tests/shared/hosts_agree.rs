@@ -74,6 +74,10 @@ pub(crate) fn hosts_agree<A: HostNames, B: HostNames>(
 const NAMES: [&str; 3] = ["cow", "backing", "cow.new"];
 const SLOTS: u64 = 4;
 
+/// What is put before a name that is looked for beneath a directory; the last three lead out of
+/// it, or could.
+const WAYS: [&str; 5] = ["", "./", "../images/", "images/../", "/images/"];
+
 /// One call of the seams. Slots hold open files; names are those in `NAMES`.
 #[derive(Clone, Debug)]
 enum Operation {
@@ -81,6 +85,12 @@ enum Operation {
         slot: u64,
         name: &'static str,
         access: Access,
+    },
+    /// The way to the name is one of `WAYS`.
+    OpenBeneath {
+        slot: u64,
+        way: &'static str,
+        name: &'static str,
     },
     CreateNew {
         slot: u64,
@@ -171,7 +181,7 @@ impl Operation {
         let slot = random.below(SLOTS);
         let slots = [slot, random.below(SLOTS)];
         let name = random.name();
-        match random.below(100) {
+        match random.below(105) {
             0..10 => Self::Open {
                 slot,
                 name,
@@ -236,7 +246,12 @@ impl Operation {
                 },
             },
             97..99 => Self::Remove { name },
-            _ => Self::SyncDirectory { name },
+            99 => Self::SyncDirectory { name },
+            _ => Self::OpenBeneath {
+                slot,
+                way: WAYS[random.below(WAYS.len() as u64) as usize],
+                name,
+            },
         }
     }
 
@@ -277,6 +292,12 @@ impl<'a, H: HostNames> Side<'a, H> {
         match *operation {
             Operation::Open { slot, name, access } => {
                 let opened = self.host.open(&self.path(name), access);
+                return self.put(slot, opened);
+            }
+            Operation::OpenBeneath { slot, way, name } => {
+                let path = PathBuf::from(format!("{way}{name}"));
+                let access = Access::ReadWrite;
+                let opened = self.host.open_beneath(self.directory, &path, access);
                 return self.put(slot, opened);
             }
             Operation::CreateNew { slot, name } => {

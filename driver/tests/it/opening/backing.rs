@@ -1,7 +1,7 @@
 //! Backing files that are not what the header says, or not to be followed.
 
 use driver::host::{Access, HostNames, LockKind};
-use driver::open::OpenOptions;
+use driver::open::{OpenOptions, Trust, reopen_backing};
 use std::path::Path;
 
 use super::{MTIME, bring_up, host_with, patched, read, refused, refused_with, v3, whole, write};
@@ -9,13 +9,13 @@ use super::{MTIME, bring_up, host_with, patched, read, refused, refused_with, v3
 const CONFINED: OpenOptions = OpenOptions {
     create: true,
     switch_backing: false,
-    confine_backing: true,
+    trust: Trust::Confine,
     without_backing: false,
     writable_backing: false,
 };
 
 const SWITCH: OpenOptions = OpenOptions {
-    confine_backing: false,
+    trust: Trust::Follow,
     switch_backing: true,
     ..CONFINED
 };
@@ -102,8 +102,8 @@ fn a_path_that_leads_outside_is_not_followed_where_that_is_asked_for() {
         assert_eq!(
             refused_with(&host, "ubda=/images/cow", CONFINED),
             format!(
-                "/images/cow: byte 32: the backing path {path} leads outside \
-                 the COW file's directory"
+                "/images/cow: byte 32: the backing path {path} leads outside the COW file's \
+                 directory, where --confine-backing does not follow it"
             )
         );
     }
@@ -118,24 +118,97 @@ fn a_path_that_leads_outside_is_not_followed_where_that_is_asked_for() {
     host.file("/images/cow", &wide);
     assert_eq!(
         refused_with(&host, "ubda=/images/cow", CONFINED),
-        "/images/cow: byte 36: the backing path /disk leads outside the COW file's directory"
+        "/images/cow: byte 36: the backing path /disk leads outside the COW file's directory, \
+         where --confine-backing does not follow it"
     );
+}
+
+/// A host with `/disk` and its copy `/images/disk`, and a COW file `/images/cow` over this path.
+fn images(path: &str) -> driver::memory::MemoryHost {
+    let host = host_with(b"");
+    host.file("/images/cow", &naming(path));
+    host.file("/images/disk", &host.contents("/disk").unwrap());
+    host.set_modified("/images/disk", MTIME).unwrap();
+    host
 }
 
 #[test]
 fn a_path_that_stays_inside_is_followed() {
-    let images = |path| {
-        let host = host_with(b"");
-        host.file("/images/cow", &naming(path));
-        host.file("/images/disk", &host.contents("/disk").unwrap());
-        host.set_modified("/images/disk", MTIME).unwrap();
-        host
-    };
-    for path in ["disk", "./disk", "/images/disk"] {
-        super::try_open(&images(path), "ubda=/images/cow", CONFINED).unwrap();
+    for options in [CONFINED, GUESSED] {
+        for path in ["disk", "./disk", "/images/disk", "/images/./disk"] {
+            super::try_open(&images(path), "ubda=/images/cow", options).unwrap();
+        }
+        // The command line is the user's own word.
+        super::try_open(&images("/disk"), "ubda=/images/cow,/disk", options).unwrap();
     }
-    // The command line is the user's own word.
-    super::try_open(&images("/disk"), "ubda=/images/cow,/disk", CONFINED).unwrap();
+}
+
+const GUESSED: OpenOptions = OpenOptions {
+    trust: Trust::Guessed,
+    ..CONFINED
+};
+
+/// A guest can write a header to its raw disk.
+#[test]
+fn a_guessed_cow_file_says_what_it_names_and_both_ways_out() {
+    let message = |path: &str, why: &str| {
+        format!(
+            "/images/cow: byte 32: begins like a COW file, and its header names the backing path \
+             {path}, which {why}. It is not opened: nobody has said that this is a COW file, and a \
+             guest can write such a header to its raw disk. --format cow if it is a COW file that \
+             you trust, --format raw if it is the raw disk of a guest"
+        )
+    };
+    for path in ["/disk", "../disk", "x/../../disk"] {
+        assert_eq!(
+            refused_with(&images(path), "ubda=/images/cow", GUESSED),
+            message(path, "leads outside the COW file's directory")
+        );
+    }
+    // With this flag size and time prove nothing, so that any file would do.
+    let host = images("disk");
+    let changing = driver::cow::Extension {
+        changing_backing: true,
+        ..driver::cow::Extension::new(driver::units::Bytes(1))
+    };
+    let bytes = patched(naming("disk"), 4128, &changing.encode());
+    host.file("/images/cow", &bytes);
+    assert_eq!(
+        refused_with(&host, "ubda=/images/cow", GUESSED),
+        message(
+            "disk",
+            "cannot be checked while a change of that file is recorded"
+        )
+    );
+}
+
+/// Who reads the backing file beside the device reads the one that the device has.
+#[test]
+fn a_backing_file_that_is_opened_again_is_still_that_one() {
+    for trust in [Trust::Follow, Trust::Confine, Trust::Guessed] {
+        for spec in ["ubda=/images/cow", "ubda=/images/cow,/images/disk"] {
+            let host = images("disk");
+            let device = bring_up(&host, spec);
+            let spec = spec.parse().unwrap();
+            let again = || reopen_backing(&host, &spec, trust, &device);
+            assert!(again().unwrap().is_some());
+            host.file("/images/disk", &host.contents("/disk").unwrap());
+            assert_eq!(
+                again().map(drop).unwrap_err().to_string(),
+                "/images/disk: replaced or removed by another process while it was opened: try again"
+            );
+        }
+    }
+    let host = host_with(b"");
+    let (spec, raw) = (
+        "ubdad=/disk".parse().unwrap(),
+        bring_up(&host, "ubdad=/disk"),
+    );
+    assert!(
+        reopen_backing(&host, &spec, Trust::Follow, &raw)
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]

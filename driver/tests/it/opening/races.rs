@@ -32,6 +32,14 @@ impl HostNames for Meanwhile<'_> {
     fn open(&self, path: &Path, access: Access) -> HostResult<MemoryFile> {
         self.host.open(path, access)
     }
+    fn open_beneath(
+        &self,
+        directory: &Path,
+        path: &Path,
+        access: Access,
+    ) -> HostResult<MemoryFile> {
+        self.host.open_beneath(directory, path, access)
+    }
     fn create_new(&self, path: &Path) -> HostResult<MemoryFile> {
         self.host.create_new(path)
     }

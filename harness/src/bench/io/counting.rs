@@ -104,6 +104,16 @@ impl HostNames for Counting {
         RealHost.open(path, access).map(|file| self.counted(file))
     }
 
+    fn open_beneath(
+        &self,
+        directory: &Path,
+        path: &Path,
+        access: Access,
+    ) -> HostResult<CountedFile> {
+        let file = RealHost.open_beneath(directory, path, access)?;
+        Ok(self.counted(file))
+    }
+
     fn create_new(&self, path: &Path) -> HostResult<CountedFile> {
         RealHost.create_new(path).map(|file| self.counted(file))
     }

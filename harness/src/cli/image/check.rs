@@ -9,7 +9,7 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, print, print_json};
 use super::watching::Watching;
-use super::{TrustArgs, existing, look};
+use super::{TrustArgs, existing};
 
 /// Find the faults of a COW file, and mend those that can be mended without guessing
 ///
@@ -30,6 +30,9 @@ Exit status, as qemu-img check has it: 0 no fault, or none any more; 1 the check
 carried out; 2 corrupt (and wrong usage); 3 leaks only, that is space taken for nothing.")]
 pub(in super::super) struct Args {
     /// The COW file
+    ///
+    /// To name a file here is to say that it is a COW file: the path in its header is followed.
+    /// Never name a raw disk that a guest can write to.
     cow: PathBuf,
 
     /// Mend what can be mended without guessing
@@ -90,8 +93,8 @@ fn examine(args: &Args) -> Result<Verdict, Failure> {
     let watching = Watching::new("checking");
     let mut watch = watching.watch();
     let checked = match args.repair {
-        false => check(&RealHost, &path, trust, &look, &mut watch),
-        true => check_and_repair(&RealHost, &path, trust, &look, &mut watch),
+        false => check(&RealHost, &path, trust, &mut watch),
+        true => check_and_repair(&RealHost, &path, trust, &mut watch),
     }?;
     drop(watch);
     drop(watching);

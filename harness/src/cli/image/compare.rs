@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use driver::open::OpenError;
+use userhelper::image::ImageError;
 use userhelper::image::compare::compare;
 use userhelper::image::open::open_image;
 use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, print};
 use super::watching::Watching;
-use super::{TrustArgs, existing};
+use super::{FormatArg, FormatArgs, TrustArgs, existing};
 
 /// Compare what two disks hold, COW files or raw
 ///
@@ -18,6 +20,7 @@ use super::{TrustArgs, existing};
 Examples:
   ubdlab image compare root.cow merged.img
   ubdlab image compare before.cow after.cow
+  ubdlab image compare -f cow root.cow -F raw guest.img
 
 Exit status: 0 they hold the same, 1 they differ, 2 wrong usage, 3 an operation failed.")]
 pub(in super::super) struct Args {
@@ -28,13 +31,22 @@ pub(in super::super) struct Args {
     b: PathBuf,
 
     #[command(flatten)]
+    format: FormatArgs,
+
+    /// What the second image is [default: a COW file if it begins like one]
+    #[arg(short = 'F', long, value_enum, value_name = "FORMAT")]
+    second_format: Option<FormatArg>,
+
+    #[command(flatten)]
     trust: TrustArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let trust = args.trust.trust();
-    let a = open_image(&RealHost, &existing(&args.a)?, trust)?;
-    let b = open_image(&RealHost, &existing(&args.b)?, trust)?;
+    let format = args.format.format();
+    let a = open_image(&RealHost, &existing(&args.a)?, format, trust)?;
+    let format = FormatArg::format(args.second_format);
+    let b = open_image(&RealHost, &existing(&args.b)?, format, trust).map_err(of_second)?;
     let watching = Watching::new("comparing");
     let compared = compare(&RealHost, &a, &b, &mut watching.watch());
     drop(watching);
@@ -56,5 +68,15 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             ));
             Ok(Verdict::ViolationFound)
         }
+    }
+}
+
+/// The way out that an error names is the first image's.
+fn of_second(error: ImageError) -> Failure {
+    match error {
+        ImageError::Open(OpenError::GuessedCow { .. }) => {
+            Failure(format!("{error} (of the second image: --second-format)"))
+        }
+        error => error.into(),
     }
 }

@@ -11,11 +11,10 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, print};
 use super::watching::Watching;
-use super::{TrustArgs, absolute, existing};
+use super::{FormatArgs, TrustArgs, absolute, existing};
 
 /// Convert between raw disks and COW files of any version
 ///
-/// The source is a COW file if it starts with the magic number of one, and a raw disk otherwise.
 /// A new COW file holds only what differs from its backing file, in blocks of 4 KiB, because
 /// stock Linux misreads what is finer. The new file appears whole or
 /// not at all; an existing one, by whatever name it goes, is never written over.
@@ -23,7 +22,7 @@ use super::{TrustArgs, absolute, existing};
 #[command(after_long_help = "\
 Examples:
   ubdlab image convert root.cow root.img
-  ubdlab image convert changed.img root.cow --to v3 --backing root.img
+  ubdlab image convert changed.img root.cow --format raw --to v3 --backing root.img
   ubdlab image convert old.cow new.cow --to v3")]
 pub(in super::super) struct Args {
     /// The image to be converted
@@ -39,6 +38,9 @@ pub(in super::super) struct Args {
     /// The backing file of the COW file to be made [default: the source's own]
     #[arg(long, value_name = "FILE")]
     backing: Option<PathBuf>,
+
+    #[command(flatten)]
+    format: FormatArgs,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -67,7 +69,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         (None, Some(_)) => To::V3,
         (None, None) => To::Raw,
     };
-    let image = open_image(&RealHost, &source, args.trust.trust())?;
+    let (format, trust) = (args.format.format(), args.trust.trust());
+    let image = open_image(&RealHost, &source, format, trust)?;
     let backing = match (backing, &image) {
         (Some(backing), _) => Some(backing),
         (None, Image::Cow(cow)) => Some(cow.backing_path.clone()),

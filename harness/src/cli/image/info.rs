@@ -1,21 +1,25 @@
 //! `ubdlab image info`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use driver::cow::Version;
+use driver::host::HostFile;
 use driver::shown;
+use driver::units::FileOffset;
 use serde::Serialize;
+use userhelper::image::ImageError;
 use userhelper::image::info::{BackingState, Info, info};
+use userhelper::image::open::{Format, open_unlocked};
 use userhelper::image::resize::stock_verdict;
 use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, print, print_json};
-use super::{TrustArgs, existing, look};
+use super::{FormatArgs, TrustArgs, existing};
 
 /// Say what a COW file is, and whether its backing file is the one it was made for
 ///
-/// The backing file is looked at but not opened. No lock is taken: this works beside a running
-/// UML.
+/// The backing file is looked at but not opened, and outside the COW file's directory only with
+/// --format cow. No lock is taken: this works beside a running UML.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -26,6 +30,9 @@ pub(in super::super) struct Args {
     cow: PathBuf,
 
     #[command(flatten)]
+    format: FormatArgs,
+
+    #[command(flatten)]
     trust: TrustArgs,
 
     /// Print one JSON document, its fields named with their units
@@ -34,7 +41,14 @@ pub(in super::super) struct Args {
 }
 
 #[derive(Serialize)]
+struct RawReport {
+    format: &'static str,
+    size_bytes: u64,
+}
+
+#[derive(Serialize)]
 struct Report {
+    format: &'static str,
     /// 1, 2 or 3.
     version: u32,
     /// V1, V2, V3 or V3 (64-bit).
@@ -68,7 +82,7 @@ struct Report {
 }
 
 impl Report {
-    fn of(info: &Info) -> Report {
+    fn of(info: &Info, format: Format) -> Report {
         let (header, geometry) = (&info.header, &info.geometry);
         let (backing_matches, backing_problem) = match &info.backing {
             BackingState::Matches => (Some(true), None),
@@ -78,6 +92,14 @@ impl Report {
             }
             BackingState::Missing(error) => (Some(false), Some(error.to_string())),
             BackingState::Unknown(why) => (None, Some((*why).to_owned())),
+            BackingState::NotFollowed(why) => {
+                let way_out = match format {
+                    Format::Guess => " (--format cow if it is a COW file that you trust)",
+                    Format::Raw | Format::Cow => "",
+                };
+                let text = format!("not looked at: its path {why}{way_out}");
+                (None, Some(text))
+            }
         };
         let stock_uml = if info.resize_in_progress.is_some() {
             "refuses it: a resize is in progress".to_owned()
@@ -87,6 +109,7 @@ impl Report {
             stock_verdict(geometry, info.backing_size).to_string()
         };
         Report {
+            format: "cow",
             version: header.version.number(),
             version_name: header.version.to_string(),
             size_bytes: geometry.size.0,
@@ -114,8 +137,12 @@ impl Report {
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let cow = existing(&args.cow)?;
-    let info = info(&RealHost, &cow, args.trust.trust(), look)?;
-    let report = Report::of(&info);
+    let format = args.format.format();
+    if format == Format::Raw {
+        return raw(args, &cow);
+    }
+    let info = info(&RealHost, &cow, format.trust(args.trust.trust()))?;
+    let report = Report::of(&info, format);
     if args.json {
         print_json(&report)?;
         return Ok(Verdict::Good);
@@ -153,6 +180,21 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             "backing file   a change of it was interrupted: `ubdlab image recover` ends it, or do \
              again what was interrupted\n",
         );
+    }
+    Ok(Verdict::Good)
+}
+
+/// What there is to say of a raw disk.
+fn raw(args: &Args, path: &Path) -> Result<Verdict, Failure> {
+    let opened = open_unlocked(&RealHost, path, Format::Raw)?;
+    let len = opened.device.cow().len();
+    let size = len.map_err(ImageError::host(path, "examining", FileOffset(0)))?;
+    match args.json {
+        true => print_json(&RawReport {
+            format: "raw",
+            size_bytes: size.0,
+        })?,
+        false => print(format_args!("format         raw\nsize           {size}\n")),
     }
     Ok(Verdict::Good)
 }

@@ -10,17 +10,18 @@ use driver::shown;
 use serde::Serialize;
 use userhelper::image::ImageError;
 use userhelper::image::map::{MappedRun, mapped_runs};
-use userhelper::image::open::{cow_image_file, open_unlocked};
+use userhelper::image::open::{Format, cow_image_file, open_unlocked};
 use userhelper::real_files::RealHost;
 
 use crate::strip::Strip;
 
 use super::super::{Failure, Verdict, escaped, print, terminal};
-use super::existing;
+use super::{FormatArgs, existing};
 
 /// List the runs of clean and dirty sectors of a COW file, with their places in the two files
 ///
-/// The backing file is not opened, and no lock is taken: this works beside a running UML.
+/// The backing file is not opened, whatever the image is, and no lock is taken: this works beside a
+/// running UML.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -29,10 +30,14 @@ Examples:
   ubdlab image map root.cow --draw
 
 Like qemu-img map: depth 0 is the COW file (dirty sectors), 1 the backing file (clean ones). A dirty
-run that is a hole of the COW file reads as zeros.")]
+run that is a hole of the COW file reads as zeros. With --format raw: the runs of data and the holes
+of a raw disk.")]
 pub(in super::super) struct Args {
     /// The COW file
     cow: PathBuf,
+
+    #[command(flatten)]
+    format: FormatArgs,
 
     /// Print one JSON array, its fields named with their units
     #[arg(long)]
@@ -58,6 +63,7 @@ struct Entry<'a> {
 }
 
 struct Files {
+    format: Format,
     cow: String,
     backing: String,
 }
@@ -65,6 +71,7 @@ struct Files {
 impl Files {
     fn entry(&self, run: MappedRun) -> Entry<'_> {
         let (state, depth, file) = match run.state {
+            SectorState::Dirty if self.format == Format::Raw => ("raw", 0, &self.cow),
             SectorState::Dirty => ("dirty", 0, &self.cow),
             SectorState::Clean => ("clean", 1, &self.backing),
         };
@@ -82,7 +89,12 @@ impl Files {
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
-    let cow = cow_image_file(&path, open_unlocked(&RealHost, &path)?);
+    let format = args.format.format();
+    let cow = cow_image_file(&path, open_unlocked(&RealHost, &path, format)?);
+    if args.draw && format == Format::Raw {
+        let why = "a raw disk has no clean and dirty sectors to be drawn";
+        return Err(Failure(format!("{}: {why}", shown(&path))));
+    }
     if args.draw {
         draw(&cow.device);
         return Ok(Verdict::Good);
@@ -94,6 +106,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     if args.json {
         let files = Files {
+            format,
             cow: path.to_string_lossy().into_owned(),
             backing: cow.backing_path.to_string_lossy().into_owned(),
         };
@@ -112,6 +125,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         return Ok(Verdict::Good);
     }
     let files = Files {
+        format,
         cow: shown(&path),
         backing: shown(&cow.backing_path),
     };

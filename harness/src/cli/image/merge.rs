@@ -27,6 +27,9 @@ Examples:
 Merging in place changes the backing file: every other COW file over it is refused from then on.")]
 pub(in super::super) struct Args {
     /// The COW file
+    ///
+    /// To name a file here is to say that it is a COW file: the path in its header is followed.
+    /// Never name a raw disk that a guest can write to.
     cow: PathBuf,
 
     /// The raw disk to be made
@@ -67,10 +70,8 @@ fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure>
 
 fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     let mut cow = open_both(&RealHost, path, args.trust.trust())?;
-    eprint!(
-        "{}",
-        super::resize::consequences(path, &cow.backing_path, "merging into")
-    );
+    let consequences = super::resize::consequences(&cow, args.trust.trust(), "merging into");
+    eprint!("{consequences}");
     let watching = Watching::new("merging");
     let merged = in_place(&RealHost, &mut cow, &mut watching.watch());
     drop(watching);

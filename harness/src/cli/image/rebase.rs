@@ -25,6 +25,9 @@ With --unsafe nobody looks whether the content is the same: if it is not, the fi
 disk is damaged.")]
 pub(in super::super) struct Args {
     /// The COW file
+    ///
+    /// To name a file here is to say that it is a COW file: the path in its header is followed.
+    /// Never name a raw disk that a guest can write to.
     cow: PathBuf,
 
     /// The new backing file

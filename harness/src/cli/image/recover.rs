@@ -22,6 +22,9 @@ Examples:
   ubdlab image recover root.cow")]
 pub(in super::super) struct Args {
     /// The COW file
+    ///
+    /// To name a file here is to say that it is a COW file: the path in its header is followed.
+    /// Never name a raw disk that a guest can write to.
     cow: PathBuf,
 
     #[command(flatten)]

@@ -7,7 +7,7 @@ use driver::shown;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::image::ImageError;
-use userhelper::image::open::{CowImageFile, close};
+use userhelper::image::open::{CowImageFile, Trust, close};
 use userhelper::image::resize::{
     StockVerdict, backing_len, carry_out, extend_backing, open_for_resize, plan_resize,
     stock_verdict,
@@ -43,6 +43,9 @@ Stock UML takes a device's size from the backing file, and refuses a COW file of
 refused from then on.")]
 pub(in super::super) struct Args {
     /// The COW file
+    ///
+    /// To name a file here is to say that it is a COW file: the path in its header is followed.
+    /// Never name a raw disk that a guest can write to.
     cow: PathBuf,
 
     /// The new size, or with + or - by how much
@@ -144,11 +147,11 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         )));
     }
     if args.dry_run {
-        print_plan(&cow, &plan, extend, backing);
+        print_plan(&cow, args, &plan, backing);
         return Ok(Verdict::Good);
     }
     if extend && backing < plan.new_size {
-        eprint!("{}", consequences(&path, &cow.backing_path, "extending"));
+        eprint!("{}", consequences(&cow, args.trust.trust(), "extending"));
     }
     move_data(&path, &mut cow, &plan)?;
     let mut backing = backing;
@@ -189,7 +192,8 @@ fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Resu
     }
 }
 
-fn print_plan(cow: &CowImageFile<RealFile>, plan: &Plan, extend: bool, backing: Bytes) {
+fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: Bytes) {
+    let extend = args.extend_backing;
     print(format_args!(
         "size       {} to {}\nstrategy   {}\n",
         plan.old_size, plan.new_size, plan.strategy
@@ -220,17 +224,17 @@ fn print_plan(cow: &CowImageFile<RealFile>, plan: &Plan, extend: bool, backing: 
         print("           --extend-backing makes the backing file as large\n");
     }
     if extend && backing < plan.new_size {
-        print(consequences(&cow.path, &cow.backing_path, "extending"));
+        print(consequences(cow, args.trust.trust(), "extending"));
     }
 }
 
 /// What else a change of the backing file breaks.
-pub(super) fn consequences(cow: &Path, backing: &Path, doing: &str) -> String {
+pub(super) fn consequences(cow: &CowImageFile<RealFile>, trust: Trust, doing: &str) -> String {
     let mut text = format!(
         "{doing} {}: every other COW file over it will be refused, by stock UML and by ubdlab\n",
-        shown(backing)
+        shown(&cow.backing_path)
     );
-    let others = siblings(cow, backing);
+    let others = siblings(cow, trust);
     for other in &others {
         text += &format!("  breaks {}\n", shown(other));
     }

@@ -76,6 +76,11 @@ impl HostNames for StampHost {
         self.with_stamps(self.memory.open(path, access)?, access)
     }
 
+    fn open_beneath(&self, directory: &Path, path: &Path, access: Access) -> HostResult<StampFile> {
+        let file = self.memory.open_beneath(directory, path, access)?;
+        self.with_stamps(file, access)
+    }
+
     fn create_new(&self, path: &Path) -> HostResult<StampFile> {
         self.with_stamps(self.memory.create_new(path)?, Access::ReadWrite)
     }

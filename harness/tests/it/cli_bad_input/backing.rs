@@ -139,7 +139,8 @@ fn a_path_that_leads_outside() {
         sandbox.refuses(
             &args,
             &format!(
-                "@cow: byte 32: the backing path {outside} leads outside the COW file's directory"
+                "@cow: byte 32: the backing path {outside} leads outside the COW file's directory, \
+                 where --confine-backing does not follow it"
             ),
         );
     }

@@ -273,7 +273,7 @@ fn files_cut_short() {
     );
 }
 
-/// Those that need the backing file.
+/// Those that need the backing file, where nothing is guessed.
 const BACKED_COMMANDS: [&[&str]; 8] = [
     &["resize", "@cow", "2M"],
     &["resize", "@cow", "2M", "--dry-run"],
@@ -281,8 +281,8 @@ const BACKED_COMMANDS: [&[&str]; 8] = [
     &["merge", "@cow", "@new"],
     &["merge", "@cow", "--in-place"],
     &["rebase", "@cow", "--backing", "@other"],
-    &["convert", "@cow", "@new"],
-    &["compare", "@cow", "@other"],
+    &["convert", "--format", "cow", "@cow", "@new"],
+    &["compare", "--format", "cow", "@cow", "@other"],
 ];
 
 fn backed_refuse(sandbox: &Sandbox, message: &str) {
@@ -332,7 +332,8 @@ fn backing_paths_not_to_be_followed() {
             sandbox.refuses(
                 &[&image(args)[..], &["--confine-backing"]].concat(),
                 &format!(
-                    "@cow: byte 32: the backing path {path} leads outside the COW file's directory"
+                    "@cow: byte 32: the backing path {path} leads outside the COW file's directory, \
+                     where --confine-backing does not follow it"
                 ),
             );
         }

@@ -80,7 +80,7 @@ fn relative_paths_are_those_of_the_caller() {
     std::fs::create_dir_all(sandbox.path("a/b")).unwrap();
     sandbox.write_backing("a/backing", SIZE);
     sandbox.succeeds(&["image", "create", "a/b/cow", "--backing", "a/backing"]);
-    let info = sandbox.json(&["image", "info", "@a/b/cow"]);
+    let info = sandbox.json(&["image", "info", "@a/b/cow", "--format", "cow"]);
     assert_eq!(info["backing_matches"], true);
     let backing = sandbox.path("a/backing");
     assert_eq!(info["backing_file"], backing.to_str().unwrap());

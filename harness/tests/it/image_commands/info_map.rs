@@ -26,6 +26,7 @@ fn every_field_of_every_version() {
         assert_eq!(
             info,
             json!({
+                "format": "cow",
                 "version": reader.version,
                 "version_name": version.to_string(),
                 "size_bytes": SIZE,
@@ -90,7 +91,7 @@ fn the_golden_headers() {
             .write(true)
             .open(sandbox.path(name));
         file.unwrap().set_len(12288 + 64 * 512).unwrap();
-        let info = sandbox.json(&["image", "info", &format!("@{name}")]);
+        let info = sandbox.json(&["image", "info", &format!("@{name}"), "-f", "cow"]);
         assert_eq!(info["version"], version, "{name}");
         assert_eq!(info["dirty_sectors"], dirty, "{name}");
         assert_eq!(info["size_bytes"], 32768, "{name}");
@@ -174,7 +175,7 @@ fn the_backing_file_is_not_opened() {
         ("character device", "/dev/tty".into()),
     ] {
         sandbox.write_image_under("cow", &header(Version::V3, &path, SIZE), &SOME);
-        let info = sandbox.json(&["image", "info", "@cow"]);
+        let info = sandbox.json(&["image", "info", "@cow", "--format", "cow"]);
         assert_eq!(info["backing_matches"], false, "{backing}");
         let problem = "is no regular file or block device";
         assert_eq!(info["backing_problem"], problem, "{backing}");
@@ -220,15 +221,21 @@ fn a_path_that_leads_outside_is_shown_and_not_followed() {
         .with_backing(Path::new("../backing"), inside.backing_mtime)
         .unwrap();
     sandbox.write_image_under("sub/cow", &up, &SOME);
-    let info = sandbox.json(&["image", "info", "@sub/cow"]);
+    let named = ["image", "info", "@sub/cow", "--format", "cow"];
+    let info = sandbox.json(&named);
     assert_eq!(info["backing_file"], "../backing");
     assert_eq!(info["backing_matches"], true);
-    let confined = ["image", "info", "@sub/cow", "--confine-backing"];
-    let info = sandbox.json(&confined);
-    assert_eq!(info["backing_file"], "../backing");
-    assert_eq!(info["backing_matches"], Value::Null);
-    let problem = "its path leads outside the COW file's directory";
-    assert_eq!(info["backing_problem"], problem);
+    let problem = "not looked at: its path leads outside the COW file's directory";
+    let guessed = format!("{problem} (--format cow if it is a COW file that you trust)");
+    for (args, problem) in [
+        (&named[..3], &*guessed),
+        (&[&named[..], &["--confine-backing"]].concat(), problem),
+    ] {
+        let info = sandbox.json(args);
+        assert_eq!(info["backing_file"], "../backing");
+        assert_eq!(info["backing_matches"], Value::Null);
+        assert_eq!(info["backing_problem"], problem);
+    }
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 mod check;
 mod compare;
+mod confinement;
 mod convert;
 mod create;
+mod formats;
 mod info_map;
 mod merge;
 mod rebase;

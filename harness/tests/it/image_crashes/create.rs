@@ -14,7 +14,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use userhelper::image::ImageError;
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::create::{Wish, create};
-use userhelper::image::open::{Trust, open_image};
+use userhelper::image::open::{Format, Trust, open_image};
 
 use super::story::{DEPTH, go_on};
 use super::world::{
@@ -38,12 +38,12 @@ fn created(host: &SimHost) -> Result<(), ImageError> {
 }
 
 fn raw(host: &SimHost) -> Result<(), ImageError> {
-    let image = open_image(host, Path::new(COW), Trust::Follow)?;
+    let image = open_image(host, Path::new(COW), Format::Cow, Trust::Follow)?;
     to_raw(host, &image, Path::new(NEW), &mut go_on).map(drop)
 }
 
 fn over(host: &SimHost, backing: &str, version: CowVersion) -> Result<(), ImageError> {
-    let image = open_image(host, Path::new(COW), Trust::Follow)?;
+    let image = open_image(host, Path::new(COW), Format::Cow, Trust::Follow)?;
     let (backing, new) = (Path::new(backing), Path::new(NEW));
     to_cow(host, &image, backing, version, new, &mut go_on).map(drop)
 }

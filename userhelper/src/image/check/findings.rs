@@ -43,7 +43,7 @@ pub enum Fault {
     BackingMissing,
     /// The backing file is not the one that the COW file was made for.
     BackingChanged,
-    /// The backing file is where it was not to be followed to.
+    /// The backing file is where it was not to be followed to, and so there is none.
     BackingOutside,
     /// A reflow was interrupted.
     InterruptedResize,
@@ -93,7 +93,7 @@ impl Fault {
     fn severity(self) -> Severity {
         match self {
             Fault::StaleData | Fault::TrailingData => Severity::Leak,
-            Fault::BeyondStock | Fault::ShortBitmap | Fault::BackingOutside => Severity::Note,
+            Fault::BeyondStock | Fault::ShortBitmap => Severity::Note,
             _ => Severity::Corruption,
         }
     }

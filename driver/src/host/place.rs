@@ -1,0 +1,74 @@
+//! Where a file is to be looked for. A path that a stranger wrote may lead anywhere; what it is
+//! allowed to reach is part of the place, so that nobody opens such a path by the way.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::{Access, HostError, HostNames, HostResult};
+
+/// Where a file is to be looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Wherever the path leads.
+    Anywhere(PathBuf),
+    /// Beneath a directory, through no symbolic link: see [`HostNames::open_beneath`].
+    Beneath {
+        /// The directory, which is followed like any path; empty where the process is.
+        directory: PathBuf,
+        /// The path from there on.
+        path: PathBuf,
+    },
+}
+
+impl Place {
+    /// Opens the file there.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn open<N: HostNames>(&self, names: &N, access: Access) -> HostResult<N::File> {
+        match self {
+            Place::Anywhere(path) => names.open(path, access),
+            Place::Beneath { directory, path } => names.open_beneath(directory, path, access),
+        }
+    }
+}
+
+/// The names that `path` goes through from a directory on, without `.`. Every host refuses the
+/// same paths by it. `..` is refused also where it would not lead out: with a symbolic link
+/// before it, nobody can tell by reading.
+///
+/// # Errors
+/// [`HostError::OutsideDirectory`] of an absolute path, and of one with `..`.
+pub fn beneath(path: &Path) -> HostResult<PathBuf> {
+    let mut names = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => names.push(name),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(HostError::OutsideDirectory);
+            }
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_out_is_told_by_reading() {
+        for (path, names) in [
+            ("a", "a"),
+            ("./a//b/.", "a/b"),
+            ("..a/b..", "..a/b.."),
+            (".", ""),
+        ] {
+            assert_eq!(beneath(Path::new(path)), Ok(names.into()), "{path}");
+        }
+        for path in ["/a", "..", "../a", "a/..", "a/../b", "./..", "//a"] {
+            let outside = Err(HostError::OutsideDirectory);
+            assert_eq!(beneath(Path::new(path)), outside, "{path}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What an image is, is named: a guest can write the header of a COW file to its raw disk, and
+//! what it names there is a file of the host. A guess opens nothing outside the image's directory.
+
+use std::path::Path;
+
+use driver::cow::{Extension, Version};
+use driver::units::Bytes;
+use serde_json::{Value, json};
+
+use crate::support::cli::{SIZE, Sandbox};
+use crate::support::images::{SOME, expected_disk, header};
+
+/// `guest`, a raw disk of a guest in a directory of disks, and `secret/key`, a file of the host.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    for directory in ["disks", "secret"] {
+        std::fs::create_dir(sandbox.path(directory)).unwrap();
+    }
+    sandbox.write("disks/guest", vec![b'g'; SIZE as usize]);
+    sandbox.write("disks/key", vec![b'K'; SIZE as usize]);
+    sandbox.write("secret/key", vec![b'K'; SIZE as usize]);
+    sandbox.write_backing("disks/base", SIZE);
+    sandbox
+}
+
+/// The guest writes a header to its first sectors, over this file of the host. Where `changing`,
+/// size and time of that file do not matter.
+fn guest_writes(sandbox: &Sandbox, backing: &Path, changing: bool) {
+    let header = header(Version::V3, &sandbox.path("secret/key"), SIZE / 2);
+    let header = header.with_backing(backing, header.backing_mtime).unwrap();
+    let mut bytes = header.encode();
+    let block = Extension {
+        backing_size: Bytes(SIZE),
+        changing_backing: changing,
+    };
+    bytes.extend(block.encode());
+    // Nothing is dirty: all of the disk is the other file's.
+    bytes.resize(12288, 0);
+    sandbox.write("disks/guest", vec![b'g'; SIZE as usize]);
+    sandbox.patch("disks/guest", 0, &bytes);
+}
+
+fn refused(path: &str, why: &str) -> String {
+    format!(
+        "@disks/guest: byte 32: begins like a COW file, and its header names the backing path {path}, \
+         which {why}. It is not opened: nobody has said that this is a COW file, and a guest can \
+         write such a header to its raw disk. --format cow if it is a COW file that you trust, \
+         --format raw if it is the raw disk of a guest"
+    )
+}
+
+const GUESSING: [&[&str]; 5] = [
+    &["convert", "@disks/guest", "@new"],
+    &[
+        "convert",
+        "@disks/guest",
+        "@new",
+        "--backing",
+        "@disks/base",
+    ],
+    &["convert", "@disks/guest", "@new", "--to", "v3"],
+    &["compare", "@disks/guest", "@disks/base"],
+    &["compare", "@disks/base", "@disks/guest"],
+];
+
+/// Every command that guesses refuses, and neither writes anything nor says what is in the file.
+fn all_refuse(sandbox: &Sandbox, message: &str) {
+    for args in GUESSING {
+        let second = match args {
+            ["compare", "@disks/base", _] => " (of the second image: --second-format)",
+            _ => "",
+        };
+        let args = [&["image"], args].concat();
+        sandbox.refuses(&args, &format!("{message}{second}"));
+        // That the author is not trusted does not make a COW file of it.
+        let confined = [&args[..], &["--confine-backing"]].concat();
+        sandbox.refuses(&confined, &format!("{message}{second}"));
+    }
+}
+
+#[test]
+fn a_guest_reads_no_file_of_the_host() {
+    let sandbox = sandbox();
+    let outside = "leads outside the COW file's directory";
+    let key = sandbox.path("secret/key");
+    for changing in [false, true] {
+        for path in [&*key, Path::new("../secret/key"), Path::new("/etc/passwd")] {
+            guest_writes(&sandbox, path, changing);
+            let shown = sandbox.text(path.as_os_str().as_encoded_bytes());
+            match changing {
+                false => all_refuse(&sandbox, &refused(&shown, outside)),
+                true => all_refuse(
+                    &sandbox,
+                    &refused(
+                        &shown,
+                        "cannot be checked while a change of that file is recorded",
+                    ),
+                ),
+            }
+        }
+    }
+}
+
+/// Beside the disk too, where the guest does not have to know size and time.
+#[test]
+fn a_guest_reads_no_file_beside_its_disk_by_saying_that_it_is_being_changed() {
+    let sandbox = sandbox();
+    let key = sandbox.path("disks/key");
+    for path in [&*key, Path::new("key")] {
+        guest_writes(&sandbox, path, true);
+        let shown = sandbox.text(path.as_os_str().as_encoded_bytes());
+        let unchecked = "cannot be checked while a change of that file is recorded";
+        all_refuse(&sandbox, &refused(&shown, unchecked));
+    }
+}
+
+/// Whoever may write to the directory may have left a link there.
+#[test]
+fn a_guess_follows_no_link() {
+    let sandbox = sandbox();
+    std::os::unix::fs::symlink("../secret/key", sandbox.path("disks/link")).unwrap();
+    std::os::unix::fs::symlink("../secret", sandbox.path("disks/down")).unwrap();
+    for path in ["link", "down/key"] {
+        guest_writes(&sandbox, Path::new(path), false);
+        all_refuse(&sandbox, &refused(path, "goes through a symbolic link"));
+    }
+}
+
+#[test]
+fn named_as_raw_it_is_raw() {
+    let sandbox = sandbox();
+    guest_writes(&sandbox, &sandbox.path("secret/key"), true);
+    let disk = sandbox.read("disks/guest");
+    let convert = ["image", "convert", "-f", "raw", "@disks/guest"];
+    sandbox.succeeds(&[&convert[..], &["@raw"]].concat());
+    assert!(sandbox.read("raw") == disk);
+    sandbox.succeeds(&[&convert[..], &["@cow", "--backing", "@disks/base"]].concat());
+    assert!(sandbox.disk("cow", "disks/base") == disk);
+    let compare = ["image", "compare", "-f", "raw", "@disks/guest"];
+    for other in [&["-F", "raw", "@raw"][..], &["--second-format=cow", "@cow"]] {
+        sandbox.succeeds(&[&compare[..], other].concat());
+    }
+    sandbox.refuses(
+        &[&convert[..], &["@new", "--to", "v3"]].concat(),
+        "@disks/guest: a raw disk, so --backing has to name the COW file's backing file",
+    );
+}
+
+/// What is done all day stays possible: by its name, or where both files lie together.
+#[test]
+fn a_cow_file_that_is_trusted() {
+    let sandbox = sandbox();
+    let disk = expected_disk(&sandbox.read("disks/base"), &SOME);
+    sandbox.write_image("elsewhere", Version::V3, "disks/base", &SOME);
+    sandbox.succeeds(&["image", "merge", "@elsewhere", "@merged"]);
+    assert!(sandbox.read("merged") == disk);
+    for cow in ["--format=cow", "-fcow"] {
+        sandbox.succeeds(&["image", "convert", "@elsewhere", "@raw", cow]);
+        assert!(sandbox.read("raw") == disk);
+        std::fs::remove_file(sandbox.path("raw")).unwrap();
+        sandbox.succeeds(&["image", "compare", "@elsewhere", "@merged", cow]);
+    }
+    sandbox.succeeds(&["image", "compare", "@merged", "@elsewhere", "-F", "cow"]);
+    // The new header's path comes out of the old one.
+    sandbox.succeeds(&["image", "convert", "@elsewhere", "@v3", "-fcow", "--to=v3"]);
+    assert!(sandbox.disk("v3", "disks/base") == disk);
+    // Nothing need be named where the backing file lies beside or below.
+    let relative = header(Version::V3, &sandbox.path("disks/base"), SIZE);
+    for (name, path) in [
+        ("above", Path::new("disks/base")),
+        ("disks/beside", Path::new("./base")),
+        ("disks/absolute", &sandbox.path("disks/base")),
+    ] {
+        let header = relative.with_backing(path, relative.backing_mtime).unwrap();
+        sandbox.write_image_under(name, &header, &SOME);
+        let cow = format!("@{name}");
+        sandbox.succeeds(&["image", "convert", &cow, "@raw"]);
+        assert!(sandbox.read("raw") == disk);
+        std::fs::remove_file(sandbox.path("raw")).unwrap();
+        sandbox.succeeds(&["image", "compare", &cow, "@merged"]);
+        sandbox.succeeds(&["image", "compare", "@merged", &cow]);
+    }
+}
+
+/// Named as a COW file, it has to be one.
+#[test]
+fn a_raw_disk_named_as_a_cow_file() {
+    let sandbox = sandbox();
+    let message =
+        "@disks/base: byte 0: found magic 0x00000000, expected 0x4f4f4f4d: not a COW file";
+    for args in [
+        &["convert", "-f", "cow", "@disks/base", "@new"][..],
+        &["compare", "-f", "cow", "@disks/base", "@disks/key"],
+        &["compare", "-F", "cow", "@disks/key", "@disks/base"],
+        &["info", "-f", "cow", "@disks/base"],
+        &["map", "-f", "cow", "@disks/base"],
+    ] {
+        sandbox.refuses(&[&["image"], args].concat(), message);
+    }
+}
+
+/// Not even whether a file of the host is there, or has which size, is told of what a guest named.
+#[test]
+fn info_looks_at_nothing_that_a_guest_named() {
+    let sandbox = sandbox();
+    let info = |more: &[&str]| sandbox.json(&[&["image", "info", "@disks/guest"], more].concat());
+    let told = |path: &Path| {
+        guest_writes(&sandbox, path, false);
+        let info = info(&[]);
+        assert_eq!(info["backing_matches"], Value::Null);
+        info["backing_problem"].clone()
+    };
+    let (there, missing) = (sandbox.path("secret/key"), sandbox.path("secret/none"));
+    assert_eq!(told(&there), told(&missing));
+    guest_writes(&sandbox, &there, false);
+    assert_eq!(info(&["--format", "cow"])["backing_matches"], true);
+    let raw = info(&["--format", "raw"]);
+    assert_eq!(raw, json!({"format": "raw", "size_bytes": SIZE}));
+    assert_eq!(
+        sandbox.succeeds(&["image", "info", "-f", "raw", "@disks/guest"]),
+        "format         raw\nsize           1 MiB\n"
+    );
+}
+
+/// No lock is taken, so that it works beside a running UML.
+#[test]
+fn a_map_of_a_raw_disk() {
+    let sandbox = sandbox();
+    guest_writes(&sandbox, &sandbox.path("secret/key"), true);
+    let guest = std::fs::File::options()
+        .write(true)
+        .open(sandbox.path("disks/guest"));
+    guest.unwrap().set_len(2 * SIZE).unwrap();
+    let _held = sandbox.hold("disks/guest");
+    let map = ["image", "map", "@disks/guest", "--format", "raw"];
+    let file = sandbox.path("disks/guest");
+    assert_eq!(
+        sandbox.json(&map),
+        json!([
+            {"start_bytes": 0, "length_bytes": SIZE, "state": "raw", "depth": 0, "zero": false,
+             "offset_bytes": 0, "file": file},
+            {"start_bytes": SIZE, "length_bytes": SIZE, "state": "raw", "depth": 0, "zero": true,
+             "offset_bytes": SIZE, "file": file},
+        ])
+    );
+    sandbox.refuses(
+        &[&map[..], &["--draw"]].concat(),
+        "@disks/guest: a raw disk has no clean and dirty sectors to be drawn",
+    );
+}
+
+#[test]
+fn formats_that_there_are_not() {
+    let sandbox = sandbox();
+    let option = "[possible values: raw, cow]\n\nFor more information, try '--help'.\n";
+    sandbox.fails(
+        &["image", "convert", "@disks/base", "@new", "-f", "vmdk"],
+        2,
+        &format!("error: invalid value 'vmdk' for '--format <FORMAT>'\n  {option}"),
+    );
+    sandbox.fails(
+        &["image", "compare", "@disks/base", "@disks/key", "-F", "v3"],
+        2,
+        &format!("error: invalid value 'v3' for '--second-format <FORMAT>'\n  {option}"),
+    );
+}
