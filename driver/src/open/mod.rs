@@ -27,7 +27,8 @@ use crate::units::{Bytes, FileOffset, FileRange, Sector};
 
 pub use backing::{backing_path, leaves_directory};
 pub use create::{
-    NewBacking, create, create_temporary, create_whole, open_backing, temporary_name, write_start,
+    NewBacking, create, create_temporary, create_whole, open_backing, remove_left_over,
+    remove_temporary, temporary_name, write_start,
 };
 pub use error::OpenError;
 

@@ -31,6 +31,7 @@ mod image_crashes;
 mod image_kill;
 mod image_large;
 mod image_peers;
+mod image_races;
 mod linux_host_operations;
 mod report_pages;
 mod resize_findings;

@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use driver::host::{Access, HostError, HostFile, LockKind};
-use driver::open::{OpenOptions, open, temporary_name};
+use driver::host::{Access, HostError, HostFile};
+use driver::open::{OpenOptions, Opened, open, remove_left_over};
 use driver::resize::{Resize, ResizeStep, Resized};
-use driver::units::FileOffset;
 
 use crate::image_host::ImageHost;
 use crate::reflow::Reflow;
@@ -36,6 +35,13 @@ pub fn recover<H: ImageHost>(
     watch: Watch<'_>,
 ) -> Result<Recovered, ImageError> {
     let mut recovered = Recovered::default();
+    if let Err(HostError::NotFound) = host.open(path, Access::ReadOnly).map(drop) {
+        // What never got its name has no other. If there is none either, opening says so.
+        recovered.temporary = remove_left_over(host, path, None)?;
+        if recovered.temporary {
+            return Ok(recovered);
+        }
+    }
     let failed = ImageError::resize(path);
     let specification = specification(path, false);
     // A reflow needs the COW file only.
@@ -58,33 +64,28 @@ pub fn recover<H: ImageHost>(
             }
         };
     }
-    let changing = is_changing_backing(&device);
-    close(device, path)?;
-    if changing {
-        let mut device = open(host, &specification, options(trust))?.device;
-        backing_change::accept(host, &mut device).map_err(&failed)?;
+    if is_changing_backing(&device) {
         close(device, path)?;
-        recovered.backing_change = true;
+        let opened = open(host, &specification, options(trust))?;
+        // Somebody else may have been there between the two locks.
+        refuse_reflow(path, &opened)?;
+        device = opened.device;
+        if is_changing_backing(&device) {
+            backing_change::accept(host, &mut device).map_err(&failed)?;
+            recovered.backing_change = true;
+        }
     }
-    recovered.temporary = remove_temporary(host, path)?;
+    recovered.temporary = remove_left_over(host, path, Some(device.cow()))?;
+    close(device, path)?;
     Ok(recovered)
 }
 
-/// Removes the new file that a rebuild or creation left behind, unless somebody holds it.
-fn remove_temporary<H: ImageHost>(host: &H, path: &Path) -> Result<bool, ImageError> {
-    let temporary = temporary_name(path);
-    let at = FileOffset(0);
-    let file = match host.open(&temporary, Access::ReadWrite) {
-        Err(HostError::NotFound) => return Ok(false),
-        opened => opened.map_err(ImageError::host(&temporary, "opening", at))?,
-    };
-    match host.lock(&file, LockKind::Exclusive) {
-        Err(HostError::Locked) => return Ok(false),
-        locked => locked.map_err(ImageError::host(&temporary, "locking", at))?,
+fn refuse_reflow<F: HostFile>(path: &Path, opened: &Opened<F>) -> Result<(), ImageError> {
+    match opened.interrupted {
+        None => Ok(()),
+        Some(_) => Err(ImageError::Unfinished {
+            path: path.to_owned(),
+            what: "resize",
+        }),
     }
-    file.len()
-        .and_then(|_| host.remove(&temporary))
-        .and_then(|()| host.sync_directory_of(&temporary))
-        .map_err(ImageError::host(&temporary, "removing", at))?;
-    Ok(true)
 }
