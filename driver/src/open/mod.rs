@@ -15,13 +15,14 @@ mod error;
 use std::path::Path;
 
 use crate::cow::{
-    Extension, ExtensionState, Geometry, Header, JournalRecord, LONGEST_HEADER, PAGE_BYTES,
-    SectorMap, Version,
+    Extension, ExtensionState, Geometry, Header, HeaderError, JournalRecord, PAGE_BYTES, SectorMap,
+    Version,
 };
 use crate::device_spec::DeviceSpec;
 use crate::host::{
     Access, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
 };
+use crate::name_backing::{finish, read_start};
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
 use crate::units::{Bytes, FileOffset, FileRange, Sector};
 
@@ -38,7 +39,8 @@ pub struct OpenOptions {
     /// Create a missing COW file over the backing file that the specification names.
     pub create: bool,
     /// If the specification names another backing file than the header, write its name
-    /// and time into the header; it must have the same size.
+    /// and time into the header; it must have the same size. A switch (or a rebase) that was
+    /// interrupted in the middle of the header is finished first.
     pub switch_backing: bool,
     /// Refuse a backing path, taken from the header, that leads outside the COW file's
     /// directory. (A symbolic link inside it is the user's own doing.)
@@ -72,6 +74,8 @@ pub struct Opened<F> {
     /// The reflow that was interrupted, if one was: the device works, and has its old size
     /// until the reflow is finished.
     pub interrupted: Option<JournalRecord>,
+    /// Whether the header was half changed to another backing file, and now names that one.
+    pub finished_switch: bool,
 }
 
 /// Brings up the device that `spec` describes.
@@ -100,7 +104,16 @@ pub fn open<N: HostNames>(
     }
     let (cow, metadata) = cow;
     let path = &spec.file;
-    let mut header = read_header(&cow, path)?;
+    let (mut header, finished_switch) = match read_header(&cow, path) {
+        Err(OpenError::Header {
+            error: HeaderError::HalfChanged { .. },
+            ..
+        }) if options.switch_backing && !spec.read_only => {
+            finish(&cow).map_err(|error| backing::not_named(path, error))?;
+            (read_header(&cow, path)?, true)
+        }
+        header => (header?, false),
+    };
     let extension = match read_extension(&cow, &header, path)? {
         ExtensionState::Valid(extension) => Some(extension),
         // With the backing file at hand its size tells whether the block is needed.
@@ -175,6 +188,7 @@ pub fn open<N: HostNames>(
     Ok(Opened {
         device,
         interrupted,
+        finished_switch,
     })
 }
 
@@ -296,6 +310,7 @@ fn open_raw<F: HostFile>(
     Ok(Opened {
         device,
         interrupted: None,
+        finished_switch: false,
     })
 }
 
@@ -304,10 +319,7 @@ fn open_raw<F: HostFile>(
 /// # Errors
 /// [`OpenError::Header`], or the host's error.
 pub fn read_header<F: HostFile>(file: &F, path: &Path) -> Result<Header, OpenError> {
-    let mut start = vec![0; LONGEST_HEADER.0 as usize];
-    let len = file.len().map_err(host(path, "examining"))?;
-    start.truncate(len.0.min(LONGEST_HEADER.0) as usize);
-    read(file, &mut start, FileOffset(0)).map_err(host(path, "reading the header"))?;
+    let start = read_start(file).map_err(host(path, "reading the header"))?;
     Header::decode(&start).map_err(|error| OpenError::Header {
         path: path.to_owned(),
         error,

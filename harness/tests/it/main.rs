@@ -28,6 +28,7 @@ mod fuzz_ordered;
 mod fuzz_resize_defects;
 mod image_commands;
 mod image_crashes;
+mod image_faults;
 mod image_kill;
 mod image_large;
 mod image_peers;

@@ -8,4 +8,5 @@ mod create;
 mod info_map;
 mod merge;
 mod rebase;
+mod recover;
 mod resize;
