@@ -14,6 +14,7 @@ pub mod device_spec;
 pub mod host;
 pub mod linux;
 pub mod memory;
+mod name_backing;
 pub mod open;
 pub mod ordered;
 pub mod resize;

@@ -4,7 +4,7 @@
 //!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
-//! | the new file was created, filled in part or whole | the old file, untouched; a temporary one beside it | the next rebuild removes the temporary file |
+//! | the new file was created, filled in part or whole | the old file, untouched; a temporary one beside it | the next rebuild removes the temporary file, or `recover` |
 //! | the new file was synced | the same | the same |
 //! | the rename | the old file or the new one, each whole | none needed |
 //! | the sync of the directory | the new file | none needed |
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use driver::cow::{Extension, Geometry, Header};
 use driver::host::{Access, HostFile, LockKind, Replace};
-use driver::open::{create_temporary, temporary_name};
+use driver::open::{create_temporary, remove_temporary, temporary_name};
 use driver::ordered::{CowImage, Hold, Ordered};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use crate::copying::{CopyAction, CopyError, Copying, Target};
 use crate::image_host::ImageHost;
@@ -88,6 +88,20 @@ impl<H: ImageHost> Rebuild<H> {
     /// How much has been copied or shared.
     pub fn passed(&self) -> Bytes {
         self.passed
+    }
+
+    /// Gives the rebuild up: the device goes on as it was, and the new file is removed.
+    pub fn give_up(&mut self, device: &mut Ordered<H::File>) {
+        self.abandon(device, device.capacity());
+    }
+
+    fn abandon(&mut self, device: &mut Ordered<H::File>, capacity: SectorCount) {
+        device.set_hold(Hold::Nothing);
+        if let Some(file) = self.file.take() {
+            device.map_mut().shrink(capacity);
+            // What is left behind, the next rebuild removes, or a recovery.
+            let _ = remove_temporary(&self.host, &temporary_name(&self.path), &file);
+        }
     }
 
     fn do_stage(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
@@ -299,12 +313,7 @@ impl<H: ImageHost> Resize<H::File> for Rebuild<H> {
         let capacity = device.capacity();
         let result = self.do_stage(device);
         if result.is_err() {
-            device.set_hold(Hold::Nothing);
-            if self.file.take().is_some() {
-                device.map_mut().shrink(capacity);
-                // What is left behind, the next rebuild removes.
-                let _ = self.host.remove(&temporary_name(&self.path));
-            }
+            self.abandon(device, capacity);
         }
         result
     }

@@ -65,6 +65,14 @@ impl<H: ImageHost> PlannedResize<H> {
             PlannedResize::Reflow(reflow, _) => reflow.moved(),
         }
     }
+
+    /// Ends the resize between two steps. A rebuild leaves the old image alone; a reflow that has
+    /// marked the header is finished by a recovery.
+    pub fn give_up(&mut self, device: &mut Ordered<H::File>) {
+        if let PlannedResize::Rebuild(rebuild) = self {
+            rebuild.give_up(device);
+        }
+    }
 }
 
 impl<H: ImageHost> Resize<H::File> for PlannedResize<H> {

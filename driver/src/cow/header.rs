@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
 use super::geometry::{FileTooLarge, Geometry};
+use super::header_record::{HeaderRecord, Naming, RECORD_END};
 
 /// The magic number, `OOOM` when written big endian.
 const MAGIC: u32 = 0x4f4f_4f4d;
@@ -62,6 +63,52 @@ impl Version {
             format,
             len,
         }
+    }
+
+    /// The version of the header at the start of a file, and the byte order of its magic number.
+    pub(super) fn of(start: &[u8]) -> Result<(Version, ByteOrder), HeaderError> {
+        // Eight bytes tell the magic and the version, and so how long the rest is.
+        let magic: [u8; 4] = field(start, 0).ok_or_else(|| too_short(start, 8))?;
+        let version: [u8; 4] = field(start, 4).ok_or_else(|| too_short(start, 8))?;
+        let byte_order = match u32::from_be_bytes(magic) {
+            MAGIC => ByteOrder::Big,
+            swapped if swapped.swap_bytes() == MAGIC => ByteOrder::Little,
+            found => return Err(HeaderError::BadMagic { found }),
+        };
+        let version = match byte_order.u32(version) {
+            1 => Version::V1,
+            2 => Version::V2,
+            3 if is_wide(start) => Version::V3Wide,
+            3 => Version::V3,
+            found => return Err(HeaderError::UnknownVersion { found }),
+        };
+        Ok((version, byte_order))
+    }
+
+    /// The record of the change to another backing file that the header which `start` begins with
+    /// is in the middle of.
+    pub(super) fn half_done(self, start: &[u8]) -> Option<HeaderRecord<'_>> {
+        let layout = self.layout();
+        if layout.len < RECORD_END {
+            return None;
+        }
+        let record = HeaderRecord::decode(start, layout.path)?;
+        let field = start.get(layout.path..layout.path + layout.path_len)?;
+        let now = Naming {
+            path: field.split(|&byte| byte == 0).next()?,
+            mtime: u32::from_be_bytes(self::field(start, layout.mtime)?),
+        };
+        record.is_half_done(now).then_some(record)
+    }
+
+    /// Puts path and time of a backing file into the bytes of a header of that layout. The path
+    /// has to fit.
+    pub(super) fn put_naming(self, header: &mut [u8], naming: Naming<'_>) {
+        let layout = self.layout();
+        let path = &mut header[layout.path..layout.path + layout.path_len];
+        path.fill(0);
+        path[..naming.path.len()].copy_from_slice(naming.path);
+        header[layout.mtime..layout.mtime + 4].copy_from_slice(&naming.mtime.to_be_bytes());
     }
 
     /// The length of the header in bytes.
@@ -236,6 +283,30 @@ pub enum HeaderError {
         /// What is wrong with it.
         error: FileTooLarge,
     },
+    /// A change of the backing file's path and time was interrupted between two sectors: see
+    /// [`super::HeaderChange`].
+    #[error(
+        "byte {offset}: the header is half changed to another backing file: \
+         `ubdlab image recover` finishes that"
+    )]
+    HalfChanged {
+        /// Where the record is of what it is to become.
+        offset: u64,
+    },
+    /// Both paths and the record of the change do not fit into the path's field together.
+    #[error(
+        "byte {offset}: the old backing file's path has {old} bytes, the new one's {new}: with both \
+         the header could not be changed such that an interruption can be recovered from: name the \
+         new one by a shorter path, of a symbolic link for one"
+    )]
+    NoRoomForChange {
+        /// Where the path is.
+        offset: u64,
+        /// The length of the old path in bytes.
+        old: usize,
+        /// The length of the new path in bytes.
+        new: usize,
+    },
 }
 
 impl Header {
@@ -290,28 +361,10 @@ impl Header {
     /// # Errors
     /// The first field that cannot be: see [`HeaderError`].
     pub fn decode(start: &[u8]) -> Result<Header, HeaderError> {
-        let too_short = |expected: usize| HeaderError::TooShort {
-            found: start.len() as u64,
-            expected: expected as u64,
-        };
-        // Eight bytes tell the magic and the version, and so how long the rest is.
-        let magic: [u8; 4] = field(start, 0).ok_or(too_short(8))?;
-        let version: [u8; 4] = field(start, 4).ok_or(too_short(8))?;
-        let byte_order = match u32::from_be_bytes(magic) {
-            MAGIC => ByteOrder::Big,
-            swapped if swapped.swap_bytes() == MAGIC => ByteOrder::Little,
-            found => return Err(HeaderError::BadMagic { found }),
-        };
-        let version = match byte_order.u32(version) {
-            1 => Version::V1,
-            2 => Version::V2,
-            3 if is_wide(start) => Version::V3Wide,
-            3 => Version::V3,
-            found => return Err(HeaderError::UnknownVersion { found }),
-        };
+        let (version, byte_order) = Version::of(start)?;
         let layout = version.layout();
         if start.len() < layout.len {
-            return Err(too_short(layout.len));
+            return Err(too_short(start, layout.len));
         }
         let fields = match version {
             Version::V1 => byte_order,
@@ -352,6 +405,10 @@ impl Header {
         Geometry::new(version, Bytes(size), alignment)
             .map_err(|error| HeaderError::Layout { offset, error })?;
 
+        if let Some(record) = version.half_done(start) {
+            let offset = record.begin as u64;
+            return Err(HeaderError::HalfChanged { offset });
+        }
         let path = &start[layout.path..layout.path + layout.path_len];
         let path_problem = |problem| HeaderError::BadPath {
             offset: layout.path as u64,
@@ -412,6 +469,13 @@ impl Header {
     /// wrote into the file.
     pub fn backing_path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.backing_path))
+    }
+}
+
+fn too_short(start: &[u8], expected: usize) -> HeaderError {
+    HeaderError::TooShort {
+        found: start.len() as u64,
+        expected: expected as u64,
     }
 }
 

@@ -5,12 +5,15 @@
 mod extension;
 mod geometry;
 mod header;
+mod header_change;
+mod header_record;
 mod journal;
 mod sector_map;
 
 pub use extension::{Extension, ExtensionState};
 pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};
 pub use header::{ByteOrder, Header, HeaderError, LONGEST_HEADER, Version};
+pub use header_change::{HeaderChange, HeaderPiece};
 pub use journal::JournalRecord;
 pub use sector_map::{
     MAX_SECTORS, MapTooLarge, PAGE_BYTES, PageSnapshot, PageState, Run, Runs, SECTORS_PER_PAGE,

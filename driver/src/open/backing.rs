@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::cow::{Extension, Header};
 use crate::device_spec::DeviceSpec;
 use crate::host::{Access, FileIdentity, HostFile, HostNames, HostResult, LockKind, Metadata};
+use crate::name_backing::{NotNamed, name_backing};
 use crate::ordered::Ordered;
-use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
+use crate::units::Bytes;
 
 use super::named::{NamedBacking, Trust, Unfollowed, resolve};
 use super::{OpenError, OpenOptions, check_kind, host};
+
+const HALF_SWITCHED: &str =
+    "switching the backing file, which `ubdlab image recover` has to finish now";
 
 /// Opens the backing file of a COW file, checks it, and switches to another if asked.
 pub(super) fn open<N: HostNames>(
@@ -194,11 +198,8 @@ fn check_size(
     })
 }
 
-/// Writes another backing file's name and time into the header, the first sector last. If the
-/// power goes in the middle, what is left decodes (every sector of the path field ends in NULs
-/// or goes on in the next) and does not match its backing file: asking for the switch again
-/// completes it. In one write, V2 could be left with the new path and, in its last sector, the
-/// old time, and then no switch is seen that could be asked for.
+/// Writes another backing file's name and time into the header. If the power goes in the middle,
+/// asking for a switch again completes it, and so does a recovery.
 fn switch<F: HostFile>(
     cow: &F,
     spec: &DeviceSpec,
@@ -206,16 +207,19 @@ fn switch<F: HostFile>(
     path: &Path,
     mtime: u32,
 ) -> Result<(), OpenError> {
-    let bad_path = |error| OpenError::Header {
-        path: spec.file.clone(),
-        error,
-    };
-    *header = header.with_backing(path, mtime).map_err(bad_path)?;
-    let bytes = header.encode();
-    let (first, rest) = bytes.split_at(bytes.len().min(SECTOR_SIZE as usize));
-    cow.write_all_at(rest, FileOffset(SECTOR_SIZE))
-        .and_then(|()| cow.sync_data())
-        .and_then(|()| cow.write_all_at(first, FileOffset(0)))
-        .and_then(|()| cow.sync_data())
-        .map_err(host(&spec.file, "switching the backing file"))
+    let named = header.with_backing(path, mtime);
+    *header = named.map_err(|error| not_named(&spec.file, NotNamed::Header(error)))?;
+    name_backing(cow, path, mtime).map_err(|error| not_named(&spec.file, error))
+}
+
+/// What to say of the COW file at `cow` whose header was not changed.
+pub(super) fn not_named(cow: &Path, not_named: NotNamed) -> OpenError {
+    match not_named {
+        NotNamed::Header(error) => OpenError::Header {
+            path: cow.to_owned(),
+            error,
+        },
+        NotNamed::Host { error, .. } => host(cow, "switching the backing file")(error),
+        NotNamed::HalfDone { error, .. } => host(cow, HALF_SWITCHED)(error),
+    }
 }

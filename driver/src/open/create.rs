@@ -150,7 +150,7 @@ pub fn create_whole<N: HostNames, E: From<OpenError>>(
     };
     if let Err(error) = complete() {
         // The first error is the one to report.
-        let _ = names.remove(&temporary);
+        let _ = remove_temporary(names, &temporary, &file);
         return Err(error);
     }
     names
@@ -162,33 +162,23 @@ pub fn create_whole<N: HostNames, E: From<OpenError>>(
 /// Creates a file of that temporary name and locks it exclusively, removing one that a crash
 /// has left behind. One that somebody is writing right now is locked, and stays.
 ///
-/// Two processes may do this at once. Only who holds the lock on the file that has the name,
-/// and has looked that it does, removes or renames it; and from then on it is locked.
+/// Two processes may do this at once. A temporary file is renamed by its creator, and removed by
+/// [`remove_temporary`] alone; so a file that is locked under its name keeps that name.
 ///
 /// # Errors
 /// The host's, [`OpenError::Locked`] among them.
 pub fn create_temporary<N: HostNames>(names: &N, temporary: &Path) -> Result<N::File, OpenError> {
     let creating = || host(temporary, "creating");
-    let lock = |file: &N::File| {
-        names
-            .lock(file, LockKind::Exclusive)
-            .map_err(host(temporary, "locking"))?;
-        check_name(names, temporary, file)
-    };
     let file = match names.create_new(temporary) {
         Err(HostError::AlreadyExists) => {
-            let left = names
-                .open(temporary, Access::ReadWrite)
-                .map_err(host(temporary, "opening"))?;
-            lock(&left)?;
-            names
-                .remove(temporary)
-                .map_err(host(temporary, "removing"))?;
+            if let Some(left) = open_if_there(names, temporary)? {
+                remove_temporary(names, temporary, &left)?;
+            }
             names.create_new(temporary).map_err(creating())?
         }
         created => created.map_err(creating())?,
     };
-    if let Err(error) = lock(&file) {
+    if let Err(error) = lock_under_name(names, temporary, &file) {
         // Who locked it first is about to remove it. Otherwise it is ours to remove, if it
         // still has the name.
         let locked = matches!(error, OpenError::Locked { .. });
@@ -198,4 +188,86 @@ pub fn create_temporary<N: HostNames>(names: &N, temporary: &Path) -> Result<N::
         return Err(error);
     }
     Ok(file)
+}
+
+/// Removes the name `temporary` of the open `file`, which nobody else has locked: what another
+/// process has made under that name since `file` was opened stays.
+///
+/// # Errors
+/// [`OpenError::Locked`] if somebody is writing the file, [`OpenError::Replaced`] if the name is
+/// another file's; the host's. The name stays then.
+pub fn remove_temporary<N: HostNames>(
+    names: &N,
+    temporary: &Path,
+    file: &N::File,
+) -> Result<(), OpenError> {
+    lock_under_name(names, temporary, file)?;
+    names.remove(temporary).map_err(host(temporary, "removing"))
+}
+
+/// Removes what an interrupted rebuild or creation of `path` has left beside it, durably.
+/// Whether there was something. A rebuild or creation that is running keeps its file.
+///
+/// `cow` is the open file that has the name `path`. Every rebuild of it runs under the
+/// exclusive lock on it, which is taken here and held until `cow` is closed, so that none can
+/// begin meanwhile. `None` says that there is no such file. A creation of `path` that begins at
+/// this very moment then fails, before it has written anything.
+///
+/// # Errors
+/// [`OpenError::Replaced`] if `path` is the name of another file than said, [`OpenError::Locked`]
+/// if `cow` is; the host's.
+pub fn remove_left_over<N: HostNames>(
+    names: &N,
+    path: &Path,
+    cow: Option<&N::File>,
+) -> Result<bool, OpenError> {
+    let temporary = temporary_name(path);
+    let identity = |file| {
+        let metadata = names.metadata(file).map_err(host(path, "examining"))?;
+        Ok::<_, OpenError>(metadata.identity)
+    };
+    match cow {
+        Some(cow) => lock_under_name(names, path, cow)?,
+        None if open_if_there(names, path)?.is_some() => {
+            return Err(OpenError::Replaced {
+                path: path.to_owned(),
+            });
+        }
+        None => {}
+    }
+    let Some(left) = open_if_there(names, &temporary)? else {
+        return Ok(false);
+    };
+    let removed = match cow {
+        // A host that gives a new name first and takes the old one away after that.
+        Some(cow) if identity(cow)? == identity(&left)? => names
+            .remove(&temporary)
+            .map_err(host(&temporary, "removing")),
+        _ => remove_temporary(names, &temporary, &left),
+    };
+    match removed {
+        // It is being written, or was until a moment ago.
+        Err(OpenError::Locked { .. } | OpenError::Replaced { .. }) => return Ok(false),
+        removed => removed?,
+    }
+    names
+        .sync_directory_of(&temporary)
+        .map_err(host(&temporary, "syncing the directory"))?;
+    Ok(true)
+}
+
+fn open_if_there<N: HostNames>(names: &N, path: &Path) -> Result<Option<N::File>, OpenError> {
+    match names.open(path, Access::ReadWrite) {
+        Err(HostError::NotFound) => Ok(None),
+        opened => opened.map(Some).map_err(host(path, "opening")),
+    }
+}
+
+/// Locks `file`, and then looks whether `path` is its name: whoever had the lock before may have
+/// taken the name away.
+fn lock_under_name<N: HostNames>(names: &N, path: &Path, file: &N::File) -> Result<(), OpenError> {
+    names
+        .lock(file, LockKind::Exclusive)
+        .map_err(host(path, "locking"))?;
+    check_name(names, path, file)
 }

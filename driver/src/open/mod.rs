@@ -16,19 +16,21 @@ mod named;
 use std::path::Path;
 
 use crate::cow::{
-    Extension, ExtensionState, Geometry, Header, JournalRecord, LONGEST_HEADER, PAGE_BYTES,
-    SectorMap, Version,
+    Extension, ExtensionState, Geometry, Header, HeaderError, JournalRecord, PAGE_BYTES, SectorMap,
+    Version,
 };
 use crate::device_spec::DeviceSpec;
 use crate::host::{
     Access, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
 };
+use crate::name_backing::{finish, read_start};
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
 use crate::units::{Bytes, FileOffset, FileRange, Sector};
 
 pub use backing::reopen_backing;
 pub use create::{
-    NewBacking, create, create_temporary, create_whole, open_backing, temporary_name, write_start,
+    NewBacking, create, create_temporary, create_whole, open_backing, remove_left_over,
+    remove_temporary, temporary_name, write_start,
 };
 pub use error::OpenError;
 pub use named::{NamedBacking, Trust, Unfollowed, backing_path};
@@ -39,7 +41,8 @@ pub struct OpenOptions {
     /// Create a missing COW file over the backing file that the specification names.
     pub create: bool,
     /// If the specification names another backing file than the header, write its name
-    /// and time into the header; it must have the same size.
+    /// and time into the header; it must have the same size. A switch (or a rebase) that was
+    /// interrupted in the middle of the header is finished first.
     pub switch_backing: bool,
     /// How far a backing path is followed that only the header names.
     pub trust: Trust,
@@ -72,6 +75,8 @@ pub struct Opened<F> {
     /// The reflow that was interrupted, if one was: the device works, and has its old size
     /// until the reflow is finished.
     pub interrupted: Option<JournalRecord>,
+    /// Whether the header was half changed to another backing file, and now names that one.
+    pub finished_switch: bool,
 }
 
 /// Brings up the device that `spec` describes.
@@ -100,7 +105,16 @@ pub fn open<N: HostNames>(
     }
     let (cow, metadata) = cow;
     let path = &spec.file;
-    let mut header = read_header(&cow, path)?;
+    let (mut header, finished_switch) = match read_header(&cow, path) {
+        Err(OpenError::Header {
+            error: HeaderError::HalfChanged { .. },
+            ..
+        }) if options.switch_backing && !spec.read_only => {
+            finish(&cow).map_err(|error| backing::not_named(path, error))?;
+            (read_header(&cow, path)?, true)
+        }
+        header => (header?, false),
+    };
     let extension = match read_extension(&cow, &header, path)? {
         ExtensionState::Valid(extension) => Some(extension),
         // With the backing file at hand its size tells whether the block is needed.
@@ -175,6 +189,7 @@ pub fn open<N: HostNames>(
     Ok(Opened {
         device,
         interrupted,
+        finished_switch,
     })
 }
 
@@ -296,6 +311,7 @@ fn open_raw<F: HostFile>(
     Ok(Opened {
         device,
         interrupted: None,
+        finished_switch: false,
     })
 }
 
@@ -304,10 +320,7 @@ fn open_raw<F: HostFile>(
 /// # Errors
 /// [`OpenError::Header`], or the host's error.
 pub fn read_header<F: HostFile>(file: &F, path: &Path) -> Result<Header, OpenError> {
-    let mut start = vec![0; LONGEST_HEADER.0 as usize];
-    let len = file.len().map_err(host(path, "examining"))?;
-    start.truncate(len.0.min(LONGEST_HEADER.0) as usize);
-    read(file, &mut start, FileOffset(0)).map_err(host(path, "reading the header"))?;
+    let start = read_start(file).map_err(host(path, "reading the header"))?;
     Header::decode(&start).map_err(|error| OpenError::Header {
         path: path.to_owned(),
         error,

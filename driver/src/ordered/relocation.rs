@@ -2,14 +2,20 @@
 //! requests out of the window being moved, say where data is now, and put a new layout in
 //! force once it is durable.
 
+use std::path::Path;
+
 use crate::blk::{Operation, Request};
 use crate::cow::{Extension, Geometry, Header, SectorMap};
 use crate::host::{HostError, HostFile};
+use crate::name_backing::{NotNamed, name_backing};
 use crate::resize::ResizeError;
 use crate::units::{FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use super::publish::sync;
 use super::{CowImage, Ordered, Placement};
+
+const HALF_NAMED: &str =
+    "writing the header of the COW file, which `ubdlab image recover` has to finish now";
 
 /// Which requests have to wait. As requests are carried out in order, one that waits keeps
 /// back those behind it.
@@ -166,6 +172,35 @@ impl<F: HostFile> Ordered<F> {
             image.header.relocating = header.relocating;
         }
         Ok(())
+    }
+
+    /// Makes the header name another backing file, with this time, durably; see
+    /// [`crate::cow::HeaderChange`] for what an interruption leaves.
+    ///
+    /// # Errors
+    /// [`ResizeError::Refused`] if the header cannot be changed so; the host's, and then the
+    /// device is not trusted until it is opened again.
+    pub fn name_backing(&mut self, path: &Path, mtime: u32) -> Result<(), ResizeError> {
+        if self.durability.failed {
+            return Err(ResizeError::SyncFailed);
+        }
+        self.durability.unsynced = true;
+        let named = name_backing(&self.files.cow, path, mtime);
+        let (action, at, error) = match named {
+            Ok(()) => {
+                if let Some(image) = &mut self.image
+                    && let Ok(header) = image.header.with_backing(path, mtime)
+                {
+                    image.header = header;
+                }
+                return Ok(());
+            }
+            Err(NotNamed::Header(error)) => return Err(ResizeError::Refused(error.to_string())),
+            Err(NotNamed::Host { at, error }) => ("writing the header of the COW file", at, error),
+            Err(NotNamed::HalfDone { at, error }) => (HALF_NAMED, at, error),
+        };
+        self.distrust();
+        Err(ResizeError::host(action, at)(error))
     }
 
     /// Syncs the COW file, whether or not a sync has failed before. For what is put back

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod golden_headers;
+mod header_change;
 mod host_operations;
 mod hostile_headers;
 mod linux_model;

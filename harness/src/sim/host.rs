@@ -168,6 +168,12 @@ impl SimHost {
         self.state().crashed
     }
 
+    /// Lets another process do something before the operation with this number: `act` gets this
+    /// host, and its own operations are counted on.
+    pub fn meanwhile(&self, index: u64, act: impl FnOnce(&SimHost) + 'static) {
+        self.state_mut().meanwhile = Some((index, Box::new(act)));
+    }
+
     /// Sets the faults from here on. Rules count the operations from here on.
     pub fn set_faults(&self, faults: FaultPlan) {
         self.state_mut().faults = Some(faults);
@@ -227,6 +233,7 @@ impl SimHost {
         number: impl FnOnce(&T) -> u64,
         act: impl FnOnce(&mut State, u64, Option<Fault>) -> HostResult<T>,
     ) -> HostResult<T> {
+        self.let_another_act();
         let mut state = self.state_mut();
         if operation.kind.is_change() && !state.crashed && state.snapshots.is_some() {
             let before = SimHost::of(state.killed());
@@ -248,6 +255,16 @@ impl SimHost {
             log.push(LoggedOperation { operation, result });
         }
         result
+    }
+
+    fn let_another_act(&self) {
+        let mut state = self.state_mut();
+        let now = state.operations;
+        let due = state.meanwhile.take_if(|(index, _)| *index == now);
+        drop(state);
+        if let Some((_, act)) = due {
+            act(self);
+        }
     }
 
     fn inspect<T>(&self, path: impl AsRef<Path>, look: impl FnOnce(&Inode) -> T) -> Option<T> {

@@ -41,7 +41,12 @@ pub(crate) struct State {
     pub(crate) injected: Vec<Injected>,
     /// The host before each change, where that is kept.
     pub(crate) snapshots: Option<Vec<SimHost>>,
+    /// What another process does, before the operation with this number.
+    pub(crate) meanwhile: Option<(u64, Meanwhile)>,
 }
+
+/// What another process does between two operations of this one.
+pub(crate) type Meanwhile = Box<dyn FnOnce(&SimHost)>;
 
 /// A lock, held by an open description as OFD locks are: two opens of one file by one
 /// process exclude each other too.
@@ -71,6 +76,7 @@ impl State {
             faults: None,
             injected: Vec::new(),
             snapshots: None,
+            meanwhile: None,
         }
     }
 

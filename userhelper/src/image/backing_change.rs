@@ -19,7 +19,7 @@ use driver::cow::{Extension, Header, Version};
 use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::ResizeError;
-use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
+use driver::units::{Bytes, FileOffset, Sector};
 
 use crate::image_host::ImageHost;
 
@@ -136,9 +136,9 @@ pub(super) fn check_reach<F: HostFile>(device: &Ordered<F>, len: Bytes) -> Resul
     }
 }
 
-/// Writes the whole header, the first sector last, and ends the mark. Where the path of the
-/// backing file changes too, the rest of a long one comes first: if the power goes between, the
-/// image is marked, and names a file that is not there or the old one.
+/// Writes path and time of the backing file into the header, and ends the mark. If the power goes
+/// in the middle of a header that changes in several sectors, the image is marked and the header
+/// is recognised ([`driver::cow::HeaderChange`]): a recovery first finishes it.
 ///
 /// # Errors
 /// The host's.
@@ -147,14 +147,7 @@ pub fn put_header<F: HostFile>(
     header: Header,
     backing_size: Bytes,
 ) -> Result<(), ResizeError> {
-    let bytes = header.encode();
-    let sector = SECTOR_SIZE as usize;
-    if bytes.len() > sector {
-        let action = "writing the header of the COW file";
-        device.write_for_relocation(action, &bytes[sector..], FileOffset(SECTOR_SIZE))?;
-        device.sync_for_relocation()?;
-    }
-    device.put_header(&header)?;
+    device.name_backing(header.backing_path(), header.backing_mtime)?;
     let image = image(device)?;
     let has_extension = image.extension.is_some();
     let (geometry, placement) = (image.geometry, device.placement().clone());

@@ -1,23 +1,26 @@
 //! Giving a COW file another backing file: with the disk staying what it is, by copying in
 //! what differs, or unsafely, by rewriting the header alone.
 //!
-//! | power goes after | a reader finds |
-//! |---|---|
-//! | any part of what differs was copied in | the same disk over the old backing file; begun again it completes |
-//! | all of it was flushed | the same disk over either |
-//! | the mark was written ([`super::backing_change`]) | the same, whatever the two files' sizes and times |
-//! | the header was written | the same over the new one. Of a path longer than 480 bytes a part may be missing: the mark is there, and `rebase --unsafe` writes it again |
-//! | the mark was ended | the same over the new one |
+//! | power goes after | a reader finds | recovery |
+//! |---|---|---|
+//! | any part of what differs was copied in | the same disk over the old backing file | none needed; begun again it completes |
+//! | all of it was flushed | the same disk over either | the same |
+//! | the mark was written ([`super::backing_change`]) | the same, whatever the two files' sizes and times | ends the mark |
+//! | the record was written ([`driver::cow::HeaderChange`]) | the same | ends the mark |
+//! | part of the header was written | the same over the old backing file or the new one, or a header that is half changed and refused | finishes the header |
+//! | all of the header was written | the same over the new one | ends the mark |
+//! | the mark was ended | the same over the new one | none needed |
 //!
 //! The new backing file is made durable before anything else, in case it has just been copied.
 //!
-//! The other versions have no room for the mark. Version 1, and the 64-bit version 3 with paths
-//! that its first sector has room for, need none. Version 2 has the time in another sector than
-//! the path: between the two the header is refused (the time), until `rebase --unsafe`.
+//! The other versions have no room for the mark, and no need for it: their header is changed as a
+//! whole. It takes no record where it changes in one sector: in version 1, and in version 3 with
+//! paths that its first sector has room for.
 
 use std::path::Path;
 
 use driver::blk::{Completion, Request, Status, Tag};
+use driver::cow::{HeaderChange, LONGEST_HEADER};
 use driver::host::HostFile;
 use driver::open::{NewBacking, OpenError, OpenOptions, open, open_backing, reopen_backing};
 use driver::ordered::{Ordered, Step};
@@ -156,8 +159,23 @@ fn open_new<H: ImageHost>(
             why: "a COW file before version 3 is as large as its backing file",
         });
     }
+    check_naming(cow, &new)?;
     make_durable(host, backing, &new.file)?;
     Ok(new)
+}
+
+/// Whether the header can be made to name the new backing file: before anything is copied.
+fn check_naming<F: HostFile>(cow: &CowImageFile<F>, new: &NewBacking<F>) -> Result<(), ImageError> {
+    let mut start = vec![0; LONGEST_HEADER.0 as usize];
+    let (file, at) = (cow.device.cow(), FileOffset(0));
+    file.read_zero_filled_at(&mut start, at)
+        .map_err(ImageError::host(&cow.path, "reading the header", at))?;
+    HeaderChange::new(&start, &new.name, new.mtime)
+        .map(drop)
+        .map_err(|error| ImageError::Header {
+            path: cow.path.clone(),
+            error,
+        })
 }
 
 /// Makes the header name another backing file, durably, and closes the image.

@@ -285,10 +285,9 @@ fn a_switch_keeps_the_layout_of_an_old_file() {
     );
 }
 
-/// The first sector, with the path's start, is written last. What a power cut leaves before
-/// that fits neither file, and the switch can be asked for again.
+/// Without the record that ubdlab makes: what fits neither file can be switched again.
 #[test]
-fn a_switch_that_was_cut_short_is_completed_by_asking_again() {
+fn a_switch_of_others_that_was_cut_short_is_completed_by_asking_again() {
     let v2 = whole(include_bytes!("../../golden/v2.bin"), 8, 4096, 4608);
     let host = host_with_copy();
     host.file("/cow", &patched(v2, 4104, &1_060_000_001_u32.to_be_bytes()));

@@ -3,6 +3,7 @@
 mod backing;
 mod bad_headers;
 mod creation;
+mod half_changed;
 mod interrupted;
 mod old_layouts;
 mod races;

@@ -14,14 +14,16 @@ use super::{TrustArgs, existing};
 ///
 /// A reflow that was interrupted goes on from where it was. A merge in place, a rebase or the
 /// extension of the backing file ends as it is: the disk is what it was, and the command can be
-/// given again. A new file that never got its name is removed. Where there is nothing to do,
-/// nothing is done.
+/// given again. A header that is half changed to another backing file is finished. A new file that
+/// never got its name is removed, also where the command that was to make it is the one that was
+/// interrupted: give the name that it was to have. Where there is nothing to do, nothing is done.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  ubdlab image recover root.cow")]
+  ubdlab image recover root.cow
+  ubdlab image recover merged.img")]
 pub(in super::super) struct Args {
-    /// The COW file
+    /// The COW file, or a new file that was to be made
     ///
     /// To name a file here is to say that it is a COW file: the path in its header is followed.
     /// Never name a raw disk that a guest can write to.
@@ -37,6 +39,11 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let recovered = recover(&RealHost, &path, args.trust.trust(), &mut watching.watch());
     drop(watching);
     let (recovered, path) = (recovered?, shown(&path));
+    if recovered.header {
+        print(format_args!(
+            "{path}: finished the change of its header to another backing file\n"
+        ));
+    }
     if let Some(resized) = recovered.resized {
         print(format_args!(
             "{path}: finished the resize from {} to {}, {} moved\n",

@@ -10,4 +10,5 @@ mod formats;
 mod info_map;
 mod merge;
 mod rebase;
+mod recover;
 mod resize;

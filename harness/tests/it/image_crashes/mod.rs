@@ -6,5 +6,5 @@ mod create;
 mod merge;
 mod rebase;
 mod repair;
-mod story;
-mod world;
+pub(crate) mod story;
+pub(crate) mod world;

@@ -1,5 +1,6 @@
 //! What a check can find.
 
+use driver::cow::HeaderError;
 use driver::open::OpenError;
 use driver::units::{Bytes, FileOffset};
 
@@ -131,6 +132,10 @@ impl Finding {
     /// not be looked at.
     pub(super) fn of_open_error(error: OpenError) -> Result<Finding, OpenError> {
         let (fault, at) = match &error {
+            OpenError::Header {
+                error: HeaderError::HalfChanged { offset },
+                ..
+            } => (Fault::InterruptedBackingChange, FileOffset(*offset)),
             OpenError::Header { .. } => (Fault::BadHeader, FileOffset(0)),
             OpenError::Layout { at, .. } => (Fault::BadLayout, *at),
             OpenError::TooLarge { .. } => (Fault::BadLayout, FileOffset(0)),
@@ -146,6 +151,10 @@ impl Finding {
 /// An error's text without the file's name, which the report has already, and its place.
 fn problem_of(error: &OpenError) -> String {
     match error {
+        OpenError::Header {
+            error: HeaderError::HalfChanged { .. },
+            ..
+        } => "the header is half changed to another backing file".into(),
         OpenError::Header { error, .. } => error.to_string(),
         OpenError::Layout { error, .. } => error.to_string(),
         OpenError::TooLarge { error, .. } => error.to_string(),

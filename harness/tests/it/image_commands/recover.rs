@@ -1,0 +1,177 @@
+//! `recover` finishes what was interrupted, and says what that was.
+
+use std::os::unix::fs::FileExt;
+
+use driver::cow::{HeaderChange, HeaderPiece};
+
+use crate::support::cli::Sandbox;
+use crate::support::images::{SOME, VERSIONS, expected_disk, name_of};
+
+const NOTHING: &str = "nothing to recover";
+
+/// `v2` in the middle of a rebase from `backing` to `other`, with the sector of the time written.
+fn with_half_changed_header() -> Sandbox {
+    let sandbox = Sandbox::with_images();
+    let backing = sandbox.read("backing");
+    sandbox.write("other", &backing);
+    let other = sandbox.path("other");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(sandbox.path("v2"))
+        .unwrap();
+    // Another time than the backing file's, which may have been made in this second too.
+    let change = HeaderChange::new(&sandbox.read("v2"), &other, mtime(&sandbox) + 7).unwrap();
+    let put = |piece: &HeaderPiece| file.write_all_at(&piece.bytes, piece.at.0).unwrap();
+    put(&change.record[0]);
+    put(change.header.last().unwrap());
+    let other = std::fs::File::options().write(true).open(other).unwrap();
+    let time = std::time::Duration::from_secs(u64::from(mtime(&sandbox)) + 7);
+    other.set_modified(std::time::UNIX_EPOCH + time).unwrap();
+    sandbox
+}
+
+fn mtime(sandbox: &Sandbox) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(sandbox.path("backing")).unwrap();
+    metadata.mtime() as u32
+}
+
+#[test]
+fn a_half_changed_header() {
+    let sandbox = with_half_changed_header();
+    let refused = |args: &[&str]| {
+        let output = sandbox.run(args);
+        let message = sandbox.text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        let expected = ": the header is half changed to another backing file: `ubdlab image \
+                        recover` finishes that\n";
+        assert!(message.starts_with("ubdlab: @v2: byte 4"), "{message}");
+        assert!(message.ends_with(expected), "{message}");
+    };
+    // Nobody believes what stands there, not even who only looks.
+    for args in [
+        &["image", "info", "@v2"][..],
+        &["image", "map", "@v2"],
+        &["image", "compare", "@v2", "@backing"],
+        &["image", "convert", "@v2", "@out"],
+        &["image", "merge", "@v2", "@out"],
+        &["image", "merge", "@v2", "--in-place"],
+        &["image", "resize", "@v2", "2M"],
+        &["image", "rebase", "@v2", "--backing", "@backing"],
+        &[
+            "image",
+            "rebase",
+            "@v2",
+            "--backing",
+            "@backing",
+            "--unsafe",
+        ],
+    ] {
+        refused(args);
+    }
+    let found = sandbox.run(&["image", "check", "@v2"]);
+    assert_eq!(found.status.code(), Some(2));
+    assert!(sandbox.text(&found.stdout).contains("half changed"));
+    assert_eq!(
+        sandbox.succeeds(&["image", "recover", "@v2"]),
+        "@v2: finished the change of its header to another backing file\n"
+    );
+    let info = sandbox.json(&["image", "info", "@v2"]);
+    let backing = info["backing_path"].as_str().unwrap();
+    assert_eq!(backing, sandbox.path("other").to_str().unwrap());
+    let expected = expected_disk(&sandbox.read("backing"), &SOME);
+    assert!(sandbox.disk("v2", "other") == expected);
+    assert_eq!(
+        sandbox.succeeds(&["image", "recover", "@v2"]),
+        format!("@v2: {NOTHING}\n")
+    );
+}
+
+#[test]
+fn a_repair_finishes_a_half_changed_header_too() {
+    let sandbox = with_half_changed_header();
+    let repaired = sandbox.run(&["image", "check", "@v2", "--repair"]);
+    assert_eq!(repaired.status.code(), Some(0));
+    assert!(sandbox.text(&repaired.stdout).contains("half changed"));
+    let expected = expected_disk(&sandbox.read("backing"), &SOME);
+    assert!(sandbox.disk("v2", "other") == expected);
+}
+
+#[test]
+fn a_new_file_that_never_got_its_name() {
+    let sandbox = Sandbox::with_images();
+    let names: Vec<&str> = VERSIONS.map(name_of).into_iter().chain(["out"]).collect();
+    for name in names {
+        let left = format!(".{name}.ubdlab-new");
+        sandbox.write(&left, "half a file");
+        let path = format!("@{name}");
+        assert_eq!(
+            sandbox.succeeds(&["image", "recover", &path]),
+            format!("{path}: removed a new file that was never finished\n")
+        );
+        assert!(!sandbox.path(&left).exists());
+    }
+    // Of what was never begun nothing is known.
+    let missing = "@out: opening: no such file or directory";
+    sandbox.refuses(&["image", "recover", "@out"], missing);
+    assert_eq!(
+        sandbox.succeeds(&["image", "recover", "@v3"]),
+        format!("@v3: {NOTHING}\n")
+    );
+}
+
+/// Between the two halves of a rename on a host that can only give a second name first.
+#[test]
+fn a_new_file_that_has_both_names() {
+    let sandbox = Sandbox::with_images();
+    let before = sandbox.read("v3");
+    std::fs::hard_link(sandbox.path("v3"), sandbox.path(".v3.ubdlab-new")).unwrap();
+    assert_eq!(
+        sandbox.succeeds(&["image", "recover", "@v3"]),
+        "@v3: removed a new file that was never finished\n"
+    );
+    assert!(sandbox.read("v3") == before && !sandbox.path(".v3.ubdlab-new").exists());
+}
+
+#[test]
+fn a_new_file_that_is_being_written() {
+    let sandbox = Sandbox::with_images();
+    for name in ["v3", "out"] {
+        let left = format!(".{name}.ubdlab-new");
+        sandbox.write(&left, "half a file");
+        let _writer = sandbox.hold(&left);
+        let path = format!("@{name}");
+        sandbox.run(&["image", "recover", &path]);
+        assert!(sandbox.path(&left).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_path_too_long_to_be_changed_under_a_record() {
+    let sandbox = Sandbox::with_images();
+    let mut long = sandbox.path("");
+    for _ in 0..11 {
+        long.push("d".repeat(200));
+    }
+    // Longer than what one call of the system takes is no path at all; this one is.
+    std::fs::create_dir_all(&long).unwrap();
+    let other = long.join("other");
+    std::fs::copy(sandbox.path("backing"), &other).unwrap();
+    let other_text = other.to_str().unwrap();
+    for unsafely in [false, true] {
+        let mut args = vec!["image", "rebase", "@v3", "--backing", other_text];
+        args.extend(unsafely.then_some("--unsafe"));
+        let before = sandbox.read("v3");
+        let output = sandbox.run(&args);
+        let message = sandbox.text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        assert!(
+            message.contains("name the new one by a shorter path"),
+            "{message}"
+        );
+        assert!(sandbox.read("v3") == before, "the header was changed");
+    }
+    // The way out that it names.
+    std::os::unix::fs::symlink(&other, sandbox.path("short")).unwrap();
+    sandbox.succeeds(&["image", "rebase", "@v3", "--backing", "@short"]);
+}
