@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::HeaderError;
-use driver::host::{Access, HostError, HostNames};
+use driver::host::HostError;
 use driver::open::OpenError;
 use harness::sim::{
     Fault, FaultPlan, FaultRule, FileContent, FileMatch, Occurrence, SimHost, SurvivalWeights,
