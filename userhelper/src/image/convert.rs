@@ -38,10 +38,11 @@ pub fn to_raw<H: ImageHost>(
     output: &Path,
     watch: Watch<'_>,
 ) -> Result<Converted, ImageError> {
-    check_output(host, output, &image.sources())?;
+    let sources = image.sources();
+    check_output(host, output, &sources)?;
     let size = image.size();
     let mut data = Bytes(0);
-    create_whole(host, output, |file| {
+    create_whole(host, output, &files_of(&sources), |file| {
         file.set_len(size)
             .map_err(ImageError::host(output, "creating", FileOffset(0)))?;
         let mut copying = Copying::into(Target::Hole);
@@ -55,6 +56,11 @@ pub fn to_raw<H: ImageHost>(
         Ok::<_, ImageError>(())
     })?;
     Ok(Converted { size, data })
+}
+
+/// The files alone: what they keep from others, a file made from them does too.
+fn files_of<'a, F>(sources: &[(&'static str, &'a Path, &'a F)]) -> Vec<&'a F> {
+    sources.iter().map(|&(_, _, file)| file).collect()
 }
 
 /// Copies a piece of the disk `path` to `to` in `target`.
@@ -112,14 +118,16 @@ pub fn to_cow<H: ImageHost>(
     watch: Watch<'_>,
 ) -> Result<Converted, ImageError> {
     let backing = open_backing(host, output, backing_path)?;
-    let mut sources = image.sources();
+    // Nothing is copied from the backing file.
+    let copied_from = image.sources();
+    let mut sources = copied_from.clone();
     sources.push(("backing file", backing_path, &backing.file));
     check_output(host, output, &sources)?;
     let size = image.size();
     let (header, extension) = new_header(output, &backing, size, version)?;
     make_durable(host, backing_path, &backing.file)?;
     let mut data = Bytes(0);
-    create_whole(host, output, |file| {
+    create_whole(host, output, &files_of(&copied_from), |file| {
         let geometry = write_start(file, output, &header, extension)?;
         let mut map = new_map(output, geometry.capacity())?;
         let mut copying = Copying::into(Target::Hole);

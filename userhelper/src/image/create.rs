@@ -94,7 +94,7 @@ pub fn create<H: ImageHost>(
         error,
     })?;
     make_durable(host, backing_path, &backing.file)?;
-    create_whole(host, path, |file| {
+    create_whole(host, path, &[], |file| {
         write_start(file, path, &header, Some(Extension::new(backing.len)))?;
         // The backing file has nothing for what lies behind its last whole sector.
         let new = Sector(0) + backing.len.whole_sectors()..Sector(0) + geometry.capacity();

@@ -10,5 +10,6 @@ mod suite;
 mod hostile_images;
 mod hosts_agree;
 mod planner;
+mod private_files;
 mod real_files;
 mod reflow_windows;
