@@ -9,6 +9,7 @@ mod suite;
 
 mod hostile_images;
 mod hosts_agree;
+mod losses;
 mod planner;
 mod private_files;
 mod real_files;
