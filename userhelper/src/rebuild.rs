@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use driver::cow::{Extension, Geometry, Header};
 use driver::host::{Access, HostFile, LockKind, Replace};
 use driver::open::{create_temporary, temporary_name};
-use driver::ordered::{CowImage, Hold, Ordered};
+use driver::ordered::{CowImage, Hold, Ordered, PartialSector};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
@@ -163,7 +163,13 @@ impl<H: ImageHost> Rebuild<H> {
     fn copy(&mut self, device: &mut Ordered<H::File>, at: Sector) -> Result<(), ResizeError> {
         let end = self.kept_end(device);
         let Some(run) = device.map().next_dirty(at, end) else {
-            // New sectors are dirty: the backing file has nothing for them.
+            // New sectors are dirty: the backing file has nothing for them, but for the front of
+            // the first, if the device ended within it.
+            if let Some(partial) = PartialSector::to_carry(device, &self.new)? {
+                self.file()?
+                    .write_all_at(&partial.content, partial.at)
+                    .map_err(ResizeError::host(PartialSector::WRITING, partial.at))?;
+            }
             if self.new.capacity() > device.capacity() {
                 device
                     .map_mut()

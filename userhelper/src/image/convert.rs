@@ -17,6 +17,7 @@ use crate::new_bitmap::next_piece;
 use super::content::{Piece, Source, reading};
 use super::differences::Differences;
 use super::open::{Image, check_output, make_durable};
+use super::partial_sector::Disk;
 use super::{ImageError, Watch, report};
 
 /// What a conversion came to.
@@ -126,16 +127,17 @@ pub fn to_cow<H: ImageHost>(
     let size = image.size();
     let (header, extension) = new_header(output, &backing, size, version)?;
     make_durable(host, backing_path, &backing.file)?;
+    let backing = Image::Raw {
+        path: backing_path.to_owned(),
+        file: backing.file,
+        size: backing.len,
+    };
+    Disk::of(image).check_over(&backing, output)?;
     let mut data = Bytes(0);
     create_whole(host, output, &files_of(&copied_from), |file| {
         let geometry = write_start(file, output, &header, extension)?;
         let mut map = new_map(output, geometry.capacity())?;
         let mut copying = Copying::into(Target::Hole);
-        let backing = Image::Raw {
-            path: backing_path.to_owned(),
-            file: backing.file,
-            size: backing.len,
-        };
         let mut store = |run: SectorRange| {
             if run.end() > Sector(0) + geometry.mapped() {
                 let problem = "version 2 has no bit for the last sectors of such a disk";
@@ -164,35 +166,9 @@ pub fn to_cow<H: ImageHost>(
         if !behind.is_empty() {
             store(SectorRange::between(behind))?;
         }
-        check_partial_sector(image, &backing, end, output)?;
         write_bitmap(file, output, &map, &geometry)
     })?;
     Ok(Converted { size, data })
-}
-
-/// What an image has behind its last whole sector no COW file can store: the backing file has to
-/// have the same there.
-fn check_partial_sector<F: HostFile>(
-    image: &Image<F>,
-    backing: &Image<F>,
-    end: Sector,
-    output: &Path,
-) -> Result<(), ImageError> {
-    let at = FileOffset(end.bytes().0);
-    let len = (image.size() - end.bytes()).0 as usize;
-    let mut tails = [[0; SECTOR_SIZE as usize]; 2];
-    for (tail, image) in tails.iter_mut().zip([image, backing]) {
-        image.read(&mut tail[..len], at).map_err(reading(image))?;
-    }
-    if tails[0] == tails[1] {
-        return Ok(());
-    }
-    let problem = format!(
-        "a COW file has whole sectors only: the last {len} bytes of {}, which differ from the backing \
-         file's, would be lost",
-        driver::shown(image.path())
-    );
-    Err(ImageError::refused(output, problem))
 }
 
 fn new_header<F>(

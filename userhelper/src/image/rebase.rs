@@ -9,6 +9,9 @@
 //! | the header was written | the same over the new one. Of a path longer than 480 bytes a part may be missing: the mark is there, and `rebase --unsafe` writes it again |
 //! | the mark was ended | the same over the new one |
 //!
+//! A partial last sector has no place in the COW file: the new backing file has to have the same
+//! bytes there ([`super::partial_sector`]).
+//!
 //! The new backing file is made durable before anything else, in case it has just been copied.
 //!
 //! The other versions have no room for the mark. Version 1, and the 64-bit version 3 with paths
@@ -28,9 +31,10 @@ use crate::image_host::ImageHost;
 use super::content::{Source, reading};
 use super::differences::Differences;
 use super::open::{
-    CowImageFile, Image, Trust, close, cow_image_file, make_durable, open_for_change, options,
-    specification,
+    CowImageFile, Image, Trust, close, cow_image_file, device_size, make_durable, open_for_change,
+    options, specification,
 };
+use super::partial_sector::{Disk, RESIZE};
 use super::{ImageError, Watch, backing_change};
 
 /// What a rebase came to.
@@ -62,7 +66,7 @@ pub fn rebase<H: ImageHost>(
     let backing = open_new(host, &cow, backing)?;
     let old = Image::Raw {
         file: open_backing(host, path, &cow.backing_path)?.file,
-        size: cow.device.capacity().bytes(),
+        size: device_size(&cow.device),
         path: cow.backing_path.clone(),
     };
     let NewBacking {
@@ -77,6 +81,12 @@ pub fn rebase<H: ImageHost>(
         size: len,
         path: name.clone(),
     };
+    let disk = Disk {
+        path,
+        image: &old,
+        resized_with: RESIZE,
+    };
+    disk.check_over(&new, path)?;
     let mut copied = Bytes(0);
     let mut differences = Differences::between(host, &old, &new)?;
     let end = Sector(0) + cow.device.capacity();
@@ -121,6 +131,16 @@ pub fn rebase_unsafely<H: ImageHost>(
     let backing = open_new(host, &cow, backing)?;
     let failed = ImageError::resize(path);
     backing_change::check_reach(&cow.device, backing.len).map_err(&failed)?;
+    let size = device_size(&cow.device);
+    if backing.len < size && size.whole_sectors().bytes() < size {
+        return Err(ImageError::Size {
+            path: backing.name,
+            found: backing.len,
+            expected: size,
+            why: "a COW file has whole sectors only, and the last bytes of a disk of another size \
+                  are in its backing file",
+        });
+    }
     switch(cow, &backing.name, backing.mtime, backing.len)?;
     Ok(Rebased {
         copied: Bytes(0),

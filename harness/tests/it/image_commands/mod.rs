@@ -7,5 +7,6 @@ mod convert;
 mod create;
 mod info_map;
 mod merge;
+mod partial_sector;
 mod rebase;
 mod resize;
