@@ -272,14 +272,23 @@ pub trait HostNames {
     fn open_beneath(&self, directory: &Path, path: &Path, access: Access)
     -> HostResult<Self::File>;
 
-    /// Creates a file for reading and writing; an existing one is an error.
+    /// Creates a file for reading and writing; an existing one is an error. Only its owner may
+    /// open it, because what it is going to hold may be private: [`HostNames::give_mode`] or
+    /// [`HostNames::copy_attributes`] gives it its mode when it is complete.
     fn create_new(&self, path: &Path) -> HostResult<Self::File>;
+
+    /// Gives a file of [`HostNames::create_new`] the mode that any new file at `path` gets,
+    /// without what `sources`, the files that its content comes from, keep from their group or
+    /// from others. A host whose modes cannot be changed leaves the file as it is.
+    ///
+    /// A power cut may leave the mode of `create_new` until the file has been synced.
+    fn give_mode(&self, path: &Path, file: &Self::File, sources: &[&Self::File]) -> HostResult<()>;
 
     /// What `file` is.
     fn metadata(&self, file: &Self::File) -> HostResult<Metadata>;
 
-    /// Gives `to` the owner, mode and times of `from`, as far as the user's rights
-    /// allow; the mode always.
+    /// Gives `to` the owner, mode and times of `from`, as far as the user's rights allow. No
+    /// group and nobody else gets a right by it that `from` does not give them.
     fn copy_attributes(&self, from: &Self::File, to: &Self::File) -> HostResult<()>;
 
     /// Takes a lock without waiting: [`HostError::Locked`] if another holds one. It

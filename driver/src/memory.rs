@@ -165,6 +165,11 @@ impl HostNames for MemoryHost {
         Ok(MemoryFile::new(inode, Access::ReadWrite))
     }
 
+    /// Nothing: there are no modes.
+    fn give_mode(&self, _: &Path, _: &MemoryFile, _: &[&MemoryFile]) -> HostResult<()> {
+        Ok(())
+    }
+
     fn metadata(&self, file: &MemoryFile) -> HostResult<Metadata> {
         let inode = file.inode();
         Ok(Metadata {

@@ -106,6 +106,9 @@ pub struct Oracle<I> {
     coverage: Coverage,
     /// From here on an untouched sector shows zeros.
     initial_end: Sector,
+    /// The sector that the device ends within, and the CRC-32C of what it shows once a grow has
+    /// made it a whole one.
+    partial: Option<(Sector, u32)>,
 }
 
 impl<I: Initial> Oracle<I> {
@@ -117,6 +120,7 @@ impl<I: Initial> Oracle<I> {
             initial,
             coverage: Coverage::Whole,
             initial_end: Sector(0) + capacity,
+            partial: None,
         };
         oracle.set_pages();
         oracle
@@ -177,8 +181,16 @@ impl<I: Initial> Oracle<I> {
         }
     }
 
-    /// The device has another size. New sectors show zeros, also where the device had
-    /// sectors once before.
+    /// The device ends within the sector after its last one, with these bytes. A grow makes a
+    /// whole sector of it, which keeps them.
+    pub fn ends_with(&mut self, bytes: &[u8]) {
+        let mut sector = [0; SECTOR_SIZE as usize];
+        sector[..bytes.len()].copy_from_slice(bytes);
+        self.partial = Some((Sector(0) + self.capacity, crc32c::crc32c(&sector)));
+    }
+
+    /// The device has another size, in whole sectors. New sectors show zeros, also where the
+    /// device had sectors once before.
     pub fn resized(&mut self, capacity: SectorCount) {
         if capacity < self.capacity {
             let gone = SectorRange::between(Sector(0) + capacity..Sector(0) + self.capacity);
@@ -192,6 +204,12 @@ impl<I: Initial> Oracle<I> {
         }
         self.capacity = capacity;
         self.set_pages();
+        if let Some((sector, checksum)) = self.partial.take()
+            && sector < Sector(0) + capacity
+        {
+            let state = State(CHECKSUM | u64::from(checksum));
+            self.set(SectorRange::new(sector, SectorCount(1)), |_| state);
+        }
     }
 
     fn set(&mut self, range: SectorRange, change: impl Fn(State) -> State) {

@@ -9,6 +9,7 @@ pub mod clone_range;
 mod copying;
 pub mod image;
 pub mod image_host;
+pub mod losses;
 mod new_bitmap;
 mod pace;
 pub mod planner;

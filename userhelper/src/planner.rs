@@ -2,11 +2,12 @@
 //! the device and changes nothing.
 
 use driver::cow::{Extension, Geometry, JournalRecord, Version};
-use driver::host::{HostError, HostFile};
+use driver::host::HostFile;
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::Strategy;
-use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
+use crate::losses::{Effort, Loss, NotExamined, losses};
 use crate::reflow::{LEAST_WINDOW, LIVE_WINDOW, OFFLINE_WINDOW};
 
 /// The alignment that a reflow asks for at least. A window is at most as long as the distance
@@ -23,7 +24,7 @@ fn reflow_alignment(size: Bytes) -> u32 {
 pub enum Shrink {
     /// No.
     Refuse,
-    /// As long as no data lies behind the new end.
+    /// As long as no data lies past the new end, in either file.
     KeepingData,
     /// Also then: what lies there is lost.
     LosingData,
@@ -78,7 +79,10 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// A size that no device has.
-    #[error("found a new size of {found} bytes, expected a positive multiple of 512")]
+    #[error(
+        "found a new size of {found} bytes, expected a positive multiple of 512{}",
+        nearest(*.found)
+    )]
     BadSize {
         /// The size asked for.
         found: u64,
@@ -94,17 +98,9 @@ pub enum PlanError {
         /// The size asked for.
         new: Bytes,
     },
-    /// There is data behind the new end.
-    #[error(
-        "{} bytes of data lie behind the new end, the first at sector {first}: \
-         they would be lost (--lose-data says that this is meant)", .bytes.0
-    )]
-    WouldLoseData {
-        /// The first sector with data.
-        first: Sector,
-        /// How much there is.
-        bytes: Bytes,
-    },
+    /// There is data past the new end.
+    #[error("{0}: they would be lost (--lose-data says that this is meant)")]
+    WouldLoseData(Loss),
     /// The device takes no writes.
     #[error("the device is read-only")]
     ReadOnly,
@@ -125,9 +121,19 @@ pub enum PlanError {
         /// Why not.
         why: String,
     },
-    /// A host operation failed.
-    #[error("examining the COW file: {0}")]
-    Host(#[from] HostError),
+    /// A file of the device could not be examined.
+    #[error(transparent)]
+    NotExamined(#[from] NotExamined),
+}
+
+/// The sizes next to one that no device can have, as the end of a sentence.
+fn nearest(size: u64) -> String {
+    let below = size - size % SECTOR_SIZE;
+    match (below, below.checked_add(SECTOR_SIZE)) {
+        (0, Some(above)) => format!(": the nearest is {above}"),
+        (_, Some(above)) => format!(": the nearest are {below} and {above}"),
+        (_, None) => format!(": the nearest is {below}"),
+    }
 }
 
 /// Plans the resize of `device` as `wish` asks for it.
@@ -140,7 +146,7 @@ pub fn plan<F: HostFile>(
     surroundings: Surroundings,
 ) -> Result<Plan, PlanError> {
     let new_size = wish.new_size;
-    let (old_size, new_sectors) = (current_size(device), new_size.whole_sectors());
+    let (old_size, new_sectors) = (current_size(device)?, new_size.whole_sectors());
     // A device may have a partial last sector already, and is rebuilt with it.
     let whole = new_size.0.is_multiple_of(SECTOR_SIZE) || new_size == old_size;
     if new_size.0 == 0 || !whole {
@@ -155,7 +161,7 @@ pub fn plan<F: HostFile>(
     if device.image().is_some_and(|image| image.header.relocating) {
         return Err(PlanError::Interrupted);
     }
-    if new_sectors < device.capacity() {
+    if new_size < old_size {
         check_shrink(device, old_size, wish)?;
     }
     let Some(image) = device.image() else {
@@ -171,10 +177,16 @@ pub fn plan<F: HostFile>(
     planner.choose()
 }
 
-fn current_size<F: HostFile>(device: &Ordered<F>) -> Bytes {
-    device
-        .geometry()
-        .map_or(device.capacity().bytes(), |geometry| geometry.size)
+/// The size of the device, with a partial last sector, which a raw disk may have too.
+fn current_size<F: HostFile>(device: &Ordered<F>) -> Result<Bytes, NotExamined> {
+    match device.geometry() {
+        Some(geometry) => Ok(geometry.size),
+        None => device.cow().len().map_err(|error| NotExamined {
+            file: "disk",
+            at: FileOffset(0),
+            error,
+        }),
+    }
 }
 
 fn plan_raw(old_size: Bytes, wish: Wish) -> Result<Plan, PlanError> {
@@ -204,23 +216,12 @@ fn check_shrink<F: HostFile>(device: &Ordered<F>, old: Bytes, wish: Wish) -> Res
         Shrink::LosingData => return Ok(()),
         Shrink::KeepingData => {}
     }
-    let behind = Sector(new.whole_sectors().0)..Sector(device.capacity().0);
-    let mut first = None;
-    let mut bytes = Bytes(0);
-    // Sectors that a grow has added are dirty and have no data: nothing is lost with them.
-    for run in device.map().dirty_runs(SectorRange::between(behind)) {
-        let (at, _) = device.placement().place(run);
-        for data in device
-            .cow()
-            .data_runs(FileRange::new(at, run.count.bytes()))
-        {
-            let data = data?;
-            bytes += data.len;
-            first.get_or_insert(run.start + (data.start - at).whole_sectors());
-        }
-    }
-    match first {
-        Some(first) => Err(PlanError::WouldLoseData { first, bytes }),
+    let effort = match wish.online {
+        true => Effort::WhileRequestsWait,
+        false => Effort::Thorough,
+    };
+    match losses(device, old, new, effort)? {
+        Some(loss) => Err(PlanError::WouldLoseData(loss)),
         None => Ok(()),
     }
 }

@@ -3,10 +3,10 @@
 //! System calls go through std and rustix, but for two that both lack: nix takes the
 //! locks, and reflink-copy shares extents. No code here is unsafe.
 
-use std::fs::{File, FileTimes, Permissions};
+use std::fs::{File, FileTimes};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -25,8 +25,10 @@ use crate::image_host::ImageHost;
 mod beneath;
 mod errors;
 mod lock;
+mod modes;
 
 use errors::{from_std, host_error, retried};
+pub use modes::give_mode_at;
 
 /// The files of this machine, as this process sees them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,10 +113,15 @@ impl HostNames for RealHost {
         beneath::open(directory, path, access)
     }
 
-    /// With the mode that the user's umask allows.
+    /// With mode 0600.
     fn create_new(&self, path: &Path) -> HostResult<RealFile> {
         let flags = open_flags(Access::ReadWrite) | OFlags::CREATE | OFlags::EXCL;
         open(path, flags, Access::ReadWrite)
+    }
+
+    fn give_mode(&self, path: &Path, file: &RealFile, sources: &[&RealFile]) -> HostResult<()> {
+        let sources: Vec<_> = sources.iter().map(|source| &source.file).collect();
+        modes::give_usual_mode(directory_of(path), &file.file, &sources)
     }
 
     /// A block device has its own number as identity, on device 0, where no file
@@ -130,16 +137,10 @@ impl HostNames for RealHost {
         })
     }
 
-    /// Extended attributes and ACLs are not copied. Where the owner or the group
-    /// stays another, the set-id bits of the mode are left out, as `cp -p` does.
+    /// Extended attributes and ACLs are not copied, nor the rights that they give.
     fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
         let source = from.file.metadata().map_err(from_std)?;
-        // Before the mode, because a change of owner clears bits of it.
-        let owned = copy_owner(&to.file, source.uid(), source.gid())?;
-        let mode = source.mode() & if owned { 0o7777 } else { 0o1777 };
-        to.file
-            .set_permissions(Permissions::from_mode(mode))
-            .map_err(from_std)?;
+        modes::copy_owner_and_mode(&from.file, &to.file)?;
         let times = FileTimes::new()
             .set_accessed(source.accessed().map_err(from_std)?)
             .set_modified(source.modified().map_err(from_std)?);
@@ -348,7 +349,8 @@ fn open(path: &Path, flags: OFlags, access: Access) -> HostResult<RealFile> {
         }
         _ => flags,
     };
-    let mode = Mode::from_raw_mode(0o666);
+    // Of a new file: it is its owner's alone until it is given a mode.
+    let mode = Mode::RUSR | Mode::WUSR;
     RealFile::of(retried(|| rustix::fs::open(path, flags, mode))?, access)
 }
 
@@ -392,20 +394,6 @@ fn identity_of(kind: FileKind, metadata: &std::fs::Metadata) -> (u64, u64) {
         FileKind::BlockDevice => (0, metadata.rdev()),
         _ => (metadata.dev(), metadata.ino()),
     }
-}
-
-/// Whether both owner and group could be given to the file. The system says EPERM
-/// where the user may not, EINVAL where his namespace has no such owner.
-fn copy_owner(file: &File, owner: u32, group: u32) -> HostResult<bool> {
-    let attempts = [(Some(owner), true), (None, false)];
-    for (owner, complete) in attempts {
-        match fchown(file, owner, Some(group)).map_err(|error| Errno::from_io_error(&error)) {
-            Ok(()) => return Ok(complete),
-            Err(Some(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP)) => {}
-            Err(errno) => return Err(host_error(errno.unwrap_or(Errno::INVAL))),
-        }
-    }
-    Ok(false)
 }
 
 fn link_and_unlink(from: &Path, to: &Path) -> HostResult<()> {

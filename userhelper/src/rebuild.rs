@@ -4,7 +4,8 @@
 //!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
-//! | the new file was created, filled in part or whole | the old file, untouched; a temporary one beside it | the next rebuild removes the temporary file, or `recover` |
+//! | the new file was created, filled in part or whole | the old file, untouched; a temporary one beside it that only its owner can open | the next rebuild removes the temporary file, or `recover` |
+//! | the new file was given the old one's owner, mode and times | the old file; a temporary one that is as private | the same |
 //! | the new file was synced | the same | the same |
 //! | the rename | the old file or the new one, each whole | none needed |
 //! | the sync of the directory | the new file | none needed |
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use driver::cow::{Extension, Geometry, Header};
 use driver::host::{Access, HostFile, LockKind, Replace};
 use driver::open::{create_temporary, remove_temporary, temporary_name};
-use driver::ordered::{CowImage, Hold, Ordered};
+use driver::ordered::{CowImage, Hold, Ordered, PartialSector};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
@@ -45,7 +46,7 @@ enum Stage {
     Copy(Sector),
     /// Write the bitmap, from this page on.
     Bits(usize),
-    /// Sync the new file.
+    /// Give the new file the old one's attributes, and sync it.
     Sync,
     /// Give it the old one's name, durably, and go on with it.
     Rename,
@@ -117,10 +118,7 @@ impl<H: ImageHost> Rebuild<H> {
             Stage::Copy(at) => self.copy(device, at)?,
             Stage::Bits(page) => self.write_bits(device, page)?,
             Stage::Sync => {
-                let action = "syncing the new COW file";
-                self.file()?
-                    .sync_data()
-                    .map_err(ResizeError::host(action, FileOffset(0)))?;
+                self.complete(device)?;
                 self.stage = Stage::Rename;
             }
             Stage::Rename => {
@@ -179,7 +177,13 @@ impl<H: ImageHost> Rebuild<H> {
     fn copy(&mut self, device: &mut Ordered<H::File>, at: Sector) -> Result<(), ResizeError> {
         let end = self.kept_end(device);
         let Some(run) = device.map().next_dirty(at, end) else {
-            // New sectors are dirty: the backing file has nothing for them.
+            // New sectors are dirty: the backing file has nothing for them, but for the front of
+            // the first, if the device ended within it.
+            if let Some(partial) = PartialSector::to_carry(device, &self.new)? {
+                self.file()?
+                    .write_all_at(&partial.content, partial.at)
+                    .map_err(ResizeError::host(PartialSector::WRITING, partial.at))?;
+            }
             if self.new.capacity() > device.capacity() {
                 device
                     .map_mut()
@@ -230,14 +234,24 @@ impl<H: ImageHost> Rebuild<H> {
         Ok(())
     }
 
+    /// Until all of it is there the new file is its owner's alone: the old one may be private.
+    fn complete(&self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
+        let (file, at) = (self.file()?, FileOffset(0));
+        let action = "giving the new COW file the old one's owner, mode and times";
+        self.host
+            .copy_attributes(device.cow(), file)
+            .map_err(ResizeError::host(action, at))?;
+        // Owner and mode too, which a sync of the data may leave out.
+        let action = "syncing the new COW file";
+        self.host
+            .sync_all(file)
+            .map_err(ResizeError::host(action, at))
+    }
+
     fn rename(&mut self, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
         let at = FileOffset(0);
         self.check_name(device)?;
         let temporary = temporary_name(&self.path);
-        let action = "giving the new COW file the old one's owner, mode and times";
-        self.host
-            .copy_attributes(device.cow(), self.file()?)
-            .map_err(ResizeError::host(action, at))?;
         let action = "renaming the new COW file over the old one";
         self.host
             .rename(&temporary, &self.path, Replace::Existing)

@@ -19,7 +19,7 @@
 //!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
-//! | the file was extended; extension block and first record written | the old size, nothing moved; stock readers too | none needed: a header without the mark makes the journal void |
+//! | the file was extended; a partial last sector ([`PartialSector`]), extension block and first record written | the old size, nothing moved; stock readers too | none needed: a header without the mark makes the journal void |
 //! | the header was marked | a size that stock readers refuse; the journal says that nothing was moved | rolls forward |
 //! | part of a window was copied | all data: below the frontier at the old place, which no copy touches | rolls forward, copying the window again |
 //! | the copy was synced | the same | the same |
@@ -36,7 +36,9 @@ mod freeing;
 
 use driver::cow::{Extension, Geometry, Header, JournalRecord, Version};
 use driver::host::HostFile;
-use driver::ordered::{Before, CowImage, Hold, NotCommitted, Ordered, Placement, write_extension};
+use driver::ordered::{
+    Before, CowImage, Hold, NotCommitted, Ordered, PartialSector, Placement, write_extension,
+};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorRange};
 
@@ -275,6 +277,10 @@ impl Reflow {
         // What may lie behind the old data would show up in the new sectors.
         device.set_cow_len(self.old.place_of(self.record.frontier))?;
         device.set_cow_len(self.new.data_end())?;
+        // Past the old data, and so past everything that a window is copied from.
+        if let Some(partial) = PartialSector::to_carry(device, &self.new)? {
+            partial.write(device)?;
+        }
         write_extension(device, &image)?;
         // Records of an earlier reflow would outbid the new ones.
         let action = "writing the journal";

@@ -49,6 +49,7 @@ pub fn create<N: HostNames>(
         .map_err(host("creating the COW file"))?;
     file.write_all_at(&header.encode(), FileOffset(0))
         .and_then(|()| file.write_all_at(&[0], last))
+        .and_then(|()| names.give_mode(path, &file, &[]))
         .map_err(host("writing the new COW file"))?;
     debug_assert!(last + Bytes(1) == geometry.data_end());
     Ok(())

@@ -1,11 +1,17 @@
 //! Making a COW file that was not there: under a temporary name, complete and synced, before
 //! it gets its own. Linux (up to 6.12 at least) writes in place and syncs nothing.
 //!
+//! A new file is its owner's alone until it is complete, because what is copied into it may be
+//! private. Then it gets the mode of any new file, without what the files that it was made
+//! from keep from others.
+//!
 //! | power goes after | a reader finds |
 //! |---|---|
-//! | anything before the rename | no COW file; a temporary one that the next creation removes |
-//! | the rename | no COW file, or a whole one |
-//! | the sync of the directory | a whole one |
+//! | the temporary file was created, or filled in part or whole | no file; a temporary one that only its owner can open, and that the next creation removes |
+//! | the mode was given | the same, with either mode; the temporary file is complete |
+//! | the sync | the same; complete for certain |
+//! | the rename | no file, or a whole one |
+//! | the sync of the directory | a whole one; on a file system whose fdatasync leaves the mode out, it may still be its owner's alone |
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +49,7 @@ pub fn create<N: HostNames>(
         path: path.to_owned(),
         error,
     })?;
-    create_whole(names, path, |file| {
+    create_whole(names, path, &[], |file| {
         write_start(file, path, &header, Some(Extension::new(size))).map(|_| ())
     })
 }
@@ -131,20 +137,25 @@ pub fn write_start<F: HostFile>(
 }
 
 /// Creates the file `path`, whole or not at all: `fill` gets a temporary one beside it, which
-/// is then synced and takes the name, durably. The file is returned open and locked exclusively.
+/// is then given its mode, synced and given the name, durably. `sources` are the files that
+/// the content comes from: what they keep from others the new one does too. The file is returned
+/// open and locked exclusively.
 ///
 /// # Errors
 /// If `path` exists, or what `fill` says; nothing is left behind then.
 pub fn create_whole<N: HostNames, E: From<OpenError>>(
     names: &N,
     path: &Path,
+    sources: &[&N::File],
     fill: impl FnOnce(&N::File) -> Result<(), E>,
 ) -> Result<N::File, E> {
     let temporary = temporary_name(path);
     let file = create_temporary(names, &temporary)?;
     let complete = || {
         fill(&file)?;
-        file.sync_data()
+        names
+            .give_mode(path, &file, sources)
+            .and_then(|()| file.sync_data())
             .and_then(|()| names.rename(&temporary, path, Replace::Nothing))
             .map_err(|error| host(path, "creating")(error).into())
     };
@@ -159,8 +170,9 @@ pub fn create_whole<N: HostNames, E: From<OpenError>>(
     Ok(file)
 }
 
-/// Creates a file of that temporary name and locks it exclusively, removing one that a crash
-/// has left behind. One that somebody is writing right now is locked, and stays.
+/// Creates a file of that temporary name, which only its owner may open, and locks it
+/// exclusively, removing one that a crash has left behind. One that somebody is writing right
+/// now is locked, and stays.
 ///
 /// Two processes may do this at once. A temporary file is renamed by its creator, and removed by
 /// [`remove_temporary`] alone; so a file that is locked under its name keeps that name.

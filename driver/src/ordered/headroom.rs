@@ -7,6 +7,7 @@
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
 //! | the file was cut to its data and extended | the old size; a hole behind the data | none needed |
+//! | the bytes of a partial last sector were written ([`super::PartialSector`]) | the old size; they count as the backing file has them | none needed: the next grow writes them again |
 //! | the extension block was written | the old size; the block says what the header says | none needed |
 //! | some or all of the new bits | the old size; bits behind its end, which nobody reads | none needed: the next grow sets them all |
 //! | the header sector was written | the old size or the new one, whole: the sector is one write | none needed |
@@ -29,7 +30,7 @@ use crate::host::{HostError, HostFile};
 use crate::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount};
 
-use super::{Before, CowImage, Ordered, Placement};
+use super::{Before, CowImage, Ordered, PartialSector, Placement};
 
 /// Bits are written in pieces of at most so many pages of bitmap.
 const PAGES_A_STEP: u64 = 64;
@@ -130,7 +131,11 @@ impl Headroom {
         match self.stage {
             Stage::Space => {
                 self.begin(device, &image)?;
+                let partial = PartialSector::to_carry(device, &geometry)?;
                 clear_tail(device, &image.geometry, self.old_sectors, &geometry)?;
+                if let Some(partial) = partial {
+                    partial.write(device)?;
+                }
                 write_extension(device, &image)?;
                 // Publications write whole words: from now on the word that old and new
                 // sectors share must carry the new bits too, or a flush would clear them.

@@ -15,6 +15,7 @@
 mod before;
 mod headroom;
 mod io_thread;
+mod partial_sector;
 mod placement;
 mod plan;
 mod publish;
@@ -32,6 +33,7 @@ use crate::units::{Sector, SectorCount};
 pub use before::Before;
 pub use headroom::{Headroom, write_extension};
 pub use io_thread::{LiveDevice, Outcome, ThreadDied};
+pub use partial_sector::PartialSector;
 pub use placement::Placement;
 pub use relocation::{Hold, NotCommitted};
 pub use statistics::Statistics;

@@ -106,6 +106,11 @@ impl HostNames for Counting {
         Ok(self.counted(path, file))
     }
 
+    fn give_mode(&self, path: &Path, file: &Counted, sources: &[&Counted]) -> HostResult<()> {
+        let sources: Vec<_> = sources.iter().map(|source| &source.file).collect();
+        self.host.give_mode(path, &file.file, &sources)
+    }
+
     fn metadata(&self, file: &Counted) -> HostResult<Metadata> {
         self.host.metadata(&file.file)
     }

@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod generate;
 mod image;
+mod output_file;
 mod page;
 mod progress;
 mod reading;

@@ -109,11 +109,11 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = StrategyArg::Auto)]
     strategy: StrategyArg,
 
-    /// Let a resize make the device smaller, as long as no data lies behind the new end
+    /// Let a resize make the device smaller, as long as no data lies past the new end
     #[arg(long)]
     shrink: bool,
 
-    /// Let it do so also where data lies behind the new end: that data is lost
+    /// Let it do so also where data lies past the new end: that data is lost
     #[arg(long, requires = "shrink")]
     lose_data: bool,
 

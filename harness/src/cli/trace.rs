@@ -13,9 +13,10 @@ use crate::trace::{
     Description, DeviceChoice, Devices, Event, Notes, Summary, TraceSource, statistics, summarize,
 };
 
+use super::output_file::{OutputFile, not_written};
 use super::reading::{Noticed, Reading};
 use super::writing::{Lost, Writing};
-use super::{Failure, Verdict, generate, print, print_json, stat, without_path};
+use super::{Failure, Verdict, generate, print, print_json, stat};
 
 /// Look at recorded traces, convert them, and make new ones
 ///
@@ -303,36 +304,15 @@ fn convert_to(
     Ok(Verdict::Good)
 }
 
-/// Writes into a temporary file that takes the target's name when it is whole. Returns what
-/// was written, and how long it is in bytes.
+/// Writes into a file that takes the target's name when it is whole. Returns what was written,
+/// and how long it is in bytes.
 pub(super) fn into_file(
     target: &Path,
     write: impl FnOnce(BufWriter<&File>) -> Result<(Summary, Lost, BufWriter<&File>), Failure>,
 ) -> Result<(Summary, Lost, u64), Failure> {
-    let failed =
-        |error: std::io::Error| Failure(format!("{}: writing: {error}", driver::shown(target)));
-    let directory = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let temporary = tempfile::NamedTempFile::new_in(directory).map_err(|error| {
-        let cause = without_path(&error);
-        Failure(format!("{}: writing: {cause}", driver::shown(target)))
-    })?;
-    let (summary, losses, mut out) = write(BufWriter::new(temporary.as_file()))?;
-    out.flush().map_err(failed)?;
+    let output = OutputFile::create(target)?;
+    let (summary, losses, mut out) = write(BufWriter::new(output.file()))?;
+    out.flush().map_err(|error| not_written(target, &error))?;
     drop(out);
-    temporary.as_file().sync_all().map_err(failed)?;
-    let len = temporary.as_file().metadata().map_err(failed)?.len();
-    let file = temporary
-        .persist(target)
-        .map_err(|error| failed(error.error))?;
-    // A temporary file is its owner's alone; a trace is like any other file.
-    set_usual_mode(&file).map_err(failed)?;
-    Ok((summary, losses, len))
-}
-
-fn set_usual_mode(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+    Ok((summary, losses, output.finish()?))
 }

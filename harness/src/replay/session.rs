@@ -321,6 +321,7 @@ impl Session<'_> {
             .map_err(host_error(&backing, "creating"))?;
         let made = parts
             .write(&file)
+            .and_then(|()| host.give_mode(&backing, &file, &[]))
             .map_err(host_error(&backing, "writing the backing file"))
             .and_then(|()| Ok(create(&host, &cow, &backing, self.options.alignment)?));
         match made {

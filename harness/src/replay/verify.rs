@@ -1,9 +1,9 @@
 //! Comparing a whole device with the model.
 
 use driver::blk::{Operation, Request, Segment, Status, Tag, split};
-use driver::host::HostFile;
+use driver::host::{HostFile, HostResult};
 use driver::ordered::{Ordered, Step};
-use driver::units::{Sector, SectorCount, SectorRange};
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::oracle::{Initial, Oracle};
 
@@ -121,5 +121,27 @@ pub(super) fn take_in<F: HostFile, I: Initial>(
             oracle.found_at_start(piece.start, reader.read(piece)?);
         }
     }
+    let bytes = partial_sector(device).map_err(|error| ReplayError::Unreadable {
+        range: SectorRange::new(whole.end(), SectorCount(1)),
+        status: Status::IoError,
+        cause: format!(": {error}"),
+    })?;
+    if !bytes.is_empty() {
+        oracle.ends_with(&bytes);
+    }
     Ok(())
+}
+
+/// What the device has after its last whole sector, which no request reaches: read from the
+/// file that has it.
+fn partial_sector<F: HostFile>(device: &Ordered<F>) -> HostResult<Vec<u8>> {
+    let (file, size) = match (device.geometry(), device.backing()) {
+        (Some(geometry), Some(backing)) => (backing, geometry.size),
+        (Some(_), None) => return Ok(Vec::new()),
+        (None, _) => (device.cow(), device.cow().len()?),
+    };
+    let at = device.capacity().bytes();
+    let mut bytes = vec![0; (size.0.saturating_sub(at.0) % SECTOR_SIZE) as usize];
+    file.read_zero_filled_at(&mut bytes, FileOffset(at.0))?;
+    Ok(bytes)
 }

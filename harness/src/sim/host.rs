@@ -345,6 +345,12 @@ impl HostNames for SimHost {
         )
     }
 
+    /// Only counted and logged: there are no modes.
+    fn give_mode(&self, _: &Path, file: &SimFile, _: &[&SimFile]) -> HostResult<()> {
+        let operation = Operation::new(OperationKind::GiveMode, file.path());
+        self.perform(operation, |()| 0, |_, _, _| Ok(()))
+    }
+
     fn metadata(&self, file: &SimFile) -> HostResult<Metadata> {
         let operation = Operation::new(OperationKind::Metadata, file.path());
         self.perform(

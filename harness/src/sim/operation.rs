@@ -24,6 +24,7 @@ pub enum OperationKind {
     NextData,
     Open,
     CreateNew,
+    GiveMode,
     Metadata,
     CopyAttributes,
     SetModified,
@@ -41,7 +42,7 @@ impl OperationKind {
         match self {
             Write | SyncData | SetLength | PunchHole | ZeroRange => true,
             CreateNew | CopyAttributes | SetModified | Rename | Remove | SyncDirectory => true,
-            Read | Length | NextData | Open | Metadata | Lock => false,
+            Read | Length | NextData | Open | GiveMode | Metadata | Lock => false,
         }
     }
 }
@@ -59,6 +60,7 @@ impl fmt::Display for OperationKind {
             OperationKind::NextData => "next data",
             OperationKind::Open => "open",
             OperationKind::CreateNew => "create",
+            OperationKind::GiveMode => "give mode",
             OperationKind::Metadata => "metadata",
             OperationKind::CopyAttributes => "copy attributes",
             OperationKind::SetModified => "set modified",

@@ -64,6 +64,44 @@ fn growing_survives_every_crash() {
     }
 }
 
+/// The device ends within a sector, which is a whole one afterwards, and keeps its bytes.
+#[test]
+fn growing_from_an_odd_size_survives_every_crash() {
+    for (format, old, odd, new) in [
+        (Format::Ours(4096), OLD, 100, NEW),
+        (Format::Stock(4096), 64, 1, 65),
+        (Format::Stock(4096), 192, 511, 400),
+    ] {
+        let world = World::new(old * 512 + odd, format).after(&[Act::Write(old - 2, 2)]);
+        survives("grow from odd", &world, new, (&[], &[]));
+        let pending = [Act::Write(old - 1, 1)];
+        let between = [Act::Write(old - 3, 3), Act::Flush, Act::Read(old - 4, 4)];
+        survives("grow from odd", &world, new, (&pending, &between));
+    }
+}
+
+#[test]
+fn shrinking_from_an_odd_size_survives_every_crash() {
+    let world = World::new(OLD * 512 + 100, Format::Ours(4096)).after(&[Act::Write(190, 13)]);
+    survives("shrink from odd", &world, 193, (&[], &[]));
+}
+
+#[test]
+fn a_failing_host_leaves_a_device_of_an_odd_size_as_it_was() {
+    let world = World::new(OLD * 512 + 100, Format::Stock(4096)).after(&[Act::Write(200, 3)]);
+    for fault in [Fault::Io, Fault::NoSpace, Fault::FailedSync] {
+        Story {
+            name: "failing grow from odd",
+            before: &world,
+            pending: &[],
+            between: &[],
+            resize: &to(NEW),
+            new_sectors: NEW,
+        }
+        .survives_every_failure(fault);
+    }
+}
+
 #[test]
 fn growing_under_io_survives_every_crash() {
     let world = world(Format::Stock(4096), OLD);

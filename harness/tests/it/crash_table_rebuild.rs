@@ -68,6 +68,16 @@ fn growing_every_version_survives_every_crash() {
     }
 }
 
+/// The device ends within a sector, which is a whole one afterwards, and keeps its bytes.
+#[test]
+fn growing_every_version_from_an_odd_size_survives_every_crash() {
+    for format in FORMATS {
+        let world = World::new(OLD * 512 + 100, format).after(&[Act::Write(190, 6)]);
+        survives(&world, 331, &[Act::Write(194, 4)], &[]);
+        survives(&world, 204, &[], &[]);
+    }
+}
+
 #[test]
 fn shrinking_survives_every_crash() {
     for format in FORMATS {

@@ -101,6 +101,21 @@ fn a_clean_device_survives_every_crash() {
     story("clean", &world, &to(NEW, 16_384, 64)).survives_every_crash();
 }
 
+/// The device ends within a sector, which is a whole one afterwards, and keeps its bytes.
+#[test]
+fn a_reflow_from_an_odd_size_survives_every_crash() {
+    let world = World::new(OLD * 512 + 511, Format::Stock(4096))
+        .after(&[Act::Write(90, 30), Act::Write(OLD - 4, 4)]);
+    let resize = to(NEW, 16_384, 16);
+    story("from odd", &world, &resize).survives_every_crash();
+    Story {
+        pending: &[Act::Write(OLD - 1, 1)],
+        between: &GUEST,
+        ..story("from odd under I/O", &world, &resize)
+    }
+    .survives_every_crash();
+}
+
 #[test]
 fn a_reflow_under_io_survives_every_crash() {
     for (old, new) in [ALIGNED, ODD] {

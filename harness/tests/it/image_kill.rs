@@ -1,8 +1,9 @@
 //! `kill -9` at random moments, some hundred times for each way to change an image, on the real
-//! file system: nothing is lost, `recover` puts right what is half done, and the command begun
-//! again completes.
+//! file system: nothing is lost, `recover` puts right what is half done, the command begun
+//! again completes, and what a private file becomes is private at every moment.
 
-use std::process::Stdio;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::cli::{Sandbox, output, ubdlab};
@@ -95,6 +96,16 @@ fn killed(command: &[&str], sizes: &[u64]) {
         sparse_write(&sandbox, "backing", &old_backing);
         let file = std::fs::File::options().write(true).open(&backing).unwrap();
         file.set_modified(time).unwrap();
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(sandbox.path("cow"), private).unwrap();
+    };
+    let is_private = |when: &str| {
+        // The second one is what a rebuild is writing.
+        for name in ["cow", ".cow.ubdlab-new"] {
+            if let Ok(metadata) = std::fs::metadata(sandbox.path(name)) {
+                assert_eq!(metadata.mode() & 0o7777, 0o600, "{when}: {name}");
+            }
+        }
     };
     let check = |when: &str| {
         let mut device = open_device(&sandbox, true);
@@ -114,12 +125,14 @@ fn killed(command: &[&str], sizes: &[u64]) {
         let moment = whole.mul_f64(rng.random_range(0.0..1.1));
         kill_after(&sandbox, command, moment);
         let when = format!("{command:?}, kill {kill} after {moment:?}, seed {SEED}");
+        is_private(&when);
         assert_eq!(run(&sandbox, &["recover", "@cow"]), Some(0), "{when}");
         check(&when);
         // What follows is the same whatever happened before: some are enough.
         if kill % 8 == 0 {
             assert_eq!(run(&sandbox, command), Some(0), "{when}");
             check(&format!("{when}, and once more"));
+            is_private(&when);
         }
     }
 }
@@ -156,7 +169,11 @@ fn run(sandbox: &Sandbox, command: &[&str]) -> Option<i32> {
     reason = "the moment itself is what is tried out, and nothing is expected of it"
 )]
 fn kill_after(sandbox: &Sandbox, command: &[&str], moment: Duration) {
-    let mut child = ubdlab()
+    let program = ubdlab();
+    // With a umask that keeps nothing from readers.
+    let mut child = Command::new("sh")
+        .args(["-c", "umask 022 && exec \"$0\" \"$@\""])
+        .arg(program.get_program())
         .args(arguments(sandbox, command))
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -14,6 +14,7 @@ mod cli_bad_input;
 mod cli_bench;
 mod cli_fuzz;
 mod cli_help;
+mod cli_modes;
 mod cli_replay;
 mod cli_traces;
 mod cloudphysics;

@@ -17,6 +17,7 @@ use crate::new_bitmap::next_piece;
 use super::content::{Piece, Source, reading};
 use super::differences::Differences;
 use super::open::{Image, check_output, make_durable};
+use super::partial_sector::Disk;
 use super::{ImageError, Watch, report};
 
 /// What a conversion came to.
@@ -38,10 +39,11 @@ pub fn to_raw<H: ImageHost>(
     output: &Path,
     watch: Watch<'_>,
 ) -> Result<Converted, ImageError> {
-    check_output(host, output, &image.sources())?;
+    let sources = image.sources();
+    check_output(host, output, &sources)?;
     let size = image.size();
     let mut data = Bytes(0);
-    create_whole(host, output, |file| {
+    create_whole(host, output, &files_of(&sources), |file| {
         file.set_len(size)
             .map_err(ImageError::host(output, "creating", FileOffset(0)))?;
         let mut copying = Copying::into(Target::Hole);
@@ -55,6 +57,11 @@ pub fn to_raw<H: ImageHost>(
         Ok::<_, ImageError>(())
     })?;
     Ok(Converted { size, data })
+}
+
+/// The files alone: what they keep from others, a file made from them does too.
+fn files_of<'a, F>(sources: &[(&'static str, &'a Path, &'a F)]) -> Vec<&'a F> {
+    sources.iter().map(|&(_, _, file)| file).collect()
 }
 
 /// Copies a piece of the disk `path` to `to` in `target`.
@@ -113,22 +120,25 @@ pub fn to_cow<H: ImageHost>(
 ) -> Result<Converted, ImageError> {
     let backing = open_backing(host, output, backing_path)?;
     check_own_backing(host, image, backing_path, &backing)?;
-    let mut sources = image.sources();
+    // Nothing is copied from the backing file.
+    let copied_from = image.sources();
+    let mut sources = copied_from.clone();
     sources.push(("backing file", backing_path, &backing.file));
     check_output(host, output, &sources)?;
     let size = image.size();
     let (header, extension) = new_header(output, &backing, size, version)?;
     make_durable(host, backing_path, &backing.file)?;
+    let backing = Image::Raw {
+        path: backing_path.to_owned(),
+        file: backing.file,
+        size: backing.len,
+    };
+    Disk::of(image).check_over(&backing, output)?;
     let mut data = Bytes(0);
-    create_whole(host, output, |file| {
+    create_whole(host, output, &files_of(&copied_from), |file| {
         let geometry = write_start(file, output, &header, extension)?;
         let mut map = new_map(output, geometry.capacity())?;
         let mut copying = Copying::into(Target::Hole);
-        let backing = Image::Raw {
-            path: backing_path.to_owned(),
-            file: backing.file,
-            size: backing.len,
-        };
         let mut store = |run: SectorRange| {
             if run.end() > Sector(0) + geometry.mapped() {
                 let problem = "version 2 has no bit for the last sectors of such a disk";
@@ -157,7 +167,6 @@ pub fn to_cow<H: ImageHost>(
         if !behind.is_empty() {
             store(SectorRange::between(behind))?;
         }
-        check_partial_sector(image, &backing, end, output)?;
         write_bitmap(file, output, &map, &geometry)
     })?;
     Ok(Converted { size, data })
@@ -185,31 +194,6 @@ fn check_own_backing<H: ImageHost>(
         }
         .into()),
     }
-}
-
-/// What an image has behind its last whole sector no COW file can store: the backing file has to
-/// have the same there.
-fn check_partial_sector<F: HostFile>(
-    image: &Image<F>,
-    backing: &Image<F>,
-    end: Sector,
-    output: &Path,
-) -> Result<(), ImageError> {
-    let at = FileOffset(end.bytes().0);
-    let len = (image.size() - end.bytes()).0 as usize;
-    let mut tails = [[0; SECTOR_SIZE as usize]; 2];
-    for (tail, image) in tails.iter_mut().zip([image, backing]) {
-        image.read(&mut tail[..len], at).map_err(reading(image))?;
-    }
-    if tails[0] == tails[1] {
-        return Ok(());
-    }
-    let problem = format!(
-        "a COW file has whole sectors only: the last {len} bytes of {}, which differ from the backing \
-         file's, would be lost",
-        driver::shown(image.path())
-    );
-    Err(ImageError::refused(output, problem))
 }
 
 fn new_header<F>(

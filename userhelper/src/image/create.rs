@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use driver::cow::{Extension, Geometry, Header, LARGEST_STOCK_OFFSET};
+use driver::host::HostFile;
 use driver::open::{OpenError, create_whole, open_backing, write_start};
-use driver::units::{Bytes, Sector, SectorRange};
+use driver::units::{Bytes, FileOffset, Sector, SectorRange};
 
+use crate::copying::is_zero;
 use crate::image_host::ImageHost;
 
 use super::ImageError;
@@ -94,15 +96,32 @@ pub fn create<H: ImageHost>(
         error,
     })?;
     make_durable(host, backing_path, &backing.file)?;
-    create_whole(host, path, |file| {
+    // The backing file has nothing for what lies past its last whole sector, but for the front of
+    // the next one, if it ends within it.
+    let new = Sector(0) + backing.len.whole_sectors()..Sector(0) + geometry.capacity();
+    let mut front = vec![0; (backing.len - new.start.bytes()).0 as usize];
+    if !new.is_empty() {
+        let at = FileOffset(new.start.bytes().0);
+        let reading = ImageError::host(backing_path, "reading", at);
+        backing
+            .file
+            .read_exact_at(&mut front, at)
+            .map_err(reading)?;
+    }
+    let copied = !is_zero(&front);
+    let sources: &[&H::File] = if copied { &[&backing.file] } else { &[] };
+    create_whole(host, path, sources, |file| {
         write_start(file, path, &header, Some(Extension::new(backing.len)))?;
-        // The backing file has nothing for what lies behind its last whole sector.
-        let new = Sector(0) + backing.len.whole_sectors()..Sector(0) + geometry.capacity();
         if new.is_empty() {
             return Ok(());
         }
+        if copied {
+            let at = geometry.place_of(new.start);
+            let writing = ImageError::host(path, "writing", at);
+            file.write_all_at(&front, at).map_err(writing)?;
+        }
         let mut map = new_map(path, geometry.capacity())?;
-        map.mark_dirty(SectorRange::between(new));
+        map.mark_dirty(SectorRange::between(new.clone()));
         write_bitmap(file, path, &map, &geometry)
     })?;
     Ok(Created {

@@ -113,6 +113,26 @@ pub enum ImageError {
         /// Why.
         why: &'static str,
     },
+    /// A disk whose last bytes would not be those that it has.
+    #[error(
+        "{}: a COW file has whole sectors only: {} has {} bytes, and the last {} of them, which \
+         differ from what {} has there, would be lost: make it {} bytes large first, with {resized_with}",
+        shown(.path), shown(.disk), .size.0, .last.0, shown(.backing), .size.sectors_touched().bytes().0
+    )]
+    PartialSector {
+        /// The COW file that cannot have them.
+        path: PathBuf,
+        /// The disk.
+        disk: PathBuf,
+        /// Its size, which is no multiple of 512 bytes.
+        size: Bytes,
+        /// How much less than a sector it ends with.
+        last: Bytes,
+        /// The backing file that has something else there.
+        backing: PathBuf,
+        /// With what the disk can be made larger.
+        resized_with: &'static str,
+    },
     /// The watcher said that it is enough.
     #[error("interrupted")]
     Interrupted,

@@ -15,6 +15,7 @@ pub mod info;
 pub mod map;
 pub mod merge;
 pub mod open;
+mod partial_sector;
 pub mod rebase;
 pub mod recover;
 pub mod resize;

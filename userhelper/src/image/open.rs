@@ -95,10 +95,7 @@ impl<F: HostFile> Image<F> {
     /// The size of the disk.
     pub fn size(&self) -> Bytes {
         match self {
-            Image::Cow(cow) => cow
-                .device
-                .geometry()
-                .map_or(cow.device.capacity().bytes(), |geometry| geometry.size),
+            Image::Cow(cow) => device_size(&cow.device),
             Image::Raw { size, .. } => *size,
         }
     }
@@ -240,6 +237,13 @@ pub fn is_changing_backing<F: HostFile>(device: &Ordered<F>) -> bool {
         .image()
         .and_then(|image| image.extension)
         .is_some_and(|extension| extension.changing_backing)
+}
+
+/// The size of the device of a COW file, with a partial last sector if it has one.
+pub(super) fn device_size<F: HostFile>(device: &Ordered<F>) -> Bytes {
+    device
+        .geometry()
+        .map_or(device.capacity().bytes(), |geometry| geometry.size)
 }
 
 /// Closes the device of a COW file, making everything durable.

@@ -11,6 +11,9 @@
 //! | all of the header was written | the same over the new one | ends the mark |
 //! | the mark was ended | the same over the new one | none needed |
 //!
+//! A partial last sector has no place in the COW file: the new backing file has to have the same
+//! bytes there ([`super::partial_sector`]).
+//!
 //! The new backing file is made durable before anything else, in case it has just been copied.
 //!
 //! The other versions have no room for the mark, and no need for it: their header is changed as a
@@ -31,9 +34,10 @@ use crate::image_host::ImageHost;
 use super::content::{Source, reading};
 use super::differences::Differences;
 use super::open::{
-    CowImageFile, Image, Trust, close, cow_image_file, make_durable, open_for_change, options,
-    specification,
+    CowImageFile, Image, Trust, close, cow_image_file, device_size, make_durable, open_for_change,
+    options, specification,
 };
+use super::partial_sector::{Disk, RESIZE};
 use super::{ImageError, Watch, backing_change};
 
 /// What a rebase came to.
@@ -68,7 +72,7 @@ pub fn rebase<H: ImageHost>(
         file: reopened.ok_or_else(|| ImageError::NotCow {
             path: path.to_owned(),
         })?,
-        size: cow.device.capacity().bytes(),
+        size: device_size(&cow.device),
         path: cow.backing_path.clone(),
     };
     let NewBacking {
@@ -83,6 +87,12 @@ pub fn rebase<H: ImageHost>(
         size: len,
         path: name.clone(),
     };
+    let disk = Disk {
+        path,
+        image: &old,
+        resized_with: RESIZE,
+    };
+    disk.check_over(&new, path)?;
     let mut copied = Bytes(0);
     let mut differences = Differences::between(host, &old, &new)?;
     let end = Sector(0) + cow.device.capacity();
@@ -127,6 +137,16 @@ pub fn rebase_unsafely<H: ImageHost>(
     let backing = open_new(host, &cow, backing)?;
     let failed = ImageError::resize(path);
     backing_change::check_reach(&cow.device, backing.len).map_err(&failed)?;
+    let size = device_size(&cow.device);
+    if backing.len < size && size.whole_sectors().bytes() < size {
+        return Err(ImageError::Size {
+            path: backing.name,
+            found: backing.len,
+            expected: size,
+            why: "a COW file has whole sectors only, and the last bytes of a disk of another size \
+                  are in its backing file",
+        });
+    }
     switch(cow, &backing.name, backing.mtime, backing.len)?;
     Ok(Rebased {
         copied: Bytes(0),

@@ -9,7 +9,9 @@ mod suite;
 
 mod hostile_images;
 mod hosts_agree;
+mod losses;
 mod planner;
+mod private_files;
 mod real_files;
 mod reflow_windows;
 mod replaced_meanwhile;

@@ -90,7 +90,12 @@ fn a_shrink_has_to_be_asked_for_and_data_keeps_it_off() {
         ..smaller
     };
     let error = planned(4096, keeping, None).unwrap_err();
-    assert!(matches!(error, PlanError::WouldLoseData { first, .. } if first.0 >= SIZE / 1024));
+    let PlanError::WouldLoseData(loss) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(loss.first, Sector(SIZE / 1024));
+    assert_eq!((loss.in_cow.0, loss.exact), (512, true));
+    assert_eq!(loss.in_backing, Some(Bytes(SIZE / 2 - 512)));
     let losing = Wish {
         shrink: Shrink::LosingData,
         ..smaller

@@ -43,6 +43,9 @@ impl HostNames for Meanwhile<'_> {
     fn create_new(&self, path: &Path) -> HostResult<MemoryFile> {
         self.host.create_new(path)
     }
+    fn give_mode(&self, path: &Path, file: &MemoryFile, from: &[&MemoryFile]) -> HostResult<()> {
+        self.host.give_mode(path, file, from)
+    }
     fn metadata(&self, file: &MemoryFile) -> HostResult<Metadata> {
         self.host.metadata(file)
     }

@@ -118,6 +118,16 @@ impl HostNames for Counting {
         RealHost.create_new(path).map(|file| self.counted(file))
     }
 
+    fn give_mode(
+        &self,
+        path: &Path,
+        file: &CountedFile,
+        sources: &[&CountedFile],
+    ) -> HostResult<()> {
+        let sources: Vec<_> = sources.iter().map(|source| &source.file).collect();
+        RealHost.give_mode(path, &file.file, &sources)
+    }
+
     fn metadata(&self, file: &CountedFile) -> HostResult<Metadata> {
         RealHost.metadata(&file.file)
     }

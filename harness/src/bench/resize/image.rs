@@ -120,7 +120,7 @@ fn create(cow: &Path, backing_path: &Path, size: Bytes) -> Result<(), BenchError
         error,
     })?;
     let extension = Some(Extension::new(backing.len));
-    create_whole(&RealHost, cow, |file| {
+    create_whole(&RealHost, cow, &[], |file| {
         write_start(file, cow, &header, extension).map(|_| ())
     })?;
     Ok(())

@@ -13,6 +13,7 @@ use userhelper::image::resize::{
     stock_verdict,
 };
 use userhelper::image::siblings::siblings;
+use userhelper::losses::{Effort, losses};
 use userhelper::planner::{Plan, Shrink, Wish};
 use userhelper::real_files::{RealFile, RealHost};
 
@@ -52,11 +53,14 @@ pub(in super::super) struct Args {
     #[arg(value_name = "[+|-]SIZE", allow_hyphen_values = true)]
     size: SizeChange,
 
-    /// Let the device become smaller, as long as no data lies behind the new end
+    /// Let the device become smaller, as long as no data lies past the new end
+    ///
+    /// Data in the backing file counts as well: the device does not show it again when it grows.
+    /// Zeros do not count, because that is what a grow brings.
     #[arg(long)]
     shrink: bool,
 
-    /// Let it become smaller also where data lies behind the new end: that data is lost
+    /// Let it become smaller also where data lies past the new end: that data is lost
     #[arg(long, requires = "shrink")]
     lose_data: bool,
 
@@ -148,6 +152,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     if args.dry_run {
         print_plan(&cow, args, &plan, backing);
+        if args.lose_data && plan.new_size < plan.old_size {
+            print_losses(&cow, &plan)?;
+        }
         return Ok(Verdict::Good);
     }
     if extend && backing < plan.new_size {
@@ -226,6 +233,17 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
     if extend && backing < plan.new_size {
         print(consequences(cow, args.trust.trust(), "extending"));
     }
+}
+
+fn print_losses(cow: &CowImageFile<RealFile>, plan: &Plan) -> Result<(), Failure> {
+    let (old, new) = (plan.old_size, plan.new_size);
+    let losses = losses(&cow.device, old, new, Effort::Thorough)
+        .map_err(|error| Failure(format!("{}: {error}", shown(&cow.path))))?;
+    match losses {
+        Some(loss) => print(format_args!("loses      {loss}\n")),
+        None => print("loses      nothing: no data lies past the new end\n"),
+    }
+    Ok(())
 }
 
 /// What else a change of the backing file breaks.

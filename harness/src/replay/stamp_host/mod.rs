@@ -85,6 +85,11 @@ impl HostNames for StampHost {
         self.with_stamps(self.memory.create_new(path)?, Access::ReadWrite)
     }
 
+    fn give_mode(&self, path: &Path, file: &StampFile, sources: &[&StampFile]) -> HostResult<()> {
+        let sources: Vec<_> = sources.iter().map(|source| source.memory()).collect();
+        self.memory.give_mode(path, file.memory(), &sources)
+    }
+
     fn metadata(&self, file: &StampFile) -> HostResult<Metadata> {
         self.memory.metadata(file.memory())
     }

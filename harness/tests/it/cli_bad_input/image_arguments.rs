@@ -109,6 +109,7 @@ fn sizes_that_no_device_can_have() {
             "@cow",
             "512K",
             "--shrink",
+            "--lose-data",
             "--strategy",
             "reflow",
         ],
@@ -121,6 +122,7 @@ fn sizes_that_no_device_can_have() {
             "@cow",
             "512K",
             "--shrink",
+            "--lose-data",
             "--extend-backing",
         ],
         "@backing: found 1 MiB, which is more than the device's 512 KiB: --extend-backing makes no \

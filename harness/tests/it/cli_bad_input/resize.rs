@@ -110,8 +110,9 @@ fn less_than_the_data_there_is() {
     // Sector 1999 is the last but 48.
     sandbox.write("fill", ftrace(&[("WS", 1992, 8)]));
     sandbox.succeeds(&["replay", "@fill", "--device", "ubda=@cow"]);
-    let lost = "4096 bytes of data lie behind the new end, the first at sector 1992: they would be \
-                lost (--lose-data says that this is meant)";
+    let lost = "524288 bytes of data lie past the new end, the first at sector 1024 (4096 of them \
+                in the COW file, 520192 in the backing file): they would be lost (--lose-data says \
+                that this is meant)";
     resize_refused(
         &sandbox,
         &["--resize-at", "0:512K", "--shrink"],

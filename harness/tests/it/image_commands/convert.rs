@@ -129,9 +129,15 @@ fn a_partial_last_sector() {
     let args = ["image", "convert", "@disk", "@new", "--backing", "@backing"];
     sandbox.refuses(
         &args,
-        "@new: a COW file has whole sectors only: the last 200 bytes of @disk, which differ from the \
-         backing file's, would be lost",
+        "@new: a COW file has whole sectors only: @disk has 8392 bytes, and the last 200 of them, \
+         which differ from what @backing has there, would be lost: make it 8704 bytes large first, \
+         with truncate --size",
     );
+    // That is the way out.
+    other.resize(8704, 0);
+    sandbox.write("disk", &other);
+    sandbox.succeeds(&args);
+    sandbox.succeeds(&["image", "compare", "@disk", "@new"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod create;
 mod formats;
 mod info_map;
 mod merge;
+mod partial_sector;
 mod rebase;
 mod recover;
 mod resize;

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use driver::cow::Version;
 
-use crate::support::cli::{SIZE, Sandbox};
+use crate::support::cli::{SIZE, Sandbox, ftrace};
 use crate::support::images::{Reader, SOME, VERSIONS, name_of};
 
 const STRATEGIES: [&str; 3] = ["headroom", "rebuild", "reflow"];
@@ -104,8 +104,9 @@ fn a_shrink_keeps_what_is_before_the_new_end() {
         sandbox.refuses(
             &["image", "resize", &cow, "-512K", "--shrink"],
             &format!(
-                "{cow}: 1536 bytes of data lie behind the new end, the first at sector 1024: they \
-                 would be lost (--lose-data says that this is meant)"
+                "{cow}: 524288 bytes of data lie past the new end, the first at sector 1024 (1536 of \
+                 them in the COW file, 522752 in the backing file): they would be lost \
+                 (--lose-data says that this is meant)"
             ),
         );
         sandbox.succeeds(&["image", "resize", &cow, "-512K", "--shrink", "--lose-data"]);
@@ -117,6 +118,69 @@ fn a_shrink_keeps_what_is_before_the_new_end() {
         assert!(sandbox.disk(name, "backing") == expected, "{version}");
         sandbox.succeeds(&["image", "check", &cow]);
     }
+}
+
+/// The device would not show it again when it grows: new sectors are zeros.
+#[test]
+fn a_shrink_does_not_lose_what_only_the_backing_file_has() {
+    for version in VERSIONS {
+        let sandbox = Sandbox::new();
+        sandbox.write_backing("backing", SIZE);
+        let name = name_of(version);
+        sandbox.write_image(name, version, "backing", &[]);
+        let cow = format!("@{name}");
+        let loss = "524288 bytes of data lie past the new end, the first at sector 1024 (0 of them \
+                    in the COW file, 524288 in the backing file)";
+        let refused =
+            format!("{cow}: {loss}: they would be lost (--lose-data says that this is meant)");
+        let args = ["image", "resize", &cow, "512K", "--shrink"];
+        sandbox.refuses(&args, &refused);
+        sandbox.refuses(&[&args[..], &["--dry-run"]].concat(), &refused);
+        sandbox.write("trace", ftrace(&[("R", 0, 8)]));
+        let device = format!("ubda=@{name}");
+        let live = ["replay", "@trace", "--device", &device, "--resize-at"];
+        sandbox.refuses(
+            &[&live[..], &["1:512K", "--shrink"]].concat(),
+            &format!(
+                "{cow}: resize to 524288 bytes before request 1: {}",
+                &refused[cow.len() + 2..]
+            ),
+        );
+        // It is still there.
+        let backing = sandbox.read("backing");
+        assert!(sandbox.disk(name, "backing") == backing);
+        let losing = [&args[..], &["--lose-data"]].concat();
+        let said = sandbox.succeeds(&[&losing[..], &["--dry-run"]].concat());
+        assert!(said.ends_with(&format!("loses      {loss}\n")), "{said}");
+        sandbox.succeeds(&losing);
+        assert!(sandbox.disk(name, "backing") == backing[..512 << 10]);
+    }
+}
+
+/// Zeros are what a grow brings, whether they are stored or a hole, and in whichever file.
+#[test]
+fn a_shrink_by_zeros_loses_nothing() {
+    let sandbox = Sandbox::new();
+    let mut backing = vec![1; SIZE as usize];
+    // Zeros that are stored, and past them a hole.
+    backing[512 << 10..].fill(0);
+    sandbox.write("backing", &backing[..768 << 10]);
+    let file = File::options()
+        .write(true)
+        .open(sandbox.path("backing"))
+        .unwrap();
+    file.set_len(SIZE).unwrap();
+    sandbox.write_image("cow", Version::V3, "backing", &[]);
+    sandbox.write("trace", ftrace(&[("WZS", 1100, 8), ("DS", 1200, 8)]));
+    sandbox.succeeds(&["replay", "@trace", "--device", "ubda=@cow"]);
+    let args = ["image", "resize", "@cow", "512K", "--shrink"];
+    let losing = [&args[..], &["--lose-data", "--dry-run"]].concat();
+    let said = sandbox.succeeds(&losing);
+    let nothing = "loses      nothing: no data lies past the new end\n";
+    assert!(said.ends_with(nothing), "{said}");
+    sandbox.succeeds(&args);
+    sandbox.succeeds(&["image", "resize", "@cow", "1M"]);
+    assert!(sandbox.disk("cow", "backing") == backing);
 }
 
 #[test]

@@ -57,17 +57,18 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Over a backing file of so many bytes.
+    /// Over a backing file of so many bytes. If they are no whole sectors, the last ones are
+    /// [`model::TAIL`].
     pub(crate) fn new(bytes: u64, format: Format) -> World {
         let host = SimHost::default();
         let sectors = bytes / 512;
-        let mut content = vec![0; bytes as usize];
+        let mut content = vec![model::TAIL; bytes as usize];
         Stamp::BACKING.fill(Sector(0), &mut content[..sectors as usize * 512]);
         host.install(BACKING, FileContent::from_bytes(&content));
         host.set_modified_seconds(BACKING, 1_060_000_000);
         make_cow(&host, Bytes(bytes), format);
         host.settle();
-        let model = Model::new(sectors);
+        let model = Model::new(bytes);
         World { host, model }.restarted()
     }
 

@@ -7,10 +7,15 @@ use harness::stamp::{Content, Stamp};
 
 use super::{Act, Device, request_of, shown_after, step_to_completion};
 
+/// What the backing file has after its last whole sector.
+pub(crate) const TAIL: u8 = 0xee;
+
 /// What a sector can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shows {
     Zeros,
+    /// So many bytes of [`TAIL`], and then zeros.
+    Tail(usize),
     /// The backing file has stamp 0.
     Stamp(u32),
 }
@@ -37,14 +42,18 @@ impl SectorModel {
 pub(crate) struct Model {
     sectors: Vec<SectorModel>,
     stamp: u32,
+    /// The bytes that the device has after its last whole sector.
+    tail: usize,
 }
 
 impl Model {
-    pub(crate) fn new(sectors: u64) -> Model {
+    /// Of a device of so many bytes.
+    pub(crate) fn new(bytes: u64) -> Model {
         let backing = SectorModel::holding(Shows::Stamp(0));
         Model {
-            sectors: vec![backing; sectors as usize],
+            sectors: vec![backing; bytes as usize / 512],
             stamp: 0,
+            tail: bytes as usize % 512,
         }
     }
 
@@ -94,8 +103,22 @@ impl Model {
 
     /// A resize has been reported as done.
     pub(crate) fn resized(&mut self, sectors: u64) {
-        let zeros = SectorModel::holding(Shows::Zeros);
-        self.sectors.resize(sectors as usize, zeros);
+        let old = self.capacity();
+        let new = (old..sectors).map(|number| SectorModel::holding(self.when_new(number)));
+        let new: Vec<_> = new.collect();
+        self.sectors.truncate(sectors as usize);
+        self.sectors.extend(new);
+        if sectors != old {
+            self.tail = 0;
+        }
+    }
+
+    /// What a sector past the end shows when a grow brings it.
+    fn when_new(&self, sector: u64) -> Shows {
+        match sector == self.capacity() && self.tail > 0 {
+            true => Shows::Tail(self.tail),
+            false => Shows::Zeros,
+        }
     }
 
     fn check_content(
@@ -108,10 +131,14 @@ impl Model {
             let found = Content::of(content);
             let may = match self.sectors.get(number as usize) {
                 Some(sector) => allowed(sector),
-                None => vec![Shows::Zeros],
+                None => vec![self.when_new(number)],
             };
             let right = may.iter().any(|shows| match shows {
                 Shows::Zeros => found == Content::Zeros,
+                Shows::Tail(len) => {
+                    let (tail, rest) = content.split_at(*len);
+                    tail.iter().all(|&byte| byte == TAIL) && rest.iter().all(|&byte| byte == 0)
+                }
                 Shows::Stamp(stamp) => found == Content::Stamped(Stamp(*stamp), Sector(number)),
             });
             assert!(

@@ -1,0 +1,75 @@
+//! The partial last sector of a device whose size is no multiple of 512 bytes. No request reaches
+//! it and it has no bit: its bytes are the backing file's. A grow makes a whole sector of it,
+//! which is dirty like every sector that a grow brings. So its bytes have to be in the COW file
+//! by then, at its place in the new layout, or they would turn into zeros.
+//!
+//! Every way to grow writes them into what nobody reads yet, and syncs them before the header
+//! commits the new size. If the power goes before that, they are where they were.
+
+use crate::cow::Geometry;
+use crate::host::HostFile;
+use crate::resize::ResizeError;
+use crate::units::{FileOffset, Sector};
+
+use super::Ordered;
+
+/// What a grow has to write into the COW file for the partial last sector of the old size. The
+/// rest of that sector reads as zeros, as everything that a grow brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartialSector {
+    /// Where in the COW file of the new layout.
+    pub at: FileOffset,
+    /// The bytes that the sector has: fewer than 512, and not all zeros.
+    pub content: Vec<u8>,
+}
+
+impl PartialSector {
+    /// What there is to do when `device` gets the layout `new`: nothing if it has no partial last
+    /// sector, if that holds zeros, or if the new size has no whole sector there.
+    ///
+    /// # Errors
+    /// If the backing file cannot be read, or is not open.
+    pub fn to_carry<F: HostFile>(
+        device: &Ordered<F>,
+        new: &Geometry,
+    ) -> Result<Option<PartialSector>, ResizeError> {
+        let Some(old) = device.geometry() else {
+            // A raw disk has it where it stays.
+            return Ok(None);
+        };
+        let sector = Sector(0) + old.capacity();
+        let mut content = vec![0; (old.size - sector.bytes()).0 as usize];
+        if content.is_empty() || new.capacity() <= old.capacity() {
+            return Ok(None);
+        }
+        let from = FileOffset(sector.bytes().0);
+        let Some(backing) = device.backing() else {
+            return Err(ResizeError::Refused(format!(
+                "the backing file has the last {} bytes of the device, and is not open",
+                content.len()
+            )));
+        };
+        let action = "reading the partial last sector in the backing file";
+        backing
+            .read_zero_filled_at(&mut content, from)
+            .map_err(ResizeError::host(action, from))?;
+        Ok(content
+            .iter()
+            .any(|&byte| byte != 0)
+            .then(|| PartialSector {
+                at: new.place_of(sector),
+                content,
+            }))
+    }
+
+    /// Writes the bytes into the COW file of `device`.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn write<F: HostFile>(&self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
+        device.write_for_relocation(Self::WRITING, &self.content, self.at)
+    }
+
+    /// What is being done, for an error.
+    pub const WRITING: &'static str = "writing the partial last sector into the COW file";
+}
