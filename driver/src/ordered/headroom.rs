@@ -235,11 +235,14 @@ impl Headroom {
         if device.has_failed_sync() {
             return Err(ResizeError::SyncFailed);
         }
-        device.set_cow_len(FileOffset(0) + self.new_size)?;
+        // With a partial sector at the end it is longer than its sectors.
+        let examining = ResizeError::host("examining the raw disk", FileOffset(0));
+        let old_len = device.cow().len().map_err(examining)?;
+        device.set_raw_len(self.new_size)?;
         if self.grows() {
             if let Err(error) = device.sync_for_relocation() {
                 // The new sectors were never offered.
-                let _ = device.set_cow_len(FileOffset(0) + self.old_size);
+                let _ = device.set_raw_len(old_len);
                 return Err(error);
             }
             device

@@ -234,6 +234,10 @@ pub struct Image {
     /// The file ends within its bitmap, of which it has so many bytes: it must be refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitmap_cut: Option<u64>,
+    /// The file ends where its last dirty sector does, or its bitmap where there is none: it is
+    /// shorter than its data area, and opens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends_with_data: bool,
     /// A field of the header has a value that it must be refused for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patched: Option<Patch>,
