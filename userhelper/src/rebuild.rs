@@ -153,6 +153,17 @@ impl<H: ImageHost> Rebuild<H> {
         Ok(())
     }
 
+    /// Removes the new file if it has not got its name. Whether there was one.
+    fn discard(&mut self) -> bool {
+        // It is locked until it is gone: by then the name may be another's.
+        let Some(_locked) = self.file.take() else {
+            return false;
+        };
+        // What cannot be removed does no harm, and the next rebuild tries again.
+        let _ = self.host.remove(&temporary_name(&self.path));
+        true
+    }
+
     fn file(&self) -> Result<&H::File, ResizeError> {
         self.file.as_ref().ok_or_else(not_there)
     }
@@ -300,12 +311,18 @@ impl<H: ImageHost> Resize<H::File> for Rebuild<H> {
         let result = self.do_stage(device);
         if result.is_err() {
             device.set_hold(Hold::Nothing);
-            if self.file.take().is_some() {
+            if self.discard() {
                 device.map_mut().shrink(capacity);
-                // What is left behind, the next rebuild removes.
-                let _ = self.host.remove(&temporary_name(&self.path));
             }
         }
         result
+    }
+}
+
+/// Whoever stops in the middle, in a panic too, leaves no new file behind. What a kill leaves,
+/// the next rebuild removes.
+impl<H: ImageHost> Drop for Rebuild<H> {
+    fn drop(&mut self) {
+        self.discard();
     }
 }

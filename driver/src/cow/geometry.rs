@@ -106,6 +106,13 @@ impl Geometry {
         FileRange::new(self.bitmap_offset, self.bitmap_len)
     }
 
+    /// The part of the bitmap with the bits of sectors that can be reached, and so what a
+    /// [`super::SectorMap`] has pages for. It leaves out the bit of a partial last sector where
+    /// that has a byte of its own, which may be in a page of its own.
+    pub fn mapped_bitmap(&self) -> FileRange {
+        FileRange::new(self.bitmap_offset, Bytes(self.mapped().0.div_ceil(8)))
+    }
+
     /// Where the data of `sector` lies.
     pub fn place_of(&self, sector: Sector) -> FileOffset {
         self.data_offset + sector.bytes()
@@ -178,6 +185,20 @@ mod tests {
             assert_eq!(grown.data_offset, geometry.data_offset);
             let past = self::geometry(Version::V3, headroom + 512, alignment);
             assert!(past.data_offset > geometry.data_offset);
+        }
+    }
+
+    #[test]
+    fn the_bit_of_a_partial_last_sector_can_have_a_byte_of_its_own() {
+        for (size, whole, mapped) in [
+            (4096 * 512, 512, 512),
+            (4096 * 512 + 1, 513, 512),
+            (4095 * 512 + 1, 512, 512),
+            ((16 << 20) + 100, 4097, 4096),
+        ] {
+            let v3 = geometry(Version::V3, size, 4096);
+            let found = (v3.bitmap_len, v3.mapped_bitmap().len);
+            assert_eq!(found, (Bytes(whole), Bytes(mapped)), "{size}");
         }
     }
 

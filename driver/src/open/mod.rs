@@ -24,7 +24,7 @@ use crate::host::{
     Access, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
 };
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
-use crate::units::{Bytes, FileOffset, FileRange, Sector};
+use crate::units::{Bytes, FileOffset, Sector};
 
 pub use backing::reopen_backing;
 pub use create::{
@@ -420,10 +420,7 @@ fn read_map<F: HostFile>(
         path: path.to_owned(),
         error,
     })?;
-    // The bit of a partial last sector may be in a byte of its own, and that in a page which the
-    // map does not have.
-    let mapped = Bytes(geometry.mapped().0.div_ceil(8));
-    let bitmap = FileRange::new(geometry.bitmap_offset, mapped);
+    let bitmap = geometry.mapped_bitmap();
     let reading = || host(path, "reading the bitmap");
     let mut buffer = Vec::new();
     let mut loaded_to = 0;

@@ -307,7 +307,9 @@ impl Headroom {
             write_bits(device, geometry, from, &[kept])?;
             from += 1;
         }
-        let end = self.old_sectors.max(self.new_sectors).0.div_ceil(8);
+        // A partial last sector has a bit too, which may be in a byte of its own.
+        let larger = self.old_size.max(self.new_size);
+        let end = larger.sectors_touched().0.div_ceil(8);
         let start = geometry.bitmap_offset + Bytes(from);
         match end.saturating_sub(from) {
             0 => Ok(()),

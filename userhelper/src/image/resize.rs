@@ -5,9 +5,9 @@ use std::path::Path;
 
 use driver::cow::Geometry;
 use driver::host::HostFile;
-use driver::open::{OpenOptions, open, temporary_name};
+use driver::open::{OpenOptions, open};
 use driver::ordered::Ordered;
-use driver::resize::{Resize, ResizeStep, Resized, Strategy};
+use driver::resize::{Resize, ResizeStep, Resized};
 use driver::units::{Bytes, FileOffset};
 
 use crate::image_host::ImageHost;
@@ -130,12 +130,8 @@ pub fn carry_out<H: ImageHost + Clone>(
             ResizeStep::Working => {}
             ResizeStep::Waiting => return Err(ImageError::refused(&path, "a flush is half done")),
         }
-        let stopped = report(watch, resize.passed(), plan.to_move);
-        if stopped.is_err() && plan.strategy == Strategy::Rebuild {
-            // The old image is untouched, and the new one nobody needs.
-            let _ = host.remove(&temporary_name(&path));
-        }
-        stopped?;
+        // One that is stopped removes the new file of a rebuild; the old image is untouched.
+        report(watch, resize.passed(), plan.to_move)?;
     }
 }
 

@@ -9,7 +9,9 @@ mod suite;
 
 mod hostile_images;
 mod hosts_agree;
+mod odd_sizes;
 mod planner;
 mod real_files;
 mod reflow_windows;
 mod replaced_meanwhile;
+mod temporary_files;
