@@ -106,7 +106,7 @@ impl Headroom {
             new_size,
             old_sectors,
             new_sectors: new_size.whole_sectors(),
-            stage: if new_size.whole_sectors() >= old_sectors {
+            stage: if new_size.whole_sectors() > old_sectors {
                 Stage::Space
             } else {
                 Stage::Extension
@@ -115,8 +115,10 @@ impl Headroom {
         })
     }
 
+    /// Whether there are new sectors. Otherwise the end of the device comes nearer, if only by its
+    /// partial last sector.
     fn grows(&self) -> bool {
-        self.new_sectors >= self.old_sectors
+        self.new_sectors > self.old_sectors
     }
 
     fn do_stage<F: HostFile>(

@@ -92,7 +92,20 @@ impl Case {
                     in_range("start", start, 0)?;
                     in_range("count", count, 0)?;
                 }
-                Action::Resize { sectors, .. } => in_range("sectors", sectors, 0)?,
+                Action::Resize {
+                    sectors,
+                    window,
+                    alignment,
+                    ..
+                } => {
+                    in_range("sectors", sectors, 0)?;
+                    in_range("window", window, 0)?;
+                    if !alignment.is_multiple_of(512) {
+                        return Err(format!(
+                            "alignment: found {alignment}, expected 0 or a multiple of 512"
+                        ));
+                    }
+                }
                 _ => {}
             }
         }
