@@ -24,24 +24,25 @@ pub(crate) fn next_piece(
     from: usize,
     buffer: &mut Vec<u8>,
 ) -> Option<Piece> {
-    let pages = geometry.bitmap_len.0.div_ceil(PAGE_BYTES as u64) as usize;
+    let bitmap = geometry.mapped_bitmap();
+    let pages = bitmap.len.0.div_ceil(PAGE_BYTES as u64) as usize;
     let clean = |page: &usize| map.page_state(*page) == PageState::Clean;
     let first = (from..pages).find(|page| !clean(page))?;
     let limit = pages.min(first + PAGES_A_PIECE);
     let end = (first..limit).find(clean).unwrap_or(limit);
     let at = Bytes((first * PAGE_BYTES) as u64);
-    let len = ((end - first) * PAGE_BYTES).min((geometry.bitmap_len - at).0 as usize);
+    let len = ((end - first) * PAGE_BYTES).min((bitmap.len - at).0 as usize);
     buffer.resize(len, 0);
     map.copy_bitmap(at, buffer);
     // The map may be longer than the device will be.
-    let sectors_here = geometry.capacity().0 - at.0 * 8;
+    let sectors_here = geometry.mapped().0 - at.0 * 8;
     if sectors_here < len as u64 * 8
         && let Some(last) = buffer.last_mut()
     {
         *last &= (1 << (sectors_here % 8)) - 1;
     }
     Some(Piece {
-        at: geometry.bitmap_offset + at,
+        at: bitmap.start + at,
         next_page: end,
     })
 }

@@ -98,10 +98,8 @@ impl<H: ImageHost> Rebuild<H> {
 
     fn abandon(&mut self, device: &mut Ordered<H::File>, capacity: SectorCount) {
         device.set_hold(Hold::Nothing);
-        if let Some(file) = self.file.take() {
+        if self.discard() {
             device.map_mut().shrink(capacity);
-            // What is left behind, the next rebuild removes, or a recovery.
-            let _ = remove_temporary(&self.host, &temporary_name(&self.path), &file);
         }
     }
 
@@ -163,6 +161,16 @@ impl<H: ImageHost> Rebuild<H> {
             geometry: self.new,
         });
         Ok(())
+    }
+
+    /// Removes the new file if it has not got its name. Whether there was one.
+    fn discard(&mut self) -> bool {
+        let Some(file) = self.file.take() else {
+            return false;
+        };
+        // What is left behind does no harm; the next rebuild removes it, or a recovery.
+        let _ = remove_temporary(&self.host, &temporary_name(&self.path), &file);
+        true
     }
 
     fn file(&self) -> Result<&H::File, ResizeError> {
@@ -330,5 +338,13 @@ impl<H: ImageHost> Resize<H::File> for Rebuild<H> {
             self.abandon(device, capacity);
         }
         result
+    }
+}
+
+/// Whoever stops in the middle, in a panic too, leaves no new file behind. What a kill leaves,
+/// the next rebuild removes.
+impl<H: ImageHost> Drop for Rebuild<H> {
+    fn drop(&mut self) {
+        self.discard();
     }
 }

@@ -354,10 +354,9 @@ impl Reflow {
         device: &mut Ordered<F>,
         window: SectorRange,
     ) -> Result<(), ResizeError> {
-        let record = JournalRecord {
-            sequence: self.record.sequence + 1,
-            frontier: window.start,
-            ..self.record
+        let Some(record) = self.record.next(window.start) else {
+            let why = "the journal's record numbers have come to their end";
+            return Err(ResizeError::Refused(why.into()));
         };
         let written = device
             .write_for_relocation(

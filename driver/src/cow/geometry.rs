@@ -39,12 +39,15 @@ pub struct FileTooLarge {
 }
 
 impl Geometry {
-    /// The layout of a file of this version, for a device of `size` bytes (at most
-    /// 2^63 - 1). `alignment` is a positive multiple of 512, as a decoded header's is.
+    /// The layout of a file of this version, for a device of `size` bytes. `alignment` is a
+    /// positive multiple of 512, as a decoded header's is.
     ///
     /// # Errors
     /// If the file's end would lie behind the largest offset a host has.
     pub fn new(version: Version, size: Bytes, alignment: u32) -> Result<Geometry, FileTooLarge> {
+        let too_large = FileTooLarge { size, alignment };
+        // Before anything is added to the size.
+        let most_offset = (i64::MAX as u64).checked_sub(size.0).ok_or(too_large)?;
         let align = u64::from(alignment);
         let header_len = version.header_len().0;
         let (bitmap_offset, bitmap_len) = match version {
@@ -59,8 +62,8 @@ impl Geometry {
             ),
         };
         let data_offset = (bitmap_offset + bitmap_len).next_multiple_of(align);
-        if data_offset > i64::MAX as u64 - size.0 {
-            return Err(FileTooLarge { size, alignment });
+        if data_offset > most_offset {
+            return Err(too_large);
         }
         Ok(Geometry {
             size,
@@ -104,6 +107,13 @@ impl Geometry {
     /// Where the bitmap lies.
     pub fn bitmap(&self) -> FileRange {
         FileRange::new(self.bitmap_offset, self.bitmap_len)
+    }
+
+    /// The part of the bitmap with the bits of sectors that can be reached, and so what a
+    /// [`super::SectorMap`] has pages for. It leaves out the bit of a partial last sector where
+    /// that has a byte of its own, which may be in a page of its own.
+    pub fn mapped_bitmap(&self) -> FileRange {
+        FileRange::new(self.bitmap_offset, Bytes(self.mapped().0.div_ceil(8)))
     }
 
     /// Where the data of `sector` lies.
@@ -182,6 +192,20 @@ mod tests {
     }
 
     #[test]
+    fn the_bit_of_a_partial_last_sector_can_have_a_byte_of_its_own() {
+        for (size, whole, mapped) in [
+            (4096 * 512, 512, 512),
+            (4096 * 512 + 1, 513, 512),
+            (4095 * 512 + 1, 512, 512),
+            ((16 << 20) + 100, 4097, 4096),
+        ] {
+            let v3 = geometry(Version::V3, size, 4096);
+            let found = (v3.bitmap_len, v3.mapped_bitmap().len);
+            assert_eq!(found, (Bytes(whole), Bytes(mapped)), "{size}");
+        }
+    }
+
+    #[test]
     fn stock_linux_ends_near_8_tib() {
         assert!(geometry(Version::V3, (8 << 40) - (1 << 30), 4096).fits_stock_linux());
         assert!(!geometry(Version::V3, 8 << 40, 4096).fits_stock_linux());
@@ -192,5 +216,10 @@ mod tests {
         let too_large = Geometry::new(Version::V3, Bytes(i64::MAX as u64), 4096);
         assert!(too_large.is_err());
         assert!(Geometry::new(Version::V3, Bytes(i64::MAX as u64), u32::MAX - 511).is_err());
+        for version in [Version::V1, Version::V2, Version::V3, Version::V3Wide] {
+            for size in [1 << 63, u64::MAX - 511, u64::MAX] {
+                assert!(Geometry::new(version, Bytes(size), 4096).is_err());
+            }
+        }
     }
 }

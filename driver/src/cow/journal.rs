@@ -18,7 +18,8 @@ const SLOT_LEN: usize = SECTOR_SIZE as usize;
 /// One record of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalRecord {
-    /// Counts up from 1; the highest valid record counts.
+    /// Counts up from 1, to [`JournalRecord::highest_sequence`] at most; the highest valid record
+    /// counts.
     pub sequence: u64,
     /// The sectors from this one on are at their new place, those before at the old.
     pub frontier: Sector,
@@ -51,6 +52,23 @@ impl JournalRecord {
         Self::slots_offset() + Bytes(self.sequence % 2 * SLOT_LEN as u64)
     }
 
+    /// The highest number that a record of a move can have: each one after the first says that at
+    /// least a sector more has been moved.
+    pub fn highest_sequence(&self) -> u64 {
+        self.old_size.whole_sectors().0.saturating_add(1)
+    }
+
+    /// The record that follows this one when the frontier has come down to `frontier`; `None` after
+    /// the highest number, which only a record that somebody made up can have reached.
+    pub fn next(&self, frontier: Sector) -> Option<JournalRecord> {
+        let sequence = self.sequence.checked_add(1)?;
+        (sequence <= self.highest_sequence()).then_some(JournalRecord {
+            sequence,
+            frontier,
+            ..*self
+        })
+    }
+
     /// The record's sector.
     pub fn encode(&self) -> [u8; SLOT_LEN] {
         let mut slot = [0; SLOT_LEN];
@@ -66,10 +84,14 @@ impl JournalRecord {
         slot
     }
 
-    /// The latest valid record of the two slots, if any.
+    /// The latest valid record of the two slots, if any. In the other's slot a record is void: the
+    /// next one would be written over it.
     pub fn latest(slots: &[u8; Self::SLOTS_LEN]) -> Option<JournalRecord> {
         let (even, odd) = slots.split_at(SLOT_LEN);
-        let records = [Self::decode(even), Self::decode(odd)];
+        let in_slot = |slot, parity| {
+            Self::decode(slot).filter(|record: &JournalRecord| record.sequence % 2 == parity)
+        };
+        let records = [in_slot(even, 0), in_slot(odd, 1)];
         records.into_iter().flatten().max_by_key(|r| r.sequence)
     }
 
@@ -137,6 +159,24 @@ mod tests {
         assert_eq!(JournalRecord::latest(&both), Some(record(5)));
         let both = slots(&[record(5), record(6)]);
         assert_eq!(JournalRecord::latest(&both), Some(record(6)));
+    }
+
+    #[test]
+    fn a_record_in_the_wrong_slot_is_void() {
+        let mut both = slots(&[record(4)]);
+        both[SLOT_LEN..].copy_from_slice(&record(6).encode());
+        assert_eq!(JournalRecord::latest(&both), Some(record(4)));
+    }
+
+    #[test]
+    fn numbers_end_with_the_sectors_that_there_are_to_move() {
+        let mut last = record(1);
+        while let Some(next) = last.next(Sector(0)) {
+            assert_eq!(next.sequence, last.sequence + 1);
+            last = next;
+        }
+        assert_eq!(last.sequence, 2049);
+        assert_eq!(record(u64::MAX).next(Sector(0)), None);
     }
 
     #[test]

@@ -151,23 +151,44 @@ pub fn create_whole<N: HostNames, E: From<OpenError>>(
 ) -> Result<N::File, E> {
     let temporary = temporary_name(path);
     let file = create_temporary(names, &temporary)?;
-    let complete = || {
-        fill(&file)?;
-        names
-            .give_mode(path, &file, sources)
-            .and_then(|()| file.sync_data())
-            .and_then(|()| names.rename(&temporary, path, Replace::Nothing))
-            .map_err(|error| host(path, "creating")(error).into())
+    // Dropped before the file, and so under its lock.
+    let unnamed = Unnamed {
+        names,
+        temporary: &temporary,
+        file: &file,
     };
-    if let Err(error) = complete() {
-        // The first error is the one to report.
-        let _ = remove_temporary(names, &temporary, &file);
-        return Err(error);
-    }
+    fill(&file)?;
+    names
+        .give_mode(path, &file, sources)
+        .and_then(|()| file.sync_data())
+        .and_then(|()| names.rename(&temporary, path, Replace::Nothing))
+        .map_err(host(path, "creating"))?;
+    unnamed.has_its_name();
     names
         .sync_directory_of(path)
         .map_err(host(path, "syncing the directory"))?;
     Ok(file)
+}
+
+/// A new file that has not got its name yet. It goes when this is dropped: neither an error nor
+/// a panic leaves it behind. What a kill leaves, the next creation removes, or a recovery.
+struct Unnamed<'a, N: HostNames> {
+    names: &'a N,
+    temporary: &'a Path,
+    file: &'a N::File,
+}
+
+impl<N: HostNames> Unnamed<'_, N> {
+    fn has_its_name(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl<N: HostNames> Drop for Unnamed<'_, N> {
+    fn drop(&mut self) {
+        // There is an error to report already.
+        let _ = remove_temporary(self.names, self.temporary, self.file);
+    }
 }
 
 /// Creates a file of that temporary name, which only its owner may open, and locks it

@@ -114,7 +114,7 @@ pub enum OpenError {
         /// Where the record should be.
         at: FileOffset,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: String,
     },
     /// The COW file names itself as its backing file.
     #[error("{}: its backing file {} is the COW file itself", shown(.path), shown(.backing))]

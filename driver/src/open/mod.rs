@@ -16,8 +16,8 @@ mod named;
 use std::path::Path;
 
 use crate::cow::{
-    Extension, ExtensionState, Geometry, Header, HeaderError, JournalRecord, PAGE_BYTES, SectorMap,
-    Version,
+    Extension, ExtensionState, Geometry, Header, HeaderError, JournalRecord, MAX_SECTORS,
+    MapTooLarge, PAGE_BYTES, SectorMap, Version,
 };
 use crate::device_spec::DeviceSpec;
 use crate::host::{
@@ -25,7 +25,7 @@ use crate::host::{
 };
 use crate::name_backing::{finish, read_start};
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
-use crate::units::{Bytes, FileOffset, FileRange, Sector};
+use crate::units::{Bytes, FileOffset, Sector};
 
 pub use backing::reopen_backing;
 pub use create::{
@@ -144,7 +144,7 @@ pub fn open<N: HostNames>(
                 return Err(OpenError::Journal {
                     path: path.clone(),
                     at: Extension::OFFSET,
-                    problem: "there is no valid extension block",
+                    problem: "there is no valid extension block".into(),
                 });
             }
             let record = read_journal(&cow, path, &header)?;
@@ -345,11 +345,11 @@ pub fn read_extension<F: HostFile>(
     Ok(Extension::decode(&block))
 }
 
-fn journal_error(path: &Path, problem: &'static str) -> OpenError {
+fn journal_error(path: &Path, problem: &str) -> OpenError {
     OpenError::Journal {
         path: path.to_owned(),
         at: JournalRecord::slots_offset(),
-        problem,
+        problem: problem.into(),
     }
 }
 
@@ -367,6 +367,18 @@ fn read_journal<F: HostFile>(
         .ok_or_else(|| journal_error(path, "neither journal slot holds a valid record"))?;
     if (record.old_size, record.old_alignment) != (header.size, header.alignment) {
         return Err(journal_error(path, "the journal is about another layout"));
+    }
+    let highest = record.highest_sequence();
+    if record.sequence > highest {
+        return Err(OpenError::Journal {
+            path: path.to_owned(),
+            at: record.slot_offset(),
+            problem: format!(
+                "found record number {}, expected at most {highest} for the device's sectors: no \
+                 resize has written it",
+                record.sequence
+            ),
+        });
     }
     if record.frontier > Sector(0) + header.size.whole_sectors() {
         return Err(journal_error(
@@ -389,6 +401,15 @@ fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result
     {
         let problem = "the journal's new layout does not lie behind the old one";
         return Err(journal_error(path, problem));
+    }
+    if new.capacity() > MAX_SECTORS {
+        return Err(OpenError::TooLarge {
+            path: path.to_owned(),
+            error: MapTooLarge {
+                found: new.capacity(),
+                maximum: MAX_SECTORS,
+            },
+        });
     }
     if len < new.data_end() - FileOffset(0) {
         return Err(OpenError::DataCutShort {
@@ -433,10 +454,7 @@ fn read_map<F: HostFile>(
         path: path.to_owned(),
         error,
     })?;
-    // The bit of a partial last sector may be in a byte of its own, and that in a page which the
-    // map does not have.
-    let mapped = Bytes(geometry.mapped().0.div_ceil(8));
-    let bitmap = FileRange::new(geometry.bitmap_offset, mapped);
+    let bitmap = geometry.mapped_bitmap();
     let reading = || host(path, "reading the bitmap");
     let mut buffer = Vec::new();
     let mut loaded_to = 0;

@@ -1,5 +1,8 @@
-//! What a resize keeps of the COW file so that it can leave it byte for byte as it was, if it
-//! fails before anything has moved.
+//! What a resize keeps of the COW file so that it can leave it as it was, if it fails before
+//! anything has moved: byte for byte, but for what the guest has written since.
+//!
+//! A file that was shorter than its data area gets its length back as far as the guest has not
+//! written past it: [`Ordered::set_cow_len`] cuts off no data.
 
 use crate::cow::{Extension, Geometry, JournalRecord};
 use crate::host::{HostError, HostFile};
@@ -60,6 +63,7 @@ impl Before {
         let action = "putting back what was behind the header";
         device.write_for_relocation(action, &self.slack, SLACK)?;
         device.set_extension(self.extension);
+        // What is past the end of the device becomes zeros.
         let cut = device.set_cow_len(self.end.min(self.len));
         match cut.and_then(|()| device.set_cow_len(self.len)) {
             // A block device has its length.

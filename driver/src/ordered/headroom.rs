@@ -107,7 +107,7 @@ impl Headroom {
             new_size,
             old_sectors,
             new_sectors: new_size.whole_sectors(),
-            stage: if new_size.whole_sectors() >= old_sectors {
+            stage: if new_size.whole_sectors() > old_sectors {
                 Stage::Space
             } else {
                 Stage::Extension
@@ -116,8 +116,10 @@ impl Headroom {
         })
     }
 
+    /// Whether there are new sectors. Otherwise the end of the device comes nearer, if only by its
+    /// partial last sector.
     fn grows(&self) -> bool {
-        self.new_sectors >= self.old_sectors
+        self.new_sectors > self.old_sectors
     }
 
     fn do_stage<F: HostFile>(
@@ -240,11 +242,14 @@ impl Headroom {
         if device.has_failed_sync() {
             return Err(ResizeError::SyncFailed);
         }
-        device.set_cow_len(FileOffset(0) + self.new_size)?;
+        // With a partial sector at the end it is longer than its sectors.
+        let examining = ResizeError::host("examining the raw disk", FileOffset(0));
+        let old_len = device.cow().len().map_err(examining)?;
+        device.set_raw_len(self.new_size)?;
         if self.grows() {
             if let Err(error) = device.sync_for_relocation() {
                 // The new sectors were never offered.
-                let _ = device.set_cow_len(FileOffset(0) + self.old_size);
+                let _ = device.set_raw_len(old_len);
                 return Err(error);
             }
             device
@@ -309,7 +314,9 @@ impl Headroom {
             write_bits(device, geometry, from, &[kept])?;
             from += 1;
         }
-        let end = self.old_sectors.max(self.new_sectors).0.div_ceil(8);
+        // A partial last sector has a bit too, which may be in a byte of its own.
+        let larger = self.old_size.max(self.new_size);
+        let end = larger.sectors_touched().0.div_ceil(8);
         let start = geometry.bitmap_offset + Bytes(from);
         match end.saturating_sub(from) {
             0 => Ok(()),

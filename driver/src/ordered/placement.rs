@@ -3,7 +3,7 @@
 //! those from it on at the new one.
 
 use crate::cow::Geometry;
-use crate::units::{FileOffset, FileRange, Sector, SectorRange};
+use crate::units::{FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 /// The current places of data and bitmap in the COW file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,11 @@ impl Placement {
         &self.bitmaps
     }
 
+    /// The place of one sector.
+    pub fn place_of(&self, sector: Sector) -> FileOffset {
+        self.place(SectorRange::new(sector, SectorCount(1))).0
+    }
+
     /// The place of the front part of `range` that lies in one piece, and that part.
     #[inline]
     pub fn place(&self, range: SectorRange) -> (FileOffset, SectorRange) {
@@ -92,7 +97,7 @@ impl Placement {
 mod tests {
     use super::*;
     use crate::cow::Version;
-    use crate::units::{Bytes, SectorCount};
+    use crate::units::Bytes;
 
     #[test]
     fn a_range_across_the_frontier_is_split_there() {

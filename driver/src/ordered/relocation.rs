@@ -9,7 +9,7 @@ use crate::cow::{Extension, Geometry, Header, SectorMap};
 use crate::host::{HostError, HostFile};
 use crate::name_backing::{NotNamed, name_backing};
 use crate::resize::ResizeError;
-use crate::units::{FileOffset, FileRange, Sector, SectorCount, SectorRange};
+use crate::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use super::publish::sync;
 use super::{CowImage, Ordered, Placement};
@@ -243,11 +243,26 @@ impl<F: HostFile> Ordered<F> {
         self.files.cow.punch_hole(range)
     }
 
-    /// Changes the length of the COW file.
+    /// Changes the length of the COW file, and never cuts off data: what the last dirty sector
+    /// of the device needs stays, whatever `len` says. Between two steps the guest may have
+    /// written past a length that was right before them.
     ///
     /// # Errors
     /// The host's.
     pub fn set_cow_len(&mut self, len: FileOffset) -> Result<(), ResizeError> {
+        let len = len.max(self.end_of_data_past(len));
+        self.set_len(len)
+    }
+
+    /// Changes the length of a raw disk, all of whose sectors are dirty: a shrink cuts them off.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(super) fn set_raw_len(&mut self, len: Bytes) -> Result<(), ResizeError> {
+        self.set_len(FileOffset(0) + len)
+    }
+
+    fn set_len(&mut self, len: FileOffset) -> Result<(), ResizeError> {
         self.durability.unsynced = true;
         self.files
             .cow
@@ -256,6 +271,22 @@ impl<F: HostFile> Ordered<F> {
                 "changing the length of the COW file",
                 len,
             ))
+    }
+
+    /// Where the data of the device's last dirty sector ends, if that is past `len`; otherwise
+    /// any offset up to `len`.
+    fn end_of_data_past(&self, len: FileOffset) -> FileOffset {
+        let end_of = |sector| self.placement.place_of(sector) + SectorCount(1).bytes();
+        let device = SectorRange::new(Sector(0), self.capacity());
+        // Places go up with the sectors' numbers, also while a reflow is under way.
+        let last = Sector(device.end().0.saturating_sub(1));
+        if end_of(last) <= len {
+            return len;
+        }
+        match self.map.dirty_runs(device).last() {
+            Some(run) => end_of(Sector(run.end().0 - 1)),
+            None => FileOffset(0),
+        }
     }
 
     /// Treats the device as after a failed sync: what is on the disk is not known, so nothing

@@ -113,8 +113,14 @@ fn record() -> impl Strategy<Value = JournalRecord> {
     let size = |usual| prop_oneof![16 => Just(usual), 1 => any::<u64>()];
     let alignment = |usual| prop_oneof![16 => Just(usual), 1 => Just(0), 1 => any::<u32>()];
     let frontier = prop_oneof![4 => 0..66_u64, 1 => any::<u64>()];
+    let sequence = prop_oneof![
+        8 => 0..67_u64,
+        1 => Just(u64::MAX),
+        1 => Just(u64::MAX - 1),
+        1 => any::<u64>(),
+    ];
     (
-        any::<u64>(),
+        sequence,
         frontier,
         size(SIZE),
         alignment(8192),

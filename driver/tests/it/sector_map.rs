@@ -269,6 +269,23 @@ fn a_hostile_size_is_refused_before_anything_is_allocated() {
     assert!(map.memory_bytes() <= Bytes((64 << 20) + 4096));
 }
 
+/// A bitmap can be longer than its map: a partial last sector has a bit, and no sector.
+#[test]
+fn pages_past_the_last_one_are_clean() {
+    let mut map = SectorMap::all_dirty(SectorCount(32768)).unwrap();
+    assert_eq!(map.page_state(1), PageState::Clean);
+    map.load_page(1, &[0xff; 3]);
+    assert_eq!((map.pages(), map.dirty_count()), (1, SectorCount(32768)));
+    let mut bytes = [7; 3];
+    map.page_bytes(1, &mut bytes);
+    assert_eq!(bytes, [0; 3]);
+    let mut bytes = [7; 3];
+    map.copy_bitmap(Bytes(4095), &mut bytes);
+    assert_eq!(bytes, [0xff, 0, 0]);
+    map.copy_bitmap(Bytes(u64::MAX - 2), &mut bytes);
+    assert_eq!(bytes, [0; 3]);
+}
+
 #[test]
 #[should_panic(expected = "sectors 9+18446744073709551615 do not lie in a map of 10 sectors")]
 fn a_range_that_wraps_around_is_not_inside() {

@@ -92,7 +92,20 @@ impl Case {
                     in_range("start", start, 0)?;
                     in_range("count", count, 0)?;
                 }
-                Action::Resize { sectors, .. } => in_range("sectors", sectors, 0)?,
+                Action::Resize {
+                    sectors,
+                    window,
+                    alignment,
+                    ..
+                } => {
+                    in_range("sectors", sectors, 0)?;
+                    in_range("window", window, 0)?;
+                    if !alignment.is_multiple_of(512) {
+                        return Err(format!(
+                            "alignment: found {alignment}, expected 0 or a multiple of 512"
+                        ));
+                    }
+                }
                 _ => {}
             }
         }
@@ -234,6 +247,10 @@ pub struct Image {
     /// The file ends within its bitmap, of which it has so many bytes: it must be refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitmap_cut: Option<u64>,
+    /// The file ends where its last dirty sector does, or its bitmap where there is none: it is
+    /// shorter than its data area, and opens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends_with_data: bool,
     /// A field of the header has a value that it must be refused for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patched: Option<Patch>,

@@ -95,6 +95,13 @@ fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
     if bitmap.iter().any(|&byte| byte != 0) {
         cow.write_at(&bitmap, geometry.bitmap_offset);
     }
+    if image.ends_with_data {
+        let data_end = match dirty.iter().rposition(|&dirty| dirty) {
+            Some(last) => geometry.place_of(Sector(last as u64 + 1)),
+            None => geometry.bitmap().end(),
+        };
+        cow.set_len(data_end - FileOffset(0));
+    }
     if let Some(kept) = image.bitmap_cut {
         let kept = kept.min(geometry.bitmap_len.0.saturating_sub(1));
         cow.set_len(geometry.bitmap_offset - FileOffset(0) + Bytes(kept));
@@ -250,7 +257,8 @@ pub fn check_image(
     let Some(recovered) = image.content(COW) else {
         return Err(violation(Kind::Inconsistent, "the COW file is gone".into()));
     };
-    consistent(&recovered, content).map_err(|what| violation(Kind::Inconsistent, what))?;
+    consistent(&recovered, content, case.image.ends_with_data)
+        .map_err(|what| violation(Kind::Inconsistent, what))?;
     if interrupted.is_some() {
         // Once more: nothing is left to do, and nothing is done.
         let (mut device, interrupted) = Device::open(image, case, truth.opening)
@@ -266,8 +274,9 @@ pub fn check_image(
 }
 
 /// An independent look at a COW file: read naively, as a stock reader would after the resize,
-/// it has to show what the device showed where it is dirty.
-fn consistent(cow: &FileContent, shown: &[u8]) -> Result<(), String> {
+/// it has to show what the device showed where it is dirty. A file that `may_be_short` has to
+/// hold what is dirty, and otherwise its whole data area.
+fn consistent(cow: &FileContent, shown: &[u8], may_be_short: bool) -> Result<(), String> {
     let mut start = [0; 4136];
     cow.read_at(&mut start, FileOffset(0));
     let header = Header::decode(&start).map_err(|error| error.to_string())?;
@@ -276,7 +285,7 @@ fn consistent(cow: &FileContent, shown: &[u8]) -> Result<(), String> {
     }
     let geometry = Geometry::of(&header).map_err(|error| error.to_string())?;
     let end = geometry.data_end() - FileOffset(0);
-    if cow.length() < end {
+    if cow.length() < end && !may_be_short {
         let found = cow.length();
         return Err(format!(
             "the file has {} bytes, its data ends at {}",
@@ -290,7 +299,11 @@ fn consistent(cow: &FileContent, shown: &[u8]) -> Result<(), String> {
         if bitmap[(sector / 8) as usize] >> (sector % 8) & 1 == 0 {
             continue;
         }
-        cow.read_at(&mut content, geometry.place_of(Sector(sector)));
+        let place = geometry.place_of(Sector(sector));
+        if FileOffset(0) + cow.length() < place + Bytes(SECTOR_SIZE) {
+            return Err(format!("the file ends before the data of sector {sector}"));
+        }
+        cow.read_at(&mut content, place);
         let at = (sector * SECTOR_SIZE) as usize;
         if shown.get(at..at + content.len()) != Some(&content[..]) {
             return Err(format!(

@@ -41,6 +41,7 @@ const NAMES: &[&str] = &[
     "recovered_reflow",
     "refused_to_open",
     "created_by_opening",
+    "file_shorter_than_its_data_area",
     "backing_file_switched",
     "second_opener",
     "failed_request_retried",

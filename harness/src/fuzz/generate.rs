@@ -41,6 +41,12 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
     let resizes = subject.driver == DriverName::Ordered;
     let mut image = image(&mut rng);
     let backing = odd(&mut stream(seed, "oddities"), &mut image, subject);
+    // A kernel marks sectors dirty that its file ends before.
+    image.ends_with_data = subject.driver == DriverName::Ordered
+        && !subject.resizes_by_model()
+        && !image.missing
+        && image.bitmap_cut.is_none()
+        && chance(&mut stream(seed, "length"), 12);
     let mut rng = stream(seed, "actions");
     let small = chance(&mut rng, 20);
     let mut actions = Actions::draw(&mut rng, image.sectors, resizes, small).all(&mut rng);
@@ -195,6 +201,7 @@ fn image(rng: &mut Stream) -> Image {
         dirty,
         missing: false,
         bitmap_cut: None,
+        ends_with_data: false,
         patched: None,
     }
 }
@@ -218,6 +225,7 @@ fn full_bitmap(rng: &mut Stream) -> Image {
         dirty: vec![(0, 1 + below(rng, 8))],
         missing: false,
         bitmap_cut: None,
+        ends_with_data: false,
         patched: None,
     }
 }

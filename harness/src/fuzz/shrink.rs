@@ -177,6 +177,8 @@ impl Shrinker {
         self.attempt(there);
         let whole = self.changed(|case| case.image.bitmap_cut = None);
         self.attempt(whole);
+        let long = self.changed(|case| case.image.ends_with_data = false);
+        self.attempt(long);
         let right = self.changed(|case| case.image.patched = None);
         self.attempt(right);
         let usual = self.changed(|case| case.kernel = KernelSetup::default());

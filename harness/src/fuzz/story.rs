@@ -184,6 +184,9 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
     if let Some(kept) = image.bitmap_cut {
         given("", format!("cut behind {kept} bytes of its bitmap"));
     }
+    if image.ends_with_data {
+        given("", "cut after its last dirty sector".into());
+    }
     if let Some(patch) = image.patched {
         given("", format!("its header patched: {patch:?}"));
     }

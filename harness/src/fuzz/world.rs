@@ -323,6 +323,9 @@ impl<'a> World<'a> {
         if self.case.image.missing {
             self.coverage.hit("created_by_opening");
         }
+        if self.case.image.ends_with_data {
+            self.coverage.hit("file_shorter_than_its_data_area");
+        }
         if self.truth.opening.switched {
             self.coverage.hit("backing_file_switched");
         }

@@ -149,6 +149,19 @@ fn a_bad_repro_file_is_refused() {
         &edited("/image/alignment", json!(0)),
         "image.alignment: found 0, expected a multiple of 512",
     );
+    let resize = |window: u64, alignment: u32| {
+        json!([{"resize": {
+            "sectors": 64, "strategy": "reflow", "window": window, "alignment": alignment
+        }}])
+    };
+    refuse(
+        &edited("/lives/0/actions", resize(1 << 60, 0)),
+        "window: found 1152921504606846976, expected from 0 to 1048576",
+    );
+    refuse(
+        &edited("/lives/0/actions", resize(4, 384)),
+        "alignment: found 384, expected 0 or a multiple of 512",
+    );
     refuse(
         &edited("/lives", json!([])),
         "lives: found none, expected at least one",

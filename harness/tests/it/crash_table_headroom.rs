@@ -5,9 +5,10 @@ use crate::world;
 use crate::world::explore::{Start, Story};
 use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
+use driver::open::{OpenOptions, open};
 use driver::ordered::Headroom;
 use driver::resize::{Resize, ResizeError};
-use harness::sim::{Fault, OperationKind, SimFile};
+use harness::sim::{Fault, FaultPlan, FileContent, Operation, OperationKind, SimFile, SimHost};
 
 type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
 
@@ -165,6 +166,74 @@ fn a_failing_host_leaves_the_files_as_they_were() {
             }
         }
     }
+}
+
+/// What the guest flushes past the end of the file while the resize is under way stays.
+#[test]
+fn a_failing_resize_of_a_file_shorter_than_its_data_area_loses_nothing() {
+    let past_end = [Act::Write(100, 4), Act::Flush, Act::Write(201, 2)];
+    for format in [Format::Ours(4096), Format::Stock(4096)] {
+        let world = World::new(OLD * 512, format).after(&[Act::Write(0, 3)]);
+        let before = world.cut_to_data();
+        for new_sectors in [NEW, 204, 150] {
+            // A shrink would cut off what the guest writes past the new end.
+            let between = if new_sectors < OLD {
+                &past_end[..2]
+            } else {
+                &past_end
+            };
+            for fault in [Fault::Io, Fault::NoSpace, Fault::FailedSync] {
+                for (pending, between) in [
+                    (&[][..], &[][..]),
+                    (&[], between),
+                    (&past_end[..1], between),
+                ] {
+                    Story {
+                        name: "failing headroom, short file",
+                        before: &before,
+                        pending,
+                        between,
+                        resize: &to(new_sectors),
+                        new_sectors,
+                    }
+                    .survives_every_failure(fault);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_shorter_than_its_data_area_survives_every_crash() {
+    let world = World::new(OLD * 512, Format::Stock(4096)).after(&[Act::Write(0, 3)]);
+    let before = world.cut_to_data();
+    let past_end = [Act::Write(100, 4), Act::Flush];
+    for new_sectors in [NEW, 150] {
+        survives(
+            "short file",
+            &before,
+            new_sectors,
+            (&[Act::Write(60, 2)], &past_end),
+        );
+    }
+}
+
+/// The file of a raw disk may go on past its last whole sector.
+#[test]
+fn a_raw_disk_whose_growth_cannot_be_synced_keeps_its_partial_last_sector() {
+    let content: Vec<u8> = (0..OLD * 512 + 100).map(|n| n as u8 | 1).collect();
+    let host = SimHost::default();
+    host.install("raw", FileContent::from_bytes(&content));
+    host.settle();
+    let spec = "ubdad=raw".parse().unwrap();
+    let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+    let failing =
+        |operation: &Operation| (operation.kind == OperationKind::SyncData).then_some(Fault::Io);
+    host.set_faults(FaultPlan::default().and(failing));
+    let mut grow = Headroom::new(&device, sectors(NEW)).unwrap();
+    let error = grow.step(&mut device).unwrap_err();
+    assert!(matches!(error, ResizeError::Host { .. }), "{error}");
+    assert!(host.content("raw") == Some(FileContent::from_bytes(&content)));
 }
 
 /// What readers find behind an operation of a resize without I/O: sizes in sectors, and

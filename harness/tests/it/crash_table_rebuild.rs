@@ -112,6 +112,30 @@ fn a_failing_host_leaves_the_files_as_they_were() {
     }
 }
 
+#[test]
+fn a_file_shorter_than_its_data_area_survives_crashes_and_failures() {
+    let past_end = [Act::Write(100, 4), Act::Flush];
+    for format in [Format::Stock(512), Format::Old(Version::V2)] {
+        let before = World::new(OLD * 512, format)
+            .after(&[Act::Write(5, 3)])
+            .cut_to_data();
+        survives(&before, 331, &past_end, &past_end);
+        for fault in [Fault::Io, Fault::NoSpace, Fault::FailedSync] {
+            for (pending, between) in [(&[][..], &[][..]), (&past_end[..1], &past_end)] {
+                Story {
+                    name: "failing rebuild, short file",
+                    before: &before,
+                    pending,
+                    between,
+                    resize: &to(331),
+                    new_sectors: 331,
+                }
+                .survives_every_failure(fault);
+            }
+        }
+    }
+}
+
 /// The sizes in sectors that readers can find behind an operation; every image is then
 /// rebuilt again, which leaves no temporary file.
 fn row(after: After) -> Vec<u64> {

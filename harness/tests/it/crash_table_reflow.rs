@@ -188,6 +188,47 @@ fn a_failing_host_leaves_the_files_as_they_were_or_the_device_right() {
     }
 }
 
+/// What the guest flushes past the end of the file before the window is there stays.
+#[test]
+fn a_failing_resize_of_a_file_shorter_than_its_data_area_loses_nothing() {
+    let past_end = [Act::Write(100, 4), Act::Flush, Act::Write(201, 2)];
+    for (old, new) in [ALIGNED, ODD] {
+        let world = World::new(OLD * 512, Format::Stock(old)).after(&[Act::Write(5, 3)]);
+        let before = world.cut_to_data();
+        for fault in [
+            Fault::Io,
+            Fault::NoSpace,
+            Fault::FailedSync,
+            Fault::ShortWrite(100),
+        ] {
+            for (pending, between) in [
+                (&[][..], &[][..]),
+                (&[], &past_end),
+                (&past_end[..1], &past_end),
+            ] {
+                Story {
+                    pending,
+                    between,
+                    ..story("failing, short file", &before, &to(NEW, new, 16))
+                }
+                .survives_every_failure(fault);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_shorter_than_its_data_area_survives_every_crash() {
+    let world = World::new(OLD * 512, Format::Stock(4096)).after(&[Act::Write(5, 3)]);
+    let before = world.cut_to_data();
+    Story {
+        pending: &[Act::Write(60, 2)],
+        between: &[Act::Write(100, 4), Act::Flush],
+        ..story("short file", &before, &to(NEW, 16_384, 16))
+    }
+    .survives_every_crash();
+}
+
 #[test]
 fn what_lies_behind_an_odd_size_is_put_back() {
     let world = World::new(OLD * 512 + 100, Format::Stock(4096)).after(&[Act::Write(200, 3)]);

@@ -67,7 +67,12 @@ fn nothing_is_found_on_a_failing_host() {
     };
     let outcome = campaign(faults, 300, 2);
     assert_nothing_found(&outcome, "with faults");
-    for name in ["fault_io", "fault_failed_sync", "resize_failed_by_fault"] {
+    for name in [
+        "fault_io",
+        "fault_failed_sync",
+        "resize_failed_by_fault",
+        "file_shorter_than_its_data_area",
+    ] {
         assert!(outcome.coverage.count(name) > 0, "{name} never came up");
     }
 }

@@ -1,11 +1,14 @@
 //! Whatever a file holds, every image tool ends with a result or an error: no panic, no hang.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::exercise::{BACKING, SIZE, exercise, image};
+use crate::exercise::{BACKING, COW, SIZE, exercise, host, image};
 use driver::cow::{ByteOrder, Extension, Header, JournalRecord, Version};
 use driver::units::{Bytes, Sector};
 use proptest::prelude::*;
+use userhelper::image::open::Trust;
+use userhelper::image::recover::recover;
 
 fn header(version: Version, alignment: u32) -> Header {
     let order = match version {
@@ -36,10 +39,10 @@ fn good_images_of_every_version_pass_through_every_tool() {
 }
 
 /// A V3 image in the middle of a reflow, with this record.
-fn relocating(frontier: u64, new_sectors: u64, new_alignment: u32) -> Vec<u8> {
+fn relocating(sequence: u64, frontier: u64, new_sectors: u64, new_alignment: u32) -> Vec<u8> {
     let mut header = header(Version::V3, 4096);
     let record = JournalRecord {
-        sequence: 3,
+        sequence,
         frontier: Sector(frontier),
         old_size: header.size,
         old_alignment: header.alignment,
@@ -53,6 +56,24 @@ fn relocating(frontier: u64, new_sectors: u64, new_alignment: u32) -> Vec<u8> {
     bytes[at..at + 512].copy_from_slice(&record.encode());
     bytes.resize(bytes.len() + (4 << 20), 0);
     bytes
+}
+
+/// Recovering counts on from the number that stands there.
+#[test]
+fn the_largest_record_number_is_refused_by_every_tool() {
+    for sequence in [u64::MAX, u64::MAX - 1, u64::MAX / 2 + 1] {
+        let bytes = relocating(sequence, 64, 128, 1 << 20);
+        exercise(&bytes);
+        let host = host(&bytes);
+        let path = Path::new(COW);
+        let error = recover(&host, path, Trust::Follow, &mut |_, _| {
+            ControlFlow::Continue(())
+        });
+        let message = error.unwrap_err().to_string();
+        let expected = format!("found record number {sequence}, expected at most 65");
+        assert!(message.contains(&expected), "{message}");
+        assert_eq!(host.contents(COW), Some(bytes));
+    }
 }
 
 fn any_image() -> impl Strategy<Value = Vec<u8>> {
@@ -74,8 +95,12 @@ fn any_image() -> impl Strategy<Value = Vec<u8>> {
             image(&header(version, alignment), &dirty)
         });
     let alignment = prop_oneof![Just(8192_u32), Just(1 << 20), Just(4096)];
-    let moving = (0..70_u64, 60..200_u64, alignment)
-        .prop_map(|(frontier, sectors, alignment)| relocating(frontier, sectors, alignment));
+    let sequence = prop_oneof![4 => 1..66_u64, 1 => Just(u64::MAX - 1), 1 => Just(u64::MAX)];
+    let moving = (sequence, 0..70_u64, 60..200_u64, alignment).prop_map(
+        |(sequence, frontier, sectors, alignment)| {
+            relocating(sequence, frontier, sectors, alignment)
+        },
+    );
     prop_oneof![3 => settled, 1 => moving]
 }
 

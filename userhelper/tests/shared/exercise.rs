@@ -133,7 +133,7 @@ fn change(bytes: &[u8], watch: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>) 
 }
 
 /// A host with the image, its backing file, and another one.
-fn host(bytes: &[u8]) -> MemoryHost {
+pub(crate) fn host(bytes: &[u8]) -> MemoryHost {
     let host = MemoryHost::new();
     host.file(COW, bytes);
     let content = |salt: u8| {

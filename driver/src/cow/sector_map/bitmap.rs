@@ -10,18 +10,21 @@ use crate::units::Bytes;
 impl SectorMap {
     /// Replaces a page by what the bitmap on disk says: sector `n` of the page is bit
     /// `n % 8` of byte `n / 8`, least significant first. Sectors that `bytes` does not
-    /// reach are clean, bits past the end of the device are ignored. Nothing becomes
-    /// changed, for this is what the disk says already.
+    /// reach are clean, bits past the end of the device are ignored, and so are pages past the
+    /// last one. Nothing becomes changed, for this is what the disk says already.
     ///
     /// # Panics
     ///
-    /// If the map has no such page, or `bytes` is longer than one.
+    /// If `bytes` is longer than a page.
     pub fn load_page(&mut self, page: usize, bytes: &[u8]) {
         assert!(
             bytes.len() <= PAGE_BYTES,
             "{} bytes of bitmap are more than a page",
             bytes.len()
         );
+        if page >= self.pages.len() {
+            return;
+        }
         let existing = self.sectors_in(page);
         match self.uniform_content(bytes, existing) {
             Some(state) => self.pages.set_uniform(page, state),
@@ -41,17 +44,20 @@ impl SectorMap {
     }
 
     /// Writes the page as it belongs on disk, from its first byte on, into all of
-    /// `buffer`. Bits past the end of the device are 0.
+    /// `buffer`. Bits past the end of the device are 0, and so is a page past the last one.
     ///
     /// # Panics
     ///
-    /// If the map has no such page, or `buffer` is longer than one.
+    /// If `buffer` is longer than a page.
     pub fn page_bytes(&self, page: usize, buffer: &mut [u8]) {
         assert!(
             buffer.len() <= PAGE_BYTES,
             "{} bytes of bitmap are more than a page",
             buffer.len()
         );
+        if page >= self.pages.len() {
+            return buffer.fill(0);
+        }
         match self.pages.get(page) {
             PageRef::Mixed(words) => words.store(buffer),
             PageRef::Uniform(state) => {
@@ -71,13 +77,8 @@ impl SectorMap {
             let at = from.0 + done as u64;
             let (page, within) = (at / PAGE_BYTES as u64, (at % PAGE_BYTES as u64) as usize);
             let len = (PAGE_BYTES - within).min(buffer.len() - done);
-            let target = &mut buffer[done..done + len];
-            if page < self.pages.len() as u64 {
-                self.page_bytes(page as usize, &mut page_content[..within + len]);
-                target.copy_from_slice(&page_content[within..within + len]);
-            } else {
-                target.fill(0);
-            }
+            self.page_bytes(page as usize, &mut page_content[..within + len]);
+            buffer[done..done + len].copy_from_slice(&page_content[within..within + len]);
             done += len;
         }
     }

@@ -267,12 +267,12 @@ impl SectorMap {
         self.pages.len()
     }
 
-    /// What the sectors of a page have in common.
-    ///
-    /// # Panics
-    ///
-    /// If the map has no such page.
+    /// What the sectors of a page have in common. A page past the last one is clean, as the
+    /// sectors past the end are: a bitmap can be longer than its map.
     pub fn page_state(&self, page: usize) -> PageState {
+        if page >= self.pages.len() {
+            return PageState::Clean;
+        }
         match self.pages.get(page) {
             PageRef::Uniform(SectorState::Clean) => PageState::Clean,
             PageRef::Uniform(SectorState::Dirty) => PageState::Dirty,

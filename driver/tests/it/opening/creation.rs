@@ -1,11 +1,12 @@
 //! A COW file that is not there is created: whole, or not at all.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use driver::cow::{Extension, ExtensionState, Geometry, Header};
-use driver::host::{Access, HostNames, LockKind};
+use driver::host::{Access, HostError, HostNames, LockKind};
 use driver::memory::MemoryHost;
-use driver::open::{OpenError, OpenOptions, create, temporary_name};
+use driver::open::{OpenError, OpenOptions, create, create_whole, temporary_name};
 use driver::units::Bytes;
 
 use super::{MTIME, bring_up, host, read, refused, refused_with, write};
@@ -156,4 +157,26 @@ fn control_characters_in_a_name_are_escaped() {
         path: "a\u{1b}[2J".into(),
     };
     assert!(error.to_string().starts_with("a\\u{1b}[2J: "));
+}
+
+/// Neither an error nor a panic of whoever fills the file leaves it behind.
+#[test]
+fn what_cannot_be_filled_is_not_left_behind() {
+    let host = host();
+    let temporary = temporary_name(Path::new("/new"));
+    let left = || host.open(&temporary, Access::ReadOnly).map(drop);
+    let error = create_whole(&host, Path::new("/new"), &[], |_| {
+        assert_eq!(left(), Ok(()));
+        Err(OpenError::NothingToCreateFrom {
+            path: "/new".into(),
+        })
+    });
+    assert!(error.is_err());
+    assert_eq!(left(), Err(HostError::NotFound));
+    let panics =
+        || create_whole::<_, OpenError>(&host, Path::new("/new"), &[], |_| panic!("on purpose"));
+    assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    assert_eq!(left(), Err(HostError::NotFound));
+    create_whole::<_, OpenError>(&host, Path::new("/new"), &[], |_| Ok(())).unwrap();
+    assert_eq!(left(), Err(HostError::NotFound));
 }

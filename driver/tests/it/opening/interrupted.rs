@@ -106,6 +106,43 @@ fn a_record_that_nobody_could_have_meant_is_not_valid() {
     }
 }
 
+/// Each record after the first has moved a sector at least: 64 sectors give 65 records.
+#[test]
+fn a_record_number_that_no_reflow_comes_to() {
+    for sequence in [66, 1 << 63, u64::MAX - 1, u64::MAX] {
+        let record = JournalRecord { sequence, ..RECORD };
+        let at = 4608 + sequence % 2 * 512;
+        let problem = format!(
+            "found record number {sequence}, expected at most 65 for the device's sectors: \
+             no resize has written it"
+        );
+        assert_eq!(message(&marked(&[RECORD, record])), journal(at, &problem));
+    }
+    let last = JournalRecord {
+        sequence: 65,
+        ..RECORD
+    };
+    let host = host_with(&marked(&[last]));
+    let opened = try_open(&host, "ubda=/cow", OpenOptions::default()).unwrap();
+    assert_eq!(opened.interrupted, Some(last));
+}
+
+/// Nothing has to be moved to find out that the map could not take its sectors.
+#[test]
+fn a_new_size_that_no_device_has() {
+    let record = JournalRecord {
+        new_size: Bytes(1 << 49),
+        ..RECORD
+    };
+    let sectors = (1_u64 << 49) / 512;
+    assert_eq!(
+        message(&marked(&[record])),
+        format!(
+            "/cow: a device of {sectors} sectors is larger than the 549755813888 sectors supported"
+        )
+    );
+}
+
 #[test]
 fn a_record_about_another_layout() {
     let size = JournalRecord {

@@ -83,6 +83,7 @@ fn case(sectors: u64, requests: u64) -> Case {
             dirty: Vec::new(),
             missing: false,
             bitmap_cut: None,
+            ends_with_data: false,
             patched: None,
         },
         lives: vec![Life {

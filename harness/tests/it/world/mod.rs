@@ -15,7 +15,7 @@ use driver::device_spec::DeviceSpec;
 use driver::host::{Access, HostFile, HostNames};
 use driver::open::{OpenOptions, Opened, create, open};
 use driver::ordered::{Ordered, Step};
-use driver::units::{Bytes, FileOffset, Sector, SectorCount};
+use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 use harness::sim::{FileContent, SimFile, SimHost};
 use harness::stamp::Stamp;
 
@@ -81,6 +81,20 @@ impl World {
         self.act(&mut device, Act::Flush);
         drop(device.close().unwrap());
         self.host.settle();
+        self.restarted()
+    }
+
+    /// With a COW file that ends where its last dirty sector does, as a copy that leaves out
+    /// the hole at the end has it: shorter than its data area, and opened all the same.
+    pub(crate) fn cut_to_data(self) -> World {
+        let device = self.open().device;
+        let geometry = device.geometry().unwrap();
+        let whole = SectorRange::new(Sector(0), device.capacity());
+        let data_end = device.map().dirty_runs(whole).last().unwrap().end();
+        drop(device.close().unwrap());
+        let mut content = self.host.content(COW).unwrap();
+        content.set_len(geometry.place_of(data_end) - FileOffset(0));
+        self.host.install(COW, content);
         self.restarted()
     }
 
