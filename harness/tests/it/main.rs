@@ -26,6 +26,7 @@ mod demonstration_2003;
 mod fuzz_kernel_defects;
 mod fuzz_ordered;
 mod fuzz_resize_defects;
+mod hostile_text;
 mod image_commands;
 mod image_crashes;
 mod image_kill;

@@ -9,7 +9,7 @@ use userhelper::image::info::{BackingState, Info, info};
 use userhelper::image::resize::stock_verdict;
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, print, print_json};
+use super::super::{Failure, Verdict, output};
 use super::{TrustArgs, existing, look};
 
 /// Say what a COW file is, and whether its backing file is the one it was made for
@@ -117,7 +117,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let info = info(&RealHost, &cow, args.trust.trust(), look)?;
     let report = Report::of(&info);
     if args.json {
-        print_json(&report)?;
+        output::json(&report)?;
         return Ok(Verdict::Good);
     }
     let geometry = &info.geometry;
@@ -126,32 +126,32 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         (_, Some(problem)) => problem.clone(),
         (_, None) => "not looked at".to_owned(),
     };
-    print(format_args!(
-        "format         {}\nsize           {}\ndirty          {} sectors, {}\n\
-         layout         alignment {}, bitmap of {} at byte {}, data at byte {}\n\
-         headroom       {}\nbacking file   {}\n               {backing}\n\
-         stock UML      {}\n",
-        report.version_name,
-        geometry.size,
-        report.dirty_sectors,
-        info.dirty.bytes(),
-        geometry.alignment,
-        geometry.bitmap_len,
-        geometry.bitmap_offset,
-        geometry.data_offset,
-        headroom(&info),
-        shown(&info.backing_path),
-        report.stock_uml,
-    ));
+    let layout = format!(
+        "alignment {}, bitmap of {} at byte {}, data at byte {}",
+        geometry.alignment, geometry.bitmap_len, geometry.bitmap_offset, geometry.data_offset
+    );
+    let dirty = format!("{} sectors, {}", report.dirty_sectors, info.dirty.bytes());
+    for (name, text) in [
+        ("format", report.version_name),
+        ("size", geometry.size.to_string()),
+        ("dirty", dirty),
+        ("layout", layout),
+        ("headroom", headroom(&info)),
+        ("backing file", shown(&info.backing_path)),
+        ("", backing),
+        ("stock UML", report.stock_uml),
+    ] {
+        output::line(format_args!("{name:<14} {text}"));
+    }
     if let Some(size) = info.resize_in_progress {
-        print(format_args!(
-            "resize         to {size}, interrupted: `ubdlab image recover` finishes it\n"
+        output::line(format_args!(
+            "resize         to {size}, interrupted: `ubdlab image recover` finishes it"
         ));
     }
     if info.is_changing_backing() {
-        print(
+        output::line(
             "backing file   a change of it was interrupted: `ubdlab image recover` ends it, or do \
-             again what was interrupted\n",
+             again what was interrupted",
         );
     }
     Ok(Verdict::Good)
