@@ -22,4 +22,4 @@ mod shown;
 pub mod size;
 pub mod units;
 
-pub use shown::{is_control, shown};
+pub use shown::{ManyLines, OneLine, is_control, shown};

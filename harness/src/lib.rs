@@ -1,5 +1,8 @@
 //! The lab around the driver: traces, replay, the simulated host.
 
+// Text leaves the program through `cli::output`, where foreign text is escaped.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod bench;
 pub mod cli;
 pub mod clock;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use driver::OneLine;
+
 use super::{Row, Unit};
 
 /// Shows rows as a table, one line each.
@@ -34,7 +36,8 @@ impl fmt::Display for Table<'_> {
             let text = format!(
                 "{name:w0$}  {value:>w1$} {unit:w2$}  {baseline:w3$}  {baseline_value:>w4$}  {ratio:>w5$}  {target}"
             );
-            writeln!(f, "{}", text.trim_end())?;
+            // A row may be called by the name of a file.
+            writeln!(f, "{}", OneLine(text.trim_end()))?;
         }
         Ok(())
     }

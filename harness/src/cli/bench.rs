@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::bench::{Row, Table};
 
-use super::{Failure, Verdict, print, print_json, without_path};
+use super::output::{self, InLines};
+use super::{Failure, Verdict, without_path};
 
 /// Measure the hot paths, each beside what it is made of and beside other programs
 ///
@@ -80,9 +81,12 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
     }
 }
 
+/// A row is a line.
+impl InLines for Table<'_> {}
+
 fn collect(rows: &mut Vec<Row>, more: Vec<Row>) {
     if let Some(row) = more.first() {
-        eprintln!("measured {}", row.name);
+        output::remark(format_args!("measured {}", row.name));
     }
     rows.extend(more);
 }
@@ -96,8 +100,8 @@ fn report(common: &Common, mut rows: Vec<Row>) -> Result<Verdict, Failure> {
         }
     }
     match common.json {
-        true => print_json(&rows)?,
-        false => print(Table(&rows)),
+        true => output::json(&rows)?,
+        false => output::lines(&Table(&rows)),
     }
     Ok(Verdict::Good)
 }

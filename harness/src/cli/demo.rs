@@ -1,5 +1,6 @@
 //! `ubdlab demo`: the main job, from beginning to end, with nothing to prepare.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use driver::open::OpenOptions;
@@ -13,10 +14,11 @@ use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
 use crate::trace::{self, Bundled};
 
+use super::output::{self, InLines};
 use super::page::write_page;
 use super::progress::Shown;
 use super::replay::{in_directory, verdict};
-use super::{Failure, Verdict, print, print_json, terminal};
+use super::{Failure, Verdict, terminal};
 
 const TRACE_NAME: &str = "ext4-unpack.ubdtrace (part of the program)";
 
@@ -81,26 +83,29 @@ fn options() -> Options {
 }
 
 /// The device before, on the way and after each resize, in as many columns as there are.
-fn strips(report: &Report) -> String {
-    const NAME: usize = 9;
-    let characters = terminal::characters();
-    let sights = || report.resizes.iter().flat_map(|resize| &resize.sights);
-    let longest = sights().map(|sight| sight.strip.sectors).max().unwrap_or(1);
-    let room = terminal::width().saturating_sub(NAME + 2).max(10) as u64;
-    let mut text = String::new();
-    for (number, resize) in report.resizes.iter().enumerate() {
-        text += &format!(
-            "\nthe device at resize {}, by {}\n",
-            number + 1,
-            resize.strategy
-        );
-        for sight in &resize.sights {
-            let cells = (room * sight.strip.sectors / longest.max(1)).max(1) as usize;
-            let drawn = sight.strip.narrowed(cells).draw(characters);
-            text += &format!("  {:<NAME$}{drawn}\n", sight.moment.name());
+struct Strips<'a>(&'a Report);
+
+impl InLines for Strips<'_> {}
+
+impl fmt::Display for Strips<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAME: usize = 9;
+        let Strips(report) = self;
+        let characters = terminal::characters();
+        let sights = || report.resizes.iter().flat_map(|resize| &resize.sights);
+        let longest = sights().map(|sight| sight.strip.sectors).max().unwrap_or(1);
+        let room = terminal::width().saturating_sub(NAME + 2).max(10) as u64;
+        for (number, resize) in report.resizes.iter().enumerate() {
+            let (number, strategy) = (number + 1, &resize.strategy);
+            writeln!(f, "\nthe device at resize {number}, by {strategy}")?;
+            for sight in &resize.sights {
+                let cells = (room * sight.strip.sectors / longest.max(1)).max(1) as usize;
+                let drawn = sight.strip.narrowed(cells).draw(characters);
+                writeln!(f, "  {:<NAME$}{drawn}", sight.moment.name())?;
+            }
         }
+        writeln!(f, "  {}", characters.legend())
     }
-    text + "  " + &characters.legend() + "\n"
 }
 
 /// Runs the command.
@@ -108,8 +113,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let open_trace = || Bundled::EXT4_UNPACK.open();
     let described = open_trace().map_err(Failure::operation)?;
     if !args.json {
-        print(format_args!(
-            "trace      {TRACE_NAME}: {}\n",
+        output::line(format_args!(
+            "trace      {TRACE_NAME}: {}",
             described.description().text
         ));
     }
@@ -130,8 +135,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             } else {
                 "are removed at the end"
             };
-            print(format_args!(
-                "device     {SIZE}: device.cow over backing.img in {}; the files {fate}\n",
+            output::line(format_args!(
+                "device     {SIZE}: device.cow over backing.img in {}; the files {fate}",
                 driver::shown(directory)
             ));
         }
@@ -148,20 +153,21 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         write_page(path, &html)?;
     }
     if args.json {
-        print_json(&report)?;
+        output::json(&report)?;
         return Ok(verdict(&report));
     }
-    print(&report);
-    print(strips(&report));
+    output::lines(&report);
+    output::lines(&Strips(&report));
+    output::line("");
     let verdict = verdict(&report);
-    print(match verdict {
+    output::line(match verdict {
         Verdict::Good => format!(
-            "\nNothing was lost: the disk grew {} times on the way, and each of the {} sectors \
-             compared shows what it should.\n",
+            "Nothing was lost: the disk grew {} times on the way, and each of the {} sectors \
+             compared shows what it should.",
             report.resizes.len(),
             grouped(report.sectors_verified)
         ),
-        _ => "\nTHE DISK IS NOT WHAT IT SHOULD BE.\n".to_string(),
+        _ => "THE DISK IS NOT WHAT IT SHOULD BE.".to_string(),
     });
     Ok(verdict)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use driver::OneLine;
 use driver::linux::{Defect, Defects};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -17,14 +18,15 @@ use crate::fuzz::coverage::Coverage;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::procedure_2003::ResizeDefect;
 use crate::fuzz::shrink::shrink;
-use crate::fuzz::story::tell;
+use crate::fuzz::story::{Told, tell};
 use crate::fuzz::violation::Violation;
 use crate::replay::report::{grouped, time};
 use crate::report::{FuzzPage, ToldFinding, finding_page, fuzz_page};
 use crate::sim::Assumptions;
 
+use super::output::{self, InLines};
 use super::page::write_page;
-use super::{Failure, Verdict, print, print_json};
+use super::{Failure, Verdict};
 
 /// Crash and resize a driver at every moment, in a simulated host, and see what is lost
 ///
@@ -231,7 +233,7 @@ fn measure(args: &Args) -> Result<Verdict, Failure> {
     let progress = |name: &str| bar.set_message(name.to_string());
     let catalogue = quietly(|| Catalogue::measure(args.jobs(), catalogue::CASES, &progress));
     bar.finish_and_clear();
-    print(&catalogue);
+    output::lines(&catalogue);
     Ok(Verdict::Good)
 }
 
@@ -268,8 +270,8 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
     });
     let report = args.report(&campaign, &outcome, findings?);
     match args.json {
-        true => print_json(&report)?,
-        false => print(&report),
+        true => output::json(&report)?,
+        false => output::lines(&report),
     }
     if let Some(path) = &args.report {
         write_page(path, &fuzz_page(&report.page()))?;
@@ -449,6 +451,14 @@ fn progress(stop: Stop) -> impl Fn(u64) + Sync {
     move |cases| bar.set_position(cases)
 }
 
+impl InLines for Report {}
+
+/// Names of its own.
+impl InLines for Catalogue {}
+
+/// Each of its events is on one line.
+impl InLines for Told {}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -489,7 +499,7 @@ impl fmt::Display for Report {
                 finding.name(),
                 finding.seed,
                 finding.requests,
-                finding.violation
+                OneLine(&finding.violation)
             )?;
             if let Some(file) = &finding.file {
                 writeln!(f, "    {}", repeating(file))?;
@@ -528,8 +538,8 @@ fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failu
     case.check().map_err(wrong)?;
     let told = tell(&case);
     match json {
-        true => print_json(&told.violation)?,
-        false => print(&told),
+        true => output::json(&told.violation)?,
+        false => output::lines(&told),
     }
     if let Some(page) = page {
         let finding = ToldFinding {

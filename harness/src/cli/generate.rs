@@ -1,19 +1,17 @@
 //! `ubdlab trace generate`.
 
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 
-use crate::replay::report::{grouped, size};
 use crate::trace::generate::Access;
 use crate::trace::{Generator, Workload};
 
-use super::trace::into_file;
+use super::trace::{into_file, written};
 use super::writing::Writing;
-use super::{Failure, Verdict, print};
+use super::{Failure, Verdict, output};
 
 /// Make a trace from a description: any length, and from one seed the same on every machine
 #[derive(Debug, clap::Args)]
@@ -184,7 +182,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let generator = Generator::new(args.workload());
     let mut generator = generator.map_err(|error| Failure(format!("generating: {error}")))?;
     if args.target == Path::new("-") {
-        let out = BufWriter::new(std::io::stdout().lock());
+        let out = output::data(args.writing.is_binary())?;
         let name = Path::new("standard output");
         args.writing.write(&mut generator, name, out)?;
         return Ok(Verdict::Good);
@@ -192,11 +190,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let (summary, lost, len) = into_file(&args.target, |out| {
         args.writing.write(&mut generator, &args.target, out)
     })?;
-    print(format_args!(
-        "{}: {} requests in {}\n{lost}",
-        driver::shown(&args.target),
-        grouped(summary.requests),
-        size(len)
-    ));
+    output::line(written(&args.target, summary.requests, len));
+    lost.lines().for_each(output::line);
     Ok(Verdict::Good)
 }

@@ -54,6 +54,13 @@ pub(super) enum Command {
     Compare(compare::Args),
 }
 
+impl Command {
+    /// Whether it is `check`, which has the exit statuses of `qemu-img check`.
+    pub(super) fn is_check(&self) -> bool {
+        matches!(self, Command::Check(_))
+    }
+}
+
 /// Runs the command.
 pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
     match command {

@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod generate;
 mod image;
+mod output;
 mod output_file;
 mod page;
 mod progress;
@@ -18,7 +19,6 @@ mod terminal;
 mod trace;
 mod writing;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -83,8 +83,16 @@ impl Failure {
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
     report_file_size_limits();
-    // clap prints help to stdout with status 0, errors to stderr with status 2.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help with status 0, what is wrong with the command line with status 2.
+        Err(error) => return ExitCode::from(output::usage(error)),
+    };
+    // Of a check, 3 says that space is lost.
+    let failed = match &cli.command {
+        Command::Image(command) if command.is_check() => 1,
+        _ => 3,
+    };
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Replay(args) => replay::run(&args),
@@ -95,14 +103,14 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
     };
-    match result {
+    match result.and_then(|verdict| output::complete().map(|()| verdict)) {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::ViolationFound | Verdict::NotChecked) => ExitCode::from(1),
         Ok(Verdict::Corrupt) => ExitCode::from(2),
         Ok(Verdict::Leaks) => ExitCode::from(3),
-        Err(Failure(message)) => {
-            eprintln!("ubdlab: {message}");
-            ExitCode::from(3)
+        Err(failure) => {
+            output::failure(&failure);
+            ExitCode::from(failed)
         }
     }
 }
@@ -122,36 +130,6 @@ fn without_path(error: &std::io::Error) -> String {
         Some((cause, _)) => cause.to_owned(),
         None => text,
     }
-}
-
-/// Prints to stdout. A reader that went away is no failure of ours: `ubdlab ... | head`.
-fn print(text: impl fmt::Display) {
-    use std::io::Write;
-    let _ = write!(std::io::stdout().lock(), "{text}");
-}
-
-/// Prints one JSON document.
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(Failure::operation)?;
-    print(format_args!("{}\n", escaped(&text)));
-    Ok(())
-}
-
-/// The same JSON without a character in it that a terminal would obey. (JSON itself escapes those
-/// below U+0020 only.) Such a one can only stand in a string.
-fn escaped(json: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| c != '\n' && driver::is_control(c);
-    if !json.contains(obeyed) {
-        return Cow::Borrowed(json);
-    }
-    let mut text = String::with_capacity(json.len() + 16);
-    for character in json.chars() {
-        match obeyed(character) {
-            true => text += &format!("\\u{:04x}", u32::from(character)),
-            false => text.push(character),
-        }
-    }
-    Cow::Owned(text)
 }
 
 #[cfg(test)]

@@ -1,53 +1,119 @@
 //! A file that the user named as the place for a result: written under another name, and given
 //! its own when it is whole. While it is written only its owner may open it; then it has the
 //! owner and mode of the file that it replaces or, if there was none, what the umask leaves.
+//!
+//! Only a regular file is ever replaced. A symbolic link stays, and what it names is replaced. A
+//! character device or FIFO is written into, as a shell's `>` would; a FIFO waits for its reader.
+//! Anything else is refused.
 
-use std::fs::File;
+use std::fs::{File, FileType};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 use userhelper::real_files::give_mode_at;
 
 use super::{Failure, without_path};
 
-/// A result under way. Dropped before it is finished, it leaves nothing behind.
+/// As many symbolic links may lead to one another as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// A result under way. Dropped before it is finished, it leaves no file behind.
 #[derive(Debug)]
 pub(super) struct OutputFile<'a> {
     target: &'a Path,
-    temporary: NamedTempFile,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// A temporary file that takes this name.
+    Named(NamedTempFile, PathBuf),
+    /// A device or FIFO.
+    Into(File),
 }
 
 impl<'a> OutputFile<'a> {
-    /// A file that is going to be `target`.
+    /// What is going to be at `target`.
     pub(super) fn create(target: &'a Path) -> Result<OutputFile<'a>, Failure> {
-        let directory = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+        let failed = |error: io::Error| not_written(target, &error);
+        let way = match std::fs::metadata(target) {
+            Ok(found) if is_stream(found.file_type()) => {
+                Way::Into(File::options().write(true).open(target).map_err(failed)?)
+            }
+            Ok(found) if !found.is_file() => {
+                let kind = kind(found.file_type());
+                let target = driver::shown(target);
+                return Err(Failure(format!(
+                    "{target}: writing: found {kind}, expected a regular file, a character device, \
+                     a FIFO or nothing; nothing was changed"
+                )));
+            }
+            _ => {
+                let name = linked(target).map_err(failed)?;
+                let directory = match name.parent() {
+                    Some(parent) if !parent.as_os_str().is_empty() => parent,
+                    _ => Path::new("."),
+                };
+                Way::Named(NamedTempFile::new_in(directory).map_err(failed)?, name)
+            }
         };
-        let temporary =
-            NamedTempFile::new_in(directory).map_err(|error| not_written(target, &error))?;
-        Ok(OutputFile { target, temporary })
+        Ok(OutputFile { target, way })
     }
 
     /// Where to write.
     pub(super) fn file(&self) -> &File {
-        self.temporary.as_file()
+        match &self.way {
+            Way::Named(temporary, _) => temporary.as_file(),
+            Way::Into(file) => file,
+        }
     }
 
-    /// Makes it durable and gives it its name; its length in bytes.
-    pub(super) fn finish(self) -> Result<u64, Failure> {
-        let OutputFile { target, temporary } = self;
+    /// Makes it durable and gives it its name; its length in bytes, if it has one.
+    pub(super) fn finish(self) -> Result<Option<u64>, Failure> {
+        let OutputFile { target, way } = self;
+        let Way::Named(temporary, name) = way else {
+            return Ok(None);
+        };
         let file = temporary.as_file();
-        give_mode_at(target, file)
+        give_mode_at(&name, file)
             .map_err(|error| Failure(format!("{}: writing: {error}", driver::shown(target))))?;
         let synced = file.sync_all().and_then(|()| file.metadata());
         let len = synced.map_err(|error| not_written(target, &error))?.len();
         temporary
-            .persist(target)
+            .persist(&name)
             .map_err(|error| not_written(target, &error.error))?;
-        Ok(len)
+        Ok(Some(len))
     }
+}
+
+/// What takes bytes one after the other, and is never replaced.
+fn is_stream(kind: FileType) -> bool {
+    kind.is_char_device() || kind.is_fifo()
+}
+
+fn kind(kind: FileType) -> &'static str {
+    match kind {
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_block_device() => "a block device",
+        kind if kind.is_socket() => "a socket",
+        _ => "something else",
+    }
+}
+
+/// The name at the end of the symbolic links that `target` may be the first of. There need not be
+/// a file of that name.
+fn linked(target: &Path) -> io::Result<PathBuf> {
+    let mut name = target.to_owned();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&name) {
+            // An absolute path replaces all of it.
+            Ok(next) => name = name.parent().unwrap_or(Path::new("")).join(next),
+            Err(_) => return Ok(name),
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
 }
 
 /// That the target could not be written.

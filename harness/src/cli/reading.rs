@@ -1,7 +1,6 @@
 //! The options that every command has that reads a trace, and where the trace comes from: a
 //! file, or `-` for standard input.
 
-use std::fmt;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -153,51 +152,35 @@ impl Rereadable {
 }
 
 /// What a reader noticed that is worth a word, a line each.
-pub(super) struct Noticed<'a>(pub(super) &'a Notes);
-
-impl fmt::Display for Noticed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Notes {
-            skipped,
-            first_skipped,
-            rounded,
-            earlier,
-            earlier_by_at_most,
-            lost,
-            ..
-        } = self.0;
-        if *skipped > 0 {
-            let first = first_skipped.as_deref().unwrap_or_default();
-            let skipped = grouped(*skipped);
-            writeln!(
-                f,
-                "skipped     {skipped} bad lines or records; the first: {first}"
-            )?;
-        }
-        if *rounded > 0 {
-            writeln!(
-                f,
-                "rounded     {} requests that did not begin and end at a sector, outward",
-                grouped(*rounded)
-            )?;
-        }
-        if *earlier > 0 {
-            writeln!(
-                f,
-                "earlier     {} requests with a time before the one they follow, by at most {}",
-                grouped(*earlier),
-                time(earlier_by_at_most.0)
-            )?;
-        }
-        if *lost > 0 {
-            writeln!(
-                f,
-                "lost        the recorder lost events at {} places",
-                grouped(*lost)
-            )?;
-        }
-        Ok(())
+pub(super) fn noticed(notes: &Notes) -> Vec<String> {
+    let mut lines = Vec::new();
+    if notes.skipped > 0 {
+        let first = notes.first_skipped.as_deref().unwrap_or_default();
+        let skipped = grouped(notes.skipped);
+        lines.push(format!(
+            "skipped     {skipped} bad lines or records; the first: {first}"
+        ));
     }
+    if notes.rounded > 0 {
+        lines.push(format!(
+            "rounded     {} requests that did not begin and end at a sector, outward",
+            grouped(notes.rounded)
+        ));
+    }
+    if notes.earlier > 0 {
+        lines.push(format!(
+            "earlier     {} requests with a time before the one they follow, by at most {}",
+            grouped(notes.earlier),
+            time(notes.earlier_by_at_most.0)
+        ));
+    }
+    if notes.lost > 0 {
+        lines.push(format!(
+            "lost        the recorder lost events at {} places",
+            grouped(notes.lost)
+        ));
+    }
+    lines
 }
 
 /// `1.5s`, `20ms`, `300us`, `7ns`, or a number of seconds.

@@ -17,10 +17,11 @@ use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices};
 
+use super::output::InLines;
 use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
-use super::{Failure, Verdict, print, print_json, without_path};
+use super::{Failure, Verdict, output, without_path};
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
 /// the device on the way
@@ -331,7 +332,7 @@ impl Args {
         })?;
         if let Some(path) = &self.report {
             let html = replay_page(ReplayPage {
-                trace: &trace.name().to_string_lossy(),
+                trace: &driver::shown(trace.name()),
                 description: &description,
                 report: &report,
             });
@@ -360,11 +361,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let Driver::Ordered = args.driver;
     let report = args.replay()?;
     match args.json {
-        true => print_json(&report)?,
-        false => print(&report),
+        true => output::json(&report)?,
+        false => output::lines(&report),
     }
     Ok(verdict(&report))
 }
+
+/// Of a trace there are only numbers in it.
+impl InLines for Report {}
 
 /// What a report means for the exit status.
 pub(super) fn verdict(report: &Report) -> Verdict {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, Failure, Verdict, print, without_path};
+use super::output_file::{OutputFile, not_written};
+use super::{Cli, Failure, Verdict, output};
 
 /// Print what makes a shell complete ubdlab's commands and options
 #[derive(Clone, Debug, Args)]
@@ -36,7 +37,7 @@ pub(super) struct Man {
 pub(super) fn completions(args: &Completions) -> Result<Verdict, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ubdlab", &mut script);
-    print(String::from_utf8_lossy(&script));
+    output::script(&String::from_utf8_lossy(&script));
     Ok(Verdict::Good)
 }
 
@@ -50,17 +51,12 @@ pub(super) fn man(args: &Man) -> Result<Verdict, Failure> {
 
 /// Writes the page of `command` and those of the commands below it.
 fn pages(command: &clap::Command, directory: &Path) -> Result<(), Failure> {
-    let name = command.get_display_name().unwrap_or(command.get_name());
     let page = clap_mangen::Man::new(command.clone().disable_help_subcommand(true));
     let path = directory.join(page.get_filename());
-    let failed = |error: std::io::Error| {
-        let path = driver::shown(&path);
-        let error = without_path(&error);
-        Failure::operation(format!("{path}: cannot write the page of {name}: {error}"))
-    };
-    let mut text = Vec::new();
-    page.render(&mut text).map_err(failed)?;
-    std::fs::write(&path, text).map_err(failed)?;
+    let output = OutputFile::create(&path)?;
+    page.render(&mut output.file())
+        .map_err(|error| not_written(&path, &error))?;
+    output.finish()?;
     for below in command.get_subcommands() {
         pages(below, directory)?;
     }

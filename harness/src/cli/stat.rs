@@ -6,8 +6,12 @@ use crate::replay::report::{grouped, size, time};
 use crate::trace::Statistics;
 use crate::trace::stat::Lengths;
 
+use super::output::InLines;
+
 /// Statistics as text.
 pub(super) struct Shown<'a>(pub(super) &'a Statistics);
+
+impl InLines for Shown<'_> {}
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

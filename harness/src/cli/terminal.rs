@@ -1,15 +1,15 @@
 //! What the terminal can show.
 
-use std::io::IsTerminal;
-
 use crate::strip::Characters;
+
+use super::output;
 
 /// Columns where nobody says how many there are.
 const USUAL_WIDTH: usize = 80;
 
 /// Columns of standard output.
 pub(super) fn width() -> usize {
-    let size = match std::io::stdout().is_terminal() {
+    let size = match output::is_terminal() {
         true => terminal_size::terminal_size(),
         false => None,
     };

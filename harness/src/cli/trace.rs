@@ -13,10 +13,11 @@ use crate::trace::{
     Description, DeviceChoice, Devices, Event, Notes, Summary, TraceSource, statistics, summarize,
 };
 
+use super::output;
 use super::output_file::{OutputFile, not_written};
-use super::reading::{Noticed, Reading};
+use super::reading::{Reading, noticed};
 use super::writing::{Lost, Writing};
-use super::{Failure, Verdict, generate, print, print_json, stat};
+use super::{Failure, Verdict, generate, stat};
 
 /// Look at recorded traces, convert them, and make new ones
 ///
@@ -172,7 +173,7 @@ fn info(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
             device: device.to_string(),
             counts: *counts,
         });
-        print_json(&Info {
+        output::json(&Info {
             description,
             summary,
             event: notes.event.map(Event::word),
@@ -202,45 +203,32 @@ fn info(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
         1 => String::new(),
         files => format!(", {files} files"),
     };
-    print(format_args!(
-        "format      {}{compression}{files}\nunits       times in {}; positions in {}\n\
-         source      {}\ndevice      {device}\nduration    {}\n",
-        description.format,
-        description.units.time,
-        description.units.position,
-        description.text,
-        summary.duration_ns,
+    output::line(format_args!(
+        "format      {}{compression}{files}",
+        description.format
     ));
+    output::line(format_args!(
+        "units       times in {}; positions in {}",
+        description.units.time, description.units.position
+    ));
+    output::line(format_args!("source      {}", description.text));
+    output::line(format_args!("device      {device}"));
+    output::line(format_args!("duration    {}", summary.duration_ns));
     print_event(notes);
-    print(format_args!(
-        "requests    {}\n  reads     {} ({})\n  writes    {} ({}), {} with preflush, {} FUA\n  \
-         flushes   {}\n  discards  {} ({})\n  zeroes    {} ({})\n",
-        grouped(summary.requests),
-        grouped(summary.reads),
-        size(summary.sectors_read.saturating_mul(512)),
-        grouped(summary.writes),
-        size(summary.sectors_written.saturating_mul(512)),
-        grouped(summary.preflush_writes),
-        grouped(summary.fua_writes),
-        grouped(summary.flushes),
-        grouped(summary.discards),
-        size(summary.sectors_discarded.saturating_mul(512)),
-        grouped(summary.write_zeroes),
-        size(summary.sectors_zeroed.saturating_mul(512)),
-    ));
+    print_requests(&summary);
     print_devices(notes);
-    print(Noticed(notes));
+    noticed(notes).into_iter().for_each(output::line);
     Ok(Verdict::Good)
 }
 
 fn stat(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
     let statistics = statistics(trace).map_err(Failure::operation)?;
     if json {
-        print_json(&statistics)?;
+        output::json(&statistics)?;
         return Ok(Verdict::Good);
     }
-    print(stat::Shown(&statistics));
-    print(Noticed(trace.notes()));
+    output::lines(&stat::Shown(&statistics));
+    noticed(trace.notes()).into_iter().for_each(output::line);
     Ok(Verdict::Good)
 }
 
@@ -249,31 +237,55 @@ fn print_event(notes: &Notes) {
     let Some(taken) = notes.event else {
         return;
     };
-    print(format_args!("event       {}, of", taken.word()));
-    for (event, count) in Event::ALL.into_iter().zip(notes.events) {
-        if count > 0 {
-            print(format_args!(" {} {}", grouped(count), event.word()));
-        }
+    let seen = Event::ALL.into_iter().zip(notes.events);
+    let seen = seen.filter(|(_, count)| *count > 0);
+    let seen: String = seen
+        .map(|(event, count)| format!(" {} {}", grouped(count), event.word()))
+        .collect();
+    output::line(format_args!("event       {}, of{seen}", taken.word()));
+}
+
+fn print_requests(summary: &Summary) {
+    let bytes = |sectors: u64| size(sectors.saturating_mul(512));
+    output::line(format_args!("requests    {}", grouped(summary.requests)));
+    output::line(format_args!(
+        "  reads     {} ({})",
+        grouped(summary.reads),
+        bytes(summary.sectors_read)
+    ));
+    output::line(format_args!(
+        "  writes    {} ({}), {} with preflush, {} FUA",
+        grouped(summary.writes),
+        bytes(summary.sectors_written),
+        grouped(summary.preflush_writes),
+        grouped(summary.fua_writes)
+    ));
+    output::line(format_args!("  flushes   {}", grouped(summary.flushes)));
+    for (name, count, sectors) in [
+        ("discards", summary.discards, summary.sectors_discarded),
+        ("zeroes", summary.write_zeroes, summary.sectors_zeroed),
+    ] {
+        let (count, bytes) = (grouped(count), bytes(sectors));
+        output::line(format_args!("  {name:<9} {count} ({bytes})"));
     }
-    print("\n");
 }
 
 fn print_devices(notes: &Notes) {
     if notes.devices.is_empty() {
         return;
     }
-    print(format_args!("devices     {}\n", notes.devices.len()));
+    output::line(format_args!("devices     {}", notes.devices.len()));
     for (device, counts) in &notes.devices {
-        print(format_args!(
-            "  {device:<16} {:>12} requests, {:>10}, ends at {}\n",
+        output::line(format_args!(
+            "  {device:<16} {:>12} requests, {:>10}, ends at {}",
             grouped(counts.requests),
             size(counts.sectors.saturating_mul(512)),
             size(counts.max_end_sector.saturating_mul(512)),
         ));
     }
     if notes.requests_to_other_devices > 0 {
-        print(format_args!(
-            "  others           {:>12} requests\n",
+        output::line(format_args!(
+            "  others           {:>12} requests",
             grouped(notes.requests_to_other_devices)
         ));
     }
@@ -286,30 +298,36 @@ fn convert_to(
     writing: &Writing,
 ) -> Result<Verdict, Failure> {
     if target == Path::new("-") {
-        let out = BufWriter::new(std::io::stdout().lock());
+        let out = output::data(writing.is_binary())?;
         let name = Path::new("standard output");
         let (_, losses, _) = writing.write(trace, name, out)?;
         // The trace is what is on standard output: what else there is to say goes beside it.
-        eprint!("{losses}{}", Noticed(trace.notes()));
+        losses.lines().for_each(output::remark);
+        noticed(trace.notes()).into_iter().for_each(output::remark);
         return Ok(Verdict::Good);
     }
     let (summary, losses, len) = into_file(target, |out| writing.write(trace, target, out))?;
-    print(format_args!(
-        "{}: {} requests in {}\n{losses}{}",
-        driver::shown(target),
-        grouped(summary.requests),
-        size(len),
-        Noticed(trace.notes())
-    ));
+    output::line(written(target, summary.requests, len));
+    losses.lines().for_each(output::line);
+    noticed(trace.notes()).into_iter().for_each(output::line);
     Ok(Verdict::Good)
 }
 
+/// What was written into `target`, in a line.
+pub(super) fn written(target: &Path, requests: u64, len: Option<u64>) -> String {
+    let (target, requests) = (driver::shown(target), grouped(requests));
+    match len {
+        Some(len) => format!("{target}: {requests} requests in {}", size(len)),
+        None => format!("{target}: {requests} requests"),
+    }
+}
+
 /// Writes into a file that takes the target's name when it is whole. Returns what was written,
-/// and how long it is in bytes.
+/// and how long it is in bytes, if it has a length.
 pub(super) fn into_file(
     target: &Path,
     write: impl FnOnce(BufWriter<&File>) -> Result<(Summary, Lost, BufWriter<&File>), Failure>,
-) -> Result<(Summary, Lost, u64), Failure> {
+) -> Result<(Summary, Lost, Option<u64>), Failure> {
     let output = OutputFile::create(target)?;
     let (summary, losses, mut out) = write(BufWriter::new(output.file()))?;
     out.flush().map_err(|error| not_written(target, &error))?;

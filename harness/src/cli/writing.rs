@@ -1,6 +1,5 @@
 //! The options that say in which format a trace is written.
 
-use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
@@ -38,6 +37,11 @@ enum To {
 }
 
 impl Writing {
+    /// Whether what is written is no text.
+    pub(super) fn is_binary(&self) -> bool {
+        self.format == To::Ubdtrace
+    }
+
     /// Copies a trace into `out`, which errors call `name`.
     pub(super) fn write<W: Write>(
         &self,
@@ -64,28 +68,26 @@ impl Writing {
     }
 }
 
-/// What the format could not say, a line each.
+/// What the format could not say.
 pub(super) struct Lost(Losses);
 
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Lost {
+    /// A line each.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> + use<> {
         let Losses {
             write_zeroes,
             preflushes,
             fua,
         } = self.0;
-        for (count, what) in [
+        let all = [
             (write_zeroes, "write-zeroes became writes"),
             (
                 preflushes,
                 "preflushes became flushes in front of their writes",
             ),
             (fua, "times FUA became a flush behind the write"),
-        ] {
-            if count > 0 {
-                writeln!(f, "not said    {} {what}", grouped(count))?;
-            }
-        }
-        Ok(())
+        ];
+        let some = all.into_iter().filter(|(count, _)| *count > 0);
+        some.map(|(count, what)| format!("not said    {} {what}", grouped(count)))
     }
 }

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use driver::OneLine;
+
 use crate::sim::{LoggedOperation, SimHost, Survival, Survivors, Unsynced};
 
 use super::case::{BackingFile, Case, DriverName, End};
@@ -62,21 +64,24 @@ pub struct Told {
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for event in &self.events {
+            // What a case says, and what a driver says in its panic, may have lines of its own.
             match event {
-                Event::Given(name, text) => writeln!(f, "{name:<10} {text}")?,
+                Event::Given(name, text) => writeln!(f, "{name:<10} {}", OneLine(text))?,
                 Event::Life(number) => writeln!(f, "\nlife {number}")?,
-                Event::Arranged(text) => writeln!(f, "  {text}")?,
-                Event::Action(position, what) => writeln!(f, "  {position:>3}  {what}")?,
-                Event::Host { what, .. } => writeln!(f, "         host: {what}")?,
-                Event::Request(what) => writeln!(f, "       {what}")?,
+                Event::Arranged(text) => writeln!(f, "  {}", OneLine(text))?,
+                Event::Action(at, what) => writeln!(f, "  {at:>3}  {}", OneLine(what))?,
+                Event::Host { what, .. } => writeln!(f, "         host: {}", OneLine(what))?,
+                Event::Request(what) => writeln!(f, "       {}", OneLine(what))?,
                 Event::Crash(how) => writeln!(f, "       *** {how} here ***")?,
                 Event::Remark(what) => writeln!(f, "  {what}")?,
-                Event::Fate { what, fate, .. } => writeln!(f, "         {what}: {fate}")?,
+                Event::Fate { what, fate, .. } => {
+                    writeln!(f, "         {}: {fate}", OneLine(what))?;
+                }
                 Event::Found(what) if what.is_empty() => writeln!(f, "\nnothing is wrong")?,
                 Event::Found(what) => {
                     writeln!(f)?;
                     for (name, text) in what {
-                        writeln!(f, "{name:<10} {text}")?;
+                        writeln!(f, "{name:<10} {}", OneLine(text))?;
                     }
                 }
             }

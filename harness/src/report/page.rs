@@ -2,9 +2,12 @@
 
 use std::fmt::{self, Display, Write};
 
+use driver::is_control;
+
 const STYLE: &str = include_str!("style.css");
 
-/// Text in HTML, also within an attribute. Control characters become visible.
+/// Text in HTML, also within an attribute. What no one is to obey, a reader's eye included,
+/// becomes visible: control characters, and those that turn the direction of text.
 pub(super) struct Escaped<T>(pub(super) T);
 
 impl<T: Display> Display for Escaped<T> {
@@ -16,8 +19,7 @@ impl<T: Display> Display for Escaped<T> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                '\n' => f.write_char('\n')?,
-                char if char.is_control() => write!(f, "{}", char.escape_unicode())?,
+                char if is_control(char) => write!(f, "{}", char.escape_default())?,
                 char => f.write_char(char)?,
             }
         }
@@ -134,5 +136,7 @@ mod tests {
             text,
             "&lt;b title=&#39;x&#39;&gt;&quot;&amp;\\u{1b}[31m&lt;/b&gt;"
         );
+        let text = Escaped("a\u{202e}b\u{2028}c\u{61c}d\u{9b}e\nf").to_string();
+        assert_eq!(text, "a\\u{202e}b\\u{2028}c\\u{61c}d\\u{9b}e\\nf");
     }
 }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use driver::OneLine;
+
 /// The kernel's number of a block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceNumber {
@@ -59,9 +61,10 @@ pub enum Device {
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Device::Number(number) => number.fmt(f),
-            Device::Id(id) => id.fmt(f),
-            Device::Name(name) => write!(f, "{}", name.escape_debug()),
+            Device::Number(number) => f.pad(&number.to_string()),
+            Device::Id(id) => f.pad(&id.to_string()),
+            // Whoever recorded the trace chose the name.
+            Device::Name(name) => f.pad(&OneLine(name).to_string()),
         }
     }
 }

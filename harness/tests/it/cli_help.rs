@@ -140,6 +140,6 @@ fn each_command_has_a_manual_page() {
     assert_eq!(sandbox.contents().len(), COMMANDS.len());
     sandbox.refuses(
         &["man", "@missing"],
-        "@missing/ubdlab.1: cannot write the page of ubdlab: No such file or directory (os error 2)",
+        "@missing/ubdlab.1: writing: No such file or directory (os error 2)",
     );
 }

@@ -6,7 +6,7 @@ use driver::size::parse_device_size;
 use driver::units::Bytes;
 
 use crate::bench::replay::{self, Generated, Plan, ReplayBenchError};
-use crate::cli::print_json;
+use crate::cli::output;
 
 use super::{Common, Failure, Verdict, collect, report};
 
@@ -55,7 +55,7 @@ pub(in crate::cli) struct ReplayArgs {
 impl ReplayArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
         if let Some((requests, size)) = self.generated.zip(self.generated_size) {
-            print_json(&Generated::measure(requests, size).map_err(Failure::operation)?)?;
+            output::json(&Generated::measure(requests, size).map_err(Failure::operation)?)?;
             return Ok(Verdict::Good);
         }
         let mut rows = Vec::new();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use userhelper::image::check::{Checked, Finding, Severity, check, check_and_repair};
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, print, print_json};
+use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{TrustArgs, existing};
 
@@ -79,8 +79,8 @@ impl FindingReport<'_> {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     // Exit status 3 says that there are leaks; that nothing could be said is another thing.
     match examine(args) {
-        Err(Failure(message)) => {
-            eprintln!("ubdlab: {message}");
+        Err(failure) => {
+            output::failure(&failure);
             Ok(Verdict::NotChecked)
         }
         verdict => verdict,
@@ -100,7 +100,7 @@ fn examine(args: &Args) -> Result<Verdict, Failure> {
     drop(watching);
     let report = report(&path, &checked);
     if args.json {
-        print_json(&report)?;
+        output::json(&report)?;
     } else {
         print_text(&path, &checked, &report);
     }
@@ -135,12 +135,12 @@ fn print_text(path: &Path, checked: &Checked, report: &Report<'_>) {
     let path = shown(path);
     for finding in &checked.repaired {
         let (at, text) = (finding.at, &finding.text);
-        print(format_args!("{path}: byte {at}: repaired: {text}\n"));
+        output::line(format_args!("{path}: byte {at}: repaired: {text}"));
     }
     for finding in &checked.findings {
         let (at, text) = (finding.at, &finding.text);
-        print(format_args!(
-            "{path}: byte {at}: {}: {text}\n",
+        output::line(format_args!(
+            "{path}: byte {at}: {}: {text}",
             finding.severity()
         ));
     }
@@ -153,5 +153,5 @@ fn print_text(path: &Path, checked: &Checked, report: &Report<'_>) {
         (1, _) => "corrupt: 1 fault".to_owned(),
         (faults, _) => format!("corrupt: {faults} faults"),
     };
-    print(format_args!("{path}: {summary}\n"));
+    output::line(format_args!("{path}: {summary}"));
 }

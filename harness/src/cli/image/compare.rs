@@ -8,7 +8,7 @@ use userhelper::image::compare::compare;
 use userhelper::image::open::open_image;
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, print};
+use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{FormatArg, FormatArgs, TrustArgs, existing};
 
@@ -53,16 +53,16 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let compared = compared?;
     let [size_a, size_b] = compared.sizes;
     if size_a != size_b {
-        print(format_args!("the sizes differ: {size_a} and {size_b}\n"));
+        output::line(format_args!("the sizes differ: {size_a} and {size_b}"));
     }
     match compared.first {
         None => {
-            print("the disks hold the same\n");
+            output::line("the disks hold the same");
             Ok(Verdict::Good)
         }
         Some(at) => {
-            print(format_args!(
-                "the disks differ, first at byte {at} (sector {}); {} sectors differ\n",
+            output::line(format_args!(
+                "the disks differ, first at byte {at} (sector {}); {} sectors differ",
                 at.0 / driver::units::SECTOR_SIZE,
                 compared.sectors
             ));

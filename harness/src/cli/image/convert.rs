@@ -9,7 +9,7 @@ use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::open::{Image, open_image};
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, print};
+use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{FormatArgs, TrustArgs, absolute, existing};
 
@@ -100,8 +100,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     drop(watch);
     drop(watching);
     let converted = converted?;
-    print(format_args!(
-        "{}: {}, {} of it data\n",
+    output::line(format_args!(
+        "{}: {}, {} of it data",
         shown(&target),
         converted.size,
         converted.data

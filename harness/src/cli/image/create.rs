@@ -9,7 +9,7 @@ use userhelper::image::create::{Wish, create};
 use userhelper::image::resize::stock_verdict;
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, print};
+use super::super::{Failure, Verdict, output};
 use super::absolute;
 
 /// Create a COW file over a backing file
@@ -56,13 +56,16 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     };
     let created = create(&RealHost, &cow, &backing, wish)?;
     let geometry = created.geometry;
-    print(format_args!(
-        "{}: a device of {} over {}, with room to grow to {}\nstock UML {}\n",
+    output::line(format_args!(
+        "{}: a device of {} over {}, with room to grow to {}",
         shown(&cow),
         geometry.size,
         shown(&backing),
-        geometry.headroom(),
-        stock_verdict(&geometry, created.backing_size),
+        geometry.headroom()
+    ));
+    output::line(format_args!(
+        "stock UML {}",
+        stock_verdict(&geometry, created.backing_size)
     ));
     Ok(Verdict::Good)
 }

@@ -13,7 +13,7 @@ use userhelper::image::open::{Format, open_unlocked};
 use userhelper::image::resize::stock_verdict;
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, print, print_json};
+use super::super::{Failure, Verdict, output};
 use super::{FormatArgs, TrustArgs, existing};
 
 /// Say what a COW file is, and whether its backing file is the one it was made for
@@ -144,7 +144,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let info = info(&RealHost, &cow, format.trust(args.trust.trust()))?;
     let report = Report::of(&info, format);
     if args.json {
-        print_json(&report)?;
+        output::json(&report)?;
         return Ok(Verdict::Good);
     }
     let geometry = &info.geometry;
@@ -153,32 +153,32 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         (_, Some(problem)) => problem.clone(),
         (_, None) => "not looked at".to_owned(),
     };
-    print(format_args!(
-        "format         {}\nsize           {}\ndirty          {} sectors, {}\n\
-         layout         alignment {}, bitmap of {} at byte {}, data at byte {}\n\
-         headroom       {}\nbacking file   {}\n               {backing}\n\
-         stock UML      {}\n",
-        report.version_name,
-        geometry.size,
-        report.dirty_sectors,
-        info.dirty.bytes(),
-        geometry.alignment,
-        geometry.bitmap_len,
-        geometry.bitmap_offset,
-        geometry.data_offset,
-        headroom(&info),
-        shown(&info.backing_path),
-        report.stock_uml,
-    ));
+    let layout = format!(
+        "alignment {}, bitmap of {} at byte {}, data at byte {}",
+        geometry.alignment, geometry.bitmap_len, geometry.bitmap_offset, geometry.data_offset
+    );
+    let dirty = format!("{} sectors, {}", report.dirty_sectors, info.dirty.bytes());
+    for (name, text) in [
+        ("format", report.version_name),
+        ("size", geometry.size.to_string()),
+        ("dirty", dirty),
+        ("layout", layout),
+        ("headroom", headroom(&info)),
+        ("backing file", shown(&info.backing_path)),
+        ("", backing),
+        ("stock UML", report.stock_uml),
+    ] {
+        output::line(format_args!("{name:<14} {text}"));
+    }
     if let Some(size) = info.resize_in_progress {
-        print(format_args!(
-            "resize         to {size}, interrupted: `ubdlab image recover` finishes it\n"
+        output::line(format_args!(
+            "resize         to {size}, interrupted: `ubdlab image recover` finishes it"
         ));
     }
     if info.is_changing_backing() {
-        print(
+        output::line(
             "backing file   a change of it was interrupted: `ubdlab image recover` ends it, or do \
-             again what was interrupted\n",
+             again what was interrupted",
         );
     }
     Ok(Verdict::Good)
@@ -189,13 +189,15 @@ fn raw(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     let opened = open_unlocked(&RealHost, path, Format::Raw)?;
     let len = opened.device.cow().len();
     let size = len.map_err(ImageError::host(path, "examining", FileOffset(0)))?;
-    match args.json {
-        true => print_json(&RawReport {
+    if args.json {
+        output::json(&RawReport {
             format: "raw",
             size_bytes: size.0,
-        })?,
-        false => print(format_args!("format         raw\nsize           {size}\n")),
+        })?;
+        return Ok(Verdict::Good);
     }
+    output::line("format         raw");
+    output::line(format_args!("size           {size}"));
     Ok(Verdict::Good)
 }
 

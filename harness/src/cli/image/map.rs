@@ -1,6 +1,5 @@
 //! `ubdlab image map`.
 
-use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use driver::cow::SectorState;
@@ -15,7 +14,8 @@ use userhelper::real_files::RealHost;
 
 use crate::strip::Strip;
 
-use super::super::{Failure, Verdict, escaped, print, terminal};
+use super::super::output::{self, Listing};
+use super::super::{Failure, Verdict, terminal};
 use super::{FormatArgs, existing};
 
 /// List the runs of clean and dirty sectors of a COW file, with their places in the two files
@@ -103,25 +103,26 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         ImageError::host(&path, "reading the data area", driver::units::FileOffset(0))(error).into()
     };
     let runs = mapped_runs(&cow.device).map(|run| run.map_err(reading));
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = Listing::new();
     if args.json {
         let files = Files {
             format,
             cow: path.to_string_lossy().into_owned(),
             backing: cow.backing_path.to_string_lossy().into_owned(),
         };
-        let mut written = out.write_all(b"[");
-        let mut separator = "";
+        let mut written = Ok(());
+        let mut separator = "[";
         for run in runs {
             let json = serde_json::to_string(&files.entry(run?)).map_err(Failure::operation)?;
-            written = written.and_then(|()| write!(out, "{separator}{}", escaped(&json)));
+            written = written.and_then(|()| out.json(separator, &json));
             if written.is_err() {
                 break;
             }
             separator = ",\n ";
         }
-        // A reader that went away is no failure of ours: `ubdlab image map ... | head`.
-        let _ = written.and_then(|()| out.write_all(b"]\n").and_then(|()| out.flush()));
+        let end = if separator == "[" { "[]\n" } else { "]\n" };
+        let written = written.and_then(|()| out.json(end, ""));
+        Listing::note(written.and_then(|()| out.finish()));
         return Ok(Verdict::Good);
     }
     let files = Files {
@@ -129,16 +130,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         cow: shown(&path),
         backing: shown(&cow.backing_path),
     };
-    let head = format!(
-        "{:>16} {:>16} {:>5} {:>16}  file\n",
+    let mut written = out.line(format_args!(
+        "{:>16} {:>16} {:>5} {:>16}  file",
         "start", "length", "", "offset"
-    );
-    let mut written = out.write_all(head.as_bytes());
+    ));
     for run in runs {
         let entry = files.entry(run?);
         written = written.and_then(|()| {
-            writeln!(
-                out,
+            out.line(format_args!(
                 "{:>16} {:>16} {:>5} {:>16}  {}{}",
                 entry.start_bytes,
                 entry.length_bytes,
@@ -146,13 +145,13 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
                 entry.offset_bytes,
                 entry.file,
                 if entry.zero { " (zeros)" } else { "" },
-            )
+            ))
         });
         if written.is_err() {
             break;
         }
     }
-    let _ = written.and_then(|()| out.flush());
+    Listing::note(written.and_then(|()| out.finish()));
     Ok(Verdict::Good)
 }
 
@@ -161,10 +160,7 @@ fn draw<F: HostFile>(device: &Ordered<F>) {
     let characters = terminal::characters();
     let frontier = device.placement().frontier();
     let strip = Strip::of(device.map(), frontier, terminal::width().saturating_sub(1));
-    print(format_args!(
-        "{}\n{}\n{}\n",
-        strip.draw(characters),
-        strip.words(),
-        characters.legend()
-    ));
+    output::line(strip.draw(characters));
+    output::line(strip.words());
+    output::line(characters.legend());
 }

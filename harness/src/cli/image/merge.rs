@@ -8,7 +8,7 @@ use userhelper::image::merge::{in_place, open_both};
 use userhelper::image::open::{Image, close, open_cow};
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, print};
+use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{TrustArgs, absolute, existing};
 
@@ -59,8 +59,8 @@ fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure>
     let merged = to_raw(&RealHost, &image, output, &mut watching.watch());
     drop(watching);
     let merged = merged?;
-    print(format_args!(
-        "{}: {}, {} of it data\n",
+    output::line(format_args!(
+        "{}: {}, {} of it data",
         shown(output),
         merged.size,
         merged.data
@@ -70,14 +70,15 @@ fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure>
 
 fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     let mut cow = open_both(&RealHost, path, args.trust.trust())?;
-    let consequences = super::resize::consequences(&cow, args.trust.trust(), "merging into");
-    eprint!("{consequences}");
+    super::resize::consequences(&cow, args.trust.trust(), "merging into")
+        .iter()
+        .for_each(output::remark);
     let watching = Watching::new("merging");
     let merged = in_place(&RealHost, &mut cow, &mut watching.watch());
     drop(watching);
     let merged = merged?;
-    print(format_args!(
-        "{}: {}, {} written into it; {} is empty now\n",
+    output::line(format_args!(
+        "{}: {}, {} written into it; {} is empty now",
         shown(&cow.backing_path),
         merged.backing_size,
         merged.data,

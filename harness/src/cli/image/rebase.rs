@@ -6,7 +6,7 @@ use driver::shown;
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, print};
+use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{TrustArgs, absolute, existing};
 
@@ -52,8 +52,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             rebase(&RealHost, &path, &backing, trust, &mut watching.watch())
         }
     }?;
-    print(format_args!(
-        "{}: over {} now, {} copied in\n",
+    output::line(format_args!(
+        "{}: over {} now, {} copied in",
         shown(&path),
         shown(&backing),
         rebased.copied

@@ -6,7 +6,7 @@ use driver::shown;
 use userhelper::image::recover::recover;
 use userhelper::real_files::RealHost;
 
-use super::super::{Failure, Verdict, print};
+use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{TrustArgs, existing};
 
@@ -40,28 +40,28 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     drop(watching);
     let (recovered, path) = (recovered?, shown(&path));
     if recovered.header {
-        print(format_args!(
-            "{path}: finished the change of its header to another backing file\n"
+        output::line(format_args!(
+            "{path}: finished the change of its header to another backing file"
         ));
     }
     if let Some(resized) = recovered.resized {
-        print(format_args!(
-            "{path}: finished the resize from {} to {}, {} moved\n",
+        output::line(format_args!(
+            "{path}: finished the resize from {} to {}, {} moved",
             resized.old_size, resized.new_size, resized.moved
         ));
     }
     if recovered.backing_change {
-        print(format_args!(
-            "{path}: ended a change of the backing file; the disk is what it was\n"
+        output::line(format_args!(
+            "{path}: ended a change of the backing file; the disk is what it was"
         ));
     }
     if recovered.temporary {
-        print(format_args!(
-            "{path}: removed a new file that was never finished\n"
+        output::line(format_args!(
+            "{path}: removed a new file that was never finished"
         ));
     }
     if recovered == Default::default() {
-        print(format_args!("{path}: nothing to recover\n"));
+        output::line(format_args!("{path}: nothing to recover"));
     }
     Ok(Verdict::Good)
 }

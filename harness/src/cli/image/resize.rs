@@ -18,7 +18,7 @@ use userhelper::planner::{Plan, Shrink, Wish};
 use userhelper::real_files::{RealFile, RealHost};
 
 use super::super::replay::StrategyArg;
-use super::super::{Failure, Verdict, print};
+use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{TrustArgs, existing};
 
@@ -158,17 +158,19 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         return Ok(Verdict::Good);
     }
     if extend && backing < plan.new_size {
-        eprint!("{}", consequences(&cow, args.trust.trust(), "extending"));
+        consequences(&cow, args.trust.trust(), "extending")
+            .iter()
+            .for_each(output::remark);
     }
     move_data(&path, &mut cow, &plan)?;
     let mut backing = backing;
     if extend {
         backing = extend_backing(&RealHost, &mut cow)?;
-        print(format_args!("{}: {backing}\n", shown(&cow.backing_path)));
+        output::line(format_args!("{}: {backing}", shown(&cow.backing_path)));
     }
     if let Some(geometry) = cow.device.geometry() {
         let verdict = stock_verdict(&geometry, backing);
-        print(format_args!("stock UML {verdict}\n"));
+        output::line(format_args!("stock UML {verdict}"));
     }
     close(cow.device, &path)?;
     Ok(Verdict::Good)
@@ -177,7 +179,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Result<(), Failure> {
     let shown = shown(path);
     if plan.new_size == plan.old_size && plan.to_move == Bytes(0) {
-        print(format_args!("{shown}: has {} already\n", plan.old_size));
+        output::line(format_args!("{shown}: has {} already", plan.old_size));
         return Ok(());
     }
     let watching = Watching::new("moving data");
@@ -190,8 +192,8 @@ fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Resu
         ))),
         resized => {
             let resized = resized?;
-            print(format_args!(
-                "{shown}: {} to {} by {}, {} moved\n",
+            output::line(format_args!(
+                "{shown}: {} to {} by {}, {} moved",
                 resized.old_size, resized.new_size, resized.strategy, resized.moved
             ));
             Ok(())
@@ -201,16 +203,16 @@ fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Resu
 
 fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: Bytes) {
     let extend = args.extend_backing;
-    print(format_args!(
-        "size       {} to {}\nstrategy   {}\n",
-        plan.old_size, plan.new_size, plan.strategy
-    ));
+    let sizes = format_args!("size       {} to {}", plan.old_size, plan.new_size);
+    output::line(sizes);
+    output::line(format_args!("strategy   {}", plan.strategy));
     for reason in &plan.reasons {
-        print(format_args!("           {reason}\n"));
+        output::line(format_args!("           {reason}"));
     }
-    print(format_args!(
-        "moves      {} at most\nspace      {} needed meanwhile\n",
-        plan.to_move, plan.space_needed
+    output::line(format_args!("moves      {} at most", plan.to_move));
+    output::line(format_args!(
+        "space      {} needed meanwhile",
+        plan.space_needed
     ));
     let Some(geometry) = plan.new_geometry else {
         return;
@@ -219,19 +221,21 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
         true => backing.max(plan.new_size),
         false => backing,
     };
-    print(format_args!(
-        "layout     alignment {}, data at byte {}; grows to {} after that without its data moving\n",
+    output::line(format_args!(
+        "layout     alignment {}, data at byte {}; grows to {} after that without its data moving",
         geometry.alignment,
         geometry.data_offset,
         geometry.headroom()
     ));
     let verdict = stock_verdict(&geometry, new_backing);
-    print(format_args!("stock UML  {verdict}\n"));
+    output::line(format_args!("stock UML  {verdict}"));
     if let StockVerdict::RefusesSize { .. } = verdict {
-        print("           --extend-backing makes the backing file as large\n");
+        output::line("           --extend-backing makes the backing file as large");
     }
     if extend && backing < plan.new_size {
-        print(consequences(cow, args.trust.trust(), "extending"));
+        consequences(cow, args.trust.trust(), "extending")
+            .iter()
+            .for_each(output::line);
     }
 }
 
@@ -240,24 +244,26 @@ fn print_losses(cow: &CowImageFile<RealFile>, plan: &Plan) -> Result<(), Failure
     let losses = losses(&cow.device, old, new, Effort::Thorough)
         .map_err(|error| Failure(format!("{}: {error}", shown(&cow.path))))?;
     match losses {
-        Some(loss) => print(format_args!("loses      {loss}\n")),
-        None => print("loses      nothing: no data lies past the new end\n"),
+        Some(loss) => output::line(format_args!("loses      {loss}")),
+        None => output::line("loses      nothing: no data lies past the new end"),
     }
     Ok(())
 }
 
-/// What else a change of the backing file breaks.
-pub(super) fn consequences(cow: &CowImageFile<RealFile>, trust: Trust, doing: &str) -> String {
-    let mut text = format!(
-        "{doing} {}: every other COW file over it will be refused, by stock UML and by ubdlab\n",
+/// What else a change of the backing file breaks, in lines.
+pub(super) fn consequences(cow: &CowImageFile<RealFile>, trust: Trust, doing: &str) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{doing} {}: every other COW file over it will be refused, by stock UML and by ubdlab",
         shown(&cow.backing_path)
-    );
+    )];
     let others = siblings(cow, trust);
-    for other in &others {
-        text += &format!("  breaks {}\n", shown(other));
-    }
+    lines.extend(
+        others
+            .iter()
+            .map(|other| format!("  breaks {}", shown(other))),
+    );
     if others.is_empty() {
-        text += "  none was found beside it or beside the COW file\n";
+        lines.push("  none was found beside it or beside the COW file".to_owned());
     }
-    text
+    lines
 }

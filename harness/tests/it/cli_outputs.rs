@@ -1,0 +1,161 @@
+//! Where output goes that is not a regular file, and what is said where it cannot go.
+
+use std::fs::File;
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::process::Stdio;
+
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+use crate::support::cli::{Sandbox, ubdlab};
+
+const GENERATE: [&str; 4] = ["trace", "generate", "--requests", "5"];
+
+fn generated(sandbox: &Sandbox, target: &str) -> String {
+    sandbox.succeeds(&[&GENERATE[..], &[target]].concat())
+}
+
+/// A node like `/dev/null`; `None` where only root may make one and we are not.
+fn null_device(sandbox: &Sandbox, minor: u32) -> Option<std::path::PathBuf> {
+    let path = sandbox.path("node");
+    let made = mknodat(
+        CWD,
+        &path,
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o666),
+        makedev(1, minor),
+    );
+    if made.is_err() {
+        eprintln!("skipped: only root makes device nodes");
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn a_character_device_is_written_into_and_stays() {
+    let sandbox = Sandbox::new();
+    let Some(node) = null_device(&sandbox, 3) else {
+        return;
+    };
+    for target in ["@node", "@link"] {
+        if target == "@link" {
+            symlink("node", sandbox.path("link")).unwrap();
+        }
+        assert!(generated(&sandbox, target).ends_with(": 5 requests\n"));
+        let kind = std::fs::symlink_metadata(&node).unwrap().file_type();
+        assert!(kind.is_char_device());
+    }
+    assert!(sandbox.path("link").is_symlink());
+}
+
+#[test]
+fn a_fifo_is_written_into() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("fifo");
+    mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let reader = std::thread::spawn({
+        let path = path.clone();
+        move || std::fs::read(path).unwrap()
+    });
+    let csv = [&GENERATE[..], &["--as", "csv", "@fifo"]].concat();
+    assert!(sandbox.succeeds(&csv).ends_with(": 5 requests\n"));
+    let read = String::from_utf8(reader.join().unwrap()).unwrap();
+    assert_eq!(read.lines().count(), 6);
+    let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
+    assert!(kind.is_fifo());
+}
+
+#[test]
+fn a_symbolic_link_stays_and_what_it_names_is_replaced() {
+    let sandbox = Sandbox::new();
+    sandbox.write("real", "old");
+    std::fs::create_dir(sandbox.path("below")).unwrap();
+    symlink("real", sandbox.path("link")).unwrap();
+    symlink("below/new", sandbox.path("dangling")).unwrap();
+    for (link, named) in [("link", "real"), ("dangling", "below/new")] {
+        generated(&sandbox, &format!("@{link}"));
+        assert!(sandbox.path(link).is_symlink());
+        assert!(sandbox.read(named).starts_with(b"UBDTRACE"));
+    }
+    symlink("loop", sandbox.path("loop")).unwrap();
+    sandbox.refuses(
+        &[&GENERATE[..], &["@loop"]].concat(),
+        "@loop: writing: too many symbolic links",
+    );
+}
+
+#[test]
+fn anything_else_is_refused() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("directory")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(sandbox.path("socket")).unwrap();
+    for (name, kind) in [("directory", "a directory"), ("socket", "a socket")] {
+        let target = format!("@{name}");
+        let expected = format!(
+            "{target}: writing: found {kind}, expected a regular file, a character device, a FIFO \
+             or nothing; nothing was changed"
+        );
+        sandbox.refuses(&[&GENERATE[..], &[&target]].concat(), &expected);
+    }
+}
+
+fn onto_full_disk(sandbox: &Sandbox, args: &[&str]) -> (i32, String) {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let done = ubdlab()
+        .args(sandbox.args(args))
+        .current_dir(sandbox.path("."))
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let text = sandbox.text(&done.stderr);
+    (done.status.code().unwrap(), text)
+}
+
+/// Each command's report, and help too.
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    if !std::path::Path::new("/dev/full").exists() {
+        eprintln!("skipped: there is no /dev/full");
+        return;
+    }
+    let sandbox = Sandbox::with_device();
+    let lost = "ubdlab: standard output: the report could not be written: No space left on device \
+                (os error 28)\n";
+    for args in [
+        &["image", "map", "@cow", "--format", "cow"][..],
+        &["image", "map", "@cow", "--json", "--format", "cow"],
+        &["image", "info", "@cow", "--format", "cow"],
+        &["image", "info", "@cow", "--json", "--format", "cow"],
+        &["image", "compare", "@backing", "@backing"],
+        &["image", "resize", "@cow", "2M", "--dry-run"],
+        &["trace", "info", "@trace"],
+        &["trace", "stat", "@trace"],
+        &["replay", "@trace", "--memory", "--size", "1M"],
+        &["completions", "bash"],
+        &["--help"],
+        &["image", "--help"],
+        &["--version"],
+    ] {
+        assert_eq!(
+            onto_full_disk(&sandbox, args),
+            (3, lost.to_owned()),
+            "{args:?}"
+        );
+    }
+    let checked = onto_full_disk(&sandbox, &["image", "check", "@cow"]);
+    assert_eq!(checked, (1, lost.to_owned()));
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_failure() {
+    let sandbox = Sandbox::with_device();
+    let mut command = ubdlab();
+    command
+        .args(sandbox.args(&["image", "info", "@cow", "--format", "cow"]))
+        .stderr(Stdio::piped());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let done = command.stdout(writer).output().unwrap();
+    assert_eq!((done.status.code(), &done.stderr[..]), (Some(0), &b""[..]));
+}
