@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use driver::cow::JournalRecord;
 use driver::host::HostFile;
-use driver::ordered::{Headroom, Ordered};
+use driver::ordered::{Headroom, Hold, Ordered};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::Bytes;
+use driver::units::{Bytes, Sector, SectorRange};
 
 use crate::image_host::ImageHost;
-use crate::planner::{Plan, Surroundings, Wish, plan};
+use crate::planner::{Plan, Shrink, Surroundings, Wish, plan};
 use crate::rebuild::Rebuild;
 use crate::reflow::Reflow;
 
@@ -112,7 +112,11 @@ impl<H: ImageHost> WishedResize<H> {
 impl<H: ImageHost + Clone> Resize<H::File> for WishedResize<H> {
     fn step(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
         if let Some(planned) = &mut self.planned {
-            return planned.step(device);
+            let step = planned.step(device);
+            if matches!(step, Ok(ResizeStep::Done(_)) | Err(_)) {
+                device.set_hold(Hold::Nothing);
+            }
+            return step;
         }
         let refused = |error: String| ResizeError::Refused(error);
         let surroundings = surroundings(&self.host, &self.path, device)
@@ -121,6 +125,11 @@ impl<H: ImageHost + Clone> Resize<H::File> for WishedResize<H> {
             plan(device, self.wish, surroundings).map_err(|error| refused(error.to_string()))?;
         let planned = PlannedResize::new(&plan, self.host.clone(), &self.path, device)?;
         self.planned = Some(planned);
+        // There is no data past the new end, and none may come there any more.
+        let goes = Sector(0) + plan.new_size.whole_sectors()..Sector(0) + device.capacity();
+        if self.wish.shrink == Shrink::KeepingData && goes.start < goes.end {
+            device.set_hold(Hold::Window(SectorRange::between(goes)));
+        }
         Ok(ResizeStep::Working)
     }
 }

@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use driver::blk::{Request, Tag};
+use driver::blk::{Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
 use driver::host::HostFile;
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::{Ordered, Step};
+use driver::resize::{Resize, ResizeStep};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 use userhelper::losses::{COUNTED, COUNTED_LIVE, Effort, Loss, losses};
+use userhelper::planner::{Shrink, Wish};
+use userhelper::resize::WishedResize;
 
 const MIB: u64 = 1 << 20;
 
@@ -161,4 +164,46 @@ fn zeros_are_read_through_unless_requests_wait() {
     assert_eq!(live.first, Sector((MIB + COUNTED_LIVE.0) / 512));
     let less = device.geometry().unwrap().size.0 - COUNTED_LIVE.0;
     assert_eq!(found(&device, less, Effort::WhileRequestsWait), None);
+}
+
+/// A write that comes after the device was found to have nothing past its new end: it waits, and
+/// fails as any write past the end does. Nothing is acknowledged that a moment later is gone.
+#[test]
+fn a_shrink_while_requests_are_served_lets_no_data_past_its_new_end() {
+    for (write_at, status) in [
+        (2100, Status::IoError),
+        (2040, Status::IoError),
+        (100, Status::Ok),
+    ] {
+        let host = MemoryHost::new();
+        host.file("disk", b"").set_len(Bytes(4 * MIB)).unwrap();
+        drop(create(&host, Path::new("cow"), Path::new("disk"), None).unwrap());
+        let spec = "ubda=cow,disk".parse().unwrap();
+        let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+        let wish = Wish {
+            new_size: Bytes(MIB),
+            strategy: None,
+            shrink: Shrink::KeepingData,
+            online: true,
+        };
+        let mut resize = WishedResize::new(host, Path::new("cow"), wish);
+        assert_eq!(resize.step(&mut device), Ok(ResizeStep::Working));
+        let request = Request::write(Tag(0), Sector(write_at), vec![3; 16 * 512]);
+        device.submit(request).unwrap();
+        let mut completed = None;
+        loop {
+            if let Step::Completed(completion) = device.step() {
+                completed = Some(completion.status);
+            }
+            if let ResizeStep::Done(_) = resize.step(&mut device).unwrap() {
+                break;
+            }
+        }
+        if let Step::Completed(completion) = device.step() {
+            completed = Some(completion.status);
+        }
+        assert_eq!(completed, Some(status), "at sector {write_at}");
+        assert!(matches!(device.step(), Step::Idle));
+        assert_eq!(device.capacity(), SectorCount(2048));
+    }
 }
