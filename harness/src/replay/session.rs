@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use driver::device_spec::DeviceSpec;
 use driver::host::{Access, FileKind, HostError, HostNames};
 use driver::memory::MemoryHost;
-use driver::open::{OpenError, OpenOptions, Opened, create, open, reopen_backing};
+use driver::open::{Held, OpenError, OpenOptions, Opened, create, open, reopen_backing};
 use driver::ordered::{CloseError, Ordered};
 use driver::resize::{ResizeError, Strategy};
 use driver::shown;
@@ -212,7 +212,10 @@ impl Session<'_> {
             self.check_before(&spec.file, Some(self.first_capacity(spec, capacity)?))?;
         }
         let backing = reopen_backing(&host, spec, self.options.open.trust, &opened.device)?;
-        let oracle = Oracle::new(opened.device.capacity(), Given::new(backing));
+        let oracle = Oracle::new(
+            opened.device.capacity(),
+            Given::new(backing.map(Held::into_file)),
+        );
         let start = |device| Live::start(device).map_err(SessionError::Thread);
         self.replay(host, spec, opened, oracle, start)
     }
