@@ -8,8 +8,9 @@ use crate::cow::{Extension, Header};
 use crate::device_spec::DeviceSpec;
 use crate::host::{Access, FileIdentity, HostFile, HostNames, HostResult, LockKind};
 use crate::name_backing::{NotNamed, name_backing};
-use crate::ordered::Ordered;
+use crate::ordered::{CowImage, Ordered};
 
+use super::expected::Expected;
 use super::named::{NamedBacking, Trust, Unfollowed, resolve};
 use super::{Held, OpenError, OpenOptions, Role, host};
 
@@ -21,12 +22,12 @@ pub(super) fn open<N: HostNames>(
     names: &N,
     spec: &DeviceSpec,
     options: OpenOptions,
-    cow: &Held<N::File>,
+    (cow, cow_identity): (&N::File, FileIdentity),
     header: &mut Header,
     extension: Option<Extension>,
 ) -> Result<Held<N::File>, OpenError> {
     let named = NamedBacking::of(&spec.file, header, options.trust);
-    let changing = extension.is_some_and(|extension| extension.changing_backing);
+    let changing = extension.is_some_and(|extension| extension.change.is_some());
     let (access, lock) = match options.writable_backing {
         true => (Access::ReadWrite, LockKind::Exclusive),
         false => (Access::ReadOnly, LockKind::Shared),
@@ -43,7 +44,7 @@ pub(super) fn open<N: HostNames>(
     };
     let file = reach(access)?;
     // Before the lock, which the COW file's own would refuse.
-    if identity(names, &path, &file)? == cow.identity() {
+    if identity(names, &path, &file)? == cow_identity {
         return Err(OpenError::BacksItself {
             path: spec.file.clone(),
             backing: path,
@@ -63,21 +64,47 @@ pub(super) fn open<N: HostNames>(
             asked: path,
         });
     }
-    if !changing {
-        check_size(spec, &path, &backing, header, extension)?;
-    }
+    let expected = Expected {
+        cow: &spec.file,
+        header,
+        extension,
+        any_time: switched,
+    };
+    expected.check(&path, &backing)?;
     if switched {
         let named = name_for_header(names, &spec.file, &path, backing.identity())?;
-        switch(cow.file(), spec, header, &named, backing.mtime())?;
-    } else if backing.mtime() != header.backing_mtime && !changing {
-        return Err(OpenError::BackingModified {
-            path,
-            cow: spec.file.clone(),
-            found: backing.mtime(),
-            expected: header.backing_mtime,
-        });
+        switch(cow, spec, header, &named, backing.mtime())?;
     }
     Ok(backing)
+}
+
+/// Opens and locks the backing file of a COW file that is open without it, for reading, and checks
+/// that it is the one.
+///
+/// # Errors
+/// As of [`super::open`].
+pub fn examine_backing<N: HostNames>(
+    names: &N,
+    spec: &DeviceSpec,
+    options: OpenOptions,
+    cow: &N::File,
+    image: &CowImage,
+) -> Result<Held<N::File>, OpenError> {
+    let options = OpenOptions {
+        switch_backing: false,
+        writable_backing: false,
+        ..options
+    };
+    let metadata = names.metadata(cow).map_err(host(&spec.file, "examining"))?;
+    let cow = (cow, metadata.identity);
+    open(
+        names,
+        spec,
+        options,
+        cow,
+        &mut image.header.clone(),
+        image.extension,
+    )
 }
 
 /// Opens the backing file of an open device once more, for reading, with a lock of its own; `None`
@@ -166,29 +193,6 @@ pub(super) fn name_for_header<N: HostNames>(
 fn is_same<N: HostNames>(names: &N, found: HostResult<N::File>, identity: FileIdentity) -> bool {
     let other = found.and_then(|file| names.metadata(&file));
     other.is_ok_and(|other| other.identity == identity)
-}
-
-/// UML compares with the header's size; after a resize by ubdlab, the extension block has
-/// the size that counts. A backing file that was extended with its device has both.
-fn check_size<F: HostFile>(
-    spec: &DeviceSpec,
-    path: &Path,
-    backing: &Held<F>,
-    header: &Header,
-    extension: Option<Extension>,
-) -> Result<(), OpenError> {
-    let found = backing.len();
-    let recorded = extension.map_or(header.size, |extension| extension.backing_size);
-    let stock = !header.relocating && found == header.size;
-    if found == recorded || stock {
-        return Ok(());
-    }
-    Err(OpenError::BackingSize {
-        path: path.to_owned(),
-        cow: spec.file.clone(),
-        found,
-        expected: recorded,
-    })
 }
 
 /// Writes another backing file's name and time into the header. If the power goes in the middle,

@@ -1,8 +1,8 @@
 //! Bringing a device up from its specification, with the checks that UML makes and those
 //! that it leaves out: the header is decoded before anything is believed, the size and time
-//! of the backing file have to be what the header (or the extension block) says, the COW
-//! file has to hold its bitmap, and nothing without a header is taken for a raw disk unless
-//! the flag `d` says so.
+//! of the backing file have to be what the header (or the extension block) says, or the file has
+//! to be known by what the block notes of a change under way, the COW file has to hold its
+//! bitmap, and nothing without a header is taken for a raw disk unless the flag `d` says so.
 //!
 //! Opening writes nothing, with two exceptions that are asked for: a missing COW file is
 //! created ([`create`]), and the backing file is switched. It syncs the COW file and its
@@ -11,6 +11,7 @@
 mod backing;
 mod create;
 mod error;
+mod expected;
 mod held;
 mod named;
 
@@ -26,12 +27,12 @@ use crate::name_backing::{finish, read_start};
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
 use crate::units::{Bytes, FileOffset, Sector};
 
-pub use backing::reopen_backing;
+pub use backing::{examine_backing, reopen_backing};
 pub use create::{
     NewBacking, create, create_temporary, create_whole, open_backing, remove_left_over,
     remove_temporary, temporary_name, write_start,
 };
-pub use error::OpenError;
+pub use error::{NotInChange, OpenError};
 pub use held::{Held, Role};
 pub use named::{NamedBacking, Trust, Unfollowed, backing_path};
 
@@ -163,7 +164,7 @@ pub fn open<N: HostNames>(
             names,
             spec,
             options,
-            &cow,
+            (cow.file(), cow.identity()),
             &mut header,
             extension,
         )?),

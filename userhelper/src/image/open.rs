@@ -230,7 +230,7 @@ pub fn is_changing_backing<F: HostFile>(device: &Ordered<F>) -> bool {
     device
         .image()
         .and_then(|image| image.extension)
-        .is_some_and(|extension| extension.changing_backing)
+        .is_some_and(|extension| extension.change.is_some())
 }
 
 /// The size of the device of a COW file, with a partial last sector if it has one.

@@ -23,7 +23,7 @@
 use std::path::Path;
 
 use driver::blk::{Completion, Request, Status, Tag};
-use driver::cow::{HeaderChange, LONGEST_HEADER};
+use driver::cow::{HeaderChange, LONGEST_HEADER, OtherBacking};
 use driver::host::HostFile;
 use driver::open::{NewBacking, OpenError, OpenOptions, open, open_backing, reopen_backing};
 use driver::ordered::{Ordered, Step};
@@ -212,7 +212,8 @@ fn switch<F: HostFile>(
         error,
     })?;
     if markable {
-        backing_change::begin(&mut cow.device).map_err(&failed)?;
+        let other = OtherBacking { len, mtime };
+        backing_change::begin_switch(&mut cow.device, other).map_err(&failed)?;
     }
     backing_change::put_header(&mut cow.device, header, len).map_err(&failed)?;
     close(cow.device, path)

@@ -24,7 +24,9 @@ Examples:
   ubdlab image merge root.cow merged.img
   ubdlab image merge root.cow --in-place
 
-Merging in place changes the backing file: every other COW file over it is refused from then on.")]
+Merging in place changes the backing file: every other COW file over it is refused from then on.
+They know it by its time, in whole seconds, so that a merge begins when the second of its last change
+has passed.")]
 pub(in super::super) struct Args {
     /// The COW file
     ///
@@ -72,6 +74,7 @@ fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     let mut cow = open_both(&RealHost, path, args.trust.trust())?;
     let consequences = super::resize::consequences(&cow, args.trust.trust(), "merging into");
     eprint!("{consequences}");
+    eprint!("{}", super::resize::delay(&cow)?);
     let watching = Watching::new("merging");
     let merged = in_place(&RealHost, &mut cow, &mut watching.watch());
     drop(watching);
