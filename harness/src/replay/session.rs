@@ -204,11 +204,12 @@ impl Session<'_> {
             self.check_before(&spec.file, capacity.transpose()?)?;
         }
         let opened = open(&host, spec, self.options.open)?;
-        if created.is_none() {
-            let capacity = match opened.interrupted {
-                Some(record) => record.new_size.whole_sectors(),
-                None => opened.device.capacity(),
-            };
+        let capacity = match opened.interrupted {
+            Some(record) => record.new_size.whole_sectors(),
+            None => opened.device.capacity(),
+        };
+        // What was seen without a lock may be another size by now.
+        if created != Some(capacity) {
             self.check_before(&spec.file, Some(self.first_capacity(spec, capacity)?))?;
         }
         let backing = reopen_backing(&host, spec, self.options.open.trust, &opened.device)?;
@@ -521,7 +522,7 @@ impl Session<'_> {
     }
 }
 
-/// The size of the device that opening would create, if it would.
+/// The size of the device that opening would create, if it would, as it is without a lock.
 fn size_if_created(host: &RealHost, spec: &DeviceSpec) -> Option<SectorCount> {
     match host.open(&spec.file, Access::ReadOnly) {
         Err(HostError::NotFound) => {}

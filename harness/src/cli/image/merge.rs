@@ -25,8 +25,7 @@ Examples:
   ubdlab image merge root.cow --in-place
 
 Merging in place changes the backing file: every other COW file over it is refused from then on.
-They know it by its time, in whole seconds, so that a merge begins when the second of its last change
-has passed.")]
+They know it by its time, in whole seconds: a merge begins when that second has passed.")]
 pub(in super::super) struct Args {
     /// The COW file
     ///

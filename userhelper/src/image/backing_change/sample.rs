@@ -77,7 +77,9 @@ impl<F: HostFile> Sampling<'_, F> {
             from = run.end();
         }
         self.add_front_written(front)?;
-        for _ in 0..SPREAD_PLACES {
+        // The first one after the front wherever that is, the others anywhere.
+        self.add_data_from(front)?;
+        for _ in 1..SPREAD_PLACES {
             let from = self.draw();
             self.add_data_from(from)?;
         }
@@ -124,8 +126,13 @@ impl<F: HostFile> Sampling<'_, F> {
                 at = Sector(0);
                 continue;
             };
-            let start = Sector(data.start.0.div_ceil(SECTOR_SIZE)).max(at);
+            let start = Sector(data.start.0.div_ceil(SECTOR_SIZE));
             let end = Sector(data.end().0 / SECTOR_SIZE).min(self.end);
+            let start = match start > at && start < end {
+                // Many searches end at the same data: each takes another part of it.
+                true => start + SectorCount(self.draw().0 % (end - start).0),
+                false => start.max(at),
+            };
             let Some(run) = self.next_kept(start, end) else {
                 at = end.max(start + SectorCount(1));
                 continue;
@@ -232,3 +239,136 @@ impl<F: HostFile> Sampling<'_, F> {
 const _: () = assert!(
     FRONT_PLACES + FRONT_WRITTEN + SPREAD_PLACES + SPREAD_WRITTEN == driver::cow::MOST_PLACES
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driver::device_spec::DeviceSpec;
+    use driver::memory::{MemoryFile, MemoryHost};
+    use driver::open::{OpenOptions, open};
+    use driver::units::{Bytes, FileRange};
+
+    const MIB: u64 = 1 << 20;
+
+    /// A file of this length with bytes that are not zero in these ranges.
+    fn file(host: &MemoryHost, len: u64, data: &[(u64, u64)]) -> MemoryFile {
+        let file = host.file("/disk", b"");
+        file.set_len(Bytes(len)).unwrap();
+        for &(at, len) in data {
+            let bytes: Vec<u8> = (0..len).map(|n| (at + n * 7) as u8 | 1).collect();
+            file.write_all_at(&bytes, FileOffset(at)).unwrap();
+        }
+        file
+    }
+
+    fn chosen(file: &MemoryFile, seed: u64) -> Vec<Place> {
+        let sectors = file.len().unwrap().whole_sectors();
+        let sample = choose(file, sectors, None, seed).unwrap();
+        check(file, sample.places());
+        sample.places().to_vec()
+    }
+
+    /// They lie within the file, overlap nowhere, and have the digests of what is there.
+    fn check(file: &MemoryFile, places: &[Place]) {
+        for (n, place) in places.iter().enumerate() {
+            assert!(place.range.end() <= Sector(0) + file.len().unwrap().whole_sectors());
+            let others = places[..n].iter();
+            assert!(others.clone().all(|it| !it.range.overlaps(place.range)));
+            let mut content = vec![0; place.range.count.bytes().0 as usize];
+            let at = FileOffset(place.range.start.bytes().0);
+            file.read_exact_at(&mut content, at).unwrap();
+            assert_eq!(place.before, Place::digest(&content));
+        }
+    }
+
+    fn is_zero(place: &Place) -> bool {
+        let zeros = vec![0; place.range.count.bytes().0 as usize];
+        place.before == Place::digest(&zeros)
+    }
+
+    #[test]
+    fn the_front_is_among_them_and_the_rest_is_data_wherever_it_lies() {
+        let clusters = [(300 * MIB, MIB), (MIB << 19, MIB), ((1 << 40) - MIB, MIB)];
+        let file = file(&MemoryHost::new(), 1 << 40, &clusters);
+        let places = chosen(&file, 1);
+        let front = places
+            .iter()
+            .filter(|it| it.range.start < Sector(0) + FRONT);
+        assert_eq!(front.map(|it| it.range.count.0).sum::<u64>(), FRONT.0);
+        let data = places.iter().filter(|it| !is_zero(it)).count();
+        assert_eq!(data, SPREAD_PLACES, "{places:?}");
+        for (at, len) in clusters {
+            let cluster = FileRange::new(FileOffset(at), Bytes(len));
+            let inside = |place: &&Place| {
+                let at = FileOffset(place.range.start.bytes().0);
+                cluster.start <= at && at < cluster.end()
+            };
+            assert!(places.iter().any(|place| inside(&place)), "none at {at}");
+        }
+        assert_eq!(places, chosen(&file, 1), "the same for the same file");
+        assert_ne!(places, chosen(&file, 2));
+    }
+
+    #[test]
+    fn zeros_are_passed_over_as_long_as_there_is_a_choice() {
+        // Every second MiB was written with zeros.
+        let host = MemoryHost::new();
+        let data: Vec<_> = (0..64).map(|n| (n * 2 * MIB, MIB)).collect();
+        let half = file(&host, 128 * MIB, &data);
+        for n in 0..64 {
+            let at = FileOffset((2 * n + 1) * MIB);
+            half.write_all_at(&vec![0; MIB as usize], at).unwrap();
+        }
+        let zeros = chosen(&half, 1).iter().filter(|it| is_zero(it)).count();
+        assert_eq!(zeros, 0);
+        // Where there are only zeros, they say that there is nothing.
+        let empty = file(&host, 128 * MIB, &[]);
+        let places = chosen(&empty, 1);
+        assert!(places.len() > FRONT_PLACES && places.iter().all(is_zero));
+    }
+
+    #[test]
+    fn small_files_have_fewer_places_and_none_is_refused() {
+        let host = MemoryHost::new();
+        for sectors in [1, 2, 127, 128, 129, 256, 257, 1000] {
+            let len = sectors * 512 + 100;
+            let places = chosen(&file(&host, len, &[(0, len)]), sectors);
+            let covered: u64 = places.iter().map(|it| it.range.count.0).sum();
+            assert!(covered >= sectors.min(FRONT.0), "{sectors}: {places:?}");
+        }
+        let file = file(&host, 511, &[(0, 511)]);
+        let refused = choose(&file, SectorCount(0), None, 1).unwrap_err();
+        assert!(matches!(refused, ResizeError::Refused(_)));
+    }
+
+    #[test]
+    fn what_a_merge_writes_has_both_its_contents() {
+        let host = MemoryHost::new();
+        let backing = file(&host, 8 * MIB, &[(1024, 8 * MIB - 1024)]);
+        let spec: DeviceSpec = "ubda=/cow,/disk".parse().unwrap();
+        let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+        let sectors = device.capacity();
+        // The front but for its first sector, which is zeros.
+        device
+            .map_mut()
+            .mark_dirty(SectorRange::new(Sector(1), FRONT));
+        let sample = choose(&backing, sectors, Some(&device), 1).unwrap();
+        check(&backing, sample.places());
+        let written = |place: &&Place| device.map().is_dirty(place.range.start);
+        let places = sample.places().iter().filter(written);
+        let zeros = Place::digest(&[0; 512]);
+        for place in places.clone() {
+            assert_eq!((place.range.count, place.after), (SectorCount(1), zeros));
+        }
+        // Sector 1 is zeros, too.
+        let front: Vec<_> = places.map(|it| it.range.start).take(3).collect();
+        assert_eq!(front, [Sector(2), Sector(3), Sector(4)]);
+        let kept = sample.places().iter().filter(|it| !written(it));
+        assert!(kept.clone().all(|it| it.before == it.after) && kept.count() == 1 + SPREAD_PLACES);
+        // Every sector is written: nothing else is left to know the file by.
+        let all = SectorRange::new(Sector(0), sectors);
+        device.map_mut().mark_dirty(all);
+        let sample = choose(&backing, sectors, Some(&device), 1).unwrap();
+        assert_eq!(sample.places().len(), FRONT_WRITTEN + SPREAD_WRITTEN);
+    }
+}
