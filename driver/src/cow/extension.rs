@@ -37,6 +37,10 @@ pub struct Extension {
 }
 
 /// What was found where the extension block would be.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a file, and it is copied seldom"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtensionState {
     /// Nothing of ours: a file that only stock tools have written.
