@@ -51,8 +51,10 @@ fn world() -> SimHost {
     host
 }
 
+type Told = Result<(), ImageError>;
+
 /// What the other process does.
-type Other = fn(&SimHost) -> Result<(), ImageError>;
+type Other = fn(&SimHost) -> Told;
 
 /// Runs `tool` with `other` before each of its host operations in turn, and lets `look` look at
 /// the host, what the tool said, and what the other one said. How often each of them was refused.
@@ -60,7 +62,7 @@ fn at_every_moment(
     before: &SimHost,
     tool: Tool<'_>,
     other: Other,
-    look: &dyn Fn(&SimHost, &Result<(), ImageError>, &Result<(), ImageError>),
+    look: &dyn Fn(&SimHost, &Told, &Told),
 ) -> (u32, u32) {
     let (mut refused, mut other_refused) = (0, 0);
     for at in 0.. {
@@ -81,7 +83,7 @@ fn at_every_moment(
     unreachable!()
 }
 
-fn is_refused(told: &Result<(), ImageError>) {
+fn is_refused(told: &Told) {
     let expected = matches!(
         told,
         Err(ImageError::Open(
