@@ -15,6 +15,8 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>>;
 
     /// Sets the time of last modification, in whole seconds since 1970; as durable as a write.
+    /// Who may write a file without owning it can set no time but the present one: the file then
+    /// gets that, once it is no earlier than what was asked for.
     fn set_modified(&self, file: &Self::File, seconds: i64) -> HostResult<()>;
 
     /// Makes everything of the file durable, its time of last modification too, which
@@ -30,6 +32,14 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     /// What time it is, in nanoseconds from some moment on; it never goes back. Nothing that
     /// is written depends on it, only how much is done before requests are served again.
     fn now_ns(&self) -> u64;
+
+    /// The time that a file gets which is written now, in whole seconds since 1970. Files may
+    /// have been given later ones, and this may be set back at any moment.
+    fn now_seconds(&self) -> i64;
+
+    /// Waits until [`ImageHost::now_seconds`] is this or later; not at all where that is more than
+    /// a minute ahead, and not for ever where the clock is set back.
+    fn wait_until(&self, seconds: i64);
 }
 
 impl ImageHost for MemoryHost {
@@ -50,4 +60,10 @@ impl ImageHost for MemoryHost {
     fn now_ns(&self) -> u64 {
         0
     }
+
+    fn now_seconds(&self) -> i64 {
+        0
+    }
+
+    fn wait_until(&self, _seconds: i64) {}
 }

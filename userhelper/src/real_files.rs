@@ -16,7 +16,7 @@ use driver::host::{
     Place, Replace,
 };
 use driver::units::{Bytes, FileOffset, FileRange};
-use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
+use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::clone_range::CloneRange;
@@ -73,7 +73,16 @@ impl ImageHost for RealHost {
             _ => UNIX_EPOCH.checked_sub(time),
         };
         let time = time.ok_or(HostError::TooLarge)?;
-        file.file.set_modified(time).map_err(from_std)
+        match file.file.set_modified(time).map_err(from_std) {
+            Err(HostError::PermissionDenied) => {
+                self.wait_until(seconds);
+                if self.now_seconds() < seconds {
+                    return Err(HostError::PermissionDenied);
+                }
+                touch(&file.file)
+            }
+            set => set,
+        }
     }
 
     fn sync_all(&self, file: &RealFile) -> HostResult<()> {
@@ -98,6 +107,44 @@ impl ImageHost for RealHost {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
     }
+
+    /// By the clock that the kernel takes the times of files from, which lags some milliseconds
+    /// behind the other one. A network file system may have one of its own.
+    fn now_seconds(&self) -> i64 {
+        rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a second has to pass, and nothing else is waited for"
+    )]
+    fn wait_until(&self, seconds: i64) {
+        let ahead = seconds.saturating_sub(self.now_seconds());
+        if !(1..=LONGEST_PAUSE).contains(&ahead) {
+            return;
+        }
+        let until_ns = self.now_ns() + ahead.unsigned_abs() * 1_000_000_000;
+        while self.now_seconds() < seconds && self.now_ns() <= until_ns {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The longest that anybody is made to wait, in seconds: more than any caller asks for.
+const LONGEST_PAUSE: i64 = 60;
+
+/// Gives the file the present time, which everybody may who may write it.
+fn touch(file: &File) -> HostResult<()> {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    // Only both together are allowed to who does not own it.
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    retried(|| rustix::fs::futimens(file, &times))
 }
 
 impl HostNames for RealHost {

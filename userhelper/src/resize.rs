@@ -17,7 +17,7 @@ use crate::reflow::Reflow;
 /// A planned resize, by whatever strategy.
 pub enum PlannedResize<H: ImageHost> {
     /// Within the headroom.
-    Headroom(Headroom),
+    Headroom(Box<Headroom>),
     /// Into a new file.
     Rebuild(Box<Rebuild<H>>),
     /// Within the file, with the host that says what time it is.
@@ -40,7 +40,9 @@ impl<H: ImageHost> PlannedResize<H> {
                 .ok_or_else(|| ResizeError::Refused("the plan has no layout".into()))
         };
         Ok(match plan.strategy {
-            Strategy::Headroom => PlannedResize::Headroom(Headroom::new(device, plan.new_size)?),
+            Strategy::Headroom => {
+                PlannedResize::Headroom(Box::new(Headroom::new(device, plan.new_size)?))
+            }
             Strategy::Rebuild => {
                 PlannedResize::Rebuild(Box::new(Rebuild::new(host, path, device, layout()?)?))
             }

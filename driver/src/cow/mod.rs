@@ -2,6 +2,7 @@
 //! dirty sectors. Pure: nothing here reads or writes a file. `docs/format.md` specifies
 //! the bytes.
 
+mod backing_change;
 mod extension;
 mod geometry;
 mod header;
@@ -10,6 +11,9 @@ mod header_record;
 mod journal;
 mod sector_map;
 
+pub use backing_change::{
+    BackingChange, InPlace, LONGEST_PLACE, MOST_PLACES, OtherBacking, Place, Sample,
+};
 pub use extension::{Extension, ExtensionState};
 pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};
 pub use header::{ByteOrder, Header, HeaderError, LONGEST_HEADER, Version};

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::cow::{Extension, Header};
 use crate::device_spec::DeviceSpec;
-use crate::host::{Access, FileIdentity, HostFile, HostNames, HostResult, LockKind, Metadata};
+use crate::host::{Access, FileIdentity, HostFile, HostNames, HostResult, LockKind};
 use crate::name_backing::{NotNamed, name_backing};
-use crate::ordered::Ordered;
-use crate::units::Bytes;
+use crate::ordered::{CowImage, Ordered};
 
+use super::expected::Expected;
 use super::named::{NamedBacking, Trust, Unfollowed, resolve};
-use super::{OpenError, OpenOptions, check_kind, host};
+use super::{Held, OpenError, OpenOptions, Role, host};
 
 const HALF_SWITCHED: &str =
     "switching the backing file, which `ubdlab image recover` has to finish now";
@@ -22,41 +22,39 @@ pub(super) fn open<N: HostNames>(
     names: &N,
     spec: &DeviceSpec,
     options: OpenOptions,
-    cow: &N::File,
-    cow_identity: FileIdentity,
+    (cow, cow_identity): (&N::File, FileIdentity),
     header: &mut Header,
     extension: Option<Extension>,
-) -> Result<N::File, OpenError> {
+) -> Result<Held<N::File>, OpenError> {
     let named = NamedBacking::of(&spec.file, header, options.trust);
-    let changing = extension.is_some_and(|extension| extension.changing_backing);
+    let changing = extension.is_some_and(|extension| extension.change.is_some());
     let (access, lock) = match options.writable_backing {
         true => (Access::ReadWrite, LockKind::Exclusive),
         false => (Access::ReadOnly, LockKind::Shared),
     };
-    let (path, file) = match &spec.backing {
-        // The command line is the user's own word.
-        Some(asked) => (asked.clone(), open_path(names, asked, access)?),
-        None if changing && options.trust == Trust::Guessed => {
-            return Err(named.refused(Unfollowed::Unchecked));
-        }
-        None => (named.path().to_owned(), named.open(names, access)?),
+    let asked = spec.backing.as_deref();
+    if asked.is_none() && changing && options.trust == Trust::Guessed {
+        return Err(named.refused(Unfollowed::Unchecked));
+    }
+    // The command line is the user's own word.
+    let path = asked.unwrap_or(named.path()).to_owned();
+    let reach = |access| match asked {
+        Some(asked) => open_path(names, asked, access),
+        None => named.open(names, access),
     };
-    let metadata = examine(names, &path, &file)?;
+    let file = reach(access)?;
     // Before the lock, which the COW file's own would refuse.
-    if metadata.identity == cow_identity {
+    if identity(names, &path, &file)? == cow_identity {
         return Err(OpenError::BacksItself {
             path: spec.file.clone(),
             backing: path,
         });
     }
-    if !spec.shared {
-        names
-            .lock(&file, lock)
-            .map_err(host(&path, "locking the backing file"))?;
-    }
+    let lock = (!spec.shared).then_some(lock);
+    let backing = Held::take_reached(names, &path, file, lock, Role::Backing, reach)?;
     let same = || {
         let found = named.reach(|place| place.open(names, Access::ReadOnly));
-        found.is_ok_and(|file| is_same(names, file, metadata))
+        found.is_ok_and(|file| is_same(names, file, backing.identity()))
     };
     let switched = path != named.path() && !same();
     if switched && !options.switch_backing {
@@ -66,27 +64,52 @@ pub(super) fn open<N: HostNames>(
             asked: path,
         });
     }
-    if !changing {
-        check_size(spec, &path, metadata.len, header, extension)?;
-    }
-    let mtime = metadata.modified_seconds as u32;
+    let expected = Expected {
+        cow: &spec.file,
+        header,
+        extension,
+        any_time: switched,
+    };
+    expected.check(&path, &backing)?;
     if switched {
-        let named = name_for_header(names, &spec.file, &path, metadata)?;
-        switch(cow, spec, header, &named, mtime)?;
-    } else if mtime != header.backing_mtime && !changing {
-        return Err(OpenError::BackingModified {
-            path,
-            cow: spec.file.clone(),
-            found: mtime,
-            expected: header.backing_mtime,
-        });
+        let named = name_for_header(names, &spec.file, &path, backing.identity())?;
+        switch(cow, spec, header, &named, backing.mtime())?;
     }
-    Ok(file)
+    Ok(backing)
 }
 
-/// Opens the backing file of an open device once more, for reading; `None` where it has none
-/// open. Whatever has been done to its name since, it is the file that the device has, and that
-/// file was checked.
+/// Opens and locks the backing file of a COW file that is open without it, for reading, and checks
+/// that it is the one.
+///
+/// # Errors
+/// As of [`super::open`].
+pub fn examine_backing<N: HostNames>(
+    names: &N,
+    spec: &DeviceSpec,
+    options: OpenOptions,
+    cow: &N::File,
+    image: &CowImage,
+) -> Result<Held<N::File>, OpenError> {
+    let options = OpenOptions {
+        switch_backing: false,
+        writable_backing: false,
+        ..options
+    };
+    let metadata = names.metadata(cow).map_err(host(&spec.file, "examining"))?;
+    let cow = (cow, metadata.identity);
+    open(
+        names,
+        spec,
+        options,
+        cow,
+        &mut image.header.clone(),
+        image.extension,
+    )
+}
+
+/// Opens the backing file of an open device once more, for reading, with a lock of its own; `None`
+/// where it has none open. Whatever has been done to its name since, it is the file that the
+/// device has, and that file was checked.
 ///
 /// # Errors
 /// As when the device was opened; [`OpenError::Replaced`] if the name is another file's now.
@@ -95,49 +118,45 @@ pub fn reopen_backing<N: HostNames>(
     spec: &DeviceSpec,
     trust: Trust,
     device: &Ordered<N::File>,
-) -> Result<Option<N::File>, OpenError> {
+) -> Result<Option<Held<N::File>>, OpenError> {
     let Some((image, opened)) = device.image().zip(device.backing()) else {
         return Ok(None);
     };
-    let access = Access::ReadOnly;
-    let (path, again) = match &spec.backing {
-        Some(asked) => (asked.clone(), open_path(names, asked, access)?),
-        None => {
-            let named = NamedBacking::of(&spec.file, &image.header, trust);
-            (named.path().to_owned(), named.open(names, access)?)
-        }
+    let named = NamedBacking::of(&spec.file, &image.header, trust);
+    let asked = spec.backing.as_deref();
+    let path = asked.unwrap_or(named.path()).to_owned();
+    let reach = |access| match asked {
+        Some(asked) => open_path(names, asked, access),
+        None => named.open(names, access),
     };
-    let metadata = examine(names, &path, opened)?;
-    match examine(names, &path, &again)?.identity == metadata.identity {
+    let again = reach(Access::ReadOnly)?;
+    let lock = (!spec.shared).then_some(LockKind::Shared);
+    let again = Held::take_reached(names, &path, again, lock, Role::Backing, reach)?;
+    match identity(names, &path, opened)? == again.identity() {
         true => Ok(Some(again)),
         false => Err(OpenError::Replaced { path }),
     }
 }
 
-pub(super) fn open_file<N: HostNames>(
+/// Opens a path that the user has named.
+pub(super) fn open_path<N: HostNames>(
     names: &N,
     path: &Path,
     access: Access,
-) -> Result<(N::File, Metadata), OpenError> {
-    let file = open_path(names, path, access)?;
-    let metadata = examine(names, path, &file)?;
-    Ok((file, metadata))
-}
-
-/// Opens a path that the user has named.
-fn open_path<N: HostNames>(names: &N, path: &Path, access: Access) -> Result<N::File, OpenError> {
+) -> Result<N::File, OpenError> {
     names
         .open(path, access)
         .map_err(host(path, "opening the backing file"))
 }
 
-/// What the open file is, which has to be one that can be a disk.
-fn examine<N: HostNames>(names: &N, path: &Path, file: &N::File) -> Result<Metadata, OpenError> {
-    let metadata = names
-        .metadata(file)
-        .map_err(host(path, "examining the backing file"))?;
-    check_kind(path, metadata)?;
-    Ok(metadata)
+fn identity<N: HostNames>(
+    names: &N,
+    path: &Path,
+    file: &N::File,
+) -> Result<FileIdentity, OpenError> {
+    let metadata = names.metadata(file);
+    let metadata = metadata.map_err(host(path, "examining the backing file"))?;
+    Ok(metadata.identity)
 }
 
 /// What to write into the header so that [`resolve`] finds `backing`, a path as the process
@@ -149,7 +168,7 @@ pub(super) fn name_for_header<N: HostNames>(
     names: &N,
     cow: &Path,
     backing: &Path,
-    metadata: Metadata,
+    identity: FileIdentity,
 ) -> Result<PathBuf, OpenError> {
     let directory = cow.parent().unwrap_or(Path::new(""));
     let name = match backing.strip_prefix(directory) {
@@ -162,7 +181,7 @@ pub(super) fn name_for_header<N: HostNames>(
     };
     // The path is the user's own, not a header's yet.
     let found = names.open(&resolve(cow, &name), Access::ReadOnly);
-    if is_same(names, found, metadata) {
+    if is_same(names, found, identity) {
         return Ok(name);
     }
     Err(OpenError::NotFromThere {
@@ -171,31 +190,9 @@ pub(super) fn name_for_header<N: HostNames>(
     })
 }
 
-fn is_same<N: HostNames>(names: &N, found: HostResult<N::File>, metadata: Metadata) -> bool {
+fn is_same<N: HostNames>(names: &N, found: HostResult<N::File>, identity: FileIdentity) -> bool {
     let other = found.and_then(|file| names.metadata(&file));
-    other.is_ok_and(|other| other.identity == metadata.identity)
-}
-
-/// UML compares with the header's size; after a resize by ubdlab, the extension block has
-/// the size that counts. A backing file that was extended with its device has both.
-fn check_size(
-    spec: &DeviceSpec,
-    path: &Path,
-    found: Bytes,
-    header: &Header,
-    extension: Option<Extension>,
-) -> Result<(), OpenError> {
-    let recorded = extension.map_or(header.size, |extension| extension.backing_size);
-    let stock = !header.relocating && found == header.size;
-    if found == recorded || stock {
-        return Ok(());
-    }
-    Err(OpenError::BackingSize {
-        path: path.to_owned(),
-        cow: spec.file.clone(),
-        found,
-        expected: recorded,
-    })
+    other.is_ok_and(|other| other.identity == identity)
 }
 
 /// Writes another backing file's name and time into the header. If the power goes in the middle,

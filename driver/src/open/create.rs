@@ -16,10 +16,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::cow::{Extension, Geometry, Header, MAX_SECTORS, MapTooLarge};
-use crate::host::{Access, FileIdentity, HostError, HostFile, HostNames, LockKind, Replace};
-use crate::units::{Bytes, FileOffset};
+use crate::host::{Access, HostError, HostFile, HostNames, LockKind, Replace};
+use crate::units::FileOffset;
 
-use super::{OpenError, backing, check_name, host};
+use super::held::check_name;
+use super::{Held, OpenError, Role, backing, host};
 
 /// The name under which a replacement for `path` is made, beside it.
 pub fn temporary_name(path: &Path) -> PathBuf {
@@ -42,9 +43,9 @@ pub fn create<N: HostNames>(
     alignment: Option<u32>,
 ) -> Result<N::File, OpenError> {
     let backing = open_backing(names, path, backing)?;
-    let size = backing.len;
+    let size = backing.held.len();
     let alignment = alignment.unwrap_or_else(|| Geometry::roomy_alignment(size));
-    let header = Header::v3(&backing.name, backing.mtime, size, alignment);
+    let header = Header::v3(&backing.name, backing.held.mtime(), size, alignment);
     let header = header.map_err(|error| OpenError::Header {
         path: path.to_owned(),
         error,
@@ -57,16 +58,11 @@ pub fn create<N: HostNames>(
 /// A backing file that a COW file is to be made over.
 #[derive(Debug)]
 pub struct NewBacking<F> {
-    /// The open file, locked against writers.
-    pub file: F,
-    /// Which file it is.
-    pub identity: FileIdentity,
+    /// The open file, locked against writers, with the length and the time that the COW file is
+    /// to record.
+    pub held: Held<F>,
     /// How the COW file's header has to name it.
     pub name: PathBuf,
-    /// Its length.
-    pub len: Bytes,
-    /// When it was modified last, as 32 bits hold it: that is the format, and it ends in 2106.
-    pub mtime: u32,
 }
 
 /// Opens and locks `backing`, over which a COW file at `path` is to be made.
@@ -80,11 +76,9 @@ pub fn open_backing<N: HostNames>(
     path: &Path,
     backing: &Path,
 ) -> Result<NewBacking<N::File>, OpenError> {
-    let (file, metadata) = backing::open_file(names, backing, Access::ReadOnly)?;
-    names
-        .lock(&file, LockKind::Shared)
-        .map_err(host(backing, "locking the backing file"))?;
-    let sectors = metadata.len.whole_sectors();
+    let file = backing::open_path(names, backing, Access::ReadOnly)?;
+    let held = Held::take(names, backing, file, Some(LockKind::Shared), Role::Backing)?;
+    let sectors = held.len().whole_sectors();
     if sectors > MAX_SECTORS {
         return Err(OpenError::TooLarge {
             path: backing.to_owned(),
@@ -97,15 +91,12 @@ pub fn open_backing<N: HostNames>(
     if sectors.0 == 0 {
         return Err(OpenError::BackingTooSmall {
             path: backing.to_owned(),
-            found: metadata.len,
+            found: held.len(),
         });
     }
     Ok(NewBacking {
-        name: backing::name_for_header(names, path, backing, metadata)?,
-        file,
-        identity: metadata.identity,
-        len: metadata.len,
-        mtime: metadata.modified_seconds as u32,
+        name: backing::name_for_header(names, path, backing, held.identity())?,
+        held,
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::cow::{FileTooLarge, HeaderError, MapTooLarge};
+use crate::cow::{FileTooLarge, HeaderError, MapTooLarge, OtherBacking};
 use crate::host::{FileKind, HostError};
 use crate::shown::shown;
 use crate::units::{Bytes, FileOffset};
@@ -199,6 +199,18 @@ pub enum OpenError {
         /// What the header says.
         expected: u32,
     },
+    /// A change of the backing file was interrupted, and this is another file than it was about.
+    #[error("{}: {problem}, so it is not the backing file that an interrupted change of the COW \
+        file {} was about. Put that one there; if this is the right one all the same: \
+        ubdlab image rebase --unsafe", shown(.path), shown(.cow))]
+    NotInChange {
+        /// The backing file.
+        path: PathBuf,
+        /// The COW file.
+        cow: PathBuf,
+        /// What is different about it.
+        problem: NotInChange,
+    },
     /// There is no COW file, and nothing to make one from.
     #[error("{}: no such file; name the backing file to have it created", shown(.path))]
     NothingToCreateFrom {
@@ -213,6 +225,49 @@ pub enum OpenError {
         /// Its size.
         found: Bytes,
     },
+}
+
+/// In what a backing file differs from the one that an interrupted change was about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotInChange {
+    /// It has neither of the two lengths.
+    #[error("found {} bytes, expected {} as before the change or {} as after it",
+        .found.0, .before.0, .after.0)]
+    Length {
+        /// Its length.
+        found: Bytes,
+        /// The length before the change.
+        before: Bytes,
+        /// The length that the change was to end with.
+        after: Bytes,
+    },
+    /// It has another content.
+    #[error("byte {at}: found another content than the change found or was to write")]
+    Content {
+        /// Where the place begins in which it differs.
+        at: FileOffset,
+    },
+    /// It has neither the length and time of the old backing file nor those of the new one.
+    #[error("found {}, expected {}{}", facts(.found), facts(.before), or_facts(.other.as_ref()))]
+    Facts {
+        /// Its own.
+        found: OtherBacking,
+        /// Those of the old one.
+        before: OtherBacking,
+        /// Those of the new one, if that is noted.
+        other: Option<OtherBacking>,
+    },
+}
+
+fn facts(file: &OtherBacking) -> String {
+    format!(
+        "{} bytes modified at {} (seconds since 1970)",
+        file.len.0, file.mtime
+    )
+}
+
+fn or_facts(other: Option<&OtherBacking>) -> String {
+    other.map_or(String::new(), |other| format!(" or {}", facts(other)))
 }
 
 fn kind_name(kind: FileKind) -> &'static str {

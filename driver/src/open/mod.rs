@@ -1,8 +1,8 @@
 //! Bringing a device up from its specification, with the checks that UML makes and those
 //! that it leaves out: the header is decoded before anything is believed, the size and time
-//! of the backing file have to be what the header (or the extension block) says, the COW
-//! file has to hold its bitmap, and nothing without a header is taken for a raw disk unless
-//! the flag `d` says so.
+//! of the backing file have to be what the header (or the extension block) says, or the file has
+//! to be known by what the block notes of a change under way, the COW file has to hold its
+//! bitmap, and nothing without a header is taken for a raw disk unless the flag `d` says so.
 //!
 //! Opening writes nothing, with two exceptions that are asked for: a missing COW file is
 //! created ([`create`]), and the backing file is switched. It syncs the COW file and its
@@ -11,6 +11,8 @@
 mod backing;
 mod create;
 mod error;
+mod expected;
+mod held;
 mod named;
 
 use std::path::Path;
@@ -20,19 +22,18 @@ use crate::cow::{
     MapTooLarge, PAGE_BYTES, SectorMap, Version,
 };
 use crate::device_spec::DeviceSpec;
-use crate::host::{
-    Access, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
-};
+use crate::host::{Access, HostError, HostFile, HostNames, HostResult, LockKind};
 use crate::name_backing::{finish, read_start};
 use crate::ordered::{CowImage, Ordered, Parts, Placement};
 use crate::units::{Bytes, FileOffset, Sector};
 
-pub use backing::reopen_backing;
+pub use backing::{examine_backing, reopen_backing};
 pub use create::{
     NewBacking, create, create_temporary, create_whole, open_backing, remove_left_over,
     remove_temporary, temporary_name, write_start,
 };
-pub use error::OpenError;
+pub use error::{NotInChange, OpenError};
+pub use held::{Held, Role};
 pub use named::{NamedBacking, Trust, Unfollowed, backing_path};
 
 /// How a device is brought up, beside its specification.
@@ -98,24 +99,23 @@ pub fn open<N: HostNames>(
     }
     let cow = open_cow(names, spec, options)?;
     if !spec.read_only {
-        make_durable(names, &cow.0, &spec.file)?;
+        make_durable(names, cow.file(), &spec.file)?;
     }
     if spec.data {
         return open_raw(spec, cow);
     }
-    let (cow, metadata) = cow;
     let path = &spec.file;
-    let (mut header, finished_switch) = match read_header(&cow, path) {
+    let (mut header, finished_switch) = match read_header(cow.file(), path) {
         Err(OpenError::Header {
             error: HeaderError::HalfChanged { .. },
             ..
         }) if options.switch_backing && !spec.read_only => {
-            finish(&cow).map_err(|error| backing::not_named(path, error))?;
-            (read_header(&cow, path)?, true)
+            finish(cow.file()).map_err(|error| backing::not_named(path, error))?;
+            (read_header(cow.file(), path)?, true)
         }
         header => (header?, false),
     };
-    let extension = match read_extension(&cow, &header, path)? {
+    let extension = match read_extension(cow.file(), &header, path)? {
         ExtensionState::Valid(extension) => Some(extension),
         // With the backing file at hand its size tells whether the block is needed.
         ExtensionState::Damaged if options.without_backing => {
@@ -130,10 +130,10 @@ pub fn open<N: HostNames>(
     };
     let geometry = Geometry::of(&header).map_err(layout)?;
     let bitmap_end = geometry.bitmap().end();
-    if metadata.len < bitmap_end - FileOffset(0) {
+    if cow.len() < bitmap_end - FileOffset(0) {
         return Err(OpenError::BitmapCutShort {
             path: path.clone(),
-            found: metadata.len,
+            found: cow.len(),
             expected: bitmap_end,
         });
     }
@@ -147,16 +147,16 @@ pub fn open<N: HostNames>(
                     problem: "there is no valid extension block".into(),
                 });
             }
-            let record = read_journal(&cow, path, &header)?;
+            let record = read_journal(cow.file(), path, &header)?;
             let new = record.new_geometry().map_err(layout)?;
-            check_move(path, &geometry, &new, metadata.len)?;
+            check_move(path, &geometry, &new, cow.len())?;
             let placement = Placement::moving(&geometry, &new, record.frontier);
             (placement, Some(record))
         }
     };
-    let map = read_map(&cow, path, &geometry)?;
+    let map = read_map(cow.file(), path, &geometry)?;
     if interrupted.is_none() {
-        check_data(path, &geometry, &map, metadata.len)?;
+        check_data(path, &geometry, &map, cow.len())?;
     }
     let backing = match options.without_backing {
         true => None,
@@ -164,8 +164,7 @@ pub fn open<N: HostNames>(
             names,
             spec,
             options,
-            &cow,
-            metadata.identity,
+            (cow.file(), cow.identity()),
             &mut header,
             extension,
         )?),
@@ -177,8 +176,8 @@ pub fn open<N: HostNames>(
         geometry,
     };
     let device = Ordered::new(Parts {
-        cow,
-        backing,
+        cow: cow.into_file(),
+        backing: backing.map(Held::into_file),
         image: Some(image),
         map,
         placement,
@@ -227,79 +226,41 @@ fn open_cow<N: HostNames>(
     names: &N,
     spec: &DeviceSpec,
     options: OpenOptions,
-) -> Result<(N::File, Metadata), OpenError> {
+) -> Result<Held<N::File>, OpenError> {
     let path = &spec.file;
-    let access = match spec.read_only {
-        true => Access::ReadOnly,
-        false => Access::ReadWrite,
+    let (access, lock) = match spec.read_only {
+        true => (Access::ReadOnly, LockKind::Shared),
+        false => (Access::ReadWrite, LockKind::Exclusive),
     };
-    let (file, created) = match names.open(path, access) {
+    let file = match names.open(path, access) {
         Err(HostError::NotFound) if options.create && !spec.read_only && !spec.data => {
             let Some(backing) = &spec.backing else {
                 let path = path.clone();
                 return Err(OpenError::NothingToCreateFrom { path });
             };
-            (create(names, path, backing, None)?, true)
+            // Locked since before it had its name; taking the lock once more changes nothing.
+            create(names, path, backing, None)?
         }
-        opened => (opened.map_err(host(path, "opening"))?, false),
+        opened => opened.map_err(host(path, "opening"))?,
     };
-    let examine = || names.metadata(&file).map_err(host(path, "examining"));
-    check_kind(path, examine()?)?;
-    // A file created a moment ago has been locked since before it had its name.
-    if !spec.shared && !created {
-        let kind = match spec.read_only {
-            true => LockKind::Shared,
-            false => LockKind::Exclusive,
-        };
-        names.lock(&file, kind).map_err(host(path, "locking"))?;
-        // Whoever held the lock before may have put another file in this one's place.
-        check_name(names, path, &file)?;
-    }
-    // Only under the lock is the length what it will be.
-    let metadata = examine()?;
-    Ok((file, metadata))
+    Held::take(
+        names,
+        path,
+        file,
+        (!spec.shared).then_some(lock),
+        Role::Image,
+    )
 }
 
-/// Whether `path` is the name of the open `file`.
-fn check_name<N: HostNames>(names: &N, path: &Path, file: &N::File) -> Result<(), OpenError> {
-    let examining = || host(path, "examining");
-    let named = match names.open(path, Access::ReadOnly) {
-        Err(HostError::NotFound) => None,
-        found => Some(found.map_err(examining())?),
-    };
-    let identity = |file| Ok(names.metadata(file).map_err(examining())?.identity);
-    if let Some(named) = named
-        && identity(&named)? == identity(file)?
-    {
-        return Ok(());
-    }
-    Err(OpenError::Replaced {
-        path: path.to_owned(),
-    })
-}
-
-fn check_kind(path: &Path, metadata: Metadata) -> Result<(), OpenError> {
-    match metadata.kind {
-        FileKind::Regular | FileKind::BlockDevice => Ok(()),
-        kind => Err(OpenError::NotADisk {
-            path: path.to_owned(),
-            kind,
-        }),
-    }
-}
-
-fn open_raw<F: HostFile>(
-    spec: &DeviceSpec,
-    (file, metadata): (F, Metadata),
-) -> Result<Opened<F>, OpenError> {
+fn open_raw<F: HostFile>(spec: &DeviceSpec, disk: Held<F>) -> Result<Opened<F>, OpenError> {
     let path = &spec.file;
-    let capacity = metadata.len.whole_sectors();
+    let capacity = disk.len().whole_sectors();
     let map = SectorMap::all_dirty(capacity).map_err(|error| OpenError::TooLarge {
         path: path.clone(),
         error,
     })?;
     let device = Ordered::new(Parts {
-        cow: file,
+        cow: disk.into_file(),
         backing: None,
         image: None,
         map,

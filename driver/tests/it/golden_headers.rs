@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use driver::cow::{
-    ByteOrder, Extension, ExtensionState, Geometry, Header, JournalRecord, LONGEST_HEADER, Version,
+    BackingChange, ByteOrder, Extension, ExtensionState, Geometry, Header, InPlace, JournalRecord,
+    LONGEST_HEADER, OtherBacking, Place, Sample, Version,
 };
-use driver::units::{Bytes, FileOffset, Sector, SectorCount};
+use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
 /// A golden file, and what is in it.
 struct Golden {
@@ -137,6 +138,61 @@ fn the_extension_block_has_these_bytes() {
     assert_eq!(block[..golden.len()], golden);
     assert!(block[golden.len()..].iter().all(|&byte| byte == 0));
     assert_eq!(Extension::decode(&block), ExtensionState::Valid(extension));
+}
+
+/// As an earlier ubdlab marked it; the checksum was computed by another program.
+#[test]
+fn the_bare_flag_of_version_1_has_these_bytes() {
+    let golden = hex("7562646c 6162580a 00000001 d2b29bc9 00000000 0c90da00 00000001");
+    let mut block = [0; Extension::LEN];
+    block[..golden.len()].copy_from_slice(&golden);
+    let extension = Extension {
+        backing_size: Bytes(210_819_584),
+        change: Some(BackingChange::default()),
+    };
+    assert_eq!(Extension::decode(&block), ExtensionState::Valid(extension));
+    assert_eq!(extension.encode(), block);
+}
+
+/// Both kinds of change at once; the checksum was computed by another program.
+#[test]
+fn the_block_of_a_change_has_these_bytes() {
+    let golden = hex(
+        "7562646c 6162580a 00000002 b9cc8eed 00000000 0c90da00 00000003 \
+         3f2e5100 00000000 12c00000 00000000 0ca01c00 00000000 3f2e5101 \
+         00000000 00000000 00000002 11111111 11111111 \
+         00000000 00001234 00000001 22222222 33333333",
+    );
+    let mut block = [0; Extension::LEN];
+    block[..golden.len()].copy_from_slice(&golden);
+    let mut sample = Sample::new();
+    for (start, count, before, after) in [
+        (0, 2, 0x1111_1111, 0x1111_1111),
+        (0x1234, 1, 0x2222_2222, 0x3333_3333),
+    ] {
+        let range = SectorRange::new(Sector(start), SectorCount(count));
+        sample.push(Place {
+            range,
+            before,
+            after,
+        });
+    }
+    let extension = Extension {
+        backing_size: Bytes(210_819_584),
+        change: Some(BackingChange {
+            in_place: Some(InPlace {
+                len: Bytes(211_819_520),
+                latest: 1_060_000_001,
+                sample,
+            }),
+            other: Some(OtherBacking {
+                len: Bytes(314_572_800),
+                mtime: 1_060_000_000,
+            }),
+        }),
+    };
+    assert_eq!(Extension::decode(&block), ExtensionState::Valid(extension));
+    assert_eq!(extension.encode(), block);
 }
 
 #[test]

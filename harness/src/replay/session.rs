@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use driver::device_spec::DeviceSpec;
 use driver::host::{Access, FileKind, HostError, HostNames};
 use driver::memory::MemoryHost;
-use driver::open::{OpenError, OpenOptions, Opened, create, open, reopen_backing};
+use driver::open::{Held, OpenError, OpenOptions, Opened, create, open, reopen_backing};
 use driver::ordered::{CloseError, Ordered};
 use driver::resize::{ResizeError, Strategy};
 use driver::shown;
@@ -204,15 +204,19 @@ impl Session<'_> {
             self.check_before(&spec.file, capacity.transpose()?)?;
         }
         let opened = open(&host, spec, self.options.open)?;
-        if created.is_none() {
-            let capacity = match opened.interrupted {
-                Some(record) => record.new_size.whole_sectors(),
-                None => opened.device.capacity(),
-            };
+        let capacity = match opened.interrupted {
+            Some(record) => record.new_size.whole_sectors(),
+            None => opened.device.capacity(),
+        };
+        // What was seen without a lock may be another size by now.
+        if created != Some(capacity) {
             self.check_before(&spec.file, Some(self.first_capacity(spec, capacity)?))?;
         }
         let backing = reopen_backing(&host, spec, self.options.open.trust, &opened.device)?;
-        let oracle = Oracle::new(opened.device.capacity(), Given::new(backing));
+        let oracle = Oracle::new(
+            opened.device.capacity(),
+            Given::new(backing.map(Held::into_file)),
+        );
         let start = |device| Live::start(device).map_err(SessionError::Thread);
         self.replay(host, spec, opened, oracle, start)
     }
@@ -518,7 +522,7 @@ impl Session<'_> {
     }
 }
 
-/// The size of the device that opening would create, if it would.
+/// The size of the device that opening would create, if it would, as it is without a lock.
 fn size_if_created(host: &RealHost, spec: &DeviceSpec) -> Option<SectorCount> {
     match host.open(&spec.file, Access::ReadOnly) {
         Err(HostError::NotFound) => {}

@@ -53,11 +53,21 @@ pub struct Assumptions {
     /// [`sync_all`](userhelper::image_host::ImageHost::sync_all) or any that came later.
     #[serde(skip_serializing_if = "is_true")]
     pub steady_times: bool,
+    /// Of a host whose times are not steady: its clock moves only when somebody waits for it, so
+    /// that everything else happens within one second, and a file can be given a time ahead of
+    /// it. By default every change is a second of its own.
+    #[serde(skip_serializing_if = "is_false")]
+    pub slow_clock: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_true(assumption: &bool) -> bool {
     *assumption
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(assumption: &bool) -> bool {
+    !*assumption
 }
 
 impl Assumptions {
@@ -76,6 +86,7 @@ impl Default for Assumptions {
             length_follows_data: true,
             sync_persists: true,
             steady_times: true,
+            slow_clock: false,
         }
     }
 }

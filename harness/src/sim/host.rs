@@ -114,6 +114,14 @@ impl SimHost {
         true
     }
 
+    /// Sets the clock to this time, if it is not past that already.
+    pub fn advance_clock(&self, seconds: i64) {
+        let mut state = self.state_mut();
+        // Without a slow clock the next change is a second later.
+        let ticks = i64::from(!state.assumptions.slow_clock);
+        state.clock = state.clock.max(seconds.saturating_sub(ticks));
+    }
+
     /// The time that [`Metadata`] reports.
     pub fn modified_seconds(&self, path: impl AsRef<Path>) -> Option<i64> {
         self.inspect(path, |inode| inode.times.current())

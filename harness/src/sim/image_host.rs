@@ -42,4 +42,13 @@ impl ImageHost for SimHost {
     fn now_ns(&self) -> u64 {
         0
     }
+
+    fn now_seconds(&self) -> i64 {
+        self.state().now()
+    }
+
+    /// Waiting takes no time, and the clock is there at once.
+    fn wait_until(&self, seconds: i64) {
+        self.advance_clock(seconds);
+    }
 }

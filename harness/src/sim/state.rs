@@ -26,7 +26,7 @@ pub(crate) struct State {
     pub(crate) inodes: BTreeMap<InodeNumber, Inode>,
     pub(crate) next_inode: u64,
     pub(crate) names: Names,
-    /// The latest time that any file has had.
+    /// The latest time that any file has had; on a host with a slow clock, the time that it is.
     pub(crate) clock: i64,
     pub(crate) capacity: Option<Bytes>,
     pub(crate) log: Option<Vec<LoggedOperation>>,
@@ -114,12 +114,22 @@ impl State {
     /// The file changes now, where there is a clock.
     pub(crate) fn touch(&mut self, inode: InodeNumber) {
         if !self.assumptions.steady_times {
-            self.set_modified(inode, self.clock + 1);
+            self.set_modified(inode, self.now());
+        }
+    }
+
+    /// The time that a file gets which changes now.
+    pub(crate) fn now(&self) -> i64 {
+        match self.assumptions.slow_clock {
+            true => self.clock,
+            false => self.clock.saturating_add(1),
         }
     }
 
     pub(crate) fn set_modified(&mut self, inode: InodeNumber, seconds: i64) {
-        self.clock = self.clock.max(seconds);
+        if !self.assumptions.slow_clock {
+            self.clock = self.clock.max(seconds);
+        }
         let steady = self.assumptions.steady_times;
         let times = &mut self.inode_mut(inode).times;
         times.set(seconds);

@@ -34,6 +34,7 @@ mod image_crashes;
 mod image_faults;
 mod image_kill;
 mod image_large;
+mod image_locks;
 mod image_peers;
 mod image_races;
 mod linux_host_operations;

@@ -89,6 +89,7 @@ fn strict_and_weak() -> impl Strategy<Value = Assumptions> {
         length_follows_data: false,
         sync_persists: true,
         steady_times: false,
+        slow_clock: false,
     };
     prop_oneof![Just(Assumptions::default()), Just(weak)]
 }

@@ -3,19 +3,32 @@
 //!
 //! The header holds the backing file's time, which every write to that file changes, and
 //! both cannot be written at once. The extension block says therefore, durably and before
-//! anything else is done, that a change is under way: size and time of the backing file say
-//! nothing then. Whatever is done meanwhile leaves the disk's content what it is. When it is
-//! durable, the header gets the new time and the block loses its mark.
+//! anything else is done, that a change is under way, and by what the right backing file is known
+//! meanwhile: a file that is changed by its two lengths and a sample of its content
+//! ([`sample`]), one that is changed to by its length and time. Another file in its place is
+//! refused. Whatever is done leaves the disk's content what it is. When it is durable, the header
+//! gets the new time and the block loses its mark.
+//!
+//! A change of the file itself gives it times that no other COW file can have recorded
+//! ([`later`]), the first one before any of its content changes, so that every other COW file
+//! over it is refused from then on, at whatever moment it ends.
 //!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
-//! | the mark was written | the old image, marked or not | takes the time and size that the backing file has, and ends the mark |
-//! | the backing file's time was made another | the same; every other COW file over it is refused, before any of its content changes | the same |
+//! | the mark was written | the old image, marked or not | gives the backing file a later time, takes that and its length, and ends the mark |
+//! | the backing file's time was made a later one | the same; every other COW file over it is refused, before any of its content changes | the same |
 //! | part or all of the change | the mark, and so the same disk as before; stock readers refuse it (the time) | the same; the change is then begun again |
+//! | the backing file was given its last time | the same | the same |
 //! | the header was written | the mark, or none and the new time | the same |
 //! | the mark was ended | the new image, which stock readers take if the sizes agree | none needed |
+//!
+//! Where the image changes to another file, neither file is written, and neither gets another
+//! time: recovery takes length and time of the file that the header names by then.
 
-use driver::cow::{Extension, Header, Version};
+mod later;
+mod sample;
+
+use driver::cow::{BackingChange, Extension, Header, InPlace, OtherBacking, Place, Version};
 use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::ResizeError;
@@ -23,32 +36,111 @@ use driver::units::{Bytes, FileOffset, Sector};
 
 use crate::image_host::ImageHost;
 
+pub use later::{LONGEST_WAIT, seconds_to_wait};
+
 const EXAMINING: &str = "examining the backing file";
 const SYNCING: &str = "syncing the backing file";
 const START: FileOffset = FileOffset(0);
 
-/// Marks the image, durably: from now on its backing file may change.
+/// What a change of a backing file writes into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// The dirty sectors of the COW file.
+    Dirty,
+    /// Nothing: it gets another length at most.
+    Nothing,
+}
+
+/// Marks the image, durably, and makes the time of its backing file a later one, durably too:
+/// from now on the file may change, and get as long as the device. Waits, if need be, until no
+/// write can give the file a time that it has had already.
+///
+/// # Errors
+/// The host's, or [`ResizeError::Refused`] if the image's version has no extension block, or the
+/// file can have no later time. The image is usable then.
+pub fn begin<H: ImageHost>(
+    host: &H,
+    device: &mut Ordered<H::File>,
+    writes: Writes,
+) -> Result<(), ResizeError> {
+    let image = markable(device)?;
+    let (size, former) = (image.geometry.size, image.extension);
+    let seed = u64::from(Place::digest(&image.header.encode())) << 32;
+    let file = backing(device)?;
+    // What the sample finds has to be what a power cut leaves: an earlier change that was killed
+    // may have left more in the host's memory than on the disk.
+    host.sync_all(file)
+        .map_err(ResizeError::host(SYNCING, START))?;
+    let metadata = examine(host, file)?;
+    let merged = match writes {
+        Writes::Dirty => Some(&*device),
+        Writes::Nothing => None,
+    };
+    let seed = seed ^ metadata.len.0;
+    let sample = sample::choose(file, metadata.len.whole_sectors(), merged, seed)?;
+    let had = later::latest(host, device)?;
+    later::wait_past(host, had);
+    let latest = later::after(host, had);
+    let change = BackingChange {
+        in_place: Some(InPlace {
+            len: metadata.len.max(size),
+            latest,
+            sample,
+        }),
+        other: None,
+    };
+    let extension = Extension {
+        backing_size: metadata.len,
+        change: Some(change),
+    };
+    write_extension(device, extension)?;
+    let given = later::give(host, device, latest, had);
+    if given.is_err()
+        && let Some(former) = former
+        && later::still_has(host, device, metadata.modified_seconds)
+    {
+        // Nothing has changed. If that fails too, recovery ends the mark.
+        let _ = write_extension(device, former);
+    }
+    given.map(drop)
+}
+
+/// Marks the image, durably: from now on its backing file is the one that it has or `other`. A
+/// change of the file itself that was interrupted stays noted until the header names the other
+/// one.
 ///
 /// # Errors
 /// The host's, or [`ResizeError::Refused`] if the image's version has no extension block.
-pub fn begin<F: HostFile>(device: &mut Ordered<F>) -> Result<(), ResizeError> {
-    let image = image(device)?;
-    if !has_room_for_mark(image) {
-        return Err(ResizeError::Refused(format!(
-            "a {} header has no room for the mark that an interrupted change needs",
-            image.header.version
-        )));
-    }
-    let backing_size = image
-        .extension
-        .map_or(image.header.size, |extension| extension.backing_size);
+pub fn begin_switch<F: HostFile>(
+    device: &mut Ordered<F>,
+    other: OtherBacking,
+) -> Result<(), ResizeError> {
+    let image = markable(device)?;
+    let extension = image.extension.unwrap_or(Extension::new(image.header.size));
+    let in_place = extension.change.and_then(|change| change.in_place);
+    let change = BackingChange {
+        in_place,
+        other: Some(other),
+    };
     write_extension(
         device,
         Extension {
-            backing_size,
-            changing_backing: true,
+            change: Some(change),
+            ..extension
         },
     )
+}
+
+/// The image, if it can be marked.
+fn markable<F: HostFile>(device: &Ordered<F>) -> Result<&CowImage, ResizeError> {
+    let image = image(device)?;
+    match has_room_for_mark(image) {
+        true => Ok(image),
+        false => Err(ResizeError::Refused(format!(
+            "a {} header has no room for the mark that an interrupted change needs",
+            image.header.version
+        ))),
+    }
 }
 
 /// Whether the image's version has the block that the mark is in.
@@ -56,46 +148,47 @@ pub(super) fn has_room_for_mark(image: &CowImage) -> bool {
     image.header.version == Version::V3 && Extension::fits(&image.geometry)
 }
 
-/// Makes the time of the backing file another than it was, durably and before any of its
-/// content changes, so that every other COW file over it is refused from now on. What is
-/// written changes the time too, but a power cut may leave the content and not its time.
+/// Ends a change of the backing file itself: what that file is now is what the image expects.
+/// Its content has to be durable; it gets a time here that is later than every one it has had.
 ///
 /// # Errors
-/// The host's. The image is marked then, and usable.
-pub fn estrange<H: ImageHost>(host: &H, device: &Ordered<H::File>) -> Result<(), ResizeError> {
-    leave_old_time(host, device)?;
-    host.sync_all(backing(device)?)
-        .map_err(ResizeError::host(SYNCING, START))
-}
-
-/// Ends the change: what the backing file is now is what the image expects. Its content has to
-/// be durable; its time is made so here, and made another than it was before, so that every
-/// other COW file over it is refused from now on.
-///
-/// # Errors
-/// The host's. The image is marked then, and usable.
+/// The host's; [`ResizeError::Refused`] if the backing file is too short. The image is marked
+/// then, and usable.
 pub fn commit<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
-    leave_old_time(host, device)?;
-    accept(host, device)
+    check_reach(device, examine(host, backing(device)?)?.len)?;
+    let had = later::latest(host, device)?;
+    // Nothing is written any more, and the file's own second need not be over, only begun: or
+    // each recovery that is interrupted would leave a time further ahead of the clock.
+    later::wait_past(host, had.saturating_sub(1));
+    let seconds = later::after(host, had);
+    let metadata = later::give(host, device, seconds, had)?;
+    take(device, metadata)
 }
 
-fn leave_old_time<H: ImageHost>(host: &H, device: &Ordered<H::File>) -> Result<(), ResizeError> {
-    let old_time = image(device)?.header.backing_mtime;
-    let file = backing(device)?;
-    let seconds = examine(host, file)?.modified_seconds;
-    if seconds as u32 != old_time {
-        return Ok(());
-    }
-    host.set_modified(file, seconds + 1)
-        .map_err(ResizeError::host(EXAMINING, START))
-}
-
-/// Takes size and time that the backing file has as those that the image expects, and ends
-/// the mark.
+/// Whether a change of the backing file itself was interrupted, so that ending it has to write
+/// to that file: it needs another time.
 ///
 /// # Errors
-/// As [`commit`]; [`ResizeError::Refused`] if the backing file is too short.
-pub fn accept<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
+/// The host's.
+pub fn is_in_place<H: ImageHost>(host: &H, device: &Ordered<H::File>) -> Result<bool, ResizeError> {
+    let change = image(device)?.extension.and_then(|it| it.change);
+    let metadata = examine(host, backing(device)?)?;
+    let found = OtherBacking {
+        len: metadata.len,
+        mtime: metadata.modified_seconds as u32,
+    };
+    Ok(change.is_some_and(|it| it.in_place.is_some() && it.other != Some(found)))
+}
+
+/// Ends an interrupted change as it is. The device was opened over its backing file, which is
+/// known to be the right one by that, and for writing if [`is_in_place`] says so.
+///
+/// # Errors
+/// As of [`commit`].
+pub fn end<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
+    if is_in_place(host, device)? {
+        return commit(host, device);
+    }
     let file = backing(device)?;
     match host.sync_all(file) {
         // Nothing can be written there, and nothing has been.
@@ -104,11 +197,17 @@ pub fn accept<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(
     }
     let metadata = examine(host, file)?;
     check_reach(device, metadata.len)?;
+    take(device, metadata)
+}
+
+/// Takes length and time of the backing file as those that the image expects, and ends the mark.
+fn take<F: HostFile>(device: &mut Ordered<F>, metadata: Metadata) -> Result<(), ResizeError> {
     let mut header = image(device)?.header.clone();
     header.backing_mtime = metadata.modified_seconds as u32;
     put_header(device, header, metadata.len)
 }
 
+/// What is known of the backing file of an open device, whose lock on it is held.
 fn examine<H: ImageHost>(host: &H, file: &H::File) -> Result<Metadata, ResizeError> {
     host.metadata(file)
         .map_err(ResizeError::host(EXAMINING, START))

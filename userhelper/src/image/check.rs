@@ -7,16 +7,20 @@ mod space;
 use std::path::Path;
 
 use driver::cow::{Extension, JournalRecord};
-use driver::open::{NamedBacking, OpenError, OpenOptions, Opened, open, read_header};
-use driver::ordered::CowImage;
+use driver::host::{Access, HostError, LockKind};
+use driver::open::{
+    Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed, examine_backing, open,
+    read_header,
+};
+use driver::ordered::{CowImage, Ordered};
 use driver::units::FileOffset;
 
 use crate::image_host::ImageHost;
 
 pub use findings::{Fault, Finding, Severity};
 
-use super::info::{BackingState, look_at_backing};
-use super::open::{Trust, is_changing_backing, options, specification};
+use super::info::{BackingState, Expected};
+use super::open::{Trust, options, specification};
 use super::{ImageError, Watch};
 
 /// What a check came to.
@@ -35,7 +39,8 @@ impl Checked {
     }
 }
 
-/// Checks the COW file at `path`.
+/// Checks the COW file at `path`. The backing file is opened only where a change of it was interrupted: its content tells
+/// whether it is the one.
 ///
 /// # Errors
 /// Where the check could not be carried out: the host's errors, and a lock that another holds.
@@ -46,13 +51,14 @@ pub fn check<H: ImageHost>(
     watch: Watch<'_>,
 ) -> Result<Checked, ImageError> {
     Ok(Checked {
-        findings: Check { host, path, trust }.findings(watch)?,
+        findings: Check { host, path, trust }.findings(true, watch)?.0,
         repaired: Vec::new(),
     })
 }
 
 /// Checks the COW file at `path` and mends what can be mended without guessing. Space is given
-/// back only where nothing else is wrong.
+/// back only where nothing else is wrong. What is mended was found under the lock that it is
+/// mended under.
 ///
 /// # Errors
 /// As [`check`]; what has been mended by then is mended.
@@ -65,7 +71,7 @@ pub fn check_and_repair<H: ImageHost>(
     let check = Check { host, path, trust };
     let mut repaired = Vec::new();
     loop {
-        let findings = check.findings(watch)?;
+        let (findings, device) = check.findings(false, watch)?;
         let next = findings
             .iter()
             .filter(|finding| repair::is_possible(finding, &findings))
@@ -74,7 +80,7 @@ pub fn check_and_repair<H: ImageHost>(
         let Some(finding) = next else {
             return Ok(Checked { findings, repaired });
         };
-        repair::mend(host, path, trust, &finding, watch)?;
+        repair::mend(host, path, trust, &finding, device, watch)?;
         repaired.push(finding);
     }
 }
@@ -85,17 +91,21 @@ struct Check<'a, H> {
     trust: Trust,
 }
 
+/// What was found, and the device that it was found in, which holds the lock; none if the file
+/// does not open.
+type Found<F> = (Vec<Finding>, Option<Ordered<F>>);
+
 impl<H: ImageHost> Check<'_, H> {
-    fn findings(&self, watch: Watch<'_>) -> Result<Vec<Finding>, ImageError> {
+    fn findings(&self, read_only: bool, watch: Watch<'_>) -> Result<Found<H::File>, ImageError> {
         let alone = OpenOptions {
             without_backing: true,
             ..options(self.trust)
         };
         let mut findings = Vec::new();
-        let opened = match open(self.host, &specification(self.path, true), alone) {
+        let opened = match open(self.host, &specification(self.path, read_only), alone) {
             Err(OpenError::ExtensionDamaged { .. }) => {
                 findings.push(self.damaged_extension()?);
-                return Ok(findings);
+                return Ok((findings, None));
             }
             opened => opened.map_err(Finding::of_open_error),
         };
@@ -103,14 +113,27 @@ impl<H: ImageHost> Check<'_, H> {
             Ok(opened) => opened,
             Err(Ok(finding)) => {
                 findings.push(finding);
-                return Ok(findings);
+                return Ok((findings, None));
             }
             Err(Err(error)) => return Err(error.into()),
         };
+        self.check_opened(&opened, &mut findings, watch)?;
+        Ok((findings, Some(opened.device)))
+    }
+
+    fn check_opened(
+        &self,
+        opened: &Opened<H::File>,
+        findings: &mut Vec<Finding>,
+        watch: Watch<'_>,
+    ) -> Result<(), ImageError> {
         let Some(image) = opened.device.image() else {
-            return Ok(findings);
+            return Ok(());
         };
-        self.check_backing(&opened, image, &mut findings);
+        match image.extension.and_then(|extension| extension.change) {
+            Some(_) => self.check_changing(opened, image, findings)?,
+            None => self.check_backing(image, findings),
+        }
         if let Some(record) = opened.interrupted {
             let (new_size, frontier) = (record.new_size, record.frontier);
             findings.push(Finding::new(
@@ -118,7 +141,7 @@ impl<H: ImageHost> Check<'_, H> {
                 JournalRecord::slots_offset(),
                 format!("a resize to {new_size} was interrupted with sector {frontier} and those behind it moved"),
             ));
-            return Ok(findings);
+            return Ok(());
         }
         let geometry = image.geometry;
         if !geometry.fits_stock_linux() {
@@ -152,36 +175,76 @@ impl<H: ImageHost> Check<'_, H> {
             geometry,
             metadata,
         };
-        space.check_bitmap(&mut findings)?;
-        space.check_length(&mut findings);
-        space.check_stale(&mut findings, watch)?;
-        Ok(findings)
+        space.check_bitmap(findings)?;
+        space.check_length(findings);
+        space.check_stale(findings, watch)
     }
 
-    fn check_backing(
+    /// A change of the backing file was interrupted. That can be ended if the file that is there
+    /// is the one that the change was about.
+    fn check_changing(
         &self,
         opened: &Opened<H::File>,
         image: &CowImage,
         findings: &mut Vec<Finding>,
-    ) {
+    ) -> Result<(), ImageError> {
+        let named = NamedBacking::of(self.path, &image.header, self.trust);
+        let shown = driver::shown(named.path());
+        let at = Extension::OFFSET;
+        let interrupted = Finding::new(
+            Fault::InterruptedBackingChange,
+            at,
+            format!("a change of the backing file {shown} was interrupted"),
+        );
+        let examined = examine_backing(
+            self.host,
+            &specification(self.path, true),
+            options(self.trust),
+            opened.device.cow(),
+            image,
+        );
+        let finding = match examined {
+            Ok(_) => interrupted,
+            Err(OpenError::NotInChange { problem, .. }) => {
+                let text = format!(
+                    "a change of the backing file {shown} was interrupted, and this is not the \
+                     file that it was about: {problem}"
+                );
+                Finding::new(Fault::BackingChanged, at, text)
+            }
+            Err(OpenError::Host {
+                error: error @ HostError::NotFound,
+                ..
+            }) => {
+                let text = format!("the backing file {shown}, which was being changed: {error}");
+                Finding::new(Fault::BackingMissing, at, text)
+            }
+            Err(OpenError::BackingNotFollowed { why, .. }) => {
+                findings.push(interrupted);
+                not_followed(image, &named, why)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        findings.push(finding);
+        Ok(())
+    }
+
+    fn check_backing(&self, image: &CowImage, findings: &mut Vec<Finding>) {
         let header = &image.header;
         let at = header.version.path_offset();
         let named = NamedBacking::of(self.path, header, self.trust);
         let shown = driver::shown(named.path());
-        if is_changing_backing(&opened.device) {
-            findings.push(Finding::new(
-                Fault::InterruptedBackingChange,
-                Extension::OFFSET,
-                format!("a change of the backing file {shown} was interrupted"),
-            ));
-            return;
-        }
         let recorded = image.extension.map_or(header.size, |it| it.backing_size);
-        let (fault, text) = match look_at_backing(self.host, &named, header, recorded) {
+        let expected = Expected {
+            header,
+            backing_size: recorded,
+            change: None,
+        };
+        let (fault, text) = match expected.look(self.host, &named) {
             BackingState::Matches | BackingState::Unknown(_) => return,
             BackingState::NotFollowed(why) => {
-                let text = format!("the backing path {shown} {why}: not looked at");
-                (Fault::BackingOutside, text)
+                findings.push(not_followed(image, &named, why));
+                return;
             }
             BackingState::Missing(error) => (
                 Fault::BackingMissing,
@@ -203,11 +266,18 @@ impl<H: ImageHost> Check<'_, H> {
     fn damaged_extension(&self) -> Result<Finding, ImageError> {
         let file = self
             .host
-            .open(self.path, driver::host::Access::ReadOnly)
+            .open(self.path, Access::ReadOnly)
             .map_err(ImageError::host(self.path, "opening", FileOffset(0)))?;
-        let header = read_header(&file, self.path)?;
+        let lock = Some(LockKind::Shared);
+        let file = Held::take(self.host, self.path, file, lock, Role::Image)?;
+        let header = read_header(file.file(), self.path)?;
         let named = NamedBacking::of(self.path, &header, self.trust);
-        let looked = || look_at_backing(self.host, &named, &header, header.size);
+        let expected = Expected {
+            header: &header,
+            backing_size: header.size,
+            change: None,
+        };
+        let looked = || expected.look(self.host, &named);
         let as_made = !header.relocating && looked() == BackingState::Matches;
         let fault = match as_made {
             true => Fault::DamagedExtension,
@@ -225,4 +295,15 @@ impl<H: ImageHost> Check<'_, H> {
         };
         Ok(Finding::new(fault, Extension::OFFSET, text.into()))
     }
+}
+
+/// That the backing file is not to be looked at.
+fn not_followed(image: &CowImage, named: &NamedBacking, why: Unfollowed) -> Finding {
+    let shown = driver::shown(named.path());
+    let text = format!("the backing path {shown} {why}: not looked at");
+    Finding::new(
+        Fault::BackingOutside,
+        image.header.version.path_offset(),
+        text,
+    )
 }

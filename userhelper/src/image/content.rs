@@ -68,7 +68,7 @@ impl<F: HostFile> Image<F> {
     ) -> HostResult<Piece<'_, F>> {
         match self {
             Image::Raw { file, .. } => {
-                data_or_hole(file, FileRange::between(from..until), from, hole)
+                data_or_hole(file.file(), FileRange::between(from..until), from, hole)
             }
             Image::Cow(cow) => cow.piece(from, until, hole),
         }

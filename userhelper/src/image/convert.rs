@@ -123,15 +123,16 @@ pub fn to_cow<H: ImageHost>(
     // Nothing is copied from the backing file.
     let copied_from = image.sources();
     let mut sources = copied_from.clone();
-    sources.push(("backing file", backing_path, &backing.file));
+    sources.push(("backing file", backing_path, backing.held.file()));
     check_output(host, output, &sources)?;
     let size = image.size();
     let (header, extension) = new_header(output, &backing, size, version)?;
-    make_durable(host, backing_path, &backing.file)?;
+    make_durable(host, backing_path, backing.held.file())?;
+    // Its lock is held until the new file has its name.
     let backing = Image::Raw {
         path: backing_path.to_owned(),
-        file: backing.file,
-        size: backing.len,
+        size: backing.held.len(),
+        file: backing.held,
     };
     Disk::of(image).check_over(&backing, output)?;
     let mut data = Bytes(0);
@@ -187,7 +188,7 @@ fn check_own_backing<H: ImageHost>(
         return Ok(());
     };
     let examining = ImageError::host(path, "examining", FileOffset(0));
-    match host.metadata(own).map_err(examining)?.identity == opened.identity {
+    match host.metadata(own).map_err(examining)?.identity == opened.held.identity() {
         true => Ok(()),
         false => Err(OpenError::Replaced {
             path: path.to_owned(),
@@ -210,15 +211,15 @@ fn new_header<F>(
         path: output.to_owned(),
         error,
     };
-    let header = Header::v3(&backing.name, backing.mtime, size, alignment).map_err(bad)?;
+    let header = Header::v3(&backing.name, backing.held.mtime(), size, alignment).map_err(bad)?;
     if version != CowVersion::V2 {
-        return Ok((header, Some(Extension::new(backing.len))));
+        return Ok((header, Some(Extension::new(backing.held.len()))));
     }
-    if size != backing.len {
+    if size != backing.held.len() {
         return Err(ImageError::Size {
             path: output.to_owned(),
             found: size,
-            expected: backing.len,
+            expected: backing.held.len(),
             why: "a version 2 COW file is as large as its backing file",
         });
     }

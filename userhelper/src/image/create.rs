@@ -62,12 +62,12 @@ pub fn create<H: ImageHost>(
     wish: Wish,
 ) -> Result<Created, ImageError> {
     let backing = open_backing(host, path, backing_path)?;
-    let size = wish.size.unwrap_or(backing.len);
-    if size < backing.len {
+    let size = wish.size.unwrap_or(backing.held.len());
+    if size < backing.held.len() {
         return Err(ImageError::Size {
             path: path.to_owned(),
             found: size,
-            expected: backing.len,
+            expected: backing.held.len(),
             why: "a new device is as large as its backing file or larger",
         });
     }
@@ -85,7 +85,7 @@ pub fn create<H: ImageHost>(
             ImageError::refused(path, problem)
         })?,
     };
-    let header = Header::v3(&backing.name, backing.mtime, size, alignment);
+    let header = Header::v3(&backing.name, backing.held.mtime(), size, alignment);
     let header = header.map_err(|error| ImageError::Header {
         path: path.to_owned(),
         error,
@@ -95,23 +95,21 @@ pub fn create<H: ImageHost>(
         at: header.version.size_offset(),
         error,
     })?;
-    make_durable(host, backing_path, &backing.file)?;
+    let (file, backing_size) = (backing.held.file(), backing.held.len());
+    make_durable(host, backing_path, file)?;
     // The backing file has nothing for what lies past its last whole sector, but for the front of
     // the next one, if it ends within it.
-    let new = Sector(0) + backing.len.whole_sectors()..Sector(0) + geometry.capacity();
-    let mut front = vec![0; (backing.len - new.start.bytes()).0 as usize];
+    let new = Sector(0) + backing_size.whole_sectors()..Sector(0) + geometry.capacity();
+    let mut front = vec![0; (backing_size - new.start.bytes()).0 as usize];
     if !new.is_empty() {
         let at = FileOffset(new.start.bytes().0);
         let reading = ImageError::host(backing_path, "reading", at);
-        backing
-            .file
-            .read_exact_at(&mut front, at)
-            .map_err(reading)?;
+        file.read_exact_at(&mut front, at).map_err(reading)?;
     }
     let copied = !is_zero(&front);
-    let sources: &[&H::File] = if copied { &[&backing.file] } else { &[] };
+    let sources: &[&H::File] = if copied { &[file] } else { &[] };
     create_whole(host, path, sources, |file| {
-        write_start(file, path, &header, Some(Extension::new(backing.len)))?;
+        write_start(file, path, &header, Some(Extension::new(backing_size)))?;
         if new.is_empty() {
             return Ok(());
         }
@@ -126,7 +124,7 @@ pub fn create<H: ImageHost>(
     })?;
     Ok(Created {
         geometry,
-        backing_size: backing.len,
+        backing_size,
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use driver::cow::{Extension, ExtensionState, Geometry, Header};
+use driver::cow::{BackingChange, Extension, ExtensionState, Geometry, Header, OtherBacking};
 use driver::host::{FileKind, HostError, Metadata};
 use driver::open::{NamedBacking, Unfollowed};
 use driver::units::{Bytes, SectorCount};
@@ -90,7 +90,7 @@ impl Info {
 
     /// Whether a change of the backing file was interrupted.
     pub fn is_changing_backing(&self) -> bool {
-        matches!(self.extension, ExtensionState::Valid(extension) if extension.changing_backing)
+        matches!(self.extension, ExtensionState::Valid(extension) if extension.change.is_some())
     }
 }
 
@@ -118,7 +118,12 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
     let header = &image.header;
     let backing_size = image.extension.map_or(header.size, |it| it.backing_size);
     let named = NamedBacking::of(path, header, trust);
-    let backing = look_at_backing(host, &named, header, backing_size);
+    let expected = Expected {
+        header,
+        backing_size,
+        change: image.extension.and_then(|it| it.change),
+    };
+    let backing = expected.look(host, &named);
     Ok(Info {
         header: header.clone(),
         extension,
@@ -132,35 +137,57 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
     })
 }
 
-/// How the backing file compares with what the header and the extension block expect.
-pub(super) fn look_at_backing<H: ImageHost>(
-    host: &H,
-    named: &NamedBacking,
-    header: &Header,
-    backing_size: Bytes,
-) -> BackingState {
-    match named.reach(|place| host.look(place)) {
-        Ok(Ok(found)) => compare(found, header, backing_size),
-        Ok(Err(error)) => BackingState::Missing(error),
-        Err(why) => BackingState::NotFollowed(why),
-    }
+/// What is known of the backing file that an image should have, without its content.
+pub(super) struct Expected<'a> {
+    pub(super) header: &'a Header,
+    pub(super) backing_size: Bytes,
+    pub(super) change: Option<BackingChange>,
 }
 
-fn compare(found: Metadata, header: &Header, backing_size: Bytes) -> BackingState {
-    // Two sizes are right, as when a device is opened.
-    let sizes = [backing_size, header.size];
-    let modified = found.modified_seconds as u32;
-    match found.kind {
-        FileKind::Directory | FileKind::Other => BackingState::Differs(BackingDifference::Kind),
-        FileKind::Regular if !sizes.contains(&found.len) => {
-            BackingState::Differs(BackingDifference::Size(found.len))
+impl Expected<'_> {
+    /// How the file that the header names compares with that.
+    pub(super) fn look<H: ImageHost>(&self, host: &H, named: &NamedBacking) -> BackingState {
+        match named.reach(|place| host.look(place)) {
+            Ok(Ok(found)) => self.compare(found),
+            Ok(Err(error)) => BackingState::Missing(error),
+            Err(why) => BackingState::NotFollowed(why),
         }
-        _ if modified != header.backing_mtime => {
-            BackingState::Differs(BackingDifference::Modified(modified))
+    }
+
+    fn compare(&self, found: Metadata) -> BackingState {
+        let modified = found.modified_seconds as u32;
+        let is_block_device = match found.kind {
+            FileKind::Regular => false,
+            FileKind::BlockDevice => true,
+            FileKind::Directory | FileKind::Other => {
+                return BackingState::Differs(BackingDifference::Kind);
+            }
+        };
+        let change = self.change.unwrap_or_default();
+        let other = OtherBacking {
+            len: found.len,
+            mtime: modified,
+        };
+        if change.other == Some(other) {
+            return BackingState::Matches;
         }
-        FileKind::BlockDevice => {
-            BackingState::Unknown("a block device tells its size only when opened")
+        // Two sizes are right, as when a device is opened.
+        let second = change.in_place.map_or(self.header.size, |it| it.len);
+        if !is_block_device && ![self.backing_size, second].contains(&found.len) {
+            return BackingState::Differs(BackingDifference::Size(found.len));
         }
-        FileKind::Regular => BackingState::Matches,
+        if change.in_place.is_some() {
+            return BackingState::Unknown(
+                "it is being changed, and its content has to tell whether it is the one: \
+                 `ubdlab image check` reads it",
+            );
+        }
+        if modified != self.header.backing_mtime {
+            return BackingState::Differs(BackingDifference::Modified(modified));
+        }
+        match is_block_device {
+            true => BackingState::Unknown("a block device tells its size only when opened"),
+            false => BackingState::Matches,
+        }
     }
 }

@@ -1,18 +1,19 @@
 //! Merging a COW file into its backing file, in place. (Into a new file it is a conversion:
 //! [`super::convert::to_raw`].)
 //!
-//! The COW file keeps what it has until all of it is durable in the backing file: reading a
-//! dirty sector there or here gives the same. It is then emptied, and stays a COW file over the
-//! merged backing file, with nothing in it.
+//! The COW file keeps what it has until all of it is durable in the backing file, and that file's
+//! new time is in the header: reading a dirty sector there or here gives the same. It is then
+//! emptied, and stays a COW file over the merged backing file, with nothing in it.
 //!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
 //! | the mark was written ([`super::backing_change`]) | the same disk | merge again, or end the change as it is |
-//! | the backing file was given another time | the same disk; other COW files over the backing file are refused | the same |
+//! | the backing file was given a later time | the same disk; other COW files over the backing file are refused | the same |
 //! | any part of the data was written into the backing file | the same disk: what was written is dirty in the COW file, too | the same |
-//! | the backing file was synced | the same | the same |
+//! | the backing file was synced, or given its last time | the same | the same |
+//! | header and block were written | a COW file over the merged backing file, whose dirty sectors are in both | none needed; merged again, it is emptied |
 //! | any part of the bitmap was cleared | the same: what is clean now is durable in the backing file | the same |
-//! | header and block were written | an empty COW file over the merged backing file | none needed |
+//! | all of it was cleared | an empty COW file over the merged backing file | none needed |
 
 use std::path::Path;
 
@@ -29,6 +30,7 @@ use crate::image_host::ImageHost;
 use crate::planner::{Shrink, Wish};
 use crate::resize::{PlannedResize, run};
 
+use super::backing_change::Writes;
 use super::open::{CowImageFile, Trust, cow_image_file, options, specification};
 use super::resize::plan_for;
 use super::{ImageError, Watch, backing_change, report};
@@ -80,12 +82,11 @@ pub fn in_place<H: ImageHost + Clone>(
     let path = cow.path.clone();
     let failed = ImageError::resize(&path);
     make_v3(host, &path, &mut cow.device)?;
-    backing_change::begin(&mut cow.device).map_err(&failed)?;
-    backing_change::estrange(host, &cow.device).map_err(&failed)?;
+    backing_change::begin(host, &mut cow.device, Writes::Dirty).map_err(&failed)?;
     let backing_size = backing_change::extend(&cow.device).map_err(&failed)?;
     let data = copy_dirty(cow, watch)?;
-    empty(&mut cow.device).map_err(&failed)?;
     backing_change::commit(host, &mut cow.device).map_err(&failed)?;
+    empty(&mut cow.device).map_err(&failed)?;
     free_data(&mut cow.device);
     Ok(Merged { data, backing_size })
 }

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use driver::device_spec::DeviceSpec;
-use driver::host::{Access, FileIdentity, FileKind, HostError, HostFile, LockKind};
-use driver::open::{OpenError, OpenOptions, Opened, backing_path, open};
+use driver::host::{Access, FileIdentity, HostError, HostFile, LockKind};
+use driver::open::{Held, OpenError, OpenOptions, Opened, Role, backing_path, open};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset};
 
@@ -65,9 +65,9 @@ pub enum Image<F> {
     Raw {
         /// Its path.
         path: PathBuf,
-        /// The file.
-        file: F,
-        /// Its size.
+        /// The file, locked against writers.
+        file: Held<F>,
+        /// The size of the disk.
         size: Bytes,
     },
 }
@@ -103,7 +103,7 @@ impl<F: HostFile> Image<F> {
     /// The files that it is read from, and what each is.
     pub(super) fn sources(&self) -> Vec<(&'static str, &Path, &F)> {
         match self {
-            Image::Raw { path, file, .. } => vec![("disk", path, file)],
+            Image::Raw { path, file, .. } => vec![("disk", path, file.file())],
             Image::Cow(cow) => {
                 let mut sources = vec![("COW file", &*cow.path, cow.device.cow())];
                 if let Some(backing) = cow.device.backing() {
@@ -131,22 +131,16 @@ pub fn open_image<H: ImageHost>(
     if format == Format::Cow {
         return cow();
     }
-    let (file, size) = open_raw(host, path)?;
-    if format == Format::Guess && begins_like_cow(&file, path)? {
+    let file = open_raw(host, path)?;
+    if format == Format::Guess && begins_like_cow(file.file(), path)? {
+        // Opened anew, as a device is: its lock is taken before the header is read.
+        drop(file);
         return cow();
     }
-    host.lock(&file, LockKind::Shared)
-        .map_err(|error| match error {
-            HostError::Locked => OpenError::Locked {
-                path: path.to_owned(),
-            }
-            .into(),
-            error => ImageError::host(path, "locking", FileOffset(0))(error),
-        })?;
     Ok(Image::Raw {
         path: path.to_owned(),
+        size: file.len(),
         file,
-        size,
     })
 }
 
@@ -236,7 +230,7 @@ pub fn is_changing_backing<F: HostFile>(device: &Ordered<F>) -> bool {
     device
         .image()
         .and_then(|image| image.extension)
-        .is_some_and(|extension| extension.changing_backing)
+        .is_some_and(|extension| extension.change.is_some())
 }
 
 /// The size of the device of a COW file, with a partial last sector if it has one.
@@ -258,9 +252,8 @@ pub fn close<F: HostFile>(device: Ordered<F>, path: &Path) -> Result<(), ImageEr
     })
 }
 
-/// The file, which is one that can be a disk, and its length.
-fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<(H::File, Bytes), ImageError> {
-    let at = FileOffset(0);
+/// The file, which is one that can be a disk, locked against writers.
+fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::File>, ImageError> {
     let file = host
         .open(path, Access::ReadOnly)
         .map_err(|error| OpenError::Host {
@@ -268,20 +261,8 @@ fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<(H::File, Bytes), Ima
             action: "opening",
             error,
         })?;
-    let metadata = host
-        .metadata(&file)
-        .map_err(ImageError::host(path, "examining", at))?;
-    match metadata.kind {
-        FileKind::Regular | FileKind::BlockDevice => {}
-        kind => {
-            return Err(OpenError::NotADisk {
-                path: path.to_owned(),
-                kind,
-            }
-            .into());
-        }
-    }
-    Ok((file, metadata.len))
+    let lock = Some(LockKind::Shared);
+    Ok(Held::take(host, path, file, lock, Role::Image)?)
 }
 
 /// Whether the file begins with the magic number of a COW file.

@@ -23,7 +23,7 @@
 use std::path::Path;
 
 use driver::blk::{Completion, Request, Status, Tag};
-use driver::cow::{HeaderChange, LONGEST_HEADER};
+use driver::cow::{HeaderChange, LONGEST_HEADER, OtherBacking};
 use driver::host::HostFile;
 use driver::open::{NewBacking, OpenError, OpenOptions, open, open_backing, reopen_backing};
 use driver::ordered::{Ordered, Step};
@@ -75,16 +75,12 @@ pub fn rebase<H: ImageHost>(
         size: device_size(&cow.device),
         path: cow.backing_path.clone(),
     };
-    let NewBacking {
-        file,
-        name,
-        len,
-        mtime,
-        ..
-    } = backing;
+    let NewBacking { held, name } = backing;
+    let (len, mtime) = (held.len(), held.mtime());
+    // Its lock is held until the header names it.
     let new = Image::Raw {
-        file,
         size: len,
+        file: held,
         path: name.clone(),
     };
     let disk = Disk {
@@ -136,21 +132,22 @@ pub fn rebase_unsafely<H: ImageHost>(
     let cow = cow_image_file(path, opened);
     let backing = open_new(host, &cow, backing)?;
     let failed = ImageError::resize(path);
-    backing_change::check_reach(&cow.device, backing.len).map_err(&failed)?;
+    let len = backing.held.len();
+    backing_change::check_reach(&cow.device, len).map_err(&failed)?;
     let size = device_size(&cow.device);
-    if backing.len < size && size.whole_sectors().bytes() < size {
+    if len < size && size.whole_sectors().bytes() < size {
         return Err(ImageError::Size {
             path: backing.name,
-            found: backing.len,
+            found: len,
             expected: size,
             why: "a COW file has whole sectors only, and the last bytes of a disk of another size \
                   are in its backing file",
         });
     }
-    switch(cow, &backing.name, backing.mtime, backing.len)?;
+    switch(cow, &backing.name, backing.held.mtime(), len)?;
     Ok(Rebased {
         copied: Bytes(0),
-        backing_size: backing.len,
+        backing_size: len,
     })
 }
 
@@ -163,7 +160,7 @@ fn open_new<H: ImageHost>(
     let new = open_backing(host, &cow.path, backing)?;
     let metadata = host.metadata(cow.device.cow());
     let examining = ImageError::host(&cow.path, "examining", FileOffset(0));
-    if metadata.map_err(examining)?.identity == new.identity {
+    if metadata.map_err(examining)?.identity == new.held.identity() {
         return Err(OpenError::BacksItself {
             path: cow.path.clone(),
             backing: backing.to_owned(),
@@ -171,16 +168,16 @@ fn open_new<H: ImageHost>(
         .into());
     }
     let image = backing_change::image(&cow.device).map_err(ImageError::resize(&cow.path))?;
-    if !backing_change::has_room_for_mark(image) && new.len != image.header.size {
+    if !backing_change::has_room_for_mark(image) && new.held.len() != image.header.size {
         return Err(ImageError::Size {
             path: backing.to_owned(),
-            found: new.len,
+            found: new.held.len(),
             expected: image.header.size,
             why: "a COW file before version 3 is as large as its backing file",
         });
     }
     check_naming(cow, &new)?;
-    make_durable(host, backing, &new.file)?;
+    make_durable(host, backing, new.held.file())?;
     Ok(new)
 }
 
@@ -190,7 +187,7 @@ fn check_naming<F: HostFile>(cow: &CowImageFile<F>, new: &NewBacking<F>) -> Resu
     let (file, at) = (cow.device.cow(), FileOffset(0));
     file.read_zero_filled_at(&mut start, at)
         .map_err(ImageError::host(&cow.path, "reading the header", at))?;
-    HeaderChange::new(&start, &new.name, new.mtime)
+    HeaderChange::new(&start, &new.name, new.held.mtime())
         .map(drop)
         .map_err(|error| ImageError::Header {
             path: cow.path.clone(),
@@ -215,7 +212,8 @@ fn switch<F: HostFile>(
         error,
     })?;
     if markable {
-        backing_change::begin(&mut cow.device).map_err(&failed)?;
+        let other = OtherBacking { len, mtime };
+        backing_change::begin_switch(&mut cow.device, other).map_err(&failed)?;
     }
     backing_change::put_header(&mut cow.device, header, len).map_err(&failed)?;
     close(cow.device, path)

@@ -85,9 +85,19 @@ pub fn recover<H: ImageHost>(
         // Somebody else may have been there between the two locks.
         refuse_reflow(path, &opened)?;
         device = opened.device;
+        if backing_change::is_in_place(host, &device).map_err(ImageError::resize(path))? {
+            close(device, path)?;
+            let writable = OpenOptions {
+                writable_backing: true,
+                ..options(trust)
+            };
+            let opened = open(host, &specification, writable)?;
+            refuse_reflow(path, &opened)?;
+            device = opened.device;
+        }
         if is_changing_backing(&device) {
-            let accepted = backing_change::accept(host, &mut device);
-            accepted.map_err(ImageError::resize(path))?;
+            let ended = backing_change::end(host, &mut device);
+            ended.map_err(ImageError::resize(path))?;
             recovered.backing_change = true;
         }
     }

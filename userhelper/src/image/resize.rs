@@ -14,6 +14,7 @@ use crate::image_host::ImageHost;
 use crate::planner::{Plan, Wish, plan};
 use crate::resize::{PlannedResize, surroundings};
 
+use super::backing_change::Writes;
 use super::merge::make_v3;
 use super::open::{CowImageFile, Trust, cow_image_file, options, refuse_unfinished, specification};
 use super::{ImageError, Watch, backing_change, report};
@@ -149,7 +150,7 @@ pub fn extend_backing<H: ImageHost + Clone>(
     let path = cow.path.clone();
     let failed = ImageError::resize(&path);
     make_v3(host, &path, &mut cow.device)?;
-    backing_change::begin(&mut cow.device).map_err(&failed)?;
+    backing_change::begin(host, &mut cow.device, Writes::Nothing).map_err(&failed)?;
     let len = backing_change::extend(&cow.device).map_err(&failed)?;
     backing_change::commit(host, &mut cow.device).map_err(&failed)?;
     Ok(len)

@@ -155,6 +155,12 @@ impl ImageHost for Watching {
     fn now_ns(&self) -> u64 {
         RealHost.now_ns()
     }
+    fn now_seconds(&self) -> i64 {
+        RealHost.now_seconds()
+    }
+    fn wait_until(&self, seconds: i64) {
+        RealHost.wait_until(seconds);
+    }
 }
 
 /// A directory with `backing`, and over it `cow` with two dirty sectors.

@@ -165,11 +165,11 @@ fn a_guessed_cow_file_says_what_it_names_and_both_ways_out() {
             message(path, "leads outside the COW file's directory")
         );
     }
-    // With this flag size and time prove nothing, so that any file would do.
+    // What the block says then can be made to fit many a file.
     let host = images("disk");
     let changing = driver::cow::Extension {
-        changing_backing: true,
-        ..driver::cow::Extension::new(driver::units::Bytes(1))
+        change: Some(driver::cow::BackingChange::default()),
+        ..driver::cow::Extension::new(driver::units::Bytes(32768))
     };
     let bytes = patched(naming("disk"), 4128, &changing.encode());
     host.file("/images/cow", &bytes);

@@ -2,6 +2,7 @@
 
 mod backing;
 mod bad_headers;
+mod changing;
 mod creation;
 mod half_changed;
 mod interrupted;

@@ -114,12 +114,12 @@ impl Layout {
 
 fn create(cow: &Path, backing_path: &Path, size: Bytes) -> Result<(), BenchError> {
     let backing = open_backing(&RealHost, cow, backing_path)?;
-    let header = Header::v3(&backing.name, backing.mtime, size, STOCK_ALIGNMENT);
+    let header = Header::v3(&backing.name, backing.held.mtime(), size, STOCK_ALIGNMENT);
     let header = header.map_err(|error| ImageError::Header {
         path: cow.to_owned(),
         error,
     })?;
-    let extension = Some(Extension::new(backing.len));
+    let extension = Some(Extension::new(backing.held.len()));
     create_whole(&RealHost, cow, &[], |file| {
         write_start(file, cow, &header, extension).map(|_| ())
     })?;

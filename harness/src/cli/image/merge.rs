@@ -24,7 +24,8 @@ Examples:
   ubdlab image merge root.cow merged.img
   ubdlab image merge root.cow --in-place
 
-Merging in place changes the backing file: every other COW file over it is refused from then on.")]
+Merging in place changes the backing file: every other COW file over it is refused from then on.
+They know it by its time, in whole seconds: a merge begins when that second has passed.")]
 pub(in super::super) struct Args {
     /// The COW file
     ///
@@ -73,6 +74,7 @@ fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     super::resize::consequences(&cow, args.trust.trust(), "merging into")
         .iter()
         .for_each(output::remark);
+    super::resize::delay(&cow)?.iter().for_each(output::remark);
     let watching = Watching::new("merging");
     let merged = in_place(&RealHost, &mut cow, &mut watching.watch());
     drop(watching);

@@ -14,9 +14,10 @@ use super::{TrustArgs, existing};
 ///
 /// A reflow that was interrupted goes on from where it was. A merge in place, a rebase or the
 /// extension of the backing file ends as it is: the disk is what it was, and the command can be
-/// given again. A header that is half changed to another backing file is finished. A new file that
-/// never got its name is removed, also where the command that was to make it is the one that was
-/// interrupted: give the name that it was to have. Where there is nothing to do, nothing is done.
+/// given again. Another file under the backing file's name is refused. A header that is half changed
+/// to another backing file is finished. A new file that never got its name is removed, also where
+/// the command that was to make it is the one that was interrupted: give the name that it was to
+/// have. Where there is nothing to do, nothing is done.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -7,6 +7,7 @@ use driver::shown;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::image::ImageError;
+use userhelper::image::backing_change::{LONGEST_WAIT, seconds_to_wait};
 use userhelper::image::open::{CowImageFile, Trust, close};
 use userhelper::image::resize::{
     StockVerdict, backing_len, carry_out, extend_backing, open_for_resize, plan_resize,
@@ -165,6 +166,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     move_data(&path, &mut cow, &plan)?;
     let mut backing = backing;
     if extend {
+        delay(&cow)?.iter().for_each(output::remark);
         backing = extend_backing(&RealHost, &mut cow)?;
         output::line(format_args!("{}: {backing}", shown(&cow.backing_path)));
     }
@@ -248,6 +250,24 @@ fn print_losses(cow: &CowImageFile<RealFile>, plan: &Plan) -> Result<(), Failure
         None => output::line("loses      nothing: no data lies past the new end"),
     }
     Ok(())
+}
+
+/// Why a change of the backing file does not begin at once, or what it cannot wait for.
+pub(super) fn delay(cow: &CowImageFile<RealFile>) -> Result<Option<String>, Failure> {
+    let seconds = seconds_to_wait(&RealHost, &cow.device).map_err(ImageError::resize(&cow.path))?;
+    let backing = shown(&cow.backing_path);
+    Ok(match seconds {
+        ..=0 => None,
+        1..=LONGEST_WAIT => Some(format!(
+            "waiting {seconds} s: until then, what is written could give {backing} back a time \
+             that a COW file has recorded"
+        )),
+        _ => Some(format!(
+            "{backing} was modified {seconds} s ahead of the clock, which is too long to wait: if \
+             this is interrupted, a COW file that has recorded the present second as its time \
+             takes it"
+        )),
+    })
 }
 
 /// What else a change of the backing file breaks, in lines.

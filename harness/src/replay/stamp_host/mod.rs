@@ -139,6 +139,14 @@ impl ImageHost for StampHost {
     fn now_ns(&self) -> u64 {
         self.memory.now_ns()
     }
+
+    fn now_seconds(&self) -> i64 {
+        self.memory.now_seconds()
+    }
+
+    fn wait_until(&self, seconds: i64) {
+        self.memory.wait_until(seconds);
+    }
 }
 
 /// Memory shares nothing.

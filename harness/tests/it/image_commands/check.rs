@@ -1,15 +1,14 @@
 //! `check` finds each fault and names it, and `--repair` mends what needs no guess and leaves
 //! everything else byte for byte.
 
-use std::fs::{File, FileTimes};
+use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::time::{Duration, UNIX_EPOCH};
 
 use driver::cow::{Extension, Header, JournalRecord, Version};
 use driver::units::{Bytes, Sector};
 use serde_json::Value;
 
-use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
+use crate::support::cli::{ALIGNMENT, SIZE, Sandbox, ftrace};
 use crate::support::images::{SOME, VERSIONS, expected_disk, header, name_of};
 
 /// Where bitmap and data of the V3 image are.
@@ -98,11 +97,8 @@ fn set_len(sandbox: &Sandbox, name: &str, len: u64) {
     file.unwrap().set_len(len).unwrap();
 }
 
-fn touch(sandbox: &Sandbox, name: &str, seconds: u64) {
-    let file = File::options().write(true).open(sandbox.path(name));
-    let modified = UNIX_EPOCH + Duration::from_secs(seconds);
-    let times = FileTimes::new().set_modified(modified);
-    file.unwrap().set_times(times).unwrap();
+fn mtime(sandbox: &Sandbox, name: &str) -> i64 {
+    std::fs::metadata(sandbox.path(name)).unwrap().mtime()
 }
 
 #[test]
@@ -232,7 +228,7 @@ fn sectors_without_a_bit() {
 #[test]
 fn a_backing_file_that_is_missing_or_another() {
     let sandbox = Sandbox::with_images();
-    touch(&sandbox, "backing", 1_060_000_001);
+    sandbox.touch("backing", 1_060_000_001);
     let found = |sandbox: &Sandbox, version, name, at, text: &str| {
         finds_for_good(sandbox, version, 2, name, at, text);
     };
@@ -424,12 +420,10 @@ fn an_interrupted_merge() {
     sandbox.write_backing("backing", SIZE);
     sandbox.write_image("cow", Version::V3, "backing", &SOME);
     let expected = sandbox.disk("cow", "backing");
-    let marked = Extension {
-        backing_size: Bytes(SIZE),
-        changing_backing: true,
-    };
-    sandbox.patch("cow", 4128, &marked.encode());
-    touch(&sandbox, "backing", 1_060_000_001);
+    sandbox.begin_merge("cow");
+    let begun = mtime(&sandbox, "backing");
+    // A power cut may turn the time back.
+    sandbox.touch("backing", 1_060_000_001);
     assert_eq!(
         sandbox.json(&["image", "info", "@cow"])["backing_change_in_progress"],
         true
@@ -437,8 +431,85 @@ fn an_interrupted_merge() {
     finds_and_mends(&sandbox, "cow", 2, "interrupted-backing-change", 4128);
     assert!(sandbox.disk("cow", "backing") == expected);
     let info = sandbox.json(&["image", "info", "@cow"]);
-    assert_eq!(info["backing_mtime"], 1_060_000_001);
+    assert_eq!(info["backing_mtime"], mtime(&sandbox, "backing"));
+    assert!(mtime(&sandbox, "backing") > begun, "nobody else takes it");
     assert_eq!(info["backing_matches"], true);
+}
+
+/// Random data under the name of a backing file that was being merged into.
+#[test]
+fn another_backing_file_after_an_interrupted_merge() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    sandbox.write_image("cow", Version::V3, "backing", &SOME);
+    sandbox.begin_merge("cow");
+    let right = sandbox.read("backing");
+    sandbox.write("backing", vec![0x5a; SIZE as usize]);
+    // Sector 0 is dirty.
+    let text = "a change of the backing file @backing was interrupted, and this is not the file that \
+                it was about: byte 512: found another content than the change found or was to write";
+    let before = sandbox.contents();
+    for args in [&["@cow"][..], &["@cow", "--repair"]] {
+        let report = check(&sandbox, args, 2);
+        assert_eq!(
+            faults(&report, "findings"),
+            [fault("backing-changed", 4128)]
+        );
+        assert_eq!(report["findings"][0]["text"], text);
+        assert_eq!(faults(&report, "repaired"), []);
+    }
+    let refused = "@backing: byte 512: found another content than the change found or was to \
+                   write, so it is not the backing file that an interrupted change of the COW file \
+                   @cow was about. Put that one there; if this is the right one all the same: \
+                   ubdlab image rebase --unsafe";
+    for args in [
+        &["image", "recover", "@cow"][..],
+        &["image", "merge", "@cow", "--in-place"],
+        &["image", "merge", "@cow", "@new"],
+        &["image", "convert", "@cow", "@new"],
+        &["image", "compare", "@cow", "@backing"],
+        &["image", "resize", "@cow", "2M"],
+        &["image", "rebase", "@cow", "--backing", "@backing"],
+        &["replay", "@trace", "--device", "ubda=@cow"],
+    ] {
+        sandbox.write("trace", ftrace(&[("WS", 0, 8)]));
+        sandbox.refuses(args, refused);
+    }
+    std::fs::remove_file(sandbox.path("trace")).unwrap();
+    assert!(sandbox.contents() == before);
+    let info = sandbox.json(&["image", "info", "@cow"]);
+    assert_eq!(info["backing_matches"], Value::Null);
+    std::fs::remove_file(sandbox.path("backing")).unwrap();
+    let report = check(&sandbox, &["@cow", "--repair"], 2);
+    assert_eq!(
+        faults(&report, "findings"),
+        [fault("backing-missing", 4128)]
+    );
+    // The right one again.
+    sandbox.write("backing", right);
+    let expected = sandbox.disk("cow", "backing");
+    finds_and_mends(&sandbox, "cow", 2, "interrupted-backing-change", 4128);
+    assert!(sandbox.disk("cow", "backing") == expected);
+}
+
+/// Whose path is not to be followed cannot be told from another one.
+#[test]
+fn an_interrupted_merge_with_a_backing_file_elsewhere() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("sub")).unwrap();
+    sandbox.write_backing("backing", SIZE);
+    sandbox.write_image("sub/cow", Version::V3, "backing", &SOME);
+    sandbox.begin_merge("sub/cow");
+    let before = sandbox.contents();
+    let args = ["@sub/cow", "--confine-backing", "--repair"];
+    let report = check(&sandbox, &args, 2);
+    let expected = [
+        fault("interrupted-backing-change", 4128),
+        fault("backing-outside", 32),
+    ];
+    assert_eq!(faults(&report, "findings"), expected);
+    assert_eq!(faults(&report, "repaired"), []);
+    assert!(sandbox.contents() == before);
 }
 
 /// The block is written anew where the backing file tells what it said.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use driver::cow::{Extension, Version};
+use driver::cow::{BackingChange, Extension, Version};
 use driver::units::Bytes;
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn guest_writes(sandbox: &Sandbox, backing: &Path, changing: bool) {
     let mut bytes = header.encode();
     let block = Extension {
         backing_size: Bytes(SIZE),
-        changing_backing: changing,
+        change: changing.then(BackingChange::default),
     };
     bytes.extend(block.encode());
     // Nothing is dirty: all of the disk is the other file's.

@@ -2,10 +2,9 @@
 
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 
-use driver::cow::{Extension, Version};
-use driver::units::Bytes;
+use driver::cow::Version;
 
-use crate::support::cli::{SIZE, Sandbox};
+use crate::support::cli::Sandbox;
 use crate::support::images::{Reader, SOME, VERSIONS, expected_disk, name_of};
 
 #[test]
@@ -161,11 +160,7 @@ fn in_place_with_a_partial_last_sector() {
 fn begun_again_it_completes() {
     let sandbox = Sandbox::with_images();
     let expected = expected_disk(&sandbox.read("backing"), &SOME);
-    let marked = Extension {
-        backing_size: Bytes(SIZE),
-        changing_backing: true,
-    };
-    sandbox.patch("v3", 4128, &marked.encode());
+    sandbox.begin_merge("v3");
     sandbox.patch("backing", 0, &expected[..9 * 512]);
     // Other commands say what to do first; what only looks goes on.
     sandbox.refuses(

@@ -13,3 +13,4 @@ mod partial_sector;
 mod rebase;
 mod recover;
 mod resize;
+mod times;

@@ -5,8 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use driver::cow::{Extension, Version};
-use driver::units::Bytes;
+use driver::cow::Version;
 
 use crate::support::cli::{SIZE, Sandbox};
 use crate::support::images::{Reader, SOME, VERSIONS, blocks_of, header, name_of};
@@ -159,11 +158,7 @@ fn unsafely_over_the_same_file() {
 #[test]
 fn unsafely_ends_what_was_interrupted() {
     let sandbox = with_other();
-    let marked = Extension {
-        backing_size: Bytes(SIZE),
-        changing_backing: true,
-    };
-    sandbox.patch("v3", 4128, &marked.encode());
+    sandbox.begin_merge("v3");
     sandbox.refuses(
         &["image", "rebase", "@v3", "--backing", "@other"],
         "@v3: an interrupted change of the backing file has to be finished first: ubdlab image \

@@ -182,8 +182,8 @@ fn the_rows_of_the_table() {
         ("marked", "another time", "old", "dirty"),
         ("marked", "another time", "part", "dirty"),
         ("marked", "another time", "merged", "dirty"),
-        ("marked", "another time", "merged", "empty"),
-        ("marked", "its time", "merged", "empty"),
+        ("marked", "its time", "merged", "dirty"),
+        ("", "its time", "merged", "dirty"),
         ("", "its time", "merged", "empty"),
     ];
     assert_eq!(rows(&host, &merge, &look), expected);

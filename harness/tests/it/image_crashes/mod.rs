@@ -4,7 +4,9 @@
 mod backing;
 mod create;
 mod merge;
+mod one_second;
 mod rebase;
 mod repair;
 pub(crate) mod story;
+mod stranger;
 pub(crate) mod world;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use driver::cow::{Extension, Geometry, Version};
+use driver::cow::{BackingChange, Extension, Geometry, Version};
 use driver::open::temporary_name;
 use driver::resize::Strategy;
 use driver::units::{Bytes, FileOffset};
@@ -58,10 +58,11 @@ fn damaged_extension(file: &mut FileContent, _: &Geometry) {
     file.write_at(&[0xcc], Extension::OFFSET + Bytes(20));
 }
 
+/// As an earlier ubdlab marked it, before anything was changed.
 fn changing_backing(file: &mut FileContent, _: &Geometry) {
     let block = Extension {
         backing_size: Bytes(LEN),
-        changing_backing: true,
+        change: Some(BackingChange::default()),
     };
     file.write_at(&block.encode(), Extension::OFFSET);
 }

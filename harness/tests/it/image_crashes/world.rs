@@ -117,7 +117,7 @@ pub(crate) fn looked_at(host: &SimHost) -> (Header, bool, u32) {
     let header = Header::decode(&file).unwrap();
     let block = file[Extension::OFFSET.0 as usize..][..Extension::LEN].try_into();
     let marked = match Extension::decode(&block.unwrap()) {
-        ExtensionState::Valid(extension) => extension.changing_backing,
+        ExtensionState::Valid(extension) => extension.change.is_some(),
         ExtensionState::Absent | ExtensionState::Damaged => false,
     };
     let bitmap = Geometry::of(&header).unwrap().bitmap();

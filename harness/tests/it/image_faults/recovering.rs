@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use driver::cow::{Extension, Geometry, HeaderChange, Version};
+use driver::cow::{BackingChange, Extension, Geometry, HeaderChange, Version};
 use driver::open::temporary_name;
 use driver::resize::Strategy;
 use driver::units::{Bytes, FileOffset};
@@ -159,7 +159,7 @@ fn a_mark_and_a_half_changed_header() {
 fn marked() -> Extension {
     Extension {
         backing_size: Bytes(LEN),
-        changing_backing: true,
+        change: Some(BackingChange::default()),
     }
 }
 

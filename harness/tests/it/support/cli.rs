@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use driver::cow::Header;
 use driver::host::HostNames;
@@ -105,10 +105,19 @@ impl Sandbox {
         std::fs::read(self.path(name)).unwrap()
     }
 
-    /// A backing file in which every sector differs.
+    /// A backing file in which every sector differs, of 2003: what changes it does not have to
+    /// wait until the second has passed in which it was made.
     pub(crate) fn write_backing(&self, name: &str, size: u64) {
         let content: Vec<u8> = (0..size / 8).flat_map(u64::to_le_bytes).collect();
         self.write(name, content);
+        self.touch(name, 1_050_000_000);
+    }
+
+    /// Makes the file's time of last modification this one, in seconds since 1970.
+    pub(crate) fn touch(&self, name: &str, seconds: u64) {
+        let file = std::fs::File::options().write(true).open(self.path(name));
+        let modified = UNIX_EPOCH + Duration::from_secs(seconds);
+        file.unwrap().set_modified(modified).unwrap();
     }
 
     /// A COW file as `ubdlab` makes them, with the alignment above.

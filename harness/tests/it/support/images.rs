@@ -7,6 +7,10 @@ use std::path::Path;
 
 use driver::cow::{ByteOrder, Geometry, Header, Version};
 use driver::units::Bytes;
+use userhelper::image::backing_change::{self, Writes};
+use userhelper::image::merge::open_both;
+use userhelper::image::open::Trust;
+use userhelper::real_files::RealHost;
 
 use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
 
@@ -98,6 +102,13 @@ impl Sandbox {
             let place = geometry.data_offset.0 + sector * 512;
             file.write_all_at(&written(sector), place).unwrap();
         }
+    }
+
+    /// Begins to merge the COW file `cow` into its backing file, and is interrupted before any
+    /// of its data is written there.
+    pub(crate) fn begin_merge(&self, cow: &str) {
+        let mut cow = open_both(&RealHost, &self.path(cow), Trust::Follow).unwrap();
+        backing_change::begin(&RealHost, &mut cow.device, Writes::Dirty).unwrap();
     }
 
     /// Runs the program with `--json`, which has to succeed; what it reports, with the paths as

@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
-use driver::cow::Extension;
+use driver::cow::{Extension, ExtensionState};
 use driver::host::HostFile;
-use driver::open::{OpenOptions, open};
+use driver::open::{open, read_extension};
+use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange};
 
 use crate::copying::clear;
@@ -21,8 +22,11 @@ use super::space::{Space, last_byte, slack};
 /// nothing is corrupt: who knows what it is good for.
 pub(super) fn is_possible(finding: &Finding, all: &[Finding]) -> bool {
     match finding.fault {
+        // Whose backing file is not to be followed cannot be told to be the right one.
+        Fault::InterruptedBackingChange => {
+            all.iter().all(|other| other.fault != Fault::BackingOutside)
+        }
         Fault::InterruptedResize
-        | Fault::InterruptedBackingChange
         | Fault::DamagedExtension
         | Fault::FileShort
         | Fault::BitsPastEnd => true,
@@ -33,7 +37,9 @@ pub(super) fn is_possible(finding: &Finding, all: &[Finding]) -> bool {
     }
 }
 
-/// Mends one finding, durably.
+/// Mends one finding, durably. It was found in `device`, which has held the lock since; a file
+/// with a damaged extension block, or a header that is half changed, does not open, and comes
+/// without one.
 ///
 /// # Errors
 /// The host's.
@@ -42,31 +48,31 @@ pub(super) fn mend<H: ImageHost>(
     path: &Path,
     trust: Trust,
     finding: &Finding,
+    device: Option<Ordered<H::File>>,
     watch: Watch<'_>,
 ) -> Result<(), ImageError> {
+    if finding.fault == Fault::DamagedExtension {
+        return mend_extension(host, path, trust);
+    }
     if matches!(
         finding.fault,
         Fault::InterruptedResize | Fault::InterruptedBackingChange
     ) {
+        // It takes its own locks, and looks again at what there is to be finished.
+        if let Some(device) = device {
+            close(device, path)?;
+        }
         return recover::recover(host, path, trust, watch).map(|_| ());
     }
-    let options = OpenOptions {
-        // The backing file at hand tells what a damaged extension block would say.
-        without_backing: finding.fault != Fault::DamagedExtension,
-        ..options(trust)
+    let Some(device) = device else {
+        return Ok(());
     };
-    let device = open(host, &specification(path, false), options)?.device;
     let Some(geometry) = device.geometry() else {
         return Ok(());
     };
     let cow = device.cow();
     let writing = |at| ImageError::host(path, "repairing", at);
     match finding.fault {
-        Fault::DamagedExtension => {
-            let block = Extension::new(geometry.size).encode();
-            cow.write_all_at(&block, Extension::OFFSET)
-                .map_err(writing(Extension::OFFSET))?;
-        }
         Fault::FileShort | Fault::TrailingData => {
             let end = geometry.data_end();
             cow.set_len(end - FileOffset(0)).map_err(writing(end))?;
@@ -98,5 +104,27 @@ pub(super) fn mend<H: ImageHost>(
         _ => {}
     }
     cow.sync_data().map_err(writing(FileOffset(0)))?;
+    close(device, path)
+}
+
+/// Writes a damaged extension block anew, with the size of the backing file: with that file at
+/// hand, which has to be as the header says, it is known.
+fn mend_extension<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<(), ImageError> {
+    let device = open(host, &specification(path, false), options(trust))?.device;
+    // The lock is another one than that under which it was found damaged.
+    let damaged = match device.image() {
+        Some(image) => {
+            read_extension(device.cow(), &image.header, path)? == ExtensionState::Damaged
+        }
+        None => false,
+    };
+    if let Some(geometry) = device.geometry().filter(|_| damaged) {
+        let block = Extension::new(geometry.size).encode();
+        let writing = ImageError::host(path, "repairing", Extension::OFFSET);
+        let cow = device.cow();
+        cow.write_all_at(&block, Extension::OFFSET)
+            .and_then(|()| cow.sync_data())
+            .map_err(writing)?;
+    }
     close(device, path)
 }

@@ -1,0 +1,117 @@
+//! The time of a backing file that is changed, by which other COW files know that it was.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+
+use driver::cow::Version;
+
+use crate::support::cli::{SIZE, Sandbox, output, ubdlab};
+use crate::support::images::{SOME, expected_disk};
+
+fn mtime(sandbox: &Sandbox, name: &str) -> i64 {
+    std::fs::metadata(sandbox.path(name)).unwrap().mtime()
+}
+
+/// Two merges in place as fast as they go, into a backing file that was made a moment ago, of
+/// which a third COW file knows the time.
+#[test]
+fn two_merges_do_not_give_a_time_back() {
+    let sandbox = Sandbox::new();
+    sandbox.write("zeros", [0; 65536]);
+    let mut disk = [0; 65536];
+    disk[..4096].fill(b'A');
+    sandbox.write("first", disk);
+    disk[8192..12288].fill(b'C');
+    sandbox.write("second", disk);
+    sandbox.write("root", [0; 65536]);
+    sandbox.succeeds(&["image", "create", "@victim", "--backing", "@root"]);
+    let mut times = vec![mtime(&sandbox, "root")];
+    for name in ["first", "second"] {
+        let (raw, cow) = (format!("@{name}"), format!("@{name}.cow"));
+        sandbox.succeeds(&["image", "convert", &raw, &cow, "--backing", "@root"]);
+        let merged = sandbox.run(&["image", "merge", &cow, "--in-place"]);
+        assert_eq!(merged.status.code(), Some(0));
+        assert!(sandbox.read("root") == sandbox.read(name));
+        let time = mtime(&sandbox, "root");
+        assert!(
+            times.iter().all(|&earlier| earlier < time),
+            "{times:?}, then {time}"
+        );
+        times.push(time);
+    }
+    let refused = format!(
+        "@root: modified at {}, but the COW file @victim was made for the content of {} (seconds \
+         since 1970)",
+        times[2], times[0]
+    );
+    sandbox.refuses(&["image", "compare", "@victim", "@zeros"], &refused);
+    let checked = sandbox.run(&["image", "check", "@victim"]);
+    assert_eq!(checked.status.code(), Some(2));
+    sandbox.succeeds(&["image", "check", "@second.cow"]);
+}
+
+/// What is said where a change does not begin at once, and where it cannot wait.
+#[test]
+fn a_wait_is_announced() {
+    for (ahead, begins, ends) in [
+        (
+            4,
+            "waiting ",
+            " s: until then, what is written could give @backing back a time that a COW file has \
+             recorded",
+        ),
+        (
+            100_000,
+            "@backing was modified ",
+            " s ahead of the clock, which is too long to wait: if this is interrupted, a COW file \
+             that has recorded the present second as its time takes it",
+        ),
+    ] {
+        for args in [
+            &["image", "merge", "@cow", "--in-place"][..],
+            &["image", "resize", "@cow", "2M", "--extend-backing"],
+        ] {
+            let sandbox = Sandbox::new();
+            sandbox.write_backing("backing", SIZE);
+            sandbox.write("now", "");
+            let time = mtime(&sandbox, "now") + ahead;
+            sandbox.touch("backing", time as u64);
+            sandbox.write_image("cow", Version::V3, "backing", &SOME);
+            let run = sandbox.run(args);
+            let told = sandbox.text(&run.stderr);
+            assert_eq!(run.status.code(), Some(0), "{told}");
+            let announced = |line: &str| line.starts_with(begins) && line.ends_with(ends);
+            assert!(told.lines().any(announced), "{told}");
+            assert!(mtime(&sandbox, "backing") > time);
+        }
+    }
+}
+
+/// Who may write a file and does not own it can give it no time but the present one.
+#[test]
+fn a_backing_file_that_belongs_to_somebody_else() {
+    const NOBODY: u32 = 65534;
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    sandbox.write_image("cow", Version::V3, "backing", &SOME);
+    let expected = expected_disk(&sandbox.read("backing"), &SOME);
+    std::fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o777)).unwrap();
+    for name in ["backing", "cow"] {
+        std::fs::set_permissions(sandbox.path(name), Permissions::from_mode(0o666)).unwrap();
+    }
+    let mut can_run = ubdlab();
+    can_run.arg("--version").uid(NOBODY).gid(NOBODY);
+    if !can_run.output().is_ok_and(|run| run.status.success()) {
+        eprintln!("skipped: only root runs a program as somebody else");
+        return;
+    }
+    let mut command = ubdlab();
+    command.args(sandbox.args(&["image", "merge", "@cow", "--in-place"]));
+    command.uid(NOBODY).gid(NOBODY);
+    let run = output(&mut command);
+    let told = sandbox.text(&run.stderr);
+    assert_eq!(run.status.code(), Some(0), "{told}");
+    assert!(sandbox.read("backing") == expected);
+    sandbox.succeeds(&["image", "check", "@cow"]);
+}

@@ -1,0 +1,99 @@
+//! Times that nobody can have recorded of another content.
+//!
+//! A COW file knows its backing file by its time, in whole seconds. A changed backing file must
+//! not get back a time that it has had before: some COW file may have recorded it. What is written
+//! gets the host's time, so nothing is written in a second that the file's time has reached
+//! already; that is waited for. Afterwards the file is given a time past the second of the last
+//! write: somebody who takes no locks may have recorded that of the half-changed file.
+
+use driver::host::{HostFile, Metadata};
+use driver::ordered::Ordered;
+use driver::resize::ResizeError;
+use driver::units::FileOffset;
+
+use crate::image_host::ImageHost;
+
+use super::{backing, examine, image};
+
+/// The longest wait, in seconds. Our own tools leave a time at most one second ahead; one that is
+/// further ahead was set by somebody, and that may be years.
+pub const LONGEST_WAIT: i64 = 10;
+
+/// The latest time that the backing file is known to have had, in seconds since 1970: its present
+/// one, or what a change noted that was interrupted.
+pub(super) fn latest<H: ImageHost>(
+    host: &H,
+    device: &Ordered<H::File>,
+) -> Result<i64, ResizeError> {
+    let now = examine(host, backing(device)?)?.modified_seconds;
+    let change = image(device)?.extension.and_then(|it| it.change);
+    let noted = change.and_then(|change| change.in_place);
+    Ok(noted.map_or(now, |noted| now.max(noted.latest)))
+}
+
+/// How many seconds a change of the backing file has to wait before it can begin, because
+/// somebody may have recorded the present one as the file's time; more than [`LONGEST_WAIT`] are
+/// not waited for.
+///
+/// # Errors
+/// The host's.
+pub fn seconds_to_wait<H: ImageHost>(
+    host: &H,
+    device: &Ordered<H::File>,
+) -> Result<i64, ResizeError> {
+    let ahead = latest(host, device)?.saturating_sub(host.now_seconds());
+    Ok(ahead.saturating_add(1).max(0))
+}
+
+/// Waits until the present second is past `latest`, unless that is too far ahead.
+pub(super) fn wait_past<H: ImageHost>(host: &H, latest: i64) {
+    let next = latest.saturating_add(1);
+    let ahead = next.saturating_sub(host.now_seconds());
+    if (1..=LONGEST_WAIT).contains(&ahead) {
+        host.wait_until(next);
+    }
+}
+
+/// A time past `latest` and not before the present second.
+pub(super) fn after<H: ImageHost>(host: &H, latest: i64) -> i64 {
+    host.now_seconds().max(latest.saturating_add(1))
+}
+
+/// Gives the backing file this time, durably; what it is then. A file system that cannot hold
+/// such a time may keep another one.
+///
+/// # Errors
+/// The host's; [`ResizeError::Refused`] if the time is not past `latest` afterwards.
+pub(super) fn give<H: ImageHost>(
+    host: &H,
+    device: &Ordered<H::File>,
+    seconds: i64,
+    latest: i64,
+) -> Result<Metadata, ResizeError> {
+    let file = backing(device)?;
+    host.set_modified(file, seconds)
+        .and_then(|()| host.sync_all(file))
+        .map_err(ResizeError::host(
+            "giving the backing file a later time",
+            FileOffset(0),
+        ))?;
+    let metadata = examine(host, file)?;
+    match metadata.modified_seconds > latest {
+        true => Ok(metadata),
+        false => Err(ResizeError::Refused(format!(
+            "the backing file was modified at {latest} (seconds since 1970), and its file system \
+             holds no later time; others that are over it could not tell that it is changed. Give \
+             it an earlier time with touch, and then: ubdlab image rebase --unsafe"
+        ))),
+    }
+}
+
+/// Whether the backing file has this time.
+pub(super) fn still_has<F: HostFile, H: ImageHost<File = F>>(
+    host: &H,
+    device: &Ordered<F>,
+    seconds: i64,
+) -> bool {
+    let metadata = backing(device).and_then(|file| examine(host, file));
+    metadata.is_ok_and(|metadata| metadata.modified_seconds == seconds)
+}
