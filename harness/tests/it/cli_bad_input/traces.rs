@@ -151,6 +151,7 @@ fn nowhere_to_convert_to() {
     std::fs::create_dir(sandbox.path("directory")).unwrap();
     sandbox.refuses(
         &["trace", "convert", "@trace", "@directory"],
-        "@directory: writing: Is a directory (os error 21)",
+        "@directory: writing: found a directory, expected a regular file, a character device, a FIFO \
+         or nothing; nothing was changed",
     );
 }
