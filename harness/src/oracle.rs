@@ -5,9 +5,11 @@ use std::fmt;
 
 use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
+use crate::intervals::IntervalSet;
+use crate::sparse::Sparse;
 use crate::stamp::{Content, Coverage, Stamp};
 
-/// Sectors in a page of the model: only what was touched takes memory.
+/// Sectors in a page of the model: only what was written takes memory.
 const PAGE: u64 = 256;
 
 /// What a sector shows before anything was written to it.
@@ -31,15 +33,19 @@ const CHECKSUM: u64 = 2 << 32;
 const DATA: u64 = 4 << 32;
 /// Zeros.
 const ZEROS: u64 = 3 << 32;
-/// Beside what the rest says, zeros are right: the sector was discarded.
-const DISCARDED: u64 = 1 << 63;
 
 impl State {
     const UNTOUCHED: State = State(0);
 }
 
+/// The states of sectors of one kind.
+type Page = [State; PAGE as usize];
+
 /// A page of which nothing was touched.
-static UNTOUCHED: [State; PAGE as usize] = [State::UNTOUCHED; PAGE as usize];
+static UNTOUCHED: Page = [State::UNTOUCHED; PAGE as usize];
+
+/// A page of zeros.
+static ZEROED: Page = [State(ZEROS); PAGE as usize];
 
 /// A sector that shows what it should not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,10 +103,17 @@ pub fn checksums(data: &[u8]) -> Vec<u32> {
     sectors.map(crc32c::crc32c).collect()
 }
 
-/// The model.
+/// The model. Its memory follows what was written; a discard or a write of zeros costs the same
+/// however long it is.
 #[derive(Debug)]
 pub struct Oracle<I> {
-    pages: Vec<Option<Box<[State; PAGE as usize]>>>,
+    /// What was written, but where zeros were written since.
+    pages: Sparse<Box<Page>>,
+    /// Sectors that zeros were written to last.
+    zeros: IntervalSet,
+    /// Sectors that were discarded since they were written last: beside what they held before,
+    /// zeros are right.
+    discarded: IntervalSet,
     capacity: SectorCount,
     initial: I,
     coverage: Coverage,
@@ -114,16 +127,16 @@ pub struct Oracle<I> {
 impl<I: Initial> Oracle<I> {
     /// A device of so many sectors, which show what `initial` says.
     pub fn new(capacity: SectorCount, initial: I) -> Oracle<I> {
-        let mut oracle = Oracle {
-            pages: Vec::new(),
+        Oracle {
+            pages: Sparse::default(),
+            zeros: IntervalSet::default(),
+            discarded: IntervalSet::default(),
             capacity,
             initial,
             coverage: Coverage::Whole,
             initial_end: Sector(0) + capacity,
             partial: None,
-        };
-        oracle.set_pages();
-        oracle
+        }
     }
 
     /// The same, where stamps take no more of a sector than this. What is no stamp, zeros and
@@ -139,11 +152,6 @@ impl<I: Initial> Oracle<I> {
         self.coverage
     }
 
-    fn set_pages(&mut self) {
-        let pages = self.capacity.0.div_ceil(PAGE) as usize;
-        self.pages.resize_with(pages, || None);
-    }
-
     /// The device's size.
     pub fn capacity(&self) -> SectorCount {
         self.capacity
@@ -154,31 +162,38 @@ impl<I: Initial> Oracle<I> {
         match written {
             Written::Stamp(stamp) => self.set(range, |_| State(STAMPED | u64::from(stamp.0))),
             Written::Data(checksums) => {
-                for (sector, checksum) in (range.start.0..range.end().0).zip(checksums) {
-                    let state = State(DATA | u64::from(*checksum));
-                    self.set(SectorRange::new(Sector(sector), SectorCount(1)), |_| state);
-                }
+                let first = range.start.0;
+                self.set(range, |sector| {
+                    let checksum = checksums.get((sector - first) as usize);
+                    State(DATA | u64::from(checksum.copied().unwrap_or_default()))
+                });
             }
         }
     }
 
     /// A write of zeros was acknowledged.
     pub fn zeroed(&mut self, range: SectorRange) {
-        self.set(range, |_| State(ZEROS));
+        let sectors = range.start.0..range.end().0;
+        self.discarded.remove(sectors.clone());
+        // What was written there before does not count any more.
+        let pages = sectors.start.div_ceil(PAGE)..sectors.end / PAGE;
+        self.pages.remove(pages);
+        self.zeros.insert(sectors);
     }
 
     /// A discard was acknowledged: the old content or zeros, from now on.
     pub fn discarded(&mut self, range: SectorRange) {
-        self.set(range, |state| State(state.0 | DISCARDED));
+        self.discarded.insert(range.start.0..range.end().0);
     }
 
     /// What `content`, whole sectors from `first` on, shows now is what was there at the
     /// start; for sectors that [`Initial`] does not know.
     pub fn found_at_start(&mut self, first: Sector, content: &[u8]) {
-        for (sector, content) in (first.0..).zip(content.chunks_exact(SECTOR_SIZE as usize)) {
-            let state = State(CHECKSUM | u64::from(crc32c::crc32c(content)));
-            self.set(SectorRange::new(Sector(sector), SectorCount(1)), |_| state);
-        }
+        let checksums = checksums(content);
+        let range = SectorRange::new(first, SectorCount(checksums.len() as u64));
+        self.set(range, |sector| {
+            State(CHECKSUM | u64::from(checksums[(sector - first.0) as usize]))
+        });
     }
 
     /// The device ends within the sector after its last one, with these bytes. A grow makes a
@@ -193,17 +208,17 @@ impl<I: Initial> Oracle<I> {
     /// device had sectors once before.
     pub fn resized(&mut self, capacity: SectorCount) {
         if capacity < self.capacity {
-            let gone = SectorRange::between(Sector(0) + capacity..Sector(0) + self.capacity);
-            self.initial_end = self.initial_end.min(gone.start);
-            self.capacity = capacity;
-            self.set_pages();
-            // The last page keeps states behind the end: forget those too.
-            let page_end = Sector(capacity.0.next_multiple_of(PAGE));
-            let rest = SectorRange::between(gone.start..page_end.min(gone.end()));
-            self.set(rest, |_| State::UNTOUCHED);
+            let end = Sector(0) + capacity;
+            self.initial_end = self.initial_end.min(end);
+            self.zeros.remove(end.0..u64::MAX);
+            self.discarded.remove(end.0..u64::MAX);
+            self.pages.remove(end.0.div_ceil(PAGE)..u64::MAX);
+            // The last page keeps states past the end: forget those too.
+            if let Some(page) = self.pages.get_mut(end.0 / PAGE) {
+                page[(end.0 % PAGE) as usize..].fill(State::UNTOUCHED);
+            }
         }
         self.capacity = capacity;
-        self.set_pages();
         if let Some((sector, checksum)) = self.partial.take()
             && sector < Sector(0) + capacity
         {
@@ -212,18 +227,20 @@ impl<I: Initial> Oracle<I> {
         }
     }
 
-    fn set(&mut self, range: SectorRange, change: impl Fn(State) -> State) {
-        let mut at = range.start.0;
-        while at < range.end().0 {
-            let page_end = (at / PAGE + 1) * PAGE;
-            let end = page_end.min(range.end().0);
-            let page = self.pages[(at / PAGE) as usize]
-                .get_or_insert_with(|| Box::new([State::UNTOUCHED; PAGE as usize]));
-            let first = (at % PAGE) as usize;
-            for state in &mut page[first..first + (end - at) as usize] {
-                *state = change(*state);
+    /// Gives each sector of a range the state that `state` says.
+    fn set(&mut self, range: SectorRange, state: impl Fn(u64) -> State) {
+        let (mut at, end) = (range.start.0, range.end().0);
+        self.zeros.remove(at..end);
+        self.discarded.remove(at..end);
+        while at < end {
+            let page = self
+                .pages
+                .get_or_insert_with(at / PAGE, || Box::new(UNTOUCHED));
+            let stop = ((at / PAGE + 1) * PAGE).min(end);
+            for (sector, place) in (at..stop).zip(&mut page[(at % PAGE) as usize..]) {
+                *place = state(sector);
             }
-            at = end;
+            at = stop;
         }
     }
 
@@ -237,45 +254,48 @@ impl<I: Initial> Oracle<I> {
         early: impl Fn(Sector, &[u8]) -> bool,
     ) -> (u64, Option<Mismatch>) {
         let (mut wrong, mut first_wrong) = (0, None);
-        let mut sector = first;
         let mut contents = content.chunks_exact(SECTOR_SIZE as usize);
-        while contents.len() > 0 {
-            let within = (sector.0 % PAGE) as usize;
-            let states = match &self.pages[(sector.0 / PAGE) as usize] {
-                Some(page) => &page[within..],
-                None => &UNTOUCHED[within..],
+        let (mut at, end) = (first.0, first.0 + contents.len() as u64);
+        while at < end {
+            let page_end = ((at / PAGE + 1) * PAGE).min(end);
+            let (is_zeroed, stop) = self.zeros.run_at(at, page_end);
+            let (is_discarded, stop) = self.discarded.run_at(at, stop);
+            let page = match is_zeroed {
+                true => &ZEROED,
+                false => self.pages.get(at / PAGE).map_or(&UNTOUCHED, Box::as_ref),
             };
+            let states = &page[(at % PAGE) as usize..][..(stop - at) as usize];
             // The states come first: they may end here, and no content is to be lost then.
             for (state, content) in states.iter().zip(&mut contents) {
                 let shown = Shown {
-                    sector,
+                    sector: Sector(at),
                     content,
                     coverage: self.coverage,
                     initial_end: self.initial_end,
+                    is_discarded,
                 };
-                if !shown.is(*state, &mut self.initial) && !early(sector, content) {
+                if !shown.is(*state, &mut self.initial) && !early(Sector(at), content) {
                     wrong += 1;
-                    first_wrong.get_or_insert((sector, *state, content));
+                    first_wrong.get_or_insert((Sector(at), *state, is_discarded, content));
                 }
-                sector.0 += 1;
+                at += 1;
             }
         }
-        let example = first_wrong.map(|(sector, state, content)| Mismatch {
-            sector,
-            expected: self.describe(sector, state),
-            found: self.coverage.look(content),
+        let example = first_wrong.map(|(sector, state, is_discarded, content)| {
+            let expected = self.describe(sector, state);
+            Mismatch {
+                sector,
+                expected: match is_discarded {
+                    true => format!("zeros (it was discarded) or {expected}"),
+                    false => expected,
+                },
+                found: self.coverage.look(content),
+            }
         });
         (wrong, example)
     }
 
     fn describe(&self, sector: Sector, state: State) -> String {
-        if state.0 & DISCARDED != 0 {
-            let before = State(state.0 & !DISCARDED);
-            return format!(
-                "zeros (it was discarded) or {}",
-                self.describe(sector, before)
-            );
-        }
         let low = state.0 as u32;
         match state.0 & !u64::from(u32::MAX) {
             STAMPED => Content::Stamped(Stamp(low), sector).to_string(),
@@ -294,16 +314,16 @@ struct Shown<'a> {
     content: &'a [u8],
     coverage: Coverage,
     initial_end: Sector,
+    is_discarded: bool,
 }
 
 impl Shown<'_> {
     #[inline]
     fn is(&self, state: State, initial: &mut impl Initial) -> bool {
         let (sector, content) = (self.sector, self.content);
-        if state.0 & DISCARDED != 0 && is_zero(content) {
+        if self.is_discarded && is_zero(content) {
             return true;
         }
-        let state = State(state.0 & !DISCARDED);
         let low = state.0 as u32;
         match state.0 & !u64::from(u32::MAX) {
             STAMPED => self.coverage.shows(Stamp(low), sector, content),
@@ -411,6 +431,56 @@ mod tests {
         assert!(right(&mut oracle, 5, &sector(Stamp(1), 5)));
         assert!(right(&mut oracle, 5, &[0; 512]));
         assert!(!right(&mut oracle, 5, &sector(Stamp::BACKING, 5)));
+    }
+
+    #[test]
+    fn zeros_and_discards_last_until_the_next_write() {
+        let mut oracle = Oracle::new(SectorCount(4000), Backing);
+        oracle.wrote(range(300, 1000), Written::Stamp(Stamp(1)));
+        oracle.zeroed(range(400, 800));
+        oracle.discarded(range(1199, 2));
+        oracle.wrote(range(600, 1), Written::Stamp(Stamp(2)));
+        for at in [400, 511, 512, 599, 601, 1023, 1199, 1200] {
+            assert!(right(&mut oracle, at, &[0; 512]), "sector {at}");
+        }
+        for (at, stamp) in [(399, 1), (600, 2), (1200, 1), (1201, 1)] {
+            assert!(right(&mut oracle, at, &sector(Stamp(stamp), at)), "{at}");
+        }
+        for at in [399, 600, 1201, 2000] {
+            assert!(!right(&mut oracle, at, &[0; 512]), "sector {at}");
+        }
+        for at in [400, 512, 601, 1199] {
+            assert!(!right(&mut oracle, at, &sector(Stamp(1), at)), "{at}");
+        }
+        let (wrong, example) = oracle.check(Sector(1200), &sector(Stamp(3), 1200), nothing);
+        assert_eq!(wrong, 1);
+        assert_eq!(
+            example.unwrap().expected,
+            "zeros (it was discarded) or what request 1 wrote to sector 1200"
+        );
+        // A page that is zeros whole, written in part, is zeros in the rest of it.
+        oracle.zeroed(range(512, 256));
+        oracle.wrote(range(513, 1), Written::Stamp(Stamp(4)));
+        assert!(right(&mut oracle, 512, &[0; 512]) && right(&mut oracle, 514, &[0; 512]));
+        assert!(right(&mut oracle, 513, &sector(Stamp(4), 513)));
+    }
+
+    /// A model of all that can be claimed: it aborts where memory follows the claim.
+    #[test]
+    fn the_largest_device_takes_the_memory_of_what_is_written() {
+        let sectors = crate::trace::record::MAX_END_SECTOR.0;
+        let mut oracle = Oracle::new(SectorCount(sectors), Backing);
+        for _ in 0..10_000 {
+            oracle.zeroed(range(0, sectors));
+            oracle.discarded(range(1, sectors - 1));
+        }
+        let last = sectors - 1;
+        oracle.wrote(range(last, 1), Written::Stamp(Stamp(1)));
+        assert!(right(&mut oracle, last, &sector(Stamp(1), last)));
+        assert!(right(&mut oracle, last - 1, &[0; 512]));
+        oracle.resized(SectorCount(10));
+        oracle.resized(SectorCount(sectors));
+        assert!(right(&mut oracle, last, &[0; 512]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
 use crate::replay::report::grouped;
-use crate::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session};
+use crate::replay::{Allowed, Options, Pace, PastEnd, Report, ResizeAt, Session};
 use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
 use crate::trace::{self, Bundled};
@@ -79,6 +79,7 @@ fn options() -> Options {
         open: OpenOptions::default(),
         alignment: Some(4096),
         coverage: Coverage::Whole,
+        allowed: Allowed::default(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! `ubdlab fuzz`.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -514,15 +516,18 @@ const LARGEST_CASE: u64 = 16 << 20;
 
 fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
     let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
-    let length = std::fs::metadata(file)
-        .map_err(|error| wrong(format!("opening: {error}")))?
-        .len();
-    if length > LARGEST_CASE {
+    let opened = File::open(file).map_err(|error| wrong(format!("opening: {error}")))?;
+    let mut text = String::new();
+    // A length says nothing of a pipe or a device.
+    opened
+        .take(LARGEST_CASE + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| wrong(format!("reading: {error}")))?;
+    if text.len() as u64 > LARGEST_CASE {
         return Err(wrong(format!(
-            "found {length} bytes, a case has at most {LARGEST_CASE}"
+            "found more than {LARGEST_CASE} bytes, expected a case, which has at most as many"
         )));
     }
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(format!("reading: {error}")))?;
     let value: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     match value.get("format").and_then(serde_json::Value::as_str) {

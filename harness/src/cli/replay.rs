@@ -11,8 +11,8 @@ use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
-use crate::replay::run::ReplayError;
-use crate::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
+use crate::replay::limits::MOST_MOVED;
+use crate::replay::{Allowed, Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
 use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices};
@@ -88,9 +88,17 @@ pub(super) struct Args {
     /// The size of the device made for the replay [default: that of the recorded device]
     ///
     /// In bytes, or with one of the suffixes K, M, G and T. Where the trace does not tell the
-    /// size of the recorded device, the default is where its last request ends.
+    /// size of the recorded device, the default is where its last request ends. By default no
+    /// device is larger than 256G: a few bytes of a trace can claim any size.
     #[arg(long, value_parser = parse_device_size)]
     size: Option<Bytes>,
+
+    /// Refuse a replay that may need more memory than this
+    ///
+    /// For the device with --memory, and for the model of what is written. What a trace needs
+    /// follows from where its requests go, and is known before anything is written.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_device_size)]
+    memory_limit: Bytes,
 
     /// Make the device's files in this directory, and leave them there
     ///
@@ -295,6 +303,14 @@ impl Args {
                 true => Coverage::Front,
                 false => Coverage::Whole,
             },
+            allowed: Allowed {
+                memory: self.memory_limit,
+                moved: match self.reading.selection().limit {
+                    // Whoever says how many requests says how much.
+                    Some(_) => Bytes(u64::MAX),
+                    None => MOST_MOVED,
+                },
+            },
         }
     }
 
@@ -325,7 +341,10 @@ impl Args {
         };
         let report = report.map_err(|error| match error {
             // It is the trace that has to be looked at, or the option.
-            SessionError::Replay { error, .. } if matches!(*error, ReplayError::PastEnd { .. }) => {
+            SessionError::Replay { error, .. } if error.is_about_trace() => {
+                Failure(format!("{}: {error}", driver::shown(trace.name())))
+            }
+            error @ SessionError::ImpliedSize { .. } => {
                 Failure(format!("{}: {error}", driver::shown(trace.name())))
             }
             error => Failure::operation(error),

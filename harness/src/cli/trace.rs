@@ -199,10 +199,14 @@ fn info(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
         Some(compression) => format!(", compressed with {compression}"),
         None => String::new(),
     };
-    let files = match description.files {
+    let mut files = match description.files {
         1 => String::new(),
         files => format!(", {files} files"),
     };
+    if description.files_left_out > 0 {
+        let left_out = description.files_left_out;
+        files += &format!(", and {left_out} beside left out: no regular files");
+    }
     output::line(format_args!(
         "format      {}{compression}{files}",
         description.format

@@ -1,9 +1,12 @@
 //! What a replayed device holds before the replay: a backing file that was stamped for it, or
 //! whatever a given device holds.
 
+use std::ops::Range;
+
 use driver::host::{HostFile, HostResult};
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
+use crate::intervals::IntervalSet;
 use crate::oracle::{Initial, is_zero};
 use crate::stamp::{Content, Coverage, Stamp};
 
@@ -11,13 +14,13 @@ use crate::stamp::{Content, Coverage, Stamp};
 const CHUNK: u64 = 8;
 
 /// Stamps are written in pieces of so many chunks.
-const CHUNKS_A_WRITE: usize = 256;
+const CHUNKS_A_WRITE: u64 = 256;
 
 /// Which parts of a backing file are stamped; the rest is a hole, so that a large device
 /// costs no more than what a trace reads of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StampedParts {
-    chunks: Vec<u64>,
+    chunks: IntervalSet,
     sectors: SectorCount,
     coverage: Coverage,
 }
@@ -25,9 +28,8 @@ pub struct StampedParts {
 impl StampedParts {
     /// None yet, of a file of so many sectors.
     pub fn none(sectors: SectorCount) -> StampedParts {
-        let words = sectors.0.div_ceil(CHUNK).div_ceil(64) as usize;
         StampedParts {
-            chunks: vec![0; words],
+            chunks: IntervalSet::default(),
             sectors,
             coverage: Coverage::Whole,
         }
@@ -36,7 +38,7 @@ impl StampedParts {
     /// All of it.
     pub fn all(sectors: SectorCount) -> StampedParts {
         let mut parts = StampedParts::none(sectors);
-        parts.chunks.fill(u64::MAX);
+        parts.add(SectorRange::new(Sector(0), sectors));
         parts
     }
 
@@ -50,31 +52,23 @@ impl StampedParts {
     /// Adds the chunks that hold `range`.
     pub fn add(&mut self, range: SectorRange) {
         let end = range.end().0.min(self.sectors.0);
-        for chunk in range.start.0 / CHUNK..end.div_ceil(CHUNK) {
-            self.chunks[(chunk / 64) as usize] |= 1 << (chunk % 64);
-        }
+        let chunks = range.start.0 / CHUNK..end.div_ceil(CHUNK);
+        self.chunks.insert(chunks);
     }
 
-    fn has(&self, sector: Sector) -> bool {
-        let chunk = sector.0 / CHUNK;
-        self.chunks[(chunk / 64) as usize] >> (chunk % 64) & 1 == 1
+    /// Whether `sector` is stamped, and all the sectors around it of which the same is true.
+    fn around(&self, sector: Sector) -> (bool, Range<u64>) {
+        let (is_stamped, chunks) = self.chunks.run_around(sector.0 / CHUNK);
+        let end = chunks.end.saturating_mul(CHUNK);
+        (is_stamped, chunks.start * CHUNK..end)
     }
 
-    /// The runs of stamped sectors.
+    /// The runs of stamped sectors, in pieces to be written at once.
     fn runs(&self) -> impl Iterator<Item = SectorRange> + '_ {
-        let chunks = self.sectors.0.div_ceil(CHUNK);
-        let is_stamped = |chunk: u64| self.has(Sector(chunk * CHUNK));
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            while at < chunks && !is_stamped(at) {
-                at += 1;
-            }
-            let first = at;
-            while at < chunks && is_stamped(at) && at - first < CHUNKS_A_WRITE as u64 {
-                at += 1;
-            }
-            let end = (at * CHUNK).min(self.sectors.0);
-            (first < at).then(|| SectorRange::between(Sector(first * CHUNK)..Sector(end)))
+        self.chunks.iter().flat_map(|chunks| {
+            let end = (chunks.end * CHUNK).min(self.sectors.0);
+            let range = SectorRange::between(Sector(chunks.start * CHUNK)..Sector(end));
+            driver::blk::split(range, SectorCount(CHUNKS_A_WRITE * CHUNK))
         })
     }
 
@@ -102,7 +96,7 @@ impl StampedParts {
         if file.len()? != self.sectors.bytes() {
             return Ok(self.sectors.0);
         }
-        let mut initial = Stamped(self.clone());
+        let mut initial = Stamped::new(self.clone());
         let mut changed = 0;
         for run in self.runs().map(Ok).chain(data_sectors(file, self.sectors)) {
             let run: SectorRange = run?;
@@ -140,18 +134,37 @@ fn data_sectors<F: HostFile>(
 
 /// A device whose backing file was stamped for the replay.
 #[derive(Clone, Debug)]
-pub struct Stamped(pub StampedParts);
+pub struct Stamped {
+    parts: StampedParts,
+    /// What was asked for last, which what is asked for next is most likely beside.
+    last: (bool, Range<u64>),
+}
+
+impl Stamped {
+    /// With these parts stamped.
+    pub fn new(parts: StampedParts) -> Stamped {
+        let last = parts.around(Sector(0));
+        Stamped { parts, last }
+    }
+
+    fn has(&mut self, sector: Sector) -> bool {
+        if !self.last.1.contains(&sector.0) {
+            self.last = self.parts.around(sector);
+        }
+        self.last.0
+    }
+}
 
 impl Initial for Stamped {
     fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
-        match self.0.has(sector) {
-            true => self.0.coverage.shows(Stamp::BACKING, sector, content),
+        match self.has(sector) {
+            true => self.parts.coverage.shows(Stamp::BACKING, sector, content),
             false => is_zero(content),
         }
     }
 
     fn describe(&self, sector: Sector) -> String {
-        match self.0.has(sector) {
+        match self.parts.around(sector).0 {
             true => Content::Stamped(Stamp::BACKING, sector).to_string(),
             false => "zeros: the backing file has nothing there".into(),
         }

@@ -6,6 +6,7 @@
 
 pub mod backing;
 mod in_flight;
+pub mod limits;
 pub mod observe;
 pub mod pace;
 mod precheck;
@@ -18,6 +19,7 @@ pub mod target;
 pub mod timeline;
 mod verify;
 
+pub use limits::Allowed;
 pub use pace::Pace;
 pub use report::Report;
 pub use requests::{PastEnd, Placing};

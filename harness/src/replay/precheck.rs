@@ -3,47 +3,57 @@
 
 use driver::cow::MAX_SECTORS;
 use driver::resize::ResizeError;
-use driver::units::{Bytes, Sector, SectorCount};
+use driver::units::{Bytes, SectorCount};
 use userhelper::planner::{PlanError, Shrink};
 
-use crate::trace::TraceOperation;
-
-use super::requests::{IsPastEnd, PastEnd};
+use super::limits::{Files, Footprint, Moved, check_schedule};
+use super::requests::{Placing, placed};
 use super::run::ReplayError;
 use super::session::{OpenTrace, Options};
 
 /// Reads the trace to its end. Given the size of the device, also sees whether each request
-/// and each resize can be had, as far as that can be told from sizes alone.
+/// and each resize can be had, as far as that can be told from sizes alone, and whether all of
+/// them together come to no more than is allowed.
 ///
 /// # Errors
 /// What the replay would end with.
 pub(super) fn precheck(
     trace: OpenTrace<'_>,
     options: &Options,
+    placing: Placing,
     capacity: Option<SectorCount>,
+    files: Files,
 ) -> Result<(), ReplayError> {
     let mut resizes = options.resizes.clone();
     resizes.sort_by_key(|resize| resize.request);
+    let sizes = resizes.iter().map(|resize| resize.size.whole_sectors());
+    let mut footprint = capacity.and_then(|capacity| {
+        let largest = sizes.fold(capacity, SectorCount::max);
+        Footprint::new(files, options, capacity, largest)
+    });
+    let mut moved = Moved::new(options.allowed.moved);
     let mut resizes = resizes.into_iter().peekable();
+    let first_capacity = capacity;
     let mut capacity = capacity;
     for (number, record) in (0..).zip(trace()?) {
         let record = record?;
+        let request = number + 1;
         while let Some(at) = resizes.next_if(|resize| resize.request <= number) {
             check_resize(&mut capacity, at.size, at.request, options.shrink)?;
         }
-        let end = record.start + record.count;
-        if let Some(capacity) = capacity
-            && record.operation != TraceOperation::Flush
-            && options.past_end == PastEnd::Refuse
-            && end > Sector(0) + capacity
-        {
-            return Err(ReplayError::PastEnd {
-                request: number + 1,
-                operation: record.operation,
-                start: record.start,
-                count: record.count,
-                error: IsPastEnd { end, capacity },
-            });
+        check_schedule(request, record.time, options.pace)?;
+        let Some(capacity) = capacity else { continue };
+        let placed = placed(&record, capacity, placing).map_err(|error| ReplayError::PastEnd {
+            request,
+            operation: record.operation,
+            start: record.start,
+            count: record.count,
+            error,
+        })?;
+        moved.add(request, &record, &placed)?;
+        if let (Some(footprint), Some(first)) = (&mut footprint, first_capacity) {
+            let stamped = super::requests::placed(&record, first, placing.for_stamping());
+            footprint.add(request, &record, &placed, &stamped.unwrap_or_default())?;
         }
     }
     for at in resizes {

@@ -1,10 +1,7 @@
 //! From a record of a trace to requests that the device takes: preflush in front, what lies
 //! past the end treated as asked, long transfers cut to the limits.
 
-use std::iter::Chain;
-use std::{option, vec};
-
-use driver::blk::{Limits, split};
+use driver::blk::Limits;
 use driver::units::{Sector, SectorCount, SectorRange};
 
 use crate::trace::{Record, TraceOperation};
@@ -32,6 +29,18 @@ pub struct Placing {
     pub recorded: SectorCount,
 }
 
+impl Placing {
+    /// How reads are laid onto a backing file, to know which parts of it they see. What may be
+    /// refused or left out later has no part in it past its end.
+    pub(super) fn for_stamping(self) -> Placing {
+        let past_end = match self.past_end {
+            PastEnd::Refuse | PastEnd::Clip => PastEnd::Clip,
+            other => other,
+        };
+        Placing { past_end, ..self }
+    }
+}
+
 /// Alignments up to this one survive scaling: a page.
 const KEPT_ALIGNMENT: u64 = 8;
 
@@ -45,31 +54,26 @@ pub struct IsPastEnd {
     pub capacity: SectorCount,
 }
 
-/// The pieces that a record comes to, in order. Most records come to one, which costs no
+/// Where on a device a record goes: two ranges, because one that wraps around begins again. Either
+/// may be empty.
+pub(super) type Placed = [SectorRange; 2];
+
+/// The pieces that a record comes to, one behind the other. However many there are, they cost no
 /// memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pieces {
-    first: Option<SectorRange>,
-    rest: Vec<SectorRange>,
+    left: Placed,
+    longest: SectorCount,
 }
 
-impl Pieces {
-    fn extend(&mut self, pieces: impl Iterator<Item = SectorRange>) {
-        for piece in pieces {
-            match self.first {
-                None => self.first = Some(piece),
-                Some(_) => self.rest.push(piece),
-            }
-        }
-    }
-}
-
-impl IntoIterator for Pieces {
+impl Iterator for Pieces {
     type Item = SectorRange;
-    type IntoIter = Chain<option::IntoIter<SectorRange>, vec::IntoIter<SectorRange>>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.first.into_iter().chain(self.rest)
+    fn next(&mut self) -> Option<SectorRange> {
+        let range = self.left.iter_mut().find(|range| !range.is_empty())?;
+        let piece = SectorRange::new(range.start, range.count.min(self.longest));
+        *range = SectorRange::between(piece.end()..range.end());
+        Some(piece)
     }
 }
 
@@ -85,45 +89,52 @@ pub(super) fn pieces(
     limits: Limits,
 ) -> Result<Pieces, IsPastEnd> {
     let longest = match record.operation {
-        TraceOperation::Flush => return Ok(Pieces::default()),
-        TraceOperation::Read | TraceOperation::Write => limits.max_transfer,
+        TraceOperation::Flush | TraceOperation::Read | TraceOperation::Write => limits.max_transfer,
         TraceOperation::Discard | TraceOperation::WriteZeroes => limits.max_discard,
     };
+    let left = placed(record, capacity, placing)?;
+    Ok(Pieces { left, longest })
+}
+
+/// The parts of the device that a record is about, in order.
+///
+/// # Errors
+/// If a part lies past the end, and that is to be refused.
+pub(super) fn placed(
+    record: &Record,
+    capacity: SectorCount,
+    placing: Placing,
+) -> Result<Placed, IsPastEnd> {
+    let none = SectorRange::default();
+    if record.operation == TraceOperation::Flush {
+        return Ok([none, none]);
+    }
     let mut range = SectorRange::new(record.start, record.count);
     if placing.past_end == PastEnd::Scale && placing.recorded > capacity {
         range = scaled(range, placing.recorded, capacity);
     }
     let device_end = Sector(0) + capacity;
-    let mut pieces = Pieces::default();
     if range.end() <= device_end {
-        pieces.extend(split(range, longest));
-        return Ok(pieces);
+        return Ok([range, none]);
     }
     match placing.past_end {
         PastEnd::Refuse => {
             let end = range.end();
-            return Err(IsPastEnd { end, capacity });
+            Err(IsPastEnd { end, capacity })
         }
-        PastEnd::Clip if range.start >= device_end => {}
-        // What was scaled ends behind the end only if the trace said less than it should.
-        PastEnd::Scale if range.start >= device_end => {}
-        PastEnd::Clip | PastEnd::Scale => {
-            let inside = SectorRange::between(range.start..device_end);
-            pieces.extend(split(inside, longest));
-        }
+        PastEnd::Clip if range.start >= device_end => Ok([none, none]),
+        // What was scaled ends past the end only if the trace said less than it should.
+        PastEnd::Scale if range.start >= device_end => Ok([none, none]),
+        PastEnd::Clip | PastEnd::Scale => Ok([SectorRange::between(range.start..device_end), none]),
         PastEnd::Wrap => {
             // More than once around would only write the same sectors again.
-            let mut left = range.count.min(capacity);
-            let mut at = Sector(range.start.0 % capacity.0);
-            while left > SectorCount(0) {
-                let inside = SectorRange::new(at, left.min(device_end - at));
-                pieces.extend(split(inside, longest));
-                left -= inside.count;
-                at = Sector(0);
-            }
+            let count = range.count.min(capacity);
+            let start = Sector(range.start.0 % capacity.0);
+            let before_end = SectorRange::new(start, count.min(device_end - start));
+            let rest = SectorRange::new(Sector(0), count - before_end.count);
+            Ok([before_end, rest])
         }
     }
-    Ok(pieces)
 }
 
 /// A range of a device of `from` sectors, moved to the same share of one of `to`, which has
@@ -157,7 +168,7 @@ mod tests {
             recorded: SectorCount(1000),
         };
         let pieces = pieces(&record, SectorCount(100), placing, Limits::LINUX_6_12)?;
-        let pairs = pieces.into_iter().map(|p| (p.start.0, p.count.0));
+        let pairs = pieces.map(|p| (p.start.0, p.count.0));
         Ok(pairs.collect())
     }
 

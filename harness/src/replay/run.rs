@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use crate::clock::Clock;
 use crate::oracle::{Initial, Mismatch, Oracle, checksums};
 use crate::stamp::{Coverage, Stamp};
-use crate::trace::{Record, TraceError, TraceOperation, TraceSource};
+use crate::trace::{Nanoseconds, Record, TraceError, TraceOperation, TraceSource};
 
 use super::in_flight::{Content, Flights, InFlight};
 use super::observe::Sights;
@@ -99,12 +99,59 @@ pub enum ReplayError {
         /// Why.
         error: ResizeError,
     },
+    /// The requests move more than anybody has agreed to.
+    #[error(
+        "up to request {request} the trace reads and writes more than {allowed}: --limit takes as \
+         many requests as it says, however much they move"
+    )]
+    TooMuchMoved {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What they may move.
+        allowed: Bytes,
+    },
+    /// The replay may take more memory than it may.
+    #[error(
+        "up to request {request} the replay may need more than {allowed} of memory: \
+         --memory-limit allows more; a device in files takes less, and a smaller one (--size, \
+         with --past-end wrap, clip or scale)"
+    )]
+    TooMuchMemory {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What there is for it.
+        allowed: Bytes,
+    },
+    /// Keeping the pace takes longer than anybody waits.
+    #[error(
+        "request {request} comes {time} after the first, more than 30 days at this speed: --speed \
+         makes it less, and --to or --limit end before it"
+    )]
+    TooLongSchedule {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// Its time.
+        time: Nanoseconds,
+    },
     /// The trace has more requests than stamps can number.
     #[error("the trace has more than {} requests", u32::MAX)]
     TooLong,
     /// The I/O thread panicked.
     #[error(transparent)]
     Died(#[from] ThreadDied),
+}
+
+impl ReplayError {
+    /// Whether it is the trace that asks for too much, and not the device that fails.
+    pub fn is_about_trace(&self) -> bool {
+        matches!(
+            self,
+            ReplayError::PastEnd { .. }
+                | ReplayError::TooMuchMoved { .. }
+                | ReplayError::TooMuchMemory { .. }
+                | ReplayError::TooLongSchedule { .. }
+        )
+    }
 }
 
 /// A replay under way.

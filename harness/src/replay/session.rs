@@ -22,11 +22,12 @@ use crate::stamp::Coverage;
 use crate::trace::{TraceError, TraceOperation, TraceSource};
 
 use super::backing::{Given, Stamped, StampedParts};
+use super::limits::{Allowed, Files, LARGEST_IMPLIED};
 use super::observe::{Observed, Sights};
 use super::pace::Pace;
 use super::precheck::precheck;
 use super::report::Report;
-use super::requests::{PastEnd, Placing};
+use super::requests::{PastEnd, Placing, placed};
 use super::run::{Manner, PlannedAt, ReplayError, Run};
 use super::stamp_host::StampHost;
 use super::target::{Live, Stepped, Target};
@@ -38,7 +39,7 @@ const BACKING_NAME: &str = "backing.img";
 
 /// A device of at most this size gets a backing file stamped all over; of a larger one, only
 /// what the trace reads is.
-const STAMP_ALL: Bytes = Bytes(1 << 30);
+pub(super) const STAMP_ALL: Bytes = Bytes(1 << 30);
 
 /// A resize asked for on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub struct Options {
     /// How much of a sector is stamped and compared. Only [`Session::in_memory`] can do with
     /// less than all of it.
     pub coverage: Coverage,
+    /// What the replay may cost.
+    pub allowed: Allowed,
 }
 
 /// Why there is no report.
@@ -132,6 +135,17 @@ pub enum SessionError {
     /// An empty trace of an unknown device.
     #[error("the trace does not tell the size of its device: give --size")]
     UnknownSize,
+    /// A trace from which a device would follow that nobody asked for.
+    #[error(
+        "{what} {size}, and a device of more than {LARGEST_IMPLIED} is only made if --size says \
+         so; on a smaller one --past-end wrap, clip or scale says what becomes of the requests"
+    )]
+    ImpliedSize {
+        /// What implies it, in words.
+        what: &'static str,
+        /// The size.
+        size: Bytes,
+    },
 }
 
 /// Opens the trace, from its start; a session needs it more than once.
@@ -165,7 +179,7 @@ impl Session<'_> {
     /// See [`SessionError`].
     pub fn on_files(&self, directory: &Path, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
-        self.check_before(&directory.join(COW_NAME), Some(size))?;
+        self.check_before(&directory.join(COW_NAME), Some(size), Files::OnDisk)?;
         self.on_own_device(RealHost, directory, size, |device| {
             Live::start(device).map_err(SessionError::Thread)
         })
@@ -179,7 +193,7 @@ impl Session<'_> {
     pub fn in_memory(&self, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
         let directory = Path::new("/memory");
-        self.check_before(&directory.join(COW_NAME), Some(size))?;
+        self.check_before(&directory.join(COW_NAME), Some(size), Files::InMemory)?;
         match self.options.coverage {
             Coverage::Whole => self.on_own_device(MemoryHost::new(), directory, size, |device| {
                 Ok(Stepped::new(device))
@@ -201,7 +215,7 @@ impl Session<'_> {
         let created = size_if_created(&host, spec);
         if created.is_some() || self.options.open.switch_backing {
             let capacity = created.map(|size| self.first_capacity(spec, size));
-            self.check_before(&spec.file, capacity.transpose()?)?;
+            self.check_before(&spec.file, capacity.transpose()?, Files::OnDisk)?;
         }
         let opened = open(&host, spec, self.options.open)?;
         let capacity = match opened.interrupted {
@@ -210,7 +224,8 @@ impl Session<'_> {
         };
         // What was seen without a lock may be another size by now.
         if created != Some(capacity) {
-            self.check_before(&spec.file, Some(self.first_capacity(spec, capacity)?))?;
+            let capacity = self.first_capacity(spec, capacity)?;
+            self.check_before(&spec.file, Some(capacity), Files::OnDisk)?;
         }
         let backing = reopen_backing(&host, spec, self.options.open.trust, &opened.device)?;
         let oracle = Oracle::new(
@@ -226,13 +241,18 @@ impl Session<'_> {
             return Ok(size.whole_sectors());
         }
         let mut trace = (self.trace)()?;
-        if let Some(size) = trace.description().device_size {
-            return Ok(size);
-        }
-        let summary = crate::trace::summarize(trace.as_mut())?;
-        match summary.max_end_sector {
-            0 => Err(SessionError::UnknownSize),
-            end => Ok(SectorCount(end)),
+        let (what, sectors) = match trace.description().device_size {
+            Some(size) => ("the recorded device has", size),
+            None => {
+                let summary = crate::trace::summarize(trace.as_mut())?;
+                let end = SectorCount(summary.max_end_sector);
+                ("the last request ends at", end)
+            }
+        };
+        match sectors.bytes() {
+            Bytes(0) => Err(SessionError::UnknownSize),
+            size if size > LARGEST_IMPLIED => Err(SessionError::ImpliedSize { what, size }),
+            _ => Ok(sectors),
         }
     }
 
@@ -252,8 +272,14 @@ impl Session<'_> {
     }
 
     /// Before anything is written: whether the trace can be replayed on a device of this size.
-    fn check_before(&self, cow: &Path, capacity: Option<SectorCount>) -> Result<(), SessionError> {
-        precheck(self.trace, &self.options, capacity).map_err(replay_error(cow))
+    fn check_before(
+        &self,
+        cow: &Path,
+        capacity: Option<SectorCount>,
+        files: Files,
+    ) -> Result<(), SessionError> {
+        let placing = self.placing()?;
+        precheck(self.trace, &self.options, placing, capacity, files).map_err(replay_error(cow))
     }
 
     /// The size with which the replay begins, on a device of this one.
@@ -281,18 +307,13 @@ impl Session<'_> {
             return Ok(StampedParts::all(sectors));
         }
         let mut parts = StampedParts::none(sectors);
-        let mut placing = self.placing()?;
-        if placing.past_end != PastEnd::Scale {
-            // Beyond what may be refused or clipped, nothing is lost by stamping more.
-            placing.past_end = PastEnd::Wrap;
-        }
+        let placing = self.placing()?.for_stamping();
         for record in (self.trace)()? {
             let record = record?;
             if record.operation == TraceOperation::Read {
-                let limits = driver::blk::Limits::ORDERED;
-                let pieces = super::requests::pieces(&record, sectors, placing, limits);
-                for piece in pieces.unwrap_or_default() {
-                    parts.add(piece);
+                let placed = placed(&record, sectors, placing).unwrap_or_default();
+                for range in placed {
+                    parts.add(range);
                 }
             }
         }
@@ -339,7 +360,7 @@ impl Session<'_> {
         }
         let spec = DeviceSpec::of(cow);
         let opened = open(&host, &spec, self.options.open)?;
-        let oracle = Oracle::new(opened.device.capacity(), Stamped(parts.clone()));
+        let oracle = Oracle::new(opened.device.capacity(), Stamped::new(parts.clone()));
         let oracle = oracle.with_coverage(coverage);
         let mut report = self.replay(host, &spec, opened, oracle, start)?;
         let changed = parts

@@ -28,6 +28,8 @@ pub struct Description {
     pub units: Units,
     /// The number of files that it consists of: one for each CPU with blktrace, else 1.
     pub files: usize,
+    /// The number of files that would be parts of it by their names, but are no regular files.
+    pub files_left_out: usize,
     /// The size of the recorded device, where the trace tells.
     #[serde(rename = "device_size_sectors", serialize_with = "sectors")]
     pub device_size: Option<SectorCount>,
@@ -43,6 +45,7 @@ impl Description {
             compression: None,
             units: format.units(),
             files: 1,
+            files_left_out: 0,
             device_size: None,
             text: String::new(),
         }

@@ -8,7 +8,7 @@ use driver::units::FileOffset;
 
 use super::biosnoop::Biosnoop;
 use super::blkparse::Blkparse;
-use super::blktrace::files::siblings;
+use super::blktrace::files::{open_regular, siblings};
 use super::blktrace::merge::Merged;
 use super::blktrace::{Blktrace, Layout};
 use super::compression::{Compression, decompress};
@@ -28,7 +28,7 @@ use super::{
 };
 
 /// Opens the trace at `path`. If it is one CPU's file of a blktrace recording, the other CPUs'
-/// files beside it, `NAME.blktrace.N`, are part of it.
+/// files beside it, `NAME.blktrace.N`, are part of it, as far as they are regular files.
 ///
 /// # Errors
 /// If the host refuses, or if it is no trace.
@@ -38,15 +38,29 @@ pub fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn TraceSource>, 
         return opened.source(options);
     };
     let failed = |error| io_error(path, error);
-    let mut files = Vec::new();
-    for other in siblings(path).map_err(failed)? {
-        let other = Opened::file(&other)?;
+    let others = siblings(path).map_err(failed)?;
+    let (mut files, mut left_out, total) = (Vec::new(), 0, others.len());
+    let mut named = Some(opened);
+    for other in others {
+        // The one that was named is open already, and may be a pipe.
+        let is_named = other.file_name() == path.file_name();
+        let other = match named.take_if(|_| is_named) {
+            Some(named) => named,
+            None => match open_regular(&other).map_err(|error| io_error(&other, error))? {
+                Some(file) => Opened::stream(&other, file, total)?,
+                None => {
+                    left_out += 1;
+                    continue;
+                }
+            },
+        };
         // A CPU that saw nothing leaves an empty file.
         if !other.window.is_empty() {
             files.push(other);
         }
     }
-    blktrace(files, options)
+    files.extend(named);
+    blktrace(files, left_out, options)
 }
 
 /// Opens a trace that comes from anywhere; `name` is what errors call it.
@@ -58,7 +72,7 @@ pub fn open_stream(
     stream: impl Read + Send + 'static,
     options: &ReadOptions,
 ) -> Result<Box<dyn TraceSource>, TraceError> {
-    Opened::stream(name, stream)?.source(options)
+    Opened::stream(name, stream, 1)?.source(options)
 }
 
 /// A stream whose format is known.
@@ -75,11 +89,16 @@ struct Opened {
 impl Opened {
     fn file(path: &Path) -> Result<Opened, TraceError> {
         let file = File::open(path).map_err(|error| io_error(path, error))?;
-        Opened::stream(path, file)
+        Opened::stream(path, file, 1)
     }
 
-    fn stream(name: &Path, stream: impl Read + Send + 'static) -> Result<Opened, TraceError> {
-        let (mut stream, compression) = decompress(name, stream)?;
+    /// One of so many files that are read side by side.
+    fn stream(
+        name: &Path,
+        stream: impl Read + Send + 'static,
+        files: usize,
+    ) -> Result<Opened, TraceError> {
+        let (mut stream, compression) = decompress(name, stream, files)?;
         let mut window = vec![0; detect::PREFIX_LEN];
         let length = Input::new(name, &mut stream)
             .decompressed(compression.is_some())
@@ -121,7 +140,7 @@ impl Opened {
                 let reader = CompactReader::new(&self.name, self.stream)?;
                 Box::new(reader.compressed(self.compression))
             }
-            Format::Blktrace(_) => return blktrace(vec![self], options),
+            Format::Blktrace(_) => return blktrace(vec![self], 0, options),
             Format::Blkparse => {
                 let event = preferred_event(Lines::new(window(), Blkparse::default()));
                 let lines = Lines::new(input(self.stream), Blkparse::default());
@@ -170,13 +189,18 @@ fn boxed(
     Box::new(Reader::new(decoder, description, options, event))
 }
 
-/// One or several CPUs' files as one trace.
-fn blktrace(files: Vec<Opened>, options: &ReadOptions) -> Result<Box<dyn TraceSource>, TraceError> {
+/// One or several CPUs' files as one trace, beside which others were left out.
+fn blktrace(
+    files: Vec<Opened>,
+    left_out: usize,
+    options: &ReadOptions,
+) -> Result<Box<dyn TraceSource>, TraceError> {
     let mut description = Description::of(Format::Blktrace(Layout::default()));
     if let Some(first) = files.first() {
         description = first.description();
     }
     description.files = files.len();
+    description.files_left_out = left_out;
     let (mut decoders, mut preferred) = (Vec::new(), None);
     for file in files {
         let Format::Blktrace(layout) = file.format else {

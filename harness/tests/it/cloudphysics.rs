@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use driver::open::OpenOptions;
 use driver::resize::Strategy;
 use driver::units::Bytes;
-use harness::replay::{Options, Pace, PastEnd, ResizeAt, Session};
+use harness::replay::{Allowed, Options, Pace, PastEnd, ResizeAt, Session};
 use harness::stamp::Coverage;
 use harness::trace::{self, ReadOptions};
 use userhelper::planner::Shrink;
@@ -45,6 +45,7 @@ fn replays_with_two_resizes_and_no_mismatch() {
             open: OpenOptions::default(),
             alignment: None,
             coverage: Coverage::Whole,
+            allowed: Allowed::default(),
         },
         progress: &|_| {},
     };

@@ -8,7 +8,7 @@ use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, open};
 use driver::resize::Strategy;
 use driver::units::{Bytes, SectorCount};
-use harness::replay::{Options, Pace, PastEnd, Report, ResizeAt, Session};
+use harness::replay::{Allowed, Options, Pace, PastEnd, Report, ResizeAt, Session};
 use harness::stamp::Coverage;
 use harness::trace::{self, ReadOptions};
 use userhelper::planner::Shrink;
@@ -41,6 +41,7 @@ fn grow(strategy: Strategy, alignment: Option<u32>, directory: &Path) -> Report 
             open: OpenOptions::default(),
             alignment,
             coverage: Coverage::Whole,
+            allowed: Allowed::default(),
         },
         progress: &|_| {},
     };

@@ -205,7 +205,7 @@ fn names_of_files_are_no_commands() {
             "--out",
             &format!("@trace/{HOSTILE}"),
         ],
-        &["bench", "replay", &missing],
+        &["bench", "replay", &missing, "--only", HOSTILE],
         &["bench", "io", "--dir", &missing],
         &["demo", "--out", &format!("@trace/{HOSTILE}")],
         &["image", "info", &missing],

@@ -48,6 +48,7 @@ mod sim_times;
 mod stamps_only;
 mod trace_bundled;
 mod trace_compact;
+mod trace_costs;
 mod trace_formats;
 mod trace_generate;
 mod trace_pace;

@@ -223,7 +223,7 @@ fn replayed(wrong: u64, fault: fn(&mut Request)) -> Counts {
         wrong,
         fault,
     };
-    let initial = Stamped(parts);
+    let initial = Stamped::new(parts);
     let mut oracle = Oracle::new(sectors, initial).with_coverage(Coverage::Front);
     let manner = Manner {
         depth: 32,

@@ -7,7 +7,7 @@ mod traces;
 use std::path::PathBuf;
 
 use crate::replay::session::OpenTrace;
-use crate::replay::{Options, Pace, PastEnd, Report, Session, SessionError};
+use crate::replay::{Allowed, Options, Pace, PastEnd, Report, Session, SessionError};
 use crate::stamp::Coverage;
 use crate::trace::TraceError;
 use crate::trace::generate::WorkloadError;
@@ -94,6 +94,7 @@ fn options(coverage: Coverage) -> Options {
         open: OpenOptions::default(),
         alignment: None,
         coverage,
+        allowed: Allowed::default(),
     }
 }
 

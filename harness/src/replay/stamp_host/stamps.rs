@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use driver::units::Sector;
 
+use crate::sparse::Sparse;
 use crate::stamp::{Place, Stamp};
 
 /// Sectors that share an allocation.
@@ -14,7 +15,7 @@ const PAGE: u64 = 2048;
 /// Which sectors of a file are kept as stamps, and which stamps.
 #[derive(Debug, Default)]
 pub(super) struct Stamps {
-    pages: Vec<Option<Page>>,
+    pages: Sparse<Page>,
     /// The file is known to be at least so long, in bytes.
     pub(super) known_len: u64,
 }
@@ -81,6 +82,22 @@ impl Page {
         }
     }
 
+    /// Makes an empty page one for stamps of sectors that are so far in front.
+    #[inline]
+    fn prepare(&mut self, wanted: u64) {
+        match self {
+            Page::InARow { behind, .. } if *behind == wanted => {}
+            _ => self.renew(wanted),
+        }
+    }
+
+    #[cold]
+    fn renew(&mut self, wanted: u64) {
+        if self.is_empty() {
+            *self = Page::new(wanted);
+        }
+    }
+
     fn is_empty(&self) -> bool {
         match self {
             Page::InARow { numbers, .. } => numbers.iter().all(|&number| number == 0),
@@ -112,89 +129,74 @@ impl Run<'_> {
 
 impl Stamps {
     pub(super) fn get(&self, sector: u64) -> Option<Place> {
-        let page = self.pages.get((sector / PAGE) as usize)?.as_ref()?;
-        page.get(sector)
+        self.pages.get(sector / PAGE)?.get(sector)
     }
 
     pub(super) fn clear(&mut self, sectors: Range<u64>) {
-        let mut at = sectors.start;
-        while at < sectors.end {
-            let (index, first) = ((at / PAGE) as usize, at % PAGE);
-            let Some(slot) = self.pages.get_mut(index) else {
-                return;
-            };
-            let end = sectors.end.min(at - first + PAGE);
-            if end - at == PAGE {
-                *slot = None;
-            } else if let Some(page) = slot {
-                page.clear(first as usize..(first + end - at) as usize);
+        let Range { start, end } = sectors;
+        if start >= end {
+            return;
+        }
+        let (first, last) = (start / PAGE, end / PAGE);
+        self.pages.remove(start.div_ceil(PAGE)..last);
+        // The pages at the ends, which are cleared in part, and may be one.
+        let mut clear = |page: u64, from: u64, until: u64| {
+            let within = |sector: u64| (sector - page * PAGE).min(PAGE) as usize;
+            if let Some(page) = self.pages.get_mut(page) {
+                page.clear(within(from)..within(until));
             }
-            at = end;
+        };
+        if start % PAGE > 0 {
+            clear(first, start, end);
+        }
+        if end % PAGE > 0 && (last > first || start % PAGE == 0) {
+            clear(last, last * PAGE, end);
         }
     }
 
     /// The sectors from `sector` on, at most `count`, as far as they share a page.
     pub(super) fn run(&self, sector: u64, count: u64) -> Run<'_> {
-        let page = self.pages.get((sector / PAGE) as usize);
         let page_end = (sector / PAGE + 1) * PAGE;
         Run {
-            page: page.and_then(Option::as_ref),
+            page: self.pages.get(sector / PAGE),
             sectors: sector..page_end.min(sector + count),
         }
     }
 
     /// Stamps the sectors from `sector` on, as far as they share a page; how many.
     pub(super) fn put(&mut self, sector: u64, places: impl Iterator<Item = Place>) -> usize {
-        let index = (sector / PAGE) as usize;
         let page_end = (sector / PAGE + 1) * PAGE;
-        let mut done = 0;
-        for (sector, place) in (sector..page_end).zip(places) {
-            if done == 0 {
-                self.make_page(index, sector.wrapping_sub(place.sector().0));
-            }
-            if let Some(page) = &mut self.pages[index] {
-                page.set(sector, place);
-            }
+        let mut places = (sector..page_end).zip(places);
+        let Some((first, place)) = places.next() else {
+            return 0;
+        };
+        let behind = first.wrapping_sub(place.sector().0);
+        let page = self
+            .pages
+            .get_or_insert_with(sector / PAGE, || Page::new(behind));
+        page.prepare(behind);
+        page.set(first, place);
+        let mut done = 1;
+        for (sector, place) in places {
+            page.set(sector, place);
             done += 1;
         }
         done
     }
 
-    /// Makes sure of a page, for stamps of sectors that are so far in front if it is empty.
-    #[inline]
-    fn make_page(&mut self, index: usize, wanted: u64) {
-        match self.pages.get(index) {
-            Some(Some(Page::InARow { behind, .. })) if *behind == wanted => {}
-            _ => self.add_page(index, wanted),
-        }
-    }
-
-    #[cold]
-    fn add_page(&mut self, index: usize, wanted: u64) {
-        if index >= self.pages.len() {
-            self.pages.resize_with(index + 1, || None);
-        }
-        let page = &mut self.pages[index];
-        if page.as_ref().is_none_or(Page::is_empty) {
-            *page = Some(Page::new(wanted));
-        }
-    }
-
     /// The first run of stamped sectors that ends behind `from`, cut to start there. One that
     /// crosses pages comes in parts.
     pub(super) fn next_run(&self, from: u64) -> Option<Range<u64>> {
-        let first_page = (from / PAGE) as usize;
-        let pages = self.pages.iter().enumerate().skip(first_page);
-        for (index, page) in pages {
-            let Some(page) = page else { continue };
-            let base = index as u64 * PAGE;
+        let mut next = from / PAGE;
+        while let Some((index, page)) = self.pages.next(next) {
+            let base = index * PAGE;
             let mut sectors = from.max(base)..base + PAGE;
             let is_stamped = |sector: &u64| page.get(*sector).is_some();
-            let Some(start) = sectors.find(is_stamped) else {
-                continue;
-            };
-            let end = sectors.find(|sector| !is_stamped(sector));
-            return Some(start..end.unwrap_or(base + PAGE));
+            if let Some(start) = sectors.find(is_stamped) {
+                let end = sectors.find(|sector| !is_stamped(sector));
+                return Some(start..end.unwrap_or(base + PAGE));
+            }
+            next = index + 1;
         }
         None
     }
@@ -230,6 +232,40 @@ mod tests {
         assert_eq!(stamps.next_run(3001), Some(3005..3006));
         stamps.clear(3005..3006);
         assert_eq!(stamps.next_run(3001), None);
+    }
+
+    #[test]
+    fn a_range_is_cleared_and_nothing_beside_it() {
+        for (start, end) in [
+            (PAGE - 4, PAGE - 2),
+            (PAGE - 4, PAGE),
+            (PAGE, PAGE + 3),
+            (PAGE - 4, 3 * PAGE + 5),
+            (PAGE + 1, 2 * PAGE + 1),
+            (0, u64::MAX / 512),
+        ] {
+            let mut stamps = Stamps::default();
+            for page in 0..4 {
+                let row = (page * PAGE..).map(|at| place(7, at));
+                stamps.put(page * PAGE, row.take(PAGE as usize));
+            }
+            stamps.clear(start..end);
+            for at in 0..4 * PAGE {
+                let is_left = !(start..end).contains(&at);
+                assert_eq!(stamps.get(at).is_some(), is_left, "{start}..{end}: {at}");
+            }
+        }
+    }
+
+    /// It aborts where memory follows the place.
+    #[test]
+    fn the_last_sector_of_all_costs_no_more_than_the_first() {
+        let last = u64::MAX / 512;
+        let mut stamps = Stamps::default();
+        stamps.put(last, std::iter::once(place(7, 0)));
+        assert_eq!(stamps.next_run(0), Some(last..last + 1));
+        stamps.clear(0..last + 1);
+        assert_eq!(stamps.next_run(0), None);
     }
 
     #[test]

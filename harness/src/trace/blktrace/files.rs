@@ -2,10 +2,16 @@
 //! `sda.blktrace.1` and so on.
 //!
 //! This is the one place where a name counts, and only once the content has shown that it is
-//! blktrace's: which files belong together is in the names and nowhere else.
+//! blktrace's: which files belong together is in the names and nowhere else. Nobody has asked for
+//! those files, so only regular ones are taken: opening a FIFO waits for somebody, and opening a
+//! device may do anything.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// What is in front of and behind the CPU's number in a name such as `sda.blktrace.3.gz`.
 fn parts(name: &str) -> Option<(&str, u32, &str)> {
@@ -45,6 +51,21 @@ pub(in super::super) fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Opens a file that nobody has named, if it is a regular one.
+pub(in super::super) fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    // It may be another one by now: neither waited for nor made the process's terminal.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path)?;
+    let is_regular = file.metadata()?.is_file();
+    Ok(is_regular.then_some(file))
 }
 
 #[cfg(test)]

@@ -317,49 +317,58 @@ impl<R: Read + Seek> CompactReader<R> {
             let expected = format!("one that ends at this trailer, offset {trailer_at}");
             return Err(self.input.bad(trailer_at, found, expected));
         }
-        // The index is now known to be inside the file, so this is no larger.
         self.input.seek(trailer.index)?;
-        let mut bytes = vec![0; (trailer_at - trailer.index).0 as usize];
-        self.input.read_whole(&mut bytes, "the index")?;
-        let computed = crc32c::crc32c(&bytes);
-        if trailer.index_crc != computed || bytes[..INDEX_HEAD.len()] != INDEX_HEAD {
+        let mut head = [0; INDEX_HEAD.len()];
+        self.input.read_whole(&mut head, "the index's head")?;
+        if head != INDEX_HEAD {
+            let expected = excerpt(&INDEX_HEAD);
+            return Err(self.input.bad(trailer.index, excerpt(&head), expected));
+        }
+        let mut computed = crc32c::crc32c(&head);
+        // The file may be longer than it has bytes, so that no more is read than can be right.
+        let mut entries = Vec::new();
+        for _ in 0..trailer.frames {
+            let mut bytes = [0; ENTRY_LEN];
+            self.input.read_whole(&mut bytes, "an entry of the index")?;
+            computed = crc32c::crc32c_append(computed, &bytes);
+            let entry = IndexEntry::decode(&bytes);
+            self.check_entry(&entries, &entry, &trailer)?;
+            entries.push(entry);
+        }
+        if trailer.index_crc != computed {
             let fault = Fault::checksum(24, "the index", trailer.index_crc, computed);
             return Err(misplaced(&self.input, trailer_at, fault));
         }
-        let (chunks, _) = bytes[INDEX_HEAD.len()..].as_chunks::<ENTRY_LEN>();
-        let entries: Vec<IndexEntry> = chunks.iter().map(IndexEntry::decode).collect();
-        self.check_entries(&entries, &trailer)?;
+        if entries.is_empty() && trailer.records > 0 {
+            let found = format!("{} records without a frame", trailer.records);
+            let expected = "an entry for each frame";
+            return Err(self.input.bad(trailer.index, found, expected));
+        }
         Ok((entries, trailer))
     }
 
     /// The index leads forward, from record 0, within the frames.
-    fn check_entries(&self, entries: &[IndexEntry], trailer: &Trailer) -> Result<(), TraceError> {
-        let (mut offset, mut record) = (self.header_end, 0);
-        for (number, entry) in entries.iter().enumerate() {
-            let behind = if number == 0 { 0 } else { 1 };
-            let right = entry.offset >= offset + Bytes(behind)
-                && entry.offset < trailer.index
-                && entry.first_record >= record + behind
-                && entry.first_record < trailer.records
-                && (number > 0 || entry.first_record == 0);
-            if !right {
-                let at = INDEX_HEAD.len() as u64 + number as u64 * ENTRY_LEN as u64;
-                let found = format!(
-                    "an entry for offset {}, record {}",
-                    entry.offset, entry.first_record
-                );
-                let expected = "entries in order, inside the file";
-                return Err(self.input.bad(trailer.index + Bytes(at), found, expected));
-            }
-            (offset, record) = (entry.offset, entry.first_record);
+    fn check_entry(
+        &self,
+        before: &[IndexEntry],
+        entry: &IndexEntry,
+        trailer: &Trailer,
+    ) -> Result<(), TraceError> {
+        let is_next = match before.last() {
+            Some(last) => entry.offset > last.offset && entry.first_record > last.first_record,
+            None => entry.offset >= self.header_end && entry.first_record == 0,
+        };
+        let is_inside = entry.offset < trailer.index && entry.first_record < trailer.records;
+        if is_next && is_inside {
+            return Ok(());
         }
-        if entries.is_empty() && trailer.records > 0 {
-            let found = format!("{} records without a frame", trailer.records);
-            return Err(self
-                .input
-                .bad(trailer.index, found, "an entry for each frame"));
-        }
-        Ok(())
+        let at = INDEX_HEAD.len() as u64 + before.len() as u64 * ENTRY_LEN as u64;
+        let found = format!(
+            "an entry for offset {}, record {}",
+            entry.offset, entry.first_record
+        );
+        let expected = "entries in order, inside the file";
+        Err(self.input.bad(trailer.index + Bytes(at), found, expected))
     }
 }
 

@@ -283,6 +283,7 @@ impl Generator {
                     position: "sectors of 512 bytes",
                 },
                 files: 0,
+                files_left_out: 0,
                 device_size: Some(device),
                 text: workload.description(),
             },

@@ -1,4 +1,4 @@
-//! Statistics of a trace, in one pass and in bounded memory: at most some 70 MiB for the
+//! Statistics of a trace, in one pass and in bounded memory: at most some 80 MiB for the
 //! working set and a few hundred KiB for the rest, however long the trace and large the device.
 //! What has to become coarser for that says how coarse it is.
 

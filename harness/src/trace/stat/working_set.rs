@@ -1,8 +1,10 @@
-//! What of a device was read and written at all, in a sparse bitmap of blocks.
+//! What of a device was read and written at all, in blocks.
 //!
-//! A page of the bitmap covers 4096 blocks: 16 MiB of the device at first. There are at most
-//! 65,536 pages of 1 KiB. When there would be more, blocks double in size and the pages are
-//! folded, so memory stays below 70 MiB and the result says how large its blocks are.
+//! A page covers 4096 blocks: 16 MiB of the device at first. Pages of which every block was touched
+//! are kept as intervals, so that a request costs the same however long it is; the others have
+//! a bit for each block. Of either kind of request there are at most 65,536 pages of 512 bytes and
+//! intervals. When there would be more, blocks double in size and pages are folded, so memory stays
+//! below 80 MiB and the result says how large its blocks are.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +12,7 @@ use driver::units::SECTOR_SIZE;
 
 use super::super::Record;
 use super::WorkingSetSizes;
+use crate::intervals::IntervalSet;
 
 /// The size of a block at first: a page of memory.
 const FIRST_SECTORS: u64 = 4096 / SECTOR_SIZE;
@@ -20,41 +23,14 @@ const WORDS: usize = 64;
 /// Blocks that a page covers.
 const BLOCKS: u64 = WORDS as u64 * 64;
 
-/// The most pages.
-const MAX_PAGES: u64 = 65_536;
+/// The most pages and intervals of one kind of request.
+const MAX_ENTRIES: usize = 65_536;
 
 /// The blocks of a page, a bit each.
-#[derive(Clone, Debug)]
-struct Page {
-    read: [u64; WORDS],
-    written: [u64; WORDS],
-}
+type Page = [u64; WORDS];
 
-impl Default for Page {
-    fn default() -> Page {
-        Page {
-            read: [0; WORDS],
-            written: [0; WORDS],
-        }
-    }
-}
-
-/// Counts what was touched.
-#[derive(Debug)]
-pub(super) struct WorkingSet {
-    block_sectors: u64,
-    pages: BTreeMap<u64, Box<Page>>,
-    sectors_overwritten: u64,
-}
-
-impl Default for WorkingSet {
-    fn default() -> WorkingSet {
-        WorkingSet {
-            block_sectors: FIRST_SECTORS,
-            pages: BTreeMap::new(),
-            sectors_overwritten: 0,
-        }
-    }
+fn ones(page: &Page) -> u64 {
+    page.iter().map(|word| u64::from(word.count_ones())).sum()
 }
 
 /// The bits `first..end` of a word; `end` is at most 64.
@@ -63,73 +39,185 @@ fn mask(first: u64, end: u64) -> u64 {
     below(end) & !below(first)
 }
 
-impl WorkingSet {
-    /// The blocks of a record, first and end. Blocks become as large as it takes for all of
-    /// their pages to have room.
-    fn blocks(&mut self, record: &Record) -> (u64, u64) {
-        loop {
-            let first = record.start.0 / self.block_sectors;
-            let end = record.end().0.div_ceil(self.block_sectors);
-            let pages = end.div_ceil(BLOCKS) - first / BLOCKS;
-            if pages <= MAX_PAGES {
-                return (first, end);
-            }
-            self.coarsen();
-        }
+/// A set of blocks.
+#[derive(Debug, Default)]
+struct Blocks {
+    /// Pages with all of their blocks.
+    full: IntervalSet,
+    /// Pages with some of them.
+    partial: BTreeMap<u64, Box<Page>>,
+}
+
+impl Blocks {
+    fn entries(&self) -> usize {
+        self.full.intervals() + self.partial.len()
     }
 
-    /// Sets the bits of a record and returns how many sectors the blocks have that had theirs
-    /// before. `words` says which of a page's bitmaps.
-    fn set(&mut self, record: &Record, words: impl Fn(&mut Page) -> &mut [u64; WORDS]) -> u64 {
-        let (first, end) = self.blocks(record);
-        let (mut at, mut had) = (first, 0);
-        while at < end {
-            let page = self.pages.entry(at / BLOCKS).or_default();
-            let page_end = (at / BLOCKS + 1) * BLOCKS;
-            let words = words(page);
-            while at < end.min(page_end) {
-                let word_end = (at / 64 + 1) * 64;
-                let bits = mask(at % 64, (end.min(word_end) - 1) % 64 + 1);
-                let word = &mut words[(at / 64 % WORDS as u64) as usize];
-                had += u64::from((*word & bits).count_ones());
-                *word |= bits;
-                at = word_end;
-            }
+    fn count(&self) -> u64 {
+        let partial: u64 = self.partial.values().map(|page| ones(page)).sum();
+        self.full.count() * BLOCKS + partial
+    }
+
+    /// Adds the blocks from `first` to before `end`. Returns how many of them there were already.
+    fn add(&mut self, first: u64, end: u64) -> u64 {
+        let (first_whole, end_whole) = (first.div_ceil(BLOCKS), end / BLOCKS);
+        if first_whole > end_whole {
+            return self.add_to_page(end_whole, first, end);
         }
-        let had = had.saturating_mul(self.block_sectors);
-        while self.pages.len() as u64 > MAX_PAGES {
-            self.coarsen();
+        let mut had = self.full.insert(first_whole..end_whole) * BLOCKS;
+        while let Some((&number, page)) = self.partial.range(first_whole..end_whole).next() {
+            had += ones(page);
+            self.partial.remove(&number);
+        }
+        if first < first_whole * BLOCKS {
+            had += self.add_to_page(first_whole - 1, first, first_whole * BLOCKS);
+        }
+        if end_whole * BLOCKS < end {
+            had += self.add_to_page(end_whole, end_whole * BLOCKS, end);
         }
         had
     }
 
+    /// Adds blocks that are all of this page.
+    fn add_to_page(&mut self, number: u64, first: u64, end: u64) -> u64 {
+        if self.full.run_at(number, number + 1).0 {
+            return end - first;
+        }
+        let page = self.partial.entry(number).or_insert_with(new_page);
+        let (mut at, mut had) = (first, 0);
+        while at < end {
+            let word_end = (at / 64 + 1) * 64;
+            let bits = mask(at % 64, (end.min(word_end) - 1) % 64 + 1);
+            let word = &mut page[(at / 64 % WORDS as u64) as usize];
+            had += u64::from((*word & bits).count_ones());
+            *word |= bits;
+            at = word_end;
+        }
+        if page.iter().all(|word| *word == u64::MAX) {
+            self.partial.remove(&number);
+            self.full.insert(number..number + 1);
+        }
+        had
+    }
+
+    /// How many blocks are in both sets.
+    fn count_common(&self, other: &Blocks) -> u64 {
+        let in_full = self
+            .full
+            .iter()
+            .map(|pages| other.count_in(pages.start, pages.end));
+        let in_partial = self.partial.iter().map(|(&number, page)| {
+            if other.full.run_at(number, number + 1).0 {
+                return ones(page);
+            }
+            let theirs = other.partial.get(&number);
+            theirs.map_or(0, |theirs| {
+                let common = std::array::from_fn(|word| page[word] & theirs[word]);
+                ones(&common)
+            })
+        });
+        in_full.chain(in_partial).sum()
+    }
+
+    /// How many blocks the pages from `first` to before `end` have.
+    fn count_in(&self, first: u64, end: u64) -> u64 {
+        let (mut at, mut count) = (first, 0);
+        while at < end {
+            let (is_full, stop) = self.full.run_at(at, end);
+            count += u64::from(is_full) * (stop - at) * BLOCKS;
+            at = stop;
+        }
+        let partial = self.partial.range(first..end);
+        count + partial.map(|(_, page)| ones(page)).sum::<u64>()
+    }
+
+    /// Makes blocks twice as large, so that two pages become one.
+    fn coarsen(&mut self) {
+        let old = std::mem::take(self);
+        let all = [u64::MAX; WORDS];
+        for pages in old.full.iter() {
+            // What is full by pairs stays so. A page without its neighbour is half of one.
+            let pairs = pages.start.div_ceil(2)..pages.end / 2;
+            self.full.insert(pairs);
+            if !pages.start.is_multiple_of(2) {
+                self.fold(pages.start, &all);
+            }
+            if !pages.end.is_multiple_of(2) {
+                self.fold(pages.end - 1, &all);
+            }
+        }
+        for (number, page) in old.partial {
+            self.fold(number, &page);
+        }
+    }
+
+    /// Adds a page of blocks half as large.
+    fn fold(&mut self, number: u64, page: &Page) {
+        let half = (number % 2) as usize * WORDS / 2;
+        let target = self.partial.entry(number / 2).or_insert_with(new_page);
+        for (word, pair) in page.chunks_exact(2).enumerate() {
+            target[half + word] |= halve(pair[0]) | halve(pair[1]) << 32;
+        }
+        if target.iter().all(|word| *word == u64::MAX) {
+            self.partial.remove(&(number / 2));
+            self.full.insert(number / 2..number / 2 + 1);
+        }
+    }
+}
+
+fn new_page() -> Box<Page> {
+    Box::new([0; WORDS])
+}
+
+/// Counts what was touched.
+#[derive(Debug)]
+pub(super) struct WorkingSet {
+    block_sectors: u64,
+    read: Blocks,
+    written: Blocks,
+    sectors_overwritten: u64,
+}
+
+impl Default for WorkingSet {
+    fn default() -> WorkingSet {
+        WorkingSet {
+            block_sectors: FIRST_SECTORS,
+            read: Blocks::default(),
+            written: Blocks::default(),
+            sectors_overwritten: 0,
+        }
+    }
+}
+
+impl WorkingSet {
+    /// The blocks of a record, first and end.
+    fn blocks(&self, record: &Record) -> (u64, u64) {
+        let first = record.start.0 / self.block_sectors;
+        (first, record.end().0.div_ceil(self.block_sectors))
+    }
+
     pub(super) fn read(&mut self, record: &Record) {
-        self.set(record, |page| &mut page.read);
+        let (first, end) = self.blocks(record);
+        self.read.add(first, end);
+        self.keep_bound();
     }
 
     pub(super) fn written(&mut self, record: &Record) {
-        let had = self.set(record, |page| &mut page.written);
+        let (first, end) = self.blocks(record);
+        let had = self.written.add(first, end);
         // A record that is shorter than its blocks has overwritten no more than itself.
-        let sectors = had.min(record.count.0);
+        let sectors = had.saturating_mul(self.block_sectors).min(record.count.0);
         self.sectors_overwritten = self.sectors_overwritten.saturating_add(sectors);
+        self.keep_bound();
     }
 
-    /// Makes blocks twice as large.
-    fn coarsen(&mut self) {
-        self.block_sectors *= 2;
-        let mut folded = BTreeMap::<u64, Box<Page>>::new();
-        for (number, page) in std::mem::take(&mut self.pages) {
-            let half = (number % 2) as usize * WORDS / 2;
-            let target = folded.entry(number / 2).or_default();
-            let fold = |from: &[u64; WORDS], to: &mut [u64; WORDS]| {
-                for (word, pair) in from.chunks_exact(2).enumerate() {
-                    to[half + word] |= halve(pair[0]) | halve(pair[1]) << 32;
-                }
-            };
-            fold(&page.read, &mut target.read);
-            fold(&page.written, &mut target.written);
+    /// Makes blocks larger as long as there are too many.
+    fn keep_bound(&mut self) {
+        while self.read.entries().max(self.written.entries()) > MAX_ENTRIES {
+            self.block_sectors *= 2;
+            self.read.coarsen();
+            self.written.coarsen();
         }
-        self.pages = folded;
     }
 
     pub(super) fn sectors_overwritten(&self) -> u64 {
@@ -138,19 +226,14 @@ impl WorkingSet {
 
     pub(super) fn sizes(&self) -> WorkingSetSizes {
         let block_bytes = self.block_sectors.saturating_mul(SECTOR_SIZE);
-        let count = |bits: fn(&Page, usize) -> u64| {
-            let words = |page: &Page| -> u64 {
-                let ones = |word| u64::from(bits(page, word).count_ones());
-                (0..WORDS).map(ones).sum()
-            };
-            let blocks: u64 = self.pages.values().map(|page| words(page)).sum();
-            blocks.saturating_mul(block_bytes)
-        };
+        let (read, written) = (self.read.count(), self.written.count());
+        let touched = read + written - self.read.count_common(&self.written);
+        let bytes = |blocks: u64| blocks.saturating_mul(block_bytes);
         WorkingSetSizes {
             block_bytes,
-            touched_bytes: count(|page, word| page.read[word] | page.written[word]),
-            read_bytes: count(|page, word| page.read[word]),
-            written_bytes: count(|page, word| page.written[word]),
+            touched_bytes: bytes(touched),
+            read_bytes: bytes(read),
+            written_bytes: bytes(written),
         }
     }
 }
@@ -217,21 +300,89 @@ mod tests {
     fn blocks_grow_when_there_are_too_many_and_nothing_is_forgotten() {
         let mut set = WorkingSet::default();
         let apart = BLOCKS * FIRST_SECTORS;
-        for page in 0..MAX_PAGES + 10 {
+        let pages = MAX_ENTRIES as u64 + 10;
+        for page in 0..pages {
             set.read(&record(page * apart, 8));
         }
         assert_eq!(set.sizes().block_bytes, 8192);
-        assert_eq!(set.sizes().read_bytes, (MAX_PAGES + 10) * 8192);
-        assert!(set.pages.len() as u64 <= MAX_PAGES);
+        assert_eq!(set.sizes().read_bytes, pages * 8192);
+        assert!(set.read.entries() <= MAX_ENTRIES);
     }
 
     #[test]
-    fn the_largest_request_takes_no_more_than_the_bound() {
+    fn the_largest_request_costs_no_more_than_the_smallest() {
         let mut set = WorkingSet::default();
         set.written(&record(0, 1 << 54));
-        assert!(set.pages.len() as u64 <= MAX_PAGES);
-        assert_eq!(set.sizes().written_bytes, 1 << 63);
+        assert_eq!(set.written.entries(), 1);
+        let sizes = set.sizes();
+        assert_eq!((sizes.block_bytes, sizes.written_bytes), (4096, 1 << 63));
         set.written(&record(0, 1 << 54));
         assert_eq!(set.sectors_overwritten(), 1 << 54);
+        // A thousand times that, in no time, and again with a bit missing at either end.
+        for n in 0..1000_u64 {
+            set.read(&record(8 * n, (1 << 54) - 16 * n));
+            set.written(&record(8 * n, (1 << 54) - 16 * n));
+        }
+        assert_eq!(set.sizes().read_bytes, 1 << 63);
+    }
+
+    /// Against a bit for each sector, as it is done by hand: blocks of any size, however they came
+    /// to be so large.
+    #[test]
+    fn a_working_set_is_what_each_block_says_by_itself() {
+        // A device of a few pages, and lengths from one block to all of it.
+        const SECTORS: u64 = 5 * BLOCKS * FIRST_SECTORS;
+        let mut state = 1_u64;
+        let mut random = |below: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % below
+        };
+        for _ in 0..20 {
+            let mut set = WorkingSet::default();
+            let blocks = (SECTORS / FIRST_SECTORS) as usize;
+            let mut by_hand = [vec![false; blocks], vec![false; blocks]];
+            let (mut overwritten, mut sectors) = (0, FIRST_SECTORS);
+            for step in 0..60 {
+                let start = random(SECTORS);
+                let most = SECTORS - start;
+                let magnitude = random(4) as usize;
+                let longest = 1 + random([9, 600, 40_000, SECTORS][magnitude]);
+                let record = record(start, longest.min(most));
+                let kind = random(2) as usize;
+                let (first, end) = (start / sectors, record.end().0.div_ceil(sectors));
+                let part = &mut by_hand[kind][first as usize..end as usize];
+                let had = part.iter().filter(|is_in| **is_in).count() as u64 * sectors;
+                part.fill(true);
+                match kind {
+                    0 => set.read(&record),
+                    _ => {
+                        set.written(&record);
+                        overwritten += had.min(record.count.0);
+                    }
+                }
+                if step % 20 == 19 {
+                    sectors *= 2;
+                    set.block_sectors *= 2;
+                    for (kind, blocks) in [&mut set.read, &mut set.written].into_iter().enumerate()
+                    {
+                        blocks.coarsen();
+                        let pairs = by_hand[kind].chunks(2);
+                        let halved = pairs.map(|pair| pair.contains(&true)).collect();
+                        by_hand[kind] = halved;
+                    }
+                }
+                let count = |kind: &Vec<bool>| {
+                    kind.iter().filter(|is_in| **is_in).count() as u64 * sectors * 512
+                };
+                let [read, written] = &by_hand;
+                let both: Vec<bool> = read.iter().zip(written).map(|(a, b)| *a || *b).collect();
+                let sizes = set.sizes();
+                let found = (sizes.read_bytes, sizes.written_bytes, sizes.touched_bytes);
+                assert_eq!(found, (count(read), count(written), count(&both)));
+                assert_eq!(set.sectors_overwritten(), overwritten);
+            }
+        }
     }
 }

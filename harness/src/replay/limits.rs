@@ -1,0 +1,232 @@
+//! What a replay may cost that nobody asked for. Whoever wrote a trace says in a few bytes where
+//! requests go and how long they are; what its user did not say as well is bounded here, and what
+//! is past a bound is refused with the option that says it.
+
+use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+use crate::intervals::IntervalSet;
+use crate::stamp::Coverage;
+use crate::trace::{Nanoseconds, Record, TraceOperation};
+
+use super::pace::Pace;
+use super::requests::Placed;
+use super::run::ReplayError;
+use super::session::{Options, STAMP_ALL};
+
+/// The largest device that is made because a trace implies it. A user may name a larger one.
+pub const LARGEST_IMPLIED: Bytes = Bytes(256 << 30);
+
+/// The memory that a replay in memory may take if its user does not say.
+pub const USUAL_MEMORY: Bytes = Bytes(4 << 30);
+
+/// What requests may read and write together if nobody says how many of them are taken.
+pub const MOST_MOVED: Bytes = Bytes(16 << 40);
+
+/// The longest schedule that is kept: 30 days.
+pub const LONGEST_SCHEDULE: Nanoseconds = Nanoseconds(30 * 24 * 3600 * 1_000_000_000);
+
+/// What a replay's user allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// Memory for a device in memory, and for the model of any.
+    pub memory: Bytes,
+    /// What requests read and write together.
+    pub moved: Bytes,
+}
+
+impl Default for Allowed {
+    fn default() -> Allowed {
+        Allowed {
+            memory: USUAL_MEMORY,
+            moved: MOST_MOVED,
+        }
+    }
+}
+
+/// Adds up what requests move.
+#[derive(Debug)]
+pub(super) struct Moved {
+    bytes: Bytes,
+    allowed: Bytes,
+}
+
+impl Moved {
+    pub(super) fn new(allowed: Bytes) -> Moved {
+        let bytes = Bytes(0);
+        Moved { bytes, allowed }
+    }
+
+    /// Takes in a request, the number of it in the trace from 1, and where it goes.
+    ///
+    /// # Errors
+    /// If it is one too many.
+    pub(super) fn add(
+        &mut self,
+        request: u64,
+        record: &Record,
+        placed: &Placed,
+    ) -> Result<(), ReplayError> {
+        if let TraceOperation::Read | TraceOperation::Write = record.operation {
+            let sectors: u64 = placed.iter().map(|range| range.count.0).sum();
+            let bytes = sectors.saturating_mul(SECTOR_SIZE);
+            self.bytes.0 = self.bytes.0.saturating_add(bytes);
+        }
+        match self.bytes > self.allowed {
+            true => Err(ReplayError::TooMuchMoved {
+                request,
+                allowed: self.allowed,
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Whether the pace can be kept up to a request with this time.
+///
+/// # Errors
+/// If that takes longer than anybody waits.
+pub(super) fn check_schedule(
+    request: u64,
+    time: Nanoseconds,
+    pace: Pace,
+) -> Result<(), ReplayError> {
+    let speed = match pace {
+        Pace::AsFast => return Ok(()),
+        Pace::Recorded { speed } | Pace::ThinkTimes { speed } => speed,
+    };
+    match time.0 as f64 / speed > LONGEST_SCHEDULE.0 as f64 {
+        true => Err(ReplayError::TooLongSchedule { request, time }),
+        false => Ok(()),
+    }
+}
+
+/// Where a device's files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Files {
+    /// Somewhere else.
+    OnDisk,
+    /// In memory.
+    InMemory,
+}
+
+/// Memory that comes in units: the first sector of a unit takes all of it.
+struct Tally {
+    sectors_a_unit: u64,
+    bytes_a_unit: u64,
+    units: IntervalSet,
+}
+
+impl Tally {
+    fn new(sectors_a_unit: u64, bytes_a_unit: u64) -> Tally {
+        Tally {
+            sectors_a_unit,
+            bytes_a_unit,
+            units: IntervalSet::default(),
+        }
+    }
+
+    /// Takes in a range, and returns the bytes that it adds.
+    fn add(&mut self, range: SectorRange) -> u64 {
+        if range.is_empty() || self.bytes_a_unit == 0 {
+            return 0;
+        }
+        let end = range.end().0.div_ceil(self.sectors_a_unit);
+        let units = range.start.0 / self.sectors_a_unit..end;
+        let new = units.end - units.start - self.units.insert(units);
+        new.saturating_mul(self.bytes_a_unit)
+    }
+
+    /// Bytes of a whole device.
+    fn most(&self, sectors: SectorCount) -> u64 {
+        let units = sectors.0.div_ceil(self.sectors_a_unit);
+        units.saturating_mul(self.bytes_a_unit)
+    }
+}
+
+/// Adds up the memory that a replay may come to take.
+pub(super) struct Footprint {
+    /// The backing file, where it is stamped.
+    backing: Tally,
+    /// The COW file, where it is written.
+    cow: Tally,
+    /// The model of what is written.
+    model: Tally,
+    needed: u64,
+    allowed: Bytes,
+}
+
+impl Footprint {
+    /// Of a device of this size, in which nothing is written yet, and that never becomes larger
+    /// than `largest`; `None` where it cannot come to more than is allowed.
+    pub(super) fn new(
+        files: Files,
+        options: &Options,
+        capacity: SectorCount,
+        largest: SectorCount,
+    ) -> Option<Footprint> {
+        let allowed = options.allowed.memory;
+        // A file in memory comes in pieces of 32 KiB; of stamps there are sixteen bytes a sector
+        // at most.
+        let (sectors, bytes) = match (files, options.coverage) {
+            (Files::OnDisk, _) => (64, 0),
+            (Files::InMemory, Coverage::Whole) => (64, 32 << 10),
+            (Files::InMemory, Coverage::Front) => (2048, 32 << 10),
+        };
+        // A rebuild has two COW files for a while.
+        let cow_files = if options.resizes.is_empty() { 1 } else { 2 };
+        let mut footprint = Footprint {
+            backing: Tally::new(sectors, bytes),
+            cow: Tally::new(sectors, bytes * cow_files),
+            // A page of the model, and its part of the table.
+            model: Tally::new(256, 2560),
+            needed: 0,
+            allowed,
+        };
+        if capacity.bytes() <= STAMP_ALL {
+            let whole = SectorRange::new(Sector(0), capacity);
+            footprint.needed = footprint.backing.add(whole);
+        }
+        let Footprint {
+            backing,
+            cow,
+            model,
+            ..
+        } = &footprint;
+        let most = [backing, cow, model].map(|tally| tally.most(largest));
+        let most = most.into_iter().fold(0, u64::saturating_add);
+        (most > allowed.0).then_some(footprint)
+    }
+
+    /// Takes in a request, the number of it in the trace from 1, where it goes, and where it
+    /// would have gone on the device as it was first.
+    ///
+    /// # Errors
+    /// If the replay comes to more than is allowed.
+    pub(super) fn add(
+        &mut self,
+        request: u64,
+        record: &Record,
+        placed: &Placed,
+        at_first: &Placed,
+    ) -> Result<(), ReplayError> {
+        for (range, first) in placed.iter().zip(at_first) {
+            let more = match record.operation {
+                TraceOperation::Read => self.backing.add(*first),
+                TraceOperation::Write => {
+                    let file = self.cow.add(*range);
+                    file.saturating_add(self.model.add(*range))
+                }
+                // Holes, and an interval in the model.
+                TraceOperation::Flush | TraceOperation::Discard | TraceOperation::WriteZeroes => 0,
+            };
+            self.needed = self.needed.saturating_add(more);
+        }
+        match self.needed > self.allowed.0 {
+            true => Err(ReplayError::TooMuchMemory {
+                request,
+                allowed: self.allowed,
+            }),
+            false => Ok(()),
+        }
+    }
+}
