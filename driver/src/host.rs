@@ -43,6 +43,9 @@ pub enum HostError {
     /// A symbolic link is on the way, where none is followed.
     #[error("the path goes through a symbolic link, and none is followed here")]
     SymbolicLink,
+    /// A block or character device, where a path has to stay beneath a directory.
+    #[error("a device file, which leads out of the directory")]
+    DeviceFile,
     /// Another process, or another open file of this one, holds a lock.
     #[error("locked by another process")]
     Locked,
@@ -268,7 +271,8 @@ pub trait HostNames {
     /// Opens an existing file beneath `directory`, for a path that a stranger wrote. `directory`
     /// is followed like any path; from there on nothing leads out of it: an absolute path and one
     /// with `..` are [`HostError::OutsideDirectory`], a symbolic link on the way is
-    /// [`HostError::SymbolicLink`], also if somebody changes the names meanwhile. Never blocks.
+    /// [`HostError::SymbolicLink`], also if somebody changes the names meanwhile, and a device
+    /// file at the end is [`HostError::DeviceFile`]. Never blocks.
     fn open_beneath(&self, directory: &Path, path: &Path, access: Access)
     -> HostResult<Self::File>;
 

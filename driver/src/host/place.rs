@@ -10,7 +10,8 @@ use super::{Access, HostError, HostNames, HostResult};
 pub enum Place {
     /// Wherever the path leads.
     Anywhere(PathBuf),
-    /// Beneath a directory, through no symbolic link: see [`HostNames::open_beneath`].
+    /// Beneath a directory, through no symbolic link and to no device: see
+    /// [`HostNames::open_beneath`].
     Beneath {
         /// The directory, which is followed like any path; empty where the process is.
         directory: PathBuf,

@@ -17,7 +17,8 @@ pub enum Trust {
     /// As far as the user's rights go: the user has named the file as a COW file.
     #[default]
     Follow,
-    /// Beneath the COW file's directory, through no symbolic link: the user has asked for that.
+    /// Beneath the COW file's directory, through no symbolic link and to no device: the user has
+    /// asked for that.
     Confine,
     /// As [`Trust::Confine`], because the file only begins like a COW file, and may be the raw
     /// disk of a guest that wrote a header to it. A backing file of which the file says that it
@@ -33,6 +34,8 @@ pub enum Unfollowed {
     Outside,
     /// Its path goes through a symbolic link.
     Link,
+    /// It is a device file, which came in an archive or lies in a directory of devices.
+    Device,
     /// The file says that its backing file is being changed.
     Unchecked,
 }
@@ -42,6 +45,7 @@ impl std::fmt::Display for Unfollowed {
         f.write_str(match self {
             Unfollowed::Outside => "leads outside the COW file's directory",
             Unfollowed::Link => "goes through a symbolic link",
+            Unfollowed::Device => "is a device file's",
             Unfollowed::Unchecked => "cannot be checked while a change of that file is recorded",
         })
     }
@@ -106,6 +110,7 @@ impl NamedBacking {
         match ask(&self.place()?) {
             Err(HostError::SymbolicLink) => Err(Unfollowed::Link),
             Err(HostError::OutsideDirectory) => Err(Unfollowed::Outside),
+            Err(HostError::DeviceFile) => Err(Unfollowed::Device),
             answer => Ok(answer),
         }
     }

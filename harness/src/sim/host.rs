@@ -28,7 +28,7 @@ const DEVICE: u64 = 1;
 /// are used by one thread.
 ///
 /// Every call of the seams' required methods is one operation, counted from 0, whether
-/// it changes something or not. Inspection through this type itself is not counted,
+/// it changes something or not, but for a path that is refused before it. Inspection through this type itself is not counted,
 /// suffers no faults, and still works after a crash.
 #[derive(Clone)]
 pub struct SimHost {
@@ -329,7 +329,11 @@ impl HostNames for SimHost {
 
     /// There are no symbolic links here.
     fn open_beneath(&self, directory: &Path, path: &Path, access: Access) -> HostResult<SimFile> {
-        self.open(&directory.join(beneath(path)?), access)
+        let path = directory.join(beneath(path)?);
+        if self.inspect(&path, |inode| inode.kind) == Some(FileKind::BlockDevice) {
+            return Err(HostError::DeviceFile);
+        }
+        self.open(&path, access)
     }
 
     fn create_new(&self, path: &Path) -> HostResult<SimFile> {

@@ -401,6 +401,28 @@ fn metadata_tells_files_apart_and_time_stands_still() {
 }
 
 #[test]
+fn beneath_a_directory_nothing_leads_out_and_no_device_is_opened() {
+    let host = SimHost::default();
+    for name in ["d/a", "d/e/a", "a"] {
+        drop(host.create_new(path(name)).unwrap());
+    }
+    let open = |name| {
+        let opened = host.open_beneath(path("d"), path(name), Access::ReadWrite);
+        opened.map(drop)
+    };
+    for inside in ["a", "./a", "e/a"] {
+        assert_eq!(open(inside), Ok(()), "{inside}");
+    }
+    assert_eq!(open("none"), Err(HostError::NotFound));
+    for outside in ["../a", "e/../a", "/d/a"] {
+        assert_eq!(open(outside), Err(HostError::OutsideDirectory), "{outside}");
+    }
+    assert!(host.set_kind("d/a", FileKind::BlockDevice));
+    assert_eq!(open("a"), Err(HostError::DeviceFile));
+    host.open(path("d/a"), Access::ReadOnly).unwrap();
+}
+
+#[test]
 fn the_log_tells_the_sequence_of_operations() {
     let (host, file) = host_with_a_file();
     host.record();

@@ -4,12 +4,15 @@
 //! The kernel does that in one call, openat2, since Linux 5.6. Where it is missing, or where the
 //! filter of a container keeps it out, each name on the way is opened from the one before it, and
 //! what it is is asked of what was opened. Both ways refuse the same paths for the same reasons.
+//!
+//! A device file is not opened either: archives that root unpacks bring them too.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use driver::host::{Access, FileKind, HostError, HostResult, Metadata, beneath};
+use driver::host::{Access, HostError, HostResult, Metadata, beneath};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -33,14 +36,9 @@ pub(super) fn open(directory: &Path, path: &Path, access: Access) -> HostResult<
     by_either_way(|way| open_by(way, directory, path, access))
 }
 
-/// What is known about the file without opening it. Of a block device the length is not: it is
-/// 0 here.
+/// What is known about the file without opening it.
 pub(super) fn look(directory: &Path, path: &Path) -> HostResult<Metadata> {
-    by_either_way(|way| {
-        let looked = Start::at(directory, path)?.find(way, LOOK)?;
-        let metadata = File::from(looked).metadata().map_err(from_std);
-        Ok(metadata.map(|metadata| known(&metadata)))
-    })?
+    by_either_way(|way| Ok(known(&Start::at(directory, path)?.look(way)?.1)))
 }
 
 /// Why a path was not gone down to its end.
@@ -83,13 +81,11 @@ fn by_either_way<T>(go: impl Fn(Way) -> Result<T, Failure>) -> HostResult<T> {
 
 fn open_by(way: Way, directory: &Path, path: &Path, access: Access) -> Result<RealFile, Failure> {
     let start = Start::at(directory, path)?;
-    let looked = RealFile::of(start.find(way, LOOK)?, access)?;
-    match looked.kind {
-        FileKind::Regular | FileKind::BlockDevice => {
-            Ok(RealFile::of(start.find(way, open_flags(access))?, access)?)
-        }
-        // As with a path that is followed: opening alone makes some devices do things.
-        FileKind::Directory | FileKind::Other => Ok(looked),
+    let (looked, metadata) = start.look(way)?;
+    match metadata.is_file() {
+        true => Ok(RealFile::of(start.find(way, open_flags(access))?, access)?),
+        // As with a path that is followed: opening alone may do things.
+        false => Ok(RealFile::of(looked, access)?),
     }
 }
 
@@ -113,6 +109,17 @@ impl Start {
         let flags = LOOK | OFlags::DIRECTORY;
         let directory = retried(|| rustix::fs::openat(CWD, directory, flags, Mode::empty()))?;
         Ok(Start { directory, names })
+    }
+
+    /// A handle for questions, and what is known about the file, which is no device.
+    fn look(&self, way: Way) -> Result<(OwnedFd, std::fs::Metadata), Failure> {
+        let looked = File::from(self.find(way, LOOK)?);
+        let metadata = looked.metadata().map_err(from_std)?;
+        let kind = metadata.file_type();
+        match kind.is_block_device() || kind.is_char_device() {
+            true => Err(HostError::DeviceFile.into()),
+            false => Ok((looked.into(), metadata)),
+        }
     }
 
     fn find(&self, way: Way, flags: OFlags) -> Result<OwnedFd, Failure> {
@@ -163,7 +170,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::process::Command;
 
-    use driver::host::HostFile;
+    use driver::host::{FileKind, HostFile};
     use driver::units::FileOffset;
 
     use super::*;
@@ -266,6 +273,33 @@ mod tests {
             assert_eq!(found, Err(HostError::NotFound));
             let found = both(&outer, Path::new("disk/none"), access);
             assert_eq!(found, Err(HostError::Os(20)), "no directory");
+        }
+    }
+
+    #[test]
+    fn neither_way_opens_a_device() {
+        let outer = laid_out();
+        // A disk that there is not, and the device that reads as zeros.
+        for (kind, numbers) in [("b", ["240", "0"]), ("c", ["1", "5"])] {
+            let device = outer.path().join("inner/sub").join(kind);
+            let mut made = Command::new("mknod");
+            made.arg(device).arg(kind).args(numbers);
+            if !made
+                .stderr(std::process::Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+            {
+                eprintln!("skipped: only root makes devices");
+                return;
+            }
+            let path = Path::new("sub").join(kind);
+            for access in [Access::ReadOnly, Access::ReadWrite] {
+                let found = both(&outer, &path, access);
+                assert_eq!(found, Err(HostError::DeviceFile), "{kind}");
+            }
+            let looked = look(&outer.path().join("inner"), &path);
+            assert_eq!(looked, Err(HostError::DeviceFile));
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use driver::cow::{BackingChange, Extension, Version};
 use driver::units::Bytes;
@@ -128,6 +128,22 @@ fn no_link_out_of_the_archive_is_followed() {
         pack(&sandbox, "archive/cow", Path::new(path));
         all_refuse(&sandbox, path, "leads outside the COW file's directory");
     }
+}
+
+/// Archives that root unpacks bring devices too.
+#[test]
+fn a_device_that_came_along_is_not_opened() {
+    let sandbox = sandbox();
+    let device = sandbox.path("archive/device");
+    let mut made = Command::new("mknod");
+    // A disk that there is not: whoever opened it would say so.
+    made.arg(device).args(["b", "240", "0"]);
+    if !made.stderr(Stdio::null()).status().unwrap().success() {
+        eprintln!("skipped: only root makes devices");
+        return;
+    }
+    pack(&sandbox, "archive/cow", Path::new("device"));
+    all_refuse(&sandbox, "device", "is a device file's");
 }
 
 /// Where a change was interrupted the backing file is opened, to know it by its content; not here.
