@@ -28,7 +28,7 @@ const OLD_MTIME: Range<usize> = 32..36;
 /// What a header says of its backing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Naming<'a> {
-    /// The path, without the NULs behind it.
+    /// The path, without the NULs after it.
     pub(super) path: &'a [u8],
     /// The time.
     pub(super) mtime: u32,
