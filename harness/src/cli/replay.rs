@@ -87,9 +87,9 @@ pub(super) struct Args {
 
     /// The size of the device made for the replay [default: that of the recorded device]
     ///
-    /// In bytes, or with one of the suffixes K, M, G and T. Where the trace does not tell the
-    /// size of the recorded device, the default is where its last request ends. By default no
-    /// device is larger than 256G: a few bytes of a trace can claim any size.
+    /// As 400M, 2.5G or 1TiB, or in bytes. Where the trace does not tell the size of the recorded
+    /// device, the default is where its last request ends. By default no device is larger than
+    /// 256G: a few bytes of a trace can claim any size.
     #[arg(long, value_parser = parse_device_size)]
     size: Option<Bytes>,
 
