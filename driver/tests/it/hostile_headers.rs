@@ -3,17 +3,14 @@
 
 use proptest::prelude::*;
 
-use driver::blk::{Request, Tag};
+use crate::live::{SIZE, bring_up, host_with, live_with};
 use driver::cow::{
     ByteOrder, Extension, Geometry, Header, JournalRecord, LONGEST_HEADER, MAX_SECTORS, Version,
 };
 use driver::host::HostFile;
 use driver::memory::MemoryHost;
 use driver::open::{OpenOptions, Trust, open};
-use driver::ordered::Step;
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount};
-
-const SIZE: u64 = 64 * 512;
 
 fn version() -> impl Strategy<Value = Version> {
     prop_oneof![
@@ -142,38 +139,11 @@ fn record() -> impl Strategy<Value = JournalRecord> {
 }
 
 /// Opens these bytes as a COW file, and if they are one, reads, writes and closes the device.
-fn live_with(cow: &[u8], trust: Trust) -> Result<(), TestCaseError> {
-    let host = MemoryHost::new();
-    host.file("/disk", &[7; SIZE as usize]);
-    let file = host.file("/cow", cow);
-    let options = OpenOptions {
-        trust,
-        ..OpenOptions::default()
-    };
-    let before = host.contents("/cow");
-    let Ok(opened) = open(&host, &"ubda=/cow".parse().unwrap(), options) else {
-        prop_assert!(host.contents("/cow") == before);
-        return Ok(());
-    };
-    let mut device = opened.device;
-    let capacity = device.capacity();
-    let len = file.len().unwrap();
-    prop_assert!(capacity.0 / 8 <= len.0, "the file holds its bitmap");
-    // A table entry for 4 KiB of bitmap, a page in memory for one in the file.
-    prop_assert!(device.map().memory_bytes().0 <= 4 * len.0 + 65536);
-    let last = Sector(capacity.0 - 1);
-    for request in [
-        Request::read(Tag(0), Sector(0), SectorCount(1)),
-        Request::write(Tag(1), Sector(0), vec![1; 512]),
-        Request::read(Tag(2), last, SectorCount(1)),
-        Request::write(Tag(3), last, vec![2; 512]),
-        Request::flush(Tag(4)),
-    ] {
-        device.submit(request).unwrap();
-        while !matches!(device.step(), Step::Idle) {}
+fn exercise(cow: &[u8], trust: Trust) {
+    let host = host_with(cow, Bytes(cow.len() as u64));
+    if let Some(opened) = bring_up(&host, trust) {
+        live_with(opened.device);
     }
-    device.close().unwrap();
-    Ok(())
 }
 
 proptest! {
@@ -223,7 +193,7 @@ proptest! {
             bytes[at..at + value.len()].copy_from_slice(&value);
         }
         bytes.truncate(len);
-        live_with(&bytes, trust)?;
+        exercise(&bytes, trust);
     }
 }
 

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../shared/live.rs"]
+mod live;
+
 mod golden_headers;
 mod header_change;
 mod host_operations;

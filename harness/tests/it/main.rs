@@ -4,6 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../../../userhelper/tests/shared/crafted.rs"]
+mod crafted_cow;
+#[path = "../../../userhelper/tests/shared/exercise.rs"]
+mod exercise;
+#[path = "../../../driver/tests/shared/live.rs"]
+mod live;
+#[path = "../shared/read_trace.rs"]
+mod read_trace;
 #[path = "../../../userhelper/tests/shared/hosts_agree.rs"]
 mod suite;
 
@@ -19,6 +27,7 @@ mod cli_outputs;
 mod cli_replay;
 mod cli_traces;
 mod cloudphysics;
+mod crafted;
 mod crash_table_create;
 mod crash_table_headroom;
 mod crash_table_publish;

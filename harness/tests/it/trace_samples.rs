@@ -9,6 +9,7 @@ use std::fmt::Write;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use crate::read_trace::{all, read_trace};
 use expect_test::expect_file;
 use harness::trace::write::{CsvWriter, RecordWriter};
 use harness::trace::{
@@ -38,13 +39,6 @@ fn samples() -> Vec<String> {
     let mut names: Vec<_> = names.filter(is_sample).collect();
     names.sort();
     names
-}
-
-fn all() -> ReadOptions {
-    ReadOptions {
-        devices: Devices::All,
-        ..ReadOptions::default()
-    }
 }
 
 /// Everything that a reader says about a trace, and the CRC-32C of each payload.
@@ -356,22 +350,6 @@ fn bad_lines_and_records_are_skipped_on_request_and_counted() {
     assert_eq!(drain(log).1, 1, "the cut is counted, and nothing hangs");
 }
 
-/// Whatever is read keeps the rules of a record, and nothing panics or goes on for ever.
-fn drain(bytes: &[u8], options: &ReadOptions) {
-    let cursor = Cursor::new(bytes.to_vec());
-    if let Ok(source) = trace::open_stream(Path::new("t"), cursor, options) {
-        let mut records = 0;
-        for record in source.flatten() {
-            record.check().unwrap();
-            records += 1;
-            assert!(
-                records <= bytes.len() * 64,
-                "more records than bytes can hold"
-            );
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Change {
     Set(usize, u8),
@@ -423,18 +401,12 @@ proptest! {
     /// A thousand times each sample, changed in one to six places.
     #[test]
     fn mutated_samples_never_panic(changes in proptest::collection::vec(any_change(), 1..6)) {
-        let skipping = ReadOptions {
-            skip_bad: true,
-            allow_lost_events: true,
-            ..all()
-        };
         for bytes in sample_bytes() {
             let mut bytes = bytes.clone();
             for change in &changes {
                 apply(&mut bytes, change);
             }
-            drain(&bytes, &all());
-            drain(&bytes, &skipping);
+            read_trace(&bytes);
         }
     }
 }
