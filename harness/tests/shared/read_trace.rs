@@ -36,32 +36,35 @@ fn drain(bytes: &[u8]) -> usize {
         allow_lost_events: true,
         ..all()
     };
-    let strict = drain_with(bytes, &all());
-    let lenient = drain_with(bytes, &skipping);
+    let strict = drain_with(bytes, &all(), None);
+    let lenient = drain_with(bytes, &skipping, Some(Counter::default()));
     assert!(strict <= lenient, "skipping what is wrong loses nothing");
     lenient
 }
 
-/// Whatever is read keeps the rules of a record, and nothing goes on for ever.
-fn drain_with(bytes: &[u8], options: &ReadOptions) -> usize {
+/// Whatever is read keeps the rules of a record, and nothing goes on for ever. Statistics take any
+/// record.
+fn drain_with(bytes: &[u8], options: &ReadOptions, mut counter: Option<Counter>) -> usize {
     let cursor = Cursor::new(bytes.to_vec());
     let Ok(mut source) = open_stream(Path::new("t"), cursor, options) else {
         return 0;
     };
     let compressed = source.description().compression.is_some() || is_ours(bytes);
-    let (mut records, mut summary, mut counter) = (0, Summary::default(), Counter::default());
+    let (mut records, mut summary) = (0, Summary::default());
     for record in source.by_ref().flatten().take(MOST_RECORDS) {
         assert!(record.check().is_ok(), "{record:?}");
         summary.add(&record);
-        counter.add(&record);
+        if let Some(counter) = &mut counter {
+            counter.add(&record);
+        }
         records += 1;
     }
     if !compressed {
         assert!(records <= bytes.len(), "more records than bytes can hold");
     }
-    let counted = counter.finish();
-    assert_eq!(counted.summary.requests, records as u64);
-    let _ = (source.notes(), source.description());
+    if let Some(counter) = counter {
+        assert_eq!(counter.finish().summary, summary);
+    }
     records
 }
 
