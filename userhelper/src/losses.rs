@@ -12,12 +12,15 @@ use std::fmt;
 use driver::cow::SectorState;
 use driver::host::{HostError, HostFile};
 use driver::ordered::Ordered;
-use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
 
 use crate::copying::is_zero;
 
 /// Bytes that are read only to count what is lost, after it is known that something is.
 pub const COUNTED: Bytes = Bytes(64 << 20);
+
+/// The runs of sectors and extents of data that are looked at while requests wait.
+const ASKED_LIVE: u64 = 10_000;
 
 /// Bytes that are read at most while requests wait: a fraction of a second, on a slow disk.
 pub const COUNTED_LIVE: Bytes = Bytes(16 << 20);
@@ -99,6 +102,7 @@ pub fn losses<F: HostFile>(
 ) -> Result<Option<Loss>, NotExamined> {
     let mut search = Search {
         effort,
+        asked: 0,
         has_backing: device.image().is_some(),
         read: Bytes(0),
         loss: None,
@@ -111,6 +115,11 @@ pub fn losses<F: HostFile>(
     let end = Sector(0) + device.capacity();
     let mut at = Sector(0) + new_size.whole_sectors();
     while at < end {
+        if !search.may_ask() {
+            let rest = SectorRange::between(at..end).count.bytes();
+            search.add(File::Cow, at, rest).exact = false;
+            return Ok(search.loss);
+        }
         let run = device.map().run_within(at, end);
         let range = match (run.state, &mut backing) {
             (SectorState::Clean, Some(backing)) => {
@@ -208,6 +217,8 @@ impl<'a, F: HostFile> Extents<'a, F> {
 
 struct Search {
     effort: Effort,
+    /// Runs of sectors and extents of data that were looked at.
+    asked: u64,
     has_backing: bool,
     /// Bytes read; with [`Effort::Thorough`], since something was found.
     read: Bytes,
@@ -225,6 +236,12 @@ impl Search {
     ) -> Result<(), NotExamined> {
         let mut at = range.start;
         while let Some(data) = extents.first_in(FileRange::between(at..range.end()))? {
+            if !self.may_ask() {
+                let sector = first + (data.start - range.start).whole_sectors();
+                self.add(extents.which, sector, range.end() - data.start)
+                    .exact = false;
+                return Ok(());
+            }
             // Whole sectors, but for a partial one at the end.
             let start = range.start + (data.start - range.start).whole_sectors().bytes();
             let end = (range.start + (data.end() - range.start).sectors_touched().bytes())
@@ -248,6 +265,13 @@ impl Search {
             at = end;
         }
         Ok(())
+    }
+
+    /// Whether one more run or extent may be looked at. While requests wait, what is past the
+    /// bound counts as lost unseen.
+    fn may_ask(&mut self) -> bool {
+        self.asked += 1;
+        self.effort == Effort::Thorough || self.asked <= ASKED_LIVE
     }
 
     fn may_read(&self, len: Bytes) -> bool {

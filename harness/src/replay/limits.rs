@@ -143,6 +143,10 @@ impl Tally {
     }
 }
 
+/// The memory of an interval of zeros or discards: in the two sets of the model, and in the one
+/// here.
+const BYTES_AN_INTERVAL: u64 = 128;
+
 /// Adds up the memory that a replay may come to take.
 pub(super) struct Footprint {
     /// The backing file, where it is stamped.
@@ -151,6 +155,8 @@ pub(super) struct Footprint {
     cow: Tally,
     /// The model of what is written.
     model: Tally,
+    /// Where zeros and discards go: the model keeps intervals of those.
+    holes: IntervalSet,
     needed: u64,
     allowed: Bytes,
 }
@@ -179,6 +185,7 @@ impl Footprint {
             cow: Tally::new(sectors, bytes * cow_files),
             // A page of the model, and its part of the table.
             model: Tally::new(256, 2560),
+            holes: IntervalSet::default(),
             needed: 0,
             allowed,
         };
@@ -193,7 +200,8 @@ impl Footprint {
             ..
         } = &footprint;
         let most = [backing, cow, model].map(|tally| tally.most(largest));
-        let most = most.into_iter().fold(0, u64::saturating_add);
+        let intervals = (largest.0 / 2).saturating_mul(BYTES_AN_INTERVAL);
+        let most = most.into_iter().fold(intervals, u64::saturating_add);
         (most > allowed.0).then_some(footprint)
     }
 
@@ -216,8 +224,14 @@ impl Footprint {
                     let file = self.cow.add(*range);
                     file.saturating_add(self.model.add(*range))
                 }
-                // Holes, and an interval in the model.
-                TraceOperation::Flush | TraceOperation::Discard | TraceOperation::WriteZeroes => 0,
+                // Holes in the files, and intervals in the model.
+                TraceOperation::Discard | TraceOperation::WriteZeroes => {
+                    let before = self.holes.intervals();
+                    self.holes.insert(range.start.0..range.end().0);
+                    let new = self.holes.intervals().saturating_sub(before) as u64;
+                    new.saturating_mul(BYTES_AN_INTERVAL)
+                }
+                TraceOperation::Flush => 0,
             };
             self.needed = self.needed.saturating_add(more);
         }

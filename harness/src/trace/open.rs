@@ -27,6 +27,9 @@ use super::{
     detect, error,
 };
 
+/// The files that are read side by side, each with its first part in memory.
+const MOST_FILES: usize = 1024;
+
 /// Opens the trace at `path`. If it is one CPU's file of a blktrace recording, the other CPUs'
 /// files beside it, `NAME.blktrace.N`, are part of it, as far as they are regular files.
 ///
@@ -40,6 +43,13 @@ pub fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn TraceSource>, 
     let failed = |error| io_error(path, error);
     let others = siblings(path).map_err(failed)?;
     let (mut files, mut left_out, total) = (Vec::new(), 0, others.len());
+    if total > MOST_FILES {
+        return Err(TraceError::Bad {
+            place: Place::new(path, FileOffset(0)),
+            found: format!("{total} files of one recording, one for each CPU"),
+            expected: format!("at most {MOST_FILES}"),
+        });
+    }
     let mut named = Some(opened);
     for other in others {
         // The one that was named is open already, and may be a pipe.

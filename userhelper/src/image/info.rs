@@ -171,9 +171,12 @@ impl Expected<'_> {
         if change.other == Some(other) {
             return BackingState::Matches;
         }
-        // Two sizes are right, as when a device is opened.
-        let second = change.in_place.map_or(self.header.size, |it| it.len);
-        if !is_block_device && ![self.backing_size, second].contains(&found.len) {
+        // Two sizes are right, as when a device is opened: in the middle of a reflow the header's is
+        // none of them.
+        let header = (!self.header.relocating).then_some(self.header.size);
+        let second = change.in_place.map(|it| it.len).or(header);
+        let is_right = found.len == self.backing_size || Some(found.len) == second;
+        if !is_block_device && !is_right {
             return BackingState::Differs(BackingDifference::Size(found.len));
         }
         if change.in_place.is_some() {

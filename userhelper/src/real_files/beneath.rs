@@ -82,10 +82,16 @@ fn by_either_way<T>(go: impl Fn(Way) -> Result<T, Failure>) -> HostResult<T> {
 fn open_by(way: Way, directory: &Path, path: &Path, access: Access) -> Result<RealFile, Failure> {
     let start = Start::at(directory, path)?;
     let (looked, metadata) = start.look(way)?;
-    match metadata.is_file() {
-        true => Ok(RealFile::of(start.find(way, open_flags(access))?, access)?),
+    if !metadata.is_file() {
         // As with a path that is followed: opening alone may do things.
-        false => Ok(RealFile::of(looked, access)?),
+        return Ok(RealFile::of(looked, access)?);
+    }
+    let opened = File::from(start.find(way, open_flags(access))?);
+    // The name may be another file's by now.
+    let kind = opened.metadata().map_err(from_std)?.file_type();
+    match kind.is_block_device() || kind.is_char_device() {
+        true => Err(HostError::DeviceFile.into()),
+        false => Ok(RealFile::of(opened.into(), access)?),
     }
 }
 

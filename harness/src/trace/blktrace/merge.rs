@@ -13,12 +13,17 @@ use driver::units::FileOffset;
 use super::super::entry::{Decoded, Decoder, Entry};
 use super::super::{Nanoseconds, Place, TraceError};
 
-/// The entries of one file that are held. blkparse takes 512 events of a CPU at a time.
+/// The entries that are held of all files together.
+const WINDOWS: usize = 65_536;
+
+/// The entries of one file that are held at most. blkparse takes 512 events of a CPU at a time.
 const WINDOW: usize = 4096;
 
 /// Several decoders as one.
 pub(in super::super) struct Merged<D> {
     sources: Vec<Source<D>>,
+    /// The entries of one file that are held.
+    window: usize,
     /// Where the last entry or error came from: the file, and the offset of an entry in it.
     last: (usize, Option<FileOffset>),
 }
@@ -67,16 +72,18 @@ impl<D: Decoder> Merged<D> {
             decoded: 0,
             has_ended: false,
         });
+        let sources: Vec<_> = sources.collect();
         Merged {
-            sources: sources.collect(),
+            window: (WINDOWS / sources.len().max(1)).clamp(1, WINDOW),
+            sources,
             last: (0, None),
         }
     }
 }
 
 impl<D: Decoder> Source<D> {
-    fn fill(&mut self) -> Result<Option<String>, TraceError> {
-        while self.window.len() < WINDOW && !self.has_ended {
+    fn fill(&mut self, most: usize) -> Result<Option<String>, TraceError> {
+        while self.window.len() < most && !self.has_ended {
             match self.decoder.decode()? {
                 Decoded::Entry(entry) => {
                     let offset = self.decoder.place().offset;
@@ -102,7 +109,7 @@ impl<D: Decoder> Decoder for Merged<D> {
         // Looked at only now, so that until now the place was that of what was given out.
         for (index, source) in self.sources.iter_mut().enumerate() {
             self.last = (index, None);
-            if let Some(words) = source.fill()? {
+            if let Some(words) = source.fill(self.window)? {
                 return Ok(Decoded::Lost(words));
             }
         }

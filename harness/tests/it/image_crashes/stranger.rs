@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use driver::cow::{BackingChange, Extension, Version};
+use driver::cow::{BackingChange, Extension, ExtensionState, Version};
 use driver::open::{NotInChange, OpenError};
 use driver::units::Bytes;
 use harness::sim::{FileContent, SimHost};
@@ -291,6 +291,36 @@ fn a_flag_that_names_no_file() {
         rebase_unsafely(&host, Path::new(COW), Path::new(BACKING)).unwrap();
         assert_same(&disk_of(&host, COW).unwrap(), &disk, "the disk");
         assert_eq!(finish(&host).unwrap(), Recovered::default());
+    }
+}
+
+/// Somebody wrote into the block that the file has had a time of the far future: it is not given a
+/// later one for that.
+#[test]
+fn a_time_that_no_change_has_given() {
+    let (host, _) = world(LEN);
+    for moment in marked_moments(&host, &merge) {
+        let mut cow = moment.content(COW).unwrap();
+        let mut block = [0; Extension::LEN];
+        cow.read_at(&mut block, Extension::OFFSET);
+        let ExtensionState::Valid(mut extension) = Extension::decode(&block) else {
+            panic!("the moment is marked");
+        };
+        let noted = extension.change.unwrap().in_place.unwrap().latest;
+        for latest in [i64::MAX, noted + 1000] {
+            let change = extension.change.as_mut().unwrap();
+            change.in_place.as_mut().unwrap().latest = latest;
+            cow.write_at(&extension.encode(), Extension::OFFSET);
+            let crafted = moment.after_kill();
+            crafted.install(COW, cow.clone());
+            let before = crafted.modified_seconds(BACKING);
+            let error = finish(&crafted).unwrap_err().to_string();
+            assert!(
+                error.contains("later than any change can have been"),
+                "{error}"
+            );
+            assert_eq!(crafted.modified_seconds(BACKING), before);
+        }
     }
 }
 

@@ -21,14 +21,30 @@ pub const LONGEST_WAIT: i64 = 10;
 
 /// The latest time that the backing file is known to have had, in seconds since 1970: its present
 /// one, or what a change noted that was interrupted.
+///
+/// # Errors
+/// The host's; [`ResizeError::Refused`] if what was noted is further ahead of the file's time and
+/// of the clock than any change of ours leaves it. Somebody made that up, and the file that the
+/// header names must not get such a time for it.
 pub(super) fn latest<H: ImageHost>(
     host: &H,
     device: &Ordered<H::File>,
 ) -> Result<i64, ResizeError> {
     let now = examine(host, backing(device)?)?.modified_seconds;
     let change = image(device)?.extension.and_then(|it| it.change);
-    let noted = change.and_then(|change| change.in_place);
-    Ok(noted.map_or(now, |noted| now.max(noted.latest)))
+    let Some(noted) = change.and_then(|change| change.in_place) else {
+        return Ok(now);
+    };
+    let reach = now.max(host.now_seconds()).saturating_add(LONGEST_WAIT);
+    if noted.latest > reach {
+        return Err(ResizeError::Refused(format!(
+            "the extension block at byte 4128 notes a change of the backing file at {}, which is \
+             later than any change can have been (found {now} as its time, expected at most \
+             {reach}, seconds since 1970): ubdlab image rebase --unsafe, if it is the right file",
+            noted.latest
+        )));
+    }
+    Ok(now.max(noted.latest))
 }
 
 /// How many seconds a change of the backing file has to wait before it can begin, because
