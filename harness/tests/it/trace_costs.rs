@@ -340,13 +340,18 @@ fn nothing_is_waited_for_beside_a_trace() {
     fifo("t.blktrace.2");
     std::fs::create_dir(sandbox.path("t.blktrace.3")).unwrap();
     let socket = std::os::unix::net::UnixListener::bind(sandbox.path("t.blktrace.4"));
-    std::os::unix::fs::symlink("/dev/zero", sandbox.path("t.blktrace.5")).unwrap();
+    // A link is the author's choice of a file, whatever it leads to.
+    sandbox.write("secret", b"root:*:20228:0:99999:7:::\n");
+    for (cpu, to) in [(5, "/dev/zero"), (6, "secret"), (7, "nowhere")] {
+        let link = sandbox.path(&format!("t.blktrace.{cpu}"));
+        std::os::unix::fs::symlink(to, link).unwrap();
+    }
     let mut beside = json(&sandbox, &["trace", "info", "@t.blktrace.0"]);
-    assert_eq!(beside["files_left_out"], 4);
+    assert_eq!(beside["files_left_out"], 6);
     beside["files_left_out"] = 0.into();
     assert_eq!(beside, alone);
     let text = succeeds(&sandbox, &["trace", "info", "@t.blktrace.1"]);
-    let said = "format      blktrace version 7, little endian, 2 files, and 4 beside left out: no regular files\n";
+    let said = "format      blktrace version 7, little endian, 2 files, and 6 beside left out: no regular files\n";
     assert!(text.starts_with(said), "{text}");
     succeeds(&sandbox, &["trace", "stat", "@t.blktrace.0"]);
     succeeds(&sandbox, &["trace", "convert", "@t.blktrace.0", "@out"]);

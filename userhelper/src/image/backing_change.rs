@@ -5,12 +5,12 @@
 //! both cannot be written at once. The extension block says therefore, durably and before
 //! anything else is done, that a change is under way, and by what the right backing file is known
 //! meanwhile: a file that is changed by its two lengths and a sample of its content
-//! ([`sample`]), one that is changed to by its length and time. Another file in its place is
+//! (`sample.rs`), one that is changed to by its length and time. Another file in its place is
 //! refused. Whatever is done leaves the disk's content what it is. When it is durable, the header
 //! gets the new time and the block loses its mark.
 //!
 //! A change of the file itself gives it times that no other COW file can have recorded
-//! ([`later`]), the first one before any of its content changes, so that every other COW file
+//! (`later.rs`), the first one before any of its content changes, so that every other COW file
 //! over it is refused from then on, at whatever moment it ends.
 //!
 //! | power goes after | a reader finds | recovery |

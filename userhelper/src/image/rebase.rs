@@ -12,7 +12,7 @@
 //! | the mark was ended | the same over the new one | none needed |
 //!
 //! A partial last sector has no place in the COW file: the new backing file has to have the same
-//! bytes there ([`super::partial_sector`]).
+//! bytes there (`partial_sector.rs`).
 //!
 //! The new backing file is made durable before anything else, in case it has just been copied.
 //!

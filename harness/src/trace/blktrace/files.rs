@@ -53,13 +53,15 @@ pub(in super::super) fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Opens a file that nobody has named, if it is a regular one.
+/// Opens a file that nobody has named, if it is a regular one. A symbolic link is none: it came
+/// with the trace, and leads to what its author chose.
 pub(in super::super) fn open_regular(path: &Path) -> io::Result<Option<File>> {
-    if !std::fs::metadata(path)?.is_file() {
+    if !std::fs::symlink_metadata(path)?.is_file() {
         return Ok(None);
     }
-    // It may be another one by now: neither waited for nor made the process's terminal.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    // It may be another one by now: neither followed, nor waited for, nor made the process's
+    // terminal.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::options()
         .read(true)
         .custom_flags(flags.bits() as i32)

@@ -21,30 +21,14 @@ pub const LONGEST_WAIT: i64 = 10;
 
 /// The latest time that the backing file is known to have had, in seconds since 1970: its present
 /// one, or what a change noted that was interrupted.
-///
-/// # Errors
-/// The host's; [`ResizeError::Refused`] if what was noted is further ahead of the file's time and
-/// of the clock than any change of ours leaves it. Somebody made that up, and the file that the
-/// header names must not get such a time for it.
 pub(super) fn latest<H: ImageHost>(
     host: &H,
     device: &Ordered<H::File>,
 ) -> Result<i64, ResizeError> {
     let now = examine(host, backing(device)?)?.modified_seconds;
     let change = image(device)?.extension.and_then(|it| it.change);
-    let Some(noted) = change.and_then(|change| change.in_place) else {
-        return Ok(now);
-    };
-    let reach = now.max(host.now_seconds()).saturating_add(LONGEST_WAIT);
-    if noted.latest > reach {
-        return Err(ResizeError::Refused(format!(
-            "the extension block at byte 4128 notes a change of the backing file at {}, which is \
-             later than any change can have been (found {now} as its time, expected at most \
-             {reach}, seconds since 1970): ubdlab image rebase --unsafe, if it is the right file",
-            noted.latest
-        )));
-    }
-    Ok(now.max(noted.latest))
+    let noted = change.and_then(|change| change.in_place);
+    Ok(noted.map_or(now, |noted| now.max(noted.latest)))
 }
 
 /// How many seconds a change of the backing file has to wait before it can begin, because
@@ -87,6 +71,17 @@ pub(super) fn give<H: ImageHost>(
     latest: i64,
 ) -> Result<Metadata, ResizeError> {
     let file = backing(device)?;
+    let no_later = || {
+        ResizeError::Refused(format!(
+            "the backing file was modified at {latest} (seconds since 1970), and its file system \
+             holds no later time; others that are over it could not tell that it is changed. Give \
+             it an earlier time with touch, and then: ubdlab image rebase --unsafe"
+        ))
+    };
+    // The end of all times, which somebody may have written into the block: nothing is touched.
+    if seconds <= latest {
+        return Err(no_later());
+    }
     host.set_modified(file, seconds)
         .and_then(|()| host.sync_all(file))
         .map_err(ResizeError::host(
@@ -96,11 +91,7 @@ pub(super) fn give<H: ImageHost>(
     let metadata = examine(host, file)?;
     match metadata.modified_seconds > latest {
         true => Ok(metadata),
-        false => Err(ResizeError::Refused(format!(
-            "the backing file was modified at {latest} (seconds since 1970), and its file system \
-             holds no later time; others that are over it could not tell that it is changed. Give \
-             it an earlier time with touch, and then: ubdlab image rebase --unsafe"
-        ))),
+        false => Err(no_later()),
     }
 }
 
