@@ -50,7 +50,9 @@ pub(crate) fn exercise_crafted(input: &[u8]) -> Outcome {
         return Outcome::NotRecovered;
     }
     assert_eq!(device.capacity(), record.new_size.whole_sectors());
-    assert!(start_of(&mut device) == before, "recovery changed the disk");
+    // A size that ends within a sector has one sector fewer than the size that it becomes.
+    let after = start_of(&mut device);
+    assert!(after.starts_with(&before), "recovery changed the disk");
     device.close().expect("memory does not fail");
     let again = bring_up(&host, crafted.trust).expect("it came up before");
     assert_eq!(again.interrupted, None, "recovery is not final");

@@ -88,6 +88,16 @@ fn cow_files_end_in_a_device_or_an_error() {
     }
 }
 
+/// libFuzzer found it: a size of 32,756 bytes, marked, which recovery makes one of whole sectors.
+#[test]
+fn a_reflow_from_a_size_within_a_sector_is_finished() {
+    let marked = [4, 0];
+    // Twelve bytes less in the header and in both records of the journal.
+    let [header, first, second] = [3, 20, 28].map(|field| [field, 160 - 12]);
+    let input = [marked, header, first, second].concat();
+    assert_eq!(exercise_crafted(&input), Outcome::Recovered);
+}
+
 #[test]
 fn traces_end_in_records_or_an_error() {
     let seeds = seeds::traces();
