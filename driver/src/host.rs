@@ -307,4 +307,18 @@ pub trait HostNames {
 
     /// Makes all changes of names in the directory that holds `path` durable.
     fn sync_directory_of(&self, path: &Path) -> HostResult<()>;
+
+    /// Whether two open files are one file.
+    fn is_same_file(&self, one: &Self::File, other: &Self::File) -> HostResult<bool> {
+        Ok(self.metadata(one)?.identity == self.metadata(other)?.identity)
+    }
+
+    /// Whether `path` is a name of the open `file`. Whoever had a lock on `file` before this
+    /// process may have put another file in its place.
+    fn is_name_of(&self, path: &Path, file: &Self::File) -> HostResult<bool> {
+        match self.open(path, Access::ReadOnly) {
+            Err(HostError::NotFound) => Ok(false),
+            named => self.is_same_file(&named?, file),
+        }
+    }
 }

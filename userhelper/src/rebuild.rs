@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::{Extension, Geometry, Header};
-use driver::host::{Access, HostFile, LockKind, Replace};
+use driver::host::{HostFile, LockKind, Replace};
 use driver::open::{create_temporary, remove_temporary, temporary_name};
 use driver::ordered::{CowImage, Hold, Ordered, PartialSector};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
@@ -283,17 +283,14 @@ impl<H: ImageHost> Rebuild<H> {
 
     /// Whether the name still is that of the file that was copied.
     fn check_name(&self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
-        let identity = |file: &H::File| self.host.metadata(file).map(|m| m.identity);
-        let named = self
-            .host
-            .open(&self.path, Access::ReadOnly)
-            .and_then(|file| identity(&file));
-        if named.is_ok() && named == identity(device.cow()) {
-            return Ok(());
+        let is_named = self.host.is_name_of(&self.path, device.cow());
+        let action = "examining the COW file's name";
+        match is_named.map_err(ResizeError::host(action, FileOffset(0)))? {
+            true => Ok(()),
+            false => Err(ResizeError::Refused(
+                "the COW file's name has been given to another file meanwhile".into(),
+            )),
         }
-        Err(ResizeError::Refused(
-            "the COW file's name has been given to another file meanwhile".into(),
-        ))
     }
 }
 

@@ -95,7 +95,7 @@ pub fn open_backing<N: HostNames>(
         });
     }
     Ok(NewBacking {
-        name: backing::name_for_header(names, path, backing, held.identity())?,
+        name: backing::name_for_header(names, path, backing, held.file())?,
         held,
     })
 }
@@ -246,10 +246,6 @@ pub fn remove_left_over<N: HostNames>(
     cow: Option<&N::File>,
 ) -> Result<bool, OpenError> {
     let temporary = temporary_name(path);
-    let identity = |file| {
-        let metadata = names.metadata(file).map_err(host(path, "examining"))?;
-        Ok::<_, OpenError>(metadata.identity)
-    };
     match cow {
         Some(cow) => lock_under_name(names, path, cow)?,
         None if open_if_there(names, path)?.is_some() => {
@@ -262,12 +258,13 @@ pub fn remove_left_over<N: HostNames>(
     let Some(left) = open_if_there(names, &temporary)? else {
         return Ok(false);
     };
-    let removed = match cow {
+    let is_cow = cow.map_or(Ok(false), |cow| names.is_same_file(cow, &left));
+    let removed = match is_cow.map_err(host(path, "examining"))? {
         // A host that gives a new name first and takes the old one away after that.
-        Some(cow) if identity(cow)? == identity(&left)? => names
+        true => names
             .remove(&temporary)
             .map_err(host(&temporary, "removing")),
-        _ => remove_temporary(names, &temporary, &left),
+        false => remove_temporary(names, &temporary, &left),
     };
     match removed {
         // It is being written, or was until a moment ago.

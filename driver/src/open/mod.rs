@@ -164,7 +164,7 @@ pub fn open<N: HostNames>(
             names,
             spec,
             options,
-            (cow.file(), cow.identity()),
+            cow.file(),
             &mut header,
             extension,
         )?),

@@ -28,7 +28,7 @@
 mod later;
 mod sample;
 
-use driver::cow::{BackingChange, Extension, Header, InPlace, OtherBacking, Place, Version};
+use driver::cow::{BackingChange, Extension, Header, InPlace, OtherBacking, SampledRange, Version};
 use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::ResizeError;
@@ -65,7 +65,7 @@ pub fn begin<H: ImageHost>(
 ) -> Result<(), ResizeError> {
     let image = markable(device)?;
     let (size, former) = (image.geometry.size, image.extension);
-    let seed = u64::from(Place::digest(&image.header.encode())) << 32;
+    let seed = u64::from(SampledRange::digest(&image.header.encode())) << 32;
     let file = backing(device)?;
     // What the sample finds has to be what a power cut leaves: an earlier change that was killed
     // may have left more in the host's memory than on the disk.

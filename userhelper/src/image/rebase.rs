@@ -158,9 +158,8 @@ fn open_new<H: ImageHost>(
     backing: &Path,
 ) -> Result<NewBacking<H::File>, ImageError> {
     let new = open_backing(host, &cow.path, backing)?;
-    let metadata = host.metadata(cow.device.cow());
-    let examining = ImageError::host(&cow.path, "examining", FileOffset(0));
-    if metadata.map_err(examining)?.identity == new.held.identity() {
+    let is_cow = host.is_same_file(cow.device.cow(), new.held.file());
+    if is_cow.map_err(ImageError::host(&cow.path, "examining", FileOffset(0)))? {
         return Err(OpenError::BacksItself {
             path: cow.path.clone(),
             backing: backing.to_owned(),

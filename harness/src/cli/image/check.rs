@@ -77,17 +77,6 @@ impl FindingReport<'_> {
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    // Exit status 3 says that there are leaks; that nothing could be said is another thing.
-    match examine(args) {
-        Err(failure) => {
-            output::failure(&failure);
-            Ok(Verdict::NotChecked)
-        }
-        verdict => verdict,
-    }
-}
-
-fn examine(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
     let trust = args.trust.trust();
     let watching = Watching::new("checking");
