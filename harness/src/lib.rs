@@ -9,6 +9,7 @@ pub mod clock;
 pub mod fuzz;
 mod intervals;
 pub mod oracle;
+pub mod plain_format;
 pub mod replay;
 pub mod report;
 pub mod sim;

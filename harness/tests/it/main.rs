@@ -47,6 +47,7 @@ mod image_locks;
 mod image_peers;
 mod image_races;
 mod linux_host_operations;
+mod plain_format;
 mod report_pages;
 mod resize_findings;
 mod sim_crash_images;

@@ -1,8 +1,9 @@
 //! `uml_mkcow`, `uml_moo` and `qemu-img` beside the image commands.
 
+use harness::plain_format::{CowFile, Version};
 use serde_json::Value;
 
-use super::lab::{Lab, SECTOR, SIZE, assert_same, decode};
+use super::lab::{Lab, OnDisk, SECTOR, SIZE, assert_same, decode};
 
 /// What is dirty in most of these images: both ends, a word's border, and a long run.
 const DIRTY: [std::ops::Range<usize>; 4] = [0..1, 63..66, 8192..12_000, 32_767..32_768];
@@ -192,4 +193,27 @@ fn an_image_converted_from_a_raw_one_is_read_right() {
     lab.image(&convert);
     let found = lab.agreed_content("cow", "backing");
     assert_same("the converted image", &found, &wanted);
+}
+
+/// The layout of the reader that has nothing of the driver's code, against the program that most
+/// files were made by.
+#[test]
+fn a_file_of_uml_mkcow_is_laid_out_as_the_page_says() {
+    let Some(lab) = Lab::with(&["uml_mkcow"]) else {
+        return;
+    };
+    let sectors = [
+        1, 7, 8, 9, 63, 64, 100, 105, 110, 4096, 32_767, 32_768, 32_769, 65_537,
+    ];
+    for sectors in sectors {
+        lab.sandbox
+            .write_backing("backing", sectors * SECTOR as u64);
+        lab.run("uml_mkcow", &["@cow", "@backing"], &[0]);
+        let cow = CowFile::open(OnDisk::open(&lab.path("cow"))).unwrap();
+        assert_eq!(cow.header.version, Version::V3);
+        assert_eq!((cow.layout.sectors, cow.header.alignment), (sectors, 4096));
+        assert_eq!(cow.file_len(), cow.layout.end, "{sectors} sectors");
+        assert!(cow.dirty().is_empty());
+        std::fs::remove_file(lab.path("cow")).unwrap();
+    }
 }
