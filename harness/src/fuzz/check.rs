@@ -1,132 +1,17 @@
-//! Building the image of a case, and looking at what a crash has left of it.
+//! Looking at what a crash has left of an image.
 
 use driver::blk::{Operation, Request, Segment, Status, Tag};
-use driver::cow::{ByteOrder, Extension, Geometry, Header, Version};
-use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount};
+use driver::units::{SECTOR_SIZE, Sector, SectorCount};
 use userhelper::resize::recover;
 
+use crate::plain_format::{CowFile, Extension, Wrong};
 use crate::sim::{FileContent, SimHost};
-use crate::stamp::Stamp;
 
-use super::case::{Case, Image, ImageVersion, Patch};
-use super::device::{BACKING, BACKING_SECONDS, COW, Device, DidNotOpen, OTHER_BACKING, Opening};
-use super::history::{Held, History};
+use super::case::Case;
+use super::device::{BACKING, COW, Device, DidNotOpen, OTHER_BACKING, Opening};
 use super::parts::{Part, Watch};
 use super::violation::{Kind, Violation};
 use super::world::{Truth, backing_is_unchanged};
-
-/// The stamp of what is dirty at the start.
-const AT_START: Stamp = Stamp(1);
-
-/// The host that a case starts on, what its sectors hold, and what its backing file does.
-pub fn build(case: &Case) -> (SimHost, History, FileContent) {
-    let image = &case.image;
-    let host = SimHost::new(case.assumptions);
-    let bytes = SectorCount(image.sectors).bytes();
-    let mut content = vec![0; bytes.0 as usize];
-    Stamp::BACKING.fill(Sector(0), &mut content);
-    let backing = FileContent::from_bytes(&content);
-    for path in [BACKING, OTHER_BACKING] {
-        host.install(path, backing.clone());
-        host.set_modified_seconds(path, BACKING_SECONDS);
-    }
-    if image.missing {
-        let held = (0..image.sectors).map(|_| Held::Stamp(Stamp::BACKING));
-        return (host, History::new(held), backing);
-    }
-    let (cow, dirty) = cow_file(image);
-    host.install(COW, cow);
-    let held = dirty.iter().map(|&dirty| match dirty {
-        true => Held::Stamp(AT_START),
-        false => Held::Stamp(Stamp::BACKING),
-    });
-    (host, History::new(held), backing)
-}
-
-fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
-    let version = match image.version {
-        ImageVersion::V1 => Version::V1,
-        ImageVersion::V2 => Version::V2,
-        ImageVersion::V3 => Version::V3,
-        ImageVersion::V3Wide => Version::V3Wide,
-    };
-    let alignment = match version {
-        Version::V1 | Version::V2 => SECTOR_SIZE as u32,
-        _ => image.alignment,
-    };
-    let size = SectorCount(image.sectors).bytes();
-    let header = Header {
-        version,
-        byte_order: match version {
-            Version::V1 => ByteOrder::Little,
-            _ => ByteOrder::Big,
-        },
-        backing_path: BACKING.as_bytes().to_vec(),
-        backing_mtime: BACKING_SECONDS as u32,
-        size,
-        relocating: false,
-        alignment,
-    };
-    let Ok(geometry) = Geometry::of(&header) else {
-        // Only a case edited by hand can ask for this; its image will not open.
-        return (FileContent::default(), Vec::new());
-    };
-    let mut cow = FileContent::default();
-    cow.set_len(geometry.data_end() - FileOffset(0));
-    cow.write_at(&header.encode(), FileOffset(0));
-    if image.extension && version == Version::V3 && Extension::fits(&geometry) {
-        let extension = Extension::new(size);
-        cow.write_at(&extension.encode(), Extension::OFFSET);
-    }
-    let mut dirty = vec![false; image.sectors as usize];
-    for &(start, count) in &image.dirty {
-        let end = start.saturating_add(count).min(geometry.mapped().0);
-        for sector in start.min(end)..end {
-            dirty[sector as usize] = true;
-            let mut content = [0; SECTOR_SIZE as usize];
-            AT_START.fill(Sector(sector), &mut content);
-            cow.write_at(&content, geometry.place_of(Sector(sector)));
-        }
-    }
-    let mut bitmap = vec![0; geometry.bitmap_len.0 as usize];
-    for (sector, _) in dirty.iter().enumerate().filter(|(_, dirty)| **dirty) {
-        bitmap[sector / 8] |= 1 << (sector % 8);
-    }
-    if bitmap.iter().any(|&byte| byte != 0) {
-        cow.write_at(&bitmap, geometry.bitmap_offset);
-    }
-    if image.ends_with_data {
-        let data_end = match dirty.iter().rposition(|&dirty| dirty) {
-            Some(last) => geometry.place_of(Sector(last as u64 + 1)),
-            None => geometry.bitmap().end(),
-        };
-        cow.set_len(data_end - FileOffset(0));
-    }
-    if let Some(kept) = image.bitmap_cut {
-        let kept = kept.min(geometry.bitmap_len.0.saturating_sub(1));
-        cow.set_len(geometry.bitmap_offset - FileOffset(0) + Bytes(kept));
-    }
-    if let Some(patch) = image.patched {
-        let (sector_size, alignment) = match version {
-            Version::V1 => (276, None),
-            Version::V2 => (4116, None),
-            Version::V3 => (20, Some(24)),
-            Version::V3Wide => (24, Some(28)),
-        };
-        let (at, value) = match patch {
-            Patch::SectorSize(value) => (Some(sector_size), value),
-            Patch::Alignment(value) => (alignment, value),
-        };
-        let bytes = match version {
-            Version::V1 => value.to_le_bytes(),
-            _ => value.to_be_bytes(),
-        };
-        if let Some(at) = at {
-            cow.write_at(&bytes, FileOffset(at));
-        }
-    }
-    (cow, dirty)
-}
 
 /// What is wrong if a device that must not be opened was, or one that must be was not.
 ///
@@ -257,8 +142,8 @@ pub fn check_image(
     let Some(recovered) = image.content(COW) else {
         return Err(violation(Kind::Inconsistent, "the COW file is gone".into()));
     };
-    consistent(&recovered, content, case.image.ends_with_data)
-        .map_err(|what| violation(Kind::Inconsistent, what))?;
+    consistent(&recovered, image, case, truth, content)
+        .map_err(|wrong| violation(Kind::Inconsistent, wrong.to_string()))?;
     if interrupted.is_some() {
         // Once more: nothing is left to do, and nothing is done.
         let (mut device, interrupted) = Device::open(image, case, truth.opening)
@@ -273,43 +158,53 @@ pub fn check_image(
     Ok(())
 }
 
-/// An independent look at a COW file: read naively, as a stock reader would after the resize,
-/// it has to show what the device showed where it is dirty. A file that `may_be_short` has to
-/// hold what is dirty, and otherwise its whole data area.
-fn consistent(cow: &FileContent, shown: &[u8], may_be_short: bool) -> Result<(), String> {
-    let mut start = [0; 4136];
-    cow.read_at(&mut start, FileOffset(0));
-    let header = Header::decode(&start).map_err(|error| error.to_string())?;
-    if header.relocating {
-        return Err("the header still says that a reflow is under way".into());
+/// A look at a COW file with nothing of the driver's code: read as the format's page says, it has
+/// to show what the device showed, and to be as whole as a file is that no resize is under way in.
+/// One that was shorter than its data area may be so still, if it holds what is dirty.
+fn consistent(
+    cow: &FileContent,
+    host: &SimHost,
+    case: &Case,
+    truth: &Truth,
+    shown: &[u8],
+) -> Result<(), Wrong> {
+    let cow = CowFile::open(cow)?;
+    let wrong = |at, what, found: String| Err(Wrong { at, what, found });
+    let (header, fields) = (&cow.header, cow.header.version.fields());
+    if header.marked {
+        let found = "a reflow is still under way".into();
+        return wrong(fields.size, "mark", found);
     }
-    let geometry = Geometry::of(&header).map_err(|error| error.to_string())?;
-    let end = geometry.data_end() - FileOffset(0);
-    if cow.length() < end && !may_be_short {
-        let found = cow.length();
-        return Err(format!(
-            "the file has {} bytes, its data ends at {}",
-            found.0, end.0
-        ));
+    let (len, end) = (cow.file_len(), cow.layout.end);
+    if len < end && !case.image.ends_with_data {
+        let found = format!("the file ends here, its data at byte {end}");
+        return wrong(len, "length", found);
     }
-    let mut bitmap = vec![0; geometry.bitmap_len.0 as usize];
-    cow.read_at(&mut bitmap, geometry.bitmap_offset);
-    let mut content = [0; SECTOR_SIZE as usize];
-    for sector in 0..geometry.mapped().0 {
-        if bitmap[(sector / 8) as usize] >> (sector % 8) & 1 == 0 {
-            continue;
-        }
-        let place = geometry.place_of(Sector(sector));
-        if FileOffset(0) + cow.length() < place + Bytes(SECTOR_SIZE) {
-            return Err(format!("the file ends before the data of sector {sector}"));
-        }
-        cow.read_at(&mut content, place);
-        let at = (sector * SECTOR_SIZE) as usize;
-        if shown.get(at..at + content.len()) != Some(&content[..]) {
-            return Err(format!(
-                "sector {sector} as the file has it is not as the device shows it"
-            ));
-        }
+    let mut backing_files = [BACKING, OTHER_BACKING].into_iter();
+    let Some(backing) = backing_files.find(|path| path.as_bytes() == header.path) else {
+        let path = String::from_utf8_lossy(&header.path);
+        let found = format!("found {path:?}, expected {BACKING:?} or {OTHER_BACKING:?}");
+        return wrong(fields.path, "path", found);
+    };
+    let time = host.modified_seconds(backing).map(|seconds| seconds as u32);
+    if time != Some(header.time) {
+        let found = format!(
+            "found {}, expected that of {backing}: {time:?}",
+            header.time
+        );
+        return wrong(fields.time, "time", found);
     }
-    Ok(())
+    if cow.extension.is_some_and(|extension| extension.changing) {
+        let found = "the backing file is still being changed".into();
+        return wrong(Extension::AT, "flags of the extension block", found);
+    }
+    let size = truth.backing.length().0;
+    let recorded = cow
+        .extension
+        .map_or(header.size, |extension| extension.backing_size);
+    if size != recorded && size != header.size {
+        let found = format!("found {size} bytes, the COW file says {recorded}");
+        return wrong(Extension::AT, "size of the backing file", found);
+    }
+    cow.check_shown(&truth.backing, shown)
 }

@@ -4,10 +4,11 @@
 //!
 //! From top to bottom: [`campaign`] runs cases on all cores, [`generate`] makes them,
 //! [`explore`] runs one with all its crashes, [`world`] is the machine that it runs in,
-//! [`check`] looks at a crash image, [`history`] knows what may be there. What is found is
-//! made small by [`shrink`] and told by [`story`]; [`catalogue`] measures how soon each known
-//! defect is found.
+//! [`build`] makes what is on its disks, [`check`] looks at a crash image, [`history`] knows what
+//! may be there. What is found is made small by [`shrink`] and told by [`story`]; [`catalogue`]
+//! measures how soon each known defect is found.
 
+pub mod build;
 pub mod campaign;
 pub mod case;
 pub mod catalogue;

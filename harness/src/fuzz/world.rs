@@ -11,8 +11,9 @@ use userhelper::resize::recover;
 use crate::sim::{Fault, FaultPlan, FileContent, Injected, LoggedOperation, SimHost};
 use crate::stamp::Stamp;
 
+use super::build::{Built, build};
 use super::case::{BackingFile, Case, Life};
-use super::check::{self, check_opened, read_all};
+use super::check::{check_opened, read_all};
 use super::coverage::Coverage;
 use super::device::{BACKING, BACKING_SECONDS, Device, OTHER_BACKING, Opening};
 use super::history::History;
@@ -127,7 +128,11 @@ impl From<Violation> for Stop {
 impl<'a> World<'a> {
     /// The machine of a case, before its first life.
     pub fn new(case: &'a Case) -> World<'a> {
-        let (host, history, backing) = check::build(case);
+        let Built {
+            host,
+            history,
+            backing,
+        } = build(case);
         let sectors = case.image.sectors;
         World {
             case,
