@@ -50,6 +50,7 @@ mod linux_host_operations;
 mod plain_format;
 mod report_pages;
 mod resize_findings;
+mod sim_allowance;
 mod sim_crash_images;
 mod sim_faults;
 mod sim_host;
