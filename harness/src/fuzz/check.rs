@@ -1,15 +1,18 @@
 //! Looking at what a crash has left of an image.
 
 use driver::blk::{Operation, Request, Segment, Status, Tag};
+use driver::cow::JournalRecord;
 use driver::units::{SECTOR_SIZE, Sector, SectorCount};
-use userhelper::resize::recover;
 
 use crate::plain_format::{CowFile, Extension, Wrong};
 use crate::sim::{FileContent, SimHost};
 
 use super::case::Case;
-use super::device::{BACKING, COW, Device, DidNotOpen, OTHER_BACKING, Opening};
+use super::device::{BACKING, COW, Device, DidNotOpen, NotCarriedOut, OTHER_BACKING, Opening};
+use super::guard::guarded;
 use super::parts::{Part, Watch};
+use super::resizer::{self, Unfinished};
+use super::signature::{Act, Phase, Promise};
 use super::violation::{Kind, Violation};
 use super::world::{Truth, backing_is_unchanged};
 
@@ -22,13 +25,16 @@ pub fn check_opened<T>(
     opening: Opening,
     when: &str,
 ) -> Result<Option<T>, Violation> {
+    let violation = |kind, what: &str| Violation::new(kind, when, what).by(Act::Open);
     match (opened, opening.must_refuse) {
-        (Err(error), _) if error.died => Err(Violation::new(Kind::Died, when, error.why)),
+        (Err(error), _) if error.died => {
+            Err(violation(Kind::Died, &error.why).with_error(error.why))
+        }
         (Err(_), Some(_)) => Ok(None),
-        (Err(error), None) => Err(Violation::new(Kind::DoesNotOpen, when, error.why)),
+        (Err(error), None) => Err(violation(Kind::DoesNotOpen, &error.why).with_error(error.why)),
         (Ok(_), Some(why)) => {
             let what = format!("{why}, and it opens");
-            Err(Violation::new(Kind::AcceptedBadImage, when, what))
+            Err(violation(Kind::AcceptedBadImage, &what).with_error(why))
         }
         (Ok(opened), None) => Ok(Some(opened)),
     }
@@ -68,11 +74,10 @@ pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violat
 }
 
 fn read(device: &mut Device, start: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Violation> {
-    let failed = |what: String| Violation {
-        kind: Kind::WrongStatus,
-        sector: Some(start),
-        what,
-        when: "reading the whole device".into(),
+    let failed = |kind, what: String| {
+        let when = "reading the whole device";
+        let violation = Violation::new(kind, when, &what).by(Act::ReadAll);
+        violation.of_sector(start).with_error(what)
     };
     let request = Request {
         tag: Tag(0),
@@ -81,26 +86,63 @@ fn read(device: &mut Device, start: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Vio
         segments: vec![Segment::with_data(buffer)],
     };
     match device.carry_out(request) {
-        Some(mut done) if done.status == Status::Ok && done.request.segments.len() == 1 => {
+        Ok(mut done) if done.status == Status::Ok && done.request.segments.len() == 1 => {
             Ok(done.request.segments.pop().unwrap_or_default().data)
         }
         // A driver may have cut it into segments of its own.
-        Some(done) if done.status == Status::Ok => Ok(done
+        Ok(done) if done.status == Status::Ok => Ok(done
             .request
             .segments
             .into_iter()
             .flat_map(|s| s.data)
             .collect()),
-        Some(done) => {
+        Ok(done) => {
             let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
-            Err(failed(format!("{}{cause}", done.status)))
+            Err(failed(Kind::WrongStatus, format!("{}{cause}", done.status)))
         }
-        None => Err(failed("the read does not complete".into())),
+        Err(NotCarriedOut::Stalls) => {
+            let what = "the read does not complete".into();
+            Err(failed(Kind::WrongStatus, what).breaking(Promise::WorkComesToAnEnd))
+        }
+        Err(NotCarriedOut::DoesNotEnd) => {
+            let what = "the read takes steps without end".into();
+            Err(failed(Kind::DoesNotEnd, what))
+        }
     }
 }
 
-/// Looks at what a crash left: it has to open, to recover, to have an allowed size and
-/// allowed content, to be consistent, and to be so when opened again.
+/// Finishes a resize that was interrupted, if one was, in at most so many steps.
+///
+/// # Errors
+/// Why it is not finished.
+pub fn finish(
+    device: &mut Device,
+    interrupted: Option<JournalRecord>,
+    steps: u64,
+) -> Result<(), Unfinished> {
+    match (interrupted, device.resizable()) {
+        (Some(record), Some(device)) => resizer::finish(device, record, steps),
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong if an interrupted resize could not be finished.
+pub fn unfinished(error: Unfinished, when: &str) -> Violation {
+    match error {
+        Unfinished::Failed(error) => {
+            let error = error.to_string();
+            let violation = Violation::new(Kind::DoesNotRecover, when, &error);
+            violation.by(Act::Recover).with_error(error)
+        }
+        Unfinished::DoesNotEnd => {
+            let what = "finishing the resize takes steps without end";
+            Violation::new(Kind::DoesNotEnd, when, what).by(Act::Recover)
+        }
+    }
+}
+
+/// Looks at what a crash left, which came while `phase` was going on: it has to open, to recover,
+/// to have an allowed size and allowed content, to be consistent, and to be so when opened again.
 ///
 /// # Errors
 /// What is wrong first.
@@ -108,20 +150,34 @@ pub fn check_image(
     image: &SimHost,
     case: &Case,
     truth: &Truth,
-    when: &str,
+    phase: Phase,
+    scratch: &mut Scratch,
+    watch: &mut dyn Watch,
+) -> Result<(), Violation> {
+    let checked = guarded(AFTER_A_CRASH, || {
+        check_unguarded(image, case, truth, scratch, watch)
+    });
+    checked.map_err(|violation| violation.in_phase(phase))
+}
+
+const AFTER_A_CRASH: &str = "after a crash";
+
+fn check_unguarded(
+    image: &SimHost,
+    case: &Case,
+    truth: &Truth,
     scratch: &mut Scratch,
     watch: &mut dyn Watch,
 ) -> Result<(), Violation> {
     watch.enter(Part::Recover);
+    let when = AFTER_A_CRASH;
     let violation = |kind, what: String| Violation::new(kind, when, what);
     let opened = Device::open(image, case, truth.opening);
     let Some((mut device, interrupted)) = check_opened(opened, truth.opening, when)? else {
         return Ok(());
     };
-    if let (Some(record), Some(resizable)) = (interrupted, device.resizable()) {
-        recover(resizable, record)
-            .map_err(|error| violation(Kind::DoesNotRecover, error.to_string()))?;
-    }
+    finish(&mut device, interrupted, truth.budget.steps())
+        .map_err(|error| unfinished(error, when))?;
     let capacity = device.capacity();
     if !truth.sizes.contains(&capacity) {
         let what = format!("found {capacity} sectors, expected {:?}", truth.sizes);
@@ -129,10 +185,7 @@ pub fn check_image(
     }
     watch.enter(Part::Compare);
     let Scratch { content, again } = scratch;
-    read_all(&mut device, content).map_err(|error| Violation {
-        when: when.to_string(),
-        ..error
-    })?;
+    read_all(&mut device, content).map_err(|error| error.seen(when))?;
     truth.history.check_crash(Sector(0), content, when)?;
     drop(device);
     if !backing_is_unchanged(image, truth) {
@@ -140,17 +193,21 @@ pub fn check_image(
         return Err(violation(Kind::BackingChanged, what));
     }
     let Some(recovered) = image.content(COW) else {
-        return Err(violation(Kind::Inconsistent, "the COW file is gone".into()));
+        let what = "the COW file is gone";
+        return Err(violation(Kind::Inconsistent, what.into()).with_error(what));
     };
-    consistent(&recovered, image, case, truth, content)
-        .map_err(|wrong| violation(Kind::Inconsistent, wrong.to_string()))?;
+    consistent(&recovered, image, case, truth, content).map_err(|wrong| {
+        let violation = violation(Kind::Inconsistent, wrong.to_string());
+        violation.by(Act::Look).with_error(wrong.what)
+    })?;
     if interrupted.is_some() {
         // Once more: nothing is left to do, and nothing is done.
-        let (mut device, interrupted) = Device::open(image, case, truth.opening)
-            .map_err(|error| violation(Kind::DoesNotOpen, error.why))?;
-        let same = read_all(&mut device, again).is_ok() && again == content;
-        drop(device);
-        if interrupted.is_some() || !same || image.content(COW).as_ref() != Some(&recovered) {
+        let opened = Device::open(image, case, truth.opening);
+        let opened = check_opened(opened, truth.opening, when)?;
+        let is_same = opened.is_some_and(|(mut device, interrupted)| {
+            interrupted.is_none() && read_all(&mut device, again).is_ok() && again == content
+        });
+        if !is_same || image.content(COW).as_ref() != Some(&recovered) {
             let what = "opening it again changes it".into();
             return Err(violation(Kind::RecoveryNotFinal, what));
         }

@@ -24,6 +24,7 @@ const NAMES: &[&str] = &[
     "crash_power_cut",
     "crash_torn",
     "crash_enumerated_whole",
+    "crash_point_too_dear",
     "fault_io",
     "fault_no_space",
     "fault_short_read",

@@ -62,6 +62,20 @@ impl DidNotOpen {
     }
 }
 
+/// Steps that one request may take on a device that has nothing else to do, beside those for each
+/// of its sectors.
+const MOST_STEPS: u64 = 10_000;
+const STEPS_A_SECTOR: u64 = 16;
+
+/// Why a request is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCarriedOut {
+    /// It is not taken, or not completed, and there is nothing more to do.
+    Stalls,
+    /// There is always more to do.
+    DoesNotEnd,
+}
+
 /// How a device is opened, and whether it may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
@@ -110,11 +124,12 @@ impl Device {
         case: &Case,
         opening: Opening,
     ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
-        let names_backing = opening.switched || case.image.missing;
+        let creates = Device::creates(host, case);
         match case.driver {
             DriverName::Ordered => {
+                let names_backing = opening.switched || creates;
                 let options = OpenOptions {
-                    create: case.image.missing,
+                    create: creates,
                     switch_backing: opening.switched,
                     ..OpenOptions::default()
                 };
@@ -130,13 +145,20 @@ impl Device {
         }
     }
 
+    /// Whether opening has to create the COW file. Only then is a backing file named that is not to
+    /// be switched to: the file may name another one by now than it was created for.
+    fn creates(host: &SimHost, case: &Case) -> bool {
+        case.image.missing && host.inode(COW).is_none()
+    }
+
     fn open_linux(
         host: &SimHost,
         case: &Case,
         opening: Opening,
         kernel: Kernel,
     ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
-        let names_backing = opening.switched || case.image.missing || !case.kernel.cow_alone;
+        let creates = Device::creates(host, case);
+        let names_backing = opening.switched || creates || !case.kernel.cow_alone;
         let backing = names_backing.then(|| opening.backing().as_ref());
         let spec = OpenSpec {
             kernel,
@@ -241,20 +263,28 @@ impl Device {
     }
 
     /// Carries out one request on a device that has nothing else to do.
-    pub fn carry_out(&mut self, request: Request) -> Option<Completion> {
+    ///
+    /// # Errors
+    /// Why it does not complete.
+    pub fn carry_out(&mut self, request: Request) -> Result<Completion, NotCarriedOut> {
+        let mut steps = MOST_STEPS + request.range().count.0.saturating_mul(STEPS_A_SECTOR);
+        let mut step = |device: &mut Device| {
+            steps = steps.checked_sub(1).ok_or(NotCarriedOut::DoesNotEnd)?;
+            Ok(device.step())
+        };
         let mut submitted = self.submit(request);
         while let Err(back) = submitted {
             // A pipe smaller than the request takes it in parts.
-            match (self.step(), &self) {
+            match (step(self)?, &self) {
                 (Step::Working, Device::Linux(_)) => submitted = self.submit(back),
-                _ => return None,
+                _ => return Err(NotCarriedOut::Stalls),
             }
         }
         loop {
-            match self.step() {
-                Step::Completed(completion) => return Some(completion),
+            match step(self)? {
+                Step::Completed(completion) => return Ok(completion),
                 Step::Working => {}
-                Step::Idle | Step::Blocked | Step::Died(_) => return None,
+                Step::Idle | Step::Blocked | Step::Died(_) => return Err(NotCarriedOut::Stalls),
             }
         }
     }

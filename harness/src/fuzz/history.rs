@@ -9,6 +9,7 @@
 use crate::stamp::{Content, Stamp};
 use driver::units::{SECTOR_SIZE, Sector, SectorRange};
 
+use super::signature::{Act, Promise};
 use super::violation::{Kind, Violation};
 
 /// What a sector may hold.
@@ -193,7 +194,12 @@ impl History {
                     && version.is_superseded_by(by)
             })
         };
-        self.check(first, content, when, visible)
+        let checked = self.check(first, content, when, visible);
+        checked.map_err(|violation| {
+            violation
+                .breaking(Promise::ReadsShowTheLatest)
+                .by(Act::Read)
+        })
     }
 
     /// Compares what is there after a crash.
@@ -245,12 +251,8 @@ impl History {
             .map(|v| describe(v.held, sector))
             .collect();
         allowed.dedup();
-        Violation {
-            kind,
-            sector: Some(sector.0),
-            what: format!("found {found}, expected {}", allowed.join(" or ")),
-            when: when.to_string(),
-        }
+        let what = format!("found {found}, expected {}", allowed.join(" or "));
+        Violation::new(kind, when, what).of_sector(sector.0)
     }
 
     fn of(&mut self, range: SectorRange) -> &mut [Vec<Version>] {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use driver::blk::{Completion, Operation, Request, Segment, Status, Tag, split};
+use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
 use driver::resize::ResizeStep;
 use driver::units::{Sector, SectorCount, SectorRange};
 
@@ -13,8 +13,9 @@ use super::super::case::Action;
 use super::super::device::{Device, Step, discards, requeues};
 use super::super::history::{Held, Moment};
 use super::super::resizer::{ActiveResize, Asked, begin};
+use super::super::signature::{Act, Phase, Promise};
 use super::super::violation::{Kind, Violation};
-use super::{Line, Observer, Phase, Point, Stop, World};
+use super::{Line, Observer, Point, Stop, World};
 
 #[derive(Clone, Copy)]
 pub(super) struct Flying {
@@ -82,6 +83,7 @@ impl Living<'_, '_, '_> {
 
     /// Shows the crash points of what was just done, before anybody is told of it.
     fn show(&mut self, phase: Phase) -> Result<(), Stop> {
+        self.world.phase = phase;
         for snapshot in self.world.host.take_snapshots() {
             let point = Point {
                 position: self.position,
@@ -89,9 +91,7 @@ impl Living<'_, '_, '_> {
                 phase,
             };
             self.changes += 1;
-            if let Some(image) = self.observer.look(point, &snapshot, &self.world.truth)? {
-                return Err(Stop::Crashed(image));
-            }
+            self.world.look(self.observer, point, &snapshot)?;
         }
         Ok(())
     }
@@ -106,7 +106,8 @@ impl Living<'_, '_, '_> {
             Err(_) => Ok(()),
             Ok(_) => {
                 let what = "it is open, and was opened once more";
-                Err(Violation::new(Kind::NotExcluded, "opening it again", what).into())
+                let violation = Violation::new(Kind::NotExcluded, "opening it again", what);
+                Err(violation.by(Act::Open).into())
             }
         }
     }
@@ -179,6 +180,7 @@ impl Living<'_, '_, '_> {
         };
         let line = || Line::Request(format!("this is request {number}"));
         self.world.tell(line);
+        self.world.phase = Phase::Request;
         let mut submitted = self.device.submit(request);
         self.show(Phase::Request)?;
         if submitted.is_err() && requeues(self.world.case) {
@@ -210,6 +212,11 @@ impl Living<'_, '_, '_> {
     /// One step of the device. Whether it did anything.
     fn step(&mut self) -> Result<bool, Stop> {
         let publishing = self.device.is_publishing();
+        self.world.phase = match publishing {
+            true => Phase::Publication,
+            false => Phase::Request,
+        };
+        self.world.count_step(Act::Serve)?;
         let step = self.device.step();
         let publishing = publishing || self.device.is_publishing();
         self.show(match publishing {
@@ -223,7 +230,10 @@ impl Living<'_, '_, '_> {
                 Ok(false)
             }
             Step::Working => Ok(true),
-            Step::Died(how) => Err(Violation::new(Kind::Died, "serving a request", how).into()),
+            Step::Died(how) => {
+                let violation = Violation::new(Kind::Died, "serving a request", &how);
+                Err(violation.by(Act::Serve).with_error(how).into())
+            }
             Step::Completed(completion) => {
                 self.complete(completion)?;
                 Ok(true)
@@ -241,7 +251,11 @@ impl Living<'_, '_, '_> {
         let number = request.tag.0 as u32;
         let Some(flown) = self.flying.remove(&number) else {
             let what = format!("request {number} completed twice");
-            return Err(Violation::new(Kind::WrongStatus, "on completion", what).into());
+            let violation = Violation::new(Kind::WrongStatus, "on completion", what)
+                .by(Act::of(request.operation))
+                .breaking(Promise::WorkComesToAnEnd)
+                .with_error("completed twice");
+            return Err(violation.into());
         };
         let ok = completion.status == Status::Ok;
         self.world.tell_host();
@@ -249,7 +263,7 @@ impl Living<'_, '_, '_> {
         let line = || Line::Request(format!("request {number} completed: {status}"));
         self.world.tell(line);
         if !ok {
-            self.check_failure(&request, completion.status)?;
+            self.check_failure(&request, completion.status, completion.failure.as_deref())?;
             let changes = !matches!(request.operation, Operation::Read | Operation::Flush);
             if self.world.case.retries && changes && !flown.again {
                 self.failed.push((request.operation, flown.range));
@@ -281,7 +295,12 @@ impl Living<'_, '_, '_> {
     }
 
     /// A request may fail if the host did.
-    fn check_failure(&self, request: &Request, status: Status) -> Result<(), Violation> {
+    fn check_failure(
+        &self,
+        request: &Request,
+        status: Status,
+        failure: Option<&HostFailure>,
+    ) -> Result<(), Violation> {
         if self.world.faulty(self.has_faults) {
             return Ok(());
         }
@@ -295,7 +314,12 @@ impl Living<'_, '_, '_> {
             request.operation,
             request.range()
         );
-        Err(Violation::new(Kind::WrongStatus, "on completion", what))
+        let error = match failure {
+            Some(failure) => format!("{status}: {failure}"),
+            None => status.to_string(),
+        };
+        let violation = Violation::new(Kind::WrongStatus, "on completion", what);
+        Err(violation.by(Act::of(request.operation)).with_error(error))
     }
 
     fn begin_resize(&mut self, asked: Asked) -> Result<(), Stop> {
@@ -343,6 +367,8 @@ impl Living<'_, '_, '_> {
             return Ok(false);
         };
         let target = resize.target;
+        self.world.phase = Phase::Resize;
+        self.world.count_step(Act::Resize)?;
         let result = resize.step(device);
         self.show(Phase::Resize)?;
         match result {
@@ -363,8 +389,8 @@ impl Living<'_, '_, '_> {
                     self.world.coverage.hit("resize_failed_by_fault");
                     return Ok(false);
                 }
-                let when = "during a resize";
-                Err(Violation::new(Kind::WrongStatus, when, error).into())
+                let violation = Violation::new(Kind::WrongStatus, "during a resize", &error);
+                Err(violation.by(Act::Resize).with_error(error).into())
             }
         }
     }
@@ -375,7 +401,7 @@ impl Living<'_, '_, '_> {
             return Ok(());
         }
         let what = format!("found {capacity} sectors, expected {target}");
-        Err(Violation::new(Kind::WrongSize, "after a resize", what))
+        Err(Violation::new(Kind::WrongSize, "after a resize", what).by(Act::Resize))
     }
 
     pub(super) fn close(mut self) -> Result<(), Stop> {
@@ -390,6 +416,7 @@ impl Living<'_, '_, '_> {
             flying,
             ..
         } = self;
+        world.phase = Phase::Closing;
         let clean = device.close();
         for snapshot in world.host.take_snapshots() {
             let point = Point {
@@ -398,9 +425,7 @@ impl Living<'_, '_, '_> {
                 phase: Phase::Closing,
             };
             changes += 1;
-            if let Some(image) = observer.look(point, &snapshot, &world.truth)? {
-                return Err(Stop::Crashed(image));
-            }
+            world.look(observer, point, &snapshot)?;
         }
         if clean && flying.is_empty() {
             // A clean close is as good as a flush.
@@ -414,10 +439,7 @@ impl Living<'_, '_, '_> {
             phase: Phase::Closing,
         };
         let host = world.host.clone();
-        match observer.look(point, &host, &world.truth)? {
-            Some(image) => Err(Stop::Crashed(image)),
-            None => Ok(()),
-        }
+        world.look(observer, point, &host)
     }
 
     fn drain_for_close(&mut self) -> Result<(), Stop> {
