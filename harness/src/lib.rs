@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod fuzz;
 mod intervals;
+pub mod judge;
 pub mod oracle;
 pub mod plain_format;
 pub mod replay;

@@ -300,6 +300,9 @@ pub struct Life {
     /// Faults of the host; operations are counted from the opening on.
     #[serde(default)]
     pub faults: Vec<FaultRule>,
+    /// More of them; operations are counted from where the first resize begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resize_faults: Vec<FaultRule>,
     /// How it ends.
     pub end: End,
 }

@@ -6,13 +6,14 @@ use driver::units::{SECTOR_SIZE, Sector, SectorCount};
 
 use crate::plain_format::{CowFile, Extension, Wrong};
 use crate::sim::{FileContent, SimHost};
+use crate::stamp::Coverage;
 
 use super::case::Case;
 use super::device::{BACKING, COW, Device, DidNotOpen, NotCarriedOut, OTHER_BACKING, Opening};
 use super::guard::guarded;
 use super::parts::{Part, Watch};
 use super::resizer::{self, Unfinished};
-use super::signature::{Act, Phase, Promise};
+use super::signature::{Act, Phase};
 use super::violation::{Kind, Violation};
 use super::world::{Truth, backing_is_unchanged};
 
@@ -48,10 +49,10 @@ pub struct Scratch {
     again: Vec<u8>,
 }
 
-/// Reads a whole idle device into `content`.
+/// Reads a whole idle device into `content`, which has its length then.
 ///
 /// # Errors
-/// A read that failed.
+/// A read that failed, or brought another length than it was asked for.
 pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violation> {
     let capacity = device.capacity();
     content.resize(SectorCount(capacity).bytes().0 as usize, 0);
@@ -73,42 +74,49 @@ pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violat
     Ok(())
 }
 
-fn read(device: &mut Device, start: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Violation> {
+/// Reads as much as the buffer takes, into just that buffer or a new one of its length.
+fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, Violation> {
     let failed = |kind, what: String| {
         let when = "reading the whole device";
         let violation = Violation::new(kind, when, &what).by(Act::ReadAll);
         violation.of_sector(start).with_error(what)
     };
+    // An image like the one before is the rule: what that left here must not pass for it.
+    Coverage::Whole.poison(&mut buffer);
+    let expected = buffer.len();
     let request = Request {
         tag: Tag(0),
         operation: Operation::Read,
         start: Sector(start),
         segments: vec![Segment::with_data(buffer)],
     };
-    match device.carry_out(request) {
+    let content = match device.carry_out(request) {
         Ok(mut done) if done.status == Status::Ok && done.request.segments.len() == 1 => {
-            Ok(done.request.segments.pop().unwrap_or_default().data)
+            done.request.segments.pop().unwrap_or_default().data
         }
         // A driver may have cut it into segments of its own.
-        Ok(done) if done.status == Status::Ok => Ok(done
-            .request
-            .segments
-            .into_iter()
-            .flat_map(|s| s.data)
-            .collect()),
+        Ok(done) if done.status == Status::Ok => {
+            let segments = done.request.segments.into_iter();
+            segments.flat_map(|segment| segment.data).collect()
+        }
         Ok(done) => {
             let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
-            Err(failed(Kind::WrongStatus, format!("{}{cause}", done.status)))
+            return Err(failed(Kind::WrongStatus, format!("{}{cause}", done.status)));
         }
         Err(NotCarriedOut::Stalls) => {
             let what = "the read does not complete".into();
-            Err(failed(Kind::WrongStatus, what).breaking(Promise::WorkComesToAnEnd))
+            return Err(failed(Kind::WrongCompletion, what));
         }
         Err(NotCarriedOut::DoesNotEnd) => {
             let what = "the read takes steps without end".into();
-            Err(failed(Kind::DoesNotEnd, what))
+            return Err(failed(Kind::DoesNotEnd, what));
         }
+    };
+    if content.len() != expected {
+        let what = format!("found {} bytes, expected {expected}", content.len());
+        return Err(failed(Kind::WrongLength, what));
     }
+    Ok(content)
 }
 
 /// Finishes a resize that was interrupted, if one was, in at most so many steps.
@@ -186,7 +194,8 @@ fn check_unguarded(
     watch.enter(Part::Compare);
     let Scratch { content, again } = scratch;
     read_all(&mut device, content).map_err(|error| error.seen(when))?;
-    truth.history.check_crash(Sector(0), content, when)?;
+    let size = SectorCount(capacity);
+    truth.history.check_crash(size, content, when)?;
     drop(device);
     if !backing_is_unchanged(image, truth) {
         let what = "the backing file is not what it was".into();

@@ -12,9 +12,8 @@ use crate::sim::{SimFile, SimHost};
 
 use super::case::{Case, ResizeStrategy};
 use super::device::COW;
+use super::doubles::{self, BoxedResize};
 use super::procedure_2003;
-
-type BoxedResize = Box<dyn Resize<SimFile>>;
 
 /// What a case asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +51,9 @@ pub fn begin(
             (None, Strategy::Rebuild) => "strategy_rebuild",
             (None, Strategy::Reflow) => "strategy_reflow",
         },
+        old_size: device.capacity().0,
         target: asked.sectors,
-        resize,
+        resize: doubles::of_resize(&case.defects, resize, asked.sectors),
     })
 }
 
@@ -161,6 +161,8 @@ impl<F, R: Resize<F>> Resize<F> for Counted<'_, R> {
 pub struct ActiveResize {
     /// What it counts as.
     pub coverage: &'static str,
+    /// The size before, in sectors.
+    pub old_size: u64,
     /// To which size, in sectors.
     pub target: u64,
     resize: BoxedResize,

@@ -156,6 +156,15 @@ impl Shrinker<'_> {
                     at += 1;
                 }
             }
+            let mut at = 0;
+            while at < self.best.lives[life].resize_faults.len() {
+                let without = self.changed(|case| {
+                    case.lives[life].resize_faults.remove(at);
+                });
+                if !self.attempt(without) {
+                    at += 1;
+                }
+            }
         }
     }
 

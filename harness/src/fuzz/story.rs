@@ -106,6 +106,10 @@ pub fn tell(case: &Case) -> Result<Told, DoesNotFit> {
         for fault in &life.faults {
             events.push(Event::Arranged(format!("planned fault: {fault:?}")));
         }
+        for fault in &life.resize_faults {
+            let what = format!("planned fault, counted from the resize: {fault:?}");
+            events.push(Event::Arranged(what));
+        }
         world.story = Some(Vec::new());
         let lived = live_exactly(&mut world, number, life);
         let lines = world.story.take().unwrap_or_default();

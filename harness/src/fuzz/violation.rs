@@ -46,6 +46,10 @@ pub enum Kind {
     DoesNotEnd,
     /// The host is asked for a file, or for a piece of one, that is larger than can be needed.
     TooLarge,
+    /// A read brought fewer or more bytes than it was asked for.
+    WrongLength,
+    /// A completion never came, came twice, or is not that of a request that was submitted.
+    WrongCompletion,
 }
 
 impl Kind {
@@ -69,6 +73,8 @@ impl Kind {
             Kind::NotExcluded => "not-excluded",
             Kind::DoesNotEnd => "does-not-end",
             Kind::TooLarge => "too-large",
+            Kind::WrongLength => "wrong-length",
+            Kind::WrongCompletion => "wrong-completion",
         }
     }
 
@@ -78,14 +84,14 @@ impl Kind {
             Kind::LostWrite | Kind::Zeros | Kind::Misplaced | Kind::Foreign => {
                 Promise::FlushedContentSurvives
             }
-            Kind::StaleRead => Promise::ReadsShowTheLatest,
+            Kind::StaleRead | Kind::WrongLength => Promise::ReadsShowTheLatest,
             Kind::DoesNotOpen => Promise::GoodImagesOpen,
             Kind::DoesNotRecover | Kind::RecoveryNotFinal => Promise::RecoveryFinishes,
             Kind::WrongSize => Promise::SizeIsOldOrNew,
             Kind::BackingChanged => Promise::BackingFileIsNotWritten,
             Kind::Inconsistent => Promise::FilesFollowTheFormat,
             Kind::WrongStatus => Promise::HealthyHostNoError,
-            Kind::Died | Kind::DoesNotEnd => Promise::WorkComesToAnEnd,
+            Kind::Died | Kind::DoesNotEnd | Kind::WrongCompletion => Promise::WorkComesToAnEnd,
             Kind::TooLarge => Promise::HostIsAskedForLittle,
             Kind::AcceptedBadImage => Promise::BadImagesAreRefused,
             Kind::NotExcluded => Promise::OneUserAtATime,

@@ -5,7 +5,7 @@ mod living;
 
 use std::collections::BTreeMap;
 
-use driver::units::{FileOffset, SECTOR_SIZE, Sector};
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
 use crate::sim::{Fault, FaultPlan, FileContent, Injected, LoggedOperation, SimHost};
 use crate::stamp::Stamp;
@@ -203,7 +203,7 @@ impl<'a> World<'a> {
             self.host
                 .set_faults(FaultPlan::at(life.faults.iter().cloned()));
         }
-        let has_faults = !life.faults.is_empty();
+        let has_faults = !life.faults.is_empty() || !life.resize_faults.is_empty();
         self.truth.opening = Opening::of(self.case, life, self.truth.opening);
         self.note_opening();
         if let BackingFile::Modified { seconds } = life.backing
@@ -223,9 +223,11 @@ impl<'a> World<'a> {
             resizes_begun: 0,
             flying: BTreeMap::new(),
             failed: Vec::new(),
+            failed_resize: None,
             position: 0,
             changes: 0,
             has_faults,
+            resize_faults: &life.resize_faults,
         };
         for (index, &action) in life.actions.iter().enumerate() {
             living.position = index + 1;
@@ -296,11 +298,11 @@ impl<'a> World<'a> {
         match read_all(&mut device, &mut content) {
             Ok(()) => {
                 let history = &mut self.truth.history;
-                history.check_crash(Sector(0), &content, when)?;
+                history.check_crash(SectorCount(capacity), &content, when)?;
                 history.truncate(capacity);
                 history.crashed();
                 // A killed process leaves in the page cache what a power cut may still take.
-                history.settle(Sector(0), &content, all_durable);
+                history.settle(&content, all_durable);
             }
             Err(violation) if self.faulty(has_faults) && violation.kind != Kind::DoesNotEnd => {
                 return Err(Stop::NotOpened);

@@ -15,7 +15,7 @@ use driver::units::Bytes;
 use super::allowance::{Allowance, Spent};
 use super::assumptions::Assumptions;
 use super::content::FileContent;
-use super::faults::{Fault, FaultPlan, Injected};
+use super::faults::{Fault, FaultPlan, FaultRule, Injected};
 use super::file::SimFile;
 use super::inode::Inode;
 use super::names::{NameChange, normalized};
@@ -192,6 +192,15 @@ impl SimHost {
     /// Sets the faults from here on. Rules count the operations from here on.
     pub fn set_faults(&self, faults: FaultPlan) {
         self.state_mut().faults = Some(faults);
+    }
+
+    /// More faults at planned places. Their rules count the operations from here on; those that
+    /// are there already go on counting, and come first where several apply.
+    pub fn add_faults(&self, rules: &[FaultRule]) {
+        if !rules.is_empty() {
+            let mut state = self.state_mut();
+            state.faults.get_or_insert_default().add(rules);
+        }
     }
 
     /// The faults that took place.

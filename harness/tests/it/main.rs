@@ -50,6 +50,7 @@ mod image_large;
 mod image_locks;
 mod image_peers;
 mod image_races;
+mod judge;
 mod linux_host_operations;
 mod plain_format;
 mod report_pages;

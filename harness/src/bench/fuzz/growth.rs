@@ -95,6 +95,7 @@ fn case(sectors: u64, requests: u64) -> Case {
             backing: BackingFile::AsItWas,
             actions: actions.collect(),
             faults: Vec::new(),
+            resize_faults: Vec::new(),
             end: End::Close,
         }],
         found: None,

@@ -4,25 +4,43 @@
 use std::collections::BTreeMap;
 
 use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
+use driver::cow::Header;
 use driver::resize::ResizeStep;
-use driver::units::{Sector, SectorCount, SectorRange};
+use driver::units::{FileOffset, Sector, SectorCount, SectorRange};
 
+use crate::sim::{FaultRule, SimHost};
 use crate::stamp::Stamp;
 
 use super::super::case::Action;
-use super::super::device::{Device, Step, discards, requeues};
-use super::super::history::{Held, Moment};
+use super::super::check::read_all;
+use super::super::device::{COW, Device, Step, discards, requeues};
+use super::super::history::{Change, Held, Moment, Outcome};
 use super::super::resizer::{ActiveResize, Asked, begin};
-use super::super::signature::{Act, Phase, Promise};
+use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
 use super::{Line, Observer, Point, Stop, World};
 
 #[derive(Clone, Copy)]
 pub(super) struct Flying {
+    pub(super) operation: Operation,
     pub(super) range: SectorRange,
     pub(super) moment: Moment,
     /// The guest has submitted it before, in vain.
     pub(super) again: bool,
+}
+
+/// A resize that ended with an error, or was given up. The device still has its old size, and a flush from then
+/// on makes sure of that. If the device has the new size all the same, because what went wrong
+/// came after the commit, then nobody knows which of the two a crash leaves, and the driver may
+/// not acknowledge a flush any more.
+#[derive(Clone, Copy)]
+pub(super) struct FailedResize {
+    /// Flushes submitted after this moment count.
+    pub(super) moment: Moment,
+    /// The size before, in sectors.
+    pub(super) old_size: u64,
+    /// It did not fail, but was given up.
+    pub(super) given_up: bool,
 }
 
 /// A life under way.
@@ -35,9 +53,13 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) flying: BTreeMap<u32, Flying>,
     /// What failed, and is to be submitted once more.
     pub(super) failed: Vec<(Operation, SectorRange)>,
+    /// The latest resize, if it failed and no flush has settled the size since.
+    pub(super) failed_resize: Option<FailedResize>,
     pub(super) position: usize,
     pub(super) changes: usize,
     pub(super) has_faults: bool,
+    /// Faults that count from the first resize on.
+    pub(super) resize_faults: &'o [FaultRule],
 }
 
 impl Living<'_, '_, '_> {
@@ -148,22 +170,25 @@ impl Living<'_, '_, '_> {
         let number = self.world.next_request;
         let stamp = Stamp(number);
         let bytes = range.count.bytes().0 as usize;
-        let (segments, writes) = match operation {
-            Operation::Flush => (Vec::new(), None),
-            Operation::Read => (vec![Segment::with_data(vec![0xa5; bytes])], None),
+        let (segments, change) = match operation {
+            Operation::Flush => (Vec::new(), Change::Nothing),
+            Operation::Read => {
+                let poisoned = vec![0xa5; bytes];
+                (vec![Segment::with_data(poisoned)], Change::Nothing)
+            }
             Operation::Write { .. } => {
                 let mut data = vec![0; bytes];
                 stamp.fill(range.start, &mut data);
-                let writes = Some((Held::Stamp(stamp), true));
-                (vec![Segment::with_data(data)], writes)
+                let change = Change::Write(Held::Stamp(stamp));
+                (vec![Segment::with_data(data)], change)
             }
             Operation::Discard => {
-                let writes = Some((Held::Zeros, false));
-                (vec![Segment::without_data(range.count)], writes)
+                let segment = Segment::without_data(range.count);
+                (vec![segment], Change::Discard)
             }
             Operation::WriteZeroes => {
-                let writes = Some((Held::Zeros, true));
-                (vec![Segment::without_data(range.count)], writes)
+                let segment = Segment::without_data(range.count);
+                (vec![segment], Change::Write(Held::Zeros))
             }
         };
         let request = Request {
@@ -172,8 +197,13 @@ impl Living<'_, '_, '_> {
             start: range.start,
             segments,
         };
-        let moment = self.world.truth.history.submitted(range, writes);
+        let history = &mut self.world.truth.history;
+        let moment = match operation {
+            Operation::Read => history.read_submitted(),
+            _ => history.submitted(range, change),
+        };
         let flown = Flying {
+            operation,
             range,
             moment,
             again,
@@ -188,7 +218,12 @@ impl Living<'_, '_, '_> {
             self.world.coverage.hit("full_queue");
             self.flying.insert(number, flown);
             while let Err(back) = submitted {
-                self.step()?;
+                if !self.step()? {
+                    let what = "the queue is full, and the device has nothing to do";
+                    let kind = Kind::WrongCompletion;
+                    let violation = Violation::new(kind, "submitting a request", what);
+                    return Err(violation.by(Act::of(operation)).into());
+                }
                 submitted = self.device.submit(back);
                 self.show(Phase::Request)?;
             }
@@ -249,14 +284,7 @@ impl Living<'_, '_, '_> {
     fn complete(&mut self, completion: Completion) -> Result<(), Stop> {
         let request = completion.request;
         let number = request.tag.0 as u32;
-        let Some(flown) = self.flying.remove(&number) else {
-            let what = format!("request {number} completed twice");
-            let violation = Violation::new(Kind::WrongStatus, "on completion", what)
-                .by(Act::of(request.operation))
-                .breaking(Promise::WorkComesToAnEnd)
-                .with_error("completed twice");
-            return Err(violation.into());
-        };
+        let flown = self.take_off(&request)?;
         let ok = completion.status == Status::Ok;
         self.world.tell_host();
         let status = completion.status;
@@ -271,27 +299,59 @@ impl Living<'_, '_, '_> {
         }
         let history = &mut self.world.truth.history;
         match request.operation {
-            Operation::Flush => {
-                if ok {
-                    history.flushed(flown.moment);
-                }
+            Operation::Flush if ok => {
+                history.flushed(flown.moment);
+                let target = self.resize.as_ref().map(|resize| resize.target);
+                let (capacity, failed) = (self.device.capacity(), &mut self.failed_resize);
+                settle_size(self.world, failed, capacity, target, flown.moment)?;
             }
-            Operation::Read => {
-                if ok {
-                    let when = format!("request {number} reading {}", flown.range);
-                    let mut first = flown.range.start;
-                    for segment in &request.segments {
-                        history.check_read(first, &segment.data, flown.moment, &when)?;
-                        first += segment.sectors;
-                    }
-                }
+            Operation::Flush => {}
+            Operation::Read if ok => {
+                let when = format!("request {number} reading {}", flown.range);
+                let parts = request.segments.iter().map(|segment| &segment.data[..]);
+                history.read(flown.range, flown.moment, parts, &when)?;
             }
-            Operation::Write { fua } => history.ended(flown.range, flown.moment, ok, ok && fua),
-            Operation::Discard | Operation::WriteZeroes => {
-                history.ended(flown.range, flown.moment, ok, false);
+            Operation::Read => history.read_failed(flown.moment),
+            Operation::Write { .. } | Operation::Discard | Operation::WriteZeroes => {
+                let outcome = match request.operation {
+                    _ if !ok => Outcome::Failed,
+                    Operation::Write { fua: true } => Outcome::Durable,
+                    _ => Outcome::Acknowledged,
+                };
+                history.ended(flown.range, flown.moment, outcome);
             }
         }
         Ok(())
+    }
+
+    /// The request in flight that this is the completion of.
+    fn take_off(&mut self, request: &Request) -> Result<Flying, Violation> {
+        let number = request.tag.0;
+        let flown = u32::try_from(number).ok();
+        let (what, error) = match flown.and_then(|number| self.flying.remove(&number)) {
+            Some(flown)
+                if flown.operation == request.operation
+                    && (flown.operation == Operation::Flush || flown.range == request.range()) =>
+            {
+                return Ok(flown);
+            }
+            Some(flown) => {
+                let what = format!(
+                    "request {number} was {:?} of {}, and {:?} of {} has completed",
+                    flown.operation,
+                    flown.range,
+                    request.operation,
+                    request.range(),
+                );
+                (what, "another request")
+            }
+            None => {
+                let what = format!("request {number} completed and was not in flight");
+                (what, "not in flight")
+            }
+        };
+        let violation = Violation::new(Kind::WrongCompletion, "on completion", what);
+        Err(violation.by(Act::of(request.operation)).with_error(error))
     }
 
     /// A request may fail if the host did.
@@ -351,6 +411,9 @@ impl Living<'_, '_, '_> {
         } else if world.sizes_seen.len() > 1 {
             world.coverage.hit("resize_begun_again_after_a_crash");
         }
+        if self.resizes_begun == 0 {
+            world.host.add_faults(self.resize_faults);
+        }
         self.resizes_begun += 1;
         world.note_resize(asked.sectors);
         world.truth.history.extend_to(asked.sectors.max(capacity));
@@ -366,7 +429,7 @@ impl Living<'_, '_, '_> {
         let (Some(resize), Some(device)) = (&mut self.resize, self.device.resizable()) else {
             return Ok(false);
         };
-        let target = resize.target;
+        let (old_size, target) = (resize.old_size, resize.target);
         self.world.phase = Phase::Resize;
         self.world.count_step(Act::Resize)?;
         let result = resize.step(device);
@@ -376,6 +439,7 @@ impl Living<'_, '_, '_> {
             Ok(ResizeStep::Waiting) => Ok(false),
             Ok(ResizeStep::Done(_)) => {
                 self.resize = None;
+                self.failed_resize = None;
                 self.check_size(target)?;
                 self.world.truth.sizes = vec![target];
                 self.world.truth.history.truncate(target);
@@ -383,14 +447,22 @@ impl Living<'_, '_, '_> {
             }
             Err(error) => {
                 self.resize = None;
-                self.device.release();
-                if self.world.faulty(self.has_faults) {
-                    // Which size is on the disk, opening will show.
-                    self.world.coverage.hit("resize_failed_by_fault");
-                    return Ok(false);
+                if !self.world.faulty(self.has_faults) {
+                    let when = "during a resize";
+                    let violation = Violation::new(Kind::WrongStatus, when, &error);
+                    return Err(violation.by(Act::Resize).with_error(error).into());
                 }
-                let violation = Violation::new(Kind::WrongStatus, "during a resize", &error);
-                Err(violation.by(Act::Resize).with_error(error).into())
+                self.world.coverage.hit("resize_failed");
+                if self.device.capacity() != target {
+                    self.check_size(old_size)?;
+                }
+                let moment = self.world.truth.history.now();
+                self.failed_resize = Some(FailedResize {
+                    moment,
+                    old_size,
+                    given_up: false,
+                });
+                Ok(false)
             }
         }
     }
@@ -407,47 +479,143 @@ impl Living<'_, '_, '_> {
     pub(super) fn close(mut self) -> Result<(), Stop> {
         // A resize under way is given up: that is what a process that ends does.
         self.drain_for_close()?;
+        self.read_whole()?;
         let Living {
             world,
             device,
             position,
             mut changes,
             observer,
-            flying,
+            mut failed_resize,
+            has_faults,
             ..
         } = self;
-        world.phase = Phase::Closing;
-        let clean = device.close();
+        let capacity = device.capacity();
+        let phase = Phase::Closing;
+        world.phase = phase;
+        let closed = device.close();
         for snapshot in world.host.take_snapshots() {
             let point = Point {
                 position,
                 change: changes,
-                phase: Phase::Closing,
+                phase,
             };
             changes += 1;
             world.look(observer, point, &snapshot)?;
         }
-        if clean && flying.is_empty() {
-            // A clean close is as good as a flush.
-            let moment = world.truth.history.submitted(SectorRange::default(), None);
-            world.truth.history.flushed(moment);
+        match closed {
+            Ok(()) => {
+                // A clean close is as good as a flush.
+                let history = &mut world.truth.history;
+                let moment = history.submitted(SectorRange::default(), Change::Nothing);
+                history.flushed(moment);
+                settle_size(world, &mut failed_resize, capacity, None, moment)?;
+            }
+            Err(_) if world.faulty(has_faults) => {}
+            Err(error) => {
+                let what = format!("{error}, and no fault was injected");
+                let violation = Violation::new(Kind::WrongStatus, "closing", what);
+                return Err(violation.by(Act::Close).with_error(error).into());
+            }
         }
         // What the last change of a life has done, no later change shows.
         let point = Point {
             position,
             change: changes,
-            phase: Phase::Closing,
+            phase,
         };
         let host = world.host.clone();
         world.look(observer, point, &host)
     }
 
+    /// Lets everything end that was submitted.
     fn drain_for_close(&mut self) -> Result<(), Stop> {
         self.drain()?;
         if self.resize.take().is_some() {
             self.device.release();
             self.drain()?;
+            // The size that the device has when it is closed is the one on the disk.
+            self.failed_resize = Some(FailedResize {
+                moment: self.world.truth.history.now(),
+                old_size: self.device.capacity(),
+                given_up: true,
+            });
+        }
+        let Some((number, flown)) = self.flying.first_key_value() else {
+            return Ok(());
+        };
+        let what = format!(
+            "request {number}, {:?} of {}, does not complete: the device has nothing to do",
+            flown.operation, flown.range
+        );
+        let violation = Violation::new(Kind::WrongCompletion, "before closing", what);
+        Err(violation.by(Act::of(flown.operation)).into())
+    }
+
+    /// What the guest sees last, of all sectors.
+    fn read_whole(&mut self) -> Result<(), Stop> {
+        let when = "reading the whole device before closing";
+        let moment = self.world.truth.history.read_submitted();
+        let mut content = Vec::new();
+        let read = read_all(&mut self.device, &mut content);
+        let faulty = self.world.faulty(self.has_faults);
+        let history = &mut self.world.truth.history;
+        match read {
+            Ok(()) => {
+                let count = SectorCount(self.device.capacity());
+                let whole = SectorRange::new(Sector(0), count);
+                history.read(whole, moment, std::iter::once(&content[..]), when)?;
+            }
+            Err(_) if faulty => history.read_failed(moment),
+            Err(violation) => return Err(violation.into()),
         }
         Ok(())
     }
+}
+
+/// Whether the COW file's header says that a reflow is under way.
+fn is_marked(host: &SimHost) -> bool {
+    let Some(cow) = host.content(COW) else {
+        return false;
+    };
+    let mut start = [0; 4136];
+    cow.read_at(&mut start, FileOffset(0));
+    Header::decode(&start).is_ok_and(|header| header.relocating)
+}
+
+/// A flush submitted at `moment`, or a close, has made everything durable: also the size that a
+/// failed resize has left, which is the old one. A header that is marked says that a part has
+/// been moved, and that whoever opens the device next goes on with it. `target` is that of a
+/// resize under way.
+fn settle_size(
+    world: &mut World<'_>,
+    failed_resize: &mut Option<FailedResize>,
+    capacity: u64,
+    target: Option<u64>,
+    moment: Moment,
+) -> Result<(), Violation> {
+    let Some(failed) = failed_resize.filter(|failed| failed.moment < moment) else {
+        return Ok(());
+    };
+    if capacity != failed.old_size {
+        let what = format!(
+            "found {capacity} sectors, expected {}, for the resize has failed",
+            failed.old_size
+        );
+        let when = "after a flush that was acknowledged";
+        return Err(Violation::new(Kind::WrongSize, when, what).by(Act::Flush));
+    }
+    *failed_resize = None;
+    if is_marked(&world.host) {
+        world.coverage.hit("resize_failed_half_way_then_flushed");
+        return Ok(());
+    }
+    world.coverage.hit(match failed.given_up {
+        true => "resize_given_up_then_closed",
+        false => "resize_failed_then_flushed",
+    });
+    world.truth.sizes = [Some(capacity), target].into_iter().flatten().collect();
+    let largest = capacity.max(target.unwrap_or(0));
+    world.truth.history.truncate(largest);
+    Ok(())
 }
