@@ -12,7 +12,7 @@ use userhelper::planner::Shrink;
 use crate::fuzz::doubles::{Defective, Disk, Double, Seam};
 use crate::replay::run::ReplayError;
 use crate::replay::session::{Options, Session, SessionError};
-use crate::replay::{Pace, PastEnd};
+use crate::replay::{Allowed, Pace, PastEnd};
 use crate::stamp::Coverage;
 use crate::trace::{Generator, TraceSource, Workload};
 
@@ -98,6 +98,7 @@ pub fn replay(double: Option<&Double>, disk: Disk) -> Seen {
             open: OpenOptions::default(),
             alignment: None,
             coverage: Coverage::Whole,
+            allowed: Allowed::default(),
         },
         progress: &|_| {},
     };

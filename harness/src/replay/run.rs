@@ -134,17 +134,17 @@ pub enum ReplayError {
         time: Nanoseconds,
     },
     /// A completion came that is of no request in flight, or not of that which it names.
-    #[error("a completion came of a {operation:?} of sectors {range}, which is not in flight")]
+    #[error("a completion came of a {what} of sectors {range}, which is not in flight")]
     NotInFlight {
         /// What it says was asked for.
-        operation: Operation,
+        what: &'static str,
         /// Of which sectors.
         range: SectorRange,
     },
     /// The device has nothing to do, and has not completed what it was given.
     #[error(
         "{count} requests were never completed, the first of them request {request} \
-         ({operation:?} of sectors {range})"
+         ({what}, sectors {range})"
     )]
     NeverCompleted {
         /// How many.
@@ -152,7 +152,7 @@ pub enum ReplayError {
         /// The number of the first in the trace, from 1.
         request: u64,
         /// What it asks for.
-        operation: Operation,
+        what: &'static str,
         /// Of which sectors.
         range: SectorRange,
     },
@@ -569,15 +569,18 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
     }
 
     fn take_completion(&mut self) -> Result<(), ReplayError> {
-        match (self.target.complete(), self.in_flight.first()) {
-            (Ok(completion), _) => self.take(completion),
-            (Err(TargetError::Idle), Some(first)) => Err(ReplayError::NeverCompleted {
+        let error = match self.target.complete() {
+            Ok(completion) => return self.take(completion),
+            Err(error) => error,
+        };
+        match (error, self.in_flight.first()) {
+            (TargetError::Idle, Some(first)) => Err(ReplayError::NeverCompleted {
                 count: self.in_flight.len(),
                 request: first.request,
-                operation: first.operation,
+                what: name(first.operation),
                 range: first.range,
             }),
-            (Err(error), _) => Err(error.into()),
+            (error, _) => Err(error.into()),
         }
     }
 
@@ -654,22 +657,19 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         completion: &Completion,
         flown: &InFlight,
     ) -> Result<(), ReplayError> {
-        let what = match (completion.status, completion.request.operation) {
+        let operation = completion.request.operation;
+        match (completion.status, operation) {
             (Status::Ok, _) => return Ok(()),
             (Status::NotSupported, Operation::Discard) => {
                 self.counts.discards_unsupported += 1;
                 return Ok(());
             }
-            (_, Operation::Read) => "read",
-            (_, Operation::Write { .. }) => "write",
-            (_, Operation::Flush) => "flush",
-            (_, Operation::Discard) => "discard",
-            (_, Operation::WriteZeroes) => "write of zeros",
-        };
+            _ => {}
+        }
         let cause = completion.failure.as_ref();
         Err(ReplayError::Failed {
             request: flown.request,
-            what,
+            what: name(operation),
             range: flown.range,
             status: completion.status,
             cause: cause.map_or(String::new(), |failure| format!(": {failure}")),
@@ -742,8 +742,19 @@ pub(super) fn content_of(segments: &[Segment]) -> Cow<'_, [u8]> {
 /// Of a completion that came from nowhere.
 pub(super) fn not_in_flight(completion: &Completion) -> ReplayError {
     ReplayError::NotInFlight {
-        operation: completion.request.operation,
+        what: name(completion.request.operation),
         range: completion.request.range(),
+    }
+}
+
+/// A request in a word or two.
+fn name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Read => "read",
+        Operation::Write { .. } => "write",
+        Operation::Flush => "flush",
+        Operation::Discard => "discard",
+        Operation::WriteZeroes => "write of zeros",
     }
 }
 
