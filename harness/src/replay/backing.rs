@@ -17,12 +17,12 @@ const CHUNK: u64 = 8;
 const CHUNKS_A_WRITE: u64 = 256;
 
 /// Chunks of a large file that are stamped whatever the trace does: one in each of as many
-/// equal parts, so that reads from wrong places meet one soon. 8 MiB; in memory up to 64.
-const SPREAD: u64 = 2048;
+/// equal parts, so that reads from wrong places meet one soon. 2 MiB; in memory up to 16.
+const SPREAD: u64 = 512;
 
-/// Chunks that are stamped because they border on what the trace writes, at most: 64 MiB, and
-/// in memory up to 512.
-const BORDERS: u64 = 1 << 14;
+/// Chunks that are stamped because they border on what the trace writes, at most: 4 MiB; in
+/// memory up to 32.
+const BORDERS: u64 = 1024;
 
 /// Which parts of a backing file are stamped; the rest is a hole, so that a large device
 /// costs no more than what a trace reads of it.
@@ -298,7 +298,10 @@ mod tests {
             let part = sectors.div_ceil(CHUNK).div_ceil(SPREAD).max(1) * CHUNK;
             for start in (0..sectors / part).map(|number| number * part) {
                 let mut chunks = (start..start + part).step_by(CHUNK as usize);
-                assert!(chunks.any(|sector| parts.around(Sector(sector)).0), "{start}");
+                assert!(
+                    chunks.any(|sector| parts.around(Sector(sector)).0),
+                    "{start}"
+                );
             }
             let stamped: u64 = parts.runs().map(|run| run.count.0).sum();
             assert!(stamped <= (SPREAD + 2) * CHUNK);

@@ -238,7 +238,8 @@ impl Footprint {
                 TraceOperation::Write => {
                     let file = self.cow.add(*range);
                     let model = self.model.add(*range);
-                    file.saturating_add(model).saturating_add(self.borders(*first))
+                    file.saturating_add(model)
+                        .saturating_add(self.borders(*first))
                 }
                 // Holes in the files, and intervals in the model.
                 TraceOperation::Discard | TraceOperation::WriteZeroes => {
