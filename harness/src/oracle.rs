@@ -2,6 +2,7 @@
 //! of bitmaps, files or resizes, only of acknowledged requests and of the device's size.
 
 use std::fmt;
+use std::ops::Range;
 
 use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
@@ -16,6 +17,11 @@ const PAGE: u64 = 256;
 pub trait Initial {
     /// Whether `content` is what `sector` held at the start.
     fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool;
+
+    /// Whether `content`, which some sector held at the start, is zeros.
+    fn is_zeros(&self, content: &[u8]) -> bool {
+        is_zero(content)
+    }
 
     /// What that was, for a message.
     fn describe(&self, sector: Sector) -> String;
@@ -47,26 +53,58 @@ static UNTOUCHED: Page = [State::UNTOUCHED; PAGE as usize];
 /// A page of zeros.
 static ZEROED: Page = [State(ZEROS); PAGE as usize];
 
-/// A sector that shows what it should not.
+/// What is wrong with a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mismatch {
-    /// Which.
-    pub sector: Sector,
-    /// What it should show.
-    pub expected: String,
-    /// What it shows.
-    pub found: Content,
+pub enum Mismatch {
+    /// A sector shows what it should not.
+    Sector {
+        /// Which.
+        sector: Sector,
+        /// What it should show.
+        expected: String,
+        /// What it shows.
+        found: Content,
+    },
+    /// The read brought fewer or more bytes than it was asked for.
+    Length {
+        /// The sectors asked for.
+        range: SectorRange,
+        /// The bytes that came.
+        found: u64,
+    },
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Mismatch {
-            sector,
-            expected,
-            found,
-        } = self;
-        write!(f, "sector {sector}: found {found}, expected {expected}")
+        match self {
+            Mismatch::Sector {
+                sector,
+                expected,
+                found,
+            } => write!(f, "sector {sector}: found {found}, expected {expected}"),
+            Mismatch::Length { range, found } => {
+                let expected = range.count.bytes().0;
+                write!(
+                    f,
+                    "sectors {range}: found {found} bytes, expected {expected}"
+                )
+            }
+        }
     }
+}
+
+/// What comparing a read with the model came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Sectors whose content was looked at.
+    pub sectors: u64,
+    /// Those of them that showed zeros, and rightly. A read from a wrong place can show zeros
+    /// too, where any other content tells which sector it belongs to.
+    pub zeros: u64,
+    /// Sectors that showed what they should not, or that the read did not bring.
+    pub wrong: u64,
+    /// The first of these.
+    pub first_wrong: Option<Mismatch>,
 }
 
 /// What a write puts into its sectors.
@@ -76,6 +114,8 @@ pub enum Written<'a> {
     Stamp(Stamp),
     /// Data of the trace's own, of which this is each sector's CRC-32C.
     Data(&'a [u32]),
+    /// Zeros.
+    Zeros,
 }
 
 impl Written<'_> {
@@ -93,6 +133,7 @@ impl Written<'_> {
                 let at = (sector - range.start).0 as usize;
                 checksums.get(at) == Some(&crc32c::crc32c(content))
             }
+            Written::Zeros => is_zero(content),
         }
     }
 }
@@ -157,7 +198,7 @@ impl<I: Initial> Oracle<I> {
         self.capacity
     }
 
-    /// A write was acknowledged.
+    /// A write was acknowledged, or what it writes was seen to be there.
     pub fn wrote(&mut self, range: SectorRange, written: Written<'_>) {
         match written {
             Written::Stamp(stamp) => self.set(range, |_| State(STAMPED | u64::from(stamp.0))),
@@ -168,11 +209,11 @@ impl<I: Initial> Oracle<I> {
                     State(DATA | u64::from(checksum.copied().unwrap_or_default()))
                 });
             }
+            Written::Zeros => self.zero(range),
         }
     }
 
-    /// A write of zeros was acknowledged.
-    pub fn zeroed(&mut self, range: SectorRange) {
+    fn zero(&mut self, range: SectorRange) {
         let sectors = range.start.0..range.end().0;
         self.discarded.remove(sectors.clone());
         // What was written there before does not count any more.
@@ -181,7 +222,7 @@ impl<I: Initial> Oracle<I> {
         self.zeros.insert(sectors);
     }
 
-    /// A discard was acknowledged: the old content or zeros, from now on.
+    /// A discard was acknowledged: the old content or zeros, whichever a read shows first.
     pub fn discarded(&mut self, range: SectorRange) {
         self.discarded.insert(range.start.0..range.end().0);
     }
@@ -244,18 +285,27 @@ impl<I: Initial> Oracle<I> {
         }
     }
 
-    /// Compares what was read, whole sectors from `first` on, with what they should show.
-    /// `early` says whether a sector may show some other content, because a write that is not
-    /// acknowledged yet put it there. Returns how many sectors are wrong, and the first of them.
+    /// Compares what a read of `range` brought with what the sectors should show. `early` says
+    /// whether a sector may show some other content, because a write that is not acknowledged
+    /// yet put it there. What a discarded sector shows, it has to show from then on.
     pub fn check(
         &mut self,
-        first: Sector,
+        range: SectorRange,
         content: &[u8],
-        early: impl Fn(Sector, &[u8]) -> bool,
-    ) -> (u64, Option<Mismatch>) {
-        let (mut wrong, mut first_wrong) = (0, None);
+        mut early: impl FnMut(Sector, &[u8]) -> bool,
+    ) -> Compared {
+        let found = content.len() as u64;
+        if found != range.count.bytes().0 {
+            return Compared {
+                wrong: range.count.0,
+                first_wrong: Some(Mismatch::Length { range, found }),
+                ..Compared::default()
+            };
+        }
+        let (mut zeros, mut wrong, mut first_wrong) = (0, 0, None);
+        let mut decided = Decided::default();
         let mut contents = content.chunks_exact(SECTOR_SIZE as usize);
-        let (mut at, end) = (first.0, first.0 + contents.len() as u64);
+        let (mut at, end) = (range.start.0, range.end().0);
         while at < end {
             let page_end = ((at / PAGE + 1) * PAGE).min(end);
             let (is_zeroed, stop) = self.zeros.run_at(at, page_end);
@@ -274,16 +324,22 @@ impl<I: Initial> Oracle<I> {
                     initial_end: self.initial_end,
                     is_discarded,
                 };
-                if !shown.is(*state, &mut self.initial) && !early(Sector(at), content) {
+                if shown.is(*state, &mut self.initial) {
+                    let is_zeros = shown.is_zeros(*state, &self.initial);
+                    zeros += u64::from(is_zeros);
+                    if is_discarded {
+                        decided.add(at, is_zeros);
+                    }
+                } else if !early(Sector(at), content) {
                     wrong += 1;
                     first_wrong.get_or_insert((Sector(at), *state, is_discarded, content));
                 }
                 at += 1;
             }
         }
-        let example = first_wrong.map(|(sector, state, is_discarded, content)| {
+        let first_wrong = first_wrong.map(|(sector, state, is_discarded, content)| {
             let expected = self.describe(sector, state);
-            Mismatch {
+            Mismatch::Sector {
                 sector,
                 expected: match is_discarded {
                     true => format!("zeros (it was discarded) or {expected}"),
@@ -292,7 +348,20 @@ impl<I: Initial> Oracle<I> {
                 found: self.coverage.look(content),
             }
         });
-        (wrong, example)
+        for (sectors, is_zeros) in decided.0 {
+            match is_zeros {
+                true => self.zero(SectorRange::between(
+                    Sector(sectors.start)..Sector(sectors.end),
+                )),
+                false => drop(self.discarded.remove(sectors)),
+            }
+        }
+        Compared {
+            sectors: range.count.0,
+            zeros,
+            wrong,
+            first_wrong,
+        }
     }
 
     fn describe(&self, sector: Sector, state: State) -> String {
@@ -304,6 +373,19 @@ impl<I: Initial> Oracle<I> {
             ZEROS => "zeros".into(),
             _ if sector >= self.initial_end => "zeros: the device has grown here".into(),
             _ => self.initial.describe(sector),
+        }
+    }
+}
+
+/// Runs of discarded sectors that a read has shown, and whether as zeros.
+#[derive(Default)]
+struct Decided(Vec<(Range<u64>, bool)>);
+
+impl Decided {
+    fn add(&mut self, sector: u64, is_zeros: bool) {
+        match self.0.last_mut() {
+            Some((run, zeros)) if run.end == sector && *zeros == is_zeros => run.end += 1,
+            _ => self.0.push((sector..sector + 1, is_zeros)),
         }
     }
 }
@@ -331,6 +413,23 @@ impl Shown<'_> {
             ZEROS => is_zero(content),
             _ if sector >= self.initial_end => is_zero(content),
             _ => initial.is_in(sector, content),
+        }
+    }
+}
+
+impl Shown<'_> {
+    /// Whether the content, which is right, is zeros.
+    #[inline]
+    fn is_zeros(&self, state: State, initial: &impl Initial) -> bool {
+        let Some([0, 0, 0, 0, 0, 0, 0, 0]) = self.content.first_chunk() else {
+            return false;
+        };
+        match state.0 & !u64::from(u32::MAX) {
+            CHECKSUM | DATA => is_zero(self.content),
+            // A stamp begins with other bytes.
+            STAMPED | ZEROS => true,
+            _ if self.sector >= self.initial_end => true,
+            _ => initial.is_zeros(self.content),
         }
     }
 }
@@ -375,7 +474,7 @@ mod tests {
     }
 
     fn right(oracle: &mut Oracle<Backing>, at: u64, content: &[u8]) -> bool {
-        oracle.check(Sector(at), content, nothing).0 == 0
+        oracle.check(range(at, 1), content, nothing).wrong == 0
     }
 
     #[test]
@@ -385,10 +484,10 @@ mod tests {
         oracle.wrote(range(5, 1), Written::Stamp(Stamp(1)));
         oracle.wrote(range(5, 1), Written::Stamp(Stamp(2)));
         assert!(right(&mut oracle, 5, &sector(Stamp(2), 5)));
-        let (wrong, example) = oracle.check(Sector(5), &sector(Stamp(1), 5), nothing);
-        assert_eq!(wrong, 1);
+        let compared = oracle.check(range(5, 1), &sector(Stamp(1), 5), nothing);
+        assert_eq!((compared.sectors, compared.wrong), (1, 1));
         assert_eq!(
-            example.unwrap().to_string(),
+            compared.first_wrong.unwrap().to_string(),
             "sector 5: found what request 1 wrote to sector 5, \
              expected what request 2 wrote to sector 5"
         );
@@ -399,8 +498,8 @@ mod tests {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
         let content = sector(Stamp(9), 5);
         let early = |at: Sector, found: &[u8]| at == Sector(5) && found == content;
-        assert_eq!(oracle.check(Sector(5), &content, early).0, 0);
-        assert_eq!(oracle.check(Sector(6), &content, early).0, 1);
+        assert_eq!(oracle.check(range(5, 1), &content, early).wrong, 0);
+        assert_eq!(oracle.check(range(6, 1), &content, early).wrong, 1);
     }
 
     #[test]
@@ -410,37 +509,79 @@ mod tests {
         let sums = checksums(&data);
         let written = Written::Data(&sums);
         let early = |at, found: &[u8]| written.is_in(range(4, 2), at, found, Coverage::Whole);
-        assert_eq!(oracle.check(Sector(4), &data, early).0, 0);
-        assert_eq!(oracle.check(Sector(4), &data, nothing).0, 2);
+        assert_eq!(oracle.check(range(4, 2), &data, early).wrong, 0);
+        assert_eq!(oracle.check(range(4, 2), &data, nothing).wrong, 2);
         oracle.wrote(range(4, 2), Written::Data(&sums));
-        assert!(right(&mut oracle, 4, &data));
-        let (wrong, example) = oracle.check(Sector(5), &data[..512], nothing);
-        assert_eq!(wrong, 1);
+        assert_eq!(oracle.check(range(4, 2), &data, nothing).wrong, 0);
+        let compared = oracle.check(range(5, 1), &data[..512], nothing);
+        assert_eq!(compared.wrong, 1);
         let expected = format!(
             "expected what the trace wrote there (CRC-32C {:08x})",
             sums[1]
         );
-        assert!(example.unwrap().to_string().ends_with(&expected));
+        let told = compared.first_wrong.unwrap().to_string();
+        assert!(told.ends_with(&expected));
     }
 
     #[test]
-    fn a_discarded_sector_shows_the_old_content_or_zeros() {
+    fn a_discarded_sector_shows_the_old_content_or_zeros_and_then_the_same() {
+        for (first, second) in [
+            (sector(Stamp(1), 5), vec![0; 512]),
+            (vec![0; 512], sector(Stamp(1), 5)),
+        ] {
+            let mut oracle = Oracle::new(SectorCount(1000), Backing);
+            oracle.wrote(range(5, 1), Written::Stamp(Stamp(1)));
+            oracle.discarded(range(5, 1));
+            assert!(!right(&mut oracle, 5, &sector(Stamp::BACKING, 5)));
+            assert!(right(&mut oracle, 5, &first));
+            assert!(right(&mut oracle, 5, &first));
+            assert!(!right(&mut oracle, 5, &second));
+        }
+    }
+
+    #[test]
+    fn a_read_that_brings_another_length_is_wrong_whatever_it_brings() {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
-        oracle.wrote(range(5, 1), Written::Stamp(Stamp(1)));
-        oracle.discarded(range(5, 1));
-        assert!(right(&mut oracle, 5, &sector(Stamp(1), 5)));
-        assert!(right(&mut oracle, 5, &[0; 512]));
-        assert!(!right(&mut oracle, 5, &sector(Stamp::BACKING, 5)));
+        let content = [sector(Stamp::BACKING, 5), sector(Stamp::BACKING, 6)].concat();
+        for len in [0, 512, 1023] {
+            let compared = oracle.check(range(5, 2), &content[..len], nothing);
+            assert_eq!((compared.sectors, compared.wrong), (0, 2), "{len} bytes");
+            let told = compared.first_wrong.unwrap().to_string();
+            assert_eq!(
+                told,
+                format!("sectors 5+2: found {len} bytes, expected 1024")
+            );
+        }
+        assert_eq!(oracle.check(range(5, 1), &content, nothing).wrong, 1);
+        assert_eq!(oracle.check(range(5, 2), &content, nothing).wrong, 0);
+    }
+
+    #[test]
+    fn zeros_are_counted_because_they_tell_less() {
+        let mut oracle = Oracle::new(SectorCount(1000), Backing);
+        oracle.wrote(range(5, 1), Written::Zeros);
+        let content = [sector(Stamp::BACKING, 4), vec![0; 512]].concat();
+        let compared = oracle.check(range(4, 2), &content, nothing);
+        assert_eq!(
+            (compared.sectors, compared.zeros, compared.wrong),
+            (2, 1, 0)
+        );
     }
 
     #[test]
     fn zeros_and_discards_last_until_the_next_write() {
         let mut oracle = Oracle::new(SectorCount(4000), Backing);
         oracle.wrote(range(300, 1000), Written::Stamp(Stamp(1)));
-        oracle.zeroed(range(400, 800));
+        oracle.wrote(range(400, 800), Written::Zeros);
         oracle.discarded(range(1199, 2));
         oracle.wrote(range(600, 1), Written::Stamp(Stamp(2)));
-        for at in [400, 511, 512, 599, 601, 1023, 1199, 1200] {
+        let compared = oracle.check(range(1200, 1), &sector(Stamp(3), 1200), nothing);
+        assert_eq!(
+            compared.first_wrong.unwrap().to_string(),
+            "sector 1200: found what request 3 wrote to sector 1200, \
+             expected zeros (it was discarded) or what request 1 wrote to sector 1200"
+        );
+        for at in [400, 511, 512, 599, 601, 1023, 1199] {
             assert!(right(&mut oracle, at, &[0; 512]), "sector {at}");
         }
         for (at, stamp) in [(399, 1), (600, 2), (1200, 1), (1201, 1)] {
@@ -452,14 +593,8 @@ mod tests {
         for at in [400, 512, 601, 1199] {
             assert!(!right(&mut oracle, at, &sector(Stamp(1), at)), "{at}");
         }
-        let (wrong, example) = oracle.check(Sector(1200), &sector(Stamp(3), 1200), nothing);
-        assert_eq!(wrong, 1);
-        assert_eq!(
-            example.unwrap().expected,
-            "zeros (it was discarded) or what request 1 wrote to sector 1200"
-        );
         // A page that is zeros whole, written in part, is zeros in the rest of it.
-        oracle.zeroed(range(512, 256));
+        oracle.wrote(range(512, 256), Written::Zeros);
         oracle.wrote(range(513, 1), Written::Stamp(Stamp(4)));
         assert!(right(&mut oracle, 512, &[0; 512]) && right(&mut oracle, 514, &[0; 512]));
         assert!(right(&mut oracle, 513, &sector(Stamp(4), 513)));
@@ -471,7 +606,7 @@ mod tests {
         let sectors = crate::trace::record::MAX_END_SECTOR.0;
         let mut oracle = Oracle::new(SectorCount(sectors), Backing);
         for _ in 0..10_000 {
-            oracle.zeroed(range(0, sectors));
+            oracle.wrote(range(0, sectors), Written::Zeros);
             oracle.discarded(range(1, sectors - 1));
         }
         let last = sectors - 1;

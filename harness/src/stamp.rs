@@ -11,6 +11,10 @@ use driver::units::{SECTOR_SIZE, Sector};
 const MARK: u64 = 0x7562_6473_0000_0000;
 const MARK_MASK: u64 = 0xffff_ffff_0000_0000;
 
+/// What a buffer is filled with before it is read into: neither zeros nor the bytes of a stamp, so
+/// that what a read leaves out does not pass for what it should have brought.
+const POISON: [u8; Place::LEN] = [0xa5; Place::LEN];
+
 /// Who wrote a sector: a request of the trace by its number, from 1, or whoever made the
 /// backing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,6 +151,24 @@ impl Coverage {
         }
     }
 
+    /// Makes `data`, whole sectors, such that no part of it that a read leaves out passes for
+    /// content: both ends of each sector are poisoned, or the front where only that is stamped.
+    /// A read leaves out the end of a sector or the beginning, and hardly just its middle; to
+    /// fill all of a buffer would cost as much as reading it.
+    #[inline]
+    pub fn poison(self, data: &mut [u8]) {
+        for content in data.chunks_mut(SECTOR_SIZE as usize) {
+            if let Some(front) = content.first_chunk_mut() {
+                *front = POISON;
+            }
+            if self == Coverage::Whole
+                && let Some(back) = content.last_chunk_mut()
+            {
+                *back = POISON;
+            }
+        }
+    }
+
     /// Whether `content`, one sector, is what [`Coverage::stamp`] made of `sector`.
     #[inline]
     pub fn shows(self, stamp: Stamp, sector: Sector, content: &[u8]) -> bool {
@@ -263,6 +285,31 @@ mod tests {
             assert_ne!(front.look(sector), stamped, "byte {at}");
         }
         assert_eq!(front.look(&[0; 512]), Content::Zeros);
+    }
+
+    #[test]
+    fn a_poisoned_sector_passes_for_nothing_though_one_end_of_it_was_read() {
+        for coverage in [Coverage::Front, Coverage::Whole] {
+            for right in [true, false] {
+                let mut expected = [0; 512];
+                if right {
+                    coverage.stamp(Stamp(7), Sector(100), &mut expected);
+                }
+                let mut data = expected;
+                coverage.poison(&mut data);
+                assert_ne!(data, expected);
+                assert!(!coverage.shows(Stamp(7), Sector(100), &data));
+                assert_eq!(coverage.look(&data), Content::Foreign);
+            }
+        }
+        let mut expected = [0; 512];
+        Stamp(7).fill(Sector(100), &mut expected);
+        for read in [0..511, 1..512] {
+            let mut data = expected;
+            Coverage::Whole.poison(&mut data);
+            data[read.clone()].copy_from_slice(&expected[read]);
+            assert!(!Stamp(7).is_in(Sector(100), &data));
+        }
     }
 
     #[test]

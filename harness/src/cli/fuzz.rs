@@ -1,34 +1,36 @@
 //! `ubdlab fuzz`.
 
-use std::fmt;
-use std::fs::File;
-use std::io::Read;
+mod keeper;
+mod repeat;
+mod report;
+
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use driver::OneLine;
-use driver::linux::{Defect, Defects};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
+use driver::linux::Defects;
+use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use crate::fuzz::campaign::{self, Campaign, Finding, Outcome, Stop};
-use crate::fuzz::case::{Case, DriverName, FORMAT, Resizer};
+use crate::fuzz::campaign::{self, Campaign, Stop};
+use crate::fuzz::case::{DriverName, Resizer};
 use crate::fuzz::catalogue::{self, Catalogue};
-use crate::fuzz::coverage::Coverage;
+use crate::fuzz::device::check_defect;
 use crate::fuzz::generate::Subject;
-use crate::fuzz::procedure_2003::ResizeDefect;
-use crate::fuzz::shrink::shrink;
-use crate::fuzz::story::{Told, tell};
-use crate::fuzz::violation::Violation;
-use crate::replay::report::{grouped, time};
-use crate::report::{FuzzPage, ToldFinding, finding_page, fuzz_page};
+use crate::judge::JudgesCatalogue;
+use crate::report::fuzz_page;
 use crate::sim::Assumptions;
 
+use super::interrupt::Interrupt;
 use super::output::{self, InLines};
 use super::page::write_page;
 use super::{Failure, Verdict};
+
+use keeper::Keeper;
+use repeat::repeat;
+use report::Report;
 
 /// Crash and resize a driver at every moment, in a simulated host, and see what is lost
 ///
@@ -41,6 +43,9 @@ use super::{Failure, Verdict};
 /// drivers have the defects of the real ones and should not. Each finding is traced to the
 /// defects that it needs, and those are switched off for the cases that follow: behind the
 /// coarse ones the finer ones show.
+///
+/// Ctrl-C ends a campaign early, also in the middle of a case: what was found so far is reported
+/// and written like any other result, and the exit status is 130 (128 and the signal's number).
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -62,7 +67,8 @@ pub(super) struct Args {
     ///
     /// A defect of the driver for a kernel's driver: without it, all that the real one has;
     /// `none` switches all off. A defect of the resize for the ordered driver: it is then done
-    /// by the model of 2003's procedure.
+    /// by the model of 2003's procedure. Or a double of the judge's catalogue for the ordered
+    /// driver, which does one thing wrong. docs/defects.md names all of them.
     #[arg(long, value_name = "NAME")]
     defect: Vec<String>,
 
@@ -74,7 +80,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", conflicts_with = "duration")]
     cases: Option<u64>,
 
-    /// Stop after this long: 90s, 5m, 2h
+    /// Stop after this long, also in the middle of a case: 90s, 5m, 2h
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     duration: Option<Duration>,
 
@@ -107,7 +113,8 @@ pub(super) struct Args {
 
     /// Measure how soon each known defect is found, and print docs/defects.md
     ///
-    /// Takes some minutes. Seeds and numbers of cases are fixed.
+    /// The defects of the drivers and of resizes, and the doubles that measure the checks. Takes
+    /// some minutes. Seeds and numbers of cases are fixed.
     #[arg(long, conflicts_with_all = [
         "driver", "resizer", "defect", "seed", "cases", "duration", "out", "no_faults",
         "lying_syncs", "weaken", "repro", "json",
@@ -189,38 +196,6 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// The result, as JSON. Field names carry their units.
-#[derive(Serialize)]
-struct Report {
-    driver: &'static str,
-    defects: Vec<String>,
-    seed: u64,
-    jobs: usize,
-    cases: u64,
-    host_operations: u64,
-    /// Built, recovered and checked.
-    crash_images: u64,
-    elapsed_ns: u64,
-    crash_images_per_second_and_job: f64,
-    cases_with_findings: u64,
-    findings: Vec<FindingReport>,
-    coverage: Coverage,
-}
-
-#[derive(Serialize)]
-struct FindingReport {
-    seed: u64,
-    /// The defects that it needs, of those switched on.
-    defects: Vec<String>,
-    #[serde(flatten)]
-    violation: Violation,
-    /// Requests in the shrunk case.
-    requests: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<PathBuf>,
-    case: Case,
-}
-
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     match &args.repro {
@@ -233,9 +208,13 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 fn measure(args: &Args) -> Result<Verdict, Failure> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
     let progress = |name: &str| bar.set_message(name.to_string());
-    let catalogue = quietly(|| Catalogue::measure(args.jobs(), catalogue::CASES, &progress));
+    let (catalogue, judges) = quietly(|| {
+        let catalogue = Catalogue::measure(args.jobs(), catalogue::CASES, &progress);
+        (catalogue, JudgesCatalogue::measure(args.jobs(), &progress))
+    });
     bar.finish_and_clear();
     output::lines(&catalogue);
+    output::lines(&judges);
     Ok(Verdict::Good)
 }
 
@@ -265,22 +244,29 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
         stop,
         jobs,
     };
-    let (outcome, findings) = quietly(|| {
-        let outcome = campaign::run(&campaign, &progress(stop));
-        let findings = args.keep(&outcome);
-        (outcome, findings)
-    });
-    let report = args.report(&campaign, &outcome, findings?);
+    let interrupt = Interrupt::catch();
+    let mut keeper = Keeper::new(args.out.as_deref(), stop, jobs);
+    let stop = {
+        let (interrupt, gave_up) = (interrupt.clone(), Arc::clone(&keeper.gave_up));
+        Arc::new(move || interrupt.is_asked() || gave_up.load(Ordering::Relaxed))
+    };
+    let outcome = quietly(|| campaign::run_until(&campaign, stop, &mut keeper));
+    if let Some(stuck) = &outcome.stuck {
+        keeper.keep_stuck(stuck);
+    }
+    let mut report = Report::of(&campaign, &outcome, keeper.finish()?);
+    report.ended_by_signal = interrupt.signal();
     match args.json {
         true => output::json(&report)?,
         false => output::lines(&report),
     }
     if let Some(path) = &args.report {
-        write_page(path, &fuzz_page(&report.page()))?;
+        write_page(path, &fuzz_page(&report.page()?))?;
     }
-    Ok(match report.findings.is_empty() {
-        true => Verdict::Good,
-        false => Verdict::ViolationFound,
+    Ok(match (report.ended_by_signal, report.findings.is_empty()) {
+        (Some(signal), _) => Verdict::EndedBySignal(signal),
+        (None, true) => Verdict::Good,
+        (None, false) => Verdict::ViolationFound,
     })
 }
 
@@ -306,16 +292,7 @@ impl Args {
             [none] if none == "none" => Vec::new(),
             names => {
                 for name in names {
-                    match driver {
-                        DriverName::Ordered => name
-                            .parse()
-                            .map(|_: ResizeDefect| ())
-                            .map_err(Failure::operation)?,
-                        _ => name
-                            .parse()
-                            .map(|_: Defect| ())
-                            .map_err(Failure::operation)?,
-                    }
+                    check_defect(driver, name).map_err(Failure)?;
                 }
                 names.to_vec()
             }
@@ -341,225 +318,10 @@ impl Args {
             lying_syncs: self.lying_syncs,
         })
     }
-
-    /// Shrinks each finding and writes it down.
-    fn keep(&self, outcome: &Outcome) -> Result<Vec<FindingReport>, Failure> {
-        let kept = outcome
-            .findings
-            .iter()
-            .map(|finding| self.keep_one(finding));
-        kept.collect()
-    }
-
-    fn keep_one(&self, finding: &Finding) -> Result<FindingReport, Failure> {
-        let (case, violation) = shrink(&finding.case, &finding.violation, finding.seed);
-        let file = match &self.out {
-            Some(directory) => {
-                let named = [&case.defects[..], &[violation.kind.name().to_string()]].concat();
-                let file = directory.join(named.join("-") + ".json");
-                write_case(&file, &case)?;
-                Some(file)
-            }
-            None => None,
-        };
-        Ok(FindingReport {
-            seed: finding.seed,
-            defects: case.defects.clone(),
-            violation,
-            requests: case.requests(),
-            file,
-            case,
-        })
-    }
-
-    fn report(
-        &self,
-        campaign: &Campaign,
-        outcome: &Outcome,
-        findings: Vec<FindingReport>,
-    ) -> Report {
-        let seconds = outcome.elapsed_ns.max(1) as f64 / 1e9;
-        Report {
-            driver: campaign.subject.driver.name(),
-            defects: campaign.subject.defects.clone(),
-            seed: campaign.seed,
-            jobs: campaign.jobs,
-            cases: outcome.cases,
-            host_operations: outcome.host_operations,
-            crash_images: outcome.crash_images,
-            elapsed_ns: outcome.elapsed_ns,
-            crash_images_per_second_and_job: outcome.crash_images as f64
-                / seconds
-                / campaign.jobs as f64,
-            cases_with_findings: outcome.cases_with_findings,
-            findings,
-            coverage: outcome.coverage.clone(),
-        }
-    }
 }
-
-impl Report {
-    fn page(&self) -> FuzzPage {
-        let told = |finding: &FindingReport| ToldFinding {
-            name: finding.name(),
-            requests: finding.requests,
-            command: finding.file.as_deref().map(repeating),
-            told: tell(&finding.case),
-        };
-        FuzzPage {
-            driver: self.driver.to_string(),
-            defects: self.defects.clone(),
-            seed: self.seed,
-            cases: self.cases,
-            crash_images: self.crash_images,
-            elapsed_ns: self.elapsed_ns,
-            // A panic of what is fuzzed is part of the story.
-            findings: quietly(|| self.findings.iter().map(told).collect()),
-        }
-    }
-}
-
-impl FindingReport {
-    /// The defects that it needs, or what kind of violation it is.
-    fn name(&self) -> String {
-        match self.defects.is_empty() {
-            true => self.violation.kind.name().to_string(),
-            false => self.defects.join(" and "),
-        }
-    }
-}
-
-/// The command that repeats the case in a file.
-fn repeating(file: &Path) -> String {
-    format!("ubdlab fuzz --repro {}", driver::shown(file))
-}
-
-fn write_case(file: &Path, case: &Case) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(case).map_err(Failure::operation)?;
-    std::fs::write(file, text + "\n")
-        .map_err(|error| Failure(format!("{}: writing: {error}", driver::shown(file))))
-}
-
-fn progress(stop: Stop) -> impl Fn(u64) + Sync {
-    let (len, style) = match stop {
-        Stop::Cases(cases) => (Some(cases), "{msg} {wide_bar} {pos}/{len}"),
-        Stop::Duration(_) => (None, "{msg} {spinner} {pos} in {elapsed}"),
-    };
-    let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr_with_hz(4));
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style);
-    }
-    bar.set_message("cases");
-    move |cases| bar.set_position(cases)
-}
-
-impl InLines for Report {}
 
 /// Names of its own.
 impl InLines for Catalogue {}
 
-/// Each of its events is on one line.
-impl InLines for Told {}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "fuzzed     {} with {} cases from seed {} in {}",
-            self.driver,
-            grouped(self.cases),
-            self.seed,
-            time(self.elapsed_ns)
-        )?;
-        if !self.defects.is_empty() {
-            writeln!(f, "defects    {}", self.defects.join(", "))?;
-        }
-        writeln!(
-            f,
-            "crashes    {} images built, recovered and checked: {} a second and job, {} jobs",
-            grouped(self.crash_images),
-            grouped(self.crash_images_per_second_and_job as u64),
-            self.jobs
-        )?;
-        let blind: Vec<_> = self.coverage.blind_spots().collect();
-        if !blind.is_empty() {
-            writeln!(f, "never came {}", blind.join(", "))?;
-        }
-        if self.findings.is_empty() {
-            return writeln!(f, "found      nothing");
-        }
-        writeln!(
-            f,
-            "found      {} violations, in {} cases",
-            self.findings.len(),
-            grouped(self.cases_with_findings)
-        )?;
-        for finding in &self.findings {
-            writeln!(
-                f,
-                "\n  {} (seed {}, shrunk to {} requests)\n    {}",
-                finding.name(),
-                finding.seed,
-                finding.requests,
-                OneLine(&finding.violation)
-            )?;
-            if let Some(file) = &finding.file {
-                writeln!(f, "    {}", repeating(file))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The largest file that is read as a case.
-const LARGEST_CASE: u64 = 16 << 20;
-
-fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
-    let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
-    let opened = File::open(file).map_err(|error| wrong(format!("opening: {error}")))?;
-    let mut text = String::new();
-    // A length says nothing of a pipe or a device.
-    opened
-        .take(LARGEST_CASE + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| wrong(format!("reading: {error}")))?;
-    if text.len() as u64 > LARGEST_CASE {
-        return Err(wrong(format!(
-            "found more than {LARGEST_CASE} bytes, expected a case, which has at most as many"
-        )));
-    }
-    let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    match value.get("format").and_then(serde_json::Value::as_str) {
-        Some(FORMAT) => {}
-        Some(other) => {
-            return Err(wrong(format!(
-                "found format {other:?}, expected {FORMAT:?}"
-            )));
-        }
-        None => return Err(wrong(format!("found no format, expected {FORMAT:?}"))),
-    }
-    let case: Case = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    case.check().map_err(wrong)?;
-    let told = tell(&case);
-    match json {
-        true => output::json(&told.violation)?,
-        false => output::lines(&told),
-    }
-    if let Some(page) = page {
-        let finding = ToldFinding {
-            name: match case.defects.is_empty() {
-                true => case.driver.name().to_string(),
-                false => case.defects.join(" and "),
-            },
-            requests: case.requests(),
-            command: Some(repeating(file)),
-            told: told.clone(),
-        };
-        write_page(page, &finding_page(case.driver.name(), &finding))?;
-    }
-    Ok(match told.violation {
-        Some(_) => Verdict::ViolationFound,
-        None => Verdict::Good,
-    })
-}
+/// Names of its own, too.
+impl InLines for JudgesCatalogue {}

@@ -1,12 +1,13 @@
 //! The command line `ubdlab`. Reports go to stdout, everything else to stderr. The exit
-//! status is 0 if all is well, 1 if a violation or a difference was found, 2 for wrong usage
-//! and 3 if an operation failed.
+//! status is 0 if all is well, 1 if a violation or a difference was found, 2 for wrong usage,
+//! 3 if an operation failed and 128 + n if signal n ended it.
 
 mod bench;
 mod demo;
 mod fuzz;
 mod generate;
 mod image;
+mod interrupt;
 mod output;
 mod output_file;
 mod page;
@@ -38,7 +39,8 @@ Examples:
   ubdlab trace info traces/sqlite-wal.ubdtrace
 
 Exit status: 0 all is well, 1 a violation or a difference was found, 2 wrong usage, 3 an operation
-failed. Reports go to standard output, everything else to standard error.")]
+failed, 128 + n ended by signal n. Reports go to standard output, everything else to standard
+error.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -67,6 +69,8 @@ enum Verdict {
     /// Of `image check`, which has the exit statuses of `qemu-img check`, as [`Verdict::Leaks`].
     Corrupt,
     Leaks,
+    /// A signal with this number has ended it early; what it has found so far is reported.
+    EndedBySignal(u8),
 }
 
 /// The exit status of an operation that failed.
@@ -109,6 +113,7 @@ pub fn main() -> ExitCode {
         Ok(Verdict::ViolationFound) => ExitCode::from(1),
         Ok(Verdict::Corrupt) => ExitCode::from(2),
         Ok(Verdict::Leaks) => ExitCode::from(3),
+        Ok(Verdict::EndedBySignal(number)) => ExitCode::from(128 + number),
         Err(failure) => {
             output::failure(&failure);
             ExitCode::from(failed)

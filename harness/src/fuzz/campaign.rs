@@ -3,18 +3,19 @@
 //! are kept in the order of their numbers.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock;
 
 use super::case::Case;
 use super::coverage::Coverage;
-use super::explore::{Explored, explore, run_exactly};
+use super::exactly::{NotRight, run_exactly};
+use super::explore::{Explored, explore_watched};
 use super::generate::{Subject, generate};
-use super::violation::{Kind, Violation};
+use super::guard::guarded;
+use super::parts::{Unwatched, Watch};
+use super::round::{Round, Workers};
+use super::violation::{Cause, Kind, Violation};
 
 /// When a campaign stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub struct Finding {
 /// What a campaign came to.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Cases run.
+    /// Cases run, to their end.
     pub cases: u64,
     /// Operations of simulated hosts.
     pub host_operations: u64,
@@ -62,168 +63,162 @@ pub struct Outcome {
     pub elapsed_ns: u64,
     /// What came up.
     pub coverage: Coverage,
-    /// The earliest finding of each kind and of each set of defects that it needs, in the order
+    /// The earliest finding of each cause and of each set of defects that it needs, in the order
     /// of their seeds.
     pub findings: Vec<Finding>,
     /// Cases with a finding.
     pub cases_with_findings: u64,
+    /// A case that gave no sign any more, with what is wrong with that: the campaign ended there.
+    pub stuck: Option<Finding>,
 }
+
+/// Whoever has a campaign run, and gets what it comes to meanwhile.
+pub trait Recipient {
+    /// So many cases have been begun.
+    fn progress(&mut self, cases: u64);
+
+    /// These are new causes, in the order of their seeds, as soon as they are known. `stop` says
+    /// whether the campaign is to come to its end, and this with it.
+    fn found(&mut self, findings: &[Finding], stop: &(dyn Fn() -> bool + Sync));
+}
+
+/// Says that a campaign is to come to its end, in the middle of a case if need be.
+pub type StopSign = std::sync::Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Cases between two looks at what was found.
 const ROUND: u64 = 128;
 
 /// Runs a campaign. `progress` is told the number of cases every now and then.
+pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Outcome {
+    struct Quiet<'a>(&'a dyn Fn(u64));
+    impl Recipient for Quiet<'_> {
+        fn progress(&mut self, cases: u64) {
+            (self.0)(cases);
+        }
+
+        fn found(&mut self, _: &[Finding], _: &(dyn Fn() -> bool + Sync)) {}
+    }
+    let never = std::sync::Arc::new(|| false);
+    run_until(campaign, never, &mut Quiet(progress))
+}
+
+/// Runs a campaign that may be stopped: then it has the result of what was looked at until then.
 ///
 /// A driver with many defects shows the coarsest in almost every case. So after each round
 /// the findings are traced to the defects that they need, and those are switched off for the
 /// rest of the campaign: behind them the finer ones show.
-pub fn run(campaign: &Campaign, progress: &(dyn Fn(u64) + Sync)) -> Outcome {
+pub fn run_until(campaign: &Campaign, stop: StopSign, recipient: &mut dyn Recipient) -> Outcome {
     let started = clock::start();
+    let stop: StopSign = match campaign.stop {
+        Stop::Cases(_) => stop,
+        Stop::Duration(duration) => {
+            std::sync::Arc::new(move || stop() || started.elapsed() >= duration)
+        }
+    };
     let mut subject = campaign.subject.clone();
     let mut total = Total::default();
     let mut begun = 0;
-    loop {
+    while !stop() && total.stuck.is_none() {
         let cases = match campaign.stop {
             Stop::Cases(cases) => ROUND.min(cases - begun),
-            Stop::Duration(duration) if started.elapsed() >= duration => 0,
             Stop::Duration(_) => ROUND,
         };
         if cases == 0 {
             break;
         }
         let first = campaign.seed.wrapping_add(begun);
-        let round = run_round(first, cases, &subject, campaign.jobs);
+        let workers = Workers {
+            first,
+            cases,
+            subject: subject.clone(),
+            stop: stop.clone(),
+            run: one_watched,
+        };
+        let round = workers.work(campaign.jobs);
         begun += cases;
-        total.add_round(round, &mut subject);
-        progress(begun);
+        let new = total.add_round(round, &mut subject);
+        recipient.found(&new, &*stop);
+        recipient.progress(begun);
     }
     total.outcome(started.elapsed_ns())
 }
 
-/// Runs so many cases from this seed on, on so many threads.
-fn run_round(first: u64, cases: u64, subject: &Subject, jobs: usize) -> Round {
-    let next = AtomicU64::new(0);
-    let round = Mutex::new(Round::default());
-    let work = || {
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= cases {
-                return;
-            }
-            let seed = first.wrapping_add(number);
-            let explored = one(seed, subject);
-            match round.lock() {
-                Ok(mut round) => round.add(seed, explored),
-                Err(poisoned) => poisoned.into_inner().add(seed, explored),
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..jobs.max(1) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    match round.into_inner() {
-        Ok(round) => round,
-        Err(poisoned) => poisoned.into_inner(),
-    }
-}
-
-/// The same case with only those defects that its violation needs.
-fn trace(case: &Case, violation: &Violation) -> Case {
-    let mut traced = case.clone();
-    let shows = |case: &Case| {
-        let ran = catch_unwind(AssertUnwindSafe(|| run_exactly(case)));
-        matches!(ran, Ok(Err(found)) if found.kind == violation.kind)
-    };
-    for defect in &case.defects {
-        let mut without = traced.clone();
+/// [`Finding`] with only those defects that its violation needs.
+fn trace(finding: &mut Finding) {
+    let cause = finding.violation.cause();
+    let shows =
+        |case: &Case| matches!(run_exactly(case), Err(NotRight::Violated(v)) if v.cause() == cause);
+    for defect in &finding.case.defects.clone() {
+        let mut without = finding.case.clone();
         without.defects.retain(|other| other != defect);
         if shows(&without) {
-            traced = without;
+            finding.case = without;
         }
     }
-    traced
 }
 
 /// Runs one case; a panic of what is fuzzed is a finding like any other.
 pub fn one(seed: u64, subject: &Subject) -> Explored {
+    one_watched(seed, subject, &mut Unwatched)
+}
+
+/// [`one`] while somebody watches, who may cut it off.
+pub(super) fn one_watched(seed: u64, subject: &Subject, watch: &mut dyn Watch) -> Explored {
     let case = generate(seed, subject);
-    let explored = catch_unwind(AssertUnwindSafe(|| explore(&case, seed, subject)));
-    explored.unwrap_or_else(|panic| {
-        let what = match panic.downcast_ref::<String>() {
-            Some(message) => message.clone(),
-            None => match panic.downcast_ref::<&str>() {
-                Some(message) => (*message).to_string(),
-                None => "a panic".to_string(),
-            },
-        };
-        let violation = Violation::new(Kind::Died, "while running", what);
-        Explored {
-            finding: Some((Box::new(case), violation)),
-            ..Explored::default()
-        }
+    let explored = guarded("while running", || {
+        Ok::<_, Violation>(explore_watched(&case, seed, subject, watch))
+    });
+    explored.unwrap_or_else(|violation| Explored {
+        finding: Some((Box::new(case), violation)),
+        ..Explored::default()
     })
 }
 
-/// What a round came to.
-#[derive(Default)]
-struct Round {
-    cases: u64,
-    host_operations: u64,
-    crash_images: u64,
-    coverage: Coverage,
-    cases_with_findings: u64,
-    /// The earliest of each kind.
-    findings: BTreeMap<Kind, Finding>,
-}
-
-impl Round {
-    fn add(&mut self, seed: u64, explored: Explored) {
-        self.cases += 1;
-        self.host_operations += explored.host_operations;
-        self.crash_images += explored.crash_images;
-        self.coverage.merge(&explored.coverage);
-        let Some((case, violation)) = explored.finding else {
-            return;
-        };
-        self.cases_with_findings += 1;
-        let finding = Finding {
-            seed,
-            case: *case,
-            violation,
-        };
-        let kept = self.findings.get(&finding.violation.kind);
-        if kept.is_none_or(|kept| seed < kept.seed) {
-            self.findings.insert(finding.violation.kind, finding);
-        }
+/// The finding that the case of this seed gives no sign any more.
+fn stuck(seed: u64, subject: &Subject) -> Finding {
+    let what = "the case neither ends nor asks anything of its host any more";
+    let violation = Violation::new(Kind::DoesNotEnd, "while running", what);
+    let mut case = generate(seed, subject);
+    case.found = Some(violation.clone());
+    Finding {
+        seed,
+        case,
+        violation,
     }
 }
 
 #[derive(Default)]
 struct Total {
     sum: Round,
-    /// The earliest of each kind and of each set of defects that it needs.
-    findings: BTreeMap<(Kind, Vec<String>), Finding>,
+    /// The earliest of each cause and of each set of defects that it needs.
+    findings: BTreeMap<(Cause, Vec<String>), Finding>,
+    stuck: Option<Finding>,
 }
 
 impl Total {
-    fn add_round(&mut self, round: Round, subject: &mut Subject) {
+    /// Adds a round; the findings in it that are new.
+    fn add_round(&mut self, round: Round, subject: &mut Subject) -> Vec<Finding> {
         self.sum.cases += round.cases;
         self.sum.host_operations += round.host_operations;
         self.sum.crash_images += round.crash_images;
         self.sum.coverage.merge(&round.coverage);
         self.sum.cases_with_findings += round.cases_with_findings;
-        for (kind, mut finding) in round.findings {
-            finding.case = trace(&finding.case, &finding.violation);
+        self.stuck = round.stuck.map(|seed| stuck(seed, subject));
+        let mut new = Vec::new();
+        for (cause, mut finding) in round.findings {
+            trace(&mut finding);
             let needed = finding.case.defects.clone();
             // What needs two of them may be the only sight of one so far: both stay on.
             if let [only] = &needed[..] {
                 subject.defects.retain(|defect| defect != only);
             }
-            self.findings.entry((kind, needed)).or_insert(finding);
+            let entry = self.findings.entry((cause, needed));
+            if let std::collections::btree_map::Entry::Vacant(entry) = entry {
+                new.push(entry.insert(finding).clone());
+            }
         }
+        new.sort_by_key(|finding| finding.seed);
+        new
     }
 
     fn outcome(self, elapsed_ns: u64) -> Outcome {
@@ -237,6 +232,7 @@ impl Total {
             coverage: self.sum.coverage,
             findings,
             cases_with_findings: self.sum.cases_with_findings,
+            stuck: self.stuck,
         }
     }
 }

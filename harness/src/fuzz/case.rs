@@ -300,8 +300,23 @@ pub struct Life {
     /// Faults of the host; operations are counted from the opening on.
     #[serde(default)]
     pub faults: Vec<FaultRule>,
+    /// More of them; operations are counted from where the first resize begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resize_faults: Vec<FaultRule>,
     /// How it ends.
     pub end: End,
+}
+
+impl Life {
+    /// Takes out these actions, counted from 0. Where the life ends stays with its action.
+    pub fn remove_actions(&mut self, range: std::ops::Range<usize>) {
+        if let End::Kill { position, .. } | End::PowerCut { position, .. } = &mut self.end {
+            // Positions count from 1, for opening is one too.
+            let before = range.len().min(position.saturating_sub(1 + range.start));
+            *position -= before;
+        }
+        self.actions.drain(range);
+    }
 }
 
 /// What a guest, the I/O thread, or a resize does next. One that is not possible at its

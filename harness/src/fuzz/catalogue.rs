@@ -19,7 +19,7 @@ use super::shrink::shrink;
 use super::violation::{Kind, Violation};
 
 /// Searches for each defect, from seeds that are far apart.
-const SEARCHES: usize = 20;
+pub(crate) const SEARCHES: usize = 20;
 
 /// Cases that a search runs at most.
 pub const CASES: u64 = 5_000;
@@ -155,6 +155,38 @@ impl Row {
         let median = cases.get((cases.len().max(1) - 1) / 2).copied();
         median.filter(|&cases| cases != u64::MAX)
     }
+
+    /// What is looked for.
+    pub(crate) fn name(&self) -> &str {
+        &self.entry.name
+    }
+
+    /// How many of the searches find it.
+    pub(crate) fn found(&self) -> String {
+        let found = self.cases.iter().flatten().count();
+        format!("{found}/{SEARCHES}")
+    }
+
+    /// As what, the most frequent first.
+    pub(crate) fn kinds(&self) -> String {
+        let mut kinds: Vec<_> = self.kinds.iter().collect();
+        kinds.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+        let kinds: Vec<&str> = kinds.into_iter().map(|(kind, _)| kind.name()).collect();
+        kinds.join(", ")
+    }
+
+    /// How many cases that takes, of at most `bound`.
+    pub(crate) fn cases(&self, bound: u64) -> String {
+        match self.median() {
+            Some(cases) => cases.to_string(),
+            None => format!("not found within {bound}"),
+        }
+    }
+
+    /// How many requests are left.
+    pub(crate) fn requests(&self) -> String {
+        self.requests.map_or("-".into(), |n| n.to_string())
+    }
 }
 
 /// One search: the number of cases it took, and what it found.
@@ -184,7 +216,8 @@ pub fn first_finding(subject: &Subject, seed: u64, cases: u64) -> Option<Found> 
     })
 }
 
-fn measure(entry: &Entry, jobs: usize, bound: u64) -> Row {
+/// Searches for one entry with so many threads, each time through at most `bound` cases.
+pub(crate) fn measure(entry: &Entry, jobs: usize, bound: u64) -> Row {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(vec![None; SEARCHES]);
     let work = || {
@@ -299,21 +332,15 @@ impl fmt::Display for Catalogue {
 
 fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, bound: u64) -> fmt::Result {
     let number = row.entry.number.map_or(String::new(), |n| n.to_string());
-    let found = row.cases.iter().flatten().count();
-    let mut kinds: Vec<_> = row.kinds.iter().collect();
-    kinds.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
-    let kinds: Vec<&str> = kinds.into_iter().map(|(kind, _)| kind.name()).collect();
-    let cases = match row.median() {
-        Some(cases) => cases.to_string(),
-        None => format!("not found within {bound}"),
-    };
-    let requests = row.requests.map_or("-".into(), |n| n.to_string());
     writeln!(
         f,
-        "| {number} | {} | {} | {found}/{SEARCHES} | {} | {cases} | {requests} |",
-        row.entry.name,
+        "| {number} | {} | {} | {} | {} | {} | {} |",
+        row.name(),
         row.entry.kernels,
-        kinds.join(", ")
+        row.found(),
+        row.kinds(),
+        row.cases(bound),
+        row.requests(),
     )
 }
 

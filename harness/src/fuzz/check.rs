@@ -1,132 +1,21 @@
-//! Building the image of a case, and looking at what a crash has left of it.
+//! Looking at what a crash has left of an image.
 
 use driver::blk::{Operation, Request, Segment, Status, Tag};
-use driver::cow::{ByteOrder, Extension, Geometry, Header, Version};
-use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount};
-use userhelper::resize::recover;
+use driver::cow::JournalRecord;
+use driver::units::{SECTOR_SIZE, Sector, SectorCount};
 
+use crate::plain_format::{CowFile, Extension, Wrong};
 use crate::sim::{FileContent, SimHost};
-use crate::stamp::Stamp;
+use crate::stamp::Coverage;
 
-use super::case::{Case, Image, ImageVersion, Patch};
-use super::device::{BACKING, BACKING_SECONDS, COW, Device, DidNotOpen, OTHER_BACKING, Opening};
-use super::history::{Held, History};
+use super::case::Case;
+use super::device::{BACKING, COW, Device, DidNotOpen, NotCarriedOut, OTHER_BACKING, Opening};
+use super::guard::guarded;
 use super::parts::{Part, Watch};
+use super::resizer::{self, Unfinished};
+use super::signature::{Act, Phase};
 use super::violation::{Kind, Violation};
 use super::world::{Truth, backing_is_unchanged};
-
-/// The stamp of what is dirty at the start.
-const AT_START: Stamp = Stamp(1);
-
-/// The host that a case starts on, what its sectors hold, and what its backing file does.
-pub fn build(case: &Case) -> (SimHost, History, FileContent) {
-    let image = &case.image;
-    let host = SimHost::new(case.assumptions);
-    let bytes = SectorCount(image.sectors).bytes();
-    let mut content = vec![0; bytes.0 as usize];
-    Stamp::BACKING.fill(Sector(0), &mut content);
-    let backing = FileContent::from_bytes(&content);
-    for path in [BACKING, OTHER_BACKING] {
-        host.install(path, backing.clone());
-        host.set_modified_seconds(path, BACKING_SECONDS);
-    }
-    if image.missing {
-        let held = (0..image.sectors).map(|_| Held::Stamp(Stamp::BACKING));
-        return (host, History::new(held), backing);
-    }
-    let (cow, dirty) = cow_file(image);
-    host.install(COW, cow);
-    let held = dirty.iter().map(|&dirty| match dirty {
-        true => Held::Stamp(AT_START),
-        false => Held::Stamp(Stamp::BACKING),
-    });
-    (host, History::new(held), backing)
-}
-
-fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
-    let version = match image.version {
-        ImageVersion::V1 => Version::V1,
-        ImageVersion::V2 => Version::V2,
-        ImageVersion::V3 => Version::V3,
-        ImageVersion::V3Wide => Version::V3Wide,
-    };
-    let alignment = match version {
-        Version::V1 | Version::V2 => SECTOR_SIZE as u32,
-        _ => image.alignment,
-    };
-    let size = SectorCount(image.sectors).bytes();
-    let header = Header {
-        version,
-        byte_order: match version {
-            Version::V1 => ByteOrder::Little,
-            _ => ByteOrder::Big,
-        },
-        backing_path: BACKING.as_bytes().to_vec(),
-        backing_mtime: BACKING_SECONDS as u32,
-        size,
-        relocating: false,
-        alignment,
-    };
-    let Ok(geometry) = Geometry::of(&header) else {
-        // Only a case edited by hand can ask for this; its image will not open.
-        return (FileContent::default(), Vec::new());
-    };
-    let mut cow = FileContent::default();
-    cow.set_len(geometry.data_end() - FileOffset(0));
-    cow.write_at(&header.encode(), FileOffset(0));
-    if image.extension && version == Version::V3 && Extension::fits(&geometry) {
-        let extension = Extension::new(size);
-        cow.write_at(&extension.encode(), Extension::OFFSET);
-    }
-    let mut dirty = vec![false; image.sectors as usize];
-    for &(start, count) in &image.dirty {
-        let end = start.saturating_add(count).min(geometry.mapped().0);
-        for sector in start.min(end)..end {
-            dirty[sector as usize] = true;
-            let mut content = [0; SECTOR_SIZE as usize];
-            AT_START.fill(Sector(sector), &mut content);
-            cow.write_at(&content, geometry.place_of(Sector(sector)));
-        }
-    }
-    let mut bitmap = vec![0; geometry.bitmap_len.0 as usize];
-    for (sector, _) in dirty.iter().enumerate().filter(|(_, dirty)| **dirty) {
-        bitmap[sector / 8] |= 1 << (sector % 8);
-    }
-    if bitmap.iter().any(|&byte| byte != 0) {
-        cow.write_at(&bitmap, geometry.bitmap_offset);
-    }
-    if image.ends_with_data {
-        let data_end = match dirty.iter().rposition(|&dirty| dirty) {
-            Some(last) => geometry.place_of(Sector(last as u64 + 1)),
-            None => geometry.bitmap().end(),
-        };
-        cow.set_len(data_end - FileOffset(0));
-    }
-    if let Some(kept) = image.bitmap_cut {
-        let kept = kept.min(geometry.bitmap_len.0.saturating_sub(1));
-        cow.set_len(geometry.bitmap_offset - FileOffset(0) + Bytes(kept));
-    }
-    if let Some(patch) = image.patched {
-        let (sector_size, alignment) = match version {
-            Version::V1 => (276, None),
-            Version::V2 => (4116, None),
-            Version::V3 => (20, Some(24)),
-            Version::V3Wide => (24, Some(28)),
-        };
-        let (at, value) = match patch {
-            Patch::SectorSize(value) => (Some(sector_size), value),
-            Patch::Alignment(value) => (alignment, value),
-        };
-        let bytes = match version {
-            Version::V1 => value.to_le_bytes(),
-            _ => value.to_be_bytes(),
-        };
-        if let Some(at) = at {
-            cow.write_at(&bytes, FileOffset(at));
-        }
-    }
-    (cow, dirty)
-}
 
 /// What is wrong if a device that must not be opened was, or one that must be was not.
 ///
@@ -137,13 +26,16 @@ pub fn check_opened<T>(
     opening: Opening,
     when: &str,
 ) -> Result<Option<T>, Violation> {
+    let violation = |kind, what: &str| Violation::new(kind, when, what).by(Act::Open);
     match (opened, opening.must_refuse) {
-        (Err(error), _) if error.died => Err(Violation::new(Kind::Died, when, error.why)),
+        (Err(error), _) if error.died => {
+            Err(violation(Kind::Died, &error.why).with_error(error.why))
+        }
         (Err(_), Some(_)) => Ok(None),
-        (Err(error), None) => Err(Violation::new(Kind::DoesNotOpen, when, error.why)),
+        (Err(error), None) => Err(violation(Kind::DoesNotOpen, &error.why).with_error(error.why)),
         (Ok(_), Some(why)) => {
             let what = format!("{why}, and it opens");
-            Err(Violation::new(Kind::AcceptedBadImage, when, what))
+            Err(violation(Kind::AcceptedBadImage, &what).with_error(why))
         }
         (Ok(opened), None) => Ok(Some(opened)),
     }
@@ -157,10 +49,10 @@ pub struct Scratch {
     again: Vec<u8>,
 }
 
-/// Reads a whole idle device into `content`.
+/// Reads a whole idle device into `content`, which has its length then.
 ///
 /// # Errors
-/// A read that failed.
+/// A read that failed, or brought another length than it was asked for.
 pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violation> {
     let capacity = device.capacity();
     content.resize(SectorCount(capacity).bytes().0 as usize, 0);
@@ -182,40 +74,83 @@ pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violat
     Ok(())
 }
 
-fn read(device: &mut Device, start: u64, buffer: Vec<u8>) -> Result<Vec<u8>, Violation> {
-    let failed = |what: String| Violation {
-        kind: Kind::WrongStatus,
-        sector: Some(start),
-        what,
-        when: "reading the whole device".into(),
+/// Reads as much as the buffer takes, into just that buffer or a new one of its length.
+fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, Violation> {
+    let failed = |kind, what: String| {
+        let when = "reading the whole device";
+        let violation = Violation::new(kind, when, &what).by(Act::ReadAll);
+        violation.of_sector(start).with_error(what)
     };
+    // An image like the one before is the rule: what that left here must not pass for it.
+    Coverage::Whole.poison(&mut buffer);
+    let expected = buffer.len();
     let request = Request {
         tag: Tag(0),
         operation: Operation::Read,
         start: Sector(start),
         segments: vec![Segment::with_data(buffer)],
     };
-    match device.carry_out(request) {
-        Some(mut done) if done.status == Status::Ok && done.request.segments.len() == 1 => {
-            Ok(done.request.segments.pop().unwrap_or_default().data)
+    let content = match device.carry_out(request) {
+        Ok(mut done) if done.status == Status::Ok && done.request.segments.len() == 1 => {
+            done.request.segments.pop().unwrap_or_default().data
         }
         // A driver may have cut it into segments of its own.
-        Some(done) if done.status == Status::Ok => Ok(done
-            .request
-            .segments
-            .into_iter()
-            .flat_map(|s| s.data)
-            .collect()),
-        Some(done) => {
-            let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
-            Err(failed(format!("{}{cause}", done.status)))
+        Ok(done) if done.status == Status::Ok => {
+            let segments = done.request.segments.into_iter();
+            segments.flat_map(|segment| segment.data).collect()
         }
-        None => Err(failed("the read does not complete".into())),
+        Ok(done) => {
+            let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
+            return Err(failed(Kind::WrongStatus, format!("{}{cause}", done.status)));
+        }
+        Err(NotCarriedOut::Stalls) => {
+            let what = "the read does not complete".into();
+            return Err(failed(Kind::WrongCompletion, what));
+        }
+        Err(NotCarriedOut::DoesNotEnd) => {
+            let what = "the read takes steps without end".into();
+            return Err(failed(Kind::DoesNotEnd, what));
+        }
+    };
+    if content.len() != expected {
+        let what = format!("found {} bytes, expected {expected}", content.len());
+        return Err(failed(Kind::WrongLength, what));
+    }
+    Ok(content)
+}
+
+/// Finishes a resize that was interrupted, if one was, in at most so many steps.
+///
+/// # Errors
+/// Why it is not finished.
+pub fn finish(
+    device: &mut Device,
+    interrupted: Option<JournalRecord>,
+    steps: u64,
+) -> Result<(), Unfinished> {
+    match (interrupted, device.resizable()) {
+        (Some(record), Some(device)) => resizer::finish(device, record, steps),
+        _ => Ok(()),
     }
 }
 
-/// Looks at what a crash left: it has to open, to recover, to have an allowed size and
-/// allowed content, to be consistent, and to be so when opened again.
+/// What is wrong if an interrupted resize could not be finished.
+pub fn unfinished(error: Unfinished, when: &str) -> Violation {
+    match error {
+        Unfinished::Failed(error) => {
+            let error = error.to_string();
+            let violation = Violation::new(Kind::DoesNotRecover, when, &error);
+            violation.by(Act::Recover).with_error(error)
+        }
+        Unfinished::DoesNotEnd => {
+            let what = "finishing the resize takes steps without end";
+            Violation::new(Kind::DoesNotEnd, when, what).by(Act::Recover)
+        }
+    }
+}
+
+/// Looks at what a crash left, which came while `phase` was going on: it has to open, to recover,
+/// to have an allowed size and allowed content, to be consistent, and to be so when opened again.
 ///
 /// # Errors
 /// What is wrong first.
@@ -223,20 +158,34 @@ pub fn check_image(
     image: &SimHost,
     case: &Case,
     truth: &Truth,
-    when: &str,
+    phase: Phase,
+    scratch: &mut Scratch,
+    watch: &mut dyn Watch,
+) -> Result<(), Violation> {
+    let checked = guarded(AFTER_A_CRASH, || {
+        check_unguarded(image, case, truth, scratch, watch)
+    });
+    checked.map_err(|violation| violation.in_phase(phase))
+}
+
+const AFTER_A_CRASH: &str = "after a crash";
+
+fn check_unguarded(
+    image: &SimHost,
+    case: &Case,
+    truth: &Truth,
     scratch: &mut Scratch,
     watch: &mut dyn Watch,
 ) -> Result<(), Violation> {
     watch.enter(Part::Recover);
+    let when = AFTER_A_CRASH;
     let violation = |kind, what: String| Violation::new(kind, when, what);
     let opened = Device::open(image, case, truth.opening);
     let Some((mut device, interrupted)) = check_opened(opened, truth.opening, when)? else {
         return Ok(());
     };
-    if let (Some(record), Some(resizable)) = (interrupted, device.resizable()) {
-        recover(resizable, record)
-            .map_err(|error| violation(Kind::DoesNotRecover, error.to_string()))?;
-    }
+    finish(&mut device, interrupted, truth.budget.steps())
+        .map_err(|error| unfinished(error, when))?;
     let capacity = device.capacity();
     if !truth.sizes.contains(&capacity) {
         let what = format!("found {capacity} sectors, expected {:?}", truth.sizes);
@@ -244,28 +193,30 @@ pub fn check_image(
     }
     watch.enter(Part::Compare);
     let Scratch { content, again } = scratch;
-    read_all(&mut device, content).map_err(|error| Violation {
-        when: when.to_string(),
-        ..error
-    })?;
-    truth.history.check_crash(Sector(0), content, when)?;
+    read_all(&mut device, content).map_err(|error| error.seen(when))?;
+    let size = SectorCount(capacity);
+    truth.history.check_crash(size, content, when)?;
     drop(device);
     if !backing_is_unchanged(image, truth) {
         let what = "the backing file is not what it was".into();
         return Err(violation(Kind::BackingChanged, what));
     }
     let Some(recovered) = image.content(COW) else {
-        return Err(violation(Kind::Inconsistent, "the COW file is gone".into()));
+        let what = "the COW file is gone";
+        return Err(violation(Kind::Inconsistent, what.into()).with_error(what));
     };
-    consistent(&recovered, content, case.image.ends_with_data)
-        .map_err(|what| violation(Kind::Inconsistent, what))?;
+    consistent(&recovered, image, case, truth, content).map_err(|wrong| {
+        let violation = violation(Kind::Inconsistent, wrong.to_string());
+        violation.by(Act::Look).with_error(wrong.what)
+    })?;
     if interrupted.is_some() {
         // Once more: nothing is left to do, and nothing is done.
-        let (mut device, interrupted) = Device::open(image, case, truth.opening)
-            .map_err(|error| violation(Kind::DoesNotOpen, error.why))?;
-        let same = read_all(&mut device, again).is_ok() && again == content;
-        drop(device);
-        if interrupted.is_some() || !same || image.content(COW).as_ref() != Some(&recovered) {
+        let opened = Device::open(image, case, truth.opening);
+        let opened = check_opened(opened, truth.opening, when)?;
+        let is_same = opened.is_some_and(|(mut device, interrupted)| {
+            interrupted.is_none() && read_all(&mut device, again).is_ok() && again == content
+        });
+        if !is_same || image.content(COW).as_ref() != Some(&recovered) {
             let what = "opening it again changes it".into();
             return Err(violation(Kind::RecoveryNotFinal, what));
         }
@@ -273,43 +224,53 @@ pub fn check_image(
     Ok(())
 }
 
-/// An independent look at a COW file: read naively, as a stock reader would after the resize,
-/// it has to show what the device showed where it is dirty. A file that `may_be_short` has to
-/// hold what is dirty, and otherwise its whole data area.
-fn consistent(cow: &FileContent, shown: &[u8], may_be_short: bool) -> Result<(), String> {
-    let mut start = [0; 4136];
-    cow.read_at(&mut start, FileOffset(0));
-    let header = Header::decode(&start).map_err(|error| error.to_string())?;
-    if header.relocating {
-        return Err("the header still says that a reflow is under way".into());
+/// A look at a COW file with nothing of the driver's code: read as the format's page says, it has
+/// to show what the device showed, and to be as whole as a file is that no resize is under way in.
+/// One that was shorter than its data area may be so still, if it holds what is dirty.
+fn consistent(
+    cow: &FileContent,
+    host: &SimHost,
+    case: &Case,
+    truth: &Truth,
+    shown: &[u8],
+) -> Result<(), Wrong> {
+    let cow = CowFile::open(cow)?;
+    let wrong = |at, what, found: String| Err(Wrong { at, what, found });
+    let (header, fields) = (&cow.header, cow.header.version.fields());
+    if header.marked {
+        let found = "a reflow is still under way".into();
+        return wrong(fields.size, "mark", found);
     }
-    let geometry = Geometry::of(&header).map_err(|error| error.to_string())?;
-    let end = geometry.data_end() - FileOffset(0);
-    if cow.length() < end && !may_be_short {
-        let found = cow.length();
-        return Err(format!(
-            "the file has {} bytes, its data ends at {}",
-            found.0, end.0
-        ));
+    let (len, end) = (cow.file_len(), cow.layout.end);
+    if len < end && !case.image.ends_with_data {
+        let found = format!("the file ends here, its data at byte {end}");
+        return wrong(len, "length", found);
     }
-    let mut bitmap = vec![0; geometry.bitmap_len.0 as usize];
-    cow.read_at(&mut bitmap, geometry.bitmap_offset);
-    let mut content = [0; SECTOR_SIZE as usize];
-    for sector in 0..geometry.mapped().0 {
-        if bitmap[(sector / 8) as usize] >> (sector % 8) & 1 == 0 {
-            continue;
-        }
-        let place = geometry.place_of(Sector(sector));
-        if FileOffset(0) + cow.length() < place + Bytes(SECTOR_SIZE) {
-            return Err(format!("the file ends before the data of sector {sector}"));
-        }
-        cow.read_at(&mut content, place);
-        let at = (sector * SECTOR_SIZE) as usize;
-        if shown.get(at..at + content.len()) != Some(&content[..]) {
-            return Err(format!(
-                "sector {sector} as the file has it is not as the device shows it"
-            ));
-        }
+    let mut backing_files = [BACKING, OTHER_BACKING].into_iter();
+    let Some(backing) = backing_files.find(|path| path.as_bytes() == header.path) else {
+        let path = String::from_utf8_lossy(&header.path);
+        let found = format!("found {path:?}, expected {BACKING:?} or {OTHER_BACKING:?}");
+        return wrong(fields.path, "path", found);
+    };
+    let time = host.modified_seconds(backing).map(|seconds| seconds as u32);
+    if time != Some(header.time) {
+        let found = format!(
+            "found {}, expected that of {backing}: {time:?}",
+            header.time
+        );
+        return wrong(fields.time, "time", found);
     }
-    Ok(())
+    if cow.extension.is_some_and(|extension| extension.changing) {
+        let found = "the backing file is still being changed".into();
+        return wrong(Extension::AT, "flags of the extension block", found);
+    }
+    let size = truth.backing.length().0;
+    let recorded = cow
+        .extension
+        .map_or(header.size, |extension| extension.backing_size);
+    if size != recorded && size != header.size {
+        let found = format!("found {size} bytes, the COW file says {recorded}");
+        return wrong(Extension::AT, "size of the backing file", found);
+    }
+    cow.check_shown(&truth.backing, shown)
 }

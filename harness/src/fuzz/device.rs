@@ -10,6 +10,7 @@ use driver::ordered::{self, Hold, Ordered};
 use crate::sim::{SimFile, SimHost};
 
 use super::case::{BackingFile, Case, DriverName, Life};
+use super::doubles::{self, Defective};
 use super::procedure_2003::ResizeDefect;
 
 /// The COW file of every case.
@@ -25,6 +26,8 @@ pub const BACKING_SECONDS: i64 = 1_000_000_000;
 pub enum Device {
     /// Run by the correct driver.
     Ordered(Box<Ordered<SimFile>>),
+    /// The same with something wrong between it and its user.
+    Double(Box<Ordered<SimFile>>, Box<dyn Defective<SimFile>>),
     /// Run by the model of a kernel's.
     Linux(Box<LinuxUbd<SimFile>>),
 }
@@ -44,6 +47,17 @@ pub enum Step {
     Died(String),
 }
 
+impl From<ordered::Step> for Step {
+    fn from(step: ordered::Step) -> Step {
+        match step {
+            ordered::Step::Idle => Step::Idle,
+            ordered::Step::Blocked => Step::Blocked,
+            ordered::Step::Working => Step::Working,
+            ordered::Step::Completed(completion) => Step::Completed(completion),
+        }
+    }
+}
+
 /// Why a device could not be brought up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DidNotOpen {
@@ -60,6 +74,20 @@ impl DidNotOpen {
             died: false,
         }
     }
+}
+
+/// Steps that one request may take on a device that has nothing else to do, beside those for each
+/// of its sectors.
+const MOST_STEPS: u64 = 10_000;
+const STEPS_A_SECTOR: u64 = 16;
+
+/// Why a request is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCarriedOut {
+    /// It is not taken, or not completed, and there is nothing more to do.
+    Stalls,
+    /// There is always more to do.
+    DoesNotEnd,
 }
 
 /// How a device is opened, and whether it may be.
@@ -110,11 +138,12 @@ impl Device {
         case: &Case,
         opening: Opening,
     ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
-        let names_backing = opening.switched || case.image.missing;
+        let creates = Device::creates(host, case);
         match case.driver {
             DriverName::Ordered => {
+                let names_backing = opening.switched || creates;
                 let options = OpenOptions {
-                    create: case.image.missing,
+                    create: creates,
                     switch_backing: opening.switched,
                     ..OpenOptions::default()
                 };
@@ -123,11 +152,22 @@ impl Device {
                     ..spec()
                 };
                 let opened = open(host, &spec, options).map_err(DidNotOpen::refused)?;
-                Ok((Device::Ordered(Box::new(opened.device)), opened.interrupted))
+                let device = Box::new(opened.device);
+                let device = match doubles::of_driver(&case.defects) {
+                    Some(double) => Device::Double(device, double),
+                    None => Device::Ordered(device),
+                };
+                Ok((device, opened.interrupted))
             }
             DriverName::Linux612 => Device::open_linux(host, case, opening, Kernel::Linux6_12),
             DriverName::Linux26 => Device::open_linux(host, case, opening, Kernel::Linux2_6),
         }
+    }
+
+    /// Whether opening has to create the COW file. Only then is a backing file named that is not to
+    /// be switched to: the file may name another one by now than it was created for.
+    fn creates(host: &SimHost, case: &Case) -> bool {
+        case.image.missing && host.inode(COW).is_none()
     }
 
     fn open_linux(
@@ -136,7 +176,8 @@ impl Device {
         opening: Opening,
         kernel: Kernel,
     ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
-        let names_backing = opening.switched || case.image.missing || !case.kernel.cow_alone;
+        let creates = Device::creates(host, case);
+        let names_backing = opening.switched || creates || !case.kernel.cow_alone;
         let backing = names_backing.then(|| opening.backing().as_ref());
         let spec = OpenSpec {
             kernel,
@@ -159,6 +200,7 @@ impl Device {
     pub fn submit(&mut self, request: Request) -> Result<(), Request> {
         match self {
             Device::Ordered(device) => device.submit(request),
+            Device::Double(device, double) => double.submit(device, request),
             Device::Linux(device) => device.submit(request),
         }
     }
@@ -166,12 +208,8 @@ impl Device {
     /// One step.
     pub fn step(&mut self) -> Step {
         match self {
-            Device::Ordered(device) => match device.step() {
-                ordered::Step::Idle => Step::Idle,
-                ordered::Step::Blocked => Step::Blocked,
-                ordered::Step::Working => Step::Working,
-                ordered::Step::Completed(completion) => Step::Completed(completion),
-            },
+            Device::Ordered(device) => device.step().into(),
+            Device::Double(device, double) => double.step(device).into(),
             Device::Linux(device) => match device.step() {
                 linux::Step::Idle => Step::Idle,
                 linux::Step::Working => Step::Working,
@@ -184,7 +222,7 @@ impl Device {
     /// The sectors it offers.
     pub fn capacity(&self) -> u64 {
         match self {
-            Device::Ordered(device) => device.capacity().0,
+            Device::Ordered(device) | Device::Double(device, _) => device.capacity().0,
             Device::Linux(device) => device.capacity().0,
         }
     }
@@ -192,7 +230,7 @@ impl Device {
     /// The sectors that can be written: in V1 and V2 the last few may have no bit.
     pub fn writable(&self) -> u64 {
         match self {
-            Device::Ordered(device) => {
+            Device::Ordered(device) | Device::Double(device, _) => {
                 let mapped = device.geometry().map(|geometry| geometry.mapped());
                 mapped.unwrap_or(device.capacity()).0
             }
@@ -203,7 +241,7 @@ impl Device {
     /// The limits that requests are cut to.
     pub fn limits(&self) -> Limits {
         match self {
-            Device::Ordered(device) => device.limits(),
+            Device::Ordered(device) | Device::Double(device, _) => device.limits(),
             Device::Linux(device) => device.limits(),
         }
     }
@@ -211,23 +249,27 @@ impl Device {
     /// Whether a flush is half done.
     pub fn is_publishing(&self) -> bool {
         match self {
-            Device::Ordered(device) => device.is_publishing(),
+            Device::Ordered(device) | Device::Double(device, _) => device.is_publishing(),
             Device::Linux(_) => false,
         }
     }
 
-    /// Closes it; queued requests are dropped. Whether everything was made durable.
-    pub fn close(self) -> bool {
+    /// Makes everything durable and closes it; queued requests are dropped.
+    ///
+    /// # Errors
+    /// The driver's words: not everything is durable.
+    pub fn close(self) -> Result<(), String> {
         match self {
-            Device::Ordered(device) => device.close().is_ok(),
-            Device::Linux(device) => device.close().is_ok(),
+            Device::Ordered(device) => device.close().map(drop).map_err(|e| e.to_string()),
+            Device::Double(device, mut double) => double.close(*device),
+            Device::Linux(device) => device.close().map(drop).map_err(|e| e.to_string()),
         }
     }
 
     /// The device itself, for a resize; the kernels' drivers have none.
     pub fn resizable(&mut self) -> Option<&mut Ordered<SimFile>> {
         match self {
-            Device::Ordered(device) => Some(device),
+            Device::Ordered(device) | Device::Double(device, _) => Some(device),
             Device::Linux(_) => None,
         }
     }
@@ -235,26 +277,36 @@ impl Device {
     /// Lets requests go on after a resize was given up.
     pub fn release(&mut self) {
         match self {
-            Device::Ordered(device) => device.set_hold(Hold::Nothing),
+            Device::Ordered(device) | Device::Double(device, _) => {
+                device.set_hold(Hold::Nothing);
+            }
             Device::Linux(_) => {}
         }
     }
 
     /// Carries out one request on a device that has nothing else to do.
-    pub fn carry_out(&mut self, request: Request) -> Option<Completion> {
+    ///
+    /// # Errors
+    /// Why it does not complete.
+    pub fn carry_out(&mut self, request: Request) -> Result<Completion, NotCarriedOut> {
+        let mut steps = MOST_STEPS + request.range().count.0.saturating_mul(STEPS_A_SECTOR);
+        let mut step = |device: &mut Device| {
+            steps = steps.checked_sub(1).ok_or(NotCarriedOut::DoesNotEnd)?;
+            Ok(device.step())
+        };
         let mut submitted = self.submit(request);
         while let Err(back) = submitted {
             // A pipe smaller than the request takes it in parts.
-            match (self.step(), &self) {
+            match (step(self)?, &self) {
                 (Step::Working, Device::Linux(_)) => submitted = self.submit(back),
-                _ => return None,
+                _ => return Err(NotCarriedOut::Stalls),
             }
         }
         loop {
-            match self.step() {
-                Step::Completed(completion) => return Some(completion),
+            match step(self)? {
+                Step::Completed(completion) => return Ok(completion),
                 Step::Working => {}
-                Step::Idle | Step::Blocked | Step::Died(_) => return None,
+                Step::Idle | Step::Blocked | Step::Died(_) => return Err(NotCarriedOut::Stalls),
             }
         }
     }
@@ -288,13 +340,26 @@ pub fn kernel_defects(case: &Case) -> Result<Defects, String> {
 /// # Errors
 /// The name that is none.
 pub fn check_defects(case: &Case) -> Result<(), String> {
-    match case.driver {
+    let mut names = case.defects.iter();
+    names.try_for_each(|name| check_defect(case.driver, name))
+}
+
+/// Whether `driver` can have a defect of this name: one of its own, one of a resize under it, or
+/// a double of it.
+///
+/// # Errors
+/// That there is none.
+pub fn check_defect(driver: DriverName, name: &str) -> Result<(), String> {
+    match driver {
+        DriverName::Ordered if doubles::named(name).is_some() => Ok(()),
         DriverName::Ordered => {
-            let parsed = case.defects.iter().map(|name| name.parse::<ResizeDefect>());
-            let parsed: Result<Vec<_>, _> = parsed.collect();
+            let parsed = name.parse::<ResizeDefect>();
             parsed.map(drop).map_err(|error| error.to_string())
         }
-        DriverName::Linux612 | DriverName::Linux26 => kernel_defects(case).map(drop),
+        DriverName::Linux612 | DriverName::Linux26 => {
+            let parsed = name.parse::<linux::Defect>();
+            parsed.map(drop).map_err(|error| error.to_string())
+        }
     }
 }
 

@@ -7,11 +7,14 @@ use crate::sim::{SimHost, SurvivalWeights, Survivors, Tearing, Unsynced};
 use super::case::{Case, DriverName, End};
 use super::check::{Scratch, check_image};
 use super::coverage::Coverage;
+use super::exactly::{DoesNotFit, NotRight, live_exactly};
 use super::generate::{Subject, another_life};
 use super::parts::{Part, Unwatched, Watch};
+use super::signature::Phase;
 use super::streams::{Stream, below, chance, stream};
-use super::violation::Violation;
-use super::world::{LifeEnd, Observer, Phase, Point, Truth, World};
+use super::thrift::Thrift;
+use super::violation::{Cause, Violation};
+use super::world::{LifeEnd, Observer, Point, Truth, World};
 
 /// A case has at most so many lives.
 const LIVES: usize = 3;
@@ -37,6 +40,8 @@ pub struct Explored {
     pub coverage: Coverage,
     /// What is wrong, and the case that shows it.
     pub finding: Option<(Box<Case>, Violation)>,
+    /// Whoever watches has cut it off: some of the case was not looked at.
+    pub cut_off: bool,
 }
 
 /// Runs `case` and its crashes. Everything drawn depends on `seed`.
@@ -44,7 +49,8 @@ pub fn explore(case: &Case, seed: u64, subject: &Subject) -> Explored {
     explore_watched(case, seed, subject, &mut Unwatched)
 }
 
-/// The same, while somebody watches; it makes no difference to what comes of it.
+/// [`explore`] while somebody watches, who may cut it off and has no other influence on what
+/// comes of it.
 pub fn explore_watched(
     case: &Case,
     seed: u64,
@@ -60,6 +66,7 @@ pub fn explore_watched(
     let mut lives = case.clone();
     let mut world = World::new(case);
     let mut scratch = Scratch::default();
+    let mut thrift = Thrift::new(thorough);
     for number in 0..LIVES {
         let last = number + 1 == LIVES || !chance(&mut rng, 50);
         let mut explorer = Explorer {
@@ -67,9 +74,11 @@ pub fn explore_watched(
             rng: &mut rng,
             explored: &mut explored,
             thorough: thorough && number == 0,
+            thrift: &mut thrift,
             // Die somewhere in the first hundred changes, if there is a life after this.
             die_in: (!last).then_some(0),
             end: None,
+            wanted: None,
             recovering: number > 0,
             scratch: &mut scratch,
             watch,
@@ -91,6 +100,7 @@ pub fn explore_watched(
                 explored.finding = Some((Box::new(case), violation));
                 break;
             }
+            _ if explored.cut_off => break,
             // A device that has to be refused has nothing to live on for.
             (Ok(LifeEnd::Crashed(_)), Some(end))
                 if !last && world.truth.opening.must_refuse.is_none() =>
@@ -112,26 +122,46 @@ struct Explorer<'a> {
     rng: &'a mut Stream,
     explored: &'a mut Explored,
     thorough: bool,
+    thrift: &'a mut Thrift,
     /// After how many more changes this life ends in a crash.
     die_in: Option<u64>,
     /// How it ended, or which end shows what was found.
     end: Option<End>,
+    /// What is looked for, if not everything: an image with something else is passed over.
+    wanted: Option<&'a Cause>,
     recovering: bool,
     scratch: &'a mut Scratch,
     watch: &'a mut dyn Watch,
 }
 
+/// The images of one crash point that are looked at.
+struct Selection {
+    /// All power cuts that leave this much torn, or some.
+    all: Option<Tearing>,
+    /// How many, the kill included.
+    images: u64,
+}
+
 impl Explorer<'_> {
-    fn examine(&mut self, image: &SimHost, end: End, truth: &Truth) -> Result<(), Violation> {
+    fn examine(
+        &mut self,
+        image: &SimHost,
+        end: End,
+        phase: Phase,
+        truth: &Truth,
+    ) -> Result<(), Violation> {
         self.explored.crash_images += 1;
-        let (when, scratch) = ("after a crash", &mut *self.scratch);
-        let checked = check_image(image, self.case, truth, when, scratch, self.watch);
+        let scratch = &mut *self.scratch;
+        let checked = check_image(image, self.case, truth, phase, scratch, self.watch);
         self.watch.enter(Part::Build);
         self.explored.host_operations += image.operations();
-        if checked.is_err() {
-            self.end = Some(end);
+        match checked {
+            Err(violation) if self.wanted.is_none_or(|cause| violation.cause() == *cause) => {
+                self.end = Some(end);
+                Err(violation)
+            }
+            _ => Ok(()),
         }
-        checked
     }
 
     fn cut(
@@ -141,9 +171,10 @@ impl Explorer<'_> {
         survivors: Survivors,
         truth: &Truth,
     ) -> Result<(), Violation> {
-        let Ok(image) = snapshot.after_power_cut(&survivors) else {
+        if self.is_cut_off() {
             return Ok(());
-        };
+        }
+        let image = after_power_cut(snapshot, &survivors);
         let torn = survivors
             .files
             .values()
@@ -158,22 +189,42 @@ impl Explorer<'_> {
             change: point.change,
             survivors,
         };
-        self.examine(&image, end, truth)
+        self.examine(&image, end, point.phase, truth)
+    }
+
+    /// What of a crash point is looked at, as far as the case can afford it.
+    fn select(&mut self, unsynced: &Unsynced, sectors: u64) -> Selection {
+        let affordable = self.thrift.images(sectors);
+        let whole = match self.thorough {
+            true => MANY.min(affordable.max(FEW)),
+            false => FEW.min(affordable),
+        };
+        let counted = [Tearing::One, Tearing::None]
+            .into_iter()
+            .filter_map(|tearing| Some((tearing, unsynced.subset_count(tearing).ok()?)))
+            .find(|(_, count)| *count <= whole);
+        match counted {
+            Some((tearing, count)) => Selection {
+                all: Some(tearing),
+                images: 1 + count,
+            },
+            // Nothing survives, everything does, and one drawn, at least.
+            None => Selection {
+                all: None,
+                images: 1 + 2 + DRAWN.min(affordable).max(1),
+            },
+        }
     }
 
     fn power_cuts(
         &mut self,
         point: Point,
         snapshot: &SimHost,
+        unsynced: &Unsynced,
+        selection: Selection,
         truth: &Truth,
     ) -> Result<(), Violation> {
-        let unsynced = snapshot.unsynced();
-        let whole = if self.thorough { MANY } else { FEW };
-        let tearing = [Tearing::One, Tearing::None].into_iter().find(|&tearing| {
-            let count = unsynced.subset_count(tearing);
-            count.is_ok_and(|count| count <= whole)
-        });
-        let subsets = tearing.and_then(|tearing| unsynced.subsets(tearing).ok());
+        let subsets = selection.all.and_then(|all| unsynced.subsets(all).ok());
         match subsets {
             Some(subsets) => {
                 if self.thorough {
@@ -187,8 +238,8 @@ impl Explorer<'_> {
             None => {
                 self.cut(point, snapshot, Survivors::default(), truth)?;
                 self.cut(point, snapshot, unsynced.everything(), truth)?;
-                for _ in 0..DRAWN {
-                    let survivors = self.draw(&unsynced);
+                for _ in 3..selection.images {
+                    let survivors = self.draw(unsynced);
                     self.cut(point, snapshot, survivors, truth)?;
                 }
                 Ok(())
@@ -199,6 +250,77 @@ impl Explorer<'_> {
     fn draw(&mut self, unsynced: &Unsynced) -> Survivors {
         let weights = SurvivalWeights::draw(self.rng);
         unsynced.sample(weights, self.rng)
+    }
+
+    fn is_cut_off(&mut self) -> bool {
+        self.explored.cut_off = self.explored.cut_off || self.watch.cuts_off();
+        self.explored.cut_off
+    }
+
+    fn look_at(
+        &mut self,
+        point: Point,
+        snapshot: &SimHost,
+        truth: &Truth,
+    ) -> Result<Option<SimHost>, Violation> {
+        if self.is_cut_off() {
+            return Ok(Some(snapshot.after_kill()));
+        }
+        self.explored.coverage.hit(match point.phase {
+            _ if self.recovering && point.phase == Phase::Recovery => "crash_in_recovery",
+            Phase::Recovery | Phase::Closing => "crash_while_idle",
+            Phase::Request => "crash_in_request",
+            Phase::Publication => "crash_in_publication",
+            Phase::Resize => "crash_in_resize",
+        });
+        let killed = End::Kill {
+            position: point.position,
+            change: point.change,
+        };
+        let sectors = truth.sizes.iter().copied().max().unwrap_or(0);
+        let unsynced = snapshot.unsynced();
+        let selection = self.select(&unsynced, sectors);
+        if self.thrift.takes(selection.images, sectors, self.rng) {
+            self.explored.coverage.hit("crash_kill");
+            self.examine(&snapshot.after_kill(), killed.clone(), point.phase, truth)?;
+            if self.case.driver != DriverName::Linux26 || !unsynced.files.is_empty() {
+                self.power_cuts(point, snapshot, &unsynced, selection, truth)?;
+            }
+        } else {
+            self.explored.coverage.hit("crash_point_too_dear");
+        }
+        match &mut self.die_in {
+            Some(0) => {
+                if chance(self.rng, 30) {
+                    self.end = Some(killed);
+                    return Ok(Some(snapshot.after_kill()));
+                }
+                let survivors = self.draw(&unsynced);
+                let image = after_power_cut(snapshot, &survivors);
+                self.end = Some(End::PowerCut {
+                    position: point.position,
+                    change: point.change,
+                    survivors,
+                });
+                Ok(Some(image))
+            }
+            Some(more) => {
+                *more -= 1;
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// The host after a power cut with survivors that were chosen of what it has unsynced.
+///
+/// # Panics
+/// If they do not fit: whoever chose them is wrong.
+fn after_power_cut(snapshot: &SimHost, survivors: &Survivors) -> SimHost {
+    match snapshot.after_power_cut(survivors) {
+        Ok(image) => image,
+        Err(error) => panic!("survivors chosen of a host do not fit it: {error}"),
     }
 }
 
@@ -216,128 +338,69 @@ impl Observer for Explorer<'_> {
     }
 }
 
-impl Explorer<'_> {
-    fn look_at(
-        &mut self,
-        point: Point,
-        snapshot: &SimHost,
-        truth: &Truth,
-    ) -> Result<Option<SimHost>, Violation> {
-        self.explored.coverage.hit(match point.phase {
-            _ if self.recovering && point.phase == Phase::Recovery => "crash_in_recovery",
-            Phase::Recovery | Phase::Closing => "crash_while_idle",
-            Phase::Request => "crash_in_request",
-            Phase::Publication => "crash_in_publication",
-            Phase::Resize => "crash_in_resize",
-        });
-        self.explored.coverage.hit("crash_kill");
-        let killed = End::Kill {
-            position: point.position,
-            change: point.change,
-        };
-        self.examine(&snapshot.after_kill(), killed.clone(), truth)?;
-        if self.case.driver != DriverName::Linux26 || !snapshot.unsynced().files.is_empty() {
-            self.power_cuts(point, snapshot, truth)?;
-        }
-        match &mut self.die_in {
-            Some(0) => {
-                if chance(self.rng, 30) {
-                    self.end = Some(killed);
-                    return Ok(Some(snapshot.after_kill()));
-                }
-                let survivors = self.draw(&snapshot.unsynced());
-                let image = snapshot.after_power_cut(&survivors).ok();
-                self.end = Some(End::PowerCut {
-                    position: point.position,
-                    change: point.change,
-                    survivors,
-                });
-                Ok(image)
-            }
-            Some(more) => {
-                *more -= 1;
-                Ok(None)
-            }
-            None => Ok(None),
+/// How a case is searched.
+#[derive(Debug)]
+pub struct Search<'a> {
+    /// What is drawn depends on it.
+    pub seed: u64,
+    /// What is looked for, if not everything.
+    pub wanted: Option<&'a Cause>,
+    /// What it may cost.
+    pub thrift: Thrift,
+}
+
+impl Search<'_> {
+    /// For anything that is wrong.
+    pub fn for_anything(seed: u64) -> Search<'static> {
+        Search {
+            seed,
+            wanted: None,
+            thrift: Thrift::new(false),
         }
     }
-}
 
-/// Runs a case as it says up to its last life, and looks at every crash point of that: the
-/// case with the end that shows a violation, if one does.
-pub fn search(case: &Case, seed: u64) -> Option<(Case, Violation)> {
-    let (last, before) = case.lives.split_last()?;
-    let mut world = World::new(case);
-    for life in before {
-        world.live(life, &mut Exactly { end: &life.end }).ok()?;
-    }
-    let mut explorer = Explorer {
-        case,
-        rng: &mut stream(seed, "search"),
-        explored: &mut Explored::default(),
-        thorough: false,
-        die_in: None,
-        end: None,
-        recovering: !before.is_empty(),
-        scratch: &mut Scratch::default(),
-        watch: &mut Unwatched,
-    };
-    let violation = world.live(last, &mut explorer).err()?;
-    let mut found = case.clone();
-    if let (Some(end), Some(last)) = (explorer.end, found.lives.last_mut()) {
-        last.end = end;
-    }
-    Some((found, violation))
-}
-
-/// Runs a case exactly as it says, crashes and all, and looks at what is left at the end.
-/// The last life's end is looked at too.
-///
-/// # Errors
-/// The violation.
-pub fn run_exactly(case: &Case) -> Result<(), Violation> {
-    let mut world = World::new(case);
-    for life in &case.lives {
-        let mut exactly = Exactly { end: &life.end };
-        world.live(life, &mut exactly)?;
-    }
-    let image = world.host.after_kill();
-    let scratch = &mut Scratch::default();
-    let truth = &world.truth;
-    check_image(
-        &image,
-        case,
-        truth,
-        "after a crash",
-        scratch,
-        &mut Unwatched,
-    )
-}
-
-/// Crashes where the case says, and looks at nothing.
-pub struct Exactly<'a> {
-    /// Where.
-    pub end: &'a End,
-}
-
-impl Observer for Exactly<'_> {
-    fn look(
-        &mut self,
-        point: Point,
-        snapshot: &SimHost,
-        _: &Truth,
-    ) -> Result<Option<SimHost>, Violation> {
-        let here = |position: &usize, change: &usize| {
-            (*position, *change) == (point.position, point.change)
+    /// Runs a case as it says up to its last life, and looks at the crash points of that. The
+    /// case with the end that shows what is wrong, if something is.
+    ///
+    /// # Errors
+    /// If a life before the last has an end that does not fit.
+    pub fn of(mut self, case: &Case) -> Result<Option<(Case, Violation)>, DoesNotFit> {
+        let Some((last, before)) = case.lives.split_last() else {
+            return Ok(None);
         };
-        Ok(match self.end {
-            End::Kill { position, change } if here(position, change) => Some(snapshot.after_kill()),
-            End::PowerCut {
-                position,
-                change,
-                survivors,
-            } if here(position, change) => snapshot.after_power_cut(survivors).ok(),
-            _ => None,
-        })
+        let mut world = World::new(case);
+        for (number, life) in before.iter().enumerate() {
+            match live_exactly(&mut world, number, life) {
+                Ok(_) => {}
+                Err(NotRight::Violated(violation)) => return Ok(self.found(case, violation)),
+                Err(NotRight::DoesNotFit(error)) => return Err(error),
+            }
+        }
+        let mut explorer = Explorer {
+            case,
+            rng: &mut stream(self.seed, "search"),
+            explored: &mut Explored::default(),
+            thorough: false,
+            thrift: &mut self.thrift,
+            die_in: None,
+            end: None,
+            wanted: self.wanted,
+            recovering: !before.is_empty(),
+            scratch: &mut Scratch::default(),
+            watch: &mut Unwatched,
+        };
+        let lived = world.live(last, &mut explorer);
+        let mut case = case.clone();
+        if let (Some(end), Some(last)) = (explorer.end, case.lives.last_mut()) {
+            last.end = end;
+        }
+        Ok(lived
+            .err()
+            .and_then(|violation| self.found(&case, violation)))
+    }
+
+    fn found(&self, case: &Case, violation: Violation) -> Option<(Case, Violation)> {
+        let is_wanted = self.wanted.is_none_or(|cause| violation.cause() == *cause);
+        is_wanted.then(|| (case.clone(), violation))
     }
 }

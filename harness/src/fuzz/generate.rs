@@ -9,6 +9,7 @@ use super::case::{
     Patch, ResizeStrategy, Resizer,
 };
 use super::device::COW;
+use super::failing_resize;
 use super::streams::{Stream, below, chance, stream, weighted};
 
 /// What is fuzzed.
@@ -59,6 +60,12 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
     }
     let mut rng = stream(seed, "faults");
     let faults = faults(&mut rng, subject);
+    let mut rng = stream(seed, "failing resize");
+    let may_fail = subject.faults && resizes && !subject.resizes_by_model();
+    let resize_faults = match may_fail && chance(&mut rng, 20) {
+        true => failing_resize::insert(&mut rng, image.sectors, &mut actions),
+        false => Vec::new(),
+    };
     Case {
         format: FORMAT.into(),
         driver: subject.driver,
@@ -72,6 +79,7 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
             backing,
             actions,
             faults,
+            resize_faults,
             end: End::Close,
         }],
         found: None,
@@ -161,6 +169,7 @@ pub fn another_life(seed: u64, number: usize, sectors: u64, subject: &Subject) -
         },
         actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
         faults: Vec::new(),
+        resize_faults: Vec::new(),
         end: End::Close,
     }
 }

@@ -1,14 +1,41 @@
-//! What each sector may show, now and after a crash: the writes that may still be what it
-//! holds. It knows requests, completions and time, and nothing of how a driver works.
+//! What each sector may show, now and after a crash. The history knows requests, completions
+//! and time, and nothing of how a driver works.
 //!
-//! A version is superseded by a write that was submitted after the version's own write had
-//! ended. A read may show every version that no acknowledged write supersedes. A crash may
-//! show every version that no *flushed* write supersedes: a write is flushed if it was
-//! acknowledged before a successful flush was submitted, or was FUA itself.
+//! A sector has *versions*: what it held at first, and what each request would make of it, in
+//! the order of submission, because a driver keeps the order of requests that overlap. A
+//! request takes effect at one moment between its submission and its completion. An
+//! acknowledged write has taken effect. A write that failed or was cut off by a crash, and a
+//! discard in any case, has taken effect or has not: sector by sector, once and for all.
+//!
+//! 1. A read shows the latest version in effect at one moment between its submission and its
+//!    completion. So it shows none older than a version known to be *in effect* when the read
+//!    was submitted.
+//! 2. A version is known to be in effect from when its write is acknowledged, or from when a
+//!    read that returned it has ended. A read that returns an older version, and was submitted
+//!    after a request had ended, shows that this request has had no effect: no read shows its
+//!    version from then on.
+//! 3. A successful flush makes durable what was in effect when it was submitted, of requests
+//!    that had ended by then. A successful FUA write is durable itself.
+//! 4. After a crash a sector shows the latest durable version or a later one: also one still
+//!    in flight, and also one whose request failed or was not seen to have an effect, for the
+//!    disk may have taken what memory has not.
+//! 5. What is found after a crash is in effect from then on, as if it had been written and
+//!    acknowledged. It is durable at once if the host had nothing unsynced, or else from the
+//!    next flush on.
+//!
+//! Where two versions of a sector have the same content, a read does not tell which of them it
+//! has returned, and only what follows from both counts. The module `orders` has a model that
+//! tries every order instead, and a test that compares the two.
+
+#[cfg(test)]
+mod orders;
+
+use std::collections::BTreeSet;
 
 use crate::stamp::{Content, Stamp};
-use driver::units::{SECTOR_SIZE, Sector, SectorRange};
+use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
+use super::signature::{Act, Promise};
 use super::violation::{Kind, Violation};
 
 /// What a sector may hold.
@@ -29,15 +56,46 @@ impl Held {
     }
 }
 
+/// What a request makes of its sectors if it takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing: it is a read or a flush.
+    Nothing,
+    /// They hold this; and they certainly do once it is acknowledged.
+    Write(Held),
+    /// Zeros, or what they held before.
+    Discard,
+}
+
+/// How a request ended that changes sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an error, or in a crash.
+    Failed,
+    /// It was acknowledged.
+    Acknowledged,
+    /// It was acknowledged, and had been submitted with FUA.
+    Durable,
+}
+
+/// A moment that has not come, or is not known.
+const NEVER: u64 = u64::MAX;
+
 #[derive(Clone, Copy, Debug)]
 struct Version {
     held: Held,
+    /// Also its place in the order.
     submitted: u64,
-    /// `None` while in flight.
-    ended: Option<u64>,
-    acknowledged: bool,
-    /// A discard's zeros supersede nothing: the old content may stay.
-    supersedes: bool,
+    /// When its request ended; [`NEVER`] while that is in flight.
+    ended: u64,
+    /// When it had taken effect at the latest; [`NEVER`] if it is not known whether it has.
+    in_effect: u64,
+    /// Acknowledged is as good as in effect. Not so for a discard.
+    is_write: bool,
+    /// It was seen not to have taken effect.
+    absent: bool,
+    /// A later version is durable: a crash does not show it.
+    overwritten: bool,
 }
 
 /// The history of all sectors.
@@ -45,10 +103,14 @@ struct Version {
 pub struct History {
     now: u64,
     sectors: Vec<Vec<Version>>,
+    /// When the reads in flight were submitted.
+    reads: BTreeSet<u64>,
+    /// When the latest flush was submitted that has succeeded.
+    flushed: u64,
 }
 
 /// When a request was submitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
 impl History {
@@ -58,6 +120,8 @@ impl History {
         History {
             now: 1,
             sectors: sectors.collect(),
+            reads: BTreeSet::new(),
+            flushed: 0,
         }
     }
 
@@ -83,179 +147,295 @@ impl History {
         self.sectors.truncate(sectors as usize);
     }
 
-    /// A request is submitted now; what a write would make of its sectors may show from here.
-    pub fn submitted(&mut self, range: SectorRange, writes: Option<(Held, bool)>) -> Moment {
-        self.now += 1;
-        let now = self.now;
-        if let Some((held, supersedes)) = writes {
-            for sector in self.of(range) {
-                sector.push(Version {
-                    held,
-                    submitted: now,
-                    ended: None,
-                    acknowledged: false,
-                    supersedes,
-                });
-            }
-        }
+    /// What is submitted from now on comes after this moment.
+    pub fn now(&self) -> Moment {
         Moment(self.now)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.now += 1;
+        self.now
+    }
+
+    /// A request is submitted now; what it would make of its sectors may show from here.
+    pub fn submitted(&mut self, range: SectorRange, change: Change) -> Moment {
+        let now = self.next();
+        let (held, is_write) = match change {
+            Change::Nothing => return Moment(now),
+            Change::Write(held) => (held, true),
+            Change::Discard => (Held::Zeros, false),
+        };
+        for sector in self.of(range) {
+            sector.push(Version {
+                held,
+                submitted: now,
+                ended: NEVER,
+                in_effect: NEVER,
+                is_write,
+                absent: false,
+                overwritten: false,
+            });
+        }
+        Moment(now)
+    }
+
+    /// A read is submitted now: until it ends, what it may show is kept.
+    pub fn read_submitted(&mut self) -> Moment {
+        let now = self.next();
+        self.reads.insert(now);
+        Moment(now)
     }
 
     /// The request submitted at `moment` was not taken, and comes again later if at all.
     pub fn withdrawn(&mut self, range: SectorRange, moment: Moment) {
+        self.reads.remove(&moment.0);
         for sector in self.of(range) {
             sector.retain(|version| version.submitted != moment.0);
         }
     }
 
-    /// The request submitted at `moment` has ended; `durable` if it was a FUA write that
-    /// succeeded.
-    pub fn ended(&mut self, range: SectorRange, moment: Moment, ok: bool, durable: bool) {
-        self.now += 1;
-        let now = self.now;
+    /// The request submitted at `moment`, which changes `range`, has ended.
+    pub fn ended(&mut self, range: SectorRange, moment: Moment, outcome: Outcome) {
+        let now = self.next();
+        let reader = self.earliest_reader();
         for sector in self.of(range) {
-            let own = sector.iter_mut().find(|v| v.submitted == moment.0);
-            if let Some(version) = own {
-                version.ended = Some(now);
-                version.acknowledged = ok;
-                if durable {
-                    let by = *version;
-                    sector.retain(|v| !v.is_superseded_by(&by));
-                }
+            let Some(version) = sector.iter_mut().find(|v| v.submitted == moment.0) else {
+                continue;
+            };
+            version.ended = now;
+            if outcome != Outcome::Failed && version.is_write {
+                version.in_effect = version.in_effect.min(now);
+            }
+            if outcome == Outcome::Durable {
+                overwrite(sector, moment.0);
+                forget(sector, reader);
             }
         }
     }
 
     /// A flush submitted at `moment` has succeeded.
     pub fn flushed(&mut self, moment: Moment) {
-        self.now += 1;
-        for sector in &mut self.sectors {
-            if sector.len() < 2 {
-                continue;
-            }
-            let flushed = |v: &&Version| v.acknowledged && v.ended.is_some_and(|e| e < moment.0);
-            let latest = sector
-                .iter()
-                .filter(|v| v.supersedes)
-                .filter(flushed)
-                .max_by_key(|v| v.submitted)
-                .copied();
-            if let Some(by) = latest {
-                sector.retain(|v| !v.is_superseded_by(&by));
-            }
+        self.next();
+        self.flushed = self.flushed.max(moment.0);
+        let (flushed, reader) = (self.flushed, self.earliest_reader());
+        for sector in self.sectors.iter_mut().filter(|sector| sector.len() > 1) {
+            make_durable(sector, flushed);
+            forget(sector, reader);
         }
     }
 
     /// What was in flight is not any more, and never was acknowledged.
     pub fn crashed(&mut self) {
-        self.now += 1;
+        let now = self.next();
+        self.reads.clear();
         for version in self.sectors.iter_mut().flatten() {
-            version.ended.get_or_insert(self.now);
+            version.ended = version.ended.min(now);
         }
     }
 
-    /// What was found after a crash is what is there from now on, as if it had been written
-    /// now: what was acknowledged and is not there will not come back. If it is not `durable`,
-    /// the next crash may still take it, until it is flushed.
-    pub fn settle(&mut self, first: Sector, content: &[u8], durable: bool) {
-        self.now += 1;
+    /// What was found after a crash, from the first sector on, is in effect from now on: what
+    /// was acknowledged and is not there will not come back. If it is not `durable`, the next
+    /// crash may still take it, until it is flushed.
+    pub fn settle(&mut self, content: &[u8], durable: bool) {
+        let now = self.next();
         let sectors = content.chunks_exact(SECTOR_SIZE as usize);
-        for (number, content) in (first.0..).zip(sectors) {
-            let sector = &mut self.sectors[number as usize];
+        for (number, (sector, content)) in (0..).zip(self.sectors.iter_mut().zip(sectors)) {
             let found = sector
                 .iter()
                 .find(|v| v.held.is_in(Sector(number), content));
-            match found.map(|version| Version::durable(version.held)) {
-                Some(version) if durable => *sector = vec![version],
-                Some(version) if sector.len() > 1 => sector.push(Version {
-                    submitted: self.now,
-                    ended: Some(self.now),
-                    ..version
+            match found.map(|version| version.held) {
+                Some(held) if durable => *sector = vec![Version::durable(held)],
+                Some(held) if sector.len() > 1 => sector.push(Version {
+                    submitted: now,
+                    ended: now,
+                    in_effect: now,
+                    ..Version::durable(held)
                 }),
                 _ => {}
             }
         }
     }
 
-    /// Compares what a read submitted at `moment` brought.
-    pub fn check_read(
-        &self,
-        first: Sector,
-        content: &[u8],
+    /// The read of `range` submitted at `moment` has failed.
+    pub fn read_failed(&mut self, moment: Moment) {
+        self.next();
+        self.reads.remove(&moment.0);
+    }
+
+    /// The read of `range` submitted at `moment` has ended and brought these parts, one after
+    /// the other. What they show is known to be in effect from now on.
+    ///
+    /// # Errors
+    /// What is wrong with them first: the length, or the content of a sector.
+    pub fn read<'c>(
+        &mut self,
+        range: SectorRange,
         moment: Moment,
+        parts: impl Iterator<Item = &'c [u8]> + Clone,
         when: &str,
     ) -> Result<(), Violation> {
-        let visible = |sector: &[Version], version: &Version| {
-            !sector.iter().any(|by| {
-                by.supersedes
-                    && by.acknowledged
-                    && by.ended.is_some_and(|ended| ended < moment.0)
-                    && version.is_superseded_by(by)
-            })
-        };
-        self.check(first, content, when, visible)
-    }
-
-    /// Compares what is there after a crash.
-    pub fn check_crash(&self, first: Sector, content: &[u8], when: &str) -> Result<(), Violation> {
-        self.check(first, content, when, |_, _| true)
-    }
-
-    fn check(
-        &self,
-        first: Sector,
-        content: &[u8],
-        when: &str,
-        visible: impl Fn(&[Version], &Version) -> bool,
-    ) -> Result<(), Violation> {
-        let sectors = content.chunks_exact(SECTOR_SIZE as usize);
-        for (number, content) in (first.0..).zip(sectors) {
-            let sector = Sector(number);
-            let versions = &self.sectors[number as usize];
-            let right = versions
-                .iter()
-                .rev()
-                .any(|v| v.held.is_in(sector, content) && visible(versions, v));
-            if !right {
-                return Err(self.violation(sector, content, when, &visible));
+        let now = self.next();
+        self.reads.remove(&moment.0);
+        check_length(range.count, parts.clone(), when).map_err(|wrong| wrong.by(Act::Read))?;
+        let (flushed, reader) = (self.flushed, self.earliest_reader());
+        let contents = parts.flat_map(|part| part.chunks(SECTOR_SIZE as usize));
+        for (number, content) in (range.start.0..range.end().0).zip(contents) {
+            let number = Sector(number);
+            let versions = &mut self.sectors[number.0 as usize];
+            if !show(versions, number, content, moment.0, now) {
+                let versions = &*versions;
+                let allowed = |v: &Version| is_readable(versions, v, moment.0);
+                let past = Kind::StaleRead;
+                let wrong = violation(versions, number, content, when, allowed, past);
+                return Err(wrong.breaking(Promise::ReadsShowTheLatest).by(Act::Read));
+            }
+            if versions.len() > 1 {
+                make_durable(versions, flushed);
+                forget(versions, reader);
             }
         }
         Ok(())
     }
 
-    fn violation(
+    /// Compares what is there after a crash: the whole device, of `capacity`.
+    ///
+    /// # Errors
+    /// What is wrong with it first: the length, or the content of a sector.
+    pub fn check_crash(
         &self,
-        sector: Sector,
+        capacity: SectorCount,
         content: &[u8],
         when: &str,
-        visible: &impl Fn(&[Version], &Version) -> bool,
-    ) -> Violation {
-        let versions = &self.sectors[sector.0 as usize];
-        let found = Content::of(content);
-        let kind = match found {
-            _ if versions.iter().any(|v| v.held.is_in(sector, content)) => Kind::StaleRead,
-            Content::Zeros => Kind::Zeros,
-            Content::Stamped(_, at) if at != sector => Kind::Misplaced,
-            Content::Stamped(..) => Kind::LostWrite,
-            Content::Foreign => Kind::Foreign,
+    ) -> Result<(), Violation> {
+        check_length(capacity, std::iter::once(content), when)?;
+        let Some(sectors) = self.sectors.get(..capacity.0 as usize) else {
+            let what = format!("found {capacity} sectors, expected at most {}", self.len());
+            return Err(Violation::new(Kind::WrongSize, when, what));
         };
-        let mut allowed: Vec<String> = versions
-            .iter()
-            .filter(|v| visible(versions, v))
-            .map(|v| describe(v.held, sector))
-            .collect();
-        allowed.dedup();
-        Violation {
-            kind,
-            sector: Some(sector.0),
-            what: format!("found {found}, expected {}", allowed.join(" or ")),
-            when: when.to_string(),
+        let contents = content.chunks_exact(SECTOR_SIZE as usize);
+        for (number, (versions, content)) in (0..).zip(sectors.iter().zip(contents)) {
+            let number = Sector(number);
+            let mut allowed = versions.iter().rev().filter(|v| !v.overwritten);
+            if !allowed.any(|v| v.held.is_in(number, content)) {
+                let allowed = |v: &Version| !v.overwritten;
+                let past = Kind::LostWrite;
+                return Err(violation(versions, number, content, when, allowed, past));
+            }
         }
+        Ok(())
+    }
+
+    /// The submission of the earliest read in flight, or of the next if there is none.
+    fn earliest_reader(&self) -> u64 {
+        self.reads.first().copied().unwrap_or(self.now + 1)
     }
 
     fn of(&mut self, range: SectorRange) -> &mut [Vec<Version>] {
         &mut self.sectors[range.start.0 as usize..range.end().0 as usize]
     }
+}
+
+/// Whether a read of `count` sectors brought just that, in parts of whole sectors.
+fn check_length<'c>(
+    count: SectorCount,
+    parts: impl Iterator<Item = &'c [u8]>,
+    when: &str,
+) -> Result<(), Violation> {
+    let (mut found, mut whole) = (0, true);
+    for part in parts {
+        found += part.len() as u64;
+        whole &= (part.len() as u64).is_multiple_of(SECTOR_SIZE);
+    }
+    let expected = count.bytes().0;
+    let what = match found == expected {
+        true if whole => return Ok(()),
+        true => format!("the read brought {found} bytes in parts of sectors"),
+        false => format!("the read brought {found} bytes, expected {expected}"),
+    };
+    Err(Violation::new(Kind::WrongLength, when, what))
+}
+
+/// The place in the order of the latest version known to be in effect before `moment`.
+fn floor(versions: &[Version], moment: u64) -> u64 {
+    let before = versions.iter().filter(|v| v.in_effect < moment);
+    before.map(|v| v.submitted).max().unwrap_or(0)
+}
+
+/// Whether a read submitted at `moment` that ends now may show `version`.
+fn is_readable(versions: &[Version], version: &Version, moment: u64) -> bool {
+    !version.absent && version.submitted >= floor(versions, moment)
+}
+
+/// Takes note of what a read submitted at `moment` shows as it ends now. Whether it may.
+fn show(versions: &mut [Version], sector: Sector, content: &[u8], moment: u64, now: u64) -> bool {
+    if let [only] = versions {
+        return only.held.is_in(sector, content);
+    }
+    let floor = floor(versions, moment);
+    let is_shown = |v: &Version| !v.absent && v.submitted >= floor && v.held.is_in(sector, content);
+    // In the order of submission: the earliest that it can be, and the latest.
+    let Some(first) = versions.iter().position(is_shown) else {
+        return false;
+    };
+    let last = versions.iter().rposition(is_shown).unwrap_or(first);
+    let shown = versions[first..=last].iter().filter(|v| is_shown(v));
+    // If it can be any of several, one of them is in effect once all their requests have ended.
+    let all_ended = shown.map(|v| v.ended).max().unwrap_or(NEVER);
+    let since = match first == last {
+        true => all_ended.min(now),
+        false => all_ended,
+    };
+    versions[first].in_effect = versions[first].in_effect.min(since);
+    for later in &mut versions[last + 1..] {
+        later.absent |= later.ended < moment;
+    }
+    true
+}
+
+/// What was in effect when the flush was submitted at `flushed` is durable.
+fn make_durable(versions: &mut [Version], flushed: u64) {
+    let covered = |v: &&Version| v.ended < flushed && v.in_effect < flushed;
+    let latest = versions.iter().filter(covered).map(|v| v.submitted).max();
+    if let Some(latest) = latest {
+        overwrite(versions, latest);
+    }
+}
+
+/// The version submitted then is durable.
+fn overwrite(versions: &mut [Version], by: u64) {
+    for version in versions.iter_mut().filter(|v| v.submitted < by) {
+        version.overwritten = true;
+    }
+}
+
+/// Drops what neither a crash nor a read submitted at `reader` or later can show.
+fn forget(versions: &mut Vec<Version>, reader: u64) {
+    let floor = floor(versions, reader);
+    versions.retain(|v| !v.overwritten || !v.absent && v.submitted >= floor);
+}
+
+/// What is wrong with a sector; it is `past` if it shows a version that it may not show now.
+fn violation(
+    versions: &[Version],
+    sector: Sector,
+    content: &[u8],
+    when: &str,
+    allowed: impl Fn(&Version) -> bool,
+    past: Kind,
+) -> Violation {
+    let found = Content::of(content);
+    let kind = match found {
+        _ if versions.iter().any(|v| v.held.is_in(sector, content)) => past,
+        Content::Zeros => Kind::Zeros,
+        Content::Stamped(_, at) if at != sector => Kind::Misplaced,
+        Content::Stamped(..) => Kind::LostWrite,
+        Content::Foreign => Kind::Foreign,
+    };
+    let allowed = versions.iter().filter(|v| allowed(v));
+    let mut allowed: Vec<String> = allowed.map(|v| describe(v.held, sector)).collect();
+    allowed.dedup();
+    let what = format!("found {found}, expected {}", allowed.join(" or "));
+    Violation::new(kind, when, what).of_sector(sector.0)
 }
 
 fn describe(held: Held, sector: Sector) -> String {
@@ -266,25 +446,23 @@ fn describe(held: Held, sector: Sector) -> String {
 }
 
 impl Version {
+    /// What was there before everything.
     fn durable(held: Held) -> Version {
         Version {
             held,
             submitted: 0,
-            ended: Some(0),
-            acknowledged: true,
-            supersedes: true,
+            ended: 0,
+            in_effect: 0,
+            is_write: true,
+            absent: false,
+            overwritten: false,
         }
-    }
-
-    fn is_superseded_by(&self, by: &Version) -> bool {
-        self.submitted != by.submitted && self.ended.is_some_and(|ended| ended <= by.submitted)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use driver::units::SectorCount;
 
     fn range(start: u64, count: u64) -> SectorRange {
         SectorRange::new(Sector(start), SectorCount(count))
@@ -296,106 +474,187 @@ mod tests {
         content
     }
 
-    fn history() -> History {
-        History::new([Held::Stamp(Stamp::BACKING)].into_iter())
-    }
+    /// One sector that holds the backing file's, and what is asked about it.
+    struct One(History);
 
-    fn write(history: &mut History, stamp: u32) -> Moment {
-        history.submitted(range(0, 1), Some((Held::Stamp(Stamp(stamp)), true)))
-    }
+    impl One {
+        fn new() -> One {
+            One(History::new([Held::Stamp(Stamp::BACKING)].into_iter()))
+        }
 
-    #[test]
-    fn an_acknowledged_write_shows_and_may_be_lost_until_it_is_flushed() {
-        let mut history = history();
-        let moment = write(&mut history, 1);
-        history.ended(range(0, 1), moment, true, false);
-        let read = history.submitted(range(0, 1), None);
-        let check =
-            |history: &History, stamp| history.check_read(Sector(0), &content(stamp), read, "");
-        assert!(check(&history, 1).is_ok());
-        assert_eq!(check(&history, 0).unwrap_err().kind, Kind::StaleRead);
-        assert!(history.check_crash(Sector(0), &content(0), "").is_ok());
-        let flush = history.submitted(range(0, 0), None);
-        history.flushed(flush);
-        let lost = history.check_crash(Sector(0), &content(0), "");
-        assert_eq!(lost.unwrap_err().kind, Kind::LostWrite);
-        let zeros = history.check_crash(Sector(0), &[0; 512], "");
-        assert_eq!(zeros.unwrap_err().kind, Kind::Zeros);
-    }
+        fn submit(&mut self, stamp: u32) -> Moment {
+            let change = Change::Write(Held::Stamp(Stamp(stamp)));
+            self.0.submitted(range(0, 1), change)
+        }
 
-    #[test]
-    fn a_flush_covers_only_what_was_acknowledged_before_it_was_submitted() {
-        let mut history = history();
-        let moment = write(&mut history, 1);
-        let flush = history.submitted(range(0, 0), None);
-        history.ended(range(0, 1), moment, true, false);
-        history.flushed(flush);
-        assert!(history.check_crash(Sector(0), &content(0), "").is_ok());
-        assert!(history.check_crash(Sector(0), &content(1), "").is_ok());
-    }
+        fn end(&mut self, moment: Moment, outcome: Outcome) {
+            self.0.ended(range(0, 1), moment, outcome);
+        }
 
-    #[test]
-    fn two_writes_in_flight_together_may_come_out_either_way() {
-        let mut history = history();
-        let first = write(&mut history, 1);
-        let second = write(&mut history, 2);
-        history.ended(range(0, 1), first, true, false);
-        history.ended(range(0, 1), second, true, false);
-        let flush = history.submitted(range(0, 0), None);
-        history.flushed(flush);
-        for (stamp, right) in [(0, false), (1, true), (2, true)] {
-            let check = history.check_crash(Sector(0), &content(stamp), "");
-            assert_eq!(check.is_ok(), right, "stamp {stamp}");
+        fn write(&mut self, stamp: u32) {
+            let moment = self.submit(stamp);
+            self.end(moment, Outcome::Acknowledged);
+        }
+
+        fn flush(&mut self) {
+            let moment = self.0.submitted(SectorRange::default(), Change::Nothing);
+            self.0.flushed(moment);
+        }
+
+        fn shows(&mut self, moment: Moment, content: &[u8]) -> Result<(), Kind> {
+            let parts = std::iter::once(content);
+            let read = self.0.read(range(0, 1), moment, parts, "");
+            read.map_err(|violation| violation.kind)
+        }
+
+        /// A read of its own.
+        fn read(&mut self, stamp: u32) -> Result<(), Kind> {
+            let moment = self.0.read_submitted();
+            self.shows(moment, &content(stamp))
+        }
+
+        fn crash(&self, content: &[u8]) -> Result<(), Kind> {
+            let check = self.0.check_crash(SectorCount(1), content, "");
+            check.map_err(|violation| violation.kind)
+        }
+
+        /// The stamps of these that a crash may show.
+        fn crash_shows(&self, stamps: &[u32]) -> Vec<u32> {
+            let may = |stamp: &&u32| self.crash(&content(**stamp)).is_ok();
+            stamps.iter().filter(may).copied().collect()
         }
     }
 
     #[test]
-    fn a_failed_write_may_show_or_not() {
-        let mut history = history();
-        let moment = write(&mut history, 1);
-        history.ended(range(0, 1), moment, false, false);
-        let flush = history.submitted(range(0, 0), None);
-        history.flushed(flush);
-        let read = history.submitted(range(0, 1), None);
-        for stamp in [0, 1] {
-            assert!(
-                history
-                    .check_read(Sector(0), &content(stamp), read, "")
-                    .is_ok()
-            );
-            assert!(history.check_crash(Sector(0), &content(stamp), "").is_ok());
+    fn an_acknowledged_write_shows_and_may_be_lost_until_it_is_flushed() {
+        let mut one = One::new();
+        one.write(1);
+        assert_eq!(one.read(0), Err(Kind::StaleRead));
+        assert_eq!(one.read(1), Ok(()));
+        assert_eq!(one.crash_shows(&[0, 1]), [0, 1]);
+        one.flush();
+        assert_eq!(one.crash(&content(0)), Err(Kind::LostWrite));
+        assert_eq!(one.crash(&[0; 512]), Err(Kind::Zeros));
+    }
+
+    #[test]
+    fn a_flush_covers_only_what_was_acknowledged_before_it_was_submitted() {
+        let mut one = One::new();
+        let write = one.submit(1);
+        let flush = one.0.submitted(SectorRange::default(), Change::Nothing);
+        one.end(write, Outcome::Acknowledged);
+        one.0.flushed(flush);
+        assert_eq!(one.crash_shows(&[0, 1]), [0, 1]);
+    }
+
+    #[test]
+    fn of_two_writes_in_flight_together_the_one_submitted_later_wins() {
+        for acknowledged_first in [0, 1] {
+            let mut one = One::new();
+            let mut writes = [one.submit(1), one.submit(2)];
+            writes.rotate_left(acknowledged_first);
+            for write in writes {
+                one.end(write, Outcome::Acknowledged);
+            }
+            assert_eq!(one.read(1), Err(Kind::StaleRead));
+            one.flush();
+            assert_eq!(one.crash_shows(&[0, 1, 2]), [2]);
+        }
+    }
+
+    #[test]
+    fn a_read_does_not_go_back_to_before_what_another_returned() {
+        let mut one = One::new();
+        let (first, _second) = (one.submit(1), one.submit(2));
+        assert_eq!(one.read(0), Ok(()), "both are in flight");
+        assert_eq!(one.read(1), Ok(()));
+        assert_eq!(one.read(0), Err(Kind::StaleRead));
+        assert_eq!(one.read(2), Ok(()));
+        one.end(first, Outcome::Acknowledged);
+        assert_eq!(one.read(1), Err(Kind::StaleRead));
+    }
+
+    #[test]
+    fn a_read_that_was_in_flight_before_may() {
+        let mut one = One::new();
+        let early = one.0.read_submitted();
+        one.write(1);
+        one.flush();
+        assert_eq!(one.read(1), Ok(()));
+        assert_eq!(one.shows(early, &content(0)), Ok(()));
+    }
+
+    #[test]
+    fn what_was_read_and_flushed_is_there_after_a_crash() {
+        let mut one = One::new();
+        let failed = one.submit(1);
+        one.end(failed, Outcome::Failed);
+        one.flush();
+        assert_eq!(one.crash_shows(&[0, 1]), [0, 1]);
+        assert_eq!(one.read(1), Ok(()));
+        // It had been there when the flush was submitted.
+        assert_eq!(one.crash_shows(&[0, 1]), [1]);
+    }
+
+    #[test]
+    fn a_failed_write_may_show_or_not_and_a_read_tells() {
+        for shown in [0, 1] {
+            let mut one = One::new();
+            let failed = one.submit(1);
+            one.end(failed, Outcome::Failed);
+            assert_eq!(one.read(shown), Ok(()));
+            assert_eq!(one.read(1 - shown), Err(Kind::StaleRead));
+        }
+    }
+
+    #[test]
+    fn a_discard_leaves_what_was_there_or_zeros_and_a_read_tells() {
+        for zeros in [false, true] {
+            let mut one = One::new();
+            one.write(1);
+            let discard = one.0.submitted(range(0, 1), Change::Discard);
+            one.end(discard, Outcome::Acknowledged);
+            one.flush();
+            assert_eq!(one.crash_shows(&[0, 1]), [1]);
+            assert_eq!(one.crash(&[0; 512]), Ok(()));
+            let shown = if zeros { vec![0; 512] } else { content(1) };
+            let read = one.0.read_submitted();
+            assert_eq!(one.shows(read, &shown), Ok(()));
+            let read = one.0.read_submitted();
+            let other = if zeros { content(1) } else { vec![0; 512] };
+            assert!(one.shows(read, &other).is_err());
         }
     }
 
     #[test]
     fn what_is_found_after_a_crash_is_read_from_then_on_and_durable_once_flushed() {
-        let mut history = history();
-        let moment = write(&mut history, 1);
-        history.ended(range(0, 1), moment, true, false);
-        history.crashed();
-        history.settle(Sector(0), &content(0), false);
-        let read = history.submitted(range(0, 1), None);
-        let read =
-            |history: &History, stamp| history.check_read(Sector(0), &content(stamp), read, "");
-        assert!(read(&history, 0).is_ok());
-        assert_eq!(read(&history, 1).unwrap_err().kind, Kind::StaleRead);
-        for stamp in [0, 1] {
-            assert!(history.check_crash(Sector(0), &content(stamp), "").is_ok());
-        }
-        let flush = history.submitted(range(0, 0), None);
-        history.flushed(flush);
-        assert!(history.check_crash(Sector(0), &content(0), "").is_ok());
-        assert!(history.check_crash(Sector(0), &content(1), "").is_err());
+        let mut one = One::new();
+        one.write(1);
+        one.0.crashed();
+        one.0.settle(&content(0), false);
+        assert_eq!(one.read(1), Err(Kind::StaleRead));
+        assert_eq!(one.read(0), Ok(()));
+        assert_eq!(one.crash_shows(&[0, 1]), [0, 1]);
+        one.flush();
+        assert_eq!(one.crash_shows(&[0, 1]), [0]);
     }
 
     #[test]
-    fn a_discard_adds_zeros_and_takes_nothing_away() {
-        let mut history = history();
-        let moment = history.submitted(range(0, 1), Some((Held::Zeros, false)));
-        history.ended(range(0, 1), moment, true, false);
-        let flush = history.submitted(range(0, 0), None);
-        history.flushed(flush);
-        assert!(history.check_crash(Sector(0), &content(0), "").is_ok());
-        assert!(history.check_crash(Sector(0), &[0; 512], "").is_ok());
+    fn a_read_brings_just_what_was_asked_for() {
+        let mut one = One::new();
+        let whole = content(0);
+        for wrong in [
+            &whole[..0],
+            &whole[..511],
+            &[whole.clone(), whole.clone()].concat(),
+        ] {
+            let read = one.0.read_submitted();
+            assert_eq!(one.shows(read, wrong), Err(Kind::WrongLength));
+            assert_eq!(one.crash(wrong), Err(Kind::WrongLength));
+        }
+        let read = one.0.read_submitted();
+        let halves = whole.chunks(256);
+        let halves = one.0.read(range(0, 1), read, halves, "");
+        assert_eq!(halves.unwrap_err().kind, Kind::WrongLength);
     }
 }

@@ -4,24 +4,35 @@
 //!
 //! From top to bottom: [`campaign`] runs cases on all cores, [`generate`] makes them,
 //! [`explore`] runs one with all its crashes, [`world`] is the machine that it runs in,
-//! [`check`] looks at a crash image, [`history`] knows what may be there. What is found is
-//! made small by [`shrink`] and told by [`story`]; [`catalogue`] measures how soon each known
-//! defect is found.
+//! [`build`] makes what is on its disks, [`check`] looks at a crash image, [`history`] knows what
+//! may be there. What a case may take before that is a finding is its [`budget`], how much of it
+//! is looked at is a matter of [`thrift`]. What is found has a [`signature`], is made small by
+//! [`shrink`], repeated [`exactly`] and told by [`story`]; [`catalogue`] measures how soon each
+//! known defect is found.
 
+pub mod budget;
+pub mod build;
 pub mod campaign;
 pub mod case;
 pub mod catalogue;
 pub mod check;
 pub mod coverage;
 pub mod device;
+pub mod doubles;
+pub mod exactly;
 pub mod explore;
+mod failing_resize;
 pub mod generate;
+mod guard;
 pub mod history;
 pub mod parts;
 pub mod procedure_2003;
 pub mod resizer;
+mod round;
 pub mod shrink;
+pub mod signature;
 pub mod story;
 pub mod streams;
+pub mod thrift;
 pub mod violation;
 pub mod world;

@@ -38,10 +38,15 @@ impl Part {
     }
 }
 
-/// Somebody who is told what the work is at.
+/// Somebody who is told what the work is at, and may end it.
 pub trait Watch {
     /// From now on it is this part.
     fn enter(&mut self, part: Part);
+
+    /// Whether the work is to be left where it is: asked before each crash image.
+    fn cuts_off(&mut self) -> bool {
+        false
+    }
 }
 
 /// Nobody.

@@ -1,20 +1,19 @@
 //! The resize of a case: userhelper's, planned as its planner plans, or the model of 2003's.
 
-use driver::cow::{Geometry, Version};
+use driver::cow::{Geometry, JournalRecord, Version};
 use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeError, ResizeStep, Strategy};
 use driver::units::{Bytes, SectorCount};
 use userhelper::planner::{Shrink, Surroundings, Wish, plan};
 use userhelper::reflow::Reflow;
-use userhelper::resize::PlannedResize;
+use userhelper::resize::{PlannedResize, run};
 
 use crate::sim::{SimFile, SimHost};
 
 use super::case::{Case, ResizeStrategy};
 use super::device::COW;
+use super::doubles::{self, BoxedResize};
 use super::procedure_2003;
-
-type BoxedResize = Box<dyn Resize<SimFile>>;
 
 /// What a case asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +51,9 @@ pub fn begin(
             (None, Strategy::Rebuild) => "strategy_rebuild",
             (None, Strategy::Reflow) => "strategy_reflow",
         },
+        old_size: device.capacity().0,
         target: asked.sectors,
-        resize,
+        resize: doubles::of_resize(&case.defects, resize, asked.sectors),
     })
 }
 
@@ -103,10 +103,66 @@ fn tight_geometry(size: Bytes, alignment: u32) -> Result<Geometry, String> {
     Geometry::new(Version::V3, size, alignment).map_err(|error| error.to_string())
 }
 
+/// Why an interrupted resize is not finished.
+#[derive(Debug)]
+pub enum Unfinished {
+    /// A step has failed.
+    Failed(ResizeError),
+    /// There is always one more.
+    DoesNotEnd,
+}
+
+/// Finishes a resize that was interrupted as userhelper does, in at most so many steps.
+///
+/// # Errors
+/// Why not.
+pub fn finish(
+    device: &mut Ordered<SimFile>,
+    interrupted: JournalRecord,
+    steps: u64,
+) -> Result<(), Unfinished> {
+    let mut resumed = Reflow::resume(device, interrupted).map_err(Unfinished::Failed)?;
+    finish_by(&mut resumed, device, steps)
+}
+
+fn finish_by<R: Resize<SimFile>>(
+    resize: &mut R,
+    device: &mut Ordered<SimFile>,
+    steps: u64,
+) -> Result<(), Unfinished> {
+    let mut counted = Counted {
+        resize,
+        left: Some(steps),
+    };
+    match run(&mut counted, device) {
+        Ok(_) => Ok(()),
+        Err(_) if counted.left.is_none() => Err(Unfinished::DoesNotEnd),
+        Err(error) => Err(Unfinished::Failed(error)),
+    }
+}
+
+/// A resize that fails when it has taken so many steps.
+struct Counted<'a, R> {
+    resize: &'a mut R,
+    left: Option<u64>,
+}
+
+impl<F, R: Resize<F>> Resize<F> for Counted<'_, R> {
+    fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
+        self.left = self.left.and_then(|left| left.checked_sub(1));
+        match self.left {
+            Some(_) => self.resize.step(device),
+            None => Err(ResizeError::Refused("it takes steps without end".into())),
+        }
+    }
+}
+
 /// A resize under way.
 pub struct ActiveResize {
     /// What it counts as.
     pub coverage: &'static str,
+    /// The size before, in sectors.
+    pub old_size: u64,
     /// To which size, in sectors.
     pub target: u64,
     resize: BoxedResize,
@@ -119,5 +175,40 @@ impl ActiveResize {
     /// The resize's.
     pub fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
         self.resize.step(device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::device_spec::DeviceSpec;
+    use driver::open::{OpenOptions, open};
+
+    use super::super::device::{BACKING, COW};
+    use super::*;
+    use crate::sim::FileContent;
+
+    /// The defective double: a recovery that always has one more step.
+    struct Endless(u64);
+
+    impl<F> Resize<F> for Endless {
+        fn step(&mut self, _: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
+            self.0 += 1;
+            Ok(ResizeStep::Working)
+        }
+    }
+
+    #[test]
+    fn a_recovery_without_an_end_is_told_from_one_that_fails() {
+        let host = SimHost::default();
+        host.install(BACKING, FileContent::from_bytes(&[1; 4096]));
+        let spec = DeviceSpec {
+            backing: Some(BACKING.into()),
+            ..DeviceSpec::of(COW)
+        };
+        let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+        let mut endless = Endless(0);
+        let ended = finish_by(&mut endless, &mut device, 50);
+        assert!(matches!(ended, Err(Unfinished::DoesNotEnd)), "{ended:?}");
+        assert_eq!(endless.0, 50);
     }
 }

@@ -1,20 +1,36 @@
 //! Making a finding small: requests, sizes, schedule, faults and the crash image are taken
-//! away or simplified as long as the same kind of violation shows, until nothing can be taken
+//! away or simplified as long as a violation of the same cause shows, until nothing can be taken
 //! away any more. A candidate may crash elsewhere than the case did: wherever in its last
 //! life the violation shows first.
 
 use super::case::{Action, BackingFile, Case, End, ImageVersion, KernelSetup, ResizeStrategy};
-use super::explore::{run_exactly, search};
-use super::violation::{Kind, Violation};
+use super::exactly::{NotRight, run_exactly};
+use super::explore::Search;
+use super::thrift::Thrift;
+use super::violation::{Cause, Kind, Violation};
 
 /// So many candidates are run at most.
 const ATTEMPTS: u32 = 6000;
 
-/// A smaller case that shows the same kind of violation.
+/// And so many where each that shows it takes its whole budget.
+const ENDLESS_ATTEMPTS: u32 = 300;
+
+/// A smaller case that shows a violation of the same cause.
 pub fn shrink(case: &Case, violation: &Violation, seed: u64) -> (Case, Violation) {
+    shrink_until(case, violation, seed, &|| false)
+}
+
+/// The smallest such case that is found until `stop` says so.
+pub fn shrink_until(
+    case: &Case,
+    violation: &Violation,
+    seed: u64,
+    stop: &dyn Fn() -> bool,
+) -> (Case, Violation) {
     let mut shrinker = Shrinker {
-        kind: violation.kind,
+        cause: violation.cause(),
         seed,
+        stop,
         attempts: 0,
         best: case.clone(),
         violation: violation.clone(),
@@ -27,7 +43,7 @@ pub fn shrink(case: &Case, violation: &Violation, seed: u64) -> (Case, Violation
         shrinker.simpler_actions();
         shrinker.image();
         shrinker.end();
-        if shrinker.best == before || shrinker.attempts >= ATTEMPTS {
+        if shrinker.best == before || shrinker.is_over() {
             break;
         }
     }
@@ -36,26 +52,53 @@ pub fn shrink(case: &Case, violation: &Violation, seed: u64) -> (Case, Violation
     (best, shrinker.violation)
 }
 
-struct Shrinker {
-    kind: Kind,
+struct Shrinker<'a> {
+    cause: Cause,
     seed: u64,
+    stop: &'a dyn Fn() -> bool,
     attempts: u32,
     best: Case,
     violation: Violation,
 }
 
-impl Shrinker {
+impl Shrinker<'_> {
+    fn is_over(&self) -> bool {
+        let most = match self.cause.0 {
+            Kind::DoesNotEnd => ENDLESS_ATTEMPTS,
+            _ => ATTEMPTS,
+        };
+        self.attempts >= most || (self.stop)()
+    }
+
+    /// What running it exactly shows, if that is of the cause.
+    fn shows(&self, candidate: &Case) -> Option<Violation> {
+        match run_exactly(candidate) {
+            Err(NotRight::Violated(violation)) if violation.cause() == self.cause => {
+                Some(violation)
+            }
+            _ => None,
+        }
+    }
+
     /// Takes the candidate over if it shows the violation.
     fn attempt(&mut self, candidate: Case) -> bool {
-        if candidate == self.best || self.attempts >= ATTEMPTS {
+        if candidate == self.best || self.is_over() {
             return false;
         }
         self.attempts += 1;
         let mut candidate = candidate;
         candidate.found = None;
-        let found = match run_exactly(&candidate) {
-            Err(violation) if violation.kind == self.kind => Some((candidate, violation)),
-            _ => search(&candidate, self.seed).filter(|(_, v)| v.kind == self.kind),
+        let found = match self.shows(&candidate) {
+            Some(violation) => Some((candidate, violation)),
+            None => {
+                let search = Search {
+                    seed: self.seed,
+                    wanted: Some(&self.cause),
+                    thrift: Thrift::new(false),
+                };
+                // One that does not fit is no case, whatever it would show.
+                search.of(&candidate).ok().flatten()
+            }
         };
         let Some((case, violation)) = found else {
             return false;
@@ -66,16 +109,16 @@ impl Shrinker {
 
     /// The same with the end as it is: only what `change` makes of it counts.
     fn attempt_exactly(&mut self, candidate: Case) -> bool {
-        if candidate == self.best || self.attempts >= ATTEMPTS {
+        if candidate == self.best || self.is_over() {
             return false;
         }
         self.attempts += 1;
-        match run_exactly(&candidate) {
-            Err(violation) if violation.kind == self.kind => {
+        match self.shows(&candidate) {
+            Some(violation) => {
                 (self.best, self.violation) = (candidate, violation);
                 true
             }
-            _ => false,
+            None => false,
         }
     }
 
@@ -113,6 +156,15 @@ impl Shrinker {
                     at += 1;
                 }
             }
+            let mut at = 0;
+            while at < self.best.lives[life].resize_faults.len() {
+                let without = self.changed(|case| {
+                    case.lives[life].resize_faults.remove(at);
+                });
+                if !self.attempt(without) {
+                    at += 1;
+                }
+            }
         }
     }
 
@@ -124,9 +176,7 @@ impl Shrinker {
                 let mut at = 0;
                 while at < self.best.lives[life].actions.len() {
                     let end = (at + len).min(self.best.lives[life].actions.len());
-                    let without = self.changed(|case| {
-                        case.lives[life].actions.drain(at..end);
-                    });
+                    let without = self.changed(|case| case.lives[life].remove_actions(at..end));
                     if !self.attempt(without) {
                         at += len;
                     }

@@ -6,14 +6,12 @@ use std::fmt;
 
 use driver::OneLine;
 
-use crate::sim::{LoggedOperation, SimHost, Survival, Survivors, Unsynced};
+use crate::sim::{LoggedOperation, Survival, Survivors, Unsynced};
 
 use super::case::{BackingFile, Case, DriverName, End};
-use super::check::{Scratch, check_image};
-use super::explore::Exactly;
-use super::parts::Unwatched;
+use super::exactly::{DoesNotFit, NotRight, check_what_is_left, live_exactly};
 use super::violation::Violation;
-use super::world::{LifeEnd, Line, Observer, Point, Truth, World};
+use super::world::{LifeEnd, Line, World};
 
 /// One thing that happens in a story, in the order of the telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +89,10 @@ impl fmt::Display for Told {
 }
 
 /// Runs `case` exactly as it says and tells what happens.
-pub fn tell(case: &Case) -> Told {
+///
+/// # Errors
+/// If a life has an end that does not fit.
+pub fn tell(case: &Case) -> Result<Told, DoesNotFit> {
     let mut events = Vec::new();
     introduce(case, &mut events);
     let mut world = World::new(case);
@@ -105,50 +106,66 @@ pub fn tell(case: &Case) -> Told {
         for fault in &life.faults {
             events.push(Event::Arranged(format!("planned fault: {fault:?}")));
         }
+        for fault in &life.resize_faults {
+            let what = format!("planned fault, counted from the resize: {fault:?}");
+            events.push(Event::Arranged(what));
+        }
         world.story = Some(Vec::new());
-        let mut witness = Witness {
-            exactly: Exactly { end: &life.end },
-            stake: None,
-        };
-        let lived = world.live(life, &mut witness);
+        let lived = live_exactly(&mut world, number, life);
         let lines = world.story.take().unwrap_or_default();
         tell_life(lines, &life.end, &mut events);
-        if let Some(stake) = &witness.stake {
-            tell_end(&life.end, stake, &mut events);
-        }
         match lived {
-            Ok(LifeEnd::Closed) => events.push(Event::Remark("the device was closed")),
-            Ok(LifeEnd::Crashed(_)) => {}
-            Err(found) => {
+            Ok(lived) => {
+                if let Some(stake) = &lived.stake {
+                    tell_end(&life.end, stake, &mut events);
+                }
+                match lived.end {
+                    LifeEnd::Closed => events.push(Event::Remark("the device was closed")),
+                    LifeEnd::NotOpened => {
+                        events.push(Event::Remark("the device did not come up"));
+                    }
+                    LifeEnd::Crashed(_) => {}
+                }
+            }
+            Err(NotRight::Violated(found)) => {
                 violation = Some(found);
                 break;
             }
+            Err(NotRight::DoesNotFit(error)) => return Err(error),
         }
     }
     if violation.is_none() {
-        let image = world.host.after_kill();
-        let scratch = &mut Scratch::default();
-        violation = check_image(
-            &image,
-            case,
-            &world.truth,
-            "after a crash",
-            scratch,
-            &mut Unwatched,
-        )
-        .err();
+        violation = check_what_is_left(&world).err();
     }
+    events.push(found(violation.as_ref()));
+    Ok(Told { events, violation })
+}
+
+/// What there is to tell of a case that cannot be run once more, because it does not end.
+pub fn tell_unrun(case: &Case, violation: &Violation) -> Told {
+    let mut events = Vec::new();
+    introduce(case, &mut events);
+    events.push(Event::Remark("it is not run once more: it does not end"));
+    events.push(found(Some(violation)));
+    Told {
+        events,
+        violation: Some(violation.clone()),
+    }
+}
+
+/// What is wrong, if anything is.
+fn found(violation: Option<&Violation>) -> Event {
     let mut found = Vec::new();
-    if let Some(violation) = &violation {
+    if let Some(violation) = violation {
         found.push(("found", violation.kind.name().to_string()));
         if let Some(sector) = violation.sector {
             found.push(("sector", sector.to_string()));
         }
         found.push(("when", violation.when.clone()));
         found.push(("what", violation.what.clone()));
+        found.push(("promise", violation.signature.promise.to_string()));
     }
-    events.push(Event::Found(found));
-    Told { events, violation }
+    Event::Found(found)
 }
 
 fn introduce(case: &Case, events: &mut Vec<Event>) {
@@ -208,27 +225,6 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
         "dirty",
         format!("{dirty} (START+COUNT, written by request 1)"),
     );
-}
-
-/// Sees what was at stake at the crash.
-struct Witness<'a> {
-    exactly: Exactly<'a>,
-    stake: Option<Unsynced>,
-}
-
-impl Observer for Witness<'_> {
-    fn look(
-        &mut self,
-        point: Point,
-        snapshot: &SimHost,
-        truth: &Truth,
-    ) -> Result<Option<SimHost>, Violation> {
-        let crashed = self.exactly.look(point, snapshot, truth)?;
-        if crashed.is_some() {
-            self.stake = Some(snapshot.unsynced());
-        }
-        Ok(crashed)
-    }
 }
 
 fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {

@@ -1,8 +1,11 @@
-//! What can be wrong, by name.
+//! What can be wrong, by name, and a violation: what kind it is, what tells its cause from another,
+//! and what there is to say of it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use super::signature::{Act, Phase, Promise, Signature, without_numbers};
 
 /// Kinds of violations, as a disk's user would see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +42,14 @@ pub enum Kind {
     AcceptedBadImage,
     /// Two processes had the device open at the same time.
     NotExcluded,
+    /// The driver, a resize or a recovery takes more steps than it can need.
+    DoesNotEnd,
+    /// The host is asked for a file, or for a piece of one, that is larger than can be needed.
+    TooLarge,
+    /// A read brought fewer or more bytes than it was asked for.
+    WrongLength,
+    /// A completion never came, came twice, or is not that of a request that was submitted.
+    WrongCompletion,
 }
 
 impl Kind {
@@ -60,18 +71,44 @@ impl Kind {
             Kind::Died => "died",
             Kind::AcceptedBadImage => "accepted-bad-image",
             Kind::NotExcluded => "not-excluded",
+            Kind::DoesNotEnd => "does-not-end",
+            Kind::TooLarge => "too-large",
+            Kind::WrongLength => "wrong-length",
+            Kind::WrongCompletion => "wrong-completion",
+        }
+    }
+
+    /// The promise that such a violation breaks, where nobody says more.
+    fn promise(self) -> Promise {
+        match self {
+            Kind::LostWrite | Kind::Zeros | Kind::Misplaced | Kind::Foreign => {
+                Promise::FlushedContentSurvives
+            }
+            Kind::StaleRead | Kind::WrongLength => Promise::ReadsShowTheLatest,
+            Kind::DoesNotOpen => Promise::GoodImagesOpen,
+            Kind::DoesNotRecover | Kind::RecoveryNotFinal => Promise::RecoveryFinishes,
+            Kind::WrongSize => Promise::SizeIsOldOrNew,
+            Kind::BackingChanged => Promise::BackingFileIsNotWritten,
+            Kind::Inconsistent => Promise::FilesFollowTheFormat,
+            Kind::WrongStatus => Promise::HealthyHostNoError,
+            Kind::Died | Kind::DoesNotEnd | Kind::WrongCompletion => Promise::WorkComesToAnEnd,
+            Kind::TooLarge => Promise::HostIsAskedForLittle,
+            Kind::AcceptedBadImage => Promise::BadImagesAreRefused,
+            Kind::NotExcluded => Promise::OneUserAtATime,
         }
     }
 }
 
 /// A violation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Written")]
 pub struct Violation {
     /// What kind.
     pub kind: Kind,
+    /// What tells it from others of its kind.
+    pub signature: Signature,
     /// The sector, where it is about one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sector: Option<u64>,
     /// What was found and what was expected, in words.
     pub what: String,
@@ -79,15 +116,92 @@ pub struct Violation {
     pub when: String,
 }
 
+/// A violation as it stands in a file. Older ones have no signature.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    kind: Kind,
+    #[serde(default)]
+    signature: Option<Signature>,
+    #[serde(default)]
+    sector: Option<u64>,
+    what: String,
+    when: String,
+}
+
+impl From<Written> for Violation {
+    fn from(written: Written) -> Violation {
+        let violation = Violation::new(written.kind, &written.when, written.what);
+        Violation {
+            signature: written.signature.unwrap_or(violation.signature),
+            sector: written.sector,
+            ..violation
+        }
+    }
+}
+
+/// What two violations of one cause have in common: campaigns keep one finding for each, and a
+/// case that is made smaller has to keep it.
+pub type Cause = (Kind, Signature);
+
 impl Violation {
-    /// One that is not about a sector.
+    /// One that is not about a sector, of no operation, while a request was served.
     pub fn new(kind: Kind, when: &str, what: impl fmt::Display) -> Violation {
         Violation {
             kind,
+            signature: Signature {
+                promise: kind.promise(),
+                phase: Phase::Request,
+                operation: None,
+                error: None,
+            },
             sector: None,
             what: what.to_string(),
             when: when.to_string(),
         }
+    }
+
+    /// What it has in common with all of its cause.
+    pub fn cause(&self) -> Cause {
+        (self.kind, self.signature.clone())
+    }
+
+    /// It is about this sector.
+    pub fn of_sector(self, sector: u64) -> Violation {
+        Violation {
+            sector: Some(sector),
+            ..self
+        }
+    }
+
+    /// It breaks this promise.
+    pub fn breaking(mut self, promise: Promise) -> Violation {
+        self.signature.promise = promise;
+        self
+    }
+
+    /// It was seen, or the crash came, in this phase.
+    pub fn in_phase(mut self, phase: Phase) -> Violation {
+        self.signature.phase = phase;
+        self
+    }
+
+    /// This went wrong or showed it.
+    pub fn by(mut self, act: Act) -> Violation {
+        self.signature.operation = Some(act);
+        self
+    }
+
+    /// It is about this error.
+    pub fn with_error(mut self, error: impl fmt::Display) -> Violation {
+        self.signature.error = Some(without_numbers(&error.to_string()));
+        self
+    }
+
+    /// It was seen then.
+    pub fn seen(mut self, when: &str) -> Violation {
+        self.when = when.to_string();
+        self
     }
 }
 
@@ -98,5 +212,23 @@ impl fmt::Display for Violation {
             write!(f, ", sector {sector}")?;
         }
         write!(f, ": {}", self.what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_from_before_there_were_signatures_is_read() {
+        let old = r#"{"kind": "wrong-status", "sector": 3, "what": "w", "when": "t"}"#;
+        let old: Violation = serde_json::from_str(old).unwrap();
+        assert_eq!(
+            old,
+            Violation::new(Kind::WrongStatus, "t", "w").of_sector(3)
+        );
+        let new = old.by(Act::Flush).with_error("I/O error 5");
+        let text = serde_json::to_string(&new).unwrap();
+        assert_eq!(serde_json::from_str::<Violation>(&text).unwrap(), new);
     }
 }

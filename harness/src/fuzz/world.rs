@@ -5,17 +5,21 @@ mod living;
 
 use std::collections::BTreeMap;
 
-use driver::units::{FileOffset, SECTOR_SIZE, Sector};
-use userhelper::resize::recover;
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
 use crate::sim::{Fault, FaultPlan, FileContent, Injected, LoggedOperation, SimHost};
 use crate::stamp::Stamp;
 
+use super::budget::Budget;
+use super::build::{Built, build};
 use super::case::{BackingFile, Case, Life};
-use super::check::{self, check_opened, read_all};
+use super::check::{check_opened, finish, read_all, unfinished};
 use super::coverage::Coverage;
 use super::device::{BACKING, BACKING_SECONDS, Device, OTHER_BACKING, Opening};
+use super::guard::guarded;
 use super::history::History;
+use super::resizer::Unfinished;
+use super::signature::{Act, Phase};
 use super::violation::{Kind, Violation};
 
 use living::Living;
@@ -32,21 +36,6 @@ pub struct Point {
     pub phase: Phase,
 }
 
-/// What was going on at a crash point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Opening, and finishing what was interrupted.
-    Recovery,
-    /// A request.
-    Request,
-    /// A flush, or what a FUA write has to make durable.
-    Publication,
-    /// A resize.
-    Resize,
-    /// Closing.
-    Closing,
-}
-
 /// What has to be true of whatever is found after a crash.
 #[derive(Clone, Debug)]
 pub struct Truth {
@@ -58,6 +47,8 @@ pub struct Truth {
     pub backing: FileContent,
     /// How the device is opened, and whether it may be.
     pub opening: Opening,
+    /// What a life, or a recovery, may take.
+    pub budget: Budget,
 }
 
 /// Somebody who looks at every crash point of a life.
@@ -90,6 +81,8 @@ pub enum Line {
 pub enum LifeEnd {
     /// The device was closed.
     Closed,
+    /// It did not come up: it was refused, or a fault kept it from that.
+    NotOpened,
     /// It crashed, and this is what is left.
     Crashed(SimHost),
 }
@@ -108,14 +101,21 @@ pub struct World<'a> {
     /// The requests of all lives have different numbers.
     next_request: u32,
     sizes_seen: Vec<u64>,
+    /// What is going on, or was when the life before ended.
+    phase: Phase,
+    /// Steps of the driver and of resizes in this life.
+    steps: u64,
 }
 
 /// Why a life does not go on.
 enum Stop {
-    Crashed(SimHost),
+    Crashed(SimHost, Phase),
+    /// Something is wrong with the life itself.
     Violated(Violation),
-    /// A fault kept the device from coming up: nothing more can be done.
-    Over,
+    /// Something is wrong with one of its crash images.
+    BadImage(Violation),
+    /// The device did not come up: nothing more can be done.
+    NotOpened,
 }
 
 impl From<Violation> for Stop {
@@ -127,8 +127,13 @@ impl From<Violation> for Stop {
 impl<'a> World<'a> {
     /// The machine of a case, before its first life.
     pub fn new(case: &'a Case) -> World<'a> {
-        let (host, history, backing) = check::build(case);
+        let Built {
+            host,
+            history,
+            backing,
+        } = build(case);
         let sectors = case.image.sectors;
+        let budget = Budget::of(&case.image);
         World {
             case,
             host,
@@ -137,12 +142,25 @@ impl<'a> World<'a> {
                 sizes: vec![sectors],
                 backing,
                 opening: Opening::default(),
+                budget,
             },
             coverage: Coverage::default(),
             story: None,
             next_request: 1000,
             sizes_seen: vec![sectors],
+            phase: Phase::Recovery,
+            steps: 0,
         }
+    }
+
+    /// The case that it runs.
+    pub fn case(&self) -> &'a Case {
+        self.case
+    }
+
+    /// What was going on when the last life ended.
+    pub fn ended_in(&self) -> Phase {
+        self.phase
     }
 
     /// Lives one life; a crashed one leaves its image as the host of the next.
@@ -150,24 +168,27 @@ impl<'a> World<'a> {
     /// # Errors
     /// The violation that was seen first.
     pub fn live(&mut self, life: &Life, observer: &mut dyn Observer) -> Result<LifeEnd, Violation> {
-        match self.try_live(life, observer) {
-            Ok(()) | Err(Stop::Over) => {
-                self.count_faults();
-                if self.sync_has_failed() {
-                    self.host.settle();
-                }
-                Ok(LifeEnd::Closed)
-            }
-            Err(Stop::Crashed(image)) => {
-                self.count_faults();
-                if self.sync_has_failed() {
-                    image.settle();
-                }
-                self.host = image.clone();
-                Ok(LifeEnd::Crashed(image))
-            }
-            Err(Stop::Violated(violation)) => Err(violation),
+        self.steps = 0;
+        self.truth.budget.add(life);
+        self.host.set_allowance(self.truth.budget.allowance());
+        let lived = guarded("while running", || self.try_live(life, observer));
+        let (end, phase) = match lived {
+            Ok(()) => (LifeEnd::Closed, Phase::Closing),
+            Err(Stop::NotOpened) => (LifeEnd::NotOpened, Phase::Recovery),
+            Err(Stop::Crashed(image, phase)) => (LifeEnd::Crashed(image), phase),
+            Err(Stop::Violated(violation)) => return Err(violation.in_phase(self.phase)),
+            Err(Stop::BadImage(violation)) => return Err(violation),
+        };
+        self.phase = phase;
+        self.count_faults();
+        let has_failed = self.sync_has_failed();
+        if let LifeEnd::Crashed(image) = &end {
+            self.host = image.clone();
         }
+        if has_failed {
+            self.host.settle();
+        }
+        Ok(end)
     }
 
     fn try_live(&mut self, life: &Life, observer: &mut dyn Observer) -> Result<(), Stop> {
@@ -182,7 +203,7 @@ impl<'a> World<'a> {
             self.host
                 .set_faults(FaultPlan::at(life.faults.iter().cloned()));
         }
-        let has_faults = !life.faults.is_empty();
+        let has_faults = !life.faults.is_empty() || !life.resize_faults.is_empty();
         self.truth.opening = Opening::of(self.case, life, self.truth.opening);
         self.note_opening();
         if let BackingFile::Modified { seconds } = life.backing
@@ -193,6 +214,7 @@ impl<'a> World<'a> {
         let device = self.come_up(observer, has_faults);
         self.tell_host();
         let device = device?;
+        self.phase = Phase::Request;
         let mut living = Living {
             world: self,
             observer,
@@ -201,9 +223,11 @@ impl<'a> World<'a> {
             resizes_begun: 0,
             flying: BTreeMap::new(),
             failed: Vec::new(),
+            failed_resize: None,
             position: 0,
             changes: 0,
             has_faults,
+            resize_faults: &life.resize_faults,
         };
         for (index, &action) in life.actions.iter().enumerate() {
             living.position = index + 1;
@@ -246,23 +270,23 @@ impl<'a> World<'a> {
         let mut changes = 0;
         self.show_recovery(observer, &mut changes)?;
         if self.faulty(has_faults) && opened.as_ref().is_err_and(|error| !error.died) {
-            return Err(Stop::Over);
+            return Err(Stop::NotOpened);
         }
         let opened = check_opened(opened, self.truth.opening, when)?;
         let Some((mut device, interrupted)) = opened else {
             self.coverage.hit("refused_to_open");
-            return Err(Stop::Over);
+            return Err(Stop::NotOpened);
         };
-        if let (Some(record), Some(resizable)) = (interrupted, device.resizable()) {
+        if interrupted.is_some() {
             self.coverage.hit("recovered_reflow");
-            let recovered = recover(resizable, record);
+            let finished = finish(&mut device, interrupted, self.truth.budget.steps());
             self.show_recovery(observer, &mut changes)?;
-            match recovered {
-                Ok(_) => {}
-                Err(_) if self.faulty(has_faults) => return Err(Stop::Over),
-                Err(error) => {
-                    return Err(Violation::new(Kind::DoesNotRecover, when, error).into());
+            match finished {
+                Ok(()) => {}
+                Err(Unfinished::Failed(_)) if self.faulty(has_faults) => {
+                    return Err(Stop::NotOpened);
                 }
+                Err(error) => return Err(unfinished(error, when).into()),
             }
         }
         let capacity = device.capacity();
@@ -274,13 +298,15 @@ impl<'a> World<'a> {
         match read_all(&mut device, &mut content) {
             Ok(()) => {
                 let history = &mut self.truth.history;
-                history.check_crash(Sector(0), &content, when)?;
+                history.check_crash(SectorCount(capacity), &content, when)?;
                 history.truncate(capacity);
                 history.crashed();
                 // A killed process leaves in the page cache what a power cut may still take.
-                history.settle(Sector(0), &content, all_durable);
+                history.settle(&content, all_durable);
             }
-            Err(_) if self.faulty(has_faults) => return Err(Stop::Over),
+            Err(violation) if self.faulty(has_faults) && violation.kind != Kind::DoesNotEnd => {
+                return Err(Stop::NotOpened);
+            }
             Err(violation) => return Err(violation.into()),
         }
         self.truth.sizes = vec![capacity];
@@ -304,11 +330,34 @@ impl<'a> World<'a> {
                 phase: Phase::Recovery,
             };
             *changes += 1;
-            if let Some(image) = observer.look(point, &snapshot, &self.truth)? {
-                return Err(Stop::Crashed(image));
-            }
+            self.look(observer, point, &snapshot)?;
         }
         Ok(())
+    }
+
+    /// Lets the observer look at a crash point.
+    fn look(
+        &self,
+        observer: &mut dyn Observer,
+        point: Point,
+        snapshot: &SimHost,
+    ) -> Result<(), Stop> {
+        match observer.look(point, snapshot, &self.truth) {
+            Ok(None) => Ok(()),
+            Ok(Some(image)) => Err(Stop::Crashed(image, point.phase)),
+            Err(violation) => Err(Stop::BadImage(violation)),
+        }
+    }
+
+    /// One more step of the driver or of a resize, which `act` is about.
+    fn count_step(&mut self, act: Act) -> Result<(), Violation> {
+        self.steps += 1;
+        let allowed = self.truth.budget.steps();
+        if self.steps <= allowed {
+            return Ok(());
+        }
+        let what = format!("found {} steps, expected at most {allowed}", self.steps);
+        Err(Violation::new(Kind::DoesNotEnd, "while running", what).by(act))
     }
 
     /// What a failed sync gave up stays in the page cache, and no later sync makes it durable.

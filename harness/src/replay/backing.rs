@@ -16,6 +16,14 @@ const CHUNK: u64 = 8;
 /// Stamps are written in pieces of so many chunks.
 const CHUNKS_A_WRITE: u64 = 256;
 
+/// Chunks of a large file that are stamped whatever the trace does: one in each of as many
+/// equal parts, so that reads from wrong places meet one soon. 2 MiB; in memory up to 16.
+const SPREAD: u64 = 512;
+
+/// Chunks that are stamped because they border on what the trace writes, at most: 4 MiB; in
+/// memory up to 32.
+const BORDERS: u64 = 1024;
+
 /// Which parts of a backing file are stamped; the rest is a hole, so that a large device
 /// costs no more than what a trace reads of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +31,8 @@ pub struct StampedParts {
     chunks: IntervalSet,
     sectors: SectorCount,
     coverage: Coverage,
+    /// Chunks added because they are borders.
+    borders: u64,
 }
 
 impl StampedParts {
@@ -32,6 +42,7 @@ impl StampedParts {
             chunks: IntervalSet::default(),
             sectors,
             coverage: Coverage::Whole,
+            borders: 0,
         }
     }
 
@@ -56,6 +67,45 @@ impl StampedParts {
         self.chunks.insert(chunks);
     }
 
+    /// Adds the chunks in which the sectors before and after `range` lie: what a write must
+    /// leave alone. Of a trace with very many writes, those of the first ones. Returns what was
+    /// added.
+    pub fn add_borders(&mut self, range: SectorRange) -> Vec<SectorRange> {
+        if range.is_empty() || self.borders == BORDERS {
+            return Vec::new();
+        }
+        let before = range.start.0.checked_sub(1);
+        let after = Some(range.end().0).filter(|end| *end < self.sectors.0);
+        let borders = [before, after].into_iter().flatten().map(Sector);
+        let mut added = Vec::new();
+        for sector in borders {
+            if self.borders < BORDERS && !self.around(sector).0 {
+                self.borders += 1;
+                let one = SectorRange::new(sector, SectorCount(1));
+                self.add(one);
+                added.push(one);
+            }
+        }
+        added
+    }
+
+    /// Adds some of everything: the first chunk, the last, and one in each of many equal parts,
+    /// now nearer to its beginning and now to its end.
+    pub fn spread(&mut self) {
+        let chunks = self.sectors.0.div_ceil(CHUNK);
+        let part = chunks.div_ceil(SPREAD).max(1);
+        // Odd, and far from a power of two: no regular error steps over all of them.
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let within = |number: u64| number.wrapping_mul(STEP) % part;
+        let spread = (0..chunks.div_ceil(part)).map(|number| number * part + within(number));
+        for chunk in spread.chain([0, chunks.saturating_sub(1)]) {
+            let chunk = SectorRange::new(Sector(chunk * CHUNK), SectorCount(CHUNK));
+            if chunk.start < Sector(0) + self.sectors {
+                self.add(chunk);
+            }
+        }
+    }
+
     /// Whether `sector` is stamped, and all the sectors around it of which the same is true.
     fn around(&self, sector: Sector) -> (bool, Range<u64>) {
         let (is_stamped, chunks) = self.chunks.run_around(sector.0 / CHUNK);
@@ -64,7 +114,7 @@ impl StampedParts {
     }
 
     /// The runs of stamped sectors, in pieces to be written at once.
-    fn runs(&self) -> impl Iterator<Item = SectorRange> + '_ {
+    pub(super) fn runs(&self) -> impl Iterator<Item = SectorRange> + '_ {
         self.chunks.iter().flat_map(|chunks| {
             let end = (chunks.end * CHUNK).min(self.sectors.0);
             let range = SectorRange::between(Sector(chunks.start * CHUNK)..Sector(end));
@@ -98,14 +148,19 @@ impl StampedParts {
         }
         let mut initial = Stamped::new(self.clone());
         let mut changed = 0;
-        for run in self.runs().map(Ok).chain(data_sectors(file, self.sectors)) {
-            let run: SectorRange = run?;
+        let stamped = self.runs().map(|run| Ok((run, true)));
+        let others = data_sectors(file, self.sectors).map(|run| Ok((run?, false)));
+        for run in stamped.chain(others) {
+            let (run, is_stamped): (SectorRange, bool) = run?;
             let mut content = vec![0; run.count.bytes().0 as usize];
             file.read_exact_at(&mut content, FileOffset(run.start.bytes().0))?;
             let sectors = content.chunks_exact(SECTOR_SIZE as usize);
             changed += (run.start.0..)
                 .zip(sectors)
-                .filter(|(sector, content)| !initial.is_in(Sector(*sector), content))
+                .map(|(sector, content)| (Sector(sector), content))
+                .filter(|(sector, content)| {
+                    initial.has(*sector) == is_stamped && !initial.is_in(*sector, content)
+                })
                 .count() as u64;
         }
         Ok(changed)
@@ -163,6 +218,11 @@ impl Initial for Stamped {
         }
     }
 
+    /// Stamps and zeros differ in their first bytes.
+    fn is_zeros(&self, content: &[u8]) -> bool {
+        content.starts_with(&[0; 8])
+    }
+
     fn describe(&self, sector: Sector) -> String {
         match self.parts.around(sector).0 {
             true => Content::Stamped(Stamp::BACKING, sector).to_string(),
@@ -215,5 +275,65 @@ impl<F: HostFile> Initial for Given<F> {
 
     fn describe(&self, _: Sector) -> String {
         "what the backing file has there".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driver::host::HostNames;
+    use driver::memory::MemoryHost;
+
+    fn range(start: u64, count: u64) -> SectorRange {
+        SectorRange::new(Sector(start), SectorCount(count))
+    }
+
+    #[test]
+    fn a_large_file_has_a_stamp_in_every_part_and_at_both_ends() {
+        // 4 GiB and a partial chunk, and then fewer chunks than there would be parts.
+        for sectors in [(1 << 23) + 3, 100] {
+            let mut parts = StampedParts::none(SectorCount(sectors));
+            parts.spread();
+            assert!(parts.around(Sector(0)).0 && parts.around(Sector(sectors - 1)).0);
+            let part = sectors.div_ceil(CHUNK).div_ceil(SPREAD).max(1) * CHUNK;
+            for start in (0..sectors / part).map(|number| number * part) {
+                let mut chunks = (start..start + part).step_by(CHUNK as usize);
+                assert!(
+                    chunks.any(|sector| parts.around(Sector(sector)).0),
+                    "{start}"
+                );
+            }
+            let stamped: u64 = parts.runs().map(|run| run.count.0).sum();
+            assert!(stamped <= (SPREAD + 2) * CHUNK);
+        }
+    }
+
+    #[test]
+    fn what_borders_on_a_write_is_stamped_and_its_middle_is_not() {
+        let mut parts = StampedParts::none(SectorCount(10_000));
+        parts.add_borders(range(1000, 64));
+        assert!(parts.around(Sector(999)).0 && parts.around(Sector(1064)).0);
+        assert!(!parts.around(Sector(1000)).0 && !parts.around(Sector(1063)).0);
+        // The ends of the device have one border.
+        parts.add_borders(range(0, 8));
+        parts.add_borders(range(9_992, 8));
+        assert!(parts.around(Sector(8)).0 && parts.around(Sector(9_991)).0);
+        assert!(!parts.around(Sector(0)).0 && !parts.around(Sector(9_992)).0);
+    }
+
+    #[test]
+    fn what_is_written_is_found_unchanged_and_a_changed_byte_is_not() {
+        let host = MemoryHost::new();
+        let file = host.create_new("backing".as_ref()).unwrap();
+        let mut parts = StampedParts::none(SectorCount(100_000));
+        parts.spread();
+        parts.add(range(500, 3));
+        parts.write(&file).unwrap();
+        assert_eq!(parts.count_changed(&file).unwrap(), 0);
+        for sector in [502, 50_000] {
+            file.write_all_at(&[9], FileOffset(sector * SECTOR_SIZE + 100))
+                .unwrap();
+        }
+        assert_eq!(parts.count_changed(&file).unwrap(), 2);
     }
 }

@@ -8,6 +8,7 @@ use crate::intervals::IntervalSet;
 use crate::stamp::Coverage;
 use crate::trace::{Nanoseconds, Record, TraceOperation};
 
+use super::backing::StampedParts;
 use super::pace::Pace;
 use super::requests::Placed;
 use super::run::ReplayError;
@@ -157,6 +158,8 @@ pub(super) struct Footprint {
     model: Tally,
     /// Where zeros and discards go: the model keeps intervals of those.
     holes: IntervalSet,
+    /// What of the backing file is stamped, if not all of it.
+    stamped: Option<StampedParts>,
     needed: u64,
     allowed: Bytes,
 }
@@ -186,12 +189,19 @@ impl Footprint {
             // A page of the model, and its part of the table.
             model: Tally::new(256, 2560),
             holes: IntervalSet::default(),
+            stamped: None,
             needed: 0,
             allowed,
         };
         if capacity.bytes() <= STAMP_ALL {
             let whole = SectorRange::new(Sector(0), capacity);
             footprint.needed = footprint.backing.add(whole);
+        } else {
+            let mut stamped = StampedParts::none(capacity);
+            stamped.spread();
+            let stamps = stamped.runs().map(|run| footprint.backing.add(run));
+            footprint.needed = stamps.sum();
+            footprint.stamped = Some(stamped);
         }
         let Footprint {
             backing,
@@ -219,22 +229,43 @@ impl Footprint {
     ) -> Result<(), ReplayError> {
         for (range, first) in placed.iter().zip(at_first) {
             let more = match record.operation {
-                TraceOperation::Read => self.backing.add(*first),
+                TraceOperation::Read => {
+                    if let Some(stamped) = &mut self.stamped {
+                        stamped.add(*first);
+                    }
+                    self.backing.add(*first)
+                }
                 TraceOperation::Write => {
                     let file = self.cow.add(*range);
-                    file.saturating_add(self.model.add(*range))
+                    let model = self.model.add(*range);
+                    file.saturating_add(model)
+                        .saturating_add(self.borders(*first))
                 }
                 // Holes in the files, and intervals in the model.
                 TraceOperation::Discard | TraceOperation::WriteZeroes => {
                     let before = self.holes.intervals();
                     self.holes.insert(range.start.0..range.end().0);
                     let new = self.holes.intervals().saturating_sub(before) as u64;
-                    new.saturating_mul(BYTES_AN_INTERVAL)
+                    let intervals = new.saturating_mul(BYTES_AN_INTERVAL);
+                    intervals.saturating_add(self.borders(*first))
                 }
                 TraceOperation::Flush => 0,
             };
             self.needed = self.needed.saturating_add(more);
         }
+        self.check(request)
+    }
+
+    /// What the stamps around a write take.
+    fn borders(&mut self, range: SectorRange) -> u64 {
+        let Some(stamped) = &mut self.stamped else {
+            return 0;
+        };
+        let borders = stamped.add_borders(range).into_iter();
+        borders.map(|border| self.backing.add(border)).sum()
+    }
+
+    fn check(&self, request: u64) -> Result<(), ReplayError> {
         match self.needed > self.allowed.0 {
             true => Err(ReplayError::TooMuchMemory {
                 request,

@@ -24,6 +24,9 @@ pub struct Report {
     /// Sectors compared with the model: those read, and the whole device at the end and
     /// once more after it was reopened.
     pub sectors_verified: u64,
+    /// Those of them that showed zeros, and rightly. All other content tells which sector it
+    /// belongs to; where zeros are right, a read from a wrong place can show them too.
+    pub sectors_verified_zeros: u64,
     /// Sectors that showed what they should not.
     pub mismatches: u64,
     /// The first few of them, in words.
@@ -256,6 +259,13 @@ impl fmt::Display for Report {
             time(self.verify_elapsed_ns),
             count(self.mismatches)
         )?;
+        if self.sectors_verified_zeros > 0 {
+            writeln!(
+                f,
+                "           {} of them zeros, which other places have too",
+                count(self.sectors_verified_zeros)
+            )?;
+        }
         for example in &self.mismatch_examples {
             writeln!(f, "           {example}")?;
         }

@@ -2,16 +2,16 @@
 //! asked for. Every read is compared with the model when it completes; resizes begin where they
 //! are asked for and go on beneath the requests.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use driver::blk::{Completion, Limits, Operation, Request, Segment, Status};
-use driver::ordered::ThreadDied;
 use driver::resize::{Resize, ResizeError};
-use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 use hdrhistogram::Histogram;
 
 use crate::clock::Clock;
-use crate::oracle::{Initial, Mismatch, Oracle, checksums};
+use crate::oracle::{Compared, Initial, Oracle, checksums};
 use crate::stamp::{Coverage, Stamp};
 use crate::trace::{Nanoseconds, Record, TraceError, TraceOperation, TraceSource};
 
@@ -20,7 +20,7 @@ use super::observe::Sights;
 use super::pace::{Pace, PaceReport, Pacer};
 use super::report::{Latencies, Percentiles, ResizeReport};
 use super::requests::{IsPastEnd, PastEnd, Placing, pieces};
-use super::target::Target;
+use super::target::{Target, TargetError};
 use super::timeline::{Kind, Timeline};
 
 /// So many mismatches are told in words.
@@ -133,12 +133,35 @@ pub enum ReplayError {
         /// Its time.
         time: Nanoseconds,
     },
+    /// A completion came that is of no request in flight, or not of that which it names.
+    #[error("a completion came of a {what} of sectors {range}, which is not in flight")]
+    NotInFlight {
+        /// What it says was asked for.
+        what: &'static str,
+        /// Of which sectors.
+        range: SectorRange,
+    },
+    /// The device has nothing to do, and has not completed what it was given.
+    #[error(
+        "{count} requests were never completed, the first of them request {request} \
+         ({what}, sectors {range})"
+    )]
+    NeverCompleted {
+        /// How many.
+        count: usize,
+        /// The number of the first in the trace, from 1.
+        request: u64,
+        /// What it asks for.
+        what: &'static str,
+        /// Of which sectors.
+        range: SectorRange,
+    },
     /// The trace has more requests than stamps can number.
     #[error("the trace has more than {} requests", u32::MAX)]
     TooLong,
-    /// The I/O thread panicked.
+    /// The device does not go on.
     #[error(transparent)]
-    Died(#[from] ThreadDied),
+    Target(#[from] TargetError),
 }
 
 impl ReplayError {
@@ -234,8 +257,12 @@ struct Resizing {
 pub struct Counts {
     /// Requests of the trace.
     pub requests: u64,
-    /// Sectors read and compared.
+    /// Sectors read.
     pub sectors_read: u64,
+    /// Sectors compared with the model.
+    pub sectors_compared: u64,
+    /// Those of them that showed zeros, and rightly.
+    pub sectors_zeros: u64,
     /// Sectors written.
     pub sectors_written: u64,
     /// Those of them that were written with the data that the trace carries.
@@ -257,13 +284,15 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds what a comparison came to.
-    pub fn add_check(&mut self, (wrong, example): (u64, Option<Mismatch>), when: &str) {
-        self.mismatches += wrong;
-        if let Some(example) = example
+    /// Adds what a comparison came to; `when` is asked only if something is wrong.
+    pub fn add(&mut self, compared: Compared, when: impl FnOnce() -> String) {
+        self.sectors_compared += compared.sectors;
+        self.sectors_zeros += compared.zeros;
+        self.mismatches += compared.wrong;
+        if let Some(example) = compared.first_wrong
             && self.examples.len() < EXAMPLES
         {
-            self.examples.push(format!("{when}: {example}"));
+            self.examples.push(format!("{}: {example}", when()));
         }
     }
 }
@@ -375,7 +404,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         while !self.in_flight.is_empty() {
             match self.target.complete() {
                 Ok(completion) => self.in_flight.remove(completion.request.tag),
-                Err(ThreadDied) => return,
+                Err(_) => return,
             };
         }
         let _ = self.target.resized(true);
@@ -456,9 +485,11 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         let (segments, content) = self.segments(operation, range, payload);
         let tag = self.in_flight.add(InFlight {
             request: self.counts.requests,
+            operation,
             range,
             content,
             started_ns: self.watch.now_ns(self.clock),
+            seen: Vec::new(),
         });
         let start = range.start;
         Ok(self.target.submit(Request {
@@ -478,16 +509,20 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
     ) -> (Vec<Segment>, Content) {
         match operation {
             Operation::Flush => (Vec::new(), Content::None),
-            Operation::Discard | Operation::WriteZeroes => {
-                (vec![Segment::without_data(range.count)], Content::None)
+            Operation::Discard => {
+                let segment = Segment::without_data(range.count);
+                (vec![segment], Content::Discard)
+            }
+            Operation::WriteZeroes => {
+                let segment = Segment::without_data(range.count);
+                (vec![segment], Content::Zeros)
             }
             Operation::Read => {
                 let mut segments = self.spare_segments(range.count);
                 // What an earlier read left there must not pass for what this one brings.
+                let coverage = self.oracle.coverage();
                 for segment in &mut segments {
-                    for sector in segment.data.chunks_exact_mut(SECTOR_SIZE as usize) {
-                        sector[..8].fill(0xa5);
-                    }
+                    coverage.poison(&mut segment.data);
                 }
                 (segments, Content::None)
             }
@@ -534,13 +569,26 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
     }
 
     fn take_completion(&mut self) -> Result<(), ReplayError> {
-        let completion = self.target.complete()?;
-        self.take(completion)
+        let error = match self.target.complete() {
+            Ok(completion) => return self.take(completion),
+            Err(error) => error,
+        };
+        match (error, self.in_flight.first()) {
+            (TargetError::Idle, Some(first)) => Err(ReplayError::NeverCompleted {
+                count: self.in_flight.len(),
+                request: first.request,
+                what: name(first.operation),
+                range: first.range,
+            }),
+            (error, _) => Err(error.into()),
+        }
     }
 
     fn take(&mut self, completion: Completion) -> Result<(), ReplayError> {
-        let Some(flown) = self.in_flight.remove(completion.request.tag) else {
-            return Err(ReplayError::Died(ThreadDied));
+        let tag = completion.request.tag;
+        let flown = match self.in_flight.remove(tag) {
+            Some(flown) if flown.is_of(&completion.request) => flown,
+            _ => return Err(not_in_flight(&completion)),
         };
         let now_ns = self.watch.now_ns(self.clock);
         let elapsed = now_ns.saturating_sub(flown.started_ns);
@@ -571,12 +619,11 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
                 if let Content::Data(_) = flown.content {
                     self.counts.sectors_with_data += range.count.0;
                 }
-                if let Some(written) = flown.content.written() {
-                    self.oracle.wrote(range, written);
-                }
+                self.in_flight.acknowledge(tag, flown, self.oracle);
             }
-            Operation::WriteZeroes => self.oracle.zeroed(range),
-            Operation::Discard => self.oracle.discarded(range),
+            Operation::WriteZeroes | Operation::Discard => {
+                self.in_flight.acknowledge(tag, flown, self.oracle);
+            }
             Operation::Flush => {}
         }
         let segments = completion.request.segments;
@@ -590,15 +637,18 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
     fn check_read(&mut self, completion: &Completion, flown: &InFlight) {
         self.counts.sectors_read += flown.range.count.0;
         let coverage = self.oracle.coverage();
-        let early = |sector, content: &[u8]| self.in_flight.may_show(sector, content, coverage);
-        let mut first = flown.range.start;
-        for segment in &completion.request.segments {
-            let found = self.oracle.check(first, &segment.data, early);
-            if found.0 > 0 {
-                let when = format!("request {} reading {}", flown.request, flown.range);
-                self.counts.add_check(found, &when);
-            }
-            first += segment.sectors;
+        let (mut seen, in_flight) = (Vec::new(), &self.in_flight);
+        let early = |sector, content: &[u8]| {
+            let shown = in_flight.shows(sector, content, coverage);
+            seen.extend(shown.map(|tag| (tag, sector)));
+            shown.is_some()
+        };
+        let content = content_of(&completion.request.segments);
+        let compared = self.oracle.check(flown.range, &content, early);
+        let when = || format!("request {} reading {}", flown.request, flown.range);
+        self.counts.add(compared, when);
+        for (tag, sector) in seen {
+            self.in_flight.saw(tag, sector, self.oracle);
         }
     }
 
@@ -607,22 +657,19 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         completion: &Completion,
         flown: &InFlight,
     ) -> Result<(), ReplayError> {
-        let what = match (completion.status, completion.request.operation) {
+        let operation = completion.request.operation;
+        match (completion.status, operation) {
             (Status::Ok, _) => return Ok(()),
             (Status::NotSupported, Operation::Discard) => {
                 self.counts.discards_unsupported += 1;
                 return Ok(());
             }
-            (_, Operation::Read) => "read",
-            (_, Operation::Write { .. }) => "write",
-            (_, Operation::Flush) => "flush",
-            (_, Operation::Discard) => "discard",
-            (_, Operation::WriteZeroes) => "write of zeros",
-        };
+            _ => {}
+        }
         let cause = completion.failure.as_ref();
         Err(ReplayError::Failed {
             request: flown.request,
-            what,
+            what: name(operation),
             range: flown.range,
             status: completion.status,
             cause: cause.map_or(String::new(), |failure| format!(": {failure}")),
@@ -680,6 +727,34 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         self.resizing = None;
         self.oracle.resized(resized.new_size.whole_sectors());
         Ok(())
+    }
+}
+
+/// All that a read brought, in one piece.
+pub(super) fn content_of(segments: &[Segment]) -> Cow<'_, [u8]> {
+    match segments {
+        [] => Cow::Borrowed(&[]),
+        [only] => Cow::Borrowed(&only.data),
+        segments => segments.iter().flat_map(|s| &s.data).copied().collect(),
+    }
+}
+
+/// Of a completion that came from nowhere.
+pub(super) fn not_in_flight(completion: &Completion) -> ReplayError {
+    ReplayError::NotInFlight {
+        what: name(completion.request.operation),
+        range: completion.request.range(),
+    }
+}
+
+/// A request in a word or two.
+fn name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Read => "read",
+        Operation::Write { .. } => "write",
+        Operation::Flush => "flush",
+        Operation::Discard => "discard",
+        Operation::WriteZeroes => "write of zeros",
     }
 }
 

@@ -31,14 +31,14 @@ use super::requests::{PastEnd, Placing, placed};
 use super::run::{Manner, PlannedAt, ReplayError, Run};
 use super::stamp_host::StampHost;
 use super::target::{Live, Stepped, Target};
-use super::verify::{take_in, whole_device};
+use super::verify::{Verify, idle, take_in};
 
 /// The files of a device made for a replay.
 const COW_NAME: &str = "device.cow";
 const BACKING_NAME: &str = "backing.img";
 
-/// A device of at most this size gets a backing file stamped all over; of a larger one, only
-/// what the trace reads is.
+/// A device of at most this size gets a backing file stamped all over; of a larger one, what
+/// the trace reads is, what borders on what it writes, and some of everything between.
 pub(super) const STAMP_ALL: Bytes = Bytes(1 << 30);
 
 /// A resize asked for on the way.
@@ -191,17 +191,32 @@ impl Session<'_> {
     /// # Errors
     /// See [`SessionError`].
     pub fn in_memory(&self, size: Option<Bytes>) -> Result<Report, SessionError> {
+        match self.options.coverage {
+            Coverage::Whole => self.on_target(MemoryHost::new(), size, Stepped::new),
+            Coverage::Front => self.on_target(StampHost::new(), size, Stepped::new),
+        }
+    }
+
+    /// Replays on a host in memory, on a target that `start` makes of a device, each time that
+    /// one is needed.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn on_target<H, T>(
+        &self,
+        host: H,
+        size: Option<Bytes>,
+        start: impl Fn(Ordered<H::File>) -> T,
+    ) -> Result<Report, SessionError>
+    where
+        H: ImageHost + Clone + Send + 'static,
+        H::File: Send,
+        T: Target<H::File>,
+    {
         let size = self.size(size)?;
         let directory = Path::new("/memory");
         self.check_before(&directory.join(COW_NAME), Some(size), Files::InMemory)?;
-        match self.options.coverage {
-            Coverage::Whole => self.on_own_device(MemoryHost::new(), directory, size, |device| {
-                Ok(Stepped::new(device))
-            }),
-            Coverage::Front => self.on_own_device(StampHost::new(), directory, size, |device| {
-                Ok(Stepped::new(device))
-            }),
-        }
+        self.on_own_device(host, directory, size, |device| Ok(start(device)))
     }
 
     /// Replays on the device that `spec` describes. What it holds is overwritten as the
@@ -307,13 +322,14 @@ impl Session<'_> {
             return Ok(StampedParts::all(sectors));
         }
         let mut parts = StampedParts::none(sectors);
+        parts.spread();
         let placing = self.placing()?.for_stamping();
         for record in (self.trace)()? {
             let record = record?;
-            if record.operation == TraceOperation::Read {
-                let placed = placed(&record, sectors, placing).unwrap_or_default();
-                for range in placed {
-                    parts.add(range);
+            for range in placed(&record, sectors, placing).unwrap_or_default() {
+                match record.operation {
+                    TraceOperation::Read => parts.add(range),
+                    _ => drop(parts.add_borders(range)),
                 }
             }
         }
@@ -325,7 +341,7 @@ impl Session<'_> {
         host: H,
         directory: &Path,
         sectors: SectorCount,
-        start: impl FnOnce(Ordered<H::File>) -> Result<T, SessionError>,
+        start: impl Fn(Ordered<H::File>) -> Result<T, SessionError>,
     ) -> Result<Report, SessionError>
     where
         H: ImageHost + Clone + Send + 'static,
@@ -376,7 +392,7 @@ impl Session<'_> {
         spec: &DeviceSpec,
         opened: Opened<H::File>,
         mut oracle: Oracle<I>,
-        start: impl FnOnce(Ordered<H::File>) -> Result<T, SessionError>,
+        start: impl Fn(Ordered<H::File>) -> Result<T, SessionError>,
     ) -> Result<Report, SessionError>
     where
         H: ImageHost + Clone + Send + 'static,
@@ -389,8 +405,7 @@ impl Session<'_> {
             path: path.clone(),
             error,
         };
-        let mut device = opened.device;
-        take_in(&mut device, &mut oracle).map_err(replay_error(path))?;
+        let mut device = take_in(opened.device, &mut oracle).map_err(replay_error(path))?;
         if let Some(record) = opened.interrupted {
             let resized = recover(&mut device, record).map_err(failed)?;
             oracle.resized(resized.new_size.whole_sectors());
@@ -442,8 +457,8 @@ impl Session<'_> {
             // What was done so far is kept as well as it can be; the first error is the one
             // to report.
             run.give_up();
-            if let Ok(device) = target.stop() {
-                let _ = device.close();
+            if let Ok(stopped) = target.stop() {
+                let _ = stopped.device.close();
             }
             return Err(replay_error(path)(error));
         }
@@ -451,26 +466,40 @@ impl Session<'_> {
         let (mut counts, latency) = (run.counts.clone(), run.latencies());
         let timeline = std::mem::take(&mut run.timeline);
         let pace = run.pace_report();
-        let mut device = target
-            .stop()
-            .map_err(|died| replay_error(path)(died.into()))?;
+        let device = idle(target).map_err(replay_error(path))?;
 
         let started = clock::start();
-        let total = 2 * oracle.capacity().0;
-        let verified = |done| (self.progress)(Progress::Verified(done, total));
-        let when = "at the end";
-        let first = whole_device(&mut device, &mut oracle, &mut counts, when, verified)
-            .map_err(replay_error(path))?;
+        let half = oracle.capacity().0;
+        let verified = |done| (self.progress)(Progress::Verified(done, 2 * half));
+        let mut verify = Verify {
+            oracle: &mut oracle,
+            counts: &mut counts,
+            when: "at the end",
+        };
+        let device = match verify.has_capacity(&device) {
+            true => {
+                let mut target = start(device)?;
+                let compared = verify.whole_device(&mut target, verified);
+                let stopped = compared.and_then(|()| idle(target));
+                stopped.map_err(replay_error(path))?
+            }
+            false => device,
+        };
         let statistics = device.statistics();
         device.close().map_err(|error| SessionError::Close {
             path: path.clone(),
             error,
         })?;
-        let mut device = open(&host, spec, self.options.open)?.device;
-        let verified = |done| (self.progress)(Progress::Verified(first + done, total));
-        let when = "after reopening";
-        let again = whole_device(&mut device, &mut oracle, &mut counts, when, verified)
-            .map_err(replay_error(path))?;
+        verify.when = "after reopening";
+        let reopened = open(&host, spec, self.options.open)?;
+        verify.is_not_interrupted(reopened.interrupted.is_none());
+        if verify.has_capacity(&reopened.device) {
+            let verified = |done| (self.progress)(Progress::Verified(half + done, 2 * half));
+            let mut target = start(reopened.device)?;
+            let compared = verify.whole_device(&mut target, verified);
+            let stopped = compared.and_then(|()| idle(target));
+            stopped.map_err(replay_error(path))?;
+        }
 
         let seconds = elapsed_ns.max(1) as f64 / 1e9;
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
@@ -479,7 +508,8 @@ impl Session<'_> {
             sectors_read: counts.sectors_read,
             sectors_written: counts.sectors_written,
             sectors_written_with_data: counts.sectors_with_data,
-            sectors_verified: counts.sectors_read + first + again,
+            sectors_verified: counts.sectors_compared,
+            sectors_verified_zeros: counts.sectors_zeros,
             mismatches: counts.mismatches,
             mismatch_examples: counts.examples,
             flushes: counts.flushes,

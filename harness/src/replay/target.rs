@@ -12,19 +12,38 @@ use driver::resize::{Resize, ResizeStep};
 
 use crate::clock::Clock;
 
+/// Why a device does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Its I/O thread panicked.
+    #[error(transparent)]
+    Died(#[from] ThreadDied),
+    /// It has nothing to do, and yet there is something that it has not done.
+    #[error("the device has nothing to do, and has not done what it was asked to")]
+    Idle,
+}
+
+/// What is left of a running device when it is stopped.
+pub struct Stopped<F> {
+    /// The device.
+    pub device: Ordered<F>,
+    /// Completions that nobody was waiting for: each is one too many.
+    pub left: Vec<Completion>,
+}
+
 /// A running device.
 pub trait Target<F> {
     /// Hands a request over.
     ///
     /// # Errors
     /// If the device has died.
-    fn submit(&mut self, request: Request) -> Result<(), ThreadDied>;
+    fn submit(&mut self, request: Request) -> Result<(), TargetError>;
 
     /// The next completion; there is a request in flight.
     ///
     /// # Errors
     /// If the device has died.
-    fn complete(&mut self) -> Result<Completion, ThreadDied>;
+    fn complete(&mut self) -> Result<Completion, TargetError>;
 
     /// The next completion, if one comes before `clock` shows `deadline_ns`; there is a request
     /// in flight.
@@ -35,25 +54,26 @@ pub trait Target<F> {
         &mut self,
         deadline_ns: u64,
         clock: &dyn Clock,
-    ) -> Result<Option<Completion>, ThreadDied>;
+    ) -> Result<Option<Completion>, TargetError>;
 
     /// Begins a resize; there is none under way.
     ///
     /// # Errors
     /// If the device has died.
-    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), ThreadDied>;
+    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), TargetError>;
 
     /// How the resize ended, if it has. Waits for it when asked to.
     ///
     /// # Errors
     /// If the device has died.
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, ThreadDied>;
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError>;
 
-    /// Stops; every request has been completed and no resize is under way.
+    /// Stops when the device has nothing more to do; every request has been completed and no
+    /// resize is under way.
     ///
     /// # Errors
     /// If the device has died.
-    fn stop(self) -> Result<Ordered<F>, ThreadDied>;
+    fn stop(self) -> Result<Stopped<F>, TargetError>;
 }
 
 /// A device on its I/O thread.
@@ -76,29 +96,29 @@ impl<F: HostFile + Send + 'static> Live<F> {
 }
 
 impl<F: HostFile + Send + 'static> Target<F> for Live<F> {
-    fn submit(&mut self, request: Request) -> Result<(), ThreadDied> {
-        self.device.submit(request)
+    fn submit(&mut self, request: Request) -> Result<(), TargetError> {
+        Ok(self.device.submit(request)?)
     }
 
-    fn complete(&mut self) -> Result<Completion, ThreadDied> {
-        self.device.wait()
+    fn complete(&mut self) -> Result<Completion, TargetError> {
+        Ok(self.device.wait()?)
     }
 
     fn complete_before(
         &mut self,
         deadline_ns: u64,
         clock: &dyn Clock,
-    ) -> Result<Option<Completion>, ThreadDied> {
+    ) -> Result<Option<Completion>, TargetError> {
         let left = deadline_ns.saturating_sub(clock.now_ns());
-        self.device.wait_for(Duration::from_nanos(left))
+        Ok(self.device.wait_for(Duration::from_nanos(left))?)
     }
 
-    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), ThreadDied> {
+    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), TargetError> {
         self.outcome = Some(self.device.resize(resize)?);
         Ok(())
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, ThreadDied> {
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError> {
         let Some(receiver) = &self.outcome else {
             return Ok(None);
         };
@@ -107,17 +127,16 @@ impl<F: HostFile + Send + 'static> Target<F> for Live<F> {
             false => match receiver.try_recv() {
                 Ok(outcome) => outcome,
                 Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(ThreadDied),
+                Err(TryRecvError::Disconnected) => return Err(ThreadDied.into()),
             },
         };
         self.outcome = None;
         Ok(Some(outcome))
     }
 
-    fn stop(self) -> Result<Ordered<F>, ThreadDied> {
+    fn stop(self) -> Result<Stopped<F>, TargetError> {
         let (device, left) = self.device.stop()?;
-        assert!(left.is_empty(), "every request has been completed");
-        Ok(device)
+        Ok(Stopped { device, left })
     }
 }
 
@@ -165,18 +184,18 @@ impl<F: HostFile> Stepped<F> {
 }
 
 impl<F: HostFile> Target<F> for Stepped<F> {
-    fn submit(&mut self, request: Request) -> Result<(), ThreadDied> {
+    fn submit(&mut self, request: Request) -> Result<(), TargetError> {
         let mut request = request;
         while let Err(back) = self.device.submit(request) {
             request = back;
             if !self.step() {
-                return Err(ThreadDied);
+                return Err(TargetError::Idle);
             }
         }
         Ok(())
     }
 
-    fn complete(&mut self) -> Result<Completion, ThreadDied> {
+    fn complete(&mut self) -> Result<Completion, TargetError> {
         loop {
             if let Some(completion) = self.completions.pop_front() {
                 return Ok(completion);
@@ -186,10 +205,10 @@ impl<F: HostFile> Target<F> for Stepped<F> {
                 match self.device.step() {
                     Step::Completed(completion) => return Ok(completion),
                     Step::Working => {}
-                    Step::Idle | Step::Blocked => return Err(ThreadDied),
+                    Step::Idle | Step::Blocked => return Err(TargetError::Idle),
                 }
             } else if !self.step() {
-                return Err(ThreadDied);
+                return Err(TargetError::Idle);
             }
         }
     }
@@ -198,7 +217,7 @@ impl<F: HostFile> Target<F> for Stepped<F> {
         &mut self,
         deadline_ns: u64,
         clock: &dyn Clock,
-    ) -> Result<Option<Completion>, ThreadDied> {
+    ) -> Result<Option<Completion>, TargetError> {
         while self.completions.is_empty() && clock.now_ns() < deadline_ns {
             if !self.step() {
                 clock.sleep_until_ns(deadline_ns);
@@ -207,21 +226,25 @@ impl<F: HostFile> Target<F> for Stepped<F> {
         Ok(self.completions.pop_front())
     }
 
-    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), ThreadDied> {
+    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), TargetError> {
         self.resize = Some(resize);
         Ok(())
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, ThreadDied> {
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError> {
         while wait && self.resize.is_some() {
             if !self.step() {
-                return Err(ThreadDied);
+                return Err(TargetError::Idle);
             }
         }
         Ok(self.outcome.take())
     }
 
-    fn stop(self) -> Result<Ordered<F>, ThreadDied> {
-        Ok(self.device)
+    fn stop(mut self) -> Result<Stopped<F>, TargetError> {
+        while self.step() {}
+        Ok(Stopped {
+            device: self.device,
+            left: self.completions.into(),
+        })
     }
 }

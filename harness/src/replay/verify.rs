@@ -1,13 +1,17 @@
 //! Comparing a whole device with the model.
 
+use std::collections::VecDeque;
+
 use driver::blk::{Operation, Request, Segment, Status, Tag, split};
 use driver::host::{HostFile, HostResult};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::oracle::{Initial, Oracle};
+use crate::stamp::Coverage;
 
-use super::run::{Counts, ReplayError};
+use super::run::{Counts, ReplayError, content_of, not_in_flight};
+use super::target::{Stepped, Target};
 
 /// Sectors read at once: what is compared should still be in the processor's own cache.
 const PIECE: SectorCount = SectorCount(128);
@@ -15,93 +19,156 @@ const PIECE: SectorCount = SectorCount(128);
 /// So often progress is told, in pieces.
 const PIECES_A_REPORT: u64 = 64;
 
-/// Reads an idle device piece by piece, into one buffer.
-struct Reader<'a, F> {
-    device: &'a mut Ordered<F>,
-    segments: Vec<Segment>,
+/// Pieces that are asked for before the first of them is compared: while one is compared, the
+/// next is read.
+const AHEAD: usize = 2;
+
+/// Reads an idle device piece by piece, and has nothing in flight when it is done.
+struct Reader<'a, T> {
+    target: &'a mut T,
+    coverage: Coverage,
+    /// Buffers that are used again.
+    spare: Vec<Vec<Segment>>,
+    next_tag: u64,
 }
 
-impl<F: HostFile> Reader<'_, F> {
-    fn new(device: &mut Ordered<F>) -> Reader<'_, F> {
+impl<'a, T> Reader<'a, T> {
+    fn new<F>(target: &'a mut T, coverage: Coverage) -> Reader<'a, T>
+    where
+        T: Target<F>,
+    {
         Reader {
-            device,
-            segments: vec![Segment::default()],
+            target,
+            coverage,
+            spare: Vec::new(),
+            next_tag: 0,
         }
     }
 
-    /// The content of `range`.
-    fn read(&mut self, range: SectorRange) -> Result<&[u8], ReplayError> {
-        let failed = |status, cause: String| ReplayError::Unreadable {
-            range,
-            status,
-            cause,
-        };
-        let mut segments = std::mem::take(&mut self.segments);
+    /// Reads the pieces one after the other, and hands over what each read has brought, which
+    /// may be something else than it was asked for.
+    fn read<F>(
+        &mut self,
+        pieces: impl Iterator<Item = SectorRange>,
+        mut take: impl FnMut(SectorRange, &[u8]) -> Result<(), ReplayError>,
+    ) -> Result<(), ReplayError>
+    where
+        T: Target<F>,
+    {
+        let mut asked = VecDeque::new();
+        let mut pieces = pieces.peekable();
+        while pieces.peek().is_some() || !asked.is_empty() {
+            if asked.len() < AHEAD
+                && let Some(piece) = pieces.next()
+            {
+                let tag = self.ask(piece)?;
+                asked.push_back((tag, piece));
+                continue;
+            }
+            let Some((tag, piece)) = asked.pop_front() else {
+                return Ok(());
+            };
+            let done = self.target.complete()?;
+            // The device keeps the order of reads that come one after the other.
+            let request = &done.request;
+            if (request.tag, request.operation) != (tag, Operation::Read) {
+                return Err(not_in_flight(&done));
+            }
+            if done.status != Status::Ok {
+                return Err(ReplayError::Unreadable {
+                    range: piece,
+                    status: done.status,
+                    cause: done.failure.map_or(String::new(), |f| format!(": {f}")),
+                });
+            }
+            take(piece, &content_of(&request.segments))?;
+            self.spare.push(done.request.segments);
+        }
+        Ok(())
+    }
+
+    fn ask<F>(&mut self, piece: SectorRange) -> Result<Tag, ReplayError>
+    where
+        T: Target<F>,
+    {
+        let mut segments = self.spare.pop().unwrap_or_default();
+        segments.resize_with(1, Segment::default);
         for segment in &mut segments {
-            segment.sectors = range.count;
-            segment.data.resize(range.count.bytes().0 as usize, 0);
+            segment.sectors = piece.count;
+            segment.data.resize(piece.count.bytes().0 as usize, 0);
+            // What an earlier piece left here must not pass for this one.
+            self.coverage.poison(&mut segment.data);
         }
-        let request = Request {
-            tag: Tag(0),
+        let tag = Tag(self.next_tag);
+        self.next_tag += 1;
+        self.target.submit(Request {
+            tag,
             operation: Operation::Read,
-            start: range.start,
+            start: piece.start,
             segments,
-        };
-        if self.device.submit(request).is_err() {
-            return Err(failed(Status::IoError, ": the queue is full".into()));
-        }
-        match self.device.step() {
-            Step::Completed(done) if done.status == Status::Ok => {
-                self.segments = done.request.segments;
-                let first = self.segments.first();
-                Ok(first.map_or(&[], |segment| &segment.data))
-            }
-            Step::Completed(done) => {
-                let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
-                Err(failed(done.status, cause))
-            }
-            step => Err(failed(
-                Status::IoError,
-                format!(": the device is busy: {step:?}"),
-            )),
-        }
+        })?;
+        Ok(tag)
     }
 }
 
-/// Compares every sector of an idle device with the model; how many there were.
-///
-/// # Errors
-/// If a sector cannot be read.
-pub(super) fn whole_device<F: HostFile, I: Initial>(
-    device: &mut Ordered<F>,
-    oracle: &mut Oracle<I>,
-    counts: &mut Counts,
-    when: &str,
-    mut progress: impl FnMut(u64),
-) -> Result<u64, ReplayError> {
-    let whole = SectorRange::new(Sector(0), device.capacity());
-    if device.capacity() != oracle.capacity() {
-        counts.mismatches += 1;
-        counts.examples.push(format!(
-            "{when}: the device has {} sectors, expected {}",
-            device.capacity(),
-            oracle.capacity()
-        ));
-        return Ok(0);
+/// Compares a device on which nothing is under way with the model.
+pub(super) struct Verify<'a, I> {
+    /// The model.
+    pub(super) oracle: &'a mut Oracle<I>,
+    /// What was compared, and what was wrong, is added here.
+    pub(super) counts: &'a mut Counts,
+    /// When that is.
+    pub(super) when: &'static str,
+}
+
+impl<I: Initial> Verify<'_, I> {
+    fn wrong(&mut self, what: impl std::fmt::Display) {
+        self.counts.mismatches += 1;
+        self.counts.examples.push(format!("{}: {what}", self.when));
     }
-    let mut reader = Reader::new(device);
-    for (number, piece) in (1..).zip(split(whole, PIECE)) {
-        let content = reader.read(piece)?;
-        let found = oracle.check(piece.start, content, |_, _| false);
-        if found.0 > 0 {
-            counts.add_check(found, when);
+
+    /// Whether the device has the size that it should have.
+    pub(super) fn has_capacity<F: HostFile>(&mut self, device: &Ordered<F>) -> bool {
+        let (found, expected) = (device.capacity(), self.oracle.capacity());
+        if found != expected {
+            self.wrong(format_args!(
+                "the device has {found} sectors, expected {expected}"
+            ));
         }
-        if u64::is_multiple_of(number, PIECES_A_REPORT) {
-            progress(piece.end().0);
+        found == expected
+    }
+
+    /// After a clean close no resize is found half done.
+    pub(super) fn is_not_interrupted(&mut self, right: bool) {
+        if !right {
+            self.wrong("a resize was found interrupted, and none was under way");
         }
     }
-    progress(whole.end().0);
-    Ok(whole.count.0)
+
+    /// Compares every sector.
+    ///
+    /// # Errors
+    /// If a sector cannot be read.
+    pub(super) fn whole_device<F, T: Target<F>>(
+        &mut self,
+        target: &mut T,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), ReplayError> {
+        let whole = SectorRange::new(Sector(0), self.oracle.capacity());
+        let mut reader = Reader::new(target, self.oracle.coverage());
+        let mut pieces = 0;
+        reader.read(split(whole, PIECE), |piece, content| {
+            let compared = self.oracle.check(piece, content, |_, _| false);
+            self.counts.add(compared, || self.when.to_string());
+            pieces += 1;
+            if u64::is_multiple_of(pieces, PIECES_A_REPORT) {
+                progress(piece.end().0);
+            }
+            Ok(())
+        })?;
+        progress(whole.end().0);
+        Ok(())
+    }
 }
 
 /// Tells the model what an idle device shows where it is dirty already: what is there now has
@@ -110,18 +177,13 @@ pub(super) fn whole_device<F: HostFile, I: Initial>(
 /// # Errors
 /// If a sector cannot be read.
 pub(super) fn take_in<F: HostFile, I: Initial>(
-    device: &mut Ordered<F>,
+    device: Ordered<F>,
     oracle: &mut Oracle<I>,
-) -> Result<(), ReplayError> {
+) -> Result<Ordered<F>, ReplayError> {
     let whole = SectorRange::new(Sector(0), device.capacity());
     let dirty: Vec<_> = device.map().dirty_runs(whole).collect();
-    let mut reader = Reader::new(device);
-    for run in dirty {
-        for piece in split(run, PIECE) {
-            oracle.found_at_start(piece.start, reader.read(piece)?);
-        }
-    }
-    let bytes = partial_sector(device).map_err(|error| ReplayError::Unreadable {
+    let pieces = dirty.into_iter().flat_map(|run| split(run, PIECE));
+    let bytes = partial_sector(&device).map_err(|error| ReplayError::Unreadable {
         range: SectorRange::new(whole.end(), SectorCount(1)),
         status: Status::IoError,
         cause: format!(": {error}"),
@@ -129,7 +191,20 @@ pub(super) fn take_in<F: HostFile, I: Initial>(
     if !bytes.is_empty() {
         oracle.ends_with(&bytes);
     }
-    Ok(())
+    let mut target = Stepped::new(device);
+    let mut reader = Reader::new(&mut target, oracle.coverage());
+    reader.read(pieces, |piece, content| {
+        if content.len() as u64 != piece.count.bytes().0 {
+            return Err(ReplayError::Unreadable {
+                range: piece,
+                status: Status::Ok,
+                cause: format!(", and {} bytes came", content.len()),
+            });
+        }
+        oracle.found_at_start(piece.start, content);
+        Ok(())
+    })?;
+    idle(target)
 }
 
 /// What the device has after its last whole sector, which no request reaches: read from the
@@ -144,4 +219,155 @@ fn partial_sector<F: HostFile>(device: &Ordered<F>) -> HostResult<Vec<u8>> {
     let mut bytes = vec![0; (size.0.saturating_sub(at.0) % SECTOR_SIZE) as usize];
     file.read_zero_filled_at(&mut bytes, FileOffset(at.0))?;
     Ok(bytes)
+}
+
+/// Stops a target that has completed everything, and nothing twice.
+///
+/// # Errors
+/// If there is a completion too many.
+pub(super) fn idle<F, T: Target<F>>(target: T) -> Result<Ordered<F>, ReplayError> {
+    let stopped = target.stop()?;
+    match stopped.left.first() {
+        Some(completion) => Err(not_in_flight(completion)),
+        None => Ok(stopped.device),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::replay::target::{Stopped, TargetError};
+    use crate::stamp::Stamp;
+    use driver::blk::Completion;
+    use driver::memory::MemoryFile;
+    use driver::ordered::Outcome;
+    use driver::resize::Resize;
+
+    /// A disk that shows its backing file's stamps.
+    struct Stamped;
+
+    impl Initial for Stamped {
+        fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
+            Stamp::BACKING.is_in(sector, content)
+        }
+        fn describe(&self, _: Sector) -> String {
+            "the backing file's".into()
+        }
+    }
+
+    const SECTORS: SectorCount = SectorCount(1000);
+
+    /// A target that serves reads of that disk; `spoil` may change each completion, of which it
+    /// is told the number.
+    struct Spoiled<S> {
+        queue: VecDeque<Request>,
+        served: u64,
+        spoil: S,
+    }
+
+    impl<S: Fn(u64, &mut Completion)> Target<MemoryFile> for Spoiled<S> {
+        fn submit(&mut self, request: Request) -> Result<(), TargetError> {
+            self.queue.push_back(request);
+            Ok(())
+        }
+
+        fn complete(&mut self) -> Result<Completion, TargetError> {
+            let mut request = self.queue.pop_front().ok_or(TargetError::Idle)?;
+            let poisoned = request.segments.clone();
+            for segment in &mut request.segments {
+                Stamp::BACKING.fill(request.start, &mut segment.data);
+            }
+            // What the read finds in its buffer, for those that leave it there.
+            request.segments.extend(poisoned);
+            let mut completion = Completion {
+                request,
+                status: Status::Ok,
+                failure: None,
+            };
+            (self.spoil)(self.served, &mut completion);
+            completion.request.segments.truncate(1);
+            self.served += 1;
+            Ok(completion)
+        }
+
+        fn complete_before(
+            &mut self,
+            _: u64,
+            _: &dyn Clock,
+        ) -> Result<Option<Completion>, TargetError> {
+            self.complete().map(Some)
+        }
+
+        fn resize(&mut self, _: Box<dyn Resize<MemoryFile> + Send>) -> Result<(), TargetError> {
+            Err(TargetError::Idle)
+        }
+
+        fn resized(&mut self, _: bool) -> Result<Option<Outcome>, TargetError> {
+            Ok(None)
+        }
+
+        fn stop(self) -> Result<Stopped<MemoryFile>, TargetError> {
+            Err(TargetError::Idle)
+        }
+    }
+
+    fn compared(spoil: impl Fn(u64, &mut Completion)) -> Result<Counts, ReplayError> {
+        let mut target = Spoiled {
+            queue: VecDeque::new(),
+            served: 0,
+            spoil,
+        };
+        let mut counts = Counts::default();
+        let mut verify = Verify {
+            oracle: &mut Oracle::new(SECTORS, Stamped),
+            counts: &mut counts,
+            when: "at the end",
+        };
+        verify.whole_device(&mut target, |_| {})?;
+        Ok(counts)
+    }
+
+    #[test]
+    fn every_sector_is_compared_and_counted_where_it_is() {
+        let counts = compared(|_, _| {}).unwrap();
+        assert_eq!((counts.sectors_compared, counts.mismatches), (SECTORS.0, 0));
+    }
+
+    #[test]
+    fn a_read_that_brings_nothing_or_less_is_no_match() {
+        let empty = compared(|_, done| done.request.segments[0].data.clear()).unwrap();
+        assert_eq!((empty.sectors_compared, empty.mismatches), (0, SECTORS.0));
+        assert_eq!(
+            empty.examples[0],
+            "at the end: sectors 0+128: found 0 bytes, expected 65536"
+        );
+        let none = compared(|_, done| done.request.segments.clear()).unwrap();
+        assert_eq!((none.sectors_compared, none.mismatches), (0, SECTORS.0));
+        let short = compared(|_, done| {
+            let data = &mut done.request.segments[0].data;
+            data.truncate(data.len() - SECTOR_SIZE as usize);
+        });
+        assert_eq!(short.unwrap().mismatches, SECTORS.0);
+    }
+
+    #[test]
+    fn a_read_that_leaves_its_buffer_as_it_was_is_no_match() {
+        // The first reads are right: later ones get their buffers.
+        let first = AHEAD as u64;
+        let counts = compared(|number, done| {
+            if number >= first {
+                done.request.segments.remove(0);
+            }
+        });
+        assert_eq!(counts.unwrap().mismatches, SECTORS.0 - first * PIECE.0);
+    }
+
+    #[test]
+    fn another_requests_completion_is_an_error_and_so_is_a_failure() {
+        let other = compared(|_, done| done.request.tag = Tag(7));
+        assert!(matches!(other, Err(ReplayError::NotInFlight { .. })));
+        let failed = compared(|_, done| done.status = Status::IoError);
+        assert!(matches!(failed, Err(ReplayError::Unreadable { .. })));
+    }
 }

@@ -40,6 +40,7 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
         ("syncs of the COW file", grouped(report.syncs)),
         ("writes into the bitmap", grouped(report.bitmap_writes)),
         ("sectors compared", grouped(report.sectors_verified)),
+        ("of them zeros", grouped(report.sectors_verified_zeros)),
     ]);
     if !report.mismatch_examples.is_empty() {
         page.section("mismatches", "What is wrong");

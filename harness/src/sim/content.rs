@@ -6,6 +6,8 @@ use std::fmt;
 
 use driver::units::{Bytes, FileOffset, FileRange};
 
+use crate::plain_format::Source;
+
 use super::pages::{PAGE_SIZE, Pages};
 
 /// A file's content. Clones are cheap and share pages.
@@ -58,6 +60,14 @@ impl FileContent {
         let count = self.len.saturating_sub(at.0).min(buffer.len() as u64) as usize;
         self.pages.read(&mut buffer[..count], at.0);
         count
+    }
+
+    /// Whether the file reads so from `at` on, without a copy of what it holds. What lies behind
+    /// its end reads as zeros.
+    pub fn holds(&self, expected: &[u8], at: FileOffset) -> bool {
+        let count = self.len.saturating_sub(at.0).min(expected.len() as u64) as usize;
+        let (within, behind) = expected.split_at(count);
+        self.pages.holds(within, at.0) && behind.iter().all(|&byte| byte == 0)
     }
 
     /// Writes all of `data`, and extends the file if need be.
@@ -137,6 +147,21 @@ impl FileContent {
     }
 }
 
+impl Source for FileContent {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) {
+        let count = self.read_at(into, FileOffset(at));
+        into[count..].fill(0);
+    }
+
+    fn holds(&self, at: u64, expected: &[u8]) -> bool {
+        FileContent::holds(self, expected, FileOffset(at))
+    }
+}
+
 /// Equal if they read the same; where the holes are makes no difference.
 impl PartialEq for FileContent {
     fn eq(&self, other: &Self) -> bool {
@@ -180,6 +205,29 @@ mod tests {
             Some(range(49_152, 848))
         );
         assert_eq!(content.next_data(FileOffset(50_000)), None);
+    }
+
+    #[test]
+    fn what_it_holds_is_told_without_reading_it() {
+        let mut content = FileContent::hole(Bytes(20_000));
+        content.write_at(&[5; 5000], FileOffset(4000));
+        let bytes = [content.to_bytes(), vec![0; 100]].concat();
+        for (at, len) in [
+            (0, 20_100),
+            (3999, 2),
+            (4096, 4904),
+            (9000, 1),
+            (19_999, 50),
+        ] {
+            let expected = &mut bytes[at..at + len].to_vec();
+            assert!(content.holds(expected, FileOffset(at as u64)), "{at}+{len}");
+            expected[len - 1] ^= 1;
+            assert!(
+                !content.holds(expected, FileOffset(at as u64)),
+                "{at}+{len}"
+            );
+        }
+        assert!(content.holds(&[0], FileOffset(30_000)));
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl SimHost {
 
     /// The host after a power cut that left these survivors: everything on it is durable,
     /// no file is open or locked, and its operations are counted anew. The assumptions,
-    /// the capacity and the recording stay; planned crashes and faults do not.
+    /// the capacity, the allowance and the recording stay; planned crashes and faults do not.
     pub fn after_power_cut(&self, survivors: &Survivors) -> Result<SimHost, BadSurvivors> {
         let state = self.state();
         let mut after = state.restarted();
@@ -87,6 +87,7 @@ impl State {
         restarted.next_inode = self.next_inode;
         restarted.clock = self.clock;
         restarted.capacity = self.capacity;
+        restarted.spent = self.spent.anew();
         restarted.log = self.log.as_ref().map(|_| Vec::new());
         restarted
     }

@@ -174,6 +174,11 @@ impl FaultPlan {
         self.and(move |operation| rates.draw(operation, &mut rng))
     }
 
+    pub(crate) fn add(&mut self, rules: &[FaultRule]) {
+        self.rules
+            .extend(rules.iter().map(|rule| (rule.clone(), 0)));
+    }
+
     pub(crate) fn decide(&mut self, operation: &Operation) -> Option<Fault> {
         let mut planned = None;
         for (rule, seen) in &mut self.rules {

@@ -12,9 +12,10 @@ use driver::host::{
 };
 use driver::units::Bytes;
 
+use super::allowance::{Allowance, Spent};
 use super::assumptions::Assumptions;
 use super::content::FileContent;
-use super::faults::{Fault, FaultPlan, Injected};
+use super::faults::{Fault, FaultPlan, FaultRule, Injected};
 use super::file::SimFile;
 use super::inode::Inode;
 use super::names::{NameChange, normalized};
@@ -139,6 +140,12 @@ impl SimHost {
         self.state_mut().capacity = capacity;
     }
 
+    /// Limits what may be asked of the host, counted from here on and anew after each crash. What
+    /// exceeds it ends in a panic whose payload is [`Exceeded`](super::Exceeded).
+    pub fn set_allowance(&self, allowance: Allowance) {
+        self.state_mut().spent = Spent::of(allowance);
+    }
+
     /// The space that all files take that have a name or are open.
     pub fn used(&self) -> Bytes {
         self.state().used()
@@ -187,6 +194,15 @@ impl SimHost {
         self.state_mut().faults = Some(faults);
     }
 
+    /// More faults at planned places. Their rules count the operations from here on; those that
+    /// are there already go on counting, and come first where several apply.
+    pub fn add_faults(&self, rules: &[FaultRule]) {
+        if !rules.is_empty() {
+            let mut state = self.state_mut();
+            state.faults.get_or_insert_default().add(rules);
+        }
+    }
+
     /// The faults that took place.
     pub fn injected(&self) -> Vec<Injected> {
         self.state().injected.clone()
@@ -213,6 +229,7 @@ impl SimHost {
     /// keeping goes on. Empty without [`SimHost::keep_snapshots`].
     pub fn take_snapshots(&self) -> Vec<SimHost> {
         let mut state = self.state_mut();
+        state.spent.snapshots_taken();
         let snapshots = state.snapshots.as_mut().map(std::mem::take);
         snapshots.unwrap_or_default()
     }
@@ -243,7 +260,10 @@ impl SimHost {
     ) -> HostResult<T> {
         self.let_another_act();
         let mut state = self.state_mut();
+        state.spent.spend(&operation);
         if operation.kind.is_change() && !state.crashed && state.snapshots.is_some() {
+            let unsynced = state.inodes.values().map(Inode::changes_listed).sum();
+            state.spent.keep_snapshot(operation.kind, unsynced);
             let before = SimHost::of(state.killed());
             state.snapshots.get_or_insert_default().push(before);
         }

@@ -62,6 +62,11 @@ impl Inode {
         &self.current
     }
 
+    /// How many changes are listed that are not settled.
+    pub(crate) fn changes_listed(&self) -> u64 {
+        self.unsynced.len() as u64
+    }
+
     /// Carries out a change, in the page cache.
     pub(crate) fn change(&mut self, index: u64, change: Change) {
         change.apply(&mut self.current);

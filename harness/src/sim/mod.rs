@@ -19,6 +19,7 @@
 //! Nothing is copied that was not touched: content is pages in a persistent tree, and
 //! the data of a write is held once, by the list of unsynced operations.
 
+mod allowance;
 pub mod assumptions;
 mod change;
 mod content;
@@ -37,6 +38,7 @@ mod state;
 mod survivors;
 mod times;
 
+pub use allowance::{Allowance, Exceeded, Resource};
 pub use assumptions::Assumptions;
 pub use content::FileContent;
 pub use enumerate::{Subsets, Tearing, TooManySurvivors};

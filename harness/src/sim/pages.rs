@@ -60,6 +60,20 @@ impl Pages {
         });
     }
 
+    /// Whether the bytes from `at` are `expected`.
+    pub(crate) fn holds(&self, expected: &[u8], at: u64) -> bool {
+        let mut holds = true;
+        for_each_piece(at, expected.len() as u64, |index, within, done| {
+            let expected = &expected[done..done + (within.end - within.start)];
+            holds = holds
+                && match self.page(index) {
+                    Some(page) => page[within] == *expected,
+                    None => expected.iter().all(|&byte| byte == 0),
+                };
+        });
+        holds
+    }
+
     /// Puts `data` at `at`, allocating what pages it needs.
     pub(crate) fn write(&mut self, data: &[u8], at: u64) {
         for_each_piece(at, data.len() as u64, |index, within, done| {

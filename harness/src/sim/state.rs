@@ -7,6 +7,7 @@ use std::rc::Rc;
 use driver::host::{HostError, HostResult, LockKind, Replace};
 use driver::units::{Bytes, FileRange};
 
+use super::allowance::Spent;
 use super::assumptions::Assumptions;
 use super::content::FileContent;
 use super::faults::{Fault, FaultPlan, Injected};
@@ -29,6 +30,7 @@ pub(crate) struct State {
     /// The latest time that any file has had; on a host with a slow clock, the time that it is.
     pub(crate) clock: i64,
     pub(crate) capacity: Option<Bytes>,
+    pub(crate) spent: Spent,
     pub(crate) log: Option<Vec<LoggedOperation>>,
     locks: Vec<Lock>,
     pub(crate) next_description: u64,
@@ -65,6 +67,7 @@ impl State {
             names: Names::default(),
             clock: 0,
             capacity: None,
+            spent: Spent::default(),
             log: None,
             locks: Vec::new(),
             next_description: 0,

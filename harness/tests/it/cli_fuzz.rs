@@ -1,8 +1,14 @@
 //! `ubdlab fuzz`: what it reports, and that a finding can be repeated, on any number of cores
 //! and after somebody has edited it.
 
-use crate::support::cli::Sandbox;
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+
+use crate::support::cli::{Sandbox, ubdlab};
 
 /// A search that finds something soon.
 const FINDS: [&str; 7] = [
@@ -59,13 +65,17 @@ fn a_finding_is_repeated_from_its_file_byte_for_byte() {
     let (sandbox, report) = with_finding();
     let findings = report["findings"].as_array().unwrap();
     assert!(!findings.is_empty());
+    let mut names = BTreeSet::new();
     for finding in findings {
         let kind = finding["kind"].as_str().unwrap();
-        let defects = finding["defects"].as_array().unwrap();
-        let mut name: Vec<&str> = defects.iter().map(|d| d.as_str().unwrap()).collect();
-        name.push(kind);
-        let name = format!("found/{}.json", name.join("-"));
-        let file = format!("@{name}");
+        let file = sandbox.text(finding["file"].as_str().unwrap().as_bytes());
+        let name = file.strip_prefix('@').unwrap().to_owned();
+        // By what it is about, and a number for what is about the same.
+        assert!(
+            name.starts_with(&format!("found/flush-noop-{kind}")),
+            "{name}"
+        );
+        assert!(names.insert(name.clone()), "{name} twice");
         let written: Value = serde_json::from_slice(&sandbox.read(&name)).unwrap();
         assert_eq!(written, finding["case"]);
         let tell = || sandbox.run(&["fuzz", "--repro", &file]);
@@ -77,6 +87,12 @@ fn a_finding_is_repeated_from_its_file_byte_for_byte() {
         assert!(text.contains("host: #0 open /disk/cow = 0"), "{text}");
         let violation = searched(&sandbox, &["fuzz", "--repro", &file, "--json"], 1);
         assert_eq!(violation, written["found"]);
+        for field in ["promise", "phase"] {
+            assert!(
+                finding["signature"][field].is_string(),
+                "{field} of {finding}"
+            );
+        }
     }
 }
 
@@ -108,6 +124,7 @@ fn a_case_edited_by_hand_runs() {
     searched(&sandbox, &["fuzz", "--repro=@same", "--json"], 1);
     // Without the defect it is all right, and so is a case in which nothing happens.
     case["defects"] = json!([]);
+    case["lives"][0]["end"] = json!("close");
     sandbox.write("repaired", case.to_string());
     let text = sandbox.succeeds(&["fuzz", "--repro=@repaired"]);
     assert!(text.ends_with("nothing is wrong\n"), "{text}");
@@ -170,11 +187,121 @@ fn a_bad_repro_file_is_refused() {
         &edited("/defects", json!(["flush"])),
         "found \"flush\", expected the name of a defect of the ubd driver, such as flush-noop",
     );
+    sandbox.write("case", edited("/found/signature/promise", json!("speed")));
+    let output = sandbox.run(&["fuzz", "--repro=@case"]);
+    assert_eq!(output.status.code(), Some(3));
+    let told = sandbox.text(&output.stderr);
+    assert!(
+        told.starts_with("ubdlab: @case: unknown variant `speed`, expected one of "),
+        "{told}"
+    );
     let output = sandbox.run(&["fuzz", "--repro=@missing"]);
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(
         sandbox.text(&output.stderr),
         "ubdlab: @missing: opening: No such file or directory (os error 2)\n"
+    );
+}
+
+/// A crash that does not come leaves another case, with nothing wrong in it: that would be told as
+/// good news.
+#[test]
+fn a_finding_that_does_not_crash_as_it_says_is_refused() {
+    let (sandbox, report) = with_finding();
+    let mut case = report["findings"][0]["case"].clone();
+    case["lives"][0]["end"] = json!({ "kill": { "position": 1, "change": 1000 } });
+    sandbox.write("case", case.to_string());
+    let refused = |message: &str| {
+        let page = "--report=@page";
+        for args in [
+            &["fuzz", "--repro=@case"][..],
+            &["fuzz", "--repro=@case", page],
+        ] {
+            sandbox.refuses(args, &format!("@case: {message}"));
+        }
+    };
+    refused(
+        "lives[0].end: found a crash before change 1000 of position 1, expected none there, for \
+         nothing is changed at that position: the case was edited, or another version of ubdlab \
+         has found it",
+    );
+    let survivors = json!({ "names": { "/nowhere": [true] } });
+    case["lives"][0]["end"] =
+        json!({ "power-cut": { "position": 0, "change": 0, "survivors": survivors } });
+    sandbox.write("case", case.to_string());
+    refused(
+        "lives[0].end.power-cut.survivors: the directory '/nowhere' has no unsynced changes of \
+         names: the case was edited, or another version of ubdlab has found it",
+    );
+}
+
+/// As it was written before findings had a signature.
+#[test]
+fn an_old_finding_is_still_read() {
+    let (sandbox, report) = with_finding();
+    let mut case = report["findings"][0]["case"].clone();
+    let found = case["found"].as_object_mut().unwrap();
+    let signature = found.remove("signature").unwrap();
+    sandbox.write("old", case.to_string());
+    let violation = searched(&sandbox, &["fuzz", "--repro=@old", "--json"], 1);
+    assert_eq!(violation["signature"], signature);
+}
+
+/// The file of the first finding is a FIFO, and whoever writes one waits for its reader: so the
+/// campaign is known to be under way, and no clock is needed.
+#[test]
+fn ctrl_c_ends_a_campaign_with_its_result_so_far() {
+    let (sandbox, report) = with_finding();
+    let first = &report["findings"][0];
+    let file = first["file"].as_str().unwrap();
+    std::fs::remove_file(file).unwrap();
+    mknodat(CWD, file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let endless = [
+            "fuzz",
+            "--driver=linux-6.12",
+            "--defect=flush-noop",
+            "--no-faults",
+        ];
+        let endless = [
+            &endless[..],
+            &["--cases=1000000000", "--out=@found", "--json"],
+        ]
+        .concat();
+        let mut command = ubdlab();
+        command.args(sandbox.args(&endless));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let written: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        assert_eq!(written, first["case"]);
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(status));
+        assert_eq!(sandbox.text(&output.stderr), "");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["ended_by_signal"], status - 128);
+        assert_eq!(report["findings"][0]["case"], first["case"]);
+        let cases = report["cases"].as_u64().unwrap();
+        assert!((1..1_000_000_000).contains(&cases), "{cases}");
+    }
+}
+
+/// The campaign ends where a finding cannot be kept.
+#[test]
+fn a_finding_that_cannot_be_written_is_an_error() {
+    let (sandbox, report) = with_finding();
+    let file = report["findings"][0]["file"].as_str().unwrap();
+    std::fs::remove_file(file).unwrap();
+    std::fs::create_dir(file).unwrap();
+    let output = sandbox.run(&[&FINDS[..], &["--out=@found"]].concat());
+    assert_eq!(output.status.code(), Some(3));
+    let name = sandbox.text(file.as_bytes());
+    assert_eq!(
+        sandbox.text(&output.stderr),
+        format!(
+            "ubdlab: {name}: writing: found a directory, expected a regular file, a character \
+             device, a FIFO or nothing; nothing was changed\n"
+        )
     );
 }
 

@@ -6,13 +6,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use driver::linux::Defect;
-use harness::fuzz::case::{BackingFile, Case, DriverName, End, Resizer};
+use harness::fuzz::case::{BackingFile, DriverName, End, Resizer};
 use harness::fuzz::catalogue::{first_finding, of_kernel};
-use harness::fuzz::explore::run_exactly;
+use harness::fuzz::exactly::{DoesNotFit, NotRight, run_exactly};
 use harness::fuzz::generate::Subject;
 use harness::fuzz::violation::Kind;
 use harness::sim::{Assumptions, Survivors};
 use serde_json::json;
+
+use crate::support::cases::case;
 
 /// A defect, the first seed, the most cases from there, and what a finding may be called. For
 /// those that take a thousand cases to find, the seed is one from which it does not.
@@ -173,12 +175,6 @@ fn without_defects_nothing_is_found() {
     });
 }
 
-fn case(value: serde_json::Value) -> Case {
-    let case: Case = serde_json::from_value(value).unwrap();
-    case.check().unwrap();
-    case
-}
-
 /// A creator that was killed before its directory was synced: whoever opens the file has to
 /// make the name durable, for a flush of the file does not.
 #[test]
@@ -197,6 +193,7 @@ fn what_is_written_to_a_file_just_created_by_a_killed_process_survives() {
             { "actions": [write, "drain", "flush", "drain"], "end": "close" },
         ],
     }));
+    let mut fitting = 0;
     for created in 0..12 {
         case.lives[0].end = End::Kill {
             position: 0,
@@ -210,12 +207,17 @@ fn what_is_written_to_a_file_just_created_by_a_killed_process_survives() {
                 change,
                 survivors,
             };
-            let result = run_exactly(&case);
-            assert_eq!(result, Ok(()), "after {created} and {change} changes");
+            match run_exactly(&case) {
+                // Not every creation has so many changes, nor every flush.
+                Err(NotRight::DoesNotFit(DoesNotFit::NoSuchChange { .. })) => {}
+                result => {
+                    assert_eq!(result, Ok(()), "after {created} and {change} changes");
+                    fitting += 1;
+                }
+            }
         }
-        case.lives[1].end = End::Close;
-        assert_eq!(run_exactly(&case), Ok(()), "after {created} changes");
     }
+    assert!(fitting >= 25, "{fitting} of them were run");
 }
 
 /// Refusing is right where it has to be, and only there.

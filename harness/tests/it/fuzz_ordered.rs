@@ -70,7 +70,8 @@ fn nothing_is_found_on_a_failing_host() {
     for name in [
         "fault_io",
         "fault_failed_sync",
-        "resize_failed_by_fault",
+        "resize_failed",
+        "resize_failed_then_flushed",
         "file_shorter_than_its_data_area",
     ] {
         assert!(outcome.coverage.count(name) > 0, "{name} never came up");

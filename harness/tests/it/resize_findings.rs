@@ -1,6 +1,6 @@
 //! What the fuzzer has found in userhelper's resizes, each as the case that showed it.
 use harness::fuzz::case::Case;
-use harness::fuzz::explore::search;
+use harness::fuzz::explore::Search;
 
 /// A reflow whose device fails every sync from the one with this number on; behind the
 /// failure the guest writes to a clean sector, whose old place is the new one of the sector 40
@@ -42,7 +42,11 @@ fn reflow_with_failing_syncs(dirty: &str, window: u64, clean: u64, from: u64) ->
 fn a_first_record_that_may_be_on_the_disk_lets_no_write_through() {
     for from in 1..9 {
         let case = reflow_with_failing_syncs("[[70, 5]]", 1000, 112, from);
-        assert_eq!(search(&case, 1), None, "syncs fail from {from} on");
+        assert_eq!(
+            Search::for_anything(1).of(&case),
+            Ok(None),
+            "syncs fail from {from} on"
+        );
     }
 }
 
@@ -51,6 +55,10 @@ fn a_first_record_that_may_be_on_the_disk_lets_no_write_through() {
 fn a_later_record_that_may_be_on_the_disk_lets_no_write_through() {
     for from in 1..12 {
         let case = reflow_with_failing_syncs("[[124, 4], [40, 4]]", 4, 82, from);
-        assert_eq!(search(&case, 1), None, "syncs fail from {from} on");
+        assert_eq!(
+            Search::for_anything(1).of(&case),
+            Ok(None),
+            "syncs fail from {from} on"
+        );
     }
 }

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use crate::suite::{Extent, hosts_agree};
-use driver::blk::{Completion, Operation, Request};
+use driver::blk::{Completion, Operation, Request, Tag};
 use driver::device_spec::DeviceSpec;
 use driver::host::{Access, HostError, HostFile, HostNames, Replace};
 use driver::memory::MemoryHost;
 use driver::open::{OpenOptions, create, open};
-use driver::ordered::{Ordered, Outcome, ThreadDied};
+use driver::ordered::Outcome;
 use driver::resize::Resize;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount};
 use harness::clock::{Clock, WallClock};
@@ -17,7 +17,7 @@ use harness::oracle::Oracle;
 use harness::replay::backing::{Stamped, StampedParts};
 use harness::replay::run::{Counts, Manner, Run};
 use harness::replay::stamp_host::{StampFile, StampHost};
-use harness::replay::target::{Stepped, Target};
+use harness::replay::target::{Stepped, Stopped, Target, TargetError};
 use harness::replay::{Pace, PastEnd, Placing};
 use harness::stamp::{Coverage, Stamp};
 use harness::trace::{Generator, Workload};
@@ -168,40 +168,56 @@ struct Faulty {
     writes: u64,
     wrong: u64,
     fault: fn(&mut Request),
+    /// The request that went wrong, and where it should have gone: it says so again when it is
+    /// done, as if it had.
+    meant: Option<(Tag, Sector)>,
+}
+
+impl Faulty {
+    fn as_meant(&self, mut completion: Completion) -> Completion {
+        let request = &mut completion.request;
+        if let Some((_, start)) = self.meant.filter(|(tag, _)| *tag == request.tag) {
+            request.start = start;
+        }
+        completion
+    }
 }
 
 impl Target<StampFile> for Faulty {
-    fn submit(&mut self, mut request: Request) -> Result<(), ThreadDied> {
+    fn submit(&mut self, mut request: Request) -> Result<(), TargetError> {
         if let Operation::Write { .. } = request.operation {
             self.writes += 1;
             if self.writes == self.wrong {
+                self.meant = Some((request.tag, request.start));
                 (self.fault)(&mut request);
             }
         }
         self.device.submit(request)
     }
 
-    fn complete(&mut self) -> Result<Completion, ThreadDied> {
-        self.device.complete()
+    fn complete(&mut self) -> Result<Completion, TargetError> {
+        let completion = self.device.complete()?;
+        Ok(self.as_meant(completion))
     }
 
     fn complete_before(
         &mut self,
         deadline_ns: u64,
         clock: &dyn Clock,
-    ) -> Result<Option<Completion>, ThreadDied> {
-        self.device.complete_before(deadline_ns, clock)
+    ) -> Result<Option<Completion>, TargetError> {
+        let completion = self.device.complete_before(deadline_ns, clock)?;
+        Ok(completion.map(|completion| self.as_meant(completion)))
     }
 
-    fn resize(&mut self, resize: Box<dyn Resize<StampFile> + Send>) -> Result<(), ThreadDied> {
+    fn resize(&mut self, resize: Box<dyn Resize<StampFile> + Send>) -> Result<(), TargetError> {
         self.device.resize(resize)
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, ThreadDied> {
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError> {
         self.device.resized(wait)
     }
 
-    fn stop(self) -> Result<Ordered<StampFile>, ThreadDied> {
+    fn stop(self) -> Result<Stopped<StampFile>, TargetError> {
         self.device.stop()
     }
 }
@@ -222,6 +238,7 @@ fn replayed(wrong: u64, fault: fn(&mut Request)) -> Counts {
         writes: 0,
         wrong,
         fault,
+        meant: None,
     };
     let initial = Stamped::new(parts);
     let mut oracle = Oracle::new(sectors, initial).with_coverage(Coverage::Front);

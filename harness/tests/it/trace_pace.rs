@@ -9,14 +9,14 @@ use std::rc::Rc;
 
 use driver::blk::{Completion, Request, Status};
 use driver::memory::MemoryFile;
-use driver::ordered::{Ordered, Outcome, ThreadDied};
+use driver::ordered::Outcome;
 use driver::resize::Resize;
 use driver::units::{Sector, SectorCount};
 use harness::clock::Clock;
 use harness::oracle::{Initial, Oracle};
 use harness::replay::pace::{Pace, PaceReport};
 use harness::replay::run::{Manner, Run};
-use harness::replay::target::Target;
+use harness::replay::target::{Stopped, Target, TargetError};
 use harness::replay::{PastEnd, Placing};
 use harness::trace::{ReadOptions, open_stream};
 
@@ -55,7 +55,7 @@ impl Slow {
 }
 
 impl Target<MemoryFile> for Slow {
-    fn submit(&mut self, request: Request) -> Result<(), ThreadDied> {
+    fn submit(&mut self, request: Request) -> Result<(), TargetError> {
         let now = self.clock.now_ns();
         self.submitted.borrow_mut().push(now);
         self.free_at_ns = self.free_at_ns.max(now) + self.service_ns;
@@ -63,17 +63,17 @@ impl Target<MemoryFile> for Slow {
         Ok(())
     }
 
-    fn complete(&mut self) -> Result<Completion, ThreadDied> {
-        let done = self.queue.front().ok_or(ThreadDied)?.0;
+    fn complete(&mut self) -> Result<Completion, TargetError> {
+        let done = self.queue.front().ok_or(TargetError::Idle)?.0;
         self.clock.sleep_until_ns(done);
-        self.pop().ok_or(ThreadDied)
+        self.pop().ok_or(TargetError::Idle)
     }
 
     fn complete_before(
         &mut self,
         deadline_ns: u64,
         clock: &dyn Clock,
-    ) -> Result<Option<Completion>, ThreadDied> {
+    ) -> Result<Option<Completion>, TargetError> {
         match self.queue.front() {
             Some((done, _)) if *done < deadline_ns => {
                 clock.sleep_until_ns(*done);
@@ -86,16 +86,16 @@ impl Target<MemoryFile> for Slow {
         }
     }
 
-    fn resize(&mut self, _: Box<dyn Resize<MemoryFile> + Send>) -> Result<(), ThreadDied> {
-        Err(ThreadDied)
+    fn resize(&mut self, _: Box<dyn Resize<MemoryFile> + Send>) -> Result<(), TargetError> {
+        Err(TargetError::Idle)
     }
 
-    fn resized(&mut self, _: bool) -> Result<Option<Outcome>, ThreadDied> {
+    fn resized(&mut self, _: bool) -> Result<Option<Outcome>, TargetError> {
         Ok(None)
     }
 
-    fn stop(self) -> Result<Ordered<MemoryFile>, ThreadDied> {
-        Err(ThreadDied)
+    fn stop(self) -> Result<Stopped<MemoryFile>, TargetError> {
+        Err(TargetError::Idle)
     }
 }
 

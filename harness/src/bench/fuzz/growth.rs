@@ -8,7 +8,8 @@ use crate::fuzz::case::{
     Action, BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,
     Resizer,
 };
-use crate::fuzz::explore::search;
+use crate::fuzz::explore::Search;
+use crate::fuzz::thrift::Thrift;
 use crate::sim::Assumptions;
 
 use super::{Only, wanted};
@@ -47,9 +48,13 @@ pub(super) fn measure(only: Only<'_>, each: &mut impl FnMut(Vec<Row>)) {
 fn milliseconds(case: &Case) -> f64 {
     let times = rounds(&mut [Box::new(|| {
         let started = clock::start();
-        let found = search(case, 1);
+        let search = Search {
+            thrift: Thrift::unlimited(),
+            ..Search::for_anything(1)
+        };
+        let found = search.of(case);
         let time = started.elapsed();
-        assert!(found.is_none(), "the ordered driver loses something");
+        assert!(found == Ok(None), "the ordered driver loses something");
         time
     })]);
     times[0] / 1e6
@@ -90,6 +95,7 @@ fn case(sectors: u64, requests: u64) -> Case {
             backing: BackingFile::AsItWas,
             actions: actions.collect(),
             faults: Vec::new(),
+            resize_faults: Vec::new(),
             end: End::Close,
         }],
         found: None,

@@ -3,25 +3,44 @@
 
 use std::collections::BTreeMap;
 
-use driver::blk::{Completion, Operation, Request, Segment, Status, Tag, split};
+use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
+use driver::cow::Header;
 use driver::resize::ResizeStep;
-use driver::units::{Sector, SectorCount, SectorRange};
+use driver::units::{FileOffset, Sector, SectorCount, SectorRange};
 
+use crate::sim::{FaultRule, SimHost};
 use crate::stamp::Stamp;
 
 use super::super::case::Action;
-use super::super::device::{Device, Step, discards, requeues};
-use super::super::history::{Held, Moment};
+use super::super::check::read_all;
+use super::super::device::{COW, Device, Step, discards, requeues};
+use super::super::history::{Change, Held, Moment, Outcome};
 use super::super::resizer::{ActiveResize, Asked, begin};
+use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
-use super::{Line, Observer, Phase, Point, Stop, World};
+use super::{Line, Observer, Point, Stop, World};
 
 #[derive(Clone, Copy)]
 pub(super) struct Flying {
+    pub(super) operation: Operation,
     pub(super) range: SectorRange,
     pub(super) moment: Moment,
     /// The guest has submitted it before, in vain.
     pub(super) again: bool,
+}
+
+/// A resize that ended with an error, or was given up. The device still has its old size, and a flush from then
+/// on makes sure of that. If the device has the new size all the same, because what went wrong
+/// came after the commit, then nobody knows which of the two a crash leaves, and the driver may
+/// not acknowledge a flush any more.
+#[derive(Clone, Copy)]
+pub(super) struct FailedResize {
+    /// Flushes submitted after this moment count.
+    pub(super) moment: Moment,
+    /// The size before, in sectors.
+    pub(super) old_size: u64,
+    /// It did not fail, but was given up.
+    pub(super) given_up: bool,
 }
 
 /// A life under way.
@@ -34,9 +53,13 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) flying: BTreeMap<u32, Flying>,
     /// What failed, and is to be submitted once more.
     pub(super) failed: Vec<(Operation, SectorRange)>,
+    /// The latest resize, if it failed and no flush has settled the size since.
+    pub(super) failed_resize: Option<FailedResize>,
     pub(super) position: usize,
     pub(super) changes: usize,
     pub(super) has_faults: bool,
+    /// Faults that count from the first resize on.
+    pub(super) resize_faults: &'o [FaultRule],
 }
 
 impl Living<'_, '_, '_> {
@@ -82,6 +105,7 @@ impl Living<'_, '_, '_> {
 
     /// Shows the crash points of what was just done, before anybody is told of it.
     fn show(&mut self, phase: Phase) -> Result<(), Stop> {
+        self.world.phase = phase;
         for snapshot in self.world.host.take_snapshots() {
             let point = Point {
                 position: self.position,
@@ -89,9 +113,7 @@ impl Living<'_, '_, '_> {
                 phase,
             };
             self.changes += 1;
-            if let Some(image) = self.observer.look(point, &snapshot, &self.world.truth)? {
-                return Err(Stop::Crashed(image));
-            }
+            self.world.look(self.observer, point, &snapshot)?;
         }
         Ok(())
     }
@@ -106,7 +128,8 @@ impl Living<'_, '_, '_> {
             Err(_) => Ok(()),
             Ok(_) => {
                 let what = "it is open, and was opened once more";
-                Err(Violation::new(Kind::NotExcluded, "opening it again", what).into())
+                let violation = Violation::new(Kind::NotExcluded, "opening it again", what);
+                Err(violation.by(Act::Open).into())
             }
         }
     }
@@ -147,22 +170,25 @@ impl Living<'_, '_, '_> {
         let number = self.world.next_request;
         let stamp = Stamp(number);
         let bytes = range.count.bytes().0 as usize;
-        let (segments, writes) = match operation {
-            Operation::Flush => (Vec::new(), None),
-            Operation::Read => (vec![Segment::with_data(vec![0xa5; bytes])], None),
+        let (segments, change) = match operation {
+            Operation::Flush => (Vec::new(), Change::Nothing),
+            Operation::Read => {
+                let poisoned = vec![0xa5; bytes];
+                (vec![Segment::with_data(poisoned)], Change::Nothing)
+            }
             Operation::Write { .. } => {
                 let mut data = vec![0; bytes];
                 stamp.fill(range.start, &mut data);
-                let writes = Some((Held::Stamp(stamp), true));
-                (vec![Segment::with_data(data)], writes)
+                let change = Change::Write(Held::Stamp(stamp));
+                (vec![Segment::with_data(data)], change)
             }
             Operation::Discard => {
-                let writes = Some((Held::Zeros, false));
-                (vec![Segment::without_data(range.count)], writes)
+                let segment = Segment::without_data(range.count);
+                (vec![segment], Change::Discard)
             }
             Operation::WriteZeroes => {
-                let writes = Some((Held::Zeros, true));
-                (vec![Segment::without_data(range.count)], writes)
+                let segment = Segment::without_data(range.count);
+                (vec![segment], Change::Write(Held::Zeros))
             }
         };
         let request = Request {
@@ -171,14 +197,20 @@ impl Living<'_, '_, '_> {
             start: range.start,
             segments,
         };
-        let moment = self.world.truth.history.submitted(range, writes);
+        let history = &mut self.world.truth.history;
+        let moment = match operation {
+            Operation::Read => history.read_submitted(),
+            _ => history.submitted(range, change),
+        };
         let flown = Flying {
+            operation,
             range,
             moment,
             again,
         };
         let line = || Line::Request(format!("this is request {number}"));
         self.world.tell(line);
+        self.world.phase = Phase::Request;
         let mut submitted = self.device.submit(request);
         self.show(Phase::Request)?;
         if submitted.is_err() && requeues(self.world.case) {
@@ -186,7 +218,12 @@ impl Living<'_, '_, '_> {
             self.world.coverage.hit("full_queue");
             self.flying.insert(number, flown);
             while let Err(back) = submitted {
-                self.step()?;
+                if !self.step()? {
+                    let what = "the queue is full, and the device has nothing to do";
+                    let kind = Kind::WrongCompletion;
+                    let violation = Violation::new(kind, "submitting a request", what);
+                    return Err(violation.by(Act::of(operation)).into());
+                }
                 submitted = self.device.submit(back);
                 self.show(Phase::Request)?;
             }
@@ -210,6 +247,11 @@ impl Living<'_, '_, '_> {
     /// One step of the device. Whether it did anything.
     fn step(&mut self) -> Result<bool, Stop> {
         let publishing = self.device.is_publishing();
+        self.world.phase = match publishing {
+            true => Phase::Publication,
+            false => Phase::Request,
+        };
+        self.world.count_step(Act::Serve)?;
         let step = self.device.step();
         let publishing = publishing || self.device.is_publishing();
         self.show(match publishing {
@@ -223,7 +265,10 @@ impl Living<'_, '_, '_> {
                 Ok(false)
             }
             Step::Working => Ok(true),
-            Step::Died(how) => Err(Violation::new(Kind::Died, "serving a request", how).into()),
+            Step::Died(how) => {
+                let violation = Violation::new(Kind::Died, "serving a request", &how);
+                Err(violation.by(Act::Serve).with_error(how).into())
+            }
             Step::Completed(completion) => {
                 self.complete(completion)?;
                 Ok(true)
@@ -239,17 +284,14 @@ impl Living<'_, '_, '_> {
     fn complete(&mut self, completion: Completion) -> Result<(), Stop> {
         let request = completion.request;
         let number = request.tag.0 as u32;
-        let Some(flown) = self.flying.remove(&number) else {
-            let what = format!("request {number} completed twice");
-            return Err(Violation::new(Kind::WrongStatus, "on completion", what).into());
-        };
+        let flown = self.take_off(&request)?;
         let ok = completion.status == Status::Ok;
         self.world.tell_host();
         let status = completion.status;
         let line = || Line::Request(format!("request {number} completed: {status}"));
         self.world.tell(line);
         if !ok {
-            self.check_failure(&request, completion.status)?;
+            self.check_failure(&request, completion.status, completion.failure.as_deref())?;
             let changes = !matches!(request.operation, Operation::Read | Operation::Flush);
             if self.world.case.retries && changes && !flown.again {
                 self.failed.push((request.operation, flown.range));
@@ -257,31 +299,68 @@ impl Living<'_, '_, '_> {
         }
         let history = &mut self.world.truth.history;
         match request.operation {
-            Operation::Flush => {
-                if ok {
-                    history.flushed(flown.moment);
-                }
+            Operation::Flush if ok => {
+                history.flushed(flown.moment);
+                let target = self.resize.as_ref().map(|resize| resize.target);
+                let (capacity, failed) = (self.device.capacity(), &mut self.failed_resize);
+                settle_size(self.world, failed, capacity, target, flown.moment)?;
             }
-            Operation::Read => {
-                if ok {
-                    let when = format!("request {number} reading {}", flown.range);
-                    let mut first = flown.range.start;
-                    for segment in &request.segments {
-                        history.check_read(first, &segment.data, flown.moment, &when)?;
-                        first += segment.sectors;
-                    }
-                }
+            Operation::Flush => {}
+            Operation::Read if ok => {
+                let when = format!("request {number} reading {}", flown.range);
+                let parts = request.segments.iter().map(|segment| &segment.data[..]);
+                history.read(flown.range, flown.moment, parts, &when)?;
             }
-            Operation::Write { fua } => history.ended(flown.range, flown.moment, ok, ok && fua),
-            Operation::Discard | Operation::WriteZeroes => {
-                history.ended(flown.range, flown.moment, ok, false);
+            Operation::Read => history.read_failed(flown.moment),
+            Operation::Write { .. } | Operation::Discard | Operation::WriteZeroes => {
+                let outcome = match request.operation {
+                    _ if !ok => Outcome::Failed,
+                    Operation::Write { fua: true } => Outcome::Durable,
+                    _ => Outcome::Acknowledged,
+                };
+                history.ended(flown.range, flown.moment, outcome);
             }
         }
         Ok(())
     }
 
+    /// The request in flight that this is the completion of.
+    fn take_off(&mut self, request: &Request) -> Result<Flying, Violation> {
+        let number = request.tag.0;
+        let flown = u32::try_from(number).ok();
+        let (what, error) = match flown.and_then(|number| self.flying.remove(&number)) {
+            Some(flown)
+                if flown.operation == request.operation
+                    && (flown.operation == Operation::Flush || flown.range == request.range()) =>
+            {
+                return Ok(flown);
+            }
+            Some(flown) => {
+                let what = format!(
+                    "request {number} was {:?} of {}, and {:?} of {} has completed",
+                    flown.operation,
+                    flown.range,
+                    request.operation,
+                    request.range(),
+                );
+                (what, "another request")
+            }
+            None => {
+                let what = format!("request {number} completed and was not in flight");
+                (what, "not in flight")
+            }
+        };
+        let violation = Violation::new(Kind::WrongCompletion, "on completion", what);
+        Err(violation.by(Act::of(request.operation)).with_error(error))
+    }
+
     /// A request may fail if the host did.
-    fn check_failure(&self, request: &Request, status: Status) -> Result<(), Violation> {
+    fn check_failure(
+        &self,
+        request: &Request,
+        status: Status,
+        failure: Option<&HostFailure>,
+    ) -> Result<(), Violation> {
         if self.world.faulty(self.has_faults) {
             return Ok(());
         }
@@ -295,7 +374,12 @@ impl Living<'_, '_, '_> {
             request.operation,
             request.range()
         );
-        Err(Violation::new(Kind::WrongStatus, "on completion", what))
+        let error = match failure {
+            Some(failure) => format!("{status}: {failure}"),
+            None => status.to_string(),
+        };
+        let violation = Violation::new(Kind::WrongStatus, "on completion", what);
+        Err(violation.by(Act::of(request.operation)).with_error(error))
     }
 
     fn begin_resize(&mut self, asked: Asked) -> Result<(), Stop> {
@@ -327,6 +411,9 @@ impl Living<'_, '_, '_> {
         } else if world.sizes_seen.len() > 1 {
             world.coverage.hit("resize_begun_again_after_a_crash");
         }
+        if self.resizes_begun == 0 {
+            world.host.add_faults(self.resize_faults);
+        }
         self.resizes_begun += 1;
         world.note_resize(asked.sectors);
         world.truth.history.extend_to(asked.sectors.max(capacity));
@@ -342,7 +429,9 @@ impl Living<'_, '_, '_> {
         let (Some(resize), Some(device)) = (&mut self.resize, self.device.resizable()) else {
             return Ok(false);
         };
-        let target = resize.target;
+        let (old_size, target) = (resize.old_size, resize.target);
+        self.world.phase = Phase::Resize;
+        self.world.count_step(Act::Resize)?;
         let result = resize.step(device);
         self.show(Phase::Resize)?;
         match result {
@@ -350,6 +439,7 @@ impl Living<'_, '_, '_> {
             Ok(ResizeStep::Waiting) => Ok(false),
             Ok(ResizeStep::Done(_)) => {
                 self.resize = None;
+                self.failed_resize = None;
                 self.check_size(target)?;
                 self.world.truth.sizes = vec![target];
                 self.world.truth.history.truncate(target);
@@ -357,14 +447,22 @@ impl Living<'_, '_, '_> {
             }
             Err(error) => {
                 self.resize = None;
-                self.device.release();
-                if self.world.faulty(self.has_faults) {
-                    // Which size is on the disk, opening will show.
-                    self.world.coverage.hit("resize_failed_by_fault");
-                    return Ok(false);
+                if !self.world.faulty(self.has_faults) {
+                    let when = "during a resize";
+                    let violation = Violation::new(Kind::WrongStatus, when, &error);
+                    return Err(violation.by(Act::Resize).with_error(error).into());
                 }
-                let when = "during a resize";
-                Err(Violation::new(Kind::WrongStatus, when, error).into())
+                self.world.coverage.hit("resize_failed");
+                if self.device.capacity() != target {
+                    self.check_size(old_size)?;
+                }
+                let moment = self.world.truth.history.now();
+                self.failed_resize = Some(FailedResize {
+                    moment,
+                    old_size,
+                    given_up: false,
+                });
+                Ok(false)
             }
         }
     }
@@ -375,57 +473,149 @@ impl Living<'_, '_, '_> {
             return Ok(());
         }
         let what = format!("found {capacity} sectors, expected {target}");
-        Err(Violation::new(Kind::WrongSize, "after a resize", what))
+        Err(Violation::new(Kind::WrongSize, "after a resize", what).by(Act::Resize))
     }
 
     pub(super) fn close(mut self) -> Result<(), Stop> {
         // A resize under way is given up: that is what a process that ends does.
         self.drain_for_close()?;
+        self.read_whole()?;
         let Living {
             world,
             device,
             position,
             mut changes,
             observer,
-            flying,
+            mut failed_resize,
+            has_faults,
             ..
         } = self;
-        let clean = device.close();
+        let capacity = device.capacity();
+        let phase = Phase::Closing;
+        world.phase = phase;
+        let closed = device.close();
         for snapshot in world.host.take_snapshots() {
             let point = Point {
                 position,
                 change: changes,
-                phase: Phase::Closing,
+                phase,
             };
             changes += 1;
-            if let Some(image) = observer.look(point, &snapshot, &world.truth)? {
-                return Err(Stop::Crashed(image));
-            }
+            world.look(observer, point, &snapshot)?;
         }
-        if clean && flying.is_empty() {
-            // A clean close is as good as a flush.
-            let moment = world.truth.history.submitted(SectorRange::default(), None);
-            world.truth.history.flushed(moment);
+        match closed {
+            Ok(()) => {
+                // A clean close is as good as a flush.
+                let history = &mut world.truth.history;
+                let moment = history.submitted(SectorRange::default(), Change::Nothing);
+                history.flushed(moment);
+                settle_size(world, &mut failed_resize, capacity, None, moment)?;
+            }
+            Err(_) if world.faulty(has_faults) => {}
+            Err(error) => {
+                let what = format!("{error}, and no fault was injected");
+                let violation = Violation::new(Kind::WrongStatus, "closing", what);
+                return Err(violation.by(Act::Close).with_error(error).into());
+            }
         }
         // What the last change of a life has done, no later change shows.
         let point = Point {
             position,
             change: changes,
-            phase: Phase::Closing,
+            phase,
         };
         let host = world.host.clone();
-        match observer.look(point, &host, &world.truth)? {
-            Some(image) => Err(Stop::Crashed(image)),
-            None => Ok(()),
-        }
+        world.look(observer, point, &host)
     }
 
+    /// Lets everything end that was submitted.
     fn drain_for_close(&mut self) -> Result<(), Stop> {
         self.drain()?;
         if self.resize.take().is_some() {
             self.device.release();
             self.drain()?;
+            // The size that the device has when it is closed is the one on the disk.
+            self.failed_resize = Some(FailedResize {
+                moment: self.world.truth.history.now(),
+                old_size: self.device.capacity(),
+                given_up: true,
+            });
+        }
+        let Some((number, flown)) = self.flying.first_key_value() else {
+            return Ok(());
+        };
+        let what = format!(
+            "request {number}, {:?} of {}, does not complete: the device has nothing to do",
+            flown.operation, flown.range
+        );
+        let violation = Violation::new(Kind::WrongCompletion, "before closing", what);
+        Err(violation.by(Act::of(flown.operation)).into())
+    }
+
+    /// What the guest sees last, of all sectors.
+    fn read_whole(&mut self) -> Result<(), Stop> {
+        let when = "reading the whole device before closing";
+        let moment = self.world.truth.history.read_submitted();
+        let mut content = Vec::new();
+        let read = read_all(&mut self.device, &mut content);
+        let faulty = self.world.faulty(self.has_faults);
+        let history = &mut self.world.truth.history;
+        match read {
+            Ok(()) => {
+                let count = SectorCount(self.device.capacity());
+                let whole = SectorRange::new(Sector(0), count);
+                history.read(whole, moment, std::iter::once(&content[..]), when)?;
+            }
+            Err(_) if faulty => history.read_failed(moment),
+            Err(violation) => return Err(violation.into()),
         }
         Ok(())
     }
+}
+
+/// Whether the COW file's header says that a reflow is under way.
+fn is_marked(host: &SimHost) -> bool {
+    let Some(cow) = host.content(COW) else {
+        return false;
+    };
+    let mut start = [0; 4136];
+    cow.read_at(&mut start, FileOffset(0));
+    Header::decode(&start).is_ok_and(|header| header.relocating)
+}
+
+/// A flush submitted at `moment`, or a close, has made everything durable: also the size that a
+/// failed resize has left, which is the old one. A header that is marked says that a part has
+/// been moved, and that whoever opens the device next goes on with it. `target` is that of a
+/// resize under way.
+fn settle_size(
+    world: &mut World<'_>,
+    failed_resize: &mut Option<FailedResize>,
+    capacity: u64,
+    target: Option<u64>,
+    moment: Moment,
+) -> Result<(), Violation> {
+    let Some(failed) = failed_resize.filter(|failed| failed.moment < moment) else {
+        return Ok(());
+    };
+    if capacity != failed.old_size {
+        let what = format!(
+            "found {capacity} sectors, expected {}, for the resize has failed",
+            failed.old_size
+        );
+        let when = "after a flush that was acknowledged";
+        return Err(Violation::new(Kind::WrongSize, when, what).by(Act::Flush));
+    }
+    *failed_resize = None;
+    if is_marked(&world.host) {
+        world.coverage.hit("resize_failed_half_way_then_flushed");
+        return Ok(());
+    }
+    world.coverage.hit(match failed.given_up {
+        true => "resize_given_up_then_closed",
+        false => "resize_failed_then_flushed",
+    });
+    world.truth.sizes = [Some(capacity), target].into_iter().flatten().collect();
+    let largest = capacity.max(target.unwrap_or(0));
+    world.truth.history.truncate(largest);
+    Ok(())
 }

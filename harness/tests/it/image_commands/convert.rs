@@ -3,9 +3,10 @@
 use std::os::unix::fs::MetadataExt;
 
 use driver::cow::Version;
+use harness::plain_format;
 
 use crate::support::cli::{SIZE, Sandbox};
-use crate::support::images::{Reader, SOME, VERSIONS, blocks_of, expected_disk, name_of};
+use crate::support::images::{SOME, VERSIONS, blocks_of, expected_disk, name_of, read};
 
 #[test]
 fn every_version_to_raw() {
@@ -39,11 +40,15 @@ fn every_version_to_every_other() {
             let said = sandbox.succeeds(&[&args[..], &["--to", to]].concat());
             assert_eq!(said, format!("@{target}: 1 MiB, 20 KiB of it data\n"));
             let new = sandbox.read(&target);
-            let reader = Reader::of(&new);
-            let number = if to == "v2" { 2 } else { 3 };
-            assert_eq!((reader.version, reader.wide), (number, false));
+            let reader = read(&new);
+            let expected_version = match to {
+                "v2" => plain_format::Version::V2,
+                _ => plain_format::Version::V3,
+            };
+            assert_eq!(reader.header.version, expected_version);
             assert_eq!(reader.dirty(), blocks_of(&SOME));
-            assert_eq!(reader.backing, Reader::of(&sandbox.read(cow)).backing);
+            let path = &read(&sandbox.read(cow)).header.path;
+            assert_eq!(reader.header.path, *path);
             assert!(
                 sandbox.disk(&target, "backing") == expected,
                 "{version} to {to}"
@@ -69,7 +74,7 @@ fn a_raw_disk_over_a_backing_file() {
         let args = ["image", "convert", "@disk", "@new", "--backing", "@backing"];
         let said = sandbox.succeeds(&[&args[..], more].concat());
         assert_eq!(said, "@new: 1 MiB, 20 KiB of it data\n", "{to}");
-        assert_eq!(Reader::of(&sandbox.read("new")).dirty(), blocks_of(&SOME));
+        assert_eq!(read(&sandbox.read("new")).dirty(), blocks_of(&SOME));
         assert!(sandbox.disk("new", "backing") == disk);
         sandbox.succeeds(&["image", "check", "@new"]);
         std::fs::remove_file(sandbox.path("new")).unwrap();
@@ -88,7 +93,7 @@ fn disks_of_other_sizes() {
         let backing = sandbox.read("backing");
         let new = sandbox.read("new");
         let seen = &backing[..backing.len().min(size as usize)];
-        assert!(Reader::of(&new).disk(seen) == disk, "{size}");
+        assert!(read(&new).disk(seen) == disk, "{size}");
         sandbox.succeeds(&["image", "compare", "@disk", "@new"]);
         sandbox.refuses(
             &[

@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use harness::plain_format::Version;
+
 use crate::support::cli::{SIZE, Sandbox};
-use crate::support::images::Reader;
+use crate::support::images::read;
 
 #[test]
 fn a_new_image_is_an_empty_one_with_room_to_grow() {
@@ -15,16 +17,19 @@ fn a_new_image_is_an_empty_one_with_room_to_grow() {
         "@cow: a device of 1 MiB over @backing, with room to grow to 4 GiB\nstock UML takes it\n"
     );
     let (cow, backing) = (sandbox.read("cow"), sandbox.read("backing"));
-    let reader = Reader::of(&cow);
-    assert_eq!((reader.version, reader.wide), (3, false));
-    assert_eq!(reader.size, SIZE);
+    let reader = read(&cow);
+    let header = &reader.header;
+    assert_eq!((header.version, header.size), (Version::V3, SIZE));
     let path = sandbox.path("backing");
     let mtime = std::fs::metadata(&path).unwrap().mtime();
-    assert_eq!(i64::from(reader.mtime), mtime);
-    assert_eq!(reader.backing, path.as_os_str().as_encoded_bytes());
-    assert_eq!((reader.bitmap, reader.data), (1 << 20, 2 << 20));
-    assert_eq!(cow.len() as u64, reader.data + SIZE);
-    assert_eq!(reader.disk(&backing), backing);
+    assert_eq!(i64::from(header.time), mtime);
+    assert_eq!(header.path, path.as_os_str().as_encoded_bytes());
+    assert_eq!(
+        (reader.layout.bitmap, reader.layout.data),
+        (1 << 20, 2 << 20)
+    );
+    assert_eq!(cow.len() as u64, reader.layout.end);
+    assert_eq!(reader.disk(&backing[..]), backing);
     // The room is a hole.
     let blocks = std::fs::metadata(sandbox.path("cow")).unwrap().blocks();
     assert!(blocks <= 16, "{blocks} blocks of 512 bytes");
@@ -65,8 +70,8 @@ fn a_device_larger_than_its_backing_file_ends_in_zeros() {
          stock UML refuses it: it has 3 MiB, its backing file 1 MiB\n"
     );
     let (cow, mut backing) = (sandbox.read("cow"), sandbox.read("backing"));
-    let reader = Reader::of(&cow);
-    assert_eq!(reader.size, 3 << 20);
+    let reader = read(&cow);
+    assert_eq!(reader.header.size, 3 << 20);
     assert_eq!(reader.dirty(), (2048..3 * 2048).collect::<Vec<_>>());
     backing.resize(3 << 20, 0);
     assert_eq!(sandbox.disk("cow", "backing"), backing);

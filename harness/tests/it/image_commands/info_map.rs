@@ -8,7 +8,7 @@ use driver::cow::{Geometry, Version};
 use serde_json::{Value, json};
 
 use crate::support::cli::{SIZE, Sandbox, output, ubdlab};
-use crate::support::images::{Reader, SOME, VERSIONS, header, name_of, written};
+use crate::support::images::{SOME, VERSIONS, header, name_of, read, written};
 
 #[test]
 fn every_field_of_every_version() {
@@ -17,7 +17,7 @@ fn every_field_of_every_version() {
     for version in VERSIONS {
         let name = name_of(version);
         let cow = sandbox.read(name);
-        let reader = Reader::of(&cow);
+        let reader = read(&cow);
         let info = sandbox.json(&["image", "info", &format!("@{name}")]);
         let v3 = version == Version::V3;
         // Only in the layout of today can it grow without being rebuilt: up to 8 bits for each
@@ -27,19 +27,19 @@ fn every_field_of_every_version() {
             info,
             json!({
                 "format": "cow",
-                "version": reader.version,
+                "version": reader.header.version.number(),
                 "version_name": version.to_string(),
                 "size_bytes": SIZE,
                 "sector_size": 512,
-                "alignment": reader.alignment,
-                "bitmap_offset": reader.bitmap,
+                "alignment": reader.header.alignment,
+                "bitmap_offset": reader.layout.bitmap,
                 "bitmap_bytes": 256,
-                "data_offset": reader.data,
+                "data_offset": reader.layout.data,
                 "dirty_sectors": SOME.len(),
                 "backing_file": path,
                 "backing_path": path,
                 "backing_size_bytes": SIZE,
-                "backing_mtime": reader.mtime,
+                "backing_mtime": reader.header.time,
                 "backing_matches": true,
                 "backing_problem": null,
                 "headroom_bytes": headroom,

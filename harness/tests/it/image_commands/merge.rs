@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use driver::cow::Version;
 
 use crate::support::cli::Sandbox;
-use crate::support::images::{Reader, SOME, VERSIONS, expected_disk, name_of};
+use crate::support::images::{SOME, VERSIONS, expected_disk, name_of, read};
 
 #[test]
 fn a_new_file_holds_what_the_disk_holds() {
@@ -124,7 +124,7 @@ fn in_place_the_backing_file_has_it_all_and_the_cow_file_nothing() {
         assert!(sandbox.read("backing") == expected, "{version}");
         assert!(sandbox.disk(name, "backing") == expected, "{version}");
         let cow = sandbox.read(name);
-        assert!(Reader::of(&cow).dirty().is_empty());
+        assert!(read(&cow).dirty().is_empty());
         let info = sandbox.json(&["image", "info", &format!("@{name}")]);
         assert_eq!(info["backing_matches"], true, "{version}");
         assert_eq!(info["stock_uml"], "takes it");

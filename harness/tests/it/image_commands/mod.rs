@@ -1,5 +1,5 @@
 //! The commands of `ubdlab image`, run as a user runs them: each does what its help says, for
-//! images of every version, and what they leave is read back by the slowest reader there is.
+//! images of every version, and what they leave is read back by a reader with nothing of their code in it.
 
 mod check;
 mod compare;

@@ -4,7 +4,7 @@
 use driver::cow::Version;
 
 use crate::support::cli::{Sandbox, ftrace};
-use crate::support::images::{Reader, VERSIONS, expected_disk, name_of};
+use crate::support::images::{VERSIONS, expected_disk, name_of, read};
 
 /// 16 sectors and 200 bytes.
 const SIZE: u64 = 8192 + 200;
@@ -58,7 +58,7 @@ fn a_grow_by_every_strategy_keeps_the_last_bytes() {
             expected.resize(size, 0);
             assert_disk(&sandbox, name, "backing", &expected);
             let cow_file = sandbox.read(name);
-            assert!(Reader::of(&cow_file).is_dirty(16), "{strategy}");
+            assert!(read(&cow_file).is_dirty(16), "{strategy}");
             assert!(sandbox.read("backing") == before, "{strategy}");
         }
     }
@@ -276,10 +276,10 @@ fn a_merge_in_place_keeps_the_last_bytes() {
 fn a_repair_keeps_the_last_bytes() {
     let (sandbox, expected) = images();
     let whole = sandbox.read("v3");
-    let reader = Reader::of(&whole);
+    let reader = read(&whole);
     let mut broken = whole.clone();
-    broken[reader.bitmap as usize + 2] |= 1;
-    broken.truncate(reader.data as usize + 8192);
+    broken[reader.layout.bitmap as usize + 2] |= 1;
+    broken.truncate(reader.layout.data as usize + 8192);
     sandbox.write("v3", broken);
     let run = sandbox.run(&["image", "check", "@v3", "--repair"]);
     assert_eq!(run.status.code(), Some(0), "{}", sandbox.text(&run.stdout));

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use driver::cow::Version;
 
 use crate::support::cli::{SIZE, Sandbox};
-use crate::support::images::{Reader, SOME, VERSIONS, blocks_of, header, name_of};
+use crate::support::images::{SOME, VERSIONS, blocks_of, header, name_of, read};
 
 /// As [`Sandbox::with_images`], with `other`: a backing file in which some sectors differ.
 fn with_other() -> Sandbox {
@@ -26,9 +26,9 @@ fn is_over(sandbox: &Sandbox, cow: &str, backing: &str) {
     let path = sandbox.path(backing);
     let metadata = std::fs::metadata(&path).unwrap();
     let bytes = sandbox.read(cow);
-    let reader = Reader::of(&bytes);
-    assert_eq!(reader.backing, path.as_os_str().as_encoded_bytes());
-    assert_eq!(i64::from(reader.mtime), metadata.mtime());
+    let reader = read(&bytes);
+    assert_eq!(reader.header.path, path.as_os_str().as_encoded_bytes());
+    assert_eq!(i64::from(reader.header.time), metadata.mtime());
     sandbox.succeeds(&["image", "check", &format!("@{cow}")]);
 }
 
@@ -55,7 +55,7 @@ fn the_disk_stays_what_it_is() {
         dirty.extend(SOME);
         dirty.sort();
         dirty.dedup();
-        assert_eq!(Reader::of(&sandbox.read(name)).dirty(), dirty);
+        assert_eq!(read(&sandbox.read(name)).dirty(), dirty);
         is_over(&sandbox, name, "other");
         // And back: what was copied in stays.
         sandbox.succeeds(&[
@@ -79,10 +79,7 @@ fn a_backing_file_of_another_size() {
         sandbox.succeeds(&["image", "rebase", "@v3", "--backing", "@other"]);
         let other = sandbox.read("other");
         let seen = &other[..other.len().min(SIZE as usize)];
-        assert!(
-            Reader::of(&sandbox.read("v3")).disk(seen) == expected,
-            "{size}"
-        );
+        assert!(read(&sandbox.read("v3")).disk(seen) == expected, "{size}");
         sandbox.succeeds(&["image", "check", "@v3"]);
         sandbox.succeeds(&["image", "merge", "@v3", "@merged"]);
         assert!(sandbox.read("merged") == expected);

@@ -6,9 +6,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::time::{Duration, UNIX_EPOCH};
 
 use driver::cow::Version;
+use harness::plain_format;
 
 use crate::support::cli::{SIZE, Sandbox, ftrace};
-use crate::support::images::{Reader, SOME, VERSIONS, name_of};
+use crate::support::images::{SOME, VERSIONS, name_of, read};
 
 const STRATEGIES: [&str; 3] = ["headroom", "rebuild", "reflow"];
 
@@ -52,12 +53,13 @@ fn a_grow_by_every_strategy_of_every_version() {
                 "{version} {strategy}"
             );
             let cow_file = sandbox.read(name);
-            let reader = Reader::of(&cow_file);
+            let reader = read(&cow_file);
+            let header = &reader.header;
             assert_eq!(
-                (reader.version, reader.wide, reader.size),
-                (3, false, 4 << 20)
+                (header.version, header.size),
+                (plain_format::Version::V3, 4 << 20)
             );
-            assert_eq!(cow_file.len() as u64, reader.data + (4 << 20));
+            assert_eq!(reader.file_len(), reader.layout.end);
             sandbox.succeeds(&["image", "check", &cow]);
             let after = sandbox.contents();
             for (path, content) in &others {
@@ -276,9 +278,9 @@ fn the_backing_file_is_extended_when_asked() {
             // As stock UML compares them.
             let metadata = std::fs::metadata(sandbox.path("backing")).unwrap();
             let cow_file = sandbox.read(name);
-            let reader = Reader::of(&cow_file);
-            assert_eq!(i64::from(reader.mtime), metadata.mtime());
-            assert_eq!(reader.size, metadata.len());
+            let reader = read(&cow_file);
+            assert_eq!(i64::from(reader.header.time), metadata.mtime());
+            assert_eq!(reader.header.size, metadata.len());
             sandbox.succeeds(&["image", "check", &cow]);
         }
     }

@@ -12,6 +12,7 @@ use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::Step;
 use driver::units::Sector;
+use harness::plain_format::{CowFile, Source};
 use userhelper::real_files::RealHost;
 
 use crate::support::cli::{Sandbox, output};
@@ -203,36 +204,34 @@ pub(crate) struct Decoded {
     pub(crate) dirty_sectors: u64,
 }
 
-/// Reads a V3 file as the format is described, sector by sector, and with nothing of ours.
+/// Reads a COW file as the format's page says, with nothing of the driver's code.
 pub(crate) fn decode(cow: &Path, backing: &Path) -> Decoded {
-    let (cow, backing) = (File::open(cow).unwrap(), File::open(backing).unwrap());
-    let at = |file: &File, offset: u64, len: usize| {
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, offset).unwrap();
-        bytes
-    };
-    let u32_at = |offset| u32::from_be_bytes(at(&cow, offset, 4).try_into().unwrap());
-    assert_eq!((u32_at(0), u32_at(4), u32_at(20)), (0x4f4f_4f4d, 3, 512));
-    let size = u64::from_be_bytes(at(&cow, 12, 8).try_into().unwrap());
-    let alignment = u64::from(u32_at(24));
-    let sectors = size / 512;
-    let bitmap_offset = 4128_u64.next_multiple_of(alignment);
-    let data_offset = (bitmap_offset + sectors.div_ceil(8)).next_multiple_of(alignment);
-    let bitmap = at(&cow, bitmap_offset, sectors.div_ceil(8) as usize);
-    let mut decoded = Decoded {
-        content: Vec::new(),
-        dirty_sectors: 0,
-    };
-    for n in 0..sectors {
-        let dirty = bitmap[n as usize / 8] >> (n % 8) & 1 == 1;
-        let sector = match dirty {
-            true => at(&cow, data_offset + 512 * n, SECTOR),
-            false => at(&backing, 512 * n, SECTOR),
-        };
-        decoded.content.extend(sector);
-        decoded.dirty_sectors += u64::from(dirty);
+    let cow = CowFile::open(OnDisk::open(cow)).unwrap();
+    Decoded {
+        content: cow.disk(&OnDisk::open(backing)),
+        dirty_sectors: cow.dirty().len() as u64,
     }
-    decoded
+}
+
+/// A file that is read where it is: with holes it may be long.
+pub(crate) struct OnDisk(File);
+
+impl OnDisk {
+    pub(crate) fn open(path: &Path) -> OnDisk {
+        OnDisk(File::open(path).unwrap())
+    }
+}
+
+impl Source for OnDisk {
+    fn len(&self) -> u64 {
+        self.0.metadata().unwrap().len()
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) {
+        let there = self.len().saturating_sub(at).min(into.len() as u64) as usize;
+        self.0.read_exact_at(&mut into[..there], at).unwrap();
+        into[there..].fill(0);
+    }
 }
 
 /// Both are the same, or the first sector that differs is named.

@@ -1,12 +1,13 @@
-//! COW files of every version, and the slowest reader of them that there is: it knows where each
-//! version has its fields, and takes one sector after the other from the file that has it.
+//! COW files of every version. They are laid out, and read back, as the format's page says, with
+//! nothing of the driver's code.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use driver::cow::{ByteOrder, Geometry, Header, Version};
+use driver::cow::{ByteOrder, Header, Version};
 use driver::units::Bytes;
+use harness::plain_format::{self, CowFile};
 use userhelper::image::backing_change::{self, Writes};
 use userhelper::image::merge::open_both;
 use userhelper::image::open::Trust;
@@ -87,20 +88,24 @@ impl Sandbox {
 
     /// Writes an image with this header, these sectors dirty, and holes elsewhere.
     pub(crate) fn write_image_under(&self, name: &str, header: &Header, dirty: &[u64]) {
-        let geometry = Geometry::of(header).unwrap();
+        let bytes = header.encode();
+        let layout = plain_format::Header::read(&bytes[..])
+            .unwrap()
+            .layout()
+            .unwrap();
         let mut new = File::options();
         new.read(true).write(true).create(true).truncate(true);
         let file = new.open(self.path(name)).unwrap();
-        file.set_len(geometry.data_end().0).unwrap();
-        file.write_all_at(&header.encode(), 0).unwrap();
+        file.set_len(layout.end).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
         for &sector in dirty {
-            let bits = geometry.bitmap_offset.0 + sector / 8;
+            let (bits, mask) = layout.bit(sector);
             let mut byte = [0];
-            file.read_exact_at(&mut byte, bits).unwrap();
-            byte[0] |= 1 << (sector % 8);
-            file.write_all_at(&byte, bits).unwrap();
-            let place = geometry.data_offset.0 + sector * 512;
-            file.write_all_at(&written(sector), place).unwrap();
+            file.read_exact_at(&mut byte, layout.bitmap + bits).unwrap();
+            byte[0] |= mask;
+            file.write_all_at(&byte, layout.bitmap + bits).unwrap();
+            file.write_all_at(&written(sector), layout.place(sector))
+                .unwrap();
         }
     }
 
@@ -121,8 +126,13 @@ impl Sandbox {
 
     /// What the disk of the COW file `cow` over `backing` holds.
     pub(crate) fn disk(&self, cow: &str, backing: &str) -> Vec<u8> {
-        Reader::of(&self.read(cow)).disk(&self.read(backing))
+        read(&self.read(cow)).disk(&self.read(backing)[..])
     }
+}
+
+/// The COW file in these bytes, which a reader has to accept.
+pub(crate) fn read(bytes: &[u8]) -> CowFile<&[u8]> {
+    CowFile::open(bytes).unwrap()
 }
 
 /// What [`Sandbox::disk`] has to be of the images of [`Sandbox::with_images`].
@@ -133,94 +143,4 @@ pub(crate) fn expected_disk(backing: &[u8], dirty: &[u64]) -> Vec<u8> {
         disk[at..at + 512].copy_from_slice(&written(sector));
     }
     disk
-}
-
-/// A COW file's header, taken apart.
-pub(crate) struct Reader<'a> {
-    cow: &'a [u8],
-    pub(crate) version: u32,
-    pub(crate) wide: bool,
-    pub(crate) backing: Vec<u8>,
-    pub(crate) mtime: u32,
-    pub(crate) size: u64,
-    pub(crate) alignment: u64,
-    pub(crate) bitmap: u64,
-    pub(crate) data: u64,
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) fn of(cow: &'a [u8]) -> Reader<'a> {
-        let little = &cow[..4] == b"MOOO";
-        let u32_at = |at: usize| {
-            let bytes = cow[at..at + 4].try_into().unwrap();
-            match little {
-                true => u32::from_le_bytes(bytes),
-                false => u32::from_be_bytes(bytes),
-            }
-        };
-        let u64_at = |at: usize| {
-            let bytes = cow[at..at + 8].try_into().unwrap();
-            match little {
-                true => u64::from_le_bytes(bytes),
-                false => u64::from_be_bytes(bytes),
-            }
-        };
-        assert!(little || &cow[..4] == b"OOOM");
-        let version = u32_at(4);
-        let wide = version == 3 && cow[32..36] == [0; 4];
-        let (path, path_len, mtime, size, header) = match (version, wide) {
-            (1, _) => (8, 256, 264, 268, 280),
-            (2, _) => (8, 4096, 4104, 4108, 4120),
-            (3, false) => (32, 4096, 8, 12, 4128),
-            (3, true) => (36, 4096, 8, 16, 4136),
-            other => panic!("version {other:?}"),
-        };
-        let alignment = match (version, wide) {
-            (3, false) => u64::from(u32_at(24)),
-            (3, true) => u64::from(u32_at(28)),
-            _ => 512,
-        };
-        let size = u64_at(size);
-        let (bitmap, bitmap_len) = match version {
-            3 => (
-                u64::next_multiple_of(header, alignment),
-                size.div_ceil(512).div_ceil(8),
-            ),
-            _ => (header, (size + 511) / (8 * 512)),
-        };
-        let path = &cow[path..path + path_len];
-        Reader {
-            cow,
-            version,
-            wide,
-            backing: path.split(|&byte| byte == 0).next().unwrap().to_vec(),
-            mtime: u32_at(mtime),
-            size,
-            alignment,
-            bitmap,
-            data: (bitmap + bitmap_len).next_multiple_of(alignment),
-        }
-    }
-
-    pub(crate) fn is_dirty(&self, sector: u64) -> bool {
-        // In the old versions the last few sectors may have no bit.
-        let at = self.bitmap + sector / 8;
-        at < self.data && self.cow[at as usize] & (1 << (sector % 8)) != 0
-    }
-
-    pub(crate) fn dirty(&self) -> Vec<u64> {
-        let sectors = 0..self.size / 512;
-        sectors.filter(|&sector| self.is_dirty(sector)).collect()
-    }
-
-    /// The disk, of which nothing lies behind the backing file's end but what is dirty.
-    pub(crate) fn disk(&self, backing: &[u8]) -> Vec<u8> {
-        let mut disk = backing.to_vec();
-        disk.resize(self.size as usize, 0);
-        for sector in self.dirty() {
-            let (from, to) = ((self.data + sector * 512) as usize, sector as usize * 512);
-            disk[to..to + 512].copy_from_slice(&self.cow[from..from + 512]);
-        }
-        disk
-    }
 }

@@ -1,6 +1,7 @@
 //! What the tests of several folders use: the program in a directory of its own, images of every
 //! version, and the other programs that tests compare with.
 
+pub(crate) mod cases;
 pub(crate) mod cli;
 pub(crate) mod images;
 pub(crate) mod peers;

@@ -79,7 +79,7 @@ impl World {
             self.act(&mut device, *act);
         }
         self.act(&mut device, Act::Flush);
-        drop(device.close().unwrap());
+        close(device);
         self.host.settle();
         self.restarted()
     }
@@ -114,21 +114,24 @@ impl World {
     /// Carries out one request and tells the model. Statuses have to be right unless the
     /// host has crashed; whether it is done.
     pub(crate) fn act(&mut self, device: &mut Device, act: Act) -> bool {
-        self.submit(device, act);
+        let tag = self.submit(device, act);
         match step_to_completion(device) {
-            Some(completion) => self.completed(device, act, completion),
+            Some(completion) => self.completed(act, tag, completion),
             None => panic!("nothing holds {act:?}"),
         }
     }
 
     /// Submits a request; what it writes may show from now on.
-    pub(crate) fn submit(&mut self, device: &mut Device, act: Act) {
+    pub(crate) fn submit(&mut self, device: &mut Device, act: Act) -> Tag {
         let request = self.model.request(act);
+        let tag = request.tag;
         device.submit(request).unwrap();
+        tag
     }
 
-    /// Takes a completion. Whether it is a success.
-    pub(crate) fn completed(&mut self, device: &Device, act: Act, completion: Completion) -> bool {
+    /// Takes the completion of the request with this tag. Whether it is a success.
+    pub(crate) fn completed(&mut self, act: Act, tag: Tag, completion: Completion) -> bool {
+        assert_eq!(completion.request.tag, tag, "another request's completion");
         let good = completion.status == Status::Ok;
         if self.host.crashed() {
             return false;
@@ -139,7 +142,6 @@ impl World {
             let why = &completion.failure;
             let injected = !self.host.injected().is_empty();
             assert!(injected, "{act:?}: {:?} {why:?}", completion.status);
-            let _ = device;
         }
         good
     }
@@ -159,6 +161,16 @@ pub(crate) fn step_to_completion(device: &mut Device) -> Option<Completion> {
             Step::Blocked | Step::Idle => return None,
         }
     }
+}
+
+/// Closes a device that has nothing in flight, on a host that does not fail.
+pub(crate) fn close(mut device: Device) {
+    let idle = device.step();
+    assert!(
+        matches!(idle, Step::Idle),
+        "something is in flight: {idle:?}"
+    );
+    drop(device.close().unwrap());
 }
 
 fn make_cow(host: &SimHost, size: Bytes, format: Format) {
@@ -265,7 +277,12 @@ pub(crate) fn request_of(act: Act, stamp: u32) -> Request {
         Act::WriteFua(start, count) => Request::write_fua(tag, Sector(start), data(start, count)),
         Act::Zeroes(start, count) => Request::write_zeroes(tag, Sector(start), SectorCount(count)),
         Act::Discard(start, count) => Request::discard(tag, Sector(start), SectorCount(count)),
-        Act::Read(start, count) => Request::read(tag, Sector(start), SectorCount(count)),
+        Act::Read(start, count) => {
+            let mut request = Request::read(tag, Sector(start), SectorCount(count));
+            // What the read leaves out must not pass for zeros.
+            request.segments[0].data.fill(0xa5);
+            request
+        }
         Act::Flush => Request::flush(tag),
     }
 }

@@ -76,9 +76,10 @@ impl Model {
     /// A request has been acknowledged.
     pub(crate) fn done(&mut self, act: Act, completion: &Completion) {
         let stamp = completion.request.tag.0 as u32;
-        if let Act::Read(start, _) = act {
+        if let Act::Read(start, count) = act {
             let read = &completion.request.segments[0].data;
-            self.check_content(start, read, &mut |sector| sector.now.clone());
+            assert_eq!(read.len() as u64, count * 512, "the length of a read");
+            self.check_read(start, read);
             return;
         }
         let range = range_of(act).unwrap_or(0..0);
@@ -121,44 +122,52 @@ impl Model {
         }
     }
 
-    fn check_content(
-        &self,
-        start: u64,
-        content: &[u8],
-        allowed: &mut dyn FnMut(&SectorModel) -> Vec<Shows>,
-    ) {
+    /// What a read shows now is there; what is older does not come back.
+    fn check_read(&mut self, start: u64, content: &[u8]) {
         for (number, content) in (start..).zip(content.chunks_exact(512)) {
-            let found = Content::of(content);
-            let may = match self.sectors.get(number as usize) {
-                Some(sector) => allowed(sector),
-                None => vec![self.when_new(number)],
-            };
-            let right = may.iter().any(|shows| match shows {
-                Shows::Zeros => found == Content::Zeros,
-                Shows::Tail(len) => {
-                    let (tail, rest) = content.split_at(*len);
-                    tail.iter().all(|&byte| byte == TAIL) && rest.iter().all(|&byte| byte == 0)
+            let new = [self.when_new(number)];
+            match self.sectors.get_mut(number as usize) {
+                Some(sector) => {
+                    let shown = check_sector(number, content, &sector.now);
+                    sector.now.drain(..shown);
                 }
-                Shows::Stamp(stamp) => found == Content::Stamped(Stamp(*stamp), Sector(number)),
-            });
-            assert!(
-                right,
-                "sector {number}: found {found}, expected one of {may:?}"
-            );
+                None => {
+                    check_sector(number, content, &new);
+                }
+            }
         }
     }
 
     /// Reads the whole device as it runs.
-    pub(crate) fn check_now(&self, device: &mut Device) {
+    pub(crate) fn check_now(&mut self, device: &mut Device) {
         let content = read_all(device);
-        self.check_content(0, &content, &mut |sector| sector.now.clone());
+        self.check_read(0, &content);
     }
 
     /// Reads the whole device after a crash.
     pub(crate) fn check_after_crash(&self, device: &mut Device) {
         let content = read_all(device);
-        self.check_content(0, &content, &mut |sector| sector.after_crash.clone());
+        for (number, content) in (0..).zip(content.chunks_exact(512)) {
+            match self.sectors.get(number as usize) {
+                Some(sector) => check_sector(number, content, &sector.after_crash),
+                None => check_sector(number, content, &[self.when_new(number)]),
+            };
+        }
     }
+}
+
+/// Which of these, in the order of their submission, the sector shows.
+fn check_sector(number: u64, content: &[u8], may: &[Shows]) -> usize {
+    let found = Content::of(content);
+    let shown = may.iter().position(|shows| match shows {
+        Shows::Zeros => found == Content::Zeros,
+        Shows::Tail(len) => {
+            let (tail, rest) = content.split_at(*len);
+            tail.iter().all(|&byte| byte == TAIL) && rest.iter().all(|&byte| byte == 0)
+        }
+        Shows::Stamp(stamp) => found == Content::Stamped(Stamp(*stamp), Sector(number)),
+    });
+    shown.unwrap_or_else(|| panic!("sector {number}: found {found}, expected one of {may:?}"))
 }
 
 fn range_of(act: Act) -> Option<std::ops::Range<usize>> {
@@ -186,7 +195,10 @@ pub(crate) fn read_all(device: &mut Device) -> Vec<u8> {
         let completion = step_to_completion(device).unwrap();
         let failure = &completion.failure;
         assert_eq!(completion.status, driver::blk::Status::Ok, "{failure:?}");
-        content.extend_from_slice(&completion.request.segments[0].data);
+        assert_eq!(completion.request.start, Sector(at));
+        let read = &completion.request.segments[0].data;
+        assert_eq!(read.len() as u64, count * 512, "the length of a read");
+        content.extend_from_slice(read);
         at += count;
     }
     content

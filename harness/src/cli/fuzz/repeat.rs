@@ -1,0 +1,72 @@
+//! `ubdlab fuzz --repro`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::fuzz::case::{Case, FORMAT};
+use crate::fuzz::story::{Told, tell};
+use crate::report::{ToldFinding, finding_page};
+
+use super::super::output::{self, InLines};
+use super::super::page::write_page;
+use super::super::{Failure, Verdict};
+use super::quietly;
+use super::report::repeating;
+
+/// Each of its events is on one line.
+impl InLines for Told {}
+
+/// The largest file that is read as a case.
+const LARGEST_CASE: u64 = 16 << 20;
+
+/// Repeats the case in `file`, and tells its story.
+pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
+    let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
+    let opened = File::open(file).map_err(|error| wrong(format!("opening: {error}")))?;
+    let mut text = String::new();
+    // A length says nothing of a pipe or a device.
+    opened
+        .take(LARGEST_CASE + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| wrong(format!("reading: {error}")))?;
+    if text.len() as u64 > LARGEST_CASE {
+        return Err(wrong(format!(
+            "found more than {LARGEST_CASE} bytes, expected a case, which has at most as many"
+        )));
+    }
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    match value.get("format").and_then(serde_json::Value::as_str) {
+        Some(FORMAT) => {}
+        Some(other) => {
+            return Err(wrong(format!(
+                "found format {other:?}, expected {FORMAT:?}"
+            )));
+        }
+        None => return Err(wrong(format!("found no format, expected {FORMAT:?}"))),
+    }
+    let case: Case = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    case.check().map_err(wrong)?;
+    let told = quietly(|| tell(&case)).map_err(|error| wrong(error.to_string()))?;
+    match json {
+        true => output::json(&told.violation)?,
+        false => output::lines(&told),
+    }
+    if let Some(page) = page {
+        let finding = ToldFinding {
+            name: match case.defects.is_empty() {
+                true => case.driver.name().to_string(),
+                false => case.defects.join(" and "),
+            },
+            requests: case.requests(),
+            command: Some(repeating(file)),
+            told: told.clone(),
+        };
+        write_page(page, &finding_page(case.driver.name(), &finding))?;
+    }
+    Ok(match told.violation {
+        Some(_) => Verdict::ViolationFound,
+        None => Verdict::Good,
+    })
+}

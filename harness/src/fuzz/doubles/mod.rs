@@ -1,0 +1,160 @@
+//! Defective doubles: a driver or a resize that does one thing wrong, and nothing else. The
+//! checks have to see each of them. Where the catalogue of the kernels' defects measures the
+//! search, this one measures the judge.
+//!
+//! A double stands between the device and whoever uses it. A case, or a replay, names it as it
+//! names a defect, so that a finding is shrunk, told and repeated like any other.
+//!
+//! To add one: write a type that is [`Defective`] for every host file, or a function that makes
+//! a [`BoxedResize`] of another; add it to the table of its file, and a new file to [`all`]. The
+//! catalogue and its test take it from there.
+
+mod completions;
+mod durability;
+mod order;
+mod reads;
+mod resizes;
+
+use driver::blk::Request;
+use driver::host::HostFile;
+use driver::memory::MemoryFile;
+use driver::ordered::{Ordered, Step};
+use driver::resize::Resize;
+
+use crate::sim::SimFile;
+
+use super::violation::Kind;
+
+/// A device that does one thing wrong. What is not overridden is right.
+pub trait Defective<F: HostFile> {
+    /// Takes a request.
+    ///
+    /// # Errors
+    /// The request, if there is no room.
+    fn submit(&mut self, device: &mut Ordered<F>, request: Request) -> Result<(), Request> {
+        device.submit(request)
+    }
+
+    /// One step.
+    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+        device.step()
+    }
+
+    /// Makes everything durable and closes the device.
+    ///
+    /// # Errors
+    /// The driver's words.
+    fn close(&mut self, device: Ordered<F>) -> Result<(), String> {
+        device.close().map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// A resize of a simulated device.
+pub type BoxedResize = Box<dyn Resize<SimFile>>;
+
+/// Where a double is put in.
+#[derive(Clone, Copy)]
+pub enum Seam {
+    /// Between the device and its user, in a case or in a replay.
+    Driver {
+        /// For a case.
+        simulated: fn() -> Box<dyn Defective<SimFile>>,
+        /// For a replay in memory.
+        in_memory: fn() -> Box<dyn Defective<MemoryFile>>,
+    },
+    /// Between a resize and the device, in a case: the double of a resize to so many sectors.
+    Resize(fn(BoxedResize, u64) -> BoxedResize),
+}
+
+impl Seam {
+    /// The seam of a double of the driver.
+    pub const fn driver<D>() -> Seam
+    where
+        D: Defective<SimFile> + Defective<MemoryFile> + Default + 'static,
+    {
+        Seam::Driver {
+            simulated: || Box::new(D::default()),
+            in_memory: || Box::new(D::default()),
+        }
+    }
+}
+
+/// A double, and what has to see it.
+#[derive(Clone, Copy)]
+pub struct Double {
+    /// Its name, which no defect has.
+    pub name: &'static str,
+    /// What it does wrong, in a line.
+    pub does: &'static str,
+    /// Where it is put in.
+    pub seam: Seam,
+    /// As which of these the fuzzer finds it; empty if it has no case in which it would show.
+    pub found_as: &'static [Kind],
+    /// On which device a replay, which has no crashes and no faults, sees it too.
+    pub replay: Option<Disk>,
+}
+
+/// The device of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// One of some sectors, which the trace reads and writes over and over.
+    Small,
+    /// One of more than 1 GiB, of which the trace touches only the beginning.
+    Large,
+}
+
+/// All of them.
+pub fn all() -> impl Iterator<Item = &'static Double> {
+    let tables = [
+        completions::DOUBLES,
+        reads::DOUBLES,
+        order::DOUBLES,
+        durability::DOUBLES,
+        resizes::DOUBLES,
+    ];
+    tables.into_iter().flatten()
+}
+
+/// The double of this name.
+pub fn named(name: &str) -> Option<&'static Double> {
+    all().find(|double| double.name == name)
+}
+
+/// The double of the driver that these defects name, if one does.
+pub fn of_driver(defects: &[String]) -> Option<Box<dyn Defective<SimFile>>> {
+    let doubles = defects.iter().filter_map(|name| named(name));
+    doubles
+        .map(|double| double.seam)
+        .find_map(|seam| match seam {
+            Seam::Driver { simulated, .. } => Some(simulated()),
+            Seam::Resize(_) => None,
+        })
+}
+
+/// `resize`, to so many sectors, or the double of it that these defects name.
+pub fn of_resize(defects: &[String], resize: BoxedResize, target: u64) -> BoxedResize {
+    let doubles = defects.iter().filter_map(|name| named(name));
+    doubles.fold(resize, |resize, double| match double.seam {
+        Seam::Resize(put_in) => put_in(resize, target),
+        Seam::Driver { .. } => resize,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::procedure_2003::ResizeDefect;
+
+    #[test]
+    fn every_double_has_a_name_of_its_own_and_somebody_to_see_it() {
+        for double in all() {
+            let same = all().filter(|other| other.name == double.name);
+            assert_eq!(same.count(), 1, "{}", double.name);
+            let name = double.name;
+            assert!(name.parse::<ResizeDefect>().is_err(), "{name}");
+            assert!(name.parse::<driver::linux::Defect>().is_err(), "{name}");
+            let seen = !double.found_as.is_empty() || double.replay.is_some();
+            assert!(seen && !double.does.is_empty(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Resizes that say what is not so, or do not leave the device as they should.
+
+use driver::cow::{Geometry, Version};
+use driver::ordered::{CowImage, Hold, Ordered, Placement};
+use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+use driver::units::{Bytes, SectorCount};
+
+use crate::sim::SimFile;
+
+use super::{BoxedResize, Double, Kind, Seam};
+
+pub(super) const DOUBLES: &[Double] = &[
+    Double {
+        name: "failed-resize-commits",
+        does: "commits the new header where a failed resize should have left the old one",
+        seam: Seam::Resize(|resize, target| Box::new(Commits { resize, target })),
+        found_as: &[
+            Kind::WrongSize,
+            Kind::LostWrite,
+            Kind::Zeros,
+            Kind::Misplaced,
+            Kind::Inconsistent,
+            Kind::DoesNotOpen,
+        ],
+        replay: None,
+    },
+    Double {
+        name: "failed-resize-shows-the-new-size",
+        does: "offers the new size when a resize to a larger one has failed",
+        seam: Seam::Resize(|resize, target| Box::new(Shows { resize, target })),
+        found_as: &[
+            Kind::WrongSize,
+            Kind::WrongStatus,
+            Kind::LostWrite,
+            Kind::Zeros,
+            Kind::Foreign,
+        ],
+        replay: None,
+    },
+    Double {
+        name: "resize-done-too-early",
+        does: "reports a resize as done after its second step",
+        seam: Seam::Resize(|resize, target| {
+            Box::new(Early {
+                resize,
+                target,
+                steps: 0,
+            })
+        }),
+        found_as: &[Kind::WrongSize],
+        replay: None,
+    },
+    Double {
+        name: "resize-leaves-the-hold",
+        does: "goes on keeping requests out when the resize has ended",
+        seam: Seam::Resize(|resize, _| Box::new(Holds(resize))),
+        found_as: &[Kind::WrongCompletion],
+        replay: None,
+    },
+];
+
+/// What the file says of itself, unless a part of it has been moved.
+fn unmoved(device: &Ordered<SimFile>) -> Option<CowImage> {
+    let image = device.image()?;
+    (!image.header.relocating).then(|| image.clone())
+}
+
+struct Commits {
+    resize: BoxedResize,
+    target: u64,
+}
+
+impl Resize<SimFile> for Commits {
+    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+        let step = self.resize.step(device);
+        if let (Err(_), Some(image)) = (&step, unmoved(device)) {
+            let mut header = image.header;
+            header.size = SectorCount(self.target).bytes();
+            // What comes of it, nobody asks.
+            let _ = device.put_header(&header);
+        }
+        step
+    }
+}
+
+struct Shows {
+    resize: BoxedResize,
+    target: u64,
+}
+
+impl Resize<SimFile> for Shows {
+    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+        let step = self.resize.step(device);
+        if let (Err(_), Some(mut image)) = (&step, unmoved(device))
+            && image.header.version == Version::V3
+            && self.target > device.capacity().0
+        {
+            let size = SectorCount(self.target).bytes();
+            if let Ok(geometry) = Geometry::new(Version::V3, size, image.header.alignment)
+                && device.map_mut().grow(SectorCount(self.target)).is_ok()
+            {
+                image.geometry = geometry;
+                device.commit(image, Placement::settled(&geometry));
+            }
+        }
+        step
+    }
+}
+
+struct Early {
+    resize: BoxedResize,
+    target: u64,
+    steps: u64,
+}
+
+impl Resize<SimFile> for Early {
+    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+        self.steps += 1;
+        let old_size = device.capacity().bytes();
+        match self.resize.step(device)? {
+            ResizeStep::Working if self.steps >= 2 => Ok(ResizeStep::Done(Resized {
+                strategy: Strategy::Headroom,
+                old_size,
+                new_size: SectorCount(self.target).bytes(),
+                moved: Bytes(0),
+            })),
+            step => Ok(step),
+        }
+    }
+}
+
+struct Holds(BoxedResize);
+
+impl Resize<SimFile> for Holds {
+    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+        let step = self.0.step(device);
+        if let Ok(ResizeStep::Done(_)) | Err(_) = step {
+            device.set_hold(Hold::Everything);
+        }
+        step
+    }
+}

@@ -1,0 +1,113 @@
+//! A resize that is likely to fail, and what the guest does then: it writes where the two sizes
+//! differ and flushes. Whether the resize has left the device as it was, shows only after that.
+
+use crate::sim::{Fault, FaultRule, FileMatch, Occurrence, OperationKind};
+
+use super::case::{Action, ResizeStrategy};
+use super::streams::{Stream, below, chance, weighted};
+
+/// The header's first sector, which commits a resize in place.
+const HEADER: (u64, u64) = (0, 512);
+
+/// Puts such a resize into `actions`, before any other, for a device of so many sectors. The
+/// faults that it meets count from where it begins.
+pub(super) fn insert(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) -> Vec<FaultRule> {
+    let is_resize = |action: &Action| matches!(action, Action::Resize { .. });
+    let before = actions.iter().position(is_resize).unwrap_or(actions.len());
+    let at = below(rng, before as u64 + 1) as usize;
+    let story = story(rng, sectors);
+    actions.splice(at..at, story);
+    let count = 1 + u64::from(chance(rng, 15));
+    (0..count).map(|_| fault(rng)).collect()
+}
+
+fn story(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+    let strategies = [
+        (3, ResizeStrategy::Headroom),
+        (2, ResizeStrategy::Rebuild),
+        (3, ResizeStrategy::Reflow),
+    ];
+    let strategy = weighted(rng, &strategies);
+    let shrinks = strategy != ResizeStrategy::Reflow && sectors > 1 && chance(rng, 40);
+    let target = match shrinks {
+        true => sectors - 1 - below(rng, (sectors - 1).min(40)),
+        false => sectors + 1 + below(rng, 40),
+    };
+    let mut story = Vec::new();
+    if chance(rng, 50) {
+        // Written and not flushed when it begins.
+        story.push(write(rng, sectors));
+    }
+    if shrinks || chance(rng, 50) {
+        story.push(Action::Drain);
+    }
+    story.push(Action::Resize {
+        sectors: target,
+        strategy,
+        window: weighted(rng, &[(1, 1), (2, 4), (1, 1000)]),
+        alignment: weighted(rng, &[(2, 0), (1, 16384)]),
+    });
+    for _ in 0..below(rng, 4) {
+        // Between its steps.
+        story.extend([Action::StepResize, write(rng, sectors), Action::Step]);
+    }
+    let end = [Action::FinishResize, Action::Drain];
+    story.extend(end);
+    story.extend(end);
+    if chance(rng, 60) {
+        story.push(write(rng, sectors));
+    }
+    story.extend([Action::Flush, Action::Drain]);
+    if chance(rng, 40) {
+        story.extend([write(rng, sectors), Action::Flush, Action::Drain]);
+    }
+    story
+}
+
+/// A write to the last sectors of the old size, or anywhere.
+fn write(rng: &mut Stream, sectors: u64) -> Action {
+    let start = match chance(rng, 70) {
+        true => sectors - 1 - below(rng, sectors.min(8)),
+        false => below(rng, sectors),
+    };
+    Action::Write {
+        start,
+        count: 1 + below(rng, (sectors - start).min(4)),
+        fua: false,
+    }
+}
+
+fn fault(rng: &mut Stream) -> FaultRule {
+    use OperationKind::*;
+    // How often, on what, of how many of those the first that is hit, and how. After a failed
+    // sync no flush is acknowledged until the device is opened again, so that these show less.
+    let (kind, bytes, among, fault) = weighted(
+        rng,
+        &[
+            (6, (Write, Some(HEADER), 2, Fault::Io)),
+            (2, (Write, Some(HEADER), 2, Fault::NoSpace)),
+            (4, (Write, None, 10, Fault::Io)),
+            (4, (Write, None, 10, Fault::NoSpace)),
+            (1, (Write, None, 10, Fault::ShortWrite(0))),
+            (3, (SetLength, None, 3, Fault::NoSpace)),
+            (2, (PunchHole, None, 3, Fault::Io)),
+            (1, (Read, None, 5, Fault::Io)),
+            (2, (SyncData, None, 6, Fault::Io)),
+            (2, (SyncData, None, 6, Fault::FailedSync)),
+            (2, (CreateNew, None, 1, Fault::NoSpace)),
+            (2, (Rename, None, 1, Fault::Io)),
+            (1, (SyncDirectory, None, 1, Fault::FailedSync)),
+        ],
+    );
+    let nth = below(rng, among);
+    FaultRule {
+        file: FileMatch::Any,
+        kind: Some(kind),
+        bytes,
+        occurrence: match chance(rng, 20) {
+            true => Occurrence::From(nth),
+            false => Occurrence::Nth(nth),
+        },
+        fault,
+    }
+}

@@ -1,0 +1,272 @@
+//! A round of a campaign: so many cases on so many threads, with an eye on whether they still do
+//! something. Steps and host operations are counted where they are taken, and too many of them
+//! are a finding. What counts nothing is a loop in the driver that asks nothing of the host: only
+//! from outside, and only by waiting, can it be told from work. So the threads give a sign before
+//! each part of their work, and one that has given none for long is left behind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use super::campaign::{Finding, StopSign};
+use super::coverage::Coverage;
+use super::explore::Explored;
+use super::generate::Subject;
+use super::parts::{Part, Watch};
+use super::violation::Cause;
+
+/// Between two looks at threads from which nothing comes.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// So many looks in a row at a thread that has given no sign: it will give none. The longest part
+/// of a case is the reading of a device of 16 MiB, a few milliseconds of a machine that does
+/// nothing else. Looks are counted, not seconds: a process that was stopped meanwhile has not
+/// looked.
+const PATIENCE: u32 = 60;
+
+/// What a round came to.
+#[derive(Default)]
+pub(super) struct Round {
+    pub(super) cases: u64,
+    pub(super) host_operations: u64,
+    pub(super) crash_images: u64,
+    pub(super) coverage: Coverage,
+    pub(super) cases_with_findings: u64,
+    /// The earliest of each cause.
+    pub(super) findings: BTreeMap<Cause, Finding>,
+    /// The seed of a case from which no sign came any more.
+    pub(super) stuck: Option<u64>,
+}
+
+impl Round {
+    fn add(&mut self, seed: u64, explored: Explored) {
+        self.cases += u64::from(!explored.cut_off);
+        self.host_operations += explored.host_operations;
+        self.crash_images += explored.crash_images;
+        self.coverage.merge(&explored.coverage);
+        let Some((case, violation)) = explored.finding else {
+            return;
+        };
+        self.cases_with_findings += 1;
+        let cause = violation.cause();
+        let kept = self.findings.get(&cause);
+        if kept.is_none_or(|kept| seed < kept.seed) {
+            let finding = Finding {
+                seed,
+                case: *case,
+                violation,
+            };
+            self.findings.insert(cause, finding);
+        }
+    }
+}
+
+/// Runs the case of a seed, watched.
+type RunOne = fn(u64, &Subject, &mut dyn Watch) -> Explored;
+
+/// The work of a round.
+pub(super) struct Workers {
+    /// The seed of the first case.
+    pub(super) first: u64,
+    /// How many there are.
+    pub(super) cases: u64,
+    pub(super) subject: Subject,
+    pub(super) stop: StopSign,
+    pub(super) run: RunOne,
+}
+
+/// What a thread says of itself.
+#[derive(Default)]
+struct Sign {
+    /// Grows with each part of the work.
+    parts: AtomicU64,
+    /// The case that it is at, by its number in the round.
+    number: AtomicU64,
+}
+
+impl Workers {
+    /// Does it.
+    pub(super) fn work(self, jobs: usize) -> Round {
+        self.work_patiently(jobs, LOOK, PATIENCE)
+    }
+
+    fn work_patiently(self, jobs: usize, look: Duration, patience: u32) -> Round {
+        let next = Arc::new(AtomicU64::new(0));
+        let (results, received) = channel();
+        let first = self.first;
+        let work = Arc::new(self);
+        let mut watched = Vec::new();
+        for _ in 0..jobs.max(1) {
+            let sign = Arc::new(Sign::default());
+            watched.push(Watched::new(Arc::clone(&sign)));
+            let (work, next, results) = (Arc::clone(&work), Arc::clone(&next), results.clone());
+            // Not scoped: one that is stuck is left behind, and ends with the process.
+            std::thread::spawn(move || work.run_cases(&next, &sign, &results));
+        }
+        drop(results);
+        let mut round = Round::default();
+        loop {
+            match received.recv_timeout(look) {
+                Ok((seed, explored)) => round.add(seed, explored),
+                Err(RecvTimeoutError::Disconnected) => return round,
+                Err(RecvTimeoutError::Timeout) => {
+                    let stuck = watched
+                        .iter_mut()
+                        .filter_map(|one| one.look(patience))
+                        .min();
+                    if let Some(number) = stuck {
+                        round.stuck = Some(first.wrapping_add(number));
+                        return round;
+                    }
+                }
+            }
+        }
+    }
+
+    fn run_cases(&self, next: &AtomicU64, sign: &Sign, results: &Sender<(u64, Explored)>) {
+        let mut watch = Signing {
+            sign,
+            stop: &self.stop,
+        };
+        while !(self.stop)() {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.cases {
+                break;
+            }
+            sign.number.store(number, Ordering::Relaxed);
+            let seed = self.first.wrapping_add(number);
+            let explored = (self.run)(seed, &self.subject, &mut watch);
+            if results.send((seed, explored)).is_err() {
+                // Nobody waits any more: another thread is stuck.
+                return;
+            }
+        }
+        sign.parts.store(u64::MAX, Ordering::Relaxed);
+    }
+}
+
+/// Gives a sign with each part of the work, and takes the stop sign.
+struct Signing<'a> {
+    sign: &'a Sign,
+    stop: &'a StopSign,
+}
+
+impl Watch for Signing<'_> {
+    fn enter(&mut self, _: Part) {
+        self.sign.parts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn cuts_off(&mut self) -> bool {
+        (self.stop)()
+    }
+}
+
+/// A thread, and how long it has given no sign.
+struct Watched {
+    sign: Arc<Sign>,
+    parts: u64,
+    looks: u32,
+}
+
+impl Watched {
+    fn new(sign: Arc<Sign>) -> Watched {
+        Watched {
+            sign,
+            parts: 0,
+            looks: 0,
+        }
+    }
+
+    /// Looks at it; the number of its case, if it has given no sign in so many looks.
+    fn look(&mut self, patience: u32) -> Option<u64> {
+        let parts = self.sign.parts.load(Ordering::Relaxed);
+        let is_done = parts == u64::MAX;
+        if is_done || parts != self.parts {
+            (self.parts, self.looks) = (parts, 0);
+            return None;
+        }
+        self.looks += 1;
+        let number = self.sign.number.load(Ordering::Relaxed);
+        (self.looks >= patience).then_some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::case::{DriverName, Resizer};
+    use super::*;
+    use crate::sim::Assumptions;
+
+    fn workers(run: RunOne) -> Workers {
+        Workers {
+            first: 100,
+            cases: 5,
+            subject: Subject {
+                driver: DriverName::Ordered,
+                defects: Vec::new(),
+                resizer: Resizer::Userhelper,
+                assumptions: Assumptions::default(),
+                faults: false,
+                lying_syncs: false,
+            },
+            stop: Arc::new(|| false),
+            run,
+        }
+    }
+
+    /// Lets the double go on when the test is over.
+    static RELEASED: AtomicBool = AtomicBool::new(false);
+
+    /// A driver that runs round in circles in one of its cases.
+    fn one_that_spins(seed: u64, _: &Subject, watch: &mut dyn Watch) -> Explored {
+        watch.enter(Part::Run);
+        while seed == 102 && !RELEASED.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+        Explored::default()
+    }
+
+    #[test]
+    fn a_case_that_gives_no_sign_any_more_is_told_and_left_behind() {
+        for jobs in [1, 2] {
+            RELEASED.store(false, Ordering::Relaxed);
+            let round = workers(one_that_spins).work_patiently(jobs, Duration::from_millis(1), 20);
+            assert_eq!(round.stuck, Some(102));
+            RELEASED.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// One that is slow, and says so.
+    fn one_that_is_slow(_: u64, _: &Subject, watch: &mut dyn Watch) -> Explored {
+        for _ in 0..100_000 {
+            watch.enter(Part::Compare);
+        }
+        Explored::default()
+    }
+
+    #[test]
+    fn a_slow_case_is_waited_for() {
+        let workers = workers(one_that_is_slow);
+        let round = workers.work_patiently(2, Duration::from_nanos(1), u32::MAX);
+        assert_eq!((round.stuck, round.cases), (None, 5));
+    }
+
+    #[test]
+    fn looks_count_only_while_nothing_comes() {
+        let mut watched = Watched::new(Arc::default());
+        assert_eq!([watched.look(3), watched.look(3)], [None, None]);
+        watched.sign.parts.store(1, Ordering::Relaxed);
+        watched.sign.number.store(7, Ordering::Relaxed);
+        assert_eq!(
+            [watched.look(3), watched.look(3), watched.look(3)],
+            [None; 3]
+        );
+        assert_eq!(watched.look(3), Some(7));
+        watched.sign.parts.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(watched.look(1), None);
+    }
+}

@@ -1,0 +1,108 @@
+//! The judge's catalogue: for each defective double ([`crate::fuzz::doubles`]), whether the
+//! fuzzer's checks and those of a replay see that something is wrong. Everything in it is
+//! measured with fixed seeds.
+
+mod replay;
+mod target;
+
+use std::fmt;
+
+use crate::fuzz::case::{DriverName, Resizer};
+use crate::fuzz::catalogue::{Entry, Row, SEARCHES, measure};
+use crate::fuzz::doubles::{self, Double};
+use crate::fuzz::generate::Subject;
+use crate::sim::Assumptions;
+
+pub use replay::{Seen, replay};
+
+/// Cases that a search runs at most.
+pub const CASES: u64 = 1_000;
+
+/// What the fuzzer is given to find a double: `ordered` with it, on a host that may fail.
+pub fn subject(double: &Double) -> Subject {
+    Subject {
+        driver: DriverName::Ordered,
+        defects: vec![double.name.into()],
+        resizer: Resizer::Userhelper,
+        assumptions: Assumptions::default(),
+        faults: true,
+        lying_syncs: false,
+    }
+}
+
+/// What was measured of a double.
+#[derive(Clone, Debug)]
+struct Judged {
+    name: &'static str,
+    does: &'static str,
+    /// What the fuzzer finds, if it has cases in which the double shows.
+    row: Option<Row>,
+    /// What a replay said of it, if it is put where a replay can see it.
+    replay: Option<String>,
+}
+
+/// The measured catalogue. As text, it is the last part of `docs/defects.md`.
+#[derive(Clone, Debug)]
+pub struct JudgesCatalogue(Vec<Judged>);
+
+impl JudgesCatalogue {
+    /// Searches for every double with so many threads, and replays with it. `progress` is told
+    /// the name of each.
+    pub fn measure(jobs: usize, progress: &dyn Fn(&str)) -> JudgesCatalogue {
+        let judged = doubles::all().map(|double| {
+            progress(double.name);
+            let entry = Entry {
+                number: None,
+                name: double.name.into(),
+                kernels: String::new(),
+                subject: subject(double),
+            };
+            Judged {
+                name: double.name,
+                does: double.does,
+                row: (!double.found_as.is_empty()).then(|| measure(&entry, jobs, CASES)),
+                replay: double
+                    .replay
+                    .map(|disk| replay(Some(double), disk).to_string()),
+            }
+        });
+        JudgesCatalogue(judged.collect())
+    }
+}
+
+impl fmt::Display for JudgesCatalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\n## The judge's catalogue\n\n\
+             Each row is the `ordered` driver, or a resize under it, with a double put before it that\n\
+             does this one thing wrong; `--defect` takes its name. The rows above measure the search,\n\
+             these the checks: what none of them refuses, no search finds. The fuzzer looks for each\n\
+             {SEARCHES} times, through at most {CASES} cases. *Replay* is what a replay in memory,\n\
+             without faults and crashes, says of it, where it can show there. The doubles are in\n\
+             `harness/src/fuzz/doubles/`.\n\n\
+             | Double | What it does wrong | Found | Found as | Cases | Requests | Replay |\n\
+             |--------|--------------------|-------|----------|------:|---------:|--------|"
+        )?;
+        for Judged {
+            name,
+            does,
+            row,
+            replay,
+        } in &self.0
+        {
+            let row = row.as_ref();
+            let cell = |of: &dyn Fn(&Row) -> String| row.map_or("-".into(), of);
+            writeln!(
+                f,
+                "| {name} | {does} | {} | {} | {} | {} | {} |",
+                cell(&Row::found),
+                cell(&Row::kinds),
+                cell(&|row| row.cases(CASES)),
+                cell(&Row::requests),
+                replay.as_deref().unwrap_or("-"),
+            )?;
+        }
+        Ok(())
+    }
+}

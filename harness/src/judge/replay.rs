@@ -1,0 +1,118 @@
+//! A replay with a double put before the device.
+
+use std::fmt;
+
+use driver::host::HostFile;
+use driver::memory::MemoryHost;
+use driver::open::OpenOptions;
+use driver::ordered::Ordered;
+use driver::units::Bytes;
+use userhelper::planner::Shrink;
+
+use crate::fuzz::doubles::{Defective, Disk, Double, Seam};
+use crate::replay::run::ReplayError;
+use crate::replay::session::{Options, Session, SessionError};
+use crate::replay::{Allowed, Pace, PastEnd};
+use crate::stamp::Coverage;
+use crate::trace::{Generator, TraceSource, Workload};
+
+use super::target::DoubleTarget;
+
+/// What a trace touches: so little that requests in flight overlap, or more.
+fn touched(disk: Disk) -> Bytes {
+    match disk {
+        Disk::Small => Bytes(64 << 10),
+        Disk::Large => Bytes(64 << 20),
+    }
+}
+
+/// The size of the device.
+fn size(disk: Disk) -> Bytes {
+    match disk {
+        Disk::Small => touched(disk),
+        Disk::Large => Bytes(1280 << 20),
+    }
+}
+
+/// What a replay came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Everything was as it should be.
+    Nothing,
+    /// So many sectors were not, or did not come.
+    Mismatches(u64),
+    /// It ended early: why, in a word or two.
+    Error(&'static str),
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Seen::Nothing => f.write_str("nothing"),
+            Seen::Mismatches(_) => f.write_str("mismatches"),
+            Seen::Error(error) => f.write_str(error),
+        }
+    }
+}
+
+/// The device as it is.
+struct Right;
+
+impl<F: HostFile> Defective<F> for Right {}
+
+/// Replays a generated trace in memory on such a device, with this double of the driver or with
+/// none.
+pub fn replay(double: Option<&Double>, disk: Disk) -> Seen {
+    let put_in = || -> Box<dyn Defective<_>> {
+        match double.map(|double| double.seam) {
+            Some(Seam::Driver { in_memory, .. }) => in_memory(),
+            Some(Seam::Resize(_)) | None => Box::new(Right),
+        }
+    };
+    let workload = Workload {
+        seed: 1,
+        requests: 2_000,
+        device: touched(disk),
+        reads: 40,
+        writes: 50,
+        discards: 5,
+        write_zeroes: 5,
+        sizes: vec![(1, Bytes(512)), (2, Bytes(4096)), (1, Bytes(8192))],
+        fua_percent: 5,
+        ..Workload::default()
+    };
+    let open_trace = || {
+        let generated = Generator::new(workload.clone());
+        let generator = generated.expect("the workload above is within its ranges");
+        Ok(Box::new(generator) as Box<dyn TraceSource>)
+    };
+    let session = Session {
+        trace: &open_trace,
+        options: Options {
+            depth: 8,
+            past_end: PastEnd::Refuse,
+            pace: Pace::AsFast,
+            resizes: Vec::new(),
+            shrink: Shrink::Refuse,
+            strategy: None,
+            open: OpenOptions::default(),
+            alignment: None,
+            coverage: Coverage::Whole,
+            allowed: Allowed::default(),
+        },
+        progress: &|_| {},
+    };
+    let start = |device: Ordered<_>| DoubleTarget::new(device, put_in());
+    match session.on_target(MemoryHost::new(), Some(size(disk)), start) {
+        Ok(report) if report.is_good() => Seen::Nothing,
+        Ok(report) => Seen::Mismatches(report.mismatches),
+        Err(SessionError::Replay { error, .. }) => Seen::Error(match *error {
+            ReplayError::NotInFlight { .. } => "completion of nothing",
+            ReplayError::NeverCompleted { .. } => "never completed",
+            ReplayError::Failed { .. } => "failed request",
+            ReplayError::Unreadable { .. } => "unreadable",
+            _ => "ended early",
+        }),
+        Err(_) => Seen::Error("ended early"),
+    }
+}

@@ -1,0 +1,135 @@
+//! The extension block, which ubdlab keeps in the slack after a V3 header.
+
+use super::source::Source;
+use super::wrong::Wrong;
+
+/// Where it is, in bytes from the start of the file.
+const AT: u64 = 4128;
+/// Bytes of it.
+const LEN: usize = 480;
+
+const MAGIC: &[u8; 8] = b"ubdlabX\n";
+
+/// The version of a block, and that while the backing file is being changed.
+const AT_REST: u32 = 1;
+const UNDER_CHANGE: u32 = 2;
+
+/// The flag that earlier versions of ubdlab set while they changed the backing file, and the two
+/// of a block that is under change.
+const CHANGING: u32 = 1;
+const CHANGES: u32 = 3;
+
+/// What the block says to a reader of a file that no change is under way in. What a block of version
+/// 2 says about its change is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// The size of the backing file in bytes.
+    pub backing_size: u64,
+    /// Whether the backing file is being changed.
+    pub changing: bool,
+}
+
+impl Extension {
+    /// Where the block is, in bytes from the start of the file.
+    pub const AT: u64 = AT;
+
+    /// The block of a V3 file, if it has one.
+    ///
+    /// # Errors
+    /// A block that is there, by its magic, and damaged.
+    pub fn read(file: &(impl Source + ?Sized)) -> Result<Option<Extension>, Wrong> {
+        let mut block = [0; LEN];
+        // Most files have none, or nothing after its first fields.
+        file.read(AT, &mut block[..8]);
+        if &block[..8] != MAGIC {
+            return Ok(None);
+        }
+        file.read(AT, &mut block);
+        let u32_at = |at: usize| u32::from_be_bytes(first(&block[at..]));
+        let wrong = |at: u64, what, found: u32, expected: u32| {
+            let found = format_args!("found {found:#x}, expected {expected:#x}");
+            Err(Wrong::new(AT + at, what, found))
+        };
+        let most_flags = match u32_at(8) {
+            AT_REST => CHANGING,
+            UNDER_CHANGE => CHANGES,
+            found => return wrong(8, "version of the extension block", found, AT_REST),
+        };
+        let checksum = checksum(block);
+        if u32_at(12) != checksum {
+            return wrong(12, "checksum of the extension block", u32_at(12), checksum);
+        }
+        if u32_at(24) & !most_flags != 0 {
+            return wrong(24, "flags of the extension block", u32_at(24), most_flags);
+        }
+        Ok(Some(Extension {
+            backing_size: u64::from_be_bytes(first(&block[16..])),
+            changing: u32_at(8) == UNDER_CHANGE || u32_at(24) & CHANGING != 0,
+        }))
+    }
+
+    /// The bytes of a block of version 1.
+    pub fn bytes(&self) -> [u8; LEN] {
+        let mut block = [0; LEN];
+        block[..8].copy_from_slice(MAGIC);
+        block[8..12].copy_from_slice(&AT_REST.to_be_bytes());
+        block[16..24].copy_from_slice(&self.backing_size.to_be_bytes());
+        block[24..28].copy_from_slice(&u32::from(self.changing).to_be_bytes());
+        let checksum = checksum(block);
+        block[12..16].copy_from_slice(&checksum.to_be_bytes());
+        block
+    }
+}
+
+fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut first = [0; N];
+    first.copy_from_slice(&bytes[..N]);
+    first
+}
+
+/// CRC-32C of the whole block with the checksum field zero.
+fn checksum(mut block: [u8; LEN]) -> u32 {
+    block[12..16].fill(0);
+    crc_32c(&block)
+}
+
+/// Bit by bit: the polynomial of Castagnoli, reflected.
+fn crc_32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            let carry = crc & 1;
+            crc = (crc >> 1) ^ (carry * 0x82f6_3b78);
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The check value of the catalogues of CRCs.
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        assert_eq!(crc_32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn a_block_is_read_as_it_was_written_and_damage_is_seen() {
+        let extension = Extension {
+            backing_size: 210_819_584,
+            changing: true,
+        };
+        let mut file = vec![0; AT as usize];
+        assert_eq!(Extension::read(&file[..]), Ok(None));
+        file.extend(extension.bytes());
+        assert_eq!(Extension::read(&file[..]), Ok(Some(extension)));
+        for at in 8..LEN {
+            let mut damaged = file.clone();
+            damaged[AT as usize + at] ^= 4;
+            assert!(Extension::read(&damaged[..]).is_err(), "byte {at}");
+        }
+    }
+}
