@@ -22,16 +22,19 @@
 
 use std::path::Path;
 
-use driver::cow::JournalRecord;
+use driver::cow::{HeaderError, JournalRecord};
 use driver::host::{Access, HostError, HostFile};
-use driver::open::{OpenOptions, Opened, open, remove_left_over};
+use driver::open::{OpenError, OpenOptions, Opened, open, remove_left_over, temporary_name};
 use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeStep, Resized};
+use driver::units::FileOffset;
 
 use crate::image_host::ImageHost;
 use crate::reflow::Reflow;
 
-use super::open::{Trust, close, is_changing_backing, options, specification};
+use super::open::{
+    Format, Trust, begins_like_cow, close, is_changing_backing, open_raw, options, specification,
+};
 use super::{ImageError, Watch, backing_change, report};
 
 /// What there was to recover.
@@ -48,24 +51,103 @@ pub struct Recovered {
 }
 
 /// Finishes what was interrupted on the COW file at `path`, or on a new file that was to be
-/// there.
+/// there. Only a file that was named as a COW file is changed, or has its backing path followed,
+/// as far as `trust` says: what begins like one may be a raw disk, to which a guest can write
+/// anything that an interruption leaves.
 ///
 /// # Errors
 /// See [`driver::open::OpenError`]; the host's. It can be tried again.
+/// [`ImageError::GuessedInterrupted`] where there is something to finish in a file that only
+/// begins like a COW file: nothing was done.
 pub fn recover<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    format: Format,
+    trust: Trust,
+    watch: Watch<'_>,
+) -> Result<Recovered, ImageError> {
+    if let Err(HostError::NotFound) = host.open(path, Access::ReadOnly).map(drop) {
+        // What never got its name has no other. If there is none either, opening says so.
+        let temporary = remove_left_over(host, path, None)?;
+        if temporary {
+            return Ok(Recovered {
+                temporary,
+                ..Recovered::default()
+            });
+        }
+    }
+    match format {
+        Format::Cow => recover_cow(host, path, trust, watch),
+        Format::Raw => recover_complete(host, path, false),
+        Format::Guess => recover_complete(host, path, true),
+    }
+}
+
+/// Recovers a file of which nothing is believed: it has its name, and so is complete. Where it
+/// may be a COW file, it is one in which there is nothing to finish.
+fn recover_complete<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    may_be_cow: bool,
+) -> Result<Recovered, ImageError> {
+    // Its lock is given up before another one is asked for.
+    let like_cow = {
+        let file = open_raw(host, path)?;
+        may_be_cow && begins_like_cow(file.file(), path)?
+    };
+    if like_cow {
+        refuse_interrupted(host, path)?;
+    }
+    let opening = ImageError::host(path, "opening", FileOffset(0));
+    // Without one the file need not be one that may be written.
+    if let Err(HostError::NotFound) = host.open(&temporary_name(path), Access::ReadOnly).map(drop) {
+        return Ok(Recovered::default());
+    }
+    let file = host.open(path, Access::ReadWrite).map_err(opening)?;
+    Ok(Recovered {
+        temporary: remove_left_over(host, path, Some(&file))?,
+        ..Recovered::default()
+    })
+}
+
+/// Refuses a file that begins like a COW file in which something was interrupted: what there is to
+/// do about that is done to COW files only.
+fn refuse_interrupted<H: ImageHost>(host: &H, path: &Path) -> Result<(), ImageError> {
+    let alone = OpenOptions {
+        without_backing: true,
+        ..options(Trust::Guessed)
+    };
+    let interrupted = match open(host, &specification(path, true), alone) {
+        Ok(opened) if opened.interrupted.is_some() => "a resize was interrupted in it".into(),
+        Ok(opened) if is_changing_backing(&opened.device) => {
+            "a change of its backing file was interrupted".into()
+        }
+        Ok(_) => return Ok(()),
+        Err(
+            error @ (OpenError::Host { .. }
+            | OpenError::Locked { .. }
+            | OpenError::Replaced { .. }
+            | OpenError::NotADisk { .. }),
+        ) => return Err(error.into()),
+        Err(OpenError::Header {
+            error: HeaderError::HalfChanged { .. },
+            ..
+        }) => "its header is half changed to another backing file".into(),
+        Err(error) => format!("it does not open as one ({error})"),
+    };
+    Err(ImageError::GuessedInterrupted {
+        path: path.to_owned(),
+        interrupted,
+    })
+}
+
+fn recover_cow<H: ImageHost>(
     host: &H,
     path: &Path,
     trust: Trust,
     watch: Watch<'_>,
 ) -> Result<Recovered, ImageError> {
     let mut recovered = Recovered::default();
-    if let Err(HostError::NotFound) = host.open(path, Access::ReadOnly).map(drop) {
-        // What never got its name has no other. If there is none either, opening says so.
-        recovered.temporary = remove_left_over(host, path, None)?;
-        if recovered.temporary {
-            return Ok(recovered);
-        }
-    }
     let specification = specification(path, false);
     // The header and a reflow need the COW file only.
     let alone = OpenOptions {

@@ -305,7 +305,7 @@ fn change(disk: &Disk) {
     let _ = rebase_unsafely(&host, path, Path::new(OTHER));
     open_image(&host, path, Format::Cow, Trust::Follow).unwrap();
     let host = disk.host();
-    recover(&host, path, Trust::Follow, &mut watch).unwrap();
+    recover(&host, path, Format::Cow, Trust::Follow, &mut watch).unwrap();
     disk.assert_whole(&host, COW, "recover");
 }
 
@@ -369,7 +369,13 @@ fn finish_reflow(disk: &Disk) {
     let end = record.new_geometry().unwrap().data_end();
     file.set_len(end - FileOffset(0)).unwrap();
     drop(file);
-    let recovered = recover(&host, Path::new(COW), Trust::Follow, &mut watch);
+    let recovered = recover(
+        &host,
+        Path::new(COW),
+        Format::Cow,
+        Trust::Follow,
+        &mut watch,
+    );
     recovered.unwrap();
     old.assert_shown(&host, COW, disk.sectors(), "recover");
 }

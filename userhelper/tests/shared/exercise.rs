@@ -104,7 +104,7 @@ fn repair(bytes: &[u8], watch: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>) 
 
 fn change(bytes: &[u8], watch: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>) {
     let path = Path::new(COW);
-    let _ = recover(&host(bytes), path, Trust::Follow, watch);
+    let _ = recover(&host(bytes), path, Format::Cow, Trust::Follow, watch);
     let _ = rebase(&host(bytes), path, Path::new(OTHER), Trust::Follow, watch);
     let _ = rebase_unsafely(&host(bytes), path, Path::new(OTHER));
     let host_for_merge = host(bytes);

@@ -189,7 +189,7 @@ fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Resu
     drop(watching);
     match resized {
         Err(ImageError::Interrupted) => Err(Failure(format!(
-            "{shown}: interrupted: nothing is lost, and `ubdlab image recover` finishes a resize \
+            "{shown}: interrupted: nothing is lost, and `ubdlab image recover --format cow` finishes a resize \
              that has begun to move data"
         ))),
         resized => {

@@ -8,7 +8,7 @@ use harness::sim::{Fault, FaultPlan, FaultRule, FileMatch, Occurrence, Operation
 use harness::stamp::Stamp;
 use userhelper::image::ImageError;
 use userhelper::image::merge::{in_place, open_both};
-use userhelper::image::open::{Trust, close, open_cow};
+use userhelper::image::open::{Format, Trust, close, open_cow};
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::image::recover::{Recovered, recover};
 
@@ -157,16 +157,16 @@ fn the_last_write_of_a_rebase_of_version_2_finds_the_disk_full() {
     let error = rebase(&host, cow, other, Trust::Follow, &mut go_on).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cow: writing the header of the COW file, which `ubdlab image recover` has to finish now, \
-         at byte 4096: no space left on the host"
+        "cow: writing the header of the COW file, which `ubdlab image recover --format cow` \
+         has to finish now, at byte 4096: no space left on the host"
     );
     let host = host.after_kill();
     assert_eq!(
         disk_of(&host, COW).unwrap_err().to_string(),
         "cow: byte 4050: the header is half changed to another backing file: \
-         `ubdlab image recover` finishes that"
+         `ubdlab image recover --format cow` finishes that"
     );
-    let recovered = recover(&host, cow, Trust::Follow, &mut go_on).unwrap();
+    let recovered = recover(&host, cow, Format::Cow, Trust::Follow, &mut go_on).unwrap();
     let expected = Recovered {
         header: true,
         ..Recovered::default()

@@ -10,7 +10,7 @@ use harness::sim::{FileContent, SimHost};
 use harness::stamp::Stamp;
 use userhelper::image::ImageError;
 use userhelper::image::check::{Severity, check_and_repair};
-use userhelper::image::open::{Trust, open_for_change};
+use userhelper::image::open::{Format, Trust, open_for_change};
 use userhelper::image::recover::recover;
 use userhelper::image::resize::{carry_out, plan_resize};
 use userhelper::planner::{Shrink, Wish};
@@ -43,7 +43,7 @@ fn world(version: Version) -> (SimHost, Vec<u8>) {
 }
 
 fn recovery(host: &SimHost) -> Result<(), ImageError> {
-    recover(host, Path::new(COW), Trust::Follow, &mut go_on).map(drop)
+    recover(host, Path::new(COW), Format::Cow, Trust::Follow, &mut go_on).map(drop)
 }
 
 fn repair(host: &SimHost) -> Result<(), ImageError> {

@@ -11,7 +11,7 @@ use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange};
 
 use crate::copying::clear;
-use crate::image::open::{Trust, close, options, specification};
+use crate::image::open::{Format, Trust, close, options, specification};
 use crate::image::{ImageError, Watch, recover};
 use crate::image_host::ImageHost;
 
@@ -62,7 +62,7 @@ pub(super) fn mend<H: ImageHost>(
         if let Some(device) = device {
             close(device, path)?;
         }
-        return recover::recover(host, path, trust, watch).map(|_| ());
+        return recover::recover(host, path, Format::Cow, trust, watch).map(|_| ());
     }
     let Some(device) = device else {
         return Ok(());
