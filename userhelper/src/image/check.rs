@@ -18,6 +18,7 @@ use driver::units::FileOffset;
 use crate::image_host::ImageHost;
 
 pub use findings::{Fault, Finding, Severity};
+pub(super) use repair::{free_stale, mend_past_end};
 
 use super::info::{BackingState, Expected};
 use super::open::{Trust, options, specification};
@@ -176,7 +177,7 @@ impl<H: ImageHost> Check<'_, H> {
             metadata,
         };
         space.check_bitmap(findings)?;
-        space.check_length(findings);
+        space.check_length(findings)?;
         space.check_stale(findings, watch)
     }
 

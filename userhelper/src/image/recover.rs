@@ -4,13 +4,13 @@
 //! | interrupted | leaves | recovery |
 //! |---|---|---|
 //! | `create`, `convert`, `merge` into a new file | nothing, or a new file that has not got its name | removes that file |
-//! | `resize` by headroom | the old size or the new one | none needed |
+//! | `resize` by headroom | the old size or the new one; bits past the end, a file of another length | clears them, gives it its length |
 //! | `resize` by rebuild | the old image or the new one; a new file that has not got its name | removes that file |
-//! | `resize` by reflow | the old image, the new one, or one that is marked | moves the rest ([`crate::reflow`]) |
-//! | `resize --extend-backing`, after the resize | a mark ([`super::backing_change`]) | ends it; the resize can be asked for again |
-//! | `merge --in-place` | as a rebuild, of a version before 3; then a mark | ends it; the merge can be begun again |
+//! | `resize` by reflow | the old image, the new one, or one that is marked; before the mark, a longer file | moves the rest ([`crate::reflow`]), and frees what stays unused of it; gives it its length |
+//! | `resize --extend-backing`, after the resize | as a rebuild, of a version before 3; then a mark ([`super::backing_change`]) | ends it; the resize can be asked for again |
+//! | `merge --in-place` | as a rebuild, of a version before 3; then a mark | ends it, and frees what is merged and clean; the merge can be begun again |
 //! | `rebase`, `rebase --unsafe` | the header that was; a mark; or a header that is half changed ([`driver::cow::HeaderChange`]) | finishes the header, ends the mark |
-//! | a switch of the backing file by `replay --switch-backing` | a header that is half changed | finishes it |
+//! | `replay --switch-backing` | a header that is half changed, and no mark: what is there of a mark stays | finishes the header |
 //! | `check --repair` | what it has not mended yet, and what its recovery was about | as for that; the repair can be begun again |
 //! | `recover` | what it was about | goes on |
 //!
@@ -22,7 +22,7 @@
 
 use std::path::Path;
 
-use driver::cow::{HeaderError, JournalRecord};
+use driver::cow::{HeaderError, JournalRecord, Version};
 use driver::host::{Access, HostError, HostFile};
 use driver::open::{OpenError, OpenOptions, Opened, open, remove_left_over, temporary_name};
 use driver::ordered::Ordered;
@@ -32,6 +32,7 @@ use driver::units::FileOffset;
 use crate::image_host::ImageHost;
 use crate::reflow::Reflow;
 
+use super::check::{free_stale, mend_past_end};
 use super::open::{
     Format, Trust, begins_like_cow, close, is_changing_backing, open_raw, options, specification,
 };
@@ -46,6 +47,9 @@ pub struct Recovered {
     pub resized: Option<Resized>,
     /// Whether a change of the backing file was ended: the disk is what it was.
     pub backing_change: bool,
+    /// Whether bits of no sector were cleared, or the file was given its length, which a resize
+    /// had left otherwise.
+    pub past_end: bool,
     /// Whether a new file that never got its name was removed.
     pub temporary: bool,
 }
@@ -160,6 +164,8 @@ fn recover_cow<H: ImageHost>(
     let mut device = opened.device;
     if let Some(record) = opened.interrupted {
         recovered.resized = Some(finish_reflow(&mut device, record, path, watch)?);
+        // The windows that it had moved by then may not all have been freed.
+        free_stale(host, path, &device, watch)?;
     }
     if is_changing_backing(&device) {
         close(device, path)?;
@@ -178,14 +184,34 @@ fn recover_cow<H: ImageHost>(
             device = opened.device;
         }
         if is_changing_backing(&device) {
+            // A merge may have been giving back what it had merged.
+            if may_be_merge(&device) {
+                free_stale(host, path, &device, watch)?;
+            }
             let ended = backing_change::end(host, &mut device);
             ended.map_err(ImageError::resize(path))?;
             recovered.backing_change = true;
         }
     }
+    if resizes_in_place(&device) {
+        recovered.past_end = mend_past_end(host, path, &device)?;
+    }
     recovered.temporary = remove_left_over(host, path, Some(device.cow()))?;
     close(device, path)?;
     Ok(recovered)
+}
+
+/// Whether the change of the backing file that was interrupted was one of that file itself.
+fn may_be_merge<F: HostFile>(device: &Ordered<F>) -> bool {
+    let extension = device.image().and_then(|image| image.extension);
+    let change = extension.and_then(|extension| extension.change);
+    change.is_some_and(|change| change.in_place.is_some())
+}
+
+/// Whether a resize may have been interrupted that neither replaces the file nor marks it.
+fn resizes_in_place<F: HostFile>(device: &Ordered<F>) -> bool {
+    let image = device.image();
+    image.is_some_and(|image| image.header.version == Version::V3)
 }
 
 fn finish_reflow<F: HostFile>(

@@ -65,6 +65,11 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             "{path}: ended a change of the backing file; the disk is what it was"
         ));
     }
+    if recovered.past_end {
+        output::line(format_args!(
+            "{path}: put right what an interrupted resize left past the end of the device"
+        ));
+    }
     if recovered.temporary {
         output::line(format_args!(
             "{path}: removed a new file that was never finished"
