@@ -36,7 +36,9 @@ use driver::units::{Bytes, FileOffset, Sector};
 
 use crate::image_host::ImageHost;
 
-pub use later::{LONGEST_WAIT, seconds_to_wait};
+use super::{ChangeError, Watch};
+
+pub use later::LONGEST_WAIT;
 
 const EXAMINING: &str = "examining the backing file";
 const SYNCING: &str = "syncing the backing file";
@@ -57,12 +59,13 @@ pub enum Writes {
 ///
 /// # Errors
 /// The host's, or [`ResizeError::Refused`] if the image's version has no extension block, or the
-/// file can have no later time. The image is usable then.
+/// file can have no later time; [`ChangeError::Interrupted`]. The image is usable then.
 pub fn begin<H: ImageHost>(
     host: &H,
     device: &mut Ordered<H::File>,
     writes: Writes,
-) -> Result<(), ResizeError> {
+    watch: Watch<'_>,
+) -> Result<(), ChangeError> {
     let image = markable(device)?;
     let (size, former) = (image.geometry.size, image.extension);
     let seed = u64::from(SampledRange::digest(&image.header.encode())) << 32;
@@ -79,7 +82,7 @@ pub fn begin<H: ImageHost>(
     let seed = seed ^ metadata.len.0;
     let sample = sample::choose(file, metadata.len.whole_sectors(), merged, seed)?;
     let had = later::latest(host, device)?;
-    later::wait_past(host, had);
+    later::wait_past(host, device, had, watch)?;
     let latest = later::after(host, had);
     let change = BackingChange {
         in_place: Some(InPlace {
@@ -94,7 +97,7 @@ pub fn begin<H: ImageHost>(
         change: Some(change),
     };
     write_extension(device, extension)?;
-    let given = later::give(host, device, latest, had);
+    let given = later::give(host, device, latest, had, watch);
     if given.is_err()
         && let Some(former) = former
         && later::still_has(host, device, metadata.modified_seconds)
@@ -152,10 +155,14 @@ pub(super) fn has_room_for_mark(image: &CowImage) -> bool {
 /// Its content has to be durable; it gets a time here that is later than every one it has had.
 ///
 /// # Errors
-/// The host's; [`ResizeError::Refused`] if the backing file is too short. The image is marked
-/// then, and usable.
-pub fn commit<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
-    commit_after(host, device, |_| Ok(()))
+/// The host's; [`ResizeError::Refused`] if the backing file is too short;
+/// [`ChangeError::Interrupted`]. The image is marked then, and usable.
+pub fn commit<H: ImageHost>(
+    host: &H,
+    device: &mut Ordered<H::File>,
+    watch: Watch<'_>,
+) -> Result<(), ChangeError> {
+    commit_after(host, device, watch, |_| Ok(()))
 }
 
 /// As [`commit`], with something to do when the backing file's content, its last time and the
@@ -167,18 +174,19 @@ pub fn commit<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(
 pub(super) fn commit_after<H: ImageHost>(
     host: &H,
     device: &mut Ordered<H::File>,
+    watch: Watch<'_>,
     last: impl FnOnce(&mut Ordered<H::File>) -> Result<(), ResizeError>,
-) -> Result<(), ResizeError> {
+) -> Result<(), ChangeError> {
     check_reach(device, examine(host, backing(device)?)?.len)?;
     let had = later::latest(host, device)?;
     // Nothing is written any more, and the file's own second need not be over, only begun: or
     // each recovery that is interrupted would leave a time further ahead of the clock.
-    later::wait_past(host, had.saturating_sub(1));
+    later::wait_past(host, device, had.saturating_sub(1), watch)?;
     let seconds = later::after(host, had);
-    let metadata = later::give(host, device, seconds, had)?;
+    let metadata = later::give(host, device, seconds, had, watch)?;
     name(device, with_time_of(device, metadata)?)?;
     last(device)?;
-    end_mark(device, metadata.len)
+    Ok(end_mark(device, metadata.len)?)
 }
 
 /// Whether a change of the backing file itself was interrupted, so that ending it has to write
@@ -201,9 +209,13 @@ pub fn is_in_place<H: ImageHost>(host: &H, device: &Ordered<H::File>) -> Result<
 ///
 /// # Errors
 /// As of [`commit`].
-pub fn end<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
+pub fn end<H: ImageHost>(
+    host: &H,
+    device: &mut Ordered<H::File>,
+    watch: Watch<'_>,
+) -> Result<(), ChangeError> {
     if is_in_place(host, device)? {
-        return commit(host, device);
+        return commit(host, device, watch);
     }
     let file = backing(device)?;
     match host.sync_all(file) {
@@ -213,7 +225,8 @@ pub fn end<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), 
     }
     let metadata = examine(host, file)?;
     check_reach(device, metadata.len)?;
-    put_header(device, with_time_of(device, metadata)?, metadata.len)
+    let header = with_time_of(device, metadata)?;
+    Ok(put_header(device, header, metadata.len)?)
 }
 
 /// The image's header with the time of its backing file.

@@ -153,7 +153,26 @@ pub enum ImageError {
     Interrupted,
 }
 
+/// Why a change of the backing file ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// A step of it failed.
+    #[error(transparent)]
+    Step(#[from] ResizeError),
+    /// The watcher said that it is enough.
+    #[error("interrupted")]
+    Interrupted,
+}
+
 impl ImageError {
+    /// For `map_err`: a change of the backing file of the image ended early.
+    pub fn change(path: &Path) -> impl Fn(ChangeError) -> ImageError + '_ {
+        move |error| match error {
+            ChangeError::Step(error) => ImageError::resize(path)(error),
+            ChangeError::Interrupted => ImageError::Interrupted,
+        }
+    }
+
     /// For `map_err`: `action` on `path` failed, at this byte.
     pub fn host<'a>(
         path: &'a Path,

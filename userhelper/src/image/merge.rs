@@ -83,15 +83,16 @@ pub fn in_place<H: ImageHost + Clone>(
     let path = cow.path.clone();
     let failed = ImageError::resize(&path);
     make_v3(host, &path, &mut cow.device)?;
-    backing_change::begin(host, &mut cow.device, Writes::Dirty).map_err(&failed)?;
+    backing_change::begin(host, &mut cow.device, Writes::Dirty, watch)
+        .map_err(ImageError::change(&path))?;
     let backing_size = backing_change::extend(&cow.device).map_err(&failed)?;
     let data = copy_dirty(cow, watch)?;
-    backing_change::commit_after(host, &mut cow.device, |device| {
+    backing_change::commit_after(host, &mut cow.device, watch, |device| {
         empty(device)?;
         free_data(device)?;
         device.sync_for_relocation()
     })
-    .map_err(&failed)?;
+    .map_err(ImageError::change(&path))?;
     Ok(Merged { data, backing_size })
 }
 

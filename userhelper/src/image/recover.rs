@@ -188,8 +188,8 @@ fn recover_cow<H: ImageHost>(
             if may_be_merge(&device) {
                 free_stale(host, path, &device, watch)?;
             }
-            let ended = backing_change::end(host, &mut device);
-            ended.map_err(ImageError::resize(path))?;
+            let ended = backing_change::end(host, &mut device, watch);
+            ended.map_err(ImageError::change(path))?;
             recovered.backing_change = true;
         }
     }

@@ -335,7 +335,7 @@ fn resize(disk: &Disk) {
             assert_no_temporary(&host, &what);
             let now = if resized.is_ok() { new } else { sectors };
             if resized.is_ok() {
-                let _ = extend_backing(&host, &mut cow);
+                let _ = extend_backing(&host, &mut cow, &mut watch);
             }
             drop(cow);
             disk.assert_shown(&host, COW, now, &what);

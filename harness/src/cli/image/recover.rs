@@ -44,11 +44,13 @@ pub(in super::super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
-    let watching = Watching::new("moving data");
+    let mut watching = Watching::new("moving data");
     let (format, trust) = (FormatArg::format(args.format), args.trust.trust());
-    let recovered = recover(&RealHost, &path, format, trust, &mut watching.watch());
+    let recovered = recover(&RealHost, &path, format, trust, &mut watching);
     drop(watching);
-    let (recovered, path) = (recovered?, shown(&path));
+    let recovered =
+        recovered.map_err(|error| Watching::explain(error, &path, "given again, this goes on"))?;
+    let path = shown(&path);
     if recovered.header {
         output::line(format_args!(
             "{path}: finished the change of its header to another backing file"

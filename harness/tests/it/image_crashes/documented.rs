@@ -256,7 +256,7 @@ fn resize_extend_backing_after_the_resize() {
     let tool: Tool<'_> = &|host| {
         let path = Path::new(COW);
         let mut cow = open_for_resize(host, path, Trust::Follow, true)?;
-        extend_backing(host, &mut cow)?;
+        extend_backing(host, &mut cow, &mut go_on)?;
         close(cow.device, path)
     };
     for version in VERSIONS {

@@ -61,7 +61,7 @@ fn merge(host: &SimHost) -> Result<(), ImageError> {
 fn extend(host: &SimHost) -> Result<(), ImageError> {
     let path = Path::new(COW);
     let mut cow = open_for_resize(host, path, Trust::Follow, true)?;
-    extend_backing(host, &mut cow)?;
+    extend_backing(host, &mut cow, &mut go_on)?;
     close(cow.device, path)
 }
 
