@@ -314,7 +314,7 @@ impl Headroom {
             write_bits(device, geometry, from, &[kept])?;
             from += 1;
         }
-        // A partial last sector has a bit too, which may be in a byte of its own.
+        // There is room for a bit of a partial last sector too, perhaps in a byte of its own.
         let larger = self.old_size.max(self.new_size);
         let end = larger.sectors_touched().0.div_ceil(8);
         let start = geometry.bitmap_offset + Bytes(from);

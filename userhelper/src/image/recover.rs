@@ -9,10 +9,14 @@
 //! | `resize` by reflow | the old image, the new one, or one that is marked; before the mark, a longer file | moves the rest ([`crate::reflow`]), and frees what stays unused of it; gives it its length |
 //! | `resize --extend-backing`, after the resize | as a rebuild, of a version before 3; then a mark ([`super::backing_change`]) | ends it; the resize can be asked for again |
 //! | `merge --in-place` | as a rebuild, of a version before 3; then a mark | ends it, and frees what is merged and clean; the merge can be begun again |
+//! | `rebase`, before the header | what was copied in and is not in use yet, which a check calls a leak | none: it may be what a stock driver lost the bits of |
 //! | `rebase`, `rebase --unsafe` | the header that was; a mark; or a header that is half changed ([`driver::cow::HeaderChange`]) | finishes the header, ends the mark |
 //! | `replay --switch-backing` | a header that is half changed, and no mark: what is there of a mark stays | finishes the header |
 //! | `check --repair` | what it has not mended yet, and what its recovery was about | as for that; the repair can be begun again |
 //! | `recover` | what it was about | goes on |
+//!
+//! docs/images.md has this table for users, with what `check` says; a test holds both to what is
+//! seen (`image_crashes/documented.rs` of the harness).
 //!
 //! The disk is what it was before and will be after, wherever the interruption came, but for its
 //! size and for `rebase --unsafe`, which shows one backing file or the other.

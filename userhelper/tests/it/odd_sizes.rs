@@ -389,7 +389,7 @@ fn exercise(disk: &Disk) {
     finish_reflow(disk);
 }
 
-/// Two pages of bitmap, and in a third the bit of the partial last sector by itself.
+/// Two pages of bitmap, and a third with nothing but room for the bit of the partial last sector.
 #[test]
 fn a_partial_last_sector_with_its_bit_in_a_page_of_its_own() {
     for version in [Version::V1, Version::V2, Version::V3, Version::V3Wide] {

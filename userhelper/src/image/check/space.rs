@@ -199,7 +199,7 @@ pub(super) fn last_byte(geometry: &Geometry) -> (Option<FileOffset>, u8) {
     let mapped: SectorCount = geometry.mapped();
     let used = mapped.0 % 8;
     let whole = mapped.0 / 8;
-    // A bit of a partial last sector may have a byte of its own.
+    // The room for a bit of a partial last sector may be a byte of its own.
     if whole >= geometry.bitmap_len.0 {
         return (None, 0xff);
     }
