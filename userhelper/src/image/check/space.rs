@@ -33,8 +33,9 @@ impl<F: HostFile> Space<'_, F> {
             return Ok(());
         };
         let text = format!(
-            "bits are set behind that of the last sector, {}: a grow by another tool would take \
-             what they stand for as written",
+            "bits are set behind that of the last sector, {}, as an interrupted resize can leave \
+             them; --repair clears them: a grow by another tool would take what they stand for as \
+             written",
             self.geometry.capacity().0.saturating_sub(1)
         );
         findings.push(Finding::new(Fault::BitsPastEnd, at, text));
