@@ -1,5 +1,6 @@
 //! What the image tools ask of a host beyond what a driver needs.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::host::{Access, HostFile, HostNames, HostResult, Metadata, Place};
@@ -15,8 +16,9 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>>;
 
     /// Sets the time of last modification, in whole seconds since 1970; as durable as a write.
-    /// Who may write a file without owning it can set no time but the present one: the file then
-    /// gets that, once it is no earlier than what was asked for.
+    /// Who may write a file without owning it can set no time but the present one: the file
+    /// gets that, if it is no earlier than what was asked for, and
+    /// [`driver::host::HostError::PermissionDenied`] says to ask again then.
     fn set_modified(&self, file: &Self::File, seconds: i64) -> HostResult<()>;
 
     /// Makes everything of the file durable, its time of last modification too, which
@@ -37,9 +39,14 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     /// have been given later ones, and this may be set back at any moment.
     fn now_seconds(&self) -> i64;
 
-    /// Waits until [`ImageHost::now_seconds`] is this or later; not at all where that is more than
-    /// a minute ahead, and not for ever where the clock is set back.
-    fn wait_until(&self, seconds: i64);
+    /// Waits until [`ImageHost::now_seconds`] is this or later, asking `goes_on` all the while,
+    /// several times a second, and ends early if that says so. It does not wait for ever where the
+    /// clock is set back: no longer than what was ahead at first.
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()>;
 }
 
 impl ImageHost for MemoryHost {
@@ -65,5 +72,11 @@ impl ImageHost for MemoryHost {
         0
     }
 
-    fn wait_until(&self, _seconds: i64) {}
+    fn wait_until(
+        &self,
+        _seconds: i64,
+        _goes_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }

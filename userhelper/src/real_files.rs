@@ -5,6 +5,7 @@
 
 use std::fs::{File, FileTimes};
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -74,13 +75,7 @@ impl ImageHost for RealHost {
         };
         let time = time.ok_or(HostError::TooLarge)?;
         match file.file.set_modified(time).map_err(from_std) {
-            Err(HostError::PermissionDenied) => {
-                self.wait_until(seconds);
-                if self.now_seconds() < seconds {
-                    return Err(HostError::PermissionDenied);
-                }
-                touch(&file.file)
-            }
+            Err(HostError::PermissionDenied) if self.now_seconds() >= seconds => touch(&file.file),
             set => set,
         }
     }
@@ -118,20 +113,24 @@ impl ImageHost for RealHost {
         clippy::disallowed_methods,
         reason = "a second has to pass, and nothing else is waited for"
     )]
-    fn wait_until(&self, seconds: i64) {
-        let ahead = seconds.saturating_sub(self.now_seconds());
-        if !(1..=LONGEST_PAUSE).contains(&ahead) {
-            return;
-        }
-        let until_ns = self.now_ns() + ahead.unsigned_abs() * 1_000_000_000;
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let ahead = seconds.saturating_sub(self.now_seconds()).max(0);
+        let ahead_ns = ahead.unsigned_abs().saturating_mul(1_000_000_000);
+        let until_ns = self.now_ns().saturating_add(ahead_ns);
         while self.now_seconds() < seconds && self.now_ns() <= until_ns {
-            std::thread::sleep(Duration::from_millis(5));
+            goes_on()?;
+            std::thread::sleep(BETWEEN_LOOKS);
         }
+        ControlFlow::Continue(())
     }
 }
 
-/// The longest that anybody is made to wait, in seconds: more than any caller asks for.
-const LONGEST_PAUSE: i64 = 60;
+/// How long a wait goes on between two looks at the clock.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Gives the file the present time, which everybody may who may write it.
 fn touch(file: &File) -> HostResult<()> {

@@ -2,6 +2,7 @@
 //! shares no extents: a rebuild copies, which takes more operations and so has more places
 //! to crash.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::host::HostResult;
@@ -48,7 +49,13 @@ impl ImageHost for SimHost {
     }
 
     /// Waiting takes no time, and the clock is there at once.
-    fn wait_until(&self, seconds: i64) {
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        goes_on()?;
         self.advance_clock(seconds);
+        ControlFlow::Continue(())
     }
 }

@@ -64,12 +64,27 @@ pub enum ImageError {
         error: HeaderError,
     },
     /// An interrupted change of the image has to be finished first.
-    #[error("{}: an interrupted {what} has to be finished first: ubdlab image recover", shown(.path))]
+    #[error("{}: an interrupted {what} has to be finished first: ubdlab image recover --format cow", shown(.path))]
     Unfinished {
         /// The image.
         path: PathBuf,
         /// What was interrupted.
         what: &'static str,
+    },
+    /// A file begins like a COW file in which something is to be finished, and was not named as
+    /// one: nothing was done.
+    #[error(
+        "{}: begins like a COW file, and {interrupted}: nothing was done, because nobody has said \
+         that this is a COW file, and a guest can write such a header to its raw disk. If it is \
+         one: ubdlab image recover --format cow; in a raw disk (--format raw) there is nothing to \
+         recover",
+        shown(.path)
+    )]
+    GuessedInterrupted {
+        /// The file.
+        path: PathBuf,
+        /// What there would be to finish, as the rest of a sentence.
+        interrupted: String,
     },
     /// A tool for COW files was given something else.
     #[error("{}: a raw disk, expected a COW file", shown(.path))]
@@ -138,7 +153,26 @@ pub enum ImageError {
     Interrupted,
 }
 
+/// Why a change of the backing file ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// A step of it failed.
+    #[error(transparent)]
+    Step(#[from] ResizeError),
+    /// The watcher said that it is enough.
+    #[error("interrupted")]
+    Interrupted,
+}
+
 impl ImageError {
+    /// For `map_err`: a change of the backing file of the image ended early.
+    pub fn change(path: &Path) -> impl Fn(ChangeError) -> ImageError + '_ {
+        move |error| match error {
+            ChangeError::Step(error) => ImageError::resize(path)(error),
+            ChangeError::Interrupted => ImageError::Interrupted,
+        }
+    }
+
     /// For `map_err`: `action` on `path` failed, at this byte.
     pub fn host<'a>(
         path: &'a Path,

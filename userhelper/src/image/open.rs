@@ -253,7 +253,7 @@ pub fn close<F: HostFile>(device: Ordered<F>, path: &Path) -> Result<(), ImageEr
 }
 
 /// The file, which is one that can be a disk, locked against writers.
-fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::File>, ImageError> {
+pub(super) fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::File>, ImageError> {
     let file = host
         .open(path, Access::ReadOnly)
         .map_err(|error| OpenError::Host {
@@ -266,7 +266,7 @@ fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::File>, ImageE
 }
 
 /// Whether the file begins with the magic number of a COW file.
-fn begins_like_cow<F: HostFile>(file: &F, path: &Path) -> Result<bool, ImageError> {
+pub(super) fn begins_like_cow<F: HostFile>(file: &F, path: &Path) -> Result<bool, ImageError> {
     let at = FileOffset(0);
     let mut magic = [0; 4];
     file.read_zero_filled_at(&mut magic, at)

@@ -158,8 +158,12 @@ impl ImageHost for Watching {
     fn now_seconds(&self) -> i64 {
         RealHost.now_seconds()
     }
-    fn wait_until(&self, seconds: i64) {
-        RealHost.wait_until(seconds);
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> std::ops::ControlFlow<()>,
+    ) -> std::ops::ControlFlow<()> {
+        RealHost.wait_until(seconds, goes_on)
     }
 }
 

@@ -55,9 +55,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 
 fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure> {
     let cow = open_cow(&RealHost, path, args.trust.trust())?;
-    let watching = Watching::new("merging");
+    let mut watching = Watching::new("merging");
     let image = Image::Cow(Box::new(cow));
-    let merged = to_raw(&RealHost, &image, output, &mut watching.watch());
+    let merged = to_raw(&RealHost, &image, output, &mut watching);
     drop(watching);
     let merged = merged?;
     output::line(format_args!(
@@ -74,11 +74,11 @@ fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     super::resize::consequences(&cow, args.trust.trust(), "merging into")
         .iter()
         .for_each(output::remark);
-    super::resize::delay(&cow)?.iter().for_each(output::remark);
-    let watching = Watching::new("merging");
-    let merged = in_place(&RealHost, &mut cow, &mut watching.watch());
+    let mut watching = Watching::new("merging");
+    let merged = in_place(&RealHost, &mut cow, &mut watching);
     drop(watching);
-    let merged = merged?;
+    let merged =
+        merged.map_err(|error| Watching::explain(error, path, "the merge can be begun again"))?;
     output::line(format_args!(
         "{}: {}, {} written into it; {} is empty now",
         shown(&cow.backing_path),

@@ -47,9 +47,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let rebased = match args.unsafely {
         true => rebase_unsafely(&RealHost, &path, &backing),
         false => {
-            let watching = Watching::new("comparing");
+            let mut watching = Watching::new("comparing");
             let trust = args.trust.trust();
-            rebase(&RealHost, &path, &backing, trust, &mut watching.watch())
+            rebase(&RealHost, &path, &backing, trust, &mut watching)
         }
     }?;
     output::line(format_args!(

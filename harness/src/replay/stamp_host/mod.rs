@@ -144,8 +144,12 @@ impl ImageHost for StampHost {
         self.memory.now_seconds()
     }
 
-    fn wait_until(&self, seconds: i64) {
-        self.memory.wait_until(seconds);
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> std::ops::ControlFlow<()>,
+    ) -> std::ops::ControlFlow<()> {
+        self.memory.wait_until(seconds, goes_on)
     }
 }
 

@@ -19,7 +19,7 @@ const COW_COMMANDS: [&[&str]; 8] = [
     &["map", "@cow"],
     &["resize", "@cow", "2M"],
     &["resize", "@cow", "2M", "--dry-run"],
-    &["recover", "@cow"],
+    &["recover", "-f", "cow", "@cow"],
     &["merge", "@cow", "@new"],
     &["merge", "@cow", "--in-place"],
     &["rebase", "@cow", "--backing", "@other", "--unsafe"],

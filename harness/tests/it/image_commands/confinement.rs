@@ -158,7 +158,14 @@ fn recovery_follows_no_link_either() {
     sandbox.patch("archive/cow", 4128, &changing.encode());
     let refused = "@archive/cow: byte 32: the backing path link goes through a symbolic link, where \
                    --confine-backing does not follow it";
-    let recover = ["image", "recover", "@archive/cow", "--confine-backing"];
+    let recover = [
+        "image",
+        "recover",
+        "@archive/cow",
+        "--confine-backing",
+        "-f",
+        "cow",
+    ];
     sandbox.refuses(&recover, refused);
     for args in OPENING {
         sandbox.refuses(&[args, &["--confine-backing"]].concat(), refused);
@@ -214,7 +221,7 @@ fn what_came_along_is_used() {
         confined(&["image", "resize", "@archive/cow", "2M", "--dry-run"]);
         confined(&["image", "merge", "@archive/cow", "--in-place"]);
         assert!(sandbox.read(name) == disk);
-        confined(&["image", "recover", "@archive/cow"]);
+        confined(&["image", "recover", "-f", "cow", "@archive/cow"]);
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::FileExt;
 
-use driver::cow::{HeaderChange, HeaderPiece};
+use driver::cow::{BackingChange, Extension, HeaderChange, HeaderPiece, JournalRecord, Version};
+use driver::units::{Bytes, Sector};
 
-use crate::support::cli::Sandbox;
-use crate::support::images::{SOME, VERSIONS, expected_disk, name_of};
+use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
+use crate::support::images::{SOME, VERSIONS, expected_disk, header, name_of};
 
 const NOTHING: &str = "nothing to recover";
 
@@ -44,7 +45,7 @@ fn a_half_changed_header() {
         let message = sandbox.text(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{message}");
         let expected = ": the header is half changed to another backing file: `ubdlab image \
-                        recover` finishes that\n";
+                        recover --format cow` finishes that\n";
         assert!(message.starts_with("ubdlab: @v2: byte 4"), "{message}");
         assert!(message.ends_with(expected), "{message}");
     };
@@ -73,7 +74,7 @@ fn a_half_changed_header() {
     assert_eq!(found.status.code(), Some(2));
     assert!(sandbox.text(&found.stdout).contains("half changed"));
     assert_eq!(
-        sandbox.succeeds(&["image", "recover", "@v2"]),
+        sandbox.succeeds(&["image", "recover", "-f", "cow", "@v2"]),
         "@v2: finished the change of its header to another backing file\n"
     );
     let info = sandbox.json(&["image", "info", "@v2"]);
@@ -82,7 +83,7 @@ fn a_half_changed_header() {
     let expected = expected_disk(&sandbox.read("backing"), &SOME);
     assert!(sandbox.disk("v2", "other") == expected);
     assert_eq!(
-        sandbox.succeeds(&["image", "recover", "@v2"]),
+        sandbox.succeeds(&["image", "recover", "-f", "cow", "@v2"]),
         format!("@v2: {NOTHING}\n")
     );
 }
@@ -115,7 +116,7 @@ fn a_new_file_that_never_got_its_name() {
     let missing = "@out: opening: no such file or directory";
     sandbox.refuses(&["image", "recover", "@out"], missing);
     assert_eq!(
-        sandbox.succeeds(&["image", "recover", "@v3"]),
+        sandbox.succeeds(&["image", "recover", "-f", "cow", "@v3"]),
         format!("@v3: {NOTHING}\n")
     );
 }
@@ -127,7 +128,7 @@ fn a_new_file_that_has_both_names() {
     let before = sandbox.read("v3");
     std::fs::hard_link(sandbox.path("v3"), sandbox.path(".v3.ubdlab-new")).unwrap();
     assert_eq!(
-        sandbox.succeeds(&["image", "recover", "@v3"]),
+        sandbox.succeeds(&["image", "recover", "-f", "cow", "@v3"]),
         "@v3: removed a new file that was never finished\n"
     );
     assert!(sandbox.read("v3") == before && !sandbox.path(".v3.ubdlab-new").exists());
@@ -174,4 +175,115 @@ fn a_path_too_long_to_be_changed_under_a_record() {
     // The way out that it names.
     std::os::unix::fs::symlink(&other, sandbox.path("short")).unwrap();
     sandbox.succeeds(&["image", "rebase", "@v3", "--backing", "@short"]);
+}
+
+/// What a guest writes to the start of its raw disk, which was merged into a new file since.
+fn guest_writes(sandbox: &Sandbox, interrupted: &str) {
+    let mut header = header(Version::V3, &sandbox.path("backing"), SIZE / 2);
+    header.relocating = interrupted == "reflow";
+    let mut disk = header.encode();
+    disk.resize(SIZE as usize, b'g');
+    disk[8192..12288].fill(0);
+    let block = Extension {
+        backing_size: Bytes(SIZE),
+        change: (interrupted == "change").then(BackingChange::default),
+    };
+    let at = Extension::OFFSET.0 as usize;
+    disk[at..at + Extension::LEN].copy_from_slice(&block.encode());
+    if interrupted == "reflow" {
+        let record = JournalRecord {
+            sequence: 1,
+            frontier: Sector(SIZE / 2 / 512),
+            old_size: Bytes(SIZE / 2),
+            new_size: Bytes(SIZE / 2),
+            old_alignment: ALIGNMENT,
+            new_alignment: 4 * ALIGNMENT,
+        };
+        let at = record.slot_offset().0 as usize;
+        disk[at..at + 512].copy_from_slice(&record.encode());
+    }
+    sandbox.write("merged.img", disk);
+}
+
+/// A new file has its name, and is complete: what a guest wrote into it says nothing about it.
+#[test]
+fn a_complete_raw_file() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let nothing = format!("@merged.img: {NOTHING}\n");
+    for content in [&b"any disk"[..], b"OOO", b""] {
+        sandbox.write("merged.img", content);
+        for args in [
+            &["image", "recover", "@merged.img"][..],
+            &["image", "recover", "--format", "raw", "@merged.img"],
+        ] {
+            assert_eq!(sandbox.succeeds(args), nothing);
+        }
+        sandbox.write(".merged.img.ubdlab-new", "half a file");
+        assert_eq!(
+            sandbox.succeeds(&["image", "recover", "@merged.img"]),
+            "@merged.img: removed a new file that was never finished\n"
+        );
+        assert!(sandbox.read("merged.img") == content);
+    }
+}
+
+/// Following what stands there would give `backing` another time, and write into the new file.
+#[test]
+fn a_complete_raw_file_with_what_an_interruption_leaves_in_a_cow_file() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let time = mtime(&sandbox);
+    for (interrupted, said) in [
+        ("nothing", None),
+        ("reflow", Some("a resize was interrupted in it")),
+        (
+            "change",
+            Some("a change of its backing file was interrupted"),
+        ),
+    ] {
+        guest_writes(&sandbox, interrupted);
+        let before = sandbox.contents();
+        let raw = ["image", "recover", "@merged.img", "-f", "raw"];
+        assert_eq!(sandbox.succeeds(&raw), format!("@merged.img: {NOTHING}\n"));
+        let guessed = ["image", "recover", "@merged.img"];
+        match said {
+            None => assert_eq!(
+                sandbox.succeeds(&guessed),
+                format!("@merged.img: {NOTHING}\n")
+            ),
+            Some(said) => sandbox.refuses(&guessed, &refused_guess(said)),
+        }
+        assert!(sandbox.contents() == before, "{interrupted}: written");
+        assert_eq!(mtime(&sandbox), time, "{interrupted}: the backing file");
+        // The attack is one: named as a COW file, it is followed.
+        let cow = ["image", "recover", "@merged.img", "-f", "cow"];
+        if said.is_some() {
+            assert!(!sandbox.succeeds(&cow).contains(NOTHING));
+            assert!(sandbox.contents() != before);
+        }
+    }
+}
+
+fn refused_guess(interrupted: &str) -> String {
+    format!(
+        "@merged.img: begins like a COW file, and {interrupted}: nothing was done, because nobody \
+         has said that this is a COW file, and a guest can write such a header to its raw disk. If \
+         it is one: ubdlab image recover --format cow; in a raw disk (--format raw) there is \
+         nothing to recover"
+    )
+}
+
+/// A real COW file in such a state is refused likewise until it is named as one.
+#[test]
+fn a_half_changed_header_is_not_finished_in_what_may_be_a_raw_disk() {
+    let sandbox = with_half_changed_header();
+    let before = sandbox.contents();
+    let refused = refused_guess("its header is half changed to another backing file");
+    sandbox.refuses(
+        &["image", "recover", "@v2"],
+        &refused.replace("@merged.img", "@v2"),
+    );
+    assert!(sandbox.contents() == before);
+    sandbox.succeeds(&["image", "recover", "@v2", "--format", "cow"]);
 }
