@@ -20,7 +20,7 @@ use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Times
 use rustix::io::Errno;
 
 use crate::clone_range::CloneRange;
-use crate::image_host::ImageHost;
+use crate::image_host::{FreeSpace, ImageHost};
 
 mod beneath;
 mod errors;
@@ -55,13 +55,16 @@ impl Drop for RealFile {
 
 /// How much this user may still write in the file system that holds `path`, which
 /// exists.
-pub fn free_space(path: &Path) -> HostResult<Bytes> {
+pub fn free_space(path: &Path) -> HostResult<FreeSpace> {
     let space = retried(|| rustix::fs::statvfs(path))?;
-    Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
+    Ok(FreeSpace {
+        free: Bytes(space.f_bavail.saturating_mul(space.f_frsize)),
+        block: Bytes(space.f_frsize.max(1)),
+    })
 }
 
 impl ImageHost for RealHost {
-    fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
+    fn free_space_beside(&self, path: &Path) -> HostResult<Option<FreeSpace>> {
         free_space(directory_of(path)).map(Some)
     }
 

@@ -219,7 +219,7 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
              strategy   rebuild\n\
              \x20          not by headroom: the bitmap has room for a device of 16 MiB, not more\n\
              moves      4608 bytes at most\n\
-             space      8960 bytes needed meanwhile\n\
+             space      40 KiB needed meanwhile\n\
              layout     alignment 1048576, data at byte 2097152; grows to 4 GiB after that without \
              its data moving\n{}",
             refuses("17 MiB", "1 MiB")
