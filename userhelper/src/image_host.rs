@@ -38,6 +38,12 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
         self.metadata(&place.open(self, Access::ReadOnly)?)
     }
 
+    /// Whether more users may read `to` than `from`, going by their modes. Where files have none,
+    /// nobody is kept from any.
+    fn shows(&self, _to: &Self::File, _from: &Self::File) -> HostResult<bool> {
+        Ok(false)
+    }
+
     /// What time it is, in nanoseconds from some moment on; it never goes back. Nothing that
     /// is written depends on it, only how much is done before requests are served again.
     fn now_ns(&self) -> u64;

@@ -3,7 +3,7 @@
 //! System calls go through std and rustix, but for two that both lack: nix takes the
 //! locks, and reflink-copy shares extents. No code here is unsafe.
 
-use std::fs::{File, FileTimes};
+use std::fs::File;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -28,7 +28,7 @@ mod lock;
 mod modes;
 
 use errors::{from_std, host_error, retried};
-pub use modes::give_mode_at;
+pub use modes::{Given, give_mode_at};
 
 /// The files of this machine, as this process sees them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,6 +106,10 @@ impl ImageHost for RealHost {
         }
     }
 
+    fn shows(&self, to: &RealFile, from: &RealFile) -> HostResult<bool> {
+        modes::shows(&to.file, &from.file)
+    }
+
     fn now_ns(&self) -> u64 {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
@@ -169,6 +173,21 @@ impl HostNames for RealHost {
         open(path, flags, Access::ReadWrite)
     }
 
+    /// Of what its owner may read at least. It has to be the user's own file, and one that nobody
+    /// has locked for writing.
+    fn open_left_over(&self, path: &Path) -> HostResult<RealFile> {
+        let opened = self.open(path, Access::ReadWrite);
+        if opened.as_ref().err() != Some(&HostError::PermissionDenied) {
+            return opened;
+        }
+        let flags = open_flags(Access::ReadOnly) | OFlags::NOFOLLOW;
+        let left = open(path, flags, Access::ReadOnly)?;
+        lock::lock_whole_file(&left.file, LockKind::Shared)?;
+        modes::give_to_owner_alone(&left.file)?;
+        drop(left);
+        self.open(path, Access::ReadWrite)
+    }
+
     fn give_mode(&self, path: &Path, file: &RealFile, sources: &[&RealFile]) -> HostResult<()> {
         let sources: Vec<_> = sources.iter().map(|source| &source.file).collect();
         modes::give_usual_mode(directory_of(path), &file.file, &sources)
@@ -189,12 +208,7 @@ impl HostNames for RealHost {
 
     /// Extended attributes and ACLs are not copied, nor the rights that they give.
     fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
-        let source = from.file.metadata().map_err(from_std)?;
-        modes::copy_owner_and_mode(&from.file, &to.file)?;
-        let times = FileTimes::new()
-            .set_accessed(source.accessed().map_err(from_std)?)
-            .set_modified(source.modified().map_err(from_std)?);
-        to.file.set_times(times).map_err(from_std)
+        modes::copy_owner_and_mode(&from.file, &to.file)
     }
 
     fn lock(&self, file: &RealFile, kind: LockKind) -> HostResult<()> {
