@@ -9,11 +9,20 @@ use driver::units::Bytes;
 
 use crate::clone_range::CloneRange;
 
+/// Space on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeSpace {
+    /// How much of it may still be taken.
+    pub free: Bytes,
+    /// A file takes it in blocks of this length; at least 1.
+    pub block: Bytes,
+}
+
 /// A host on which images can be planned and rebuilt.
 pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     /// How much this user may still write in the file system that holds `path`,
     /// which need not exist; `None` where there is no known limit.
-    fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>>;
+    fn free_space_beside(&self, path: &Path) -> HostResult<Option<FreeSpace>>;
 
     /// Sets the time of last modification, in whole seconds since 1970; as durable as a write.
     /// Who may write a file without owning it can set no time but the present one: the file
@@ -29,6 +38,12 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     /// opening a file can do anything looks without opening it.
     fn look(&self, place: &Place) -> HostResult<Metadata> {
         self.metadata(&place.open(self, Access::ReadOnly)?)
+    }
+
+    /// Whether more users may read `to` than `from`, going by their modes. Where files have none,
+    /// nobody is kept from any.
+    fn shows(&self, _to: &Self::File, _from: &Self::File) -> HostResult<bool> {
+        Ok(false)
     }
 
     /// What time it is, in nanoseconds from some moment on; it never goes back. Nothing that
@@ -50,7 +65,7 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
 }
 
 impl ImageHost for MemoryHost {
-    fn free_space_beside(&self, _path: &Path) -> HostResult<Option<Bytes>> {
+    fn free_space_beside(&self, _path: &Path) -> HostResult<Option<FreeSpace>> {
         Ok(None)
     }
 

@@ -3,7 +3,7 @@
 //! System calls go through std and rustix, but for two that both lack: nix takes the
 //! locks, and reflink-copy shares extents. No code here is unsafe.
 
-use std::fs::{File, FileTimes};
+use std::fs::File;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Times
 use rustix::io::Errno;
 
 use crate::clone_range::CloneRange;
-use crate::image_host::ImageHost;
+use crate::image_host::{FreeSpace, ImageHost};
 
 mod beneath;
 mod errors;
@@ -29,7 +29,7 @@ mod lock;
 mod modes;
 
 use errors::{from_std, host_error, retried};
-pub use modes::give_mode_at;
+pub use modes::{Given, give_mode_at};
 
 /// The files of this machine, as this process sees them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,13 +56,16 @@ impl Drop for RealFile {
 
 /// How much this user may still write in the file system that holds `path`, which
 /// exists.
-pub fn free_space(path: &Path) -> HostResult<Bytes> {
+pub fn free_space(path: &Path) -> HostResult<FreeSpace> {
     let space = retried(|| rustix::fs::statvfs(path))?;
-    Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
+    Ok(FreeSpace {
+        free: Bytes(space.f_bavail.saturating_mul(space.f_frsize)),
+        block: Bytes(space.f_frsize.max(1)),
+    })
 }
 
 impl ImageHost for RealHost {
-    fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
+    fn free_space_beside(&self, path: &Path) -> HostResult<Option<FreeSpace>> {
         free_space(directory_of(path)).map(Some)
     }
 
@@ -96,6 +99,10 @@ impl ImageHost for RealHost {
                 .map_err(from_std),
             Place::Beneath { directory, path } => beneath::look(directory, path),
         }
+    }
+
+    fn shows(&self, to: &RealFile, from: &RealFile) -> HostResult<bool> {
+        modes::shows(&to.file, &from.file)
     }
 
     fn now_ns(&self) -> u64 {
@@ -165,6 +172,21 @@ impl HostNames for RealHost {
         open(path, flags, Access::ReadWrite)
     }
 
+    /// Of what its owner may read at least. It has to be the user's own file, and one that nobody
+    /// has locked for writing.
+    fn open_left_over(&self, path: &Path) -> HostResult<RealFile> {
+        let opened = self.open(path, Access::ReadWrite);
+        if opened.as_ref().err() != Some(&HostError::PermissionDenied) {
+            return opened;
+        }
+        let flags = open_flags(Access::ReadOnly) | OFlags::NOFOLLOW;
+        let left = open(path, flags, Access::ReadOnly)?;
+        lock::lock_whole_file(&left.file, LockKind::Shared)?;
+        modes::give_to_owner_alone(&left.file)?;
+        drop(left);
+        self.open(path, Access::ReadWrite)
+    }
+
     fn give_mode(&self, path: &Path, file: &RealFile, sources: &[&RealFile]) -> HostResult<()> {
         let sources: Vec<_> = sources.iter().map(|source| &source.file).collect();
         modes::give_usual_mode(directory_of(path), &file.file, &sources)
@@ -185,12 +207,7 @@ impl HostNames for RealHost {
 
     /// Extended attributes and ACLs are not copied, nor the rights that they give.
     fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
-        let source = from.file.metadata().map_err(from_std)?;
-        modes::copy_owner_and_mode(&from.file, &to.file)?;
-        let times = FileTimes::new()
-            .set_accessed(source.accessed().map_err(from_std)?)
-            .set_modified(source.modified().map_err(from_std)?);
-        to.file.set_times(times).map_err(from_std)
+        modes::copy_owner_and_mode(&from.file, &to.file)
     }
 
     fn lock(&self, file: &RealFile, kind: LockKind) -> HostResult<()> {

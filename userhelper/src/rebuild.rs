@@ -5,7 +5,7 @@
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
 //! | the new file was created, filled in part or whole | the old file, untouched; a temporary one beside it that only its owner can open | the next rebuild removes the temporary file, or `recover` |
-//! | the new file was given the old one's owner, mode and times | the old file; a temporary one that is as private | the same |
+//! | the new file was given the old one's owner and mode | the old file; a temporary one that is as private | the same |
 //! | the new file was synced | the same | the same |
 //! | the rename | the old file or the new one, each whole | none needed |
 //! | the sync of the directory | the new file | none needed |
@@ -245,7 +245,7 @@ impl<H: ImageHost> Rebuild<H> {
     /// Until all of it is there the new file is its owner's alone: the old one may be private.
     fn complete(&self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
         let (file, at) = (self.file()?, FileOffset(0));
-        let action = "giving the new COW file the old one's owner, mode and times";
+        let action = "giving the new COW file the old one's owner and mode";
         self.host
             .copy_attributes(device.cow(), file)
             .map_err(ResizeError::host(action, at))?;

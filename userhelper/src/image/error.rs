@@ -19,6 +19,15 @@ pub enum ImageError {
     /// It does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It begins like a COW file, which nobody has said that it is, and does not open as one.
+    #[error(
+        "{error}. It begins like a COW file, and nobody has said that it is one: --format raw if it \
+         is a raw disk"
+    )]
+    GuessedCow {
+        /// Why it does not open.
+        error: OpenError,
+    },
     /// A host operation failed.
     #[error("{}: byte {at}: {action}: {error}", shown(.path))]
     Host {

@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 /// The way out that an error names is the first image's.
 fn of_second(error: ImageError) -> Failure {
     match error {
-        ImageError::Open(OpenError::GuessedCow { .. }) => {
+        ImageError::Open(OpenError::GuessedCow { .. }) | ImageError::GuessedCow { .. } => {
             Failure(format!("{error} (of the second image: --second-format)"))
         }
         error => error.into(),

@@ -6,8 +6,10 @@ use driver::shown;
 use userhelper::image::convert::to_raw;
 use userhelper::image::merge::{in_place, open_both};
 use userhelper::image::open::{Image, close, open_cow};
+use userhelper::image_host::ImageHost;
 use userhelper::real_files::RealHost;
 
+use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{TrustArgs, absolute, existing};
@@ -74,6 +76,13 @@ fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     super::resize::consequences(&cow, args.trust.trust(), "merging into")
         .iter()
         .for_each(output::remark);
+    if let Some(backing) = cow.device.backing()
+        && RealHost
+            .shows(backing, cow.device.cow())
+            .map_err(Failure::operation)?
+    {
+        output::remark(shown_to_more(&cow.backing_path, path));
+    }
     let mut watching = Watching::new("merging");
     let merged = in_place(&RealHost, &mut cow, &mut watching);
     drop(watching);

@@ -6,6 +6,7 @@ use driver::shown;
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::real_files::RealHost;
 
+use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{TrustArgs, absolute, existing};
@@ -52,6 +53,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             rebase(&RealHost, &path, &backing, trust, &mut watching)
         }
     }?;
+    if let Some(old) = &rebased.shown {
+        output::remark(shown_to_more(&path, old));
+    }
     output::line(format_args!(
         "{}: over {} now, {} copied in",
         shown(&path),
