@@ -287,7 +287,7 @@ pub enum HeaderError {
     /// [`super::HeaderChange`].
     #[error(
         "byte {offset}: the header is half changed to another backing file: \
-         `ubdlab image recover --format cow` finishes that"
+         `ubdlab image recover` finishes that"
     )]
     HalfChanged {
         /// Where the record is of what it is to become.

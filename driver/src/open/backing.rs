@@ -15,7 +15,7 @@ use super::named::{NamedBacking, Trust, Unfollowed, resolve};
 use super::{Held, OpenError, OpenOptions, Role, host};
 
 const HALF_SWITCHED: &str =
-    "switching the backing file, which `ubdlab image recover --format cow` has to finish now";
+    "switching the backing file, which `ubdlab image recover` has to finish now";
 
 /// Opens the backing file of a COW file, checks it, and switches to another if asked.
 pub(super) fn open<N: HostNames>(

@@ -14,7 +14,8 @@ use crate::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRang
 use super::publish::sync;
 use super::{CowImage, Ordered, Placement};
 
-const HALF_NAMED: &str = "writing the header of the COW file, which `ubdlab image recover --format cow` has to finish now";
+const HALF_NAMED: &str =
+    "writing the header of the COW file, which `ubdlab image recover` has to finish now";
 
 /// Which requests have to wait. As requests are carried out in order, one that waits keeps
 /// back those behind it.

@@ -73,27 +73,12 @@ pub enum ImageError {
         error: HeaderError,
     },
     /// An interrupted change of the image has to be finished first.
-    #[error("{}: an interrupted {what} has to be finished first: ubdlab image recover --format cow", shown(.path))]
+    #[error("{}: an interrupted {what} has to be finished first: ubdlab image recover", shown(.path))]
     Unfinished {
         /// The image.
         path: PathBuf,
         /// What was interrupted.
         what: &'static str,
-    },
-    /// A file begins like a COW file in which something is to be finished, and was not named as
-    /// one: nothing was done.
-    #[error(
-        "{}: begins like a COW file, and {interrupted}: nothing was done, because nobody has said \
-         that this is a COW file, and a guest can write such a header to its raw disk. If it is \
-         one: ubdlab image recover --format cow; in a raw disk (--format raw) there is nothing to \
-         recover",
-        shown(.path)
-    )]
-    GuessedInterrupted {
-        /// The file.
-        path: PathBuf,
-        /// What there would be to finish, as the rest of a sentence.
-        interrupted: String,
     },
     /// A tool for COW files was given something else.
     #[error("{}: a raw disk, expected a COW file", shown(.path))]

@@ -26,9 +26,9 @@
 
 use std::path::Path;
 
-use driver::cow::{HeaderError, JournalRecord, Version};
+use driver::cow::{JournalRecord, Version};
 use driver::host::{Access, HostError, HostFile};
-use driver::open::{OpenError, OpenOptions, Opened, open, remove_left_over, temporary_name};
+use driver::open::{OpenOptions, Opened, open, remove_left_over, temporary_name};
 use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeStep, Resized};
 use driver::units::FileOffset;
@@ -59,14 +59,12 @@ pub struct Recovered {
 }
 
 /// Finishes what was interrupted on the COW file at `path`, or on a new file that was to be
-/// there. Only a file that was named as a COW file is changed, or has its backing path followed,
-/// as far as `trust` says: what begins like one may be a raw disk, to which a guest can write
-/// anything that an interruption leaves.
+/// there. The backing path of a COW file is followed as far as `trust` says. Nothing in a raw disk
+/// is believed: a guest can write to it whatever an interruption leaves in a COW file. Without a
+/// format, a file that begins like a COW file is one.
 ///
 /// # Errors
 /// See [`driver::open::OpenError`]; the host's. It can be tried again.
-/// [`ImageError::GuessedInterrupted`] where there is something to finish in a file that only
-/// begins like a COW file: nothing was done.
 pub fn recover<H: ImageHost>(
     host: &H,
     path: &Path,
@@ -84,28 +82,21 @@ pub fn recover<H: ImageHost>(
             });
         }
     }
-    match format {
-        Format::Cow => recover_cow(host, path, trust, watch),
-        Format::Raw => recover_complete(host, path, false),
-        Format::Guess => recover_complete(host, path, true),
+    let is_cow = match format {
+        Format::Cow => true,
+        Format::Raw => false,
+        // Its lock is given up before another one is asked for.
+        Format::Guess => begins_like_cow(open_raw(host, path)?.file(), path)?,
+    };
+    match is_cow {
+        true => recover_cow(host, path, trust, watch),
+        false => recover_complete(host, path),
     }
 }
 
-/// Recovers a file of which nothing is believed: it has its name, and so is complete. Where it
-/// may be a COW file, it is one in which there is nothing to finish.
-fn recover_complete<H: ImageHost>(
-    host: &H,
-    path: &Path,
-    may_be_cow: bool,
-) -> Result<Recovered, ImageError> {
-    // Its lock is given up before another one is asked for.
-    let like_cow = {
-        let file = open_raw(host, path)?;
-        may_be_cow && begins_like_cow(file.file(), path)?
-    };
-    if like_cow {
-        refuse_interrupted(host, path)?;
-    }
+/// Recovers a file of which nothing is believed: it has its name, and so is complete.
+fn recover_complete<H: ImageHost>(host: &H, path: &Path) -> Result<Recovered, ImageError> {
+    drop(open_raw(host, path)?);
     let opening = ImageError::host(path, "opening", FileOffset(0));
     // Without one the file need not be one that may be written.
     if let Err(HostError::NotFound) = host.open(&temporary_name(path), Access::ReadOnly).map(drop) {
@@ -115,37 +106,6 @@ fn recover_complete<H: ImageHost>(
     Ok(Recovered {
         temporary: remove_left_over(host, path, Some(&file))?,
         ..Recovered::default()
-    })
-}
-
-/// Refuses a file that begins like a COW file in which something was interrupted: what there is to
-/// do about that is done to COW files only.
-fn refuse_interrupted<H: ImageHost>(host: &H, path: &Path) -> Result<(), ImageError> {
-    let alone = OpenOptions {
-        without_backing: true,
-        ..options(Trust::Guessed)
-    };
-    let interrupted = match open(host, &specification(path, true), alone) {
-        Ok(opened) if opened.interrupted.is_some() => "a resize was interrupted in it".into(),
-        Ok(opened) if is_changing_backing(&opened.device) => {
-            "a change of its backing file was interrupted".into()
-        }
-        Ok(_) => return Ok(()),
-        Err(
-            error @ (OpenError::Host { .. }
-            | OpenError::Locked { .. }
-            | OpenError::Replaced { .. }
-            | OpenError::NotADisk { .. }),
-        ) => return Err(error.into()),
-        Err(OpenError::Header {
-            error: HeaderError::HalfChanged { .. },
-            ..
-        }) => "its header is half changed to another backing file".into(),
-        Err(error) => format!("it does not open as one ({error})"),
-    };
-    Err(ImageError::GuessedInterrupted {
-        path: path.to_owned(),
-        interrupted,
     })
 }
 

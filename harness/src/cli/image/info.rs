@@ -172,12 +172,12 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     if let Some(size) = info.resize_in_progress {
         output::line(format_args!(
-            "resize         to {size}, interrupted: `ubdlab image recover --format cow` finishes it"
+            "resize         to {size}, interrupted: `ubdlab image recover` finishes it"
         ));
     }
     if info.is_changing_backing() {
         output::line(
-            "backing file   a change of it was interrupted: `ubdlab image recover --format cow` ends \
+            "backing file   a change of it was interrupted: `ubdlab image recover` ends \
              it, or do again what was interrupted",
         );
     }

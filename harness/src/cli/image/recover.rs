@@ -12,8 +12,7 @@ use super::{FormatArg, TrustArgs, existing};
 
 /// Finish an interrupted resize, or end an interrupted merge or rebase
 ///
-/// Of a COW file, which --format cow says that it is: a reflow that was interrupted goes on from
-/// where it was. A merge in place, a rebase or the extension of the backing file ends as it is: the
+/// Of a COW file: a reflow that was interrupted goes on from where it was. A merge in place, a rebase or the extension of the backing file ends as it is: the
 /// disk is what it was, and the command can be given again. Another file under the backing file's
 /// name is refused. A header that is half changed to another backing file is finished.
 ///
@@ -23,18 +22,18 @@ use super::{FormatArg, TrustArgs, existing};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  ubdlab image recover --format cow root.cow
-  ubdlab image recover merged.img")]
+  ubdlab image recover root.cow
+  ubdlab image recover --format raw merged.img")]
 pub(in super::super) struct Args {
     /// The COW file, or a new file that was to be made
     cow: PathBuf,
 
     /// What the file is
     ///
-    /// A guest can write to its raw disk whatever an interruption leaves in a COW file, with the
-    /// path of any file of the host as backing file. So a file is only changed, and the path in
-    /// its header only followed, if it is said to be a COW file. One that merely begins like it
-    /// is refused if there would be something to finish.
+    /// Without it, a file that begins like a COW file is one: what was interrupted in it is
+    /// finished, and the path in its header is followed. A guest can write all of that to its raw
+    /// disk, so name one that a guest can have written to with --format raw: of that only a new
+    /// file beside it is removed.
     #[arg(short, long, value_enum)]
     format: Option<FormatArg>,
 

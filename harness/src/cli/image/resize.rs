@@ -168,8 +168,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         let extended = extend_backing(&RealHost, &mut cow, &mut watching);
         drop(watching);
         backing = extended.map_err(|error| {
-            let way_out = "the command can be given again, after `ubdlab image recover --format \
-                           cow` where it asks for that";
+            let way_out = "the command can be given again, after `ubdlab image recover` where it asks \
+                           for that";
             Watching::explain(error, &path, way_out)
         })?;
         output::line(format_args!("{}: {backing}", shown(&cow.backing_path)));
@@ -192,8 +192,7 @@ fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Resu
     let resized = carry_out(&RealHost, cow, plan, &mut watching);
     drop(watching);
     let resized = resized.map_err(|error| {
-        let way_out = "`ubdlab image recover --format cow` finishes a resize that has begun to move \
-                       data";
+        let way_out = "`ubdlab image recover` finishes a resize that has begun to move data";
         Watching::explain(error, path, way_out)
     })?;
     output::line(format_args!(

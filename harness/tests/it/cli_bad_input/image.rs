@@ -19,7 +19,7 @@ const COW_COMMANDS: [&[&str]; 8] = [
     &["map", "@cow"],
     &["resize", "@cow", "2M"],
     &["resize", "@cow", "2M", "--dry-run"],
-    &["recover", "-f", "cow", "@cow"],
+    &["recover", "@cow"],
     &["merge", "@cow", "@new"],
     &["merge", "@cow", "--in-place"],
     &["rebase", "@cow", "--backing", "@other", "--unsafe"],

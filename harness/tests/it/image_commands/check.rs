@@ -463,7 +463,7 @@ fn another_backing_file_after_an_interrupted_merge() {
                    @cow was about. Put that one there; if this is the right one all the same: \
                    ubdlab image rebase --unsafe";
     for args in [
-        &["image", "recover", "-f", "cow", "@cow"][..],
+        &["image", "recover", "@cow"][..],
         &["image", "merge", "@cow", "--in-place"],
         &["image", "merge", "@cow", "@new"],
         &["image", "convert", "@cow", "@new", "--format", "cow"],

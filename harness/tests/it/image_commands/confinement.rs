@@ -221,7 +221,7 @@ fn what_came_along_is_used() {
         confined(&["image", "resize", "@archive/cow", "2M", "--dry-run"]);
         confined(&["image", "merge", "@archive/cow", "--in-place"]);
         assert!(sandbox.read(name) == disk);
-        confined(&["image", "recover", "-f", "cow", "@archive/cow"]);
+        confined(&["image", "recover", "@archive/cow"]);
     }
 }
 

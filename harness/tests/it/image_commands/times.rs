@@ -124,7 +124,7 @@ fn a_wait_is_interrupted() {
         ),
         (
             true,
-            &["image", "recover", "@cow", "-f", "cow"],
+            &["image", "recover", "@cow"],
             Signal::INT,
             3,
             "@cow: interrupted: nothing is lost, and given again, this goes on",

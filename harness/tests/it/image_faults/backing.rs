@@ -187,14 +187,14 @@ fn the_last_write_of_a_rebase_of_version_2_finds_the_disk_full() {
     let error = rebase(&host, cow, other, Trust::Follow, &mut go_on).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cow: writing the header of the COW file, which `ubdlab image recover --format cow` \
+        "cow: writing the header of the COW file, which `ubdlab image recover` \
          has to finish now, at byte 4096: no space left on the host"
     );
     let host = host.after_kill();
     assert_eq!(
         disk_of(&host, COW).unwrap_err().to_string(),
         "cow: byte 4050: the header is half changed to another backing file: \
-         `ubdlab image recover --format cow` finishes that"
+         `ubdlab image recover` finishes that"
     );
     let recovered = recover(&host, cow, Format::Cow, Trust::Follow, &mut go_on).unwrap();
     let expected = Recovered {

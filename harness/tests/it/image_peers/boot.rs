@@ -225,7 +225,7 @@ fn an_interrupted_reflow_is_refused_until_it_is_finished() {
     let info = lab.sandbox.report(&["image", "info", "@cow"]);
     assert_eq!(info["resize_in_progress"], true, "{info}");
     stock_programs_refuse(&lab, &(SIZE | 1 << 63).to_string());
-    lab.image(&["recover", "-f", "cow", "@cow"]);
+    lab.image(&["recover", "@cow"]);
     lab.image(&["merge", "@cow", "@merged"]);
     wanted.resize(GROWN as usize, 0);
     assert_same("merged", &lab.sandbox.read("merged"), &wanted);

@@ -19,7 +19,7 @@ fn an_image_that_a_running_uml_holds_is_left_alone() {
         &["resize", "@cow", "32M"][..],
         &["resize", "@cow", "32M", "--extend-backing"],
         &["resize", "@cow", "32M", "--strategy", "rebuild"],
-        &["recover", "-f", "cow", "@cow"],
+        &["recover", "@cow"],
         &["rebase", "@cow", "--backing", "@copy"],
         &["merge", "@cow", "--in-place"],
         // What is read while somebody writes is nothing that the disk ever was.
