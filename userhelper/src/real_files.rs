@@ -16,12 +16,14 @@ use driver::host::{
     Access, FileIdentity, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
     Place, Replace,
 };
+use driver::open::is_temporary_name;
 use driver::units::{Bytes, FileOffset, FileRange};
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::clone_range::CloneRange;
 use crate::image_host::{FreeSpace, ImageHost};
+use crate::unfinished;
 
 mod beneath;
 mod errors;
@@ -166,10 +168,14 @@ impl HostNames for RealHost {
         beneath::open(directory, path, access)
     }
 
-    /// With mode 0600.
+    /// With mode 0600. One of a temporary name is entered in [`unfinished`] until it gets another.
     fn create_new(&self, path: &Path) -> HostResult<RealFile> {
         let flags = open_flags(Access::ReadWrite) | OFlags::CREATE | OFlags::EXCL;
-        open(path, flags, Access::ReadWrite)
+        let create = || open(path, flags, Access::ReadWrite);
+        match is_temporary_name(path) {
+            true => unfinished::create(create, |_| path.to_owned()),
+            false => create(),
+        }
     }
 
     /// Of what its owner may read at least. It has to be the user's own file, and one that nobody
@@ -223,7 +229,7 @@ impl HostNames for RealHost {
     /// name made and the first one removed: between the two the file has both, and
     /// never is another file replaced.
     fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
-        match replace {
+        unfinished::finish(from, || match replace {
             Replace::Existing => retried(|| rustix::fs::rename(from, to)),
             Replace::Nothing => {
                 let exclusive = RenameFlags::NOREPLACE;
@@ -232,11 +238,11 @@ impl HostNames for RealHost {
                     renamed => renamed.map_err(host_error),
                 }
             }
-        }
+        })
     }
 
     fn remove(&self, path: &Path) -> HostResult<()> {
-        retried(|| rustix::fs::unlink(path))
+        unfinished::finish(path, || retried(|| rustix::fs::unlink(path)))
     }
 
     fn sync_directory_of(&self, path: &Path) -> HostResult<()> {

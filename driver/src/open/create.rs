@@ -22,12 +22,21 @@ use crate::units::FileOffset;
 use super::held::check_name;
 use super::{Held, OpenError, Role, backing, host};
 
+/// How a temporary name ends.
+const TEMPORARY_END: &str = ".ubdlab-new";
+
 /// The name under which a replacement for `path` is made, beside it.
 pub fn temporary_name(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or(path.as_os_str()));
-    name.push(".ubdlab-new");
+    name.push(TEMPORARY_END);
     path.with_file_name(name)
+}
+
+/// Whether [`temporary_name`] makes such names.
+pub fn is_temporary_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(TEMPORARY_END.as_bytes())
 }
 
 /// Creates a V3 COW file at `path` over `backing`. The header names an absolute path as given

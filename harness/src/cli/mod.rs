@@ -16,6 +16,7 @@ mod reading;
 mod replay;
 mod shell;
 mod stat;
+mod temporary;
 mod terminal;
 mod trace;
 mod writing;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
+use userhelper::unfinished;
 
 /// A test bed for User-Mode Linux's copy-on-write block driver, and the resize its users
 /// never had
@@ -89,6 +91,7 @@ impl Failure {
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
     report_file_size_limits();
+    interrupt::install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help with status 0, what is wrong with the command line with status 2.
@@ -115,8 +118,10 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Leaks) => ExitCode::from(3),
         Ok(Verdict::EndedBySignal(number)) => ExitCode::from(128 + number),
         Err(failure) => {
+            unfinished::wait_if_ending();
             output::failure(&failure);
-            ExitCode::from(failed)
+            let status = interrupt::signal().map_or(failed, |number| 128 + number);
+            ExitCode::from(status)
         }
     }
 }

@@ -13,9 +13,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use driver::host::{HostError, HostNames};
-use tempfile::NamedTempFile;
 use userhelper::real_files::{Given, RealHost, give_mode_at};
 
+use super::temporary::TemporaryFile;
 use super::{Failure, output, without_path};
 
 /// As many symbolic links may lead to one another as Linux follows.
@@ -33,7 +33,7 @@ pub(super) struct OutputFile<'a> {
 #[derive(Debug)]
 enum Way {
     /// A temporary file that takes this name.
-    Named(NamedTempFile, PathBuf),
+    Named(TemporaryFile, PathBuf),
     /// A device or FIFO.
     Into(File),
 }
@@ -60,7 +60,7 @@ impl<'a> OutputFile<'a> {
                     Some(parent) if !parent.as_os_str().is_empty() => parent,
                     _ => Path::new("."),
                 };
-                Way::Named(NamedTempFile::new_in(directory).map_err(failed)?, name)
+                Way::Named(TemporaryFile::new_in(directory).map_err(failed)?, name)
             }
         };
         let sources = Vec::new();
@@ -108,7 +108,7 @@ impl<'a> OutputFile<'a> {
         let len = synced.map_err(|error| not_written(target, &error))?.len();
         temporary
             .persist(&name)
-            .map_err(|error| not_written(target, &error.error))?;
+            .map_err(|error| not_written(target, &error))?;
         if given == Given::Shown {
             output::remark(shown_to_more(target, sources[0]));
         }

@@ -21,6 +21,7 @@ use super::output::InLines;
 use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
+use super::temporary::TemporaryDirectory;
 use super::{Failure, Verdict, output, without_path};
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
@@ -421,14 +422,11 @@ pub(super) fn in_directory(
             Ok(result)
         }
         None => {
-            let directory = tempfile::Builder::new()
-                .prefix("ubdlab-")
-                .tempdir()
-                .map_err(|error| {
-                    let (place, cause) = (std::env::temp_dir(), without_path(&error));
-                    let place = driver::shown(&place);
-                    Failure(format!("{place}: creating a directory in it: {cause}"))
-                })?;
+            let place = std::env::temp_dir();
+            let directory = TemporaryDirectory::new_in(&place, "ubdlab-").map_err(|error| {
+                let (place, cause) = (driver::shown(&place), without_path(&error));
+                Failure(format!("{place}: creating a directory in it: {cause}"))
+            })?;
             Ok(session(directory.path()))
         }
     }
