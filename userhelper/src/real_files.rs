@@ -25,6 +25,7 @@ use crate::clone_range::CloneRange;
 use crate::image_host::{FreeSpace, ImageHost};
 use crate::unfinished;
 
+mod attributes;
 mod beneath;
 mod errors;
 mod lock;
@@ -90,6 +91,25 @@ impl ImageHost for RealHost {
             // What file systems say that are only ever read (ISO 9660, SquashFS).
             Err(Errno::INVAL) => Err(HostError::Unsupported),
             synced => synced.map_err(host_error),
+        }
+    }
+
+    fn has_other_names(&self, file: &RealFile) -> HostResult<bool> {
+        Ok(file.file.metadata().map_err(from_std)?.nlink() > 1)
+    }
+
+    /// A file without a name is given that length: it takes no space, and nobody sees it. Where
+    /// the file system makes none, nobody knows before the file itself is.
+    fn check_len(&self, path: &Path, len: Bytes) -> HostResult<()> {
+        check_end(FileOffset(0), len.0)?;
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let Ok(probe) = retried(|| rustix::fs::open(directory_of(path), flags, mode)) else {
+            return Ok(());
+        };
+        match retried(|| rustix::fs::ftruncate(&probe, len.0)) {
+            Err(HostError::TooLarge) => Err(HostError::TooLarge),
+            _ => Ok(()),
         }
     }
 
@@ -211,9 +231,10 @@ impl HostNames for RealHost {
         })
     }
 
-    /// Extended attributes and ACLs are not copied, nor the rights that they give.
+    /// With extended attributes, and an access control list where that gives nobody more rights.
     fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
-        modes::copy_owner_and_mode(&from.file, &to.file)
+        modes::copy_owner_and_mode(&from.file, &to.file)?;
+        attributes::copy_attributes(attributes::Source::File(&from.file), &to.file)
     }
 
     fn lock(&self, file: &RealFile, kind: LockKind) -> HostResult<()> {

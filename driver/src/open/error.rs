@@ -217,6 +217,14 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A COW file was chosen as backing file.
+    #[error("{}: begins like a COW file, and a backing file is a raw disk: its header would be taken \
+        for the disk's first sectors. Merge it into a raw disk first (ubdlab image merge); \
+        --backing-format raw if it is a raw disk all the same", shown(.path))]
+    BackingIsCow {
+        /// The file.
+        path: PathBuf,
+    },
     /// A backing file that no device can be made of.
     #[error("{}: found {} bytes, a backing file needs at least a sector of 512 bytes", shown(.path), .found.0)]
     BackingTooSmall {

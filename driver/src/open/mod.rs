@@ -30,8 +30,8 @@ use crate::units::{Bytes, FileOffset, Sector};
 
 pub use backing::{examine_backing, reopen_backing};
 pub use create::{
-    NewBacking, create, create_temporary, create_whole, is_temporary_name, open_backing,
-    remove_left_over, remove_temporary, temporary_name, write_start,
+    ChosenBacking, NewBacking, create, create_temporary, create_whole, is_temporary_name,
+    open_backing, remove_left_over, remove_temporary, temporary_name, write_start,
 };
 pub use error::{NotInChange, OpenError};
 pub use held::{Held, Role};

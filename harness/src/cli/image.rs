@@ -19,6 +19,7 @@ use clap::{Subcommand, ValueEnum};
 use userhelper::image::ImageError;
 use userhelper::image::open::{Format, Trust};
 
+use super::paths::{absolute, for_header};
 use super::{Failure, OPERATION_FAILED, Verdict};
 
 /// Create, examine, check, resize, merge and convert COW files
@@ -125,6 +126,29 @@ struct FormatArgs {
     format: Option<FormatArg>,
 }
 
+/// What a backing file is of that the user names.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct BackingFormatArgs {
+    /// Say that the backing file is a raw disk, also if it begins like a COW file
+    ///
+    /// A backing file is always a raw disk: COW files cannot be stacked. One that begins like a
+    /// COW file is refused without this, because its disk is not what its bytes are.
+    #[arg(long = "backing-format", value_enum, value_name = "FORMAT")]
+    backing_format: Option<RawArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RawArg {
+    /// A raw disk, whatever it begins with
+    Raw,
+}
+
+impl BackingFormatArgs {
+    fn is_raw(self) -> bool {
+        self.backing_format.is_some()
+    }
+}
+
 impl FormatArgs {
     fn format(self) -> Format {
         FormatArg::format(self.format)
@@ -154,10 +178,4 @@ fn existing(path: &Path) -> Result<PathBuf, Failure> {
         // Opening it says what is wrong.
         Err(_) => absolute(path),
     }
-}
-
-/// The same path from wherever the process is: it may go into a header.
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path)
-        .map_err(|error| Failure(format!("{}: opening: {error}", driver::shown(path))))
 }

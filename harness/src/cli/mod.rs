@@ -11,6 +11,7 @@ mod interrupt;
 mod output;
 mod output_file;
 mod page;
+mod paths;
 mod progress;
 mod reading;
 mod replay;

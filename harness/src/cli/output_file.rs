@@ -9,7 +9,7 @@
 
 use std::fs::{File, FileType};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use driver::host::{HostError, HostNames};
@@ -52,6 +52,13 @@ impl<'a> OutputFile<'a> {
                 return Err(Failure(format!(
                     "{target}: writing: found {kind}, expected a regular file, a character device, \
                      a FIFO or nothing; nothing was changed"
+                )));
+            }
+            Ok(found) if found.nlink() > 1 => {
+                let (names, target) = (found.nlink(), driver::shown(target));
+                return Err(Failure(format!(
+                    "{target}: writing: found a file with {names} names (hard links), and a new \
+                     file would get only this one; nothing was changed"
                 )));
             }
             _ => {

@@ -22,7 +22,7 @@ use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
 use super::temporary::TemporaryDirectory;
-use super::{Failure, Verdict, output, without_path};
+use super::{Failure, Verdict, output, paths, without_path};
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
 /// the device on the way
@@ -412,8 +412,7 @@ pub(super) fn in_directory(
         Some(directory) => {
             let is_new = !directory.exists();
             std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
-            let directory =
-                std::path::absolute(directory).map_err(|error| failed(directory, error))?;
+            let directory = paths::for_header(directory)?;
             let result = session(&directory);
             if is_new && result.is_err() {
                 // Fails, as it should, where the session left something to be looked at.
@@ -439,12 +438,11 @@ fn absolute(spec: &DeviceSpec) -> Result<DeviceSpec, Failure> {
     let failed = |path: &Path, error: std::io::Error| {
         Failure(format!("{}: opening: {error}", driver::shown(path)))
     };
-    let absolute = |path: &Path| std::path::absolute(path).map_err(|error| failed(path, error));
     let file = match std::fs::canonicalize(&spec.file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => absolute(&spec.file)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => paths::absolute(&spec.file)?,
         result => result.map_err(|error| failed(&spec.file, error))?,
     };
-    let backing = spec.backing.as_deref().map(absolute).transpose()?;
+    let backing = spec.backing.as_deref().map(paths::for_header).transpose()?;
     Ok(DeviceSpec {
         file,
         backing,

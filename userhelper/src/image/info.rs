@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::{BackingChange, Extension, ExtensionState, Geometry, Header, OtherBacking};
-use driver::host::{FileIdentity, FileKind, HostError, Metadata};
+use driver::host::{FileIdentity, FileKind, HostError, HostResult, Metadata};
 use driver::open::{NamedBacking, Unfollowed};
 use driver::units::{Bytes, SectorCount};
 
@@ -32,6 +32,8 @@ pub struct Info {
     pub backing_size: Bytes,
     /// What the backing file is found to be.
     pub backing: BackingState,
+    /// When it was modified last, in seconds since 1970, where it could be looked at.
+    pub backing_modified: Option<i64>,
     /// The size that an interrupted resize leads to.
     pub resize_in_progress: Option<Bytes>,
 }
@@ -135,7 +137,10 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
         backing_size,
         change: image.extension.and_then(|it| it.change),
     };
-    let backing = expected.look(host, &named);
+    let found = named.reach(|place| host.look(place));
+    let backing_modified = found.clone().ok().and_then(Result::ok);
+    let backing_modified = backing_modified.map(|metadata| metadata.modified_seconds);
+    let backing = expected.state(found);
     Ok(Info {
         header: header.clone(),
         extension,
@@ -145,6 +150,7 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
         backing_path: named.path().to_owned(),
         backing_size,
         backing,
+        backing_modified,
         resize_in_progress: opened.interrupted.map(|record| record.new_size),
     })
 }
@@ -161,7 +167,11 @@ pub(super) struct Expected<'a> {
 impl Expected<'_> {
     /// How the file that the header names compares with that.
     pub(super) fn look<H: ImageHost>(&self, host: &H, named: &NamedBacking) -> BackingState {
-        match named.reach(|place| host.look(place)) {
+        self.state(named.reach(|place| host.look(place)))
+    }
+
+    fn state(&self, found: Result<HostResult<Metadata>, Unfollowed>) -> BackingState {
+        match found {
             Ok(Ok(found)) => self.compare(found),
             Ok(Err(error)) => BackingState::Missing(error),
             Err(why) => BackingState::NotFollowed(why),

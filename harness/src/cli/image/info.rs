@@ -10,7 +10,7 @@ use serde::Serialize;
 use userhelper::image::ImageError;
 use userhelper::image::info::{BackingState, Info, info};
 use userhelper::image::open::{Format, open_unlocked};
-use userhelper::image::resize::stock_verdict;
+use userhelper::image::resize::{BackingFacts, stock_verdict};
 use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
@@ -106,7 +106,12 @@ impl Report {
         } else if backing_matches == Some(false) {
             "refuses it: its backing file is not the one that the file was made for".to_owned()
         } else {
-            stock_verdict(geometry, info.backing_size).to_string()
+            let backing = BackingFacts {
+                len: info.backing_size,
+                // What it is where nobody looked.
+                modified_seconds: info.backing_modified.unwrap_or(header.backing_mtime.into()),
+            };
+            stock_verdict(geometry, backing).to_string()
         };
         Report {
             format: "cow",

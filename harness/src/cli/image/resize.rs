@@ -8,8 +8,8 @@ use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::image::open::{CowImageFile, Trust, close};
 use userhelper::image::resize::{
-    StockVerdict, backing_len, carry_out, extend_backing, open_for_resize, plan_resize,
-    stock_verdict,
+    BackingFacts, StockVerdict, backing_facts, carry_out, check_backing_writable, check_extension,
+    extend_backing, open_for_resize, plan_resize, stock_verdict,
 };
 use userhelper::image::siblings::siblings;
 use userhelper::losses::{Effort, losses};
@@ -140,14 +140,21 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         online: false,
     };
     let plan = plan_resize(&RealHost, &cow, wish)?;
-    let backing = backing_len(&cow)?;
-    if extend && backing > plan.new_size {
+    let backing = backing_facts(&RealHost, &cow)?;
+    if extend && backing.len > plan.new_size {
         return Err(Failure(format!(
-            "{}: found {backing}, which is more than the device's {}: --extend-backing makes no \
+            "{}: found {}, which is more than the device's {}: --extend-backing makes no \
              backing file smaller",
             shown(&cow.backing_path),
+            backing.len,
             plan.new_size
         )));
+    }
+    if extend {
+        check_extension(&RealHost, &cow, plan.new_size)?;
+    }
+    if extend && !writable {
+        check_backing_writable(&RealHost, &cow, args.trust.trust())?;
     }
     if args.dry_run {
         print_plan(&cow, args, &plan, backing);
@@ -156,7 +163,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
         return Ok(Verdict::Good);
     }
-    if extend && backing < plan.new_size {
+    if extend && backing.len < plan.new_size {
         consequences(&cow, args.trust.trust(), "extending")
             .iter()
             .for_each(output::remark);
@@ -167,12 +174,13 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         let mut watching = Watching::new("extending");
         let extended = extend_backing(&RealHost, &mut cow, &mut watching);
         drop(watching);
-        backing = extended.map_err(|error| {
+        let len = extended.map_err(|error| {
             let way_out = "the command can be given again, after `ubdlab image recover` where it asks \
                            for that";
             Watching::explain(error, &path, way_out)
         })?;
-        output::line(format_args!("{}: {backing}", shown(&cow.backing_path)));
+        backing = backing_facts(&RealHost, &cow)?;
+        output::line(format_args!("{}: {len}", shown(&cow.backing_path)));
     }
     if let Some(geometry) = cow.device.geometry() {
         let verdict = stock_verdict(&geometry, backing);
@@ -202,7 +210,7 @@ fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Resu
     Ok(())
 }
 
-fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: Bytes) {
+fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: BackingFacts) {
     let extend = args.extend_backing;
     let sizes = format_args!("size       {} to {}", plan.old_size, plan.new_size);
     output::line(sizes);
@@ -219,7 +227,10 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
         return;
     };
     let new_backing = match extend {
-        true => backing.max(plan.new_size),
+        true => BackingFacts {
+            len: backing.len.max(plan.new_size),
+            ..backing
+        },
         false => backing,
     };
     output::line(format_args!(
@@ -233,7 +244,7 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
     if let StockVerdict::RefusesSize { .. } = verdict {
         output::line("           --extend-backing makes the backing file as large");
     }
-    if extend && backing < plan.new_size {
+    if extend && backing.len < plan.new_size {
         consequences(cow, args.trust.trust(), "extending")
             .iter()
             .for_each(output::line);
