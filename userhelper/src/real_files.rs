@@ -31,7 +31,8 @@ mod errors;
 mod lock;
 mod modes;
 
-use errors::{from_std, host_error, retried};
+pub use errors::is_immutable;
+use errors::{from_std, host_error, of_change, retried};
 pub use modes::{Given, give_mode_at};
 
 /// The files of this machine, as this process sees them.
@@ -181,7 +182,11 @@ impl HostNames for RealHost {
     /// Follows symbolic links. Does not wait for the other end of a FIFO, nor does a
     /// terminal opened by mistake become the process's own.
     fn open(&self, path: &Path, access: Access) -> HostResult<RealFile> {
-        open(path, open_flags(access), access)
+        let opened = open(path, open_flags(access), access);
+        match access {
+            Access::ReadOnly => opened,
+            Access::ReadWrite => opened.map_err(of_change(path)),
+        }
     }
 
     fn open_beneath(&self, directory: &Path, path: &Path, access: Access) -> HostResult<RealFile> {
@@ -251,7 +256,7 @@ impl HostNames for RealHost {
     /// never is another file replaced.
     fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
         unfinished::finish(from, || match replace {
-            Replace::Existing => retried(|| rustix::fs::rename(from, to)),
+            Replace::Existing => retried(|| rustix::fs::rename(from, to)).map_err(of_change(to)),
             Replace::Nothing => {
                 let exclusive = RenameFlags::NOREPLACE;
                 match rustix::fs::renameat_with(CWD, from, CWD, to, exclusive) {
@@ -263,7 +268,9 @@ impl HostNames for RealHost {
     }
 
     fn remove(&self, path: &Path) -> HostResult<()> {
-        unfinished::finish(path, || retried(|| rustix::fs::unlink(path)))
+        unfinished::finish(path, || {
+            retried(|| rustix::fs::unlink(path)).map_err(of_change(path))
+        })
     }
 
     fn sync_directory_of(&self, path: &Path) -> HostResult<()> {

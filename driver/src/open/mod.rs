@@ -33,7 +33,7 @@ pub use create::{
     ChosenBacking, NewBacking, create, create_temporary, create_whole, is_temporary_name,
     open_backing, remove_left_over, remove_temporary, temporary_name, write_start,
 };
-pub use error::{NotInChange, OpenError};
+pub use error::{NotInChange, OpenError, ways_out};
 pub use held::{Held, Role};
 pub use named::{NamedBacking, Trust, Unfollowed, backing_path};
 
@@ -217,7 +217,7 @@ fn make_durable<N: HostNames>(names: &N, cow: &N::File, path: &Path) -> Result<(
     match names.sync_directory_of(path) {
         // Whoever may not read the directory has not renamed the file either: a rebuild
         // opens the directory before it is done.
-        Err(HostError::PermissionDenied) => Ok(()),
+        Err(HostError::PermissionDenied | HostError::ReadOnlyFileSystem) => Ok(()),
         synced => synced.map_err(host(path, "syncing the directory")),
     }
 }

@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use driver::host::{HostError, HostNames};
-use userhelper::real_files::{Given, RealHost, give_mode_at};
+use userhelper::real_files::{Given, RealHost, give_mode_at, is_immutable};
 
 use super::temporary::TemporaryFile;
 use super::{Failure, output, without_path};
@@ -169,6 +169,10 @@ fn linked(target: &Path) -> io::Result<PathBuf> {
 
 /// That the target could not be written.
 pub(super) fn not_written(target: &Path, error: &io::Error) -> Failure {
-    let cause = without_path(error);
+    let cause = match error.kind() {
+        io::ErrorKind::PermissionDenied if is_immutable(target) => HostError::Immutable.to_string(),
+        io::ErrorKind::ReadOnlyFilesystem => HostError::ReadOnlyFileSystem.to_string(),
+        _ => without_path(error),
+    };
     Failure(format!("{}: writing: {cause}", driver::shown(target)))
 }

@@ -1,10 +1,13 @@
 //! `ubdlab replay`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use driver::device_spec::DeviceSpec;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use driver::device_spec::{DeviceSpec, DeviceSpecError};
 use driver::open::{OpenOptions, Trust};
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
@@ -68,7 +71,12 @@ pub(super) struct Args {
     /// resizes the device before the replay. Behind ubda (or ubd0, up to ubdp or ubd15) may come
     /// the flags r (read-only), s (synchronous), c (files shared with others, not locked) and d
     /// (a raw disk without COW header).
-    #[arg(long, value_name = "SPEC", conflicts_with_all = ["memory", "size", "out"])]
+    #[arg(
+        long,
+        value_name = "SPEC",
+        conflicts_with_all = ["memory", "size", "out"],
+        value_parser = OsStringValueParser::new().try_map(|text| device_spec(&text))
+    )]
     device: Option<DeviceSpec>,
 
     /// Keep the device in memory: nothing is written to disk
@@ -165,6 +173,28 @@ pub(super) struct Args {
     /// Write the report as a page, too: one HTML file that needs nothing else
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+}
+
+/// A specification with paths of any bytes.
+fn device_spec(text: &OsStr) -> Result<DeviceSpec, String> {
+    // What is no text becomes a character of its own: the separators stay, and errors can be shown.
+    let parsed = text.to_string_lossy().parse();
+    let mut spec: DeviceSpec = parsed.map_err(|error: DeviceSpecError| error.to_string())?;
+    let mut parts = text.as_bytes().splitn(2, |&byte| byte == b'=').skip(1);
+    let files = parts.next().unwrap_or_default();
+    let mut files = files.split(|byte| b",:".contains(byte));
+    let mut next = || {
+        files
+            .next()
+            .map(|path| PathBuf::from(OsStr::from_bytes(path)))
+    };
+    if let Some(file) = next() {
+        spec.file = file;
+    }
+    if spec.backing.is_some() {
+        spec.backing = next();
+    }
+    Ok(spec)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -269,7 +269,7 @@ impl<H: ImageHost> Check<'_, H> {
                 Fault::BackingChanged,
                 format!(
                     "the backing file {shown} {}",
-                    difference.text(recorded, header.backing_mtime)
+                    difference.text((named.path(), self.path), recorded, header.backing_mtime)
                 ),
             ),
         };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use driver::cow::{BackingChange, Extension, ExtensionState, Geometry, Header, OtherBacking};
 use driver::host::{FileIdentity, FileKind, HostError, HostResult, Metadata};
-use driver::open::{NamedBacking, Unfollowed};
+use driver::open::{NamedBacking, Unfollowed, ways_out};
 use driver::units::{Bytes, SectorCount};
 
 use crate::image_host::ImageHost;
@@ -73,8 +73,9 @@ impl BackingDifference {
     /// That it is the COW file.
     pub(super) const ITSELF: &str = "is the COW file itself";
 
-    /// In words, of a backing file that should have this size and this time.
-    pub fn text(&self, size: Bytes, modified: u32) -> String {
+    /// In words, of the backing file `path` of the COW file `cow`, which should have this size and
+    /// this time.
+    pub fn text(&self, (path, cow): (&Path, &Path), size: Bytes, modified: u32) -> String {
         match self {
             BackingDifference::Kind => Self::KIND.into(),
             BackingDifference::Itself => Self::ITSELF.into(),
@@ -82,7 +83,10 @@ impl BackingDifference {
                 format!("has {} bytes, expected {}", found.0, size.0)
             }
             BackingDifference::Modified(found) => {
-                format!("was modified at {found}, expected {modified} (seconds since 1970)")
+                let ways_out = ways_out(path, cow, modified);
+                format!(
+                    "was modified at {found}, expected {modified} (seconds since 1970). {ways_out}"
+                )
             }
         }
     }

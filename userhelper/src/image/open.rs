@@ -305,7 +305,9 @@ pub(super) fn make_durable<H: ImageHost>(
     let synced = host.sync_all(file);
     match synced.and_then(|()| host.sync_directory_of(path)) {
         // A file system that nothing can be written to, or a directory of somebody else's.
-        Err(HostError::Unsupported | HostError::PermissionDenied) => Ok(()),
+        Err(
+            HostError::Unsupported | HostError::PermissionDenied | HostError::ReadOnlyFileSystem,
+        ) => Ok(()),
         synced => synced.map_err(ImageError::host(path, "syncing", FileOffset(0))),
     }
 }

@@ -82,12 +82,16 @@ struct Report {
 }
 
 impl Report {
-    fn of(info: &Info, format: Format) -> Report {
+    fn of(info: &Info, cow: &Path, format: Format) -> Report {
         let (header, geometry) = (&info.header, &info.geometry);
         let (backing_matches, backing_problem) = match &info.backing {
             BackingState::Matches => (Some(true), None),
             BackingState::Differs(difference) => {
-                let text = difference.text(info.backing_size, header.backing_mtime);
+                let text = difference.text(
+                    (&info.backing_path, cow),
+                    info.backing_size,
+                    header.backing_mtime,
+                );
                 (Some(false), Some(text))
             }
             BackingState::Missing(error) => (Some(false), Some(error.to_string())),
@@ -147,7 +151,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         return raw(args, &cow);
     }
     let info = info(&RealHost, &cow, format.trust(args.trust.trust()))?;
-    let report = Report::of(&info, format);
+    let report = Report::of(&info, &cow, format);
     if args.json {
         output::json(&report)?;
         return Ok(Verdict::Good);

@@ -8,7 +8,7 @@ use driver::cow::{Extension, Header, JournalRecord, Version};
 use driver::units::{Bytes, Sector};
 use serde_json::Value;
 
-use crate::support::cli::{ALIGNMENT, SIZE, Sandbox, ftrace};
+use crate::support::cli::{ALIGNMENT, SIZE, Sandbox, ftrace, ways_out};
 use crate::support::images::{SOME, VERSIONS, expected_disk, header, name_of};
 
 /// Where bitmap and data of the V3 image are.
@@ -237,7 +237,8 @@ fn a_backing_file_that_is_missing_or_another() {
         sandbox.patch(version, time_at, &mtime.to_be_bytes());
         let text = format!(
             "the backing file @backing was modified at 1060000001, expected {mtime} (seconds since \
-             1970)"
+             1970). {}",
+            ways_out("@backing", &format!("@{version}"), u64::from(mtime))
         );
         found(&sandbox, version, "backing-changed", at, &text);
     }

@@ -254,6 +254,16 @@ impl Drop for Held {
     fn drop(&mut self) {}
 }
 
+/// What is said of a backing file of another time than `seconds`, which the COW file expects.
+pub(crate) fn ways_out(backing: &str, cow: &str, seconds: u64) -> String {
+    format!(
+        "If nothing but its time has changed, set that back: touch -d @{seconds} {backing}. If it is \
+         another file with the same content: ubdlab image rebase {cow} --backing {backing} \
+         --unsafe. Where the content has changed, both are wrong: the file system on the disk \
+         would be damaged"
+    )
+}
+
 /// A trace as ftrace writes it, of requests each with RWBS, first sector and sectors.
 pub(crate) fn ftrace(requests: &[(&str, u64, u64)]) -> String {
     let line = |(n, (rwbs, start, count)): (usize, &(&str, u64, u64))| {
