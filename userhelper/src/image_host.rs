@@ -52,6 +52,11 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
         Ok(false)
     }
 
+    /// The space that the file takes on disk, where the host says so.
+    fn allocated(&self, _file: &Self::File) -> HostResult<Option<Bytes>> {
+        Ok(None)
+    }
+
     /// Whether a regular file at `path` can be this long, as far as that can be told without
     /// changing it: [`driver::host::HostError::TooLarge`] if not.
     fn check_len(&self, _path: &Path, _len: Bytes) -> HostResult<()> {

@@ -99,6 +99,14 @@ impl ImageHost for RealHost {
         Ok(file.file.metadata().map_err(from_std)?.nlink() > 1)
     }
 
+    fn allocated(&self, file: &RealFile) -> HostResult<Option<Bytes>> {
+        /// What the system counts blocks in, whatever the file system's are.
+        const BLOCK: u64 = 512;
+        let metadata = file.file.metadata().map_err(from_std)?;
+        let is_regular = file.kind == FileKind::Regular;
+        Ok(is_regular.then(|| Bytes(metadata.blocks().saturating_mul(BLOCK))))
+    }
+
     /// A file without a name is given that length: it takes no space, and nobody sees it. Where
     /// the file system makes none, nobody knows before the file itself is.
     fn check_len(&self, path: &Path, len: Bytes) -> HostResult<()> {

@@ -26,6 +26,8 @@ pub struct Info {
     pub dirty: SectorCount,
     /// The length of the COW file.
     pub file_len: Bytes,
+    /// The space that it takes on disk, where the host says so.
+    pub allocated: Option<Bytes>,
     /// Where the backing file should be.
     pub backing_path: PathBuf,
     /// The length that the backing file should have.
@@ -121,11 +123,9 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
             path: path.to_owned(),
         });
     };
-    let file_len = driver::host::HostFile::len(device.cow()).map_err(ImageError::host(
-        path,
-        "examining",
-        driver::units::FileOffset(0),
-    ))?;
+    let examining = ImageError::host(path, "examining", driver::units::FileOffset(0));
+    let file_len = driver::host::HostFile::len(device.cow()).map_err(&examining)?;
+    let allocated = host.allocated(device.cow()).map_err(examining)?;
     let extension = match image.extension {
         Some(extension) => ExtensionState::Valid(extension),
         None => ExtensionState::Absent,
@@ -151,6 +151,7 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
         geometry: image.geometry,
         dirty: device.map().dirty_count(),
         file_len,
+        allocated,
         backing_path: named.path().to_owned(),
         backing_size,
         backing,

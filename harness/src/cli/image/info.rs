@@ -78,6 +78,8 @@ struct Report {
     /// Whether a merge, a rebase or the extension of the backing file was interrupted.
     backing_change_in_progress: bool,
     file_bytes: u64,
+    /// Null where the host does not say it.
+    file_allocated_bytes: Option<u64>,
     stock_uml: String,
 }
 
@@ -139,6 +141,7 @@ impl Report {
             resize_to_bytes: info.resize_in_progress.map(|size| size.0),
             backing_change_in_progress: info.is_changing_backing(),
             file_bytes: info.file_len.0,
+            file_allocated_bytes: info.allocated.map(|allocated| allocated.0),
             stock_uml,
         }
     }
@@ -166,12 +169,17 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         "alignment {}, bitmap of {} at byte {}, data at byte {}",
         geometry.alignment, geometry.bitmap_len, geometry.bitmap_offset, geometry.data_offset
     );
+    let file = match info.allocated {
+        Some(allocated) => format!("{} long, takes {allocated} on disk", info.file_len),
+        None => format!("{} long", info.file_len),
+    };
     let dirty = format!("{} sectors, {}", report.dirty_sectors, info.dirty.bytes());
     for (name, text) in [
         ("format", report.version_name),
         ("size", geometry.size.to_string()),
         ("dirty", dirty),
         ("layout", layout),
+        ("file", file),
         ("headroom", headroom(&info)),
         ("backing file", shown(&info.backing_path)),
         ("", backing),

@@ -225,6 +225,36 @@ fn sectors_without_a_bit() {
     }
 }
 
+/// As `cp --sparse=never` leaves it, an archive without the option for holes, or a copy by way of a
+/// file system that has none.
+#[test]
+fn a_copy_without_its_holes_is_given_them_back() {
+    let sandbox = Sandbox::with_device();
+    sandbox.succeeds(&["replay", "@trace", "--device", "ubda=@cow"]);
+    let content = sandbox.read("cow");
+    sandbox.write("copy", &content);
+    let taken = |name: &str| std::fs::metadata(sandbox.path(name)).unwrap().blocks() * 512;
+    assert!(taken("copy") >= SIZE);
+    let dirty = Bytes(4096);
+    // All of the data area but what was written.
+    let leaked = Bytes(SIZE) - dirty;
+    let at = 3 * u64::from(ALIGNMENT) + dirty.0;
+    let text = format!("{leaked} of zeros where holes would do");
+    let output = sandbox.run(&["image", "check", "@copy"]);
+    assert_eq!(
+        sandbox.text(&output.stdout),
+        format!("@copy: byte {at}: leak: {text}\n@copy: {leaked} can be reclaimed with --repair\n")
+    );
+    assert_eq!(output.status.code(), Some(3));
+    let info = sandbox.json(&["image", "info", "@copy"]);
+    assert_eq!(info["file_bytes"], content.len());
+    assert_eq!(info["file_allocated_bytes"], taken("copy"));
+    sandbox.succeeds(&["image", "check", "@copy", "--repair"]);
+    assert!(sandbox.read("copy") == content);
+    assert!(taken("copy") <= taken("cow") + 64 * 1024);
+    sandbox.succeeds(&["image", "check", "@copy"]);
+}
+
 #[test]
 fn a_backing_file_that_is_missing_or_another() {
     let sandbox = Sandbox::with_images();

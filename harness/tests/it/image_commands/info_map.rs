@@ -1,10 +1,11 @@
 //! What an image is and where it has what, told without disturbing anybody.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use driver::cow::{Geometry, Version};
+use driver::units::Bytes;
 use serde_json::{Value, json};
 
 use crate::support::cli::{SIZE, Sandbox, output, ubdlab, ways_out};
@@ -47,6 +48,7 @@ fn every_field_of_every_version() {
                 "resize_to_bytes": null,
                 "backing_change_in_progress": false,
                 "file_bytes": cow.len(),
+                "file_allocated_bytes": allocated(&sandbox, name),
                 "stock_uml": "takes it",
             }),
             "{version}"
@@ -54,19 +56,29 @@ fn every_field_of_every_version() {
     }
 }
 
+/// What the file takes on disk, as `du` counts it.
+fn allocated(sandbox: &Sandbox, name: &str) -> u64 {
+    std::fs::metadata(sandbox.path(name)).unwrap().blocks() * 512
+}
+
 #[test]
 fn an_image_in_words() {
     let sandbox = Sandbox::with_images();
+    let len = Bytes(sandbox.read("v3").len() as u64);
+    let on_disk = Bytes(allocated(&sandbox, "v3"));
     assert_eq!(
         sandbox.succeeds(&["image", "info", "@v3"]),
-        "format         V3\n\
-         size           1 MiB\n\
-         dirty          9 sectors, 4608 bytes\n\
-         layout         alignment 4096, bitmap of 256 bytes at byte 8192, data at byte 12288\n\
-         headroom       grows to 16 MiB without its data moving\n\
-         backing file   @backing\n\
-         \x20              it is the one that the file was made for\n\
-         stock UML      takes it\n"
+        format!(
+            "format         V3\n\
+             size           1 MiB\n\
+             dirty          9 sectors, 4608 bytes\n\
+             layout         alignment 4096, bitmap of 256 bytes at byte 8192, data at byte 12288\n\
+             file           {len} long, takes {on_disk} on disk\n\
+             headroom       grows to 16 MiB without its data moving\n\
+             backing file   @backing\n\
+             \x20              it is the one that the file was made for\n\
+             stock UML      takes it\n"
+        )
     );
     let v2 = sandbox.succeeds(&["image", "info", "@v2"]);
     assert!(v2.contains("headroom       none: a resize rebuilds the file as V3\n"));
