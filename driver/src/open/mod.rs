@@ -54,6 +54,19 @@ pub struct OpenOptions {
     /// Open the backing file for writing too, and lock it exclusively: for a tool that changes
     /// it. The device itself never does.
     pub writable_backing: bool,
+    /// Take the backing file that the specification names in the place of the header's, whose
+    /// path stays. It must have the same size.
+    pub instead: Option<Instead>,
+}
+
+/// Whether a backing file that takes the place of the header's has to have the time that the
+/// header has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// It has: it should be the same file by another path.
+    SameTime,
+    /// It need not: it may have been copied. Nobody looks whether its content is the same.
+    AnyTime,
 }
 
 impl Default for OpenOptions {
@@ -65,6 +78,7 @@ impl Default for OpenOptions {
             trust: Trust::Follow,
             without_backing: false,
             writable_backing: false,
+            instead: None,
         }
     }
 }

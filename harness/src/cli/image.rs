@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use userhelper::image::ImageError;
-use userhelper::image::open::{Format, Trust};
+use userhelper::image::open::{Format, Instead, Reach, Trust};
 
 use super::paths::{absolute, for_header};
 use super::{Failure, OPERATION_FAILED, Verdict};
@@ -91,6 +91,47 @@ struct TrustArgs {
     /// in archives.
     #[arg(long)]
     confine_backing: bool,
+}
+
+/// A backing file that takes the place of the one that the header names.
+#[derive(Clone, Debug, clap::Args)]
+struct InsteadArgs {
+    /// Read the clean sectors from FILE, whatever backing file the header names
+    ///
+    /// For a COW file of another machine, or a backing file that was moved or copied. The header is
+    /// not changed. The size of FILE has to be right; nobody looks whether its content is.
+    #[arg(short, long, value_name = "FILE")]
+    backing: Option<PathBuf>,
+
+    /// Refuse FILE unless it was modified when the header says
+    #[arg(long, requires = "backing")]
+    check_time: bool,
+}
+
+impl InsteadArgs {
+    /// Its absolute path.
+    fn path(&self) -> Result<Option<PathBuf>, Failure> {
+        self.backing.as_deref().map(absolute).transpose()
+    }
+
+    fn instead(&self) -> Instead {
+        instead(self.check_time)
+    }
+}
+
+fn instead(check_time: bool) -> Instead {
+    match check_time {
+        true => Instead::SameTime,
+        false => Instead::AnyTime,
+    }
+}
+
+/// How the backing file is reached that the header names, or `path` in its place.
+fn reach(trust: Trust, path: Option<&PathBuf>, instead: Instead) -> Reach<'_> {
+    Reach {
+        trust,
+        instead: path.map(|path| (&**path, instead)),
+    }
 }
 
 /// What an image on the command line is.

@@ -112,14 +112,17 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
     };
-    match result.and_then(|verdict| output::complete().map(|()| verdict)) {
+    if !matches!(result, Ok(Verdict::Good | Verdict::ViolationFound)) {
+        unfinished::wait_if_ending();
+    }
+    let result = result.and_then(|verdict| output::complete().map(|()| verdict));
+    match result {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::ViolationFound) => ExitCode::from(1),
         Ok(Verdict::Corrupt) => ExitCode::from(2),
         Ok(Verdict::Leaks) => ExitCode::from(3),
         Ok(Verdict::EndedBySignal(number)) => ExitCode::from(128 + number),
         Err(failure) => {
-            unfinished::wait_if_ending();
             output::failure(&failure);
             let status = interrupt::signal().map_or(failed, |number| 128 + number);
             ExitCode::from(status)

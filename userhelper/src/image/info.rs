@@ -175,7 +175,7 @@ impl Expected<'_> {
         self.state(named.reach(|place| host.look(place)))
     }
 
-    fn state(&self, found: Result<HostResult<Metadata>, Unfollowed>) -> BackingState {
+    pub(super) fn state(&self, found: Result<HostResult<Metadata>, Unfollowed>) -> BackingState {
         match found {
             Ok(Ok(found)) => self.compare(found),
             Ok(Err(error)) => BackingState::Missing(error),

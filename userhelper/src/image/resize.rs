@@ -16,7 +16,7 @@ use crate::resize::{PlannedResize, surroundings};
 
 use super::backing_change::Writes;
 use super::merge::make_v3;
-use super::open::{CowImageFile, Trust, cow_image_file, options, refuse_unfinished, specification};
+use super::open::{CowImageFile, Reach, Trust, refuse_unfinished};
 use super::{ImageError, Watch, backing_change, report};
 
 /// What stock UML (and `uml_moo`) does with an image. Displayed, it is the rest of a sentence
@@ -95,19 +95,20 @@ impl std::fmt::Display for StockVerdict {
 ///
 /// # Errors
 /// See [`driver::open::OpenError`]; [`ImageError::Unfinished`].
-pub fn open_for_resize<H: ImageHost>(
+pub fn open_for_resize<'a, H: ImageHost>(
     host: &H,
     path: &Path,
-    trust: Trust,
+    reach: impl Into<Reach<'a>>,
     extend_backing: bool,
 ) -> Result<CowImageFile<H::File>, ImageError> {
+    let reach = reach.into();
     let options = OpenOptions {
         writable_backing: extend_backing,
-        ..options(trust)
+        ..reach.options()
     };
-    let opened = open(host, &specification(path, false), options)?;
+    let opened = open(host, &reach.specification(path, false), options)?;
     refuse_unfinished(path, &opened)?;
-    Ok(cow_image_file(path, opened))
+    Ok(reach.image_file(path, opened))
 }
 
 /// Plans the resize of an open image. Changes nothing.

@@ -12,6 +12,7 @@ const CONFINED: OpenOptions = OpenOptions {
     trust: Trust::Confine,
     without_backing: false,
     writable_backing: false,
+    instead: None,
 };
 
 const SWITCH: OpenOptions = OpenOptions {

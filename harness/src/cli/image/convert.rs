@@ -12,7 +12,9 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{BackingFormatArgs, FormatArgs, TrustArgs, absolute, existing, for_header};
+use super::{
+    BackingFormatArgs, FormatArgs, TrustArgs, absolute, existing, for_header, instead, reach,
+};
 
 /// Convert between raw disks and COW files of any version
 ///
@@ -46,6 +48,17 @@ pub(in super::super) struct Args {
     #[command(flatten)]
     format: FormatArgs,
 
+    /// Read the source's clean sectors from FILE, whatever backing file its header names
+    ///
+    /// For a COW file of another machine, or a backing file that was moved or copied. The size of
+    /// FILE has to be right; nobody looks whether its content is. A new COW file names it.
+    #[arg(short = 'b', long, value_name = "FILE")]
+    source_backing: Option<PathBuf>,
+
+    /// Refuse that FILE unless it was modified when the source's header says
+    #[arg(long, requires = "source_backing")]
+    check_time: bool,
+
     #[command(flatten)]
     trust: TrustArgs,
 }
@@ -74,7 +87,10 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         (None, None) => To::Raw,
     };
     let (format, trust) = (args.format.format(), args.trust.trust());
-    let mut image = open_image(&RealHost, &source, format, trust)?;
+    let source_backing = args.source_backing.as_deref().map(for_header).transpose()?;
+    let instead = instead(args.check_time);
+    let reach = reach(trust, source_backing.as_ref(), instead);
+    let mut image = open_image(&RealHost, &source, format, reach)?;
     if let Image::Cow(cow) = &mut image {
         // It may go into the new header.
         cow.backing_path = for_header(&cow.backing_path)?;

@@ -19,7 +19,7 @@ use userhelper::real_files::{RealFile, RealHost};
 use super::super::replay::StrategyArg;
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{TrustArgs, existing};
+use super::{InsteadArgs, TrustArgs, existing, reach};
 
 /// Grow or shrink a COW file that nobody runs
 ///
@@ -78,6 +78,9 @@ pub(in super::super) struct Args {
     dry_run: bool,
 
     #[command(flatten)]
+    instead: InsteadArgs,
+
+    #[command(flatten)]
     trust: TrustArgs,
 }
 
@@ -124,7 +127,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let extend = args.extend_backing;
     // Looking at the plan needs the backing file for reading only.
     let writable = extend && !args.dry_run;
-    let mut cow = open_for_resize(&RealHost, &path, args.trust.trust(), writable)?;
+    let other = args.instead.path()?;
+    if other.is_some() && !args.dry_run {
+        let why = "--backing is for a look only, with --dry-run: a resize needs the backing file \
+                   that the header names (ubdlab image rebase --unsafe changes that)";
+        return Err(Failure(why.into()));
+    }
+    let reach = reach(args.trust.trust(), other.as_ref(), args.instead.instead());
+    let mut cow = open_for_resize(&RealHost, &path, reach, writable)?;
     let old_size = match cow.device.geometry() {
         Some(geometry) => geometry.size,
         None => cow.device.capacity().bytes(),
@@ -153,7 +163,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if extend {
         check_extension(&RealHost, &cow, plan.new_size)?;
     }
-    if extend && !writable {
+    if extend && !writable && other.is_none() {
         check_backing_writable(&RealHost, &cow, args.trust.trust())?;
     }
     if args.dry_run {

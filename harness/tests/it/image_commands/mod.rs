@@ -10,6 +10,7 @@ mod create;
 mod formats;
 mod info_map;
 mod merge;
+mod other_backing;
 mod partial_sector;
 mod rebase;
 mod recover;
