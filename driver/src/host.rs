@@ -34,9 +34,15 @@ pub enum HostError {
     /// EEXIST.
     #[error("the file exists already")]
     AlreadyExists,
-    /// EACCES, EPERM or EROFS.
+    /// EACCES or EPERM.
     #[error("permission denied")]
     PermissionDenied,
+    /// EROFS.
+    #[error("read-only file system")]
+    ReadOnlyFileSystem,
+    /// EPERM of a file that has the attribute i or a: nobody may change it, or only append.
+    #[error("the file is immutable or append-only (chattr -i -a)")]
+    Immutable,
     /// The path is absolute or goes up, where it has to lead beneath a directory.
     #[error("the path leads outside the directory")]
     OutsideDirectory,

@@ -20,6 +20,33 @@ pub fn shown(path: &Path) -> String {
     text
 }
 
+/// The path as one word of a shell's command line. What is no plain text is escaped as bash, zsh
+/// and ksh read it.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte);
+    if !bytes.is_empty() && bytes[0] != b'-' && bytes.iter().all(is_plain) {
+        return shown(path);
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(is_control) => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+        _ => {
+            let mut word = String::from("$'");
+            for &byte in bytes {
+                match byte {
+                    b'\'' | b'\\' => word.extend(['\\', byte.into()]),
+                    b' '..=b'~' => word.push(byte.into()),
+                    // A String takes everything.
+                    _ => drop(write!(word, "\\x{byte:02x}")),
+                }
+            }
+            word + "'"
+        }
+    }
+}
+
 /// Whether a terminal could take the character for a command, show what is around it as something
 /// else, or begin a new line at it.
 pub fn is_control(character: char) -> bool {
@@ -126,5 +153,20 @@ mod tests {
         let text = "one\ntwo\r\u{1b}";
         assert_eq!(OneLine(text).to_string(), "one\\ntwo\\r\\u{1b}");
         assert_eq!(ManyLines(text).to_string(), "one\ntwo\\r\\u{1b}");
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_command_line() {
+        for (path, word) in [
+            (&b"/images/root.img"[..], "/images/root.img"),
+            (b"a b", "'a b'"),
+            (b"it's", r"'it'\''s'"),
+            (b"-rf", "'-rf'"),
+            (b"~", "'~'"),
+            (b"a\nb", r"$'a\x0ab'"),
+            (b"\xff'\\", r"$'\xff\'\\'"),
+        ] {
+            assert_eq!(shell_word(Path::new(OsStr::from_bytes(path))), word);
+        }
     }
 }

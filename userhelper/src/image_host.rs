@@ -46,6 +46,23 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
         Ok(false)
     }
 
+    /// Whether the file has more than one name. Whoever replaces it under one of them leaves the
+    /// old file under the others.
+    fn has_other_names(&self, _file: &Self::File) -> HostResult<bool> {
+        Ok(false)
+    }
+
+    /// The space that the file takes on disk, where the host says so.
+    fn allocated(&self, _file: &Self::File) -> HostResult<Option<Bytes>> {
+        Ok(None)
+    }
+
+    /// Whether a regular file at `path` can be this long, as far as that can be told without
+    /// changing it: [`driver::host::HostError::TooLarge`] if not.
+    fn check_len(&self, _path: &Path, _len: Bytes) -> HostResult<()> {
+        Ok(())
+    }
+
     /// What time it is, in nanoseconds from some moment on; it never goes back. Nothing that
     /// is written depends on it, only how much is done before requests are served again.
     fn now_ns(&self) -> u64;

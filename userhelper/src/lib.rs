@@ -18,3 +18,4 @@ pub mod rebuild;
 pub mod reflow;
 pub mod resize;
 mod space;
+pub mod unfinished;

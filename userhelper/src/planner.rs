@@ -21,6 +21,9 @@ fn reflow_alignment(size: Bytes) -> u32 {
     wanted.next_power_of_two() as u32
 }
 
+/// At most this many pieces of data are looked at while requests wait.
+const MOST_PIECES_LIVE: usize = 4096;
+
 /// Whether a resize may make the device smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shrink {
@@ -50,7 +53,8 @@ pub struct Wish {
 pub struct Surroundings {
     /// The space free beside the COW file, where that is known.
     pub free_space: Option<FreeSpace>,
-    /// Whether the COW file is a regular file, and so can be replaced by another.
+    /// Whether the COW file is a regular file with one name only, and so can be replaced by
+    /// another: under a second name (a hard link) the old one would stay.
     pub replaceable: bool,
 }
 
@@ -295,16 +299,17 @@ impl<F: HostFile> Planner<'_, F> {
 
     fn rebuild(&self) -> Result<Result<Plan, String>, PlanError> {
         if !self.surroundings.replaceable {
-            return Ok(Err("only a regular file can be replaced".into()));
+            return Ok(Err(
+                "only a regular file without a second name (hard link) can be replaced".into(),
+            ));
         }
         let new = self.roomy_geometry(|_| true)?;
         let mut plan = self.plan(Strategy::Rebuild, new);
-        plan.to_move = self.dirty_below_new_end().bytes();
         let mut space = self.blocks();
         let extension_end = Extension::OFFSET + Bytes(Extension::LEN as u64);
         space.add(FileRange::between(FileOffset(0)..extension_end));
         space.add(new.bitmap());
-        self.add_data(&mut space, &new);
+        plan.to_move = self.add_data(&mut space, &new)?;
         plan.space_needed = space.space();
         Ok(match self.lacking(plan.space_needed) {
             Some(free) => Err(format!(
@@ -335,14 +340,13 @@ impl<F: HostFile> Planner<'_, F> {
                 && new.data_offset > old.data_offset
         })?;
         let mut plan = self.plan(Strategy::Reflow, new);
-        plan.to_move = self.dirty_below_new_end().bytes();
         let distance = new.data_offset - old.data_offset;
         let most = match self.wish.online {
             true => LIVE_WINDOW,
             false => OFFLINE_WINDOW,
         };
         let (mut data, mut bitmap) = (self.blocks(), self.blocks());
-        self.add_data(&mut data, &new);
+        plan.to_move = self.add_data(&mut data, &new)?;
         bitmap.add(new.bitmap());
         // Blocks of the host that are larger than those that windows are counted in may have as
         // little in them.
@@ -373,13 +377,43 @@ impl<F: HostFile> Planner<'_, F> {
         Blocks::of(block.unwrap_or(BLOCK))
     }
 
-    /// Adds what the data that stays takes in the layout `new`.
-    fn add_data(&self, space: &mut Blocks, new: &Geometry) {
-        let end = self.device.capacity().min(new.capacity());
-        let kept = SectorRange::new(Sector(0), end);
-        for run in self.device.map().dirty_runs(kept) {
-            space.add(FileRange::new(new.place_of(run.start), run.count.bytes()));
+    /// Adds what the data that stays takes in the layout `new`; how much it is. A dirty hole takes
+    /// no space, and stays one. While requests wait, of a file in many pieces the dirty holes at its
+    /// end count too.
+    fn add_data(&self, space: &mut Blocks, new: &Geometry) -> Result<Bytes, NotExamined> {
+        let (old, map) = (self.image.geometry, self.device.map());
+        let end = Sector(0) + self.device.capacity().min(new.capacity());
+        let area = FileRange::new(old.data_offset, (end - Sector(0)).bytes());
+        let most = match self.wish.online {
+            true => MOST_PIECES_LIVE,
+            false => usize::MAX,
+        };
+        let (mut from, mut sum) = (Sector(0), SectorCount(0));
+        let mut add = |range| {
+            for run in map.dirty_runs(SectorRange::between(range)) {
+                space.add(FileRange::new(new.place_of(run.start), run.count.bytes()));
+                sum += run.count;
+            }
+        };
+        for (piece, data) in self.device.cow().data_runs(area).enumerate() {
+            let data = data.map_err(|error| NotExamined {
+                file: "COW file",
+                at: area.start,
+                error,
+            })?;
+            let start = Sector(0) + (data.start - area.start).whole_sectors();
+            let stop = match piece == most {
+                true => end,
+                false => Sector(0) + (data.end() - area.start).sectors_touched(),
+            };
+            let start = start.max(from);
+            add(start..stop.min(end).max(start));
+            from = stop;
+            if piece == most {
+                break;
+            }
         }
+        Ok(sum.bytes())
     }
 
     /// What is free, if that is less than `needed`.
@@ -404,15 +438,6 @@ impl<F: HostFile> Planner<'_, F> {
 
     fn shrinks(&self) -> bool {
         self.wish.new_size.whole_sectors() < self.device.capacity()
-    }
-
-    fn dirty_below_new_end(&self) -> SectorCount {
-        if !self.shrinks() {
-            return self.device.map().dirty_count();
-        }
-        let kept = SectorRange::new(Sector(0), self.wish.new_size.whole_sectors());
-        let runs = self.device.map().dirty_runs(kept);
-        runs.fold(SectorCount(0), |sum, run| sum + run.count)
     }
 
     fn geometry(&self, alignment: u32) -> Result<Geometry, PlanError> {

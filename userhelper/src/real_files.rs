@@ -16,19 +16,23 @@ use driver::host::{
     Access, FileIdentity, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Metadata,
     Place, Replace,
 };
+use driver::open::is_temporary_name;
 use driver::units::{Bytes, FileOffset, FileRange};
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::clone_range::CloneRange;
 use crate::image_host::{FreeSpace, ImageHost};
+use crate::unfinished;
 
+mod attributes;
 mod beneath;
 mod errors;
 mod lock;
 mod modes;
 
-use errors::{from_std, host_error, retried};
+pub use errors::is_immutable;
+use errors::{from_std, host_error, of_change, retried};
 pub use modes::{Given, give_mode_at};
 
 /// The files of this machine, as this process sees them.
@@ -88,6 +92,33 @@ impl ImageHost for RealHost {
             // What file systems say that are only ever read (ISO 9660, SquashFS).
             Err(Errno::INVAL) => Err(HostError::Unsupported),
             synced => synced.map_err(host_error),
+        }
+    }
+
+    fn has_other_names(&self, file: &RealFile) -> HostResult<bool> {
+        Ok(file.file.metadata().map_err(from_std)?.nlink() > 1)
+    }
+
+    fn allocated(&self, file: &RealFile) -> HostResult<Option<Bytes>> {
+        /// What the system counts blocks in, whatever the file system's are.
+        const BLOCK: u64 = 512;
+        let metadata = file.file.metadata().map_err(from_std)?;
+        let is_regular = file.kind == FileKind::Regular;
+        Ok(is_regular.then(|| Bytes(metadata.blocks().saturating_mul(BLOCK))))
+    }
+
+    /// A file without a name is given that length: it takes no space, and nobody sees it. Where
+    /// the file system makes none, nobody knows before the file itself is.
+    fn check_len(&self, path: &Path, len: Bytes) -> HostResult<()> {
+        check_end(FileOffset(0), len.0)?;
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let Ok(probe) = retried(|| rustix::fs::open(directory_of(path), flags, mode)) else {
+            return Ok(());
+        };
+        match retried(|| rustix::fs::ftruncate(&probe, len.0)) {
+            Err(HostError::TooLarge) => Err(HostError::TooLarge),
+            _ => Ok(()),
         }
     }
 
@@ -159,17 +190,25 @@ impl HostNames for RealHost {
     /// Follows symbolic links. Does not wait for the other end of a FIFO, nor does a
     /// terminal opened by mistake become the process's own.
     fn open(&self, path: &Path, access: Access) -> HostResult<RealFile> {
-        open(path, open_flags(access), access)
+        let opened = open(path, open_flags(access), access);
+        match access {
+            Access::ReadOnly => opened,
+            Access::ReadWrite => opened.map_err(of_change(path)),
+        }
     }
 
     fn open_beneath(&self, directory: &Path, path: &Path, access: Access) -> HostResult<RealFile> {
         beneath::open(directory, path, access)
     }
 
-    /// With mode 0600.
+    /// With mode 0600. One of a temporary name is entered in [`unfinished`] until it gets another.
     fn create_new(&self, path: &Path) -> HostResult<RealFile> {
         let flags = open_flags(Access::ReadWrite) | OFlags::CREATE | OFlags::EXCL;
-        open(path, flags, Access::ReadWrite)
+        let create = || open(path, flags, Access::ReadWrite);
+        match is_temporary_name(path) {
+            true => unfinished::create(create, |_| path.to_owned()),
+            false => create(),
+        }
     }
 
     /// Of what its owner may read at least. It has to be the user's own file, and one that nobody
@@ -205,9 +244,10 @@ impl HostNames for RealHost {
         })
     }
 
-    /// Extended attributes and ACLs are not copied, nor the rights that they give.
+    /// With extended attributes, and an access control list where that gives nobody more rights.
     fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
-        modes::copy_owner_and_mode(&from.file, &to.file)
+        modes::copy_owner_and_mode(&from.file, &to.file)?;
+        attributes::copy_attributes(attributes::Source::File(&from.file), &to.file)
     }
 
     fn lock(&self, file: &RealFile, kind: LockKind) -> HostResult<()> {
@@ -223,8 +263,8 @@ impl HostNames for RealHost {
     /// name made and the first one removed: between the two the file has both, and
     /// never is another file replaced.
     fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
-        match replace {
-            Replace::Existing => retried(|| rustix::fs::rename(from, to)),
+        unfinished::finish(from, || match replace {
+            Replace::Existing => retried(|| rustix::fs::rename(from, to)).map_err(of_change(to)),
             Replace::Nothing => {
                 let exclusive = RenameFlags::NOREPLACE;
                 match rustix::fs::renameat_with(CWD, from, CWD, to, exclusive) {
@@ -232,11 +272,13 @@ impl HostNames for RealHost {
                     renamed => renamed.map_err(host_error),
                 }
             }
-        }
+        })
     }
 
     fn remove(&self, path: &Path) -> HostResult<()> {
-        retried(|| rustix::fs::unlink(path))
+        unfinished::finish(path, || {
+            retried(|| rustix::fs::unlink(path)).map_err(of_change(path))
+        })
     }
 
     fn sync_directory_of(&self, path: &Path) -> HostResult<()> {

@@ -283,9 +283,21 @@ impl<H: ImageHost> Rebuild<H> {
 
     /// Whether the name still is that of the file that was copied.
     fn check_name(&self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
-        let is_named = self.host.is_name_of(&self.path, device.cow());
         let action = "examining the COW file's name";
-        match is_named.map_err(ResizeError::host(action, FileOffset(0)))? {
+        let examining = || ResizeError::host(action, FileOffset(0));
+        if self
+            .host
+            .has_other_names(device.cow())
+            .map_err(examining())?
+        {
+            return Err(ResizeError::Refused(
+                "the COW file has got a second name (hard link) meanwhile, which would stay the \
+                 old one's"
+                    .into(),
+            ));
+        }
+        let is_named = self.host.is_name_of(&self.path, device.cow());
+        match is_named.map_err(examining())? {
             true => Ok(()),
             false => Err(ResizeError::Refused(
                 "the COW file's name has been given to another file meanwhile".into(),

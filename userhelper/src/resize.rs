@@ -145,10 +145,10 @@ pub fn surroundings<H: ImageHost>(
     path: &Path,
     device: &Ordered<H::File>,
 ) -> driver::host::HostResult<Surroundings> {
-    let metadata = host.metadata(device.cow())?;
+    let is_regular = host.metadata(device.cow())?.kind == driver::host::FileKind::Regular;
     Ok(Surroundings {
         free_space: host.free_space_beside(path)?,
-        replaceable: metadata.kind == driver::host::FileKind::Regular,
+        replaceable: is_regular && !host.has_other_names(device.cow())?,
     })
 }
 

@@ -85,11 +85,18 @@ impl Geometry {
     /// An alignment for a device of `size` bytes that leaves room to grow to eight times
     /// that without its data moving: at least 1 MiB (room up to 4 GiB), and at most 512 MiB,
     /// the largest power of two with which data stays where stock Linux can reach it (room
-    /// up to 2 TiB). The room is a hole and costs nothing.
+    /// up to 2 TiB). It is less for a larger device, whose bitmap leaves less room before that
+    /// limit, as long as there is any. The room is a hole and costs nothing.
     pub fn roomy_alignment(size: Bytes) -> u32 {
         let bitmap_len = size.sectors_touched().0.div_ceil(8);
         let wanted = bitmap_len.saturating_mul(8).clamp(1 << 20, 512 << 20);
-        wanted.next_power_of_two() as u32
+        let wanted = wanted.next_power_of_two() as u32;
+        let is_in_reach = |&alignment: &u32| {
+            Geometry::new(Version::V3, size, alignment).is_ok_and(|it| it.fits_stock_linux())
+        };
+        let halves = std::iter::successors(Some(wanted), |alignment| Some(alignment / 2));
+        let mut halves = halves.take_while(|&alignment| alignment >= 4096);
+        halves.find(is_in_reach).unwrap_or(wanted)
     }
 
     /// The sectors that the device offers: a partial last one cannot be reached.
@@ -202,6 +209,23 @@ mod tests {
             let v3 = geometry(Version::V3, size, 4096);
             let found = (v3.bitmap_len, v3.mapped_bitmap().len);
             assert_eq!(found, (Bytes(whole), Bytes(mapped)), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_roomy_layout_is_within_reach_of_stock_linux_where_any_is() {
+        for (gib, alignment) in [
+            (1, 2 << 20),
+            (2048, 512 << 20),
+            (5 << 10, 256 << 20),
+            (7 << 10, 128 << 20),
+            ((8 << 10) - 1, 128 << 10),
+            (9 << 10, 512 << 20),
+        ] {
+            let size = Bytes(gib << 30);
+            assert_eq!(Geometry::roomy_alignment(size), alignment, "{size}");
+            let layout = geometry(Version::V3, size.0, alignment);
+            assert_eq!(layout.fits_stock_linux(), gib < 8 << 10, "{size}");
         }
     }
 

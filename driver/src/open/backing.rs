@@ -12,7 +12,7 @@ use crate::ordered::{CowImage, Ordered};
 
 use super::expected::Expected;
 use super::named::{NamedBacking, Trust, Unfollowed, resolve};
-use super::{Held, OpenError, OpenOptions, Role, host};
+use super::{Held, Instead, OpenError, OpenOptions, Role, host};
 
 const HALF_SWITCHED: &str =
     "switching the backing file, which `ubdlab image recover` has to finish now";
@@ -57,7 +57,8 @@ pub(super) fn open<N: HostNames>(
         found.is_ok_and(|found| is_file(names, found, backing.file()))
     };
     let switched = path != named.path() && !same();
-    if switched && !options.switch_backing {
+    let instead = options.instead.filter(|_| asked.is_some());
+    if switched && !options.switch_backing && instead.is_none() {
         return Err(OpenError::OtherBacking {
             path: spec.file.clone(),
             found: header.backing_path().to_owned(),
@@ -68,10 +69,10 @@ pub(super) fn open<N: HostNames>(
         cow: &spec.file,
         header,
         extension,
-        any_time: switched,
+        any_time: instead.map_or(switched, |instead| instead == Instead::AnyTime),
     };
     expected.check(&path, &backing)?;
-    if switched {
+    if switched && instead.is_none() {
         let named = name_for_header(names, &spec.file, &path, backing.file())?;
         switch(cow, spec, header, &named, backing.mtime())?;
     }

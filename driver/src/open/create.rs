@@ -22,12 +22,21 @@ use crate::units::FileOffset;
 use super::held::check_name;
 use super::{Held, OpenError, Role, backing, host};
 
+/// How a temporary name ends.
+const TEMPORARY_END: &str = ".ubdlab-new";
+
 /// The name under which a replacement for `path` is made, beside it.
 pub fn temporary_name(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or(path.as_os_str()));
-    name.push(".ubdlab-new");
+    name.push(TEMPORARY_END);
     path.with_file_name(name)
+}
+
+/// Whether [`temporary_name`] makes such names.
+pub fn is_temporary_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(TEMPORARY_END.as_bytes())
 }
 
 /// Creates a V3 COW file at `path` over `backing`. The header names an absolute path as given
@@ -65,17 +74,37 @@ pub struct NewBacking<F> {
     pub name: PathBuf,
 }
 
+/// A backing file that the user chooses for a COW file.
+#[derive(Clone, Copy, Debug)]
+pub struct ChosenBacking<'a> {
+    /// Its path.
+    pub path: &'a Path,
+    /// Whether it is said to be a raw disk. If not, one that begins like a COW file is refused: its
+    /// header and bitmap would be taken for the disk's first sectors.
+    pub raw: bool,
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for ChosenBacking<'a> {
+    fn from(path: &'a P) -> ChosenBacking<'a> {
+        ChosenBacking {
+            path: path.as_ref(),
+            raw: false,
+        }
+    }
+}
+
 /// Opens and locks `backing`, over which a COW file at `path` is to be made.
 ///
 /// # Errors
 /// If it is no regular file or block device, has less than a sector or more than a device can
-/// have, or is locked; or if the header could not name it. What would keep the device from
+/// have, or is locked; if it begins like a COW file and nobody says that it is raw; or if the header could not name it. What would keep the device from
 /// coming up must not leave a COW file behind.
-pub fn open_backing<N: HostNames>(
+pub fn open_backing<'a, N: HostNames>(
     names: &N,
     path: &Path,
-    backing: &Path,
+    backing: impl Into<ChosenBacking<'a>>,
 ) -> Result<NewBacking<N::File>, OpenError> {
+    let ChosenBacking { path: backing, raw } = backing.into();
     let file = backing::open_path(names, backing, Access::ReadOnly)?;
     let held = Held::take(names, backing, file, Some(LockKind::Shared), Role::Backing)?;
     let sectors = held.len().whole_sectors();
@@ -92,6 +121,14 @@ pub fn open_backing<N: HostNames>(
         return Err(OpenError::BackingTooSmall {
             path: backing.to_owned(),
             found: held.len(),
+        });
+    }
+    let mut magic = [0; 4];
+    let read = held.file().read_exact_at(&mut magic, FileOffset(0));
+    read.map_err(host(backing, "reading the backing file"))?;
+    if !raw && Header::has_magic(&magic) {
+        return Err(OpenError::BackingIsCow {
+            path: backing.to_owned(),
         });
     }
     Ok(NewBacking {

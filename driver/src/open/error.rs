@@ -1,11 +1,11 @@
 //! Why a device does not come up. Each message names the file, the place in it where there
 //! is one, what was found and what was expected.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cow::{FileTooLarge, HeaderError, MapTooLarge, OtherBacking};
 use crate::host::{FileKind, HostError};
-use crate::shown::shown;
+use crate::shown::{shell_word, shown};
 use crate::units::{Bytes, FileOffset};
 
 use super::named::Unfollowed;
@@ -188,7 +188,7 @@ pub enum OpenError {
     },
     /// The backing file was changed since the COW file was made.
     #[error("{}: modified at {found}, but the COW file {} was made for the content of {expected} \
-        (seconds since 1970)", shown(.path), shown(.cow))]
+        (seconds since 1970). {}", shown(.path), shown(.cow), ways_out(.path, .cow, *.expected))]
     BackingModified {
         /// The backing file.
         path: PathBuf,
@@ -217,6 +217,14 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A COW file was chosen as backing file.
+    #[error("{}: begins like a COW file, and a backing file is a raw disk: its header would be taken \
+        for the disk's first sectors. Merge it into a raw disk first (ubdlab image merge); \
+        --backing-format raw if it is a raw disk all the same", shown(.path))]
+    BackingIsCow {
+        /// The file.
+        path: PathBuf,
+    },
     /// A backing file that no device can be made of.
     #[error("{}: found {} bytes, a backing file needs at least a sector of 512 bytes", shown(.path), .found.0)]
     BackingTooSmall {
@@ -225,6 +233,17 @@ pub enum OpenError {
         /// Its size.
         found: Bytes,
     },
+}
+
+/// What to do about a backing file whose time has changed since the COW file was made.
+pub fn ways_out(backing: &Path, cow: &Path, expected: u32) -> String {
+    let (backing, cow) = (shell_word(backing), shell_word(cow));
+    format!(
+        "If nothing but its time has changed, set that back: touch -d @{expected} {backing}. If it is \
+         another file with the same content: ubdlab image rebase {cow} --backing {backing} \
+         --unsafe. Where the content has changed, both are wrong: the file system on the disk \
+         would be damaged"
+    )
 }
 
 /// In what a backing file differs from the one that an interrupted change was about.

@@ -30,10 +30,10 @@ use crate::units::{Bytes, FileOffset, Sector};
 
 pub use backing::{examine_backing, reopen_backing};
 pub use create::{
-    NewBacking, create, create_temporary, create_whole, open_backing, remove_left_over,
-    remove_temporary, temporary_name, write_start,
+    ChosenBacking, NewBacking, create, create_temporary, create_whole, is_temporary_name,
+    open_backing, remove_left_over, remove_temporary, temporary_name, write_start,
 };
-pub use error::{NotInChange, OpenError};
+pub use error::{NotInChange, OpenError, ways_out};
 pub use held::{Held, Role};
 pub use named::{NamedBacking, Trust, Unfollowed, backing_path};
 
@@ -54,6 +54,19 @@ pub struct OpenOptions {
     /// Open the backing file for writing too, and lock it exclusively: for a tool that changes
     /// it. The device itself never does.
     pub writable_backing: bool,
+    /// Take the backing file that the specification names in the place of the header's, whose
+    /// path stays. It must have the same size.
+    pub instead: Option<Instead>,
+}
+
+/// Whether a backing file that takes the place of the header's has to have the time that the
+/// header has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// It has: it should be the same file by another path.
+    SameTime,
+    /// It need not: it may have been copied. Nobody looks whether its content is the same.
+    AnyTime,
 }
 
 impl Default for OpenOptions {
@@ -65,6 +78,7 @@ impl Default for OpenOptions {
             trust: Trust::Follow,
             without_backing: false,
             writable_backing: false,
+            instead: None,
         }
     }
 }
@@ -217,7 +231,7 @@ fn make_durable<N: HostNames>(names: &N, cow: &N::File, path: &Path) -> Result<(
     match names.sync_directory_of(path) {
         // Whoever may not read the directory has not renamed the file either: a rebuild
         // opens the directory before it is done.
-        Err(HostError::PermissionDenied) => Ok(()),
+        Err(HostError::PermissionDenied | HostError::ReadOnlyFileSystem) => Ok(()),
         synced => synced.map_err(host(path, "syncing the directory")),
     }
 }

@@ -93,8 +93,10 @@ fn every_layout_has_bitmap_and_data_in_their_place() {
 
 #[test]
 fn a_fresh_file_of_uml_mkcow_is_read() {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fresh-uml_mkcow");
-    // What an earlier run has left, if it has.
+    // Of this run alone: another may be under way.
+    let name = format!("fresh-uml_mkcow-{}", std::process::id());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // What a run that failed has left.
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).unwrap();
     let (cow, backing) = (directory.join("cow"), directory.join("root.img"));

@@ -9,11 +9,12 @@ mod resize;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use tempfile::TempDir;
 
 use crate::bench::{Row, Table};
 
+use super::interrupt::Interrupt;
 use super::output::{self, InLines};
+use super::temporary::TemporaryDirectory;
 use super::{Failure, Verdict, without_path};
 
 /// Measure the hot paths, each beside what it is made of and beside other programs
@@ -58,15 +59,12 @@ struct Place {
 }
 
 impl Place {
-    fn directory(&self) -> Result<TempDir, Failure> {
+    fn directory(&self) -> Result<TemporaryDirectory, Failure> {
         let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
-        tempfile::Builder::new()
-            .prefix("ubdlab-bench-")
-            .tempdir_in(&parent)
-            .map_err(|error| {
-                let (parent, error) = (driver::shown(&parent), without_path(&error));
-                Failure(format!("{parent}: creating a directory: {error}"))
-            })
+        TemporaryDirectory::new_in(&parent, "ubdlab-bench-").map_err(|error| {
+            let (parent, error) = (driver::shown(&parent), without_path(&error));
+            Failure(format!("{parent}: creating a directory: {error}"))
+        })
     }
 }
 

@@ -23,7 +23,7 @@ use crate::judge::JudgesCatalogue;
 use crate::report::fuzz_page;
 use crate::sim::Assumptions;
 
-use super::interrupt::Interrupt;
+use super::interrupt::{self, Interrupt};
 use super::output::{self, InLines};
 use super::page::write_page;
 use super::{Failure, Verdict};
@@ -207,6 +207,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 
 fn measure(args: &Args) -> Result<Verdict, Failure> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
+    interrupt::show(&bar);
     let progress = |name: &str| bar.set_message(name.to_string());
     let (catalogue, judges) = quietly(|| {
         let catalogue = Catalogue::measure(args.jobs(), catalogue::CASES, &progress);
@@ -255,7 +256,7 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
         keeper.keep_stuck(stuck);
     }
     let mut report = Report::of(&campaign, &outcome, keeper.finish()?);
-    report.ended_by_signal = interrupt.signal();
+    report.ended_by_signal = interrupt::signal();
     match args.json {
         true => output::json(&report)?,
         false => output::lines(&report),

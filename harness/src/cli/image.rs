@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use userhelper::image::ImageError;
-use userhelper::image::open::{Format, Trust};
+use userhelper::image::open::{Format, Instead, Reach, Trust};
 
+use super::paths::{absolute, for_header};
 use super::{Failure, OPERATION_FAILED, Verdict};
 
 /// Create, examine, check, resize, merge and convert COW files
@@ -92,6 +93,47 @@ struct TrustArgs {
     confine_backing: bool,
 }
 
+/// A backing file that takes the place of the one that the header names.
+#[derive(Clone, Debug, clap::Args)]
+struct InsteadArgs {
+    /// Read the clean sectors from FILE, whatever backing file the header names
+    ///
+    /// For a COW file of another machine, or a backing file that was moved or copied. The header is
+    /// not changed. The size of FILE has to be right; nobody looks whether its content is.
+    #[arg(short, long, value_name = "FILE")]
+    backing: Option<PathBuf>,
+
+    /// Refuse FILE unless it was modified when the header says
+    #[arg(long, requires = "backing")]
+    check_time: bool,
+}
+
+impl InsteadArgs {
+    /// Its absolute path.
+    fn path(&self) -> Result<Option<PathBuf>, Failure> {
+        self.backing.as_deref().map(absolute).transpose()
+    }
+
+    fn instead(&self) -> Instead {
+        instead(self.check_time)
+    }
+}
+
+fn instead(check_time: bool) -> Instead {
+    match check_time {
+        true => Instead::SameTime,
+        false => Instead::AnyTime,
+    }
+}
+
+/// How the backing file is reached that the header names, or `path` in its place.
+fn reach(trust: Trust, path: Option<&PathBuf>, instead: Instead) -> Reach<'_> {
+    Reach {
+        trust,
+        instead: path.map(|path| (&**path, instead)),
+    }
+}
+
 /// What an image on the command line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum FormatArg {
@@ -125,6 +167,29 @@ struct FormatArgs {
     format: Option<FormatArg>,
 }
 
+/// What a backing file is of that the user names.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct BackingFormatArgs {
+    /// Say that the backing file is a raw disk, also if it begins like a COW file
+    ///
+    /// A backing file is always a raw disk: COW files cannot be stacked. One that begins like a
+    /// COW file is refused without this, because its disk is not what its bytes are.
+    #[arg(long = "backing-format", value_enum, value_name = "FORMAT")]
+    backing_format: Option<RawArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RawArg {
+    /// A raw disk, whatever it begins with
+    Raw,
+}
+
+impl BackingFormatArgs {
+    fn is_raw(self) -> bool {
+        self.backing_format.is_some()
+    }
+}
+
 impl FormatArgs {
     fn format(self) -> Format {
         FormatArg::format(self.format)
@@ -154,10 +219,4 @@ fn existing(path: &Path) -> Result<PathBuf, Failure> {
         // Opening it says what is wrong.
         Err(_) => absolute(path),
     }
-}
-
-/// The same path from wherever the process is: it may go into a header.
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path)
-        .map_err(|error| Failure(format!("{}: opening: {error}", driver::shown(path))))
 }

@@ -11,11 +11,13 @@ mod interrupt;
 mod output;
 mod output_file;
 mod page;
+mod paths;
 mod progress;
 mod reading;
 mod replay;
 mod shell;
 mod stat;
+mod temporary;
 mod terminal;
 mod trace;
 mod writing;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
+use userhelper::unfinished;
 
 /// A test bed for User-Mode Linux's copy-on-write block driver, and the resize its users
 /// never had
@@ -89,6 +92,7 @@ impl Failure {
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
     report_file_size_limits();
+    interrupt::install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help with status 0, what is wrong with the command line with status 2.
@@ -108,7 +112,11 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
     };
-    match result.and_then(|verdict| output::complete().map(|()| verdict)) {
+    if !matches!(result, Ok(Verdict::Good | Verdict::ViolationFound)) {
+        unfinished::wait_if_ending();
+    }
+    let result = result.and_then(|verdict| output::complete().map(|()| verdict));
+    match result {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::ViolationFound) => ExitCode::from(1),
         Ok(Verdict::Corrupt) => ExitCode::from(2),
@@ -116,7 +124,8 @@ pub fn main() -> ExitCode {
         Ok(Verdict::EndedBySignal(number)) => ExitCode::from(128 + number),
         Err(failure) => {
             output::failure(&failure);
-            ExitCode::from(failed)
+            let status = interrupt::signal().map_or(failed, |number| 128 + number);
+            ExitCode::from(status)
         }
     }
 }

@@ -9,13 +9,13 @@
 
 use std::fs::{File, FileType};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use driver::host::{HostError, HostNames};
-use tempfile::NamedTempFile;
-use userhelper::real_files::{Given, RealHost, give_mode_at};
+use userhelper::real_files::{Given, RealHost, give_mode_at, is_immutable};
 
+use super::temporary::TemporaryFile;
 use super::{Failure, output, without_path};
 
 /// As many symbolic links may lead to one another as Linux follows.
@@ -33,7 +33,7 @@ pub(super) struct OutputFile<'a> {
 #[derive(Debug)]
 enum Way {
     /// A temporary file that takes this name.
-    Named(NamedTempFile, PathBuf),
+    Named(TemporaryFile, PathBuf),
     /// A device or FIFO.
     Into(File),
 }
@@ -54,13 +54,20 @@ impl<'a> OutputFile<'a> {
                      a FIFO or nothing; nothing was changed"
                 )));
             }
+            Ok(found) if found.nlink() > 1 => {
+                let (names, target) = (found.nlink(), driver::shown(target));
+                return Err(Failure(format!(
+                    "{target}: writing: found a file with {names} names (hard links), and a new \
+                     file would get only this one; nothing was changed"
+                )));
+            }
             _ => {
                 let name = linked(target).map_err(failed)?;
                 let directory = match name.parent() {
                     Some(parent) if !parent.as_os_str().is_empty() => parent,
                     _ => Path::new("."),
                 };
-                Way::Named(NamedTempFile::new_in(directory).map_err(failed)?, name)
+                Way::Named(TemporaryFile::new_in(directory).map_err(failed)?, name)
             }
         };
         let sources = Vec::new();
@@ -108,7 +115,7 @@ impl<'a> OutputFile<'a> {
         let len = synced.map_err(|error| not_written(target, &error))?.len();
         temporary
             .persist(&name)
-            .map_err(|error| not_written(target, &error.error))?;
+            .map_err(|error| not_written(target, &error))?;
         if given == Given::Shown {
             output::remark(shown_to_more(target, sources[0]));
         }
@@ -162,6 +169,10 @@ fn linked(target: &Path) -> io::Result<PathBuf> {
 
 /// That the target could not be written.
 pub(super) fn not_written(target: &Path, error: &io::Error) -> Failure {
-    let cause = without_path(error);
+    let cause = match error.kind() {
+        io::ErrorKind::PermissionDenied if is_immutable(target) => HostError::Immutable.to_string(),
+        io::ErrorKind::ReadOnlyFilesystem => HostError::ReadOnlyFileSystem.to_string(),
+        _ => without_path(error),
+    };
     Failure(format!("{}: writing: {cause}", driver::shown(target)))
 }

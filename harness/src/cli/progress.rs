@@ -4,6 +4,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::replay::session::Progress;
 
+use super::interrupt;
+
 /// Shows how far a session has come.
 pub(super) struct Shown {
     bar: ProgressBar,
@@ -22,6 +24,7 @@ impl Shown {
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
+        interrupt::show(&bar);
         Shown { bar }
     }
 
@@ -44,6 +47,6 @@ impl Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        interrupt::clear_bar();
     }
 }

@@ -1,7 +1,7 @@
 //! The options that every command has that reads a trace, and where the trace comes from: a
 //! file, or `-` for standard input.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::trace::{
@@ -10,6 +10,7 @@ use crate::trace::{
 
 use crate::replay::report::{grouped, time};
 
+use super::temporary::TemporaryFile;
 use super::{Failure, without_path};
 
 /// What errors call it.
@@ -110,7 +111,7 @@ pub(super) enum Rereadable {
     /// A file.
     File(PathBuf),
     /// What came from standard input, kept in a temporary file.
-    Kept(tempfile::NamedTempFile),
+    Kept(TemporaryFile),
 }
 
 impl Rereadable {
@@ -127,9 +128,8 @@ impl Rereadable {
                 driver::shown(&place)
             ))
         };
-        let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
-        std::io::copy(&mut std::io::stdin().lock(), &mut file).map_err(failed)?;
-        file.flush().map_err(failed)?;
+        let file = TemporaryFile::new_in(&place).map_err(failed)?;
+        std::io::copy(&mut std::io::stdin().lock(), &mut file.as_file()).map_err(failed)?;
         Ok(Rereadable::Kept(file))
     }
 

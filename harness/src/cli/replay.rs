@@ -1,10 +1,13 @@
 //! `ubdlab replay`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use driver::device_spec::DeviceSpec;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use driver::device_spec::{DeviceSpec, DeviceSpecError};
 use driver::open::{OpenOptions, Trust};
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
@@ -21,7 +24,8 @@ use super::output::InLines;
 use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
-use super::{Failure, Verdict, output, without_path};
+use super::temporary::TemporaryDirectory;
+use super::{Failure, Verdict, output, paths, without_path};
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
 /// the device on the way
@@ -67,7 +71,12 @@ pub(super) struct Args {
     /// resizes the device before the replay. Behind ubda (or ubd0, up to ubdp or ubd15) may come
     /// the flags r (read-only), s (synchronous), c (files shared with others, not locked) and d
     /// (a raw disk without COW header).
-    #[arg(long, value_name = "SPEC", conflicts_with_all = ["memory", "size", "out"])]
+    #[arg(
+        long,
+        value_name = "SPEC",
+        conflicts_with_all = ["memory", "size", "out"],
+        value_parser = OsStringValueParser::new().try_map(|text| device_spec(&text))
+    )]
     device: Option<DeviceSpec>,
 
     /// Keep the device in memory: nothing is written to disk
@@ -164,6 +173,28 @@ pub(super) struct Args {
     /// Write the report as a page, too: one HTML file that needs nothing else
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+}
+
+/// A specification with paths of any bytes.
+fn device_spec(text: &OsStr) -> Result<DeviceSpec, String> {
+    // What is no text becomes a character of its own: the separators stay, and errors can be shown.
+    let parsed = text.to_string_lossy().parse();
+    let mut spec: DeviceSpec = parsed.map_err(|error: DeviceSpecError| error.to_string())?;
+    let mut parts = text.as_bytes().splitn(2, |&byte| byte == b'=').skip(1);
+    let files = parts.next().unwrap_or_default();
+    let mut files = files.split(|byte| b",:".contains(byte));
+    let mut next = || {
+        files
+            .next()
+            .map(|path| PathBuf::from(OsStr::from_bytes(path)))
+    };
+    if let Some(file) = next() {
+        spec.file = file;
+    }
+    if spec.backing.is_some() {
+        spec.backing = next();
+    }
+    Ok(spec)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -411,8 +442,7 @@ pub(super) fn in_directory(
         Some(directory) => {
             let is_new = !directory.exists();
             std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
-            let directory =
-                std::path::absolute(directory).map_err(|error| failed(directory, error))?;
+            let directory = paths::for_header(directory)?;
             let result = session(&directory);
             if is_new && result.is_err() {
                 // Fails, as it should, where the session left something to be looked at.
@@ -421,14 +451,11 @@ pub(super) fn in_directory(
             Ok(result)
         }
         None => {
-            let directory = tempfile::Builder::new()
-                .prefix("ubdlab-")
-                .tempdir()
-                .map_err(|error| {
-                    let (place, cause) = (std::env::temp_dir(), without_path(&error));
-                    let place = driver::shown(&place);
-                    Failure(format!("{place}: creating a directory in it: {cause}"))
-                })?;
+            let place = std::env::temp_dir();
+            let directory = TemporaryDirectory::new_in(&place, "ubdlab-").map_err(|error| {
+                let (place, cause) = (driver::shown(&place), without_path(&error));
+                Failure(format!("{place}: creating a directory in it: {cause}"))
+            })?;
             Ok(session(directory.path()))
         }
     }
@@ -441,12 +468,11 @@ fn absolute(spec: &DeviceSpec) -> Result<DeviceSpec, Failure> {
     let failed = |path: &Path, error: std::io::Error| {
         Failure(format!("{}: opening: {error}", driver::shown(path)))
     };
-    let absolute = |path: &Path| std::path::absolute(path).map_err(|error| failed(path, error));
     let file = match std::fs::canonicalize(&spec.file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => absolute(&spec.file)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => paths::absolute(&spec.file)?,
         result => result.map_err(|error| failed(&spec.file, error))?,
     };
-    let backing = spec.backing.as_deref().map(absolute).transpose()?;
+    let backing = spec.backing.as_deref().map(paths::for_header).transpose()?;
     Ok(DeviceSpec {
         file,
         backing,

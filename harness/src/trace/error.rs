@@ -62,6 +62,17 @@ pub enum TraceError {
         #[source]
         error: io::Error,
     },
+    /// There is no such file, or none that may be opened.
+    #[error("{}: opening: {error}{}", driver::shown(file), instead(recorded.as_deref()))]
+    NotOpened {
+        /// The file.
+        file: PathBuf,
+        /// What the operating system said.
+        #[source]
+        error: io::Error,
+        /// The first file of a recording of that name, which is there.
+        recorded: Option<PathBuf>,
+    },
     /// None of the formats begins like this.
     #[error(
         "{}: the format of this trace cannot be told: found {found} at offset 0, expected one of {}",
@@ -147,4 +158,13 @@ pub(super) fn excerpt(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(LONGEST)];
     let dots = if bytes.len() > LONGEST { "..." } else { "" };
     format!("\"{}\"{dots}", shown.escape_ascii())
+}
+
+/// What can be read in the place of a file that is not there.
+fn instead(recorded: Option<&Path>) -> String {
+    let Some(recorded) = recorded else {
+        return String::new();
+    };
+    let name = driver::shown(recorded);
+    format!("; there is {name}: name that, and the files of the other CPUs are read with it")
 }

@@ -8,7 +8,7 @@ use driver::units::FileOffset;
 
 use super::biosnoop::Biosnoop;
 use super::blkparse::Blkparse;
-use super::blktrace::files::{open_regular, siblings};
+use super::blktrace::files::{open_regular, recorded, siblings};
 use super::blktrace::merge::Merged;
 use super::blktrace::{Blktrace, Layout};
 use super::compression::{Compression, decompress};
@@ -98,7 +98,11 @@ struct Opened {
 
 impl Opened {
     fn file(path: &Path) -> Result<Opened, TraceError> {
-        let file = File::open(path).map_err(|error| io_error(path, error))?;
+        let file = File::open(path).map_err(|error| TraceError::NotOpened {
+            file: path.to_owned(),
+            error,
+            recorded: recorded(path),
+        })?;
         Opened::stream(path, file, 1)
     }
 

@@ -22,6 +22,7 @@ mod cli_bad_input;
 mod cli_bench;
 mod cli_fuzz;
 mod cli_help;
+mod cli_interrupt;
 mod cli_modes;
 mod cli_outputs;
 mod cli_replay;

@@ -320,7 +320,7 @@ fn a_missing_file_and_a_directory_are_named() {
     let open = |path: &str| trace::open(Path::new(path), &ReadOptions::default());
     let missing = open("/nowhere/at all").err().unwrap().to_string();
     assert!(
-        missing.starts_with("/nowhere/at all: offset 0: No such file"),
+        missing.starts_with("/nowhere/at all: opening: No such file"),
         "{missing}"
     );
     let directory = open("/").err().unwrap().to_string();

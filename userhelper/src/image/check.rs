@@ -7,7 +7,7 @@ mod space;
 use std::path::Path;
 
 use driver::cow::{Extension, JournalRecord};
-use driver::host::{Access, FileIdentity, HostError, LockKind};
+use driver::host::{Access, FileIdentity, HostError, LockKind, Place};
 use driver::open::{
     Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed, examine_backing, open,
     read_header,
@@ -21,7 +21,7 @@ pub use findings::{Fault, Finding, Severity};
 pub(super) use repair::{free_stale, mend_past_end};
 
 use super::info::{BackingDifference, BackingState, Expected};
-use super::open::{Trust, options, specification};
+use super::open::{Instead, Reach, Trust, options, specification};
 use super::{ImageError, Watch};
 
 /// What a check came to.
@@ -45,14 +45,15 @@ impl Checked {
 ///
 /// # Errors
 /// Where the check could not be carried out: the host's errors, and a lock that another holds.
-pub fn check<H: ImageHost>(
+pub fn check<'a, H: ImageHost>(
     host: &H,
     path: &Path,
-    trust: Trust,
+    reach: impl Into<Reach<'a>>,
     watch: Watch<'_>,
 ) -> Result<Checked, ImageError> {
+    let reach = reach.into();
     Ok(Checked {
-        findings: Check { host, path, trust }.findings(true, watch)?.0,
+        findings: Check { host, path, reach }.findings(true, watch)?.0,
         repaired: Vec::new(),
     })
 }
@@ -69,7 +70,8 @@ pub fn check_and_repair<H: ImageHost>(
     trust: Trust,
     watch: Watch<'_>,
 ) -> Result<Checked, ImageError> {
-    let check = Check { host, path, trust };
+    let reach = trust.into();
+    let check = Check { host, path, reach };
     let mut repaired = Vec::new();
     loop {
         let (findings, device) = check.findings(false, watch)?;
@@ -89,7 +91,7 @@ pub fn check_and_repair<H: ImageHost>(
 struct Check<'a, H> {
     host: &'a H,
     path: &'a Path,
-    trust: Trust,
+    reach: Reach<'a>,
 }
 
 /// What was found, and the device that it was found in, which holds the lock; none if the file
@@ -100,7 +102,7 @@ impl<H: ImageHost> Check<'_, H> {
     fn findings(&self, read_only: bool, watch: Watch<'_>) -> Result<Found<H::File>, ImageError> {
         let alone = OpenOptions {
             without_backing: true,
-            ..options(self.trust)
+            ..options(self.reach.trust)
         };
         let mut findings = Vec::new();
         let opened = match open(self.host, &specification(self.path, read_only), alone) {
@@ -189,7 +191,7 @@ impl<H: ImageHost> Check<'_, H> {
         image: &CowImage,
         findings: &mut Vec<Finding>,
     ) -> Result<(), ImageError> {
-        let named = NamedBacking::of(self.path, &image.header, self.trust);
+        let named = NamedBacking::of(self.path, &image.header, self.reach.trust);
         let shown = driver::shown(named.path());
         let at = Extension::OFFSET;
         let interrupted = Finding::new(
@@ -199,8 +201,8 @@ impl<H: ImageHost> Check<'_, H> {
         );
         let examined = examine_backing(
             self.host,
-            &specification(self.path, true),
-            options(self.trust),
+            &self.reach.specification(self.path, true),
+            self.reach.options(),
             opened.device.cow(),
             image,
         );
@@ -246,8 +248,7 @@ impl<H: ImageHost> Check<'_, H> {
     ) -> Result<(), ImageError> {
         let header = &image.header;
         let at = header.version.path_offset();
-        let named = NamedBacking::of(self.path, header, self.trust);
-        let shown = driver::shown(named.path());
+        let named = NamedBacking::of(self.path, header, self.reach.trust);
         let recorded = image.extension.map_or(header.size, |it| it.backing_size);
         let expected = Expected {
             cow: self.identity(cow)?,
@@ -255,7 +256,21 @@ impl<H: ImageHost> Check<'_, H> {
             backing_size: recorded,
             change: None,
         };
-        let (fault, text) = match expected.look(self.host, &named) {
+        let state = match self.reach.instead {
+            None => expected.look(self.host, &named),
+            Some((path, _)) => {
+                let place = Place::Anywhere(path.to_owned());
+                expected.state(Ok(self.host.look(&place)))
+            }
+        };
+        let path = self.reach.instead.map_or(named.path(), |(path, _)| path);
+        let shown = driver::shown(path);
+        let (fault, text) = match state {
+            BackingState::Differs(BackingDifference::Modified(_))
+                if matches!(self.reach.instead, Some((_, Instead::AnyTime))) =>
+            {
+                return Ok(());
+            }
             BackingState::Matches | BackingState::Unknown(_) => return Ok(()),
             BackingState::NotFollowed(why) => {
                 findings.push(not_followed(image, &named, why));
@@ -269,7 +284,7 @@ impl<H: ImageHost> Check<'_, H> {
                 Fault::BackingChanged,
                 format!(
                     "the backing file {shown} {}",
-                    difference.text(recorded, header.backing_mtime)
+                    difference.text((path, self.path), recorded, header.backing_mtime)
                 ),
             ),
         };
@@ -292,7 +307,7 @@ impl<H: ImageHost> Check<'_, H> {
         let lock = Some(LockKind::Shared);
         let file = Held::take(self.host, self.path, file, lock, Role::Image)?;
         let header = read_header(file.file(), self.path)?;
-        let named = NamedBacking::of(self.path, &header, self.trust);
+        let named = NamedBacking::of(self.path, &header, self.reach.trust);
         let expected = Expected {
             cow: self.identity(file.file())?,
             header: &header,

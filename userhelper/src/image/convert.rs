@@ -6,7 +6,7 @@ use std::path::Path;
 
 use driver::cow::{Extension, Geometry, Header, SectorMap, Version};
 use driver::host::HostFile;
-use driver::open::{NewBacking, OpenError, create_whole, open_backing, write_start};
+use driver::open::{ChosenBacking, NewBacking, OpenError, create_whole, open_backing, write_start};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::clone_range::CloneRange;
@@ -110,15 +110,17 @@ pub enum CowVersion {
 /// # Errors
 /// If `output` exists, by whatever name; if version 2 cannot hold it; the host's. Nothing is
 /// left behind then.
-pub fn to_cow<H: ImageHost>(
+pub fn to_cow<'a, H: ImageHost>(
     host: &H,
     image: &Image<H::File>,
-    backing_path: &Path,
+    backing: impl Into<ChosenBacking<'a>>,
     version: CowVersion,
     output: &Path,
     watch: Watch<'_>,
 ) -> Result<Converted, ImageError> {
-    let backing = open_backing(host, output, backing_path)?;
+    let chosen = backing.into();
+    let backing_path = chosen.path;
+    let backing = open_backing(host, output, chosen)?;
     check_own_backing(host, image, backing_path, &backing)?;
     // Nothing is copied from the backing file.
     let copied_from = image.sources();

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use driver::cow::{Extension, Geometry, Header, LARGEST_STOCK_OFFSET};
+use driver::cow::{Extension, Geometry, Header, LARGEST_STOCK_OFFSET, Version};
 use driver::host::HostFile;
-use driver::open::{OpenError, create_whole, open_backing, write_start};
+use driver::open::{ChosenBacking, OpenError, create_whole, open_backing, write_start};
 use driver::units::{Bytes, FileOffset, Sector, SectorRange};
 
 use crate::copying::is_zero;
@@ -13,6 +13,7 @@ use crate::image_host::ImageHost;
 use super::ImageError;
 use super::convert::{new_map, write_bitmap};
 use super::open::make_durable;
+use super::resize::BackingFacts;
 
 /// What to make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,11 +24,11 @@ pub struct Wish {
     pub max_size: Option<Bytes>,
 }
 
-/// The alignment that leaves room to grow to `max_size`, as small as does.
+/// The alignment that leaves a device of `size` room to grow to `max_size`, as small as does.
 ///
 /// # Errors
 /// With the largest size that stock Linux could still use, if `max_size` is more.
-pub fn alignment_for(max_size: Bytes) -> Result<u32, Bytes> {
+pub fn alignment_for(size: Bytes, max_size: Bytes) -> Result<u32, Bytes> {
     let bitmap = max_size.sectors_touched().0.div_ceil(8);
     // The data starts at twice the alignment.
     let largest = LARGEST_STOCK_OFFSET.0 / 2 / 4096 * 4096;
@@ -36,9 +37,25 @@ pub fn alignment_for(max_size: Bytes) -> Result<u32, Bytes> {
         return Ok(power as u32);
     }
     match bitmap.next_multiple_of(4096) {
-        alignment if alignment <= largest => Ok(alignment as u32),
-        _ => Err(Bytes(largest * 8 * 512)),
+        alignment if alignment <= largest => return Ok(alignment as u32),
+        _ => {}
     }
+    // The bitmap of a large device takes more than one alignment's worth.
+    let powers = (12..31).map(|power| 1_u32 << power);
+    let layouts = powers.filter_map(|alignment| {
+        let geometry = Geometry::new(Version::V3, size, alignment).ok()?;
+        geometry
+            .fits_stock_linux()
+            .then_some((alignment, geometry.headroom()))
+    });
+    let mut most = Bytes(largest * 8 * 512);
+    for (alignment, headroom) in layouts {
+        if headroom >= max_size {
+            return Ok(alignment);
+        }
+        most = most.max(headroom);
+    }
+    Err(most)
 }
 
 /// A COW file that was created.
@@ -46,22 +63,24 @@ pub fn alignment_for(max_size: Bytes) -> Result<u32, Bytes> {
 pub struct Created {
     /// Its layout.
     pub geometry: Geometry,
-    /// The length of its backing file.
-    pub backing_size: Bytes,
+    /// Length and time of its backing file.
+    pub backing: BackingFacts,
 }
 
-/// Creates the V3 COW file `path` over the file at `backing_path`.
+/// Creates the V3 COW file `path` over `backing`.
 ///
 /// # Errors
 /// If `path` exists, the backing file is not one, or a size is out of range. Nothing is left
 /// behind then.
-pub fn create<H: ImageHost>(
+pub fn create<'a, H: ImageHost>(
     host: &H,
     path: &Path,
-    backing_path: &Path,
+    backing: impl Into<ChosenBacking<'a>>,
     wish: Wish,
 ) -> Result<Created, ImageError> {
-    let backing = open_backing(host, path, backing_path)?;
+    let chosen = backing.into();
+    let backing_path = chosen.path;
+    let backing = open_backing(host, path, chosen)?;
     let size = wish.size.unwrap_or(backing.held.len());
     if size < backing.held.len() {
         return Err(ImageError::Size {
@@ -77,7 +96,7 @@ pub fn create<H: ImageHost>(
             let problem = format!("found a largest size of {max_size}, but the device has {size}");
             return Err(ImageError::refused(path, problem));
         }
-        Some(max_size) => alignment_for(max_size).map_err(|largest| {
+        Some(max_size) => alignment_for(size, max_size).map_err(|largest| {
             let problem = format!(
                 "found a largest size of {max_size}: stock Linux could not reach the data of a COW \
                  file with room for more than {largest}"
@@ -124,7 +143,10 @@ pub fn create<H: ImageHost>(
     })?;
     Ok(Created {
         geometry,
-        backing_size,
+        backing: BackingFacts {
+            len: backing_size,
+            modified_seconds: backing.held.modified_seconds(),
+        },
     })
 }
 
@@ -144,13 +166,29 @@ mod tests {
             (2048 * GIB, 512 << 20),
             (3072 * GIB, 768 << 20),
         ] {
-            let found = alignment_for(Bytes(max_size)).unwrap();
+            let found = alignment_for(Bytes(512), Bytes(max_size)).unwrap();
             assert_eq!(found, alignment, "for {max_size}");
-            let layout = Geometry::new(driver::cow::Version::V3, Bytes(512), found).unwrap();
+            let layout = Geometry::new(Version::V3, Bytes(512), found).unwrap();
             assert!(layout.headroom() >= Bytes(max_size) && layout.fits_stock_linux());
         }
+        let alignment_for = |max_size| alignment_for(Bytes(512), max_size);
         let largest = alignment_for(Bytes(4096 * GIB)).unwrap_err();
         assert!(alignment_for(largest).is_ok());
         assert_eq!(alignment_for(largest + Bytes(512)), Err(largest));
+    }
+
+    #[test]
+    fn the_bitmap_of_a_large_device_stays_within_reach_of_stock_linux() {
+        for tib in [5, 6, 7] {
+            let size = Bytes(tib << 40);
+            let found = alignment_for(size, size).unwrap();
+            let layout = Geometry::new(Version::V3, size, found).unwrap();
+            assert!(
+                layout.headroom() >= size && layout.fits_stock_linux(),
+                "{tib}"
+            );
+        }
+        let size = Bytes(9 << 40);
+        assert!(alignment_for(size, size).is_err());
     }
 }

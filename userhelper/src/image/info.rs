@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::{BackingChange, Extension, ExtensionState, Geometry, Header, OtherBacking};
-use driver::host::{FileIdentity, FileKind, HostError, Metadata};
-use driver::open::{NamedBacking, Unfollowed};
+use driver::host::{FileIdentity, FileKind, HostError, HostResult, Metadata};
+use driver::open::{NamedBacking, Unfollowed, ways_out};
 use driver::units::{Bytes, SectorCount};
 
 use crate::image_host::ImageHost;
@@ -26,12 +26,16 @@ pub struct Info {
     pub dirty: SectorCount,
     /// The length of the COW file.
     pub file_len: Bytes,
+    /// The space that it takes on disk, where the host says so.
+    pub allocated: Option<Bytes>,
     /// Where the backing file should be.
     pub backing_path: PathBuf,
     /// The length that the backing file should have.
     pub backing_size: Bytes,
     /// What the backing file is found to be.
     pub backing: BackingState,
+    /// When it was modified last, in seconds since 1970, where it could be looked at.
+    pub backing_modified: Option<i64>,
     /// The size that an interrupted resize leads to.
     pub resize_in_progress: Option<Bytes>,
 }
@@ -71,8 +75,9 @@ impl BackingDifference {
     /// That it is the COW file.
     pub(super) const ITSELF: &str = "is the COW file itself";
 
-    /// In words, of a backing file that should have this size and this time.
-    pub fn text(&self, size: Bytes, modified: u32) -> String {
+    /// In words, of the backing file `path` of the COW file `cow`, which should have this size and
+    /// this time.
+    pub fn text(&self, (path, cow): (&Path, &Path), size: Bytes, modified: u32) -> String {
         match self {
             BackingDifference::Kind => Self::KIND.into(),
             BackingDifference::Itself => Self::ITSELF.into(),
@@ -80,7 +85,10 @@ impl BackingDifference {
                 format!("has {} bytes, expected {}", found.0, size.0)
             }
             BackingDifference::Modified(found) => {
-                format!("was modified at {found}, expected {modified} (seconds since 1970)")
+                let ways_out = ways_out(path, cow, modified);
+                format!(
+                    "was modified at {found}, expected {modified} (seconds since 1970). {ways_out}"
+                )
             }
         }
     }
@@ -115,11 +123,9 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
             path: path.to_owned(),
         });
     };
-    let file_len = driver::host::HostFile::len(device.cow()).map_err(ImageError::host(
-        path,
-        "examining",
-        driver::units::FileOffset(0),
-    ))?;
+    let examining = ImageError::host(path, "examining", driver::units::FileOffset(0));
+    let file_len = driver::host::HostFile::len(device.cow()).map_err(&examining)?;
+    let allocated = host.allocated(device.cow()).map_err(examining)?;
     let extension = match image.extension {
         Some(extension) => ExtensionState::Valid(extension),
         None => ExtensionState::Absent,
@@ -135,16 +141,21 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
         backing_size,
         change: image.extension.and_then(|it| it.change),
     };
-    let backing = expected.look(host, &named);
+    let found = named.reach(|place| host.look(place));
+    let backing_modified = found.clone().ok().and_then(Result::ok);
+    let backing_modified = backing_modified.map(|metadata| metadata.modified_seconds);
+    let backing = expected.state(found);
     Ok(Info {
         header: header.clone(),
         extension,
         geometry: image.geometry,
         dirty: device.map().dirty_count(),
         file_len,
+        allocated,
         backing_path: named.path().to_owned(),
         backing_size,
         backing,
+        backing_modified,
         resize_in_progress: opened.interrupted.map(|record| record.new_size),
     })
 }
@@ -161,7 +172,11 @@ pub(super) struct Expected<'a> {
 impl Expected<'_> {
     /// How the file that the header names compares with that.
     pub(super) fn look<H: ImageHost>(&self, host: &H, named: &NamedBacking) -> BackingState {
-        match named.reach(|place| host.look(place)) {
+        self.state(named.reach(|place| host.look(place)))
+    }
+
+    pub(super) fn state(&self, found: Result<HostResult<Metadata>, Unfollowed>) -> BackingState {
+        match found {
             Ok(Ok(found)) => self.compare(found),
             Ok(Err(error)) => BackingState::Missing(error),
             Err(why) => BackingState::NotFollowed(why),

@@ -32,8 +32,8 @@ use crate::planner::{Shrink, Wish};
 use crate::resize::{PlannedResize, run};
 
 use super::backing_change::Writes;
-use super::open::{CowImageFile, Trust, cow_image_file, options, specification};
-use super::resize::plan_for;
+use super::open::{CowImageFile, Trust, cow_image_file, device_size, options, specification};
+use super::resize::{check_extension, plan_for};
 use super::{ImageError, Watch, backing_change, report};
 
 /// What a merge came to.
@@ -82,6 +82,7 @@ pub fn in_place<H: ImageHost + Clone>(
 ) -> Result<Merged, ImageError> {
     let path = cow.path.clone();
     let failed = ImageError::resize(&path);
+    check_extension(host, cow, device_size(&cow.device))?;
     make_v3(host, &path, &mut cow.device)?;
     backing_change::begin(host, &mut cow.device, Writes::Dirty, watch)
         .map_err(ImageError::change(&path))?;

@@ -15,7 +15,7 @@ use crate::image_host::ImageHost;
 
 use super::ImageError;
 
-pub use driver::open::Trust;
+pub use driver::open::{Instead, Trust};
 
 /// What the user says that an image is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,53 @@ impl Format {
             Format::Guess => Trust::Guessed,
             Format::Raw | Format::Cow => asked,
         }
+    }
+}
+
+/// How the backing file of a COW file is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach<'a> {
+    /// How far the header's path is followed.
+    pub trust: Trust,
+    /// The file that the user names to take its place, for reading: the header stays as it is.
+    pub instead: Option<(&'a Path, Instead)>,
+}
+
+impl From<Trust> for Reach<'_> {
+    fn from(trust: Trust) -> Self {
+        Reach {
+            trust,
+            instead: None,
+        }
+    }
+}
+
+impl Reach<'_> {
+    pub(super) fn specification(&self, path: &Path, read_only: bool) -> DeviceSpec {
+        DeviceSpec {
+            backing: self.instead.map(|(backing, _)| backing.to_owned()),
+            ..specification(path, read_only)
+        }
+    }
+
+    pub(super) fn options(&self) -> OpenOptions {
+        OpenOptions {
+            instead: self.instead.map(|(_, instead)| instead),
+            ..options(self.trust)
+        }
+    }
+
+    /// The device with the paths of its files.
+    pub(super) fn image_file<F: HostFile>(
+        &self,
+        path: &Path,
+        opened: Opened<F>,
+    ) -> CowImageFile<F> {
+        let mut cow = cow_image_file(path, opened);
+        if let Some((backing, _)) = self.instead {
+            cow.backing_path = backing.to_owned();
+        }
+        cow
     }
 }
 
@@ -134,18 +181,23 @@ fn is_of_content(error: &OpenError) -> bool {
 }
 
 /// Opens an image for reading. A COW file has to be whole; the device of an interrupted reflow can
-/// be read too. `trust` is for the backing path of a file that was named as a COW file; of one that
+/// be read too. `reach` is for the backing path of a file that was named as a COW file; of one that
 /// only begins like it, see [`Trust::Guessed`].
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open_image<H: ImageHost>(
+pub fn open_image<'a, H: ImageHost>(
     host: &H,
     path: &Path,
     format: Format,
-    trust: Trust,
+    reach: impl Into<Reach<'a>>,
 ) -> Result<Image<H::File>, ImageError> {
-    let cow = || open_cow(host, path, format.trust(trust)).map(|cow| Image::Cow(Box::new(cow)));
+    let reach = reach.into();
+    let trust = format.trust(reach.trust);
+    let cow = || {
+        let cow = open_cow(host, path, Reach { trust, ..reach })?;
+        Ok(Image::Cow(Box::new(cow)))
+    };
     if format == Format::Cow {
         return cow();
     }
@@ -158,6 +210,10 @@ pub fn open_image<H: ImageHost>(
             error => error,
         });
     }
+    if reach.instead.is_some() {
+        let problem = "a raw disk has no backing file that another could take the place of";
+        return Err(ImageError::refused(path, problem));
+    }
     Ok(Image::Raw {
         path: path.to_owned(),
         size: file.len(),
@@ -169,13 +225,14 @@ pub fn open_image<H: ImageHost>(
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open_cow<H: ImageHost>(
+pub fn open_cow<'a, H: ImageHost>(
     host: &H,
     path: &Path,
-    trust: Trust,
+    reach: impl Into<Reach<'a>>,
 ) -> Result<CowImageFile<H::File>, ImageError> {
-    let opened = open(host, &specification(path, true), options(trust))?;
-    Ok(cow_image_file(path, opened))
+    let reach = reach.into();
+    let opened = open(host, &reach.specification(path, true), reach.options())?;
+    Ok(reach.image_file(path, opened))
 }
 
 /// Opens a COW file alone, or a raw disk if it is named as one, for reading and without a lock, so
@@ -199,6 +256,28 @@ pub fn open_unlocked<H: ImageHost>(
         ..specification(path, true)
     };
     Ok(open(host, &specification, alone)?)
+}
+
+/// Opens a COW file over a backing file that the user names to take the place of the header's, for
+/// reading and without a lock; otherwise as [`open_unlocked`].
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_unlocked_over<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    instead: (&Path, Instead),
+) -> Result<CowImageFile<H::File>, ImageError> {
+    let reach = Reach {
+        trust: Trust::Follow,
+        instead: Some(instead),
+    };
+    let specification = DeviceSpec {
+        shared: true,
+        ..reach.specification(path, true)
+    };
+    let opened = open(host, &specification, reach.options())?;
+    Ok(reach.image_file(path, opened))
 }
 
 /// Opens a COW file to change it, with an exclusive lock. What an earlier change left half
@@ -305,7 +384,9 @@ pub(super) fn make_durable<H: ImageHost>(
     let synced = host.sync_all(file);
     match synced.and_then(|()| host.sync_directory_of(path)) {
         // A file system that nothing can be written to, or a directory of somebody else's.
-        Err(HostError::Unsupported | HostError::PermissionDenied) => Ok(()),
+        Err(
+            HostError::Unsupported | HostError::PermissionDenied | HostError::ReadOnlyFileSystem,
+        ) => Ok(()),
         synced => synced.map_err(ImageError::host(path, "syncing", FileOffset(0))),
     }
 }

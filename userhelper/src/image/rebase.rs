@@ -25,7 +25,9 @@ use std::path::{Path, PathBuf};
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::{HeaderChange, LONGEST_HEADER, OtherBacking};
 use driver::host::HostFile;
-use driver::open::{NewBacking, OpenError, OpenOptions, open, open_backing, reopen_backing};
+use driver::open::{
+    ChosenBacking, NewBacking, OpenError, OpenOptions, open, open_backing, reopen_backing,
+};
 use driver::ordered::{Ordered, Step};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
@@ -61,15 +63,15 @@ const ZEROS_AT_ONCE: SectorCount = SectorCount(1 << 17);
 /// # Errors
 /// See [`driver::open::OpenError`]; the host's; what the watcher says. The COW file is usable
 /// over its old backing file then.
-pub fn rebase<H: ImageHost>(
+pub fn rebase<'a, H: ImageHost>(
     host: &H,
     path: &Path,
-    backing: &Path,
+    backing: impl Into<ChosenBacking<'a>>,
     trust: Trust,
     watch: Watch<'_>,
 ) -> Result<Rebased, ImageError> {
     let mut cow = open_for_change(host, path, trust)?;
-    let backing = open_new(host, &cow, backing)?;
+    let backing = open_new(host, &cow, backing.into())?;
     let reopened = reopen_backing(host, &specification(path, false), trust, &cow.device)?;
     let old = Image::Raw {
         file: reopened.ok_or_else(|| ImageError::NotCow {
@@ -125,10 +127,10 @@ pub fn rebase<H: ImageHost>(
 ///
 /// # Errors
 /// See [`driver::open::OpenError`]; the host's.
-pub fn rebase_unsafely<H: ImageHost>(
+pub fn rebase_unsafely<'a, H: ImageHost>(
     host: &H,
     path: &Path,
-    backing: &Path,
+    backing: impl Into<ChosenBacking<'a>>,
 ) -> Result<Rebased, ImageError> {
     let alone = OpenOptions {
         without_backing: true,
@@ -142,7 +144,7 @@ pub fn rebase_unsafely<H: ImageHost>(
         });
     }
     let cow = cow_image_file(path, opened);
-    let backing = open_new(host, &cow, backing)?;
+    let backing = open_new(host, &cow, backing.into())?;
     let failed = ImageError::resize(path);
     let len = backing.held.len();
     backing_change::check_reach(&cow.device, len).map_err(&failed)?;
@@ -168,9 +170,10 @@ pub fn rebase_unsafely<H: ImageHost>(
 fn open_new<H: ImageHost>(
     host: &H,
     cow: &CowImageFile<H::File>,
-    backing: &Path,
+    chosen: ChosenBacking<'_>,
 ) -> Result<NewBacking<H::File>, ImageError> {
-    let new = open_backing(host, &cow.path, backing)?;
+    let backing = chosen.path;
+    let new = open_backing(host, &cow.path, chosen)?;
     let is_cow = host.is_same_file(cow.device.cow(), new.held.file());
     if is_cow.map_err(ImageError::host(&cow.path, "examining", FileOffset(0)))? {
         return Err(OpenError::BacksItself {

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use driver::cow::Geometry;
-use driver::host::HostFile;
-use driver::open::{OpenOptions, open};
+use driver::host::{Access, FileKind};
+use driver::open::{NamedBacking, OpenOptions, open};
 use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeStep, Resized};
 use driver::units::{Bytes, FileOffset};
@@ -16,7 +16,7 @@ use crate::resize::{PlannedResize, surroundings};
 
 use super::backing_change::Writes;
 use super::merge::make_v3;
-use super::open::{CowImageFile, Trust, cow_image_file, options, refuse_unfinished, specification};
+use super::open::{CowImageFile, Reach, Trust, refuse_unfinished};
 use super::{ImageError, Watch, backing_change, report};
 
 /// What stock UML (and `uml_moo`) does with an image. Displayed, it is the rest of a sentence
@@ -32,20 +32,39 @@ pub enum StockVerdict {
         /// The backing file's.
         backing: Bytes,
     },
+    /// It compares the backing file's whole time with the 32 bits of it in the header.
+    RefusesTime {
+        /// The backing file's, in seconds since 1970.
+        seconds: i64,
+    },
     /// It cannot reach the data, which starts here.
     CannotReach(FileOffset),
 }
 
-/// What stock UML says to an image laid out like this over a backing file of this size.
-pub fn stock_verdict(geometry: &Geometry, backing: Bytes) -> StockVerdict {
+/// What stock UML looks at of a backing file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackingFacts {
+    /// Its length.
+    pub len: Bytes,
+    /// When it was modified last, in seconds since 1970.
+    pub modified_seconds: i64,
+}
+
+/// What stock UML says to an image laid out like this over such a backing file.
+pub fn stock_verdict(geometry: &Geometry, backing: BackingFacts) -> StockVerdict {
     if !geometry.fits_stock_linux() {
         return StockVerdict::CannotReach(geometry.data_offset);
     }
-    match geometry.size == backing {
-        true => StockVerdict::Accepts,
-        false => StockVerdict::RefusesSize {
+    if geometry.size != backing.len {
+        return StockVerdict::RefusesSize {
             size: geometry.size,
-            backing,
+            backing: backing.len,
+        };
+    }
+    match u32::try_from(backing.modified_seconds) {
+        Ok(_) => StockVerdict::Accepts,
+        Err(_) => StockVerdict::RefusesTime {
+            seconds: backing.modified_seconds,
         },
     }
 }
@@ -57,6 +76,13 @@ impl std::fmt::Display for StockVerdict {
             StockVerdict::RefusesSize { size, backing } => {
                 write!(f, "refuses it: it has {size}, its backing file {backing}")
             }
+            StockVerdict::RefusesTime { seconds } => write!(
+                f,
+                "refuses it: the backing file was modified at {seconds} (seconds since 1970), and \
+                 a header holds 0 to {} only. Give the backing file such a time with touch, and \
+                 then: ubdlab image rebase --unsafe",
+                u32::MAX
+            ),
             StockVerdict::CannotReach(at) => write!(
                 f,
                 "cannot reach its data, which starts at byte {at}, behind 2 GiB"
@@ -69,19 +95,20 @@ impl std::fmt::Display for StockVerdict {
 ///
 /// # Errors
 /// See [`driver::open::OpenError`]; [`ImageError::Unfinished`].
-pub fn open_for_resize<H: ImageHost>(
+pub fn open_for_resize<'a, H: ImageHost>(
     host: &H,
     path: &Path,
-    trust: Trust,
+    reach: impl Into<Reach<'a>>,
     extend_backing: bool,
 ) -> Result<CowImageFile<H::File>, ImageError> {
+    let reach = reach.into();
     let options = OpenOptions {
         writable_backing: extend_backing,
-        ..options(trust)
+        ..reach.options()
     };
-    let opened = open(host, &specification(path, false), options)?;
+    let opened = open(host, &reach.specification(path, false), options)?;
     refuse_unfinished(path, &opened)?;
-    Ok(cow_image_file(path, opened))
+    Ok(reach.image_file(path, opened))
 }
 
 /// Plans the resize of an open image. Changes nothing.
@@ -131,7 +158,7 @@ pub fn carry_out<H: ImageHost + Clone>(
             ResizeStep::Working => {}
             ResizeStep::Waiting => return Err(ImageError::refused(&path, "a flush is half done")),
         }
-        if let Err(stopped) = report(watch, resize.passed(), plan.to_move) {
+        if let Err(stopped) = report(watch, resize.passed().min(plan.to_move), plan.to_move) {
             resize.give_up(device);
             return Err(stopped);
         }
@@ -149,6 +176,11 @@ pub fn extend_backing<H: ImageHost + Clone>(
     watch: Watch<'_>,
 ) -> Result<Bytes, ImageError> {
     let path = cow.path.clone();
+    let size = backing_change::image(&cow.device)
+        .map_err(ImageError::resize(&path))?
+        .geometry
+        .size;
+    check_extension(host, cow, size)?;
     let failed = ImageError::change(&path);
     make_v3(host, &path, &mut cow.device)?;
     backing_change::begin(host, &mut cow.device, Writes::Nothing, watch).map_err(&failed)?;
@@ -157,15 +189,65 @@ pub fn extend_backing<H: ImageHost + Clone>(
     Ok(len)
 }
 
-/// The length of the backing file of an open image.
+/// Whether the backing file of an open image can be made as long as `size`, as far as that can be
+/// told before it is: whoever has to do that asks first, and changes nothing if not.
+///
+/// # Errors
+/// [`ImageError::Refused`] for a block device, which is as long as it is; the host's, if no file
+/// can be as long there.
+pub fn check_extension<H: ImageHost>(
+    host: &H,
+    cow: &CowImageFile<H::File>,
+    size: Bytes,
+) -> Result<(), ImageError> {
+    let path = &cow.backing_path;
+    let file = backing_change::backing(&cow.device).map_err(ImageError::resize(&cow.path))?;
+    let examining = ImageError::host(path, "examining", FileOffset(0));
+    let metadata = host.metadata(file).map_err(examining)?;
+    if metadata.len >= size {
+        return Ok(());
+    }
+    if metadata.kind != FileKind::Regular {
+        let problem = format!(
+            "found a block device of {}, which would have to become one of {size}: only a regular \
+             file can be made longer. Nothing was changed",
+            metadata.len
+        );
+        return Err(ImageError::refused(path, problem));
+    }
+    let extending = ImageError::host(path, "extending the backing file", FileOffset(size.0));
+    host.check_len(path, size).map_err(extending)
+}
+
+/// Whether the backing file of an open image may be written to. It is opened for that, without a
+/// lock, and nothing is written.
+///
+/// # Errors
+/// See [`driver::open::OpenError`].
+pub fn check_backing_writable<H: ImageHost>(
+    host: &H,
+    cow: &CowImageFile<H::File>,
+    trust: Trust,
+) -> Result<(), ImageError> {
+    let image = backing_change::image(&cow.device).map_err(ImageError::resize(&cow.path))?;
+    let named = NamedBacking::of(&cow.path, &image.header, trust);
+    named.open(host, Access::ReadWrite)?;
+    Ok(())
+}
+
+/// Length and time of the backing file of an open image.
 ///
 /// # Errors
 /// The host's.
-pub fn backing_len<F: HostFile>(cow: &CowImageFile<F>) -> Result<Bytes, ImageError> {
+pub fn backing_facts<H: ImageHost>(
+    host: &H,
+    cow: &CowImageFile<H::File>,
+) -> Result<BackingFacts, ImageError> {
     let file = backing_change::backing(&cow.device).map_err(ImageError::resize(&cow.path))?;
-    file.len().map_err(ImageError::host(
-        &cow.backing_path,
-        "examining",
-        FileOffset(0),
-    ))
+    let examining = ImageError::host(&cow.backing_path, "examining", FileOffset(0));
+    let metadata = host.metadata(file).map_err(examining)?;
+    Ok(BackingFacts {
+        len: metadata.len,
+        modified_seconds: metadata.modified_seconds,
+    })
 }

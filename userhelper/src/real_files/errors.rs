@@ -1,8 +1,10 @@
 //! Error numbers of Linux as the errors of a host.
 
 use std::io;
+use std::path::Path;
 
 use driver::host::{HostError, HostResult};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 /// The error that an error number stands for, whatever the operation was.
@@ -14,10 +16,28 @@ pub(super) fn host_error(errno: Errno) -> HostError {
         Errno::IO => HostError::Io,
         Errno::NOENT => HostError::NotFound,
         Errno::EXIST => HostError::AlreadyExists,
-        Errno::ACCESS | Errno::PERM | Errno::ROFS => HostError::PermissionDenied,
+        Errno::ACCESS | Errno::PERM => HostError::PermissionDenied,
+        Errno::ROFS => HostError::ReadOnlyFileSystem,
         Errno::FBIG | Errno::OVERFLOW => HostError::TooLarge,
         other => HostError::Os(other.raw_os_error()),
     }
+}
+
+/// The error of an operation that would change the file or name `path`: where the system says that
+/// it is not permitted, and the file's attributes are the reason, it says so.
+pub(super) fn of_change(path: &Path) -> impl Fn(HostError) -> HostError + '_ {
+    move |error| match error {
+        HostError::PermissionDenied if is_immutable(path) => HostError::Immutable,
+        error => error,
+    }
+}
+
+/// Whether the file has the attribute i or a. Symbolic links are followed.
+pub fn is_immutable(path: &Path) -> bool {
+    let (flags, mask) = (AtFlags::empty(), StatxFlags::empty());
+    let found = rustix::fs::statx(CWD, path, flags, mask);
+    let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+    found.is_ok_and(|found| found.stx_attributes.intersects(fixed))
 }
 
 /// The same for an error of std, which has no number only where std itself refused
@@ -30,4 +50,20 @@ pub(super) fn from_std(error: io::Error) -> HostError {
 #[inline]
 pub(super) fn retried<T>(call: impl FnMut() -> Result<T, Errno>) -> HostResult<T> {
     rustix::io::retry_on_intr(call).map_err(host_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_only_file_system_is_no_lack_of_rights() {
+        for (errno, text) in [
+            (Errno::ROFS, "read-only file system"),
+            (Errno::ACCESS, "permission denied"),
+            (Errno::PERM, "permission denied"),
+        ] {
+            assert_eq!(host_error(errno).to_string(), text);
+        }
+    }
 }

@@ -11,6 +11,7 @@ use driver::host::{HostError, HostResult};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::attributes::{Source, copy_attributes};
 use super::directory_of;
 use super::errors::{from_std, host_error, retried};
 
@@ -27,8 +28,8 @@ const STICKY: u32 = 0o1000;
 /// What a program asks for that creates a file of data.
 const ASKED_FOR: u32 = 0o666;
 
-/// Gives a new file that is going to be renamed to `path` the owner and mode of the regular file
-/// of that name or, if there is none, the mode of any new file there, without what `sources`, the
+/// Gives a new file that is going to be renamed to `path` the owner, mode and extended attributes
+/// of the regular file of that name or, if there is none, the mode of any new file there, without what `sources`, the
 /// files that its content comes from, keep from their group or from others. Of these only regular
 /// files and block devices count: a pipe belongs to who reads it.
 ///
@@ -39,6 +40,7 @@ pub fn give_mode_at(path: &Path, file: &File, sources: &[&Path]) -> HostResult<G
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {
             Rights::of_path(path, &metadata).pass_to(file)?;
+            copy_attributes(Source::Path(path), file)?;
             let given = Rights::of_file(file)?;
             let shows = sources.iter().any(|source| given.shows(source));
             Ok(if shows { Given::Shown } else { Given::Kept })

@@ -422,5 +422,8 @@ fn the_rights_of_a_list_that_is_not_copied_go_to_nobody_else() {
     images.watch(raw);
     assert_eq!(images.mode("out"), 0o600);
     images.watch(rebuild);
-    assert_eq!(images.mode("cow"), 0o600);
+    assert_eq!(images.mode("cow"), 0o640, "the mask");
+    let mut found = vec![0; 2 * list.len()];
+    let len = rustix::fs::getxattr(images.path("cow"), name, &mut found[..]).unwrap();
+    assert_eq!(found[..len], list, "the list goes along");
 }

@@ -158,7 +158,9 @@ fn where_space_is_short_an_offline_reflow_takes_smaller_windows() {
     let geometry = ample.new_geometry.unwrap();
     let sectors = pieces()
         .into_iter()
-        .flat_map(|(start, count)| start..start + count);
+        .flat_map(|(start, count)| start..start + count)
+        // A hole takes no space.
+        .filter(|sector| !(DISCARDED.0..DISCARDED.0 + DISCARDED.1).contains(sector));
     let blocks: BTreeSet<_> = sectors
         .map(|sector| geometry.place_of(Sector(sector)).0 / 4096)
         .collect();

@@ -14,6 +14,7 @@ const SWITCH: OpenOptions = OpenOptions {
     trust: Trust::Follow,
     without_backing: false,
     writable_backing: false,
+    instead: None,
 };
 
 /// The file that others made, and what a switch to `/other` writes into it.

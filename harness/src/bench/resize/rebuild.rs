@@ -1,6 +1,7 @@
 //! The rebuild into a new file, beside a copy of the old one.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -50,15 +51,21 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
 }
 
 /// Rebuilds the device as it was made into one of this size, in a process of its own. The old
-/// file keeps a name, so that neither this nor the copy frees what it takes up.
+/// file stays open meanwhile, so that neither this nor the copy frees what it takes up.
 pub(super) fn rebuild(
     program: &Path,
     names: &Names,
     new_size: Bytes,
 ) -> Result<Duration, BenchError> {
     remove(&names.device)?;
-    std::fs::hard_link(&names.kept, &names.device)
-        .map_err(BenchError::file(&names.device, "linking"))?;
+    let copy: [OsString; 3] = [
+        "--sparse=always".into(),
+        names.kept.clone().into(),
+        names.device.clone().into(),
+    ];
+    run(Path::new("cp"), &copy)?;
+    let opened = File::open(&names.device);
+    let _old = opened.map_err(BenchError::file(&names.device, "opening"))?;
     settle(&names.device);
     run(program, &resize_arguments(names, new_size, "rebuild"))
 }

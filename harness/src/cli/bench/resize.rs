@@ -1,15 +1,11 @@
 //! `ubdlab bench resize`.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use driver::size::parse_device_size;
 use driver::units::Bytes;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::bench::resize;
 
-use super::{Common, Failure, Place, Verdict, collect, report};
+use super::{Common, Failure, Interrupt, Place, Verdict, collect, report};
 
 /// Measure resizes and merges beside the programs that do as much with as many bytes
 ///
@@ -49,18 +45,15 @@ impl ResizeArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure(format!("finding this program: {error}")))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // Without them the process just ends, and leaves its files.
-            let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
-        }
+        // It unmounts what it has mounted.
+        let interrupt = Interrupt::catch();
         let directory = self.place.directory()?;
         let settings = resize::Settings {
             directory: directory.path(),
             program: &program,
             dirty: self.dirty,
             only: self.common.only.as_deref(),
-            stop: &stop,
+            stop: interrupt.stop(),
         };
         let mut rows = Vec::new();
         resize::measure(settings, |more| collect(&mut rows, more)).map_err(Failure::operation)?;

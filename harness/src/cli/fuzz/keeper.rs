@@ -14,8 +14,8 @@ use crate::fuzz::case::Case;
 use crate::fuzz::shrink::shrink_until;
 use crate::fuzz::violation::Violation;
 
-use super::super::Failure;
 use super::super::output_file::{OutputFile, not_written};
+use super::super::{Failure, interrupt};
 use super::report::FindingReport;
 
 /// Shrinks findings and writes them down as they come: whatever ends the campaign, they are there.
@@ -139,5 +139,6 @@ fn progress(stop: Stop) -> ProgressBar {
         bar.set_style(style);
     }
     bar.set_message("cases");
+    interrupt::show(&bar);
     bar
 }

@@ -9,7 +9,7 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{TrustArgs, existing};
+use super::{InsteadArgs, TrustArgs, existing, reach};
 
 /// Find the faults of a COW file, and mend those that can be mended without guessing
 ///
@@ -38,6 +38,9 @@ pub(in super::super) struct Args {
     /// Mend what can be mended without guessing
     #[arg(long)]
     repair: bool,
+
+    #[command(flatten)]
+    instead: InsteadArgs,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -79,9 +82,15 @@ impl FindingReport<'_> {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
     let trust = args.trust.trust();
+    let backing = args.instead.path()?;
+    if args.repair && backing.is_some() {
+        let why = "--backing is for a look only, and excludes --repair";
+        return Err(Failure(why.into()));
+    }
+    let reach = reach(trust, backing.as_ref(), args.instead.instead());
     let mut watching = Watching::new("checking");
     let checked = match args.repair {
-        false => check(&RealHost, &path, trust, &mut watching),
+        false => check(&RealHost, &path, reach, &mut watching),
         true => check_and_repair(&RealHost, &path, trust, &mut watching),
     };
     drop(watching);

@@ -10,7 +10,7 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{FormatArg, FormatArgs, TrustArgs, existing};
+use super::{FormatArg, FormatArgs, InsteadArgs, TrustArgs, absolute, existing, reach};
 
 /// Compare what two disks hold, COW files or raw
 ///
@@ -38,15 +38,27 @@ pub(in super::super) struct Args {
     second_format: Option<FormatArg>,
 
     #[command(flatten)]
+    instead: InsteadArgs,
+
+    /// The same for the second image
+    #[arg(short = 'B', long, value_name = "FILE")]
+    second_backing: Option<PathBuf>,
+
+    #[command(flatten)]
     trust: TrustArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let trust = args.trust.trust();
     let format = args.format.format();
-    let a = open_image(&RealHost, &existing(&args.a)?, format, trust)?;
+    let instead = args.instead.instead();
+    let backing = args.instead.path()?;
+    let reach_a = reach(trust, backing.as_ref(), instead);
+    let a = open_image(&RealHost, &existing(&args.a)?, format, reach_a)?;
     let format = FormatArg::format(args.second_format);
-    let b = open_image(&RealHost, &existing(&args.b)?, format, trust).map_err(of_second)?;
+    let backing = args.second_backing.as_deref().map(absolute).transpose()?;
+    let reach_b = reach(trust, backing.as_ref(), instead);
+    let b = open_image(&RealHost, &existing(&args.b)?, format, reach_b).map_err(of_second)?;
     let mut watching = Watching::new("comparing");
     let compared = compare(&RealHost, &a, &b, &mut watching);
     drop(watching);

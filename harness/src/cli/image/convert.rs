@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use driver::cow::Geometry;
+use driver::open::ChosenBacking;
 use driver::shown;
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::open::{Image, open_image};
@@ -11,7 +12,9 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{FormatArgs, TrustArgs, absolute, existing};
+use super::{
+    BackingFormatArgs, FormatArgs, TrustArgs, absolute, existing, for_header, instead, reach,
+};
 
 /// Convert between raw disks and COW files of any version
 ///
@@ -40,7 +43,21 @@ pub(in super::super) struct Args {
     backing: Option<PathBuf>,
 
     #[command(flatten)]
+    backing_is_raw: BackingFormatArgs,
+
+    #[command(flatten)]
     format: FormatArgs,
+
+    /// Read the source's clean sectors from FILE, whatever backing file its header names
+    ///
+    /// For a COW file of another machine, or a backing file that was moved or copied. The size of
+    /// FILE has to be right; nobody looks whether its content is. A new COW file names it.
+    #[arg(short = 'b', long, value_name = "FILE")]
+    source_backing: Option<PathBuf>,
+
+    /// Refuse that FILE unless it was modified when the source's header says
+    #[arg(long, requires = "source_backing")]
+    check_time: bool,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -58,7 +75,7 @@ enum To {
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let (source, target) = (existing(&args.source)?, absolute(&args.target)?);
-    let backing = args.backing.as_deref().map(absolute).transpose()?;
+    let backing = args.backing.as_deref().map(for_header).transpose()?;
     let to = match (args.to, &backing) {
         (Some(To::Raw), Some(_)) => {
             return Err(Failure(
@@ -70,7 +87,15 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         (None, None) => To::Raw,
     };
     let (format, trust) = (args.format.format(), args.trust.trust());
-    let image = open_image(&RealHost, &source, format, trust)?;
+    let source_backing = args.source_backing.as_deref().map(for_header).transpose()?;
+    let instead = instead(args.check_time);
+    let reach = reach(trust, source_backing.as_ref(), instead);
+    let mut image = open_image(&RealHost, &source, format, reach)?;
+    if let Image::Cow(cow) = &mut image {
+        // It may go into the new header.
+        cow.backing_path = for_header(&cow.backing_path)?;
+    }
+    let raw = args.backing_is_raw.is_raw();
     let backing = match (backing, &image) {
         (Some(backing), _) => Some(backing),
         (None, Image::Cow(cow)) => Some(cow.backing_path.clone()),
@@ -87,6 +112,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let converted = match (version, &backing) {
         (None, _) => to_raw(&RealHost, &image, &target, &mut watching),
         (Some(version), Some(backing)) => {
+            let backing = ChosenBacking { path: backing, raw };
             to_cow(&RealHost, &image, backing, version, &target, &mut watching)
         }
         (Some(_), None) => {

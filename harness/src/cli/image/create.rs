@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use driver::open::ChosenBacking;
 use driver::shown;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
@@ -10,7 +11,7 @@ use userhelper::image::resize::stock_verdict;
 use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
-use super::absolute;
+use super::{BackingFormatArgs, absolute, for_header};
 
 /// Create a COW file over a backing file
 ///
@@ -33,6 +34,9 @@ pub(in super::super) struct Args {
     #[arg(long, value_name = "FILE")]
     backing: PathBuf,
 
+    #[command(flatten)]
+    backing_is_raw: BackingFormatArgs,
+
     /// The size up to which the device can grow without its data moving
     /// [default: eight times its size, at least 4G]
     ///
@@ -49,12 +53,16 @@ pub(in super::super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let (cow, backing) = (absolute(&args.cow)?, absolute(&args.backing)?);
+    let (cow, backing) = (absolute(&args.cow)?, for_header(&args.backing)?);
     let wish = Wish {
         size: args.size,
         max_size: args.max_size,
     };
-    let created = create(&RealHost, &cow, &backing, wish)?;
+    let chosen = ChosenBacking {
+        path: &backing,
+        raw: args.backing_is_raw.is_raw(),
+    };
+    let created = create(&RealHost, &cow, chosen, wish)?;
     let geometry = created.geometry;
     output::line(format_args!(
         "{}: a device of {} over {}, with room to grow to {}",
@@ -65,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     ));
     output::line(format_args!(
         "stock UML {}",
-        stock_verdict(&geometry, created.backing_size)
+        stock_verdict(&geometry, created.backing)
     ));
     Ok(Verdict::Good)
 }

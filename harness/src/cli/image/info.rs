@@ -10,7 +10,7 @@ use serde::Serialize;
 use userhelper::image::ImageError;
 use userhelper::image::info::{BackingState, Info, info};
 use userhelper::image::open::{Format, open_unlocked};
-use userhelper::image::resize::stock_verdict;
+use userhelper::image::resize::{BackingFacts, stock_verdict};
 use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
@@ -78,16 +78,22 @@ struct Report {
     /// Whether a merge, a rebase or the extension of the backing file was interrupted.
     backing_change_in_progress: bool,
     file_bytes: u64,
+    /// Null where the host does not say it.
+    file_allocated_bytes: Option<u64>,
     stock_uml: String,
 }
 
 impl Report {
-    fn of(info: &Info, format: Format) -> Report {
+    fn of(info: &Info, cow: &Path, format: Format) -> Report {
         let (header, geometry) = (&info.header, &info.geometry);
         let (backing_matches, backing_problem) = match &info.backing {
             BackingState::Matches => (Some(true), None),
             BackingState::Differs(difference) => {
-                let text = difference.text(info.backing_size, header.backing_mtime);
+                let text = difference.text(
+                    (&info.backing_path, cow),
+                    info.backing_size,
+                    header.backing_mtime,
+                );
                 (Some(false), Some(text))
             }
             BackingState::Missing(error) => (Some(false), Some(error.to_string())),
@@ -106,7 +112,12 @@ impl Report {
         } else if backing_matches == Some(false) {
             "refuses it: its backing file is not the one that the file was made for".to_owned()
         } else {
-            stock_verdict(geometry, info.backing_size).to_string()
+            let backing = BackingFacts {
+                len: info.backing_size,
+                // What it is where nobody looked.
+                modified_seconds: info.backing_modified.unwrap_or(header.backing_mtime.into()),
+            };
+            stock_verdict(geometry, backing).to_string()
         };
         Report {
             format: "cow",
@@ -130,6 +141,7 @@ impl Report {
             resize_to_bytes: info.resize_in_progress.map(|size| size.0),
             backing_change_in_progress: info.is_changing_backing(),
             file_bytes: info.file_len.0,
+            file_allocated_bytes: info.allocated.map(|allocated| allocated.0),
             stock_uml,
         }
     }
@@ -142,7 +154,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         return raw(args, &cow);
     }
     let info = info(&RealHost, &cow, format.trust(args.trust.trust()))?;
-    let report = Report::of(&info, format);
+    let report = Report::of(&info, &cow, format);
     if args.json {
         output::json(&report)?;
         return Ok(Verdict::Good);
@@ -157,12 +169,17 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         "alignment {}, bitmap of {} at byte {}, data at byte {}",
         geometry.alignment, geometry.bitmap_len, geometry.bitmap_offset, geometry.data_offset
     );
+    let file = match info.allocated {
+        Some(allocated) => format!("{} long, takes {allocated} on disk", info.file_len),
+        None => format!("{} long", info.file_len),
+    };
     let dirty = format!("{} sectors, {}", report.dirty_sectors, info.dirty.bytes());
     for (name, text) in [
         ("format", report.version_name),
         ("size", geometry.size.to_string()),
         ("dirty", dirty),
         ("layout", layout),
+        ("file", file),
         ("headroom", headroom(&info)),
         ("backing file", shown(&info.backing_path)),
         ("", backing),

@@ -9,19 +9,19 @@ use driver::shown;
 use serde::Serialize;
 use userhelper::image::ImageError;
 use userhelper::image::map::{MappedRun, mapped_runs};
-use userhelper::image::open::{Format, cow_image_file, open_unlocked};
+use userhelper::image::open::{Format, cow_image_file, open_unlocked, open_unlocked_over};
 use userhelper::real_files::RealHost;
 
 use crate::strip::Strip;
 
 use super::super::output::{self, Listing};
 use super::super::{Failure, Verdict, terminal};
-use super::{FormatArgs, existing};
+use super::{FormatArgs, InsteadArgs, existing};
 
 /// List the runs of clean and dirty sectors of a COW file, with their places in the two files
 ///
-/// The backing file is not opened, whatever the image is, and no lock is taken: this works beside a
-/// running UML.
+/// The backing file that the header names is not opened, whatever the image is, and no lock is
+/// taken: this works beside a running UML.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -38,6 +38,9 @@ pub(in super::super) struct Args {
 
     #[command(flatten)]
     format: FormatArgs,
+
+    #[command(flatten)]
+    instead: InsteadArgs,
 
     /// Print one JSON array, its fields named with their units
     #[arg(long)]
@@ -90,7 +93,14 @@ impl Files {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
     let format = args.format.format();
-    let cow = cow_image_file(&path, open_unlocked(&RealHost, &path, format)?);
+    let cow = match args.instead.path()? {
+        Some(_) if format == Format::Raw => {
+            let why = "a raw disk has no backing file that another could take the place of";
+            return Err(Failure(format!("{}: {why}", shown(&path))));
+        }
+        Some(backing) => open_unlocked_over(&RealHost, &path, (&backing, args.instead.instead()))?,
+        None => cow_image_file(&path, open_unlocked(&RealHost, &path, format)?),
+    };
     if args.draw && format == Format::Raw {
         let why = "a raw disk has no clean and dirty sectors to be drawn";
         return Err(Failure(format!("{}: {why}", shown(&path))));

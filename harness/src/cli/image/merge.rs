@@ -12,7 +12,7 @@ use userhelper::real_files::RealHost;
 use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{TrustArgs, absolute, existing};
+use super::{InsteadArgs, TrustArgs, absolute, existing, reach};
 
 /// Merge a COW file and its backing file into one raw disk, as uml_moo does
 ///
@@ -25,6 +25,7 @@ use super::{TrustArgs, absolute, existing};
 Examples:
   ubdlab image merge root.cow merged.img
   ubdlab image merge root.cow --in-place
+  ubdlab image merge theirs.cow merged.img --backing my-copy.img
 
 Merging in place changes the backing file: every other COW file over it is refused from then on.
 They know it by its time, in whole seconds: a merge begins when that second has passed.")]
@@ -44,11 +45,18 @@ pub(in super::super) struct Args {
     in_place: bool,
 
     #[command(flatten)]
+    instead: InsteadArgs,
+
+    #[command(flatten)]
     trust: TrustArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
+    if args.in_place && args.instead.backing.is_some() {
+        let why = "--in-place merges into the backing file that the header names";
+        return Err(Failure(format!("{why}: --backing is for a new file")));
+    }
     match &args.output {
         Some(output) => into_new(args, &path, &absolute(output)?),
         None => into_backing(args, &path),
@@ -56,7 +64,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 }
 
 fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure> {
-    let cow = open_cow(&RealHost, path, args.trust.trust())?;
+    let backing = args.instead.path()?;
+    let reach = reach(args.trust.trust(), backing.as_ref(), args.instead.instead());
+    let cow = open_cow(&RealHost, path, reach)?;
     let mut watching = Watching::new("merging");
     let image = Image::Cow(Box::new(cow));
     let merged = to_raw(&RealHost, &image, output, &mut watching);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use driver::open::ChosenBacking;
 use driver::shown;
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::real_files::RealHost;
@@ -9,7 +10,7 @@ use userhelper::real_files::RealHost;
 use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{TrustArgs, absolute, existing};
+use super::{BackingFormatArgs, TrustArgs, existing, for_header};
 
 /// Give a COW file another backing file
 ///
@@ -35,6 +36,9 @@ pub(in super::super) struct Args {
     #[arg(long, value_name = "FILE")]
     backing: PathBuf,
 
+    #[command(flatten)]
+    backing_is_raw: BackingFormatArgs,
+
     /// Write the header only, and do not even open the old backing file
     #[arg(long = "unsafe")]
     unsafely: bool,
@@ -44,13 +48,17 @@ pub(in super::super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let (path, backing) = (existing(&args.cow)?, absolute(&args.backing)?);
+    let (path, backing) = (existing(&args.cow)?, for_header(&args.backing)?);
+    let chosen = ChosenBacking {
+        path: &backing,
+        raw: args.backing_is_raw.is_raw(),
+    };
     let rebased = match args.unsafely {
-        true => rebase_unsafely(&RealHost, &path, &backing),
+        true => rebase_unsafely(&RealHost, &path, chosen),
         false => {
             let mut watching = Watching::new("comparing");
             let trust = args.trust.trust();
-            rebase(&RealHost, &path, &backing, trust, &mut watching)
+            rebase(&RealHost, &path, chosen, trust, &mut watching)
         }
     }?;
     if let Some(old) = &rebased.shown {

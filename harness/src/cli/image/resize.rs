@@ -8,8 +8,8 @@ use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::image::open::{CowImageFile, Trust, close};
 use userhelper::image::resize::{
-    StockVerdict, backing_len, carry_out, extend_backing, open_for_resize, plan_resize,
-    stock_verdict,
+    BackingFacts, StockVerdict, backing_facts, carry_out, check_backing_writable, check_extension,
+    extend_backing, open_for_resize, plan_resize, stock_verdict,
 };
 use userhelper::image::siblings::siblings;
 use userhelper::losses::{Effort, losses};
@@ -19,7 +19,7 @@ use userhelper::real_files::{RealFile, RealHost};
 use super::super::replay::StrategyArg;
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{TrustArgs, existing};
+use super::{InsteadArgs, TrustArgs, existing, reach};
 
 /// Grow or shrink a COW file that nobody runs
 ///
@@ -78,6 +78,9 @@ pub(in super::super) struct Args {
     dry_run: bool,
 
     #[command(flatten)]
+    instead: InsteadArgs,
+
+    #[command(flatten)]
     trust: TrustArgs,
 }
 
@@ -124,7 +127,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let extend = args.extend_backing;
     // Looking at the plan needs the backing file for reading only.
     let writable = extend && !args.dry_run;
-    let mut cow = open_for_resize(&RealHost, &path, args.trust.trust(), writable)?;
+    let other = args.instead.path()?;
+    if other.is_some() && !args.dry_run {
+        let why = "--backing is for a look only, with --dry-run: a resize needs the backing file \
+                   that the header names (ubdlab image rebase --unsafe changes that)";
+        return Err(Failure(why.into()));
+    }
+    let reach = reach(args.trust.trust(), other.as_ref(), args.instead.instead());
+    let mut cow = open_for_resize(&RealHost, &path, reach, writable)?;
     let old_size = match cow.device.geometry() {
         Some(geometry) => geometry.size,
         None => cow.device.capacity().bytes(),
@@ -140,14 +150,21 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         online: false,
     };
     let plan = plan_resize(&RealHost, &cow, wish)?;
-    let backing = backing_len(&cow)?;
-    if extend && backing > plan.new_size {
+    let backing = backing_facts(&RealHost, &cow)?;
+    if extend && backing.len > plan.new_size {
         return Err(Failure(format!(
-            "{}: found {backing}, which is more than the device's {}: --extend-backing makes no \
+            "{}: found {}, which is more than the device's {}: --extend-backing makes no \
              backing file smaller",
             shown(&cow.backing_path),
+            backing.len,
             plan.new_size
         )));
+    }
+    if extend {
+        check_extension(&RealHost, &cow, plan.new_size)?;
+    }
+    if extend && !writable && other.is_none() {
+        check_backing_writable(&RealHost, &cow, args.trust.trust())?;
     }
     if args.dry_run {
         print_plan(&cow, args, &plan, backing);
@@ -156,7 +173,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
         return Ok(Verdict::Good);
     }
-    if extend && backing < plan.new_size {
+    if extend && backing.len < plan.new_size {
         consequences(&cow, args.trust.trust(), "extending")
             .iter()
             .for_each(output::remark);
@@ -167,12 +184,13 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         let mut watching = Watching::new("extending");
         let extended = extend_backing(&RealHost, &mut cow, &mut watching);
         drop(watching);
-        backing = extended.map_err(|error| {
+        let len = extended.map_err(|error| {
             let way_out = "the command can be given again, after `ubdlab image recover` where it asks \
                            for that";
             Watching::explain(error, &path, way_out)
         })?;
-        output::line(format_args!("{}: {backing}", shown(&cow.backing_path)));
+        backing = backing_facts(&RealHost, &cow)?;
+        output::line(format_args!("{}: {len}", shown(&cow.backing_path)));
     }
     if let Some(geometry) = cow.device.geometry() {
         let verdict = stock_verdict(&geometry, backing);
@@ -202,7 +220,7 @@ fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Resu
     Ok(())
 }
 
-fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: Bytes) {
+fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: BackingFacts) {
     let extend = args.extend_backing;
     let sizes = format_args!("size       {} to {}", plan.old_size, plan.new_size);
     output::line(sizes);
@@ -219,7 +237,10 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
         return;
     };
     let new_backing = match extend {
-        true => backing.max(plan.new_size),
+        true => BackingFacts {
+            len: backing.len.max(plan.new_size),
+            ..backing
+        },
         false => backing,
     };
     output::line(format_args!(
@@ -233,7 +254,7 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
     if let StockVerdict::RefusesSize { .. } = verdict {
         output::line("           --extend-backing makes the backing file as large");
     }
-    if extend && backing < plan.new_size {
+    if extend && backing.len < plan.new_size {
         consequences(cow, args.trust.trust(), "extending")
             .iter()
             .for_each(output::line);

@@ -7,7 +7,7 @@ use driver::units::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use userhelper::image::{ImageError, Wait, Watcher};
 
-use super::super::interrupt::Interrupt;
+use super::super::interrupt::{self, Interrupt};
 use super::super::{Failure, output};
 
 /// Watches one tool.
@@ -29,6 +29,7 @@ impl Watching {
             bar.set_style(style);
         }
         bar.set_message(message);
+        interrupt::show(&bar);
         Watching {
             bar,
             interrupt: Interrupt::catch(),
@@ -92,6 +93,6 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        interrupt::clear_bar();
     }
 }

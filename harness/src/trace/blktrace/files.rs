@@ -53,6 +53,20 @@ pub(in super::super) fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
+/// The first file of the recording that is called `path`, as blktrace's `-D` and blkparse call it, if
+/// it is there: `sda.blktrace.0` of `sda`.
+pub(in super::super) fn recorded(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?;
+    let endings = [".blktrace.0", ".blktrace.0.gz", ".blktrace.0.zst", ".0"];
+    let files = endings.into_iter().map(|ending| {
+        let mut file = name.to_owned();
+        file.push(ending);
+        path.with_file_name(file)
+    });
+    let is_one = |file: &PathBuf| file.to_str().and_then(parts).is_some() && file.is_file();
+    files.into_iter().find(is_one)
+}
+
 /// Opens a file that nobody has named, if it is a regular one. A symbolic link is none: it came
 /// with the trace, and leads to what its author chose.
 pub(in super::super) fn open_regular(path: &Path) -> io::Result<Option<File>> {

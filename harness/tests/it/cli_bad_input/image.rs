@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use driver::cow::{Header, Version};
 use driver::units::Bytes;
 
-use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
+use crate::support::cli::{ALIGNMENT, SIZE, Sandbox, ways_out};
 
 /// Where bitmap and data of the small image are.
 const BITMAP: u64 = 8192;
@@ -312,8 +312,11 @@ fn backing_files_that_are_missing_or_others() {
     file.unwrap().set_times(times).unwrap();
     backed_refuse(
         &sandbox,
-        "@backing: modified at 2000000, but the COW file @cow was made for the content of 1000000 \
-         (seconds since 1970)",
+        &format!(
+            "@backing: modified at 2000000, but the COW file @cow was made for the content of \
+             1000000 (seconds since 1970). {}",
+            ways_out("@backing", "@cow", 1_000_000)
+        ),
     );
     sandbox.write("backing", [0; 1024]);
     backed_refuse(

@@ -9,3 +9,4 @@ mod image_arguments;
 mod resize;
 mod traces;
 mod usage;
+mod ways_out;

@@ -126,7 +126,7 @@ fn no_trace_at_all() {
     ] {
         sandbox.refuses(
             &command,
-            "@missing: offset 0: No such file or directory (os error 2)",
+            "@missing: opening: No such file or directory (os error 2)",
         );
     }
     std::fs::create_dir(sandbox.path("directory")).unwrap();

@@ -8,7 +8,7 @@ use driver::cow::{Extension, Header, JournalRecord, Version};
 use driver::units::{Bytes, Sector};
 use serde_json::Value;
 
-use crate::support::cli::{ALIGNMENT, SIZE, Sandbox, ftrace};
+use crate::support::cli::{ALIGNMENT, SIZE, Sandbox, ftrace, ways_out};
 use crate::support::images::{SOME, VERSIONS, expected_disk, header, name_of};
 
 /// Where bitmap and data of the V3 image are.
@@ -225,6 +225,41 @@ fn sectors_without_a_bit() {
     }
 }
 
+/// As `cp --sparse=never` leaves it, an archive without the option for holes, or a copy by way of a
+/// file system that has none.
+#[test]
+fn a_copy_without_its_holes_is_given_them_back() {
+    let sandbox = Sandbox::with_device();
+    sandbox.succeeds(&["replay", "@trace", "--device", "ubda=@cow"]);
+    let content = sandbox.read("cow");
+    std::fs::write(sandbox.path("copy"), &content).unwrap();
+    // Some file systems give a file its blocks only when it is synced.
+    let taken = |name: &str| {
+        let file = File::open(sandbox.path(name)).unwrap();
+        file.sync_all().unwrap();
+        file.metadata().unwrap().blocks() * 512
+    };
+    assert!(taken("copy") >= SIZE);
+    let dirty = Bytes(4096);
+    // All of the data area but what was written.
+    let leaked = Bytes(SIZE) - dirty;
+    let at = 3 * u64::from(ALIGNMENT) + dirty.0;
+    let text = format!("{leaked} of zeros where holes would do");
+    let output = sandbox.run(&["image", "check", "@copy"]);
+    assert_eq!(
+        sandbox.text(&output.stdout),
+        format!("@copy: byte {at}: leak: {text}\n@copy: {leaked} can be reclaimed with --repair\n")
+    );
+    assert_eq!(output.status.code(), Some(3));
+    let info = sandbox.json(&["image", "info", "@copy"]);
+    assert_eq!(info["file_bytes"], content.len());
+    assert_eq!(info["file_allocated_bytes"], taken("copy"));
+    sandbox.succeeds(&["image", "check", "@copy", "--repair"]);
+    assert!(sandbox.read("copy") == content);
+    assert!(taken("copy") <= taken("cow") + 64 * 1024);
+    sandbox.succeeds(&["image", "check", "@copy"]);
+}
+
 #[test]
 fn a_backing_file_that_is_missing_or_another() {
     let sandbox = Sandbox::with_images();
@@ -237,7 +272,8 @@ fn a_backing_file_that_is_missing_or_another() {
         sandbox.patch(version, time_at, &mtime.to_be_bytes());
         let text = format!(
             "the backing file @backing was modified at 1060000001, expected {mtime} (seconds since \
-             1970)"
+             1970). {}",
+            ways_out("@backing", &format!("@{version}"), u64::from(mtime))
         );
         found(&sandbox, version, "backing-changed", at, &text);
     }

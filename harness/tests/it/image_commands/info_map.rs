@@ -1,13 +1,14 @@
 //! What an image is and where it has what, told without disturbing anybody.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use driver::cow::{Geometry, Version};
+use driver::units::Bytes;
 use serde_json::{Value, json};
 
-use crate::support::cli::{SIZE, Sandbox, output, ubdlab};
+use crate::support::cli::{SIZE, Sandbox, output, ubdlab, ways_out};
 use crate::support::images::{SOME, VERSIONS, header, name_of, read, written};
 
 #[test]
@@ -18,6 +19,7 @@ fn every_field_of_every_version() {
         let name = name_of(version);
         let cow = sandbox.read(name);
         let reader = read(&cow);
+        let allocated = allocated(&sandbox, name);
         let info = sandbox.json(&["image", "info", &format!("@{name}")]);
         let v3 = version == Version::V3;
         // Only in the layout of today can it grow without being rebuilt: up to 8 bits for each
@@ -47,6 +49,7 @@ fn every_field_of_every_version() {
                 "resize_to_bytes": null,
                 "backing_change_in_progress": false,
                 "file_bytes": cow.len(),
+                "file_allocated_bytes": allocated,
                 "stock_uml": "takes it",
             }),
             "{version}"
@@ -54,19 +57,32 @@ fn every_field_of_every_version() {
     }
 }
 
+/// What the file takes on disk, as `du` counts it. It is synced first: some file systems give it its
+/// blocks only then.
+fn allocated(sandbox: &Sandbox, name: &str) -> u64 {
+    let file = std::fs::File::open(sandbox.path(name)).unwrap();
+    file.sync_all().unwrap();
+    file.metadata().unwrap().blocks() * 512
+}
+
 #[test]
 fn an_image_in_words() {
     let sandbox = Sandbox::with_images();
+    let len = Bytes(sandbox.read("v3").len() as u64);
+    let on_disk = Bytes(allocated(&sandbox, "v3"));
     assert_eq!(
         sandbox.succeeds(&["image", "info", "@v3"]),
-        "format         V3\n\
-         size           1 MiB\n\
-         dirty          9 sectors, 4608 bytes\n\
-         layout         alignment 4096, bitmap of 256 bytes at byte 8192, data at byte 12288\n\
-         headroom       grows to 16 MiB without its data moving\n\
-         backing file   @backing\n\
-         \x20              it is the one that the file was made for\n\
-         stock UML      takes it\n"
+        format!(
+            "format         V3\n\
+             size           1 MiB\n\
+             dirty          9 sectors, 4608 bytes\n\
+             layout         alignment 4096, bitmap of 256 bytes at byte 8192, data at byte 12288\n\
+             file           {len} long, takes {on_disk} on disk\n\
+             headroom       grows to 16 MiB without its data moving\n\
+             backing file   @backing\n\
+             \x20              it is the one that the file was made for\n\
+             stock UML      takes it\n"
+        )
     );
     let v2 = sandbox.succeeds(&["image", "info", "@v2"]);
     assert!(v2.contains("headroom       none: a resize rebuilds the file as V3\n"));
@@ -203,8 +219,10 @@ fn each_way_in_which_a_backing_file_can_differ() {
     };
     sandbox.patch("v3", 8, &1_060_000_000_u32.to_be_bytes());
     let found = problem(&sandbox);
-    let expected = ", expected 1060000000 (seconds since 1970)";
-    assert!(found.starts_with("was modified at ") && found.ends_with(expected));
+    let path = |name: &str| sandbox.path(name).display().to_string();
+    let ways_out = ways_out(&path("backing"), &path("v3"), 1_060_000_000);
+    let expected = format!(", expected 1060000000 (seconds since 1970). {ways_out}");
+    assert!(found.starts_with("was modified at ") && found.ends_with(&expected));
     sandbox.write("backing", [0; 4096]);
     assert_eq!(problem(&sandbox), "has 4096 bytes, expected 1048576");
     std::fs::remove_file(sandbox.path("backing")).unwrap();

@@ -1,6 +1,7 @@
 //! The commands of `ubdlab image`, run as a user runs them: each does what its help says, for
 //! images of every version, and what they leave is read back by a reader with nothing of their code in it.
 
+mod backing_files;
 mod check;
 mod compare;
 mod confinement;
@@ -9,8 +10,10 @@ mod create;
 mod formats;
 mod info_map;
 mod merge;
+mod other_backing;
 mod partial_sector;
 mod rebase;
 mod recover;
+mod replaced_files;
 mod resize;
 mod times;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -13,8 +13,8 @@ use driver::host::HostNames;
 use driver::units::Bytes;
 use userhelper::real_files::RealHost;
 
-/// What hangs that long will not end.
-const TOO_LONG: Duration = Duration::from_secs(120);
+/// What hangs that long will not end, however busy the machine is.
+const TOO_LONG: Duration = Duration::from_secs(600);
 
 /// The size of the small device that most tests use.
 pub(crate) const SIZE: u64 = 1 << 20;
@@ -97,8 +97,17 @@ impl Sandbox {
         self.directory.path().join(name)
     }
 
+    /// Writes a file. What is zero in it is a hole, as in an image that a tool has made.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        std::fs::write(self.path(name), content).unwrap();
+        const BLOCK: usize = 4096;
+        let content = content.as_ref();
+        let file = std::fs::File::create(self.path(name)).unwrap();
+        for (n, block) in content.chunks(BLOCK).enumerate() {
+            if block.iter().any(|&byte| byte != 0) {
+                file.write_all_at(block, (n * BLOCK) as u64).unwrap();
+            }
+        }
+        file.set_len(content.len() as u64).unwrap();
     }
 
     pub(crate) fn read(&self, name: &str) -> Vec<u8> {
@@ -126,11 +135,16 @@ impl Sandbox {
         driver::open::create(&RealHost, &path, &backing, Some(ALIGNMENT)).unwrap();
     }
 
-    /// Writes over a part of a file, its time kept.
+    /// Writes over a part of a file.
     pub(crate) fn patch(&self, name: &str, at: usize, bytes: &[u8]) {
-        let mut content = self.read(name);
-        content[at..at + bytes.len()].copy_from_slice(bytes);
-        self.write(name, content);
+        let file = std::fs::File::options().write(true).open(self.path(name));
+        let file = file.unwrap();
+        let end = (at + bytes.len()) as u64;
+        assert!(
+            end <= file.metadata().unwrap().len(),
+            "past the end of {name}"
+        );
+        file.write_all_at(bytes, at as u64).unwrap();
     }
 
     /// A header that names this backing path, and nothing behind it but holes.
@@ -252,6 +266,16 @@ struct Held(#[allow(dead_code, reason = "its lock ends with it")] userhelper::re
 
 impl Drop for Held {
     fn drop(&mut self) {}
+}
+
+/// What is said of a backing file of another time than `seconds`, which the COW file expects.
+pub(crate) fn ways_out(backing: &str, cow: &str, seconds: u64) -> String {
+    format!(
+        "If nothing but its time has changed, set that back: touch -d @{seconds} {backing}. If it is \
+         another file with the same content: ubdlab image rebase {cow} --backing {backing} \
+         --unsafe. Where the content has changed, both are wrong: the file system on the disk \
+         would be damaged"
+    )
 }
 
 /// A trace as ftrace writes it, of requests each with RWBS, first sector and sectors.

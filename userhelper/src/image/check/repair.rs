@@ -127,7 +127,7 @@ pub(in crate::image) fn free_stale<H: ImageHost>(
         return Ok(());
     };
     let space = space_of(host, path, device, geometry)?;
-    space.for_each_stale(watch, &mut |range: FileRange| {
+    space.for_each_stale(watch, &mut |_, range: FileRange| {
         clear(device.cow(), range).map_err(ImageError::host(path, REPAIRING, range.start))
     })?;
     sync(path, device)

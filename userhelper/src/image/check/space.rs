@@ -8,6 +8,7 @@ use driver::host::{FileKind, HostFile, Metadata};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount};
 
+use crate::copying::is_zero;
 use crate::image::{ImageError, Watch, report};
 
 use super::findings::{Fault, Finding};
@@ -17,6 +18,19 @@ const BLOCK: u64 = 4096;
 
 /// So much is read at once.
 const CHUNK: u64 = 1 << 20;
+
+/// Shorter runs of zeros are not worth a word: stock tools leave some where they give a file its
+/// length, and a file system may have blocks of this size around what is written.
+const LEAST_ZEROS: Bytes = Bytes(64 << 10);
+
+/// What is in blocks that could be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stale {
+    /// Data of clean sectors.
+    Data,
+    /// Zeros, which a hole would read as. A copy without holes has them.
+    Zeros,
+}
 
 pub(super) struct Space<'a, F> {
     pub(super) path: &'a Path,
@@ -103,26 +117,34 @@ impl<F: HostFile> Space<'_, F> {
             .map(|run| run.is_some())
     }
 
-    /// Blocks of data in clean sectors that hold anything but zeros.
+    /// Blocks of data in clean sectors, and long runs of zeros there and before the data.
     pub(super) fn check_stale(
         &self,
         findings: &mut Vec<Finding>,
         watch: Watch<'_>,
     ) -> Result<(), ImageError> {
         let mut first = None;
-        let mut leaked = Bytes(0);
-        self.for_each_stale(watch, &mut |range| {
+        let (mut data, mut zeros) = (Bytes(0), Bytes(0));
+        self.for_each_stale(watch, &mut |stale, range| {
             first.get_or_insert(range.start);
-            leaked += range.len;
+            match stale {
+                Stale::Data => data += range.len,
+                Stale::Zeros => zeros += range.len,
+            }
             Ok(())
         })?;
         if let Some(at) = first {
-            let mut finding = Finding::new(
-                Fault::StaleData,
-                at,
-                format!("{leaked} of data in clean sectors, which are read from the backing file"),
-            );
-            finding.leaked = leaked;
+            let mut text = Vec::new();
+            if data > Bytes(0) {
+                text.push(format!(
+                    "{data} of data in clean sectors, which are read from the backing file"
+                ));
+            }
+            if zeros > Bytes(0) {
+                text.push(format!("{zeros} of zeros where holes would do"));
+            }
+            let mut finding = Finding::new(Fault::StaleData, at, text.join("; "));
+            finding.leaked = data + zeros;
             findings.push(finding);
         }
         Ok(())
@@ -132,8 +154,9 @@ impl<F: HostFile> Space<'_, F> {
     pub(super) fn for_each_stale(
         &self,
         watch: Watch<'_>,
-        call: &mut dyn FnMut(FileRange) -> Result<(), ImageError>,
+        call: &mut dyn FnMut(Stale, FileRange) -> Result<(), ImageError>,
     ) -> Result<(), ImageError> {
+        self.for_each_zeros_before_data(call)?;
         let area = FileRange::new(self.geometry.data_offset, self.geometry.capacity().bytes());
         let total = area.len;
         let reading = |at| ImageError::host(self.path, "reading the data area", at);
@@ -156,12 +179,34 @@ impl<F: HostFile> Space<'_, F> {
         Ok(())
     }
 
-    /// The runs of blocks in a range that hold anything but zeros: stock tools leave blocks of
-    /// zeros where they give a file its length.
+    /// The header's block aside: a copy without holes may have up to 2 GiB there.
+    fn for_each_zeros_before_data(
+        &self,
+        call: &mut dyn FnMut(Stale, FileRange) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
+        let last = FileOffset(self.geometry.data_offset.0 / BLOCK * BLOCK);
+        let area = FileRange::between(FileOffset(BLOCK)..last.max(FileOffset(BLOCK)));
+        let reading = |at| ImageError::host(self.path, "reading the bitmap", at);
+        for data in self.device.cow().data_runs(area) {
+            let data = data.map_err(reading(area.start))?;
+            let first = FileOffset(data.start.0.next_multiple_of(BLOCK));
+            let last = FileOffset(data.end().0 / BLOCK * BLOCK);
+            if first < last {
+                let range = FileRange::between(first..last);
+                self.stale_blocks(range, &mut |stale, range| match stale {
+                    Stale::Data => Ok(()),
+                    Stale::Zeros => call(stale, range),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The runs of blocks in a range that hold anything but zeros, and the long ones of zeros.
     fn stale_blocks(
         &self,
         range: FileRange,
-        call: &mut dyn FnMut(FileRange) -> Result<(), ImageError>,
+        call: &mut dyn FnMut(Stale, FileRange) -> Result<(), ImageError>,
     ) -> Result<(), ImageError> {
         let mut buffer = Vec::new();
         let mut at = range.start;
@@ -172,13 +217,17 @@ impl<F: HostFile> Space<'_, F> {
                 .cow()
                 .read_exact_at(&mut buffer, at)
                 .map_err(reading)?;
-            let stale = |block: &[u8]| block.iter().any(|&byte| byte != 0);
-            let blocks: Vec<bool> = buffer.chunks(BLOCK as usize).map(stale).collect();
+            let stale = |block: &[u8]| match is_zero(block) {
+                true => Stale::Zeros,
+                false => Stale::Data,
+            };
+            let blocks: Vec<Stale> = buffer.chunks(BLOCK as usize).map(stale).collect();
             let mut block = 0;
             for run in blocks.chunk_by(|a, b| a == b) {
-                if run[0] {
+                let len = Bytes(run.len() as u64 * BLOCK);
+                if run[0] == Stale::Data || len >= LEAST_ZEROS {
                     let start = at + Bytes(block * BLOCK);
-                    call(FileRange::new(start, Bytes(run.len() as u64 * BLOCK)))?;
+                    call(run[0], FileRange::new(start, len))?;
                 }
                 block += run.len() as u64;
             }

@@ -1,0 +1,157 @@
+//! A COW file that names a path of another machine, read over a file that the user names: its header
+//! stays as it is.
+
+use driver::cow::Version;
+
+use crate::support::cli::{SIZE, Sandbox};
+use crate::support::images::{SOME, expected_disk, header};
+
+/// The time that the header has.
+const TIME: u64 = 1_050_000_000;
+
+/// Images of the versions that there are, over a file that lies elsewhere here, and its disk.
+fn sandbox(version: Version) -> (Sandbox, Vec<u8>) {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("here.img", SIZE);
+    let here = header(version, &sandbox.path("here.img"), SIZE);
+    let elsewhere = std::path::Path::new("/their/machine/root.img");
+    let there = here.with_backing(elsewhere, TIME as u32).unwrap();
+    sandbox.write_image_under("cow", &there, &SOME);
+    let disk = expected_disk(&sandbox.read("here.img"), &SOME);
+    sandbox.write("disk", &disk);
+    (sandbox, disk)
+}
+
+/// The commands, without what they make, which is `@new`.
+const COMMANDS: [&[&str]; 6] = [
+    &["merge", "@cow", "@new", "--backing", "@here.img"],
+    &[
+        "convert",
+        "-f",
+        "cow",
+        "@cow",
+        "@new",
+        "--source-backing",
+        "@here.img",
+    ],
+    &[
+        "compare",
+        "-f",
+        "cow",
+        "@cow",
+        "@disk",
+        "--backing",
+        "@here.img",
+    ],
+    &["map", "@cow", "--backing", "@here.img"],
+    &["check", "@cow", "--backing", "@here.img"],
+    &[
+        "resize",
+        "@cow",
+        "2M",
+        "--dry-run",
+        "--backing",
+        "@here.img",
+    ],
+];
+
+fn image<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [&["image"], command, more].concat()
+}
+
+#[test]
+fn every_command_that_reads_takes_another_backing_file() {
+    for version in [Version::V1, Version::V2, Version::V3Wide, Version::V3] {
+        let (sandbox, disk) = sandbox(version);
+        let cow = sandbox.read("cow");
+        // It may have been copied: its time does not count.
+        sandbox.touch("here.img", TIME + 7);
+        for command in COMMANDS {
+            sandbox.succeeds(&image(command, &[]));
+            assert!(sandbox.read("cow") == cow, "{version} {command:?}");
+            if command.contains(&"@new") {
+                assert!(sandbox.read("new") == disk, "{version} {command:?}");
+                std::fs::remove_file(sandbox.path("new")).unwrap();
+            }
+        }
+        let second = [
+            "image",
+            "compare",
+            "@disk",
+            "@cow",
+            "-F",
+            "cow",
+            "-B",
+            "@here.img",
+        ];
+        sandbox.succeeds(&second);
+        let map = sandbox.succeeds(&image(COMMANDS[3], &[]));
+        assert!(map.contains("@here.img\n"), "{map}");
+        // Without it the header's is looked for, which is not there.
+        let merge = ["image", "merge", "@cow", "@new"];
+        assert_eq!(sandbox.run(&merge).status.code(), Some(3));
+        let converted = ["--to", "v3"];
+        sandbox.succeeds(&image(COMMANDS[1], &converted));
+        assert_eq!(sandbox.disk("new", "here.img"), disk);
+    }
+}
+
+#[test]
+fn its_size_counts_always_and_its_time_on_request() {
+    let (sandbox, _) = sandbox(Version::V3);
+    for command in COMMANDS {
+        sandbox.succeeds(&image(command, &["--check-time"]));
+        let _ = std::fs::remove_file(sandbox.path("new"));
+    }
+    let refused = |more: &[&str], text: &str| {
+        for command in COMMANDS {
+            let before = sandbox.contents();
+            let output = sandbox.run(&image(command, more));
+            let status = if command[0] == "check" { 2 } else { 3 };
+            assert_eq!(output.status.code(), Some(status), "{command:?}");
+            let said = [output.stdout, output.stderr].concat();
+            let said = sandbox.text(&said);
+            assert!(said.contains(text), "{command:?}: {said}");
+            assert!(sandbox.contents() == before, "{command:?}");
+        }
+    };
+    sandbox.touch("here.img", TIME + 7);
+    refused(&["--check-time"], "modified at 1050000007");
+    sandbox.write_backing("here.img", SIZE + 512);
+    refused(&[], &(SIZE + 512).to_string());
+}
+
+#[test]
+fn what_writes_takes_the_backing_file_of_the_header_only() {
+    let (sandbox, _) = sandbox(Version::V3);
+    for (command, message) in [
+        (
+            &["merge", "@cow", "--in-place", "--backing", "@here.img"][..],
+            "--in-place merges into the backing file that the header names: --backing is for a new \
+             file",
+        ),
+        (
+            &["check", "@cow", "--repair", "--backing", "@here.img"],
+            "--backing is for a look only, and excludes --repair",
+        ),
+        (
+            &["resize", "@cow", "2M", "--backing", "@here.img"],
+            "--backing is for a look only, with --dry-run: a resize needs the backing file that \
+             the header names (ubdlab image rebase --unsafe changes that)",
+        ),
+    ] {
+        let before = sandbox.contents();
+        let output = sandbox.run(&image(command, &[]));
+        assert_eq!(sandbox.text(&output.stderr), format!("ubdlab: {message}\n"));
+        assert_ne!(output.status.code(), Some(0));
+        assert!(sandbox.contents() == before);
+    }
+    for command in [
+        &["convert", "-f", "raw", "@disk", "@new", "-b", "@here.img"][..],
+        &["compare", "-f", "raw", "@disk", "@disk", "-b", "@here.img"],
+        &["map", "-f", "raw", "@disk", "-b", "@here.img"],
+    ] {
+        let message = "@disk: a raw disk has no backing file that another could take the place of";
+        sandbox.refuses(&image(command, &[]), message);
+    }
+}

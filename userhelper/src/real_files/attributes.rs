@@ -1,0 +1,95 @@
+//! Extended attributes, which belong to a file as its owner and mode do: labels that say who may
+//! open it, and what its user noted.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use driver::host::HostResult;
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::errors::{from_std, host_error};
+
+/// Linux keeps no longer list of names, and no longer value.
+const LONGEST: usize = 64 << 10;
+
+/// The access control list. It says more about group and others than the mode does.
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+
+/// What the kernel computes from the content or the inode: a copy of it would be wrong.
+const COMPUTED: [&[u8]; 2] = [b"security.ima", b"security.evm"];
+
+/// Where attributes come from: a file that need not be readable, or an open one.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    Path(&'a Path),
+    File(&'a File),
+}
+
+impl Source<'_> {
+    fn names(self, list: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Source::Path(path) => rustix::fs::listxattr(path, list),
+            Source::File(file) => rustix::fs::flistxattr(file, list),
+        }
+    }
+
+    fn value(self, name: &CStr, value: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Source::Path(path) => rustix::fs::getxattr(path, name, value),
+            Source::File(file) => rustix::fs::fgetxattr(file, name, value),
+        }
+    }
+
+    fn owner_and_group(self) -> HostResult<(u32, u32)> {
+        let metadata = match self {
+            Source::Path(path) => std::fs::metadata(path),
+            Source::File(file) => file.metadata(),
+        };
+        let metadata = metadata.map_err(from_std)?;
+        Ok((metadata.uid(), metadata.gid()))
+    }
+}
+
+/// Gives `to` the extended attributes of `from`. An access control list goes along only
+/// where owner and group are the same: to others it would give rights that `from` does not give.
+///
+/// # Errors
+/// The host's, for an attribute that the user has given. What only the system or a privileged
+/// user sets goes along as far as this user's rights allow.
+pub(super) fn copy_attributes(from: Source<'_>, to: &File) -> HostResult<()> {
+    let mut names = vec![0; LONGEST];
+    let len = match from.names(&mut names) {
+        Ok(len) => len,
+        // The file system has none.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+        Err(errno) => return Err(host_error(errno)),
+    };
+    names.truncate(len);
+    let is_owned_alike = from.owner_and_group()? == Source::File(to).owner_and_group()?;
+    let mut value = vec![0; LONGEST];
+    let names = names
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty());
+    for name in names {
+        if COMPUTED.contains(&name) || name == ACCESS_LIST && !is_owned_alike {
+            continue;
+        }
+        let Ok(c_name) = CString::new(name) else {
+            continue;
+        };
+        let flags = XattrFlags::empty();
+        let copied = from
+            .value(&c_name, &mut value)
+            .and_then(|len| rustix::fs::fsetxattr(to, &*c_name, &value[..len], flags));
+        match copied {
+            // Taken away meanwhile.
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(errno) if name.starts_with(b"user.") => return Err(host_error(errno)),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Files and directories that go when the process is ended before it is done with them.
+//!
+//! A signal ends a process wherever it is, and no destructor runs. What is temporary is therefore
+//! entered here, in one step with its creation, and taken out in one step with the rename that
+//! gives it its own name, or with its removal. Whoever ends the process calls [`remove_all`]
+//! first.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Attempts to remove a directory into which another thread still puts files.
+const MOST_ATTEMPTS: u32 = 1000;
+
+static UNFINISHED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+#[derive(Debug)]
+struct Entry {
+    path: PathBuf,
+    /// Device and inode: another process may have made a file of that name since.
+    identity: Option<(u64, u64)>,
+}
+
+/// Creates a file or directory by `create`, and enters the path that `path` tells of it.
+///
+/// # Errors
+/// What `create` says; nothing is entered then.
+pub fn create<T, E>(
+    create: impl FnOnce() -> Result<T, E>,
+    path: impl FnOnce(&T) -> PathBuf,
+) -> Result<T, E> {
+    let mut entries = entries();
+    let created = create()?;
+    let path = path(&created);
+    entries.push(Entry {
+        identity: identity(&path),
+        path,
+    });
+    Ok(created)
+}
+
+/// Gives `path` another name or removes it by `act`, and takes it out if that succeeds.
+///
+/// # Errors
+/// What `act` says; it stays entered then.
+pub fn finish<T, E>(path: &Path, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let mut entries = entries();
+    let done = act()?;
+    entries.retain(|entry| entry.path != path);
+    Ok(done)
+}
+
+/// As long as this is there, [`create`] and [`finish`] wait.
+pub struct Ending {
+    _entries: MutexGuard<'static, Vec<Entry>>,
+}
+
+/// Removes all that is entered, for a process that is about to end.
+pub fn remove_all() -> Ending {
+    let mut entries = entries();
+    for entry in entries.drain(..) {
+        entry.remove();
+    }
+    Ending { _entries: entries }
+}
+
+/// Returns at once, or never where the process is being ended.
+pub fn wait_if_ending() {
+    drop(entries());
+}
+
+impl Entry {
+    fn remove(&self) {
+        if self.identity.is_none() || identity(&self.path) != self.identity {
+            return;
+        }
+        if self.path.is_dir() {
+            let removed = || std::fs::remove_dir_all(&self.path);
+            let _ = (0..MOST_ATTEMPTS).any(|_| removed().is_ok() || !self.path.exists());
+            return;
+        }
+        // There is nobody left to tell.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let of = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    std::fs::symlink_metadata(path).map(of).ok()
+}
+
+/// A panic in the middle leaves a list that is as good as any.
+fn entries() -> MutexGuard<'static, Vec<Entry>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
