@@ -44,6 +44,8 @@ const NAMES: &[&str] = &[
     "full_queue",
     "recovered_reflow",
     "refused_to_open",
+    "opening_failed_by_fault",
+    "recovery_failed_by_fault",
     "created_by_opening",
     "file_shorter_than_its_data_area",
     "backing_file_switched",

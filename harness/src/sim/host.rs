@@ -203,6 +203,11 @@ impl SimHost {
         }
     }
 
+    /// Whether a fault took place.
+    pub fn has_failed(&self) -> bool {
+        !self.state().injected.is_empty()
+    }
+
     /// The faults that took place.
     pub fn injected(&self) -> Vec<Injected> {
         self.state().injected.clone()
