@@ -35,6 +35,8 @@ const NAMES: &[&str] = &[
     "fault_failed_sync",
     "fault_lying_sync",
     "fault_unsupported",
+    "fault_in_part",
+    "fault_after_its_effect",
     "requests_queued_when_a_resize_begins",
     "flush_between_steps_of_a_move",
     "write_into_the_window_being_moved",

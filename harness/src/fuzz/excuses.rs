@@ -162,7 +162,7 @@ impl Excuses {
 /// The error that whoever suffers such a fault is told; none if it can go on.
 fn error_of(fault: Fault) -> Option<HostError> {
     match fault {
-        Fault::Io | Fault::FailedSync => Some(HostError::Io),
+        Fault::Io | Fault::IoAfter | Fault::InPart(_) | Fault::FailedSync => Some(HostError::Io),
         Fault::NoSpace => Some(HostError::NoSpace),
         Fault::Unsupported => Some(HostError::Unsupported),
         Fault::ShortWrite(0) => Some(HostError::WroteNothing),

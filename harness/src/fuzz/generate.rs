@@ -575,6 +575,8 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
     if !subject.faults || !chance(rng, 30) {
         return faults;
     }
+    // What only `ordered` answers for.
+    let ordered = u64::from(subject.driver == DriverName::Ordered);
     for _ in 0..1 + below(rng, 2) {
         let (kind, fault) = weighted(
             rng,
@@ -595,7 +597,10 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (1, (OperationKind::ZeroRange, Fault::Io)),
                 (1, (OperationKind::ZeroRange, Fault::Unsupported)),
                 (1, (OperationKind::SetLength, Fault::NoSpace)),
+                (ordered, (OperationKind::PunchHole, Fault::InPart(1024))),
+                (ordered, (OperationKind::ZeroRange, Fault::InPart(512))),
                 (1, (OperationKind::Rename, Fault::Io)),
+                (ordered, (OperationKind::Rename, Fault::IoAfter)),
                 (1, (OperationKind::SyncDirectory, Fault::Io)),
                 (1, (OperationKind::CreateNew, Fault::NoSpace)),
             ],

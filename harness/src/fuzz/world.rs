@@ -191,7 +191,7 @@ impl<'a> World<'a> {
         if let LifeEnd::Crashed(image) = &end {
             self.host = image.clone();
         }
-        if has_failed {
+        if has_failed && self.host.assumptions().restart_after_failed_sync {
             self.host.settle();
         }
         Ok(end)
@@ -397,7 +397,8 @@ impl<'a> World<'a> {
 
     /// What a failed sync gave up stays in the page cache, and no later sync makes it durable.
     /// The driver that saw it fail has to know; one that is started later cannot. So the next
-    /// life begins when the host has got everything to the disk, as after a restart of it.
+    /// life begins when the host has got everything to the disk, as after a restart of it, unless
+    /// that is not assumed.
     fn sync_has_failed(&self) -> bool {
         let failed = |injected: &Injected| injected.fault == Fault::FailedSync;
         self.host.injected().iter().any(failed)
@@ -439,6 +440,8 @@ impl<'a> World<'a> {
                 Fault::ShortWrite(_) => "fault_short_write",
                 Fault::FailedSync => "fault_failed_sync",
                 Fault::LyingSync => "fault_lying_sync",
+                Fault::InPart(_) => "fault_in_part",
+                Fault::IoAfter => "fault_after_its_effect",
             });
         }
     }

@@ -278,6 +278,7 @@ impl SimHost {
             Some(Fault::Io) => Err(HostError::Io),
             Some(Fault::NoSpace) => Err(HostError::NoSpace),
             Some(Fault::Unsupported) => Err(HostError::Unsupported),
+            Some(Fault::IoAfter) => act(&mut state, operation.index, fault).and(Err(HostError::Io)),
             _ => act(&mut state, operation.index, fault),
         };
         if let Some(log) = &mut state.log {
