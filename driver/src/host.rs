@@ -14,7 +14,7 @@ use crate::units::{Bytes, FileOffset, FileRange};
 
 mod place;
 
-pub use place::{Place, beneath};
+pub use place::{Place, beneath, names_a_directory};
 
 /// What a host operation can fail with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,9 +63,14 @@ pub enum HostError {
     /// A write that the host reports as done without a byte written.
     #[error("the host wrote nothing and reported no error")]
     WroteNothing,
-    /// Any other error number.
+    /// Any other error number of Linux.
     #[error("{}", std::io::Error::from_raw_os_error(*.0))]
     Os(i32),
+}
+
+impl HostError {
+    /// ENOTDIR.
+    pub const NOT_A_DIRECTORY: HostError = HostError::Os(20);
 }
 
 /// The result of a host operation.
@@ -281,6 +286,12 @@ pub trait HostNames {
     /// [`HostNames::copy_attributes`] gives it its mode when it is complete.
     fn create_new(&self, path: &Path) -> HostResult<Self::File>;
 
+    /// Opens, for reading and writing, what an interrupted creation has left at `path`. A mode that
+    /// it had been given already, without the right to write, does not keep its owner from it.
+    fn open_left_over(&self, path: &Path) -> HostResult<Self::File> {
+        self.open(path, Access::ReadWrite)
+    }
+
     /// Gives a file of [`HostNames::create_new`] the mode that any new file at `path` gets,
     /// without what `sources`, the files that its content comes from, keep from their group or
     /// from others. A host whose modes cannot be changed leaves the file as it is.
@@ -291,8 +302,9 @@ pub trait HostNames {
     /// What `file` is.
     fn metadata(&self, file: &Self::File) -> HostResult<Metadata>;
 
-    /// Gives `to` the owner, mode and times of `from`, as far as the user's rights allow. No
-    /// group and nobody else gets a right by it that `from` does not give them.
+    /// Gives `to` the owner and mode of `from`, as far as the user's rights allow. No group and
+    /// nobody else gets a right by it that `from` does not give them. `to` keeps its own times: it
+    /// has other bytes, and a backup that goes by the time would miss them.
     fn copy_attributes(&self, from: &Self::File, to: &Self::File) -> HostResult<()>;
 
     /// Takes a lock without waiting: [`HostError::Locked`] if another holds one. It
@@ -307,4 +319,18 @@ pub trait HostNames {
 
     /// Makes all changes of names in the directory that holds `path` durable.
     fn sync_directory_of(&self, path: &Path) -> HostResult<()>;
+
+    /// Whether two open files are one file.
+    fn is_same_file(&self, one: &Self::File, other: &Self::File) -> HostResult<bool> {
+        Ok(self.metadata(one)?.identity == self.metadata(other)?.identity)
+    }
+
+    /// Whether `path` is a name of the open `file`. Whoever had a lock on `file` before this
+    /// process may have put another file in its place.
+    fn is_name_of(&self, path: &Path, file: &Self::File) -> HostResult<bool> {
+        match self.open(path, Access::ReadOnly) {
+            Err(HostError::NotFound) => Ok(false),
+            named => self.is_same_file(&named?, file),
+        }
+    }
 }

@@ -23,6 +23,12 @@ pub trait Initial {
         is_zero(content)
     }
 
+    /// Whether it is known without a look at the device that the sectors from the start of
+    /// `range` on held zeros, and up to which sector the same is true.
+    fn hole_at(&mut self, range: SectorRange) -> (bool, Sector) {
+        (false, range.end())
+    }
+
     /// What that was, for a message.
     fn describe(&self, sector: Sector) -> String;
 }
@@ -265,6 +271,33 @@ impl<I: Initial> Oracle<I> {
         {
             let state = State(CHECKSUM | u64::from(checksum));
             self.set(SectorRange::new(sector, SectorCount(1)), |_| state);
+        }
+    }
+
+    /// Whether zeros are right from `from` on, and up to where, `end` at most, the same is true.
+    /// A page that has something else is one in which they are not. What that costs follows what
+    /// was touched.
+    pub(crate) fn zeros_at(&mut self, from: Sector, end: Sector) -> (bool, Sector) {
+        let at = from.0;
+        let (is_zeroed, stop) = self.zeros.run_at(at, end.0);
+        let (is_discarded, stop) = match is_zeroed {
+            true => (false, stop),
+            false => self.discarded.run_at(at, stop),
+        };
+        if is_zeroed || is_discarded {
+            return (true, Sector(stop));
+        }
+        let touched = self.pages.next(at / PAGE).map(|(page, _)| page * PAGE);
+        if touched.is_some_and(|page| page <= at) {
+            return (false, Sector(stop.min((at / PAGE + 1) * PAGE)));
+        }
+        let stop = Sector(stop.min(touched.unwrap_or(u64::MAX)));
+        match from >= self.initial_end {
+            true => (true, stop),
+            false => {
+                let range = SectorRange::between(from..stop.min(self.initial_end));
+                self.initial.hole_at(range)
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use driver::host::{HostError, HostFile};
 use driver::units::{Bytes, FileOffset, FileRange};
 
 use crate::clone_range::CloneRange;
+use crate::space::BLOCK;
 
 /// So much is read and written at once.
 const CHUNK: Bytes = Bytes(1 << 20);
@@ -12,9 +13,6 @@ const CHUNK: Bytes = Bytes(1 << 20);
 /// One call copies at most so much, and shares at most so much more.
 const COPY_A_STEP: Bytes = Bytes(4 << 20);
 const CLONE_A_STEP: Bytes = Bytes(1 << 30);
-
-/// Extents are shared in whole blocks of the host's file system, which are this or less.
-const BLOCK: u64 = 4096;
 
 /// Zeros are written from here where the host can make no hole.
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];

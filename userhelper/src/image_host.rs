@@ -1,5 +1,6 @@
 //! What the image tools ask of a host beyond what a driver needs.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::host::{Access, HostFile, HostNames, HostResult, Metadata, Place};
@@ -8,15 +9,25 @@ use driver::units::Bytes;
 
 use crate::clone_range::CloneRange;
 
+/// Space on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeSpace {
+    /// How much of it may still be taken.
+    pub free: Bytes,
+    /// A file takes it in blocks of this length; at least 1.
+    pub block: Bytes,
+}
+
 /// A host on which images can be planned and rebuilt.
 pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     /// How much this user may still write in the file system that holds `path`,
     /// which need not exist; `None` where there is no known limit.
-    fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>>;
+    fn free_space_beside(&self, path: &Path) -> HostResult<Option<FreeSpace>>;
 
     /// Sets the time of last modification, in whole seconds since 1970; as durable as a write.
-    /// Who may write a file without owning it can set no time but the present one: the file then
-    /// gets that, once it is no earlier than what was asked for.
+    /// Who may write a file without owning it can set no time but the present one: the file
+    /// gets that, if it is no earlier than what was asked for, and
+    /// [`driver::host::HostError::PermissionDenied`] says to ask again then.
     fn set_modified(&self, file: &Self::File, seconds: i64) -> HostResult<()>;
 
     /// Makes everything of the file durable, its time of last modification too, which
@@ -29,6 +40,12 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
         self.metadata(&place.open(self, Access::ReadOnly)?)
     }
 
+    /// Whether more users may read `to` than `from`, going by their modes. Where files have none,
+    /// nobody is kept from any.
+    fn shows(&self, _to: &Self::File, _from: &Self::File) -> HostResult<bool> {
+        Ok(false)
+    }
+
     /// What time it is, in nanoseconds from some moment on; it never goes back. Nothing that
     /// is written depends on it, only how much is done before requests are served again.
     fn now_ns(&self) -> u64;
@@ -37,13 +54,18 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     /// have been given later ones, and this may be set back at any moment.
     fn now_seconds(&self) -> i64;
 
-    /// Waits until [`ImageHost::now_seconds`] is this or later; not at all where that is more than
-    /// a minute ahead, and not for ever where the clock is set back.
-    fn wait_until(&self, seconds: i64);
+    /// Waits until [`ImageHost::now_seconds`] is this or later, asking `goes_on` all the while,
+    /// several times a second, and ends early if that says so. It does not wait for ever where the
+    /// clock is set back: no longer than what was ahead at first.
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()>;
 }
 
 impl ImageHost for MemoryHost {
-    fn free_space_beside(&self, _path: &Path) -> HostResult<Option<Bytes>> {
+    fn free_space_beside(&self, _path: &Path) -> HostResult<Option<FreeSpace>> {
         Ok(None)
     }
 
@@ -65,5 +87,11 @@ impl ImageHost for MemoryHost {
         0
     }
 
-    fn wait_until(&self, _seconds: i64) {}
+    fn wait_until(
+        &self,
+        _seconds: i64,
+        _goes_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }

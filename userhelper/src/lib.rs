@@ -17,3 +17,4 @@ pub mod real_files;
 pub mod rebuild;
 pub mod reflow;
 pub mod resize;
+mod space;

@@ -144,7 +144,7 @@ pub fn losses<F: HostFile>(
         };
         at = range.end();
     }
-    // A partial last sector has no bit. It is where a clean one would be.
+    // No bit says anything about a partial last sector. It is where a clean one would be.
     let partial = FileRange::between(FileOffset(end.bytes().0)..FileOffset(old_size.0));
     if partial.len > Bytes(0) {
         let file = match device.image() {

@@ -26,6 +26,17 @@ pub(crate) struct Bounds {
     pub(crate) most: u64,
 }
 
+impl Bounds {
+    /// With no more than this.
+    pub(crate) fn within(self, most: u64) -> Bounds {
+        Bounds {
+            least: self.least.min(most),
+            first: self.first.min(most),
+            most: self.most.min(most),
+        }
+    }
+}
+
 /// Bytes to move, in a window under live I/O.
 pub(crate) const LIVE_WINDOW: Bounds = Bounds {
     least: 64 << 10,

@@ -5,10 +5,12 @@ use driver::cow::{Extension, Geometry, JournalRecord, Version};
 use driver::host::HostFile;
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::Strategy;
-use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
+use crate::image_host::FreeSpace;
 use crate::losses::{Effort, Loss, NotExamined, losses};
 use crate::reflow::{LEAST_WINDOW, LIVE_WINDOW, OFFLINE_WINDOW};
+use crate::space::{BLOCK, Blocks};
 
 /// The alignment that a reflow asks for at least. A window is at most as long as the distance
 /// moved, which is about twice the alignment, and costs two syncs: with this a device is moved
@@ -47,7 +49,7 @@ pub struct Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Surroundings {
     /// The space free beside the COW file, where that is known.
-    pub free_space: Option<Bytes>,
+    pub free_space: Option<FreeSpace>,
     /// Whether the COW file is a regular file, and so can be replaced by another.
     pub replaceable: bool,
 }
@@ -67,11 +69,12 @@ pub struct Plan {
     pub new_geometry: Option<Geometry>,
     /// Bytes of data to be moved at most.
     pub to_move: Bytes,
-    /// Space on the host that is needed meanwhile.
+    /// Space on the host that is needed meanwhile, in whole blocks of its file system.
     pub space_needed: Bytes,
     /// Whether requests are served meanwhile.
     pub online: bool,
-    /// A reflow that nobody waits for moves so much at once.
+    /// A reflow moves no more than this at once, counted in the blocks of 4 KiB that its data is
+    /// in.
     pub window: Bytes,
 }
 
@@ -297,13 +300,18 @@ impl<F: HostFile> Planner<'_, F> {
         let new = self.roomy_geometry(|_| true)?;
         let mut plan = self.plan(Strategy::Rebuild, new);
         plan.to_move = self.dirty_below_new_end().bytes();
-        plan.space_needed = plan.to_move + new.bitmap_len;
-        Ok(match self.surroundings.free_space {
-            Some(free) if free < plan.space_needed => Err(format!(
+        let mut space = self.blocks();
+        let extension_end = Extension::OFFSET + Bytes(Extension::LEN as u64);
+        space.add(FileRange::between(FileOffset(0)..extension_end));
+        space.add(new.bitmap());
+        self.add_data(&mut space, &new);
+        plan.space_needed = space.space();
+        Ok(match self.lacking(plan.space_needed) {
+            Some(free) => Err(format!(
                 "a copy needs {}, and only {free} are free beside the COW file",
                 plan.space_needed
             )),
-            _ => Ok(plan),
+            None => Ok(plan),
         })
     }
 
@@ -333,24 +341,51 @@ impl<F: HostFile> Planner<'_, F> {
             true => LIVE_WINDOW,
             false => OFFLINE_WINDOW,
         };
-        let fits = |window: &Bytes| {
-            let needed = plan.to_move.min(*window) + new.bitmap_len;
-            self.surroundings
-                .free_space
-                .is_none_or(|free| needed <= free)
+        let (mut data, mut bitmap) = (self.blocks(), self.blocks());
+        self.add_data(&mut data, &new);
+        bitmap.add(new.bitmap());
+        // Blocks of the host that are larger than those that windows are counted in may have as
+        // little in them.
+        let larger = data.block().div_ceil(BLOCK);
+        let needed = |window: Bytes| {
+            // One block more at either end.
+            let window = Bytes(window.0.saturating_mul(larger) + 2 * data.block());
+            data.space().min(window) + bitmap.space()
         };
+        let fits = |window: &Bytes| self.lacking(needed(*window)).is_none();
         // Where space is short, smaller windows do as well.
         let smaller = std::iter::successors(Some(most), |window| Some(Bytes(window.0 / 2)));
         let mut windows = smaller.take_while(|&window| window >= LEAST_WINDOW);
         plan.window = windows.find(fits).unwrap_or(LEAST_WINDOW).min(distance);
-        plan.space_needed = plan.to_move.min(plan.window) + new.bitmap_len;
-        Ok(match self.surroundings.free_space {
-            Some(free) if free < plan.space_needed => Err(format!(
+        plan.space_needed = needed(plan.window);
+        Ok(match self.lacking(plan.space_needed) {
+            Some(free) => Err(format!(
                 "a window and the new bitmap need {}, and only {free} are free",
                 plan.space_needed
             )),
-            _ => Ok(plan),
+            None => Ok(plan),
         })
+    }
+
+    /// None yet, of the host's file system.
+    fn blocks(&self) -> Blocks {
+        let block = self.surroundings.free_space.map(|space| space.block.0);
+        Blocks::of(block.unwrap_or(BLOCK))
+    }
+
+    /// Adds what the data that stays takes in the layout `new`.
+    fn add_data(&self, space: &mut Blocks, new: &Geometry) {
+        let end = self.device.capacity().min(new.capacity());
+        let kept = SectorRange::new(Sector(0), end);
+        for run in self.device.map().dirty_runs(kept) {
+            space.add(FileRange::new(new.place_of(run.start), run.count.bytes()));
+        }
+    }
+
+    /// What is free, if that is less than `needed`.
+    fn lacking(&self, needed: Bytes) -> Option<Bytes> {
+        let free = self.surroundings.free_space?.free;
+        (free < needed).then_some(free)
     }
 
     fn plan(&self, strategy: Strategy, new: Geometry) -> Plan {

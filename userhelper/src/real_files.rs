@@ -3,8 +3,9 @@
 //! System calls go through std and rustix, but for two that both lack: nix takes the
 //! locks, and reflink-copy shares extents. No code here is unsafe.
 
-use std::fs::{File, FileTimes};
+use std::fs::File;
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -20,7 +21,7 @@ use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Times
 use rustix::io::Errno;
 
 use crate::clone_range::CloneRange;
-use crate::image_host::ImageHost;
+use crate::image_host::{FreeSpace, ImageHost};
 
 mod beneath;
 mod errors;
@@ -28,7 +29,7 @@ mod lock;
 mod modes;
 
 use errors::{from_std, host_error, retried};
-pub use modes::give_mode_at;
+pub use modes::{Given, give_mode_at};
 
 /// The files of this machine, as this process sees them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,13 +56,16 @@ impl Drop for RealFile {
 
 /// How much this user may still write in the file system that holds `path`, which
 /// exists.
-pub fn free_space(path: &Path) -> HostResult<Bytes> {
+pub fn free_space(path: &Path) -> HostResult<FreeSpace> {
     let space = retried(|| rustix::fs::statvfs(path))?;
-    Ok(Bytes(space.f_bavail.saturating_mul(space.f_frsize)))
+    Ok(FreeSpace {
+        free: Bytes(space.f_bavail.saturating_mul(space.f_frsize)),
+        block: Bytes(space.f_frsize.max(1)),
+    })
 }
 
 impl ImageHost for RealHost {
-    fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
+    fn free_space_beside(&self, path: &Path) -> HostResult<Option<FreeSpace>> {
         free_space(directory_of(path)).map(Some)
     }
 
@@ -74,13 +78,7 @@ impl ImageHost for RealHost {
         };
         let time = time.ok_or(HostError::TooLarge)?;
         match file.file.set_modified(time).map_err(from_std) {
-            Err(HostError::PermissionDenied) => {
-                self.wait_until(seconds);
-                if self.now_seconds() < seconds {
-                    return Err(HostError::PermissionDenied);
-                }
-                touch(&file.file)
-            }
+            Err(HostError::PermissionDenied) if self.now_seconds() >= seconds => touch(&file.file),
             set => set,
         }
     }
@@ -103,6 +101,10 @@ impl ImageHost for RealHost {
         }
     }
 
+    fn shows(&self, to: &RealFile, from: &RealFile) -> HostResult<bool> {
+        modes::shows(&to.file, &from.file)
+    }
+
     fn now_ns(&self) -> u64 {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
@@ -118,20 +120,24 @@ impl ImageHost for RealHost {
         clippy::disallowed_methods,
         reason = "a second has to pass, and nothing else is waited for"
     )]
-    fn wait_until(&self, seconds: i64) {
-        let ahead = seconds.saturating_sub(self.now_seconds());
-        if !(1..=LONGEST_PAUSE).contains(&ahead) {
-            return;
-        }
-        let until_ns = self.now_ns() + ahead.unsigned_abs() * 1_000_000_000;
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let ahead = seconds.saturating_sub(self.now_seconds()).max(0);
+        let ahead_ns = ahead.unsigned_abs().saturating_mul(1_000_000_000);
+        let until_ns = self.now_ns().saturating_add(ahead_ns);
         while self.now_seconds() < seconds && self.now_ns() <= until_ns {
-            std::thread::sleep(Duration::from_millis(5));
+            goes_on()?;
+            std::thread::sleep(BETWEEN_LOOKS);
         }
+        ControlFlow::Continue(())
     }
 }
 
-/// The longest that anybody is made to wait, in seconds: more than any caller asks for.
-const LONGEST_PAUSE: i64 = 60;
+/// How long a wait goes on between two looks at the clock.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Gives the file the present time, which everybody may who may write it.
 fn touch(file: &File) -> HostResult<()> {
@@ -166,6 +172,21 @@ impl HostNames for RealHost {
         open(path, flags, Access::ReadWrite)
     }
 
+    /// Of what its owner may read at least. It has to be the user's own file, and one that nobody
+    /// has locked for writing.
+    fn open_left_over(&self, path: &Path) -> HostResult<RealFile> {
+        let opened = self.open(path, Access::ReadWrite);
+        if opened.as_ref().err() != Some(&HostError::PermissionDenied) {
+            return opened;
+        }
+        let flags = open_flags(Access::ReadOnly) | OFlags::NOFOLLOW;
+        let left = open(path, flags, Access::ReadOnly)?;
+        lock::lock_whole_file(&left.file, LockKind::Shared)?;
+        modes::give_to_owner_alone(&left.file)?;
+        drop(left);
+        self.open(path, Access::ReadWrite)
+    }
+
     fn give_mode(&self, path: &Path, file: &RealFile, sources: &[&RealFile]) -> HostResult<()> {
         let sources: Vec<_> = sources.iter().map(|source| &source.file).collect();
         modes::give_usual_mode(directory_of(path), &file.file, &sources)
@@ -186,12 +207,7 @@ impl HostNames for RealHost {
 
     /// Extended attributes and ACLs are not copied, nor the rights that they give.
     fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
-        let source = from.file.metadata().map_err(from_std)?;
-        modes::copy_owner_and_mode(&from.file, &to.file)?;
-        let times = FileTimes::new()
-            .set_accessed(source.accessed().map_err(from_std)?)
-            .set_modified(source.modified().map_err(from_std)?);
-        to.file.set_times(times).map_err(from_std)
+        modes::copy_owner_and_mode(&from.file, &to.file)
     }
 
     fn lock(&self, file: &RealFile, kind: LockKind) -> HostResult<()> {

@@ -5,7 +5,7 @@
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
 //! | the new file was created, filled in part or whole | the old file, untouched; a temporary one beside it that only its owner can open | the next rebuild removes the temporary file, or `recover` |
-//! | the new file was given the old one's owner, mode and times | the old file; a temporary one that is as private | the same |
+//! | the new file was given the old one's owner and mode | the old file; a temporary one that is as private | the same |
 //! | the new file was synced | the same | the same |
 //! | the rename | the old file or the new one, each whole | none needed |
 //! | the sync of the directory | the new file | none needed |
@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::{Extension, Geometry, Header};
-use driver::host::{Access, HostError, HostFile, HostResult, LockKind, Replace};
+use driver::host::{HostFile, HostResult, LockKind, Replace};
 use driver::open::{create_temporary, remove_temporary, temporary_name};
 use driver::ordered::{CowImage, Hold, Ordered, PartialSector};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
@@ -245,7 +245,7 @@ impl<H: ImageHost> Rebuild<H> {
     /// Until all of it is there the new file is its owner's alone: the old one may be private.
     fn complete(&self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
         let (file, at) = (self.file()?, FileOffset(0));
-        let action = "giving the new COW file the old one's owner, mode and times";
+        let action = "giving the new COW file the old one's owner and mode";
         self.host
             .copy_attributes(device.cow(), file)
             .map_err(ResizeError::host(action, at))?;
@@ -292,30 +292,22 @@ impl<H: ImageHost> Rebuild<H> {
 
     /// Whether the COW file's name is that of the new file.
     fn has_its_name(&self) -> HostResult<bool> {
-        let Some(new) = &self.file else {
-            return Ok(false);
-        };
-        let named = match self.host.open(&self.path, Access::ReadOnly) {
-            Ok(file) => self.host.metadata(&file)?,
-            Err(HostError::NotFound) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        Ok(named.identity == self.host.metadata(new)?.identity)
+        match &self.file {
+            Some(new) => self.host.is_name_of(&self.path, new),
+            None => Ok(false),
+        }
     }
 
     /// Whether the name still is that of the file that was copied.
     fn check_name(&self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
-        let identity = |file: &H::File| self.host.metadata(file).map(|m| m.identity);
-        let named = self
-            .host
-            .open(&self.path, Access::ReadOnly)
-            .and_then(|file| identity(&file));
-        if named.is_ok() && named == identity(device.cow()) {
-            return Ok(());
+        let is_named = self.host.is_name_of(&self.path, device.cow());
+        let action = "examining the COW file's name";
+        match is_named.map_err(ResizeError::host(action, FileOffset(0)))? {
+            true => Ok(()),
+            false => Err(ResizeError::Refused(
+                "the COW file's name has been given to another file meanwhile".into(),
+            )),
         }
-        Err(ResizeError::Refused(
-            "the COW file's name has been given to another file meanwhile".into(),
-        ))
     }
 }
 

@@ -24,7 +24,7 @@
 //! | part of a window was copied | all data: below the frontier at the old place, which no copy touches | rolls forward, copying the window again |
 //! | the copy was synced | the same | the same |
 //! | the record was written | the record before it or the new one; the data of both is durable | rolls forward from the one that is there |
-//! | what stays unused of the source was punched, or some of it | the new frontier, which was durable before the holes were punched | rolls forward; what was not punched stays allocated, until `image check --repair` |
+//! | what stays unused of the source was punched, or some of it | the new frontier, which was durable before the holes were punched | rolls forward; what was not punched stays allocated, until `image recover` or `image check --repair` |
 //! | part or all of the new bitmap was written | all data, at the new place; the old bitmap, which the new one does not overlap, counts | writes the new bitmap again |
 //! | the header was written | the mark, and so the row before; or the new size, whole | rolls forward, or none needed |
 //! | the old bitmap was punched | the new size | none needed |
@@ -45,10 +45,11 @@ use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorRange};
 use self::freeing::{free, up_to_blocks};
 use crate::new_bitmap::next_piece;
 use crate::pace::{self, LIVE_FREEING, Pace};
+use crate::space::{BLOCK, Blocks};
 
 pub use crate::pace::Windows;
 
-/// A window has at most so much to move, where nothing is known of the time or the space that
+/// A window has at most so much to move, counted in the blocks of 4 KiB that it is in, where nothing is known of the time or the space that
 /// there is for it.
 pub const WINDOW: Bytes = Bytes(8 << 20);
 
@@ -59,7 +60,7 @@ pub const OFFLINE_WINDOW: Bytes = Bytes(64 << 20);
 pub const LIVE_WINDOW: Bytes = Bytes(pace::LIVE_WINDOW.most);
 
 /// A window has no less than this at most, however little space there is.
-pub const LEAST_WINDOW: Bytes = Bytes(1 << 20);
+pub const LEAST_WINDOW: Bytes = Bytes(64 << 10);
 
 /// Extents that are freed in a step, where nobody waits for one.
 const FREED_A_STEP: u64 = 4096;
@@ -188,8 +189,8 @@ impl Reflow {
         }
     }
 
-    /// Moves in windows with at most `len` bytes to move, for those who want shorter waits, or more
-    /// of them.
+    /// Moves in windows with at most `len` bytes to move, counted in the blocks of 4 KiB that they
+    /// are in, for those who want shorter waits, or more of them.
     #[must_use]
     pub fn with_window(mut self, len: Bytes) -> Reflow {
         self.pace = Pace::fixed(len.0.max(SECTOR_SIZE));
@@ -197,10 +198,11 @@ impl Reflow {
     }
 
     /// Moves in windows that are as large as the disk moves in a time that requests can wait
-    /// for, which [`Reflow::tell_time`] has to be called for.
+    /// for, which [`Reflow::tell_time`] has to be called for, but never larger than `most`: there
+    /// may be no space for more.
     #[must_use]
-    pub fn while_live(mut self) -> Reflow {
-        self.pace = Pace::adapting(pace::LIVE_WINDOW);
+    pub fn while_live(mut self, most: Bytes) -> Reflow {
+        self.pace = Pace::adapting(pace::LIVE_WINDOW.within(most.0));
         self.freeing = Pace::adapting(LIVE_FREEING);
         self
     }
@@ -328,12 +330,17 @@ impl Reflow {
             let below = Sector(start.0.saturating_sub(piece.0));
             let runs = device.map().dirty_runs(SectorRange::between(below..start));
             let (mut here, mut end) = (Bytes(0), None);
+            let mut blocks = Blocks::of(BLOCK);
             for run in runs {
-                here += self.data_in(device, run)?;
+                here += self.add_data(&mut blocks, device, run)?;
                 end = Some(run.end());
             }
             let too_long = top.is_some_and(|top: Sector| top - below > distance);
-            if data + here > most || too_long {
+            // The blocks of one piece may be more than there is room for: it is moved all the
+            // same. So is what costs nothing, or the block that a window begins within would
+            // go with no window.
+            let too_much = data + here > most && here > Bytes(0) && start < frontier;
+            if too_much || too_long {
                 break;
             }
             top = top.or(end);

@@ -49,7 +49,7 @@ impl<H: ImageHost> PlannedResize<H> {
             Strategy::Reflow => {
                 let reflow = Reflow::new(device, layout()?)?;
                 let reflow = match plan.online {
-                    true => reflow.while_live(),
+                    true => reflow.while_live(plan.window),
                     false => reflow.with_window(plan.window),
                 };
                 PlannedResize::Reflow(Box::new(reflow), host)

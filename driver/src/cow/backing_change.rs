@@ -2,7 +2,7 @@
 //! place is not taken for it: see [`Extension`](super::Extension), which holds this.
 //!
 //! While the file itself is changed its time says nothing, and its length may be the old or the
-//! new one. What says that it is the file is its content: a few [`Place`]s, noted when the change
+//! new one. What says that it is the file is its content: a few [`SampledRange`]s, noted when the change
 //! began. Where the image goes over to another file, neither of the two changes, and length and
 //! time tell them, as they always do.
 
@@ -31,7 +31,7 @@ pub(super) const OTHER: u32 = 2;
 /// Some sectors of a backing file, and the digests of what they hold before and after the change:
 /// the same two of what the change leaves alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct SampledRange {
     /// Which sectors: at least one and at most [`LONGEST_PLACE`]. Of what the change writes only
     /// one, as it may be there in part, sector by sector.
     pub range: SectorRange,
@@ -41,7 +41,7 @@ pub struct Place {
     pub after: u32,
 }
 
-impl Place {
+impl SampledRange {
     /// The digest of a content: its CRC-32C.
     pub fn digest(content: &[u8]) -> u32 {
         crc32c::crc32c(content)
@@ -49,7 +49,7 @@ impl Place {
 
     /// Whether it may have this content.
     pub fn may_hold(&self, content: &[u8]) -> bool {
-        let found = Place::digest(content);
+        let found = SampledRange::digest(content);
         found == self.before || found == self.after
     }
 }
@@ -57,14 +57,14 @@ impl Place {
 /// The places of one change: at most [`MOST_PLACES`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    places: [Place; MOST_PLACES],
+    places: [SampledRange; MOST_PLACES],
     count: usize,
 }
 
 impl Sample {
     /// None yet. A block needs one at least.
     pub const fn new() -> Sample {
-        let nowhere = Place {
+        let nowhere = SampledRange {
             range: SectorRange::new(Sector(0), SectorCount(0)),
             before: 0,
             after: 0,
@@ -79,7 +79,7 @@ impl Sample {
     ///
     /// # Panics
     /// If it is empty or longer than [`LONGEST_PLACE`].
-    pub fn push(&mut self, place: Place) {
+    pub fn push(&mut self, place: SampledRange) {
         let count = place.range.count;
         assert!(SectorCount(0) < count && count <= LONGEST_PLACE);
         if let Some(free) = self.places.get_mut(self.count) {
@@ -89,7 +89,7 @@ impl Sample {
     }
 
     /// Them all.
-    pub fn places(&self) -> &[Place] {
+    pub fn places(&self) -> &[SampledRange] {
         &self.places[..self.count]
     }
 }
@@ -202,7 +202,7 @@ fn decode_sample(fields: &[u8], backing_size: Bytes) -> Option<Sample> {
         if count > LONGEST_PLACE || end > backing_size.whole_sectors().0 {
             return None;
         }
-        sample.push(Place {
+        sample.push(SampledRange {
             range: SectorRange::new(Sector(start), count),
             before: u32_at(field, 12..16),
             after: u32_at(field, 16..20),

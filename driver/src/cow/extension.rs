@@ -148,7 +148,7 @@ pub(super) fn is_sealed(block: &[u8], field: std::ops::Range<usize>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::backing_change::{InPlace, MOST_PLACES, OtherBacking, Place, Sample};
+    use super::super::backing_change::{InPlace, MOST_PLACES, OtherBacking, Sample, SampledRange};
     use super::*;
     use crate::units::{Sector, SectorCount, SectorRange};
 
@@ -157,7 +157,7 @@ mod tests {
     fn sample(places: usize) -> Sample {
         let mut sample = Sample::new();
         for n in 0..places as u64 {
-            sample.push(Place {
+            sample.push(SampledRange {
                 range: SectorRange::new(Sector(n * 1000), SectorCount(1 + n * 127 % 128)),
                 before: 0xbbbb_0000 + n as u32,
                 after: 0xaaaa_0000 + n as u32,

@@ -110,8 +110,8 @@ impl Geometry {
     }
 
     /// The part of the bitmap with the bits of sectors that can be reached, and so what a
-    /// [`super::SectorMap`] has pages for. It leaves out the bit of a partial last sector where
-    /// that has a byte of its own, which may be in a page of its own.
+    /// [`super::SectorMap`] has pages for. It leaves out the room for a bit of a partial last sector
+    /// where that is a byte of its own, which may be in a page of its own.
     pub fn mapped_bitmap(&self) -> FileRange {
         FileRange::new(self.bitmap_offset, Bytes(self.mapped().0.div_ceil(8)))
     }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bit_of_a_partial_last_sector_can_have_a_byte_of_its_own() {
+    fn the_room_for_a_bit_of_a_partial_last_sector_can_be_a_byte_of_its_own() {
         for (size, whole, mapped) in [
             (4096 * 512, 512, 512),
             (4096 * 512 + 1, 513, 512),

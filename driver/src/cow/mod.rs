@@ -12,7 +12,7 @@ mod journal;
 mod sector_map;
 
 pub use backing_change::{
-    BackingChange, InPlace, LONGEST_PLACE, MOST_PLACES, OtherBacking, Place, Sample,
+    BackingChange, InPlace, LONGEST_PLACE, MOST_PLACES, OtherBacking, Sample, SampledRange,
 };
 pub use extension::{Extension, ExtensionState};
 pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};

@@ -33,7 +33,8 @@ impl Place {
     }
 }
 
-/// The names that `path` goes through from a directory on, without `.`. Every host refuses the
+/// The names that `path` goes through from a directory on, without `.`; but one at the end, or
+/// a slash there, says that the last name is a directory's, and stays as a slash. Every host refuses the
 /// same paths by it. `..` is refused also where it would not lead out: with a symbolic link
 /// before it, nobody can tell by reading.
 ///
@@ -41,6 +42,8 @@ impl Place {
 /// [`HostError::OutsideDirectory`] of an absolute path, and of one with `..`.
 pub fn beneath(path: &Path) -> HostResult<PathBuf> {
     let mut names = PathBuf::new();
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_directory = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
     for part in path.components() {
         match part {
             Component::Normal(name) => names.push(name),
@@ -50,7 +53,15 @@ pub fn beneath(path: &Path) -> HostResult<PathBuf> {
             }
         }
     }
+    if is_directory && !names.as_os_str().is_empty() {
+        names.push("");
+    }
     Ok(names)
+}
+
+/// Whether the names of [`beneath`] end with one that has to be a directory's.
+pub fn names_a_directory(names: &Path) -> bool {
+    names.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 #[cfg(test)]
@@ -61,11 +72,21 @@ mod tests {
     fn what_leads_out_is_told_by_reading() {
         for (path, names) in [
             ("a", "a"),
-            ("./a//b/.", "a/b"),
+            ("./a//b/c", "a/b/c"),
             ("..a/b..", "..a/b.."),
             (".", ""),
         ] {
             assert_eq!(beneath(Path::new(path)), Ok(names.into()), "{path}");
+        }
+        for (path, names) in [
+            ("a/", "a/"),
+            ("./a//b/.", "a/b/"),
+            ("a/./", "a/"),
+            ("./", ""),
+        ] {
+            let found = beneath(Path::new(path)).unwrap();
+            // Paths are equal with a slash at their end and without.
+            assert_eq!(found.as_os_str(), names, "{path}");
         }
         for path in ["/a", "..", "../a", "a/..", "a/../b", "./..", "//a"] {
             let outside = Err(HostError::OutsideDirectory);

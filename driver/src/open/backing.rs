@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cow::{Extension, Header};
 use crate::device_spec::DeviceSpec;
-use crate::host::{Access, FileIdentity, HostFile, HostNames, HostResult, LockKind};
+use crate::host::{Access, HostFile, HostNames, HostResult, LockKind};
 use crate::name_backing::{NotNamed, name_backing};
 use crate::ordered::{CowImage, Ordered};
 
@@ -22,7 +22,7 @@ pub(super) fn open<N: HostNames>(
     names: &N,
     spec: &DeviceSpec,
     options: OpenOptions,
-    (cow, cow_identity): (&N::File, FileIdentity),
+    cow: &N::File,
     header: &mut Header,
     extension: Option<Extension>,
 ) -> Result<Held<N::File>, OpenError> {
@@ -44,7 +44,7 @@ pub(super) fn open<N: HostNames>(
     };
     let file = reach(access)?;
     // Before the lock, which the COW file's own would refuse.
-    if identity(names, &path, &file)? == cow_identity {
+    if is_same(names, &path, &file, cow)? {
         return Err(OpenError::BacksItself {
             path: spec.file.clone(),
             backing: path,
@@ -54,7 +54,7 @@ pub(super) fn open<N: HostNames>(
     let backing = Held::take_reached(names, &path, file, lock, Role::Backing, reach)?;
     let same = || {
         let found = named.reach(|place| place.open(names, Access::ReadOnly));
-        found.is_ok_and(|file| is_same(names, file, backing.identity()))
+        found.is_ok_and(|found| is_file(names, found, backing.file()))
     };
     let switched = path != named.path() && !same();
     if switched && !options.switch_backing {
@@ -72,7 +72,7 @@ pub(super) fn open<N: HostNames>(
     };
     expected.check(&path, &backing)?;
     if switched {
-        let named = name_for_header(names, &spec.file, &path, backing.identity())?;
+        let named = name_for_header(names, &spec.file, &path, backing.file())?;
         switch(cow, spec, header, &named, backing.mtime())?;
     }
     Ok(backing)
@@ -95,8 +95,6 @@ pub fn examine_backing<N: HostNames>(
         writable_backing: false,
         ..options
     };
-    let metadata = names.metadata(cow).map_err(host(&spec.file, "examining"))?;
-    let cow = (cow, metadata.identity);
     open(
         names,
         spec,
@@ -132,7 +130,7 @@ pub fn reopen_backing<N: HostNames>(
     let again = reach(Access::ReadOnly)?;
     let lock = (!spec.shared).then_some(LockKind::Shared);
     let again = Held::take_reached(names, &path, again, lock, Role::Backing, reach)?;
-    match identity(names, &path, opened)? == again.identity() {
+    match is_same(names, &path, opened, again.file())? {
         true => Ok(Some(again)),
         false => Err(OpenError::Replaced { path }),
     }
@@ -149,18 +147,19 @@ pub(super) fn open_path<N: HostNames>(
         .map_err(host(path, "opening the backing file"))
 }
 
-fn identity<N: HostNames>(
+fn is_same<N: HostNames>(
     names: &N,
     path: &Path,
-    file: &N::File,
-) -> Result<FileIdentity, OpenError> {
-    let metadata = names.metadata(file);
-    let metadata = metadata.map_err(host(path, "examining the backing file"))?;
-    Ok(metadata.identity)
+    one: &N::File,
+    other: &N::File,
+) -> Result<bool, OpenError> {
+    let same = names.is_same_file(one, other);
+    same.map_err(host(path, "examining the backing file"))
 }
 
 /// What to write into the header so that [`resolve`] finds `backing`, a path as the process
-/// has it: absolute as it is, relative from the COW file's directory. Checked by looking.
+/// has it and by which `file` was opened: absolute as it is, relative from the COW file's
+/// directory. Checked by looking.
 ///
 /// # Errors
 /// If there is no such path without asking the host where the process is.
@@ -168,7 +167,7 @@ pub(super) fn name_for_header<N: HostNames>(
     names: &N,
     cow: &Path,
     backing: &Path,
-    identity: FileIdentity,
+    file: &N::File,
 ) -> Result<PathBuf, OpenError> {
     let directory = cow.parent().unwrap_or(Path::new(""));
     let name = match backing.strip_prefix(directory) {
@@ -181,7 +180,7 @@ pub(super) fn name_for_header<N: HostNames>(
     };
     // The path is the user's own, not a header's yet.
     let found = names.open(&resolve(cow, &name), Access::ReadOnly);
-    if is_same(names, found, identity) {
+    if is_file(names, found, file) {
         return Ok(name);
     }
     Err(OpenError::NotFromThere {
@@ -190,9 +189,8 @@ pub(super) fn name_for_header<N: HostNames>(
     })
 }
 
-fn is_same<N: HostNames>(names: &N, found: HostResult<N::File>, identity: FileIdentity) -> bool {
-    let other = found.and_then(|file| names.metadata(&file));
-    other.is_ok_and(|other| other.identity == identity)
+fn is_file<N: HostNames>(names: &N, found: HostResult<N::File>, file: &N::File) -> bool {
+    found.is_ok_and(|found| names.is_same_file(&found, file).unwrap_or(false))
 }
 
 /// Writes another backing file's name and time into the header. If the power goes in the middle,

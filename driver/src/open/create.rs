@@ -95,7 +95,7 @@ pub fn open_backing<N: HostNames>(
         });
     }
     Ok(NewBacking {
-        name: backing::name_for_header(names, path, backing, held.identity())?,
+        name: backing::name_for_header(names, path, backing, held.file())?,
         held,
     })
 }
@@ -195,7 +195,7 @@ pub fn create_temporary<N: HostNames>(names: &N, temporary: &Path) -> Result<N::
     let creating = || host(temporary, "creating");
     let file = match names.create_new(temporary) {
         Err(HostError::AlreadyExists) => {
-            if let Some(left) = open_if_there(names, temporary)? {
+            if let Some(left) = open_left_over(names, temporary)? {
                 remove_temporary(names, temporary, &left)?;
             }
             names.create_new(temporary).map_err(creating())?
@@ -246,10 +246,6 @@ pub fn remove_left_over<N: HostNames>(
     cow: Option<&N::File>,
 ) -> Result<bool, OpenError> {
     let temporary = temporary_name(path);
-    let identity = |file| {
-        let metadata = names.metadata(file).map_err(host(path, "examining"))?;
-        Ok::<_, OpenError>(metadata.identity)
-    };
     match cow {
         Some(cow) => lock_under_name(names, path, cow)?,
         None if open_if_there(names, path)?.is_some() => {
@@ -259,15 +255,19 @@ pub fn remove_left_over<N: HostNames>(
         }
         None => {}
     }
-    let Some(left) = open_if_there(names, &temporary)? else {
-        return Ok(false);
+    let left = match open_left_over(names, &temporary) {
+        Ok(Some(left)) => left,
+        // Or it is being written.
+        Ok(None) | Err(OpenError::Locked { .. }) => return Ok(false),
+        Err(error) => return Err(error),
     };
-    let removed = match cow {
+    let is_cow = cow.map_or(Ok(false), |cow| names.is_same_file(cow, &left));
+    let removed = match is_cow.map_err(host(path, "examining"))? {
         // A host that gives a new name first and takes the old one away after that.
-        Some(cow) if identity(cow)? == identity(&left)? => names
+        true => names
             .remove(&temporary)
             .map_err(host(&temporary, "removing")),
-        _ => remove_temporary(names, &temporary, &left),
+        false => remove_temporary(names, &temporary, &left),
     };
     match removed {
         // It is being written, or was until a moment ago.
@@ -278,6 +278,16 @@ pub fn remove_left_over<N: HostNames>(
         .sync_directory_of(&temporary)
         .map_err(host(&temporary, "syncing the directory"))?;
     Ok(true)
+}
+
+fn open_left_over<N: HostNames>(names: &N, temporary: &Path) -> Result<Option<N::File>, OpenError> {
+    match names.open_left_over(temporary) {
+        Err(HostError::NotFound) => Ok(None),
+        Err(HostError::Locked) => Err(OpenError::Locked {
+            path: temporary.to_owned(),
+        }),
+        opened => opened.map(Some).map_err(host(temporary, "opening")),
+    }
 }
 
 fn open_if_there<N: HostNames>(names: &N, path: &Path) -> Result<Option<N::File>, OpenError> {

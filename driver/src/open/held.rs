@@ -1,15 +1,13 @@
 //! A file and what is known about it, found out under its lock.
 //!
 //! Length and time of a file that somebody may be writing are those of a moment that is over. So
-//! every check of them has to be made of what was seen while the lock was held. [`Held`] is the
-//! only type that has them, and [`Held::take`], which takes the lock, is the only way to make one.
+//! every check of them has to be made of what was seen while the lock was held: it takes a [`Held`],
+//! and [`Held::take`], which takes the lock, is the only way to make one.
 //! What never changes of an open file, its kind and which file it is, may be asked for before.
 
 use std::path::Path;
 
-use crate::host::{
-    Access, FileIdentity, FileKind, HostError, HostFile, HostNames, LockKind, Metadata,
-};
+use crate::host::{Access, FileKind, HostError, HostFile, HostNames, LockKind, Metadata};
 use crate::units::Bytes;
 
 use super::{OpenError, host};
@@ -81,22 +79,22 @@ impl<F: HostFile> Held<F> {
         role: Role,
         reach: impl FnOnce(Access) -> Result<F, OpenError>,
     ) -> Result<Held<F>, OpenError> {
-        let examine = |file: &F| examine(names, path, role, file);
-        let mut metadata = examine(&file)?;
+        let examining = || host(path, role.examining());
+        let mut metadata = names.metadata(&file).map_err(examining())?;
         check_kind(path, metadata.kind)?;
         if let Some(kind) = lock {
             names
                 .lock(&file, kind)
                 .map_err(host(path, role.locking()))?;
-            let named = match reach(Access::ReadOnly) {
+            let is_named = match reach(Access::ReadOnly) {
                 Err(OpenError::Host {
                     error: HostError::NotFound,
                     ..
-                }) => None,
-                named => Some(examine(&named?)?.identity),
+                }) => false,
+                named => names.is_same_file(&named?, &file).map_err(examining())?,
             };
-            check_same(path, named, metadata.identity)?;
-            metadata = examine(&file)?;
+            check_same(path, is_named)?;
+            metadata = names.metadata(&file).map_err(examining())?;
         }
         Ok(Held {
             file,
@@ -133,11 +131,6 @@ impl<F> Held<F> {
         self.metadata.modified_seconds as u32
     }
 
-    /// Which file it is.
-    pub fn identity(&self) -> FileIdentity {
-        self.metadata.identity
-    }
-
     /// What it is: a regular file or a block device.
     pub fn kind(&self) -> FileKind {
         self.metadata.kind
@@ -149,37 +142,21 @@ impl<F> Held<F> {
     }
 }
 
-/// Whether `path` is the name of the open `file`. Whoever held the lock before may have put
-/// another file in its place.
+/// Checks that `path` is a name of the open `file`.
+///
+/// # Errors
+/// [`OpenError::Replaced`] if it is not; the host's.
 pub(super) fn check_name<N: HostNames>(
     names: &N,
     path: &Path,
     file: &N::File,
 ) -> Result<(), OpenError> {
-    let identity =
-        |file: &N::File| examine(names, path, Role::Image, file).map(|metadata| metadata.identity);
-    let named = match names.open(path, Access::ReadOnly) {
-        Err(HostError::NotFound) => None,
-        named => Some(identity(&named.map_err(host(path, "examining"))?)?),
-    };
-    check_same(path, named, identity(file)?)
+    let is_named = names.is_name_of(path, file);
+    check_same(path, is_named.map_err(host(path, "examining"))?)
 }
 
-fn examine<N: HostNames>(
-    names: &N,
-    path: &Path,
-    role: Role,
-    file: &N::File,
-) -> Result<Metadata, OpenError> {
-    names.metadata(file).map_err(host(path, role.examining()))
-}
-
-fn check_same(
-    path: &Path,
-    named: Option<FileIdentity>,
-    opened: FileIdentity,
-) -> Result<(), OpenError> {
-    match named == Some(opened) {
+fn check_same(path: &Path, is_same: bool) -> Result<(), OpenError> {
+    match is_same {
         true => Ok(()),
         false => Err(OpenError::Replaced {
             path: path.to_owned(),

@@ -4,9 +4,10 @@
 //! to be known by what the block notes of a change under way, the COW file has to hold its
 //! bitmap, and nothing without a header is taken for a raw disk unless the flag `d` says so.
 //!
-//! Opening writes nothing, with two exceptions that are asked for: a missing COW file is
-//! created ([`create`]), and the backing file is switched. It syncs the COW file and its
-//! name, though, before it believes what is read.
+//! Opening writes nothing, with three exceptions that are asked for: a missing COW file is
+//! created ([`create`]), the backing file is switched, and a header is finished that an interrupted
+//! switch or rebase has left half changed ([`OpenOptions::switch_backing`]). It syncs the COW file
+//! and its name, though, before it believes what is read.
 
 mod backing;
 mod create;
@@ -164,7 +165,7 @@ pub fn open<N: HostNames>(
             names,
             spec,
             options,
-            (cow.file(), cow.identity()),
+            cow.file(),
             &mut header,
             extension,
         )?),

@@ -9,7 +9,7 @@
 //! | the file was cut to its data and extended | the old size; a hole behind the data | none needed |
 //! | the bytes of a partial last sector were written ([`super::PartialSector`]) | the old size; they count as the backing file has them | none needed: the next grow writes them again |
 //! | the extension block was written | the old size; the block says what the header says | none needed |
-//! | some or all of the new bits | the old size; bits behind its end, which nobody reads | none needed: the next grow sets them all |
+//! | some or all of the new bits | the old size; bits behind its end, which nobody reads | none needed: the next grow sets them all; `image recover` clears them |
 //! | the header sector was written | the old size or the new one, whole: the sector is one write | none needed |
 //! | the last sync | the new size; new sectors dirty, their data a hole: zeros | none needed |
 //!
@@ -314,7 +314,7 @@ impl Headroom {
             write_bits(device, geometry, from, &[kept])?;
             from += 1;
         }
-        // A partial last sector has a bit too, which may be in a byte of its own.
+        // There is room for a bit of a partial last sector too, perhaps in a byte of its own.
         let larger = self.old_size.max(self.new_size);
         let end = larger.sectors_touched().0.div_ceil(8);
         let start = geometry.bitmap_offset + Bytes(from);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use driver::cow::{
     BackingChange, ByteOrder, Extension, ExtensionState, Geometry, Header, InPlace, JournalRecord,
-    LONGEST_HEADER, OtherBacking, Place, Sample, Version,
+    LONGEST_HEADER, OtherBacking, Sample, SampledRange, Version,
 };
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
@@ -171,7 +171,7 @@ fn the_block_of_a_change_has_these_bytes() {
         (0x1234, 1, 0x2222_2222, 0x3333_3333),
     ] {
         let range = SectorRange::new(Sector(start), SectorCount(count));
-        sample.push(Place {
+        sample.push(SampledRange {
             range,
             before,
             after,

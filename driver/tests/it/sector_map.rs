@@ -269,7 +269,7 @@ fn a_hostile_size_is_refused_before_anything_is_allocated() {
     assert!(map.memory_bytes() <= Bytes((64 << 20) + 4096));
 }
 
-/// A bitmap can be longer than its map: a partial last sector has a bit, and no sector.
+/// A bitmap can be longer than its map: it has room for a bit of a partial last sector.
 #[test]
 fn pages_past_the_last_one_are_clean() {
     let mut map = SectorMap::all_dirty(SectorCount(32768)).unwrap();

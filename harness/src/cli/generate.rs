@@ -9,6 +9,7 @@ use driver::units::Bytes;
 use crate::trace::generate::Access;
 use crate::trace::{Generator, Workload};
 
+use super::output_file::OutputFile;
 use super::trace::{into_file, written};
 use super::writing::Writing;
 use super::{Failure, Verdict, output};
@@ -187,7 +188,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         args.writing.write(&mut generator, name, out)?;
         return Ok(Verdict::Good);
     }
-    let (summary, lost, len) = into_file(&args.target, |out| {
+    let (summary, lost, len) = into_file(OutputFile::create(&args.target)?, |out| {
         args.writing.write(&mut generator, &args.target, out)
     })?;
     output::line(written(&args.target, summary.requests, len));

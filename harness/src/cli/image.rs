@@ -19,7 +19,7 @@ use clap::{Subcommand, ValueEnum};
 use userhelper::image::ImageError;
 use userhelper::image::open::{Format, Trust};
 
-use super::{Failure, Verdict};
+use super::{Failure, OPERATION_FAILED, Verdict};
 
 /// Create, examine, check, resize, merge and convert COW files
 ///
@@ -55,9 +55,12 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Whether it is `check`, which has the exit statuses of `qemu-img check`.
-    pub(super) fn is_check(&self) -> bool {
-        matches!(self, Command::Check(_))
+    /// Of `check`, 3 says that there are leaks; that nothing could be said is another thing.
+    pub(super) fn status_of_failure(&self) -> u8 {
+        match self {
+            Command::Check(_) => 1,
+            _ => OPERATION_FAILED,
+        }
     }
 }
 

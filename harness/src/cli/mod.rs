@@ -66,13 +66,15 @@ enum Command {
 enum Verdict {
     Good,
     ViolationFound,
-    /// Of `image check`, which has the exit statuses of `qemu-img check`.
-    NotChecked,
+    /// Of `image check`, which has the exit statuses of `qemu-img check`, as [`Verdict::Leaks`].
     Corrupt,
     Leaks,
     /// A signal with this number has ended it early; what it has found so far is reported.
     EndedBySignal(u8),
 }
+
+/// The exit status of an operation that failed.
+const OPERATION_FAILED: u8 = 3;
 
 /// An operation that failed, in words for the user. (Wrong usage ends in clap.)
 #[derive(Debug)]
@@ -92,10 +94,9 @@ pub fn main() -> ExitCode {
         // Help with status 0, what is wrong with the command line with status 2.
         Err(error) => return ExitCode::from(output::usage(error)),
     };
-    // Of a check, 3 says that space is lost.
     let failed = match &cli.command {
-        Command::Image(command) if command.is_check() => 1,
-        _ => 3,
+        Command::Image(command) => command.status_of_failure(),
+        _ => OPERATION_FAILED,
     };
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
@@ -109,7 +110,7 @@ pub fn main() -> ExitCode {
     };
     match result.and_then(|verdict| output::complete().map(|()| verdict)) {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
-        Ok(Verdict::ViolationFound | Verdict::NotChecked) => ExitCode::from(1),
+        Ok(Verdict::ViolationFound) => ExitCode::from(1),
         Ok(Verdict::Corrupt) => ExitCode::from(2),
         Ok(Verdict::Leaks) => ExitCode::from(3),
         Ok(Verdict::EndedBySignal(number)) => ExitCode::from(128 + number),

@@ -208,6 +208,11 @@ pub(super) fn is_terminal() -> bool {
     stdout().is_terminal()
 }
 
+/// Whether what is no report goes to a terminal.
+pub(super) fn errors_go_to_terminal() -> bool {
+    stderr().is_terminal()
+}
+
 /// JSON without a character in it that a terminal would obey. (JSON itself escapes those below
 /// U+0020 only.) Such a one can only stand in a string.
 struct Json<'a>(&'a str);

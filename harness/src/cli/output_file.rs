@@ -1,6 +1,7 @@
 //! A file that the user named as the place for a result: written under another name, and given
 //! its own when it is whole. While it is written only its owner may open it; then it has the
-//! owner and mode of the file that it replaces or, if there was none, what the umask leaves.
+//! owner and mode of the file that it replaces or, if there was none, what the umask leaves, less
+//! what the files that it was made from keep from others.
 //!
 //! Only a regular file is ever replaced. A symbolic link stays, and what it names is replaced. A
 //! character device or FIFO is written into, as a shell's `>` would; a FIFO waits for its reader.
@@ -11,10 +12,11 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use driver::host::{HostError, HostNames};
 use tempfile::NamedTempFile;
-use userhelper::real_files::give_mode_at;
+use userhelper::real_files::{Given, RealHost, give_mode_at};
 
-use super::{Failure, without_path};
+use super::{Failure, output, without_path};
 
 /// As many symbolic links may lead to one another as Linux follows.
 const MOST_LINKS: usize = 40;
@@ -23,6 +25,8 @@ const MOST_LINKS: usize = 40;
 #[derive(Debug)]
 pub(super) struct OutputFile<'a> {
     target: &'a Path,
+    /// The files that its content comes from.
+    sources: Vec<&'a Path>,
     way: Way,
 }
 
@@ -59,7 +63,24 @@ impl<'a> OutputFile<'a> {
                 Way::Named(NamedTempFile::new_in(directory).map_err(failed)?, name)
             }
         };
-        Ok(OutputFile { target, way })
+        let sources = Vec::new();
+        Ok(OutputFile {
+            target,
+            sources,
+            way,
+        })
+    }
+
+    /// Says which file the content comes from. A new file is not more public than that, and of an
+    /// existing one that is, it is said.
+    pub(super) fn made_from(mut self, source: &'a Path) -> OutputFile<'a> {
+        self.sources.push(source);
+        self
+    }
+
+    /// What it is going to be.
+    pub(super) fn target(&self) -> &'a Path {
+        self.target
     }
 
     /// Where to write.
@@ -70,22 +91,45 @@ impl<'a> OutputFile<'a> {
         }
     }
 
-    /// Makes it durable and gives it its name; its length in bytes, if it has one.
+    /// Makes it durable and gives it its name, durably too; its length in bytes, if it has one.
     pub(super) fn finish(self) -> Result<Option<u64>, Failure> {
-        let OutputFile { target, way } = self;
+        let OutputFile {
+            target,
+            sources,
+            way,
+        } = self;
         let Way::Named(temporary, name) = way else {
             return Ok(None);
         };
         let file = temporary.as_file();
-        give_mode_at(&name, file)
+        let given = give_mode_at(&name, file, &sources)
             .map_err(|error| Failure(format!("{}: writing: {error}", driver::shown(target))))?;
         let synced = file.sync_all().and_then(|()| file.metadata());
         let len = synced.map_err(|error| not_written(target, &error))?.len();
         temporary
             .persist(&name)
             .map_err(|error| not_written(target, &error.error))?;
-        Ok(Some(len))
+        if given == Given::Shown {
+            output::remark(shown_to_more(target, sources[0]));
+        }
+        match RealHost.sync_directory_of(&name) {
+            // Some file systems do not sync directories.
+            Ok(()) | Err(HostError::Unsupported) => Ok(Some(len)),
+            Err(error) => {
+                let target = driver::shown(target);
+                Err(Failure(format!("{target}: syncing its directory: {error}")))
+            }
+        }
     }
+}
+
+/// That more users may read `target` than `source`, whose content comes into it.
+pub(super) fn shown_to_more(target: &Path, source: &Path) -> String {
+    let [target, source] = [target, source].map(driver::shown);
+    format!(
+        "{target}: more users may read it than {source}, whose content comes into it: chmod keeps \
+         them off"
+    )
 }
 
 /// What takes bytes one after the other, and is never replaced.

@@ -97,6 +97,14 @@ fn is_standard_input(path: &Path) -> bool {
     path == Path::new("-")
 }
 
+/// The file that is read where a trace is named like this: whoever may read it knows the trace.
+pub(super) fn file_of(path: &Path) -> &Path {
+    match is_standard_input(path) {
+        true => Path::new("/dev/stdin"),
+        false => path,
+    }
+}
+
 /// A trace that can be opened more than once.
 pub(super) enum Rereadable {
     /// A file.

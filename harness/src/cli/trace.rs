@@ -15,7 +15,7 @@ use crate::trace::{
 
 use super::output;
 use super::output_file::{OutputFile, not_written};
-use super::reading::{Reading, noticed};
+use super::reading::{Reading, file_of, noticed};
 use super::writing::{Lost, Writing};
 use super::{Failure, Verdict, generate, stat};
 
@@ -150,7 +150,8 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
             reading,
         } => {
             let devices = only(device.as_ref()).unwrap_or_default();
-            convert_to(&mut *reading.open(source, devices)?, target, writing)
+            let mut trace = reading.open(source, devices)?;
+            convert_to(&mut *trace, file_of(source), target, writing)
         }
         Command::Stat {
             trace,
@@ -298,6 +299,7 @@ fn print_devices(notes: &Notes) {
 /// Converts into `target`, or onto standard output.
 fn convert_to(
     trace: &mut dyn TraceSource,
+    source: &Path,
     target: &Path,
     writing: &Writing,
 ) -> Result<Verdict, Failure> {
@@ -310,7 +312,8 @@ fn convert_to(
         noticed(trace.notes()).into_iter().for_each(output::remark);
         return Ok(Verdict::Good);
     }
-    let (summary, losses, len) = into_file(target, |out| writing.write(trace, target, out))?;
+    let output = OutputFile::create(target)?.made_from(source);
+    let (summary, losses, len) = into_file(output, |out| writing.write(trace, target, out))?;
     output::line(written(target, summary.requests, len));
     losses.lines().for_each(output::line);
     noticed(trace.notes()).into_iter().for_each(output::line);
@@ -326,15 +329,15 @@ pub(super) fn written(target: &Path, requests: u64, len: Option<u64>) -> String 
     }
 }
 
-/// Writes into a file that takes the target's name when it is whole. Returns what was written,
+/// Writes into a file that takes its name when it is whole. Returns what was written,
 /// and how long it is in bytes, if it has a length.
 pub(super) fn into_file(
-    target: &Path,
+    output: OutputFile<'_>,
     write: impl FnOnce(BufWriter<&File>) -> Result<(Summary, Lost, BufWriter<&File>), Failure>,
 ) -> Result<(Summary, Lost, Option<u64>), Failure> {
-    let output = OutputFile::create(target)?;
     let (summary, losses, mut out) = write(BufWriter::new(output.file()))?;
-    out.flush().map_err(|error| not_written(target, &error))?;
+    out.flush()
+        .map_err(|error| not_written(output.target(), &error))?;
     drop(out);
     Ok((summary, losses, output.finish()?))
 }

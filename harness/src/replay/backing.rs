@@ -10,6 +10,8 @@ use crate::intervals::IntervalSet;
 use crate::oracle::{Initial, is_zero};
 use crate::stamp::{Content, Coverage, Stamp};
 
+use super::holes::hole_at;
+
 /// Sectors that are stamped together.
 const CHUNK: u64 = 8;
 
@@ -223,6 +225,11 @@ impl Initial for Stamped {
         content.starts_with(&[0; 8])
     }
 
+    fn hole_at(&mut self, range: SectorRange) -> (bool, Sector) {
+        let (is_stamped, around) = self.parts.around(range.start);
+        (!is_stamped, Sector(around.end).min(range.end()))
+    }
+
     fn describe(&self, sector: Sector) -> String {
         match self.parts.around(sector).0 {
             true => Content::Stamped(Stamp::BACKING, sector).to_string(),
@@ -271,6 +278,13 @@ impl<F: HostFile> Given<F> {
 impl<F: HostFile> Initial for Given<F> {
     fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
         self.original(sector) == Some(content)
+    }
+
+    fn hole_at(&mut self, range: SectorRange) -> (bool, Sector) {
+        match &self.backing {
+            Some(backing) => hole_at(backing, FileOffset(range.start.bytes().0), range),
+            None => (false, range.end()),
+        }
     }
 
     fn describe(&self, _: Sector) -> String {

@@ -5,6 +5,7 @@
 //! loop, `requests` makes requests of records, [`target`] is where they go.
 
 pub mod backing;
+mod holes;
 mod in_flight;
 pub mod limits;
 pub mod observe;

@@ -21,12 +21,17 @@ pub struct Report {
     pub sectors_written: u64,
     /// Those of them that were written with the data that the trace carries.
     pub sectors_written_with_data: u64,
-    /// Sectors compared with the model: those read, and the whole device at the end and
-    /// once more after it was reopened.
+    /// Sectors that were read and compared with the model: those of the trace's reads, and the
+    /// device at the end and once more after it was reopened, but for `sectors_in_holes`.
     pub sectors_verified: u64,
     /// Those of them that showed zeros, and rightly. All other content tells which sector it
     /// belongs to; where zeros are right, a read from a wrong place can show them too.
     pub sectors_verified_zeros: u64,
+    /// Sectors that were not read, at the end and after the device was reopened together: nothing
+    /// but zeros went there, and the bitmap leads to holes of the files.
+    pub sectors_in_holes: u64,
+    /// Sectors of such holes that were read as a sample, and are among `sectors_verified`.
+    pub sectors_sampled: u64,
     /// Sectors that showed what they should not.
     pub mismatches: u64,
     /// The first few of them, in words.
@@ -264,6 +269,15 @@ impl fmt::Display for Report {
                 f,
                 "           {} of them zeros, which other places have too",
                 count(self.sectors_verified_zeros)
+            )?;
+        }
+        if self.sectors_in_holes > 0 {
+            writeln!(
+                f,
+                "           {} more in holes of the files, where zeros are right: not read, but for a \
+                 sample of {}",
+                count(self.sectors_in_holes),
+                count(self.sectors_sampled)
             )?;
         }
         for example in &self.mismatch_examples {

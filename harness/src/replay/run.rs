@@ -263,6 +263,10 @@ pub struct Counts {
     pub sectors_compared: u64,
     /// Those of them that showed zeros, and rightly.
     pub sectors_zeros: u64,
+    /// Sectors that were not read, because zeros are right there and the files have holes.
+    pub sectors_in_holes: u64,
+    /// Sectors of such holes that were read all the same, as a sample.
+    pub sectors_sampled: u64,
     /// Sectors written.
     pub sectors_written: u64,
     /// Those of them that were written with the data that the trace carries.

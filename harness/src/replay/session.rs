@@ -1,5 +1,5 @@
 //! A replay from beginning to end: the device made or brought up, the trace replayed, the
-//! whole device compared, closed, reopened and compared again.
+//! device compared, closed, reopened and compared again.
 
 use std::path::{Path, PathBuf};
 
@@ -478,8 +478,9 @@ impl Session<'_> {
         };
         let device = match verify.has_capacity(&device) {
             true => {
+                let holes = verify.holes(&device);
                 let mut target = start(device)?;
-                let compared = verify.whole_device(&mut target, verified);
+                let compared = verify.whole_device(&mut target, &holes, verified);
                 let stopped = compared.and_then(|()| idle(target));
                 stopped.map_err(replay_error(path))?
             }
@@ -495,8 +496,9 @@ impl Session<'_> {
         verify.is_not_interrupted(reopened.interrupted.is_none());
         if verify.has_capacity(&reopened.device) {
             let verified = |done| (self.progress)(Progress::Verified(half + done, 2 * half));
+            let holes = verify.holes(&reopened.device);
             let mut target = start(reopened.device)?;
-            let compared = verify.whole_device(&mut target, verified);
+            let compared = verify.whole_device(&mut target, &holes, verified);
             let stopped = compared.and_then(|()| idle(target));
             stopped.map_err(replay_error(path))?;
         }
@@ -510,6 +512,8 @@ impl Session<'_> {
             sectors_written_with_data: counts.sectors_with_data,
             sectors_verified: counts.sectors_compared,
             sectors_verified_zeros: counts.sectors_zeros,
+            sectors_in_holes: counts.sectors_in_holes,
+            sectors_sampled: counts.sectors_sampled,
             mismatches: counts.mismatches,
             mismatch_examples: counts.examples,
             flushes: counts.flushes,

@@ -1,4 +1,4 @@
-//! Comparing a whole device with the model.
+//! Comparing a whole device with the model: by reading it, but for [`Holes`].
 
 use std::collections::VecDeque;
 
@@ -7,9 +7,10 @@ use driver::host::{HostFile, HostResult};
 use driver::ordered::Ordered;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
-use crate::oracle::{Initial, Oracle};
+use crate::oracle::{Initial, Oracle, Written};
 use crate::stamp::Coverage;
 
+use super::holes::{Holes, hole_of};
 use super::run::{Counts, ReplayError, content_of, not_in_flight};
 use super::target::{Stepped, Target};
 
@@ -145,19 +146,26 @@ impl<I: Initial> Verify<'_, I> {
         }
     }
 
-    /// Compares every sector.
+    /// What of the device does not have to be read.
+    pub(super) fn holes<F: HostFile>(&mut self, device: &Ordered<F>) -> Holes {
+        Holes::of(device, self.oracle, PIECE)
+    }
+
+    /// Compares every sector but those of `holes`, which were looked for in this device.
     ///
     /// # Errors
     /// If a sector cannot be read.
     pub(super) fn whole_device<F, T: Target<F>>(
         &mut self,
         target: &mut T,
+        holes: &Holes,
         mut progress: impl FnMut(u64),
     ) -> Result<(), ReplayError> {
-        let whole = SectorRange::new(Sector(0), self.oracle.capacity());
+        let end = Sector(0) + self.oracle.capacity();
+        let read = holes.read().flat_map(|range| split(range, PIECE));
         let mut reader = Reader::new(target, self.oracle.coverage());
         let mut pieces = 0;
-        reader.read(split(whole, PIECE), |piece, content| {
+        reader.read(read, |piece, content| {
             let compared = self.oracle.check(piece, content, |_, _| false);
             self.counts.add(compared, || self.when.to_string());
             pieces += 1;
@@ -166,7 +174,9 @@ impl<I: Initial> Verify<'_, I> {
             }
             Ok(())
         })?;
-        progress(whole.end().0);
+        progress(end.0);
+        self.counts.sectors_in_holes += holes.unread().0;
+        self.counts.sectors_sampled += holes.sampled().0;
         Ok(())
     }
 }
@@ -181,7 +191,19 @@ pub(super) fn take_in<F: HostFile, I: Initial>(
     oracle: &mut Oracle<I>,
 ) -> Result<Ordered<F>, ReplayError> {
     let whole = SectorRange::new(Sector(0), device.capacity());
-    let dirty: Vec<_> = device.map().dirty_runs(whole).collect();
+    let mut dirty = Vec::new();
+    for run in device.map().dirty_runs(whole) {
+        let mut at = run.start;
+        while at < run.end() {
+            let (is_hole, stop) = hole_of(&device, SectorRange::between(at..run.end()));
+            let part = SectorRange::between(at..stop);
+            match is_hole {
+                true => oracle.wrote(part, Written::Zeros),
+                false => dirty.push(part),
+            }
+            at = stop;
+        }
+    }
     let pieces = dirty.into_iter().flat_map(|run| split(run, PIECE));
     let bytes = partial_sector(&device).map_err(|error| ReplayError::Unreadable {
         range: SectorRange::new(whole.end(), SectorCount(1)),
@@ -324,7 +346,7 @@ mod tests {
             counts: &mut counts,
             when: "at the end",
         };
-        verify.whole_device(&mut target, |_| {})?;
+        verify.whole_device(&mut target, &Holes::none(SECTORS), |_| {})?;
         Ok(counts)
     }
 

@@ -41,6 +41,7 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
         ("writes into the bitmap", grouped(report.bitmap_writes)),
         ("sectors compared", grouped(report.sectors_verified)),
         ("of them zeros", grouped(report.sectors_verified_zeros)),
+        ("sectors in holes", grouped(report.sectors_in_holes)),
     ]);
     if !report.mismatch_examples.is_empty() {
         page.section("mismatches", "What is wrong");

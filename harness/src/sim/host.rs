@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use driver::host::{
     Access, FileIdentity, FileKind, HostError, HostNames, HostResult, LockKind, Metadata, Replace,
-    beneath,
+    beneath, names_a_directory,
 };
 use driver::units::Bytes;
 
@@ -355,9 +355,14 @@ impl HostNames for SimHost {
 
     /// There are no symbolic links here.
     fn open_beneath(&self, directory: &Path, path: &Path, access: Access) -> HostResult<SimFile> {
-        let path = directory.join(beneath(path)?);
-        if self.inspect(&path, |inode| inode.kind) == Some(FileKind::BlockDevice) {
-            return Err(HostError::DeviceFile);
+        let names = beneath(path)?;
+        let path = directory.join(&names);
+        match self.inspect(&path, |inode| inode.kind) {
+            Some(kind) if kind != FileKind::Directory && names_a_directory(&names) => {
+                return Err(HostError::NOT_A_DIRECTORY);
+            }
+            Some(FileKind::BlockDevice) => return Err(HostError::DeviceFile),
+            _ => {}
         }
         self.open(&path, access)
     }
@@ -409,17 +414,10 @@ impl HostNames for SimHost {
         )
     }
 
-    fn copy_attributes(&self, from: &SimFile, to: &SimFile) -> HostResult<()> {
+    /// Can fail like any operation; files have neither owner nor mode here.
+    fn copy_attributes(&self, _from: &SimFile, to: &SimFile) -> HostResult<()> {
         let operation = Operation::new(OperationKind::CopyAttributes, to.path());
-        self.perform(
-            operation,
-            |_| 0,
-            |state, _, _| {
-                let seconds = state.inode(from.inode()).times.current();
-                state.set_modified(to.inode(), seconds);
-                Ok(())
-            },
-        )
+        self.perform(operation, |_| 0, |_, _, _| Ok(()))
     }
 
     fn lock(&self, file: &SimFile, kind: LockKind) -> HostResult<()> {

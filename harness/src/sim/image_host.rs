@@ -2,12 +2,13 @@
 //! shares no extents: a rebuild copies, which takes more operations and so has more places
 //! to crash.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::host::HostResult;
-use driver::units::Bytes;
+use driver::units::{Bytes, SECTOR_SIZE};
 use userhelper::clone_range::CloneRange;
-use userhelper::image_host::ImageHost;
+use userhelper::image_host::{FreeSpace, ImageHost};
 
 use super::file::SimFile;
 use super::host::SimHost;
@@ -16,9 +17,12 @@ use super::operation::{Operation, OperationKind};
 impl CloneRange for SimFile {}
 
 impl ImageHost for SimHost {
-    fn free_space_beside(&self, _path: &Path) -> HostResult<Option<Bytes>> {
+    fn free_space_beside(&self, _path: &Path) -> HostResult<Option<FreeSpace>> {
         let state = self.state();
-        let free = |capacity: Bytes| Bytes(capacity.0.saturating_sub(state.used().0));
+        let free = |capacity: Bytes| FreeSpace {
+            free: Bytes(capacity.0.saturating_sub(state.used().0)),
+            block: Bytes(SECTOR_SIZE),
+        };
         Ok(state.capacity.map(free))
     }
 
@@ -48,7 +52,13 @@ impl ImageHost for SimHost {
     }
 
     /// Waiting takes no time, and the clock is there at once.
-    fn wait_until(&self, seconds: i64) {
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        goes_on()?;
         self.advance_clock(seconds);
+        ControlFlow::Continue(())
     }
 }

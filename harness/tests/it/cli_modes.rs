@@ -2,10 +2,12 @@
 //! that was there before, and nobody who could not read where the content comes from.
 
 use std::fs::Permissions;
+use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
-use crate::support::cli::{Sandbox, output, ubdlab};
+use crate::support::cli::{SIZE, Sandbox, output, ubdlab};
 
 impl Sandbox {
     /// Runs the program with this umask, in octal; it has to succeed.
@@ -54,6 +56,8 @@ const RESULTS: [&[&str]; 4] = [
 fn a_new_result_has_the_mode_that_the_umask_leaves() {
     for args in RESULTS {
         let sandbox = Sandbox::with_device();
+        // What a trace keeps from others is another story.
+        sandbox.set_mode("trace", 0o666);
         for (umask, mode) in [
             ("022", 0o644),
             ("027", 0o640),
@@ -113,6 +117,124 @@ fn a_new_image_is_as_private_as_what_it_is_made_of() {
         }
     }
 }
+
+/// A trace says what somebody did, and with its payload what he wrote.
+#[test]
+fn a_converted_trace_is_as_private_as_the_trace() {
+    let sandbox = Sandbox::with_device();
+    let convert = ["trace", "convert", "@trace", "@result"];
+    for (trace, umask, mode) in [
+        (0o600, "022", 0o600),
+        (0o640, "022", 0o640),
+        (0o644, "022", 0o644),
+        (0o644, "077", 0o600),
+    ] {
+        sandbox.set_mode("trace", trace);
+        let output = sandbox.with_umask(umask, &convert);
+        assert_eq!(sandbox.mode("result"), mode, "of {trace:o}");
+        assert_eq!(sandbox.text(&output.stderr), "");
+        sandbox.remove("result");
+    }
+    // From standard input too.
+    sandbox.set_mode("trace", 0o600);
+    let input = std::fs::File::open(sandbox.path("trace")).unwrap();
+    let mut command = ubdlab();
+    command.args(sandbox.args(&["trace", "convert", "-", "@result"]));
+    assert!(output(command.stdin(input)).status.success());
+    assert_eq!(sandbox.mode("result"), 0o600);
+    // A file that was there keeps its mode, and its user is told.
+    for (result, told) in [(0o644, true), (0o600, false)] {
+        sandbox.set_mode("result", result);
+        let output = sandbox.with_umask("022", &convert);
+        assert_eq!(sandbox.mode("result"), result);
+        let expected = if told {
+            shown("result", "trace")
+        } else {
+            String::new()
+        };
+        assert_eq!(sandbox.text(&output.stderr), expected);
+    }
+}
+
+/// What is said where a private file's content comes into one that more users may read.
+fn shown(target: &str, source: &str) -> String {
+    format!(
+        "@{target}: more users may read it than @{source}, whose content comes into it: chmod keeps \
+         them off\n"
+    )
+}
+
+#[test]
+fn it_is_said_where_private_content_comes_into_a_file_that_others_may_read() {
+    for (cow, backing, merged, rebased) in [
+        (0o644, 0o644, false, false),
+        (0o600, 0o600, false, false),
+        (0o600, 0o644, true, false),
+        (0o644, 0o600, false, true),
+    ] {
+        let sandbox = Sandbox::with_device();
+        // Into the COW file comes what the old backing file has.
+        sandbox.write("other", vec![7; SIZE as usize]);
+        sandbox.set_mode("cow", cow);
+        sandbox.set_mode("backing", backing);
+        let said = |args: &[&str]| {
+            let output = sandbox.with_umask("022", &[&["image"], args].concat());
+            // Of others over a backing file that is changed, other lines tell.
+            let text = sandbox.text(&output.stderr);
+            let lines = text.lines().filter(|line| line.contains("may read"));
+            lines.map(|line| format!("{line}\n")).collect::<String>()
+        };
+        let expected = |told, target, source| match told {
+            true => shown(target, source),
+            false => String::new(),
+        };
+        let said_first = said(&["merge", "@cow", "--in-place"]);
+        assert_eq!(said_first, expected(merged, "backing", "cow"));
+        let said_then = said(&["rebase", "@cow", "--backing", "@other"]);
+        assert_eq!(said_then, expected(rebased, "cow", "backing"));
+        assert_eq!(
+            (sandbox.mode("cow"), sandbox.mode("backing")),
+            (cow, backing)
+        );
+    }
+}
+
+/// What a creation has left when it was killed may have its mode already, and not the right to
+/// write.
+#[test]
+fn what_was_left_with_a_mode_that_forbids_writing_is_removed() {
+    for args in [
+        &["image", "recover", "@cow"][..],
+        &["image", "create", "@new", "--backing", "@backing"],
+    ] {
+        let sandbox = Sandbox::with_device();
+        let left = match args[1] {
+            "recover" => ".cow.ubdlab-new",
+            _ => ".new.ubdlab-new",
+        };
+        sandbox.write(left, "left over");
+        sandbox.set_mode(left, 0o444);
+        // Root may write to any file, and is somebody else here.
+        let mut command = ubdlab();
+        if chown(sandbox.path(left), Some(NOBODY), Some(NOBODY)).is_ok() {
+            for name in ["", "cow", "backing"] {
+                chown(sandbox.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            let found = ubdlab().uid(NOBODY).gid(NOBODY).arg("--version").output();
+            if found.is_err_and(|error| error.kind() == PermissionDenied) {
+                eprintln!("skipped: the program lies where only root may go");
+                return;
+            }
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.args(sandbox.args(args));
+        let output = output(&mut command);
+        assert_eq!(sandbox.text(&output.stderr), "", "of {args:?}");
+        assert!(!sandbox.path(left).exists(), "of {args:?}");
+    }
+}
+
+const NOBODY: u32 = 65_534;
 
 /// The files of a replay on a device of its own hold nothing of anybody's.
 #[test]

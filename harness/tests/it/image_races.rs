@@ -13,7 +13,7 @@ use harness::sim::{FileContent, SimFile, SimHost};
 use harness::stamp::Stamp;
 use userhelper::image::ImageError;
 use userhelper::image::create::{self, create};
-use userhelper::image::open::{CowImageFile, Trust, close};
+use userhelper::image::open::{CowImageFile, Format, Trust, close};
 use userhelper::image::recover::{Recovered, recover};
 use userhelper::image::resize::{open_for_resize, plan_resize};
 use userhelper::planner::{Shrink, Wish};
@@ -49,7 +49,13 @@ fn world(with_left_over: bool) -> (SimHost, Vec<u8>) {
 }
 
 fn finish(host: &SimHost, name: &str) -> Result<Recovered, ImageError> {
-    recover(host, Path::new(name), Trust::Follow, &mut go_on)
+    recover(
+        host,
+        Path::new(name),
+        Format::Cow,
+        Trust::Follow,
+        &mut go_on,
+    )
 }
 
 /// A process that rebuilds the COW file.

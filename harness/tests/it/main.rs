@@ -56,6 +56,7 @@ mod linux_host_operations;
 mod plain_format;
 mod report_pages;
 mod resize_findings;
+mod security_page;
 mod sim_allowance;
 mod sim_crash_images;
 mod sim_faults;

@@ -219,6 +219,45 @@ fn a_replay_takes_the_same_time_for_zeros_and_discards_of_any_length() {
     }
 }
 
+/// One line of a trace implies a device of 256 GiB, and some hundred bytes touch all of it.
+#[test]
+fn the_time_of_a_replay_follows_what_is_touched() {
+    let sandbox = Sandbox::new();
+    let size = 256 << 21;
+    sandbox.write("end.csv", format!("1,W,{},4096,1\n", (size - 8) * 512));
+    let zeros = [
+        record(TraceOperation::Discard, 0, size),
+        // On files these take their space.
+        record(TraceOperation::WriteZeroes, size / 4, 64 << 11),
+        record(TraceOperation::Read, size / 2, 256),
+    ];
+    sandbox.write("zeros", own(None, zeros));
+    // No more than a few pages of the model, and hole after hole between them.
+    let apart = (0..1 << 11).map(|n| record(TraceOperation::Write, n * (size >> 11), 1));
+    sandbox.write("apart", own(Some(size), apart));
+    for (trace, read, most) in [
+        ("@end.csv", 0, 1 << 20),
+        ("@zeros", 256, 1 << 20),
+        ("@apart", 0, 2 << 20),
+    ] {
+        for options in [&["--memory"][..], &["--memory", "--stamps-only"], &[]] {
+            let report = json(&sandbox, &[&["replay", trace], options].concat());
+            assert_eq!(report["mismatches"], 0, "{trace} {options:?}");
+            let field = |name: &str| report[name].as_u64().unwrap();
+            let verified = field("sectors_verified");
+            assert_eq!(verified + field("sectors_in_holes"), read + 2 * size);
+            assert!(verified <= most, "{verified} of {trace} {options:?}");
+            let sampled = field("sectors_sampled");
+            assert!((1 << 17..=1 << 18).contains(&sampled), "{sampled}");
+        }
+    }
+    // Growing to such a size costs no more.
+    sandbox.write("small.csv", "1,W,0,4096,1\n");
+    let grown = ["--size", "1M", "--resize-at", "0:256G"];
+    let report = json(&sandbox, &[&["replay", "@small.csv"][..], &grown].concat());
+    assert_eq!(report["mismatches"], 0);
+}
+
 #[test]
 fn a_replay_that_may_need_more_memory_than_allowed_is_refused_before_it_begins() {
     let sandbox = Sandbox::new();

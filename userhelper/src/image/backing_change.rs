@@ -19,7 +19,7 @@
 //! | the backing file's time was made a later one | the same; every other COW file over it is refused, before any of its content changes | the same |
 //! | part or all of the change | the mark, and so the same disk as before; stock readers refuse it (the time) | the same; the change is then begun again |
 //! | the backing file was given its last time | the same | the same |
-//! | the header was written | the mark, or none and the new time | the same |
+//! | the header was written; of a merge, what is merged became clean (`merge.rs`) | the same disk, marked; stock readers take it from now on if the sizes agree | the same |
 //! | the mark was ended | the new image, which stock readers take if the sizes agree | none needed |
 //!
 //! Where the image changes to another file, neither file is written, and neither gets another
@@ -28,7 +28,7 @@
 mod later;
 mod sample;
 
-use driver::cow::{BackingChange, Extension, Header, InPlace, OtherBacking, Place, Version};
+use driver::cow::{BackingChange, Extension, Header, InPlace, OtherBacking, SampledRange, Version};
 use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::ResizeError;
@@ -36,7 +36,9 @@ use driver::units::{Bytes, FileOffset, Sector};
 
 use crate::image_host::ImageHost;
 
-pub use later::{LONGEST_WAIT, seconds_to_wait};
+use super::{ChangeError, Watch};
+
+pub use later::LONGEST_WAIT;
 
 const EXAMINING: &str = "examining the backing file";
 const SYNCING: &str = "syncing the backing file";
@@ -57,15 +59,16 @@ pub enum Writes {
 ///
 /// # Errors
 /// The host's, or [`ResizeError::Refused`] if the image's version has no extension block, or the
-/// file can have no later time. The image is usable then.
+/// file can have no later time; [`ChangeError::Interrupted`]. The image is usable then.
 pub fn begin<H: ImageHost>(
     host: &H,
     device: &mut Ordered<H::File>,
     writes: Writes,
-) -> Result<(), ResizeError> {
+    watch: Watch<'_>,
+) -> Result<(), ChangeError> {
     let image = markable(device)?;
     let (size, former) = (image.geometry.size, image.extension);
-    let seed = u64::from(Place::digest(&image.header.encode())) << 32;
+    let seed = u64::from(SampledRange::digest(&image.header.encode())) << 32;
     let file = backing(device)?;
     // What the sample finds has to be what a power cut leaves: an earlier change that was killed
     // may have left more in the host's memory than on the disk.
@@ -79,7 +82,7 @@ pub fn begin<H: ImageHost>(
     let seed = seed ^ metadata.len.0;
     let sample = sample::choose(file, metadata.len.whole_sectors(), merged, seed)?;
     let had = later::latest(host, device)?;
-    later::wait_past(host, had);
+    later::wait_past(host, device, had, watch)?;
     let latest = later::after(host, had);
     let change = BackingChange {
         in_place: Some(InPlace {
@@ -94,7 +97,7 @@ pub fn begin<H: ImageHost>(
         change: Some(change),
     };
     write_extension(device, extension)?;
-    let given = later::give(host, device, latest, had);
+    let given = later::give(host, device, latest, had, watch);
     if given.is_err()
         && let Some(former) = former
         && later::still_has(host, device, metadata.modified_seconds)
@@ -152,17 +155,38 @@ pub(super) fn has_room_for_mark(image: &CowImage) -> bool {
 /// Its content has to be durable; it gets a time here that is later than every one it has had.
 ///
 /// # Errors
-/// The host's; [`ResizeError::Refused`] if the backing file is too short. The image is marked
-/// then, and usable.
-pub fn commit<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
+/// The host's; [`ResizeError::Refused`] if the backing file is too short;
+/// [`ChangeError::Interrupted`]. The image is marked then, and usable.
+pub fn commit<H: ImageHost>(
+    host: &H,
+    device: &mut Ordered<H::File>,
+    watch: Watch<'_>,
+) -> Result<(), ChangeError> {
+    commit_after(host, device, watch, |_| Ok(()))
+}
+
+/// As [`commit`], with something to do when the backing file's content, its last time and the
+/// header are durable, while the image still is marked: if `last` is interrupted, a recovery
+/// knows of it.
+///
+/// # Errors
+/// As of [`commit`], and what `last` says.
+pub(super) fn commit_after<H: ImageHost>(
+    host: &H,
+    device: &mut Ordered<H::File>,
+    watch: Watch<'_>,
+    last: impl FnOnce(&mut Ordered<H::File>) -> Result<(), ResizeError>,
+) -> Result<(), ChangeError> {
     check_reach(device, examine(host, backing(device)?)?.len)?;
     let had = later::latest(host, device)?;
     // Nothing is written any more, and the file's own second need not be over, only begun: or
     // each recovery that is interrupted would leave a time further ahead of the clock.
-    later::wait_past(host, had.saturating_sub(1));
+    later::wait_past(host, device, had.saturating_sub(1), watch)?;
     let seconds = later::after(host, had);
-    let metadata = later::give(host, device, seconds, had)?;
-    take(device, metadata)
+    let metadata = later::give(host, device, seconds, had, watch)?;
+    name(device, with_time_of(device, metadata)?)?;
+    last(device)?;
+    Ok(end_mark(device, metadata.len)?)
 }
 
 /// Whether a change of the backing file itself was interrupted, so that ending it has to write
@@ -185,9 +209,13 @@ pub fn is_in_place<H: ImageHost>(host: &H, device: &Ordered<H::File>) -> Result<
 ///
 /// # Errors
 /// As of [`commit`].
-pub fn end<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
+pub fn end<H: ImageHost>(
+    host: &H,
+    device: &mut Ordered<H::File>,
+    watch: Watch<'_>,
+) -> Result<(), ChangeError> {
     if is_in_place(host, device)? {
-        return commit(host, device);
+        return commit(host, device, watch);
     }
     let file = backing(device)?;
     match host.sync_all(file) {
@@ -197,14 +225,18 @@ pub fn end<H: ImageHost>(host: &H, device: &mut Ordered<H::File>) -> Result<(), 
     }
     let metadata = examine(host, file)?;
     check_reach(device, metadata.len)?;
-    take(device, metadata)
+    let header = with_time_of(device, metadata)?;
+    Ok(put_header(device, header, metadata.len)?)
 }
 
-/// Takes length and time of the backing file as those that the image expects, and ends the mark.
-fn take<F: HostFile>(device: &mut Ordered<F>, metadata: Metadata) -> Result<(), ResizeError> {
+/// The image's header with the time of its backing file.
+fn with_time_of<F: HostFile>(
+    device: &Ordered<F>,
+    backing: Metadata,
+) -> Result<Header, ResizeError> {
     let mut header = image(device)?.header.clone();
-    header.backing_mtime = metadata.modified_seconds as u32;
-    put_header(device, header, metadata.len)
+    header.backing_mtime = backing.modified_seconds as u32;
+    Ok(header)
 }
 
 /// What is known of the backing file of an open device, whose lock on it is held.
@@ -246,9 +278,14 @@ pub fn put_header<F: HostFile>(
     header: Header,
     backing_size: Bytes,
 ) -> Result<(), ResizeError> {
+    name(device, header)?;
+    end_mark(device, backing_size)
+}
+
+/// Writes path and time of the backing file into the header, durably.
+fn name<F: HostFile>(device: &mut Ordered<F>, header: Header) -> Result<(), ResizeError> {
     device.name_backing(header.backing_path(), header.backing_mtime)?;
     let image = image(device)?;
-    let has_extension = image.extension.is_some();
     let (geometry, placement) = (image.geometry, device.placement().clone());
     let image = CowImage {
         header,
@@ -256,9 +293,14 @@ pub fn put_header<F: HostFile>(
         geometry,
     };
     device.commit(image, placement);
-    match has_extension {
-        true => write_extension(device, Extension::new(backing_size)),
-        false => Ok(()),
+    Ok(())
+}
+
+/// Ends the mark, if the image has a place for one, with the length of its backing file.
+fn end_mark<F: HostFile>(device: &mut Ordered<F>, backing_size: Bytes) -> Result<(), ResizeError> {
+    match image(device)?.extension {
+        Some(_) => write_extension(device, Extension::new(backing_size)),
+        None => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ mod space;
 use std::path::Path;
 
 use driver::cow::{Extension, JournalRecord};
-use driver::host::{Access, HostError, LockKind};
+use driver::host::{Access, FileIdentity, HostError, LockKind};
 use driver::open::{
     Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed, examine_backing, open,
     read_header,
@@ -18,8 +18,9 @@ use driver::units::FileOffset;
 use crate::image_host::ImageHost;
 
 pub use findings::{Fault, Finding, Severity};
+pub(super) use repair::{free_stale, mend_past_end};
 
-use super::info::{BackingState, Expected};
+use super::info::{BackingDifference, BackingState, Expected};
 use super::open::{Trust, options, specification};
 use super::{ImageError, Watch};
 
@@ -132,7 +133,7 @@ impl<H: ImageHost> Check<'_, H> {
         };
         match image.extension.and_then(|extension| extension.change) {
             Some(_) => self.check_changing(opened, image, findings)?,
-            None => self.check_backing(image, findings),
+            None => self.check_backing(opened.device.cow(), image, findings)?,
         }
         if let Some(record) = opened.interrupted {
             let (new_size, frontier) = (record.new_size, record.frontier);
@@ -176,7 +177,7 @@ impl<H: ImageHost> Check<'_, H> {
             metadata,
         };
         space.check_bitmap(findings)?;
-        space.check_length(findings);
+        space.check_length(findings)?;
         space.check_stale(findings, watch)
     }
 
@@ -213,11 +214,19 @@ impl<H: ImageHost> Check<'_, H> {
                 Finding::new(Fault::BackingChanged, at, text)
             }
             Err(OpenError::Host {
-                error: error @ HostError::NotFound,
+                error: error @ (HostError::NotFound | HostError::PermissionDenied),
                 ..
             }) => {
                 let text = format!("the backing file {shown}, which was being changed: {error}");
                 Finding::new(Fault::BackingMissing, at, text)
+            }
+            Err(error @ (OpenError::NotADisk { .. } | OpenError::BacksItself { .. })) => {
+                let is = match error {
+                    OpenError::NotADisk { .. } => BackingDifference::KIND,
+                    _ => BackingDifference::ITSELF,
+                };
+                let text = format!("the backing file {shown}, which was being changed, {is}");
+                Finding::new(Fault::BackingChanged, at, text)
             }
             Err(OpenError::BackingNotFollowed { why, .. }) => {
                 findings.push(interrupted);
@@ -229,22 +238,28 @@ impl<H: ImageHost> Check<'_, H> {
         Ok(())
     }
 
-    fn check_backing(&self, image: &CowImage, findings: &mut Vec<Finding>) {
+    fn check_backing(
+        &self,
+        cow: &H::File,
+        image: &CowImage,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), ImageError> {
         let header = &image.header;
         let at = header.version.path_offset();
         let named = NamedBacking::of(self.path, header, self.trust);
         let shown = driver::shown(named.path());
         let recorded = image.extension.map_or(header.size, |it| it.backing_size);
         let expected = Expected {
+            cow: self.identity(cow)?,
             header,
             backing_size: recorded,
             change: None,
         };
         let (fault, text) = match expected.look(self.host, &named) {
-            BackingState::Matches | BackingState::Unknown(_) => return,
+            BackingState::Matches | BackingState::Unknown(_) => return Ok(()),
             BackingState::NotFollowed(why) => {
                 findings.push(not_followed(image, &named, why));
-                return;
+                return Ok(());
             }
             BackingState::Missing(error) => (
                 Fault::BackingMissing,
@@ -259,6 +274,12 @@ impl<H: ImageHost> Check<'_, H> {
             ),
         };
         findings.push(Finding::new(fault, at, text));
+        Ok(())
+    }
+
+    fn identity(&self, cow: &H::File) -> Result<FileIdentity, ImageError> {
+        let examining = ImageError::host(self.path, "examining", FileOffset(0));
+        Ok(self.host.metadata(cow).map_err(examining)?.identity)
     }
 
     /// The extension block is damaged: whether it can be written anew depends on the backing
@@ -273,6 +294,7 @@ impl<H: ImageHost> Check<'_, H> {
         let header = read_header(file.file(), self.path)?;
         let named = NamedBacking::of(self.path, &header, self.trust);
         let expected = Expected {
+            cow: self.identity(file.file())?,
             header: &header,
             backing_size: header.size,
             change: None,

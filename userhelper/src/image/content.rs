@@ -111,7 +111,7 @@ impl<F: HostFile> CowImageFile<F> {
     ) -> HostResult<Piece<'_, F>> {
         let sector = Sector(from.0 / driver::units::SECTOR_SIZE);
         let end = Sector(0) + self.device.capacity();
-        // A partial last sector has no bit, and is as the backing file has it.
+        // No bit says anything about a partial last sector: it is as the backing file has it.
         let (state, run_end) = match sector < end {
             true => {
                 let limit = Sector(0) + Bytes(until.0).sectors_touched();

@@ -188,7 +188,10 @@ fn check_own_backing<H: ImageHost>(
         return Ok(());
     };
     let examining = ImageError::host(path, "examining", FileOffset(0));
-    match host.metadata(own).map_err(examining)?.identity == opened.held.identity() {
+    match host
+        .is_same_file(own, opened.held.file())
+        .map_err(examining)?
+    {
         true => Ok(()),
         false => Err(OpenError::Replaced {
             path: path.to_owned(),

@@ -19,6 +19,15 @@ pub enum ImageError {
     /// It does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It begins like a COW file, which nobody has said that it is, and does not open as one.
+    #[error(
+        "{error}. It begins like a COW file, and nobody has said that it is one: --format raw if it \
+         is a raw disk"
+    )]
+    GuessedCow {
+        /// Why it does not open.
+        error: OpenError,
+    },
     /// A host operation failed.
     #[error("{}: byte {at}: {action}: {error}", shown(.path))]
     Host {
@@ -138,7 +147,26 @@ pub enum ImageError {
     Interrupted,
 }
 
+/// Why a change of the backing file ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// A step of it failed.
+    #[error(transparent)]
+    Step(#[from] ResizeError),
+    /// The watcher said that it is enough.
+    #[error("interrupted")]
+    Interrupted,
+}
+
 impl ImageError {
+    /// For `map_err`: a change of the backing file of the image ended early.
+    pub fn change(path: &Path) -> impl Fn(ChangeError) -> ImageError + '_ {
+        move |error| match error {
+            ChangeError::Step(error) => ImageError::resize(path)(error),
+            ChangeError::Interrupted => ImageError::Interrupted,
+        }
+    }
+
     /// For `map_err`: `action` on `path` failed, at this byte.
     pub fn host<'a>(
         path: &'a Path,

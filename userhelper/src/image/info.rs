@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::{BackingChange, Extension, ExtensionState, Geometry, Header, OtherBacking};
-use driver::host::{FileKind, HostError, Metadata};
+use driver::host::{FileIdentity, FileKind, HostError, Metadata};
 use driver::open::{NamedBacking, Unfollowed};
 use driver::units::{Bytes, SectorCount};
 
@@ -56,6 +56,8 @@ pub enum BackingState {
 pub enum BackingDifference {
     /// No regular file or block device.
     Kind,
+    /// The COW file itself.
+    Itself,
     /// Its size; this is what was found.
     Size(Bytes),
     /// Its time of last modification; this is what was found.
@@ -63,10 +65,17 @@ pub enum BackingDifference {
 }
 
 impl BackingDifference {
+    /// That it is no file that can be a disk.
+    pub(super) const KIND: &str = "is no regular file or block device";
+
+    /// That it is the COW file.
+    pub(super) const ITSELF: &str = "is the COW file itself";
+
     /// In words, of a backing file that should have this size and this time.
     pub fn text(&self, size: Bytes, modified: u32) -> String {
         match self {
-            BackingDifference::Kind => "is no regular file or block device".into(),
+            BackingDifference::Kind => Self::KIND.into(),
+            BackingDifference::Itself => Self::ITSELF.into(),
             BackingDifference::Size(found) => {
                 format!("has {} bytes, expected {}", found.0, size.0)
             }
@@ -118,7 +127,10 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
     let header = &image.header;
     let backing_size = image.extension.map_or(header.size, |it| it.backing_size);
     let named = NamedBacking::of(path, header, trust);
+    let examining = ImageError::host(path, "examining", driver::units::FileOffset(0));
+    let cow = host.metadata(device.cow()).map_err(examining)?;
     let expected = Expected {
+        cow: cow.identity,
         header,
         backing_size,
         change: image.extension.and_then(|it| it.change),
@@ -139,6 +151,8 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
 
 /// What is known of the backing file that an image should have, without its content.
 pub(super) struct Expected<'a> {
+    /// Which file the COW file is.
+    pub(super) cow: FileIdentity,
     pub(super) header: &'a Header,
     pub(super) backing_size: Bytes,
     pub(super) change: Option<BackingChange>,
@@ -155,6 +169,9 @@ impl Expected<'_> {
     }
 
     fn compare(&self, found: Metadata) -> BackingState {
+        if found.identity == self.cow {
+            return BackingState::Differs(BackingDifference::Itself);
+        }
         let modified = found.modified_seconds as u32;
         let is_block_device = match found.kind {
             FileKind::Regular => false,

@@ -11,14 +11,15 @@
 //! | the backing file was given a later time | the same disk; other COW files over the backing file are refused | the same |
 //! | any part of the data was written into the backing file | the same disk: what was written is dirty in the COW file, too | the same |
 //! | the backing file was synced, or given its last time | the same | the same |
-//! | header and block were written | a COW file over the merged backing file, whose dirty sectors are in both | none needed; merged again, it is emptied |
-//! | any part of the bitmap was cleared | the same: what is clean now is durable in the backing file | the same |
-//! | all of it was cleared | an empty COW file over the merged backing file | none needed |
+//! | the header was written | a COW file over the merged backing file, whose dirty sectors are in both | the same |
+//! | any part of the bitmap was cleared | the same: what is clean now is durable in the backing file | the same; the space of what is clean is given back |
+//! | all of it was cleared, the data's space given back or not | an empty COW file over the merged backing file | the same |
+//! | the mark was ended | the same | none needed |
 
 use std::path::Path;
 
 use driver::cow::Version;
-use driver::host::HostFile;
+use driver::host::{HostError, HostFile};
 use driver::open::{OpenOptions, open};
 use driver::ordered::Ordered;
 use driver::resize::{ResizeError, Strategy};
@@ -82,12 +83,16 @@ pub fn in_place<H: ImageHost + Clone>(
     let path = cow.path.clone();
     let failed = ImageError::resize(&path);
     make_v3(host, &path, &mut cow.device)?;
-    backing_change::begin(host, &mut cow.device, Writes::Dirty).map_err(&failed)?;
+    backing_change::begin(host, &mut cow.device, Writes::Dirty, watch)
+        .map_err(ImageError::change(&path))?;
     let backing_size = backing_change::extend(&cow.device).map_err(&failed)?;
     let data = copy_dirty(cow, watch)?;
-    backing_change::commit(host, &mut cow.device).map_err(&failed)?;
-    empty(&mut cow.device).map_err(&failed)?;
-    free_data(&mut cow.device);
+    backing_change::commit_after(host, &mut cow.device, watch, |device| {
+        empty(device)?;
+        free_data(device)?;
+        device.sync_for_relocation()
+    })
+    .map_err(ImageError::change(&path))?;
     Ok(Merged { data, backing_size })
 }
 
@@ -163,9 +168,14 @@ fn empty<F: HostFile>(device: &mut Ordered<F>) -> Result<(), ResizeError> {
 }
 
 /// Gives the space of the data back; where the host cannot, what lies there does no harm.
-fn free_data<F: HostFile>(device: &mut Ordered<F>) {
-    if let Some(geometry) = device.geometry() {
-        let data = FileRange::new(geometry.data_offset, geometry.capacity().bytes());
-        let _ = device.free_for_relocation(data);
+fn free_data<F: HostFile>(device: &mut Ordered<F>) -> Result<(), ResizeError> {
+    let geometry = backing_change::image(device)?.geometry;
+    let data = FileRange::new(geometry.data_offset, geometry.capacity().bytes());
+    match device.free_for_relocation(data) {
+        Err(HostError::Unsupported) => Ok(()),
+        freed => freed.map_err(ResizeError::host(
+            "giving back the space of the COW file's data",
+            data.start,
+        )),
     }
 }

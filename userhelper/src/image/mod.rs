@@ -22,18 +22,52 @@ pub mod resize;
 pub mod siblings;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use driver::units::Bytes;
 
-pub use error::ImageError;
+pub use error::{ChangeError, ImageError};
 
-/// Is told how far a tool has come, of how much, and says whether it is to go on. An image is
-/// whole whenever this is called: stopping there is as good as any other moment.
-pub type Watch<'a> = &'a mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>;
+/// Is told how a tool gets on, and says whether it is to go on.
+pub trait Watcher {
+    /// The tool has done this much of so much. An image is whole whenever this is called: stopping
+    /// there is as good as any other moment.
+    fn progress(&mut self, done: Bytes, total: Bytes) -> ControlFlow<()>;
+
+    /// The tool is about to wait, or does not wait where it should.
+    fn waits(&mut self, _wait: Wait<'_>) {}
+
+    /// Whether to go on waiting. An image that does not wait any more is whole, or marked.
+    fn goes_on(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// One that waits as long as it takes.
+impl<F: FnMut(Bytes, Bytes) -> ControlFlow<()>> Watcher for F {
+    fn progress(&mut self, done: Bytes, total: Bytes) -> ControlFlow<()> {
+        self(done, total)
+    }
+}
+
+/// A wait for the time at which a backing file can be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait<'a> {
+    /// The backing file, as the header names it.
+    pub backing: &'a Path,
+    /// How many seconds its time of last modification, and the one that it is to get, are ahead:
+    /// at least one.
+    pub seconds: i64,
+    /// Whether that is too long to wait, and so the tool goes on at once.
+    pub too_long: bool,
+}
+
+/// The watcher of a tool.
+pub type Watch<'a> = &'a mut dyn Watcher;
 
 /// Tells the watcher, and stops if it says so.
 fn report(watch: Watch<'_>, done: Bytes, total: Bytes) -> Result<(), ImageError> {
-    match watch(done.min(total), total) {
+    match watch.progress(done.min(total), total) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(ImageError::Interrupted),
     }

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use driver::cow::HeaderError;
 use driver::device_spec::DeviceSpec;
 use driver::host::{Access, FileIdentity, HostError, HostFile, LockKind};
 use driver::open::{Held, OpenError, OpenOptions, Opened, Role, backing_path, open};
@@ -115,6 +116,23 @@ impl<F: HostFile> Image<F> {
     }
 }
 
+/// Whether an error is about the content of the file, which may then be no COW file after all. A
+/// half changed header is one, and has a way out of its own.
+fn is_of_content(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Header { error, .. } if !matches!(error, HeaderError::HalfChanged { .. })
+    ) || matches!(
+        error,
+        OpenError::Layout { .. }
+            | OpenError::TooLarge { .. }
+            | OpenError::BitmapCutShort { .. }
+            | OpenError::DataCutShort { .. }
+            | OpenError::ExtensionDamaged { .. }
+            | OpenError::Journal { .. }
+    )
+}
+
 /// Opens an image for reading. A COW file has to be whole; the device of an interrupted reflow can
 /// be read too. `trust` is for the backing path of a file that was named as a COW file; of one that
 /// only begins like it, see [`Trust::Guessed`].
@@ -135,7 +153,10 @@ pub fn open_image<H: ImageHost>(
     if format == Format::Guess && begins_like_cow(file.file(), path)? {
         // Opened anew, as a device is: its lock is taken before the header is read.
         drop(file);
-        return cow();
+        return cow().map_err(|error| match error {
+            ImageError::Open(error) if is_of_content(&error) => ImageError::GuessedCow { error },
+            error => error,
+        });
     }
     Ok(Image::Raw {
         path: path.to_owned(),
@@ -253,7 +274,7 @@ pub fn close<F: HostFile>(device: Ordered<F>, path: &Path) -> Result<(), ImageEr
 }
 
 /// The file, which is one that can be a disk, locked against writers.
-fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::File>, ImageError> {
+pub(super) fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::File>, ImageError> {
     let file = host
         .open(path, Access::ReadOnly)
         .map_err(|error| OpenError::Host {
@@ -266,7 +287,7 @@ fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::File>, ImageE
 }
 
 /// Whether the file begins with the magic number of a COW file.
-fn begins_like_cow<F: HostFile>(file: &F, path: &Path) -> Result<bool, ImageError> {
+pub(super) fn begins_like_cow<F: HostFile>(file: &F, path: &Path) -> Result<bool, ImageError> {
     let at = FileOffset(0);
     let mut magic = [0; 4];
     file.read_zero_filled_at(&mut magic, at)

@@ -20,7 +20,7 @@
 //! whole. It takes no record where it changes in one sector: in version 1, and in version 3 with
 //! paths that its first sector has room for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::{HeaderChange, LONGEST_HEADER, OtherBacking};
@@ -41,12 +41,15 @@ use super::partial_sector::{Disk, RESIZE};
 use super::{ImageError, Watch, backing_change};
 
 /// What a rebase came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebased {
     /// How much is in the COW file now because the two backing files differ there.
     pub copied: Bytes,
     /// The size of the new backing file.
     pub backing_size: Bytes,
+    /// The old backing file, if more users may read the COW file than it, and some of it was
+    /// copied in.
+    pub shown: Option<PathBuf>,
 }
 
 /// Zeros are written in parts of this length, so that the space they take for a moment is
@@ -101,10 +104,19 @@ pub fn rebase<H: ImageHost>(
         copied += copy_in(&mut cow.device, &old, behind, path)?;
     }
     carry_out(&mut cow.device, Request::flush(Tag(0)), path)?;
+    let shown = match &old {
+        Image::Raw { file, path, .. } if copied > Bytes(0) => {
+            let examining = ImageError::host(path, "examining", FileOffset(0));
+            let shows = host.shows(cow.device.cow(), file.file());
+            shows.map_err(examining)?.then(|| path.clone())
+        }
+        _ => None,
+    };
     switch(cow, &name, mtime, len)?;
     Ok(Rebased {
         copied,
         backing_size: len,
+        shown,
     })
 }
 
@@ -148,6 +160,7 @@ pub fn rebase_unsafely<H: ImageHost>(
     Ok(Rebased {
         copied: Bytes(0),
         backing_size: len,
+        shown: None,
     })
 }
 
@@ -158,9 +171,8 @@ fn open_new<H: ImageHost>(
     backing: &Path,
 ) -> Result<NewBacking<H::File>, ImageError> {
     let new = open_backing(host, &cow.path, backing)?;
-    let metadata = host.metadata(cow.device.cow());
-    let examining = ImageError::host(&cow.path, "examining", FileOffset(0));
-    if metadata.map_err(examining)?.identity == new.held.identity() {
+    let is_cow = host.is_same_file(cow.device.cow(), new.held.file());
+    if is_cow.map_err(ImageError::host(&cow.path, "examining", FileOffset(0)))? {
         return Err(OpenError::BacksItself {
             path: cow.path.clone(),
             backing: backing.to_owned(),

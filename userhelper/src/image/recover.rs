@@ -4,15 +4,19 @@
 //! | interrupted | leaves | recovery |
 //! |---|---|---|
 //! | `create`, `convert`, `merge` into a new file | nothing, or a new file that has not got its name | removes that file |
-//! | `resize` by headroom | the old size or the new one | none needed |
+//! | `resize` by headroom | the old size or the new one; bits past the end, a file of another length | clears them, gives it its length |
 //! | `resize` by rebuild | the old image or the new one; a new file that has not got its name | removes that file |
-//! | `resize` by reflow | the old image, the new one, or one that is marked | moves the rest ([`crate::reflow`]) |
-//! | `resize --extend-backing`, after the resize | a mark ([`super::backing_change`]) | ends it; the resize can be asked for again |
-//! | `merge --in-place` | as a rebuild, of a version before 3; then a mark | ends it; the merge can be begun again |
+//! | `resize` by reflow | the old image, the new one, or one that is marked; before the mark, a longer file | moves the rest ([`crate::reflow`]), and frees what stays unused of it; gives it its length |
+//! | `resize --extend-backing`, after the resize | as a rebuild, of a version before 3; then a mark ([`super::backing_change`]) | ends it; the resize can be asked for again |
+//! | `merge --in-place` | as a rebuild, of a version before 3; then a mark | ends it, and frees what is merged and clean; the merge can be begun again |
+//! | `rebase`, before the header | what was copied in and is not in use yet, which a check calls a leak | none: it may be what a stock driver lost the bits of |
 //! | `rebase`, `rebase --unsafe` | the header that was; a mark; or a header that is half changed ([`driver::cow::HeaderChange`]) | finishes the header, ends the mark |
-//! | a switch of the backing file by `replay --switch-backing` | a header that is half changed | finishes it |
+//! | `replay --switch-backing` | a header that is half changed, and no mark: what is there of a mark stays | finishes the header |
 //! | `check --repair` | what it has not mended yet, and what its recovery was about | as for that; the repair can be begun again |
 //! | `recover` | what it was about | goes on |
+//!
+//! docs/images.md has this table for users, with what `check` says; a test holds both to what is
+//! seen (`image_crashes/documented.rs` of the harness).
 //!
 //! The disk is what it was before and will be after, wherever the interruption came, but for its
 //! size and for `rebase --unsafe`, which shows one backing file or the other.
@@ -22,16 +26,20 @@
 
 use std::path::Path;
 
-use driver::cow::JournalRecord;
+use driver::cow::{JournalRecord, Version};
 use driver::host::{Access, HostError, HostFile};
-use driver::open::{OpenOptions, Opened, open, remove_left_over};
+use driver::open::{OpenOptions, Opened, open, remove_left_over, temporary_name};
 use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeStep, Resized};
+use driver::units::FileOffset;
 
 use crate::image_host::ImageHost;
 use crate::reflow::Reflow;
 
-use super::open::{Trust, close, is_changing_backing, options, specification};
+use super::check::{free_stale, mend_past_end};
+use super::open::{
+    Format, Trust, begins_like_cow, close, is_changing_backing, open_raw, options, specification,
+};
 use super::{ImageError, Watch, backing_change, report};
 
 /// What there was to recover.
@@ -43,29 +51,71 @@ pub struct Recovered {
     pub resized: Option<Resized>,
     /// Whether a change of the backing file was ended: the disk is what it was.
     pub backing_change: bool,
+    /// Whether bits of no sector were cleared, or the file was given its length, which a resize
+    /// had left otherwise.
+    pub past_end: bool,
     /// Whether a new file that never got its name was removed.
     pub temporary: bool,
 }
 
 /// Finishes what was interrupted on the COW file at `path`, or on a new file that was to be
-/// there.
+/// there. The backing path of a COW file is followed as far as `trust` says. Nothing in a raw disk
+/// is believed: a guest can write to it whatever an interruption leaves in a COW file. Without a
+/// format, a file that begins like a COW file is one.
 ///
 /// # Errors
 /// See [`driver::open::OpenError`]; the host's. It can be tried again.
 pub fn recover<H: ImageHost>(
     host: &H,
     path: &Path,
+    format: Format,
+    trust: Trust,
+    watch: Watch<'_>,
+) -> Result<Recovered, ImageError> {
+    if let Err(HostError::NotFound) = host.open(path, Access::ReadOnly).map(drop) {
+        // What never got its name has no other. If there is none either, opening says so.
+        let temporary = remove_left_over(host, path, None)?;
+        if temporary {
+            return Ok(Recovered {
+                temporary,
+                ..Recovered::default()
+            });
+        }
+    }
+    let is_cow = match format {
+        Format::Cow => true,
+        Format::Raw => false,
+        // Its lock is given up before another one is asked for.
+        Format::Guess => begins_like_cow(open_raw(host, path)?.file(), path)?,
+    };
+    match is_cow {
+        true => recover_cow(host, path, trust, watch),
+        false => recover_complete(host, path),
+    }
+}
+
+/// Recovers a file of which nothing is believed: it has its name, and so is complete.
+fn recover_complete<H: ImageHost>(host: &H, path: &Path) -> Result<Recovered, ImageError> {
+    drop(open_raw(host, path)?);
+    let opening = ImageError::host(path, "opening", FileOffset(0));
+    // Without one the file need not be one that may be written.
+    if let Err(HostError::NotFound) = host.open(&temporary_name(path), Access::ReadOnly).map(drop) {
+        return Ok(Recovered::default());
+    }
+    let file = host.open(path, Access::ReadWrite).map_err(opening)?;
+    Ok(Recovered {
+        temporary: remove_left_over(host, path, Some(&file))?,
+        ..Recovered::default()
+    })
+}
+
+fn recover_cow<H: ImageHost>(
+    host: &H,
+    path: &Path,
     trust: Trust,
     watch: Watch<'_>,
 ) -> Result<Recovered, ImageError> {
     let mut recovered = Recovered::default();
-    if let Err(HostError::NotFound) = host.open(path, Access::ReadOnly).map(drop) {
-        // What never got its name has no other. If there is none either, opening says so.
-        recovered.temporary = remove_left_over(host, path, None)?;
-        if recovered.temporary {
-            return Ok(recovered);
-        }
-    }
     let specification = specification(path, false);
     // The header and a reflow need the COW file only.
     let alone = OpenOptions {
@@ -78,6 +128,8 @@ pub fn recover<H: ImageHost>(
     let mut device = opened.device;
     if let Some(record) = opened.interrupted {
         recovered.resized = Some(finish_reflow(&mut device, record, path, watch)?);
+        // The windows that it had moved by then may not all have been freed.
+        free_stale(host, path, &device, watch)?;
     }
     if is_changing_backing(&device) {
         close(device, path)?;
@@ -96,14 +148,34 @@ pub fn recover<H: ImageHost>(
             device = opened.device;
         }
         if is_changing_backing(&device) {
-            let ended = backing_change::end(host, &mut device);
-            ended.map_err(ImageError::resize(path))?;
+            // A merge may have been giving back what it had merged.
+            if may_be_merge(&device) {
+                free_stale(host, path, &device, watch)?;
+            }
+            let ended = backing_change::end(host, &mut device, watch);
+            ended.map_err(ImageError::change(path))?;
             recovered.backing_change = true;
         }
+    }
+    if resizes_in_place(&device) {
+        recovered.past_end = mend_past_end(host, path, &device)?;
     }
     recovered.temporary = remove_left_over(host, path, Some(device.cow()))?;
     close(device, path)?;
     Ok(recovered)
+}
+
+/// Whether the change of the backing file that was interrupted was one of that file itself.
+fn may_be_merge<F: HostFile>(device: &Ordered<F>) -> bool {
+    let extension = device.image().and_then(|image| image.extension);
+    let change = extension.and_then(|extension| extension.change);
+    change.is_some_and(|change| change.in_place.is_some())
+}
+
+/// Whether a resize may have been interrupted that neither replaces the file nor marks it.
+fn resizes_in_place<F: HostFile>(device: &Ordered<F>) -> bool {
+    let image = device.image();
+    image.is_some_and(|image| image.header.version == Version::V3)
 }
 
 fn finish_reflow<F: HostFile>(

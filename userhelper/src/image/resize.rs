@@ -142,17 +142,18 @@ pub fn carry_out<H: ImageHost + Clone>(
 /// then. It must have been opened for that.
 ///
 /// # Errors
-/// The host's. The image is usable then, and this can be done again.
+/// The host's, or what the watcher says. The image is usable then, and this can be done again.
 pub fn extend_backing<H: ImageHost + Clone>(
     host: &H,
     cow: &mut CowImageFile<H::File>,
+    watch: Watch<'_>,
 ) -> Result<Bytes, ImageError> {
     let path = cow.path.clone();
-    let failed = ImageError::resize(&path);
+    let failed = ImageError::change(&path);
     make_v3(host, &path, &mut cow.device)?;
-    backing_change::begin(host, &mut cow.device, Writes::Nothing).map_err(&failed)?;
-    let len = backing_change::extend(&cow.device).map_err(&failed)?;
-    backing_change::commit(host, &mut cow.device).map_err(&failed)?;
+    backing_change::begin(host, &mut cow.device, Writes::Nothing, watch).map_err(&failed)?;
+    let len = backing_change::extend(&cow.device).map_err(ImageError::resize(&path))?;
+    backing_change::commit(host, &mut cow.device, watch).map_err(&failed)?;
     Ok(len)
 }
 

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use driver::host::{Access, HostError, HostResult, Metadata, beneath};
+use driver::host::{Access, HostError, HostResult, Metadata, beneath, names_a_directory};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -144,9 +144,13 @@ impl Start {
 /// Goes down `names`, none of which is `..`, and opens the last one.
 fn walk(directory: BorrowedFd<'_>, names: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let mut at = rustix::io::fcntl_dupfd_cloexec(directory, 0)?;
+    let is_directory = names_a_directory(names);
     let mut names = names.components().peekable();
     while let Some(name) = names.next() {
         let found = look_at(at.as_fd(), name.as_os_str().as_ref())?;
+        if is_directory && names.peek().is_none() && !is_a_directory(&found)? {
+            return Err(Errno::NOTDIR);
+        }
         at = match (names.peek(), flags == LOOK) {
             (Some(_), _) => found,
             (None, true) => found,
@@ -168,6 +172,11 @@ fn look_at(directory: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd, Errno> {
         FileType::Symlink => Err(Errno::LOOP),
         _ => Ok(found),
     }
+}
+
+fn is_a_directory(found: &OwnedFd) -> Result<bool, Errno> {
+    let mode = rustix::fs::fstat(found)?.st_mode;
+    Ok(FileType::from_raw_mode(mode) == FileType::Directory)
 }
 
 #[cfg(test)]
@@ -243,6 +252,8 @@ mod tests {
                 ("sub/disk", "deeper"),
                 ("./sub/.//disk", "deeper"),
                 ("sub", "Directory"),
+                ("sub/", "Directory"),
+                ("sub/.", "Directory"),
                 (".", "Directory"),
                 ("fifo", "Other"),
             ] {
@@ -278,7 +289,15 @@ mod tests {
             let found = both(&outer, Path::new("none/disk"), access);
             assert_eq!(found, Err(HostError::NotFound));
             let found = both(&outer, Path::new("disk/none"), access);
-            assert_eq!(found, Err(HostError::Os(20)), "no directory");
+            assert_eq!(found, Err(HostError::NOT_A_DIRECTORY));
+            for path in ["disk/", "disk/.", "sub/disk/", "fifo/"] {
+                let found = both(&outer, Path::new(path), access);
+                assert_eq!(found, Err(HostError::NOT_A_DIRECTORY), "{path}");
+                let looked = look(&outer.path().join("inner"), Path::new(path));
+                assert_eq!(looked, Err(HostError::NOT_A_DIRECTORY), "{path}");
+            }
+            let found = both(&outer, Path::new("in/"), access);
+            assert_eq!(found, Err(HostError::SymbolicLink));
         }
     }
 

@@ -4,7 +4,7 @@
 //! without what the files that it was made from keep from others.
 
 use std::fs::{File, Metadata, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use driver::host::{HostError, HostResult};
@@ -17,6 +17,9 @@ use super::errors::{from_std, host_error, retried};
 const OWNER: u32 = 0o700;
 const GROUP: u32 = 0o070;
 const OTHERS: u32 = 0o007;
+/// Reading, of the group and of others.
+const READ: u32 = 0o044;
+const READ_OTHERS: u32 = 0o004;
 /// Run as the owner, run as the group, and the sticky bit.
 const SPECIAL: u32 = 0o7000;
 const STICKY: u32 = 0o1000;
@@ -25,32 +28,83 @@ const STICKY: u32 = 0o1000;
 const ASKED_FOR: u32 = 0o666;
 
 /// Gives a new file that is going to be renamed to `path` the owner and mode of the regular file
-/// of that name or, if there is none, the mode of any new file there.
+/// of that name or, if there is none, the mode of any new file there, without what `sources`, the
+/// files that its content comes from, keep from their group or from others. Of these only regular
+/// files and block devices count: a pipe belongs to who reads it.
 ///
 /// # Errors
 /// The host's.
-pub fn give_mode_at(path: &Path, file: &File) -> HostResult<()> {
+pub fn give_mode_at(path: &Path, file: &File, sources: &[&Path]) -> HostResult<Given> {
+    let sources = rights_of_disks(sources)?;
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {
-            let acl = |name: &str| rustix::fs::getxattr_query(path, name);
-            Rights::of(&metadata, acl).pass_to(file)
+            Rights::of_path(path, &metadata).pass_to(file)?;
+            let given = Rights::of_file(file)?;
+            let shows = sources.iter().any(|source| given.shows(source));
+            Ok(if shows { Given::Shown } else { Given::Kept })
         }
-        _ => give_usual_mode(directory_of(path), file, &[]),
+        _ => {
+            give_usual_mode_over(directory_of(path), file, &sources)?;
+            Ok(Given::Kept)
+        }
     }
+}
+
+/// What came of the rights of the files that a new one was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// Nobody may read the new file who could not read those.
+    Kept,
+    /// The file that the new one replaces could be read by more users, and so can the new one.
+    Shown,
+}
+
+/// Whether more users may read `to` than `from`.
+pub(super) fn shows(to: &File, from: &File) -> HostResult<bool> {
+    Ok(Rights::of_file(to)?.shows(&Rights::of_file(from)?))
+}
+
+/// The rights to those files of a name that hold data.
+fn rights_of_disks(paths: &[&Path]) -> HostResult<Vec<Rights>> {
+    let mut rights = Vec::new();
+    for path in paths {
+        let metadata = match std::fs::metadata(path) {
+            // Removed since: there is nothing left to keep.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            found => found.map_err(from_std)?,
+        };
+        if metadata.is_file() || metadata.file_type().is_block_device() {
+            rights.push(Rights::of_path(path, &metadata));
+        }
+    }
+    Ok(rights)
 }
 
 /// Gives a new file in this directory the mode of any new one there, without what `sources`
 /// keep from their group or from others.
 pub(super) fn give_usual_mode(directory: &Path, file: &File, sources: &[&File]) -> HostResult<()> {
+    let sources = sources.iter().map(|source| Rights::of_file(source));
+    give_usual_mode_over(directory, file, &sources.collect::<HostResult<Vec<_>>>()?)
+}
+
+fn give_usual_mode_over(directory: &Path, file: &File, sources: &[Rights]) -> HostResult<()> {
     let mut mode = usual_mode(directory);
     let group = file.metadata().map_err(from_std)?.gid();
     for source in sources {
-        mode &= OWNER | Rights::of_file(source)?.of_group_and_others(group);
+        mode &= OWNER | source.of_group_and_others(group);
     }
     match set_mode(file, mode) {
         // The file system gives every file the same mode.
         Err(HostError::PermissionDenied | HostError::Unsupported) => Ok(()),
         set => set,
+    }
+}
+
+/// Gives a regular file the mode of a new one again, which only its owner can.
+pub(super) fn give_to_owner_alone(file: &File) -> HostResult<()> {
+    match file.metadata().map_err(from_std)?.is_file() {
+        true => set_mode(file, ASKED_FOR & OWNER),
+        false => Err(HostError::PermissionDenied),
     }
 }
 
@@ -83,6 +137,10 @@ impl Rights {
         }
     }
 
+    fn of_path(path: &Path, metadata: &Metadata) -> Rights {
+        Rights::of(metadata, |name| rustix::fs::getxattr_query(path, name))
+    }
+
     fn of_file(file: &File) -> HostResult<Rights> {
         let metadata = file.metadata().map_err(from_std)?;
         let acl = |name: &str| rustix::fs::fgetxattr_query(file, name);
@@ -99,6 +157,13 @@ impl Rights {
         }
         let both = self.mode & OTHERS & (self.mode >> 3);
         both << 3 | both
+    }
+
+    /// Whether more users may read this file than `source`. Root may read all.
+    fn shows(&self, source: &Rights) -> bool {
+        let owner = self.owner != source.owner && self.owner != 0 && source.mode & READ_OTHERS == 0;
+        let readers = self.mode & READ & !source.of_group_and_others(self.group);
+        owner || readers != 0
     }
 
     fn pass_to(&self, file: &File) -> HostResult<()> {
@@ -187,6 +252,34 @@ mod tests {
             assert_eq!(rights(7, mode, false).of_group_and_others(8), another);
             assert_eq!(rights(7, mode, true).of_group_and_others(7), another);
         }
+    }
+
+    #[test]
+    fn a_file_shows_another_to_whoever_may_read_only_the_one() {
+        let shows = |to: u32, from: u32| rights(7, to, false).shows(&rights(7, from, false));
+        for (to, from, shown) in [
+            (0o644, 0o600, true),
+            (0o640, 0o600, true),
+            (0o600, 0o600, false),
+            (0o644, 0o644, false),
+            (0o644, 0o640, true),
+            (0o622, 0o600, false),
+        ] {
+            assert_eq!(shows(to, from), shown, "{to:o} of {from:o}");
+        }
+        // Another group's members, and another owner.
+        assert!(rights(8, 0o640, false).shows(&rights(7, 0o640, false)));
+        let other = Rights {
+            owner: 2,
+            ..rights(7, 0o600, false)
+        };
+        assert!(other.shows(&rights(7, 0o640, false)));
+        assert!(!other.shows(&rights(7, 0o644, false)));
+        let root = Rights {
+            owner: 0,
+            ..rights(7, 0o600, false)
+        };
+        assert!(!root.shows(&rights(7, 0o600, false)));
     }
 
     /// What file systems without nameless files get is what the others get.

@@ -7,6 +7,7 @@ use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
 use super::{Reflow, Stage};
 use crate::copying::{SHORT, is_zero};
+use crate::space::Blocks;
 
 const READING: &str = "reading the data to be moved in the COW file";
 
@@ -16,20 +17,21 @@ const MOVING: &str = "moving data in the COW file";
 const COPY_A_STEP: Bytes = Bytes(1 << 20);
 
 impl Reflow {
-    /// How much of a dirty run at its old place is data: what a grow has added is dirty and a
-    /// hole, and costs next to nothing to move.
-    pub(super) fn data_in<F: HostFile>(
+    /// Adds the data of a dirty run at its old place; the bytes of the blocks that this has added.
+    /// What a grow has added is dirty and a hole, and costs next to nothing to move.
+    pub(super) fn add_data<F: HostFile>(
         &self,
+        blocks: &mut Blocks,
         device: &Ordered<F>,
         run: SectorRange,
     ) -> Result<Bytes, ResizeError> {
         let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
         if source.len <= SHORT {
-            return Ok(source.len);
+            return Ok(blocks.add(source));
         }
         let mut data = Bytes(0);
         for run in device.cow().data_runs(source) {
-            data += run.map_err(ResizeError::host(READING, source.start))?.len;
+            data += blocks.add(run.map_err(ResizeError::host(READING, source.start))?);
         }
         Ok(data)
     }

@@ -6,9 +6,7 @@ use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange, Sector};
 
 use super::Reflow;
-
-/// Space is given back in blocks of the host's file system, which are this or less.
-const BLOCK: u64 = 4096;
+use crate::space::BLOCK;
 
 impl Reflow {
     /// Frees a step's worth of what is left of a window's source, but for what the copies of

@@ -7,7 +7,7 @@ use crate::exercise::{BACKING, COW, SIZE, exercise, host, image};
 use driver::cow::{ByteOrder, Extension, Header, JournalRecord, Version};
 use driver::units::{Bytes, Sector};
 use proptest::prelude::*;
-use userhelper::image::open::Trust;
+use userhelper::image::open::{Format, Trust};
 use userhelper::image::recover::recover;
 
 fn header(version: Version, alignment: u32) -> Header {
@@ -66,7 +66,7 @@ fn the_largest_record_number_is_refused_by_every_tool() {
         exercise(&bytes);
         let host = host(&bytes);
         let path = Path::new(COW);
-        let error = recover(&host, path, Trust::Follow, &mut |_, _| {
+        let error = recover(&host, path, Format::Cow, Trust::Follow, &mut |_, _| {
             ControlFlow::Continue(())
         });
         let message = error.unwrap_err().to_string();

@@ -305,7 +305,7 @@ fn change(disk: &Disk) {
     let _ = rebase_unsafely(&host, path, Path::new(OTHER));
     open_image(&host, path, Format::Cow, Trust::Follow).unwrap();
     let host = disk.host();
-    recover(&host, path, Trust::Follow, &mut watch).unwrap();
+    recover(&host, path, Format::Cow, Trust::Follow, &mut watch).unwrap();
     disk.assert_whole(&host, COW, "recover");
 }
 
@@ -335,7 +335,7 @@ fn resize(disk: &Disk) {
             assert_no_temporary(&host, &what);
             let now = if resized.is_ok() { new } else { sectors };
             if resized.is_ok() {
-                let _ = extend_backing(&host, &mut cow);
+                let _ = extend_backing(&host, &mut cow, &mut watch);
             }
             drop(cow);
             disk.assert_shown(&host, COW, now, &what);
@@ -369,7 +369,13 @@ fn finish_reflow(disk: &Disk) {
     let end = record.new_geometry().unwrap().data_end();
     file.set_len(end - FileOffset(0)).unwrap();
     drop(file);
-    let recovered = recover(&host, Path::new(COW), Trust::Follow, &mut watch);
+    let recovered = recover(
+        &host,
+        Path::new(COW),
+        Format::Cow,
+        Trust::Follow,
+        &mut watch,
+    );
     recovered.unwrap();
     old.assert_shown(&host, COW, disk.sectors(), "recover");
 }
@@ -383,7 +389,7 @@ fn exercise(disk: &Disk) {
     finish_reflow(disk);
 }
 
-/// Two pages of bitmap, and in a third the bit of the partial last sector by itself.
+/// Two pages of bitmap, and a third with nothing but room for the bit of the partial last sector.
 #[test]
 fn a_partial_last_sector_with_its_bit_in_a_page_of_its_own() {
     for version in [Version::V1, Version::V2, Version::V3, Version::V3Wide] {

@@ -9,6 +9,7 @@ use driver::open::{OpenOptions, create, open};
 use driver::ordered::{Ordered, Step};
 use driver::resize::Strategy;
 use driver::units::{Bytes, Sector};
+use userhelper::image_host::FreeSpace;
 use userhelper::planner::{Plan, PlanError, Shrink, Surroundings, Wish, plan};
 
 const SIZE: u64 = 1 << 20;
@@ -39,7 +40,10 @@ fn wish(new_size: u64) -> Wish {
 
 fn planned(alignment: u32, wish: Wish, free: Option<u64>) -> Result<Plan, PlanError> {
     let surroundings = Surroundings {
-        free_space: free.map(Bytes),
+        free_space: free.map(|free| FreeSpace {
+            free: Bytes(free),
+            block: Bytes(4096),
+        }),
         replaceable: true,
     };
     plan(&device(alignment), wish, surroundings)
@@ -121,4 +125,44 @@ fn what_stock_linux_cannot_reach_is_said() {
         plan.reasons.iter().any(|reason| reason.contains("2 GiB")),
         "{plan:?}"
     );
+}
+
+/// A host gives out blocks: single sectors, each in a block of its own, take eight times what
+/// they hold.
+#[test]
+fn scattered_sectors_are_counted_in_blocks_of_the_host() {
+    let mut device = device(4096);
+    for sector in (8..1000).step_by(16) {
+        let write = Request::write(Tag(2), Sector(sector), vec![3; 512]);
+        device.submit(write).unwrap();
+        assert!(matches!(device.step(), Step::Completed(_)));
+    }
+    // 62 of them, the last sector of the device, the header, and a bitmap of 8 KiB; a block says
+    // where they are.
+    let blocks = 62 + 1 + 2 + 2 + 1;
+    let rebuilt = |block: u64, free: u64| {
+        let surroundings = Surroundings {
+            free_space: Some(FreeSpace {
+                free: Bytes(free),
+                block: Bytes(block),
+            }),
+            replaceable: true,
+        };
+        let wish = Wish {
+            strategy: Some(Strategy::Rebuild),
+            ..wish(32 << 20)
+        };
+        plan(&device, wish, surroundings)
+    };
+    let fits = rebuilt(4096, blocks * 4096).unwrap();
+    assert_eq!(fits.space_needed, Bytes(blocks * 4096));
+    assert_eq!(fits.to_move, Bytes(63 * 512));
+    let error = rebuilt(4096, blocks * 4096 - 1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "rebuild cannot do this: a copy needs 272 KiB, and only 278527 bytes are free beside the COW file"
+    );
+    // On a host with blocks of a sector the data takes what it holds, and what says where it is.
+    let small = rebuilt(512, 1 << 20).unwrap();
+    assert_eq!(small.space_needed, Bytes((63 + 16 + 9 + 1) * 512));
 }

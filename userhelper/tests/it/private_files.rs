@@ -20,7 +20,7 @@ use userhelper::image::create::create;
 use userhelper::image::merge::{in_place, open_both};
 use userhelper::image::open::{Format, Trust, close, open_image};
 use userhelper::image::resize::{carry_out, open_for_resize, plan_resize};
-use userhelper::image_host::ImageHost;
+use userhelper::image_host::{FreeSpace, ImageHost};
 use userhelper::planner::{Shrink, Wish};
 use userhelper::real_files::{RealFile, RealHost};
 
@@ -143,7 +143,7 @@ impl HostNames for Watching {
 }
 
 impl ImageHost for Watching {
-    fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
+    fn free_space_beside(&self, path: &Path) -> HostResult<Option<FreeSpace>> {
         RealHost.free_space_beside(path)
     }
     fn set_modified(&self, file: &Watched, seconds: i64) -> HostResult<()> {
@@ -158,8 +158,12 @@ impl ImageHost for Watching {
     fn now_seconds(&self) -> i64 {
         RealHost.now_seconds()
     }
-    fn wait_until(&self, seconds: i64) {
-        RealHost.wait_until(seconds);
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> std::ops::ControlFlow<()>,
+    ) -> std::ops::ControlFlow<()> {
+        RealHost.wait_until(seconds, goes_on)
     }
 }
 

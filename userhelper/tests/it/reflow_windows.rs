@@ -1,6 +1,7 @@
 //! A reflow in windows of several sizes: what it moves arrives, what it leaves behind is freed,
 //! and under live I/O the windows are as large as the disk is fast.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use driver::blk::{Request, Tag};
@@ -10,8 +11,9 @@ use driver::open::{OpenOptions, create, open};
 use driver::ordered::{Ordered, Step};
 use driver::resize::{Resize, ResizeStep, Strategy};
 use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use userhelper::image_host::FreeSpace;
 use userhelper::planner::{Plan, Shrink, Surroundings, Wish, plan};
-use userhelper::reflow::{Reflow, WINDOW};
+use userhelper::reflow::{LIVE_WINDOW, Reflow, WINDOW};
 
 const SIZE: u64 = 32 << 20;
 const NEW_SIZE: u64 = 64 << 20;
@@ -65,7 +67,10 @@ fn planned(device: &Ordered<MemoryFile>, online: bool, free: Option<u64>) -> Pla
         online,
     };
     let surroundings = Surroundings {
-        free_space: free.map(Bytes),
+        free_space: free.map(|free| FreeSpace {
+            free: Bytes(free),
+            block: Bytes(4096),
+        }),
         replaceable: true,
     };
     plan(device, wish, surroundings).unwrap()
@@ -132,7 +137,9 @@ fn under_live_io_a_slower_disk_gets_smaller_windows() {
     let counts = [10, 200_000, 2_000_000].map(|step_ns| {
         let mut device = device();
         let geometry = planned(&device, true, None).new_geometry.unwrap();
-        let mut reflow = Reflow::new(&device, geometry).unwrap().while_live();
+        let mut reflow = Reflow::new(&device, geometry)
+            .unwrap()
+            .while_live(LIVE_WINDOW);
         run(&mut reflow, &mut device, step_ns);
         check(&device);
         let windows = reflow.windows();
@@ -145,15 +152,26 @@ fn under_live_io_a_slower_disk_gets_smaller_windows() {
 #[test]
 fn where_space_is_short_an_offline_reflow_takes_smaller_windows() {
     let device = device();
-    let dirty = device.map().dirty_count().bytes();
     let ample = planned(&device, false, None);
-    assert_eq!(ample.space_needed, {
-        let bitmap = ample.new_geometry.unwrap().bitmap_len;
-        dirty.min(ample.window) + bitmap
-    });
+    // The data in blocks, each counted once, and the bitmap's two; records for 128 extents a
+    // block.
+    let geometry = ample.new_geometry.unwrap();
+    let sectors = pieces()
+        .into_iter()
+        .flat_map(|(start, count)| start..start + count);
+    let blocks: BTreeSet<_> = sectors
+        .map(|sector| geometry.place_of(Sector(sector)).0 / 4096)
+        .collect();
+    let extents = blocks
+        .iter()
+        .filter(|&&block| !blocks.contains(&(block - 1)));
+    let records = extents.count().div_ceil(128);
+    let data = Bytes((blocks.len() + records) as u64 * 4096);
+    let bitmap = geometry.bitmap_len.0.next_multiple_of(4096) + 4096;
+    assert_eq!(ample.space_needed, data.min(ample.window) + Bytes(bitmap));
     let distance = {
-        let (old, new) = (device.geometry().unwrap(), ample.new_geometry.unwrap());
-        new.data_offset - old.data_offset
+        let old = device.geometry().unwrap();
+        geometry.data_offset - old.data_offset
     };
     assert_eq!(ample.window, Bytes(64 << 20).min(distance));
     assert!(ample.window > WINDOW.min(distance) || distance <= WINDOW);

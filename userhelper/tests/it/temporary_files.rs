@@ -12,6 +12,7 @@ use driver::memory::MemoryHost;
 use driver::open::{OpenOptions, open, temporary_name};
 use driver::resize::{Resize, ResizeStep, Strategy};
 use driver::units::{Bytes, SectorCount};
+use userhelper::image::Watcher;
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::open::{Format, Trust, open_image};
 use userhelper::image::resize::{carry_out, open_for_resize, plan_resize};
@@ -29,14 +30,22 @@ fn host() -> MemoryHost {
 }
 
 /// Runs the tool with a watcher that stops it, and with one that panics.
-fn ends(tool: impl Fn(&MemoryHost, &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>) -> bool) {
+fn ends(tool: impl Fn(&MemoryHost, &mut dyn Watcher) -> bool) {
     let host = host();
-    assert!(!tool(&host, &mut |_, _| ControlFlow::Break(())), "stopped");
+    let stops = &mut |_: Bytes, _: Bytes| ControlFlow::Break(());
+    assert!(!tool(&host, stops), "stopped");
     assert_nothing_is_left(&host);
-    let panics = || tool(&host, &mut |_, _| panic!("on purpose"));
+    let panics = || {
+        tool(&host, &mut |_: Bytes, _: Bytes| -> ControlFlow<()> {
+            panic!("on purpose")
+        })
+    };
     assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
     assert_nothing_is_left(&host);
-    assert!(tool(&host, &mut |_, _| ControlFlow::Continue(())));
+    assert!(tool(
+        &host,
+        &mut |_: Bytes, _: Bytes| ControlFlow::Continue(())
+    ));
 }
 
 fn assert_nothing_is_left(host: &MemoryHost) {

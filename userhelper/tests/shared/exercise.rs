@@ -8,6 +8,7 @@ use driver::cow::{Extension, Geometry, Header, SectorMap};
 use driver::host::HostFile;
 use driver::memory::MemoryHost;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
+use userhelper::image::Watcher;
 use userhelper::image::check::{check, check_and_repair};
 use userhelper::image::compare::compare;
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
@@ -91,7 +92,7 @@ pub(crate) fn exercise(bytes: &[u8]) {
 }
 
 /// What can be mended is mended the first time.
-fn repair(bytes: &[u8], watch: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>) {
+fn repair(bytes: &[u8], watch: &mut dyn Watcher) {
     let host = host(bytes);
     let path = Path::new(COW);
     if let Ok(checked) = check_and_repair(&host, path, Trust::Follow, watch) {
@@ -102,9 +103,9 @@ fn repair(bytes: &[u8], watch: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>) 
     }
 }
 
-fn change(bytes: &[u8], watch: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>) {
+fn change(bytes: &[u8], watch: &mut dyn Watcher) {
     let path = Path::new(COW);
-    let _ = recover(&host(bytes), path, Trust::Follow, watch);
+    let _ = recover(&host(bytes), path, Format::Cow, Trust::Follow, watch);
     let _ = rebase(&host(bytes), path, Path::new(OTHER), Trust::Follow, watch);
     let _ = rebase_unsafely(&host(bytes), path, Path::new(OTHER));
     let host_for_merge = host(bytes);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use driver::cow::{BackingChange, Extension, InPlace, OtherBacking, Place, Sample};
+use driver::cow::{BackingChange, Extension, InPlace, OtherBacking, Sample, SampledRange};
 use driver::host::HostNames;
 use driver::memory::MemoryHost;
 use driver::open::OpenOptions;
@@ -11,15 +11,15 @@ use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 use super::{MTIME, bring_up, host_with, patched, read, refused, refused_with, try_open, v3};
 
 /// Sector `n` of the backing file is full of `n`, and of `n` + 100 when it is merged.
-fn place(start: u64, count: u64, after: u64) -> Place {
+fn place(start: u64, count: u64, after: u64) -> SampledRange {
     let content = |add: u64| -> Vec<u8> {
         let sectors = start..start + count;
         sectors.flat_map(|n| [(n + add) as u8; 512]).collect()
     };
-    Place {
+    SampledRange {
         range: SectorRange::new(Sector(start), SectorCount(count)),
-        before: Place::digest(&content(0)),
-        after: Place::digest(&content(after)),
+        before: SampledRange::digest(&content(0)),
+        after: SampledRange::digest(&content(after)),
     }
 }
 

@@ -77,27 +77,16 @@ impl FindingReport<'_> {
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    // Exit status 3 says that there are leaks; that nothing could be said is another thing.
-    match examine(args) {
-        Err(failure) => {
-            output::failure(&failure);
-            Ok(Verdict::NotChecked)
-        }
-        verdict => verdict,
-    }
-}
-
-fn examine(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
     let trust = args.trust.trust();
-    let watching = Watching::new("checking");
-    let mut watch = watching.watch();
+    let mut watching = Watching::new("checking");
     let checked = match args.repair {
-        false => check(&RealHost, &path, trust, &mut watch),
-        true => check_and_repair(&RealHost, &path, trust, &mut watch),
-    }?;
-    drop(watch);
+        false => check(&RealHost, &path, trust, &mut watching),
+        true => check_and_repair(&RealHost, &path, trust, &mut watching),
+    };
     drop(watching);
+    let checked =
+        checked.map_err(|error| Watching::explain(error, &path, "the check can be begun again"))?;
     let report = report(&path, &checked);
     if args.json {
         output::json(&report)?;

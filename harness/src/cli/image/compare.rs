@@ -47,8 +47,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let a = open_image(&RealHost, &existing(&args.a)?, format, trust)?;
     let format = FormatArg::format(args.second_format);
     let b = open_image(&RealHost, &existing(&args.b)?, format, trust).map_err(of_second)?;
-    let watching = Watching::new("comparing");
-    let compared = compare(&RealHost, &a, &b, &mut watching.watch());
+    let mut watching = Watching::new("comparing");
+    let compared = compare(&RealHost, &a, &b, &mut watching);
     drop(watching);
     let compared = compared?;
     let [size_a, size_b] = compared.sizes;
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 /// The way out that an error names is the first image's.
 fn of_second(error: ImageError) -> Failure {
     match error {
-        ImageError::Open(OpenError::GuessedCow { .. }) => {
+        ImageError::Open(OpenError::GuessedCow { .. }) | ImageError::GuessedCow { .. } => {
             Failure(format!("{error} (of the second image: --second-format)"))
         }
         error => error.into(),

@@ -76,8 +76,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         (None, Image::Cow(cow)) => Some(cow.backing_path.clone()),
         (None, Image::Raw { .. }) => None,
     };
-    let watching = Watching::new("converting");
-    let mut watch = watching.watch();
+    let mut watching = Watching::new("converting");
     let version = match to {
         To::Raw => None,
         To::V2 => Some(CowVersion::V2),
@@ -86,9 +85,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }),
     };
     let converted = match (version, &backing) {
-        (None, _) => to_raw(&RealHost, &image, &target, &mut watch),
+        (None, _) => to_raw(&RealHost, &image, &target, &mut watching),
         (Some(version), Some(backing)) => {
-            to_cow(&RealHost, &image, backing, version, &target, &mut watch)
+            to_cow(&RealHost, &image, backing, version, &target, &mut watching)
         }
         (Some(_), None) => {
             return Err(Failure(format!(
@@ -97,7 +96,6 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             )));
         }
     };
-    drop(watch);
     drop(watching);
     let converted = converted?;
     output::line(format_args!(

@@ -177,8 +177,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     if info.is_changing_backing() {
         output::line(
-            "backing file   a change of it was interrupted: `ubdlab image recover` ends it, or do \
-             again what was interrupted",
+            "backing file   a change of it was interrupted: `ubdlab image recover` ends \
+             it, or do again what was interrupted",
         );
     }
     Ok(Verdict::Good)

@@ -6,8 +6,10 @@ use driver::shown;
 use userhelper::image::convert::to_raw;
 use userhelper::image::merge::{in_place, open_both};
 use userhelper::image::open::{Image, close, open_cow};
+use userhelper::image_host::ImageHost;
 use userhelper::real_files::RealHost;
 
+use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{TrustArgs, absolute, existing};
@@ -55,9 +57,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 
 fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure> {
     let cow = open_cow(&RealHost, path, args.trust.trust())?;
-    let watching = Watching::new("merging");
+    let mut watching = Watching::new("merging");
     let image = Image::Cow(Box::new(cow));
-    let merged = to_raw(&RealHost, &image, output, &mut watching.watch());
+    let merged = to_raw(&RealHost, &image, output, &mut watching);
     drop(watching);
     let merged = merged?;
     output::line(format_args!(
@@ -74,11 +76,18 @@ fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     super::resize::consequences(&cow, args.trust.trust(), "merging into")
         .iter()
         .for_each(output::remark);
-    super::resize::delay(&cow)?.iter().for_each(output::remark);
-    let watching = Watching::new("merging");
-    let merged = in_place(&RealHost, &mut cow, &mut watching.watch());
+    if let Some(backing) = cow.device.backing()
+        && RealHost
+            .shows(backing, cow.device.cow())
+            .map_err(Failure::operation)?
+    {
+        output::remark(shown_to_more(&cow.backing_path, path));
+    }
+    let mut watching = Watching::new("merging");
+    let merged = in_place(&RealHost, &mut cow, &mut watching);
     drop(watching);
-    let merged = merged?;
+    let merged =
+        merged.map_err(|error| Watching::explain(error, path, "the merge can be begun again"))?;
     output::line(format_args!(
         "{}: {}, {} written into it; {} is empty now",
         shown(&cow.backing_path),

@@ -6,6 +6,7 @@ use driver::shown;
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::real_files::RealHost;
 
+use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
 use super::{TrustArgs, absolute, existing};
@@ -47,11 +48,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let rebased = match args.unsafely {
         true => rebase_unsafely(&RealHost, &path, &backing),
         false => {
-            let watching = Watching::new("comparing");
+            let mut watching = Watching::new("comparing");
             let trust = args.trust.trust();
-            rebase(&RealHost, &path, &backing, trust, &mut watching.watch())
+            rebase(&RealHost, &path, &backing, trust, &mut watching)
         }
     }?;
+    if let Some(old) = &rebased.shown {
+        output::remark(shown_to_more(&path, old));
+    }
     output::line(format_args!(
         "{}: over {} now, {} copied in",
         shown(&path),

@@ -8,27 +8,34 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{TrustArgs, existing};
+use super::{FormatArg, TrustArgs, existing};
 
 /// Finish an interrupted resize, or end an interrupted merge or rebase
 ///
-/// A reflow that was interrupted goes on from where it was. A merge in place, a rebase or the
-/// extension of the backing file ends as it is: the disk is what it was, and the command can be
-/// given again. Another file under the backing file's name is refused. A header that is half changed
-/// to another backing file is finished. A new file that never got its name is removed, also where
-/// the command that was to make it is the one that was interrupted: give the name that it was to
-/// have. Where there is nothing to do, nothing is done.
+/// Of a COW file: a reflow that was interrupted goes on from where it was. A merge in place, a rebase or the extension of the backing file ends as it is: the
+/// disk is what it was, and the command can be given again. Another file under the backing file's
+/// name is refused. A header that is half changed to another backing file is finished.
+///
+/// Of any file: a new one that never got its name is removed, also where the command that was to
+/// make it is the one that was interrupted: give the name that it was to have. Where there is
+/// nothing to do, nothing is done.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   ubdlab image recover root.cow
-  ubdlab image recover merged.img")]
+  ubdlab image recover --format raw merged.img")]
 pub(in super::super) struct Args {
     /// The COW file, or a new file that was to be made
-    ///
-    /// To name a file here is to say that it is a COW file: the path in its header is followed.
-    /// Never name a raw disk that a guest can write to.
     cow: PathBuf,
+
+    /// What the file is
+    ///
+    /// Without it, a file that begins like a COW file is one: what was interrupted in it is
+    /// finished, and the path in its header is followed. A guest can write all of that to its raw
+    /// disk, so name one that a guest can have written to with --format raw: of that only a new
+    /// file beside it is removed.
+    #[arg(short, long, value_enum)]
+    format: Option<FormatArg>,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -36,10 +43,13 @@ pub(in super::super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
-    let watching = Watching::new("moving data");
-    let recovered = recover(&RealHost, &path, args.trust.trust(), &mut watching.watch());
+    let mut watching = Watching::new("moving data");
+    let (format, trust) = (FormatArg::format(args.format), args.trust.trust());
+    let recovered = recover(&RealHost, &path, format, trust, &mut watching);
     drop(watching);
-    let (recovered, path) = (recovered?, shown(&path));
+    let recovered =
+        recovered.map_err(|error| Watching::explain(error, &path, "given again, this goes on"))?;
+    let path = shown(&path);
     if recovered.header {
         output::line(format_args!(
             "{path}: finished the change of its header to another backing file"
@@ -54,6 +64,11 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if recovered.backing_change {
         output::line(format_args!(
             "{path}: ended a change of the backing file; the disk is what it was"
+        ));
+    }
+    if recovered.past_end {
+        output::line(format_args!(
+            "{path}: put right what an interrupted resize left past the end of the device"
         ));
     }
     if recovered.temporary {

@@ -6,8 +6,6 @@ use std::str::FromStr;
 use driver::shown;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
-use userhelper::image::ImageError;
-use userhelper::image::backing_change::{LONGEST_WAIT, seconds_to_wait};
 use userhelper::image::open::{CowImageFile, Trust, close};
 use userhelper::image::resize::{
     StockVerdict, backing_len, carry_out, extend_backing, open_for_resize, plan_resize,
@@ -166,8 +164,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     move_data(&path, &mut cow, &plan)?;
     let mut backing = backing;
     if extend {
-        delay(&cow)?.iter().for_each(output::remark);
-        backing = extend_backing(&RealHost, &mut cow)?;
+        let mut watching = Watching::new("extending");
+        let extended = extend_backing(&RealHost, &mut cow, &mut watching);
+        drop(watching);
+        backing = extended.map_err(|error| {
+            let way_out = "the command can be given again, after `ubdlab image recover` where it asks \
+                           for that";
+            Watching::explain(error, &path, way_out)
+        })?;
         output::line(format_args!("{}: {backing}", shown(&cow.backing_path)));
     }
     if let Some(geometry) = cow.device.geometry() {
@@ -184,23 +188,18 @@ fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Resu
         output::line(format_args!("{shown}: has {} already", plan.old_size));
         return Ok(());
     }
-    let watching = Watching::new("moving data");
-    let resized = carry_out(&RealHost, cow, plan, &mut watching.watch());
+    let mut watching = Watching::new("moving data");
+    let resized = carry_out(&RealHost, cow, plan, &mut watching);
     drop(watching);
-    match resized {
-        Err(ImageError::Interrupted) => Err(Failure(format!(
-            "{shown}: interrupted: nothing is lost, and `ubdlab image recover` finishes a resize \
-             that has begun to move data"
-        ))),
-        resized => {
-            let resized = resized?;
-            output::line(format_args!(
-                "{shown}: {} to {} by {}, {} moved",
-                resized.old_size, resized.new_size, resized.strategy, resized.moved
-            ));
-            Ok(())
-        }
-    }
+    let resized = resized.map_err(|error| {
+        let way_out = "`ubdlab image recover` finishes a resize that has begun to move data";
+        Watching::explain(error, path, way_out)
+    })?;
+    output::line(format_args!(
+        "{shown}: {} to {} by {}, {} moved",
+        resized.old_size, resized.new_size, resized.strategy, resized.moved
+    ));
+    Ok(())
 }
 
 fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: Bytes) {
@@ -250,24 +249,6 @@ fn print_losses(cow: &CowImageFile<RealFile>, plan: &Plan) -> Result<(), Failure
         None => output::line("loses      nothing: no data lies past the new end"),
     }
     Ok(())
-}
-
-/// Why a change of the backing file does not begin at once, or what it cannot wait for.
-pub(super) fn delay(cow: &CowImageFile<RealFile>) -> Result<Option<String>, Failure> {
-    let seconds = seconds_to_wait(&RealHost, &cow.device).map_err(ImageError::resize(&cow.path))?;
-    let backing = shown(&cow.backing_path);
-    Ok(match seconds {
-        ..=0 => None,
-        1..=LONGEST_WAIT => Some(format!(
-            "waiting {seconds} s: until then, what is written could give {backing} back a time \
-             that a COW file has recorded"
-        )),
-        _ => Some(format!(
-            "{backing} was modified {seconds} s ahead of the clock, which is too long to wait: if \
-             this is interrupted, a COW file that has recorded the present second as its time \
-             takes it"
-        )),
-    })
 }
 
 /// What else a change of the backing file breaks, in lines.

@@ -1,17 +1,20 @@
 //! How far a tool has come, on a terminal; and Ctrl-C, which stops it where it does no harm.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 
 use driver::units::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use userhelper::image::{ImageError, Wait, Watcher};
+
+use super::super::interrupt::Interrupt;
+use super::super::{Failure, output};
 
 /// Watches one tool.
 pub(super) struct Watching {
     bar: ProgressBar,
-    stop: Arc<AtomicBool>,
+    interrupt: Interrupt,
+    told_too_long: bool,
 }
 
 impl Watching {
@@ -26,29 +29,64 @@ impl Watching {
             bar.set_style(style);
         }
         bar.set_message(message);
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // Without them the process just ends, which does no harm either.
-            let _ = signal_hook::flag::register_conditional_shutdown(
-                signal,
-                128 + signal,
-                Arc::clone(&stop),
-            );
-            let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
+        Watching {
+            bar,
+            interrupt: Interrupt::catch(),
+            told_too_long: false,
         }
-        Watching { bar, stop }
     }
 
-    /// What a tool calls.
-    pub(super) fn watch(&self) -> impl FnMut(Bytes, Bytes) -> ControlFlow<()> + '_ {
-        |done, total| {
-            self.bar.set_length(total.0);
-            self.bar.set_position(done.0);
-            match self.stop.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
+    /// What to say when the tool was stopped: `way_out` is the rest of the sentence.
+    pub(super) fn explain(error: ImageError, path: &Path, way_out: &str) -> Failure {
+        match error {
+            ImageError::Interrupted => Failure(format!(
+                "{}: interrupted: nothing is lost, and {way_out}",
+                driver::shown(path)
+            )),
+            error => error.into(),
         }
+    }
+}
+
+impl Watcher for Watching {
+    fn progress(&mut self, done: Bytes, total: Bytes) -> ControlFlow<()> {
+        self.bar.set_length(total.0);
+        self.bar.set_position(done.0);
+        self.goes_on()
+    }
+
+    /// A second is over before anybody has read that, but for who sits in front of it.
+    fn waits(&mut self, wait: Wait<'_>) {
+        let (seconds, backing) = (wait.seconds, driver::shown(wait.backing));
+        if wait.too_long {
+            // Each step of a change finds that again.
+            if !std::mem::replace(&mut self.told_too_long, true) {
+                self.say(format_args!(
+                    "{backing} was modified {seconds} s ahead of the clock, which is too long to \
+                     wait: if this is interrupted, a COW file that has recorded the present second \
+                     as its time takes it"
+                ));
+            }
+        } else if seconds > 1 || output::errors_go_to_terminal() {
+            self.say(format_args!(
+                "waiting {seconds} s: until then, what is written could give {backing} back a time \
+                 that a COW file has recorded"
+            ));
+        }
+    }
+
+    fn goes_on(&mut self) -> ControlFlow<()> {
+        match self.interrupt.is_asked() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl Watching {
+    /// Says something without the bar in its way.
+    fn say(&self, text: std::fmt::Arguments<'_>) {
+        self.bar.suspend(|| output::remark(text));
     }
 }
 

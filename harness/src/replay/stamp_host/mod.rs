@@ -16,9 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
 use driver::memory::MemoryHost;
-use driver::units::Bytes;
 use userhelper::clone_range::CloneRange;
-use userhelper::image_host::ImageHost;
+use userhelper::image_host::{FreeSpace, ImageHost};
 
 pub use file::StampFile;
 use stamps::Stamps;
@@ -124,7 +123,7 @@ impl HostNames for StampHost {
 }
 
 impl ImageHost for StampHost {
-    fn free_space_beside(&self, path: &Path) -> HostResult<Option<Bytes>> {
+    fn free_space_beside(&self, path: &Path) -> HostResult<Option<FreeSpace>> {
         self.memory.free_space_beside(path)
     }
 
@@ -144,8 +143,12 @@ impl ImageHost for StampHost {
         self.memory.now_seconds()
     }
 
-    fn wait_until(&self, seconds: i64) {
-        self.memory.wait_until(seconds);
+    fn wait_until(
+        &self,
+        seconds: i64,
+        goes_on: &mut dyn FnMut() -> std::ops::ControlFlow<()>,
+    ) -> std::ops::ControlFlow<()> {
+        self.memory.wait_until(seconds, goes_on)
     }
 }
 

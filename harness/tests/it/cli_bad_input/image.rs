@@ -69,9 +69,19 @@ fn cannot_check(sandbox: &Sandbox, message: &str) {
 }
 
 /// Every command but `check`, which finds it as a fault, refuses a COW file with this message.
+/// Those that take a raw disk too name the way to say that it is one.
 fn all_refuse_the_fault(sandbox: &Sandbox, message: &str) {
-    for args in COW_COMMANDS.iter().chain(&DISK_COMMANDS) {
+    for args in COW_COMMANDS {
         sandbox.refuses(&image(args), message);
+    }
+    for args in DISK_COMMANDS {
+        let second = match args {
+            ["compare", "@backing", _] => " (of the second image: --second-format)",
+            _ => "",
+        };
+        let way_out = "It begins like a COW file, and nobody has said that it is one: --format raw \
+                       if it is a raw disk";
+        sandbox.refuses(&image(args), &format!("{message}. {way_out}{second}"));
     }
     let before = sandbox.contents();
     let checked = sandbox.run(&["image", "check", "@cow", "--repair"]);

@@ -544,3 +544,71 @@ fn a_check_that_could_not_be_carried_out() {
     sandbox.fails(&["image", "check", "@none"], 1, message);
     sandbox.fails(&["image", "check", "@none", "--json"], 1, message);
 }
+
+/// A file that cannot be the backing file is a finding, also in the middle of a change of it, and
+/// not a check that could not be carried out.
+#[test]
+fn a_backing_file_that_is_none() {
+    let of_cow = |sandbox: &Sandbox| header(Version::V3, &sandbox.path("backing"), SIZE);
+    for marked in [false, true] {
+        let (at, which) = match marked {
+            false => (32, "the backing file"),
+            true => (4128, "the backing file, which was being changed,"),
+        };
+        let named = |sandbox: &Sandbox, name: &str| {
+            let path = sandbox.path(name);
+            let named = sandbox.text(path.as_os_str().as_encoded_bytes());
+            which.replacen("file", &format!("file {named}"), 1)
+        };
+        for (name, is) in [
+            ("directory", "is no regular file or block device"),
+            ("cow", "is the COW file itself"),
+        ] {
+            let sandbox = Sandbox::with_images();
+            std::fs::create_dir(sandbox.path("directory")).unwrap();
+            let of_cow = of_cow(&sandbox);
+            let header = of_cow.with_backing(&sandbox.path(name), of_cow.backing_mtime);
+            sandbox.write_image_under("cow", &header.unwrap(), &SOME);
+            if marked {
+                let block = Extension {
+                    backing_size: Bytes(SIZE),
+                    change: Some(driver::cow::BackingChange::default()),
+                };
+                sandbox.patch("cow", 4128, &block.encode());
+            }
+            let text = format!("{} {is}", named(&sandbox, name));
+            finds_for_good(&sandbox, "cow", 2, "backing-changed", at, &text);
+        }
+    }
+}
+
+/// As a user who may not read it.
+#[test]
+fn a_backing_file_that_may_not_be_read_while_it_is_being_changed() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let sandbox = Sandbox::with_images();
+    sandbox.begin_merge("v3");
+    let modes = [("", 0o755), ("v3", 0o644), ("backing", 0o600)];
+    for (name, mode) in modes {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(sandbox.path(name), mode).unwrap();
+    }
+    let run = |args: &[&str]| {
+        let mut command = crate::support::cli::ubdlab();
+        command.args(sandbox.args(args)).uid(NOBODY).gid(NOBODY);
+        command.output()
+    };
+    if !run(&["--version"]).is_ok_and(|run| run.status.success()) {
+        eprintln!("skipped: only root runs a program as somebody else");
+        return;
+    }
+    let checked = run(&["image", "check", "@v3"]).unwrap();
+    assert_eq!(
+        sandbox.text(&checked.stdout),
+        "@v3: byte 4128: corruption: the backing file @backing, which was being changed: permission \
+         denied\n@v3: corrupt: 1 fault\n"
+    );
+    assert_eq!(checked.status.code(), Some(2));
+}

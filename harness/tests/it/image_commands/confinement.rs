@@ -158,7 +158,14 @@ fn recovery_follows_no_link_either() {
     sandbox.patch("archive/cow", 4128, &changing.encode());
     let refused = "@archive/cow: byte 32: the backing path link goes through a symbolic link, where \
                    --confine-backing does not follow it";
-    let recover = ["image", "recover", "@archive/cow", "--confine-backing"];
+    let recover = [
+        "image",
+        "recover",
+        "@archive/cow",
+        "--confine-backing",
+        "-f",
+        "cow",
+    ];
     sandbox.refuses(&recover, refused);
     for args in OPENING {
         sandbox.refuses(&[args, &["--confine-backing"]].concat(), refused);

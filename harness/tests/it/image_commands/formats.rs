@@ -249,6 +249,51 @@ fn a_map_of_a_raw_disk() {
     );
 }
 
+/// A raw disk may begin like a COW file by chance, or because its guest wants it to.
+#[test]
+fn what_begins_like_a_cow_file_and_is_none_is_taken_as_raw_by_name() {
+    let sandbox = sandbox();
+    let guest = |version: u32| {
+        let header = [&b"OOOM"[..], &version.to_be_bytes()].concat();
+        sandbox.patch("disks/guest", 0, &header);
+    };
+    let way_out = ". It begins like a COW file, and nobody has said that it is one: --format raw if it \
+                   is a raw disk";
+    for version in [9, 3] {
+        guest(version);
+        let named = [
+            "image",
+            "convert",
+            "@disks/guest",
+            "@new",
+            "--format",
+            "cow",
+        ];
+        let output = sandbox.run(&named);
+        let error = sandbox.text(&output.stderr);
+        let error = error.strip_prefix("ubdlab: ").unwrap().trim_end();
+        sandbox.refuses(&named, error);
+        for args in GUESSING {
+            let second = match args {
+                ["compare", "@disks/base", _] => " (of the second image: --second-format)",
+                _ => "",
+            };
+            let args = [&["image"], args].concat();
+            sandbox.refuses(&args, &format!("{error}{way_out}{second}"));
+        }
+        let raw = [
+            "image",
+            "convert",
+            "@disks/guest",
+            "@new",
+            "--format",
+            "raw",
+        ];
+        sandbox.succeeds(&raw);
+        std::fs::remove_file(sandbox.path("new")).unwrap();
+    }
+}
+
 #[test]
 fn formats_that_there_are_not() {
     let sandbox = sandbox();

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::FileExt;
 
-use driver::cow::{HeaderChange, HeaderPiece};
+use driver::cow::{BackingChange, Extension, HeaderChange, HeaderPiece, JournalRecord, Version};
+use driver::units::{Bytes, Sector};
 
-use crate::support::cli::Sandbox;
-use crate::support::images::{SOME, VERSIONS, expected_disk, name_of};
+use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
+use crate::support::images::{SOME, VERSIONS, expected_disk, header, name_of};
 
 const NOTHING: &str = "nothing to recover";
 
@@ -174,4 +175,75 @@ fn a_path_too_long_to_be_changed_under_a_record() {
     // The way out that it names.
     std::os::unix::fs::symlink(&other, sandbox.path("short")).unwrap();
     sandbox.succeeds(&["image", "rebase", "@v3", "--backing", "@short"]);
+}
+
+/// What a guest writes to the start of its raw disk, which was merged into a new file since.
+fn guest_writes(sandbox: &Sandbox, interrupted: &str) {
+    let mut header = header(Version::V3, &sandbox.path("backing"), SIZE / 2);
+    header.relocating = interrupted == "reflow";
+    let mut disk = header.encode();
+    disk.resize(SIZE as usize, b'g');
+    disk[8192..12288].fill(0);
+    let block = Extension {
+        backing_size: Bytes(SIZE),
+        change: (interrupted == "change").then(BackingChange::default),
+    };
+    let at = Extension::OFFSET.0 as usize;
+    disk[at..at + Extension::LEN].copy_from_slice(&block.encode());
+    if interrupted == "reflow" {
+        let record = JournalRecord {
+            sequence: 1,
+            frontier: Sector(SIZE / 2 / 512),
+            old_size: Bytes(SIZE / 2),
+            new_size: Bytes(SIZE / 2),
+            old_alignment: ALIGNMENT,
+            new_alignment: 4 * ALIGNMENT,
+        };
+        let at = record.slot_offset().0 as usize;
+        disk[at..at + 512].copy_from_slice(&record.encode());
+    }
+    sandbox.write("merged.img", disk);
+}
+
+/// A new file has its name, and is complete: what a guest wrote into it says nothing about it.
+#[test]
+fn a_complete_raw_file() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let nothing = format!("@merged.img: {NOTHING}\n");
+    for content in [&b"any disk"[..], b"OOO", b""] {
+        sandbox.write("merged.img", content);
+        for args in [
+            &["image", "recover", "@merged.img"][..],
+            &["image", "recover", "--format", "raw", "@merged.img"],
+        ] {
+            assert_eq!(sandbox.succeeds(args), nothing);
+        }
+        sandbox.write(".merged.img.ubdlab-new", "half a file");
+        assert_eq!(
+            sandbox.succeeds(&["image", "recover", "@merged.img"]),
+            "@merged.img: removed a new file that was never finished\n"
+        );
+        assert!(sandbox.read("merged.img") == content);
+    }
+}
+
+/// Following what stands there would give `backing` another time, and write into the new file.
+#[test]
+fn a_complete_raw_file_with_what_an_interruption_leaves_in_a_cow_file() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let time = mtime(&sandbox);
+    for interrupted in ["nothing", "reflow", "change"] {
+        guest_writes(&sandbox, interrupted);
+        let before = sandbox.contents();
+        let raw = ["image", "recover", "@merged.img", "-f", "raw"];
+        assert_eq!(sandbox.succeeds(&raw), format!("@merged.img: {NOTHING}\n"));
+        assert!(sandbox.contents() == before, "{interrupted}: written");
+        assert_eq!(mtime(&sandbox), time, "{interrupted}: the backing file");
+        // The attack is one: taken for a COW file, it is followed.
+        let cow = ["image", "recover", "@merged.img"];
+        assert!(!sandbox.succeeds(&cow).contains(NOTHING));
+        assert!(sandbox.contents() != before, "{interrupted}");
+    }
 }

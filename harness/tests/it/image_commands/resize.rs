@@ -219,7 +219,7 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
              strategy   rebuild\n\
              \x20          not by headroom: the bitmap has room for a device of 16 MiB, not more\n\
              moves      4608 bytes at most\n\
-             space      8960 bytes needed meanwhile\n\
+             space      40 KiB needed meanwhile\n\
              layout     alignment 1048576, data at byte 2097152; grows to 4 GiB after that without \
              its data moving\n{}",
             refuses("17 MiB", "1 MiB")
@@ -287,7 +287,7 @@ fn the_backing_file_is_extended_when_asked() {
 }
 
 #[test]
-fn a_rebuild_keeps_owner_mode_and_times() {
+fn a_rebuild_keeps_owner_and_mode_and_has_a_time_of_its_own() {
     let sandbox = Sandbox::with_images();
     let path = sandbox.path("v2");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
@@ -305,10 +305,8 @@ fn a_rebuild_keeps_owner_mode_and_times() {
     assert_eq!(before.mode(), after.mode());
     assert_eq!((before.uid(), before.gid()), (after.uid(), after.gid()));
     assert!(!given || after.uid() == 12345);
-    assert_eq!(
-        (before.mtime(), before.mtime_nsec()),
-        (after.mtime(), after.mtime_nsec())
-    );
+    // It has other bytes, and a backup that goes by the time has to see it.
+    assert!(after.mtime() >= before.ctime(), "{}", after.mtime());
 }
 
 /// What is replaced is the file, not the link to it.

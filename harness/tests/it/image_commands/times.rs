@@ -1,10 +1,13 @@
 //! The time of a backing file that is changed, by which other COW files know that it was.
 
 use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
+use std::process::{Child, ExitStatus, Stdio};
 
 use driver::cow::Version;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cli::{SIZE, Sandbox, output, ubdlab};
 use crate::support::images::{SOME, expected_disk};
@@ -85,6 +88,76 @@ fn a_wait_is_announced() {
             assert!(told.lines().any(announced), "{told}");
             assert!(mtime(&sandbox, "backing") > time);
         }
+    }
+}
+
+/// Runs the program, and sends it this signal as soon as it says that it waits; how it ends, and
+/// what it says after that.
+fn interrupted(sandbox: &Sandbox, args: &[&str], signal: Signal) -> (ExitStatus, String) {
+    let mut command = ubdlab();
+    command.args(sandbox.args(args));
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child: Child = command.spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("waiting ") {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "{args:?}: no wait");
+    }
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    (child.wait().unwrap(), sandbox.text(rest.as_bytes()))
+}
+
+/// Ctrl-C ends a wait, and nothing has happened by then but what there was before.
+#[test]
+fn a_wait_is_interrupted() {
+    const AHEAD: i64 = 9;
+    for (begun, args, signal, status, says) in [
+        (
+            false,
+            &["image", "merge", "@cow", "--in-place"][..],
+            Signal::INT,
+            3,
+            "@cow: interrupted: nothing is lost, and the merge can be begun again",
+        ),
+        (
+            true,
+            &["image", "recover", "@cow"],
+            Signal::INT,
+            3,
+            "@cow: interrupted: nothing is lost, and given again, this goes on",
+        ),
+        (
+            true,
+            &["image", "check", "@cow", "--repair"],
+            Signal::TERM,
+            1,
+            "@cow: interrupted: nothing is lost, and the check can be begun again",
+        ),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.write_backing("backing", SIZE);
+        sandbox.write("now", "");
+        let now = mtime(&sandbox, "now");
+        match begun {
+            true => {
+                sandbox.write_image("cow", Version::V3, "backing", &SOME);
+                sandbox.begin_merge("cow");
+                sandbox.touch("backing", (now + AHEAD) as u64);
+            }
+            false => {
+                sandbox.touch("backing", (now + AHEAD) as u64);
+                sandbox.write_image("cow", Version::V3, "backing", &SOME);
+            }
+        }
+        let before = sandbox.contents();
+        let (ended, said) = interrupted(&sandbox, args, signal);
+        assert_eq!(ended.code(), Some(status), "{said}");
+        assert_eq!(said, format!("ubdlab: {says}\n"));
+        assert!(sandbox.contents() == before, "{args:?} changed something");
+        assert_eq!(mtime(&sandbox, "backing"), now + AHEAD);
     }
 }
 

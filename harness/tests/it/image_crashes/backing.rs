@@ -34,7 +34,7 @@ fn grow(host: &SimHost, strategy: Strategy) -> Result<(), ImageError> {
         let plan = plan_resize(host, &cow, wish)?;
         carry_out(host, &mut cow, &plan, &mut go_on)?;
     }
-    extend_backing(host, &mut cow)?;
+    extend_backing(host, &mut cow, &mut go_on)?;
     close(cow.device, path)
 }
 

@@ -183,7 +183,7 @@ fn the_rows_of_the_table() {
         ("marked", "another time", "part", "dirty"),
         ("marked", "another time", "merged", "dirty"),
         ("marked", "its time", "merged", "dirty"),
-        ("", "its time", "merged", "dirty"),
+        ("marked", "its time", "merged", "empty"),
         ("", "its time", "merged", "empty"),
     ];
     assert_eq!(rows(&host, &merge, &look), expected);

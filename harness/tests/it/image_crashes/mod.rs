@@ -3,6 +3,7 @@
 
 mod backing;
 mod create;
+mod documented;
 mod merge;
 mod one_second;
 mod rebase;

@@ -1,19 +1,22 @@
 //! Everything within one second of the host's clock: a backing file that is changed does not get
 //! back a time that another COW file has recorded, at whatever moment the change ends.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::cow::Version;
 use driver::open::OpenError;
 use driver::resize::ResizeError;
+use driver::units::Bytes;
 use harness::sim::{Assumptions, SimHost};
 use harness::stamp::Stamp;
-use userhelper::image::ImageError;
-use userhelper::image::backing_change::{LONGEST_WAIT, seconds_to_wait};
-use userhelper::image::check::{Fault, check};
+use userhelper::image::backing_change::LONGEST_WAIT;
+use userhelper::image::check::{Fault, check, check_and_repair};
 use userhelper::image::merge::{in_place, open_both};
-use userhelper::image::open::{Trust, close};
+use userhelper::image::open::{Format, Trust, close};
+use userhelper::image::recover::recover;
 use userhelper::image::resize::{extend_backing, open_for_resize};
+use userhelper::image::{ImageError, Wait, Watcher};
 use userhelper::image_host::ImageHost;
 
 use super::story::{Story, Tool, finish, go_on};
@@ -64,7 +67,7 @@ fn merge(host: &SimHost) -> Result<(), ImageError> {
 fn extend(host: &SimHost) -> Result<(), ImageError> {
     let path = Path::new(COW);
     let mut cow = open_for_resize(host, path, Trust::Follow, true)?;
-    extend_backing(host, &mut cow)?;
+    extend_backing(host, &mut cow, &mut go_on)?;
     close(cow.device, path)
 }
 
@@ -169,6 +172,75 @@ fn no_time_comes_back() {
     }
 }
 
+/// Notes what is waited for: how many seconds, and whether they are too many.
+#[derive(Default)]
+struct Waits {
+    told: Vec<(i64, bool)>,
+    /// Says that it is enough, when asked during a wait.
+    impatient: bool,
+}
+
+impl Watcher for Waits {
+    fn progress(&mut self, _: Bytes, _: Bytes) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn waits(&mut self, wait: Wait<'_>) {
+        assert_eq!(wait.backing, Path::new(BACKING));
+        self.told.push((wait.seconds, wait.too_long));
+    }
+
+    fn goes_on(&mut self) -> ControlFlow<()> {
+        match self.impatient {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Whoever ends a wait gets the image back as it was, or still marked.
+#[test]
+fn a_wait_that_is_interrupted() {
+    let host = host_at(TIME - 3);
+    let disk = install_cow(&host, COW, BACKING, layout(LEN, DIRTY));
+    let path = Path::new(COW);
+    let mut waits = Waits {
+        impatient: true,
+        ..Waits::default()
+    };
+    let before = host.content(COW).unwrap();
+    let mut cow = open_both(&host, path, Trust::Follow).unwrap();
+    let told = in_place(&host, &mut cow, &mut waits).map(drop);
+    drop(cow);
+    assert_eq!(told, Err(ImageError::Interrupted));
+    assert_eq!(waits.told, [(4, false)]);
+    assert!(host.content(COW).unwrap() == before);
+    assert_eq!(host.modified_seconds(BACKING), Some(TIME));
+    // Marked, with a backing file whose time lies ahead.
+    let whole = host.after_kill();
+    merge(&whole).unwrap();
+    let half = host.after_kill();
+    half.crash_before_change(whole.changes() / 2);
+    assert!(merge(&half).is_err());
+    let half = half.after_kill();
+    half.set_modified_seconds(BACKING, half.now_seconds() + 5);
+    for repair in [false, true] {
+        let mut waits = Waits {
+            impatient: true,
+            ..Waits::default()
+        };
+        let host = half.after_kill();
+        let told = match repair {
+            true => check_and_repair(&host, path, Trust::Follow, &mut waits).map(drop),
+            false => recover(&host, path, Format::Cow, Trust::Follow, &mut waits).map(drop),
+        };
+        assert_eq!(told, Err(ImageError::Interrupted));
+        assert_eq!(waits.told, [(5, false)]);
+        assert!(disk_of(&host, COW).unwrap() == disk);
+        assert!(finish(&host).unwrap().backing_change);
+    }
+}
+
 /// What somebody has set years ahead is not waited for.
 #[test]
 fn a_time_that_lies_ahead() {
@@ -180,10 +252,10 @@ fn a_time_that_lies_ahead() {
     ] {
         let host = host_at(TIME - ahead);
         install_cow(&host, COW, BACKING, layout(LEN, DIRTY));
-        let cow = open_both(&host, Path::new(COW), Trust::Follow).unwrap();
-        assert_eq!(seconds_to_wait(&host, &cow.device), Ok(ahead + 1));
-        drop(cow);
-        merge(&host).unwrap();
+        let mut waits = Waits::default();
+        let mut cow = open_both(&host, Path::new(COW), Trust::Follow).unwrap();
+        in_place(&host, &mut cow, &mut waits).unwrap();
+        assert_eq!(waits.told[0], (ahead + 1, !waited));
         let now = host.now_seconds();
         assert_eq!(
             now > TIME,

@@ -10,7 +10,7 @@ use harness::sim::{SimHost, SurvivalWeights, below};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use userhelper::image::ImageError;
-use userhelper::image::open::Trust;
+use userhelper::image::open::{Format, Trust};
 use userhelper::image::recover::{Recovered, recover};
 
 use super::world::{COW, SIBLING, assert_same, disk_of};
@@ -70,7 +70,7 @@ pub(crate) fn go_on(_: Bytes, _: Bytes) -> ControlFlow<()> {
 
 /// `ubdlab image recover`, which leaves a damaged extension block to the check.
 pub(crate) fn finish(host: &SimHost) -> Result<Recovered, ImageError> {
-    match recover(host, Path::new(COW), Trust::Follow, &mut go_on) {
+    match recover(host, Path::new(COW), Format::Cow, Trust::Follow, &mut go_on) {
         Err(ImageError::Open(OpenError::ExtensionDamaged { .. })) => Ok(Recovered::default()),
         recovered => recovered,
     }

@@ -61,7 +61,7 @@ fn merge(host: &SimHost) -> Result<(), ImageError> {
 fn extend(host: &SimHost) -> Result<(), ImageError> {
     let path = Path::new(COW);
     let mut cow = open_for_resize(host, path, Trust::Follow, true)?;
-    extend_backing(host, &mut cow)?;
+    extend_backing(host, &mut cow, &mut go_on)?;
     close(cow.device, path)
 }
 
@@ -117,7 +117,9 @@ fn refused(host: &SimHost) -> NotInChange {
         check(host, path, Trust::Follow, &mut go_on).unwrap(),
         check_and_repair(host, path, Trust::Follow, &mut go_on).unwrap(),
     ] {
-        let faults: Vec<Fault> = checked.findings.iter().map(|it| it.fault).collect();
+        let faults = checked.findings.iter().map(|it| it.fault);
+        // What is merged and clean is a leak until its space is given back.
+        let faults: Vec<Fault> = faults.filter(|it| *it != Fault::StaleData).collect();
         assert_eq!(
             (faults, checked.repaired),
             (vec![Fault::BackingChanged], vec![])

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use driver::cow::Version;
+use driver::device_spec::DeviceSpec;
+use driver::open::{OpenOptions, open};
 use driver::units::Sector;
 use harness::sim::{Fault, FaultPlan, FaultRule, FileMatch, Occurrence, OperationKind, SimHost};
 use harness::stamp::Stamp;
 use userhelper::image::ImageError;
 use userhelper::image::merge::{in_place, open_both};
-use userhelper::image::open::{Trust, close, open_cow};
+use userhelper::image::open::{Format, Trust, close, open_cow};
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::image::recover::{Recovered, recover};
 
@@ -76,14 +78,26 @@ fn new_content() -> Vec<u8> {
     content
 }
 
-/// From `old` to `new`; `unsafely` the disk changes with the backing file. How many images did not
-/// open until they were recovered.
-fn survives_rebase((old, new): (&str, &str), layout: Layout<'_>, unsafely: bool) -> u64 {
+/// How an image goes over to another backing file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// `rebase`: the disk stays what it is.
+    Safely,
+    /// `rebase --unsafe`: the disk changes with the backing file.
+    Unsafely,
+    /// `replay --switch-backing`: likewise, without a mark.
+    Switched,
+}
+
+const EVERY_WAY: [How; 3] = [How::Safely, How::Unsafely, How::Switched];
+
+/// From `old` to `new`. How many images did not open until they were recovered.
+fn survives_rebase((old, new): (&str, &str), layout: Layout<'_>, how: How) -> u64 {
     let host = host();
     install_disk(&host, old, &stamped(LEN, Stamp::BACKING), TIME);
     install_disk(&host, new, &new_content(), TIME + 1000);
     let mut disks = vec![install_cow(&host, COW, old, layout)];
-    if unsafely {
+    if how != How::Safely {
         let other = host.after_kill();
         disks.push(install_cow(&other, COW, new, layout));
     }
@@ -94,15 +108,31 @@ fn survives_rebase((old, new): (&str, &str), layout: Layout<'_>, unsafely: bool)
     };
     let by_header: Tool<'_> =
         &|host| rebase_unsafely(host, Path::new(COW), Path::new(new)).map(drop);
+    let switched: Tool<'_> = &|host| {
+        let spec = DeviceSpec {
+            backing: Some(new.into()),
+            ..DeviceSpec::of(Path::new(COW))
+        };
+        let options = OpenOptions {
+            create: false,
+            switch_backing: true,
+            ..OpenOptions::default()
+        };
+        close(open(host, &spec, options)?.device, Path::new(COW))
+    };
     Story {
         name: &format!(
-            "rebase, {} (ours: {}), unsafely: {unsafely}, path of {}",
+            "rebase, {} (ours: {}), {how:?}, path of {}",
             layout.version,
             layout.ours,
             new.len()
         ),
         host,
-        tool: if unsafely { by_header } else { safe },
+        tool: match how {
+            How::Safely => safe,
+            How::Unsafely => by_header,
+            How::Switched => switched,
+        },
         file: COW,
         subject: Subject::Image,
         damaged: false,
@@ -119,8 +149,8 @@ fn survives_rebase((old, new): (&str, &str), layout: Layout<'_>, unsafely: bool)
 #[test]
 fn rebasing() {
     for layout in layouts() {
-        for unsafely in [false, true] {
-            let refused = survives_rebase((BACKING, OTHER), layout, unsafely);
+        for how in EVERY_WAY {
+            let refused = survives_rebase((BACKING, OTHER), layout, how);
             // The others change the header in one sector.
             assert_eq!(refused > 0, layout.version == Version::V2);
         }
@@ -132,8 +162,8 @@ fn rebasing_between_long_paths() {
     let path = |name: &str| format!("{}/{}/{name}", "x".repeat(250), "y".repeat(250));
     let (old, new) = (path("disk"), path("other"));
     for layout in layouts().filter(|layout| layout.version != Version::V1) {
-        for unsafely in [false, true] {
-            assert!(survives_rebase((&*old, &*new), layout, unsafely) > 0);
+        for how in EVERY_WAY {
+            assert!(survives_rebase((&*old, &*new), layout, how) > 0);
         }
     }
 }
@@ -157,8 +187,8 @@ fn the_last_write_of_a_rebase_of_version_2_finds_the_disk_full() {
     let error = rebase(&host, cow, other, Trust::Follow, &mut go_on).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "cow: writing the header of the COW file, which `ubdlab image recover` has to finish now, \
-         at byte 4096: no space left on the host"
+        "cow: writing the header of the COW file, which `ubdlab image recover` \
+         has to finish now, at byte 4096: no space left on the host"
     );
     let host = host.after_kill();
     assert_eq!(
@@ -166,7 +196,7 @@ fn the_last_write_of_a_rebase_of_version_2_finds_the_disk_full() {
         "cow: byte 4050: the header is half changed to another backing file: \
          `ubdlab image recover` finishes that"
     );
-    let recovered = recover(&host, cow, Trust::Follow, &mut go_on).unwrap();
+    let recovered = recover(&host, cow, Format::Cow, Trust::Follow, &mut go_on).unwrap();
     let expected = Recovered {
         header: true,
         ..Recovered::default()

@@ -44,7 +44,7 @@ fn resize(host: &SimHost, growth: Growth) -> Result<(), ImageError> {
         carry_out(host, &mut cow, &plan, &mut go_on)?;
     }
     if growth.extend {
-        extend_backing(host, &mut cow)?;
+        extend_backing(host, &mut cow, &mut go_on)?;
     }
     close(cow.device, path)
 }

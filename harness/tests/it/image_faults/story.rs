@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use driver::cow::HeaderError;
 use driver::host::HostError;
 use driver::open::OpenError;
 use harness::sim::{
@@ -12,7 +11,7 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use userhelper::image::ImageError;
 use userhelper::image::check::{Severity, check, check_and_repair};
-use userhelper::image::open::Trust;
+use userhelper::image::open::{Format, Trust};
 use userhelper::image::recover::{Recovered, recover};
 
 use crate::image_crashes::story::{Tool, go_on};
@@ -188,7 +187,11 @@ impl Story<'_> {
     }
 
     fn recover(&self, host: &SimHost) -> Result<Recovered, ImageError> {
-        match recover(host, self.path(), Trust::Follow, &mut go_on) {
+        let format = match self.subject {
+            Subject::Image | Subject::NewImage => Format::Cow,
+            Subject::NewRaw => Format::Guess,
+        };
+        match recover(host, self.path(), format, Trust::Follow, &mut go_on) {
             // Nothing was made, and nothing is left of it.
             Err(ImageError::Open(OpenError::Host {
                 error: HostError::NotFound,
@@ -197,11 +200,6 @@ impl Story<'_> {
             })) if self.subject != Subject::Image && path == self.path() => {
                 Ok(Recovered::default())
             }
-            // What was made is no COW file, so that there is nothing to recover in it.
-            Err(ImageError::Open(OpenError::Header {
-                error: HeaderError::BadMagic { .. },
-                ..
-            })) if self.subject == Subject::NewRaw => Ok(Recovered::default()),
             // A check mends that.
             Err(ImageError::Open(OpenError::ExtensionDamaged { .. })) if self.damaged => {
                 Ok(Recovered::default())

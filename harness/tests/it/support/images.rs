@@ -113,7 +113,9 @@ impl Sandbox {
     /// of its data is written there.
     pub(crate) fn begin_merge(&self, cow: &str) {
         let mut cow = open_both(&RealHost, &self.path(cow), Trust::Follow).unwrap();
-        backing_change::begin(&RealHost, &mut cow.device, Writes::Dirty).unwrap();
+        let mut goes_on = |_: Bytes, _: Bytes| std::ops::ControlFlow::Continue(());
+        let device = &mut cow.device;
+        backing_change::begin(&RealHost, device, Writes::Dirty, &mut goes_on).unwrap();
     }
 
     /// Runs the program with `--json`, which has to succeed; what it reports, with the paths as

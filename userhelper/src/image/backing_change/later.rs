@@ -6,11 +6,14 @@
 //! already; that is waited for. Afterwards the file is given a time past the second of the last
 //! write: somebody who takes no locks may have recorded that of the half-changed file.
 
-use driver::host::{HostFile, Metadata};
+use std::ops::ControlFlow;
+
+use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::Ordered;
 use driver::resize::ResizeError;
 use driver::units::FileOffset;
 
+use crate::image::{ChangeError, Wait, Watch};
 use crate::image_host::ImageHost;
 
 use super::{backing, examine, image};
@@ -18,6 +21,10 @@ use super::{backing, examine, image};
 /// The longest wait, in seconds. Our own tools leave a time at most one second ahead; one that is
 /// further ahead was set by somebody, and that may be years.
 pub const LONGEST_WAIT: i64 = 10;
+
+/// The longest wait of somebody who does not own the backing file, in seconds: without it there
+/// is no way to change that file.
+const LONGEST_WAIT_OF_STRANGER: i64 = 60;
 
 /// The latest time that the backing file is known to have had, in seconds since 1970: its present
 /// one, or what a change noted that was interrupted.
@@ -31,26 +38,43 @@ pub(super) fn latest<H: ImageHost>(
     Ok(noted.map_or(now, |noted| now.max(noted.latest)))
 }
 
-/// How many seconds a change of the backing file has to wait before it can begin, because
-/// somebody may have recorded the present one as the file's time; more than [`LONGEST_WAIT`] are
-/// not waited for.
+/// Waits until the present second is past `latest`, unless that is too far ahead.
 ///
 /// # Errors
-/// The host's.
-pub fn seconds_to_wait<H: ImageHost>(
+/// The host's; [`ChangeError::Interrupted`].
+pub(super) fn wait_past<H: ImageHost>(
     host: &H,
     device: &Ordered<H::File>,
-) -> Result<i64, ResizeError> {
-    let ahead = latest(host, device)?.saturating_sub(host.now_seconds());
-    Ok(ahead.saturating_add(1).max(0))
+    latest: i64,
+    watch: Watch<'_>,
+) -> Result<(), ChangeError> {
+    wait(host, device, latest.saturating_add(1), LONGEST_WAIT, watch)
 }
 
-/// Waits until the present second is past `latest`, unless that is too far ahead.
-pub(super) fn wait_past<H: ImageHost>(host: &H, latest: i64) {
-    let next = latest.saturating_add(1);
-    let ahead = next.saturating_sub(host.now_seconds());
-    if (1..=LONGEST_WAIT).contains(&ahead) {
-        host.wait_until(next);
+/// Waits until it is this time, unless that is more than `longest` seconds ahead.
+fn wait<H: ImageHost>(
+    host: &H,
+    device: &Ordered<H::File>,
+    until: i64,
+    longest: i64,
+    watch: Watch<'_>,
+) -> Result<(), ChangeError> {
+    let seconds = until.saturating_sub(host.now_seconds());
+    if seconds <= 0 {
+        return Ok(());
+    }
+    let too_long = seconds > longest;
+    watch.waits(Wait {
+        backing: image(device)?.header.backing_path(),
+        seconds,
+        too_long,
+    });
+    if too_long {
+        return Ok(());
+    }
+    match host.wait_until(until, &mut || watch.goes_on()) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(ChangeError::Interrupted),
     }
 }
 
@@ -63,13 +87,15 @@ pub(super) fn after<H: ImageHost>(host: &H, latest: i64) -> i64 {
 /// such a time may keep another one.
 ///
 /// # Errors
-/// The host's; [`ResizeError::Refused`] if the time is not past `latest` afterwards.
+/// The host's; [`ResizeError::Refused`] if the time is not past `latest` afterwards;
+/// [`ChangeError::Interrupted`].
 pub(super) fn give<H: ImageHost>(
     host: &H,
     device: &Ordered<H::File>,
     seconds: i64,
     latest: i64,
-) -> Result<Metadata, ResizeError> {
+    watch: Watch<'_>,
+) -> Result<Metadata, ChangeError> {
     let file = backing(device)?;
     let no_later = || {
         ResizeError::Refused(format!(
@@ -80,9 +106,15 @@ pub(super) fn give<H: ImageHost>(
     };
     // The end of all times, which somebody may have written into the block: nothing is touched.
     if seconds <= latest {
-        return Err(no_later());
+        return Err(no_later().into());
     }
-    host.set_modified(file, seconds)
+    let mut given = host.set_modified(file, seconds);
+    if given == Err(HostError::PermissionDenied) && host.now_seconds() < seconds {
+        // Who does not own the file can give it no time but the present one.
+        wait(host, device, seconds, LONGEST_WAIT_OF_STRANGER, watch)?;
+        given = host.set_modified(file, seconds);
+    }
+    given
         .and_then(|()| host.sync_all(file))
         .map_err(ResizeError::host(
             "giving the backing file a later time",
@@ -91,7 +123,7 @@ pub(super) fn give<H: ImageHost>(
     let metadata = examine(host, file)?;
     match metadata.modified_seconds > latest {
         true => Ok(metadata),
-        false => Err(no_later()),
+        false => Err(no_later().into()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! front is among the places, and the rest are spread over the data of the whole file. Where
 //! there is a choice, zeros are passed over: they say little.
 
-use driver::cow::{LONGEST_PLACE, Place, Sample};
+use driver::cow::{LONGEST_PLACE, Sample, SampledRange};
 use driver::host::{HostFile, HostResult};
 use driver::ordered::Ordered;
 use driver::resize::ResizeError;
@@ -199,8 +199,8 @@ impl<F: HostFile> Sampling<'_, F> {
     }
 
     fn add_kept(&mut self, range: SectorRange) -> HostResult<()> {
-        let digest = Place::digest(self.read(range)?);
-        self.sample.push(Place {
+        let digest = SampledRange::digest(self.read(range)?);
+        self.sample.push(SampledRange {
             range,
             before: digest,
             after: digest,
@@ -214,14 +214,14 @@ impl<F: HostFile> Sampling<'_, F> {
         let Some(device) = self.merged.filter(|_| self.taken(range).is_none()) else {
             return Ok(());
         };
-        let before = Place::digest(self.read(range)?);
+        let before = SampledRange::digest(self.read(range)?);
         let mut new = [0; SECTOR_SIZE as usize];
         let (place, _) = device.placement().place(range);
         device.cow().read_exact_at(&mut new, place)?;
-        self.sample.push(Place {
+        self.sample.push(SampledRange {
             range,
             before,
-            after: Place::digest(&new),
+            after: SampledRange::digest(&new),
         });
         Ok(())
     }
@@ -261,7 +261,7 @@ mod tests {
         file
     }
 
-    fn chosen(file: &MemoryFile, seed: u64) -> Vec<Place> {
+    fn chosen(file: &MemoryFile, seed: u64) -> Vec<SampledRange> {
         let sectors = file.len().unwrap().whole_sectors();
         let sample = choose(file, sectors, None, seed).unwrap();
         check(file, sample.places());
@@ -269,7 +269,7 @@ mod tests {
     }
 
     /// They lie within the file, overlap nowhere, and have the digests of what is there.
-    fn check(file: &MemoryFile, places: &[Place]) {
+    fn check(file: &MemoryFile, places: &[SampledRange]) {
         for (n, place) in places.iter().enumerate() {
             assert!(place.range.end() <= Sector(0) + file.len().unwrap().whole_sectors());
             let others = places[..n].iter();
@@ -277,13 +277,13 @@ mod tests {
             let mut content = vec![0; place.range.count.bytes().0 as usize];
             let at = FileOffset(place.range.start.bytes().0);
             file.read_exact_at(&mut content, at).unwrap();
-            assert_eq!(place.before, Place::digest(&content));
+            assert_eq!(place.before, SampledRange::digest(&content));
         }
     }
 
-    fn is_zero(place: &Place) -> bool {
+    fn is_zero(place: &SampledRange) -> bool {
         let zeros = vec![0; place.range.count.bytes().0 as usize];
-        place.before == Place::digest(&zeros)
+        place.before == SampledRange::digest(&zeros)
     }
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(data, SPREAD_PLACES, "{places:?}");
         for (at, len) in clusters {
             let cluster = FileRange::new(FileOffset(at), Bytes(len));
-            let inside = |place: &&Place| {
+            let inside = |place: &&SampledRange| {
                 let at = FileOffset(place.range.start.bytes().0);
                 cluster.start <= at && at < cluster.end()
             };
@@ -354,9 +354,9 @@ mod tests {
             .mark_dirty(SectorRange::new(Sector(1), FRONT));
         let sample = choose(&backing, sectors, Some(&device), 1).unwrap();
         check(&backing, sample.places());
-        let written = |place: &&Place| device.map().is_dirty(place.range.start);
+        let written = |place: &&SampledRange| device.map().is_dirty(place.range.start);
         let places = sample.places().iter().filter(written);
-        let zeros = Place::digest(&[0; 512]);
+        let zeros = SampledRange::digest(&[0; 512]);
         for place in places.clone() {
             assert_eq!((place.range.count, place.after), (SectorCount(1), zeros));
         }

@@ -60,6 +60,8 @@ pub enum Fault {
     StaleData,
     /// Data behind the end of the data area.
     TrailingData,
+    /// The file is longer than its data area by a hole.
+    TrailingHole,
     /// Stock Linux cannot reach the data.
     BeyondStock,
     /// The bitmap of an old version is too short for the device.
@@ -86,6 +88,7 @@ impl Fault {
             Fault::LostExtension => "lost-extension",
             Fault::StaleData => "stale-data",
             Fault::TrailingData => "trailing-data",
+            Fault::TrailingHole => "trailing-hole",
             Fault::BeyondStock => "beyond-stock-limit",
             Fault::ShortBitmap => "short-bitmap",
         }
@@ -94,7 +97,7 @@ impl Fault {
     fn severity(self) -> Severity {
         match self {
             Fault::StaleData | Fault::TrailingData => Severity::Leak,
-            Fault::BeyondStock | Fault::ShortBitmap => Severity::Note,
+            Fault::TrailingHole | Fault::BeyondStock | Fault::ShortBitmap => Severity::Note,
             _ => Severity::Corruption,
         }
     }

@@ -4,19 +4,21 @@
 
 use std::path::Path;
 
-use driver::cow::{Extension, ExtensionState};
-use driver::host::HostFile;
+use driver::cow::{Extension, ExtensionState, Geometry};
+use driver::host::{FileKind, HostFile};
 use driver::open::{open, read_extension};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange};
 
 use crate::copying::clear;
-use crate::image::open::{Trust, close, options, specification};
+use crate::image::open::{Format, Trust, close, options, specification};
 use crate::image::{ImageError, Watch, recover};
 use crate::image_host::ImageHost;
 
 use super::findings::{Fault, Finding, Severity};
 use super::space::{Space, last_byte, slack};
+
+const REPAIRING: &str = "repairing";
 
 /// Whether this one can be mended, among all that was found. Space is given back only where
 /// nothing is corrupt: who knows what it is good for.
@@ -29,6 +31,7 @@ pub(super) fn is_possible(finding: &Finding, all: &[Finding]) -> bool {
         Fault::InterruptedResize
         | Fault::DamagedExtension
         | Fault::FileShort
+        | Fault::TrailingHole
         | Fault::BitsPastEnd => true,
         Fault::StaleData | Fault::TrailingData => all
             .iter()
@@ -62,7 +65,7 @@ pub(super) fn mend<H: ImageHost>(
         if let Some(device) = device {
             close(device, path)?;
         }
-        return recover::recover(host, path, trust, watch).map(|_| ());
+        return recover::recover(host, path, Format::Cow, trust, watch).map(|_| ());
     }
     let Some(device) = device else {
         return Ok(());
@@ -70,41 +73,115 @@ pub(super) fn mend<H: ImageHost>(
     let Some(geometry) = device.geometry() else {
         return Ok(());
     };
-    let cow = device.cow();
-    let writing = |at| ImageError::host(path, "repairing", at);
     match finding.fault {
-        Fault::FileShort | Fault::TrailingData => {
+        Fault::StaleData => free_stale(host, path, &device, watch)?,
+        fault => {
+            mend_length_and_bits(path, &device, &geometry, fault)?;
+            sync(path, &device)?;
+        }
+    }
+    close(device, path)
+}
+
+/// Mends what an interrupted resize leaves past the end of the device of an open COW file: bits
+/// that belong to no sector, and a file of another length. Whether there was anything.
+///
+/// # Errors
+/// The host's. It can be done again.
+pub(in crate::image) fn mend_past_end<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    device: &Ordered<H::File>,
+) -> Result<bool, ImageError> {
+    let Some(geometry) = device.geometry() else {
+        return Ok(false);
+    };
+    let space = space_of(host, path, device, geometry)?;
+    let mut findings = Vec::new();
+    space.check_bitmap(&mut findings)?;
+    // A block device is as long as it is.
+    if space.metadata.kind == FileKind::Regular {
+        space.check_length(&mut findings)?;
+    }
+    for finding in &findings {
+        mend_length_and_bits(path, device, &geometry, finding.fault)?;
+    }
+    if findings.is_empty() {
+        return Ok(false);
+    }
+    sync(path, device)?;
+    Ok(true)
+}
+
+/// Gives the space of data in clean sectors back, which nobody reads, durably.
+///
+/// # Errors
+/// The host's, or what the watcher says. It can be done again.
+pub(in crate::image) fn free_stale<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    device: &Ordered<H::File>,
+    watch: Watch<'_>,
+) -> Result<(), ImageError> {
+    let Some(geometry) = device.geometry() else {
+        return Ok(());
+    };
+    let space = space_of(host, path, device, geometry)?;
+    space.for_each_stale(watch, &mut |range: FileRange| {
+        clear(device.cow(), range).map_err(ImageError::host(path, REPAIRING, range.start))
+    })?;
+    sync(path, device)
+}
+
+fn space_of<'a, H: ImageHost>(
+    host: &H,
+    path: &'a Path,
+    device: &'a Ordered<H::File>,
+    geometry: Geometry,
+) -> Result<Space<'a, H::File>, ImageError> {
+    let examining = ImageError::host(path, "examining", FileOffset(0));
+    Ok(Space {
+        path,
+        device,
+        geometry,
+        metadata: host.metadata(device.cow()).map_err(examining)?,
+    })
+}
+
+/// Mends one of the faults that are about the file's length and the bits past the last sector's.
+fn mend_length_and_bits<F: HostFile>(
+    path: &Path,
+    device: &Ordered<F>,
+    geometry: &Geometry,
+    fault: Fault,
+) -> Result<(), ImageError> {
+    let cow = device.cow();
+    let writing = |at| ImageError::host(path, REPAIRING, at);
+    match fault {
+        Fault::FileShort | Fault::TrailingData | Fault::TrailingHole => {
             let end = geometry.data_end();
             cow.set_len(end - FileOffset(0)).map_err(writing(end))?;
         }
         Fault::BitsPastEnd => {
-            if let (Some(at), mask) = last_byte(&geometry) {
+            if let (Some(at), mask) = last_byte(geometry) {
                 let mut byte = [0];
                 cow.read_exact_at(&mut byte, at).map_err(writing(at))?;
                 byte[0] &= mask;
                 cow.write_all_at(&byte, at).map_err(writing(at))?;
             }
-            let slack = slack(&geometry);
+            let slack = slack(geometry);
             if slack.len > Bytes(0) {
                 clear(cow, slack).map_err(writing(slack.start))?;
             }
         }
-        Fault::StaleData => {
-            let examining = ImageError::host(path, "examining", FileOffset(0));
-            let space = Space {
-                path,
-                device: &device,
-                geometry,
-                metadata: host.metadata(cow).map_err(examining)?,
-            };
-            space.for_each_stale(watch, &mut |range: FileRange| {
-                clear(cow, range).map_err(writing(range.start))
-            })?;
-        }
         _ => {}
     }
-    cow.sync_data().map_err(writing(FileOffset(0)))?;
-    close(device, path)
+    Ok(())
+}
+
+fn sync<F: HostFile>(path: &Path, device: &Ordered<F>) -> Result<(), ImageError> {
+    let syncing = ImageError::host(path, REPAIRING, FileOffset(0));
+    device.cow().sync_data().map_err(syncing)
 }
 
 /// Writes a damaged extension block anew, with the size of the backing file: with that file at
@@ -120,7 +197,7 @@ fn mend_extension<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<(
     };
     if let Some(geometry) = device.geometry().filter(|_| damaged) {
         let block = Extension::new(geometry.size).encode();
-        let writing = ImageError::host(path, "repairing", Extension::OFFSET);
+        let writing = ImageError::host(path, REPAIRING, Extension::OFFSET);
         let cow = device.cow();
         cow.write_all_at(&block, Extension::OFFSET)
             .and_then(|()| cow.sync_data())

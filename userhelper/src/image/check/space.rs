@@ -33,8 +33,9 @@ impl<F: HostFile> Space<'_, F> {
             return Ok(());
         };
         let text = format!(
-            "bits are set behind that of the last sector, {}: a grow by another tool would take \
-             what they stand for as written",
+            "bits are set behind that of the last sector, {}, as an interrupted resize can leave \
+             them; --repair clears them: a grow by another tool would take what they stand for as \
+             written",
             self.geometry.capacity().0.saturating_sub(1)
         );
         findings.push(Finding::new(Fault::BitsPastEnd, at, text));
@@ -57,7 +58,7 @@ impl<F: HostFile> Space<'_, F> {
     }
 
     /// A file shorter or longer than its data area.
-    pub(super) fn check_length(&self, findings: &mut Vec<Finding>) {
+    pub(super) fn check_length(&self, findings: &mut Vec<Finding>) -> Result<(), ImageError> {
         let end = self.geometry.data_end();
         let len = FileOffset(self.metadata.len.0);
         if len < end {
@@ -68,14 +69,38 @@ impl<F: HostFile> Space<'_, F> {
         }
         // A block device is as long as it is.
         if len > end && self.metadata.kind == FileKind::Regular {
-            let mut finding = Finding::new(
-                Fault::TrailingData,
-                end,
-                format!("{} lie behind the end of the data area", len - end),
-            );
-            finding.leaked = len - end;
+            let trailing = len - end;
+            let finding = match self.takes_space(end, len)? {
+                true => Finding {
+                    leaked: trailing,
+                    ..Finding::new(
+                        Fault::TrailingData,
+                        end,
+                        format!("{trailing} lie behind the end of the data area"),
+                    )
+                },
+                false => Finding::new(
+                    Fault::TrailingHole,
+                    end,
+                    format!("a hole of {trailing} past the end of the data area"),
+                ),
+            };
             findings.push(finding);
         }
+        Ok(())
+    }
+
+    /// Whether there is anything but a hole between these two. What lies in a block of the data
+    /// area takes no space of its own.
+    fn takes_space(&self, end: FileOffset, len: FileOffset) -> Result<bool, ImageError> {
+        let from = FileOffset(end.0.next_multiple_of(BLOCK)).min(len);
+        let cow = self.device.cow();
+        let examining = ImageError::host(self.path, "examining", from);
+        let mut runs = cow.data_runs(FileRange::between(from..len));
+        runs.next()
+            .transpose()
+            .map_err(examining)
+            .map(|run| run.is_some())
     }
 
     /// Blocks of data in clean sectors that hold anything but zeros.
@@ -175,7 +200,7 @@ pub(super) fn last_byte(geometry: &Geometry) -> (Option<FileOffset>, u8) {
     let mapped: SectorCount = geometry.mapped();
     let used = mapped.0 % 8;
     let whole = mapped.0 / 8;
-    // A bit of a partial last sector may have a byte of its own.
+    // The room for a bit of a partial last sector may be a byte of its own.
     if whole >= geometry.bitmap_len.0 {
         return (None, 0xff);
     }
