@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::{Extension, Geometry, Header};
-use driver::host::{HostFile, LockKind, Replace};
+use driver::host::{HostFile, HostResult, LockKind, Replace};
 use driver::open::{create_temporary, remove_temporary, temporary_name};
 use driver::ordered::{CowImage, Hold, Ordered, PartialSector};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
@@ -261,9 +261,18 @@ impl<H: ImageHost> Rebuild<H> {
         self.check_name(device)?;
         let temporary = temporary_name(&self.path);
         let action = "renaming the new COW file over the old one";
-        self.host
-            .rename(&temporary, &self.path, Replace::Existing)
-            .map_err(ResizeError::host(action, at))?;
+        if let Err(error) = self.host.rename(&temporary, &self.path, Replace::Existing) {
+            // A server that has renamed it may not get the answer through. The name tells.
+            match self.has_its_name() {
+                Ok(true) => {}
+                Ok(false) => return Err(ResizeError::host(action, at)(error)),
+                // The device goes on with a file that may have no name any more.
+                Err(_) => {
+                    device.refuse_writes();
+                    return Err(ResizeError::host(action, at)(error));
+                }
+            }
+        }
         // The name is the new file's now, whatever comes: no error may undo that.
         let synced = self.host.sync_directory_of(&self.path);
         let (Some(file), Some(image)) = (self.file.take(), self.image.take()) else {
@@ -279,6 +288,14 @@ impl<H: ImageHost> Rebuild<H> {
             return Err(ResizeError::host(action, at)(error));
         }
         Ok(())
+    }
+
+    /// Whether the COW file's name is that of the new file.
+    fn has_its_name(&self) -> HostResult<bool> {
+        match &self.file {
+            Some(new) => self.host.is_name_of(&self.path, new),
+            None => Ok(false),
+        }
     }
 
     /// Whether the name still is that of the file that was copied.

@@ -168,6 +168,10 @@ enum Weakening {
     LengthFollowsData,
     /// No sync makes anything durable
     SyncPersists,
+    /// After a failed sync only the process ends, and the file is opened again
+    RestartAfterFailedSync,
+    /// What a failed sync gives up is gone at once
+    FailedSyncKeepsContent,
 }
 
 impl Weakening {
@@ -178,6 +182,8 @@ impl Weakening {
             Weakening::AtomicSetLen => assumptions.atomic_set_len = false,
             Weakening::LengthFollowsData => assumptions.length_follows_data = false,
             Weakening::SyncPersists => assumptions.sync_persists = false,
+            Weakening::RestartAfterFailedSync => assumptions.restart_after_failed_sync = false,
+            Weakening::FailedSyncKeepsContent => assumptions.failed_sync_keeps_content = false,
         }
     }
 }

@@ -107,7 +107,8 @@ pub fn explore_watched(
             {
                 lives.lives[number].end = end;
                 let sectors = world.truth.sizes.first().copied().unwrap_or(1);
-                let life = another_life(seed, number + 1, sectors, subject);
+                let recovers = world.ended_in() == Phase::Resize;
+                let life = another_life(seed, number + 1, sectors, recovers, subject);
                 lives.lives.push(life);
             }
             _ => break,
@@ -288,6 +289,10 @@ impl Explorer<'_> {
             }
         } else {
             self.explored.coverage.hit("crash_point_too_dear");
+        }
+        // In the middle of a resize sooner: only after that a recovery has something to finish.
+        if point.phase == Phase::Resize && self.die_in.is_some() && chance(self.rng, 12) {
+            self.die_in = Some(0);
         }
         match &mut self.die_in {
             Some(0) => {

@@ -95,7 +95,9 @@ fn fault(rng: &mut Stream) -> FaultRule {
             (2, (SyncData, None, 6, Fault::Io)),
             (2, (SyncData, None, 6, Fault::FailedSync)),
             (2, (CreateNew, None, 1, Fault::NoSpace)),
+            (2, (PunchHole, None, 3, Fault::InPart(512))),
             (2, (Rename, None, 1, Fault::Io)),
+            (2, (Rename, None, 1, Fault::IoAfter)),
             (1, (SyncDirectory, None, 1, Fault::FailedSync)),
         ],
     );

@@ -157,18 +157,26 @@ fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
     }
 }
 
-/// Another life for a device of about this size, after a crash.
-pub fn another_life(seed: u64, number: usize, sectors: u64, subject: &Subject) -> Life {
+/// Another life for a device of about this size, after a crash. `recovers` if a resize is likely
+/// to be finished first.
+pub fn another_life(
+    seed: u64,
+    number: usize,
+    sectors: u64,
+    recovers: bool,
+    subject: &Subject,
+) -> Life {
     let mut rng = stream(seed, &format!("actions of life {number}"));
     let resizes = subject.driver == DriverName::Ordered;
     let odd = &mut stream(seed, &format!("oddities of life {number}"));
+    let faults = &mut stream(seed, &format!("faults of life {number}"));
     Life {
         backing: match chance(odd, 8) {
             true => other_backing(odd, subject),
             false => BackingFile::AsItWas,
         },
         actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
-        faults: Vec::new(),
+        faults: early_faults(faults, subject, recovers),
         resize_faults: Vec::new(),
         end: End::Close,
     }
@@ -509,6 +517,49 @@ impl Actions {
     }
 }
 
+/// Faults that are likely to hit opening and recovery, in some of the lives after a crash. A
+/// kernel's driver has none: what it does then is not documented.
+fn early_faults(rng: &mut Stream, subject: &Subject, recovers: bool) -> Vec<FaultRule> {
+    let may_fail =
+        subject.faults && subject.driver == DriverName::Ordered && !subject.resizes_by_model();
+    let percent = if recovers { 70 } else { 30 };
+    if !may_fail || !chance(rng, percent) {
+        return Vec::new();
+    }
+    // How often, on what, of how many of those the first that is hit, and how.
+    let (kind, among, fault) = weighted(
+        rng,
+        &[
+            (3, (OperationKind::SyncData, 4, Fault::FailedSync)),
+            (2, (OperationKind::SyncData, 4, Fault::Io)),
+            (1, (OperationKind::SyncDirectory, 1, Fault::Io)),
+            (3, (OperationKind::Read, 12, Fault::Io)),
+            (1, (OperationKind::Read, 6, Fault::ShortRead(5))),
+            (3, (OperationKind::Write, 8, Fault::Io)),
+            (2, (OperationKind::Write, 8, Fault::NoSpace)),
+            (1, (OperationKind::Write, 8, Fault::ShortWrite(0))),
+            (1, (OperationKind::SetLength, 2, Fault::Io)),
+            (1, (OperationKind::PunchHole, 2, Fault::Io)),
+        ],
+    );
+    let nth = match recovers {
+        // Past the first syncs and reads, which are opening's.
+        true => below(rng, among) + below(rng, among),
+        false => below(rng, among),
+    };
+    let rule = FaultRule {
+        file: FileMatch::Any,
+        kind: Some(kind),
+        bytes: None,
+        occurrence: match chance(rng, 25) {
+            true => Occurrence::From(nth),
+            false => Occurrence::Nth(nth),
+        },
+        fault,
+    };
+    vec![rule]
+}
+
 /// None for most cases: what a driver does on a healthy host is worth the most.
 fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
     let mut faults = Vec::new();
@@ -524,6 +575,8 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
     if !subject.faults || !chance(rng, 30) {
         return faults;
     }
+    // What only `ordered` answers for.
+    let ordered = u64::from(subject.driver == DriverName::Ordered);
     for _ in 0..1 + below(rng, 2) {
         let (kind, fault) = weighted(
             rng,
@@ -544,7 +597,10 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (1, (OperationKind::ZeroRange, Fault::Io)),
                 (1, (OperationKind::ZeroRange, Fault::Unsupported)),
                 (1, (OperationKind::SetLength, Fault::NoSpace)),
+                (ordered, (OperationKind::PunchHole, Fault::InPart(1024))),
+                (ordered, (OperationKind::ZeroRange, Fault::InPart(512))),
                 (1, (OperationKind::Rename, Fault::Io)),
+                (ordered, (OperationKind::Rename, Fault::IoAfter)),
                 (1, (OperationKind::SyncDirectory, Fault::Io)),
                 (1, (OperationKind::CreateNew, Fault::NoSpace)),
             ],

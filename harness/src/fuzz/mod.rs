@@ -20,6 +20,7 @@ pub mod coverage;
 pub mod device;
 pub mod doubles;
 pub mod exactly;
+mod excuses;
 pub mod explore;
 mod failing_resize;
 pub mod generate;

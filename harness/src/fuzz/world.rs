@@ -16,6 +16,8 @@ use super::case::{BackingFile, Case, Life};
 use super::check::{check_opened, finish, read_all, unfinished};
 use super::coverage::Coverage;
 use super::device::{BACKING, BACKING_SECONDS, Device, OTHER_BACKING, Opening};
+use super::doubles;
+use super::excuses::{Excuses, Work};
 use super::guard::guarded;
 use super::history::History;
 use super::resizer::Unfinished;
@@ -105,6 +107,8 @@ pub struct World<'a> {
     phase: Phase,
     /// Steps of the driver and of resizes in this life.
     steps: u64,
+    /// What may fail in this life.
+    excuses: Excuses,
 }
 
 /// Why a life does not go on.
@@ -150,6 +154,7 @@ impl<'a> World<'a> {
             sizes_seen: vec![sectors],
             phase: Phase::Recovery,
             steps: 0,
+            excuses: Excuses::of(case),
         }
     }
 
@@ -169,6 +174,7 @@ impl<'a> World<'a> {
     /// The violation that was seen first.
     pub fn live(&mut self, life: &Life, observer: &mut dyn Observer) -> Result<LifeEnd, Violation> {
         self.steps = 0;
+        self.excuses = Excuses::of(self.case);
         self.truth.budget.add(life);
         self.host.set_allowance(self.truth.budget.allowance());
         let lived = guarded("while running", || self.try_live(life, observer));
@@ -185,7 +191,7 @@ impl<'a> World<'a> {
         if let LifeEnd::Crashed(image) = &end {
             self.host = image.clone();
         }
-        if has_failed {
+        if has_failed && self.host.assumptions().restart_after_failed_sync {
             self.host.settle();
         }
         Ok(end)
@@ -203,7 +209,6 @@ impl<'a> World<'a> {
             self.host
                 .set_faults(FaultPlan::at(life.faults.iter().cloned()));
         }
-        let has_faults = !life.faults.is_empty() || !life.resize_faults.is_empty();
         self.truth.opening = Opening::of(self.case, life, self.truth.opening);
         self.note_opening();
         if let BackingFile::Modified { seconds } = life.backing
@@ -211,7 +216,7 @@ impl<'a> World<'a> {
         {
             self.modify_backing(seconds);
         }
-        let device = self.come_up(observer, has_faults);
+        let device = self.come_up(observer);
         self.tell_host();
         let device = device?;
         self.phase = Phase::Request;
@@ -226,7 +231,6 @@ impl<'a> World<'a> {
             failed_resize: None,
             position: 0,
             changes: 0,
-            has_faults,
             resize_faults: &life.resize_faults,
         };
         for (index, &action) in life.actions.iter().enumerate() {
@@ -263,15 +267,21 @@ impl<'a> World<'a> {
     }
 
     /// Opens the device, finishes what was interrupted, and compares everything.
-    fn come_up(&mut self, observer: &mut dyn Observer, has_faults: bool) -> Result<Device, Stop> {
+    fn come_up(&mut self, observer: &mut dyn Observer) -> Result<Device, Stop> {
         let when = "after opening";
         let all_durable = self.host.unsynced().operation_count() == 0;
+        self.excuses.begin(&self.host, Work::Usual);
         let opened = Device::open(&self.host, self.case, self.truth.opening);
+        if let Err(error) = &opened
+            && !error.died
+            && self.excuses.has_said(&self.host, &error.why)
+        {
+            doubles::after_failed_opening(&self.case.defects, &self.host);
+            self.coverage.hit("opening_failed_by_fault");
+            return self.give_up(observer, 0);
+        }
         let mut changes = 0;
         self.show_recovery(observer, &mut changes)?;
-        if self.faulty(has_faults) && opened.as_ref().is_err_and(|error| !error.died) {
-            return Err(Stop::NotOpened);
-        }
         let opened = check_opened(opened, self.truth.opening, when)?;
         let Some((mut device, interrupted)) = opened else {
             self.coverage.hit("refused_to_open");
@@ -279,15 +289,19 @@ impl<'a> World<'a> {
         };
         if interrupted.is_some() {
             self.coverage.hit("recovered_reflow");
+            self.excuses.begin(&self.host, Work::Resize);
             let finished = finish(&mut device, interrupted, self.truth.budget.steps());
-            self.show_recovery(observer, &mut changes)?;
             match finished {
                 Ok(()) => {}
-                Err(Unfinished::Failed(_)) if self.faulty(has_faults) => {
-                    return Err(Stop::NotOpened);
+                Err(Unfinished::Failed(error)) if self.excuses.resize(&self.host, &error) => {
+                    doubles::after_failed_recovery(&self.case.defects, &mut device);
+                    drop(device);
+                    self.coverage.hit("recovery_failed_by_fault");
+                    return self.give_up(observer, changes);
                 }
                 Err(error) => return Err(unfinished(error, when).into()),
             }
+            self.show_recovery(observer, &mut changes)?;
         }
         let capacity = device.capacity();
         if !self.truth.sizes.contains(&capacity) {
@@ -295,6 +309,7 @@ impl<'a> World<'a> {
             return Err(Violation::new(Kind::WrongSize, when, what).into());
         }
         let mut content = Vec::new();
+        self.excuses.begin(&self.host, Work::Usual);
         match read_all(&mut device, &mut content) {
             Ok(()) => {
                 let history = &mut self.truth.history;
@@ -304,8 +319,9 @@ impl<'a> World<'a> {
                 // A killed process leaves in the page cache what a power cut may still take.
                 history.settle(&content, all_durable);
             }
-            Err(violation) if self.faulty(has_faults) && violation.kind != Kind::DoesNotEnd => {
-                return Err(Stop::NotOpened);
+            Err(violation) if self.excuses_read(&violation) => {
+                drop(device);
+                return self.give_up(observer, changes);
             }
             Err(violation) => return Err(violation.into()),
         }
@@ -313,9 +329,23 @@ impl<'a> World<'a> {
         Ok(device)
     }
 
-    /// Whether the host has failed in this life: then things may fail above it too.
-    fn faulty(&self, has_faults: bool) -> bool {
-        has_faults && !self.host.injected().is_empty()
+    /// The device does not come up, for the host has failed. What is left of it is looked at: it
+    /// is opened on a host that does not fail, and nothing is gone.
+    fn give_up(&mut self, observer: &mut dyn Observer, mut changes: usize) -> Result<Device, Stop> {
+        self.show_recovery(observer, &mut changes)?;
+        let point = Point {
+            position: 0,
+            change: changes,
+            phase: Phase::Recovery,
+        };
+        let host = self.host.clone();
+        self.look(observer, point, &host)?;
+        Err(Stop::NotOpened)
+    }
+
+    /// Whether a fault explains that the whole device could not be read.
+    fn excuses_read(&self, violation: &Violation) -> bool {
+        violation.kind == Kind::WrongStatus && self.excuses.has_said(&self.host, &violation.what)
     }
 
     fn show_recovery(
@@ -349,6 +379,11 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Another piece of work begins: faults from here on are its own.
+    fn begin(&mut self, work: Work) {
+        self.excuses.begin(&self.host, work);
+    }
+
     /// One more step of the driver or of a resize, which `act` is about.
     fn count_step(&mut self, act: Act) -> Result<(), Violation> {
         self.steps += 1;
@@ -362,7 +397,8 @@ impl<'a> World<'a> {
 
     /// What a failed sync gave up stays in the page cache, and no later sync makes it durable.
     /// The driver that saw it fail has to know; one that is started later cannot. So the next
-    /// life begins when the host has got everything to the disk, as after a restart of it.
+    /// life begins when the host has got everything to the disk, as after a restart of it, unless
+    /// that is not assumed.
     fn sync_has_failed(&self) -> bool {
         let failed = |injected: &Injected| injected.fault == Fault::FailedSync;
         self.host.injected().iter().any(failed)
@@ -404,6 +440,8 @@ impl<'a> World<'a> {
                 Fault::ShortWrite(_) => "fault_short_write",
                 Fault::FailedSync => "fault_failed_sync",
                 Fault::LyingSync => "fault_lying_sync",
+                Fault::InPart(_) => "fault_in_part",
+                Fault::IoAfter => "fault_after_its_effect",
             });
         }
     }

@@ -66,7 +66,9 @@ pub fn replay(double: Option<&Double>, disk: Disk) -> Seen {
     let put_in = || -> Box<dyn Defective<_>> {
         match double.map(|double| double.seam) {
             Some(Seam::Driver { in_memory, .. }) => in_memory(),
-            Some(Seam::Resize(_)) | None => Box::new(Right),
+            Some(Seam::Resize(_) | Seam::FailedOpening(_) | Seam::FailedRecovery(_)) | None => {
+                Box::new(Right)
+            }
         }
     };
     let workload = Workload {

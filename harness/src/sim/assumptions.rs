@@ -14,9 +14,11 @@
 //! - A write that is cut short damages nothing outside its own range, and what is
 //!   durable does not decay.
 //! - After a failed sync, what it should have made durable is never tried again: Linux
-//!   marks the pages clean. It stays visible and may or may not be on the disk.
+//!   marks the pages clean. It may or may not be on the disk.
 //! - A failed sync of a directory leaves its changes unsynced, and a later one that
 //!   succeeds makes them durable: no journal drops a transaction and commits the next.
+//! - A kill in the middle of a write leaves in the page cache what a power cut at the same moment
+//!   leaves on the disk if everything before it survives and the write is torn.
 //! - A file's owner and mode are not subject to crashes.
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,18 @@ pub struct Assumptions {
     /// does, as on a disk that acknowledges a flush and ignores it. (Single lies are
     /// [`Fault::LyingSync`](super::Fault::LyingSync).)
     pub sync_persists: bool,
+    /// After a failed sync the host is started anew, or has got everything to the disk, before the
+    /// file is opened again. Weakened: only the process ends. What the sync has given up stays
+    /// in the page cache and counts as clean: whoever opens the file reads it, and no sync makes
+    /// it durable. Promise 2 of `ordered` rests on this: a flush after such an opening is
+    /// acknowledged, and a power cut takes what was read before it.
+    #[serde(skip_serializing_if = "is_true")]
+    pub restart_after_failed_sync: bool,
+    /// What a failed sync has given up stays visible until the host is started anew. Weakened: it
+    /// is gone at once, and what was durable before shows again, as on btrfs. Promise 1 rests
+    /// on this: a read may go back to what was there before an acknowledged write.
+    #[serde(skip_serializing_if = "is_true")]
+    pub failed_sync_keeps_content: bool,
     /// A file's time of last modification is what it was made last, at once and for good:
     /// there is no clock. Weakened: every change of its content or length makes it the next
     /// tick of one, [`sync_data`](driver::host::HostFile::sync_data) may leave it out as
@@ -85,6 +99,8 @@ impl Default for Assumptions {
             atomic_set_len: true,
             length_follows_data: true,
             sync_persists: true,
+            restart_after_failed_sync: true,
+            failed_sync_keeps_content: true,
             steady_times: true,
             slow_clock: false,
         }

@@ -31,6 +31,12 @@ pub enum Fault {
     ShortRead(u64),
     /// A write carries out and returns at most this many bytes, which may be 0.
     ShortWrite(u64),
+    /// A hole is punched, or a range zeroed, only up to this many bytes from its start; then the
+    /// operation fails with [`HostError::Io`](driver::host::HostError::Io).
+    InPart(u64),
+    /// It takes effect and reports [`HostError::Io`](driver::host::HostError::Io): over a network,
+    /// the answer was lost and the request is not repeated.
+    IoAfter,
     /// A sync reports [`HostError::Io`](driver::host::HostError::Io), and no later sync
     /// makes durable what it should have: Linux marks the pages clean. Of a directory: its
     /// changes just stay unsynced.
@@ -52,6 +58,8 @@ impl Fault {
             Fault::Unsupported => matches!(kind, PunchHole | ZeroRange | NextData),
             Fault::ShortRead(_) => kind == Read,
             Fault::ShortWrite(_) => kind == Write,
+            Fault::InPart(_) => matches!(kind, PunchHole | ZeroRange),
+            Fault::IoAfter => kind == Rename,
             Fault::FailedSync | Fault::LyingSync => matches!(kind, SyncData | SyncDirectory),
         }
     }

@@ -81,10 +81,11 @@ impl SimFile {
             |()| 0,
             |state, _, fault| {
                 let persists = state.assumptions.sync_persists;
+                let keeps_content = state.assumptions.failed_sync_keeps_content;
                 let inode = state.inode_mut(self.inode);
                 match fault {
                     Some(Fault::FailedSync) => {
-                        inode.fail_sync();
+                        inode.fail_sync(keeps_content);
                         return Err(HostError::Io);
                     }
                     Some(Fault::LyingSync) => {}
@@ -99,6 +100,17 @@ impl SimFile {
                 Ok(())
             },
         )
+    }
+}
+
+/// The part of a range that is carried out, and what is said then.
+fn first_part(range: FileRange, fault: Option<Fault>) -> (FileRange, HostResult<()>) {
+    match fault {
+        Some(Fault::InPart(count)) => {
+            let len = range.len.min(Bytes(count));
+            (FileRange::new(range.start, len), Err(HostError::Io))
+        }
+        _ => (range, Ok(())),
     }
 }
 
@@ -183,14 +195,14 @@ impl HostFile for SimFile {
         self.host.perform(
             operation,
             |()| 0,
-            |state, index, _| {
+            |state, index, fault| {
                 self.check_writable()?;
                 checked_end(range.start, range.len)?;
-                if range.len == Bytes(0) {
-                    return Ok(());
+                let (range, result) = first_part(range, fault);
+                if range.len > Bytes(0) {
+                    self.change(state, index, Change::PunchHole(range));
                 }
-                self.change(state, index, Change::PunchHole(range));
-                Ok(())
+                result
             },
         )
     }
@@ -201,17 +213,18 @@ impl HostFile for SimFile {
         self.host.perform(
             operation,
             |()| 0,
-            |state, index, _| {
+            |state, index, fault| {
                 self.check_writable()?;
                 checked_end(range.start, range.len)?;
+                let (range, result) = first_part(range, fault);
                 if range.len == Bytes(0) {
-                    return Ok(());
+                    return result;
                 }
                 if state.fitting(self.inode, range) != range.len {
                     return Err(HostError::NoSpace);
                 }
                 self.change(state, index, Change::ZeroRange(range));
-                Ok(())
+                result
             },
         )
     }

@@ -203,6 +203,11 @@ impl SimHost {
         }
     }
 
+    /// Whether a fault took place.
+    pub fn has_failed(&self) -> bool {
+        !self.state().injected.is_empty()
+    }
+
     /// The faults that took place.
     pub fn injected(&self) -> Vec<Injected> {
         self.state().injected.clone()
@@ -273,6 +278,7 @@ impl SimHost {
             Some(Fault::Io) => Err(HostError::Io),
             Some(Fault::NoSpace) => Err(HostError::NoSpace),
             Some(Fault::Unsupported) => Err(HostError::Unsupported),
+            Some(Fault::IoAfter) => act(&mut state, operation.index, fault).and(Err(HostError::Io)),
             _ => act(&mut state, operation.index, fault),
         };
         if let Some(log) = &mut state.log {

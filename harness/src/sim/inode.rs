@@ -90,8 +90,17 @@ impl Inode {
     }
 
     /// A sync that failed: what it should have made durable no later sync will.
-    pub(crate) fn fail_sync(&mut self) {
-        self.seal(Fate::Orphaned);
+    /// Unless it stays visible, it is gone.
+    pub(crate) fn fail_sync(&mut self, keeps_content: bool) {
+        if keeps_content {
+            self.seal(Fate::Orphaned);
+            return;
+        }
+        self.unsynced.retain(|change| change.fate != Fate::Pending);
+        self.current = self.durable.clone();
+        for unsynced in &self.unsynced {
+            unsynced.change.apply(&mut self.current);
+        }
     }
 
     /// Makes the current content durable as it is.

@@ -113,6 +113,21 @@ fn a_failing_host_leaves_the_files_as_they_were() {
 }
 
 #[test]
+fn a_rename_that_was_done_and_reports_an_error_was_done() {
+    for between in [&GUEST[..0], &GUEST[..]] {
+        Story {
+            name: "rebuild, the answer to its rename lost",
+            before: &world(Format::Stock(512)),
+            pending: &[],
+            between,
+            resize: &to(331),
+            new_sectors: 331,
+        }
+        .survives_every_failure(Fault::IoAfter);
+    }
+}
+
+#[test]
 fn a_file_shorter_than_its_data_area_survives_crashes_and_failures() {
     let past_end = [Act::Write(100, 4), Act::Flush];
     for format in [Format::Stock(512), Format::Old(Version::V2)] {

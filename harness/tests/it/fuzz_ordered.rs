@@ -72,6 +72,7 @@ fn nothing_is_found_on_a_failing_host() {
         "fault_failed_sync",
         "resize_failed",
         "resize_failed_then_flushed",
+        "opening_failed_by_fault",
         "file_shorter_than_its_data_area",
     ] {
         assert!(outcome.coverage.count(name) > 0, "{name} never came up");

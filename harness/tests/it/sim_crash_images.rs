@@ -88,6 +88,8 @@ fn strict_and_weak() -> impl Strategy<Value = Assumptions> {
         atomic_set_len: false,
         length_follows_data: false,
         sync_persists: true,
+        restart_after_failed_sync: false,
+        failed_sync_keeps_content: false,
         steady_times: false,
         slow_clock: false,
     };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use driver::host::{Access, HostError, HostFile, HostNames};
+use driver::host::{Access, HostError, HostFile, HostNames, Replace};
 use driver::units::{Bytes, FileOffset, FileRange};
 use harness::sim::{
     Assumptions, Fault, FaultPlan, FaultRates, FaultRule, FileContent, FileMatch, Occurrence,
@@ -103,6 +103,38 @@ fn what_a_failed_sync_gave_up_stays_visible_and_no_later_sync_saves_it() {
     // A kill does not bring it back into the care of later syncs either.
     let killed = host.after_kill();
     assert!(killed.unsynced().files[0].operations[0].orphaned);
+}
+
+#[test]
+fn where_it_is_not_assumed_to_stay_what_a_failed_sync_gave_up_is_gone() {
+    let host = SimHost::new(Assumptions {
+        failed_sync_keeps_content: false,
+        ..Assumptions::default()
+    });
+    host.install("a", FileContent::from_bytes(&sectors([1, 1])));
+    let failed = FaultRule::nth("a", OperationKind::SyncData, 1, Fault::FailedSync);
+    host.set_faults(FaultPlan::at([failed]));
+    let file = host.open(Path::new("a"), Access::ReadWrite).unwrap();
+    file.write_all_at(&[2; 512], FileOffset(0)).unwrap();
+    file.sync_data().unwrap();
+    file.write_all_at(&[3; 1024], FileOffset(0)).unwrap();
+    assert_eq!(file.sync_data(), Err(HostError::Io));
+    assert_eq!(host.content("a").unwrap().to_bytes(), sectors([2, 1]));
+    assert_eq!(host.unsynced().operation_count(), 0);
+}
+
+#[test]
+fn a_hole_punched_in_part_and_a_rename_without_an_answer_have_had_their_effect() {
+    let punch = FaultRule::nth("a", OperationKind::PunchHole, 0, Fault::InPart(512));
+    let rename = FaultRule::nth("a", OperationKind::Rename, 0, Fault::IoAfter);
+    let (host, file) = with_faults([punch, rename]);
+    let range = FileRange::new(FileOffset(0), Bytes(1024));
+    file.write_all_at(&[2; 1024], FileOffset(0)).unwrap();
+    assert_eq!(file.punch_hole(range), Err(HostError::Io));
+    assert_eq!(host.content("a").unwrap().to_bytes(), sectors([0, 2]));
+    let renamed = host.rename(Path::new("a"), Path::new("b"), Replace::Nothing);
+    assert_eq!(renamed, Err(HostError::Io));
+    assert_eq!(host.paths(), [Path::new("b")]);
 }
 
 #[test]

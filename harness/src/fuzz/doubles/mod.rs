@@ -11,6 +11,8 @@
 
 mod completions;
 mod durability;
+mod excuses;
+mod openings;
 mod order;
 mod reads;
 mod resizes;
@@ -21,8 +23,9 @@ use driver::memory::MemoryFile;
 use driver::ordered::{Ordered, Step};
 use driver::resize::Resize;
 
-use crate::sim::SimFile;
+use crate::sim::{SimFile, SimHost};
 
+use super::device::Device;
 use super::violation::Kind;
 
 /// A device that does one thing wrong. What is not overridden is right.
@@ -64,6 +67,10 @@ pub enum Seam {
     },
     /// Between a resize and the device, in a case: the double of a resize to so many sectors.
     Resize(fn(BoxedResize, u64) -> BoxedResize),
+    /// After an opening that a fault has ended.
+    FailedOpening(fn(&SimHost)),
+    /// After a recovery that a fault has ended, before the device is dropped.
+    FailedRecovery(fn(&mut Ordered<SimFile>)),
 }
 
 impl Seam {
@@ -111,6 +118,8 @@ pub fn all() -> impl Iterator<Item = &'static Double> {
         order::DOUBLES,
         durability::DOUBLES,
         resizes::DOUBLES,
+        excuses::DOUBLES,
+        openings::DOUBLES,
     ];
     tables.into_iter().flatten()
 }
@@ -127,7 +136,7 @@ pub fn of_driver(defects: &[String]) -> Option<Box<dyn Defective<SimFile>>> {
         .map(|double| double.seam)
         .find_map(|seam| match seam {
             Seam::Driver { simulated, .. } => Some(simulated()),
-            Seam::Resize(_) => None,
+            Seam::Resize(_) | Seam::FailedOpening(_) | Seam::FailedRecovery(_) => None,
         })
 }
 
@@ -136,8 +145,26 @@ pub fn of_resize(defects: &[String], resize: BoxedResize, target: u64) -> BoxedR
     let doubles = defects.iter().filter_map(|name| named(name));
     doubles.fold(resize, |resize, double| match double.seam {
         Seam::Resize(put_in) => put_in(resize, target),
-        Seam::Driver { .. } => resize,
+        Seam::Driver { .. } | Seam::FailedOpening(_) | Seam::FailedRecovery(_) => resize,
     })
+}
+
+/// What the doubles among these defects do when a fault has ended an opening.
+pub(super) fn after_failed_opening(defects: &[String], host: &SimHost) {
+    for double in defects.iter().filter_map(|name| named(name)) {
+        if let Seam::FailedOpening(act) = double.seam {
+            act(host);
+        }
+    }
+}
+
+/// What the doubles among these defects do when a fault has ended a recovery.
+pub(super) fn after_failed_recovery(defects: &[String], device: &mut Device) {
+    for double in defects.iter().filter_map(|name| named(name)) {
+        if let (Seam::FailedRecovery(act), Some(device)) = (double.seam, device.resizable()) {
+            act(device);
+        }
+    }
 }
 
 #[cfg(test)]

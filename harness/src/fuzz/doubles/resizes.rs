@@ -21,6 +21,8 @@ pub(super) const DOUBLES: &[Double] = &[
             Kind::Misplaced,
             Kind::Inconsistent,
             Kind::DoesNotOpen,
+            // Reading past the end of the backing file.
+            Kind::WrongStatus,
         ],
         replay: None,
     },

@@ -14,6 +14,7 @@ use crate::stamp::Stamp;
 use super::super::case::Action;
 use super::super::check::read_all;
 use super::super::device::{COW, Device, Step, discards, requeues};
+use super::super::excuses::Work;
 use super::super::history::{Change, Held, Moment, Outcome};
 use super::super::resizer::{ActiveResize, Asked, begin};
 use super::super::signature::{Act, Phase};
@@ -57,7 +58,6 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) failed_resize: Option<FailedResize>,
     pub(super) position: usize,
     pub(super) changes: usize,
-    pub(super) has_faults: bool,
     /// Faults that count from the first resize on.
     pub(super) resize_faults: &'o [FaultRule],
 }
@@ -252,6 +252,7 @@ impl Living<'_, '_, '_> {
             false => Phase::Request,
         };
         self.world.count_step(Act::Serve)?;
+        self.world.begin(Work::Usual);
         let step = self.device.step();
         let publishing = publishing || self.device.is_publishing();
         self.show(match publishing {
@@ -361,7 +362,8 @@ impl Living<'_, '_, '_> {
         status: Status,
         failure: Option<&HostFailure>,
     ) -> Result<(), Violation> {
-        if self.world.faulty(self.has_faults) {
+        let (host, operation) = (&self.world.host, request.operation);
+        if self.world.excuses.request(host, operation, status, failure) {
             return Ok(());
         }
         let writes = !matches!(request.operation, Operation::Read | Operation::Flush);
@@ -369,7 +371,7 @@ impl Living<'_, '_, '_> {
             return Ok(());
         }
         let what = format!(
-            "request {}, {:?} of {}, ended with \"{status}\" and no fault was injected",
+            "request {}, {:?} of {}, ended with \"{status}\" and no fault explains it",
             request.tag.0,
             request.operation,
             request.range()
@@ -432,6 +434,7 @@ impl Living<'_, '_, '_> {
         let (old_size, target) = (resize.old_size, resize.target);
         self.world.phase = Phase::Resize;
         self.world.count_step(Act::Resize)?;
+        self.world.begin(Work::Resize);
         let result = resize.step(device);
         self.show(Phase::Resize)?;
         match result {
@@ -447,7 +450,7 @@ impl Living<'_, '_, '_> {
             }
             Err(error) => {
                 self.resize = None;
-                if !self.world.faulty(self.has_faults) {
+                if !self.world.excuses.resize(&self.world.host, &error) {
                     let when = "during a resize";
                     let violation = Violation::new(Kind::WrongStatus, when, &error);
                     return Err(violation.by(Act::Resize).with_error(error).into());
@@ -487,12 +490,12 @@ impl Living<'_, '_, '_> {
             mut changes,
             observer,
             mut failed_resize,
-            has_faults,
             ..
         } = self;
         let capacity = device.capacity();
         let phase = Phase::Closing;
         world.phase = phase;
+        world.begin(Work::Usual);
         let closed = device.close();
         for snapshot in world.host.take_snapshots() {
             let point = Point {
@@ -511,9 +514,9 @@ impl Living<'_, '_, '_> {
                 history.flushed(moment);
                 settle_size(world, &mut failed_resize, capacity, None, moment)?;
             }
-            Err(_) if world.faulty(has_faults) => {}
+            Err(error) if world.excuses.close(&world.host, &error) => {}
             Err(error) => {
-                let what = format!("{error}, and no fault was injected");
+                let what = format!("{error}, and no fault explains it");
                 let violation = Violation::new(Kind::WrongStatus, "closing", what);
                 return Err(violation.by(Act::Close).with_error(error).into());
             }
@@ -556,9 +559,10 @@ impl Living<'_, '_, '_> {
     fn read_whole(&mut self) -> Result<(), Stop> {
         let when = "reading the whole device before closing";
         let moment = self.world.truth.history.read_submitted();
+        self.world.begin(Work::Usual);
         let mut content = Vec::new();
         let read = read_all(&mut self.device, &mut content);
-        let faulty = self.world.faulty(self.has_faults);
+        let excused = (read.as_ref()).is_err_and(|error| self.world.excuses_read(error));
         let history = &mut self.world.truth.history;
         match read {
             Ok(()) => {
@@ -566,7 +570,7 @@ impl Living<'_, '_, '_> {
                 let whole = SectorRange::new(Sector(0), count);
                 history.read(whole, moment, std::iter::once(&content[..]), when)?;
             }
-            Err(_) if faulty => history.read_failed(moment),
+            Err(_) if excused => history.read_failed(moment),
             Err(violation) => return Err(violation.into()),
         }
         Ok(())
