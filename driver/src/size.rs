@@ -89,7 +89,7 @@ pub enum SizeError {
 }
 
 impl SizeError {
-    /// The same error where the text is part of a longer one, `by` bytes from its start.
+    /// This error where the text is part of a longer one, `by` bytes from its start.
     pub(crate) fn shifted(mut self, by: usize) -> Self {
         match &mut self {
             Self::NotANumber { at, .. }

@@ -336,7 +336,7 @@ impl Header {
         })
     }
 
-    /// The same header over another backing file.
+    /// This header over another backing file.
     ///
     /// # Errors
     /// [`HeaderError::BadPath`] if the layout's field cannot hold the path.
@@ -492,7 +492,7 @@ fn is_wide(start: &[u8]) -> bool {
     field(start, 32) == Some([0; 4]) && (sector_size(wide) || !sector_size(narrow))
 }
 
-/// The bytes of a path that the layout's field can hold, with a NUL behind them.
+/// The bytes of a path that the layout's field can hold, with a NUL after them.
 fn check_path<'a>(path: &'a Path, layout: &Layout) -> Result<&'a [u8], HeaderError> {
     let path = path.as_os_str().as_bytes();
     let problem = if path.is_empty() {

@@ -97,8 +97,9 @@ impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for ChosenBacking<'a> {
 ///
 /// # Errors
 /// If it is no regular file or block device, has less than a sector or more than a device can
-/// have, or is locked; if it begins like a COW file and nobody says that it is raw; or if the header could not name it. What would keep the device from
-/// coming up must not leave a COW file behind.
+/// have, or is locked; if it begins like a COW file and nobody says that it is raw; or if the
+/// header could not name it. What would keep the device from coming up must not leave a COW file
+/// behind.
 pub fn open_backing<'a, N: HostNames>(
     names: &N,
     path: &Path,

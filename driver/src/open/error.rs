@@ -44,7 +44,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// A name that no disk is behind.
+    /// A name that leads to no disk.
     #[error("{}: found {}, expected a regular file or a block device", shown(.path), kind_name(*.kind))]
     NotADisk {
         /// The file.

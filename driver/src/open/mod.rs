@@ -365,8 +365,8 @@ fn read_journal<F: HostFile>(
     Ok(record)
 }
 
-/// What every reflow makes sure of before it marks the header: the new layout lies behind the
-/// old one, and the file is long enough for it.
+/// What every reflow makes sure of before it marks the header: the new layout lies after the old
+/// one, and the file is long enough for it.
 fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result<(), OpenError> {
     if !JournalRecord::fits(old) {
         return Err(journal_error(path, "the header has no room for a journal"));
@@ -397,8 +397,8 @@ fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result
     Ok(())
 }
 
-/// A sector in the COW file has its data there. Without this check a cut file would hide
-/// behind the next write, which extends it with a hole.
+/// A sector in the COW file has its data there. Without this check the next write would hide that
+/// a file was cut: it extends the file with a hole.
 fn check_data(
     path: &Path,
     geometry: &Geometry,

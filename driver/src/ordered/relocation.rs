@@ -17,8 +17,8 @@ use super::{CowImage, Ordered, Placement};
 const HALF_NAMED: &str =
     "writing the header of the COW file, which `ubdlab image recover` has to finish now";
 
-/// Which requests have to wait. As requests are carried out in order, one that waits keeps
-/// back those behind it.
+/// Which requests have to wait. As requests are carried out in order, one that waits keeps back
+/// those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// None.
@@ -332,7 +332,7 @@ impl<F: HostFile> Ordered<F> {
         std::mem::replace(&mut self.files.cow, cow)
     }
 
-    /// Offers so many sectors from now on.
+    /// Offers `capacity` sectors from now on, of which the first `mapped` can be written.
     pub(super) fn set_capacity(&mut self, capacity: SectorCount, mapped: SectorCount) {
         self.admission.end = Sector(0) + capacity;
         self.admission.mapped_end = Sector(0) + mapped;

@@ -87,8 +87,8 @@ const MOST_NOTES: usize = 1 << 16;
 /// somebody wants to know, or when there are [`MOST_NOTES`].
 #[derive(Clone, Default)]
 pub(super) struct ChangedWords {
-    /// Words that changed, counted from the start of the bitmap; some more than once, and
-    /// some that are in `pages` already. Those behind `noted` are only room for more.
+    /// Words that changed, counted from the start of the bitmap; some more than once, and some
+    /// that are in `pages` already. The entries from `noted` on are only room for more.
     notes: Vec<u32>,
     noted: usize,
     pages: Vec<(u32, WordSet)>,
