@@ -25,7 +25,7 @@ const ASKED_LIVE: u64 = 10_000;
 /// Bytes that are read at most while requests wait: a fraction of a second, on a slow disk.
 pub const COUNTED_LIVE: Bytes = Bytes(16 << 20);
 
-/// So much is read at once, in whole sectors.
+/// Bytes that are read at once, in whole sectors.
 const CHUNK: Bytes = Bytes(1 << 20);
 
 /// Data past the new end of a device. Displayed, it is a sentence.

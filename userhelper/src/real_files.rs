@@ -322,16 +322,16 @@ impl RealFile {
         let (start, len) = (range.start.0, range.len.0);
         let call = || rustix::fs::fallocate(&self.file, flags, start, len);
         match rustix::io::retry_on_intr(call) {
-            // Not a file with an allocation; or a border that is not one of the
-            // device's blocks, or lies behind its end.
+            // Not a file with an allocation; or a border that is not one of the device's blocks,
+            // or lies past its end.
             Err(Errno::NODEV) => Err(HostError::Unsupported),
             Err(Errno::INVAL) if self.kind == FileKind::BlockDevice => Err(HostError::Unsupported),
             done => done.map_err(host_error),
         }
     }
 
-    /// The first position of the wanted kind at or behind the given one; `None` if
-    /// there is none. `Unsupported` if the host cannot tell.
+    /// The first position of the wanted kind at or after the given one; `None` if there is none.
+    /// `Unsupported` if the host cannot tell.
     fn seek(&self, wanted: SeekFrom) -> HostResult<Option<u64>> {
         match rustix::fs::seek(&self.file, wanted) {
             Ok(position) => Ok(Some(position)),

@@ -49,17 +49,17 @@ use crate::space::{BLOCK, Blocks};
 
 pub use crate::pace::Windows;
 
-/// A window has at most so much to move, counted in the blocks of 4 KiB that it is in, where nothing is known of the time or the space that
-/// there is for it.
+/// The most bytes to move in a window where nothing is known of the time or the space that there
+/// is for it. They are counted in whole blocks of 4 KiB.
 pub const WINDOW: Bytes = Bytes(8 << 20);
 
-/// The same where nobody waits for one, and there is space.
+/// The most bytes to move in a window where nobody waits for it, and there is space.
 pub const OFFLINE_WINDOW: Bytes = Bytes(64 << 20);
 
-/// A window has at most so much where somebody does.
+/// The most bytes to move in a window where somebody waits for it.
 pub const LIVE_WINDOW: Bytes = Bytes(pace::LIVE_WINDOW.most);
 
-/// A window has no less than this at most, however little space there is.
+/// The limit for a window is never below this, however little space there is.
 pub const LEAST_WINDOW: Bytes = Bytes(64 << 10);
 
 /// Extents that are freed in a step, where nobody waits for one.
@@ -276,7 +276,7 @@ impl Reflow {
             return Err(ResizeError::SyncFailed);
         }
         self.before = Some(Before::of(device, &self.old)?);
-        // What may lie behind the old data would show up in the new sectors.
+        // What may lie past the old data would show up in the new sectors.
         device.set_cow_len(self.old.place_of(self.record.frontier))?;
         device.set_cow_len(self.new.data_end())?;
         // Past the old data, and so past everything that a window is copied from.
@@ -310,11 +310,11 @@ impl Reflow {
         Ok(())
     }
 
-    /// The next window ends where the last dirty run below the frontier does and begins as
-    /// far down as it may: it has only so much to move, and it is not longer than the
-    /// distance moved, so that no copy goes over a source. What lies between it and the
-    /// frontier is clean: there is nothing to move, but a write there would have to know which
-    /// side of the frontier it is on, so requests are kept out of that too.
+    /// The next window ends where the last dirty run below the frontier does. It begins as far
+    /// down as it may: the bytes to move in it are limited, and it is not longer than the
+    /// distance moved, so that no copy goes over a source. What lies between it and the frontier
+    /// is clean: there is nothing to move, but a write there would have to know which side of the
+    /// frontier it is on, so requests are kept out of that too.
     fn choose<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
         let frontier = self.record.frontier;
         if frontier == Sector(0) {
@@ -398,8 +398,8 @@ impl Reflow {
         device.clear_for_relocation(FileRange::between(
             self.new.bitmap_offset..self.new.data_offset,
         ))?;
-        // From here on publications write whole words of both bitmaps: they have to carry
-        // the new sectors' bits, which behind the old bitmap's end mean nothing.
+        // From here on publications write whole words of both bitmaps: they have to carry the new
+        // sectors' bits, which mean nothing past the old bitmap's end.
         device
             .map_mut()
             .grow(self.new.capacity())

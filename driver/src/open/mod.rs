@@ -417,7 +417,7 @@ fn check_data(
     }
 }
 
-/// So many pages of the bitmap are read at once: few enough to stay in a processor's cache.
+/// Pages of the bitmap that are read at once: few enough to stay in a processor's cache.
 const PAGES_A_READ: u64 = 64;
 
 /// Reads the bitmap, skipping its holes: what it costs grows with what is dirty.

@@ -66,7 +66,7 @@ impl Reflow {
     }
 }
 
-/// The border of a block at or behind this.
+/// The border of a block at or after this.
 pub(super) fn up_to_blocks(at: FileOffset) -> FileOffset {
     FileOffset(at.0.next_multiple_of(BLOCK))
 }

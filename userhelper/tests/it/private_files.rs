@@ -1,5 +1,5 @@
-//! What a tool makes is its owner's alone until it is complete: looked at before and after
-//! every operation on a new file, which is whatever a kill there would leave behind.
+//! What a tool makes is its owner's alone until it is complete. It is looked at before and after
+//! every operation on a new file: a kill there would leave it like that.
 
 use std::cell::RefCell;
 use std::fs::{self, Permissions};

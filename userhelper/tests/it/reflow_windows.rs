@@ -76,7 +76,7 @@ fn planned(device: &Ordered<MemoryFile>, online: bool, free: Option<u64>) -> Pla
     plan(device, wish, surroundings).unwrap()
 }
 
-/// Runs it to its end, each step taking so many nanoseconds.
+/// Runs it to its end, each step taking `step_ns` nanoseconds.
 fn run(reflow: &mut Reflow, device: &mut Ordered<MemoryFile>, step_ns: u64) {
     let mut now_ns = 5_000_000_000;
     loop {

@@ -75,7 +75,7 @@ impl WordSet {
     }
 }
 
-/// So many notes are kept at most before they are sorted in: 256 KiB of them.
+/// The most notes that are kept before they are sorted in: 256 KiB of them.
 const MOST_NOTES: usize = 1 << 16;
 
 /// The changed words of all pages. Only pages that have some are kept, so that publishing

@@ -58,7 +58,7 @@ pub enum Fault {
     LostExtension,
     /// Data in clean sectors, which nobody reads.
     StaleData,
-    /// Data behind the end of the data area.
+    /// Data past the end of the data area.
     TrailingData,
     /// The file is longer than its data area by a hole.
     TrailingHole,
