@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Failure;
 
-/// The same path from wherever the process is.
+/// This path as it leads there from wherever the process is.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(failed(path))
 }

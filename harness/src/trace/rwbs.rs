@@ -22,7 +22,7 @@ pub(super) struct Rwbs {
     pub(super) operation: Option<TraceOperation>,
     /// The first `F`.
     pub(super) preflush: bool,
-    /// The `F` behind the operation.
+    /// The `F` after the operation.
     pub(super) fua: bool,
 }
 

@@ -95,7 +95,7 @@ impl Device {
         })
     }
 
-    /// The same with all sectors dirty, written in pieces of [`FILL`].
+    /// A device over a fresh backing file, with all sectors dirty, written in pieces of [`FILL`].
     pub(super) fn full(directory: &Path) -> Result<Device, SetUpError> {
         let mut device = Device::fresh(directory)?;
         let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; FILL as usize]);
@@ -151,7 +151,7 @@ pub(super) fn scattered(count: usize, len: u64) -> Vec<u64> {
     scattered_over(SIZE, count, len)
 }
 
-/// The same on a device of that size.
+/// Random positions on a device of `size`, in bytes, each a multiple of `len`.
 pub(super) fn scattered_over(size: Bytes, count: usize, len: u64) -> Vec<u64> {
     let mut random = SplitMix64(4);
     (0..count)

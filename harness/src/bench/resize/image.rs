@@ -24,7 +24,7 @@ const STOCK_ALIGNMENT: u32 = 4096;
 /// How the dirty bytes lie on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// In extents of 4 KiB, each with a gap behind it, at random.
+    /// In extents of 4 KiB, each with a gap after it, at random.
     Extents,
     /// In one piece.
     Piece,
@@ -61,7 +61,7 @@ impl Layout {
         Layout::within(size, dirty, shape, size)
     }
 
-    /// The same with everything before the byte `span`.
+    /// With `dirty` bytes, or as many as fit, all of them before the byte `span`.
     pub(super) fn within(size: Bytes, dirty: Bytes, shape: Shape, span: Bytes) -> Layout {
         let span = span.min(size);
         let most = match shape {

@@ -18,8 +18,7 @@ use crate::clock::{Clock, WallClock};
 /// From one request to the next: 2,000 in a second.
 const INTERVAL_NS: u64 = 500_000;
 
-/// So many requests are in flight at most; those that are due meanwhile wait their turn, and
-/// that counts.
+/// The most requests in flight. Those that are due meanwhile wait their turn, and that counts.
 const MOST_IN_FLIGHT: usize = 64;
 
 /// How long requests took.

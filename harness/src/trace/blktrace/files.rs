@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// What is in front of and behind the CPU's number in a name such as `sda.blktrace.3.gz`.
+/// What comes before and after the CPU's number in a name such as `sda.blktrace.3.gz`.
 fn parts(name: &str) -> Option<(&str, u32, &str)> {
     let (stem, compression) = match name {
         _ if name.ends_with(".gz") => name.split_at(name.len() - 3),

@@ -83,7 +83,7 @@ fn a_grow_while_requests_are_served_keeps_the_last_bytes() {
     }
 }
 
-/// The same on a raw disk, which has its last bytes in its one file.
+/// A raw disk has its last bytes in its one file.
 #[test]
 fn a_raw_disk_keeps_its_last_bytes() {
     let sandbox = Sandbox::new();

@@ -26,9 +26,9 @@ use driver::ordered::Step;
 /// Of how many survivors all are looked at: 9 operations have 512 subsets. The rest is drawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Depth {
-    /// Up to so many are, torn operations included.
+    /// All are looked at if they are at most this many, torn operations included.
     pub(crate) torn: u64,
-    /// Up to so many are, if those with torn operations are left out.
+    /// All are looked at if they are at most this many, those with torn operations left out.
     pub(crate) whole: u64,
     /// How many are drawn beside those, or where there are more.
     pub(crate) drawn: u64,
