@@ -377,9 +377,9 @@ impl<F: HostFile> Planner<'_, F> {
         Blocks::of(block.unwrap_or(BLOCK))
     }
 
-    /// Adds what the data that stays takes in the layout `new`; how much it is. A dirty hole takes
-    /// no space, and stays one. While requests wait, of a file in many pieces the dirty holes at its
-    /// end count too.
+    /// Adds what the data that stays takes in the layout `new`; how much it is. A dirty hole
+    /// takes no space, and stays one. While requests wait, of a file in many pieces the dirty
+    /// holes at its end count too.
     fn add_data(&self, space: &mut Blocks, new: &Geometry) -> Result<Bytes, NotExamined> {
         let (old, map) = (self.image.geometry, self.device.map());
         let end = Sector(0) + self.device.capacity().min(new.capacity());

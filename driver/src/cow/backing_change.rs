@@ -2,9 +2,9 @@
 //! place is not taken for it: see [`Extension`](super::Extension), which holds this.
 //!
 //! While the file itself is changed its time says nothing, and its length may be the old or the
-//! new one. What says that it is the file is its content: a few [`SampledRange`]s, noted when the change
-//! began. Where the image goes over to another file, neither of the two changes, and length and
-//! time tell them, as they always do.
+//! new one. What says that it is the file is its content: a few [`SampledRange`]s, noted when the
+//! change began. Where the image goes over to another file, neither of the two changes, and
+//! length and time tell them, as they always do.
 
 use crate::units::{Bytes, Sector, SectorCount, SectorRange};
 

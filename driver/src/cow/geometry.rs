@@ -117,8 +117,8 @@ impl Geometry {
     }
 
     /// The part of the bitmap with the bits of sectors that can be reached, and so what a
-    /// [`super::SectorMap`] has pages for. It leaves out the room for a bit of a partial last sector
-    /// where that is a byte of its own, which may be in a page of its own.
+    /// [`super::SectorMap`] has pages for. It leaves out the room for a bit of a partial last
+    /// sector where that is a byte of its own, which may be in a page of its own.
     pub fn mapped_bitmap(&self) -> FileRange {
         FileRange::new(self.bitmap_offset, Bytes(self.mapped().0.div_ceil(8)))
     }

@@ -1,9 +1,9 @@
 //! A file and what is known about it, found out under its lock.
 //!
 //! Length and time of a file that somebody may be writing are those of a moment that is over. So
-//! every check of them has to be made of what was seen while the lock was held: it takes a [`Held`],
-//! and [`Held::take`], which takes the lock, is the only way to make one.
-//! What never changes of an open file, its kind and which file it is, may be asked for before.
+//! every check of them has to be made of what was seen while the lock was held: it takes a
+//! [`Held`], and [`Held::take`], which takes the lock, is the only way to make one. What never
+//! changes of an open file, its kind and which file it is, may be asked for before.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Traces that come compressed, told by their first bytes like everything else.
 //!
-//! Memory is bounded: gzip's window is 32 KiB, and of zstd frames those are refused whose
-//! window is larger than 128 MiB, which is what zstd's own tool refuses too. The files of a recording
+//! Memory is bounded: gzip's window is 32 KiB, and of zstd frames those are refused whose window
+//! is larger than 128 MiB, which is what zstd's own tool refuses too. The files of a recording
 //! that are read side by side share a GiB of windows. Time is bounded by what is read: where far
 //! more comes out than any trace is compressed to, reading ends with an error.
 

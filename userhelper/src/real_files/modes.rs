@@ -29,9 +29,9 @@ const STICKY: u32 = 0o1000;
 const ASKED_FOR: u32 = 0o666;
 
 /// Gives a new file that is going to be renamed to `path` the owner, mode and extended attributes
-/// of the regular file of that name or, if there is none, the mode of any new file there, without what `sources`, the
-/// files that its content comes from, keep from their group or from others. Of these only regular
-/// files and block devices count: a pipe belongs to who reads it.
+/// of the regular file of that name or, if there is none, the mode of any new file there, without
+/// what `sources`, the files that its content comes from, keep from their group or from others.
+/// Of these only regular files and block devices count: a pipe belongs to who reads it.
 ///
 /// # Errors
 /// The host's.
