@@ -136,7 +136,8 @@ impl fmt::Display for Found {
 /// The suffixes; the first is 1024, each further one 1024 of those before it.
 const SUFFIXES: [u8; 6] = *b"KMGTPE";
 
-/// The digits of a fraction that are read. More would be less than a byte of the largest unit.
+/// The most digits of a fraction that are read. Further ones would be less than a byte of the
+/// largest unit.
 const MAX_FRACTION_DIGITS: usize = 18;
 
 /// Parses a number with a suffix `K`, `M`, `G`, `T`, `P` or `E` in either case, possibly with `iB`

@@ -12,10 +12,10 @@ use crate::losses::{Effort, Loss, NotExamined, losses};
 use crate::reflow::{LEAST_WINDOW, LIVE_WINDOW, OFFLINE_WINDOW};
 use crate::space::{BLOCK, Blocks};
 
-/// The alignment that a reflow asks for at least. A window is at most as long as the distance
-/// moved, which is about twice the alignment, and costs two syncs: with this a device is moved
-/// in some ten windows and one more for each window's worth of data. More than 512 MiB would
-/// take the data out of stock Linux's reach.
+/// The least alignment that a reflow asks for. A window is at most as long as the distance moved,
+/// which is about twice the alignment, and costs two syncs: with this a device is moved in some
+/// ten windows and one more for each window's worth of data. More than 512 MiB would take the
+/// data out of stock Linux's reach.
 fn reflow_alignment(size: Bytes) -> u32 {
     let wanted = (size.0 / 16).clamp(4 << 20, 512 << 20);
     wanted.next_power_of_two() as u32
@@ -348,7 +348,7 @@ impl<F: HostFile> Planner<'_, F> {
         let (mut data, mut bitmap) = (self.blocks(), self.blocks());
         plan.to_move = self.add_data(&mut data, &new)?;
         bitmap.add(new.bitmap());
-        // Blocks of the host that are larger than those that windows are counted in may have as
+        // The host's blocks may be larger than those that windows are counted in, and have as
         // little in them.
         let larger = data.block().div_ceil(BLOCK);
         let needed = |window: Bytes| {

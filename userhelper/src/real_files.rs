@@ -170,7 +170,7 @@ impl ImageHost for RealHost {
 /// How long a wait goes on between two looks at the clock.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// Gives the file the present time, which everybody may who may write it.
+/// Gives the file the present time. Everybody may do that who may write the file.
 fn touch(file: &File) -> HostResult<()> {
     let now = Timespec {
         tv_sec: 0,
@@ -211,8 +211,8 @@ impl HostNames for RealHost {
         }
     }
 
-    /// Of what its owner may read at least. It has to be the user's own file, and one that nobody
-    /// has locked for writing.
+    /// Opens what its owner may read at least. It has to be the user's own file, and one that
+    /// nobody has locked for writing.
     fn open_left_over(&self, path: &Path) -> HostResult<RealFile> {
         let opened = self.open(path, Access::ReadWrite);
         if opened.as_ref().err() != Some(&HostError::PermissionDenied) {

@@ -7,15 +7,15 @@
 //! moved, so that within one, no copy goes over a source. Requests below the frontier go to
 //! the old place, those above to the new; those that touch the window wait.
 //!
-//! So a request can wait for a window from its beginning to its end, syncs included, and for
-//! what else is a single step: the sync of a flush that came before it, the freeing of a few
-//! extents. Under live I/O the time that these take decides how much the next one has to do
-//! (`pace.rs`).
+//! So a request can wait for a whole window, from its beginning to its end, syncs included. For
+//! anything else it waits for a single step: the sync of a flush that came before it, or the
+//! freeing of a few extents. Under live I/O the time that these take decides how much the next
+//! one has to do (`pace.rs`).
 //!
-//! Freed is only what stays unused. Most of a window's source is, in the new layout, the place
-//! of sectors further down, and their copy goes over it: to free it first would cost the host
-//! twice. Until then what lies there is nothing that anybody reads: the old place of a window
-//! that has been moved is the new place of sectors that have not.
+//! Only what stays unused is freed. Most of a window's source is, in the new layout, the place of
+//! sectors further down. Their copy goes over it, so freeing it first would cost the host twice.
+//! Until then nobody reads what lies there: the old place of a window that has been moved is the
+//! new place of sectors that have not.
 //!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
@@ -100,7 +100,8 @@ enum Stage {
     Sync { window: SectorRange },
     /// Record the new frontier.
     Record { window: SectorRange },
-    /// Free what nothing will have its place in of the source, of which this is left.
+    /// Free the parts of the source in which nothing will have its place. This much of the source
+    /// is left to look at.
     Free { source: FileRange },
     /// All is moved: clear the place of the new bitmap, and publish to it too.
     ClearBitmap,
@@ -189,17 +190,17 @@ impl Reflow {
         }
     }
 
-    /// Moves in windows with at most `len` bytes to move, counted in the blocks of 4 KiB that they
-    /// are in, for those who want shorter waits, or more of them.
+    /// Moves in windows with at most `len` bytes to move, counted in whole blocks of 4 KiB: for
+    /// callers that want shorter waits, or more of them.
     #[must_use]
     pub fn with_window(mut self, len: Bytes) -> Reflow {
         self.pace = Pace::fixed(len.0.max(SECTOR_SIZE));
         self
     }
 
-    /// Moves in windows that are as large as the disk moves in a time that requests can wait
-    /// for, which [`Reflow::tell_time`] has to be called for, but never larger than `most`: there
-    /// may be no space for more.
+    /// Moves in windows as large as what the disk moves in a time that requests can wait for;
+    /// [`Reflow::tell_time`] has to be called for that. They are never larger than `most`,
+    /// because there may be no space for more.
     #[must_use]
     pub fn while_live(mut self, most: Bytes) -> Reflow {
         self.pace = Pace::adapting(pace::LIVE_WINDOW.within(most.0));

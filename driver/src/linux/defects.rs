@@ -104,8 +104,8 @@ defects! {
     /// is synced, nor its name. 6.12 and 2.6. Fixed: made under another name and synced; its
     /// name is synced again whenever it is opened.
     CreateNotAtomic = 24, "create-not-atomic";
-    /// The lock on a file goes when any descriptor of the file is closed, as the one does
-    /// with which the header was read. 6.12 and 2.6. Fixed: held until the device is closed.
+    /// The lock on a file goes when any descriptor of the file is closed, such as the one that
+    /// the header was read with. 6.12 and 2.6. Fixed: held until the device is closed.
     LockLostOnClose = 25, "lock-lost-on-close";
     /// If a discard fails, the bits that it set stay set. 6.12. Fixed: as
     /// [`Defect::ErrorLeavesBit`].

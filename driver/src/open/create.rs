@@ -241,8 +241,8 @@ pub fn create_temporary<N: HostNames>(names: &N, temporary: &Path) -> Result<N::
         created => created.map_err(creating())?,
     };
     if let Err(error) = lock_under_name(names, temporary, &file) {
-        // Who locked it first is about to remove it. Otherwise it is ours to remove, if it
-        // still has the name.
+        // A process that locked it first is about to remove it. Otherwise it is ours to remove,
+        // if it still has the name.
         let locked = matches!(error, OpenError::Locked { .. });
         if !locked && check_name(names, temporary, &file).is_ok() {
             let _ = names.remove(temporary);

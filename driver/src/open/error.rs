@@ -246,7 +246,7 @@ pub fn ways_out(backing: &Path, cow: &Path, expected: u32) -> String {
     )
 }
 
-/// In what a backing file differs from the one that an interrupted change was about.
+/// How a backing file differs from the one that an interrupted change was about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotInChange {
     /// It has neither of the two lengths.

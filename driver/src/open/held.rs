@@ -48,8 +48,8 @@ pub struct Held<F> {
 }
 
 impl<F: HostFile> Held<F> {
-    /// Takes `lock` on `file`, which was opened by `path`, and then looks at it; without a lock
-    /// for devices with the flag `s`, and for who only wants to look.
+    /// Takes `lock` on `file`, which was opened by `path`, and then looks at it. There is no lock
+    /// for devices with the flag `c`, nor for callers that only want to look.
     ///
     /// # Errors
     /// [`OpenError::NotADisk`] if it is no regular file or block device, before any lock is asked

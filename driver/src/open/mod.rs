@@ -46,7 +46,7 @@ pub struct OpenOptions {
     /// and time into the header; it must have the same size. A switch (or a rebase) that was
     /// interrupted in the middle of the header is finished first.
     pub switch_backing: bool,
-    /// How far a backing path is followed that only the header names.
+    /// How far a backing path is followed if only the header names it.
     pub trust: Trust,
     /// Do without the backing file: for working on the COW file alone. Clean sectors
     /// cannot be read then.

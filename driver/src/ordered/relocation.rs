@@ -295,9 +295,9 @@ impl<F: HostFile> Ordered<F> {
         self.durability.failed = true;
     }
 
-    /// Takes no writes any more until it is opened again, and distrusts the device: a record
-    /// that may or may not be on the disk says where data is, so that on one side of it
-    /// every write would go over what has been flushed long ago.
+    /// Takes no writes any more until it is opened again, and distrusts the device. A record that
+    /// says where data is may or may not be on the disk. Wherever a write went, it might go over
+    /// data that was flushed long ago.
     pub fn refuse_writes(&mut self) {
         self.distrust();
         self.admission.read_only = true;
@@ -338,7 +338,7 @@ impl<F: HostFile> Ordered<F> {
         self.admission.mapped_end = Sector(0) + mapped;
     }
 
-    /// Keeps the layout's description, for a resize that does not change it.
+    /// The layout in force; `None` for a raw disk.
     pub fn geometry(&self) -> Option<Geometry> {
         self.image.as_ref().map(|image| image.geometry)
     }

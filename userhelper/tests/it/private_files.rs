@@ -346,7 +346,7 @@ fn a_new_image_has_the_usual_mode() {
     assert_eq!(images.mode("out"), images.usual_mode());
 }
 
-/// Somebody who is killed leaves what the next one removes, whatever its mode.
+/// What a killed process leaves, the next one removes, whatever its mode.
 #[test]
 fn what_was_left_behind_is_no_obstacle() {
     for mode in [0o600, 0o644] {
