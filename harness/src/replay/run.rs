@@ -133,7 +133,7 @@ pub enum ReplayError {
         /// Its time.
         time: Nanoseconds,
     },
-    /// A completion came that is of no request in flight, or not of that which it names.
+    /// A completion came that belongs to no request in flight, or to another one than it names.
     #[error("a completion came of a {what} of sectors {range}, which is not in flight")]
     NotInFlight {
         /// What it says was asked for.

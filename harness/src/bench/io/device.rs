@@ -19,10 +19,10 @@ pub(super) const COW: &str = "device.cow";
 /// The size of the device.
 pub(super) const SIZE: Bytes = Bytes(256 << 20);
 
-/// A file is filled by writes of this length, ours and those of other programs, as a guest
-/// would that writes its pages. What is written in one piece the host may keep in one piece
-/// of memory, and ext4 then looks through all blocks of that piece at each later write to one
-/// of them: after writes of 1 MiB, overwriting 4 KiB takes it up to seven times as long.
+/// A file is filled by writes of this length, ours and those of other programs, as a guest writes
+/// its pages. The host may keep what is written in one piece in one piece of memory. ext4 then
+/// looks through all blocks of that piece at each later write to one of them: after writes of 1
+/// MiB, overwriting 4 KiB takes it up to seven times as long.
 pub(super) const FILL: u64 = 4096;
 
 /// Why nothing could be measured.

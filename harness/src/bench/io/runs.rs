@@ -1,5 +1,6 @@
-//! One read across sectors that are now in one file, now in the other: a system call for each
-//! run of them and nothing more, beside the same system calls bare; and so its growth.
+//! One read across sectors that lie in the two files by turns. It takes a system call for each
+//! run of them and nothing more, and is measured beside those system calls bare. So is its
+//! growth.
 
 use std::cell::Cell;
 use std::fs::File;

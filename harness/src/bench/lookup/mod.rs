@@ -95,7 +95,7 @@ struct All {
     sparse: Option<HiSparse>,
 }
 
-/// Somebody measured: the name, whether it is a peer to be no slower than, and the passes.
+/// A contender: its name, whether it is a peer to be no slower than, and the passes.
 struct Entry<'a> {
     name: &'static str,
     is_peer: bool,
@@ -225,13 +225,13 @@ fn timed(work: impl FnOnce()) -> f64 {
     started.elapsed().as_nanos() as f64
 }
 
-/// The nanoseconds of one call of something that may take next to none: the mean of as many
-/// calls as it takes for the clock to be of no weight.
+/// The nanoseconds of one call of something that may take next to none: the mean of enough calls
+/// that reading the clock has no weight.
 fn timed_again_and_again(mut work: impl FnMut()) -> f64 {
     const LONG_ENOUGH: Duration = Duration::from_micros(200);
     let started = clock::start();
     let mut calls = 0_u32;
-    // Asked seldom: reading the clock takes longer than to see that a map is empty.
+    // Asked seldom: reading the clock takes longer than seeing that a map is empty.
     for more in (0..).map(|round| 1 << round) {
         for _ in 0..more {
             work();

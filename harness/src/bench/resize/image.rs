@@ -130,7 +130,7 @@ pub(super) fn sector_of(block: u64) -> Sector {
     Sector(0) + Bytes(block * BLOCK).whole_sectors()
 }
 
-/// What a dirty block holds: nothing but its number, and never a zero byte's worth of zeros.
+/// What a dirty block holds: its number plus 1 in every word, so that no block is all zeros.
 pub(super) fn fill(data: &mut [u8], block: u64) {
     for word in data.chunks_exact_mut(8) {
         word.copy_from_slice(&(block + 1).to_le_bytes());

@@ -41,8 +41,8 @@ impl Latencies {
     }
 }
 
-/// A client that reads and writes a block at a time, as often the one as the other: half of
-/// the time one that was dirty in the beginning, half of the time any.
+/// A client that reads and writes one block at a time, as many reads as writes. Half of the time
+/// the block is one that was dirty in the beginning, half of the time any.
 pub(super) struct Client {
     random: SplitMix64,
     blocks: u64,

@@ -82,7 +82,7 @@ impl Page {
         }
     }
 
-    /// Makes an empty page one for stamps of sectors that are so far in front.
+    /// Makes an empty page one for stamps of the sectors `wanted` before their own.
     #[inline]
     fn prepare(&mut self, wanted: u64) {
         match self {

@@ -28,7 +28,7 @@ const DIRTY: &[Run] = &[
     (74, 1, Some(4)),
 ];
 
-/// That, where the last three sectors have no bit, as in old versions.
+/// Those of a device whose last three sectors have no bit, as in old versions.
 const DIRTY_OLD: &[Run] = &[
     (2, 1, Some(1)),
     (9, 7, None),

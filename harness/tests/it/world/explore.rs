@@ -257,7 +257,7 @@ impl Story<'_> {
             }
             let old = self.before.model.capacity();
             let sizes = match failed {
-                // The flush has made sure of the size, but where a part was moved.
+                // The flush has made sure of the size, unless a part was moved.
                 true if !distrusted && !found(&host).unwrap().marked => vec![old],
                 true => vec![old, self.new_sectors],
                 false => vec![self.new_sectors],
