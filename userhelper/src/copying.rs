@@ -12,7 +12,6 @@ const CHUNK: Bytes = Bytes(1 << 20);
 
 /// The most bytes that one call copies.
 const COPY_A_STEP: Bytes = Bytes(4 << 20);
-
 /// The most bytes that one call shares.
 const CLONE_A_STEP: Bytes = Bytes(1 << 30);
 
