@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for so many seconds (20) on what the repository has of good inputs, with a
-# fixed seed and bounded memory. Needs a nightly toolchain, cargo-fuzz and a C++ compiler.
+# Runs every fuzz target for the given number of seconds (20 if none is given) on the good inputs of
+# the repository, with a fixed seed and bounded memory. Needs a nightly toolchain, cargo-fuzz and a
+# C++ compiler.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-20}

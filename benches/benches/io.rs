@@ -90,8 +90,7 @@ fn requests<F: HostFile>(criterion: &mut Criterion, host: &str, device: &mut Ord
     at_each_position(criterion, name("overwrite"), device, write);
 }
 
-/// A first write, and the flush behind it; in memory only, for a disk's time to sync is its
-/// own.
+/// A first write, and the flush after it; in memory only, for a disk's time to sync is its own.
 fn first_write_and_flush(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("io");
     let data = vec![1; REQUEST.bytes().0 as usize];

@@ -17,7 +17,7 @@ use harness::bench::lookup::candidate::{BitByBit, Candidate, HiSparse, REQUEST};
 use harness::bench::lookup::content::{Content, GIB};
 use roaring::RoaringBitmap;
 
-/// Random sectors: so many that the lookups leave the caches on a large device.
+/// Random sectors: enough of them that the lookups leave the caches on a large device.
 fn positions(sectors: u64) -> Vec<u64> {
     let mut random = SplitMix64(2);
     (0..1 << 20).map(|_| random.below(sectors)).collect()

@@ -19,7 +19,7 @@ use userhelper::planner::{Shrink, Wish};
 const SIZE: Bytes = Bytes(64 << 20);
 const NEW_SIZE: Bytes = Bytes(128 << 20);
 
-/// Dirty extents of 4 KiB, each with a gap of the same length behind it.
+/// Dirty extents of 4 KiB, each with a gap of the same length after it.
 const EXTENTS: u64 = 4096;
 
 /// A COW file, `cow`, laid out like this.

@@ -232,7 +232,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The flags, in the order of [`FLAGS`], and the `=` behind them.
+    /// The flags, in the order of [`FLAGS`], and the `=` after them.
     fn flags(&mut self) -> Result<[bool; 4], DeviceSpecError> {
         let mut given = [false; 4];
         loop {

@@ -114,9 +114,9 @@ pub trait HostFile {
     /// Makes the range read as zeros with its space kept; extends the file if need be.
     fn zero_range(&self, range: FileRange) -> HostResult<()>;
 
-    /// The first run of data (in contrast to a hole) that ends behind `from`, cut to
-    /// start at `from` or later; `None` when only a hole or nothing follows. A host that
-    /// cannot tell reports the rest of the file as one run.
+    /// The first run of data (in contrast to a hole) that ends after `from`, cut to start at
+    /// `from` or later; `None` when only a hole or nothing follows. A host that cannot tell
+    /// reports the rest of the file as one run.
     fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>>;
 
     /// Reads the whole buffer, in as many reads as the host needs. The end of the
@@ -133,8 +133,8 @@ pub trait HostFile {
         })
     }
 
-    /// Reads the whole buffer; what lies behind the end of the file reads as zeros.
-    /// For the places where that is the meaning, and only there.
+    /// Reads the whole buffer. Bytes past the end of the file read as zeros. For the places where
+    /// that is the meaning, and only there.
     fn read_zero_filled_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<()> {
         let got = read_up_to_end(self, buffer, at)?;
         buffer[got..].fill(0);

@@ -1,12 +1,18 @@
 //! The ubd driver: the COW format, the sector map, and the handling of requests.
 //!
-//! There is no operating system in this crate. Files and names of the host come in
-//! through the seams in [`host`]; time and randomness do not come in at all.
+//! There is no operating system in this crate. Files and names of the host come in through the
+//! seams in [`host`]; time and randomness do not come in at all. [`memory`] is a host in memory.
 //!
 //! Three layers, each using only those before it:
-//! - [`cow`]: the format on disk, its geometry, and the map of dirty sectors;
+//! - [`cow`]: the format on disk, its geometry, and the map of dirty sectors; `name_backing` writes
+//!   the name of another backing file into a header;
 //! - [`blk`]: requests, limits, splitting and statuses as the block layer names them;
-//! - the drivers: [`ordered`], and [`open`], which brings a device up.
+//! - the drivers: [`ordered`]; [`resize`], which says what a resize of such a device is; [`open`],
+//!   which brings a device up or creates its COW file; and [`linux`], models of the real kernels'
+//!   drivers with their defects.
+//!
+//! All of them count in [`units`]. [`device_spec`] reads a device as UML's command line names it,
+//! [`size`] reads a size as people write it, and [`shown()`] escapes foreign text for people.
 
 pub mod blk;
 pub mod cow;

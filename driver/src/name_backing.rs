@@ -74,7 +74,7 @@ pub(crate) fn name_backing<F: HostFile>(file: &F, path: &Path, mtime: u32) -> Re
     Ok(())
 }
 
-/// Finishes the change that the header of `file` is in the middle of. Whether it is.
+/// Finishes an interrupted change of the header of `file`. Returns whether there was one.
 pub(crate) fn finish<F: HostFile>(file: &F) -> Result<bool, NotNamed> {
     let start = read_start(file).map_err(NotNamed::host(FileOffset(0)))?;
     let Some(change) = HeaderChange::resume(&start) else {

@@ -6,8 +6,8 @@
 use std::fmt::{self, Display, Write};
 use std::path::Path;
 
-/// The path as text on one line, with everything escaped that [`is_control`] names. Bytes that are
-/// no UTF-8 are shown as bytes, so that two names never look alike for them.
+/// The path as text on one line, with everything escaped that [`is_control`] names. Bytes that
+/// are no UTF-8 are shown as bytes, so that two different names never look alike.
 pub fn shown(path: &Path) -> String {
     let mut text = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {

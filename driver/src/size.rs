@@ -89,7 +89,7 @@ pub enum SizeError {
 }
 
 impl SizeError {
-    /// The same error where the text is part of a longer one, `by` bytes from its start.
+    /// This error where the text is part of a longer one, `by` bytes from its start.
     pub(crate) fn shifted(mut self, by: usize) -> Self {
         match &mut self {
             Self::NotANumber { at, .. }
@@ -136,7 +136,8 @@ impl fmt::Display for Found {
 /// The suffixes; the first is 1024, each further one 1024 of those before it.
 const SUFFIXES: [u8; 6] = *b"KMGTPE";
 
-/// The digits of a fraction that are read. More would be less than a byte of the largest unit.
+/// The most digits of a fraction that are read. Further ones would be less than a byte of the
+/// largest unit.
 const MAX_FRACTION_DIGITS: usize = 18;
 
 /// Parses a number with a suffix `K`, `M`, `G`, `T`, `P` or `E` in either case, possibly with `iB`

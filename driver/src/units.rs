@@ -150,7 +150,7 @@ impl SectorRange {
         Self::new(range.start, range.end - range.start)
     }
 
-    /// The first sector behind the run.
+    /// The first sector past the run.
     pub fn end(self) -> Sector {
         self.start + self.count
     }
@@ -193,7 +193,7 @@ impl FileRange {
         Self::new(range.start, range.end - range.start)
     }
 
-    /// The first position behind the run.
+    /// The first position past the run.
     pub fn end(self) -> FileOffset {
         self.start + self.len
     }

@@ -62,7 +62,7 @@ impl Started {
         self.0.elapsed()
     }
 
-    /// The same in nanoseconds.
+    /// How long ago that was, in nanoseconds.
     pub fn elapsed_ns(self) -> u64 {
         u64::try_from(self.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }

@@ -1,4 +1,16 @@
 //! The lab around the driver: traces, replay, the simulated host.
+//!
+//! - [`trace`]: reading, writing, making and measuring recorded traces;
+//! - [`replay`]: a trace played on a device, and every sector compared with [`oracle`], the model
+//!   of what it may show. [`stamp`] makes contents that say who wrote them; `intervals` and
+//!   `sparse` keep sets and tables small whatever a trace claims;
+//! - [`sim`]: the simulated host, which crashes and fails on demand;
+//! - [`fuzz`]: cases from a seed, run in that host and checked after each crash. [`judge`] puts
+//!   drivers that are wrong on purpose before these checks and those of a replay;
+//! - [`plain_format`]: the COW format a second time, with nothing of the driver's code;
+//! - [`bench`]: measuring, in turns with other programs;
+//! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
+//! - [`cli`]: the command line. [`clock`] is the wall clock.
 
 // Text leaves the program through `cli::output`, where foreign text is escaped.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -172,7 +172,7 @@ pub struct Oracle<I> {
 }
 
 impl<I: Initial> Oracle<I> {
-    /// A device of so many sectors, which show what `initial` says.
+    /// A device of `capacity` sectors, which show what `initial` says.
     pub fn new(capacity: SectorCount, initial: I) -> Oracle<I> {
         Oracle {
             pages: Sparse::default(),
@@ -186,8 +186,8 @@ impl<I: Initial> Oracle<I> {
         }
     }
 
-    /// The same, where stamps take no more of a sector than this. What is no stamp, zeros and
-    /// a trace's own data, is compared whole all the same.
+    /// The oracle where stamps take no more of a sector than this. What is no stamp, zeros and a
+    /// trace's own data, is compared whole all the same.
     #[must_use]
     pub fn with_coverage(mut self, coverage: Coverage) -> Oracle<I> {
         self.coverage = coverage;

@@ -1,5 +1,5 @@
-//! Sharing of extents between two files: what makes a rebuild into a new file cost
-//! next to nothing on a file system that can (XFS, btrfs, bcachefs).
+//! Sharing extents between two files. On a file system that can do it (XFS, btrfs, bcachefs) a
+//! rebuild into a new file costs next to nothing.
 
 use driver::host::{HostError, HostFile, HostResult};
 use driver::memory::MemoryFile;

@@ -7,11 +7,12 @@ use driver::units::{Bytes, FileOffset, FileRange};
 use crate::clone_range::CloneRange;
 use crate::space::BLOCK;
 
-/// So much is read and written at once.
+/// Bytes that are read and written at once.
 const CHUNK: Bytes = Bytes(1 << 20);
 
-/// One call copies at most so much, and shares at most so much more.
+/// The most bytes that one call copies.
 const COPY_A_STEP: Bytes = Bytes(4 << 20);
+/// The most bytes that one call shares.
 const CLONE_A_STEP: Bytes = Bytes(1 << 30);
 
 /// Zeros are written from here where the host can make no hole.

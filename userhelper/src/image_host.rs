@@ -24,9 +24,9 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
     /// which need not exist; `None` where there is no known limit.
     fn free_space_beside(&self, path: &Path) -> HostResult<Option<FreeSpace>>;
 
-    /// Sets the time of last modification, in whole seconds since 1970; as durable as a write.
-    /// Who may write a file without owning it can set no time but the present one: the file
-    /// gets that, if it is no earlier than what was asked for, and
+    /// Sets the time of last modification, in whole seconds since 1970; as durable as a write. A
+    /// user who may write the file without owning it can set only the present time: the file gets
+    /// that, if it is no earlier than what was asked for. Otherwise
     /// [`driver::host::HostError::PermissionDenied`] says to ask again then.
     fn set_modified(&self, file: &Self::File, seconds: i64) -> HostResult<()>;
 

@@ -1,6 +1,6 @@
-//! What a device would lose by becoming smaller. Whatever lies past its new end it never shows
-//! again, wherever that is kept, in the COW file or in the backing file: a later grow brings new
-//! sectors, which read as zeros. So zeros are no loss, whether they are a hole or stored.
+//! What a device would lose by becoming smaller. It never again shows what lies past its new end,
+//! whether that is kept in the COW file or in the backing file: a later grow brings new sectors,
+//! which read as zeros. So zeros are no loss, whether they are a hole or stored.
 //!
 //! Holes are passed over without reading them, so that the cost grows with the data and not with
 //! the size. Data is read until some of it turns out to be something else than zeros, and
@@ -25,7 +25,7 @@ const ASKED_LIVE: u64 = 10_000;
 /// Bytes that are read at most while requests wait: a fraction of a second, on a slow disk.
 pub const COUNTED_LIVE: Bytes = Bytes(16 << 20);
 
-/// So much is read at once, in whole sectors.
+/// Bytes that are read at once, in whole sectors.
 const CHUNK: Bytes = Bytes(1 << 20);
 
 /// Data past the new end of a device. Displayed, it is a sentence.

@@ -4,7 +4,7 @@
 use driver::cow::{Geometry, PAGE_BYTES, PageState, SectorMap};
 use driver::units::{Bytes, FileOffset};
 
-/// A piece has at most so many pages.
+/// The most pages of a piece.
 const PAGES_A_PIECE: usize = 256;
 
 /// A piece of the bitmap of `geometry` to be written.
@@ -12,11 +12,11 @@ const PAGES_A_PIECE: usize = 256;
 pub(crate) struct Piece {
     /// Where in the file.
     pub(crate) at: FileOffset,
-    /// The first page behind it.
+    /// The first page after it.
     pub(crate) next_page: usize,
 }
 
-/// Fills `buffer` with the next piece of the bitmap from this page on, with no bit behind the
+/// Fills `buffer` with the next piece of the bitmap from this page on, with no bit past the
 /// device's end; `None` if the rest is a hole.
 pub(crate) fn next_piece(
     map: &SectorMap,

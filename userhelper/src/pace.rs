@@ -12,9 +12,9 @@ pub struct Windows {
     pub longest_ns: u64,
 }
 
-/// A window, or a step that frees what windows leave behind, is to take so long: a request that
-/// comes at its beginning waits for all of it, and none is to wait longer than 50 ms, also where
-/// a disk is slower for a moment.
+/// How long a window, or a step that frees what windows leave behind, is meant to take. A request
+/// that comes at its beginning waits for all of it, and none is to wait longer than 50 ms, also
+/// where a disk is slower for a moment.
 const GOAL_NS: u64 = 10_000_000;
 
 /// How much there may be to one window or one step that frees.
@@ -64,7 +64,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// The same amount every time.
+    /// A pace whose amount never changes.
     pub(crate) fn fixed(amount: u64) -> Pace {
         Pace {
             amount,
@@ -97,12 +97,12 @@ impl Pace {
         self.windows
     }
 
-    /// It has begun, and comes to so much.
+    /// A window or a step has begun, and comes to `amount`.
     pub(crate) fn begin(&mut self, amount: u64) {
         self.under_way = Some((self.now_ns.unwrap_or(0), amount));
     }
 
-    /// It is over, if something was under way.
+    /// It is over, if one was under way.
     pub(crate) fn end(&mut self) {
         let Some((began, amount)) = self.under_way.take() else {
             return;
@@ -136,7 +136,7 @@ mod tests {
         most: 256,
     };
 
-    /// The amounts of so many rounds, each of which takes as long as `cost` says.
+    /// The amounts of `rounds` rounds, each of which takes as long as `cost` says.
     fn amounts(rounds: usize, bounds: Bounds, cost: impl Fn(u64) -> u64) -> Vec<u64> {
         let mut pace = Pace::adapting(bounds);
         let mut now = 1_000_000_000;

@@ -12,10 +12,10 @@ use crate::losses::{Effort, Loss, NotExamined, losses};
 use crate::reflow::{LEAST_WINDOW, LIVE_WINDOW, OFFLINE_WINDOW};
 use crate::space::{BLOCK, Blocks};
 
-/// The alignment that a reflow asks for at least. A window is at most as long as the distance
-/// moved, which is about twice the alignment, and costs two syncs: with this a device is moved
-/// in some ten windows and one more for each window's worth of data. More than 512 MiB would
-/// take the data out of stock Linux's reach.
+/// The least alignment that a reflow asks for. A window is at most as long as the distance moved,
+/// which is about twice the alignment, and costs two syncs: with this a device is moved in some
+/// ten windows and one more for each window's worth of data. More than 512 MiB would take the
+/// data out of stock Linux's reach.
 fn reflow_alignment(size: Bytes) -> u32 {
     let wanted = (size.0 / 16).clamp(4 << 20, 512 << 20);
     wanted.next_power_of_two() as u32
@@ -348,7 +348,7 @@ impl<F: HostFile> Planner<'_, F> {
         let (mut data, mut bitmap) = (self.blocks(), self.blocks());
         plan.to_move = self.add_data(&mut data, &new)?;
         bitmap.add(new.bitmap());
-        // Blocks of the host that are larger than those that windows are counted in may have as
+        // The host's blocks may be larger than those that windows are counted in, and have as
         // little in them.
         let larger = data.block().div_ceil(BLOCK);
         let needed = |window: Bytes| {
@@ -377,9 +377,9 @@ impl<F: HostFile> Planner<'_, F> {
         Blocks::of(block.unwrap_or(BLOCK))
     }
 
-    /// Adds what the data that stays takes in the layout `new`; how much it is. A dirty hole takes
-    /// no space, and stays one. While requests wait, of a file in many pieces the dirty holes at its
-    /// end count too.
+    /// Adds what the data that stays takes in the layout `new`; how much it is. A dirty hole
+    /// takes no space, and stays one. While requests wait, of a file in many pieces the dirty
+    /// holes at its end count too.
     fn add_data(&self, space: &mut Blocks, new: &Geometry) -> Result<Bytes, NotExamined> {
         let (old, map) = (self.image.geometry, self.device.map());
         let end = Sector(0) + self.device.capacity().min(new.capacity());

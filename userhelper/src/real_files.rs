@@ -170,7 +170,7 @@ impl ImageHost for RealHost {
 /// How long a wait goes on between two looks at the clock.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// Gives the file the present time, which everybody may who may write it.
+/// Gives the file the present time. Everybody may do that who may write the file.
 fn touch(file: &File) -> HostResult<()> {
     let now = Timespec {
         tv_sec: 0,
@@ -211,8 +211,8 @@ impl HostNames for RealHost {
         }
     }
 
-    /// Of what its owner may read at least. It has to be the user's own file, and one that nobody
-    /// has locked for writing.
+    /// Opens what its owner may read at least. It has to be the user's own file, and one that
+    /// nobody has locked for writing.
     fn open_left_over(&self, path: &Path) -> HostResult<RealFile> {
         let opened = self.open(path, Access::ReadWrite);
         if opened.as_ref().err() != Some(&HostError::PermissionDenied) {
@@ -322,16 +322,16 @@ impl RealFile {
         let (start, len) = (range.start.0, range.len.0);
         let call = || rustix::fs::fallocate(&self.file, flags, start, len);
         match rustix::io::retry_on_intr(call) {
-            // Not a file with an allocation; or a border that is not one of the
-            // device's blocks, or lies behind its end.
+            // Not a file with an allocation; or a border that is not one of the device's blocks,
+            // or lies past its end.
             Err(Errno::NODEV) => Err(HostError::Unsupported),
             Err(Errno::INVAL) if self.kind == FileKind::BlockDevice => Err(HostError::Unsupported),
             done => done.map_err(host_error),
         }
     }
 
-    /// The first position of the wanted kind at or behind the given one; `None` if
-    /// there is none. `Unsupported` if the host cannot tell.
+    /// The first position of the wanted kind at or after the given one; `None` if there is none.
+    /// `Unsupported` if the host cannot tell.
     fn seek(&self, wanted: SeekFrom) -> HostResult<Option<u64>> {
         match rustix::fs::seek(&self.file, wanted) {
             Ok(position) => Ok(Some(position)),

@@ -168,7 +168,7 @@ impl<H: ImageHost> Rebuild<H> {
         let Some(file) = self.file.take() else {
             return false;
         };
-        // What is left behind does no harm; the next rebuild removes it, or a recovery.
+        // A new file that stays does no harm; the next rebuild removes it, or a recovery.
         let _ = remove_temporary(&self.host, &temporary_name(&self.path), &file);
         true
     }

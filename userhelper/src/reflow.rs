@@ -7,15 +7,15 @@
 //! moved, so that within one, no copy goes over a source. Requests below the frontier go to
 //! the old place, those above to the new; those that touch the window wait.
 //!
-//! So a request can wait for a window from its beginning to its end, syncs included, and for
-//! what else is a single step: the sync of a flush that came before it, the freeing of a few
-//! extents. Under live I/O the time that these take decides how much the next one has to do
-//! (`pace.rs`).
+//! So a request can wait for a whole window, from its beginning to its end, syncs included. For
+//! anything else it waits for a single step: the sync of a flush that came before it, or the
+//! freeing of a few extents. Under live I/O the time that these take decides how much the next
+//! one has to do (`pace.rs`).
 //!
-//! Freed is only what stays unused. Most of a window's source is, in the new layout, the place
-//! of sectors further down, and their copy goes over it: to free it first would cost the host
-//! twice. Until then what lies there is nothing that anybody reads: the old place of a window
-//! that has been moved is the new place of sectors that have not.
+//! Only what stays unused is freed. Most of a window's source is, in the new layout, the place of
+//! sectors further down. Their copy goes over it, so freeing it first would cost the host twice.
+//! Until then nobody reads what lies there: the old place of a window that has been moved is the
+//! new place of sectors that have not.
 //!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
@@ -49,17 +49,17 @@ use crate::space::{BLOCK, Blocks};
 
 pub use crate::pace::Windows;
 
-/// A window has at most so much to move, counted in the blocks of 4 KiB that it is in, where nothing is known of the time or the space that
-/// there is for it.
+/// The most bytes to move in a window where nothing is known of the time or the space that there
+/// is for it. They are counted in whole blocks of 4 KiB.
 pub const WINDOW: Bytes = Bytes(8 << 20);
 
-/// The same where nobody waits for one, and there is space.
+/// The most bytes to move in a window where nobody waits for it, and there is space.
 pub const OFFLINE_WINDOW: Bytes = Bytes(64 << 20);
 
-/// A window has at most so much where somebody does.
+/// The most bytes to move in a window where somebody waits for it.
 pub const LIVE_WINDOW: Bytes = Bytes(pace::LIVE_WINDOW.most);
 
-/// A window has no less than this at most, however little space there is.
+/// The limit for a window is never below this, however little space there is.
 pub const LEAST_WINDOW: Bytes = Bytes(64 << 10);
 
 /// Extents that are freed in a step, where nobody waits for one.
@@ -100,7 +100,8 @@ enum Stage {
     Sync { window: SectorRange },
     /// Record the new frontier.
     Record { window: SectorRange },
-    /// Free what nothing will have its place in of the source, of which this is left.
+    /// Free the parts of the source in which nothing will have its place. This much of the source
+    /// is left to look at.
     Free { source: FileRange },
     /// All is moved: clear the place of the new bitmap, and publish to it too.
     ClearBitmap,
@@ -189,17 +190,17 @@ impl Reflow {
         }
     }
 
-    /// Moves in windows with at most `len` bytes to move, counted in the blocks of 4 KiB that they
-    /// are in, for those who want shorter waits, or more of them.
+    /// Moves in windows with at most `len` bytes to move, counted in whole blocks of 4 KiB: for
+    /// callers that want shorter waits, or more of them.
     #[must_use]
     pub fn with_window(mut self, len: Bytes) -> Reflow {
         self.pace = Pace::fixed(len.0.max(SECTOR_SIZE));
         self
     }
 
-    /// Moves in windows that are as large as the disk moves in a time that requests can wait
-    /// for, which [`Reflow::tell_time`] has to be called for, but never larger than `most`: there
-    /// may be no space for more.
+    /// Moves in windows as large as what the disk moves in a time that requests can wait for;
+    /// [`Reflow::tell_time`] has to be called for that. They are never larger than `most`,
+    /// because there may be no space for more.
     #[must_use]
     pub fn while_live(mut self, most: Bytes) -> Reflow {
         self.pace = Pace::adapting(pace::LIVE_WINDOW.within(most.0));
@@ -276,7 +277,7 @@ impl Reflow {
             return Err(ResizeError::SyncFailed);
         }
         self.before = Some(Before::of(device, &self.old)?);
-        // What may lie behind the old data would show up in the new sectors.
+        // What may lie past the old data would show up in the new sectors.
         device.set_cow_len(self.old.place_of(self.record.frontier))?;
         device.set_cow_len(self.new.data_end())?;
         // Past the old data, and so past everything that a window is copied from.
@@ -310,11 +311,11 @@ impl Reflow {
         Ok(())
     }
 
-    /// The next window ends where the last dirty run below the frontier does and begins as
-    /// far down as it may: it has only so much to move, and it is not longer than the
-    /// distance moved, so that no copy goes over a source. What lies between it and the
-    /// frontier is clean: there is nothing to move, but a write there would have to know which
-    /// side of the frontier it is on, so requests are kept out of that too.
+    /// The next window ends where the last dirty run below the frontier does. It begins as far
+    /// down as it may: the bytes to move in it are limited, and it is not longer than the
+    /// distance moved, so that no copy goes over a source. What lies between it and the frontier
+    /// is clean: there is nothing to move, but a write there would have to know which side of the
+    /// frontier it is on, so requests are kept out of that too.
     fn choose<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
         let frontier = self.record.frontier;
         if frontier == Sector(0) {
@@ -398,8 +399,8 @@ impl Reflow {
         device.clear_for_relocation(FileRange::between(
             self.new.bitmap_offset..self.new.data_offset,
         ))?;
-        // From here on publications write whole words of both bitmaps: they have to carry
-        // the new sectors' bits, which behind the old bitmap's end mean nothing.
+        // From here on publications write whole words of both bitmaps: they have to carry the new
+        // sectors' bits, which mean nothing past the old bitmap's end.
         device
             .map_mut()
             .grow(self.new.capacity())

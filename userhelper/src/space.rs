@@ -6,8 +6,8 @@ use driver::units::{Bytes, FileRange};
 /// The blocks of most file systems, in which they give space out, take it back, and share it.
 pub(crate) const BLOCK: u64 = 4096;
 
-/// A block of a file system's own says where as many extents are, if it is half full: ext4 and
-/// XFS take 12 and 16 bytes for each.
+/// Extents whose places stand in one block of the file system's own records, if it is half full:
+/// ext4 and XFS take 12 and 16 bytes for each.
 const EXTENTS_A_BLOCK: u64 = 128;
 
 /// The blocks that ranges of a file lie in. Ranges are added in the order of the file, and a block

@@ -91,7 +91,7 @@ impl Request {
         Request::of(tag, operation, start, Segment::with_data(data))
     }
 
-    /// The same, durable when completed.
+    /// A write of `data` that is durable when completed.
     pub fn write_fua(tag: Tag, start: Sector, data: Vec<u8>) -> Request {
         let operation = Operation::Write { fua: true };
         Request::of(tag, operation, start, Segment::with_data(data))

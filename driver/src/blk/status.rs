@@ -14,7 +14,7 @@ pub enum Status {
     /// `BLK_STS_NOSPC`: the host's file system is full.
     NoSpace,
     /// `BLK_STS_IOERR`: any other failure of the host, or a request that the device
-    /// cannot have (behind its end, a write to a read-only one).
+    /// cannot have (past its end, or a write to a read-only one).
     IoError,
     /// `BLK_STS_INVAL`: the request itself is malformed.
     Invalid,

@@ -2,9 +2,9 @@
 //! place is not taken for it: see [`Extension`](super::Extension), which holds this.
 //!
 //! While the file itself is changed its time says nothing, and its length may be the old or the
-//! new one. What says that it is the file is its content: a few [`SampledRange`]s, noted when the change
-//! began. Where the image goes over to another file, neither of the two changes, and length and
-//! time tell them, as they always do.
+//! new one. What says that it is the file is its content: a few [`SampledRange`]s, noted when the
+//! change began. Where the image goes over to another file, neither of the two changes, and
+//! length and time tell them, as they always do.
 
 use crate::units::{Bytes, Sector, SectorCount, SectorRange};
 
@@ -32,8 +32,8 @@ pub(super) const OTHER: u32 = 2;
 /// the same two of what the change leaves alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SampledRange {
-    /// Which sectors: at least one and at most [`LONGEST_PLACE`]. Of what the change writes only
-    /// one, as it may be there in part, sector by sector.
+    /// Which sectors: at least one and at most [`LONGEST_PLACE`]. A place that the change writes
+    /// is a single sector, because sectors may be there one by one.
     pub range: SectorRange,
     /// The digest of what they held when the change began.
     pub before: u32,

@@ -3,8 +3,8 @@
 //! file had when the COW file was made, because after a grow the header's size is the
 //! device's and no longer the backing file's.
 //!
-//! The block fills the rest of the header's last sector; the journal's two slots
-//! ([`super::JournalRecord`]) have the two sectors behind it.
+//! The block fills the rest of the header's last sector. The journal's two slots
+//! ([`super::JournalRecord`]) are the two sectors after it.
 
 use crate::units::{Bytes, FileOffset};
 
@@ -52,7 +52,7 @@ pub enum ExtensionState {
 }
 
 impl Extension {
-    /// Where the block starts: right behind a V3 header.
+    /// Where the block starts: right after a V3 header.
     pub const OFFSET: FileOffset = FileOffset(4128);
     /// Its length: up to the end of the sector.
     pub const LEN: usize = 480;

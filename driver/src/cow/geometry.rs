@@ -43,7 +43,7 @@ impl Geometry {
     /// positive multiple of 512, as a decoded header's is.
     ///
     /// # Errors
-    /// If the file's end would lie behind the largest offset a host has.
+    /// If the file's end would lie past the largest offset a host has.
     pub fn new(version: Version, size: Bytes, alignment: u32) -> Result<Geometry, FileTooLarge> {
         let too_large = FileTooLarge { size, alignment };
         // Before anything is added to the size.
@@ -104,9 +104,9 @@ impl Geometry {
         self.size.whole_sectors()
     }
 
-    /// The sectors that have a bit, at most [`Geometry::capacity`]. Fewer in V1 and V2
-    /// when the sector count is no multiple of 8: what lies behind can be read from the
-    /// backing file and never be written, because nothing could remember that it was.
+    /// The sectors that have a bit, at most [`Geometry::capacity`]. There are fewer in V1 and V2
+    /// when the sector count is no multiple of 8. The sectors past them can be read from the
+    /// backing file. They can never be written, because nothing could remember that they were.
     pub fn mapped(&self) -> SectorCount {
         self.capacity().min(SectorCount(self.bitmap_len.0 * 8))
     }
@@ -117,8 +117,8 @@ impl Geometry {
     }
 
     /// The part of the bitmap with the bits of sectors that can be reached, and so what a
-    /// [`super::SectorMap`] has pages for. It leaves out the room for a bit of a partial last sector
-    /// where that is a byte of its own, which may be in a page of its own.
+    /// [`super::SectorMap`] has pages for. It leaves out the room for a bit of a partial last
+    /// sector where that is a byte of its own, which may be in a page of its own.
     pub fn mapped_bitmap(&self) -> FileRange {
         FileRange::new(self.bitmap_offset, Bytes(self.mapped().0.div_ceil(8)))
     }

@@ -85,8 +85,8 @@ impl Version {
         Ok((version, byte_order))
     }
 
-    /// The record of the change to another backing file that the header which `start` begins with
-    /// is in the middle of.
+    /// The record of the interrupted change to another backing file, if the header that `start`
+    /// begins with is half changed.
     pub(super) fn half_done(self, start: &[u8]) -> Option<HeaderRecord<'_>> {
         let layout = self.layout();
         if layout.len < RECORD_END {
@@ -336,7 +336,7 @@ impl Header {
         })
     }
 
-    /// The same header over another backing file.
+    /// This header over another backing file.
     ///
     /// # Errors
     /// [`HeaderError::BadPath`] if the layout's field cannot hold the path.
@@ -483,8 +483,8 @@ fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..offset + N)?.try_into().ok()
 }
 
-/// Whether a version 3 is the wide one. No path starts with four NULs: in the wide layout
-/// the format is there. Unless the path is empty, which the other fields tell.
+/// Whether a version 3 is the wide one, which has four NULs where a path begins otherwise. A V3
+/// with an empty path has them too; the other fields tell the two apart.
 fn is_wide(start: &[u8]) -> bool {
     let sector_size = |offset| field(start, offset) == Some((SECTOR_SIZE as u32).to_be_bytes());
     let narrow = Version::V3.layout().sector_size;
@@ -492,7 +492,7 @@ fn is_wide(start: &[u8]) -> bool {
     field(start, 32) == Some([0; 4]) && (sector_size(wide) || !sector_size(narrow))
 }
 
-/// The bytes of a path that the layout's field can hold, with a NUL behind them.
+/// The bytes of a path that the layout's field can hold, with a NUL after them.
 fn check_path<'a>(path: &'a Path, layout: &Layout) -> Result<&'a [u8], HeaderError> {
     let path = path.as_os_str().as_bytes();
     let problem = if path.is_empty() {

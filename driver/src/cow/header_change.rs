@@ -46,7 +46,7 @@ pub struct HeaderChange {
 }
 
 impl HeaderChange {
-    /// From the header whose bytes `start` begins with to the same with this path and time.
+    /// The change of path and time in the header that `start` begins with to these.
     ///
     /// # Errors
     /// What [`Header::decode`] says of `start`; [`HeaderError::BadPath`] if the path does not fit
@@ -83,8 +83,8 @@ impl HeaderChange {
         })
     }
 
-    /// What is left to do of the change that the header which `start` begins with is in the
-    /// middle of; `None` if it is not.
+    /// What is left to do of an interrupted change of the header that `start` begins with; `None`
+    /// if none was interrupted.
     pub fn resume(start: &[u8]) -> Option<HeaderChange> {
         let (version, _) = Version::of(start).ok()?;
         let current = start.get(..version.header_len().0 as usize)?;

@@ -1,5 +1,6 @@
-//! What a header is to become that is being given another backing file: path and time, in the
-//! end of the header's path field, where nobody looks. `docs/format.md` has the table of fields.
+//! The path and time that a header is being changed to, for another backing file. They stand in
+//! the end of the header's path field, where nobody looks. `docs/format.md` has the table of
+//! fields.
 //!
 //! Only whole records with a good checksum count, and only the path field's own unused bytes
 //! can hold one: no guest can write there.

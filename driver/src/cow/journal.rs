@@ -37,7 +37,7 @@ impl JournalRecord {
     /// The length of both slots together.
     pub const SLOTS_LEN: usize = 2 * SLOT_LEN;
 
-    /// Where the slots start: the sector behind the extension block's.
+    /// Where the slots start: the sector after the extension block's.
     pub const fn slots_offset() -> FileOffset {
         FileOffset(Extension::OFFSET.0 + Extension::LEN as u64)
     }

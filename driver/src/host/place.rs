@@ -33,10 +33,10 @@ impl Place {
     }
 }
 
-/// The names that `path` goes through from a directory on, without `.`; but one at the end, or
-/// a slash there, says that the last name is a directory's, and stays as a slash. Every host refuses the
-/// same paths by it. `..` is refused also where it would not lead out: with a symbolic link
-/// before it, nobody can tell by reading.
+/// The names that `path` goes through from a directory on, without `.`. A `.` or a slash at its
+/// end says that the last name is a directory's; it stays as a slash. Every host refuses the same
+/// paths, because all of them ask here. `..` is refused also where it would not lead out: with a
+/// symbolic link before it, nobody can tell by reading.
 ///
 /// # Errors
 /// [`HostError::OutsideDirectory`] of an absolute path, and of one with `..`.

@@ -44,9 +44,9 @@ defects! {
     /// If the pipe is full, the bits that were set for the request stay set; its second
     /// submission finds them and writes no bitmap. 6.12. Fixed: they are cleared again.
     RequeueLosesBitmap = 4, "requeue-loses-bitmap";
-    /// If the data of a write cannot be written, its bits stay set, and those of the
-    /// segments behind it. 6.12 and 2.6. Fixed: they are cleared, and what is queued
-    /// behind is planned again.
+    /// If the data of a write cannot be written, its bits stay set, and those of the segments
+    /// after it. 6.12 and 2.6. Fixed: they are cleared, and the requests queued after it are
+    /// planned again.
     ErrorLeavesBit = 5, "error-leaves-bit";
     /// If the words of the bitmap cannot be written, the bits stay set in memory, so that
     /// no later write of the sectors writes them. 6.12 and 2.6. Fixed: as
@@ -56,9 +56,8 @@ defects! {
     /// was done in part is an I/O error with this switch.) 6.12. Fixed: the rest of a short
     /// write is written, and no progress is an error.
     ZeroWriteIsSuccess = 7, "zero-write-is-success";
-    /// Behind a segment of several runs the request goes on by the length of the last run
-    /// only, and so every later segment is at the wrong place. 6.12. Fixed: by that of the
-    /// segment.
+    /// After a segment of several runs the request goes on by the length of the last run only,
+    /// and so every later segment is at the wrong place. 6.12. Fixed: by that of the segment.
     LastRunOffset = 8, "last-run-offset";
     /// The rest of a short read is read from the same place in the file again. 6.12 and
     /// 2.6. Fixed: from where the first part ended.
@@ -68,9 +67,9 @@ defects! {
     /// before its last segments are done. From the multi-queue driver up to 5.10; not in
     /// 6.12, not in 2.6. Fixed: whole or not at all.
     PartialRequeueDuplicates = 10, "partial-requeue-duplicates";
-    /// Two words are written also from the last one on: eight bytes (zeros here, what
-    /// memory held there) land behind the bitmap. Fixed in the kernel before 2.6. Fixed:
-    /// the two last words are written.
+    /// Two words are written also from the last one on: eight bytes (zeros here, what memory held
+    /// there) land past the bitmap. Fixed in the kernel before 2.6. Fixed: the two last words are
+    /// written.
     EndOfMapOverrun = 13, "end-of-map-overrun";
     /// With one word of bitmap, the two last words begin eight bytes before it: what is
     /// there (in V1 and V2 the end of the header) becomes zeros here, what memory held in
@@ -105,8 +104,8 @@ defects! {
     /// is synced, nor its name. 6.12 and 2.6. Fixed: made under another name and synced; its
     /// name is synced again whenever it is opened.
     CreateNotAtomic = 24, "create-not-atomic";
-    /// The lock on a file goes when any descriptor of the file is closed, as the one does
-    /// with which the header was read. 6.12 and 2.6. Fixed: held until the device is closed.
+    /// The lock on a file goes when any descriptor of the file is closed, such as the one that
+    /// the header was read with. 6.12 and 2.6. Fixed: held until the device is closed.
     LockLostOnClose = 25, "lock-lost-on-close";
     /// If a discard fails, the bits that it set stay set. 6.12. Fixed: as
     /// [`Defect::ErrorLeavesBit`].

@@ -35,7 +35,7 @@ pub(super) struct Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The run that begins at sector `from` of the segment. Of its buffer `filled` bytes are
-    /// done, and the file is read or written `advanced` bytes behind the run's start.
+    /// done. The file is read or written `advanced` bytes after the run's start.
     Data {
         from: u64,
         filled: usize,
@@ -261,7 +261,7 @@ fn end_segment(work: &mut Work) {
     work.stage = FIRST_RUN;
 }
 
-/// One read. Behind the end of the file there are zeros: a COW file may end within a hole.
+/// One read. Past the end of the file there are zeros: a COW file may end within a hole.
 fn read<F: HostFile>(
     file: &F,
     buffer: &mut [u8],

@@ -3,9 +3,9 @@
 //! A request is cut into segments at the pages of memory, and each gets a mask of 64 bits:
 //! for a read the bitmap's bits as they are now, otherwise ones. A write sets its bits in
 //! memory at once; if one of them was clear, the two words of the bitmap that are to be
-//! written later are copied now. As requests are carried out in the order of submission,
-//! such a plan goes stale only when a request before it fails: then the bits that were set
-//! too early have to be cleared, and what is queued behind planned again. Linux does not.
+//! written later are copied now. As requests are carried out in the order of submission, such a
+//! plan goes stale only when a request before it fails: then the bits that were set too early
+//! have to be cleared, and the requests queued after it planned again. Linux does not.
 
 use crate::blk::{Limits, Operation, Request, Status};
 use crate::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
@@ -68,7 +68,7 @@ pub(super) struct KernelHalf {
     pub(super) end: Sector,
     /// The end of the sectors that may be written.
     pub(super) writable_end: Sector,
-    /// The bitmap in memory, with two words behind it that stand for what memory holds there.
+    /// The bitmap in memory, with two words after it that stand for what memory holds there.
     pub(super) bitmap: Vec<u64>,
 }
 

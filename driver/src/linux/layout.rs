@@ -18,7 +18,7 @@ pub(super) struct KernelHeader {
     pub(super) size: Bytes,
     sector_size: u32,
     alignment: u32,
-    /// The same, where it could be decoded.
+    /// The decoded header, where it could be decoded.
     pub(super) checked: Option<Header>,
 }
 

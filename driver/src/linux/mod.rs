@@ -126,7 +126,7 @@ impl<F: HostFile> LinuxUbd<F> {
     }
 
     /// Whether the bitmap in memory has a sector in the COW file, a write in flight included.
-    /// A sector behind the device's end is nowhere.
+    /// A sector past the device's end is nowhere.
     pub fn is_dirty(&self, sector: Sector) -> bool {
         sector < self.kernel_half.end && self.kernel_half.is_dirty(sector.0)
     }
@@ -232,8 +232,9 @@ impl<F: HostFile> LinuxUbd<F> {
             return Err(self.requeue(plan));
         }
         self.handed_over.remove(&plan.request.tag);
-        // The parts that went before count as if they were of this time: the request
-        // completes so many segments too early, and the thread does those afterwards.
+        // The parts that were handed over before count as if this submission had made them. The
+        // request completes with up to `early` segments still to be done; the thread does those
+        // afterwards.
         let awaited = plan.segments.len() - early.min(plan.segments.len());
         let late = plan.segments.split_off(awaited);
         let rest = (!late.is_empty()).then(|| orphan(plan.request.clone(), late));
@@ -285,7 +286,7 @@ impl<F: HostFile> LinuxUbd<F> {
             FailedPart::Sync => false,
         };
         for (index, planned) in plan.segments.iter_mut().enumerate() {
-            // Of the segments behind, none was begun.
+            // Of the segments after it, none was begun.
             let stays = if index == segment { here } else { after_data };
             if stays {
                 planned.fresh = 0;

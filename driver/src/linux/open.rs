@@ -219,7 +219,7 @@ pub fn bring_up<N: HostNames>(
     let metadata = names
         .metadata(&backing_file)
         .map_err(host("examining the backing file"))?;
-    // The same file by the name that the header has is no switch.
+    // Naming the file that the header records is no switch: the path stays the header's.
     let named_backing = backing.map(|named| match named == recorded {
         true => PathBuf::from(OsStr::from_bytes(&header.path)),
         false => named.to_owned(),
@@ -300,7 +300,7 @@ fn switch_backing<F: HostFile>(
         .map_err(host("switching the backing file"))
 }
 
-/// Reads the bitmap, and puts two words behind it.
+/// Reads the bitmap, and puts two words after it.
 fn read_bitmap<F: HostFile>(
     cow: &F,
     layout: &Layout,

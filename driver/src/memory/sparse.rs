@@ -1,11 +1,11 @@
-//! The content of one file in memory. Pages of 4 KiB are data or hole, as on a real
-//! file system; the memory behind them comes in chunks of 32 KiB, so that a large
-//! transfer is few copies, and the chunks hang in tables that exist only where
-//! something was written. A device of 2 TiB with little in it costs little.
+//! The content of one file in memory. Pages of 4 KiB are data or hole, as on a real file system.
+//! Their memory comes in chunks of 32 KiB, so that a large transfer is few copies. The chunks
+//! hang in tables that exist only where something was written. A device of 2 TiB with little in
+//! it costs little.
 //!
-//! Two invariants carry everything: the bytes of a page that is a hole are zero
-//! wherever its chunk exists, and so are the bytes of a page behind the end of the
-//! file. Reading therefore never looks at the page bits, and growing touches nothing.
+//! Two invariants carry everything: the bytes of a page that is a hole are zero wherever its
+//! chunk exists, and so are the bytes of a page past the end of the file. Reading therefore never
+//! looks at the page bits, and growing touches nothing.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -86,8 +86,8 @@ impl SparseBytes {
 
     /// Makes a range read as zeros and frees the pages that lie in it whole.
     pub(super) fn erase(&mut self, range: Range<u64>) {
-        // The page that the file ends in holds nothing behind the end, so it is freed
-        // with the bytes before it.
+        // The page that the file ends in holds nothing past the end, so it is freed with the
+        // bytes before it.
         let end = match range.end {
             end if end >= self.len => self.len.next_multiple_of(PAGE),
             end => end,
@@ -113,12 +113,12 @@ impl SparseBytes {
         }
     }
 
-    /// The first run of pages with data that ends behind `from`, cut to start there
-    /// and to end with the file.
+    /// The first run of pages with data that ends after `from`, cut to start there and to end
+    /// with the file.
     pub(super) fn next_data(&self, from: u64) -> Option<Range<u64>> {
         let first = self.first_data_page(from / PAGE)?;
         let run = (first * PAGE).max(from)..(self.first_hole_page(first) * PAGE).min(self.len);
-        // A position behind the end can lie in the page that the file ends in.
+        // A position past the end can lie in the page that the file ends in.
         (run.start < run.end).then_some(run)
     }
 

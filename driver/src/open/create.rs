@@ -97,8 +97,9 @@ impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for ChosenBacking<'a> {
 ///
 /// # Errors
 /// If it is no regular file or block device, has less than a sector or more than a device can
-/// have, or is locked; if it begins like a COW file and nobody says that it is raw; or if the header could not name it. What would keep the device from
-/// coming up must not leave a COW file behind.
+/// have, or is locked; if it begins like a COW file and nobody says that it is raw; or if the
+/// header could not name it. What would keep the device from coming up must not leave a COW file
+/// behind.
 pub fn open_backing<'a, N: HostNames>(
     names: &N,
     path: &Path,
@@ -240,8 +241,8 @@ pub fn create_temporary<N: HostNames>(names: &N, temporary: &Path) -> Result<N::
         created => created.map_err(creating())?,
     };
     if let Err(error) = lock_under_name(names, temporary, &file) {
-        // Who locked it first is about to remove it. Otherwise it is ours to remove, if it
-        // still has the name.
+        // A process that locked it first is about to remove it. Otherwise it is ours to remove,
+        // if it still has the name.
         let locked = matches!(error, OpenError::Locked { .. });
         if !locked && check_name(names, temporary, &file).is_ok() {
             let _ = names.remove(temporary);

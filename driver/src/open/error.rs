@@ -44,7 +44,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// A name that no disk is behind.
+    /// A name that leads to no disk.
     #[error("{}: found {}, expected a regular file or a block device", shown(.path), kind_name(*.kind))]
     NotADisk {
         /// The file.
@@ -246,7 +246,7 @@ pub fn ways_out(backing: &Path, cow: &Path, expected: u32) -> String {
     )
 }
 
-/// In what a backing file differs from the one that an interrupted change was about.
+/// How a backing file differs from the one that an interrupted change was about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotInChange {
     /// It has neither of the two lengths.

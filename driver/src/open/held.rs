@@ -1,9 +1,9 @@
 //! A file and what is known about it, found out under its lock.
 //!
 //! Length and time of a file that somebody may be writing are those of a moment that is over. So
-//! every check of them has to be made of what was seen while the lock was held: it takes a [`Held`],
-//! and [`Held::take`], which takes the lock, is the only way to make one.
-//! What never changes of an open file, its kind and which file it is, may be asked for before.
+//! every check of them has to be made of what was seen while the lock was held: it takes a
+//! [`Held`], and [`Held::take`], which takes the lock, is the only way to make one. What never
+//! changes of an open file, its kind and which file it is, may be asked for before.
 
 use std::path::Path;
 
@@ -48,8 +48,8 @@ pub struct Held<F> {
 }
 
 impl<F: HostFile> Held<F> {
-    /// Takes `lock` on `file`, which was opened by `path`, and then looks at it; without a lock
-    /// for devices with the flag `s`, and for who only wants to look.
+    /// Takes `lock` on `file`, which was opened by `path`, and then looks at it. There is no lock
+    /// for devices with the flag `c`, nor for callers that only want to look.
     ///
     /// # Errors
     /// [`OpenError::NotADisk`] if it is no regular file or block device, before any lock is asked

@@ -46,7 +46,7 @@ pub struct OpenOptions {
     /// and time into the header; it must have the same size. A switch (or a rebase) that was
     /// interrupted in the middle of the header is finished first.
     pub switch_backing: bool,
-    /// How far a backing path is followed that only the header names.
+    /// How far a backing path is followed if only the header names it.
     pub trust: Trust,
     /// Do without the backing file: for working on the COW file alone. Clean sectors
     /// cannot be read then.
@@ -365,8 +365,8 @@ fn read_journal<F: HostFile>(
     Ok(record)
 }
 
-/// What every reflow makes sure of before it marks the header: the new layout lies behind the
-/// old one, and the file is long enough for it.
+/// What every reflow makes sure of before it marks the header: the new layout lies after the old
+/// one, and the file is long enough for it.
 fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result<(), OpenError> {
     if !JournalRecord::fits(old) {
         return Err(journal_error(path, "the header has no room for a journal"));
@@ -397,8 +397,8 @@ fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result
     Ok(())
 }
 
-/// A sector in the COW file has its data there. Without this check a cut file would hide
-/// behind the next write, which extends it with a hole.
+/// A sector in the COW file has its data there. Without this check the next write would hide that
+/// a file was cut: it extends the file with a hole.
 fn check_data(
     path: &Path,
     geometry: &Geometry,
@@ -417,7 +417,7 @@ fn check_data(
     }
 }
 
-/// So many pages of the bitmap are read at once: few enough to stay in a processor's cache.
+/// Pages of the bitmap that are read at once: few enough to stay in a processor's cache.
 const PAGES_A_READ: u64 = 64;
 
 /// Reads the bitmap, skipping its holes: what it costs grows with what is dirty.

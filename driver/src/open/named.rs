@@ -11,7 +11,7 @@ use crate::units::FileOffset;
 
 use super::{OpenError, host};
 
-/// How far the path of a backing file is followed that nobody names but a header.
+/// How far the path of a backing file is followed if nobody but a header names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
     /// As far as the user's rights go: the user has named the file as a COW file.
@@ -51,7 +51,7 @@ impl std::fmt::Display for Unfollowed {
     }
 }
 
-/// Where the backing file is that a header names, and how far that is followed.
+/// The place of the backing file that a header names, and how far its path is followed.
 #[derive(Clone, Debug)]
 pub struct NamedBacking {
     cow: PathBuf,
@@ -146,8 +146,8 @@ impl NamedBacking {
     }
 }
 
-/// Where the backing file is that the header of the COW file at `cow` names: for messages and
-/// comparisons. It is opened through [`NamedBacking`] only.
+/// The path of the backing file that the header of the COW file at `cow` names: for messages and
+/// comparisons. The file is opened through [`NamedBacking`] only.
 pub fn backing_path(cow: &Path, header: &Header) -> PathBuf {
     resolve(cow, header.backing_path())
 }

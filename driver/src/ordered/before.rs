@@ -11,17 +11,17 @@ use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
 
 use super::Ordered;
 
-/// Where the extension block and, behind it, the journal are.
+/// Where the extension block is, and after it the journal.
 const SLACK: FileOffset = Extension::OFFSET;
 
 /// The parts of a COW file that a resize changes before it moves or commits anything. Whole
-/// sectors behind the end of the device, which an interrupted shrink can leave, are not
-/// kept: they belong to nobody.
+/// sectors past the end of the device, which an interrupted shrink can leave, are not kept: they
+/// belong to nobody.
 #[derive(Clone, Debug)]
 pub struct Before {
     len: FileOffset,
     end: FileOffset,
-    /// The part of a sector that a device of an odd size has behind its last whole one.
+    /// The part of a sector that a device of an odd size has after its last whole one.
     tail: Vec<u8>,
     slack: Vec<u8>,
     extension: Option<Extension>,

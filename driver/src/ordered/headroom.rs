@@ -6,10 +6,10 @@
 //!
 //! | power goes after | a reader finds | recovery |
 //! |---|---|---|
-//! | the file was cut to its data and extended | the old size; a hole behind the data | none needed |
+//! | the file was cut to its data and extended | the old size; a hole past the data | none needed |
 //! | the bytes of a partial last sector were written ([`super::PartialSector`]) | the old size; they count as the backing file has them | none needed: the next grow writes them again |
 //! | the extension block was written | the old size; the block says what the header says | none needed |
-//! | some or all of the new bits | the old size; bits behind its end, which nobody reads | none needed: the next grow sets them all; `image recover` clears them |
+//! | some or all of the new bits | the old size; bits past its end, which nobody reads | none needed: the next grow sets them all; `image recover` clears them |
 //! | the header sector was written | the old size or the new one, whole: the sector is one write | none needed |
 //! | the last sync | the new size; new sectors dirty, their data a hole: zeros | none needed |
 //!
@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | the extension block was written | the old size | none needed |
 //! | the header sector was written | the old size or the new one, each with all its data | none needed |
-//! | the bits behind the end were cleared, the file cut | the new size | none needed: a grow sets all new bits and clears what lies under them |
+//! | the bits past the end were cleared, the file cut | the new size | none needed: a grow sets all new bits and clears what lies under them |
 //!
 //! A resize that fails before its commit leaves the file as it was. Bits of old sectors that
 //! wait for a flush are not published here: of the byte that old and new sectors share,
@@ -32,7 +32,7 @@ use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCoun
 
 use super::{Before, CowImage, Ordered, PartialSector, Placement};
 
-/// Bits are written in pieces of at most so many pages of bitmap.
+/// Pages of bitmap that one step writes at most.
 const PAGES_A_STEP: u64 = 64;
 
 /// A resize within the headroom, under way.
@@ -50,7 +50,7 @@ pub struct Headroom {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Growing: make what lies behind the data read as zeros.
+    /// Growing: make the space past the data read as zeros.
     Space,
     /// Growing: the new bits, from this byte of the bitmap on.
     Bits(u64),
@@ -58,7 +58,7 @@ enum Stage {
     Extension,
     /// The commit.
     Header,
-    /// Shrinking: clear the bits behind the end, and give back what lies there.
+    /// Shrinking: clear the bits past the end, and give back the space there.
     Tidy,
 }
 
@@ -197,8 +197,8 @@ impl Headroom {
                 self.stage = Stage::Tidy;
             }
             Stage::Tidy => {
-                // The device has its new size, and nobody looks behind it: what cannot be
-                // tidied up does no harm.
+                // The device has its new size, and nobody looks past it: what cannot be tidied up
+                // does no harm.
                 let _ = self.clear_bits(device, &geometry);
                 let _ = device.set_cow_len(geometry.data_end());
                 return Ok(self.done());
@@ -338,7 +338,7 @@ impl<F: HostFile> Resize<F> for Headroom {
                 device.set_placement(Placement::settled(&geometry));
             }
             if let Some(before) = self.before.take() {
-                // The first error is the one to report; what is left behind is not read.
+                // The first error is the one to report; what stays in the file is not read.
                 let _ = self.undo(device, &before);
             }
         }
@@ -351,7 +351,7 @@ fn new_geometry(image: &CowImage, new_size: Bytes) -> Result<Geometry, ResizeErr
         .map_err(|error| ResizeError::Refused(error.to_string()))
 }
 
-/// Makes everything behind the old sectors' data read as zeros, up to the new end.
+/// Makes everything past the old sectors' data read as zeros, up to the new end.
 fn clear_tail<F: HostFile>(
     device: &mut Ordered<F>,
     old: &Geometry,

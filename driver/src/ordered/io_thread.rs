@@ -17,18 +17,18 @@ use crate::resize::{Resize, ResizeError, ResizeStep, Resized};
 
 use super::{Hold, Ordered, Step};
 
-/// Completions are handed over when so many are ready, or when there is nothing else to do.
+/// Completions are handed over when this many are ready, or when there is nothing else to do.
 const BATCH: usize = 16;
 
-/// Between two steps of a resize so many requests are served, if they are there.
+/// At most this many requests are served between two steps of a resize.
 const REQUESTS_A_RESIZE_STEP: usize = 64;
 
-/// Before one side goes to sleep it looks so many times whether the other has sent something
-/// meanwhile, which takes some ten microseconds. Waking a sleeper takes as long, of the time of
-/// him who has work to do.
+/// How often one side looks, before it goes to sleep, whether the other has sent something
+/// meanwhile. All the looks together take some ten microseconds. Waking a sleeper costs the waker
+/// about as much.
 const LOOKS: u32 = 512;
 
-/// After so many of them it lets another thread run, which may be the one that it waits for.
+/// After each this many looks it lets another thread run, which may be the one that it waits for.
 const LOOKS_A_TURN: u32 = 32;
 
 type BoxedResize<F> = Box<dyn Resize<F> + Send>;

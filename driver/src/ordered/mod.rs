@@ -42,7 +42,7 @@ use plan::Admission;
 use publish::{Durability, Publication, PublicationStep};
 use transfer::Files;
 
-/// A publication begins by itself when so many words of the bitmap wait for one: it
+/// A publication begins by itself when more words of the bitmap than this wait for one. That
 /// bounds what a crash can lose, and the memory that remembers it.
 const PENDING_WORDS: u64 = 1 << 16;
 
@@ -302,8 +302,8 @@ impl<F: HostFile> Ordered<F> {
     /// are dropped, never acknowledged: step the device until it is idle first.
     ///
     /// # Errors
-    /// The host operation that failed; what was flushed before is still durable. A device
-    /// with a failed sync behind it reports that.
+    /// The host operation that failed; what was flushed before is still durable. A device on
+    /// which a sync has failed before reports that.
     pub fn close(mut self) -> Result<(F, Option<F>), CloseError> {
         if self.durability.failed {
             return Err(CloseError::SyncFailed);

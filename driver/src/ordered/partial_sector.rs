@@ -1,8 +1,8 @@
 //! The partial last sector of a device whose size is no multiple of 512 bytes. No request reaches
-//! it, and no bit says anything about it, though a bitmap may have room for one: its bytes are the
-//! backing file's. A grow makes a whole sector of it,
-//! which is dirty like every sector that a grow brings. So its bytes have to be in the COW file
-//! by then, at its place in the new layout, or they would turn into zeros.
+//! it, and no bit says anything about it, though a bitmap may have room for one: its bytes are
+//! the backing file's. A grow makes a whole sector of it, which is dirty like every sector that a
+//! grow brings. So its bytes have to be in the COW file by then, at its place in the new layout,
+//! or they would turn into zeros.
 //!
 //! Every way to grow writes them into what nobody reads yet, and syncs them before the header
 //! commits the new size. If the power goes before that, they are where they were.

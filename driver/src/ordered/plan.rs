@@ -97,7 +97,7 @@ pub(super) fn write_run(placement: &Placement, range: SectorRange) -> Run {
     Run { role, at, range }
 }
 
-/// What of `range` comes behind its first run.
+/// The part of `range` after its first run.
 #[inline]
 pub(super) fn behind(run: Run, range: SectorRange) -> SectorRange {
     SectorRange::new(run.range.end(), range.count - run.range.count)

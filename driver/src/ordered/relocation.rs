@@ -17,8 +17,8 @@ use super::{CowImage, Ordered, Placement};
 const HALF_NAMED: &str =
     "writing the header of the COW file, which `ubdlab image recover` has to finish now";
 
-/// Which requests have to wait. As requests are carried out in order, one that waits keeps
-/// back those behind it.
+/// Which requests have to wait. As requests are carried out in order, one that waits keeps back
+/// those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// None.
@@ -295,9 +295,9 @@ impl<F: HostFile> Ordered<F> {
         self.durability.failed = true;
     }
 
-    /// Takes no writes any more until it is opened again, and distrusts the device: a record
-    /// that may or may not be on the disk says where data is, so that on one side of it
-    /// every write would go over what has been flushed long ago.
+    /// Takes no writes any more until it is opened again, and distrusts the device. A record that
+    /// says where data is may or may not be on the disk. Wherever a write went, it might go over
+    /// data that was flushed long ago.
     pub fn refuse_writes(&mut self) {
         self.distrust();
         self.admission.read_only = true;
@@ -332,13 +332,13 @@ impl<F: HostFile> Ordered<F> {
         std::mem::replace(&mut self.files.cow, cow)
     }
 
-    /// Offers so many sectors from now on.
+    /// Offers `capacity` sectors from now on, of which the first `mapped` can be written.
     pub(super) fn set_capacity(&mut self, capacity: SectorCount, mapped: SectorCount) {
         self.admission.end = Sector(0) + capacity;
         self.admission.mapped_end = Sector(0) + mapped;
     }
 
-    /// Keeps the layout's description, for a resize that does not change it.
+    /// The layout in force; `None` for a raw disk.
     pub fn geometry(&self) -> Option<Geometry> {
         self.image.as_ref().map(|image| image.geometry)
     }

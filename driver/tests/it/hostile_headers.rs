@@ -153,7 +153,7 @@ proptest! {
     fn any_header_is_read_as_it_was_written(header in header()) {
         let bytes = header.encode();
         prop_assert_eq!(bytes.len() as u64, header.version.header_len().0);
-        // A wide header needs its padding, a narrow one nothing behind it.
+        // A wide header needs its padding, a narrow one nothing after it.
         prop_assert_eq!(Header::decode(&bytes), Ok(header.clone()));
         let mut longer = bytes;
         longer.resize(LONGEST_HEADER.0 as usize, 0xaa);

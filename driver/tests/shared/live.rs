@@ -11,7 +11,7 @@ use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 /// The size of the backing file.
 pub(crate) const SIZE: u64 = 64 * 512;
 
-/// Of a longer file only so much is compared: it may be a hole of any length.
+/// At most this many bytes of a file are compared: a longer one may be a hole of any length.
 const LOOKED_AT: usize = 1 << 18;
 
 /// A host with a COW file that begins with these bytes and is `len` long, and its backing file.

@@ -8,8 +8,8 @@ use super::{Row, Unit};
 pub enum Order {
     /// Not at all.
     Constant,
-    /// Not at all in steps, but each step waits for memory, which is farther away the less
-    /// of what is looked at the caches hold: from a few cycles to a miss of all of them, two
+    /// The number of steps does not grow, but each step waits for memory. The wait depends on how
+    /// much of what is looked at the caches hold: from a few cycles to a miss in all of them, two
     /// decades of time, whatever the size.
     CachesOnly,
     /// As the size does, or less.
@@ -17,8 +17,9 @@ pub enum Order {
 }
 
 impl Order {
-    /// The largest exponent that still passes for this order. Caches that no longer hold
-    /// what a small size fits into, and noise, bend a line over three decades by as much.
+    /// The largest exponent that still passes for this order. Noise, and caches that hold what a
+    /// small size needs and no longer what a large one does, bend a line over three decades by as
+    /// much.
     fn most(self) -> f64 {
         match self {
             Order::Constant => 0.15,
@@ -44,8 +45,8 @@ struct Point {
 }
 
 impl Growth {
-    /// Of what is called so: `lookup/growth/run`. Its cost is in `unit`, of which less is
-    /// better.
+    /// The growth of what has this name, `lookup/growth/run` for one. Its cost is in `unit`, of
+    /// which less is better.
     pub fn new(name: impl Into<String>, unit: Unit) -> Growth {
         Growth {
             name: name.into(),

@@ -94,7 +94,7 @@ impl Row {
         }
     }
 
-    /// The same, beside that of something else.
+    /// This figure beside that of something else.
     #[must_use]
     pub fn against(mut self, baseline: impl Into<String>, value: f64) -> Row {
         let (better, worse) = if self.unit.more_is_better() {
@@ -108,7 +108,7 @@ impl Row {
         self
     }
 
-    /// The same, with what was asked for: a ratio if there is a baseline, else a value.
+    /// This figure with what was asked for: a ratio if there is a baseline, else a value.
     #[must_use]
     pub fn target(mut self, target: f64) -> Row {
         self.target = Some(target);

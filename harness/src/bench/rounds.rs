@@ -28,13 +28,13 @@ impl Elapsed for f64 {
     }
 }
 
-/// At most so many rounds.
+/// The most rounds.
 const MOST_ROUNDS: usize = 61;
 
 /// No further round is begun when this much time has gone into those before.
 const ENOUGH: Duration = Duration::from_millis(400);
 
-/// The same, for what it took to prepare them too.
+/// No further round is begun when this much time has gone into all, preparation included.
 const ENOUGH_IN_ALL: Duration = Duration::from_millis(1500);
 
 /// The fewest rounds, but for contenders that take very long.

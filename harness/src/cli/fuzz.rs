@@ -41,7 +41,7 @@ use report::Report;
 ///
 /// The ordered driver and its resizes should survive all of it. The models of the kernels'
 /// drivers have the defects of the real ones and should not. Each finding is traced to the
-/// defects that it needs, and those are switched off for the cases that follow: behind the
+/// defects that it needs, and those are switched off for the cases that follow: without the
 /// coarse ones the finer ones show.
 ///
 /// Ctrl-C ends a campaign early, also in the middle of a case: what was found so far is reported
@@ -150,7 +150,7 @@ enum ResizerArg {
     /// A slow and obvious model of 2003's procedure, journaled
     #[value(name = "procedure-2003")]
     Procedure2003,
-    /// The same as in 2003: no journal, no syncs
+    /// The procedure of 2003 as it was: no journal, no syncs
     #[value(name = "spillner-2003")]
     Spillner2003,
 }
@@ -164,7 +164,7 @@ enum Weakening {
     OrderedNames,
     /// A change of a file's length may survive in part
     AtomicSetLen,
-    /// A write behind the end may leave its length alone
+    /// A write past the end may leave the file's length alone
     LengthFollowsData,
     /// No sync makes anything durable
     SyncPersists,

@@ -52,16 +52,16 @@ pub(super) struct Args {
     /// percent of the device take REQUESTS percent of the requests
     #[arg(long, default_value = "random")]
     access: AccessArg,
-    /// So many in a hundred go on where the one before of the same kind ended
+    /// Percentage of requests that go on where the one before of the same kind ended
     #[arg(long, value_name = "PERCENT", default_value_t = 0)]
     sequential: u64,
-    /// A flush after so many writes; 0 for none
+    /// A flush after every N writes; 0 for none
     #[arg(long, value_name = "N", default_value_t = 64)]
     writes_per_flush: u64,
-    /// So many flushes in a hundred are preflushes of the next write instead
+    /// Percentage of flushes that are preflushes of the next write instead
     #[arg(long, value_name = "PERCENT", default_value_t = 0)]
     preflush: u64,
-    /// So many writes in a hundred have forced unit access
+    /// Percentage of writes that have forced unit access
     #[arg(long, value_name = "PERCENT", default_value_t = 0)]
     fua: u64,
     /// Requests a second, on average

@@ -5,7 +5,8 @@
 //! the unit here is the line: [`line`], [`remark`] and [`failure`] make one of whatever they are
 //! given, with every character escaped that a terminal would obey, and the line feeds too, so
 //! that no name can look like a line of output. [`lines`] takes types that promise the same of
-//! each of their lines. It makes no difference whether a terminal, a file or a pipe is behind it.
+//! each of their lines. It makes no difference whether the output is a terminal, a file or a
+//! pipe.
 //!
 //! Data is not text: a trace that is written to standard output is the same there as in a file.
 //! JSON has escapes of its own.

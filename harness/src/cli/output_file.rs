@@ -130,7 +130,7 @@ impl<'a> OutputFile<'a> {
     }
 }
 
-/// That more users may read `target` than `source`, whose content comes into it.
+/// Says that more users may read `target` than `source`, whose content comes into it.
 pub(super) fn shown_to_more(target: &Path, source: &Path) -> String {
     let [target, source] = [target, source].map(driver::shown);
     format!(

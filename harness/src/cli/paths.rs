@@ -6,14 +6,14 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Failure;
 
-/// The same path from wherever the process is.
+/// The absolute path: it leads to the same file wherever the process is.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(failed(path))
 }
 
-/// That of a backing file, without `.` and `..`: it goes into a header, and a directory that it
-/// only passes through may be renamed. A symbolic link that `..` leaves is followed; others stay,
-/// as whoever made them may mean to change them.
+/// The absolute path of a backing file, without `.` and `..`: it goes into a header, and a
+/// directory that it only passes through may be renamed. A symbolic link that `..` leaves is
+/// followed; others stay, as whoever made them may mean to change them.
 pub(super) fn for_header(path: &Path) -> Result<PathBuf, Failure> {
     let whole = absolute(path)?;
     let mut result = PathBuf::new();

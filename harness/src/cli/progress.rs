@@ -12,7 +12,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// A bar for a trace of so many requests, if that is known.
+    /// A bar for a trace of `requests` requests, if that is known.
     pub(super) fn new(requests: Option<u64>) -> Shown {
         // Hidden by itself when stderr is no terminal.
         let target = ProgressDrawTarget::stderr_with_hz(10);

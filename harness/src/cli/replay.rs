@@ -66,11 +66,11 @@ pub(super) struct Args {
 
     /// A device as on UML's command line: ubda=COW[,BACKING[,SIZE]]
     ///
-    /// What it holds is OVERWRITTEN as the trace says. A missing COW file is created over BACKING.
-    /// A COW file that is there knows its backing file, and BACKING has to be that one. SIZE
-    /// resizes the device before the replay. Behind ubda (or ubd0, up to ubdp or ubd15) may come
-    /// the flags r (read-only), s (synchronous), c (files shared with others, not locked) and d
-    /// (a raw disk without COW header).
+    /// What it holds is OVERWRITTEN as the trace says. A missing COW file is created over
+    /// BACKING. A COW file that is there knows its backing file, and BACKING has to be that one.
+    /// SIZE resizes the device before the replay. After ubda (or ubd0, up to ubdp or ubd15) may
+    /// come the flags r (read-only), s (synchronous), c (files shared with others, not locked)
+    /// and d (a raw disk without COW header).
     #[arg(
         long,
         value_name = "SPEC",
@@ -118,8 +118,8 @@ pub(super) struct Args {
 
     /// Resize the device to SIZE before request REQUEST (from 0); may be repeated
     ///
-    /// The replay goes on meanwhile. REQUEST behind the last one means after it. STRATEGY is as
-    /// for --strategy, for this resize.
+    /// The replay goes on meanwhile. REQUEST past the last one means after it. STRATEGY is as for
+    /// --strategy, for this resize.
     #[arg(long, value_name = "REQUEST:SIZE[:STRATEGY]")]
     resize_at: Vec<ResizeAtArg>,
 
@@ -461,9 +461,9 @@ pub(super) fn in_directory(
     }
 }
 
-/// The same specification with absolute paths: what goes into a header must not depend on
-/// where the process is. The COW file's symbolic links are followed, because a rebuild
-/// replaces the name it is given.
+/// The specification with absolute paths: what goes into a header must not depend on where the
+/// process is. The COW file's symbolic links are followed, because a rebuild replaces the name it
+/// is given.
 fn absolute(spec: &DeviceSpec) -> Result<DeviceSpec, Failure> {
     let failed = |path: &Path, error: std::io::Error| {
         Failure(format!("{}: opening: {error}", driver::shown(path)))

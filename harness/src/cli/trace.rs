@@ -21,10 +21,10 @@ use super::{Failure, Verdict, generate, stat};
 
 /// Look at recorded traces, convert them, and make new ones
 ///
-/// Read are blktrace (binary), blkparse text, ftrace, trace-cmd report and perf script text, fio
-/// iologs, the CSV of MSR Cambridge, SYSTOR '17, Alibaba and Tencent, vscsi, dm-log-writes, and
-/// ubdlab's own format and CSV; plain, or compressed with gzip or zstd. They are told apart by
-/// their content, so that - can stand for standard input.
+/// It reads blktrace (binary), the text of blkparse, ftrace, trace-cmd report, perf script and
+/// biosnoop, fio iologs, the CSV of MSR Cambridge, SYSTOR '17, Alibaba, Tencent and SPC (UMass),
+/// FIU, vscsi, dm-log-writes, and ubdlab's own format and CSV; plain, or compressed with gzip or
+/// zstd. They are told apart by their content, so that - can stand for standard input.
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = "\
 Examples:

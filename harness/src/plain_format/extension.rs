@@ -19,8 +19,8 @@ const UNDER_CHANGE: u32 = 2;
 const CHANGING: u32 = 1;
 const CHANGES: u32 = 3;
 
-/// What the block says to a reader of a file that no change is under way in. What a block of version
-/// 2 says about its change is not looked at.
+/// What the block says to a reader of a file that no change is under way in. What a block of
+/// version 2 says about its change is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extension {
     /// The size of the backing file in bytes.

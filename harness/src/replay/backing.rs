@@ -15,7 +15,7 @@ use super::holes::hole_at;
 /// Sectors that are stamped together.
 const CHUNK: u64 = 8;
 
-/// Stamps are written in pieces of so many chunks.
+/// Chunks of stamps that are written in one piece.
 const CHUNKS_A_WRITE: u64 = 256;
 
 /// Chunks of a large file that are stamped whatever the trace does: one in each of as many
@@ -38,7 +38,7 @@ pub struct StampedParts {
 }
 
 impl StampedParts {
-    /// None yet, of a file of so many sectors.
+    /// No part yet, of a file of `sectors` sectors.
     pub fn none(sectors: SectorCount) -> StampedParts {
         StampedParts {
             chunks: IntervalSet::default(),
@@ -55,7 +55,7 @@ impl StampedParts {
         parts
     }
 
-    /// The same, with stamps that take no more of a sector than this.
+    /// The parts with stamps that take no more of a sector than this.
     #[must_use]
     pub fn with_coverage(mut self, coverage: Coverage) -> StampedParts {
         self.coverage = coverage;
@@ -266,7 +266,7 @@ impl<F: HostFile> Given<F> {
             self.window.resize((WINDOW * SECTOR_SIZE) as usize, 0);
             let at = FileOffset(start.bytes().0);
             let backing = self.backing.as_ref()?;
-            // The window may reach behind the end; no sector asked for does.
+            // The window may reach past the end; no sector asked for does.
             backing.read_zero_filled_at(&mut self.window, at).ok()?;
             self.window_start = Some(start);
         }

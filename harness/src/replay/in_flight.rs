@@ -142,8 +142,8 @@ impl Flights {
         (slot < self.slots.len()).then_some(slot)
     }
 
-    /// Drops the slots of requests that are back, from the first on. What they have done, nothing
-    /// that is still under way was submitted before.
+    /// Drops the slots of requests that are back, from the first on. Nothing that is still under
+    /// way was submitted before them.
     fn forget(&mut self) {
         while let Some(front @ (Slot::Done(_) | Slot::Gone)) = self.slots.front() {
             self.telling -= usize::from(matches!(front, Slot::Done(_)));

@@ -48,7 +48,7 @@ impl Moment {
     }
 }
 
-/// What has been seen of a resize so far; shared with who carries it out.
+/// What has been seen of a resize so far; shared with whoever carries it out.
 #[derive(Clone, Debug, Default)]
 pub struct Sights(Arc<Mutex<Vec<Sight>>>);
 

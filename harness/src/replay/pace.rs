@@ -24,7 +24,7 @@ pub enum Pace {
         speed: f64,
     },
     /// Each request the recorded time after the one before it was submitted: closed loop. A
-    /// request that has to wait for room delays all behind it, as it would have delayed the
+    /// request that has to wait for room delays all after it, as it would have delayed the
     /// program that made them.
     ThinkTimes {
         /// How much faster than recorded.

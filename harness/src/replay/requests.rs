@@ -58,7 +58,7 @@ pub struct IsPastEnd {
 /// may be empty.
 pub(super) type Placed = [SectorRange; 2];
 
-/// The pieces that a record comes to, one behind the other. However many there are, they cost no
+/// The pieces that a record comes to, one after the other. However many there are, they cost no
 /// memory.
 #[derive(Debug)]
 pub(super) struct Pieces {
@@ -192,7 +192,7 @@ mod tests {
         // The last ones still fit.
         assert_eq!(of(992, 8, PastEnd::Scale).unwrap(), [(92, 8)]);
         assert_eq!(of(0, 1000, PastEnd::Scale).unwrap(), [(0, 64), (64, 36)]);
-        // Behind the end that was told there is nothing to scale to.
+        // Past the end that was told there is nothing to scale to.
         assert_eq!(of(2000, 8, PastEnd::Scale).unwrap(), [(92, 8)]);
     }
 

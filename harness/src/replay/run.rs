@@ -23,10 +23,10 @@ use super::requests::{IsPastEnd, PastEnd, Placing, pieces};
 use super::target::{Target, TargetError};
 use super::timeline::{Kind, Timeline};
 
-/// So many mismatches are told in words.
+/// The most mismatches that are told in words.
 const EXAMPLES: usize = 10;
 
-/// With stamps only, the clock is looked at once in so many times: a look takes as long as the
+/// With stamps only, the clock is looked at once in this many times: a look takes as long as the
 /// driver does for a request. Each request looks when it is submitted and when it is done.
 const LOOKS_APART: u32 = 32;
 
@@ -133,7 +133,7 @@ pub enum ReplayError {
         /// Its time.
         time: Nanoseconds,
     },
-    /// A completion came that is of no request in flight, or not of that which it names.
+    /// A completion came that belongs to no request in flight, or to another one than it names.
     #[error("a completion came of a {what} of sectors {range}, which is not in flight")]
     NotInFlight {
         /// What it says was asked for.
@@ -219,7 +219,7 @@ pub struct Manner {
 
 /// What the clock showed when it was last looked at.
 struct Watch {
-    /// Every so many times that somebody asks, it is looked at.
+    /// The clock is looked at once in `apart` times that somebody asks.
     apart: u32,
     left: u32,
     shown_ns: u64,
@@ -373,7 +373,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
                 progress(self.counts.requests);
             }
         }
-        // Asked for behind the end of the trace: better late than never.
+        // Asked for past the end of the trace: better late than never.
         while !self.resizes.is_empty() {
             self.begin_resize()?;
         }
@@ -462,7 +462,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
                 error,
             }
         })?;
-        // The pieces are the record's sectors one behind the other, wherever they go.
+        // The pieces are the record's sectors one after the other, wherever they go.
         let mut payload = payload;
         for piece in pieces {
             let length = piece.count.bytes().0 as usize;

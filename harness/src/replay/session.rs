@@ -156,9 +156,9 @@ pub type OpenTrace<'a> = &'a dyn Fn() -> Result<Box<dyn TraceSource>, TraceError
 pub enum Progress {
     /// The backing file is being made.
     Preparing,
-    /// So many requests have been replayed.
+    /// Requests that have been replayed.
     Replayed(u64),
-    /// So many sectors have been compared, of so many.
+    /// Sectors that have been compared, and all that are to be.
     Verified(u64, u64),
 }
 

@@ -201,7 +201,7 @@ impl<F: HostFile> Target<F> for Stepped<F> {
                 return Ok(completion);
             }
             if self.resize.is_none() {
-                // The same as below, without the way through the queue.
+                // As below, without the way through the queue.
                 match self.device.step() {
                     Step::Completed(completion) => return Ok(completion),
                     Step::Working => {}

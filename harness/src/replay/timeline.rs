@@ -61,7 +61,7 @@ impl LatencyCounts {
         (4 + quarter) << power
     }
 
-    /// The floor of the bucket behind the one with this floor.
+    /// The floor of the bucket after the one with this floor.
     pub fn next_floor_ns(floor_ns: u64) -> u64 {
         Self::floor_ns(Self::bucket(floor_ns) + 1)
     }
@@ -142,7 +142,7 @@ impl Default for Timeline {
 }
 
 impl Timeline {
-    /// An empty one of a device that has, or will have, so many sectors.
+    /// An empty one of a device that has, or will have, `sectors` sectors.
     pub fn new(sectors: SectorCount) -> Timeline {
         Timeline {
             sectors: sectors.0,
@@ -151,7 +151,7 @@ impl Timeline {
         }
     }
 
-    /// Takes in a request that began at this time of the replay and took so long.
+    /// Takes in a request that began at `began_ns` of the replay and took `took_ns`.
     pub fn record(&mut self, began_ns: u64, took_ns: u64, kind: Kind, range: SectorRange) {
         let mut column = began_ns / self.column_ns;
         while column >= COLUMNS as u64 {

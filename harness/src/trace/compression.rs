@@ -1,7 +1,7 @@
 //! Traces that come compressed, told by their first bytes like everything else.
 //!
-//! Memory is bounded: gzip's window is 32 KiB, and of zstd frames those are refused whose
-//! window is larger than 128 MiB, which is what zstd's own tool refuses too. The files of a recording
+//! Memory is bounded: gzip's window is 32 KiB, and of zstd frames those are refused whose window
+//! is larger than 128 MiB, which is what zstd's own tool refuses too. The files of a recording
 //! that are read side by side share a GiB of windows. Time is bounded by what is read: where far
 //! more comes out than any trace is compressed to, reading ends with an error.
 
@@ -34,7 +34,7 @@ const FREE: u64 = 64 << 20;
 /// How a trace is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Compression {
-    /// gzip, also several members one behind the other.
+    /// gzip, also several members one after the other.
     Gzip,
     /// zstd, also several frames.
     Zstd,
@@ -62,7 +62,7 @@ impl Compression {
 pub(super) type Bytes = Box<dyn Read + Send>;
 
 /// What `stream` holds, decompressed if it is compressed; `name` is what errors call it. It is
-/// one of so many files that are read side by side.
+/// one of `files` files that are read side by side.
 pub(super) fn decompress(
     name: &Path,
     mut stream: impl Read + Send + 'static,
@@ -94,7 +94,7 @@ pub(super) fn decompress(
     Ok((stream, found))
 }
 
-/// The largest window for each of so many files.
+/// The largest window for each of `files` files.
 fn window_log(files: usize) -> u32 {
     let shares = files.max(1).next_power_of_two().ilog2();
     let share = WINDOWS_LOG.saturating_sub(shares);

@@ -95,8 +95,8 @@ pub(super) enum Decoded {
 /// What a format knows: how to make entries from bytes. Everything else is done once for all
 /// of them, in [`Reader`](super::reader::Reader).
 pub(super) trait Decoder: Send {
-    /// What comes next. After an error the bad line or record is behind, and what follows can
-    /// be asked for. Each call reads something or returns [`Decoded::End`].
+    /// What comes next. After an error the bad line or record is passed, and what follows can be
+    /// asked for. Each call reads something or returns [`Decoded::End`].
     fn decode(&mut self) -> Result<Decoded, TraceError>;
 
     /// Where the last line or record began.

@@ -132,7 +132,7 @@ pub enum TraceError {
         /// What it should.
         expected: String,
     },
-    /// The wanted record is behind the end of the trace.
+    /// The wanted record is past the end of the trace.
     #[error("{}: no record {wanted}: the trace has {records}", driver::shown(file))]
     NoSuchRecord {
         /// The file.

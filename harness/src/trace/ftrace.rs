@@ -18,8 +18,9 @@
 //! Older kernels print no priority. `trace-cmd report --ts-diff` has the distance to the event
 //! before in front of the name, `(+12)`, and `perf script -F +period` a number. Lines of other
 //! events are skipped, as are comments (`#`) and the stack traces that follow an event. Text in
-//! which no line is an event that is known here is an error: it was recorded with others. Two comments that `traces/record.sh` writes on top are read:
-//! `# ubdlab: device_size_sectors=N` and `# ubdlab: description=TEXT`.
+//! which no line is an event that is known here is an error: it was recorded with others. Two
+//! comments that `traces/record.sh` writes on top are read: `# ubdlab: device_size_sectors=N` and
+//! `# ubdlab: description=TEXT`.
 
 use driver::units::{Sector, SectorCount};
 

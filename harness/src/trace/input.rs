@@ -34,8 +34,8 @@ impl<R> Input<R> {
         }
     }
 
-    /// The same, of a stream that was decompressed on the way, so that positions in it are not
-    /// those in the file.
+    /// The input as that of a stream that was decompressed on the way, so that positions in it
+    /// are not those in the file.
     pub(super) fn decompressed(self, is_decompressed: bool) -> Input<R> {
         Input {
             is_decompressed,
@@ -113,8 +113,8 @@ impl<R: Read> Input<R> {
 }
 
 impl<R: BufRead> Input<R> {
-    /// Replaces `line` by the next line with its line feed, or with nothing at the
-    /// end. Stops behind `limit` bytes, so a file without line feeds costs nothing.
+    /// Replaces `line` by the next line with its line feed, or with nothing at the end. Stops
+    /// after `limit` bytes, so a file without line feeds costs nothing.
     pub(super) fn read_line(&mut self, line: &mut Vec<u8>, limit: u64) -> Result<(), TraceError> {
         line.clear();
         let read = (&mut self.reader).take(limit).read_until(b'\n', line);

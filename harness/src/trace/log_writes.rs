@@ -11,7 +11,7 @@
 //!                         8  u64  number of blocks
 //!                        16  u64  flags: 1 flush, 2 FUA, 4 discard, 8 mark, 16 metadata
 //!                        24  u64  length of a mark's text, which follows in the same block
-//! data                    for writes only: so many blocks
+//! data                    for writes only: that number of blocks
 //! ```
 //!
 //! All little endian. A block is what the device calls a sector: 512 bytes, or 4096. There are
@@ -124,7 +124,7 @@ impl LogWrites {
         let unknown = flags & !(FLUSH | FUA | DISCARD | MARK | METADATA);
         if unknown != 0 {
             let found = format!("flags {flags:#x}");
-            // Nothing tells whether data follows: the entries behind are lost too.
+            // Nothing tells whether data follows: the entries after this one are lost too.
             self.entries_left = 0;
             return Err(self
                 .input

@@ -9,7 +9,7 @@ use super::Nanoseconds;
 use super::device::Device;
 use super::record::Record;
 
-/// So many devices are listed; requests to others are counted together.
+/// The most devices that are listed; requests to others are counted together.
 pub const MAX_DEVICES: usize = 1024;
 
 /// What was noticed in the part of a trace that has been read.
@@ -45,7 +45,7 @@ pub struct DeviceCounts {
     pub requests: u64,
     /// Sectors of all of them.
     pub sectors: u64,
-    /// The first sector behind everything that was touched.
+    /// The first sector past everything that was touched.
     pub max_end_sector: u64,
 }
 

@@ -22,7 +22,7 @@ pub(super) fn parse_seconds(text: &str) -> Option<Nanoseconds> {
     Some(Nanoseconds(whole.checked_add(fraction)?))
 }
 
-/// So many units of so many nanoseconds each.
+/// A number of units of `unit_ns` nanoseconds each.
 pub(super) fn parse_time(text: &str, unit_ns: u64) -> Option<Nanoseconds> {
     parse_u64(text)?.checked_mul(unit_ns).map(Nanoseconds)
 }

@@ -106,7 +106,7 @@ impl Opened {
         Opened::stream(path, file, 1)
     }
 
-    /// One of so many files that are read side by side.
+    /// The stream of one of `files` files that are read side by side.
     fn stream(
         name: &Path,
         stream: impl Read + Send + 'static,

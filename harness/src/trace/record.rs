@@ -89,7 +89,7 @@ impl Record {
         }
     }
 
-    /// The first sector behind the request; only for a record that `check` accepts.
+    /// The first sector past the request; only for a record that `check` accepts.
     pub fn end(&self) -> Sector {
         self.start + self.count
     }

@@ -11,7 +11,7 @@
 
 use super::TraceOperation;
 
-/// What letters there have to be, for the error that they are others.
+/// The letters that are expected, for the error when there are others.
 pub(super) const EXPECTED: &str =
     "RWBS of an optional F, one of R W D DE F N WZ, an optional F, and A S M U";
 
@@ -22,7 +22,7 @@ pub(super) struct Rwbs {
     pub(super) operation: Option<TraceOperation>,
     /// The first `F`.
     pub(super) preflush: bool,
-    /// The `F` behind the operation.
+    /// The `F` after the operation.
     pub(super) fua: bool,
 }
 

@@ -5,9 +5,9 @@ use super::{Description, Nanoseconds, Notes, Record, TraceError, TraceSource};
 /// Which part of a trace is taken. All conditions have to hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// So many requests at the start are left out; of those that the times let through.
+    /// Requests that are left out at the start; of those that the times let through.
     pub skip: u64,
-    /// At most so many are taken.
+    /// The most requests that are taken.
     pub limit: Option<u64>,
     /// Only those at this time or later, since the start of the trace.
     pub from: Option<Nanoseconds>,
@@ -71,7 +71,7 @@ impl Iterator for Selected {
                 Ok(record) => record,
                 Err(error) => return Some(Err(error)),
             };
-            // Times may step back a little, so one behind the end ends nothing.
+            // Times may step back a little, so one past the end ends nothing.
             if self.is_wanted(&record) {
                 self.taken += 1;
                 let first = *self.first_time.get_or_insert(record.time);

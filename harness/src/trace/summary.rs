@@ -35,8 +35,8 @@ pub struct Summary {
     pub sectors_discarded: u64,
     /// Sectors of all write-zeroes.
     pub sectors_zeroed: u64,
-    /// The first sector behind everything that is touched: the smallest device
-    /// that the trace fits on, in sectors.
+    /// The first sector past everything that is touched: the smallest device that the trace fits
+    /// on, in sectors.
     pub max_end_sector: u64,
     /// From the start of the trace to its latest record.
     pub duration_ns: Nanoseconds,

@@ -118,7 +118,7 @@ fn a_new_image_is_as_private_as_what_it_is_made_of() {
     }
 }
 
-/// A trace says what somebody did, and with its payload what he wrote.
+/// A trace says what somebody did, and with its payload what was written.
 #[test]
 fn a_converted_trace_is_as_private_as_the_trace() {
     let sandbox = Sandbox::with_device();

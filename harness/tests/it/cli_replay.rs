@@ -106,7 +106,7 @@ fn a_replay_in_memory() {
     assert_eq!(sandbox.contents().len(), 0);
 }
 
-/// The same driver, map and resizes, one stamp a sector.
+/// A replay with one stamp a sector: the driver, the map and the resizes are those of any replay.
 #[test]
 fn a_replay_with_stamps_only() {
     let sandbox = Sandbox::new();

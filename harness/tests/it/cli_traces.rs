@@ -73,7 +73,7 @@ fn the_data_of_dm_log_writes_is_what_is_on_the_device() {
     assert_eq!(report["mismatches"], 0);
     assert_eq!(report["sectors_written"], 32);
     assert_eq!(report["sectors_written_with_data"], 32);
-    // Behind the COW file's bitmap is the device's content, here from the log alone.
+    // After the COW file's bitmap comes the device's content, here from the log alone.
     let cow = sandbox.read("out/device.cow");
     let begins = |text: &[u8]| {
         cow.chunks_exact(512)

@@ -22,8 +22,8 @@ fn make(host: &SimHost) -> bool {
     create(host, Path::new(COW), Path::new(BACKING), Some(4096)).is_ok()
 }
 
-/// Crashes behind the last operation of a kind; whether there is a COW file on each disk that
-/// can be left. Each is then brought up, which makes one where there is none.
+/// Crashes after the last operation of a kind; whether there is a COW file on each disk that can
+/// be left. Each is then brought up, which makes one where there is none.
 fn files_after(kind: OperationKind) -> Vec<bool> {
     let (_, whole) = host();
     whole.record();

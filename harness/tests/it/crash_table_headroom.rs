@@ -236,8 +236,8 @@ fn a_raw_disk_whose_growth_cannot_be_synced_keeps_its_partial_last_sector() {
     assert!(host.content("raw") == Some(FileContent::from_bytes(&content)));
 }
 
-/// What readers find behind an operation of a resize without I/O: sizes in sectors, and
-/// whether there is an extension block.
+/// What readers find after an operation of a resize without I/O: sizes in sectors, and whether
+/// there is an extension block.
 fn row(new_sectors: u64, after: After) -> Vec<(u64, bool)> {
     let before = world(Format::Stock(4096), OLD);
     let story = Story {
@@ -321,7 +321,7 @@ fn row_shrinking_the_bits_behind_the_end_were_cleared_the_file_cut() {
     assert_eq!(seen, [(100, true)]);
 }
 
-/// Stale bits and data behind the end must not come back.
+/// Stale bits and data past the end must not come back.
 #[test]
 fn growing_after_a_shrink_that_left_everything_behind_shows_zeros() {
     let before = world(Format::Ours(4096), OLD);

@@ -53,7 +53,7 @@ fn every_crash_of_writes_and_flushes_is_survived() {
     println!("{images} crash images");
 }
 
-/// Sectors 3 (new) and 100 (new, in another word) are written, and a flush goes so many steps.
+/// Sectors 3 (new) and 100 (new, in another word) are written, and a flush goes `step` steps.
 fn flush_up_to(step: usize) -> (World, SimHost, Vec<OperationKind>) {
     let mut world = World::new(SECTORS * 512, Format::Ours(4096));
     let mut device = world.open().device;

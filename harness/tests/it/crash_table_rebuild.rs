@@ -151,8 +151,8 @@ fn a_file_shorter_than_its_data_area_survives_crashes_and_failures() {
     }
 }
 
-/// The sizes in sectors that readers can find behind an operation; every image is then
-/// rebuilt again, which leaves no temporary file.
+/// The sizes in sectors that readers can find after an operation; every image is then rebuilt
+/// again, which leaves no temporary file.
 fn row(after: After) -> Vec<u64> {
     let before = world(Format::Stock(4096));
     let story = Story {

@@ -241,8 +241,8 @@ fn what_lies_behind_an_odd_size_is_put_back() {
     }
 }
 
-/// What a reader finds behind an operation: the size in sectors beside the mark, whether
-/// there is one, and then the frontier of the journal. Stock readers refuse a marked size.
+/// What a reader finds after an operation: the size in sectors beside the mark, whether there is
+/// one, and then the frontier of the journal. Stock readers refuse a marked size.
 fn row(after: After) -> Vec<(u64, Option<u64>)> {
     let before = full(Format::Ours(4096));
     let resize = to(NEW, 16_384, 64);

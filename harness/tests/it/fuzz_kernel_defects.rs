@@ -208,7 +208,7 @@ fn what_is_written_to_a_file_just_created_by_a_killed_process_survives() {
                 survivors,
             };
             match run_exactly(&case) {
-                // Not every creation has so many changes, nor every flush.
+                // Not every creation has that many changes, nor every flush.
                 Err(NotRight::DoesNotFit(DoesNotFit::NoSuchChange { .. })) => {}
                 result => {
                     assert_eq!(result, Ok(()), "after {created} and {change} changes");

@@ -164,9 +164,9 @@ fn assumptions_that_the_promises_rest_on_are_noticed_when_they_fail() {
 }
 
 /// The driver does not rest on these. Names: every name changes once between two syncs of its
-/// directory that matter. A cut: what may come back lies behind the end, and the next grow
-/// cuts again and syncs before it commits. A length that comes without its data: a bit is
-/// written only when a sync has brought both.
+/// directory that matter. A cut: what may come back lies past the end, and the next grow cuts
+/// again and syncs before it commits. A length that comes without its data: a bit is written only
+/// when a sync has brought both.
 #[test]
 fn assumptions_that_no_promise_rests_on_change_nothing_when_they_fail() {
     let usual = Assumptions::default();

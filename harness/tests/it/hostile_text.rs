@@ -372,7 +372,7 @@ fn the_demo_names_its_directory() {
     );
 }
 
-/// What the program does whose standard output is a terminal: its status, what it said there, and
+/// Runs the program with a terminal as standard output: its status, what it said there, and what
 /// on standard error.
 fn on_a_terminal(sandbox: &Sandbox, args: &[&str]) -> (Option<i32>, Vec<u8>, Vec<u8>) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};

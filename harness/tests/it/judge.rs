@@ -7,7 +7,7 @@ use harness::fuzz::catalogue::first_finding;
 use harness::fuzz::doubles::{self, Disk, Double};
 use harness::judge::{Seen, replay, subject};
 
-/// Within so many cases each is found, from this seed on.
+/// Within this many cases each is found, from this seed on.
 const CASES: u64 = 1_000;
 const SEED: u64 = 1;
 

@@ -2,9 +2,8 @@
 use harness::fuzz::case::Case;
 use harness::fuzz::explore::Search;
 
-/// A reflow whose device fails every sync from the one with this number on; behind the
-/// failure the guest writes to a clean sector, whose old place is the new one of the sector 40
-/// before it.
+/// A reflow whose device fails every sync from the one with this number on. After the failure the
+/// guest writes to a clean sector, whose old place is the new one of the sector 40 before it.
 fn reflow_with_failing_syncs(dirty: &str, window: u64, clean: u64, from: u64) -> Case {
     let text = format!(
         r#"{{

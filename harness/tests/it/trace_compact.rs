@@ -336,8 +336,8 @@ proptest! {
         }
     }
 
-    /// Half of the time with checksums made right again, so that the checks behind
-    /// them are reached.
+    /// Half of the time with checksums made right again, so that the checks after them are
+    /// reached.
     #[test]
     fn mutated_files_never_panic(
         count in 0..60_u64,

@@ -169,7 +169,7 @@ fn what_cannot_be_generated_is_refused() {
     }
 }
 
-/// The same figures, block by block and with all of them in memory.
+/// The figures of the statistics, block by block and with all of them in memory.
 fn naive(records: &[Record]) -> (u64, u64, u64, u64) {
     let (mut read, mut written, mut overwritten) = (BTreeSet::new(), BTreeSet::new(), 0);
     for record in records {

@@ -40,8 +40,8 @@ impl Checked {
     }
 }
 
-/// Checks the COW file at `path`. The backing file is opened only where a change of it was interrupted: its content tells
-/// whether it is the one.
+/// Checks the COW file at `path`. The backing file is opened only where a change of it was
+/// interrupted: its content tells whether it is the one.
 ///
 /// # Errors
 /// Where the check could not be carried out: the host's errors, and a lock that another holds.

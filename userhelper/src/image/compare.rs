@@ -14,8 +14,8 @@ use super::{ImageError, Watch, report};
 pub struct Comparison {
     /// The sizes of the two disks.
     pub sizes: [Bytes; 2],
-    /// Where they differ first. What one of them has behind the other's end differs where
-    /// it is not zero.
+    /// Where they differ first. Bytes of one disk past the other's end differ where they are not
+    /// zero.
     pub first: Option<FileOffset>,
     /// How many sectors differ.
     pub sectors: SectorCount,

@@ -52,14 +52,14 @@ impl<F: HostFile> Image<F> {
     /// The host's.
     ///
     /// # Panics
-    /// If `from` is not before `until`, or `until` behind the disk's end.
+    /// If `from` is not before `until`, or `until` is past the disk's end.
     pub fn piece(&self, from: FileOffset, until: FileOffset) -> HostResult<Piece<'_, F>> {
         assert!(from < until && until.0 <= self.size().0, "within the disk");
         self.next_piece(from, until, &mut { NO_HOLE })
     }
 
-    /// The same, by somebody who goes on from there: `hole` is where nothing is known to be in
-    /// the raw file, or the backing file, so that it is not asked again and again.
+    /// [`Image::piece`] for a caller that goes on from there. `hole` is where nothing is known to
+    /// be in the raw file, or the backing file, so that the host is not asked again and again.
     fn next_piece(
         &self,
         from: FileOffset,
@@ -148,7 +148,7 @@ const NO_HOLE: FileRange = FileRange {
     len: Bytes(0),
 };
 
-/// The front of `range`, which is in `file` from `at` on: data, or a hole, or behind its end.
+/// The front of `range`, which is in `file` from `at` on: data, or a hole, or past its end.
 /// What is found to be a hole is in `hole` afterwards.
 fn data_or_hole<'a, F: HostFile>(
     file: &'a F,

@@ -164,7 +164,7 @@ pub fn to_cow<'a, H: ImageHost>(
         while let Some(run) = differences.next_blocks(mapped_end, watch)? {
             store(run)?;
         }
-        // What lies behind the backing file's end has to be in the COW file: there is nothing else.
+        // What lies past the backing file's end has to be in the COW file: there is nothing else.
         let end = Sector(0) + geometry.capacity();
         let behind = differences.end()..end;
         if !behind.is_empty() {

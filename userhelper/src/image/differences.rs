@@ -11,12 +11,12 @@ use super::content::{Piece, Source, reading};
 use super::open::Image;
 use super::{ImageError, Watch, report};
 
-/// So much of two disks is compared at once.
+/// Bytes of two disks that are compared at once.
 const AT_ONCE: Bytes = Bytes(1 << 20);
 
-/// What differs is stored in blocks of so many sectors, 4 KiB: stock Linux, up to 6.12 at least,
-/// reads a request wrongly behind a page of which only a part is dirty (it advances by the length
-/// of the last run instead of the page's).
+/// Sectors in the blocks, of 4 KiB, in which what differs is stored. Stock Linux, up to 6.12 at
+/// least, reads a request wrongly after a page of which only a part is dirty: it advances by the
+/// length of the last run instead of the page's.
 const BLOCK: u64 = 8;
 
 /// Finds the sectors in which two disks differ, as far as both go.
@@ -62,13 +62,13 @@ impl<'a, F: HostFile> Differences<'a, F> {
         })
     }
 
-    /// Behind the last whole sector that both have.
+    /// The first sector past the whole ones that both have.
     pub(super) fn end(&self) -> Sector {
         self.end
     }
 
-    /// The next run of whole blocks in which anything differs. A block ends before `limit`
-    /// where nothing behind it differs.
+    /// The next run of whole blocks in which anything differs. A block is cut to end before
+    /// `limit` where nothing past `limit` differs.
     pub(super) fn next_blocks(
         &mut self,
         limit: Sector,

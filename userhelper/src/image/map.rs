@@ -77,7 +77,7 @@ impl<F: HostFile> MappedRuns<'_, F> {
         })
     }
 
-    /// Data that goes on behind what the host reports as one run is one run.
+    /// Data that goes on after what the host reports as one run is one run.
     fn end_of_data(&self, data: FileRange, limit: FileOffset) -> HostResult<FileOffset> {
         let mut end = data.end();
         while end < limit {

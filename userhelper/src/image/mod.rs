@@ -30,8 +30,8 @@ pub use error::{ChangeError, ImageError};
 
 /// Is told how a tool gets on, and says whether it is to go on.
 pub trait Watcher {
-    /// The tool has done this much of so much. An image is whole whenever this is called: stopping
-    /// there is as good as any other moment.
+    /// The tool has done `done` bytes of `total`. An image is whole whenever this is called:
+    /// stopping there is as good as any other moment.
     fn progress(&mut self, done: Bytes, total: Bytes) -> ControlFlow<()>;
 
     /// The tool is about to wait, or does not wait where it should.

@@ -30,8 +30,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// How far a backing path is followed in a COW file of which the user says this: `asked` is
-    /// for one that he has named as such.
+    /// How far the backing path of a COW file is followed when the user says this of the file.
+    /// `asked` is for one that the user has named as a COW file.
     pub fn trust(self, asked: Trust) -> Trust {
         match self {
             Format::Guess => Trust::Guessed,

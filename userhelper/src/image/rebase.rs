@@ -100,7 +100,7 @@ pub fn rebase<'a, H: ImageHost>(
     while let Some(run) = differences.next_blocks(end, watch)? {
         copied += copy_in(&mut cow.device, &old, run, path)?;
     }
-    // The new backing file has nothing for what lies behind its end.
+    // The new backing file has nothing for what lies past its end.
     if differences.end() < end {
         let behind = SectorRange::between(differences.end()..end);
         copied += copy_in(&mut cow.device, &old, behind, path)?;

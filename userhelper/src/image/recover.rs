@@ -73,7 +73,8 @@ pub fn recover<H: ImageHost>(
     watch: Watch<'_>,
 ) -> Result<Recovered, ImageError> {
     if let Err(HostError::NotFound) = host.open(path, Access::ReadOnly).map(drop) {
-        // What never got its name has no other. If there is none either, opening says so.
+        // What an interrupted creation left has no other name. If there is no such file either,
+        // opening says so.
         let temporary = remove_left_over(host, path, None)?;
         if temporary {
             return Ok(Recovered {
@@ -98,7 +99,7 @@ pub fn recover<H: ImageHost>(
 fn recover_complete<H: ImageHost>(host: &H, path: &Path) -> Result<Recovered, ImageError> {
     drop(open_raw(host, path)?);
     let opening = ImageError::host(path, "opening", FileOffset(0));
-    // Without one the file need not be one that may be written.
+    // Without a left-over file this one need not be one that may be written.
     if let Err(HostError::NotFound) = host.open(&temporary_name(path), Access::ReadOnly).map(drop) {
         return Ok(Recovered::default());
     }

@@ -190,7 +190,7 @@ pub fn extend_backing<H: ImageHost + Clone>(
 }
 
 /// Whether the backing file of an open image can be made as long as `size`, as far as that can be
-/// told before it is: whoever has to do that asks first, and changes nothing if not.
+/// told beforehand. A caller that has to do that asks first, and changes nothing if not.
 ///
 /// # Errors
 /// [`ImageError::Refused`] for a block device, which is as long as it is; the host's, if no file

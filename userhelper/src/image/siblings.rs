@@ -18,7 +18,7 @@ use crate::real_files::{RealFile, RealHost};
 
 use super::open::CowImageFile;
 
-/// So many names of a directory are looked at.
+/// The most names of a directory that are looked at.
 const MOST: usize = 10_000;
 
 /// The COW files other than `cow` that lie beside it or beside its backing file and name that

@@ -40,8 +40,8 @@ pub fn is_immutable(path: &Path) -> bool {
     found.is_ok_and(|found| found.stx_attributes.intersects(fixed))
 }
 
-/// The same for an error of std, which has no number only where std itself refused
-/// the arguments; the system would have said EINVAL.
+/// The host's error for an error of std. That one has no number only where std itself refused the
+/// arguments; the system would have said EINVAL.
 pub(super) fn from_std(error: io::Error) -> HostError {
     host_error(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }

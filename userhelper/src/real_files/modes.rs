@@ -29,9 +29,10 @@ const STICKY: u32 = 0o1000;
 const ASKED_FOR: u32 = 0o666;
 
 /// Gives a new file that is going to be renamed to `path` the owner, mode and extended attributes
-/// of the regular file of that name or, if there is none, the mode of any new file there, without what `sources`, the
-/// files that its content comes from, keep from their group or from others. Of these only regular
-/// files and block devices count: a pipe belongs to who reads it.
+/// of the regular file of that name. If there is none, it gets the mode of any new file there,
+/// without what `sources`, the files that its content comes from, keep from their group or from
+/// others. Of these only regular files and block devices count: a pipe belongs to whoever reads
+/// it.
 ///
 /// # Errors
 /// The host's.
@@ -184,8 +185,8 @@ fn set_mode(file: &File, mode: u32) -> HostResult<()> {
         .map_err(from_std)
 }
 
-/// Whether both owner and group could be given to the file. The system says EPERM
-/// where the user may not, EINVAL where his namespace has no such owner.
+/// Whether both owner and group could be given to the file. The system says EPERM where the user
+/// may not, EINVAL where the user's namespace has no such owner.
 fn copy_owner(file: &File, owner: u32, group: u32) -> HostResult<bool> {
     let attempts = [(Some(owner), true), (None, false)];
     for (owner, complete) in attempts {
@@ -218,8 +219,8 @@ fn has_default_acl(directory: &Path) -> bool {
     list.is_ok_and(|len| len > 0)
 }
 
-/// The rights that this process keeps from its new files; where that cannot be told, all of
-/// everybody but their owner.
+/// The rights that this process keeps from its new files. Where that cannot be told, they are all
+/// rights of everybody but the owner.
 fn umask() -> u32 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));

@@ -13,7 +13,7 @@ const READING: &str = "reading the data to be moved in the COW file";
 
 const MOVING: &str = "moving data in the COW file";
 
-/// One step copies at most so much.
+/// The most bytes that one step copies.
 const COPY_A_STEP: Bytes = Bytes(1 << 20);
 
 impl Reflow {

@@ -9,8 +9,8 @@ use super::Reflow;
 use crate::space::BLOCK;
 
 impl Reflow {
-    /// Frees a step's worth of what is left of a window's source, but for what the copies of
-    /// windows to come will go over; what is left then.
+    /// Frees a step's worth of what is left of a window's source, except where later windows will
+    /// be copied to. Returns what is left then.
     pub(super) fn free_some<F: HostFile>(
         &mut self,
         device: &mut Ordered<F>,
@@ -36,7 +36,8 @@ impl Reflow {
         Some(FileRange::between(at..source.end()))
     }
 
-    /// The first whole blocks of a range of the file that no dirty sector will have its place in.
+    /// The first whole blocks of a range of the file in which no dirty sector will have its
+    /// place.
     fn next_unused(&self, map: &SectorMap, range: FileRange) -> Option<FileRange> {
         let data = self.new.data_offset;
         let blocks = |range: std::ops::Range<FileOffset>| {
@@ -66,7 +67,7 @@ impl Reflow {
     }
 }
 
-/// The border of a block at or behind this.
+/// The border of a block at or after this.
 pub(super) fn up_to_blocks(at: FileOffset) -> FileOffset {
     FileOffset(at.0.next_multiple_of(BLOCK))
 }

@@ -1,5 +1,5 @@
-//! What a tool makes is its owner's alone until it is complete: looked at before and after
-//! every operation on a new file, which is whatever a kill there would leave behind.
+//! What a tool makes is its owner's alone until it is complete. It is looked at before and after
+//! every operation on a new file: a kill there would leave it like that.
 
 use std::cell::RefCell;
 use std::fs::{self, Permissions};
@@ -346,7 +346,7 @@ fn a_new_image_has_the_usual_mode() {
     assert_eq!(images.mode("out"), images.usual_mode());
 }
 
-/// Somebody who is killed leaves what the next one removes, whatever its mode.
+/// What a killed process leaves, the next one removes, whatever its mode.
 #[test]
 fn what_was_left_behind_is_no_obstacle() {
     for mode in [0o600, 0o644] {

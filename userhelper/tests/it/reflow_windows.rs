@@ -76,7 +76,7 @@ fn planned(device: &Ordered<MemoryFile>, online: bool, free: Option<u64>) -> Pla
     plan(device, wish, surroundings).unwrap()
 }
 
-/// Runs it to its end, each step taking so many nanoseconds.
+/// Runs it to its end, each step taking `step_ns` nanoseconds.
 fn run(reflow: &mut Reflow, device: &mut Ordered<MemoryFile>, step_ns: u64) {
     let mut now_ns = 5_000_000_000;
     loop {
@@ -133,7 +133,8 @@ fn windows_of_any_size_move_everything_and_leave_nothing_behind() {
 
 #[test]
 fn under_live_io_a_slower_disk_gets_smaller_windows() {
-    // 10 ns a step is a disk without any cost; with 2 ms a step a window of five runs takes the goal.
+    // 10 ns a step is a disk without any cost; with 2 ms a step a window of five runs takes the
+    // goal.
     let counts = [10, 200_000, 2_000_000].map(|step_ns| {
         let mut device = device();
         let geometry = planned(&device, true, None).new_geometry.unwrap();

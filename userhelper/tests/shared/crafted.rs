@@ -41,7 +41,7 @@ pub(crate) fn exercise_crafted(input: &[u8]) -> Outcome {
         return Outcome::Opened;
     };
     if record.new_size > MOST_TO_RECOVER {
-        // To look through a device of many TiB takes as long as it takes.
+        // Looking through a device of many TiB would take too long here.
         live_with(device);
         return Outcome::NotRecovered;
     }

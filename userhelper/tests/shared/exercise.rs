@@ -28,7 +28,7 @@ const OTHER: &str = "/disk/other";
 /// The size of the backing file that the image is exercised with.
 pub(crate) const SIZE: u64 = 64 * 512;
 
-/// A tool that asks so often whether it is to go on does not end.
+/// A tool that asks this often whether it is to go on does not end.
 const MOST_STEPS: u64 = 1_000_000;
 
 /// Exercises every tool on a file of these bytes, each on a fresh host.

@@ -25,7 +25,7 @@ use driver::units::{Bytes, FileOffset, FileRange};
 pub(crate) struct Extent {
     /// How many operations.
     pub(crate) operations: usize,
-    /// No operation reaches behind this position.
+    /// No operation reaches past this position.
     pub(crate) reach: u64,
 }
 

@@ -68,8 +68,8 @@ impl SectorMap {
         }
     }
 
-    /// Fills `buffer` with the bitmap from byte `from` on, as it belongs on disk; behind the
-    /// end of the map come zeros.
+    /// Fills `buffer` with the bitmap from byte `from` on, as it belongs on disk. Bytes past the
+    /// end of the map become zeros.
     pub fn copy_bitmap(&self, from: Bytes, buffer: &mut [u8]) {
         let mut page_content = [0; PAGE_BYTES];
         let mut done = 0;
@@ -112,8 +112,8 @@ impl SectorMap {
     /// wherever they lie, so the pieces may be written after the sync that makes the
     /// data of this moment durable.
     ///
-    /// `bitmap_len` is the length of the bitmap on disk; what lies behind it has no
-    /// place there and is left out. (V1 and V2 can lack the last byte.)
+    /// `bitmap_len` is the length of the bitmap on disk. Bits past it have no place there and are
+    /// left out. (V1 and V2 can lack the last byte.)
     #[must_use = "the changes taken are lost to the bitmap on disk unless written or restored"]
     pub fn take_changes(&mut self, bitmap_len: Bytes) -> Vec<PageSnapshot> {
         let changed = self.changed.take();

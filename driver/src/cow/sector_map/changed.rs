@@ -75,20 +75,20 @@ impl WordSet {
     }
 }
 
-/// So many notes are kept at most before they are sorted in: 256 KiB of them.
+/// The most notes that are kept before they are sorted in: 256 KiB of them.
 const MOST_NOTES: usize = 1 << 16;
 
 /// The changed words of all pages. Only pages that have some are kept, so that publishing
 /// costs what changed and not what exists.
 ///
-/// A word that changes is first only noted, for that is on the way of every first write:
-/// appending a number touches no memory but the end of a list, while the set that it
-/// belongs to is as good as never in the cache of a large device. Notes are sorted in when
-/// somebody wants to know, or when there are [`MOST_NOTES`].
+/// A word that changes is at first only noted, because every first write does this. Appending a
+/// number touches no memory but the end of a list, while the set that the word belongs to is
+/// hardly ever in the cache of a large device. Notes are sorted in when somebody wants to know,
+/// or when there are [`MOST_NOTES`].
 #[derive(Clone, Default)]
 pub(super) struct ChangedWords {
-    /// Words that changed, counted from the start of the bitmap; some more than once, and
-    /// some that are in `pages` already. Those behind `noted` are only room for more.
+    /// Words that changed, counted from the start of the bitmap; some more than once, and some
+    /// that are in `pages` already. The entries from `noted` on are only room for more.
     notes: Vec<u32>,
     noted: usize,
     pages: Vec<(u32, WordSet)>,
@@ -130,8 +130,8 @@ impl ChangedWords {
             + self.places.capacity() * size_of::<u32>()
     }
 
-    /// Notes a word, counted from the start of the bitmap, as changed, if it is. There is no
-    /// branch on that, for whether a write is the first one is as good as random.
+    /// Notes a word, counted from the start of the bitmap, if it has changed. There is no branch
+    /// on that: whether a write is the first one is as good as random.
     #[inline]
     pub(super) fn note(&mut self, word: u64, changed: bool) {
         match (self.notes.get_mut(self.noted), u32::try_from(word)) {

@@ -129,9 +129,9 @@ impl SectorMap {
         }
     }
 
-    /// Makes the map longer. The new sectors are dirty, for the backing file has
-    /// nothing for them. They are not recorded as changed: whoever grows the device
-    /// writes the longer bitmap himself, as a part of the commit.
+    /// Makes the map longer. The new sectors are dirty, for the backing file has nothing for
+    /// them. They are not recorded as changed: whoever grows the device writes the longer bitmap
+    /// as a part of the commit.
     ///
     /// # Panics
     ///

@@ -191,15 +191,15 @@ impl SectorMap {
         run(state, start, stop)
     }
 
-    /// The first run of dirty sectors that starts at or behind `from`, cut to end
-    /// before `until` or the end of the map.
+    /// The first run of dirty sectors that starts at or after `from`, cut to end before `until`
+    /// or the end of the map.
     #[inline]
     pub fn next_dirty(&self, from: Sector, until: Sector) -> Option<SectorRange> {
         self.next_run(SectorState::Dirty, from, until)
     }
 
-    /// The first run of clean sectors that starts at or behind `from`, cut to end
-    /// before `until` or the end of the map.
+    /// The first run of clean sectors that starts at or after `from`, cut to end before `until`
+    /// or the end of the map.
     #[inline]
     pub fn next_clean(&self, from: Sector, until: Sector) -> Option<SectorRange> {
         self.next_run(SectorState::Clean, from, until)

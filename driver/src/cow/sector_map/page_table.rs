@@ -12,13 +12,13 @@ const DIRTY: u32 = 1;
 const FIRST_MIXED: u32 = 2;
 
 /// All pages. A table entry is a place in `words`. The first two places belong to no page:
-/// [`CLEAN`] and [`DIRTY`] are the words that all uniform pages share, so that a lookup need
-/// not know which kind it has met. Behind them there are no gaps: where a page leaves, the
-/// last one takes its place, and memory falls again when pages become uniform. As long as no
-/// page ever was mixed there are no words at all.
+/// [`CLEAN`] and [`DIRTY`] are the words that all uniform pages share, so that a lookup need not
+/// know which kind it has met. The places after them have no gaps: where a page leaves, the last
+/// one takes its place, and memory falls again when pages become uniform. As long as no page ever
+/// was mixed there are no words at all.
 ///
-/// The words lie side by side and not behind a pointer each, because a lookup is the two
-/// loads that it cannot do without then: the entry, and the word.
+/// The words lie side by side instead of each page's on the heap. A lookup is then two loads, the
+/// entry and the word, and needs no third for a pointer.
 #[derive(Clone, Default)]
 pub(super) struct PageTable {
     entries: Vec<u32>,
@@ -86,7 +86,7 @@ impl PageTable {
         }
     }
 
-    /// The word of a page that has the sector at `offset`. Behind the end of the map it says
+    /// The word of a page that has the sector at `offset`. Past the end of the map it says
     /// whatever the rest of the page says.
     #[inline]
     pub(super) fn word_of(&self, page: usize, offset: u32) -> u64 {
@@ -182,8 +182,8 @@ impl PageTable {
         self.give_back();
     }
 
-    /// Gives memory back when most of it is unused, and so much at once that it is done
-    /// seldom.
+    /// Gives memory back when most of it is unused. It gives back at least half at once, so that
+    /// this happens seldom.
     fn give_back(&mut self) {
         let used = self.words.len();
         if used < self.words.capacity() / 4 {

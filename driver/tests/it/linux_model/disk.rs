@@ -69,7 +69,7 @@ impl Disk {
         self.0.borrow().pending.len()
     }
 
-    /// The disk after a power cut that the unsynced sectors survived for which `survives`.
+    /// The disk after a power cut. Of the unsynced sectors those survive it for which `survives`.
     pub(crate) fn after_power_cut(&self, survives: impl Fn(usize) -> bool) -> Disk {
         let inner = self.0.borrow();
         let mut content = inner.durable.clone();

@@ -186,7 +186,7 @@ fn a_guessed_cow_file_says_what_it_names_and_both_ways_out() {
     );
 }
 
-/// Who reads the backing file beside the device reads the one that the device has.
+/// A tool that reads the backing file beside the device gets the one that the device has.
 #[test]
 fn a_backing_file_that_is_opened_again_is_still_that_one() {
     for trust in [Trust::Follow, Trust::Confine, Trust::Guessed] {

@@ -27,7 +27,7 @@ fn host() -> MemoryHost {
     host
 }
 
-/// The same with this COW file, `/cow`.
+/// The host of [`host`] with this COW file, `/cow`.
 fn host_with(cow: &[u8]) -> MemoryHost {
     let host = host();
     host.file("/cow", cow);

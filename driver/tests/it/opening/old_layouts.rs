@@ -100,7 +100,7 @@ fn sectors_without_a_bit_are_read_from_the_backing_file_and_never_written() {
             layout.data_offset,
         );
         bytes[at..at + 8].copy_from_slice(&size);
-        // Behind the bitmap, where the missing byte would be, is nothing to be believed.
+        // Past the bitmap, where the missing byte would be, is nothing to be believed.
         bytes[layout.bitmap_offset + 7] = 0xff;
         let host = host_with(&bytes);
         let backing = host.contents("/disk").unwrap();

@@ -20,8 +20,8 @@ const SECTORS: [u64; 4] = [64, 640, 6400, 64_000];
 const AGAINST_REQUESTS: &str = "fuzz/growth/case against requests";
 const AGAINST_SECTORS: &str = "fuzz/growth/case of 16 requests against device";
 
-/// Every so many requests, one is a flush: what is not synced stays bounded, and with it the
-/// number of crash images at a crash point.
+/// Requests from one flush to the next. What is not synced stays bounded, and with it the number
+/// of crash images at a crash point.
 const FLUSH_EVERY: u64 = 8;
 
 /// Measures the rows.

@@ -1,5 +1,5 @@
-//! Listens to where the fuzzer is, with a clock. A look at it takes some 30 ns, and a crash
-//! image gives cause for three of them in the ten microseconds that it takes.
+//! Listens to where the fuzzer is, with a clock. Reading the clock takes some 30 ns. A crash
+//! image takes ten microseconds and has the clock read three times.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ pub(super) struct Calls {
     syncs: AtomicU64,
 }
 
-/// The same as numbers.
+/// What has been asked, as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Calls of pread.

@@ -19,10 +19,10 @@ pub(super) const COW: &str = "device.cow";
 /// The size of the device.
 pub(super) const SIZE: Bytes = Bytes(256 << 20);
 
-/// A file is filled by writes of this length, ours and those of other programs, as a guest
-/// would that writes its pages. What is written in one piece the host may keep in one piece
-/// of memory, and ext4 then looks through all blocks of that piece at each later write to one
-/// of them: after writes of 1 MiB, overwriting 4 KiB takes it up to seven times as long.
+/// A file is filled by writes of this length, ours and those of other programs, as a guest writes
+/// its pages. The host may keep what is written in one piece in one piece of memory. ext4 then
+/// looks through all blocks of that piece at each later write to one of them: after writes of 1
+/// MiB, overwriting 4 KiB takes it up to seven times as long.
 pub(super) const FILL: u64 = 4096;
 
 /// Why nothing could be measured.
@@ -95,7 +95,7 @@ impl Device {
         })
     }
 
-    /// The same with all sectors dirty, written in pieces of [`FILL`].
+    /// A device over a fresh backing file, with all sectors dirty, written in pieces of [`FILL`].
     pub(super) fn full(directory: &Path) -> Result<Device, SetUpError> {
         let mut device = Device::fresh(directory)?;
         let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; FILL as usize]);
@@ -151,7 +151,7 @@ pub(super) fn scattered(count: usize, len: u64) -> Vec<u64> {
     scattered_over(SIZE, count, len)
 }
 
-/// The same on a device of that size.
+/// Random positions on a device of `size`, in bytes, each a multiple of `len`.
 pub(super) fn scattered_over(size: Bytes, count: usize, len: u64) -> Vec<u64> {
     let mut random = SplitMix64(4);
     (0..count)

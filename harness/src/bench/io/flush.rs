@@ -1,6 +1,6 @@
-//! A flush behind many scattered first writes: two syncs, and a write for each page of the
-//! bitmap that they touched. Beside it the same bare, on a file with the same data in it; and
-//! its growth with the number of pages.
+//! A flush after many scattered first writes: two syncs, and a write for each page of the bitmap
+//! that they touched. Beside it the bare system calls on a file with as much data in it; and its
+//! growth with the number of pages.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -87,8 +87,8 @@ fn count(directory: &Path, positions: &[u64]) -> Result<[u64; 2], SetUpError> {
     Ok([counts.syncs, counts.writes])
 }
 
-/// Each time on a new file, for both sides, and none is removed before the end: to discard
-/// the blocks of one in so many pieces takes some disks longer than all of this.
+/// Each time on a new file, for both sides, and none is removed before the end. Some disks take
+/// longer than all of this to discard the blocks of a file in many pieces.
 fn time(directory: &Path, positions: &[u64], pages: &[u64]) -> Result<Row, SetUpError> {
     let backing = backing(directory)?;
     let (mut driver, mut bare) = (Vec::new(), Vec::new());
@@ -129,7 +129,7 @@ fn flush(device: &mut Device, positions: &[u64]) -> Result<Duration, SetUpError>
     Ok(started.elapsed())
 }
 
-/// The same without a driver, in a new file of the same layout.
+/// The time of these writes and the two syncs without a driver, in a new file of that layout.
 fn bare_flush(
     path: &Path,
     positions: &[u64],
@@ -149,7 +149,7 @@ fn bare_flush(
     Ok(started.elapsed())
 }
 
-/// The milliseconds of a flush after one first write in each of so many pages of bitmap.
+/// The milliseconds of a flush after one first write in each of `pages` pages of bitmap.
 fn cost(directory: &Path, pages: u64) -> Result<f64, SetUpError> {
     let most = PAGES[PAGES.len() - 1];
     let positions: Vec<_> = (0..pages).map(|page| page * PER_PAGE.0).collect();

@@ -74,7 +74,7 @@ fn read(directory: &Path, size: Bytes) -> Result<f64, SetUpError> {
     failure.map_or(Ok(times[0] / REQUESTS as f64), Err)
 }
 
-/// The same of a first write, each pass on a new device.
+/// The nanoseconds of a first write, each pass on a new device.
 fn first_write(directory: &Path, size: Bytes) -> Result<f64, SetUpError> {
     let positions = scattered_over(size, REQUESTS, 4096);
     let mut failure = None;

@@ -112,7 +112,8 @@ impl Case {
                 }
                 time
             }),
-            // The same buffer: how it lies in memory makes a fifth of the time of 1 MiB.
+            // Into or out of the driver's buffer: how it lies in memory makes a fifth of the time
+            // of 1 MiB.
             Box::new(|| {
                 let Some(mut taken) = request.take() else {
                     return Duration::ZERO;

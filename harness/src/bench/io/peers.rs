@@ -1,7 +1,7 @@
-//! Other programs that put a copy-on-write layer over a file, as far as they are installed:
-//! qcow2 in qemu-img's own process, and nbdkit's cow filter, which qemu-img asks through a
-//! socket. `qemu-img bench` is the client of all of them. Bare system calls, one after the
-//! other, are in the table too: that is as far as anything with one of them a request can get.
+//! Other programs that put a copy-on-write layer over a file, as far as they are installed: qcow2
+//! in qemu-img's own process, and nbdkit's cow filter, which qemu-img asks through a socket.
+//! `qemu-img bench` is the client of all of them. Bare system calls, one after the other, are in
+//! the table too: nothing that makes one of them for each request can be faster.
 //!
 //! All of them take turns on files that are written all over and in the page cache, the same
 //! positions in the same order. qemu-img syncs when it closes, outside its own account of the

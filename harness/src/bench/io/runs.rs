@@ -1,5 +1,6 @@
-//! One read across sectors that are now in one file, now in the other: a system call for each
-//! run of them and nothing more, beside the same system calls bare; and so its growth.
+//! One read across sectors that lie in the two files by turns. It takes a system call for each
+//! run of them and nothing more, and is measured beside those system calls bare. So is its
+//! growth.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -91,7 +92,7 @@ fn read(runs: u64) -> Request {
     Request::read(Tag(0), Sector(0), sector_of(runs * RUN) - Sector(0))
 }
 
-/// The system calls that a read of so many runs takes.
+/// The system calls that a read of `runs` runs takes.
 fn count(directory: &Path, runs: u64) -> Result<u64, SetUpError> {
     let host = Counting::default();
     let mut device = fresh_on(&host, directory, &directory.join("backing.img"))?;
@@ -102,8 +103,8 @@ fn count(directory: &Path, runs: u64) -> Result<u64, SetUpError> {
     Ok(counts.reads + counts.writes + counts.syncs)
 }
 
-/// The nanoseconds of a read of so many runs, by the driver and by bare system calls into the
-/// same buffer.
+/// The nanoseconds of a read of `runs` runs, by the driver and by bare system calls into the same
+/// buffer.
 fn time(device: &mut Device, backing: &File, runs: u64) -> Result<(f64, f64), SetUpError> {
     let mut failure = None;
     let request = Cell::new(Some(read(runs)));

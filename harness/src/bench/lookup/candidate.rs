@@ -29,13 +29,13 @@ pub trait Candidate: Clone + Sized {
     /// The set that a bitmap describes; `None` if it cannot hold that many.
     fn build(bitmap: &[u64]) -> Option<Self>;
 
-    /// An empty set for so many sectors, made as its own interface has it.
+    /// An empty set for `sectors` sectors, made as its own interface has it.
     fn empty(sectors: u64) -> Option<Self>;
 
     /// Whether a sector is dirty.
     fn state(&self, sector: u64) -> bool;
 
-    /// The same, and how many sectors from there up to `limit` share the state.
+    /// Whether a sector is dirty, and how many sectors from there up to `limit` share the state.
     fn run(&self, sector: u64, limit: u64) -> (bool, u64);
 
     /// Goes through all runs of dirty sectors.
@@ -47,8 +47,8 @@ pub trait Candidate: Clone + Sized {
     /// Makes eight sectors dirty: a request of 4 KiB.
     fn mark(&mut self, sector: u64);
 
-    /// The same, and notes in `changed`, a set of the same kind, which word of 64 sectors this
-    /// changes: what a driver has to know that writes its bitmap back.
+    /// Makes eight sectors dirty, and notes in `changed`, a set of this kind, which word of 64
+    /// sectors this changes: what a driver has to know that writes its bitmap back.
     fn mark_and_note(&mut self, changed: &mut Self, sector: u64);
 }
 

@@ -46,7 +46,7 @@ impl Content {
         }
     }
 
-    /// The bitmap of a device of so many sectors, a multiple of 64: a bit a sector, least
+    /// The bitmap of a device of `sectors` sectors, a multiple of 64: a bit a sector, least
     /// significant first.
     pub fn bitmap(self, sectors: SectorCount) -> Vec<u64> {
         let words = (sectors.0 / 64) as usize;

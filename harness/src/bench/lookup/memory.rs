@@ -10,7 +10,7 @@ use super::{BITMAP_OF_64_MIB, Only, timed, timed_again_and_again};
 use crate::bench::rounds::rounds;
 use crate::bench::{Row, Unit};
 
-/// Scanning a mixed bitmap is asked to reach so many GB/s, or what the memory gives.
+/// The GB/s that scanning a mixed bitmap is asked to reach, unless the memory gives less.
 const GIGABYTES_PER_SECOND: f64 = 20.0;
 
 /// A whole map known to be uniform is asked to take microseconds.

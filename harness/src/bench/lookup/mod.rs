@@ -1,9 +1,9 @@
 //! `ubdlab bench lookup`: the sector map beside the original driver's bit-by-bit loop and
 //! beside three crates that hold sets of numbers, on the same bits, in turns.
 //!
-//! The times of `state`, `run` and `mark` are for one operation, net of reading the position
-//! from a list of random ones; a list so long that on the large devices most lookups miss
-//! the caches. A scan's time is for the whole map.
+//! The times of `state`, `run` and `mark` are for one operation, net of reading the position from
+//! a list of random ones. The list is long enough that on the large devices most lookups miss the
+//! caches. A scan's time is for the whole map.
 //!
 //! Marking is measured twice: as it is, where the crates only set bits and the map also notes
 //! which words it has to write to the disk, and with a second set of the same crate in which
@@ -33,10 +33,10 @@ use content::{Content, DEVICES};
 /// Which rows are measured: those whose names contain this text.
 pub type Only<'a> = Option<&'a str>;
 
-/// A run lookup on the 1 GiB map with half of its sectors dirty may take so many ns.
+/// The most nanoseconds of a run lookup on the 1 GiB map with half of its sectors dirty.
 const RUN_NS: f64 = 4.0;
 
-/// Positions, so many that they lie far apart on the largest device.
+/// Positions: enough of them that they lie far apart on the largest device.
 const POSITIONS: usize = 1 << 20;
 
 /// Those of them that are looked up or marked in one pass: a quarter of the requests of
@@ -95,7 +95,7 @@ struct All {
     sparse: Option<HiSparse>,
 }
 
-/// Somebody measured: the name, whether it is a peer to be no slower than, and the passes.
+/// A contender: its name, whether it is a peer to be no slower than, and the passes.
 struct Entry<'a> {
     name: &'static str,
     is_peer: bool,
@@ -225,13 +225,13 @@ fn timed(work: impl FnOnce()) -> f64 {
     started.elapsed().as_nanos() as f64
 }
 
-/// The nanoseconds of one call of something that may take next to none: the mean of as many
-/// calls as it takes for the clock to be of no weight.
+/// The nanoseconds of one call of something that may take next to none: the mean of enough calls
+/// that reading the clock has no weight.
 fn timed_again_and_again(mut work: impl FnMut()) -> f64 {
     const LONG_ENOUGH: Duration = Duration::from_micros(200);
     let started = clock::start();
     let mut calls = 0_u32;
-    // Asked seldom: reading the clock takes longer than to see that a map is empty.
+    // Asked seldom: reading the clock takes longer than seeing that a map is empty.
     for more in (0..).map(|round| 1 << round) {
         for _ in 0..more {
             work();

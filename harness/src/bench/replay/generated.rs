@@ -35,7 +35,7 @@ const DEVICE: Bytes = Bytes(64 << 20);
 /// what they need.
 const LARGER: [Bytes; 2] = [Bytes(256 << 20), Bytes(1 << 30)];
 
-/// Measures the generated trace of so many requests to a device of this size in a process of
+/// Measures the generated trace of that many requests to a device of this size in a process of
 /// its own.
 pub type MeasureOne = fn(u64, Bytes) -> Result<Generated, ReplayBenchError>;
 
@@ -62,7 +62,7 @@ fn workload(requests: u64, device: Bytes) -> Workload {
 }
 
 impl Generated {
-    /// Replays the trace of so many requests with stamps only, in this process.
+    /// Replays the trace of `requests` requests with stamps only, in this process.
     ///
     /// # Errors
     /// If the replay fails or finds a difference.

@@ -129,7 +129,7 @@ fn gigabytes_a_second(report: &Report) -> f64 {
     payload(report) / report.elapsed_ns.max(1) as f64
 }
 
-/// The same payload, over the time of the replay and of the comparisons of the whole device.
+/// The replay's payload over the time of the replay and of the comparisons of the whole device.
 fn gigabytes_a_second_in_all(report: &Report) -> f64 {
     payload(report) / (report.elapsed_ns + report.verify_elapsed_ns).max(1) as f64
 }

@@ -24,7 +24,7 @@ const STOCK_ALIGNMENT: u32 = 4096;
 /// How the dirty bytes lie on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// In extents of 4 KiB, each with a gap behind it, at random.
+    /// In extents of 4 KiB, each with a gap after it, at random.
     Extents,
     /// In one piece.
     Piece,
@@ -61,7 +61,7 @@ impl Layout {
         Layout::within(size, dirty, shape, size)
     }
 
-    /// The same with everything before the byte `span`.
+    /// With `dirty` bytes, or as many as fit, all of them before the byte `span`.
     pub(super) fn within(size: Bytes, dirty: Bytes, shape: Shape, span: Bytes) -> Layout {
         let span = span.min(size);
         let most = match shape {
@@ -130,7 +130,7 @@ pub(super) fn sector_of(block: u64) -> Sector {
     Sector(0) + Bytes(block * BLOCK).whole_sectors()
 }
 
-/// What a dirty block holds: nothing but its number, and never a zero byte's worth of zeros.
+/// What a dirty block holds: its number plus 1 in every word, so that no block is all zeros.
 pub(super) fn fill(data: &mut [u8], block: u64) {
     for word in data.chunks_exact_mut(8) {
         word.copy_from_slice(&(block + 1).to_le_bytes());

@@ -25,7 +25,7 @@ pub(super) const WHAT: &str = "live reflow";
 /// No request is to wait longer.
 const LONGEST_MS: f64 = 50.0;
 
-/// So many requests are served before the move, to compare with.
+/// Requests that are served before the move, to compare with.
 const BEFORE: u64 = 2000;
 
 /// Lets others see how long the windows take.

@@ -18,8 +18,7 @@ use crate::clock::{Clock, WallClock};
 /// From one request to the next: 2,000 in a second.
 const INTERVAL_NS: u64 = 500_000;
 
-/// So many requests are in flight at most; those that are due meanwhile wait their turn, and
-/// that counts.
+/// The most requests in flight. Those that are due meanwhile wait their turn, and that counts.
 const MOST_IN_FLIGHT: usize = 64;
 
 /// How long requests took.
@@ -42,8 +41,8 @@ impl Latencies {
     }
 }
 
-/// A client that reads and writes a block at a time, as often the one as the other: half of
-/// the time one that was dirty in the beginning, half of the time any.
+/// A client that reads and writes one block at a time, as many reads as writes. Half of the time
+/// the block is one that was dirty in the beginning, half of the time any.
 pub(super) struct Client {
     random: SplitMix64,
     blocks: u64,

@@ -12,7 +12,7 @@ const WHAT: &str = "merge";
 
 const TURNS: usize = 3;
 
-/// So many times as fast it is to be.
+/// How many times as fast it is to be.
 const TIMES: f64 = 5.0;
 
 /// Only on the smallest device: `uml_moo` writes every byte of it.

@@ -36,7 +36,7 @@ pub struct Settings<'a> {
     pub directory: &'a Path,
     /// The program `ubdlab`, to be started as other programs are.
     pub program: &'a Path,
-    /// So much is dirty on each device.
+    /// How many bytes are dirty on each device.
     pub dirty: Bytes,
     /// Only rows whose names contain this are measured.
     pub only: Option<&'a str>,

@@ -10,7 +10,7 @@ use crate::bench::{Row, Unit};
 
 const TURNS: usize = 3;
 
-/// So many times a copy's throughput it is to have.
+/// How many times a copy's throughput it is to have.
 const TIMES: f64 = 20.0;
 
 pub(super) fn measure(

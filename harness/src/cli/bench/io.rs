@@ -6,12 +6,12 @@ use super::{Common, Failure, Place, Verdict, collect, report};
 
 /// Measure the way to the host's files beside bare system calls and other programs
 ///
-/// The driver reads and writes a COW file of 256 MiB that is in the page cache; pread and
-/// pwrite do the same on the same file at the same offsets. System calls are counted where
-/// their number is what matters: of a read across many runs, of a flush behind many writes.
-/// Where qemu-img and nbdkit are found, their copy-on-write layers are measured beside it with
-/// `qemu-img bench`; where they are not, the row says so. Takes 2 GiB of space and some minutes;
-/// for the growth with the size of a device there are files of up to 256 GiB, nearly all holes.
+/// The driver reads and writes a COW file of 256 MiB that is in the page cache; pread and pwrite
+/// do the same on the same file at the same offsets. System calls are counted where their number
+/// is what matters: of a read across many runs, of a flush after many writes. Where qemu-img and
+/// nbdkit are found, their copy-on-write layers are measured beside it with `qemu-img bench`;
+/// where they are not, the row says so. Takes 2 GiB of space and some minutes; for the growth
+/// with the size of a device there are files of up to 256 GiB, nearly all holes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -28,7 +28,7 @@ pub(in crate::cli) struct ResizeArgs {
     #[command(flatten)]
     place: Place,
 
-    /// So much is dirty on each device, or half of it, if that is less: 4M to 64G
+    /// How much is dirty on each device, or half the device if that is less: 4M to 64G
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = dirty)]
     dirty: Bytes,
 }

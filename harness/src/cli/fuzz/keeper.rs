@@ -101,7 +101,7 @@ impl<'a> Keeper<'a> {
         });
     }
 
-    /// This name, or if it was had before with the next number after it.
+    /// This name, with the next number after it if it was used before.
     fn another(&mut self, name: String) -> String {
         let had = self.names.entry(name.clone()).or_default();
         *had += 1;

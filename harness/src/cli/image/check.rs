@@ -13,7 +13,7 @@ use super::{InsteadArgs, TrustArgs, existing, reach};
 
 /// Find the faults of a COW file, and mend those that can be mended without guessing
 ///
-/// Faults of the header and the layout, a bitmap or data area cut short, bits behind the end, a
+/// Faults of the header and the layout, a bitmap or data area cut short, bits past the end, a
 /// backing file that is missing or was changed, an interrupted resize or merge, space taken by
 /// data that nobody can read, and data where stock Linux cannot reach it.
 ///

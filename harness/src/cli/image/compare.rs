@@ -14,7 +14,7 @@ use super::{FormatArg, FormatArgs, InsteadArgs, TrustArgs, absolute, existing, r
 
 /// Compare what two disks hold, COW files or raw
 ///
-/// Of disks of different sizes, what one has behind the other's end has to be zero.
+/// Of disks of different sizes, what one has past the other's end has to be zero.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -40,7 +40,7 @@ pub(in super::super) struct Args {
     #[command(flatten)]
     instead: InsteadArgs,
 
-    /// The same for the second image
+    /// Read the clean sectors of the second image from FILE
     #[arg(short = 'B', long, value_name = "FILE")]
     second_backing: Option<PathBuf>,
 

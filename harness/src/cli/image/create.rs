@@ -46,8 +46,8 @@ pub(in super::super) struct Args {
 
     /// The size of the device [default: that of the backing file]
     ///
-    /// A larger device reads as zeros behind the backing file's end. Stock UML refuses it until
-    /// the backing file is as large.
+    /// A larger device reads as zeros past the backing file's end. Stock UML refuses it until the
+    /// backing file is as large.
     #[arg(long, value_parser = parse_device_size)]
     size: Option<Bytes>,
 }

@@ -12,9 +12,10 @@ use super::{FormatArg, TrustArgs, existing};
 
 /// Finish an interrupted resize, or end an interrupted merge or rebase
 ///
-/// Of a COW file: a reflow that was interrupted goes on from where it was. A merge in place, a rebase or the extension of the backing file ends as it is: the
-/// disk is what it was, and the command can be given again. Another file under the backing file's
-/// name is refused. A header that is half changed to another backing file is finished.
+/// Of a COW file: a reflow that was interrupted goes on from where it was. A merge in place, a
+/// rebase or the extension of the backing file ends as it is: the disk is what it was, and the
+/// command can be given again. Another file under the backing file's name is refused. A header
+/// that is half changed to another backing file is finished.
 ///
 /// Of any file: a new one that never got its name is removed, also where the command that was to
 /// make it is the one that was interrupted: give the name that it was to have. Where there is

@@ -56,7 +56,8 @@ impl Watcher for Watching {
         self.goes_on()
     }
 
-    /// A second is over before anybody has read that, but for who sits in front of it.
+    /// A wait of one second is over before anybody can read of it, so it is told only where
+    /// errors go to a terminal.
     fn waits(&mut self, wait: Wait<'_>) {
         let (seconds, backing) = (wait.seconds, driver::shown(wait.backing));
         if wait.too_long {

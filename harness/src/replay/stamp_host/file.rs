@@ -43,7 +43,7 @@ impl StampFile {
         Ok(())
     }
 
-    /// The same for the sectors that `range` covers in part.
+    /// Turns the sectors that the range covers in part into bytes.
     fn expand_ends(&self, stamps: &mut Stamps, start: u64, end: u64) -> HostResult<()> {
         for border in [start, end] {
             if !border.is_multiple_of(SECTOR_SIZE) {
@@ -120,8 +120,8 @@ impl StampFile {
         Ok(())
     }
 
-    /// Before a write: the file has to be so long. What is wrong with the write, the file in
-    /// memory says.
+    /// Before a write: makes the file at least `end` bytes long. What is wrong with the write,
+    /// the file in memory says.
     fn make_room(&self, stamps: &mut Stamps, end: u64) -> HostResult<()> {
         if end <= stamps.known_len && self.writable {
             return Ok(());
@@ -134,7 +134,8 @@ impl StampFile {
     }
 }
 
-/// A range of bytes as the part of a sector in front, whole sectors, and a part behind.
+/// A range of bytes as the part of a sector at its front, whole sectors, and a part at its end.
+/// The lengths of the first two.
 fn cut(at: u64, len: usize) -> (usize, usize) {
     let to_border = at.next_multiple_of(SECTOR_SIZE) - at;
     let front = len.min(to_border as usize);

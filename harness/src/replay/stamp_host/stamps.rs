@@ -16,14 +16,14 @@ const PAGE: u64 = 2048;
 #[derive(Debug, Default)]
 pub(super) struct Stamps {
     pages: Sparse<Page>,
-    /// The file is known to be at least so long, in bytes.
+    /// The file is known to have at least this many bytes.
     pub(super) known_len: u64,
 }
 
 #[derive(Debug)]
 enum Page {
-    /// Each stamp is that of the sector that is `behind` sectors in front of where it lies;
-    /// its number is kept plus 1, and 0 where there is none.
+    /// Each stamp is that of the sector `behind` sectors before the one that it lies in. Its
+    /// number is kept plus 1, and 0 where there is none.
     InARow { behind: u64, numbers: Box<[u32]> },
     /// Any stamps anywhere.
     Any(Box<[Option<Place>]>),
@@ -82,7 +82,7 @@ impl Page {
         }
     }
 
-    /// Makes an empty page one for stamps of sectors that are so far in front.
+    /// Makes an empty page one for stamps of the sectors `wanted` before their own.
     #[inline]
     fn prepare(&mut self, wanted: u64) {
         match self {
@@ -184,7 +184,7 @@ impl Stamps {
         done
     }
 
-    /// The first run of stamped sectors that ends behind `from`, cut to start there. One that
+    /// The first run of stamped sectors that ends after `from`, cut to start there. One that
     /// crosses pages comes in parts.
     pub(super) fn next_run(&self, from: u64) -> Option<Range<u64>> {
         let mut next = from / PAGE;

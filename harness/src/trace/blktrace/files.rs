@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// What is in front of and behind the CPU's number in a name such as `sda.blktrace.3.gz`.
+/// What comes before and after the CPU's number in a name such as `sda.blktrace.3.gz`.
 fn parts(name: &str) -> Option<(&str, u32, &str)> {
     let (stem, compression) = match name {
         _ if name.ends_with(".gz") => name.split_at(name.len() - 3),
@@ -53,8 +53,8 @@ pub(in super::super) fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
-/// The first file of the recording that is called `path`, as blktrace's `-D` and blkparse call it, if
-/// it is there: `sda.blktrace.0` of `sda`.
+/// The first file of the recording that is called `path`, as blktrace's `-D` and blkparse call
+/// it, if it is there: `sda.blktrace.0` of `sda`.
 pub(in super::super) fn recorded(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?;
     let endings = [".blktrace.0", ".blktrace.0.gz", ".blktrace.0.zst", ".0"];

@@ -192,7 +192,7 @@ pub(super) struct Blktrace {
     layout: Layout,
     start: FileOffset,
     buffer: [u8; MAX_RECORD_LEN],
-    /// So much of the next record is in the buffer already.
+    /// Bytes of the next record that are in the buffer already.
     filled: usize,
     /// The last record was none; the next magic has to be looked for.
     is_lost: bool,

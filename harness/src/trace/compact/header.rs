@@ -58,7 +58,7 @@ impl TraceHeader {
         bytes
     }
 
-    /// Checks the fixed part and returns the length of the description behind it.
+    /// Checks the fixed part and returns the length of the description after it.
     pub(super) fn description_len(fixed: &[u8; FIXED_LEN]) -> Result<usize, Fault> {
         if fixed[..8] != FILE_MAGIC {
             return Err(Fault::new(0, excerpt(&fixed[..8]), excerpt(&FILE_MAGIC)));

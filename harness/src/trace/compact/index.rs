@@ -1,4 +1,4 @@
-//! The index behind the frames, and the trailer that ends the file.
+//! The index after the frames, and the trailer that ends the file.
 
 use driver::units::{Bytes, FileOffset};
 

@@ -96,7 +96,7 @@ impl Fault {
         }
     }
 
-    /// That the checksum stored at `at` of `what` is not that of the content.
+    /// The fault that the checksum stored at `at` of `what` is not that of the content.
     fn checksum(at: u64, what: &str, stored: u32, computed: u32) -> Fault {
         Fault::new(
             at,

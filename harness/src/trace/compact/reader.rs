@@ -27,7 +27,7 @@ pub struct CompactReader<R> {
     /// The decoded frame and how much of it was given out.
     frame: Vec<Record>,
     position: usize,
-    /// The number of the first record behind `frame`.
+    /// The number of the first record after `frame`.
     next_record: u64,
     frames_seen: Option<u64>,
     index: Option<(Vec<IndexEntry>, Trailer)>,
@@ -76,7 +76,7 @@ impl<R: Read> CompactReader<R> {
         })
     }
 
-    /// The same, of a trace that was decompressed on the way.
+    /// The reader of a trace that was decompressed on the way.
     pub(in super::super) fn compressed(mut self, how: Option<Compression>) -> CompactReader<R> {
         self.input = self.input.decompressed(how.is_some());
         self.description.compression = how.map(Compression::name);

@@ -33,8 +33,8 @@ impl<W: Write> TraceWriter<W> {
         TraceWriter::with_frames_of(MAX_RECORDS, name, out, header)
     }
 
-    /// The same, with `frame_records` records in a frame: fewer make seeking faster
-    /// and the file larger.
+    /// Begins a trace with `frame_records` records in a frame: fewer make seeking faster and the
+    /// file larger.
     ///
     /// # Panics
     ///

@@ -23,7 +23,7 @@ use places::Places;
 /// Where requests go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// One behind the other, and again from the start; reads and writes each for themselves.
+    /// One after the other, and again from the start; reads and writes each for themselves.
     Sequential,
     /// Anywhere, each place as likely as any other.
     Random,
@@ -67,7 +67,7 @@ pub struct Workload {
     /// How many in a hundred begin where the one before of the same kind ended, whatever the
     /// access; 0 to 100.
     pub sequential_percent: u64,
-    /// A flush behind each so many writes; 0 for none.
+    /// Writes from one flush to the next; 0 for no flushes.
     pub writes_per_flush: u64,
     /// How many flushes in a hundred are preflushes of the next write instead.
     pub preflush_percent: u64,

@@ -62,7 +62,7 @@ impl Places {
         }
     }
 
-    /// Where the next request of so many sectors, no more than the device has, begins.
+    /// Where the next request of `count` sectors, no more than the device has, begins.
     pub(super) fn start(&mut self, operation: TraceOperation, count: SectorCount) -> Sector {
         let kind = match operation {
             TraceOperation::Read => 0,

@@ -41,7 +41,7 @@ fn power(n: u64, theta_64ths: u32) -> f64 {
 }
 
 impl Zipf {
-    /// Over a device of so many sectors, its regions in the order that `rng` shuffles them to.
+    /// Over a device of `device` sectors, its regions in the order that `rng` shuffles them to.
     pub(super) fn new(rng: &mut ChaCha8Rng, device: u64, theta_64ths: u32) -> Zipf {
         let count = device.min(MAX_REGIONS);
         let mut sum = 0;

@@ -37,7 +37,7 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    /// A request of so many bytes, at least one.
+    /// A request of `bytes` bytes, at least one.
     pub(super) fn add(&mut self, bytes: u64) {
         self.count += 1;
         self.sum += u128::from(bytes);

@@ -19,11 +19,11 @@ pub use regions::HotRegion;
 use regions::Regions;
 use working_set::WorkingSet;
 
-/// So many earlier requests of the same kind are looked at to see whether one goes on with
-/// another: streams that are read side by side are sequential too.
+/// Earlier requests of the same kind that are looked at to see whether one goes on with another:
+/// streams that are read side by side are sequential too.
 const STREAMS: usize = 16;
 
-/// So many hot regions are told.
+/// The most hot regions that are told.
 const HOT_REGIONS: usize = 10;
 
 /// What a trace is like. Field names carry their units.
@@ -47,7 +47,7 @@ pub struct Statistics {
     /// Sectors written where the trace had written before, in whole blocks of
     /// `working_set.block_bytes`.
     pub sectors_overwritten: u64,
-    /// The same as a share of all sectors written.
+    /// Those as a share of all sectors written.
     pub overwrite_share: f64,
     /// What lies between flushes, preflushes among them.
     pub flush_intervals: FlushIntervals,
@@ -75,8 +75,8 @@ pub struct Lengths {
 /// Space that was touched, counted in blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WorkingSetSizes {
-    /// The size of a block: 4 KiB, or more where so many were touched that 64 MiB of memory
-    /// could not tell them apart.
+    /// The size of a block: 4 KiB, or more where it would take over 64 MiB of memory to tell the
+    /// touched blocks of 4 KiB apart.
     pub block_bytes: u64,
     /// Read or written.
     pub touched_bytes: u64,

@@ -1,9 +1,8 @@
 //! fio's iolog, version 3, for `fio --read_iolog`.
 //!
 //! It has no preflush, no FUA and no write-zeroes. What they promise is kept in other words: a
-//! preflush is a `sync` in front of its write, forced unit access a `datasync` behind it, and
-//! write-zeroes are a `write`. No data and no durability is lost, but merged requests come
-//! apart.
+//! preflush is a `sync` before its write, forced unit access a `datasync` after it, and
+//! write-zeroes are a `write`. No data and no durability is lost, but merged requests come apart.
 //!
 //! Times begin at 1 us: fio takes a last time of 0 for "none yet", and would not wait between a
 //! request at time 0 and the next one (seen with fio 3.33).

@@ -45,9 +45,9 @@ pub trait RecordWriter {
 pub struct Losses {
     /// Write-zeroes that became writes.
     pub write_zeroes: u64,
-    /// Preflushes of writes that became flushes in front of them.
+    /// Preflushes of writes that became flushes before them.
     pub preflushes: u64,
-    /// Forced unit access that became a flush behind the write.
+    /// Forced unit access that became a flush after the write.
     pub fua: u64,
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::cli::{Contents, SIZE, Sandbox, ftrace, output, ubdlab};
 
-/// Runs with files limited to so many blocks of 512 bytes.
+/// Runs with files limited to `blocks` blocks of 512 bytes.
 fn limited(sandbox: &Sandbox, blocks: u64, args: &[&str]) -> std::process::Output {
     let program = ubdlab();
     let mut shell = Command::new("sh");

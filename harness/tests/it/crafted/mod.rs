@@ -18,7 +18,7 @@ use crate::exercise::exercise;
 use crate::read_trace::read_trace;
 use mutate::mutate;
 
-/// How many inputs, of so many in an ordinary run.
+/// How many inputs, where an ordinary run has `ordinary`.
 fn count(ordinary: u64) -> u64 {
     let factor = std::env::var("UBDLAB_CRAFTED").map_or(1, |factor| {
         let parsed = factor.parse::<u64>();

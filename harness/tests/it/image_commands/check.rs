@@ -347,7 +347,7 @@ fn data_behind_the_end() {
     }
 }
 
-/// Who knows what it is good for, as long as something else is wrong.
+/// It may still be of use, as long as something else is wrong.
 #[test]
 fn space_is_not_given_back_while_anything_is_corrupt() {
     let sandbox = Sandbox::with_images();
@@ -528,7 +528,7 @@ fn another_backing_file_after_an_interrupted_merge() {
     assert!(sandbox.disk("cow", "backing") == expected);
 }
 
-/// Whose path is not to be followed cannot be told from another one.
+/// A backing file whose path is not to be followed cannot be told from another one.
 #[test]
 fn an_interrupted_merge_with_a_backing_file_elsewhere() {
     let sandbox = Sandbox::new();

@@ -60,7 +60,7 @@ fn two_images_over_one_backing_file() {
     );
 }
 
-/// Behind the shorter one's end there has to be nothing but zeros.
+/// Past the shorter one's end there has to be nothing but zeros.
 #[test]
 fn disks_of_different_sizes() {
     let sandbox = Sandbox::with_images();

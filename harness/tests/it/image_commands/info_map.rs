@@ -57,8 +57,8 @@ fn every_field_of_every_version() {
     }
 }
 
-/// What the file takes on disk, as `du` counts it. It is synced first: some file systems give it its
-/// blocks only then.
+/// What the file takes on disk, as `du` counts it. It is synced first: some file systems give it
+/// its blocks only then.
 fn allocated(sandbox: &Sandbox, name: &str) -> u64 {
     let file = std::fs::File::open(sandbox.path(name)).unwrap();
     file.sync_all().unwrap();

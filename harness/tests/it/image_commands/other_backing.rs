@@ -1,5 +1,5 @@
-//! A COW file that names a path of another machine, read over a file that the user names: its header
-//! stays as it is.
+//! A COW file that names a path of another machine, read over a file that the user names: its
+//! header stays as it is.
 
 use driver::cow::Version;
 

@@ -15,8 +15,8 @@ const DIRTY: [u64; 2] = [0, 15];
 /// Bytes that are nobody else's, for the last sectors of another backing file.
 const OTHER: [u8; 512] = [0xa5; 512];
 
-/// An image of each version over `backing`; what their disks hold. The older versions have no
-/// more bits than bytes of them are full: 16.
+/// An image of each version over `backing`; what their disks hold. The older versions have bits
+/// only for whole bytes of them: 16.
 fn images() -> (Sandbox, Vec<u8>) {
     let sandbox = Sandbox::new();
     sandbox.write_backing("backing", SIZE);
@@ -83,7 +83,7 @@ fn a_grow_while_requests_are_served_keeps_the_last_bytes() {
     }
 }
 
-/// The same on a raw disk, which has its last bytes in its one file.
+/// A raw disk has its last bytes in its one file.
 #[test]
 fn a_raw_disk_keeps_its_last_bytes() {
     let sandbox = Sandbox::new();

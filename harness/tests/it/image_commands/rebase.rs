@@ -69,7 +69,7 @@ fn the_disk_stays_what_it_is() {
     }
 }
 
-/// Smaller or larger than the device: what lies behind its end is in the COW file then.
+/// Smaller or larger than the device: what lies past its end is in the COW file then.
 #[test]
 fn a_backing_file_of_another_size() {
     for size in [512, SIZE / 2, SIZE - 512, SIZE + 4096] {
@@ -126,7 +126,7 @@ fn unsafely_for_a_file_that_was_moved() {
         );
         is_over(&sandbox, name, "moved/backing");
         assert!(sandbox.disk(name, "moved/backing") == expected, "{version}");
-        // Behind the header's block nothing was touched.
+        // After the header's block nothing was touched.
         assert!(sandbox.read(name)[5632..] == before[5632..]);
     }
 }

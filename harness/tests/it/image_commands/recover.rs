@@ -49,7 +49,7 @@ fn a_half_changed_header() {
         assert!(message.starts_with("ubdlab: @v2: byte 4"), "{message}");
         assert!(message.ends_with(expected), "{message}");
     };
-    // Nobody believes what stands there, not even who only looks.
+    // Nothing believes what stands there, not even a command that only looks.
     for args in [
         &["image", "info", "@v2"][..],
         &["image", "map", "@v2"],

@@ -21,7 +21,7 @@ fn possible(version: Version) -> &'static [&'static str] {
     }
 }
 
-/// The disk with as many zeros behind it as it needs to be this large.
+/// The disk with as many zeros after it as it needs to be this large.
 fn grown(mut disk: Vec<u8>, size: u64) -> Vec<u8> {
     disk.resize(size as usize, 0);
     disk

@@ -163,7 +163,7 @@ fn a_wait_is_interrupted() {
     }
 }
 
-/// Who may write a file and does not own it can give it no time but the present one.
+/// A user who may write a file without owning it can give it only the present time.
 #[test]
 fn a_backing_file_that_belongs_to_somebody_else() {
     const NOBODY: u32 = 65534;

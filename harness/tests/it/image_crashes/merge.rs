@@ -18,7 +18,7 @@ use super::world::{
 
 const SECTORS: u64 = 75;
 
-/// Data, and holes within, before and behind it.
+/// Data, and holes within, before and after it.
 const DIRTY: &[Run] = &[
     (2, 1, Some(1)),
     (9, 7, None),
@@ -28,7 +28,7 @@ const DIRTY: &[Run] = &[
     (74, 1, Some(4)),
 ];
 
-/// The same where the last three sectors have no bit, as in old versions.
+/// Those of a device whose last three sectors have no bit, as in old versions.
 const DIRTY_OLD: &[Run] = &[
     (2, 1, Some(1)),
     (9, 7, None),
@@ -36,7 +36,7 @@ const DIRTY_OLD: &[Run] = &[
     (70, 2, Some(4)),
 ];
 
-/// What a grown device has behind its backing file's end is dirty.
+/// What a grown device has past its backing file's end is dirty.
 const GROWN: &[Run] = &[
     (3, 9, Some(1)),
     (40, 20, None),
@@ -51,7 +51,7 @@ fn merge(host: &SimHost) -> Result<(), ImageError> {
     close(cow.device, path)
 }
 
-/// Merges this COW file over a backing file of so many bytes, which has another COW file.
+/// Merges this COW file over a backing file of `backing_len` bytes, which has another COW file.
 fn survives(name: &str, backing_len: u64, layout: Layout<'_>) {
     let host = host();
     install_disk(&host, BACKING, &stamped(backing_len, Stamp::BACKING), TIME);

@@ -28,7 +28,7 @@ const LEN: u64 = 75 * 512;
 const GROWN: u64 = LEN + 20 * 512;
 const FIRST: &str = "first";
 const DIRTY: &[Run] = &[(2, 4, Some(1)), (30, 8, None)];
-/// What a grown device has behind its backing file's end is dirty.
+/// What a grown device has past its backing file's end is dirty.
 const GROWN_DIRTY: &[Run] = &[(2, 4, Some(1)), (75, 20, None)];
 
 /// A host on which the backing file has just been made, in the second `now`.

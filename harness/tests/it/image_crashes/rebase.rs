@@ -50,7 +50,8 @@ fn layout(version: Version) -> Layout<'static> {
     }
 }
 
-/// Rebases from `old` to `new`, which has so many bytes. How many images needed the exception.
+/// Rebases from `old` to `new`, which has `new_len` bytes. Returns how many images needed the
+/// exception.
 fn survives(
     name: &str,
     (old, new): (&str, &str),
@@ -182,7 +183,7 @@ fn needs_recovery(name: &str, (old, new): (&str, &str), layout: Layout<'_>) {
     assert!(exceptions > 0, "the documentation may be better now");
 }
 
-/// Version 2 has the time behind the path, in another sector, and no mark.
+/// Version 2 has the time after the path, in another sector, and no mark.
 #[test]
 fn version_2_is_refused_until_its_header_is_recovered() {
     needs_recovery("version 2", (BACKING, OTHER), layout(Version::V2));

@@ -46,7 +46,7 @@ pub(crate) struct Story<'a> {
 /// Whether an error is expected, and what to do about it.
 pub(crate) type Exception<'a> = (&'a dyn Fn(&OpenError) -> bool, Tool<'a>);
 
-/// What `look` sees on a host before each change that a tool makes, and behind the last; what
+/// What `look` sees on a host before each change that a tool makes, and after the last; what
 /// stays the same is told once.
 pub(crate) fn rows<T: PartialEq>(
     host: &SimHost,

@@ -28,7 +28,7 @@ const SECTORS: u64 = 75;
 const LEN: u64 = SECTORS * 512;
 const MORE: u64 = 20;
 
-/// Those behind the backing file's end are dirty if the device has them.
+/// Those past the backing file's end are dirty if the device has them.
 const DIRTY: &[Run] = &[
     (2, 4, Some(1)),
     (30, 8, None),

@@ -44,7 +44,7 @@ pub(crate) fn host() -> SimHost {
     })
 }
 
-/// Stamped sectors and, if `len` ends within one, some bytes behind them.
+/// Stamped sectors and, if `len` ends within one, some bytes after them.
 pub(crate) fn stamped(len: u64, stamp: Stamp) -> Vec<u8> {
     let mut content = vec![0xee; len as usize];
     stamp.fill(Sector(0), &mut content[..len as usize / 512 * 512]);

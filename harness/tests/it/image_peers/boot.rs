@@ -126,7 +126,7 @@ fn an_image_is_grown_again_after_the_kernel_has_written_to_it() {
     lab.check_ext4("merged");
 }
 
-/// Room for 2 TiB puts the data at 1 GiB. The kernel reaches nothing behind 2 GiB.
+/// Room for 2 TiB puts the data at 1 GiB. The kernel reaches nothing past 2 GiB.
 #[test]
 fn the_kernel_uses_an_image_with_as_much_room_as_it_can_reach() {
     let Some(lab) = Lab::with(&PROGRAMS) else {

@@ -98,8 +98,9 @@ impl Lab {
         self.run("mkfs.ext4", &args, &[0]);
     }
 
-    /// The same with another file, `new`, which lies in the COW file, and so do the blocks of
-    /// the file system that know of it. Returns what the device has to show.
+    /// A COW file over such a file system, `backing`, with another file, `new`. That file lies in
+    /// the COW file, and so do the blocks of the file system that know of it. Returns what the
+    /// device has to show.
     pub(crate) fn make_ext4_and_cow(&self, alignment: Option<u32>) -> Vec<u8> {
         self.make_ext4("backing");
         std::fs::copy(self.path("backing"), self.path("wanted")).unwrap();
@@ -108,7 +109,7 @@ impl Lab {
         self.run("debugfs", &write, &[0]);
         let wanted = self.sandbox.read("wanted");
         self.create_cow("cow", "backing", alignment);
-        // Whole blocks as the kernel writes them, which reads wrong data behind one that is dirty
+        // Whole blocks as the kernel writes them, which reads wrong data after one that is dirty
         // in part: its defect last-run-offset.
         self.write_differences(BLOCK, "cow", "backing", &wanted);
         wanted
@@ -125,7 +126,8 @@ impl Lab {
         drop(create(&RealHost, &paths.0, &paths.1, alignment).unwrap());
     }
 
-    /// Writes to the device every so many bytes in which the backing file differs from `wanted`.
+    /// Writes every block of `unit` bytes in which the backing file differs from `wanted` to the
+    /// device.
     pub(crate) fn write_differences(&self, unit: usize, cow: &str, backing: &str, wanted: &[u8]) {
         let spec: DeviceSpec = self
             .device(&format!("ubda=@{cow},@{backing}"))

@@ -101,7 +101,7 @@ fn uml_moo_reads_our_images_of_every_alignment() {
     }
 }
 
-/// With this alignment the bitmap's last byte, which the first sector behind 16 MiB needs, takes a
+/// With this alignment the bitmap's last byte, which the first sector past 16 MiB needs, takes a
 /// page more. (Of version 2 this formula is another.)
 #[test]
 fn uml_moo_reads_our_images_of_sizes_that_fill_no_byte_of_the_bitmap() {

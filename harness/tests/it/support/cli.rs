@@ -19,7 +19,7 @@ const TOO_LONG: Duration = Duration::from_secs(600);
 /// The size of the small device that most tests use.
 pub(crate) const SIZE: u64 = 1 << 20;
 
-/// The alignment of its COW file: the bitmap's page, and the data behind it.
+/// The alignment of its COW file: the bitmap's page, and the data after it.
 pub(crate) const ALIGNMENT: u32 = 4096;
 
 /// A command that runs `ubdlab`.
@@ -147,7 +147,7 @@ impl Sandbox {
         file.write_all_at(bytes, at as u64).unwrap();
     }
 
-    /// A header that names this backing path, and nothing behind it but holes.
+    /// A header that names this backing path, and nothing after it but holes.
     pub(crate) fn write_header(&self, name: &str, backing: &Path) {
         let mtime = std::fs::metadata(backing).map_or(0, |metadata| {
             use std::os::unix::fs::MetadataExt;
@@ -289,7 +289,7 @@ pub(crate) fn ftrace(requests: &[(&str, u64, u64)]) -> String {
     requests.iter().enumerate().map(line).collect()
 }
 
-/// A vscsi trace, version 2: writes of 8 sectors one behind the other.
+/// A vscsi trace, version 2: writes of 8 sectors one after the other.
 pub(crate) fn vscsi(records: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     for n in 0..records {

@@ -25,7 +25,8 @@ const NO_BENCHMARKS: &str = "initcall_blacklist=raid6_select_algo,calibrate_xor_
 /// The memory of a guest. Debian's kernel boots with half of it.
 const MEMORY: &str = "mem=128M";
 
-/// A boot takes a second or two; one that takes that long will not end, however busy the machine is.
+/// A boot takes a second or two; one that takes that long will not end, however busy the machine
+/// is.
 const TOO_LONG: Duration = Duration::from_secs(600);
 
 /// What the kernel says when there is no init, with its root mounted.

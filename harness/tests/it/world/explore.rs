@@ -26,9 +26,9 @@ use driver::ordered::Step;
 /// Of how many survivors all are looked at: 9 operations have 512 subsets. The rest is drawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Depth {
-    /// Up to so many are, torn operations included.
+    /// All are looked at if they are at most this many, torn operations included.
     pub(crate) torn: u64,
-    /// Up to so many are, if those with torn operations are left out.
+    /// All are looked at if they are at most this many, those with torn operations left out.
     pub(crate) whole: u64,
     /// How many are drawn beside those, or where there are more.
     pub(crate) drawn: u64,
@@ -257,7 +257,7 @@ impl Story<'_> {
             }
             let old = self.before.model.capacity();
             let sizes = match failed {
-                // The flush has made sure of the size, but where a part was moved.
+                // The flush has made sure of the size, unless a part was moved.
                 true if !distrusted && !found(&host).unwrap().marked => vec![old],
                 true => vec![old, self.new_sectors],
                 false => vec![self.new_sectors],

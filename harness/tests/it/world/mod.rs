@@ -57,7 +57,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Over a backing file of so many bytes. If they are no whole sectors, the last ones are
+    /// Over a backing file of `bytes` bytes. If they are no whole sectors, the last ones are
     /// [`model::TAIL`].
     pub(crate) fn new(bytes: u64, format: Format) -> World {
         let host = SimHost::default();
@@ -72,7 +72,7 @@ impl World {
         World { host, model }.restarted()
     }
 
-    /// The same, with these requests carried out and everything durable.
+    /// This world with these requests carried out and everything durable.
     pub(crate) fn after(mut self, acts: &[Act]) -> World {
         let mut device = self.open().device;
         for act in acts {

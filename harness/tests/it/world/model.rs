@@ -14,7 +14,7 @@ pub(crate) const TAIL: u8 = 0xee;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shows {
     Zeros,
-    /// So many bytes of [`TAIL`], and then zeros.
+    /// This many bytes of [`TAIL`], and then zeros.
     Tail(usize),
     /// The backing file has stamp 0.
     Stamp(u32),
@@ -47,7 +47,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Of a device of so many bytes.
+    /// Of a device of `bytes` bytes.
     pub(crate) fn new(bytes: u64) -> Model {
         let backing = SectorModel::holding(Shows::Stamp(0));
         Model {

@@ -1,5 +1,5 @@
-//! Rows of a crash table: the host at the moment right behind a given operation, and every
-//! disk that a power cut can leave then.
+//! Rows of a crash table: the host at the moment right after a given operation, and every disk
+//! that a power cut can leave then.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub(crate) struct After {
     pub(crate) kind: OperationKind,
     pub(crate) file: &'static str,
     pub(crate) at: Option<u64>,
-    /// Which of those, counted from 0; from behind if negative.
+    /// Which of those, counted from 0; from the last one back if negative.
     pub(crate) nth: i64,
 }
 
@@ -56,7 +56,7 @@ impl After {
     }
 }
 
-/// What a reader can find after a power cut behind an operation: all of it, each checked and
+/// What a reader can find after a power cut right after an operation: all of it, each checked and
 /// recovered from. `None` stands for no COW file.
 pub(crate) fn found_after(story: &Story<'_>, after: After) -> BTreeSet<Option<Found>> {
     let (host, check) = stop_after(story, after);
@@ -82,7 +82,7 @@ pub(crate) fn found_after(story: &Story<'_>, after: After) -> BTreeSet<Option<Fo
 
 type Expected = (super::model::Model, Vec<u64>);
 
-/// The host right behind the operation.
+/// The host right after the operation.
 pub(crate) fn stop_after(story: &Story<'_>, after: After) -> (SimHost, Expected) {
     let world = story.before.restarted();
     world.host.record();

@@ -110,7 +110,7 @@ pub(super) fn give<H: ImageHost>(
     }
     let mut given = host.set_modified(file, seconds);
     if given == Err(HostError::PermissionDenied) && host.now_seconds() < seconds {
-        // Who does not own the file can give it no time but the present one.
+        // A user who does not own the file can give it only the present time.
         wait(host, device, seconds, LONGEST_WAIT_OF_STRANGER, watch)?;
         given = host.set_modified(file, seconds);
     }

@@ -44,7 +44,7 @@ pub enum Fault {
     BackingMissing,
     /// The backing file is not the one that the COW file was made for.
     BackingChanged,
-    /// The backing file is where it was not to be followed to, and so there is none.
+    /// The backing path leads where it was not to be followed to, so no backing file was opened.
     BackingOutside,
     /// A reflow was interrupted.
     InterruptedResize,
@@ -58,7 +58,7 @@ pub enum Fault {
     LostExtension,
     /// Data in clean sectors, which nobody reads.
     StaleData,
-    /// Data behind the end of the data area.
+    /// Data past the end of the data area.
     TrailingData,
     /// The file is longer than its data area by a hole.
     TrailingHole,

@@ -21,10 +21,10 @@ use super::space::{Space, last_byte, slack};
 const REPAIRING: &str = "repairing";
 
 /// Whether this one can be mended, among all that was found. Space is given back only where
-/// nothing is corrupt: who knows what it is good for.
+/// nothing is corrupt: what lies there may still be of use.
 pub(super) fn is_possible(finding: &Finding, all: &[Finding]) -> bool {
     match finding.fault {
-        // Whose backing file is not to be followed cannot be told to be the right one.
+        // A backing file whose path is not to be followed cannot be told to be the right one.
         Fault::InterruptedBackingChange => {
             all.iter().all(|other| other.fault != Fault::BackingOutside)
         }

@@ -1,5 +1,5 @@
-//! What is in the file where nothing should be: bits behind the device's end, data in clean
-//! sectors, data behind the data area.
+//! What is in the file where nothing should be: bits past the device's end, data in clean
+//! sectors, data past the data area.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use super::findings::{Fault, Finding};
 /// Space is given back in blocks of the host's file systems, which are this or less.
 const BLOCK: u64 = 4096;
 
-/// So much is read at once.
+/// Bytes that are read at once.
 const CHUNK: u64 = 1 << 20;
 
 /// Shorter runs of zeros are not worth a word: stock tools leave some where they give a file its
@@ -40,8 +40,8 @@ pub(super) struct Space<'a, F> {
 }
 
 impl<F: HostFile> Space<'_, F> {
-    /// Bits behind the last sector's, in the bitmap's last byte and, where a longer bitmap
-    /// would go on, up to the data.
+    /// Bits past the last sector's: in the rest of the bitmap's last byte and, where a longer
+    /// bitmap would go on, up to the data.
     pub(super) fn check_bitmap(&self, findings: &mut Vec<Finding>) -> Result<(), ImageError> {
         let Some(at) = self.first_bit_past_end()? else {
             return Ok(());
