@@ -158,6 +158,22 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The machine as it is between two lives, to live the next one twice.
+    pub fn between_lives(&self) -> World<'a> {
+        World {
+            case: self.case,
+            host: self.host.after_kill(),
+            truth: self.truth.clone(),
+            coverage: Coverage::default(),
+            story: None,
+            next_request: self.next_request,
+            sizes_seen: self.sizes_seen.clone(),
+            phase: self.phase,
+            steps: self.steps,
+            excuses: self.excuses.clone(),
+        }
+    }
+
     /// The case that it runs.
     pub fn case(&self) -> &'a Case {
         self.case

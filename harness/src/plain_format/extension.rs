@@ -93,17 +93,26 @@ fn checksum(mut block: [u8; LEN]) -> u32 {
     crc_32c(&block)
 }
 
-/// Bit by bit: the polynomial of Castagnoli, reflected.
-fn crc_32c(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            let carry = crc & 1;
-            crc = (crc >> 1) ^ (carry * 0x82f6_3b78);
+/// The remainder of each byte by the polynomial of Castagnoli, reflected.
+const REMAINDERS: [u32; 256] = {
+    let mut remainders = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut remainder, mut bit) = (byte as u32, 0);
+        while bit < 8 {
+            remainder = (remainder >> 1) ^ ((remainder & 1) * 0x82f6_3b78);
+            bit += 1;
         }
+        remainders[byte] = remainder;
+        byte += 1;
     }
-    !crc
+    remainders
+};
+
+fn crc_32c(bytes: &[u8]) -> u32 {
+    let add =
+        |crc: u32, byte: &u8| REMAINDERS[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8);
+    !bytes.iter().fold(u32::MAX, add)
 }
 
 #[cfg(test)]
