@@ -2,7 +2,7 @@
 //! power cut, in every way if there are few, in some if there are many; what is left is
 //! looked at, and some of it lives on, to crash again in the middle of its recovery.
 
-use crate::sim::{SimHost, Survivors, Unsynced};
+use crate::sim::{OperationKind, SimHost, Survivors, Unsynced};
 
 use super::case::{Case, DriverName, End};
 use super::check::{Scratch, check_image};
@@ -261,6 +261,7 @@ impl Explorer<'_> {
             Phase::Request => "crash_in_request",
             Phase::Publication => "crash_in_publication",
             Phase::Resize => "crash_in_resize",
+            Phase::Tool => "crash_in_image_tool",
         });
         let killed = End::Kill {
             position: point.position,
@@ -268,6 +269,10 @@ impl Explorer<'_> {
         };
         let sectors = truth.sizes.iter().copied().max().unwrap_or(0);
         let unsynced = snapshot.unsynced();
+        let mut operations = unsynced.files.iter().flat_map(|file| &file.operations);
+        if operations.any(|operation| operation.kind == OperationKind::CloneRange) {
+            self.explored.coverage.hit("crash_with_shared_extents");
+        }
         let selection = Selection::of(&unsynced, self.thrift.images(sectors), self.thorough);
         if self.thrift.takes(selection.images(), sectors, self.rng) {
             self.explored.coverage.hit("crash_kill");

@@ -25,16 +25,17 @@ pub(super) const SMALL: usize = 12;
 /// So many in a hundred of those are.
 pub(super) const WHOLE_PERCENT: u64 = 6;
 
-/// What is looked at of a crash point, for people.
+/// What is looked at of a crash point, for people: lines of at most 90 columns.
 pub fn described() -> String {
     format!(
-        "At a crash point the process is killed, and the power is cut. Up to {FEW} power cuts are \
-         all looked at: each subset of the unsynced operations, and each with one operation torn \
-         in each possible way. If those are more, it is each subset, and {TORN} drawn ones that \
-         are torn; if the subsets alone are more, it is nothing, everything, and {DRAWN} drawn \
-         ones, of which at least {TORN} are torn. {WHOLE_PERCENT} % of the cases with fewer than \
-         {SMALL} actions are looked at whole: there the limit is {MANY} instead of {FEW}. On a \
-         device too large for that, fewer are drawn, or a crash point is left out."
+        "\
+At a crash point the process is killed, and the power is cut. Up to {FEW} power cuts are all
+looked at: each subset of the unsynced operations, and each with one of them torn in each
+possible way. If those are more, it is each subset, and {TORN} drawn ones that are torn. If
+the subsets alone are more, it is nothing, everything, and {DRAWN} drawn ones, of which at
+least {TORN} are torn if something can be. Of the cases with fewer than {SMALL} actions,
+{WHOLE_PERCENT} % are looked at whole: the limit is {MANY} then. A device on which that would take
+too long has fewer images drawn, and some of its crash points are left out."
     )
 }
 
@@ -178,6 +179,13 @@ mod tests {
         }
         assert_eq!(selection.images(), 1 + all);
         (all, torn)
+    }
+
+    #[test]
+    fn the_page_on_defects_says_what_is_looked_at() {
+        let page = include_str!("../../../docs/defects.md");
+        assert!(page.contains(&described()), "renew it: {}", described());
+        assert!(described().lines().all(|line| line.len() <= 90));
     }
 
     #[test]
