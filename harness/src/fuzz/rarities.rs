@@ -37,7 +37,7 @@ fn has_any(subject: &Subject) -> bool {
 }
 
 /// One case in so many has a bitmap of three pages: it costs as much as a hundred others.
-const LARGE_ONES: u64 = 400;
+const LARGE_ONES: u64 = 600;
 
 /// Changes the image that a case begins with, and its host.
 pub(super) fn of_image(
