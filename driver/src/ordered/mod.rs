@@ -42,9 +42,9 @@ use plan::Admission;
 use publish::{Durability, Publication, PublicationStep};
 use transfer::Files;
 
-/// A publication begins by itself when more words of the bitmap than this wait for one. That
-/// bounds what a crash can lose, and the memory that remembers it.
-const PENDING_WORDS: u64 = 1 << 16;
+/// A publication begins by itself when more words of the bitmap than this wait for one, unless a
+/// device is told otherwise. That bounds what a crash can lose, and the memory that remembers it.
+pub const PENDING_WORDS: u64 = 1 << 16;
 
 /// What a COW file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +92,8 @@ pub struct Ordered<F> {
     queue: VecDeque<Request>,
     /// How far it has become durable, if it has to.
     publishing: Option<Publication>,
+    /// More words of the bitmap than this do not wait.
+    pending_words: u64,
     hold: Hold,
     statistics: Statistics,
 }
@@ -134,6 +136,7 @@ impl<F: HostFile> Ordered<F> {
             durability: Durability::default(),
             queue: VecDeque::with_capacity(Limits::ORDERED.queue_depth),
             publishing: None,
+            pending_words: PENDING_WORDS,
             hold: Hold::Nothing,
             statistics: Statistics::default(),
         }
@@ -162,6 +165,13 @@ impl<F: HostFile> Ordered<F> {
     /// What the device has done so far.
     pub fn statistics(&self) -> Statistics {
         self.statistics
+    }
+
+    /// Lets a publication begin by itself when more words of the bitmap than this, each of 64
+    /// sectors, wait for one: [`PENDING_WORDS`] at first. A write that makes it begin ends when
+    /// all writes before it are durable.
+    pub fn set_pending_words(&mut self, words: u64) {
+        self.pending_words = words;
     }
 
     /// Queues a request.
@@ -238,7 +248,8 @@ impl<F: HostFile> Ordered<F> {
         if durable && self.durability.failed {
             return self.complete(Status::IoError, None);
         }
-        let too_many = self.map.has_more_changes_than(PENDING_WORDS) && !self.durability.failed;
+        let too_many =
+            self.map.has_more_changes_than(self.pending_words) && !self.durability.failed;
         if durable || too_many {
             self.publishing = Some(Publication::new());
             return self.publish();

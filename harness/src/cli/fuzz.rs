@@ -19,6 +19,7 @@ use crate::fuzz::case::{DriverName, Resizer};
 use crate::fuzz::catalogue::{self, Catalogue};
 use crate::fuzz::device::check_defect;
 use crate::fuzz::generate::Subject;
+use crate::fuzz::selection::described;
 use crate::judge::JudgesCatalogue;
 use crate::report::fuzz_page;
 use crate::sim::Assumptions;
@@ -47,13 +48,7 @@ use report::Report;
 /// Ctrl-C ends a campaign early, also in the middle of a case: what was found so far is reported
 /// and written like any other result, and the exit status is 130 (128 and the signal's number).
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "\
-Examples:
-  ubdlab fuzz --duration 60s
-  ubdlab fuzz --driver linux-6.12 --duration 60s --out findings --report findings.html
-  ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
-  ubdlab fuzz --repro findings/flush-noop-lost-write.json
-  ubdlab fuzz --catalogue >docs/defects.md")]
+#[command(after_long_help = after_long_help())]
 pub(super) struct Args {
     /// The driver
     #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
@@ -128,6 +123,22 @@ pub(super) struct Args {
     /// Write a page with each finding's story: one HTML file that needs nothing else
     #[arg(long, value_name = "FILE", conflicts_with = "catalogue")]
     report: Option<PathBuf>,
+}
+
+fn after_long_help() -> String {
+    let described = described().replace('\n', "\n  ");
+    format!(
+        "\
+What is looked at:
+  {described}
+
+Examples:
+  ubdlab fuzz --duration 60s
+  ubdlab fuzz --driver linux-6.12 --duration 60s --out findings --report findings.html
+  ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
+  ubdlab fuzz --repro findings/flush-noop-lost-write.json
+  ubdlab fuzz --catalogue >docs/defects.md"
+    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

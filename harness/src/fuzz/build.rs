@@ -2,7 +2,9 @@
 //! file is laid out as the format's page says, with nothing of the driver's code: a driver that
 //! has another layout does not find what is in it.
 
-use driver::units::{Bytes, FileOffset, Sector, SectorCount};
+use std::collections::BTreeMap;
+
+use driver::units::{Bytes, FileOffset, Sector};
 
 use crate::plain_format::{ByteOrder, Extension, Header, Layout, SECTOR, Version};
 use crate::sim::{FileContent, SimHost};
@@ -10,10 +12,13 @@ use crate::stamp::Stamp;
 
 use super::case::{Case, Image, ImageVersion, Patch};
 use super::device::{BACKING, BACKING_SECONDS, COW, OTHER_BACKING};
-use super::history::{Held, History};
+use super::history::{Held, History, front};
 
 /// The stamp of what is dirty at the start.
 const AT_START: Stamp = Stamp(1);
+
+/// That of what another backing file has. Between the two is what a backing file is modified to.
+const ANOTHER: Stamp = Stamp(3);
 
 /// What a case begins with.
 pub struct Built {
@@ -21,38 +26,89 @@ pub struct Built {
     pub host: SimHost,
     /// What the sectors hold.
     pub history: History,
-    /// What the backing file holds.
-    pub backing: FileContent,
+    /// What each backing file holds.
+    pub backing: BTreeMap<&'static str, FileContent>,
 }
+
+/// The backing file of a device of more sectors than this has data at both ends only.
+const LARGE: u64 = 32_768;
+const AT_AN_END: u64 = 1024;
 
 /// Builds what `case` begins with.
 pub fn build(case: &Case) -> Built {
     let image = &case.image;
     let host = SimHost::new(case.assumptions);
-    let bytes = SectorCount(image.sectors).bytes();
-    let mut content = vec![0; bytes.0 as usize];
-    Stamp::BACKING.fill(Sector(0), &mut content);
-    let backing = FileContent::from_bytes(&content);
-    for path in [BACKING, OTHER_BACKING] {
-        host.install(path, backing.clone());
+    let grown = |stamp| Held::Front(stamp, image.partial as u16);
+    let with_partial = |history: History, stamp| match image.partial {
+        0 => history,
+        _ => history.with_partial(grown(stamp)),
+    };
+    if image.raw {
+        host.install(COW, stamped(image, AT_START, |_| true));
+        let history = History::new((0..image.sectors).map(|_| Held::Stamp(AT_START)));
+        return Built {
+            host,
+            history: with_partial(history, AT_START),
+            backing: BTreeMap::new(),
+        };
+    }
+    let has_data = |sector: u64| {
+        image.sectors <= LARGE || sector < AT_AN_END || sector + AT_AN_END >= image.sectors
+    };
+    let below = |sector| match has_data(sector) {
+        true => Held::Stamp(Stamp::BACKING),
+        false => Held::Zeros,
+    };
+    let content = stamped(image, Stamp::BACKING, has_data);
+    let backing = BTreeMap::from([(BACKING, content.clone()), (OTHER_BACKING, content)]);
+    for (&path, content) in &backing {
+        host.install(path, content.clone());
         host.set_modified_seconds(path, BACKING_SECONDS);
     }
     let history = match image.missing {
-        true => History::new((0..image.sectors).map(|_| Held::Stamp(Stamp::BACKING))),
+        true => History::new((0..image.sectors).map(below)),
         false => {
             let (cow, dirty) = cow_file(image);
             host.install(COW, cow);
-            History::new(dirty.into_iter().map(|dirty| match dirty {
+            History::new((0..).zip(dirty).map(|(sector, dirty)| match dirty {
                 true => Held::Stamp(AT_START),
-                false => Held::Stamp(Stamp::BACKING),
+                false => below(sector),
             }))
         }
     };
     Built {
         host,
-        history,
+        history: with_partial(history, Stamp::BACKING),
         backing,
     }
+}
+
+/// A disk of the image's size, with this stamp in the sectors that have data, and in the partial
+/// last one.
+fn stamped(image: &Image, stamp: Stamp, has_data: impl Fn(u64) -> bool) -> FileContent {
+    let mut disk = FileContent::hole(size(image));
+    for sector in (0..image.sectors).filter(|&sector| has_data(sector)) {
+        let content = front(stamp, SECTOR as u16, Sector(sector));
+        disk.write_at(&content, FileOffset(sector * SECTOR));
+    }
+    let content = front(stamp, SECTOR as u16, Sector(image.sectors));
+    let at = FileOffset(image.sectors * SECTOR);
+    disk.write_at(&content[..image.partial as usize], at);
+    disk
+}
+
+/// A backing file as this one with other contents here and there, for a rebase.
+pub fn another_backing(backing: &FileContent) -> FileContent {
+    let mut another = backing.clone();
+    for sector in (0..backing.length().0 / SECTOR).step_by(7).take(40) {
+        let content = front(ANOTHER, SECTOR as u16, Sector(sector));
+        another.write_at(&content, FileOffset(sector * SECTOR));
+    }
+    another
+}
+
+fn size(image: &Image) -> Bytes {
+    Bytes(image.sectors * SECTOR + image.partial)
 }
 
 /// The COW file of an image, and which of its sectors are dirty.
@@ -63,7 +119,7 @@ pub fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
         ImageVersion::V3 => Version::V3,
         ImageVersion::V3Wide => Version::V3Wide,
     };
-    let size = image.sectors * SECTOR;
+    let size = size(image).0;
     let header = Header {
         version,
         // As an x86 host wrote it; the other versions have one order.

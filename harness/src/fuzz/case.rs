@@ -96,8 +96,12 @@ impl Case {
                     sectors,
                     window,
                     alignment,
+                    odd,
                     ..
                 } => {
+                    if odd >= 512 {
+                        return Err(format!("odd: found {odd}, expected at most 511"));
+                    }
                     in_range("sectors", sectors, 0)?;
                     in_range("window", window, 0)?;
                     if !alignment.is_multiple_of(512) {
@@ -109,6 +113,7 @@ impl Case {
                 _ => {}
             }
         }
+        self.check_ordered()?;
         if self.kernel.pipe_capacity == 0 {
             return Err("kernel.pipe_capacity: found 0, expected at least 1".into());
         }
@@ -116,6 +121,45 @@ impl Case {
             return Err("lives: found none, expected at least one".into());
         }
         super::device::check_defects(self)
+    }
+}
+
+impl Case {
+    /// What only `ordered` has, with userhelper, and what excludes each other.
+    fn check_ordered(&self) -> Result<(), String> {
+        let is_ordered = self.driver == DriverName::Ordered && self.resize_model().is_none();
+        let image = &self.image;
+        let uses = |used: fn(&Life) -> bool| self.lives.iter().any(used);
+        let needs_ordered = [
+            ("image.partial", image.partial > 0),
+            ("image.raw", image.raw),
+            ("lives.synchronous", uses(|life| life.synchronous)),
+            (
+                "lives.pending_words",
+                uses(|life| life.pending_words.is_some()),
+            ),
+            ("lives.tool", uses(|life| life.tool.is_some())),
+        ];
+        for (what, is_used) in needs_ordered {
+            if is_used && !is_ordered {
+                let driver = self.driver.name();
+                return Err(format!(
+                    "{what}: found with {driver} or a model of a resize, expected with ordered and \
+                     userhelper's"
+                ));
+            }
+        }
+        let other_backing = uses(|life| !life.backing.is_as_it_was());
+        match uses(|life| life.tool.is_some()) {
+            _ if image.raw && other_backing => {
+                Err("lives.backing: found another one, and a raw disk has none".into())
+            }
+            true if image.raw => Err("lives.tool: found one, expected none for a raw disk".into()),
+            true if other_backing => Err(
+                "lives.tool: found one in a case whose backing file is modified or switched".into(),
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -130,6 +174,18 @@ impl Image {
         }
         if self.missing && (self.bitmap_cut.is_some() || self.patched.is_some()) {
             return Err("image: missing, and yet cut or patched".into());
+        }
+        if self.partial >= 512 {
+            let found = self.partial;
+            return Err(format!(
+                "image.partial: found {found}, expected at most 511"
+            ));
+        }
+        let has_header = self.missing || self.bitmap_cut.is_some() || self.patched.is_some();
+        if self.raw && (has_header || self.extension || self.ends_with_data) {
+            return Err(
+                "image: raw, and yet missing, cut, patched, short, or with an extension".into(),
+            );
         }
         Ok(())
     }
@@ -254,6 +310,51 @@ pub struct Image {
     /// A field of the header has a value that it must be refused for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patched: Option<Patch>,
+    /// The device is so many bytes larger than its sectors, fewer than 512: the partial last
+    /// sector, which no request reaches.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub partial: u64,
+    /// The file is a raw disk, opened as one (flag `d`): it has no header, no bitmap and no
+    /// backing file, and the rest of this, but for the size, is of no account.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What is done to the image before a life opens the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageTool {
+    /// `image recover`.
+    Recover,
+    /// `image check --repair`.
+    Repair,
+    /// `image rebase` to a backing file with other contents.
+    Rebase,
+    /// `image merge --in-place`.
+    Merge,
+    /// `image convert` into a raw disk.
+    ConvertToRaw,
+    /// `image convert` into another COW file over the same backing file.
+    ConvertToCow,
+}
+
+/// As in a story.
+impl fmt::Display for ImageTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ImageTool::Recover => "image recover",
+            ImageTool::Repair => "image check --repair",
+            ImageTool::Rebase => "image rebase to another backing file",
+            ImageTool::Merge => "image merge --in-place",
+            ImageTool::ConvertToRaw => "image convert to a raw disk",
+            ImageTool::ConvertToCow => "image convert to a COW file",
+        })
+    }
 }
 
 /// A field of the header with a value that is wrong.
@@ -295,6 +396,16 @@ pub struct Life {
     /// What has become of the backing file.
     #[serde(default, skip_serializing_if = "BackingFile::is_as_it_was")]
     pub backing: BackingFile,
+    /// What is done to the image first. If a tool was cut off by a crash, that is recovered
+    /// before anything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<ImageTool>,
+    /// Flag `s`: what is acknowledged is durable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub synchronous: bool,
+    /// So many words of the bitmap wait for a publication at most; without it, as many as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_words: Option<u64>,
     /// What is done, in this order.
     pub actions: Vec<Action>,
     /// Faults of the host; operations are counted from the opening on.
@@ -372,6 +483,9 @@ pub enum Action {
         window: u64,
         /// The alignment of a reflow's new layout in bytes; 0 leaves it to the planner.
         alignment: u32,
+        /// So many bytes more than the sectors: a size that has to be refused.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        odd: u64,
     },
     /// One step of the resize.
     StepResize,

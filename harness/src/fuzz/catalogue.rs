@@ -15,6 +15,7 @@ use super::campaign::one;
 use super::case::{Case, DriverName, Resizer};
 use super::generate::Subject;
 use super::procedure_2003::ResizeDefect;
+use super::selection::described;
 use super::shrink::shrink;
 use super::violation::{Kind, Violation};
 
@@ -301,8 +302,10 @@ impl fmt::Display for Catalogue {
              *Requests* are those that are left in the earliest finding when it is shrunk; 0 means\n\
              that opening the device and reading it, or the resize alone, is enough. What is wrong,\n\
              and what the model does without the defect, is said in `driver/src/linux/defects.rs` and\n\
-             `harness/src/fuzz/procedure_2003/defects.rs`. With no defect switched on, nothing is found.",
-            self.bound
+             `harness/src/fuzz/procedure_2003/defects.rs`. With no defect switched on, nothing is found.\n\n\
+             {}",
+            self.bound,
+            described()
         )?;
         for (title, rows) in &self.sections {
             writeln!(f, "\n## {title}\n")?;

@@ -2,20 +2,21 @@
 
 use driver::blk::{Operation, Request, Segment, Status, Tag};
 use driver::cow::JournalRecord;
-use driver::units::{SECTOR_SIZE, Sector, SectorCount};
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
 use crate::plain_format::{CowFile, Extension, Wrong};
 use crate::sim::{FileContent, SimHost};
 use crate::stamp::Coverage;
 
-use super::case::Case;
-use super::device::{BACKING, COW, Device, DidNotOpen, NotCarriedOut, OTHER_BACKING, Opening};
+use super::case::{Case, ImageTool};
+use super::device::{COW, Device, DidNotOpen, NotCarriedOut, Opening};
 use super::guard::guarded;
 use super::parts::{Part, Watch};
 use super::resizer::{self, Unfinished};
 use super::signature::{Act, Phase};
+use super::tools::{NotDone, use_tool};
 use super::violation::{Kind, Violation};
-use super::world::{Truth, backing_is_unchanged};
+use super::world::{Truth, UnderTool, backing_is_unchanged};
 
 /// What is wrong if a device that must not be opened was, or one that must be was not.
 ///
@@ -180,7 +181,16 @@ fn check_unguarded(
     watch.enter(Part::Recover);
     let when = AFTER_A_CRASH;
     let violation = |kind, what: String| Violation::new(kind, when, what);
-    let opened = Device::open(image, case, truth.opening);
+    let mut opened = Device::open(image, case, truth.opening);
+    if opened.is_err()
+        && truth
+            .tool
+            .as_ref()
+            .is_some_and(|under| under.may_refuse(case))
+    {
+        use_tool(image, ImageTool::Recover).map_err(|error| not_recovered(error, when))?;
+        opened = Device::open(image, case, truth.opening);
+    }
     let Some((mut device, interrupted)) = check_opened(opened, truth.opening, when)? else {
         return Ok(());
     };
@@ -200,6 +210,18 @@ fn check_unguarded(
     if !backing_is_unchanged(image, truth) {
         let what = "the backing file is not what it was".into();
         return Err(violation(Kind::BackingChanged, what));
+    }
+    if let Some(under) = &truth.tool {
+        check_tool(image, under)?;
+        let opened = Device::open(image, case, truth.opening);
+        let opened = check_opened(opened, truth.opening, AFTER_A_RECOVERY)?;
+        let is_same = opened.is_some_and(|(mut device, interrupted)| {
+            interrupted.is_none() && read_all(&mut device, again).is_ok() && again == content
+        });
+        if !is_same {
+            let what = "the recovery of an image tool changes the disk".into();
+            return Err(violation(Kind::RecoveryNotFinal, what));
+        }
     }
     let Some(recovered) = image.content(COW) else {
         let what = "the COW file is gone";
@@ -224,6 +246,46 @@ fn check_unguarded(
     Ok(())
 }
 
+const AFTER_A_RECOVERY: &str = "after the recovery of an image tool";
+
+/// What an image tool has left that a crash has cut off: a new file is whole or not there, and
+/// what is done to the image can be ended.
+fn check_tool(image: &SimHost, under: &UnderTool) -> Result<(), Violation> {
+    under.check_output(image).map_err(|what| {
+        let violation = Violation::new(Kind::Inconsistent, AFTER_A_CRASH, &what);
+        violation.by(Act::Tool).with_error(what)
+    })?;
+    let recovered = use_tool(image, ImageTool::Recover);
+    recovered.map_err(|error| not_recovered(error, AFTER_A_RECOVERY))
+}
+
+fn not_recovered(error: NotDone, when: &str) -> Violation {
+    let what = match error {
+        NotDone::Refused => "the recovery refuses it".into(),
+        NotDone::Failed(error) => error.to_string(),
+    };
+    let violation = Violation::new(Kind::DoesNotRecover, when, &what);
+    violation.by(Act::Tool).with_error(what)
+}
+
+/// A raw disk is what the device shows, and a partial last sector.
+fn raw_is_whole(disk: &FileContent, shown: &[u8]) -> Result<(), Wrong> {
+    let wrong = |at, what, found| Err(Wrong { at, what, found });
+    let (len, expected) = (disk.length().0, shown.len() as u64);
+    if len / SECTOR_SIZE * SECTOR_SIZE != expected {
+        let found = format!("found {len} bytes, the device showed {expected}");
+        return wrong(len, "length", found);
+    }
+    match disk.holds(shown, FileOffset(0)) {
+        true => Ok(()),
+        false => wrong(
+            0,
+            "raw disk",
+            "it does not hold what the device showed".into(),
+        ),
+    }
+}
+
 /// A look at a COW file with nothing of the driver's code: read as the format's page says, it has
 /// to show what the device showed, and to be as whole as a file is that no resize is under way in.
 /// One that was shorter than its data area may be so still, if it holds what is dirty.
@@ -234,6 +296,9 @@ fn consistent(
     truth: &Truth,
     shown: &[u8],
 ) -> Result<(), Wrong> {
+    if case.image.raw {
+        return raw_is_whole(cow, shown);
+    }
     let cow = CowFile::open(cow)?;
     let wrong = |at, what, found: String| Err(Wrong { at, what, found });
     let (header, fields) = (&cow.header, cow.header.version.fields());
@@ -241,17 +306,28 @@ fn consistent(
         let found = "a reflow is still under way".into();
         return wrong(fields.size, "mark", found);
     }
-    let (len, end) = (cow.file_len(), cow.layout.end);
+    // A grow cuts off what lies in the place of a partial last sector before it makes a whole one.
+    let end = match truth.history.partial() {
+        Some(partial) => cow.layout.end.min(cow.layout.place(partial)),
+        None => cow.layout.end,
+    };
+    let len = cow.file_len();
     if len < end && !case.image.ends_with_data {
         let found = format!("the file ends here, its data at byte {end}");
         return wrong(len, "length", found);
     }
-    let mut backing_files = [BACKING, OTHER_BACKING].into_iter();
-    let Some(backing) = backing_files.find(|path| path.as_bytes() == header.path) else {
+    let mut backing_files = truth.backing.iter();
+    let Some((&backing, below)) = backing_files.find(|(path, _)| path.as_bytes() == header.path)
+    else {
         let path = String::from_utf8_lossy(&header.path);
-        let found = format!("found {path:?}, expected {BACKING:?} or {OTHER_BACKING:?}");
+        let expected: Vec<_> = truth.backing.keys().collect();
+        let found = format!("found {path:?}, expected one of {expected:?}");
         return wrong(fields.path, "path", found);
     };
+    let merging = truth.tool.as_ref().and_then(|under| under.merges_into);
+    // What a merge has written there is dirty in the COW file too.
+    let now = (merging == Some(backing)).then(|| host.content(backing));
+    let below = now.as_ref().and_then(Option::as_ref).unwrap_or(below);
     let time = host.modified_seconds(backing).map(|seconds| seconds as u32);
     if time != Some(header.time) {
         let found = format!(
@@ -264,7 +340,7 @@ fn consistent(
         let found = "the backing file is still being changed".into();
         return wrong(Extension::AT, "flags of the extension block", found);
     }
-    let size = truth.backing.length().0;
+    let size = below.length().0;
     let recorded = cow
         .extension
         .map_or(header.size, |extension| extension.backing_size);
@@ -272,5 +348,5 @@ fn consistent(
         let found = format!("found {size} bytes, the COW file says {recorded}");
         return wrong(Extension::AT, "size of the backing file", found);
     }
-    cow.check_shown(&truth.backing, shown)
+    cow.check_shown(below, shown)
 }

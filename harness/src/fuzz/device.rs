@@ -19,6 +19,8 @@ pub const COW: &str = "/disk/cow";
 pub const BACKING: &str = "/disk/backing";
 /// The same once more, by another name: a life may open the device with it.
 pub const OTHER_BACKING: &str = "/disk/backing2";
+/// One with other contents and the same size, where a case rebases.
+pub const THIRD_BACKING: &str = "/disk/backing3";
 /// When it was modified last.
 pub const BACKING_SECONDS: i64 = 1_000_000_000;
 
@@ -97,6 +99,10 @@ pub struct Opening {
     pub switched: bool,
     /// Why a driver has to refuse it, if it has to.
     pub must_refuse: Option<&'static str>,
+    /// Flag `s`.
+    pub synchronous: bool,
+    /// Words of the bitmap that may wait for a publication.
+    pub pending_words: Option<u64>,
 }
 
 impl Opening {
@@ -117,6 +123,8 @@ impl Opening {
         Opening {
             switched: life.backing == BackingFile::Switched,
             must_refuse,
+            synchronous: life.synchronous,
+            pending_words: life.pending_words,
         }
     }
 
@@ -149,9 +157,14 @@ impl Device {
                 };
                 let spec = DeviceSpec {
                     backing: names_backing.then(|| opening.backing().into()),
+                    synchronous: opening.synchronous,
+                    data: case.image.raw,
                     ..spec()
                 };
-                let opened = open(host, &spec, options).map_err(DidNotOpen::refused)?;
+                let mut opened = open(host, &spec, options).map_err(DidNotOpen::refused)?;
+                if let Some(words) = opening.pending_words {
+                    opened.device.set_pending_words(words);
+                }
                 let device = Box::new(opened.device);
                 let device = match doubles::of_driver(&case.defects) {
                     Some(double) => Device::Double(device, double),

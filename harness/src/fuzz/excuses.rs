@@ -23,7 +23,7 @@ use driver::resize::ResizeError;
 use crate::sim::{Fault, Injected, OperationKind, SimHost};
 
 use super::case::{Case, DriverName};
-use super::device::{BACKING, OTHER_BACKING};
+use super::device::{BACKING, OTHER_BACKING, THIRD_BACKING};
 
 /// What a life is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(super) enum Work {
 pub(super) struct Excuses {
     /// Any fault excuses everything after it.
     any: bool,
+    /// The device has flag `s`: every write asks for what FUA asks for.
+    synchronous: bool,
     /// The operation of the host that the current piece of work began with.
     began: u64,
     work: Work,
@@ -48,9 +50,10 @@ pub(super) struct Excuses {
 
 impl Excuses {
     /// Those of a life of this case, before its first operation.
-    pub(super) fn of(case: &Case) -> Excuses {
+    pub(super) fn of(case: &Case, synchronous: bool) -> Excuses {
         Excuses {
             any: case.driver != DriverName::Ordered || case.resize_model().is_some(),
+            synchronous,
             began: 0,
             work: Work::Usual,
             nothing_is_durable: false,
@@ -78,7 +81,9 @@ impl Excuses {
         let in_resize = self.work == Work::Resize;
         // A file that a rebuild has made goes on under its temporary name in what is injected.
         let is_backing = |path| &*injected.path == Path::new(path);
-        let is_cow = !is_backing(BACKING) && !is_backing(OTHER_BACKING);
+        let is_cow = ![BACKING, OTHER_BACKING, THIRD_BACKING]
+            .into_iter()
+            .any(is_backing);
         if error_of(injected.fault).is_none() {
             return;
         }
@@ -124,14 +129,23 @@ impl Excuses {
             && match operation {
                 Operation::Read => false,
                 Operation::Flush => self.nothing_is_durable,
-                Operation::Write { fua } => self.takes_no_writes || fua && self.nothing_is_durable,
-                Operation::Discard | Operation::WriteZeroes => self.takes_no_writes,
+                Operation::Write { fua: true } => self.takes_no_writes || self.nothing_is_durable,
+                Operation::Write { fua: false } | Operation::WriteZeroes => {
+                    self.takes_no_writes || self.synchronous && self.nothing_is_durable
+                }
+                Operation::Discard => self.takes_no_writes,
             };
         self.anything(host)
             || match failure {
                 Some(failure) => Status::from(&failure.error) == status && has_said(&failure.error),
                 None => refused,
             }
+    }
+
+    /// Whether an image tool may have failed in the current piece of work: it asks much of the host
+    /// in one go, and says of some of it only that a request has failed.
+    pub(super) fn tool(&self, host: &SimHost) -> bool {
+        self.has_failed_now(host)
     }
 
     /// Whether a step of a resize may have ended so.

@@ -2,7 +2,7 @@
 //! power cut, in every way if there are few, in some if there are many; what is left is
 //! looked at, and some of it lives on, to crash again in the middle of its recovery.
 
-use crate::sim::{SimHost, SurvivalWeights, Survivors, Tearing, Unsynced};
+use crate::sim::{OperationKind, SimHost, Survivors, Unsynced};
 
 use super::case::{Case, DriverName, End};
 use super::check::{Scratch, check_image};
@@ -10,6 +10,7 @@ use super::coverage::Coverage;
 use super::exactly::{DoesNotFit, NotRight, live_exactly};
 use super::generate::{Subject, another_life};
 use super::parts::{Part, Unwatched, Watch};
+use super::selection::{SMALL, Selection, WHOLE_PERCENT, draw};
 use super::signature::Phase;
 use super::streams::{Stream, below, chance, stream};
 use super::thrift::Thrift;
@@ -19,15 +20,9 @@ use super::world::{LifeEnd, Observer, Point, Truth, World};
 /// A case has at most so many lives.
 const LIVES: usize = 3;
 
-/// A crash point with at most so many images has them all looked at, in every case.
-const FEW: u64 = 24;
-
-/// In thorough cases, at most so many: every subset of twelve operations, and each of those
-/// with one of them torn.
-const MANY: u64 = 1 << 16;
-
-/// Images drawn at a crash point that has more than that.
-const DRAWN: u64 = 10;
+/// A life that another follows dies before one of its first changes: of a number of these, drawn
+/// up to a power of two between these. One that ends before that dies at a point drawn of all.
+const DIES_EARLY: (u64, u64) = (8, 256);
 
 /// What looking at a case came to.
 #[derive(Clone, Debug, Default)]
@@ -60,8 +55,8 @@ pub fn explore_watched(
     watch.enter(Part::Run);
     let mut explored = Explored::default();
     let mut rng = stream(seed, "crashes");
-    // One in sixteen small cases is looked at whole.
-    let thorough = case.lives[0].actions.len() < 12 && chance(&mut rng, 6);
+    let is_small = case.lives[0].actions.len() < SMALL;
+    let thorough = is_small && chance(&mut rng, WHOLE_PERCENT);
     // An image that is built costs its recovery; most of a case's lives are its first.
     let mut lives = case.clone();
     let mut world = World::new(case);
@@ -69,27 +64,40 @@ pub fn explore_watched(
     let mut thrift = Thrift::new(thorough);
     for number in 0..LIVES {
         let last = number + 1 == LIVES || !chance(&mut rng, 50);
+        let death = (!last).then(|| Death::draw(&mut rng));
         let mut explorer = Explorer {
             case: &lives,
             rng: &mut rng,
             explored: &mut explored,
             thorough: thorough && number == 0,
             thrift: &mut thrift,
-            // Die somewhere in the first hundred changes, if there is a life after this.
-            die_in: (!last).then_some(0),
+            death,
             end: None,
             wanted: None,
             recovering: number > 0,
             scratch: &mut scratch,
             watch,
         };
-        if let Some(die_in) = &mut explorer.die_in {
-            *die_in = below(explorer.rng, 60);
-        }
-        let life = lives.lives[number].clone();
-        let lived = world.live(&life, &mut explorer);
+        let mut life = lives.lives[number].clone();
+        let before = explorer.death.is_some().then(|| world.between_lives());
+        let mut lived = world.live(&life, &mut explorer);
         let end = explorer.end.take();
         explored.host_operations += world.host.operations();
+        if let (Ok(LifeEnd::Closed | LifeEnd::NotOpened), Some(end), Some(mut again)) =
+            (&lived, &end, before)
+            && !explored.cut_off
+        {
+            // It has outlived its early death: once more, up to where it could have died.
+            life.end = end.clone();
+            explored.coverage.hit("life_lived_again_to_die");
+            lived = match live_exactly(&mut again, number, &life) {
+                Ok(lived) => Ok(lived.end),
+                Err(NotRight::Violated(violation)) => Err(violation),
+                Err(NotRight::DoesNotFit(error)) => panic!("a life does not repeat: {error}"),
+            };
+            again.coverage = std::mem::take(&mut world.coverage);
+            world = again;
+        }
         match (lived, end) {
             (Err(violation), end) => {
                 let mut case = lives.clone();
@@ -118,29 +126,51 @@ pub fn explore_watched(
     explored
 }
 
+/// When a life ends in a crash that another life follows.
+struct Death {
+    /// Before this one of its changes, counted from 0.
+    early: u64,
+    /// Crash points so far.
+    points: u64,
+}
+
+impl Death {
+    fn draw(rng: &mut Stream) -> Death {
+        let (least, most) = DIES_EARLY;
+        let bound = least << below(rng, u64::from((most / least).ilog2()) + 1);
+        Death {
+            early: below(rng, bound),
+            points: 0,
+        }
+    }
+
+    /// One more crash point: whether the life ends here, or would if it is not to end early. Each
+    /// of its points is as likely to be the last of which that is said.
+    fn comes_here(&mut self, rng: &mut Stream) -> bool {
+        self.points += 1;
+        self.is_now() || below(rng, self.points) == 0
+    }
+
+    fn is_now(&self) -> bool {
+        self.points > self.early
+    }
+}
+
 struct Explorer<'a> {
     case: &'a Case,
     rng: &'a mut Stream,
     explored: &'a mut Explored,
     thorough: bool,
     thrift: &'a mut Thrift,
-    /// After how many more changes this life ends in a crash.
-    die_in: Option<u64>,
-    /// How it ended, or which end shows what was found.
+    /// When this life ends in a crash, if it does.
+    death: Option<Death>,
+    /// How it ended, or could have, or which end shows what was found.
     end: Option<End>,
     /// What is looked for, if not everything: an image with something else is passed over.
     wanted: Option<&'a Cause>,
     recovering: bool,
     scratch: &'a mut Scratch,
     watch: &'a mut dyn Watch,
-}
-
-/// The images of one crash point that are looked at.
-struct Selection {
-    /// All power cuts that leave this much torn, or some.
-    all: Option<Tearing>,
-    /// How many, the kill included.
-    images: u64,
 }
 
 impl Explorer<'_> {
@@ -176,45 +206,13 @@ impl Explorer<'_> {
             return Ok(());
         }
         let image = after_power_cut(snapshot, &survivors);
-        let torn = survivors
-            .files
-            .values()
-            .flatten()
-            .any(|survival| matches!(survival, crate::sim::Survival::Torn(_)));
         self.explored.coverage.hit("crash_power_cut");
-        if torn {
-            self.explored.coverage.hit("crash_torn");
-        }
         let end = End::PowerCut {
             position: point.position,
             change: point.change,
             survivors,
         };
         self.examine(&image, end, point.phase, truth)
-    }
-
-    /// What of a crash point is looked at, as far as the case can afford it.
-    fn select(&mut self, unsynced: &Unsynced, sectors: u64) -> Selection {
-        let affordable = self.thrift.images(sectors);
-        let whole = match self.thorough {
-            true => MANY.min(affordable.max(FEW)),
-            false => FEW.min(affordable),
-        };
-        let counted = [Tearing::One, Tearing::None]
-            .into_iter()
-            .filter_map(|tearing| Some((tearing, unsynced.subset_count(tearing).ok()?)))
-            .find(|(_, count)| *count <= whole);
-        match counted {
-            Some((tearing, count)) => Selection {
-                all: Some(tearing),
-                images: 1 + count,
-            },
-            // Nothing survives, everything does, and one drawn, at least.
-            None => Selection {
-                all: None,
-                images: 1 + 2 + DRAWN.min(affordable).max(1),
-            },
-        }
     }
 
     fn power_cuts(
@@ -225,32 +223,22 @@ impl Explorer<'_> {
         selection: Selection,
         truth: &Truth,
     ) -> Result<(), Violation> {
-        let subsets = selection.all.and_then(|all| unsynced.subsets(all).ok());
-        match subsets {
-            Some(subsets) => {
-                if self.thorough {
-                    self.explored.coverage.hit("crash_enumerated_whole");
-                }
-                for survivors in subsets {
-                    self.cut(point, snapshot, survivors, truth)?;
-                }
-                Ok(())
-            }
-            None => {
-                self.cut(point, snapshot, Survivors::default(), truth)?;
-                self.cut(point, snapshot, unsynced.everything(), truth)?;
-                for _ in 3..selection.images {
-                    let survivors = self.draw(unsynced);
-                    self.cut(point, snapshot, survivors, truth)?;
-                }
-                Ok(())
-            }
+        self.explored.coverage.hit(selection.counter());
+        let others = selection.others(unsynced, self.rng);
+        let mut torn = 0;
+        for survivors in selection.enumerated(unsynced).chain(others) {
+            torn += u64::from(survivors.are_torn());
+            self.cut(point, snapshot, survivors, truth)?;
         }
-    }
-
-    fn draw(&mut self, unsynced: &Unsynced) -> Survivors {
-        let weights = SurvivalWeights::draw(self.rng);
-        unsynced.sample(weights, self.rng)
+        let coverage = &mut self.explored.coverage;
+        coverage.add("crash_torn", torn);
+        if unsynced.can_tear() {
+            coverage.hit("crash_point_that_can_tear");
+        }
+        if torn > 0 {
+            coverage.hit("crash_point_torn");
+        }
+        Ok(())
     }
 
     fn is_cut_off(&mut self) -> bool {
@@ -273,6 +261,7 @@ impl Explorer<'_> {
             Phase::Request => "crash_in_request",
             Phase::Publication => "crash_in_publication",
             Phase::Resize => "crash_in_resize",
+            Phase::Tool => "crash_in_image_tool",
         });
         let killed = End::Kill {
             position: point.position,
@@ -280,8 +269,12 @@ impl Explorer<'_> {
         };
         let sectors = truth.sizes.iter().copied().max().unwrap_or(0);
         let unsynced = snapshot.unsynced();
-        let selection = self.select(&unsynced, sectors);
-        if self.thrift.takes(selection.images, sectors, self.rng) {
+        let mut operations = unsynced.files.iter().flat_map(|file| &file.operations);
+        if operations.any(|operation| operation.kind == OperationKind::CloneRange) {
+            self.explored.coverage.hit("crash_with_shared_extents");
+        }
+        let selection = Selection::of(&unsynced, self.thrift.images(sectors), self.thorough);
+        if self.thrift.takes(selection.images(), sectors, self.rng) {
             self.explored.coverage.hit("crash_kill");
             self.examine(&snapshot.after_kill(), killed.clone(), point.phase, truth)?;
             if self.case.driver != DriverName::Linux26 || !unsynced.files.is_empty() {
@@ -290,31 +283,31 @@ impl Explorer<'_> {
         } else {
             self.explored.coverage.hit("crash_point_too_dear");
         }
+        let Some(death) = &mut self.death else {
+            return Ok(None);
+        };
         // In the middle of a resize sooner: only after that a recovery has something to finish.
-        if point.phase == Phase::Resize && self.die_in.is_some() && chance(self.rng, 12) {
-            self.die_in = Some(0);
+        if point.phase == Phase::Resize && chance(self.rng, 12) {
+            death.early = 0;
         }
-        match &mut self.die_in {
-            Some(0) => {
-                if chance(self.rng, 30) {
-                    self.end = Some(killed);
-                    return Ok(Some(snapshot.after_kill()));
-                }
-                let survivors = self.draw(&unsynced);
+        if !death.comes_here(self.rng) {
+            return Ok(None);
+        }
+        let (end, image) = match chance(self.rng, 30) {
+            true => (killed, snapshot.after_kill()),
+            false => {
+                let survivors = draw(&unsynced, self.rng);
                 let image = after_power_cut(snapshot, &survivors);
-                self.end = Some(End::PowerCut {
+                let end = End::PowerCut {
                     position: point.position,
                     change: point.change,
                     survivors,
-                });
-                Ok(Some(image))
+                };
+                (end, image)
             }
-            Some(more) => {
-                *more -= 1;
-                Ok(None)
-            }
-            None => Ok(None),
-        }
+        };
+        self.end = Some(end);
+        Ok(death.is_now().then_some(image))
     }
 }
 
@@ -387,7 +380,7 @@ impl Search<'_> {
             explored: &mut Explored::default(),
             thorough: false,
             thrift: &mut self.thrift,
-            die_in: None,
+            death: None,
             end: None,
             wanted: self.wanted,
             recovering: !before.is_empty(),

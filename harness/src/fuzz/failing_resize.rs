@@ -46,6 +46,7 @@ fn story(rng: &mut Stream, sectors: u64) -> Vec<Action> {
         strategy,
         window: weighted(rng, &[(1, 1), (2, 4), (1, 1000)]),
         alignment: weighted(rng, &[(2, 0), (1, 16384)]),
+        odd: 0,
     });
     for _ in 0..below(rng, 4) {
         // Between its steps.

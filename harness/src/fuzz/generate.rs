@@ -10,6 +10,7 @@ use super::case::{
 };
 use super::device::COW;
 use super::failing_resize;
+use super::rarities;
 use super::streams::{Stream, below, chance, stream, weighted};
 
 /// What is fuzzed.
@@ -31,7 +32,7 @@ pub struct Subject {
 
 impl Subject {
     /// Whether the model of 2003's procedure resizes.
-    fn resizes_by_model(&self) -> bool {
+    pub(super) fn resizes_by_model(&self) -> bool {
         self.resizer.model(&self.defects).is_some()
     }
 }
@@ -48,6 +49,8 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         && !image.missing
         && image.bitmap_cut.is_none()
         && chance(&mut stream(seed, "length"), 12);
+    let mut assumptions = subject.assumptions;
+    rarities::of_image(seed, subject, &mut image, &mut assumptions);
     let mut rng = stream(seed, "actions");
     let small = chance(&mut rng, 20);
     let mut actions = Actions::draw(&mut rng, image.sectors, resizes, small).all(&mut rng);
@@ -66,6 +69,17 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         true => failing_resize::insert(&mut rng, image.sectors, &mut actions),
         false => Vec::new(),
     };
+    let mut life = Life {
+        backing,
+        tool: None,
+        synchronous: false,
+        pending_words: None,
+        actions,
+        faults,
+        resize_faults,
+        end: End::Close,
+    };
+    rarities::of_life(seed, 0, subject, image.sectors, &mut life);
     Case {
         format: FORMAT.into(),
         driver: subject.driver,
@@ -73,15 +87,9 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         resizer: subject.resizer,
         kernel: kernel(&mut stream(seed, "kernel"), subject),
         retries: chance(&mut stream(seed, "guest"), 40),
-        assumptions: subject.assumptions,
+        assumptions,
         image,
-        lives: vec![Life {
-            backing,
-            actions,
-            faults,
-            resize_faults,
-            end: End::Close,
-        }],
+        lives: vec![life],
         found: None,
     }
 }
@@ -119,6 +127,7 @@ fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
         strategy,
         window,
         alignment: 0,
+        odd: 0,
     };
     let at = below(rng, actions.len() as u64 + 1) as usize;
     let mut more = Vec::new();
@@ -170,16 +179,21 @@ pub fn another_life(
     let resizes = subject.driver == DriverName::Ordered;
     let odd = &mut stream(seed, &format!("oddities of life {number}"));
     let faults = &mut stream(seed, &format!("faults of life {number}"));
-    Life {
+    let mut life = Life {
         backing: match chance(odd, 8) {
             true => other_backing(odd, subject),
             false => BackingFile::AsItWas,
         },
+        tool: None,
+        synchronous: false,
+        pending_words: None,
         actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
         faults: early_faults(faults, subject, recovers),
         resize_faults: Vec::new(),
         end: End::Close,
-    }
+    };
+    rarities::of_life(seed, number, subject, sectors, &mut life);
+    life
 }
 
 fn image(rng: &mut Stream) -> Image {
@@ -220,6 +234,8 @@ fn image(rng: &mut Stream) -> Image {
         bitmap_cut: None,
         ends_with_data: false,
         patched: None,
+        partial: 0,
+        raw: false,
     }
 }
 
@@ -244,6 +260,8 @@ fn full_bitmap(rng: &mut Stream) -> Image {
         bitmap_cut: None,
         ends_with_data: false,
         patched: None,
+        partial: 0,
+        raw: false,
     }
 }
 
@@ -513,6 +531,7 @@ impl Actions {
             },
             window: weighted(rng, &[(2, 1), (3, 4), (3, 16), (1, 1000)]),
             alignment: weighted(rng, &[(1, 0), (3, 16384), (1, 32768)]),
+            odd: 0,
         }
     }
 }

@@ -45,15 +45,34 @@ pub enum Held {
     Zeros,
     /// What a stamp made of it.
     Stamp(Stamp),
+    /// So many bytes of that, and zeros: what was the partial last sector of a smaller device.
+    Front(Stamp, u16),
 }
 
 impl Held {
+    #[inline]
     fn is_in(self, sector: Sector, content: &[u8]) -> bool {
         match self {
-            Held::Zeros => crate::oracle::is_zero(content),
             Held::Stamp(stamp) => stamp.is_in(sector, content),
+            Held::Zeros => crate::oracle::is_zero(content),
+            Held::Front(stamp, bytes) => is_front(stamp, bytes, sector, content),
         }
     }
+}
+
+/// Of few sectors, and not to be in the way of the others.
+#[cold]
+#[inline(never)]
+fn is_front(stamp: Stamp, bytes: u16, sector: Sector, content: &[u8]) -> bool {
+    content == front(stamp, bytes, sector)
+}
+
+/// The first bytes of what a stamp makes of a sector, and zeros.
+pub fn front(stamp: Stamp, bytes: u16, sector: Sector) -> [u8; SECTOR_SIZE as usize] {
+    let mut content = [0; SECTOR_SIZE as usize];
+    stamp.fill(sector, &mut content);
+    content[usize::from(bytes).min(SECTOR_SIZE as usize)..].fill(0);
+    content
 }
 
 /// What a request makes of its sectors if it takes effect.
@@ -107,6 +126,8 @@ pub struct History {
     reads: BTreeSet<u64>,
     /// When the latest flush was submitted that has succeeded.
     flushed: u64,
+    /// The partial last sector of the device as it is, and what a grow makes of it.
+    partial: Option<(u64, Held)>,
 }
 
 /// When a request was submitted.
@@ -122,7 +143,20 @@ impl History {
             sectors: sectors.collect(),
             reads: BTreeSet::new(),
             flushed: 0,
+            partial: None,
         }
+    }
+
+    /// A device that has a partial last sector, of which a grow makes this.
+    #[must_use]
+    pub fn with_partial(mut self, grown: Held) -> History {
+        self.partial = Some((self.len(), grown));
+        self
+    }
+
+    /// The number of the partial last sector, if the device has one.
+    pub fn partial(&self) -> Option<u64> {
+        self.partial.map(|(sector, _)| sector)
     }
 
     /// How many sectors there are.
@@ -135,8 +169,15 @@ impl History {
         self.sectors.is_empty()
     }
 
-    /// The device may have more sectors from now on; new ones hold zeros.
+    /// The device may have more sectors from now on; new ones hold zeros, but for what was a
+    /// partial one.
     pub fn extend_to(&mut self, sectors: u64) {
+        if let Some((partial, held)) = self.partial
+            && partial == self.len()
+            && partial < sectors
+        {
+            self.sectors.push(vec![Version::durable(held)]);
+        }
         let missing = (sectors as usize).saturating_sub(self.sectors.len());
         let new = std::iter::repeat_n(vec![Version::durable(Held::Zeros)], missing);
         self.sectors.extend(new);
@@ -145,6 +186,19 @@ impl History {
     /// The device has no more sectors than this.
     pub fn truncate(&mut self, sectors: u64) {
         self.sectors.truncate(sectors as usize);
+        self.partial = self.partial.filter(|(partial, _)| *partial <= sectors);
+    }
+
+    /// The device has just so many sectors. Another size than that with the partial last sector
+    /// is one without.
+    pub fn resized_to(&mut self, sectors: u64) {
+        self.truncate(sectors);
+        self.has_now(sectors);
+    }
+
+    /// The device has so many sectors now, whatever is under way.
+    pub fn has_now(&mut self, sectors: u64) {
+        self.partial = self.partial.filter(|(partial, _)| *partial == sectors);
     }
 
     /// What is submitted from now on comes after this moment.
@@ -442,6 +496,10 @@ fn describe(held: Held, sector: Sector) -> String {
     match held {
         Held::Zeros => Content::Zeros.to_string(),
         Held::Stamp(stamp) => Content::Stamped(stamp, sector).to_string(),
+        Held::Front(stamp, bytes) => {
+            let stamped = Content::Stamped(stamp, sector);
+            format!("the first {bytes} bytes of {stamped}, and zeros")
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! [`explore`] runs one with all its crashes, [`world`] is the machine that it runs in,
 //! [`build`] makes what is on its disks, [`check`] looks at a crash image, [`history`] knows what
 //! may be there. What a case may take before that is a finding is its [`budget`], how much of it
-//! is looked at is a matter of [`thrift`]. What is found has a [`signature`], is made small by
+//! is looked at is a matter of [`thrift`], and of a crash point of [`selection`]. What is found has a [`signature`], is made small by
 //! [`shrink`], repeated [`exactly`] and told by [`story`]; [`catalogue`] measures how soon each
 //! known defect is found.
 
@@ -28,12 +28,15 @@ mod guard;
 pub mod history;
 pub mod parts;
 pub mod procedure_2003;
+mod rarities;
 pub mod resizer;
 mod round;
+pub mod selection;
 pub mod shrink;
 pub mod signature;
 pub mod story;
 pub mod streams;
 pub mod thrift;
+pub mod tools;
 pub mod violation;
 pub mod world;

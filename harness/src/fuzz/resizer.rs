@@ -20,6 +20,8 @@ use super::procedure_2003;
 pub struct Asked {
     /// The new size in sectors.
     pub sectors: u64,
+    /// The same in bytes, with a part of a sector that they may have.
+    pub bytes: Bytes,
     /// How.
     pub strategy: ResizeStrategy,
     /// The window of a reflow, in sectors.
@@ -53,6 +55,9 @@ pub fn begin(
         },
         old_size: device.capacity().0,
         target: asked.sectors,
+        first_written: false,
+        flushed: false,
+        last_steps: 0,
         resize: doubles::of_resize(&case.defects, resize, asked.sectors),
     })
 }
@@ -63,7 +68,8 @@ fn begin_planned(
     device: &Ordered<SimFile>,
     asked: Asked,
 ) -> Result<(Strategy, BoxedResize), String> {
-    let new_size = SectorCount(asked.sectors).bytes();
+    let new_size = asked.bytes;
+    let is_whole = new_size == SectorCount(asked.sectors).bytes();
     let strategy = match asked.strategy {
         ResizeStrategy::Auto => None,
         ResizeStrategy::Headroom => Some(Strategy::Headroom),
@@ -71,7 +77,7 @@ fn begin_planned(
         ResizeStrategy::Reflow => Some(Strategy::Reflow),
     };
     let window = SectorCount(asked.window.max(1)).bytes();
-    if asked.alignment != 0 && strategy == Some(Strategy::Reflow) {
+    if asked.alignment != 0 && is_whole && strategy == Some(Strategy::Reflow) {
         // Tighter than the planner's: windows as long as the distance moved.
         let reflow = tight_geometry(new_size, asked.alignment)
             .and_then(|new| Reflow::new(device, new).map_err(|error| error.to_string()))?;
@@ -165,10 +171,25 @@ pub struct ActiveResize {
     pub old_size: u64,
     /// To which size, in sectors.
     pub target: u64,
+    /// Since the last step, clean sectors were written to.
+    pub first_written: bool,
+    /// Since the last step, a flush has succeeded.
+    pub flushed: bool,
+    /// So many steps in a row had both before them.
+    pub last_steps: u32,
     resize: BoxedResize,
 }
 
 impl ActiveResize {
+    /// Takes note of what has been done before a step that comes now.
+    pub fn count_last_steps(&mut self) {
+        self.last_steps = match self.first_written && self.flushed {
+            true => self.last_steps + 1,
+            false => 0,
+        };
+        (self.first_written, self.flushed) = (false, false);
+    }
+
     /// One step.
     ///
     /// # Errors

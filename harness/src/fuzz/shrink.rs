@@ -223,6 +223,21 @@ impl Shrinker<'_> {
             let same = self.changed(|case| case.lives[life].backing = BackingFile::AsItWas);
             self.attempt(same);
         }
+        for life in 0..self.best.lives.len() {
+            let without = self.changed(|case| case.lives[life].tool = None);
+            self.attempt(without);
+            let plain = self.changed(|case| case.lives[life].synchronous = false);
+            self.attempt(plain);
+            let usual = self.changed(|case| case.lives[life].pending_words = None);
+            self.attempt(usual);
+        }
+        let whole = self.changed(|case| case.image.partial = 0);
+        self.attempt(whole);
+        let usual = self.changed(|case| {
+            case.assumptions.shares_extents = false;
+            case.assumptions.no_zero_range = false;
+        });
+        self.attempt(usual);
         let there = self.changed(|case| case.image.missing = false);
         self.attempt(there);
         let whole = self.changed(|case| case.image.bitmap_cut = None);
@@ -332,12 +347,14 @@ fn simpler(action: Action) -> Vec<Action> {
             strategy,
             window,
             alignment,
+            odd,
         } => {
             let with = |sectors, window| Action::Resize {
                 sectors,
                 strategy,
                 window,
                 alignment,
+                odd,
             };
             let mut simpler = vec![with(sectors, 1000)];
             simpler.extend(
@@ -356,6 +373,7 @@ fn simpler(action: Action) -> Vec<Action> {
                     strategy: ResizeStrategy::Headroom,
                     window,
                     alignment,
+                    odd,
                 });
             }
             // Only what differs from the action itself makes progress.

@@ -59,6 +59,8 @@ impl fmt::Display for Promise {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
+    /// An image tool, or the recovery of one.
+    Tool,
     /// Opening, and finishing what was interrupted.
     Recovery,
     /// A request.
@@ -74,6 +76,7 @@ pub enum Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Phase::Tool => "an image tool",
             Phase::Recovery => "opening",
             Phase::Request => "a request",
             Phase::Publication => "a flush",
@@ -87,6 +90,8 @@ impl fmt::Display for Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
+    /// An image tool.
+    Tool,
     /// Opening the device.
     Open,
     /// Finishing an interrupted resize.

@@ -209,6 +209,15 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
     if image.ends_with_data {
         given("", "cut after its last dirty sector".into());
     }
+    if image.raw {
+        given("", "a raw disk".into());
+    }
+    if image.partial > 0 {
+        given(
+            "",
+            format!("{} bytes more than whole sectors", image.partial),
+        );
+    }
     if let Some(patch) = image.patched {
         given("", format!("its header patched: {patch:?}"));
     }

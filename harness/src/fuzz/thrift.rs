@@ -21,9 +21,9 @@ const THOROUGH: u64 = 16 << 30;
 /// What an image costs beside its device: opening, bitmaps, the fixed part of everything.
 const AN_IMAGE: u64 = 32 << 10;
 
-/// A device of more bytes fits no cache, and comes with its pages from memory in every image: few
-/// cases have one, and all of them together are not to take most of a campaign.
-const LARGE: u64 = 1 << 20;
+/// A device of more bytes fits no cache of a core, and comes with its pages from memory in every
+/// image: few cases have one, and all of them together are not to take most of a campaign.
+const LARGE: u64 = 1 << 18;
 
 /// What a byte of such a device costs.
 const LARGE_COSTS: u64 = 8;

@@ -2,6 +2,7 @@
 //! completions, the resize's steps, and the history that knows what has to be true.
 
 mod living;
+mod tooling;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use super::build::{Built, build};
 use super::case::{BackingFile, Case, Life};
 use super::check::{check_opened, finish, read_all, unfinished};
 use super::coverage::Coverage;
-use super::device::{BACKING, BACKING_SECONDS, Device, OTHER_BACKING, Opening};
+use super::device::{BACKING_SECONDS, Device, Opening};
 use super::doubles;
 use super::excuses::{Excuses, Work};
 use super::guard::guarded;
@@ -25,6 +26,11 @@ use super::signature::{Act, Phase};
 use super::violation::{Kind, Violation};
 
 use living::Living;
+
+pub use tooling::UnderTool;
+
+/// Sectors whose bits fill a page of the bitmap.
+const SECTORS_A_PAGE: u64 = 32_768;
 
 /// Where in a life something happens: the position (opening, the actions, closing) and the
 /// change of the host within it.
@@ -45,8 +51,10 @@ pub struct Truth {
     pub history: History,
     /// The sizes in sectors that the device may have once recovered.
     pub sizes: Vec<u64>,
-    /// What the backing file holds.
-    pub backing: FileContent,
+    /// What each backing file holds.
+    pub backing: BTreeMap<&'static str, FileContent>,
+    /// The image tool that is at work, or that a crash has cut off.
+    pub tool: Option<UnderTool>,
     /// How the device is opened, and whether it may be.
     pub opening: Opening,
     /// What a life, or a recovery, may take.
@@ -145,6 +153,7 @@ impl<'a> World<'a> {
                 history,
                 sizes: vec![sectors],
                 backing,
+                tool: None,
                 opening: Opening::default(),
                 budget,
             },
@@ -154,7 +163,23 @@ impl<'a> World<'a> {
             sizes_seen: vec![sectors],
             phase: Phase::Recovery,
             steps: 0,
-            excuses: Excuses::of(case),
+            excuses: Excuses::of(case, false),
+        }
+    }
+
+    /// The machine as it is between two lives, to live the next one twice.
+    pub fn between_lives(&self) -> World<'a> {
+        World {
+            case: self.case,
+            host: self.host.after_kill(),
+            truth: self.truth.clone(),
+            coverage: Coverage::default(),
+            story: None,
+            next_request: self.next_request,
+            sizes_seen: self.sizes_seen.clone(),
+            phase: self.phase,
+            steps: self.steps,
+            excuses: self.excuses.clone(),
         }
     }
 
@@ -174,7 +199,7 @@ impl<'a> World<'a> {
     /// The violation that was seen first.
     pub fn live(&mut self, life: &Life, observer: &mut dyn Observer) -> Result<LifeEnd, Violation> {
         self.steps = 0;
-        self.excuses = Excuses::of(self.case);
+        self.excuses = Excuses::of(self.case, life.synchronous);
         self.truth.budget.add(life);
         self.host.set_allowance(self.truth.budget.allowance());
         let lived = guarded("while running", || self.try_live(life, observer));
@@ -216,7 +241,11 @@ impl<'a> World<'a> {
         {
             self.modify_backing(seconds);
         }
-        let device = self.come_up(observer);
+        let mut changes = 0;
+        let used = self.use_tools(life, observer, &mut changes);
+        self.tell_host();
+        used?;
+        let device = self.come_up(observer, &mut changes);
         self.tell_host();
         let device = device?;
         self.phase = Phase::Request;
@@ -267,7 +296,11 @@ impl<'a> World<'a> {
     }
 
     /// Opens the device, finishes what was interrupted, and compares everything.
-    fn come_up(&mut self, observer: &mut dyn Observer) -> Result<Device, Stop> {
+    fn come_up(
+        &mut self,
+        observer: &mut dyn Observer,
+        changes: &mut usize,
+    ) -> Result<Device, Stop> {
         let when = "after opening";
         let all_durable = self.host.unsynced().operation_count() == 0;
         self.excuses.begin(&self.host, Work::Usual);
@@ -278,10 +311,9 @@ impl<'a> World<'a> {
         {
             doubles::after_failed_opening(&self.case.defects, &self.host);
             self.coverage.hit("opening_failed_by_fault");
-            return self.give_up(observer, 0);
+            return Err(self.give_up(observer, Phase::Recovery, changes));
         }
-        let mut changes = 0;
-        self.show_recovery(observer, &mut changes)?;
+        self.show(observer, Phase::Recovery, changes)?;
         let opened = check_opened(opened, self.truth.opening, when)?;
         let Some((mut device, interrupted)) = opened else {
             self.coverage.hit("refused_to_open");
@@ -297,11 +329,11 @@ impl<'a> World<'a> {
                     doubles::after_failed_recovery(&self.case.defects, &mut device);
                     drop(device);
                     self.coverage.hit("recovery_failed_by_fault");
-                    return self.give_up(observer, changes);
+                    return Err(self.give_up(observer, Phase::Recovery, changes));
                 }
                 Err(error) => return Err(unfinished(error, when).into()),
             }
-            self.show_recovery(observer, &mut changes)?;
+            self.show(observer, Phase::Recovery, changes)?;
         }
         let capacity = device.capacity();
         if !self.truth.sizes.contains(&capacity) {
@@ -314,14 +346,14 @@ impl<'a> World<'a> {
             Ok(()) => {
                 let history = &mut self.truth.history;
                 history.check_crash(SectorCount(capacity), &content, when)?;
-                history.truncate(capacity);
+                history.resized_to(capacity);
                 history.crashed();
                 // A killed process leaves in the page cache what a power cut may still take.
                 history.settle(&content, all_durable);
             }
             Err(violation) if self.excuses_read(&violation) => {
                 drop(device);
-                return self.give_up(observer, changes);
+                return Err(self.give_up(observer, Phase::Recovery, changes));
             }
             Err(violation) => return Err(violation.into()),
         }
@@ -331,16 +363,17 @@ impl<'a> World<'a> {
 
     /// The device does not come up, for the host has failed. What is left of it is looked at: it
     /// is opened on a host that does not fail, and nothing is gone.
-    fn give_up(&mut self, observer: &mut dyn Observer, mut changes: usize) -> Result<Device, Stop> {
-        self.show_recovery(observer, &mut changes)?;
-        let point = Point {
+    fn give_up(&mut self, observer: &mut dyn Observer, phase: Phase, changes: &mut usize) -> Stop {
+        let point = |change| Point {
             position: 0,
-            change: changes,
-            phase: Phase::Recovery,
+            change,
+            phase,
         };
-        let host = self.host.clone();
-        self.look(observer, point, &host)?;
-        Err(Stop::NotOpened)
+        let shown = self.show(observer, phase, changes).and_then(|()| {
+            let host = self.host.clone();
+            self.look(observer, point(*changes), &host)
+        });
+        shown.err().unwrap_or(Stop::NotOpened)
     }
 
     /// Whether a fault explains that the whole device could not be read.
@@ -348,16 +381,18 @@ impl<'a> World<'a> {
         violation.kind == Kind::WrongStatus && self.excuses.has_said(&self.host, &violation.what)
     }
 
-    fn show_recovery(
+    /// Shows the crash points before the device has come up.
+    fn show(
         &mut self,
         observer: &mut dyn Observer,
+        phase: Phase,
         changes: &mut usize,
     ) -> Result<(), Stop> {
         for snapshot in self.host.take_snapshots() {
             let point = Point {
                 position: 0,
                 change: *changes,
-                phase: Phase::Recovery,
+                phase,
             };
             *changes += 1;
             self.look(observer, point, &snapshot)?;
@@ -414,16 +449,27 @@ impl<'a> World<'a> {
         if self.truth.opening.switched {
             self.coverage.hit("backing_file_switched");
         }
+        let image = &self.case.image;
+        let came_up = [
+            ("raw_disk", image.raw),
+            ("partial_last_sector", image.partial > 0),
+            (
+                "bitmap_of_three_pages",
+                image.sectors > 2 * SECTORS_A_PAGE && !image.raw,
+            ),
+            ("synchronous_device", self.truth.opening.synchronous),
+        ];
+        for (name, _) in came_up.into_iter().filter(|(_, came_up)| *came_up) {
+            self.coverage.hit(name);
+        }
     }
 
     /// Somebody has written to the backing file between two lives.
     fn modify_backing(&mut self, seconds: i64) {
-        let mut content = self.truth.backing.clone();
         let mut first = [0; SECTOR_SIZE as usize];
         Stamp(2).fill(Sector(0), &mut first);
-        content.write_at(&first, FileOffset(0));
-        self.truth.backing = content.clone();
-        for path in [BACKING, OTHER_BACKING] {
+        for (&path, content) in &mut self.truth.backing {
+            content.write_at(&first, FileOffset(0));
             self.host.install(path, content.clone());
             self.host
                 .set_modified_seconds(path, BACKING_SECONDS.saturating_add(seconds));
@@ -462,8 +508,12 @@ impl<'a> World<'a> {
     }
 }
 
-/// Whether the backing file still holds what it should, without a fault or a count.
+/// Whether the backing files still hold what they should, without a fault or a count. The one that
+/// a merge is under way in need not.
 pub fn backing_is_unchanged(host: &SimHost, truth: &Truth) -> bool {
-    let unchanged = |path| host.content(path).as_ref() == Some(&truth.backing);
-    unchanged(BACKING) && unchanged(OTHER_BACKING)
+    let merging = truth.tool.as_ref().and_then(|under| under.merges_into);
+    let mut all = truth.backing.iter();
+    all.all(|(&path, content)| {
+        merging == Some(path) || host.content(path).as_ref() == Some(content)
+    })
 }

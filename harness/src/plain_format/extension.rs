@@ -93,17 +93,41 @@ fn checksum(mut block: [u8; LEN]) -> u32 {
     crc_32c(&block)
 }
 
-/// Bit by bit: the polynomial of Castagnoli, reflected.
-fn crc_32c(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            let carry = crc & 1;
-            crc = (crc >> 1) ^ (carry * 0x82f6_3b78);
+/// Bytes that are taken together.
+const TOGETHER: usize = 8;
+
+/// The remainder of each byte by the polynomial of Castagnoli, reflected, when as many bytes as
+/// its place in the table follow it.
+static REMAINDERS: [[u32; 256]; TOGETHER] = {
+    let mut remainders = [[0; 256]; TOGETHER];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut remainder, mut followed) = (byte as u32, 0);
+        while followed < TOGETHER {
+            let mut bit = 0;
+            while bit < 8 {
+                remainder = (remainder >> 1) ^ ((remainder & 1) * 0x82f6_3b78);
+                bit += 1;
+            }
+            remainders[followed][byte] = remainder;
+            followed += 1;
         }
+        byte += 1;
     }
-    !crc
+    remainders
+};
+
+fn crc_32c(bytes: &[u8]) -> u32 {
+    let (words, rest) = bytes.as_chunks::<TOGETHER>();
+    let crc = words.iter().fold(u32::MAX, |crc, word| {
+        let word = (u64::from_le_bytes(*word) ^ u64::from(crc)).to_le_bytes();
+        let places = word.iter().zip(REMAINDERS.iter().rev());
+        places.fold(0, |crc, (byte, table)| crc ^ table[usize::from(*byte)])
+    });
+    let add = |crc: u32, byte: &u8| {
+        REMAINDERS[0][((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8)
+    };
+    !rest.iter().fold(crc, add)
 }
 
 #[cfg(test)]
@@ -114,6 +138,9 @@ mod tests {
     #[test]
     fn the_checksum_is_crc_32c() {
         assert_eq!(crc_32c(b"123456789"), 0xe306_9283);
+        // From the specification of iSCSI.
+        assert_eq!(crc_32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc_32c(&[0xff; 32]), 0x62a8_ab43);
     }
 
     #[test]

@@ -128,7 +128,9 @@ impl Spent {
         let (by, range) = (operation.kind, operation.range);
         let (len, end) = (range.len.0, range.start.0.saturating_add(range.len.0));
         let (read, written, end) = match by {
-            OperationKind::Write | OperationKind::ZeroRange => (0, len, end),
+            OperationKind::Write | OperationKind::ZeroRange | OperationKind::CloneRange => {
+                (0, len, end)
+            }
             OperationKind::Read => (len, 0, 0),
             OperationKind::SetLength => (0, 0, end),
             _ => (0, 0, 0),

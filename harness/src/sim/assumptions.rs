@@ -39,7 +39,8 @@ pub struct Assumptions {
     pub ordered_names: bool,
     /// A change of a file's length survives or does not. Weakened: of a cut, the length
     /// may survive without the removal of the content behind it, which comes back
-    /// when the file grows again; or the removal without the length.
+    /// when the file grows again; or the removal without the length. The shrink of a raw disk
+    /// rests on this, which has nothing but its length to commit with.
     pub atomic_set_len: bool,
     /// A write behind the end of the file lengthens it only as far as its sectors
     /// survive. Weakened: the new length may survive without them, showing zeros.
@@ -72,6 +73,14 @@ pub struct Assumptions {
     /// it. By default every change is a second of its own.
     #[serde(skip_serializing_if = "is_false")]
     pub slow_clock: bool,
+    /// Files can share extents, in whole pages, as on XFS or btrfs. By default they cannot, and
+    /// what would be shared is copied.
+    #[serde(skip_serializing_if = "is_false")]
+    pub shares_extents: bool,
+    /// Zeroing a range is not supported, as on file systems without extents: whoever wants zeros
+    /// there writes them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub no_zero_range: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -103,6 +112,8 @@ impl Default for Assumptions {
             failed_sync_keeps_content: true,
             steady_times: true,
             slow_clock: false,
+            shares_extents: false,
+            no_zero_range: false,
         }
     }
 }

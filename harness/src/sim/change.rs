@@ -8,15 +8,24 @@ use driver::units::{Bytes, FileOffset, FileRange};
 use super::assumptions::Assumptions;
 use super::content::FileContent;
 use super::operation::OperationKind;
+use super::pages::PAGE_SIZE;
 use super::survivors::Survival;
 
 /// A change of a file's content or length. A clone shares the data.
 #[derive(Clone)]
 pub(crate) enum Change {
-    Write { at: FileOffset, data: Rc<[u8]> },
+    Write {
+        at: FileOffset,
+        data: Rc<[u8]>,
+    },
     SetLen(Bytes),
     PunchHole(FileRange),
     ZeroRange(FileRange),
+    /// The extents of another file, with what that had in them at the time.
+    Clone {
+        at: FileOffset,
+        data: Rc<[u8]>,
+    },
 }
 
 impl Change {
@@ -26,13 +35,16 @@ impl Change {
             Change::SetLen(_) => OperationKind::SetLength,
             Change::PunchHole(_) => OperationKind::PunchHole,
             Change::ZeroRange(_) => OperationKind::ZeroRange,
+            Change::Clone { .. } => OperationKind::CloneRange,
         }
     }
 
     /// The bytes that it changes; of a new length, the empty range there.
     pub(crate) fn range(&self) -> FileRange {
         match self {
-            Change::Write { at, data } => FileRange::new(*at, Bytes(data.len() as u64)),
+            Change::Write { at, data } | Change::Clone { at, data } => {
+                FileRange::new(*at, Bytes(data.len() as u64))
+            }
             Change::SetLen(len) => FileRange::new(FileOffset(len.0), Bytes(0)),
             Change::PunchHole(range) | Change::ZeroRange(range) => *range,
         }
@@ -44,22 +56,35 @@ impl Change {
             Change::SetLen(_) if assumptions.atomic_set_len => 1,
             Change::SetLen(_) => 2,
             _ => {
-                let (range, unit) = (self.range(), assumptions.unit());
+                let (range, unit) = (self.range(), self.unit(assumptions));
                 range.end().0.div_ceil(unit) - range.start.0 / unit
             }
+        }
+    }
+
+    /// The bytes, aligned to their own number, that survive together. Extents are shared in whole
+    /// pages.
+    fn unit(&self, assumptions: &Assumptions) -> u64 {
+        match self {
+            Change::Clone { .. } => assumptions.unit().max(PAGE_SIZE),
+            _ => assumptions.unit(),
         }
     }
 
     /// Whether it can leave nothing behind but a new length.
     pub(crate) fn may_leave_its_length(&self, assumptions: &Assumptions) -> bool {
         !assumptions.length_follows_data
-            && matches!(self, Change::Write { .. } | Change::ZeroRange(_))
+            && matches!(
+                self,
+                Change::Write { .. } | Change::ZeroRange(_) | Change::Clone { .. }
+            )
     }
 
     /// Carries it out.
     pub(crate) fn apply(&self, content: &mut FileContent) {
         match self {
             Change::Write { at, data } => content.write_at(data, *at),
+            Change::Clone { at, data } => content.share(data, *at),
             Change::SetLen(len) => content.set_len(*len),
             Change::PunchHole(range) => content.punch_hole(*range),
             Change::ZeroRange(range) => content.zero_range(*range),
@@ -78,7 +103,7 @@ impl Change {
             Survival::Whole => self.apply(content),
             Survival::Torn(atoms) => {
                 for &run in atoms {
-                    self.apply_atoms(run, content, assumptions.unit());
+                    self.apply_atoms(run, content, self.unit(assumptions));
                 }
                 if self.may_leave_its_length(assumptions) {
                     content.extend_to(self.range().end().0);
@@ -100,6 +125,11 @@ impl Change {
                 let part = part();
                 let (start, end) = (part.start - *at, part.end() - *at);
                 content.write_at(&data[start.0 as usize..end.0 as usize], part.start);
+            }
+            Change::Clone { at, data } => {
+                let part = part();
+                let (start, end) = (part.start - *at, part.end() - *at);
+                content.share(&data[start.0 as usize..end.0 as usize], part.start);
             }
             Change::PunchHole(_) => content.punch_hole(part()),
             Change::ZeroRange(_) => content.zero_range(part()),

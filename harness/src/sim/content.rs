@@ -78,6 +78,20 @@ impl FileContent {
         }
     }
 
+    /// Takes whole pages over from another file: where that has zeros, there is a hole.
+    pub(crate) fn share(&mut self, data: &[u8], at: FileOffset) {
+        let mut at = at;
+        for page in data.chunks(PAGE_SIZE as usize) {
+            let range = FileRange::new(at, Bytes(page.len() as u64));
+            match crate::oracle::is_zero(page) {
+                true => self.punch_hole(range),
+                false => self.write_at(page, at),
+            }
+            at = range.end();
+        }
+        self.extend_to(at.0);
+    }
+
     /// Cuts the file or extends it with a hole.
     pub fn set_len(&mut self, len: Bytes) {
         if len.0 < self.len {

@@ -81,6 +81,7 @@ impl Unsynced {
 
     /// The digits that are torn one at a time, in phases of their own.
     fn tearable(&self, tearing: Tearing, digits: &[Digit]) -> Vec<usize> {
+        // As `UnsyncedOperation::can_tear` has it.
         let torn = |digit: &Digit| digit.atoms > 1 || digit.may_leave_its_length;
         (0..digits.len())
             .filter(|&place| tearing == Tearing::One && torn(&digits[place]))

@@ -53,9 +53,9 @@ impl Fault {
             Fault::Io => kind != Lock,
             Fault::NoSpace => matches!(
                 kind,
-                Write | SetLength | PunchHole | ZeroRange | CreateNew | Rename
+                Write | SetLength | PunchHole | ZeroRange | CloneRange | CreateNew | Rename
             ),
-            Fault::Unsupported => matches!(kind, PunchHole | ZeroRange | NextData),
+            Fault::Unsupported => matches!(kind, PunchHole | ZeroRange | CloneRange | NextData),
             Fault::ShortRead(_) => kind == Read,
             Fault::ShortWrite(_) => kind == Write,
             Fault::InPart(_) => matches!(kind, PunchHole | ZeroRange),

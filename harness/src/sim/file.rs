@@ -6,11 +6,13 @@ use std::rc::Rc;
 
 use driver::host::{Access, HostError, HostFile, HostResult};
 use driver::units::{Bytes, FileOffset, FileRange};
+use userhelper::clone_range::CloneRange;
 
 use super::change::Change;
 use super::faults::Fault;
 use super::host::SimHost;
 use super::operation::{Operation, OperationKind};
+use super::pages::PAGE_SIZE;
 use super::state::State;
 use super::survivors::InodeNumber;
 
@@ -220,6 +222,9 @@ impl HostFile for SimFile {
                 if range.len == Bytes(0) {
                     return result;
                 }
+                if state.assumptions.no_zero_range {
+                    return Err(HostError::Unsupported);
+                }
                 if state.fitting(self.inode, range) != range.len {
                     return Err(HostError::NoSpace);
                 }
@@ -236,6 +241,45 @@ impl HostFile for SimFile {
             checked_end(from, Bytes(0))?;
             Ok(state.inode(self.inode).current().next_data(from))
         })
+    }
+}
+
+/// Both files lie on the one host. A border that is none of a page's, but for the end of the
+/// source, or a range past that end, cannot be shared.
+impl CloneRange for SimFile {
+    fn clone_range(&self, source: &Self, from: FileRange, to: FileOffset) -> HostResult<()> {
+        if !self.host.assumptions().shares_extents {
+            // Not even asked for: a crash before it would be one before what comes next.
+            return Err(HostError::Unsupported);
+        }
+        let operation = self.operation(OperationKind::CloneRange).on(to, from.len);
+        self.host.perform(
+            operation,
+            |()| 0,
+            |state, index, _| {
+                self.check_writable()?;
+                checked_end(from.start, from.len)?;
+                checked_end(to, from.len)?;
+                let source = state.inode(source.inode).current();
+                let (end, len) = (from.end().0, source.length().0);
+                let is_border = |at: u64| at.is_multiple_of(PAGE_SIZE);
+                if !is_border(from.start.0)
+                    || !is_border(to.0)
+                    || end > len
+                    || !(is_border(end) || end == len)
+                {
+                    return Err(HostError::Unsupported);
+                }
+                if from.len == Bytes(0) {
+                    return Ok(());
+                }
+                let mut data = vec![0; from.len.0 as usize];
+                source.read_at(&mut data, from.start);
+                let data = data.into();
+                self.change(state, index, Change::Clone { at: to, data });
+                Ok(())
+            },
+        )
     }
 }
 

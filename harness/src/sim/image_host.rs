@@ -1,20 +1,17 @@
-//! The simulated host as the image tools see it, so that every resize can crash here. It
-//! shares no extents: a rebuild copies, which takes more operations and so has more places
-//! to crash.
+//! The simulated host as the image tools see it, so that every resize can crash here. Where it
+//! shares no extents a rebuild copies, which takes more operations and so has more places to
+//! crash.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::host::HostResult;
 use driver::units::{Bytes, SECTOR_SIZE};
-use userhelper::clone_range::CloneRange;
 use userhelper::image_host::{FreeSpace, ImageHost};
 
 use super::file::SimFile;
 use super::host::SimHost;
 use super::operation::{Operation, OperationKind};
-
-impl CloneRange for SimFile {}
 
 impl ImageHost for SimHost {
     fn free_space_beside(&self, _path: &Path) -> HostResult<Option<FreeSpace>> {

@@ -21,6 +21,7 @@ pub enum OperationKind {
     SetLength,
     PunchHole,
     ZeroRange,
+    CloneRange,
     NextData,
     Open,
     CreateNew,
@@ -40,7 +41,7 @@ impl OperationKind {
     pub fn is_change(self) -> bool {
         use OperationKind::*;
         match self {
-            Write | SyncData | SetLength | PunchHole | ZeroRange => true,
+            Write | SyncData | SetLength | PunchHole | ZeroRange | CloneRange => true,
             CreateNew | CopyAttributes | SetModified | Rename | Remove | SyncDirectory => true,
             Read | Length | NextData | Open | GiveMode | Metadata | Lock => false,
         }
@@ -57,6 +58,7 @@ impl fmt::Display for OperationKind {
             OperationKind::SetLength => "set length",
             OperationKind::PunchHole => "punch hole",
             OperationKind::ZeroRange => "zero range",
+            OperationKind::CloneRange => "clone range",
             OperationKind::NextData => "next data",
             OperationKind::Open => "open",
             OperationKind::CreateNew => "create",

@@ -14,6 +14,9 @@ const FANOUT_BITS: u32 = FANOUT.trailing_zeros();
 
 type Page = [u8; PAGE_SIZE as usize];
 
+/// What a page that there is none of reads as.
+static ZEROS: Page = [0; PAGE_SIZE as usize];
+
 /// A sparse array of pages with cheap clones. What has no page reads as zeros.
 #[derive(Clone, Default)]
 pub(crate) struct Pages {
@@ -68,7 +71,7 @@ impl Pages {
             holds = holds
                 && match self.page(index) {
                     Some(page) => page[within] == *expected,
-                    None => expected.iter().all(|&byte| byte == 0),
+                    None => *expected == ZEROS[..expected.len()],
                 };
         });
         holds

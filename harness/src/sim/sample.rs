@@ -6,7 +6,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::enumerate::runs;
-use super::survivors::{Survival, Survivors, Unsynced, UnsyncedOperation};
+use super::survivors::{Survival, Survivors, Unsynced, UnsyncedFile, UnsyncedOperation};
 
 /// A number below `bound`, which must not be 0. The bias of at most `bound` / 2^64 is
 /// of no interest here.
@@ -98,6 +98,32 @@ impl Unsynced {
         }
         survivors
     }
+
+    /// Tears one of the operations that can be torn, if there are any, whatever `survivors` of
+    /// these say of it.
+    pub fn tear_one<R: Rng + ?Sized>(&self, survivors: &mut Survivors, rng: &mut R) {
+        let tearable =
+            |file: &UnsyncedFile| file.operations.iter().filter(|o| o.can_tear()).count();
+        let count: usize = self.files.iter().map(tearable).sum();
+        if count == 0 {
+            return;
+        }
+        let mut left = below(rng, count as u64);
+        for file in &self.files {
+            for (position, operation) in file.operations.iter().enumerate() {
+                if !operation.can_tear() {
+                    continue;
+                }
+                if left == 0 {
+                    let fates = survivors.files.entry(file.inode).or_default();
+                    fates.resize(file.operations.len(), Survival::Lost);
+                    fates[position] = torn(operation, rng);
+                    return;
+                }
+                left -= 1;
+            }
+        }
+    }
 }
 
 fn coin<R: Rng + ?Sized>(rng: &mut R) -> bool {
@@ -112,14 +138,20 @@ fn survival<R: Rng + ?Sized>(
     match weights.fate(rng) {
         Fate::Lost => Survival::Lost,
         Fate::Whole => Survival::Whole,
-        Fate::Torn if operation.may_leave_its_length && below(rng, 4) == 0 => {
-            Survival::Torn(Vec::new())
-        }
-        Fate::Torn if operation.atoms == 1 => match coin(rng) {
+        Fate::Torn if operation.can_tear() => torn(operation, rng),
+        Fate::Torn => match coin(rng) {
             true => Survival::Whole,
             false => Survival::Lost,
         },
-        Fate::Torn => tear(operation.atoms, rng),
+    }
+}
+
+/// A fate of an operation that can be torn.
+fn torn<R: Rng + ?Sized>(operation: &UnsyncedOperation, rng: &mut R) -> Survival {
+    let alone = operation.atoms == 1;
+    match operation.may_leave_its_length && (alone || below(rng, 4) == 0) {
+        true => Survival::Torn(Vec::new()),
+        false => tear(operation.atoms, rng),
     }
 }
 

@@ -98,7 +98,28 @@ pub struct UnsyncedNames {
     pub changes: Vec<NameChange>,
 }
 
+impl UnsyncedOperation {
+    /// Whether it can survive in part.
+    pub fn can_tear(&self) -> bool {
+        self.atoms > 1 || self.may_leave_its_length
+    }
+}
+
+impl Survivors {
+    /// Whether some operation has survived in part.
+    pub fn are_torn(&self) -> bool {
+        let mut all = self.files.values().flatten();
+        all.any(|survival| matches!(survival, Survival::Torn(_)))
+    }
+}
+
 impl Unsynced {
+    /// Whether some operation can survive in part.
+    pub fn can_tear(&self) -> bool {
+        let mut all = self.files.iter().flat_map(|file| &file.operations);
+        all.any(UnsyncedOperation::can_tear)
+    }
+
     /// How many operations are at stake.
     pub fn operation_count(&self) -> usize {
         let changes = self.files.iter().map(|file| file.operations.len());

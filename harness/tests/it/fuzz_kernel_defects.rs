@@ -35,7 +35,7 @@ const TABLE: &[(Defect, u64, u64, &[Kind])] = &[
     ),
     (
         Defect::ErrorLeavesBit,
-        1,
+        1001,
         50,
         &[Kind::Zeros, Kind::LostWrite],
     ),
@@ -47,7 +47,7 @@ const TABLE: &[(Defect, u64, u64, &[Kind])] = &[
     ),
     (
         Defect::ZeroWriteIsSuccess,
-        1,
+        3001,
         42,
         &[Kind::LostWrite, Kind::Zeros, Kind::StaleRead],
     ),

@@ -92,6 +92,8 @@ fn strict_and_weak() -> impl Strategy<Value = Assumptions> {
         failed_sync_keeps_content: false,
         steady_times: false,
         slow_clock: false,
+        shares_extents: true,
+        no_zero_range: false,
     };
     prop_oneof![Just(Assumptions::default()), Just(weak)]
 }

@@ -98,6 +98,7 @@ pub fn rebase<'a, H: ImageHost>(
     let mut differences = Differences::between(host, &old, &new)?;
     let end = Sector(0) + cow.device.capacity();
     while let Some(run) = differences.next_blocks(end, watch)? {
+        check_bits(&cow.device, run, path)?;
         copied += copy_in(&mut cow.device, &old, run, path)?;
     }
     // The new backing file has nothing for what lies past its end.
@@ -232,6 +233,28 @@ fn switch<F: HostFile>(
     }
     backing_change::put_header(&mut cow.device, header, len).map_err(&failed)?;
     close(cow.device, path)
+}
+
+/// Refuses to copy in what the COW file could not remember: in versions 1 and 2 the last few
+/// sectors may have no bit.
+fn check_bits<F: HostFile>(
+    device: &Ordered<F>,
+    run: SectorRange,
+    path: &Path,
+) -> Result<(), ImageError> {
+    let image = backing_change::image(device).map_err(ImageError::resize(path))?;
+    let mapped = Sector(0) + image.geometry.mapped();
+    if run.end() <= mapped {
+        return Ok(());
+    }
+    Err(ImageError::refused(
+        path,
+        format!(
+            "the two backing files differ in or after sector {}, and sectors from {mapped} on have \
+             no bit in this {} file, so they cannot be copied in: convert it with --to v3 first",
+            run.start, image.header.version
+        ),
+    ))
 }
 
 /// Writes what the old backing file has for the clean sectors of `run` into the COW file.

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
 use driver::cow::Header;
 use driver::resize::ResizeStep;
-use driver::units::{FileOffset, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
+use crate::plain_format::CowFile;
 use crate::sim::{FaultRule, SimHost};
 use crate::stamp::Stamp;
 
-use super::super::case::Action;
+use super::super::case::{Action, ResizeStrategy};
 use super::super::check::read_all;
 use super::super::device::{COW, Device, Step, discards, requeues};
 use super::super::excuses::Work;
@@ -43,6 +44,17 @@ pub(super) struct FailedResize {
     /// It did not fail, but was given up.
     pub(super) given_up: bool,
 }
+
+/// Zeros in more sectors than this are written in several pieces where the host cannot zero a
+/// range.
+const LONG_ZEROS: SectorCount = SectorCount(128);
+
+/// A word of the bitmap has bits for so many sectors.
+const SECTORS_PER_WORD: u64 = 64;
+
+/// So many steps end a reflow when all is moved: the new bitmap is cleared, written and synced,
+/// the header is written, and the old bitmap freed.
+const LAST_STEPS: u32 = 5;
 
 /// A life under way.
 pub(super) struct Living<'w, 'a, 'o> {
@@ -89,8 +101,10 @@ impl Living<'_, '_, '_> {
                 strategy,
                 window,
                 alignment,
+                odd,
             } => self.begin_resize(Asked {
                 sectors,
+                bytes: SectorCount(sectors).bytes() + Bytes(odd),
                 strategy,
                 window,
                 alignment,
@@ -197,6 +211,7 @@ impl Living<'_, '_, '_> {
             start: range.start,
             segments,
         };
+        self.note_first_write(operation, range);
         let history = &mut self.world.truth.history;
         let moment = match operation {
             Operation::Read => history.read_submitted(),
@@ -244,6 +259,25 @@ impl Living<'_, '_, '_> {
         Ok(())
     }
 
+    /// A write to sectors that are all clean, under a resize.
+    fn note_first_write(&mut self, operation: Operation, range: SectorRange) {
+        if let (Operation::Write { .. }, Some(resize), Some(device)) =
+            (operation, &mut self.resize, self.device.resizable())
+        {
+            resize.first_written |= device.map().next_dirty(range.start, range.end()).is_none();
+        }
+    }
+
+    /// Whether a publication that is under way is one that nobody has asked for.
+    fn publishes_by_itself(&self) -> bool {
+        let mut all = self.flying.values();
+        let asked = |flying: &Flying| {
+            let operation = flying.operation;
+            matches!(operation, Operation::Flush | Operation::Write { fua: true })
+        };
+        !self.world.truth.opening.synchronous && !all.any(asked) && self.device.is_publishing()
+    }
+
     /// One step of the device. Whether it did anything.
     fn step(&mut self) -> Result<bool, Stop> {
         let publishing = self.device.is_publishing();
@@ -254,6 +288,9 @@ impl Living<'_, '_, '_> {
         self.world.count_step(Act::Serve)?;
         self.world.begin(Work::Usual);
         let step = self.device.step();
+        if !publishing && self.publishes_by_itself() {
+            self.world.coverage.hit("publication_begun_by_itself");
+        }
         let publishing = publishing || self.device.is_publishing();
         self.show(match publishing {
             true => Phase::Publication,
@@ -302,6 +339,9 @@ impl Living<'_, '_, '_> {
         match request.operation {
             Operation::Flush if ok => {
                 history.flushed(flown.moment);
+                if let Some(resize) = &mut self.resize {
+                    resize.flushed = true;
+                }
                 let target = self.resize.as_ref().map(|resize| resize.target);
                 let (capacity, failed) = (self.device.capacity(), &mut self.failed_resize);
                 settle_size(self.world, failed, capacity, target, flown.moment)?;
@@ -314,15 +354,64 @@ impl Living<'_, '_, '_> {
             }
             Operation::Read => history.read_failed(flown.moment),
             Operation::Write { .. } | Operation::Discard | Operation::WriteZeroes => {
+                let opening = self.world.truth.opening;
                 let outcome = match request.operation {
                     _ if !ok => Outcome::Failed,
                     Operation::Write { fua: true } => Outcome::Durable,
+                    Operation::Discard => Outcome::Acknowledged,
+                    _ if opening.synchronous => Outcome::Durable,
                     _ => Outcome::Acknowledged,
                 };
                 history.ended(flown.range, flown.moment, outcome);
+                let is_long = flown.range.count > LONG_ZEROS;
+                if ok
+                    && is_long
+                    && request.operation == Operation::WriteZeroes
+                    && self.world.case.assumptions.no_zero_range
+                {
+                    let name = "long_zeros_on_a_host_without_zero_range";
+                    self.world.coverage.hit(name);
+                }
+                if ok && let Some(words) = opening.pending_words {
+                    self.check_pending(words)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// On a host that has not failed, no more words of the bitmap wait for a publication than the
+    /// device was told.
+    fn check_pending(&mut self, most: u64) -> Result<(), Violation> {
+        if self.world.case.image.raw || self.resize.is_some() || self.world.host.has_failed() {
+            return Ok(());
+        }
+        let (Some(durable), Some(device)) = (
+            self.world.host.durable_content(COW),
+            self.device.resizable(),
+        ) else {
+            return Ok(());
+        };
+        // What is wrong with the file itself shows at the crash points.
+        let Ok(published) = CowFile::open(&durable) else {
+            return Ok(());
+        };
+        let whole = SectorRange::new(Sector(0), device.capacity());
+        let dirty = (device.map().dirty_runs(whole)).flat_map(|run| run.start.0..run.end().0);
+        let mut words: Vec<u64> = dirty
+            .filter(|&sector| !published.is_dirty(sector))
+            .map(|sector| sector / SECTORS_PER_WORD)
+            .collect();
+        words.dedup();
+        let found = words.len() as u64;
+        if found <= most {
+            return Ok(());
+        }
+        let what = format!("{found} words of the bitmap wait, expected at most {most}");
+        let violation = Violation::new(Kind::WrongCompletion, "on completion", what);
+        Err(violation
+            .by(Act::Write)
+            .with_error("too many words of the bitmap wait"))
     }
 
     /// The request in flight that this is the completion of.
@@ -389,8 +478,17 @@ impl Living<'_, '_, '_> {
         let Some(device) = self.device.resizable() else {
             return Ok(());
         };
-        if self.resize.is_some() || asked.sectors == 0 || asked.sectors == capacity {
+        if self.resize.is_some() || asked.sectors == 0 {
             return Ok(());
+        }
+        let mut asked = asked;
+        let is_partial = self.world.truth.history.partial() == Some(capacity);
+        if asked.sectors == capacity {
+            if !is_partial || asked.strategy != ResizeStrategy::Rebuild {
+                return Ok(());
+            }
+            // Only a rebuild does anything with a device that keeps its size.
+            asked.bytes = SectorCount(capacity).bytes() + Bytes(self.world.case.image.partial);
         }
         if asked.sectors < capacity && !self.flying.is_empty() {
             // A guest lets go of what is to disappear first.
@@ -399,12 +497,24 @@ impl Living<'_, '_, '_> {
         let resize = match begin(&self.world.host, device, asked, self.world.case) {
             Ok(begun) => begun,
             Err(_) => {
+                let is_odd = asked.bytes != SectorCount(asked.sectors).bytes();
                 self.world.coverage.hit("resize_refused");
+                if is_odd && asked.sectors != capacity {
+                    self.world
+                        .coverage
+                        .hit("resize_to_a_part_of_a_sector_refused");
+                }
                 return Ok(());
             }
         };
         let world = &mut *self.world;
+        if asked.sectors != capacity && asked.bytes != SectorCount(asked.sectors).bytes() {
+            let what = format!("a resize to {} bytes was begun", asked.bytes);
+            let violation = Violation::new(Kind::WrongSize, "beginning a resize", what);
+            return Err(violation.by(Act::Resize).into());
+        }
         world.coverage.hit(resize.coverage);
+        world.truth.history.has_now(capacity);
         if !self.flying.is_empty() {
             world.coverage.hit("requests_queued_when_a_resize_begins");
         }
@@ -432,6 +542,9 @@ impl Living<'_, '_, '_> {
             return Ok(false);
         };
         let (old_size, target) = (resize.old_size, resize.target);
+        resize.count_last_steps();
+        let last_steps = resize.last_steps;
+        let is_reflow = resize.coverage == "strategy_reflow";
         self.world.phase = Phase::Resize;
         self.world.count_step(Act::Resize)?;
         self.world.begin(Work::Resize);
@@ -444,8 +557,13 @@ impl Living<'_, '_, '_> {
                 self.resize = None;
                 self.failed_resize = None;
                 self.check_size(target)?;
+                if is_reflow && last_steps >= LAST_STEPS {
+                    let name = "reflow_ended_with_first_writes_and_flushes";
+                    self.world.coverage.hit(name);
+                }
+                self.note_resized(old_size, target);
                 self.world.truth.sizes = vec![target];
-                self.world.truth.history.truncate(target);
+                self.world.truth.history.resized_to(target);
                 Ok(false)
             }
             Err(error) => {
@@ -467,6 +585,26 @@ impl Living<'_, '_, '_> {
                 });
                 Ok(false)
             }
+        }
+    }
+
+    fn note_resized(&mut self, old_size: u64, target: u64) {
+        let image = &self.world.case.image;
+        let is_partial = self.world.truth.history.partial() == Some(old_size);
+        let names = [
+            ("resize_of_a_short_file", image.ends_with_data),
+            ("raw_disk_resized", image.raw),
+            (
+                "grown_over_a_partial_last_sector",
+                is_partial && target > old_size,
+            ),
+            (
+                "rebuilt_with_a_partial_last_sector",
+                is_partial && target == old_size,
+            ),
+        ];
+        for (name, _) in names.into_iter().filter(|(_, is)| *is) {
+            self.world.coverage.hit(name);
         }
     }
 

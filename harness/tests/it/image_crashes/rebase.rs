@@ -228,3 +228,21 @@ fn the_new_backing_file_is_durable_before_the_image_names_it() {
         }
     }
 }
+
+/// In version 2 the last three of these sectors have no bit.
+#[test]
+fn what_has_no_bit_is_not_copied_in_and_the_image_stays_as_it_is() {
+    let host = host();
+    install_disk(&host, BACKING, &old_content(), TIME);
+    let mut new = old_content();
+    Stamp(7).fill(driver::units::Sector(74), &mut new[74 * 512..]);
+    install_disk(&host, OTHER, &new, TIME + 1000);
+    let disk = install_cow(&host, COW, BACKING, old_layout(Version::V2));
+    let before = host.content(COW);
+    let (cow, other) = (Path::new(COW), Path::new(OTHER));
+    let error = rebase(&host, cow, other, Trust::Follow, &mut go_on).unwrap_err();
+    let says = "differ in or after sector 72, and sectors from 72 on have no bit";
+    assert!(error.to_string().contains(says), "{error}");
+    assert_eq!(host.content(COW), before);
+    assert_same(&disk_of(&host, COW).unwrap(), &disk, "the disk");
+}

@@ -244,6 +244,8 @@ fn uml_moo_reads_the_images_that_the_fuzzer_builds() {
             bitmap_cut: None,
             ends_with_data: false,
             patched: None,
+            partial: 0,
+            raw: false,
         };
         let mut backing = vec![0; sectors as usize * SECTOR];
         Stamp::BACKING.fill(Sector(0), &mut backing);

@@ -1,0 +1,159 @@
+//! What few cases have, each of it drawn by itself: hosts of other kinds, raw disks, partial last
+//! sectors, bitmaps of several pages, flags, image tools between two lives. Only `ordered` with
+//! userhelper's resizes has any of it.
+
+use crate::sim::Assumptions;
+
+use super::case::{
+    Action, BackingFile, DriverName, Image, ImageTool, ImageVersion, Life, ResizeStrategy,
+};
+use super::generate::Subject;
+use super::streams::{Stream, below, chance, stream, weighted};
+
+/// What excludes each other in all lives of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The backing file may be modified, or another.
+    Usual,
+    /// Image tools are used on the image.
+    Tools,
+    /// It is a raw disk.
+    Raw,
+}
+
+fn kind(seed: u64, subject: &Subject) -> Kind {
+    // The length of a raw disk is all that commits a shrink of it: it needs a cut in one piece.
+    let raw = if subject.assumptions.atomic_set_len {
+        6
+    } else {
+        0
+    };
+    let kinds = [(72, Kind::Usual), (22, Kind::Tools), (raw, Kind::Raw)];
+    weighted(&mut stream(seed, "kind of case"), &kinds)
+}
+
+fn has_any(subject: &Subject) -> bool {
+    subject.driver == DriverName::Ordered && !subject.resizes_by_model()
+}
+
+/// One case in so many has a bitmap of three pages: it costs as much as a hundred others.
+const LARGE_ONES: u64 = 600;
+
+/// Changes the image that a case begins with, and its host.
+pub(super) fn of_image(
+    seed: u64,
+    subject: &Subject,
+    image: &mut Image,
+    assumptions: &mut Assumptions,
+) {
+    if !has_any(subject) {
+        return;
+    }
+    let mut rng = stream(seed, "rarities of the image");
+    assumptions.shares_extents |= chance(&mut rng, 15);
+    assumptions.no_zero_range |= chance(&mut rng, 12);
+    let is_damaged = image.missing || image.bitmap_cut.is_some() || image.patched.is_some();
+    if kind(seed, subject) == Kind::Raw {
+        (image.missing, image.bitmap_cut, image.patched) = (false, None, None);
+        (image.extension, image.ends_with_data, image.raw) = (false, false, true);
+        image.dirty.clear();
+    } else if !is_damaged && below(&mut rng, LARGE_ONES) == 0 {
+        three_pages(&mut rng, image);
+    }
+    if chance(&mut rng, 14) {
+        image.partial = 1 + below(&mut rng, 511);
+    }
+}
+
+/// A bitmap of three pages and a bit, none of them at a multiple of a page, with a hole between
+/// the first bits and the last.
+fn three_pages(rng: &mut Stream, image: &mut Image) {
+    image.version = ImageVersion::V3;
+    image.alignment = weighted(rng, &[(2, 512), (1, 1024), (1, 2048)]);
+    image.sectors = 2 * 32_768 + 1 + below(rng, 64);
+    let (first, last) = (below(rng, 100), image.sectors - 1 - below(rng, 100));
+    image.dirty = vec![(first, 1 + below(rng, 9)), (last, 1)];
+}
+
+/// Changes a life of a case, which is of a device of about this size.
+pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64, life: &mut Life) {
+    if !has_any(subject) {
+        return;
+    }
+    let mut rng = stream(seed, &format!("rarities of life {number}"));
+    life.synchronous = chance(&mut rng, 7);
+    let words = weighted(&mut rng, &[(2, 0), (2, 1), (1, 2)]);
+    life.pending_words = chance(&mut rng, 10).then_some(words);
+    match kind(seed, subject) {
+        Kind::Usual => {}
+        Kind::Tools => {
+            life.backing = BackingFile::AsItWas;
+            let percent = if number == 0 { 40 } else { 70 };
+            life.tool = chance(&mut rng, percent).then(|| tool(&mut rng));
+        }
+        Kind::Raw => life.backing = BackingFile::AsItWas,
+    }
+    let actions = &mut life.actions;
+    if life.resize_faults.is_empty() && chance(&mut rng, 2) {
+        // Before anything else: most sectors are clean.
+        let story = last_steps(&mut rng, sectors);
+        actions.splice(0..0, story);
+    }
+    let at = below(&mut rng, actions.len() as u64 + 1) as usize;
+    let zeros = Action::WriteZeroes {
+        start: below(&mut rng, 4).min(sectors - 1),
+        count: sectors.saturating_sub(4).clamp(1, 1000),
+    };
+    let rebuild = |sectors, odd| Action::Resize {
+        sectors,
+        strategy: ResizeStrategy::Rebuild,
+        window: 1000,
+        alignment: 0,
+        odd,
+    };
+    let story = match weighted(&mut rng, &[(85, 0), (6, 1), (4, 2), (2, 3)]) {
+        0 => Vec::new(),
+        // In pieces, where the host cannot zero a range.
+        1 => vec![zeros, Action::Drain],
+        // Of a device with a partial last sector, to the same size.
+        2 => vec![Action::Drain, rebuild(sectors, 0), Action::FinishResize],
+        _ => vec![rebuild(sectors + 1, 1 + below(&mut rng, 511))],
+    };
+    actions.splice(at..at, story);
+}
+
+fn tool(rng: &mut Stream) -> ImageTool {
+    weighted(
+        rng,
+        &[
+            (2, ImageTool::Repair),
+            (2, ImageTool::Rebase),
+            (3, ImageTool::Merge),
+            (1, ImageTool::ConvertToRaw),
+            (1, ImageTool::ConvertToCow),
+            (1, ImageTool::Recover),
+        ],
+    )
+}
+
+/// A reflow after each step of which a sector is written for the first time, most likely, and
+/// flushed: also when all is moved and only the bitmap and the header are left.
+fn last_steps(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+    let mut story = vec![Action::Resize {
+        sectors: sectors + 1 + below(rng, 40),
+        strategy: ResizeStrategy::Reflow,
+        window: 1000,
+        alignment: weighted(rng, &[(1, 16384), (1, 32768)]),
+        odd: 0,
+    }];
+    let first = below(rng, sectors);
+    for step in 0..24 {
+        let write = Action::Write {
+            start: (first + 5 * step) % sectors,
+            count: 1,
+            fua: false,
+        };
+        story.extend([write, Action::Flush, Action::Drain, Action::StepResize]);
+    }
+    story
+}

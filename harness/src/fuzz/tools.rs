@@ -1,0 +1,65 @@
+//! The image tools as a case uses them, on the files that every case has.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use driver::units::Bytes;
+use userhelper::image::ImageError;
+use userhelper::image::check::check_and_repair;
+use userhelper::image::convert::{CowVersion, to_cow, to_raw};
+use userhelper::image::merge::{in_place, open_both};
+use userhelper::image::open::{Format, Trust, close, open_image};
+use userhelper::image::rebase::rebase;
+use userhelper::image::recover::recover;
+
+use crate::sim::SimHost;
+
+use super::case::ImageTool;
+use super::device::{BACKING, COW, THIRD_BACKING};
+
+/// What a conversion makes.
+pub const CONVERTED: &str = "/disk/converted";
+
+/// Why a tool has not done what it should.
+#[derive(Debug)]
+pub enum NotDone {
+    /// The image is not one that it can do this with, and it has changed nothing.
+    Refused,
+    /// Anything else.
+    Failed(ImageError),
+}
+
+/// Uses a tool on the COW file of a case.
+///
+/// # Errors
+/// Why it has not done what it should.
+pub fn use_tool(host: &SimHost, tool: ImageTool) -> Result<(), NotDone> {
+    let go_on = &mut |_: Bytes, _: Bytes| ControlFlow::Continue(());
+    let (cow, trust) = (Path::new(COW), Trust::Follow);
+    let done = match tool {
+        ImageTool::Recover => recover(host, cow, Format::Cow, trust, go_on).map(drop),
+        ImageTool::Repair => check_and_repair(host, cow, trust, go_on).map(drop),
+        ImageTool::Rebase => rebase(host, cow, Path::new(THIRD_BACKING), trust, go_on).map(drop),
+        ImageTool::Merge => open_both(host, cow, trust).and_then(|mut both| {
+            in_place(host, &mut both, go_on)?;
+            close(both.device, cow)
+        }),
+        ImageTool::ConvertToRaw => open_image(host, cow, Format::Cow, trust)
+            .and_then(|image| to_raw(host, &image, Path::new(CONVERTED), go_on).map(drop)),
+        ImageTool::ConvertToCow => open_image(host, cow, Format::Cow, trust).and_then(|image| {
+            let version = CowVersion::V3 { alignment: 4096 };
+            let (output, backing) = (Path::new(CONVERTED), Path::new(BACKING));
+            to_cow(host, &image, backing, version, output, go_on).map(drop)
+        }),
+    };
+    done.map_err(|error| match error {
+        // An interrupted resize is finished by whoever opens the device next. A disk that has
+        // grown, one with a part of a sector at its end, or one with sectors that have no bit,
+        // fits not every backing file.
+        ImageError::Refused { .. } if tool == ImageTool::Rebase => NotDone::Refused,
+        ImageError::Unfinished { what: "resize", .. }
+        | ImageError::Size { .. }
+        | ImageError::PartialSector { .. } => NotDone::Refused,
+        error => NotDone::Failed(error),
+    })
+}

@@ -1,0 +1,202 @@
+//! What is done to the image before a life opens the device: the recovery of a tool that a crash
+//! has cut off, and a tool. Each change of the host is a crash point; wherever it comes, the
+//! device shows the same disk, before `image recover` and after it.
+
+use driver::units::FileOffset;
+
+use crate::plain_format::CowFile;
+use crate::sim::{FileContent, SimHost};
+
+use super::super::build::another_backing;
+use super::super::case::{Case, ImageTool, ImageVersion, Life};
+use super::super::check::{check_opened, read_all};
+use super::super::device::{BACKING, BACKING_SECONDS, COW, Device, THIRD_BACKING};
+use super::super::excuses::Work;
+use super::super::signature::{Act, Phase};
+use super::super::tools::{self, CONVERTED, NotDone};
+use super::super::violation::{Kind, Violation};
+use super::{Line, Observer, Stop, World};
+
+/// An image tool that is at work, or was when a crash came.
+#[derive(Clone, Debug)]
+pub struct UnderTool {
+    /// Which.
+    pub tool: ImageTool,
+    /// The disk, where the tool makes a new file of it.
+    disk: Option<Vec<u8>>,
+    /// The backing file that it writes to, if it does.
+    pub merges_into: Option<&'static str>,
+}
+
+impl UnderTool {
+    /// Whether it may leave a header that is half changed, and has to be finished before the device
+    /// opens: in version 2, what a rebase changes lies in several sectors.
+    pub fn may_refuse(&self, case: &Case) -> bool {
+        self.tool == ImageTool::Rebase && case.image.version == ImageVersion::V2
+    }
+
+    /// A new file is there whole, or not at all.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_output(&self, host: &SimHost) -> Result<(), String> {
+        match (&self.disk, host.content(CONVERTED)) {
+            (Some(disk), Some(found)) => is_disk(self.tool, &found, disk, host),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a new file has the disk.
+fn is_disk(tool: ImageTool, file: &FileContent, disk: &[u8], host: &SimHost) -> Result<(), String> {
+    match tool {
+        ImageTool::ConvertToRaw if file.length().0 < disk.len() as u64 => Err(format!(
+            "the new file has {}, the disk {} bytes",
+            file.length(),
+            disk.len()
+        )),
+        ImageTool::ConvertToRaw => match file.holds(disk, FileOffset(0)) {
+            true => Ok(()),
+            false => Err("the new file does not hold the disk".into()),
+        },
+        ImageTool::ConvertToCow => {
+            let below = host.content(BACKING).unwrap_or_default();
+            let shown = CowFile::open(file).and_then(|cow| cow.check_shown(&below, disk));
+            shown.map_err(|wrong| format!("the new file: {wrong}"))
+        }
+        ImageTool::Recover | ImageTool::Repair | ImageTool::Rebase | ImageTool::Merge => Ok(()),
+    }
+}
+
+impl World<'_> {
+    /// Recovers what a crash has cut off, and uses the tool of this life. Changes of the host are
+    /// counted on from `changes`.
+    pub(super) fn use_tools(
+        &mut self,
+        life: &Life,
+        observer: &mut dyn Observer,
+        changes: &mut usize,
+    ) -> Result<(), Stop> {
+        if self.truth.opening.must_refuse.is_some() || self.host.inode(COW).is_none() {
+            return Ok(());
+        }
+        if self.truth.tool.is_some() {
+            self.use_tool(ImageTool::Recover, observer, changes)?;
+        }
+        match life.tool {
+            Some(tool) => self.use_tool(tool, observer, changes),
+            None => Ok(()),
+        }
+    }
+
+    fn use_tool(
+        &mut self,
+        tool: ImageTool,
+        observer: &mut dyn Observer,
+        changes: &mut usize,
+    ) -> Result<(), Stop> {
+        self.phase = Phase::Tool;
+        self.tell(|| Line::Action(0, tool.to_string()));
+        let makes_a_file = matches!(tool, ImageTool::ConvertToRaw | ImageTool::ConvertToCow);
+        if makes_a_file && self.host.inode(CONVERTED).is_some() {
+            return Ok(());
+        }
+        if tool == ImageTool::Rebase && self.host.inode(THIRD_BACKING).is_none() {
+            let content = another_backing(&self.truth.backing[BACKING]);
+            self.host.install(THIRD_BACKING, content.clone());
+            let seconds = BACKING_SECONDS + 1;
+            self.host.set_modified_seconds(THIRD_BACKING, seconds);
+            self.truth.backing.insert(THIRD_BACKING, content);
+        }
+        let disk = match makes_a_file || tool == ImageTool::Merge {
+            true => self.disk()?,
+            false => Vec::new(),
+        };
+        let merges_into = match tool {
+            ImageTool::Merge => self.named_backing(),
+            _ => None,
+        };
+        let merged = merges_into.map(|path| self.merged(path, &disk));
+        self.truth.tool.get_or_insert(UnderTool {
+            tool,
+            disk: makes_a_file.then_some(disk),
+            merges_into,
+        });
+        self.begin(Work::Usual);
+        let done = tools::use_tool(&self.host, tool);
+        self.show(observer, Phase::Tool, changes)?;
+        let violation = |kind, what: String| {
+            Violation::new(kind, "using an image tool", &what)
+                .by(Act::Tool)
+                .with_error(what)
+        };
+        match done {
+            Ok(()) => {}
+            Err(NotDone::Refused) => {
+                self.coverage.hit("image_tool_refused");
+                self.truth.tool = None;
+                return Ok(());
+            }
+            Err(NotDone::Failed(_)) if self.excuses.tool(&self.host) => {
+                return Err(self.give_up(observer, Phase::Tool, changes));
+            }
+            Err(NotDone::Failed(error)) => {
+                return Err(violation(Kind::WrongStatus, format!("{tool}: {error}")).into());
+            }
+        }
+        self.coverage.hit(match tool {
+            ImageTool::Recover => "image_tool_recover",
+            ImageTool::Repair => "image_tool_repair",
+            ImageTool::Rebase => "image_tool_rebase",
+            ImageTool::Merge => "image_tool_merge",
+            ImageTool::ConvertToRaw | ImageTool::ConvertToCow => "image_tool_convert",
+        });
+        let Some(under) = self.truth.tool.take() else {
+            return Ok(());
+        };
+        if let Err(what) = under.check_output(&self.host) {
+            return Err(violation(Kind::Inconsistent, what).into());
+        }
+        if makes_a_file && self.host.inode(CONVERTED).is_none() {
+            return Err(violation(Kind::Inconsistent, "there is no new file".into()).into());
+        }
+        let Some(path) = under.merges_into else {
+            return Ok(());
+        };
+        let found = self.host.content(path).unwrap_or_default();
+        if merged.is_some_and(|merged| merged != found) {
+            let what = "the backing file does not hold the disk";
+            return Err(violation(Kind::BackingChanged, what.into()).into());
+        }
+        self.truth.backing.insert(path, found);
+        Ok(())
+    }
+
+    /// The backing file that the COW file's header names.
+    fn named_backing(&self) -> Option<&'static str> {
+        let cow = self.host.content(COW)?;
+        let cow = CowFile::open(&cow).ok()?;
+        let mut backing_files = self.truth.backing.keys().copied();
+        backing_files.find(|path| path.as_bytes() == cow.header.path)
+    }
+
+    /// What the device shows of what is on the host now, without touching it.
+    fn disk(&self) -> Result<Vec<u8>, Stop> {
+        let when = "before an image tool";
+        let host = self.host.after_kill();
+        let opened = Device::open(&host, self.case, self.truth.opening);
+        let mut content = Vec::new();
+        // A device in the middle of a reflow is read as it is: with its old size.
+        if let Some((mut device, _)) = check_opened(opened, self.truth.opening, when)? {
+            read_all(&mut device, &mut content)?;
+        }
+        Ok(content)
+    }
+
+    /// What a merge makes of the backing file.
+    fn merged(&self, path: &str, disk: &[u8]) -> FileContent {
+        let mut merged = self.host.content(path).unwrap_or_default();
+        merged.write_at(disk, FileOffset(0));
+        merged
+    }
+}
