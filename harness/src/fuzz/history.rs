@@ -36,7 +36,7 @@ use crate::stamp::{Content, Stamp};
 use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::signature::{Act, Promise};
-use super::violation::{Kind, Violation};
+use super::violation::{Kind, Shown, Violation};
 
 /// What a sector may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,13 @@ impl Held {
         match self {
             Held::Zeros => crate::oracle::is_zero(content),
             Held::Stamp(stamp) => stamp.is_in(sector, content),
+        }
+    }
+
+    fn content(self, sector: Sector) -> Content {
+        match self {
+            Held::Zeros => Content::Zeros,
+            Held::Stamp(stamp) => Content::Stamped(stamp, sector),
         }
     }
 }
@@ -432,17 +439,12 @@ fn violation(
         Content::Foreign => Kind::Foreign,
     };
     let allowed = versions.iter().filter(|v| allowed(v));
-    let mut allowed: Vec<String> = allowed.map(|v| describe(v.held, sector)).collect();
+    let mut allowed: Vec<Content> = allowed.map(|v| v.held.content(sector)).collect();
     allowed.dedup();
-    let what = format!("found {found}, expected {}", allowed.join(" or "));
-    Violation::new(kind, when, what).of_sector(sector.0)
-}
-
-fn describe(held: Held, sector: Sector) -> String {
-    match held {
-        Held::Zeros => Content::Zeros.to_string(),
-        Held::Stamp(stamp) => Content::Stamped(stamp, sector).to_string(),
-    }
+    let words: Vec<String> = allowed.iter().map(Content::to_string).collect();
+    let what = format!("found {found}, expected {}", words.join(" or "));
+    let violation = Violation::new(kind, when, what).of_sector(sector.0);
+    violation.showing(Shown { found, allowed })
 }
 
 impl Version {
