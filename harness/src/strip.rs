@@ -1,5 +1,6 @@
 //! A device as a strip of cells, each of which stands for as many sectors: how much of it is
-//! dirty, how much of that has been moved. For the terminal here, for pages in [`crate::report`].
+//! dirty, how much of that has been moved, and where a sector is wrong. For the terminal here, for
+//! pages in [`crate::report`].
 
 use std::fmt::Write;
 
@@ -18,6 +19,9 @@ pub struct Strip {
     pub frontier_sector: Option<u64>,
     /// The dirty share of each cell, from 0 to 1.
     pub cells: Vec<f32>,
+    /// A sector whose content is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrong_sector: Option<u64>,
 }
 
 /// Which characters a terminal can show.
@@ -28,6 +32,9 @@ pub enum Characters {
     /// Nothing but ASCII.
     Ascii,
 }
+
+/// The cell of a wrong sector.
+const WRONG: char = '!';
 
 /// Shades from clean to dirty, and the frontier.
 struct Palette {
@@ -70,21 +77,41 @@ impl Characters {
 }
 
 impl Strip {
-    /// The device of `map`, in at most so many cells.
+    /// The device of `map`, in at most `cells` cells.
     pub fn of(map: &SectorMap, frontier: Option<Sector>, cells: usize) -> Strip {
-        let sectors = map.sectors().0;
+        let dirty = |range| map.dirty_runs(range).map(|run| run.count.0).sum();
+        Strip {
+            dirty_sectors: map.dirty_count().0,
+            frontier_sector: frontier.map(|frontier| frontier.0),
+            ..Strip::counted(map.sectors().0, cells, dirty)
+        }
+    }
+
+    /// A device of `sectors`, of which those in `dirty`, ascending, are dirty, in at most `cells`
+    /// cells.
+    pub fn of_sectors(sectors: u64, dirty: &[u64], cells: usize) -> Strip {
+        let before = |sector: Sector| dirty.partition_point(|&it| it < sector.0) as u64;
+        let count = |range: SectorRange| before(range.end()) - before(range.start);
+        Strip {
+            dirty_sectors: dirty.len() as u64,
+            ..Strip::counted(sectors, cells, count)
+        }
+    }
+
+    /// The cells, where `dirty` counts the dirty sectors of a range.
+    fn counted(sectors: u64, cells: usize, dirty: impl Fn(SectorRange) -> u64) -> Strip {
         let cells = (cells.max(1) as u64).min(sectors.max(1));
         let edge = |cell: u64| (u128::from(sectors) * u128::from(cell) / u128::from(cells)) as u64;
         let share = |cell: u64| {
             let range = SectorRange::between(Sector(edge(cell))..Sector(edge(cell + 1)));
-            let dirty = map.dirty_runs(range).map(|run| run.count.0).sum::<u64>();
-            dirty as f32 / range.count.0.max(1) as f32
+            dirty(range) as f32 / range.count.0.max(1) as f32
         };
         Strip {
             sectors,
-            dirty_sectors: map.dirty_count().0,
-            frontier_sector: frontier.map(|frontier| frontier.0),
+            dirty_sectors: 0,
+            frontier_sector: None,
             cells: (0..cells).map(share).collect(),
+            wrong_sector: None,
         }
     }
 
@@ -113,6 +140,14 @@ impl Strip {
         Some((frontier * cells / u128::from(self.sectors.max(1))) as usize)
     }
 
+    /// The cell that the wrong sector lies in; `None` if it is not on the device.
+    pub fn wrong_cell(&self) -> Option<usize> {
+        let wrong = self.wrong_sector.filter(|&wrong| wrong < self.sectors)?;
+        // The first edge past it ends its cell.
+        let (cells, sectors) = (self.cells.len() as u128, u128::from(self.sectors));
+        Some((((u128::from(wrong) + 1) * cells).div_ceil(sectors) - 1) as usize)
+    }
+
     /// The strip in characters, one a cell, with the frontier between two.
     pub fn draw(&self, characters: Characters) -> String {
         let palette = characters.palette();
@@ -123,6 +158,7 @@ impl Strip {
                 text.push(palette.frontier);
             }
             text.push(match share {
+                _ if self.wrong_cell() == Some(number) => WRONG,
                 s if s <= 0.0 => palette.clean,
                 s if s >= 1.0 => palette.dirty,
                 s => palette.shades[((s * 3.0) as usize).min(2)],
@@ -152,6 +188,13 @@ impl Strip {
                 crate::replay::report::grouped(frontier),
                 100.0 * (self.sectors - frontier.min(self.sectors)) as f64
                     / self.sectors.max(1) as f64
+            );
+        }
+        if let Some(wrong) = self.wrong_sector {
+            let _ = write!(
+                text,
+                ", sector {} is wrong",
+                crate::replay::report::grouped(wrong)
             );
         }
         text
@@ -191,6 +234,43 @@ mod tests {
             words,
             "40 KiB, 20.00 KiB of it dirty (50.0 %), moved from sector 60 on (25 % of the device)"
         );
+    }
+
+    #[test]
+    fn the_wrong_sector_is_marked_in_its_cell() {
+        for (sectors, cells) in [(80, 8), (3, 80), (1000, 7), (65, 64)] {
+            let strip = Strip::of_sectors(sectors, &[1], cells);
+            let edge = |cell: usize| sectors * cell as u64 / strip.cells.len() as u64;
+            for wrong in 0..sectors {
+                let marked = Strip {
+                    wrong_sector: Some(wrong),
+                    ..strip.clone()
+                };
+                let cell = marked.wrong_cell().unwrap();
+                assert!((edge(cell)..edge(cell + 1)).contains(&wrong), "{wrong}");
+            }
+        }
+        let strip = Strip {
+            wrong_sector: Some(35),
+            ..Strip::of_sectors(80, &[0, 1, 2, 40], 8)
+        };
+        assert_eq!(strip.draw(Characters::Ascii), ":..!:...");
+        assert_eq!(
+            strip.words(),
+            "40 KiB, 2.00 KiB of it dirty (5.0 %), sector 35 is wrong"
+        );
+        let outside = Strip {
+            wrong_sector: Some(80),
+            ..strip
+        };
+        assert_eq!(outside.wrong_cell(), None);
+    }
+
+    #[test]
+    fn sectors_and_a_map_of_them_make_one_strip() {
+        let sectors: Vec<u64> = (0..11).chain(35..40).chain([79]).collect();
+        let of_map = Strip::of(&map(80, &[(0, 11), (35, 5), (79, 1)]), None, 8);
+        assert_eq!(Strip::of_sectors(80, &sectors, 8), of_map);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::host::{Access, HostFile, HostNames, HostResult, LockKind};
 use crate::name_backing::{NotNamed, name_backing};
 use crate::ordered::{CowImage, Ordered};
 
-use super::expected::Expected;
+use super::expected::{self, ExpectedBacking};
 use super::named::{NamedBacking, Trust, Unfollowed, resolve};
 use super::{Held, Instead, OpenError, OpenOptions, Role, host};
 
@@ -65,13 +65,9 @@ pub(super) fn open<N: HostNames>(
             asked: path,
         });
     }
-    let expected = Expected {
-        cow: &spec.file,
-        header,
-        extension,
-        any_time: instead.map_or(switched, |instead| instead == Instead::AnyTime),
-    };
-    expected.check(&path, &backing)?;
+    let any_time = instead.map_or(switched, |instead| instead == Instead::AnyTime);
+    let expected = ExpectedBacking::of(header, extension.as_ref(), any_time);
+    expected::check(&expected, &spec.file, &path, &backing)?;
     if switched && instead.is_none() {
         let named = name_for_header(names, &spec.file, &path, backing.file())?;
         switch(cow, spec, header, &named, backing.mtime())?;

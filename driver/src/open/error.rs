@@ -247,7 +247,7 @@ pub fn ways_out(backing: &Path, cow: &Path, expected: u32) -> String {
 }
 
 /// How a backing file differs from the one that an interrupted change was about.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotInChange {
     /// It has neither of the two lengths.
     #[error("found {} bytes, expected {} as before the change or {} as after it",

@@ -4,129 +4,299 @@
 //! A power cut in the middle of a change may leave the file's length old or new and its time any
 //! that it has had, and any part of what was written. Its clean sectors it leaves alone, and
 //! those it wrote have their old content or their new one, each whole: by these it is known.
+//!
+//! [`ExpectedBacking`] decides, without a host; who opens a backing file and who only looks at one
+//! both ask it, and cannot come to different answers.
 
 use std::path::Path;
 
 use crate::cow::{BackingChange, Extension, Header, InPlace, LONGEST_PLACE, OtherBacking};
-use crate::host::HostFile;
+use crate::host::{FileKind, HostFile};
 use crate::units::{Bytes, FileOffset};
 
 use super::{Held, NotInChange, OpenError, host};
 
-/// What the COW file at `cow` says about its backing file.
-pub(super) struct Expected<'a> {
-    pub(super) cow: &'a Path,
-    pub(super) header: &'a Header,
-    pub(super) extension: Option<Extension>,
-    /// The user names another file than the header does: its time is as it is.
-    pub(super) any_time: bool,
+/// What is found where a backing file should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundBacking {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its length; `None` where nobody knows, as of a block device that is not open.
+    pub len: Option<Bytes>,
+    /// When it was modified last, as a header holds it.
+    pub mtime: u32,
 }
 
-impl Expected<'_> {
-    /// Whether `backing`, which is at `path`, is that file.
-    ///
-    /// # Errors
-    /// What is different about it; the host's.
-    pub(super) fn check<F: HostFile>(
-        &self,
-        path: &Path,
-        backing: &Held<F>,
-    ) -> Result<(), OpenError> {
-        let found = OtherBacking {
-            len: backing.len(),
-            mtime: backing.mtime(),
-        };
-        let Some(change) = self.extension.and_then(|extension| extension.change) else {
-            return self.check_length_and_time(path, found);
+/// How a backing file compares with what its COW file expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison<'a> {
+    /// It is the one, going by its length, where that is known, and its time.
+    Matches,
+    /// Its content has to tell, by this: it is being changed itself.
+    ContentDecides(&'a InPlace),
+    /// It is another.
+    Differs(Difference),
+}
+
+/// In what a backing file differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// It is no regular file or block device, but this.
+    Kind(FileKind),
+    /// Its length.
+    Size {
+        /// That of the file.
+        found: Bytes,
+        /// That which the COW file has noted.
+        expected: Bytes,
+    },
+    /// Its time, in seconds since 1970.
+    Modified {
+        /// That of the file.
+        found: u32,
+        /// That which the header has.
+        expected: u32,
+    },
+    /// A change of the backing file is under way, and this is none of the files that it is about.
+    NotInChange(NotInChange),
+}
+
+/// What a COW file says about its backing file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectedBacking {
+    /// The length that is noted.
+    recorded: Bytes,
+    /// UML compares with the header's size; after a resize by ubdlab, the extension block has the
+    /// size that counts. A backing file that was extended with its device has both. In the middle
+    /// of a reflow the header's size is that of no file.
+    stock: Option<Bytes>,
+    mtime: u32,
+    any_time: bool,
+    change: Option<BackingChange>,
+}
+
+impl ExpectedBacking {
+    /// What these blocks say; `any_time` if the user names another file than the header does, whose
+    /// time is as it is.
+    pub fn of(header: &Header, extension: Option<&Extension>, any_time: bool) -> ExpectedBacking {
+        ExpectedBacking {
+            recorded: extension.map_or(header.size, |extension| extension.backing_size),
+            stock: (!header.relocating).then_some(header.size),
+            mtime: header.backing_mtime,
+            any_time,
+            change: extension.and_then(|extension| extension.change),
+        }
+    }
+
+    /// Compares all but the content.
+    pub fn compare(&self, found: FoundBacking) -> Comparison<'_> {
+        if let FileKind::Directory | FileKind::Other = found.kind {
+            return Comparison::Differs(Difference::Kind(found.kind));
+        }
+        let Some(change) = &self.change else {
+            return match self.by_length_and_time(found) {
+                None => Comparison::Matches,
+                Some(difference) => Comparison::Differs(difference),
+            };
         };
         // Where the image goes over to another file, neither changes.
-        if change.other == Some(found) {
-            return Ok(());
+        let is_other = |other: OtherBacking| {
+            found.mtime == other.mtime && found.len.is_none_or(|len| len == other.len)
+        };
+        if change.other.is_some_and(is_other) {
+            return Comparison::Matches;
         }
-        match change.in_place {
-            Some(in_place) => self.check_in_place(path, backing, &in_place),
-            None => self
-                .check_length_and_time(path, found)
-                .map_err(|_| self.not_in_change(path, self.neither(found, change))),
-        }
-    }
-
-    /// The length that is recorded, for which UML takes the header's.
-    fn recorded(&self) -> Bytes {
-        (self.extension).map_or(self.header.size, |extension| extension.backing_size)
-    }
-
-    /// UML compares with the header's size; after a resize by ubdlab, the extension block has
-    /// the size that counts. A backing file that was extended with its device has both.
-    fn check_length_and_time(&self, path: &Path, found: OtherBacking) -> Result<(), OpenError> {
-        let recorded = self.recorded();
-        let stock = !self.header.relocating && found.len == self.header.size;
-        if found.len != recorded && !stock {
-            return Err(OpenError::BackingSize {
-                path: path.to_owned(),
-                cow: self.cow.to_owned(),
-                found: found.len,
-                expected: recorded,
-            });
-        }
-        if found.mtime != self.header.backing_mtime && !self.any_time {
-            return Err(OpenError::BackingModified {
-                path: path.to_owned(),
-                cow: self.cow.to_owned(),
-                found: found.mtime,
-                expected: self.header.backing_mtime,
-            });
-        }
-        Ok(())
-    }
-
-    fn check_in_place<F: HostFile>(
-        &self,
-        path: &Path,
-        backing: &Held<F>,
-        change: &InPlace,
-    ) -> Result<(), OpenError> {
-        let (found, before) = (backing.len(), self.recorded());
-        if found != before && found != change.len {
-            let problem = NotInChange::Length {
-                found,
-                before,
-                after: change.len,
-            };
-            return Err(self.not_in_change(path, problem));
-        }
-        let mut buffer = vec![0; LONGEST_PLACE.bytes().0 as usize];
-        for place in change.sample.places() {
-            let content = &mut buffer[..place.range.count.bytes().0 as usize];
-            let at = FileOffset(place.range.start.bytes().0);
-            backing
-                .file()
-                .read_exact_at(content, at)
-                .map_err(host(path, "reading the backing file"))?;
-            if !place.may_hold(content) {
-                return Err(self.not_in_change(path, NotInChange::Content { at }));
+        let not_in_change = |problem| Comparison::Differs(Difference::NotInChange(problem));
+        match (&change.in_place, found.len) {
+            (Some(in_place), Some(found)) if found != self.recorded && found != in_place.len => {
+                not_in_change(NotInChange::Length {
+                    found,
+                    before: self.recorded,
+                    after: in_place.len,
+                })
             }
+            (Some(in_place), _) => Comparison::ContentDecides(in_place),
+            (None, _) if self.by_length_and_time(found).is_none() => Comparison::Matches,
+            (None, len) => not_in_change(NotInChange::Facts {
+                found: OtherBacking {
+                    len: len.unwrap_or(self.recorded),
+                    mtime: found.mtime,
+                },
+                before: OtherBacking {
+                    len: self.recorded,
+                    mtime: self.mtime,
+                },
+                other: change.other,
+            }),
         }
-        Ok(())
     }
 
-    /// What was found, and what the file may be: the old one or the new one.
-    fn neither(&self, found: OtherBacking, change: BackingChange) -> NotInChange {
-        NotInChange::Facts {
-            found,
-            before: OtherBacking {
-                len: self.recorded(),
-                mtime: self.header.backing_mtime,
-            },
-            other: change.other,
+    fn by_length_and_time(&self, found: FoundBacking) -> Option<Difference> {
+        let is_right = |len: Bytes| len == self.recorded || Some(len) == self.stock;
+        if let Some(found) = found.len.filter(|&len| !is_right(len)) {
+            return Some(Difference::Size {
+                found,
+                expected: self.recorded,
+            });
+        }
+        let is_right = found.mtime == self.mtime || self.any_time;
+        (!is_right).then_some(Difference::Modified {
+            found: found.mtime,
+            expected: self.mtime,
+        })
+    }
+}
+
+/// Whether `backing`, which is at `path`, is what the COW file at `cow` expects.
+///
+/// # Errors
+/// What is different about it; the host's.
+pub(super) fn check<F: HostFile>(
+    expected: &ExpectedBacking,
+    cow: &Path,
+    path: &Path,
+    backing: &Held<F>,
+) -> Result<(), OpenError> {
+    let found = FoundBacking {
+        kind: backing.kind(),
+        len: Some(backing.len()),
+        mtime: backing.mtime(),
+    };
+    let (path_buf, cow_buf) = (path.to_owned(), cow.to_owned());
+    let problem = match expected.compare(found) {
+        Comparison::Matches => return Ok(()),
+        Comparison::ContentDecides(in_place) => match other_content(path, backing, in_place)? {
+            None => return Ok(()),
+            Some(problem) => problem,
+        },
+        Comparison::Differs(Difference::NotInChange(problem)) => problem,
+        Comparison::Differs(Difference::Kind(kind)) => {
+            return Err(OpenError::NotADisk {
+                path: path_buf,
+                kind,
+            });
+        }
+        Comparison::Differs(Difference::Size { found, expected }) => {
+            return Err(OpenError::BackingSize {
+                path: path_buf,
+                cow: cow_buf,
+                found,
+                expected,
+            });
+        }
+        Comparison::Differs(Difference::Modified { found, expected }) => {
+            return Err(OpenError::BackingModified {
+                path: path_buf,
+                cow: cow_buf,
+                found,
+                expected,
+            });
+        }
+    };
+    Err(OpenError::NotInChange {
+        path: path_buf,
+        cow: cow_buf,
+        problem,
+    })
+}
+
+/// The first place of a change that has another content than it may have.
+fn other_content<F: HostFile>(
+    path: &Path,
+    backing: &Held<F>,
+    change: &InPlace,
+) -> Result<Option<NotInChange>, OpenError> {
+    let mut buffer = vec![0; LONGEST_PLACE.bytes().0 as usize];
+    for place in change.sample.places() {
+        let content = &mut buffer[..place.range.count.bytes().0 as usize];
+        let at = FileOffset(place.range.start.bytes().0);
+        backing
+            .file()
+            .read_exact_at(content, at)
+            .map_err(host(path, "reading the backing file"))?;
+        if !place.may_hold(content) {
+            return Ok(Some(NotInChange::Content { at }));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORDED: Bytes = Bytes(32768);
+    const MTIME: u32 = 77;
+
+    fn header(size: u64, relocating: bool) -> Header {
+        let header = Header::v3(Path::new("/disk"), MTIME, Bytes(size), 4096).unwrap();
+        Header {
+            relocating,
+            ..header
         }
     }
 
-    fn not_in_change(&self, path: &Path, problem: NotInChange) -> OpenError {
-        OpenError::NotInChange {
-            path: path.to_owned(),
-            cow: self.cow.to_owned(),
-            problem,
+    fn found(len: u64, mtime: u32) -> FoundBacking {
+        FoundBacking {
+            kind: FileKind::Regular,
+            len: Some(Bytes(len)),
+            mtime,
+        }
+    }
+
+    fn size(found: u64) -> Comparison<'static> {
+        Comparison::Differs(Difference::Size {
+            found: Bytes(found),
+            expected: RECORDED,
+        })
+    }
+
+    #[test]
+    fn the_header_s_size_is_right_too_but_for_the_middle_of_a_reflow() {
+        let extension = Extension {
+            backing_size: RECORDED,
+            change: None,
+        };
+        for (relocating, with_header_s) in [(false, Comparison::Matches), (true, size(65536))] {
+            let header = header(65536, relocating);
+            let expected = ExpectedBacking::of(&header, Some(&extension), false);
+            assert_eq!(expected.compare(found(32768, MTIME)), Comparison::Matches);
+            assert_eq!(expected.compare(found(65536, MTIME)), with_header_s);
+            assert_eq!(expected.compare(found(4096, MTIME)), size(4096));
+        }
+    }
+
+    #[test]
+    fn a_length_that_nobody_knows_and_a_time_that_nobody_asks_for_are_right() {
+        let unknown = |mtime| FoundBacking {
+            kind: FileKind::BlockDevice,
+            len: None,
+            mtime,
+        };
+        let modified = |found| {
+            Comparison::Differs(Difference::Modified {
+                found,
+                expected: MTIME,
+            })
+        };
+        let of = |any_time| ExpectedBacking::of(&header(RECORDED.0, false), None, any_time);
+        assert_eq!(of(false).compare(unknown(MTIME)), Comparison::Matches);
+        assert_eq!(of(false).compare(unknown(1)), modified(1));
+        assert_eq!(of(false).compare(found(32768, 1)), modified(1));
+        assert_eq!(of(true).compare(found(32768, 1)), Comparison::Matches);
+        assert_eq!(of(true).compare(found(512, 1)), size(512));
+    }
+
+    #[test]
+    fn nothing_but_a_regular_file_or_a_block_device_can_be_it() {
+        let expected = ExpectedBacking::of(&header(RECORDED.0, false), None, true);
+        for kind in [FileKind::Directory, FileKind::Other] {
+            let found = FoundBacking {
+                kind,
+                ..found(32768, MTIME)
+            };
+            let differs = Comparison::Differs(Difference::Kind(kind));
+            assert_eq!(expected.compare(found), differs);
         }
     }
 }

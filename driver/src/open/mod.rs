@@ -34,6 +34,7 @@ pub use create::{
     open_backing, remove_left_over, remove_temporary, temporary_name, write_start,
 };
 pub use error::{NotInChange, OpenError, ways_out};
+pub use expected::{Comparison, Difference, ExpectedBacking, FoundBacking};
 pub use held::{Held, Role};
 pub use named::{NamedBacking, Trust, Unfollowed, backing_path};
 

@@ -14,7 +14,6 @@ use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
-use crate::replay::limits::MOST_MOVED;
 use crate::replay::{Allowed, Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
 use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
@@ -334,12 +333,16 @@ impl Args {
                 true => Coverage::Front,
                 false => Coverage::Whole,
             },
-            allowed: Allowed {
-                memory: self.memory_limit,
-                moved: match self.reading.selection().limit {
-                    // Whoever says how many requests says how much.
-                    Some(_) => Bytes(u64::MAX),
-                    None => MOST_MOVED,
+            allowed: match self.reading.selection().limit {
+                // Whoever says how many requests says how much.
+                Some(_) => Allowed {
+                    memory: self.memory_limit,
+                    moved: Bytes(u64::MAX),
+                    zeroed: Bytes(u64::MAX),
+                },
+                None => Allowed {
+                    memory: self.memory_limit,
+                    ..Allowed::default()
                 },
             },
         }

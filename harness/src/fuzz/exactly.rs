@@ -114,11 +114,18 @@ pub fn run_exactly(case: &Case) -> Result<(), NotRight> {
 /// # Errors
 /// What is wrong with it.
 pub fn check_what_is_left(world: &World<'_>) -> Result<(), Violation> {
+    check_left(world, &world.host.after_kill())
+}
+
+/// Looks at `image`, which the last life has left. It is recovered there.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_left(world: &World<'_>, image: &SimHost) -> Result<(), Violation> {
     let scratch = &mut Scratch::default();
-    let image = world.host.after_kill();
     let phase = world.ended_in();
     check_image(
-        &image,
+        image,
         world.case(),
         &world.truth,
         phase,

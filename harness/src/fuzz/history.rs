@@ -36,7 +36,7 @@ use crate::stamp::{Content, Stamp};
 use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::signature::{Act, Promise};
-use super::violation::{Kind, Violation};
+use super::violation::{Kind, Shown, Violation};
 
 /// What a sector may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,22 @@ impl Held {
             Held::Stamp(stamp) => stamp.is_in(sector, content),
             Held::Zeros => crate::oracle::is_zero(content),
             Held::Front(stamp, bytes) => is_front(stamp, bytes, sector, content),
+        }
+    }
+
+    /// What a story looks for.
+    fn content(self, sector: Sector) -> Content {
+        match self {
+            Held::Zeros => Content::Zeros,
+            Held::Stamp(stamp) | Held::Front(stamp, _) => Content::Stamped(stamp, sector),
+        }
+    }
+
+    fn describe(self, sector: Sector) -> String {
+        let content = self.content(sector);
+        match self {
+            Held::Zeros | Held::Stamp(_) => content.to_string(),
+            Held::Front(_, bytes) => format!("the first {bytes} bytes of {content}, and zeros"),
         }
     }
 }
@@ -486,21 +502,13 @@ fn violation(
         Content::Foreign => Kind::Foreign,
     };
     let allowed = versions.iter().filter(|v| allowed(v));
-    let mut allowed: Vec<String> = allowed.map(|v| describe(v.held, sector)).collect();
+    let mut allowed: Vec<Held> = allowed.map(|v| v.held).collect();
     allowed.dedup();
-    let what = format!("found {found}, expected {}", allowed.join(" or "));
-    Violation::new(kind, when, what).of_sector(sector.0)
-}
-
-fn describe(held: Held, sector: Sector) -> String {
-    match held {
-        Held::Zeros => Content::Zeros.to_string(),
-        Held::Stamp(stamp) => Content::Stamped(stamp, sector).to_string(),
-        Held::Front(stamp, bytes) => {
-            let stamped = Content::Stamped(stamp, sector);
-            format!("the first {bytes} bytes of {stamped}, and zeros")
-        }
-    }
+    let words: Vec<String> = allowed.iter().map(|it| it.describe(sector)).collect();
+    let allowed = allowed.iter().map(|it| it.content(sector)).collect();
+    let what = format!("found {found}, expected {}", words.join(" or "));
+    let violation = Violation::new(kind, when, what).of_sector(sector.0);
+    violation.showing(Shown { found, allowed })
 }
 
 impl Version {

@@ -2,16 +2,23 @@
 //! what the host was asked for, where the crash fell, what survived it, and the sector that is
 //! wrong.
 
+mod arranged;
+mod origin;
+
 use std::fmt;
 
 use driver::OneLine;
 
 use crate::sim::{LoggedOperation, Survival, Survivors, Unsynced};
+use crate::strip::Strip;
 
-use super::case::{BackingFile, Case, DriverName, End};
-use super::exactly::{DoesNotFit, NotRight, check_what_is_left, live_exactly};
+use super::case::{Case, DriverName, End};
+use super::exactly::{DoesNotFit, NotRight, check_left, live_exactly};
 use super::violation::Violation;
 use super::world::{LifeEnd, Line, World};
+
+use arranged::PlannedFault;
+use origin::{Origin, Scene};
 
 /// One thing that happens in a story, in the order of the telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +64,8 @@ pub struct Told {
     pub events: Vec<Event>,
     /// What is wrong, if anything still is.
     pub violation: Option<Violation>,
+    /// The device when that was seen, with the wrong sector marked, where there is one.
+    pub strip: Option<Strip>,
 }
 
 impl fmt::Display for Told {
@@ -96,28 +105,33 @@ pub fn tell(case: &Case) -> Result<Told, DoesNotFit> {
     let mut events = Vec::new();
     introduce(case, &mut events);
     let mut world = World::new(case);
-    let mut violation = None;
+    let (mut violation, mut last_scene) = (None, None);
     for (number, life) in case.lives.iter().enumerate() {
         events.push(Event::Life(number + 1));
-        match life.backing {
-            BackingFile::AsItWas => {}
-            other => events.push(Event::Arranged(format!("the backing file: {other:?}"))),
-        }
+        events.extend(arranged::backing(life.backing).map(Event::Arranged));
         for fault in &life.faults {
-            events.push(Event::Arranged(format!("planned fault: {fault:?}")));
+            let what = format!("planned fault: {}", PlannedFault(fault));
+            events.push(Event::Arranged(what));
         }
         for fault in &life.resize_faults {
-            let what = format!("planned fault, counted from the resize: {fault:?}");
+            let fault = PlannedFault(fault);
+            let what = format!("planned fault, counted from where a resize begins: {fault}");
             events.push(Event::Arranged(what));
         }
         world.story = Some(Vec::new());
         let lived = live_exactly(&mut world, number, life);
         let lines = world.story.take().unwrap_or_default();
+        if let Err(NotRight::Violated(found)) = &lived {
+            let log = host_operations(&lines);
+            last_scene = Some((world.host.clone(), log));
+            violation = Some(found.clone());
+        }
         tell_life(lines, &life.end, &mut events);
         match lived {
             Ok(lived) => {
                 if let Some(stake) = &lived.stake {
-                    tell_end(&life.end, stake, &mut events);
+                    let unit = case.assumptions.unit();
+                    tell_end(&life.end, stake, unit, &mut events);
                 }
                 match lived.end {
                     LifeEnd::Closed => events.push(Event::Remark("the device was closed")),
@@ -127,18 +141,45 @@ pub fn tell(case: &Case) -> Result<Told, DoesNotFit> {
                     LifeEnd::Crashed(_) => {}
                 }
             }
-            Err(NotRight::Violated(found)) => {
-                violation = Some(found);
-                break;
-            }
+            Err(NotRight::Violated(_)) => break,
             Err(NotRight::DoesNotFit(error)) => return Err(error),
         }
     }
+    let mut is_left = false;
     if violation.is_none() {
-        violation = check_what_is_left(&world).err();
+        let image = world.host.after_kill();
+        image.record();
+        violation = check_left(&world, &image).err();
+        is_left = violation.is_some();
+        last_scene = Some((image.clone(), image.take_log()));
     }
-    events.push(found(violation.as_ref()));
-    Ok(Told { events, violation })
+    let (mut origin, mut strip) = (Origin::default(), None);
+    if let (Some(violation), Some((host, log))) = (&violation, &last_scene) {
+        let scene = Scene { host, log };
+        origin = scene.explain(violation);
+        strip = violation.sector.and_then(|_| scene.strip(violation));
+    }
+    if is_left {
+        let what = "what is left is opened, recovered and read as a whole";
+        events.push(Event::Remark(what));
+        // In a life it has been told.
+        events.extend(origin.read.take().map(host_event));
+    }
+    events.push(found(violation.as_ref(), origin.told));
+    Ok(Told {
+        events,
+        violation,
+        strip,
+    })
+}
+
+/// What the host was asked for in a life.
+fn host_operations(lines: &[Line]) -> Vec<LoggedOperation> {
+    let host = lines.iter().filter_map(|line| match line {
+        Line::Host(logged) => Some(logged.clone()),
+        _ => None,
+    });
+    host.collect()
 }
 
 /// What there is to tell of a case that cannot be run once more, because it does not end.
@@ -146,15 +187,16 @@ pub fn tell_unrun(case: &Case, violation: &Violation) -> Told {
     let mut events = Vec::new();
     introduce(case, &mut events);
     events.push(Event::Remark("it is not run once more: it does not end"));
-    events.push(found(Some(violation)));
+    events.push(found(Some(violation), Vec::new()));
     Told {
         events,
         violation: Some(violation.clone()),
+        strip: None,
     }
 }
 
-/// What is wrong, if anything is.
-fn found(violation: Option<&Violation>) -> Event {
+/// What is wrong, if anything is, and where that comes from.
+fn found(violation: Option<&Violation>, origin: Vec<(&'static str, String)>) -> Event {
     let mut found = Vec::new();
     if let Some(violation) = violation {
         found.push(("found", violation.kind.name().to_string()));
@@ -163,6 +205,7 @@ fn found(violation: Option<&Violation>) -> Event {
         }
         found.push(("when", violation.when.clone()));
         found.push(("what", violation.what.clone()));
+        found.extend(origin);
         found.push(("promise", violation.signature.promise.to_string()));
     }
     Event::Found(found)
@@ -196,15 +239,17 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
     given(
         "image",
         format!(
-            "{} sectors, {:?}, alignment {}, {made_by}",
-            image.sectors, image.version, image.alignment,
+            "{} sectors, {}, alignment {}, {made_by}",
+            image.sectors,
+            arranged::version(image.version),
+            image.alignment,
         ),
     );
     if image.missing {
         given("", "there is none: opening creates it".into());
     }
     if let Some(kept) = image.bitmap_cut {
-        given("", format!("cut behind {kept} bytes of its bitmap"));
+        given("", format!("cut after {kept} bytes of its bitmap"));
     }
     if image.ends_with_data {
         given("", "cut after its last dirty sector".into());
@@ -219,7 +264,7 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
         );
     }
     if let Some(patch) = image.patched {
-        given("", format!("its header patched: {patch:?}"));
+        given("", arranged::patch(patch));
     }
     let dirty: Vec<String> = image
         .dirty
@@ -251,8 +296,8 @@ fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
                 (here, changes) = (position, 0);
                 Event::Action(position, what)
             }
-            Line::Host(LoggedOperation { operation, result }) => {
-                let is_change = operation.kind.is_change();
+            Line::Host(logged) => {
+                let is_change = logged.operation.kind.is_change();
                 if is_change {
                     if let Some((_, _, how)) =
                         crash.filter(|(at, before, _)| (*at, *before) == (here, changes))
@@ -262,14 +307,7 @@ fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
                     }
                     changes += 1;
                 }
-                let result = match result {
-                    Ok(value) => value.to_string(),
-                    Err(error) => error.to_string(),
-                };
-                Event::Host {
-                    what: format!("{operation} = {result}"),
-                    changes: is_change,
-                }
+                host_event(logged)
             }
             Line::Request(what) => Event::Request(what),
         });
@@ -279,7 +317,19 @@ fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
     }
 }
 
-fn tell_end(end: &End, stake: &Unsynced, events: &mut Vec<Event>) {
+fn host_event(logged: LoggedOperation) -> Event {
+    let LoggedOperation { operation, result } = logged;
+    let result = match result {
+        Ok(value) => value.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Event::Host {
+        what: format!("{operation} = {result}"),
+        changes: operation.kind.is_change(),
+    }
+}
+
+fn tell_end(end: &End, stake: &Unsynced, unit: u64, events: &mut Vec<Event>) {
     let none = Survivors::default();
     let survivors = match end {
         End::Close => return,
@@ -299,15 +349,10 @@ fn tell_end(end: &End, stake: &Unsynced, events: &mut Vec<Event>) {
         let decisions = survivors.files.get(&file.inode);
         for (place, operation) in file.operations.iter().enumerate() {
             let decision = decisions.and_then(|decisions| decisions.get(place));
-            let (fate, lost) = match decision {
-                None | Some(Survival::Lost) => ("lost".to_string(), true),
-                Some(Survival::Whole) => ("reached the disk".to_string(), false),
-                Some(Survival::Torn(runs)) => {
-                    (format!("sectors {runs:?} of it reached the disk"), false)
-                }
-            };
+            let lost = matches!(decision, None | Some(Survival::Lost));
+            let fate = arranged::fate(decision, operation.range.start.0, unit);
             let what = format!(
-                "#{} {:?} {} {}+{}",
+                "#{} {} {} {}+{}",
                 operation.index,
                 operation.kind,
                 file.path.display(),
@@ -323,7 +368,7 @@ fn tell_end(end: &End, stake: &Unsynced, events: &mut Vec<Event>) {
             let kept = kept.and_then(|kept| kept.get(place)) == Some(&true);
             let fate = if kept { "reached the disk" } else { "lost" };
             events.push(Event::Fate {
-                what: format!("{change:?}"),
+                what: arranged::name_change(change),
                 fate: fate.to_string(),
                 lost: !kept,
             });

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stamp::Content;
+
 use super::signature::{Act, Phase, Promise, Signature, without_numbers};
 
 /// Kinds of violations, as a disk's user would see them.
@@ -114,6 +116,19 @@ pub struct Violation {
     pub what: String,
     /// When it was seen.
     pub when: String,
+    /// What the sector showed and what it might have shown, where that is what is wrong. It is
+    /// not kept in files: running the case again brings it back.
+    #[serde(skip)]
+    pub shown: Option<Box<Shown>>,
+}
+
+/// What a sector showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What was found.
+    pub found: Content,
+    /// What was expected, any of these, the newest last.
+    pub allowed: Vec<Content>,
 }
 
 /// A violation as it stands in a file. Older ones have no signature.
@@ -158,6 +173,7 @@ impl Violation {
             sector: None,
             what: what.to_string(),
             when: when.to_string(),
+            shown: None,
         }
     }
 
@@ -170,6 +186,14 @@ impl Violation {
     pub fn of_sector(self, sector: u64) -> Violation {
         Violation {
             sector: Some(sector),
+            ..self
+        }
+    }
+
+    /// Its sector showed this.
+    pub fn showing(self, shown: Shown) -> Violation {
+        Violation {
+            shown: Some(Box::new(shown)),
             ..self
         }
     }

@@ -23,6 +23,10 @@ pub const USUAL_MEMORY: Bytes = Bytes(4 << 30);
 /// What requests may read and write together if nobody says how many of them are taken.
 pub const MOST_MOVED: Bytes = Bytes(16 << 40);
 
+/// What requests may write zeros to in files if nobody says how many of them are taken: that takes
+/// as much space of the host's file system, at once and without a byte that is moved.
+pub const MOST_ZEROED: Bytes = Bytes(32 << 30);
+
 /// The longest schedule that is kept: 30 days.
 pub const LONGEST_SCHEDULE: Nanoseconds = Nanoseconds(30 * 24 * 3600 * 1_000_000_000);
 
@@ -33,6 +37,8 @@ pub struct Allowed {
     pub memory: Bytes,
     /// What requests read and write together.
     pub moved: Bytes,
+    /// What of a device in files requests write zeros to.
+    pub zeroed: Bytes,
 }
 
 impl Default for Allowed {
@@ -40,21 +46,31 @@ impl Default for Allowed {
         Allowed {
             memory: USUAL_MEMORY,
             moved: MOST_MOVED,
+            zeroed: MOST_ZEROED,
         }
     }
 }
 
-/// Adds up what requests move.
+/// Adds up what requests move, and the space that zeros take.
 #[derive(Debug)]
 pub(super) struct Moved {
+    files: Files,
     bytes: Bytes,
-    allowed: Bytes,
+    /// Sectors that zeros are written to. Once more they take no more.
+    zeros: IntervalSet,
+    zeroed: Bytes,
+    allowed: Allowed,
 }
 
 impl Moved {
-    pub(super) fn new(allowed: Bytes) -> Moved {
-        let bytes = Bytes(0);
-        Moved { bytes, allowed }
+    pub(super) fn new(allowed: Allowed, files: Files) -> Moved {
+        Moved {
+            files,
+            bytes: Bytes(0),
+            zeros: IntervalSet::default(),
+            zeroed: Bytes(0),
+            allowed,
+        }
     }
 
     /// Takes in a request, the number of it in the trace from 1, and where it goes.
@@ -67,18 +83,36 @@ impl Moved {
         record: &Record,
         placed: &Placed,
     ) -> Result<(), ReplayError> {
-        if let TraceOperation::Read | TraceOperation::Write = record.operation {
-            let sectors: u64 = placed.iter().map(|range| range.count.0).sum();
-            let bytes = sectors.saturating_mul(SECTOR_SIZE);
-            self.bytes.0 = self.bytes.0.saturating_add(bytes);
+        match record.operation {
+            TraceOperation::Read | TraceOperation::Write => {
+                let sectors: u64 = placed.iter().map(|range| range.count.0).sum();
+                let bytes = sectors.saturating_mul(SECTOR_SIZE);
+                self.bytes.0 = self.bytes.0.saturating_add(bytes);
+            }
+            TraceOperation::WriteZeroes if self.files == Files::OnDisk => {
+                for range in placed.iter().filter(|range| !range.is_empty()) {
+                    let before = self.zeros.insert(range.start.0..range.end().0);
+                    let new = (range.count.0 - before).saturating_mul(SECTOR_SIZE);
+                    self.zeroed.0 = self.zeroed.0.saturating_add(new);
+                }
+            }
+            // In memory zeros are holes; a discard takes nothing anywhere.
+            TraceOperation::WriteZeroes | TraceOperation::Discard | TraceOperation::Flush => {}
         }
-        match self.bytes > self.allowed {
-            true => Err(ReplayError::TooMuchMoved {
+        let Allowed { moved, zeroed, .. } = self.allowed;
+        if self.bytes > moved {
+            return Err(ReplayError::TooMuchMoved {
                 request,
-                allowed: self.allowed,
-            }),
-            false => Ok(()),
+                allowed: moved,
+            });
         }
+        if self.zeroed > zeroed {
+            return Err(ReplayError::TooMuchZeroed {
+                request,
+                allowed: zeroed,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -144,9 +178,9 @@ impl Tally {
     }
 }
 
-/// The memory of an interval of zeros or discards: in the two sets of the model, and in the one
-/// here.
-const BYTES_AN_INTERVAL: u64 = 128;
+/// The memory of an interval of zeros or discards: in the two sets of the model, in the one here,
+/// and in that of the space that zeros take.
+const BYTES_AN_INTERVAL: u64 = 160;
 
 /// Adds up the memory that a replay may come to take.
 pub(super) struct Footprint {

@@ -31,7 +31,7 @@ pub(super) fn precheck(
         let largest = sizes.fold(capacity, SectorCount::max);
         Footprint::new(files, options, capacity, largest)
     });
-    let mut moved = Moved::new(options.allowed.moved);
+    let mut moved = Moved::new(options.allowed, files);
     let mut resizes = resizes.into_iter().peekable();
     let first_capacity = capacity;
     let mut capacity = capacity;

@@ -69,6 +69,9 @@ pub struct Report {
     /// Requests of the trace with a time before that of the request that they follow; they are
     /// submitted in the order of the trace.
     pub requests_earlier: u64,
+    /// Whether the COW file's header was found half changed to another backing file, and that
+    /// change was finished before the first request.
+    pub finished_switch: bool,
     /// Whether the backing file is byte for byte what it was; not known of a given one.
     pub backing_unchanged: Option<bool>,
     /// Whether requests carried one stamp a sector instead of payload: then `bytes_per_second`
@@ -230,6 +233,12 @@ impl fmt::Display for Report {
                 time(pace.lateness.p50_ns),
                 time(pace.lateness.p99_ns),
                 time(pace.lateness.max_ns),
+            )?;
+        }
+        if self.finished_switch {
+            writeln!(
+                f,
+                "finished   a header that was half changed to another backing file, on opening"
             )?;
         }
         writeln!(

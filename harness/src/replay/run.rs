@@ -110,6 +110,18 @@ pub enum ReplayError {
         /// What they may move.
         allowed: Bytes,
     },
+    /// The requests write zeros to more of a device in files than anybody has agreed to.
+    #[error(
+        "up to request {request} the trace writes zeros to more than {allowed} of the device, which \
+         takes as much space in its files: --limit takes as many requests as it says, and with \
+         --memory zeros take none"
+    )]
+    TooMuchZeroed {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What they may write zeros to.
+        allowed: Bytes,
+    },
     /// The replay may take more memory than it may.
     #[error(
         "up to request {request} the replay may need more than {allowed} of memory: \
@@ -171,6 +183,7 @@ impl ReplayError {
             self,
             ReplayError::PastEnd { .. }
                 | ReplayError::TooMuchMoved { .. }
+                | ReplayError::TooMuchZeroed { .. }
                 | ReplayError::TooMuchMemory { .. }
                 | ReplayError::TooLongSchedule { .. }
         )

@@ -532,6 +532,7 @@ impl Session<'_> {
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
             requests_earlier: trace.notes().earlier,
+            finished_switch: opened.finished_switch,
             backing_unchanged: None,
             stamps_only: oracle.coverage() == Coverage::Front,
             timeline,

@@ -335,15 +335,34 @@ pub(super) fn strip(name: &str, strip: &Strip, longest: u64) -> String {
             100.0 * share
         );
     }
+    let wrong = wrong_mark(strip);
     format!(
         "<div class=\"strip\"><span class=\"name\">{name}</span> <span class=\"words\">{words}</span>\
          <div class=\"bar\" style=\"width:{width:.2}%\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{words}\">\n{svg}</svg>{frontier}</div></div>\n",
+         preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{words}\">\n{svg}</svg>{frontier}{wrong}</div></div>\n",
         name = Escaped(name),
         words = Escaped(strip.words()),
         width = 100.0 * strip.sectors as f64 / longest.max(1) as f64,
     )
 }
+
+/// The mark of the wrong sector, if there is one: as wide as the sector is, and wide enough to see.
+fn wrong_mark(strip: &Strip) -> String {
+    let Some(at) = strip.wrong_sector.filter(|&at| at < strip.sectors) else {
+        return String::new();
+    };
+    let sectors = strip.sectors as f64;
+    format!(
+        "<span class=\"wrong\" style=\"left:min({:.2}%, 100% - 5px);width:{:.2}%\" title=\"sector {at} is wrong\"></span>",
+        100.0 * at as f64 / sectors,
+        100.0 / sectors
+    )
+}
+
+/// What the colours of the strip of a finding mean.
+pub(super) const WRONG_LEGEND: &str = "<div class=\"legend\"><span><i class=\"bg-clean\"></i>clean: read from the \
+    backing file</span><span><i class=\"bg-dirty\"></i>dirty: in the COW file</span>\
+    <span><i class=\"bg-wrong\"></i>the wrong sector</span></div>\n";
 
 /// What the colours of the strips mean.
 pub(super) const STRIP_LEGEND: &str = "<div class=\"legend\"><span><i class=\"bg-clean\"></i>clean: read from the \

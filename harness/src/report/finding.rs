@@ -4,6 +4,7 @@
 use crate::fuzz::story::{Event, Told};
 use crate::replay::report::{grouped, time};
 
+use super::chart::{WRONG_LEGEND, strip};
 use super::page::{Escaped, Page, Verdict};
 
 /// What a page of a campaign is made from.
@@ -136,6 +137,10 @@ fn tell(page: &mut Page, number: usize, finding: &ToldFinding) {
         })
         .collect();
     page.figures(&facts);
+    if let Some(shown) = &finding.told.strip {
+        page.raw(strip("the device", shown, shown.sectors));
+        page.raw(WRONG_LEGEND);
+    }
     page.raw("<ol class=\"story\">\n");
     for event in story {
         let (class, tag, text) = line(event);

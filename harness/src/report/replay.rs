@@ -56,6 +56,11 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
     latencies(&mut page, report, &bands);
     page.section("trace", "The trace");
     page.paragraph(format_args!("{}: {}", what.trace, what.description));
+    if report.finished_switch {
+        page.paragraph(
+            "The header was half changed to another backing file; opening the device finished that.",
+        );
+    }
     page.end_section();
     page.finish()
 }

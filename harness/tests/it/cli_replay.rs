@@ -1,5 +1,6 @@
 //! The program where all goes well: replay, trace and demo, and what they report.
 
+use crate::image_commands::recover::with_half_changed_header;
 use crate::support::cli;
 use crate::support::peers;
 use std::collections::BTreeSet;
@@ -223,6 +224,31 @@ fn a_device_switched_to_another_backing_file() {
     sandbox.succeeds(&args);
     // Afterwards it is what the header names.
     sandbox.succeeds(&["replay", "@trace", "--device", "ubda=@cow,@other"]);
+}
+
+/// A switch that was interrupted half-way is finished on opening, and the report says so.
+#[test]
+fn a_half_changed_header_that_a_replay_finishes_is_reported() {
+    let args = |more: &[&'static str]| {
+        let device = ["replay", "@trace", "--device", "ubda=@v2,@other"];
+        [&device[..], &["--switch-backing"], more].concat()
+    };
+    let sandbox = with_half_changed_header();
+    sandbox.write("trace", "1,W,4096,4096,1\n");
+    let report = sandbox.report(&args(&[]));
+    assert_eq!(report["finished_switch"], true);
+    // Nothing is left to finish.
+    let report = sandbox.report(&args(&[]));
+    assert_eq!(report["finished_switch"], false);
+    let line = "finished   a header that was half changed to another backing file, on opening\n";
+    let text = sandbox.succeeds(&args(&[]));
+    assert!(!text.contains("finished"), "{text}");
+    let sandbox = with_half_changed_header();
+    sandbox.write("trace", "1,W,4096,4096,1\n");
+    let text = sandbox.succeeds(&args(&["--report", "@page.html"]));
+    assert!(text.contains(line), "{text}");
+    let page = String::from_utf8(sandbox.read("page.html")).unwrap();
+    assert!(page.contains("opening the device finished that"));
 }
 
 #[test]

@@ -43,6 +43,7 @@ mod fuzz_kernel_defects;
 mod fuzz_ordered;
 mod fuzz_resize_defects;
 mod fuzz_signatures;
+mod fuzz_stories;
 mod hostile_text;
 mod image_commands;
 mod image_crashes;

@@ -99,6 +99,8 @@ fn the_page_of_a_campaign_tells_each_finding_from_its_requests_to_the_wrong_sect
         "This driver loses data",
         "class=\"crash\"",
         "class=\"host changes\"",
+        "read from: /disk/",
+        "class=\"wrong\"",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -117,6 +119,7 @@ fn the_page_of_a_campaign_tells_each_finding_from_its_requests_to_the_wrong_sect
     let one = String::from_utf8(sandbox.read("one.html")).unwrap();
     stands_alone(&one);
     assert!(one.contains("<li class=\"found\">"));
+    assert!(one.contains("the wrong sector</span>"));
 }
 
 #[test]

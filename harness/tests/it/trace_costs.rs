@@ -34,6 +34,7 @@ fn limited(sandbox: &Sandbox, args: &[&str]) -> Output {
         ])
         .arg(env!("CARGO_BIN_EXE_ubdlab"))
         .args(sandbox.args(args))
+        .env("TMPDIR", sandbox.temporary())
         .stdin(Stdio::null());
     output(&mut command)
 }
@@ -362,6 +363,52 @@ fn what_a_trace_moves_and_how_long_it_lasts_are_bounded_unless_somebody_says() {
         json(&sandbox, &["replay", "@late", "--memory"])["requests"],
         2
     );
+}
+
+/// On files zeros take their space: one record of a few bytes could fill the host's disk.
+#[test]
+fn what_a_trace_writes_zeros_to_in_files_is_bounded_unless_somebody_says() {
+    let sandbox = Sandbox::new();
+    let size = 256 << 21;
+    let message = |trace: &str, request: u64| {
+        format!(
+            "{trace}: up to request {request} the trace writes zeros to more than 32 GiB of the \
+             device, which takes as much space in its files: --limit takes as many requests as it \
+             says, and with --memory zeros take none"
+        )
+    };
+    sandbox.write(
+        "all",
+        own(None, [record(TraceOperation::WriteZeroes, 0, size)]),
+    );
+    refuses(
+        &sandbox,
+        &["replay", "@all", "--out", "@out"],
+        &message("@all", 1),
+    );
+    let report = json(&sandbox, &["replay", "@all", "--memory"]);
+    assert_eq!(report["mismatches"], 0);
+    // Side by side they add up, over each other they do not.
+    let gigabyte = 1 << 21;
+    let apart = (0..40).map(|n| record(TraceOperation::WriteZeroes, n * gigabyte, gigabyte));
+    sandbox.write("apart", own(Some(size), apart));
+    refuses(
+        &sandbox,
+        &["replay", "@apart", "--out", "@out"],
+        &message("@apart", 33),
+    );
+    let again = (0..40).map(|_| record(TraceOperation::WriteZeroes, 0, 2048));
+    sandbox.write("again", own(Some(size), again));
+    let clipped = ["--size", "1M", "--past-end", "clip"];
+    for args in [
+        &["replay", "@again"][..],
+        &[&["replay", "@all"][..], &clipped].concat(),
+    ] {
+        assert_eq!(json(&sandbox, args)["mismatches"], 0, "{args:?}");
+    }
+    let said = ["--limit", "1", "--past-end", "wrap", "--size", "1M"];
+    let report = json(&sandbox, &[&["replay", "@apart"][..], &said].concat());
+    assert_eq!(report["mismatches"], 0);
 }
 
 /// What is beside a trace was not asked for: only regular files are opened.

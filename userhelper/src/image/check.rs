@@ -9,8 +9,8 @@ use std::path::Path;
 use driver::cow::{Extension, JournalRecord};
 use driver::host::{Access, FileIdentity, HostError, LockKind, Place};
 use driver::open::{
-    Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed, examine_backing, open,
-    read_header,
+    ExpectedBacking, Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed,
+    examine_backing, open, read_header,
 };
 use driver::ordered::{CowImage, Ordered};
 use driver::units::FileOffset;
@@ -250,11 +250,10 @@ impl<H: ImageHost> Check<'_, H> {
         let at = header.version.path_offset();
         let named = NamedBacking::of(self.path, header, self.reach.trust);
         let recorded = image.extension.map_or(header.size, |it| it.backing_size);
+        let any_time = matches!(self.reach.instead, Some((_, Instead::AnyTime)));
         let expected = Expected {
             cow: self.identity(cow)?,
-            header,
-            backing_size: recorded,
-            change: None,
+            backing: ExpectedBacking::of(header, image.extension.as_ref(), any_time),
         };
         let state = match self.reach.instead {
             None => expected.look(self.host, &named),
@@ -266,11 +265,6 @@ impl<H: ImageHost> Check<'_, H> {
         let path = self.reach.instead.map_or(named.path(), |(path, _)| path);
         let shown = driver::shown(path);
         let (fault, text) = match state {
-            BackingState::Differs(BackingDifference::Modified(_))
-                if matches!(self.reach.instead, Some((_, Instead::AnyTime))) =>
-            {
-                return Ok(());
-            }
             BackingState::Matches | BackingState::Unknown(_) => return Ok(()),
             BackingState::NotFollowed(why) => {
                 findings.push(not_followed(image, &named, why));
@@ -310,9 +304,7 @@ impl<H: ImageHost> Check<'_, H> {
         let named = NamedBacking::of(self.path, &header, self.reach.trust);
         let expected = Expected {
             cow: self.identity(file.file())?,
-            header: &header,
-            backing_size: header.size,
-            change: None,
+            backing: ExpectedBacking::of(&header, None, false),
         };
         let looked = || expected.look(self.host, &named);
         let as_made = !header.relocating && looked() == BackingState::Matches;

@@ -3,9 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use driver::cow::{BackingChange, Extension, ExtensionState, Geometry, Header, OtherBacking};
+use driver::cow::{Extension, ExtensionState, Geometry, Header};
 use driver::host::{FileIdentity, FileKind, HostError, HostResult, Metadata};
-use driver::open::{NamedBacking, Unfollowed, ways_out};
+use driver::open::{
+    Comparison, Difference, ExpectedBacking, FoundBacking, NamedBacking, NotInChange, Unfollowed,
+    ways_out,
+};
 use driver::units::{Bytes, SectorCount};
 
 use crate::image_host::ImageHost;
@@ -66,6 +69,19 @@ pub enum BackingDifference {
     Size(Bytes),
     /// Its time of last modification; this is what was found.
     Modified(u32),
+    /// A change of it was interrupted, and this is none of the files that it was about.
+    NotInChange(NotInChange),
+}
+
+impl From<Difference> for BackingDifference {
+    fn from(difference: Difference) -> BackingDifference {
+        match difference {
+            Difference::Kind(_) => BackingDifference::Kind,
+            Difference::Size { found, .. } => BackingDifference::Size(found),
+            Difference::Modified { found, .. } => BackingDifference::Modified(found),
+            Difference::NotInChange(problem) => BackingDifference::NotInChange(problem),
+        }
+    }
 }
 
 impl BackingDifference {
@@ -89,6 +105,9 @@ impl BackingDifference {
                 format!(
                     "was modified at {found}, expected {modified} (seconds since 1970). {ways_out}"
                 )
+            }
+            BackingDifference::NotInChange(problem) => {
+                format!("is not the one that an interrupted change was about: {problem}")
             }
         }
     }
@@ -137,9 +156,7 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
     let cow = host.metadata(device.cow()).map_err(examining)?;
     let expected = Expected {
         cow: cow.identity,
-        header,
-        backing_size,
-        change: image.extension.and_then(|it| it.change),
+        backing: ExpectedBacking::of(header, image.extension.as_ref(), false),
     };
     let found = named.reach(|place| host.look(place));
     let backing_modified = found.clone().ok().and_then(Result::ok);
@@ -161,15 +178,14 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
 }
 
 /// What is known of the backing file that an image should have, without its content.
-pub(super) struct Expected<'a> {
+pub(super) struct Expected {
     /// Which file the COW file is.
     pub(super) cow: FileIdentity,
-    pub(super) header: &'a Header,
-    pub(super) backing_size: Bytes,
-    pub(super) change: Option<BackingChange>,
+    /// What the COW file says.
+    pub(super) backing: ExpectedBacking,
 }
 
-impl Expected<'_> {
+impl Expected {
     /// How the file that the header names compares with that.
     pub(super) fn look<H: ImageHost>(&self, host: &H, named: &NamedBacking) -> BackingState {
         self.state(named.reach(|place| host.look(place)))
@@ -187,42 +203,22 @@ impl Expected<'_> {
         if found.identity == self.cow {
             return BackingState::Differs(BackingDifference::Itself);
         }
-        let modified = found.modified_seconds as u32;
-        let is_block_device = match found.kind {
-            FileKind::Regular => false,
-            FileKind::BlockDevice => true,
-            FileKind::Directory | FileKind::Other => {
-                return BackingState::Differs(BackingDifference::Kind);
+        let is_block_device = found.kind == FileKind::BlockDevice;
+        let compared = self.backing.compare(FoundBacking {
+            kind: found.kind,
+            len: (!is_block_device).then_some(found.len),
+            mtime: found.modified_seconds as u32,
+        });
+        match compared {
+            Comparison::Matches if is_block_device => {
+                BackingState::Unknown("a block device tells its size only when opened")
             }
-        };
-        let change = self.change.unwrap_or_default();
-        let other = OtherBacking {
-            len: found.len,
-            mtime: modified,
-        };
-        if change.other == Some(other) {
-            return BackingState::Matches;
-        }
-        // Two sizes are right, as when a device is opened: in the middle of a reflow the header's is
-        // none of them.
-        let header = (!self.header.relocating).then_some(self.header.size);
-        let second = change.in_place.map(|it| it.len).or(header);
-        let is_right = found.len == self.backing_size || Some(found.len) == second;
-        if !is_block_device && !is_right {
-            return BackingState::Differs(BackingDifference::Size(found.len));
-        }
-        if change.in_place.is_some() {
-            return BackingState::Unknown(
+            Comparison::Matches => BackingState::Matches,
+            Comparison::ContentDecides(_) => BackingState::Unknown(
                 "it is being changed, and its content has to tell whether it is the one: \
                  `ubdlab image check` reads it",
-            );
-        }
-        if modified != self.header.backing_mtime {
-            return BackingState::Differs(BackingDifference::Modified(modified));
-        }
-        match is_block_device {
-            true => BackingState::Unknown("a block device tells its size only when opened"),
-            false => BackingState::Matches,
+            ),
+            Comparison::Differs(difference) => BackingState::Differs(difference.into()),
         }
     }
 }

@@ -14,7 +14,7 @@ mod merge;
 mod other_backing;
 mod partial_sector;
 mod rebase;
-mod recover;
+pub(crate) mod recover;
 mod replaced_files;
 mod resize;
 mod times;

@@ -11,7 +11,7 @@ use crate::support::images::{SOME, VERSIONS, expected_disk, header, name_of};
 const NOTHING: &str = "nothing to recover";
 
 /// `v2` in the middle of a rebase from `backing` to `other`, with the sector of the time written.
-fn with_half_changed_header() -> Sandbox {
+pub(crate) fn with_half_changed_header() -> Sandbox {
     let sandbox = Sandbox::with_images();
     let backing = sandbox.read("backing");
     sandbox.write("other", &backing);

@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use driver::cow::Header;
 use driver::host::HostNames;
 use driver::units::Bytes;
-use userhelper::real_files::RealHost;
+use userhelper::real_files::{RealHost, free_space};
 
 /// What hangs that long will not end, however busy the machine is.
 const TOO_LONG: Duration = Duration::from_secs(600);
@@ -71,6 +71,9 @@ fn collect(mut from: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
 /// A directory for one test.
 pub(crate) struct Sandbox {
     directory: tempfile::TempDir,
+    /// For the temporary files of the program. What it leaves if it is killed goes with the test: a
+    /// replay's files may take much of the disk.
+    temporary: tempfile::TempDir,
 }
 
 /// What is in a directory: each file's bytes, or what else a name is.
@@ -79,8 +82,12 @@ pub(crate) type Contents = BTreeMap<PathBuf, Result<Vec<u8>, String>>;
 impl Sandbox {
     /// An empty one.
     pub(crate) fn new() -> Sandbox {
-        let directory = tempfile::Builder::new().prefix("cli-").tempdir().unwrap();
-        Sandbox { directory }
+        let [directory, temporary] = ["cli-", "cli-t-"]
+            .map(|prefix| tempfile::Builder::new().prefix(prefix).tempdir().unwrap());
+        Sandbox {
+            directory,
+            temporary,
+        }
     }
 
     /// One with the small device (`cow` over `backing`) and a trace of two requests (`trace`).
@@ -171,8 +178,14 @@ impl Sandbox {
         output(
             ubdlab()
                 .args(self.args(args))
+                .env("TMPDIR", self.temporary())
                 .current_dir(self.directory.path()),
         )
+    }
+
+    /// Where the program makes its temporary files.
+    pub(crate) fn temporary(&self) -> &Path {
+        self.temporary.path()
     }
 
     /// What the program printed, with `@` for this directory.
@@ -211,7 +224,8 @@ impl Sandbox {
         assert_eq!(
             (self.text(&output.stderr).as_str(), output.status.code()),
             (message, Some(status)),
-            "of {args:?}"
+            "of {args:?}{}",
+            self.space_left(&output)
         );
         assert_eq!(self.text(&output.stdout), "", "of {args:?}");
         let after = self.contents();
@@ -239,9 +253,20 @@ impl Sandbox {
         assert_eq!(
             (stderr.as_str(), output.status.code()),
             ("", Some(0)),
-            "of {args:?}"
+            "of {args:?}{}",
+            self.space_left(&output)
         );
         self.text(&output.stdout)
+    }
+
+    /// Where the program had no space: how much there is where the tests run. Others use that disk
+    /// too, and if they have filled it a test says nothing about the program.
+    fn space_left(&self, output: &Output) -> String {
+        if !String::from_utf8_lossy(&output.stderr).contains("no space left") {
+            return String::new();
+        }
+        let space = free_space(self.directory.path());
+        format!(", with {space:?} free beside the test's files")
     }
 
     /// Runs the program with `--json`, which has to succeed; what it reports.
