@@ -59,19 +59,12 @@ impl Held {
         }
     }
 
-    /// What a story looks for.
-    fn content(self, sector: Sector) -> Content {
+    /// What a look at the sector calls it; a part of a write has no name.
+    fn content(self, sector: Sector) -> Option<Content> {
         match self {
-            Held::Zeros => Content::Zeros,
-            Held::Stamp(stamp) | Held::Front(stamp, _) => Content::Stamped(stamp, sector),
-        }
-    }
-
-    fn describe(self, sector: Sector) -> String {
-        let content = self.content(sector);
-        match self {
-            Held::Zeros | Held::Stamp(_) => content.to_string(),
-            Held::Front(_, bytes) => format!("the first {bytes} bytes of {content}, and zeros"),
+            Held::Zeros => Some(Content::Zeros),
+            Held::Stamp(stamp) => Some(Content::Stamped(stamp, sector)),
+            Held::Front(..) => None,
         }
     }
 }
@@ -504,11 +497,24 @@ fn violation(
     let allowed = versions.iter().filter(|v| allowed(v));
     let mut allowed: Vec<Held> = allowed.map(|v| v.held).collect();
     allowed.dedup();
-    let words: Vec<String> = allowed.iter().map(|it| it.describe(sector)).collect();
-    let allowed = allowed.iter().map(|it| it.content(sector)).collect();
+    let words: Vec<String> = allowed.iter().map(|&held| describe(held, sector)).collect();
     let what = format!("found {found}, expected {}", words.join(" or "));
     let violation = Violation::new(kind, when, what).of_sector(sector.0);
-    violation.showing(Shown { found, allowed })
+    let allowed = allowed.into_iter().filter_map(|held| held.content(sector));
+    violation.showing(Shown {
+        found,
+        allowed: allowed.collect(),
+    })
+}
+
+fn describe(held: Held, sector: Sector) -> String {
+    match (held.content(sector), held) {
+        (None, Held::Front(stamp, bytes)) => {
+            let stamped = Content::Stamped(stamp, sector);
+            format!("the first {bytes} bytes of {stamped}, and zeros")
+        }
+        (content, _) => content.unwrap_or(Content::Foreign).to_string(),
+    }
 }
 
 impl Version {

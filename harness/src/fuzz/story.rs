@@ -155,7 +155,8 @@ pub fn tell(case: &Case) -> Result<Told, DoesNotFit> {
     }
     let (mut origin, mut strip) = (Origin::default(), None);
     if let (Some(violation), Some((host, log))) = (&violation, &last_scene) {
-        let scene = Scene { host, log };
+        let raw = case.image.raw;
+        let scene = Scene { host, log, raw };
         origin = scene.explain(violation);
         strip = violation.sector.and_then(|_| scene.strip(violation));
     }

@@ -127,7 +127,7 @@ pub struct Violation {
 pub struct Shown {
     /// What was found.
     pub found: Content,
-    /// What was expected, any of these, the newest last.
+    /// What was expected, any of these, the newest last. Parts of writes are not among them.
     pub allowed: Vec<Content>,
 }
 

@@ -111,6 +111,33 @@ fn a_double_that_shows_what_it_has_kept() {
     assert!(read_from.ends_with("since: that is not what was shown"));
 }
 
+/// In the middle of a reflow some data is at its new place: where the right content is, is said,
+/// and not where the one layout or the other has the sector.
+#[test]
+fn in_the_middle_of_a_reflow_no_layout_is_believed() {
+    let read = json!({ "read": { "start": 5, "count": 2 } });
+    let resize = json!({ "resize": {
+        "sectors": 40_000, "strategy": "reflow", "window": 8, "alignment": 0,
+    } });
+    let before = [
+        read.clone(),
+        "drain".into(),
+        write(),
+        "drain".into(),
+        read.clone(),
+    ];
+    let begin = ["drain".into(), "flush".into(), "drain".into(), resize];
+    let steps = vec![json!("step-resize"); 6];
+    let actions = [&before[..], &begin, &steps, &[read, "drain".into()]].concat();
+    let lives = json!([{ "actions": actions, "end": "close" }]);
+    let case = made("ordered", &["read-goes-back"], lives);
+    let told = tell(&case).unwrap();
+    assert_eq!(told.violation.as_ref().unwrap().sector, Some(5), "{told}");
+    let right = said(&told, "right one");
+    assert!(right.starts_with("/disk/cow at byte "), "{told}");
+    assert!(right.ends_with("wrote to sector 5"), "{told}");
+}
+
 #[test]
 fn a_sync_that_lies_and_a_backing_file_that_is_another() {
     let actions = json!([write(), "drain", "flush", "drain"]);

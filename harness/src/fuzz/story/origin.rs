@@ -23,6 +23,8 @@ const MOST_SEARCHED: u64 = 1 << 20;
 pub(super) struct Scene<'a> {
     pub(super) host: &'a SimHost,
     pub(super) log: &'a [LoggedOperation],
+    /// The device is a raw disk, which has no header.
+    pub(super) raw: bool,
 }
 
 /// Where the content of a sector came from.
@@ -49,11 +51,23 @@ impl Scene<'_> {
             return Origin::default();
         };
         let cow = self.cow();
-        let spots = cow.as_ref().map_or(Vec::new(), |cow| spots(cow, sector));
+        let spots = match &cow {
+            Some(cow) => spots(cow, sector),
+            None if self.raw => vec![Spot {
+                path: PathBuf::from(COW),
+                at: sector * SECTOR_SIZE,
+            }],
+            None => Vec::new(),
+        };
         let (read, text) = self.read_from(&spots, shown);
-        let right = self.right(cow.as_ref(), &spots, sector, shown);
+        let mut told = vec![("read from", text)];
+        // A part of a write cannot be told from other content.
+        if !shown.allowed.is_empty() {
+            let right = self.right(cow.as_ref(), &spots, sector, shown);
+            told.push(("right one", right));
+        }
         Origin {
-            told: vec![("read from", text), ("right one", right)],
+            told,
             read: read.cloned(),
         }
     }
@@ -69,7 +83,8 @@ impl Scene<'_> {
     }
 
     fn cow(&self) -> Option<CowFile<FileContent>> {
-        CowFile::open(self.host.content(COW)?).ok()
+        let content = self.host.content(COW).filter(|_| !self.raw)?;
+        CowFile::open(content).ok()
     }
 
     /// The last read that can have brought it.
@@ -131,7 +146,15 @@ impl Scene<'_> {
         shown: &Shown,
     ) -> String {
         let is_right = |spot: &Spot| shown.allowed.contains(&self.held(spot));
-        let bit = cow.map_or(String::new(), |cow| format!("; {}", bit(cow, sector)));
+        // Without a header, or with the two layouts of a reflow, nothing says where it belongs.
+        let Some(cow) = cow.filter(|cow| !cow.header.marked) else {
+            let found = spots.iter().find(|spot| is_right(spot)).cloned();
+            return match found.or_else(|| self.search(shown)) {
+                Some(spot) => self.describe(&spot),
+                None => "in no file any more".into(),
+            };
+        };
+        let bit = bit(cow, sector);
         // The last that is allowed is the newest.
         let newest = shown.allowed.last();
         let from_backing = matches!(newest, Some(Content::Stamped(Stamp::BACKING, _)));
@@ -140,17 +163,17 @@ impl Scene<'_> {
             false => spots.first(),
         };
         if let Some(spot) = home.into_iter().chain(spots).find(|spot| is_right(spot)) {
-            return format!("{}{bit}", self.describe(spot));
+            return format!("{}; {bit}", self.describe(spot));
         }
         let belongs = home.map_or("in no place that the files tell".into(), |home| {
             format!("in {}, which {}", name(home), self.holds(home))
         });
         match self.search(shown) {
             Some(spot) => format!(
-                "{} is out of place; it belongs {belongs}{bit}",
+                "{} is out of place; it belongs {belongs}; {bit}",
                 self.describe(&spot)
             ),
-            None => format!("in no file any more; it belongs {belongs}{bit}"),
+            None => format!("in no file any more; it belongs {belongs}; {bit}"),
         }
     }
 
