@@ -1,6 +1,6 @@
-//! A device as a strip of cells, each of which stands for as many sectors: how much of it is
-//! dirty, how much of that has been moved, and where a sector is wrong. For the terminal here, for
-//! pages in [`crate::report`].
+//! A device as a strip of cells, each of which stands for an equal share of its sectors: how much
+//! of the device is dirty, how much of that has been moved, and where a sector is wrong. The strip
+//! is drawn for the terminal here, and for pages in [`crate::report`].
 
 use std::fmt::Write;
 
@@ -115,7 +115,7 @@ impl Strip {
         }
     }
 
-    /// The same in at most so many cells.
+    /// The strip in at most `cells` cells.
     pub fn narrowed(&self, cells: usize) -> Strip {
         let (old, new) = (self.cells.len(), cells.clamp(1, self.cells.len().max(1)));
         let share = |cell: usize| {
@@ -133,7 +133,7 @@ impl Strip {
         SectorCount(self.sectors).bytes()
     }
 
-    /// The cell that the frontier lies before; behind the last one if nothing has been moved.
+    /// The cell that the frontier lies before; one past the last if nothing has been moved.
     pub fn frontier_cell(&self) -> Option<usize> {
         let frontier = u128::from(self.frontier_sector?);
         let cells = self.cells.len() as u128;

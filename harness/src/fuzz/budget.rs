@@ -1,7 +1,7 @@
 //! What a case may take: steps, host operations, bytes. A driver that goes on for ever, or that
 //! asks for more than any case needs, is a finding, and so has to be told from one that is slow.
-//! Everything is counted and nothing is timed: a case that is too much on one machine is so on
-//! all.
+//! Everything is counted and nothing is timed: a case that takes too much on one machine takes too
+//! much on all.
 //!
 //! The budgets are linear in what a case is made of, and far above what it takes: of 12,000 cases
 //! of all drivers, with and without a resize, none took a tenth of its operations. The most is
@@ -16,20 +16,21 @@ use super::case::{Action, Image, Life};
 /// Steps and host operations that a life may take whatever is in it.
 const LEAST: u64 = 100_000;
 
-/// Those for each sector of its largest device, and for each that a request names: a resize moves
-/// a sector at a time, with syncs and records, and a read may come in small pieces.
+/// Steps and host operations for each sector of its largest device, and for each that a request
+/// names: a resize moves a sector at a time, with syncs and records, and a read may come in small
+/// pieces.
 const A_SECTOR: u64 = 1_000;
 
-/// Those for each action.
+/// Steps and host operations for each action.
 const AN_ACTION: u64 = 1_000;
 
 /// Bytes that may be written whatever is in a case.
 const LEAST_BYTES: u64 = 64 << 20;
 
-/// Bytes that may be written for each of a sector.
+/// Bytes that may be written for each byte of a sector.
 const REWRITTEN: u64 = 64;
 
-/// A file may be so long beside what a device has in it: planners leave up to 1 GiB of room
+/// Bytes of a file that may come on top of those of its device: planners leave up to 1 GiB of room
 /// before the bitmap and again before the data.
 const ROOM: u64 = 8 << 30;
 
@@ -50,7 +51,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// That of a device that nothing is done with.
+    /// The budget of a device that nothing is done with.
     pub fn of(image: &Image) -> Budget {
         Budget {
             largest: image.sectors,

@@ -17,7 +17,8 @@ use super::history::{Held, History, front};
 /// The stamp of what is dirty at the start.
 const AT_START: Stamp = Stamp(1);
 
-/// That of what another backing file has. Between the two is what a backing file is modified to.
+/// The stamp of what another backing file has. The stamp between the two is that of what a backing
+/// file is modified to.
 const ANOTHER: Stamp = Stamp(3);
 
 /// What a case begins with.

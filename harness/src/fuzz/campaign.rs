@@ -1,5 +1,5 @@
-//! Many cases, on all cores: stop after so many, or after so long. With a number of cases the
-//! result is the same with one job and with several, because cases are numbered and findings
+//! Many cases, on all cores, until a number of cases or a time is reached. With a number of cases
+//! the result is the same with one job and with several, because cases are numbered and findings
 //! are kept in the order of their numbers.
 
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ use super::violation::{Cause, Kind, Violation};
 /// When a campaign stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// After so many cases.
+    /// After this number of cases.
     Cases(u64),
-    /// After so long; the number of cases depends on the machine then.
+    /// After this time; the number of cases then depends on the machine.
     Duration(Duration),
 }
 
@@ -72,13 +72,13 @@ pub struct Outcome {
     pub stuck: Option<Finding>,
 }
 
-/// Whoever has a campaign run, and gets what it comes to meanwhile.
+/// Receives the progress and the findings of a campaign while it runs.
 pub trait Recipient {
-    /// So many cases have been begun.
+    /// `cases` cases have been begun.
     fn progress(&mut self, cases: u64);
 
-    /// These are new causes, in the order of their seeds, as soon as they are known. `stop` says
-    /// whether the campaign is to come to its end, and this with it.
+    /// Gets findings of new causes, in the order of their seeds, as soon as they are known. `stop`
+    /// says whether the campaign is to come to its end, and this with it.
     fn found(&mut self, findings: &[Finding], stop: &(dyn Fn() -> bool + Sync));
 }
 
@@ -102,11 +102,11 @@ pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Outcome {
     run_until(campaign, never, &mut Quiet(progress))
 }
 
-/// Runs a campaign that may be stopped: then it has the result of what was looked at until then.
+/// Runs a campaign that may be stopped. The outcome then covers what was looked at until then.
 ///
 /// A driver with many defects shows the coarsest in almost every case. So after each round
 /// the findings are traced to the defects that they need, and those are switched off for the
-/// rest of the campaign: behind them the finer ones show.
+/// rest of the campaign. Then the finer ones show, which the coarse ones had hidden.
 pub fn run_until(campaign: &Campaign, stop: StopSign, recipient: &mut dyn Recipient) -> Outcome {
     let started = clock::start();
     let stop: StopSign = match campaign.stop {
@@ -162,7 +162,7 @@ pub fn one(seed: u64, subject: &Subject) -> Explored {
     one_watched(seed, subject, &mut Unwatched)
 }
 
-/// [`one`] while somebody watches, who may cut it off.
+/// [`one`] while a watcher looks on, who may cut it off.
 pub(super) fn one_watched(seed: u64, subject: &Subject, watch: &mut dyn Watch) -> Explored {
     let case = generate(seed, subject);
     let explored = guarded("while running", || {

@@ -253,7 +253,7 @@ pub enum Resizer {
     /// The model of 2003's procedure, with the defects that the case names.
     #[serde(rename = "procedure-2003")]
     Procedure2003,
-    /// The same in place, without journal and without syncs.
+    /// The model of 2003's procedure in place, without journal and without syncs.
     #[serde(rename = "spillner-2003")]
     Spillner2003,
 }
@@ -300,7 +300,7 @@ pub struct Image {
     /// of no account.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub missing: bool,
-    /// The file ends within its bitmap, of which it has so many bytes: it must be refused.
+    /// The file ends within its bitmap, after this many bytes of it: it must be refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitmap_cut: Option<u64>,
     /// The file ends where its last dirty sector does, or its bitmap where there is none: it is
@@ -310,7 +310,7 @@ pub struct Image {
     /// A field of the header has a value that it must be refused for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patched: Option<Patch>,
-    /// The device is so many bytes larger than its sectors, fewer than 512: the partial last
+    /// Bytes, fewer than 512, that the device has after its whole sectors: the partial last
     /// sector, which no request reaches.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub partial: u64,
@@ -374,7 +374,7 @@ pub enum BackingFile {
     /// Nothing.
     #[default]
     AsItWas,
-    /// It was modified, so many seconds later: opening must be refused from now on.
+    /// It was modified `seconds` later: opening must be refused from now on.
     Modified {
         /// How many seconds later.
         seconds: i64,
@@ -403,7 +403,7 @@ pub struct Life {
     /// Flag `s`: what is acknowledged is durable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub synchronous: bool,
-    /// So many words of the bitmap wait for a publication at most; without it, as many as usual.
+    /// The most words of the bitmap that wait for a publication; without it, the usual number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_words: Option<u64>,
     /// What is done, in this order.
@@ -483,7 +483,8 @@ pub enum Action {
         window: u64,
         /// The alignment of a reflow's new layout in bytes; 0 leaves it to the planner.
         alignment: u32,
-        /// So many bytes more than the sectors: a size that has to be refused.
+        /// Bytes, fewer than 512, that the new size has after its whole sectors: unless this is 0,
+        /// the size has to be refused.
         #[serde(default, skip_serializing_if = "is_zero")]
         odd: u64,
     },

@@ -217,7 +217,7 @@ pub fn first_finding(subject: &Subject, seed: u64, cases: u64) -> Option<Found> 
     })
 }
 
-/// Searches for one entry with so many threads, each time through at most `bound` cases.
+/// Searches for one entry with `jobs` threads, each time through at most `bound` cases.
 pub(crate) fn measure(entry: &Entry, jobs: usize, bound: u64) -> Row {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(vec![None; SEARCHES]);
@@ -272,7 +272,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Searches for every defect with so many threads and at most `bound` cases a search.
+    /// Searches for every defect with `jobs` threads and at most `bound` cases a search.
     /// `progress` is told the name of each defect.
     pub fn measure(jobs: usize, bound: u64, progress: &dyn Fn(&str)) -> Catalogue {
         let measured = sections().into_iter().map(|section| {

@@ -42,8 +42,8 @@ pub fn check_opened<T>(
     }
 }
 
-/// Buffers that are used again for every image: what a fuzzer allocates, it does a hundred
-/// thousand times a second.
+/// Buffers that are used again for every image: a fuzzer that allocated them anew would do so a
+/// hundred thousand times a second.
 #[derive(Debug, Default)]
 pub struct Scratch {
     content: Vec<u8>,
@@ -75,7 +75,7 @@ pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violat
     Ok(())
 }
 
-/// Reads as much as the buffer takes, into just that buffer or a new one of its length.
+/// Fills `buffer` with what is at `start`. It returns that buffer or a new one of its length.
 fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, Violation> {
     let failed = |kind, what: String| {
         let when = "reading the whole device";
@@ -120,7 +120,7 @@ fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>,
     Ok(content)
 }
 
-/// Finishes a resize that was interrupted, if one was, in at most so many steps.
+/// Finishes an interrupted resize, if there is one, in at most `steps` steps.
 ///
 /// # Errors
 /// Why it is not finished.
@@ -286,9 +286,10 @@ fn raw_is_whole(disk: &FileContent, shown: &[u8]) -> Result<(), Wrong> {
     }
 }
 
-/// A look at a COW file with nothing of the driver's code: read as the format's page says, it has
-/// to show what the device showed, and to be as whole as a file is that no resize is under way in.
-/// One that was shorter than its data area may be so still, if it holds what is dirty.
+/// Looks at a COW file with nothing of the driver's code. Read as the format's page says, the file
+/// has to show what the device showed, and to be whole as a file is in which no resize is under
+/// way. A file that was shorter than its data area may still be shorter, if it holds all dirty
+/// data.
 fn consistent(
     cow: &FileContent,
     host: &SimHost,

@@ -97,7 +97,7 @@ impl Coverage {
         self.add(name, 1);
     }
 
-    /// `name` came up so many times.
+    /// `name` came up `times` times.
     pub fn add(&mut self, name: &'static str, times: u64) {
         debug_assert!(NAMES.contains(&name), "{name} is not listed");
         *self.0.entry(name).or_default() += times;

@@ -17,7 +17,7 @@ use super::procedure_2003::ResizeDefect;
 pub const COW: &str = "/disk/cow";
 /// The backing file of every case.
 pub const BACKING: &str = "/disk/backing";
-/// The same once more, by another name: a life may open the device with it.
+/// A copy of the backing file under another name: a life may open the device with it.
 pub const OTHER_BACKING: &str = "/disk/backing2";
 /// One with other contents and the same size, where a case rebases.
 pub const THIRD_BACKING: &str = "/disk/backing3";
@@ -28,7 +28,7 @@ pub const BACKING_SECONDS: i64 = 1_000_000_000;
 pub enum Device {
     /// Run by the correct driver.
     Ordered(Box<Ordered<SimFile>>),
-    /// The same with something wrong between it and its user.
+    /// Run by the correct driver, with something wrong between it and its user.
     Double(Box<Ordered<SimFile>>, Box<dyn Defective<SimFile>>),
     /// Run by the model of a kernel's.
     Linux(Box<LinuxUbd<SimFile>>),
@@ -106,7 +106,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// That of a life; `before` is that of the life before it.
+    /// How the device of a life is opened; `before` is how it was opened in the life before.
     pub fn of(case: &Case, life: &Life, before: Opening) -> Opening {
         let image = &case.image;
         let must_refuse = match life.backing {

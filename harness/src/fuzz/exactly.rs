@@ -1,6 +1,5 @@
-//! Running a case exactly as it says, crashes and all. A case that says what cannot be is none:
-//! a crash that never comes would leave it with another meaning, and most often with nothing
-//! wrong.
+//! Running a case exactly as it says, crashes and all. A case that cannot happen as it says is
+//! refused: if its crash never came, it would be another case, and most often show nothing wrong.
 
 use crate::sim::{BadSurvivors, SimHost, Survivors, Unsynced};
 

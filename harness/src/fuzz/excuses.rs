@@ -49,7 +49,7 @@ pub(super) struct Excuses {
 }
 
 impl Excuses {
-    /// Those of a life of this case, before its first operation.
+    /// The excuses of a life of this case, before its first operation.
     pub(super) fn of(case: &Case, synchronous: bool) -> Excuses {
         Excuses {
             any: case.driver != DriverName::Ordered || case.resize_model().is_some(),

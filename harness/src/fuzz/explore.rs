@@ -17,11 +17,11 @@ use super::thrift::Thrift;
 use super::violation::{Cause, Violation};
 use super::world::{LifeEnd, Observer, Point, Truth, World};
 
-/// A case has at most so many lives.
+/// The most lives that a case has.
 const LIVES: usize = 3;
 
-/// A life that another follows dies before one of its first changes: of a number of these, drawn
-/// up to a power of two between these. One that ends before that dies at a point drawn of all.
+/// A life that another follows dies before one of its first N changes, where N is a power of two
+/// drawn between these two. A life that ends before that dies at a point drawn from all of its own.
 const DIES_EARLY: (u64, u64) = (8, 256);
 
 /// What looking at a case came to.
@@ -44,8 +44,8 @@ pub fn explore(case: &Case, seed: u64, subject: &Subject) -> Explored {
     explore_watched(case, seed, subject, &mut Unwatched)
 }
 
-/// [`explore`] while somebody watches, who may cut it off and has no other influence on what
-/// comes of it.
+/// [`explore`] while a watcher looks on, who may cut it off and has no other influence on the
+/// result.
 pub fn explore_watched(
     case: &Case,
     seed: u64,
@@ -57,7 +57,7 @@ pub fn explore_watched(
     let mut rng = stream(seed, "crashes");
     let is_small = case.lives[0].actions.len() < SMALL;
     let thorough = is_small && chance(&mut rng, WHOLE_PERCENT);
-    // An image that is built costs its recovery; most of a case's lives are its first.
+    // The lives after the first are added here, each when the one before it has crashed.
     let mut lives = case.clone();
     let mut world = World::new(case);
     let mut scratch = Scratch::default();
@@ -144,8 +144,9 @@ impl Death {
         }
     }
 
-    /// One more crash point: whether the life ends here, or would if it is not to end early. Each
-    /// of its points is as likely to be the last of which that is said.
+    /// Counts one more crash point. True if the life ends here. Before its early death is due, true
+    /// if this point is chosen for a life that does not get that far. Each point so far is equally
+    /// likely to be the last one chosen.
     fn comes_here(&mut self, rng: &mut Stream) -> bool {
         self.points += 1;
         self.is_now() || below(rng, self.points) == 0
@@ -311,7 +312,7 @@ impl Explorer<'_> {
     }
 }
 
-/// The host after a power cut with survivors that were chosen of what it has unsynced.
+/// The host after a power cut with survivors that were chosen from what it has unsynced.
 ///
 /// # Panics
 /// If they do not fit: whoever chose them is wrong.

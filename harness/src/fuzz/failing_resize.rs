@@ -9,8 +9,8 @@ use super::streams::{Stream, below, chance, weighted};
 /// The header's first sector, which commits a resize in place.
 const HEADER: (u64, u64) = (0, 512);
 
-/// Puts such a resize into `actions`, before any other, for a device of so many sectors. The
-/// faults that it meets count from where it begins.
+/// Puts such a resize into `actions`, before any other, for a device of `sectors` sectors. Its
+/// faults, which are returned, count operations from where it begins.
 pub(super) fn insert(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) -> Vec<FaultRule> {
     let is_resize = |action: &Action| matches!(action, Action::Resize { .. });
     let before = actions.iter().position(is_resize).unwrap_or(actions.len());
@@ -80,8 +80,9 @@ fn write(rng: &mut Stream, sectors: u64) -> Action {
 
 fn fault(rng: &mut Stream) -> FaultRule {
     use OperationKind::*;
-    // How often, on what, of how many of those the first that is hit, and how. After a failed
-    // sync no flush is acknowledged until the device is opened again, so that these show less.
+    // The weight, the operation, the bytes that it must touch, among how many such operations the
+    // first to be hit is drawn, and the fault. After a failed sync no flush is acknowledged until
+    // the device is opened again, so that failed syncs show less.
     let (kind, bytes, among, fault) = weighted(
         rng,
         &[

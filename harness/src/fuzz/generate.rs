@@ -104,7 +104,7 @@ fn kernel(rng: &mut Stream, subject: &Subject) -> KernelSetup {
     }
 }
 
-/// What the model of 2003's procedure is worth looking at with: more data than the distance
+/// Makes a case worth running with the model of 2003's procedure: more data than the distance
 /// that it moves, a resize in every case, and often a shrink before the grow.
 fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
     if chance(rng, 90) {
@@ -404,7 +404,7 @@ impl Actions {
             actions.splice(at..at, burst);
         }
         if self.resize > 0 && chance(rng, 60) {
-            // Most of what can go wrong lies behind the middle of a resize.
+            // Most of what can go wrong comes after the middle of a resize.
             let at = below(rng, actions.len() as u64) as usize;
             actions.insert(at, self.resize(rng));
             if chance(rng, 70) {
@@ -545,7 +545,8 @@ fn early_faults(rng: &mut Stream, subject: &Subject, recovers: bool) -> Vec<Faul
     if !may_fail || !chance(rng, percent) {
         return Vec::new();
     }
-    // How often, on what, of how many of those the first that is hit, and how.
+    // The weight, the operation, among how many such operations the first to be hit is drawn, and
+    // the fault.
     let (kind, among, fault) = weighted(
         rng,
         &[

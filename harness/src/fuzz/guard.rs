@@ -1,5 +1,5 @@
-//! A panic of what is fuzzed is a violation, wherever in a case it comes; so is what it has asked
-//! of the host, or of the machine, that no case needs.
+//! A panic of what is fuzzed is a violation, wherever in a case it comes. So is asking the host, or
+//! the machine, for more than any case needs.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -45,7 +45,8 @@ pub enum Held {
     Zeros,
     /// What a stamp made of it.
     Stamp(Stamp),
-    /// So many bytes of that, and zeros: what was the partial last sector of a smaller device.
+    /// The first bytes of what a stamp made of it, and how many they are; then zeros. This was
+    /// the partial last sector of a smaller device.
     Front(Stamp, u16),
 }
 
@@ -69,7 +70,7 @@ impl Held {
     }
 }
 
-/// Of few sectors, and not to be in the way of the others.
+/// Few sectors need this, and it is kept out of the way of the others.
 #[cold]
 #[inline(never)]
 fn is_front(stamp: Stamp, bytes: u16, sector: Sector, content: &[u8]) -> bool {
@@ -198,14 +199,14 @@ impl History {
         self.partial = self.partial.filter(|(partial, _)| *partial <= sectors);
     }
 
-    /// The device has just so many sectors. Another size than that with the partial last sector
-    /// is one without.
+    /// The device has exactly `sectors` whole sectors. It has no partial last sector, unless it
+    /// had one right after these.
     pub fn resized_to(&mut self, sectors: u64) {
         self.truncate(sectors);
         self.has_now(sectors);
     }
 
-    /// The device has so many sectors now, whatever is under way.
+    /// The device has `sectors` whole sectors now, whatever is under way.
     pub fn has_now(&mut self, sectors: u64) {
         self.partial = self.partial.filter(|(partial, _)| *partial == sectors);
     }

@@ -36,7 +36,8 @@ fn has_any(subject: &Subject) -> bool {
     subject.driver == DriverName::Ordered && !subject.resizes_by_model()
 }
 
-/// One case in so many has a bitmap of three pages: it costs as much as a hundred others.
+/// One case in this many has a bitmap of three pages. Such a case costs as much as a hundred
+/// others.
 const LARGE_ONES: u64 = 600;
 
 /// Changes the image that a case begins with, and its host.

@@ -20,7 +20,7 @@ use super::procedure_2003;
 pub struct Asked {
     /// The new size in sectors.
     pub sectors: u64,
-    /// The same in bytes, with a part of a sector that they may have.
+    /// The new size in bytes, which may end within a sector.
     pub bytes: Bytes,
     /// How.
     pub strategy: ResizeStrategy,
@@ -114,11 +114,11 @@ fn tight_geometry(size: Bytes, alignment: u32) -> Result<Geometry, String> {
 pub enum Unfinished {
     /// A step has failed.
     Failed(ResizeError),
-    /// There is always one more.
+    /// There is always one more step.
     DoesNotEnd,
 }
 
-/// Finishes a resize that was interrupted as userhelper does, in at most so many steps.
+/// Finishes an interrupted resize as userhelper does, in at most `steps` steps.
 ///
 /// # Errors
 /// Why not.
@@ -147,7 +147,7 @@ fn finish_by<R: Resize<SimFile>>(
     }
 }
 
-/// A resize that fails when it has taken so many steps.
+/// A resize that fails when it has no steps left.
 struct Counted<'a, R> {
     resize: &'a mut R,
     left: Option<u64>,
@@ -175,7 +175,7 @@ pub struct ActiveResize {
     pub first_written: bool,
     /// Since the last step, a flush has succeeded.
     pub flushed: bool,
-    /// So many steps in a row had both before them.
+    /// Steps in a row, up to now, that each had both before them.
     pub last_steps: u32,
     resize: BoxedResize,
 }

@@ -1,8 +1,8 @@
-//! A round of a campaign: so many cases on so many threads, with an eye on whether they still do
-//! something. Steps and host operations are counted where they are taken, and too many of them
-//! are a finding. What counts nothing is a loop in the driver that asks nothing of the host: only
-//! from outside, and only by waiting, can it be told from work. So the threads give a sign before
-//! each part of their work, and one that has given none for long is left behind.
+//! A round of a campaign: a number of cases on several threads, which are watched for signs of
+//! life. Steps and host operations are counted where they are taken, and too many of them are a
+//! finding. A loop in the driver that asks nothing of the host is not counted: only from outside,
+//! and only by waiting, can it be told from work. So the threads give a sign before each part of
+//! their work, and a thread that has given none for long is abandoned.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use super::violation::Cause;
 /// Between two looks at threads from which nothing comes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// So many looks in a row at a thread that has given no sign: it will give none. The longest part
-/// of a case is the reading of a device of 16 MiB, a few milliseconds of a machine that does
-/// nothing else. Looks are counted, not seconds: a process that was stopped meanwhile has not
+/// A thread that has given no sign at this many looks in a row will give none. The longest part of
+/// a case is the reading of a device of 16 MiB, which takes a machine that does nothing else a few
+/// milliseconds. Looks are counted, not seconds: a process that was stopped meanwhile has not
 /// looked.
 const PATIENCE: u32 = 60;
 
@@ -87,7 +87,7 @@ struct Sign {
 }
 
 impl Workers {
-    /// Does it.
+    /// Runs the round on `jobs` threads.
     pub(super) fn work(self, jobs: usize) -> Round {
         self.work_patiently(jobs, LOOK, PATIENCE)
     }
@@ -102,7 +102,7 @@ impl Workers {
             let sign = Arc::new(Sign::default());
             watched.push(Watched::new(Arc::clone(&sign)));
             let (work, next, results) = (Arc::clone(&work), Arc::clone(&next), results.clone());
-            // Not scoped: one that is stuck is left behind, and ends with the process.
+            // Not scoped: a stuck thread is abandoned, and ends with the process.
             std::thread::spawn(move || work.run_cases(&next, &sign, &results));
         }
         drop(results);
@@ -179,7 +179,7 @@ impl Watched {
         }
     }
 
-    /// Looks at it; the number of its case, if it has given no sign in so many looks.
+    /// Looks at it. The number of its case, if it has given no sign at `patience` looks.
     fn look(&mut self, patience: u32) -> Option<u64> {
         let parts = self.sign.parts.load(Ordering::Relaxed);
         let is_done = parts == u64::MAX;

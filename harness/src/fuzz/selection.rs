@@ -5,24 +5,24 @@ use crate::sim::{SurvivalWeights, Survivors, Tearing, Unsynced};
 
 use super::streams::Stream;
 
-/// A crash point with at most so many power cuts has all of them looked at, in every case.
+/// A crash point with at most this many power cuts has all of them looked at, in every case.
 const FEW: u64 = 24;
 
-/// In a case that is looked at whole, so many: every subset of twelve operations, with one of
+/// The limit in a case that is looked at whole: every subset of twelve operations, with one of
 /// them torn in each possible way.
 const MANY: u64 = 1 << 16;
 
 /// Survivors drawn at a crash point that has more than that, beside none and all.
 const DRAWN: u64 = 10;
 
-/// So many of those that are drawn are torn, at least, where something can tear; and so many are
-/// drawn where each subset is looked at and not each way to tear.
+/// At least this many of the drawn survivors are torn, where something can tear. Where each subset
+/// is looked at and not each way to tear, this many torn ones are drawn besides.
 const TORN: u64 = 2;
 
 /// A case is looked at whole if its first life has fewer actions than this.
 pub(super) const SMALL: usize = 12;
 
-/// So many in a hundred of those are.
+/// The percentage of these cases that is looked at whole.
 pub(super) const WHOLE_PERCENT: u64 = 6;
 
 /// What is looked at of a crash point, for people: lines of at most 90 columns.
@@ -58,8 +58,8 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    /// That of a crash point with this at stake, in a case that can afford so many images, and
-    /// that is looked at whole or not.
+    /// The selection for a crash point with `unsynced` at stake, in a case that can afford
+    /// `affordable` images and that is looked at whole or not.
     pub(super) fn of(unsynced: &Unsynced, affordable: u64, whole: bool) -> Selection {
         let most = match whole {
             true => MANY.min(affordable.max(FEW)),
@@ -101,7 +101,7 @@ impl Selection {
         }
     }
 
-    /// Those that are enumerated.
+    /// The survivors that are enumerated.
     pub(super) fn enumerated<'u>(
         &self,
         unsynced: &'u Unsynced,
@@ -115,7 +115,7 @@ impl Selection {
         subsets.into_iter().flatten()
     }
 
-    /// And those that are not.
+    /// The survivors that are not enumerated.
     pub(super) fn others(&self, unsynced: &Unsynced, rng: &mut Stream) -> Vec<Survivors> {
         let (drawn, torn) = match self.cuts {
             Cuts::EachTear => return Vec::new(),
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::sim::SimHost;
 
-    /// What is at stake after so many writes of so many sectors.
+    /// What is at stake after `writes` writes of `sectors` sectors each.
     fn unsynced(writes: u64, sectors: usize) -> Unsynced {
         let host = SimHost::default();
         let file = host.create_new("file".as_ref()).unwrap();

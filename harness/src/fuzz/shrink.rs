@@ -9,10 +9,10 @@ use super::explore::Search;
 use super::thrift::Thrift;
 use super::violation::{Cause, Kind, Violation};
 
-/// So many candidates are run at most.
+/// The most candidates that are run.
 const ATTEMPTS: u32 = 6000;
 
-/// And so many where each that shows it takes its whole budget.
+/// The most where work does not end: there each candidate that shows it takes its whole budget.
 const ENDLESS_ATTEMPTS: u32 = 300;
 
 /// A smaller case that shows a violation of the same cause.
@@ -107,7 +107,8 @@ impl Shrinker<'_> {
         true
     }
 
-    /// The same with the end as it is: only what `change` makes of it counts.
+    /// Takes the candidate over if it shows the violation when it is run exactly, with the end that
+    /// it has.
     fn attempt_exactly(&mut self, candidate: Case) -> bool {
         if candidate == self.best || self.is_over() {
             return false;

@@ -121,7 +121,7 @@ pub enum Act {
 }
 
 impl Act {
-    /// That of a request.
+    /// The act of a request for `operation`.
     pub fn of(operation: Operation) -> Act {
         match operation {
             Operation::Read => Act::Read,

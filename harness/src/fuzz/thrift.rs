@@ -2,27 +2,27 @@
 //! many as there are changes of its host, and ways for them to survive. So a large device, or a
 //! case that is looked at whole, could take as long as a hundred thousand others.
 //!
-//! A case has an allowance, in bytes that are read and compared. Crash points are looked at one
-//! and all until it is used up; after that, one that comes when `n` allowances have been asked for
-//! is looked at with a probability of one in `n`. So the end of a long case is looked at too, and
-//! all of it costs no more than `1 + ln n` allowances.
+//! A case has an allowance, in bytes that are read and compared. All crash points are looked at
+//! until it is used up. After that, a crash point that comes when `n` allowances have been asked
+//! for is looked at with probability `1/n`. So the end of a long case is looked at too, and all of
+//! it costs no more than `1 + ln n` allowances.
 
 use driver::units::SECTOR_SIZE;
 
 use super::streams::{Stream, below};
 
-/// What a case may cost, in bytes of devices: of one of two hundred sectors, some 8,000 images.
+/// What a case may cost, in bytes of devices: some 8,000 images of a device of two hundred sectors.
 const ALLOWANCE: u64 = 1 << 30;
 
-/// What a case may cost that is looked at whole: of a device of two hundred sectors, some 125,000
-/// images.
+/// What a case may cost that is looked at whole: some 125,000 images of a device of two hundred
+/// sectors.
 const THOROUGH: u64 = 16 << 30;
 
 /// What an image costs beside its device: opening, bitmaps, the fixed part of everything.
 const AN_IMAGE: u64 = 32 << 10;
 
-/// A device of more bytes fits no cache of a core, and comes with its pages from memory in every
-/// image: few cases have one, and all of them together are not to take most of a campaign.
+/// A device of more bytes does not fit a core's cache, and is read from memory for every image.
+/// Few cases have one, and all of them together must not take most of a campaign.
 const LARGE: u64 = 1 << 18;
 
 /// What a byte of such a device costs.
@@ -39,7 +39,7 @@ pub struct Thrift {
 }
 
 impl Thrift {
-    /// That of a case; `thorough` if all of it is to be looked at.
+    /// The allowance of a case; `thorough` if all of it is to be looked at.
     pub fn new(thorough: bool) -> Thrift {
         let (allowance, a_point) = match thorough {
             true => (THOROUGH, THOROUGH / 2),
@@ -52,7 +52,7 @@ impl Thrift {
         }
     }
 
-    /// That of a case of which everything is looked at, however long it takes.
+    /// The allowance of a case of which everything is looked at, however long it takes.
     pub fn unlimited() -> Thrift {
         Thrift {
             allowance: u64::MAX,
@@ -61,12 +61,12 @@ impl Thrift {
         }
     }
 
-    /// How many images of a device of so many sectors one crash point may have.
+    /// How many images of a device of `sectors` sectors one crash point may have.
     pub fn images(&self, sectors: u64) -> u64 {
         self.a_point / cost(sectors)
     }
 
-    /// Whether a crash point with so many images is looked at.
+    /// Whether a crash point with `images` images is looked at.
     pub fn takes(&mut self, images: u64, sectors: u64, rng: &mut Stream) -> bool {
         let cost = images.saturating_mul(cost(sectors));
         self.asked = self.asked.saturating_add(cost);
@@ -88,7 +88,7 @@ mod tests {
     use super::super::streams::stream;
     use super::*;
 
-    /// The images that are looked at of so many crash points.
+    /// How many images are looked at for `points` crash points of `images` images each.
     fn images(points: u64, images: u64, sectors: u64) -> u64 {
         let (mut thrift, mut rng) = (Thrift::new(false), stream(1, "thrift"));
         let taken = (0..points).filter(|_| thrift.takes(images, sectors, &mut rng));

@@ -53,9 +53,9 @@ pub fn use_tool(host: &SimHost, tool: ImageTool) -> Result<(), NotDone> {
         }),
     };
     done.map_err(|error| match error {
-        // An interrupted resize is finished by whoever opens the device next. A disk that has
-        // grown, one with a part of a sector at its end, or one with sectors that have no bit,
-        // fits not every backing file.
+        // An interrupted resize is finished by whoever opens the device next. Some backing files
+        // do not fit a disk that has grown, that ends within a sector, or that has sectors
+        // without a bit.
         ImageError::Refused { .. } if tool == ImageTool::Rebase => NotDone::Refused,
         ImageError::Unfinished { what: "resize", .. }
         | ImageError::Size { .. }

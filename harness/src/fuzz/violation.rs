@@ -160,7 +160,7 @@ impl From<Written> for Violation {
 pub type Cause = (Kind, Signature);
 
 impl Violation {
-    /// One that is not about a sector, of no operation, while a request was served.
+    /// A violation of no sector and no operation, seen while a request was served.
     pub fn new(kind: Kind, when: &str, what: impl fmt::Display) -> Violation {
         Violation {
             kind,

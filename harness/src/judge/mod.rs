@@ -46,8 +46,8 @@ struct Judged {
 pub struct JudgesCatalogue(Vec<Judged>);
 
 impl JudgesCatalogue {
-    /// Searches for every double with so many threads, and replays with it. `progress` is told
-    /// the name of each.
+    /// Searches for every double with `jobs` threads, and replays with it. `progress` is told the
+    /// name of each.
     pub fn measure(jobs: usize, progress: &dyn Fn(&str)) -> JudgesCatalogue {
         let judged = doubles::all().map(|double| {
             progress(double.name);

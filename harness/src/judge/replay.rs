@@ -18,7 +18,7 @@ use crate::trace::{Generator, TraceSource, Workload};
 
 use super::target::DoubleTarget;
 
-/// What a trace touches: so little that requests in flight overlap, or more.
+/// How much of the device a trace touches: little enough that requests in flight overlap, or more.
 fn touched(disk: Disk) -> Bytes {
     match disk {
         Disk::Small => Bytes(64 << 10),
@@ -39,7 +39,7 @@ fn size(disk: Disk) -> Bytes {
 pub enum Seen {
     /// Everything was as it should be.
     Nothing,
-    /// So many sectors were not, or did not come.
+    /// The number of sectors that were not, or did not come.
     Mismatches(u64),
     /// It ended early: why, in a word or two.
     Error(&'static str),

@@ -19,7 +19,7 @@ const UNDER_CHANGE: u32 = 2;
 const CHANGING: u32 = 1;
 const CHANGES: u32 = 3;
 
-/// What the block says to a reader of a file that no change is under way in. What a block of
+/// What the block says to a reader of a file in which no change is under way. What a block of
 /// version 2 says about its change is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extension {
@@ -96,8 +96,8 @@ fn checksum(mut block: [u8; LEN]) -> u32 {
 /// Bytes that are taken together.
 const TOGETHER: usize = 8;
 
-/// The remainder of each byte by the polynomial of Castagnoli, reflected, when as many bytes as
-/// its place in the table follow it.
+/// `REMAINDERS[n][byte]` is the remainder, by the polynomial of Castagnoli, reflected, of a byte
+/// that `n` zero bytes follow.
 static REMAINDERS: [[u32; 256]; TOGETHER] = {
     let mut remainders = [[0; 256]; TOGETHER];
     let mut byte = 0;

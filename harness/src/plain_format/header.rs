@@ -66,7 +66,7 @@ pub struct Header {
     pub size: u64,
     /// Whether a reflow is under way.
     pub marked: bool,
-    /// In bytes; V1 and V2 have none, which is as one of 512.
+    /// The alignment in bytes. V1 and V2 have none, and are read as if theirs was 512.
     pub alignment: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Why a file is none, or shows something else than it has.
+//! Why a file is no COW file, or shows something else than it has.
 
 use std::fmt;
 

@@ -9,11 +9,11 @@ use crate::strip::Strip;
 
 use super::page::Escaped;
 
-/// A plot is drawn on so many by so many units.
+/// The width and the height of a plot, in units of its own.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 400.0;
 
-/// Columns and rows of a plot of requests: finer than that, nobody sees or hits with a pointer.
+/// Columns and rows of a plot of requests: nobody can see, or point at, anything finer.
 const PLOT_COLUMNS: usize = 120;
 const PLOT_ROWS: usize = ROWS / 2;
 
@@ -299,7 +299,7 @@ pub(super) fn latency_histogram(latency: &LatencyCounts) -> String {
     frame.around("", &svg)
 }
 
-/// A device as a bar, drawn as long as its size is of `longest` sectors.
+/// A device as a bar, drawn in proportion to its size: `longest` sectors take the whole width.
 pub(super) fn strip(name: &str, strip: &Strip, longest: u64) -> String {
     let cells = strip.cells.len().max(1);
     let cell = WIDTH / cells as f64;

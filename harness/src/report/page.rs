@@ -6,8 +6,8 @@ use driver::is_control;
 
 const STYLE: &str = include_str!("style.css");
 
-/// Text in HTML, also within an attribute. What no one is to obey, a reader's eye included,
-/// becomes visible: control characters, and those that turn the direction of text.
+/// Text in HTML, also within an attribute. Control characters, and those that turn the direction
+/// of text, become visible, so that neither a program nor a reader's eye obeys them.
 pub(super) struct Escaped<T>(pub(super) T);
 
 impl<T: Display> Display for Escaped<T> {

@@ -31,7 +31,7 @@ pub struct Allowance {
 pub struct Exceeded {
     /// What there was too much of.
     pub what: Resource,
-    /// The kind of operation that it was asked for by.
+    /// The kind of operation that asked for it.
     pub by: OperationKind,
     /// How much was asked for.
     pub asked: u64,
@@ -48,9 +48,9 @@ pub enum Resource {
     Written,
     /// Unsynced operations, without a step's end.
     AtStake,
-    /// A file of so many bytes.
+    /// Bytes of a file.
     FileLength,
-    /// One operation on so many bytes.
+    /// Bytes of one operation.
     OperationLength,
 }
 
@@ -149,7 +149,7 @@ impl Spent {
         check(Resource::Written, by, self.written, allowance.written.0);
     }
 
-    /// A snapshot is kept that has so many unsynced operations.
+    /// A snapshot is kept that has `unsynced` unsynced operations.
     ///
     /// # Panics
     /// With [`Exceeded`], if it is one too many.

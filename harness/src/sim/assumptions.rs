@@ -34,15 +34,15 @@ pub struct Assumptions {
     /// 0 is taken as 1.
     pub atomic_unit: u64,
     /// The unsynced changes of the names in one directory survive in order: some
-    /// first ones and none behind them, as a journal replays them. Weakened: any
+    /// first ones and none after them, as a journal replays them. Weakened: any
     /// subset of them survives.
     pub ordered_names: bool,
     /// A change of a file's length survives or does not. Weakened: of a cut, the length
-    /// may survive without the removal of the content behind it, which comes back
+    /// may survive without the removal of the content past it, which comes back
     /// when the file grows again; or the removal without the length. The shrink of a raw disk
     /// rests on this, which has nothing but its length to commit with.
     pub atomic_set_len: bool,
-    /// A write behind the end of the file lengthens it only as far as its sectors
+    /// A write past the end of the file lengthens it only as far as its sectors
     /// survive. Weakened: the new length may survive without them, showing zeros.
     pub length_follows_data: bool,
     /// A sync that reports success has made its data durable. Weakened: no sync

@@ -71,7 +71,7 @@ impl Change {
         }
     }
 
-    /// Whether it can leave nothing behind but a new length.
+    /// Whether a new length can be all that it leaves.
     pub(crate) fn may_leave_its_length(&self, assumptions: &Assumptions) -> bool {
         !assumptions.length_follows_data
             && matches!(
@@ -144,7 +144,7 @@ impl Change {
         }
     }
 
-    /// The atom of a new length that removes the content behind it.
+    /// The atom of a new length that removes the content past it.
     const CONTENT_OF_SET_LEN: u64 = 0;
     /// The atom of a new length that is the length itself.
     const LENGTH_OF_SET_LEN: u64 = 1;

@@ -62,8 +62,8 @@ impl FileContent {
         count
     }
 
-    /// Whether the file reads so from `at` on, without a copy of what it holds. What lies behind
-    /// its end reads as zeros.
+    /// Whether the bytes from `at` on are `expected`, without a copy of what the file holds. What
+    /// lies past its end reads as zeros.
     pub fn holds(&self, expected: &[u8], at: FileOffset) -> bool {
         let count = self.len.saturating_sub(at.0).min(expected.len() as u64) as usize;
         let (within, behind) = expected.split_at(count);
@@ -113,7 +113,7 @@ impl FileContent {
         }
     }
 
-    /// The first run of allocated pages that ends behind `from`, cut to start there or
+    /// The first run of allocated pages that ends after `from`, cut to start there or
     /// later and to end with the file.
     pub fn next_data(&self, from: FileOffset) -> Option<FileRange> {
         let first = self.pages.next_allocated(from.0 / PAGE_SIZE)?;
@@ -145,7 +145,7 @@ impl FileContent {
         range.len
     }
 
-    /// Drops what lies behind `len`, without a change of the length.
+    /// Drops what lies past `len`, without a change of the length.
     pub(crate) fn discard_behind(&mut self, len: Bytes) {
         self.pages.punch(len.0, u64::MAX);
     }
@@ -155,7 +155,7 @@ impl FileContent {
         self.len = self.len.max(len);
     }
 
-    /// Sets the length and leaves behind it what there was.
+    /// Sets the length and keeps what lies past it.
     pub(crate) fn set_length_only(&mut self, len: Bytes) {
         self.len = len.0;
     }

@@ -59,8 +59,8 @@ impl Unsynced {
         })
     }
 
-    /// One digit for each operation on a file, then for each independent decision about
-    /// names, and then for each file's time; `None` if a digit has more choices than can be counted.
+    /// One digit for each operation on a file, then for each independent decision about names, and
+    /// then for each file's time; `None` if a digit has more choices than can be counted.
     fn digits(&self, tearing: Tearing) -> Option<Vec<Digit>> {
         let files = self.files.iter().flat_map(|file| &file.operations);
         let mut digits = files
@@ -102,9 +102,9 @@ struct Digit {
 enum Meaning {
     /// 0 is lost, the last choice is whole, or a count, for names.
     Plain,
-    /// A bit mask of the atoms that survive, and behind those the length alone.
+    /// A bit mask of the atoms that survive; after all masks, the length alone.
     Mask,
-    /// The same without lost and whole.
+    /// As [`Meaning::Mask`], without lost and whole.
     TornOnly,
 }
 
@@ -303,7 +303,7 @@ mod tests {
         }
     }
 
-    /// Checks that all are different and as many as announced; how many that is.
+    /// Checks that all are different, and that their number, which is returned, is as announced.
     fn count(unsynced: &Unsynced, tearing: Tearing) -> u64 {
         let all: Vec<Survivors> = unsynced.subsets(tearing).unwrap().collect();
         let different: BTreeSet<String> = all

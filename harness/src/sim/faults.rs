@@ -93,7 +93,7 @@ impl FileMatch {
 pub enum Occurrence {
     /// The one with this number, counted from 0.
     Nth(u64),
-    /// That one and all behind it.
+    /// The one with this number and all after it.
     From(u64),
 }
 

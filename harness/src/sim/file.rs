@@ -116,7 +116,7 @@ fn first_part(range: FileRange, fault: Option<Fault>) -> (FileRange, HostResult<
     }
 }
 
-/// The range's end, if a file may be so long.
+/// The range's end, if a file may have that length.
 fn checked_end(start: FileOffset, len: Bytes) -> HostResult<u64> {
     let end = start.0.checked_add(len.0).filter(|&end| end <= MAX_LENGTH);
     end.ok_or(HostError::TooLarge)
@@ -244,8 +244,8 @@ impl HostFile for SimFile {
     }
 }
 
-/// Both files lie on the one host. A border that is none of a page's, but for the end of the
-/// source, or a range past that end, cannot be shared.
+/// Both files lie on the same host. A range can be shared if it starts at a border of a page in
+/// both files, and ends at a border within the source or at the end of the source.
 impl CloneRange for SimFile {
     fn clone_range(&self, source: &Self, from: FileRange, to: FileOffset) -> HostResult<()> {
         if !self.host.assumptions().shares_extents {

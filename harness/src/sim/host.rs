@@ -28,9 +28,9 @@ const DEVICE: u64 = 1;
 /// A host in memory that can crash. A clone is another handle to the same host; hosts
 /// are used by one thread.
 ///
-/// Every call of the seams' required methods is one operation, counted from 0, whether
-/// it changes something or not, but for a path that is refused before it. Inspection through this type itself is not counted,
-/// suffers no faults, and still works after a crash.
+/// Every call of the seams' required methods is one operation, counted from 0, whether it changes
+/// something or not. A call whose path is refused beforehand is none. Inspection through this type
+/// itself is not counted, suffers no faults, and still works after a crash.
 #[derive(Clone)]
 pub struct SimHost {
     state: Rc<RefCell<State>>,
@@ -162,7 +162,7 @@ impl SimHost {
     }
 
     /// Plans a crash: the operation with this number does not happen any more. It and
-    /// all behind it fail with [`HostError::Io`] and have no effect.
+    /// all after it fail with [`HostError::Io`] and have no effect.
     pub fn crash_before_operation(&self, index: u64) {
         self.state_mut().crash_before_operation = Some(index);
     }

@@ -134,7 +134,7 @@ impl Inode {
             .collect()
     }
 
-    /// The same file with this content and time, durable, under the name that it has now.
+    /// This file after a restart: with this content and time, durable, under its present name.
     pub(crate) fn restarted(&self, path: &Rc<Path>, content: FileContent, time: i64) -> Self {
         let mut restarted = Self::new(path, content);
         restarted.kind = self.kind;

@@ -12,9 +12,9 @@
 //!   that the given [`Survivors`] name. [`SimHost::unsynced`] tells what is at stake,
 //!   and enumerates ([`Unsynced::subsets`]) or draws ([`Unsynced::sample`]) survivors.
 //!
-//! A crash in the middle of an operation needs no crash point of its own: a write that
-//! was cut short is, after a crash behind it, one that survived torn. What is assumed
-//! about the machine stands in [`assumptions`] and nowhere else.
+//! A crash in the middle of an operation needs no crash point of its own. What it leaves of
+//! a write is among what a crash after the write can leave, if the write survives torn. What
+//! is assumed about the machine stands in [`assumptions`] and nowhere else.
 //!
 //! Nothing is copied that was not touched: content is pages in a persistent tree, and
 //! the data of a write is held once, by the list of unsynced operations.

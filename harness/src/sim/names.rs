@@ -78,7 +78,7 @@ pub(crate) struct Names {
 
 /// A path as the key of a name: without `.` components, so that `./a` is `a`.
 pub(crate) fn normalized(path: &Path) -> Rc<Path> {
-    // Within a path they are no components.
+    // Later in a path they are no components.
     if path.components().next() == Some(Component::CurDir) {
         let parts = path.components().filter(|part| *part != Component::CurDir);
         return parts.collect::<PathBuf>().into();
@@ -94,8 +94,8 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 impl Names {
     /// The file that the name stands for now.
     pub(crate) fn get(&self, path: &Path) -> Option<InodeNumber> {
-        // Comparing bytes costs far less than components, and there are few names. A path with a
-        // slash too many has others.
+        // Comparing bytes costs far less than comparing components, and there are few names. A path
+        // with a slash too many has other bytes, and is looked up below.
         let mut all = self.iter();
         let same = all.find(|(name, _)| name.as_os_str() == path.as_os_str());
         if let Some((_, inode)) = same {

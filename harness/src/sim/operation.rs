@@ -101,7 +101,7 @@ impl Operation {
         }
     }
 
-    /// The same, on a range of the file.
+    /// The operation, on a range of the file.
     pub(crate) fn on(self, start: FileOffset, len: Bytes) -> Self {
         Self {
             range: FileRange::new(start, len),

@@ -14,7 +14,7 @@ const FANOUT_BITS: u32 = FANOUT.trailing_zeros();
 
 type Page = [u8; PAGE_SIZE as usize];
 
-/// What a page that there is none of reads as.
+/// What a page that does not exist reads as.
 static ZEROS: Page = [0; PAGE_SIZE as usize];
 
 /// A sparse array of pages with cheap clones. What has no page reads as zeros.

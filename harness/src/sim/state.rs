@@ -27,7 +27,7 @@ pub(crate) struct State {
     pub(crate) inodes: BTreeMap<InodeNumber, Inode>,
     pub(crate) next_inode: u64,
     pub(crate) names: Names,
-    /// The latest time that any file has had; on a host with a slow clock, the time that it is.
+    /// The latest time that any file has had; on a host with a slow clock, the present time.
     pub(crate) clock: i64,
     pub(crate) capacity: Option<Bytes>,
     pub(crate) spent: Spent,

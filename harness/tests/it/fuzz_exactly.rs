@@ -1,5 +1,5 @@
-//! A case is run exactly as it says. One that says what cannot be is refused: it would be another
-//! case otherwise, with another end, and most often with nothing wrong.
+//! A case is run exactly as it says. One that cannot happen as it says is refused: otherwise it
+//! would be another case, with another end, and most often with nothing wrong.
 
 use harness::fuzz::case::{Case, End};
 use harness::fuzz::exactly::{DoesNotFit, NotRight, run_exactly};

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::support::cases::case;
 
-/// A defect, the first seed, the most cases from there, and what a finding may be called. For
-/// those that take a thousand cases to find, the seed is one from which it does not.
+/// A defect, the first seed, the most cases from there, and what a finding may be called. Where
+/// a search takes a thousand cases from most seeds, this is a seed from which it takes fewer.
 const TABLE: &[(Defect, u64, u64, &[Kind])] = &[
     (Defect::FlushNoop, 1, 32, &[Kind::LostWrite, Kind::Zeros]),
     (
@@ -146,7 +146,7 @@ fn without_defects(driver: DriverName, faults: bool) -> Subject {
     }
 }
 
-/// In as many cases as the searches above take, and at least a hundred for each of them.
+/// For each search above, as many cases as it may take are run, and at least a hundred.
 #[test]
 fn without_defects_nothing_is_found() {
     let next = AtomicUsize::new(0);

@@ -111,8 +111,8 @@ fn a_double_that_shows_what_it_has_kept() {
     assert!(read_from.ends_with("since: that is not what was shown"));
 }
 
-/// In the middle of a reflow some data is at its new place: where the right content is, is said,
-/// and not where the one layout or the other has the sector.
+/// In the middle of a reflow some data is at its new place. The story says where the right content
+/// is, and not where one layout or the other has the sector.
 #[test]
 fn in_the_middle_of_a_reflow_no_layout_is_believed() {
     let read = json!({ "read": { "start": 5, "count": 2 } });

@@ -65,7 +65,8 @@ pub enum Seam {
         /// For a replay in memory.
         in_memory: fn() -> Box<dyn Defective<MemoryFile>>,
     },
-    /// Between a resize and the device, in a case: the double of a resize to so many sectors.
+    /// Between a resize and the device, in a case: the double of a resize, made of that resize
+    /// and the new size in sectors.
     Resize(fn(BoxedResize, u64) -> BoxedResize),
     /// After an opening that a fault has ended.
     FailedOpening(fn(&SimHost)),
@@ -140,7 +141,7 @@ pub fn of_driver(defects: &[String]) -> Option<Box<dyn Defective<SimFile>>> {
         })
 }
 
-/// `resize`, to so many sectors, or the double of it that these defects name.
+/// `resize`, to `target` sectors, or the double of it that these defects name.
 pub fn of_resize(defects: &[String], resize: BoxedResize, target: u64) -> BoxedResize {
     let doubles = defects.iter().filter_map(|name| named(name));
     doubles.fold(resize, |resize, double| match double.seam {

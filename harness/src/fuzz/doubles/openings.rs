@@ -39,7 +39,7 @@ fn empty(host: &SimHost) {
     if host.injected().iter().any(is_sync)
         && let Ok(cow) = host.open(COW.as_ref(), Access::ReadWrite)
     {
-        // What comes of it, nobody asks.
+        // Nobody asks what comes of it.
         let _ = cow.set_len(Bytes(0));
     }
 }
@@ -48,7 +48,7 @@ fn unmark(device: &mut Ordered<SimFile>) {
     if let Some(image) = device.image() {
         let mut header = image.header.clone();
         header.relocating = false;
-        // What comes of it, nobody asks.
+        // Nobody asks what comes of it.
         let _ = device.put_header(&header);
     }
 }

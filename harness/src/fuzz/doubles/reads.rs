@@ -217,7 +217,7 @@ impl<F: HostFile> Defective<F> for GoesBack {
 /// From this sector on, reads go elsewhere.
 const FAR: u64 = 3 << 19;
 
-/// So many sectors lower.
+/// They go to this many sectors lower.
 const LOWER: u64 = 1 << 19;
 
 /// The tags of the reads that went elsewhere.

@@ -78,7 +78,7 @@ impl Resize<SimFile> for Commits {
         if let (Err(_), Some(image)) = (&step, unmoved(device)) {
             let mut header = image.header;
             header.size = SectorCount(self.target).bytes();
-            // What comes of it, nobody asks.
+            // Nobody asks what comes of it.
             let _ = device.put_header(&header);
         }
         step

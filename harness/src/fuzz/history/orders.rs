@@ -177,7 +177,7 @@ enum Flying {
     Flush(usize, Moment),
 }
 
-/// At most as many requests of a kind, or the orders are too many.
+/// The most requests of each kind: with more, there are too many orders to try.
 const CHANGES: usize = 5;
 const READS: usize = 4;
 const FLUSHES: usize = 2;

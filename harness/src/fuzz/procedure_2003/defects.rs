@@ -40,7 +40,7 @@ defects! {
     /// New sectors are not marked dirty: they are read from the backing file, which ends
     /// before them.
     TailLeftClean = "tail-left-clean";
-    /// A shrink leaves bits and data behind the end, and a grow takes a set bit there for a
+    /// A shrink leaves bits and data past the end, and a grow takes a set bit there for a
     /// sector that has been made ready: the old content shows.
     StaleBitsAfterShrinkThenGrow = "stale-bits-after-shrink-then-grow";
     /// The move goes on before the journal's record is durable, and overwrites what only

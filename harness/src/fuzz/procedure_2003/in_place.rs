@@ -3,7 +3,7 @@
 //! through with nothing to copy.
 //!
 //! A window is copied, synced, recorded, synced; then the next. What the guest asks for
-//! during a window waits if it touches that; before the first and behind the last window
+//! during a window waits if it touches that. Before the first window and after the last one
 //! everything waits.
 
 use driver::cow::{Geometry, JournalRecord};
@@ -30,7 +30,7 @@ pub struct InPlace {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Make room behind the old data, and write extension block and first record.
+    /// Make room after the old data, and write extension block and first record.
     Prepare,
     /// Mark the header.
     Mark,
@@ -46,7 +46,7 @@ enum Stage {
     Bitmap,
     /// Commit the new header.
     Header,
-    /// Shrinking: clear what is behind the end.
+    /// Shrinking: clear what is past the new end.
     Tidy,
 }
 
@@ -138,7 +138,7 @@ impl InPlace {
         Ok(())
     }
 
-    /// Makes what lies behind the old data read as zeros.
+    /// Makes what lies past the old data read as zeros.
     fn make_room(&self, device: &mut Ordered<SimFile>) -> Result<(), ResizeError> {
         let old_end = self.old.place_of(Sector(0) + self.old.capacity());
         if !self.has(ResizeDefect::StaleBitsAfterShrinkThenGrow) {
@@ -315,7 +315,7 @@ impl InPlace {
         Ok(())
     }
 
-    /// Clears the bits and the data behind the end.
+    /// Clears the bits and the data past the new end.
     fn tidy(&self, device: &mut Ordered<SimFile>) -> Result<(), ResizeError> {
         if self.has(ResizeDefect::StaleBitsAfterShrinkThenGrow) {
             return Ok(());
@@ -355,7 +355,7 @@ impl Resize<SimFile> for InPlace {
         }
         let result = self.do_stage(device);
         if result.is_err() {
-            // What is on the disk, the next opening finds out.
+            // The next opening finds out what is on the disk.
             device.refuse_writes();
             device.set_hold(Hold::Nothing);
         }

@@ -105,7 +105,8 @@ fn layout(sectors: u64, alignment: u32) -> Result<Geometry, String> {
         .map_err(|error| error.to_string())
 }
 
-/// A layout whose bitmap lies behind the old one: as asked for, or not far behind.
+/// A layout whose bitmap lies past the old one: where the alignment asked for puts it, or not far
+/// past the old one.
 fn behind(old: &Geometry, asked: Asked) -> Result<Geometry, String> {
     let near = (old.bitmap().end() - FileOffset(0))
         .0
@@ -133,7 +134,7 @@ fn bitmap(device: &Ordered<SimFile>, new: &Geometry, model: &Model) -> Vec<u8> {
     bits
 }
 
-/// Reads so many bytes of the COW file.
+/// Reads `len` bytes of the COW file.
 fn read(device: &Ordered<SimFile>, at: FileOffset, len: Bytes) -> Result<Vec<u8>, ResizeError> {
     use driver::host::HostFile;
     let mut content = vec![0; len.0 as usize];

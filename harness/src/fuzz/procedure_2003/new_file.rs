@@ -195,7 +195,7 @@ impl Resize<SimFile> for NewFile {
         }
         let result = self.do_stage(device);
         if result.is_err() {
-            // Which file has the name, the next opening finds out.
+            // The next opening finds out which file has the name.
             device.refuse_writes();
             device.set_hold(Hold::Nothing);
         }

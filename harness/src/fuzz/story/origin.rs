@@ -95,8 +95,8 @@ impl Scene<'_> {
             };
             self.log.iter().rev().filter(is_read)
         };
-        // What read the sector's own place; or else, of content that tells what it is, what read
-        // it wherever it is.
+        // First choice: a read of the sector's own place. Otherwise, if the content tells what it
+        // is: a read of that content anywhere.
         let own = |holds: bool| {
             reads().find_map(|read| {
                 let covered = spots.iter().filter(|spot| covers(read, spot));

@@ -31,10 +31,10 @@ pub(super) struct Flying {
     pub(super) again: bool,
 }
 
-/// A resize that ended with an error, or was given up. The device still has its old size, and a flush from then
-/// on makes sure of that. If the device has the new size all the same, because what went wrong
-/// came after the commit, then nobody knows which of the two a crash leaves, and the driver may
-/// not acknowledge a flush any more.
+/// A resize that ended with an error, or was given up. The device still has its old size, and a
+/// flush from then on makes sure of that. If the device has the new size all the same, because what
+/// went wrong came after the commit, then nobody knows which of the two a crash leaves, and the
+/// driver may not acknowledge a flush any more.
 #[derive(Clone, Copy)]
 pub(super) struct FailedResize {
     /// Flushes submitted after this moment count.
@@ -49,10 +49,10 @@ pub(super) struct FailedResize {
 /// range.
 const LONG_ZEROS: SectorCount = SectorCount(128);
 
-/// A word of the bitmap has bits for so many sectors.
+/// Sectors that have their bits in one word of the bitmap.
 const SECTORS_PER_WORD: u64 = 64;
 
-/// So many steps end a reflow when all is moved: the new bitmap is cleared, written and synced,
+/// The steps that end a reflow when all is moved: the new bitmap is cleared, written and synced,
 /// the header is written, and the old bitmap freed.
 const LAST_STEPS: u32 = 5;
 
