@@ -71,7 +71,7 @@ impl Characters {
             frontier,
         } = self.palette();
         format!(
-            "{clean} clean   {few}{half}{most} partly dirty   {dirty} dirty   {frontier} frontier, moved behind it"
+            "{clean} clean   {few}{half}{most} partly dirty   {dirty} dirty   {frontier} frontier, moved past it"
         )
     }
 }

@@ -200,7 +200,7 @@ impl Weakening {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("found {text:?}, expected a number with s, m or h behind it");
+    let wrong = || format!("found {text:?}, expected a number followed by s, m or h");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {
         's' => 1,

@@ -85,7 +85,7 @@ impl Lost {
                 preflushes,
                 "preflushes became flushes in front of their writes",
             ),
-            (fua, "times FUA became a flush behind the write"),
+            (fua, "times FUA became a flush after the write"),
         ];
         let some = all.into_iter().filter(|(count, _)| *count > 0);
         some.map(|(count, what)| format!("not said    {} {what}", grouped(count)))
