@@ -274,13 +274,17 @@ impl<H: ImageHost> Check<'_, H> {
                 Fault::BackingMissing,
                 format!("the backing file {shown}: {error}"),
             ),
-            BackingState::Differs(difference) => (
-                Fault::BackingChanged,
-                format!(
+            BackingState::Differs(difference) => {
+                let modified = header.backing_mtime;
+                let mut text = format!(
                     "the backing file {shown} {}",
-                    difference.text((path, self.path), recorded, header.backing_mtime)
-                ),
-            ),
+                    difference.text(recorded, modified)
+                );
+                if let Some(ways_out) = difference.ways_out((path, self.path), modified) {
+                    text = format!("{text}. {ways_out}");
+                }
+                (Fault::BackingChanged, text)
+            }
         };
         findings.push(Finding::new(fault, at, text));
         Ok(())

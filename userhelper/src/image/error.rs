@@ -21,8 +21,9 @@ pub enum ImageError {
     Open(#[from] OpenError),
     /// It begins like a COW file, which nobody has said that it is, and does not open as one.
     #[error(
-        "{error}. It begins like a COW file, and nobody has said that it is one: --format raw if it \
-         is a raw disk"
+        "{}. It begins like a COW file, and nobody has said that it is one: --format raw if it is a \
+         raw disk, --format cow if it is a COW file that you trust",
+        .error.without_ways_out()
     )]
     GuessedCow {
         /// Why it does not open.

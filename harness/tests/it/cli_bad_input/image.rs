@@ -80,7 +80,7 @@ fn all_refuse_the_fault(sandbox: &Sandbox, message: &str) {
             _ => "",
         };
         let way_out = "It begins like a COW file, and nobody has said that it is one: --format raw \
-                       if it is a raw disk";
+                       if it is a raw disk, --format cow if it is a COW file that you trust";
         sandbox.refuses(&image(args), &format!("{message}. {way_out}{second}"));
     }
     let before = sandbox.contents();
