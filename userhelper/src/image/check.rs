@@ -1,8 +1,8 @@
 //! Looking for faults in a COW file, and mending those that can be mended without guessing.
 
 mod findings;
+mod leaks;
 mod repair;
-mod space;
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use driver::units::FileOffset;
 use crate::image_host::ImageHost;
 
 pub use findings::{Fault, Finding, Severity};
-pub(super) use repair::{free_stale, mend_past_end};
+pub(super) use repair::{free_stale_if_possible, mend_past_end};
 
 use super::info::{BackingDifference, BackingState, Expected};
 use super::open::{Instead, Reach, Trust, options, specification};
@@ -60,7 +60,8 @@ pub fn check<'a, H: ImageHost>(
 
 /// Checks the COW file at `path` and mends what can be mended without guessing. Space is given
 /// back only where nothing else is wrong. What is mended was found under the lock that it is
-/// mended under.
+/// mended under, but for an interrupted resize or change of the backing file, which is finished as
+/// [`super::recover`] does, under locks of its own.
 ///
 /// # Errors
 /// As [`check`]; what has been mended by then is mended.
@@ -81,6 +82,8 @@ pub fn check_and_repair<H: ImageHost>(
             .find(|finding| !repaired.contains(*finding))
             .cloned();
         let Some(finding) = next else {
+            // What was tried, and is found again, is not mended.
+            repaired.retain(|finding| !findings.contains(finding));
             return Ok(Checked { findings, repaired });
         };
         repair::mend(host, path, trust, &finding, device, watch)?;
@@ -169,16 +172,8 @@ impl<H: ImageHost> Check<'_, H> {
                 ),
             ));
         }
-        let device = &opened.device;
-        let examining = ImageError::host(self.path, "examining", FileOffset(0));
-        let metadata = self.host.metadata(device.cow()).map_err(examining)?;
-        let space = space::Space {
-            path: self.path,
-            device,
-            geometry,
-            metadata,
-        };
-        space.check_bitmap(findings)?;
+        let space = leaks::Space::of(self.host, self.path, &opened.device, geometry)?;
+        space.check_bitmap(findings, watch)?;
         space.check_length(findings)?;
         space.check_stale(findings, watch)
     }
