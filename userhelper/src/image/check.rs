@@ -6,7 +6,7 @@ mod repair;
 
 use std::path::Path;
 
-use driver::cow::{Extension, JournalRecord};
+use driver::cow::{Extension, Header, JournalRecord};
 use driver::host::{Access, FileIdentity, HostError, LockKind, Place};
 use driver::open::{
     ExpectedBacking, Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed,
@@ -245,18 +245,7 @@ impl<H: ImageHost> Check<'_, H> {
         let at = header.version.path_offset();
         let named = NamedBacking::of(self.path, header, self.reach.trust);
         let recorded = image.extension.map_or(header.size, |it| it.backing_size);
-        let any_time = matches!(self.reach.instead, Some((_, Instead::AnyTime)));
-        let expected = Expected {
-            cow: self.identity(cow)?,
-            backing: ExpectedBacking::of(header, image.extension.as_ref(), any_time),
-        };
-        let state = match self.reach.instead {
-            None => expected.look(self.host, &named),
-            Some((path, _)) => {
-                let place = Place::Anywhere(path.to_owned());
-                expected.state(Ok(self.host.look(&place)))
-            }
-        };
+        let state = self.look_at_backing(cow, header, image.extension.as_ref(), &named)?;
         let path = self.reach.instead.map_or(named.path(), |(path, _)| path);
         let shown = driver::shown(path);
         let (fault, text) = match state {
@@ -285,6 +274,29 @@ impl<H: ImageHost> Check<'_, H> {
         Ok(())
     }
 
+    /// Looks at the backing file that the header names, or at the one that the user names to take
+    /// its place, whose time matters only where the user says so.
+    fn look_at_backing(
+        &self,
+        cow: &H::File,
+        header: &Header,
+        extension: Option<&Extension>,
+        named: &NamedBacking,
+    ) -> Result<BackingState, ImageError> {
+        let any_time = matches!(self.reach.instead, Some((_, Instead::AnyTime)));
+        let expected = Expected {
+            cow: self.identity(cow)?,
+            backing: ExpectedBacking::of(header, extension, any_time),
+        };
+        Ok(match self.reach.instead {
+            None => expected.look(self.host, named),
+            Some((path, _)) => {
+                let place = Place::Anywhere(path.to_owned());
+                expected.state(Ok(self.host.look(&place)))
+            }
+        })
+    }
+
     fn identity(&self, cow: &H::File) -> Result<FileIdentity, ImageError> {
         let examining = ImageError::host(self.path, "examining", FileOffset(0));
         Ok(self.host.metadata(cow).map_err(examining)?.identity)
@@ -301,12 +313,8 @@ impl<H: ImageHost> Check<'_, H> {
         let file = Held::take(self.host, self.path, file, lock, Role::Image)?;
         let header = read_header(file.file(), self.path)?;
         let named = NamedBacking::of(self.path, &header, self.reach.trust);
-        let expected = Expected {
-            cow: self.identity(file.file())?,
-            backing: ExpectedBacking::of(&header, None, false),
-        };
-        let looked = || expected.look(self.host, &named);
-        let as_made = !header.relocating && looked() == BackingState::Matches;
+        let state = self.look_at_backing(file.file(), &header, None, &named)?;
+        let as_made = !header.relocating && state == BackingState::Matches;
         let fault = match as_made {
             true => Fault::DamagedExtension,
             false => Fault::LostExtension,

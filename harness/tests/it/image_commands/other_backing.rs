@@ -59,6 +59,36 @@ fn image<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [&["image"], command, more].concat()
 }
 
+/// Whether a damaged extension block can be written anew depends on the backing file's size: on
+/// that of the file that the user names.
+#[test]
+fn a_damaged_extension_block_is_judged_by_the_file_that_is_named() {
+    let (sandbox, _) = sandbox(Version::V3);
+    let mut block = driver::cow::Extension::new(driver::units::Bytes(SIZE)).encode();
+    block[20] ^= 1;
+    sandbox.patch("cow", driver::cow::Extension::OFFSET.0 as usize, &block);
+    sandbox.write_backing("longer.img", SIZE + 512);
+    sandbox.touch("here.img", TIME + 7);
+    for (backing, fault) in [
+        (&["--backing", "@here.img"][..], "damaged-extension"),
+        (&["--backing", "@longer.img"], "lost-extension"),
+        (
+            &["--backing", "@here.img", "--check-time"],
+            "lost-extension",
+        ),
+        (&[], "lost-extension"),
+    ] {
+        let check = ["image", "check", "@cow", "--json"];
+        let checked = sandbox.run(&[&check, backing].concat());
+        assert_eq!(checked.status.code(), Some(2));
+        let found = sandbox.text(&checked.stdout);
+        assert!(
+            found.contains(&format!("\"fault\": \"{fault}\"")),
+            "{found}"
+        );
+    }
+}
+
 #[test]
 fn every_command_that_reads_takes_another_backing_file() {
     for version in [Version::V1, Version::V2, Version::V3Wide, Version::V3] {
