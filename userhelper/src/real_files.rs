@@ -211,8 +211,9 @@ impl HostNames for RealHost {
         }
     }
 
-    /// Opens what its owner may read at least. It has to be the user's own file, and one that
-    /// nobody has locked for writing.
+    /// Opens what its owner may read at least. It has to be the user's own file, one that nobody
+    /// has locked for writing, and one without a second name: where others may write to the
+    /// directory, they may have given this name to any file of the user's.
     fn open_left_over(&self, path: &Path) -> HostResult<RealFile> {
         let opened = self.open(path, Access::ReadWrite);
         if opened.as_ref().err() != Some(&HostError::PermissionDenied) {
@@ -220,6 +221,9 @@ impl HostNames for RealHost {
         }
         let flags = open_flags(Access::ReadOnly) | OFlags::NOFOLLOW;
         let left = open(path, flags, Access::ReadOnly)?;
+        if self.has_other_names(&left)? {
+            return opened;
+        }
         lock::lock_whole_file(&left.file, LockKind::Shared)?;
         modes::give_to_owner_alone(&left.file)?;
         drop(left);

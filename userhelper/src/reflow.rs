@@ -24,7 +24,7 @@
 //! | part of a window was copied | all data: below the frontier at the old place, which no copy touches | rolls forward, copying the window again |
 //! | the copy was synced | the same | the same |
 //! | the record was written | the record before it or the new one; the data of both is durable | rolls forward from the one that is there |
-//! | what stays unused of the source was punched, or some of it | the new frontier, which was durable before the holes were punched | rolls forward; what was not punched stays allocated, until `image recover` or `image check --repair` |
+//! | what stays unused of the source was punched, or some of it | the new frontier, which was durable before the holes were punched | rolls forward; what was not punched stays allocated: `image recover` gives it back after the move, and if it is interrupted at that, it is a leak, for `image check --repair` |
 //! | part or all of the new bitmap was written | all data, at the new place; the old bitmap, which the new one does not overlap, counts | writes the new bitmap again |
 //! | the header was written | the mark, and so the row before; or the new size, whole | rolls forward, or none needed |
 //! | the old bitmap was punched | the new size | none needed |

@@ -1,7 +1,7 @@
 //! Space as file systems give it out: in blocks, however little is in one, and with a record of
 //! where each extent is. A single dirty sector takes a block of 4 KiB on most hosts.
 
-use driver::units::{Bytes, FileRange};
+use driver::units::{Bytes, FileRange, SectorCount};
 
 /// The blocks of most file systems, in which they give space out, take it back, and share it.
 pub(crate) const BLOCK: u64 = 4096;
@@ -51,6 +51,17 @@ impl Blocks {
         Bytes(new.saturating_mul(self.block))
     }
 
+    /// Adds sectors that lie anywhere in a range of which nothing was added: each may be in a block
+    /// and an extent of its own.
+    pub(crate) fn add_scattered(&mut self, sectors: SectorCount, range: FileRange) {
+        let first = (range.start.0 / self.block).max(self.end);
+        let end = range.end().0.div_ceil(self.block);
+        let most = end.saturating_sub(first).min(sectors.0);
+        self.count += most;
+        self.extents += most;
+        self.end = self.end.max(end);
+    }
+
     /// What a file system gives for all of them, its own records with it.
     pub(crate) fn space(&self) -> Bytes {
         let records = self.extents.div_ceil(EXTENTS_A_BLOCK);
@@ -83,6 +94,21 @@ mod tests {
         assert_eq!(counted(4096, &sectors), (4096, 8192));
         assert_eq!(counted(4096, &[(4000, 200), (4300, 5)]), (8192, 3 * 4096));
         assert_eq!(counted(512, &[(512, 512), (2048, 1)]), (1024, 1536));
+    }
+
+    #[test]
+    fn scattered_sectors_take_a_block_each_as_far_as_there_are_blocks() {
+        let counted = |sectors, blocks: u64| {
+            let mut all = Blocks::of(4096);
+            all.add(FileRange::new(FileOffset(4096), Bytes(512)));
+            let range = FileRange::new(FileOffset(4608), Bytes(blocks * 4096));
+            all.add_scattered(SectorCount(sectors), range);
+            all.space().0 / 4096
+        };
+        // The first one's block is counted, and there is one of records.
+        assert_eq!(counted(0, 10), 2);
+        assert_eq!(counted(7, 10), 9);
+        assert_eq!(counted(80, 10), 12);
     }
 
     #[test]

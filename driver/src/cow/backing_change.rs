@@ -8,21 +8,21 @@
 
 use crate::units::{Bytes, Sector, SectorCount, SectorRange};
 
-/// The most places that a block has room for.
-pub const MOST_PLACES: usize = 20;
+/// The most sampled ranges that a block has room for.
+pub const MOST_SAMPLED_RANGES: usize = 20;
 
-/// The longest place, 64 KiB: what a reader reads for one is bounded.
-pub const LONGEST_PLACE: SectorCount = SectorCount(128);
+/// The longest sampled range, 64 KiB: what a reader reads for one is bounded.
+pub const LONGEST_SAMPLED_RANGE: SectorCount = SectorCount(128);
 
-/// The bytes of one place in the block.
-const PLACE_LEN: usize = 20;
+/// The bytes of one sampled range in the block.
+const RANGE_LEN: usize = 20;
 
 /// Where the fields are in the extension block.
 const OTHER_MTIME: std::ops::Range<usize> = 28..32;
 const OTHER_LEN: std::ops::Range<usize> = 32..40;
 const LEN: std::ops::Range<usize> = 40..48;
 const LATEST: std::ops::Range<usize> = 48..56;
-const PLACES: usize = 56;
+const RANGES: usize = 56;
 
 /// The flags: the file itself is being changed; the image goes over to another file.
 pub(super) const IN_PLACE: u32 = 1;
@@ -32,8 +32,8 @@ pub(super) const OTHER: u32 = 2;
 /// the same two of what the change leaves alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SampledRange {
-    /// Which sectors: at least one and at most [`LONGEST_PLACE`]. A place that the change writes
-    /// is a single sector, because sectors may be there one by one.
+    /// Which sectors: at least one and at most [`LONGEST_SAMPLED_RANGE`]. A range that the change
+    /// writes is a single sector, because sectors may be there one by one.
     pub range: SectorRange,
     /// The digest of what they held when the change began.
     pub before: u32,
@@ -54,10 +54,10 @@ impl SampledRange {
     }
 }
 
-/// The places of one change: at most [`MOST_PLACES`].
+/// The sampled ranges of one change: at most [`MOST_SAMPLED_RANGES`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    places: [SampledRange; MOST_PLACES],
+    ranges: [SampledRange; MOST_SAMPLED_RANGES],
     count: usize,
 }
 
@@ -70,27 +70,27 @@ impl Sample {
             after: 0,
         };
         Sample {
-            places: [nowhere; MOST_PLACES],
+            ranges: [nowhere; MOST_SAMPLED_RANGES],
             count: 0,
         }
     }
 
-    /// Adds a place, if there is room for one more.
+    /// Adds a range, if there is room for one more.
     ///
     /// # Panics
-    /// If it is empty or longer than [`LONGEST_PLACE`].
+    /// If it is empty or longer than [`LONGEST_SAMPLED_RANGE`].
     pub fn push(&mut self, place: SampledRange) {
         let count = place.range.count;
-        assert!(SectorCount(0) < count && count <= LONGEST_PLACE);
-        if let Some(free) = self.places.get_mut(self.count) {
+        assert!(SectorCount(0) < count && count <= LONGEST_SAMPLED_RANGE);
+        if let Some(free) = self.ranges.get_mut(self.count) {
             *free = place;
             self.count += 1;
         }
     }
 
     /// Them all.
-    pub fn places(&self) -> &[SampledRange] {
-        &self.places[..self.count]
+    pub fn ranges(&self) -> &[SampledRange] {
+        &self.ranges[..self.count]
     }
 }
 
@@ -102,7 +102,7 @@ impl Default for Sample {
 
 impl std::fmt::Debug for Sample {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.places()).finish()
+        f.debug_list().entries(self.ranges()).finish()
     }
 }
 
@@ -153,8 +153,8 @@ impl BackingChange {
         };
         block[LEN].copy_from_slice(&in_place.len.0.to_be_bytes());
         block[LATEST].copy_from_slice(&in_place.latest.to_be_bytes());
-        let fields = block[PLACES..].chunks_exact_mut(PLACE_LEN);
-        for (field, place) in fields.zip(in_place.sample.places()) {
+        let fields = block[RANGES..].chunks_exact_mut(RANGE_LEN);
+        for (field, place) in fields.zip(in_place.sample.ranges()) {
             field[..8].copy_from_slice(&place.range.start.0.to_be_bytes());
             let count = place.range.count.0 as u32;
             field[8..12].copy_from_slice(&count.to_be_bytes());
@@ -175,8 +175,8 @@ impl BackingChange {
         }
         if flags & IN_PLACE != 0 {
             let len = Bytes(u64_at(block, LEN));
-            let sample = decode_sample(&block[PLACES..], backing_size)?;
-            if len < backing_size || sample.places().is_empty() {
+            let sample = decode_sample(&block[RANGES..], backing_size)?;
+            if len < backing_size || sample.ranges().is_empty() {
                 return None;
             }
             change.in_place = Some(InPlace {
@@ -192,14 +192,14 @@ impl BackingChange {
 /// The places, all of which lie within the file.
 fn decode_sample(fields: &[u8], backing_size: Bytes) -> Option<Sample> {
     let mut sample = Sample::new();
-    for field in fields.chunks_exact(PLACE_LEN).take(MOST_PLACES) {
+    for field in fields.chunks_exact(RANGE_LEN).take(MOST_SAMPLED_RANGES) {
         let (start, count) = (u64_at(field, 0..8), u32_at(field, 8..12));
         if count == 0 {
             break;
         }
         let count = SectorCount(u64::from(count));
         let end = start.checked_add(count.0)?;
-        if count > LONGEST_PLACE || end > backing_size.whole_sectors().0 {
+        if count > LONGEST_SAMPLED_RANGE || end > backing_size.whole_sectors().0 {
             return None;
         }
         sample.push(SampledRange {

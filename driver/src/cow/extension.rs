@@ -148,7 +148,9 @@ pub(super) fn is_sealed(block: &[u8], field: std::ops::Range<usize>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::backing_change::{InPlace, MOST_PLACES, OtherBacking, Sample, SampledRange};
+    use super::super::backing_change::{
+        InPlace, MOST_SAMPLED_RANGES, OtherBacking, Sample, SampledRange,
+    };
     use super::*;
     use crate::units::{Sector, SectorCount, SectorRange};
 
@@ -185,7 +187,7 @@ mod tests {
             change(None, None),
             change(None, other),
             change(in_place(1), None),
-            change(in_place(MOST_PLACES), None),
+            change(in_place(MOST_SAMPLED_RANGES), None),
             change(in_place(3), other),
         ]
     }

@@ -12,7 +12,8 @@ mod journal;
 mod sector_map;
 
 pub use backing_change::{
-    BackingChange, InPlace, LONGEST_PLACE, MOST_PLACES, OtherBacking, Sample, SampledRange,
+    BackingChange, InPlace, LONGEST_SAMPLED_RANGE, MOST_SAMPLED_RANGES, OtherBacking, Sample,
+    SampledRange,
 };
 pub use extension::{Extension, ExtensionState};
 pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};

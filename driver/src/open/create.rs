@@ -44,7 +44,7 @@ pub fn is_temporary_name(path: &Path) -> bool {
 /// growth when not given. The file is returned open and locked exclusively.
 ///
 /// # Errors
-/// If `path` exists, or the backing file is not one; nothing is left behind then.
+/// If `path` exists, or the backing file is not one; as of [`create_whole`].
 pub fn create<N: HostNames>(
     names: &N,
     path: &Path,
@@ -171,7 +171,9 @@ pub fn write_start<F: HostFile>(
 /// open and locked exclusively.
 ///
 /// # Errors
-/// If `path` exists, or what `fill` says; nothing is left behind then.
+/// If `path` exists, or what `fill` says; nothing is left behind then. If syncing the directory
+/// fails, the file is there, whole, and a power cut may take its name. If the host can no longer
+/// be asked whether a rename that failed was done, it is there, whole, or not at all.
 pub fn create_whole<N: HostNames, E: From<OpenError>>(
     names: &N,
     path: &Path,
@@ -190,9 +192,16 @@ pub fn create_whole<N: HostNames, E: From<OpenError>>(
     names
         .give_mode(path, &file, sources)
         .and_then(|()| file.sync_data())
-        .and_then(|()| names.rename(&temporary, path, Replace::Nothing))
         .map_err(host(path, "creating"))?;
-    unnamed.has_its_name();
+    match names.rename(&temporary, path, Replace::Nothing) {
+        Ok(()) => unnamed.has_its_name(),
+        // A server that has renamed it may not get the answer through. The name tells. The
+        // temporary one may still be there too.
+        Err(error) => match names.is_name_of(path, &file) {
+            Ok(true) => drop(unnamed),
+            Ok(false) | Err(_) => return Err(host(path, "creating")(error).into()),
+        },
+    }
     names
         .sync_directory_of(path)
         .map_err(host(path, "syncing the directory"))?;

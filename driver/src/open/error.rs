@@ -187,8 +187,7 @@ pub enum OpenError {
         expected: Bytes,
     },
     /// The backing file was changed since the COW file was made.
-    #[error("{}: modified at {found}, but the COW file {} was made for the content of {expected} \
-        (seconds since 1970). {}", shown(.path), shown(.cow), ways_out(.path, .cow, *.expected))]
+    #[error("{}. {}", modified(.path, .cow, *.found, *.expected), ways_out(.path, .cow, *.expected))]
     BackingModified {
         /// The backing file.
         path: PathBuf,
@@ -233,6 +232,31 @@ pub enum OpenError {
         /// Its size.
         found: Bytes,
     },
+}
+
+impl OpenError {
+    /// What is wrong, without a command to be given about it: for a file that nobody has said is a
+    /// COW file. Path and time would be what a guest wrote into its raw disk.
+    pub fn without_ways_out(&self) -> String {
+        match self {
+            OpenError::BackingModified {
+                path,
+                cow,
+                found,
+                expected,
+            } => modified(path, cow, *found, *expected),
+            error => error.to_string(),
+        }
+    }
+}
+
+fn modified(backing: &Path, cow: &Path, found: u32, expected: u32) -> String {
+    format!(
+        "{}: modified at {found}, but the COW file {} was made for the content of {expected} \
+         (seconds since 1970)",
+        shown(backing),
+        shown(cow)
+    )
 }
 
 /// What to do about a backing file whose time has changed since the COW file was made.

@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use crate::cow::{BackingChange, Extension, Header, InPlace, LONGEST_PLACE, OtherBacking};
+use crate::cow::{BackingChange, Extension, Header, InPlace, LONGEST_SAMPLED_RANGE, OtherBacking};
 use crate::host::{FileKind, HostFile};
 use crate::units::{Bytes, FileOffset};
 
@@ -206,8 +206,8 @@ fn other_content<F: HostFile>(
     backing: &Held<F>,
     change: &InPlace,
 ) -> Result<Option<NotInChange>, OpenError> {
-    let mut buffer = vec![0; LONGEST_PLACE.bytes().0 as usize];
-    for place in change.sample.places() {
+    let mut buffer = vec![0; LONGEST_SAMPLED_RANGE.bytes().0 as usize];
+    for place in change.sample.ranges() {
         let content = &mut buffer[..place.range.count.bytes().0 as usize];
         let at = FileOffset(place.range.start.bytes().0);
         backing

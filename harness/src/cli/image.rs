@@ -15,7 +15,7 @@ mod watching;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Subcommand, ValueEnum};
+use clap::{ArgGroup, Subcommand, ValueEnum};
 use userhelper::image::ImageError;
 use userhelper::image::open::{Format, Instead, Reach, Trust};
 
@@ -95,16 +95,17 @@ struct TrustArgs {
 
 /// A backing file that takes the place of the one that the header names.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(ArgGroup::new("named_backing").multiple(true)))]
 struct InsteadArgs {
     /// Read the clean sectors from FILE, whatever backing file the header names
     ///
     /// For a COW file of another machine, or a backing file that was moved or copied. The header is
     /// not changed. The size of FILE has to be right; nobody looks whether its content is.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", group = "named_backing")]
     backing: Option<PathBuf>,
 
     /// Refuse FILE unless it was modified when the header says
-    #[arg(long, requires = "backing")]
+    #[arg(long, requires = "named_backing")]
     check_time: bool,
 }
 

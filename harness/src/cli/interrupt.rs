@@ -6,7 +6,7 @@
 //! ([`userhelper::unfinished`]), clears the progress bar and ends the process, with 128 and the
 //! signal's number as exit status.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, WeakProgressBar};
@@ -14,33 +14,59 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use userhelper::unfinished;
 
-/// What the first signal asks to end, if a command looks for it.
-static ASKED: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+static ASKING: Mutex<Asking> = Mutex::new(Asking {
+    asked: None,
+    signal: 0,
+});
 
 /// The bar on the terminal.
 static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
-/// The signal that has asked a command to end, or 0.
-static SIGNAL: AtomicI32 = AtomicI32::new(0);
+/// Who is asked to end by a signal. Both change in one step: a signal between two stages of a
+/// command is for the second one.
+#[derive(Debug)]
+struct Asking {
+    /// What the first signal asks to end, if a command looks for it.
+    asked: Option<Arc<AtomicBool>>,
+    /// The signal that has asked a command to end, or 0.
+    signal: i32,
+}
+
+impl Asking {
+    /// Whether a command is asked to end by this signal. If not, the process is to.
+    fn take(&mut self, signal: i32) -> bool {
+        let asks = match &self.asked {
+            Some(asked) => !asked.swap(true, Ordering::Relaxed),
+            None => false,
+        };
+        if asks {
+            self.signal = signal;
+        }
+        asks
+    }
+
+    /// The next stage of the command looks for signals; it is asked to end at once if the one
+    /// before was asked and has not looked since.
+    fn catch(&mut self) -> Arc<AtomicBool> {
+        let asked = Arc::new(AtomicBool::new(self.signal != 0));
+        self.asked = Some(Arc::clone(&asked));
+        asked
+    }
+}
 
 /// Begins to wait for signals. Without it they end the process too, and leave what is temporary.
 pub(super) fn install() {
-    let mut signals = vec![SIGINT, SIGTERM];
-    // What nohup ignores stays ignored.
-    if !is_ignored(SIGHUP) {
-        signals.push(SIGHUP);
-    }
+    let mut signals = vec![SIGINT, SIGTERM, SIGHUP];
+    // What nohup ignores stays ignored, and what a shell ignores for a command in the background.
+    signals.retain(|&signal| !is_ignored(signal));
     let Ok(mut signals) = Signals::new(signals) else {
         return;
     };
     let wait = move || {
         for signal in signals.forever() {
-            let asked = locked(&ASKED).clone();
-            match asked {
-                Some(asked) if !asked.swap(true, Ordering::Relaxed) => {
-                    SIGNAL.store(signal, Ordering::Relaxed);
-                }
-                _ => end(signal),
+            let asks = locked(&ASKING).take(signal);
+            if !asks {
+                end(signal);
             }
         }
     };
@@ -56,7 +82,7 @@ fn end(signal: i32) {
 
 /// The number of the signal that has asked a command to end.
 pub(super) fn signal() -> Option<u8> {
-    let number = u8::try_from(SIGNAL.load(Ordering::Relaxed)).ok();
+    let number = u8::try_from(locked(&ASKING).signal).ok();
     number.filter(|&number| number > 0)
 }
 
@@ -78,10 +104,8 @@ pub(super) struct Interrupt {
 impl Interrupt {
     /// From now on the first signal asks the command to end, and a second one ends the process.
     pub(super) fn catch() -> Interrupt {
-        let asked = Arc::new(AtomicBool::new(false));
-        *locked(&ASKED) = Some(Arc::clone(&asked));
         Interrupt {
-            asked,
+            asked: locked(&ASKING).catch(),
             _caught: Arc::new(Caught),
         }
     }
@@ -103,7 +127,7 @@ struct Caught;
 
 impl Drop for Caught {
     fn drop(&mut self) {
-        *locked(&ASKED) = None;
+        locked(&ASKING).asked = None;
     }
 }
 
@@ -122,4 +146,39 @@ pub(super) fn clear_bar() {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nobody() -> Asking {
+        Asking {
+            asked: None,
+            signal: 0,
+        }
+    }
+
+    #[test]
+    fn the_first_signal_asks_and_the_second_ends() {
+        let mut asking = nobody();
+        assert!(!asking.take(SIGINT), "nobody looks");
+        let asked = asking.catch();
+        assert!(!asked.load(Ordering::Relaxed));
+        assert!(asking.take(SIGTERM));
+        assert!(asked.load(Ordering::Relaxed));
+        assert_eq!(asking.signal, SIGTERM);
+        assert!(!asking.take(SIGINT));
+        assert_eq!(asking.signal, SIGTERM);
+    }
+
+    /// As in the last step of the first of two stages, which does not look again.
+    #[test]
+    fn a_signal_that_one_stage_did_not_look_for_ends_the_next() {
+        let mut asking = nobody();
+        drop(asking.catch());
+        assert!(asking.take(SIGINT));
+        asking.asked = None;
+        assert!(asking.catch().load(Ordering::Relaxed));
+    }
 }

@@ -4,12 +4,10 @@ use std::collections::VecDeque;
 
 use driver::blk::{Completion, Request};
 use driver::memory::MemoryFile;
-use driver::ordered::{Ordered, Outcome, Step};
-use driver::resize::Resize;
+use driver::ordered::{Ordered, Step};
 
-use crate::clock::Clock;
 use crate::fuzz::doubles::Defective;
-use crate::replay::target::{Stopped, Target, TargetError};
+use crate::replay::target::{Stopped, Target, TargetError, hand_over};
 
 /// The target. It does not resize.
 pub(super) struct DoubleTarget {
@@ -43,14 +41,8 @@ impl DoubleTarget {
 
 impl Target<MemoryFile> for DoubleTarget {
     fn submit(&mut self, request: Request) -> Result<(), TargetError> {
-        let mut request = request;
-        while let Err(back) = self.double.submit(&mut self.device, request) {
-            request = back;
-            if !self.step() {
-                return Err(TargetError::Idle);
-            }
-        }
-        Ok(())
+        let offer = |this: &mut Self, request| this.double.submit(&mut this.device, request);
+        hand_over(self, request, offer, DoubleTarget::step)
     }
 
     fn complete(&mut self) -> Result<Completion, TargetError> {
@@ -62,22 +54,6 @@ impl Target<MemoryFile> for DoubleTarget {
                 return Err(TargetError::Idle);
             }
         }
-    }
-
-    fn complete_before(
-        &mut self,
-        _: u64,
-        _: &dyn Clock,
-    ) -> Result<Option<Completion>, TargetError> {
-        self.complete().map(Some)
-    }
-
-    fn resize(&mut self, _: Box<dyn Resize<MemoryFile> + Send>) -> Result<(), TargetError> {
-        Err(TargetError::Idle)
-    }
-
-    fn resized(&mut self, _: bool) -> Result<Option<Outcome>, TargetError> {
-        Ok(None)
     }
 
     fn stop(mut self) -> Result<Stopped<MemoryFile>, TargetError> {

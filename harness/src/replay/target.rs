@@ -46,27 +46,33 @@ pub trait Target<F> {
     fn complete(&mut self) -> Result<Completion, TargetError>;
 
     /// The next completion, if one comes before `clock` shows `deadline_ns`; there is a request
-    /// in flight.
+    /// in flight. Where nothing says otherwise it comes at once.
     ///
     /// # Errors
     /// If the device has died.
     fn complete_before(
         &mut self,
-        deadline_ns: u64,
-        clock: &dyn Clock,
-    ) -> Result<Option<Completion>, TargetError>;
+        _deadline_ns: u64,
+        _clock: &dyn Clock,
+    ) -> Result<Option<Completion>, TargetError> {
+        self.complete().map(Some)
+    }
 
     /// Begins a resize; there is none under way.
     ///
     /// # Errors
-    /// If the device has died.
-    fn resize(&mut self, resize: Box<dyn Resize<F> + Send>) -> Result<(), TargetError>;
+    /// If the device has died; [`TargetError::Idle`] where nothing says that it resizes.
+    fn resize(&mut self, _resize: Box<dyn Resize<F> + Send>) -> Result<(), TargetError> {
+        Err(TargetError::Idle)
+    }
 
     /// How the resize ended, if it has. Waits for it when asked to.
     ///
     /// # Errors
     /// If the device has died.
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError>;
+    fn resized(&mut self, _wait: bool) -> Result<Option<Outcome>, TargetError> {
+        Ok(None)
+    }
 
     /// Stops when the device has nothing more to do; every request has been completed and no
     /// resize is under way.
@@ -183,16 +189,29 @@ impl<F: HostFile> Stepped<F> {
     }
 }
 
+/// Offers a request to a target that is stepped in place until it takes it.
+///
+/// # Errors
+/// [`TargetError::Idle`] if it does not, and has nothing to do.
+pub(crate) fn hand_over<T>(
+    target: &mut T,
+    mut request: Request,
+    offer: impl Fn(&mut T, Request) -> Result<(), Request>,
+    step: impl Fn(&mut T) -> bool,
+) -> Result<(), TargetError> {
+    while let Err(back) = offer(target, request) {
+        request = back;
+        if !step(target) {
+            return Err(TargetError::Idle);
+        }
+    }
+    Ok(())
+}
+
 impl<F: HostFile> Target<F> for Stepped<F> {
     fn submit(&mut self, request: Request) -> Result<(), TargetError> {
-        let mut request = request;
-        while let Err(back) = self.device.submit(request) {
-            request = back;
-            if !self.step() {
-                return Err(TargetError::Idle);
-            }
-        }
-        Ok(())
+        let offer = |this: &mut Self, request| this.device.submit(request);
+        hand_over(self, request, offer, Stepped::step)
     }
 
     fn complete(&mut self) -> Result<Completion, TargetError> {

@@ -258,13 +258,10 @@ pub(super) fn idle<F, T: Target<F>>(target: T) -> Result<Ordered<F>, ReplayError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
     use crate::replay::target::{Stopped, TargetError};
     use crate::stamp::Stamp;
     use driver::blk::Completion;
     use driver::memory::MemoryFile;
-    use driver::ordered::Outcome;
-    use driver::resize::Resize;
 
     /// A disk that shows its backing file's stamps.
     struct Stamped;
@@ -311,22 +308,6 @@ mod tests {
             completion.request.segments.truncate(1);
             self.served += 1;
             Ok(completion)
-        }
-
-        fn complete_before(
-            &mut self,
-            _: u64,
-            _: &dyn Clock,
-        ) -> Result<Option<Completion>, TargetError> {
-            self.complete().map(Some)
-        }
-
-        fn resize(&mut self, _: Box<dyn Resize<MemoryFile> + Send>) -> Result<(), TargetError> {
-            Err(TargetError::Idle)
-        }
-
-        fn resized(&mut self, _: bool) -> Result<Option<Outcome>, TargetError> {
-            Ok(None)
         }
 
         fn stop(self) -> Result<Stopped<MemoryFile>, TargetError> {

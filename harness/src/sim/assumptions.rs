@@ -81,6 +81,11 @@ pub struct Assumptions {
     /// there writes them.
     #[serde(skip_serializing_if = "is_false")]
     pub no_zero_range: bool,
+    /// The host tells holes from data. Weakened: from any position on, all of a file is data up to
+    /// its end, as on network file systems without SEEK_DATA; the space that a file takes still
+    /// is known.
+    #[serde(skip_serializing_if = "is_true")]
+    pub tells_holes: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -114,6 +119,7 @@ impl Default for Assumptions {
             slow_clock: false,
             shares_extents: false,
             no_zero_range: false,
+            tells_holes: true,
         }
     }
 }

@@ -239,7 +239,12 @@ impl HostFile for SimFile {
         let number = |run: &Option<FileRange>| run.map_or(0, |run| run.start.0);
         self.host.perform(operation, number, |state, _, _| {
             checked_end(from, Bytes(0))?;
-            Ok(state.inode(self.inode).current().next_data(from))
+            let content = state.inode(self.inode).current();
+            if !state.assumptions.tells_holes {
+                let end = FileOffset(content.length().0);
+                return Ok((from < end).then(|| FileRange::between(from..end)));
+            }
+            Ok(content.next_data(from))
         })
     }
 }

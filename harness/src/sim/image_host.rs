@@ -39,6 +39,11 @@ impl ImageHost for SimHost {
         file.sync(true)
     }
 
+    fn allocated(&self, file: &SimFile) -> HostResult<Option<Bytes>> {
+        let state = self.state();
+        Ok(Some(state.inode(file.inode()).current().allocated()))
+    }
+
     /// Time stands still: two runs of one seed are the same, whatever the machine does.
     fn now_ns(&self) -> u64 {
         0

@@ -151,13 +151,18 @@ fn a_new_image_goes_at_every_signal_or_is_whole() {
     }
 }
 
-/// As under nohup.
+/// As under nohup, and as a shell without job control has it for a command in the background.
 #[test]
-fn a_hangup_that_was_ignored_before_stays_ignored() {
+fn a_signal_that_was_ignored_before_stays_ignored() {
+    stays_ignored("HUP", Signal::HUP);
+    stays_ignored("INT", Signal::INT);
+}
+
+fn stays_ignored(name: &str, signal: Signal) {
     let sandbox = sandbox();
     sandbox.write("slow", slow_trace());
     let program = env!("CARGO_BIN_EXE_ubdlab");
-    let script = format!("trap '' HUP; exec {program} replay slow --pace recorded");
+    let script = format!("trap '' {name}; exec {program} replay slow --pace recorded");
     let mut child = Command::new("sh")
         .args(["-c", &script])
         .current_dir(sandbox.path(""))
@@ -168,9 +173,9 @@ fn a_hangup_that_was_ignored_before_stays_ignored() {
         .spawn()
         .unwrap();
     wait_for(&mut child, || !names(&sandbox.path("t")).is_empty());
-    send(&child, Signal::HUP);
-    // Signals are taken in the order of their numbers, HUP before TERM: had it not been ignored,
-    // it would be what the process ended by.
+    send(&child, signal);
+    // Signals are taken in the order of their numbers, HUP and INT before TERM: had it not been
+    // ignored, it would be what the process ended by.
     send(&child, Signal::TERM);
     ends_by(child, Signal::TERM);
     assert_eq!(names(&sandbox.path("t")), Vec::<String>::new());

@@ -214,24 +214,56 @@ fn what_was_left_with_a_mode_that_forbids_writing_is_removed() {
         };
         sandbox.write(left, "left over");
         sandbox.set_mode(left, 0o444);
-        // Root may write to any file, and is somebody else here.
-        let mut command = ubdlab();
-        if chown(sandbox.path(left), Some(NOBODY), Some(NOBODY)).is_ok() {
-            for name in ["", "cow", "backing"] {
-                chown(sandbox.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
-            }
-            let found = ubdlab().uid(NOBODY).gid(NOBODY).arg("--version").output();
-            if found.is_err_and(|error| error.kind() == PermissionDenied) {
-                eprintln!("skipped: the program lies where only root may go");
-                return;
-            }
-            command.uid(NOBODY).gid(NOBODY);
-        }
+        let Some(mut command) = as_owner(&sandbox, &["", "cow", "backing", left]) else {
+            return;
+        };
         command.args(sandbox.args(args));
         let output = output(&mut command);
         assert_eq!(sandbox.text(&output.stderr), "", "of {args:?}");
         assert!(!sandbox.path(left).exists(), "of {args:?}");
     }
+}
+
+/// In a directory that others may write to, the temporary name may be a second one of any file of
+/// the user's: that does not get another mode.
+#[test]
+fn a_second_name_of_another_file_is_not_given_another_mode() {
+    for args in [
+        &["image", "recover", "@cow"][..],
+        &["image", "create", "@new", "--backing", "@backing"],
+    ] {
+        let sandbox = Sandbox::with_device();
+        sandbox.write("precious", "read only");
+        sandbox.set_mode("precious", 0o444);
+        for left in [".cow.ubdlab-new", ".new.ubdlab-new"] {
+            std::fs::hard_link(sandbox.path("precious"), sandbox.path(left)).unwrap();
+        }
+        let Some(mut command) = as_owner(&sandbox, &["", "cow", "backing", "precious"]) else {
+            return;
+        };
+        command.args(sandbox.args(args));
+        let output = output(&mut command);
+        let told = sandbox.text(&output.stderr);
+        assert!(told.contains("permission denied"), "{told}");
+        assert_eq!(sandbox.mode("precious"), 0o444, "of {args:?}");
+        assert_eq!(sandbox.read("precious"), b"read only");
+    }
+}
+
+/// The program, run by the owner of these files, whom their modes hold back: root, who may write to
+/// any file, gives them to somebody else. `None` if that one may not run it.
+fn as_owner(sandbox: &Sandbox, names: &[&str]) -> Option<std::process::Command> {
+    let mut command = ubdlab();
+    let gave = |name: &&str| chown(sandbox.path(name), Some(NOBODY), Some(NOBODY)).is_ok();
+    if names.iter().all(gave) {
+        let found = ubdlab().uid(NOBODY).gid(NOBODY).arg("--version").output();
+        if found.is_err_and(|error| error.kind() == PermissionDenied) {
+            eprintln!("skipped: the program lies where only root may go");
+            return None;
+        }
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    Some(command)
 }
 
 const NOBODY: u32 = 65_534;

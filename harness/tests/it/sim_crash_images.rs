@@ -94,6 +94,7 @@ fn strict_and_weak() -> impl Strategy<Value = Assumptions> {
         slow_clock: false,
         shares_extents: true,
         no_zero_range: false,
+        tells_holes: true,
     };
     prop_oneof![Just(Assumptions::default()), Just(weak)]
 }

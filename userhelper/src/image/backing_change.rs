@@ -32,7 +32,7 @@ use driver::cow::{BackingChange, Extension, Header, InPlace, OtherBacking, Sampl
 use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::ResizeError;
-use driver::units::{Bytes, FileOffset, Sector};
+use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 
 use crate::image_host::ImageHost;
 
@@ -195,13 +195,26 @@ pub(super) fn commit_after<H: ImageHost>(
 /// # Errors
 /// The host's.
 pub fn is_in_place<H: ImageHost>(host: &H, device: &Ordered<H::File>) -> Result<bool, ResizeError> {
-    let change = image(device)?.extension.and_then(|it| it.change);
+    let change = noted(device);
     let metadata = examine(host, backing(device)?)?;
     let found = OtherBacking {
         len: metadata.len,
         mtime: metadata.modified_seconds as u32,
     };
     Ok(change.is_some_and(|it| it.in_place.is_some() && it.other != Some(found)))
+}
+
+/// Whether a merge may have been interrupted after it had made every sector clean: what lies in the
+/// data area then is what it was giving back. Where sectors still are dirty, or another change was
+/// interrupted, the data of clean ones may be what a stock driver lost the bits of.
+pub(super) fn may_have_emptied<F: HostFile>(device: &Ordered<F>) -> bool {
+    let in_place = noted(device).is_some_and(|change| change.in_place.is_some());
+    in_place && device.map().dirty_count() == SectorCount(0)
+}
+
+/// The change that the mark is about.
+fn noted<F: HostFile>(device: &Ordered<F>) -> Option<BackingChange> {
+    device.image()?.extension?.change
 }
 
 /// Ends an interrupted change as it is. The device was opened over its backing file, which is

@@ -1,12 +1,12 @@
 //! Looking for faults in a COW file, and mending those that can be mended without guessing.
 
 mod findings;
+mod leaks;
 mod repair;
-mod space;
 
 use std::path::Path;
 
-use driver::cow::{Extension, JournalRecord};
+use driver::cow::{Extension, Header, JournalRecord};
 use driver::host::{Access, FileIdentity, HostError, LockKind, Place};
 use driver::open::{
     ExpectedBacking, Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed,
@@ -18,7 +18,7 @@ use driver::units::FileOffset;
 use crate::image_host::ImageHost;
 
 pub use findings::{Fault, Finding, Severity};
-pub(super) use repair::{free_stale, mend_past_end};
+pub(super) use repair::{free_stale_if_possible, mend_past_end};
 
 use super::info::{BackingDifference, BackingState, Expected};
 use super::open::{Instead, Reach, Trust, options, specification};
@@ -60,7 +60,8 @@ pub fn check<'a, H: ImageHost>(
 
 /// Checks the COW file at `path` and mends what can be mended without guessing. Space is given
 /// back only where nothing else is wrong. What is mended was found under the lock that it is
-/// mended under.
+/// mended under, but for an interrupted resize or change of the backing file, which is finished as
+/// [`super::recover`] does, under locks of its own.
 ///
 /// # Errors
 /// As [`check`]; what has been mended by then is mended.
@@ -81,6 +82,8 @@ pub fn check_and_repair<H: ImageHost>(
             .find(|finding| !repaired.contains(*finding))
             .cloned();
         let Some(finding) = next else {
+            // What was tried, and is found again, is not mended.
+            repaired.retain(|finding| !findings.contains(finding));
             return Ok(Checked { findings, repaired });
         };
         repair::mend(host, path, trust, &finding, device, watch)?;
@@ -169,16 +172,8 @@ impl<H: ImageHost> Check<'_, H> {
                 ),
             ));
         }
-        let device = &opened.device;
-        let examining = ImageError::host(self.path, "examining", FileOffset(0));
-        let metadata = self.host.metadata(device.cow()).map_err(examining)?;
-        let space = space::Space {
-            path: self.path,
-            device,
-            geometry,
-            metadata,
-        };
-        space.check_bitmap(findings)?;
+        let space = leaks::Space::of(self.host, self.path, &opened.device, geometry)?;
+        space.check_bitmap(findings, watch)?;
         space.check_length(findings)?;
         space.check_stale(findings, watch)
     }
@@ -250,18 +245,7 @@ impl<H: ImageHost> Check<'_, H> {
         let at = header.version.path_offset();
         let named = NamedBacking::of(self.path, header, self.reach.trust);
         let recorded = image.extension.map_or(header.size, |it| it.backing_size);
-        let any_time = matches!(self.reach.instead, Some((_, Instead::AnyTime)));
-        let expected = Expected {
-            cow: self.identity(cow)?,
-            backing: ExpectedBacking::of(header, image.extension.as_ref(), any_time),
-        };
-        let state = match self.reach.instead {
-            None => expected.look(self.host, &named),
-            Some((path, _)) => {
-                let place = Place::Anywhere(path.to_owned());
-                expected.state(Ok(self.host.look(&place)))
-            }
-        };
+        let state = self.look_at_backing(cow, header, image.extension.as_ref(), &named)?;
         let path = self.reach.instead.map_or(named.path(), |(path, _)| path);
         let shown = driver::shown(path);
         let (fault, text) = match state {
@@ -274,16 +258,43 @@ impl<H: ImageHost> Check<'_, H> {
                 Fault::BackingMissing,
                 format!("the backing file {shown}: {error}"),
             ),
-            BackingState::Differs(difference) => (
-                Fault::BackingChanged,
-                format!(
+            BackingState::Differs(difference) => {
+                let modified = header.backing_mtime;
+                let mut text = format!(
                     "the backing file {shown} {}",
-                    difference.text((path, self.path), recorded, header.backing_mtime)
-                ),
-            ),
+                    difference.text(recorded, modified)
+                );
+                if let Some(ways_out) = difference.ways_out((path, self.path), modified) {
+                    text = format!("{text}. {ways_out}");
+                }
+                (Fault::BackingChanged, text)
+            }
         };
         findings.push(Finding::new(fault, at, text));
         Ok(())
+    }
+
+    /// Looks at the backing file that the header names, or at the one that the user names to take
+    /// its place, whose time matters only where the user says so.
+    fn look_at_backing(
+        &self,
+        cow: &H::File,
+        header: &Header,
+        extension: Option<&Extension>,
+        named: &NamedBacking,
+    ) -> Result<BackingState, ImageError> {
+        let any_time = matches!(self.reach.instead, Some((_, Instead::AnyTime)));
+        let expected = Expected {
+            cow: self.identity(cow)?,
+            backing: ExpectedBacking::of(header, extension, any_time),
+        };
+        Ok(match self.reach.instead {
+            None => expected.look(self.host, named),
+            Some((path, _)) => {
+                let place = Place::Anywhere(path.to_owned());
+                expected.state(Ok(self.host.look(&place)))
+            }
+        })
     }
 
     fn identity(&self, cow: &H::File) -> Result<FileIdentity, ImageError> {
@@ -302,12 +313,8 @@ impl<H: ImageHost> Check<'_, H> {
         let file = Held::take(self.host, self.path, file, lock, Role::Image)?;
         let header = read_header(file.file(), self.path)?;
         let named = NamedBacking::of(self.path, &header, self.reach.trust);
-        let expected = Expected {
-            cow: self.identity(file.file())?,
-            backing: ExpectedBacking::of(&header, None, false),
-        };
-        let looked = || expected.look(self.host, &named);
-        let as_made = !header.relocating && looked() == BackingState::Matches;
+        let state = self.look_at_backing(file.file(), &header, None, &named)?;
+        let as_made = !header.relocating && state == BackingState::Matches;
         let fault = match as_made {
             true => Fault::DamagedExtension,
             false => Fault::LostExtension,

@@ -32,7 +32,7 @@ pub struct Converted {
 /// Writes what `image` holds into a new raw file.
 ///
 /// # Errors
-/// If `output` exists, by whatever name; the host's. Nothing is left behind then.
+/// If `output` exists, by whatever name; the host's: as of [`create_whole`].
 pub fn to_raw<H: ImageHost>(
     host: &H,
     image: &Image<H::File>,
@@ -108,8 +108,8 @@ pub enum CowVersion {
 /// 4 KiB: stock Linux misreads what is finer.
 ///
 /// # Errors
-/// If `output` exists, by whatever name; if version 2 cannot hold it; the host's. Nothing is
-/// left behind then.
+/// If `output` exists, by whatever name; if version 2 cannot hold it; the host's: as of
+/// [`create_whole`].
 pub fn to_cow<'a, H: ImageHost>(
     host: &H,
     image: &Image<H::File>,

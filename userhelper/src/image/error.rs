@@ -21,8 +21,9 @@ pub enum ImageError {
     Open(#[from] OpenError),
     /// It begins like a COW file, which nobody has said that it is, and does not open as one.
     #[error(
-        "{error}. It begins like a COW file, and nobody has said that it is one: --format raw if it \
-         is a raw disk"
+        "{}. It begins like a COW file, and nobody has said that it is one: --format raw if it is a \
+         raw disk, --format cow if it is a COW file that you trust",
+        .error.without_ways_out()
     )]
     GuessedCow {
         /// Why it does not open.
@@ -145,6 +146,17 @@ pub enum ImageError {
     /// The watcher said that it is enough.
     #[error("interrupted")]
     Interrupted,
+    /// The watcher said that it is enough when a reflow was finished and nothing was left to be
+    /// done but to give space back. Nothing in the file tells of that any more.
+    #[error(
+        "{}: interrupted: nothing is lost, and the resize is finished; space that nothing uses may \
+         be left, which `ubdlab image check --repair` gives back",
+        shown(.path)
+    )]
+    InterruptedFreeing {
+        /// The image.
+        path: PathBuf,
+    },
 }
 
 /// Why a change of the backing file ended early.

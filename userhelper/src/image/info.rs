@@ -91,9 +91,8 @@ impl BackingDifference {
     /// That it is the COW file.
     pub(super) const ITSELF: &str = "is the COW file itself";
 
-    /// In words, of the backing file `path` of the COW file `cow`, which should have this size and
-    /// this time.
-    pub fn text(&self, (path, cow): (&Path, &Path), size: Bytes, modified: u32) -> String {
+    /// In words, of a backing file that should have this size and this time.
+    pub fn text(&self, size: Bytes, modified: u32) -> String {
         match self {
             BackingDifference::Kind => Self::KIND.into(),
             BackingDifference::Itself => Self::ITSELF.into(),
@@ -101,14 +100,21 @@ impl BackingDifference {
                 format!("has {} bytes, expected {}", found.0, size.0)
             }
             BackingDifference::Modified(found) => {
-                let ways_out = ways_out(path, cow, modified);
-                format!(
-                    "was modified at {found}, expected {modified} (seconds since 1970). {ways_out}"
-                )
+                format!("was modified at {found}, expected {modified} (seconds since 1970)")
             }
             BackingDifference::NotInChange(problem) => {
                 format!("is not the one that an interrupted change was about: {problem}")
             }
+        }
+    }
+
+    /// What to do about it, where that can be said, of the backing file `path` of the COW file
+    /// `cow`. Not to be shown of a file that nobody has said is a COW file: a guest may have
+    /// written path and time.
+    pub fn ways_out(&self, (path, cow): (&Path, &Path), modified: u32) -> Option<String> {
+        match self {
+            BackingDifference::Modified(_) => Some(ways_out(path, cow, modified)),
+            _ => None,
         }
     }
 }

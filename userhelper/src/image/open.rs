@@ -163,21 +163,32 @@ impl<F: HostFile> Image<F> {
     }
 }
 
-/// Whether an error is about the content of the file, which may then be no COW file after all. A
-/// half changed header is one, and has a way out of its own.
-fn is_of_content(error: &OpenError) -> bool {
-    matches!(
+/// Whether an error is about the content of the file at `image`, or about the backing file that it
+/// names: it may be no COW file after all. A half changed header is one, and has a way out of its
+/// own.
+fn is_of_content(error: &OpenError, image: &Path) -> bool {
+    let is_backing = matches!(
         error,
-        OpenError::Header { error, .. } if !matches!(error, HeaderError::HalfChanged { .. })
-    ) || matches!(
-        error,
-        OpenError::Layout { .. }
-            | OpenError::TooLarge { .. }
-            | OpenError::BitmapCutShort { .. }
-            | OpenError::DataCutShort { .. }
-            | OpenError::ExtensionDamaged { .. }
-            | OpenError::Journal { .. }
-    )
+        OpenError::Host { path, error: HostError::NotFound | HostError::PermissionDenied, .. }
+        | OpenError::NotADisk { path, .. } if path != image
+    );
+    is_backing
+        || matches!(
+            error,
+            OpenError::Header { error, .. } if !matches!(error, HeaderError::HalfChanged { .. })
+        )
+        || matches!(
+            error,
+            OpenError::Layout { .. }
+                | OpenError::TooLarge { .. }
+                | OpenError::BitmapCutShort { .. }
+                | OpenError::DataCutShort { .. }
+                | OpenError::ExtensionDamaged { .. }
+                | OpenError::Journal { .. }
+                | OpenError::BacksItself { .. }
+                | OpenError::BackingSize { .. }
+                | OpenError::BackingModified { .. }
+        )
 }
 
 /// Opens an image for reading. A COW file has to be whole; the device of an interrupted reflow can
@@ -206,7 +217,9 @@ pub fn open_image<'a, H: ImageHost>(
         // Opened anew, as a device is: its lock is taken before the header is read.
         drop(file);
         return cow().map_err(|error| match error {
-            ImageError::Open(error) if is_of_content(&error) => ImageError::GuessedCow { error },
+            ImageError::Open(error) if is_of_content(&error, path) => {
+                ImageError::GuessedCow { error }
+            }
             error => error,
         });
     }

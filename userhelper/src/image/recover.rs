@@ -8,15 +8,18 @@
 //! | `resize` by rebuild | the old image or the new one; a new file that has not got its name | removes that file |
 //! | `resize` by reflow | the old image, the new one, or one that is marked; before the mark, a longer file | moves the rest ([`crate::reflow`]), and frees what stays unused of it; gives it its length |
 //! | `resize --extend-backing`, after the resize | as a rebuild, of a version before 3; then a mark ([`super::backing_change`]) | ends it; the resize can be asked for again |
-//! | `merge --in-place` | as a rebuild, of a version before 3; then a mark | ends it, and frees what is merged and clean; the merge can be begun again |
+//! | `merge --in-place` | as a rebuild, of a version before 3; then a mark | ends it; gives the data's space back if nothing is dirty any more, otherwise what is merged and clean is a leak; the merge can be begun again |
 //! | `rebase`, before the header | what was copied in and is not in use yet, which a check calls a leak | none: it may be what a stock driver lost the bits of |
 //! | `rebase`, `rebase --unsafe` | the header that was; a mark; or a header that is half changed ([`driver::cow::HeaderChange`]) | finishes the header, ends the mark |
 //! | `replay --switch-backing` | a header that is half changed, and no mark: what is there of a mark stays | finishes the header |
 //! | `check --repair` | what it has not mended yet, and what its recovery was about | as for that; the repair can be begun again |
-//! | `recover` | what it was about | goes on |
+//! | `recover` | what it was about; of a reflow that it has finished, space that nothing uses | goes on; the space is a leak, for `check --repair` |
 //!
 //! docs/images.md has this table for users, with what `check` says; a test holds both to what is
 //! seen (`image_crashes/documented.rs` of the harness).
+//!
+//! Space is given back where the interrupted tool was doing that, as far as the host can. What lies
+//! in clean sectors otherwise stays: it may be what a stock driver lost the bits of.
 //!
 //! The disk is what it was before and will be after, wherever the interruption came, but for its
 //! size and for `rebase --unsafe`, which shows one backing file or the other.
@@ -36,7 +39,7 @@ use driver::units::FileOffset;
 use crate::image_host::ImageHost;
 use crate::reflow::Reflow;
 
-use super::check::{free_stale, mend_past_end};
+use super::check::{free_stale_if_possible, mend_past_end};
 use super::open::{
     Format, Trust, begins_like_cow, close, is_changing_backing, open_raw, options, specification,
 };
@@ -130,7 +133,13 @@ fn recover_cow<H: ImageHost>(
     if let Some(record) = opened.interrupted {
         recovered.resized = Some(finish_reflow(&mut device, record, path, watch)?);
         // The windows that it had moved by then may not all have been freed.
-        free_stale(host, path, &device, watch)?;
+        let freed = free_stale_if_possible(host, path, &device, watch);
+        freed.map_err(|error| match error {
+            ImageError::Interrupted => ImageError::InterruptedFreeing {
+                path: path.to_owned(),
+            },
+            error => error,
+        })?;
     }
     if is_changing_backing(&device) {
         close(device, path)?;
@@ -150,8 +159,8 @@ fn recover_cow<H: ImageHost>(
         }
         if is_changing_backing(&device) {
             // A merge may have been giving back what it had merged.
-            if may_be_merge(&device) {
-                free_stale(host, path, &device, watch)?;
+            if backing_change::may_have_emptied(&device) {
+                free_stale_if_possible(host, path, &device, watch)?;
             }
             let ended = backing_change::end(host, &mut device, watch);
             ended.map_err(ImageError::change(path))?;
@@ -159,18 +168,11 @@ fn recover_cow<H: ImageHost>(
         }
     }
     if resizes_in_place(&device) {
-        recovered.past_end = mend_past_end(host, path, &device)?;
+        recovered.past_end = mend_past_end(host, path, &device, watch)?;
     }
     recovered.temporary = remove_left_over(host, path, Some(device.cow()))?;
     close(device, path)?;
     Ok(recovered)
-}
-
-/// Whether the change of the backing file that was interrupted was one of that file itself.
-fn may_be_merge<F: HostFile>(device: &Ordered<F>) -> bool {
-    let extension = device.image().and_then(|image| image.extension);
-    let change = extension.and_then(|extension| extension.change);
-    change.is_some_and(|change| change.in_place.is_some())
 }
 
 /// Whether a resize may have been interrupted that neither replaces the file nor marks it.

@@ -175,6 +175,10 @@ pub fn extend_backing<H: ImageHost + Clone>(
     cow: &mut CowImageFile<H::File>,
     watch: Watch<'_>,
 ) -> Result<Bytes, ImageError> {
+    // Nothing is looked at between a resize and this.
+    if watch.goes_on().is_break() {
+        return Err(ImageError::Interrupted);
+    }
     let path = cow.path.clone();
     let size = backing_change::image(&cow.device)
         .map_err(ImageError::resize(&path))?

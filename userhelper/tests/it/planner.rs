@@ -16,16 +16,25 @@ const SIZE: u64 = 1 << 20;
 
 /// A device of 1 MiB with its last sector dirty.
 fn device(alignment: u32) -> Ordered<MemoryFile> {
+    device_with(alignment, SIZE, [SIZE / 512 - 1])
+}
+
+/// A device with these sectors dirty.
+fn device_with(
+    alignment: u32,
+    size: u64,
+    dirty: impl IntoIterator<Item = u64>,
+) -> Ordered<MemoryFile> {
     let host = MemoryHost::new();
-    host.file("disk", &vec![1; SIZE as usize]);
+    host.file("disk", &vec![1; size as usize]);
     drop(create(&host, Path::new("cow"), Path::new("disk"), Some(alignment)).unwrap());
     let spec = "ubda=cow,disk".parse().unwrap();
     let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
-    let last = Sector(SIZE / 512 - 1);
-    device
-        .submit(Request::write(Tag(1), last, vec![2; 512]))
-        .unwrap();
-    assert!(matches!(device.step(), Step::Completed(_)));
+    for sector in dirty {
+        let write = Request::write(Tag(1), Sector(sector), vec![2; 512]);
+        device.submit(write).unwrap();
+        assert!(matches!(device.step(), Step::Completed(_)));
+    }
     device
 }
 
@@ -39,6 +48,10 @@ fn wish(new_size: u64) -> Wish {
 }
 
 fn planned(alignment: u32, wish: Wish, free: Option<u64>) -> Result<Plan, PlanError> {
+    plan_of(&device(alignment), wish, free)
+}
+
+fn plan_of(device: &Ordered<MemoryFile>, wish: Wish, free: Option<u64>) -> Result<Plan, PlanError> {
     let surroundings = Surroundings {
         free_space: free.map(|free| FreeSpace {
             free: Bytes(free),
@@ -46,7 +59,31 @@ fn planned(alignment: u32, wish: Wish, free: Option<u64>) -> Result<Plan, PlanEr
         }),
         replaceable: true,
     };
-    plan(&device(alignment), wish, surroundings)
+    plan(device, wish, surroundings)
+}
+
+/// While requests wait, a plan looks at so many dirty runs and no more: after them it takes each
+/// dirty sector for one that lies alone.
+#[test]
+fn a_live_plan_does_not_look_at_every_dirty_run() {
+    const LOOKED_AT: u64 = 1 << 16;
+    let space = |runs: u64, online| {
+        let device = device_with(4096, runs * 1024, (0..runs).map(|run| run * 2));
+        let wish = Wish {
+            strategy: Some(Strategy::Rebuild),
+            online,
+            ..wish(runs * 2048)
+        };
+        let plan = plan_of(&device, wish, Some(1 << 40)).unwrap();
+        assert_eq!(plan.to_move, Bytes(runs * 512));
+        plan.space_needed
+    };
+    assert_eq!(space(1 << 10, true), space(1 << 10, false));
+    let more = LOOKED_AT + 4096;
+    let (live, exact) = (space(more, true), space(more, false));
+    // A record more for each 128 blocks that may lie apart.
+    assert!(live > exact, "{live} and {exact}");
+    assert!(live < exact + Bytes(64 << 10), "{live} and {exact}");
 }
 
 #[test]

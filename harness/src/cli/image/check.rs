@@ -36,7 +36,7 @@ pub(in super::super) struct Args {
     cow: PathBuf,
 
     /// Mend what can be mended without guessing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "backing")]
     repair: bool,
 
     #[command(flatten)]
@@ -83,10 +83,6 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
     let trust = args.trust.trust();
     let backing = args.instead.path()?;
-    if args.repair && backing.is_some() {
-        let why = "--backing is for a look only, and excludes --repair";
-        return Err(Failure(why.into()));
-    }
     let reach = reach(trust, backing.as_ref(), args.instead.instead());
     let mut watching = Watching::new("checking");
     let checked = match args.repair {

@@ -41,7 +41,7 @@ pub(in super::super) struct Args {
     instead: InsteadArgs,
 
     /// Read the clean sectors of the second image from FILE
-    #[arg(short = 'B', long, value_name = "FILE")]
+    #[arg(short = 'B', long, value_name = "FILE", group = "named_backing")]
     second_backing: Option<PathBuf>,
 
     #[command(flatten)]

@@ -89,11 +89,16 @@ impl Report {
         let (backing_matches, backing_problem) = match &info.backing {
             BackingState::Matches => (Some(true), None),
             BackingState::Differs(difference) => {
-                let text = difference.text(
-                    (&info.backing_path, cow),
-                    info.backing_size,
-                    header.backing_mtime,
-                );
+                let modified = header.backing_mtime;
+                let text = difference.text(info.backing_size, modified);
+                let paths = (&*info.backing_path, cow);
+                let text = match (format, difference.ways_out(paths, modified)) {
+                    (Format::Guess, Some(_)) => format!(
+                        "{text}. --format cow, if it is a COW file that you trust, says what to do"
+                    ),
+                    (_, Some(ways_out)) => format!("{text}. {ways_out}"),
+                    (_, None) => text,
+                };
                 (Some(false), Some(text))
             }
             BackingState::Missing(error) => (Some(false), Some(error.to_string())),

@@ -41,7 +41,7 @@ pub(in super::super) struct Args {
     output: Option<PathBuf>,
 
     /// Merge into the backing file, and empty the COW file
-    #[arg(long)]
+    #[arg(long, conflicts_with = "backing")]
     in_place: bool,
 
     #[command(flatten)]
@@ -53,10 +53,6 @@ pub(in super::super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
-    if args.in_place && args.instead.backing.is_some() {
-        let why = "--in-place merges into the backing file that the header names";
-        return Err(Failure(format!("{why}: --backing is for a new file")));
-    }
     match &args.output {
         Some(output) => into_new(args, &path, &absolute(output)?),
         None => into_backing(args, &path),

@@ -31,6 +31,7 @@ use super::{InsteadArgs, TrustArgs, existing, reach};
 /// An interruption at any moment, by Ctrl-C, kill or the power, leaves the old image, the new
 /// one, or one that `ubdlab image recover` finishes. Afterwards grow the file system in it.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("backing", |backing| backing.requires("dry_run")))]
 #[command(after_long_help = "\
 Examples:
   ubdlab image resize root.cow +2G --dry-run
@@ -128,11 +129,6 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     // Looking at the plan needs the backing file for reading only.
     let writable = extend && !args.dry_run;
     let other = args.instead.path()?;
-    if other.is_some() && !args.dry_run {
-        let why = "--backing is for a look only, with --dry-run: a resize needs the backing file \
-                   that the header names (ubdlab image rebase --unsafe changes that)";
-        return Err(Failure(why.into()));
-    }
     let reach = reach(args.trust.trust(), other.as_ref(), args.instead.instead());
     let mut cow = open_for_resize(&RealHost, &path, reach, writable)?;
     let old_size = match cow.device.geometry() {

@@ -80,7 +80,7 @@ fn all_refuse_the_fault(sandbox: &Sandbox, message: &str) {
             _ => "",
         };
         let way_out = "It begins like a COW file, and nobody has said that it is one: --format raw \
-                       if it is a raw disk";
+                       if it is a raw disk, --format cow if it is a COW file that you trust";
         sandbox.refuses(&image(args), &format!("{message}. {way_out}{second}"));
     }
     let before = sandbox.contents();
@@ -150,9 +150,16 @@ fn a_raw_disk_where_a_cow_file_is_needed() {
         ),
     ] {
         sandbox.write("cow", content);
-        for args in COW_COMMANDS {
+        for args in COW_COMMANDS.iter().filter(|args| args[0] != "recover") {
             sandbox.refuses(&image(args), message);
         }
+        sandbox.refuses(&["image", "recover", "@cow", "--format", "cow"], message);
+        // What does not begin like a COW file is a raw disk, and complete.
+        assert_eq!(
+            sandbox.succeeds(&["image", "recover", "@cow"]),
+            "@cow: nothing to recover\n"
+        );
+        assert_eq!(sandbox.read("cow"), content);
     }
     sandbox.write("cow", [7; 8192]);
     sandbox.succeeds(&["image", "convert", "@cow", "@raw"]);

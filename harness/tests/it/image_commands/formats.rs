@@ -49,6 +49,10 @@ fn refused(path: &str, why: &str) -> String {
     )
 }
 
+/// What is said with whatever keeps a file from opening that only begins like a COW file.
+const BEGINS_LIKE_COW: &str = ". It begins like a COW file, and nobody has said that it is one: \
+    --format raw if it is a raw disk, --format cow if it is a COW file that you trust";
+
 const GUESSING: [&[&str]; 5] = [
     &["convert", "@disks/guest", "@new"],
     &[
@@ -112,6 +116,48 @@ fn a_guest_reads_no_file_beside_its_disk_by_saying_that_it_is_being_changed() {
         let unchecked = "cannot be checked while a change of that file is recorded";
         all_refuse(&sandbox, &refused(&shown, unchecked));
     }
+}
+
+/// A guest that names a file beside its disk, with a wrong time or size or one that is not there,
+/// does not get the user told to change that file, or to make a backing file of it: path and time
+/// are the guest's.
+#[test]
+fn a_guest_gives_no_advice() {
+    let sandbox = sandbox();
+    let time = mtime(&sandbox, "secret/key");
+    sandbox.touch("disks/key", 1_060_000_001);
+    let (guest, key) = ("@disks/guest", "@disks/key");
+    let modified = format!(
+        "{key}: modified at 1060000001, but the COW file {guest} was made for the content of {time} \
+         (seconds since 1970){BEGINS_LIKE_COW}"
+    );
+    guest_writes(&sandbox, Path::new("key"), false);
+    all_refuse(&sandbox, &modified);
+    let info = sandbox.succeeds(&["image", "info", guest]);
+    for advice in ["touch -d", "--unsafe"] {
+        assert!(!info.contains(advice), "{info}");
+    }
+    assert!(info.contains("--format cow, if it is a COW file that you trust"));
+    // Who has said so is told.
+    let named = sandbox.succeeds(&["image", "info", guest, "--format", "cow"]);
+    assert!(named.contains("touch -d"), "{named}");
+    sandbox.write("disks/key", [0; 1024]);
+    let size = format!(
+        "{key}: found 1024 bytes, but the COW file {guest} was made for {SIZE} bytes{BEGINS_LIKE_COW}"
+    );
+    all_refuse(&sandbox, &size);
+    std::fs::remove_file(sandbox.path("disks/key")).unwrap();
+    let missing = "opening the backing file: no such file or directory";
+    all_refuse(&sandbox, &format!("{key}: {missing}{BEGINS_LIKE_COW}"));
+    guest_writes(&sandbox, Path::new("guest"), false);
+    let itself = format!("{guest}: its backing file {guest} is the COW file itself");
+    all_refuse(&sandbox, &format!("{itself}{BEGINS_LIKE_COW}"));
+}
+
+fn mtime(sandbox: &Sandbox, name: &str) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(sandbox.path(name)).unwrap();
+    metadata.mtime() as u32
 }
 
 /// Whoever may write to the directory may have left a link there.
@@ -257,8 +303,6 @@ fn what_begins_like_a_cow_file_and_is_none_is_taken_as_raw_by_name() {
         let header = [&b"OOOM"[..], &version.to_be_bytes()].concat();
         sandbox.patch("disks/guest", 0, &header);
     };
-    let way_out = ". It begins like a COW file, and nobody has said that it is one: --format raw if it \
-                   is a raw disk";
     for version in [9, 3] {
         guest(version);
         let named = [
@@ -279,7 +323,7 @@ fn what_begins_like_a_cow_file_and_is_none_is_taken_as_raw_by_name() {
                 _ => "",
             };
             let args = [&["image"], args].concat();
-            sandbox.refuses(&args, &format!("{error}{way_out}{second}"));
+            sandbox.refuses(&args, &format!("{error}{BEGINS_LIKE_COW}{second}"));
         }
         let raw = [
             "image",

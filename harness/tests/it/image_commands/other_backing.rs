@@ -59,6 +59,36 @@ fn image<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [&["image"], command, more].concat()
 }
 
+/// Whether a damaged extension block can be written anew depends on the backing file's size: on
+/// that of the file that the user names.
+#[test]
+fn a_damaged_extension_block_is_judged_by_the_file_that_is_named() {
+    let (sandbox, _) = sandbox(Version::V3);
+    let mut block = driver::cow::Extension::new(driver::units::Bytes(SIZE)).encode();
+    block[20] ^= 1;
+    sandbox.patch("cow", driver::cow::Extension::OFFSET.0 as usize, &block);
+    sandbox.write_backing("longer.img", SIZE + 512);
+    sandbox.touch("here.img", TIME + 7);
+    for (backing, fault) in [
+        (&["--backing", "@here.img"][..], "damaged-extension"),
+        (&["--backing", "@longer.img"], "lost-extension"),
+        (
+            &["--backing", "@here.img", "--check-time"],
+            "lost-extension",
+        ),
+        (&[], "lost-extension"),
+    ] {
+        let check = ["image", "check", "@cow", "--json"];
+        let checked = sandbox.run(&[&check, backing].concat());
+        assert_eq!(checked.status.code(), Some(2));
+        let found = sandbox.text(&checked.stdout);
+        assert!(
+            found.contains(&format!("\"fault\": \"{fault}\"")),
+            "{found}"
+        );
+    }
+}
+
 #[test]
 fn every_command_that_reads_takes_another_backing_file() {
     for version in [Version::V1, Version::V2, Version::V3Wide, Version::V3] {
@@ -85,6 +115,12 @@ fn every_command_that_reads_takes_another_backing_file() {
             "@here.img",
         ];
         sandbox.succeeds(&second);
+        // The time that is asked for is that of whichever file is named.
+        let timed = [&second[..], &["--check-time"]].concat();
+        let told = sandbox.run(&timed);
+        assert_eq!(told.status.code(), Some(3));
+        let told = sandbox.text(&told.stderr);
+        assert!(told.contains("modified at 1050000007"), "{told}");
         let map = sandbox.succeeds(&image(COMMANDS[3], &[]));
         assert!(map.contains("@here.img\n"), "{map}");
         // Without it the header's is looked for, which is not there.
@@ -127,23 +163,22 @@ fn what_writes_takes_the_backing_file_of_the_header_only() {
     for (command, message) in [
         (
             &["merge", "@cow", "--in-place", "--backing", "@here.img"][..],
-            "--in-place merges into the backing file that the header names: --backing is for a new \
-             file",
+            "the argument '--in-place' cannot be used with '--backing <FILE>'",
         ),
         (
             &["check", "@cow", "--repair", "--backing", "@here.img"],
-            "--backing is for a look only, and excludes --repair",
+            "the argument '--repair' cannot be used with '--backing <FILE>'",
         ),
         (
             &["resize", "@cow", "2M", "--backing", "@here.img"],
-            "--backing is for a look only, with --dry-run: a resize needs the backing file that \
-             the header names (ubdlab image rebase --unsafe changes that)",
+            "the following required arguments were not provided:\n  --dry-run",
         ),
     ] {
         let before = sandbox.contents();
         let output = sandbox.run(&image(command, &[]));
-        assert_eq!(sandbox.text(&output.stderr), format!("ubdlab: {message}\n"));
-        assert_ne!(output.status.code(), Some(0));
+        let told = sandbox.text(&output.stderr);
+        assert!(told.starts_with(&format!("error: {message}\n")), "{told}");
+        assert_eq!(output.status.code(), Some(2));
         assert!(sandbox.contents() == before);
     }
     for command in [

@@ -50,7 +50,8 @@ fn two_merges_do_not_give_a_time_back() {
         times[0],
         ways_out("@root", "@victim", times[0] as u64)
     );
-    sandbox.refuses(&["image", "compare", "@victim", "@zeros"], &refused);
+    let compare = ["image", "compare", "-f", "cow", "@victim", "@zeros"];
+    sandbox.refuses(&compare, &refused);
     let checked = sandbox.run(&["image", "check", "@victim"]);
     assert_eq!(checked.status.code(), Some(2));
     sandbox.succeeds(&["image", "check", "@second.cow"]);

@@ -10,10 +10,8 @@ use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, open};
 use driver::resize::Strategy;
 use driver::units::{Bytes, Sector};
-use harness::sim::{SimHost, SurvivalWeights};
+use harness::sim::SimHost;
 use harness::stamp::Stamp;
-use rand::SeedableRng;
-use rand::rngs::Xoshiro256PlusPlus;
 use userhelper::image::ImageError;
 use userhelper::image::check::{Fault, check, check_and_repair};
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
@@ -25,7 +23,7 @@ use userhelper::image::recover::{Recovered, recover};
 use userhelper::image::resize::{carry_out, extend_backing, open_for_resize, plan_resize};
 use userhelper::planner::{Shrink, Wish};
 
-use super::story::{Tool, go_on};
+use super::story::{Tool, ends, go_on};
 use super::world::{BACKING, COW, Layout, OTHER, TIME, host, install_cow, install_disk, stamped};
 use crate::world::explore::Context;
 
@@ -90,7 +88,7 @@ impl Row<'_> {
             let host = host.after_kill();
             host.crash_before_change(at);
             let _ = (self.tool)(&host);
-            for (how, image) in ends(&host, at) {
+            for (how, image) in ends(&host, at, POWER_CUTS) {
                 let _what = Context(format!("{name}: before change {at}, {how}"));
                 // A raw disk has nothing to check.
                 let checked = self.file == COW;
@@ -125,23 +123,6 @@ impl Row<'_> {
             }
         }
     }
-}
-
-/// What may be on the disk when the process has ended, or the power with it.
-fn ends(host: &SimHost, seed: u64) -> Vec<(&'static str, SimHost)> {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let unsynced = host.unsynced();
-    let mut survivors = vec![Default::default(), unsynced.everything()];
-    for _ in 0..POWER_CUTS {
-        let weights = SurvivalWeights::draw(&mut rng);
-        survivors.push(unsynced.sample(weights, &mut rng));
-    }
-    let cut = |survivors| ("a power cut", host.after_power_cut(survivors).unwrap());
-    let killed = ("a kill", host.after_kill());
-    [killed]
-        .into_iter()
-        .chain(survivors.iter().map(cut))
-        .collect()
 }
 
 fn world(version: Version) -> SimHost {

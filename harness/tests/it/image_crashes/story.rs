@@ -68,6 +68,24 @@ pub(crate) fn go_on(_: Bytes, _: Bytes) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
+/// What may be on the disk when the process has ended, or the power with it: nothing of what is
+/// unsynced, all of it, and this many drawn from what may be.
+pub(crate) fn ends(host: &SimHost, seed: u64, drawn: u64) -> Vec<(&'static str, SimHost)> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let unsynced = host.unsynced();
+    let mut survivors = vec![Default::default(), unsynced.everything()];
+    for _ in 0..drawn {
+        let weights = SurvivalWeights::draw(&mut rng);
+        survivors.push(unsynced.sample(weights, &mut rng));
+    }
+    let cut = |survivors| ("a power cut", host.after_power_cut(survivors).unwrap());
+    let killed = ("a kill", host.after_kill());
+    [killed]
+        .into_iter()
+        .chain(survivors.iter().map(cut))
+        .collect()
+}
+
 /// `ubdlab image recover`, which leaves a damaged extension block to the check.
 pub(crate) fn finish(host: &SimHost) -> Result<Recovered, ImageError> {
     match recover(host, Path::new(COW), Format::Cow, Trust::Follow, &mut go_on) {

@@ -3,6 +3,7 @@
 //! not remove; and the tool begun again completes. A module a group of tools.
 
 mod backing;
+mod giving_back;
 mod new_files;
 mod recovering;
 mod resizing;

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use driver::cow::Version;
+use driver::open::temporary_name;
 use driver::units::Bytes;
-use harness::sim::SimHost;
+use harness::sim::{Fault, FaultPlan, FaultRule, FileMatch, Occurrence, OperationKind, SimHost};
 use harness::stamp::Stamp;
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::create::{Wish, create};
@@ -13,7 +14,7 @@ use userhelper::image::open::{Format, Image, Trust, open_cow, open_image};
 use super::story::{Story, Subject};
 use crate::image_crashes::story::{Tool, go_on};
 use crate::image_crashes::world::{
-    BACKING, COW, Layout, TIME, host, install_cow, install_disk, stamped,
+    BACKING, COW, Layout, TIME, disk_of, host, install_cow, install_disk, stamped,
 };
 
 const LEN: u64 = 75 * 512;
@@ -101,4 +102,39 @@ fn converting() {
             });
         }
     }
+}
+
+/// A rename that a server has done without its answer coming through, and a directory that is not
+/// synced: the file is there, whole.
+#[test]
+fn a_file_that_has_got_its_name_is_not_taken_away() {
+    let (host, _) = world(Version::V3);
+    let wish = Wish {
+        size: None,
+        max_size: None,
+    };
+    let made = |kind, nth, fault| {
+        let host = host.after_kill();
+        host.set_faults(FaultPlan::at([FaultRule {
+            file: FileMatch::Any,
+            kind: Some(kind),
+            bytes: None,
+            occurrence: Occurrence::Nth(nth),
+            fault,
+        }]));
+        let told = create(&host, Path::new(NEW), Path::new(BACKING), wish).map(drop);
+        assert_eq!(host.injected().len(), 1);
+        let disk = disk_of(&host, NEW).unwrap();
+        assert!(disk == stamped(LEN, Stamp::BACKING));
+        let temporary = temporary_name(Path::new(NEW));
+        assert!(!host.paths().contains(&temporary));
+        told
+    };
+    made(OperationKind::Rename, 0, Fault::IoAfter).unwrap();
+    // The first one is that of the backing file's directory.
+    let error = made(OperationKind::SyncDirectory, 1, Fault::Io).unwrap_err();
+    assert!(
+        error.to_string().contains("syncing the directory"),
+        "{error}"
+    );
 }

@@ -4,17 +4,13 @@ use std::path::{Path, PathBuf};
 
 use driver::host::HostError;
 use driver::open::OpenError;
-use harness::sim::{
-    Fault, FaultPlan, FaultRule, FileContent, FileMatch, Occurrence, SimHost, SurvivalWeights,
-};
-use rand::SeedableRng;
-use rand::rngs::Xoshiro256PlusPlus;
+use harness::sim::{Fault, FaultPlan, FaultRule, FileContent, FileMatch, Occurrence, SimHost};
 use userhelper::image::ImageError;
 use userhelper::image::check::{Severity, check, check_and_repair};
 use userhelper::image::open::{Format, Trust};
 use userhelper::image::recover::{Recovered, recover};
 
-use crate::image_crashes::story::{Tool, go_on};
+use crate::image_crashes::story::{Tool, ends, go_on};
 use crate::image_crashes::world::{assert_same, disk_of};
 use crate::world::explore::Context;
 
@@ -128,7 +124,7 @@ impl Story<'_> {
                 if told.is_ok() {
                     self.check_done(&host);
                 }
-                for (how, image) in ends(&host, index) {
+                for (how, image) in ends(&host, index, POWER_CUTS) {
                     // Many failures leave the same.
                     let now = (told.is_ok(), seen(&image));
                     if checked.contains(&now) {
@@ -274,20 +270,4 @@ impl Story<'_> {
 /// Whether a user who reads this knows what to do.
 fn says_recover(error: &OpenError) -> bool {
     error.to_string().contains("ubdlab image recover")
-}
-
-/// The process ends, and perhaps the power is cut right after.
-fn ends(host: &SimHost, seed: u64) -> Vec<(&'static str, SimHost)> {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let unsynced = host.unsynced();
-    let mut survivors = vec![Default::default(), unsynced.everything()];
-    for _ in 0..POWER_CUTS {
-        let weights = SurvivalWeights::draw(&mut rng);
-        survivors.push(unsynced.sample(weights, &mut rng));
-    }
-    let mut ends = vec![("the process ended", host.after_kill())];
-    for survivors in survivors {
-        ends.push(("a power cut", host.after_power_cut(&survivors).unwrap()));
-    }
-    ends
 }

@@ -5,7 +5,7 @@
 //! front is among the places, and the rest are spread over the data of the whole file. Where
 //! there is a choice, zeros are passed over: they say little.
 
-use driver::cow::{LONGEST_PLACE, Sample, SampledRange};
+use driver::cow::{LONGEST_SAMPLED_RANGE, Sample, SampledRange};
 use driver::host::{HostFile, HostResult};
 use driver::ordered::Ordered;
 use driver::resize::ResizeError;
@@ -14,7 +14,7 @@ use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 /// The front of the file, 128 KiB.
 const FRONT: SectorCount = SectorCount(256);
 
-/// The most places of each kind; together they are [`driver::cow::MOST_PLACES`].
+/// The most places of each kind; together they are [`driver::cow::MOST_SAMPLED_RANGES`].
 const FRONT_PLACES: usize = 6;
 const FRONT_WRITTEN: usize = 3;
 const SPREAD_PLACES: usize = 8;
@@ -38,14 +38,14 @@ pub(super) fn choose<F: HostFile>(
         merged,
         state: seed,
         sample: Sample::new(),
-        buffer: vec![0; LONGEST_PLACE.bytes().0 as usize],
+        buffer: vec![0; LONGEST_SAMPLED_RANGE.bytes().0 as usize],
     };
     let at = FileOffset(0);
     sampling.choose().map_err(ResizeError::host(
         "reading what the backing file is known by",
         at,
     ))?;
-    match sampling.sample.places() {
+    match sampling.sample.ranges() {
         [] => Err(ResizeError::Refused(
             "the backing file has less than a sector, nothing to know it by".into(),
         )),
@@ -168,7 +168,10 @@ impl<F: HostFile> Sampling<'_, F> {
                 clean.or_else(|| past(from.max(mapped)))
             }
         }?;
-        Some(SectorRange::new(run.start, run.count.min(LONGEST_PLACE)))
+        Some(SectorRange::new(
+            run.start,
+            run.count.min(LONGEST_SAMPLED_RANGE),
+        ))
     }
 
     /// The next sectors in `from..end` that the change writes.
@@ -183,7 +186,7 @@ impl<F: HostFile> Sampling<'_, F> {
 
     /// The place that overlaps `range`, if one does.
     fn taken(&self, range: SectorRange) -> Option<SectorRange> {
-        let places = self.sample.places().iter().map(|place| place.range);
+        let places = self.sample.ranges().iter().map(|place| place.range);
         places.into_iter().find(|place| place.overlaps(range))
     }
 
@@ -237,7 +240,8 @@ impl<F: HostFile> Sampling<'_, F> {
 }
 
 const _: () = assert!(
-    FRONT_PLACES + FRONT_WRITTEN + SPREAD_PLACES + SPREAD_WRITTEN == driver::cow::MOST_PLACES
+    FRONT_PLACES + FRONT_WRITTEN + SPREAD_PLACES + SPREAD_WRITTEN
+        == driver::cow::MOST_SAMPLED_RANGES
 );
 
 #[cfg(test)]
@@ -264,8 +268,8 @@ mod tests {
     fn chosen(file: &MemoryFile, seed: u64) -> Vec<SampledRange> {
         let sectors = file.len().unwrap().whole_sectors();
         let sample = choose(file, sectors, None, seed).unwrap();
-        check(file, sample.places());
-        sample.places().to_vec()
+        check(file, sample.ranges());
+        sample.ranges().to_vec()
     }
 
     /// They lie within the file, overlap nowhere, and have the digests of what is there.
@@ -353,9 +357,9 @@ mod tests {
             .map_mut()
             .mark_dirty(SectorRange::new(Sector(1), FRONT));
         let sample = choose(&backing, sectors, Some(&device), 1).unwrap();
-        check(&backing, sample.places());
+        check(&backing, sample.ranges());
         let written = |place: &&SampledRange| device.map().is_dirty(place.range.start);
-        let places = sample.places().iter().filter(written);
+        let places = sample.ranges().iter().filter(written);
         let zeros = SampledRange::digest(&[0; 512]);
         for place in places.clone() {
             assert_eq!((place.range.count, place.after), (SectorCount(1), zeros));
@@ -363,12 +367,12 @@ mod tests {
         // Sector 1 is zeros, too.
         let front: Vec<_> = places.map(|it| it.range.start).take(3).collect();
         assert_eq!(front, [Sector(2), Sector(3), Sector(4)]);
-        let kept = sample.places().iter().filter(|it| !written(it));
+        let kept = sample.ranges().iter().filter(|it| !written(it));
         assert!(kept.clone().all(|it| it.before == it.after) && kept.count() == 1 + SPREAD_PLACES);
         // Every sector is written: nothing else is left to know the file by.
         let all = SectorRange::new(Sector(0), sectors);
         device.map_mut().mark_dirty(all);
         let sample = choose(&backing, sectors, Some(&device), 1).unwrap();
-        assert_eq!(sample.places().len(), FRONT_WRITTEN + SPREAD_WRITTEN);
+        assert_eq!(sample.ranges().len(), FRONT_WRITTEN + SPREAD_WRITTEN);
     }
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use driver::cow::{Extension, ExtensionState, Geometry};
-use driver::host::{FileKind, HostFile};
+use driver::host::{HostError, HostFile};
 use driver::open::{open, read_extension};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange};
@@ -16,7 +16,7 @@ use crate::image::{ImageError, Watch, recover};
 use crate::image_host::ImageHost;
 
 use super::findings::{Fault, Finding, Severity};
-use super::space::{Space, last_byte, slack};
+use super::leaks::{Space, Stale, last_byte, slack};
 
 const REPAIRING: &str = "repairing";
 
@@ -92,15 +92,16 @@ pub(in crate::image) fn mend_past_end<H: ImageHost>(
     host: &H,
     path: &Path,
     device: &Ordered<H::File>,
+    watch: Watch<'_>,
 ) -> Result<bool, ImageError> {
     let Some(geometry) = device.geometry() else {
         return Ok(false);
     };
-    let space = space_of(host, path, device, geometry)?;
+    let space = Space::of(host, path, device, geometry)?;
     let mut findings = Vec::new();
-    space.check_bitmap(&mut findings)?;
+    space.check_bitmap(&mut findings, watch)?;
     // A block device is as long as it is.
-    if space.metadata.kind == FileKind::Regular {
+    if space.is_regular() {
         space.check_length(&mut findings)?;
     }
     for finding in &findings {
@@ -113,11 +114,41 @@ pub(in crate::image) fn mend_past_end<H: ImageHost>(
     Ok(true)
 }
 
-/// Gives the space of data in clean sectors back, which nobody reads, durably.
+/// Gives the space back of data in clean sectors, which nobody reads, and of zeros where holes
+/// would do, durably. Where the host makes no holes, the data is written over, and zeros stay as
+/// they are: nothing is written to a hole, which a host may not be able to tell from zeros.
 ///
 /// # Errors
 /// The host's, or what the watcher says. It can be done again.
-pub(in crate::image) fn free_stale<H: ImageHost>(
+fn free_stale<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    device: &Ordered<H::File>,
+    watch: Watch<'_>,
+) -> Result<(), ImageError> {
+    free_blocks(host, path, device, watch)?;
+    sync(path, device)
+}
+
+/// As [`free_stale`], for who has more to do than that: what cannot be given back stays a leak,
+/// which the next check finds.
+///
+/// # Errors
+/// [`ImageError::Interrupted`]; the host's if a sync fails, after which nobody knows what is on
+/// the disk.
+pub(in crate::image) fn free_stale_if_possible<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    device: &Ordered<H::File>,
+    watch: Watch<'_>,
+) -> Result<(), ImageError> {
+    if let Err(ImageError::Interrupted) = free_blocks(host, path, device, watch) {
+        return Err(ImageError::Interrupted);
+    }
+    sync(path, device)
+}
+
+fn free_blocks<H: ImageHost>(
     host: &H,
     path: &Path,
     device: &Ordered<H::File>,
@@ -126,25 +157,17 @@ pub(in crate::image) fn free_stale<H: ImageHost>(
     let Some(geometry) = device.geometry() else {
         return Ok(());
     };
-    let space = space_of(host, path, device, geometry)?;
-    space.for_each_stale(watch, &mut |_, range: FileRange| {
-        clear(device.cow(), range).map_err(ImageError::host(path, REPAIRING, range.start))
-    })?;
-    sync(path, device)
-}
-
-fn space_of<'a, H: ImageHost>(
-    host: &H,
-    path: &'a Path,
-    device: &'a Ordered<H::File>,
-    geometry: Geometry,
-) -> Result<Space<'a, H::File>, ImageError> {
-    let examining = ImageError::host(path, "examining", FileOffset(0));
-    Ok(Space {
-        path,
-        device,
-        geometry,
-        metadata: host.metadata(device.cow()).map_err(examining)?,
+    let space = Space::of(host, path, device, geometry)?;
+    let cow = device.cow();
+    space.for_each_stale(watch, &mut |stale, range: FileRange| {
+        let freed = match stale {
+            Stale::Data => clear(cow, range),
+            Stale::Zeros => match cow.punch_hole(range) {
+                Err(HostError::Unsupported) => Ok(()),
+                punched => punched,
+            },
+        };
+        freed.map_err(ImageError::host(path, REPAIRING, range.start))
     })
 }
 
