@@ -43,6 +43,9 @@ pub enum HostError {
     /// EPERM of a file that has the attribute i or a: nobody may change it, or only append.
     #[error("the file is immutable or append-only (chattr -i -a)")]
     Immutable,
+    /// EPERM of a name in a directory that has the attribute i or a.
+    #[error("its directory is immutable or append-only (chattr -i -a)")]
+    ImmutableDirectory,
     /// The path is absolute or goes up, where it has to lead beneath a directory.
     #[error("the path leads outside the directory")]
     OutsideDirectory,

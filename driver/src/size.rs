@@ -174,7 +174,7 @@ pub fn parse_size(text: &str) -> Result<Bytes, SizeError> {
     match suffix.get(1..).unwrap_or_default() {
         "" => {}
         "iB" if power > 0 => {}
-        "B" if power > 0 => {
+        "B" | "b" if power > 0 => {
             let reading = |base: u128| scaled(base.pow(power)).unwrap_or(u128::MAX);
             return Err(SizeError::TwoReadings {
                 at: 0,
@@ -314,6 +314,11 @@ mod tests {
                 "2GB",
                 "at byte 0: found \"2GB\", which is 2000000000 bytes to some and 2147483648 to others, \
                  expected 2G (powers of 1024) or a number of bytes",
+            ),
+            (
+                "2gb",
+                "at byte 0: found \"2gb\", which is 2000000000 bytes to some and 2147483648 to others, \
+                 expected 2g (powers of 1024) or a number of bytes",
             ),
             (
                 "4Kib",

@@ -336,12 +336,7 @@ impl<F: HostFile> Planner<'_, F> {
         if !JournalRecord::fits(&old) {
             return Ok(Err("no room for the journal before the bitmap".into()));
         }
-        let least = reflow_alignment(self.wish.new_size);
-        let new = self.roomy_geometry(|new| {
-            new.alignment >= least
-                && new.bitmap_offset >= old.bitmap().end()
-                && new.data_offset > old.data_offset
-        })?;
+        let new = self.geometry_after(&old)?;
         let mut plan = self.plan(Strategy::Reflow, new);
         let distance = new.data_offset - old.data_offset;
         let most = match self.wish.online {
@@ -371,6 +366,25 @@ impl<F: HostFile> Planner<'_, F> {
                 plan.space_needed
             )),
             None => Ok(plan),
+        })
+    }
+
+    /// A layout whose bitmap and data lie past those of `old`. A distance that makes for few
+    /// windows is wanted, and that stock Linux reaches the data is wanted more.
+    fn geometry_after(&self, old: &Geometry) -> Result<Geometry, PlanError> {
+        let after_old = |new: &Geometry| {
+            new.bitmap_offset >= old.bitmap().end() && new.data_offset > old.data_offset
+        };
+        let least = reflow_alignment(self.wish.new_size);
+        let new = self.roomy_geometry(|new| new.alignment >= least && after_old(new))?;
+        if new.fits_stock_linux() {
+            return Ok(new);
+        }
+        let nearer = self.roomy_geometry(after_old)?;
+        Ok(if nearer.fits_stock_linux() {
+            nearer
+        } else {
+            new
         })
     }
 

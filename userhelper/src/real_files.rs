@@ -31,8 +31,8 @@ mod errors;
 mod lock;
 mod modes;
 
-pub use errors::is_immutable;
-use errors::{from_std, host_error, of_change, retried};
+pub use errors::why_fixed;
+use errors::{from_std, host_error, of_change, of_name_change, retried};
 pub use modes::{Given, give_mode_at};
 
 /// The files of this machine, as this process sees them.
@@ -204,7 +204,7 @@ impl HostNames for RealHost {
     /// With mode 0600. One of a temporary name is entered in [`unfinished`] until it gets another.
     fn create_new(&self, path: &Path) -> HostResult<RealFile> {
         let flags = open_flags(Access::ReadWrite) | OFlags::CREATE | OFlags::EXCL;
-        let create = || open(path, flags, Access::ReadWrite);
+        let create = || open(path, flags, Access::ReadWrite).map_err(of_name_change(path));
         match is_temporary_name(path) {
             true => unfinished::create(create, |_| path.to_owned()),
             false => create(),
@@ -248,10 +248,13 @@ impl HostNames for RealHost {
         })
     }
 
-    /// With extended attributes, and an access control list where that gives nobody more rights.
+    /// With extended attributes, an access control list where that gives nobody more rights, and
+    /// the inode's attributes (`chattr`) that can be given to a file with content.
     fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
         modes::copy_owner_and_mode(&from.file, &to.file)?;
-        attributes::copy_attributes(attributes::Source::File(&from.file), &to.file)
+        attributes::copy_attributes(attributes::Source::File(&from.file), &to.file)?;
+        attributes::copy_inode_flags(&from.file, &to.file);
+        Ok(())
     }
 
     fn lock(&self, file: &RealFile, kind: LockKind) -> HostResult<()> {
@@ -268,12 +271,14 @@ impl HostNames for RealHost {
     /// never is another file replaced.
     fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
         unfinished::finish(from, || match replace {
-            Replace::Existing => retried(|| rustix::fs::rename(from, to)).map_err(of_change(to)),
+            Replace::Existing => {
+                retried(|| rustix::fs::rename(from, to)).map_err(of_name_change(to))
+            }
             Replace::Nothing => {
                 let exclusive = RenameFlags::NOREPLACE;
                 match rustix::fs::renameat_with(CWD, from, CWD, to, exclusive) {
                     Err(Errno::INVAL | Errno::NOSYS) => link_and_unlink(from, to),
-                    renamed => renamed.map_err(host_error),
+                    renamed => renamed.map_err(host_error).map_err(of_name_change(to)),
                 }
             }
         })
@@ -281,7 +286,7 @@ impl HostNames for RealHost {
 
     fn remove(&self, path: &Path) -> HostResult<()> {
         unfinished::finish(path, || {
-            retried(|| rustix::fs::unlink(path)).map_err(of_change(path))
+            retried(|| rustix::fs::unlink(path)).map_err(of_name_change(path))
         })
     }
 

@@ -20,6 +20,7 @@ use crate::host::{Access, HostError, HostFile, HostNames, LockKind, Replace};
 use crate::units::FileOffset;
 
 use super::held::check_name;
+use super::image_format::ImageFormat;
 use super::{Held, OpenError, Role, backing, host};
 
 /// How a temporary name ends.
@@ -79,8 +80,8 @@ pub struct NewBacking<F> {
 pub struct ChosenBacking<'a> {
     /// Its path.
     pub path: &'a Path,
-    /// Whether it is said to be a raw disk. If not, one that begins like a COW file is refused: its
-    /// header and bitmap would be taken for the disk's first sectors.
+    /// Whether it is said to be a raw disk. If not, one that begins like an image is refused: its
+    /// header and tables would be taken for the disk's first sectors.
     pub raw: bool,
 }
 
@@ -97,7 +98,7 @@ impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for ChosenBacking<'a> {
 ///
 /// # Errors
 /// If it is no regular file or block device, has less than a sector or more than a device can
-/// have, or is locked; if it begins like a COW file and nobody says that it is raw; or if the
+/// have, or is locked; if it begins like an image and nobody says that it is raw; or if the
 /// header could not name it. What would keep the device from coming up must not leave a COW file
 /// behind.
 pub fn open_backing<'a, N: HostNames>(
@@ -127,9 +128,10 @@ pub fn open_backing<'a, N: HostNames>(
     let mut magic = [0; 4];
     let read = held.file().read_exact_at(&mut magic, FileOffset(0));
     read.map_err(host(backing, "reading the backing file"))?;
-    if !raw && Header::has_magic(&magic) {
-        return Err(OpenError::BackingIsCow {
+    if let Some(format) = ImageFormat::of(&magic).filter(|_| !raw) {
+        return Err(OpenError::BackingIsImage {
             path: backing.to_owned(),
+            format,
         });
     }
     Ok(NewBacking {

@@ -8,6 +8,7 @@ use crate::host::{FileKind, HostError};
 use crate::shown::{shell_word, shown};
 use crate::units::{Bytes, FileOffset};
 
+use super::image_format::ImageFormat;
 use super::named::Unfollowed;
 
 /// Why a device does not come up.
@@ -216,13 +217,15 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// A COW file was chosen as backing file.
-    #[error("{}: begins like a COW file, and a backing file is a raw disk: its header would be taken \
-        for the disk's first sectors. Merge it into a raw disk first (ubdlab image merge); \
-        --backing-format raw if it is a raw disk all the same", shown(.path))]
-    BackingIsCow {
+    /// An image that is no raw disk was chosen as backing file.
+    #[error("{}: begins like {}, and a backing file is a raw disk: its header would be taken \
+        for the disk's first sectors. {}; --backing-format raw if it is a raw disk all the same",
+        shown(.path), .format.name(), .format.to_raw())]
+    BackingIsImage {
         /// The file.
         path: PathBuf,
+        /// What it begins like.
+        format: ImageFormat,
     },
     /// A backing file that no device can be made of.
     #[error("{}: found {} bytes, a backing file needs at least a sector of 512 bytes", shown(.path), .found.0)]

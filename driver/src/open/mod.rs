@@ -14,6 +14,7 @@ mod create;
 mod error;
 mod expected;
 mod held;
+mod image_format;
 mod named;
 
 use std::path::Path;
@@ -36,6 +37,7 @@ pub use create::{
 pub use error::{NotInChange, OpenError, ways_out};
 pub use expected::{Comparison, Difference, ExpectedBacking, FoundBacking};
 pub use held::{Held, Role};
+pub use image_format::ImageFormat;
 pub use named::{NamedBacking, Trust, Unfollowed, backing_path};
 
 /// How a device is brought up, beside its specification.

@@ -3,7 +3,7 @@
 //! followed is therefore decided here, before anything is opened, and every opening of such a
 //! path goes through [`NamedBacking`].
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::cow::Header;
 use crate::host::{Access, HostError, HostNames, HostResult, Place, beneath};
@@ -30,8 +30,10 @@ pub enum Trust {
 /// that begins with its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfollowed {
-    /// Its path is absolute and names another directory, or it goes up.
+    /// Its path is absolute and names another directory, or it goes up out of this one.
     Outside,
+    /// Its path has `..` in it. It may lead nowhere else, but where it leads depends on links.
+    Up,
     /// Its path goes through a symbolic link.
     Link,
     /// It is a device file, which came in an archive or lies in a directory of devices.
@@ -44,11 +46,28 @@ impl std::fmt::Display for Unfollowed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Unfollowed::Outside => "leads outside the COW file's directory",
+            Unfollowed::Up => "has .. in it",
             Unfollowed::Link => "goes through a symbolic link",
             Unfollowed::Device => "is a device file's",
             Unfollowed::Unchecked => "cannot be checked while a change of that file is recorded",
         })
     }
+}
+
+/// Why a path is not followed that is absolute or has `..` in it.
+fn outside(path: &Path) -> Unfollowed {
+    let mut below = 0_usize;
+    for component in path.components() {
+        match component {
+            Component::Normal(_) => below += 1,
+            Component::CurDir => {}
+            Component::ParentDir if below > 0 => below -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Unfollowed::Outside;
+            }
+        }
+    }
+    Unfollowed::Up
 }
 
 /// The place of the backing file that a header names, and how far its path is followed.
@@ -95,7 +114,7 @@ impl NamedBacking {
         };
         Ok(Place::Beneath {
             directory: directory.to_owned(),
-            path: beneath(path).map_err(|_| Unfollowed::Outside)?,
+            path: beneath(path).map_err(|_| outside(path))?,
         })
     }
 

@@ -185,7 +185,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if args.target == Path::new("-") {
         let out = output::data(args.writing.is_binary())?;
         let name = Path::new("standard output");
-        args.writing.write(&mut generator, name, out)?;
+        output::unless_reader_left(args.writing.write(&mut generator, name, out))?;
         return Ok(Verdict::Good);
     }
     let (summary, lost, len) = into_file(OutputFile::create(&args.target)?, |out| {

@@ -174,7 +174,7 @@ struct BackingFormatArgs {
     /// Say that the backing file is a raw disk, also if it begins like a COW file
     ///
     /// A backing file is always a raw disk: COW files cannot be stacked. One that begins like a
-    /// COW file is refused without this, because its disk is not what its bytes are.
+    /// COW file or like qcow2 is refused without this, because its disk is not what its bytes are.
     #[arg(long = "backing-format", value_enum, value_name = "FORMAT")]
     backing_format: Option<RawArg>,
 }

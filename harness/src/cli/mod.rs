@@ -16,6 +16,7 @@ mod progress;
 mod reading;
 mod replay;
 mod shell;
+mod startup;
 mod stat;
 mod temporary;
 mod terminal;

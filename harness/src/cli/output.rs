@@ -10,14 +10,19 @@
 //!
 //! Data is not text: a trace that is written to standard output is the same there as in a file.
 //! JSON has escapes of its own.
+//!
+//! Of text and data alike: a reader that goes away before the end (`ubdlab ... | head`) has what it
+//! wanted, and standard output that takes nothing, or was closed from the start, is a failure.
 
 use std::fmt;
 use std::io::{BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::error::{ContextKind, ContextValue};
 use driver::{ManyLines, OneLine, is_control};
 
+use super::startup::stdout_was_closed;
 use super::{Failure, without_path};
 
 /// Text of several lines. Its line feeds are its own: what comes from outside in it is
@@ -46,9 +51,23 @@ fn stderr() -> std::io::Stderr {
 /// What kept standard output from taking a report, if something did.
 static REFUSED: OnceLock<String> = OnceLock::new();
 
-/// Remembers what standard output said. A reader that went away is no failure of ours:
-/// `ubdlab ... | head`.
+/// What is said of standard output that was closed when the program started.
+const CLOSED: &str = "it is closed";
+
+/// Whether data was written that nobody reads any more.
+static READER_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Remembers what standard output said when something was written. A reader that went away is no
+/// failure of ours: `ubdlab ... | head`.
 fn note(written: std::io::Result<()>) {
+    if stdout_was_closed() {
+        let _ = REFUSED.set(CLOSED.to_owned());
+    } else {
+        note_error(written);
+    }
+}
+
+fn note_error(written: std::io::Result<()>) {
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {
@@ -63,7 +82,8 @@ fn note(written: std::io::Result<()>) {
 /// # Errors
 /// What standard output said.
 pub(super) fn complete() -> Result<(), Failure> {
-    note(stdout().flush());
+    // Of a command that prints nothing, nothing can be lost.
+    note_error(stdout().flush());
     match REFUSED.get() {
         None => Ok(()),
         Some(error) => Err(Failure(format!(
@@ -188,12 +208,18 @@ impl Listing {
     }
 }
 
+/// Standard output for data.
+pub(super) struct Data(BufWriter<StdoutLock<'static>>);
+
 /// Standard output for data that is `binary` or text in a format of its own: written as it is.
 ///
 /// # Errors
-/// If it is binary, and a terminal would have to make something of it.
-pub(super) fn data(binary: bool) -> Result<BufWriter<StdoutLock<'static>>, Failure> {
+/// If it is binary, and a terminal would have to make something of it; if it is closed.
+pub(super) fn data(binary: bool) -> Result<Data, Failure> {
     let stdout = stdout();
+    if stdout_was_closed() {
+        return Err(Failure(format!("standard output: {CLOSED}")));
+    }
     if binary && stdout.is_terminal() {
         return Err(Failure(
             "standard output: found a terminal, and a ubdtrace is no text: name a file, \
@@ -201,7 +227,39 @@ pub(super) fn data(binary: bool) -> Result<BufWriter<StdoutLock<'static>>, Failu
                 .to_owned(),
         ));
     }
-    Ok(BufWriter::new(stdout.lock()))
+    Ok(Data(BufWriter::new(stdout.lock())))
+}
+
+impl Data {
+    fn seen<T>(result: std::io::Result<T>) -> std::io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::BrokenPipe
+        {
+            READER_LEFT.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl Write for Data {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Data::seen(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Data::seen(self.0.flush())
+    }
+}
+
+/// What came of writing [`Data`]; `None` if its reader has left, which is no failure.
+///
+/// # Errors
+/// Any other.
+pub(super) fn unless_reader_left<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match result {
+        Err(_) if READER_LEFT.load(Ordering::Relaxed) => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// Whether a report goes to a terminal.

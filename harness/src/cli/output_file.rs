@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use driver::host::{HostError, HostNames};
-use userhelper::real_files::{Given, RealHost, give_mode_at, is_immutable};
+use userhelper::real_files::{Given, RealHost, give_mode_at, why_fixed};
 
 use super::temporary::TemporaryFile;
 use super::{Failure, output, without_path};
@@ -169,10 +169,18 @@ fn linked(target: &Path) -> io::Result<PathBuf> {
 
 /// That the target could not be written.
 pub(super) fn not_written(target: &Path, error: &io::Error) -> Failure {
-    let cause = match error.kind() {
-        io::ErrorKind::PermissionDenied if is_immutable(target) => HostError::Immutable.to_string(),
+    let cause = cause(target, error);
+    Failure(format!("{}: writing: {cause}", driver::shown(target)))
+}
+
+/// Why `target` could not be made or changed, in the words that the image commands have for it.
+pub(super) fn cause(target: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => match why_fixed(target) {
+            Some(fixed) => fixed.to_string(),
+            None => without_path(error),
+        },
         io::ErrorKind::ReadOnlyFilesystem => HostError::ReadOnlyFileSystem.to_string(),
         _ => without_path(error),
-    };
-    Failure(format!("{}: writing: {cause}", driver::shown(target)))
+    }
 }

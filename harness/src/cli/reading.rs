@@ -78,6 +78,18 @@ impl Reading {
         }
     }
 
+    /// What was seen in the trace `path`, all of which was read, if there was no request in it. Of a
+    /// part of a trace it means nothing that there is none.
+    pub(super) fn if_nothing_was_read(
+        &self,
+        path: &Path,
+        requests: u64,
+        notes: &Notes,
+    ) -> Option<String> {
+        let is_part = (self.skip, self.limit, self.from, self.to) != (0, None, None, None);
+        (requests == 0 && !is_part).then(|| nothing_read(name_of(path), notes))
+    }
+
     /// Opens the trace, to be read once.
     pub(super) fn open(
         &self,
@@ -104,6 +116,43 @@ pub(super) fn file_of(path: &Path) -> &Path {
         true => Path::new("/dev/stdin"),
         false => path,
     }
+}
+
+/// What messages call the trace that is named like this.
+fn name_of(path: &Path) -> &Path {
+    match is_standard_input(path) {
+        true => Path::new(STANDARD_INPUT),
+        false => path,
+    }
+}
+
+/// What was seen in a trace in which there was no request, or none of those asked for.
+fn nothing_read(name: &Path, notes: &Notes) -> String {
+    let mut seen = Vec::new();
+    let mut add = |count: u64, what: &str| {
+        if count > 0 {
+            seen.push(format!("{} {what}", grouped(count)));
+        }
+    };
+    for (event, count) in Event::ALL.into_iter().zip(notes.events) {
+        add(count, &format!("{} events", event.word()));
+    }
+    if notes.events == [0; 3] {
+        let to_devices = notes.devices.values().map(|counts| counts.requests);
+        add(to_devices.sum(), "requests to other devices");
+    }
+    add(notes.empty, "requests of no bytes");
+    add(notes.skipped, "bad lines or records");
+    add(notes.others, "lines or records that are no request");
+    if seen.is_empty() {
+        seen.push("nothing".to_owned());
+    }
+    let event = match notes.event {
+        Some(event) => format!(" (of the {} events)", event.word()),
+        None => String::new(),
+    };
+    let (name, seen) = (driver::shown(name), seen.join(", "));
+    format!("{name}: no request was taken{event}; seen were: {seen}")
 }
 
 /// A trace that can be opened more than once.
@@ -167,6 +216,12 @@ pub(super) fn noticed(notes: &Notes) -> Vec<String> {
         let skipped = grouped(notes.skipped);
         lines.push(format!(
             "skipped     {skipped} bad lines or records; the first: {first}"
+        ));
+    }
+    if notes.empty > 0 {
+        let empty = grouped(notes.empty);
+        lines.push(format!(
+            "empty       {empty} requests of no bytes, passed over"
         ));
     }
     if notes.rounded > 0 {

@@ -20,6 +20,7 @@ use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices};
 
 use super::output::InLines;
+use super::output_file::cause;
 use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
@@ -439,7 +440,8 @@ pub(super) fn in_directory(
     session: impl FnOnce(&Path) -> Result<Report, SessionError>,
 ) -> Result<Result<Report, SessionError>, Failure> {
     let failed = |path: &Path, error: std::io::Error| {
-        Failure(format!("{}: creating: {error}", driver::shown(path)))
+        let cause = cause(path, &error);
+        Failure(format!("{}: creating: {cause}", driver::shown(path)))
     };
     match out {
         Some(directory) => {

@@ -1,5 +1,6 @@
 //! What a shell and `man` want to know of the command line, made from the command line itself.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory};
@@ -51,10 +52,16 @@ pub(super) fn man(args: &Man) -> Result<Verdict, Failure> {
 
 /// Writes the page of `command` and those of the commands below it.
 fn pages(command: &clap::Command, directory: &Path) -> Result<(), Failure> {
-    let page = clap_mangen::Man::new(command.clone().disable_help_subcommand(true));
+    let page = clap_mangen::Man::new(command.clone().disable_help_subcommand(true))
+        .source(concat!("ubdlab ", env!("CARGO_PKG_VERSION")));
     let path = directory.join(page.get_filename());
+    let mut text = Vec::new();
+    page.render(&mut text).map_err(Failure::operation)?;
+    let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH EXAMPLES\n");
     let output = OutputFile::create(&path)?;
-    page.render(&mut output.file())
+    output
+        .file()
+        .write_all(text.as_bytes())
         .map_err(|error| not_written(&path, &error))?;
     output.finish()?;
     for below in command.get_subcommands() {

@@ -110,6 +110,7 @@ struct Info<'a> {
     event: Option<&'static str>,
     skipped_records: u64,
     first_skipped: Option<&'a str>,
+    empty_requests: u64,
     rounded_requests: u64,
     earlier_requests: u64,
     earlier_by_at_most_ns: u64,
@@ -140,7 +141,7 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
             json,
         } => {
             let devices = only(device.as_ref()).unwrap_or(Devices::All);
-            info(&mut *reading.open(trace, devices)?, *json)
+            info(&mut *reading.open(trace, devices)?, (reading, trace), *json)
         }
         Command::Convert {
             source,
@@ -151,7 +152,7 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
         } => {
             let devices = only(device.as_ref()).unwrap_or_default();
             let mut trace = reading.open(source, devices)?;
-            convert_to(&mut *trace, file_of(source), target, writing)
+            convert_to(&mut *trace, (reading, source), target, writing)
         }
         Command::Stat {
             trace,
@@ -160,15 +161,21 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
             json,
         } => {
             let devices = only(device.as_ref()).unwrap_or_default();
-            stat(&mut *reading.open(trace, devices)?, *json)
+            stat(&mut *reading.open(trace, devices)?, (reading, trace), *json)
         }
         Command::Generate(args) => generate::run(args),
     }
 }
 
-fn info(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
+fn info(
+    trace: &mut dyn TraceSource,
+    (reading, path): (&Reading, &Path),
+    json: bool,
+) -> Result<Verdict, Failure> {
     let summary = summarize(trace).map_err(Failure::operation)?;
     let (description, notes) = (trace.description().clone(), trace.notes());
+    let nothing = reading.if_nothing_was_read(path, summary.requests, notes);
+    nothing.into_iter().for_each(output::remark);
     if json {
         let devices = notes.devices.iter().map(|(device, counts)| DeviceInfo {
             device: device.to_string(),
@@ -180,6 +187,7 @@ fn info(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
             event: notes.event.map(Event::word),
             skipped_records: notes.skipped,
             first_skipped: notes.first_skipped.as_deref(),
+            empty_requests: notes.empty,
             rounded_requests: notes.rounded,
             earlier_requests: notes.earlier,
             earlier_by_at_most_ns: notes.earlier_by_at_most.0,
@@ -226,8 +234,15 @@ fn info(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
     Ok(Verdict::Good)
 }
 
-fn stat(trace: &mut dyn TraceSource, json: bool) -> Result<Verdict, Failure> {
+fn stat(
+    trace: &mut dyn TraceSource,
+    (reading, path): (&Reading, &Path),
+    json: bool,
+) -> Result<Verdict, Failure> {
     let statistics = statistics(trace).map_err(Failure::operation)?;
+    let requests = statistics.summary.requests;
+    let nothing = reading.if_nothing_was_read(path, requests, trace.notes());
+    nothing.into_iter().for_each(output::remark);
     if json {
         output::json(&statistics)?;
         return Ok(Verdict::Good);
@@ -299,21 +314,28 @@ fn print_devices(notes: &Notes) {
 /// Converts into `target`, or onto standard output.
 fn convert_to(
     trace: &mut dyn TraceSource,
-    source: &Path,
+    (reading, source): (&Reading, &Path),
     target: &Path,
     writing: &Writing,
 ) -> Result<Verdict, Failure> {
     if target == Path::new("-") {
         let out = output::data(writing.is_binary())?;
         let name = Path::new("standard output");
-        let (_, losses, _) = writing.write(trace, name, out)?;
+        let converted = output::unless_reader_left(writing.write(trace, name, out))?;
+        let Some((summary, losses, _)) = converted else {
+            return Ok(Verdict::Good);
+        };
+        let nothing = reading.if_nothing_was_read(source, summary.requests, trace.notes());
+        nothing.into_iter().for_each(output::remark);
         // The trace is what is on standard output: what else there is to say goes beside it.
         losses.lines().for_each(output::remark);
         noticed(trace.notes()).into_iter().for_each(output::remark);
         return Ok(Verdict::Good);
     }
-    let output = OutputFile::create(target)?.made_from(source);
+    let output = OutputFile::create(target)?.made_from(file_of(source));
     let (summary, losses, len) = into_file(output, |out| writing.write(trace, target, out))?;
+    let nothing = reading.if_nothing_was_read(source, summary.requests, trace.notes());
+    nothing.into_iter().for_each(output::remark);
     output::line(written(target, summary.requests, len));
     losses.lines().for_each(output::line);
     noticed(trace.notes()).into_iter().for_each(output::line);

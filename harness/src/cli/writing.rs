@@ -1,7 +1,7 @@
 //! The options that say in which format a trace is written.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -21,7 +21,7 @@ pub(super) struct Writing {
     format: To,
     /// The file or device that fio is to replay on, for --as fio
     #[arg(long, value_name = "NAME", default_value = "ubd.img")]
-    fio_file: String,
+    fio_file: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

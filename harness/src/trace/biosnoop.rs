@@ -8,7 +8,7 @@
 //! Times are seconds since the first request, and those of its completion; positions are sectors,
 //! lengths bytes. `T` is R or W in bcc's, the kernel's letters in libbpf-tools'. The columns after
 //! BYTES (the time in the queue, the latency and others) depend on options; their values are not
-//! used. With a time of day in place of `TIME(s)` nothing says when a request was.
+//! used. DISK is empty where the kernel names none. With a time of day in place of `TIME(s)` nothing says when a request was.
 
 use driver::units::{Bytes, SECTOR_SIZE};
 
@@ -24,6 +24,9 @@ const HEADING: &str = "a heading like \"TIME(s) COMM PID DISK T SECTOR BYTES LAT
 
 /// The columns from the process's number on, which no name with spaces precedes from the right.
 const COLUMNS: [&str; 5] = ["PID", "DISK", "T", "SECTOR", "BYTES"];
+
+/// What a disk without a name is called.
+const NO_DISK: &str = "?";
 
 /// Where the columns stand that are read, counted in words from a line's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +65,17 @@ impl Heading {
         let letters = words.next()?;
         let disk = words.next()?;
         // A process that is not known has the number 0 or -1.
-        words.next()?.parse::<i64>().ok()?;
-        words.next()?;
+        let is_pid = |word: &str| word.parse::<i64>().is_ok();
+        let before = words.next()?;
+        let disk = match is_pid(before) {
+            true => {
+                words.next()?;
+                disk
+            }
+            // What stands in front of the letters is the process, and no disk is named.
+            false if is_pid(disk) => NO_DISK,
+            false => return None,
+        };
         let parsed = rwbs::parse(letters, length.div_ceil(SECTOR_SIZE));
         let operation = match parsed {
             Some(rwbs) => match rwbs.operation {

@@ -13,11 +13,20 @@
 //! the driver) and `C` (completed) are requests; the other actions are steps between those, and
 //! skipped, as are packet commands (round brackets). After the events comes a summary for each
 //! CPU, in which nothing is read.
+//!
+//! With its option `blk_classic` the kernel's `blk` tracer prints such lines without the sequence
+//! number, after comments (`#`), and says where it lost events:
+//!
+//! ```text
+//!   8,0    1  1234.100001000    77  Q   W 223488 + 8 [bash]
+//! ```
 
 use super::Nanoseconds;
 use super::block_event::{Action, word};
 use super::device::DeviceNumber;
 use super::entry::Decoded;
+use super::error::excerpt;
+use super::ftrace::is_lost_events;
 use super::lines::{LineFault, LineFormat, first_lines};
 use super::number::{parse_seconds, parse_u64};
 
@@ -35,10 +44,14 @@ impl Line<'_> {
     fn parse(text: &str) -> Option<Line<'_>> {
         let (device, rest) = word(text)?;
         let (cpu, rest) = word(rest)?;
-        let (sequence, rest) = word(rest)?;
-        let (time, rest) = word(rest)?;
+        let (mut time, mut rest) = word(rest)?;
+        if !time.contains('.') {
+            // It is the sequence number.
+            parse_u64(time)?;
+            (time, rest) = word(rest)?;
+        }
         let (pid, rest) = word(rest)?;
-        for number in [cpu, sequence, pid] {
+        for number in [cpu, pid] {
             parse_u64(number)?;
         }
         Some(Line {
@@ -58,9 +71,14 @@ fn begins_summary(line: &str) -> bool {
     (is_cpu || name == "Total") && line.trim_end().ends_with("):")
 }
 
-/// Whether the first line that is not empty is such a line.
+/// A line that is empty, or a comment of the kernel's.
+fn is_comment(line: &str) -> bool {
+    line.starts_with('#') || line.trim_ascii().is_empty()
+}
+
+/// Whether the first line that says something is such a line.
 pub(super) fn detect(prefix: &[u8]) -> bool {
-    let first = first_lines(prefix).find(|line| !line.trim_ascii().is_empty());
+    let first = first_lines(prefix).find(|line| !is_comment(line) && !is_lost_events(line));
     first.is_some_and(|line| Line::parse(&line).is_some())
 }
 
@@ -75,8 +93,11 @@ impl LineFormat for Blkparse {
 
     fn decode(&mut self, text: &str) -> Result<Decoded, LineFault> {
         self.in_summary |= begins_summary(text);
-        if self.in_summary || text.trim_ascii().is_empty() {
+        if self.in_summary || is_comment(text) {
             return Ok(Decoded::Nothing);
+        }
+        if is_lost_events(text) {
+            return Ok(Decoded::Lost(excerpt(text.trim_ascii().as_bytes())));
         }
         let line = Line::parse(text);
         let entry = line.and_then(|line| line.action.entry(line.time, line.device));

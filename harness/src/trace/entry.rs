@@ -42,6 +42,15 @@ impl Entry {
             fault: None,
         }
     }
+
+    /// Whether it transfers nothing, and is no flush either.
+    pub(super) fn is_empty(&self) -> bool {
+        let is_empty = matches!(
+            self.extent,
+            Extent::Sectors(_, SectorCount(0)) | Extent::Bytes(_, Bytes(0))
+        );
+        is_empty && self.operation != TraceOperation::Flush && self.fault.is_none()
+    }
 }
 
 /// Where on the device, in the format's own unit.

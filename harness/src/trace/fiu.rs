@@ -1,12 +1,12 @@
 //! The traces of Florida International University (FIU), as SNIA publishes them: words between
-//! spaces, with a digest of what was transferred.
+//! white space, with a digest of what was transferred.
 //!
 //! ```text
 //! 89967404222 5062 nfsd 562600552 8 W 6 0 6b8b4567327b23c6643c986966334873
 //! ```
 //!
 //! In this order: the time in nanoseconds, the process's number and name, the first block and the
-//! number of blocks of 512 bytes, R or W, the device's major and minor number, the MD5 digest. The
+//! number of blocks of 512 bytes, R or W in either case, the device's major and minor number, the MD5 digest. The
 //! digest is not used.
 
 use driver::units::{Sector, SectorCount};
@@ -21,18 +21,18 @@ const EXPECTED: &str =
     "a line like \"nanoseconds pid process block blocks R|W major minor digest\"";
 
 fn parse(line: &str) -> Option<Entry> {
-    let (time, rest) = line.split_once(' ')?;
-    let (pid, rest) = rest.split_once(' ')?;
+    let mut words = line.split_ascii_whitespace();
+    let (time, pid) = (words.next()?, words.next()?);
     parse_u64(pid)?;
     // From the end, because a process's name may have spaces in it.
-    let mut words = rest.rsplitn(7, ' ');
+    let mut words = words.rev();
     let digest = words.next()?;
     let is_digest = digest.len() == 32 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
     let minor = words.next()?.parse().ok().filter(|_| is_digest)?;
     let major = words.next()?.parse().ok()?;
     let operation = match words.next()? {
-        "R" => TraceOperation::Read,
-        "W" => TraceOperation::Write,
+        "R" | "r" => TraceOperation::Read,
+        "W" | "w" => TraceOperation::Write,
         _ => return None,
     };
     let count = SectorCount(parse_u64(words.next()?)?);

@@ -183,7 +183,7 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// `CPU:1 [LOST 23 EVENTS]`, or trace-cmd's `CPU:1 [23 EVENTS DROPPED]`
-fn is_lost_events(line: &str) -> bool {
+pub(super) fn is_lost_events(line: &str) -> bool {
     let line = line.trim_ascii();
     line.starts_with("CPU:") && (line.ends_with("EVENTS]") || line.ends_with("EVENTS DROPPED]"))
 }

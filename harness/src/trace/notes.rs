@@ -24,6 +24,10 @@ pub struct Notes {
     pub skipped: u64,
     /// The first of them, as the error it would have been.
     pub first_skipped: Option<String>,
+    /// Lines or records that are no request: comments, and events of other kinds.
+    pub others: u64,
+    /// Requests of no bytes, which are passed over.
+    pub empty: u64,
     /// Requests whose offset or end was not a multiple of 512 bytes, and was rounded outward.
     pub rounded: u64,
     /// Requests with a time before that of the request that they follow.

@@ -98,11 +98,16 @@ struct Opened {
 
 impl Opened {
     fn file(path: &Path) -> Result<Opened, TraceError> {
-        let file = File::open(path).map_err(|error| TraceError::NotOpened {
+        let not_opened = |error| TraceError::NotOpened {
             file: path.to_owned(),
             error,
             recorded: recorded(path),
-        })?;
+        };
+        let file = File::open(path).map_err(not_opened)?;
+        // It can be opened, and not be read.
+        if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(not_opened(rustix::io::Errno::ISDIR.into()));
+        }
         Opened::stream(path, file, 1)
     }
 

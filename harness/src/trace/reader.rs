@@ -68,7 +68,10 @@ impl<D: Decoder> Reader<D> {
         loop {
             let taken = match self.decoder.decode() {
                 Ok(Decoded::End) => return Ok(None),
-                Ok(Decoded::Nothing) => continue,
+                Ok(Decoded::Nothing) => {
+                    self.notes.others += 1;
+                    continue;
+                }
                 Ok(Decoded::Lost(found)) => {
                     self.notes.lost += 1;
                     if !self.options.allow_lost_events {
@@ -100,6 +103,10 @@ impl<D: Decoder> Reader<D> {
             if *self.notes.event.get_or_insert(event) != event {
                 return Ok(None);
             }
+        }
+        if entry.is_empty() {
+            self.notes.empty += 1;
+            return Ok(None);
         }
         let converted = self.convert(entry);
         if let Some(device) = &entry.device {

@@ -135,7 +135,11 @@ fn each_command_has_a_manual_page() {
         let name = [&["ubdlab"], *command].concat().join("-") + ".1";
         let page = String::from_utf8(sandbox.read(&name)).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{name}");
-        assert!(page.contains("Examples:"), "{name}");
+        let (_, examples) = page.split_once("\n.SH EXAMPLES\n").expect(&name);
+        assert!(examples.contains("Examples:"), "{name}");
+        let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+        let source = format!("\"ubdlab {}\"", env!("CARGO_PKG_VERSION"));
+        assert!(title.contains(&source), "{title}");
     }
     assert_eq!(sandbox.contents().len(), COMMANDS.len());
     sandbox.refuses(

@@ -150,12 +150,64 @@ fn output_that_cannot_be_written_is_a_failure() {
 #[test]
 fn a_reader_that_went_away_is_no_failure() {
     let sandbox = Sandbox::with_device();
-    let mut command = ubdlab();
-    command
-        .args(sandbox.args(&["image", "info", "@cow", "--format", "cow"]))
-        .stderr(Stdio::piped());
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let done = command.stdout(writer).output().unwrap();
-    assert_eq!((done.status.code(), &done.stderr[..]), (Some(0), &b""[..]));
+    let generate = [&GENERATE[..], &["-"]].concat();
+    let convert = ["trace", "convert", "@trace", "-"];
+    let mut commands = vec![vec!["image", "info", "@cow", "--format", "cow"]];
+    for format in ["ubdtrace", "fio", "blkparse", "csv"] {
+        commands.push([&generate[..], &["--as", format]].concat());
+        commands.push([&convert[..], &["--as", format]].concat());
+    }
+    for args in commands {
+        let mut command = ubdlab();
+        command.args(sandbox.args(&args)).stderr(Stdio::piped());
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let done = command.stdout(writer).output().unwrap();
+        let found = (done.status.code(), sandbox.text(&done.stderr));
+        assert_eq!(found, (Some(0), String::new()), "{args:?}");
+    }
+}
+
+/// A shell runs `args` with a redirection: status and standard error.
+fn redirected(sandbox: &Sandbox, args: &[&str], redirection: &str) -> (Option<i32>, String) {
+    let mut shell = std::process::Command::new("sh");
+    let script = format!("exec \"$@\" {redirection}");
+    shell
+        .args(["-c", &script, "sh"])
+        .arg(ubdlab().get_program());
+    let done = shell.args(sandbox.args(args)).output().unwrap();
+    (done.status.code(), sandbox.text(&done.stderr))
+}
+
+#[test]
+fn output_that_is_closed_is_a_failure_and_one_thrown_away_is_none() {
+    let sandbox = Sandbox::with_device();
+    let report = "ubdlab: standard output: the report could not be written: it is closed\n";
+    let data = "ubdlab: standard output: it is closed\n";
+    let convert = ["trace", "convert", "@trace", "-", "--as", "csv"];
+    for (args, said) in [
+        (&["image", "info", "@cow", "--format", "cow"][..], report),
+        (&["image", "map", "@cow", "--format", "cow"], report),
+        (
+            &["image", "map", "@cow", "--format", "cow", "--json"],
+            report,
+        ),
+        (&["trace", "info", "@trace"], report),
+        (&["completions", "bash"], report),
+        (&["--help"], report),
+        (&["--version"], report),
+        (&convert, data),
+        (&[&GENERATE[..], &["-"]].concat(), data),
+    ] {
+        let closed = redirected(&sandbox, args, ">&-");
+        assert_eq!(closed, (Some(3), said.to_owned()), "{args:?}");
+        // The second one is what a parent does that opens it once for reading and writing.
+        for thrown_away in [">/dev/null", "1<>/dev/null"] {
+            let done = redirected(&sandbox, args, thrown_away);
+            assert_eq!(done, (Some(0), String::new()), "{args:?} {thrown_away}");
+        }
+    }
+    // What prints nothing has nothing to lose.
+    let silent = redirected(&sandbox, &["man", "@."], ">&-");
+    assert_eq!(silent, (Some(0), String::new()));
 }

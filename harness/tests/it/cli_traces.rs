@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use crate::support::cli::{Sandbox, bundled, output, ubdlab};
+use crate::support::cli::{Sandbox, bundled, ftrace, output, ubdlab};
 use serde_json::Value;
 
 fn sample(name: &str) -> String {
@@ -270,4 +270,67 @@ fn statistics_as_text_and_as_json() {
         (0.3..1.0).contains(&share),
         "a WAL is written over and over: {share}"
     );
+}
+
+/// Text of a format that is known, in which there is no request, or none of those asked for.
+#[test]
+fn a_trace_without_a_request_says_what_was_seen() {
+    let sandbox = Sandbox::new();
+    sandbox.write("trace", ftrace(&[("WS", 0, 8), ("R", 8, 8)]));
+    sandbox.write("comments", "# tracer: nop\n#\n");
+    let steps = "  8,0    3        1     0.000000000   697  G   W 223490 + 8 [kjournald]\n\
+                   8,0    3        2     0.000001829   697  I   W 223490 + 8 [kjournald]\n";
+    sandbox.write("steps", steps);
+    for (args, seen) in [
+        (
+            &["@comments"][..],
+            "@comments: no request was taken; seen were: 2 lines or records that \
+                              are no request\n",
+        ),
+        (
+            &["@steps"],
+            "@steps: no request was taken; seen were: 2 lines or records that are no \
+                       request\n",
+        ),
+        (
+            &["@trace", "--event", "queue"],
+            "@trace: no request was taken (of the queue events); seen \
+                                           were: 2 issue events\n",
+        ),
+    ] {
+        for command in ["info", "stat"] {
+            let done = sandbox.run(&[&["trace", command], args].concat());
+            let found = (done.status.code(), sandbox.text(&done.stderr));
+            assert_eq!(found, (Some(0), seen.to_owned()), "{command} {args:?}");
+        }
+        let done = sandbox.run(&[&["trace", "convert"], args, &["@out"]].concat());
+        assert_eq!(
+            (done.status.code(), sandbox.text(&done.stderr)),
+            (Some(0), seen.to_owned())
+        );
+        std::fs::remove_file(sandbox.path("out")).unwrap();
+    }
+}
+
+#[test]
+fn fio_replays_on_a_file_of_any_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let sandbox = Sandbox::new();
+    sandbox.write("trace", ftrace(&[("WS", 0, 8)]));
+    let mut command = ubdlab();
+    command.args(sandbox.args(&[
+        "trace",
+        "convert",
+        "@trace",
+        "@log",
+        "--as",
+        "fio",
+        "--fio-file",
+    ]));
+    let done = output(command.arg(std::ffi::OsStr::from_bytes(b"d\xff")));
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let lines = sandbox.read("log");
+    let lines: Vec<_> = lines.split(|&byte| byte == b'\n').collect();
+    assert_eq!(lines[1], b"0 d\xff add");
+    assert_eq!(lines[3], b"1 d\xff write 0 4096");
 }

@@ -496,7 +496,9 @@ fn a_compressed_trace_gives_no_more_than_in_proportion() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::copy(&mut lines(8 << 20), &mut gzip).unwrap();
     sandbox.write("lines.gz", gzip.finish().unwrap());
-    let report = json(&sandbox, &["trace", "info", "@lines.gz"]);
+    let output = limited(&sandbox, &["trace", "info", "@lines.gz", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&report["requests"], &report["compression"]),
         (&0.into(), &"gzip".into())

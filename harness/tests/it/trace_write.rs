@@ -126,7 +126,7 @@ proptest! {
 
 #[test]
 fn a_name_that_fio_cannot_read_is_refused() {
-    for name in ["", "a b", "tab\there"] {
+    for name in ["", "a b", "tab\there", "vertical\u{b}tab"] {
         let error = FioWriter::create(Path::new("out"), Vec::new(), name).unwrap_err();
         assert!(matches!(error, TraceError::Refused { .. }), "{error}");
     }

@@ -7,10 +7,10 @@ mod repair;
 use std::path::Path;
 
 use driver::cow::{Extension, Header, JournalRecord};
-use driver::host::{Access, FileIdentity, HostError, LockKind, Place};
+use driver::host::{Access, FileIdentity, HostError, HostFile, LockKind, Place};
 use driver::open::{
-    ExpectedBacking, Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed,
-    examine_backing, open, read_header,
+    ExpectedBacking, Held, ImageFormat, NamedBacking, OpenError, OpenOptions, Opened, Role,
+    Unfollowed, examine_backing, open, read_header,
 };
 use driver::ordered::{CowImage, Ordered};
 use driver::units::FileOffset;
@@ -22,6 +22,7 @@ pub(super) use repair::{free_stale_if_possible, mend_past_end};
 
 use super::info::{BackingDifference, BackingState, Expected};
 use super::open::{Instead, Reach, Trust, options, specification};
+use super::resize::StockVerdict;
 use super::{ImageError, Watch};
 
 /// What a check came to.
@@ -249,7 +250,8 @@ impl<H: ImageHost> Check<'_, H> {
         let path = self.reach.instead.map_or(named.path(), |(path, _)| path);
         let shown = driver::shown(path);
         let (fault, text) = match state {
-            BackingState::Matches | BackingState::Unknown(_) => return Ok(()),
+            BackingState::Unknown(_) => return Ok(()),
+            BackingState::Matches => return self.check_matching(&named, at, findings),
             BackingState::NotFollowed(why) => {
                 findings.push(not_followed(image, &named, why));
                 return Ok(());
@@ -295,6 +297,43 @@ impl<H: ImageHost> Check<'_, H> {
                 expected.state(Ok(self.host.look(&place)))
             }
         })
+    }
+
+    /// What is worth a note about the right backing file.
+    fn check_matching(
+        &self,
+        named: &NamedBacking,
+        at: FileOffset,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), ImageError> {
+        let (path, opened) = match self.reach.instead {
+            None => (named.path(), named.open(self.host, Access::ReadOnly).ok()),
+            Some((path, _)) => (path, self.host.open(path, Access::ReadOnly).ok()),
+        };
+        // Who may look at it, but not read it, is told so by what reads it.
+        let Some(file) = opened else {
+            return Ok(());
+        };
+        let examining = ImageError::host(path, "examining", FileOffset(0));
+        let metadata = self.host.metadata(&file).map_err(&examining)?;
+        if u32::try_from(metadata.modified_seconds).is_err() {
+            let seconds = metadata.modified_seconds;
+            let verdict = StockVerdict::RefusesTime { seconds };
+            let text = format!("stock UML {verdict}");
+            findings.push(Finding::new(Fault::BackingTime, at, text));
+        }
+        let mut magic = [0; 4];
+        file.read_zero_filled_at(&mut magic, FileOffset(0))
+            .map_err(examining)?;
+        if let Some(format) = ImageFormat::of(&magic) {
+            let text = format!(
+                "the backing file {} begins like {}, and is read as a raw disk, by stock UML too",
+                driver::shown(path),
+                format.name()
+            );
+            findings.push(Finding::new(Fault::BackingIsImage, at, text));
+        }
+        Ok(())
     }
 
     fn identity(&self, cow: &H::File) -> Result<FileIdentity, ImageError> {

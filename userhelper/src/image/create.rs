@@ -24,36 +24,47 @@ pub struct Wish {
     pub max_size: Option<Bytes>,
 }
 
-/// The alignment that leaves a device of `size` room to grow to `max_size`, as small as does.
+/// Alignments of new files are multiples of this.
+const LEAST_ALIGNMENT: u64 = 4096;
+
+/// The alignment that leaves a device of `size` room to grow to `max_size`, within reach of stock
+/// Linux: the least power of two if that does.
 ///
 /// # Errors
-/// With the largest size that stock Linux could still use, if `max_size` is more.
-pub fn alignment_for(size: Bytes, max_size: Bytes) -> Result<u32, Bytes> {
-    let bitmap = max_size.sectors_touched().0.div_ceil(8);
-    // The data starts at twice the alignment.
-    let largest = LARGEST_STOCK_OFFSET.0 / 2 / 4096 * 4096;
-    let power = bitmap.next_power_of_two().max(4096);
-    if power <= largest {
+/// With the largest size that a device of `size` can be given room for, if `max_size` is more;
+/// `None` if stock Linux reaches the data of no device of `size`.
+pub fn alignment_for(size: Bytes, max_size: Bytes) -> Result<u32, Option<Bytes>> {
+    let bitmap_of = |size: Bytes| size.sectors_touched().0.div_ceil(8).max(1);
+    let (bitmap, wanted) = (bitmap_of(size), bitmap_of(max_size));
+    // A bitmap that takes `n` alignments has its data after one more.
+    let largest = |n: u64| LARGEST_STOCK_OFFSET.0 / (n + 1) / LEAST_ALIGNMENT * LEAST_ALIGNMENT;
+    let power = wanted.next_power_of_two().max(LEAST_ALIGNMENT);
+    if power <= largest(1) {
         return Ok(power as u32);
     }
-    match bitmap.next_multiple_of(4096) {
-        alignment if alignment <= largest => return Ok(alignment as u32),
-        _ => {}
-    }
-    // The bitmap of a large device takes more than one alignment's worth.
-    let powers = (12..31).map(|power| 1_u32 << power);
-    let layouts = powers.filter_map(|alignment| {
-        let geometry = Geometry::new(Version::V3, size, alignment).ok()?;
-        geometry
+    let room = |alignment: u64| {
+        let alignment = u32::try_from(alignment).ok()?;
+        let layout = Geometry::new(Version::V3, size, alignment).ok()?;
+        layout
             .fits_stock_linux()
-            .then_some((alignment, geometry.headroom()))
-    });
-    let mut most = Bytes(largest * 8 * 512);
-    for (alignment, headroom) in layouts {
-        if headroom >= max_size {
+            .then_some((layout.headroom(), alignment))
+    };
+    let mut most = None;
+    let most_alignments = LARGEST_STOCK_OFFSET.0 / LEAST_ALIGNMENT;
+    for n in 1..=bitmap.div_ceil(LEAST_ALIGNMENT).min(most_alignments) {
+        let least = wanted.div_ceil(n).next_multiple_of(LEAST_ALIGNMENT);
+        if let Some((headroom, alignment)) = room(least)
+            && headroom >= max_size
+        {
             return Ok(alignment);
         }
-        most = most.max(headroom);
+        // With more, the bitmap would take fewer alignments.
+        let next = match n {
+            1 => u64::MAX,
+            n => (bitmap.div_ceil(n - 1) - 1) / LEAST_ALIGNMENT * LEAST_ALIGNMENT,
+        };
+        let roomiest = room(largest(n).min(next).max(LEAST_ALIGNMENT));
+        most = most.max(roomiest.map(|(headroom, _)| headroom));
     }
     Err(most)
 }
@@ -96,11 +107,15 @@ pub fn create<'a, H: ImageHost>(
             let problem = format!("found a largest size of {max_size}, but the device has {size}");
             return Err(ImageError::refused(path, problem));
         }
-        Some(max_size) => alignment_for(size, max_size).map_err(|largest| {
-            let problem = format!(
-                "found a largest size of {max_size}: stock Linux could not reach the data of a COW \
-                 file with room for more than {largest}"
-            );
+        Some(max_size) => alignment_for(size, max_size).map_err(|most| {
+            let why = match most {
+                Some(most) => format!(
+                    "a device of {size} can be given room for {most} at most, or stock Linux could \
+                     not reach its data. A resize past that moves the data"
+                ),
+                None => format!("stock Linux could not reach the data of a device of {size}"),
+            };
+            let problem = format!("found a largest size of {max_size}: {why}");
             ImageError::refused(path, problem)
         })?,
     };
@@ -172,9 +187,34 @@ mod tests {
             assert!(layout.headroom() >= Bytes(max_size) && layout.fits_stock_linux());
         }
         let alignment_for = |max_size| alignment_for(Bytes(512), max_size);
-        let largest = alignment_for(Bytes(4096 * GIB)).unwrap_err();
+        let largest = alignment_for(Bytes(4096 * GIB)).unwrap_err().unwrap();
         assert!(alignment_for(largest).is_ok());
-        assert_eq!(alignment_for(largest + Bytes(512)), Err(largest));
+        assert_eq!(alignment_for(largest + Bytes(512)), Err(Some(largest)));
+    }
+
+    /// No alignment gives more room than what is said to be the most, and one gives that.
+    #[test]
+    fn the_most_room_is_the_most() {
+        for gib in [1, 4096, 5 << 10, 6 << 10, 7 << 10, 7900, 8100] {
+            let size = Bytes(gib << 30);
+            let most = alignment_for(size, Bytes(100 << 40)).unwrap_err().unwrap();
+            let found = alignment_for(size, most).unwrap();
+            let layout = Geometry::new(Version::V3, size, found).unwrap();
+            assert!(layout.fits_stock_linux(), "{size}");
+            assert_eq!(layout.headroom(), most, "{size}");
+            assert_eq!(alignment_for(size, most + Bytes(512)), Err(Some(most)));
+            // A sample of all of them, and those around powers of two.
+            let odd = (1..8192_u64).map(|n| n * 33 * 4096);
+            let powers = (12..30).flat_map(|power| [(1_u64 << power) - 4096, 1 << power]);
+            for alignment in odd.chain(powers).filter(|&it| it > 0 && it < 1 << 30) {
+                let layout = Geometry::new(Version::V3, size, alignment as u32).unwrap();
+                let room = layout.headroom();
+                assert!(
+                    !layout.fits_stock_linux() || room <= most,
+                    "{size}, {alignment}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -189,6 +229,6 @@ mod tests {
             );
         }
         let size = Bytes(9 << 40);
-        assert!(alignment_for(size, size).is_err());
+        assert_eq!(alignment_for(size, size), Err(None));
     }
 }

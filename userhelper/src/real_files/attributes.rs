@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use driver::host::HostResult;
-use rustix::fs::XattrFlags;
+use rustix::fs::{IFlags, XattrFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 
 use super::errors::{from_std, host_error};
@@ -50,6 +50,29 @@ impl Source<'_> {
         };
         let metadata = metadata.map_err(from_std)?;
         Ok((metadata.uid(), metadata.gid()))
+    }
+}
+
+/// Attributes of an inode (`chattr`) that its owner may set, of a file with content too.
+const SETTABLE: [IFlags; 5] = [
+    IFlags::NOATIME,
+    IFlags::NODUMP,
+    IFlags::SYNC,
+    IFlags::COMPRESSED,
+    IFlags::JOURNALING,
+];
+
+/// Gives `to` the inode's attributes of `from`, as far as the file system and this user's rights
+/// allow. None of them says who may open the file.
+pub(super) fn copy_inode_flags(from: &File, to: &File) {
+    let (Ok(wanted), Ok(mut has)) = (ioctl_getflags(from), ioctl_getflags(to)) else {
+        return;
+    };
+    // One by one: what cannot be set keeps none of the others from it.
+    for flag in SETTABLE {
+        if wanted.contains(flag) && !has.contains(flag) && ioctl_setflags(to, has | flag).is_ok() {
+            has |= flag;
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use driver::host::{HostError, HostResult};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
+use super::directory_of;
+
 /// The error that an error number stands for, whatever the operation was.
 pub(super) fn host_error(errno: Errno) -> HostError {
     match errno {
@@ -23,8 +25,8 @@ pub(super) fn host_error(errno: Errno) -> HostError {
     }
 }
 
-/// The error of an operation that would change the file or name `path`: where the system says that
-/// it is not permitted, and the file's attributes are the reason, it says so.
+/// The error of an operation that would change the file `path`: where the system says that it is
+/// not permitted, and the file's attributes are the reason, it says so.
 pub(super) fn of_change(path: &Path) -> impl Fn(HostError) -> HostError + '_ {
     move |error| match error {
         HostError::PermissionDenied if is_immutable(path) => HostError::Immutable,
@@ -32,8 +34,28 @@ pub(super) fn of_change(path: &Path) -> impl Fn(HostError) -> HostError + '_ {
     }
 }
 
-/// Whether the file has the attribute i or a. Symbolic links are followed.
-pub fn is_immutable(path: &Path) -> bool {
+/// The error of an operation that would make, change or remove the name `path`, likewise. The
+/// attributes of its directory count too.
+pub(super) fn of_name_change(path: &Path) -> impl Fn(HostError) -> HostError + '_ {
+    move |error| match error {
+        HostError::PermissionDenied => why_fixed(path).unwrap_or(error),
+        error => error,
+    }
+}
+
+/// That the file `path` has the attribute i or a, or that its directory has; `None` if neither.
+/// Symbolic links are followed.
+pub fn why_fixed(path: &Path) -> Option<HostError> {
+    if is_immutable(path) {
+        Some(HostError::Immutable)
+    } else if is_immutable(directory_of(path)) {
+        Some(HostError::ImmutableDirectory)
+    } else {
+        None
+    }
+}
+
+fn is_immutable(path: &Path) -> bool {
     let (flags, mask) = (AtFlags::empty(), StatxFlags::empty());
     let found = rustix::fs::statx(CWD, path, flags, mask);
     let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;

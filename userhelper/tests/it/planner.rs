@@ -153,6 +153,22 @@ fn a_shrink_has_to_be_asked_for_and_data_keeps_it_off() {
     assert!(error.to_string().contains("moves data up only"), "{error}");
 }
 
+/// The bitmap of 5 TiB and more leaves no room for the distance that a reflow likes best.
+#[test]
+fn a_reflow_stays_within_reach_of_stock_linux_where_a_rebuild_does() {
+    for tib in [3, 4, 5, 6, 7] {
+        for strategy in [Strategy::Rebuild, Strategy::Reflow] {
+            let wish = Wish {
+                strategy: Some(strategy),
+                ..wish(tib << 40)
+            };
+            let plan = planned(1 << 20, wish, None).unwrap();
+            let at = plan.new_geometry.unwrap().data_offset;
+            assert!(at <= LARGEST_STOCK_OFFSET, "{strategy} to {tib} TiB: {at}");
+        }
+    }
+}
+
 #[test]
 fn what_stock_linux_cannot_reach_is_said() {
     // The bitmap of 16 TiB alone is 4 GiB long.

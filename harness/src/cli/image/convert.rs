@@ -11,6 +11,7 @@ use userhelper::image::open::{Image, open_image};
 use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
+use super::info::warn_of_stock;
 use super::watching::Watching;
 use super::{
     BackingFormatArgs, FormatArgs, TrustArgs, absolute, existing, for_header, instead, reach,
@@ -130,5 +131,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         converted.size,
         converted.data
     ));
+    if to != To::Raw {
+        warn_of_stock(&target);
+    }
     Ok(Verdict::Good)
 }

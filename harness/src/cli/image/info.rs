@@ -9,8 +9,8 @@ use driver::units::FileOffset;
 use serde::Serialize;
 use userhelper::image::ImageError;
 use userhelper::image::info::{BackingState, Info, info};
-use userhelper::image::open::{Format, open_unlocked};
-use userhelper::image::resize::{BackingFacts, stock_verdict};
+use userhelper::image::open::{Format, Trust, open_unlocked};
+use userhelper::image::resize::{BackingFacts, StockVerdict, stock_verdict};
 use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
@@ -83,6 +83,24 @@ struct Report {
     stock_uml: String,
 }
 
+/// Says what stock UML does with a COW file that has just been made or changed, unless it takes
+/// it. Its header names what the user has named.
+pub(super) fn warn_of_stock(cow: &Path) {
+    let Ok(info) = info(&RealHost, cow, Trust::Follow) else {
+        return;
+    };
+    let backing = BackingFacts {
+        len: info.backing_size,
+        modified_seconds: info
+            .backing_modified
+            .unwrap_or(info.header.backing_mtime.into()),
+    };
+    let verdict = stock_verdict(&info.geometry, backing);
+    if verdict != StockVerdict::Accepts {
+        output::line(format_args!("stock UML {verdict}"));
+    }
+}
+
 impl Report {
     fn of(info: &Info, cow: &Path, format: Format) -> Report {
         let (header, geometry) = (&info.header, &info.geometry);
@@ -122,7 +140,13 @@ impl Report {
                 // What it is where nobody looked.
                 modified_seconds: info.backing_modified.unwrap_or(header.backing_mtime.into()),
             };
-            stock_verdict(geometry, backing).to_string()
+            match stock_verdict(geometry, backing) {
+                // What nobody has looked at is not vouched for.
+                StockVerdict::Accepts if backing_matches.is_none() => {
+                    "takes it if its backing file is the right one".to_owned()
+                }
+                verdict => verdict.to_string(),
+            }
         };
         Report {
             format: "cow",

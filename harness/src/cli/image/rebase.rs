@@ -9,6 +9,7 @@ use userhelper::real_files::RealHost;
 
 use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
+use super::info::warn_of_stock;
 use super::watching::Watching;
 use super::{BackingFormatArgs, TrustArgs, existing, for_header};
 
@@ -70,5 +71,6 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         shown(&backing),
         rebased.copied
     ));
+    warn_of_stock(&path);
     Ok(Verdict::Good)
 }

@@ -7,6 +7,7 @@
 //! Times begin at 1 us: fio takes a last time of 0 for "none yet", and would not wait between a
 //! request at time 0 and the next one (seen with fio 3.33).
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 
@@ -18,11 +19,14 @@ use super::{Losses, RecordWriter, TextOut, append};
 /// The time of a request at the start of the trace, in microseconds.
 const FIRST_US: u64 = 1;
 
+/// White space to C, and so to fio, if not to Rust.
+const VERTICAL_TAB: u8 = 0x0b;
+
 /// Writes an iolog.
 #[derive(Debug)]
 pub struct FioWriter<W> {
     out: TextOut<W>,
-    target: String,
+    target: Vec<u8>,
     lines: Vec<u8>,
     last_us: u64,
     losses: Losses,
@@ -35,8 +39,15 @@ impl<W: Write> FioWriter<W> {
     /// # Errors
     /// If the output fails, or if `target` is empty or has white space in it: fio would not
     /// read it.
-    pub fn create(name: &Path, out: W, target: &str) -> Result<FioWriter<W>, TraceError> {
-        if target.is_empty() || target.len() > 255 || target.contains(char::is_whitespace) {
+    pub fn create(
+        name: &Path,
+        out: W,
+        target: impl AsRef<OsStr>,
+    ) -> Result<FioWriter<W>, TraceError> {
+        let target = target.as_ref();
+        let bytes = target.as_encoded_bytes();
+        let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == VERTICAL_TAB;
+        if bytes.is_empty() || bytes.len() > 255 || bytes.iter().any(is_space) {
             return Err(TraceError::Refused {
                 file: name.to_owned(),
                 number: 0,
@@ -45,10 +56,13 @@ impl<W: Write> FioWriter<W> {
             });
         }
         let mut out = TextOut::new(name, out);
-        out.write(format!("fio version 3 iolog\n0 {target} add\n0 {target} open\n").as_bytes())?;
+        out.write(b"fio version 3 iolog\n")?;
+        for action in [" add\n", " open\n"] {
+            out.write(&[b"0 ", bytes, action.as_bytes()].concat())?;
+        }
         Ok(FioWriter {
             out,
-            target: target.to_owned(),
+            target: bytes.to_owned(),
             lines: Vec::new(),
             last_us: 0,
             losses: Losses::default(),
@@ -59,10 +73,11 @@ impl<W: Write> FioWriter<W> {
         let (offset, length) = record.map_or((0, 0), |record| {
             (record.start.0 * SECTOR_SIZE, record.count.0 * SECTOR_SIZE)
         });
-        let (time, target) = (self.last_us, &self.target);
+        append(&mut self.lines, format_args!("{} ", self.last_us));
+        self.lines.extend_from_slice(&self.target);
         append(
             &mut self.lines,
-            format_args!("{time} {target} {action} {offset} {length}\n"),
+            format_args!(" {action} {offset} {length}\n"),
         );
     }
 }
@@ -101,8 +116,9 @@ impl<W: Write> RecordWriter for FioWriter<W> {
     }
 
     fn finish(mut self) -> Result<W, TraceError> {
-        let close = format!("{} {} close\n", self.last_us, self.target);
-        self.out.write(close.as_bytes())?;
+        let time = format!("{} ", self.last_us);
+        let close = [time.as_bytes(), &self.target, b" close\n"].concat();
+        self.out.write(&close)?;
         self.out.finish()
     }
 

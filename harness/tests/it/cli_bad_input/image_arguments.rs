@@ -149,8 +149,8 @@ fn new_images_that_cannot_be() {
     );
     create(
         &["--max-size", "8T"],
-        "@new: found a largest size of 8 TiB: stock Linux could not reach the data of a COW file \
-         with room for more than 4194288 MiB",
+        "@new: found a largest size of 8 TiB: a device of 1 MiB can be given room for 4194288 MiB at \
+         most, or stock Linux could not reach its data. A resize past that moves the data",
     );
     for (backing, message) in [
         (

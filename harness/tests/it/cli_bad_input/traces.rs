@@ -136,7 +136,7 @@ fn no_trace_at_all() {
     ] {
         sandbox.refuses(
             &command,
-            "@directory: offset 0: Is a directory (os error 21)",
+            "@directory: opening: Is a directory (os error 21)",
         );
     }
 }

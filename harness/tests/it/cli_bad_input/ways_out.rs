@@ -120,3 +120,41 @@ fn a_device_is_replayed_on_whose_paths_are_no_text() {
         assert!(cow.exists());
     }
 }
+
+#[test]
+fn a_name_in_an_immutable_directory_is_refused_for_that() {
+    let sandbox = Sandbox::with_device();
+    std::fs::create_dir(sandbox.path("fixed")).unwrap();
+    let directory = std::fs::File::open(sandbox.path("fixed")).unwrap();
+    let flags = rustix::fs::ioctl_getflags(&directory);
+    let fixed = flags.and_then(|flags| {
+        rustix::fs::ioctl_setflags(&directory, flags | rustix::fs::IFlags::IMMUTABLE)?;
+        Ok(flags)
+    });
+    let Ok(flags) = fixed else {
+        eprintln!("skipped: no directory can be made immutable here");
+        return;
+    };
+    let immutable = "its directory is immutable or append-only (chattr -i -a)";
+    let create = ["image", "create", "@fixed/cow", "--backing", "@backing"];
+    let said = [
+        (
+            &create[..],
+            format!("@fixed/.cow.ubdlab-new: creating: {immutable}"),
+        ),
+        (
+            &["trace", "generate", "@fixed/out"],
+            format!("@fixed/out: writing: {immutable}"),
+        ),
+        (
+            &["replay", "@trace", "--size", "1M", "--out", "@fixed/out"],
+            format!("@fixed/out: creating: {immutable}"),
+        ),
+    ]
+    .map(|(args, message)| (sandbox.run(args), message));
+    rustix::fs::ioctl_setflags(&directory, flags).unwrap();
+    for (done, message) in said {
+        assert_eq!(sandbox.text(&done.stderr), format!("ubdlab: {message}\n"));
+        assert_eq!(done.status.code(), Some(3));
+    }
+}

@@ -240,7 +240,23 @@ fn a_time_that_a_header_cannot_hold_is_one_that_stock_uml_refuses() {
             said.contains(&format!("\nstock UML  {verdict}\n")),
             "{said}"
         );
-        std::fs::remove_file(sandbox.path("cow")).unwrap();
+        let verdict = format!("stock UML {verdict}\n");
+        let convert = ["image", "convert", "-f", "raw", "@backing", "@new"];
+        let convert = [&convert[..], &["--backing", "@backing"]].concat();
+        let rebase = ["image", "rebase", "@cow", "--backing", "@backing"];
+        for args in [
+            &convert[..],
+            &[&rebase[..], &["--unsafe"]].concat(),
+            &rebase,
+        ] {
+            let said = sandbox.succeeds(args);
+            assert_eq!(said.ends_with(&verdict), !is_taken, "{said}");
+        }
+        let said = sandbox.succeeds(&["image", "check", "@cow"]);
+        assert_eq!(said.contains(&verdict), !is_taken, "{said}");
+        for name in ["cow", "new"] {
+            std::fs::remove_file(sandbox.path(name)).unwrap();
+        }
     }
 }
 

@@ -116,3 +116,27 @@ fn what_a_killed_creation_left_is_no_obstacle() {
     assert!(!sandbox.path(".cow.ubdlab-new").exists());
     sandbox.succeeds(&["image", "check", "@cow"]);
 }
+
+/// A disk in qcow2 is not what its bytes are.
+#[test]
+fn a_qcow2_image_is_no_backing_file_unless_it_is_said_to_be_raw() {
+    let sandbox = Sandbox::new();
+    let mut image = vec![0; SIZE as usize];
+    image[..4].copy_from_slice(b"QFI\xfb");
+    sandbox.write("backing", image);
+    let create = ["image", "create", "@cow", "--backing", "@backing"];
+    sandbox.refuses(
+        &create,
+        "@backing: begins like a qcow2 image, and a backing file is a raw disk: its header would be \
+         taken for the disk's first sectors. Convert it into a raw disk first (qemu-img convert -O \
+         raw); --backing-format raw if it is a raw disk all the same",
+    );
+    sandbox.succeeds(&[&create[..], &["--backing-format", "raw"]].concat());
+    // Others make such files too, and what was said once is not written down.
+    let checked = sandbox.run(&["image", "check", "@cow"]);
+    assert_eq!(checked.status.code(), Some(0));
+    let said = sandbox.text(&checked.stdout);
+    let note = "the backing file @backing begins like a qcow2 image, and is read as a raw disk, by \
+                stock UML too";
+    assert!(said.contains(note), "{said}");
+}

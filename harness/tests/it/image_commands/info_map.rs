@@ -258,6 +258,11 @@ fn a_path_that_leads_outside_is_shown_and_not_followed() {
         assert_eq!(info["backing_file"], "../backing");
         assert_eq!(info["backing_matches"], Value::Null);
         assert_eq!(info["backing_problem"], problem);
+        // Nobody has looked, and it may not even be there.
+        assert_eq!(
+            info["stock_uml"],
+            "takes it if its backing file is the right one"
+        );
     }
 }
 

@@ -364,3 +364,19 @@ fn one_grow_after_the_other() {
     assert_eq!(used, ["headroom", "headroom", "rebuild", "headroom"]);
     sandbox.succeeds(&["image", "check", "@v3"]);
 }
+
+/// `chattr`'s attributes, where the file system has them.
+#[test]
+fn a_rebuilt_file_keeps_the_attributes_of_its_inode() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let sandbox = Sandbox::with_device();
+    let open = || std::fs::File::open(sandbox.path("cow")).unwrap();
+    let wanted = IFlags::NOATIME | IFlags::NODUMP;
+    let given = ioctl_getflags(open()).and_then(|has| ioctl_setflags(open(), has | wanted));
+    if given.is_err() {
+        eprintln!("skipped: this file system has no such attributes");
+        return;
+    }
+    sandbox.succeeds(&["image", "resize", "@cow", "2M", "--strategy", "rebuild"]);
+    assert!(ioctl_getflags(open()).unwrap().contains(wanted));
+}

@@ -62,6 +62,10 @@ pub enum Fault {
     TrailingData,
     /// The file is longer than its data area by a hole.
     TrailingHole,
+    /// The backing file has a time that no header holds.
+    BackingTime,
+    /// The backing file begins like an image, and is read as a raw disk.
+    BackingIsImage,
     /// Stock Linux cannot reach the data.
     BeyondStock,
     /// The bitmap of an old version is too short for the device.
@@ -89,6 +93,8 @@ impl Fault {
             Fault::StaleData => "stale-data",
             Fault::TrailingData => "trailing-data",
             Fault::TrailingHole => "trailing-hole",
+            Fault::BackingTime => "backing-time-beyond-header",
+            Fault::BackingIsImage => "backing-is-image",
             Fault::BeyondStock => "beyond-stock-limit",
             Fault::ShortBitmap => "short-bitmap",
         }
@@ -97,7 +103,11 @@ impl Fault {
     fn severity(self) -> Severity {
         match self {
             Fault::StaleData | Fault::TrailingData => Severity::Leak,
-            Fault::TrailingHole | Fault::BeyondStock | Fault::ShortBitmap => Severity::Note,
+            Fault::TrailingHole
+            | Fault::BackingTime
+            | Fault::BackingIsImage
+            | Fault::BeyondStock
+            | Fault::ShortBitmap => Severity::Note,
             _ => Severity::Corruption,
         }
     }
