@@ -78,8 +78,8 @@ impl Reading {
         }
     }
 
-    /// What was seen in the trace `path`, all of which was read, if there was no request in it. Of a
-    /// part of a trace it means nothing that there is none.
+    /// What was seen in the trace `path`, all of which was read, if there was no request in it. Of
+    /// a part of a trace it means nothing that there is none.
     pub(super) fn if_nothing_was_read(
         &self,
         path: &Path,

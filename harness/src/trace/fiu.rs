@@ -6,8 +6,8 @@
 //! ```
 //!
 //! In this order: the time in nanoseconds, the process's number and name, the first block and the
-//! number of blocks of 512 bytes, R or W in either case, the device's major and minor number, the MD5 digest. The
-//! digest is not used.
+//! number of blocks of 512 bytes, R or W in either case, the device's major and minor number, the
+//! MD5 digest. The digest is not used.
 
 use driver::units::{Sector, SectorCount};
 
