@@ -29,6 +29,7 @@ pub mod history;
 pub mod parts;
 pub mod procedure_2003;
 mod rarities;
+pub(crate) mod reachable;
 pub mod resizer;
 mod round;
 pub mod selection;
