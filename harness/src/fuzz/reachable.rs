@@ -16,8 +16,26 @@ const OF_RESIZES: [&str; 8] = [
     "requests_queued_when_a_resize",
 ];
 
+/// Those of [`super::rarities`], which only `ordered` with userhelper's resizes has.
+const OF_RARITIES: [&str; 10] = [
+    "partial_last_sector",
+    "grown_over_a_partial",
+    "rebuilt_with_a_partial",
+    "raw_disk",
+    "synchronous_device",
+    "crash_with_shared_extents",
+    "long_zeros_on_a_host",
+    "bitmap_of_three_pages",
+    "crash_in_image_tool",
+    "image_tool_",
+];
+
 /// Those of moving data under requests.
-const OF_MOVES: [&str; 2] = ["flush_between_steps_of_a_move", "write_into_the_window"];
+const OF_MOVES: [&str; 3] = [
+    "flush_between_steps_of_a_move",
+    "write_into_the_window",
+    "reflow_ended",
+];
 
 /// Those of a host that fails.
 const OF_FAULTS: [&str; 5] = [
@@ -38,9 +56,13 @@ pub(crate) fn cannot_come(name: &str, subject: &Subject) -> bool {
         return true;
     }
     if subject.driver != DriverName::Ordered {
-        return is_of(&OF_RESIZES) || is_of(&OF_MOVES);
+        return is_of(&OF_RESIZES) || is_of(&OF_MOVES) || is_of(&OF_RARITIES);
     }
-    match (name, subject.resizer.model(&subject.defects).is_some()) {
+    let by_model = subject.resizer.model(&subject.defects).is_some();
+    if by_model && is_of(&OF_RARITIES) {
+        return true;
+    }
+    match (name, by_model) {
         ("strategy_spillner_2003", _) => subject.resizer != Resizer::Spillner2003,
         ("strategy_procedure_2003", by_model) => {
             !by_model || subject.resizer == Resizer::Spillner2003
