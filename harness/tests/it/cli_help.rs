@@ -113,6 +113,12 @@ fn each_shell_gets_completions() {
         for command in ["resize", "generate", "dry-run"] {
             assert!(script.contains(command), "{shell} lacks {command}");
         }
+        if ["bash", "zsh", "fish"].contains(&shell) {
+            assert!(
+                script.contains("flush-noop"),
+                "{shell} lacks the names of defects"
+            );
+        }
     }
     let sandbox = Sandbox::new();
     sandbox.write("script", sandbox.succeeds(&["completions", "bash"]));
