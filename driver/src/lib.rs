@@ -28,4 +28,4 @@ mod shown;
 pub mod size;
 pub mod units;
 
-pub use shown::{ManyLines, OneLine, is_control, shown};
+pub use shown::{ManyLines, OneLine, is_control, shell_word, shown};

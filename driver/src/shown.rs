@@ -22,7 +22,7 @@ pub fn shown(path: &Path) -> String {
 
 /// The path as one word of a shell's command line. What is no plain text is escaped as bash, zsh
 /// and ksh read it.
-pub(crate) fn shell_word(path: &Path) -> String {
+pub fn shell_word(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte);
     if !bytes.is_empty() && bytes[0] != b'-' && bytes.iter().all(is_plain) {

@@ -7,12 +7,13 @@ mod replay;
 mod resize;
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Subcommand;
 
 use crate::bench::{Row, Table};
 
-use super::interrupt::Interrupt;
+use super::interrupt::{self, Interrupt};
 use super::output::{self, InLines};
 use super::temporary::TemporaryDirectory;
 use super::{Failure, Verdict, without_path};
@@ -22,7 +23,7 @@ use super::{Failure, Verdict, without_path};
 /// Every row is measured in turns with what it is compared with, several times, and its
 /// median is taken: the figures of another run on a busy machine differ, the ratios less so.
 /// A ratio says how many times as good as what is beside it the value is. A target that is
-/// missed is shown and changes nothing about the exit status.
+/// missed is shown and changes nothing about the exit status. Ctrl-C prints the rows so far.
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = "\
 Examples:
@@ -38,7 +39,7 @@ pub(super) enum Command {
 }
 
 /// What all of them take.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Common {
     /// Only the rows whose names contain TEXT
     #[arg(long, value_name = "TEXT")]
@@ -82,24 +83,65 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
 /// A row is a line.
 impl InLines for Table<'_> {}
 
-fn collect(rows: &mut Vec<Row>, more: Vec<Row>) {
-    if let Some(row) = more.first() {
-        output::remark(format_args!("measured {}", row.name));
-    }
-    rows.extend(more);
+/// The rows as they come. When a signal ends the process, those that there are by then are printed.
+struct Rows {
+    common: Common,
+    rows: Arc<Mutex<Vec<Row>>>,
 }
 
-/// Prints the rows that were asked for: some are measured along with others.
-fn report(common: &Common, mut rows: Vec<Row>) -> Result<Verdict, Failure> {
-    if let Some(only) = &common.only {
-        rows.retain(|row| row.name.contains(only));
-        if rows.is_empty() {
-            return Err(Failure(format!("no row's name contains '{only}'")));
+impl Rows {
+    fn new(common: &Common) -> Rows {
+        let rows: Arc<Mutex<Vec<Row>>> = Arc::default();
+        let (common, so_far) = (common.clone(), Arc::clone(&rows));
+        let words = common.clone();
+        interrupt::at_end(move || {
+            let rows = asked_for(&words, std::mem::take(&mut *locked(&so_far)));
+            // There is nobody left whom a failure could be reported to.
+            let _ = print(&words, &rows).and_then(|()| output::complete());
+        });
+        Rows { common, rows }
+    }
+
+    fn collect(&self, more: Vec<Row>) {
+        let first = more.first().map(|row| row.name.clone());
+        locked(&self.rows).extend(more);
+        if let Some(name) = first {
+            output::remark(format_args!("measured {name}"));
         }
     }
+
+    /// Prints the rows that were asked for: some are measured along with others.
+    fn report(self) -> Result<Verdict, Failure> {
+        interrupt::forget_last_words();
+        let rows = asked_for(&self.common, std::mem::take(&mut *locked(&self.rows)));
+        if let Some(signal) = interrupt::signal() {
+            print(&self.common, &rows)?;
+            return Ok(Verdict::EndedBySignal(signal));
+        }
+        if let Some(only) = self.common.only.as_deref().filter(|_| rows.is_empty()) {
+            output::failure(&Failure(format!("no row's name contains '{only}'")));
+            return Ok(Verdict::WrongUsage);
+        }
+        print(&self.common, &rows)?;
+        Ok(Verdict::Good)
+    }
+}
+
+fn asked_for(common: &Common, mut rows: Vec<Row>) -> Vec<Row> {
+    if let Some(only) = &common.only {
+        rows.retain(|row| row.name.contains(only));
+    }
+    rows
+}
+
+fn print(common: &Common, rows: &[Row]) -> Result<(), Failure> {
     match common.json {
         true => output::json(&rows)?,
-        false => output::lines(&Table(&rows)),
+        false => output::lines(&Table(rows)),
     }
-    Ok(Verdict::Good)
+    Ok(())
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,7 @@
 //! `ubdlab fuzz`.
 
+mod catalogue;
+mod defects;
 mod keeper;
 mod repeat;
 mod report;
@@ -12,20 +14,16 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use driver::linux::Defects;
-use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::fuzz::campaign::{self, Campaign, Stop};
 use crate::fuzz::case::{DriverName, Resizer};
-use crate::fuzz::catalogue::{self, Catalogue};
-use crate::fuzz::device::check_defect;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::selection::described;
-use crate::judge::JudgesCatalogue;
 use crate::report::fuzz_page;
 use crate::sim::Assumptions;
 
 use super::interrupt::{self, Interrupt};
-use super::output::{self, InLines};
+use super::output;
 use super::page::write_page;
 use super::{Failure, Verdict};
 
@@ -63,19 +61,21 @@ pub(super) struct Args {
     /// A defect of the driver for a kernel's driver: without it, all that the real one has;
     /// `none` switches all off. A defect of the resize for the ordered driver: it is then done
     /// by the model of 2003's procedure. Or a double of the judge's catalogue for the ordered
-    /// driver, which does one thing wrong. docs/defects.md names all of them.
-    #[arg(long, value_name = "NAME")]
+    /// driver, which does one thing wrong. docs/defects.md says what each of them is.
+    #[arg(long, value_name = "NAME", value_parser = defects::names(), hide_possible_values = true)]
     defect: Vec<String>,
 
     /// The first case's seed; case n has this plus n
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
 
-    /// Stop after this many cases [default: 2000]
+    /// Stop after this many cases, instead of after a --duration [default: 2000]
     #[arg(long, value_name = "N", conflicts_with = "duration")]
     cases: Option<u64>,
 
-    /// Stop after this long, also in the middle of a case: 90s, 5m, 2h
+    /// Stop after this long, instead of after a number of --cases: 90s, 5m, 2h
+    ///
+    /// Also in the middle of a case.
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     duration: Option<Duration>,
 
@@ -108,13 +108,21 @@ pub(super) struct Args {
 
     /// Measure how soon each known defect is found, and print docs/defects.md
     ///
-    /// The defects of the drivers and of resizes, and the doubles that measure the checks. Takes
-    /// some minutes. Seeds and numbers of cases are fixed.
+    /// The defects of the drivers and of resizes, and the doubles that measure the checks. Seeds
+    /// and numbers of cases are fixed: how long it takes depends on the processor, from ten
+    /// minutes to more than an hour. On a terminal a bar says how far it is. Ctrl-C ends it with
+    /// the rows so far.
     #[arg(long, conflicts_with_all = [
         "driver", "resizer", "defect", "seed", "cases", "duration", "out", "no_faults",
         "lying_syncs", "weaken", "repro", "json",
     ])]
     catalogue: bool,
+
+    /// Write the --catalogue to FILE, which is replaced when all of it is measured
+    ///
+    /// Ended early, FILE stays as it was, and the rows so far go to standard output.
+    #[arg(long, value_name = "FILE", requires = "catalogue")]
+    output: Option<PathBuf>,
 
     /// Print JSON
     #[arg(long)]
@@ -137,7 +145,7 @@ Examples:
   ubdlab fuzz --driver linux-6.12 --duration 60s --out findings --report findings.html
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
   ubdlab fuzz --repro findings/flush-noop-lost-write.json
-  ubdlab fuzz --catalogue >docs/defects.md"
+  ubdlab fuzz --catalogue --output docs/defects.md"
     )
 }
 
@@ -217,23 +225,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     match &args.repro {
         Some(file) => repeat(file, args.json, args.report.as_deref()),
-        None if args.catalogue => measure(args),
+        None if args.catalogue => catalogue::measure(args.jobs(), args.output.as_deref()),
         None => search(args),
     }
-}
-
-fn measure(args: &Args) -> Result<Verdict, Failure> {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
-    interrupt::show(&bar);
-    let progress = |name: &str| bar.set_message(name.to_string());
-    let (catalogue, judges) = quietly(|| {
-        let catalogue = Catalogue::measure(args.jobs(), catalogue::CASES, &progress);
-        (catalogue, JudgesCatalogue::measure(args.jobs(), &progress))
-    });
-    bar.finish_and_clear();
-    output::lines(&catalogue);
-    output::lines(&judges);
-    Ok(Verdict::Good)
 }
 
 /// A panic of what is fuzzed is a finding; its backtrace would only bury the report.
@@ -273,6 +267,7 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
         keeper.keep_stuck(stuck);
     }
     let mut report = Report::of(&campaign, &outcome, keeper.finish()?);
+    report.options = args.options();
     report.ended_by_signal = interrupt::signal();
     match args.json {
         true => output::json(&report)?,
@@ -296,6 +291,33 @@ impl Args {
         }
     }
 
+    /// The options that say what is fuzzed, but for seeds, numbers of cases and defects.
+    fn options(&self) -> String {
+        let mut options = Vec::new();
+        let name = |value: Option<clap::builder::PossibleValue>| match value {
+            Some(value) => value.get_name().to_owned(),
+            None => String::new(),
+        };
+        if self.driver != DriverArg::Ordered {
+            options.push(format!(
+                "--driver {}",
+                name(self.driver.to_possible_value())
+            ));
+        }
+        if self.resizer != ResizerArg::Userhelper {
+            options.push(format!(
+                "--resizer {}",
+                name(self.resizer.to_possible_value())
+            ));
+        }
+        options.extend(self.no_faults.then(|| "--no-faults".into()));
+        options.extend(self.lying_syncs.then(|| "--lying-syncs".into()));
+        for weakening in &self.weaken {
+            options.push(format!("--weaken {}", name(weakening.to_possible_value())));
+        }
+        options.join(" ")
+    }
+
     fn subject(&self) -> Result<Subject, Failure> {
         let (driver, real) = match self.driver {
             DriverArg::Ordered => (DriverName::Ordered, Defects::none()),
@@ -310,7 +332,7 @@ impl Args {
             [none] if none == "none" => Vec::new(),
             names => {
                 for name in names {
-                    check_defect(driver, name).map_err(Failure)?;
+                    defects::check(driver, name)?;
                 }
                 names.to_vec()
             }
@@ -337,9 +359,3 @@ impl Args {
         })
     }
 }
-
-/// Names of its own.
-impl InLines for Catalogue {}
-
-/// Names of its own, too.
-impl InLines for JudgesCatalogue {}

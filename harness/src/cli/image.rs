@@ -11,6 +11,7 @@ mod merge;
 mod rebase;
 mod recover;
 mod resize;
+mod state;
 mod watching;
 
 use std::path::{Path, PathBuf};

@@ -54,6 +54,21 @@ impl Asking {
     }
 }
 
+/// What is said when a signal ends the process.
+static LAST_WORDS: Mutex<Option<LastWords>> = Mutex::new(None);
+
+type LastWords = Box<dyn FnOnce() + Send>;
+
+/// Says this when a signal ends the process: a result so far, say.
+pub(super) fn at_end(words: impl FnOnce() + Send + 'static) {
+    *locked(&LAST_WORDS) = Some(Box::new(words));
+}
+
+/// What was to be said at the end is said in another way.
+pub(super) fn forget_last_words() {
+    *locked(&LAST_WORDS) = None;
+}
+
 /// Begins to wait for signals. Without it they end the process too, and leave what is temporary.
 pub(super) fn install() {
     let mut signals = vec![SIGINT, SIGTERM, SIGHUP];
@@ -77,6 +92,10 @@ pub(super) fn install() {
 fn end(signal: i32) {
     let _ending = unfinished::remove_all();
     clear_bar();
+    let words = locked(&LAST_WORDS).take();
+    if let Some(words) = words {
+        words();
+    }
     signal_hook::low_level::exit(128 + signal);
 }
 

@@ -73,6 +73,9 @@ enum Verdict {
     /// Of `image check`, which has the exit statuses of `qemu-img check`, as [`Verdict::Leaks`].
     Corrupt,
     Leaks,
+    /// What the command line asks for is not there, which only the command can know. It has said
+    /// so.
+    WrongUsage,
     /// A signal with this number has ended it early; what it has found so far is reported.
     EndedBySignal(u8),
 }
@@ -120,7 +123,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::ViolationFound) => ExitCode::from(1),
-        Ok(Verdict::Corrupt) => ExitCode::from(2),
+        Ok(Verdict::Corrupt | Verdict::WrongUsage) => ExitCode::from(2),
         Ok(Verdict::Leaks) => ExitCode::from(3),
         Ok(Verdict::EndedBySignal(number)) => ExitCode::from(128 + number),
         Err(failure) => {

@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::output_file::{OutputFile, not_written};
-use super::{Cli, Failure, Verdict, output};
+use super::{Cli, Failure, Verdict, output, without_path};
 
 /// Print what makes a shell complete ubdlab's commands and options
 #[derive(Clone, Debug, Args)]
@@ -28,9 +28,13 @@ Pages that are there already are replaced.
 
 Examples:
   ubdlab man ~/.local/share/man/man1
-  man ubdlab-image-resize")]
+  man ubdlab-image-resize
+  man -l ~/.local/share/man/man1/ubdlab-image-resize.1
+
+man looks below ~/.local/share/man by itself where ~/.local/bin is in PATH. Elsewhere name the file,
+as above, or the directory above man1: MANPATH=~/.local/share/man: man ubdlab-image-resize")]
 pub(super) struct Man {
-    /// The directory, which has to exist
+    /// The directory, which is made if it is not there
     directory: PathBuf,
 }
 
@@ -46,6 +50,11 @@ pub(super) fn completions(args: &Completions) -> Result<Verdict, Failure> {
 pub(super) fn man(args: &Man) -> Result<Verdict, Failure> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
+    let directory = &args.directory;
+    std::fs::create_dir_all(directory).map_err(|error| {
+        let (directory, error) = (driver::shown(directory), without_path(&error));
+        Failure(format!("{directory}: creating: {error}"))
+    })?;
     pages(&command, &args.directory)?;
     Ok(Verdict::Good)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::replay::report::{grouped, size};
+use crate::replay::report::{counted, grouped, size};
 use crate::trace::notes::DeviceCounts;
 use crate::trace::{
     Description, DeviceChoice, Devices, Event, Notes, Summary, TraceSource, statistics, summarize,
@@ -344,10 +344,10 @@ fn convert_to(
 
 /// What was written into `target`, in a line.
 pub(super) fn written(target: &Path, requests: u64, len: Option<u64>) -> String {
-    let (target, requests) = (driver::shown(target), grouped(requests));
+    let (target, requests) = (driver::shown(target), counted(requests, "request"));
     match len {
-        Some(len) => format!("{target}: {requests} requests in {}", size(len)),
-        None => format!("{target}: {requests} requests"),
+        Some(len) => format!("{target}: {requests} in {}", size(len)),
+        None => format!("{target}: {requests}"),
     }
 }
 

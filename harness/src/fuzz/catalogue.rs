@@ -16,7 +16,7 @@ use super::case::{Case, DriverName, Resizer};
 use super::generate::Subject;
 use super::procedure_2003::ResizeDefect;
 use super::selection::described;
-use super::shrink::shrink;
+use super::shrink::shrink_until;
 use super::violation::{Kind, Violation};
 
 /// Searches for each defect, from seeds that are far apart.
@@ -205,7 +205,12 @@ pub struct Found {
 
 /// Runs cases of `subject` from `seed` on until one shows something wrong.
 pub fn first_finding(subject: &Subject, seed: u64, cases: u64) -> Option<Found> {
-    (0..cases).find_map(|number| {
+    first_until(subject, seed, cases, &|| false)
+}
+
+fn first_until(subject: &Subject, seed: u64, cases: u64, stop: &dyn Fn() -> bool) -> Option<Found> {
+    let mut numbers = (0..cases).take_while(|_| !stop());
+    numbers.find_map(|number| {
         let seed = seed.wrapping_add(number);
         let (case, violation) = one(seed, subject).finding?;
         Some(Found {
@@ -217,8 +222,23 @@ pub fn first_finding(subject: &Subject, seed: u64, cases: u64) -> Option<Found> 
     })
 }
 
-/// Searches for one entry with `jobs` threads, each time through at most `bound` cases.
-pub(crate) fn measure(entry: &Entry, jobs: usize, bound: u64) -> Row {
+/// Who waits for a catalogue.
+#[derive(Clone, Copy)]
+pub struct Waiting<'a> {
+    /// Is told the name of what is measured next.
+    pub next: &'a dyn Fn(&str),
+    /// Whether to stop: the rows that are complete by then are the result.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// Searches for one entry with `jobs` threads, each time through at most `bound` cases. None if
+/// that was stopped.
+pub(crate) fn measure(
+    entry: &Entry,
+    jobs: usize,
+    bound: u64,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Option<Row> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(vec![None; SEARCHES]);
     let work = || {
@@ -227,7 +247,7 @@ pub(crate) fn measure(entry: &Entry, jobs: usize, bound: u64) -> Row {
             if number >= SEARCHES {
                 return;
             }
-            let found = first_finding(&entry.subject, number as u64 * APART, bound);
+            let found = first_until(&entry.subject, number as u64 * APART, bound, stop);
             let mut results = match results.lock() {
                 Ok(results) => results,
                 Err(poisoned) => poisoned.into_inner(),
@@ -250,18 +270,22 @@ pub(crate) fn measure(entry: &Entry, jobs: usize, bound: u64) -> Row {
         *kinds.entry(found.violation.kind).or_default() += 1;
     }
     let earliest = results.iter().flatten().min_by_key(|found| found.cases);
-    Row {
+    let requests = earliest.map(|found| {
+        let (case, _) = shrink_until(&found.case, &found.violation, found.seed, &stop);
+        case.requests()
+    });
+    if stop() {
+        return None;
+    }
+    Some(Row {
         entry: entry.clone(),
         cases: results
             .iter()
             .map(|found| found.as_ref().map(|found| found.cases))
             .collect(),
         kinds,
-        requests: earliest.map(|found| {
-            let (case, _) = shrink(&found.case, &found.violation, found.seed);
-            case.requests()
-        }),
-    }
+        requests,
+    })
 }
 
 /// The measured catalogue. As text, it is `docs/defects.md`.
@@ -273,20 +297,44 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// Searches for every defect with `jobs` threads and at most `bound` cases a search.
-    /// `progress` is told the name of each defect.
-    pub fn measure(jobs: usize, bound: u64, progress: &dyn Fn(&str)) -> Catalogue {
-        let measured = sections().into_iter().map(|section| {
-            let rows = section.entries.iter().map(|entry| {
-                progress(&entry.name);
-                measure(entry, jobs, bound)
-            });
-            (section.title, rows.collect())
-        });
+    pub fn measure(jobs: usize, bound: u64, waiting: Waiting<'_>) -> Catalogue {
+        let mut measured = Vec::new();
+        for section in sections() {
+            let mut rows = Vec::new();
+            for entry in &section.entries {
+                if (waiting.stop)() {
+                    break;
+                }
+                (waiting.next)(&entry.name);
+                rows.extend(measure(entry, jobs, bound, waiting.stop));
+            }
+            measured.push((section.title, rows));
+        }
         Catalogue {
             bound,
-            sections: measured.collect(),
+            sections: measured,
         }
     }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.sections.iter().map(|(_, rows)| rows.len()).sum()
+    }
+}
+
+/// The numbers up to the highest one that no defect has, of the model or of
+/// [`NOT_EXPRESSIBLE`].
+fn unused_numbers() -> Vec<String> {
+    let has = |number: u8| {
+        let starts = format!("{number}, ");
+        Defect::ALL.iter().any(|defect| defect.number() == number)
+            || NOT_EXPRESSIBLE
+                .iter()
+                .any(|(what, _)| what.starts_with(&starts))
+    };
+    let highest = Defect::ALL.iter().map(|defect| defect.number()).max();
+    let unused = (1..=highest.unwrap_or(0)).filter(|&number| !has(number));
+    unused.map(|number| number.to_string()).collect()
 }
 
 impl fmt::Display for Catalogue {
@@ -294,7 +342,8 @@ impl fmt::Display for Catalogue {
         writeln!(
             f,
             "# The defects that the fuzzer finds\n\n\
-             Made by `ubdlab fuzz --catalogue >docs/defects.md`: renew it like that, do not edit it.\n\n\
+             Made by `ubdlab fuzz --catalogue --output docs/defects.md`: renew it like that, do not\n\
+             edit it.\n\n\
              Each row is a driver with this one defect switched on. The fuzzer looks for anything\n\
              wrong, {SEARCHES} times from seeds that are fixed and far apart, through at most {} cases;\n\
              it is not told what to look for. *Cases* is the median of the cases up to the first\n\
@@ -303,14 +352,18 @@ impl fmt::Display for Catalogue {
              that opening the device and reading it, or the resize alone, is enough. What is wrong,\n\
              and what the model does without the defect, is said in `driver/src/linux/defects.rs` and\n\
              `harness/src/fuzz/procedure_2003/defects.rs`. With no defect switched on, nothing is found.\n\n\
+             *In Linux* names the two models that have a defect, 6.12 and 2.6; *others* are versions\n\
+             between them or before: `driver/src/linux/defects.rs` says which. The numbers are those of\n\
+             a list of the driver's defects; {} stand for nothing there.\n\n\
              {}",
             self.bound,
+            unused_numbers().join(" and "),
             described()
         )?;
         for (title, rows) in &self.sections {
             writeln!(f, "\n## {title}\n")?;
             if rows.is_empty() {
-                writeln!(f, "There is none.")?;
+                writeln!(f, "None was measured.")?;
                 continue;
             }
             writeln!(
@@ -361,6 +414,31 @@ mod tests {
         };
         assert_eq!(row(&[Some(3), None, Some(1)]).median(), Some(3));
         assert_eq!(row(&[None, None, Some(1)]).median(), None);
+    }
+
+    #[test]
+    fn what_is_stopped_has_the_rows_that_are_complete() {
+        let asked = std::cell::Cell::new(0);
+        let next = |_: &str| asked.set(asked.get() + 1);
+        let stopped = Waiting {
+            next: &next,
+            stop: &|| true,
+        };
+        let catalogue = Catalogue::measure(1, 1, stopped);
+        assert_eq!((catalogue.rows(), asked.get()), (0, 0));
+        let all = Waiting {
+            next: &next,
+            stop: &|| false,
+        };
+        // No case at all is enough to see which rows there are.
+        let catalogue = Catalogue::measure(1, 0, all);
+        let entries: usize = sections().iter().map(|section| section.entries.len()).sum();
+        assert_eq!((catalogue.rows(), asked.get()), (entries, entries));
+    }
+
+    #[test]
+    fn a_number_without_a_row_is_explained() {
+        assert_eq!(unused_numbers(), ["12", "23"]);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! may be there. A case that takes more than its [`budget`] is a finding. [`thrift`] says how much
 //! of a case is looked at, and [`selection`] how much of a crash point. What is found has a
 //! [`signature`], is made small by [`shrink`], repeated [`exactly`] and told by [`story`];
-//! [`catalogue`] measures how soon each known defect is found.
+//! [`catalogue`] measures how soon each known defect is found. What cannot come up with some
+//! options is in `reachable`, and is no blind spot of theirs.
 
 pub mod budget;
 pub mod build;
@@ -29,6 +30,7 @@ pub mod history;
 pub mod parts;
 pub mod procedure_2003;
 mod rarities;
+pub(crate) mod reachable;
 pub mod resizer;
 mod round;
 pub mod selection;

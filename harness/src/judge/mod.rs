@@ -8,7 +8,7 @@ mod target;
 use std::fmt;
 
 use crate::fuzz::case::{DriverName, Resizer};
-use crate::fuzz::catalogue::{Entry, Row, SEARCHES, measure};
+use crate::fuzz::catalogue::{Entry, Row, SEARCHES, Waiting, measure};
 use crate::fuzz::doubles::{self, Double};
 use crate::fuzz::generate::Subject;
 use crate::sim::Assumptions;
@@ -46,27 +46,42 @@ struct Judged {
 pub struct JudgesCatalogue(Vec<Judged>);
 
 impl JudgesCatalogue {
-    /// Searches for every double with `jobs` threads, and replays with it. `progress` is told the
-    /// name of each.
-    pub fn measure(jobs: usize, progress: &dyn Fn(&str)) -> JudgesCatalogue {
-        let judged = doubles::all().map(|double| {
-            progress(double.name);
+    /// Searches for every double with `jobs` threads, and replays with it.
+    pub fn measure(jobs: usize, waiting: Waiting<'_>) -> JudgesCatalogue {
+        let mut judged = Vec::new();
+        for double in doubles::all() {
+            if (waiting.stop)() {
+                break;
+            }
+            (waiting.next)(double.name);
             let entry = Entry {
                 number: None,
                 name: double.name.into(),
                 kernels: String::new(),
                 subject: subject(double),
             };
-            Judged {
+            let row = match double.found_as.is_empty() {
+                true => None,
+                false => match measure(&entry, jobs, CASES, waiting.stop) {
+                    Some(row) => Some(row),
+                    None => break,
+                },
+            };
+            judged.push(Judged {
                 name: double.name,
                 does: double.does,
-                row: (!double.found_as.is_empty()).then(|| measure(&entry, jobs, CASES)),
+                row,
                 replay: double
                     .replay
                     .map(|disk| replay(Some(double), disk).to_string()),
-            }
-        });
-        JudgesCatalogue(judged.collect())
+            });
+        }
+        JudgesCatalogue(judged)
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.0.len()
     }
 }
 

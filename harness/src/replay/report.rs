@@ -50,13 +50,15 @@ pub struct Report {
     pub bitmap_writes: u64,
     /// The resizes, in their order.
     pub resizes: Vec<ResizeReport>,
-    /// From the first request to the last completion, the resizes among them.
+    /// From the first request to the last completion, and until the last resize is done.
     pub elapsed_ns: u64,
+    /// From the first request to the last completion of one: no more than `elapsed_ns`.
+    pub requests_elapsed_ns: u64,
     /// The comparison of the whole device, both times.
     pub verify_elapsed_ns: u64,
-    /// Requests of the trace a second.
+    /// Requests of the trace a second of `requests_elapsed_ns`.
     pub requests_per_second: f64,
-    /// Bytes read and written a second.
+    /// Bytes read and written a second of it.
     pub bytes_per_second: f64,
     /// Latencies of single requests, as the device saw them.
     pub latency: Latencies,
@@ -151,6 +153,12 @@ impl Percentiles {
 }
 
 impl Report {
+    /// Whether a resize took longer than the requests, by so much that it can be seen.
+    pub fn went_on(&self) -> bool {
+        !self.resizes.is_empty()
+            && self.elapsed_ns - self.requests_elapsed_ns > self.elapsed_ns / 50
+    }
+
     /// Whether nothing was lost and nothing changed that should not.
     pub fn is_good(&self) -> bool {
         self.mismatches == 0 && self.backing_unchanged != Some(false)
@@ -162,9 +170,9 @@ impl fmt::Display for Report {
         let count = |n: u64| grouped(n);
         write!(
             f,
-            "replayed   {} requests in {}: {} requests/s, ",
-            count(self.requests),
-            time(self.elapsed_ns),
+            "replayed   {} in {}: {} requests/s, ",
+            counted(self.requests, "request"),
+            time(self.requests_elapsed_ns),
             count(self.requests_per_second as u64),
         )?;
         match self.stamps_only {
@@ -173,12 +181,12 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "           {} read, {} written, {} flushes, {} FUA, {} discards",
+            "           {} read, {} written, {}, {} FUA, {}",
             size(self.sectors_read * 512),
             size(self.sectors_written * 512),
-            count(self.flushes),
+            counted(self.flushes, "flush"),
             count(self.fua_writes),
-            count(self.discards),
+            counted(self.discards, "discard"),
         )?;
         for (number, what) in [
             (
@@ -204,22 +212,29 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "           {} syncs, {} bitmap writes",
-            count(self.syncs),
-            count(self.bitmap_writes)
+            "           {}, {}",
+            counted(self.syncs, "sync"),
+            counted(self.bitmap_writes, "bitmap write")
         )?;
+        if self.went_on() {
+            writeln!(
+                f,
+                "           a resize went on after the last request, until {}",
+                time(self.elapsed_ns)
+            )?;
+        }
         for resize in &self.resizes {
             writeln!(
                 f,
                 "resized    before request {} by {}: {} to {}, {} moved, in {} \
-                 ({} requests came meanwhile)",
+                 ({} came meanwhile)",
                 count(resize.at_request),
                 resize.strategy,
                 Bytes(resize.old_bytes),
                 Bytes(resize.new_bytes),
                 size(resize.moved_bytes),
                 time(resize.elapsed_ns),
-                count(resize.requests_meanwhile),
+                counted(resize.requests_meanwhile, "request"),
             )?;
         }
         if let Some(pace) = &self.pace {
@@ -268,10 +283,10 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "verified   {} sectors against the model in {}: {} mismatches",
-            count(self.sectors_verified),
+            "verified   {} against the model in {}: {}",
+            counted(self.sectors_verified, "sector"),
             time(self.verify_elapsed_ns),
-            count(self.mismatches)
+            counted(self.mismatches, "mismatch")
         )?;
         if self.sectors_verified_zeros > 0 {
             writeln!(
@@ -298,6 +313,16 @@ impl fmt::Display for Report {
             None => Ok(()),
         }
     }
+}
+
+/// A number of things, in words: `noun` is one of them.
+pub fn counted(number: u64, noun: &str) -> String {
+    let plural = match number {
+        1 => "",
+        _ if noun.ends_with("sh") || noun.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{plural}", grouped(number))
 }
 
 /// 1234567 as `1,234,567`.
@@ -345,6 +370,10 @@ mod tests {
     #[test]
     fn figures_are_easy_to_read() {
         assert_eq!(grouped(7), "7");
+        assert_eq!(counted(1, "request"), "1 request");
+        assert_eq!(counted(1_000, "request"), "1,000 requests");
+        assert_eq!(counted(1, "mismatch"), "1 mismatch");
+        assert_eq!(counted(0, "mismatch"), "0 mismatches");
         assert_eq!(grouped(113_872), "113,872");
         assert_eq!(grouped(1_000_000), "1,000,000");
         assert_eq!(size(512), "512 bytes");

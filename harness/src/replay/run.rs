@@ -213,6 +213,8 @@ pub struct Run<'a, F, T, I> {
     flush_latency: Histogram<u64>,
     resize_latency: Histogram<u64>,
     began_ns: u64,
+    /// When the last request was completed, from `began_ns`.
+    pub requests_elapsed_ns: u64,
     /// Requests over time.
     pub timeline: Timeline,
     /// What was counted.
@@ -350,6 +352,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             flush_latency: latency_histogram(),
             resize_latency: latency_histogram(),
             began_ns: clock.now_ns(),
+            requests_elapsed_ns: 0,
             timeline: Timeline::new(largest),
             counts: Counts::default(),
         }
@@ -616,6 +619,8 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             Operation::Discard => Kind::Discard,
             Operation::Write { .. } | Operation::WriteZeroes => Kind::Write,
         };
+        let completed_ns = now_ns.saturating_sub(self.began_ns);
+        self.requests_elapsed_ns = self.requests_elapsed_ns.max(completed_ns);
         let began_ns = flown.started_ns.saturating_sub(self.began_ns);
         self.timeline.record(began_ns, elapsed, kind, flown.range);
         let histogram = match operation {

@@ -464,7 +464,9 @@ impl Session<'_> {
         }
         let elapsed_ns = clock.now_ns() - started_ns;
         let (mut counts, latency) = (run.counts.clone(), run.latencies());
-        let timeline = std::mem::take(&mut run.timeline);
+        let requests_elapsed_ns = run.requests_elapsed_ns.min(elapsed_ns);
+        let mut timeline = std::mem::take(&mut run.timeline);
+        timeline.reach(elapsed_ns);
         let pace = run.pace_report();
         let device = idle(target).map_err(replay_error(path))?;
 
@@ -503,7 +505,7 @@ impl Session<'_> {
             stopped.map_err(replay_error(path))?;
         }
 
-        let seconds = elapsed_ns.max(1) as f64 / 1e9;
+        let seconds = requests_elapsed_ns.max(1) as f64 / 1e9;
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
         Ok(Report {
             requests: counts.requests,
@@ -524,6 +526,7 @@ impl Session<'_> {
             bitmap_writes: statistics.bitmap_writes,
             resizes: counts.resizes,
             elapsed_ns,
+            requests_elapsed_ns,
             verify_elapsed_ns: started.elapsed_ns(),
             requests_per_second: counts.requests as f64 / seconds,
             bytes_per_second: bytes as f64 / seconds,

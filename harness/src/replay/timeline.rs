@@ -185,6 +185,16 @@ impl Timeline {
         }
     }
 
+    /// Goes on until `end_ns` of the replay, with columns in which no request began.
+    pub fn reach(&mut self, end_ns: u64) {
+        while end_ns.div_ceil(self.column_ns) > COLUMNS as u64 {
+            self.halve();
+        }
+        let columns = end_ns.div_ceil(self.column_ns) as usize;
+        let columns = columns.max(self.columns.len());
+        self.columns.resize_with(columns, Column::default);
+    }
+
     fn halve(&mut self) {
         self.column_ns *= 2;
         let merged = self.columns.chunks(2).map(|pair| {
@@ -246,6 +256,23 @@ mod tests {
             .map(u64::from)
             .sum();
         assert_eq!(written, 100_000);
+    }
+
+    #[test]
+    fn a_resize_that_takes_longer_than_the_requests_is_on_the_axis() {
+        let mut timeline = Timeline::new(SectorCount(64));
+        let range = SectorRange::new(Sector(0), SectorCount(1));
+        timeline.record(0, 1, Kind::Write, range);
+        for end_ns in [1, 3 * FIRST_COLUMN_NS + 1, 1_000_000_000_000] {
+            timeline.reach(end_ns);
+            let end = timeline.column_ns * timeline.columns.len() as u64;
+            assert!(
+                end >= end_ns && end - end_ns < timeline.column_ns,
+                "{end_ns}"
+            );
+            assert!(timeline.columns.len() <= COLUMNS);
+        }
+        assert_eq!(timeline.latency().count(), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use driver::units::Bytes;
 
 use crate::replay::Report;
-use crate::replay::report::{Percentiles, ResizeReport, grouped, size, time};
+use crate::replay::report::{Percentiles, ResizeReport, counted, grouped, size, time};
 
 use super::chart::{
     Band, STRIP_LEGEND, Touched, any, latency_histogram, latency_over_time, requests, strip,
@@ -28,7 +28,8 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
     let mut page = head(what);
     page.figures(&[
         ("requests", grouped(report.requests)),
-        ("time", time(report.elapsed_ns)),
+        ("time of the requests", time(report.requests_elapsed_ns)),
+        ("time with the resizes", time(report.elapsed_ns)),
         (
             "requests a second",
             grouped(report.requests_per_second as u64),
@@ -101,14 +102,14 @@ fn head(what: ReplayPage<'_>) -> Page {
 
 fn sentence(resize: &ResizeReport) -> String {
     format!(
-        "{} to {} by {}, before request {}: {} moved in {}, while {} requests came",
+        "{} to {} by {}, before request {}: {} moved in {}, while {} came",
         Bytes(resize.old_bytes),
         Bytes(resize.new_bytes),
         resize.strategy,
         grouped(resize.at_request),
         size(resize.moved_bytes),
         time(resize.elapsed_ns),
-        grouped(resize.requests_meanwhile)
+        counted(resize.requests_meanwhile, "request")
     )
 }
 

@@ -107,7 +107,8 @@ pub enum TraceError {
     },
     /// Requests of two devices are mixed, and nobody said which one is meant.
     #[error(
-        "{place}: found an event of device {second}, expected only device {first}: choose one of them"
+        "{place}: found an event of device {second}, expected only device {first}: choose one of them \
+         with --device {first}, or --trace-device {first} of replay"
     )]
     SeveralDevices {
         /// The line of the second device.

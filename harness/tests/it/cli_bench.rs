@@ -74,8 +74,42 @@ fn a_table_has_a_line_for_each_row() {
 fn a_text_that_no_row_has_is_an_error() {
     for command in ["lookup", "io", "replay", "resize", "fuzz"] {
         let (status, stdout, stderr) = run(&[command, "--only", "no such row"]);
-        assert_eq!((status, &stdout[..]), (Some(3), ""), "{command}");
+        assert_eq!((status, &stdout[..]), (Some(2), ""), "{command}");
         let expected = "ubdlab: no row's name contains 'no such row'\n";
         assert_eq!(stderr, expected, "{command}");
+    }
+}
+
+#[test]
+fn the_rows_measured_are_printed_when_it_is_interrupted() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+
+    let sandbox = Sandbox::new();
+    for (command, only, more) in [
+        ("lookup", "scan", &[][..]),
+        ("resize", "headroom", &["--dirty", "4M"]),
+    ] {
+        let mut child = ubdlab()
+            .args(["bench", command, "--only", only, "--json"])
+            .args(more)
+            .env("TMPDIR", sandbox.path(""))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        let name = line.strip_prefix("measured ").unwrap().trim();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let mut printed = String::new();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_to_string(&mut printed).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{command}");
+        let rows: Vec<Value> = serde_json::from_str(&printed).unwrap();
+        assert_eq!(rows[0]["name"], name, "{command}");
+        assert!(sandbox.contents().is_empty(), "{command} left files");
     }
 }

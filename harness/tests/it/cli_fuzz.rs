@@ -308,18 +308,39 @@ fn a_finding_that_cannot_be_written_is_an_error() {
 #[test]
 fn wrong_usage_is_told_apart_from_what_cannot_be_done() {
     let sandbox = Sandbox::new();
-    sandbox.refuses(
-        &["fuzz", "--driver=linux-6.12", "--defect=flush"],
-        "found \"flush\", expected the name of a defect of the ubd driver, such as flush-noop",
+    let of_another = |args: &[&str], begins: &str, has: &str| {
+        let output = sandbox.run(args);
+        let said = sandbox.text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.starts_with(begins) && said.contains(has), "{said}");
+    };
+    of_another(
+        &["fuzz", "--driver=linux-6.12", "--defect=forward-copy"],
+        "ubdlab: --defect forward-copy: no defect of --driver linux-6.12, which can have \
+         flush-noop, ",
+        ", failed-discard-leaves-bits",
     );
-    sandbox.refuses(
+    of_another(
         &["fuzz", "--defect=flush-noop"],
-        "found \"flush-noop\", expected the name of a defect of a resize, such as forward-copy",
+        "ubdlab: --defect flush-noop: no defect of --driver ordered, which can have forward-copy, ",
+        "",
     );
+    sandbox.refuses(
+        &["fuzz", "--defect=spillner-2003"],
+        "--defect spillner-2003: this is a resize, not a defect: --resizer spillner-2003",
+    );
+    let output = sandbox.run(&["fuzz", "--defect=nonsense"]);
+    let said = sandbox.text(&output.stderr);
+    for named in ["flush-noop", "forward-copy", "none"] {
+        assert!(said.contains(named), "{said}");
+    }
+    assert!(!said.contains("spillner"), "{said}");
     for wrong in [
         &["--cases=5", "--duration=1s"][..],
         &["--repro=@case", "--seed=3"],
         &["--catalogue", "--cases=3"],
+        &["--output=@page"],
+        &["--defect=nonsense"],
         &["--driver=linux-7"],
         &["--duration=5"],
         &["--jobs=0"],
@@ -331,5 +352,85 @@ fn wrong_usage_is_told_apart_from_what_cannot_be_done() {
             sandbox.text(&output.stderr).starts_with("error: "),
             "of {wrong:?}"
         );
+    }
+}
+
+/// What was measured by then is printed, and the page that is there stays.
+#[test]
+fn a_catalogue_that_is_interrupted_keeps_the_page() {
+    let sandbox = Sandbox::new();
+    sandbox.write("page", "of before");
+    let mut command = ubdlab();
+    command.args(sandbox.args(&["fuzz", "--catalogue", "--output=@page"]));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // What is written has another name until it is whole.
+    let entries = || std::fs::read_dir(sandbox.path("")).unwrap().count();
+    while entries() < 2 {
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let said = sandbox.text(&output.stderr);
+    assert!(said.starts_with("interrupted with "), "{said}");
+    assert!(
+        said.ends_with(" rows measured; @page is as it was\n"),
+        "{said}"
+    );
+    let page = sandbox.text(&output.stdout);
+    assert!(
+        page.starts_with("# The defects that the fuzzer finds\n"),
+        "{page}"
+    );
+    assert_eq!(sandbox.read("page"), b"of before");
+    assert_eq!(entries(), 1);
+}
+
+/// Without a file to repeat it from, the report has a command that finds it again.
+#[test]
+fn a_finding_that_is_not_kept_has_a_command_that_repeats_it() {
+    let sandbox = Sandbox::new();
+    let text = |args: &[&str]| {
+        let output = sandbox.run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        sandbox.text(&output.stdout)
+    };
+    let found = |text: &str| {
+        text.lines()
+            .find(|line| line.contains("shrunk to"))
+            .map(str::to_owned)
+    };
+    let first = text(&FINDS[..6]);
+    let command = first.lines().find(|line| line.contains("ubdlab fuzz"));
+    let command = command.unwrap().trim();
+    let options = "ubdlab fuzz --driver linux-6.12 --no-faults --defect flush-noop --seed ";
+    assert!(command.starts_with(options), "{command}");
+    let args: Vec<&str> = command.split(' ').skip(1).collect();
+    assert_eq!(found(&text(&args)), found(&first));
+    assert!(first.contains("--out DIR"), "{first}");
+}
+
+/// What these options leave out is no blind spot, and really never comes.
+#[test]
+fn what_cannot_come_is_not_said_to_be_missing() {
+    let sandbox = Sandbox::new();
+    let args = [
+        "fuzz",
+        "--driver=linux-6.12",
+        "--defect=none",
+        "--no-faults",
+        "--cases=30",
+    ];
+    let text = sandbox.succeeds(&args);
+    for never in ["fault_", "strategy_", "resize_", "reflow"] {
+        assert!(!text.contains(never), "{never}: {text}");
+    }
+    let report = searched(&sandbox, &[&args[..], &["--json"]].concat(), 0);
+    for (name, times) in report["coverage"].as_object().unwrap() {
+        let left_out = ["fault_", "strategy_", "resize_"];
+        if left_out.iter().any(|of| name.starts_with(of)) {
+            assert_eq!(times, 0, "{name}");
+        }
     }
 }

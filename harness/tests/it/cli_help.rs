@@ -113,6 +113,12 @@ fn each_shell_gets_completions() {
         for command in ["resize", "generate", "dry-run"] {
             assert!(script.contains(command), "{shell} lacks {command}");
         }
+        if ["bash", "zsh", "fish"].contains(&shell) {
+            assert!(
+                script.contains("flush-noop"),
+                "{shell} lacks the names of defects"
+            );
+        }
     }
     let sandbox = Sandbox::new();
     sandbox.write("script", sandbox.succeeds(&["completions", "bash"]));
@@ -130,10 +136,11 @@ fn each_shell_gets_completions() {
 #[test]
 fn each_command_has_a_manual_page() {
     let sandbox = Sandbox::new();
-    sandbox.succeeds(&["man", "@."]);
+    // It is made, with those above it.
+    sandbox.succeeds(&["man", "@share/man1"]);
     for command in COMMANDS {
         let name = [&["ubdlab"], *command].concat().join("-") + ".1";
-        let page = String::from_utf8(sandbox.read(&name)).unwrap();
+        let page = String::from_utf8(sandbox.read(&format!("share/man1/{name}"))).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{name}");
         let (_, examples) = page.split_once("\n.SH EXAMPLES\n").expect(&name);
         assert!(examples.contains("Examples:"), "{name}");
@@ -141,9 +148,11 @@ fn each_command_has_a_manual_page() {
         let source = format!("\"ubdlab {}\"", env!("CARGO_PKG_VERSION"));
         assert!(title.contains(&source), "{title}");
     }
-    assert_eq!(sandbox.contents().len(), COMMANDS.len());
+    let pages = std::fs::read_dir(sandbox.path("share/man1")).unwrap();
+    assert_eq!(pages.count(), COMMANDS.len());
+    sandbox.write("file", "");
     sandbox.refuses(
-        &["man", "@missing"],
-        "@missing/ubdlab.1: writing: No such file or directory (os error 2)",
+        &["man", "@file"],
+        "@file: creating: File exists (os error 17)",
     );
 }

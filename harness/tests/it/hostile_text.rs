@@ -205,7 +205,6 @@ fn names_of_files_are_no_commands() {
             "--out",
             &format!("@trace/{HOSTILE}"),
         ],
-        &["bench", "replay", &missing, "--only", HOSTILE],
         &["bench", "io", "--dir", &missing],
         &["demo", "--out", &format!("@trace/{HOSTILE}")],
         &["image", "info", &missing],
@@ -221,6 +220,8 @@ fn names_of_files_are_no_commands() {
     ] {
         harmless(&sandbox, command, 3);
     }
+    let nothing = ["bench", "replay", &missing, "--only", HOSTILE];
+    harmless(&sandbox, &nothing, 2);
     let (_, error) = harmless(&sandbox, &["image", "check", &missing], 1);
     assert!(error.contains(&shown), "{error}");
     let generated = ["trace", "generate", &name, "--requests", "10"];
@@ -326,13 +327,12 @@ fn wrong_arguments_are_quoted_without_being_obeyed() {
         &["image", "resize", "@cow", HOSTILE],
         &["image", "convert", "@cow", "@out", "--to", HOSTILE],
         &["fuzz", "--duration", HOSTILE],
+        &["fuzz", "--defect", HOSTILE],
         &["bench", HOSTILE],
     ] {
         let (_, error) = harmless(&sandbox, command, 2);
         assert!(error.contains("FAKE: all is well"), "{command:?}: {error}");
     }
-    let (_, error) = harmless(&sandbox, &["fuzz", "--defect", HOSTILE], 3);
-    assert!(error.contains(SHOWN), "{error}");
 }
 
 /// Bytes that are no text are shown as what they are: also the C1 control that is one byte.

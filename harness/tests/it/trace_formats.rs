@@ -237,7 +237,8 @@ fn ftrace_errors_say_the_line_and_the_offset() {
     assert_eq!(
         after(&line.replace("7,0", "8,16")),
         format!(
-            "{place}found an event of device 8,16, expected only device 7,0: choose one of them"
+            "{place}found an event of device 8,16, expected only device 7,0: choose one of them \
+             with --device 7,0, or --trace-device 7,0 of replay"
         )
     );
     assert_eq!(

@@ -8,8 +8,8 @@ use driver::host::HostError;
 use driver::open::OpenError;
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
-use driver::shown;
 use driver::units::{Bytes, FileOffset};
+use driver::{shell_word, shown};
 
 use crate::planner::PlanError;
 
@@ -74,7 +74,11 @@ pub enum ImageError {
         error: HeaderError,
     },
     /// An interrupted change of the image has to be finished first.
-    #[error("{}: an interrupted {what} has to be finished first: ubdlab image recover", shown(.path))]
+    #[error(
+        "{}: an interrupted {what} has to be finished first: ubdlab image recover {}",
+        shown(.path),
+        shell_word(.path)
+    )]
     Unfinished {
         /// The image.
         path: PathBuf,

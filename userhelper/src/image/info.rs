@@ -14,6 +14,7 @@ use driver::units::{Bytes, SectorCount};
 use crate::image_host::ImageHost;
 
 use super::ImageError;
+use super::map::dirty_data;
 use super::open::{Format, Trust, open_unlocked};
 
 /// What a COW file says about itself.
@@ -27,6 +28,8 @@ pub struct Info {
     pub geometry: Geometry,
     /// How many sectors are dirty.
     pub dirty: SectorCount,
+    /// How much of that is data. The rest are holes of the COW file, and reads as zeros.
+    pub dirty_data: Bytes,
     /// The length of the COW file.
     pub file_len: Bytes,
     /// The space that it takes on disk, where the host says so.
@@ -150,7 +153,8 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
     };
     let examining = ImageError::host(path, "examining", driver::units::FileOffset(0));
     let file_len = driver::host::HostFile::len(device.cow()).map_err(&examining)?;
-    let allocated = host.allocated(device.cow()).map_err(examining)?;
+    let allocated = host.allocated(device.cow()).map_err(&examining)?;
+    let dirty_data = dirty_data(device).map_err(examining)?;
     let extension = match image.extension {
         Some(extension) => ExtensionState::Valid(extension),
         None => ExtensionState::Absent,
@@ -173,6 +177,7 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
         extension,
         geometry: image.geometry,
         dirty: device.map().dirty_count(),
+        dirty_data,
         file_len,
         allocated,
         backing_path: named.path().to_owned(),

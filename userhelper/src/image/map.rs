@@ -4,7 +4,7 @@
 use driver::cow::SectorState;
 use driver::host::{HostFile, HostResult};
 use driver::ordered::Ordered;
-use driver::units::{FileOffset, FileRange, Sector, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
 /// A run of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,59 @@ pub fn mapped_runs<F: HostFile>(device: &Ordered<F>) -> MappedRuns<'_, F> {
     MappedRuns {
         device,
         at: Sector(0),
+    }
+}
+
+/// How much of what is dirty is data: the rest lies in holes of the COW file, and reads as zeros.
+/// The host is asked once for each run of data of the file, however many dirty runs lie in it.
+///
+/// # Errors
+/// The host's.
+pub fn dirty_data<F: HostFile>(device: &Ordered<F>) -> HostResult<Bytes> {
+    let mut extents = Extents {
+        file: device.cow(),
+        next: FileRange::new(FileOffset(0), Bytes(0)),
+        from: FileOffset(0),
+    };
+    let all = SectorRange::new(Sector(0), device.capacity());
+    let mut total = Bytes(0);
+    for run in device.map().dirty_runs(all) {
+        let mut rest = run;
+        while !rest.is_empty() {
+            let (at, front) = device.placement().place(rest);
+            total += extents.data_in(FileRange::new(at, front.count.bytes()))?;
+            rest = SectorRange::between(front.end()..rest.end());
+        }
+    }
+    Ok(total)
+}
+
+/// What the host said last of where a file has data.
+struct Extents<'a, F> {
+    file: &'a F,
+    /// The first data from `from` on.
+    next: FileRange,
+    from: FileOffset,
+}
+
+impl<F: HostFile> Extents<'_, F> {
+    /// How much of `range` is data.
+    fn data_in(&mut self, range: FileRange) -> HostResult<Bytes> {
+        let (mut at, end) = (range.start, range.end());
+        let mut total = Bytes(0);
+        while at < end {
+            if at < self.from || at >= self.next.end() {
+                let none = FileRange::new(FileOffset(u64::MAX), Bytes(0));
+                self.next = self.file.next_data(at)?.unwrap_or(none);
+                self.from = at;
+            }
+            let (start, until) = (self.next.start.max(at), self.next.end().min(end));
+            if start < until {
+                total += until - start;
+            }
+            at = until;
+        }
+        Ok(total)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::bench::fuzz;
 
-use super::{Common, Failure, Verdict, collect, report};
+use super::{Common, Failure, Rows, Verdict};
 
 /// Measure the fuzzer: crash images a second and core, and where the time goes
 ///
@@ -21,8 +21,8 @@ pub(in crate::cli) struct FuzzArgs {
 
 impl FuzzArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
-        let mut rows = Vec::new();
-        fuzz::measure(self.common.only.as_deref(), |more| collect(&mut rows, more));
-        report(&self.common, rows)
+        let rows = Rows::new(&self.common);
+        fuzz::measure(self.common.only.as_deref(), |more| rows.collect(more));
+        rows.report()
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bench::io;
 
-use super::{Common, Failure, Place, Verdict, collect, report};
+use super::{Common, Failure, Place, Rows, Verdict};
 
 /// Measure the way to the host's files beside bare system calls and other programs
 ///
@@ -28,9 +28,9 @@ pub(in crate::cli) struct IoArgs {
 impl IoArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
         let directory = self.place.directory()?;
-        let (mut rows, only) = (Vec::new(), self.common.only.as_deref());
-        io::measure(directory.path(), only, |more| collect(&mut rows, more))
+        let (rows, only) = (Rows::new(&self.common), self.common.only.as_deref());
+        io::measure(directory.path(), only, |more| rows.collect(more))
             .map_err(Failure::operation)?;
-        report(&self.common, rows)
+        rows.report()
     }
 }

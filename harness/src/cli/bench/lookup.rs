@@ -2,7 +2,7 @@
 
 use crate::bench::lookup;
 
-use super::{Common, Failure, Verdict, collect, report};
+use super::{Common, Failure, Rows, Verdict};
 
 /// Measure the sector lookup beside the original driver's loop and three crates
 ///
@@ -22,8 +22,8 @@ pub(in crate::cli) struct LookupArgs {
 
 impl LookupArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
-        let mut rows = Vec::new();
-        lookup::measure(self.common.only.as_deref(), |more| collect(&mut rows, more));
-        report(&self.common, rows)
+        let rows = Rows::new(&self.common);
+        lookup::measure(self.common.only.as_deref(), |more| rows.collect(more));
+        rows.report()
     }
 }

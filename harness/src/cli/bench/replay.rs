@@ -8,7 +8,7 @@ use driver::units::Bytes;
 use crate::bench::replay::{self, Generated, Plan, ReplayBenchError};
 use crate::cli::output;
 
-use super::{Common, Failure, Verdict, collect, report};
+use super::{Common, Failure, Rows, Verdict};
 
 /// Measure replays in memory: recorded traces with full payload, generated ones with stamps
 ///
@@ -58,15 +58,15 @@ impl ReplayArgs {
             output::json(&Generated::measure(requests, size).map_err(Failure::operation)?)?;
             return Ok(Verdict::Good);
         }
-        let mut rows = Vec::new();
+        let rows = Rows::new(&self.common);
         let plan = Plan {
             files: &self.traces,
             only: self.common.only.as_deref(),
             long: self.long,
             measure_one: measured_by_itself,
         };
-        replay::measure(&plan, |more| collect(&mut rows, more)).map_err(Failure::operation)?;
-        report(&self.common, rows)
+        replay::measure(&plan, |more| rows.collect(more)).map_err(Failure::operation)?;
+        rows.report()
     }
 }
 

@@ -3,9 +3,10 @@
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 
-use crate::bench::resize;
+use crate::bench::resize::{self, BenchError};
+use crate::cli::output;
 
-use super::{Common, Failure, Interrupt, Place, Verdict, collect, report};
+use super::{Common, Failure, Interrupt, Place, Rows, Verdict};
 
 /// Measure resizes and merges beside the programs that do as much with as many bytes
 ///
@@ -55,8 +56,13 @@ impl ResizeArgs {
             only: self.common.only.as_deref(),
             stop: interrupt.stop(),
         };
-        let mut rows = Vec::new();
-        resize::measure(settings, |more| collect(&mut rows, more)).map_err(Failure::operation)?;
-        report(&self.common, rows)
+        let rows = Rows::new(&self.common);
+        match resize::measure(settings, |more| rows.collect(more)) {
+            Err(BenchError::Interrupted) => {
+                output::remark("interrupted; everything that was made is removed");
+            }
+            measured => measured.map_err(Failure::operation)?,
+        }
+        rows.report()
     }
 }

@@ -7,11 +7,13 @@ use driver::OneLine;
 use serde::Serialize;
 
 use crate::fuzz::campaign::{Campaign, Outcome};
-use crate::fuzz::case::Case;
+use crate::fuzz::case::{Case, DriverName};
 use crate::fuzz::coverage::Coverage;
+use crate::fuzz::generate::Subject;
+use crate::fuzz::reachable::cannot_come;
 use crate::fuzz::story::{tell, tell_unrun};
 use crate::fuzz::violation::Violation;
-use crate::replay::report::{grouped, time};
+use crate::replay::report::{counted, grouped, time};
 use crate::report::{FuzzPage, ToldFinding};
 
 use super::super::Failure;
@@ -37,6 +39,11 @@ pub(super) struct Report {
     pub(super) ended_by_signal: Option<u8>,
     pub(super) findings: Vec<FindingReport>,
     pub(super) coverage: Coverage,
+    #[serde(skip)]
+    pub(super) subject: Subject,
+    /// The options that a case is repeated with, but for its seed and its defects.
+    #[serde(skip)]
+    pub(super) options: String,
 }
 
 #[derive(Serialize)]
@@ -79,7 +86,24 @@ impl Report {
             ended_by_signal: None,
             findings,
             coverage: outcome.coverage.clone(),
+            subject: campaign.subject.clone(),
+            options: String::new(),
         }
+    }
+
+    /// The command that runs the case of a finding again, with the defects that it needs.
+    fn searching(&self, finding: &FindingReport) -> String {
+        let mut command = String::from("ubdlab fuzz");
+        if !self.options.is_empty() {
+            command = command + " " + &self.options;
+        }
+        for defect in &finding.defects {
+            command = command + " --defect " + defect;
+        }
+        if finding.defects.is_empty() && self.subject.driver != DriverName::Ordered {
+            command += " --defect none";
+        }
+        format!("{command} --seed {} --cases 1", finding.seed)
     }
 
     pub(super) fn page(&self) -> Result<FuzzPage, Failure> {
@@ -128,9 +152,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "fuzzed     {} with {} cases from seed {} in {}",
+            "fuzzed     {} with {} from seed {} in {}",
             self.driver,
-            grouped(self.cases),
+            counted(self.cases, "case"),
             self.seed,
             time(self.elapsed_ns)
         )?;
@@ -139,15 +163,18 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "crashes    {} images built, recovered and checked: {} a second and job, {} jobs",
-            grouped(self.crash_images),
+            "crashes    {} built, recovered and checked: {} a second and job, {}",
+            counted(self.crash_images, "image"),
             grouped(self.crash_images_per_second_and_job as u64),
-            self.jobs
+            counted(self.jobs as u64, "job")
         )?;
         if let Some(signal) = self.ended_by_signal {
             writeln!(f, "ended      early, by signal {signal}")?;
         }
-        let blind: Vec<_> = self.coverage.blind_spots().collect();
+        let blind = self.coverage.blind_spots();
+        let blind: Vec<_> = blind
+            .filter(|name| !cannot_come(name, &self.subject))
+            .collect();
         if !blind.is_empty() {
             writeln!(f, "never came {}", blind.join(", "))?;
         }
@@ -156,9 +183,9 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "found      {} violations, in {} cases",
-            self.findings.len(),
-            grouped(self.cases_with_findings)
+            "found      {}, in {}",
+            counted(self.findings.len() as u64, "violation"),
+            counted(self.cases_with_findings, "case")
         )?;
         for finding in &self.findings {
             let shrunk = if finding.is_stuck {
@@ -168,15 +195,23 @@ impl fmt::Display for Report {
             };
             writeln!(
                 f,
-                "\n  {} (seed {}, {shrunk} {} requests)\n    {}",
+                "\n  {} (seed {}, {shrunk} {})\n    {}",
                 finding.name(),
                 finding.seed,
-                finding.requests,
+                counted(finding.requests as u64, "request"),
                 OneLine(&finding.violation)
             )?;
-            if let Some(file) = &finding.file {
-                writeln!(f, "    {}", repeating(file))?;
+            match &finding.file {
+                Some(file) => writeln!(f, "    {}", repeating(file))?,
+                None => writeln!(f, "    {}", self.searching(finding))?,
             }
+        }
+        if self.findings.iter().any(|finding| finding.file.is_none()) {
+            writeln!(
+                f,
+                "\nThe commands run these cases again; with --out DIR they are kept, and --repro tells \
+                 their stories."
+            )?;
         }
         Ok(())
     }

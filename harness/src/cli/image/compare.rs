@@ -74,9 +74,12 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
         Some(at) => {
             output::line(format_args!(
-                "the disks differ, first at byte {at} (sector {}); {} sectors differ",
+                "the disks differ, first at byte {at} (sector {}); {}",
                 at.0 / driver::units::SECTOR_SIZE,
-                compared.sectors
+                match compared.sectors.0 {
+                    1 => "1 sector differs".to_owned(),
+                    sectors => format!("{sectors} sectors differ"),
+                }
             ));
             Ok(Verdict::ViolationFound)
         }

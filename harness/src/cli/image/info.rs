@@ -10,11 +10,13 @@ use serde::Serialize;
 use userhelper::image::ImageError;
 use userhelper::image::info::{BackingState, Info, info};
 use userhelper::image::open::{Format, Trust, open_unlocked};
-use userhelper::image::resize::{BackingFacts, StockVerdict, stock_verdict};
+use userhelper::image::resize::StockVerdict;
 use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
+use super::state::{interrupted, stock_uml, verdict};
 use super::{FormatArgs, TrustArgs, existing};
+use crate::replay::report::{counted, size};
 
 /// Say what a COW file is, and whether its backing file is the one it was made for
 ///
@@ -60,6 +62,8 @@ struct Report {
     bitmap_bytes: u64,
     data_offset: u64,
     dirty_sectors: u64,
+    /// What of the dirty sectors is data, and no hole of the COW file.
+    dirty_data_bytes: u64,
     /// As the header has it.
     backing_file: String,
     /// Where that is.
@@ -89,13 +93,7 @@ pub(super) fn warn_of_stock(cow: &Path) {
     let Ok(info) = info(&RealHost, cow, Trust::Follow) else {
         return;
     };
-    let backing = BackingFacts {
-        len: info.backing_size,
-        modified_seconds: info
-            .backing_modified
-            .unwrap_or(info.header.backing_mtime.into()),
-    };
-    let verdict = stock_verdict(&info.geometry, backing);
+    let verdict = verdict(&info);
     if verdict != StockVerdict::Accepts {
         output::line(format_args!("stock UML {verdict}"));
     }
@@ -120,6 +118,10 @@ impl Report {
                 (Some(false), Some(text))
             }
             BackingState::Missing(error) => (Some(false), Some(error.to_string())),
+            BackingState::Unknown(_) if info.is_changing_backing() => {
+                let why = "only its content can tell: a change of it was interrupted";
+                (None, Some(why.to_owned()))
+            }
             BackingState::Unknown(why) => (None, Some((*why).to_owned())),
             BackingState::NotFollowed(why) => {
                 let way_out = match format {
@@ -128,24 +130,6 @@ impl Report {
                 };
                 let text = format!("not looked at: its path {why}{way_out}");
                 (None, Some(text))
-            }
-        };
-        let stock_uml = if info.resize_in_progress.is_some() {
-            "refuses it: a resize is in progress".to_owned()
-        } else if backing_matches == Some(false) {
-            "refuses it: its backing file is not the one that the file was made for".to_owned()
-        } else {
-            let backing = BackingFacts {
-                len: info.backing_size,
-                // What it is where nobody looked.
-                modified_seconds: info.backing_modified.unwrap_or(header.backing_mtime.into()),
-            };
-            match stock_verdict(geometry, backing) {
-                // What nobody has looked at is not vouched for.
-                StockVerdict::Accepts if backing_matches.is_none() => {
-                    "takes it if its backing file is the right one".to_owned()
-                }
-                verdict => verdict.to_string(),
             }
         };
         Report {
@@ -159,6 +143,7 @@ impl Report {
             bitmap_bytes: geometry.bitmap_len.0,
             data_offset: geometry.data_offset.0,
             dirty_sectors: info.dirty.0,
+            dirty_data_bytes: info.dirty_data.0,
             backing_file: header.backing_path().to_string_lossy().into_owned(),
             backing_path: info.backing_path.to_string_lossy().into_owned(),
             backing_size_bytes: info.backing_size.0,
@@ -171,7 +156,7 @@ impl Report {
             backing_change_in_progress: info.is_changing_backing(),
             file_bytes: info.file_len.0,
             file_allocated_bytes: info.allocated.map(|allocated| allocated.0),
-            stock_uml,
+            stock_uml: stock_uml(info),
         }
     }
 }
@@ -199,10 +184,20 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         geometry.alignment, geometry.bitmap_len, geometry.bitmap_offset, geometry.data_offset
     );
     let file = match info.allocated {
-        Some(allocated) => format!("{} long, takes {allocated} on disk", info.file_len),
-        None => format!("{} long", info.file_len),
+        Some(allocated) => {
+            let [len, allocated] = [info.file_len, allocated].map(|bytes| size(bytes.0));
+            format!("{len} long, takes {allocated} on disk")
+        }
+        None => format!("{} long", size(info.file_len.0)),
     };
-    let dirty = format!("{} sectors, {}", report.dirty_sectors, info.dirty.bytes());
+    let sectors = counted(report.dirty_sectors, "sector");
+    let [dirty, data] = [info.dirty.bytes(), info.dirty_data].map(|bytes| size(bytes.0));
+    let dirty = match info.dirty.bytes() == info.dirty_data {
+        true => format!("{sectors}, {dirty}"),
+        false => {
+            format!("{sectors}, {dirty}: {data} of it data, the rest zeros that take no space")
+        }
+    };
     for (name, text) in [
         ("format", report.version_name),
         ("size", geometry.size.to_string()),
@@ -216,16 +211,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     ] {
         output::line(format_args!("{name:<14} {text}"));
     }
-    if let Some(size) = info.resize_in_progress {
-        output::line(format_args!(
-            "resize         to {size}, interrupted: `ubdlab image recover` finishes it"
-        ));
-    }
-    if info.is_changing_backing() {
-        output::line(
-            "backing file   a change of it was interrupted: `ubdlab image recover` ends \
-             it, or do again what was interrupted",
-        );
+    if let Some(interrupted) = interrupted(&cow, &info) {
+        output::line(format_args!("interrupted    {interrupted}"));
     }
     Ok(Verdict::Good)
 }
@@ -234,16 +221,16 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 fn raw(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     let opened = open_unlocked(&RealHost, path, Format::Raw)?;
     let len = opened.device.cow().len();
-    let size = len.map_err(ImageError::host(path, "examining", FileOffset(0)))?;
+    let len = len.map_err(ImageError::host(path, "examining", FileOffset(0)))?;
     if args.json {
         output::json(&RawReport {
             format: "raw",
-            size_bytes: size.0,
+            size_bytes: len.0,
         })?;
         return Ok(Verdict::Good);
     }
     output::line("format         raw");
-    output::line(format_args!("size           {size}"));
+    output::line(format_args!("size           {len}"));
     Ok(Verdict::Good)
 }
 

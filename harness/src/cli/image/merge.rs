@@ -11,6 +11,7 @@ use userhelper::real_files::RealHost;
 
 use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
+use super::state::explain;
 use super::watching::Watching;
 use super::{InsteadArgs, TrustArgs, absolute, existing, reach};
 
@@ -92,8 +93,10 @@ fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     let mut watching = Watching::new("merging");
     let merged = in_place(&RealHost, &mut cow, &mut watching);
     drop(watching);
-    let merged =
-        merged.map_err(|error| Watching::explain(error, path, "the merge can be begun again"))?;
+    let merged = merged.map_err(|error| {
+        let before = "the disk is as before: give the command again";
+        explain(error, path, args.trust.trust(), before)
+    })?;
     output::line(format_args!(
         "{}: {}, {} written into it; {} is empty now",
         shown(&cow.backing_path),

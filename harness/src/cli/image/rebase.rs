@@ -10,6 +10,7 @@ use userhelper::real_files::RealHost;
 use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::info::warn_of_stock;
+use super::state::explain;
 use super::watching::Watching;
 use super::{BackingFormatArgs, TrustArgs, existing, for_header};
 
@@ -61,7 +62,13 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             let trust = args.trust.trust();
             rebase(&RealHost, &path, chosen, trust, &mut watching)
         }
-    }?;
+    };
+    let rebased = rebased.map_err(|error| {
+        let before = "the disk is as before, over its old backing file; what was copied in is not \
+                      in use yet: give the command again, or free it with ubdlab image check \
+                      --repair";
+        explain(error, &path, args.trust.trust(), before)
+    })?;
     if let Some(old) = &rebased.shown {
         output::remark(shown_to_more(&path, old));
     }

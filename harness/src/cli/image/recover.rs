@@ -7,6 +7,7 @@ use userhelper::image::recover::recover;
 use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
+use super::state::after_recovery;
 use super::watching::Watching;
 use super::{FormatArg, TrustArgs, existing};
 
@@ -50,7 +51,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     drop(watching);
     let recovered =
         recovered.map_err(|error| Watching::explain(error, &path, "given again, this goes on"))?;
-    let path = shown(&path);
+    let image = path;
+    let path = shown(&image);
     if recovered.header {
         output::line(format_args!(
             "{path}: finished the change of its header to another backing file"
@@ -76,6 +78,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         output::line(format_args!(
             "{path}: removed a new file that was never finished"
         ));
+    }
+    if recovered.resized.is_some() || recovered.backing_change {
+        after_recovery(&image, trust).iter().for_each(output::line);
     }
     if recovered == Default::default() {
         output::line(format_args!("{path}: nothing to recover"));

@@ -18,6 +18,7 @@ use userhelper::real_files::{RealFile, RealHost};
 
 use super::super::replay::StrategyArg;
 use super::super::{Failure, Verdict, output};
+use super::state::explain;
 use super::watching::Watching;
 use super::{InsteadArgs, TrustArgs, existing, reach};
 
@@ -174,16 +175,19 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             .iter()
             .for_each(output::remark);
     }
-    move_data(&path, &mut cow, &plan)?;
+    move_data(&path, &mut cow, &plan, args.trust.trust())?;
     let mut backing = backing;
     if extend {
         let mut watching = Watching::new("extending");
         let extended = extend_backing(&RealHost, &mut cow, &mut watching);
         drop(watching);
         let len = extended.map_err(|error| {
-            let way_out = "the command can be given again, after `ubdlab image recover` where it asks \
-                           for that";
-            Watching::explain(error, &path, way_out)
+            let before = format!(
+                "the disk has its new size, {}, and its backing file is not extended: give the \
+                 command again",
+                plan.new_size
+            );
+            explain(error, &path, args.trust.trust(), &before)
         })?;
         backing = backing_facts(&RealHost, &cow)?;
         output::line(format_args!("{}: {len}", shown(&cow.backing_path)));
@@ -196,7 +200,12 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     Ok(Verdict::Good)
 }
 
-fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Result<(), Failure> {
+fn move_data(
+    path: &Path,
+    cow: &mut CowImageFile<RealFile>,
+    plan: &Plan,
+    trust: Trust,
+) -> Result<(), Failure> {
     let shown = shown(path);
     if plan.new_size == plan.old_size && plan.to_move == Bytes(0) {
         output::line(format_args!("{shown}: has {} already", plan.old_size));
@@ -206,8 +215,8 @@ fn move_data(path: &Path, cow: &mut CowImageFile<RealFile>, plan: &Plan) -> Resu
     let resized = carry_out(&RealHost, cow, plan, &mut watching);
     drop(watching);
     let resized = resized.map_err(|error| {
-        let way_out = "`ubdlab image recover` finishes a resize that has begun to move data";
-        Watching::explain(error, path, way_out)
+        let before = format!("the disk is as before, {}", plan.old_size);
+        explain(error, path, trust, &before)
     })?;
     output::line(format_args!(
         "{shown}: {} to {} by {}, {} moved",
@@ -247,11 +256,12 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
     ));
     let verdict = stock_verdict(&geometry, new_backing);
     output::line(format_args!("stock UML  {verdict}"));
-    if let StockVerdict::RefusesSize { .. } = verdict {
+    let is_larger = geometry.size > new_backing.len;
+    if is_larger && let StockVerdict::RefusesSize { .. } = verdict {
         output::line("           --extend-backing makes the backing file as large");
     }
     if extend && backing.len < plan.new_size {
-        consequences(cow, args.trust.trust(), "extending")
+        consequences(cow, args.trust.trust(), "would extend")
             .iter()
             .for_each(output::line);
     }

@@ -56,7 +56,7 @@ fn two_images_over_one_backing_file() {
     sandbox.write_image("less", Version::V3, "backing", &SOME[1..]);
     assert_eq!(
         compare(&sandbox, "v2", "less", 1),
-        "the disks differ, first at byte 0 (sector 0); 1 sectors differ\n"
+        "the disks differ, first at byte 0 (sector 0); 1 sector differs\n"
     );
 }
 
@@ -77,7 +77,7 @@ fn disks_of_different_sizes() {
         let at = longer.len() - 1;
         let said = compare(&sandbox, "disk", "v3", 1);
         let expected = format!(
-            "\nthe disks differ, first at byte {at} (sector {}); 1 sectors differ\n",
+            "\nthe disks differ, first at byte {at} (sector {}); 1 sector differs\n",
             at / 512
         );
         assert!(said.ends_with(&expected), "{said}");
@@ -99,7 +99,7 @@ fn partial_last_sectors() {
     sandbox.write("disk", &disk);
     assert_eq!(
         compare(&sandbox, "cow", "disk", 1),
-        "the disks differ, first at byte 8391 (sector 16); 1 sectors differ\n"
+        "the disks differ, first at byte 8391 (sector 16); 1 sector differs\n"
     );
 }
 

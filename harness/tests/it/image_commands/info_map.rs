@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use driver::cow::{Geometry, Version};
-use driver::units::Bytes;
+use harness::replay::report::size;
 use serde_json::{Value, json};
 
 use crate::support::cli::{SIZE, Sandbox, output, ubdlab, ways_out};
@@ -38,6 +38,7 @@ fn every_field_of_every_version() {
                 "bitmap_bytes": 256,
                 "data_offset": reader.layout.data,
                 "dirty_sectors": SOME.len(),
+                "dirty_data_bytes": 4608,
                 "backing_file": path,
                 "backing_path": path,
                 "backing_size_bytes": SIZE,
@@ -68,14 +69,14 @@ fn allocated(sandbox: &Sandbox, name: &str) -> u64 {
 #[test]
 fn an_image_in_words() {
     let sandbox = Sandbox::with_images();
-    let len = Bytes(sandbox.read("v3").len() as u64);
-    let on_disk = Bytes(allocated(&sandbox, "v3"));
+    let len = size(sandbox.read("v3").len() as u64);
+    let on_disk = size(allocated(&sandbox, "v3"));
     assert_eq!(
         sandbox.succeeds(&["image", "info", "@v3"]),
         format!(
             "format         V3\n\
              size           1 MiB\n\
-             dirty          9 sectors, 4608 bytes\n\
+             dirty          9 sectors, 4.50 KiB\n\
              layout         alignment 4096, bitmap of 256 bytes at byte 8192, data at byte 12288\n\
              file           {len} long, takes {on_disk} on disk\n\
              headroom       grows to 16 MiB without its data moving\n\

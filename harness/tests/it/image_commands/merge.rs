@@ -166,7 +166,7 @@ fn begun_again_it_completes() {
     sandbox.refuses(
         &["image", "resize", "@v3", "2M"],
         "@v3: an interrupted change of the backing file has to be finished first: ubdlab image \
-         recover",
+         recover @v3",
     );
     assert!(sandbox.disk("v3", "backing") == expected);
     sandbox.succeeds(&["image", "merge", "@v3", "@merged"]);

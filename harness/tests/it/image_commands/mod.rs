@@ -10,6 +10,7 @@ mod convert;
 mod create;
 mod formats;
 mod info_map;
+mod interrupted;
 mod merge;
 mod other_backing;
 mod partial_sector;

@@ -296,6 +296,6 @@ fn a_comparison_sees_the_last_bytes() {
     assert_eq!(run.status.code(), Some(1));
     assert_eq!(
         sandbox.text(&run.stdout),
-        "the disks differ, first at byte 8199 (sector 16); 1 sectors differ\n"
+        "the disks differ, first at byte 8199 (sector 16); 1 sector differs\n"
     );
 }

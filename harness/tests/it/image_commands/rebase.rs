@@ -159,7 +159,7 @@ fn unsafely_ends_what_was_interrupted() {
     sandbox.refuses(
         &["image", "rebase", "@v3", "--backing", "@other"],
         "@v3: an interrupted change of the backing file has to be finished first: ubdlab image \
-         recover",
+         recover @v3",
     );
     sandbox.succeeds(&[
         "image",

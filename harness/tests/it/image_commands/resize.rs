@@ -235,7 +235,7 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     assert!(said.contains(why), "{said}");
     let said = unchanged(&["@v3", "2M", "--extend-backing"]);
     let stock = "stock UML  takes it\n\
-                 extending @backing: every other COW file over it will be refused, by stock UML and \
+                 would extend @backing: every other COW file over it will be refused, by stock UML and \
                  by ubdlab\n  breaks @v1\n  breaks @v2\n  breaks @wide\n";
     assert!(said.ends_with(stock), "{said}");
 }

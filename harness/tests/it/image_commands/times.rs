@@ -123,7 +123,7 @@ fn a_wait_is_interrupted() {
             &["image", "merge", "@cow", "--in-place"][..],
             Signal::INT,
             130,
-            "@cow: interrupted: nothing is lost, and the merge can be begun again",
+            "@cow: interrupted: nothing is lost; the disk is as before: give the command again",
         ),
         (
             true,

@@ -1,0 +1,57 @@
+//! The names that `--defect` takes, and who has which.
+
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use driver::linux::Defect;
+
+use crate::fuzz::case::DriverName;
+use crate::fuzz::device::check_defect;
+use crate::fuzz::doubles;
+use crate::fuzz::procedure_2003::ResizeDefect;
+
+use super::super::Failure;
+
+/// The resize as it was in 2003: the catalogue has a row of this name, which is no defect.
+const RESIZER: &str = "spillner-2003";
+
+/// All names, for shells to complete and for the message about another one.
+pub(super) fn names() -> PossibleValuesParser {
+    let names = of_drivers().chain(of_resizes()).chain(of_doubles());
+    let names = names.chain(["none"]).map(PossibleValue::new);
+    // What to give in its place is said where it is refused.
+    names.chain([PossibleValue::new(RESIZER).hide(true)]).into()
+}
+
+fn of_drivers() -> impl Iterator<Item = &'static str> {
+    Defect::ALL.iter().map(|defect| defect.name())
+}
+
+fn of_resizes() -> impl Iterator<Item = &'static str> {
+    ResizeDefect::ALL.iter().map(|defect| defect.name())
+}
+
+fn of_doubles() -> impl Iterator<Item = &'static str> {
+    doubles::all().map(|double| double.name)
+}
+
+/// Whether the driver can have this defect.
+///
+/// # Errors
+/// Which ones it can have.
+pub(super) fn check(driver: DriverName, name: &str) -> Result<(), Failure> {
+    if name == RESIZER {
+        return Err(Failure(format!(
+            "--defect {name}: this is a resize, not a defect: --resizer {name}"
+        )));
+    }
+    check_defect(driver, name).map_err(|_| {
+        let has: Vec<&str> = match driver {
+            DriverName::Ordered => of_resizes().chain(of_doubles()).collect(),
+            DriverName::Linux612 | DriverName::Linux26 => of_drivers().collect(),
+        };
+        let driver = driver.name();
+        Failure(format!(
+            "--defect {name}: no defect of --driver {driver}, which can have {}",
+            has.join(", ")
+        ))
+    })
+}

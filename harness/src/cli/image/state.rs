@@ -1,0 +1,114 @@
+//! In what state an image is, and what its owner does next: what stock UML says to it, and what an
+//! interruption has left.
+
+use std::path::Path;
+
+use driver::{shell_word, shown};
+use userhelper::image::ImageError;
+use userhelper::image::info::{BackingState, Info, info};
+use userhelper::image::open::Trust;
+use userhelper::image::resize::{BackingFacts, StockVerdict, stock_verdict};
+use userhelper::real_files::RealHost;
+
+use super::super::Failure;
+
+/// What stock UML does with the image. It is the rest of a sentence that begins with "stock UML".
+pub(super) fn stock_uml(info: &Info) -> String {
+    if info.resize_in_progress.is_some() {
+        return "refuses it: a resize is in progress".into();
+    }
+    let is_other = matches!(
+        info.backing,
+        BackingState::Differs(_) | BackingState::Missing(_)
+    );
+    if is_other {
+        return "refuses it: its backing file is not the one that the file was made for".into();
+    }
+    let modified = info.backing_modified.map(|seconds| seconds as u32);
+    let time = info.header.backing_mtime;
+    if info.is_changing_backing() && modified.is_some_and(|modified| modified != time) {
+        return "refuses it: a change of its backing file was interrupted, and the header has \
+                another time than that file"
+            .into();
+    }
+    let is_known = matches!(info.backing, BackingState::Matches);
+    match verdict(info) {
+        // What nobody has looked at is not vouched for.
+        StockVerdict::Accepts if !is_known => {
+            "takes it if its backing file is the right one".into()
+        }
+        verdict => verdict.to_string(),
+    }
+}
+
+/// What stock UML says to the header and the length of an image whose backing file is as it was,
+/// but for its time.
+pub(super) fn verdict(info: &Info) -> StockVerdict {
+    let backing = BackingFacts {
+        len: info.backing_size,
+        // What it is where nobody looked.
+        modified_seconds: info
+            .backing_modified
+            .unwrap_or(info.header.backing_mtime.into()),
+    };
+    stock_verdict(&info.geometry, backing)
+}
+
+/// What is left to be done for stock UML, of an image that is larger than its backing file.
+fn to_be_extended(path: &Path, verdict: StockVerdict) -> Option<String> {
+    match verdict {
+        StockVerdict::RefusesSize { size, backing } if size > backing => {
+            let size = size.to_string().replace(' ', "");
+            let size = size.trim_end_matches("bytes");
+            Some(format!(
+                "ubdlab image resize {} {size} --extend-backing makes the backing file as large",
+                shell_word(path)
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// What `recover` says at its end of an image that was resized, as `resize` does at its own.
+pub(super) fn after_recovery(path: &Path, trust: Trust) -> Vec<String> {
+    let Ok(info) = info(&RealHost, path, trust) else {
+        return Vec::new();
+    };
+    let next = to_be_extended(path, verdict(&info));
+    [format!("stock UML {}", stock_uml(&info))]
+        .into_iter()
+        .chain(next)
+        .collect()
+}
+
+/// What was interrupted and what ends that, if anything was.
+pub(super) fn interrupted(path: &Path, info: &Info) -> Option<String> {
+    let recover = format!("ubdlab image recover {}", shell_word(path));
+    match info.resize_in_progress {
+        Some(size) => Some(format!("a resize to {size}: {recover} finishes it")),
+        None if info.is_changing_backing() => Some(format!(
+            "a change of the backing file: {recover} ends it, or give the command again"
+        )),
+        None => None,
+    }
+}
+
+/// What to say of a tool that was stopped: which state it has left the image in. `before` is the
+/// rest of a sentence that is true where nothing in the image is half done.
+pub(super) fn explain(error: ImageError, path: &Path, trust: Trust, before: &str) -> Failure {
+    match error {
+        ImageError::Interrupted => {
+            let left = info(&RealHost, path, trust).ok();
+            let left = left.and_then(|info| interrupted(path, &info));
+            let left = match left {
+                Some(left) => format!("half done is {left}"),
+                None => before.to_owned(),
+            };
+            Failure(format!(
+                "{}: interrupted: nothing is lost; {left}",
+                shown(path)
+            ))
+        }
+        error => error.into(),
+    }
+}
