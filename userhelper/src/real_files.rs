@@ -30,6 +30,7 @@ mod beneath;
 mod errors;
 mod lock;
 mod modes;
+mod rights;
 
 pub use errors::why_fixed;
 use errors::{from_std, host_error, of_change, of_name_change, retried};
