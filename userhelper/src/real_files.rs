@@ -123,6 +123,20 @@ impl ImageHost for RealHost {
         }
     }
 
+    /// A file without a name is given that time, which the system makes one that the file system
+    /// holds. Where there is none to be made, nobody knows before the file itself is changed.
+    fn holds_time(&self, path: &Path, seconds: i64) -> HostResult<bool> {
+        let path = std::fs::canonicalize(path).map_err(from_std)?;
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let Ok(probe) = retried(|| rustix::fs::open(directory_of(&path), flags, mode)) else {
+            return Ok(true);
+        };
+        let probe = RealFile::of(probe, Access::ReadWrite)?;
+        self.set_modified(&probe, seconds)?;
+        Ok(self.metadata(&probe)?.modified_seconds == seconds)
+    }
+
     /// The file is not opened. Of a block device the length is not known: it is 0 here.
     fn look(&self, place: &Place) -> HostResult<Metadata> {
         match place {
