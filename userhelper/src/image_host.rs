@@ -63,6 +63,12 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
         Ok(())
     }
 
+    /// Whether a file beside the one at `path` can have this time of last modification, in seconds
+    /// since 1970, as far as that can be told without changing a file: `true` where it cannot.
+    fn holds_time(&self, _path: &Path, _seconds: i64) -> HostResult<bool> {
+        Ok(true)
+    }
+
     /// What time it is, in nanoseconds from some moment on; it never goes back. Nothing that
     /// is written depends on it, only how much is done before requests are served again.
     fn now_ns(&self) -> u64;

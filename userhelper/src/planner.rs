@@ -155,6 +155,21 @@ pub fn plan<F: HostFile>(
     wish: Wish,
     surroundings: Surroundings,
 ) -> Result<Plan, PlanError> {
+    match plan_ahead(device, wish, surroundings) {
+        Ok(_) | Err(PlanError::Interrupted) if device.is_read_only() => Err(PlanError::ReadOnly),
+        planned => planned,
+    }
+}
+
+/// As [`plan`], for a look at what could be done: the device may be open for reading only.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn plan_ahead<F: HostFile>(
+    device: &Ordered<F>,
+    wish: Wish,
+    surroundings: Surroundings,
+) -> Result<Plan, PlanError> {
     let new_size = wish.new_size;
     let (old_size, new_sectors) = (current_size(device)?, new_size.whole_sectors());
     // A device may have a partial last sector already, and is rebuilt with it.
@@ -164,9 +179,6 @@ pub fn plan<F: HostFile>(
     }
     if new_size.0 > i64::MAX as u64 || new_sectors > driver::cow::MAX_SECTORS {
         return Err(PlanError::TooLarge { found: new_size.0 });
-    }
-    if device.is_read_only() {
-        return Err(PlanError::ReadOnly);
     }
     if device.image().is_some_and(|image| image.header.relocating) {
         return Err(PlanError::Interrupted);

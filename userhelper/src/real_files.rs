@@ -30,6 +30,7 @@ mod beneath;
 mod errors;
 mod lock;
 mod modes;
+mod rights;
 
 pub use errors::why_fixed;
 use errors::{from_std, host_error, of_change, of_name_change, retried};
@@ -120,6 +121,20 @@ impl ImageHost for RealHost {
             Err(HostError::TooLarge) => Err(HostError::TooLarge),
             _ => Ok(()),
         }
+    }
+
+    /// A file without a name is given that time, which the system makes one that the file system
+    /// holds. Where there is none to be made, nobody knows before the file itself is changed.
+    fn holds_time(&self, path: &Path, seconds: i64) -> HostResult<bool> {
+        let path = std::fs::canonicalize(path).map_err(from_std)?;
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let Ok(probe) = retried(|| rustix::fs::open(directory_of(&path), flags, mode)) else {
+            return Ok(true);
+        };
+        let probe = RealFile::of(probe, Access::ReadWrite)?;
+        self.set_modified(&probe, seconds)?;
+        Ok(self.metadata(&probe)?.modified_seconds == seconds)
     }
 
     /// The file is not opened. Of a block device the length is not known: it is 0 here.

@@ -214,7 +214,8 @@ fn info(
     };
     if description.files_left_out > 0 {
         let left_out = description.files_left_out;
-        files += &format!(", and {left_out} beside left out: no regular files");
+        files +=
+            &format!(", and {left_out} beside left out: no regular files, or read in another form");
     }
     output::line(format_args!(
         "format      {}{compression}{files}",

@@ -2,7 +2,10 @@
 //! requests go and how long they are; what its user did not say as well is bounded here, and what
 //! is past a bound is refused with the option that says it.
 
+use driver::blk::Limits;
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+use userhelper::image_host::FreeSpace;
 
 use crate::intervals::IntervalSet;
 use crate::stamp::Coverage;
@@ -59,16 +62,27 @@ pub(super) struct Moved {
     /// Sectors that zeros are written to. Once more they take no more.
     zeros: IntervalSet,
     zeroed: Bytes,
+    /// Blocks of the file system that come to be taken, as if each began with a sector.
+    blocks: Tally,
+    taken: Bytes,
+    room: Option<FreeSpace>,
     allowed: Allowed,
 }
 
 impl Moved {
-    pub(super) fn new(allowed: Allowed, files: Files) -> Moved {
+    /// On a device whose files may come to take this space where they are; `None` where there is
+    /// no known limit.
+    pub(super) fn new(allowed: Allowed, files: Files, room: Option<FreeSpace>) -> Moved {
+        let sectors_a_block = room.map_or(1, |room| room.block.0 / SECTOR_SIZE);
+        let sectors_a_block = sectors_a_block.clamp(1, LARGEST_BLOCK / SECTOR_SIZE);
         Moved {
             files,
             bytes: Bytes(0),
             zeros: IntervalSet::default(),
             zeroed: Bytes(0),
+            blocks: Tally::new(sectors_a_block, sectors_a_block * SECTOR_SIZE),
+            taken: Bytes(0),
+            room,
             allowed,
         }
     }
@@ -112,6 +126,20 @@ impl Moved {
                 allowed: zeroed,
             });
         }
+        if let (TraceOperation::Write | TraceOperation::WriteZeroes, Some(room)) =
+            (record.operation, self.room)
+        {
+            for range in placed {
+                let more = self.blocks.add(*range);
+                self.taken.0 = self.taken.0.saturating_add(more);
+            }
+            if self.taken > room.free {
+                return Err(ReplayError::NoSpace {
+                    request,
+                    free: room.free,
+                });
+            }
+        }
         Ok(())
     }
 }
@@ -145,6 +173,7 @@ pub(super) enum Files {
 }
 
 /// Memory that comes in units: the first sector of a unit takes all of it.
+#[derive(Debug)]
 struct Tally {
     sectors_a_unit: u64,
     bytes_a_unit: u64,
@@ -178,11 +207,18 @@ impl Tally {
     }
 }
 
+/// Blocks of a file system are counted as no longer than this. Where they are, a file takes more
+/// space than is counted.
+const LARGEST_BLOCK: u64 = 4096;
+
 /// The memory of an interval of zeros or discards: in the two sets of the model, in the one here,
 /// and in that of the space that zeros take.
 const BYTES_AN_INTERVAL: u64 = 160;
 
-/// Adds up the memory that a replay may come to take.
+/// A request longer than this is carried out in pieces.
+const LONGEST_PIECE: Bytes = Limits::ORDERED.max_transfer.bytes();
+
+/// Adds up the memory that a replay may come to take, beside the program's own.
 pub(super) struct Footprint {
     /// The backing file, where it is stamped.
     backing: Tally,
@@ -195,6 +231,9 @@ pub(super) struct Footprint {
     /// What of the backing file is stamped, if not all of it.
     stamped: Option<StampedParts>,
     needed: u64,
+    /// The payload of requests in flight: so many, of the longest piece so far.
+    depth: u64,
+    longest: Bytes,
     allowed: Bytes,
 }
 
@@ -225,6 +264,8 @@ impl Footprint {
             holes: IntervalSet::default(),
             stamped: None,
             needed: 0,
+            depth: options.depth as u64,
+            longest: Bytes(0),
             allowed,
         };
         if capacity.bytes() <= STAMP_ALL {
@@ -245,7 +286,9 @@ impl Footprint {
         } = &footprint;
         let most = [backing, cow, model].map(|tally| tally.most(largest));
         let intervals = (largest.0 / 2).saturating_mul(BYTES_AN_INTERVAL);
+        let in_flight = footprint.depth * LONGEST_PIECE.0;
         let most = most.into_iter().fold(intervals, u64::saturating_add);
+        let most = most.saturating_add(in_flight);
         (most > allowed.0).then_some(footprint)
     }
 
@@ -262,6 +305,10 @@ impl Footprint {
         at_first: &Placed,
     ) -> Result<(), ReplayError> {
         for (range, first) in placed.iter().zip(at_first) {
+            if let TraceOperation::Read | TraceOperation::Write = record.operation {
+                let piece = range.count.bytes().min(LONGEST_PIECE);
+                self.longest = self.longest.max(piece);
+            }
             let more = match record.operation {
                 TraceOperation::Read => {
                     if let Some(stamped) = &mut self.stamped {
@@ -300,7 +347,8 @@ impl Footprint {
     }
 
     fn check(&self, request: u64) -> Result<(), ReplayError> {
-        match self.needed > self.allowed.0 {
+        let in_flight = self.depth * self.longest.0;
+        match self.needed.saturating_add(in_flight) > self.allowed.0 {
             true => Err(ReplayError::TooMuchMemory {
                 request,
                 allowed: self.allowed,

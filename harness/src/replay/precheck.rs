@@ -4,6 +4,7 @@
 use driver::cow::MAX_SECTORS;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, SectorCount};
+use userhelper::image_host::FreeSpace;
 use userhelper::planner::{PlanError, Shrink};
 
 use super::limits::{Files, Footprint, Moved, check_schedule};
@@ -13,7 +14,7 @@ use super::session::{OpenTrace, Options};
 
 /// Reads the trace to its end. Given the size of the device, also sees whether each request
 /// and each resize can be had, as far as that can be told from sizes alone, and whether all of
-/// them together come to no more than is allowed.
+/// them together come to no more than is allowed, nor to more space than there is `room`.
 ///
 /// # Errors
 /// What the replay would end with.
@@ -23,6 +24,7 @@ pub(super) fn precheck(
     placing: Placing,
     capacity: Option<SectorCount>,
     files: Files,
+    room: Option<FreeSpace>,
 ) -> Result<(), ReplayError> {
     let mut resizes = options.resizes.clone();
     resizes.sort_by_key(|resize| resize.request);
@@ -31,7 +33,7 @@ pub(super) fn precheck(
         let largest = sizes.fold(capacity, SectorCount::max);
         Footprint::new(files, options, capacity, largest)
     });
-    let mut moved = Moved::new(options.allowed, files);
+    let mut moved = Moved::new(options.allowed, files, room);
     let mut resizes = resizes.into_iter().peekable();
     let first_capacity = capacity;
     let mut capacity = capacity;

@@ -122,6 +122,18 @@ pub enum ReplayError {
         /// What they may write zeros to.
         allowed: Bytes,
     },
+    /// The requests write to more of the device than its files have space for.
+    #[error(
+        "up to request {request} the trace writes more than the {free} that the device's files may \
+         come to take where they are: --limit takes as many requests as it says, --out makes the \
+         files somewhere else, and with --memory there are none"
+    )]
+    NoSpace {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What the files have, and what is free.
+        free: Bytes,
+    },
     /// The replay may take more memory than it may.
     #[error(
         "up to request {request} the replay may need more than {allowed} of memory: \
@@ -184,6 +196,7 @@ impl ReplayError {
             ReplayError::PastEnd { .. }
                 | ReplayError::TooMuchMoved { .. }
                 | ReplayError::TooMuchZeroed { .. }
+                | ReplayError::NoSpace { .. }
                 | ReplayError::TooMuchMemory { .. }
                 | ReplayError::TooLongSchedule { .. }
         )

@@ -11,7 +11,7 @@ use driver::ordered::{CloseError, Ordered};
 use driver::resize::{ResizeError, Strategy};
 use driver::shown;
 use driver::units::{Bytes, SECTOR_SIZE, SectorCount};
-use userhelper::image_host::ImageHost;
+use userhelper::image_host::{FreeSpace, ImageHost};
 use userhelper::planner::{PlanError, Shrink, Wish, plan};
 use userhelper::real_files::RealHost;
 use userhelper::resize::{PlannedResize, WishedResize, recover, run, surroundings};
@@ -294,7 +294,12 @@ impl Session<'_> {
         files: Files,
     ) -> Result<(), SessionError> {
         let placing = self.placing()?;
-        precheck(self.trace, &self.options, placing, capacity, files).map_err(replay_error(cow))
+        let room = match files {
+            Files::OnDisk => room_for(cow, capacity.unwrap_or_default()),
+            Files::InMemory => None,
+        };
+        precheck(self.trace, &self.options, placing, capacity, files, room)
+            .map_err(replay_error(cow))
     }
 
     /// The size with which the replay begins, on a device of this one.
@@ -593,6 +598,26 @@ fn size_if_created(host: &RealHost, spec: &DeviceSpec) -> Option<SectorCount> {
     let is_disk = matches!(metadata.kind, FileKind::Regular | FileKind::BlockDevice);
     let size = metadata.len.whole_sectors();
     (is_disk && size > SectorCount(0)).then_some(size)
+}
+
+/// The space that a COW file may come to take, which is to be made beside its stamped backing file
+/// or is there: what it takes already, and what is free. A block device takes none.
+fn room_for(cow: &Path, capacity: SectorCount) -> Option<FreeSpace> {
+    let room = RealHost.free_space_beside(cow).ok().flatten()?;
+    let free = match std::fs::metadata(cow) {
+        Ok(found) if found.is_file() => {
+            let file = RealHost.open(cow, Access::ReadOnly).ok()?;
+            let taken = RealHost.allocated(&file).ok().flatten()?;
+            room.free.0.saturating_add(taken.0)
+        }
+        Ok(_) => return None,
+        Err(_) if capacity.bytes() <= STAMP_ALL => room.free.0.saturating_sub(capacity.bytes().0),
+        Err(_) => room.free.0,
+    };
+    Some(FreeSpace {
+        free: Bytes(free),
+        ..room
+    })
 }
 
 fn replay_error(path: &Path) -> impl Fn(ReplayError) -> SessionError + '_ {

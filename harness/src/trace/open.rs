@@ -41,8 +41,9 @@ pub fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn TraceSource>, 
         return opened.source(options);
     };
     let failed = |error| io_error(path, error);
-    let others = siblings(path).map_err(failed)?;
-    let (mut files, mut left_out, total) = (Vec::new(), 0, others.len());
+    let siblings = siblings(path).map_err(failed)?;
+    let (mut files, mut left_out) = (Vec::new(), siblings.doubles);
+    let (others, total) = (siblings.files.iter(), siblings.files.len());
     if total > MOST_FILES {
         return Err(TraceError::Bad {
             place: Place::new(path, FileOffset(0)),
@@ -56,8 +57,8 @@ pub fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn TraceSource>, 
         let is_named = other.file_name() == path.file_name();
         let other = match named.take_if(|_| is_named) {
             Some(named) => named,
-            None => match open_regular(&other).map_err(|error| io_error(&other, error))? {
-                Some(file) => Opened::stream(&other, file, total)?,
+            None => match open_regular(other).map_err(|error| io_error(other, error))? {
+                Some(file) => Opened::stream(other, file, total)?,
                 None => {
                     left_out += 1;
                     continue;
@@ -248,7 +249,7 @@ fn blktrace(
 }
 
 fn is_cpu_file(name: &Path) -> bool {
-    siblings(name).is_ok_and(|files| files.len() > 1)
+    siblings(name).is_ok_and(|siblings| siblings.files.len() > 1)
 }
 
 fn io_error(path: &Path, error: std::io::Error) -> TraceError {

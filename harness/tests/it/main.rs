@@ -18,6 +18,7 @@ mod suite;
 mod support;
 mod world;
 
+mod cli_access_lists;
 mod cli_bad_input;
 mod cli_bench;
 mod cli_fuzz;

@@ -28,6 +28,8 @@
 mod later;
 mod sample;
 
+use std::path::Path;
+
 use driver::cow::{BackingChange, Extension, Header, InPlace, OtherBacking, SampledRange, Version};
 use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::{CowImage, Ordered};
@@ -51,6 +53,19 @@ pub enum Writes {
     Dirty,
     /// Nothing: it gets another length at most.
     Nothing,
+}
+
+/// Whether the backing file, which is at `path`, can be given the later times that a change of it
+/// needs, as far as that can be told beforehand. Nothing is changed.
+///
+/// # Errors
+/// The host's; [`ResizeError::Refused`] if it cannot.
+pub(super) fn check_times<H: ImageHost>(
+    host: &H,
+    device: &Ordered<H::File>,
+    path: &Path,
+) -> Result<(), ResizeError> {
+    later::check(host, device, path)
 }
 
 /// Marks the image, durably, and makes the time of its backing file a later one, durably too:

@@ -183,6 +183,14 @@ impl ImageError {
         }
     }
 
+    /// For `map_err`: the resize of `path` cannot be planned.
+    pub fn plan(path: &Path) -> impl Fn(PlanError) -> ImageError + '_ {
+        move |error| ImageError::Plan {
+            path: path.to_owned(),
+            error,
+        }
+    }
+
     /// For `map_err`: `action` on `path` failed, at this byte.
     pub fn host<'a>(
         path: &'a Path,

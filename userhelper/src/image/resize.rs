@@ -11,7 +11,7 @@ use driver::resize::{Resize, ResizeStep, Resized};
 use driver::units::{Bytes, FileOffset};
 
 use crate::image_host::ImageHost;
-use crate::planner::{Plan, Wish, plan};
+use crate::planner::{Plan, PlanError, Wish, plan_ahead};
 use crate::resize::{PlannedResize, surroundings};
 
 use super::backing_change::Writes;
@@ -91,6 +91,21 @@ impl std::fmt::Display for StockVerdict {
     }
 }
 
+/// Opens a COW file for a look at how it would be resized.
+///
+/// # Errors
+/// As of [`open_for_resize`].
+pub fn open_for_plan<'a, H: ImageHost>(
+    host: &H,
+    path: &Path,
+    reach: impl Into<Reach<'a>>,
+) -> Result<CowImageFile<H::File>, ImageError> {
+    let reach = reach.into();
+    let opened = open(host, &reach.specification(path, true), reach.options())?;
+    refuse_unfinished(path, &opened)?;
+    Ok(reach.image_file(path, opened))
+}
+
 /// Opens a COW file to be resized, and its backing file too if that is to be extended.
 ///
 /// # Errors
@@ -131,10 +146,7 @@ pub(super) fn plan_for<H: ImageHost>(
 ) -> Result<Plan, ImageError> {
     let examining = ImageError::host(path, "examining", FileOffset(0));
     let surroundings = surroundings(host, path, device).map_err(examining)?;
-    plan(device, wish, surroundings).map_err(|error| ImageError::Plan {
-        path: path.to_owned(),
-        error,
-    })
+    plan_ahead(device, wish, surroundings).map_err(ImageError::plan(path))
 }
 
 /// Carries out a planned resize. An interrupted reflow is finished by [`super::recover`];
@@ -149,6 +161,9 @@ pub fn carry_out<H: ImageHost + Clone>(
     watch: Watch<'_>,
 ) -> Result<Resized, ImageError> {
     let path = cow.path.clone();
+    if cow.device.is_read_only() {
+        return Err(ImageError::plan(&path)(PlanError::ReadOnly));
+    }
     let failed = ImageError::resize(&path);
     let device: &mut Ordered<H::File> = &mut cow.device;
     let mut resize = PlannedResize::new(plan, host.clone(), &path, device).map_err(&failed)?;
@@ -193,18 +208,19 @@ pub fn extend_backing<H: ImageHost + Clone>(
     Ok(len)
 }
 
-/// Whether the backing file of an open image can be made as long as `size`, as far as that can be
-/// told beforehand. A caller that has to do that asks first, and changes nothing if not.
+/// Whether the backing file of an open image can be made as long as `size` and given later times, as
+/// far as that can be told beforehand. A caller that has to do that asks first, and changes nothing if not.
 ///
 /// # Errors
 /// [`ImageError::Refused`] for a block device, which is as long as it is; the host's, if no file
-/// can be as long there.
+/// can be as long there; [`ImageError::Resize`] if its file system holds no later time.
 pub fn check_extension<H: ImageHost>(
     host: &H,
     cow: &CowImageFile<H::File>,
     size: Bytes,
 ) -> Result<(), ImageError> {
     let path = &cow.backing_path;
+    backing_change::check_times(host, &cow.device, path).map_err(ImageError::resize(&cow.path))?;
     let file = backing_change::backing(&cow.device).map_err(ImageError::resize(&cow.path))?;
     let examining = ImageError::host(path, "examining", FileOffset(0));
     let metadata = host.metadata(file).map_err(examining)?;

@@ -3,20 +3,20 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use driver::host::HostResult;
 use rustix::fs::{IFlags, XattrFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 
-use super::errors::{from_std, host_error};
+use super::errors::host_error;
 
 /// Linux keeps no longer list of names, and no longer value.
 const LONGEST: usize = 64 << 10;
 
-/// The access control list. It says more about group and others than the mode does.
-const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+/// The access control list. It says more about group and others than the mode does, and goes with
+/// the mode.
+pub(super) const ACCESS_LIST: &CStr = c"system.posix_acl_access";
 
 /// What the kernel computes from the content or the inode: a copy of it would be wrong.
 const COMPUTED: [&[u8]; 2] = [b"security.ima", b"security.evm"];
@@ -41,15 +41,6 @@ impl Source<'_> {
             Source::Path(path) => rustix::fs::getxattr(path, name, value),
             Source::File(file) => rustix::fs::fgetxattr(file, name, value),
         }
-    }
-
-    fn owner_and_group(self) -> HostResult<(u32, u32)> {
-        let metadata = match self {
-            Source::Path(path) => std::fs::metadata(path),
-            Source::File(file) => file.metadata(),
-        };
-        let metadata = metadata.map_err(from_std)?;
-        Ok((metadata.uid(), metadata.gid()))
     }
 }
 
@@ -76,8 +67,7 @@ pub(super) fn copy_inode_flags(from: &File, to: &File) {
     }
 }
 
-/// Gives `to` the extended attributes of `from`. An access control list goes along only
-/// where owner and group are the same: to others it would give rights that `from` does not give.
+/// Gives `to` the extended attributes of `from`, but for the access control list.
 ///
 /// # Errors
 /// The host's, for an attribute that the user has given. What only the system or a privileged
@@ -91,13 +81,12 @@ pub(super) fn copy_attributes(from: Source<'_>, to: &File) -> HostResult<()> {
         Err(errno) => return Err(host_error(errno)),
     };
     names.truncate(len);
-    let is_owned_alike = from.owner_and_group()? == Source::File(to).owner_and_group()?;
     let mut value = vec![0; LONGEST];
     let names = names
         .split(|&byte| byte == 0)
         .filter(|name| !name.is_empty());
     for name in names {
-        if COMPUTED.contains(&name) || name == ACCESS_LIST && !is_owned_alike {
+        if COMPUTED.contains(&name) || name == ACCESS_LIST.to_bytes() {
             continue;
         }
         let Ok(c_name) = CString::new(name) else {

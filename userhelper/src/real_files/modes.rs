@@ -3,24 +3,20 @@
 //! gets the mode of the file that it replaces or, if it replaces none, that of any new file,
 //! without what the files that it was made from keep from others.
 
+use std::ffi::CStr;
 use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use driver::host::{HostError, HostResult};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Source, copy_attributes};
+use super::attributes::{ACCESS_LIST, Source, copy_attributes};
 use super::directory_of;
 use super::errors::{from_std, host_error, retried};
+use super::rights::{AccessList, GROUP, OTHERS, OWNER, Rights, encode};
 
-const OWNER: u32 = 0o700;
-const GROUP: u32 = 0o070;
-const OTHERS: u32 = 0o007;
-/// Reading, of the group and of others.
-const READ: u32 = 0o044;
-const READ_OTHERS: u32 = 0o004;
 /// Run as the owner, run as the group, and the sticky bit.
 const SPECIAL: u32 = 0o7000;
 const STICKY: u32 = 0o1000;
@@ -91,12 +87,20 @@ pub(super) fn give_usual_mode(directory: &Path, file: &File, sources: &[&File]) 
 }
 
 fn give_usual_mode_over(directory: &Path, file: &File, sources: &[Rights]) -> HostResult<()> {
-    let mut mode = usual_mode(directory);
-    let group = file.metadata().map_err(from_std)?.gid();
-    for source in sources {
-        mode &= OWNER | source.of_group_and_others(group);
-    }
-    match set_mode(file, mode) {
+    let metadata = file.metadata().map_err(from_std)?;
+    let usual = Rights {
+        owner: metadata.uid(),
+        group: metadata.gid(),
+        ..usual_rights(directory)
+    };
+    let rights = Rights::of_new(usual, sources);
+    remove_list(file)?;
+    let mode = match rights.list {
+        AccessList::None => rights.mode,
+        // What the list gives to group and others, it gives in one step.
+        _ => rights.mode & OWNER,
+    };
+    match set_mode(file, mode).and_then(|()| set_list(file, &rights)) {
         // The file system gives every file the same mode.
         Err(HostError::PermissionDenied | HostError::Unsupported) => Ok(()),
         set => set,
@@ -116,68 +120,77 @@ pub(super) fn copy_owner_and_mode(from: &File, to: &File) -> HostResult<()> {
     Rights::of_file(from)?.pass_to(to)
 }
 
-/// Whom a file belongs to, and who may do what with it.
-struct Rights {
-    owner: u32,
-    group: u32,
-    mode: u32,
-    /// Whether an access control list says more about it than the mode.
-    has_acl: bool,
-}
+/// Linux keeps no longer list.
+const LONGEST_LIST: usize = 64 << 10;
 
 impl Rights {
-    fn of(metadata: &Metadata, acl: impl Fn(&str) -> Result<usize, Errno>) -> Rights {
-        let has_acl = match acl("system.posix_acl_access") {
-            Ok(len) => len > 0,
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => false,
-            Err(_) => true,
+    fn of(
+        metadata: &Metadata,
+        list: impl FnOnce(&CStr, &mut [u8]) -> Result<usize, Errno>,
+    ) -> Rights {
+        let mut value = vec![0; LONGEST_LIST];
+        let list = match list(ACCESS_LIST, &mut value) {
+            Ok(0) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => AccessList::None,
+            Ok(len) => AccessList::decode(&value[..len]),
+            Err(_) => AccessList::Unknown,
         };
         Rights {
             owner: metadata.uid(),
             group: metadata.gid(),
-            mode: metadata.mode(),
-            has_acl,
+            mode: metadata.mode() & (SPECIAL | OWNER | GROUP | OTHERS),
+            list,
         }
     }
 
     fn of_path(path: &Path, metadata: &Metadata) -> Rights {
-        Rights::of(metadata, |name| rustix::fs::getxattr_query(path, name))
+        Rights::of(metadata, |name, value| {
+            rustix::fs::getxattr(path, name, value)
+        })
     }
 
     fn of_file(file: &File) -> HostResult<Rights> {
         let metadata = file.metadata().map_err(from_std)?;
-        let acl = |name: &str| rustix::fs::fgetxattr_query(file, name);
-        Ok(Rights::of(&metadata, acl))
+        let list = |name: &CStr, value: &mut [u8]| rustix::fs::fgetxattr(file, name, value);
+        Ok(Rights::of(&metadata, list))
     }
 
-    /// What `group` and others may do with the file, as bits of a mode. Another group than the
-    /// file's may do what both its group and others may: its members can be either. So does the
-    /// file's own group where there is an access control list, whose mask the mode then has in
-    /// the place of the group's rights.
-    fn of_group_and_others(&self, group: u32) -> u32 {
-        if group == self.group && !self.has_acl {
-            return self.mode & (GROUP | OTHERS);
-        }
-        let both = self.mode & OTHERS & (self.mode >> 3);
-        both << 3 | both
-    }
-
-    /// Whether more users may read this file than `source`. Root may read all.
-    fn shows(&self, source: &Rights) -> bool {
-        let owner = self.owner != source.owner && self.owner != 0 && source.mode & READ_OTHERS == 0;
-        let readers = self.mode & READ & !source.of_group_and_others(self.group);
-        owner || readers != 0
-    }
-
+    /// Gives these rights to `file`, as far as the user's own allow. An access control list goes
+    /// along only where owner and group do: to others it would give what it does not give here.
     fn pass_to(&self, file: &File) -> HostResult<()> {
+        remove_list(file)?;
         // Before the mode, because a change of owner clears bits of it.
         let owned = copy_owner(file, self.owner, self.group)?;
         let group = file.metadata().map_err(from_std)?.gid();
         // As `cp -p` does it: a program is not to run as somebody else than before.
         let special = if owned { SPECIAL } else { STICKY };
         let mode = self.mode & (special | OWNER) | self.of_group_and_others(group);
-        set_mode(file, mode)
+        set_mode(file, mode)?;
+        if owned {
+            // Without it the file is its owner's alone, which is no harm.
+            let _ = set_list(file, self);
+        }
+        Ok(())
     }
+}
+
+/// Removes the access control list that a file has got from its directory. The mask of that keeps
+/// everybody off as long as the file has the mode that it was created with; any other mode would
+/// raise it.
+fn remove_list(file: &File) -> HostResult<()> {
+    match rustix::fs::fremovexattr(file, ACCESS_LIST) {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(host_error(errno)),
+    }
+}
+
+/// Gives the file the access control list of `rights`, if there is one, limited to what the mode
+/// gives. The file's mode follows it.
+fn set_list(file: &File, rights: &Rights) -> HostResult<()> {
+    let Some(entries) = rights.entries() else {
+        return Ok(());
+    };
+    let value = encode(&entries);
+    rustix::fs::fsetxattr(file, ACCESS_LIST, &value, XattrFlags::empty()).map_err(host_error)
 }
 
 fn set_mode(file: &File, mode: u32) -> HostResult<()> {
@@ -199,18 +212,24 @@ fn copy_owner(file: &File, owner: u32, group: u32) -> HostResult<bool> {
     Ok(false)
 }
 
-/// The mode that a new file gets in a directory. It takes the umask or the directory's default
-/// access control list, so the system is asked: for a file without a name, which nobody sees.
-fn usual_mode(directory: &Path) -> u32 {
+/// Mode and access control list of a new file in a directory. They follow from the umask or the
+/// directory's default list, so the system is asked: for a file without a name, which nobody sees.
+fn usual_rights(directory: &Path) -> Rights {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let asked_for = Mode::from_raw_mode(ASKED_FOR);
     let probe = retried(|| rustix::fs::open(directory, flags, asked_for))
-        .and_then(|probe| File::from(probe).metadata().map_err(from_std));
-    match probe {
-        Ok(metadata) => metadata.mode() & (OWNER | GROUP | OTHERS),
+        .and_then(|probe| Rights::of_file(&File::from(probe)));
+    let mode = match probe {
+        Ok(rights) => return rights,
         // Not every file system makes files without a name.
         Err(_) if has_default_acl(directory) => ASKED_FOR & OWNER,
         Err(_) => ASKED_FOR & !umask(),
+    };
+    Rights {
+        owner: 0,
+        group: 0,
+        mode,
+        list: AccessList::None,
     }
 }
 
@@ -232,65 +251,12 @@ fn umask() -> u32 {
 mod tests {
     use super::*;
 
-    fn rights(group: u32, mode: u32, has_acl: bool) -> Rights {
-        Rights {
-            owner: 1,
-            group,
-            mode,
-            has_acl,
-        }
-    }
-
-    #[test]
-    fn nobody_may_do_more_with_a_copy_than_with_its_source() {
-        for (mode, own_group, another) in [
-            (0o100_600, 0o000, 0o000),
-            (0o100_644, 0o044, 0o044),
-            (0o100_640, 0o040, 0o000),
-            (0o100_664, 0o064, 0o044),
-            (0o100_604, 0o004, 0o000),
-            (0o060_660, 0o060, 0o000),
-        ] {
-            assert_eq!(rights(7, mode, false).of_group_and_others(7), own_group);
-            assert_eq!(rights(7, mode, false).of_group_and_others(8), another);
-            assert_eq!(rights(7, mode, true).of_group_and_others(7), another);
-        }
-    }
-
-    #[test]
-    fn a_file_shows_another_to_whoever_may_read_only_the_one() {
-        let shows = |to: u32, from: u32| rights(7, to, false).shows(&rights(7, from, false));
-        for (to, from, shown) in [
-            (0o644, 0o600, true),
-            (0o640, 0o600, true),
-            (0o600, 0o600, false),
-            (0o644, 0o644, false),
-            (0o644, 0o640, true),
-            (0o622, 0o600, false),
-        ] {
-            assert_eq!(shows(to, from), shown, "{to:o} of {from:o}");
-        }
-        // Another group's members, and another owner.
-        assert!(rights(8, 0o640, false).shows(&rights(7, 0o640, false)));
-        let other = Rights {
-            owner: 2,
-            ..rights(7, 0o600, false)
-        };
-        assert!(other.shows(&rights(7, 0o640, false)));
-        assert!(!other.shows(&rights(7, 0o644, false)));
-        let root = Rights {
-            owner: 0,
-            ..rights(7, 0o600, false)
-        };
-        assert!(!root.shows(&rights(7, 0o600, false)));
-    }
-
     /// What file systems without nameless files get is what the others get.
     #[test]
     fn the_umask_is_that_of_the_process() {
         let directory = tempfile::tempdir().unwrap();
         assert!(!has_default_acl(directory.path()));
-        assert_eq!(usual_mode(directory.path()), ASKED_FOR & !umask());
+        assert_eq!(usual_rights(directory.path()).mode, ASKED_FOR & !umask());
         let plain = directory.path().join("plain");
         let metadata = File::create(plain).and_then(|file| file.metadata());
         assert_eq!(metadata.unwrap().mode() & 0o777, ASKED_FOR & !umask());

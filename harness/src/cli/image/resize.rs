@@ -9,7 +9,7 @@ use driver::units::Bytes;
 use userhelper::image::open::{CowImageFile, Trust, close};
 use userhelper::image::resize::{
     BackingFacts, StockVerdict, backing_facts, carry_out, check_backing_writable, check_extension,
-    extend_backing, open_for_resize, plan_resize, stock_verdict,
+    extend_backing, open_for_plan, open_for_resize, plan_resize, stock_verdict,
 };
 use userhelper::image::siblings::siblings;
 use userhelper::losses::{Effort, losses};
@@ -127,11 +127,13 @@ impl SizeChange {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
     let extend = args.extend_backing;
-    // Looking at the plan needs the backing file for reading only.
-    let writable = extend && !args.dry_run;
     let other = args.instead.path()?;
     let reach = reach(args.trust.trust(), other.as_ref(), args.instead.instead());
-    let mut cow = open_for_resize(&RealHost, &path, reach, writable)?;
+    // Looking at the plan needs the files for reading only.
+    let mut cow = match args.dry_run {
+        true => open_for_plan(&RealHost, &path, reach)?,
+        false => open_for_resize(&RealHost, &path, reach, extend)?,
+    };
     let old_size = match cow.device.geometry() {
         Some(geometry) => geometry.size,
         None => cow.device.capacity().bytes(),
@@ -160,7 +162,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if extend {
         check_extension(&RealHost, &cow, plan.new_size)?;
     }
-    if extend && !writable && other.is_none() {
+    if extend && args.dry_run && other.is_none() {
         check_backing_writable(&RealHost, &cow, args.trust.trust())?;
     }
     if args.dry_run {

@@ -28,12 +28,25 @@ fn parts(name: &str) -> Option<(&str, u32, &str)> {
     Some((front, number.parse().ok()?, compression))
 }
 
-/// The files of all CPUs of the recording that `path` belongs to, by CPU; only `path` if its
-/// name is not one that blktrace gives.
-pub(in super::super) fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// Files that belong to one recording.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Siblings {
+    /// One for each CPU, by CPU.
+    pub(in super::super) files: Vec<PathBuf>,
+    /// How many more there are for a CPU that has one: the same file, compressed or not.
+    pub(in super::super) doubles: usize,
+}
+
+/// The files of all CPUs of the recording that `path` belongs to; only `path` if its name is not
+/// one that blktrace gives. Where a CPU has several, compressed and not, it is the one named, or
+/// one compressed like that, or the one whose name comes first.
+pub(in super::super) fn siblings(path: &Path) -> io::Result<Siblings> {
     let name = path.file_name().and_then(|name| name.to_str());
     let Some((front, _, compression)) = name.and_then(parts) else {
-        return Ok(vec![path.to_owned()]);
+        return Ok(Siblings {
+            files: vec![path.to_owned()],
+            doubles: 0,
+        });
     };
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -44,13 +57,19 @@ pub(in super::super) fn siblings(path: &Path) -> io::Result<Vec<PathBuf>> {
         let entry = entry?.file_name();
         let other = entry.to_str().and_then(parts);
         if let Some((other_front, cpu, other_compression)) = other
-            && (other_front, other_compression) == (front, compression)
+            && other_front == front
         {
-            files.push((cpu, path.with_file_name(&entry)));
+            let is_other_form = other_compression != compression;
+            files.push((cpu, is_other_form, path.with_file_name(&entry)));
         }
     }
     files.sort();
-    Ok(files.into_iter().map(|(_, path)| path).collect())
+    let all = files.len();
+    files.dedup_by_key(|&mut (cpu, ..)| cpu);
+    Ok(Siblings {
+        doubles: all - files.len(),
+        files: files.into_iter().map(|(.., path)| path).collect(),
+    })
 }
 
 /// The first file of the recording that is called `path`, as blktrace's `-D` and blkparse call
@@ -115,13 +134,17 @@ mod tests {
             "d.blktrace.2",
             "e.blktrace.1",
             "d.blktrace.3.gz",
+            "d.blktrace.2.gz",
+            "d.blktrace.10.zst",
         ] {
             std::fs::write(directory.path().join(name), "").unwrap();
         }
         let found = siblings(&directory.path().join("d.blktrace.10")).unwrap();
-        let names: Vec<_> = found.iter().filter_map(|path| path.file_name()).collect();
-        assert_eq!(names, ["d.blktrace.2", "d.blktrace.10"]);
+        let files = found.files.iter();
+        let names: Vec<_> = files.filter_map(|path| path.file_name()).collect();
+        assert_eq!(names, ["d.blktrace.2", "d.blktrace.3.gz", "d.blktrace.10"]);
+        assert_eq!(found.doubles, 2);
         let single = siblings(Path::new("renamed")).unwrap();
-        assert_eq!(single, [Path::new("renamed")]);
+        assert_eq!(single.files, [Path::new("renamed")]);
     }
 }

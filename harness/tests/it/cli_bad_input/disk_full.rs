@@ -141,14 +141,17 @@ fn image_commands_past_the_limit() {
 
 /// A file system of this size on the directory, until dropped. `None` where mounting is not
 /// allowed.
-struct Mounted<'a>(&'a Path);
+pub(super) struct Mounted<'a>(&'a Path);
 
 impl Mounted<'_> {
-    fn tmpfs(at: &Path, size: u64) -> Option<Mounted<'_>> {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(at)
-            .output();
+    pub(super) fn tmpfs(at: &Path, size: u64) -> Option<Mounted<'_>> {
+        let size = format!("size={size}");
+        Mounted::with(at, &["-t", "tmpfs", "-o", &size, "tmpfs"])
+    }
+
+    /// With these arguments of `mount` before the directory.
+    pub(super) fn with<'a>(at: &'a Path, args: &[&str]) -> Option<Mounted<'a>> {
+        let mounted = Command::new("mount").args(args).arg(at).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Mounted(at));
         }
@@ -178,7 +181,7 @@ fn a_full_disk() {
         ftrace(&requests)
     };
     sandbox.write("fill", write(0, 60));
-    sandbox.write("more", write(60, 256));
+    sandbox.write("more", write(60, 150));
     let fill = ["replay", "@fill", "--device", "ubda=@small/cow"];
     sandbox.succeeds(&fill);
 
@@ -234,4 +237,58 @@ fn scattered_sectors_on_a_disk_that_is_nearly_full() {
     sandbox.write("read", ftrace(&[("R", 0, SIZE / 512)]));
     let report = sandbox.report(&["replay", "@read", "--device", "ubda=@small/cow"]);
     assert_eq!(report["mismatches"], 0);
+}
+
+/// A few bytes of a trace do not fill the disk, for others too.
+#[test]
+fn a_replay_that_does_not_fit_is_refused_before_it_begins() {
+    let sandbox = Sandbox::with_device();
+    std::fs::create_dir(sandbox.path("small")).unwrap();
+    let at = sandbox.path("small");
+    let Some(_mounted) = Mounted::tmpfs(&at, 4 << 20) else {
+        return;
+    };
+    sandbox.write("large", ftrace(&[("WS", 0, 8), ("WS", 0, 200 << 21)]));
+    let message = |free: &str| {
+        format!(
+            "@large: up to request 2 the trace writes more than the {free} that the device's files \
+             may come to take where they are: --limit takes as many requests as it says, --out \
+             makes the files somewhere else, and with --memory there are none"
+        )
+    };
+    let out = ["replay", "@large", "--out", "@small/out"];
+    sandbox.refuses(&out, &message("4 MiB"));
+    let clipped = ["--size", "3M", "--past-end", "clip"];
+    // 3 MiB are its backing file's.
+    let smaller = [&out[..], &clipped].concat();
+    sandbox.refuses(&smaller, &message("1 MiB"));
+    // What is written twice takes space once, and what the file has it can be written over.
+    sandbox.create_cow("small/cow", "backing");
+    let twice: Vec<_> = (0..6).map(|_| ("WS", 0, SIZE / 512)).collect();
+    sandbox.write("twice", ftrace(&twice));
+    let device = ["replay", "@twice", "--device", "ubda=@small/cow"];
+    sandbox.succeeds(&device);
+    std::fs::write(at.join("filler"), vec![1; (5 << 20) / 2]).unwrap();
+    sandbox.succeeds(&device);
+}
+
+/// A look needs nothing written.
+#[test]
+fn a_plan_on_a_file_system_that_is_only_read() {
+    let sandbox = Sandbox::with_device();
+    std::fs::create_dir(sandbox.path("fixed")).unwrap();
+    let at = sandbox.path("fixed");
+    let Some(_mounted) = Mounted::tmpfs(&at, 4 << 20) else {
+        return;
+    };
+    sandbox.create_cow("fixed/cow", "backing");
+    let remount = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(&at)
+        .status();
+    assert!(remount.unwrap().success());
+    let resize = ["image", "resize", "@fixed/cow", "+1M"];
+    let planned = sandbox.succeeds(&[&resize[..], &["--dry-run"]].concat());
+    assert!(planned.contains("size       1 MiB to 2 MiB\n"), "{planned}");
+    sandbox.refuses(&resize, "@fixed/cow: opening: read-only file system");
 }

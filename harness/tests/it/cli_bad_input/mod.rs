@@ -6,6 +6,7 @@ mod cow;
 mod disk_full;
 mod image;
 mod image_arguments;
+mod late_times;
 mod resize;
 mod traces;
 mod usage;

@@ -7,6 +7,7 @@
 //! write: somebody who takes no locks may have recorded that of the half-changed file.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::Ordered;
@@ -16,7 +17,7 @@ use driver::units::FileOffset;
 use crate::image::{ChangeError, Wait, Watch};
 use crate::image_host::ImageHost;
 
-use super::{backing, examine, image};
+use super::{EXAMINING, backing, examine, image};
 
 /// The longest wait, in seconds. Our own tools leave a time at most one second ahead; one that is
 /// further ahead was set by somebody, and that may be years.
@@ -83,6 +84,32 @@ pub(super) fn after<H: ImageHost>(host: &H, latest: i64) -> i64 {
     host.now_seconds().max(latest.saturating_add(1))
 }
 
+/// Whether the backing file, which is at `path`, can be given the later times that a change needs:
+/// one at its beginning, and a later one at its end.
+///
+/// # Errors
+/// The host's; [`ResizeError::Refused`] if it cannot.
+pub(super) fn check<H: ImageHost>(
+    host: &H,
+    device: &Ordered<H::File>,
+    path: &Path,
+) -> Result<(), ResizeError> {
+    let last = after(host, latest(host, device)?).saturating_add(1);
+    let holds = host.holds_time(path, last);
+    match holds.map_err(ResizeError::host(EXAMINING, FileOffset(0)))? {
+        true => Ok(()),
+        false => Err(no_later(examine(host, backing(device)?)?.modified_seconds)),
+    }
+}
+
+fn no_later(seconds: i64) -> ResizeError {
+    ResizeError::Refused(format!(
+        "the backing file was modified at {seconds} (seconds since 1970), and its file system \
+         holds no later time; others that are over it could not tell that it is changed. Give \
+         it an earlier time with touch, and then: ubdlab image rebase --unsafe"
+    ))
+}
+
 /// Gives the backing file this time, durably; what it is then. A file system that cannot hold
 /// such a time may keep another one.
 ///
@@ -97,13 +124,7 @@ pub(super) fn give<H: ImageHost>(
     watch: Watch<'_>,
 ) -> Result<Metadata, ChangeError> {
     let file = backing(device)?;
-    let no_later = || {
-        ResizeError::Refused(format!(
-            "the backing file was modified at {latest} (seconds since 1970), and its file system \
-             holds no later time; others that are over it could not tell that it is changed. Give \
-             it an earlier time with touch, and then: ubdlab image rebase --unsafe"
-        ))
-    };
+    let no_later = || no_later(latest);
     // The end of all times, which somebody may have written into the block: nothing is touched.
     if seconds <= latest {
         return Err(no_later().into());

@@ -1,0 +1,69 @@
+//! A backing file whose file system holds no later time than it has: nothing is begun.
+
+use std::process::Command;
+
+use crate::support::cli::{SIZE, Sandbox};
+
+use super::disk_full::Mounted;
+
+/// The last time that ext4 holds in inodes of 128 bytes: in January 2038.
+const LAST: u64 = i32::MAX as u64;
+
+#[test]
+fn a_change_that_the_files_time_cannot_tell_of_is_not_begun() {
+    let sandbox = Sandbox::with_device();
+    std::fs::create_dir(sandbox.path("old")).unwrap();
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(8 << 20).unwrap();
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-I", "128"])
+        .arg(image.path())
+        .output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        eprintln!("skipped: mkfs.ext4 is missing");
+        return;
+    }
+    let (at, image) = (sandbox.path("old"), image.path().to_str().unwrap());
+    let Some(_mounted) = Mounted::with(&at, &["-o", "loop", image]) else {
+        return;
+    };
+    for time in [LAST - 1, LAST] {
+        sandbox.write_backing("old/backing", SIZE);
+        sandbox.touch("old/backing", time);
+        for version in ["v2", "v3"] {
+            let convert = [
+                "image",
+                "convert",
+                "@old/backing",
+                "@cow.new",
+                "--to",
+                version,
+            ];
+            sandbox.succeeds(&[&convert[..], &["--backing", "@old/backing"]].concat());
+            std::fs::rename(sandbox.path("cow.new"), sandbox.path("cow")).unwrap();
+            for args in [
+                &["merge", "@cow", "--in-place"][..],
+                &["resize", "@cow", "2M", "--extend-backing"],
+                &["resize", "@cow", "2M", "--extend-backing", "--dry-run"],
+            ] {
+                let before = sandbox.contents();
+                let output = sandbox.run(&[&["image"], args].concat());
+                let said = sandbox.text(&output.stderr);
+                let expected = format!(
+                    "ubdlab: @cow: the backing file was modified at {time} (seconds since 1970), \
+                     and its file system holds no later time; others"
+                );
+                assert_eq!(output.status.code(), Some(3), "of {args:?}: {said}");
+                let last = said.lines().last().unwrap();
+                assert!(last.starts_with(&expected), "of {args:?}: {said}");
+                assert!(sandbox.contents() == before, "of {args:?}");
+                let found = std::fs::metadata(sandbox.path("old/backing")).unwrap();
+                let found = found
+                    .modified()
+                    .unwrap()
+                    .duration_since(std::time::UNIX_EPOCH);
+                assert_eq!(found.unwrap().as_secs(), time, "of {args:?}");
+            }
+        }
+    }
+}
