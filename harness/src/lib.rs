@@ -8,7 +8,7 @@
 //! - [`fuzz`]: cases from a seed, run in that host and checked after each crash. [`judge`] puts
 //!   drivers that are wrong on purpose before these checks and those of a replay;
 //! - [`plain_format`]: the COW format a second time, with nothing of the driver's code;
-//! - [`bench`]: measuring, in turns with other programs;
+//! - [`mod@bench`]: measuring, in turns with other programs;
 //! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
 //! - [`cli`]: the command line. [`clock`] is the wall clock.
 

@@ -277,8 +277,8 @@ fn a_replay_that_may_need_more_memory_than_allowed_is_refused_before_it_begins()
         &["replay", "@reads", "--memory"],
         &format!("@reads: {}", says(2, "4 GiB")),
     );
-    // 128 KiB in flight, 16 MiB of stamps all over the backing file, 64 KiB of stamps around each write, 34.5 KiB a
-    // request, and twice the host's part of these where a rebuild has two files.
+    // 128 KiB in flight, 16 MiB of stamps all over the backing file, 64 KiB of stamps around each
+    // write, 34.5 KiB a request, and twice the host's part of these where a rebuild has two files.
     let limited = ["replay", "@writes", "--memory", "--memory-limit", "64M"];
     refuses(
         &sandbox,

@@ -208,8 +208,9 @@ pub fn extend_backing<H: ImageHost + Clone>(
     Ok(len)
 }
 
-/// Whether the backing file of an open image can be made as long as `size` and given later times, as
-/// far as that can be told beforehand. A caller that has to do that asks first, and changes nothing if not.
+/// Whether the backing file of an open image can be made as long as `size` and given later times,
+/// as far as that can be told beforehand. A caller that has to do that asks first, and changes
+/// nothing if not.
 ///
 /// # Errors
 /// [`ImageError::Refused`] for a block device, which is as long as it is; the host's, if no file
