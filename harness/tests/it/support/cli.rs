@@ -11,6 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use driver::cow::Header;
 use driver::host::HostNames;
 use driver::units::Bytes;
+use rustix::process::Signal;
 use userhelper::real_files::{RealHost, free_space};
 
 /// What hangs that long will not end, however busy the machine is.
@@ -22,12 +23,31 @@ pub(crate) const SIZE: u64 = 1 << 20;
 /// The alignment of its COW file: the bitmap's page, and the data after it.
 pub(crate) const ALIGNMENT: u32 = 4096;
 
-/// A command that runs `ubdlab`.
+/// A command that runs `ubdlab`, with no signal ignored.
 pub(crate) fn ubdlab() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ubdlab"));
+    let program = env!("CARGO_BIN_EXE_ubdlab");
+    let mut command = match ignores_signals() {
+        false => Command::new(program),
+        true => {
+            let mut command = Command::new("env");
+            command.args(["--default-signal=HUP,INT", program]);
+            command
+        }
+    };
     // Help is as wide as this, and usage errors too.
     command.env("COLUMNS", "100").stdin(Stdio::null());
     command
+}
+
+/// Whether the tests were started with SIGHUP or SIGINT ignored, by nohup or in the background of
+/// a script. What they start would inherit that.
+fn ignores_signals() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = u64::from_str_radix(ignored.unwrap().trim(), 16).unwrap();
+    let signals = [Signal::HUP, Signal::INT];
+    let bits = signals.map(|signal| 1 << (signal.as_raw() - 1));
+    bits.iter().any(|bit| ignored & bit != 0)
 }
 
 /// A trace that comes with the program.
