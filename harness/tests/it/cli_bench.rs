@@ -1,7 +1,7 @@
 //! `ubdlab bench` as its users meet it: what it prints, and what it says to wrong input. How
 //! fast anything is, no test looks at.
 
-use crate::support::cli::{Sandbox, output, ubdlab};
+use crate::support::cli::{Sandbox, output, ubdlab, ubdlab_that_heeds_signals};
 use serde_json::Value;
 
 /// One quick row or two of each command.
@@ -90,7 +90,7 @@ fn the_rows_measured_are_printed_when_it_is_interrupted() {
         ("lookup", "scan", &[][..]),
         ("resize", "headroom", &["--dirty", "4M"]),
     ] {
-        let mut child = ubdlab()
+        let mut child = ubdlab_that_heeds_signals()
             .args(["bench", command, "--only", only, "--json"])
             .args(more)
             .env("TMPDIR", sandbox.path(""))

@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::cli::{Sandbox, ubdlab};
+use crate::support::cli::{Sandbox, ubdlab_that_heeds_signals};
 
 /// A search that finds something soon.
 const FINDS: [&str; 7] = [
@@ -268,7 +268,7 @@ fn ctrl_c_ends_a_campaign_with_its_result_so_far() {
             &["--cases=1000000000", "--out=@found", "--json"],
         ]
         .concat();
-        let mut command = ubdlab();
+        let mut command = ubdlab_that_heeds_signals();
         command.args(sandbox.args(&endless));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
@@ -360,7 +360,7 @@ fn wrong_usage_is_told_apart_from_what_cannot_be_done() {
 fn a_catalogue_that_is_interrupted_keeps_the_page() {
     let sandbox = Sandbox::new();
     sandbox.write("page", "of before");
-    let mut command = ubdlab();
+    let mut command = ubdlab_that_heeds_signals();
     command.args(sandbox.args(&["fuzz", "--catalogue", "--output=@page"]));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();

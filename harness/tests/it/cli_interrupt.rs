@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::cli::{Sandbox, ftrace, ubdlab};
+use crate::support::cli::{Sandbox, ftrace, ubdlab_that_heeds_signals};
 
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
@@ -46,7 +46,7 @@ fn start(sandbox: &Sandbox, args: &[&str]) -> Child {
 }
 
 fn command(sandbox: &Sandbox, args: &[&str]) -> Command {
-    let mut command = ubdlab();
+    let mut command = ubdlab_that_heeds_signals();
     command
         .args(sandbox.args(args))
         .current_dir(sandbox.path(""))

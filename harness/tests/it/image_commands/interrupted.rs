@@ -6,7 +6,7 @@ use std::process::Stdio;
 use driver::cow::Version;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::cli::{SIZE, Sandbox, ubdlab};
+use crate::support::cli::{SIZE, Sandbox, ubdlab_that_heeds_signals};
 use crate::support::images::SOME;
 
 use super::check::interrupted_reflow;
@@ -77,7 +77,7 @@ fn a_resize_says_in_which_state_it_was_interrupted() {
         let dirty: Vec<u64> = (0..32768).collect();
         sandbox.write_image("cow", Version::V3, "backing", &dirty);
         let args = ["image", "resize", "@cow", "128M", "--strategy", strategy];
-        let mut command = ubdlab();
+        let mut command = ubdlab_that_heeds_signals();
         command.args(sandbox.args(&args));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

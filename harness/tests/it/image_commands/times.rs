@@ -9,7 +9,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use driver::cow::Version;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::cli::{SIZE, Sandbox, output, ubdlab, ways_out};
+use crate::support::cli::{SIZE, Sandbox, output, ubdlab, ubdlab_that_heeds_signals, ways_out};
 use crate::support::images::{SOME, expected_disk};
 
 fn mtime(sandbox: &Sandbox, name: &str) -> i64 {
@@ -97,7 +97,7 @@ fn a_wait_is_announced() {
 /// Runs the program, and sends it this signal as soon as it says that it waits; how it ends, and
 /// what it says after that.
 fn interrupted(sandbox: &Sandbox, args: &[&str], signal: Signal) -> (ExitStatus, String) {
-    let mut command = ubdlab();
+    let mut command = ubdlab_that_heeds_signals();
     command.args(sandbox.args(args));
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child: Child = command.spawn().unwrap();

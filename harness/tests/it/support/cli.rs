@@ -17,23 +17,32 @@ use userhelper::real_files::{RealHost, free_space};
 /// What hangs that long will not end, however busy the machine is.
 const TOO_LONG: Duration = Duration::from_secs(600);
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ubdlab");
+
 /// The size of the small device that most tests use.
 pub(crate) const SIZE: u64 = 1 << 20;
 
 /// The alignment of its COW file: the bitmap's page, and the data after it.
 pub(crate) const ALIGNMENT: u32 = 4096;
 
-/// A command that runs `ubdlab`, with no signal ignored.
+/// A command that runs `ubdlab`.
 pub(crate) fn ubdlab() -> Command {
-    let program = env!("CARGO_BIN_EXE_ubdlab");
-    let mut command = match ignores_signals() {
-        false => Command::new(program),
+    prepared(Command::new(PROGRAM))
+}
+
+/// As [`ubdlab`], with no signal ignored, for tests that send one.
+pub(crate) fn ubdlab_that_heeds_signals() -> Command {
+    prepared(match ignores_signals() {
+        false => Command::new(PROGRAM),
         true => {
             let mut command = Command::new("env");
-            command.args(["--default-signal=HUP,INT", program]);
+            command.args(["--default-signal=HUP,INT", PROGRAM]);
             command
         }
-    };
+    })
+}
+
+fn prepared(mut command: Command) -> Command {
     // Help is as wide as this, and usage errors too.
     command.env("COLUMNS", "100").stdin(Stdio::null());
     command
