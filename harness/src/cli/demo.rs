@@ -3,15 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use driver::open::OpenOptions;
 use driver::resize::Strategy;
 use driver::units::Bytes;
-use userhelper::planner::Shrink;
 
 use crate::replay::report::grouped;
-use crate::replay::{Allowed, Options, Pace, PastEnd, Report, ResizeAt, Session};
+use crate::replay::{Options, PastEnd, Report, ResizeAt, Session};
 use crate::report::{ReplayPage, replay_page};
-use crate::stamp::Coverage;
 use crate::trace::{self, Bundled};
 
 use super::output::{self, InLines};
@@ -66,20 +63,14 @@ fn options() -> Options {
         strategy: Some(strategy),
     };
     Options {
-        depth: 32,
         past_end: PastEnd::Wrap,
-        pace: Pace::AsFast,
         resizes: vec![
             resize(7_500, 208, Strategy::Headroom),
             resize(15_000, 256, Strategy::Rebuild),
             resize(22_500, 320, Strategy::Reflow),
         ],
-        shrink: Shrink::Refuse,
-        strategy: None,
-        open: OpenOptions::default(),
         alignment: Some(4096),
-        coverage: Coverage::Whole,
-        allowed: Allowed::default(),
+        ..Options::as_fast(32)
     }
 }
 

@@ -4,16 +4,12 @@ use std::fmt;
 
 use driver::host::HostFile;
 use driver::memory::MemoryHost;
-use driver::open::OpenOptions;
 use driver::ordered::Ordered;
 use driver::units::Bytes;
-use userhelper::planner::Shrink;
 
 use crate::fuzz::doubles::{Defective, Disk, Double, Seam};
 use crate::replay::run::ReplayError;
 use crate::replay::session::{Options, Session, SessionError};
-use crate::replay::{Allowed, Pace, PastEnd};
-use crate::stamp::Coverage;
 use crate::trace::{Generator, TraceSource, Workload};
 
 use super::target::DoubleTarget;
@@ -90,18 +86,7 @@ pub fn replay(double: Option<&Double>, disk: Disk) -> Seen {
     };
     let session = Session {
         trace: &open_trace,
-        options: Options {
-            depth: 8,
-            past_end: PastEnd::Refuse,
-            pace: Pace::AsFast,
-            resizes: Vec::new(),
-            shrink: Shrink::Refuse,
-            strategy: None,
-            open: OpenOptions::default(),
-            alignment: None,
-            coverage: Coverage::Whole,
-            allowed: Allowed::default(),
-        },
+        options: Options::as_fast(8),
         progress: &|_| {},
     };
     let start = |device: Ordered<_>| DoubleTarget::new(device, put_in());

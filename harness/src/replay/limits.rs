@@ -231,7 +231,7 @@ pub(super) struct Footprint {
     /// What of the backing file is stamped, if not all of it.
     stamped: Option<StampedParts>,
     needed: u64,
-    /// The payload of requests in flight: so many, of the longest piece so far.
+    /// The payload in flight is `depth` requests of the longest piece so far.
     depth: u64,
     longest: Bytes,
     allowed: Bytes,

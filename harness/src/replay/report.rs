@@ -153,7 +153,7 @@ impl Percentiles {
 }
 
 impl Report {
-    /// Whether a resize took longer than the requests, by so much that it can be seen.
+    /// Whether a resize went on after the last request for more than 2 % of the replay.
     pub fn went_on(&self) -> bool {
         !self.resizes.is_empty()
             && self.elapsed_ns - self.requests_elapsed_ns > self.elapsed_ns / 50

@@ -78,6 +78,25 @@ pub struct Options {
     pub allowed: Allowed,
 }
 
+impl Options {
+    /// As fast as it goes, with at most `depth` requests in flight: no resize, no request past the
+    /// end, and every byte compared.
+    pub fn as_fast(depth: usize) -> Options {
+        Options {
+            depth,
+            past_end: PastEnd::Refuse,
+            pace: Pace::AsFast,
+            resizes: Vec::new(),
+            shrink: Shrink::Refuse,
+            strategy: None,
+            open: OpenOptions::default(),
+            alignment: None,
+            coverage: Coverage::Whole,
+            allowed: Allowed::default(),
+        }
+    }
+}
+
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {

@@ -4,13 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use driver::open::OpenOptions;
 use driver::resize::Strategy;
 use driver::units::Bytes;
-use harness::replay::{Allowed, Options, Pace, PastEnd, ResizeAt, Session};
-use harness::stamp::Coverage;
+use harness::replay::{Options, PastEnd, ResizeAt, Session};
 use harness::trace::{self, ReadOptions};
-use userhelper::planner::Shrink;
 
 fn shared_trace() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
@@ -33,19 +30,12 @@ fn replays_with_two_resizes_and_no_mismatch() {
     let session = Session {
         trace: &|| trace::open(&path, &ReadOptions::default()),
         options: Options {
-            depth: 16,
             past_end: PastEnd::Wrap,
-            pace: Pace::AsFast,
             resizes: vec![
                 resize(38_000, 2 << 30, Strategy::Headroom),
                 resize(76_000, 3 << 30, Strategy::Reflow),
             ],
-            shrink: Shrink::Refuse,
-            strategy: None,
-            open: OpenOptions::default(),
-            alignment: None,
-            coverage: Coverage::Whole,
-            allowed: Allowed::default(),
+            ..Options::as_fast(16)
         },
         progress: &|_| {},
     };

@@ -62,8 +62,8 @@ fn plan_of(device: &Ordered<MemoryFile>, wish: Wish, free: Option<u64>) -> Resul
     plan(device, wish, surroundings)
 }
 
-/// While requests wait, a plan looks at so many dirty runs and no more: after them it takes each
-/// dirty sector for one that lies alone.
+/// While requests wait, a plan looks at no more than 65,536 dirty runs. It takes each dirty sector
+/// after these for one that lies alone.
 #[test]
 fn a_live_plan_does_not_look_at_every_dirty_run() {
     const LOOKED_AT: u64 = 1 << 16;

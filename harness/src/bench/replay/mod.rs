@@ -7,13 +7,10 @@ mod traces;
 use std::path::PathBuf;
 
 use crate::replay::session::OpenTrace;
-use crate::replay::{Allowed, Options, Pace, PastEnd, Report, Session, SessionError};
+use crate::replay::{Options, Report, Session, SessionError};
 use crate::stamp::Coverage;
 use crate::trace::TraceError;
 use crate::trace::generate::WorkloadError;
-
-use driver::open::OpenOptions;
-use userhelper::planner::Shrink;
 
 use super::Row;
 
@@ -80,21 +77,12 @@ fn wanted(only: Only<'_>, name: &str) -> bool {
     only.is_none_or(|only| name.contains(only))
 }
 
-/// A replay as fast as it goes.
+/// A replay as fast as it goes. The device is stepped in place, so that more in flight than four
+/// do not go faster: they only spread their buffers over the processor's caches.
 fn options(coverage: Coverage) -> Options {
     Options {
-        // The device is stepped in place, so that more in flight do not go faster: they only
-        // spread their buffers over the processor's caches.
-        depth: 4,
-        past_end: PastEnd::Refuse,
-        pace: Pace::AsFast,
-        resizes: Vec::new(),
-        shrink: Shrink::Refuse,
-        strategy: None,
-        open: OpenOptions::default(),
-        alignment: None,
         coverage,
-        allowed: Allowed::default(),
+        ..Options::as_fast(4)
     }
 }
 
