@@ -320,6 +320,26 @@ pub struct Image {
     pub raw: bool,
 }
 
+impl Image {
+    /// A COW file in which nothing is out of the ordinary: without an extension block, and with
+    /// all sectors clean.
+    pub fn sound(sectors: u64, version: ImageVersion, alignment: u32) -> Image {
+        Image {
+            sectors,
+            version,
+            alignment,
+            extension: false,
+            dirty: Vec::new(),
+            missing: false,
+            bitmap_cut: None,
+            ends_with_data: false,
+            patched: None,
+            partial: 0,
+            raw: false,
+        }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(number: &u64) -> bool {
     *number == 0

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use driver::linux::{Defect, Defects};
 
-use crate::sim::Assumptions;
-
 use super::campaign::one;
 use super::case::{Case, DriverName, Resizer};
 use super::generate::Subject;
@@ -106,12 +104,9 @@ pub fn of_kernel(defect: Defect) -> Entry {
             false => names.join(", "),
         },
         subject: Subject {
-            driver: driver.unwrap_or(DriverName::Linux612),
             defects: vec![defect.name().into()],
-            resizer: Resizer::Userhelper,
-            assumptions: Assumptions::default(),
             faults: true,
-            lying_syncs: false,
+            ..Subject::healthy(driver.unwrap_or(DriverName::Linux612))
         },
     }
 }
@@ -124,15 +119,13 @@ pub fn of_resize(name: &str, defect: Option<ResizeDefect>) -> Entry {
         name: name.into(),
         kernels: "-".into(),
         subject: Subject {
-            driver: DriverName::Ordered,
             defects: defect.iter().map(|defect| defect.name().into()).collect(),
             resizer: match defect {
                 Some(_) => Resizer::Procedure2003,
                 None => Resizer::Spillner2003,
             },
-            assumptions: Assumptions::default(),
             faults: true,
-            lying_syncs: false,
+            ..Subject::healthy(DriverName::Ordered)
         },
     }
 }

@@ -31,6 +31,18 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// A driver without defects and the resizes of userhelper, on a host that does not fail.
+    pub fn healthy(driver: DriverName) -> Subject {
+        Subject {
+            driver,
+            defects: Vec::new(),
+            resizer: Resizer::Userhelper,
+            assumptions: Assumptions::default(),
+            faults: false,
+            lying_syncs: false,
+        }
+    }
+
     /// Whether the model of 2003's procedure resizes.
     pub(super) fn resizes_by_model(&self) -> bool {
         self.resizer.model(&self.defects).is_some()
@@ -225,17 +237,9 @@ fn image(rng: &mut Stream) -> Image {
         dirty.push((start, 1 + below(rng, (sectors - start).min(40))));
     }
     Image {
-        sectors,
-        version,
-        alignment,
         extension: chance(rng, 60),
         dirty,
-        missing: false,
-        bitmap_cut: None,
-        ends_with_data: false,
-        patched: None,
-        partial: 0,
-        raw: false,
+        ..Image::sound(sectors, version, alignment)
     }
 }
 
@@ -250,18 +254,9 @@ fn full_bitmap(rng: &mut Stream) -> Image {
         ],
     );
     Image {
-        sectors,
-        version,
-        alignment: 512,
-        extension: false,
         // The first sector lies next to the bitmap.
         dirty: vec![(0, 1 + below(rng, 8))],
-        missing: false,
-        bitmap_cut: None,
-        ends_with_data: false,
-        patched: None,
-        partial: 0,
-        raw: false,
+        ..Image::sound(sectors, version, 512)
     }
 }
 

@@ -197,22 +197,14 @@ impl Watched {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use super::super::case::{DriverName, Resizer};
+    use super::super::case::DriverName;
     use super::*;
-    use crate::sim::Assumptions;
 
     fn workers(run: RunOne) -> Workers {
         Workers {
             first: 100,
             cases: 5,
-            subject: Subject {
-                driver: DriverName::Ordered,
-                defects: Vec::new(),
-                resizer: Resizer::Userhelper,
-                assumptions: Assumptions::default(),
-                faults: false,
-                lying_syncs: false,
-            },
+            subject: Subject::healthy(DriverName::Ordered),
             stop: Arc::new(|| false),
             run,
         }

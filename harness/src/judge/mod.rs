@@ -7,11 +7,10 @@ mod target;
 
 use std::fmt;
 
-use crate::fuzz::case::{DriverName, Resizer};
+use crate::fuzz::case::DriverName;
 use crate::fuzz::catalogue::{Entry, Row, SEARCHES, Waiting, measure};
 use crate::fuzz::doubles::{self, Double};
 use crate::fuzz::generate::Subject;
-use crate::sim::Assumptions;
 
 pub use replay::{Seen, replay};
 
@@ -21,12 +20,9 @@ pub const CASES: u64 = 1_000;
 /// What the fuzzer is given to find a double: `ordered` with it, on a host that may fail.
 pub fn subject(double: &Double) -> Subject {
     Subject {
-        driver: DriverName::Ordered,
         defects: vec![double.name.into()],
-        resizer: Resizer::Userhelper,
-        assumptions: Assumptions::default(),
         faults: true,
-        lying_syncs: false,
+        ..Subject::healthy(DriverName::Ordered)
     }
 }
 

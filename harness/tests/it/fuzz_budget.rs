@@ -3,11 +3,11 @@
 
 use harness::fuzz::case::{Case, DriverName};
 use harness::fuzz::explore::{Explored, explore_watched};
-use harness::fuzz::generate::generate;
+use harness::fuzz::generate::{Subject, generate};
 use harness::fuzz::parts::{Part, Unwatched, Watch};
 use serde_json::json;
 
-use crate::support::cases::{case, healthy};
+use crate::support::cases::case;
 
 /// Writes all over a device, without a flush.
 fn writes(sectors: u64, count: u64) -> Case {
@@ -25,7 +25,7 @@ fn writes(sectors: u64, count: u64) -> Case {
 }
 
 fn explored(case: &Case, watch: &mut dyn Watch) -> Explored {
-    let explored = explore_watched(case, 1, &healthy(DriverName::Ordered), watch);
+    let explored = explore_watched(case, 1, &Subject::healthy(DriverName::Ordered), watch);
     assert!(explored.finding.is_none(), "{:?}", explored.finding);
     explored
 }
@@ -69,7 +69,7 @@ impl Watch for CutsOff {
 
 #[test]
 fn a_case_is_cut_off_before_the_next_image() {
-    let subject = healthy(DriverName::Ordered);
+    let subject = Subject::healthy(DriverName::Ordered);
     for seed in 1..20 {
         let case = generate(seed, &subject);
         let whole = explored(&case, &mut Unwatched);

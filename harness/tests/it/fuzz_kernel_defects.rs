@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use driver::linux::Defect;
-use harness::fuzz::case::{BackingFile, DriverName, End, Resizer};
+use harness::fuzz::case::{BackingFile, DriverName, End};
 use harness::fuzz::catalogue::{first_finding, of_kernel};
 use harness::fuzz::exactly::{DoesNotFit, NotRight, run_exactly};
 use harness::fuzz::generate::Subject;
@@ -137,12 +137,8 @@ fn the_table_has_every_defect() {
 
 fn without_defects(driver: DriverName, faults: bool) -> Subject {
     Subject {
-        driver,
-        defects: Vec::new(),
-        resizer: Resizer::Userhelper,
-        assumptions: Assumptions::default(),
         faults,
-        lying_syncs: false,
+        ..Subject::healthy(driver)
     }
 }
 

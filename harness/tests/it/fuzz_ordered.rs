@@ -2,21 +2,14 @@
 //! result does not depend on the number of threads, and it notices a host that does not keep
 //! what a driver has to rely on.
 use harness::fuzz::campaign::{Campaign, Outcome, Stop, run};
-use harness::fuzz::case::{Case, DriverName, FORMAT, Resizer};
+use harness::fuzz::case::{Case, DriverName, FORMAT};
 use harness::fuzz::explore::Search;
 use harness::fuzz::generate::Subject;
 use harness::fuzz::violation::Kind;
 use harness::sim::Assumptions;
 
 fn subject() -> Subject {
-    Subject {
-        driver: DriverName::Ordered,
-        defects: Vec::new(),
-        resizer: Resizer::Userhelper,
-        assumptions: Assumptions::default(),
-        faults: false,
-        lying_syncs: false,
-    }
+    Subject::healthy(DriverName::Ordered)
 }
 
 fn campaign(subject: Subject, cases: u64, jobs: usize) -> Outcome {

@@ -5,7 +5,6 @@ use harness::fuzz::case::{DriverName, Resizer};
 use harness::fuzz::generate::Subject;
 use harness::fuzz::procedure_2003::ResizeDefect;
 use harness::fuzz::violation::Kind;
-use harness::sim::Assumptions;
 
 const SEED: u64 = 5000;
 const CASES: u64 = 400;
@@ -59,12 +58,9 @@ const SHOWS_AS: &[(ResizeDefect, &[Kind])] = &[
 
 fn subject(resizer: Resizer, defects: &[ResizeDefect]) -> Subject {
     Subject {
-        driver: DriverName::Ordered,
         defects: defects.iter().map(|d| d.name().to_string()).collect(),
         resizer,
-        assumptions: Assumptions::default(),
-        faults: false,
-        lying_syncs: false,
+        ..Subject::healthy(DriverName::Ordered)
     }
 }
 

@@ -13,8 +13,6 @@ use harness::fuzz::shrink::shrink;
 use harness::fuzz::signature::Phase;
 use harness::fuzz::violation::Kind;
 
-use crate::support::cases::healthy;
-
 /// A driver with all the defects of its kernel.
 fn campaign(cases: u64) -> Outcome {
     let names = Defects::LINUX_6_12
@@ -24,7 +22,7 @@ fn campaign(cases: u64) -> Outcome {
         subject: Subject {
             defects: names.collect(),
             faults: true,
-            ..healthy(DriverName::Linux612)
+            ..Subject::healthy(DriverName::Linux612)
         },
         seed: 1,
         stop: Stop::Cases(cases),

@@ -81,17 +81,8 @@ fn case(sectors: u64, requests: u64) -> Case {
         retries: false,
         assumptions: Assumptions::default(),
         image: Image {
-            sectors,
-            version: ImageVersion::V3,
-            alignment: 4096,
             extension: true,
-            dirty: Vec::new(),
-            missing: false,
-            bitmap_cut: None,
-            ends_with_data: false,
-            patched: None,
-            partial: 0,
-            raw: false,
+            ..Image::sound(sectors, ImageVersion::V3, 4096)
         },
         lives: vec![Life {
             backing: BackingFile::AsItWas,

@@ -11,11 +11,10 @@ use super::rounds::rounds;
 use super::{Row, Unit};
 use crate::clock;
 use crate::fuzz::campaign::one;
-use crate::fuzz::case::{Action, Case, DriverName, ResizeStrategy, Resizer};
+use crate::fuzz::case::{Action, Case, DriverName, ResizeStrategy};
 use crate::fuzz::explore::explore_watched;
 use crate::fuzz::generate::{Subject, generate};
 use crate::fuzz::parts::{Part, Watch};
-use crate::sim::Assumptions;
 
 use stopwatch::Stopwatch;
 
@@ -79,12 +78,8 @@ fn resizes(case: &Case, such: fn(ResizeStrategy) -> bool) -> bool {
 impl Kind {
     fn subject(&self) -> Subject {
         Subject {
-            driver: self.driver,
-            defects: Vec::new(),
-            resizer: Resizer::Userhelper,
-            assumptions: Assumptions::default(),
             faults: true,
-            lying_syncs: false,
+            ..Subject::healthy(self.driver)
         }
     }
 

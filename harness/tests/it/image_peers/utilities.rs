@@ -235,17 +235,9 @@ fn uml_moo_reads_the_images_that_the_fuzzer_builds() {
     };
     for (sectors, alignment) in [(16, 512), (100, 512), (105, 4096), (200, 8192), (4096, 512)] {
         let image = Image {
-            sectors,
-            version: ImageVersion::V3,
-            alignment,
             extension: true,
             dirty: vec![(0, 3), (9, 1), (sectors - 5, 5)],
-            missing: false,
-            bitmap_cut: None,
-            ends_with_data: false,
-            patched: None,
-            partial: 0,
-            raw: false,
+            ..Image::sound(sectors, ImageVersion::V3, alignment)
         };
         let mut backing = vec![0; sectors as usize * SECTOR];
         Stamp::BACKING.fill(Sector(0), &mut backing);
