@@ -14,9 +14,13 @@
 //! All of them count in [`units`]. [`device_spec`] reads a device as UML's command line names it,
 //! [`size`] reads a size as people write it, and [`shown()`] escapes foreign text for people.
 
+#![forbid(unsafe_code)]
+
 pub mod blk;
 pub mod cow;
 pub mod device_spec;
+pub mod engine;
+pub mod executor;
 pub mod host;
 pub mod linux;
 pub mod memory;

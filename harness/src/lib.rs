@@ -12,6 +12,8 @@
 //! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
 //! - [`cli`]: the command line. [`clock`] is the wall clock.
 
+#![forbid(unsafe_code)]
+
 // Text leaves the program through `cli::output`, where foreign text is escaped.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,8 @@ mod modes;
 mod rights;
 
 pub use errors::why_fixed;
-use errors::{from_std, host_error, of_change, of_name_change, retried};
+pub(crate) use errors::host_error;
+use errors::{from_std, of_change, of_name_change, retried};
 pub use modes::{Given, give_mode_at};
 
 /// The files of this machine, as this process sees them.
@@ -48,6 +49,12 @@ pub struct RealFile {
     access: Access,
     kind: FileKind,
     locked: AtomicBool,
+}
+
+impl AsRawFd for RealFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
 }
 
 impl Drop for RealFile {
@@ -329,6 +336,19 @@ impl RealFile {
         })
     }
 
+    /// Whether this many bytes can be read there, as far as that shows beforehand.
+    #[inline]
+    pub(crate) fn may_read(&self, at: FileOffset, len: Bytes) -> HostResult<()> {
+        check_end(at, len.0)
+    }
+
+    /// Whether this many bytes can be written there, as far as that shows beforehand.
+    #[inline]
+    pub(crate) fn may_write(&self, at: FileOffset, len: Bytes) -> HostResult<()> {
+        self.writable()?;
+        check_end(at, len.0)
+    }
+
     #[inline]
     fn writable(&self) -> HostResult<()> {
         match self.access {
@@ -374,14 +394,13 @@ impl RealFile {
 impl HostFile for RealFile {
     #[inline]
     fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
-        check_end(at, buffer.len() as u64)?;
+        self.may_read(at, Bytes(buffer.len() as u64))?;
         retried(|| rustix::io::pread(&self.file, &mut *buffer, at.0))
     }
 
     #[inline]
     fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
-        self.writable()?;
-        check_end(at, data.len() as u64)?;
+        self.may_write(at, Bytes(data.len() as u64))?;
         retried(|| rustix::io::pwrite(&self.file, data, at.0))
     }
 

@@ -355,7 +355,7 @@ fn not_there() -> ResizeError {
 
 impl<H: ImageHost> Resize<H::File> for Rebuild<H> {
     fn step(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
-        if device.is_publishing() {
+        if !device.lets_relocation_in() {
             return Ok(ResizeStep::Waiting);
         }
         let capacity = device.capacity();

@@ -4,7 +4,7 @@
 //! crosses to the I/O thread and back without a copy and a submitter can use the
 //! same allocation again.
 
-use crate::host::HostError;
+use crate::host::{FileRole, HostError};
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::Status;
@@ -29,6 +29,17 @@ pub enum Operation {
     Discard,
     /// Make the sectors read as zeros.
     WriteZeroes,
+}
+
+impl Operation {
+    /// Whether it changes what its sectors hold, or may.
+    #[inline]
+    pub fn is_change(self) -> bool {
+        match self {
+            Operation::Write { .. } | Operation::Discard | Operation::WriteZeroes => true,
+            Operation::Read | Operation::Flush => false,
+        }
+    }
 }
 
 /// A part of a request that is contiguous in memory.
@@ -136,15 +147,6 @@ impl Request {
         let count = count.fold(0, u64::saturating_add);
         SectorRange::new(self.start, SectorCount(count))
     }
-}
-
-/// Which of the two host files an operation was on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FileRole {
-    /// The COW file, or the raw disk that stands in for it.
-    Cow,
-    /// The backing file.
-    Backing,
 }
 
 /// The host operation that made a request fail.

@@ -55,7 +55,7 @@ pub struct LiveDevice<F> {
 #[error("the I/O thread has died")]
 pub struct ThreadDied;
 
-impl<F: HostFile + Send + 'static> LiveDevice<F> {
+impl<F: HostFile + Send + Sync + 'static> LiveDevice<F> {
     /// Starts the I/O thread of `device`.
     ///
     /// # Errors
