@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::host::{FileRole, Operation};
 use crate::host::Finished;
+use crate::host::{FileRole, Operation};
 
 /// The two host files under a device.
 #[derive(Debug)]

@@ -13,7 +13,6 @@
 //! - [`cli`]: the command line. [`clock`] is the wall clock.
 
 #![forbid(unsafe_code)]
-
 // Text leaves the program through `cli::output`, where foreign text is escaped.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 

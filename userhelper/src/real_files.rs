@@ -32,8 +32,8 @@ mod lock;
 mod modes;
 mod rights;
 
-pub use errors::why_fixed;
 pub(crate) use errors::host_error;
+pub use errors::why_fixed;
 use errors::{from_std, of_change, of_name_change, retried};
 pub use modes::{Given, give_mode_at};
 

@@ -175,7 +175,9 @@ impl Begun {
         let run = match operation {
             Operation::Read => read_run(place.map, place.placement, range),
             Operation::Write { .. } => write_run(place.placement, range),
-            Operation::Discard => return self.next_zeroing(first_dirty(range, place)?, Zeroing::Discard),
+            Operation::Discard => {
+                return self.next_zeroing(first_dirty(range, place)?, Zeroing::Discard);
+            }
             Operation::WriteZeroes => {
                 return self.next_zeroing(write_run(place.placement, range), Zeroing::Zeros);
             }

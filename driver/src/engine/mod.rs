@@ -328,7 +328,9 @@ impl Engine {
             return;
         };
         if let Some((file, action)) = begun.go_on(part, action, failure, place) {
-            return self.ready.push_back(self::operation(slot, part, file, action));
+            return self
+                .ready
+                .push_back(self::operation(slot, part, file, action));
         }
         if begun.is_done() {
             if begun.failure.is_some() {

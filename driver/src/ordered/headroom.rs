@@ -28,9 +28,7 @@
 use crate::cow::{Extension, Geometry, PAGE_BYTES, Version};
 use crate::host::{HostError, HostFile};
 use crate::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use crate::units::{
-    Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange,
-};
+use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::{Before, CowImage, Hold, Ordered, PartialSector, Placement};
 

@@ -195,7 +195,7 @@ impl<F: HostFile> Ordered<F> {
 
     /// Begins all that can begin, as far as `executor` has room. What has ended meanwhile is given
     /// to [`Ordered::finish`], and what is complete comes from [`Ordered::next_completion`].
-    pub fn begin_on(&mut self, executor: &mut impl Executor<F>) {
+    pub fn begin_on(&mut self, executor: &mut (impl Executor<F> + ?Sized)) {
         let mut room = executor.room();
         while room > 0
             && let Some(operation) = self.engine.next_operation()

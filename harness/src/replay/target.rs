@@ -1,23 +1,28 @@
 //! Where replayed requests go: a device on its own I/O thread, or one that is stepped in
-//! place. The second has no threads, and so neither hops nor chance.
+//! place. The second carries its operations out one after the other where they are given, without
+//! threads, and so without hops and without chance; or gives them to an executor.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use driver::blk::{Completion, Request};
+use driver::executor::{Executor, ExecutorDied, Wait};
 use driver::host::HostFile;
-use driver::ordered::{LiveDevice, Ordered, Outcome, Step, ThreadDied};
+use driver::ordered::{Hold, LiveDevice, Ordered, Outcome, Step, ThreadDied};
 use driver::resize::{Resize, ResizeStep};
 
 use crate::clock::Clock;
 
 /// Why a device does not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Its I/O thread panicked.
     #[error(transparent)]
     Died(#[from] ThreadDied),
+    /// What carries its host operations out does not go on.
+    #[error(transparent)]
+    Executor(#[from] ExecutorDied),
     /// It has nothing to do, and yet there is something that it has not done.
     #[error("the device has nothing to do, and has not done what it was asked to")]
     Idle,
@@ -88,7 +93,7 @@ pub struct Live<F> {
     outcome: Option<Receiver<Outcome>>,
 }
 
-impl<F: HostFile + Send + 'static> Live<F> {
+impl<F: HostFile + Send + Sync + 'static> Live<F> {
     /// Starts the thread.
     ///
     /// # Errors
@@ -101,7 +106,7 @@ impl<F: HostFile + Send + 'static> Live<F> {
     }
 }
 
-impl<F: HostFile + Send + 'static> Target<F> for Live<F> {
+impl<F: HostFile + Send + Sync + 'static> Target<F> for Live<F> {
     fn submit(&mut self, request: Request) -> Result<(), TargetError> {
         Ok(self.device.submit(request)?)
     }
@@ -149,43 +154,87 @@ impl<F: HostFile + Send + 'static> Target<F> for Live<F> {
 /// A device that is stepped in place, alternately with its resize.
 pub struct Stepped<F> {
     device: Ordered<F>,
+    /// Carries its operations out; `None`: each where it is given.
+    executor: Option<Box<dyn Executor<F>>>,
     completions: VecDeque<Completion>,
     resize: Option<Box<dyn Resize<F> + Send>>,
+    /// The resize waits for something that is under way.
+    resize_waits: bool,
     outcome: Option<Outcome>,
 }
 
 impl<F: HostFile> Stepped<F> {
-    /// Takes the device over.
+    /// Takes the device over; it carries its operations out itself.
     pub fn new(device: Ordered<F>) -> Stepped<F> {
         Stepped {
             device,
+            executor: None,
             completions: VecDeque::new(),
             resize: None,
+            resize_waits: false,
             outcome: None,
         }
     }
 
+    /// Takes the device over; `executor` carries its operations out.
+    pub fn on(device: Ordered<F>, executor: Box<dyn Executor<F>>) -> Stepped<F> {
+        Stepped {
+            executor: Some(executor),
+            ..Stepped::new(device)
+        }
+    }
+
     /// One step of the device and one of the resize. Whether anything could be done.
-    fn step(&mut self) -> bool {
-        let idle = match self.device.step() {
-            Step::Completed(completion) => {
-                self.completions.push_back(completion);
-                false
-            }
-            Step::Working => false,
-            Step::Idle | Step::Blocked => true,
-        };
+    fn step(&mut self) -> Result<bool, TargetError> {
+        let served = self.serve()?;
         let Some(resize) = &mut self.resize else {
-            return !idle;
+            return Ok(served);
         };
-        let outcome = match resize.step(&mut self.device) {
-            Ok(ResizeStep::Working | ResizeStep::Waiting) => return true,
+        let step = resize.step(&mut self.device);
+        self.resize_waits = matches!(step, Ok(ResizeStep::Waiting));
+        let outcome = match step {
+            Ok(ResizeStep::Working | ResizeStep::Waiting) => return Ok(true),
             Ok(ResizeStep::Done(resized)) => Ok(resized),
             Err(error) => Err(error),
         };
+        // A resize that failed half-way must not leave requests waiting for it.
+        self.device.set_hold(Hold::Nothing);
         self.resize = None;
         self.outcome = Some(outcome);
-        true
+        Ok(true)
+    }
+
+    /// One step of the device. Whether anything could be done.
+    fn serve(&mut self) -> Result<bool, TargetError> {
+        let Some(executor) = &mut self.executor else {
+            return Ok(match self.device.step() {
+                Step::Completed(completion) => {
+                    self.completions.push_back(completion);
+                    true
+                }
+                Step::Working => true,
+                Step::Idle | Step::Blocked => false,
+            });
+        };
+        self.device.begin_on(&mut **executor);
+        let before = self.completions.len();
+        self.completions
+            .extend(std::iter::from_fn(|| self.device.next_completion()));
+        // A resize goes on while the host is busy, and a completion is wanted at once.
+        let resizes = self.resize.is_some() && !self.resize_waits;
+        let wait = match resizes || self.completions.len() > before {
+            true => Wait::No,
+            false => Wait::ForOne,
+        };
+        let mut ended = executor.finished(wait)?;
+        let served = ended.is_some() || self.completions.len() > before;
+        while let Some(finished) = ended {
+            self.device.finish(finished);
+            ended = executor.finished(Wait::No)?;
+        }
+        self.completions
+            .extend(std::iter::from_fn(|| self.device.next_completion()));
+        Ok(served)
     }
 }
 
@@ -197,11 +246,11 @@ pub(crate) fn hand_over<T>(
     target: &mut T,
     mut request: Request,
     offer: impl Fn(&mut T, Request) -> Result<(), Request>,
-    step: impl Fn(&mut T) -> bool,
+    step: impl Fn(&mut T) -> Result<bool, TargetError>,
 ) -> Result<(), TargetError> {
     while let Err(back) = offer(target, request) {
         request = back;
-        if !step(target) {
+        if !step(target)? {
             return Err(TargetError::Idle);
         }
     }
@@ -219,14 +268,14 @@ impl<F: HostFile> Target<F> for Stepped<F> {
             if let Some(completion) = self.completions.pop_front() {
                 return Ok(completion);
             }
-            if self.resize.is_none() {
+            if self.resize.is_none() && self.executor.is_none() {
                 // As below, without the way through the queue.
                 match self.device.step() {
                     Step::Completed(completion) => return Ok(completion),
                     Step::Working => {}
                     Step::Idle | Step::Blocked => return Err(TargetError::Idle),
                 }
-            } else if !self.step() {
+            } else if !self.step()? {
                 return Err(TargetError::Idle);
             }
         }
@@ -238,7 +287,7 @@ impl<F: HostFile> Target<F> for Stepped<F> {
         clock: &dyn Clock,
     ) -> Result<Option<Completion>, TargetError> {
         while self.completions.is_empty() && clock.now_ns() < deadline_ns {
-            if !self.step() {
+            if !self.step()? {
                 clock.sleep_until_ns(deadline_ns);
             }
         }
@@ -252,7 +301,7 @@ impl<F: HostFile> Target<F> for Stepped<F> {
 
     fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError> {
         while wait && self.resize.is_some() {
-            if !self.step() {
+            if !self.step()? {
                 return Err(TargetError::Idle);
             }
         }
@@ -260,7 +309,7 @@ impl<F: HostFile> Target<F> for Stepped<F> {
     }
 
     fn stop(mut self) -> Result<Stopped<F>, TargetError> {
-        while self.step() {}
+        while self.step()? {}
         Ok(Stopped {
             device: self.device,
             left: self.completions.into(),

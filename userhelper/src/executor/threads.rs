@@ -72,7 +72,10 @@ fn work<F: HostFile>(jobs: &Receiver<Job<F>>, reports: &Sender<Report>) {
         let carried_out = catch_unwind(AssertUnwindSafe(|| operation.carry_out(file.as_deref())));
         drop(file);
         let report = carried_out.map_err(|panic| ExecutorDied {
-            what: format!("a thread that does the device's I/O has died: {}", words(&*panic)),
+            what: format!(
+                "a thread that does the device's I/O has died: {}",
+                words(&*panic)
+            ),
         });
         // The device that does not listen any more is gone.
         if reports.send(report).is_err() {

@@ -27,7 +27,7 @@ const MOST_BYTES: usize = 1 << 30;
 /// Why there is no ring: the kernel does not know it, or does not allow it here.
 #[derive(Debug, thiserror::Error)]
 #[error("io_uring is not to be had here: {0}")]
-pub struct NoUring(#[from] std::io::Error);
+pub struct NoUring(#[from] pub std::io::Error);
 
 /// An operation whose buffer the kernel may be using.
 struct UnderWay {
