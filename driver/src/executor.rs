@@ -3,6 +3,7 @@
 //! given, which needs no executor.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::host::Finished;
 use crate::host::{FileRole, Operation};
@@ -43,6 +44,8 @@ pub enum Wait {
     No,
     /// Until an operation has ended. There has to be one under way.
     ForOne,
+    /// Likewise, but no longer than this.
+    AtMost(Duration),
 }
 
 /// Why no operation ends any more: what happened to what carries them out.

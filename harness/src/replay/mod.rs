@@ -7,6 +7,7 @@
 pub mod backing;
 mod holes;
 mod in_flight;
+pub mod io;
 pub mod limits;
 pub mod observe;
 pub mod pace;
@@ -20,6 +21,7 @@ pub mod target;
 pub mod timeline;
 mod verify;
 
+pub use io::Io;
 pub use limits::Allowed;
 pub use pace::Pace;
 pub use report::Report;

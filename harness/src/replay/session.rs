@@ -22,6 +22,7 @@ use crate::stamp::Coverage;
 use crate::trace::{TraceError, TraceOperation, TraceSource};
 
 use super::backing::{Given, Stamped, StampedParts};
+use super::io::{Io, NoIo, OnFiles};
 use super::limits::{Allowed, Files, LARGEST_IMPLIED};
 use super::observe::{Observed, Sights};
 use super::pace::Pace;
@@ -30,7 +31,7 @@ use super::report::Report;
 use super::requests::{PastEnd, Placing, placed};
 use super::run::{Manner, PlannedAt, ReplayError, Run};
 use super::stamp_host::StampHost;
-use super::target::{Live, Stepped, Target};
+use super::target::{Stepped, Target};
 use super::verify::{Verify, idle, take_in};
 
 /// The files of a device made for a replay.
@@ -76,6 +77,8 @@ pub struct Options {
     pub coverage: Coverage,
     /// What the replay may cost.
     pub allowed: Allowed,
+    /// Who carries out what is asked of real files.
+    pub io: Io,
 }
 
 impl Options {
@@ -93,6 +96,7 @@ impl Options {
             alignment: None,
             coverage: Coverage::Whole,
             allowed: Allowed::default(),
+            io: Io::default(),
         }
     }
 }
@@ -148,9 +152,9 @@ pub enum SessionError {
         /// What the host said.
         error: HostError,
     },
-    /// There is no thread to be had.
-    #[error("starting the I/O thread: {0}")]
-    Thread(std::io::Error),
+    /// Nobody carries the device's operations out as asked for.
+    #[error(transparent)]
+    Io(#[from] NoIo),
     /// An empty trace of an unknown device.
     #[error("the trace does not tell the size of its device: give --size")]
     UnknownSize,
@@ -199,9 +203,13 @@ impl Session<'_> {
     pub fn on_files(&self, directory: &Path, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
         self.check_before(&directory.join(COW_NAME), Some(size), Files::OnDisk)?;
-        self.on_own_device(RealHost, directory, size, |device| {
-            Live::start(device).map_err(SessionError::Thread)
-        })
+        let depth = self.options.depth;
+        let taken = self.options.io.choose(depth)?;
+        let mut report = self.on_own_device(RealHost, directory, size, |device| {
+            Ok(OnFiles::start(device, taken, depth)?)
+        })?;
+        report.io = Some(taken);
+        Ok(report)
     }
 
     /// Replays in memory, without a thread: on a host that keeps all bytes, or, where stamps
@@ -266,8 +274,12 @@ impl Session<'_> {
             opened.device.capacity(),
             Given::new(backing.map(Held::into_file)),
         );
-        let start = |device| Live::start(device).map_err(SessionError::Thread);
-        self.replay(host, spec, opened, oracle, start)
+        let depth = self.options.depth;
+        let taken = self.options.io.choose(depth)?;
+        let start = |device| Ok(OnFiles::start(device, taken, depth)?);
+        let mut report = self.replay(host, spec, opened, oracle, start)?;
+        report.io = Some(taken);
+        Ok(report)
     }
 
     fn size(&self, given: Option<Bytes>) -> Result<SectorCount, SessionError> {
@@ -559,6 +571,7 @@ impl Session<'_> {
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
             requests_earlier: trace.notes().earlier,
+            io: None,
             finished_switch: opened.finished_switch,
             backing_unchanged: None,
             stamps_only: oracle.coverage() == Coverage::Front,

@@ -184,9 +184,10 @@ impl<F: HostFile> Stepped<F> {
         }
     }
 
-    /// One step of the device and one of the resize. Whether anything could be done.
-    fn step(&mut self) -> Result<bool, TargetError> {
-        let served = self.serve()?;
+    /// One step of the device and one of the resize. Whether anything could be done. What is
+    /// carried out elsewhere is waited for, if there is nothing else to do.
+    fn step(&mut self, wait: Wait) -> Result<bool, TargetError> {
+        let served = self.serve(wait)?;
         let Some(resize) = &mut self.resize else {
             return Ok(served);
         };
@@ -205,7 +206,7 @@ impl<F: HostFile> Stepped<F> {
     }
 
     /// One step of the device. Whether anything could be done.
-    fn serve(&mut self) -> Result<bool, TargetError> {
+    fn serve(&mut self, wait: Wait) -> Result<bool, TargetError> {
         let Some(executor) = &mut self.executor else {
             return Ok(match self.device.step() {
                 Step::Completed(completion) => {
@@ -224,7 +225,7 @@ impl<F: HostFile> Stepped<F> {
         let resizes = self.resize.is_some() && !self.resize_waits;
         let wait = match resizes || self.completions.len() > before {
             true => Wait::No,
-            false => Wait::ForOne,
+            false => wait,
         };
         let mut ended = executor.finished(wait)?;
         let served = ended.is_some() || self.completions.len() > before;
@@ -260,7 +261,7 @@ pub(crate) fn hand_over<T>(
 impl<F: HostFile> Target<F> for Stepped<F> {
     fn submit(&mut self, request: Request) -> Result<(), TargetError> {
         let offer = |this: &mut Self, request| this.device.submit(request);
-        hand_over(self, request, offer, Stepped::step)
+        hand_over(self, request, offer, |this| this.step(Wait::ForOne))
     }
 
     fn complete(&mut self) -> Result<Completion, TargetError> {
@@ -275,7 +276,7 @@ impl<F: HostFile> Target<F> for Stepped<F> {
                     Step::Working => {}
                     Step::Idle | Step::Blocked => return Err(TargetError::Idle),
                 }
-            } else if !self.step()? {
+            } else if !self.step(Wait::ForOne)? {
                 return Err(TargetError::Idle);
             }
         }
@@ -286,8 +287,13 @@ impl<F: HostFile> Target<F> for Stepped<F> {
         deadline_ns: u64,
         clock: &dyn Clock,
     ) -> Result<Option<Completion>, TargetError> {
-        while self.completions.is_empty() && clock.now_ns() < deadline_ns {
-            if !self.step()? {
+        while self.completions.is_empty() {
+            let left = deadline_ns.saturating_sub(clock.now_ns());
+            if left == 0 {
+                break;
+            }
+            let served = self.step(Wait::AtMost(Duration::from_nanos(left)))?;
+            if !served && self.executor.is_none() {
                 clock.sleep_until_ns(deadline_ns);
             }
         }
@@ -301,7 +307,7 @@ impl<F: HostFile> Target<F> for Stepped<F> {
 
     fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError> {
         while wait && self.resize.is_some() {
-            if !self.step()? {
+            if !self.step(Wait::ForOne)? {
                 return Err(TargetError::Idle);
             }
         }
@@ -309,7 +315,7 @@ impl<F: HostFile> Target<F> for Stepped<F> {
     }
 
     fn stop(mut self) -> Result<Stopped<F>, TargetError> {
-        while self.step()? {}
+        while self.step(Wait::ForOne)? {}
         Ok(Stopped {
             device: self.device,
             left: self.completions.into(),

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 use driver::executor::{Executor, ExecutorDied, Files, Wait};
 use driver::host::{Finished, HostFile, Operation};
 
@@ -124,7 +124,14 @@ impl<F: HostFile + Send + Sync + 'static> Executor<F> for Threads<F> {
             Wait::ForOne if self.under_way > 0 => {
                 receive(&self.reports).map_err(|_| TryRecvError::Disconnected)
             }
-            Wait::No | Wait::ForOne => self.reports.try_recv(),
+            Wait::AtMost(longest) if self.under_way > 0 => {
+                let received = self.reports.recv_timeout(longest);
+                received.map_err(|error| match error {
+                    RecvTimeoutError::Timeout => TryRecvError::Empty,
+                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                })
+            }
+            Wait::No | Wait::ForOne | Wait::AtMost(_) => self.reports.try_recv(),
         };
         match received {
             Ok(report) => {

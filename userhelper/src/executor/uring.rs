@@ -8,11 +8,12 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use driver::executor::{Executor, ExecutorDied, Files, Wait};
 use driver::host::{Action, Finished, HostError, HostResult, Operation};
 use driver::units::FileOffset;
-use io_uring::types::{Fd, FsyncFlags};
+use io_uring::types::{self, Fd, FsyncFlags};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
@@ -135,8 +136,18 @@ impl Uring {
         self.ring.completion().next()
     }
 
-    fn wait_for_one(&mut self) -> Result<(), ExecutorDied> {
-        match self.ring.submit_and_wait(1) {
+    /// Gives the kernel what has been begun, and waits until an operation has ended; or no longer
+    /// than `longest`, on a kernel that can (Linux 5.11).
+    fn wait_for_one(&mut self, longest: Option<Duration>) -> Result<(), ExecutorDied> {
+        let waited = match longest.filter(|_| self.ring.params().is_feature_ext_arg()) {
+            None => self.ring.submit_and_wait(1),
+            Some(longest) => {
+                let longest = types::Timespec::from(longest);
+                let arguments = types::SubmitArgs::new().timespec(&longest);
+                self.ring.submitter().submit_with_args(1, &arguments)
+            }
+        };
+        match waited {
             Ok(_) => Ok(()),
             Err(error) if is_passing(&error) => Ok(()),
             Err(error) => Err(ExecutorDied {
@@ -146,10 +157,13 @@ impl Uring {
     }
 }
 
-/// A signal came, or the kernel is short of something until more has ended.
+/// A signal came, the time is over, or the kernel is short of something until more has ended.
 fn is_passing(error: &std::io::Error) -> bool {
     let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::INTR | Errno::AGAIN | Errno::BUSY))
+    matches!(
+        errno,
+        Some(Errno::INTR | Errno::TIME | Errno::AGAIN | Errno::BUSY)
+    )
 }
 
 /// What comes after the kernel has ended an entry.
@@ -257,17 +271,23 @@ impl Executor<RealFile> for Uring {
             if self.count() == 0 {
                 return Ok(None);
             }
-            if wait == Wait::No {
-                // What was begun goes to the kernel at the latest now.
-                if !self.ring.submission().is_empty() {
-                    let _ = self.ring.submit();
-                    if self.take() {
-                        continue;
+            let longest = match wait {
+                Wait::No => {
+                    // What was begun goes to the kernel at the latest now.
+                    if !self.ring.submission().is_empty() {
+                        let _ = self.ring.submit();
                     }
+                    self.take();
+                    return Ok(self.finished.pop());
                 }
-                return Ok(None);
+                Wait::ForOne => None,
+                Wait::AtMost(longest) => Some(longest),
+            };
+            self.wait_for_one(longest)?;
+            if longest.is_some() {
+                self.take();
+                return Ok(self.finished.pop());
             }
-            self.wait_for_one()?;
         }
     }
 }
@@ -275,7 +295,7 @@ impl Executor<RealFile> for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         while self.count() > 0 {
-            if self.wait_for_one().is_err() {
+            if self.wait_for_one(None).is_err() {
                 // The kernel may still write into these buffers: they are never given back.
                 std::mem::forget(std::mem::take(&mut self.under_way));
                 return;
