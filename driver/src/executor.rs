@@ -2,6 +2,7 @@
 //! the kernel for many at a time. [`crate::ordered::Ordered::step`] carries them out where they are
 //! given, which needs no executor.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,12 +49,25 @@ pub enum Wait {
     AtMost(Duration),
 }
 
-/// Why no operation ends any more: what happened to what carries them out.
+/// Why nothing ends any more: what happened to what carries operations out. A device that refuses
+/// something, or whose host does, has not died.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
-pub struct ExecutorDied {
+pub struct Died {
     /// In words.
     pub what: String,
+}
+
+impl Died {
+    /// A thread that does a device's I/O has ended with this panic.
+    pub fn of_panic(panic: &(dyn Any + Send)) -> Died {
+        let words = panic.downcast_ref::<&str>().copied();
+        let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let why = words.unwrap_or("no reason was given");
+        Died {
+            what: format!("a thread that does the device's I/O has died: {why}"),
+        }
+    }
 }
 
 /// Carries operations out, several at a time. They may end in any order, and each ends once.
@@ -70,5 +84,5 @@ pub trait Executor<F> {
     ///
     /// # Errors
     /// That none will end any more.
-    fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, ExecutorDied>;
+    fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, Died>;
 }

@@ -30,7 +30,7 @@ use crate::units::SectorCount;
 pub use crate::engine::{Hold, PENDING_WORDS, Placement, Statistics};
 pub use before::Before;
 pub use headroom::{Headroom, write_extension};
-pub use io_thread::{LiveDevice, Outcome, ThreadDied};
+pub use io_thread::{LiveDevice, Outcome};
 pub use partial_sector::PartialSector;
 pub use relocation::NotCommitted;
 

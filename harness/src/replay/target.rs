@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use driver::blk::{Completion, Request};
-use driver::executor::{Executor, ExecutorDied, Wait};
+use driver::executor::{Executor, Died, Wait};
 use driver::host::HostFile;
-use driver::ordered::{Hold, LiveDevice, Ordered, Outcome, Step, ThreadDied};
+use driver::ordered::{Hold, LiveDevice, Ordered, Outcome, Step};
 use driver::resize::{Resize, ResizeStep};
 
 use crate::clock::Clock;
@@ -17,12 +17,9 @@ use crate::clock::Clock;
 /// Why a device does not go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// Its I/O thread panicked.
-    #[error(transparent)]
-    Died(#[from] ThreadDied),
     /// What carries its host operations out does not go on.
     #[error(transparent)]
-    Executor(#[from] ExecutorDied),
+    Died(#[from] Died),
     /// It has nothing to do, and yet there is something that it has not done.
     #[error("the device has nothing to do, and has not done what it was asked to")]
     Idle,
@@ -134,11 +131,11 @@ impl<F: HostFile + Send + Sync + 'static> Target<F> for Live<F> {
             return Ok(None);
         };
         let outcome = match wait {
-            true => receiver.recv().map_err(|_| ThreadDied)?,
+            true => receiver.recv().map_err(|_| self.device.why_it_died())?,
             false => match receiver.try_recv() {
                 Ok(outcome) => outcome,
                 Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(ThreadDied.into()),
+                Err(TryRecvError::Disconnected) => return Err(self.device.why_it_died().into()),
             },
         };
         self.outcome = None;

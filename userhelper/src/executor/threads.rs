@@ -1,13 +1,12 @@
 //! A pool of threads that wait in system calls.
 
-use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
-use driver::executor::{Executor, ExecutorDied, Files, Wait};
+use driver::executor::{Executor, Died, Files, Wait};
 use driver::host::{Finished, HostFile, Operation};
 
 /// The most threads that a pool has.
@@ -23,7 +22,7 @@ struct Job<F> {
 }
 
 /// What a worker has to say.
-type Report = Result<Finished, ExecutorDied>;
+type Report = Result<Finished, Died>;
 
 /// A pool of threads, each of which carries one operation out at a time.
 #[derive(Debug)]
@@ -71,26 +70,11 @@ fn work<F: HostFile>(jobs: &Receiver<Job<F>>, reports: &Sender<Report>) {
     while let Ok(Job { operation, file }) = receive(jobs) {
         let carried_out = catch_unwind(AssertUnwindSafe(|| operation.carry_out(file.as_deref())));
         drop(file);
-        let report = carried_out.map_err(|panic| ExecutorDied {
-            what: format!(
-                "a thread that does the device's I/O has died: {}",
-                words(&*panic)
-            ),
-        });
+        let report = carried_out.map_err(|panic| Died::of_panic(&*panic));
         // The device that does not listen any more is gone.
         if reports.send(report).is_err() {
             return;
         }
-    }
-}
-
-fn words(panic: &(dyn Any + Send)) -> &str {
-    if let Some(words) = panic.downcast_ref::<&str>() {
-        words
-    } else if let Some(words) = panic.downcast_ref::<String>() {
-        words
-    } else {
-        "no reason was given"
     }
 }
 
@@ -119,7 +103,7 @@ impl<F: HostFile + Send + Sync + 'static> Executor<F> for Threads<F> {
         }
     }
 
-    fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, ExecutorDied> {
+    fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, Died> {
         let received = match wait {
             Wait::ForOne if self.under_way > 0 => {
                 receive(&self.reports).map_err(|_| TryRecvError::Disconnected)
@@ -139,7 +123,7 @@ impl<F: HostFile + Send + Sync + 'static> Executor<F> for Threads<F> {
                 report.map(Some)
             }
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(ExecutorDied {
+            Err(TryRecvError::Disconnected) => Err(Died {
                 what: "all threads that do the device's I/O have ended".into(),
             }),
         }

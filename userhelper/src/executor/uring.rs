@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::executor::{Executor, ExecutorDied, Files, Wait};
+use driver::executor::{Executor, Died, Files, Wait};
 use driver::host::{Action, Finished, HostError, HostResult, Operation};
 use driver::units::FileOffset;
 use io_uring::types::{self, Fd, FsyncFlags};
@@ -138,7 +138,7 @@ impl Uring {
 
     /// Gives the kernel what has been begun, and waits until an operation has ended; or no longer
     /// than `longest`, on a kernel that can (Linux 5.11).
-    fn wait_for_one(&mut self, longest: Option<Duration>) -> Result<(), ExecutorDied> {
+    fn wait_for_one(&mut self, longest: Option<Duration>) -> Result<(), Died> {
         let waited = match longest.filter(|_| self.ring.params().is_feature_ext_arg()) {
             None => self.ring.submit_and_wait(1),
             Some(longest) => {
@@ -150,7 +150,7 @@ impl Uring {
         match waited {
             Ok(_) => Ok(()),
             Err(error) if is_passing(&error) => Ok(()),
-            Err(error) => Err(ExecutorDied {
+            Err(error) => Err(Died {
                 what: format!("io_uring does not go on: {error}"),
             }),
         }
@@ -260,7 +260,7 @@ impl Executor<RealFile> for Uring {
         self.push(slot);
     }
 
-    fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, ExecutorDied> {
+    fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, Died> {
         loop {
             if let Some(finished) = self.finished.pop() {
                 return Ok(Some(finished));

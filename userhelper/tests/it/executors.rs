@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
-use driver::executor::{Executor, ExecutorDied, Files, Wait};
+use driver::executor::{Executor, Died, Files, Wait};
 use driver::host::{
     Access, Action, Buffer, FileRole, HostError, HostFile, HostNames, HostResult, Operation, Waiter,
 };
@@ -375,5 +375,5 @@ fn a_thread_that_dies_says_what_happened() {
     threads.begin(operation, &files);
     let died = threads.finished(Wait::ForOne).unwrap_err();
     let what = "a thread that does the device's I/O has died: the medium is on fire";
-    assert_eq!(died, ExecutorDied { what: what.into() });
+    assert_eq!(died, Died { what: what.into() });
 }

@@ -325,7 +325,7 @@ impl Turns {
     }
 }
 
-fn died(error: driver::executor::ExecutorDied) -> SetUpError {
+fn died(error: driver::executor::Died) -> SetUpError {
     SetUpError::Thread(error.what)
 }
 
