@@ -156,7 +156,9 @@ impl<F: HostFile + Send + Sync + 'static> LiveDevice<F> {
     pub fn resize(&self, resize: BoxedResize<F>) -> Result<Receiver<Outcome>, Died> {
         let (reply, result) = bounded(1);
         let message = Message::Resize(resize, reply);
-        self.messages.send(message).map_err(|_| self.why_it_died())?;
+        self.messages
+            .send(message)
+            .map_err(|_| self.why_it_died())?;
         Ok(result)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
-use driver::executor::{Executor, Died, Files, Wait};
+use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Action, FileRole, Finished, HostError, Operation};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};

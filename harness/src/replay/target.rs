@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use driver::blk::{Completion, Request};
-use driver::executor::{Executor, Died, Wait};
+use driver::executor::{Died, Executor, Wait};
 use driver::host::HostFile;
 use driver::ordered::{Hold, LiveDevice, Ordered, Outcome, Step};
 use driver::resize::{Resize, ResizeStep};

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use driver::executor::{Executor, Died, Files, Wait};
+use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Action, Finished, HostFile, HostResult, Operation};
 use driver::units::{Bytes, SECTOR_SIZE};
 
@@ -50,8 +50,7 @@ impl SideBySide {
 
     /// Whether the next thing to happen is the end of one, rather than the begin of another.
     pub fn ends_next(&mut self) -> bool {
-        let room = self.most - self.under_way.len();
-        !self.under_way.is_empty() && (room == 0 || self.choices.below(3) == 0)
+        !self.under_way.is_empty() && (self.room() == 0 || self.choices.below(3) == 0)
     }
 
     /// One that is under way, chosen by chance, takes effect.
@@ -90,8 +89,9 @@ fn write(operation: &Operation, file: &SimFile, bytes: std::ops::Range<usize>) -
 }
 
 impl Executor<SimFile> for SideBySide {
+    /// One at a time, so that something can happen between two begins.
     fn room(&self) -> usize {
-        self.most - self.under_way.len()
+        usize::from(self.under_way.len() < self.most)
     }
 
     fn begin(&mut self, operation: Operation, files: &Files<SimFile>) {

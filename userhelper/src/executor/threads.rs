@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
-use driver::executor::{Executor, Died, Files, Wait};
+use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Finished, HostFile, Operation};
 
 /// The most threads that a pool has.

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::executor::{Executor, Died, Files, Wait};
+use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Action, Finished, HostError, HostResult, Operation};
 use driver::units::FileOffset;
 use io_uring::types::{self, Fd, FsyncFlags};
