@@ -206,7 +206,8 @@ impl Engine {
         busy.map(|begun| begun.range)
     }
 
-    /// The next operation to be carried out, if there is one that waits for no other.
+    /// The next operation to be carried out, if there is one that waits for no other. While a
+    /// request is complete and [`Engine::next_completion`] has not given it, none begins.
     #[inline]
     pub fn next_operation(&mut self) -> Option<Operation> {
         if let Some(operation) = self.ready.pop_front() {
@@ -218,7 +219,9 @@ impl Engine {
         if let Some(operation) = self.next_part() {
             return Some(operation);
         }
+        // What is complete without an operation is told of before anything else begins.
         while !self.closing
+            && self.completed.is_empty()
             && let Some(request) = self.requests.next(self.hold)
         {
             if let Some(operation) = self.begin(request) {

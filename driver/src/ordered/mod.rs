@@ -193,8 +193,9 @@ impl<F: HostFile> Ordered<F> {
         self.engine.finish(finished);
     }
 
-    /// Begins all that can begin, as far as `executor` has room. What has ended meanwhile is given
-    /// to [`Ordered::finish`], and what is complete comes from [`Ordered::next_completion`].
+    /// Begins what can begin, as far as `executor` has room. What has ended meanwhile is given to
+    /// [`Ordered::finish`], and what is complete comes from [`Ordered::next_completion`]; while
+    /// something is complete, no other request begins.
     pub fn begin_on(&mut self, executor: &mut (impl Executor<F> + ?Sized)) {
         let mut room = executor.room();
         while room > 0
