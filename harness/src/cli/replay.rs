@@ -13,6 +13,7 @@ use driver::resize::Strategy;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::planner::Shrink;
+use userhelper::real_files::Belongings;
 
 use crate::replay::{Allowed, Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
 use crate::report::{ReplayPage, replay_page};
@@ -20,7 +21,7 @@ use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices};
 
 use super::output::InLines;
-use super::output_file::cause;
+use super::output_file::{cause, tell_what_is_lacking};
 use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
@@ -366,7 +367,12 @@ impl Args {
             progress: &|progress| shown.update(progress),
         };
         let report = if let Some(spec) = &self.device {
-            session.on_device(&absolute(spec)?)
+            let spec = absolute(spec)?;
+            // A resize on the way may put a new file in its place.
+            let old = Belongings::at(&spec.file);
+            let report = session.on_device(&spec);
+            tell_what_is_lacking(&spec.file, old, Belongings::at(&spec.file));
+            report
         } else if self.memory {
             session.in_memory(self.size)
         } else {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use driver::resize::Strategy;
 use driver::shown;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
@@ -14,8 +15,9 @@ use userhelper::image::resize::{
 use userhelper::image::siblings::siblings;
 use userhelper::losses::{Effort, losses};
 use userhelper::planner::{Plan, Shrink, Wish};
-use userhelper::real_files::{RealFile, RealHost};
+use userhelper::real_files::{Belongings, RealFile, RealHost};
 
+use super::super::output_file::tell_what_is_lacking;
 use super::super::replay::StrategyArg;
 use super::super::{Failure, Verdict, output};
 use super::state::explain;
@@ -213,6 +215,7 @@ fn move_data(
         output::line(format_args!("{shown}: has {} already", plan.old_size));
         return Ok(());
     }
+    let old = Belongings::at(path);
     let mut watching = Watching::new("moving data");
     let resized = carry_out(&RealHost, cow, plan, &mut watching);
     drop(watching);
@@ -224,6 +227,9 @@ fn move_data(
         "{shown}: {} to {} by {}, {} moved",
         resized.old_size, resized.new_size, resized.strategy, resized.moved
     ));
+    if resized.strategy == Strategy::Rebuild {
+        tell_what_is_lacking(path, old, Belongings::at(path));
+    }
     Ok(())
 }
 
