@@ -90,6 +90,13 @@ impl ImageHost for RealHost {
         }
     }
 
+    /// Of a root without CAP_FOWNER it is not known beforehand, and taken to be so.
+    fn may_give_times(&self, file: &RealFile) -> bool {
+        let user = rustix::process::geteuid();
+        let owner = file.file.metadata().map(|metadata| metadata.uid());
+        user.is_root() || owner.is_ok_and(|owner| owner == user.as_raw())
+    }
+
     fn sync_all(&self, file: &RealFile) -> HostResult<()> {
         match rustix::fs::fsync(&file.file) {
             // What file systems say that are only ever read (ISO 9660, SquashFS).
@@ -158,8 +165,8 @@ impl ImageHost for RealHost {
         now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
     }
 
-    /// By the clock that the kernel takes the times of files from, which lags some milliseconds
-    /// behind the other one. A network file system may have one of its own.
+    /// By the clock that the kernel takes the times of files from, which is some milliseconds
+    /// later than the other one. A network file system may have one of its own.
     fn now_seconds(&self) -> i64 {
         rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec
     }

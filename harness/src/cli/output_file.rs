@@ -8,7 +8,7 @@
 //! Anything else is refused.
 
 use std::fs::{File, FileType};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -99,11 +99,22 @@ impl<'a> OutputFile<'a> {
         self.target
     }
 
-    /// Where to write.
-    pub(super) fn file(&self) -> &File {
-        match &self.way {
+    /// Where to write. What reads a stream may go away before the end, and has what it wanted then:
+    /// [`output::unless_reader_left`].
+    pub(super) fn writer(&self) -> output::Seen<&File> {
+        output::data_into(match &self.way {
             Way::Named(temporary, _) => temporary.as_file(),
             Way::Into(file) => file,
+        })
+    }
+
+    /// Writes all that it is going to hold, and finishes it.
+    pub(super) fn write_whole(self, content: &str) -> Result<(), Failure> {
+        let written = self.writer().write_all(content.as_bytes());
+        let written = written.map_err(|error| not_written(self.target, &error));
+        match output::unless_reader_left(written)? {
+            Some(()) => self.finish().map(drop),
+            None => Ok(()),
         }
     }
 

@@ -18,7 +18,7 @@ use userhelper::real_files::Belongings;
 use crate::replay::{Allowed, Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
 use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
-use crate::trace::{DeviceChoice, Devices};
+use crate::trace::{DeviceChoice, Devices, summarize};
 
 use super::output::InLines;
 use super::output_file::{cause, tell_what_is_lacking};
@@ -385,11 +385,19 @@ impl Args {
             SessionError::Replay { error, .. } if error.is_about_trace() => {
                 Failure(format!("{}: {error}", driver::shown(trace.name())))
             }
-            error @ SessionError::ImpliedSize { .. } => {
+            error @ (SessionError::ImpliedSize { .. } | SessionError::UnknownSize) => {
                 Failure(format!("{}: {error}", driver::shown(trace.name())))
             }
             error => Failure::operation(error),
         })?;
+        if report.requests == 0 {
+            let mut trace = open_trace().map_err(Failure::operation)?;
+            let requests = summarize(trace.as_mut())
+                .map_err(Failure::operation)?
+                .requests;
+            let nothing = (self.reading).if_nothing_was_read(&self.trace, requests, trace.notes());
+            nothing.into_iter().for_each(output::remark);
+        }
         if let Some(path) = &self.report {
             let html = replay_page(ReplayPage {
                 trace: &driver::shown(trace.name()),
@@ -420,6 +428,9 @@ impl Args {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let Driver::Ordered = args.driver;
     let report = args.replay()?;
+    if let Some(note) = &report.backing_note {
+        output::remark(format_args!("note: {note}"));
+    }
     match args.json {
         true => output::json(&report)?,
         false => output::lines(&report),
