@@ -1,7 +1,7 @@
 //! A file that the user named as the place for a result: written under another name, and given
 //! its own when it is whole. While it is written only its owner may open it; then it has the
-//! owner, mode and attributes of the file that it replaces or, if there was none, what the umask leaves, less
-//! what the files that it was made from keep from others.
+//! owner, mode and attributes of the file that it replaces or, if there was none, what the umask
+//! leaves, less what the files that it was made from keep from others.
 //!
 //! Only a regular file is ever replaced. A symbolic link stays, and what it names is replaced. A
 //! character device or FIFO is written into, as a shell's `>` would; a FIFO waits for its reader.

@@ -27,11 +27,11 @@ const STICKY: u32 = 0o1000;
 /// What a program asks for that creates a file of data.
 const ASKED_FOR: u32 = 0o666;
 
-/// Gives a new file that is going to be renamed to `path` the owner, mode, extended and inode's
-/// attributes of the regular file of that name. If there is none, it gets the mode of any new file there,
-/// without what `sources`, the files that its content comes from, keep from their group or from
-/// others. Of these only regular files and block devices count: a pipe belongs to whoever reads
-/// it.
+/// Gives a new file that is going to be renamed to `path` the owner, mode, extended attributes and
+/// inode's attributes of the regular file of that name. If there is none, it gets the mode of any
+/// new file there, without what `sources`, the files that its content comes from, keep from their
+/// group or from others. Of these only regular files and block devices count: a pipe belongs to
+/// whoever reads it.
 ///
 /// # Errors
 /// The host's.
