@@ -99,6 +99,6 @@ pub(super) fn write_run(placement: &Placement, range: SectorRange) -> Run {
 
 /// The part of `range` after its first run.
 #[inline]
-pub(super) fn behind(run: Run, range: SectorRange) -> SectorRange {
+pub(super) fn rest_after(run: Run, range: SectorRange) -> SectorRange {
     SectorRange::new(run.range.end(), range.count - run.range.count)
 }

@@ -7,7 +7,7 @@ use crate::host::{HostError, HostFile};
 use crate::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
 use super::placement::Placement;
-use super::plan::{behind, read_run, write_run};
+use super::plan::{read_run, rest_after, write_run};
 
 /// The two host files under a device.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl<F: HostFile> Files<F> {
         while !range.is_empty() {
             let run = read_run(map, placement, range);
             let (part, rest) = buffer.split_at_mut(run.range.count.bytes().0 as usize);
-            (buffer, range) = (rest, behind(run, range));
+            (buffer, range) = (rest, rest_after(run, range));
             let file = match run.role {
                 FileRole::Cow => Some(&self.cow),
                 FileRole::Backing => self.backing.as_ref(),
@@ -102,7 +102,7 @@ impl<F: HostFile> Files<F> {
         while !range.is_empty() {
             let run = write_run(placement, range);
             let (part, rest) = data.split_at(run.range.count.bytes().0 as usize);
-            (data, range) = (rest, behind(run, range));
+            (data, range) = (rest, rest_after(run, range));
             self.cow
                 .write_all_at(part, run.at)
                 .map_err(|error| failure(run.role, run.at, error))?;
@@ -121,7 +121,7 @@ impl<F: HostFile> Files<F> {
         let mut range = range;
         while !range.is_empty() {
             let run = read_run(map, placement, range);
-            range = behind(run, range);
+            range = rest_after(run, range);
             if run.role == FileRole::Cow {
                 self.cow
                     .punch_hole(FileRange::new(run.at, run.range.count.bytes()))
@@ -135,7 +135,7 @@ impl<F: HostFile> Files<F> {
         let mut range = range;
         while !range.is_empty() {
             let run = write_run(placement, range);
-            range = behind(run, range);
+            range = rest_after(run, range);
             zero(&self.cow, FileRange::new(run.at, run.range.count.bytes()))
                 .map_err(|error| failure(run.role, run.at, error))?;
         }

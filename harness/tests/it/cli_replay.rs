@@ -141,7 +141,7 @@ fn the_report_in_words() {
     let text = sandbox.succeeds(&["replay", "@trace", "--memory", "--size=1M"]);
     for part in [
         "replayed   2 requests in ",
-        "           4.00 KiB read, 4.00 KiB written, 0 flushes, 0 FUA, 0 discards\n",
+        "           4 KiB read, 4 KiB written, 0 flushes, 0 FUA, 0 discards\n",
         "verified   4,104 sectors against the model in ",
         ": 0 mismatches\n           the backing file is unchanged, byte for byte\n",
     ] {
