@@ -310,6 +310,10 @@ pub trait HostNames {
     /// A power cut may leave the mode of `create_new` until the file has been synced.
     fn give_mode(&self, path: &Path, file: &Self::File, sources: &[&Self::File]) -> HostResult<()>;
 
+    /// Gives `to`, which is empty, what says of `from` how its data is stored, as far as the host
+    /// and the user's rights allow: a file with content would not take it any more.
+    fn copy_storage_attributes(&self, _from: &Self::File, _to: &Self::File) {}
+
     /// What `file` is.
     fn metadata(&self, file: &Self::File) -> HostResult<Metadata>;
 

@@ -12,7 +12,8 @@
 //!   drivers with their defects.
 //!
 //! All of them count in [`units`]. [`device_spec`] reads a device as UML's command line names it,
-//! [`size`] reads a size as people write it, and [`shown()`] escapes foreign text for people.
+//! [`size`] reads a size as people write it, [`shown()`] escapes foreign text for people, and
+//! [`exact_count`] puts numbers of things in words.
 
 #![forbid(unsafe_code)]
 
@@ -31,5 +32,7 @@ pub mod resize;
 mod shown;
 pub mod size;
 pub mod units;
+mod words;
 
 pub use shown::{ManyLines, OneLine, is_control, shell_word, shown};
+pub use words::{exact_count, plural};

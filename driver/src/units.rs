@@ -126,7 +126,10 @@ impl fmt::Display for Bytes {
             value /= 1024;
             unit += 1;
         }
-        write!(f, "{value} {}", UNITS[unit])
+        match (value, unit) {
+            (1, 0) => f.write_str("1 byte"),
+            _ => write!(f, "{value} {}", UNITS[unit]),
+        }
     }
 }
 
@@ -212,6 +215,7 @@ mod tests {
     fn a_length_is_printed_in_the_largest_unit_that_keeps_it_exact() {
         for (bytes, text) in [
             (0, "0 bytes"),
+            (1, "1 byte"),
             (512, "512 bytes"),
             (1024, "1 KiB"),
             (210_819_584, "210819584 bytes"),

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use driver::exact_count;
 use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::intervals::IntervalSet;
@@ -95,7 +96,8 @@ impl fmt::Display for Mismatch {
                 let expected = range.count.bytes().0;
                 write!(
                     f,
-                    "sectors {range}: found {found} bytes, expected {expected}"
+                    "sectors {range}: found {}, expected {expected}",
+                    exact_count(*found, "byte")
                 )
             }
         }

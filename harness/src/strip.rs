@@ -232,7 +232,7 @@ mod tests {
         let words = Strip::of(&map, Some(Sector(60)), 8).words();
         assert_eq!(
             words,
-            "40 KiB, 20.00 KiB of it dirty (50.0 %), moved from sector 60 on (25 % of the device)"
+            "40 KiB, 20 KiB of it dirty (50.0 %), moved from sector 60 on (25 % of the device)"
         );
     }
 
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(strip.draw(Characters::Ascii), ":..!:...");
         assert_eq!(
             strip.words(),
-            "40 KiB, 2.00 KiB of it dirty (5.0 %), sector 35 is wrong"
+            "40 KiB, 2 KiB of it dirty (5.0 %), sector 35 is wrong"
         );
         let outside = Strip {
             wrong_sector: Some(80),

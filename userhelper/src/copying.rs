@@ -158,8 +158,8 @@ impl Copying {
             result => result.map_err(CopyError::writing(place(first)))?,
         }
         self.copy_data(source, FileRange::between(range.start..first), target, to)?;
-        let behind = FileRange::between(last..range.end());
-        self.copy_data(source, behind, target, place(last))?;
+        let rest = FileRange::between(last..range.end());
+        self.copy_data(source, rest, target, place(last))?;
         Ok(true)
     }
 

@@ -63,6 +63,12 @@ pub trait ImageHost: HostNames<File: CloneRange> + Sized {
         Ok(())
     }
 
+    /// Whether this user may give the file any time, as its owner may. Whoever may only write it
+    /// can give it the present time, and nothing else.
+    fn may_give_times(&self, _file: &Self::File) -> bool {
+        true
+    }
+
     /// Whether a file beside the one at `path` can have this time of last modification, in seconds
     /// since 1970, as far as that can be told without changing a file: `true` where it cannot.
     fn holds_time(&self, _path: &Path, _seconds: i64) -> HostResult<bool> {

@@ -53,8 +53,11 @@ impl fmt::Display for Loss {
         let most = if self.exact { "" } else { "at most " };
         write!(
             f,
-            "{most}{} bytes of data lie past the new end, the first at sector {}",
-            self.total().0,
+            "{most}{} past the new end, the first at sector {}",
+            match self.total().0 {
+                1 => "1 byte of data lies".to_owned(),
+                bytes => format!("{bytes} bytes of data lie"),
+            },
             self.first
         )?;
         match self.in_backing {

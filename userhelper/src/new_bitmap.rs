@@ -54,7 +54,7 @@ mod tests {
     use driver::units::{Sector, SectorCount, SectorRange};
 
     #[test]
-    fn holes_are_left_out_and_bits_behind_the_end_are_cleared() {
+    fn holes_are_left_out_and_bits_past_the_end_are_cleared() {
         let sectors = 3 * 32768 + 13;
         let mut map = SectorMap::new(SectorCount(4 * 32768)).unwrap();
         map.mark_dirty(SectorRange::new(Sector(5), SectorCount(1)));

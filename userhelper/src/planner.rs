@@ -2,6 +2,7 @@
 //! the device and changes nothing.
 
 use driver::cow::{Extension, Geometry, JournalRecord, Version};
+use driver::exact_count;
 use driver::host::HostFile;
 use driver::ordered::{CowImage, Ordered};
 use driver::resize::Strategy;
@@ -90,7 +91,8 @@ pub struct Plan {
 pub enum PlanError {
     /// A size that no device has.
     #[error(
-        "found a new size of {found} bytes, expected a positive multiple of 512{}",
+        "found a new size of {}, expected a positive multiple of 512{}",
+        exact_count(*.found, "byte"),
         nearest(*.found)
     )]
     BadSize {
@@ -518,7 +520,7 @@ impl Plan {
             && !geometry.fits_stock_linux()
         {
             self.reasons.push(format!(
-                "the data starts at {}, behind the 2 GiB that stock Linux can reach: \
+                "the data starts at {}, past the 2 GiB that stock Linux can reach: \
                  only ubdlab will be able to use the file",
                 geometry.data_offset - driver::units::FileOffset(0)
             ));

@@ -26,16 +26,18 @@ use crate::image_host::{FreeSpace, ImageHost};
 use crate::unfinished;
 
 mod attributes;
+mod belongings;
 mod beneath;
 mod errors;
 mod lock;
 mod modes;
 mod rights;
 
+pub use belongings::Belongings;
 pub(crate) use errors::host_error;
-pub use errors::why_fixed;
 use errors::{from_std, of_change, of_name_change, retried};
-pub use modes::{Given, give_mode_at};
+pub use errors::{names_are_fixed, why_fixed};
+pub use modes::{Given, give_mode_at, give_storage_attributes_at};
 
 /// The files of this machine, as this process sees them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,6 +95,13 @@ impl ImageHost for RealHost {
             Err(HostError::PermissionDenied) if self.now_seconds() >= seconds => touch(&file.file),
             set => set,
         }
+    }
+
+    /// Of a root without CAP_FOWNER it is not known beforehand, and taken to be so.
+    fn may_give_times(&self, file: &RealFile) -> bool {
+        let user = rustix::process::geteuid();
+        let owner = file.file.metadata().map(|metadata| metadata.uid());
+        user.is_root() || owner.is_ok_and(|owner| owner == user.as_raw())
     }
 
     fn sync_all(&self, file: &RealFile) -> HostResult<()> {
@@ -163,8 +172,8 @@ impl ImageHost for RealHost {
         now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
     }
 
-    /// By the clock that the kernel takes the times of files from, which lags some milliseconds
-    /// behind the other one. A network file system may have one of its own.
+    /// By the clock that the kernel takes the times of files from, which is some milliseconds
+    /// later than the other one. A network file system may have one of its own.
     fn now_seconds(&self) -> i64 {
         rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse).tv_sec
     }
@@ -223,8 +232,12 @@ impl HostNames for RealHost {
         beneath::open(directory, path, access)
     }
 
-    /// With mode 0600. One of a temporary name is entered in [`unfinished`] until it gets another.
+    /// With mode 0600. One of a temporary name is entered in [`unfinished`] until it gets another;
+    /// where it could get none, it is not created.
     fn create_new(&self, path: &Path) -> HostResult<RealFile> {
+        if is_temporary_name(path) && names_are_fixed(directory_of(path)) {
+            return Err(HostError::ImmutableDirectory);
+        }
         let flags = open_flags(Access::ReadWrite) | OFlags::CREATE | OFlags::EXCL;
         let create = || open(path, flags, Access::ReadWrite).map_err(of_name_change(path));
         match is_temporary_name(path) {
@@ -270,12 +283,17 @@ impl HostNames for RealHost {
         })
     }
 
+    fn copy_storage_attributes(&self, from: &RealFile, to: &RealFile) {
+        attributes::copy_inode_flags(&from.file, &to.file, &attributes::OF_STORAGE);
+    }
+
     /// With extended attributes, an access control list where that gives nobody more rights, and
-    /// the inode's attributes (`chattr`) that can be given to a file with content.
+    /// the inode's attributes (`chattr`) that can be given to a file with content. What is missing
+    /// then, [`Belongings`] tells.
     fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
         modes::copy_owner_and_mode(&from.file, &to.file)?;
         attributes::copy_attributes(attributes::Source::File(&from.file), &to.file)?;
-        attributes::copy_inode_flags(&from.file, &to.file);
+        attributes::copy_inode_flags(&from.file, &to.file, &attributes::OF_USE);
         Ok(())
     }
 

@@ -149,6 +149,7 @@ impl<H: ImageHost> Rebuild<H> {
         let file = self.file.insert(file);
         let extension = old.extension.unwrap_or(Extension::new(old.header.size));
         let action = "writing the header of the new COW file";
+        self.host.copy_storage_attributes(device.cow(), file);
         self.host
             .lock(file, LockKind::Exclusive)
             .and_then(|()| file.write_all_at(&header.encode(), at))

@@ -142,7 +142,7 @@ impl Reflow {
             || new.data_offset <= old.data_offset
             || new.capacity() < device.capacity()
         {
-            return refuse("the new layout does not lie behind the old one");
+            return refuse("the new layout does not lie after the old one");
         }
         let record = JournalRecord {
             sequence: 1,

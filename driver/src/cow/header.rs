@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::exact_count;
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
 use super::geometry::{FileTooLarge, Geometry};
@@ -266,7 +267,8 @@ pub enum HeaderError {
     },
     /// A size that no file can have, or of less than a sector.
     #[error(
-        "byte {offset}: found device size {found} bytes, expected from 512 to {}",
+        "byte {offset}: found device size {}, expected from 512 to {}",
+        exact_count(*.found, "byte"),
         i64::MAX
     )]
     BadSize {
@@ -285,19 +287,17 @@ pub enum HeaderError {
     },
     /// A change of the backing file's path and time was interrupted between two sectors: see
     /// [`super::HeaderChange`].
-    #[error(
-        "byte {offset}: the header is half changed to another backing file: \
-         `ubdlab image recover` finishes that"
-    )]
+    #[error("byte {offset}: the header is half changed to another backing file")]
     HalfChanged {
         /// Where the record is of what it is to become.
         offset: u64,
     },
     /// Both paths and the record of the change do not fit into the path's field together.
     #[error(
-        "byte {offset}: the old backing file's path has {old} bytes, the new one's {new}: with both \
+        "byte {offset}: the old backing file's path has {}, the new one's {new}: with both \
          the header could not be changed such that an interruption can be recovered from: name the \
-         new one by a shorter path, of a symbolic link for one"
+         new one by a shorter path, of a symbolic link for one",
+        exact_count(*.old as u64, "byte")
     )]
     NoRoomForChange {
         /// Where the path is.

@@ -81,6 +81,8 @@ pub struct Engine {
     publication: Option<Publication>,
     /// Its next operation, if nobody has taken that yet.
     publishes: Option<Action>,
+    /// Requests that have begun while something waited for a publication that could begin.
+    put_off: usize,
     /// No publication begins before a relocation has had its turn.
     relocation_is_due: bool,
     completed: VecDeque<Completion>,
@@ -124,6 +126,7 @@ impl Engine {
             to_publish: Vec::new(),
             publication: None,
             publishes: None,
+            put_off: 0,
             relocation_is_due: false,
             completed: VecDeque::new(),
             closing: false,
@@ -181,9 +184,9 @@ impl Engine {
         self.publication.is_some()
     }
 
-    /// Whether the next operation is one of a publication.
-    pub(crate) fn publication_is_next(&self) -> bool {
-        self.publishes.is_some() || (self.publication.is_none() && !self.to_publish.is_empty())
+    /// Whether an operation of a publication may come next.
+    pub(crate) fn publication_may_be_next(&self) -> bool {
+        self.publishes.is_some() || self.wants_publication()
     }
 
     /// Whether a relocation may have its turn now: no publication is under way, for it knows where
@@ -213,26 +216,23 @@ impl Engine {
         if let Some(operation) = self.ready.pop_front() {
             return Some(operation);
         }
-        if let Some(operation) = self.next_of_publication() {
-            return Some(operation);
+        if let Some(action) = self.publishes.take() {
+            return Some(publishing(action));
         }
         if let Some(operation) = self.next_part() {
             return Some(operation);
         }
-        // What is complete without an operation is told of before anything else begins.
-        while !self.closing
-            && self.completed.is_empty()
-            && let Some(request) = self.requests.next(self.hold)
-        {
+        // A publication begins when nothing else can, so that as many requests as possible share
+        // it; but a few that come one after the other do not put it off for ever.
+        while !self.closing && self.completed.is_empty() && !self.publication_is_overdue() {
+            let Some(request) = self.requests.next(self.hold) else {
+                break;
+            };
             if let Some(operation) = self.begin(request) {
                 return Some(operation);
             }
-            // It may have asked for a publication, or be complete.
-            if let Some(operation) = self.next_of_publication() {
-                return Some(operation);
-            }
         }
-        None
+        self.begin_publication()
     }
 
     /// The next completion, if a request is complete.
@@ -251,6 +251,7 @@ impl Engine {
                 return None;
             }
         };
+        self.put_off += usize::from(self.wants_publication());
         let mut begun = Begun::new(request, range);
         let place = Where {
             map: &self.map,
@@ -405,25 +406,24 @@ impl Engine {
         });
     }
 
-    /// The next operation of a publication. One begins when something waits for it, the one before
-    /// it has ended, and no relocation is due.
-    #[inline]
-    fn next_of_publication(&mut self) -> Option<Operation> {
-        if let Some(action) = self.publishes.take() {
-            return Some(publishing(action));
-        }
-        let is_wanted = !self.to_publish.is_empty()
-            || self.closing && self.failure.is_none() && self.has_unpublished();
-        if !is_wanted || self.publication.is_some() {
-            return None;
-        }
-        self.begin_publication()
+    /// Whether something waits for a publication that none under way keeps back.
+    fn wants_publication(&self) -> bool {
+        let closes = self.closing && self.failure.is_none() && self.has_unpublished();
+        self.publication.is_none() && (closes || !self.to_publish.is_empty())
     }
 
+    /// Whether a publication has been put off for as many requests as a queue is long.
+    fn publication_is_overdue(&self) -> bool {
+        self.put_off >= self.admission.limits.queue_depth && self.wants_publication()
+    }
+
+    /// The first operation of a publication, if something waits for one, the one before it has
+    /// ended, and no relocation is due.
     fn begin_publication(&mut self) -> Option<Operation> {
-        if std::mem::take(&mut self.relocation_is_due) {
+        if !self.wants_publication() || std::mem::take(&mut self.relocation_is_due) {
             return None;
         }
+        self.put_off = 0;
         let waiters = std::mem::take(&mut self.to_publish);
         if self.durability.failed {
             self.end_publication(waiters, Some(Status::IoError), None);

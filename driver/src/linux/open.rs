@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::blk::Limits;
 use crate::cow::{FileTooLarge, Header, HeaderError, Version};
 use crate::host::{Access, HostError, HostFile, HostNames, HostResult, LockKind};
-use crate::shown;
 use crate::units::{Bytes, FileOffset, Sector, SectorCount};
+use crate::{exact_count, shown};
 
 use super::create::create;
 use super::host_half::HostHalf;
@@ -67,7 +67,10 @@ pub enum LinuxOpenError {
     #[error("COW file: a resize is under way in it: recover it first")]
     Relocating,
     /// The backing file has another size than the header says.
-    #[error("backing file: found {} bytes, the COW file was made for {} bytes", .found.0, .expected.0)]
+    #[error(
+        "backing file: found {}, the COW file was made for {}",
+        exact_count(.found.0, "byte"), exact_count(.expected.0, "byte")
+    )]
     BackingSize {
         /// Its size.
         found: Bytes,
@@ -93,7 +96,10 @@ pub enum LinuxOpenError {
         expected: u64,
     },
     /// A bitmap that the model does not take into memory.
-    #[error("found a device of {} sectors, at most {} are supported", .found.0, MAX_SECTORS.0)]
+    #[error(
+        "found a device of {}, at most {} are supported",
+        exact_count(.found.0, "sector"), MAX_SECTORS.0
+    )]
     TooLarge {
         /// The device's size.
         found: SectorCount,

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_that_the_file_ends_in_has_no_data_behind_the_end() {
+    fn the_page_that_the_file_ends_in_has_no_data_past_the_end() {
         let mut file = SparseBytes::default();
         file.write(b"abc", 0);
         assert_eq!(file.next_data(2), Some(2..3));

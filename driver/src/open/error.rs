@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cow::{FileTooLarge, HeaderError, MapTooLarge, OtherBacking};
+use crate::exact_count;
 use crate::host::{FileKind, HostError};
 use crate::shown::{shell_word, shown};
 use crate::units::{Bytes, FileOffset};
@@ -54,7 +55,7 @@ pub enum OpenError {
         kind: FileKind,
     },
     /// No header, or a wrong one. Never taken for a raw disk: the flag `d` says that.
-    #[error("{}: {error}", shown(.path))]
+    #[error("{}: {error}{}", shown(.path), way_out_of(.error, .path))]
     Header {
         /// The file.
         path: PathBuf,
@@ -175,8 +176,8 @@ pub enum OpenError {
         asked: PathBuf,
     },
     /// The backing file has another size than when the COW file was made.
-    #[error("{}: found {} bytes, but the COW file {} was made for {} bytes",
-        shown(.path), .found.0, shown(.cow), .expected.0)]
+    #[error("{}: found {}, but the COW file {} was made for {}",
+        shown(.path), exact_count(.found.0, "byte"), shown(.cow), exact_count(.expected.0, "byte"))]
     BackingSize {
         /// The backing file.
         path: PathBuf,
@@ -228,7 +229,10 @@ pub enum OpenError {
         format: ImageFormat,
     },
     /// A backing file that no device can be made of.
-    #[error("{}: found {} bytes, a backing file needs at least a sector of 512 bytes", shown(.path), .found.0)]
+    #[error(
+        "{}: found {}, a backing file needs at least a sector of 512 bytes",
+        shown(.path), exact_count(.found.0, "byte")
+    )]
     BackingTooSmall {
         /// The file.
         path: PathBuf,
@@ -248,8 +252,19 @@ impl OpenError {
                 found,
                 expected,
             } => modified(path, cow, *found, *expected),
+            OpenError::Header { path, error } => format!("{}: {error}", shown(path)),
             error => error.to_string(),
         }
+    }
+}
+
+/// What ends a change of the header that was interrupted.
+fn way_out_of(error: &HeaderError, path: &Path) -> String {
+    match error {
+        HeaderError::HalfChanged { .. } => {
+            format!(": ubdlab image recover {} finishes that", shell_word(path))
+        }
+        _ => String::new(),
     }
 }
 
@@ -277,8 +292,8 @@ pub fn ways_out(backing: &Path, cow: &Path, expected: u32) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotInChange {
     /// It has neither of the two lengths.
-    #[error("found {} bytes, expected {} as before the change or {} as after it",
-        .found.0, .before.0, .after.0)]
+    #[error("found {}, expected {} as before the change or {} as after it",
+        exact_count(.found.0, "byte"), .before.0, .after.0)]
     Length {
         /// Its length.
         found: Bytes,
@@ -307,8 +322,9 @@ pub enum NotInChange {
 
 fn facts(file: &OtherBacking) -> String {
     format!(
-        "{} bytes modified at {} (seconds since 1970)",
-        file.len.0, file.mtime
+        "{} modified at {} (seconds since 1970)",
+        exact_count(file.len.0, "byte"),
+        file.mtime
     )
 }
 

@@ -360,10 +360,7 @@ fn read_journal<F: HostFile>(
         });
     }
     if record.frontier > Sector(0) + header.size.whole_sectors() {
-        return Err(journal_error(
-            path,
-            "the frontier is behind the device's end",
-        ));
+        return Err(journal_error(path, "the frontier is past the device's end"));
     }
     Ok(record)
 }
@@ -378,7 +375,7 @@ fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result
         || new.data_offset <= old.data_offset
         || new.capacity() < old.capacity()
     {
-        let problem = "the journal's new layout does not lie behind the old one";
+        let problem = "the journal's new layout does not lie after the old one";
         return Err(journal_error(path, problem));
     }
     if new.capacity() > MAX_SECTORS {
@@ -409,8 +406,8 @@ fn check_data(
     len: Bytes,
 ) -> Result<(), OpenError> {
     let whole = Bytes(len.0.saturating_sub(geometry.data_offset.0)).whole_sectors();
-    let behind = map.next_dirty(Sector(0) + whole, Sector(0) + geometry.capacity());
-    match behind {
+    let past_end = map.next_dirty(Sector(0) + whole, Sector(0) + geometry.capacity());
+    match past_end {
         Some(run) => Err(OpenError::DataCutShort {
             path: path.to_owned(),
             found: len,

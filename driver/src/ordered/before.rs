@@ -60,7 +60,7 @@ impl Before {
     /// # Errors
     /// The host's.
     pub fn put_back<F: HostFile>(&self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
-        let action = "putting back what was behind the header";
+        let action = "putting back what was after the header";
         device.write_for_relocation(action, &self.slack, SLACK)?;
         device.set_extension(self.extension);
         // What is past the end of the device becomes zeros.
@@ -74,7 +74,7 @@ impl Before {
             result => result?,
         }
         if self.tail.iter().any(|&byte| byte != 0) {
-            let action = "putting back what was behind the last sector";
+            let action = "putting back what was after the last sector";
             device.write_for_relocation(action, &self.tail, self.end)?;
         }
         Ok(())

@@ -167,7 +167,7 @@ impl<F: HostFile> Ordered<F> {
             return Step::Completed(completion);
         }
         loop {
-            let publishes = self.engine.publication_is_next();
+            let publishes = self.engine.publication_may_be_next();
             let Some(operation) = self.engine.next_operation() else {
                 return match self.engine.next_completion() {
                     Some(completion) => Step::Completed(completion),
@@ -180,7 +180,7 @@ impl<F: HostFile> Ordered<F> {
                 return Step::Completed(completion);
             }
             // A sync takes its time: it is a step of its own.
-            if publishes || self.engine.publication_is_next() {
+            if publishes || self.engine.publication_may_be_next() {
                 return Step::Working;
             }
         }

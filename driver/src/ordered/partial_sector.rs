@@ -8,6 +8,7 @@
 //! commits the new size. If the power goes before that, they are where they were.
 
 use crate::cow::Geometry;
+use crate::exact_count;
 use crate::host::HostFile;
 use crate::resize::ResizeError;
 use crate::units::{FileOffset, Sector};
@@ -46,8 +47,8 @@ impl PartialSector {
         let from = FileOffset(sector.bytes().0);
         let Some(backing) = device.backing() else {
             return Err(ResizeError::Refused(format!(
-                "the backing file has the last {} bytes of the device, and is not open",
-                content.len()
+                "the backing file has the last {} of the device, and is not open",
+                exact_count(content.len() as u64, "byte")
             )));
         };
         let action = "reading the partial last sector in the backing file";

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use driver::resize::Strategy;
 use driver::units::Bytes;
 
-use crate::replay::report::grouped;
+use crate::replay::report::{counted, grouped};
 use crate::replay::{Options, PastEnd, Report, ResizeAt, Session};
 use crate::report::{ReplayPage, replay_page};
 use crate::trace::{self, Bundled};
@@ -154,9 +154,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let verdict = verdict(&report);
     output::line(match verdict {
         Verdict::Good => format!(
-            "Nothing was lost: the disk grew {} times on the way, and each of the {} sectors \
+            "Nothing was lost: the disk grew {} on the way, and each of the {} sectors \
              compared shows what it should.",
-            report.resizes.len(),
+            counted(report.resizes.len() as u64, "time"),
             grouped(report.sectors_verified)
         ),
         _ => "THE DISK IS NOT WHAT IT SHOULD BE.".to_string(),

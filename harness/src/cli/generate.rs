@@ -188,9 +188,12 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         output::unless_reader_left(args.writing.write(&mut generator, name, out))?;
         return Ok(Verdict::Good);
     }
-    let (summary, lost, len) = into_file(OutputFile::create(&args.target)?, |out| {
+    let generated = into_file(OutputFile::create(&args.target)?, |out| {
         args.writing.write(&mut generator, &args.target, out)
     })?;
+    let Some((summary, lost, len)) = generated else {
+        return Ok(Verdict::Good);
+    };
     output::line(written(&args.target, summary.requests, len));
     lost.lines().for_each(output::line);
     Ok(Verdict::Good)

@@ -21,7 +21,7 @@ use userhelper::image::ImageError;
 use userhelper::image::open::{Format, Instead, Reach, Trust};
 
 use super::paths::{absolute, for_header};
-use super::{Failure, OPERATION_FAILED, Verdict};
+use super::{Failure, OPERATION_FAILED, Verdict, output};
 
 /// Create, examine, check, resize, merge and convert COW files
 ///
@@ -210,6 +210,13 @@ impl TrustArgs {
 impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Failure {
         Failure::operation(error)
+    }
+}
+
+/// Says what is worth a note about a backing file, if anything is.
+fn note(of_backing: Option<String>) {
+    if let Some(note) = of_backing {
+        output::remark(format_args!("note: {note}"));
     }
 }
 

@@ -12,9 +12,11 @@
 //! JSON has escapes of its own.
 //!
 //! Of text and data alike: a reader that goes away before the end (`ubdlab ... | head`) has what it
-//! wanted, and standard output that takes nothing, or was closed from the start, is a failure.
+//! wanted, by whatever name it reads (`ubdlab trace generate /dev/stdout | head`). Standard output
+//! that takes nothing, or was closed from the start, is a failure.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -209,7 +211,10 @@ impl Listing {
 }
 
 /// Standard output for data.
-pub(super) struct Data(BufWriter<StdoutLock<'static>>);
+pub(super) type Data = Seen<BufWriter<StdoutLock<'static>>>;
+
+/// Where data goes whose reader may go away before the end: [`unless_reader_left`].
+pub(super) struct Seen<W>(W);
 
 /// Standard output for data that is `binary` or text in a format of its own: written as it is.
 ///
@@ -227,10 +232,15 @@ pub(super) fn data(binary: bool) -> Result<Data, Failure> {
                 .to_owned(),
         ));
     }
-    Ok(Data(BufWriter::new(stdout.lock())))
+    Ok(Seen(BufWriter::new(stdout.lock())))
 }
 
-impl Data {
+/// A pipe, FIFO or device that the user named in place of a file.
+pub(super) fn data_into(stream: &File) -> Seen<&File> {
+    Seen(stream)
+}
+
+impl<W> Seen<W> {
     fn seen<T>(result: std::io::Result<T>) -> std::io::Result<T> {
         if let Err(error) = &result
             && error.kind() == ErrorKind::BrokenPipe
@@ -241,13 +251,13 @@ impl Data {
     }
 }
 
-impl Write for Data {
+impl<W: Write> Write for Seen<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        Data::seen(self.0.write(bytes))
+        Self::seen(self.0.write(bytes))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        Data::seen(self.0.flush())
+        Self::seen(self.0.flush())
     }
 }
 

@@ -1,19 +1,21 @@
 //! A file that the user named as the place for a result: written under another name, and given
 //! its own when it is whole. While it is written only its owner may open it; then it has the
-//! owner and mode of the file that it replaces or, if there was none, what the umask leaves, less
-//! what the files that it was made from keep from others.
+//! owner, mode and attributes of the file that it replaces or, if there was none, what the umask
+//! leaves, less what the files that it was made from keep from others.
 //!
 //! Only a regular file is ever replaced. A symbolic link stays, and what it names is replaced. A
 //! character device or FIFO is written into, as a shell's `>` would; a FIFO waits for its reader.
 //! Anything else is refused.
 
 use std::fs::{File, FileType};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use driver::host::{HostError, HostNames};
-use userhelper::real_files::{Given, RealHost, give_mode_at, why_fixed};
+use userhelper::real_files::{
+    Belongings, Given, RealHost, give_mode_at, give_storage_attributes_at, why_fixed,
+};
 
 use super::temporary::TemporaryFile;
 use super::{Failure, output, without_path};
@@ -63,11 +65,18 @@ impl<'a> OutputFile<'a> {
             }
             _ => {
                 let name = linked(target).map_err(failed)?;
+                // Beforehand: making what it is to hold may take hours.
+                if let Some(fixed) = why_fixed(&name) {
+                    let target = driver::shown(target);
+                    return Err(Failure(format!("{target}: writing: {fixed}")));
+                }
                 let directory = match name.parent() {
                     Some(parent) if !parent.as_os_str().is_empty() => parent,
                     _ => Path::new("."),
                 };
-                Way::Named(TemporaryFile::new_in(directory).map_err(failed)?, name)
+                let temporary = TemporaryFile::new_in(directory).map_err(failed)?;
+                give_storage_attributes_at(&name, temporary.as_file());
+                Way::Named(temporary, name)
             }
         };
         let sources = Vec::new();
@@ -90,11 +99,22 @@ impl<'a> OutputFile<'a> {
         self.target
     }
 
-    /// Where to write.
-    pub(super) fn file(&self) -> &File {
-        match &self.way {
+    /// Where to write. What reads a stream may go away before the end, and has what it wanted then:
+    /// [`output::unless_reader_left`].
+    pub(super) fn writer(&self) -> output::Seen<&File> {
+        output::data_into(match &self.way {
             Way::Named(temporary, _) => temporary.as_file(),
             Way::Into(file) => file,
+        })
+    }
+
+    /// Writes all that it is going to hold, and finishes it.
+    pub(super) fn write_whole(self, content: &str) -> Result<(), Failure> {
+        let written = self.writer().write_all(content.as_bytes());
+        let written = written.map_err(|error| not_written(self.target, &error));
+        match output::unless_reader_left(written)? {
+            Some(()) => self.finish().map(drop),
+            None => Ok(()),
         }
     }
 
@@ -109,13 +129,16 @@ impl<'a> OutputFile<'a> {
             return Ok(None);
         };
         let file = temporary.as_file();
+        let old = Belongings::at(&name);
         let given = give_mode_at(&name, file, &sources)
             .map_err(|error| Failure(format!("{}: writing: {error}", driver::shown(target))))?;
         let synced = file.sync_all().and_then(|()| file.metadata());
         let len = synced.map_err(|error| not_written(target, &error))?.len();
+        let new = Belongings::of(file).ok();
         temporary
             .persist(&name)
             .map_err(|error| not_written(target, &error))?;
+        tell_what_is_lacking(target, old, new);
         if given == Given::Shown {
             output::remark(shown_to_more(target, sources[0]));
         }
@@ -127,6 +150,26 @@ impl<'a> OutputFile<'a> {
                 Err(Failure(format!("{target}: syncing its directory: {error}")))
             }
         }
+    }
+}
+
+/// Says what the new file `target` lacks of what the one that it has replaced had, if there was
+/// one and if there is anything.
+pub(super) fn tell_what_is_lacking(
+    target: &Path,
+    old: Option<Belongings>,
+    new: Option<Belongings>,
+) {
+    let Some(lack) = old.zip(new).map(|(old, new)| new.lack_of(&old)) else {
+        return;
+    };
+    if !lack.is_empty() {
+        let target = driver::shown(target);
+        output::remark(format_args!(
+            "{target}: the new file could not be given all that the one that it replaces had: it \
+             lacks {}",
+            lack.join(", ")
+        ));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::trace::{
     self, Devices, Event, Nanoseconds, Notes, ReadOptions, Selection, TraceError, TraceSource,
 };
 
-use crate::replay::report::{grouped, time};
+use crate::replay::report::{counted, time};
 
 use super::temporary::TemporaryFile;
 use super::{Failure, without_path};
@@ -129,21 +129,21 @@ fn name_of(path: &Path) -> &Path {
 /// What was seen in a trace in which there was no request, or none of those asked for.
 fn nothing_read(name: &Path, notes: &Notes) -> String {
     let mut seen = Vec::new();
-    let mut add = |count: u64, what: &str| {
+    let mut add = |count: u64, noun: &str, which: &str| {
         if count > 0 {
-            seen.push(format!("{} {what}", grouped(count)));
+            seen.push(format!("{}{which}", counted(count, noun)));
         }
     };
     for (event, count) in Event::ALL.into_iter().zip(notes.events) {
-        add(count, &format!("{} events", event.word()));
+        add(count, &format!("{} event", event.word()), "");
     }
     if notes.events == [0; 3] {
         let to_devices = notes.devices.values().map(|counts| counts.requests);
-        add(to_devices.sum(), "requests to other devices");
+        add(to_devices.sum(), "request", " to other devices");
     }
-    add(notes.empty, "requests of no bytes");
-    add(notes.skipped, "bad lines or records");
-    add(notes.others, "lines or records that are no request");
+    add(notes.empty, "request", " of no bytes");
+    add(notes.skipped, "bad line or record", "");
+    add(notes.others, "line or record", " without a request");
     if seen.is_empty() {
         seen.push("nothing".to_owned());
     }
@@ -213,34 +213,30 @@ pub(super) fn noticed(notes: &Notes) -> Vec<String> {
     let mut lines = Vec::new();
     if notes.skipped > 0 {
         let first = notes.first_skipped.as_deref().unwrap_or_default();
-        let skipped = grouped(notes.skipped);
-        lines.push(format!(
-            "skipped     {skipped} bad lines or records; the first: {first}"
-        ));
+        let skipped = counted(notes.skipped, "bad line or record");
+        lines.push(format!("skipped     {skipped}; the first: {first}"));
     }
     if notes.empty > 0 {
-        let empty = grouped(notes.empty);
-        lines.push(format!(
-            "empty       {empty} requests of no bytes, passed over"
-        ));
+        let empty = counted(notes.empty, "request");
+        lines.push(format!("empty       {empty} of no bytes, passed over"));
     }
     if notes.rounded > 0 {
         lines.push(format!(
-            "rounded     {} requests that did not begin and end at a sector, outward",
-            grouped(notes.rounded)
+            "rounded     {} outward to whole sectors",
+            counted(notes.rounded, "request")
         ));
     }
     if notes.earlier > 0 {
         lines.push(format!(
-            "earlier     {} requests with a time before the one they follow, by at most {}",
-            grouped(notes.earlier),
+            "earlier     {} with a time before that of the one before, by at most {}",
+            counted(notes.earlier, "request"),
             time(notes.earlier_by_at_most.0)
         ));
     }
     if notes.lost > 0 {
         lines.push(format!(
-            "lost        the recorder lost events at {} places",
-            grouped(notes.lost)
+            "lost        the recorder lost events at {}",
+            counted(notes.lost, "place")
         ));
     }
     lines

@@ -13,14 +13,15 @@ use driver::resize::Strategy;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::planner::Shrink;
+use userhelper::real_files::Belongings;
 
 use crate::replay::{Allowed, Io, Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
 use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
-use crate::trace::{DeviceChoice, Devices};
+use crate::trace::{DeviceChoice, Devices, summarize};
 
 use super::output::InLines;
-use super::output_file::cause;
+use super::output_file::{cause, tell_what_is_lacking};
 use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
@@ -394,7 +395,12 @@ impl Args {
             progress: &|progress| shown.update(progress),
         };
         let report = if let Some(spec) = &self.device {
-            session.on_device(&absolute(spec)?)
+            let spec = absolute(spec)?;
+            // A resize on the way may put a new file in its place.
+            let old = Belongings::at(&spec.file);
+            let report = session.on_device(&spec);
+            tell_what_is_lacking(&spec.file, old, Belongings::at(&spec.file));
+            report
         } else if self.memory {
             session.in_memory(self.size)
         } else {
@@ -407,11 +413,19 @@ impl Args {
             SessionError::Replay { error, .. } if error.is_about_trace() => {
                 Failure(format!("{}: {error}", driver::shown(trace.name())))
             }
-            error @ SessionError::ImpliedSize { .. } => {
+            error @ (SessionError::ImpliedSize { .. } | SessionError::UnknownSize) => {
                 Failure(format!("{}: {error}", driver::shown(trace.name())))
             }
             error => Failure::operation(error),
         })?;
+        if report.requests == 0 {
+            let mut trace = open_trace().map_err(Failure::operation)?;
+            let requests = summarize(trace.as_mut())
+                .map_err(Failure::operation)?
+                .requests;
+            let nothing = (self.reading).if_nothing_was_read(&self.trace, requests, trace.notes());
+            nothing.into_iter().for_each(output::remark);
+        }
         if let Some(path) = &self.report {
             let html = replay_page(ReplayPage {
                 trace: &driver::shown(trace.name()),
@@ -442,6 +456,9 @@ impl Args {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let Driver::Ordered = args.driver;
     let report = args.replay()?;
+    if let Some(note) = &report.backing_note {
+        output::remark(format_args!("note: {note}"));
+    }
     match args.json {
         true => output::json(&report)?,
         false => output::lines(&report),

@@ -1,21 +1,26 @@
 //! What a shell and `man` want to know of the command line, made from the command line itself.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::output_file::{OutputFile, not_written};
+use super::output_file::OutputFile;
 use super::{Cli, Failure, Verdict, output, without_path};
 
 /// Print what makes a shell complete ubdlab's commands and options
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "\
 Examples:
+  mkdir -p ~/.local/share/bash-completion/completions
   ubdlab completions bash >~/.local/share/bash-completion/completions/ubdlab
+  mkdir -p ~/.zfunc
   ubdlab completions zsh >~/.zfunc/_ubdlab
-  ubdlab completions fish >~/.config/fish/completions/ubdlab.fish")]
+  mkdir -p ~/.config/fish/completions
+  ubdlab completions fish >~/.config/fish/completions/ubdlab.fish
+
+bash finds its file where the package bash-completion is installed, fish always. zsh looks into
+~/.zfunc if ~/.zshrc says so: fpath=(~/.zfunc $fpath); autoload -Uz compinit; compinit")]
 pub(super) struct Completions {
     /// For which shell
     shell: Shell,
@@ -67,12 +72,7 @@ fn pages(command: &clap::Command, directory: &Path) -> Result<(), Failure> {
     let mut text = Vec::new();
     page.render(&mut text).map_err(Failure::operation)?;
     let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH EXAMPLES\n");
-    let output = OutputFile::create(&path)?;
-    output
-        .file()
-        .write_all(text.as_bytes())
-        .map_err(|error| not_written(&path, &error))?;
-    output.finish()?;
+    OutputFile::create(&path)?.write_whole(&text)?;
     for below in command.get_subcommands() {
         pages(below, directory)?;
     }

@@ -1,8 +1,9 @@
 //! `ubdlab trace stat`, for people.
 
+use driver::plural;
 use std::fmt;
 
-use crate::replay::report::{grouped, size, time};
+use crate::replay::report::{counted, grouped, size, time};
 use crate::trace::Statistics;
 use crate::trace::stat::Lengths;
 
@@ -75,11 +76,11 @@ impl fmt::Display for Shown<'_> {
         if flushes.count > 0 {
             writeln!(
                 f,
-                "flushes     every {} (median; 99 %: {}, longest {}), every {} writes (99 %: {}, most {})",
+                "flushes     every {} (median; 99 %: {}, longest {}), every {} (99 %: {}, most {})",
                 time(flushes.p50_ns),
                 time(flushes.p99_ns),
                 time(flushes.max_ns),
-                grouped(flushes.p50_writes),
+                counted(flushes.p50_writes, "write"),
                 grouped(flushes.p99_writes),
                 grouped(flushes.max_writes)
             )?;
@@ -93,9 +94,10 @@ impl fmt::Display for Shown<'_> {
         for region in &statistics.hot_regions {
             writeln!(
                 f,
-                "  at {:>12} {:>12} requests {:5.1} %  {}",
+                "  at {:>12} {:>12} {:<8} {:5.1} %  {}",
                 size(region.start_byte),
                 grouped(region.requests),
+                plural(region.requests, "request"),
                 of(region.requests, summary.requests),
                 bytes(region.sectors)
             )?;

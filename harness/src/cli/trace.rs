@@ -1,5 +1,6 @@
 //! `ubdlab trace`.
 
+use driver::plural;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -298,16 +299,18 @@ fn print_devices(notes: &Notes) {
     output::line(format_args!("devices     {}", notes.devices.len()));
     for (device, counts) in &notes.devices {
         output::line(format_args!(
-            "  {device:<16} {:>12} requests, {:>10}, ends at {}",
+            "  {device:<16} {:>12} {}, {:>10}, ends at {}",
             grouped(counts.requests),
+            plural(counts.requests, "request"),
             size(counts.sectors.saturating_mul(512)),
             size(counts.max_end_sector.saturating_mul(512)),
         ));
     }
     if notes.requests_to_other_devices > 0 {
         output::line(format_args!(
-            "  others           {:>12} requests",
-            grouped(notes.requests_to_other_devices)
+            "  others           {:>12} {}",
+            grouped(notes.requests_to_other_devices),
+            plural(notes.requests_to_other_devices, "request")
         ));
     }
 }
@@ -334,7 +337,10 @@ fn convert_to(
         return Ok(Verdict::Good);
     }
     let output = OutputFile::create(target)?.made_from(file_of(source));
-    let (summary, losses, len) = into_file(output, |out| writing.write(trace, target, out))?;
+    let converted = into_file(output, |out| writing.write(trace, target, out))?;
+    let Some((summary, losses, len)) = converted else {
+        return Ok(Verdict::Good);
+    };
     let nothing = reading.if_nothing_was_read(source, summary.requests, trace.notes());
     nothing.into_iter().for_each(output::remark);
     output::line(written(target, summary.requests, len));
@@ -353,14 +359,23 @@ pub(super) fn written(target: &Path, requests: u64, len: Option<u64>) -> String 
 }
 
 /// Writes into a file that takes its name when it is whole. Returns what was written,
-/// and how long it is in bytes, if it has a length.
+/// and how long it is in bytes, if it has a length; `None` if it is a stream and its reader has
+/// left, which is no failure.
 pub(super) fn into_file(
     output: OutputFile<'_>,
-    write: impl FnOnce(BufWriter<&File>) -> Result<(Summary, Lost, BufWriter<&File>), Failure>,
-) -> Result<(Summary, Lost, Option<u64>), Failure> {
-    let (summary, losses, mut out) = write(BufWriter::new(output.file()))?;
-    out.flush()
-        .map_err(|error| not_written(output.target(), &error))?;
-    drop(out);
-    Ok((summary, losses, output.finish()?))
+    write: impl FnOnce(Buffered<'_>) -> Result<(Summary, Lost, Buffered<'_>), Failure>,
+) -> Result<Option<(Summary, Lost, Option<u64>)>, Failure> {
+    let target = output.target();
+    let out = BufWriter::new(output.writer());
+    let done = write(out).and_then(|(summary, losses, mut out)| {
+        out.flush().map_err(|error| not_written(target, &error))?;
+        Ok((summary, losses))
+    });
+    let Some((summary, losses)) = output::unless_reader_left(done)? else {
+        return Ok(None);
+    };
+    Ok(Some((summary, losses, output.finish()?)))
 }
+
+/// What a trace is written into.
+type Buffered<'a> = BufWriter<output::Seen<&'a File>>;

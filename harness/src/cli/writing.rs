@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use crate::replay::report::grouped;
+use crate::replay::report::counted;
 use crate::trace::write::{BlkparseWriter, CsvWriter, FioWriter, Losses};
 use crate::trace::{
     Converted, Summary, TraceError, TraceHeader, TraceSource, TraceWriter, convert,
@@ -80,14 +80,14 @@ impl Lost {
             fua,
         } = self.0;
         let all = [
-            (write_zeroes, "write-zeroes became writes"),
-            (
-                preflushes,
-                "preflushes became flushes in front of their writes",
-            ),
-            (fua, "times FUA became a flush after the write"),
+            (write_zeroes, "write of zeros", "a write"),
+            (preflushes, "preflush", "a flush in front of the write"),
+            (fua, "FUA write", "a write with a flush after it"),
         ];
-        let some = all.into_iter().filter(|(count, _)| *count > 0);
-        some.map(|(count, what)| format!("not said    {} {what}", grouped(count)))
+        let some = all.into_iter().filter(|(count, ..)| *count > 0);
+        some.map(|(count, noun, instead)| {
+            let count = counted(count, noun);
+            format!("not said    {count}: written as {instead}")
+        })
     }
 }

@@ -2,6 +2,7 @@
 //! survives. It does not need the seed or the generator that made it; edited by hand it runs
 //! again.
 
+use driver::exact_count;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -533,7 +534,10 @@ impl fmt::Display for Action {
             Action::OpenAgain => f.write_str("somebody else opens the device"),
             Action::Resize {
                 sectors, strategy, ..
-            } => write!(f, "begin a resize to {sectors} sectors ({strategy:?})"),
+            } => {
+                let sectors = exact_count(*sectors, "sector");
+                write!(f, "begin a resize to {sectors} ({strategy:?})")
+            }
             Action::StepResize => f.write_str("one step of the resize"),
             Action::FinishResize => f.write_str("the resize works until it ends or has to wait"),
         }

@@ -2,6 +2,7 @@
 
 use driver::blk::{Operation, Request, Segment, Status, Tag};
 use driver::cow::JournalRecord;
+use driver::exact_count;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
 use crate::plain_format::{CowFile, Extension, Wrong};
@@ -114,7 +115,10 @@ fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>,
         }
     };
     if content.len() != expected {
-        let what = format!("found {} bytes, expected {expected}", content.len());
+        let what = format!(
+            "found {}, expected {expected}",
+            exact_count(content.len() as u64, "byte")
+        );
         return Err(failed(Kind::WrongLength, what));
     }
     Ok(content)
@@ -198,7 +202,11 @@ fn check_unguarded(
         .map_err(|error| unfinished(error, when))?;
     let capacity = device.capacity();
     if !truth.sizes.contains(&capacity) {
-        let what = format!("found {capacity} sectors, expected {:?}", truth.sizes);
+        let what = format!(
+            "found {}, expected {:?}",
+            exact_count(capacity, "sector"),
+            truth.sizes
+        );
         return Err(violation(Kind::WrongSize, what));
     }
     watch.enter(Part::Compare);
@@ -273,7 +281,10 @@ fn raw_is_whole(disk: &FileContent, shown: &[u8]) -> Result<(), Wrong> {
     let wrong = |at, what, found| Err(Wrong { at, what, found });
     let (len, expected) = (disk.length().0, shown.len() as u64);
     if len / SECTOR_SIZE * SECTOR_SIZE != expected {
-        let found = format!("found {len} bytes, the device showed {expected}");
+        let found = format!(
+            "found {}, the device showed {expected}",
+            exact_count(len, "byte")
+        );
         return wrong(len, "length", found);
     }
     match disk.holds(shown, FileOffset(0)) {
@@ -346,7 +357,10 @@ fn consistent(
         .extension
         .map_or(header.size, |extension| extension.backing_size);
     if size != recorded && size != header.size {
-        let found = format!("found {size} bytes, the COW file says {recorded}");
+        let found = format!(
+            "found {}, the COW file says {recorded}",
+            exact_count(size, "byte")
+        );
         return wrong(Extension::AT, "size of the backing file", found);
     }
     cow.check_shown(below, shown)

@@ -33,6 +33,7 @@ mod orders;
 use std::collections::BTreeSet;
 
 use crate::stamp::{Content, Stamp};
+use driver::exact_count;
 use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::signature::{Act, Promise};
@@ -373,7 +374,11 @@ impl History {
     ) -> Result<(), Violation> {
         check_length(capacity, std::iter::once(content), when)?;
         let Some(sectors) = self.sectors.get(..capacity.0 as usize) else {
-            let what = format!("found {capacity} sectors, expected at most {}", self.len());
+            let what = format!(
+                "found {}, expected at most {}",
+                exact_count(capacity.0, "sector"),
+                self.len()
+            );
             return Err(Violation::new(Kind::WrongSize, when, what));
         };
         let contents = content.chunks_exact(SECTOR_SIZE as usize);
@@ -413,8 +418,14 @@ fn check_length<'c>(
     let expected = count.bytes().0;
     let what = match found == expected {
         true if whole => return Ok(()),
-        true => format!("the read brought {found} bytes in parts of sectors"),
-        false => format!("the read brought {found} bytes, expected {expected}"),
+        true => format!(
+            "the read brought {} in parts of sectors",
+            exact_count(found, "byte")
+        ),
+        false => format!(
+            "the read brought {}, expected {expected}",
+            exact_count(found, "byte")
+        ),
     };
     Err(Violation::new(Kind::WrongLength, when, what))
 }
@@ -512,7 +523,10 @@ fn describe(held: Held, sector: Sector) -> String {
     match (held.content(sector), held) {
         (None, Held::Front(stamp, bytes)) => {
             let stamped = Content::Stamped(stamp, sector);
-            format!("the first {bytes} bytes of {stamped}, and zeros")
+            format!(
+                "the first {} of {stamped}, and zeros",
+                exact_count(bytes.into(), "byte")
+            )
         }
         (content, _) => content.unwrap_or(Content::Foreign).to_string(),
     }

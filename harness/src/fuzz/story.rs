@@ -7,7 +7,7 @@ mod origin;
 
 use std::fmt;
 
-use driver::OneLine;
+use driver::{OneLine, exact_count};
 
 use crate::sim::{LoggedOperation, Survival, Survivors, Unsynced};
 use crate::strip::Strip;
@@ -224,11 +224,11 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
             true => "the COW file alone named",
             false => "both files named",
         };
-        let capacity = case.kernel.pipe_capacity;
-        given(
-            "set up",
-            format!("{named}, {capacity} requests fit into the pipe"),
-        );
+        let fit = match case.kernel.pipe_capacity {
+            1 => "1 request fits".to_owned(),
+            requests => format!("{requests} requests fit"),
+        };
+        given("set up", format!("{named}, {fit} into the pipe"));
     }
     if !case.defects.is_empty() {
         given("defects", case.defects.join(", "));
@@ -240,8 +240,8 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
     given(
         "image",
         format!(
-            "{} sectors, {}, alignment {}, {made_by}",
-            image.sectors,
+            "{}, {}, alignment {}, {made_by}",
+            exact_count(image.sectors, "sector"),
             arranged::version(image.version),
             image.alignment,
         ),
@@ -250,7 +250,10 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
         given("", "there is none: opening creates it".into());
     }
     if let Some(kept) = image.bitmap_cut {
-        given("", format!("cut after {kept} bytes of its bitmap"));
+        given(
+            "",
+            format!("cut after {} of its bitmap", exact_count(kept, "byte")),
+        );
     }
     if image.ends_with_data {
         given("", "cut after its last dirty sector".into());
@@ -261,7 +264,10 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
     if image.partial > 0 {
         given(
             "",
-            format!("{} bytes more than whole sectors", image.partial),
+            format!(
+                "{} more than whole sectors",
+                exact_count(image.partial, "byte")
+            ),
         );
     }
     if let Some(patch) = image.patched {

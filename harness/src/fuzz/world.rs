@@ -6,6 +6,7 @@ mod tooling;
 
 use std::collections::BTreeMap;
 
+use driver::exact_count;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
 use crate::sim::{Fault, FaultPlan, FileContent, Injected, LoggedOperation, SimHost};
@@ -337,7 +338,11 @@ impl<'a> World<'a> {
         }
         let capacity = device.capacity();
         if !self.truth.sizes.contains(&capacity) {
-            let what = format!("found {capacity} sectors, expected {:?}", self.truth.sizes);
+            let what = format!(
+                "found {}, expected {:?}",
+                exact_count(capacity, "sector"),
+                self.truth.sizes
+            );
             return Err(Violation::new(Kind::WrongSize, when, what).into());
         }
         let mut content = Vec::new();

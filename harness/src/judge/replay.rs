@@ -8,8 +8,8 @@ use driver::ordered::Ordered;
 use driver::units::Bytes;
 
 use crate::fuzz::doubles::{Defective, Disk, Double, Seam};
-use crate::replay::run::ReplayError;
-use crate::replay::session::{Options, Session, SessionError};
+use crate::replay::error::ReplayError;
+use crate::replay::{Options, Session, SessionError};
 use crate::trace::{Generator, TraceSource, Workload};
 
 use super::target::DoubleTarget;

@@ -2,6 +2,7 @@
 
 use super::SECTOR;
 use super::wrong::Wrong;
+use driver::exact_count;
 
 /// Bits in a byte of the bitmap.
 const BITS: u64 = 8;
@@ -123,7 +124,10 @@ impl Layout {
         let fields = version.fields();
         let refuse = |at, what, found: String| Err(Wrong::new(at, what, found));
         if !(SECTOR..=LONGEST_FILE).contains(&size) {
-            let found = format!("found {size} bytes, expected from {SECTOR} to {LONGEST_FILE}");
+            let found = format!(
+                "found {}, expected from {SECTOR} to {LONGEST_FILE}",
+                exact_count(size, "byte")
+            );
             return refuse(fields.size, "size", found);
         }
         let unit = match fields.alignment_and_format {

@@ -4,13 +4,17 @@
 use std::ops::Range;
 
 use driver::host::{HostFile, HostResult};
-use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::intervals::IntervalSet;
 use crate::oracle::{Initial, is_zero};
 use crate::stamp::{Content, Coverage, Stamp};
 
 use super::holes::hole_at;
+
+/// A device of at most this size gets a backing file stamped all over; of a larger one, what
+/// the trace reads is, what borders on what it writes, and some of everything between.
+pub(super) const STAMP_ALL: Bytes = Bytes(1 << 30);
 
 /// Sectors that are stamped together.
 const CHUNK: u64 = 8;

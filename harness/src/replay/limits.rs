@@ -11,11 +11,12 @@ use crate::intervals::IntervalSet;
 use crate::stamp::Coverage;
 use crate::trace::{Nanoseconds, Record, TraceOperation};
 
+use super::backing::STAMP_ALL;
 use super::backing::StampedParts;
+use super::error::ReplayError;
+use super::options::Options;
 use super::pace::Pace;
 use super::requests::Placed;
-use super::run::ReplayError;
-use super::session::{Options, STAMP_ALL};
 
 /// The largest device that is made because a trace implies it. A user may name a larger one.
 pub const LARGEST_IMPLIED: Bytes = Bytes(256 << 30);

@@ -5,17 +5,23 @@
 //! loop, `requests` makes requests of records, [`target`] is where they go.
 
 pub mod backing;
+pub mod counts;
+pub mod error;
 mod holes;
 mod in_flight;
 pub mod io;
 pub mod limits;
+pub mod measured;
 pub mod observe;
+pub mod options;
 pub mod pace;
 mod precheck;
 pub mod report;
 mod requests;
+mod room;
 pub mod run;
 pub mod session;
+mod session_error;
 pub mod stamp_host;
 pub mod target;
 pub mod timeline;
@@ -23,7 +29,9 @@ mod verify;
 
 pub use io::Io;
 pub use limits::Allowed;
+pub use options::{Options, ResizeAt};
 pub use pace::Pace;
 pub use report::Report;
 pub use requests::{PastEnd, Placing};
-pub use session::{Options, ResizeAt, Session, SessionError};
+pub use session::Session;
+pub use session_error::SessionError;

@@ -123,3 +123,9 @@ impl Pacer {
         })
     }
 }
+
+/// From a nanosecond to a minute, two digits of precision.
+pub(super) fn latency_histogram() -> Histogram<u64> {
+    let histogram = Histogram::new_with_bounds(1, 60_000_000_000, 2);
+    histogram.expect("these bounds are valid for hdrhistogram")
+}

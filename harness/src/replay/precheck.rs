@@ -7,10 +7,10 @@ use driver::units::{Bytes, SectorCount};
 use userhelper::image_host::FreeSpace;
 use userhelper::planner::{PlanError, Shrink};
 
+use super::error::ReplayError;
 use super::limits::{Files, Footprint, Moved, check_schedule};
+use super::options::{OpenTrace, Options};
 use super::requests::{Placing, placed};
-use super::run::ReplayError;
-use super::session::{OpenTrace, Options};
 
 /// Reads the trace to its end. Given the size of the device, also sees whether each request
 /// and each resize can be had, as far as that can be told from sizes alone, and whether all of

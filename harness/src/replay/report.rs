@@ -3,6 +3,7 @@
 use std::fmt;
 
 use driver::units::Bytes;
+use driver::{exact_count, plural};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -77,6 +78,8 @@ pub struct Report {
     /// Whether the COW file's header was found half changed to another backing file, and that
     /// change was finished before the first request.
     pub finished_switch: bool,
+    /// What is worth a note about the backing file of a given device: that it begins like an image.
+    pub backing_note: Option<String>,
     /// Whether the backing file is byte for byte what it was; not known of a given one.
     pub backing_unchanged: Option<bool>,
     /// Whether requests carried one stamp a sector instead of payload: then `bytes_per_second`
@@ -173,10 +176,10 @@ impl fmt::Display for Report {
         let count = |n: u64| grouped(n);
         write!(
             f,
-            "replayed   {} in {}: {} requests/s, ",
+            "replayed   {} in {}: {}/s, ",
             counted(self.requests, "request"),
             time(self.requests_elapsed_ns),
-            count(self.requests_per_second as u64),
+            counted(self.requests_per_second as u64, "request"),
         )?;
         match self.stamps_only {
             true => writeln!(f, "stamps only")?,
@@ -191,26 +194,30 @@ impl fmt::Display for Report {
             count(self.fua_writes),
             counted(self.discards, "discard"),
         )?;
-        for (number, what) in [
+        for (number, noun, what) in [
             (
                 self.sectors_written_with_data,
-                "sectors written with the trace's own data",
+                "sector",
+                "written with the trace's own data",
             ),
             (
                 self.records_skipped,
-                "bad lines or records of the trace left out",
+                "bad line or record",
+                "of the trace left out",
             ),
             (
                 self.requests_rounded,
-                "requests rounded outward to whole sectors",
+                "request",
+                "rounded outward to whole sectors",
             ),
             (
                 self.requests_earlier,
-                "requests with a time before the one they follow, in the order of the trace",
+                "request",
+                "with a time before that of the one before, in the order of the trace",
             ),
         ] {
             if number > 0 {
-                writeln!(f, "           {} {what}", count(number))?;
+                writeln!(f, "           {} {what}", counted(number, noun))?;
             }
         }
         writeln!(
@@ -318,14 +325,15 @@ impl fmt::Display for Report {
     }
 }
 
-/// A number of things, in words: `noun` is one of them.
+/// A number of things, in words and with commas: `noun` is one of them.
 pub fn counted(number: u64, noun: &str) -> String {
-    let plural = match number {
-        1 => "",
-        _ if noun.ends_with("sh") || noun.ends_with("ch") => "es",
-        _ => "s",
-    };
-    format!("{} {noun}{plural}", grouped(number))
+    format!("{} {}", grouped(number), plural(number, noun))
+}
+
+/// The beginning of a sentence on what became of a number of things: `2 requests were`.
+pub fn were(number: u64, noun: &str) -> String {
+    let verb = if number == 1 { "was" } else { "were" };
+    format!("{} {verb}", counted(number, noun))
 }
 
 /// 1234567 as `1,234,567`.
@@ -341,7 +349,8 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A length for reading, not for comparing: `2.24 GiB`.
+/// A length for reading, not for comparing: `2.24 GiB`. What is a whole number of units reads as
+/// [`Bytes`] has it: `4 MiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64, 0);
@@ -350,7 +359,8 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     match unit {
-        0 => format!("{bytes} bytes"),
+        0 => exact_count(bytes, "byte"),
+        _ if value.fract() == 0.0 => format!("{value} {}", UNITS[unit]),
         _ => format!("{value:.2} {}", UNITS[unit]),
     }
 }
@@ -379,7 +389,10 @@ mod tests {
         assert_eq!(counted(0, "mismatch"), "0 mismatches");
         assert_eq!(grouped(113_872), "113,872");
         assert_eq!(grouped(1_000_000), "1,000,000");
+        assert_eq!(size(1), "1 byte");
         assert_eq!(size(512), "512 bytes");
+        assert_eq!(size(4 << 20), "4 MiB");
+        assert_eq!(size((4 << 20) + 1), "4.00 MiB");
         assert_eq!(size(2_405_000_000), "2.24 GiB");
         assert_eq!(time(999), "999 ns");
         assert_eq!(time(1_250_000), "1.25 ms");

@@ -6,29 +6,23 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use driver::blk::{Completion, Limits, Operation, Request, Segment, Status};
-use driver::resize::{Resize, ResizeError};
+use driver::resize::Resize;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
-use hdrhistogram::Histogram;
 
 use crate::clock::Clock;
-use crate::oracle::{Compared, Initial, Oracle, checksums};
-use crate::stamp::{Coverage, Stamp};
-use crate::trace::{Nanoseconds, Record, TraceError, TraceOperation, TraceSource};
+use crate::oracle::{Initial, Oracle, checksums};
+use crate::stamp::Stamp;
+use crate::trace::{Record, TraceOperation, TraceSource};
 
+use super::counts::Counts;
+use super::error::{ReplayError, name, not_in_flight};
 use super::in_flight::{Content, Flights, InFlight};
+use super::measured::Measured;
 use super::observe::Sights;
-use super::pace::{Pace, PaceReport, Pacer};
-use super::report::{Latencies, Percentiles, ResizeReport};
-use super::requests::{IsPastEnd, PastEnd, Placing, pieces};
+use super::pace::{Pace, PaceReport, Pacer, latency_histogram};
+use super::report::ResizeReport;
+use super::requests::{PastEnd, Placing, pieces};
 use super::target::{Target, TargetError};
-use super::timeline::{Kind, Timeline};
-
-/// The most mismatches that are told in words.
-const EXAMPLES: usize = 10;
-
-/// With stamps only, the clock is looked at once in this many times: a look takes as long as the
-/// driver does for a request. Each request looks when it is submitted and when it is done.
-const LOOKS_APART: u32 = 32;
 
 /// A resize to begin before a request.
 pub struct PlannedAt<F> {
@@ -42,167 +36,6 @@ pub struct PlannedAt<F> {
     pub sights: Sights,
 }
 
-/// Why a replay ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    /// The trace cannot be read on.
-    #[error(transparent)]
-    Trace(#[from] TraceError),
-    /// A request lies past the end of the device.
-    #[error(
-        "request {request}, a {operation} of {count} sectors at sector {start}: {error}; \
-         --past-end wrap, clip or scale allows it"
-    )]
-    PastEnd {
-        /// The number of the request in the trace, from 1.
-        request: u64,
-        /// What it asks for.
-        operation: TraceOperation,
-        /// Where it starts.
-        start: Sector,
-        /// How long it is.
-        count: SectorCount,
-        /// What is wrong.
-        error: IsPastEnd,
-    },
-    /// The device refused a request, or its host failed.
-    #[error("request {request} ({what}, sectors {range}): {status}{cause}")]
-    Failed {
-        /// The number of the request in the trace, from 1.
-        request: u64,
-        /// What it asked for.
-        what: &'static str,
-        /// Of which sectors.
-        range: SectorRange,
-        /// How it ended.
-        status: Status,
-        /// What the host said.
-        cause: String,
-    },
-    /// The device could not be read when it was compared with the model.
-    #[error("comparing the device with the model, sectors {range}: {status}{cause}")]
-    Unreadable {
-        /// Which sectors.
-        range: SectorRange,
-        /// How the read ended.
-        status: Status,
-        /// What the host said.
-        cause: String,
-    },
-    /// A resize failed.
-    #[error("resize to {} bytes before request {request}: {error}", .new_size.0)]
-    Resize {
-        /// Before which request.
-        request: u64,
-        /// To which size.
-        new_size: Bytes,
-        /// Why.
-        error: ResizeError,
-    },
-    /// The requests move more than anybody has agreed to.
-    #[error(
-        "up to request {request} the trace reads and writes more than {allowed}: --limit takes as \
-         many requests as it says, however much they move"
-    )]
-    TooMuchMoved {
-        /// The number of the request in the trace, from 1.
-        request: u64,
-        /// What they may move.
-        allowed: Bytes,
-    },
-    /// The requests write zeros to more of a device in files than anybody has agreed to.
-    #[error(
-        "up to request {request} the trace writes zeros to more than {allowed} of the device, which \
-         takes as much space in its files: --limit takes as many requests as it says, and with \
-         --memory zeros take none"
-    )]
-    TooMuchZeroed {
-        /// The number of the request in the trace, from 1.
-        request: u64,
-        /// What they may write zeros to.
-        allowed: Bytes,
-    },
-    /// The requests write to more of the device than its files have space for.
-    #[error(
-        "up to request {request} the trace writes more than the {free} that the device's files may \
-         come to take where they are: --limit takes as many requests as it says, --out makes the \
-         files somewhere else, and with --memory there are none"
-    )]
-    NoSpace {
-        /// The number of the request in the trace, from 1.
-        request: u64,
-        /// What the files have, and what is free.
-        free: Bytes,
-    },
-    /// The replay may take more memory than it may.
-    #[error(
-        "up to request {request} the replay may need more than {allowed} of memory: \
-         --memory-limit allows more; a device in files takes less, and a smaller one (--size, \
-         with --past-end wrap, clip or scale)"
-    )]
-    TooMuchMemory {
-        /// The number of the request in the trace, from 1.
-        request: u64,
-        /// What there is for it.
-        allowed: Bytes,
-    },
-    /// Keeping the pace takes longer than anybody waits.
-    #[error(
-        "request {request} comes {time} after the first, more than 30 days at this speed: --speed \
-         makes it less, and --to or --limit end before it"
-    )]
-    TooLongSchedule {
-        /// The number of the request in the trace, from 1.
-        request: u64,
-        /// Its time.
-        time: Nanoseconds,
-    },
-    /// A completion came that belongs to no request in flight, or to another one than it names.
-    #[error("a completion came of a {what} of sectors {range}, which is not in flight")]
-    NotInFlight {
-        /// What it says was asked for.
-        what: &'static str,
-        /// Of which sectors.
-        range: SectorRange,
-    },
-    /// The device has nothing to do, and has not completed what it was given.
-    #[error(
-        "{count} requests were never completed, the first of them request {request} \
-         ({what}, sectors {range})"
-    )]
-    NeverCompleted {
-        /// How many.
-        count: usize,
-        /// The number of the first in the trace, from 1.
-        request: u64,
-        /// What it asks for.
-        what: &'static str,
-        /// Of which sectors.
-        range: SectorRange,
-    },
-    /// The trace has more requests than stamps can number.
-    #[error("the trace has more than {} requests", u32::MAX)]
-    TooLong,
-    /// The device does not go on.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-}
-
-impl ReplayError {
-    /// Whether it is the trace that asks for too much, and not the device that fails.
-    pub fn is_about_trace(&self) -> bool {
-        matches!(
-            self,
-            ReplayError::PastEnd { .. }
-                | ReplayError::TooMuchMoved { .. }
-                | ReplayError::TooMuchZeroed { .. }
-                | ReplayError::NoSpace { .. }
-                | ReplayError::TooMuchMemory { .. }
-                | ReplayError::TooLongSchedule { .. }
-        )
-    }
-}
-
 /// A replay under way.
 pub struct Run<'a, F, T, I> {
     target: &'a mut T,
@@ -214,22 +47,14 @@ pub struct Run<'a, F, T, I> {
     /// When the request was due that is about to be submitted.
     due: Option<u64>,
     clock: &'a dyn Clock,
-    watch: Watch,
     /// In the order of their requests.
     resizes: VecDeque<PlannedAt<F>>,
     resizing: Option<Resizing>,
     in_flight: Flights,
     /// Segments of completed requests, a buffer in each, to be used again.
     spare: Vec<Vec<Segment>>,
-    read_latency: Histogram<u64>,
-    write_latency: Histogram<u64>,
-    flush_latency: Histogram<u64>,
-    resize_latency: Histogram<u64>,
-    began_ns: u64,
-    /// When the last request was completed, from `began_ns`.
-    pub requests_elapsed_ns: u64,
-    /// Requests over time.
-    pub timeline: Timeline,
+    /// How long requests took, and when.
+    pub measured: Measured,
     /// What was counted.
     pub counts: Counts,
 }
@@ -245,88 +70,12 @@ pub struct Manner {
     pub pace: Pace,
 }
 
-/// What the clock showed when it was last looked at.
-struct Watch {
-    /// The clock is looked at once in `apart` times that somebody asks.
-    apart: u32,
-    left: u32,
-    shown_ns: u64,
-}
-
-impl Watch {
-    fn new(apart: u32) -> Watch {
-        Watch {
-            apart,
-            left: 0,
-            shown_ns: 0,
-        }
-    }
-
-    fn now_ns(&mut self, clock: &dyn Clock) -> u64 {
-        if self.left == 0 {
-            self.left = self.apart;
-            self.shown_ns = clock.now_ns();
-        }
-        self.left -= 1;
-        self.shown_ns
-    }
-}
-
 struct Resizing {
     request: u64,
     new_size: Bytes,
     old_capacity: SectorCount,
     started_ns: u64,
     sights: Sights,
-}
-
-/// What a replay counts.
-#[derive(Clone, Debug, Default)]
-pub struct Counts {
-    /// Requests of the trace.
-    pub requests: u64,
-    /// Sectors read.
-    pub sectors_read: u64,
-    /// Sectors compared with the model.
-    pub sectors_compared: u64,
-    /// Those of them that showed zeros, and rightly.
-    pub sectors_zeros: u64,
-    /// Sectors that were not read, because zeros are right there and the files have holes.
-    pub sectors_in_holes: u64,
-    /// Sectors of such holes that were read all the same, as a sample.
-    pub sectors_sampled: u64,
-    /// Sectors written.
-    pub sectors_written: u64,
-    /// Those of them that were written with the data that the trace carries.
-    pub sectors_with_data: u64,
-    /// Wrong ones.
-    pub mismatches: u64,
-    /// The first few.
-    pub examples: Vec<String>,
-    /// Flushes.
-    pub flushes: u64,
-    /// FUA writes.
-    pub fua_writes: u64,
-    /// Discards.
-    pub discards: u64,
-    /// Those that the host could not do.
-    pub discards_unsupported: u64,
-    /// Resizes done.
-    pub resizes: Vec<ResizeReport>,
-}
-
-impl Counts {
-    /// Adds what a comparison came to; `when` is asked only if something is wrong.
-    pub fn add(&mut self, compared: Compared, when: impl FnOnce() -> String) {
-        self.sectors_compared += compared.sectors;
-        self.sectors_zeros += compared.zeros;
-        self.mismatches += compared.wrong;
-        if let Some(example) = compared.first_wrong
-            && self.examples.len() < EXAMPLES
-        {
-            self.examples.push(format!("{}: {example}", when()));
-        }
-    }
 }
 
 impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
@@ -342,10 +91,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         let grown = resizes.iter().map(|resize| resize.new_size.whole_sectors());
         let largest = grown.fold(oracle.capacity(), SectorCount::max);
         let limits = Limits::ORDERED;
-        let looks_apart = match oracle.coverage() {
-            Coverage::Whole => 1,
-            Coverage::Front => LOOKS_APART,
-        };
+        let coverage = oracle.coverage();
         Run {
             target,
             oracle,
@@ -355,18 +101,11 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             pacer: Pacer::new(manner.pace, latency_histogram()),
             due: None,
             clock,
-            watch: Watch::new(looks_apart),
             resizes: resizes.into(),
             resizing: None,
             in_flight: Flights::default(),
             spare: Vec::new(),
-            read_latency: latency_histogram(),
-            write_latency: latency_histogram(),
-            flush_latency: latency_histogram(),
-            resize_latency: latency_histogram(),
-            began_ns: clock.now_ns(),
-            requests_elapsed_ns: 0,
-            timeline: Timeline::new(largest),
+            measured: Measured::begin(clock, coverage, largest),
             counts: Counts::default(),
         }
     }
@@ -443,16 +182,6 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         let _ = self.target.resized(true);
     }
 
-    /// The latencies measured so far.
-    pub fn latencies(&self) -> Latencies {
-        Latencies {
-            read: Percentiles::of(&self.read_latency),
-            write: Percentiles::of(&self.write_latency),
-            flush: Percentiles::of(&self.flush_latency),
-            during_resize: Percentiles::of(&self.resize_latency),
-        }
-    }
-
     /// `payload` is what the record writes, if the trace tells.
     fn replay_record(
         &mut self,
@@ -521,7 +250,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             operation,
             range,
             content,
-            started_ns: self.watch.now_ns(self.clock),
+            started_ns: self.measured.now_ns(self.clock),
             seen: Vec::new(),
         });
         let start = range.start;
@@ -623,28 +352,9 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             Some(flown) if flown.is_of(&completion.request) => flown,
             _ => return Err(not_in_flight(&completion)),
         };
-        let now_ns = self.watch.now_ns(self.clock);
-        let elapsed = now_ns.saturating_sub(flown.started_ns);
         let operation = completion.request.operation;
-        let kind = match operation {
-            Operation::Read => Kind::Read,
-            Operation::Flush => Kind::Flush,
-            Operation::Discard => Kind::Discard,
-            Operation::Write { .. } | Operation::WriteZeroes => Kind::Write,
-        };
-        let completed_ns = now_ns.saturating_sub(self.began_ns);
-        self.requests_elapsed_ns = self.requests_elapsed_ns.max(completed_ns);
-        let began_ns = flown.started_ns.saturating_sub(self.began_ns);
-        self.timeline.record(began_ns, elapsed, kind, flown.range);
-        let histogram = match operation {
-            Operation::Read => &mut self.read_latency,
-            Operation::Flush => &mut self.flush_latency,
-            _ => &mut self.write_latency,
-        };
-        histogram.saturating_record(elapsed);
-        if self.resizing.is_some() {
-            self.resize_latency.saturating_record(elapsed);
-        }
+        self.measured
+            .completed(&flown, self.resizing.is_some(), self.clock);
         self.check_status(&completion, &flown)?;
         let range = flown.range;
         match operation {
@@ -756,7 +466,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             moved_bytes: resized.moved.0,
             elapsed_ns: self.clock.now_ns().saturating_sub(resizing.started_ns),
             requests_meanwhile: self.counts.requests - request,
-            began_ns: resizing.started_ns.saturating_sub(self.began_ns),
+            began_ns: self.measured.since_begin(resizing.started_ns),
             sights: resizing.sights.take(),
         });
         self.resizing = None;
@@ -772,29 +482,4 @@ pub(super) fn content_of(segments: &[Segment]) -> Cow<'_, [u8]> {
         [only] => Cow::Borrowed(&only.data),
         segments => segments.iter().flat_map(|s| &s.data).copied().collect(),
     }
-}
-
-/// Of a completion that came from nowhere.
-pub(super) fn not_in_flight(completion: &Completion) -> ReplayError {
-    ReplayError::NotInFlight {
-        what: name(completion.request.operation),
-        range: completion.request.range(),
-    }
-}
-
-/// A request in a word or two.
-fn name(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Read => "read",
-        Operation::Write { .. } => "write",
-        Operation::Flush => "flush",
-        Operation::Discard => "discard",
-        Operation::WriteZeroes => "write of zeros",
-    }
-}
-
-/// From a nanosecond to a minute, two digits of precision.
-fn latency_histogram() -> Histogram<u64> {
-    let histogram = Histogram::new_with_bounds(1, 60_000_000_000, 2);
-    histogram.expect("these bounds are valid for hdrhistogram")
 }

@@ -1,17 +1,17 @@
 //! A replay from beginning to end: the device made or brought up, the trace replayed, the
 //! device compared, closed, reopened and compared again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use driver::device_spec::DeviceSpec;
-use driver::host::{Access, FileKind, HostError, HostNames};
+use driver::host::{Access, HostError};
 use driver::memory::MemoryHost;
-use driver::open::{Held, OpenError, OpenOptions, Opened, create, open, reopen_backing};
-use driver::ordered::{CloseError, Ordered};
-use driver::resize::{ResizeError, Strategy};
-use driver::shown;
+use driver::open::{Held, Opened, backing_path, create, open, reopen_backing};
+use driver::ordered::Ordered;
+use driver::resize::ResizeError;
 use driver::units::{Bytes, SECTOR_SIZE, SectorCount};
-use userhelper::image_host::{FreeSpace, ImageHost};
+use userhelper::image::backing_note::backing_note;
+use userhelper::image_host::ImageHost;
 use userhelper::planner::{PlanError, Shrink, Wish, plan};
 use userhelper::real_files::RealHost;
 use userhelper::resize::{PlannedResize, WishedResize, recover, run, surroundings};
@@ -19,17 +19,20 @@ use userhelper::resize::{PlannedResize, WishedResize, recover, run, surroundings
 use crate::clock::{self, Clock, WallClock};
 use crate::oracle::{Initial, Oracle};
 use crate::stamp::Coverage;
-use crate::trace::{TraceError, TraceOperation, TraceSource};
+use crate::trace::TraceOperation;
 
-use super::backing::{Given, Stamped, StampedParts};
-use super::io::{Io, NoIo, OnFiles};
-use super::limits::{Allowed, Files, LARGEST_IMPLIED};
+use super::backing::{Given, STAMP_ALL, Stamped, StampedParts};
+use super::error::ReplayError;
+use super::io::OnFiles;
+use super::limits::{Files, LARGEST_IMPLIED};
 use super::observe::{Observed, Sights};
-use super::pace::Pace;
+use super::options::{OpenTrace, Options, ResizeAt};
 use super::precheck::precheck;
 use super::report::Report;
 use super::requests::{PastEnd, Placing, placed};
-use super::run::{Manner, PlannedAt, ReplayError, Run};
+use super::room::{room_for, size_if_created};
+use super::run::{Manner, PlannedAt, Run};
+use super::session_error::SessionError;
 use super::stamp_host::StampHost;
 use super::target::{Stepped, Target};
 use super::verify::{Verify, idle, take_in};
@@ -37,142 +40,6 @@ use super::verify::{Verify, idle, take_in};
 /// The files of a device made for a replay.
 const COW_NAME: &str = "device.cow";
 const BACKING_NAME: &str = "backing.img";
-
-/// A device of at most this size gets a backing file stamped all over; of a larger one, what
-/// the trace reads is, what borders on what it writes, and some of everything between.
-pub(super) const STAMP_ALL: Bytes = Bytes(1 << 30);
-
-/// A resize asked for on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResizeAt {
-    /// Before which request of the trace, from 0.
-    pub request: u64,
-    /// The size.
-    pub size: Bytes,
-    /// How; `None` leaves it to the planner.
-    pub strategy: Option<Strategy>,
-}
-
-/// How to replay.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Requests in flight at most.
-    pub depth: usize,
-    /// What becomes of requests past the end.
-    pub past_end: PastEnd,
-    /// When requests are submitted.
-    pub pace: Pace,
-    /// Resizes on the way.
-    pub resizes: Vec<ResizeAt>,
-    /// Whether they may make the device smaller.
-    pub shrink: Shrink,
-    /// How the size in a device's specification is reached; `None` leaves it to the planner.
-    pub strategy: Option<Strategy>,
-    /// How the device is opened.
-    pub open: OpenOptions,
-    /// The alignment of a COW file made for the replay; `None` leaves room for growth.
-    pub alignment: Option<u32>,
-    /// How much of a sector is stamped and compared. Only [`Session::in_memory`] can do with
-    /// less than all of it.
-    pub coverage: Coverage,
-    /// What the replay may cost.
-    pub allowed: Allowed,
-    /// Who carries out what is asked of real files.
-    pub io: Io,
-}
-
-impl Options {
-    /// As fast as it goes, with at most `depth` requests in flight: no resize, no request past the
-    /// end, and every byte compared.
-    pub fn as_fast(depth: usize) -> Options {
-        Options {
-            depth,
-            past_end: PastEnd::Refuse,
-            pace: Pace::AsFast,
-            resizes: Vec::new(),
-            shrink: Shrink::Refuse,
-            strategy: None,
-            open: OpenOptions::default(),
-            alignment: None,
-            coverage: Coverage::Whole,
-            allowed: Allowed::default(),
-            io: Io::default(),
-        }
-    }
-}
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The device does not come up.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The trace cannot be read.
-    #[error(transparent)]
-    Trace(#[from] TraceError),
-    /// The replay ended early.
-    #[error("{}: {error}", shown(.path))]
-    Replay {
-        /// The COW file.
-        path: PathBuf,
-        /// Why.
-        error: Box<ReplayError>,
-    },
-    /// The size in the device's specification cannot be had.
-    #[error("{}: {error}", shown(.path))]
-    Plan {
-        /// The COW file.
-        path: PathBuf,
-        /// Why not.
-        error: PlanError,
-    },
-    /// A resize or a recovery outside the replay failed.
-    #[error("{}: {error}", shown(.path))]
-    Resize {
-        /// The COW file.
-        path: PathBuf,
-        /// Why.
-        error: ResizeError,
-    },
-    /// The device could not be closed cleanly.
-    #[error("{}: closing: {error}", shown(.path))]
-    Close {
-        /// The COW file.
-        path: PathBuf,
-        /// Why not.
-        error: CloseError,
-    },
-    /// A host operation failed.
-    #[error("{}: {action}: {error}", shown(.path))]
-    Host {
-        /// On which file.
-        path: PathBuf,
-        /// Doing what.
-        action: &'static str,
-        /// What the host said.
-        error: HostError,
-    },
-    /// Nobody carries the device's operations out as asked for.
-    #[error(transparent)]
-    Io(#[from] NoIo),
-    /// An empty trace of an unknown device.
-    #[error("the trace does not tell the size of its device: give --size")]
-    UnknownSize,
-    /// A trace from which a device would follow that nobody asked for.
-    #[error(
-        "{what} {size}, and a device of more than {LARGEST_IMPLIED} is only made if --size says \
-         so; on a smaller one --past-end wrap, clip or scale says what becomes of the requests"
-    )]
-    ImpliedSize {
-        /// What implies it, in words.
-        what: &'static str,
-        /// The size.
-        size: Bytes,
-    },
-}
-
-/// Opens the trace, from its start; a session needs it more than once.
-pub type OpenTrace<'a> = &'a dyn Fn() -> Result<Box<dyn TraceSource>, TraceError>;
 
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,11 +72,13 @@ impl Session<'_> {
         self.check_before(&directory.join(COW_NAME), Some(size), Files::OnDisk)?;
         let depth = self.options.depth;
         let taken = self.options.io.choose(depth)?;
-        let mut report = self.on_own_device(RealHost, directory, size, |device| {
+        let report = self.on_own_device(RealHost, directory, size, |device| {
             Ok(OnFiles::start(device, taken, depth)?)
         })?;
-        report.io = Some(taken);
-        Ok(report)
+        Ok(Report {
+            io: Some(taken),
+            ..report
+        })
     }
 
     /// Replays in memory, without a thread: on a host that keeps all bytes, or, where stamps
@@ -270,6 +139,12 @@ impl Session<'_> {
             self.check_before(&spec.file, Some(capacity), Files::OnDisk)?;
         }
         let backing = reopen_backing(&host, spec, self.options.open.trust, &opened.device)?;
+        let path = (opened.device.image()).map(|image| backing_path(&spec.file, &image.header));
+        let note = path.zip(backing.as_ref()).and_then(|(path, backing)| {
+            let path = spec.backing.as_deref().unwrap_or(&path);
+            // What cannot be read, the replay tells.
+            backing_note(path, backing.file()).ok().flatten()
+        });
         let oracle = Oracle::new(
             opened.device.capacity(),
             Given::new(backing.map(Held::into_file)),
@@ -277,9 +152,12 @@ impl Session<'_> {
         let depth = self.options.depth;
         let taken = self.options.io.choose(depth)?;
         let start = |device| Ok(OnFiles::start(device, taken, depth)?);
-        let mut report = self.replay(host, spec, opened, oracle, start)?;
-        report.io = Some(taken);
-        Ok(report)
+        let report = self.replay(host, spec, opened, oracle, start)?;
+        Ok(Report {
+            io: Some(taken),
+            backing_note: note,
+            ..report
+        })
     }
 
     fn size(&self, given: Option<Bytes>) -> Result<SectorCount, SessionError> {
@@ -499,9 +377,9 @@ impl Session<'_> {
             return Err(replay_error(path)(error));
         }
         let elapsed_ns = clock.now_ns() - started_ns;
-        let (mut counts, latency) = (run.counts.clone(), run.latencies());
-        let requests_elapsed_ns = run.requests_elapsed_ns.min(elapsed_ns);
-        let mut timeline = std::mem::take(&mut run.timeline);
+        let (mut counts, latency) = (run.counts.clone(), run.measured.latencies());
+        let requests_elapsed_ns = run.measured.requests_elapsed_ns.min(elapsed_ns);
+        let mut timeline = std::mem::take(&mut run.measured.timeline);
         timeline.reach(elapsed_ns);
         let pace = run.pace_report();
         let device = idle(target).map_err(replay_error(path))?;
@@ -573,6 +451,7 @@ impl Session<'_> {
             requests_earlier: trace.notes().earlier,
             io: None,
             finished_switch: opened.finished_switch,
+            backing_note: None,
             backing_unchanged: None,
             stamps_only: oracle.coverage() == Coverage::Front,
             timeline,
@@ -616,40 +495,6 @@ impl Session<'_> {
             })?;
         Ok(())
     }
-}
-
-/// The size of the device that opening would create, if it would, as it is without a lock.
-fn size_if_created(host: &RealHost, spec: &DeviceSpec) -> Option<SectorCount> {
-    match host.open(&spec.file, Access::ReadOnly) {
-        Err(HostError::NotFound) => {}
-        _ => return None,
-    }
-    // What else may be wrong with the backing file, opening says.
-    let backing = host.open(spec.backing.as_ref()?, Access::ReadOnly).ok()?;
-    let metadata = host.metadata(&backing).ok()?;
-    let is_disk = matches!(metadata.kind, FileKind::Regular | FileKind::BlockDevice);
-    let size = metadata.len.whole_sectors();
-    (is_disk && size > SectorCount(0)).then_some(size)
-}
-
-/// The space that a COW file may come to take, which is to be made beside its stamped backing file
-/// or is there: what it takes already, and what is free. A block device takes none.
-fn room_for(cow: &Path, capacity: SectorCount) -> Option<FreeSpace> {
-    let room = RealHost.free_space_beside(cow).ok().flatten()?;
-    let free = match std::fs::metadata(cow) {
-        Ok(found) if found.is_file() => {
-            let file = RealHost.open(cow, Access::ReadOnly).ok()?;
-            let taken = RealHost.allocated(&file).ok().flatten()?;
-            room.free.0.saturating_add(taken.0)
-        }
-        Ok(_) => return None,
-        Err(_) if capacity.bytes() <= STAMP_ALL => room.free.0.saturating_sub(capacity.bytes().0),
-        Err(_) => room.free.0,
-    };
-    Some(FreeSpace {
-        free: Bytes(free),
-        ..room
-    })
 }
 
 fn replay_error(path: &Path) -> impl Fn(ReplayError) -> SessionError + '_ {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use driver::blk::{Operation, Request, Segment, Status, Tag, split};
+use driver::exact_count;
 use driver::host::{HostFile, HostResult};
 use driver::ordered::Ordered;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
@@ -10,8 +11,10 @@ use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use crate::oracle::{Initial, Oracle, Written};
 use crate::stamp::Coverage;
 
+use super::counts::Counts;
+use super::error::{ReplayError, not_in_flight};
 use super::holes::{Holes, hole_of};
-use super::run::{Counts, ReplayError, content_of, not_in_flight};
+use super::run::content_of;
 use super::target::{Stepped, Target};
 
 /// Sectors read at once: what is compared should still be in the processor's own cache.
@@ -144,7 +147,8 @@ impl<I: Initial> Verify<'_, I> {
         let (found, expected) = (device.capacity(), self.oracle.capacity());
         if found != expected {
             self.wrong(format_args!(
-                "the device has {found} sectors, expected {expected}"
+                "the device has {}, expected {expected}",
+                exact_count(found.0, "sector")
             ));
         }
         found == expected
@@ -231,7 +235,7 @@ pub(super) fn take_in<F: HostFile, I: Initial>(
             return Err(ReplayError::Unreadable {
                 range: piece,
                 status: Status::Ok,
-                cause: format!(", and {} bytes came", content.len()),
+                cause: format!(", and {} came", exact_count(content.len() as u64, "byte")),
             });
         }
         oracle.found_at_start(piece.start, content);

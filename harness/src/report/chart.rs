@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::replay::report::{size, time};
+use crate::replay::report::{counted, size, time};
 use crate::replay::timeline::{LatencyCounts, ROWS, Timeline};
 use crate::strip::Strip;
 
@@ -228,11 +228,12 @@ pub(super) fn latency_over_time(timeline: &Timeline, bands: &[Band]) -> String {
         let _ = writeln!(
             svg,
             "<rect class=\"hover\" x=\"{:.1}\" y=\"0\" width=\"{:.1}\" height=\"{HEIGHT}\"><title>{} to {}: \
-             {count} requests, median {}, 99 % within {}, slowest {}</title></rect>",
+             {}, median {}, 99 % within {}, slowest {}</title></rect>",
             x(*from),
             x(*to) - x(*from),
             time(*from),
             time(*to),
+            counted(*count, "request"),
             time(*median),
             time(*p99),
             time(*slowest)
@@ -267,12 +268,13 @@ pub(super) fn latency_histogram(latency: &LatencyCounts) -> String {
         let _ = writeln!(
             svg,
             "<rect class=\"read\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\"><title>{} to {}: \
-             {count} requests, {:.2} %</title></rect>",
+             {}, {:.2} %</title></rect>",
             bar * number as f64 + bar * 0.06,
             HEIGHT - height,
             bar * 0.88,
             time(*floor),
             time(next),
+            counted(*count, "request"),
             100.0 * *count as f64 / total as f64
         );
     }

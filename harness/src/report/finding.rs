@@ -2,7 +2,7 @@
 //! order of time, from the first request to the sector that is wrong.
 
 use crate::fuzz::story::{Event, Told};
-use crate::replay::report::{grouped, time};
+use crate::replay::report::{counted, grouped, time, were};
 
 use super::chart::{WRONG_LEGEND, strip};
 use super::page::{Escaped, Page, Verdict};
@@ -98,10 +98,10 @@ pub fn finding_page(driver: &str, finding: &ToldFinding) -> String {
 fn head(what: &FuzzPage) -> Page {
     let title = format!("Fuzzing {}", what.driver);
     let tried = format!(
-        "{} cases were run and crashed {} times, by killing the process and by cutting the power; what was left \
+        "{} run and crashed {}, by killing the process and by cutting the power; what was left \
          was opened, recovered and compared, sector by sector.",
-        grouped(what.cases),
-        grouped(what.crash_images)
+        were(what.cases, "case"),
+        counted(what.crash_images, "time")
     );
     match what.findings.len() {
         0 => Page::new(

@@ -4,7 +4,7 @@
 use driver::units::Bytes;
 
 use crate::replay::Report;
-use crate::replay::report::{Percentiles, ResizeReport, counted, grouped, size, time};
+use crate::replay::report::{Percentiles, ResizeReport, counted, grouped, size, time, were};
 
 use super::chart::{
     Band, STRIP_LEGEND, Touched, any, latency_histogram, latency_over_time, requests, strip,
@@ -73,12 +73,12 @@ fn head(what: ReplayPage<'_>) -> Page {
         1 => " The disk was resized once on the way.".into(),
         times => format!(" The disk was resized {times} times on the way."),
     };
-    let requests = grouped(report.requests);
+    let requests = were(report.requests, "recorded request");
     let compared = grouped(report.sectors_verified);
     let title = format!("Replay of {}", what.trace);
     if report.is_good() {
         let meaning = format!(
-            "{requests} recorded requests were replayed.{resized} Each of the {compared} sectors compared with an \
+            "{requests} replayed.{resized} Each of the {compared} sectors compared with an \
              independent model shows what it should, also after the device was closed and opened again."
         );
         return Page::new(&title, Verdict::Good, "Nothing was lost", &meaning);
@@ -88,9 +88,11 @@ fn head(what: ReplayPage<'_>) -> Page {
         _ => "",
     };
     let meaning = format!(
-        "{requests} recorded requests were replayed.{resized} Of {compared} sectors compared, {} show what they \
-         should not.{wrong}",
-        grouped(report.mismatches)
+        "{requests} replayed.{resized} Of {compared} sectors compared, {} not what is right.{wrong}",
+        match report.mismatches {
+            1 => "1 shows".to_owned(),
+            wrong => format!("{} show", grouped(wrong)),
+        }
     );
     Page::new(
         &title,

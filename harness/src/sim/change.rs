@@ -135,7 +135,7 @@ impl Change {
             Change::ZeroRange(_) => content.zero_range(part()),
             Change::SetLen(len) => {
                 if (from..to).contains(&Self::CONTENT_OF_SET_LEN) {
-                    content.discard_behind(*len);
+                    content.discard_past(*len);
                 }
                 if (from..to).contains(&Self::LENGTH_OF_SET_LEN) {
                     content.set_length_only(*len);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_write_behind_the_end_is_as_long_as_its_last_surviving_sector() {
+    fn a_torn_write_past_the_end_is_as_long_as_its_last_surviving_sector() {
         let rules = Assumptions::default();
         let change = write(0, &[7; 2048]);
         assert_eq!(
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_cut_leaves_the_length_or_what_lay_behind_it() {
+    fn a_torn_cut_leaves_the_length_or_what_lay_past_it() {
         let weakened = Assumptions {
             atomic_set_len: false,
             ..Assumptions::default()

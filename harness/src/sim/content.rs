@@ -95,7 +95,7 @@ impl FileContent {
     /// Cuts the file or extends it with a hole.
     pub fn set_len(&mut self, len: Bytes) {
         if len.0 < self.len {
-            self.discard_behind(len);
+            self.discard_past(len);
         }
         self.len = len.0;
     }
@@ -146,7 +146,7 @@ impl FileContent {
     }
 
     /// Drops what lies past `len`, without a change of the length.
-    pub(crate) fn discard_behind(&mut self, len: Bytes) {
+    pub(crate) fn discard_past(&mut self, len: Bytes) {
         self.pages.punch(len.0, u64::MAX);
     }
 

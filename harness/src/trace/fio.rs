@@ -48,7 +48,7 @@ pub(super) fn detect(prefix: &[u8]) -> Option<Version> {
 pub(super) struct Fio {
     version: Version,
     waited_us: u64,
-    is_behind_header: bool,
+    is_past_header: bool,
 }
 
 impl Fio {
@@ -56,7 +56,7 @@ impl Fio {
         Fio {
             version,
             waited_us: 0,
-            is_behind_header: false,
+            is_past_header: false,
         }
     }
 
@@ -72,8 +72,8 @@ impl LineFormat for Fio {
     const SHOWS_ITS_END: bool = false;
 
     fn decode(&mut self, line: &str) -> Result<Decoded, LineFault> {
-        if !self.is_behind_header {
-            self.is_behind_header = true;
+        if !self.is_past_header {
+            self.is_past_header = true;
             return Ok(Decoded::Nothing);
         }
         let wrong = || LineFault::line(self.expected());

@@ -4,6 +4,7 @@
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use driver::exact_count;
 use driver::units::{Bytes, FileOffset};
 
 use super::error::{Place, TraceError};
@@ -106,8 +107,11 @@ impl<R: Read> Input<R> {
         }
         Err(TraceError::Cut {
             place: self.place(start),
-            found: format!("{filled} bytes before the end of the file"),
-            expected: format!("{} bytes: {what}", buffer.len()),
+            found: format!(
+                "{} before the end of the file",
+                exact_count(filled as u64, "byte")
+            ),
+            expected: format!("{}: {what}", exact_count(buffer.len() as u64, "byte")),
         })
     }
 }

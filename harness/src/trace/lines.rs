@@ -123,7 +123,7 @@ impl<F: LineFormat> Decoder for Lines<F> {
         let text = String::from_utf8_lossy(&self.line);
         let decoded = match self.format.decode(text.trim_end_matches(['\n', '\r'])) {
             Ok(Decoded::Entry(_)) if !is_complete && !F::SHOWS_ITS_END => {
-                Err(LineFault::line("a line feed behind the last line"))
+                Err(LineFault::line("a line feed after the last line"))
             }
             decoded => decoded,
         };

@@ -17,6 +17,7 @@
 //! All little endian. A block is what the device calls a sector: 512 bytes, or 4096. There are
 //! no times and no reads. A mark is a note that the user left, and skipped.
 
+use driver::exact_count;
 use driver::units::{Bytes, FileOffset};
 
 use super::entry::{Decoded, Decoder, Entry, Extent};
@@ -70,7 +71,7 @@ impl LogWrites {
         }
         let block = u32::from_le_bytes(field(&bytes, 24));
         if !block.is_power_of_two() || !(512..=65_536).contains(&block) {
-            let found = format!("blocks of {block} bytes");
+            let found = format!("blocks of {}", exact_count(block.into(), "byte"));
             return Err(input.bad(FileOffset(24), found, "a power of two from 512 to 65536"));
         }
         let mut log = LogWrites {
@@ -144,7 +145,7 @@ impl LogWrites {
         let extent = first.checked_mul(self.block.0).zip(length);
         let Some((offset, length)) = extent else {
             self.entries_left = 0;
-            let found = format!("block {first} and {blocks} blocks");
+            let found = format!("block {first} and {}", exact_count(blocks, "block"));
             return Err(self.input.bad(self.start, found, "an end below 2^64 bytes"));
         };
         let operation = if flags & DISCARD != 0 {

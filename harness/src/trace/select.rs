@@ -49,9 +49,9 @@ impl Selected {
         let Selection { skip, from, to, .. } = self.selection;
         let in_time =
             from.is_none_or(|from| record.time >= from) && to.is_none_or(|to| record.time < to);
-        let is_behind = self.passed >= skip;
+        let is_past = self.passed >= skip;
         self.passed += u64::from(in_time);
-        in_time && is_behind
+        in_time && is_past
     }
 }
 

@@ -17,6 +17,7 @@
 //! Times count from some moment of the recorder's; they are turned into times since
 //! the first record. The trace tells neither the device's size nor FUA.
 
+use driver::exact_count;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 
 use super::entry::{Decoded, Decoder, Entry, Extent};
@@ -163,7 +164,10 @@ impl Decoder for Vscsi {
             0 => Ok(Decoded::End),
             filled if filled < bytes.len() => Err(TraceError::Cut {
                 place: self.place(),
-                found: format!("{filled} bytes before the end of the file"),
+                found: format!(
+                    "{} before the end of the file",
+                    exact_count(filled as u64, "byte")
+                ),
                 expected: format!("a record of {} bytes", bytes.len()),
             }),
             _ => {

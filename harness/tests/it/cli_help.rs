@@ -82,7 +82,8 @@ fn no_command_is_forgotten() {
 fn full_help_has_examples_and_fits() {
     for &command in COMMANDS {
         let (short, full) = (help(command, "-h"), help(command, "--help"));
-        assert!(full.contains("Examples:\n  ubdlab "), "of {command:?}");
+        let (_, examples) = full.split_once("Examples:\n").unwrap();
+        assert!(examples.contains("  ubdlab "), "of {command:?}");
         assert!(full.len() > short.len());
         assert!(full.lines().all(|line| line.chars().count() <= 100));
     }
@@ -131,6 +132,49 @@ fn each_shell_gets_completions() {
             .current_dir(sandbox.path(".")),
     );
     assert!(checked.status.success(), "{checked:?}");
+}
+
+/// The examples, given to a shell by somebody who has none of the directories; then each shell that
+/// there is finds what was made.
+#[test]
+fn completions_are_installed_as_the_examples_say() {
+    let sandbox = Sandbox::new();
+    let help = sandbox.succeeds(&["completions", "--help"]);
+    let examples = help.split_once("Examples:\n").unwrap().1;
+    let examples = examples.lines().take_while(|line| line.starts_with("  "));
+    let script: String = examples.map(|line| format!("{}\n", line.trim())).collect();
+    assert!(script.contains("mkdir -p ~/.zfunc\n"), "{script}");
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_ubdlab"));
+    let old_path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{old_path}", program.parent().unwrap().display());
+    let run = |shell: &str, args: &[&str]| {
+        let mut command = std::process::Command::new(shell);
+        command.args(args).env("PATH", &path);
+        command.env("HOME", sandbox.path("home"));
+        for variable in ["XDG_DATA_HOME", "XDG_CONFIG_HOME", "ZDOTDIR"] {
+            command.env_remove(variable);
+        }
+        let done = output(command.current_dir(sandbox.path(".")));
+        assert!(done.status.success(), "{shell} {args:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    std::fs::create_dir(sandbox.path("home")).unwrap();
+    run("sh", &["-e", "-c", &script]);
+    let loader = "/usr/share/bash-completion/bash_completion";
+    if peers::optional_peer("bash").is_some() && std::path::Path::new(loader).exists() {
+        let load = format!(". {loader}; _completion_loader ubdlab; complete -p ubdlab");
+        assert!(run("bash", &["--norc", "-c", &load]).contains("-F _ubdlab"));
+    }
+    if peers::optional_peer("zsh").is_some() {
+        let line = help.lines().find(|line| line.contains("fpath=(")).unwrap();
+        let line = &line[line.find("fpath=(").unwrap()..];
+        let load = format!("{line}; print $_comps[ubdlab]");
+        assert_eq!(run("zsh", &["-f", "-c", &load]), "_ubdlab\n");
+    }
+    if peers::optional_peer("fish").is_some() {
+        let found = run("fish", &["-c", "complete -C 'ubdlab ima'"]);
+        assert!(found.starts_with("image\t"), "{found}");
+    }
 }
 
 #[test]

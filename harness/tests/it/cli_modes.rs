@@ -250,6 +250,42 @@ fn a_second_name_of_another_file_is_not_given_another_mode() {
     }
 }
 
+/// Nobody but root gives a file to somebody else. Whoever may replace a file all the same is told
+/// what it has lost.
+#[test]
+fn a_file_that_changes_hands_is_told_of() {
+    let lacks = "the new file could not be given all that the one that it replaces had: it lacks \
+                 the owner 0, the group 0";
+    for args in [
+        &["trace", "convert", "@trace", "@out"][..],
+        &["image", "resize", "@out", "2M", "--strategy", "rebuild"],
+        &[
+            "replay",
+            "@trace",
+            "--device",
+            "ubda=@out",
+            "--resize-at",
+            "0:2M:rebuild",
+        ],
+    ] {
+        let sandbox = Sandbox::with_device();
+        sandbox.write("out", sandbox.read("cow"));
+        sandbox.set_mode("out", 0o666);
+        if chown(sandbox.path("out"), Some(0), Some(0)).is_err() {
+            eprintln!("skipped: a file can be given to root by root only");
+            return;
+        }
+        let Some(mut command) = as_owner(&sandbox, &["", "backing"]) else {
+            return;
+        };
+        command.args(sandbox.args(args));
+        let output = output(&mut command);
+        let told = sandbox.text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "of {args:?}: {told}");
+        assert_eq!(told, format!("@out: {lacks}\n"), "of {args:?}");
+    }
+}
+
 /// The program, run by the owner of these files, whom their modes hold back: root, who may write to
 /// any file, gives them to somebody else. `None` if that one may not run it.
 fn as_owner(sandbox: &Sandbox, names: &[&str]) -> Option<std::process::Command> {

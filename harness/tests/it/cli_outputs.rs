@@ -1,12 +1,13 @@
 //! Where output goes that is not a regular file, and what is said where it cannot go.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::process::Stdio;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-use crate::support::cli::{Sandbox, ubdlab};
+use crate::support::cli::{Sandbox, ftrace, ubdlab};
 
 const GENERATE: [&str; 4] = ["trace", "generate", "--requests", "5"];
 
@@ -46,6 +47,54 @@ fn a_character_device_is_written_into_and_stays() {
         assert!(kind.is_char_device());
     }
     assert!(sandbox.path("link").is_symlink());
+}
+
+/// `ubdlab ... | head`: whoever reads has what he wanted, by whatever name he reads it.
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let sandbox = Sandbox::new();
+    sandbox.write("trace", ftrace(&[("WS", 0, 8); 20_000]));
+    let fifo = sandbox.path("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let generate = ["trace", "generate", "--requests", "200000", "--as", "csv"];
+    let convert = ["trace", "convert", "@trace", "--as", "csv"];
+    for (args, target) in [
+        (&generate[..], "-"),
+        (&generate, "/dev/stdout"),
+        (&generate, "@fifo"),
+        (&convert, "-"),
+        (&convert, "/dev/stdout"),
+        (&convert, "@fifo"),
+    ] {
+        let mut command = ubdlab();
+        command
+            .args(sandbox.args(args))
+            .args(sandbox.args(&[target]));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut start = [0; 8];
+        match target {
+            "@fifo" => File::open(&fifo).unwrap().read_exact(&mut start).unwrap(),
+            _ => stdout.read_exact(&mut start).unwrap(),
+        }
+        drop(stdout);
+        let done = child.wait_with_output().unwrap();
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(
+            (done.status.code(), &*said),
+            (Some(0), ""),
+            "{args:?} {target}"
+        );
+    }
+    // A page too.
+    let reader = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || File::open(fifo).unwrap().read_exact(&mut [0; 8]).unwrap()
+    });
+    let replay = ["replay", "@trace", "--memory", "--size", "1M", "--report"];
+    sandbox.succeeds(&[&replay[..], &["@fifo"]].concat());
+    reader.join().unwrap();
 }
 
 #[test]

@@ -115,7 +115,10 @@ fn a_replay_comes_to_the_same_whoever_carries_its_operations_out() {
         if io == "--io=uring" && output.status.code() == Some(3) {
             let text = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(text.contains("io_uring is not to be had here"), "{text}");
-            assert!(text.contains("--io threads and --io inline work everywhere"), "{text}");
+            assert!(
+                text.contains("--io threads and --io inline work everywhere"),
+                "{text}"
+            );
             eprintln!("skipped: {text}");
             continue;
         }
@@ -128,7 +131,10 @@ fn a_replay_comes_to_the_same_whoever_carries_its_operations_out() {
     let auto = taken.pop().unwrap();
     assert_eq!(taken[..2], ["inline", "threads"]);
     let best = taken.last().unwrap();
-    assert_eq!(&auto, best, "the last of the list, as far as the kernel has it");
+    assert_eq!(
+        &auto, best,
+        "the last of the list, as far as the kernel has it"
+    );
 }
 
 #[test]
@@ -180,7 +186,7 @@ fn the_report_in_words() {
     let text = sandbox.succeeds(&["replay", "@trace", "--memory", "--size=1M"]);
     for part in [
         "replayed   2 requests in ",
-        "           4.00 KiB read, 4.00 KiB written, 0 flushes, 0 FUA, 0 discards\n",
+        "           4 KiB read, 4 KiB written, 0 flushes, 0 FUA, 0 discards\n",
         "verified   4,104 sectors against the model in ",
         ": 0 mismatches\n           the backing file is unchanged, byte for byte\n",
     ] {

@@ -149,9 +149,9 @@ fn bad_lines_are_counted_where_they_are_left_out() {
     let text = sandbox.succeeds(&["trace", "info", "@bad", "--skip-bad"]);
     assert!(
         text.ends_with(
-            "skipped     1 bad lines or records; the first: @bad: line 2, offset 12: found \
+            "skipped     1 bad line or record; the first: @bad: line 2, offset 12: found \
              \"nonsense\", expected 5 fields: device_id,opcode,offset,length,timestamp\n\
-             rounded     1 requests that did not begin and end at a sector, outward\n"
+             rounded     1 request outward to whole sectors\n"
         ),
         "{text}"
     );
@@ -284,12 +284,12 @@ fn a_trace_without_a_request_says_what_was_seen() {
     for (args, seen) in [
         (
             &["@comments"][..],
-            "@comments: no request was taken; seen were: 2 lines or records that \
-                              are no request\n",
+            "@comments: no request was taken; seen were: 2 lines or records \
+                              without a request\n",
         ),
         (
             &["@steps"],
-            "@steps: no request was taken; seen were: 2 lines or records that are no \
+            "@steps: no request was taken; seen were: 2 lines or records without a \
                        request\n",
         ),
         (
@@ -309,7 +309,20 @@ fn a_trace_without_a_request_says_what_was_seen() {
             (Some(0), seen.to_owned())
         );
         std::fs::remove_file(sandbox.path("out")).unwrap();
+        let replay = [&["replay"], args, &["--memory", "--size", "1M"]].concat();
+        let done = sandbox.run(&replay);
+        let found = (done.status.code(), sandbox.text(&done.stderr));
+        assert_eq!(found, (Some(0), seen.to_owned()), "{replay:?}");
     }
+    // A part of a trace may well have none.
+    let part = [
+        "replay", "@trace", "--memory", "--size", "1M", "--skip", "2",
+    ];
+    sandbox.succeeds(&part);
+    sandbox.refuses(
+        &["replay", "@comments", "--memory"],
+        "@comments: the trace does not tell the size of its device: give --size",
+    );
 }
 
 #[test]

@@ -285,7 +285,7 @@ fn row_growing_some_or_all_of_the_new_bits() {
     assert_eq!(
         seen,
         [(OLD, false), (OLD, true)],
-        "the old size, bits behind its end or not"
+        "the old size, bits past its end or not"
     );
 }
 
@@ -312,7 +312,7 @@ fn row_shrinking_the_header_sector_was_written() {
 }
 
 #[test]
-fn row_shrinking_the_bits_behind_the_end_were_cleared_the_file_cut() {
+fn row_shrinking_the_bits_past_the_end_were_cleared_the_file_cut() {
     let after = After::new(OperationKind::PunchHole, "cow").nth(-1);
     assert_eq!(row(100, after), [(100, true)]);
     let after = After::new(OperationKind::SetLength, "cow").nth(-1);

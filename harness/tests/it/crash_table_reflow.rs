@@ -230,7 +230,7 @@ fn a_file_shorter_than_its_data_area_survives_every_crash() {
 }
 
 #[test]
-fn what_lies_behind_an_odd_size_is_put_back() {
+fn what_lies_past_an_odd_size_is_put_back() {
     let world = World::new(OLD * 512 + 100, Format::Stock(4096)).after(&[Act::Write(200, 3)]);
     let mut content = world.host.content(world::COW).unwrap();
     let tail = layout(OLD, 4096).data_end();

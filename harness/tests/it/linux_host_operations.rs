@@ -100,7 +100,7 @@ fn a_read_of_32_kib_over_a_clean_map_is_eight_reads_of_a_page() {
 }
 
 #[test]
-fn a_read_over_a_mixed_bitmap_is_a_read_for_each_run_and_goes_astray_behind_it() {
+fn a_read_over_a_mixed_bitmap_is_a_read_for_each_run_and_goes_astray_after_it() {
     let from = 8192 * 512;
     for (defects, lost) in [
         (Defects::LINUX_6_12, 2048),
@@ -137,7 +137,7 @@ fn a_first_write_is_the_data_and_two_words_and_an_overwrite_the_data_alone() {
 }
 
 #[test]
-fn a_write_of_several_pages_writes_words_behind_each() {
+fn a_write_of_several_pages_writes_words_after_each() {
     let host = host();
     let mut device = device(&host, Defects::LINUX_6_12);
     let mut expected = Vec::new();

@@ -123,7 +123,7 @@ fn no_device_is_made_of_a_size_that_only_a_trace_claims() {
         let args = [&["replay", "@far.csv"][..], &options].concat();
         assert_eq!(json(&sandbox, &args)["mismatches"], 0);
     }
-    let message = "@far.csv: request 1, a read of 1 sectors at sector 549755813887: it ends at sector \
+    let message = "@far.csv: request 1, a read of 1 sector at sector 549755813887: it ends at sector \
                    549755813888, the device at sector 2048; --past-end wrap, clip or scale allows it";
     refuses(
         &sandbox,

@@ -245,7 +245,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "1,1063\n1538323202,8,8,1,10"
         ),
         "t: line 3, offset 59: the trace is cut: found \"1538323202,8,8,1,10\" and no line feed, \
-         expected a line feed behind the last line"
+         expected a line feed after the last line"
     );
     assert_eq!(
         with("fio-v2.log", "trim 1048576 65536", "trim 1048576"),

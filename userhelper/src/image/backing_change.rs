@@ -289,7 +289,7 @@ pub(super) fn check_reach<F: HostFile>(device: &Ordered<F>, len: Bytes) -> Resul
     {
         None => Ok(()),
         Some(run) => Err(ResizeError::Refused(format!(
-            "the backing file has {len}, and nothing for sector {} and those behind it",
+            "the backing file has {len}, and nothing for sector {} and those after it",
             run.start
         ))),
     }

@@ -7,10 +7,10 @@ mod repair;
 use std::path::Path;
 
 use driver::cow::{Extension, Header, JournalRecord};
-use driver::host::{Access, FileIdentity, HostError, HostFile, LockKind, Place};
+use driver::host::{Access, FileIdentity, HostError, LockKind, Place};
 use driver::open::{
-    ExpectedBacking, Held, ImageFormat, NamedBacking, OpenError, OpenOptions, Opened, Role,
-    Unfollowed, examine_backing, open, read_header,
+    ExpectedBacking, Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed,
+    examine_backing, open, read_header,
 };
 use driver::ordered::{CowImage, Ordered};
 use driver::units::FileOffset;
@@ -20,6 +20,7 @@ use crate::image_host::ImageHost;
 pub use findings::{Fault, Finding, Severity};
 pub(super) use repair::{free_stale_if_possible, mend_past_end};
 
+use super::backing_note::backing_note;
 use super::info::{BackingDifference, BackingState, Expected};
 use super::open::{Instead, Reach, Trust, options, specification};
 use super::resize::StockVerdict;
@@ -146,7 +147,10 @@ impl<H: ImageHost> Check<'_, H> {
             findings.push(Finding::new(
                 Fault::InterruptedResize,
                 JournalRecord::slots_offset(),
-                format!("a resize to {new_size} was interrupted with sector {frontier} and those behind it moved"),
+                format!(
+                    "a resize to {new_size} was interrupted with sector {frontier} and those after \
+                     it moved"
+                ),
             ));
             return Ok(());
         }
@@ -156,19 +160,23 @@ impl<H: ImageHost> Check<'_, H> {
                 Fault::BeyondStock,
                 image.header.version.size_offset(),
                 format!(
-                    "the data starts at byte {}, behind the 2 GiB that stock Linux can reach",
+                    "the data starts at byte {}, past the 2 GiB that stock Linux can reach",
                     geometry.data_offset
                 ),
             ));
         }
         let unmapped = geometry.capacity().0 - geometry.mapped().0;
         if unmapped > 0 {
+            let (what, they) = match unmapped {
+                1 => ("sector has".to_owned(), "it"),
+                _ => (format!("{unmapped} sectors have"), "they"),
+            };
             findings.push(Finding::new(
                 Fault::ShortBitmap,
                 geometry.bitmap().end(),
                 format!(
-                    "the last {unmapped} sectors have no bit, as in every {} file of such a size: \
-                     they cannot be written",
+                    "the last {what} no bit, as in every {} file of such a size: {they} cannot be \
+                     written",
                     image.header.version
                 ),
             ));
@@ -322,15 +330,7 @@ impl<H: ImageHost> Check<'_, H> {
             let text = format!("stock UML {verdict}");
             findings.push(Finding::new(Fault::BackingTime, at, text));
         }
-        let mut magic = [0; 4];
-        file.read_zero_filled_at(&mut magic, FileOffset(0))
-            .map_err(examining)?;
-        if let Some(format) = ImageFormat::of(&magic) {
-            let text = format!(
-                "the backing file {} begins like {}, and is read as a raw disk, by stock UML too",
-                driver::shown(path),
-                format.name()
-            );
+        if let Some(text) = backing_note(path, &file).map_err(examining)? {
             findings.push(Finding::new(Fault::BackingIsImage, at, text));
         }
         Ok(())

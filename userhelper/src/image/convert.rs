@@ -166,9 +166,9 @@ pub fn to_cow<'a, H: ImageHost>(
         }
         // What lies past the backing file's end has to be in the COW file: there is nothing else.
         let end = Sector(0) + geometry.capacity();
-        let behind = differences.end()..end;
-        if !behind.is_empty() {
-            store(SectorRange::between(behind))?;
+        let past_end = differences.end()..end;
+        if !past_end.is_empty() {
+            store(SectorRange::between(past_end))?;
         }
         write_bitmap(file, output, &map, &geometry)
     })?;

@@ -9,7 +9,7 @@ use driver::open::OpenError;
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset};
-use driver::{shell_word, shown};
+use driver::{exact_count, shell_word, shown};
 
 use crate::planner::PlanError;
 
@@ -116,7 +116,10 @@ pub enum ImageError {
         problem: String,
     },
     /// A backing file has another size than is needed.
-    #[error("{}: found {} bytes, expected {} bytes: {why}", shown(.path), .found.0, .expected.0)]
+    #[error(
+        "{}: found {}, expected {}: {why}",
+        shown(.path), exact_count(.found.0, "byte"), exact_count(.expected.0, "byte")
+    )]
     Size {
         /// The file.
         path: PathBuf,
@@ -129,9 +132,9 @@ pub enum ImageError {
     },
     /// A disk whose last bytes would not be those that it has.
     #[error(
-        "{}: a COW file has whole sectors only: {} has {} bytes, and the last {} of them, which \
+        "{}: a COW file has whole sectors only: {} has {}, and the last {} of them, which \
          differ from what {} has there, would be lost: make it {} bytes large first, with {resized_with}",
-        shown(.path), shown(.disk), .size.0, .last.0, shown(.backing), .size.sectors_touched().bytes().0
+        shown(.path), shown(.disk), exact_count(.size.0, "byte"), .last.0, shown(.backing), .size.sectors_touched().bytes().0
     )]
     PartialSector {
         /// The COW file that cannot have them.
@@ -154,8 +157,9 @@ pub enum ImageError {
     /// done but to give space back. Nothing in the file tells of that any more.
     #[error(
         "{}: interrupted: nothing is lost, and the resize is finished; space that nothing uses may \
-         be left, which `ubdlab image check --repair` gives back",
-        shown(.path)
+         be left, which `ubdlab image check {} --repair` gives back",
+        shown(.path),
+        shell_word(.path)
     )]
     InterruptedFreeing {
         /// The image.

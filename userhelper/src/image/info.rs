@@ -1,10 +1,12 @@
 //! What a COW file says about itself, and whether its backing file still is the one that it was
-//! made for. The backing file is looked at, not opened: its path is what somebody wrote.
+//! made for. The backing file is looked at; its path is what somebody wrote, and it is opened only
+//! where it matches and the user has said that this is a COW file.
 
 use std::path::{Path, PathBuf};
 
 use driver::cow::{Extension, ExtensionState, Geometry, Header};
-use driver::host::{FileIdentity, FileKind, HostError, HostResult, Metadata};
+use driver::exact_count;
+use driver::host::{Access, FileIdentity, FileKind, HostError, HostResult, Metadata};
 use driver::open::{
     Comparison, Difference, ExpectedBacking, FoundBacking, NamedBacking, NotInChange, Unfollowed,
     ways_out,
@@ -14,6 +16,7 @@ use driver::units::{Bytes, SectorCount};
 use crate::image_host::ImageHost;
 
 use super::ImageError;
+use super::backing_note::backing_note;
 use super::map::dirty_data;
 use super::open::{Format, Trust, open_unlocked};
 
@@ -42,6 +45,8 @@ pub struct Info {
     pub backing: BackingState,
     /// When it was modified last, in seconds since 1970, where it could be looked at.
     pub backing_modified: Option<i64>,
+    /// What is worth a note about a backing file that matches.
+    pub backing_note: Option<String>,
     /// The size that an interrupted resize leads to.
     pub resize_in_progress: Option<Bytes>,
 }
@@ -100,7 +105,7 @@ impl BackingDifference {
             BackingDifference::Kind => Self::KIND.into(),
             BackingDifference::Itself => Self::ITSELF.into(),
             BackingDifference::Size(found) => {
-                format!("has {} bytes, expected {}", found.0, size.0)
+                format!("has {}, expected {}", exact_count(found.0, "byte"), size.0)
             }
             BackingDifference::Modified(found) => {
                 format!("was modified at {found}, expected {modified} (seconds since 1970)")
@@ -172,6 +177,14 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
     let backing_modified = found.clone().ok().and_then(Result::ok);
     let backing_modified = backing_modified.map(|metadata| metadata.modified_seconds);
     let backing = expected.state(found);
+    // What nobody has said is a COW file has nothing opened that it names.
+    let note = match (&backing, trust) {
+        (BackingState::Matches, Trust::Follow | Trust::Confine) => {
+            let opened = named.open(host, Access::ReadOnly).ok();
+            opened.and_then(|file| backing_note(named.path(), &file).ok().flatten())
+        }
+        _ => None,
+    };
     Ok(Info {
         header: header.clone(),
         extension,
@@ -184,6 +197,7 @@ pub fn info<H: ImageHost>(host: &H, path: &Path, trust: Trust) -> Result<Info, I
         backing_size,
         backing,
         backing_modified,
+        backing_note: note,
         resize_in_progress: opened.interrupted.map(|record| record.new_size),
     })
 }

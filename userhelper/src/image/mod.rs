@@ -4,6 +4,7 @@
 //! and makes new files whole or not at all. [`ImageError`] is what can go wrong.
 
 pub mod backing_change;
+pub mod backing_note;
 pub mod check;
 pub mod compare;
 pub mod content;

@@ -303,16 +303,31 @@ pub fn open_for_change<H: ImageHost>(
     path: &Path,
     trust: Trust,
 ) -> Result<CowImageFile<H::File>, ImageError> {
-    let opened = open(host, &specification(path, false), options(trust))?;
+    open_finished(host, path, trust, Access::ReadWrite, false)
+}
+
+/// Opens a COW file in which nothing was left half done: to change it, or to look at how that would
+/// be; its backing file likewise.
+pub(super) fn open_finished<'a, H: ImageHost>(
+    host: &H,
+    path: &Path,
+    reach: impl Into<Reach<'a>>,
+    access: Access,
+    writable_backing: bool,
+) -> Result<CowImageFile<H::File>, ImageError> {
+    let reach = reach.into();
+    let options = OpenOptions {
+        writable_backing,
+        ..reach.options()
+    };
+    let read_only = access == Access::ReadOnly;
+    let opened = open(host, &reach.specification(path, read_only), options)?;
     refuse_unfinished(path, &opened)?;
-    Ok(cow_image_file(path, opened))
+    Ok(reach.image_file(path, opened))
 }
 
 /// What an earlier change left half done has to be finished before another one.
-pub(super) fn refuse_unfinished<F: HostFile>(
-    path: &Path,
-    opened: &Opened<F>,
-) -> Result<(), ImageError> {
+fn refuse_unfinished<F: HostFile>(path: &Path, opened: &Opened<F>) -> Result<(), ImageError> {
     let what = match opened.interrupted {
         Some(_) => "resize",
         None if is_changing_backing(&opened.device) => "change of the backing file",

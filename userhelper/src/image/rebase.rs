@@ -103,8 +103,8 @@ pub fn rebase<'a, H: ImageHost>(
     }
     // The new backing file has nothing for what lies past its end.
     if differences.end() < end {
-        let behind = SectorRange::between(differences.end()..end);
-        copied += copy_in(&mut cow.device, &old, behind, path)?;
+        let past_end = SectorRange::between(differences.end()..end);
+        copied += copy_in(&mut cow.device, &old, past_end, path)?;
     }
     carry_out(&mut cow.device, Request::flush(Tag(0)), path)?;
     let shown = match &old {

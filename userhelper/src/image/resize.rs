@@ -5,7 +5,7 @@ use std::path::Path;
 
 use driver::cow::Geometry;
 use driver::host::{Access, FileKind};
-use driver::open::{NamedBacking, OpenOptions, open};
+use driver::open::NamedBacking;
 use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeStep, Resized};
 use driver::units::{Bytes, FileOffset};
@@ -16,7 +16,7 @@ use crate::resize::{PlannedResize, surroundings};
 
 use super::backing_change::Writes;
 use super::merge::make_v3;
-use super::open::{CowImageFile, Reach, Trust, refuse_unfinished};
+use super::open::{CowImageFile, Reach, Trust, open_finished};
 use super::{ImageError, Watch, backing_change, report};
 
 /// What stock UML (and `uml_moo`) does with an image. Displayed, it is the rest of a sentence
@@ -85,7 +85,7 @@ impl std::fmt::Display for StockVerdict {
             ),
             StockVerdict::CannotReach(at) => write!(
                 f,
-                "cannot reach its data, which starts at byte {at}, behind 2 GiB"
+                "cannot reach its data, which starts at byte {at}, past 2 GiB"
             ),
         }
     }
@@ -100,10 +100,7 @@ pub fn open_for_plan<'a, H: ImageHost>(
     path: &Path,
     reach: impl Into<Reach<'a>>,
 ) -> Result<CowImageFile<H::File>, ImageError> {
-    let reach = reach.into();
-    let opened = open(host, &reach.specification(path, true), reach.options())?;
-    refuse_unfinished(path, &opened)?;
-    Ok(reach.image_file(path, opened))
+    open_finished(host, path, reach, Access::ReadOnly, false)
 }
 
 /// Opens a COW file to be resized, and its backing file too if that is to be extended.
@@ -116,14 +113,7 @@ pub fn open_for_resize<'a, H: ImageHost>(
     reach: impl Into<Reach<'a>>,
     extend_backing: bool,
 ) -> Result<CowImageFile<H::File>, ImageError> {
-    let reach = reach.into();
-    let options = OpenOptions {
-        writable_backing: extend_backing,
-        ..reach.options()
-    };
-    let opened = open(host, &reach.specification(path, false), options)?;
-    refuse_unfinished(path, &opened)?;
-    Ok(reach.image_file(path, opened))
+    open_finished(host, path, reach, Access::ReadWrite, extend_backing)
 }
 
 /// Plans the resize of an open image. Changes nothing.

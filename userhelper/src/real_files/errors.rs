@@ -55,6 +55,12 @@ pub fn why_fixed(path: &Path) -> Option<HostError> {
     }
 }
 
+/// Whether nothing in the directory can get another name or be removed: what is made in an
+/// append-only one keeps its first name.
+pub fn names_are_fixed(directory: &Path) -> bool {
+    is_immutable(directory)
+}
+
 fn is_immutable(path: &Path) -> bool {
     let (flags, mask) = (AtFlags::empty(), StatxFlags::empty());
     let found = rustix::fs::statx(CWD, path, flags, mask);

@@ -12,7 +12,10 @@ use driver::host::{HostError, HostResult};
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::attributes::{ACCESS_LIST, Source, copy_attributes};
+use super::attributes::{
+    ACCESS_LIST, OF_STORAGE, OF_USE, Source, copy_attributes, copy_inode_flags,
+};
+use super::belongings::open_for_flags;
 use super::directory_of;
 use super::errors::{from_std, host_error, retried};
 use super::rights::{AccessList, GROUP, OTHERS, OWNER, Rights, encode};
@@ -24,11 +27,11 @@ const STICKY: u32 = 0o1000;
 /// What a program asks for that creates a file of data.
 const ASKED_FOR: u32 = 0o666;
 
-/// Gives a new file that is going to be renamed to `path` the owner, mode and extended attributes
-/// of the regular file of that name. If there is none, it gets the mode of any new file there,
-/// without what `sources`, the files that its content comes from, keep from their group or from
-/// others. Of these only regular files and block devices count: a pipe belongs to whoever reads
-/// it.
+/// Gives a new file that is going to be renamed to `path` the owner, mode, extended attributes and
+/// inode's attributes of the regular file of that name. If there is none, it gets the mode of any
+/// new file there, without what `sources`, the files that its content comes from, keep from their
+/// group or from others. Of these only regular files and block devices count: a pipe belongs to
+/// whoever reads it.
 ///
 /// # Errors
 /// The host's.
@@ -38,6 +41,9 @@ pub fn give_mode_at(path: &Path, file: &File, sources: &[&Path]) -> HostResult<G
         Ok(metadata) if metadata.is_file() => {
             Rights::of_path(path, &metadata).pass_to(file)?;
             copy_attributes(Source::Path(path), file)?;
+            if let Ok(old) = open_for_flags(path) {
+                copy_inode_flags(&old, file, &OF_USE);
+            }
             let given = Rights::of_file(file)?;
             let shows = sources.iter().any(|source| given.shows(source));
             Ok(if shows { Given::Shown } else { Given::Kept })
@@ -46,6 +52,16 @@ pub fn give_mode_at(path: &Path, file: &File, sources: &[&Path]) -> HostResult<G
             give_usual_mode_over(directory_of(path), file, &sources)?;
             Ok(Given::Kept)
         }
+    }
+}
+
+/// Gives a new file, which is empty and going to be renamed to `path`, what says of the regular
+/// file of that name how its data is stored, as far as the file system and the user's rights
+/// allow.
+pub fn give_storage_attributes_at(path: &Path, file: &File) {
+    let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    if is_file && let Ok(old) = open_for_flags(path) {
+        copy_inode_flags(&old, file, &OF_STORAGE);
     }
 }
 

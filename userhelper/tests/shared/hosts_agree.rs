@@ -472,7 +472,7 @@ fn check_holes<F: HostFile>(file: &F, range: FileRange, context: &str) -> HostRe
         let run = run?;
         assert!(at <= run.start, "{context}: {run:?} starts before {at:?}");
         assert!(run.len > Bytes(0), "{context}: {run:?} is empty");
-        assert!(run.end() <= end, "{context}: {run:?} ends behind {end:?}");
+        assert!(run.end() <= end, "{context}: {run:?} ends past {end:?}");
         check_zeros(file, at..run.start, context)?;
         at = run.end();
     }
@@ -490,7 +490,7 @@ fn check_zeros<F: HostFile>(
         let len = (hole.end - at).0.min(BLOCK as u64) as usize;
         file.read_exact_at(&mut buffer[..len], at)?;
         let zeros = buffer[..len].iter().all(|&byte| byte == 0);
-        assert!(zeros, "{context}: data in the hole {hole:?}, behind {at:?}");
+        assert!(zeros, "{context}: data in the hole {hole:?}, past {at:?}");
         at += Bytes(len as u64);
     }
     Ok(())

@@ -89,7 +89,7 @@ impl PageWords {
     #[inline]
     pub(super) fn blocks(&self) -> &[Block; BLOCKS_PER_PAGE] {
         let (blocks, _) = self.0.as_chunks();
-        blocks.try_into().expect("a page is so many blocks")
+        blocks.try_into().expect("a page is BLOCKS_PER_PAGE blocks")
     }
 
     /// Sets the sectors `first..=last`, all of one word; the word as it was and as it is.

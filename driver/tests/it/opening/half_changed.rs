@@ -58,7 +58,7 @@ fn it_is_refused_and_says_what_to_do() {
             assert_eq!(
                 refused(&host, spec),
                 "/cow: byte 4049: the header is half changed to another backing file: \
-                 `ubdlab image recover` finishes that"
+                 ubdlab image recover /cow finishes that"
             );
         }
         // Nothing is written to a device that is read-only.

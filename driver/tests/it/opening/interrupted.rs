@@ -162,20 +162,20 @@ fn a_record_about_another_layout() {
 }
 
 #[test]
-fn a_frontier_behind_the_end() {
+fn a_frontier_past_the_end() {
     let record = JournalRecord {
         frontier: Sector(65),
         ..RECORD
     };
     assert_eq!(
         message(&marked(&[record])),
-        journal(4608, "the frontier is behind the device's end")
+        journal(4608, "the frontier is past the device's end")
     );
 }
 
 /// Nothing ever moves towards the start of the file.
 #[test]
-fn a_new_layout_that_does_not_lie_behind_the_old_one() {
+fn a_new_layout_that_does_not_lie_after_the_old_one() {
     let nearer = JournalRecord {
         new_alignment: 512,
         ..RECORD
@@ -193,7 +193,7 @@ fn a_new_layout_that_does_not_lie_behind_the_old_one() {
             message(&marked(&[record])),
             journal(
                 4608,
-                "the journal's new layout does not lie behind the old one"
+                "the journal's new layout does not lie after the old one"
             )
         );
     }

@@ -4,9 +4,10 @@
 mod generated;
 mod traces;
 
+use driver::exact_count;
 use std::path::PathBuf;
 
-use crate::replay::session::OpenTrace;
+use crate::replay::options::OpenTrace;
 use crate::replay::{Options, Report, Session, SessionError};
 use crate::stamp::Coverage;
 use crate::trace::TraceError;
@@ -32,7 +33,10 @@ pub enum ReplayBenchError {
     #[error("generating a trace: {0}")]
     Workload(#[from] WorkloadError),
     /// A replay found what should not be.
-    #[error("{name}: {mismatches} sectors show what they should not: {example}")]
+    #[error(
+        "{name}: what should not be there was found in {}: {example}",
+        exact_count(*.mismatches, "sector")
+    )]
     Mismatch {
         /// The trace.
         name: String,
@@ -42,7 +46,7 @@ pub enum ReplayBenchError {
         example: String,
     },
     /// The process that was to measure by itself failed.
-    #[error("measuring {requests} requests in a process of its own: {cause}")]
+    #[error("measuring {} in a process of its own: {cause}", exact_count(*.requests, "request"))]
     Process {
         /// How many requests it was to replay.
         requests: u64,

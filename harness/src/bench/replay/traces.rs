@@ -8,7 +8,7 @@ use super::{Plan, ReplayBenchError, in_memory, wanted};
 use crate::bench::{Row, Unit, median};
 use crate::clock;
 use crate::replay::Report;
-use crate::replay::session::OpenTrace;
+use crate::replay::options::OpenTrace;
 use crate::stamp::Coverage;
 use crate::trace::{self, Bundled, ReadOptions};
 

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,10 +10,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::fuzz::catalogue::{CASES, Catalogue, Waiting, sections};
 use crate::fuzz::doubles;
 use crate::judge::JudgesCatalogue;
+use crate::replay::report::counted;
 
 use super::super::interrupt::{self, Interrupt};
 use super::super::output::{self, InLines};
-use super::super::output_file::{OutputFile, not_written};
+use super::super::output_file::OutputFile;
 use super::super::{Failure, Verdict};
 use super::quietly;
 
@@ -61,18 +61,15 @@ pub(super) fn measure(jobs: usize, output: Option<&Path>) -> Result<Verdict, Fai
             None => String::new(),
         };
         output::remark(format_args!(
-            "interrupted with {complete} of {all} rows measured{unchanged}"
+            "interrupted with {complete} of {} measured{unchanged}",
+            counted(all as u64, "row")
         ));
         let signal = interrupt::signal();
         return Ok(signal.map_or(Verdict::Good, Verdict::EndedBySignal));
     }
     match output {
         None => output::lines(&page),
-        Some(file) => {
-            let target = file.target();
-            write!(file.file(), "{page}").map_err(|error| not_written(target, &error))?;
-            file.finish()?;
-        }
+        Some(file) => file.write_whole(&page.to_string())?,
     }
     Ok(Verdict::Good)
 }

@@ -1,7 +1,6 @@
 //! What a campaign finds: shrunk and written down as it comes.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,7 @@ use crate::fuzz::case::Case;
 use crate::fuzz::shrink::shrink_until;
 use crate::fuzz::violation::Violation;
 
-use super::super::output_file::{OutputFile, not_written};
+use super::super::output_file::OutputFile;
 use super::super::{Failure, interrupt};
 use super::report::FindingReport;
 
@@ -124,9 +123,7 @@ impl<'a> Keeper<'a> {
 
 fn write_case(file: &Path, case: &Case) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(case).map_err(Failure::operation)?;
-    let output = OutputFile::create(file)?;
-    writeln!(output.file(), "{text}").map_err(|error| not_written(file, &error))?;
-    output.finish().map(drop)
+    OutputFile::create(file)?.write_whole(&(text + "\n"))
 }
 
 fn progress(stop: Stop) -> ProgressBar {

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use driver::shown;
+use driver::{exact_count, shown};
 use serde::Serialize;
 use userhelper::image::check::{Checked, Finding, Severity, check, check_and_repair};
 use userhelper::real_files::RealHost;
+
+use crate::replay::report::size;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
@@ -142,10 +144,9 @@ fn print_text(path: &Path, checked: &Checked, report: &Report<'_>) {
         (0, 0) => "no fault".to_owned(),
         (0, _) => format!(
             "{} can be reclaimed with --repair",
-            driver::units::Bytes(report.leaked_bytes)
+            size(report.leaked_bytes)
         ),
-        (1, _) => "corrupt: 1 fault".to_owned(),
-        (faults, _) => format!("corrupt: {faults} faults"),
+        (faults, _) => format!("corrupt: {}", exact_count(faults as u64, "fault")),
     };
     output::line(format_args!("{path}: {summary}"));
 }

@@ -10,7 +10,7 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{FormatArg, FormatArgs, InsteadArgs, TrustArgs, absolute, existing, reach};
+use super::{FormatArg, FormatArgs, InsteadArgs, TrustArgs, absolute, existing, note, reach};
 
 /// Compare what two disks hold, COW files or raw
 ///
@@ -59,10 +59,13 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let backing = args.second_backing.as_deref().map(absolute).transpose()?;
     let reach_b = reach(trust, backing.as_ref(), instead);
     let b = open_image(&RealHost, &existing(&args.b)?, format, reach_b).map_err(of_second)?;
+    note(a.backing_note());
+    note(b.backing_note());
     let mut watching = Watching::new("comparing");
     let compared = compare(&RealHost, &a, &b, &mut watching);
     drop(watching);
-    let compared = compared?;
+    let again = "the disks can be compared again";
+    let compared = compared.map_err(|error| Watching::explain(error, a.path(), again))?;
     let [size_a, size_b] = compared.sizes;
     if size_a != size_b {
         output::line(format_args!("the sizes differ: {size_a} and {size_b}"));

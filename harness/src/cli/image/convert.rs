@@ -10,11 +10,13 @@ use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::open::{Image, open_image};
 use userhelper::real_files::RealHost;
 
+use crate::replay::report::size;
+
 use super::super::{Failure, Verdict, output};
 use super::info::warn_of_stock;
-use super::watching::Watching;
+use super::watching::{NOT_MADE, Watching};
 use super::{
-    BackingFormatArgs, FormatArgs, TrustArgs, absolute, existing, for_header, instead, reach,
+    BackingFormatArgs, FormatArgs, TrustArgs, absolute, existing, for_header, instead, note, reach,
 };
 
 /// Convert between raw disks and COW files of any version
@@ -92,6 +94,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let instead = instead(args.check_time);
     let reach = reach(trust, source_backing.as_ref(), instead);
     let mut image = open_image(&RealHost, &source, format, reach)?;
+    note(image.backing_note());
     if let Image::Cow(cow) = &mut image {
         // It may go into the new header.
         cow.backing_path = for_header(&cow.backing_path)?;
@@ -124,12 +127,12 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
     };
     drop(watching);
-    let converted = converted?;
+    let converted = converted.map_err(|error| Watching::explain(error, &target, NOT_MADE))?;
     output::line(format_args!(
         "{}: {}, {} of it data",
         shown(&target),
         converted.size,
-        converted.data
+        size(converted.data.0)
     ));
     if to != To::Raw {
         warn_of_stock(&target);

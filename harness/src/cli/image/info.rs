@@ -15,7 +15,7 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
 use super::state::{interrupted, stock_uml, verdict};
-use super::{FormatArgs, TrustArgs, existing};
+use super::{FormatArgs, TrustArgs, existing, note};
 use crate::replay::report::{counted, size};
 
 /// Say what a COW file is, and whether its backing file is the one it was made for
@@ -84,6 +84,8 @@ struct Report {
     file_bytes: u64,
     /// Null where the host does not say it.
     file_allocated_bytes: Option<u64>,
+    /// What is worth a note about a backing file that matches, with --format cow.
+    backing_note: Option<String>,
     stock_uml: String,
 }
 
@@ -156,6 +158,7 @@ impl Report {
             backing_change_in_progress: info.is_changing_backing(),
             file_bytes: info.file_len.0,
             file_allocated_bytes: info.allocated.map(|allocated| allocated.0),
+            backing_note: info.backing_note.clone(),
             stock_uml: stock_uml(info),
         }
     }
@@ -173,6 +176,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         output::json(&report)?;
         return Ok(Verdict::Good);
     }
+    note(info.backing_note.clone());
     let geometry = &info.geometry;
     let backing = match (&report.backing_matches, &report.backing_problem) {
         (Some(true), _) => "it is the one that the file was made for".to_owned(),

@@ -16,7 +16,7 @@ use crate::strip::Strip;
 
 use super::super::output::{self, Listing};
 use super::super::{Failure, Verdict, terminal};
-use super::{FormatArgs, InsteadArgs, existing};
+use super::{FormatArgs, InsteadArgs, existing, note};
 
 /// List the runs of clean and dirty sectors of a COW file, with their places in the two files
 ///
@@ -101,6 +101,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         Some(backing) => open_unlocked_over(&RealHost, &path, (&backing, args.instead.instead()))?,
         None => cow_image_file(&path, open_unlocked(&RealHost, &path, format)?),
     };
+    note(cow.backing_note());
     if args.draw && format == Format::Raw {
         let why = "a raw disk has no clean and dirty sectors to be drawn";
         return Err(Failure(format!("{}: {why}", shown(&path))));

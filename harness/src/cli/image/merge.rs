@@ -3,17 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use driver::shown;
+use driver::units::FileOffset;
+use userhelper::image::ImageError;
 use userhelper::image::convert::to_raw;
 use userhelper::image::merge::{in_place, open_both};
 use userhelper::image::open::{Image, close, open_cow};
 use userhelper::image_host::ImageHost;
 use userhelper::real_files::RealHost;
 
+use crate::replay::report::size;
+
 use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::state::explain;
-use super::watching::Watching;
-use super::{InsteadArgs, TrustArgs, absolute, existing, reach};
+use super::watching::{NOT_MADE, Watching};
+use super::{InsteadArgs, TrustArgs, absolute, existing, note, reach};
 
 /// Merge a COW file and its backing file into one raw disk, as uml_moo does
 ///
@@ -64,29 +68,31 @@ fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure>
     let backing = args.instead.path()?;
     let reach = reach(args.trust.trust(), backing.as_ref(), args.instead.instead());
     let cow = open_cow(&RealHost, path, reach)?;
+    note(cow.backing_note());
     let mut watching = Watching::new("merging");
     let image = Image::Cow(Box::new(cow));
     let merged = to_raw(&RealHost, &image, output, &mut watching);
     drop(watching);
-    let merged = merged?;
+    let merged = merged.map_err(|error| Watching::explain(error, output, NOT_MADE))?;
     output::line(format_args!(
         "{}: {}, {} of it data",
         shown(output),
         merged.size,
-        merged.data
+        size(merged.data.0)
     ));
     Ok(Verdict::Good)
 }
 
 fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     let mut cow = open_both(&RealHost, path, args.trust.trust())?;
+    note(cow.backing_note());
     super::resize::consequences(&cow, args.trust.trust(), "merging into")
         .iter()
         .for_each(output::remark);
     if let Some(backing) = cow.device.backing()
         && RealHost
             .shows(backing, cow.device.cow())
-            .map_err(Failure::operation)?
+            .map_err(ImageError::host(path, "examining", FileOffset(0)))?
     {
         output::remark(shown_to_more(&cow.backing_path, path));
     }
@@ -101,7 +107,7 @@ fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
         "{}: {}, {} written into it; {} is empty now",
         shown(&cow.backing_path),
         merged.backing_size,
-        merged.data,
+        size(merged.data.0),
         shown(path)
     ));
     close(cow.device, path)?;

@@ -4,15 +4,18 @@ use std::path::PathBuf;
 
 use driver::open::ChosenBacking;
 use driver::shown;
+use userhelper::image::info::info;
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::real_files::RealHost;
+
+use crate::replay::report::size;
 
 use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::info::warn_of_stock;
 use super::state::explain;
 use super::watching::Watching;
-use super::{BackingFormatArgs, TrustArgs, existing, for_header};
+use super::{BackingFormatArgs, TrustArgs, existing, for_header, note};
 
 /// Give a COW file another backing file
 ///
@@ -58,8 +61,13 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let rebased = match args.unsafely {
         true => rebase_unsafely(&RealHost, &path, chosen),
         false => {
-            let mut watching = Watching::new("comparing");
             let trust = args.trust.trust();
+            note(
+                info(&RealHost, &path, trust)
+                    .ok()
+                    .and_then(|info| info.backing_note),
+            );
+            let mut watching = Watching::new("comparing");
             rebase(&RealHost, &path, chosen, trust, &mut watching)
         }
     };
@@ -76,7 +84,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         "{}: over {} now, {} copied in",
         shown(&path),
         shown(&backing),
-        rebased.copied
+        size(rebased.copied.0)
     ));
     warn_of_stock(&path);
     Ok(Verdict::Good)

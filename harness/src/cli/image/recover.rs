@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use driver::shown;
+use userhelper::image::info::info;
 use userhelper::image::recover::recover;
 use userhelper::real_files::RealHost;
+
+use crate::replay::report::size;
 
 use super::super::{Failure, Verdict, output};
 use super::state::after_recovery;
 use super::watching::Watching;
-use super::{FormatArg, TrustArgs, existing};
+use super::{FormatArg, TrustArgs, existing, note};
 
 /// Finish an interrupted resize, or end an interrupted merge or rebase
 ///
@@ -52,6 +55,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let recovered =
         recovered.map_err(|error| Watching::explain(error, &path, "given again, this goes on"))?;
     let image = path;
+    let found = info(&RealHost, &image, format.trust(trust)).ok();
+    note(found.and_then(|info| info.backing_note));
     let path = shown(&image);
     if recovered.header {
         output::line(format_args!(
@@ -61,7 +66,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(resized) = recovered.resized {
         output::line(format_args!(
             "{path}: finished the resize from {} to {}, {} moved",
-            resized.old_size, resized.new_size, resized.moved
+            resized.old_size,
+            resized.new_size,
+            size(resized.moved.0)
         ));
     }
     if recovered.backing_change {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use driver::resize::Strategy;
 use driver::shown;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
@@ -14,13 +15,16 @@ use userhelper::image::resize::{
 use userhelper::image::siblings::siblings;
 use userhelper::losses::{Effort, losses};
 use userhelper::planner::{Plan, Shrink, Wish};
-use userhelper::real_files::{RealFile, RealHost};
+use userhelper::real_files::{Belongings, RealFile, RealHost};
 
+use crate::replay::report::size;
+
+use super::super::output_file::tell_what_is_lacking;
 use super::super::replay::StrategyArg;
 use super::super::{Failure, Verdict, output};
 use super::state::explain;
 use super::watching::Watching;
-use super::{InsteadArgs, TrustArgs, existing, reach};
+use super::{InsteadArgs, TrustArgs, existing, note, reach};
 
 /// Grow or shrink a COW file that nobody runs
 ///
@@ -134,6 +138,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         true => open_for_plan(&RealHost, &path, reach)?,
         false => open_for_resize(&RealHost, &path, reach, extend)?,
     };
+    note(cow.backing_note());
     let old_size = match cow.device.geometry() {
         Some(geometry) => geometry.size,
         None => cow.device.capacity().bytes(),
@@ -213,6 +218,7 @@ fn move_data(
         output::line(format_args!("{shown}: has {} already", plan.old_size));
         return Ok(());
     }
+    let old = Belongings::at(path);
     let mut watching = Watching::new("moving data");
     let resized = carry_out(&RealHost, cow, plan, &mut watching);
     drop(watching);
@@ -222,8 +228,14 @@ fn move_data(
     })?;
     output::line(format_args!(
         "{shown}: {} to {} by {}, {} moved",
-        resized.old_size, resized.new_size, resized.strategy, resized.moved
+        resized.old_size,
+        resized.new_size,
+        resized.strategy,
+        size(resized.moved.0)
     ));
+    if resized.strategy == Strategy::Rebuild {
+        tell_what_is_lacking(path, old, Belongings::at(path));
+    }
     Ok(())
 }
 
@@ -235,11 +247,9 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
     for reason in &plan.reasons {
         output::line(format_args!("           {reason}"));
     }
-    output::line(format_args!("moves      {} at most", plan.to_move));
-    output::line(format_args!(
-        "space      {} needed meanwhile",
-        plan.space_needed
-    ));
+    let [moves, space] = [plan.to_move, plan.space_needed].map(|bytes| size(bytes.0));
+    output::line(format_args!("moves      {moves} at most"));
+    output::line(format_args!("space      {space} needed meanwhile"));
     let Some(geometry) = plan.new_geometry else {
         return;
     };

@@ -10,6 +10,9 @@ use userhelper::image::{ImageError, Wait, Watcher};
 use super::super::interrupt::{self, Interrupt};
 use super::super::{Failure, output};
 
+/// What to say of a tool that was to make a new file, for [`Watching::explain`].
+pub(super) const NOT_MADE: &str = "no new file was made";
+
 /// Watches one tool.
 pub(super) struct Watching {
     bar: ProgressBar,

@@ -1,6 +1,7 @@
 //! What was arranged for a case or a life, in words: faults, a changed backing file, a damaged
 //! header, and what of an operation a power cut left.
 
+use driver::{exact_count, plural};
 use std::fmt::{self, Display};
 
 use crate::fuzz::case::{BackingFile, ImageVersion, Patch};
@@ -11,7 +12,8 @@ pub(super) fn backing(backing: BackingFile) -> Option<String> {
     match backing {
         BackingFile::AsItWas => None,
         BackingFile::Modified { seconds } => Some(format!(
-            "the backing file was written to, and its time changed by {seconds} seconds"
+            "the backing file was written to, and its time changed by {seconds} {}",
+            plural(seconds.unsigned_abs(), "second")
         )),
         BackingFile::Switched => Some(
             "the device is opened with another backing file of the same size, time and content"
@@ -33,7 +35,10 @@ pub(super) fn version(version: ImageVersion) -> &'static str {
 /// What a field of the header was set to.
 pub(super) fn patch(patch: Patch) -> String {
     match patch {
-        Patch::SectorSize(size) => format!("its header says sectors of {size} bytes"),
+        Patch::SectorSize(size) => format!(
+            "its header says sectors of {}",
+            exact_count(size.into(), "byte")
+        ),
         Patch::Alignment(alignment) => format!("its header says an alignment of {alignment}"),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
 use driver::cow::Header;
+use driver::exact_count;
 use driver::resize::ResizeStep;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
@@ -407,7 +408,10 @@ impl Living<'_, '_, '_> {
         if found <= most {
             return Ok(());
         }
-        let what = format!("{found} words of the bitmap wait, expected at most {most}");
+        let what = format!(
+            "found {} of the bitmap waiting, expected at most {most}",
+            exact_count(found, "word")
+        );
         let violation = Violation::new(Kind::WrongCompletion, "on completion", what);
         Err(violation
             .by(Act::Write)
@@ -613,7 +617,10 @@ impl Living<'_, '_, '_> {
         if capacity == target {
             return Ok(());
         }
-        let what = format!("found {capacity} sectors, expected {target}");
+        let what = format!(
+            "found {}, expected {target}",
+            exact_count(capacity, "sector")
+        );
         Err(Violation::new(Kind::WrongSize, "after a resize", what).by(Act::Resize))
     }
 

@@ -26,6 +26,7 @@
 pub(super) mod files;
 pub(super) mod merge;
 
+use driver::exact_count;
 use driver::units::{Bytes, FileOffset, Sector};
 
 use super::device::{Device, DeviceNumber};
@@ -258,8 +259,11 @@ impl Decoder for Blktrace {
         if filled < length {
             return Err(TraceError::Cut {
                 place: self.place(),
-                found: format!("{filled} bytes before the end of the file"),
-                expected: format!("a record of {length} bytes"),
+                found: format!(
+                    "{} before the end of the file",
+                    exact_count(filled as u64, "byte")
+                ),
+                expected: format!("a record of {}", exact_count(length as u64, "byte")),
             });
         }
         let bytes = &self.buffer[..length];

@@ -4,6 +4,7 @@
 //! are equal or near to those of its neighbours, and beside each other they compress
 //! to half or three quarters of what whole records do, by the recorded traces.
 
+use driver::exact_count;
 use driver::units::{Sector, SectorCount};
 
 use super::super::error::excerpt;
@@ -71,7 +72,10 @@ impl FrameHeader {
             payload_crc: u32_at(bytes, 36),
         };
         if !(1..=MAX_RECORDS).contains(&header.records) {
-            let found = format!("a frame of {} records", header.records);
+            let found = format!(
+                "a frame of {}",
+                exact_count(header.records as u64, "record")
+            );
             return Err(Fault::new(4, found, format!("1 to {MAX_RECORDS}")));
         }
         if header
@@ -150,7 +154,10 @@ pub(super) fn decode(
         )
     })?;
     if length != planes.len() {
-        let found = format!("a payload of {length} bytes when decompressed");
+        let found = format!(
+            "a payload of {} when decompressed",
+            exact_count(length as u64, "byte")
+        );
         return Err(Fault::new(payload_at, found, format!("{}", planes.len())));
     }
     let mut latest = Nanoseconds(0);

@@ -1,5 +1,6 @@
 //! The header of a `.ubdtrace` file.
 
+use driver::exact_count;
 use driver::units::SectorCount;
 
 use super::super::Description;
@@ -70,7 +71,7 @@ impl TraceHeader {
         }
         let record_len = u16::from_le_bytes(field(fixed, 10));
         if usize::from(record_len) != RECORD_LEN {
-            let found = format!("records of {record_len} bytes");
+            let found = format!("records of {}", exact_count(record_len.into(), "byte"));
             return Err(Fault::new(10, found, format!("{RECORD_LEN} bytes")));
         }
         let length = u32_at(fixed, 12);

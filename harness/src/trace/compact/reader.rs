@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
+use driver::exact_count;
 use driver::units::{Bytes, FileOffset};
 
 use super::super::compression::Compression;
@@ -163,7 +164,10 @@ impl<R: Read> CompactReader<R> {
         if filled != TRAILER_LEN || !Trailer::is_complete(&bytes[..TRAILER_LEN]) {
             return Err(TraceError::Cut {
                 place: self.input.place(FileOffset(end.0 - filled as u64)),
-                found: format!("{filled} bytes, no trailer, before the end of the file"),
+                found: format!(
+                    "{}, no trailer, before the end of the file",
+                    exact_count(filled as u64, "byte")
+                ),
                 expected: format!("whole index entries, then a trailer of {TRAILER_LEN} bytes"),
             });
         }
@@ -301,7 +305,8 @@ impl<R: Read + Seek> CompactReader<R> {
             expected: fault.expected,
         };
         if room < smallest {
-            let fault = Fault::new(0, format!("{room} bytes behind the header"), "an index");
+            let found = format!("{} after the header", exact_count(room, "byte"));
+            let fault = Fault::new(0, found, "an index");
             return Err(cut(&self.input, fault));
         }
         let trailer_at = FileOffset(end.0 - TRAILER_LEN as u64);
@@ -311,8 +316,9 @@ impl<R: Read + Seek> CompactReader<R> {
         let trailer = Trailer::decode(&bytes).map_err(|fault| cut(&self.input, fault))?;
         if trailer.end_of_file() != Some(end) || trailer.index < self.header_end {
             let found = format!(
-                "an index at offset {} of {} frames",
-                trailer.index, trailer.frames
+                "an index at offset {} of {}",
+                trailer.index,
+                exact_count(trailer.frames, "frame")
             );
             let expected = format!("one that ends at this trailer, offset {trailer_at}");
             return Err(self.input.bad(trailer_at, found, expected));
@@ -340,7 +346,7 @@ impl<R: Read + Seek> CompactReader<R> {
             return Err(misplaced(&self.input, trailer_at, fault));
         }
         if entries.is_empty() && trailer.records > 0 {
-            let found = format!("{} records without a frame", trailer.records);
+            let found = format!("{} without a frame", exact_count(trailer.records, "record"));
             let expected = "an entry for each frame";
             return Err(self.input.bad(trailer.index, found, expected));
         }

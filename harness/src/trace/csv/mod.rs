@@ -96,14 +96,14 @@ pub(super) fn detect(prefix: &[u8]) -> Option<Dialect> {
 /// The format of one dialect.
 pub(super) struct Csv {
     dialect: Dialect,
-    is_behind_header: bool,
+    is_past_header: bool,
 }
 
 impl Csv {
     pub(super) fn new(dialect: Dialect) -> Csv {
         Csv {
             dialect,
-            is_behind_header: false,
+            is_past_header: false,
         }
     }
 }
@@ -112,7 +112,7 @@ impl LineFormat for Csv {
     const SHOWS_ITS_END: bool = false;
 
     fn decode(&mut self, line: &str) -> Result<Decoded, LineFault> {
-        let may_be_header = !std::mem::replace(&mut self.is_behind_header, true);
+        let may_be_header = !std::mem::replace(&mut self.is_past_header, true);
         if line.is_empty() || may_be_header && self.dialect.is_header(line) {
             return Ok(Decoded::Nothing);
         }

@@ -1,10 +1,10 @@
 //! A disk that fills up, in the middle of a write and of each way to resize. The limit on the
 //! size of a file (`ulimit -f`) stands for the full disk where there is no mounting one.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::support::cli::{Contents, SIZE, Sandbox, ftrace, output, ubdlab};
+use crate::support::mounted::Mounted;
 
 /// Runs with files limited to `blocks` blocks of 512 bytes.
 fn limited(sandbox: &Sandbox, blocks: u64, args: &[&str]) -> std::process::Output {
@@ -136,34 +136,6 @@ fn image_commands_past_the_limit() {
         let output = limited(&sandbox, 1000, &[&["image"], args].concat());
         assert!(sandbox.contents() == before, "{args:?}");
         failed(&sandbox, &output, "cow", &format!("{problem}{too_large}"));
-    }
-}
-
-/// A file system of this size on the directory, until dropped. `None` where mounting is not
-/// allowed.
-pub(super) struct Mounted<'a>(&'a Path);
-
-impl Mounted<'_> {
-    pub(super) fn tmpfs(at: &Path, size: u64) -> Option<Mounted<'_>> {
-        let size = format!("size={size}");
-        Mounted::with(at, &["-t", "tmpfs", "-o", &size, "tmpfs"])
-    }
-
-    /// With these arguments of `mount` before the directory.
-    pub(super) fn with<'a>(at: &'a Path, args: &[&str]) -> Option<Mounted<'a>> {
-        let mounted = Command::new("mount").args(args).arg(at).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Mounted(at));
-        }
-        eprintln!("skipped: a file system can be mounted by root only");
-        None
-    }
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
     }
 }
 

@@ -1,10 +1,7 @@
 //! A backing file whose file system holds no later time than it has: nothing is begun.
 
-use std::process::Command;
-
 use crate::support::cli::{SIZE, Sandbox};
-
-use super::disk_full::Mounted;
+use crate::support::mounted::Mounted;
 
 /// The last time that ext4 holds in inodes of 128 bytes: in January 2038.
 const LAST: u64 = i32::MAX as u64;
@@ -13,18 +10,8 @@ const LAST: u64 = i32::MAX as u64;
 fn a_change_that_the_files_time_cannot_tell_of_is_not_begun() {
     let sandbox = Sandbox::with_device();
     std::fs::create_dir(sandbox.path("old")).unwrap();
-    let image = tempfile::NamedTempFile::new().unwrap();
-    image.as_file().set_len(8 << 20).unwrap();
-    let made = Command::new("mkfs.ext4")
-        .args(["-q", "-I", "128"])
-        .arg(image.path())
-        .output();
-    if !made.is_ok_and(|made| made.status.success()) {
-        eprintln!("skipped: mkfs.ext4 is missing");
-        return;
-    }
-    let (at, image) = (sandbox.path("old"), image.path().to_str().unwrap());
-    let Some(_mounted) = Mounted::with(&at, &["-o", "loop", image]) else {
+    let at = sandbox.path("old");
+    let Some(_mounted) = Mounted::made(&at, &["mkfs.ext4", "-q", "-I", "128"], 8 << 20) else {
         return;
     };
     for time in [LAST - 1, LAST] {

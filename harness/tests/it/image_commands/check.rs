@@ -335,7 +335,7 @@ fn stale_data_in_clean_sectors() {
 }
 
 #[test]
-fn data_behind_the_end() {
+fn data_past_the_end() {
     let sandbox = Sandbox::with_images();
     for version in VERSIONS {
         let name = name_of(version);
@@ -392,10 +392,10 @@ fn data_out_of_the_reach_of_stock_linux() {
     );
     assert_eq!(
         report["findings"][0]["text"],
-        "the data starts at byte 2147483648, behind the 2 GiB that stock Linux can reach"
+        "the data starts at byte 2147483648, past the 2 GiB that stock Linux can reach"
     );
     let info = sandbox.json(&["image", "info", "@cow"]);
-    let verdict = "cannot reach its data, which starts at byte 2147483648, behind 2 GiB";
+    let verdict = "cannot reach its data, which starts at byte 2147483648, past 2 GiB";
     assert_eq!(info["stock_uml"], verdict);
 }
 

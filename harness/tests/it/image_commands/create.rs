@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use harness::plain_format::Version;
 
-use crate::support::cli::{SIZE, Sandbox};
+use crate::support::cli::{SIZE, Sandbox, ftrace};
 use crate::support::images::read;
 
 #[test]
@@ -136,7 +136,52 @@ fn a_qcow2_image_is_no_backing_file_unless_it_is_said_to_be_raw() {
     let checked = sandbox.run(&["image", "check", "@cow"]);
     assert_eq!(checked.status.code(), Some(0));
     let said = sandbox.text(&checked.stdout);
-    let note = "the backing file @backing begins like a qcow2 image, and is read as a raw disk, by \
-                stock UML too";
-    assert!(said.contains(note), "{said}");
+    assert!(said.contains(QCOW2_NOTE), "{said}");
+}
+
+const QCOW2_NOTE: &str = "the backing file @backing begins like a qcow2 image, and is read as a \
+                          raw disk, by stock UML too";
+
+/// What was said once to `create` may be forgotten by the time when it matters.
+#[test]
+fn each_command_that_opens_a_backing_file_says_that_it_begins_like_an_image() {
+    let sandbox = Sandbox::new();
+    let mut image = vec![0; SIZE as usize];
+    image[..4].copy_from_slice(b"QFI\xfb");
+    sandbox.write("backing", image);
+    sandbox.write("trace", ftrace(&[("R", 8, 8)]));
+    let create = ["image", "create", "@cow", "--backing", "@backing"];
+    sandbox.succeeds(&[&create[..], &["--backing-format", "raw"]].concat());
+    let rebase = ["image", "rebase", "@cow", "--backing", "@backing"];
+    for args in [
+        &["image", "info", "@cow", "-f", "cow"][..],
+        &["image", "map", "@cow", "--backing", "@backing"],
+        &["image", "convert", "@cow", "@raw", "-f", "cow"],
+        &["image", "compare", "@cow", "@raw", "-f", "cow"],
+        &["image", "compare", "@raw", "@cow", "-F", "cow"],
+        &["image", "resize", "@cow", "2M", "--dry-run"],
+        &["image", "merge", "@cow", "@merged"],
+        &["image", "recover", "@cow", "-f", "cow"],
+        &["replay", "@trace", "--device", "ubda=@cow"],
+        &[&rebase[..], &["--backing-format", "raw"]].concat(),
+        &["image", "resize", "@cow", "2M"],
+        &["image", "resize", "@cow", "1M", "--shrink"],
+        &["image", "merge", "@cow", "--in-place"],
+    ] {
+        let done = sandbox.run(args);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(0), "{args:?}: {said}");
+        let note = format!("note: {QCOW2_NOTE}\n");
+        assert_eq!(said.matches(&note).count(), 1, "{args:?}: {said}");
+    }
+    for args in [
+        &["image", "info", "@cow", "-f", "cow", "--json"][..],
+        &["replay", "@trace", "--device", "ubda=@cow", "--json"],
+    ] {
+        let report: serde_json::Value = serde_json::from_slice(&sandbox.run(args).stdout).unwrap();
+        let note = report["backing_note"].as_str().unwrap();
+        assert_eq!(sandbox.text(note.as_bytes()), QCOW2_NOTE, "{args:?}");
+    }
+    // Nobody has said that this is a COW file: nothing that it names is opened.
+    assert!(sandbox.json(&["image", "info", "@cow"])["backing_note"].is_null());
 }

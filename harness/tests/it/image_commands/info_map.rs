@@ -45,6 +45,7 @@ fn every_field_of_every_version() {
                 "backing_mtime": reader.header.time,
                 "backing_matches": true,
                 "backing_problem": null,
+                "backing_note": null,
                 "headroom_bytes": headroom,
                 "resize_in_progress": false,
                 "resize_to_bytes": null,

@@ -59,7 +59,7 @@ fn a_recovered_resize_says_that_the_backing_file_is_to_be_extended() {
     );
     assert_eq!(
         sandbox.succeeds(&["image", "recover", "@cow"]),
-        "@cow: finished the resize from 1 MiB to 4 MiB, 4608 bytes moved\n\
+        "@cow: finished the resize from 1 MiB to 4 MiB, 4.50 KiB moved\n\
          stock UML refuses it: it has 4 MiB, its backing file 1 MiB\n\
          ubdlab image resize @cow 4MiB --extend-backing makes the backing file as large\n"
     );

@@ -119,7 +119,7 @@ fn in_place_the_backing_file_has_it_all_and_the_cow_file_nothing() {
         assert_eq!(sandbox.text(&run.stderr), warning);
         assert_eq!(
             sandbox.text(&run.stdout),
-            format!("@backing: 1 MiB, 4608 bytes written into it; @{name} is empty now\n")
+            format!("@backing: 1 MiB, 4.50 KiB written into it; @{name} is empty now\n")
         );
         assert!(sandbox.read("backing") == expected, "{version}");
         assert!(sandbox.disk(name, "backing") == expected, "{version}");

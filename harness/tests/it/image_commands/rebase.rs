@@ -247,12 +247,12 @@ fn unsafely_a_shorter_file_is_refused() {
     sandbox.write_backing("other", SIZE / 2);
     sandbox.refuses(
         &["image", "rebase", "@v3", "--backing", "@other", "--unsafe"],
-        "@v3: the backing file has 512 KiB, and nothing for sector 1026 and those behind it",
+        "@v3: the backing file has 512 KiB, and nothing for sector 1026 and those after it",
     );
 }
 
 #[test]
-fn a_cow_file_behind_a_link() {
+fn a_cow_file_that_a_link_leads_to() {
     let sandbox = with_other();
     symlink("v3", sandbox.path("link")).unwrap();
     let expected = sandbox.disk("v3", "backing");

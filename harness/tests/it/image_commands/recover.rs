@@ -44,8 +44,8 @@ fn a_half_changed_header() {
         let output = sandbox.run(args);
         let message = sandbox.text(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{message}");
-        let expected = ": the header is half changed to another backing file: `ubdlab image \
-                        recover` finishes that\n";
+        let expected = ": the header is half changed to another backing file: ubdlab image \
+                        recover @v2 finishes that\n";
         assert!(message.starts_with("ubdlab: @v2: byte 4"), "{message}");
         assert!(message.ends_with(expected), "{message}");
     };

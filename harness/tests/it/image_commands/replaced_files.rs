@@ -1,11 +1,13 @@
 //! What belongs to a file that is replaced by a new one: attributes go along, and other names of it
 //! are not left with the old one behind their owner's back.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{XattrFlags, getxattr, setxattr};
+use rustix::fs::{IFlags, XattrFlags, getxattr, ioctl_getflags, ioctl_setflags, setxattr};
 
 use crate::support::cli::{SIZE, Sandbox};
+use crate::support::mounted::Mounted;
 
 const NOTE: &str = "user.note";
 
@@ -49,6 +51,123 @@ fn extended_attributes_go_along_with_an_output_that_is_replaced() {
     sandbox.succeeds(&["trace", "convert", "@trace", "@out"]);
     assert_ne!(sandbox.read("out"), b"of before");
     assert_eq!(noted(&sandbox, "out"), b"hello");
+}
+
+/// The inode's attributes (`chattr`) of a file or directory.
+fn flags(sandbox: &Sandbox, name: &str) -> IFlags {
+    ioctl_getflags(File::open(sandbox.path(name)).unwrap()).unwrap_or(IFlags::empty())
+}
+
+/// Gives them to it, which may have them already; `false` where that cannot be.
+fn give_flags(sandbox: &Sandbox, name: &str, wanted: IFlags) -> bool {
+    let file = File::open(sandbox.path(name)).unwrap();
+    let given = ioctl_setflags(file, flags(sandbox, name) | wanted).is_ok()
+        && flags(sandbox, name).contains(wanted);
+    if !given {
+        eprintln!("skipped: no file has the attributes {wanted:?} here");
+    }
+    given
+}
+
+/// Makes the file anew with these attributes: C can be given to an empty file only.
+fn with_flags(sandbox: &Sandbox, name: &str, wanted: IFlags) -> bool {
+    let content = sandbox.read(name);
+    std::fs::remove_file(sandbox.path(name)).unwrap();
+    sandbox.write(name, "");
+    let given = give_flags(sandbox, name, wanted);
+    sandbox.write(name, content);
+    given
+}
+
+/// Those that a file with content takes, and no others of the new file's directory.
+#[test]
+fn attributes_of_the_inode_go_along_where_a_file_is_replaced() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write("out", "of before");
+    let wanted = IFlags::NODUMP | IFlags::NOATIME;
+    if !give_flags(&sandbox, "cow", wanted) || !give_flags(&sandbox, "out", wanted) {
+        return;
+    }
+    sandbox.write("plain", "of before");
+    sandbox.succeeds(&["image", "resize", "@cow", "2M", "--strategy", "rebuild"]);
+    sandbox.succeeds(&["trace", "convert", "@trace", "@out"]);
+    assert!(give_flags(&sandbox, "", IFlags::NODUMP));
+    sandbox.succeeds(&["trace", "convert", "@trace", "@plain"]);
+    for (name, expected) in [("cow", wanted), ("out", wanted), ("plain", IFlags::empty())] {
+        assert_eq!(flags(&sandbox, name) & wanted, expected, "of {name}");
+    }
+}
+
+/// C (no copy-on-write) holds for files that have got it while they were empty, and extents are
+/// shared among such files only.
+#[test]
+fn a_file_without_copy_on_write_stays_one() {
+    let sandbox = Sandbox::with_device();
+    std::fs::create_dir(sandbox.path("disk")).unwrap();
+    let at = sandbox.path("disk");
+    let Some(_mounted) = Mounted::made(&at, &["mkfs.btrfs", "-q"], 128 << 20) else {
+        return;
+    };
+    for (name, content) in [("disk/cow", "cow"), ("disk/out", "trace")] {
+        sandbox.write(name, sandbox.read(content));
+        assert!(with_flags(&sandbox, name, IFlags::NOCOW));
+    }
+    sandbox.succeeds(&[
+        "image",
+        "rebase",
+        "--unsafe",
+        "--backing",
+        "@backing",
+        "@disk/cow",
+    ]);
+    let resize = ["image", "resize", "@disk/cow", "2M"];
+    let rebuild = [&resize[..], &["--strategy", "rebuild"]].concat();
+    let inode = || std::fs::metadata(sandbox.path("disk/cow")).unwrap().ino();
+    let before = inode();
+    sandbox.succeeds(&rebuild);
+    assert_ne!(inode(), before);
+    sandbox.succeeds(&["trace", "convert", "@trace", "@disk/out"]);
+    for name in ["disk/cow", "disk/out"] {
+        assert!(flags(&sandbox, name).contains(IFlags::NOCOW), "of {name}");
+    }
+}
+
+/// What is made in an append-only directory keeps its first name, which is not the one meant.
+#[test]
+fn nothing_temporary_is_made_where_it_could_not_get_its_name() {
+    let sandbox = Sandbox::with_device();
+    std::fs::create_dir(sandbox.path("log")).unwrap();
+    for name in ["cow", "backing"] {
+        std::fs::copy(sandbox.path(name), sandbox.path("log").join(name)).unwrap();
+    }
+    sandbox.succeeds(&[
+        "image",
+        "rebase",
+        "--unsafe",
+        "--backing",
+        "@log/backing",
+        "@log/cow",
+    ]);
+    let before = sandbox.contents();
+    if !give_flags(&sandbox, "log", IFlags::APPEND) {
+        return;
+    }
+    let fixed = "its directory is immutable or append-only (chattr -i -a)";
+    let ran = [
+        &["image", "resize", "@log/cow", "2M", "--strategy", "rebuild"][..],
+        &["image", "create", "@log/new", "--backing", "@log/backing"],
+        &["image", "convert", "@log/backing", "@log/raw"],
+        &["trace", "generate", "@log/trace"],
+    ]
+    .map(|args| (args, sandbox.run(args)));
+    let log = File::open(sandbox.path("log")).unwrap();
+    ioctl_setflags(log, flags(&sandbox, "log") - IFlags::APPEND).unwrap();
+    for (args, output) in ran {
+        let said = sandbox.text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "of {args:?}: {said}");
+        assert!(said.ends_with(&format!("{fixed}\n")), "of {args:?}: {said}");
+    }
+    assert!(sandbox.contents() == before);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn a_grow_by_every_strategy_of_every_version() {
             let moved = if *strategy == "headroom" {
                 "0 bytes"
             } else {
-                "4608 bytes"
+                "4.50 KiB"
             };
             assert_eq!(
                 sandbox.succeeds(&["image", "resize", &cow, "4M", "--strategy", strategy]),
@@ -218,7 +218,7 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
             "size       1 MiB to 17 MiB\n\
              strategy   rebuild\n\
              \x20          not by headroom: the bitmap has room for a device of 16 MiB, not more\n\
-             moves      4608 bytes at most\n\
+             moves      4.50 KiB at most\n\
              space      40 KiB needed meanwhile\n\
              layout     alignment 1048576, data at byte 2097152; grows to 4 GiB after that without \
              its data moving\n{}",

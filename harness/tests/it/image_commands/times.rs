@@ -167,9 +167,33 @@ fn a_wait_is_interrupted() {
 /// A user who may write a file without owning it can give it only the present time.
 #[test]
 fn a_backing_file_that_belongs_to_somebody_else() {
+    merge_as_nobody(0);
+}
+
+/// A wait that is too long for its owner is not for somebody else, who has no other way: one
+/// sentence says it, and nothing is said that is not so.
+#[test]
+fn somebody_else_waits_once_and_is_told_once() {
+    let Some(told) = merge_as_nobody(12) else {
+        return;
+    };
+    let of_time: Vec<_> = (told.lines())
+        .filter(|line| line.contains("waiting ") || line.contains("ahead of the clock"))
+        .collect();
+    assert_eq!(of_time.len(), 1, "{told}");
+    assert!(of_time[0].starts_with("waiting "), "{told}");
+}
+
+/// Merges into a backing file that this user does not own, and whose time is `ahead` seconds ahead
+/// of the clock; what is said. `None` where that cannot be tried.
+fn merge_as_nobody(ahead: i64) -> Option<String> {
     const NOBODY: u32 = 65534;
     let sandbox = Sandbox::new();
     sandbox.write_backing("backing", SIZE);
+    if ahead > 0 {
+        sandbox.write("now", "");
+        sandbox.touch("backing", (mtime(&sandbox, "now") + ahead) as u64);
+    }
     sandbox.write_image("cow", Version::V3, "backing", &SOME);
     let expected = expected_disk(&sandbox.read("backing"), &SOME);
     std::fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o777)).unwrap();
@@ -180,7 +204,7 @@ fn a_backing_file_that_belongs_to_somebody_else() {
     can_run.arg("--version").uid(NOBODY).gid(NOBODY);
     if !can_run.output().is_ok_and(|run| run.status.success()) {
         eprintln!("skipped: only root runs a program as somebody else");
-        return;
+        return None;
     }
     let mut command = ubdlab();
     command.args(sandbox.args(&["image", "merge", "@cow", "--in-place"]));
@@ -190,4 +214,5 @@ fn a_backing_file_that_belongs_to_somebody_else() {
     assert_eq!(run.status.code(), Some(0), "{told}");
     assert!(sandbox.read("backing") == expected);
     sandbox.succeeds(&["image", "check", "@cow"]);
+    Some(told)
 }

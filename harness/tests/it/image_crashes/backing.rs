@@ -75,7 +75,7 @@ fn survives(name: &str, backing_len: u64, strategy: Strategy, version: Version) 
 }
 
 #[test]
-fn behind_every_strategy() {
+fn after_every_strategy() {
     for strategy in [Strategy::Headroom, Strategy::Rebuild, Strategy::Reflow] {
         let name = format!("extended after {strategy}");
         survives(&name, SECTORS * 512, strategy, Version::V3);

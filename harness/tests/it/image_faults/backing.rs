@@ -194,7 +194,7 @@ fn the_last_write_of_a_rebase_of_version_2_finds_the_disk_full() {
     assert_eq!(
         disk_of(&host, COW).unwrap_err().to_string(),
         "cow: byte 4050: the header is half changed to another backing file: \
-         `ubdlab image recover` finishes that"
+         ubdlab image recover cow finishes that"
     );
     let recovered = recover(&host, cow, Format::Cow, Trust::Follow, &mut go_on).unwrap();
     let expected = Recovered {

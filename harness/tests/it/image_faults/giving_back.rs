@@ -249,7 +249,11 @@ fn an_interrupted_recovery_says_whether_it_goes_on() {
                     goes_on += u64::from(again.resized.is_some());
                 }
                 Err(error @ ImageError::InterruptedFreeing { .. }) => {
-                    assert!(error.to_string().contains("check --repair"));
+                    assert!(
+                        error
+                            .to_string()
+                            .contains("ubdlab image check cow --repair")
+                    );
                     assert_eq!(again, Default::default(), "there is nothing to go on with");
                     leaks += u64::from(severity(&host) == Some(Severity::Leak));
                 }

@@ -4,5 +4,6 @@
 pub(crate) mod cases;
 pub(crate) mod cli;
 pub(crate) mod images;
+pub(crate) mod mounted;
 pub(crate) mod peers;
 pub(crate) mod uml;

@@ -39,7 +39,9 @@ pub(super) fn latest<H: ImageHost>(
     Ok(noted.map_or(now, |noted| now.max(noted.latest)))
 }
 
-/// Waits until the present second is past `latest`, unless that is too far ahead.
+/// Waits until the present second is past `latest`, unless that is too far ahead. A user who may
+/// not give the file any time has to wait for its next one anyway, and does so before anything is
+/// written.
 ///
 /// # Errors
 /// The host's; [`ChangeError::Interrupted`].
@@ -49,7 +51,11 @@ pub(super) fn wait_past<H: ImageHost>(
     latest: i64,
     watch: Watch<'_>,
 ) -> Result<(), ChangeError> {
-    wait(host, device, latest.saturating_add(1), LONGEST_WAIT, watch)
+    let longest = match host.may_give_times(backing(device)?) {
+        true => LONGEST_WAIT,
+        false => LONGEST_WAIT_OF_STRANGER,
+    };
+    wait(host, device, latest.saturating_add(1), longest, watch)
 }
 
 /// Waits until it is this time, unless that is more than `longest` seconds ahead.

@@ -113,7 +113,7 @@ impl<F: HostFile> Space<'_, F> {
             return Ok(());
         };
         let text = format!(
-            "bits are set behind that of the last sector, {}, as an interrupted resize can leave \
+            "bits are set past that of the last sector, {}, as an interrupted resize can leave \
              them; --repair clears them: a grow by another tool would take what they stand for as \
              written",
             self.geometry.capacity().0.saturating_sub(1)
@@ -181,7 +181,7 @@ impl<F: HostFile> Space<'_, F> {
                     ..Finding::new(
                         Fault::TrailingData,
                         end,
-                        format!("{trailing} lie behind the end of the data area"),
+                        format!("{trailing} past the end of the data area"),
                     )
                 },
                 false => Finding::new(

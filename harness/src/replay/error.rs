@@ -1,0 +1,192 @@
+//! Why a replay ends early.
+
+use driver::blk::{Completion, Operation, Status};
+use driver::exact_count;
+use driver::resize::ResizeError;
+use driver::units::{Bytes, Sector, SectorCount, SectorRange};
+
+use crate::trace::{Nanoseconds, TraceError, TraceOperation};
+
+use super::requests::IsPastEnd;
+use super::target::TargetError;
+
+/// Why a replay ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The trace cannot be read on.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// A request lies past the end of the device.
+    #[error(
+        "request {request}, a {operation} of {} at sector {start}: {error}; \
+         --past-end wrap, clip or scale allows it",
+        exact_count(.count.0, "sector")
+    )]
+    PastEnd {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What it asks for.
+        operation: TraceOperation,
+        /// Where it starts.
+        start: Sector,
+        /// How long it is.
+        count: SectorCount,
+        /// What is wrong.
+        error: IsPastEnd,
+    },
+    /// The device refused a request, or its host failed.
+    #[error("request {request} ({what}, sectors {range}): {status}{cause}")]
+    Failed {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What it asked for.
+        what: &'static str,
+        /// Of which sectors.
+        range: SectorRange,
+        /// How it ended.
+        status: Status,
+        /// What the host said.
+        cause: String,
+    },
+    /// The device could not be read when it was compared with the model.
+    #[error("comparing the device with the model, sectors {range}: {status}{cause}")]
+    Unreadable {
+        /// Which sectors.
+        range: SectorRange,
+        /// How the read ended.
+        status: Status,
+        /// What the host said.
+        cause: String,
+    },
+    /// A resize failed.
+    #[error("resize to {} bytes before request {request}: {error}", .new_size.0)]
+    Resize {
+        /// Before which request.
+        request: u64,
+        /// To which size.
+        new_size: Bytes,
+        /// Why.
+        error: ResizeError,
+    },
+    /// The requests move more than anybody has agreed to.
+    #[error(
+        "up to request {request} the trace reads and writes more than {allowed}: --limit takes as \
+         many requests as it says, however much they move"
+    )]
+    TooMuchMoved {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What they may move.
+        allowed: Bytes,
+    },
+    /// The requests write zeros to more of a device in files than anybody has agreed to.
+    #[error(
+        "up to request {request} the trace writes zeros to more than {allowed} of the device, which \
+         takes as much space in its files: --limit takes as many requests as it says, and with \
+         --memory zeros take none"
+    )]
+    TooMuchZeroed {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What they may write zeros to.
+        allowed: Bytes,
+    },
+    /// The requests write to more of the device than its files have space for.
+    #[error(
+        "up to request {request} the trace writes more than the {free} that the device's files may \
+         come to take where they are: --limit takes as many requests as it says, --out makes the \
+         files somewhere else, and with --memory there are none"
+    )]
+    NoSpace {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What the files have, and what is free.
+        free: Bytes,
+    },
+    /// The replay may take more memory than it may.
+    #[error(
+        "up to request {request} the replay may need more than {allowed} of memory: \
+         --memory-limit allows more; a device in files takes less, and a smaller one (--size, \
+         with --past-end wrap, clip or scale)"
+    )]
+    TooMuchMemory {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What there is for it.
+        allowed: Bytes,
+    },
+    /// Keeping the pace takes longer than anybody waits.
+    #[error(
+        "request {request} comes {time} after the first, more than 30 days at this speed: --speed \
+         makes it less, and --to or --limit end before it"
+    )]
+    TooLongSchedule {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// Its time.
+        time: Nanoseconds,
+    },
+    /// A completion came that belongs to no request in flight, or to another one than it names.
+    #[error("a completion came of a {what} of sectors {range}, which is not in flight")]
+    NotInFlight {
+        /// What it says was asked for.
+        what: &'static str,
+        /// Of which sectors.
+        range: SectorRange,
+    },
+    /// The device has nothing to do, and has not completed what it was given.
+    #[error(
+        "{} never completed, the first of them request {request} ({what}, sectors {range})",
+        exact_count(*.count as u64, "request")
+    )]
+    NeverCompleted {
+        /// How many.
+        count: usize,
+        /// The number of the first in the trace, from 1.
+        request: u64,
+        /// What it asks for.
+        what: &'static str,
+        /// Of which sectors.
+        range: SectorRange,
+    },
+    /// The trace has more requests than stamps can number.
+    #[error("the trace has more than {} requests", u32::MAX)]
+    TooLong,
+    /// The device does not go on.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+}
+
+impl ReplayError {
+    /// Whether it is the trace that asks for too much, and not the device that fails.
+    pub fn is_about_trace(&self) -> bool {
+        matches!(
+            self,
+            ReplayError::PastEnd { .. }
+                | ReplayError::TooMuchMoved { .. }
+                | ReplayError::TooMuchZeroed { .. }
+                | ReplayError::NoSpace { .. }
+                | ReplayError::TooMuchMemory { .. }
+                | ReplayError::TooLongSchedule { .. }
+        )
+    }
+}
+
+/// Of a completion that came from nowhere.
+pub(super) fn not_in_flight(completion: &Completion) -> ReplayError {
+    ReplayError::NotInFlight {
+        what: name(completion.request.operation),
+        range: completion.request.range(),
+    }
+}
+
+/// A request in a word or two.
+pub(super) fn name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Read => "read",
+        Operation::Write { .. } => "write",
+        Operation::Flush => "flush",
+        Operation::Discard => "discard",
+        Operation::WriteZeroes => "write of zeros",
+    }
+}

@@ -1,0 +1,87 @@
+//! Why there is no report of a replay.
+
+use std::path::PathBuf;
+
+use driver::host::HostError;
+use driver::open::OpenError;
+use driver::ordered::CloseError;
+use driver::resize::ResizeError;
+use driver::shown;
+use driver::units::Bytes;
+use userhelper::planner::PlanError;
+
+use crate::trace::TraceError;
+
+use super::error::ReplayError;
+use super::io::NoIo;
+use super::limits::LARGEST_IMPLIED;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The device does not come up.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The replay ended early.
+    #[error("{}: {error}", shown(.path))]
+    Replay {
+        /// The COW file.
+        path: PathBuf,
+        /// Why.
+        error: Box<ReplayError>,
+    },
+    /// The size in the device's specification cannot be had.
+    #[error("{}: {error}", shown(.path))]
+    Plan {
+        /// The COW file.
+        path: PathBuf,
+        /// Why not.
+        error: PlanError,
+    },
+    /// A resize or a recovery outside the replay failed.
+    #[error("{}: {error}", shown(.path))]
+    Resize {
+        /// The COW file.
+        path: PathBuf,
+        /// Why.
+        error: ResizeError,
+    },
+    /// The device could not be closed cleanly.
+    #[error("{}: closing: {error}", shown(.path))]
+    Close {
+        /// The COW file.
+        path: PathBuf,
+        /// Why not.
+        error: CloseError,
+    },
+    /// A host operation failed.
+    #[error("{}: {action}: {error}", shown(.path))]
+    Host {
+        /// On which file.
+        path: PathBuf,
+        /// Doing what.
+        action: &'static str,
+        /// What the host said.
+        error: HostError,
+    },
+    /// Nobody carries the device's operations out as asked for.
+    #[error(transparent)]
+    Io(#[from] NoIo),
+    /// An empty trace of an unknown device.
+    #[error("the trace does not tell the size of its device: give --size")]
+    UnknownSize,
+    /// A trace from which a device would follow that nobody asked for.
+    #[error(
+        "{what} {size}, and a device of more than {LARGEST_IMPLIED} is only made if --size says \
+         so; on a smaller one --past-end wrap, clip or scale says what becomes of the requests"
+    )]
+    ImpliedSize {
+        /// What implies it, in words.
+        what: &'static str,
+        /// The size.
+        size: Bytes,
+    },
+}
