@@ -81,9 +81,13 @@ impl Bench {
 
     /// Lets the device begin what it can.
     fn give_out(&mut self) {
-        self.device.begin_on(&mut self.later);
-        let completed = std::iter::from_fn(|| self.device.next_completion());
-        self.completed.extend(completed);
+        loop {
+            self.device.begin_on(&mut self.later);
+            let Some(completion) = self.device.next_completion() else {
+                return;
+            };
+            self.completed.push(completion);
+        }
     }
 
     /// What is under way, in words.
@@ -103,13 +107,18 @@ impl Bench {
         self.later.begun.iter().map(word).collect()
     }
 
-    /// Carries out the operation at this place among those under way.
+    /// Carries out the operation at this place among those under way, and lets the device go on.
     fn finish(&mut self, index: usize) {
+        self.end(index);
+        self.give_out();
+    }
+
+    /// Carries it out.
+    fn end(&mut self, index: usize) {
         let operation = self.later.begun.remove(index);
         let files = self.later.files.clone().unwrap();
         let file = files.of(operation.file).map(Arc::as_ref);
         self.device.finish(operation.carry_out(file));
-        self.give_out();
     }
 
     /// Ends it with an error, and nothing done.
@@ -292,6 +301,51 @@ fn flushes_that_come_while_one_is_under_way_share_the_next_publication() {
 }
 
 #[test]
+fn requests_that_keep_coming_put_a_publication_off_for_a_queue_of_them_and_no_longer() {
+    let mut bench = bench();
+    bench.write(1, 0, 1, 1);
+    bench.finish(0);
+    bench.device.submit(Request::flush(Tag(2))).unwrap();
+    let mut begun = 0;
+    // One more is there each time that something can begin.
+    let sync = loop {
+        let read = Request::read(Tag(3), Sector(50), SectorCount(1));
+        bench.device.submit(read).unwrap();
+        bench.device.begin_on(&mut OneByOne(&mut bench.later));
+        match bench.later.begun.pop() {
+            Some(operation) if operation.action == Action::SyncData => break operation,
+            Some(operation) => {
+                begun += 1;
+                let files = bench.later.files.clone().unwrap();
+                let file = files.of(operation.file).map(Arc::as_ref);
+                bench.device.finish(operation.carry_out(file));
+            }
+            None => {}
+        }
+        while bench.device.next_completion().is_some() {}
+    };
+    assert_eq!(sync.file, FileRole::Cow);
+    assert_eq!(begun, bench.device.limits().queue_depth);
+}
+
+/// Takes one operation at a time.
+struct OneByOne<'a>(&'a mut Later);
+
+impl Executor<MemoryFile> for OneByOne<'_> {
+    fn room(&self) -> usize {
+        1
+    }
+
+    fn begin(&mut self, operation: Operation, files: &Files<MemoryFile>) {
+        self.0.begin(operation, files);
+    }
+
+    fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, Died> {
+        self.0.finished(wait)
+    }
+}
+
+#[test]
 fn a_sync_keeps_back_no_read_and_no_write() {
     let mut bench = bench();
     bench.write(1, 0, 1, 1);
@@ -394,7 +448,13 @@ fn a_relocation_waits_for_the_publication_under_way_and_the_next_one_for_the_rel
     // The bits, and the second sync.
     bench.finish(0);
     bench.finish(0);
-    bench.finish(0);
+    bench.end(0);
+    // The first flush is complete, and the second has its turn, but for the relocation.
+    assert_eq!(
+        bench.device.next_completion().map(|done| done.request.tag),
+        Some(Tag(2))
+    );
+    bench.device.begin_on(&mut bench.later);
     assert_eq!(
         bench.under_way(),
         [""; 0],
