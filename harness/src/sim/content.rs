@@ -95,6 +95,11 @@ impl FileContent {
         true
     }
 
+    /// Whether it is the other one also in where its holes are.
+    pub(crate) fn is_stored_like(&self, other: &FileContent) -> bool {
+        self.len == other.len && self.pages.same_pages(&other.pages)
+    }
+
     /// Writes all of `data`, and extends the file if need be.
     pub fn write_at(&mut self, data: &[u8], at: FileOffset) {
         self.pages.write(data, at.0);

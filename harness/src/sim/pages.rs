@@ -189,6 +189,11 @@ impl Pages {
         self.same(other, |page| *page.bytes() == ZEROS)
     }
 
+    /// Whether both also have the same pages allocated.
+    pub(crate) fn same_pages(&self, other: &Pages) -> bool {
+        self.allocated == other.allocated && self.same(other, |_| false)
+    }
+
     fn same(&self, other: &Pages, is_none: impl Fn(&Page) -> bool) -> bool {
         let height = self.height.max(other.height);
         let (one, other) = (self.raised(height), other.raised(height));
@@ -465,9 +470,15 @@ mod tests {
         assert!(small.same_bytes(&tall));
         tall.zero(1 << 30, 4096);
         assert!(small.same_bytes(&tall) && tall.same_bytes(&small));
+        assert!(!small.same_pages(&tall) && !tall.same_pages(&small));
+        let mut other = Pages::default();
+        other.zero(0, 4096);
+        assert!(!other.same_pages(&tall) && !tall.same_pages(&other));
         small.write(&[1, 2], 4095);
         assert!(!small.same_bytes(&tall) && !tall.same_bytes(&small));
         tall.write(&[1, 2], 4095);
         assert!(small.same_bytes(&tall) && tall.same_bytes(&small));
+        tall.punch(1 << 30, 4096);
+        assert!(small.same_pages(&tall) && tall.same_pages(&small));
     }
 }
