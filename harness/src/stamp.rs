@@ -201,9 +201,6 @@ pub enum Content {
 impl Content {
     /// Looks at one sector.
     pub fn of(content: &[u8]) -> Content {
-        if content.iter().all(|&byte| byte == 0) {
-            return Content::Zeros;
-        }
         let word = |at: usize| {
             let bytes = content.get(at..at + 8)?;
             Some(u64::from_le_bytes(bytes.try_into().ok()?))
@@ -216,6 +213,7 @@ impl Content {
                     false => Content::Foreign,
                 }
             }
+            _ if crate::oracle::is_zero(content) => Content::Zeros,
             _ => Content::Foreign,
         }
     }

@@ -51,6 +51,6 @@ pub fn create<N: HostNames>(
         .and_then(|()| file.write_all_at(&[0], last))
         .and_then(|()| names.give_mode(path, &file, &[]))
         .map_err(host("writing the new COW file"))?;
-    debug_assert!(last + Bytes(1) == geometry.data_end());
+    assert!(last + Bytes(1) == geometry.data_end());
     Ok(())
 }

@@ -57,7 +57,8 @@ pub struct Outcome {
     pub cases: u64,
     /// Operations of simulated hosts.
     pub host_operations: u64,
-    /// Crash images built, recovered and checked.
+    /// Crash images built, recovered and checked. Those that are what the kill at the same crash
+    /// point has left, to the last byte, count like others, and are recovered once.
     pub crash_images: u64,
     /// The time it took.
     pub elapsed_ns: u64,

@@ -7,13 +7,14 @@ use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
 use crate::plain_format::{CowFile, Extension, Wrong};
 use crate::sim::{FileContent, SimHost};
-use crate::stamp::Coverage;
+use crate::stamp::{Content, Coverage};
 
 use super::case::{Case, ImageTool};
 use super::device::{COW, Device, DidNotOpen, NotCarriedOut, Opening};
 use super::guard::guarded;
 use super::parts::{Part, Watch};
 use super::resizer::{self, Unfinished};
+use super::seen::Seen;
 use super::signature::{Act, Phase};
 use super::tools::{NotDone, use_tool};
 use super::violation::{Kind, Violation};
@@ -48,6 +49,7 @@ pub fn check_opened<T>(
 #[derive(Debug, Default)]
 pub struct Scratch {
     content: Vec<u8>,
+    found: Vec<Content>,
     again: Vec<u8>,
 }
 
@@ -210,10 +212,14 @@ fn check_unguarded(
         return Err(violation(Kind::WrongSize, what));
     }
     watch.enter(Part::Compare);
-    let Scratch { content, again } = scratch;
+    let Scratch {
+        content,
+        found,
+        again,
+    } = scratch;
     read_all(&mut device, content).map_err(|error| error.seen(when))?;
-    let size = SectorCount(capacity);
-    truth.history.check_crash(size, content, when)?;
+    let (size, seen) = (SectorCount(capacity), Seen::of(content, found));
+    truth.history.check_crash(size, seen, when)?;
     drop(device);
     if !backing_is_unchanged(image, truth) {
         let what = "the backing file is not what it was".into();
@@ -235,7 +241,7 @@ fn check_unguarded(
         let what = "the COW file is gone";
         return Err(violation(Kind::Inconsistent, what.into()).with_error(what));
     };
-    consistent(&recovered, image, case, truth, content).map_err(|wrong| {
+    consistent(&recovered, image, case, truth, seen).map_err(|wrong| {
         let violation = violation(Kind::Inconsistent, wrong.to_string());
         violation.by(Act::Look).with_error(wrong.what)
     })?;
@@ -306,10 +312,10 @@ fn consistent(
     host: &SimHost,
     case: &Case,
     truth: &Truth,
-    shown: &[u8],
+    shown: Seen,
 ) -> Result<(), Wrong> {
     if case.image.raw {
-        return raw_is_whole(cow, shown);
+        return raw_is_whole(cow, shown.bytes());
     }
     let cow = CowFile::open(cow)?;
     let wrong = |at, what, found: String| Err(Wrong { at, what, found });
@@ -363,5 +369,5 @@ fn consistent(
         );
         return wrong(Extension::AT, "size of the backing file", found);
     }
-    cow.check_shown(below, shown)
+    cow.check_shown(below, &shown)
 }

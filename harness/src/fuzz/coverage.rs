@@ -99,8 +99,10 @@ impl Coverage {
 
     /// `name` came up `times` times.
     pub fn add(&mut self, name: &'static str, times: u64) {
-        debug_assert!(NAMES.contains(&name), "{name} is not listed");
-        *self.0.entry(name).or_default() += times;
+        match self.0.get_mut(name) {
+            Some(count) => *count += times,
+            None => panic!("{name} is not listed"),
+        }
     }
 
     /// Adds another's counts.

@@ -29,7 +29,8 @@ const DIES_EARLY: (u64, u64) = (8, 256);
 pub struct Explored {
     /// Operations of the host.
     pub host_operations: u64,
-    /// Crash images that were built, recovered and compared.
+    /// Crash images that were built, recovered and compared. Where a power cut leaves just what
+    /// the kill at the same crash point has left, one of the two is recovered for both.
     pub crash_images: u64,
     /// What came up.
     pub coverage: Coverage,
@@ -75,6 +76,7 @@ pub fn explore_watched(
             end: None,
             wanted: None,
             recovering: number > 0,
+            killed_took: 0,
             scratch: &mut scratch,
             watch,
         };
@@ -170,6 +172,8 @@ struct Explorer<'a> {
     /// What is looked for, if not everything: an image with something else is passed over.
     wanted: Option<&'a Cause>,
     recovering: bool,
+    /// Operations of the host that judging the present crash point's kill took.
+    killed_took: u64,
     scratch: &'a mut Scratch,
     watch: &'a mut dyn Watch,
 }
@@ -208,6 +212,12 @@ impl Explorer<'_> {
         }
         let image = after_power_cut(snapshot, &survivors);
         self.explored.coverage.hit("crash_power_cut");
+        if image.is_found_like(snapshot) {
+            // What the kill has left, to the last byte, and that was judged already.
+            self.explored.crash_images += 1;
+            self.explored.host_operations += self.killed_took;
+            return Ok(());
+        }
         let end = End::PowerCut {
             position: point.position,
             change: point.change,
@@ -277,7 +287,9 @@ impl Explorer<'_> {
         let selection = Selection::of(&unsynced, self.thrift.images(sectors), self.thorough);
         if self.thrift.takes(selection.images(), sectors, self.rng) {
             self.explored.coverage.hit("crash_kill");
-            self.examine(&snapshot.after_kill(), killed.clone(), point.phase, truth)?;
+            let image = snapshot.after_kill();
+            self.examine(&image, killed.clone(), point.phase, truth)?;
+            self.killed_took = image.operations();
             if self.case.driver != DriverName::Linux26 || !unsynced.files.is_empty() {
                 self.power_cuts(point, snapshot, &unsynced, selection, truth)?;
             }
@@ -385,6 +397,7 @@ impl Search<'_> {
             end: None,
             wanted: self.wanted,
             recovering: !before.is_empty(),
+            killed_took: 0,
             scratch: &mut Scratch::default(),
             watch: &mut Unwatched,
         };

@@ -36,6 +36,7 @@ use crate::stamp::{Content, Stamp};
 use driver::exact_count;
 use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
+use super::seen::Seen;
 use super::signature::{Act, Promise};
 use super::violation::{Kind, Shown, Violation};
 
@@ -58,6 +59,15 @@ impl Held {
             Held::Stamp(stamp) => stamp.is_in(sector, content),
             Held::Zeros => crate::oracle::is_zero(content),
             Held::Front(stamp, bytes) => is_front(stamp, bytes, sector, content),
+        }
+    }
+
+    /// Whether a sector has it in which `found` was found.
+    #[inline]
+    fn was_found(self, sector: Sector, content: &[u8], found: Content) -> bool {
+        match self.content(sector) {
+            Some(expected) => found == expected,
+            None => self.is_in(sector, content),
         }
     }
 
@@ -369,10 +379,10 @@ impl History {
     pub fn check_crash(
         &self,
         capacity: SectorCount,
-        content: &[u8],
+        seen: Seen,
         when: &str,
     ) -> Result<(), Violation> {
-        check_length(capacity, std::iter::once(content), when)?;
+        check_length(capacity, std::iter::once(seen.bytes()), when)?;
         let Some(sectors) = self.sectors.get(..capacity.0 as usize) else {
             let what = format!(
                 "found {}, expected at most {}",
@@ -381,11 +391,11 @@ impl History {
             );
             return Err(Violation::new(Kind::WrongSize, when, what));
         };
-        let contents = content.chunks_exact(SECTOR_SIZE as usize);
-        for (number, (versions, content)) in (0..).zip(sectors.iter().zip(contents)) {
+        for (number, (versions, (content, found))) in (0..).zip(sectors.iter().zip(seen.sectors()))
+        {
             let number = Sector(number);
             let mut allowed = versions.iter().rev().filter(|v| !v.overwritten);
-            if !allowed.any(|v| v.held.is_in(number, content)) {
+            if !allowed.any(|v| v.held.was_found(number, content, found)) {
                 let allowed = |v: &Version| !v.overwritten;
                 let past = Kind::LostWrite;
                 return Err(violation(versions, number, content, when, allowed, past));
@@ -601,7 +611,9 @@ mod tests {
         }
 
         fn crash(&self, content: &[u8]) -> Result<(), Kind> {
-            let check = self.0.check_crash(SectorCount(1), content, "");
+            let mut found = Vec::new();
+            let seen = Seen::of(content, &mut found);
+            let check = self.0.check_crash(SectorCount(1), seen, "");
             check.map_err(|violation| violation.kind)
         }
 

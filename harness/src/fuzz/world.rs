@@ -23,6 +23,7 @@ use super::excuses::{Excuses, Work};
 use super::guard::guarded;
 use super::history::History;
 use super::resizer::Unfinished;
+use super::seen::Seen;
 use super::signature::{Act, Phase};
 use super::violation::{Kind, Violation};
 
@@ -350,7 +351,9 @@ impl<'a> World<'a> {
         match read_all(&mut device, &mut content) {
             Ok(()) => {
                 let history = &mut self.truth.history;
-                history.check_crash(SectorCount(capacity), &content, when)?;
+                let mut found = Vec::new();
+                let seen = Seen::of(&content, &mut found);
+                history.check_crash(SectorCount(capacity), seen, when)?;
                 history.resized_to(capacity);
                 history.crashed();
                 // A killed process leaves in the page cache what a power cut may still take.

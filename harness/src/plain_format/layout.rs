@@ -5,7 +5,7 @@ use super::wrong::Wrong;
 use driver::exact_count;
 
 /// Bits in a byte of the bitmap.
-const BITS: u64 = 8;
+pub(super) const BITS: u64 = 8;
 
 /// No file has more bytes.
 const LONGEST_FILE: u64 = (1 << 63) - 1;

@@ -17,7 +17,7 @@ pub use extension::Extension;
 pub use header::{ByteOrder, Header};
 pub use layout::{Layout, Version};
 pub use reader::CowFile;
-pub use source::Source;
+pub use source::{Shown, Source};
 pub use wrong::Wrong;
 
 /// Bytes in a sector, everywhere.

@@ -1,10 +1,12 @@
 //! The disk that a COW file shows, sector by sector.
 
+use std::ops::Range;
+
 use super::SECTOR;
 use super::extension::Extension;
 use super::header::Header;
-use super::layout::{Layout, Version};
-use super::source::Source;
+use super::layout::{BITS, Layout, Version};
+use super::source::{Shown, Source};
 use super::wrong::Wrong;
 
 /// A COW file that a reader accepts.
@@ -46,7 +48,9 @@ impl<S: Source> CowFile<S> {
             layout,
             bitmap,
         };
-        let mut sectors = (0..layout.with_bit).rev();
+        let bytes = cow.bitmap.iter().rposition(|&byte| byte != 0);
+        let bits = bytes.map_or(0, |byte| (byte as u64 + 1) * BITS);
+        let mut sectors = (0..bits.min(layout.with_bit)).rev();
         let last = sectors.find(|&sector| cow.is_dirty(sector));
         let end = last.map_or(0, |last| layout.place(last) + SECTOR);
         // While a reflow is under way, some data is at its new place.
@@ -92,11 +96,15 @@ impl<S: Source> CowFile<S> {
     /// # Errors
     /// A device of another size, the first sector that differs, or a clean sector that the
     /// backing file does not have.
-    pub fn check_shown(&self, backing: &(impl Source + ?Sized), shown: &[u8]) -> Result<(), Wrong> {
+    pub fn check_shown<B, D>(&self, backing: &B, shown: &D) -> Result<(), Wrong>
+    where
+        B: Source + ?Sized,
+        D: Shown<S> + Shown<B> + ?Sized,
+    {
         let sectors = self.layout.sectors;
-        if shown.len() as u64 != sectors * SECTOR {
+        let found = Shown::<S>::len(shown);
+        if found != sectors * SECTOR {
             let at = self.header.version.fields().size;
-            let found = shown.len();
             let found =
                 format_args!("the file has {sectors} sectors, the device showed {found} bytes");
             return Err(Wrong::new(at, "size", found));
@@ -114,13 +122,15 @@ impl<S: Source> CowFile<S> {
             } else {
                 end.min(below).max(start)
             };
-            let content = &shown[(start * SECTOR) as usize..(there * SECTOR) as usize];
             match dirty {
                 true => {
                     let place = self.layout.place(start);
-                    differs("dirty sector", &self.file, place, start, content)?;
+                    differs("dirty sector", &self.file, place, start..there, shown)?;
                 }
-                false => differs("clean sector", backing, start * SECTOR, start, content)?,
+                false => {
+                    let place = start * SECTOR;
+                    differs("clean sector", backing, place, start..there, shown)?;
+                }
             }
             if there < end {
                 let (byte, _) = self.layout.bit(there);
@@ -135,23 +145,20 @@ impl<S: Source> CowFile<S> {
     }
 }
 
-/// Names the first sector of `shown` that is not what `file` has from `at` on.
-fn differs(
+/// Names the first of these sectors that was not shown as `file` has it, where they begin at `at`.
+fn differs<F: Source + ?Sized>(
     what: &'static str,
-    file: &(impl Source + ?Sized),
+    file: &F,
     at: u64,
-    first: u64,
-    shown: &[u8],
+    sectors: Range<u64>,
+    shown: &(impl Shown<F> + ?Sized),
 ) -> Result<(), Wrong> {
-    if file.holds(at, shown) {
+    if shown.is_in(file, at, sectors.clone()) {
         return Ok(());
     }
-    let mut places = (0..).zip(shown.chunks_exact(SECTOR as usize));
-    let place = places.find(|(n, shown)| !file.holds(at + n * SECTOR, shown));
-    let place = place.map_or(0, |(n, _)| n);
-    let found = format_args!(
-        "sector {} as the file has it is not as the device showed it",
-        first + place
-    );
-    Err(Wrong::new(at + place * SECTOR, what, found))
+    let place = |sector: u64| at + (sector - sectors.start) * SECTOR;
+    let is_other = |&sector: &u64| !shown.is_in(file, place(sector), sector..sector + 1);
+    let sector = sectors.clone().find(is_other).unwrap_or(sectors.start);
+    let found = format_args!("sector {sector} as the file has it is not as the device showed it");
+    Err(Wrong::new(place(sector), what, found))
 }

@@ -1,4 +1,8 @@
-//! The bytes of a file, wherever they are.
+//! The bytes of a file, wherever they are, and the bytes that a device showed.
+
+use std::ops::Range;
+
+use super::SECTOR;
 
 /// A file's bytes.
 pub trait Source {
@@ -19,6 +23,31 @@ pub trait Source {
         let mut found = vec![0; expected.len()];
         self.read(at, &mut found);
         found == expected
+    }
+}
+
+/// What a device showed of its disk, to be compared with what files of type `F` have.
+pub trait Shown<F: ?Sized> {
+    /// Bytes of it.
+    fn len(&self) -> u64;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether `file` has, from byte `at` on, what was shown of these sectors.
+    fn is_in(&self, file: &F, at: u64, sectors: Range<u64>) -> bool;
+}
+
+impl<F: Source + ?Sized> Shown<F> for [u8] {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
+    }
+
+    fn is_in(&self, file: &F, at: u64, sectors: Range<u64>) -> bool {
+        let bytes = (sectors.start * SECTOR) as usize..(sectors.end * SECTOR) as usize;
+        file.holds(at, &self[bytes])
     }
 }
 

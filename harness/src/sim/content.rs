@@ -4,11 +4,12 @@
 
 use std::fmt;
 
-use driver::units::{Bytes, FileOffset, FileRange};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE};
 
 use crate::plain_format::Source;
+use crate::stamp::Content;
 
-use super::pages::{PAGE_SIZE, Pages};
+use super::pages::{PAGE_SIZE, Pages, SECTORS_A_PAGE};
 
 /// A file's content. Clones are cheap and share pages.
 #[derive(Clone, Default)]
@@ -68,6 +69,35 @@ impl FileContent {
         let count = self.len.saturating_sub(at.0).min(expected.len() as u64) as usize;
         let (within, behind) = expected.split_at(count);
         self.pages.holds(within, at.0) && behind.iter().all(|&byte| byte == 0)
+    }
+
+    /// Whether the whole sectors from `at` on hold what was found in others: `bytes`, in which
+    /// `found` was found. Bytes are compared only where that does not say all about them.
+    pub(crate) fn holds_found(&self, found: &[Content], bytes: &[u8], at: FileOffset) -> bool {
+        let end = at.0 + bytes.len() as u64;
+        if !at.0.is_multiple_of(SECTOR_SIZE) || end > self.len {
+            return self.holds(bytes, at);
+        }
+        let (mut found, mut sector) = (found, at.0 / SECTOR_SIZE);
+        while !found.is_empty() {
+            let (page, within) = (
+                sector / SECTORS_A_PAGE as u64,
+                (sector % SECTORS_A_PAGE as u64) as usize,
+            );
+            let here = &self.pages.found(page)[within..];
+            let (expected, rest) = found.split_at(found.len().min(here.len()));
+            // Of foreign content nothing is known but that it is neither.
+            if here[..expected.len()] != *expected || expected.contains(&Content::Foreign) {
+                return self.holds(bytes, at);
+            }
+            (found, sector) = (rest, sector + expected.len() as u64);
+        }
+        true
+    }
+
+    /// Whether it is the other one also in where its holes are.
+    pub(crate) fn is_stored_like(&self, other: &FileContent) -> bool {
+        self.len == other.len && self.pages.same_pages(&other.pages)
     }
 
     /// Writes all of `data`, and extends the file if need be.
@@ -193,7 +223,10 @@ impl fmt::Debug for FileContent {
 
 #[cfg(test)]
 mod tests {
+    use driver::units::Sector;
+
     use super::*;
+    use crate::stamp::Stamp;
 
     fn range(start: u64, len: u64) -> FileRange {
         FileRange::new(FileOffset(start), Bytes(len))
@@ -242,6 +275,41 @@ mod tests {
             );
         }
         assert!(content.holds(&[0], FileOffset(30_000)));
+    }
+
+    /// Whatever was found, the answer is that of a comparison of all bytes.
+    #[test]
+    fn what_was_found_elsewhere_is_compared_like_its_bytes() {
+        let (sector, sectors) = (512, 20);
+        let mut disk = vec![0; sectors * sector];
+        Stamp(7).fill(Sector(0), &mut disk[..12 * sector]);
+        disk[3 * sector..4 * sector].fill(9);
+        disk[5 * sector..6 * sector].fill(0);
+        disk[11 * sector + 100] ^= 1;
+        for at in [0, sector, 9 * sector, 100] {
+            let mut content = FileContent::hole(Bytes(50_000));
+            content.write_at(&disk, FileOffset(at as u64));
+            let holds = |content: &FileContent, shown: &[u8]| {
+                let found: Vec<_> = shown.chunks(sector).map(Content::of).collect();
+                content.holds_found(&found, shown, FileOffset(at as u64))
+            };
+            assert!(holds(&content, &disk), "{at}");
+            for byte in (0..disk.len()).step_by(97) {
+                let mut shown = disk.clone();
+                shown[byte] ^= 4;
+                assert!(!holds(&content, &shown), "{at}, byte {byte}");
+            }
+            for changed in (0..disk.len()).step_by(sector) {
+                let mut shown = disk.clone();
+                Stamp(8).fill(Sector(1), &mut shown[changed..changed + sector]);
+                assert!(!holds(&content, &shown), "{at}, sector at {changed}");
+            }
+            // What lies past the end reads as zeros, whatever was there.
+            content.set_length_only(Bytes((at + 11 * sector) as u64));
+            assert!(!holds(&content, &disk), "{at}");
+            let cut = [&disk[..11 * sector], &[0; 9 * 512]].concat();
+            assert!(holds(&content, &cut), "{at}");
+        }
     }
 
     #[test]

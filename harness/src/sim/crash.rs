@@ -62,6 +62,24 @@ impl SimHost {
         Ok(SimHost::of(after))
     }
 
+    /// Whether whoever starts anew on this host finds what he would find on the other one: names,
+    /// files and times. What of it is durable makes no difference to him, as long as nothing fails;
+    /// nor do locks, open files, and files without a name.
+    pub fn is_found_like(&self, other: &SimHost) -> bool {
+        let (state, other) = (self.state(), other.state());
+        state.assumptions == other.assumptions
+            && state.capacity == other.capacity
+            && state.next_inode == other.next_inode
+            && state.clock == other.clock
+            && state.names.are_now(&other.names)
+            && (state.names.iter()).all(|(_, number)| {
+                let (file, other) = (state.inode(number), other.inode(number));
+                file.kind == other.kind
+                    && file.times.current() == other.times.current()
+                    && file.current().is_stored_like(other.current())
+            })
+    }
+
     /// The host after its process was killed: files and names as they are now, none of
     /// them open or locked. What was unsynced still is, and a power cut can take it.
     pub fn after_kill(&self) -> SimHost {

@@ -140,6 +140,11 @@ impl Names {
             .flat_map(|directory| (directory.current.iter()).map(|(path, &inode)| (path, inode)))
     }
 
+    /// Whether the same names stand for the same files now.
+    pub(crate) fn are_now(&self, other: &Names) -> bool {
+        self.iter().eq(other.iter())
+    }
+
     /// Whether the file may have a name after a power cut.
     pub(crate) fn may_survive(&self, inode: InodeNumber) -> bool {
         self.directories.values().any(|directory| {

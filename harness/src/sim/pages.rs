@@ -4,7 +4,12 @@
 //! the path to it. The tree grows with the highest page in use, so that a sparse
 //! file may have any length.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
+
+use driver::units::SECTOR_SIZE;
+
+use crate::stamp::Content;
 
 /// Bytes in a page; also the granularity of holes.
 pub const PAGE_SIZE: u64 = 4096;
@@ -12,10 +17,57 @@ pub const PAGE_SIZE: u64 = 4096;
 const FANOUT: u64 = 16;
 const FANOUT_BITS: u32 = FANOUT.trailing_zeros();
 
-type Page = [u8; PAGE_SIZE as usize];
+/// Sectors in a page.
+pub(super) const SECTORS_A_PAGE: usize = (PAGE_SIZE / SECTOR_SIZE) as usize;
+
+type Bytes = [u8; PAGE_SIZE as usize];
 
 /// What a page that does not exist reads as.
-static ZEROS: Page = [0; PAGE_SIZE as usize];
+static ZEROS: Bytes = [0; PAGE_SIZE as usize];
+
+/// What was found in the sectors of a page that does not exist.
+static NOTHING: [Content; SECTORS_A_PAGE] = [Content::Zeros; SECTORS_A_PAGE];
+
+/// A page, and what was found in it. It is a module of its own so that nobody changes the bytes
+/// and keeps what was found in them before.
+mod page {
+    use super::*;
+
+    #[derive(Clone)]
+    pub(super) struct Page {
+        bytes: Bytes,
+        found: OnceCell<[Content; SECTORS_A_PAGE]>,
+    }
+
+    impl Page {
+        pub(super) fn new(bytes: Bytes) -> Page {
+            Page {
+                bytes,
+                found: OnceCell::new(),
+            }
+        }
+
+        pub(super) fn bytes(&self) -> &Bytes {
+            &self.bytes
+        }
+
+        /// The bytes, to be changed: what was found in them is forgotten.
+        pub(super) fn bytes_mut(&mut self) -> &mut Bytes {
+            self.found.take();
+            &mut self.bytes
+        }
+
+        /// What its sectors hold. Every byte is looked at when this is asked first.
+        pub(super) fn found(&self) -> &[Content; SECTORS_A_PAGE] {
+            self.found.get_or_init(|| {
+                let sectors = self.bytes.as_chunks::<{ SECTOR_SIZE as usize }>().0;
+                std::array::from_fn(|sector| Content::of(&sectors[sector]))
+            })
+        }
+    }
+}
+
+use page::Page;
 
 /// A sparse array of pages with cheap clones. What has no page reads as zeros.
 #[derive(Clone, Default)]
@@ -57,7 +109,7 @@ impl Pages {
         for_each_piece(at, buffer.len() as u64, |index, within, done| {
             let target = &mut buffer[done..done + (within.end - within.start)];
             match self.page(index) {
-                Some(page) => target.copy_from_slice(&page[within]),
+                Some(page) => target.copy_from_slice(&page.bytes()[within]),
                 None => target.fill(0),
             }
         });
@@ -70,11 +122,16 @@ impl Pages {
             let expected = &expected[done..done + (within.end - within.start)];
             holds = holds
                 && match self.page(index) {
-                    Some(page) => page[within] == *expected,
+                    Some(page) => page.bytes()[within] == *expected,
                     None => *expected == ZEROS[..expected.len()],
                 };
         });
         holds
+    }
+
+    /// What the sectors of a page hold.
+    pub(super) fn found(&self, index: u64) -> &[Content; SECTORS_A_PAGE] {
+        self.page(index).map_or(&NOTHING, Page::found)
     }
 
     /// Puts `data` at `at`, allocating what pages it needs.
@@ -129,8 +186,18 @@ impl Pages {
     /// Whether both read the same everywhere. Shared parts are not looked at, so
     /// comparing a file with what it was earlier costs what was written since.
     pub(crate) fn same_bytes(&self, other: &Pages) -> bool {
+        self.same(other, |page| *page.bytes() == ZEROS)
+    }
+
+    /// Whether both also have the same pages allocated.
+    pub(crate) fn same_pages(&self, other: &Pages) -> bool {
+        self.allocated == other.allocated && self.same(other, |_| false)
+    }
+
+    fn same(&self, other: &Pages, is_none: impl Fn(&Page) -> bool) -> bool {
         let height = self.height.max(other.height);
-        same(self.raised(height).as_ref(), other.raised(height).as_ref())
+        let (one, other) = (self.raised(height), other.raised(height));
+        same(one.as_ref(), other.as_ref(), &is_none)
     }
 
     fn page(&self, index: u64) -> Option<&Page> {
@@ -157,28 +224,29 @@ impl Pages {
     fn store(&mut self, index: u64, within: usize, source: &[u8]) {
         let (slot, allocated) = self.entry(index);
         match slot {
-            Some(page) if Rc::strong_count(page) == 1 || source.len() < page.len() => {
-                Rc::make_mut(page)[within..within + source.len()].copy_from_slice(source);
+            Some(page) if Rc::strong_count(page) == 1 || source.len() < ZEROS.len() => {
+                let bytes = Rc::make_mut(page).bytes_mut();
+                bytes[within..within + source.len()].copy_from_slice(source);
             }
             _ => {
                 *allocated += u64::from(slot.is_none());
-                *slot = Some(match <&Page>::try_from(source) {
+                *slot = Some(match <&Bytes>::try_from(source) {
                     // A page that is written whole is not filled with zeros first.
-                    Ok(page) => Rc::new(*page),
+                    Ok(bytes) => Rc::new(Page::new(*bytes)),
                     Err(_) => {
-                        let mut page = [0; PAGE_SIZE as usize];
-                        page[within..within + source.len()].copy_from_slice(source);
-                        Rc::new(page)
+                        let mut bytes = ZEROS;
+                        bytes[within..within + source.len()].copy_from_slice(source);
+                        Rc::new(Page::new(bytes))
                     }
                 });
             }
         }
     }
 
-    fn page_mut(&mut self, index: u64) -> &mut Page {
+    fn page_mut(&mut self, index: u64) -> &mut Bytes {
         let (slot, allocated) = self.entry(index);
         *allocated += u64::from(slot.is_none());
-        Rc::make_mut(slot.get_or_insert_with(|| Rc::new([0; PAGE_SIZE as usize])))
+        Rc::make_mut(slot.get_or_insert_with(|| Rc::new(Page::new(ZEROS)))).bytes_mut()
     }
 
     fn free(&mut self, index: u64) {
@@ -249,21 +317,29 @@ fn next_in(node: &Node, level: u32, from: u64) -> Option<u64> {
     }
 }
 
-/// Whether two subtrees of the same level read the same; no subtree reads as zeros.
-fn same(one: Option<&Rc<Node>>, other: Option<&Rc<Node>>) -> bool {
+/// Whether two subtrees of the same level have the same pages, where a page is as good as none if
+/// `is_none` says so.
+fn same(
+    one: Option<&Rc<Node>>,
+    other: Option<&Rc<Node>>,
+    is_none: &impl Fn(&Page) -> bool,
+) -> bool {
     match (one, other) {
         (None, None) => true,
-        (Some(node), None) | (None, Some(node)) => all_zero(node),
+        (Some(node), None) | (None, Some(node)) => all_none(node, is_none),
         (Some(one), Some(other)) if Rc::ptr_eq(one, other) => true,
         (Some(one), Some(other)) => match (&**one, &**other) {
             (Node::Inner(one), Node::Inner(other)) => {
-                (one.iter().zip(other)).all(|(one, other)| same(one.as_ref(), other.as_ref()))
+                let mut nodes = one.iter().zip(other);
+                nodes.all(|(one, other)| same(one.as_ref(), other.as_ref(), is_none))
             }
             (Node::Leaf(one), Node::Leaf(other)) => {
                 one.iter().zip(other).all(|pages| match pages {
                     (None, None) => true,
-                    (Some(page), None) | (None, Some(page)) => page.iter().all(|&byte| byte == 0),
-                    (Some(one), Some(other)) => Rc::ptr_eq(one, other) || one == other,
+                    (Some(page), None) | (None, Some(page)) => is_none(page),
+                    (Some(one), Some(other)) => {
+                        Rc::ptr_eq(one, other) || one.bytes() == other.bytes()
+                    }
                 })
             }
             _ => unreachable!("nodes of one level are all leaves or all inner nodes"),
@@ -271,18 +347,19 @@ fn same(one: Option<&Rc<Node>>, other: Option<&Rc<Node>>) -> bool {
     }
 }
 
-fn all_zero(node: &Node) -> bool {
+fn all_none(node: &Node, is_none: &impl Fn(&Page) -> bool) -> bool {
     match node {
-        Node::Inner(nodes) => nodes.iter().flatten().all(|node| all_zero(node)),
-        Node::Leaf(pages) => {
-            (pages.iter().flatten()).all(|page| page.iter().all(|&byte| byte == 0))
-        }
+        Node::Inner(nodes) => (nodes.iter().flatten()).all(|node| all_none(node, is_none)),
+        Node::Leaf(pages) => pages.iter().flatten().all(|page| is_none(page)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use driver::units::Sector;
+
     use super::*;
+    use crate::stamp::Stamp;
 
     fn bytes(pages: &Pages, at: u64, len: usize) -> Vec<u8> {
         let mut buffer = vec![0xee; len];
@@ -309,9 +386,41 @@ mod tests {
         pages.write(&[2], 5 * 4096);
         assert_eq!(bytes(&before, 5 * 4096, 2), [1, 1]);
         assert_eq!(bytes(&pages, 5 * 4096, 2), [2, 1]);
-        let pointer = |pages: &Pages, index| pages.page(index).map(|page| page.as_ptr());
+        let pointer = |pages: &Pages, index| pages.page(index).map(|page| page.bytes().as_ptr());
         assert_eq!(pointer(&before, 6), pointer(&pages, 6));
         assert_ne!(pointer(&before, 5), pointer(&pages, 5));
+    }
+
+    #[test]
+    fn what_is_found_in_a_page_follows_every_change_of_it() {
+        let found = |pages: &Pages| {
+            let expected = bytes(pages, 0, PAGE_SIZE as usize);
+            let expected = expected.chunks(512).map(Content::of);
+            assert!(pages.found(0).iter().copied().eq(expected));
+            pages.found(0)[1]
+        };
+        let (first, second) = (Stamp(7), Stamp(8));
+        let mut sector = [0; 512];
+        let mut pages = Pages::default();
+        assert_eq!(found(&pages), Content::Zeros);
+        first.fill(Sector(3), &mut sector);
+        pages.write(&sector, 512);
+        assert_eq!(found(&pages), Content::Stamped(first, Sector(3)));
+        let before = pages.clone();
+        second.fill(Sector(3), &mut sector);
+        pages.write(&sector, 512);
+        assert_eq!(found(&pages), Content::Stamped(second, Sector(3)));
+        assert_eq!(found(&before), Content::Stamped(first, Sector(3)));
+        pages.write(&[1], 700);
+        assert_eq!(found(&pages), Content::Foreign);
+        pages.punch(512, 512);
+        assert_eq!(found(&pages), Content::Zeros);
+        let mut page = [0; PAGE_SIZE as usize];
+        second.fill(Sector(2), &mut page);
+        pages.write(&page, 0);
+        assert_eq!(found(&pages), Content::Stamped(second, Sector(3)));
+        pages.zero(0, 1024);
+        assert_eq!(found(&pages), Content::Zeros);
     }
 
     #[test]
@@ -361,9 +470,15 @@ mod tests {
         assert!(small.same_bytes(&tall));
         tall.zero(1 << 30, 4096);
         assert!(small.same_bytes(&tall) && tall.same_bytes(&small));
+        assert!(!small.same_pages(&tall) && !tall.same_pages(&small));
+        let mut other = Pages::default();
+        other.zero(0, 4096);
+        assert!(!other.same_pages(&tall) && !tall.same_pages(&other));
         small.write(&[1, 2], 4095);
         assert!(!small.same_bytes(&tall) && !tall.same_bytes(&small));
         tall.write(&[1, 2], 4095);
         assert!(small.same_bytes(&tall) && tall.same_bytes(&small));
+        tall.punch(1 << 30, 4096);
+        assert!(small.same_pages(&tall) && tall.same_pages(&small));
     }
 }

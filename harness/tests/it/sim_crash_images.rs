@@ -263,3 +263,38 @@ fn a_dozen_operations_are_enumerated_whole() {
         Ok(4096 + 12 * 2 * 2048)
     );
 }
+
+/// What whoever starts anew can see makes the difference, and nothing else.
+#[test]
+fn a_power_cut_that_everything_survives_is_found_like_the_kill() {
+    let host = SimHost::default();
+    let file = host.create_new("a".as_ref()).unwrap();
+    host.sync_directory_of("a".as_ref()).unwrap();
+    file.write_all_at(&[1; 5000], FileOffset(0)).unwrap();
+    file.sync_data().unwrap();
+    file.punch_hole(FileRange::new(FileOffset(0), Bytes(4096)))
+        .unwrap();
+    let cut = |host: &SimHost, survivors| host.after_power_cut(&survivors).unwrap();
+    let everything = || cut(&host, host.unsynced().everything());
+    assert!(everything().is_found_like(&host));
+    assert!(!cut(&host, Survivors::default()).is_found_like(&host));
+    for (what, change) in [
+        ("a byte", (|host| write(host, &[2], 4500)) as fn(&SimHost)),
+        ("a length", |host| write(host, &[0], 6000)),
+        ("zeros in the place of a hole", |host| write(host, &[0], 0)),
+        ("a name", |host| {
+            drop(host.create_new("b".as_ref()).unwrap())
+        }),
+        ("a time", |host| assert!(host.set_modified_seconds("a", 7))),
+    ] {
+        let other = everything();
+        change(&other);
+        assert!(!other.is_found_like(&host), "{what}");
+        assert!(!host.is_found_like(&other), "{what}");
+    }
+}
+
+fn write(host: &SimHost, data: &[u8], at: u64) {
+    let file = host.open("a".as_ref(), Access::ReadWrite).unwrap();
+    file.write_all_at(data, FileOffset(at)).unwrap();
+}

@@ -32,9 +32,10 @@ impl PageWords {
 
     /// Makes the sectors from `existing` on clean: those past the end.
     pub(super) fn cut(&mut self, existing: u32) {
-        let words = self.0.iter_mut().enumerate();
-        for (index, word) in words.skip((existing / 64) as usize) {
-            *word &= full_word(SectorState::Dirty, index, existing);
+        let first = (existing / 64) as usize;
+        if let Some((word, behind)) = self.0.get_mut(first..).and_then(<[u64]>::split_first_mut) {
+            *word &= full_word(SectorState::Dirty, first, existing);
+            behind.fill(0);
         }
     }
 

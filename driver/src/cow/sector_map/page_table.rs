@@ -208,6 +208,8 @@ impl PageTable {
     /// Gives a uniform page words of its own.
     fn add_words(&mut self, page: usize, existing: u32) {
         if self.words.is_empty() {
+            // In one allocation: grown one by one, the first pages would be copied twice.
+            self.words.reserve_exact(FIRST_MIXED as usize + 1);
             self.words.push(PageWords::uniform(SectorState::Clean));
             self.words.push(PageWords::uniform(SectorState::Dirty));
             self.kept.resize(FIRST_MIXED as usize, Kept::default());
