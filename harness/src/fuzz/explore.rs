@@ -25,7 +25,7 @@ const LIVES: usize = 3;
 const DIES_EARLY: (u64, u64) = (8, 256);
 
 /// How often a life that may move data does not die early, but in the middle of that.
-const LATE_PERCENT: u64 = 50;
+const LATE_PERCENT: u64 = 65;
 
 /// The early death of such a life: it does not come.
 const LATE: u64 = u64::MAX;

@@ -552,34 +552,46 @@ impl Actions {
 fn early_faults(rng: &mut Stream, subject: &Subject, recovers: bool) -> Vec<FaultRule> {
     let may_fail =
         subject.faults && subject.driver == DriverName::Ordered && !subject.resizes_by_model();
-    let percent = if recovers { 70 } else { 30 };
+    let percent = if recovers { 80 } else { 30 };
     if !may_fail || !chance(rng, percent) {
         return Vec::new();
     }
     // The weight, the operation, among how many such operations the first to be hit is drawn, and
     // the fault.
-    let (kind, among, fault) = weighted(
-        rng,
-        &[
-            (3, (OperationKind::SyncData, 4, Fault::FailedSync)),
-            (2, (OperationKind::SyncData, 4, Fault::Io)),
-            (1, (OperationKind::SyncDirectory, 1, Fault::Io)),
-            (3, (OperationKind::Read, 12, Fault::Io)),
-            (1, (OperationKind::Read, 6, Fault::ShortRead(5))),
-            (3, (OperationKind::Write, 8, Fault::Io)),
-            (2, (OperationKind::Write, 8, Fault::NoSpace)),
-            (1, (OperationKind::Write, 8, Fault::ShortWrite(0))),
-            (2, (OperationKind::Write, 8, Fault::IoAfter)),
-            (1, (OperationKind::SyncData, 4, Fault::IoAfter)),
-            (1, (OperationKind::SetLength, 2, Fault::Io)),
-            (1, (OperationKind::SetLength, 2, Fault::IoAfter)),
-            (1, (OperationKind::PunchHole, 2, Fault::Io)),
-        ],
-    );
-    let nth = match recovers {
-        // Past the first syncs and reads, which are opening's.
-        true => below(rng, among) + below(rng, among),
-        false => below(rng, among),
+    let usual = [
+        (3, (OperationKind::SyncData, 4, Fault::FailedSync)),
+        (2, (OperationKind::SyncData, 4, Fault::Io)),
+        (1, (OperationKind::SyncData, 4, Fault::IoAfter)),
+        (1, (OperationKind::SyncDirectory, 1, Fault::Io)),
+        (3, (OperationKind::Read, 12, Fault::Io)),
+        (1, (OperationKind::Read, 6, Fault::ShortRead(5))),
+        (3, (OperationKind::Write, 8, Fault::Io)),
+        (2, (OperationKind::Write, 8, Fault::NoSpace)),
+        (2, (OperationKind::Write, 8, Fault::IoAfter)),
+        (1, (OperationKind::Write, 8, Fault::ShortWrite(0))),
+        (1, (OperationKind::SetLength, 2, Fault::Io)),
+        (1, (OperationKind::SetLength, 2, Fault::IoAfter)),
+        (1, (OperationKind::PunchHole, 2, Fault::Io)),
+    ];
+    // Opening syncs once, and writes nothing.
+    let in_recovery = [
+        (3, (OperationKind::SyncData, 4, Fault::FailedSync)),
+        (3, (OperationKind::SyncData, 4, Fault::Io)),
+        (1, (OperationKind::SyncData, 4, Fault::IoAfter)),
+        (2, (OperationKind::Read, 12, Fault::Io)),
+        (5, (OperationKind::Write, 5, Fault::Io)),
+        (2, (OperationKind::Write, 5, Fault::NoSpace)),
+        (1, (OperationKind::Write, 5, Fault::IoAfter)),
+    ];
+    let hits_recovery = recovers && chance(rng, 70);
+    let (kind, among, fault) = match hits_recovery {
+        true => weighted(rng, &in_recovery),
+        false => weighted(rng, &usual),
+    };
+    let nth = match (hits_recovery, kind) {
+        (true, OperationKind::SyncData) => 1 + below(rng, among),
+        (true, OperationKind::Read) => 4 + below(rng, among),
+        _ => below(rng, among),
     };
     let rule = FaultRule {
         file: FileMatch::Any,

@@ -94,13 +94,13 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         Kind::Usual => {}
         Kind::Tools => {
             life.backing = BackingFile::AsItWas;
-            let percent = if number == 0 { 40 } else { 70 };
+            let percent = if number == 0 { 50 } else { 70 };
             life.tool = chance(&mut rng, percent).then(|| tool(&mut rng));
         }
         Kind::Raw => life.backing = BackingFile::AsItWas,
     }
     let actions = &mut life.actions;
-    if life.resize_faults.is_empty() && chance(&mut rng, 4) {
+    if life.resize_faults.is_empty() && chance(&mut rng, 8) {
         // Before anything else: most sectors are clean.
         let story = last_steps(&mut rng, sectors);
         actions.splice(0..0, story);
