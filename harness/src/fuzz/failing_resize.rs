@@ -97,7 +97,7 @@ fn fault(rng: &mut Stream, strategy: ResizeStrategy) -> FaultRule {
             (2, (Write, None, 10, Fault::IoAfter)),
             (1, (SyncData, None, 6, Fault::IoAfter)),
             (1, (SetLength, None, 3, Fault::IoAfter)),
-            (renames / 4, (SyncData, None, 1, Fault::Io)),
+            (renames / 2, (SyncData, None, 1, Fault::Io)),
             (renames / 4, (SyncDirectory, None, 1, Fault::IoAfter)),
             (4, (Write, None, 10, Fault::Io)),
             (4, (Write, None, 10, Fault::NoSpace)),
