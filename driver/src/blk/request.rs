@@ -4,6 +4,8 @@
 //! crosses to the I/O thread and back without a copy and a submitter can use the
 //! same allocation again.
 
+use std::fmt;
+
 use crate::host::HostError;
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
@@ -29,6 +31,20 @@ pub enum Operation {
     Discard,
     /// Make the sectors read as zeros.
     WriteZeroes,
+}
+
+/// As in a message: `write`, `write with FUA`, `write of zeros`.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operation::Read => "read",
+            Operation::Write { fua: false } => "write",
+            Operation::Write { fua: true } => "write with FUA",
+            Operation::Flush => "flush",
+            Operation::Discard => "discard",
+            Operation::WriteZeroes => "write of zeros",
+        })
+    }
 }
 
 /// A part of a request that is contiguous in memory.
