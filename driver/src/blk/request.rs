@@ -4,6 +4,8 @@
 //! crosses to the I/O thread and back without a copy and a submitter can use the
 //! same allocation again.
 
+use std::fmt;
+
 use crate::host::{FileRole, HostError};
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
@@ -39,6 +41,20 @@ impl Operation {
             Operation::Write { .. } | Operation::Discard | Operation::WriteZeroes => true,
             Operation::Read | Operation::Flush => false,
         }
+    }
+}
+
+/// As in a message: `write`, `write with FUA`, `write of zeros`.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operation::Read => "read",
+            Operation::Write { fua: false } => "write",
+            Operation::Write { fua: true } => "write with FUA",
+            Operation::Flush => "flush",
+            Operation::Discard => "discard",
+            Operation::WriteZeroes => "write of zeros",
+        })
     }
 }
 

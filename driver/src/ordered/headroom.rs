@@ -248,7 +248,18 @@ impl Headroom {
         // With a partial sector at the end it is longer than its sectors.
         let examining = ResizeError::host("examining the raw disk", FileOffset(0));
         let old_len = device.cow().len().map_err(examining)?;
-        device.set_raw_len(self.new_size)?;
+        if let Err(error) = device.set_raw_len(self.new_size) {
+            // A server that has changed it may not get the answer through. The length tells: where
+            // it is the new one, what was cut off is gone.
+            match device.cow().len() {
+                Ok(len) if len == self.new_size => {}
+                Ok(_) => return Err(error),
+                Err(_) => {
+                    device.refuse_writes();
+                    return Err(error);
+                }
+            }
+        }
         if self.grows() {
             if let Err(error) = device.sync_for_relocation() {
                 // The new sectors were never offered.

@@ -572,6 +572,10 @@ pub enum End {
         position: usize,
         /// Before which change of it, from 0.
         change: usize,
+        /// That change is a write that is under way, and what lies before this page border within
+        /// it is done, counted from 1. 0: it has not begun.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        pages: u64,
     },
     /// The power goes.
     PowerCut {

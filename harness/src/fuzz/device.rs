@@ -165,6 +165,7 @@ impl Device {
                 if let Some(words) = opening.pending_words {
                     opened.device.set_pending_words(words);
                 }
+                doubles::when_opened(&case.defects, &mut opened.device);
                 let device = Box::new(opened.device);
                 let device = match doubles::of_driver(&case.defects) {
                     Some(double) => Device::Double(device, double),

@@ -34,6 +34,19 @@ pub enum DoesNotFit {
         /// Whether the life got past opening.
         came_up: bool,
     },
+    /// A kill is planned for the middle of a write that does not come, or is shorter.
+    #[error(
+        "lives[{life}].end.kill.pages: found {found}, expected at most {most} there: the case was \
+         edited, or another version of ubdlab has found it"
+    )]
+    Pages {
+        /// Of which life, counted from 0.
+        life: usize,
+        /// The page border given.
+        found: u64,
+        /// How many of them lie within the write.
+        most: u64,
+    },
     /// The survivors are those of another host.
     #[error(
         "lives[{life}].end.power-cut.survivors: {error}: the case was edited, or another version \
@@ -139,28 +152,67 @@ struct Exactly<'a> {
     /// Crash points that have come at the position of the end.
     changes: usize,
     stake: Option<Unsynced>,
-    refused: Option<BadSurvivors>,
+    refused: Option<Refused>,
 }
 
-/// At which position and before which change of it a life is to crash, and what is to survive if
-/// that is a power cut.
-fn planned(end: &End) -> Option<(usize, usize, Option<&Survivors>)> {
+/// Why a host does not crash as it should.
+#[derive(Clone)]
+enum Refused {
+    Survivors(BadSurvivors),
+    Pages { found: u64, most: u64 },
+}
+
+/// What is to be left by a crash.
+enum Left<'a> {
+    /// By a kill, of which the write under way has come to this page border.
+    Killed { pages: u64 },
+    /// By a power cut.
+    Survivors(&'a Survivors),
+}
+
+impl Left<'_> {
+    fn of(&self, snapshot: &SimHost) -> Result<SimHost, Refused> {
+        match *self {
+            Left::Killed { pages: 0 } => Ok(snapshot.after_kill()),
+            Left::Killed { pages } => {
+                let most = snapshot.pages_in_flight();
+                let image = snapshot.after_kill_in_write(pages);
+                image.ok_or(Refused::Pages { found: pages, most })
+            }
+            Left::Survivors(survivors) => {
+                let image = snapshot.after_power_cut(survivors);
+                image.map_err(Refused::Survivors)
+            }
+        }
+    }
+}
+
+/// At which position and before which change of it a life is to crash, and what is to be left.
+fn planned(end: &End) -> Option<(usize, usize, Left<'_>)> {
     match end {
         End::Close => None,
-        End::Kill { position, change } => Some((*position, *change, None)),
+        End::Kill {
+            position,
+            change,
+            pages,
+        } => Some((*position, *change, Left::Killed { pages: *pages })),
         End::PowerCut {
             position,
             change,
             survivors,
-        } => Some((*position, *change, Some(survivors))),
+        } => Some((*position, *change, Left::Survivors(survivors))),
     }
 }
 
 impl Exactly<'_> {
     /// Whether the life has crashed as it says.
     fn fits(&self, life: usize, end: &LifeEnd) -> Result<(), DoesNotFit> {
-        if let Some(error) = self.refused.clone() {
-            return Err(DoesNotFit::Survivors { life, error });
+        match self.refused.clone() {
+            Some(Refused::Survivors(error)) => return Err(DoesNotFit::Survivors { life, error }),
+            Some(Refused::Pages { found, most }) => {
+                return Err(DoesNotFit::Pages { life, found, most });
+            }
+            None => {}
         }
         match (planned(self.end), end) {
             (None, _) | (Some(_), LifeEnd::Crashed(_)) => Ok(()),
@@ -183,22 +235,18 @@ impl Observer for Exactly<'_> {
         _: &Truth,
     ) -> Result<Option<SimHost>, Violation> {
         let (end, here) = (self.end, point.position);
-        let Some((_, change, survivors)) = planned(end).filter(|(at, ..)| *at == here) else {
+        let Some((_, change, left)) = planned(end).filter(|(at, ..)| *at == here) else {
             return Ok(None);
         };
         self.changes += 1;
         if change != point.change {
             return Ok(None);
         }
-        let image = match survivors.map(|survivors| snapshot.after_power_cut(survivors)) {
-            None => snapshot.after_kill(),
-            Some(Ok(image)) => image,
-            Some(Err(error)) => {
-                // Whoever lives the life learns of it when it is over, which is now.
-                self.refused = Some(error);
-                snapshot.after_kill()
-            }
-        };
+        let image = left.of(snapshot).unwrap_or_else(|refused| {
+            // Whoever lives the life learns of it when it is over, which is now.
+            self.refused = Some(refused);
+            snapshot.after_kill()
+        });
         self.stake = Some(snapshot.unsynced());
         Ok(Some(image))
     }

@@ -8,11 +8,16 @@
 //! | the name is not durable | a sync of its directory fails during a resize | the same |
 //! | the header is not known | a write to header or journal fails during a resize | the same, and every write |
 //! | the journal is not known | a sync of the COW file fails during a resize | the same, and every write |
+//! | the name is not known | a rename reports an error, and so does the look at the name after it | the same, and every write |
+//! | the length is not known | a cut of a raw disk reports an error, and so does the look at its length | the same, and every write |
 //!
-//! The models of the kernels' drivers and of the resizes of 2003 have consequences that nobody has
+//! The COW file is the one that has the name when the piece of work begins: what befalls the new
+//! file of a rebuild befalls the rebuild alone.
+//!
+//! A request of a kernel's model may fail if the host has failed since it was submitted, whatever
+//! the error. The models remember only that a sync of the COW file has failed, and report that for
+//! whatever has to be durable. The models of the resizes of 2003 have consequences that nobody has
 //! documented. For them, any fault excuses any failure after it.
-
-use std::path::Path;
 
 use driver::blk::{HostFailure, Operation, Status};
 use driver::cow::JournalRecord;
@@ -20,10 +25,10 @@ use driver::host::HostError;
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
 
-use crate::sim::{Fault, Injected, OperationKind, SimHost};
+use crate::sim::{Fault, Injected, InodeNumber, OperationKind, SimHost};
 
 use super::case::{Case, DriverName};
-use super::device::{BACKING, OTHER_BACKING, THIRD_BACKING};
+use super::device::COW;
 
 /// What a life is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +39,23 @@ pub(super) enum Work {
     Resize,
 }
 
+/// Whose consequences of a fault are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Those of `ordered` and userhelper: as documented.
+    Documented,
+    /// Those of a kernel's model, of which only a failed sync lasts.
+    Kernel,
+    /// Those of a model of 2003's resizes: any fault excuses everything after it.
+    Nothing,
+}
+
 /// What the faults of a life excuse.
 #[derive(Clone, Debug)]
 pub(super) struct Excuses {
-    /// Any fault excuses everything after it.
-    any: bool,
+    known: Known,
+    /// The COW file when the current piece of work began.
+    cow: Option<InodeNumber>,
     /// The device has flag `s`: every write asks for what FUA asks for.
     synchronous: bool,
     /// The operation of the host that the current piece of work began with.
@@ -52,7 +69,12 @@ impl Excuses {
     /// The excuses of a life of this case, before its first operation.
     pub(super) fn of(case: &Case, synchronous: bool) -> Excuses {
         Excuses {
-            any: case.driver != DriverName::Ordered || case.resize_model().is_some(),
+            known: match case.driver {
+                _ if case.resize_model().is_some() => Known::Nothing,
+                DriverName::Ordered => Known::Documented,
+                DriverName::Linux612 | DriverName::Linux26 => Known::Kernel,
+            },
+            cow: None,
             synchronous,
             began: 0,
             work: Work::Usual,
@@ -64,26 +86,32 @@ impl Excuses {
     /// A piece of work begins. What the one before has suffered has its consequences from now on.
     pub(super) fn begin(&mut self, host: &SimHost, work: Work) {
         if host.has_failed() {
-            for injected in self.of_this_work(host) {
-                self.take_consequences(&injected);
+            let suffered = since(host, self.began);
+            for injected in &suffered {
+                self.take_consequences(injected);
+            }
+            let has_failed = |kind| suffered.iter().any(|injected| injected.kind == kind);
+            let unknown = [
+                (OperationKind::Rename, OperationKind::Open),
+                (OperationKind::Rename, OperationKind::Metadata),
+                (OperationKind::SetLength, OperationKind::Length),
+            ];
+            let is_unknown = |(change, look)| has_failed(change) && has_failed(look);
+            if self.work == Work::Resize && unknown.into_iter().any(is_unknown) {
+                (self.nothing_is_durable, self.takes_no_writes) = (true, true);
             }
         }
         (self.began, self.work) = (host.operations(), work);
+        self.cow = host.inode(COW);
     }
 
     fn of_this_work(&self, host: &SimHost) -> Vec<Injected> {
-        let mut injected = host.injected();
-        injected.retain(|injected| injected.index >= self.began);
-        injected
+        since(host, self.began)
     }
 
     fn take_consequences(&mut self, injected: &Injected) {
         let in_resize = self.work == Work::Resize;
-        // A file that a rebuild has made goes on under its temporary name in what is injected.
-        let is_backing = |path| &*injected.path == Path::new(path);
-        let is_cow = ![BACKING, OTHER_BACKING, THIRD_BACKING]
-            .into_iter()
-            .any(is_backing);
+        let is_cow = injected.inode.is_some() && injected.inode == self.cow;
         if error_of(injected.fault).is_none() {
             return;
         }
@@ -113,10 +141,12 @@ impl Excuses {
                 .any(|error| words.contains(&error.to_string()))
     }
 
-    /// Whether a request of this kind may have ended so in the current piece of work.
+    /// Whether a request of this kind may have ended so in the current piece of work. It was
+    /// submitted when the host had carried out `submitted` operations.
     pub(super) fn request(
         &self,
         host: &SimHost,
+        submitted: u64,
         operation: Operation,
         status: Status,
         failure: Option<&HostFailure>,
@@ -135,7 +165,10 @@ impl Excuses {
                 }
                 Operation::Discard => self.takes_no_writes,
             };
+        let of_a_kernel =
+            self.known == Known::Kernel && (refused || !since(host, submitted).is_empty());
         self.anything(host)
+            || of_a_kernel
             || match failure {
                 Some(failure) => Status::from(&failure.error) == status && has_said(&failure.error),
                 None => refused,
@@ -160,17 +193,32 @@ impl Excuses {
 
     /// Whether closing may have ended with these words.
     pub(super) fn close(&self, host: &SimHost, words: &str) -> bool {
-        let refused = self.nothing_is_durable && words == CloseError::SyncFailed.to_string();
-        refused || self.has_said(host, words)
+        let refused = match self.known {
+            Known::Kernel => true,
+            _ => words == CloseError::SyncFailed.to_string(),
+        };
+        self.nothing_is_durable && refused || self.has_said(host, words)
     }
 
     fn has_failed_now(&self, host: &SimHost) -> bool {
         !self.of_this_work(host).is_empty()
     }
 
+    /// Whether whatever has failed in the current piece of work may have.
     fn anything(&self, host: &SimHost) -> bool {
-        self.any && host.has_failed()
+        match self.known {
+            Known::Documented => false,
+            Known::Kernel => self.has_failed_now(host),
+            Known::Nothing => host.has_failed(),
+        }
     }
+}
+
+/// The faults that the host has had since it had carried out this many operations.
+fn since(host: &SimHost, operations: u64) -> Vec<Injected> {
+    let mut injected = host.injected();
+    injected.retain(|injected| injected.index >= operations);
+    injected
 }
 
 /// The error that whoever suffers such a fault is told; none if it can go on.
@@ -181,5 +229,61 @@ fn error_of(fault: Fault) -> Option<HostError> {
         Fault::Unsupported => Some(HostError::Unsupported),
         Fault::ShortWrite(0) => Some(HostError::WroteNothing),
         Fault::ShortWrite(_) | Fault::ShortRead(_) | Fault::LyingSync => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::host::{Access, HostFile, HostNames};
+
+    use super::super::generate::{Subject, generate};
+    use super::*;
+    use crate::sim::{FaultPlan, FaultRule, FileContent};
+
+    /// A host with a COW file and a new one, whose first sync fails.
+    fn host_that_fails(path: &str) -> SimHost {
+        let host = SimHost::default();
+        host.install(COW, FileContent::from_bytes(&[1; 512]));
+        host.install("/disk/new", FileContent::from_bytes(&[2; 512]));
+        let rule = FaultRule::nth(path, OperationKind::SyncData, 0, Fault::FailedSync);
+        host.set_faults(FaultPlan::at([rule]));
+        host
+    }
+
+    fn sync(host: &SimHost, path: &str) {
+        let file = host.open(path.as_ref(), Access::ReadWrite).unwrap();
+        assert_eq!(file.sync_data(), Err(HostError::Io));
+    }
+
+    fn excuses(driver: DriverName) -> Excuses {
+        Excuses::of(&generate(1, &Subject::healthy(driver)), false)
+    }
+
+    fn flush(excuses: &Excuses, host: &SimHost, submitted: u64) -> bool {
+        excuses.request(host, submitted, Operation::Flush, Status::IoError, None)
+    }
+
+    #[test]
+    fn a_failed_sync_refuses_flushes_if_it_was_the_cow_file_s_and_not_a_new_one_s() {
+        for (path, refused) in [(COW, true), ("/disk/new", false)] {
+            let (host, mut excuses) = (host_that_fails(path), excuses(DriverName::Ordered));
+            excuses.begin(&host, Work::Resize);
+            sync(&host, path);
+            excuses.begin(&host, Work::Usual);
+            assert_eq!(flush(&excuses, &host, host.operations()), refused, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_s_request_fails_only_if_the_host_has_since_it_was_submitted() {
+        let (host, mut excuses) = (host_that_fails("/disk/new"), excuses(DriverName::Linux612));
+        let before = host.operations();
+        excuses.begin(&host, Work::Usual);
+        sync(&host, "/disk/new");
+        excuses.begin(&host, Work::Usual);
+        let after = host.operations();
+        assert!(flush(&excuses, &host, before));
+        assert!(!flush(&excuses, &host, after));
+        assert!(!excuses.close(&host, &HostError::Io.to_string()));
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::sim::{OperationKind, SimHost, Survivors, Unsynced};
 
-use super::case::{Case, DriverName, End};
+use super::case::{Action, Case, DriverName, End, Life, ResizeStrategy};
 use super::check::{Scratch, check_image};
 use super::coverage::Coverage;
 use super::exactly::{DoesNotFit, NotRight, live_exactly};
@@ -15,7 +15,7 @@ use super::signature::Phase;
 use super::streams::{Stream, below, chance, stream};
 use super::thrift::Thrift;
 use super::violation::{Cause, Violation};
-use super::world::{LifeEnd, Observer, Point, Truth, World};
+use super::world::{LifeEnd, Observer, Point, Truth, World, is_marked};
 
 /// The most lives that a case has.
 const LIVES: usize = 3;
@@ -23,6 +23,12 @@ const LIVES: usize = 3;
 /// A life that another follows dies before one of its first N changes, where N is a power of two
 /// drawn between these two. A life that ends before that dies at a point drawn from all of its own.
 const DIES_EARLY: (u64, u64) = (8, 256);
+
+/// How often a life that may move data does not die early, but in the middle of that.
+const LATE_PERCENT: u64 = 65;
+
+/// The early death of such a life: it does not come.
+const LATE: u64 = u64::MAX;
 
 /// What looking at a case came to.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +71,7 @@ pub fn explore_watched(
     let mut thrift = Thrift::new(thorough);
     for number in 0..LIVES {
         let last = number + 1 == LIVES || !chance(&mut rng, 50);
-        let death = (!last).then(|| Death::draw(&mut rng));
+        let death = (!last).then(|| Death::draw(&mut rng, &lives.lives[number]));
         let mut explorer = Explorer {
             case: &lives,
             rng: &mut rng,
@@ -117,7 +123,7 @@ pub fn explore_watched(
             {
                 lives.lives[number].end = end;
                 let sectors = world.truth.sizes.first().copied().unwrap_or(1);
-                let recovers = world.ended_in() == Phase::Resize;
+                let recovers = is_marked(&world.host);
                 let life = another_life(seed, number + 1, sectors, recovers, subject);
                 lives.lives.push(life);
             }
@@ -137,13 +143,23 @@ struct Death {
 }
 
 impl Death {
-    fn draw(rng: &mut Stream) -> Death {
+    fn draw(rng: &mut Stream, life: &Life) -> Death {
         let (least, most) = DIES_EARLY;
         let bound = least << below(rng, u64::from((most / least).ilog2()) + 1);
-        Death {
-            early: below(rng, bound),
-            points: 0,
-        }
+        let early = below(rng, bound);
+        let may_move = life.actions.iter().any(|action| {
+            let strategy = match action {
+                Action::Resize { strategy, .. } => *strategy,
+                _ => ResizeStrategy::Headroom,
+            };
+            matches!(strategy, ResizeStrategy::Reflow | ResizeStrategy::Auto)
+        });
+        // Most lives die before data is being moved.
+        let early = match may_move && chance(rng, LATE_PERCENT) {
+            true => LATE,
+            false => early,
+        };
+        Death { early, points: 0 }
     }
 
     /// Counts one more crash point. True if the life ends here. Before its early death is due, true
@@ -158,6 +174,9 @@ impl Death {
         self.points > self.early
     }
 }
+
+/// How often a life that is to die dies at a crash point in the middle of a reflow.
+const MARKED_PERCENT: u64 = 30;
 
 struct Explorer<'a> {
     case: &'a Case,
@@ -274,9 +293,10 @@ impl Explorer<'_> {
             Phase::Resize => "crash_in_resize",
             Phase::Tool => "crash_in_image_tool",
         });
-        let killed = End::Kill {
+        let killed = |pages| End::Kill {
             position: point.position,
             change: point.change,
+            pages,
         };
         let sectors = truth.sizes.iter().copied().max().unwrap_or(0);
         let unsynced = snapshot.unsynced();
@@ -285,11 +305,19 @@ impl Explorer<'_> {
             self.explored.coverage.hit("crash_with_shared_extents");
         }
         let selection = Selection::of(&unsynced, self.thrift.images(sectors), self.thorough);
-        if self.thrift.takes(selection.images(), sectors, self.rng) {
+        let borders = snapshot.pages_in_flight();
+        let images = selection.images() + u64::from(borders > 0);
+        if self.thrift.takes(images, sectors, self.rng) {
             self.explored.coverage.hit("crash_kill");
             let image = snapshot.after_kill();
-            self.examine(&image, killed.clone(), point.phase, truth)?;
+            self.examine(&image, killed(0), point.phase, truth)?;
             self.killed_took = image.operations();
+            if borders > 0 {
+                let pages = 1 + below(self.rng, borders);
+                self.explored.coverage.hit("crash_kill_in_a_write");
+                let image = after_kill(snapshot, pages);
+                self.examine(&image, killed(pages), point.phase, truth)?;
+            }
             if self.case.driver != DriverName::Linux26 || !unsynced.files.is_empty() {
                 self.power_cuts(point, snapshot, &unsynced, selection, truth)?;
             }
@@ -299,15 +327,29 @@ impl Explorer<'_> {
         let Some(death) = &mut self.death else {
             return Ok(None);
         };
-        // In the middle of a resize sooner: only after that a recovery has something to finish.
-        if point.phase == Phase::Resize && chance(self.rng, 12) {
+        // In the middle of a resize sooner, and much sooner where data is being moved: only after
+        // that a recovery has something to finish.
+        let percent = match point.phase {
+            Phase::Resize if is_marked(snapshot) => MARKED_PERCENT,
+            Phase::Resize if death.early != LATE => 12,
+            _ => 0,
+        };
+        if percent > 0 && chance(self.rng, percent) {
             death.early = 0;
         }
         if !death.comes_here(self.rng) {
             return Ok(None);
         }
-        let (end, image) = match chance(self.rng, 30) {
-            true => (killed, snapshot.after_kill()),
+        // Only a kill leaves what a failed sync has given up in the page cache.
+        let kills = match self.case.assumptions.restart_after_failed_sync {
+            true => 30,
+            false => 80,
+        };
+        let (end, image) = match chance(self.rng, kills) {
+            true => {
+                let pages = below(self.rng, borders + 1);
+                (killed(pages), after_kill(snapshot, pages))
+            }
             false => {
                 let survivors = draw(&unsynced, self.rng);
                 let image = after_power_cut(snapshot, &survivors);
@@ -322,6 +364,18 @@ impl Explorer<'_> {
         self.end = Some(end);
         Ok(death.is_now().then_some(image))
     }
+}
+
+/// The host after a kill, before the next change or at a page border within it that there is.
+///
+/// # Panics
+/// If there is no such border: whoever chose it is wrong.
+fn after_kill(snapshot: &SimHost, pages: u64) -> SimHost {
+    let image = match pages {
+        0 => Some(snapshot.after_kill()),
+        pages => snapshot.after_kill_in_write(pages),
+    };
+    image.expect("the page border is chosen of those that the write has")
 }
 
 /// The host after a power cut with survivors that were chosen from what it has unsynced.

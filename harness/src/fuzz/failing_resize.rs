@@ -15,19 +15,19 @@ pub(super) fn insert(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) 
     let is_resize = |action: &Action| matches!(action, Action::Resize { .. });
     let before = actions.iter().position(is_resize).unwrap_or(actions.len());
     let at = below(rng, before as u64 + 1) as usize;
-    let story = story(rng, sectors);
-    actions.splice(at..at, story);
-    let count = 1 + u64::from(chance(rng, 15));
-    (0..count).map(|_| fault(rng)).collect()
-}
-
-fn story(rng: &mut Stream, sectors: u64) -> Vec<Action> {
     let strategies = [
         (3, ResizeStrategy::Headroom),
         (2, ResizeStrategy::Rebuild),
         (3, ResizeStrategy::Reflow),
     ];
     let strategy = weighted(rng, &strategies);
+    let story = story(rng, sectors, strategy);
+    actions.splice(at..at, story);
+    let count = 1 + u64::from(chance(rng, 15));
+    (0..count).map(|_| fault(rng, strategy)).collect()
+}
+
+fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Action> {
     let shrinks = strategy != ResizeStrategy::Reflow && sectors > 1 && chance(rng, 40);
     let target = match shrinks {
         true => sectors - 1 - below(rng, (sectors - 1).min(40)),
@@ -78,8 +78,13 @@ fn write(rng: &mut Stream, sectors: u64) -> Action {
     }
 }
 
-fn fault(rng: &mut Stream) -> FaultRule {
+fn fault(rng: &mut Stream, strategy: ResizeStrategy) -> FaultRule {
     use OperationKind::*;
+    // Nothing else renames.
+    let renames = match strategy {
+        ResizeStrategy::Rebuild => 8,
+        _ => 0,
+    };
     // The weight, the operation, the bytes that it must touch, among how many such operations the
     // first to be hit is drawn, and the fault. After a failed sync no flush is acknowledged until
     // the device is opened again, so that failed syncs show less.
@@ -88,6 +93,12 @@ fn fault(rng: &mut Stream) -> FaultRule {
         &[
             (6, (Write, Some(HEADER), 2, Fault::Io)),
             (2, (Write, Some(HEADER), 2, Fault::NoSpace)),
+            (2, (Write, Some(HEADER), 2, Fault::IoAfter)),
+            (2, (Write, None, 10, Fault::IoAfter)),
+            (1, (SyncData, None, 6, Fault::IoAfter)),
+            (1, (SetLength, None, 3, Fault::IoAfter)),
+            (renames / 2, (SyncData, None, 1, Fault::Io)),
+            (renames / 4, (SyncDirectory, None, 1, Fault::IoAfter)),
             (4, (Write, None, 10, Fault::Io)),
             (4, (Write, None, 10, Fault::NoSpace)),
             (1, (Write, None, 10, Fault::ShortWrite(0))),
@@ -98,8 +109,8 @@ fn fault(rng: &mut Stream) -> FaultRule {
             (2, (SyncData, None, 6, Fault::FailedSync)),
             (2, (CreateNew, None, 1, Fault::NoSpace)),
             (2, (PunchHole, None, 3, Fault::InPart(512))),
-            (2, (Rename, None, 1, Fault::Io)),
-            (2, (Rename, None, 1, Fault::IoAfter)),
+            (renames / 2, (Rename, None, 1, Fault::Io)),
+            (renames, (Rename, None, 1, Fault::IoAfter)),
             (1, (SyncDirectory, None, 1, Fault::FailedSync)),
         ],
     );

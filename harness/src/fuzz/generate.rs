@@ -10,6 +10,7 @@ use super::case::{
 };
 use super::device::COW;
 use super::failing_resize;
+use super::failing_story;
 use super::rarities;
 use super::streams::{Stream, below, chance, stream, weighted};
 
@@ -92,6 +93,15 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         end: End::Close,
     };
     rarities::of_life(seed, 0, subject, image.sectors, &mut life);
+    let rng = &mut stream(seed, "failing story");
+    // What rests on a new start after a failed sync shows only after one.
+    let percent = match assumptions.restart_after_failed_sync {
+        true => 5,
+        false => 30,
+    };
+    if may_fail && life.resize_faults.is_empty() && chance(rng, percent) {
+        failing_story::insert(rng, image.sectors, &mut life);
+    }
     Case {
         format: FORMAT.into(),
         driver: subject.driver,
@@ -205,6 +215,12 @@ pub fn another_life(
         end: End::Close,
     };
     rarities::of_life(seed, number, subject, sectors, &mut life);
+    // What was read after a failed sync is acknowledged as durable by the first flush.
+    let rng = &mut stream(seed, &format!("restart of life {number}"));
+    if !subject.assumptions.restart_after_failed_sync && chance(rng, 50) {
+        let flushed = [Action::Flush, Action::Drain, Action::Flush, Action::Drain];
+        life.actions.splice(0..0, flushed);
+    }
     life
 }
 
@@ -536,31 +552,46 @@ impl Actions {
 fn early_faults(rng: &mut Stream, subject: &Subject, recovers: bool) -> Vec<FaultRule> {
     let may_fail =
         subject.faults && subject.driver == DriverName::Ordered && !subject.resizes_by_model();
-    let percent = if recovers { 70 } else { 30 };
+    let percent = if recovers { 80 } else { 30 };
     if !may_fail || !chance(rng, percent) {
         return Vec::new();
     }
     // The weight, the operation, among how many such operations the first to be hit is drawn, and
     // the fault.
-    let (kind, among, fault) = weighted(
-        rng,
-        &[
-            (3, (OperationKind::SyncData, 4, Fault::FailedSync)),
-            (2, (OperationKind::SyncData, 4, Fault::Io)),
-            (1, (OperationKind::SyncDirectory, 1, Fault::Io)),
-            (3, (OperationKind::Read, 12, Fault::Io)),
-            (1, (OperationKind::Read, 6, Fault::ShortRead(5))),
-            (3, (OperationKind::Write, 8, Fault::Io)),
-            (2, (OperationKind::Write, 8, Fault::NoSpace)),
-            (1, (OperationKind::Write, 8, Fault::ShortWrite(0))),
-            (1, (OperationKind::SetLength, 2, Fault::Io)),
-            (1, (OperationKind::PunchHole, 2, Fault::Io)),
-        ],
-    );
-    let nth = match recovers {
-        // Past the first syncs and reads, which are opening's.
-        true => below(rng, among) + below(rng, among),
-        false => below(rng, among),
+    let usual = [
+        (3, (OperationKind::SyncData, 4, Fault::FailedSync)),
+        (2, (OperationKind::SyncData, 4, Fault::Io)),
+        (1, (OperationKind::SyncData, 4, Fault::IoAfter)),
+        (1, (OperationKind::SyncDirectory, 1, Fault::Io)),
+        (3, (OperationKind::Read, 12, Fault::Io)),
+        (1, (OperationKind::Read, 6, Fault::ShortRead(5))),
+        (3, (OperationKind::Write, 8, Fault::Io)),
+        (2, (OperationKind::Write, 8, Fault::NoSpace)),
+        (2, (OperationKind::Write, 8, Fault::IoAfter)),
+        (1, (OperationKind::Write, 8, Fault::ShortWrite(0))),
+        (1, (OperationKind::SetLength, 2, Fault::Io)),
+        (1, (OperationKind::SetLength, 2, Fault::IoAfter)),
+        (1, (OperationKind::PunchHole, 2, Fault::Io)),
+    ];
+    // Opening syncs once, and writes nothing.
+    let in_recovery = [
+        (3, (OperationKind::SyncData, 4, Fault::FailedSync)),
+        (3, (OperationKind::SyncData, 4, Fault::Io)),
+        (1, (OperationKind::SyncData, 4, Fault::IoAfter)),
+        (2, (OperationKind::Read, 12, Fault::Io)),
+        (5, (OperationKind::Write, 5, Fault::Io)),
+        (2, (OperationKind::Write, 5, Fault::NoSpace)),
+        (1, (OperationKind::Write, 5, Fault::IoAfter)),
+    ];
+    let hits_recovery = recovers && chance(rng, 70);
+    let (kind, among, fault) = match hits_recovery {
+        true => weighted(rng, &in_recovery),
+        false => weighted(rng, &usual),
+    };
+    let nth = match (hits_recovery, kind) {
+        (true, OperationKind::SyncData) => 1 + below(rng, among),
+        (true, OperationKind::Read) => 4 + below(rng, among),
+        _ => below(rng, among),
     };
     let rule = FaultRule {
         file: FileMatch::Any,
@@ -587,11 +618,11 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
             fault: Fault::LyingSync,
         });
     }
-    if !subject.faults || !chance(rng, 30) {
+    // What only `ordered` answers for, and more of it, because there are more kinds.
+    let ordered = u64::from(subject.driver == DriverName::Ordered);
+    if !subject.faults || !chance(rng, 30 + 8 * ordered) {
         return faults;
     }
-    // What only `ordered` answers for.
-    let ordered = u64::from(subject.driver == DriverName::Ordered);
     for _ in 0..1 + below(rng, 2) {
         let (kind, fault) = weighted(
             rng,
@@ -608,14 +639,21 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 // Within a small bitmap.
                 (1, (OperationKind::Read, Fault::ShortRead(5))),
                 (4, (OperationKind::PunchHole, Fault::Io)),
-                (1, (OperationKind::PunchHole, Fault::Unsupported)),
+                (1 + ordered, (OperationKind::PunchHole, Fault::Unsupported)),
                 (1, (OperationKind::ZeroRange, Fault::Io)),
-                (1, (OperationKind::ZeroRange, Fault::Unsupported)),
+                (1 + ordered, (OperationKind::ZeroRange, Fault::Unsupported)),
                 (1, (OperationKind::SetLength, Fault::NoSpace)),
                 (ordered, (OperationKind::PunchHole, Fault::InPart(1024))),
                 (ordered, (OperationKind::ZeroRange, Fault::InPart(512))),
                 (1, (OperationKind::Rename, Fault::Io)),
                 (ordered, (OperationKind::Rename, Fault::IoAfter)),
+                (ordered, (OperationKind::Remove, Fault::IoAfter)),
+                (2 * ordered, (OperationKind::Write, Fault::IoAfter)),
+                (ordered, (OperationKind::SyncData, Fault::IoAfter)),
+                (ordered, (OperationKind::SyncDirectory, Fault::IoAfter)),
+                (ordered, (OperationKind::SetLength, Fault::IoAfter)),
+                (ordered, (OperationKind::PunchHole, Fault::IoAfter)),
+                (ordered, (OperationKind::ZeroRange, Fault::IoAfter)),
                 (1, (OperationKind::SyncDirectory, Fault::Io)),
                 (1, (OperationKind::CreateNew, Fault::NoSpace)),
             ],

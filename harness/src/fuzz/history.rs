@@ -222,6 +222,11 @@ impl History {
         self.partial = self.partial.filter(|(partial, _)| *partial == sectors);
     }
 
+    /// The device has no partial last sector any more: a resize has cut it off.
+    pub fn drop_partial(&mut self) {
+        self.partial = None;
+    }
+
     /// What is submitted from now on comes after this moment.
     pub fn now(&self) -> Moment {
         Moment(self.now)

@@ -24,6 +24,7 @@ pub mod exactly;
 mod excuses;
 pub mod explore;
 mod failing_resize;
+mod failing_story;
 pub mod generate;
 mod guard;
 pub mod history;

@@ -61,7 +61,12 @@ pub(super) fn of_image(
     } else if !is_damaged && below(&mut rng, LARGE_ONES) == 0 {
         three_pages(&mut rng, image);
     }
-    if chance(&mut rng, 14) {
+    // What a tool makes of it is looked at only where one is used.
+    let percent = match kind(seed, subject) {
+        Kind::Tools => 30,
+        Kind::Usual | Kind::Raw => 14,
+    };
+    if chance(&mut rng, percent) {
         image.partial = 1 + below(&mut rng, 511);
     }
 }
@@ -89,13 +94,13 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         Kind::Usual => {}
         Kind::Tools => {
             life.backing = BackingFile::AsItWas;
-            let percent = if number == 0 { 40 } else { 70 };
+            let percent = if number == 0 { 50 } else { 70 };
             life.tool = chance(&mut rng, percent).then(|| tool(&mut rng));
         }
         Kind::Raw => life.backing = BackingFile::AsItWas,
     }
     let actions = &mut life.actions;
-    if life.resize_faults.is_empty() && chance(&mut rng, 2) {
+    if life.resize_faults.is_empty() && chance(&mut rng, 8) {
         // Before anything else: most sectors are clean.
         let story = last_steps(&mut rng, sectors);
         actions.splice(0..0, story);
@@ -112,15 +117,40 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         alignment: 0,
         odd,
     };
-    let story = match weighted(&mut rng, &[(85, 0), (6, 1), (4, 2), (2, 3)]) {
+    let odd = 1 + below(&mut rng, 511);
+    let story = match weighted(&mut rng, &[(75, 0), (8, 1), (6, 2), (6, 3), (4, 4)]) {
         0 => Vec::new(),
         // In pieces, where the host cannot zero a range.
         1 => vec![zeros, Action::Drain],
-        // Of a device with a partial last sector, to the same size.
-        2 => vec![Action::Drain, rebuild(sectors, 0), Action::FinishResize],
-        _ => vec![rebuild(sectors + 1, 1 + below(&mut rng, 511))],
+        // Of a device with a partial last sector, to the same size. Another is not to get one.
+        2 => vec![Action::Drain, rebuild(sectors, odd), Action::FinishResize],
+        // Of such a device, to its whole sectors, and perhaps longer again.
+        3 => cut_off(&mut rng, sectors),
+        _ => vec![rebuild(sectors + 1, odd)],
     };
     actions.splice(at..at, story);
+}
+
+/// A partial last sector is cut off, by whichever way to resize, and then the device grows.
+fn cut_off(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+    let strategies = [
+        (2, ResizeStrategy::Auto),
+        (3, ResizeStrategy::Headroom),
+        (2, ResizeStrategy::Rebuild),
+    ];
+    let mut resize = |sectors| Action::Resize {
+        sectors,
+        strategy: weighted(rng, &strategies),
+        window: 1000,
+        alignment: 0,
+        odd: 0,
+    };
+    let (shorter, longer) = (resize(sectors), resize(sectors + 3));
+    let mut story = vec![Action::Drain, shorter, Action::FinishResize, Action::Drain];
+    if chance(rng, 60) {
+        story.extend([longer, Action::FinishResize, Action::Drain]);
+    }
+    story
 }
 
 fn tool(rng: &mut Stream) -> ImageTool {
@@ -130,8 +160,8 @@ fn tool(rng: &mut Stream) -> ImageTool {
             (2, ImageTool::Repair),
             (2, ImageTool::Rebase),
             (3, ImageTool::Merge),
-            (1, ImageTool::ConvertToRaw),
-            (1, ImageTool::ConvertToCow),
+            (2, ImageTool::ConvertToRaw),
+            (2, ImageTool::ConvertToCow),
             (1, ImageTool::Recover),
         ],
     )
@@ -148,7 +178,7 @@ fn last_steps(rng: &mut Stream, sectors: u64) -> Vec<Action> {
         odd: 0,
     }];
     let first = below(rng, sectors);
-    for step in 0..24 {
+    for step in 0..36 {
         let write = Action::Write {
             start: (first + 5 * step) % sectors,
             count: 1,

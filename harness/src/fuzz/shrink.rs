@@ -3,6 +3,8 @@
 //! away any more. A candidate may crash elsewhere than the case did: wherever in its last
 //! life the violation shows first.
 
+use crate::sim::Survivors;
+
 use super::case::{Action, BackingFile, Case, End, ImageVersion, KernelSetup, ResizeStrategy};
 use super::exactly::{NotRight, run_exactly};
 use super::explore::Search;
@@ -271,15 +273,24 @@ impl Shrinker<'_> {
         if self.attempt_exactly(none) {
             return;
         }
-        let End::PowerCut {
-            position,
-            change,
-            survivors,
-        } = self.best.lives[life].end.clone()
-        else {
-            return;
+        let (position, change, survivors) = match self.best.lives[life].end.clone() {
+            End::Close | End::Kill { pages: 0, .. } => return,
+            End::Kill {
+                position, change, ..
+            } => (position, change, Survivors::default()),
+            End::PowerCut {
+                position,
+                change,
+                survivors,
+            } => (position, change, survivors),
         };
-        let kill = self.changed(|case| case.lives[life].end = End::Kill { position, change });
+        let kill = self.changed(|case| {
+            case.lives[life].end = End::Kill {
+                position,
+                change,
+                pages: 0,
+            };
+        });
         if self.attempt_exactly(kill) {
             return;
         }

@@ -109,6 +109,7 @@ pub fn tell(case: &Case) -> Result<Told, DoesNotFit> {
     for (number, life) in case.lives.iter().enumerate() {
         events.push(Event::Life(number + 1));
         events.extend(arranged::backing(life.backing).map(Event::Arranged));
+        events.extend(arranged::flags(life).map(Event::Arranged));
         for fault in &life.faults {
             let what = format!("planned fault: {}", PlannedFault(fault));
             events.push(Event::Arranged(what));
@@ -288,10 +289,20 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
     );
 }
 
+const KILLED_IN_A_WRITE: &str =
+    "the process is killed in the middle of that write, of which the first pages are done";
+
 fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
     let crash = match end {
         End::Close => None,
-        End::Kill { position, change } => Some((*position, *change, "the process is killed")),
+        End::Kill {
+            position,
+            change,
+            pages: 0,
+        } => Some((*position, *change, "the process is killed")),
+        End::Kill {
+            position, change, ..
+        } => Some((*position, *change, KILLED_IN_A_WRITE)),
         End::PowerCut {
             position, change, ..
         } => Some((*position, *change, "the power goes")),
@@ -309,6 +320,13 @@ fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
                     if let Some((_, _, how)) =
                         crash.filter(|(at, before, _)| (*at, *before) == (here, changes))
                     {
+                        if how == KILLED_IN_A_WRITE {
+                            let what = format!("{} is under way", logged.operation);
+                            events.push(Event::Host {
+                                what,
+                                changes: true,
+                            });
+                        }
                         events.push(Event::Crash(how));
                         return;
                     }

@@ -6,9 +6,11 @@ mod tooling;
 
 use std::collections::BTreeMap;
 
+use driver::cow::Header;
 use driver::exact_count;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
+use crate::plain_format::CowFile;
 use crate::sim::{Fault, FaultPlan, FileContent, Injected, LoggedOperation, SimHost};
 use crate::stamp::Stamp;
 
@@ -17,7 +19,7 @@ use super::build::{Built, build};
 use super::case::{BackingFile, Case, Life};
 use super::check::{check_opened, finish, read_all, unfinished};
 use super::coverage::Coverage;
-use super::device::{BACKING_SECONDS, Device, Opening};
+use super::device::{BACKING_SECONDS, COW, Device, Opening};
 use super::doubles;
 use super::excuses::{Excuses, Work};
 use super::guard::guarded;
@@ -113,6 +115,9 @@ pub struct World<'a> {
     /// The requests of all lives have different numbers.
     next_request: u32,
     sizes_seen: Vec<u64>,
+    /// A resize that is to cut off the partial last sector alone was begun, and nothing has said
+    /// since whether it has.
+    may_lose_partial: bool,
     /// What is going on, or was when the life before ended.
     phase: Phase,
     /// Steps of the driver and of resizes in this life.
@@ -163,6 +168,7 @@ impl<'a> World<'a> {
             story: None,
             next_request: 1000,
             sizes_seen: vec![sectors],
+            may_lose_partial: false,
             phase: Phase::Recovery,
             steps: 0,
             excuses: Excuses::of(case, false),
@@ -179,6 +185,7 @@ impl<'a> World<'a> {
             story: None,
             next_request: self.next_request,
             sizes_seen: self.sizes_seen.clone(),
+            may_lose_partial: self.may_lose_partial,
             phase: self.phase,
             steps: self.steps,
             excuses: self.excuses.clone(),
@@ -232,6 +239,7 @@ impl<'a> World<'a> {
             self.host.take_log();
         }
         self.tell(|| Line::Action(0, "open the device".into()));
+        doubles::put_on_host(&self.case.defects, &self.host);
         if !life.faults.is_empty() {
             self.host
                 .set_faults(FaultPlan::at(life.faults.iter().cloned()));
@@ -257,6 +265,7 @@ impl<'a> World<'a> {
             device,
             resize: None,
             resizes_begun: 0,
+            cuts_partial: false,
             flying: BTreeMap::new(),
             failed: Vec::new(),
             failed_resize: None,
@@ -366,6 +375,7 @@ impl<'a> World<'a> {
             Err(violation) => return Err(violation.into()),
         }
         self.truth.sizes = vec![capacity];
+        self.settle_partial(when)?;
         Ok(device)
     }
 
@@ -447,6 +457,28 @@ impl<'a> World<'a> {
         self.host.injected().iter().any(failed)
     }
 
+    /// Looks whether the device still has its partial last sector, which no request reaches.
+    fn settle_partial(&mut self, when: &str) -> Result<(), Violation> {
+        let Some(cow) = self.host.content(COW) else {
+            return Ok(());
+        };
+        let size = match self.case.image.raw {
+            true => Some(cow.length().0),
+            false => CowFile::open(&cow).ok().map(|cow| cow.header.size),
+        };
+        let is_gone = size.is_some_and(|size| size.is_multiple_of(SECTOR_SIZE));
+        let may_be = std::mem::take(&mut self.may_lose_partial);
+        if self.truth.history.partial().is_none() || !is_gone {
+            return Ok(());
+        }
+        if !may_be {
+            let what = "the partial last sector is gone, and no resize was to cut it off";
+            return Err(Violation::new(Kind::WrongSize, when, what));
+        }
+        self.truth.history.drop_partial();
+        Ok(())
+    }
+
     fn note_opening(&mut self) {
         if self.case.image.missing {
             self.coverage.hit("created_by_opening");
@@ -524,4 +556,14 @@ pub fn backing_is_unchanged(host: &SimHost, truth: &Truth) -> bool {
     all.all(|(&path, content)| {
         merging == Some(path) || host.content(path).as_ref() == Some(content)
     })
+}
+
+/// Whether the COW file's header says that a reflow is under way.
+pub(super) fn is_marked(host: &SimHost) -> bool {
+    let Some(cow) = host.content(COW) else {
+        return false;
+    };
+    let mut start = [0; 4136];
+    cow.read_at(&mut start, FileOffset(0));
+    Header::decode(&start).is_ok_and(|header| header.relocating)
 }

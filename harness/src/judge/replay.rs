@@ -62,9 +62,7 @@ pub fn replay(double: Option<&Double>, disk: Disk) -> Seen {
     let put_in = || -> Box<dyn Defective<_>> {
         match double.map(|double| double.seam) {
             Some(Seam::Driver { in_memory, .. }) => in_memory(),
-            Some(Seam::Resize(_) | Seam::FailedOpening(_) | Seam::FailedRecovery(_)) | None => {
-                Box::new(Right)
-            }
+            _ => Box::new(Right),
         }
     };
     let workload = Workload {

@@ -17,9 +17,14 @@
 //!   marks the pages clean. It may or may not be on the disk.
 //! - A failed sync of a directory leaves its changes unsynced, and a later one that
 //!   succeeds makes them durable: no journal drops a transaction and commits the next.
-//! - A kill in the middle of a write leaves in the page cache what a power cut at the same moment
-//!   leaves on the disk if everything before it survives and the write is torn.
+//! - A kill in the middle of a write leaves in the page cache the pages from its start on that it
+//!   had come to, each whole, and nothing of the others. Other operations it does not cut short.
 //! - A file's owner and mode are not subject to crashes.
+//!
+//! Not assumed, and so without an option: that an operation which reports an error has had no
+//! effect. [`Fault::InPart`](super::Fault::InPart) does a part of it, and
+//! [`Fault::IoAfter`](super::Fault::IoAfter) all of it. No promise of `ordered` rests on
+//! the contrary.
 
 use serde::{Deserialize, Serialize};
 

@@ -50,6 +50,26 @@ impl Change {
         }
     }
 
+    /// How many borders between pages of the file lie within it.
+    pub(crate) fn page_borders(&self) -> u64 {
+        let range = self.range();
+        let pages = range.end().0.div_ceil(PAGE_SIZE) - range.start.0 / PAGE_SIZE;
+        pages.saturating_sub(1)
+    }
+
+    /// Of a write, what lies before the page border within it that has this number, counted from 1.
+    pub(crate) fn up_to_page_border(&self, number: u64) -> Option<Change> {
+        let Change::Write { at, data } = self else {
+            return None;
+        };
+        if !(1..=self.page_borders()).contains(&number) {
+            return None;
+        }
+        let border = (at.0 / PAGE_SIZE + number) * PAGE_SIZE;
+        let data = data[..(border - at.0) as usize].into();
+        Some(Change::Write { at: *at, data })
+    }
+
     /// In how many parts, each of which survives or does not, a power cut may tear it.
     pub(crate) fn atoms(&self, assumptions: &Assumptions) -> u64 {
         match self {

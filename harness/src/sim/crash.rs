@@ -1,9 +1,10 @@
 //! From a host to the host after a crash. Both kinds can be had from any host at any
 //! time and leave it as it is, so that one run gives all crash images of its crash point.
 
+use super::change::Change;
 use super::host::SimHost;
 use super::state::State;
-use super::survivors::{BadSurvivors, Survivors, Unsynced, UnsyncedFile};
+use super::survivors::{BadSurvivors, InodeNumber, Survivors, Unsynced, UnsyncedFile};
 
 impl SimHost {
     /// What a power cut would put at stake now.
@@ -80,6 +81,29 @@ impl SimHost {
             })
     }
 
+    /// In how many ways a kill can cut the next write of a snapshot short: after whole pages of the
+    /// file, of which it has begun or ended this many and not all. 0 if no write comes next.
+    pub fn pages_in_flight(&self) -> u64 {
+        match &self.state().in_flight {
+            Some((_, change)) => change.page_borders(),
+            None => 0,
+        }
+    }
+
+    /// The host after its process was killed in the middle of the write that comes next, of which
+    /// what lies before the page border with the number `pages` is done, counted from 1. None if
+    /// there is no such border in it.
+    pub fn after_kill_in_write(&self, pages: u64) -> Option<SimHost> {
+        let state = self.state();
+        let (inode, change) = state.in_flight.as_ref()?;
+        let done = change.up_to_page_border(pages)?;
+        let mut after = state.killed();
+        after.inode_mut(*inode).change(state.operations, done);
+        after.touch(*inode);
+        drop(state);
+        Some(SimHost::of(after))
+    }
+
     /// The host after its process was killed: files and names as they are now, none of
     /// them open or locked. What was unsynced still is, and a power cut can take it.
     pub fn after_kill(&self) -> SimHost {
@@ -88,6 +112,17 @@ impl SimHost {
 }
 
 impl State {
+    /// The snapshot before a write learns what it is.
+    pub(super) fn note_in_flight(&self, inode: InodeNumber, change: &Change) {
+        let snapshot = self
+            .snapshots
+            .as_ref()
+            .and_then(|snapshots| snapshots.last());
+        if let (Some(snapshot), Change::Write { .. }) = (snapshot, change) {
+            snapshot.state_mut().in_flight = Some((inode, change.clone()));
+        }
+    }
+
     /// The state that a kill would leave now.
     pub(crate) fn killed(&self) -> State {
         let mut after = self.restarted();

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::names::normalized;
 use super::operation::{Operation, OperationKind};
 use super::sample::below;
+use super::survivors::InodeNumber;
 
 /// What an operation suffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +60,17 @@ impl Fault {
             Fault::ShortRead(_) => kind == Read,
             Fault::ShortWrite(_) => kind == Write,
             Fault::InPart(_) => matches!(kind, PunchHole | ZeroRange),
-            Fault::IoAfter => kind == Rename,
+            Fault::IoAfter => matches!(
+                kind,
+                Write
+                    | SetLength
+                    | PunchHole
+                    | ZeroRange
+                    | SyncData
+                    | SyncDirectory
+                    | Rename
+                    | Remove
+            ),
             Fault::FailedSync | Fault::LyingSync => matches!(kind, SyncData | SyncDirectory),
         }
     }
@@ -265,6 +276,8 @@ pub struct Injected {
     pub index: u64,
     /// The operation's kind.
     pub kind: OperationKind,
+    /// Its open file; none of an operation on names.
+    pub inode: Option<InodeNumber>,
     /// The name by which its file was opened.
     pub path: Rc<Path>,
     /// The bytes that it asked for.

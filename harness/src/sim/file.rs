@@ -67,10 +67,11 @@ impl SimFile {
     }
 
     fn operation(&self, kind: OperationKind) -> Operation {
-        Operation::new(kind, &self.path)
+        Operation::new(kind, &self.path).of(self.inode)
     }
 
     fn change(&self, state: &mut State, index: u64, change: Change) {
+        state.note_in_flight(self.inode, &change);
         state.inode_mut(self.inode).change(index, change);
         state.touch(self.inode);
     }
@@ -194,7 +195,7 @@ impl HostFile for SimFile {
     fn punch_hole(&self, range: FileRange) -> HostResult<()> {
         let operation = self.operation(OperationKind::PunchHole);
         let operation = operation.on(range.start, range.len);
-        self.host.perform(
+        let done = self.host.perform(
             operation,
             |()| 0,
             |state, index, fault| {
@@ -206,13 +207,14 @@ impl HostFile for SimFile {
                 }
                 result
             },
-        )
+        );
+        self.host.heard(done)
     }
 
     fn zero_range(&self, range: FileRange) -> HostResult<()> {
         let operation = self.operation(OperationKind::ZeroRange);
         let operation = operation.on(range.start, range.len);
-        self.host.perform(
+        let done = self.host.perform(
             operation,
             |()| 0,
             |state, index, fault| {
@@ -231,7 +233,8 @@ impl HostFile for SimFile {
                 self.change(state, index, Change::ZeroRange(range));
                 result
             },
-        )
+        );
+        self.host.heard(done)
     }
 
     fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {

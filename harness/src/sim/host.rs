@@ -243,7 +243,7 @@ impl SimHost {
         self.state.borrow()
     }
 
-    fn state_mut(&self) -> RefMut<'_, State> {
+    pub(super) fn state_mut(&self) -> RefMut<'_, State> {
         self.state.borrow_mut()
     }
 
@@ -274,6 +274,7 @@ impl SimHost {
         }
         operation.index = state.pass_crash_point(operation.kind)?;
         let fault = state.decide_fault(&operation);
+        state.mishear(&operation, fault);
         let result = match fault {
             Some(Fault::Io) => Err(HostError::Io),
             Some(Fault::NoSpace) => Err(HostError::NoSpace),
@@ -347,6 +348,7 @@ impl HostNames for SimHost {
             operation,
             |_| 0,
             |state, _, _| {
+                state.misses(&path)?;
                 let inode = state.names.get(&path).ok_or(HostError::NotFound)?;
                 Ok(self.opened(state, inode, &path, access))
             },

@@ -12,9 +12,11 @@
 //!   that the given [`Survivors`] name. [`SimHost::unsynced`] tells what is at stake,
 //!   and enumerates ([`Unsynced::subsets`]) or draws ([`Unsynced::sample`]) survivors.
 //!
-//! A crash in the middle of an operation needs no crash point of its own. What it leaves of
-//! a write is among what a crash after the write can leave, if the write survives torn. What
-//! is assumed about the machine stands in [`assumptions`] and nowhere else.
+//! A power cut in the middle of an operation needs no crash point of its own. What it leaves of
+//! a write is among what a power cut after the write can leave, if the write survives torn. A kill
+//! in the middle of a write leaves whole pages of it, unsynced: a snapshot knows the write that
+//! comes next, and gives these hosts too ([`SimHost::after_kill_in_write`]). What is assumed about
+//! the machine stands in [`assumptions`] and nowhere else.
 //!
 //! Nothing is copied that was not touched: content is pages in a persistent tree, and
 //! the data of a write is held once, by the list of unsynced operations.
@@ -31,6 +33,7 @@ mod file;
 mod host;
 mod image_host;
 mod inode;
+mod mishearing;
 mod names;
 mod operation;
 mod pages;
@@ -49,6 +52,7 @@ pub use faults::{
 };
 pub use file::SimFile;
 pub use host::SimHost;
+pub use mishearing::Mishearing;
 pub use names::NameChange;
 pub use operation::{LoggedOperation, Operation, OperationKind};
 pub use pages::PAGE_SIZE;

@@ -9,6 +9,8 @@ use driver::host::HostError;
 use driver::units::{Bytes, FileOffset, FileRange};
 use serde::{Deserialize, Serialize};
 
+use super::survivors::InodeNumber;
+
 /// Which operation of the seams it is. Each call is one operation and is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,6 +83,8 @@ pub struct Operation {
     pub index: u64,
     /// What it is.
     pub kind: OperationKind,
+    /// The open file; none of an operation on names.
+    pub inode: Option<InodeNumber>,
     /// The name by which the file was opened; of a change of names, the (old) name.
     pub path: Rc<Path>,
     /// The new name of a rename.
@@ -95,9 +99,18 @@ impl Operation {
         Self {
             index: 0,
             kind,
+            inode: None,
             path: Rc::clone(path),
             to: None,
             range: FileRange::default(),
+        }
+    }
+
+    /// The operation, on this open file.
+    pub(crate) fn of(self, inode: InodeNumber) -> Self {
+        Self {
+            inode: Some(inode),
+            ..self
         }
     }
 

@@ -9,10 +9,12 @@ use driver::units::{Bytes, FileRange};
 
 use super::allowance::Spent;
 use super::assumptions::Assumptions;
+use super::change::Change;
 use super::content::FileContent;
 use super::faults::{Fault, FaultPlan, Injected};
 use super::host::SimHost;
 use super::inode::Inode;
+use super::mishearing::Mishearing;
 use super::names::{NameChange, Names, directory_of};
 use super::operation::{LoggedOperation, Operation, OperationKind};
 use super::pages::PAGE_SIZE;
@@ -45,6 +47,12 @@ pub(crate) struct State {
     pub(crate) snapshots: Option<Vec<SimHost>>,
     /// What another process does, before the operation with this number.
     pub(crate) meanwhile: Option<(u64, Meanwhile)>,
+    /// Of a snapshot: the write that came next, which a kill may cut short.
+    pub(super) in_flight: Option<(InodeNumber, Change)>,
+    /// What the program that runs on it mistakes.
+    pub(super) mishearing: Mishearing,
+    /// The name that it does not find when it looks for it next.
+    pub(super) missed_name: Option<Rc<Path>>,
 }
 
 /// What another process does between two operations of this one.
@@ -80,6 +88,9 @@ impl State {
             injected: Vec::new(),
             snapshots: None,
             meanwhile: None,
+            in_flight: None,
+            mishearing: Mishearing::default(),
+            missed_name: None,
         }
     }
 
@@ -159,6 +170,7 @@ impl State {
         self.injected.push(Injected {
             index: operation.index,
             kind: operation.kind,
+            inode: operation.inode,
             path: Rc::clone(&operation.path),
             range: operation.range,
             fault,

@@ -8,7 +8,9 @@ use crate::world::{Act, Device, Format, World, sectors};
 use driver::open::{OpenOptions, open};
 use driver::ordered::Headroom;
 use driver::resize::{Resize, ResizeError};
-use harness::sim::{Fault, FaultPlan, FileContent, Operation, OperationKind, SimFile, SimHost};
+use harness::sim::{
+    Fault, FaultPlan, FaultRule, FileContent, Operation, OperationKind, SimFile, SimHost,
+};
 
 type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
 
@@ -234,6 +236,29 @@ fn a_raw_disk_whose_growth_cannot_be_synced_keeps_its_partial_last_sector() {
     let error = grow.step(&mut device).unwrap_err();
     assert!(matches!(error, ResizeError::Host { .. }), "{error}");
     assert!(host.content("raw") == Some(FileContent::from_bytes(&content)));
+}
+
+/// A server has changed the length and its answer is lost: the length tells. Where that cannot be
+/// looked at either, nothing is written any more.
+#[test]
+fn a_raw_disk_whose_length_was_changed_has_its_new_size_though_the_host_reports_an_error() {
+    for (new_sectors, looks) in [(NEW, true), (8, true), (8, false)] {
+        let host = SimHost::default();
+        host.install("raw", FileContent::from_bytes(&[1; OLD as usize * 512]));
+        let spec = "ubdad=raw".parse().unwrap();
+        let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+        let mut resize = Headroom::new(&device, sectors(new_sectors)).unwrap();
+        let changed = FaultRule::nth("raw", OperationKind::SetLength, 0, Fault::IoAfter);
+        // The first look is at the old length.
+        let look = FaultRule::nth("raw", OperationKind::Length, 1, Fault::Io);
+        let faults = [Some(changed), (!looks).then_some(look)];
+        host.set_faults(FaultPlan::at(faults.into_iter().flatten()));
+        let step = resize.step(&mut device);
+        assert_eq!(step.is_ok(), looks, "{step:?}");
+        assert_eq!(host.content("raw").unwrap().length(), sectors(new_sectors));
+        assert_eq!(device.is_read_only(), !looks);
+        assert_eq!(device.capacity().0, if looks { new_sectors } else { OLD });
+    }
 }
 
 /// What readers find after an operation of a resize without I/O: sizes in sectors, and whether

@@ -38,7 +38,11 @@ fn flushed() -> Case {
 
 fn killed(position: usize, change: usize) -> Case {
     let mut case = flushed();
-    case.lives[0].end = End::Kill { position, change };
+    case.lives[0].end = End::Kill {
+        position,
+        change,
+        pages: 0,
+    };
     case
 }
 
@@ -104,6 +108,40 @@ fn a_crash_that_never_comes_is_refused() {
         "lives[0].end: found a crash before change 7 of position 2, expected one before changes 0 \
          to 0 of it: the case was edited, or another version of ubdlab has found it"
     );
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_write_needs_a_write_that_is_so_long() {
+    let in_the_write = |count, found| {
+        let mut case = killed(WRITE, 0);
+        let write = json!({ "write": { "start": 5, "count": count, "fua": false } });
+        case.lives[0].actions[0] = serde_json::from_value(write).unwrap();
+        if let End::Kill { pages, .. } = &mut case.lives[0].end {
+            *pages = found;
+        }
+        case
+    };
+    // Sectors 5 to 20 lie in three pages of the file.
+    for pages in 1..3 {
+        let case = in_the_write(16, pages);
+        assert_eq!(run_exactly(&case), Ok(()));
+        let told = tell(&case).unwrap().to_string();
+        assert!(
+            told.contains("is killed in the middle of that write"),
+            "{told}"
+        );
+        let json = serde_json::to_value(&case).unwrap();
+        assert_eq!(serde_json::from_value::<Case>(json).unwrap(), case);
+    }
+    let misfits = [(1, 1, 0), (16, 3, 2)];
+    for (count, found, most) in misfits {
+        let expected = DoesNotFit::Pages {
+            life: 0,
+            found,
+            most,
+        };
+        assert_eq!(misfit(&in_the_write(count, found)), expected);
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What `ordered` takes for granted of a host on which a sync has failed, and which promise rests
 //! on it.
 
-use harness::fuzz::case::Case;
+use harness::fuzz::case::{Case, DriverName};
+use harness::fuzz::catalogue::first_finding;
 use harness::fuzz::exactly::{NotRight, run_exactly};
 use harness::fuzz::explore::Search;
+use harness::fuzz::generate::Subject;
 use harness::fuzz::violation::Kind;
 use serde_json::json;
 
@@ -60,4 +62,14 @@ fn promise_1_rests_on_contents_that_stay_after_a_failed_sync() {
     assert_eq!(run(json!({})), None);
     let without = json!({ "failed_sync_keeps_content": false });
     assert!(matches!(run(without), Some(Kind::StaleRead | Kind::Zeros)));
+}
+
+/// The generator makes such cases too.
+#[test]
+fn a_search_without_a_new_start_after_a_failed_sync_finds_what_rests_on_it() {
+    let mut subject = Subject::healthy(DriverName::Ordered);
+    subject.faults = true;
+    subject.assumptions.restart_after_failed_sync = false;
+    let found = first_finding(&subject, 1, 2000).expect("none within 2000 cases");
+    assert_eq!(found.violation.kind, Kind::LostWrite, "{}", found.violation);
 }

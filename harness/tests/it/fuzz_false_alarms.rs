@@ -59,6 +59,7 @@ fn a_creation_that_was_killed_is_finished_by_whoever_opens_it_next() {
             case.lives[0].end = End::Kill {
                 position: 0,
                 change,
+                pages: 0,
             };
             match run_exactly(&case) {
                 Ok(()) => killed += 1,

@@ -200,6 +200,7 @@ fn what_is_written_to_a_file_just_created_by_a_killed_process_survives() {
         case.lives[0].end = End::Kill {
             position: 0,
             change: created,
+            pages: 0,
         };
         // While it is carried out, and when the flush has been acknowledged.
         for (position, change) in [(2, 0), (2, 1), (2, 2), (4, 0), (5, 0)] {

@@ -154,6 +154,22 @@ fn a_sync_that_lies_and_a_backing_file_that_is_another() {
     told(&case, "fault-lying-sync");
 }
 
+#[test]
+fn how_the_device_is_opened_is_told() {
+    let life = json!({
+        "synchronous": true, "pending_words": 1, "actions": [write(), "drain"], "end": "close",
+    });
+    let told = tell(&made("ordered", &[], json!([life])))
+        .unwrap()
+        .to_string();
+    for line in [
+        "the device is opened with flag s",
+        "at most 1 word of the bitmap may wait",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+}
+
 /// No name of a type or of a field of this program is in what people read.
 #[test]
 fn no_rust_struct_is_in_a_story() {

@@ -298,3 +298,34 @@ fn write(host: &SimHost, data: &[u8], at: u64) {
     let file = host.open("a".as_ref(), Access::ReadWrite).unwrap();
     file.write_all_at(data, FileOffset(at)).unwrap();
 }
+
+/// What a kill in the middle of a write leaves is there for the next user, and a power cut can
+/// still take it.
+#[test]
+fn a_kill_in_the_middle_of_a_write_leaves_whole_pages_of_it() {
+    let host = SimHost::default();
+    host.install("a", FileContent::from_bytes(&[1; 12_288]));
+    let file = host.open(Path::new("a"), Access::ReadWrite).unwrap();
+    host.keep_snapshots();
+    file.write_all_at(&[2; 9000], FileOffset(1000)).unwrap();
+    file.set_len(Bytes(12_000)).unwrap();
+    file.write_all_at(&[3; 512], FileOffset(0)).unwrap();
+    let [long, cut, short] = &host.take_snapshots()[..] else {
+        panic!("three changes");
+    };
+    for (snapshot, borders) in [(long, 2), (cut, 0), (short, 0), (&long.after_kill(), 0)] {
+        assert_eq!(snapshot.pages_in_flight(), borders);
+        for none in [0, borders + 1] {
+            assert!(snapshot.after_kill_in_write(none).is_none(), "{none}");
+        }
+    }
+    for (pages, end) in [(1, 4096), (2, 8192)] {
+        let killed = long.after_kill_in_write(pages).unwrap();
+        let mut expected = vec![1; 12_288];
+        expected[1000..end].fill(2);
+        assert_eq!(killed.content("a").unwrap().to_bytes(), expected);
+        let after = killed.after_power_cut(&Survivors::default()).unwrap();
+        assert_eq!(after.content("a").unwrap().to_bytes(), [1; 12_288]);
+    }
+    assert_eq!(long.content("a").unwrap().to_bytes(), [1; 12_288]);
+}

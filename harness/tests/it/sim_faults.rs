@@ -5,8 +5,8 @@ use std::path::Path;
 use driver::host::{Access, HostError, HostFile, HostNames, Replace};
 use driver::units::{Bytes, FileOffset, FileRange};
 use harness::sim::{
-    Assumptions, Fault, FaultPlan, FaultRates, FaultRule, FileContent, FileMatch, Occurrence,
-    OperationKind, SimFile, SimHost, Survivors,
+    Assumptions, Fault, FaultPlan, FaultRates, FaultRule, FileContent, FileMatch, Mishearing,
+    Occurrence, OperationKind, SimFile, SimHost, Survivors,
 };
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -135,6 +135,50 @@ fn a_hole_punched_in_part_and_a_rename_without_an_answer_have_had_their_effect()
     let renamed = host.rename(Path::new("a"), Path::new("b"), Replace::Nothing);
     assert_eq!(renamed, Err(HostError::Io));
     assert_eq!(host.paths(), [Path::new("b")]);
+}
+
+#[test]
+fn an_operation_whose_answer_is_lost_has_had_its_effect() {
+    let lost = |kind| FaultRule::nth("a", kind, 0, Fault::IoAfter);
+    let kinds = [
+        OperationKind::Write,
+        OperationKind::ZeroRange,
+        OperationKind::SetLength,
+        OperationKind::SyncData,
+        OperationKind::Remove,
+        OperationKind::SyncDirectory,
+    ];
+    let (host, file) = with_faults(kinds.map(lost));
+    let range = FileRange::new(FileOffset(0), Bytes(512));
+    let (failed, path) = (Err(HostError::Io), Path::new("a"));
+    assert_eq!(file.write_all_at(&[2; 1024], FileOffset(512)), failed);
+    assert_eq!(file.zero_range(range), failed);
+    assert_eq!(host.content("a").unwrap().to_bytes(), sectors([0, 2, 2]));
+    assert_eq!(file.set_len(Bytes(1024)), failed);
+    assert_eq!(file.sync_data(), failed);
+    assert_eq!(certain(&host), sectors([0, 2]));
+    assert_eq!(host.remove(path), failed);
+    assert_eq!(host.sync_directory_of(path), failed);
+    let after = host.after_power_cut(&Survivors::default()).unwrap();
+    assert!(after.paths().is_empty());
+}
+
+#[test]
+fn who_mishears_a_host_goes_on_as_if_it_had_said_something_else() {
+    let punch = FaultRule::nth("a", OperationKind::PunchHole, 0, Fault::InPart(512));
+    let rename = FaultRule::nth("a", OperationKind::Rename, 0, Fault::IoAfter);
+    let (host, file) = with_faults([punch, rename]);
+    host.mishear(Mishearing {
+        takes_for_done: Some(|injected| matches!(injected.fault, Fault::InPart(_))),
+        misses_renames: true,
+    });
+    let range = FileRange::new(FileOffset(0), Bytes(1024));
+    file.punch_hole(range).unwrap();
+    assert_eq!(host.content("a").unwrap().to_bytes(), sectors([0, 1]));
+    let (from, to) = (Path::new("a"), Path::new("b"));
+    assert_eq!(host.rename(from, to, Replace::Nothing), Err(HostError::Io));
+    assert_eq!(host.is_name_of(to, &file), Ok(false));
+    assert_eq!(host.is_name_of(to, &file), Ok(true), "it looks again");
 }
 
 #[test]

@@ -3,8 +3,11 @@
 use driver::blk::{Completion, HostFailure, Operation, Status};
 use driver::host::{HostError, HostFile};
 use driver::ordered::{Ordered, Step};
+use driver::resize::{Resize, ResizeError, ResizeStep};
 
-use super::{Defective, Double, Kind, Seam};
+use crate::sim::SimFile;
+
+use super::{BoxedResize, Defective, Double, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[
     Double {
@@ -28,7 +31,28 @@ pub(super) const DOUBLES: &[Double] = &[
         found_as: &[Kind::WrongStatus],
         replay: None,
     },
+    Double {
+        name: "failed-rebuild-refuses-flushes",
+        does: "acknowledges no flush after a rebuild whose new file could not be synced",
+        seam: Seam::Resize(|resize, _| Box::new(RefusesFlushes(resize))),
+        found_as: &[Kind::WrongStatus],
+        replay: None,
+    },
 ];
+
+struct RefusesFlushes(BoxedResize);
+
+impl Resize<SimFile> for RefusesFlushes {
+    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+        let step = self.0.step(device);
+        if let Err(ResizeError::Host { action, .. }) = &step
+            && *action == "syncing the new COW file"
+        {
+            device.distrust();
+        }
+        step
+    }
+}
 
 /// The failure of the request before.
 #[derive(Default)]

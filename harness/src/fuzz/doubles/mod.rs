@@ -12,10 +12,12 @@
 mod completions;
 mod durability;
 mod excuses;
+mod hearing;
 mod openings;
 mod order;
 mod reads;
 mod resizes;
+mod tools;
 
 use driver::blk::Request;
 use driver::host::HostFile;
@@ -23,8 +25,9 @@ use driver::memory::MemoryFile;
 use driver::ordered::{Ordered, Step};
 use driver::resize::Resize;
 
-use crate::sim::{SimFile, SimHost};
+use crate::sim::{Mishearing, SimFile, SimHost};
 
+use super::case::ImageTool;
 use super::device::Device;
 use super::violation::Kind;
 
@@ -68,6 +71,12 @@ pub enum Seam {
     /// Between a resize and the device, in a case: the double of a resize, made of that resize
     /// and the new size in sectors.
     Resize(fn(BoxedResize, u64) -> BoxedResize),
+    /// Between the host and whoever uses it, in a case.
+    Host(Mishearing),
+    /// When the device has been opened, in a case.
+    Opened(fn(&mut Ordered<SimFile>)),
+    /// After an image tool that was successful, in a case.
+    Tool(fn(&SimHost, ImageTool)),
     /// After an opening that a fault has ended.
     FailedOpening(fn(&SimHost)),
     /// After a recovery that a fault has ended, before the device is dropped.
@@ -121,6 +130,8 @@ pub fn all() -> impl Iterator<Item = &'static Double> {
         resizes::DOUBLES,
         excuses::DOUBLES,
         openings::DOUBLES,
+        hearing::DOUBLES,
+        tools::DOUBLES,
     ];
     tables.into_iter().flatten()
 }
@@ -130,30 +141,59 @@ pub fn named(name: &str) -> Option<&'static Double> {
     all().find(|double| double.name == name)
 }
 
+/// Where the doubles among these defects are put in.
+fn seams(defects: &[String]) -> impl Iterator<Item = Seam> {
+    let doubles = defects.iter().filter_map(|name| named(name));
+    doubles.map(|double| double.seam)
+}
+
 /// The double of the driver that these defects name, if one does.
 pub fn of_driver(defects: &[String]) -> Option<Box<dyn Defective<SimFile>>> {
-    let doubles = defects.iter().filter_map(|name| named(name));
-    doubles
-        .map(|double| double.seam)
-        .find_map(|seam| match seam {
-            Seam::Driver { simulated, .. } => Some(simulated()),
-            Seam::Resize(_) | Seam::FailedOpening(_) | Seam::FailedRecovery(_) => None,
-        })
+    seams(defects).find_map(|seam| match seam {
+        Seam::Driver { simulated, .. } => Some(simulated()),
+        _ => None,
+    })
 }
 
 /// `resize`, to `target` sectors, or the double of it that these defects name.
 pub fn of_resize(defects: &[String], resize: BoxedResize, target: u64) -> BoxedResize {
-    let doubles = defects.iter().filter_map(|name| named(name));
-    doubles.fold(resize, |resize, double| match double.seam {
+    seams(defects).fold(resize, |resize, seam| match seam {
         Seam::Resize(put_in) => put_in(resize, target),
-        Seam::Driver { .. } | Seam::FailedOpening(_) | Seam::FailedRecovery(_) => resize,
+        _ => resize,
     })
+}
+
+/// Lets the doubles among these defects come between the host and whoever uses it.
+pub(super) fn put_on_host(defects: &[String], host: &SimHost) {
+    for seam in seams(defects) {
+        if let Seam::Host(mishearing) = seam {
+            host.mishear(mishearing);
+        }
+    }
+}
+
+/// What the doubles among these defects do with a device that has been opened.
+pub(super) fn when_opened(defects: &[String], device: &mut Ordered<SimFile>) {
+    for seam in seams(defects) {
+        if let Seam::Opened(act) = seam {
+            act(device);
+        }
+    }
+}
+
+/// What the doubles among these defects do when an image tool was successful.
+pub(super) fn after_tool(defects: &[String], host: &SimHost, tool: ImageTool) {
+    for seam in seams(defects) {
+        if let Seam::Tool(act) = seam {
+            act(host, tool);
+        }
+    }
 }
 
 /// What the doubles among these defects do when a fault has ended an opening.
 pub(super) fn after_failed_opening(defects: &[String], host: &SimHost) {
-    for double in defects.iter().filter_map(|name| named(name)) {
-        if let Seam::FailedOpening(act) = double.seam {
+    for seam in seams(defects) {
+        if let Seam::FailedOpening(act) = seam {
             act(host);
         }
     }
@@ -161,8 +201,8 @@ pub(super) fn after_failed_opening(defects: &[String], host: &SimHost) {
 
 /// What the doubles among these defects do when a fault has ended a recovery.
 pub(super) fn after_failed_recovery(defects: &[String], device: &mut Device) {
-    for double in defects.iter().filter_map(|name| named(name)) {
-        if let (Seam::FailedRecovery(act), Some(device)) = (double.seam, device.resizable()) {
+    for seam in seams(defects) {
+        if let (Seam::FailedRecovery(act), Some(device)) = (seam, device.resizable()) {
             act(device);
         }
     }

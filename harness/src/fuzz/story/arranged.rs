@@ -4,7 +4,7 @@
 use driver::{exact_count, plural};
 use std::fmt::{self, Display};
 
-use crate::fuzz::case::{BackingFile, ImageVersion, Patch};
+use crate::fuzz::case::{BackingFile, ImageVersion, Life, Patch};
 use crate::sim::{Fault, FaultRule, FileMatch, NameChange, Occurrence, Survival};
 
 /// What has become of the backing file before a life, if anything has.
@@ -20,6 +20,18 @@ pub(super) fn backing(backing: BackingFile) -> Option<String> {
                 .into(),
         ),
     }
+}
+
+/// How the device of a life is opened, where that is not as usual.
+pub(super) fn flags(life: &Life) -> impl Iterator<Item = String> {
+    let synchronous = life
+        .synchronous
+        .then(|| "the device is opened with flag s: what is acknowledged is durable".to_string());
+    let pending = life.pending_words.map(|words| {
+        let words = Count(words, "word");
+        format!("at most {words} of the bitmap may wait to be written")
+    });
+    synchronous.into_iter().chain(pending)
 }
 
 /// The version of a header.

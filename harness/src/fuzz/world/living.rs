@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 
 use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
-use driver::cow::Header;
 use driver::exact_count;
 use driver::resize::ResizeStep;
-use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
 use crate::plain_format::CowFile;
-use crate::sim::{FaultRule, SimHost};
+use crate::sim::FaultRule;
 use crate::stamp::Stamp;
 
 use super::super::case::{Action, ResizeStrategy};
@@ -21,13 +20,15 @@ use super::super::history::{Change, Held, Moment, Outcome};
 use super::super::resizer::{ActiveResize, Asked, begin};
 use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
-use super::{Line, Observer, Point, Stop, World};
+use super::{Line, Observer, Point, Stop, World, is_marked};
 
 #[derive(Clone, Copy)]
 pub(super) struct Flying {
     pub(super) operation: Operation,
     pub(super) range: SectorRange,
     pub(super) moment: Moment,
+    /// How many operations the host had carried out when it was submitted.
+    pub(super) operations: u64,
     /// The guest has submitted it before, in vain.
     pub(super) again: bool,
 }
@@ -64,6 +65,8 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) device: Device,
     pub(super) resize: Option<ActiveResize>,
     pub(super) resizes_begun: u32,
+    /// The latest resize is to cut off the partial last sector, and no more.
+    pub(super) cuts_partial: bool,
     pub(super) flying: BTreeMap<u32, Flying>,
     /// What failed, and is to be submitted once more.
     pub(super) failed: Vec<(Operation, SectorRange)>,
@@ -222,6 +225,7 @@ impl Living<'_, '_, '_> {
             operation,
             range,
             moment,
+            operations: self.world.host.operations(),
             again,
         };
         let line = || Line::Request(format!("this is request {number}"));
@@ -330,7 +334,7 @@ impl Living<'_, '_, '_> {
         let line = || Line::Request(format!("request {number} completed: {status}"));
         self.world.tell(line);
         if !ok {
-            self.check_failure(&request, completion.status, completion.failure.as_deref())?;
+            self.check_failure(&request, &flown, status, completion.failure.as_deref())?;
             let changes = !matches!(request.operation, Operation::Read | Operation::Flush);
             if self.world.case.retries && changes && !flown.again {
                 self.failed.push((request.operation, flown.range));
@@ -431,11 +435,9 @@ impl Living<'_, '_, '_> {
             }
             Some(flown) => {
                 let what = format!(
-                    "request {number} was {:?} of {}, and {:?} of {} has completed",
-                    flown.operation,
-                    flown.range,
-                    request.operation,
-                    request.range(),
+                    "request {number} was {}, and {} has completed",
+                    said(flown.operation, flown.range),
+                    said(request.operation, request.range()),
                 );
                 (what, "another request")
             }
@@ -452,11 +454,13 @@ impl Living<'_, '_, '_> {
     fn check_failure(
         &self,
         request: &Request,
+        flown: &Flying,
         status: Status,
         failure: Option<&HostFailure>,
     ) -> Result<(), Violation> {
         let (host, operation) = (&self.world.host, request.operation);
-        if self.world.excuses.request(host, operation, status, failure) {
+        let (excuses, submitted) = (&self.world.excuses, flown.operations);
+        if excuses.request(host, submitted, operation, status, failure) {
             return Ok(());
         }
         let writes = !matches!(request.operation, Operation::Read | Operation::Flush);
@@ -464,10 +468,9 @@ impl Living<'_, '_, '_> {
             return Ok(());
         }
         let what = format!(
-            "request {}, {:?} of {}, ended with \"{status}\" and no fault explains it",
+            "request {}, {}, ended with \"{status}\" and no fault explains it",
             request.tag.0,
-            request.operation,
-            request.range()
+            said(request.operation, request.range())
         );
         let error = match failure {
             Some(failure) => format!("{status}: {failure}"),
@@ -486,13 +489,21 @@ impl Living<'_, '_, '_> {
             return Ok(());
         }
         let mut asked = asked;
+        let whole = SectorCount(asked.sectors).bytes();
         let is_partial = self.world.truth.history.partial() == Some(capacity);
+        let keeps = asked.sectors == capacity && is_partial && asked.bytes != whole;
         if asked.sectors == capacity {
-            if !is_partial || asked.strategy != ResizeStrategy::Rebuild {
+            // Only a rebuild does anything with a device that keeps its size.
+            let does_nothing = match is_partial {
+                true => keeps && asked.strategy != ResizeStrategy::Rebuild,
+                false => asked.bytes == whole,
+            };
+            if does_nothing {
                 return Ok(());
             }
-            // Only a rebuild does anything with a device that keeps its size.
-            asked.bytes = SectorCount(capacity).bytes() + Bytes(self.world.case.image.partial);
+        }
+        if keeps {
+            asked.bytes = whole + Bytes(self.world.case.image.partial);
         }
         if asked.sectors < capacity && !self.flying.is_empty() {
             // A guest lets go of what is to disappear first.
@@ -501,9 +512,8 @@ impl Living<'_, '_, '_> {
         let resize = match begin(&self.world.host, device, asked, self.world.case) {
             Ok(begun) => begun,
             Err(_) => {
-                let is_odd = asked.bytes != SectorCount(asked.sectors).bytes();
                 self.world.coverage.hit("resize_refused");
-                if is_odd && asked.sectors != capacity {
+                if asked.bytes != whole && !keeps {
                     self.world
                         .coverage
                         .hit("resize_to_a_part_of_a_sector_refused");
@@ -512,7 +522,7 @@ impl Living<'_, '_, '_> {
             }
         };
         let world = &mut *self.world;
-        if asked.sectors != capacity && asked.bytes != SectorCount(asked.sectors).bytes() {
+        if asked.bytes != whole && !keeps {
             let what = format!("a resize to {} bytes was begun", asked.bytes);
             let violation = Violation::new(Kind::WrongSize, "beginning a resize", what);
             return Err(violation.by(Act::Resize).into());
@@ -532,6 +542,8 @@ impl Living<'_, '_, '_> {
         }
         self.resizes_begun += 1;
         world.note_resize(asked.sectors);
+        self.cuts_partial = asked.sectors == capacity && asked.bytes == whole;
+        world.may_lose_partial |= self.cuts_partial;
         world.truth.history.extend_to(asked.sectors.max(capacity));
         if !world.truth.sizes.contains(&asked.sectors) {
             world.truth.sizes.push(asked.sectors);
@@ -568,6 +580,12 @@ impl Living<'_, '_, '_> {
                 self.note_resized(old_size, target);
                 self.world.truth.sizes = vec![target];
                 self.world.truth.history.resized_to(target);
+                self.world.settle_partial("after a resize")?;
+                if self.cuts_partial && self.world.truth.history.partial().is_some() {
+                    let what = "the partial last sector is still there";
+                    let violation = Violation::new(Kind::WrongSize, "after a resize", what);
+                    return Err(violation.by(Act::Resize).into());
+                }
                 Ok(false)
             }
             Err(error) => {
@@ -604,7 +622,11 @@ impl Living<'_, '_, '_> {
             ),
             (
                 "rebuilt_with_a_partial_last_sector",
-                is_partial && target == old_size,
+                is_partial && target == old_size && !self.cuts_partial,
+            ),
+            (
+                "partial_last_sector_cut_off",
+                is_partial && target == old_size && self.cuts_partial,
             ),
         ];
         for (name, _) in names.into_iter().filter(|(_, is)| *is) {
@@ -693,8 +715,8 @@ impl Living<'_, '_, '_> {
             return Ok(());
         };
         let what = format!(
-            "request {number}, {:?} of {}, does not complete: the device has nothing to do",
-            flown.operation, flown.range
+            "request {number}, {}, does not complete: the device has nothing to do",
+            said(flown.operation, flown.range)
         );
         let violation = Violation::new(Kind::WrongCompletion, "before closing", what);
         Err(violation.by(Act::of(flown.operation)).into())
@@ -722,14 +744,12 @@ impl Living<'_, '_, '_> {
     }
 }
 
-/// Whether the COW file's header says that a reflow is under way.
-fn is_marked(host: &SimHost) -> bool {
-    let Some(cow) = host.content(COW) else {
-        return false;
-    };
-    let mut start = [0; 4136];
-    cow.read_at(&mut start, FileOffset(0));
-    Header::decode(&start).is_ok_and(|header| header.relocating)
+/// A request in a message: what it asks for, and at which sectors.
+fn said(operation: Operation, range: SectorRange) -> String {
+    match operation {
+        Operation::Flush => format!("a {operation}"),
+        _ => format!("a {operation} at {range}"),
+    }
 }
 
 /// A flush submitted at `moment`, or a close, has made everything durable: also the size that a

@@ -2,15 +2,18 @@
 //! has cut off, and a tool. Each change of the host is a crash point; wherever it comes, the
 //! device shows the same disk, before `image recover` and after it.
 
+use std::path::{Path, PathBuf};
+
 use driver::units::FileOffset;
 
-use crate::plain_format::CowFile;
+use crate::plain_format::{CowFile, SECTOR, Source};
 use crate::sim::{FileContent, SimHost};
 
 use super::super::build::another_backing;
 use super::super::case::{Case, ImageTool, ImageVersion, Life};
 use super::super::check::{check_opened, read_all};
 use super::super::device::{BACKING, BACKING_SECONDS, COW, Device, THIRD_BACKING};
+use super::super::doubles;
 use super::super::excuses::Work;
 use super::super::signature::{Act, Phase};
 use super::super::tools::{self, CONVERTED, NotDone};
@@ -22,7 +25,7 @@ use super::{Line, Observer, Stop, World};
 pub struct UnderTool {
     /// Which.
     pub tool: ImageTool,
-    /// The disk, where the tool makes a new file of it.
+    /// The disk with its partial last sector, where the tool makes a new file of it.
     disk: Option<Vec<u8>>,
     /// The backing file that it writes to, if it does.
     pub merges_into: Option<&'static str>,
@@ -50,7 +53,7 @@ impl UnderTool {
 /// Whether a new file has the disk.
 fn is_disk(tool: ImageTool, file: &FileContent, disk: &[u8], host: &SimHost) -> Result<(), String> {
     match tool {
-        ImageTool::ConvertToRaw if file.length().0 < disk.len() as u64 => Err(format!(
+        ImageTool::ConvertToRaw if file.length().0 != disk.len() as u64 => Err(format!(
             "the new file has {}, the disk {} bytes",
             file.length(),
             disk.len()
@@ -61,10 +64,35 @@ fn is_disk(tool: ImageTool, file: &FileContent, disk: &[u8], host: &SimHost) -> 
         },
         ImageTool::ConvertToCow => {
             let below = host.content(BACKING).unwrap_or_default();
-            let shown = CowFile::open(file).and_then(|cow| cow.check_shown(&below, disk));
-            shown.map_err(|wrong| format!("the new file: {wrong}"))
+            let whole = disk.len() as u64 / SECTOR * SECTOR;
+            let cow = CowFile::open(file).and_then(|cow| {
+                cow.check_shown(&below, &disk[..whole as usize])?;
+                Ok(cow)
+            });
+            let cow = cow.map_err(|wrong| format!("the new file: {wrong}"))?;
+            describes(&cow, disk.len() as u64, host)
         }
         ImageTool::Recover | ImageTool::Repair | ImageTool::Rebase | ImageTool::Merge => Ok(()),
+    }
+}
+
+/// Whether the header of a new COW file is that of a disk of `size` bytes over the backing file.
+fn describes<S: Source>(cow: &CowFile<S>, size: u64, host: &SimHost) -> Result<(), String> {
+    let header = &cow.header;
+    let below = host.content(BACKING).unwrap_or_default().length().0;
+    let time = host.modified_seconds(BACKING).map(|seconds| seconds as u32);
+    let recorded = cow.extension.map_or(below, |block| block.backing_size);
+    let is_changing = cow.extension.is_some_and(|block| block.changing);
+    let wrong = [
+        ("size", header.size != size),
+        ("path", header.path != BACKING.as_bytes()),
+        ("time", Some(header.time) != time),
+        ("size of the backing file", recorded != below),
+        ("mark", header.marked || is_changing),
+    ];
+    match wrong.into_iter().find(|(_, is_wrong)| *is_wrong) {
+        Some((what, _)) => Err(format!("the header of the new file has a wrong {what}")),
+        None => Ok(()),
     }
 }
 
@@ -122,8 +150,12 @@ impl World<'_> {
             disk: makes_a_file.then_some(disk),
             merges_into,
         });
+        let before = self.host.paths();
         self.begin(Work::Usual);
         let done = tools::use_tool(&self.host, tool);
+        if done.is_ok() {
+            doubles::after_tool(&self.case.defects, &self.host, tool);
+        }
         self.show(observer, Phase::Tool, changes)?;
         let violation = |kind, what: String| {
             Violation::new(kind, "using an image tool", &what)
@@ -160,6 +192,15 @@ impl World<'_> {
         if makes_a_file && self.host.inode(CONVERTED).is_none() {
             return Err(violation(Kind::Inconsistent, "there is no new file".into()).into());
         }
+        let is_left =
+            |path: &PathBuf| path.as_path() != Path::new(CONVERTED) && !before.contains(path);
+        // Where the host has failed, that may have kept the tool from removing it.
+        if !self.excuses.tool(&self.host)
+            && let Some(left) = self.host.paths().into_iter().find(is_left)
+        {
+            let what = format!("{} is left", left.display());
+            return Err(violation(Kind::Inconsistent, what).into());
+        }
         let Some(path) = under.merges_into else {
             return Ok(());
         };
@@ -190,7 +231,22 @@ impl World<'_> {
         if let Some((mut device, _)) = check_opened(opened, self.truth.opening, when)? {
             read_all(&mut device, &mut content)?;
         }
+        content.extend(self.partial_sector());
         Ok(content)
+    }
+
+    /// The partial last sector of the disk, which no request reaches: as the backing file has it.
+    fn partial_sector(&self) -> Vec<u8> {
+        let cow = self.host.content(COW).map(CowFile::open);
+        let size = cow.map_or(0, |cow| cow.map_or(0, |cow| cow.header.size));
+        let mut content = vec![0; (size % SECTOR) as usize];
+        let below = self
+            .named_backing()
+            .and_then(|path| self.host.content(path));
+        below
+            .unwrap_or_default()
+            .read_at(&mut content, FileOffset(size / SECTOR * SECTOR));
+        content
     }
 
     /// What a merge makes of the backing file.

@@ -1,0 +1,59 @@
+//! Programs that mistake what a host says to them: the host does what it does, and whoever uses it
+//! goes on as if it had said something else. The judge's doubles are made of it.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use driver::host::{HostError, HostResult};
+
+use super::faults::{Fault, Injected};
+use super::host::SimHost;
+use super::operation::{Operation, OperationKind};
+use super::state::State;
+
+/// What a program mistakes. By default it mistakes nothing.
+#[derive(Clone, Copy, Default)]
+pub struct Mishearing {
+    /// Punches of holes and zeroings that have failed with these faults are taken for done.
+    pub takes_for_done: Option<fn(&Injected) -> bool>,
+    /// A rename that has taken effect and reported an error is taken for not done: who looks for
+    /// the new name next does not find it.
+    pub misses_renames: bool,
+}
+
+impl SimHost {
+    /// From here on, whoever uses the host mistakes what it says.
+    pub fn mishear(&self, mishearing: Mishearing) {
+        self.state_mut().mishearing = mishearing;
+    }
+
+    /// What is taken for the result of the operation that was carried out last.
+    pub(super) fn heard(&self, result: HostResult<()>) -> HostResult<()> {
+        let state = self.state();
+        match (state.mishearing.takes_for_done, state.injected.last()) {
+            (Some(takes), Some(last)) if last.index + 1 == state.operations && takes(last) => {
+                Ok(())
+            }
+            _ => result,
+        }
+    }
+}
+
+impl State {
+    /// Takes note of an operation that suffers a fault.
+    pub(super) fn mishear(&mut self, operation: &Operation, fault: Option<Fault>) {
+        if self.mishearing.misses_renames
+            && (operation.kind, fault) == (OperationKind::Rename, Some(Fault::IoAfter))
+        {
+            self.missed_name = operation.to.clone();
+        }
+    }
+
+    /// Whether a name is not found that is there.
+    pub(super) fn misses(&mut self, path: &Rc<Path>) -> HostResult<()> {
+        match self.missed_name.take_if(|missed| missed == path) {
+            Some(_) => Err(HostError::NotFound),
+            None => Ok(()),
+        }
+    }
+}
