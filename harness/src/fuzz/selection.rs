@@ -29,9 +29,9 @@ pub(super) const WHOLE_PERCENT: u64 = 6;
 pub fn described() -> String {
     format!(
         "\
-At a crash point the process is killed, before the next operation and, if that is a write of
-several pages, after some of them; and the power is cut. Up to {FEW} power cuts are all looked
-at: each subset of the unsynced operations, and each with one of them torn in each
+At a crash point the process is killed, before the next operation and, if that is a write
+of several pages, after some of them; and the power is cut. Up to {FEW} power cuts are all
+looked at: each subset of the unsynced operations, and each with one of them torn in each
 possible way. If those are more, it is each subset, and {TORN} drawn ones that are torn. If
 the subsets alone are more, it is nothing, everything, and {DRAWN} drawn ones, of which at
 least {TORN} are torn if something can be. Of the cases with fewer than {SMALL} actions,
