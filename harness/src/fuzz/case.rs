@@ -139,6 +139,10 @@ impl Case {
                 "lives.pending_words",
                 uses(|life| life.pending_words.is_some()),
             ),
+            (
+                "lives.side_by_side",
+                uses(|life| life.side_by_side.is_some()),
+            ),
             ("lives.tool", uses(|life| life.tool.is_some())),
         ];
         for (what, is_used) in needs_ordered {
@@ -427,6 +431,9 @@ pub struct Life {
     /// The most words of the bitmap that wait for a publication; without it, the usual number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_words: Option<u64>,
+    /// Host operations of the device go side by side, in an order that this number decides on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side_by_side: Option<u64>,
     /// What is done, in this order.
     pub actions: Vec<Action>,
     /// Faults of the host; operations are counted from the opening on.

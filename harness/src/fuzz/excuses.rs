@@ -24,10 +24,11 @@ use driver::cow::JournalRecord;
 use driver::host::HostError;
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
+use driver::units::{Bytes, FileOffset};
 
 use crate::sim::{Fault, Injected, InodeNumber, OperationKind, SimHost};
 
-use super::case::{Case, DriverName};
+use super::case::{Case, DriverName, Life};
 use super::device::COW;
 
 /// What a life is doing.
@@ -58,6 +59,8 @@ pub(super) struct Excuses {
     cow: Option<InodeNumber>,
     /// The device has flag `s`: every write asks for what FUA asks for.
     synchronous: bool,
+    /// Operations of the host end later than they take effect.
+    side_by_side: bool,
     /// The operation of the host that the current piece of work began with.
     began: u64,
     work: Work,
@@ -67,7 +70,7 @@ pub(super) struct Excuses {
 
 impl Excuses {
     /// The excuses of a life of this case, before its first operation.
-    pub(super) fn of(case: &Case, synchronous: bool) -> Excuses {
+    pub(super) fn of(case: &Case, life: Option<&Life>) -> Excuses {
         Excuses {
             known: match case.driver {
                 _ if case.resize_model().is_some() => Known::Nothing,
@@ -75,7 +78,8 @@ impl Excuses {
                 DriverName::Linux612 | DriverName::Linux26 => Known::Kernel,
             },
             cow: None,
-            synchronous,
+            synchronous: life.is_some_and(|life| life.synchronous),
+            side_by_side: life.is_some_and(|life| life.side_by_side.is_some()),
             began: 0,
             work: Work::Usual,
             nothing_is_durable: false,
@@ -142,18 +146,31 @@ impl Excuses {
     }
 
     /// Whether a request of this kind may have ended so in the current piece of work. It was
-    /// submitted when the host had carried out `submitted` operations.
+    /// submitted when the host had carried out `submitted` operations, and has this length. Where
+    /// operations go side by side, the fault may have come at any time since then, in an operation
+    /// at the place of which the failure tells.
     pub(super) fn request(
         &self,
         host: &SimHost,
-        submitted: u64,
+        (submitted, len): (u64, Bytes),
         operation: Operation,
         status: Status,
         failure: Option<&HostFailure>,
     ) -> bool {
         let has_said = |error: &HostError| {
-            let mut injected = self.of_this_work(host).into_iter();
-            injected.any(|injected| error_of(injected.fault).as_ref() == Some(error))
+            let injected = match self.side_by_side {
+                true => since(host, submitted),
+                false => self.of_this_work(host),
+            };
+            let is_there = |injected: &Injected| {
+                let at = failure.map_or(FileOffset(0), |failure| failure.at);
+                let start = injected.range.start;
+                !self.side_by_side || at <= start && start <= at + len
+            };
+            let said = |injected: &Injected| error_of(injected.fault).as_ref() == Some(error);
+            injected
+                .iter()
+                .any(|injected| said(injected) && is_there(injected))
         };
         let refused = status == Status::IoError
             && match operation {
@@ -256,7 +273,7 @@ mod tests {
     }
 
     fn excuses(driver: DriverName) -> Excuses {
-        Excuses::of(&generate(1, &Subject::healthy(driver)), false)
+        Excuses::of(&generate(1, &Subject::healthy(driver)), None)
     }
 
     fn flush(excuses: &Excuses, host: &SimHost, submitted: u64) -> bool {
