@@ -59,8 +59,6 @@ pub(super) struct Excuses {
     cow: Option<InodeNumber>,
     /// The device has flag `s`: every write asks for what FUA asks for.
     synchronous: bool,
-    /// Operations of the host end later than they take effect.
-    side_by_side: bool,
     /// The operation of the host that the current piece of work began with.
     began: u64,
     work: Work,
@@ -79,7 +77,6 @@ impl Excuses {
             },
             cow: None,
             synchronous: life.is_some_and(|life| life.synchronous),
-            side_by_side: life.is_some_and(|life| life.side_by_side.is_some()),
             began: 0,
             work: Work::Usual,
             nothing_is_durable: false,
@@ -145,10 +142,10 @@ impl Excuses {
                 .any(|error| words.contains(&error.to_string()))
     }
 
-    /// Whether a request of this kind may have ended so in the current piece of work. It was
-    /// submitted when the host had carried out `submitted` operations, and has this length. Where
-    /// operations go side by side, the fault may have come at any time since then, in an operation
-    /// at the place of which the failure tells.
+    /// Whether a request of this kind may have ended so. It was submitted when the host had carried
+    /// out `submitted` operations, and has this length. The fault may have come at any time since
+    /// then, for one fault can end several requests, and an operation can end later than it takes
+    /// effect; but it has to be in an operation at the place of which the failure tells.
     pub(super) fn request(
         &self,
         host: &SimHost,
