@@ -129,19 +129,15 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         // Dirty holes, for the tool of the next life.
         let holes = &mut stream(seed, &format!("zeros before a tool in life {number}"));
         if chance(holes, 30) {
-            // Up to the end of the disk, or anywhere.
-            let (start, count) = match chance(holes, 40) {
-                true => {
-                    let count = 1 + below(holes, sectors.min(16));
-                    (sectors - count, count)
-                }
-                false => {
-                    let start = below(holes, sectors);
-                    (start, 1 + below(holes, (sectors - start).min(16)))
-                }
+            // Up to the end of the disk, or anywhere; long enough for a whole page of the host's.
+            let count = (16 + below(holes, 16)).min(sectors);
+            let start = match chance(holes, 40) {
+                true => sectors - count,
+                false => below(holes, sectors - count + 1),
             };
             let zeros = Action::WriteZeroes { start, count };
-            actions.splice(0..0, [zeros, Action::Drain, Action::Flush, Action::Drain]);
+            let discard = Action::Discard { start, count };
+            actions.splice(0..0, [zeros, discard, Action::Drain, Action::Flush]);
         }
     }
     let moves = &mut stream(seed, &format!("requests under a move in life {number}"));
