@@ -201,7 +201,12 @@ impl Excuses {
     }
 
     fn has_failed_now(&self, host: &SimHost) -> bool {
-        !self.of_this_work(host).is_empty()
+        self.faults_now(host) > 0
+    }
+
+    /// The faults of the current piece of work.
+    pub(super) fn faults_now(&self, host: &SimHost) -> usize {
+        self.of_this_work(host).len()
     }
 
     /// Whether whatever has failed in the current piece of work may have.
@@ -225,7 +230,7 @@ fn since(host: &SimHost, operations: u64) -> Vec<Injected> {
 fn error_of(fault: Fault) -> Option<HostError> {
     match fault {
         Fault::Io | Fault::IoAfter | Fault::InPart(_) | Fault::FailedSync => Some(HostError::Io),
-        Fault::NoSpace => Some(HostError::NoSpace),
+        Fault::NoSpace | Fault::FailedSyncForSpace => Some(HostError::NoSpace),
         Fault::Unsupported => Some(HostError::Unsupported),
         Fault::ShortWrite(0) => Some(HostError::WroteNothing),
         Fault::ShortWrite(_) | Fault::ShortRead(_) | Fault::LyingSync => None,

@@ -233,6 +233,8 @@ impl Shrinker<'_> {
             self.attempt(plain);
             let usual = self.changed(|case| case.lives[life].pending_words = None);
             self.attempt(usual);
+            let whole = self.changed(|case| case.lives[life].segments_of = None);
+            self.attempt(whole);
         }
         let whole = self.changed(|case| case.image.partial = 0);
         self.attempt(whole);
@@ -244,6 +246,8 @@ impl Shrinker<'_> {
         let there = self.changed(|case| case.image.missing = false);
         self.attempt(there);
         let whole = self.changed(|case| case.image.bitmap_cut = None);
+        self.attempt(whole);
+        let whole = self.changed(|case| case.image.data_cut = None);
         self.attempt(whole);
         let long = self.changed(|case| case.image.ends_with_data = false);
         self.attempt(long);

@@ -8,6 +8,7 @@ mod exercise;
 mod suite;
 
 mod expected_backing;
+mod holes;
 mod hostile_images;
 mod hosts_agree;
 mod losses;

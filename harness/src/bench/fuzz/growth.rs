@@ -89,6 +89,7 @@ fn case(sectors: u64, requests: u64) -> Case {
             tool: None,
             synchronous: false,
             pending_words: None,
+            segments_of: None,
             actions: actions.collect(),
             faults: Vec::new(),
             resize_faults: Vec::new(),
