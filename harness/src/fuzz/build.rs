@@ -160,11 +160,14 @@ pub fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
     if bitmap.iter().any(|&byte| byte != 0) {
         cow.write_at(&bitmap, FileOffset(layout.bitmap));
     }
-    if image.ends_with_data {
-        cow.set_len(Bytes(match dirty.iter().rposition(|&dirty| dirty) {
-            Some(last) => layout.place(last as u64) + SECTOR,
-            None => layout.bitmap + layout.bitmap_len,
-        }));
+    let data_end = match dirty.iter().rposition(|&dirty| dirty) {
+        Some(last) => layout.place(last as u64) + SECTOR,
+        None => layout.bitmap + layout.bitmap_len,
+    };
+    match image.data_cut {
+        Some(bytes) => cow.set_len(Bytes(data_end - bytes)),
+        None if image.ends_with_data => cow.set_len(Bytes(data_end)),
+        None => {}
     }
     damage(image, &header, &layout, &mut cow);
     (cow, dirty)

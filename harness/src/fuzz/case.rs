@@ -80,6 +80,9 @@ impl Case {
         };
         in_range("image.sectors", self.image.sectors, 1)?;
         self.image.check()?;
+        for segments_of in self.lives.iter().filter_map(|life| life.segments_of) {
+            in_range("lives.segments_of", segments_of, 1)?;
+        }
         for &(start, count) in &self.image.dirty {
             in_range("image.dirty", start, 0)?;
             in_range("image.dirty", count, 0)?;
@@ -134,6 +137,7 @@ impl Case {
         let needs_ordered = [
             ("image.partial", image.partial > 0),
             ("image.raw", image.raw),
+            ("image.data_cut", image.data_cut.is_some()),
             ("lives.synchronous", uses(|life| life.synchronous)),
             (
                 "lives.pending_words",
@@ -143,6 +147,7 @@ impl Case {
                 "lives.side_by_side",
                 uses(|life| life.side_by_side.is_some()),
             ),
+            ("lives.segments_of", uses(|life| life.segments_of.is_some())),
             ("lives.tool", uses(|life| life.tool.is_some())),
         ];
         for (what, is_used) in needs_ordered {
@@ -177,8 +182,24 @@ impl Image {
                 self.alignment
             ));
         }
-        if self.missing && (self.bitmap_cut.is_some() || self.patched.is_some()) {
+        let is_cut = self.bitmap_cut.is_some() || self.data_cut.is_some();
+        if self.missing && (is_cut || self.patched.is_some()) {
             return Err("image: missing, and yet cut or patched".into());
+        }
+        if let Some(found) = self.data_cut {
+            if !(1..=512).contains(&found) {
+                return Err(format!(
+                    "image.data_cut: found {found}, expected from 1 to 512"
+                ));
+            }
+            // In every version the first sector has a bit.
+            if !self
+                .dirty
+                .iter()
+                .any(|&(start, count)| start == 0 && count > 0)
+            {
+                return Err("image.data_cut: found with sector 0 clean, expected it dirty".into());
+            }
         }
         if self.partial >= 512 {
             let found = self.partial;
@@ -186,7 +207,7 @@ impl Image {
                 "image.partial: found {found}, expected at most 511"
             ));
         }
-        let has_header = self.missing || self.bitmap_cut.is_some() || self.patched.is_some();
+        let has_header = self.missing || is_cut || self.patched.is_some();
         if self.raw && (has_header || self.extension || self.ends_with_data) {
             return Err(
                 "image: raw, and yet missing, cut, patched, short, or with an extension".into(),
@@ -308,6 +329,10 @@ pub struct Image {
     /// The file ends within its bitmap, after this many bytes of it: it must be refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitmap_cut: Option<u64>,
+    /// The file ends this many bytes before its last dirty sector does, at least one and at most a
+    /// sector: it must be refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_cut: Option<u64>,
     /// The file ends where its last dirty sector does, or its bitmap where there is none: it is
     /// shorter than its data area, and opens.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -337,6 +362,7 @@ impl Image {
             dirty: Vec::new(),
             missing: false,
             bitmap_cut: None,
+            data_cut: None,
             ends_with_data: false,
             patched: None,
             partial: 0,
@@ -360,6 +386,8 @@ pub enum ImageTool {
     Repair,
     /// `image rebase` to a backing file with other contents.
     Rebase,
+    /// `image rebase` to a shorter backing file with a long path.
+    RebaseFar,
     /// `image merge --in-place`.
     Merge,
     /// `image convert` into a raw disk.
@@ -375,6 +403,7 @@ impl fmt::Display for ImageTool {
             ImageTool::Recover => "image recover",
             ImageTool::Repair => "image check --repair",
             ImageTool::Rebase => "image rebase to another backing file",
+            ImageTool::RebaseFar => "image rebase to a shorter backing file with a long path",
             ImageTool::Merge => "image merge --in-place",
             ImageTool::ConvertToRaw => "image convert to a raw disk",
             ImageTool::ConvertToCow => "image convert to a COW file",
@@ -434,6 +463,10 @@ pub struct Life {
     /// Host operations of the device go side by side, in an order that this number decides on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side_by_side: Option<u64>,
+    /// A request's data comes in segments, the first of this many sectors and each one after it a
+    /// sector longer; without it, in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments_of: Option<u64>,
     /// What is done, in this order.
     pub actions: Vec<Action>,
     /// Faults of the host; operations are counted from the opening on.

@@ -22,6 +22,22 @@ pub const BACKING: &str = "/disk/backing";
 pub const OTHER_BACKING: &str = "/disk/backing2";
 /// One with other contents and the same size, where a case rebases.
 pub const THIRD_BACKING: &str = "/disk/backing3";
+/// A shorter one with other contents, where a case rebases to a file far away: its path is so long
+/// that it goes over the end of the header's first sector.
+pub const FAR_BACKING: &str = "/disk/far/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    0123456789abcdef0123456789abcdef0123456789abcdef/\
+    backing4";
 /// When it was modified last.
 pub const BACKING_SECONDS: i64 = 1_000_000_000;
 
@@ -117,6 +133,7 @@ impl Opening {
             _ if image.missing => None,
             BackingFile::Modified { .. } => Some("the backing file was modified"),
             _ if image.bitmap_cut.is_some() => Some("the file ends within its bitmap"),
+            _ if image.data_cut.is_some() => Some("the file ends within its dirty data"),
             _ if image.patched.is_some() => Some("a field of the header is wrong"),
             // The other backing file is not the one that was modified.
             BackingFile::Switched => None,

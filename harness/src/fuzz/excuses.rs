@@ -155,19 +155,11 @@ impl Excuses {
         failure: Option<&HostFailure>,
     ) -> bool {
         let has_said = |error: &HostError| {
-            let injected = match self.side_by_side {
-                true => since(host, submitted),
-                false => self.of_this_work(host),
-            };
-            let is_there = |injected: &Injected| {
-                let at = failure.map_or(FileOffset(0), |failure| failure.at);
-                let start = injected.range.start;
-                !self.side_by_side || at <= start && start <= at + len
-            };
+            let at = failure.map_or(FileOffset(0), |failure| failure.at);
+            let is_there = |start: FileOffset| at <= start && start <= at + len;
             let said = |injected: &Injected| error_of(injected.fault).as_ref() == Some(error);
-            injected
-                .iter()
-                .any(|injected| said(injected) && is_there(injected))
+            let mut injected = since(host, submitted).into_iter();
+            injected.any(|injected| said(&injected) && is_there(injected.range.start))
         };
         let refused = status == Status::IoError
             && match operation {
@@ -215,7 +207,12 @@ impl Excuses {
     }
 
     fn has_failed_now(&self, host: &SimHost) -> bool {
-        !self.of_this_work(host).is_empty()
+        self.faults_now(host) > 0
+    }
+
+    /// The faults of the current piece of work.
+    pub(super) fn faults_now(&self, host: &SimHost) -> usize {
+        self.of_this_work(host).len()
     }
 
     /// Whether whatever has failed in the current piece of work may have.
@@ -239,7 +236,7 @@ fn since(host: &SimHost, operations: u64) -> Vec<Injected> {
 fn error_of(fault: Fault) -> Option<HostError> {
     match fault {
         Fault::Io | Fault::IoAfter | Fault::InPart(_) | Fault::FailedSync => Some(HostError::Io),
-        Fault::NoSpace => Some(HostError::NoSpace),
+        Fault::NoSpace | Fault::FailedSyncForSpace => Some(HostError::NoSpace),
         Fault::Unsupported => Some(HostError::Unsupported),
         Fault::ShortWrite(0) => Some(HostError::WroteNothing),
         Fault::ShortWrite(_) | Fault::ShortRead(_) | Fault::LyingSync => None,

@@ -9,6 +9,9 @@ use super::streams::{Stream, below, chance, weighted};
 /// The header's first sector, which commits a resize in place.
 const HEADER: (u64, u64) = (0, 512);
 
+/// The two slots of a reflow's journal.
+const JOURNAL: (u64, u64) = (4608, 5632);
+
 /// Puts such a resize into `actions`, before any other, for a device of `sectors` sectors. Its
 /// faults, which are returned, count operations from where it begins.
 pub(super) fn insert(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) -> Vec<FaultRule> {
@@ -62,6 +65,17 @@ fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Action
     if chance(rng, 40) {
         story.extend([write(rng, sectors), Action::Flush, Action::Drain]);
     }
+    if chance(rng, 25) {
+        // Once more, and not as far.
+        story.push(Action::Resize {
+            sectors: sectors + 1 + below(rng, 8),
+            strategy,
+            window: 4,
+            alignment: 0,
+            odd: 0,
+        });
+        story.extend(end);
+    }
     story
 }
 
@@ -99,6 +113,8 @@ fn fault(rng: &mut Stream, strategy: ResizeStrategy) -> FaultRule {
             (1, (SetLength, None, 3, Fault::IoAfter)),
             (renames / 2, (SyncData, None, 1, Fault::Io)),
             (renames / 4, (SyncDirectory, None, 1, Fault::IoAfter)),
+            (2, (Write, Some(JOURNAL), 4, Fault::IoAfter)),
+            (1, (Write, Some(JOURNAL), 4, Fault::Io)),
             (4, (Write, None, 10, Fault::Io)),
             (4, (Write, None, 10, Fault::NoSpace)),
             (1, (Write, None, 10, Fault::ShortWrite(0))),
@@ -107,6 +123,7 @@ fn fault(rng: &mut Stream, strategy: ResizeStrategy) -> FaultRule {
             (1, (Read, None, 5, Fault::Io)),
             (2, (SyncData, None, 6, Fault::Io)),
             (2, (SyncData, None, 6, Fault::FailedSync)),
+            (1, (SyncData, None, 6, Fault::FailedSyncForSpace)),
             (2, (CreateNew, None, 1, Fault::NoSpace)),
             (2, (PunchHole, None, 3, Fault::InPart(512))),
             (renames / 2, (Rename, None, 1, Fault::Io)),

@@ -88,6 +88,7 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         synchronous: false,
         pending_words: None,
         side_by_side: None,
+        segments_of: None,
         actions,
         faults,
         resize_faults,
@@ -211,6 +212,7 @@ pub fn another_life(
         synchronous: false,
         pending_words: None,
         side_by_side: None,
+        segments_of: None,
         actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
         faults: early_faults(faults, subject, recovers),
         resize_faults: Vec::new(),
@@ -635,6 +637,10 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 // Whole sectors: a disk's sector does not tear, whoever stops in its middle.
                 (2, (OperationKind::Write, Fault::ShortWrite(1024))),
                 (2, (OperationKind::SyncData, Fault::FailedSync)),
+                (
+                    ordered,
+                    (OperationKind::SyncData, Fault::FailedSyncForSpace),
+                ),
                 (1, (OperationKind::SyncData, Fault::Io)),
                 (1, (OperationKind::Read, Fault::Io)),
                 (2, (OperationKind::Read, Fault::ShortRead(700))),

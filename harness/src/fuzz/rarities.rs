@@ -36,9 +36,16 @@ fn has_any(subject: &Subject) -> bool {
     subject.driver == DriverName::Ordered && !subject.resizes_by_model()
 }
 
+/// The sectors that have their bits in one page of the bitmap.
+const PAGE_SECTORS: u64 = 32_768;
+
 /// One case in this many has a bitmap of three pages. Such a case costs as much as a hundred
 /// others.
 const LARGE_ONES: u64 = 600;
+
+/// One case in this many has a file that ends within the data of its last dirty sector. Nothing
+/// is to be seen in it but that it does not open.
+const CUT_ONES: u64 = 150;
 
 /// Changes the image that a case begins with, and its host.
 pub(super) fn of_image(
@@ -69,6 +76,11 @@ pub(super) fn of_image(
     if chance(&mut rng, percent) {
         image.partial = 1 + below(&mut rng, 511);
     }
+    let rng = &mut stream(seed, "a file cut within its data");
+    if !is_damaged && !image.raw && !image.ends_with_data && below(rng, CUT_ONES) == 0 {
+        image.dirty.push((0, 1));
+        image.data_cut = Some(1 + below(rng, 512));
+    }
 }
 
 /// A bitmap of three pages and a bit, none of them at a multiple of a page, with a hole between
@@ -76,7 +88,7 @@ pub(super) fn of_image(
 fn three_pages(rng: &mut Stream, image: &mut Image) {
     image.version = ImageVersion::V3;
     image.alignment = weighted(rng, &[(2, 512), (1, 1024), (1, 2048)]);
-    image.sectors = 2 * 32_768 + 1 + below(rng, 64);
+    image.sectors = 2 * PAGE_SECTORS + 1 + below(rng, 64);
     let (first, last) = (below(rng, 100), image.sectors - 1 - below(rng, 100));
     image.dirty = vec![(first, 1 + below(rng, 9)), (last, 1)];
 }
@@ -92,6 +104,8 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
     life.pending_words = chance(&mut rng, 10).then_some(words);
     let mut order = stream(seed, &format!("order of life {number}"));
     life.side_by_side = chance(&mut order, 40).then(|| below(&mut order, u64::MAX));
+    let segments = &mut stream(seed, &format!("segments of life {number}"));
+    life.segments_of = chance(segments, 20).then(|| 1 + below(segments, 2));
     match kind(seed, subject) {
         Kind::Usual => {}
         Kind::Tools => {
@@ -107,6 +121,33 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         let story = last_steps(&mut rng, sectors);
         actions.splice(0..0, story);
     }
+    if sectors > PAGE_SECTORS {
+        let shrink = &mut stream(seed, &format!("a shrink by pages in life {number}"));
+        if chance(shrink, 50) {
+            actions.splice(0..0, by_pages(shrink, sectors));
+        }
+    }
+    if kind(seed, subject) == Kind::Tools {
+        // Dirty holes, for the tool of the next life.
+        let holes = &mut stream(seed, &format!("zeros before a tool in life {number}"));
+        if chance(holes, 30) {
+            // Up to the end of the disk, or anywhere; long enough for a whole page of the host's.
+            let count = (16 + below(holes, 16)).min(sectors);
+            let start = match chance(holes, 40) {
+                true => sectors - count,
+                false => below(holes, sectors - count + 1),
+            };
+            let zeros = Action::WriteZeroes { start, count };
+            let discard = Action::Discard { start, count };
+            actions.splice(0..0, [zeros, discard, Action::Drain, Action::Flush]);
+        }
+    }
+    let moves = &mut stream(seed, &format!("requests under a move in life {number}"));
+    if life.resize_faults.is_empty() && chance(moves, 3) {
+        let at = below(moves, actions.len() as u64 + 1) as usize;
+        let story = under_a_move(moves, sectors);
+        actions.splice(at..at, story);
+    }
     let at = below(&mut rng, actions.len() as u64 + 1) as usize;
     let zeros = Action::WriteZeroes {
         start: below(&mut rng, 4).min(sectors - 1),
@@ -119,9 +160,15 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         alignment: 0,
         odd,
     };
+    let all_zeros = Action::WriteZeroes {
+        start: 0,
+        count: sectors,
+    };
     let odd = 1 + below(&mut rng, 511);
-    let story = match weighted(&mut rng, &[(75, 0), (8, 1), (6, 2), (6, 3), (4, 4)]) {
+    let story = match weighted(&mut rng, &[(73, 0), (8, 1), (6, 2), (6, 3), (4, 4), (2, 5)]) {
         0 => Vec::new(),
+        // All bits in one go.
+        5 => vec![all_zeros, Action::Drain, Action::Flush, Action::Drain],
         // In pieces, where the host cannot zero a range.
         1 => vec![zeros, Action::Drain],
         // Of a device with a partial last sector, to the same size. Another is not to get one.
@@ -161,6 +208,7 @@ fn tool(rng: &mut Stream) -> ImageTool {
         &[
             (2, ImageTool::Repair),
             (2, ImageTool::Rebase),
+            (1, ImageTool::RebaseFar),
             (3, ImageTool::Merge),
             (2, ImageTool::ConvertToRaw),
             (2, ImageTool::ConvertToCow),
@@ -189,4 +237,47 @@ fn last_steps(rng: &mut Stream, sectors: u64) -> Vec<Action> {
         story.extend([write, Action::Flush, Action::Drain, Action::StepResize]);
     }
     story
+}
+
+/// A reflow with requests of every kind between its steps. They are long, so that most of them
+/// touch the window being moved, or lie on both sides of the frontier.
+fn under_a_move(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+    let mut story = vec![Action::Resize {
+        sectors: sectors + 1 + below(rng, 40),
+        strategy: ResizeStrategy::Reflow,
+        window: weighted(rng, &[(1, 4), (2, 16), (1, 1000)]),
+        alignment: weighted(rng, &[(1, 16384), (1, 32768)]),
+        odd: 0,
+    }];
+    for _ in 0..24 {
+        story.push(Action::StepResize);
+        let start = below(rng, sectors);
+        let count = 1 + below(rng, sectors - start);
+        let fua = false;
+        let request = weighted(
+            rng,
+            &[
+                (2, Some(Action::WriteZeroes { start, count })),
+                (2, Some(Action::Write { start, count, fua })),
+                (1, Some(Action::Discard { start, count })),
+                (1, Some(Action::Read { start, count })),
+                (6, None),
+            ],
+        );
+        story.extend(request.into_iter().flat_map(|it| [it, Action::Drain]));
+    }
+    story
+}
+
+/// A shrink to a part of the pages of a large device's bitmap.
+fn by_pages(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+    let least = weighted(rng, &[(1, 1), (2, PAGE_SECTORS + 1)]);
+    let shrink = Action::Resize {
+        sectors: least + below(rng, sectors - least),
+        strategy: ResizeStrategy::Rebuild,
+        window: 1000,
+        alignment: 0,
+        odd: 0,
+    };
+    vec![shrink, Action::FinishResize, Action::Flush, Action::Drain]
 }

@@ -4,7 +4,7 @@ use driver::cow::{Geometry, JournalRecord, Version};
 use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeError, ResizeStep, Strategy};
 use driver::units::{Bytes, SectorCount};
-use userhelper::planner::{Shrink, Surroundings, Wish, plan};
+use userhelper::planner::{PlanError, Shrink, Surroundings, Wish, plan};
 use userhelper::reflow::Reflow;
 use userhelper::resize::{PlannedResize, run};
 
@@ -39,10 +39,12 @@ pub fn begin(
     device: &Ordered<SimFile>,
     asked: Asked,
     case: &Case,
-) -> Result<ActiveResize, String> {
+) -> Result<ActiveResize, NotBegun> {
     let model = case.resize_model();
     let (strategy, resize) = match &model {
-        Some(model) => procedure_2003::begin(host, device, asked, model)?,
+        Some(model) => {
+            procedure_2003::begin(host, device, asked, model).map_err(NotBegun::Refused)?
+        }
         None => begin_planned(host, device, asked)?,
     };
     Ok(ActiveResize {
@@ -62,40 +64,66 @@ pub fn begin(
     })
 }
 
+/// Why no resize was begun.
+#[derive(Debug)]
+pub enum NotBegun {
+    /// It was refused, as it may be.
+    Refused(String),
+    /// It was planned for the device as it is, and then refused.
+    NotAsPlanned(String),
+}
+
+/// Whether the planner finds that a shrink would lose data; `None` if it refuses it for another
+/// reason.
+pub fn finds_losses(device: &Ordered<SimFile>, asked: Asked) -> Option<bool> {
+    match plan(device, wish(asked, Shrink::KeepingData), SURROUNDINGS) {
+        Ok(_) => Some(false),
+        Err(PlanError::WouldLoseData(_)) => Some(true),
+        Err(_) => None,
+    }
+}
+
+const SURROUNDINGS: Surroundings = Surroundings {
+    free_space: None,
+    replaceable: true,
+};
+
+fn wish(asked: Asked, shrink: Shrink) -> Wish {
+    Wish {
+        new_size: asked.bytes,
+        strategy: match asked.strategy {
+            ResizeStrategy::Auto => None,
+            ResizeStrategy::Headroom => Some(Strategy::Headroom),
+            ResizeStrategy::Rebuild => Some(Strategy::Rebuild),
+            ResizeStrategy::Reflow => Some(Strategy::Reflow),
+        },
+        shrink,
+        online: true,
+    }
+}
+
 /// Userhelper's.
 fn begin_planned(
     host: &SimHost,
     device: &Ordered<SimFile>,
     asked: Asked,
-) -> Result<(Strategy, BoxedResize), String> {
+) -> Result<(Strategy, BoxedResize), NotBegun> {
+    let refused = |why: String| NotBegun::Refused(why);
     let new_size = asked.bytes;
     let is_whole = new_size == SectorCount(asked.sectors).bytes();
-    let strategy = match asked.strategy {
-        ResizeStrategy::Auto => None,
-        ResizeStrategy::Headroom => Some(Strategy::Headroom),
-        ResizeStrategy::Rebuild => Some(Strategy::Rebuild),
-        ResizeStrategy::Reflow => Some(Strategy::Reflow),
-    };
+    let wish = wish(asked, Shrink::LosingData);
+    let strategy = wish.strategy;
     let window = SectorCount(asked.window.max(1)).bytes();
     if asked.alignment != 0 && is_whole && strategy == Some(Strategy::Reflow) {
         // Tighter than the planner's: windows as long as the distance moved.
         let reflow = tight_geometry(new_size, asked.alignment)
-            .and_then(|new| Reflow::new(device, new).map_err(|error| error.to_string()))?;
+            .and_then(|new| Reflow::new(device, new).map_err(|error| error.to_string()))
+            .map_err(refused)?;
         return Ok((Strategy::Reflow, Box::new(reflow.with_window(window))));
     }
-    let wish = Wish {
-        new_size,
-        strategy,
-        shrink: Shrink::LosingData,
-        online: true,
-    };
-    let surroundings = Surroundings {
-        free_space: None,
-        replaceable: true,
-    };
-    let plan = plan(device, wish, surroundings).map_err(|error| error.to_string())?;
+    let plan = plan(device, wish, SURROUNDINGS).map_err(|error| refused(error.to_string()))?;
     let planned = PlannedResize::new(&plan, host.clone(), COW.as_ref(), device)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| NotBegun::NotAsPlanned(error.to_string()))?;
     let planned = match planned {
         PlannedResize::Reflow(reflow, host) => {
             PlannedResize::Reflow(Box::new(reflow.with_window(window)), host)

@@ -235,6 +235,8 @@ impl Shrinker<'_> {
             self.attempt(usual);
             let one_by_one = self.changed(|case| case.lives[life].side_by_side = None);
             self.attempt(one_by_one);
+            let whole = self.changed(|case| case.lives[life].segments_of = None);
+            self.attempt(whole);
         }
         let whole = self.changed(|case| case.image.partial = 0);
         self.attempt(whole);
@@ -246,6 +248,8 @@ impl Shrinker<'_> {
         let there = self.changed(|case| case.image.missing = false);
         self.attempt(there);
         let whole = self.changed(|case| case.image.bitmap_cut = None);
+        self.attempt(whole);
+        let whole = self.changed(|case| case.image.data_cut = None);
         self.attempt(whole);
         let long = self.changed(|case| case.image.ends_with_data = false);
         self.attempt(long);

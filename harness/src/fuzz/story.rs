@@ -256,6 +256,10 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
             format!("cut after {} of its bitmap", exact_count(kept, "byte")),
         );
     }
+    if let Some(bytes) = image.data_cut {
+        let words = format!("cut {bytes} bytes before its last dirty sector ends");
+        given("", words);
+    }
     if image.ends_with_data {
         given("", "cut after its last dirty sector".into());
     }

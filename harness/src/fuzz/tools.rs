@@ -15,7 +15,7 @@ use userhelper::image::recover::recover;
 use crate::sim::SimHost;
 
 use super::case::ImageTool;
-use super::device::{BACKING, COW, THIRD_BACKING};
+use super::device::{BACKING, COW, FAR_BACKING, THIRD_BACKING};
 
 /// What a conversion makes.
 pub const CONVERTED: &str = "/disk/converted";
@@ -40,6 +40,7 @@ pub fn use_tool(host: &SimHost, tool: ImageTool) -> Result<(), NotDone> {
         ImageTool::Recover => recover(host, cow, Format::Cow, trust, go_on).map(drop),
         ImageTool::Repair => check_and_repair(host, cow, trust, go_on).map(drop),
         ImageTool::Rebase => rebase(host, cow, Path::new(THIRD_BACKING), trust, go_on).map(drop),
+        ImageTool::RebaseFar => rebase(host, cow, Path::new(FAR_BACKING), trust, go_on).map(drop),
         ImageTool::Merge => open_both(host, cow, trust).and_then(|mut both| {
             in_place(host, &mut both, go_on)?;
             close(both.device, cow)
@@ -56,7 +57,11 @@ pub fn use_tool(host: &SimHost, tool: ImageTool) -> Result<(), NotDone> {
         // An interrupted resize is finished by whoever opens the device next. Some backing files
         // do not fit a disk that has grown, that ends within a sector, or that has sectors
         // without a bit.
-        ImageError::Refused { .. } if tool == ImageTool::Rebase => NotDone::Refused,
+        ImageError::Refused { .. } if matches!(tool, ImageTool::Rebase | ImageTool::RebaseFar) => {
+            NotDone::Refused
+        }
+        // Version 1 has no room for the path, and version 2 none for the two and a record.
+        ImageError::Header { .. } if tool == ImageTool::RebaseFar => NotDone::Refused,
         ImageError::Unfinished { what: "resize", .. }
         | ImageError::Size { .. }
         | ImageError::PartialSector { .. } => NotDone::Refused,

@@ -11,7 +11,9 @@ use driver::exact_count;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
 use crate::plain_format::CowFile;
-use crate::sim::{Fault, FaultPlan, FileContent, Injected, LoggedOperation, SimHost};
+use crate::sim::{
+    Fault, FaultPlan, FileContent, Injected, LoggedOperation, OperationKind, SimHost,
+};
 use crate::stamp::Stamp;
 
 use super::budget::Budget;
@@ -273,12 +275,14 @@ impl<'a> World<'a> {
             resize: None,
             resizes_begun: 0,
             cuts_partial: false,
+            len_before: 0,
             flying: BTreeMap::new(),
             failed: Vec::new(),
             failed_resize: None,
             position: 0,
             changes: 0,
             resize_faults: &life.resize_faults,
+            segments_of: life.segments_of,
         };
         for (index, &action) in life.actions.iter().enumerate() {
             living.position = index + 1;
@@ -460,7 +464,10 @@ impl<'a> World<'a> {
     /// life begins when the host has got everything to the disk, as after a restart of it, unless
     /// that is not assumed.
     fn sync_has_failed(&self) -> bool {
-        let failed = |injected: &Injected| injected.fault == Fault::FailedSync;
+        let failed = |injected: &Injected| {
+            let fault = injected.fault;
+            matches!(fault, Fault::FailedSync | Fault::FailedSyncForSpace)
+        };
         self.host.injected().iter().any(failed)
     }
 
@@ -499,6 +506,7 @@ impl<'a> World<'a> {
         let image = &self.case.image;
         let came_up = [
             ("raw_disk", image.raw),
+            ("file_cut_within_its_data", image.data_cut.is_some()),
             ("partial_last_sector", image.partial > 0),
             (
                 "bitmap_of_three_pages",
@@ -525,6 +533,9 @@ impl<'a> World<'a> {
 
     fn count_faults(&mut self) {
         for injected in self.host.injected() {
+            if injected.fault == Fault::IoAfter && injected.kind == OperationKind::Write {
+                self.coverage.hit("fault_after_the_effect_of_a_write");
+            }
             self.coverage.hit(match injected.fault {
                 Fault::Io => "fault_io",
                 Fault::NoSpace => "fault_no_space",
@@ -532,6 +543,7 @@ impl<'a> World<'a> {
                 Fault::ShortRead(_) => "fault_short_read",
                 Fault::ShortWrite(_) => "fault_short_write",
                 Fault::FailedSync => "fault_failed_sync",
+                Fault::FailedSyncForSpace => "fault_failed_sync_for_space",
                 Fault::LyingSync => "fault_lying_sync",
                 Fault::InPart(_) => "fault_in_part",
                 Fault::IoAfter => "fault_after_its_effect",

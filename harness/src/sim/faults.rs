@@ -35,13 +35,17 @@ pub enum Fault {
     /// A hole is punched, or a range zeroed, only up to this many bytes from its start; then the
     /// operation fails with [`HostError::Io`](driver::host::HostError::Io).
     InPart(u64),
-    /// It takes effect and reports [`HostError::Io`](driver::host::HostError::Io): over a network,
-    /// the answer was lost and the request is not repeated.
+    /// A write or a rename takes effect and reports [`HostError::Io`](driver::host::HostError::Io):
+    /// over a network, the answer was lost and the request is not repeated.
     IoAfter,
     /// A sync reports [`HostError::Io`](driver::host::HostError::Io), and no later sync
     /// makes durable what it should have: Linux marks the pages clean. Of a directory: its
     /// changes just stay unsynced.
     FailedSync,
+    /// As [`Fault::FailedSync`], but it reports
+    /// [`HostError::NoSpace`](driver::host::HostError::NoSpace): a file system that gives out
+    /// space late learns only then that there is none.
+    FailedSyncForSpace,
     /// A sync reports success and has done nothing.
     LyingSync,
 }
@@ -72,6 +76,7 @@ impl Fault {
                     | Remove
             ),
             Fault::FailedSync | Fault::LyingSync => matches!(kind, SyncData | SyncDirectory),
+            Fault::FailedSyncForSpace => kind == SyncData,
         }
     }
 }

@@ -87,9 +87,12 @@ impl SimFile {
                 let keeps_content = state.assumptions.failed_sync_keeps_content;
                 let inode = state.inode_mut(self.inode);
                 match fault {
-                    Some(Fault::FailedSync) => {
+                    Some(fault @ (Fault::FailedSync | Fault::FailedSyncForSpace)) => {
                         inode.fail_sync(keeps_content);
-                        return Err(HostError::Io);
+                        return Err(match fault {
+                            Fault::FailedSync => HostError::Io,
+                            _ => HostError::NoSpace,
+                        });
                     }
                     Some(Fault::LyingSync) => {}
                     _ if persists => {

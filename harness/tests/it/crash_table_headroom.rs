@@ -18,6 +18,15 @@ type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
 const OLD: u64 = 203;
 const NEW: u64 = 1003;
 
+/// What a failing host does.
+const FAULTS: [Fault; 5] = [
+    Fault::Io,
+    Fault::NoSpace,
+    Fault::FailedSync,
+    Fault::FailedSyncForSpace,
+    Fault::IoAfter,
+];
+
 fn to(new: u64) -> impl Fn(&World, &Device) -> Begun {
     move |_, device| Ok(Box::new(Headroom::new(device, sectors(new))?))
 }
@@ -92,7 +101,7 @@ fn shrinking_from_an_odd_size_survives_every_crash() {
 #[test]
 fn a_failing_host_leaves_a_device_of_an_odd_size_as_it_was() {
     let world = World::new(OLD * 512 + 100, Format::Stock(4096)).after(&[Act::Write(200, 3)]);
-    for fault in [Fault::Io, Fault::NoSpace, Fault::FailedSync] {
+    for fault in FAULTS {
         Story {
             name: "failing grow from odd",
             before: &world,
@@ -144,7 +153,7 @@ fn a_failing_host_leaves_the_files_as_they_were() {
         world(Format::Ours(4096), OLD),
         world(Format::Stock(4096), OLD),
     );
-    for fault in [Fault::Io, Fault::NoSpace, Fault::FailedSync] {
+    for fault in FAULTS {
         for (before, new_sectors) in [
             (&ours, NEW),
             (&stock, NEW),
@@ -184,7 +193,7 @@ fn a_failing_resize_of_a_file_shorter_than_its_data_area_loses_nothing() {
             } else {
                 &past_end
             };
-            for fault in [Fault::Io, Fault::NoSpace, Fault::FailedSync] {
+            for fault in FAULTS {
                 for (pending, between) in [
                     (&[][..], &[][..]),
                     (&[], between),

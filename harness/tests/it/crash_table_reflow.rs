@@ -172,6 +172,7 @@ fn a_failing_host_leaves_the_files_as_they_were_or_the_device_right() {
         Fault::NoSpace,
         Fault::FailedSync,
         Fault::ShortWrite(100),
+        Fault::IoAfter,
     ] {
         for (old, new) in [ALIGNED, ODD] {
             for world in [gaps(Format::Stock(old)), full(Format::Ours(old))] {

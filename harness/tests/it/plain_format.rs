@@ -285,3 +285,19 @@ fn what_a_reader_refuses_it_refuses() {
         assert!(open(&other).is_err(), "{bytes:?} at {at}");
     }
 }
+
+/// The device of the golden file uses all 64 bits of its bitmap; with 61 sectors it does not.
+#[test]
+fn a_bit_past_the_last_sector_is_found() {
+    let mut file = GOLDEN[3].1.to_vec();
+    let last = file.len() - 1;
+    file.resize(12_288 + 64 * 512, 0);
+    assert_eq!(CowFile::open(&file[..]).unwrap().bit_past_end(), None);
+    let size_at = Version::V3.fields().size as usize;
+    file[size_at..size_at + 8].copy_from_slice(&(61 * 512_u64).to_be_bytes());
+    file[last] = 0x10;
+    assert_eq!(CowFile::open(&file[..]).unwrap().bit_past_end(), None);
+    file[last] = 0x20;
+    let found = CowFile::open(&file[..]).unwrap().bit_past_end();
+    assert_eq!(found, Some(last as u64));
+}

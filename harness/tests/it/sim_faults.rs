@@ -106,6 +106,30 @@ fn what_a_failed_sync_gave_up_stays_visible_and_no_later_sync_saves_it() {
 }
 
 #[test]
+fn a_sync_that_fails_for_want_of_space_gives_up_what_it_should_have_written() {
+    let failed = FaultRule::nth("a", OperationKind::SyncData, 0, Fault::FailedSyncForSpace);
+    let (host, file) = with_faults([failed]);
+    file.write_all_at(&[2; 512], FileOffset(0)).unwrap();
+    assert_eq!(file.sync_data(), Err(HostError::NoSpace));
+    assert_eq!(file.sync_data(), Ok(()));
+    assert_eq!(host.content("a").unwrap().to_bytes(), sectors([2, 1]));
+    assert_eq!(certain(&host), sectors([1, 1]));
+}
+
+#[test]
+fn a_write_without_an_answer_has_had_its_effect() {
+    let write = FaultRule::nth("a", OperationKind::Write, 0, Fault::IoAfter);
+    let (host, file) = with_faults([write]);
+    assert_eq!(
+        file.write_all_at(&[2; 512], FileOffset(0)),
+        Err(HostError::Io)
+    );
+    assert_eq!(host.content("a").unwrap().to_bytes(), sectors([2, 1]));
+    file.sync_data().unwrap();
+    assert_eq!(certain(&host), sectors([2, 1]));
+}
+
+#[test]
 fn where_it_is_not_assumed_to_stay_what_a_failed_sync_gave_up_is_gone() {
     let host = SimHost::new(Assumptions {
         failed_sync_keeps_content: false,

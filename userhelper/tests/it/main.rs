@@ -9,6 +9,7 @@ mod suite;
 
 mod executors;
 mod expected_backing;
+mod holes;
 mod hostile_images;
 mod hosts_agree;
 mod losses;

@@ -11,6 +11,7 @@ use driver::resize::Strategy;
 use driver::units::{Bytes, Sector};
 use userhelper::image_host::FreeSpace;
 use userhelper::planner::{Plan, PlanError, Shrink, Surroundings, Wish, plan};
+use userhelper::reflow::Reflow;
 
 const SIZE: u64 = 1 << 20;
 
@@ -218,4 +219,27 @@ fn scattered_sectors_are_counted_in_blocks_of_the_host() {
     // On a host with blocks of a sector the data takes what it holds, and what says where it is.
     let small = rebuilt(512, 1 << 20).unwrap();
     assert_eq!(small.space_needed, Bytes((63 + 16 + 9 + 1) * 512));
+}
+
+/// A layout with the same alignment as the old one has its bitmap in the same place.
+#[test]
+fn a_reflow_that_is_planned_can_be_begun_whatever_the_alignment_was() {
+    for (alignment, new_size) in [
+        (4096, 1 << 25),
+        (4 << 20, 1 << 35),
+        (512 << 20, 4 << 40),
+        (1 << 30, 9 << 40),
+    ] {
+        let device = device(alignment);
+        let wish = Wish {
+            strategy: Some(Strategy::Reflow),
+            online: true,
+            ..wish(new_size)
+        };
+        let plan = plan_of(&device, wish, None).unwrap();
+        let new = plan.new_geometry.unwrap();
+        let old_end = device.geometry().unwrap().bitmap().end();
+        assert!(new.bitmap_offset >= old_end, "{alignment}");
+        Reflow::new(&device, new).unwrap();
+    }
 }

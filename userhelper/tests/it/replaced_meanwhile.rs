@@ -3,10 +3,15 @@
 use std::path::Path;
 
 use driver::cow::Header;
-use driver::memory::MemoryHost;
-use driver::units::Bytes;
+use driver::memory::{MemoryFile, MemoryHost};
+use driver::open::{OpenOptions, create, open};
+use driver::ordered::Ordered;
+use driver::resize::{Resize, ResizeError, ResizeStep, Strategy};
+use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 use userhelper::image::convert::{CowVersion, to_cow};
 use userhelper::image::open::{Format, Image, Trust, open_image};
+use userhelper::planner::{Shrink, Wish, plan};
+use userhelper::resize::{PlannedResize, surroundings};
 
 use crate::exercise::{BACKING, COW, SIZE, image};
 
@@ -38,4 +43,60 @@ fn a_backing_file_that_was_replaced_is_not_the_source_s_own() {
     // Another backing file is the user's own word.
     host.file("/disk/other", &[2; SIZE as usize]);
     convert(Path::new("/disk/other")).unwrap();
+}
+
+/// A rebuild of a device of 64 sectors to 96, with sector 3 dirty.
+fn rebuild(host: &MemoryHost) -> (Ordered<MemoryFile>, PlannedResize<MemoryHost>) {
+    host.file(BACKING, &[1; 64 * 512]);
+    drop(create(host, Path::new(COW), Path::new(BACKING), Some(4096)).unwrap());
+    let spec = format!("ubda={COW},{BACKING}").parse().unwrap();
+    let mut device = open(host, &spec, OpenOptions::default()).unwrap().device;
+    let dirty = SectorRange::new(Sector(3), SectorCount(1));
+    device.map_mut().mark_dirty(dirty);
+    let wish = Wish {
+        new_size: SectorCount(96).bytes(),
+        strategy: Some(Strategy::Rebuild),
+        shrink: Shrink::Refuse,
+        online: false,
+    };
+    let around = surroundings(host, Path::new(COW), &device).unwrap();
+    let plan = plan(&device, wish, around).unwrap();
+    let resize = PlannedResize::new(&plan, host.clone(), Path::new(COW), &device).unwrap();
+    (device, resize)
+}
+
+/// What somebody has put under the COW file's name while it was rebuilt is not renamed over.
+#[test]
+fn a_file_that_took_the_name_during_a_rebuild_keeps_it() {
+    let host = MemoryHost::new();
+    let (mut device, mut resize) = rebuild(&host);
+    assert_eq!(resize.step(&mut device), Ok(ResizeStep::Working));
+    host.file(COW, b"somebody else's");
+    let error = loop {
+        match resize.step(&mut device) {
+            Ok(ResizeStep::Done(_)) => panic!("it was renamed over the other file"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    let why = "the COW file's name has been given to another file meanwhile";
+    assert_eq!(error, ResizeError::Refused(why.into()));
+    assert_eq!(host.contents(COW).unwrap(), b"somebody else's");
+    assert_eq!(device.capacity(), SectorCount(64));
+}
+
+/// A rebuild that ends early, after whatever step, leaves the map as long as the device: the next
+/// resize makes it longer or shorter from there.
+#[test]
+fn a_rebuild_given_up_after_any_step_leaves_the_map_as_long_as_the_device() {
+    for steps in 0.. {
+        let host = MemoryHost::new();
+        let (mut device, mut resize) = rebuild(&host);
+        let is_done = |step| matches!(step, Ok(ResizeStep::Done(_)));
+        if (0..steps).any(|_| is_done(resize.step(&mut device))) {
+            return;
+        }
+        resize.give_up(&mut device);
+        assert_eq!(device.map().sectors(), device.capacity(), "after {steps}");
+    }
 }

@@ -1,7 +1,13 @@
 //! Every layout is read and written right through, with the bits and the data at the places
 //! that the format says and not those that this code computes.
 
+use std::path::Path;
+
 use driver::blk::Status;
+use driver::host::HostFile;
+use driver::memory::MemoryHost;
+use driver::open::{OpenOptions, create, open};
+use driver::units::{Bytes, FileOffset, Sector};
 
 use super::{bring_up, host_with, read, whole, write};
 
@@ -116,4 +122,26 @@ fn sectors_without_a_bit_are_read_from_the_backing_file_and_never_written() {
         let after = host.contents("/cow").unwrap();
         assert_eq!(after[layout.bitmap_offset + 7], 0xff, "{}", layout.name);
     }
+}
+
+/// With an alignment below a page, a page of the bitmap lies in two of the host's, and the first of
+/// them may be a hole.
+#[test]
+fn a_page_of_bitmap_that_begins_with_a_hole_is_read() {
+    const BITMAP: u64 = 4608;
+    let host = MemoryHost::new();
+    host.file("disk", b"").set_len(Bytes(65_536 * 512)).unwrap();
+    let cow = create(&host, Path::new("cow"), Path::new("disk"), Some(512)).unwrap();
+    // In the second page of the bitmap, and in the host's page that begins at byte 12288.
+    for sector in [61_536, 65_535] {
+        let at = FileOffset(BITMAP + sector / 8);
+        cow.write_all_at(&[1 << (sector % 8)], at).unwrap();
+    }
+    drop(cow);
+    let spec = "ubda=cow,disk".parse().unwrap();
+    let device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+    let dirty: Vec<u64> = (0..65_536)
+        .filter(|&sector| device.map().is_dirty(Sector(sector)))
+        .collect();
+    assert_eq!(dirty, [61_536, 65_535]);
 }

@@ -35,7 +35,7 @@ pub(super) const DOUBLES: &[Double] = &[
         name: "flush-reverts-older",
         does: "makes the write before the last one durable, and leaves the last one to chance",
         seam: Seam::driver::<Reverts>(),
-        found_as: &[Kind::LostWrite],
+        found_as: &[Kind::LostWrite, Kind::StaleRead],
         replay: None,
     },
 ];

@@ -28,6 +28,7 @@ pub(super) const DOUBLES: &[Double] = &[
             misses_renames: true,
         }),
         found_as: &[
+            Kind::Inconsistent,
             Kind::WrongSize,
             Kind::LostWrite,
             Kind::StaleRead,

@@ -38,6 +38,13 @@ pub(super) const DOUBLES: &[Double] = &[
         replay: Some(Disk::Small),
     },
     Double {
+        name: "second-segment-twice",
+        does: "writes, of three segments or more, the second one into the third's place too",
+        seam: Seam::driver::<SecondTwice>(),
+        found_as: &[Kind::Misplaced, Kind::LostWrite, Kind::StaleRead],
+        replay: None,
+    },
+    Double {
         name: "failed-write-comes-back",
         does: "carries a failed write out after all, once it was read that it had failed",
         seam: Seam::driver::<ComesBack>(),
@@ -48,6 +55,19 @@ pub(super) const DOUBLES: &[Double] = &[
 
 fn is_write(request: &Request) -> bool {
     matches!(request.operation, Operation::Write { .. })
+}
+
+#[derive(Default)]
+struct SecondTwice;
+
+impl<F: HostFile> Defective<F> for SecondTwice {
+    fn submit(&mut self, device: &mut Ordered<F>, mut request: Request) -> Result<(), Request> {
+        if let (true, [_, second, third, ..]) = (is_write(&request), &mut request.segments[..]) {
+            let len = second.data.len().min(third.data.len());
+            third.data[..len].copy_from_slice(&second.data[..len]);
+        }
+        device.submit(request)
+    }
 }
 
 /// A write that waits for the next request.

@@ -1,9 +1,10 @@
 //! Resizes that say what is not so, or do not leave the device as they should.
 
 use driver::cow::{Geometry, Version};
+use driver::host::HostFile;
 use driver::ordered::{CowImage, Hold, Ordered, Placement};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::{Bytes, SectorCount};
+use driver::units::{Bytes, FileOffset, SECTOR_SIZE, SectorCount};
 
 use crate::sim::SimFile;
 
@@ -50,6 +51,20 @@ pub(super) const DOUBLES: &[Double] = &[
             })
         }),
         found_as: &[Kind::WrongSize],
+        replay: None,
+    },
+    Double {
+        name: "resize-sets-a-bit-past-the-end",
+        does: "leaves a bit past the last sector's in the bitmap when it is done",
+        seam: Seam::Resize(|resize, _| Box::new(SetsABit(resize))),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "failed-resize-leaves-a-longer-file",
+        does: "leaves the COW file or raw disk a sector longer when it has failed",
+        seam: Seam::Resize(|resize, _| Box::new(LeavesLonger(resize))),
+        found_as: &[Kind::Inconsistent, Kind::WrongSize],
         replay: None,
     },
     Double {
@@ -140,5 +155,35 @@ impl Resize<SimFile> for Holds {
             device.set_hold(Hold::Everything);
         }
         step
+    }
+}
+
+struct SetsABit(BoxedResize);
+
+impl Resize<SimFile> for SetsABit {
+    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+        let step = self.0.step(device)?;
+        if let (ResizeStep::Done(_), Some(geometry)) = (&step, device.geometry()) {
+            let (whole, used) = (geometry.mapped().0 / 8, geometry.mapped().0 % 8);
+            let at = geometry.bitmap_offset + Bytes(whole);
+            let mut byte = [0];
+            if used > 0 && device.cow().read_exact_at(&mut byte, at).is_ok() {
+                byte[0] |= 1 << 7;
+                device.write_for_relocation("setting a bit", &byte, at)?;
+            }
+        }
+        Ok(step)
+    }
+}
+
+struct LeavesLonger(BoxedResize);
+
+impl Resize<SimFile> for LeavesLonger {
+    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+        let result = self.0.step(device);
+        if let (Err(_), Ok(len)) = (&result, device.cow().len()) {
+            device.set_cow_len(FileOffset(len.0 + SECTOR_SIZE))?;
+        }
+        result
     }
 }

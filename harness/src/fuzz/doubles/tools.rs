@@ -51,7 +51,7 @@ pub(super) const DOUBLES: &[Double] = &[
         does: "leaves another time of the backing file in the header of a COW file",
         seam: Seam::Tool(|host, tool| match tool {
             ImageTool::ConvertToCow => wrong_time(host, CONVERTED),
-            ImageTool::Rebase | ImageTool::Merge => wrong_time(host, COW),
+            ImageTool::Rebase | ImageTool::RebaseFar | ImageTool::Merge => wrong_time(host, COW),
             ImageTool::ConvertToRaw | ImageTool::Recover | ImageTool::Repair => {}
         }),
         found_as: &[Kind::Inconsistent, Kind::DoesNotOpen],
@@ -90,7 +90,7 @@ fn change_sector(host: &SimHost, tool: ImageTool, wrong: Wrong) {
         // A rebase before it has named another.
         ImageTool::Merge if names_the_third(host) => THIRD_BACKING,
         ImageTool::Merge => BACKING,
-        ImageTool::Recover | ImageTool::Repair | ImageTool::Rebase => return,
+        ImageTool::Recover | ImageTool::Repair | ImageTool::Rebase | ImageTool::RebaseFar => return,
     };
     let Some(content) = host.content(path) else {
         return;

@@ -113,6 +113,9 @@ impl Display for PlannedFault<'_> {
             Fault::FailedSync => f.write_str(
                 " fails with an I/O error, and no later one makes durable what it should have",
             ),
+            Fault::FailedSyncForSpace => f.write_str(
+                " fails for want of space, and no later one makes durable what it should have",
+            ),
             Fault::LyingSync => f.write_str(" reports success and makes nothing durable"),
         }
     }

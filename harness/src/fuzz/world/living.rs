@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
 use driver::exact_count;
+use driver::host::{Access, HostNames, LockKind};
 use driver::resize::ResizeStep;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
@@ -12,12 +13,12 @@ use crate::plain_format::CowFile;
 use crate::sim::FaultRule;
 use crate::stamp::Stamp;
 
-use super::super::case::{Action, ResizeStrategy};
+use super::super::case::{Action, DriverName, ResizeStrategy};
 use super::super::check::read_all;
 use super::super::device::{COW, Device, Step, discards, requeues};
 use super::super::excuses::Work;
 use super::super::history::{Change, Held, Moment, Outcome};
-use super::super::resizer::{ActiveResize, Asked, begin};
+use super::super::resizer::{ActiveResize, Asked, NotBegun, begin, finds_losses};
 use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
 use super::{Line, Observer, Point, Stop, World, is_marked};
@@ -51,6 +52,9 @@ pub(super) struct FailedResize {
 /// range.
 const LONG_ZEROS: SectorCount = SectorCount(128);
 
+/// The sectors of a device whose data the planner reads while requests wait, all of it.
+const READ_WHILE_REQUESTS_WAIT: u64 = 32_768;
+
 /// Sectors that have their bits in one word of the bitmap.
 const SECTORS_PER_WORD: u64 = 64;
 
@@ -67,6 +71,8 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) resizes_begun: u32,
     /// The latest resize is to cut off the partial last sector, and no more.
     pub(super) cuts_partial: bool,
+    /// The length of the COW file before the latest resize.
+    pub(super) len_before: u64,
     pub(super) flying: BTreeMap<u32, Flying>,
     /// What failed, and is to be submitted once more.
     pub(super) failed: Vec<(Operation, SectorRange)>,
@@ -76,6 +82,8 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) changes: usize,
     /// Faults that count from the first resize on.
     pub(super) resize_faults: &'o [FaultRule],
+    /// How many sectors the first segment of a request has; `None` where it has only one.
+    pub(super) segments_of: Option<u64>,
 }
 
 impl Living<'_, '_, '_> {
@@ -143,11 +151,34 @@ impl Living<'_, '_, '_> {
         self.show(Phase::Request)?;
         self.world.coverage.hit("second_opener");
         match opened {
-            Err(_) => Ok(()),
+            Err(_) => self.open_backing_to_write(),
             Ok(_) => {
                 let what = "it is open, and was opened once more";
                 let violation = Violation::new(Kind::NotExcluded, "opening it again", what);
                 Err(violation.by(Act::Open).into())
+            }
+        }
+    }
+
+    /// Somebody wants to write to the backing file, as a merge of another image over it does.
+    fn open_backing_to_write(&mut self) -> Result<(), Stop> {
+        let world = &mut *self.world;
+        if world.case.driver != DriverName::Ordered || world.case.image.raw {
+            return Ok(());
+        }
+        let Some(path) = world.named_backing() else {
+            return Ok(());
+        };
+        let Ok(file) = world.host.open(path.as_ref(), Access::ReadWrite) else {
+            return Ok(());
+        };
+        world.coverage.hit("second_opener_of_the_backing_file");
+        match world.host.lock(&file, LockKind::Exclusive) {
+            Err(_) => Ok(()),
+            Ok(()) => {
+                let what = "the backing file is in use, and was locked by somebody to be written";
+                let violation = Violation::new(Kind::NotExcluded, "opening it again", what);
+                Err(violation.by(Act::Open).with_error(what).into())
             }
         }
     }
@@ -192,13 +223,13 @@ impl Living<'_, '_, '_> {
             Operation::Flush => (Vec::new(), Change::Nothing),
             Operation::Read => {
                 let poisoned = vec![0xa5; bytes];
-                (vec![Segment::with_data(poisoned)], Change::Nothing)
+                (self.in_segments(poisoned), Change::Nothing)
             }
             Operation::Write { .. } => {
                 let mut data = vec![0; bytes];
                 stamp.fill(range.start, &mut data);
                 let change = Change::Write(Held::Stamp(stamp));
-                (vec![Segment::with_data(data)], change)
+                (self.in_segments(data), change)
             }
             Operation::Discard => {
                 let segment = Segment::without_data(range.count);
@@ -209,6 +240,7 @@ impl Living<'_, '_, '_> {
                 (vec![segment], Change::Write(Held::Zeros))
             }
         };
+        let segments_count = segments.len();
         let request = Request {
             tag: Tag(u64::from(number)),
             operation,
@@ -216,6 +248,7 @@ impl Living<'_, '_, '_> {
             segments,
         };
         self.note_first_write(operation, range);
+        self.note_rare_request(operation, range, segments_count);
         let history = &mut self.world.truth.history;
         let moment = match operation {
             Operation::Read => history.read_submitted(),
@@ -310,6 +343,35 @@ impl Living<'_, '_, '_> {
         }
     }
 
+    /// The data of a request in as many segments as the life asks for.
+    fn in_segments(&self, mut data: Vec<u8>) -> Vec<Segment> {
+        let Some(first) = self.segments_of else {
+            return vec![Segment::with_data(data)];
+        };
+        // Each is longer than the one before it, so that no device has more than a request may.
+        let mut sectors = first.max(1);
+        let mut segments = Vec::new();
+        loop {
+            let len = (SectorCount(sectors).bytes().0 as usize).min(data.len());
+            let rest = data.split_off(len);
+            segments.push(Segment::with_data(data));
+            if rest.is_empty() {
+                return segments;
+            }
+            (data, sectors) = (rest, sectors + 1);
+        }
+    }
+
+    fn note_rare_request(&mut self, operation: Operation, range: SectorRange, segments: usize) {
+        if segments >= 3 {
+            self.world.coverage.hit("request_of_three_segments");
+        }
+        let is_whole = range.start == Sector(0) && range.count.0 == self.device.capacity();
+        if operation == Operation::WriteZeroes && is_whole {
+            self.world.coverage.hit("zeros_over_the_whole_device");
+        }
+    }
+
     /// A write to sectors that are all clean, under a resize.
     fn note_first_write(&mut self, operation: Operation, range: SectorRange) {
         if let (Operation::Write { .. }, Some(resize), Some(device)) =
@@ -351,6 +413,10 @@ impl Living<'_, '_, '_> {
             Step::Idle => Ok(false),
             Step::Blocked => {
                 self.world.coverage.hit("write_into_the_window_being_moved");
+                let first = self.flying.first_key_value();
+                if first.is_some_and(|(_, it)| it.operation == Operation::WriteZeroes) {
+                    self.world.coverage.hit("zeros_into_the_window_being_moved");
+                }
                 Ok(false)
             }
             Step::Working => Ok(true),
@@ -533,12 +599,13 @@ impl Living<'_, '_, '_> {
 
     fn begin_resize(&mut self, asked: Asked) -> Result<(), Stop> {
         let capacity = self.device.capacity();
-        let Some(device) = self.device.resizable() else {
-            return Ok(());
-        };
         if self.resize.is_some() || asked.sectors == 0 {
             return Ok(());
         }
+        self.compare_losses(asked)?;
+        let Some(device) = self.device.resizable() else {
+            return Ok(());
+        };
         let mut asked = asked;
         let whole = SectorCount(asked.sectors).bytes();
         let is_partial = self.world.truth.history.partial() == Some(capacity);
@@ -562,7 +629,12 @@ impl Living<'_, '_, '_> {
         }
         let resize = match begin(&self.world.host, device, asked, self.world.case) {
             Ok(begun) => begun,
-            Err(_) => {
+            Err(NotBegun::NotAsPlanned(why)) => {
+                let when = "beginning a resize that was planned";
+                let violation = Violation::new(Kind::WrongStatus, when, &why);
+                return Err(violation.by(Act::Resize).with_error(why).into());
+            }
+            Err(NotBegun::Refused(_)) => {
                 self.world.coverage.hit("resize_refused");
                 if asked.bytes != whole && !keeps {
                     self.world
@@ -592,6 +664,7 @@ impl Living<'_, '_, '_> {
             world.host.add_faults(self.resize_faults);
         }
         self.resizes_begun += 1;
+        self.len_before = world.host.content(COW).map_or(0, |cow| cow.length().0);
         world.note_resize(asked.sectors);
         self.cuts_partial = asked.sectors == capacity && asked.bytes == whole;
         world.may_lose_partial |= self.cuts_partial;
@@ -630,6 +703,7 @@ impl Living<'_, '_, '_> {
                 self.resize = None;
                 self.failed_resize = None;
                 self.check_size(target)?;
+                self.check_no_bit_past_end()?;
                 if is_reflow && last_steps >= LAST_STEPS {
                     let name = "reflow_ended_with_first_writes_and_flushes";
                     self.world.coverage.hit(name);
@@ -655,6 +729,7 @@ impl Living<'_, '_, '_> {
                 self.world.coverage.hit("resize_failed");
                 if self.device.capacity() != target {
                     self.check_size(old_size)?;
+                    self.check_undone()?;
                 }
                 let moment = self.world.truth.history.now();
                 self.failed_resize = Some(FailedResize {
@@ -665,6 +740,81 @@ impl Living<'_, '_, '_> {
                 Ok(false)
             }
         }
+    }
+
+    /// On a host that has not failed, a resize that is done leaves no bit past the last sector's.
+    fn check_no_bit_past_end(&self) -> Result<(), Violation> {
+        let world = &*self.world;
+        if world.case.resize_model().is_some() || world.case.image.raw || world.host.has_failed() {
+            return Ok(());
+        }
+        // What else is wrong with the file shows at the crash points.
+        let Some(Ok(cow)) = world.host.content(COW).map(CowFile::open) else {
+            return Ok(());
+        };
+        let Some(at) = cow.bit_past_end() else {
+            return Ok(());
+        };
+        let what = format!("byte {at} of the COW file has a bit past the last sector's");
+        let violation = Violation::new(Kind::Inconsistent, "after a resize", what);
+        let error = "a bit past the last sector's";
+        Err(violation.by(Act::Resize).with_error(error))
+    }
+
+    /// A resize that one fault has ended, and nothing has kept from putting back what was there,
+    /// leaves the file as long as it was, or as long as what was written past its end meanwhile.
+    fn check_undone(&mut self) -> Result<(), Violation> {
+        let world = &mut *self.world;
+        let is_undone = world.case.driver == DriverName::Ordered
+            && world.case.resize_model().is_none()
+            && world.excuses.faults_now(&world.host) == 1
+            && !is_marked(&world.host);
+        let (true, Some(cow), Some(device)) =
+            (is_undone, world.host.content(COW), self.device.resizable())
+        else {
+            return Ok(());
+        };
+        world.coverage.hit("resize_failed_and_was_undone");
+        let data_end = device.geometry().map_or(0, |it| it.data_end().0);
+        let most = self.len_before.max(data_end);
+        let len = cow.length().0;
+        if (self.len_before..=most).contains(&len) {
+            return Ok(());
+        }
+        let before = self.len_before;
+        let what = format!("the COW file has {len} bytes, before the resize it had {before}");
+        let violation = Violation::new(Kind::Inconsistent, "after a resize that failed", what);
+        Err(violation.by(Act::Resize).with_error("length"))
+    }
+
+    /// Before a shrink the planner says whether anything lies past the new end that is not zeros.
+    fn compare_losses(&mut self, asked: Asked) -> Result<(), Stop> {
+        let capacity = self.device.capacity();
+        let is_comparable = asked.sectors < capacity
+            && capacity <= READ_WHILE_REQUESTS_WAIT
+            && self.flying.is_empty()
+            && self.world.case.resize_model().is_none()
+            && !self.world.host.has_failed();
+        let is_partial = self.world.truth.history.partial() == Some(capacity);
+        let found = match self.device.resizable() {
+            Some(device) if is_comparable && !is_partial => finds_losses(device, asked),
+            _ => return Ok(()),
+        };
+        let mut content = Vec::new();
+        let (Some(found), Ok(())) = (found, read_all(&mut self.device, &mut content)) else {
+            return Ok(());
+        };
+        self.world.coverage.hit("losses_of_a_shrink_compared");
+        let past = &content[SectorCount(asked.sectors).bytes().0 as usize..];
+        if found == past.iter().any(|&byte| byte != 0) {
+            return Ok(());
+        }
+        let what = match found {
+            true => "the planner finds data past the new end, where there are zeros",
+            false => "the planner finds nothing past the new end, where there is data",
+        };
+        let violation = Violation::new(Kind::WrongStatus, "planning a shrink", what);
+        Err(violation.by(Act::Resize).with_error(what).into())
     }
 
     fn note_resized(&mut self, old_size: u64, target: u64) {

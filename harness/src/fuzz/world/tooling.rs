@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use driver::units::FileOffset;
+use driver::units::{FileOffset, SectorCount};
 
 use crate::plain_format::{CowFile, SECTOR, Source};
 use crate::sim::{FileContent, SimHost};
@@ -12,13 +12,16 @@ use crate::sim::{FileContent, SimHost};
 use super::super::build::another_backing;
 use super::super::case::{Case, ImageTool, ImageVersion, Life};
 use super::super::check::{check_opened, read_all};
-use super::super::device::{BACKING, BACKING_SECONDS, COW, Device, THIRD_BACKING};
+use super::super::device::{BACKING, BACKING_SECONDS, COW, Device, FAR_BACKING, THIRD_BACKING};
 use super::super::doubles;
 use super::super::excuses::Work;
 use super::super::signature::{Act, Phase};
 use super::super::tools::{self, CONVERTED, NotDone};
 use super::super::violation::{Kind, Violation};
 use super::{Line, Observer, Stop, World};
+
+/// The name of the new file that a rebuild of the COW file makes, until it gets the COW file's.
+const UNNAMED: &str = "/disk/.cow.ubdlab-new";
 
 /// An image tool that is at work, or was when a crash came.
 #[derive(Clone, Debug)]
@@ -29,13 +32,16 @@ pub struct UnderTool {
     disk: Option<Vec<u8>>,
     /// The backing file that it writes to, if it does.
     pub merges_into: Option<&'static str>,
+    /// It changes the header from a path to another, one of which goes over the end of a sector.
+    changes_long_path: bool,
 }
 
 impl UnderTool {
     /// Whether it may leave a header that is half changed, and has to be finished before the device
-    /// opens: in version 2, what a rebase changes lies in several sectors.
+    /// opens: in version 2, and with a long path, what a rebase changes lies in several sectors.
     pub fn may_refuse(&self, case: &Case) -> bool {
-        self.tool == ImageTool::Rebase && case.image.version == ImageVersion::V2
+        let is_rebase = matches!(self.tool, ImageTool::Rebase | ImageTool::RebaseFar);
+        is_rebase && (case.image.version == ImageVersion::V2 || self.changes_long_path)
     }
 
     /// A new file is there whole, or not at all.
@@ -72,7 +78,11 @@ fn is_disk(tool: ImageTool, file: &FileContent, disk: &[u8], host: &SimHost) -> 
             let cow = cow.map_err(|wrong| format!("the new file: {wrong}"))?;
             describes(&cow, disk.len() as u64, host)
         }
-        ImageTool::Recover | ImageTool::Repair | ImageTool::Rebase | ImageTool::Merge => Ok(()),
+        ImageTool::Recover
+        | ImageTool::Repair
+        | ImageTool::Rebase
+        | ImageTool::RebaseFar
+        | ImageTool::Merge => Ok(()),
     }
 }
 
@@ -129,12 +139,21 @@ impl World<'_> {
         if makes_a_file && self.host.inode(CONVERTED).is_some() {
             return Ok(());
         }
-        if tool == ImageTool::Rebase && self.host.inode(THIRD_BACKING).is_none() {
-            let content = another_backing(&self.truth.backing[BACKING]);
-            self.host.install(THIRD_BACKING, content.clone());
+        let target = match tool {
+            ImageTool::Rebase => Some(THIRD_BACKING),
+            ImageTool::RebaseFar => Some(FAR_BACKING),
+            _ => None,
+        };
+        if let Some(path) = target.filter(|path| self.host.inode(path).is_none()) {
+            let mut content = another_backing(&self.truth.backing[BACKING]);
+            if tool == ImageTool::RebaseFar {
+                let sectors = content.length().whole_sectors().0;
+                content.set_len(SectorCount(1 + sectors * 3 / 4).bytes());
+            }
+            self.host.install(path, content.clone());
             let seconds = BACKING_SECONDS + 1;
-            self.host.set_modified_seconds(THIRD_BACKING, seconds);
-            self.truth.backing.insert(THIRD_BACKING, content);
+            self.host.set_modified_seconds(path, seconds);
+            self.truth.backing.insert(path, content);
         }
         let disk = match makes_a_file || tool == ImageTool::Merge {
             true => self.disk()?,
@@ -145,7 +164,9 @@ impl World<'_> {
             _ => None,
         };
         let merged = merges_into.map(|path| self.merged(path, &disk));
+        let named_far = self.named_backing() == Some(FAR_BACKING);
         self.truth.tool.get_or_insert(UnderTool {
+            changes_long_path: tool == ImageTool::RebaseFar || named_far,
             tool,
             disk: makes_a_file.then_some(disk),
             merges_into,
@@ -180,6 +201,7 @@ impl World<'_> {
             ImageTool::Recover => "image_tool_recover",
             ImageTool::Repair => "image_tool_repair",
             ImageTool::Rebase => "image_tool_rebase",
+            ImageTool::RebaseFar => "image_tool_rebase_far",
             ImageTool::Merge => "image_tool_merge",
             ImageTool::ConvertToRaw | ImageTool::ConvertToCow => "image_tool_convert",
         });
@@ -187,6 +209,9 @@ impl World<'_> {
             return Ok(());
         };
         if let Err(what) = under.check_output(&self.host) {
+            return Err(violation(Kind::Inconsistent, what).into());
+        }
+        if let Err(what) = self.check_done(tool) {
             return Err(violation(Kind::Inconsistent, what).into());
         }
         if makes_a_file && self.host.inode(CONVERTED).is_none() {
@@ -213,8 +238,35 @@ impl World<'_> {
         Ok(())
     }
 
+    /// What a tool that is done has left: a recovery no file without its name, and what changes the
+    /// backing file the length of that file.
+    fn check_done(&self, tool: ImageTool) -> Result<(), String> {
+        let changes_backing = match tool {
+            ImageTool::Rebase | ImageTool::RebaseFar | ImageTool::Merge => true,
+            ImageTool::Recover if self.host.inode(UNNAMED).is_some() => {
+                return Err("the new file of a rebuild that was interrupted is still there".into());
+            }
+            _ => false,
+        };
+        let (true, Some(path)) = (changes_backing, self.named_backing()) else {
+            return Ok(());
+        };
+        let (Some(cow), Some(backing)) = (self.host.content(COW), self.host.content(path)) else {
+            return Ok(());
+        };
+        let cow = CowFile::open(&cow).map_err(|wrong| wrong.to_string())?;
+        match cow.extension {
+            Some(extension) if extension.backing_size != backing.length().0 => Err(format!(
+                "the extension block says that the backing file has {} bytes, and it has {}",
+                extension.backing_size,
+                backing.length()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The backing file that the COW file's header names.
-    fn named_backing(&self) -> Option<&'static str> {
+    pub(super) fn named_backing(&self) -> Option<&'static str> {
         let cow = self.host.content(COW)?;
         let cow = CowFile::open(&cow).ok()?;
         let mut backing_files = self.truth.backing.keys().copied();
