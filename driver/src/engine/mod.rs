@@ -147,6 +147,10 @@ impl Engine {
     /// Keeps requests out, or lets them in again.
     pub(crate) fn set_hold(&mut self, hold: Hold) {
         self.hold = hold;
+        if hold == Hold::Nothing {
+            // Whoever lets requests in again has had its turn.
+            self.relocation_is_due = false;
+        }
         self.requests.look_again();
     }
 
