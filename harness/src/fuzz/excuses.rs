@@ -271,7 +271,13 @@ mod tests {
     }
 
     fn flush(excuses: &Excuses, host: &SimHost, submitted: u64) -> bool {
-        excuses.request(host, submitted, Operation::Flush, Status::IoError, None)
+        excuses.request(
+            host,
+            (submitted, Bytes(0)),
+            Operation::Flush,
+            Status::IoError,
+            None,
+        )
     }
 
     #[test]
