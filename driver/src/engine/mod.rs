@@ -1,7 +1,9 @@
 //! The way of a request through the `ordered` driver, without any I/O in it.
 //!
-//!     requests ──> [ admission · order · map · placement · publication ] ──> operations
-//!     completions <──                                                    <── what came of them
+//! ```text
+//! requests ──> [ admission · order · map · placement · publication ] ──> operations
+//! completions <──                                                    <── what came of them
+//! ```
 //!
 //! The engine is given requests, gives [`Operation`]s, is told how each has ended, and gives
 //! completions. It calls nothing and waits for nothing, so that as many operations can be under way

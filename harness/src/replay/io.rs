@@ -83,7 +83,7 @@ pub enum OnFiles {
     /// On its I/O thread.
     Live(Live<RealFile>),
     /// Stepped in place, with an executor.
-    Stepped(Stepped<RealFile>),
+    Stepped(Box<Stepped<RealFile>>),
 }
 
 impl OnFiles {
@@ -96,9 +96,12 @@ impl OnFiles {
             Taken::Inline => OnFiles::Live(Live::start(device).map_err(NoIo::Thread)?),
             Taken::Threads => {
                 let threads = Threads::start(depth).map_err(NoIo::Thread)?;
-                OnFiles::Stepped(Stepped::on(device, Box::new(threads)))
+                OnFiles::Stepped(Box::new(Stepped::on(device, Box::new(threads))))
             }
-            Taken::Uring => OnFiles::Stepped(Stepped::on(device, Box::new(Uring::new()?))),
+            Taken::Uring => {
+                let uring = Uring::new()?;
+                OnFiles::Stepped(Box::new(Stepped::on(device, Box::new(uring))))
+            }
         })
     }
 }

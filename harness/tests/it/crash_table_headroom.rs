@@ -7,7 +7,7 @@ use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
 use driver::open::{OpenOptions, open};
 use driver::ordered::Headroom;
-use driver::resize::{Resize, ResizeError};
+use driver::resize::{Resize, ResizeError, ResizeStep};
 use harness::sim::{
     Fault, FaultPlan, FaultRule, FileContent, Operation, OperationKind, SimFile, SimHost,
 };
