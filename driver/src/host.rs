@@ -322,7 +322,8 @@ pub trait HostNames {
     /// has other bytes, and a backup that goes by the time would miss them.
     fn copy_attributes(&self, from: &Self::File, to: &Self::File) -> HostResult<()>;
 
-    /// Takes a lock without waiting: [`HostError::Locked`] if another holds one. It
+    /// Takes a lock: [`HostError::Locked`] if another holds one, and goes on holding it for as long
+    /// as a process that has just ended may. It
     /// excludes the POSIX locks that a running UML takes.
     fn lock(&self, file: &Self::File, kind: LockKind) -> HostResult<()>;
 

@@ -301,7 +301,7 @@ impl HostNames for RealHost {
         if kind == LockKind::Exclusive {
             file.writable()?;
         }
-        lock::lock_whole_file(&file.file, kind)?;
+        lock::lock_patiently(&file.file, kind)?;
         file.locked.store(true, Ordering::Relaxed);
         Ok(())
     }

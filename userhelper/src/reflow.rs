@@ -7,9 +7,8 @@
 //! moved, so that within one, no copy goes over a source. Requests below the frontier go to
 //! the old place, those above to the new; those that touch the window wait.
 //!
-//! So a request can wait for a whole window, from its beginning to its end, syncs included. For
-//! anything else it waits for a single step: the sync of a flush that came before it, or the
-//! freeing of a few extents. Under live I/O the time that these take decides how much the next
+//! So a request can wait for a whole window, from its beginning to its end, syncs included. Any
+//! other waits at most for a single step, such as the freeing of a few extents. Under live I/O the time that these take decides how much the next
 //! one has to do (`pace.rs`).
 //!
 //! Only what stays unused is freed. Most of a window's source is, in the new layout, the place of

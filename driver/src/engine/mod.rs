@@ -14,13 +14,15 @@
 //! `plan` finds them in the map and in `placement`, and `publication` makes it durable, if it asks
 //! for that.
 //!
-//! | before this | ends |
-//! |---|---|
-//! | a request begins | each that was submitted before it, overlaps with it, and changes something where it does not itself |
-//! | a publication begins | the publication before it |
-//! | a relocation looks at the device, or changes its placement | the publication under way |
-//! | a relocation moves what lies in a window | each request that touches the window |
-//! | a device is closed | each request that has begun |
+//! | before this | ends | shown by (`tests/it/in_flight.rs`) |
+//! |---|---|---|
+//! | a request begins | each that was submitted before it and overlaps with it, where one of the two changes something | `a_request_waits_for_the_one_before_it_…` |
+//! | a publication begins | the publication before it | `a_flush_covers_what_was_acknowledged_…` |
+//! | a relocation has its turn: a frontier falls, a source is freed, a bitmap is exchanged | the publication under way | `a_relocation_waits_for_the_publication_…` |
+//! | the data of a window is looked for and copied | each request that touches the window | `a_relocation_waits_until_its_window_has_drained_…` |
+//! | the end of the device comes nearer | each request past the new end | `a_shrink_waits_for_what_is_under_way_…` |
+//! | a file is copied, to be replaced | each request that has begun, its publication too | `who_keeps_everything_out_waits_for_…` |
+//! | a device is closed | each operation that was given | `a_device_is_not_closed_under_…` |
 
 mod admission;
 mod begun;
@@ -78,6 +80,8 @@ pub struct Engine {
     in_parts: VecDeque<Slot>,
     /// Operations that come next of parts that have begun.
     ready: VecDeque<Operation>,
+    /// Operations that were given and have not ended.
+    under_way: usize,
     /// Requests that the next publication completes.
     to_publish: Vec<Slot>,
     publication: Option<Publication>,
@@ -125,6 +129,7 @@ impl Engine {
             requests: InOrder::with_capacity(limits.queue_depth),
             in_parts: VecDeque::new(),
             ready: VecDeque::new(),
+            under_way: 0,
             to_publish: Vec::new(),
             publication: None,
             publishes: None,
@@ -180,11 +185,6 @@ impl Engine {
         self.requests.len() > 0
     }
 
-    /// Whether there are requests that have not begun.
-    pub fn has_waiting(&self) -> bool {
-        self.requests.has_waiting()
-    }
-
     /// Whether an operation of a publication is under way, or the next to be given.
     pub fn is_publishing(&self) -> bool {
         self.publication.is_some()
@@ -199,8 +199,11 @@ impl Engine {
     /// the bitmap was when it began, and what is kept out has drained. Otherwise the next
     /// publication waits for the relocation.
     pub(crate) fn lets_relocation_in(&mut self) -> bool {
-        self.relocation_is_due = self.is_publishing();
-        !self.relocation_is_due && self.has_drained()
+        let everything = self.hold == Hold::Everything;
+        // Where all requests are kept out, those that have begun become durable first.
+        self.relocation_is_due = self.is_publishing() && !everything;
+        let publishes = self.is_publishing() || everything && !self.to_publish.is_empty();
+        !publishes && self.has_drained()
     }
 
     /// Whether no request under way is one that is kept out now.
@@ -219,6 +222,18 @@ impl Engine {
     /// request is complete and [`Engine::next_completion`] has not given it, none begins.
     #[inline]
     pub fn next_operation(&mut self) -> Option<Operation> {
+        let next = self.choose_operation();
+        self.under_way += usize::from(next.is_some());
+        next
+    }
+
+    /// Whether operations were given that have not ended.
+    pub(crate) fn has_operations_under_way(&self) -> bool {
+        self.under_way > 0
+    }
+
+    #[inline]
+    fn choose_operation(&mut self) -> Option<Operation> {
         if let Some(operation) = self.ready.pop_front() {
             return Some(operation);
         }
@@ -237,6 +252,10 @@ impl Engine {
             if let Some(operation) = self.begin(request) {
                 return Some(operation);
             }
+        }
+        // Those that come after what is complete may share it.
+        if !self.completed.is_empty() && !self.closing && !self.publication_is_overdue() {
+            return None;
         }
         self.begin_publication()
     }
@@ -306,6 +325,7 @@ impl Engine {
     /// Takes note of how an operation has ended.
     #[inline]
     pub fn finish(&mut self, finished: Finished) {
+        self.under_way = self.under_way.saturating_sub(1);
         let Finished { operation, result } = finished;
         let Operation {
             waiter,
@@ -426,7 +446,12 @@ impl Engine {
     /// The first operation of a publication, if something waits for one, the one before it has
     /// ended, and no relocation is due.
     fn begin_publication(&mut self) -> Option<Operation> {
-        if !self.wants_publication() || std::mem::take(&mut self.relocation_is_due) {
+        if !self.wants_publication() {
+            return None;
+        }
+        if self.relocation_is_due {
+            // It has its turn now, or does not come.
+            self.relocation_is_due = false;
             return None;
         }
         self.put_off = 0;

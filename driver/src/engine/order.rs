@@ -56,11 +56,6 @@ impl InOrder {
         self.waiting.len() + self.begun_count()
     }
 
-    /// Whether some have not begun.
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     #[inline]
     pub(super) fn submit(&mut self, request: Request) {
         let range = request.range();

@@ -129,16 +129,7 @@ impl Publication {
                 on.durability.end_sync(covers, true);
                 self.first_bits(on)
             }
-            Stage::WriteBits { page, bitmap } => {
-                if bitmap + 1 < on.placement.bitmaps().len() {
-                    self.write_bits(page, bitmap + 1, on)
-                } else if page + 1 < self.snapshots.len() {
-                    self.write_bits(page + 1, 0, on)
-                } else {
-                    self.stage = Stage::SyncBits(on.durability.begin_sync());
-                    sync(on)
-                }
-            }
+            Stage::WriteBits { page, bitmap } => self.bits_from(page, bitmap + 1, on),
             Stage::SyncBits(covers) => {
                 on.durability.end_sync(covers, true);
                 Next::Durable
@@ -160,23 +151,36 @@ impl Publication {
     fn first_bits(&mut self, on: &mut Published<'_>) -> Next {
         match self.snapshots.is_empty() {
             true => Next::Durable,
-            false => self.write_bits(0, 0, on),
+            false => self.bits_from(0, 0, on),
         }
     }
 
-    /// Writes the part of a snapshot that the bitmap has room for: during a grow a bitmap may
-    /// be shorter than the map.
-    fn write_bits(&mut self, page: usize, bitmap: usize, on: &mut Published<'_>) -> Next {
-        self.stage = Stage::WriteBits { page, bitmap };
-        on.durability.note_change();
-        on.statistics.bitmap_writes += 1;
-        let (snapshot, bitmap) = (&self.snapshots[page], on.placement.bitmaps()[bitmap]);
-        let room = bitmap.len.0.saturating_sub(snapshot.offset().0);
-        let len = (snapshot.bytes().len() as u64).min(room) as usize;
-        Next::Operation(Action::Write {
-            at: bitmap.start + snapshot.offset(),
-            buffer: Buffer::whole(snapshot.bytes()[..len].to_vec()),
-        })
+    /// Writes the part of a snapshot that the next bitmap has room for: during a grow a bitmap may
+    /// be shorter than the map. After the last bitmap comes the next snapshot, and after the last
+    /// of those the sync.
+    fn bits_from(&mut self, page: usize, bitmap: usize, on: &mut Published<'_>) -> Next {
+        let (mut page, mut bitmap) = (page, bitmap);
+        while let Some(snapshot) = self.snapshots.get(page) {
+            let Some(place) = on.placement.bitmaps().get(bitmap) else {
+                (page, bitmap) = (page + 1, 0);
+                continue;
+            };
+            let room = place.len.0.saturating_sub(snapshot.offset().0);
+            let len = (snapshot.bytes().len() as u64).min(room) as usize;
+            if len == 0 {
+                bitmap += 1;
+                continue;
+            }
+            self.stage = Stage::WriteBits { page, bitmap };
+            on.durability.note_change();
+            on.statistics.bitmap_writes += 1;
+            return Next::Operation(Action::Write {
+                at: place.start + snapshot.offset(),
+                buffer: Buffer::whole(snapshot.bytes()[..len].to_vec()),
+            });
+        }
+        self.stage = Stage::SyncBits(on.durability.begin_sync());
+        sync(on)
     }
 }
 

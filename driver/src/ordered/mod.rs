@@ -81,7 +81,7 @@ pub enum Step {
     Idle,
     /// Nothing can be done before a relocation has had its turn.
     Blocked,
-    /// One piece of a request was done, and there is more to it.
+    /// Something was done, and there is more to do.
     Working,
     /// A request is finished.
     Completed(Completion),
@@ -171,7 +171,7 @@ impl<F: HostFile> Ordered<F> {
             let Some(operation) = self.engine.next_operation() else {
                 return match self.engine.next_completion() {
                     Some(completion) => Step::Completed(completion),
-                    None if self.engine.has_waiting() || publishes => Step::Blocked,
+                    None if self.engine.is_busy() => Step::Blocked,
                     None => Step::Idle,
                 };
             };
@@ -226,9 +226,12 @@ impl<F: HostFile> Ordered<F> {
     /// are dropped, never acknowledged: step the device until it is idle first.
     ///
     /// # Errors
-    /// The host operation that failed; what was flushed before is still durable. A device on
+    /// [`CloseError::Busy`] while operations are under way. The host operation that failed; what was flushed before is still durable. A device on
     /// which a sync has failed before reports that.
     pub fn close(mut self) -> Result<Files<F>, CloseError> {
+        if self.engine.has_operations_under_way() {
+            return Err(CloseError::Busy);
+        }
         if self.engine.durability.failed {
             return Err(CloseError::SyncFailed);
         }
@@ -249,6 +252,10 @@ pub enum CloseError {
     /// A host operation failed now.
     #[error(transparent)]
     Host(#[from] HostFailure),
+    /// Operations that an executor was given have not ended: [`Ordered::finish`] has to be told of
+    /// them first.
+    #[error("host operations of the device are under way")]
+    Busy,
     /// A sync failed earlier, and the writes since the last good one may be lost.
     #[error("a sync of the COW file failed earlier: writes after the last good flush may be lost")]
     SyncFailed,

@@ -72,9 +72,9 @@ impl<F: HostFile> Ordered<F> {
     /// Says where things are from now on.
     ///
     /// # Panics
-    /// While a flush is half done.
+    /// While a publication is half done.
     pub fn set_placement(&mut self, placement: Placement) {
-        assert!(!self.engine.is_publishing(), "a flush is half done");
+        assert!(!self.engine.is_publishing(), "a publication is half done");
         self.engine.placement = placement;
     }
 

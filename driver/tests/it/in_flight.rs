@@ -10,7 +10,7 @@ use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Action, FileRole, Finished, HostError, Operation};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Headroom, Hold, Ordered};
+use driver::ordered::{CloseError, Headroom, Hold, Ordered};
 use driver::resize::{Resize, ResizeStep};
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
@@ -466,6 +466,29 @@ fn a_relocation_waits_for_the_publication_under_way_and_the_next_one_for_the_rel
 }
 
 #[test]
+fn who_keeps_everything_out_waits_for_the_publications_of_what_had_begun() {
+    let mut bench = bench();
+    bench.write(1, 0, 1, 1);
+    bench.finish(0);
+    bench.flush(2);
+    bench.write(3, 1, 1, 1);
+    bench.finish(1);
+    bench.flush(4);
+    bench.device.set_hold(Hold::Everything);
+    while !bench.later.begun.is_empty() {
+        assert!(!bench.device.lets_relocation_in());
+        bench.finish(0);
+    }
+    assert!(bench.device.lets_relocation_in());
+    assert_eq!(bench.bits_on_disk(), 0b11);
+    let ok = |tag| (tag, Status::Ok);
+    assert_eq!(bench.completed(), [ok(1), ok(3), ok(2), ok(4)]);
+    // What comes now waits.
+    bench.flush(5);
+    assert_eq!(bench.completed(), []);
+}
+
+#[test]
 fn a_shrink_waits_for_what_is_under_way_past_the_new_end() {
     let mut bench = bench();
     bench.write(1, 90, 1, 1);
@@ -490,6 +513,20 @@ fn a_request_past_every_end_is_refused_and_keeps_nobody_back() {
     bench.finish_all();
     let expected = [(1, Status::IoError), (2, Status::IoError), (3, Status::Ok)];
     assert_eq!(bench.completed(), expected);
+}
+
+#[test]
+fn a_device_is_not_closed_under_operations_that_have_not_ended() {
+    for ends in [0, 1] {
+        let mut bench = bench();
+        bench.write(1, 0, 1, 1);
+        for _ in 0..ends {
+            bench.finish(0);
+            bench.flush(2);
+        }
+        assert_eq!(bench.under_way().len(), 1);
+        assert_eq!(bench.device.close().unwrap_err(), CloseError::Busy);
+    }
 }
 
 #[test]

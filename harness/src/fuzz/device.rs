@@ -58,7 +58,7 @@ pub enum Device {
 pub enum Step {
     /// Nothing is queued.
     Idle,
-    /// The next request waits for a relocation.
+    /// Nothing can be done before a relocation has had its turn.
     Blocked,
     /// There is more to do.
     Working,

@@ -1,6 +1,9 @@
 //! Who carries the host operations of a replayed device out on real files.
 
+use std::cell::Cell;
+
 use driver::blk::{Completion, Request};
+use driver::executor::Executor;
 use driver::ordered::{Ordered, Outcome};
 use driver::resize::Resize;
 use serde::Serialize;
@@ -58,23 +61,44 @@ pub enum NoIo {
     Thread(std::io::Error),
 }
 
+/// What to carry operations out with, each time that a device is started.
+#[derive(Debug)]
+pub struct Chosen {
+    taken: Cell<Taken>,
+    /// Where it is not to be had any more, threads do as well.
+    may_fall_back: bool,
+    depth: usize,
+}
+
+impl Chosen {
+    /// What was taken; after a ring could not be had once, threads.
+    pub fn taken(&self) -> Taken {
+        self.taken.get()
+    }
+}
+
 impl Io {
     /// What to take with this many requests in flight. With one there is nothing to do side by
     /// side; otherwise io_uring, if the kernel lets it be made, and threads if not.
     ///
     /// # Errors
     /// That what was asked for by name is not to be had.
-    pub fn choose(self, depth: usize) -> Result<Taken, NoIo> {
-        match self {
-            Io::Inline => Ok(Taken::Inline),
-            Io::Threads => Ok(Taken::Threads),
-            Io::Uring => Ok(Uring::new().map(|_| Taken::Uring)?),
-            Io::Auto if depth <= 1 => Ok(Taken::Inline),
-            Io::Auto => Ok(match Uring::new() {
+    pub fn choose(self, depth: usize) -> Result<Chosen, NoIo> {
+        let taken = match self {
+            Io::Inline => Taken::Inline,
+            Io::Threads => Taken::Threads,
+            Io::Uring => Uring::new().map(|_| Taken::Uring)?,
+            Io::Auto if depth <= 1 => Taken::Inline,
+            Io::Auto => match Uring::new() {
                 Ok(_) => Taken::Uring,
                 Err(_) => Taken::Threads,
-            }),
-        }
+            },
+        };
+        Ok(Chosen {
+            taken: Cell::new(taken),
+            may_fall_back: self == Io::Auto,
+            depth,
+        })
     }
 }
 
@@ -87,22 +111,31 @@ pub enum OnFiles {
 }
 
 impl OnFiles {
-    /// A device whose operations are carried out so, with this many requests in flight.
+    /// A device whose operations are carried out so.
     ///
     /// # Errors
     /// Why not.
-    pub fn start(device: Ordered<RealFile>, taken: Taken, depth: usize) -> Result<OnFiles, NoIo> {
-        Ok(match taken {
-            Taken::Inline => OnFiles::Live(Live::start(device).map_err(NoIo::Thread)?),
-            Taken::Threads => {
-                let threads = Threads::start(depth).map_err(NoIo::Thread)?;
-                OnFiles::Stepped(Box::new(Stepped::on(device, Box::new(threads))))
+    pub fn start(device: Ordered<RealFile>, chosen: &Chosen) -> Result<OnFiles, NoIo> {
+        let uring = match chosen.taken() {
+            Taken::Inline => {
+                let live = Live::start(device).map_err(NoIo::Thread)?;
+                return Ok(OnFiles::Live(live));
             }
-            Taken::Uring => {
-                let uring = Uring::new()?;
-                OnFiles::Stepped(Box::new(Stepped::on(device, Box::new(uring))))
-            }
-        })
+            Taken::Threads => None,
+            Taken::Uring => match Uring::new() {
+                Ok(uring) => Some(uring),
+                Err(_) if chosen.may_fall_back => {
+                    chosen.taken.set(Taken::Threads);
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let executor: Box<dyn Executor<RealFile>> = match uring {
+            Some(uring) => Box::new(uring),
+            None => Box::new(Threads::start(chosen.depth).map_err(NoIo::Thread)?),
+        };
+        Ok(OnFiles::Stepped(Box::new(Stepped::on(device, executor))))
     }
 }
 

@@ -70,13 +70,12 @@ impl Session<'_> {
     pub fn on_files(&self, directory: &Path, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
         self.check_before(&directory.join(COW_NAME), Some(size), Files::OnDisk)?;
-        let depth = self.options.depth;
-        let taken = self.options.io.choose(depth)?;
+        let chosen = self.options.io.choose(self.options.depth)?;
         let report = self.on_own_device(RealHost, directory, size, |device| {
-            Ok(OnFiles::start(device, taken, depth)?)
+            Ok(OnFiles::start(device, &chosen)?)
         })?;
         Ok(Report {
-            io: Some(taken),
+            io: Some(chosen.taken()),
             ..report
         })
     }
@@ -149,12 +148,11 @@ impl Session<'_> {
             opened.device.capacity(),
             Given::new(backing.map(Held::into_file)),
         );
-        let depth = self.options.depth;
-        let taken = self.options.io.choose(depth)?;
-        let start = |device| Ok(OnFiles::start(device, taken, depth)?);
+        let chosen = self.options.io.choose(self.options.depth)?;
+        let start = |device| Ok(OnFiles::start(device, &chosen)?);
         let report = self.replay(host, spec, opened, oracle, start)?;
         Ok(Report {
-            io: Some(taken),
+            io: Some(chosen.taken()),
             backing_note: note,
             ..report
         })

@@ -148,6 +148,10 @@ impl<F: HostFile + Send + Sync + 'static> Target<F> for Live<F> {
     }
 }
 
+/// The executor is given what was begun when this many requests were submitted: a call for each
+/// would cost more than it gains.
+const BEGUN_TOGETHER: usize = 4;
+
 /// A device that is stepped in place, alternately with its resize.
 pub struct Stepped<F> {
     device: Ordered<F>,
@@ -155,6 +159,10 @@ pub struct Stepped<F> {
     executor: Option<Box<dyn Executor<F>>>,
     completions: VecDeque<Completion>,
     resize: Option<Box<dyn Resize<F> + Send>>,
+    /// Why nothing ends any more.
+    died: Option<Died>,
+    /// Operations that were begun since the executor was last looked at.
+    begun: usize,
     /// The resize waits for something that is under way.
     resize_waits: bool,
     outcome: Option<Outcome>,
@@ -168,6 +176,8 @@ impl<F: HostFile> Stepped<F> {
             executor: None,
             completions: VecDeque::new(),
             resize: None,
+            died: None,
+            begun: 0,
             resize_waits: false,
             outcome: None,
         }
@@ -214,6 +224,9 @@ impl<F: HostFile> Stepped<F> {
                 Step::Idle | Step::Blocked => false,
             });
         };
+        if let Some(died) = &self.died {
+            return Err(died.clone().into());
+        }
         self.device.begin_on(&mut **executor);
         let before = self.completions.len();
         self.completions
@@ -224,15 +237,43 @@ impl<F: HostFile> Stepped<F> {
             true => Wait::No,
             false => wait,
         };
-        let mut ended = executor.finished(wait)?;
-        let served = ended.is_some() || self.completions.len() > before;
-        while let Some(finished) = ended {
+        let ended = self.take_ended(wait)?;
+        Ok(ended || self.completions.len() > before)
+    }
+
+    /// Takes what the executor has ended. Whether there was anything.
+    fn take_ended(&mut self, wait: Wait) -> Result<bool, TargetError> {
+        let Some(executor) = &mut self.executor else {
+            return Ok(false);
+        };
+        self.begun = 0;
+        let (mut wait, mut any) = (wait, false);
+        loop {
+            let ended = executor.finished(wait);
+            let ended = ended.inspect_err(|died| self.died = Some(died.clone()))?;
+            let Some(finished) = ended else {
+                break;
+            };
             self.device.finish(finished);
-            ended = executor.finished(Wait::No)?;
+            (wait, any) = (Wait::No, true);
         }
         self.completions
             .extend(std::iter::from_fn(|| self.device.next_completion()));
-        Ok(served)
+        Ok(any)
+    }
+
+    /// Begins what can begin. Completions that are still to be taken keep nothing back: every few
+    /// requests the executor is given what has been begun.
+    fn begin(&mut self) -> Result<(), TargetError> {
+        let Some(executor) = &mut self.executor else {
+            return Ok(());
+        };
+        self.device.begin_on(&mut **executor);
+        self.begun += 1;
+        if self.begun >= BEGUN_TOGETHER && self.died.is_none() {
+            self.take_ended(Wait::No)?;
+        }
+        Ok(())
     }
 }
 
@@ -258,7 +299,8 @@ pub(crate) fn hand_over<T>(
 impl<F: HostFile> Target<F> for Stepped<F> {
     fn submit(&mut self, request: Request) -> Result<(), TargetError> {
         let offer = |this: &mut Self, request| this.device.submit(request);
-        hand_over(self, request, offer, |this| this.step(Wait::ForOne))
+        hand_over(self, request, offer, |this| this.step(Wait::ForOne))?;
+        self.begin()
     }
 
     fn complete(&mut self) -> Result<Completion, TargetError> {

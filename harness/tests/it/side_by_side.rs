@@ -1,15 +1,21 @@
 //! A device whose operations go side by side on the simulated host, in orders that a seed chooses.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use driver::blk::{Operation, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
 use driver::executor::{Executor, Wait};
 use driver::open::{OpenOptions, open};
-use driver::ordered::Ordered;
+use driver::ordered::{Ordered, Step};
+use driver::resize::{Resize, ResizeError, ResizeStep, Strategy};
 use driver::units::{Sector, SectorCount};
 use harness::random::SplitMix64;
-use harness::sim::{FileContent, SideBySide, SimFile, SimHost};
+use harness::sim::{
+    Fault, FaultPlan, FaultRule, FileContent, OperationKind, SideBySide, SimFile, SimHost,
+};
+use userhelper::planner::{Shrink, Wish};
+use userhelper::resize::WishedResize;
 
 const SECTORS: u64 = 64;
 const COW: &str = "/cow";
@@ -106,7 +112,7 @@ fn read_all(device: &mut Ordered<SimFile>) -> Vec<u8> {
     let request = Request::read(Tag(0), Sector(0), SectorCount(SECTORS));
     device.submit(request).unwrap();
     loop {
-        if let driver::ordered::Step::Completed(completion) = device.step() {
+        if let Step::Completed(completion) = device.step() {
             assert_eq!(completion.status, Status::Ok);
             return completion.request.segments[0].data.clone();
         }
@@ -188,6 +194,67 @@ fn run_until(device: &mut Ordered<SimFile>, executor: &mut SideBySide, tag: Tag)
                 assert_eq!(completion.status, Status::Ok);
                 return;
             }
+        }
+    }
+}
+
+/// A flush that had begun fails between two steps of a rebuild: the new file may lack what the
+/// failed sync has dropped.
+#[test]
+fn a_rebuild_ends_when_a_flush_beside_it_fails() {
+    let host = host();
+    // Opened once more, for a new file keeps the name that it was made under.
+    drop(device(&host, Some("/disk")));
+    let mut device = device(&host, None);
+    let write = |tag, sector| Request::write(Tag(tag), Sector(sector), vec![7; 512]);
+    device.submit(write(1, 0)).unwrap();
+    device.submit(Request::flush(Tag(2))).unwrap();
+    assert_eq!(completed(&mut device), Tag(1));
+    // The first sync.
+    assert!(matches!(device.step(), Step::Working));
+    device.submit(write(3, 1)).unwrap();
+    device.submit(Request::flush(Tag(4))).unwrap();
+    let wish = Wish {
+        new_size: SectorCount(2 * SECTORS).bytes(),
+        strategy: Some(Strategy::Rebuild),
+        shrink: Shrink::Refuse,
+        online: true,
+    };
+    let mut rebuild = WishedResize::new(host.clone(), COW.as_ref(), wish);
+    assert_eq!(rebuild.step(&mut device), Ok(ResizeStep::Working));
+    assert_eq!(rebuild.step(&mut device), Ok(ResizeStep::Waiting));
+    assert_eq!(completed(&mut device), Tag(2));
+    assert_eq!(completed(&mut device), Tag(3));
+    // It has its turn before the second publication begins, which fails.
+    assert!(matches!(device.step(), Step::Blocked));
+    assert_eq!(rebuild.step(&mut device), Ok(ResizeStep::Working));
+    let fails = FaultRule::nth(COW, OperationKind::SyncData, 0, Fault::FailedSync);
+    host.set_faults(FaultPlan::at([fails]));
+    let step = |device: &mut Ordered<SimFile>| loop {
+        match device.step() {
+            Step::Completed(completion) => return completion,
+            Step::Working => {}
+            Step::Blocked | Step::Idle => panic!("the flush does not end"),
+        }
+    };
+    let flush = step(&mut device);
+    assert_eq!((flush.request.tag, flush.status), (Tag(4), Status::IoError));
+    assert_eq!(rebuild.step(&mut device), Err(ResizeError::SyncFailed));
+    assert_eq!(device.capacity(), SectorCount(SECTORS));
+    let left: Vec<_> = host.paths();
+    assert_eq!(
+        left,
+        ["/cow", "/disk"].map(PathBuf::from),
+        "no new file is left"
+    );
+}
+
+fn completed(device: &mut Ordered<SimFile>) -> Tag {
+    loop {
+        match device.step() {
+            Step::Completed(completion) => return completion.request.tag,
+            Step::Working => {}
+            step => panic!("{step:?}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Many operations given to the kernel in one call (`io_uring`, Linux 5.6 and later).
+//! Many operations given to the kernel in one call (`io_uring`, Linux 5.11 and later).
 //!
 //! This is the only file with unsafe code. The kernel reads and writes the buffers of operations
 //! while they are under way. Each buffer is on the heap, belongs to the entry of `under_way` that
@@ -54,15 +54,25 @@ impl Uring {
     /// That it does not, and why.
     pub fn new() -> Result<Uring, NoUring> {
         // The second works with older kernels.
-        let ring = IoUring::builder()
+        let mut ring = IoUring::builder()
             .setup_coop_taskrun()
             .build(DEPTH)
             .or_else(|_| IoUring::new(DEPTH))?;
         let mut probe = io_uring::Probe::new();
         ring.submitter().register_probe(&mut probe)?;
         let needed = [opcode::Read::CODE, opcode::Write::CODE, opcode::Fsync::CODE];
-        if !needed.iter().all(|code| probe.is_supported(*code)) {
+        let has_all = needed.iter().all(|code| probe.is_supported(*code));
+        // Without it no wait has an end but the end of an operation.
+        if !has_all || !ring.params().is_feature_ext_arg() {
             return Err(NoUring(std::io::ErrorKind::Unsupported.into()));
+        }
+        // A filter may let a ring be made, and not be used.
+        let nothing = opcode::Nop::new().build();
+        // SAFETY: the entry names neither a file nor memory.
+        let pushed = unsafe { ring.submission().push(&nothing) };
+        if pushed.is_ok() {
+            ring.submit_and_wait(1)?;
+            ring.completion().next();
         }
         Ok(Uring {
             ring,
@@ -119,8 +129,8 @@ impl Uring {
             match under_way.after(result) {
                 After::Ended(result) => self.end(slot, result),
                 After::GoesOn => self.push(slot),
-                After::WouldBlock => {
-                    // Asked not to wait, which nobody had: it is done here.
+                After::NotBegun => {
+                    // It is carried out here.
                     if let Some(ended) = self.under_way[slot as usize].take() {
                         self.free.push(slot);
                         let file = Some(&*ended.file);
@@ -136,10 +146,10 @@ impl Uring {
         self.ring.completion().next()
     }
 
-    /// Gives the kernel what has been begun, and waits until an operation has ended; or no longer
-    /// than `longest`, on a kernel that can (Linux 5.11).
+    /// Gives the kernel what has been begun, and waits until an operation has ended, or no longer
+    /// than `longest`.
     fn wait_for_one(&mut self, longest: Option<Duration>) -> Result<(), Died> {
-        let waited = match longest.filter(|_| self.ring.params().is_feature_ext_arg()) {
+        let waited = match longest {
             None => self.ring.submit_and_wait(1),
             Some(longest) => {
                 let longest = types::Timespec::from(longest);
@@ -149,7 +159,10 @@ impl Uring {
         };
         match waited {
             Ok(_) => Ok(()),
-            Err(error) if is_passing(&error) => Ok(()),
+            Err(error) if is_passing(&error) => {
+                std::thread::yield_now();
+                Ok(())
+            }
             Err(error) => Err(Died {
                 what: format!("io_uring does not go on: {error}"),
             }),
@@ -170,7 +183,7 @@ fn is_passing(error: &std::io::Error) -> bool {
 enum After {
     Ended(HostResult<()>),
     GoesOn,
-    WouldBlock,
+    NotBegun,
 }
 
 impl UnderWay {
@@ -206,9 +219,11 @@ impl UnderWay {
         };
         if result < 0 {
             return match Errno::from_raw_os_error(-result) {
+                // The kernel had nobody to carry it out, and has not begun: no thread could be started.
+                Errno::CANCELED => After::NotBegun,
                 // A sync is never repeated: after one that failed, pages may count as clean.
                 Errno::INTR if len > 0 => After::GoesOn,
-                Errno::AGAIN if len > 0 => After::WouldBlock,
+                Errno::AGAIN if len > 0 => After::NotBegun,
                 errno => After::Ended(Err(host_error(errno))),
             };
         }

@@ -100,7 +100,7 @@ struct Turns {
     directory: PathBuf,
     content: Content,
     ordered: Ordered<RealFile>,
-    /// The same two files, for those without a device.
+    /// Its two files once more, for those without a device.
     files: Files<RealFile>,
     data: FileOffset,
     has_qcow2: bool,
@@ -259,7 +259,7 @@ impl Turns {
         }
     }
 
-    /// The same reads, given straight to the executor.
+    /// What a run reads, asked of the executor with no device between.
     fn bare(
         &self,
         depth: usize,
