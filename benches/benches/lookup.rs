@@ -12,9 +12,9 @@ use criterion::{BatchSize, Criterion};
 use driver::cow::{PAGE_BYTES, SECTORS_PER_PAGE, SectorMap};
 use driver::units::{Sector, SectorCount, SectorRange};
 use fixedbitset::FixedBitSet;
-use harness::bench::SplitMix64;
 use harness::bench::lookup::candidate::{BitByBit, Candidate, HiSparse, REQUEST};
 use harness::bench::lookup::content::{Content, GIB};
+use harness::random::SplitMix64;
 use roaring::RoaringBitmap;
 
 /// Random sectors: enough of them that the lookups leave the caches on a large device.

@@ -12,8 +12,10 @@ use std::path::Path;
 
 use crate::units::{Bytes, FileOffset, FileRange};
 
+mod operation;
 mod place;
 
+pub use operation::{Action, Buffer, FileRole, Finished, Operation, Waiter, clear, zero};
 pub use place::{Place, beneath, names_a_directory};
 
 /// What a host operation can fail with.
@@ -320,7 +322,8 @@ pub trait HostNames {
     /// has other bytes, and a backup that goes by the time would miss them.
     fn copy_attributes(&self, from: &Self::File, to: &Self::File) -> HostResult<()>;
 
-    /// Takes a lock without waiting: [`HostError::Locked`] if another holds one. It
+    /// Takes a lock: [`HostError::Locked`] if another holds one, and goes on holding it for as long
+    /// as a process that has just ended may. It
     /// excludes the POSIX locks that a running UML takes.
     fn lock(&self, file: &Self::File, kind: LockKind) -> HostResult<()>;
 

@@ -15,9 +15,13 @@
 //! [`size`] reads a size as people write it, [`shown()`] escapes foreign text for people, and
 //! [`exact_count`] puts numbers of things in words.
 
+#![forbid(unsafe_code)]
+
 pub mod blk;
 pub mod cow;
 pub mod device_spec;
+pub mod engine;
+pub mod executor;
 pub mod host;
 pub mod linux;
 pub mod memory;

@@ -74,7 +74,8 @@ impl ResizeError {
 pub enum ResizeStep {
     /// There is more to do.
     Working,
-    /// The device has to finish a flush first: step it, then come again.
+    /// A publication, or requests that are kept out, have to end first: step the device, then come
+    /// again.
     Waiting,
     /// The device has its new size, durably.
     Done(Resized),

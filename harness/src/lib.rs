@@ -10,8 +10,10 @@
 //! - [`plain_format`]: the COW format a second time, with nothing of the driver's code;
 //! - [`mod@bench`]: measuring, in turns with other programs;
 //! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
-//! - [`cli`]: the command line. [`clock`] is the wall clock.
+//! - [`cli`]: the command line. [`clock`] is the wall clock, and [`random`] gives numbers from a
+//!   seed.
 
+#![forbid(unsafe_code)]
 // Text leaves the program through `cli::output`, where foreign text is escaped.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -23,6 +25,7 @@ mod intervals;
 pub mod judge;
 pub mod oracle;
 pub mod plain_format;
+pub mod random;
 pub mod replay;
 pub mod report;
 pub mod sim;

@@ -19,6 +19,9 @@ pub trait Initial {
     /// Whether `content` is what `sector` held at the start.
     fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool;
 
+    /// Sectors of `range` are asked for next, and no others until this is called again.
+    fn looks_at(&mut self, _range: SectorRange) {}
+
     /// Whether `content`, which some sector held at the start, is zeros.
     fn is_zeros(&self, content: &[u8]) -> bool {
         is_zero(content)
@@ -337,6 +340,7 @@ impl<I: Initial> Oracle<I> {
                 ..Compared::default()
             };
         }
+        self.initial.looks_at(range);
         let (mut zeros, mut wrong, mut first_wrong) = (0, 0, None);
         let mut decided = Decided::default();
         let mut contents = content.chunks_exact(SECTOR_SIZE as usize);

@@ -1,7 +1,7 @@
 //! Copying ranges between two files of one host: extents are shared where the host can, and
 //! what is a hole stays one.
 
-use driver::host::{HostError, HostFile};
+use driver::host::{HostError, HostFile, clear};
 use driver::units::{Bytes, FileOffset, FileRange};
 
 use crate::clone_range::CloneRange;
@@ -14,9 +14,6 @@ const CHUNK: Bytes = Bytes(1 << 20);
 const COPY_A_STEP: Bytes = Bytes(4 << 20);
 /// The most bytes that one call shares.
 const CLONE_A_STEP: Bytes = Bytes(1 << 30);
-
-/// Zeros are written from here where the host can make no hole.
-static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// A dirty run up to this long is read without asking first whether it is a hole: that takes
 /// two system calls, and it hardly ever is one.
@@ -255,20 +252,4 @@ impl Copying {
 pub(crate) fn is_zero(data: &[u8]) -> bool {
     let (words, rest) = data.as_chunks::<64>();
     words.iter().all(|word| *word == [0; 64]) && rest.iter().all(|&byte| byte == 0)
-}
-
-/// Makes a range read as zeros: a hole where the host can, zeros otherwise.
-pub(crate) fn clear<F: HostFile>(file: &F, range: FileRange) -> Result<(), HostError> {
-    match file.punch_hole(range) {
-        Err(HostError::Unsupported) => {
-            let mut at = range.start;
-            while at < range.end() {
-                let len = (range.end() - at).min(Bytes(ZEROS.len() as u64));
-                file.write_all_at(&ZEROS[..len.0 as usize], at)?;
-                at += len;
-            }
-            Ok(())
-        }
-        result => result,
-    }
 }

@@ -13,6 +13,7 @@
 
 pub mod clone_range;
 mod copying;
+pub mod executor;
 pub mod image;
 pub mod image_host;
 pub mod losses;

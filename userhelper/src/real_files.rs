@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +34,8 @@ mod modes;
 mod rights;
 
 pub use belongings::Belongings;
-use errors::{from_std, host_error, of_change, of_name_change, retried};
+pub(crate) use errors::host_error;
+use errors::{from_std, of_change, of_name_change, retried};
 pub use errors::{names_are_fixed, why_fixed};
 pub use modes::{Given, give_mode_at, give_storage_attributes_at};
 
@@ -50,6 +51,12 @@ pub struct RealFile {
     access: Access,
     kind: FileKind,
     locked: AtomicBool,
+}
+
+impl AsRawFd for RealFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
 }
 
 impl Drop for RealFile {
@@ -294,7 +301,7 @@ impl HostNames for RealHost {
         if kind == LockKind::Exclusive {
             file.writable()?;
         }
-        lock::lock_whole_file(&file.file, kind)?;
+        lock::lock_patiently(&file.file, kind)?;
         file.locked.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -347,6 +354,19 @@ impl RealFile {
         })
     }
 
+    /// Whether this many bytes can be read there, as far as that shows beforehand.
+    #[inline]
+    pub(crate) fn may_read(&self, at: FileOffset, len: Bytes) -> HostResult<()> {
+        check_end(at, len.0)
+    }
+
+    /// Whether this many bytes can be written there, as far as that shows beforehand.
+    #[inline]
+    pub(crate) fn may_write(&self, at: FileOffset, len: Bytes) -> HostResult<()> {
+        self.writable()?;
+        check_end(at, len.0)
+    }
+
     #[inline]
     fn writable(&self) -> HostResult<()> {
         match self.access {
@@ -392,14 +412,13 @@ impl RealFile {
 impl HostFile for RealFile {
     #[inline]
     fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
-        check_end(at, buffer.len() as u64)?;
+        self.may_read(at, Bytes(buffer.len() as u64))?;
         retried(|| rustix::io::pread(&self.file, &mut *buffer, at.0))
     }
 
     #[inline]
     fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
-        self.writable()?;
-        check_end(at, data.len() as u64)?;
+        self.may_write(at, Bytes(data.len() as u64))?;
         retried(|| rustix::io::pwrite(&self.file, data, at.0))
     }
 

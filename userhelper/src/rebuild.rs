@@ -104,11 +104,13 @@ impl<H: ImageHost> Rebuild<H> {
     }
 
     fn do_stage(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
+        // A flush that had begun may have failed since the last step: what is dirty in memory may
+        // be gone from the file.
+        if device.has_failed_sync() {
+            return Err(ResizeError::SyncFailed);
+        }
         match self.stage {
             Stage::Create => {
-                if device.has_failed_sync() {
-                    return Err(ResizeError::SyncFailed);
-                }
                 device.set_hold(Hold::Everything);
                 self.create(device)?;
                 self.stage = Stage::Copy(Sector(0));
@@ -356,7 +358,7 @@ fn not_there() -> ResizeError {
 
 impl<H: ImageHost> Resize<H::File> for Rebuild<H> {
     fn step(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
-        if device.is_publishing() {
+        if !device.lets_relocation_in() {
             return Ok(ResizeStep::Waiting);
         }
         let capacity = device.capacity();

@@ -7,9 +7,8 @@
 //! moved, so that within one, no copy goes over a source. Requests below the frontier go to
 //! the old place, those above to the new; those that touch the window wait.
 //!
-//! So a request can wait for a whole window, from its beginning to its end, syncs included. For
-//! anything else it waits for a single step: the sync of a flush that came before it, or the
-//! freeing of a few extents. Under live I/O the time that these take decides how much the next
+//! So a request can wait for a whole window, from its beginning to its end, syncs included. Any
+//! other waits at most for a single step, such as the freeing of a few extents. Under live I/O the time that these take decides how much the next
 //! one has to do (`pace.rs`).
 //!
 //! Only what stays unused is freed. Most of a window's source is, in the new layout, the place of
@@ -94,6 +93,8 @@ enum Stage {
     Mark,
     /// Choose the next window, and keep requests out of it.
     Choose,
+    /// What was under way there has ended: see where the window's data ends now.
+    Settle { window: SectorRange },
     /// Copy what is dirty in it, from `at` on.
     Copy { window: SectorRange, at: Sector },
     /// Sync the copy.
@@ -232,6 +233,7 @@ impl Reflow {
             Stage::Prepare => self.prepare(device)?,
             Stage::Mark => self.mark(device)?,
             Stage::Choose => self.choose(device)?,
+            Stage::Settle { window } => self.settle(device, window),
             Stage::Copy { window, at } => self.copy(device, window, at)?,
             Stage::Sync { window } => {
                 device.sync_for_relocation()?;
@@ -352,9 +354,25 @@ impl Reflow {
         self.freeing.end();
         self.pace.begin(data.0);
         device.set_hold(Hold::Window(SectorRange::between(window.start..frontier)));
-        let at = window.start;
-        self.stage = Stage::Copy { window, at };
+        self.stage = Stage::Settle { window };
         Ok(())
+    }
+
+    /// Requests that were under way when the window was chosen have ended. They may have written
+    /// what was clean then, up to the frontier: the window ends where its data does now, and
+    /// begins no further from there than the distance moved.
+    fn settle<F: HostFile>(&mut self, device: &mut Ordered<F>, window: SectorRange) {
+        let frontier = self.record.frontier;
+        let kept_out = SectorRange::between(window.start..frontier);
+        let last = device.map().dirty_runs(kept_out).last();
+        let end = last.map_or(window.start, |run| run.end());
+        let distance = (self.new.data_offset - self.old.data_offset).whole_sectors();
+        let start = window.start.max(Sector(end.0.saturating_sub(distance.0)));
+        if start > window.start {
+            device.set_hold(Hold::Window(SectorRange::between(start..frontier)));
+        }
+        let window = SectorRange::between(start..end);
+        self.stage = Stage::Copy { window, at: start };
     }
 
     fn record_frontier<F: HostFile>(
@@ -484,7 +502,7 @@ impl Reflow {
 
 impl<F: HostFile> Resize<F> for Reflow {
     fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
-        if device.is_publishing() {
+        if !device.lets_relocation_in() {
             return Ok(ResizeStep::Waiting);
         }
         let result = self.do_stage(device);

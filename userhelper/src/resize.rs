@@ -164,7 +164,7 @@ pub fn run<F: HostFile>(
         match resize.step(device)? {
             ResizeStep::Working => {}
             ResizeStep::Waiting => {
-                return Err(ResizeError::Refused("a flush is half done".into()));
+                return Err(ResizeError::Refused("requests are under way".into()));
             }
             ResizeStep::Done(resized) => return Ok(resized),
         }

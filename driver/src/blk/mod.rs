@@ -6,5 +6,5 @@ mod request;
 mod status;
 
 pub use limits::{Limits, split};
-pub use request::{Completion, FileRole, HostFailure, Operation, Request, Segment, Tag};
+pub use request::{Completion, HostFailure, Operation, Request, Segment, Tag};
 pub use status::Status;

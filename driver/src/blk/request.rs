@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::host::HostError;
+use crate::host::{FileRole, HostError};
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::Status;
@@ -31,6 +31,17 @@ pub enum Operation {
     Discard,
     /// Make the sectors read as zeros.
     WriteZeroes,
+}
+
+impl Operation {
+    /// Whether it changes what its sectors hold, or may.
+    #[inline]
+    pub fn is_change(self) -> bool {
+        match self {
+            Operation::Write { .. } | Operation::Discard | Operation::WriteZeroes => true,
+            Operation::Read | Operation::Flush => false,
+        }
+    }
 }
 
 /// As in a message: `write`, `write with FUA`, `write of zeros`.
@@ -152,15 +163,6 @@ impl Request {
         let count = count.fold(0, u64::saturating_add);
         SectorRange::new(self.start, SectorCount(count))
     }
-}
-
-/// Which of the two host files an operation was on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FileRole {
-    /// The COW file, or the raw disk that stands in for it.
-    Cow,
-    /// The backing file.
-    Backing,
 }
 
 /// The host operation that made a request fail.

@@ -1,8 +1,8 @@
 //! The host half: the I/O thread, which carries out what the kernel half has planned. One
 //! operation on one host file is one step; nothing is merged and nothing overtakes.
 
-use crate::blk::{FileRole, HostFailure, Operation};
-use crate::host::{HostError, HostFile};
+use crate::blk::{HostFailure, Operation};
+use crate::host::{FileRole, HostError, HostFile};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE};
 
 use super::kernel_half::Plan;

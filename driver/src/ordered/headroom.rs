@@ -28,9 +28,9 @@
 use crate::cow::{Extension, Geometry, PAGE_BYTES, Version};
 use crate::host::{HostError, HostFile};
 use crate::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount};
+use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
-use super::{Before, CowImage, Ordered, PartialSector, Placement};
+use super::{Before, CowImage, Hold, Ordered, PartialSector, Placement};
 
 /// Pages of bitmap that one step writes at most.
 const PAGES_A_STEP: u64 = 64;
@@ -43,6 +43,8 @@ pub struct Headroom {
     old_sectors: SectorCount,
     new_sectors: SectorCount,
     stage: Stage,
+    /// Requests for the sectors that go are kept out.
+    keeps_out: bool,
     /// What to put back if the resize fails; `None` when it has succeeded, or when nobody
     /// knows whether it has.
     before: Option<Before>,
@@ -112,6 +114,7 @@ impl Headroom {
             } else {
                 Stage::Extension
             },
+            keeps_out: false,
             before: None,
         })
     }
@@ -338,10 +341,20 @@ impl Headroom {
 
 impl<F: HostFile> Resize<F> for Headroom {
     fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
-        if device.is_publishing() {
+        if !device.lets_relocation_in() {
             return Ok(ResizeStep::Waiting);
         }
+        if !self.grows() && !self.keeps_out {
+            // What is under way past the new end has to end before that end comes.
+            let goes = Sector(0) + self.new_sectors..Sector(0) + self.old_sectors;
+            device.set_hold(Hold::Window(SectorRange::between(goes)));
+            self.keeps_out = true;
+            return Ok(ResizeStep::Working);
+        }
         let result = self.do_stage(device);
+        if !matches!(result, Ok(ResizeStep::Working)) {
+            device.set_hold(Hold::Nothing);
+        }
         if result.is_err() && device.capacity() == self.old_sectors {
             // The device has no more sectors than before: forget them in memory first.
             device.map_mut().shrink(self.old_sectors);

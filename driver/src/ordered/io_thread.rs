@@ -4,6 +4,8 @@
 //! waits for a sync or for a resize.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use crossbeam_channel::{
 };
 
 use crate::blk::{Completion, Limits, Request};
+use crate::executor::Died;
 use crate::host::HostFile;
 use crate::resize::{Resize, ResizeError, ResizeStep, Resized};
 
@@ -47,15 +50,13 @@ pub struct LiveDevice<F> {
     messages: Sender<Message<F>>,
     completions: Receiver<Vec<Completion>>,
     ready: VecDeque<Completion>,
-    thread: JoinHandle<Ordered<F>>,
+    /// Gives the device back, or nothing after a panic.
+    thread: JoinHandle<Option<Ordered<F>>>,
+    /// What the thread died of.
+    died: Arc<OnceLock<Died>>,
 }
 
-/// The I/O thread is gone: it panicked, and the device with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the I/O thread has died")]
-pub struct ThreadDied;
-
-impl<F: HostFile + Send + 'static> LiveDevice<F> {
+impl<F: HostFile + Send + Sync + 'static> LiveDevice<F> {
     /// Starts the I/O thread of `device`.
     ///
     /// # Errors
@@ -63,14 +64,25 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
     pub fn start(device: Ordered<F>) -> std::io::Result<LiveDevice<F>> {
         let (messages, from_submitter) = bounded(Limits::ORDERED.queue_depth);
         let (to_submitter, completions) = unbounded();
+        let died = Arc::new(OnceLock::new());
+        let why = Arc::clone(&died);
         let thread = std::thread::Builder::new()
             .name("ubd-io".into())
-            .spawn(move || IoThread::new(device, from_submitter, to_submitter).run())?;
+            .spawn(move || {
+                // What it is told of comes before its channels close.
+                let (messages, completions) = (from_submitter.clone(), to_submitter.clone());
+                let thread = IoThread::new(device, from_submitter, to_submitter);
+                let ran = catch_unwind(AssertUnwindSafe(|| thread.run()));
+                let device = ran.map_err(|panic| why.set(Died::of_panic(&*panic))).ok();
+                drop((messages, completions));
+                device
+            })?;
         Ok(LiveDevice {
             messages,
             completions,
             ready: VecDeque::new(),
             thread,
+            died,
         })
     }
 
@@ -78,33 +90,33 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
     ///
     /// # Errors
     /// If the thread has died.
-    pub fn submit(&self, request: Request) -> Result<(), ThreadDied> {
+    pub fn submit(&self, request: Request) -> Result<(), Died> {
         self.submit_all(vec![request])
     }
 
-    /// Hands several requests over at once, to be served in their order; waits while the
+    /// Hands several requests over at once; those that overlap are served in their order; waits while the
     /// queue is full. At a depth of more than one this is the cheaper way.
     ///
     /// # Errors
     /// If the thread has died.
-    pub fn submit_all(&self, requests: Vec<Request>) -> Result<(), ThreadDied> {
+    pub fn submit_all(&self, requests: Vec<Request>) -> Result<(), Died> {
         if requests.is_empty() {
             return Ok(());
         }
         let message = Message::Requests(requests);
-        self.messages.send(message).map_err(|_| ThreadDied)
+        self.messages.send(message).map_err(|_| self.why_it_died())
     }
 
     /// Waits for the next completion. There has to be a request in flight.
     ///
     /// # Errors
     /// If the thread has died.
-    pub fn wait(&mut self) -> Result<Completion, ThreadDied> {
+    pub fn wait(&mut self) -> Result<Completion, Died> {
         loop {
             if let Some(completion) = self.ready.pop_front() {
                 return Ok(completion);
             }
-            let batch = receive(&self.completions).map_err(|_| ThreadDied)?;
+            let batch = receive(&self.completions).map_err(|_| self.why_it_died())?;
             self.ready.extend(batch);
         }
     }
@@ -113,12 +125,12 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
     ///
     /// # Errors
     /// If the I/O thread has died.
-    pub fn wait_for(&mut self, longest: Duration) -> Result<Option<Completion>, ThreadDied> {
+    pub fn wait_for(&mut self, longest: Duration) -> Result<Option<Completion>, Died> {
         if self.ready.is_empty() {
             match self.completions.recv_timeout(longest) {
                 Ok(batch) => self.ready.extend(batch),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(ThreadDied),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.why_it_died()),
             }
         }
         Ok(self.ready.pop_front())
@@ -129,11 +141,11 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
     ///
     /// # Errors
     /// If the thread has died.
-    pub fn wait_all(&mut self) -> Result<Vec<Completion>, ThreadDied> {
+    pub fn wait_all(&mut self) -> Result<Vec<Completion>, Died> {
         if !self.ready.is_empty() {
             return Ok(std::mem::take(&mut self.ready).into());
         }
-        receive(&self.completions).map_err(|_| ThreadDied)
+        receive(&self.completions).map_err(|_| self.why_it_died())
     }
 
     /// Begins a resize; requests are served between its steps, also those submitted before
@@ -141,10 +153,12 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
     ///
     /// # Errors
     /// If the thread has died.
-    pub fn resize(&self, resize: BoxedResize<F>) -> Result<Receiver<Outcome>, ThreadDied> {
+    pub fn resize(&self, resize: BoxedResize<F>) -> Result<Receiver<Outcome>, Died> {
         let (reply, result) = bounded(1);
         let message = Message::Resize(resize, reply);
-        self.messages.send(message).map_err(|_| ThreadDied)?;
+        self.messages
+            .send(message)
+            .map_err(|_| self.why_it_died())?;
         Ok(result)
     }
 
@@ -153,13 +167,27 @@ impl<F: HostFile + Send + 'static> LiveDevice<F> {
     ///
     /// # Errors
     /// If the thread has died.
-    pub fn stop(self) -> Result<(Ordered<F>, Vec<Completion>), ThreadDied> {
+    pub fn stop(self) -> Result<(Ordered<F>, Vec<Completion>), Died> {
         drop(self.messages);
         let mut left: Vec<_> = self.ready.into();
         left.extend(self.completions.iter().flatten());
-        let device = self.thread.join().map_err(|_| ThreadDied)?;
-        Ok((device, left))
+        match self.thread.join() {
+            Ok(Some(device)) => Ok((device, left)),
+            Ok(None) => Err(why_it_died(&self.died)),
+            Err(panic) => Err(Died::of_panic(&*panic)),
+        }
     }
+
+    /// Why the thread does not answer any more.
+    pub fn why_it_died(&self) -> Died {
+        why_it_died(&self.died)
+    }
+}
+
+fn why_it_died(died: &OnceLock<Died>) -> Died {
+    died.get().cloned().unwrap_or(Died {
+        what: "the thread that does the device's I/O has ended".into(),
+    })
 }
 
 /// Receives a message, awake at first.

@@ -1,50 +1,38 @@
 //! The `ordered` driver: what ubd promises, kept.
 //!
-//! 1. A read returns the last acknowledged write, or a write still in flight.
+//! 1. A read returns, sector by sector, the last acknowledged write or one still in flight, and
+//!    never goes back in time.
 //! 2. After a crash, a sector holds its last flushed content or that of a later write.
-//! 3. Data is durable before the bit that points to it (`publish.rs`).
+//! 3. Data is durable before the bit that points to it (`engine/publication.rs`).
 //! 4. A failed write sets no bit. After a failed sync nothing is acknowledged as durable
 //!    any more until the device is opened again.
 //! 5. The backing file is never written.
 //!
-//! A request goes down through this folder: queued here, checked and planned against the
-//! map in `plan` (the kernel half), carried out in `transfer` (the host half), and, if it
-//! asks for that, made durable in `publish`. [`Ordered::step`] is the whole machine;
-//! [`LiveDevice`] is a thread that loops around it.
+//! What is done for a request, and in which order, [`crate::engine`] decides. [`Ordered`] is an
+//! engine with its two files, and carries each operation out where it is given; [`LiveDevice`] is
+//! a thread that loops around it.
 
 mod before;
 mod headroom;
 mod io_thread;
 mod partial_sector;
-mod placement;
-mod plan;
-mod publish;
 mod relocation;
-mod statistics;
-mod transfer;
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::blk::{Completion, HostFailure, Limits, Operation, Request, Status};
+use crate::blk::{Completion, HostFailure, Limits, Request};
 use crate::cow::{Extension, Geometry, Header, SectorMap};
-use crate::host::HostFile;
-use crate::units::{Sector, SectorCount};
+use crate::engine::{Beginning, Engine};
+use crate::executor::{Executor, Files};
+use crate::host::{Finished, HostFile, Operation};
+use crate::units::SectorCount;
 
+pub use crate::engine::{Hold, PENDING_WORDS, Placement, Statistics};
 pub use before::Before;
 pub use headroom::{Headroom, write_extension};
-pub use io_thread::{LiveDevice, Outcome, ThreadDied};
+pub use io_thread::{LiveDevice, Outcome};
 pub use partial_sector::PartialSector;
-pub use placement::Placement;
-pub use relocation::{Hold, NotCommitted};
-pub use statistics::Statistics;
-
-use plan::Admission;
-use publish::{Durability, Publication, PublicationStep};
-use transfer::Files;
-
-/// A publication begins by itself when more words of the bitmap than this wait for one, unless a
-/// device is told otherwise. That bounds what a crash can lose, and the memory that remembers it.
-pub const PENDING_WORDS: u64 = 1 << 16;
+pub use relocation::NotCommitted;
 
 /// What a COW file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,21 +69,9 @@ pub struct Parts<F> {
 /// A device run by the `ordered` driver.
 #[derive(Debug)]
 pub struct Ordered<F> {
+    engine: Engine,
     files: Files<F>,
     image: Option<CowImage>,
-    map: SectorMap,
-    placement: Placement,
-    admission: Admission,
-    synchronous: bool,
-    durability: Durability,
-    /// The one at the front is carried out where it is, and leaves when it is done.
-    queue: VecDeque<Request>,
-    /// How far it has become durable, if it has to.
-    publishing: Option<Publication>,
-    /// More words of the bitmap than this do not wait.
-    pending_words: u64,
-    hold: Hold,
-    statistics: Statistics,
 }
 
 /// What one step of the device came to.
@@ -103,9 +79,9 @@ pub struct Ordered<F> {
 pub enum Step {
     /// Nothing is queued.
     Idle,
-    /// The next request needs sectors that a relocation holds: let it go on.
+    /// Nothing can be done before a relocation has had its turn.
     Blocked,
-    /// One piece of a request was done, and there is more to it.
+    /// Something was done, and there is more to do.
     Working,
     /// A request is finished.
     Completed(Completion),
@@ -119,42 +95,35 @@ impl<F: HostFile> Ordered<F> {
             None => parts.capacity,
         };
         Ordered {
+            engine: Engine::new(Beginning {
+                map: parts.map,
+                placement: parts.placement,
+                capacity: parts.capacity,
+                mapped,
+                read_only: parts.read_only,
+                synchronous: parts.synchronous,
+            }),
             files: Files {
-                cow: parts.cow,
-                backing: parts.backing,
+                cow: Arc::new(parts.cow),
+                backing: parts.backing.map(Arc::new),
             },
             image: parts.image,
-            map: parts.map,
-            placement: parts.placement,
-            admission: Admission {
-                limits: Limits::ORDERED,
-                end: Sector(parts.capacity.0),
-                mapped_end: Sector(mapped.0),
-                read_only: parts.read_only,
-            },
-            synchronous: parts.synchronous,
-            durability: Durability::default(),
-            queue: VecDeque::with_capacity(Limits::ORDERED.queue_depth),
-            publishing: None,
-            pending_words: PENDING_WORDS,
-            hold: Hold::Nothing,
-            statistics: Statistics::default(),
         }
     }
 
     /// The limits that a request has to keep.
     pub fn limits(&self) -> Limits {
-        self.admission.limits
+        self.engine.admission.limits
     }
 
     /// The sectors that the device offers now.
     pub fn capacity(&self) -> SectorCount {
-        self.admission.end - Sector(0)
+        self.engine.capacity()
     }
 
     /// Which sectors are dirty.
     pub fn map(&self) -> &SectorMap {
-        &self.map
+        &self.engine.map
     }
 
     /// What the COW file says about itself; `None` for a raw disk.
@@ -164,14 +133,14 @@ impl<F: HostFile> Ordered<F> {
 
     /// What the device has done so far.
     pub fn statistics(&self) -> Statistics {
-        self.statistics
+        self.engine.statistics
     }
 
     /// Lets a publication begin by itself when more words of the bitmap than this, each of 64
     /// sectors, wait for one: [`PENDING_WORDS`] at first. A write that makes it begin ends when
     /// all writes before it are durable.
     pub fn set_pending_words(&mut self, words: u64) {
-        self.pending_words = words;
+        self.engine.set_pending_words(words);
     }
 
     /// Queues a request.
@@ -180,172 +149,100 @@ impl<F: HostFile> Ordered<F> {
     /// The request itself, when as many as [`Limits::queue_depth`] are queued: step first.
     #[inline]
     pub fn submit(&mut self, request: Request) -> Result<(), Request> {
-        if !self.has_room() {
-            return Err(request);
-        }
-        self.queue.push_back(request);
-        Ok(())
+        self.engine.submit(request)
     }
 
     /// Whether another request can be queued.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.queue.len() < self.admission.limits.queue_depth
+        self.engine.has_room()
     }
 
     /// Does one bounded piece of work: a whole request without a sync in it, or one host
-    /// operation of a publication. Requests are carried out in the order of submission.
+    /// operation of a publication. Requests begin in the order of submission, but for those that
+    /// have to wait.
+    #[inline]
     pub fn step(&mut self) -> Step {
-        if self.publishing.is_some() {
-            return self.publish();
+        if let Some(completion) = self.engine.next_completion() {
+            return Step::Completed(completion);
         }
-        self.begin()
-    }
-
-    /// Carries out the next request up to where it is done or has to become durable.
-    #[inline]
-    fn begin(&mut self) -> Step {
-        let Some(request) = self.queue.front_mut() else {
-            return Step::Idle;
-        };
-        if self.hold.blocks(request) {
-            return Step::Blocked;
-        }
-        let range = match self.admission.check(request) {
-            Ok(range) => range,
-            Err(status) => return self.complete(status, None),
-        };
-        if request.operation == Operation::Read {
-            let segments = &mut request.segments;
-            let read = self
-                .files
-                .read(segments, range.start, &self.map, &self.placement);
-            return match read {
-                Ok(()) => self.complete(Status::Ok, None),
-                Err(failure) => self.fail(failure),
+        loop {
+            let publishes = self.engine.publication_may_be_next();
+            let Some(operation) = self.engine.next_operation() else {
+                return match self.engine.next_completion() {
+                    Some(completion) => Step::Completed(completion),
+                    None if self.engine.is_busy() => Step::Blocked,
+                    None => Step::Idle,
+                };
             };
-        }
-        let operation = request.operation;
-        self.durability.unsynced |= operation != Operation::Flush;
-        let done = self
-            .files
-            .change(request, range, &self.map, &self.placement);
-        if let Err(failure) = done {
-            return self.fail(failure);
-        }
-        let durable = match operation {
-            Operation::Write { fua } => {
-                self.map.mark_dirty(range);
-                fua || self.synchronous
+            self.carry_out(operation);
+            if let Some(completion) = self.engine.next_completion() {
+                return Step::Completed(completion);
             }
-            Operation::WriteZeroes => {
-                self.map.mark_dirty(range);
-                self.synchronous
+            // A sync takes its time: it is a step of its own.
+            if publishes || self.engine.publication_may_be_next() {
+                return Step::Working;
             }
-            Operation::Flush => true,
-            Operation::Read | Operation::Discard => false,
-        };
-        if durable && self.durability.failed {
-            return self.complete(Status::IoError, None);
-        }
-        let too_many =
-            self.map.has_more_changes_than(self.pending_words) && !self.durability.failed;
-        if durable || too_many {
-            self.publishing = Some(Publication::new());
-            return self.publish();
-        }
-        self.complete(Status::Ok, None)
-    }
-
-    /// Takes the publication for the request at the front a step further.
-    fn publish(&mut self) -> Step {
-        let Some(publication) = &mut self.publishing else {
-            return Step::Idle;
-        };
-        let step = publication.step(
-            &self.files.cow,
-            &mut self.map,
-            &self.placement,
-            &mut self.durability,
-            &mut self.statistics,
-        );
-        if let Ok(PublicationStep::Working) = step {
-            return Step::Working;
-        }
-        self.publishing = None;
-        match step {
-            Ok(_) => self.complete(Status::Ok, None),
-            // The write itself is done, and nobody was promised more.
-            Err(_) if !self.front_asks_for_durability() => self.complete(Status::Ok, None),
-            Err(failure) => self.fail(failure),
         }
     }
 
-    fn front_asks_for_durability(&self) -> bool {
-        match self.queue.front().map(|request| request.operation) {
-            Some(Operation::Flush | Operation::Write { fua: true }) => true,
-            Some(Operation::Write { fua: false } | Operation::WriteZeroes) => self.synchronous,
-            Some(Operation::Read | Operation::Discard) | None => false,
-        }
-    }
-
-    #[cold]
-    fn fail(&mut self, failure: HostFailure) -> Step {
-        let status = Status::from(&failure.error);
-        self.complete(status, Some(Box::new(failure)))
-    }
-
-    /// The request at the front is done.
     #[inline]
-    fn complete(&mut self, status: Status, failure: Option<Box<HostFailure>>) -> Step {
-        let Some(request) = self.queue.pop_front() else {
-            return Step::Idle;
-        };
-        self.statistics.requests += 1;
-        Step::Completed(Completion {
-            request,
-            status,
-            failure,
-        })
+    fn carry_out(&mut self, operation: Operation) {
+        let file = self.files.of(operation.file).map(Arc::as_ref);
+        let finished = operation.carry_out(file);
+        self.engine.finish(finished);
+    }
+
+    /// Begins what can begin, as far as `executor` has room. What has ended meanwhile is given to
+    /// [`Ordered::finish`], and what is complete comes from [`Ordered::next_completion`]; while
+    /// something is complete, no other request begins.
+    pub fn begin_on(&mut self, executor: &mut (impl Executor<F> + ?Sized)) {
+        let mut room = executor.room();
+        while room > 0
+            && let Some(operation) = self.engine.next_operation()
+        {
+            executor.begin(operation, &self.files);
+            room -= 1;
+        }
+    }
+
+    /// Takes note of how an operation has ended that [`Ordered::begin_on`] began.
+    pub fn finish(&mut self, finished: Finished) {
+        self.engine.finish(finished);
+    }
+
+    /// The next completion, if a request is complete.
+    #[inline]
+    pub fn next_completion(&mut self) -> Option<Completion> {
+        self.engine.next_completion()
+    }
+
+    /// Whether a request is not completed.
+    pub fn is_busy(&self) -> bool {
+        self.engine.is_busy()
     }
 
     /// Makes everything durable and gives the files back. Requests that are still queued
     /// are dropped, never acknowledged: step the device until it is idle first.
     ///
     /// # Errors
-    /// The host operation that failed; what was flushed before is still durable. A device on
+    /// [`CloseError::Busy`] while operations are under way. The host operation that failed; what was flushed before is still durable. A device on
     /// which a sync has failed before reports that.
-    pub fn close(mut self) -> Result<(F, Option<F>), CloseError> {
-        if self.durability.failed {
+    pub fn close(mut self) -> Result<Files<F>, CloseError> {
+        if self.engine.has_operations_under_way() {
+            return Err(CloseError::Busy);
+        }
+        if self.engine.durability.failed {
             return Err(CloseError::SyncFailed);
         }
-        let mut publication = match self.publishing.take() {
-            Some(publication) => publication,
-            None => Publication::new(),
-        };
-        loop {
-            let step = publication.step(
-                &self.files.cow,
-                &mut self.map,
-                &self.placement,
-                &mut self.durability,
-                &mut self.statistics,
-            );
-            match step {
-                Ok(PublicationStep::Working) => {}
-                // Writes may have been done after the interrupted publication began.
-                Ok(PublicationStep::Durable) if self.has_unpublished() => {
-                    publication = Publication::new();
-                }
-                Ok(PublicationStep::Durable) => break,
-                Err(failure) => return Err(CloseError::Host(failure)),
-            }
+        self.engine.begin_closing();
+        while let Some(operation) = self.engine.next_operation() {
+            self.carry_out(operation);
         }
-        Ok((self.files.cow, self.files.backing))
-    }
-
-    fn has_unpublished(&self) -> bool {
-        self.durability.unsynced || self.map.has_changes()
+        match self.engine.closing_failure() {
+            Some(failure) => Err(CloseError::Host(failure)),
+            None => Ok(self.files),
+        }
     }
 }
 
@@ -355,6 +252,10 @@ pub enum CloseError {
     /// A host operation failed now.
     #[error(transparent)]
     Host(#[from] HostFailure),
+    /// Operations that an executor was given have not ended: [`Ordered::finish`] has to be told of
+    /// them first.
+    #[error("host operations of the device are under way")]
+    Busy,
     /// A sync failed earlier, and the writes since the last good one may be lost.
     #[error("a sync of the COW file failed earlier: writes after the last good flush may be lost")]
     SyncFailed,

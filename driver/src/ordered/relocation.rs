@@ -3,31 +3,18 @@
 //! force once it is durable.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::blk::{Operation, Request};
 use crate::cow::{Extension, Geometry, Header, SectorMap};
-use crate::host::{HostError, HostFile};
+use crate::host::{HostError, HostFile, clear};
 use crate::name_backing::{NotNamed, name_backing};
 use crate::resize::ResizeError;
 use crate::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
-use super::publish::sync;
-use super::{CowImage, Ordered, Placement};
+use super::{CowImage, Hold, Ordered, Placement};
 
 const HALF_NAMED: &str =
     "writing the header of the COW file, which `ubdlab image recover` has to finish now";
-
-/// Which requests have to wait. As requests are carried out in order, one that waits keeps back
-/// those after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// None.
-    Nothing,
-    /// Those that touch these sectors.
-    Window(SectorRange),
-    /// All, flushes too.
-    Everything,
-}
 
 /// A header that was not committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,19 +31,6 @@ impl From<NotCommitted> for ResizeError {
     }
 }
 
-impl Hold {
-    #[inline]
-    pub(super) fn blocks(self, request: &Request) -> bool {
-        match self {
-            Hold::Nothing => false,
-            Hold::Window(window) => {
-                request.operation != Operation::Flush && window.overlaps(request.range())
-            }
-            Hold::Everything => true,
-        }
-    }
-}
-
 impl<F: HostFile> Ordered<F> {
     /// The COW file.
     pub fn cow(&self) -> &F {
@@ -65,37 +39,43 @@ impl<F: HostFile> Ordered<F> {
 
     /// The backing file, if it is open.
     pub fn backing(&self) -> Option<&F> {
-        self.files.backing.as_ref()
+        self.files.backing.as_deref()
     }
 
-    /// Whether a flush is half done. A relocation waits then: the flush knows where the
-    /// bitmap was when it began.
+    /// Whether a publication is half done.
     pub fn is_publishing(&self) -> bool {
-        self.publishing.is_some()
+        self.engine.is_publishing()
+    }
+
+    /// Whether a relocation may look at the device and change it now. It waits while a publication
+    /// is half done, which knows where the bitmap was when it began, and while a request is under
+    /// way that [`Ordered::set_hold`] keeps out; the next publication then waits for it.
+    pub fn lets_relocation_in(&mut self) -> bool {
+        self.engine.lets_relocation_in()
     }
 
     /// Keeps requests out, or lets them in again.
     pub fn set_hold(&mut self, hold: Hold) {
-        self.hold = hold;
+        self.engine.set_hold(hold);
     }
 
     /// Whether the device takes no writes.
     pub fn is_read_only(&self) -> bool {
-        self.admission.read_only
+        self.engine.admission.read_only
     }
 
     /// Where things are.
     pub fn placement(&self) -> &Placement {
-        &self.placement
+        &self.engine.placement
     }
 
     /// Says where things are from now on.
     ///
     /// # Panics
-    /// While a flush is half done.
+    /// While a publication is half done.
     pub fn set_placement(&mut self, placement: Placement) {
-        assert!(self.publishing.is_none(), "a flush is half done");
-        self.placement = placement;
+        assert!(!self.engine.is_publishing(), "a publication is half done");
+        self.engine.placement = placement;
     }
 
     /// Syncs the COW file. A failure counts as the device's own: nothing is acknowledged
@@ -104,7 +84,7 @@ impl<F: HostFile> Ordered<F> {
     /// # Errors
     /// The host's, or [`ResizeError::SyncFailed`] if a sync has failed before.
     pub fn sync_for_relocation(&mut self) -> Result<(), ResizeError> {
-        if self.durability.failed {
+        if self.engine.durability.failed {
             return Err(ResizeError::SyncFailed);
         }
         self.sync_to_undo()
@@ -120,7 +100,7 @@ impl<F: HostFile> Ordered<F> {
         data: &[u8],
         at: FileOffset,
     ) -> Result<(), ResizeError> {
-        self.durability.unsynced = true;
+        self.engine.durability.note_change();
         self.files
             .cow
             .write_all_at(data, at)
@@ -136,7 +116,7 @@ impl<F: HostFile> Ordered<F> {
     /// The host's. The former header is put back then, and if that fails too the device is
     /// not trusted until it is opened again: nobody knows which of the two is on the disk.
     pub fn commit_header(&mut self, header: &Header) -> Result<(), NotCommitted> {
-        if self.durability.failed {
+        if self.engine.durability.failed {
             let error = ResizeError::SyncFailed;
             return Err(NotCommitted {
                 error,
@@ -181,11 +161,11 @@ impl<F: HostFile> Ordered<F> {
     /// [`ResizeError::Refused`] if the header cannot be changed so; the host's, and then the
     /// device is not trusted until it is opened again.
     pub fn name_backing(&mut self, path: &Path, mtime: u32) -> Result<(), ResizeError> {
-        if self.durability.failed {
+        if self.engine.durability.failed {
             return Err(ResizeError::SyncFailed);
         }
-        self.durability.unsynced = true;
-        let named = name_backing(&self.files.cow, path, mtime);
+        self.engine.durability.note_change();
+        let named = name_backing(self.cow(), path, mtime);
         let (action, at, error) = match named {
             Ok(()) => {
                 if let Some(image) = &mut self.image
@@ -209,13 +189,16 @@ impl<F: HostFile> Ordered<F> {
     /// # Errors
     /// The host's.
     pub fn sync_to_undo(&mut self) -> Result<(), ResizeError> {
-        sync(&self.files.cow, &mut self.durability, &mut self.statistics)
-            .map_err(|failure| ResizeError::host("syncing the COW file", failure.at)(failure.error))
+        self.engine.statistics.syncs += 1;
+        let covers = self.engine.durability.begin_sync();
+        let synced = self.files.cow.sync_data();
+        self.engine.durability.end_sync(covers, synced.is_ok());
+        synced.map_err(ResizeError::host("syncing the COW file", FileOffset(0)))
     }
 
     /// Whether a sync has failed, so that nothing is acknowledged as durable any more.
     pub fn has_failed_sync(&self) -> bool {
-        self.durability.failed
+        self.engine.durability.failed
     }
 
     /// Makes a range of the COW file read as zeros, freeing its space where the host can.
@@ -223,12 +206,8 @@ impl<F: HostFile> Ordered<F> {
     /// # Errors
     /// The host's.
     pub fn clear_for_relocation(&mut self, range: FileRange) -> Result<(), ResizeError> {
-        self.durability.unsynced = true;
-        match self.files.cow.punch_hole(range) {
-            Err(HostError::Unsupported) => super::transfer::zero(&self.files.cow, range),
-            result => result,
-        }
-        .map_err(ResizeError::host(
+        self.engine.durability.note_change();
+        clear(self.cow(), range).map_err(ResizeError::host(
             "clearing a range of the COW file",
             range.start,
         ))
@@ -239,7 +218,7 @@ impl<F: HostFile> Ordered<F> {
     /// # Errors
     /// The host's; what lies in the range is then what was there.
     pub fn free_for_relocation(&mut self, range: FileRange) -> Result<(), HostError> {
-        self.durability.unsynced = true;
+        self.engine.durability.note_change();
         self.files.cow.punch_hole(range)
     }
 
@@ -263,7 +242,7 @@ impl<F: HostFile> Ordered<F> {
     }
 
     fn set_len(&mut self, len: FileOffset) -> Result<(), ResizeError> {
-        self.durability.unsynced = true;
+        self.engine.durability.note_change();
         self.files
             .cow
             .set_len(len - FileOffset(0))
@@ -273,18 +252,21 @@ impl<F: HostFile> Ordered<F> {
             ))
     }
 
-    /// Where the data of the device's last dirty sector ends, if that is past `len`; otherwise
-    /// any offset up to `len`.
+    /// Where the data of the device's last sector ends that is dirty or about to be, if that is
+    /// past `len`; otherwise any offset up to `len`.
     fn end_of_data_past(&self, len: FileOffset) -> FileOffset {
-        let end_of = |sector| self.placement.place_of(sector) + SectorCount(1).bytes();
+        let end_of = |sector| self.engine.placement.place_of(sector) + SectorCount(1).bytes();
         let device = SectorRange::new(Sector(0), self.capacity());
         // Places go up with the sectors' numbers, also while a reflow is under way.
         let last = Sector(device.end().0.saturating_sub(1));
         if end_of(last) <= len {
             return len;
         }
-        match self.map.dirty_runs(device).last() {
-            Some(run) => end_of(Sector(run.end().0 - 1)),
+        let last_dirty = self.engine.map.dirty_runs(device).last();
+        let written = last_dirty.into_iter().chain(self.engine.being_written());
+        let end = written.map(|range| range.end()).max();
+        match end.filter(|end| *end > Sector(0)) {
+            Some(end) => end_of(Sector(end.0 - 1)),
             None => FileOffset(0),
         }
     }
@@ -292,7 +274,7 @@ impl<F: HostFile> Ordered<F> {
     /// Treats the device as after a failed sync: what is on the disk is not known, so nothing
     /// is acknowledged as durable and no bit published until it is opened again.
     pub fn distrust(&mut self) {
-        self.durability.failed = true;
+        self.engine.durability.failed = true;
     }
 
     /// Takes no writes any more until it is opened again, and distrusts the device. A record that
@@ -300,12 +282,12 @@ impl<F: HostFile> Ordered<F> {
     /// data that was flushed long ago.
     pub fn refuse_writes(&mut self) {
         self.distrust();
-        self.admission.read_only = true;
+        self.engine.admission.read_only = true;
     }
 
     /// The map, to let it grow or shrink ahead of the device.
     pub fn map_mut(&mut self) -> &mut SectorMap {
-        &mut self.map
+        &mut self.engine.map
     }
 
     /// Remembers what is in the place of the extension block now.
@@ -323,19 +305,19 @@ impl<F: HostFile> Ordered<F> {
     }
 
     /// Swaps in another COW file with the same content, durable, and the layout that it has.
-    /// The old one, with its lock, is given back.
-    pub fn replace_cow(&mut self, cow: F, image: CowImage) -> F {
+    /// The old one, with its lock, is closed.
+    pub fn replace_cow(&mut self, cow: F, image: CowImage) {
         let placement = Placement::settled(&image.geometry);
         self.commit(image, placement);
-        self.durability.unsynced = false;
-        self.map.forget_changes();
-        std::mem::replace(&mut self.files.cow, cow)
+        self.engine.durability.start_anew();
+        self.engine.map.forget_changes();
+        self.files.cow = Arc::new(cow);
     }
 
     /// Offers `capacity` sectors from now on, of which the first `mapped` can be written.
     pub(super) fn set_capacity(&mut self, capacity: SectorCount, mapped: SectorCount) {
-        self.admission.end = Sector(0) + capacity;
-        self.admission.mapped_end = Sector(0) + mapped;
+        self.engine.admission.end = Sector(0) + capacity;
+        self.engine.admission.mapped_end = Sector(0) + mapped;
     }
 
     /// The layout in force; `None` for a raw disk.

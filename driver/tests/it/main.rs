@@ -10,6 +10,7 @@ mod golden_headers;
 mod header_change;
 mod host_operations;
 mod hostile_headers;
+mod in_flight;
 mod linux_model;
 mod opening;
 mod ordered;

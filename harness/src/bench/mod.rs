@@ -8,7 +8,6 @@ pub mod fuzz;
 mod growth;
 pub mod io;
 pub mod lookup;
-mod random;
 pub mod replay;
 pub mod resize;
 mod rounds;
@@ -17,7 +16,6 @@ mod table;
 use serde::Serialize;
 
 pub use growth::{Growth, Order};
-pub use random::SplitMix64;
 pub use rounds::{Contender, Elapsed, median, rounds};
 pub use table::Table;
 

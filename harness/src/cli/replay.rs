@@ -15,7 +15,7 @@ use driver::units::Bytes;
 use userhelper::planner::Shrink;
 use userhelper::real_files::Belongings;
 
-use crate::replay::{Allowed, Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
+use crate::replay::{Allowed, Io, Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
 use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices, summarize};
@@ -152,6 +152,10 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=64))]
     depth: u64,
 
+    /// Who carries out what the device asks of its files
+    #[arg(long, value_enum, default_value_t = IoArg::Auto)]
+    io: IoArg,
+
     /// Switch the COW file to the backing file in --device: write its path and modification
     /// time into the header
     ///
@@ -252,6 +256,29 @@ enum PaceArg {
     ThinkTime,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum IoArg {
+    /// With --depth 1 as inline; otherwise as uring, or as threads where io_uring is refused
+    Auto,
+    /// The device's own thread, one operation after the other
+    Inline,
+    /// A pool of threads, one for each request in flight
+    Threads,
+    /// io_uring, which many containers do not allow
+    Uring,
+}
+
+impl From<IoArg> for Io {
+    fn from(io: IoArg) -> Io {
+        match io {
+            IoArg::Auto => Io::Auto,
+            IoArg::Inline => Io::Inline,
+            IoArg::Threads => Io::Threads,
+            IoArg::Uring => Io::Uring,
+        }
+    }
+}
+
 /// A factor larger than 0 that leaves times in reach.
 fn parse_speed(text: &str) -> Result<f64, String> {
     let speed = text
@@ -296,6 +323,7 @@ impl Args {
     fn options(&self) -> Options {
         Options {
             depth: self.depth as usize,
+            io: self.io.into(),
             past_end: match self.past_end {
                 PastEndArg::Refuse => PastEnd::Refuse,
                 PastEndArg::Wrap => PastEnd::Wrap,

@@ -143,6 +143,10 @@ impl Case {
                 "lives.pending_words",
                 uses(|life| life.pending_words.is_some()),
             ),
+            (
+                "lives.side_by_side",
+                uses(|life| life.side_by_side.is_some()),
+            ),
             ("lives.segments_of", uses(|life| life.segments_of.is_some())),
             ("lives.tool", uses(|life| life.tool.is_some())),
         ];
@@ -456,6 +460,9 @@ pub struct Life {
     /// The most words of the bitmap that wait for a publication; without it, the usual number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_words: Option<u64>,
+    /// Host operations of the device go side by side, in an order that this number decides on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side_by_side: Option<u64>,
     /// A request's data comes in segments, the first of this many sectors and each one after it a
     /// sector longer; without it, in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,11 +3,12 @@
 use driver::blk::{Completion, Limits, Request};
 use driver::cow::JournalRecord;
 use driver::device_spec::DeviceSpec;
+use driver::executor::{Executor, Wait};
 use driver::linux::{self, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec};
 use driver::open::{OpenOptions, open};
 use driver::ordered::{self, Hold, Ordered};
 
-use crate::sim::{SimFile, SimHost};
+use crate::sim::{SideBySide, SimFile, SimHost};
 
 use super::case::{BackingFile, Case, DriverName, Life};
 use super::doubles::{self, Defective};
@@ -44,6 +45,8 @@ pub const BACKING_SECONDS: i64 = 1_000_000_000;
 pub enum Device {
     /// Run by the correct driver.
     Ordered(Box<Ordered<SimFile>>),
+    /// Run by the correct driver, its host operations side by side.
+    SideBySide(Box<Ordered<SimFile>>, SideBySide),
     /// Run by the correct driver, with something wrong between it and its user.
     Double(Box<Ordered<SimFile>>, Box<dyn Defective<SimFile>>),
     /// Run by the model of a kernel's.
@@ -55,7 +58,7 @@ pub enum Device {
 pub enum Step {
     /// Nothing is queued.
     Idle,
-    /// The next request waits for a relocation.
+    /// Nothing can be done before a relocation has had its turn.
     Blocked,
     /// There is more to do.
     Working,
@@ -224,13 +227,38 @@ impl Device {
         Ok((Device::Linux(Box::new(device)), None))
     }
 
+    /// From now on its host operations go side by side, in an order that `seed` decides on; where
+    /// the driver can do that.
+    pub fn go_side_by_side(self, seed: u64) -> Device {
+        match self {
+            Device::Ordered(device) => {
+                let most = 2 + (seed % 7) as usize;
+                Device::SideBySide(device, SideBySide::new(seed, most))
+            }
+            other => other,
+        }
+    }
+
+    /// Whether its host operations go side by side.
+    pub fn is_side_by_side(&self) -> bool {
+        matches!(self, Device::SideBySide(..))
+    }
+
+    /// How many of its host operations are under way.
+    pub fn under_way(&self) -> usize {
+        match self {
+            Device::SideBySide(_, under_way) => under_way.under_way(),
+            Device::Ordered(_) | Device::Double(..) | Device::Linux(_) => 0,
+        }
+    }
+
     /// Submits a request; it comes back if there is no room.
     ///
     /// # Errors
     /// The request.
     pub fn submit(&mut self, request: Request) -> Result<(), Request> {
         match self {
-            Device::Ordered(device) => device.submit(request),
+            Device::Ordered(device) | Device::SideBySide(device, _) => device.submit(request),
             Device::Double(device, double) => double.submit(device, request),
             Device::Linux(device) => device.submit(request),
         }
@@ -240,6 +268,7 @@ impl Device {
     pub fn step(&mut self) -> Step {
         match self {
             Device::Ordered(device) => device.step().into(),
+            Device::SideBySide(device, under_way) => step_side_by_side(device, under_way),
             Device::Double(device, double) => double.step(device).into(),
             Device::Linux(device) => match device.step() {
                 linux::Step::Idle => Step::Idle,
@@ -253,7 +282,9 @@ impl Device {
     /// The sectors it offers.
     pub fn capacity(&self) -> u64 {
         match self {
-            Device::Ordered(device) | Device::Double(device, _) => device.capacity().0,
+            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
+                device.capacity().0
+            }
             Device::Linux(device) => device.capacity().0,
         }
     }
@@ -261,7 +292,7 @@ impl Device {
     /// The sectors that can be written: in V1 and V2 the last few may have no bit.
     pub fn writable(&self) -> u64 {
         match self {
-            Device::Ordered(device) | Device::Double(device, _) => {
+            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
                 let mapped = device.geometry().map(|geometry| geometry.mapped());
                 mapped.unwrap_or(device.capacity()).0
             }
@@ -272,7 +303,9 @@ impl Device {
     /// The limits that requests are cut to.
     pub fn limits(&self) -> Limits {
         match self {
-            Device::Ordered(device) | Device::Double(device, _) => device.limits(),
+            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
+                device.limits()
+            }
             Device::Linux(device) => device.limits(),
         }
     }
@@ -280,7 +313,9 @@ impl Device {
     /// Whether a flush is half done.
     pub fn is_publishing(&self) -> bool {
         match self {
-            Device::Ordered(device) | Device::Double(device, _) => device.is_publishing(),
+            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
+                device.is_publishing()
+            }
             Device::Linux(_) => false,
         }
     }
@@ -292,6 +327,12 @@ impl Device {
     pub fn close(self) -> Result<(), String> {
         match self {
             Device::Ordered(device) => device.close().map(drop).map_err(|e| e.to_string()),
+            Device::SideBySide(mut device, mut under_way) => {
+                while let Ok(Some(ended)) = under_way.finished(Wait::ForOne) {
+                    device.finish(ended);
+                }
+                device.close().map(drop).map_err(|e| e.to_string())
+            }
             Device::Double(device, mut double) => double.close(*device),
             Device::Linux(device) => device.close().map(drop).map_err(|e| e.to_string()),
         }
@@ -300,7 +341,9 @@ impl Device {
     /// The device itself, for a resize; the kernels' drivers have none.
     pub fn resizable(&mut self) -> Option<&mut Ordered<SimFile>> {
         match self {
-            Device::Ordered(device) | Device::Double(device, _) => Some(device),
+            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
+                Some(device)
+            }
             Device::Linux(_) => None,
         }
     }
@@ -308,7 +351,7 @@ impl Device {
     /// Lets requests go on after a resize was given up.
     pub fn release(&mut self) {
         match self {
-            Device::Ordered(device) | Device::Double(device, _) => {
+            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
                 device.set_hold(Hold::Nothing);
             }
             Device::Linux(_) => {}
@@ -340,6 +383,33 @@ impl Device {
                 Step::Idle | Step::Blocked | Step::Died(_) => return Err(NotCarriedOut::Stalls),
             }
         }
+    }
+}
+
+/// One begin or one end of an operation, if there is any.
+fn step_side_by_side(device: &mut Ordered<SimFile>, under_way: &mut SideBySide) -> Step {
+    let complete = |device: &mut Ordered<SimFile>| device.next_completion().map(Step::Completed);
+    if let Some(completed) = complete(device) {
+        return completed;
+    }
+    let before = under_way.under_way();
+    if !under_way.ends_next() {
+        device.begin_on(under_way);
+        if let Some(completed) = complete(device) {
+            return completed;
+        }
+    }
+    if under_way.under_way() > before {
+        return Step::Working;
+    }
+    match under_way.finished(Wait::ForOne) {
+        Ok(Some(ended)) => {
+            device.finish(ended);
+            complete(device).unwrap_or(Step::Working)
+        }
+        Ok(None) if device.is_busy() => Step::Blocked,
+        Ok(None) => Step::Idle,
+        Err(died) => Step::Died(died.what),
     }
 }
 

@@ -24,10 +24,11 @@ use driver::cow::JournalRecord;
 use driver::host::HostError;
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
+use driver::units::{Bytes, FileOffset};
 
 use crate::sim::{Fault, Injected, InodeNumber, OperationKind, SimHost};
 
-use super::case::{Case, DriverName};
+use super::case::{Case, DriverName, Life};
 use super::device::COW;
 
 /// What a life is doing.
@@ -67,7 +68,7 @@ pub(super) struct Excuses {
 
 impl Excuses {
     /// The excuses of a life of this case, before its first operation.
-    pub(super) fn of(case: &Case, synchronous: bool) -> Excuses {
+    pub(super) fn of(case: &Case, life: Option<&Life>) -> Excuses {
         Excuses {
             known: match case.driver {
                 _ if case.resize_model().is_some() => Known::Nothing,
@@ -75,7 +76,7 @@ impl Excuses {
                 DriverName::Linux612 | DriverName::Linux26 => Known::Kernel,
             },
             cow: None,
-            synchronous,
+            synchronous: life.is_some_and(|life| life.synchronous),
             began: 0,
             work: Work::Usual,
             nothing_is_durable: false,
@@ -141,19 +142,24 @@ impl Excuses {
                 .any(|error| words.contains(&error.to_string()))
     }
 
-    /// Whether a request of this kind may have ended so in the current piece of work. It was
-    /// submitted when the host had carried out `submitted` operations.
+    /// Whether a request of this kind may have ended so. It was submitted when the host had carried
+    /// out `submitted` operations, and has this length. The fault may have come at any time since
+    /// then, for one fault can end several requests, and an operation can end later than it takes
+    /// effect; but it has to be in an operation at the place of which the failure tells.
     pub(super) fn request(
         &self,
         host: &SimHost,
-        submitted: u64,
+        (submitted, len): (u64, Bytes),
         operation: Operation,
         status: Status,
         failure: Option<&HostFailure>,
     ) -> bool {
         let has_said = |error: &HostError| {
-            let mut injected = self.of_this_work(host).into_iter();
-            injected.any(|injected| error_of(injected.fault).as_ref() == Some(error))
+            let at = failure.map_or(FileOffset(0), |failure| failure.at);
+            let is_there = |start: FileOffset| at <= start && start <= at + len;
+            let said = |injected: &Injected| error_of(injected.fault).as_ref() == Some(error);
+            let mut injected = since(host, submitted).into_iter();
+            injected.any(|injected| said(&injected) && is_there(injected.range.start))
         };
         let refused = status == Status::IoError
             && match operation {
@@ -261,11 +267,17 @@ mod tests {
     }
 
     fn excuses(driver: DriverName) -> Excuses {
-        Excuses::of(&generate(1, &Subject::healthy(driver)), false)
+        Excuses::of(&generate(1, &Subject::healthy(driver)), None)
     }
 
     fn flush(excuses: &Excuses, host: &SimHost, submitted: u64) -> bool {
-        excuses.request(host, submitted, Operation::Flush, Status::IoError, None)
+        excuses.request(
+            host,
+            (submitted, Bytes(0)),
+            Operation::Flush,
+            Status::IoError,
+            None,
+        )
     }
 
     #[test]

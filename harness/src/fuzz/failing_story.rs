@@ -60,7 +60,7 @@ fn zeros_in_part(rng: &mut Stream, sectors: u64) -> Vec<Action> {
     story
 }
 
-/// The same sectors written and flushed again and again.
+/// Some sectors, written and flushed again and again.
 fn sync_once_more(rng: &mut Stream, sectors: u64) -> Vec<Action> {
     let start = below(rng, sectors);
     let count = (1 + below(rng, 4)).min(sectors - start);

@@ -102,6 +102,8 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
     life.synchronous = chance(&mut rng, 7);
     let words = weighted(&mut rng, &[(2, 0), (2, 1), (1, 2)]);
     life.pending_words = chance(&mut rng, 10).then_some(words);
+    let mut order = stream(seed, &format!("order of life {number}"));
+    life.side_by_side = chance(&mut order, 40).then(|| below(&mut order, u64::MAX));
     let segments = &mut stream(seed, &format!("segments of life {number}"));
     life.segments_of = chance(segments, 20).then(|| 1 + below(segments, 2));
     match kind(seed, subject) {

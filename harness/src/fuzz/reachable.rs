@@ -17,12 +17,20 @@ const OF_RESIZES: [&str; 8] = [
 ];
 
 /// Those of [`super::rarities`], which only `ordered` with userhelper's resizes has.
-const OF_RARITIES: [&str; 10] = [
+const OF_RARITIES: [&str; 18] = [
     "partial_last_sector",
     "grown_over_a_partial",
     "rebuilt_with_a_partial",
     "raw_disk",
     "synchronous_device",
+    "operations_side_by_side",
+    "requests_completed_out_of_order",
+    "flush_among_writes_under_way",
+    "flushes_under_way_together",
+    "fua_beside_a_flush",
+    "overlap_under_way",
+    "window_moved_with_requests_around",
+    "fault_in_one_of_many",
     "crash_with_shared_extents",
     "long_zeros_on_a_host",
     "bitmap_of_three_pages",

@@ -173,7 +173,7 @@ impl<'a> World<'a> {
             may_lose_partial: false,
             phase: Phase::Recovery,
             steps: 0,
-            excuses: Excuses::of(case, false),
+            excuses: Excuses::of(case, None),
         }
     }
 
@@ -210,7 +210,7 @@ impl<'a> World<'a> {
     /// The violation that was seen first.
     pub fn live(&mut self, life: &Life, observer: &mut dyn Observer) -> Result<LifeEnd, Violation> {
         self.steps = 0;
-        self.excuses = Excuses::of(self.case, life.synchronous);
+        self.excuses = Excuses::of(self.case, Some(life));
         self.truth.budget.add(life);
         self.host.set_allowance(self.truth.budget.allowance());
         let lived = guarded("while running", || self.try_live(life, observer));
@@ -260,6 +260,13 @@ impl<'a> World<'a> {
         let device = self.come_up(observer, &mut changes);
         self.tell_host();
         let device = device?;
+        let device = match life.side_by_side {
+            Some(seed) => {
+                self.coverage.hit("operations_side_by_side");
+                device.go_side_by_side(seed)
+            }
+            None => device,
+        };
         self.phase = Phase::Request;
         let mut living = Living {
             world: self,

@@ -42,7 +42,7 @@ impl DoubleTarget {
 impl Target<MemoryFile> for DoubleTarget {
     fn submit(&mut self, request: Request) -> Result<(), TargetError> {
         let offer = |this: &mut Self, request| this.double.submit(&mut this.device, request);
-        hand_over(self, request, offer, DoubleTarget::step)
+        hand_over(self, request, offer, |this| Ok(this.step()))
     }
 
     fn complete(&mut self) -> Result<Completion, TargetError> {

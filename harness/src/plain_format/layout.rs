@@ -2,7 +2,6 @@
 
 use super::SECTOR;
 use super::wrong::Wrong;
-use driver::exact_count;
 
 /// Bits in a byte of the bitmap.
 pub(super) const BITS: u64 = 8;
@@ -124,10 +123,7 @@ impl Layout {
         let fields = version.fields();
         let refuse = |at, what, found: String| Err(Wrong::new(at, what, found));
         if !(SECTOR..=LONGEST_FILE).contains(&size) {
-            let found = format!(
-                "found {}, expected from {SECTOR} to {LONGEST_FILE}",
-                exact_count(size, "byte")
-            );
+            let found = format!("found {size}, expected from {SECTOR} to {LONGEST_FILE} bytes");
             return refuse(fields.size, "size", found);
         }
         let unit = match fields.alignment_and_format {

@@ -243,43 +243,58 @@ impl Initial for Stamped {
 }
 
 /// A device that was given: what is clean shows what its backing file holds, which is read
-/// here once more, by another way than the driver's.
+/// here once more, by another way than the driver's. No more of it is read than is compared: the
+/// driver has just had it, so that it is in the page cache, and what lies beside it is not.
 #[derive(Debug)]
 pub struct Given<F> {
     backing: Option<F>,
+    /// What is compared now.
+    looked_at: SectorRange,
+    /// What was read last, and where.
     window: Vec<u8>,
-    window_start: Option<Sector>,
+    window_range: SectorRange,
 }
 
-/// Sectors read ahead from the backing file.
-const WINDOW: u64 = 2048;
+/// The most sectors that are read from the backing file at once.
+const WINDOW: SectorCount = SectorCount(2048);
 
 impl<F: HostFile> Given<F> {
     /// With its own handle on the backing file; without one nothing is clean.
     pub fn new(backing: Option<F>) -> Given<F> {
         Given {
             backing,
+            looked_at: SectorRange::default(),
             window: Vec::new(),
-            window_start: None,
+            window_range: SectorRange::default(),
         }
     }
 
     fn original(&mut self, sector: Sector) -> Option<&[u8]> {
-        let start = Sector(sector.0 / WINDOW * WINDOW);
-        if self.window_start != Some(start) {
-            self.window.resize((WINDOW * SECTOR_SIZE) as usize, 0);
-            let at = FileOffset(start.bytes().0);
+        let one = SectorRange::new(sector, SectorCount(1));
+        if !self.window_range.overlaps(one) {
+            let end = match self.looked_at.overlaps(one) {
+                true => self.looked_at.end().min(sector + WINDOW),
+                false => one.end(),
+            };
+            let range = SectorRange::between(sector..end);
+            self.window.resize(range.count.bytes().0 as usize, 0);
+            let at = FileOffset(sector.bytes().0);
+            self.window_range = SectorRange::default();
             let backing = self.backing.as_ref()?;
-            // The window may reach past the end; no sector asked for does.
+            // The range may reach past the end of the backing file; no sector that it has does.
             backing.read_zero_filled_at(&mut self.window, at).ok()?;
-            self.window_start = Some(start);
+            self.window_range = range;
         }
-        let at = (sector - start).bytes().0 as usize;
+        let at = (sector - self.window_range.start).bytes().0 as usize;
         self.window.get(at..at + SECTOR_SIZE as usize)
     }
 }
 
 impl<F: HostFile> Initial for Given<F> {
+    fn looks_at(&mut self, range: SectorRange) {
+        self.looked_at = range;
+    }
+
     fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
         self.original(sector) == Some(content)
     }

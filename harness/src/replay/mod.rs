@@ -9,6 +9,7 @@ pub mod counts;
 pub mod error;
 mod holes;
 mod in_flight;
+pub mod io;
 pub mod limits;
 pub mod measured;
 pub mod observe;
@@ -26,6 +27,7 @@ pub mod target;
 pub mod timeline;
 mod verify;
 
+pub use io::Io;
 pub use limits::Allowed;
 pub use options::{Options, ResizeAt};
 pub use pace::Pace;

@@ -8,6 +8,7 @@ use userhelper::planner::Shrink;
 use crate::stamp::Coverage;
 use crate::trace::{TraceError, TraceSource};
 
+use super::io::Io;
 use super::limits::Allowed;
 use super::pace::Pace;
 use super::requests::PastEnd;
@@ -47,6 +48,8 @@ pub struct Options {
     pub coverage: Coverage,
     /// What the replay may cost.
     pub allowed: Allowed,
+    /// Who carries out what is asked of real files.
+    pub io: Io,
 }
 
 impl Options {
@@ -64,6 +67,7 @@ impl Options {
             alignment: None,
             coverage: Coverage::Whole,
             allowed: Allowed::default(),
+            io: Io::default(),
         }
     }
 }

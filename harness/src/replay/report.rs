@@ -7,6 +7,7 @@ use driver::{exact_count, plural};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::io::Taken;
 use super::observe::Sight;
 use super::pace::PaceReport;
 use super::timeline::Timeline;
@@ -72,6 +73,8 @@ pub struct Report {
     /// Requests of the trace with a time before that of the request that they follow; they are
     /// submitted in the order of the trace.
     pub requests_earlier: u64,
+    /// Who carried out what was asked of real files; `None` with a device in memory.
+    pub io: Option<Taken>,
     /// Whether the COW file's header was found half changed to another backing file, and that
     /// change was finished before the first request.
     pub finished_switch: bool,

@@ -23,6 +23,7 @@ use crate::trace::TraceOperation;
 
 use super::backing::{Given, STAMP_ALL, Stamped, StampedParts};
 use super::error::ReplayError;
+use super::io::OnFiles;
 use super::limits::{Files, LARGEST_IMPLIED};
 use super::observe::{Observed, Sights};
 use super::options::{OpenTrace, Options, ResizeAt};
@@ -33,7 +34,7 @@ use super::room::{room_for, size_if_created};
 use super::run::{Manner, PlannedAt, Run};
 use super::session_error::SessionError;
 use super::stamp_host::StampHost;
-use super::target::{Live, Stepped, Target};
+use super::target::{Stepped, Target};
 use super::verify::{Verify, idle, take_in};
 
 /// The files of a device made for a replay.
@@ -69,8 +70,13 @@ impl Session<'_> {
     pub fn on_files(&self, directory: &Path, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
         self.check_before(&directory.join(COW_NAME), Some(size), Files::OnDisk)?;
-        self.on_own_device(RealHost, directory, size, |device| {
-            Live::start(device).map_err(SessionError::Thread)
+        let chosen = self.options.io.choose(self.options.depth)?;
+        let report = self.on_own_device(RealHost, directory, size, |device| {
+            Ok(OnFiles::start(device, &chosen)?)
+        })?;
+        Ok(Report {
+            io: Some(chosen.taken()),
+            ..report
         })
     }
 
@@ -142,9 +148,11 @@ impl Session<'_> {
             opened.device.capacity(),
             Given::new(backing.map(Held::into_file)),
         );
-        let start = |device| Live::start(device).map_err(SessionError::Thread);
+        let chosen = self.options.io.choose(self.options.depth)?;
+        let start = |device| Ok(OnFiles::start(device, &chosen)?);
         let report = self.replay(host, spec, opened, oracle, start)?;
         Ok(Report {
+            io: Some(chosen.taken()),
             backing_note: note,
             ..report
         })
@@ -439,6 +447,7 @@ impl Session<'_> {
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
             requests_earlier: trace.notes().earlier,
+            io: None,
             finished_switch: opened.finished_switch,
             backing_note: None,
             backing_unchanged: None,

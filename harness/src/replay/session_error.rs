@@ -13,6 +13,7 @@ use userhelper::planner::PlanError;
 use crate::trace::TraceError;
 
 use super::error::ReplayError;
+use super::io::NoIo;
 use super::limits::LARGEST_IMPLIED;
 
 /// Why there is no report.
@@ -66,9 +67,9 @@ pub enum SessionError {
         /// What the host said.
         error: HostError,
     },
-    /// There is no thread to be had.
-    #[error("starting the I/O thread: {0}")]
-    Thread(std::io::Error),
+    /// Nobody carries the device's operations out as asked for.
+    #[error(transparent)]
+    Io(#[from] NoIo),
     /// An empty trace of an unknown device.
     #[error("the trace does not tell the size of its device: give --size")]
     UnknownSize,

@@ -1,6 +1,6 @@
 //! Comparing a whole device with the model: by reading it, but for [`Holes`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use driver::blk::{Operation, Request, Segment, Status, Tag, split};
 use driver::exact_count;
@@ -59,7 +59,9 @@ impl<'a, T> Reader<'a, T> {
     where
         T: Target<F>,
     {
-        let mut asked = VecDeque::new();
+        let mut asked: VecDeque<(Tag, SectorRange)> = VecDeque::new();
+        // Reads that came before one that was asked for earlier.
+        let mut early = BTreeMap::new();
         let mut pieces = pieces.peekable();
         while pieces.peek().is_some() || !asked.is_empty() {
             if asked.len() < AHEAD
@@ -72,12 +74,21 @@ impl<'a, T> Reader<'a, T> {
             let Some((tag, piece)) = asked.pop_front() else {
                 return Ok(());
             };
-            let done = self.target.complete()?;
-            // The device keeps the order of reads that come one after the other.
+            let done = loop {
+                if let Some(done) = early.remove(&tag) {
+                    break done;
+                }
+                let done = self.target.complete()?;
+                let request = &done.request;
+                let is_asked = |asked: &(Tag, SectorRange)| asked.0 == request.tag;
+                let is_ours = tag == request.tag
+                    || asked.iter().any(is_asked) && !early.contains_key(&request.tag);
+                if request.operation != Operation::Read || !is_ours {
+                    return Err(not_in_flight(&done));
+                }
+                early.insert(request.tag, done);
+            };
             let request = &done.request;
-            if (request.tag, request.operation) != (tag, Operation::Read) {
-                return Err(not_in_flight(&done));
-            }
             if done.status != Status::Ok {
                 return Err(ReplayError::Unreadable {
                     range: piece,

@@ -27,6 +27,7 @@ mod change;
 mod content;
 mod crash;
 mod enumerate;
+mod executor;
 mod faults;
 mod file;
 mod host;
@@ -45,6 +46,7 @@ pub use allowance::{Allowance, Exceeded, Resource};
 pub use assumptions::Assumptions;
 pub use content::FileContent;
 pub use enumerate::{Subsets, Tearing, TooManySurvivors};
+pub use executor::SideBySide;
 pub use faults::{
     Fault, FaultDecider, FaultPlan, FaultRates, FaultRule, FileMatch, Injected, Occurrence,
 };

@@ -92,6 +92,51 @@ fn a_replay_on_files_with_two_resizes() {
     check_report(&again, REQUESTS, 320 << 20);
 }
 
+/// Headroom, rebuild and reflow under requests whose operations are carried out by each executor.
+#[test]
+fn a_replay_comes_to_the_same_whoever_carries_its_operations_out() {
+    let mut taken = Vec::new();
+    for io in ["inline", "threads", "uring", "auto"] {
+        let sandbox = Sandbox::new();
+        let io = format!("--io={io}");
+        let arguments = [
+            "replay",
+            &ext4(),
+            "--size=100M",
+            "--past-end=wrap",
+            "--limit=8000",
+            "--resize-at=1000:110M:headroom",
+            "--resize-at=2000:128M:rebuild",
+            "--resize-at=4000:180M:reflow",
+            &io,
+            "--json",
+        ];
+        let output = sandbox.run(&arguments);
+        if io == "--io=uring" && output.status.code() == Some(3) {
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(text.contains("io_uring is not to be had here"), "{text}");
+            assert!(
+                text.contains("--io threads and --io inline work everywhere"),
+                "{text}"
+            );
+            eprintln!("skipped: {text}");
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(0), "{io}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        check_report(&report, 8000, 180 << 20);
+        assert_eq!(report["backing_unchanged"], true);
+        taken.push(report["io"].as_str().unwrap().to_owned());
+    }
+    let auto = taken.pop().unwrap();
+    assert_eq!(taken[..2], ["inline", "threads"]);
+    let best = taken.last().unwrap();
+    assert_eq!(
+        &auto, best,
+        "the last of the list, as far as the kernel has it"
+    );
+}
+
 #[test]
 fn a_replay_in_memory() {
     let sandbox = Sandbox::new();

@@ -7,7 +7,7 @@ use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
 use driver::open::{OpenOptions, open};
 use driver::ordered::Headroom;
-use driver::resize::{Resize, ResizeError};
+use driver::resize::{Resize, ResizeError, ResizeStep};
 use harness::sim::{
     Fault, FaultPlan, FaultRule, FileContent, Operation, OperationKind, SimFile, SimHost,
 };
@@ -262,7 +262,12 @@ fn a_raw_disk_whose_length_was_changed_has_its_new_size_though_the_host_reports_
         let look = FaultRule::nth("raw", OperationKind::Length, 1, Fault::Io);
         let faults = [Some(changed), (!looks).then_some(look)];
         host.set_faults(FaultPlan::at(faults.into_iter().flatten()));
-        let step = resize.step(&mut device);
+        let step = loop {
+            match resize.step(&mut device) {
+                Ok(ResizeStep::Working) => {}
+                ended => break ended,
+            }
+        };
         assert_eq!(step.is_ok(), looks, "{step:?}");
         assert_eq!(host.content("raw").unwrap().length(), sectors(new_sectors));
         assert_eq!(device.is_read_only(), !looks);

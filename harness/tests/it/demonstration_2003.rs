@@ -42,6 +42,7 @@ fn grow(strategy: Strategy, alignment: Option<u32>, directory: &Path) -> Report 
             alignment,
             coverage: Coverage::Whole,
             allowed: Allowed::default(),
+            io: Default::default(),
         },
         progress: &|_| {},
     };

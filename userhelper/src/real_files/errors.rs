@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::directory_of;
 
 /// The error that an error number stands for, whatever the operation was.
-pub(super) fn host_error(errno: Errno) -> HostError {
+pub(crate) fn host_error(errno: Errno) -> HostError {
     match errno {
         // EOPNOTSUPP and ENOTSUP are one number on Linux.
         Errno::OPNOTSUPP | Errno::NOSYS => HostError::Unsupported,

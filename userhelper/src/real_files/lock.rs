@@ -5,13 +5,39 @@
 //! descriptor of the same file does not drop them.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use driver::host::{HostError, HostResult, LockKind};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// Locks the whole file, however long it grows, without waiting.
+/// How long a lock that somebody holds is tried for, and how long at first it is left alone
+/// between two tries.
+const PATIENCE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Locks the whole file, however long it grows. A lock that somebody holds is tried for a second:
+/// the kernel takes the io_uring of a process apart after the process has ended, and that long the
+/// lock of what was under way there stays.
+pub(super) fn lock_patiently(file: impl AsFd, kind: LockKind) -> HostResult<()> {
+    let (mut waited, mut pause) = (Duration::ZERO, FIRST_PAUSE);
+    loop {
+        match lock_whole_file(&file, kind) {
+            Err(HostError::Locked) if waited < PATIENCE => {}
+            locked => return locked,
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nobody tells when the kernel gives a dead process's lock up"
+        )]
+        std::thread::sleep(pause);
+        waited += pause;
+        pause *= 2;
+    }
+}
+
+/// Locks the whole file, without waiting.
 pub(super) fn lock_whole_file(file: impl AsFd, kind: LockKind) -> HostResult<()> {
     set_lock(
         file,

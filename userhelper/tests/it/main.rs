@@ -7,6 +7,7 @@ mod exercise;
 #[path = "../shared/hosts_agree.rs"]
 mod suite;
 
+mod executors;
 mod expected_backing;
 mod holes;
 mod hostile_images;

@@ -89,6 +89,7 @@ fn case(sectors: u64, requests: u64) -> Case {
             tool: None,
             synchronous: false,
             pending_words: None,
+            side_by_side: None,
             segments_of: None,
             actions: actions.collect(),
             faults: Vec::new(),

@@ -11,7 +11,7 @@ use driver::ordered::{Ordered, Step};
 use driver::units::{Bytes, FileOffset, Sector};
 use userhelper::real_files::{RealFile, RealHost};
 
-use crate::bench::SplitMix64;
+use crate::random::SplitMix64;
 
 /// The name of its COW file.
 pub(super) const COW: &str = "device.cow";

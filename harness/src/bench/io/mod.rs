@@ -1,7 +1,9 @@
 //! `ubdlab bench io`: the `ordered` driver on files, beside bare system calls on the same
 //! files at the same offsets, and beside other programs that put a copy-on-write layer over
-//! a file. Everything is in the page cache: what is measured is the way to it.
+//! a file. Everything is in the page cache, but for the rows in `cold`: what is measured is the way
+//! to it.
 
+mod cold;
 mod counting;
 mod device;
 mod flush;
@@ -40,5 +42,6 @@ pub fn measure(
     runs::measure(directory, only, &mut each)?;
     flush::measure(directory, only, &mut each)?;
     growth::measure(directory, only, &mut each)?;
-    peers::measure(directory, only, &mut each)
+    peers::measure(directory, only, &mut each)?;
+    cold::measure(directory, only, &mut each)
 }

@@ -93,7 +93,7 @@ const PEERS: [Peer; 3] = [
 /// Writes of 1 MiB that fill the device.
 const FILTER_FILL: u64 = SIZE.0 >> 20;
 
-fn qemu_img_bench(format: &str, file: &str, bench: &[String]) -> Command {
+pub(super) fn qemu_img_bench(format: &str, file: &str, bench: &[String]) -> Command {
     let mut command = Command::new("qemu-img");
     command.args(["bench", "-f", format]).args(bench).arg(file);
     command
@@ -229,11 +229,16 @@ fn prepare(directory: &Path) -> bool {
 impl Peer {
     /// The seconds that a run took by its own account.
     fn run(&self, directory: &Path, bench: &[String]) -> Option<f64> {
-        let output = (self.command)(bench).current_dir(directory).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let (_, rest) = text.split_once("Run completed in ")?;
-        rest.split_whitespace().next()?.parse().ok()
+        seconds_of((self.command)(bench).current_dir(directory))
     }
+}
+
+/// The seconds that a run of `qemu-img bench` took by its own account.
+pub(super) fn seconds_of(bench: &mut Command) -> Option<f64> {
+    let output = bench.output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (_, rest) = text.split_once("Run completed in ")?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 /// Our device, and its COW file for bare system calls.

@@ -92,7 +92,7 @@ pub(super) fn threaded_pass(
     depth: usize,
     like: &Request,
 ) -> Result<Duration, SetUpError> {
-    let died = |error: driver::ordered::ThreadDied| SetUpError::Thread(error.to_string());
+    let died = |error: driver::executor::Died| SetUpError::Thread(error.to_string());
     let at = |&at: &u64| Request {
         start: sector_of(at),
         ..like.clone()

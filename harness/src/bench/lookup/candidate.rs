@@ -439,8 +439,8 @@ impl Candidate for HiSparse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::SplitMix64;
     use crate::bench::lookup::content::Content;
+    use crate::random::SplitMix64;
 
     /// Each answers as the slow and obvious one does.
     fn agrees_with_bit_by_bit<C: Candidate>() {

@@ -2,7 +2,7 @@
 
 use driver::units::SectorCount;
 
-use crate::bench::SplitMix64;
+use crate::random::SplitMix64;
 
 /// Sectors in a GiB.
 pub const GIB: u64 = 1 << 21;

@@ -9,7 +9,8 @@ use super::candidate::{Candidate, REQUEST};
 use super::content::{Content, GIB};
 use super::{Only, timed, timed_again_and_again};
 use crate::bench::rounds::rounds;
-use crate::bench::{Growth, Order, Row, SplitMix64, Unit};
+use crate::bench::{Growth, Order, Row, Unit};
+use crate::random::SplitMix64;
 
 /// Three decades.
 const DEVICES: [(&str, u64); 4] = [

@@ -24,8 +24,9 @@ use fixedbitset::FixedBitSet;
 use roaring::RoaringBitmap;
 
 use super::rounds::{Contender, rounds};
-use super::{Row, SplitMix64, Unit};
+use super::{Row, Unit};
 use crate::clock;
+use crate::random::SplitMix64;
 
 use candidate::{BitByBit, Candidate, HiSparse, REQUEST};
 use content::{Content, DEVICES};

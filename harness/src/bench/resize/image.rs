@@ -13,8 +13,8 @@ use userhelper::image::open::close;
 use userhelper::real_files::RealHost;
 
 use super::{BenchError, specification};
-use crate::bench::SplitMix64;
 use crate::bench::io::served;
+use crate::random::SplitMix64;
 
 pub(super) const BLOCK: u64 = 4096;
 

@@ -12,8 +12,8 @@ use userhelper::real_files::RealFile;
 
 use super::BenchError;
 use super::image::{BLOCK, Layout, fill, sector_of};
-use crate::bench::SplitMix64;
 use crate::clock::{Clock, WallClock};
+use crate::random::SplitMix64;
 
 /// From one request to the next: 2,000 in a second.
 const INTERVAL_NS: u64 = 500_000;
@@ -84,7 +84,7 @@ impl Client {
         latencies: &mut Latencies,
         mut goes_on: impl FnMut(u64) -> bool,
     ) -> Result<(), BenchError> {
-        let died = |error: driver::ordered::ThreadDied| BenchError::Device(error.to_string());
+        let died = |error: driver::executor::Died| BenchError::Device(error.to_string());
         let clock = WallClock::start();
         let mut pending: Vec<Option<Pending>> = vec![None; MOST_IN_FLIGHT];
         let mut free: Vec<usize> = (0..MOST_IN_FLIGHT).collect();

@@ -10,7 +10,7 @@ use super::{Common, Failure, Place, Rows, Verdict};
 /// do the same on the same file at the same offsets. System calls are counted where their number
 /// is what matters: of a read across many runs, of a flush after many writes. Where qemu-img and
 /// nbdkit are found, their copy-on-write layers are measured beside it with `qemu-img bench`;
-/// where they are not, the row says so. Takes 2 GiB of space and some minutes; for the growth
+/// where they are not, the row says so. Takes 8 GiB of space and some minutes; for the growth
 /// with the size of a device there are files of up to 256 GiB, nearly all holes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\

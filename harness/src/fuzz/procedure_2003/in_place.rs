@@ -350,7 +350,7 @@ impl InPlace {
 
 impl Resize<SimFile> for InPlace {
     fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        if device.is_publishing() {
+        if !device.lets_relocation_in() {
             return Ok(ResizeStep::Waiting);
         }
         let result = self.do_stage(device);

@@ -190,7 +190,7 @@ impl NewFile {
 
 impl Resize<SimFile> for NewFile {
     fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        if device.is_publishing() {
+        if !device.lets_relocation_in() {
             return Ok(ResizeStep::Waiting);
         }
         let result = self.do_stage(device);

@@ -31,7 +31,12 @@ pub(super) fn flags(life: &Life) -> impl Iterator<Item = String> {
         let words = Count(words, "word");
         format!("at most {words} of the bitmap may wait to be written")
     });
-    synchronous.into_iter().chain(pending)
+    let order = life.side_by_side.map(|_| {
+        "operations of the device go side by side: each takes effect at some moment, and ends at \
+         another"
+            .to_string()
+    });
+    synchronous.into_iter().chain(pending).chain(order)
 }
 
 /// The version of a header.

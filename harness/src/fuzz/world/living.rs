@@ -254,6 +254,7 @@ impl Living<'_, '_, '_> {
             Operation::Read => history.read_submitted(),
             _ => history.submitted(range, change),
         };
+        self.note_beside(operation, range);
         let flown = Flying {
             operation,
             range,
@@ -295,6 +296,51 @@ impl Living<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// What is submitted beside what is under way.
+    fn note_beside(&mut self, operation: Operation, range: SectorRange) {
+        if self.device.under_way() == 0 {
+            return;
+        }
+        let is_fua = |operation| operation == Operation::Write { fua: true };
+        let is_flush = operation == Operation::Flush;
+        let any = |of: &dyn Fn(&Flying) -> bool| self.flying.values().any(of);
+        let flushes = any(&|other| other.operation == Operation::Flush);
+        let came_up = [
+            (
+                "flush_among_writes_under_way",
+                is_flush && any(&|other| other.operation.is_change()),
+            ),
+            ("flushes_under_way_together", is_flush && flushes),
+            (
+                "fua_beside_a_flush",
+                is_fua(operation) && flushes || is_flush && any(&|other| is_fua(other.operation)),
+            ),
+            (
+                "overlap_under_way",
+                any(&|other| {
+                    (operation.is_change() || other.operation.is_change())
+                        && range.overlaps(other.range)
+                }),
+            ),
+        ];
+        for (name, _) in came_up.into_iter().filter(|(_, came_up)| *came_up) {
+            self.world.coverage.hit(name);
+        }
+    }
+
+    /// How a request has ended that was under way beside others.
+    fn note_end_beside(&mut self, number: u32, ok: bool) {
+        if !self.device.is_side_by_side() {
+            return;
+        }
+        if self.flying.range(..number).next().is_some() {
+            self.world.coverage.hit("requests_completed_out_of_order");
+        }
+        if !ok && self.flying.len() > 1 {
+            self.world.coverage.hit("fault_in_one_of_many");
+        }
     }
 
     /// The data of a request in as many segments as the life asks for.
@@ -395,6 +441,7 @@ impl Living<'_, '_, '_> {
         let number = request.tag.0 as u32;
         let flown = self.take_off(&request)?;
         let ok = completion.status == Status::Ok;
+        self.note_end_beside(number, ok);
         self.world.tell_host();
         let status = completion.status;
         let line = || Line::Request(format!("request {number} completed: {status}"));
@@ -454,7 +501,10 @@ impl Living<'_, '_, '_> {
     /// On a host that has not failed, no more words of the bitmap wait for a publication than the
     /// device was told.
     fn check_pending(&mut self, most: u64) -> Result<(), Violation> {
-        if self.world.case.image.raw || self.resize.is_some() || self.world.host.has_failed() {
+        let case = self.world.case;
+        // Beside a publication that is under way, other writes end.
+        let is_exact = !self.device.is_side_by_side();
+        if case.image.raw || self.resize.is_some() || self.world.host.has_failed() || !is_exact {
             return Ok(());
         }
         let (Some(durable), Some(device)) = (
@@ -525,7 +575,8 @@ impl Living<'_, '_, '_> {
         failure: Option<&HostFailure>,
     ) -> Result<(), Violation> {
         let (host, operation) = (&self.world.host, request.operation);
-        let (excuses, submitted) = (&self.world.excuses, flown.operations);
+        let excuses = &self.world.excuses;
+        let submitted = (flown.operations, flown.range.count.bytes());
         if excuses.request(host, submitted, operation, status, failure) {
             return Ok(());
         }
@@ -640,7 +691,13 @@ impl Living<'_, '_, '_> {
         let result = resize.step(device);
         self.show(Phase::Resize)?;
         match result {
-            Ok(ResizeStep::Working) => Ok(true),
+            Ok(ResizeStep::Working) => {
+                if is_reflow && self.device.under_way() > 0 {
+                    let name = "window_moved_with_requests_around";
+                    self.world.coverage.hit(name);
+                }
+                Ok(true)
+            }
             Ok(ResizeStep::Waiting) => Ok(false),
             Ok(ResizeStep::Done(_)) => {
                 self.resize = None;

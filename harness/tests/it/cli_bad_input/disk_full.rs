@@ -172,7 +172,15 @@ fn a_full_disk() {
                    copy needs 268 KiB, and only 148 KiB are free beside the COW file";
     failed(&sandbox, &resize("rebuild"), "small/cow", message);
 
-    let output = sandbox.run(&["replay", "@more", "--device", "ubda=@small/cow"]);
+    // One after the other, so that it is certain which of them finds no space.
+    let one_by_one = [
+        "replay",
+        "@more",
+        "--device",
+        "ubda=@small/cow",
+        "--depth=1",
+    ];
+    let output = sandbox.run(&one_by_one);
     let message = "@small/cow: request 38 (write, sectors 776+8): no space: COW file at byte 409600: \
                    no space left on the host";
     failed(&sandbox, &output, "small/cow", message);

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use driver::blk::Status;
+use driver::blk::{Status, Tag};
 use driver::ordered::Hold;
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::SectorCount;
@@ -116,7 +116,7 @@ impl Story<'_> {
         resize: &mut dyn Resize<SimFile>,
     ) -> Option<Result<Resized, ResizeError>> {
         let mut acts = self.between.iter().cycle();
-        let mut in_flight = VecDeque::new();
+        let mut in_flight: VecDeque<(Act, Tag)> = VecDeque::new();
         let mut outcome = None;
         for round in 0..100_000 {
             if world.host.crashed() {
@@ -142,7 +142,10 @@ impl Story<'_> {
             for _ in 0..1 + round % 3 {
                 match device.step() {
                     Step::Completed(completion) => {
-                        let (act, tag) = in_flight.pop_front().unwrap();
+                        // Those that overlap end in their order, and others in any.
+                        let tag = completion.request.tag;
+                        let place = in_flight.iter().position(|(_, asked)| *asked == tag);
+                        let (act, tag) = in_flight.remove(place.unwrap()).unwrap();
                         world.completed(act, tag, completion);
                     }
                     Step::Working => {}

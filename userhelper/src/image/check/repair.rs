@@ -5,12 +5,11 @@
 use std::path::Path;
 
 use driver::cow::{Extension, ExtensionState, Geometry};
-use driver::host::{HostError, HostFile};
+use driver::host::{HostError, HostFile, clear};
 use driver::open::{open, read_extension};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange};
 
-use crate::copying::clear;
 use crate::image::open::{Format, Trust, close, options, specification};
 use crate::image::{ImageError, Watch, recover};
 use crate::image_host::ImageHost;

@@ -1,4 +1,5 @@
-//! Numbers to scatter bits and positions with: seeded, and cheap beside what is measured.
+//! Numbers from a seed, the same on every machine, and cheap: to scatter bits and positions with
+//! where something is measured, and to choose with in the simulator.
 
 /// SplitMix64, as Steele, Lea and Flood published it.
 #[derive(Clone, Debug)]
@@ -13,7 +14,7 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A number less than `limit`, which is not 0. The bias is far below what is measured.
+    /// A number less than `limit`, which is not 0. The bias is far below what anybody notices.
     pub fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.number()) * u128::from(limit)) >> 64) as u64
     }

@@ -1,0 +1,187 @@
+//! One thing that a driver asks of the host's open files, as a value, and what came of it. A driver
+//! makes operations and waits for none; whoever has the files carries them out, in whatever order
+//! they end, and gives each back.
+
+use std::ops::Range;
+
+use crate::units::{Bytes, FileOffset, FileRange};
+
+use super::{HostError, HostFile, HostResult};
+
+/// Which of the two host files an operation is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileRole {
+    /// The COW file, or the raw disk that stands in for it.
+    Cow,
+    /// The backing file.
+    Backing,
+}
+
+/// Who waits for an operation: a number that only the driver that made it can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Waiter(pub u64);
+
+/// A buffer on its way to the host and back, of which the operation is about a part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Buffer {
+    /// All of it.
+    pub data: Vec<u8>,
+    /// The part, in bytes; it lies within `data`.
+    pub part: Range<usize>,
+}
+
+impl Buffer {
+    /// All of `data`.
+    pub fn whole(data: Vec<u8>) -> Buffer {
+        let part = 0..data.len();
+        Buffer { data, part }
+    }
+
+    /// The length of the part.
+    pub fn len(&self) -> Bytes {
+        Bytes(self.part.len() as u64)
+    }
+
+    /// Whether the part is empty.
+    pub fn is_empty(&self) -> bool {
+        self.part.is_empty()
+    }
+
+    #[inline]
+    fn part(&self) -> &[u8] {
+        &self.data[self.part.clone()]
+    }
+
+    #[inline]
+    fn part_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.part.clone()]
+    }
+}
+
+/// What is asked of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Fill the buffer; the end of the file before its end is [`HostError::UnexpectedEnd`].
+    Read {
+        /// From where.
+        at: FileOffset,
+        /// What is filled.
+        buffer: Buffer,
+    },
+    /// Write the buffer.
+    Write {
+        /// To where.
+        at: FileOffset,
+        /// What is written.
+        buffer: Buffer,
+    },
+    /// Write zeros, where the host cannot zero a range.
+    WriteZeros(FileRange),
+    /// Make the range read as zeros with its space kept.
+    ZeroRange(FileRange),
+    /// Free the range, which then reads as zeros.
+    PunchHole(FileRange),
+    /// Make what was written to the file before the operation begins durable.
+    SyncData,
+}
+
+impl Action {
+    /// The bytes that it is about; of a sync, none.
+    pub fn range(&self) -> FileRange {
+        match self {
+            Action::Read { at, buffer } | Action::Write { at, buffer } => {
+                FileRange::new(*at, buffer.len())
+            }
+            Action::WriteZeros(range) | Action::ZeroRange(range) | Action::PunchHole(range) => {
+                *range
+            }
+            Action::SyncData => FileRange::default(),
+        }
+    }
+}
+
+/// One operation on one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Who waits for it.
+    pub waiter: Waiter,
+    /// On which file.
+    pub file: FileRole,
+    /// What is asked.
+    pub action: Action,
+}
+
+/// An operation that has ended, with its buffers, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The operation; after a successful read its buffer is filled.
+    pub operation: Operation,
+    /// How it ended.
+    pub result: HostResult<()>,
+}
+
+/// Zeros are written from here.
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+impl Operation {
+    /// Carries the operation out on `file`, in as many calls as the host needs, and waits for it.
+    /// A file that is not there is [`HostError::NotFound`].
+    #[inline]
+    pub fn carry_out<F: HostFile>(mut self, file: Option<&F>) -> Finished {
+        let result = match file {
+            Some(file) => self.action.carry_out(file),
+            None => Err(HostError::NotFound),
+        };
+        Finished {
+            operation: self,
+            result,
+        }
+    }
+}
+
+impl Action {
+    #[inline]
+    fn carry_out<F: HostFile>(&mut self, file: &F) -> HostResult<()> {
+        match self {
+            Action::Read { at, buffer } => file.read_exact_at(buffer.part_mut(), *at),
+            Action::Write { at, buffer } => file.write_all_at(buffer.part(), *at),
+            Action::WriteZeros(range) => write_zeros(file, *range),
+            Action::ZeroRange(range) => file.zero_range(*range),
+            Action::PunchHole(range) => file.punch_hole(*range),
+            Action::SyncData => file.sync_data(),
+        }
+    }
+}
+
+fn write_zeros<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
+    let mut at = range.start;
+    while at < range.end() {
+        let len = (range.end() - at).min(Bytes(ZEROS.len() as u64));
+        file.write_all_at(&ZEROS[..len.0 as usize], at)?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// Makes a range of a file read as zeros with its space kept, by writing them where the host has
+/// no other way.
+///
+/// # Errors
+/// The host's.
+pub fn zero<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
+    match file.zero_range(range) {
+        Err(HostError::Unsupported) => write_zeros(file, range),
+        result => result,
+    }
+}
+
+/// Makes a range of a file read as zeros: a hole where the host can, zeros otherwise.
+///
+/// # Errors
+/// The host's.
+pub fn clear<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
+    match file.punch_hole(range) {
+        Err(HostError::Unsupported) => zero(file, range),
+        result => result,
+    }
+}

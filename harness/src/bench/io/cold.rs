@@ -1,0 +1,399 @@
+//! Random reads of files that are not in the page cache, with several in flight: what the disk
+//! underneath gets to do at once decides. Beside the same reads given straight to a ring and to a
+//! pool of threads, with no device between, and beside qcow2 over the same backing file, in each
+//! way that qemu-img has to do its I/O.
+//!
+//! All take turns, with the same positions in the same order, and before each turn the pages of
+//! all files are dropped.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use driver::blk::{Request, Status, Tag};
+use driver::executor::{Executor, Files, Wait};
+use driver::host::{Access, Action, Buffer, FileRole, HostNames, Operation, Waiter};
+use driver::ordered::Ordered;
+use driver::units::{Bytes, FileOffset, Sector};
+use rustix::fs::Advice;
+use userhelper::executor::{Threads, Uring};
+use userhelper::real_files::{RealFile, RealHost};
+
+use super::device::{COW, Device, SetUpError, file_error, sector_of, served};
+use super::peers::{qemu_img_bench, seconds_of};
+use super::{Only, wanted};
+use crate::bench::{Row, Unit, median};
+use crate::clock;
+
+const SIZE: Bytes = Bytes(2 << 30);
+const BACKING: &str = "cold.img";
+const QCOW2: &str = "cold.qcow2";
+const BLOCK: u64 = 4096;
+const DEPTHS: [usize; 3] = [1, 4, 32];
+
+/// Requests of one run.
+const REQUESTS: u64 = 16_384;
+
+/// From one request to the next: all over the file, and the same places for all.
+const STEP: u64 = 4099 * BLOCK;
+
+/// Runs of each, in turns; the median counts.
+const RUNS: usize = 5;
+
+/// What qemu-img does its I/O by, and the cache mode that it needs for that.
+const QEMU_MODES: [(&str, &str); 3] = [
+    ("threads", "writeback"),
+    ("io_uring", "writeback"),
+    ("native", "none"),
+];
+
+/// What the device and its peers read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Nothing is dirty.
+    Clean,
+    /// Every second block of 4 KiB is.
+    HalfDirty,
+}
+
+impl Content {
+    fn name(self, depth: usize) -> String {
+        let what = match self {
+            Content::Clean => "over a backing file",
+            Content::HalfDirty => "half dirty",
+        };
+        format!("io/cold 4 KiB read, {what}, depth {depth}")
+    }
+
+    fn is_dirty(self, at: u64) -> bool {
+        self == Content::HalfDirty && (at / BLOCK).is_multiple_of(2)
+    }
+}
+
+/// Measures the rows.
+pub(super) fn measure(
+    directory: &Path,
+    only: Only<'_>,
+    each: &mut impl FnMut(Vec<Row>),
+) -> Result<(), SetUpError> {
+    for content in [Content::Clean, Content::HalfDirty] {
+        let depths: Vec<_> = DEPTHS
+            .into_iter()
+            .filter(|&depth| wanted(only, &content.name(depth)))
+            .collect();
+        if depths.is_empty() {
+            continue;
+        }
+        let mut turns = Turns::prepare(directory, content)?;
+        for depth in depths {
+            each(turns.measure(depth)?);
+        }
+    }
+    Ok(())
+}
+
+/// Those who take turns, and their files.
+struct Turns {
+    directory: PathBuf,
+    content: Content,
+    ordered: Ordered<RealFile>,
+    /// Its two files once more, for those without a device.
+    files: Files<RealFile>,
+    data: FileOffset,
+    has_qcow2: bool,
+}
+
+/// What a turn took, of each that had one.
+#[derive(Default)]
+struct Times {
+    device: Vec<(&'static str, Vec<f64>)>,
+    bare: Vec<(&'static str, Vec<f64>)>,
+    qemu: Vec<(&'static str, Vec<f64>)>,
+}
+
+impl Turns {
+    fn prepare(directory: &Path, content: Content) -> Result<Turns, SetUpError> {
+        let backing = directory.join(BACKING);
+        if !backing.exists() {
+            fill(&backing).map_err(|error| file_error(&backing, error))?;
+        }
+        let Device {
+            mut ordered, data, ..
+        } = Device::over(directory, &backing)?;
+        if content == Content::HalfDirty {
+            let mut request = Request::write(Tag(0), Sector(0), vec![0x5a; BLOCK as usize]);
+            for at in (0..SIZE.0).step_by(2 * BLOCK as usize) {
+                request.start = sector_of(at);
+                request = served(&mut ordered, request).map_err(SetUpError::Request)?;
+            }
+            served(&mut ordered, Request::flush(Tag(0))).map_err(SetUpError::Request)?;
+        }
+        let open = |path: &Path| {
+            let opened = RealHost.open(path, Access::ReadOnly);
+            opened
+                .map(Arc::new)
+                .map_err(|error| file_error(path, std::io::Error::other(error.to_string())))
+        };
+        Ok(Turns {
+            files: Files {
+                cow: open(&directory.join(COW))?,
+                backing: Some(open(&backing)?),
+            },
+            has_qcow2: make_qcow2(directory, content),
+            directory: directory.to_owned(),
+            content,
+            ordered,
+            data,
+        })
+    }
+
+    fn measure(&mut self, depth: usize) -> Result<Vec<Row>, SetUpError> {
+        let mut times = Times::default();
+        for _ in 0..RUNS {
+            if depth == 1 {
+                self.drop_pages()?;
+                note(&mut times.device, "inline", self.inline()?);
+            }
+            for name in ["uring", "threads"] {
+                let Some(mut executor) = executor(name, depth)? else {
+                    continue;
+                };
+                self.drop_pages()?;
+                let bare = self.bare(depth, &mut *executor)?;
+                self.drop_pages()?;
+                let device = self.device(depth, &mut *executor)?;
+                note(&mut times.bare, name, bare);
+                note(&mut times.device, name, device);
+            }
+            for (mode, cache) in QEMU_MODES {
+                if !self.has_qcow2 {
+                    break;
+                }
+                self.drop_pages()?;
+                let words = arguments(depth, mode, cache);
+                let mut bench = qemu_img_bench("qcow2", QCOW2, &words);
+                // A mode that it was built without is left out.
+                if let Some(seconds) = seconds_of(bench.current_dir(&self.directory)) {
+                    note(&mut times.qemu, mode, Duration::from_secs_f64(seconds));
+                }
+            }
+        }
+        Ok(self.rows(depth, &times))
+    }
+
+    fn rows(&self, depth: usize, times: &Times) -> Vec<Row> {
+        let Some((own, own_rate)) = best(&times.device) else {
+            return Vec::new();
+        };
+        let row = Row::new(self.content.name(depth), own_rate, Unit::PerSecond);
+        let mut rows = Vec::new();
+        if let Some((bare, rate)) = best(&times.bare) {
+            let baseline = format!("{own}; without a device, {bare}");
+            rows.push(row.clone().against(baseline, rate).target(0.9));
+        }
+        match best(&times.qemu) {
+            Some((mode, rate)) => {
+                let baseline = format!("{own}; qemu-img bench, qcow2, best of all modes, {mode}");
+                rows.push(row.clone().against(baseline, rate).target(1.0));
+            }
+            None => {
+                let mut row = row.clone();
+                row.baseline = Some("qemu-img bench, qcow2: skipped, needs qemu-img".into());
+                rows.push(row);
+            }
+        }
+        let others = times.device.iter().chain(&times.qemu);
+        for (name, seconds) in others.filter(|(name, _)| *name != own) {
+            let mode = format!("the same, {name}");
+            rows.push(row.clone().against(mode, rate(seconds)));
+        }
+        rows
+    }
+
+    fn inline(&mut self) -> Result<Duration, SetUpError> {
+        let mut request = Request::read(Tag(0), Sector(0), Bytes(BLOCK).whole_sectors());
+        let started = clock::start();
+        for at in positions() {
+            request.start = sector_of(at);
+            request = served(&mut self.ordered, request).map_err(SetUpError::Request)?;
+        }
+        Ok(started.elapsed())
+    }
+
+    fn device(
+        &mut self,
+        depth: usize,
+        executor: &mut dyn Executor<RealFile>,
+    ) -> Result<Duration, SetUpError> {
+        let mut left = positions();
+        let read = |at| Request::read(Tag(0), sector_of(at), Bytes(BLOCK).whole_sectors());
+        let mut spare: Vec<_> = (0..depth).map(|_| read(0)).collect();
+        let started = clock::start();
+        loop {
+            while let Some(mut request) = spare.pop() {
+                let Some(at) = left.next() else {
+                    break;
+                };
+                request.start = sector_of(at);
+                let submitted = self.ordered.submit(request);
+                submitted.map_err(|_| SetUpError::Request(Status::Invalid))?;
+            }
+            if !self.ordered.is_busy() {
+                return Ok(started.elapsed());
+            }
+            self.ordered.begin_on(executor);
+            let mut ended = executor.finished(Wait::ForOne).map_err(died)?;
+            while let Some(finished) = ended {
+                self.ordered.finish(finished);
+                ended = executor.finished(Wait::No).map_err(died)?;
+            }
+            while let Some(completion) = self.ordered.next_completion() {
+                if completion.status != Status::Ok {
+                    return Err(SetUpError::Request(completion.status));
+                }
+                spare.push(completion.request);
+            }
+        }
+    }
+
+    /// What a run reads, asked of the executor with no device between.
+    fn bare(
+        &self,
+        depth: usize,
+        executor: &mut dyn Executor<RealFile>,
+    ) -> Result<Duration, SetUpError> {
+        let mut left = positions();
+        let mut spare: Vec<_> = (0..depth).map(|_| vec![0; BLOCK as usize]).collect();
+        let mut under_way = 0;
+        let started = clock::start();
+        loop {
+            while let Some(buffer) = spare.pop() {
+                let Some(at) = left.next() else {
+                    break;
+                };
+                let (file, at) = match self.content.is_dirty(at) {
+                    true => (FileRole::Cow, self.data + Bytes(at)),
+                    false => (FileRole::Backing, FileOffset(at)),
+                };
+                let buffer = Buffer::whole(buffer);
+                let action = Action::Read { at, buffer };
+                let waiter = Waiter(0);
+                executor.begin(
+                    Operation {
+                        waiter,
+                        file,
+                        action,
+                    },
+                    &self.files,
+                );
+                under_way += 1;
+            }
+            if under_way == 0 {
+                return Ok(started.elapsed());
+            }
+            let mut ended = executor.finished(Wait::ForOne).map_err(died)?;
+            while let Some(finished) = ended {
+                under_way -= 1;
+                if finished.result.is_err() {
+                    return Err(SetUpError::Request(Status::IoError));
+                }
+                if let Action::Read { buffer, .. } = finished.operation.action {
+                    spare.push(buffer.data);
+                }
+                ended = executor.finished(Wait::No).map_err(died)?;
+            }
+        }
+    }
+
+    /// Nothing of the files is in the page cache then.
+    fn drop_pages(&self) -> Result<(), SetUpError> {
+        for name in [COW, BACKING, QCOW2] {
+            let path = self.directory.join(name);
+            if !path.exists() {
+                continue;
+            }
+            let dropped = File::open(&path).and_then(|file| {
+                file.sync_data()?;
+                Ok(rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?)
+            });
+            dropped.map_err(|error| file_error(&path, error))?;
+        }
+        Ok(())
+    }
+}
+
+fn died(error: driver::executor::Died) -> SetUpError {
+    SetUpError::Thread(error.what)
+}
+
+fn positions() -> impl Iterator<Item = u64> {
+    (0..REQUESTS).map(|index| index * STEP % SIZE.0)
+}
+
+/// `None` where the kernel has none such.
+fn executor(name: &str, depth: usize) -> Result<Option<Box<dyn Executor<RealFile>>>, SetUpError> {
+    if name == "uring" {
+        return Ok(Uring::new().ok().map(|uring| Box::new(uring) as Box<_>));
+    }
+    let threads = Threads::start(depth).map_err(|error| SetUpError::Thread(error.to_string()))?;
+    Ok(Some(Box::new(threads)))
+}
+
+fn note(times: &mut Vec<(&'static str, Vec<f64>)>, name: &'static str, time: Duration) {
+    let seconds = time.as_secs_f64();
+    match times.iter_mut().find(|(of, _)| *of == name) {
+        Some((_, times)) => times.push(seconds),
+        None => times.push((name, vec![seconds])),
+    }
+}
+
+fn rate(seconds: &[f64]) -> f64 {
+    REQUESTS as f64 / median(seconds)
+}
+
+/// The fastest, and its requests a second.
+fn best(times: &[(&'static str, Vec<f64>)]) -> Option<(&'static str, f64)> {
+    let rates = times.iter().map(|(name, seconds)| (*name, rate(seconds)));
+    rates.max_by(|one, other| one.1.total_cmp(&other.1))
+}
+
+fn fill(path: &Path) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    let mut content = vec![0; 1 << 20];
+    for index in 0..SIZE.0 >> 20 {
+        content.fill(index as u8 | 1);
+        file.write_all(&content)?;
+    }
+    file.sync_all()
+}
+
+/// Whether there is one.
+fn make_qcow2(directory: &Path, content: Content) -> bool {
+    let created = Command::new("qemu-img")
+        .args([
+            "create", "-q", "-f", "qcow2", "-b", BACKING, "-F", "raw", QCOW2,
+        ])
+        .current_dir(directory)
+        .output();
+    if !created.is_ok_and(|output| output.status.success()) {
+        return false;
+    }
+    if content == Content::Clean {
+        return true;
+    }
+    let (count, step) = ((SIZE.0 / BLOCK / 2).to_string(), (2 * BLOCK).to_string());
+    let words = ["-w", "-d", "32", "-c", &count, "-s", "4096", "-S", &step].map(String::from);
+    let mut bench = qemu_img_bench("qcow2", QCOW2, &words);
+    seconds_of(bench.current_dir(directory)).is_some()
+}
+
+fn arguments(depth: usize, mode: &str, cache: &str) -> Vec<String> {
+    let (depth, count, step) = (depth.to_string(), REQUESTS.to_string(), STEP.to_string());
+    let words = [
+        "-c", &count, "-d", &depth, "-s", "4096", "-S", &step, "-i", mode, "-t", cache,
+    ];
+    words.into_iter().map(String::from).collect()
+}

@@ -1,0 +1,188 @@
+//! Who carries the host operations of a replayed device out on real files.
+
+use std::cell::Cell;
+
+use driver::blk::{Completion, Request};
+use driver::executor::Executor;
+use driver::ordered::{Ordered, Outcome};
+use driver::resize::Resize;
+use serde::Serialize;
+use userhelper::executor::{NoUring, Threads, Uring};
+use userhelper::real_files::RealFile;
+
+use crate::clock::Clock;
+
+use super::target::{Live, Stepped, Stopped, Target, TargetError};
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Io {
+    /// The best there is: see [`Io::choose`].
+    #[default]
+    Auto,
+    /// One operation after the other, by the device's own I/O thread.
+    Inline,
+    /// A pool of threads, as many as there are requests in flight.
+    Threads,
+    /// io_uring.
+    Uring,
+}
+
+/// What was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Taken {
+    /// See [`Io::Inline`].
+    Inline,
+    /// See [`Io::Threads`].
+    Threads,
+    /// See [`Io::Uring`].
+    Uring,
+}
+
+impl std::fmt::Display for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Taken::Inline => "inline",
+            Taken::Threads => "threads",
+            Taken::Uring => "uring",
+        })
+    }
+}
+
+/// Why a device cannot be had so.
+#[derive(Debug, thiserror::Error)]
+pub enum NoIo {
+    /// The kernel has no io_uring, or does not allow it.
+    #[error("{0}: --io threads and --io inline work everywhere")]
+    Uring(#[from] NoUring),
+    /// The operating system gives no thread.
+    #[error("starting an I/O thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What to carry operations out with, each time that a device is started.
+#[derive(Debug)]
+pub struct Chosen {
+    taken: Cell<Taken>,
+    /// Where it is not to be had any more, threads do as well.
+    may_fall_back: bool,
+    depth: usize,
+}
+
+impl Chosen {
+    /// What was taken; after a ring could not be had once, threads.
+    pub fn taken(&self) -> Taken {
+        self.taken.get()
+    }
+}
+
+impl Io {
+    /// What to take with this many requests in flight. With one there is nothing to do side by
+    /// side; otherwise io_uring, if the kernel lets it be made, and threads if not.
+    ///
+    /// # Errors
+    /// That what was asked for by name is not to be had.
+    pub fn choose(self, depth: usize) -> Result<Chosen, NoIo> {
+        let taken = match self {
+            Io::Inline => Taken::Inline,
+            Io::Threads => Taken::Threads,
+            Io::Uring => Uring::new().map(|_| Taken::Uring)?,
+            Io::Auto if depth <= 1 => Taken::Inline,
+            Io::Auto => match Uring::new() {
+                Ok(_) => Taken::Uring,
+                Err(_) => Taken::Threads,
+            },
+        };
+        Ok(Chosen {
+            taken: Cell::new(taken),
+            may_fall_back: self == Io::Auto,
+            depth,
+        })
+    }
+}
+
+/// A device on real files.
+pub enum OnFiles {
+    /// On its I/O thread.
+    Live(Live<RealFile>),
+    /// Stepped in place, with an executor.
+    Stepped(Box<Stepped<RealFile>>),
+}
+
+impl OnFiles {
+    /// A device whose operations are carried out so.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn start(device: Ordered<RealFile>, chosen: &Chosen) -> Result<OnFiles, NoIo> {
+        let uring = match chosen.taken() {
+            Taken::Inline => {
+                let live = Live::start(device).map_err(NoIo::Thread)?;
+                return Ok(OnFiles::Live(live));
+            }
+            Taken::Threads => None,
+            Taken::Uring => match Uring::new() {
+                Ok(uring) => Some(uring),
+                Err(_) if chosen.may_fall_back => {
+                    chosen.taken.set(Taken::Threads);
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let executor: Box<dyn Executor<RealFile>> = match uring {
+            Some(uring) => Box::new(uring),
+            None => Box::new(Threads::start(chosen.depth).map_err(NoIo::Thread)?),
+        };
+        Ok(OnFiles::Stepped(Box::new(Stepped::on(device, executor))))
+    }
+}
+
+impl Target<RealFile> for OnFiles {
+    fn submit(&mut self, request: Request) -> Result<(), TargetError> {
+        match self {
+            OnFiles::Live(live) => live.submit(request),
+            OnFiles::Stepped(stepped) => stepped.submit(request),
+        }
+    }
+
+    fn complete(&mut self) -> Result<Completion, TargetError> {
+        match self {
+            OnFiles::Live(live) => live.complete(),
+            OnFiles::Stepped(stepped) => stepped.complete(),
+        }
+    }
+
+    fn complete_before(
+        &mut self,
+        deadline_ns: u64,
+        clock: &dyn Clock,
+    ) -> Result<Option<Completion>, TargetError> {
+        match self {
+            OnFiles::Live(live) => live.complete_before(deadline_ns, clock),
+            OnFiles::Stepped(stepped) => stepped.complete_before(deadline_ns, clock),
+        }
+    }
+
+    fn resize(&mut self, resize: Box<dyn Resize<RealFile> + Send>) -> Result<(), TargetError> {
+        match self {
+            OnFiles::Live(live) => live.resize(resize),
+            OnFiles::Stepped(stepped) => stepped.resize(resize),
+        }
+    }
+
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError> {
+        match self {
+            OnFiles::Live(live) => live.resized(wait),
+            OnFiles::Stepped(stepped) => stepped.resized(wait),
+        }
+    }
+
+    fn stop(self) -> Result<Stopped<RealFile>, TargetError> {
+        match self {
+            OnFiles::Live(live) => live.stop(),
+            OnFiles::Stepped(stepped) => stepped.stop(),
+        }
+    }
+}

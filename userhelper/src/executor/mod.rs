@@ -1,0 +1,11 @@
+//! Carrying a device's host operations out on real files, many at a time.
+//!
+//! [`Threads`] has a pool of threads that wait in system calls, and works everywhere. [`Uring`]
+//! gives many operations to the kernel in one call and waits for whichever ends first; many
+//! containers do not allow that.
+
+mod threads;
+mod uring;
+
+pub use threads::Threads;
+pub use uring::{NoUring, Uring};

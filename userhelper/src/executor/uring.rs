@@ -1,0 +1,336 @@
+//! Many operations given to the kernel in one call (`io_uring`, Linux 5.11 and later).
+//!
+//! This is the only file with unsafe code. The kernel reads and writes the buffers of operations
+//! while they are under way. Each buffer is on the heap, belongs to the entry of `under_way` that
+//! its operation has, and stays there until the kernel has said that it has ended; dropping a
+//! [`Uring`] waits for that.
+#![expect(unsafe_code, reason = "the kernel is given addresses; see above")]
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use driver::executor::{Died, Executor, Files, Wait};
+use driver::host::{Action, Finished, HostError, HostResult, Operation};
+use driver::units::FileOffset;
+use io_uring::types::{self, Fd, FsyncFlags};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use rustix::io::Errno;
+
+use crate::real_files::{RealFile, host_error};
+
+/// The most operations that are under way.
+const DEPTH: u32 = 64;
+
+/// The most bytes that one entry of the ring is asked for: its length has 32 bits.
+const MOST_BYTES: usize = 1 << 30;
+
+/// Why there is no ring: the kernel does not know it, or does not allow it here.
+#[derive(Debug, thiserror::Error)]
+#[error("io_uring is not to be had here: {0}")]
+pub struct NoUring(#[from] pub std::io::Error);
+
+/// An operation whose buffer the kernel may be using.
+struct UnderWay {
+    operation: Operation,
+    /// How many bytes are done.
+    done: usize,
+    file: Arc<RealFile>,
+}
+
+/// A ring of operations shared with the kernel.
+pub struct Uring {
+    ring: IoUring,
+    under_way: Vec<Option<UnderWay>>,
+    free: Vec<u32>,
+    /// What has ended without the kernel, or in the last look.
+    finished: Vec<Finished>,
+}
+
+impl Uring {
+    /// Makes a ring, and sees whether the kernel carries out what is needed.
+    ///
+    /// # Errors
+    /// That it does not, and why.
+    pub fn new() -> Result<Uring, NoUring> {
+        // The second works with older kernels.
+        let mut ring = IoUring::builder()
+            .setup_coop_taskrun()
+            .build(DEPTH)
+            .or_else(|_| IoUring::new(DEPTH))?;
+        let mut probe = io_uring::Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        let needed = [opcode::Read::CODE, opcode::Write::CODE, opcode::Fsync::CODE];
+        let has_all = needed.iter().all(|code| probe.is_supported(*code));
+        // Without it no wait has an end but the end of an operation.
+        if !has_all || !ring.params().is_feature_ext_arg() {
+            return Err(NoUring(std::io::ErrorKind::Unsupported.into()));
+        }
+        // A filter may let a ring be made, and not be used.
+        let nothing = opcode::Nop::new().build();
+        // SAFETY: the entry names neither a file nor memory.
+        let pushed = unsafe { ring.submission().push(&nothing) };
+        if pushed.is_ok() {
+            ring.submit_and_wait(1)?;
+            ring.completion().next();
+        }
+        Ok(Uring {
+            ring,
+            under_way: (0..DEPTH).map(|_| None).collect(),
+            free: (0..DEPTH).rev().collect(),
+            finished: Vec::with_capacity(DEPTH as usize),
+        })
+    }
+
+    fn count(&self) -> usize {
+        DEPTH as usize - self.free.len()
+    }
+
+    /// Gives the kernel what is left of the operation in `slot`.
+    fn push(&mut self, slot: u32) {
+        let Some(under_way) = &mut self.under_way[slot as usize] else {
+            return;
+        };
+        let entry = under_way.entry().user_data(u64::from(slot));
+        // SAFETY: the entry names a file and a buffer of `under_way[slot]`, which stay where they
+        // are until the kernel has ended the operation: nothing takes them out before.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        if pushed.is_err() {
+            // The queue is as long as there are slots, and each has one entry at most in it: it is
+            // full only of what the kernel has not been told of yet.
+            let _ = self.ring.submit();
+            // SAFETY: as above.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            if pushed.is_err() {
+                self.end(slot, Err(HostError::Os(Errno::BUSY.raw_os_error())));
+            }
+        }
+    }
+
+    fn end(&mut self, slot: u32, result: HostResult<()>) {
+        if let Some(ended) = self.under_way[slot as usize].take() {
+            self.free.push(slot);
+            self.finished.push(Finished {
+                operation: ended.operation,
+                result,
+            });
+        }
+    }
+
+    /// Takes what the kernel has ended. Whether there was anything.
+    fn take(&mut self) -> bool {
+        let mut any = false;
+        while let Some(entry) = self.next_entry() {
+            any = true;
+            let (slot, result) = (entry.user_data() as u32, entry.result());
+            let Some(Some(under_way)) = self.under_way.get_mut(slot as usize) else {
+                continue;
+            };
+            match under_way.after(result) {
+                After::Ended(result) => self.end(slot, result),
+                After::GoesOn => self.push(slot),
+                After::NotBegun => {
+                    // It is carried out here.
+                    if let Some(ended) = self.under_way[slot as usize].take() {
+                        self.free.push(slot);
+                        let file = Some(&*ended.file);
+                        self.finished.push(ended.operation.carry_out(file));
+                    }
+                }
+            }
+        }
+        any
+    }
+
+    fn next_entry(&mut self) -> Option<cqueue::Entry> {
+        self.ring.completion().next()
+    }
+
+    /// Gives the kernel what has been begun, and waits until an operation has ended, or no longer
+    /// than `longest`.
+    fn wait_for_one(&mut self, longest: Option<Duration>) -> Result<(), Died> {
+        let waited = match longest {
+            None => self.ring.submit_and_wait(1),
+            Some(longest) => {
+                let longest = types::Timespec::from(longest);
+                let arguments = types::SubmitArgs::new().timespec(&longest);
+                self.ring.submitter().submit_with_args(1, &arguments)
+            }
+        };
+        match waited {
+            Ok(_) => Ok(()),
+            Err(error) if is_passing(&error) => {
+                std::thread::yield_now();
+                Ok(())
+            }
+            Err(error) => Err(Died {
+                what: format!("io_uring does not go on: {error}"),
+            }),
+        }
+    }
+}
+
+/// A signal came, the time is over, or the kernel is short of something until more has ended.
+fn is_passing(error: &std::io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(
+        errno,
+        Some(Errno::INTR | Errno::TIME | Errno::AGAIN | Errno::BUSY)
+    )
+}
+
+/// What comes after the kernel has ended an entry.
+enum After {
+    Ended(HostResult<()>),
+    GoesOn,
+    NotBegun,
+}
+
+impl UnderWay {
+    /// The entry for what is left to do.
+    fn entry(&mut self) -> squeue::Entry {
+        let fd = Fd(self.file.as_raw_fd());
+        let done = self.done;
+        match &mut self.operation.action {
+            Action::Read { at, buffer } => {
+                let left = &mut buffer.data[buffer.part.clone()][done..];
+                let len = left.len().min(MOST_BYTES) as u32;
+                opcode::Read::new(fd, left.as_mut_ptr(), len)
+                    .offset(at.0 + done as u64)
+                    .build()
+            }
+            Action::Write { at, buffer } => {
+                let left = &buffer.data[buffer.part.clone()][done..];
+                let len = left.len().min(MOST_BYTES) as u32;
+                opcode::Write::new(fd, left.as_ptr(), len)
+                    .offset(at.0 + done as u64)
+                    .build()
+            }
+            _ => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
+        }
+    }
+
+    /// The kernel has ended an entry with this result: bytes, or an error number below 0.
+    fn after(&mut self, result: i32) -> After {
+        let (at, len, reads) = match &self.operation.action {
+            Action::Read { at, buffer } => (*at, buffer.part.len(), true),
+            Action::Write { at, buffer } => (*at, buffer.part.len(), false),
+            _ => (FileOffset(0), 0, false),
+        };
+        if result < 0 {
+            return match Errno::from_raw_os_error(-result) {
+                // The kernel had nobody to carry it out, and has not begun: no thread could be started.
+                Errno::CANCELED => After::NotBegun,
+                // A sync is never repeated: after one that failed, pages may count as clean.
+                Errno::INTR if len > 0 => After::GoesOn,
+                Errno::AGAIN if len > 0 => After::NotBegun,
+                errno => After::Ended(Err(host_error(errno))),
+            };
+        }
+        self.done += result as usize;
+        match result {
+            _ if self.done >= len => After::Ended(Ok(())),
+            0 if reads => After::Ended(Err(HostError::UnexpectedEnd {
+                found: at.0 + self.done as u64,
+                expected: at.0 + len as u64,
+            })),
+            0 => After::Ended(Err(HostError::WroteNothing)),
+            _ => After::GoesOn,
+        }
+    }
+}
+
+impl Executor<RealFile> for Uring {
+    fn room(&self) -> usize {
+        self.free.len()
+    }
+
+    fn begin(&mut self, operation: Operation, files: &Files<RealFile>) {
+        let Some(file) = files.of(operation.file) else {
+            return self.finished.push(operation.carry_out::<RealFile>(None));
+        };
+        let allowed = match &operation.action {
+            Action::Read { at, buffer } => file.may_read(*at, buffer.len()),
+            Action::Write { at, buffer } => file.may_write(*at, buffer.len()),
+            Action::SyncData => Ok(()),
+            // Rare, and soon done: not worth an entry each.
+            Action::WriteZeros(_) | Action::ZeroRange(_) | Action::PunchHole(_) => {
+                return self.finished.push(operation.carry_out(Some(&**file)));
+            }
+        };
+        if let Err(error) = allowed {
+            return self.finished.push(Finished {
+                operation,
+                result: Err(error),
+            });
+        }
+        let Some(slot) = self.free.pop() else {
+            return self.finished.push(operation.carry_out(Some(&**file)));
+        };
+        self.under_way[slot as usize] = Some(UnderWay {
+            operation,
+            done: 0,
+            file: Arc::clone(file),
+        });
+        self.push(slot);
+    }
+
+    fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, Died> {
+        loop {
+            if let Some(finished) = self.finished.pop() {
+                return Ok(Some(finished));
+            }
+            if self.take() {
+                continue;
+            }
+            if self.count() == 0 {
+                return Ok(None);
+            }
+            let longest = match wait {
+                Wait::No => {
+                    // What was begun goes to the kernel at the latest now.
+                    if !self.ring.submission().is_empty() {
+                        let _ = self.ring.submit();
+                    }
+                    self.take();
+                    return Ok(self.finished.pop());
+                }
+                Wait::ForOne => None,
+                Wait::AtMost(longest) => Some(longest),
+            };
+            self.wait_for_one(longest)?;
+            if longest.is_some() {
+                self.take();
+                return Ok(self.finished.pop());
+            }
+        }
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        while self.count() > 0 {
+            if self.wait_for_one(None).is_err() {
+                // The kernel may still write into these buffers: they are never given back.
+                std::mem::forget(std::mem::take(&mut self.under_way));
+                return;
+            }
+            while let Some(entry) = self.next_entry() {
+                let slot = entry.user_data() as usize;
+                if let Some(ended) = self.under_way.get_mut(slot)
+                    && ended.take().is_some()
+                {
+                    self.free.push(slot as u32);
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uring")
+            .field("under_way", &self.count())
+            .finish_non_exhaustive()
+    }
+}
