@@ -8,8 +8,8 @@
 //! the old place, those above to the new; those that touch the window wait.
 //!
 //! So a request can wait for a whole window, from its beginning to its end, syncs included. Any
-//! other waits at most for a single step, such as the freeing of a few extents. Under live I/O the time that these take decides how much the next
-//! one has to do (`pace.rs`).
+//! other waits for a single step at most, such as the freeing of a few extents. Under live I/O the
+//! time that these take decides how much the next one has to do (`pace.rs`).
 //!
 //! Only what stays unused is freed. Most of a window's source is, in the new layout, the place of
 //! sectors further down. Their copy goes over it, so freeing it first would cost the host twice.

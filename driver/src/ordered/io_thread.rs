@@ -94,8 +94,8 @@ impl<F: HostFile + Send + Sync + 'static> LiveDevice<F> {
         self.submit_all(vec![request])
     }
 
-    /// Hands several requests over at once; those that overlap are served in their order; waits while the
-    /// queue is full. At a depth of more than one this is the cheaper way.
+    /// Hands several requests over at once; those that overlap are served in their order; waits
+    /// while the queue is full. At a depth of more than one this is the cheaper way.
     ///
     /// # Errors
     /// If the thread has died.

@@ -226,8 +226,9 @@ impl<F: HostFile> Ordered<F> {
     /// are dropped, never acknowledged: step the device until it is idle first.
     ///
     /// # Errors
-    /// [`CloseError::Busy`] while operations are under way. The host operation that failed; what was flushed before is still durable. A device on
-    /// which a sync has failed before reports that.
+    /// [`CloseError::Busy`] while operations are under way. The host operation that failed; what
+    /// was flushed before is still durable. A device on which a sync has failed before reports
+    /// that.
     pub fn close(mut self) -> Result<Files<F>, CloseError> {
         if self.engine.has_operations_under_way() {
             return Err(CloseError::Busy);

@@ -219,7 +219,7 @@ impl UnderWay {
         };
         if result < 0 {
             return match Errno::from_raw_os_error(-result) {
-                // The kernel had nobody to carry it out, and has not begun: no thread could be started.
+                // The kernel had nobody to carry it out: no thread could be started for that.
                 Errno::CANCELED => After::NotBegun,
                 // A sync is never repeated: after one that failed, pages may count as clean.
                 Errno::INTR if len > 0 => After::GoesOn,
