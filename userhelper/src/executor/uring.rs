@@ -334,3 +334,47 @@ impl std::fmt::Debug for Uring {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use driver::host::{Access, Buffer, FileRole, HostNames, Waiter};
+
+    use super::*;
+    use crate::real_files::RealHost;
+
+    fn under_way(action: Action) -> UnderWay {
+        let file = RealHost
+            .open("/dev/zero".as_ref(), Access::ReadOnly)
+            .unwrap();
+        UnderWay {
+            operation: Operation {
+                waiter: Waiter(0),
+                file: FileRole::Cow,
+                action,
+            },
+            done: 0,
+            file: Arc::new(file),
+        }
+    }
+
+    /// Where no thread can be started for it, the kernel cancels what it has not begun.
+    #[test]
+    fn what_the_kernel_has_not_begun_is_no_failure() {
+        let read = || Action::Read {
+            at: FileOffset(0),
+            buffer: Buffer::whole(vec![0; 512]),
+        };
+        let cancelled = -Errno::CANCELED.raw_os_error();
+        for action in [read(), Action::SyncData] {
+            let after = under_way(action).after(cancelled);
+            assert!(matches!(after, After::NotBegun));
+        }
+        // A part that was read goes on from there.
+        let mut begun = under_way(read());
+        assert!(matches!(begun.after(100), After::GoesOn));
+        assert!(matches!(begun.after(412), After::Ended(Ok(()))));
+        // A sync that was interrupted is not repeated.
+        let interrupted = under_way(Action::SyncData).after(-Errno::INTR.raw_os_error());
+        assert!(matches!(interrupted, After::Ended(Err(_))));
+    }
+}

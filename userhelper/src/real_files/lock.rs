@@ -5,6 +5,7 @@
 //! descriptor of the same file does not drop them.
 
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use driver::host::{HostError, HostResult, LockKind};
@@ -12,27 +13,37 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// How long a lock that somebody holds is tried for, and how long at first it is left alone
-/// between two tries.
-const PATIENCE: Duration = Duration::from_secs(1);
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// How long this process still tries for locks that somebody holds, in milliseconds, all of them
+/// together.
+static PATIENCE: AtomicU64 = AtomicU64::new(1000);
 
-/// Locks the whole file, however long it grows. A lock that somebody holds is tried for a second:
-/// the kernel takes the io_uring of a process apart after the process has ended, and that long the
-/// lock of what was under way there stays.
+/// How long a lock is left alone after the first try.
+const FIRST_PAUSE_MS: u64 = 5;
+
+/// Locks the whole file, however long it grows. A lock that somebody holds is tried for up to a second
+/// by a process: the kernel takes the io_uring of another process apart after that has ended, and
+/// that long the lock of what was under way there stays.
 pub(super) fn lock_patiently(file: impl AsFd, kind: LockKind) -> HostResult<()> {
-    let (mut waited, mut pause) = (Duration::ZERO, FIRST_PAUSE);
+    lock_within(&PATIENCE, file, kind)
+}
+
+fn lock_within(patience_ms: &AtomicU64, file: impl AsFd, kind: LockKind) -> HostResult<()> {
+    let mut pause = FIRST_PAUSE_MS;
     loop {
-        match lock_whole_file(&file, kind) {
-            Err(HostError::Locked) if waited < PATIENCE => {}
-            locked => return locked,
+        let locked = lock_whole_file(&file, kind);
+        if locked != Err(HostError::Locked) {
+            return locked;
+        }
+        let spend = |left: u64| left.checked_sub(pause);
+        let spent = patience_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
+        if spent.is_err() {
+            return locked;
         }
         #[expect(
             clippy::disallowed_methods,
             reason = "nobody tells when the kernel gives a dead process's lock up"
         )]
-        std::thread::sleep(pause);
-        waited += pause;
+        std::thread::sleep(Duration::from_millis(pause));
         pause *= 2;
     }
 }
@@ -73,5 +84,37 @@ fn set_lock(file: impl AsFd, lock_type: libc::c_int) -> HostResult<()> {
                 rustix::io::Errno::from_raw_os_error(other as i32),
             )),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// A process that was killed holds its locks for a moment longer.
+    #[test]
+    fn a_lock_that_is_given_up_soon_is_waited_for_and_another_is_not() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().read(true).write(true).open(file.path());
+        let holder = open().unwrap();
+        lock_whole_file(&holder, LockKind::Exclusive).unwrap();
+        let (tries, is_tried) = std::sync::mpsc::channel();
+        let other = open().unwrap();
+        let waiter = std::thread::spawn(move || {
+            tries.send(()).unwrap();
+            lock_within(&AtomicU64::new(60_000), &other, LockKind::Exclusive)
+        });
+        is_tried.recv().unwrap();
+        drop(holder);
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+        let holder = open().unwrap();
+        lock_whole_file(&holder, LockKind::Shared).unwrap();
+        let patience = AtomicU64::new(20);
+        let refused = lock_within(&patience, open().unwrap(), LockKind::Exclusive);
+        assert_eq!(refused, Err(HostError::Locked));
+        // 5 and 10 are spent, and 20 more are not there.
+        assert_eq!(patience.into_inner(), 5);
     }
 }

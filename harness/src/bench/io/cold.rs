@@ -30,6 +30,8 @@ use crate::clock;
 
 const SIZE: Bytes = Bytes(2 << 30);
 const BACKING: &str = "cold.img";
+/// The same once more for qemu-img, which takes the device's lock on its own for another writer.
+const PEER_BACKING: &str = "cold-peer.img";
 const QCOW2: &str = "cold.qcow2";
 const BLOCK: u64 = 4096;
 const DEPTHS: [usize; 3] = [1, 4, 32];
@@ -142,7 +144,7 @@ impl Turns {
                 cow: open(&directory.join(COW))?,
                 backing: Some(open(&backing)?),
             },
-            has_qcow2: make_qcow2(directory, content),
+            has_qcow2: make_qcow2(directory, content)?,
             directory: directory.to_owned(),
             content,
             ordered,
@@ -310,7 +312,7 @@ impl Turns {
 
     /// Nothing of the files is in the page cache then.
     fn drop_pages(&self) -> Result<(), SetUpError> {
-        for name in [COW, BACKING, QCOW2] {
+        for name in [COW, BACKING, PEER_BACKING, QCOW2] {
             let path = self.directory.join(name);
             if !path.exists() {
                 continue;
@@ -371,23 +373,39 @@ fn fill(path: &Path) -> std::io::Result<()> {
 }
 
 /// Whether there is one.
-fn make_qcow2(directory: &Path, content: Content) -> bool {
+fn make_qcow2(directory: &Path, content: Content) -> Result<bool, SetUpError> {
+    let found = Command::new("qemu-img").arg("--version").output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        return Ok(false);
+    }
+    let backing = directory.join(PEER_BACKING);
+    if !backing.exists() {
+        fill(&backing).map_err(|error| file_error(&backing, error))?;
+    }
     let created = Command::new("qemu-img")
         .args([
-            "create", "-q", "-f", "qcow2", "-b", BACKING, "-F", "raw", QCOW2,
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-b",
+            PEER_BACKING,
+            "-F",
+            "raw",
+            QCOW2,
         ])
         .current_dir(directory)
         .output();
     if !created.is_ok_and(|output| output.status.success()) {
-        return false;
+        return Ok(false);
     }
     if content == Content::Clean {
-        return true;
+        return Ok(true);
     }
     let (count, step) = ((SIZE.0 / BLOCK / 2).to_string(), (2 * BLOCK).to_string());
     let words = ["-w", "-d", "32", "-c", &count, "-s", "4096", "-S", &step].map(String::from);
     let mut bench = qemu_img_bench("qcow2", QCOW2, &words);
-    seconds_of(bench.current_dir(directory)).is_some()
+    Ok(seconds_of(bench.current_dir(directory)).is_some())
 }
 
 fn arguments(depth: usize, mode: &str, cache: &str) -> Vec<String> {
