@@ -20,8 +20,8 @@ static PATIENCE: AtomicU64 = AtomicU64::new(1000);
 /// How long a lock is left alone after the first try.
 const FIRST_PAUSE_MS: u64 = 5;
 
-/// Locks the whole file, however long it grows. A lock that somebody holds is tried for up to a second
-/// by a process: the kernel takes the io_uring of another process apart after that has ended, and
+/// Locks the whole file, however long it grows. A lock that somebody holds is tried for, up to a
+/// second in all: the kernel takes the io_uring of another process apart after that has ended, and
 /// that long the lock of what was under way there stays.
 pub(super) fn lock_patiently(file: impl AsFd, kind: LockKind) -> HostResult<()> {
     lock_within(&PATIENCE, file, kind)
