@@ -61,8 +61,9 @@ impl Before {
     /// The host's.
     pub fn put_back<F: HostFile>(&self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
         let action = "putting back what was after the header";
-        device.write_for_relocation(action, &self.slack, SLACK)?;
+        // If that fails, nobody knows whether the block is there: the next resize writes it again.
         device.set_extension(self.extension);
+        device.write_for_relocation(action, &self.slack, SLACK)?;
         // What is past the end of the device becomes zeros.
         let cut = device.set_cow_len(self.end.min(self.len));
         match cut.and_then(|()| device.set_cow_len(self.len)) {

@@ -207,9 +207,12 @@ impl Turns {
                 rows.push(row);
             }
         }
-        let others = times.device.iter().chain(&times.qemu);
-        for (name, seconds) in others.filter(|(name, _)| *name != own) {
+        for (name, seconds) in times.device.iter().filter(|(name, _)| *name != own) {
             let mode = format!("the same, {name}");
+            rows.push(row.clone().against(mode, rate(seconds)));
+        }
+        for (mode, seconds) in &times.qemu {
+            let mode = format!("qemu-img bench, qcow2, {mode}");
             rows.push(row.clone().against(mode, rate(seconds)));
         }
         rows

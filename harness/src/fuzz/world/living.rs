@@ -973,7 +973,8 @@ fn settle_size(
     let Some(failed) = failed_resize.filter(|failed| failed.moment < moment) else {
         return Ok(());
     };
-    if capacity != failed.old_size {
+    // A resize begun since then may have committed, and not have ended.
+    if capacity != failed.old_size && Some(capacity) != target {
         let what = format!(
             "found {capacity} sectors, expected {}, for the resize has failed",
             failed.old_size
