@@ -5,8 +5,9 @@ use crate::world;
 use crate::world::explore::{Start, Story};
 use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
+use driver::cow::{Extension, ExtensionState};
 use driver::open::{OpenOptions, open};
-use driver::ordered::Headroom;
+use driver::ordered::{Before, Headroom, write_extension};
 use driver::resize::{Resize, ResizeError, ResizeStep};
 use harness::sim::{
     Fault, FaultPlan, FaultRule, FileContent, Operation, OperationKind, SimFile, SimHost,
@@ -273,6 +274,30 @@ fn a_raw_disk_whose_length_was_changed_has_its_new_size_though_the_host_reports_
         assert_eq!(device.is_read_only(), !looks);
         assert_eq!(device.capacity().0, if looks { new_sectors } else { OLD });
     }
+}
+
+/// What takes the block away may have done so, or not, when the host reports an error: the next
+/// resize must not rely on it.
+#[test]
+fn an_extension_block_whose_removal_failed_is_written_again() {
+    let before = world(Format::Stock(4096), OLD);
+    let mut device = before.open().device;
+    let image = device.image().unwrap().clone();
+    let kept = Before::of(&device, &image.geometry).unwrap();
+    assert_eq!(write_extension(&mut device, &image), Ok(true));
+    let lost = FaultRule::nth(world::COW, OperationKind::Write, 0, Fault::IoAfter);
+    before.host.set_faults(FaultPlan::at([lost]));
+    assert!(kept.put_back(&mut device).is_err());
+    let block = || {
+        let mut block = [0; Extension::LEN];
+        let content = before.host.content(world::COW).unwrap();
+        content.read_at(&mut block, Extension::OFFSET);
+        matches!(Extension::decode(&block), ExtensionState::Valid(_))
+    };
+    assert!(!block(), "it is gone, whatever the host says");
+    let image = device.image().unwrap().clone();
+    assert_eq!(write_extension(&mut device, &image), Ok(true));
+    assert!(block());
 }
 
 /// What readers find after an operation of a resize without I/O: sizes in sectors, and whether
