@@ -6,8 +6,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::Finished;
-use crate::host::{FileRole, Operation};
+use crate::host::{FileRole, Finished, Operation};
 
 /// The two host files under a device.
 #[derive(Debug)]

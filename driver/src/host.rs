@@ -15,7 +15,7 @@ use crate::units::{Bytes, FileOffset, FileRange};
 mod operation;
 mod place;
 
-pub use operation::{Action, Buffer, FileRole, Finished, Operation, Waiter, clear, zero};
+pub use operation::{Action, Buffer, FileRole, Finished, Operation, Waiter, clear};
 pub use place::{Place, beneath, names_a_directory};
 
 /// What a host operation can fail with.

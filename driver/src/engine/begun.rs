@@ -176,10 +176,10 @@ impl Begun {
             Operation::Read => read_run(place.map, place.placement, range),
             Operation::Write { .. } => write_run(place.placement, range),
             Operation::Discard => {
-                return self.next_zeroing(first_dirty(range, place)?, Zeroing::Discard);
+                return self.next_zeroing(first_dirty(range, place)?, Action::PunchHole);
             }
             Operation::WriteZeroes => {
-                return self.next_zeroing(write_run(place.placement, range), Zeroing::Zeros);
+                return self.next_zeroing(write_run(place.placement, range), Action::ZeroRange);
             }
             Operation::Flush => return None,
         };
@@ -198,21 +198,15 @@ impl Begun {
     }
 
     /// Zeros or holes over a run. The part after it is found from where the run starts.
-    fn next_zeroing(&mut self, run: Run, how: Zeroing) -> Option<(FileRole, Action)> {
+    fn next_zeroing(
+        &mut self,
+        run: Run,
+        action: fn(FileRange) -> Action,
+    ) -> Option<(FileRole, Action)> {
         self.next_start = run.range.start;
         let range = FileRange::new(run.at, run.range.count.bytes());
-        let action = match how {
-            Zeroing::Discard => Action::PunchHole(range),
-            Zeroing::Zeros => Action::ZeroRange(range),
-        };
-        Some((run.role, action))
+        Some((run.role, action(range)))
     }
-}
-
-#[derive(Clone, Copy)]
-enum Zeroing {
-    Discard,
-    Zeros,
 }
 
 /// The first run of `range` that is in the COW file. A discard punches out what is dirty: a clean

@@ -3,8 +3,7 @@
 //! operation is given, because a plan that waits in a queue goes stale, and half of ubd's
 //! defects are stale plans.
 
-use crate::cow::SectorMap;
-use crate::cow::SectorState;
+use crate::cow::{SectorMap, SectorState};
 use crate::host::FileRole;
 use crate::units::{FileOffset, SectorRange};
 

@@ -165,10 +165,7 @@ fn write_zeros<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
 
 /// Makes a range of a file read as zeros with its space kept, by writing them where the host has
 /// no other way.
-///
-/// # Errors
-/// The host's.
-pub fn zero<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
+fn zero<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
     match file.zero_range(range) {
         Err(HostError::Unsupported) => write_zeros(file, range),
         result => result,

@@ -40,16 +40,6 @@ pub enum Taken {
     Uring,
 }
 
-impl std::fmt::Display for Taken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Taken::Inline => "inline",
-            Taken::Threads => "threads",
-            Taken::Uring => "uring",
-        })
-    }
-}
-
 /// Why a device cannot be had so.
 #[derive(Debug, thiserror::Error)]
 pub enum NoIo {
@@ -65,13 +55,13 @@ pub enum NoIo {
 #[derive(Debug)]
 pub struct Chosen {
     taken: Cell<Taken>,
-    /// Where it is not to be had any more, threads do as well.
+    /// Where it is not to be had, threads do as well.
     may_fall_back: bool,
     depth: usize,
 }
 
 impl Chosen {
-    /// What was taken; after a ring could not be had once, threads.
+    /// What was taken, once a device has been started; after a ring could not be had, threads.
     pub fn taken(&self) -> Taken {
         self.taken.get()
     }
@@ -79,7 +69,7 @@ impl Chosen {
 
 impl Io {
     /// What to take with this many requests in flight. With one there is nothing to do side by
-    /// side; otherwise io_uring, if the kernel lets it be made, and threads if not.
+    /// side; otherwise io_uring, and where [`OnFiles::start`] cannot make a ring, threads.
     ///
     /// # Errors
     /// That what was asked for by name is not to be had.
@@ -89,10 +79,7 @@ impl Io {
             Io::Threads => Taken::Threads,
             Io::Uring => Uring::new().map(|_| Taken::Uring)?,
             Io::Auto if depth <= 1 => Taken::Inline,
-            Io::Auto => match Uring::new() {
-                Ok(_) => Taken::Uring,
-                Err(_) => Taken::Threads,
-            },
+            Io::Auto => Taken::Uring,
         };
         Ok(Chosen {
             taken: Cell::new(taken),

@@ -247,16 +247,8 @@ impl<F: HostFile> Stepped<F> {
             return Ok(false);
         };
         self.begun = 0;
-        let (mut wait, mut any) = (wait, false);
-        loop {
-            let ended = executor.finished(wait);
-            let ended = ended.inspect_err(|died| self.died = Some(died.clone()))?;
-            let Some(finished) = ended else {
-                break;
-            };
-            self.device.finish(finished);
-            (wait, any) = (Wait::No, true);
-        }
+        let ended = self.device.take_ended(&mut **executor, wait);
+        let any = ended.inspect_err(|died| self.died = Some(died.clone()))?;
         self.completions
             .extend(std::iter::from_fn(|| self.device.next_completion()));
         Ok(any)

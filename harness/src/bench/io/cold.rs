@@ -23,7 +23,7 @@ use userhelper::executor::{Threads, Uring};
 use userhelper::real_files::{RealFile, RealHost};
 
 use super::device::{COW, Device, SetUpError, file_error, sector_of, served};
-use super::peers::{qemu_img_bench, seconds_of};
+use super::peers::{create_qcow2, qemu_img_bench, seconds_of};
 use super::{Only, wanted};
 use crate::bench::{Row, Unit, median};
 use crate::clock;
@@ -250,11 +250,8 @@ impl Turns {
                 return Ok(started.elapsed());
             }
             self.ordered.begin_on(executor);
-            let mut ended = executor.finished(Wait::ForOne).map_err(died)?;
-            while let Some(finished) = ended {
-                self.ordered.finish(finished);
-                ended = executor.finished(Wait::No).map_err(died)?;
-            }
+            let ended = self.ordered.take_ended(executor, Wait::ForOne);
+            ended.map_err(died)?;
             while let Some(completion) = self.ordered.next_completion() {
                 if completion.status != Status::Ok {
                     return Err(SetUpError::Request(completion.status));
@@ -385,21 +382,7 @@ fn make_qcow2(directory: &Path, content: Content) -> Result<bool, SetUpError> {
     if !backing.exists() {
         fill(&backing).map_err(|error| file_error(&backing, error))?;
     }
-    let created = Command::new("qemu-img")
-        .args([
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-b",
-            PEER_BACKING,
-            "-F",
-            "raw",
-            QCOW2,
-        ])
-        .current_dir(directory)
-        .output();
-    if !created.is_ok_and(|output| output.status.success()) {
+    if !create_qcow2(directory, QCOW2, PEER_BACKING) {
         return Ok(false);
     }
     if content == Content::Clean {

@@ -202,20 +202,7 @@ fn bench_arguments(write: bool, depth: usize) -> Vec<String> {
 fn prepare(directory: &Path) -> bool {
     let copy = |name| std::fs::copy(directory.join("backing.img"), directory.join(name));
     let copied = copy("raw.img").is_ok() && copy("peer.img").is_ok();
-    let created = Command::new("qemu-img")
-        .args([
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-b",
-            "peer.img",
-            "-F",
-            "raw",
-            "peer.qcow2",
-        ])
-        .current_dir(directory)
-        .status();
+    let created = create_qcow2(directory, "peer.qcow2", "peer.img");
     let filled = [("raw", "raw.img"), ("qcow2", "peer.qcow2")].map(|(format, file)| {
         let (count, len) = ((SIZE.0 / FILL).to_string(), FILL.to_string());
         let fill = ["-w", "-d", "32", "-c", &count, "-s", &len].map(String::from);
@@ -223,7 +210,17 @@ fn prepare(directory: &Path) -> bool {
         bench.current_dir(directory).output()
     });
     let [raw, qcow2] = filled.map(|output| output.is_ok_and(|it| it.status.success()));
-    copied && created.is_ok_and(|it| it.success()) && raw && qcow2
+    copied && created && raw && qcow2
+}
+
+/// Makes a qcow2 file with this name over a raw backing file beside it. Whether that could be done.
+pub(super) fn create_qcow2(directory: &Path, name: &str, backing: &str) -> bool {
+    let created = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw"])
+        .arg(name)
+        .current_dir(directory)
+        .status();
+    created.is_ok_and(|status| status.success())
 }
 
 impl Peer {
