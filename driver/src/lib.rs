@@ -7,9 +7,10 @@
 //! - [`cow`]: the format on disk, its geometry, and the map of dirty sectors; `name_backing` writes
 //!   the name of another backing file into a header;
 //! - [`blk`]: requests, limits, splitting and statuses as the block layer names them;
-//! - the drivers: [`ordered`]; [`resize`], which says what a resize of such a device is; [`open`],
-//!   which brings a device up or creates its COW file; and [`linux`], models of the real kernels'
-//!   drivers with their defects.
+//! - the drivers: [`engine`], which makes host operations of requests and does no I/O; [`ordered`],
+//!   an engine with its files, which an [`executor`] may carry operations out on; [`resize`], which
+//!   says what a resize of such a device is; [`open`], which brings a device up or creates its COW
+//!   file; and [`linux`], models of the real kernels' drivers with their defects.
 //!
 //! All of them count in [`units`]. [`device_spec`] reads a device as UML's command line names it,
 //! [`size`] reads a size as people write it, [`shown()`] escapes foreign text for people, and

@@ -8,8 +8,9 @@
 //! share `copying` and `new_bitmap`; `pace` chooses how large the windows of a reflow are.
 //!
 //! [`image`] has the image tools. [`image_host`] and [`clone_range`] say what they and a resize ask
-//! of a host beyond what a driver needs. [`real_files`] is the real host. [`unfinished`] removes
-//! temporary files when a signal ends the process.
+//! of a host beyond what a driver needs. [`real_files`] is the real host, and [`executor`] carries
+//! a device's operations out on it, many at a time. [`unfinished`] removes temporary files when a
+//! signal ends the process.
 
 pub mod clone_range;
 mod copying;

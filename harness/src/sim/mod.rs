@@ -18,6 +18,9 @@
 //! comes next, and gives these hosts too ([`SimHost::after_kill_in_write`]). What is assumed about
 //! the machine stands in [`assumptions`] and nowhere else.
 //!
+//! Operations of a device may go side by side: [`SideBySide`] decides when each takes effect, and
+//! when it ends.
+//!
 //! Nothing is copied that was not touched: content is pages in a persistent tree, and
 //! the data of a write is held once, by the list of unsynced operations.
 
