@@ -11,7 +11,7 @@
 //! - [`mod@bench`]: measuring, in turns with other programs;
 //! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
 //! - [`cli`]: the command line. [`clock`] is the wall clock, and [`random`] gives numbers from a
-//!   seed.
+//!   seed; [`figures`] are numbers as people read them.
 
 #![forbid(unsafe_code)]
 // Text leaves the program through `cli::output`, where foreign text is escaped.
@@ -20,6 +20,7 @@
 pub mod bench;
 pub mod cli;
 pub mod clock;
+pub mod figures;
 pub mod fuzz;
 mod intervals;
 pub mod judge;

@@ -178,24 +178,20 @@ impl Strip {
             text,
             "{}, {} of it dirty ({:.1} %)",
             self.size(),
-            crate::replay::report::size(dirty.0),
+            crate::figures::size(dirty.0),
             100.0 * self.dirty_sectors as f64 / self.sectors.max(1) as f64
         );
         if let Some(frontier) = self.frontier_sector {
             let _ = write!(
                 text,
                 ", moved from sector {} on ({:.0} % of the device)",
-                crate::replay::report::grouped(frontier),
+                crate::figures::grouped(frontier),
                 100.0 * (self.sectors - frontier.min(self.sectors)) as f64
                     / self.sectors.max(1) as f64
             );
         }
         if let Some(wrong) = self.wrong_sector {
-            let _ = write!(
-                text,
-                ", sector {} is wrong",
-                crate::replay::report::grouped(wrong)
-            );
+            let _ = write!(text, ", sector {} is wrong", crate::figures::grouped(wrong));
         }
         text
     }

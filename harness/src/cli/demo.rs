@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use driver::resize::Strategy;
 use driver::units::Bytes;
 
-use crate::replay::report::{counted, grouped};
+use crate::figures::{counted, grouped};
 use crate::replay::{Options, PastEnd, Report, ResizeAt, Session};
 use crate::report::{ReplayPage, replay_page};
 use crate::trace::{self, Bundled};

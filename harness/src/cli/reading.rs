@@ -8,7 +8,7 @@ use crate::trace::{
     self, Devices, Event, Nanoseconds, Notes, ReadOptions, Selection, TraceError, TraceSource,
 };
 
-use crate::replay::report::{counted, time};
+use crate::figures::{counted, time};
 
 use super::temporary::TemporaryFile;
 use super::{Failure, without_path};

@@ -3,7 +3,7 @@
 use driver::plural;
 use std::fmt;
 
-use crate::replay::report::{counted, grouped, size, time};
+use crate::figures::{counted, grouped, size, time};
 use crate::trace::Statistics;
 use crate::trace::stat::Lengths;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::replay::report::{counted, grouped, size};
+use crate::figures::{counted, grouped, size};
 use crate::trace::notes::DeviceCounts;
 use crate::trace::{
     Description, DeviceChoice, Devices, Event, Notes, Summary, TraceSource, statistics, summarize,

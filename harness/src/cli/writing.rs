@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use crate::replay::report::counted;
+use crate::figures::counted;
 use crate::trace::write::{BlkparseWriter, CsvWriter, FioWriter, Losses};
 use crate::trace::{
     Converted, Summary, TraceError, TraceHeader, TraceSource, TraceWriter, convert,

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use driver::units::Bytes;
-use driver::{exact_count, plural};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+
+use crate::figures::{counted, grouped, size, time};
 
 use super::io::Taken;
 use super::observe::Sight;
@@ -322,80 +323,5 @@ impl fmt::Display for Report {
             Some(false) => writeln!(f, "           THE BACKING FILE HAS CHANGED"),
             None => Ok(()),
         }
-    }
-}
-
-/// A number of things, in words and with commas: `noun` is one of them.
-pub fn counted(number: u64, noun: &str) -> String {
-    format!("{} {}", grouped(number), plural(number, noun))
-}
-
-/// The beginning of a sentence on what became of a number of things: `2 requests were`.
-pub fn were(number: u64, noun: &str) -> String {
-    let verb = if number == 1 { "was" } else { "were" };
-    format!("{} {verb}", counted(number, noun))
-}
-
-/// 1234567 as `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A length for reading, not for comparing: `2.24 GiB`. What is a whole number of units reads as
-/// [`Bytes`] has it: `4 MiB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    match unit {
-        0 => exact_count(bytes, "byte"),
-        _ if value.fract() == 0.0 => format!("{value} {}", UNITS[unit]),
-        _ => format!("{value:.2} {}", UNITS[unit]),
-    }
-}
-
-/// A time for reading: `1.25 ms`.
-pub fn time(ns: u64) -> String {
-    let value = ns as f64;
-    match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{:.2} us", value / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.2} ms", value / 1e6),
-        _ => format!("{:.2} s", value / 1e9),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_easy_to_read() {
-        assert_eq!(grouped(7), "7");
-        assert_eq!(counted(1, "request"), "1 request");
-        assert_eq!(counted(1_000, "request"), "1,000 requests");
-        assert_eq!(counted(1, "mismatch"), "1 mismatch");
-        assert_eq!(counted(0, "mismatch"), "0 mismatches");
-        assert_eq!(grouped(113_872), "113,872");
-        assert_eq!(grouped(1_000_000), "1,000,000");
-        assert_eq!(size(1), "1 byte");
-        assert_eq!(size(512), "512 bytes");
-        assert_eq!(size(4 << 20), "4 MiB");
-        assert_eq!(size((4 << 20) + 1), "4.00 MiB");
-        assert_eq!(size(2_405_000_000), "2.24 GiB");
-        assert_eq!(time(999), "999 ns");
-        assert_eq!(time(1_250_000), "1.25 ms");
-        assert_eq!(time(61_000_000_000), "61.00 s");
     }
 }

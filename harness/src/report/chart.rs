@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::replay::report::{counted, size, time};
+use crate::figures::{counted, size, time};
 use crate::replay::timeline::{LatencyCounts, ROWS, Timeline};
 use crate::strip::Strip;
 

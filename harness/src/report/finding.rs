@@ -1,8 +1,8 @@
 //! The page of a fuzzing campaign: what was tried, and for each finding the whole story in the
 //! order of time, from the first request to the sector that is wrong.
 
+use crate::figures::{counted, grouped, time, were};
 use crate::fuzz::story::{Event, Told};
-use crate::replay::report::{counted, grouped, time, were};
 
 use super::chart::{WRONG_LEGEND, strip};
 use super::page::{Escaped, Page, Verdict};

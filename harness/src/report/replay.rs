@@ -3,8 +3,9 @@
 
 use driver::units::Bytes;
 
+use crate::figures::{counted, grouped, size, time, were};
 use crate::replay::Report;
-use crate::replay::report::{Percentiles, ResizeReport, counted, grouped, size, time, were};
+use crate::replay::report::{Percentiles, ResizeReport};
 
 use super::chart::{
     Band, STRIP_LEGEND, Touched, any, latency_histogram, latency_over_time, requests, strip,

@@ -77,13 +77,15 @@ pub enum TraceError {
     #[error(
         "{}: the format of this trace cannot be told: found {found} at offset 0, expected one of {}",
         driver::shown(file),
-        super::detect::understood()
+        understood
     )]
     UnknownFormat {
         /// The file.
         file: PathBuf,
         /// Its first bytes.
         found: String,
+        /// The formats that are understood, in words.
+        understood: &'static str,
     },
     /// The file ends before the trace does.
     #[error("{place}: the trace is cut: found {found}, expected {expected}")]

@@ -266,5 +266,6 @@ fn unknown(name: &Path, window: &[u8]) -> TraceError {
             [] => "nothing".to_owned(),
             _ => error::excerpt(&window[..window.len().min(32)]),
         },
+        understood: detect::understood(),
     }
 }

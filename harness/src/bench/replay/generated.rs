@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Plan, ReplayBenchError, in_memory, wanted};
 use crate::bench::{Growth, Order, Row, Unit, median};
-use crate::replay::report::grouped;
+use crate::figures::grouped;
 use crate::stamp::Coverage;
 use crate::trace::generate::Access;
 use crate::trace::{Generator, TraceSource, Workload};

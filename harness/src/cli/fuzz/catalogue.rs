@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::figures::counted;
 use crate::fuzz::catalogue::{CASES, Catalogue, Waiting, sections};
 use crate::fuzz::doubles;
 use crate::judge::JudgesCatalogue;
-use crate::replay::report::counted;
 
 use super::super::interrupt::{self, Interrupt};
 use super::super::output::{self, InLines};

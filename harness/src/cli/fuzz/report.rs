@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use driver::OneLine;
 use serde::Serialize;
 
+use crate::figures::{counted, grouped, time};
 use crate::fuzz::campaign::{Campaign, Outcome};
 use crate::fuzz::case::{Case, DriverName};
 use crate::fuzz::coverage::Coverage;
@@ -13,7 +14,6 @@ use crate::fuzz::generate::Subject;
 use crate::fuzz::reachable::cannot_come;
 use crate::fuzz::story::{tell, tell_unrun};
 use crate::fuzz::violation::Violation;
-use crate::replay::report::{counted, grouped, time};
 use crate::report::{FuzzPage, ToldFinding};
 
 use super::super::Failure;

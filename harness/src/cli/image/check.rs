@@ -7,7 +7,7 @@ use serde::Serialize;
 use userhelper::image::check::{Checked, Finding, Severity, check, check_and_repair};
 use userhelper::real_files::RealHost;
 
-use crate::replay::report::size;
+use crate::figures::size;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;

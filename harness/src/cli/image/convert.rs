@@ -10,7 +10,7 @@ use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::open::{Image, open_image};
 use userhelper::real_files::RealHost;
 
-use crate::replay::report::size;
+use crate::figures::size;
 
 use super::super::{Failure, Verdict, output};
 use super::info::warn_of_stock;

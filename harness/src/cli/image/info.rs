@@ -16,7 +16,7 @@ use userhelper::real_files::RealHost;
 use super::super::{Failure, Verdict, output};
 use super::state::{interrupted, stock_uml, verdict};
 use super::{FormatArgs, TrustArgs, existing, note};
-use crate::replay::report::{counted, size};
+use crate::figures::{counted, size};
 
 /// Say what a COW file is, and whether its backing file is the one it was made for
 ///

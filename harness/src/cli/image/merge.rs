@@ -11,7 +11,7 @@ use userhelper::image::open::{Image, close, open_cow};
 use userhelper::image_host::ImageHost;
 use userhelper::real_files::RealHost;
 
-use crate::replay::report::size;
+use crate::figures::size;
 
 use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};

@@ -8,7 +8,7 @@ use userhelper::image::info::info;
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::real_files::RealHost;
 
-use crate::replay::report::size;
+use crate::figures::size;
 
 use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};

@@ -7,7 +7,7 @@ use userhelper::image::info::info;
 use userhelper::image::recover::recover;
 use userhelper::real_files::RealHost;
 
-use crate::replay::report::size;
+use crate::figures::size;
 
 use super::super::{Failure, Verdict, output};
 use super::state::after_recovery;

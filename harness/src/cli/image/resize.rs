@@ -17,7 +17,7 @@ use userhelper::losses::{Effort, losses};
 use userhelper::planner::{Plan, Shrink, Wish};
 use userhelper::real_files::{Belongings, RealFile, RealHost};
 
-use crate::replay::report::size;
+use crate::figures::size;
 
 use super::super::output_file::tell_what_is_lacking;
 use super::super::replay::StrategyArg;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use driver::cow::{Geometry, Version};
-use harness::replay::report::size;
+use harness::figures::size;
 use serde_json::{Value, json};
 
 use crate::support::cli::{SIZE, Sandbox, output, ubdlab, ways_out};
