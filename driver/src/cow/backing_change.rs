@@ -8,6 +8,8 @@
 
 use crate::units::{Bytes, Sector, SectorCount, SectorRange};
 
+use super::fields::{u32_at, u64_at};
+
 /// The most sampled ranges that a block has room for.
 pub const MOST_SAMPLED_RANGES: usize = 20;
 
@@ -209,12 +211,4 @@ fn decode_sample(fields: &[u8], backing_size: Bytes) -> Option<Sample> {
         });
     }
     Some(sample)
-}
-
-fn u32_at(block: &[u8], range: std::ops::Range<usize>) -> u32 {
-    u32::from_be_bytes(super::extension::bytes_at(block, range))
-}
-
-fn u64_at(block: &[u8], range: std::ops::Range<usize>) -> u64 {
-    u64::from_be_bytes(super::extension::bytes_at(block, range))
 }

@@ -9,6 +9,7 @@
 use crate::units::{Bytes, FileOffset};
 
 use super::backing_change::{BackingChange, IN_PLACE, OTHER};
+use super::fields::{u32_at, u64_at};
 use super::geometry::Geometry;
 
 const MAGIC: &[u8; 8] = b"ubdlabX\n";
@@ -94,13 +95,12 @@ impl Extension {
         if &block[..8] != MAGIC {
             return ExtensionState::Absent;
         }
-        let u32_at = |range| u32::from_be_bytes(bytes_at(block, range));
         if !is_sealed(block, CHECKSUM) {
             return ExtensionState::Damaged;
         }
-        let backing_size = Bytes(u64::from_be_bytes(bytes_at(block, BACKING_SIZE)));
+        let backing_size = Bytes(u64_at(block, BACKING_SIZE));
         // A flag that is not known here may mean anything.
-        let change = match (u32_at(8..12), u32_at(FLAGS)) {
+        let change = match (u32_at(block, 8..12), u32_at(block, FLAGS)) {
             (VERSION_1, 0) => None,
             (VERSION_1, CHANGING_BACKING) => Some(BackingChange::default()),
             (VERSION_2, flags) if flags != 0 && flags <= IN_PLACE | OTHER => {
@@ -117,15 +117,11 @@ impl Extension {
         };
         // Version 2 leaves no byte to chance: one that means nothing here means something to
         // somebody else.
-        match u32_at(8..12) == VERSION_1 || extension.encode() == *block {
+        match u32_at(block, 8..12) == VERSION_1 || extension.encode() == *block {
             true => ExtensionState::Valid(extension),
             false => ExtensionState::Damaged,
         }
     }
-}
-
-pub(super) fn bytes_at<const N: usize>(block: &[u8], range: std::ops::Range<usize>) -> [u8; N] {
-    block[range].try_into().unwrap_or([0; N])
 }
 
 /// The CRC-32C of the block with its checksum field zero.

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::extension::{is_sealed, seal};
+use super::fields::u32_at;
 
 const MAGIC: &[u8; 8] = b"ubdlabN\n";
 const VERSION: u32 = 1;
@@ -91,10 +92,7 @@ impl<'a> HeaderRecord<'a> {
     /// The record in the header at the start of a file, whose path field begins at `path_at`.
     pub(super) fn decode(header: &'a [u8], path_at: usize) -> Option<HeaderRecord<'a>> {
         let trailer = header.get(RECORD_END - TRAILER_LEN..RECORD_END)?;
-        let u32_at = |field: Range<usize>| {
-            let bytes: Option<[u8; 4]> = trailer[field].try_into().ok();
-            bytes.map_or(0, u32::from_be_bytes)
-        };
+        let u32_at = |field| u32_at(trailer, field);
         if &trailer[..8] != MAGIC || u32_at(8..12) != VERSION {
             return None;
         }

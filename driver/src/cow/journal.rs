@@ -6,6 +6,7 @@
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
 
 use super::extension::{is_sealed, seal};
+use super::fields::{u32_at, u64_at};
 use super::geometry::{FileTooLarge, Geometry};
 use super::header::{check_alignment, check_size};
 use super::{Extension, Version};
@@ -100,10 +101,8 @@ impl JournalRecord {
         if !known || !is_sealed(slot, CHECKSUM) {
             return None;
         }
-        let u64_at =
-            |at: usize| u64::from_be_bytes(slot[at..at + 8].try_into().unwrap_or_default());
-        let u32_at =
-            |at: usize| u32::from_be_bytes(slot[at..at + 4].try_into().unwrap_or_default());
+        let u64_at = |at: usize| u64_at(slot, at..at + 8);
+        let u32_at = |at: usize| u32_at(slot, at..at + 4);
         // A checksum says that nothing was spoilt, not that nobody made it up.
         let possible = |size, alignment| {
             check_size(u64_at(size), size).is_ok()

@@ -4,6 +4,7 @@
 
 mod backing_change;
 mod extension;
+mod fields;
 mod geometry;
 mod header;
 mod header_change;

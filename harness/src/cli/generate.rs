@@ -10,7 +10,7 @@ use crate::trace::generate::Access;
 use crate::trace::{Generator, Workload};
 
 use super::output_file::OutputFile;
-use super::trace::{into_file, written};
+use super::trace_file::{into_file, written};
 use super::writing::Writing;
 use super::{Failure, Verdict, output};
 

@@ -21,6 +21,7 @@ mod stat;
 mod temporary;
 mod terminal;
 mod trace;
+mod trace_file;
 mod writing;
 
 use std::fmt;

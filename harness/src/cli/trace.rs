@@ -1,23 +1,22 @@
 //! `ubdlab trace`.
 
 use driver::plural;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::figures::{counted, grouped, size};
+use crate::figures::{grouped, size};
 use crate::trace::notes::DeviceCounts;
 use crate::trace::{
     Description, DeviceChoice, Devices, Event, Notes, Summary, TraceSource, statistics, summarize,
 };
 
 use super::output;
-use super::output_file::{OutputFile, not_written};
+use super::output_file::OutputFile;
 use super::reading::{Reading, file_of, noticed};
-use super::writing::{Lost, Writing};
+use super::trace_file::{into_file, written};
+use super::writing::Writing;
 use super::{Failure, Verdict, generate, stat};
 
 /// Look at recorded traces, convert them, and make new ones
@@ -348,34 +347,3 @@ fn convert_to(
     noticed(trace.notes()).into_iter().for_each(output::line);
     Ok(Verdict::Good)
 }
-
-/// What was written into `target`, in a line.
-pub(super) fn written(target: &Path, requests: u64, len: Option<u64>) -> String {
-    let (target, requests) = (driver::shown(target), counted(requests, "request"));
-    match len {
-        Some(len) => format!("{target}: {requests} in {}", size(len)),
-        None => format!("{target}: {requests}"),
-    }
-}
-
-/// Writes into a file that takes its name when it is whole. Returns what was written,
-/// and how long it is in bytes, if it has a length; `None` if it is a stream and its reader has
-/// left, which is no failure.
-pub(super) fn into_file(
-    output: OutputFile<'_>,
-    write: impl FnOnce(Buffered<'_>) -> Result<(Summary, Lost, Buffered<'_>), Failure>,
-) -> Result<Option<(Summary, Lost, Option<u64>)>, Failure> {
-    let target = output.target();
-    let out = BufWriter::new(output.writer());
-    let done = write(out).and_then(|(summary, losses, mut out)| {
-        out.flush().map_err(|error| not_written(target, &error))?;
-        Ok((summary, losses))
-    });
-    let Some((summary, losses)) = output::unless_reader_left(done)? else {
-        return Ok(None);
-    };
-    Ok(Some((summary, losses, output.finish()?)))
-}
-
-/// What a trace is written into.
-type Buffered<'a> = BufWriter<output::Seen<&'a File>>;

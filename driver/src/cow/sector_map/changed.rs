@@ -4,8 +4,7 @@
 use std::mem::size_of;
 use std::ops::RangeInclusive;
 
-use super::PAGE_BYTES;
-use super::page::WORDS_PER_PAGE;
+use super::{PAGE_BYTES, WORDS_PER_PAGE};
 use crate::units::Bytes;
 
 /// A set of words of one page.

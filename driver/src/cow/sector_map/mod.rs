@@ -31,6 +31,9 @@ pub use self::runs::Runs;
 /// Bytes of bitmap in a page of the map.
 pub const PAGE_BYTES: usize = 4096;
 
+/// Words in a page.
+const WORDS_PER_PAGE: usize = PAGE_BYTES / 8;
+
 /// Sectors that a page of the map stands for.
 pub const SECTORS_PER_PAGE: SectorCount = SectorCount(PAGE_SECTORS);
 

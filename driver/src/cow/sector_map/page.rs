@@ -3,13 +3,10 @@
 use std::ops::Range;
 
 use super::changed::WordSet;
-use super::{PAGE_BYTES, SectorState};
+use super::{SectorState, WORDS_PER_PAGE};
 
 /// Sectors in a word of the map.
 pub(super) const SECTORS_PER_WORD: u64 = 64;
-
-/// Words in a page.
-pub(super) const WORDS_PER_PAGE: usize = PAGE_BYTES / 8;
 
 /// Words that a scan looks at together: as many as a word has bits.
 pub(super) const WORDS_PER_BLOCK: usize = 64;
