@@ -20,8 +20,8 @@ mod named;
 use std::path::Path;
 
 use crate::cow::{
-    Extension, ExtensionState, Geometry, Header, HeaderError, JournalRecord, MAX_SECTORS,
-    MapTooLarge, PAGE_BYTES, SectorMap, Version,
+    Extension, ExtensionState, FileTooLarge, Geometry, Header, HeaderError, JournalRecord,
+    MAX_SECTORS, MapTooLarge, PAGE_BYTES, SectorMap, Version,
 };
 use crate::device_spec::DeviceSpec;
 use crate::host::{Access, HostError, HostFile, HostNames, HostResult, LockKind};
@@ -123,16 +123,7 @@ pub fn open<N: HostNames>(
         return open_raw(spec, cow);
     }
     let path = &spec.file;
-    let (mut header, finished_switch) = match read_header(cow.file(), path) {
-        Err(OpenError::Header {
-            error: HeaderError::HalfChanged { .. },
-            ..
-        }) if options.switch_backing && !spec.read_only => {
-            finish(cow.file()).map_err(|error| backing::not_named(path, error))?;
-            (read_header(cow.file(), path)?, true)
-        }
-        header => (header?, false),
-    };
+    let (mut header, finished_switch) = header_to_open(cow.file(), spec, options)?;
     let extension = match read_extension(cow.file(), &header, path)? {
         ExtensionState::Valid(extension) => Some(extension),
         // With the backing file at hand its size tells whether the block is needed.
@@ -141,12 +132,7 @@ pub fn open<N: HostNames>(
         }
         ExtensionState::Absent | ExtensionState::Damaged => None,
     };
-    let layout = |error| OpenError::Layout {
-        path: path.clone(),
-        at: header.version.size_offset(),
-        error,
-    };
-    let geometry = Geometry::of(&header).map_err(layout)?;
+    let geometry = Geometry::of(&header).map_err(no_layout(path, &header))?;
     let bitmap_end = geometry.bitmap().end();
     if cow.len() < bitmap_end - FileOffset(0) {
         return Err(OpenError::BitmapCutShort {
@@ -158,15 +144,8 @@ pub fn open<N: HostNames>(
     let (placement, interrupted) = match header.relocating {
         false => (Placement::settled(&geometry), None),
         true => {
-            if extension.is_none() {
-                return Err(OpenError::Journal {
-                    path: path.clone(),
-                    at: Extension::OFFSET,
-                    problem: "there is no valid extension block".into(),
-                });
-            }
-            let record = read_journal(cow.file(), path, &header)?;
-            let new = record.new_geometry().map_err(layout)?;
+            let extended = extension.is_some();
+            let (record, new) = interrupted_move(&cow, path, &header, extended)?;
             check_move(path, &geometry, &new, cow.len())?;
             let placement = Placement::moving(&geometry, &new, record.frontier);
             (placement, Some(record))
@@ -208,6 +187,52 @@ pub fn open<N: HostNames>(
         interrupted,
         finished_switch,
     })
+}
+
+/// The header of the COW file, and whether its change to another backing file was finished: what
+/// was interrupted at that can be finished only on the way to one.
+fn header_to_open<F: HostFile>(
+    cow: &F,
+    spec: &DeviceSpec,
+    options: OpenOptions,
+) -> Result<(Header, bool), OpenError> {
+    let path = &spec.file;
+    match read_header(cow, path) {
+        Err(OpenError::Header {
+            error: HeaderError::HalfChanged { .. },
+            ..
+        }) if options.switch_backing && !spec.read_only => {
+            finish(cow).map_err(|error| backing::not_named(path, error))?;
+            Ok((read_header(cow, path)?, true))
+        }
+        header => Ok((header?, false)),
+    }
+}
+
+/// The last record of the reflow that the header says is under way, and the layout that it leads
+/// to.
+fn interrupted_move<F: HostFile>(
+    cow: &Held<F>,
+    path: &Path,
+    header: &Header,
+    is_extended: bool,
+) -> Result<(JournalRecord, Geometry), OpenError> {
+    if !is_extended {
+        return Err(OpenError::Journal {
+            path: path.to_owned(),
+            at: Extension::OFFSET,
+            problem: "there is no valid extension block".into(),
+        });
+    }
+    let record = read_journal(cow.file(), path, header)?;
+    let new = record.new_geometry().map_err(no_layout(path, header))?;
+    Ok((record, new))
+}
+
+/// For `map_err`: no file can have the layout that a header asks for.
+fn no_layout(path: &Path, header: &Header) -> impl FnOnce(FileTooLarge) -> OpenError {
+    let (path, at) = (path.to_owned(), header.version.size_offset());
+    move |error| OpenError::Layout { path, at, error }
 }
 
 /// For `map_err`: `action` on `path` failed.

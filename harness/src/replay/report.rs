@@ -174,7 +174,35 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |n: u64| grouped(n);
+        self.write_requests(f)?;
+        self.write_resizes(f)?;
+        if let Some(pace) = &self.pace {
+            writeln!(
+                f,
+                "pace       {} at speed {}: {} requests more than 1 ms late; median {}, 99 % {}, \
+                 latest {}",
+                pace.pace,
+                pace.speed,
+                grouped(pace.late_requests),
+                time(pace.lateness.p50_ns),
+                time(pace.lateness.p99_ns),
+                time(pace.lateness.max_ns),
+            )?;
+        }
+        if self.finished_switch {
+            writeln!(
+                f,
+                "finished   a header that was half changed to another backing file, on opening"
+            )?;
+        }
+        self.write_latency(f)?;
+        self.write_verified(f)
+    }
+}
+
+/// The parts of the text, from above.
+impl Report {
+    fn write_requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "replayed   {} in {}: {}/s, ",
@@ -192,7 +220,7 @@ impl fmt::Display for Report {
             size(self.sectors_read * 512),
             size(self.sectors_written * 512),
             counted(self.flushes, "flush"),
-            count(self.fua_writes),
+            grouped(self.fua_writes),
             counted(self.discards, "discard"),
         )?;
         for (number, noun, what) in [
@@ -226,7 +254,10 @@ impl fmt::Display for Report {
             "           {}, {}",
             counted(self.syncs, "sync"),
             counted(self.bitmap_writes, "bitmap write")
-        )?;
+        )
+    }
+
+    fn write_resizes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.went_on() {
             writeln!(
                 f,
@@ -239,7 +270,7 @@ impl fmt::Display for Report {
                 f,
                 "resized    before request {} by {}: {} to {}, {} moved, in {} \
                  ({} came meanwhile)",
-                count(resize.at_request),
+                grouped(resize.at_request),
                 resize.strategy,
                 Bytes(resize.old_bytes),
                 Bytes(resize.new_bytes),
@@ -248,25 +279,10 @@ impl fmt::Display for Report {
                 counted(resize.requests_meanwhile, "request"),
             )?;
         }
-        if let Some(pace) = &self.pace {
-            writeln!(
-                f,
-                "pace       {} at speed {}: {} requests more than 1 ms late; median {}, 99 % {}, \
-                 latest {}",
-                pace.pace,
-                pace.speed,
-                count(pace.late_requests),
-                time(pace.lateness.p50_ns),
-                time(pace.lateness.p99_ns),
-                time(pace.lateness.max_ns),
-            )?;
-        }
-        if self.finished_switch {
-            writeln!(
-                f,
-                "finished   a header that was half changed to another backing file, on opening"
-            )?;
-        }
+        Ok(())
+    }
+
+    fn write_latency(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "latency           median       99 %     99.9 %    slowest"
@@ -292,6 +308,10 @@ impl fmt::Display for Report {
                 writeln!(f)?;
             }
         }
+        Ok(())
+    }
+
+    fn write_verified(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "verified   {} against the model in {}: {}",
@@ -303,7 +323,7 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "           {} of them zeros, which other places have too",
-                count(self.sectors_verified_zeros)
+                grouped(self.sectors_verified_zeros)
             )?;
         }
         if self.sectors_in_holes > 0 {
@@ -311,8 +331,8 @@ impl fmt::Display for Report {
                 f,
                 "           {} more in holes of the files, where zeros are right: not read, but for a \
                  sample of {}",
-                count(self.sectors_in_holes),
-                count(self.sectors_sampled)
+                grouped(self.sectors_in_holes),
+                grouped(self.sectors_sampled)
             )?;
         }
         for example in &self.mismatch_examples {

@@ -156,14 +156,34 @@ pub(super) fn measure(
                     .for_each(Vec::clear);
             }
         }
+        let name = name(write, depth);
+        let times = Times {
+            driver,
+            bare,
+            peers,
+        };
+        each(times.rows(&name, write));
+    }
+    Ok(())
+}
+
+/// How long each of the runs took, in seconds; of a peer that is not there, none.
+struct Times {
+    driver: Vec<f64>,
+    bare: Vec<f64>,
+    peers: [Option<Vec<f64>>; PEERS.len()],
+}
+
+impl Times {
+    fn rows(&self, name: &str, write: bool) -> Vec<Row> {
         let rate = |seconds: &[f64]| REQUESTS as f64 / median(seconds);
-        let row = Row::new(name(write, depth), rate(&driver), Unit::PerSecond);
+        let row = Row::new(name, rate(&self.driver), Unit::PerSecond);
         let bare_name = match write {
             true => "pwrite, one after the other",
             false => "pread, one after the other",
         };
-        let mut rows = vec![row.clone().against(bare_name, rate(&bare))];
-        for (peer, times) in PEERS.iter().zip(&peers) {
+        let mut rows = vec![row.clone().against(bare_name, rate(&self.bare))];
+        for (peer, times) in PEERS.iter().zip(&self.peers) {
             let Some(times) = times else {
                 let mut row = row.clone();
                 let programs = peer.programs.join(" and ");
@@ -177,14 +197,13 @@ pub(super) fn measure(
                 None => beside,
             });
             if peer.target.is_some() {
-                let ceiling = format!("{}: {bare_name}", name(write, depth));
-                let ceiling = Row::new(ceiling, rate(&bare), Unit::PerSecond);
+                let ceiling = format!("{}: {bare_name}", name);
+                let ceiling = Row::new(ceiling, rate(&self.bare), Unit::PerSecond);
                 rows.push(ceiling.against(peer.name, rate(times)));
             }
         }
-        each(rows);
+        rows
     }
-    Ok(())
 }
 
 fn bench_arguments(write: bool, depth: usize) -> Vec<String> {
