@@ -1,16 +1,17 @@
 //! `ubdlab bench io`: the `ordered` driver on files, beside bare system calls on the same
 //! files at the same offsets, and beside other programs that put a copy-on-write layer over
-//! a file. Everything is in the page cache, but for the rows in `cold`: what is measured is the way
-//! to it.
+//! a file. Everything is in the page cache, but for the cold rows in `deep`: what is
+//! measured is the way to it.
 
-mod cold;
 mod counting;
+mod deep;
 mod device;
 mod flush;
 mod growth;
 mod in_place;
 mod peers;
 mod runs;
+mod shared_flush;
 mod threaded;
 
 use std::path::Path;
@@ -43,5 +44,6 @@ pub fn measure(
     flush::measure(directory, only, &mut each)?;
     growth::measure(directory, only, &mut each)?;
     peers::measure(directory, only, &mut each)?;
-    cold::measure(directory, only, &mut each)
+    shared_flush::measure(directory, only, &mut each)?;
+    deep::measure(directory, only, &mut each)
 }

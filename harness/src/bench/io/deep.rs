@@ -1,10 +1,11 @@
-//! Random reads of files that are not in the page cache, with several in flight: what the disk
-//! underneath gets to do at once decides. Beside the same reads given straight to a ring and to a
-//! pool of threads, with no device between, and beside qcow2 over the same backing file, in each
-//! way that qemu-img has to do its I/O.
+//! Random reads with several in flight. Of files that are not in the page cache, what the disk
+//! underneath gets to do at once decides; of files that are, what a request costs on the way.
+//! Beside the same reads given straight to a ring, to a pool of threads, and one after the other,
+//! with no device between; and beside qcow2 over the same backing file, in each way that qemu-img
+//! has to do its I/O.
 //!
-//! All take turns, with the same positions in the same order, and before each turn the pages of
-//! all files are dropped.
+//! All take turns, with the same positions in the same order. Before each turn of the cold rows the
+//! pages of all files are dropped.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use driver::blk::{Request, Status, Tag};
 use driver::executor::{Executor, Files, Wait};
-use driver::host::{Access, Action, Buffer, FileRole, HostNames, Operation, Waiter};
+use driver::host::{Access, Action, Buffer, FileRole, HostFile, HostNames, Operation, Waiter};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, Sector};
 use rustix::fs::Advice;
@@ -35,6 +36,8 @@ const PEER_BACKING: &str = "cold-peer.img";
 const QCOW2: &str = "cold.qcow2";
 const BLOCK: u64 = 4096;
 const DEPTHS: [usize; 3] = [1, 4, 32];
+/// At depth 1 the rows of `in_place` and `peers` say what a warm read costs.
+const WARM_DEPTH: usize = 32;
 
 /// Requests of one run.
 const REQUESTS: u64 = 16_384;
@@ -44,6 +47,9 @@ const STEP: u64 = 4099 * BLOCK;
 
 /// Runs of each, in turns; the median counts.
 const RUNS: usize = 5;
+
+/// The part of the device that the warm rows read.
+const WARM_SIZE: Bytes = Bytes(256 << 20);
 
 /// What qemu-img does its I/O by, and the cache mode that it needs for that.
 const QEMU_MODES: [(&str, &str); 3] = [
@@ -62,16 +68,37 @@ enum Content {
 }
 
 impl Content {
-    fn name(self, depth: usize) -> String {
+    fn name(self, cache: Cache, depth: usize) -> String {
         let what = match self {
             Content::Clean => "over a backing file",
             Content::HalfDirty => "half dirty",
         };
-        format!("io/cold 4 KiB read, {what}, depth {depth}")
+        let cache = match cache {
+            Cache::Cold => "cold",
+            Cache::Warm => "warm",
+        };
+        format!("io/{cache} 4 KiB read, {what}, depth {depth}")
     }
 
     fn is_dirty(self, at: u64) -> bool {
         self == Content::HalfDirty && (at / BLOCK).is_multiple_of(2)
+    }
+}
+
+/// Whether what is read is in the page cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    Cold,
+    Warm,
+}
+
+impl Cache {
+    fn positions(self) -> impl Iterator<Item = u64> {
+        let size = match self {
+            Cache::Cold => SIZE,
+            Cache::Warm => WARM_SIZE,
+        };
+        (0..REQUESTS).map(move |index| index * STEP % size.0)
     }
 }
 
@@ -82,16 +109,17 @@ pub(super) fn measure(
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     for content in [Content::Clean, Content::HalfDirty] {
-        let depths: Vec<_> = DEPTHS
-            .into_iter()
-            .filter(|&depth| wanted(only, &content.name(depth)))
+        let cold = DEPTHS.map(|depth| (Cache::Cold, depth));
+        let rows = cold.into_iter().chain([(Cache::Warm, WARM_DEPTH)]);
+        let rows: Vec<_> = rows
+            .filter(|&(cache, depth)| wanted(only, &content.name(cache, depth)))
             .collect();
-        if depths.is_empty() {
+        if rows.is_empty() {
             continue;
         }
         let mut turns = Turns::prepare(directory, content)?;
-        for depth in depths {
-            each(turns.measure(depth)?);
+        for (cache, depth) in rows {
+            each(turns.measure(cache, depth)?);
         }
     }
     Ok(())
@@ -152,30 +180,38 @@ impl Turns {
         })
     }
 
-    fn measure(&mut self, depth: usize) -> Result<Vec<Row>, SetUpError> {
+    fn measure(&mut self, cache: Cache, depth: usize) -> Result<Vec<Row>, SetUpError> {
         let mut times = Times::default();
+        if cache == Cache::Warm {
+            // The first turn does not wait for the disk either.
+            self.one_after_the_other(cache)?;
+        }
         for _ in 0..RUNS {
-            if depth == 1 {
-                self.drop_pages()?;
-                note(&mut times.device, "inline", self.inline()?);
+            if depth == 1 || cache == Cache::Warm {
+                self.make(cache)?;
+                note(&mut times.device, "inline", self.inline(cache)?);
+                self.make(cache)?;
+                let bare = self.one_after_the_other(cache)?;
+                note(&mut times.bare, "one after the other", bare);
             }
             for name in ["uring", "threads"] {
                 let Some(mut executor) = executor(name, depth)? else {
                     continue;
                 };
-                self.drop_pages()?;
-                let bare = self.bare(depth, &mut *executor)?;
-                self.drop_pages()?;
-                let device = self.device(depth, &mut *executor)?;
+                self.make(cache)?;
+                let bare = self.bare(cache, depth, &mut *executor)?;
+                self.make(cache)?;
+                let device = self.device(cache, depth, &mut *executor)?;
                 note(&mut times.bare, name, bare);
                 note(&mut times.device, name, device);
             }
-            for (mode, cache) in QEMU_MODES {
-                if !self.has_qcow2 {
+            for (mode, qemu_cache) in QEMU_MODES {
+                // Its positions go over all of the image: they do not stay in the page cache.
+                if !self.has_qcow2 || cache == Cache::Warm {
                     break;
                 }
-                self.drop_pages()?;
-                let words = arguments(depth, mode, cache);
+                self.make(cache)?;
+                let words = arguments(depth, mode, qemu_cache);
                 let mut bench = qemu_img_bench("qcow2", QCOW2, &words);
                 // A mode that it was built without is left out.
                 if let Some(seconds) = seconds_of(bench.current_dir(&self.directory)) {
@@ -183,14 +219,14 @@ impl Turns {
                 }
             }
         }
-        Ok(self.rows(depth, &times))
+        Ok(self.rows(cache, depth, &times))
     }
 
-    fn rows(&self, depth: usize, times: &Times) -> Vec<Row> {
+    fn rows(&self, cache: Cache, depth: usize, times: &Times) -> Vec<Row> {
         let Some((own, own_rate)) = best(&times.device) else {
             return Vec::new();
         };
-        let row = Row::new(self.content.name(depth), own_rate, Unit::PerSecond);
+        let row = Row::new(self.content.name(cache, depth), own_rate, Unit::PerSecond);
         let mut rows = Vec::new();
         if let Some((bare, rate)) = best(&times.bare) {
             let baseline = format!("{own}; without a device, {bare}");
@@ -201,6 +237,7 @@ impl Turns {
                 let baseline = format!("{own}; qemu-img bench, qcow2, best of all modes, {mode}");
                 rows.push(row.clone().against(baseline, rate).target(1.0));
             }
+            None if cache == Cache::Warm => {}
             None => {
                 let mut row = row.clone();
                 row.baseline = Some("qemu-img bench, qcow2: skipped, needs qemu-img".into());
@@ -218,22 +255,44 @@ impl Turns {
         rows
     }
 
-    fn inline(&mut self) -> Result<Duration, SetUpError> {
+    fn inline(&mut self, cache: Cache) -> Result<Duration, SetUpError> {
         let mut request = Request::read(Tag(0), Sector(0), Bytes(BLOCK).whole_sectors());
         let started = clock::start();
-        for at in positions() {
+        for at in cache.positions() {
             request.start = sector_of(at);
             request = served(&mut self.ordered, request).map_err(SetUpError::Request)?;
         }
         Ok(started.elapsed())
     }
 
+    /// What a run reads, with no device between and one read in flight.
+    fn one_after_the_other(&self, cache: Cache) -> Result<Duration, SetUpError> {
+        let mut buffer = [0; BLOCK as usize];
+        let started = clock::start();
+        for at in cache.positions() {
+            let (file, at) = self.place(at);
+            let file = self.files.of(file);
+            let read = file.map_or(Ok(()), |file| file.read_exact_at(&mut buffer, at));
+            read.map_err(|_| SetUpError::Request(Status::IoError))?;
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Where this byte of the device is.
+    fn place(&self, at: u64) -> (FileRole, FileOffset) {
+        match self.content.is_dirty(at) {
+            true => (FileRole::Cow, self.data + Bytes(at)),
+            false => (FileRole::Backing, FileOffset(at)),
+        }
+    }
+
     fn device(
         &mut self,
+        cache: Cache,
         depth: usize,
         executor: &mut dyn Executor<RealFile>,
     ) -> Result<Duration, SetUpError> {
-        let mut left = positions();
+        let mut left = cache.positions();
         let read = |at| Request::read(Tag(0), sector_of(at), Bytes(BLOCK).whole_sectors());
         let mut spare: Vec<_> = (0..depth).map(|_| read(0)).collect();
         let started = clock::start();
@@ -264,10 +323,11 @@ impl Turns {
     /// What a run reads, asked of the executor with no device between.
     fn bare(
         &self,
+        cache: Cache,
         depth: usize,
         executor: &mut dyn Executor<RealFile>,
     ) -> Result<Duration, SetUpError> {
-        let mut left = positions();
+        let mut left = cache.positions();
         let mut spare: Vec<_> = (0..depth).map(|_| vec![0; BLOCK as usize]).collect();
         let mut under_way = 0;
         let started = clock::start();
@@ -276,10 +336,7 @@ impl Turns {
                 let Some(at) = left.next() else {
                     break;
                 };
-                let (file, at) = match self.content.is_dirty(at) {
-                    true => (FileRole::Cow, self.data + Bytes(at)),
-                    false => (FileRole::Backing, FileOffset(at)),
-                };
+                let (file, at) = self.place(at);
                 let buffer = Buffer::whole(buffer);
                 let action = Action::Read { at, buffer };
                 let waiter = Waiter(0);
@@ -310,8 +367,11 @@ impl Turns {
         }
     }
 
-    /// Nothing of the files is in the page cache then.
-    fn drop_pages(&self) -> Result<(), SetUpError> {
+    /// Nothing of the files is in the page cache, if that is wanted.
+    fn make(&self, cache: Cache) -> Result<(), SetUpError> {
+        if cache == Cache::Warm {
+            return Ok(());
+        }
         for name in [COW, BACKING, PEER_BACKING, QCOW2] {
             let path = self.directory.join(name);
             if !path.exists() {
@@ -327,16 +387,15 @@ impl Turns {
     }
 }
 
-fn died(error: driver::executor::Died) -> SetUpError {
+pub(super) fn died(error: driver::executor::Died) -> SetUpError {
     SetUpError::Thread(error.what)
 }
 
-fn positions() -> impl Iterator<Item = u64> {
-    (0..REQUESTS).map(|index| index * STEP % SIZE.0)
-}
-
 /// `None` where the kernel has none such.
-fn executor(name: &str, depth: usize) -> Result<Option<Box<dyn Executor<RealFile>>>, SetUpError> {
+pub(super) fn executor(
+    name: &str,
+    depth: usize,
+) -> Result<Option<Box<dyn Executor<RealFile>>>, SetUpError> {
     if name == "uring" {
         return Ok(Uring::new().ok().map(|uring| Box::new(uring) as Box<_>));
     }
