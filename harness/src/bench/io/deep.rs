@@ -29,8 +29,8 @@ use super::{Only, wanted};
 use crate::bench::{Row, Unit, median};
 use crate::clock;
 
-const SIZE: Bytes = Bytes(2 << 30);
-const BACKING: &str = "cold.img";
+pub(super) const SIZE: Bytes = Bytes(2 << 30);
+pub(super) const BACKING: &str = "cold.img";
 /// The same once more for qemu-img, which takes the device's lock on its own for another writer.
 const PEER_BACKING: &str = "cold-peer.img";
 const QCOW2: &str = "cold.qcow2";
@@ -40,13 +40,13 @@ const DEPTHS: [usize; 3] = [1, 4, 32];
 const WARM_DEPTH: usize = 32;
 
 /// Requests of one run.
-const REQUESTS: u64 = 16_384;
+pub(super) const REQUESTS: u64 = 16_384;
 
 /// From one request to the next: all over the file, and the same places for all.
 const STEP: u64 = 4099 * BLOCK;
 
 /// Runs of each, in turns; the median counts.
-const RUNS: usize = 5;
+pub(super) const RUNS: usize = 5;
 
 /// The part of the device that the warm rows read.
 const WARM_SIZE: Bytes = Bytes(256 << 20);
@@ -60,7 +60,7 @@ const QEMU_MODES: [(&str, &str); 3] = [
 
 /// What the device and its peers read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Content {
+pub(super) enum Content {
     /// Nothing is dirty.
     Clean,
     /// Every second block of 4 KiB is.
@@ -87,7 +87,7 @@ impl Content {
 
 /// Whether what is read is in the page cache.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cache {
+pub(super) enum Cache {
     Cold,
     Warm,
 }
@@ -126,7 +126,7 @@ pub(super) fn measure(
 }
 
 /// Those who take turns, and their files.
-struct Turns {
+pub(super) struct Turns {
     directory: PathBuf,
     content: Content,
     ordered: Ordered<RealFile>,
@@ -145,7 +145,7 @@ struct Times {
 }
 
 impl Turns {
-    fn prepare(directory: &Path, content: Content) -> Result<Turns, SetUpError> {
+    pub(super) fn prepare(directory: &Path, content: Content) -> Result<Turns, SetUpError> {
         let backing = directory.join(BACKING);
         if !backing.exists() {
             fill(&backing).map_err(|error| file_error(&backing, error))?;
@@ -286,7 +286,7 @@ impl Turns {
         }
     }
 
-    fn device(
+    pub(super) fn device(
         &mut self,
         cache: Cache,
         depth: usize,
@@ -368,7 +368,7 @@ impl Turns {
     }
 
     /// Nothing of the files is in the page cache, if that is wanted.
-    fn make(&self, cache: Cache) -> Result<(), SetUpError> {
+    pub(super) fn make(&self, cache: Cache) -> Result<(), SetUpError> {
         if cache == Cache::Warm {
             return Ok(());
         }

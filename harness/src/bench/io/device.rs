@@ -45,6 +45,9 @@ pub enum SetUpError {
     /// The thread of a device did not start or has died.
     #[error("the I/O thread: {0}")]
     Thread(String),
+    /// A replay failed.
+    #[error("{0}")]
+    Replay(String),
 }
 
 /// A device over a backing file, both of them in one directory, which is to be empty.

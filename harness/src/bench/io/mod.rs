@@ -3,6 +3,7 @@
 //! a file. Everything is in the page cache, but for the cold rows in `deep`: what is
 //! measured is the way to it.
 
+mod cold_replay;
 mod counting;
 mod deep;
 mod device;
@@ -45,5 +46,6 @@ pub fn measure(
     growth::measure(directory, only, &mut each)?;
     peers::measure(directory, only, &mut each)?;
     shared_flush::measure(directory, only, &mut each)?;
-    deep::measure(directory, only, &mut each)
+    deep::measure(directory, only, &mut each)?;
+    cold_replay::measure(directory, only, &mut each)
 }
