@@ -410,26 +410,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stopped_has_the_rows_that_are_complete() {
-        let asked = std::cell::Cell::new(0);
-        let next = |_: &str| asked.set(asked.get() + 1);
-        let stopped = Waiting {
-            next: &next,
-            stop: &|| true,
-        };
-        let catalogue = Catalogue::measure(1, 1, stopped);
-        assert_eq!((catalogue.rows(), asked.get()), (0, 0));
-        let all = Waiting {
-            next: &next,
-            stop: &|| false,
-        };
-        // No case at all is enough to see which rows there are.
-        let catalogue = Catalogue::measure(1, 0, all);
-        let entries: usize = sections().iter().map(|section| section.entries.len()).sum();
-        assert_eq!((catalogue.rows(), asked.get()), (entries, entries));
-    }
-
-    #[test]
     fn a_number_without_a_row_is_explained() {
         assert_eq!(unused_numbers(), ["12", "23"]);
     }

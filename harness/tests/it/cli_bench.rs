@@ -2,13 +2,15 @@
 //! fast anything is, no test looks at.
 
 use crate::support::cli::{Sandbox, output, ubdlab, ubdlab_that_heeds_signals};
+use driver::units::Bytes;
+use harness::bench::replay::Generated;
 use serde_json::Value;
 
 /// One quick row or two of each command.
 const QUICK: [&[&str]; 5] = [
     &["lookup", "--only", "scan 64 MiB/empty"],
     &["io", "--only", "runs, system calls"],
-    &["replay", "--only", "sqlite-wal"],
+    &["replay", "--only", "direct-random/stamps only"],
     &["resize", "--only", "headroom/1 GiB", "--dirty", "4M"],
     &["fuzz", "--only", "core/linux-2.6"],
 ];
@@ -112,4 +114,13 @@ fn the_rows_measured_are_printed_when_it_is_interrupted() {
         assert_eq!(rows[0]["name"], name, "{command}");
         assert!(sandbox.contents().is_empty(), "{command} left files");
     }
+}
+
+#[test]
+fn a_generated_trace_is_replayed_and_its_memory_is_known() {
+    let generated = Generated::measure(2000, Bytes(1 << 20)).unwrap();
+    assert_eq!(generated.requests, 2000);
+    assert!(generated.elapsed_ns > 0);
+    // Of the tests that run in this process, whichever they are.
+    assert!(generated.peak_bytes.is_some_and(|bytes| bytes > 1 << 20));
 }

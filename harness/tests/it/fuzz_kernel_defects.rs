@@ -142,9 +142,9 @@ fn without_defects(driver: DriverName, faults: bool) -> Subject {
     }
 }
 
-/// For each search above, as many cases as it may take are run without a defect: by the kernels in
-/// turn, each on a healthy host and on one with faults. What the searches find shows that a finding
-/// fails this test.
+/// For each search above, a quarter of the cases that it may take are run without a defect: by the
+/// kernels in turn, each on a healthy host and on one with faults. What the searches find shows
+/// that a finding fails this test. CI runs 6,000 such cases with the release build.
 #[test]
 fn without_defects_nothing_is_found() {
     const KINDS: [(DriverName, bool); 4] = [
@@ -163,7 +163,7 @@ fn without_defects_nothing_is_found() {
             let (driver, faults) = KINDS[number % KINDS.len()];
             let subject = without_defects(driver, faults);
             // Most seeds are the same, and no case is to be run twice.
-            let found = first_finding(&subject, seed + 1000 * number as u64, cases);
+            let found = first_finding(&subject, seed + 1000 * number as u64, cases / 4);
             assert!(
                 found.is_none(),
                 "{driver:?}: {:?}",

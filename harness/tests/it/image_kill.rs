@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::cli::{Sandbox, output, ubdlab};
+use crate::support::cli::{Sandbox, output, side_by_side, ubdlab};
 use driver::blk::{Request, Tag};
 use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, open};
@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use userhelper::real_files::{RealFile, RealHost};
 
 const KILLS: u32 = 200;
+
 const SEED: u64 = 20_031_124;
 
 /// The size of the device, what it has headroom for, and what its data has to move for.
@@ -84,8 +85,16 @@ fn make(sandbox: &Sandbox) -> Vec<u8> {
     shown
 }
 
+/// Kills a command that mostly waits, because a change of a backing file begins when the second of
+/// the last one has passed: several at the same time, each in a directory of its own.
+fn killed_while_it_waits(command: &[&str], sizes: &[u64]) {
+    const SERIES: u32 = 8;
+    let seeds: Vec<u64> = (0..SERIES).map(|series| SEED + u64::from(series)).collect();
+    side_by_side(&seeds, |&seed| killed(command, sizes, KILLS / SERIES, seed));
+}
+
 /// Kills the command at random moments and looks at what is left, each time from the beginning.
-fn killed(command: &[&str], sizes: &[u64]) {
+fn killed(command: &[&str], sizes: &[u64], kills: u32, seed: u64) {
     let sandbox = Sandbox::new();
     let before = make(&sandbox);
     let backing = sandbox.path("backing");
@@ -119,12 +128,12 @@ fn killed(command: &[&str], sizes: &[u64]) {
     let whole = clock::start();
     assert_eq!(run(&sandbox, command), Some(0));
     let whole = whole.elapsed();
-    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-    for kill in 0..KILLS {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for kill in 0..kills {
         reset();
         let moment = whole.mul_f64(rng.random_range(0.0..1.1));
         kill_after(&sandbox, command, moment);
-        let when = format!("{command:?}, kill {kill} after {moment:?}, seed {SEED}");
+        let when = format!("{command:?}, kill {kill} after {moment:?}, seed {seed}");
         is_private(&when);
         assert_eq!(run(&sandbox, &["recover", "@cow"]), Some(0), "{when}");
         check(&when);
@@ -191,6 +200,8 @@ fn killed_resizes_by_headroom_lose_nothing() {
     killed(
         &["resize", "@cow", "4M", "--strategy", "headroom"],
         &[OLD, NEAR],
+        KILLS,
+        SEED,
     );
 }
 
@@ -199,6 +210,8 @@ fn killed_resizes_by_rebuild_lose_nothing() {
     killed(
         &["resize", "@cow", "17M", "--strategy", "rebuild"],
         &[OLD, FAR],
+        KILLS,
+        SEED,
     );
 }
 
@@ -207,15 +220,17 @@ fn killed_resizes_by_reflow_lose_nothing() {
     killed(
         &["resize", "@cow", "17M", "--strategy", "reflow"],
         &[OLD, FAR],
+        KILLS,
+        SEED,
     );
 }
 
 #[test]
 fn killed_resizes_that_extend_the_backing_file_lose_nothing() {
-    killed(&["resize", "@cow", "17M", "--extend-backing"], &[OLD, FAR]);
+    killed_while_it_waits(&["resize", "@cow", "17M", "--extend-backing"], &[OLD, FAR]);
 }
 
 #[test]
 fn killed_merges_in_place_lose_nothing() {
-    killed(&["merge", "@cow", "--in-place"], &[OLD]);
+    killed_while_it_waits(&["merge", "@cow", "--in-place"], &[OLD]);
 }

@@ -3,8 +3,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use harness::fuzz::catalogue::first_finding;
+use driver::linux::Defect;
+use harness::fuzz::catalogue::{Catalogue, Waiting, first_finding, sections};
 use harness::fuzz::doubles::{self, Disk, Double};
+use harness::fuzz::procedure_2003::ResizeDefect;
 use harness::judge::{Seen, replay, subject};
 
 /// Within this many cases each is found, from this seed on.
@@ -54,4 +56,37 @@ fn a_replay_of_a_device_that_is_right_sees_nothing() {
     for disk in [Disk::Small, Disk::Large] {
         assert_eq!(replay(None, disk), Seen::Nothing, "{disk:?}");
     }
+}
+
+#[test]
+fn every_double_has_a_name_of_its_own_and_somebody_to_see_it() {
+    for double in doubles::all() {
+        let same = doubles::all().filter(|other| other.name == double.name);
+        assert_eq!(same.count(), 1, "{}", double.name);
+        let name = double.name;
+        assert!(name.parse::<ResizeDefect>().is_err(), "{name}");
+        assert!(name.parse::<Defect>().is_err(), "{name}");
+        let seen = !double.found_as.is_empty() || double.replay.is_some();
+        assert!(seen && !double.does.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_stopped_has_the_rows_that_are_complete() {
+    let asked = std::cell::Cell::new(0);
+    let next = |_: &str| asked.set(asked.get() + 1);
+    let stopped = Waiting {
+        next: &next,
+        stop: &|| true,
+    };
+    let catalogue = Catalogue::measure(1, 1, stopped);
+    assert_eq!((catalogue.rows(), asked.get()), (0, 0));
+    let all = Waiting {
+        next: &next,
+        stop: &|| false,
+    };
+    // No case at all is enough to see which rows there are.
+    let catalogue = Catalogue::measure(1, 0, all);
+    let entries: usize = sections().iter().map(|section| section.entries.len()).sum();
+    assert_eq!((catalogue.rows(), asked.get()), (entries, entries));
 }

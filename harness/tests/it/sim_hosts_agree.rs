@@ -15,7 +15,7 @@ const EXTENT: Extent = Extent {
 
 #[test]
 fn simulated_and_memory_files_agree() {
-    for seed in 0..32 {
+    for seed in 0..16 {
         let simulated = (&SimHost::default(), Path::new("images"));
         hosts_agree(
             seed,

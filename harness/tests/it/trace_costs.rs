@@ -3,7 +3,7 @@
 //! would cost too much is refused before anything is written, with the option that allows it.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -184,7 +184,11 @@ fn statistics_take_the_same_time_for_a_record_of_any_length() {
     assert_eq!(statistics["working_set"]["touched_bytes"], 0);
     for trace in ["@mixed", "@writes", "@discards"] {
         assert_eq!(json(&sandbox, &["trace", "info", trace])["requests"], FRAME);
-        for format in ["ubdtrace", "csv", "fio", "blkparse"] {
+        let formats: &[&str] = match trace {
+            "@mixed" => &["ubdtrace", "csv", "fio", "blkparse"],
+            _ => &["ubdtrace"],
+        };
+        for format in formats {
             let said = succeeds(
                 &sandbox,
                 &["trace", "convert", trace, "@out", "--as", format],
@@ -478,18 +482,29 @@ fn nothing_is_waited_for_beside_a_trace() {
     );
 }
 
-/// A GiB of empty lines, in some thirty kilobytes.
+/// What a trace of fio begins with.
+const HEAD: &[u8] = b"fio version 2 iolog\n";
+
+/// A MiB of lines of nothing but spaces: fewer lines than if they were empty take less time.
+fn empty_lines() -> Vec<u8> {
+    let mut line = vec![b' '; 2048];
+    line[2047] = b'\n';
+    line.repeat(1 << 9)
+}
+
+/// A GiB of lines without a request, in some hundred kilobytes.
 #[test]
 fn a_compressed_trace_gives_no_more_than_in_proportion() {
     let sandbox = Sandbox::new();
-    let lines = |count| {
-        let head = &b"fio version 2 iolog\n"[..];
-        head.chain(std::io::repeat(b'\n').take(count))
-    };
-    let mut zstd = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    std::io::copy(&mut lines(1 << 30), &mut zstd).unwrap();
-    let zstd = zstd.finish().unwrap();
-    sandbox.write("lines.zst", &zstd);
+    // Frames one after the other: the compressor sees a thousandth of it.
+    let mut zstd = zstd::encode_all(HEAD, 1).unwrap();
+    zstd.extend(
+        zstd::encode_all(&empty_lines()[..], 1)
+            .unwrap()
+            .repeat(1 << 10),
+    );
+    assert!(zstd.len() < 200_000, "{}", zstd.len());
+    sandbox.write("lines.zst", zstd);
     for command in [
         &["trace", "info", "@lines.zst"][..],
         &["trace", "convert", "@lines.zst", "@out"],
@@ -509,7 +524,10 @@ fn a_compressed_trace_gives_no_more_than_in_proportion() {
     }
     // The densest gzip stays below that, and takes the time of what it is made of.
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    std::io::copy(&mut lines(8 << 20), &mut gzip).unwrap();
+    gzip.write_all(HEAD).unwrap();
+    for _ in 0..8 {
+        gzip.write_all(&empty_lines()).unwrap();
+    }
     sandbox.write("lines.gz", gzip.finish().unwrap());
     let output = limited(&sandbox, &["trace", "info", "@lines.gz", "--json"]);
     assert_eq!(output.status.code(), Some(0));

@@ -174,17 +174,3 @@ pub(super) fn measure(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_generated_trace_is_replayed_and_its_memory_is_known() {
-        let generated = Generated::measure(2000, Bytes(1 << 20)).unwrap();
-        assert_eq!(generated.requests, 2000);
-        assert!(generated.elapsed_ns > 0);
-        // Of the tests that run in this process, whichever they are.
-        assert!(generated.peak_bytes.is_some_and(|bytes| bytes > 1 << 20));
-    }
-}

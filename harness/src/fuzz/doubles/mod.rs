@@ -207,22 +207,3 @@ pub(super) fn after_failed_recovery(defects: &[String], device: &mut Device) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fuzz::procedure_2003::ResizeDefect;
-
-    #[test]
-    fn every_double_has_a_name_of_its_own_and_somebody_to_see_it() {
-        for double in all() {
-            let same = all().filter(|other| other.name == double.name);
-            assert_eq!(same.count(), 1, "{}", double.name);
-            let name = double.name;
-            assert!(name.parse::<ResizeDefect>().is_err(), "{name}");
-            assert!(name.parse::<driver::linux::Defect>().is_err(), "{name}");
-            let seen = !double.found_as.is_empty() || double.replay.is_some();
-            assert!(seen && !double.does.is_empty(), "{name}");
-        }
-    }
-}

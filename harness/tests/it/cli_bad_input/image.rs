@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use driver::cow::{Header, Version};
 use driver::units::Bytes;
 
-use crate::support::cli::{ALIGNMENT, SIZE, Sandbox, ways_out};
+use crate::support::cli::{ALIGNMENT, SIZE, Sandbox, side_by_side, ways_out};
 
 /// Where bitmap and data of the small image are.
 const BITMAP: u64 = 8192;
@@ -41,6 +41,13 @@ const DISK_COMMANDS: [&[&str]; 4] = [
     &["compare", "@backing", "@cow"],
 ];
 
+/// The ways to check one.
+const CHECKS: [&[&str]; 3] = [
+    &["check", "@cow"],
+    &["check", "@cow", "--repair"],
+    &["check", "@cow", "--json"],
+];
+
 /// As [`Sandbox::with_device`], with `other`, as large as the backing file.
 pub(super) fn sandbox() -> Sandbox {
     let sandbox = Sandbox::with_device();
@@ -57,15 +64,13 @@ fn all_refuse(sandbox: &Sandbox, message: &str) {
     for args in COW_COMMANDS.iter().chain(&DISK_COMMANDS) {
         sandbox.refuses(&image(args), message);
     }
-    cannot_check(sandbox, message);
+    for args in CHECKS {
+        cannot_check(sandbox, args, message);
+    }
 }
 
-fn cannot_check(sandbox: &Sandbox, message: &str) {
-    let message = format!("ubdlab: {message}\n");
-    for more in [&[][..], &["--repair"], &["--json"]] {
-        let args = [&["image", "check", "@cow"], more].concat();
-        sandbox.fails(&args, 1, &message);
-    }
+fn cannot_check(sandbox: &Sandbox, args: &[&'static str], message: &str) {
+    sandbox.fails(&image(args), 1, &format!("ubdlab: {message}\n"));
 }
 
 /// Every command but `check`, which finds it as a fault, refuses a COW file with this message.
@@ -390,18 +395,21 @@ fn backing_paths_not_to_be_followed() {
 
 #[test]
 fn images_that_somebody_has_open() {
-    let sandbox = sandbox();
     let locked = |file| format!("@{file}: locked: a running UML or another ubdlab has it open");
-    let held = sandbox.hold("cow");
-    for args in COW_COMMANDS.iter().chain(&DISK_COMMANDS) {
+    // Each waits a second for whoever has it, and beside the others in a directory of its own.
+    let commands = [&COW_COMMANDS[..], &DISK_COMMANDS, &CHECKS].concat();
+    side_by_side(&commands, |args| {
+        let sandbox = sandbox();
+        let _held = sandbox.hold("cow");
         match args[0] {
             "info" | "map" => drop(sandbox.succeeds(&image(args))),
+            "check" => cannot_check(&sandbox, args, &locked("cow")),
             _ => sandbox.refuses(&image(args), &locked("cow")),
         }
-    }
-    cannot_check(&sandbox, &locked("cow"));
-    drop(held);
-    let held = sandbox.hold("backing");
-    backed_refuse(&sandbox, &locked("backing"));
-    drop(held);
+    });
+    side_by_side(&BACKED_COMMANDS, |args| {
+        let sandbox = sandbox();
+        let _held = sandbox.hold("backing");
+        sandbox.refuses(&image(args), &locked("backing"));
+    });
 }

@@ -9,7 +9,9 @@ use std::process::{Child, ExitStatus, Stdio};
 use driver::cow::Version;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::cli::{SIZE, Sandbox, output, ubdlab, ubdlab_that_heeds_signals, ways_out};
+use crate::support::cli::{
+    SIZE, Sandbox, output, side_by_side, ubdlab, ubdlab_that_heeds_signals, ways_out,
+};
 use crate::support::images::{SOME, expected_disk};
 
 fn mtime(sandbox: &Sandbox, name: &str) -> i64 {
@@ -60,24 +62,28 @@ fn two_merges_do_not_give_a_time_back() {
 /// What is said where a change does not begin at once, and where it cannot wait.
 #[test]
 fn a_wait_is_announced() {
-    for (ahead, begins, ends) in [
-        (
-            4,
-            "waiting ",
-            " s: until then, what is written could give @backing back a time that a COW file has \
-             recorded",
-        ),
-        (
-            100_000,
-            "@backing was modified ",
-            " s ahead of the clock, which is too long to wait: if this is interrupted, a COW file \
-             that has recorded the present second as its time takes it",
-        ),
-    ] {
-        for args in [
-            &["image", "merge", "@cow", "--in-place"][..],
-            &["image", "resize", "@cow", "2M", "--extend-backing"],
-        ] {
+    let waits = (
+        4,
+        "waiting ",
+        " s: until then, what is written could give @backing back a time that a COW file has \
+         recorded",
+    );
+    let cannot = (
+        100_000,
+        "@backing was modified ",
+        " s ahead of the clock, which is too long to wait: if this is interrupted, a COW file that \
+         has recorded the present second as its time takes it",
+    );
+    let merge = &["image", "merge", "@cow", "--in-place"][..];
+    let extend = &["image", "resize", "@cow", "2M", "--extend-backing"];
+    side_by_side(
+        &[
+            (merge, waits),
+            (merge, cannot),
+            (extend, waits),
+            (extend, cannot),
+        ],
+        |&(args, (ahead, begins, ends))| {
             let sandbox = Sandbox::new();
             sandbox.write_backing("backing", SIZE);
             sandbox.write("now", "");
@@ -90,8 +96,8 @@ fn a_wait_is_announced() {
             let announced = |line: &str| line.starts_with(begins) && line.ends_with(ends);
             assert!(told.lines().any(announced), "{told}");
             assert!(mtime(&sandbox, "backing") > time);
-        }
-    }
+        },
+    );
 }
 
 /// Runs the program, and sends it this signal as soon as it says that it waits; how it ends, and

@@ -1,6 +1,7 @@
 //! The image commands beside a UML that has the image open, and the other way round.
 
 use super::lab::Lab;
+use crate::support::cli::side_by_side;
 use crate::support::uml::has_mounted;
 
 const PROGRAMS: [&str; 3] = ["linux.uml", "mkfs.ext4", "debugfs"];
@@ -15,7 +16,7 @@ fn an_image_that_a_running_uml_holds_is_left_alone() {
     let ubda = lab.device("ubda=@cow,@backing");
     let uml = lab.uml().hold(&lab.directory(), &ubda);
     let locked = "@cow: locked: a running UML or another ubdlab has it open";
-    for args in [
+    let refused = [
         &["resize", "@cow", "32M"][..],
         &["resize", "@cow", "32M", "--extend-backing"],
         &["resize", "@cow", "32M", "--strategy", "rebuild"],
@@ -25,13 +26,15 @@ fn an_image_that_a_running_uml_holds_is_left_alone() {
         // What is read while somebody writes is nothing that the disk ever was.
         &["merge", "@cow", "@merged"],
         &["convert", "@cow", "@converted"],
-    ] {
-        lab.sandbox.refuses(&[&["image"], args].concat(), locked);
-    }
-    for args in [&["check", "@cow"][..], &["check", "@cow", "--repair"]] {
+        &["check", "@cow"],
+        &["check", "@cow", "--repair"],
+    ];
+    let sandbox = &lab.sandbox;
+    side_by_side(&refused, |args| {
+        let status = if args[0] == "check" { 1 } else { 3 };
         let message = format!("ubdlab: {locked}\n");
-        lab.sandbox.fails(&[&["image"], args].concat(), 1, &message);
-    }
+        sandbox.fails(&[&["image"], *args].concat(), status, &message);
+    });
     // These two look at it and do not disturb it.
     lab.image(&["info", "@cow"]);
     lab.image(&["map", "@cow"]);

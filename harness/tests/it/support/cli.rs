@@ -86,6 +86,16 @@ pub(crate) fn output(command: &mut Command) -> Output {
     }
 }
 
+/// Does this with each of them at the same time, for commands that mostly wait.
+pub(crate) fn side_by_side<T: Sync>(all: &[T], each: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| {
+        for one in all {
+            let each = &each;
+            scope.spawn(move || each(one));
+        }
+    });
+}
+
 fn collect(mut from: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
