@@ -11,8 +11,8 @@ use super::deep::{BACKING, Cache, Content, REQUESTS, RUNS, SIZE, Turns, executor
 use super::device::{SetUpError, file_error};
 use super::{Only, wanted};
 use crate::bench::{Row, Unit, median};
-use crate::replay::options::Options;
 use crate::replay::Session;
+use crate::replay::options::Options;
 use crate::trace::{Generator, TraceSource, Workload};
 
 const NAME: &str = "io/cold 4 KiB read, over a backing file, depth 32, by a replay";
