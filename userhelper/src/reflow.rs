@@ -486,6 +486,7 @@ impl Reflow {
             put.inspect_err(|_| device.refuse_writes())?;
         }
         device.set_placement(Placement::settled(&self.old));
+        let mut cleared = Ok(());
         if let Stage::Copy { window, .. } | Stage::Sync { window } | Stage::Record { window } =
             self.stage
         {
@@ -493,10 +494,12 @@ impl Reflow {
             let copy = self.new.place_of(window.start);
             let end = self.old.place_of(self.record.frontier);
             if copy < end && !window.is_empty() {
-                device.clear_for_relocation(FileRange::between(copy..end))?;
+                cleared = device.clear_for_relocation(FileRange::between(copy..end));
             }
         }
-        before.put_back(device)
+        // A copy that cannot be cleared lies under clean sectors, and the rest is put back.
+        let put_back = before.put_back(device);
+        cleared.and(put_back)
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
 use driver::exact_count;
 use driver::host::{Access, HostNames, LockKind};
-use driver::resize::ResizeStep;
+use driver::resize::{ResizeError, ResizeStep};
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
 use crate::plain_format::CowFile;
@@ -729,7 +729,7 @@ impl Living<'_, '_, '_> {
                 self.world.coverage.hit("resize_failed");
                 if self.device.capacity() != target {
                     self.check_size(old_size)?;
-                    self.check_undone()?;
+                    self.check_undone(&error)?;
                 }
                 let moment = self.world.truth.history.now();
                 self.failed_resize = Some(FailedResize {
@@ -761,13 +761,13 @@ impl Living<'_, '_, '_> {
         Err(violation.by(Act::Resize).with_error(error))
     }
 
-    /// A resize that one fault has ended, and nothing has kept from putting back what was there,
+    /// A resize that a fault has ended, and no other has kept from putting back what was there,
     /// leaves the file as long as it was, or as long as what was written past its end meanwhile.
-    fn check_undone(&mut self) -> Result<(), Violation> {
+    fn check_undone(&mut self, error: &ResizeError) -> Result<(), Violation> {
         let world = &mut *self.world;
         let is_undone = world.case.driver == DriverName::Ordered
             && world.case.resize_model().is_none()
-            && world.excuses.faults_now(&world.host) == 1
+            && world.excuses.must_be_undone(&world.host, error)
             && !is_marked(&world.host);
         let (true, Some(cow), Some(device)) =
             (is_undone, world.host.content(COW), self.device.resizable())
