@@ -613,7 +613,8 @@ pub enum End {
         /// Before which change of it, from 0.
         change: usize,
         /// That change is a write that is under way, and what lies before this page border within
-        /// it is done, counted from 1. 0: it has not begun.
+        /// it is done, counted from 1. 0: it has not begun. (Where a kill has another unit than a
+        /// page, by the assumption `kill_unit`, this border between such units.)
         #[serde(default, skip_serializing_if = "is_zero")]
         pages: u64,
     },
