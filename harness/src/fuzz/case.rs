@@ -83,6 +83,9 @@ impl Case {
         for segments_of in self.lives.iter().filter_map(|life| life.segments_of) {
             in_range("lives.segments_of", segments_of, 1)?;
         }
+        for at_once in self.lives.iter().filter_map(|life| life.at_once) {
+            in_range("lives.at_once", at_once, 1)?;
+        }
         for &(start, count) in &self.image.dirty {
             in_range("image.dirty", start, 0)?;
             in_range("image.dirty", count, 0)?;
@@ -148,6 +151,7 @@ impl Case {
                 uses(|life| life.side_by_side.is_some()),
             ),
             ("lives.segments_of", uses(|life| life.segments_of.is_some())),
+            ("lives.at_once", uses(|life| life.at_once.is_some())),
             ("lives.tool", uses(|life| life.tool.is_some())),
         ];
         for (what, is_used) in needs_ordered {
@@ -467,6 +471,10 @@ pub struct Life {
     /// sector longer; without it, in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments_of: Option<u64>,
+    /// A resize reads and writes this many bytes at once, and follows that in all else that it does
+    /// in pieces; without it, 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u64>,
     /// What is done, in this order.
     pub actions: Vec<Action>,
     /// Faults of the host; operations are counted from the opening on.

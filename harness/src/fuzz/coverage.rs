@@ -83,6 +83,8 @@ const NAMES: &[&str] = &[
     "fua_beside_a_flush",
     "overlap_under_way",
     "window_moved_with_requests_around",
+    "run_moved_in_pieces",
+    "run_rebuilt_in_pieces",
     "fault_in_one_of_many",
     "crash_with_shared_extents",
     "long_zeros_on_a_host_without_zero_range",

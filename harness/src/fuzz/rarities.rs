@@ -106,6 +106,8 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
     life.side_by_side = chance(&mut order, 40).then(|| below(&mut order, u64::MAX));
     let segments = &mut stream(seed, &format!("segments of life {number}"));
     life.segments_of = chance(segments, 20).then(|| 1 + below(segments, 2));
+    let pieces = &mut stream(seed, &format!("pieces of life {number}"));
+    life.at_once = chance(pieces, 25).then(|| 512 << below(pieces, 5));
     match kind(seed, subject) {
         Kind::Usual => {}
         Kind::Tools => {

@@ -344,7 +344,7 @@ impl<'a> World<'a> {
         if interrupted.is_some() {
             self.coverage.hit("recovered_reflow");
             self.excuses.begin(&self.host, Work::Resize);
-            let finished = finish(&mut device, interrupted, self.truth.budget.steps());
+            let finished = finish(&mut device, interrupted, &self.truth);
             match finished {
                 Ok(()) => {}
                 Err(Unfinished::Failed(error)) if self.excuses.resize(&self.host, &error) => {

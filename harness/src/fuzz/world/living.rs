@@ -120,6 +120,7 @@ impl Living<'_, '_, '_> {
                 strategy,
                 window,
                 alignment,
+                at_once: self.world.truth.opening.at_once,
             }),
             Action::StepResize => self.step_resize().map(drop),
             Action::FinishResize => {
@@ -644,6 +645,10 @@ impl Living<'_, '_, '_> {
                 return Ok(());
             }
         };
+        let all = SectorRange::new(Sector(0), device.capacity());
+        let is_cut = matches!(resize.coverage, "strategy_rebuild" | "strategy_reflow")
+            && (device.map().dirty_runs(all))
+                .any(|run| run.count.bytes() > asked.at_once.bytes());
         let world = &mut *self.world;
         if asked.bytes != whole && !keeps {
             let what = format!("a resize to {} bytes was begun", asked.bytes);
@@ -651,6 +656,12 @@ impl Living<'_, '_, '_> {
             return Err(violation.by(Act::Resize).into());
         }
         world.coverage.hit(resize.coverage);
+        if is_cut {
+            world.coverage.hit(match resize.coverage {
+                "strategy_rebuild" => "run_rebuilt_in_pieces",
+                _ => "run_moved_in_pieces",
+            });
+        }
         world.truth.history.has_now(capacity);
         if !self.flying.is_empty() {
             world.coverage.hit("requests_queued_when_a_resize_begins");
