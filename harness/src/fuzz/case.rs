@@ -151,6 +151,7 @@ impl Case {
                 uses(|life| life.side_by_side.is_some()),
             ),
             ("lives.segments_of", uses(|life| life.segments_of.is_some())),
+            ("lives.keeps_asking", uses(|life| life.keeps_asking)),
             ("lives.at_once", uses(|life| life.at_once.is_some())),
             ("lives.tool", uses(|life| life.tool.is_some())),
         ];
@@ -471,6 +472,9 @@ pub struct Life {
     /// sector longer; without it, in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments_of: Option<u64>,
+    /// The guest goes on asking for the sectors that a shrink is to take from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_asking: bool,
     /// A resize reads and writes this many bytes at once, and follows that in all else that it does
     /// in pieces; without it, 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -83,6 +83,8 @@ const NAMES: &[&str] = &[
     "fua_beside_a_flush",
     "overlap_under_way",
     "window_moved_with_requests_around",
+    "request_for_what_a_shrink_takes",
+    "request_outlived_its_sectors",
     "run_moved_in_pieces",
     "run_rebuilt_in_pieces",
     "fault_in_one_of_many",

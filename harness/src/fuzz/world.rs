@@ -283,6 +283,7 @@ impl<'a> World<'a> {
             changes: 0,
             resize_faults: &life.resize_faults,
             segments_of: life.segments_of,
+            keeps_asking: life.keeps_asking,
         };
         for (index, &action) in life.actions.iter().enumerate() {
             living.position = index + 1;

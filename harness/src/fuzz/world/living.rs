@@ -84,6 +84,8 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) resize_faults: &'o [FaultRule],
     /// How many sectors the first segment of a request has; `None` where it has only one.
     pub(super) segments_of: Option<u64>,
+    /// The guest goes on asking for the sectors that a shrink is to take from it.
+    pub(super) keeps_asking: bool,
 }
 
 impl Living<'_, '_, '_> {
@@ -212,10 +214,13 @@ impl Living<'_, '_, '_> {
         {
             return Ok(());
         }
-        // A device about to shrink loses what is asked of its end: no guest does that.
+        // A device about to shrink loses what is asked of its end: few guests do that.
         let shrunk = self.resize.as_ref().map(|resize| resize.target);
         if shrunk.is_some_and(|target| operation != Operation::Flush && range.end().0 > target) {
-            return Ok(());
+            if !self.keeps_asking {
+                return Ok(());
+            }
+            self.world.coverage.hit("request_for_what_a_shrink_takes");
         }
         let number = self.world.next_request;
         let stamp = Stamp(number);
@@ -585,6 +590,11 @@ impl Living<'_, '_, '_> {
         if writes && request.range().end().0 > self.device.writable() {
             return Ok(());
         }
+        // A shrink has taken the sectors while it waited.
+        let is_gone = status == Status::IoError && failure.is_none();
+        if is_gone && request.range().end().0 > self.device.capacity() {
+            return Ok(());
+        }
         let what = format!(
             "request {}, {}, ended with \"{status}\" and no fault explains it",
             request.tag.0,
@@ -624,7 +634,7 @@ impl Living<'_, '_, '_> {
         if keeps {
             asked.bytes = whole + Bytes(self.world.case.image.partial);
         }
-        if asked.sectors < capacity && !self.flying.is_empty() {
+        if asked.sectors < capacity && !self.flying.is_empty() && !self.keeps_asking {
             // A guest lets go of what is to disappear first.
             return Ok(());
         }
@@ -647,8 +657,7 @@ impl Living<'_, '_, '_> {
         };
         let all = SectorRange::new(Sector(0), device.capacity());
         let is_cut = matches!(resize.coverage, "strategy_rebuild" | "strategy_reflow")
-            && (device.map().dirty_runs(all))
-                .any(|run| run.count.bytes() > asked.at_once.bytes());
+            && (device.map().dirty_runs(all)).any(|run| run.count.bytes() > asked.at_once.bytes());
         let world = &mut *self.world;
         if asked.bytes != whole && !keeps {
             let what = format!("a resize to {} bytes was begun", asked.bytes);
@@ -727,6 +736,12 @@ impl Living<'_, '_, '_> {
                     let what = "the partial last sector is still there";
                     let violation = Violation::new(Kind::WrongSize, "after a resize", what);
                     return Err(violation.by(Act::Resize).into());
+                }
+                // What was asked of the sectors that are gone ends before there are others.
+                let gone = |flying: &Flying| flying.range.end().0 > target;
+                if self.flying.values().any(gone) {
+                    self.world.coverage.hit("request_outlived_its_sectors");
+                    self.drain()?;
                 }
                 Ok(false)
             }
