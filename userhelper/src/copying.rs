@@ -4,20 +4,9 @@
 use driver::host::{HostError, HostFile, clear};
 use driver::units::{Bytes, FileOffset, FileRange};
 
+use crate::at_once::AtOnce;
 use crate::clone_range::CloneRange;
 use crate::space::BLOCK;
-
-/// Bytes that are read and written at once.
-const CHUNK: Bytes = Bytes(1 << 20);
-
-/// The most bytes that one call copies.
-const COPY_A_STEP: Bytes = Bytes(4 << 20);
-/// The most bytes that one call shares.
-const CLONE_A_STEP: Bytes = Bytes(1 << 30);
-
-/// A dirty run up to this long is read without asking first whether it is a hole: that takes
-/// two system calls, and it hardly ever is one.
-pub(crate) const SHORT: Bytes = Bytes(64 << 10);
 
 /// What stands in the target before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +21,7 @@ pub(crate) enum Target {
 #[derive(Debug)]
 pub(crate) struct Copying {
     target: Target,
+    at_once: AtOnce,
     can_clone: bool,
     buffer: Vec<u8>,
     copied: Bytes,
@@ -72,11 +62,17 @@ impl Copying {
     pub(crate) fn into(target: Target) -> Copying {
         Copying {
             target,
+            at_once: AtOnce::default(),
             can_clone: true,
             buffer: Vec::new(),
             copied: Bytes(0),
             found: None,
         }
+    }
+
+    /// Copies this much at once.
+    pub(crate) fn set_at_once(&mut self, at_once: AtOnce) {
+        self.at_once = at_once;
     }
 
     /// How much was read and written, without what is shared.
@@ -88,8 +84,8 @@ impl Copying {
     /// then copies no more at once.
     pub(crate) fn step(&self) -> Bytes {
         match self.can_clone {
-            true => CLONE_A_STEP,
-            false => COPY_A_STEP,
+            true => self.at_once.shared_a_step(),
+            false => self.at_once.copied_a_step(),
         }
     }
 
@@ -124,7 +120,7 @@ impl Copying {
         if self.can_clone && self.clone_blocks(source, shared, target, to)? {
             return Ok(shared.len);
         }
-        let copied = FileRange::new(range.start, range.len.min(COPY_A_STEP));
+        let copied = FileRange::new(range.start, range.len.min(self.at_once.copied_a_step()));
         self.copy_data(source, copied, target, to)?;
         Ok(copied.len)
     }
@@ -170,7 +166,7 @@ impl Copying {
         target: &F,
         to: FileOffset,
     ) -> Result<(), CopyError> {
-        if Bytes(0) < range.len && range.len <= SHORT {
+        if Bytes(0) < range.len && range.len <= self.at_once.short() {
             self.buffer.resize(range.len.0 as usize, 0);
             source
                 .read_exact_at(&mut self.buffer, range.start)
@@ -192,7 +188,7 @@ impl Copying {
             self.make_hole(target, place(at)..place(data.start))?;
             at = data.start;
             while at < data.end() {
-                let len = (data.end() - at).min(CHUNK);
+                let len = (data.end() - at).min(self.at_once.bytes());
                 self.buffer.resize(len.0 as usize, 0);
                 source
                     .read_exact_at(&mut self.buffer, at)

@@ -12,6 +12,7 @@
 //! a device's operations out on it, many at a time. [`unfinished`] removes temporary files when a
 //! signal ends the process.
 
+pub mod at_once;
 pub mod clone_range;
 mod copying;
 pub mod executor;

@@ -19,6 +19,7 @@ use driver::ordered::{CowImage, Hold, Ordered, PartialSector};
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
+use crate::at_once::AtOnce;
 use crate::copying::{CopyAction, CopyError, Copying, Target};
 use crate::image_host::ImageHost;
 use crate::new_bitmap::next_piece;
@@ -84,6 +85,13 @@ impl<H: ImageHost> Rebuild<H> {
             old_size: image.geometry.size,
             buffer: Vec::new(),
         })
+    }
+
+    /// Does this much in one go: for callers that want shorter steps, or more of them.
+    #[must_use]
+    pub fn with_at_once(mut self, at_once: AtOnce) -> Rebuild<H> {
+        self.copying.set_at_once(at_once);
+        self
     }
 
     /// How much has been copied or shared.

@@ -42,6 +42,7 @@ use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorRange};
 
 use self::freeing::{free, up_to_blocks};
+use crate::at_once::AtOnce;
 use crate::new_bitmap::next_piece;
 use crate::pace::{self, LIVE_FREEING, Pace};
 use crate::space::{BLOCK, Blocks};
@@ -61,12 +62,6 @@ pub const LIVE_WINDOW: Bytes = Bytes(pace::LIVE_WINDOW.most);
 /// The limit for a window is never below this, however little space there is.
 pub const LEAST_WINDOW: Bytes = Bytes(64 << 10);
 
-/// Extents that are freed in a step, where nobody waits for one.
-const FREED_A_STEP: u64 = 4096;
-
-/// The map is looked at in pieces of this length when a window is chosen.
-const LOOK_AT: Bytes = Bytes(1 << 20);
-
 /// A reflow under way.
 #[derive(Debug)]
 pub struct Reflow {
@@ -77,6 +72,8 @@ pub struct Reflow {
     pace: Pace,
     /// How much is freed in a step.
     freeing: Pace,
+    /// How much is copied in a step, and of how much the map is looked at.
+    at_once: AtOnce,
     stage: Stage,
     moved: Bytes,
     /// What has to be put back if the move ends before anything was moved; `None` also when
@@ -183,7 +180,8 @@ impl Reflow {
             new,
             record,
             pace: Pace::fixed(WINDOW.0),
-            freeing: Pace::fixed(FREED_A_STEP),
+            freeing: Pace::fixed(AtOnce::default().freed_a_step()),
+            at_once: AtOnce::default(),
             stage,
             moved: Bytes(0),
             before: None,
@@ -196,6 +194,14 @@ impl Reflow {
     #[must_use]
     pub fn with_window(mut self, len: Bytes) -> Reflow {
         self.pace = Pace::fixed(len.0.max(SECTOR_SIZE));
+        self
+    }
+
+    /// Does this much in one go: for callers that want shorter steps, or more of them.
+    #[must_use]
+    pub fn with_at_once(mut self, at_once: AtOnce) -> Reflow {
+        self.freeing = Pace::fixed(at_once.freed_a_step());
+        self.at_once = at_once;
         self
     }
 
@@ -326,7 +332,7 @@ impl Reflow {
         }
         let distance = (self.new.data_offset - self.old.data_offset).whole_sectors();
         let most = Bytes(self.pace.amount()).min(distance.bytes());
-        let piece = most.min(LOOK_AT).whole_sectors();
+        let piece = most.min(self.at_once.bytes()).whole_sectors();
         // Downwards, piece by piece, as long as there is room for what they hold.
         let (mut top, mut start, mut data) = (None, frontier, Bytes(0));
         while start > Sector(0) {
@@ -486,6 +492,7 @@ impl Reflow {
             put.inspect_err(|_| device.refuse_writes())?;
         }
         device.set_placement(Placement::settled(&self.old));
+        let mut cleared = Ok(());
         if let Stage::Copy { window, .. } | Stage::Sync { window } | Stage::Record { window } =
             self.stage
         {
@@ -493,10 +500,12 @@ impl Reflow {
             let copy = self.new.place_of(window.start);
             let end = self.old.place_of(self.record.frontier);
             if copy < end && !window.is_empty() {
-                device.clear_for_relocation(FileRange::between(copy..end))?;
+                cleared = device.clear_for_relocation(FileRange::between(copy..end));
             }
         }
-        before.put_back(device)
+        // A copy that cannot be cleared lies under clean sectors, and the rest is put back.
+        let put_back = before.put_back(device);
+        cleared.and(put_back)
     }
 }
 

@@ -54,30 +54,35 @@ impl Before {
         })
     }
 
-    /// Puts it back, as far as the host lets it. The header on the disk has to be the former
-    /// one, for certain; then it does not matter how much of this survives a crash.
+    /// Puts it back, as far as the host lets it: a part that the host does not let keeps none of
+    /// the others from being put back. The header on the disk has to be the former one, for
+    /// certain; then it does not matter how much of this survives a crash.
     ///
     /// # Errors
-    /// The host's.
+    /// The host's first.
     pub fn put_back<F: HostFile>(&self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
         let action = "putting back what was after the header";
         // If that fails, nobody knows whether the block is there: the next resize writes it again.
         device.set_extension(self.extension);
-        device.write_for_relocation(action, &self.slack, SLACK)?;
+        let slack = device.write_for_relocation(action, &self.slack, SLACK);
         // What is past the end of the device becomes zeros.
         let cut = device.set_cow_len(self.end.min(self.len));
-        match cut.and_then(|()| device.set_cow_len(self.len)) {
+        let len = match cut.and_then(|()| device.set_cow_len(self.len)) {
             // A block device has its length.
             Err(ResizeError::Host {
                 error: HostError::Unsupported,
                 ..
-            }) => {}
-            result => result?,
-        }
-        if self.tail.iter().any(|&byte| byte != 0) {
-            let action = "putting back what was after the last sector";
-            device.write_for_relocation(action, &self.tail, self.end)?;
-        }
-        Ok(())
+            }) => Ok(()),
+            result => result,
+        };
+        // The cut may have taken it, whether or not the file has its length again.
+        let tail = match self.tail.iter().any(|&byte| byte != 0) {
+            true => {
+                let action = "putting back what was after the last sector";
+                device.write_for_relocation(action, &self.tail, self.end)
+            }
+            false => Ok(()),
+        };
+        slack.and(len).and(tail)
     }
 }

@@ -223,19 +223,22 @@ impl Headroom {
         Ok(())
     }
 
-    /// Leaves the file as it was; the header on the disk is the old one.
+    /// Leaves the file as it was, as far as the host lets it; the header on the disk is the old
+    /// one. Bits past the end that cannot be cleared harm nobody, and the rest is put back.
     fn undo<F: HostFile>(
         &self,
         device: &mut Ordered<F>,
         before: &Before,
     ) -> Result<(), ResizeError> {
+        let mut cleared = Ok(());
         if let (Stage::Bits(_) | Stage::Header, true, Some(image)) =
             (self.stage, self.grows(), device.image())
         {
             let geometry = new_geometry(image, self.new_size)?;
-            self.clear_bits(device, &geometry)?;
+            cleared = self.clear_bits(device, &geometry);
         }
-        before.put_back(device)
+        let put_back = before.put_back(device);
+        cleared.and(put_back)
     }
 
     fn resize_raw<F: HostFile>(

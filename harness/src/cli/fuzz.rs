@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use driver::linux::Defects;
+use driver::units::SECTOR_SIZE;
 
 use crate::fuzz::campaign::{self, Campaign, Stop};
 use crate::fuzz::case::{DriverName, Resizer};
@@ -95,7 +96,7 @@ pub(super) struct Args {
     #[arg(long)]
     lying_syncs: bool,
 
-    /// Assume less of the host's disk; may be repeated
+    /// Assume less of the host; may be repeated
     #[arg(long, value_enum, value_name = "ASSUMPTION")]
     weaken: Vec<Weakening>,
 
@@ -191,6 +192,12 @@ enum Weakening {
     RestartAfterFailedSync,
     /// What a failed sync gives up is gone at once
     FailedSyncKeepsContent,
+    /// A kill in the middle of a write may end it within a page, at a sector
+    WholePagesAtKill,
+    /// A kill in the middle of a write may end it within a sector, at eight bytes
+    WholeSectorsAtKill,
+    /// A write that has failed may take effect later
+    ErrorsAreFinal,
 }
 
 impl Weakening {
@@ -203,6 +210,9 @@ impl Weakening {
             Weakening::SyncPersists => assumptions.sync_persists = false,
             Weakening::RestartAfterFailedSync => assumptions.restart_after_failed_sync = false,
             Weakening::FailedSyncKeepsContent => assumptions.failed_sync_keeps_content = false,
+            Weakening::WholePagesAtKill => assumptions.kill_unit = SECTOR_SIZE,
+            Weakening::WholeSectorsAtKill => assumptions.kill_unit = 8,
+            Weakening::ErrorsAreFinal => assumptions.errors_are_final = false,
         }
     }
 }

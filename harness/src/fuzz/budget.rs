@@ -34,8 +34,11 @@ const REWRITTEN: u64 = 64;
 /// before the bitmap and again before the data.
 const ROOM: u64 = 8 << 30;
 
-/// Unsynced operations that crash points may have together while one step is under way: some
-/// 20 MiB of memory. (The most in those cases was 451.)
+/// Unsynced operations that the crash points of one step may hold: some 20 MiB of memory. What is
+/// bounded by it is how often a step may change a file without syncing it: some 3,000 times. (The
+/// most in those cases was 451.) Crash points share what came before the step, so that it does not
+/// matter how much that is: on a host that zeroes no range, the largest device that is generated
+/// takes 513 writes to zero, and may be zeroed by each action of a life without a flush between.
 const AT_STAKE: u64 = 1 << 18;
 
 /// What a life of a case, or the recovery of one of its crash images, may take.

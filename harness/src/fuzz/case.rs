@@ -83,6 +83,9 @@ impl Case {
         for segments_of in self.lives.iter().filter_map(|life| life.segments_of) {
             in_range("lives.segments_of", segments_of, 1)?;
         }
+        for at_once in self.lives.iter().filter_map(|life| life.at_once) {
+            in_range("lives.at_once", at_once, 1)?;
+        }
         for &(start, count) in &self.image.dirty {
             in_range("image.dirty", start, 0)?;
             in_range("image.dirty", count, 0)?;
@@ -148,6 +151,8 @@ impl Case {
                 uses(|life| life.side_by_side.is_some()),
             ),
             ("lives.segments_of", uses(|life| life.segments_of.is_some())),
+            ("lives.keeps_asking", uses(|life| life.keeps_asking)),
+            ("lives.at_once", uses(|life| life.at_once.is_some())),
             ("lives.tool", uses(|life| life.tool.is_some())),
         ];
         for (what, is_used) in needs_ordered {
@@ -467,6 +472,13 @@ pub struct Life {
     /// sector longer; without it, in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments_of: Option<u64>,
+    /// The guest goes on asking for the sectors that a shrink is to take from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_asking: bool,
+    /// A resize reads and writes this many bytes at once, and follows that in all else that it does
+    /// in pieces; without it, 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u64>,
     /// What is done, in this order.
     pub actions: Vec<Action>,
     /// Faults of the host; operations are counted from the opening on.
@@ -613,7 +625,8 @@ pub enum End {
         /// Before which change of it, from 0.
         change: usize,
         /// That change is a write that is under way, and what lies before this page border within
-        /// it is done, counted from 1. 0: it has not begun.
+        /// it is done, counted from 1. 0: it has not begun. (Where a kill has another unit than a
+        /// page, by the assumption `kill_unit`, this border between such units.)
         #[serde(default, skip_serializing_if = "is_zero")]
         pages: u64,
     },

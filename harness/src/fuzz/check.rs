@@ -126,17 +126,18 @@ fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>,
     Ok(content)
 }
 
-/// Finishes an interrupted resize, if there is one, in at most `steps` steps.
+/// Finishes an interrupted resize, if there is one, in as many steps as a life may take.
 ///
 /// # Errors
 /// Why it is not finished.
 pub fn finish(
     device: &mut Device,
     interrupted: Option<JournalRecord>,
-    steps: u64,
+    truth: &Truth,
 ) -> Result<(), Unfinished> {
+    let (at_once, steps) = (truth.opening.at_once, truth.budget.steps());
     match (interrupted, device.resizable()) {
-        (Some(record), Some(device)) => resizer::finish(device, record, steps),
+        (Some(record), Some(device)) => resizer::finish(device, record, at_once, steps),
         _ => Ok(()),
     }
 }
@@ -200,8 +201,7 @@ fn check_unguarded(
     let Some((mut device, interrupted)) = check_opened(opened, truth.opening, when)? else {
         return Ok(());
     };
-    finish(&mut device, interrupted, truth.budget.steps())
-        .map_err(|error| unfinished(error, when))?;
+    finish(&mut device, interrupted, truth).map_err(|error| unfinished(error, when))?;
     let capacity = device.capacity();
     if !truth.sizes.contains(&capacity) {
         let what = format!(

@@ -7,6 +7,8 @@ use driver::executor::{Executor, Wait};
 use driver::linux::{self, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec};
 use driver::open::{OpenOptions, open};
 use driver::ordered::{self, Hold, Ordered};
+use driver::units::Bytes;
+use userhelper::at_once::AtOnce;
 
 use crate::sim::{SideBySide, SimFile, SimHost};
 
@@ -122,6 +124,8 @@ pub struct Opening {
     pub synchronous: bool,
     /// Words of the bitmap that may wait for a publication.
     pub pending_words: Option<u64>,
+    /// How much a resize, or what finishes one, does in one go.
+    pub at_once: AtOnce,
 }
 
 impl Opening {
@@ -145,6 +149,7 @@ impl Opening {
             must_refuse,
             synchronous: life.synchronous,
             pending_words: life.pending_words,
+            at_once: (life.at_once).map_or(AtOnce::default(), |len| AtOnce::of(Bytes(len))),
         }
     }
 

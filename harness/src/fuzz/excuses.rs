@@ -207,12 +207,19 @@ impl Excuses {
     }
 
     fn has_failed_now(&self, host: &SimHost) -> bool {
-        self.faults_now(host) > 0
+        !self.of_this_work(host).is_empty()
     }
 
-    /// The faults of the current piece of work.
-    pub(super) fn faults_now(&self, host: &SimHost) -> usize {
-        self.of_this_work(host).len()
+    /// Whether a step of a resize that has ended with this error must have put back what was there:
+    /// the fault that has ended it is the only one. A resize can be refused for a fault that came
+    /// before this step, and then one fault in the step has hit the putting back.
+    pub(super) fn must_be_undone(&self, host: &SimHost, error: &ResizeError) -> bool {
+        let was_refused = match error {
+            ResizeError::Host { .. } => false,
+            ResizeError::SyncFailed => self.nothing_is_durable,
+            ResizeError::Refused(_) => self.takes_no_writes,
+        };
+        self.of_this_work(host).len() == usize::from(!was_refused)
     }
 
     /// Whether whatever has failed in the current piece of work may have.
@@ -288,6 +295,27 @@ mod tests {
             sync(&host, path);
             excuses.begin(&host, Work::Usual);
             assert_eq!(flush(&excuses, &host, host.operations()), refused, "{path}");
+        }
+    }
+
+    /// The resize is refused, or ends with an error of its own; then what it puts back is hit.
+    #[test]
+    fn a_resize_is_undone_unless_another_fault_than_the_one_that_ended_it_hits_it() {
+        let ended = ResizeError::host("syncing the COW file", FileOffset(0))(HostError::Io);
+        for (error, refused) in [(ResizeError::SyncFailed, true), (ended, false)] {
+            let (host, mut excuses) = (host_that_fails(COW), excuses(DriverName::Ordered));
+            let punch = FaultRule::nth(COW, OperationKind::PunchHole, 0, Fault::Io);
+            host.add_faults(&[punch]);
+            excuses.begin(&host, Work::Resize);
+            sync(&host, COW);
+            if refused {
+                excuses.begin(&host, Work::Resize);
+            }
+            assert!(excuses.must_be_undone(&host, &error), "{error}");
+            let file = host.open(COW.as_ref(), Access::ReadWrite).unwrap();
+            let range = driver::units::FileRange::new(FileOffset(0), Bytes(512));
+            assert_eq!(file.punch_hole(range), Err(HostError::Io));
+            assert!(!excuses.must_be_undone(&host, &error), "{error}");
         }
     }
 

@@ -361,7 +361,9 @@ impl History {
         let contents = parts.flat_map(|part| part.chunks(SECTOR_SIZE as usize));
         for (number, content) in (range.start.0..range.end().0).zip(contents) {
             let number = Sector(number);
-            let versions = &mut self.sectors[number.0 as usize];
+            let Some(versions) = self.sectors.get_mut(number.0 as usize) else {
+                break;
+            };
             if !show(versions, number, content, moment.0, now) {
                 let versions = &*versions;
                 let allowed = |v: &Version| is_readable(versions, v, moment.0);
@@ -415,7 +417,8 @@ impl History {
     }
 
     fn of(&mut self, range: SectorRange) -> &mut [Vec<Version>] {
-        &mut self.sectors[range.start.0 as usize..range.end().0 as usize]
+        let end = self.sectors.len().min(range.end().0 as usize);
+        &mut self.sectors[end.min(range.start.0 as usize)..end]
     }
 }
 

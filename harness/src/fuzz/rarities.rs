@@ -106,6 +106,8 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
     life.side_by_side = chance(&mut order, 40).then(|| below(&mut order, u64::MAX));
     let segments = &mut stream(seed, &format!("segments of life {number}"));
     life.segments_of = chance(segments, 20).then(|| 1 + below(segments, 2));
+    let pieces = &mut stream(seed, &format!("pieces of life {number}"));
+    life.at_once = chance(pieces, 25).then(|| 512 << below(pieces, 5));
     match kind(seed, subject) {
         Kind::Usual => {}
         Kind::Tools => {
@@ -143,6 +145,12 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         }
     }
     let moves = &mut stream(seed, &format!("requests under a move in life {number}"));
+    let asks = &mut stream(seed, &format!("what a shrink takes in life {number}"));
+    life.keeps_asking = sectors > 1 && kind(seed, subject) != Kind::Raw && chance(asks, 8);
+    if life.keeps_asking && life.resize_faults.is_empty() {
+        let story = shrunk_under_io(asks, sectors);
+        actions.splice(0..0, story);
+    }
     if life.resize_faults.is_empty() && chance(moves, 3) {
         let at = below(moves, actions.len() as u64 + 1) as usize;
         let story = under_a_move(moves, sectors);
@@ -266,6 +274,45 @@ fn under_a_move(rng: &mut Stream, sectors: u64) -> Vec<Action> {
         );
         story.extend(request.into_iter().flat_map(|it| [it, Action::Drain]));
     }
+    story
+}
+
+/// A shrink while requests for the sectors that it takes are under way, and come.
+fn shrunk_under_io(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+    let taken = 1 + below(rng, (sectors - 1).min(40));
+    let request = |rng: &mut Stream| {
+        // Past the new end, or around it.
+        let start = (sectors - taken).saturating_sub(below(rng, 3)) + below(rng, taken);
+        let count = 1 + below(rng, (sectors - start).min(8));
+        let fua = false;
+        let requests = [
+            (4, Action::Write { start, count, fua }),
+            (1, Action::Read { start, count }),
+            (1, Action::WriteZeroes { start, count }),
+        ];
+        weighted(rng, &requests)
+    };
+    let mut story: Vec<_> = (0..1 + below(rng, 3)).map(|_| request(rng)).collect();
+    story.extend(vec![Action::Step; below(rng, 4) as usize]);
+    story.push(Action::Resize {
+        sectors: sectors - taken,
+        strategy: weighted(
+            rng,
+            &[(2, ResizeStrategy::Headroom), (1, ResizeStrategy::Rebuild)],
+        ),
+        window: 1000,
+        alignment: 0,
+        odd: 0,
+    });
+    for _ in 0..4 + below(rng, 4) {
+        story.push(Action::StepResize);
+        if chance(rng, 40) {
+            story.push(request(rng));
+        }
+        story.extend(vec![Action::Step; below(rng, 3) as usize]);
+    }
+    let end = [Action::FinishResize, Action::Drain];
+    story.extend(end.into_iter().chain(end));
     story
 }
 

@@ -4,6 +4,7 @@ use driver::cow::{Geometry, JournalRecord, Version};
 use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeError, ResizeStep, Strategy};
 use driver::units::{Bytes, SectorCount};
+use userhelper::at_once::AtOnce;
 use userhelper::planner::{PlanError, Shrink, Surroundings, Wish, plan};
 use userhelper::reflow::Reflow;
 use userhelper::resize::{PlannedResize, run};
@@ -28,6 +29,8 @@ pub struct Asked {
     pub window: u64,
     /// The alignment of a reflow's new layout; 0 leaves it to the planner.
     pub alignment: u32,
+    /// How much it does in one go.
+    pub at_once: AtOnce,
 }
 
 /// Begins a resize of the case's device. What the planner refuses comes back as its words.
@@ -119,14 +122,19 @@ fn begin_planned(
         let reflow = tight_geometry(new_size, asked.alignment)
             .and_then(|new| Reflow::new(device, new).map_err(|error| error.to_string()))
             .map_err(refused)?;
-        return Ok((Strategy::Reflow, Box::new(reflow.with_window(window))));
+        let reflow = reflow.with_window(window).with_at_once(asked.at_once);
+        return Ok((Strategy::Reflow, Box::new(reflow)));
     }
     let plan = plan(device, wish, SURROUNDINGS).map_err(|error| refused(error.to_string()))?;
     let planned = PlannedResize::new(&plan, host.clone(), COW.as_ref(), device)
         .map_err(|error| NotBegun::NotAsPlanned(error.to_string()))?;
     let planned = match planned {
         PlannedResize::Reflow(reflow, host) => {
-            PlannedResize::Reflow(Box::new(reflow.with_window(window)), host)
+            let reflow = reflow.with_window(window).with_at_once(asked.at_once);
+            PlannedResize::Reflow(Box::new(reflow), host)
+        }
+        PlannedResize::Rebuild(rebuild) => {
+            PlannedResize::Rebuild(Box::new(rebuild.with_at_once(asked.at_once)))
         }
         other => other,
     };
@@ -146,16 +154,19 @@ pub enum Unfinished {
     DoesNotEnd,
 }
 
-/// Finishes an interrupted resize as userhelper does, in at most `steps` steps.
+/// Finishes an interrupted resize as userhelper does, `at_once` in one go, in at most `steps`
+/// steps.
 ///
 /// # Errors
 /// Why not.
 pub fn finish(
     device: &mut Ordered<SimFile>,
     interrupted: JournalRecord,
+    at_once: AtOnce,
     steps: u64,
 ) -> Result<(), Unfinished> {
-    let mut resumed = Reflow::resume(device, interrupted).map_err(Unfinished::Failed)?;
+    let resumed = Reflow::resume(device, interrupted).map_err(Unfinished::Failed)?;
+    let mut resumed = resumed.with_at_once(at_once);
     finish_by(&mut resumed, device, steps)
 }
 

@@ -237,6 +237,10 @@ impl Shrinker<'_> {
             self.attempt(one_by_one);
             let whole = self.changed(|case| case.lives[life].segments_of = None);
             self.attempt(whole);
+            let considerate = self.changed(|case| case.lives[life].keeps_asking = false);
+            self.attempt(considerate);
+            let usual = self.changed(|case| case.lives[life].at_once = None);
+            self.attempt(usual);
         }
         let whole = self.changed(|case| case.image.partial = 0);
         self.attempt(whole);

@@ -294,7 +294,7 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
 }
 
 const KILLED_IN_A_WRITE: &str =
-    "the process is killed in the middle of that write, of which the first pages are done";
+    "the process is killed in the middle of that write, of which the first part is done";
 
 fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
     let crash = match end {

@@ -283,6 +283,7 @@ impl<'a> World<'a> {
             changes: 0,
             resize_faults: &life.resize_faults,
             segments_of: life.segments_of,
+            keeps_asking: life.keeps_asking,
         };
         for (index, &action) in life.actions.iter().enumerate() {
             living.position = index + 1;
@@ -344,7 +345,7 @@ impl<'a> World<'a> {
         if interrupted.is_some() {
             self.coverage.hit("recovered_reflow");
             self.excuses.begin(&self.host, Work::Resize);
-            let finished = finish(&mut device, interrupted, self.truth.budget.steps());
+            let finished = finish(&mut device, interrupted, &self.truth);
             match finished {
                 Ok(()) => {}
                 Err(Unfinished::Failed(error)) if self.excuses.resize(&self.host, &error) => {

@@ -21,8 +21,9 @@ pub struct Allowance {
     pub longest_file: Bytes,
     /// The length of one read, write or zeroing.
     pub longest_operation: Bytes,
-    /// Unsynced operations, together, in the [snapshots](super::SimHost::keep_snapshots) that
-    /// nobody has taken yet. Each snapshot has its own list of them.
+    /// Unsynced operations that the [snapshots](super::SimHost::keep_snapshots) that nobody has
+    /// taken yet hold for themselves, together. Each has a list of them, which shares its older
+    /// ones with the others, 128 for the price of one.
     pub at_stake: u64,
 }
 
@@ -69,7 +70,7 @@ impl fmt::Display for Resource {
         f.write_str(match self {
             Resource::Operations => "host operations",
             Resource::Written => "bytes written",
-            Resource::AtStake => "unsynced operations before the crash points of one step",
+            Resource::AtStake => "unsynced operations held for the crash points of one step",
             Resource::FileLength => "bytes of one file",
             Resource::OperationLength => "bytes in one host operation",
         })
@@ -149,12 +150,12 @@ impl Spent {
         check(Resource::Written, by, self.written, allowance.written.0);
     }
 
-    /// A snapshot is kept that has `unsynced` unsynced operations.
+    /// A snapshot is kept that holds this much of unsynced operations for itself.
     ///
     /// # Panics
     /// With [`Exceeded`], if it is one too many.
-    pub(crate) fn keep_snapshot(&mut self, by: OperationKind, unsynced: u64) {
-        self.at_stake += 1 + unsynced;
+    pub(crate) fn keep_snapshot(&mut self, by: OperationKind, held: u64) {
+        self.at_stake += 1 + held;
         if let Some(allowance) = self.allowance {
             check(Resource::AtStake, by, self.at_stake, allowance.at_stake);
         }

@@ -17,16 +17,21 @@
 //!   marks the pages clean. It may or may not be on the disk.
 //! - A failed sync of a directory leaves its changes unsynced, and a later one that
 //!   succeeds makes them durable: no journal drops a transaction and commits the next.
-//! - A kill in the middle of a write leaves in the page cache the pages from its start on that it
-//!   had come to, each whole, and nothing of the others. Other operations it does not cut short.
+//! - A kill in the middle of a write leaves in the page cache what lies before some point of it, and
+//!   nothing of what lies after. Other operations it does not cut short.
 //! - A file's owner and mode are not subject to crashes.
 //!
-//! Not assumed, and so without an option: that an operation which reports an error has had no
-//! effect. [`Fault::InPart`](super::Fault::InPart) does a part of it, and
-//! [`Fault::IoAfter`](super::Fault::IoAfter) all of it. No promise of `ordered` rests on
-//! the contrary.
+//! Not assumed, and so without an option: that a write under way is carried out whole when the
+//! process is killed, and that an operation which reports an error has had no effect.
+//! [`Fault::InPart`](super::Fault::InPart) does a part of it, and
+//! [`Fault::IoAfter`](super::Fault::IoAfter) all of it. No promise of `ordered` rests on the
+//! contrary. Promises do rest on where a kill can cut a write
+//! ([`Assumptions::kill_unit`]), and on when an operation that has reported an error
+//! has its effect ([`Assumptions::errors_are_final`]).
 
 use serde::{Deserialize, Serialize};
+
+use super::pages::PAGE_SIZE;
 
 /// The assumptions that have an option. [`Assumptions::default`] is what
 /// `docs/format.md` asks of a host.
@@ -66,6 +71,20 @@ pub struct Assumptions {
     /// on this: a read may go back to what was there before an acknowledged write.
     #[serde(skip_serializing_if = "is_true")]
     pub failed_sync_keeps_content: bool,
+    /// The bytes, aligned to their own number, of which a write that a kill cuts short has done all
+    /// or nothing. By default 4096, a page of the file: the kernel goes from page to page. Weakened
+    /// to 512 nothing is lost; to 8 a sector is neither the old one nor the new one. That data comes
+    /// by whole sectors, and a resize in place by one of the header, rests on sectors here as it
+    /// does on [`Assumptions::atomic_unit`] where the power goes. 0 is taken as 1.
+    #[serde(skip_serializing_if = "is_a_page")]
+    pub kill_unit: u64,
+    /// An operation that has reported an error has had all the effect that it will have. Weakened:
+    /// of a write that suffers [`Fault::IoAfter`](super::Fault::IoAfter), the file sees nothing
+    /// before the next change of it, and has it after that, as over a network where a request was
+    /// given up and is still on its way. Promise 1 rests on this, and promise 2: such a write goes
+    /// over one that was acknowledged, or flushed, after it had failed.
+    #[serde(skip_serializing_if = "is_true")]
+    pub errors_are_final: bool,
     /// A file's time of last modification is what it was made last, at once and for good:
     /// there is no clock. Weakened: every change of its content or length makes it the next
     /// tick of one, [`sync_data`](driver::host::HostFile::sync_data) may leave it out as
@@ -103,10 +122,20 @@ fn is_false(assumption: &bool) -> bool {
     !*assumption
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_a_page(unit: &u64) -> bool {
+    *unit == PAGE_SIZE
+}
+
 impl Assumptions {
     /// The atomic unit; never 0, whatever was written in a file.
     pub(crate) fn unit(&self) -> u64 {
         self.atomic_unit.max(1)
+    }
+
+    /// The unit of a kill; never 0, whatever was written in a file.
+    pub(crate) fn unit_of_a_kill(&self) -> u64 {
+        self.kill_unit.max(1)
     }
 }
 
@@ -120,6 +149,8 @@ impl Default for Assumptions {
             sync_persists: true,
             restart_after_failed_sync: true,
             failed_sync_keeps_content: true,
+            kill_unit: PAGE_SIZE,
+            errors_are_final: true,
             steady_times: true,
             slow_clock: false,
             shares_extents: false,

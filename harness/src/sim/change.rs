@@ -50,22 +50,23 @@ impl Change {
         }
     }
 
-    /// How many borders between pages of the file lie within it.
-    pub(crate) fn page_borders(&self) -> u64 {
+    /// How many borders between units of this many bytes of the file lie within it.
+    pub(crate) fn borders(&self, unit: u64) -> u64 {
         let range = self.range();
-        let pages = range.end().0.div_ceil(PAGE_SIZE) - range.start.0 / PAGE_SIZE;
-        pages.saturating_sub(1)
+        let units = range.end().0.div_ceil(unit) - range.start.0 / unit;
+        units.saturating_sub(1)
     }
 
-    /// Of a write, what lies before the page border within it that has this number, counted from 1.
-    pub(crate) fn up_to_page_border(&self, number: u64) -> Option<Change> {
+    /// Of a write, what lies before the border between such units within it that has this number,
+    /// counted from 1.
+    pub(crate) fn up_to_border(&self, unit: u64, number: u64) -> Option<Change> {
         let Change::Write { at, data } = self else {
             return None;
         };
-        if !(1..=self.page_borders()).contains(&number) {
+        if !(1..=self.borders(unit)).contains(&number) {
             return None;
         }
-        let border = (at.0 / PAGE_SIZE + number) * PAGE_SIZE;
+        let border = (at.0 / unit + number) * unit;
         let data = data[..(border - at.0) as usize].into();
         Some(Change::Write { at: *at, data })
     }

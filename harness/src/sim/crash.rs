@@ -72,6 +72,8 @@ impl SimHost {
             && state.capacity == other.capacity
             && state.next_inode == other.next_inode
             && state.clock == other.clock
+            && state.late_writes.is_empty()
+            && other.late_writes.is_empty()
             && state.names.are_now(&other.names)
             && (state.names.iter()).all(|(_, number)| {
                 let (file, other) = (state.inode(number), other.inode(number));
@@ -82,21 +84,26 @@ impl SimHost {
     }
 
     /// In how many ways a kill can cut the next write of a snapshot short: after whole pages of the
-    /// file, of which it has begun or ended this many and not all. 0 if no write comes next.
+    /// file (or units of another size, see [`Assumptions::kill_unit`]), of which it has begun or
+    /// ended this many and not all. 0 if no write comes next.
+    ///
+    /// [`Assumptions::kill_unit`]: super::Assumptions::kill_unit
     pub fn pages_in_flight(&self) -> u64 {
-        match &self.state().in_flight {
-            Some((_, change)) => change.page_borders(),
+        let state = self.state();
+        match &state.in_flight {
+            Some((_, change)) => change.borders(state.assumptions.unit_of_a_kill()),
             None => 0,
         }
     }
 
     /// The host after its process was killed in the middle of the write that comes next, of which
-    /// what lies before the page border with the number `pages` is done, counted from 1. None if
-    /// there is no such border in it.
+    /// what lies before the border with the number `pages` of those that
+    /// [`SimHost::pages_in_flight`] counts is done, counted from 1. None if there is no such border
+    /// in it.
     pub fn after_kill_in_write(&self, pages: u64) -> Option<SimHost> {
         let state = self.state();
         let (inode, change) = state.in_flight.as_ref()?;
-        let done = change.up_to_page_border(pages)?;
+        let done = change.up_to_border(state.assumptions.unit_of_a_kill(), pages)?;
         let mut after = state.killed();
         after.inode_mut(*inode).change(state.operations, done);
         after.touch(*inode);
@@ -128,6 +135,7 @@ impl State {
         let mut after = self.restarted();
         after.names = self.names.clone();
         after.inodes = self.inodes.clone();
+        after.late_writes = self.late_writes.clone();
         for inode in after.inodes.values_mut() {
             inode.handles = 0;
         }

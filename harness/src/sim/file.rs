@@ -13,7 +13,7 @@ use super::faults::Fault;
 use super::host::SimHost;
 use super::operation::{Operation, OperationKind};
 use super::pages::PAGE_SIZE;
-use super::state::State;
+use super::state::{LateWrite, State};
 use super::survivors::InodeNumber;
 
 /// The longest file, as on Linux: positions are signed there.
@@ -72,7 +72,7 @@ impl SimFile {
 
     fn change(&self, state: &mut State, index: u64, change: Change) {
         state.note_in_flight(self.inode, &change);
-        state.inode_mut(self.inode).change(index, change);
+        state.change(self.inode, index, change);
         state.touch(self.inode);
     }
 
@@ -159,7 +159,18 @@ impl HostFile for SimFile {
             let data = &data[..count.0 as usize];
             if !data.is_empty() {
                 let data = data.into();
-                self.change(state, index, Change::Write { at, data });
+                let write = Change::Write { at, data };
+                match fault {
+                    Some(Fault::IoAfter) if !state.assumptions.errors_are_final => {
+                        let inode = self.inode;
+                        state.late_writes.push(LateWrite {
+                            inode,
+                            index,
+                            write,
+                        });
+                    }
+                    _ => self.change(state, index, write),
+                }
             }
             Ok(data.len())
         })

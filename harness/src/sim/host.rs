@@ -267,8 +267,8 @@ impl SimHost {
         let mut state = self.state_mut();
         state.spent.spend(&operation);
         if operation.kind.is_change() && !state.crashed && state.snapshots.is_some() {
-            let unsynced = state.inodes.values().map(Inode::changes_listed).sum();
-            state.spent.keep_snapshot(operation.kind, unsynced);
+            let held = state.inodes.values().map(Inode::cost_of_a_snapshot).sum();
+            state.spent.keep_snapshot(operation.kind, held);
             let before = SimHost::of(state.killed());
             state.snapshots.get_or_insert_default().push(before);
         }

@@ -8,6 +8,7 @@ use driver::host::FileKind;
 
 use super::assumptions::Assumptions;
 use super::change::Change;
+use super::change_list::ChangeList;
 use super::content::FileContent;
 use super::survivors::{BadSurvivors, InodeNumber, Survival, UnsyncedOperation};
 use super::times::Times;
@@ -23,7 +24,7 @@ pub(crate) struct Inode {
     pub(crate) handles: u32,
     durable: FileContent,
     current: FileContent,
-    unsynced: Vec<UnsyncedChange>,
+    unsynced: ChangeList<UnsyncedChange>,
 }
 
 #[derive(Clone)]
@@ -54,7 +55,7 @@ impl Inode {
             handles: 0,
             durable: content.clone(),
             current: content,
-            unsynced: Vec::new(),
+            unsynced: ChangeList::default(),
         }
     }
 
@@ -62,9 +63,9 @@ impl Inode {
         &self.current
     }
 
-    /// How many changes are listed that are not settled.
-    pub(crate) fn changes_listed(&self) -> u64 {
-        self.unsynced.len() as u64
+    /// What a snapshot of it holds for itself of the list of changes that are not settled.
+    pub(crate) fn cost_of_a_snapshot(&self) -> u64 {
+        self.unsynced.cost_of_a_clone()
     }
 
     /// Carries out a change, in the page cache.
@@ -83,9 +84,12 @@ impl Inode {
             self.settle();
             return;
         };
-        for unsynced in self.unsynced.drain(..orphan) {
-            unsynced.change.apply(&mut self.durable);
-        }
+        let durable = &mut self.durable;
+        self.unsynced.edit(|unsynced| {
+            for settled in unsynced.drain(..orphan) {
+                settled.change.apply(durable);
+            }
+        });
         self.seal(Fate::Secured);
     }
 
@@ -96,9 +100,10 @@ impl Inode {
             self.seal(Fate::Orphaned);
             return;
         }
-        self.unsynced.retain(|change| change.fate != Fate::Pending);
+        self.unsynced
+            .edit(|unsynced| unsynced.retain(|change| change.fate != Fate::Pending));
         self.current = self.durable.clone();
-        for unsynced in &self.unsynced {
+        for unsynced in self.unsynced.iter() {
             unsynced.change.apply(&mut self.current);
         }
     }
@@ -112,7 +117,7 @@ impl Inode {
     /// What is durable whatever happens: the content after a cut with no survivors.
     pub(crate) fn durable(&self) -> FileContent {
         let mut content = self.durable.clone();
-        for unsynced in &self.unsynced {
+        for unsynced in self.unsynced.iter() {
             if unsynced.fate == Fate::Secured {
                 unsynced.change.apply(&mut content);
             }
@@ -182,7 +187,7 @@ impl Inode {
         }
         let mut content = self.durable.clone();
         let mut decisions = survivors.iter().enumerate();
-        for unsynced in &self.unsynced {
+        for unsynced in self.unsynced.iter() {
             if unsynced.fate == Fate::Secured {
                 unsynced.change.apply(&mut content);
             } else if let Some((position, survival)) = decisions.next() {
@@ -202,11 +207,13 @@ impl Inode {
     }
 
     fn seal(&mut self, fate: Fate) {
-        for unsynced in &mut self.unsynced {
-            if unsynced.fate == Fate::Pending {
-                unsynced.fate = fate;
+        self.unsynced.edit(|unsynced| {
+            for change in unsynced.iter_mut() {
+                if change.fate == Fate::Pending {
+                    change.fate = fate;
+                }
             }
-        }
+        });
     }
 }
 

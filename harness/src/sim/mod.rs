@@ -14,7 +14,7 @@
 //!
 //! A power cut in the middle of an operation needs no crash point of its own. What it leaves of
 //! a write is among what a power cut after the write can leave, if the write survives torn. A kill
-//! in the middle of a write leaves whole pages of it, unsynced: a snapshot knows the write that
+//! in the middle of a write leaves a part of it, unsynced: a snapshot knows the write that
 //! comes next, and gives these hosts too ([`SimHost::after_kill_in_write`]). What is assumed about
 //! the machine stands in [`assumptions`] and nowhere else.
 //!
@@ -27,6 +27,7 @@
 mod allowance;
 pub mod assumptions;
 mod change;
+mod change_list;
 mod content;
 mod crash;
 mod enumerate;

@@ -53,6 +53,16 @@ pub(crate) struct State {
     pub(super) mishearing: Mishearing,
     /// The name that it does not find when it looks for it next.
     pub(super) missed_name: Option<Rc<Path>>,
+    /// Writes that have failed and are still on their way.
+    pub(super) late_writes: Vec<LateWrite>,
+}
+
+/// A write that has reported an error, and takes effect after the next change of its file.
+#[derive(Clone)]
+pub(super) struct LateWrite {
+    pub(super) inode: InodeNumber,
+    pub(super) index: u64,
+    pub(super) write: Change,
 }
 
 /// What another process does between two operations of this one.
@@ -91,6 +101,7 @@ impl State {
             in_flight: None,
             mishearing: Mishearing::default(),
             missed_name: None,
+            late_writes: Vec::new(),
         }
     }
 
@@ -123,6 +134,17 @@ impl State {
         self.next_inode += 1;
         self.inodes.insert(number, Inode::new(path, content));
         number
+    }
+
+    /// Carries out a change of a file's content, and after it the late writes to that file.
+    pub(super) fn change(&mut self, inode: InodeNumber, index: u64, change: Change) {
+        self.inode_mut(inode).change(index, change);
+        let arrived: Vec<_> = (self.late_writes)
+            .extract_if(.., |late| late.inode == inode)
+            .collect();
+        for late in arrived {
+            self.inode_mut(inode).change(late.index, late.write);
+        }
     }
 
     /// The file changes now, where there is a clock.

@@ -9,6 +9,7 @@ use driver::cow::{Extension, ExtensionState};
 use driver::open::{OpenOptions, open};
 use driver::ordered::{Before, Headroom, write_extension};
 use driver::resize::{Resize, ResizeError, ResizeStep};
+use driver::units::Sector;
 use harness::sim::{
     Fault, FaultPlan, FaultRule, FileContent, Operation, OperationKind, SimFile, SimHost,
 };
@@ -298,6 +299,48 @@ fn an_extension_block_whose_removal_failed_is_written_again() {
     let image = device.image().unwrap().clone();
     assert_eq!(write_extension(&mut device, &image), Ok(true));
     assert!(block());
+}
+
+/// Where the bits past the end cannot be cleared, the length and what is after the header are put
+/// back all the same.
+#[test]
+fn a_grow_whose_bits_cannot_be_cleared_puts_the_rest_back() {
+    // The first new bit is in a byte of its own, which is cleared by a punch.
+    let before = world(Format::Stock(4096), 208);
+    let mut device = before.open().device;
+    let found = || world::found(&before.host).unwrap();
+    let (had, mut resize) = (found(), Headroom::new(&device, sectors(NEW)).unwrap());
+    before.host.set_faults(FaultPlan::at([
+        FaultRule::nth(world::COW, OperationKind::SyncData, 0, Fault::FailedSync),
+        FaultRule::nth(world::COW, OperationKind::PunchHole, 0, Fault::Io),
+    ]));
+    while let Ok(ResizeStep::Working) = resize.step(&mut device) {}
+    assert_eq!(before.host.injected().len(), 2);
+    assert_eq!(found(), had);
+}
+
+/// The file is cut before it gets its length back: if it does not, that takes the bytes of a
+/// partial last sector nevertheless from nobody.
+#[test]
+fn what_lies_past_an_odd_size_is_put_back_though_the_length_is_not() {
+    let before = World::new(OLD * 512 + 100, Format::Stock(4096));
+    let mut content = before.host.content(world::COW).unwrap();
+    let geometry = before.open().device.geometry().unwrap();
+    let tail = geometry.place_of(Sector(OLD));
+    content.write_at(&[7; 100], tail);
+    before.host.install(world::COW, content);
+    for fault in [Fault::Io, Fault::IoAfter] {
+        for nth in [0, 1] {
+            let before = before.restarted();
+            let mut device = before.open().device;
+            let kept = Before::of(&device, &geometry).unwrap();
+            let rule = FaultRule::nth(world::COW, OperationKind::SetLength, nth, fault);
+            before.host.set_faults(FaultPlan::at([rule]));
+            assert!(kept.put_back(&mut device).is_err(), "{fault:?}, {nth}");
+            let found = world::bytes_at(&before.host, world::COW, tail, 100);
+            assert_eq!(found, [7; 100], "{fault:?}, {nth}");
+        }
+    }
 }
 
 /// What readers find after an operation of a resize without I/O: sizes in sectors, and whether

@@ -6,8 +6,8 @@ use crate::world::explore::Story;
 use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
 use driver::cow::{Geometry, Version};
-use driver::resize::{Resize, ResizeError};
-use harness::sim::{Fault, OperationKind, SimFile};
+use driver::resize::{Resize, ResizeError, ResizeStep};
+use harness::sim::{Fault, FaultPlan, FaultRule, OperationKind, SimFile};
 use userhelper::reflow::Reflow;
 
 type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
@@ -245,6 +245,33 @@ fn what_lies_past_an_odd_size_is_put_back() {
     for fault in [Fault::Io, Fault::NoSpace] {
         story("odd", &world, &to(NEW, 16_384, 16)).survives_every_failure(fault);
     }
+}
+
+/// Where the copy of the first window cannot be cleared, the length and what is after the header
+/// are put back all the same: the copy lies under clean sectors.
+#[test]
+fn a_reflow_whose_first_copy_cannot_be_cleared_puts_the_rest_back() {
+    let before =
+        World::new(OLD * 512, Format::Stock(4096)).after(&[Act::Write(0, 20), Act::Write(100, 3)]);
+    let found = || world::found(&before.host).unwrap();
+    let had = found();
+    let mut injected = Vec::new();
+    for nth in 0..12 {
+        let before = before.restarted();
+        let mut device = before.open().device;
+        let mut resize = Reflow::new(&device, layout(NEW, 16_384)).unwrap();
+        before.host.set_faults(FaultPlan::at([
+            FaultRule::nth(world::COW, OperationKind::Write, nth, Fault::Io),
+            FaultRule::nth(world::COW, OperationKind::PunchHole, 0, Fault::Io),
+        ]));
+        while let Ok(ResizeStep::Working) = resize.step(&mut device) {}
+        let now = world::found(&before.host).unwrap();
+        if before.host.injected().len() == 2 && !now.marked && now.size == had.size {
+            injected.push(nth);
+            assert_eq!(now, had, "write {nth}");
+        }
+    }
+    assert!(!injected.is_empty());
 }
 
 /// What a reader finds after an operation: the size in sectors beside the mark, whether there is

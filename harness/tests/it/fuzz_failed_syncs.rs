@@ -1,5 +1,5 @@
-//! What `ordered` takes for granted of a host on which a sync has failed, and which promise rests
-//! on it.
+//! What `ordered` takes for granted of a host on which a sync or a write has failed, and which
+//! promise rests on it.
 
 use harness::fuzz::case::{Case, DriverName};
 use harness::fuzz::catalogue::first_finding;
@@ -72,4 +72,49 @@ fn a_search_without_a_new_start_after_a_failed_sync_finds_what_rests_on_it() {
     subject.assumptions.restart_after_failed_sync = false;
     let found = first_finding(&subject, 1, 2000).expect("none within 2000 cases");
     assert_eq!(found.violation.kind, Kind::LostWrite, "{}", found.violation);
+}
+
+/// A write of a sector that fails, and another, followed by a flush where `flushes`.
+fn written_twice(flushes: bool, assumptions: &serde_json::Value) -> Case {
+    let write = json!({ "write": { "start": 5, "count": 1, "fua": false } });
+    let mut actions = vec![write.clone(), json!("drain"), write, json!("drain")];
+    if flushes {
+        actions.extend([json!("flush"), json!("drain")]);
+    } else {
+        actions.extend([
+            json!({ "read": { "start": 5, "count": 1 } }),
+            json!("drain"),
+        ]);
+    }
+    case(json!({
+        "format": "ubdlab case 1",
+        "driver": "ordered",
+        "assumptions": assumptions,
+        "image": {
+            "sectors": 64, "version": "v3", "alignment": 4096, "extension": false, "dirty": [],
+        },
+        "lives": [{
+            "actions": actions,
+            "faults": [{
+                "file": "any", "kind": "write", "bytes": null,
+                "occurrence": { "nth": 0 }, "fault": "io_after",
+            }],
+            "end": "close",
+        }],
+    }))
+}
+
+/// A write that has failed, and arrives later, goes over one that was acknowledged after it.
+#[test]
+fn promises_1_and_2_rest_on_writes_that_have_failed_for_good() {
+    for (flushes, kind) in [(false, Kind::StaleRead), (true, Kind::LostWrite)] {
+        let search = |assumptions| {
+            let case = written_twice(flushes, &assumptions);
+            let found = Search::for_anything(1).of(&case).unwrap();
+            found.map(|(_, violation)| violation.kind)
+        };
+        assert_eq!(search(json!({})), None);
+        let without = json!({ "errors_are_final": false });
+        assert_eq!(search(without), Some(kind));
+    }
 }

@@ -70,3 +70,62 @@ fn a_creation_that_was_killed_is_finished_by_whoever_opens_it_next() {
         assert!(killed > 3, "{driver:?}: {killed}");
     }
 }
+
+/// It was reported as one that leaves the file longer: a resize was refused for a sync that had
+/// failed before, and the one fault in its last step hit the putting back, not the resize.
+#[test]
+fn a_refused_resize_whose_putting_back_fails_need_not_be_undone() {
+    let resize = json!({
+        "resize": { "sectors": 9, "strategy": "headroom", "window": 1000, "alignment": 0 },
+    });
+    let write = json!({ "write": { "start": 0, "count": 1, "fua": false } });
+    let fault = |kind, nth: u64, fault| {
+        json!({
+            "file": "any", "kind": kind, "bytes": null, "occurrence": { "nth": nth },
+            "fault": fault,
+        })
+    };
+    // The length is cut and set twice: before the sync, and when it is put back.
+    for (hit, nth) in [("punch_hole", 0), ("set_length", 2), ("set_length", 3)] {
+        let case = case(json!({
+            "format": "ubdlab case 1",
+            "driver": "ordered",
+            "assumptions": {},
+            "image": {
+                "sectors": 8, "version": "v3", "alignment": 4096, "extension": true, "dirty": [],
+            },
+            "lives": [{
+                "synchronous": true,
+                "actions": [
+                    resize, "step-resize", write, "drain", "step-resize", "step-resize",
+                ],
+                "faults": [],
+                "resize_faults": [
+                    fault("sync_data", 1, "failed_sync_for_space"),
+                    fault(hit, nth, "io"),
+                ],
+                "end": "close",
+            }],
+        }));
+        assert_eq!(run_exactly(&case), Ok(()), "{hit}, {nth}");
+    }
+}
+
+/// It was reported as one that does not end: on a host that zeroes no range, zeros over a device of
+/// 32 MiB are 512 writes, and each crash point had a list of all that had gone before.
+#[test]
+fn a_large_device_may_be_zeroed_time_and_again_on_a_host_without_zero_range() {
+    const SECTORS: u64 = 2 * 32_768 + 64;
+    let zeros = json!({ "write-zeroes": { "start": 0, "count": SECTORS } });
+    let case = case(json!({
+        "format": "ubdlab case 1",
+        "driver": "ordered",
+        "assumptions": { "no_zero_range": true },
+        "image": {
+            "sectors": SECTORS, "version": "v3", "alignment": 4096, "extension": false,
+            "dirty": [],
+        },
+        "lives": [{ "actions": vec![zeros; 12], "faults": [], "end": "close" }],
+    }));
+    assert_eq!(run_exactly(&case), Ok(()));
+}

@@ -162,6 +162,14 @@ fn assumptions_that_the_promises_rest_on_are_noticed_when_they_fail() {
             },
             Kind::LostWrite,
         ),
+        (
+            "a kill leaves a part of a sector",
+            Assumptions {
+                kill_unit: 8,
+                ..usual
+            },
+            Kind::Foreign,
+        ),
     ] {
         let weakened = Subject {
             assumptions,
@@ -202,7 +210,8 @@ fn the_shrink_of_a_raw_disk_rests_on_a_cut_that_survives_whole_or_not_at_all() {
 /// The driver does not rest on these. Names: every name changes once between two syncs of its
 /// directory that matter. A cut: what may come back lies past the end, and the next grow cuts
 /// again and syncs before it commits; a raw disk is another matter. A length that comes without
-/// its data: a bit is written only when a sync has brought both.
+/// its data: a bit is written only when a sync has brought both. Whole pages of a write that a kill
+/// cuts short: what commits is one sector.
 #[test]
 fn assumptions_that_no_promise_rests_on_change_nothing_when_they_fail() {
     let usual = Assumptions::default();
@@ -211,6 +220,13 @@ fn assumptions_that_no_promise_rests_on_change_nothing_when_they_fail() {
             "whole pages are atomic",
             Assumptions {
                 atomic_unit: 4096,
+                ..usual
+            },
+        ),
+        (
+            "a kill leaves a part of a page",
+            Assumptions {
+                kill_unit: 512,
                 ..usual
             },
         ),

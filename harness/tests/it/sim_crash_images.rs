@@ -90,6 +90,8 @@ fn strict_and_weak() -> impl Strategy<Value = Assumptions> {
         sync_persists: true,
         restart_after_failed_sync: false,
         failed_sync_keeps_content: false,
+        kill_unit: 8,
+        errors_are_final: false,
         steady_times: false,
         slow_clock: false,
         shares_extents: true,
@@ -328,4 +330,24 @@ fn a_kill_in_the_middle_of_a_write_leaves_whole_pages_of_it() {
         assert_eq!(after.content("a").unwrap().to_bytes(), [1; 12_288]);
     }
     assert_eq!(long.content("a").unwrap().to_bytes(), [1; 12_288]);
+}
+
+#[test]
+fn a_kill_has_another_unit_where_pages_are_not_assumed_to_be_whole() {
+    let host = SimHost::new(Assumptions {
+        kill_unit: 512,
+        ..Assumptions::default()
+    });
+    host.install("a", FileContent::from_bytes(&[1; 2048]));
+    let file = host.open(Path::new("a"), Access::ReadWrite).unwrap();
+    host.keep_snapshots();
+    file.write_all_at(&[2; 1000], FileOffset(100)).unwrap();
+    let snapshot = &host.take_snapshots()[0];
+    assert_eq!(snapshot.pages_in_flight(), 2);
+    for (number, end) in [(1, 512), (2, 1024)] {
+        let killed = snapshot.after_kill_in_write(number).unwrap();
+        let mut expected = vec![1; 2048];
+        expected[100..end].fill(2);
+        assert_eq!(killed.content("a").unwrap().to_bytes(), expected);
+    }
 }

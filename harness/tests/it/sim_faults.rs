@@ -129,6 +129,31 @@ fn a_write_without_an_answer_has_had_its_effect() {
     assert_eq!(certain(&host), sectors([2, 1]));
 }
 
+/// It arrives after the next change of its file, and survives a kill on its way there.
+#[test]
+fn where_an_error_is_not_final_a_failed_write_goes_over_what_came_after_it() {
+    let write = FaultRule::nth("a", OperationKind::Write, 0, Fault::IoAfter);
+    let (host, file) = host_with_a_file(Assumptions {
+        errors_are_final: false,
+        ..Assumptions::default()
+    });
+    host.set_faults(FaultPlan::at([write]));
+    let late = file.write_all_at(&[2; 512], FileOffset(0));
+    assert_eq!(late, Err(HostError::Io));
+    assert_eq!(host.content("a").unwrap().to_bytes(), sectors([1, 1]));
+    drop(file);
+    for host in [host.after_kill(), host] {
+        let file = host.open(Path::new("a"), Access::ReadWrite).unwrap();
+        for expected in [[2, 3], [3, 3]] {
+            file.write_all_at(&[3; 1024], FileOffset(0)).unwrap();
+            let found = host.content("a").unwrap();
+            assert_eq!(found.to_bytes(), sectors(expected));
+        }
+        file.sync_data().unwrap();
+        assert_eq!(certain(&host), sectors([3, 3]));
+    }
+}
+
 #[test]
 fn where_it_is_not_assumed_to_stay_what_a_failed_sync_gave_up_is_gone() {
     let host = SimHost::new(Assumptions {

@@ -6,7 +6,7 @@ use driver::cow::SectorState;
 use driver::host::{HostError, HostFile, HostResult};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
-use crate::copying::SHORT;
+use crate::at_once::AtOnce;
 
 use super::ImageError;
 use super::open::{CowImageFile, Image};
@@ -133,7 +133,7 @@ impl<F: HostFile> CowImageFile<F> {
         // The piece may begin within a sector.
         let at = at + (from - FileOffset(sector.bytes().0));
         let range = FileRange::between(from..run_end.min(FileOffset(run.end().bytes().0)));
-        if range.len <= SHORT {
+        if range.len <= AtOnce::default().short() {
             // To ask whether it is a hole takes longer than to read it.
             let source = Source::File(self.device.cow(), at);
             return Ok(Piece { range, source });

@@ -6,15 +6,12 @@ use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
 use super::{Reflow, Stage};
-use crate::copying::{SHORT, is_zero};
+use crate::copying::is_zero;
 use crate::space::Blocks;
 
 const READING: &str = "reading the data to be moved in the COW file";
 
 const MOVING: &str = "moving data in the COW file";
-
-/// The most bytes that one step copies.
-const COPY_A_STEP: Bytes = Bytes(1 << 20);
 
 impl Reflow {
     /// Adds the data of a dirty run at its old place; the bytes of the blocks that this has added.
@@ -26,7 +23,7 @@ impl Reflow {
         run: SectorRange,
     ) -> Result<Bytes, ResizeError> {
         let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
-        if source.len <= SHORT {
+        if source.len <= self.at_once.short() {
             return Ok(blocks.add(source));
         }
         let mut data = Bytes(0);
@@ -49,7 +46,7 @@ impl Reflow {
         };
         let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
         let shift = self.new.data_offset - self.old.data_offset;
-        if source.len <= SHORT && self.copy_short(device, source, shift)? {
+        if source.len <= self.at_once.short() && self.copy_short(device, source, shift)? {
             let at = run.end();
             self.stage = Stage::Copy { window, at };
             return Ok(());
@@ -60,7 +57,7 @@ impl Reflow {
             .unwrap_or(FileRange::new(source.end(), Bytes(0)));
         // A hole is moved whole; of data, a step's worth.
         clear_gap(device, source.start..data.start, shift)?;
-        let len = data.len.min(COPY_A_STEP);
+        let len = data.len.min(self.at_once.bytes());
         self.buffer.resize(len.0 as usize, 0);
         device
             .cow()

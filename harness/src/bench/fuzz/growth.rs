@@ -91,6 +91,8 @@ fn case(sectors: u64, requests: u64) -> Case {
             pending_words: None,
             side_by_side: None,
             segments_of: None,
+            keeps_asking: false,
+            at_once: None,
             actions: actions.collect(),
             faults: Vec::new(),
             resize_faults: Vec::new(),

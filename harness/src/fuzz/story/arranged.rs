@@ -36,7 +36,11 @@ pub(super) fn flags(life: &Life) -> impl Iterator<Item = String> {
          another"
             .to_string()
     });
-    synchronous.into_iter().chain(pending).chain(order)
+    let pieces = life
+        .at_once
+        .map(|len| format!("a resize reads and writes {} at once", Count(len, "byte")));
+    let usual = synchronous.into_iter().chain(pending);
+    usual.chain(order).chain(pieces)
 }
 
 /// The version of a header.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
 use driver::exact_count;
 use driver::host::{Access, HostNames, LockKind};
-use driver::resize::ResizeStep;
+use driver::resize::{ResizeError, ResizeStep};
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
 use crate::plain_format::CowFile;
@@ -84,6 +84,8 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) resize_faults: &'o [FaultRule],
     /// How many sectors the first segment of a request has; `None` where it has only one.
     pub(super) segments_of: Option<u64>,
+    /// The guest goes on asking for the sectors that a shrink is to take from it.
+    pub(super) keeps_asking: bool,
 }
 
 impl Living<'_, '_, '_> {
@@ -120,6 +122,7 @@ impl Living<'_, '_, '_> {
                 strategy,
                 window,
                 alignment,
+                at_once: self.world.truth.opening.at_once,
             }),
             Action::StepResize => self.step_resize().map(drop),
             Action::FinishResize => {
@@ -211,10 +214,13 @@ impl Living<'_, '_, '_> {
         {
             return Ok(());
         }
-        // A device about to shrink loses what is asked of its end: no guest does that.
+        // A device about to shrink loses what is asked of its end: few guests do that.
         let shrunk = self.resize.as_ref().map(|resize| resize.target);
         if shrunk.is_some_and(|target| operation != Operation::Flush && range.end().0 > target) {
-            return Ok(());
+            if !self.keeps_asking {
+                return Ok(());
+            }
+            self.world.coverage.hit("request_for_what_a_shrink_takes");
         }
         let number = self.world.next_request;
         let stamp = Stamp(number);
@@ -584,6 +590,11 @@ impl Living<'_, '_, '_> {
         if writes && request.range().end().0 > self.device.writable() {
             return Ok(());
         }
+        // A shrink has taken the sectors while it waited.
+        let is_gone = status == Status::IoError && failure.is_none();
+        if is_gone && request.range().end().0 > self.device.capacity() {
+            return Ok(());
+        }
         let what = format!(
             "request {}, {}, ended with \"{status}\" and no fault explains it",
             request.tag.0,
@@ -623,7 +634,7 @@ impl Living<'_, '_, '_> {
         if keeps {
             asked.bytes = whole + Bytes(self.world.case.image.partial);
         }
-        if asked.sectors < capacity && !self.flying.is_empty() {
+        if asked.sectors < capacity && !self.flying.is_empty() && !self.keeps_asking {
             // A guest lets go of what is to disappear first.
             return Ok(());
         }
@@ -644,6 +655,9 @@ impl Living<'_, '_, '_> {
                 return Ok(());
             }
         };
+        let all = SectorRange::new(Sector(0), device.capacity());
+        let is_cut = matches!(resize.coverage, "strategy_rebuild" | "strategy_reflow")
+            && (device.map().dirty_runs(all)).any(|run| run.count.bytes() > asked.at_once.bytes());
         let world = &mut *self.world;
         if asked.bytes != whole && !keeps {
             let what = format!("a resize to {} bytes was begun", asked.bytes);
@@ -651,6 +665,12 @@ impl Living<'_, '_, '_> {
             return Err(violation.by(Act::Resize).into());
         }
         world.coverage.hit(resize.coverage);
+        if is_cut {
+            world.coverage.hit(match resize.coverage {
+                "strategy_rebuild" => "run_rebuilt_in_pieces",
+                _ => "run_moved_in_pieces",
+            });
+        }
         world.truth.history.has_now(capacity);
         if !self.flying.is_empty() {
             world.coverage.hit("requests_queued_when_a_resize_begins");
@@ -717,6 +737,12 @@ impl Living<'_, '_, '_> {
                     let violation = Violation::new(Kind::WrongSize, "after a resize", what);
                     return Err(violation.by(Act::Resize).into());
                 }
+                // What was asked of the sectors that are gone ends before there are others.
+                let gone = |flying: &Flying| flying.range.end().0 > target;
+                if self.flying.values().any(gone) {
+                    self.world.coverage.hit("request_outlived_its_sectors");
+                    self.drain()?;
+                }
                 Ok(false)
             }
             Err(error) => {
@@ -729,7 +755,7 @@ impl Living<'_, '_, '_> {
                 self.world.coverage.hit("resize_failed");
                 if self.device.capacity() != target {
                     self.check_size(old_size)?;
-                    self.check_undone()?;
+                    self.check_undone(&error)?;
                 }
                 let moment = self.world.truth.history.now();
                 self.failed_resize = Some(FailedResize {
@@ -761,13 +787,13 @@ impl Living<'_, '_, '_> {
         Err(violation.by(Act::Resize).with_error(error))
     }
 
-    /// A resize that one fault has ended, and nothing has kept from putting back what was there,
+    /// A resize that a fault has ended, and no other has kept from putting back what was there,
     /// leaves the file as long as it was, or as long as what was written past its end meanwhile.
-    fn check_undone(&mut self) -> Result<(), Violation> {
+    fn check_undone(&mut self, error: &ResizeError) -> Result<(), Violation> {
         let world = &mut *self.world;
         let is_undone = world.case.driver == DriverName::Ordered
             && world.case.resize_model().is_none()
-            && world.excuses.faults_now(&world.host) == 1
+            && world.excuses.must_be_undone(&world.host, error)
             && !is_marked(&world.host);
         let (true, Some(cow), Some(device)) =
             (is_undone, world.host.content(COW), self.device.resizable())
