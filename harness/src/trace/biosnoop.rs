@@ -8,8 +8,8 @@
 //! Times are seconds since the first request, and those of its completion; positions are sectors,
 //! lengths bytes. `T` is R or W in bcc's, the kernel's letters in libbpf-tools'. The columns after
 //! BYTES (the time in the queue, the latency and others) depend on options; their values are not
-//! used. A flush has the sector -1 and no bytes. DISK is empty where the kernel names none. With a time of day in place of `TIME(s)`
-//! nothing says when a request was.
+//! used. A flush has the sector -1 and no bytes. DISK is empty where the kernel names none. With a
+//! time of day in place of `TIME(s)` nothing says when a request was.
 
 use driver::units::{Bytes, SECTOR_SIZE};
 
