@@ -54,15 +54,27 @@ pub fn finish<T, E>(path: &Path, act: impl FnOnce() -> Result<T, E>) -> Result<T
 /// As long as this is there, [`create`] and [`finish`] wait.
 pub struct Ending {
     _entries: MutexGuard<'static, Vec<Entry>>,
+    has_removed: bool,
+}
+
+impl Ending {
+    /// Whether there was anything to be removed.
+    pub fn has_removed(&self) -> bool {
+        self.has_removed
+    }
 }
 
 /// Removes all that is entered, for a process that is about to end.
 pub fn remove_all() -> Ending {
     let mut entries = entries();
+    let has_removed = !entries.is_empty();
     for entry in entries.drain(..) {
         entry.remove();
     }
-    Ending { _entries: entries }
+    Ending {
+        _entries: entries,
+        has_removed,
+    }
 }
 
 /// Returns at once, or never where the process is being ended.

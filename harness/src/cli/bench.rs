@@ -15,8 +15,9 @@ use crate::bench::{Row, Table};
 
 use super::interrupt::{self, Interrupt};
 use super::output::{self, InLines};
+use super::output_file::cause;
 use super::temporary::TemporaryDirectory;
-use super::{Failure, Verdict, without_path};
+use super::{Failure, Verdict};
 
 /// Measure the hot paths, each beside what it is made of and beside other programs
 ///
@@ -63,8 +64,8 @@ impl Place {
     fn directory(&self) -> Result<TemporaryDirectory, Failure> {
         let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
         TemporaryDirectory::new_in(&parent, "ubdlab-bench-").map_err(|error| {
-            let (parent, error) = (driver::shown(&parent), without_path(&error));
-            Failure(format!("{parent}: creating a directory: {error}"))
+            let (place, cause) = (driver::shown(&parent), cause(&parent, &error));
+            Failure(format!("{place}: creating a directory: {cause}"))
         })
     }
 }

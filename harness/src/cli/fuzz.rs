@@ -25,6 +25,7 @@ use crate::sim::Assumptions;
 
 use super::interrupt::{self, Interrupt};
 use super::output;
+use super::output_file::not_created;
 use super::page::write_page;
 use super::{Failure, Verdict};
 
@@ -253,8 +254,7 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
     let subject = args.subject()?;
     let jobs = args.jobs();
     if let Some(directory) = &args.out {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Failure(format!("{}: creating: {error}", driver::shown(directory))))?;
+        std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
     let stop = match (args.duration, args.cases) {
         (Some(duration), _) => Stop::Duration(duration),

@@ -17,6 +17,8 @@ mod watching;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Subcommand, ValueEnum};
+use driver::cow::HeaderError;
+use driver::open::OpenError;
 use userhelper::image::ImageError;
 use userhelper::image::open::{Format, Instead, Reach, Trust};
 
@@ -210,6 +212,20 @@ impl TrustArgs {
 impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Failure {
         Failure::operation(error)
+    }
+}
+
+/// The failure of a command that takes a raw disk too, but only where it is named as one: it says
+/// how.
+fn or_raw(format: Format) -> impl Fn(ImageError) -> Failure {
+    move |error| match error {
+        ImageError::Open(OpenError::Header {
+            error: HeaderError::BadMagic { .. },
+            ..
+        }) if format == Format::Guess => {
+            Failure(format!("{error}. If it is a raw disk: --format raw"))
+        }
+        error => error.into(),
     }
 }
 

@@ -14,6 +14,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use userhelper::unfinished;
 
+use super::{Failure, output};
+
 static ASKING: Mutex<Asking> = Mutex::new(Asking {
     asked: None,
     signal: 0,
@@ -90,13 +92,24 @@ pub(super) fn install() {
 }
 
 fn end(signal: i32) {
-    let _ending = unfinished::remove_all();
+    let ending = unfinished::remove_all();
     clear_bar();
     let words = locked(&LAST_WORDS).take();
-    if let Some(words) = words {
-        words();
+    match words {
+        Some(words) => words(),
+        None => output::failure(&Failure(last_words(signal, ending.has_removed()).into())),
     }
     signal_hook::low_level::exit(128 + signal);
+}
+
+/// What is said where the command has no words of its own for the end.
+fn last_words(signal: i32, has_removed: bool) -> &'static str {
+    match (signal, has_removed) {
+        (SIGINT, true) => "interrupted; what was temporary is removed",
+        (SIGINT, false) => "interrupted",
+        (_, true) => "ended by a signal; what was temporary is removed",
+        (_, false) => "ended by a signal",
+    }
 }
 
 /// The number of the signal that has asked a command to end.

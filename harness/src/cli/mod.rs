@@ -151,14 +151,3 @@ fn without_path(error: &std::io::Error) -> String {
         None => text,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-}

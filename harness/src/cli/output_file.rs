@@ -63,6 +63,12 @@ impl<'a> OutputFile<'a> {
                      file would get only this one; nothing was changed"
                 )));
             }
+            _ if target.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+                let target = driver::shown(target);
+                return Err(Failure(format!(
+                    "{target}: writing: found a name that ends with a slash, expected that of a file"
+                )));
+            }
             _ => {
                 let name = linked(target).map_err(failed)?;
                 // Beforehand: making what it is to hold may take hours.
@@ -214,6 +220,12 @@ fn linked(target: &Path) -> io::Result<PathBuf> {
 pub(super) fn not_written(target: &Path, error: &io::Error) -> Failure {
     let cause = cause(target, error);
     Failure(format!("{}: writing: {cause}", driver::shown(target)))
+}
+
+/// That a file or directory could not be made.
+pub(super) fn not_created(target: &Path, error: &io::Error) -> Failure {
+    let cause = cause(target, error);
+    Failure(format!("{}: creating: {cause}", driver::shown(target)))
 }
 
 /// Why `target` could not be made or changed, in the words that the image commands have for it.

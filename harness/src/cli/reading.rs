@@ -10,8 +10,9 @@ use crate::trace::{
 
 use crate::figures::{counted, time};
 
+use super::Failure;
+use super::output_file::cause;
 use super::temporary::TemporaryFile;
-use super::{Failure, without_path};
 
 /// What errors call it.
 const STANDARD_INPUT: &str = "standard input";
@@ -171,7 +172,7 @@ impl Rereadable {
         }
         let place = std::env::temp_dir();
         let failed = |error: std::io::Error| {
-            let cause = without_path(&error);
+            let cause = cause(&place, &error);
             Failure(format!(
                 "{}: keeping what comes from standard input: {cause}",
                 driver::shown(&place)

@@ -26,7 +26,7 @@ use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
 use super::temporary::TemporaryDirectory;
-use super::{Failure, Verdict, output, paths, without_path};
+use super::{Failure, Verdict, output, paths};
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
 /// the device on the way
@@ -503,7 +503,7 @@ pub(super) fn in_directory(
         None => {
             let place = std::env::temp_dir();
             let directory = TemporaryDirectory::new_in(&place, "ubdlab-").map_err(|error| {
-                let (place, cause) = (driver::shown(&place), without_path(&error));
+                let (place, cause) = (driver::shown(&place), cause(&place, &error));
                 Failure(format!("{place}: creating a directory in it: {cause}"))
             })?;
             Ok(session(directory.path()))

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::output_file::OutputFile;
-use super::{Cli, Failure, Verdict, output, without_path};
+use super::output_file::{OutputFile, not_created};
+use super::{Cli, Failure, Verdict, output};
 
 /// Print what makes a shell complete ubdlab's commands and options
 #[derive(Clone, Debug, Args)]
@@ -47,8 +47,30 @@ pub(super) struct Man {
 pub(super) fn completions(args: &Completions) -> Result<Verdict, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ubdlab", &mut script);
-    output::script(&String::from_utf8_lossy(&script));
+    let script = String::from_utf8_lossy(&script);
+    match args.shell {
+        Shell::Bash => output::script(&options_when_begun(&script)),
+        _ => output::script(&script),
+    }
     Ok(Verdict::Good)
+}
+
+/// The script for bash with options among its proposals only where the word has begun: where it is
+/// empty, the commands are wanted, or the names of files.
+fn options_when_begun(script: &str) -> String {
+    script
+        .replace(
+            "local i cur prev opts cmd\n",
+            "local i cur prev opts cmd hidden\n",
+        )
+        .replace(
+            "    prev=\"$3\"\n",
+            "    prev=\"$3\"\n    hidden=\"\"\n    [[ -n ${cur} ]] || hidden=\"-*\"\n",
+        )
+        .replace(
+            "compgen -W \"${opts}\" --",
+            "compgen -W \"${opts}\" -X \"${hidden}\" --",
+        )
 }
 
 /// Runs `man`.
@@ -56,10 +78,7 @@ pub(super) fn man(args: &Man) -> Result<Verdict, Failure> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let directory = &args.directory;
-    std::fs::create_dir_all(directory).map_err(|error| {
-        let (directory, error) = (driver::shown(directory), without_path(&error));
-        Failure(format!("{directory}: creating: {error}"))
-    })?;
+    std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     pages(&command, &args.directory)?;
     Ok(Verdict::Good)
 }

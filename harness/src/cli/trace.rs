@@ -258,6 +258,13 @@ fn print_event(notes: &Notes) {
     let Some(taken) = notes.event else {
         return;
     };
+    if notes.events == [0; 3] {
+        let event = taken.word();
+        output::line(format_args!(
+            "event       {event} makes no difference: this trace does not say which event a line is"
+        ));
+        return;
+    }
     let seen = Event::ALL.into_iter().zip(notes.events);
     let seen = seen.filter(|(_, count)| *count > 0);
     let seen: String = seen

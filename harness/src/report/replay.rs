@@ -23,6 +23,14 @@ pub struct ReplayPage<'a> {
     pub report: &'a Report,
 }
 
+/// With stamps only, most of the data was asked for and never moved.
+fn data_a_second(report: &Report) -> String {
+    match report.stamps_only {
+        true => "stamps only".to_owned(),
+        false => size(report.bytes_per_second as u64),
+    }
+}
+
 /// The page.
 pub fn replay_page(what: ReplayPage<'_>) -> String {
     let report = what.report;
@@ -35,7 +43,7 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
             "requests a second",
             grouped(report.requests_per_second as u64),
         ),
-        ("data a second", size(report.bytes_per_second as u64)),
+        ("data a second", data_a_second(report)),
         ("read", size(report.sectors_read * 512)),
         ("written", size(report.sectors_written * 512)),
         ("flushes", grouped(report.flushes)),

@@ -8,8 +8,8 @@
 //! Times are seconds since the first request, and those of its completion; positions are sectors,
 //! lengths bytes. `T` is R or W in bcc's, the kernel's letters in libbpf-tools'. The columns after
 //! BYTES (the time in the queue, the latency and others) depend on options; their values are not
-//! used. DISK is empty where the kernel names none. With a time of day in place of `TIME(s)`
-//! nothing says when a request was.
+//! used. A flush has the sector -1 and no bytes. DISK is empty where the kernel names none. With a
+//! time of day in place of `TIME(s)` nothing says when a request was.
 
 use driver::units::{Bytes, SECTOR_SIZE};
 
@@ -28,6 +28,10 @@ const COLUMNS: [&str; 5] = ["PID", "DISK", "T", "SECTOR", "BYTES"];
 
 /// What a disk without a name is called.
 const NO_DISK: &str = "?";
+
+/// The sector of a request that goes to none, signed and unsigned. One of no bytes is a flush: bcc
+/// prints R for it, because that is what it prints for all that is no write.
+const NO_SECTOR: [&str; 2] = ["-1", "18446744073709551615"];
 
 /// Where the columns stand that are read, counted in words from a line's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +66,7 @@ impl Heading {
         // From the end, because a process's name may have spaces in it.
         let mut words = words.rev().skip(self.after);
         let length = parse_u64(words.next()?)?;
-        let offset = parse_u64(words.next()?)?.checked_mul(SECTOR_SIZE)?;
+        let sector = words.next()?;
         let letters = words.next()?;
         let disk = words.next()?;
         // A process that is not known has the number 0 or -1.
@@ -77,6 +81,13 @@ impl Heading {
             false if is_pid(disk) => NO_DISK,
             false => return None,
         };
+        if length == 0 && NO_SECTOR.contains(&sector) {
+            return Some(Decoded::Entry(Entry {
+                device: Some(Device::Name(disk.into())),
+                ..Entry::new(time, TraceOperation::Flush, Extent::Nothing)
+            }));
+        }
+        let offset = parse_u64(sector)?.checked_mul(SECTOR_SIZE)?;
         let parsed = rwbs::parse(letters, length.div_ceil(SECTOR_SIZE));
         let operation = match parsed {
             Some(rwbs) => match rwbs.operation {

@@ -7,7 +7,7 @@
 //!
 //! In this order: the time in nanoseconds, the process's number and name, the first block and the
 //! number of blocks of 512 bytes, R or W in either case, the device's major and minor number, the
-//! MD5 digest. The digest is not used.
+//! MD5 digest, or several one after the other. The digests are not used.
 
 use driver::units::{Sector, SectorCount};
 
@@ -25,10 +25,10 @@ fn parse(line: &str) -> Option<Entry> {
     let (time, pid) = (words.next()?, words.next()?);
     parse_u64(pid)?;
     // From the end, because a process's name may have spaces in it.
-    let mut words = words.rev();
-    let digest = words.next()?;
-    let is_digest = digest.len() == 32 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let minor = words.next()?.parse().ok().filter(|_| is_digest)?;
+    let mut words = words.rev().peekable();
+    words.next_if(|word| is_digest(word))?;
+    while words.next_if(|word| is_digest(word)).is_some() {}
+    let minor = words.next()?.parse().ok()?;
     let major = words.next()?.parse().ok()?;
     let operation = match words.next()? {
         "R" | "r" => TraceOperation::Read,
@@ -43,6 +43,11 @@ fn parse(line: &str) -> Option<Entry> {
         device: Some(Device::Number(DeviceNumber { major, minor })),
         ..Entry::new(time, operation, Extent::Sectors(start, count))
     })
+}
+
+/// Whether it is an MD5 digest.
+fn is_digest(word: &str) -> bool {
+    word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Whether the first line that is not empty is such a line.

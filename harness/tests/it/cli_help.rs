@@ -132,6 +132,21 @@ fn each_shell_gets_completions() {
             .current_dir(sandbox.path(".")),
     );
     assert!(checked.status.success(), "{checked:?}");
+    // What is proposed for a word that has not begun, and for one that begins like an option.
+    let proposed = |word: &str, before: &str| {
+        let script = format!(
+            ". ./script; COMP_WORDS=({before} '{word}'); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _ubdlab ubdlab '{word}' ''; echo \"${{COMPREPLY[@]}}\""
+        );
+        let mut command = std::process::Command::new("bash");
+        let done = output(command.args(["-c", &script]).current_dir(sandbox.path(".")));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let empty = proposed("", "ubdlab");
+    assert!(empty.contains("image") && !empty.contains('-'), "{empty}");
+    assert_eq!(proposed("", "ubdlab man"), "\n");
+    let options = proposed("--", "ubdlab man");
+    assert!(options.contains("--help"), "{options}");
 }
 
 /// The examples, given to a shell by somebody who has none of the directories; then each shell that

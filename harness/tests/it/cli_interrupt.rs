@@ -33,11 +33,16 @@ fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// The process ends by the signal, and says nothing else.
+/// The process ends by the signal, and says what it has removed.
 fn ends_by(child: Child, signal: Signal) {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(128 + signal.as_raw()));
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    let how = match signal {
+        Signal::INT => "interrupted",
+        _ => "ended by a signal",
+    };
+    let told = format!("ubdlab: {how}; what was temporary is removed\n");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), told);
 }
 
 /// Starts the program with its temporary files in `t` of the sandbox.

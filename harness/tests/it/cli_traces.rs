@@ -281,6 +281,11 @@ fn a_trace_without_a_request_says_what_was_seen() {
     let steps = "  8,0    3        1     0.000000000   697  G   W 223490 + 8 [kjournald]\n\
                    8,0    3        2     0.000001829   697  I   W 223490 + 8 [kjournald]\n";
     sandbox.write("steps", steps);
+    sandbox.write("moments.csv", "1,W,0,4096,1\n");
+    let info = sandbox.succeeds(&["trace", "info", "@moments.csv", "--event", "queue"]);
+    let told = "\nevent       queue makes no difference: this trace does not say which event a \
+                line is\n";
+    assert!(info.contains(told), "{info}");
     for (args, seen) in [
         (
             &["@comments"][..],

@@ -82,7 +82,8 @@ fn every_command_takes_a_disk_of_a_tebibyte_in_its_stride() {
     run(&["resize", "@converted", "+1G", "--dry-run"]);
     run(&["resize", "@converted", "+1G", "--strategy", "headroom"]);
     run(&["resize", "@converted", "+1G", "--strategy", "reflow"]);
-    assert!(run(&["compare", "@converted", "@merged"]).ends_with(same));
+    let zeros_after = "the disks hold the same up to the shorter one's end, and zeros after it\n";
+    assert!(run(&["compare", "@converted", "@merged"]).ends_with(zeros_after));
     assert_eq!(
         run(&["recover", "@converted"]),
         "@converted: nothing to recover\n"
@@ -91,5 +92,5 @@ fn every_command_takes_a_disk_of_a_tebibyte_in_its_stride() {
     assert_eq!(run(&["check", "@cow", "--repair"]), "@cow: no fault\n");
     run(&["resize", "@cow", "+1G", "--strategy", "rebuild"]);
     run(&["merge", "@cow", "--in-place"]);
-    assert!(run(&["compare", "@cow", "@converted"]).ends_with(same));
+    assert!(run(&["compare", "@cow", "@converted"]).ends_with(zeros_after));
 }

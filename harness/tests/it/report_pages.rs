@@ -87,6 +87,21 @@ fn the_page_of_a_replay_says_how_it_went_and_shows_each_resize() {
     assert!(page.contains("class=\"frontier\""));
 }
 
+/// What was asked for and never moved is no rate.
+#[test]
+fn the_page_of_a_replay_of_stamps_claims_no_rate_of_data() {
+    let sandbox = Sandbox::with_device();
+    for (more, claims) in [(&[][..], false), (&["--stamps-only"], true)] {
+        let args = ["replay", "@trace", "--memory", "--report", "@page.html"];
+        sandbox.succeeds(&[&args, more].concat());
+        let page = String::from_utf8(sandbox.read("page.html")).unwrap();
+        let rate = page.split_once("data a second").unwrap().1;
+        let rate = rate.split_once("read").unwrap().0;
+        assert_eq!(rate.contains("stamps only"), claims, "{rate}");
+        assert_eq!(rate.contains('B'), !claims, "{rate}");
+    }
+}
+
 #[test]
 fn the_page_of_a_campaign_tells_each_finding_from_its_requests_to_the_wrong_sector() {
     let sandbox = Sandbox::new();

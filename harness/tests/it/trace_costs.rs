@@ -499,7 +499,7 @@ fn a_compressed_trace_gives_no_more_than_in_proportion() {
     // Frames one after the other: the compressor sees a thousandth of it.
     let mut zstd = zstd::encode_all(HEAD, 1).unwrap();
     zstd.extend(
-        zstd::encode_all(&empty_lines()[..], 1)
+        zstd::encode_all(&empty_lines()[..], 3)
             .unwrap()
             .repeat(1 << 10),
     );

@@ -521,3 +521,35 @@ fn the_words_of_fiu_stand_between_any_white_space() {
         [record(0, Write, 562_600_552, 8), record(1000, Read, 16, 8)]
     );
 }
+
+#[test]
+fn a_request_of_fiu_may_have_several_digests() {
+    let digests = ["6b8b4567327b23c6643c986966334873"; 2].join(" ");
+    let text = format!(
+        "89967404222 5062 nfsd 16 8 W 6 0 {digests}\n\
+         89967405222 5062 nfsd 24 16 R 6 0 {digests}\n"
+    );
+    let read = records(text.as_bytes());
+    assert_eq!(read, [record(0, Write, 16, 8), record(1000, Read, 24, 16)]);
+    let none = "89967404222 5062 nfsd 16 8 W 6 0\n";
+    let message = error(format!("{text}{none}").as_bytes());
+    assert!(message.contains("major minor digest"), "{message}");
+}
+
+/// bcc prints it as a read, because it is no write.
+#[test]
+fn a_request_to_no_sector_of_biosnoop_is_a_flush() {
+    for sector in ["-1", "18446744073709551615"] {
+        let text = |bytes: u64| {
+            format!(
+                "TIME(s)     COMM           PID    DISK    T SECTOR     BYTES   LAT(ms)\n\
+                 0.000000    kworker/0:1    9      vda     W 16         4096    0.74\n\
+                 0.001000    kworker/0:1    9      vda     R {sector}   {bytes} 0.10\n"
+            )
+        };
+        let read = records(text(0).as_bytes());
+        let flush = record(1_000_000, TraceOperation::Flush, 0, 0);
+        assert_eq!(read, [record(0, Write, 16, 8), flush]);
+        error(text(512).as_bytes());
+    }
+}

@@ -72,7 +72,10 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     match compared.first {
         None => {
-            output::line("the disks hold the same");
+            output::line(match size_a == size_b {
+                true => "the disks hold the same",
+                false => "the disks hold the same up to the shorter one's end, and zeros after it",
+            });
             Ok(Verdict::Good)
         }
         Some(at) => {

@@ -1,6 +1,6 @@
 //! `ubdlab image convert`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use driver::cow::Geometry;
@@ -134,8 +134,21 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         converted.size,
         size(converted.data.0)
     ));
-    if to != To::Raw {
-        warn_of_stock(&target);
+    match to {
+        To::Raw if args.to.is_none() => note(named_like_a_cow_file(&target)),
+        To::Raw => {}
+        To::V2 | To::V3 => warn_of_stock(&target),
     }
     Ok(Verdict::Good)
+}
+
+/// What is worth a note where a raw disk was made, nobody has said so, and it is called `*.cow`.
+fn named_like_a_cow_file(target: &Path) -> Option<String> {
+    let extension = target.extension()?;
+    extension.eq_ignore_ascii_case("cow").then(|| {
+        format!(
+            "{} is a raw disk: --to v3 makes a COW file, over the source's backing file or --backing",
+            shown(target)
+        )
+    })
 }

@@ -15,7 +15,7 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
 use super::state::{interrupted, stock_uml, verdict};
-use super::{FormatArgs, TrustArgs, existing, note};
+use super::{FormatArgs, TrustArgs, existing, note, or_raw};
 use crate::figures::{counted, size};
 
 /// Say what a COW file is, and whether its backing file is the one it was made for
@@ -170,7 +170,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if format == Format::Raw {
         return raw(args, &cow);
     }
-    let info = info(&RealHost, &cow, format.trust(args.trust.trust()))?;
+    let info = info(&RealHost, &cow, format.trust(args.trust.trust())).map_err(or_raw(format))?;
     let report = Report::of(&info, &cow, format);
     if args.json {
         output::json(&report)?;

@@ -16,7 +16,7 @@ use crate::strip::Strip;
 
 use super::super::output::{self, Listing};
 use super::super::{Failure, Verdict, terminal};
-use super::{FormatArgs, InsteadArgs, existing, note};
+use super::{FormatArgs, InsteadArgs, existing, note, or_raw};
 
 /// List the runs of clean and dirty sectors of a COW file, with their places in the two files
 ///
@@ -99,7 +99,10 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             return Err(Failure(format!("{}: {why}", shown(&path))));
         }
         Some(backing) => open_unlocked_over(&RealHost, &path, (&backing, args.instead.instead()))?,
-        None => cow_image_file(&path, open_unlocked(&RealHost, &path, format)?),
+        None => {
+            let opened = open_unlocked(&RealHost, &path, format);
+            cow_image_file(&path, opened.map_err(or_raw(format))?)
+        }
     };
     note(cow.backing_note());
     if args.draw && format == Format::Raw {

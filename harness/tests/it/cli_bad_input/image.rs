@@ -156,7 +156,13 @@ fn a_raw_disk_where_a_cow_file_is_needed() {
     ] {
         sandbox.write("cow", content);
         for args in COW_COMMANDS.iter().filter(|args| args[0] != "recover") {
-            sandbox.refuses(&image(args), message);
+            let way_out = match args[0] {
+                "info" | "map" if message.contains("magic") => {
+                    ". If it is a raw disk: --format raw"
+                }
+                _ => "",
+            };
+            sandbox.refuses(&image(args), &format!("{message}{way_out}"));
         }
         sandbox.refuses(&["image", "recover", "@cow", "--format", "cow"], message);
         // What does not begin like a COW file is a raw disk, and complete.

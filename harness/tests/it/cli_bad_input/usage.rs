@@ -163,6 +163,20 @@ fn a_directory_that_holds_a_device_already() {
     );
 }
 
+/// Nothing is measured for an hour first.
+#[test]
+fn a_file_whose_name_is_a_directory_s() {
+    let sandbox = Sandbox::with_device();
+    let message = "@new/: writing: found a name that ends with a slash, expected that of a file";
+    for args in [
+        &["fuzz", "--catalogue", "--output", "@new/"][..],
+        &["trace", "convert", "@trace", "@new/"],
+        &["replay", "@trace", "--memory", "--report", "@new/"],
+    ] {
+        sandbox.refuses(args, message);
+    }
+}
+
 #[test]
 fn a_directory_that_cannot_be_written() {
     let sandbox = Sandbox::with_device();

@@ -150,6 +150,19 @@ fn a_name_in_an_immutable_directory_is_refused_for_that() {
             &["replay", "@trace", "--size", "1M", "--out", "@fixed/out"],
             format!("@fixed/out: creating: {immutable}"),
         ),
+        (
+            &["man", "@fixed/out"],
+            format!("@fixed/out: creating: {immutable}"),
+        ),
+        (
+            &["fuzz", "--cases", "1", "--out", "@fixed/out"],
+            format!("@fixed/out: creating: {immutable}"),
+        ),
+        (
+            &["bench", "io", "--only", "growth", "--dir", "@fixed"],
+            "@fixed: creating a directory: the file is immutable or append-only (chattr -i -a)"
+                .to_owned(),
+        ),
     ]
     .map(|(args, message)| (sandbox.run(args), message));
     rustix::fs::ioctl_setflags(&directory, flags).unwrap();

@@ -24,6 +24,24 @@ fn every_version_to_raw() {
     }
 }
 
+/// It is made as asked, and nobody takes it for what its name says.
+#[test]
+fn a_raw_disk_that_is_called_like_a_cow_file_is_noted() {
+    let sandbox = Sandbox::with_images();
+    let note = "note: @new.COW is a raw disk: --to v3 makes a COW file, over the source's backing \
+                file or --backing\n";
+    for (more, told) in [
+        (&[][..], note),
+        (&["--to", "raw"], ""),
+        (&["--to", "v3"], ""),
+    ] {
+        let done = sandbox.run(&[&["image", "convert", "@v3", "@new.COW"], more].concat());
+        assert_eq!(done.status.code(), Some(0));
+        assert_eq!(sandbox.text(&done.stderr), told, "{more:?}");
+        std::fs::remove_file(sandbox.path("new.COW")).unwrap();
+    }
+}
+
 #[test]
 fn every_version_to_every_other() {
     let sandbox = Sandbox::with_images();
