@@ -7,7 +7,8 @@
 //! signal's number as exit status.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, WeakProgressBar};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -91,13 +92,27 @@ pub(super) fn install() {
     let _ = builder.spawn(wait);
 }
 
+/// How long the process waits for somebody to read its last words. A reader that has stopped, or a
+/// terminal that is held, does not keep it from ending.
+const LISTENING: Duration = Duration::from_secs(1);
+
 fn end(signal: i32) {
     let ending = unfinished::remove_all();
-    clear_bar();
-    let words = locked(&LAST_WORDS).take();
-    match words {
-        Some(words) => words(),
-        None => output::failure(&Failure(last_words(signal, ending.has_removed()).into())),
+    let has_removed = ending.has_removed();
+    let (said, has_said) = mpsc::channel();
+    let speak = move || {
+        clear_bar();
+        let words = locked(&LAST_WORDS).take();
+        match words {
+            Some(words) => words(),
+            None => output::failure(&Failure(last_words(signal, has_removed).into())),
+        }
+        // Whoever waited may have lost patience.
+        let _ = said.send(());
+    };
+    let speaker = std::thread::Builder::new().name("last-words".into());
+    if speaker.spawn(speak).is_ok() {
+        let _ = has_said.recv_timeout(LISTENING);
     }
     signal_hook::low_level::exit(128 + signal);
 }

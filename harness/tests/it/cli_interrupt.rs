@@ -94,6 +94,25 @@ fn the_device_of_a_replay_goes_at_every_signal() {
     }
 }
 
+/// The last words would wait for ever.
+#[test]
+fn a_process_whose_messages_nobody_reads_ends_all_the_same() {
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'x'; 512]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let sandbox = sandbox();
+    sandbox.write("slow", slow_trace());
+    let args = ["replay", "@slow", "--pace", "recorded"];
+    let mut child = command(&sandbox, &args).stderr(writer).spawn().unwrap();
+    let temporary = sandbox.path("t");
+    wait_for(&mut child, || !names(&temporary).is_empty());
+    send(&child, Signal::INT);
+    let ended = child.wait().unwrap();
+    assert_eq!(ended.code(), Some(128 + Signal::INT.as_raw()));
+    assert_eq!(names(&temporary), Vec::<String>::new());
+}
+
 #[test]
 fn a_trace_kept_from_standard_input_goes_at_every_signal() {
     for signal in SIGNALS {
