@@ -21,6 +21,7 @@
 pub mod blk;
 pub mod cow;
 pub mod device_spec;
+pub mod driver;
 pub mod engine;
 pub mod executor;
 pub mod host;

@@ -4,9 +4,11 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::blk::Limits;
 use crate::cow::{FileTooLarge, Header, HeaderError, Version};
+use crate::executor::Files;
 use crate::host::{Access, HostError, HostFile, HostNames, HostResult, LockKind};
 use crate::units::{Bytes, FileOffset, Sector, SectorCount};
 use crate::{exact_count, shown};
@@ -170,13 +172,16 @@ impl<F: HostFile> LinuxUbd<F> {
             bitmap,
         };
         let host_half = HostHalf {
-            cow,
-            backing,
             layout,
             defects,
             sync_failed: false,
         };
-        Ok(LinuxUbd::of(kernel_half, host_half, spec.pipe_capacity))
+        let files = Files {
+            cow: Arc::new(cow),
+            backing: Some(Arc::new(backing)),
+        };
+        let capacity = spec.pipe_capacity;
+        Ok(LinuxUbd::of(files, kernel_half, host_half, capacity))
     }
 }
 
