@@ -2,6 +2,7 @@
 
 use driver::blk::{Operation, Request, Segment, Status, Tag};
 use driver::cow::JournalRecord;
+use driver::driver::Driver;
 use driver::exact_count;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
@@ -10,7 +11,7 @@ use crate::sim::{FileContent, SimHost};
 use crate::stamp::{Content, Coverage};
 
 use super::case::{Case, ImageTool};
-use super::device::{COW, Device, DidNotOpen, NotCarriedOut, Opening};
+use super::device::{COW, Device, DidNotOpen, NotServed, Opening};
 use super::guard::guarded;
 use super::parts::{Part, Watch};
 use super::resizer::{self, Unfinished};
@@ -94,7 +95,7 @@ fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>,
         start: Sector(start),
         segments: vec![Segment::with_data(buffer)],
     };
-    let content = match device.carry_out(request) {
+    let content = match device.serve(request) {
         Ok(mut done) if done.status == Status::Ok && done.request.segments.len() == 1 => {
             done.request.segments.pop().unwrap_or_default().data
         }
@@ -107,11 +108,11 @@ fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>,
             let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
             return Err(failed(Kind::WrongStatus, format!("{}{cause}", done.status)));
         }
-        Err(NotCarriedOut::Stalls) => {
+        Err(NotServed::Stalls | NotServed::Died(_)) => {
             let what = "the read does not complete".into();
             return Err(failed(Kind::WrongCompletion, what));
         }
-        Err(NotCarriedOut::DoesNotEnd) => {
+        Err(NotServed::DoesNotEnd) => {
             let what = "the read takes steps without end".into();
             return Err(failed(Kind::DoesNotEnd, what));
         }

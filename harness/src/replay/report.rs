@@ -6,9 +6,9 @@ use driver::units::Bytes;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::device::Taken;
 use crate::figures::{counted, grouped, size, time};
 
-use super::io::Taken;
 use super::observe::Sight;
 use super::pace::PaceReport;
 use super::timeline::Timeline;
@@ -16,6 +16,10 @@ use super::timeline::Timeline;
 /// Everything that a replay counted and measured. Field names carry their units.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// The driver that served the requests, as on the command line.
+    pub driver: &'static str,
+    /// The defects that it has, by their names.
+    pub defects: Vec<String>,
     /// Requests of the trace that were replayed.
     pub requests: u64,
     /// Sectors that they read, each compared with the model.

@@ -61,6 +61,7 @@ mod plain_format;
 mod report_pages;
 mod resize_findings;
 mod security_page;
+mod shared_device;
 mod side_by_side;
 mod sim_allowance;
 mod sim_crash_images;
