@@ -24,18 +24,13 @@ pub enum Step {
     Died(String),
 }
 
-/// Steps that one request may take on a driver that has nothing else to do, beside those for each
-/// of its sectors.
-const MOST_STEPS: u64 = 10_000;
-const STEPS_A_SECTOR: u64 = 16;
-
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotServed {
     /// It is not taken, or not completed, and there is nothing more to do.
     #[error("the request does not complete")]
     Stalls,
-    /// There is always more to do.
+    /// There is more to do after as many steps as it may take.
     #[error("the request takes steps without end")]
     DoesNotEnd,
     /// The driver is dead, of this.
@@ -129,14 +124,22 @@ pub trait Driver {
         Ok(any)
     }
 
-    /// Has one request carried out by a driver that has nothing else to do. Its steps are counted,
-    /// so that a driver that is wrong keeps nobody for ever.
+    /// Has one request carried out by a driver that has nothing else to do.
     ///
     /// # Errors
     /// Why it does not complete.
     #[inline]
     fn serve(&mut self, request: Request) -> Result<Completion, NotServed> {
-        let mut left = MOST_STEPS + request.range().count.0.saturating_mul(STEPS_A_SECTOR);
+        self.serve_within(request, u64::MAX)
+    }
+
+    /// Likewise, in at most `steps` steps, so that a driver that is wrong keeps nobody for ever.
+    ///
+    /// # Errors
+    /// Why it does not complete.
+    #[inline]
+    fn serve_within(&mut self, request: Request, steps: u64) -> Result<Completion, NotServed> {
+        let mut left = steps;
         let mut step = |driver: &mut Self| {
             left = left.checked_sub(1).ok_or(NotServed::DoesNotEnd)?;
             Ok(driver.step())

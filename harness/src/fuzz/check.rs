@@ -79,6 +79,11 @@ pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violat
     Ok(())
 }
 
+/// Steps that one read may take on a device that has nothing else to do, beside those for each of
+/// its sectors.
+const MOST_STEPS: u64 = 10_000;
+const STEPS_A_SECTOR: u64 = 16;
+
 /// Fills `buffer` with what is at `start`. It returns that buffer or a new one of its length.
 fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, Violation> {
     let failed = |kind, what: String| {
@@ -95,7 +100,8 @@ fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>,
         start: Sector(start),
         segments: vec![Segment::with_data(buffer)],
     };
-    let content = match device.serve(request) {
+    let steps = MOST_STEPS + request.range().count.0.saturating_mul(STEPS_A_SECTOR);
+    let content = match device.serve_within(request, steps) {
         Ok(mut done) if done.status == Status::Ok && done.request.segments.len() == 1 => {
             done.request.segments.pop().unwrap_or_default().data
         }
