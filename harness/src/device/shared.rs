@@ -16,7 +16,7 @@ use std::time::Duration;
 use crossbeam_channel::{
     Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded,
 };
-use driver::blk::{Completion, Limits, Request, Tag};
+use driver::blk::{Completion, Limits, Operation, Request, Tag};
 use driver::driver::Driver;
 use driver::executor::{Died, Wait};
 use driver::host::HostFile;
@@ -431,6 +431,15 @@ struct Receiving {
     batch: Vec<Completion>,
 }
 
+/// Whose a request is.
+struct Owner {
+    submitter: Submitter,
+    /// The tag that it came with.
+    tag: Tag,
+    /// It waits for a sync.
+    syncs: bool,
+}
+
 /// The thread's own side.
 struct IoThread<D: Driver> {
     device: Stepped<D>,
@@ -441,11 +450,13 @@ struct IoThread<D: Driver> {
     /// Requests for which the device's queue had no room.
     waiting: VecDeque<Request>,
     submitters: BTreeMap<Submitter, Receiving>,
-    /// Whose each request is, by the tag that it has on the device, and the tag that it came with.
-    owners: Vec<Option<(Submitter, Tag)>>,
+    /// Whose each request is, by the tag that it has on the device.
+    owners: Vec<Option<Owner>>,
     free: Vec<usize>,
     /// Completions in batches.
     batched: usize,
+    /// Requests in flight that wait for a sync.
+    syncing: usize,
     resizes: VecDeque<(SentResize<D::File>, Sender<Outcome>)>,
     /// Who waits for the resize under way.
     resizing: Option<Sender<Outcome>>,
@@ -467,6 +478,7 @@ impl<D: Driver> IoThread<D> {
             owners: Vec::new(),
             free: Vec::new(),
             batched: 0,
+            syncing: 0,
             resizes: VecDeque::new(),
             resizing: None,
         }
@@ -479,9 +491,13 @@ impl<D: Driver> IoThread<D> {
             for _ in 0..REQUESTS_A_RESIZE_STEP {
                 self.take_messages();
                 served = self.device.serve(Wait::No)?;
-                self.take_completions();
+                let completed = self.take_completions();
                 if !served {
                     break;
+                }
+                if !completed {
+                    // A publication goes on, which nobody may have asked for.
+                    self.hand_over();
                 }
             }
             self.begin_resize();
@@ -554,7 +570,7 @@ impl<D: Driver> IoThread<D> {
             }
             Message::Requests(submitter, requests) => {
                 for mut request in requests {
-                    request.tag = self.own(submitter, request.tag);
+                    request.tag = self.own(submitter, &request);
                     self.waiting.push_back(request);
                 }
             }
@@ -564,8 +580,17 @@ impl<D: Driver> IoThread<D> {
     }
 
     /// The tag that a submitter's request has on the device.
-    fn own(&mut self, submitter: Submitter, tag: Tag) -> Tag {
-        let owner = Some((submitter, tag));
+    fn own(&mut self, submitter: Submitter, request: &Request) -> Tag {
+        let syncs = matches!(
+            request.operation,
+            Operation::Flush | Operation::Write { fua: true }
+        );
+        self.syncing += usize::from(syncs);
+        let owner = Some(Owner {
+            submitter,
+            tag: request.tag,
+            syncs,
+        });
         match self.free.pop() {
             Some(slot) => {
                 self.owners[slot] = owner;
@@ -578,24 +603,29 @@ impl<D: Driver> IoThread<D> {
         }
     }
 
-    fn take_completions(&mut self) {
+    /// Whether there was one.
+    fn take_completions(&mut self) -> bool {
+        let mut any = false;
         for mut completion in self.device.completions() {
+            any = true;
             let slot = completion.request.tag.0 as usize;
             // A driver that completes what it was not given, or once more, does so to nobody.
-            let Some((submitter, tag)) = self.owners.get_mut(slot).and_then(Option::take) else {
+            let Some(owner) = self.owners.get_mut(slot).and_then(Option::take) else {
                 continue;
             };
             self.free.push(slot);
-            completion.request.tag = tag;
-            if let Some(receiving) = self.submitters.get_mut(&submitter) {
+            self.syncing -= usize::from(owner.syncs);
+            completion.request.tag = owner.tag;
+            if let Some(receiving) = self.submitters.get_mut(&owner.submitter) {
                 receiving.batch.push(completion);
                 self.batched += 1;
             }
         }
-        // A sync comes next, or enough is there: what is done should not wait.
-        if self.batched >= BATCH || self.batched > 0 && self.device.driver().is_publishing() {
+        // What is done should not wait for a sync that may come next.
+        if self.batched >= BATCH || self.syncing > 0 {
             self.hand_over();
         }
+        any
     }
 
     fn hand_over(&mut self) {

@@ -2,6 +2,7 @@
 //! nobody waits for ever for a device that does not go on.
 
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 
 use driver::blk::{Completion, Limits, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
@@ -13,6 +14,7 @@ use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::{Ordered, Statistics};
 use driver::units::{Bytes, Sector, SectorCount};
+use harness::clock::WallClock;
 use harness::device::{BlockDevice, DeviceError, Handle, Live, Running, Shared, Stepped};
 use userhelper::executor::Threads;
 use userhelper::planner::{Shrink, Wish};
@@ -179,10 +181,12 @@ enum Wrong {
     Panics,
     /// It dies, as a kernel does.
     Dies,
+    /// What comes after its first completion takes very long.
+    Waits,
 }
 
 /// A driver of which one thing is wrong.
-struct Bad(Ordered<MemoryFile>, Wrong, u32);
+struct Bad(Ordered<MemoryFile>, Wrong, u32, Option<Receiver<()>>);
 
 impl Driver for Bad {
     type File = MemoryFile;
@@ -192,6 +196,9 @@ impl Driver for Bad {
     }
 
     fn step(&mut self) -> Step {
+        if let (Wrong::Waits, 1, Some(until)) = (self.1, self.2, &self.3) {
+            let _ = until.recv();
+        }
         let step = Driver::step(&mut self.0);
         if matches!(step, Step::Completed(_)) {
             self.2 += 1;
@@ -238,6 +245,25 @@ impl Driver for Bad {
 }
 
 #[test]
+fn what_is_done_does_not_wait_for_a_sync() {
+    let (goes_on, until) = channel();
+    let waits = Bad(ordered(&host()), Wrong::Waits, 0, Some(until));
+    let shared = Shared::start(Stepped::new(waits)).unwrap();
+    let mut handle = shared.handle();
+    let write = Request::write(Tag(1), Sector(0), vec![1; 512]);
+    handle
+        .submit_all(vec![write, Request::flush(Tag(2))])
+        .unwrap();
+    // Only a thread that keeps it back lets the time go by.
+    let clock = WallClock::start();
+    let written = handle.complete_before(60_000_000_000, &clock).unwrap();
+    assert_eq!(written.map(|done| done.request.tag), Some(Tag(1)));
+    drop(goes_on);
+    assert_eq!(ok(handle.complete()).request.tag, Tag(2));
+    shared.stop().unwrap();
+}
+
+#[test]
 fn what_completed_comes_and_then_why_the_rest_does_not() {
     for (wrong, why) in [
         (
@@ -250,7 +276,7 @@ fn what_completed_comes_and_then_why_the_rest_does_not() {
         ),
         (Wrong::Dies, "the driver died: of the third"),
     ] {
-        let bad = Bad(ordered(&host()), wrong, 0);
+        let bad = Bad(ordered(&host()), wrong, 0, None);
         let shared = Shared::start(Stepped::new(bad)).unwrap();
         let mut handle = shared.handle();
         let read = |tag| Request::read(Tag(tag), Sector(tag), SectorCount(1));
