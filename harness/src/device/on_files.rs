@@ -41,6 +41,23 @@ pub enum Taken {
     Uring,
 }
 
+impl Taken {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Taken::Inline => "inline",
+            Taken::Threads => "threads",
+            Taken::Uring => "uring",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Taken> {
+        let all = [Taken::Inline, Taken::Threads, Taken::Uring];
+        all.into_iter().find(|taken| taken.name() == name)
+    }
+}
+
 /// Why a device cannot be had so.
 #[derive(Debug, thiserror::Error)]
 pub enum NoIo {

@@ -150,7 +150,7 @@ pub enum ReplayError {
         range: SectorRange,
     },
     /// A request that a driver of that time does not know.
-    #[error("request {request}, a {operation}: --driver {driver} knows none")]
+    #[error("request {request}, a {operation}: --driver {driver} knows none, linux-6.12 does")]
     Unknown {
         /// The number of the request in the trace, from 1.
         request: u64,

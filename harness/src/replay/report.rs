@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::device::Taken;
 use crate::figures::{counted, grouped, size, time};
 
+use super::bring_up::ReplayDriver;
 use super::observe::Sight;
 use super::pace::PaceReport;
 use super::timeline::Timeline;
@@ -227,6 +228,18 @@ impl Report {
             grouped(self.fua_writes),
             counted(self.discards, "discard"),
         )?;
+        if self.driver != ReplayDriver::Ordered.name() {
+            let defects = match &self.defects[..] {
+                [] => "no defect".to_owned(),
+                [only] => format!("the defect {only}"),
+                many => counted(many.len() as u64, "defect"),
+            };
+            writeln!(
+                f,
+                "           served by the model of {}, with {defects}",
+                self.driver
+            )?;
+        }
         for (number, noun, what) in [
             (
                 self.sectors_written_with_data,

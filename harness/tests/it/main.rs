@@ -24,6 +24,7 @@ mod cli_bench;
 mod cli_fuzz;
 mod cli_help;
 mod cli_interrupt;
+mod cli_models;
 mod cli_modes;
 mod cli_outputs;
 mod cli_replay;
