@@ -7,10 +7,11 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput};
 use driver::blk::{Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::host::{HostFile, HostNames};
 use driver::memory::MemoryHost;
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::units::{Sector, SectorCount};
 use userhelper::real_files::RealHost;
 
@@ -40,17 +41,9 @@ fn device<H: HostNames>(host: &H, directory: &std::path::Path) -> Ordered<H::Fil
 }
 
 fn serve<F: HostFile>(device: &mut Ordered<F>, request: Request) -> Request {
-    assert!(device.submit(request).is_ok(), "nothing else is queued");
-    loop {
-        match device.step() {
-            Step::Completed(completion) => {
-                assert_eq!(completion.status, Status::Ok);
-                return completion.request;
-            }
-            Step::Working => {}
-            step => panic!("{step:?}"),
-        }
-    }
+    let completion = device.serve(request).expect("nothing else is queued");
+    assert_eq!(completion.status, Status::Ok);
+    completion.request
 }
 
 /// A request again and again, at one position after another.

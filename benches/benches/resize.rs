@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use driver::blk::{Request, Tag};
+use driver::driver::Driver;
 use driver::memory::MemoryHost;
 use driver::open::create;
-use driver::ordered::Step;
 use driver::resize::Strategy;
 use driver::units::{Bytes, Sector};
 use userhelper::image::open::Trust;
@@ -31,8 +31,7 @@ fn image(alignment: u32) -> MemoryHost {
     let mut device = opened.expect("it was just created").device;
     for extent in 0..EXTENTS {
         let request = Request::write(Tag(0), Sector(extent * 16), vec![0x22; 4096]);
-        device.submit(request).expect("nothing else is queued");
-        while !matches!(device.step(), Step::Completed(_)) {}
+        device.serve(request).expect("nothing else is queued");
     }
     device.close().expect("memory does not fail");
     host

@@ -1,6 +1,7 @@
 //! The ubd driver: the COW format, the sector map, and the handling of requests.
 //!
-//! There is no operating system in this crate. Files and names of the host come in through the
+//! There is no operating system in this crate, but for the bytes of a path (`path_bytes`) and the
+//! thread of [`ordered::LiveDevice`]. Files and names of the host come in through the
 //! seams in [`host`]; time and randomness do not come in at all. [`memory`] is a host in memory.
 //!
 //! Three layers, each using only those before it:
@@ -10,7 +11,8 @@
 //! - the drivers: [`engine`], which makes host operations of requests and does no I/O; [`ordered`],
 //!   an engine with its files, which an [`executor`] may carry operations out on; [`resize`], which
 //!   says what a resize of such a device is; [`open`], which brings a device up or creates its COW
-//!   file; and [`linux`], models of the real kernels' drivers with their defects.
+//!   file; [`linux`], models of the real kernels' drivers with their defects; and [`mod@driver`],
+//!   what all of them are to whoever has one.
 //!
 //! All of them count in [`units`]. [`device_spec`] reads a device as UML's command line names it,
 //! [`size`] reads a size as people write it, [`shown()`] escapes foreign text for people, and
@@ -21,6 +23,7 @@
 pub mod blk;
 pub mod cow;
 pub mod device_spec;
+pub mod driver;
 pub mod engine;
 pub mod executor;
 pub mod host;
@@ -29,6 +32,7 @@ pub mod memory;
 mod name_backing;
 pub mod open;
 pub mod ordered;
+mod path_bytes;
 pub mod resize;
 mod shown;
 pub mod size;

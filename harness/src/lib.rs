@@ -1,6 +1,7 @@
 //! The lab around the driver: traces, replay, the simulated host.
 //!
 //! - [`trace`]: reading, writing, making and measuring recorded traces;
+//! - [`device`]: what is asked of a running device, and who carries its host operations out;
 //! - [`replay`]: a trace played on a device, and every sector compared with [`oracle`], the model
 //!   of what it may show. [`stamp`] makes contents that say who wrote them; `intervals` and
 //!   `sparse` keep sets and tables small whatever a trace claims;
@@ -20,6 +21,7 @@
 pub mod bench;
 pub mod cli;
 pub mod clock;
+pub mod device;
 pub mod figures;
 pub mod fuzz;
 mod intervals;

@@ -4,11 +4,10 @@
 //! and works by offsets, never by laying a struct over the bytes: that wide V3 exists
 //! only because somebody did.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::exact_count;
+use crate::path_bytes::{bytes_of, path_of};
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
 use super::geometry::{FileTooLarge, Geometry};
@@ -468,7 +467,7 @@ impl Header {
     /// The path of the backing file, as a path. Not to be trusted: it is what somebody
     /// wrote into the file.
     pub fn backing_path(&self) -> &Path {
-        Path::new(OsStr::from_bytes(&self.backing_path))
+        path_of(&self.backing_path)
     }
 }
 
@@ -494,7 +493,7 @@ fn is_wide(start: &[u8]) -> bool {
 
 /// The bytes of a path that the layout's field can hold, with a NUL after them.
 fn check_path<'a>(path: &'a Path, layout: &Layout) -> Result<&'a [u8], HeaderError> {
-    let path = path.as_os_str().as_bytes();
+    let path = bytes_of(path);
     let problem = if path.is_empty() {
         "the path of the backing file is empty"
     } else if path.contains(&0) {

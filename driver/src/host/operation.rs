@@ -75,6 +75,24 @@ pub enum Action {
         /// What is written.
         buffer: Buffer,
     },
+    /// Fill the buffer with one call, which may bring less of it; nothing at the end of the file.
+    ReadOnce {
+        /// From where.
+        at: FileOffset,
+        /// What is filled, from its front on.
+        buffer: Buffer,
+        /// The bytes that came, once it has ended.
+        count: usize,
+    },
+    /// Write the buffer with one call, which may take less of it.
+    WriteOnce {
+        /// To where.
+        at: FileOffset,
+        /// What is written, from its front on.
+        buffer: Buffer,
+        /// The bytes that were taken, once it has ended.
+        count: usize,
+    },
     /// Write zeros, where the host cannot zero a range.
     WriteZeros(FileRange),
     /// Make the range read as zeros with its space kept.
@@ -86,12 +104,31 @@ pub enum Action {
 }
 
 impl Action {
+    /// One read of `buffer`, which may be short.
+    pub fn read_once(at: FileOffset, buffer: Buffer) -> Action {
+        Action::ReadOnce {
+            at,
+            buffer,
+            count: 0,
+        }
+    }
+
+    /// One write of `buffer`, which may be short.
+    pub fn write_once(at: FileOffset, buffer: Buffer) -> Action {
+        Action::WriteOnce {
+            at,
+            buffer,
+            count: 0,
+        }
+    }
+
     /// The bytes that it is about; of a sync, none.
     pub fn range(&self) -> FileRange {
         match self {
-            Action::Read { at, buffer } | Action::Write { at, buffer } => {
-                FileRange::new(*at, buffer.len())
-            }
+            Action::Read { at, buffer }
+            | Action::Write { at, buffer }
+            | Action::ReadOnce { at, buffer, .. }
+            | Action::WriteOnce { at, buffer, .. } => FileRange::new(*at, buffer.len()),
             Action::WriteZeros(range) | Action::ZeroRange(range) | Action::PunchHole(range) => {
                 *range
             }
@@ -145,6 +182,14 @@ impl Action {
         match self {
             Action::Read { at, buffer } => file.read_exact_at(buffer.part_mut(), *at),
             Action::Write { at, buffer } => file.write_all_at(buffer.part(), *at),
+            Action::ReadOnce { at, buffer, count } => {
+                *count = file.read_at(buffer.part_mut(), *at)?;
+                Ok(())
+            }
+            Action::WriteOnce { at, buffer, count } => {
+                *count = file.write_at(buffer.part(), *at)?;
+                Ok(())
+            }
             Action::WriteZeros(range) => write_zeros(file, *range),
             Action::ZeroRange(range) => file.zero_range(*range),
             Action::PunchHole(range) => file.punch_hole(*range),

@@ -1,19 +1,18 @@
-//! The host half: the I/O thread, which carries out what the kernel half has planned. One
-//! operation on one host file is one step; nothing is merged and nothing overtakes.
+//! The host half: the I/O thread, which carries out what the kernel half has planned. It gives one
+//! operation on one host file at a time and takes its result; nothing is merged and nothing
+//! overtakes.
 
-use crate::blk::{HostFailure, Operation};
-use crate::host::{FileRole, HostError, HostFile};
+use crate::blk::{self, HostFailure};
+use crate::host::{Action, Buffer, FileRole, HostError, HostResult};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE};
 
 use super::kernel_half::Plan;
 use super::layout::{Layout, position};
 use super::{Defect, Defects};
 
-/// The two files, and what is known of them.
+/// What is known of the two files.
 #[derive(Debug)]
-pub(super) struct HostHalf<F> {
-    pub(super) cow: F,
-    pub(super) backing: F,
+pub(super) struct HostHalf {
     pub(super) layout: Layout,
     pub(super) defects: Defects,
     /// A sync of the COW file has failed: nothing can be made durable any more.
@@ -79,14 +78,23 @@ impl Work {
     pub(super) fn is_done(&self) -> bool {
         self.segment >= self.plan.segments.len() && self.sync_at_end.is_none()
     }
+
+    /// Whether what comes next is a write to the bitmap.
+    pub(super) fn writes_words(&self) -> bool {
+        let in_segment = self.segment < self.plan.segments.len();
+        in_segment && matches!(self.stage, Stage::Words { .. })
+    }
 }
 
-impl<F: HostFile> HostHalf<F> {
+/// What is asked of the host next.
+pub(super) type Asked = (FileRole, Action);
+
+impl HostHalf {
     /// Takes a plan from the pipe.
     pub(super) fn begin(&self, plan: Plan) -> Work {
         let sync_at_end = match plan.request.operation {
             _ if plan.orphan || plan.refused.is_some() => None,
-            Operation::Flush | Operation::Write { fua: true } => self.flushed_file(),
+            blk::Operation::Flush | blk::Operation::Write { fua: true } => self.flushed_file(),
             _ => None,
         };
         Work {
@@ -109,49 +117,62 @@ impl<F: HostFile> HostHalf<F> {
         }
     }
 
-    /// Does one host operation of work that is not done.
-    pub(super) fn step(&mut self, work: &mut Work) -> Result<(), Failed> {
+    /// The next host operation of work that is not done. `None` if the host has no part in what
+    /// comes next; that is done then.
+    pub(super) fn next(&self, work: &mut Work) -> Result<Option<Asked>, Failed> {
+        if work.segment >= work.plan.segments.len() {
+            return work.sync_at_end.map(|role| self.sync(role)).transpose();
+        }
+        match work.stage {
+            Stage::Data { from, filled, .. } => self.run(work, from, filled),
+            Stage::SyncBeforeWords => self.sync(FileRole::Cow).map(Some),
+            Stage::Words { done } => words(work, done),
+        }
+    }
+
+    /// Takes note of how the operation has ended that [`HostHalf::next`] gave.
+    pub(super) fn ended(
+        &mut self,
+        work: &mut Work,
+        action: Action,
+        result: HostResult<()>,
+    ) -> Result<(), Failed> {
         if work.segment >= work.plan.segments.len() {
             return match work.sync_at_end.take() {
-                Some(role) => self.sync(role),
+                Some(role) => self.synced(role, result),
                 None => Ok(()),
             };
         }
         match work.stage {
-            Stage::Data {
-                from,
-                filled,
-                advanced,
-            } => self.run(work, from, filled, advanced),
+            Stage::Data { from, .. } => self.run_ended(work, from, action, result),
             Stage::SyncBeforeWords => {
-                self.sync(FileRole::Cow)?;
+                self.synced(FileRole::Cow, result)?;
                 work.stage = Stage::Words { done: 0 };
                 Ok(())
             }
-            Stage::Words { done } => self.words(work, done),
+            Stage::Words { done } => self.words_ended(work, done, &action, result),
         }
     }
 
-    /// Syncs a file. After a failure the COW file's never succeeds again.
-    pub(super) fn sync(&mut self, role: FileRole) -> Result<(), Failed> {
-        let result = match role {
-            FileRole::Cow if self.sync_failed => Err(HostError::Io),
-            FileRole::Cow => self.cow.sync_data(),
-            FileRole::Backing => self.backing.sync_data(),
-        };
+    /// The sync of a file. After a failure the COW file's never succeeds again.
+    pub(super) fn sync(&self, role: FileRole) -> Result<Asked, Failed> {
+        if role == FileRole::Cow && self.sync_failed {
+            return Err(failed(FailedPart::Sync, role, 0, HostError::Io));
+        }
+        Ok((role, Action::SyncData))
+    }
+
+    /// Takes note of how a sync has ended.
+    pub(super) fn synced(&mut self, role: FileRole, result: HostResult<()>) -> Result<(), Failed> {
         result.map_err(|error| {
             self.sync_failed |= role == FileRole::Cow;
             failed(FailedPart::Sync, role, 0, error)
         })
     }
 
-    fn run(
-        &mut self,
-        work: &mut Work,
-        from: u64,
-        filled: usize,
-        advanced: u64,
-    ) -> Result<(), Failed> {
+    /// Where the run is that begins at sector `from` of the segment: its end in the segment, and
+    /// the file and the place there, as far as `advanced` bytes after its start.
+    fn place(&self, work: &Work, from: u64, advanced: u64) -> (u64, FileRole, u64) {
         let segment = work.plan.segments[work.segment];
         let sectors = segment.range.count.0;
         let bit = |index: u64| segment.mask >> index & 1;
@@ -162,37 +183,72 @@ impl<F: HostFile> HostHalf<F> {
             1 => (FileRole::Cow, self.layout.data_offset),
             _ => (FileRole::Backing, 0),
         };
-        let len = ((end - from) * SECTOR_SIZE) as usize;
         let within = work.offset.wrapping_add(from * SECTOR_SIZE + advanced);
-        let at = base.wrapping_add(within);
-        let (index, first) = segment.buffer;
-        let buffer_start = first + (from * SECTOR_SIZE) as usize;
-        let operation = work.plan.request.operation;
-        let buffer = &mut work.plan.request.segments[index].data;
-        let range = buffer_start + filled..buffer_start + len;
-        let file = match role {
-            FileRole::Cow => &self.cow,
-            FileRole::Backing => &self.backing,
+        (end, role, base.wrapping_add(within))
+    }
+
+    fn run(&self, work: &mut Work, from: u64, filled: usize) -> Result<Option<Asked>, Failed> {
+        let (end, role, at) = self.place(work, from, work.stage.advanced());
+        let len = ((end - from) * SECTOR_SIZE) as usize;
+        let position = position(at).map_err(|error| failed(FailedPart::Data, role, at, error))?;
+        let (index, first) = work.plan.segments[work.segment].buffer;
+        let start = first + (from * SECTOR_SIZE) as usize;
+        let whole = FileRange::new(position, Bytes(len as u64));
+        let mut buffer = || Buffer {
+            data: std::mem::take(&mut work.plan.request.segments[index].data),
+            part: start + filled..start + len,
         };
-        let transferred = position(at)
-            .and_then(|position| match operation {
-                Operation::Read => read(file, &mut buffer[range], position),
-                Operation::Write { .. } => write(file, &buffer[range], position, self.defects),
-                Operation::Discard => {
-                    let range = FileRange::new(position, Bytes(len as u64));
-                    file.punch_hole(range).map(|()| Transferred::All)
-                }
-                Operation::WriteZeroes => {
-                    let range = FileRange::new(position, Bytes(len as u64));
-                    file.zero_range(range).map(|()| Transferred::All)
-                }
-                Operation::Flush => Ok(Transferred::All),
-            })
-            .map_err(|error| failed(FailedPart::Data, role, at, error))?;
+        let action = match work.plan.request.operation {
+            blk::Operation::Read => Action::read_once(position, buffer()),
+            blk::Operation::Write { .. } => Action::write_once(position, buffer()),
+            blk::Operation::Discard => Action::PunchHole(whole),
+            blk::Operation::WriteZeroes => Action::ZeroRange(whole),
+            blk::Operation::Flush => {
+                end_segment(work);
+                return Ok(None);
+            }
+        };
+        Ok(Some((role, action)))
+    }
+
+    fn run_ended(
+        &self,
+        work: &mut Work,
+        from: u64,
+        action: Action,
+        result: HostResult<()>,
+    ) -> Result<(), Failed> {
+        let Stage::Data {
+            filled, advanced, ..
+        } = work.stage
+        else {
+            return Ok(());
+        };
+        let segment = work.plan.segments[work.segment];
+        let sectors = segment.range.count.0;
+        let (end, role, at) = self.place(work, from, advanced);
+        let len = ((end - from) * SECTOR_SIZE) as usize;
+        let is_read = matches!(action, Action::ReadOnce { .. });
+        let transferred = match action {
+            Action::ReadOnce { buffer, count, .. } => {
+                let (part, data) = (
+                    buffer.part,
+                    &mut work.plan.request.segments[segment.buffer.0].data,
+                );
+                *data = buffer.data;
+                result.map(|()| read_ended(&mut data[part], count))
+            }
+            Action::WriteOnce { buffer, count, .. } => {
+                let asked = buffer.part.len();
+                work.plan.request.segments[segment.buffer.0].data = buffer.data;
+                result.and_then(|()| write_ended(asked, count, self.defects))
+            }
+            _ => result.map(|()| Transferred::All),
+        }
+        .map_err(|error| failed(FailedPart::Data, role, at, error))?;
         match transferred {
             Transferred::Part(count) => {
-                let restarts =
-                    operation == Operation::Read && self.defects.contains(Defect::ShortReadRestart);
+                let restarts = is_read && self.defects.contains(Defect::ShortReadRestart);
                 let step = if restarts { 0 } else { count as u64 };
                 work.stage = Stage::Data {
                     from,
@@ -237,21 +293,55 @@ impl<F: HostFile> HostHalf<F> {
         }
     }
 
-    fn words(&mut self, work: &mut Work, done: usize) -> Result<(), Failed> {
-        let Some(words) = &work.plan.segments[work.segment].words else {
-            end_segment(work);
-            return Ok(());
+    fn words_ended(
+        &self,
+        work: &mut Work,
+        done: usize,
+        action: &Action,
+        result: HostResult<()>,
+    ) -> Result<(), Failed> {
+        let written = match action {
+            Action::WriteOnce { buffer, count, .. } => {
+                result.and_then(|()| write_ended(buffer.part.len(), *count, self.defects))
+            }
+            _ => result.map(|()| Transferred::All),
         };
-        let at = words.at.wrapping_add(done as u64);
-        let written = position(at)
-            .and_then(|at| write(&self.cow, &words.bytes()[done..], at, self.defects))
-            .map_err(|error| failed(FailedPart::Bitmap, FileRole::Cow, at, error))?;
-        match written {
+        let at = words_at(work, done);
+        match written.map_err(|error| failed(FailedPart::Bitmap, FileRole::Cow, at, error))? {
             Transferred::Part(count) => work.stage = Stage::Words { done: done + count },
             Transferred::All | Transferred::GivenUp => end_segment(work),
         }
         Ok(())
     }
+}
+
+impl Stage {
+    fn advanced(self) -> u64 {
+        match self {
+            Stage::Data { advanced, .. } => advanced,
+            Stage::SyncBeforeWords | Stage::Words { .. } => 0,
+        }
+    }
+}
+
+/// Where the rest of the segment's words goes, of which `done` bytes are written.
+fn words_at(work: &Work, done: usize) -> u64 {
+    let words = &work.plan.segments[work.segment].words;
+    let at = words.as_ref().map_or(0, |words| words.at);
+    at.wrapping_add(done as u64)
+}
+
+fn words(work: &mut Work, done: usize) -> Result<Option<Asked>, Failed> {
+    let Some(words) = &work.plan.segments[work.segment].words else {
+        end_segment(work);
+        return Ok(None);
+    };
+    let rest = words.bytes()[done..].to_vec();
+    let at = words_at(work, done);
+    let position =
+        position(at).map_err(|error| failed(FailedPart::Bitmap, FileRole::Cow, at, error))?;
+    let action = Action::write_once(position, Buffer::whole(rest));
+    Ok(Some((FileRole::Cow, action)))
 }
 
 /// The segment is done, and the bits that were set for it are to stay.
@@ -261,35 +351,27 @@ fn end_segment(work: &mut Work) {
     work.stage = FIRST_RUN;
 }
 
-/// One read. Past the end of the file there are zeros: a COW file may end within a hole.
-fn read<F: HostFile>(
-    file: &F,
-    buffer: &mut [u8],
-    at: FileOffset,
-) -> Result<Transferred, HostError> {
-    match file.read_at(buffer, at)? {
+/// What one read of `part` has brought. Past the end of the file there are zeros: a COW file may
+/// end within a hole.
+fn read_ended(part: &mut [u8], count: usize) -> Transferred {
+    match count {
         0 => {
-            buffer.fill(0);
-            Ok(Transferred::All)
+            part.fill(0);
+            Transferred::All
         }
-        count if count < buffer.len() => Ok(Transferred::Part(count)),
-        _ => Ok(Transferred::All),
+        count if count < part.len() => Transferred::Part(count),
+        _ => Transferred::All,
     }
 }
 
-/// One write.
-fn write<F: HostFile>(
-    file: &F,
-    data: &[u8],
-    at: FileOffset,
-    defects: Defects,
-) -> Result<Transferred, HostError> {
+/// What one write of `asked` bytes has come to.
+fn write_ended(asked: usize, count: usize, defects: Defects) -> HostResult<Transferred> {
     let careless = defects.contains(Defect::ZeroWriteIsSuccess);
-    match file.write_at(data, at)? {
+    match count {
         0 if careless => Ok(Transferred::GivenUp),
         0 => Err(HostError::WroteNothing),
-        count if count < data.len() && careless => Err(HostError::Io),
-        count if count < data.len() => Ok(Transferred::Part(count)),
+        count if count < asked && careless => Err(HostError::Io),
+        count if count < asked => Ok(Transferred::Part(count)),
         _ => Ok(Transferred::All),
     }
 }

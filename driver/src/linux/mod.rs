@@ -1,8 +1,9 @@
 //! Models of Linux's own ubd driver, defects included: what the test bed has to catch.
 //!
-//! [`LinuxUbd`] has the two halves of the original. With [`Defects::LINUX_6_12`] (or
-//! [`Defects::LINUX_2_6`]) it performs the same host operations in the same order as that
-//! kernel; with [`Defects::none`] it keeps the promises of any honest disk: a read returns
+//! [`LinuxUbd`] has the two halves of the original, and gives one host operation at a time as a
+//! value, as the one thread of the original carries one out at a time. With
+//! [`Defects::LINUX_6_12`] (or [`Defects::LINUX_2_6`]) it performs the same host operations in the
+//! same order as that kernel; with [`Defects::none`] it keeps the promises of any honest disk: a read returns
 //! the last acknowledged write, what was flushed survives, statuses are right. Every
 //! [`Defect`] is a switch, so that each can be the only one.
 //!
@@ -27,15 +28,19 @@ mod open;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::blk::{Completion, HostFailure, Limits, Operation, Request, Status, Tag};
-use crate::host::HostFile;
+use std::sync::Arc;
+
+use crate::blk::{self, Completion, HostFailure, Limits, Request, Status, Tag};
+use crate::executor::{Executor, Files};
+use crate::host::{Action, FileRole, Finished, HostFile, Operation, Waiter};
+use crate::ordered::Statistics;
 use crate::units::{Sector, SectorCount};
 
 pub use create::create;
 pub use defects::{Defect, Defects, UnknownDefect};
 pub use open::{LinuxOpenError, MAX_SECTORS, OpenSpec, bring_up};
 
-use host_half::{Failed, FailedPart, HostHalf, Work};
+use host_half::{Asked, Failed, FailedPart, HostHalf, Work};
 use kernel_half::{KernelHalf, Plan, PlannedSegment};
 
 /// Whose driver is modelled: its limits, and whether it knows discards.
@@ -80,8 +85,9 @@ pub enum Step {
 /// A device run by a model of Linux's driver.
 #[derive(Debug)]
 pub struct LinuxUbd<F> {
+    files: Files<F>,
     kernel_half: KernelHalf,
-    host_half: HostHalf<F>,
+    host_half: HostHalf,
     /// The pipe between the halves.
     pipe: VecDeque<Plan>,
     pipe_capacity: usize,
@@ -89,11 +95,43 @@ pub struct LinuxUbd<F> {
     /// For requests that went down the pipe in part: how many segments did.
     handed_over: BTreeMap<Tag, usize>,
     death: Option<Death>,
+    /// The number of the latest host operation.
+    operations: u64,
+    /// That operation has not ended.
+    under_way: bool,
+    /// Completions that no step has returned.
+    completed: VecDeque<Completion>,
+    closing: Option<Closing>,
+    statistics: Statistics,
+}
+
+/// A device that is being closed.
+#[derive(Debug)]
+enum Closing {
+    /// What it syncs at last.
+    Syncs(FileRole),
+    /// All is done, or has failed.
+    Ended(Option<HostFailure>),
+}
+
+/// What the next piece of work is.
+enum Next {
+    Idle,
+    /// A host operation has to be carried out.
+    Operation(Operation),
+    /// It needed no host operation, and was this.
+    Done(Step),
 }
 
 impl<F: HostFile> LinuxUbd<F> {
-    fn of(kernel_half: KernelHalf, host_half: HostHalf<F>, pipe_capacity: usize) -> LinuxUbd<F> {
+    fn of(
+        files: Files<F>,
+        kernel_half: KernelHalf,
+        host_half: HostHalf,
+        pipe_capacity: usize,
+    ) -> LinuxUbd<F> {
         LinuxUbd {
+            files,
             kernel_half,
             host_half,
             pipe: VecDeque::new(),
@@ -101,6 +139,11 @@ impl<F: HostFile> LinuxUbd<F> {
             work: None,
             handed_over: BTreeMap::new(),
             death: None,
+            operations: 0,
+            under_way: false,
+            completed: VecDeque::new(),
+            closing: None,
+            statistics: Statistics::default(),
         }
     }
 
@@ -243,31 +286,159 @@ impl<F: HostFile> LinuxUbd<F> {
         Ok(())
     }
 
+    /// Whether there is something in the pipe, or being carried out.
+    pub fn is_busy(&self) -> bool {
+        self.work.is_some() || !self.pipe.is_empty()
+    }
+
+    /// What the device has done so far.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
     /// Does one host operation, or completes a request that needs none. Requests are carried
-    /// out in the order of submission.
+    /// out in the order of submission. Nothing is done while an operation is under way that
+    /// [`LinuxUbd::next_operation`] gave.
     pub fn step(&mut self) -> Step {
+        if let Some(completion) = self.completed.pop_front() {
+            return Step::Completed(completion);
+        }
         if let Some(death) = self.death {
             return Step::Died(death);
         }
-        let mut work = match (self.work.take(), self.pipe.is_empty()) {
-            (Some(work), _) => work,
-            (None, true) => return Step::Idle,
-            (None, false) => match self.pipe.pop_front() {
+        match self.next() {
+            Next::Idle => Step::Idle,
+            Next::Done(step) => step,
+            Next::Operation(operation) => {
+                let finished = self.carry_out(operation);
+                self.ended(finished)
+            }
+        }
+    }
+
+    /// The next host operation, if none is under way: there is one at a time. While a request is
+    /// complete and [`LinuxUbd::next_completion`] has not given it, none begins.
+    pub fn next_operation(&mut self) -> Option<Operation> {
+        while self.completed.is_empty() && self.death.is_none() {
+            match self.next() {
+                Next::Idle => return None,
+                Next::Operation(operation) => return Some(operation),
+                Next::Done(step) => self.note(step),
+            }
+        }
+        None
+    }
+
+    /// Takes note of how the operation under way has ended.
+    pub fn finish(&mut self, finished: Finished) {
+        let step = self.ended(finished);
+        self.note(step);
+    }
+
+    /// The next completion, if a request is complete.
+    pub fn next_completion(&mut self) -> Option<Completion> {
+        self.completed.pop_front()
+    }
+
+    /// Begins the next host operation on `executor`, if it has room.
+    pub fn begin_on(&mut self, executor: &mut (impl Executor<F> + ?Sized)) {
+        if executor.room() > 0
+            && let Some(operation) = self.next_operation()
+        {
+            executor.begin(operation, &self.files);
+        }
+    }
+
+    fn note(&mut self, step: Step) {
+        if let Step::Completed(completion) = step {
+            self.completed.push_back(completion);
+        }
+    }
+
+    fn carry_out(&self, operation: Operation) -> Finished {
+        let file = self.files.of(operation.file).map(Arc::as_ref);
+        operation.carry_out(file)
+    }
+
+    fn next(&mut self) -> Next {
+        if self.under_way {
+            return Next::Idle;
+        }
+        if let Some(closing) = &self.closing {
+            return match *closing {
+                Closing::Ended(_) => Next::Idle,
+                Closing::Syncs(role) => match self.host_half.sync(role) {
+                    Ok(asked) => Next::Operation(self.operation(asked)),
+                    Err(failed) => {
+                        self.closing = Some(Closing::Ended(Some(failed.failure)));
+                        Next::Idle
+                    }
+                },
+            };
+        }
+        let mut work = match self.work.take() {
+            Some(work) => work,
+            None => match self.pipe.pop_front() {
                 Some(plan) => self.host_half.begin(plan),
-                None => return Step::Idle,
+                None => return Next::Idle,
             },
         };
-        if !work.is_done()
-            && let Err(failed) = self.host_half.step(&mut work)
-        {
-            return self.fail(work, failed);
+        if !work.is_done() {
+            match self.host_half.next(&mut work) {
+                Ok(Some(asked)) => {
+                    self.work = Some(work);
+                    return Next::Operation(self.operation(asked));
+                }
+                Ok(None) => {}
+                Err(failed) => return Next::Done(self.fail(work, failed)),
+            }
         }
+        Next::Done(self.go_on(work))
+    }
+
+    fn operation(&mut self, (file, action): Asked) -> Operation {
+        self.operations += 1;
+        self.under_way = true;
+        let publishes = self.work.as_ref().is_some_and(Work::writes_words);
+        self.statistics.bitmap_writes += u64::from(publishes);
+        let syncs = file == FileRole::Cow && action == Action::SyncData;
+        self.statistics.syncs += u64::from(syncs);
+        Operation {
+            waiter: Waiter(self.operations),
+            file,
+            action,
+        }
+    }
+
+    fn ended(&mut self, finished: Finished) -> Step {
+        let Finished { operation, result } = finished;
+        // The device may have begun to close meanwhile.
+        if !self.under_way || operation.waiter != Waiter(self.operations) {
+            return Step::Working;
+        }
+        self.under_way = false;
+        if let Some(Closing::Syncs(role)) = self.closing {
+            let synced = self.host_half.synced(role, result);
+            self.closing = Some(Closing::Ended(synced.err().map(|failed| failed.failure)));
+            return Step::Working;
+        }
+        let Some(mut work) = self.work.take() else {
+            return Step::Working;
+        };
+        match self.host_half.ended(&mut work, operation.action, result) {
+            Ok(()) => self.go_on(work),
+            Err(failed) => self.fail(work, failed),
+        }
+    }
+
+    /// Goes on with work of which a part is done.
+    fn go_on(&mut self, work: Work) -> Step {
         if !work.is_done() {
             self.work = Some(work);
             return Step::Working;
         }
         let status = work.plan.refused.unwrap_or(Status::Ok);
-        complete(work.plan, status, None)
+        self.complete(work.plan, status, None)
     }
 
     /// Ends a request that failed; what of its bits stays set is a matter of defects.
@@ -277,7 +448,7 @@ impl<F: HostFile> LinuxUbd<F> {
         } = work;
         let defects = self.kernel_half.defects;
         let after_data = match plan.request.operation {
-            Operation::Discard => defects.contains(Defect::FailedDiscardLeavesBits),
+            blk::Operation::Discard => defects.contains(Defect::FailedDiscardLeavesBits),
             _ => defects.contains(Defect::ErrorLeavesBit),
         };
         let here = match failed.what {
@@ -294,7 +465,7 @@ impl<F: HostFile> LinuxUbd<F> {
         }
         self.take_back(&mut plan.segments);
         let status = Status::from(&failed.failure.error);
-        complete(plan, status, Some(Box::new(failed.failure)))
+        self.complete(plan, status, Some(Box::new(failed.failure)))
     }
 
     /// Clears bits that were set too early, and plans again what was planned with them.
@@ -311,16 +482,49 @@ impl<F: HostFile> LinuxUbd<F> {
         }
     }
 
-    /// Syncs what a flush syncs (with [`Defect::FlushNoop`], as in Linux, nothing) and gives
-    /// COW file and backing file back. Requests in flight are dropped, never acknowledged.
+    /// From now on nothing is carried out but the sync of what a flush syncs (with
+    /// [`Defect::FlushNoop`], as in Linux, nothing). Requests in flight are dropped, never
+    /// acknowledged.
+    pub fn begin_closing(&mut self) {
+        if self.closing.is_some() {
+            return;
+        }
+        self.pipe.clear();
+        self.work = None;
+        self.under_way = false;
+        self.closing = Some(match self.host_half.flushed_file() {
+            Some(role) => Closing::Syncs(role),
+            None => Closing::Ended(None),
+        });
+    }
+
+    /// Closes the device ([`LinuxUbd::begin_closing`]), carries out what is left of that, and gives
+    /// the files back.
     ///
     /// # Errors
     /// The sync's failure now; an I/O error on the COW file if one of it failed before.
-    pub fn close(mut self) -> Result<(F, F), HostFailure> {
-        if let Some(role) = self.host_half.flushed_file() {
-            self.host_half.sync(role).map_err(|failed| failed.failure)?;
+    pub fn close(mut self) -> Result<Files<F>, HostFailure> {
+        self.begin_closing();
+        while let Next::Operation(operation) = self.next() {
+            let finished = self.carry_out(operation);
+            self.ended(finished);
         }
-        Ok((self.host_half.cow, self.host_half.backing))
+        match self.closing {
+            Some(Closing::Ended(Some(failure))) => Err(failure),
+            _ => Ok(self.files),
+        }
+    }
+
+    fn complete(&mut self, plan: Plan, status: Status, failure: Option<Box<HostFailure>>) -> Step {
+        if plan.orphan {
+            return Step::Working;
+        }
+        self.statistics.requests += 1;
+        Step::Completed(Completion {
+            request: plan.request,
+            status,
+            failure,
+        })
     }
 }
 
@@ -331,15 +535,4 @@ fn orphan(request: Request, segments: Vec<PlannedSegment>) -> Plan {
         refused: None,
         orphan: true,
     }
-}
-
-fn complete(plan: Plan, status: Status, failure: Option<Box<HostFailure>>) -> Step {
-    if plan.orphan {
-        return Step::Working;
-    }
-    Step::Completed(Completion {
-        request: plan.request,
-        status,
-        failure,
-    })
 }

@@ -1,13 +1,14 @@
 //! Bringing up a device as Linux does: the header is read, the backing file's size and time
 //! are compared with it, the whole bitmap is read into memory.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::blk::Limits;
 use crate::cow::{FileTooLarge, Header, HeaderError, Version};
+use crate::executor::Files;
 use crate::host::{Access, HostError, HostFile, HostNames, HostResult, LockKind};
+use crate::path_bytes::{bytes_of, path_of};
 use crate::units::{Bytes, FileOffset, Sector, SectorCount};
 use crate::{exact_count, shown};
 
@@ -143,7 +144,7 @@ impl<F: HostFile> LinuxUbd<F> {
         }
         let layout = Layout::of(&header, defects)?;
         if let Some(named) = &spec.named_backing
-            && named.as_os_str().as_bytes() != header.path
+            && bytes_of(named) != header.path
         {
             switch_backing(&cow, &header, named, spec.backing_mtime, size, defects)?;
         }
@@ -170,13 +171,16 @@ impl<F: HostFile> LinuxUbd<F> {
             bitmap,
         };
         let host_half = HostHalf {
-            cow,
-            backing,
             layout,
             defects,
             sync_failed: false,
         };
-        Ok(LinuxUbd::of(kernel_half, host_half, spec.pipe_capacity))
+        let files = Files {
+            cow: Arc::new(cow),
+            backing: Some(Arc::new(backing)),
+        };
+        let capacity = spec.pipe_capacity;
+        Ok(LinuxUbd::of(files, kernel_half, host_half, capacity))
     }
 }
 
@@ -211,7 +215,7 @@ pub fn bring_up<N: HostNames>(
     let locking = host("locking the COW file");
     lock(names, cow, &cow_file, LockKind::Exclusive, defects).map_err(locking)?;
     let header = KernelHeader::read(&cow_file, defects)?;
-    let recorded = Path::new(OsStr::from_bytes(&header.path));
+    let recorded = path_of(&header.path);
     let recorded = match cow.parent() {
         Some(directory) => directory.join(recorded),
         None => recorded.to_owned(),
@@ -227,7 +231,7 @@ pub fn bring_up<N: HostNames>(
         .map_err(host("examining the backing file"))?;
     // Naming the file that the header records is no switch: the path stays the header's.
     let named_backing = backing.map(|named| match named == recorded {
-        true => PathBuf::from(OsStr::from_bytes(&header.path)),
+        true => path_of(&header.path).to_owned(),
         false => named.to_owned(),
     });
     let spec = OpenSpec {

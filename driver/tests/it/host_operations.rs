@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::SECTORS_PER_PAGE;
+use driver::driver::Driver;
 use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount};
 
 /// An operation on a file.
@@ -155,17 +156,9 @@ fn device(sectors: u64) -> (Counting, Ordered<Counted>) {
 }
 
 fn carry_out(device: &mut Ordered<Counted>, request: Request) -> Completion {
-    device.submit(request).unwrap();
-    loop {
-        match device.step() {
-            Step::Completed(completion) => {
-                assert_eq!(completion.status, Status::Ok);
-                return completion;
-            }
-            Step::Working => {}
-            step => panic!("{step:?}"),
-        }
-    }
+    let completion = device.serve(request).unwrap();
+    assert_eq!(completion.status, Status::Ok);
+    completion
 }
 
 #[test]

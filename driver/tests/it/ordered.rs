@@ -5,6 +5,7 @@ use std::path::Path;
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::{Extension, Header, Version};
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::host::{HostFile, HostNames};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
@@ -34,16 +35,8 @@ fn bring_up(host: &MemoryHost) -> Ordered<MemoryFile> {
         .device
 }
 
-/// Steps the device until the request is done.
 fn carry_out(device: &mut Ordered<MemoryFile>, request: Request) -> Completion {
-    device.submit(request).unwrap();
-    loop {
-        match device.step() {
-            Step::Completed(completion) => return completion,
-            Step::Working => {}
-            step => panic!("{step:?}"),
-        }
-    }
+    device.serve(request).unwrap()
 }
 
 fn write(device: &mut Ordered<MemoryFile>, start: u64, content: u8, sectors: usize) -> Status {

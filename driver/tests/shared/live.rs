@@ -2,10 +2,11 @@
 //! are crafted by the million (`harness/tests/it/crafted`) and the fuzz targets in `fuzz/`.
 
 use driver::blk::{Request, Tag};
+use driver::driver::Driver;
 use driver::host::{Access, HostFile, HostNames};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, Opened, Trust, open};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 
 /// The size of the backing file.
@@ -61,14 +62,8 @@ pub(crate) fn live_with(mut device: Ordered<MemoryFile>) {
         Request::flush(Tag(4)),
     ] {
         let tag = request.tag;
-        device.submit(request).expect("the queue is empty");
-        let completion = loop {
-            match device.step() {
-                Step::Completed(completion) => break completion,
-                Step::Working => {}
-                step => panic!("request {tag:?} is not answered: {step:?}"),
-            }
-        };
+        let served = device.serve(request);
+        let completion = served.unwrap_or_else(|error| panic!("request {tag:?}: {error}"));
         assert_eq!(completion.request.tag, tag);
     }
     device.close().expect("memory does not fail");

@@ -15,6 +15,8 @@ mod table;
 
 use serde::Serialize;
 
+use crate::device::Taken;
+
 pub use growth::{Growth, Order};
 pub use rounds::{Contender, Elapsed, median, rounds};
 pub use table::Table;
@@ -75,6 +77,9 @@ pub struct Row {
     pub target: Option<f64>,
     /// Whether the target was met.
     pub met: Option<bool>,
+    /// Who carried out what the device asked of its files, where that can be chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io: Option<Taken>,
 }
 
 impl Row {
@@ -89,7 +94,15 @@ impl Row {
             ratio: None,
             target: None,
             met: None,
+            io: None,
         }
+    }
+
+    /// This figure of a device whose operations were carried out so.
+    #[must_use]
+    pub fn by(mut self, io: Taken) -> Row {
+        self.io = Some(io);
+        self
     }
 
     /// This figure beside that of something else.

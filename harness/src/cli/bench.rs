@@ -17,7 +17,7 @@ use super::interrupt::{self, Interrupt};
 use super::output::{self, InLines};
 use super::output_file::cause;
 use super::temporary::TemporaryDirectory;
-use super::{Failure, Verdict};
+use super::{Failure, Verdict, wrong_usage};
 
 /// Measure the hot paths, each beside what it is made of and beside other programs
 ///
@@ -120,8 +120,7 @@ impl Rows {
             return Ok(Verdict::EndedBySignal(signal));
         }
         if let Some(only) = self.common.only.as_deref().filter(|_| rows.is_empty()) {
-            output::failure(&Failure(format!("no row's name contains '{only}'")));
-            return Ok(Verdict::WrongUsage);
+            return Ok(wrong_usage(format!("no row's name contains '{only}'")));
         }
         print(&self.common, &rows)?;
         Ok(Verdict::Good)

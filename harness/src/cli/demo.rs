@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use driver::resize::Strategy;
 use driver::units::Bytes;
 
+use crate::device::Io;
 use crate::figures::{counted, grouped};
 use crate::replay::{Options, PastEnd, Report, ResizeAt, Session};
 use crate::report::{ReplayPage, replay_page};
 use crate::trace::{self, Bundled};
 
+use super::driver_arg::IoArg;
 use super::output::{self, InLines};
 use super::page::write_page;
 use super::progress::Shown;
@@ -47,6 +49,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    /// Who carries out what the device asks of its files
+    #[arg(long, value_enum, default_value_t = IoArg::Auto)]
+    io: IoArg,
+
     /// Print the report as one JSON document
     #[arg(long)]
     json: bool,
@@ -56,7 +62,7 @@ pub(super) struct Args {
     report: Option<PathBuf>,
 }
 
-fn options() -> Options {
+fn options(io: Io) -> Options {
     let resize = |request, mib, strategy| ResizeAt {
         request,
         size: Bytes(mib * MIB),
@@ -70,6 +76,7 @@ fn options() -> Options {
             resize(22_500, 320, Strategy::Reflow),
         ],
         alignment: Some(4096),
+        io,
         ..Options::as_fast(32)
     }
 }
@@ -116,7 +123,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let shown = Shown::new(Some(summary.requests));
     let session = Session {
         trace: &open_trace,
-        options: options(),
+        options: options(args.io.into()),
         progress: &|progress| shown.update(progress),
     };
     let kept = args.out.is_some();

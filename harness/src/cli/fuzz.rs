@@ -23,12 +23,14 @@ use crate::fuzz::selection::described;
 use crate::report::fuzz_page;
 use crate::sim::Assumptions;
 
+use super::driver_arg::DriverArg;
 use super::interrupt::{self, Interrupt};
 use super::output;
 use super::output_file::not_created;
 use super::page::write_page;
-use super::{Failure, Verdict};
+use super::{Failure, Verdict, wrong_usage};
 
+pub(super) use defects::names_of_drivers;
 use keeper::Keeper;
 use repeat::repeat;
 use report::Report;
@@ -152,19 +154,6 @@ Examples:
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DriverArg {
-    /// The correct one, with every way to resize
-    #[value(name = "ordered")]
-    Ordered,
-    /// The model of Linux 5.11 to 6.12
-    #[value(name = "linux-6.12")]
-    Linux612,
-    /// The model of the 2.6 era
-    #[value(name = "linux-2.6")]
-    Linux26,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ResizerArg {
     /// ubdlab's own: headroom, rebuild, reflow
     Userhelper,
@@ -251,7 +240,10 @@ fn quietly<T>(work: impl FnOnce() -> T) -> T {
 }
 
 fn search(args: &Args) -> Result<Verdict, Failure> {
-    let subject = args.subject()?;
+    let subject = match args.subject() {
+        Ok(subject) => subject,
+        Err(what) => return Ok(wrong_usage(what)),
+    };
     let jobs = args.jobs();
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
@@ -328,12 +320,9 @@ impl Args {
         options.join(" ")
     }
 
-    fn subject(&self) -> Result<Subject, Failure> {
-        let (driver, real) = match self.driver {
-            DriverArg::Ordered => (DriverName::Ordered, Defects::none()),
-            DriverArg::Linux612 => (DriverName::Linux612, Defects::LINUX_6_12),
-            DriverArg::Linux26 => (DriverName::Linux26, Defects::LINUX_2_6),
-        };
+    fn subject(&self) -> Result<Subject, String> {
+        let driver = self.driver.driver();
+        let real = (self.driver.kernel()).map_or(Defects::none(), |(_, defects)| defects);
         let defects = match &self.defect[..] {
             [] => real
                 .iter()
@@ -353,7 +342,7 @@ impl Args {
         }
         if driver != DriverName::Ordered && self.resizer != ResizerArg::Userhelper {
             let driver = driver.name();
-            return Err(Failure(format!("--resizer: {driver} has no resize")));
+            return Err(format!("--resizer: {driver} has no resize"));
         }
         Ok(Subject {
             driver,

@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod driver_arg;
 mod fuzz;
 mod generate;
 mod image;
@@ -92,6 +93,12 @@ impl Failure {
     fn operation(error: impl fmt::Display) -> Failure {
         Failure(error.to_string())
     }
+}
+
+/// What is asked for cannot be had together: says so. Nothing has been done.
+fn wrong_usage(what: String) -> Verdict {
+    output::failure(&Failure(what));
+    Verdict::WrongUsage
 }
 
 /// Runs the program on the process's arguments.

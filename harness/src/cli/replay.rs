@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use driver::device_spec::{DeviceSpec, DeviceSpecError};
+use driver::linux::{Defect, Defects};
 use driver::open::{OpenOptions, Trust};
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
@@ -15,18 +16,22 @@ use driver::units::Bytes;
 use userhelper::planner::Shrink;
 use userhelper::real_files::Belongings;
 
-use crate::replay::{Allowed, Io, Options, Pace, PastEnd, Report, ResizeAt, Session, SessionError};
+use crate::replay::{
+    Allowed, Options, Pace, PastEnd, ReplayDriver, Report, ResizeAt, Session, SessionError,
+};
 use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices, summarize};
 
+use super::driver_arg::{DriverArg, IoArg};
+use super::fuzz::names_of_drivers;
 use super::output::InLines;
 use super::output_file::{cause, tell_what_is_lacking};
 use super::page::write_page;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable};
 use super::temporary::TemporaryDirectory;
-use super::{Failure, Verdict, output, paths};
+use super::{Failure, Verdict, output, paths, wrong_usage};
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
 /// the device on the way
@@ -46,6 +51,7 @@ Examples:
          --resize-at 10000:256M --resize-at 20000:400M:reflow --report replay.html
   ubdlab replay trace.vscsi --device ubda=/tmp/test.cow,/tmp/test.img --json
   ubdlab replay sda.blktrace.0 --trace-device 8,0 --from 10s --limit 100000
+  ubdlab replay sda.blktrace.0 --driver linux-6.12 --defect last-run-offset
   ubdlab replay recorded.ubdtrace --pace recorded --speed 10
   zcat old.csv.gz | ubdlab replay - --memory --past-end wrap
 
@@ -62,8 +68,24 @@ pub(super) struct Args {
     reading: Reading,
 
     /// The driver that serves the requests
-    #[arg(long, value_enum, default_value_t = Driver::Ordered)]
-    driver: Driver,
+    ///
+    /// The models of the kernels' drivers have the defects of the real ones, and what these lose is
+    /// found when it is read back: the exit status is 1 then. They have one host operation under
+    /// way at a time, no resize and no raw disk, and Linux 2.6 knows no discard.
+    #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
+    driver: DriverArg,
+
+    /// Of a kernel's driver, switch on only this defect; may be repeated
+    ///
+    /// Without it, all that the real one has; `none` switches all off. docs/defects.md says what
+    /// each of them is.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = names_of_drivers(),
+        hide_possible_values = true
+    )]
+    defect: Vec<String>,
 
     /// A device as on UML's command line: ubda=COW[,BACKING[,SIZE]]
     ///
@@ -153,7 +175,7 @@ pub(super) struct Args {
     depth: u64,
 
     /// Who carries out what the device asks of its files
-    #[arg(long, value_enum, default_value_t = IoArg::Auto)]
+    #[arg(long, value_enum, default_value_t = IoArg::Auto, conflicts_with = "memory")]
     io: IoArg,
 
     /// Switch the COW file to the backing file in --device: write its path and modification
@@ -200,12 +222,6 @@ fn device_spec(text: &OsStr) -> Result<DeviceSpec, String> {
         spec.backing = next();
     }
     Ok(spec)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Driver {
-    /// Correct and fast: data is durable before the bit that points to it
-    Ordered,
 }
 
 /// A strategy on the command line.
@@ -256,29 +272,6 @@ enum PaceArg {
     ThinkTime,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum IoArg {
-    /// With --depth 1 as inline; otherwise as uring, or as threads where io_uring is refused
-    Auto,
-    /// The device's own thread, one operation after the other
-    Inline,
-    /// A pool of threads, one for each request in flight
-    Threads,
-    /// io_uring, which many containers do not allow
-    Uring,
-}
-
-impl From<IoArg> for Io {
-    fn from(io: IoArg) -> Io {
-        match io {
-            IoArg::Auto => Io::Auto,
-            IoArg::Inline => Io::Inline,
-            IoArg::Threads => Io::Threads,
-            IoArg::Uring => Io::Uring,
-        }
-    }
-}
-
 /// A factor larger than 0 that leaves times in reach.
 fn parse_speed(text: &str) -> Result<f64, String> {
     let speed = text
@@ -320,8 +313,54 @@ impl FromStr for ResizeAtArg {
 }
 
 impl Args {
-    fn options(&self) -> Options {
+    /// The driver; what it cannot do is refused, and what cannot go together.
+    fn driver(&self) -> Result<ReplayDriver, String> {
+        let name = self.driver.driver().name();
+        let Some((kernel, real)) = self.driver.kernel() else {
+            return match self.defect.first() {
+                Some(defect) => Err(format!(
+                    "--defect {defect}: --driver {name} has none: --driver linux-6.12 or linux-2.6"
+                )),
+                None => Ok(ReplayDriver::Ordered),
+            };
+        };
+        let spec = self.device.as_ref();
+        let is = |asked: fn(&DeviceSpec) -> bool| spec.is_some_and(asked);
+        let not_with_a_model = [
+            ("--resize-at", !self.resize_at.is_empty()),
+            ("--strategy", self.strategy != StrategyArg::Auto),
+            ("--shrink", self.shrink),
+            ("the SIZE of --device", is(|spec| spec.size.is_some())),
+            ("the flag r of --device", is(|spec| spec.read_only)),
+            ("the flag s of --device", is(|spec| spec.synchronous)),
+            ("the flag c of --device", is(|spec| spec.shared)),
+            ("the flag d of --device", is(|spec| spec.data)),
+            ("--switch-backing", self.switch_backing),
+            ("--confine-backing", self.confine_backing),
+        ];
+        if let Some((what, _)) = not_with_a_model.iter().find(|(_, asked)| *asked) {
+            return Err(format!(
+                "{what}: only --driver ordered can do that, not {name}"
+            ));
+        }
+        let defects = match &self.defect[..] {
+            [] => real,
+            names if names.iter().any(|name| name == "none") => match names {
+                [_] => Defects::none(),
+                _ => return Err("--defect none: found with another defect".into()),
+            },
+            names => {
+                let parsed = names.iter().map(|name| name.parse::<Defect>());
+                let parsed: Result<Defects, _> = parsed.collect();
+                parsed.map_err(|error| format!("--defect: {error}"))?
+            }
+        };
+        Ok(ReplayDriver::Linux(kernel, defects))
+    }
+
+    fn options(&self, driver: ReplayDriver) -> Options {
         Options {
+            driver,
             depth: self.depth as usize,
             io: self.io.into(),
             past_end: match self.past_end {
@@ -358,7 +397,8 @@ impl Args {
                 },
                 ..OpenOptions::default()
             },
-            alignment: None,
+            // A kernel leaves no room for growth.
+            alignment: (driver != ReplayDriver::Ordered).then_some(4096),
             coverage: match self.stamps_only {
                 true => Coverage::Front,
                 false => Coverage::Whole,
@@ -378,7 +418,7 @@ impl Args {
         }
     }
 
-    fn replay(&self) -> Result<Report, Failure> {
+    fn replay(&self, driver: ReplayDriver) -> Result<Report, Failure> {
         let devices = self.trace_device.clone().map(Devices::Only);
         let options = self.reading.options(devices.unwrap_or_default());
         self.check_kind()?;
@@ -391,7 +431,7 @@ impl Args {
         let shown = Shown::new(None);
         let session = Session {
             trace: &open_trace,
-            options: self.options(),
+            options: self.options(driver),
             progress: &|progress| shown.update(progress),
         };
         let report = if let Some(spec) = &self.device {
@@ -454,8 +494,11 @@ impl Args {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let Driver::Ordered = args.driver;
-    let report = args.replay()?;
+    let driver = match args.driver() {
+        Ok(driver) => driver,
+        Err(what) => return Ok(wrong_usage(what)),
+    };
+    let report = args.replay(driver)?;
     if let Some(note) = &report.backing_note {
         output::remark(format_args!("note: {note}"));
     }

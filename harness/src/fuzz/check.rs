@@ -2,6 +2,7 @@
 
 use driver::blk::{Operation, Request, Segment, Status, Tag};
 use driver::cow::JournalRecord;
+use driver::driver::Driver;
 use driver::exact_count;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
@@ -10,7 +11,7 @@ use crate::sim::{FileContent, SimHost};
 use crate::stamp::{Content, Coverage};
 
 use super::case::{Case, ImageTool};
-use super::device::{COW, Device, DidNotOpen, NotCarriedOut, Opening};
+use super::device::{COW, Device, DidNotOpen, NotServed, Opening};
 use super::guard::guarded;
 use super::parts::{Part, Watch};
 use super::resizer::{self, Unfinished};
@@ -78,6 +79,11 @@ pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violat
     Ok(())
 }
 
+/// Steps that one read may take on a device that has nothing else to do, beside those for each of
+/// its sectors.
+const MOST_STEPS: u64 = 10_000;
+const STEPS_A_SECTOR: u64 = 16;
+
 /// Fills `buffer` with what is at `start`. It returns that buffer or a new one of its length.
 fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, Violation> {
     let failed = |kind, what: String| {
@@ -94,7 +100,8 @@ fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>,
         start: Sector(start),
         segments: vec![Segment::with_data(buffer)],
     };
-    let content = match device.carry_out(request) {
+    let steps = MOST_STEPS + request.range().count.0.saturating_mul(STEPS_A_SECTOR);
+    let content = match device.serve_within(request, steps) {
         Ok(mut done) if done.status == Status::Ok && done.request.segments.len() == 1 => {
             done.request.segments.pop().unwrap_or_default().data
         }
@@ -107,11 +114,11 @@ fn read(device: &mut Device, start: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>,
             let cause = done.failure.map_or(String::new(), |f| format!(": {f}"));
             return Err(failed(Kind::WrongStatus, format!("{}{cause}", done.status)));
         }
-        Err(NotCarriedOut::Stalls) => {
+        Err(NotServed::Stalls | NotServed::Died(_)) => {
             let what = "the read does not complete".into();
             return Err(failed(Kind::WrongCompletion, what));
         }
-        Err(NotCarriedOut::DoesNotEnd) => {
+        Err(NotServed::DoesNotEnd) => {
             let what = "the read takes steps without end".into();
             return Err(failed(Kind::DoesNotEnd, what));
         }

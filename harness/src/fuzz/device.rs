@@ -3,18 +3,22 @@
 use driver::blk::{Completion, Limits, Request};
 use driver::cow::JournalRecord;
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::executor::{Executor, Wait};
+use driver::host::Finished;
 use driver::linux::{self, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{self, Hold, Ordered};
-use driver::units::Bytes;
+use driver::ordered::{Hold, Ordered, Statistics};
+use driver::units::{Bytes, SectorCount};
 use userhelper::at_once::AtOnce;
 
 use crate::sim::{SideBySide, SimFile, SimHost};
 
 use super::case::{BackingFile, Case, DriverName, Life};
-use super::doubles::{self, Defective};
+use super::doubles::{self, Doubled};
 use super::procedure_2003::ResizeDefect;
+
+pub use driver::driver::{NotServed, Step};
 
 /// The COW file of every case.
 pub const COW: &str = "/disk/cow";
@@ -50,35 +54,9 @@ pub enum Device {
     /// Run by the correct driver, its host operations side by side.
     SideBySide(Box<Ordered<SimFile>>, SideBySide),
     /// Run by the correct driver, with something wrong between it and its user.
-    Double(Box<Ordered<SimFile>>, Box<dyn Defective<SimFile>>),
+    Double(Box<Doubled<SimFile>>),
     /// Run by the model of a kernel's.
     Linux(Box<LinuxUbd<SimFile>>),
-}
-
-/// What one step of a device came to.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing is queued.
-    Idle,
-    /// Nothing can be done before a relocation has had its turn.
-    Blocked,
-    /// There is more to do.
-    Working,
-    /// A request is finished.
-    Completed(Completion),
-    /// The driver died.
-    Died(String),
-}
-
-impl From<ordered::Step> for Step {
-    fn from(step: ordered::Step) -> Step {
-        match step {
-            ordered::Step::Idle => Step::Idle,
-            ordered::Step::Blocked => Step::Blocked,
-            ordered::Step::Working => Step::Working,
-            ordered::Step::Completed(completion) => Step::Completed(completion),
-        }
-    }
 }
 
 /// Why a device could not be brought up.
@@ -97,20 +75,6 @@ impl DidNotOpen {
             died: false,
         }
     }
-}
-
-/// Steps that one request may take on a device that has nothing else to do, beside those for each
-/// of its sectors.
-const MOST_STEPS: u64 = 10_000;
-const STEPS_A_SECTOR: u64 = 16;
-
-/// Why a request is not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotCarriedOut {
-    /// It is not taken, or not completed, and there is nothing more to do.
-    Stalls,
-    /// There is always more to do.
-    DoesNotEnd,
 }
 
 /// How a device is opened, and whether it may be.
@@ -193,7 +157,7 @@ impl Device {
                 doubles::when_opened(&case.defects, &mut opened.device);
                 let device = Box::new(opened.device);
                 let device = match doubles::of_driver(&case.defects) {
-                    Some(double) => Device::Double(device, double),
+                    Some(double) => Device::Double(Box::new(Doubled::new(device, double))),
                     None => Device::Ordered(device),
                 };
                 Ok((device, opened.interrupted))
@@ -253,140 +217,118 @@ impl Device {
     pub fn under_way(&self) -> usize {
         match self {
             Device::SideBySide(_, under_way) => under_way.under_way(),
-            Device::Ordered(_) | Device::Double(..) | Device::Linux(_) => 0,
-        }
-    }
-
-    /// Submits a request; it comes back if there is no room.
-    ///
-    /// # Errors
-    /// The request.
-    pub fn submit(&mut self, request: Request) -> Result<(), Request> {
-        match self {
-            Device::Ordered(device) | Device::SideBySide(device, _) => device.submit(request),
-            Device::Double(device, double) => double.submit(device, request),
-            Device::Linux(device) => device.submit(request),
-        }
-    }
-
-    /// One step.
-    pub fn step(&mut self) -> Step {
-        match self {
-            Device::Ordered(device) => device.step().into(),
-            Device::SideBySide(device, under_way) => step_side_by_side(device, under_way),
-            Device::Double(device, double) => double.step(device).into(),
-            Device::Linux(device) => match device.step() {
-                linux::Step::Idle => Step::Idle,
-                linux::Step::Working => Step::Working,
-                linux::Step::Completed(completion) => Step::Completed(completion),
-                linux::Step::Died(death) => Step::Died(death.to_string()),
-            },
+            Device::Ordered(_) | Device::Double(_) | Device::Linux(_) => 0,
         }
     }
 
     /// The sectors it offers.
     pub fn capacity(&self) -> u64 {
-        match self {
-            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
-                device.capacity().0
-            }
-            Device::Linux(device) => device.capacity().0,
-        }
+        self.driver().capacity().0
     }
 
     /// The sectors that can be written: in V1 and V2 the last few may have no bit.
     pub fn writable(&self) -> u64 {
-        match self {
-            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
-                let mapped = device.geometry().map(|geometry| geometry.mapped());
-                mapped.unwrap_or(device.capacity()).0
-            }
-            Device::Linux(device) => device.writable().0,
-        }
+        self.driver().writable().0
     }
 
-    /// The limits that requests are cut to.
-    pub fn limits(&self) -> Limits {
-        match self {
-            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
-                device.limits()
-            }
-            Device::Linux(device) => device.limits(),
-        }
-    }
-
-    /// Whether a flush is half done.
-    pub fn is_publishing(&self) -> bool {
-        match self {
-            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
-                device.is_publishing()
-            }
-            Device::Linux(_) => false,
-        }
-    }
-
-    /// Makes everything durable and closes it; queued requests are dropped.
-    ///
-    /// # Errors
-    /// The driver's words: not everything is durable.
-    pub fn close(self) -> Result<(), String> {
-        match self {
-            Device::Ordered(device) => device.close().map(drop).map_err(|e| e.to_string()),
-            Device::SideBySide(mut device, mut under_way) => {
-                while let Ok(Some(ended)) = under_way.finished(Wait::ForOne) {
-                    device.finish(ended);
-                }
-                device.close().map(drop).map_err(|e| e.to_string())
-            }
-            Device::Double(device, mut double) => double.close(*device),
-            Device::Linux(device) => device.close().map(drop).map_err(|e| e.to_string()),
+    /// Lets requests go on after a resize was given up.
+    pub fn release(&mut self) {
+        if let Some(device) = self.resizable() {
+            device.set_hold(Hold::Nothing);
         }
     }
 
     /// The device itself, for a resize; the kernels' drivers have none.
     pub fn resizable(&mut self) -> Option<&mut Ordered<SimFile>> {
+        self.driver_mut().ordered()
+    }
+
+    fn driver(&self) -> &dyn Driver<File = SimFile> {
         match self {
-            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
-                Some(device)
-            }
-            Device::Linux(_) => None,
+            Device::Ordered(device) | Device::SideBySide(device, _) => &**device,
+            Device::Double(device) => &**device,
+            Device::Linux(device) => &**device,
         }
     }
 
-    /// Lets requests go on after a resize was given up.
-    pub fn release(&mut self) {
+    fn driver_mut(&mut self) -> &mut dyn Driver<File = SimFile> {
         match self {
-            Device::Ordered(device) | Device::SideBySide(device, _) | Device::Double(device, _) => {
-                device.set_hold(Hold::Nothing);
-            }
-            Device::Linux(_) => {}
+            Device::Ordered(device) | Device::SideBySide(device, _) => &mut **device,
+            Device::Double(device) => &mut **device,
+            Device::Linux(device) => &mut **device,
+        }
+    }
+}
+
+impl Driver for Device {
+    type File = SimFile;
+
+    fn submit(&mut self, request: Request) -> Result<(), Request> {
+        self.driver_mut().submit(request)
+    }
+
+    fn step(&mut self) -> Step {
+        match self {
+            Device::SideBySide(device, under_way) => step_side_by_side(device, under_way),
+            other => other.driver_mut().step(),
         }
     }
 
-    /// Carries out one request on a device that has nothing else to do.
-    ///
-    /// # Errors
-    /// Why it does not complete.
-    pub fn carry_out(&mut self, request: Request) -> Result<Completion, NotCarriedOut> {
-        let mut steps = MOST_STEPS + request.range().count.0.saturating_mul(STEPS_A_SECTOR);
-        let mut step = |device: &mut Device| {
-            steps = steps.checked_sub(1).ok_or(NotCarriedOut::DoesNotEnd)?;
-            Ok(device.step())
-        };
-        let mut submitted = self.submit(request);
-        while let Err(back) = submitted {
-            // A pipe smaller than the request takes it in parts.
-            match (step(self)?, &self) {
-                (Step::Working, Device::Linux(_)) => submitted = self.submit(back),
-                _ => return Err(NotCarriedOut::Stalls),
+    fn begin_on(&mut self, executor: &mut dyn Executor<SimFile>) {
+        self.driver_mut().begin_on(executor);
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        self.driver_mut().finish(finished);
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        self.driver_mut().next_completion()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.driver().is_busy()
+    }
+
+    fn death(&self) -> Option<String> {
+        self.driver().death()
+    }
+
+    fn capacity(&self) -> SectorCount {
+        self.driver().capacity()
+    }
+
+    fn writable(&self) -> SectorCount {
+        self.driver().writable()
+    }
+
+    fn limits(&self) -> Limits {
+        self.driver().limits()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.driver().statistics()
+    }
+
+    fn is_publishing(&self) -> bool {
+        self.driver().is_publishing()
+    }
+
+    fn ordered(&mut self) -> Option<&mut Ordered<SimFile>> {
+        self.resizable()
+    }
+
+    fn close(self) -> Result<(), String> {
+        match self {
+            Device::Ordered(device) => Driver::close(*device),
+            Device::SideBySide(mut device, mut under_way) => {
+                while let Ok(Some(ended)) = under_way.finished(Wait::ForOne) {
+                    device.finish(ended);
+                }
+                Driver::close(*device)
             }
-        }
-        loop {
-            match step(self)? {
-                Step::Completed(completion) => return Ok(completion),
-                Step::Working => {}
-                Step::Idle | Step::Blocked | Step::Died(_) => return Err(NotCarriedOut::Stalls),
-            }
+            Device::Double(device) => Driver::close(*device),
+            Device::Linux(device) => Driver::close(*device),
         }
     }
 }

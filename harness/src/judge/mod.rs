@@ -3,7 +3,6 @@
 //! measured with fixed seeds.
 
 mod replay;
-mod target;
 
 use std::fmt;
 

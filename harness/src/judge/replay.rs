@@ -7,12 +7,10 @@ use driver::memory::MemoryHost;
 use driver::ordered::Ordered;
 use driver::units::Bytes;
 
-use crate::fuzz::doubles::{Defective, Disk, Double, Seam};
+use crate::fuzz::doubles::{Defective, Disk, Double, Doubled, Seam};
 use crate::replay::error::ReplayError;
-use crate::replay::{Options, Session, SessionError};
+use crate::replay::{Options, OrderedBut, Session, SessionError};
 use crate::trace::{Generator, TraceSource, Workload};
-
-use super::target::DoubleTarget;
 
 /// How much of the device a trace touches: little enough that requests in flight overlap, or more.
 fn touched(disk: Disk) -> Bytes {
@@ -87,8 +85,8 @@ pub fn replay(double: Option<&Double>, disk: Disk) -> Seen {
         options: Options::as_fast(8),
         progress: &|_| {},
     };
-    let start = |device: Ordered<_>| DoubleTarget::new(device, put_in());
-    match session.on_target(MemoryHost::new(), Some(size(disk)), start) {
+    let brings = OrderedBut(|device: Ordered<_>| Doubled::new(Box::new(device), put_in()));
+    match session.on_host(MemoryHost::new(), Some(size(disk)), &brings) {
         Ok(report) if report.is_good() => Seen::Nothing,
         Ok(report) => Seen::Mismatches(report.mismatches),
         Err(SessionError::Replay { error, .. }) => Seen::Error(match *error {

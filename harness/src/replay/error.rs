@@ -5,10 +5,10 @@ use driver::exact_count;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
+use crate::device::DeviceError;
 use crate::trace::{Nanoseconds, TraceError, TraceOperation};
 
 use super::requests::IsPastEnd;
-use super::target::TargetError;
 
 /// Why a replay ended early.
 #[derive(Debug, thiserror::Error)]
@@ -149,12 +149,22 @@ pub enum ReplayError {
         /// Of which sectors.
         range: SectorRange,
     },
+    /// A request that a driver of that time does not know.
+    #[error("request {request}, a {operation}: --driver {driver} knows none, linux-6.12 does")]
+    Unknown {
+        /// The number of the request in the trace, from 1.
+        request: u64,
+        /// What it asks for.
+        operation: TraceOperation,
+        /// The driver.
+        driver: &'static str,
+    },
     /// The trace has more requests than stamps can number.
     #[error("the trace has more than {} requests", u32::MAX)]
     TooLong,
     /// The device does not go on.
     #[error(transparent)]
-    Target(#[from] TargetError),
+    Device(#[from] DeviceError),
 }
 
 impl ReplayError {
@@ -163,6 +173,7 @@ impl ReplayError {
         matches!(
             self,
             ReplayError::PastEnd { .. }
+                | ReplayError::Unknown { .. }
                 | ReplayError::TooMuchMoved { .. }
                 | ReplayError::TooMuchZeroed { .. }
                 | ReplayError::NoSpace { .. }

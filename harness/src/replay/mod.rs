@@ -2,14 +2,15 @@
 //! compared with an independent model.
 //!
 //! From top to bottom: [`session`] brings the device up and takes it down, [`run`] is the
-//! loop, `requests` makes requests of records, [`target`] is where they go.
+//! loop, `requests` makes requests of records, a [`BlockDevice`](crate::device::BlockDevice) is
+//! where they go.
 
 pub mod backing;
+mod bring_up;
 pub mod counts;
 pub mod error;
 mod holes;
 mod in_flight;
-pub mod io;
 pub mod limits;
 pub mod measured;
 pub mod observe;
@@ -23,11 +24,10 @@ pub mod run;
 pub mod session;
 mod session_error;
 pub mod stamp_host;
-pub mod target;
 pub mod timeline;
 mod verify;
 
-pub use io::Io;
+pub use bring_up::{BringsUp, OrderedBut, Reopened, ReplayDriver};
 pub use limits::Allowed;
 pub use options::{Options, ResizeAt};
 pub use pace::Pace;

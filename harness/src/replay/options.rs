@@ -5,10 +5,11 @@ use driver::resize::Strategy;
 use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
+use crate::device::Io;
 use crate::stamp::Coverage;
 use crate::trace::{TraceError, TraceSource};
 
-use super::io::Io;
+use super::bring_up::ReplayDriver;
 use super::limits::Allowed;
 use super::pace::Pace;
 use super::requests::PastEnd;
@@ -27,6 +28,8 @@ pub struct ResizeAt {
 /// How to replay.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The driver that serves the requests. Only `ordered` resizes.
+    pub driver: ReplayDriver,
     /// Requests in flight at most.
     pub depth: usize,
     /// What becomes of requests past the end.
@@ -57,6 +60,7 @@ impl Options {
     /// end, and every byte compared.
     pub fn as_fast(depth: usize) -> Options {
         Options {
+            driver: ReplayDriver::Ordered,
             depth,
             past_end: PastEnd::Refuse,
             pace: Pace::AsFast,

@@ -7,6 +7,8 @@ use driver::units::{Bytes, SectorCount};
 use userhelper::image_host::FreeSpace;
 use userhelper::planner::{PlanError, Shrink};
 
+use crate::trace::TraceOperation;
+
 use super::error::ReplayError;
 use super::limits::{Files, Footprint, Moved, check_schedule};
 use super::options::{OpenTrace, Options};
@@ -44,6 +46,17 @@ pub(super) fn precheck(
             check_resize(&mut capacity, at.size, at.request, options.shrink)?;
         }
         check_schedule(request, record.time, options.pace)?;
+        let discards = matches!(
+            record.operation,
+            TraceOperation::Discard | TraceOperation::WriteZeroes
+        );
+        if discards && !options.driver.discards() {
+            return Err(ReplayError::Unknown {
+                request,
+                operation: record.operation,
+                driver: options.driver.name(),
+            });
+        }
         let Some(capacity) = capacity else { continue };
         let placed = placed(&record, capacity, placing).map_err(|error| ReplayError::PastEnd {
             request,

@@ -6,9 +6,10 @@ use driver::units::Bytes;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::device::Taken;
 use crate::figures::{counted, grouped, size, time};
 
-use super::io::Taken;
+use super::bring_up::ReplayDriver;
 use super::observe::Sight;
 use super::pace::PaceReport;
 use super::timeline::Timeline;
@@ -16,6 +17,10 @@ use super::timeline::Timeline;
 /// Everything that a replay counted and measured. Field names carry their units.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// The driver that served the requests, as on the command line.
+    pub driver: &'static str,
+    /// The defects that it has, by their names.
+    pub defects: Vec<String>,
     /// Requests of the trace that were replayed.
     pub requests: u64,
     /// Sectors that they read, each compared with the model.
@@ -223,6 +228,18 @@ impl Report {
             grouped(self.fua_writes),
             counted(self.discards, "discard"),
         )?;
+        if self.driver != ReplayDriver::Ordered.name() {
+            let defects = match &self.defects[..] {
+                [] => "no defect".to_owned(),
+                [only] => format!("the defect {only}"),
+                many => counted(many.len() as u64, "defect"),
+            };
+            writeln!(
+                f,
+                "           served by the model of {}, with {defects}",
+                self.driver
+            )?;
+        }
         for (number, noun, what) in [
             (
                 self.sectors_written_with_data,

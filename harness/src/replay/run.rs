@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use driver::blk::{Completion, Limits, Operation, Request, Segment, Status};
-use driver::resize::Resize;
+use driver::host::HostFile;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
 use crate::clock::Clock;
+use crate::device::{BlockDevice, DeviceError, SentResize};
 use crate::oracle::{Initial, Oracle, checksums};
 use crate::stamp::Stamp;
 use crate::trace::{Record, TraceOperation, TraceSource};
@@ -22,7 +23,6 @@ use super::observe::Sights;
 use super::pace::{Pace, PaceReport, Pacer, latency_histogram};
 use super::report::ResizeReport;
 use super::requests::{PastEnd, Placing, pieces};
-use super::target::{Target, TargetError};
 
 /// A resize to begin before a request.
 pub struct PlannedAt<F> {
@@ -31,13 +31,13 @@ pub struct PlannedAt<F> {
     /// The size wished for.
     pub new_size: Bytes,
     /// The resize itself.
-    pub resize: Box<dyn Resize<F> + Send>,
+    pub resize: SentResize<F>,
     /// What is seen of it.
     pub sights: Sights,
 }
 
 /// A replay under way.
-pub struct Run<'a, F, T, I> {
+pub struct Run<'a, F: HostFile, T, I> {
     target: &'a mut T,
     oracle: &'a mut Oracle<I>,
     limits: Limits,
@@ -78,7 +78,7 @@ struct Resizing {
     sights: Sights,
 }
 
-impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
+impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
     /// Prepares a replay on `target`, whose content `oracle` models.
     pub fn new(
         target: &'a mut T,
@@ -90,7 +90,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
         resizes.sort_by_key(|resize| resize.request);
         let grown = resizes.iter().map(|resize| resize.new_size.whole_sectors());
         let largest = grown.fold(oracle.capacity(), SectorCount::max);
-        let limits = Limits::ORDERED;
+        let limits = target.limits();
         let coverage = oracle.coverage();
         Run {
             target,
@@ -336,7 +336,7 @@ impl<'a, F, T: Target<F>, I: Initial> Run<'a, F, T, I> {
             Err(error) => error,
         };
         match (error, self.in_flight.first()) {
-            (TargetError::Idle, Some(first)) => Err(ReplayError::NeverCompleted {
+            (DeviceError::Idle, Some(first)) => Err(ReplayError::NeverCompleted {
                 count: self.in_flight.len(),
                 request: first.request,
                 what: name(first.operation),

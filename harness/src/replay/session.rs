@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::host::{Access, HostError};
+use driver::linux::LinuxOpenError;
 use driver::memory::MemoryHost;
 use driver::open::{Held, Opened, backing_path, create, open, reopen_backing};
 use driver::ordered::Ordered;
@@ -17,13 +19,14 @@ use userhelper::real_files::RealHost;
 use userhelper::resize::{PlannedResize, WishedResize, recover, run, surroundings};
 
 use crate::clock::{self, Clock, WallClock};
+use crate::device::{DeviceError, OnFiles, Running, Stepped};
 use crate::oracle::{Initial, Oracle};
 use crate::stamp::Coverage;
 use crate::trace::TraceOperation;
 
 use super::backing::{Given, STAMP_ALL, Stamped, StampedParts};
+use super::bring_up::{BringsUp, Model, OrderedBut, ReplayDriver};
 use super::error::ReplayError;
-use super::io::OnFiles;
 use super::limits::{Files, LARGEST_IMPLIED};
 use super::observe::{Observed, Sights};
 use super::options::{OpenTrace, Options, ResizeAt};
@@ -34,8 +37,7 @@ use super::room::{room_for, size_if_created};
 use super::run::{Manner, PlannedAt, Run};
 use super::session_error::SessionError;
 use super::stamp_host::StampHost;
-use super::target::{Stepped, Target};
-use super::verify::{Verify, idle, take_in};
+use super::verify::{NotVerified, Verify, idle, take_in};
 
 /// The files of a device made for a replay.
 const COW_NAME: &str = "device.cow";
@@ -70,14 +72,34 @@ impl Session<'_> {
     pub fn on_files(&self, directory: &Path, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
         self.check_before(&directory.join(COW_NAME), Some(size), Files::OnDisk)?;
-        let chosen = self.options.io.choose(self.options.depth)?;
-        let report = self.on_own_device(RealHost, directory, size, |device| {
-            Ok(OnFiles::start(device, &chosen)?)
-        })?;
+        let chosen = self.options.io.choose(self.depth())?;
+        let report = match self.model() {
+            None => self.on_own_device(RealHost, directory, size, &right(), |driver| {
+                Ok(OnFiles::start(driver, &chosen)?)
+            }),
+            Some(model) => self.on_own_device(RealHost, directory, size, &model, |driver| {
+                Ok(OnFiles::start(driver, &chosen)?)
+            }),
+        }?;
         Ok(Report {
             io: Some(chosen.taken()),
             ..report
         })
+    }
+
+    /// Requests in flight at most. A model has one host operation at a time, whatever it is given.
+    fn depth(&self) -> usize {
+        match self.options.driver {
+            ReplayDriver::Ordered => self.options.depth,
+            ReplayDriver::Linux(..) => 1,
+        }
+    }
+
+    fn model(&self) -> Option<Model> {
+        match self.options.driver {
+            ReplayDriver::Ordered => None,
+            ReplayDriver::Linux(kernel, defects) => Some(Model { kernel, defects }),
+        }
     }
 
     /// Replays in memory, without a thread: on a host that keeps all bytes, or, where stamps
@@ -86,32 +108,35 @@ impl Session<'_> {
     /// # Errors
     /// See [`SessionError`].
     pub fn in_memory(&self, size: Option<Bytes>) -> Result<Report, SessionError> {
-        match self.options.coverage {
-            Coverage::Whole => self.on_target(MemoryHost::new(), size, Stepped::new),
-            Coverage::Front => self.on_target(StampHost::new(), size, Stepped::new),
+        match (self.options.coverage, self.model()) {
+            (Coverage::Whole, None) => self.on_host(MemoryHost::new(), size, &right()),
+            (Coverage::Front, None) => self.on_host(StampHost::new(), size, &right()),
+            (Coverage::Whole, Some(model)) => self.on_host(MemoryHost::new(), size, &model),
+            (Coverage::Front, Some(model)) => self.on_host(StampHost::new(), size, &model),
         }
     }
 
-    /// Replays on a host in memory, on a target that `start` makes of a device, each time that
-    /// one is needed.
+    /// Replays on a host in memory, with the driver that `brings` brings up.
     ///
     /// # Errors
     /// See [`SessionError`].
-    pub fn on_target<H, T>(
+    pub fn on_host<H, B>(
         &self,
         host: H,
         size: Option<Bytes>,
-        start: impl Fn(Ordered<H::File>) -> T,
+        brings: &B,
     ) -> Result<Report, SessionError>
     where
         H: ImageHost + Clone + Send + 'static,
         H::File: Send,
-        T: Target<H::File>,
+        B: BringsUp<H>,
     {
         let size = self.size(size)?;
         let directory = Path::new("/memory");
         self.check_before(&directory.join(COW_NAME), Some(size), Files::InMemory)?;
-        self.on_own_device(host, directory, size, |device| Ok(start(device)))
+        self.on_own_device(host, directory, size, brings, |driver| {
+            Ok(Stepped::new(driver))
+        })
     }
 
     /// Replays on the device that `spec` describes. What it holds is overwritten as the
@@ -148,9 +173,15 @@ impl Session<'_> {
             opened.device.capacity(),
             Given::new(backing.map(Held::into_file)),
         );
-        let chosen = self.options.io.choose(self.options.depth)?;
-        let start = |device| Ok(OnFiles::start(device, &chosen)?);
-        let report = self.replay(host, spec, opened, oracle, start)?;
+        let chosen = self.options.io.choose(self.depth())?;
+        let report = match self.model() {
+            None => self.replay(host, spec, opened, oracle, &right(), |driver| {
+                Ok(OnFiles::start(driver, &chosen)?)
+            }),
+            Some(model) => self.replay(host, spec, opened, oracle, &model, |driver| {
+                Ok(OnFiles::start(driver, &chosen)?)
+            }),
+        }?;
         Ok(Report {
             io: Some(chosen.taken()),
             backing_note: note,
@@ -248,17 +279,19 @@ impl Session<'_> {
         Ok(parts)
     }
 
-    fn on_own_device<H, T>(
+    fn on_own_device<H, B, T>(
         &self,
         host: H,
         directory: &Path,
         sectors: SectorCount,
-        start: impl Fn(Ordered<H::File>) -> Result<T, SessionError>,
+        brings: &B,
+        start: impl Fn(B::Driver) -> Result<T, SessionError>,
     ) -> Result<Report, SessionError>
     where
         H: ImageHost + Clone + Send + 'static,
         H::File: Send,
-        T: Target<H::File>,
+        B: BringsUp<H>,
+        T: Running<File = H::File, Driver = B::Driver>,
     {
         (self.progress)(Progress::Preparing);
         let (cow, backing) = (directory.join(COW_NAME), directory.join(BACKING_NAME));
@@ -286,11 +319,16 @@ impl Session<'_> {
                 return Err(error);
             }
         }
-        let spec = DeviceSpec::of(cow);
+        let spec = DeviceSpec {
+            // As on UML's command line when the COW file is new. To a model of a kernel it makes a
+            // difference.
+            backing: self.model().map(|_| backing.clone()),
+            ..DeviceSpec::of(cow)
+        };
         let opened = open(&host, &spec, self.options.open)?;
         let oracle = Oracle::new(opened.device.capacity(), Stamped::new(parts.clone()));
         let oracle = oracle.with_coverage(coverage);
-        let mut report = self.replay(host, &spec, opened, oracle, start)?;
+        let mut report = self.replay(host, &spec, opened, oracle, brings, start)?;
         let changed = parts
             .count_changed(&file)
             .map_err(host_error(&backing, "reading the backing file"))?;
@@ -298,18 +336,20 @@ impl Session<'_> {
         Ok(report)
     }
 
-    fn replay<H, T, I>(
+    fn replay<H, B, T, I>(
         &self,
         host: H,
         spec: &DeviceSpec,
         opened: Opened<H::File>,
         mut oracle: Oracle<I>,
-        start: impl Fn(Ordered<H::File>) -> Result<T, SessionError>,
+        brings: &B,
+        start: impl Fn(B::Driver) -> Result<T, SessionError>,
     ) -> Result<Report, SessionError>
     where
         H: ImageHost + Clone + Send + 'static,
         H::File: Send,
-        T: Target<H::File>,
+        B: BringsUp<H>,
+        T: Running<File = H::File, Driver = B::Driver>,
         I: Initial,
     {
         let path = &spec.file;
@@ -319,6 +359,11 @@ impl Session<'_> {
         };
         let mut device = take_in(opened.device, &mut oracle).map_err(replay_error(path))?;
         if let Some(record) = opened.interrupted {
+            if self.model().is_some() {
+                let error = LinuxOpenError::Relocating;
+                let path = path.clone();
+                return Err(SessionError::Model { path, error });
+            }
             let resized = recover(&mut device, record).map_err(failed)?;
             oracle.resized(resized.new_size.whole_sectors());
         }
@@ -350,7 +395,8 @@ impl Session<'_> {
         });
         let placing = self.placing()?;
         let clock = WallClock::start();
-        let mut target = start(device)?;
+        let driver = brings.take_over(&host, spec, device)?;
+        let mut target = start(driver)?;
         let mut run = Run::new(
             &mut target,
             &mut oracle,
@@ -365,14 +411,21 @@ impl Session<'_> {
         let started_ns = clock.now_ns();
         let mut trace = (self.trace)()?;
         let progress = |done| (self.progress)(Progress::Replayed(done));
+        let mut death = None;
         if let Err(error) = run.replay(trace.as_mut(), progress) {
             // What was done so far is kept as well as it can be; the first error is the one
             // to report.
             run.give_up();
-            if let Ok(stopped) = target.stop() {
-                let _ = stopped.device.close();
+            match error {
+                // That is what the model is there to show.
+                ReplayError::Device(DeviceError::DriverDied(why)) => death = Some(why),
+                error => {
+                    if let Ok(stopped) = target.stop() {
+                        let _ = stopped.driver.close();
+                    }
+                    return Err(replay_error(path)(error));
+                }
             }
-            return Err(replay_error(path)(error));
         }
         let elapsed_ns = clock.now_ns() - started_ns;
         let (mut counts, latency) = (run.counts.clone(), run.measured.latencies());
@@ -380,7 +433,7 @@ impl Session<'_> {
         let mut timeline = std::mem::take(&mut run.measured.timeline);
         timeline.reach(elapsed_ns);
         let pace = run.pace_report();
-        let device = idle(target).map_err(replay_error(path))?;
+        let statistics = target.statistics();
 
         let started = clock::start();
         let half = oracle.capacity().0;
@@ -390,32 +443,33 @@ impl Session<'_> {
             counts: &mut counts,
             when: "at the end",
         };
-        let device = match verify.has_capacity(&device) {
-            true => {
-                let holes = verify.holes(&device);
-                let mut target = start(device)?;
-                let compared = verify.whole_device(&mut target, &holes, verified);
-                let stopped = compared.and_then(|()| idle(target));
-                stopped.map_err(replay_error(path))?
+        let statistics = match death {
+            Some(why) => {
+                verify.is_dead(&why);
+                statistics
             }
-            false => device,
+            None => {
+                let driver = idle(target).map_err(replay_error(path))?;
+                let compared = verify.driver(driver, &start, verified);
+                let driver = compared.map_err(in_verify(path))?;
+                let statistics = driver.statistics();
+                driver.close().map_err(|error| SessionError::Close {
+                    path: path.clone(),
+                    error,
+                })?;
+                verify.when = "after reopening";
+                let verified = |done| (self.progress)(Progress::Verified(half + done, 2 * half));
+                match brings.reopen(&host, spec, self.options.open)? {
+                    Ok(reopened) => {
+                        verify.is_not_interrupted(!reopened.interrupted);
+                        let compared = verify.driver(reopened.driver, &start, verified);
+                        drop(compared.map_err(in_verify(path))?);
+                    }
+                    Err(why) => verify.does_not_open(&why),
+                }
+                statistics
+            }
         };
-        let statistics = device.statistics();
-        device.close().map_err(|error| SessionError::Close {
-            path: path.clone(),
-            error,
-        })?;
-        verify.when = "after reopening";
-        let reopened = open(&host, spec, self.options.open)?;
-        verify.is_not_interrupted(reopened.interrupted.is_none());
-        if verify.has_capacity(&reopened.device) {
-            let verified = |done| (self.progress)(Progress::Verified(half + done, 2 * half));
-            let holes = verify.holes(&reopened.device);
-            let mut target = start(reopened.device)?;
-            let compared = verify.whole_device(&mut target, &holes, verified);
-            let stopped = compared.and_then(|()| idle(target));
-            stopped.map_err(replay_error(path))?;
-        }
 
         let seconds = requests_elapsed_ns.max(1) as f64 / 1e9;
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
@@ -448,6 +502,8 @@ impl Session<'_> {
             requests_rounded: trace.notes().rounded,
             requests_earlier: trace.notes().earlier,
             io: None,
+            driver: self.options.driver.name(),
+            defects: self.options.driver.defects(),
             finished_switch: opened.finished_switch,
             backing_note: None,
             backing_unchanged: None,
@@ -492,6 +548,19 @@ impl Session<'_> {
                 error,
             })?;
         Ok(())
+    }
+}
+
+/// The right driver.
+fn right<F>() -> OrderedBut<fn(Ordered<F>) -> Ordered<F>> {
+    OrderedBut(std::convert::identity)
+}
+
+/// What ended a comparison of the whole device.
+fn in_verify(path: &Path) -> impl Fn(NotVerified<SessionError>) -> SessionError + '_ {
+    move |error| match error {
+        NotVerified::Start(error) => error,
+        NotVerified::Replay(error) => replay_error(path)(error),
     }
 }
 

@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 
 use driver::host::HostError;
+use driver::linux::LinuxOpenError;
 use driver::open::OpenError;
-use driver::ordered::CloseError;
 use driver::resize::ResizeError;
 use driver::shown;
 use driver::units::Bytes;
 use userhelper::planner::PlanError;
 
+use crate::device::NoIo;
 use crate::trace::TraceError;
 
 use super::error::ReplayError;
-use super::io::NoIo;
 use super::limits::LARGEST_IMPLIED;
 
 /// Why there is no report.
@@ -55,7 +55,7 @@ pub enum SessionError {
         /// The COW file.
         path: PathBuf,
         /// Why not.
-        error: CloseError,
+        error: String,
     },
     /// A host operation failed.
     #[error("{}: {action}: {error}", shown(.path))]
@@ -66,6 +66,23 @@ pub enum SessionError {
         action: &'static str,
         /// What the host said.
         error: HostError,
+    },
+    /// The model of a kernel's driver does not open the device.
+    #[error("{}: {error}", shown(.path))]
+    Model {
+        /// The COW file.
+        path: PathBuf,
+        /// Why not.
+        error: LinuxOpenError,
+    },
+    /// There is no COW file, and the models of kernels' drivers have no raw disks.
+    #[error(
+        "{}: found a raw disk, expected a COW file: only --driver ordered replays on one",
+        shown(.path)
+    )]
+    ModelOfRawDisk {
+        /// The disk.
+        path: PathBuf,
     },
     /// Nobody carries the device's operations out as asked for.
     #[error(transparent)]

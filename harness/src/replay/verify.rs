@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use driver::blk::{Operation, Request, Segment, Status, Tag, split};
+use driver::driver::Driver;
 use driver::exact_count;
 use driver::host::{HostFile, HostResult};
 use driver::ordered::Ordered;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
+use crate::device::{BlockDevice, Running, Stepped};
 use crate::oracle::{Initial, Oracle, Written};
 use crate::stamp::Coverage;
 
@@ -15,7 +17,6 @@ use super::counts::Counts;
 use super::error::{ReplayError, not_in_flight};
 use super::holes::{Holes, hole_of};
 use super::run::content_of;
-use super::target::{Stepped, Target};
 
 /// Sectors read at once: what is compared should still be in the processor's own cache.
 const PIECE: SectorCount = SectorCount(128);
@@ -36,11 +37,8 @@ struct Reader<'a, T> {
     next_tag: u64,
 }
 
-impl<'a, T> Reader<'a, T> {
-    fn new<F>(target: &'a mut T, coverage: Coverage) -> Reader<'a, T>
-    where
-        T: Target<F>,
-    {
+impl<'a, T: BlockDevice> Reader<'a, T> {
+    fn new(target: &'a mut T, coverage: Coverage) -> Reader<'a, T> {
         Reader {
             target,
             coverage,
@@ -51,14 +49,11 @@ impl<'a, T> Reader<'a, T> {
 
     /// Reads the pieces one after the other, and hands over what each read has brought, which
     /// may be something else than it was asked for.
-    fn read<F>(
+    fn read(
         &mut self,
         pieces: impl Iterator<Item = SectorRange>,
         mut take: impl FnMut(SectorRange, &[u8]) -> Result<(), ReplayError>,
-    ) -> Result<(), ReplayError>
-    where
-        T: Target<F>,
-    {
+    ) -> Result<(), ReplayError> {
         let mut asked: VecDeque<(Tag, SectorRange)> = VecDeque::new();
         // Reads that came before one that was asked for earlier.
         let mut early = BTreeMap::new();
@@ -102,10 +97,7 @@ impl<'a, T> Reader<'a, T> {
         Ok(())
     }
 
-    fn ask<F>(&mut self, piece: SectorRange) -> Result<Tag, ReplayError>
-    where
-        T: Target<F>,
-    {
+    fn ask(&mut self, piece: SectorRange) -> Result<Tag, ReplayError> {
         let mut segments = self.spare.pop().unwrap_or_default();
         segments.resize_with(1, Segment::default);
         for segment in &mut segments {
@@ -143,8 +135,8 @@ impl<I: Initial> Verify<'_, I> {
     }
 
     /// Whether the device has the size that it should have.
-    pub(super) fn has_capacity<F: HostFile>(&mut self, device: &Ordered<F>) -> bool {
-        let (found, expected) = (device.capacity(), self.oracle.capacity());
+    fn has_capacity(&mut self, found: SectorCount) -> bool {
+        let expected = self.oracle.capacity();
         if found != expected {
             self.wrong(format_args!(
                 "the device has {}, expected {expected}",
@@ -161,23 +153,54 @@ impl<I: Initial> Verify<'_, I> {
         }
     }
 
-    /// What of the device does not have to be read.
-    pub(super) fn holes<F: HostFile>(&mut self, device: &Ordered<F>) -> Holes {
-        Holes::of(device, self.oracle, PIECE)
+    /// The driver has died: nothing more can be compared.
+    pub(super) fn is_dead(&mut self, why: &str) {
+        self.wrong(format_args!("the driver died: {why}"));
+    }
+
+    /// What the driver has left cannot be opened any more.
+    pub(super) fn does_not_open(&mut self, why: &str) {
+        self.wrong(format_args!("the device does not come up: {why}"));
+    }
+
+    /// Compares all of an idle device with the model, but for the holes of its files, on a running
+    /// device that `start` makes of its driver, and gives the driver back. If the device has
+    /// another size, nothing is compared.
+    ///
+    /// # Errors
+    /// If a sector cannot be read, or that of `start`.
+    pub(super) fn driver<T: Running, E>(
+        &mut self,
+        mut driver: T::Driver,
+        start: impl Fn(T::Driver) -> Result<T, E>,
+        progress: impl FnMut(u64),
+    ) -> Result<T::Driver, NotVerified<E>> {
+        if !self.has_capacity(driver.capacity()) {
+            return Ok(driver);
+        }
+        // A driver that may lead elsewhere than its files say is read all over.
+        let holes = match driver.ordered() {
+            Some(device) => Holes::of(device, self.oracle, PIECE),
+            None => Holes::none(self.oracle.capacity()),
+        };
+        let mut target = start(driver).map_err(NotVerified::Start)?;
+        self.whole_device(&mut target, &holes, progress)?;
+        Ok(idle(target)?)
     }
 
     /// Compares every sector but those of `holes`, which were looked for in this device.
     ///
     /// # Errors
     /// If a sector cannot be read.
-    pub(super) fn whole_device<F, T: Target<F>>(
+    fn whole_device<T: BlockDevice>(
         &mut self,
         target: &mut T,
         holes: &Holes,
         mut progress: impl FnMut(u64),
     ) -> Result<(), ReplayError> {
         let end = Sector(0) + self.oracle.capacity();
-        let read = holes.read().flat_map(|range| split(range, PIECE));
+        let longest = PIECE.min(target.limits().max_transfer);
+        let read = holes.read().flat_map(|range| split(range, longest));
         let mut reader = Reader::new(target, self.oracle.coverage());
         let mut pieces = 0;
         reader.read(read, |piece, content| {
@@ -262,21 +285,37 @@ fn partial_sector<F: HostFile>(device: &Ordered<F>) -> HostResult<Vec<u8>> {
 ///
 /// # Errors
 /// If there is a completion too many.
-pub(super) fn idle<F, T: Target<F>>(target: T) -> Result<Ordered<F>, ReplayError> {
+pub(super) fn idle<T: Running>(target: T) -> Result<T::Driver, ReplayError> {
     let stopped = target.stop()?;
     match stopped.left.first() {
         Some(completion) => Err(not_in_flight(completion)),
-        None => Ok(stopped.device),
+        None => Ok(stopped.driver),
+    }
+}
+
+/// Why a whole device could not be compared.
+#[derive(Debug)]
+pub(super) enum NotVerified<E> {
+    /// It did not start.
+    Start(E),
+    /// It could not be read.
+    Replay(ReplayError),
+}
+
+impl<E> From<ReplayError> for NotVerified<E> {
+    fn from(error: ReplayError) -> NotVerified<E> {
+        NotVerified::Replay(error)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::target::{Stopped, TargetError};
+    use crate::device::DeviceError;
     use crate::stamp::Stamp;
-    use driver::blk::Completion;
+    use driver::blk::{Completion, Limits};
     use driver::memory::MemoryFile;
+    use driver::ordered::Statistics;
 
     /// A disk that shows its backing file's stamps.
     struct Stamped;
@@ -300,14 +339,16 @@ mod tests {
         spoil: S,
     }
 
-    impl<S: Fn(u64, &mut Completion)> Target<MemoryFile> for Spoiled<S> {
-        fn submit(&mut self, request: Request) -> Result<(), TargetError> {
+    impl<S: Fn(u64, &mut Completion)> BlockDevice for Spoiled<S> {
+        type File = MemoryFile;
+
+        fn submit(&mut self, request: Request) -> Result<(), DeviceError> {
             self.queue.push_back(request);
             Ok(())
         }
 
-        fn complete(&mut self) -> Result<Completion, TargetError> {
-            let mut request = self.queue.pop_front().ok_or(TargetError::Idle)?;
+        fn complete(&mut self) -> Result<Completion, DeviceError> {
+            let mut request = self.queue.pop_front().ok_or(DeviceError::Idle)?;
             let poisoned = request.segments.clone();
             for segment in &mut request.segments {
                 Stamp::BACKING.fill(request.start, &mut segment.data);
@@ -325,8 +366,16 @@ mod tests {
             Ok(completion)
         }
 
-        fn stop(self) -> Result<Stopped<MemoryFile>, TargetError> {
-            Err(TargetError::Idle)
+        fn capacity(&self) -> SectorCount {
+            SECTORS
+        }
+
+        fn limits(&self) -> Limits {
+            Limits::ORDERED
+        }
+
+        fn statistics(&self) -> Statistics {
+            Statistics::default()
         }
     }
 

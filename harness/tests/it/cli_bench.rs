@@ -63,6 +63,17 @@ fn every_command_prints_rows_with_the_same_fields() {
 }
 
 #[test]
+fn a_replay_on_files_says_who_carried_its_operations_out() {
+    let row = "sqlite-wal/requests, on files";
+    let arguments = ["replay", "--only", row, "--io", "threads", "--json"];
+    let (status, stdout, stderr) = run(&arguments);
+    assert_eq!(status, Some(0), "{stderr}");
+    let rows: Vec<Value> = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((rows.len(), &rows[0]["io"]), (1, &"threads".into()));
+    assert!(rows[0]["value"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn a_table_has_a_line_for_each_row() {
     let (status, stdout, stderr) = run(QUICK[0]);
     assert_eq!(status, Some(0), "{stderr}");

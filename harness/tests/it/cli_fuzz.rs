@@ -311,7 +311,7 @@ fn wrong_usage_is_told_apart_from_what_cannot_be_done() {
     let of_another = |args: &[&str], begins: &str, has: &str| {
         let output = sandbox.run(args);
         let said = sandbox.text(&output.stderr);
-        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.starts_with(begins) && said.contains(has), "{said}");
     };
     of_another(
@@ -325,9 +325,15 @@ fn wrong_usage_is_told_apart_from_what_cannot_be_done() {
         "ubdlab: --defect flush-noop: no defect of --driver ordered, which can have forward-copy, ",
         "",
     );
-    sandbox.refuses(
+    sandbox.fails(
         &["fuzz", "--defect=spillner-2003"],
-        "--defect spillner-2003: this is a resize, not a defect: --resizer spillner-2003",
+        2,
+        "ubdlab: --defect spillner-2003: this is a resize, not a defect: --resizer spillner-2003\n",
+    );
+    sandbox.fails(
+        &["fuzz", "--driver=linux-2.6", "--resizer=spillner-2003"],
+        2,
+        "ubdlab: --resizer: linux-2.6 has no resize\n",
     );
     let output = sandbox.run(&["fuzz", "--defect=nonsense"]);
     let said = sandbox.text(&output.stderr);

@@ -377,13 +377,14 @@ fn the_demo_writes_only_where_it_should() {
     std::fs::create_dir(sandbox.path("temporary")).unwrap();
     let mut command = cli::ubdlab();
     command
-        .args(sandbox.args(&["demo", "--json", "--out", "@out"]))
+        .args(sandbox.args(&["demo", "--json", "--out", "@out", "--io", "threads"]))
         .env("TMPDIR", sandbox.path("temporary"))
         .current_dir(sandbox.path("."));
     let output = cli::output(&mut command);
     assert_eq!((output.stderr, output.status.code()), (vec![], Some(0)));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     check_report(&report, REQUESTS, 320 << 20);
+    assert_eq!(report["io"], "threads");
     let resizes = report["resizes"].as_array().unwrap();
     let strategies: Vec<_> = resizes.iter().map(|resize| &resize["strategy"]).collect();
     assert_eq!(strategies, ["headroom", "rebuild", "reflow"]);

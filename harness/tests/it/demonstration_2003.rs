@@ -8,10 +8,8 @@ use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, open};
 use driver::resize::Strategy;
 use driver::units::{Bytes, SectorCount};
-use harness::replay::{Allowed, Options, Pace, PastEnd, Report, ResizeAt, Session};
-use harness::stamp::Coverage;
+use harness::replay::{Options, PastEnd, Report, ResizeAt, Session};
 use harness::trace::{self, ReadOptions};
-use userhelper::planner::Shrink;
 use userhelper::real_files::RealHost;
 
 const OLD: Bytes = Bytes(210_819_584);
@@ -28,21 +26,14 @@ fn grow(strategy: Strategy, alignment: Option<u32>, directory: &Path) -> Report 
     let session = Session {
         trace: &|| trace::open(&path, &ReadOptions::default()),
         options: Options {
-            depth: 32,
             past_end: PastEnd::Wrap,
-            pace: Pace::AsFast,
             resizes: vec![ResizeAt {
                 request: 12_000,
                 size: NEW,
                 strategy: Some(strategy),
             }],
-            shrink: Shrink::Refuse,
-            strategy: None,
-            open: OpenOptions::default(),
             alignment,
-            coverage: Coverage::Whole,
-            allowed: Allowed::default(),
-            io: Default::default(),
+            ..Options::as_fast(32)
         },
         progress: &|_| {},
     };

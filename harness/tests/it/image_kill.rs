@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::support::cli::{Sandbox, output, side_by_side, ubdlab};
 use driver::blk::{Request, Tag};
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::units::{Sector, SectorCount};
 use harness::clock;
 use rand::{RngExt, SeedableRng};
@@ -41,17 +42,9 @@ fn open_device(sandbox: &Sandbox, read_only: bool) -> Device {
 }
 
 fn complete(device: &mut Device, request: Request) -> Request {
-    device.submit(request).unwrap();
-    loop {
-        match device.step() {
-            Step::Completed(completion) => {
-                assert_eq!(completion.status, driver::blk::Status::Ok);
-                return completion.request;
-            }
-            Step::Working => {}
-            step => panic!("{step:?}"),
-        }
-    }
+    let completion = device.serve(request).unwrap();
+    assert_eq!(completion.status, driver::blk::Status::Ok);
+    completion.request
 }
 
 /// What the device shows.

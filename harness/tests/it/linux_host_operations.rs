@@ -5,6 +5,7 @@ use std::path::Path;
 
 use driver::blk::{Request, Status, Tag};
 use driver::cow::{Geometry, Header};
+use driver::driver::Driver;
 use driver::linux::{Defect, Defects, Kernel, LinuxUbd, OpenSpec, Step, bring_up};
 use driver::units::{Bytes, Sector, SectorCount};
 use harness::sim::{FileContent, OperationKind, SimFile, SimHost, Survivors};
@@ -56,14 +57,7 @@ fn write(start: u64, count: usize) -> Request {
 
 /// Carries out one request.
 fn carry_out(device: &mut LinuxUbd<SimFile>, request: Request) {
-    device.submit(request).unwrap();
-    loop {
-        match device.step() {
-            Step::Completed(done) => return assert_eq!(done.status, Status::Ok),
-            Step::Working => {}
-            step => panic!("{step:?}"),
-        }
-    }
+    assert_eq!(device.serve(request).unwrap().status, Status::Ok);
 }
 
 /// What was done since the last time: kind, file, and where it has a range.

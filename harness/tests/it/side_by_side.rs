@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use driver::blk::{Operation, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::executor::{Executor, Wait};
 use driver::open::{OpenOptions, open};
 use driver::ordered::{Ordered, Step};
@@ -110,13 +111,9 @@ fn serve(device: &mut Ordered<SimFile>, seed: u64) -> (Vec<Tag>, BTreeMap<Tag, V
 
 fn read_all(device: &mut Ordered<SimFile>) -> Vec<u8> {
     let request = Request::read(Tag(0), Sector(0), SectorCount(SECTORS));
-    device.submit(request).unwrap();
-    loop {
-        if let Step::Completed(completion) = device.step() {
-            assert_eq!(completion.status, Status::Ok);
-            return completion.request.segments[0].data.clone();
-        }
-    }
+    let completion = device.serve(request).unwrap();
+    assert_eq!(completion.status, Status::Ok);
+    completion.request.segments[0].data.clone()
 }
 
 #[test]

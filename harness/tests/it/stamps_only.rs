@@ -4,21 +4,20 @@
 use std::path::Path;
 
 use crate::suite::{Extent, hosts_agree};
-use driver::blk::{Completion, Operation, Request, Tag};
+use driver::blk::{Completion, Limits, Operation, Request, Tag};
 use driver::device_spec::DeviceSpec;
 use driver::host::{Access, HostError, HostFile, HostNames, Replace};
 use driver::memory::MemoryHost;
 use driver::open::{OpenOptions, create, open};
-use driver::ordered::Outcome;
-use driver::resize::Resize;
+use driver::ordered::{Ordered, Outcome, Statistics};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount};
 use harness::clock::{Clock, WallClock};
+use harness::device::{BlockDevice, DeviceError, SentResize, Stepped};
 use harness::oracle::Oracle;
 use harness::replay::backing::{Stamped, StampedParts};
 use harness::replay::counts::Counts;
 use harness::replay::run::{Manner, Run};
 use harness::replay::stamp_host::{StampFile, StampHost};
-use harness::replay::target::{Stepped, Stopped, Target, TargetError};
 use harness::replay::{Pace, PastEnd, Placing};
 use harness::stamp::{Coverage, Stamp};
 use harness::trace::{Generator, Workload};
@@ -165,7 +164,7 @@ fn stamps_go_with_the_file_and_not_with_its_name() {
 
 /// A device that carries out one write with other content, or somewhere else.
 struct Faulty {
-    device: Stepped<StampFile>,
+    device: Stepped<Ordered<StampFile>>,
     writes: u64,
     wrong: u64,
     fault: fn(&mut Request),
@@ -184,8 +183,10 @@ impl Faulty {
     }
 }
 
-impl Target<StampFile> for Faulty {
-    fn submit(&mut self, mut request: Request) -> Result<(), TargetError> {
+impl BlockDevice for Faulty {
+    type File = StampFile;
+
+    fn submit(&mut self, mut request: Request) -> Result<(), DeviceError> {
         if let Operation::Write { .. } = request.operation {
             self.writes += 1;
             if self.writes == self.wrong {
@@ -196,7 +197,7 @@ impl Target<StampFile> for Faulty {
         self.device.submit(request)
     }
 
-    fn complete(&mut self) -> Result<Completion, TargetError> {
+    fn complete(&mut self) -> Result<Completion, DeviceError> {
         let completion = self.device.complete()?;
         Ok(self.as_meant(completion))
     }
@@ -205,21 +206,29 @@ impl Target<StampFile> for Faulty {
         &mut self,
         deadline_ns: u64,
         clock: &dyn Clock,
-    ) -> Result<Option<Completion>, TargetError> {
+    ) -> Result<Option<Completion>, DeviceError> {
         let completion = self.device.complete_before(deadline_ns, clock)?;
         Ok(completion.map(|completion| self.as_meant(completion)))
     }
 
-    fn resize(&mut self, resize: Box<dyn Resize<StampFile> + Send>) -> Result<(), TargetError> {
+    fn resize(&mut self, resize: SentResize<StampFile>) -> Result<(), DeviceError> {
         self.device.resize(resize)
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError> {
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
         self.device.resized(wait)
     }
 
-    fn stop(self) -> Result<Stopped<StampFile>, TargetError> {
-        self.device.stop()
+    fn capacity(&self) -> SectorCount {
+        self.device.capacity()
+    }
+
+    fn limits(&self) -> Limits {
+        self.device.limits()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.device.statistics()
     }
 }
 

@@ -7,16 +7,15 @@ use std::io::Cursor;
 use std::path::Path;
 use std::rc::Rc;
 
-use driver::blk::{Completion, Request, Status};
+use driver::blk::{Completion, Limits, Request, Status};
 use driver::memory::MemoryFile;
-use driver::ordered::Outcome;
-use driver::resize::Resize;
+use driver::ordered::Statistics;
 use driver::units::{Sector, SectorCount};
 use harness::clock::Clock;
+use harness::device::{BlockDevice, DeviceError};
 use harness::oracle::{Initial, Oracle};
 use harness::replay::pace::{Pace, PaceReport};
 use harness::replay::run::{Manner, Run};
-use harness::replay::target::{Stopped, Target, TargetError};
 use harness::replay::{PastEnd, Placing};
 use harness::trace::{ReadOptions, open_stream};
 
@@ -54,8 +53,10 @@ impl Slow {
     }
 }
 
-impl Target<MemoryFile> for Slow {
-    fn submit(&mut self, request: Request) -> Result<(), TargetError> {
+impl BlockDevice for Slow {
+    type File = MemoryFile;
+
+    fn submit(&mut self, request: Request) -> Result<(), DeviceError> {
         let now = self.clock.now_ns();
         self.submitted.borrow_mut().push(now);
         self.free_at_ns = self.free_at_ns.max(now) + self.service_ns;
@@ -63,17 +64,17 @@ impl Target<MemoryFile> for Slow {
         Ok(())
     }
 
-    fn complete(&mut self) -> Result<Completion, TargetError> {
-        let done = self.queue.front().ok_or(TargetError::Idle)?.0;
+    fn complete(&mut self) -> Result<Completion, DeviceError> {
+        let done = self.queue.front().ok_or(DeviceError::Idle)?.0;
         self.clock.sleep_until_ns(done);
-        self.pop().ok_or(TargetError::Idle)
+        self.pop().ok_or(DeviceError::Idle)
     }
 
     fn complete_before(
         &mut self,
         deadline_ns: u64,
         clock: &dyn Clock,
-    ) -> Result<Option<Completion>, TargetError> {
+    ) -> Result<Option<Completion>, DeviceError> {
         match self.queue.front() {
             Some((done, _)) if *done < deadline_ns => {
                 clock.sleep_until_ns(*done);
@@ -86,16 +87,16 @@ impl Target<MemoryFile> for Slow {
         }
     }
 
-    fn resize(&mut self, _: Box<dyn Resize<MemoryFile> + Send>) -> Result<(), TargetError> {
-        Err(TargetError::Idle)
+    fn capacity(&self) -> SectorCount {
+        SectorCount(u64::MAX)
     }
 
-    fn resized(&mut self, _: bool) -> Result<Option<Outcome>, TargetError> {
-        Ok(None)
+    fn limits(&self) -> Limits {
+        Limits::ORDERED
     }
 
-    fn stop(self) -> Result<Stopped<MemoryFile>, TargetError> {
-        Err(TargetError::Idle)
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
     }
 }
 

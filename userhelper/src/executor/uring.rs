@@ -253,8 +253,13 @@ impl Executor<RealFile> for Uring {
             Action::Read { at, buffer } => file.may_read(*at, buffer.len()),
             Action::Write { at, buffer } => file.may_write(*at, buffer.len()),
             Action::SyncData => Ok(()),
-            // Rare, and soon done: not worth an entry each.
-            Action::WriteZeros(_) | Action::ZeroRange(_) | Action::PunchHole(_) => {
+            // Rare, and soon done: not worth an entry each. A transfer in one call is what a driver
+            // asks for that has no other under way.
+            Action::WriteZeros(_)
+            | Action::ZeroRange(_)
+            | Action::PunchHole(_)
+            | Action::ReadOnce { .. }
+            | Action::WriteOnce { .. } => {
                 return self.finished.push(operation.carry_out(Some(&**file)));
             }
         };

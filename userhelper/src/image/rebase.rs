@@ -24,11 +24,12 @@ use std::path::{Path, PathBuf};
 
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::{HeaderChange, LONGEST_HEADER, OtherBacking};
+use driver::driver::Driver;
 use driver::host::HostFile;
 use driver::open::{
     ChosenBacking, NewBacking, OpenError, OpenOptions, open, open_backing, reopen_backing,
 };
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
 use crate::image_host::ImageHost;
@@ -306,17 +307,9 @@ fn carry_out<F: HostFile>(
     request: Request,
     path: &Path,
 ) -> Result<(), ImageError> {
-    let full = |_| ImageError::refused(path, "the queue of the device is full");
-    device.submit(request).map_err(full)?;
-    loop {
-        match device.step() {
-            Step::Working => {}
-            Step::Completed(completion) => return check(completion, path),
-            Step::Idle | Step::Blocked => {
-                return Err(ImageError::refused(path, "the device does not answer"));
-            }
-        }
-    }
+    let served = device.serve(request);
+    let completion = served.map_err(|error| ImageError::refused(path, error.to_string()))?;
+    check(completion, path)
 }
 
 fn check(completion: Completion, path: &Path) -> Result<(), ImageError> {

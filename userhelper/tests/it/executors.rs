@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{
     Access, Action, Buffer, FileRole, HostError, HostFile, HostNames, HostResult, Operation, Waiter,
@@ -130,13 +131,9 @@ fn content(directory: &Path) -> Vec<u8> {
         .unwrap()
         .device;
     let request = Request::read(Tag(0), Sector(0), SectorCount(SECTORS));
-    device.submit(request).unwrap();
-    loop {
-        if let driver::ordered::Step::Completed(completion) = device.step() {
-            assert_eq!(completion.status, Status::Ok);
-            return completion.request.segments[0].data.clone();
-        }
-    }
+    let completion = device.serve(request).unwrap();
+    assert_eq!(completion.status, Status::Ok);
+    completion.request.segments[0].data.clone()
 }
 
 /// What requests that keep their order where they overlap make of a disk, and what each read

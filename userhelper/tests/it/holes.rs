@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::blk::{Request, Tag};
+use driver::driver::Driver;
 use driver::host::HostFile;
 use driver::memory::MemoryHost;
 use driver::open::{OpenOptions, create, open};
-use driver::ordered::Step;
 use driver::units::{Bytes, Sector};
 use userhelper::image::convert::to_raw;
 use userhelper::image::open::{Format, Trust, open_image};
@@ -25,8 +25,7 @@ fn data_of_a_cow_file_where_its_backing_file_has_a_hole() {
     let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
     let written = vec![0xda; 512 << 10];
     let request = Request::write(Tag(0), Sector(64), written.clone());
-    device.submit(request).unwrap();
-    assert!(matches!(device.step(), Step::Completed(_)));
+    device.serve(request).unwrap();
     device.close().unwrap();
 
     let image = open_image(&host, Path::new("cow"), Format::Cow, Trust::Follow).unwrap();

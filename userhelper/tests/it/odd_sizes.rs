@@ -9,10 +9,10 @@ use driver::blk::{Request, Status, Tag};
 use driver::cow::{
     ByteOrder, Extension, Geometry, Header, JournalRecord, SECTORS_PER_PAGE, SectorMap, Version,
 };
+use driver::driver::Driver;
 use driver::host::{Access, HostError, HostFile, HostNames};
 use driver::memory::MemoryHost;
 use driver::open::{OpenOptions, open, temporary_name};
-use driver::ordered::Step;
 use driver::resize::Strategy as How;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 use proptest::prelude::*;
@@ -206,14 +206,7 @@ fn live(disk: &Disk) {
         Request::write(Tag(1), Sector(last), vec![0xee; 512]),
         Request::flush(Tag(2)),
     ] {
-        device.submit(request).unwrap();
-        loop {
-            match device.step() {
-                Step::Completed(done) => break assert_eq!(done.status, Status::Ok),
-                Step::Working => {}
-                step => panic!("{step:?}"),
-            }
-        }
+        assert_eq!(device.serve(request).unwrap().status, Status::Ok);
     }
     drop(device.close().unwrap());
     assert!(bring_up().map().is_dirty(Sector(last)));

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use driver::blk::{Request, Tag};
 use driver::cow::LARGEST_STOCK_OFFSET;
+use driver::driver::Driver;
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::resize::Strategy;
 use driver::units::{Bytes, Sector};
 use userhelper::image_host::FreeSpace;
@@ -33,8 +34,7 @@ fn device_with(
     let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
     for sector in dirty {
         let write = Request::write(Tag(1), Sector(sector), vec![2; 512]);
-        device.submit(write).unwrap();
-        assert!(matches!(device.step(), Step::Completed(_)));
+        device.serve(write).unwrap();
     }
     device
 }
@@ -188,8 +188,7 @@ fn scattered_sectors_are_counted_in_blocks_of_the_host() {
     let mut device = device(4096);
     for sector in (8..1000).step_by(16) {
         let write = Request::write(Tag(2), Sector(sector), vec![3; 512]);
-        device.submit(write).unwrap();
-        assert!(matches!(device.step(), Step::Completed(_)));
+        device.serve(write).unwrap();
     }
     // 62 of them, the last sector of the device, the header, and a bitmap of 8 KiB; a block says
     // where they are.

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use driver::blk::{Request, Tag};
+use driver::driver::Driver;
 use driver::host::HostFile;
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeStep, Strategy};
 use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::image_host::FreeSpace;
@@ -29,8 +30,7 @@ fn pieces() -> Vec<(u64, u64)> {
 const DISCARDED: (u64, u64) = (50_000, 32);
 
 fn serve(device: &mut Ordered<MemoryFile>, request: Request) {
-    device.submit(request).unwrap();
-    while !matches!(device.step(), Step::Completed(_)) {}
+    device.serve(request).unwrap();
 }
 
 fn content(sector: u64) -> Vec<u8> {

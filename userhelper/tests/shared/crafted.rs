@@ -5,10 +5,11 @@
 use crate::live::{SIZE, bring_up, host_with, live_with};
 use driver::blk::{Request, Status, Tag};
 use driver::cow::{ByteOrder, Extension, Geometry, Header, JournalRecord, Version};
+use driver::driver::Driver;
 use driver::host::{Access, HostFile, HostNames};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::Trust;
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 use userhelper::resize::recover;
 
@@ -365,17 +366,10 @@ fn start_of(device: &mut Ordered<MemoryFile>) -> Vec<(Status, Vec<u8>)> {
     let count = device.capacity().0.min(SIZE / 512);
     let mut read = |sector| {
         let request = Request::read(Tag(sector), Sector(sector), SectorCount(1));
-        device.submit(request).expect("the queue is empty");
-        loop {
-            match device.step() {
-                Step::Completed(mut done) => {
-                    let data = done.request.segments.pop().unwrap_or_default().data;
-                    return (done.status, data);
-                }
-                Step::Working => {}
-                step => panic!("the read of sector {sector} is not answered: {step:?}"),
-            }
-        }
+        let served = device.serve(request);
+        let mut done = served.unwrap_or_else(|error| panic!("reading sector {sector}: {error}"));
+        let data = done.request.segments.pop().unwrap_or_default().data;
+        (done.status, data)
     };
     (0..count).map(&mut read).collect()
 }

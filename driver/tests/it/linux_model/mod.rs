@@ -1,6 +1,7 @@
 //! The models of Linux's driver: each defect shows with its switch on and not with it off,
 //! and without defects the model keeps what it promises.
 
+mod as_values;
 mod defects;
 mod disk;
 mod promises;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::{ByteOrder, Geometry, Header, Version};
+use driver::driver::Driver;
 use driver::host::HostFile;
 use driver::linux::{Defect, Defects, LinuxUbd, OpenSpec, Step};
 use driver::units::{Bytes, Sector, SectorCount};
@@ -80,8 +82,7 @@ fn completion<F: HostFile>(device: &mut LinuxUbd<F>) -> Completion {
 }
 
 fn carry_out<F: HostFile>(device: &mut LinuxUbd<F>, request: Request) -> Completion {
-    device.submit(request).unwrap();
-    completion(device)
+    device.serve(request).unwrap()
 }
 
 fn write<F: HostFile>(device: &mut LinuxUbd<F>, start: u64, content: u8, sectors: usize) -> Status {

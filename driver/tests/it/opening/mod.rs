@@ -10,9 +10,10 @@ mod old_layouts;
 mod races;
 
 use driver::blk::{Completion, Request, Status, Tag};
+use driver::driver::Driver;
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenError, OpenOptions, Opened, open};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::units::{Sector, SectorCount};
 
 const SECTORS: u64 = 64;
@@ -95,14 +96,7 @@ fn files(host: &MemoryHost) -> (String, Vec<Option<Vec<u8>>>) {
 }
 
 fn carry_out(device: &mut Ordered<MemoryFile>, request: Request) -> Completion {
-    device.submit(request).unwrap();
-    loop {
-        match device.step() {
-            Step::Completed(completion) => return completion,
-            Step::Working => {}
-            step => panic!("{step:?}"),
-        }
-    }
+    device.serve(request).unwrap()
 }
 
 fn write(device: &mut Ordered<MemoryFile>, sector: u64, content: u8) -> Status {

@@ -11,8 +11,9 @@ use super::deep::{BACKING, Cache, Content, REQUESTS, RUNS, SIZE, Turns, executor
 use super::device::{SetUpError, file_error};
 use super::{Only, wanted};
 use crate::bench::{Row, Unit, median};
-use crate::replay::Session;
+use crate::device::{Io, Taken};
 use crate::replay::options::Options;
+use crate::replay::{Report, Session};
 use crate::trace::{Generator, TraceSource, Workload};
 
 const NAME: &str = "io/cold 4 KiB read, over a backing file, depth 32, by a replay";
@@ -23,37 +24,45 @@ const COW: &str = "cold-replay.cow";
 pub(super) fn measure(
     directory: &Path,
     only: Only<'_>,
+    io: Io,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     if !wanted(only, NAME) {
         return Ok(());
     }
-    let mut turns = Turns::prepare(directory, Content::Clean)?;
-    let (mut replay, mut device) = (Vec::new(), Vec::new());
+    // What was asked for by name and is not to be had ends it here.
+    io.choose(DEPTH)?;
+    let mut turns = Turns::prepare(directory, Content::Clean, io)?;
+    let (mut replay, mut device, mut taken) = (Vec::new(), Vec::new(), None);
     for _ in 0..RUNS {
         turns.make(Cache::Cold)?;
-        let rate = replayed(directory).map_err(|error| SetUpError::Replay(error.to_string()))?;
-        replay.push(rate);
+        let report =
+            replayed(directory, io).map_err(|error| SetUpError::Replay(error.to_string()))?;
+        replay.push(report.requests_per_second);
+        taken = report.io;
         turns.make(Cache::Cold)?;
-        // What a replay takes too, where it can be had.
-        let ring = executor("uring", DEPTH)?;
-        let Some(mut executor) =
-            ring.map_or_else(|| executor("threads", DEPTH), |ring| Ok(Some(ring)))?
-        else {
-            return Ok(());
+        // By what the replay has taken.
+        let time = match taken {
+            Some(taken @ (Taken::Uring | Taken::Threads)) => {
+                let Some(mut executor) = executor(taken.name(), DEPTH)? else {
+                    return Ok(());
+                };
+                turns.device(Cache::Cold, DEPTH, &mut *executor)?
+            }
+            Some(Taken::Inline) | None => turns.inline(Cache::Cold)?,
         };
-        let time = turns.device(Cache::Cold, DEPTH, &mut *executor)?;
         device.push(REQUESTS as f64 / time.as_secs_f64());
     }
     let row = Row::new(NAME, median(&replay), Unit::PerSecond);
+    let row = taken.into_iter().fold(row, Row::by);
     each(vec![
         row.against("the device alone", median(&device)).target(0.9),
     ]);
     Ok(())
 }
 
-/// Requests a second of a replay onto a new COW file.
-fn replayed(directory: &Path) -> Result<f64, Box<dyn std::error::Error>> {
+/// A replay onto a new COW file.
+fn replayed(directory: &Path, io: Io) -> Result<Report, Box<dyn std::error::Error>> {
     let workload = Workload {
         requests: REQUESTS,
         device: SIZE,
@@ -75,6 +84,7 @@ fn replayed(directory: &Path) -> Result<f64, Box<dyn std::error::Error>> {
                 create: true,
                 ..OpenOptions::default()
             },
+            io,
             ..Options::as_fast(DEPTH)
         },
         progress: &|_| {},
@@ -86,5 +96,5 @@ fn replayed(directory: &Path) -> Result<f64, Box<dyn std::error::Error>> {
     };
     let report = session.on_device(&spec);
     std::fs::remove_file(&cow).map_err(|error| file_error(&cow, error))?;
-    Ok(report?.requests_per_second)
+    Ok(report?)
 }

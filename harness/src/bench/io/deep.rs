@@ -28,6 +28,7 @@ use super::peers::{create_qcow2, qemu_img_bench, seconds_of};
 use super::{Only, wanted};
 use crate::bench::{Row, Unit, median};
 use crate::clock;
+use crate::device::{Io, Taken};
 
 pub(super) const SIZE: Bytes = Bytes(2 << 30);
 pub(super) const BACKING: &str = "cold.img";
@@ -106,6 +107,7 @@ impl Cache {
 pub(super) fn measure(
     directory: &Path,
     only: Only<'_>,
+    io: Io,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     for content in [Content::Clean, Content::HalfDirty] {
@@ -117,7 +119,9 @@ pub(super) fn measure(
         if rows.is_empty() {
             continue;
         }
-        let mut turns = Turns::prepare(directory, content)?;
+        // What was asked for by name and is not to be had ends it here.
+        io.choose(1)?;
+        let mut turns = Turns::prepare(directory, content, io)?;
         for (cache, depth) in rows {
             each(turns.measure(cache, depth)?);
         }
@@ -129,6 +133,7 @@ pub(super) fn measure(
 pub(super) struct Turns {
     directory: PathBuf,
     content: Content,
+    io: Io,
     ordered: Ordered<RealFile>,
     /// Its two files once more, for those without a device.
     files: Files<RealFile>,
@@ -145,7 +150,7 @@ struct Times {
 }
 
 impl Turns {
-    pub(super) fn prepare(directory: &Path, content: Content) -> Result<Turns, SetUpError> {
+    pub(super) fn prepare(directory: &Path, content: Content, io: Io) -> Result<Turns, SetUpError> {
         let backing = directory.join(BACKING);
         if !backing.exists() {
             fill(&backing).map_err(|error| file_error(&backing, error))?;
@@ -175,6 +180,7 @@ impl Turns {
             has_qcow2: make_qcow2(directory, content)?,
             directory: directory.to_owned(),
             content,
+            io,
             ordered,
             data,
         })
@@ -187,14 +193,19 @@ impl Turns {
             self.one_after_the_other(cache)?;
         }
         for _ in 0..RUNS {
-            if depth == 1 || cache == Cache::Warm {
+            let inline = depth == 1 || cache == Cache::Warm;
+            if self.io == Io::Inline || self.io == Io::Auto && inline {
                 self.make(cache)?;
-                note(&mut times.device, "inline", self.inline(cache)?);
+                note(&mut times.device, Taken::Inline.name(), self.inline(cache)?);
                 self.make(cache)?;
                 let bare = self.one_after_the_other(cache)?;
                 note(&mut times.bare, "one after the other", bare);
             }
-            for name in ["uring", "threads"] {
+            for (io, taken) in [(Io::Uring, Taken::Uring), (Io::Threads, Taken::Threads)] {
+                if self.io != Io::Auto && self.io != io {
+                    continue;
+                }
+                let name = taken.name();
                 let Some(mut executor) = executor(name, depth)? else {
                     continue;
                 };
@@ -227,6 +238,10 @@ impl Turns {
             return Vec::new();
         };
         let row = Row::new(self.content.name(cache, depth), own_rate, Unit::PerSecond);
+        let row = match Taken::named(own) {
+            Some(taken) => row.by(taken),
+            None => row,
+        };
         let mut rows = Vec::new();
         if let Some((bare, rate)) = best(&times.bare) {
             let baseline = format!("{own}; without a device, {bare}");
@@ -255,7 +270,7 @@ impl Turns {
         rows
     }
 
-    fn inline(&mut self, cache: Cache) -> Result<Duration, SetUpError> {
+    pub(super) fn inline(&mut self, cache: Cache) -> Result<Duration, SetUpError> {
         let mut request = Request::read(Tag(0), Sector(0), Bytes(BLOCK).whole_sectors());
         let started = clock::start();
         for at in cache.positions() {

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use driver::blk::{Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::host::{HostFile, HostNames};
 use driver::open::{OpenError, OpenOptions, open};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, Sector};
 use userhelper::real_files::{RealFile, RealHost};
 
+use crate::device::NoIo;
 use crate::random::SplitMix64;
 
 /// The name of its COW file.
@@ -42,6 +44,9 @@ pub enum SetUpError {
     /// A request failed.
     #[error("a request ended with the status {0}")]
     Request(Status),
+    /// Nobody carries the device's operations out as asked for.
+    #[error(transparent)]
+    Io(#[from] NoIo),
     /// The thread of a device did not start or has died.
     #[error("the I/O thread: {0}")]
     Thread(String),
@@ -134,18 +139,10 @@ pub(in crate::bench) fn served<F: HostFile>(
     device: &mut Ordered<F>,
     request: Request,
 ) -> Result<Request, Status> {
-    if device.submit(request).is_err() {
-        return Err(Status::Invalid);
-    }
-    loop {
-        match device.step() {
-            Step::Completed(completion) if completion.status == Status::Ok => {
-                return Ok(completion.request);
-            }
-            Step::Completed(completion) => return Err(completion.status),
-            Step::Working => {}
-            Step::Idle | Step::Blocked => return Err(Status::Invalid),
-        }
+    match device.serve(request) {
+        Ok(completion) if completion.status == Status::Ok => Ok(completion.request),
+        Ok(completion) => Err(completion.status),
+        Err(_) => Err(Status::Invalid),
     }
 }
 

@@ -18,6 +18,7 @@ mod threaded;
 use std::path::Path;
 
 use super::Row;
+use crate::device::Io;
 
 pub use device::SetUpError;
 pub(super) use device::served;
@@ -30,13 +31,16 @@ fn wanted(only: Only<'_>, name: &str) -> bool {
     only.is_none_or(|only| name.contains(only))
 }
 
-/// Measures all rows with files in `directory`; calls `each` when a few of them are there.
+/// Measures all rows with files in `directory`; calls `each` when a few of them are there. `io`
+/// carries out what the device asks of files that are not in the page cache; [`Io::Auto`] is
+/// each, of which the best counts.
 ///
 /// # Errors
 /// If the files cannot be made or used.
 pub fn measure(
     directory: &Path,
     only: Only<'_>,
+    io: Io,
     mut each: impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     in_place::measure(directory, only, &mut each)?;
@@ -46,6 +50,6 @@ pub fn measure(
     growth::measure(directory, only, &mut each)?;
     peers::measure(directory, only, &mut each)?;
     shared_flush::measure(directory, only, &mut each)?;
-    deep::measure(directory, only, &mut each)?;
-    cold_replay::measure(directory, only, &mut each)
+    deep::measure(directory, only, io, &mut each)?;
+    cold_replay::measure(directory, only, io, &mut each)
 }

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use driver::blk::{Request, Tag};
-use driver::ordered::{LiveDevice, Ordered};
+use driver::ordered::Ordered;
 use driver::units::{Sector, SectorCount};
 use userhelper::real_files::RealFile;
 
@@ -23,6 +23,7 @@ use super::threaded::threaded_pass;
 use super::{Only, wanted};
 use crate::bench::{Row, Unit, median};
 use crate::clock;
+use crate::device::{Live, Running};
 
 /// Requests of one run.
 const REQUESTS: u64 = 20_000;
@@ -283,9 +284,9 @@ impl Ours {
             pass(&mut ordered, request, &self.positions).map_err(SetUpError::Request)?;
             started.elapsed()
         } else {
-            let mut live = LiveDevice::start(ordered).map_err(|error| died(error.to_string()))?;
+            let mut live = Live::start(ordered).map_err(|error| died(error.to_string()))?;
             let time = threaded_pass(&mut live, &self.positions, depth, &request)?;
-            (ordered, _) = live.stop().map_err(|error| died(error.to_string()))?;
+            ordered = live.stop().map_err(|error| died(error.to_string()))?.driver;
             time
         };
         self.ordered = Some(ordered);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use driver::blk::{Request, Status, Tag};
-use driver::ordered::LiveDevice;
+use driver::ordered::Ordered;
 use driver::units::{Sector, SectorCount};
 use userhelper::real_files::RealFile;
 
@@ -14,6 +14,7 @@ use super::{Only, wanted};
 use crate::bench::rounds::rounds;
 use crate::bench::{Row, Unit};
 use crate::clock;
+use crate::device::{DeviceError, Live, Running};
 
 const DEPTHS: [usize; 3] = [1, 8, 32];
 const REQUESTS: usize = 4096;
@@ -41,7 +42,7 @@ pub(super) fn measure(
         .map_err(|error| super::device::file_error(&elsewhere, error))?;
     let there = Device::full(&elsewhere)?;
     let mut live =
-        LiveDevice::start(there.ordered).map_err(|error| SetUpError::Thread(error.to_string()))?;
+        Live::start(there.ordered).map_err(|error| SetUpError::Thread(error.to_string()))?;
     let like = Request::read(Tag(0), Sector(0), SectorCount(8));
     let mut request = Some(like.clone());
     for depth in DEPTHS {
@@ -80,19 +81,19 @@ pub(super) fn measure(
             _ => row,
         }]);
     }
-    live.stop()
+    live.close()
         .map_err(|error| SetUpError::Thread(error.to_string()))?;
     Ok(())
 }
 
 /// Keeps `depth` requests such as `like` in flight until there was one at each position.
 pub(super) fn threaded_pass(
-    live: &mut LiveDevice<RealFile>,
+    live: &mut Live<Ordered<RealFile>>,
     positions: &[u64],
     depth: usize,
     like: &Request,
 ) -> Result<Duration, SetUpError> {
-    let died = |error: driver::executor::Died| SetUpError::Thread(error.to_string());
+    let died = |error: DeviceError| SetUpError::Thread(error.to_string());
     let at = |&at: &u64| Request {
         start: sector_of(at),
         ..like.clone()
@@ -101,10 +102,11 @@ pub(super) fn threaded_pass(
     let mut next = positions.iter().skip(depth);
     let started = clock::start();
     let mut in_flight = requests.len();
+    let live = live.handle();
     live.submit_all(requests).map_err(died)?;
     while in_flight > 0 {
         let mut more = Vec::new();
-        for completion in live.wait_all().map_err(died)? {
+        for completion in live.complete_all().map_err(died)? {
             in_flight -= 1;
             if completion.status != Status::Ok {
                 return Err(SetUpError::Request(completion.status));

@@ -5,8 +5,9 @@ mod generated;
 mod traces;
 
 use driver::exact_count;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::device::Io;
 use crate::replay::options::OpenTrace;
 use crate::replay::{Options, Report, Session, SessionError};
 use crate::stamp::Coverage;
@@ -62,6 +63,8 @@ pub struct Plan<'a> {
     pub files: &'a [PathBuf],
     /// Which rows.
     pub only: Only<'a>,
+    /// Each trace also on files in a directory, by this.
+    pub on_files: Option<(Io, &'a Path)>,
     /// Up to 100,000,000 generated requests instead of 10,000,000.
     pub long: bool,
     /// Measures a generated trace in a process of its own.
@@ -105,6 +108,32 @@ pub fn in_memory(
         progress: &|_| {},
     };
     checked(name, session.in_memory(None)?)
+}
+
+/// Requests in flight of a replay on files.
+const DEPTH_ON_FILES: usize = 32;
+
+/// Replays a trace on files that are made in `directory` and removed, as fast as it goes.
+fn on_files(
+    name: &str,
+    trace: OpenTrace<'_>,
+    io: Io,
+    directory: &Path,
+) -> Result<Report, ReplayBenchError> {
+    let session = Session {
+        trace,
+        options: Options {
+            io,
+            ..Options::as_fast(DEPTH_ON_FILES)
+        },
+        progress: &|_| {},
+    };
+    let report = session.on_files(directory, None);
+    for file in ["device.cow", "backing.img"] {
+        // Where the replay failed, that is the error to report.
+        let _ = std::fs::remove_file(directory.join(file));
+    }
+    checked(name, report?)
 }
 
 /// A figure of a replay that went wrong means nothing.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use driver::units::SECTOR_SIZE;
 
-use super::{Plan, ReplayBenchError, in_memory, wanted};
+use super::{Plan, ReplayBenchError, in_memory, on_files, wanted};
 use crate::bench::{Row, Unit, median};
 use crate::clock;
 use crate::replay::Report;
@@ -91,6 +91,20 @@ fn rows(
             ),
         ];
         each(all.into_iter().filter(|row| is_wanted(&row.name)).collect());
+    }
+    let files = format!("replay/{name}/requests, on files");
+    if let Some((io, directory)) = plan.on_files
+        && is_wanted(&files)
+    {
+        let reports = (0..FEWEST_ROUNDS).map(|_| on_files(name, open, io, directory));
+        let reports: Vec<_> = reports.collect::<Result<_, _>>()?;
+        let row = Row::new(
+            files,
+            figures(&reports, |report| report.requests_per_second),
+            Unit::PerSecond,
+        );
+        let taken = reports.first().and_then(|report| report.io);
+        each(vec![taken.into_iter().fold(row, Row::by)]);
     }
     if is_wanted(&stamps) {
         let reports = replays(name, open, Coverage::Front)?;

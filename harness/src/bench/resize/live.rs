@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use driver::open::{OpenOptions, open};
-use driver::ordered::{LiveDevice, Ordered};
+use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeError, ResizeStep};
 use userhelper::image::open::close;
 use userhelper::planner::plan;
@@ -19,6 +19,7 @@ use super::reflow::wish;
 use super::{BenchError, specification};
 use crate::bench::{Row, Unit};
 use crate::clock;
+use crate::device::{BlockDevice, Live, Running};
 
 pub(super) const WHAT: &str = "live reflow";
 
@@ -71,24 +72,24 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
         windows: Arc::clone(&windows),
     };
 
-    let mut live = LiveDevice::start(device).map_err(|error| failed(error.to_string()))?;
+    let mut live = Live::start(device).map_err(|error| failed(error.to_string()))?;
     let mut client = Client::new(&case.layout);
     let mut before = Latencies::new();
-    client.run(&mut live, &mut before, |served| served < BEFORE)?;
-    let result = live
-        .resize(Box::new(resize))
+    client.run(&mut live, &mut before, |_, served| served < BEFORE)?;
+    live.resize(Box::new(resize))
         .map_err(|error| failed(error.to_string()))?;
     let mut during = Latencies::new();
     let started = clock::start();
     let mut outcome = None;
-    client.run(&mut live, &mut during, |_| {
+    client.run(&mut live, &mut during, |live, _| {
         if outcome.is_none() {
-            outcome = result.try_recv().ok();
+            // A device that does not go on takes no more requests either, and says why.
+            outcome = live.resized(false).ok().flatten();
         }
         outcome.is_none() && case.settings.check_stop().is_ok()
     })?;
     let time = started.elapsed();
-    let (device, _) = live.stop().map_err(|error| failed(error.to_string()))?;
+    let device = (live.stop().map_err(|error| failed(error.to_string()))?).driver;
     case.settings.check_stop()?;
     match outcome {
         Some(Ok(_)) => {}

@@ -1,10 +1,8 @@
 //! A client of a live device: requests at fixed times, whatever became of those before, so
 //! that a pause is seen by all that it keeps waiting. What it reads is checked.
 
-use std::time::Duration;
-
 use driver::blk::{Completion, Operation, Request, Status, Tag};
-use driver::ordered::LiveDevice;
+use driver::ordered::Ordered;
 use driver::units::SectorCount;
 use fixedbitset::FixedBitSet;
 use hdrhistogram::Histogram;
@@ -13,6 +11,7 @@ use userhelper::real_files::RealFile;
 use super::BenchError;
 use super::image::{BLOCK, Layout, fill, sector_of};
 use crate::clock::{Clock, WallClock};
+use crate::device::{BlockDevice, DeviceError, Live};
 use crate::random::SplitMix64;
 
 /// From one request to the next: 2,000 in a second.
@@ -80,17 +79,17 @@ impl Client {
     /// and then waits for the rest.
     pub(super) fn run(
         &mut self,
-        live: &mut LiveDevice<RealFile>,
+        live: &mut Live<Ordered<RealFile>>,
         latencies: &mut Latencies,
-        mut goes_on: impl FnMut(u64) -> bool,
+        mut goes_on: impl FnMut(&mut Live<Ordered<RealFile>>, u64) -> bool,
     ) -> Result<(), BenchError> {
-        let died = |error: driver::executor::Died| BenchError::Device(error.to_string());
+        let died = |error: DeviceError| BenchError::Device(error.to_string());
         let clock = WallClock::start();
         let mut pending: Vec<Option<Pending>> = vec![None; MOST_IN_FLIGHT];
         let mut free: Vec<usize> = (0..MOST_IN_FLIGHT).collect();
         let (mut due_ns, mut served) = (0, 0);
         loop {
-            let more = goes_on(served);
+            let more = goes_on(live, served);
             if !more && free.len() == MOST_IN_FLIGHT {
                 return Ok(());
             }
@@ -103,8 +102,8 @@ impl Client {
                 live.submit(request).map_err(died)?;
                 due_ns += INTERVAL_NS;
             }
-            let longest = due_ns.saturating_sub(clock.now_ns()).max(10_000);
-            let completion = live.wait_for(Duration::from_nanos(longest)).map_err(died)?;
+            let until = due_ns.max(clock.now_ns() + 10_000);
+            let completion = live.complete_before(until, &clock).map_err(died)?;
             if let Some(completion) = completion {
                 let slot = completion.request.tag.0 as usize;
                 let Some(done) = pending.get_mut(slot).and_then(Option::take) else {

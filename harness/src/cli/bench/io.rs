@@ -1,6 +1,7 @@
 //! `ubdlab bench io`.
 
 use crate::bench::io;
+use crate::cli::driver_arg::IoArg;
 
 use super::{Common, Failure, Place, Rows, Verdict};
 
@@ -23,14 +24,24 @@ pub(in crate::cli) struct IoArgs {
 
     #[command(flatten)]
     place: Place,
+
+    /// Who carries out what the device asks of its files in the rows that compare these (io/cold and
+    /// io/warm)
+    ///
+    /// By default all take turns, and the best counts; the row says which that is.
+    #[arg(long, value_enum, default_value_t = IoArg::Auto, hide_possible_values = true,
+        value_name = "auto|inline|threads|uring")]
+    io: IoArg,
 }
 
 impl IoArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
         let directory = self.place.directory()?;
         let (rows, only) = (Rows::new(&self.common), self.common.only.as_deref());
-        io::measure(directory.path(), only, |more| rows.collect(more))
-            .map_err(Failure::operation)?;
+        io::measure(directory.path(), only, self.io.into(), |more| {
+            rows.collect(more)
+        })
+        .map_err(Failure::operation)?;
         rows.report()
     }
 }

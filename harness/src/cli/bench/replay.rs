@@ -6,9 +6,10 @@ use driver::size::parse_device_size;
 use driver::units::Bytes;
 
 use crate::bench::replay::{self, Generated, Plan, ReplayBenchError};
+use crate::cli::driver_arg::IoArg;
 use crate::cli::output;
 
-use super::{Common, Failure, Rows, Verdict};
+use super::{Common, Failure, Place, Rows, Verdict};
 
 /// Measure replays in memory: recorded traces with full payload, generated ones with stamps
 ///
@@ -33,6 +34,19 @@ pub(in crate::cli) struct ReplayArgs {
 
     #[command(flatten)]
     common: Common,
+
+    #[command(flatten)]
+    place: Place,
+
+    /// Replay each trace also on files in --dir, with this to carry out what the device asks of
+    /// them, as ubdlab replay does at --depth 32
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "auto|inline|threads|uring"
+    )]
+    io: Option<IoArg>,
 
     /// Go up to 100,000,000 generated requests, which takes a minute or so more
     #[arg(long)]
@@ -59,7 +73,10 @@ impl ReplayArgs {
             return Ok(Verdict::Good);
         }
         let rows = Rows::new(&self.common);
+        let directory = self.io.map(|_| self.place.directory()).transpose()?;
+        let on_files = self.io.zip(directory.as_ref());
         let plan = Plan {
+            on_files: on_files.map(|(io, directory)| (io.into(), directory.path())),
             files: &self.traces,
             only: self.common.only.as_deref(),
             long: self.long,

@@ -8,8 +8,6 @@ use crate::fuzz::device::check_defect;
 use crate::fuzz::doubles;
 use crate::fuzz::procedure_2003::ResizeDefect;
 
-use super::super::Failure;
-
 /// The resize as it was in 2003: the catalogue has a row of this name, which is no defect.
 const RESIZER: &str = "spillner-2003";
 
@@ -19,6 +17,15 @@ pub(super) fn names() -> PossibleValuesParser {
     let names = names.chain(["none"]).map(PossibleValue::new);
     // What to give in its place is said where it is refused.
     names.chain([PossibleValue::new(RESIZER).hide(true)]).into()
+}
+
+/// The names of what the models of the kernels' drivers can have.
+pub(in crate::cli) fn names_of_drivers() -> PossibleValuesParser {
+    of_drivers()
+        .chain(["none"])
+        .map(PossibleValue::new)
+        .collect::<Vec<_>>()
+        .into()
 }
 
 fn of_drivers() -> impl Iterator<Item = &'static str> {
@@ -37,11 +44,11 @@ fn of_doubles() -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 /// Which ones it can have.
-pub(super) fn check(driver: DriverName, name: &str) -> Result<(), Failure> {
+pub(super) fn check(driver: DriverName, name: &str) -> Result<(), String> {
     if name == RESIZER {
-        return Err(Failure(format!(
+        return Err(format!(
             "--defect {name}: this is a resize, not a defect: --resizer {name}"
-        )));
+        ));
     }
     check_defect(driver, name).map_err(|_| {
         let has: Vec<&str> = match driver {
@@ -49,9 +56,9 @@ pub(super) fn check(driver: DriverName, name: &str) -> Result<(), Failure> {
             DriverName::Linux612 | DriverName::Linux26 => of_drivers().collect(),
         };
         let driver = driver.name();
-        Failure(format!(
+        format!(
             "--defect {name}: no defect of --driver {driver}, which can have {}",
             has.join(", ")
-        ))
+        )
     })
 }

@@ -10,6 +10,7 @@
 //! catalogue and its test take it from there.
 
 mod completions;
+mod doubled;
 mod durability;
 mod excuses;
 mod hearing;
@@ -30,6 +31,8 @@ use crate::sim::{Mishearing, SimFile, SimHost};
 use super::case::ImageTool;
 use super::device::Device;
 use super::violation::Kind;
+
+pub use doubled::Doubled;
 
 /// A device that does one thing wrong. What is not overridden is right.
 pub trait Defective<F: HostFile> {

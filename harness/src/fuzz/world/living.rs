@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use driver::blk::{Completion, HostFailure, Operation, Request, Segment, Status, Tag, split};
+use driver::driver::Driver;
 use driver::exact_count;
 use driver::host::{Access, HostNames, LockKind};
 use driver::resize::{ResizeError, ResizeStep};

@@ -400,7 +400,7 @@ fn data_out_of_the_reach_of_stock_linux() {
 }
 
 /// A device of 1 MiB on its way to 64 MiB, with nothing moved yet.
-pub(super) fn interrupted_reflow(sandbox: &Sandbox) -> Vec<u8> {
+pub(crate) fn interrupted_reflow(sandbox: &Sandbox) -> Vec<u8> {
     sandbox.write_image("cow", Version::V3, "backing", &SOME);
     let expected = expected_disk(&sandbox.read("backing"), &SOME);
     let record = JournalRecord {

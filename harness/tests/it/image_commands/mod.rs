@@ -3,7 +3,7 @@
 //! code in it.
 
 mod backing_files;
-mod check;
+pub(crate) mod check;
 mod compare;
 mod confinement;
 mod convert;

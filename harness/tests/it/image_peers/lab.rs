@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use driver::blk::{Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::open::{OpenOptions, create, open};
-use driver::ordered::Step;
 use driver::units::Sector;
 use harness::plain_format::{CowFile, Source};
 use userhelper::real_files::RealHost;
@@ -142,15 +142,7 @@ impl Lab {
         for (n, (_, wanted)) in (0..).zip(units).filter(|(_, (old, new))| old != new) {
             let start = Sector(n * (unit / SECTOR) as u64);
             let request = Request::write(Tag(n), start, wanted.to_vec());
-            device.submit(request).unwrap();
-            let status = loop {
-                match device.step() {
-                    Step::Completed(completion) => break completion.status,
-                    Step::Working => {}
-                    step => panic!("{step:?}"),
-                }
-            };
-            assert_eq!(status, Status::Ok);
+            assert_eq!(device.serve(request).unwrap().status, Status::Ok);
         }
         device.close().unwrap();
     }

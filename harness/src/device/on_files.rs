@@ -1,18 +1,19 @@
-//! Who carries the host operations of a replayed device out on real files.
+//! Who carries the host operations of a device out on real files.
 
 use std::cell::Cell;
 
-use driver::blk::{Completion, Request};
+use driver::blk::{Completion, Limits, Request};
+use driver::driver::Driver;
 use driver::executor::Executor;
-use driver::ordered::{Ordered, Outcome};
-use driver::resize::Resize;
+use driver::ordered::{Outcome, Statistics};
+use driver::units::SectorCount;
 use serde::Serialize;
 use userhelper::executor::{NoUring, Threads, Uring};
 use userhelper::real_files::RealFile;
 
 use crate::clock::Clock;
 
-use super::target::{Live, Stepped, Stopped, Target, TargetError};
+use super::{BlockDevice, DeviceError, Live, Running, SentResize, Stepped, Stopped};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,23 @@ pub enum Taken {
     Threads,
     /// See [`Io::Uring`].
     Uring,
+}
+
+impl Taken {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Taken::Inline => "inline",
+            Taken::Threads => "threads",
+            Taken::Uring => "uring",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Taken> {
+        let all = [Taken::Inline, Taken::Threads, Taken::Uring];
+        all.into_iter().find(|taken| taken.name() == name)
+    }
 }
 
 /// Why a device cannot be had so.
@@ -90,51 +108,62 @@ impl Io {
 }
 
 /// A device on real files.
-pub enum OnFiles {
-    /// On its I/O thread.
-    Live(Live<RealFile>),
+pub enum OnFiles<D: Driver<File = RealFile>> {
+    /// On a thread of its own.
+    Live(Live<D>),
     /// Stepped in place, with an executor.
-    Stepped(Box<Stepped<RealFile>>),
+    Stepped(Box<Stepped<D>>),
 }
 
-impl OnFiles {
+impl<D: Driver<File = RealFile> + Send + 'static> OnFiles<D> {
     /// A device whose operations are carried out so.
     ///
     /// # Errors
     /// Why not.
-    pub fn start(device: Ordered<RealFile>, chosen: &Chosen) -> Result<OnFiles, NoIo> {
-        let uring = match chosen.taken() {
-            Taken::Inline => {
-                let live = Live::start(device).map_err(NoIo::Thread)?;
-                return Ok(OnFiles::Live(live));
-            }
+    pub fn start(driver: D, chosen: &Chosen) -> Result<OnFiles<D>, NoIo> {
+        Ok(match chosen.executor()? {
+            None => OnFiles::Live(Live::start(driver).map_err(NoIo::Thread)?),
+            Some(executor) => OnFiles::Stepped(Box::new(Stepped::on(driver, executor))),
+        })
+    }
+}
+
+impl Chosen {
+    /// A new executor, or none where a device is to carry its operations out itself.
+    ///
+    /// # Errors
+    /// That what was asked for by name is not to be had.
+    pub fn executor(&self) -> Result<Option<Box<dyn Executor<RealFile> + Send>>, NoIo> {
+        let uring = match self.taken() {
+            Taken::Inline => return Ok(None),
             Taken::Threads => None,
             Taken::Uring => match Uring::new() {
                 Ok(uring) => Some(uring),
-                Err(_) if chosen.may_fall_back => {
-                    chosen.taken.set(Taken::Threads);
+                Err(_) if self.may_fall_back => {
+                    self.taken.set(Taken::Threads);
                     None
                 }
                 Err(error) => return Err(error.into()),
             },
         };
-        let executor: Box<dyn Executor<RealFile>> = match uring {
+        Ok(Some(match uring {
             Some(uring) => Box::new(uring),
-            None => Box::new(Threads::start(chosen.depth).map_err(NoIo::Thread)?),
-        };
-        Ok(OnFiles::Stepped(Box::new(Stepped::on(device, executor))))
+            None => Box::new(Threads::start(self.depth).map_err(NoIo::Thread)?),
+        }))
     }
 }
 
-impl Target<RealFile> for OnFiles {
-    fn submit(&mut self, request: Request) -> Result<(), TargetError> {
+impl<D: Driver<File = RealFile>> BlockDevice for OnFiles<D> {
+    type File = RealFile;
+
+    fn submit(&mut self, request: Request) -> Result<(), DeviceError> {
         match self {
             OnFiles::Live(live) => live.submit(request),
             OnFiles::Stepped(stepped) => stepped.submit(request),
         }
     }
 
-    fn complete(&mut self) -> Result<Completion, TargetError> {
+    fn complete(&mut self) -> Result<Completion, DeviceError> {
         match self {
             OnFiles::Live(live) => live.complete(),
             OnFiles::Stepped(stepped) => stepped.complete(),
@@ -145,28 +174,53 @@ impl Target<RealFile> for OnFiles {
         &mut self,
         deadline_ns: u64,
         clock: &dyn Clock,
-    ) -> Result<Option<Completion>, TargetError> {
+    ) -> Result<Option<Completion>, DeviceError> {
         match self {
             OnFiles::Live(live) => live.complete_before(deadline_ns, clock),
             OnFiles::Stepped(stepped) => stepped.complete_before(deadline_ns, clock),
         }
     }
 
-    fn resize(&mut self, resize: Box<dyn Resize<RealFile> + Send>) -> Result<(), TargetError> {
+    fn capacity(&self) -> SectorCount {
+        match self {
+            OnFiles::Live(live) => live.capacity(),
+            OnFiles::Stepped(stepped) => stepped.capacity(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        match self {
+            OnFiles::Live(live) => live.limits(),
+            OnFiles::Stepped(stepped) => stepped.limits(),
+        }
+    }
+
+    fn statistics(&self) -> Statistics {
+        match self {
+            OnFiles::Live(live) => live.statistics(),
+            OnFiles::Stepped(stepped) => stepped.statistics(),
+        }
+    }
+
+    fn resize(&mut self, resize: SentResize<RealFile>) -> Result<(), DeviceError> {
         match self {
             OnFiles::Live(live) => live.resize(resize),
             OnFiles::Stepped(stepped) => stepped.resize(resize),
         }
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, TargetError> {
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
         match self {
             OnFiles::Live(live) => live.resized(wait),
             OnFiles::Stepped(stepped) => stepped.resized(wait),
         }
     }
+}
 
-    fn stop(self) -> Result<Stopped<RealFile>, TargetError> {
+impl<D: Driver<File = RealFile>> Running for OnFiles<D> {
+    type Driver = D;
+
+    fn stop(self) -> Result<Stopped<D>, DeviceError> {
         match self {
             OnFiles::Live(live) => live.stop(),
             OnFiles::Stepped(stepped) => stepped.stop(),

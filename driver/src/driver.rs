@@ -1,0 +1,302 @@
+//! What every driver is to whoever has one: a machine that takes requests, gives host operations
+//! as values, takes their results, and gives completions. [`Driver::step`] carries the operations
+//! out where they are given; an [`Executor`] may carry them out instead.
+
+use crate::blk::{Completion, Limits, Request};
+use crate::executor::{Died, Executor, Wait};
+use crate::host::{Finished, HostFile};
+use crate::linux::{self, LinuxUbd};
+use crate::ordered::{self, Ordered, Statistics};
+use crate::units::SectorCount;
+
+/// What one step of a driver came to.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing is queued.
+    Idle,
+    /// Nothing can be done before a relocation has had its turn.
+    Blocked,
+    /// Something was done, and there is more to do.
+    Working,
+    /// A request is finished.
+    Completed(Completion),
+    /// The driver is dead, of this; nothing that was in flight will complete.
+    Died(String),
+}
+
+/// Why a request is not served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotServed {
+    /// It is not taken, or not completed, and there is nothing more to do.
+    #[error("the request does not complete")]
+    Stalls,
+    /// There is more to do after as many steps as it may take.
+    #[error("the request takes steps without end")]
+    DoesNotEnd,
+    /// The driver is dead, of this.
+    #[error("the driver died: {0}")]
+    Died(String),
+}
+
+/// A driver with its files. A host operation is under way only between [`Driver::begin_on`] and
+/// [`Driver::finish`].
+pub trait Driver {
+    /// The host's files.
+    type File: HostFile;
+
+    /// Takes a request.
+    ///
+    /// # Errors
+    /// The request itself, where there is no room: step, and submit it again.
+    fn submit(&mut self, request: Request) -> Result<(), Request>;
+
+    /// Does one bounded piece of work, and waits for the host operations in it.
+    fn step(&mut self) -> Step;
+
+    /// Begins the host operations that can begin, as far as `executor` has room. While something
+    /// is complete, no other request begins.
+    fn begin_on(&mut self, executor: &mut dyn Executor<Self::File>);
+
+    /// Takes note of how one operation has ended that [`Driver::begin_on`] began.
+    fn finish(&mut self, finished: Finished);
+
+    /// The next completion, if a request is complete.
+    fn next_completion(&mut self) -> Option<Completion>;
+
+    /// Whether a request is not completed.
+    fn is_busy(&self) -> bool;
+
+    /// What the driver has died of.
+    fn death(&self) -> Option<String> {
+        None
+    }
+
+    /// The sectors that it offers now.
+    fn capacity(&self) -> SectorCount;
+
+    /// The sectors that can be written, from the first on: in V1 and V2 the last few may have no
+    /// bit.
+    fn writable(&self) -> SectorCount {
+        self.capacity()
+    }
+
+    /// The limits that a request has to keep.
+    fn limits(&self) -> Limits;
+
+    /// What it has done so far.
+    fn statistics(&self) -> Statistics;
+
+    /// Whether a publication is half done.
+    fn is_publishing(&self) -> bool {
+        false
+    }
+
+    /// The `ordered` driver, which a resize works on; `None` of a driver that does not resize.
+    fn ordered(&mut self) -> Option<&mut Ordered<Self::File>> {
+        None
+    }
+
+    /// Makes everything durable and closes the files. Requests in flight are dropped, never
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// The driver's words: not everything is durable.
+    fn close(self) -> Result<(), String>
+    where
+        Self: Sized;
+
+    /// Takes all that has ended on `executor`, and waits for the first of it as `wait` says.
+    /// Whether there was anything.
+    ///
+    /// # Errors
+    /// The executor's: nothing ends any more.
+    fn take_ended(
+        &mut self,
+        executor: &mut dyn Executor<Self::File>,
+        wait: Wait,
+    ) -> Result<bool, Died> {
+        let mut ended = executor.finished(wait)?;
+        let any = ended.is_some();
+        while let Some(finished) = ended {
+            self.finish(finished);
+            ended = executor.finished(Wait::No)?;
+        }
+        Ok(any)
+    }
+
+    /// Has one request carried out by a driver that has nothing else to do.
+    ///
+    /// # Errors
+    /// Why it does not complete.
+    #[inline]
+    fn serve(&mut self, request: Request) -> Result<Completion, NotServed> {
+        self.serve_within(request, u64::MAX)
+    }
+
+    /// Likewise, in at most `steps` steps, so that a driver that is wrong keeps nobody for ever.
+    ///
+    /// # Errors
+    /// Why it does not complete.
+    #[inline]
+    fn serve_within(&mut self, request: Request, steps: u64) -> Result<Completion, NotServed> {
+        let mut left = steps;
+        let mut step = |driver: &mut Self| {
+            left = left.checked_sub(1).ok_or(NotServed::DoesNotEnd)?;
+            Ok(driver.step())
+        };
+        let mut submitted = self.submit(request);
+        while let Err(back) = submitted {
+            // A pipe smaller than the request takes it in parts.
+            match step(self)? {
+                Step::Working => submitted = self.submit(back),
+                Step::Died(why) => return Err(NotServed::Died(why)),
+                Step::Idle | Step::Blocked | Step::Completed(_) => return Err(NotServed::Stalls),
+            }
+        }
+        loop {
+            match step(self)? {
+                Step::Completed(completion) => return Ok(completion),
+                Step::Working => {}
+                Step::Died(why) => return Err(NotServed::Died(why)),
+                Step::Idle | Step::Blocked => return Err(NotServed::Stalls),
+            }
+        }
+    }
+}
+
+impl From<ordered::Step> for Step {
+    #[inline]
+    fn from(step: ordered::Step) -> Step {
+        match step {
+            ordered::Step::Idle => Step::Idle,
+            ordered::Step::Blocked => Step::Blocked,
+            ordered::Step::Working => Step::Working,
+            ordered::Step::Completed(completion) => Step::Completed(completion),
+        }
+    }
+}
+
+impl From<linux::Step> for Step {
+    fn from(step: linux::Step) -> Step {
+        match step {
+            linux::Step::Idle => Step::Idle,
+            linux::Step::Working => Step::Working,
+            linux::Step::Completed(completion) => Step::Completed(completion),
+            linux::Step::Died(death) => Step::Died(death.to_string()),
+        }
+    }
+}
+
+impl<F: HostFile> Driver for Ordered<F> {
+    type File = F;
+
+    #[inline]
+    fn submit(&mut self, request: Request) -> Result<(), Request> {
+        Ordered::submit(self, request)
+    }
+
+    #[inline]
+    fn step(&mut self) -> Step {
+        Ordered::step(self).into()
+    }
+
+    fn begin_on(&mut self, executor: &mut dyn Executor<F>) {
+        Ordered::begin_on(self, executor);
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        Ordered::finish(self, finished);
+    }
+
+    #[inline]
+    fn next_completion(&mut self) -> Option<Completion> {
+        Ordered::next_completion(self)
+    }
+
+    fn is_busy(&self) -> bool {
+        Ordered::is_busy(self)
+    }
+
+    fn capacity(&self) -> SectorCount {
+        Ordered::capacity(self)
+    }
+
+    fn writable(&self) -> SectorCount {
+        let mapped = self.geometry().map(|geometry| geometry.mapped());
+        mapped.unwrap_or(Ordered::capacity(self))
+    }
+
+    fn limits(&self) -> Limits {
+        Ordered::limits(self)
+    }
+
+    fn statistics(&self) -> Statistics {
+        Ordered::statistics(self)
+    }
+
+    fn is_publishing(&self) -> bool {
+        Ordered::is_publishing(self)
+    }
+
+    fn ordered(&mut self) -> Option<&mut Ordered<F>> {
+        Some(self)
+    }
+
+    fn close(self) -> Result<(), String> {
+        let closed = Ordered::close(self);
+        closed.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+impl<F: HostFile> Driver for LinuxUbd<F> {
+    type File = F;
+
+    fn submit(&mut self, request: Request) -> Result<(), Request> {
+        LinuxUbd::submit(self, request)
+    }
+
+    fn step(&mut self) -> Step {
+        LinuxUbd::step(self).into()
+    }
+
+    fn begin_on(&mut self, executor: &mut dyn Executor<F>) {
+        LinuxUbd::begin_on(self, executor);
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        LinuxUbd::finish(self, finished);
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        LinuxUbd::next_completion(self)
+    }
+
+    fn is_busy(&self) -> bool {
+        LinuxUbd::is_busy(self)
+    }
+
+    fn death(&self) -> Option<String> {
+        LinuxUbd::death(self).map(|death| death.to_string())
+    }
+
+    fn capacity(&self) -> SectorCount {
+        LinuxUbd::capacity(self)
+    }
+
+    fn writable(&self) -> SectorCount {
+        LinuxUbd::writable(self)
+    }
+
+    fn limits(&self) -> Limits {
+        LinuxUbd::limits(self)
+    }
+
+    fn statistics(&self) -> Statistics {
+        LinuxUbd::statistics(self)
+    }
+
+    fn close(self) -> Result<(), String> {
+        let closed = LinuxUbd::close(self);
+        closed.map(drop).map_err(|error| error.to_string())
+    }
+}

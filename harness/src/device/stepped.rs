@@ -1,0 +1,267 @@
+//! A device that is stepped in place, by whoever submits to it. It carries its operations out one
+//! after the other where they are given, without threads, and so without hops and without chance;
+//! or gives them to an executor.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use driver::blk::{Completion, Limits, Request};
+use driver::driver::{Driver, Step};
+use driver::executor::{Died, Executor, Wait};
+use driver::ordered::{Hold, Outcome, Statistics};
+use driver::resize::ResizeStep;
+use driver::units::SectorCount;
+
+use crate::clock::Clock;
+
+use super::{BlockDevice, DeviceError, Running, SentResize, Stopped};
+
+/// The executor is given what was begun when this many requests were submitted: a call for each
+/// would cost more than it gains.
+const BEGUN_TOGETHER: usize = 4;
+
+/// A device that is stepped in place, alternately with its resize.
+pub struct Stepped<D: Driver> {
+    driver: D,
+    /// Carries its operations out; `None`: each where it is given.
+    executor: Option<Box<dyn Executor<D::File> + Send>>,
+    completions: VecDeque<Completion>,
+    resize: Option<SentResize<D::File>>,
+    /// Why nothing ends any more.
+    died: Option<Died>,
+    /// Operations that were begun since the executor was last looked at.
+    begun: usize,
+    /// The resize waits for something that is under way.
+    resize_waits: bool,
+    outcome: Option<Outcome>,
+}
+
+impl<D: Driver> Stepped<D> {
+    /// Takes the driver over; it carries its operations out itself.
+    pub fn new(driver: D) -> Stepped<D> {
+        Stepped {
+            driver,
+            executor: None,
+            completions: VecDeque::new(),
+            resize: None,
+            died: None,
+            begun: 0,
+            resize_waits: false,
+            outcome: None,
+        }
+    }
+
+    /// Takes the driver over; `executor` carries its operations out.
+    pub fn on(driver: D, executor: Box<dyn Executor<D::File> + Send>) -> Stepped<D> {
+        Stepped {
+            executor: Some(executor),
+            ..Stepped::new(driver)
+        }
+    }
+
+    /// Takes a request, if there is room; nothing begins.
+    ///
+    /// # Errors
+    /// The request, where there is no room.
+    pub(super) fn offer(&mut self, request: Request) -> Result<(), Request> {
+        self.driver.submit(request)
+    }
+
+    /// The completions that are there, in their order.
+    pub(super) fn completions(&mut self) -> impl Iterator<Item = Completion> + '_ {
+        self.completions.drain(..)
+    }
+
+    /// Whether there is a request that is not completed.
+    pub(super) fn is_busy(&self) -> bool {
+        self.driver.is_busy()
+    }
+
+    /// Whether what is under way may end by itself, elsewhere.
+    pub(super) fn has_executor(&self) -> bool {
+        self.executor.is_some()
+    }
+
+    /// The driver as it is.
+    pub(super) fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// One step of the driver and one of the resize. Whether anything could be done. What is
+    /// carried out elsewhere is waited for, if there is nothing else to do.
+    pub(super) fn step(&mut self, wait: Wait) -> Result<bool, DeviceError> {
+        let served = self.serve(wait)?;
+        Ok(self.step_resize() || served)
+    }
+
+    /// One step of the resize. Whether there is one.
+    fn step_resize(&mut self) -> bool {
+        let (Some(resize), Some(ordered)) = (&mut self.resize, self.driver.ordered()) else {
+            return false;
+        };
+        let step = resize.step(ordered);
+        self.resize_waits = matches!(step, Ok(ResizeStep::Waiting));
+        let outcome = match step {
+            Ok(ResizeStep::Working | ResizeStep::Waiting) => return true,
+            Ok(ResizeStep::Done(resized)) => Ok(resized),
+            Err(error) => Err(error),
+        };
+        // A resize that failed half-way must not leave requests waiting for it.
+        ordered.set_hold(Hold::Nothing);
+        self.resize = None;
+        self.outcome = Some(outcome);
+        true
+    }
+
+    /// One step of the driver. Whether anything could be done.
+    pub(super) fn serve(&mut self, wait: Wait) -> Result<bool, DeviceError> {
+        let Some(executor) = &mut self.executor else {
+            return Ok(match self.driver.step() {
+                Step::Completed(completion) => {
+                    self.completions.push_back(completion);
+                    true
+                }
+                Step::Working => true,
+                Step::Idle | Step::Blocked => false,
+                Step::Died(why) => return Err(DeviceError::DriverDied(why)),
+            });
+        };
+        if let Some(why) = self.driver.death() {
+            return Err(DeviceError::DriverDied(why));
+        }
+        if let Some(died) = &self.died {
+            return Err(died.clone().into());
+        }
+        self.driver.begin_on(&mut **executor);
+        let before = self.completions.len();
+        self.completions
+            .extend(std::iter::from_fn(|| self.driver.next_completion()));
+        // A resize goes on while the host is busy, and a completion is wanted at once.
+        let resizes = self.resize.is_some() && !self.resize_waits;
+        let wait = match resizes || self.completions.len() > before {
+            true => Wait::No,
+            false => wait,
+        };
+        let ended = self.take_ended(wait)?;
+        Ok(ended || self.completions.len() > before)
+    }
+
+    /// Takes what the executor has ended. Whether there was anything.
+    fn take_ended(&mut self, wait: Wait) -> Result<bool, DeviceError> {
+        let Some(executor) = &mut self.executor else {
+            return Ok(false);
+        };
+        self.begun = 0;
+        let ended = self.driver.take_ended(&mut **executor, wait);
+        let any = ended.inspect_err(|died| self.died = Some(died.clone()))?;
+        self.completions
+            .extend(std::iter::from_fn(|| self.driver.next_completion()));
+        Ok(any)
+    }
+
+    /// Begins what can begin. Completions that are still to be taken keep nothing back: every few
+    /// requests the executor is given what has been begun.
+    fn begin(&mut self) -> Result<(), DeviceError> {
+        let Some(executor) = &mut self.executor else {
+            return Ok(());
+        };
+        self.driver.begin_on(&mut **executor);
+        self.begun += 1;
+        if self.begun >= BEGUN_TOGETHER && self.died.is_none() {
+            self.take_ended(Wait::No)?;
+        }
+        Ok(())
+    }
+}
+
+impl<D: Driver> BlockDevice for Stepped<D> {
+    type File = D::File;
+
+    fn submit(&mut self, mut request: Request) -> Result<(), DeviceError> {
+        while let Err(back) = self.driver.submit(request) {
+            request = back;
+            if !self.step(Wait::ForOne)? {
+                return Err(DeviceError::Idle);
+            }
+        }
+        self.begin()
+    }
+
+    fn complete(&mut self) -> Result<Completion, DeviceError> {
+        loop {
+            if let Some(completion) = self.completions.pop_front() {
+                return Ok(completion);
+            }
+            if self.resize.is_none() && self.executor.is_none() {
+                // As below, without the way through the queue.
+                match self.driver.step() {
+                    Step::Completed(completion) => return Ok(completion),
+                    Step::Working => {}
+                    Step::Idle | Step::Blocked => return Err(DeviceError::Idle),
+                    Step::Died(why) => return Err(DeviceError::DriverDied(why)),
+                }
+            } else if !self.step(Wait::ForOne)? {
+                return Err(DeviceError::Idle);
+            }
+        }
+    }
+
+    fn complete_before(
+        &mut self,
+        deadline_ns: u64,
+        clock: &dyn Clock,
+    ) -> Result<Option<Completion>, DeviceError> {
+        while self.completions.is_empty() {
+            let left = deadline_ns.saturating_sub(clock.now_ns());
+            if left == 0 {
+                break;
+            }
+            let served = self.step(Wait::AtMost(Duration::from_nanos(left)))?;
+            if !served && self.executor.is_none() {
+                clock.sleep_until_ns(deadline_ns);
+            }
+        }
+        Ok(self.completions.pop_front())
+    }
+
+    fn capacity(&self) -> SectorCount {
+        self.driver.capacity()
+    }
+
+    fn limits(&self) -> Limits {
+        self.driver.limits()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.driver.statistics()
+    }
+
+    fn resize(&mut self, resize: SentResize<D::File>) -> Result<(), DeviceError> {
+        if self.driver.ordered().is_none() {
+            return Err(DeviceError::DoesNotResize);
+        }
+        self.resize = Some(resize);
+        Ok(())
+    }
+
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
+        while wait && self.resize.is_some() {
+            if !self.step(Wait::ForOne)? {
+                return Err(DeviceError::Idle);
+            }
+        }
+        Ok(self.outcome.take())
+    }
+}
+
+impl<D: Driver> Running for Stepped<D> {
+    type Driver = D;
+
+    fn stop(mut self) -> Result<Stopped<D>, DeviceError> {
+        while self.step(Wait::ForOne)? {}
+        Ok(Stopped {
+            driver: self.driver,
+            left: self.completions.into(),
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! A driver with a double between it and its user.
+
+use driver::blk::{Completion, Limits, Request};
+use driver::driver::{Driver, Step};
+use driver::executor::Executor;
+use driver::host::{Finished, HostFile};
+use driver::ordered::{Ordered, Statistics};
+use driver::units::SectorCount;
+
+use super::Defective;
+
+/// The driver and its double. The double comes between where the driver is stepped.
+pub struct Doubled<F: HostFile> {
+    device: Box<Ordered<F>>,
+    double: Box<dyn Defective<F>>,
+}
+
+impl<F: HostFile> Doubled<F> {
+    /// Puts `double` before `device`.
+    pub fn new(device: Box<Ordered<F>>, double: Box<dyn Defective<F>>) -> Doubled<F> {
+        Doubled { device, double }
+    }
+}
+
+impl<F: HostFile> Driver for Doubled<F> {
+    type File = F;
+
+    fn submit(&mut self, request: Request) -> Result<(), Request> {
+        self.double.submit(&mut self.device, request)
+    }
+
+    fn step(&mut self) -> Step {
+        self.double.step(&mut self.device).into()
+    }
+
+    fn begin_on(&mut self, executor: &mut dyn Executor<F>) {
+        self.device.begin_on(executor);
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        self.device.finish(finished);
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        self.device.next_completion()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.device.is_busy()
+    }
+
+    fn capacity(&self) -> SectorCount {
+        self.device.capacity()
+    }
+
+    fn writable(&self) -> SectorCount {
+        Driver::writable(&*self.device)
+    }
+
+    fn limits(&self) -> Limits {
+        self.device.limits()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.device.statistics()
+    }
+
+    fn is_publishing(&self) -> bool {
+        self.device.is_publishing()
+    }
+
+    fn ordered(&mut self) -> Option<&mut Ordered<F>> {
+        Some(&mut self.device)
+    }
+
+    fn close(mut self) -> Result<(), String> {
+        self.double.close(*self.device)
+    }
+}

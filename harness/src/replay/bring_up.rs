@@ -1,0 +1,195 @@
+//! How a replay comes by its driver. Whichever it is, `ordered` opens the device first: what is
+//! dirty already is read through it, so that the model of the contents does not learn from a
+//! driver that may be wrong.
+
+use std::path::Path;
+
+use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
+use driver::host::HostNames;
+use driver::linux::{Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec, bring_up};
+use driver::open::{OpenOptions, backing_path, open};
+use driver::ordered::Ordered;
+
+use super::session_error::SessionError;
+
+/// The driver that serves the requests of a replay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplayDriver {
+    /// The correct one.
+    #[default]
+    Ordered,
+    /// The model of a kernel's, with these defects.
+    Linux(Kernel, Defects),
+}
+
+impl ReplayDriver {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReplayDriver::Ordered => "ordered",
+            ReplayDriver::Linux(Kernel::Linux6_12, _) => "linux-6.12",
+            ReplayDriver::Linux(Kernel::Linux2_6, _) => "linux-2.6",
+        }
+    }
+
+    /// Its defects, by their names.
+    pub fn defects(self) -> Vec<String> {
+        match self {
+            ReplayDriver::Ordered => Vec::new(),
+            ReplayDriver::Linux(_, defects) => {
+                let names = defects.iter().map(|defect| defect.name().to_owned());
+                names.collect()
+            }
+        }
+    }
+
+    /// Whether it knows discards and writes of zeros.
+    pub(super) fn discards(self) -> bool {
+        !matches!(self, ReplayDriver::Linux(Kernel::Linux2_6, _))
+    }
+}
+
+/// A driver that was brought up once more.
+pub struct Reopened<D> {
+    /// The driver.
+    pub driver: D,
+    /// Whether a resize was found half done.
+    pub interrupted: bool,
+}
+
+/// Brings up the driver of a replay.
+pub trait BringsUp<H: HostNames> {
+    /// The driver.
+    type Driver: Driver<File = H::File>;
+
+    /// Takes a device over that `ordered` has opened, and on which nothing is under way.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    fn take_over(
+        &self,
+        host: &H,
+        spec: &DeviceSpec,
+        device: Ordered<H::File>,
+    ) -> Result<Self::Driver, SessionError>;
+
+    /// Opens the device once more. `Ok(Err(why))` if a driver that may be wrong has left something
+    /// that it does not open itself.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    fn reopen(
+        &self,
+        host: &H,
+        spec: &DeviceSpec,
+        options: OpenOptions,
+    ) -> Result<Result<Reopened<Self::Driver>, String>, SessionError> {
+        let opened = open(host, spec, options)?;
+        let interrupted = opened.interrupted.is_some();
+        let driver = self.take_over(host, spec, opened.device)?;
+        Ok(Ok(Reopened {
+            driver,
+            interrupted,
+        }))
+    }
+}
+
+/// `ordered`, or what `wrap` makes of it.
+pub struct OrderedBut<W>(pub W);
+
+impl<H, D, W> BringsUp<H> for OrderedBut<W>
+where
+    H: HostNames,
+    D: Driver<File = H::File>,
+    W: Fn(Ordered<H::File>) -> D,
+{
+    type Driver = D;
+
+    fn take_over(
+        &self,
+        _: &H,
+        _: &DeviceSpec,
+        device: Ordered<H::File>,
+    ) -> Result<D, SessionError> {
+        Ok((self.0)(device))
+    }
+}
+
+/// A model of a kernel's driver.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Model {
+    pub(super) kernel: Kernel,
+    pub(super) defects: Defects,
+}
+
+/// Requests that fit into the pipe to the model's I/O thread.
+const PIPE_CAPACITY: usize = 64;
+
+impl Model {
+    /// Opens the device; `backing` is the backing file where the command line names one.
+    fn open<H: HostNames>(
+        self,
+        host: &H,
+        cow: &Path,
+        backing: Option<&Path>,
+    ) -> Result<LinuxUbd<H::File>, LinuxOpenError> {
+        let spec = OpenSpec {
+            kernel: self.kernel,
+            pipe_capacity: PIPE_CAPACITY,
+            ..OpenSpec::default()
+        };
+        bring_up(host, cow, backing, &spec, self.defects)
+    }
+}
+
+impl<H: HostNames> BringsUp<H> for Model {
+    type Driver = LinuxUbd<H::File>;
+
+    fn take_over(
+        &self,
+        host: &H,
+        spec: &DeviceSpec,
+        device: Ordered<H::File>,
+    ) -> Result<LinuxUbd<H::File>, SessionError> {
+        let path = &spec.file;
+        let Some(image) = device.image() else {
+            return Err(SessionError::ModelOfRawDisk { path: path.clone() });
+        };
+        // The file that `ordered` has found to be the right one, by the name that it has in the
+        // header: a kernel that is given another name writes it there.
+        let named = spec.backing.as_ref();
+        let named = named.map(|_| backing_path(path, &image.header));
+        // Its lock has to go first.
+        device.close().map_err(|error| SessionError::Close {
+            path: path.clone(),
+            error: error.to_string(),
+        })?;
+        let opened = self.open(host, path, named.as_deref());
+        opened.map_err(|error| SessionError::Model {
+            path: path.clone(),
+            error,
+        })
+    }
+
+    fn reopen(
+        &self,
+        host: &H,
+        spec: &DeviceSpec,
+        options: OpenOptions,
+    ) -> Result<Result<Reopened<LinuxUbd<H::File>>, String>, SessionError> {
+        // Whether the header is still one, and whose, is asked of the right driver.
+        let device = match open(host, spec, options) {
+            Ok(opened) => opened.device,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        match self.take_over(host, spec, device) {
+            Ok(driver) => Ok(Ok(Reopened {
+                driver,
+                interrupted: false,
+            })),
+            Err(error @ SessionError::Model { .. }) => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+}

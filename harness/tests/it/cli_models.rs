@@ -1,0 +1,233 @@
+//! `ubdlab replay --driver linux-6.12` and `linux-2.6`: what the real drivers lose is found, the
+//! models without defects lose nothing, and what a model cannot do is refused before anything is
+//! written.
+
+use driver::cow::Version;
+use serde_json::Value;
+
+use crate::image_commands::check::interrupted_reflow;
+use crate::support::cli::{Sandbox, ftrace};
+use crate::support::images;
+
+const MODELS: [&str; 2] = ["linux-6.12", "linux-2.6"];
+
+/// A sandbox with a trace of short and long reads and writes all over a small device, with flushes
+/// and FUA, and without discards.
+fn with_mixed_trace() -> Sandbox {
+    let sandbox = Sandbox::with_device();
+    let generated = sandbox.run(&[
+        "trace",
+        "generate",
+        "@mixed",
+        "--requests=1500",
+        "--size=1M",
+        "--mix=read:50,write:50",
+        "--request-size=512:2,4K:2,32K:1",
+        "--fua=3",
+        "--seed=5",
+    ]);
+    assert!(generated.status.success(), "{generated:?}");
+    sandbox
+}
+
+/// Replays and looks at the exit status; the report.
+fn replayed(sandbox: &Sandbox, args: &[&str], status: i32) -> Value {
+    let args = [&["replay"], args, &["--json"]].concat();
+    let output = sandbox.run(&args);
+    let said = sandbox.text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "of {args:?}: {said}");
+    serde_json::from_str(&sandbox.text(&output.stdout)).unwrap()
+}
+
+fn mismatches(report: &Value) -> u64 {
+    report["mismatches"].as_u64().unwrap()
+}
+
+#[test]
+fn a_known_defect_is_seen_with_the_sectors_that_it_mixes_up() {
+    let sandbox = with_mixed_trace();
+    for defect in [&[][..], &["--defect=last-run-offset"]] {
+        let model = &["@mixed", "--driver=linux-6.12", "--memory"];
+        let report = replayed(&sandbox, &[model, defect].concat(), 1);
+        assert!(mismatches(&report) > 0);
+        let example = report["mismatch_examples"][0].as_str().unwrap();
+        assert!(example.starts_with("request "), "{example}");
+        assert!(example.contains(": sector "), "{example}");
+        assert_eq!(report["driver"], "linux-6.12");
+        let defects = report["defects"].as_array().unwrap();
+        assert!(defects.contains(&"last-run-offset".into()));
+        assert_eq!(defects.len(), if defect.is_empty() { 20 } else { 1 });
+    }
+    let text = sandbox.run(&["replay", "@mixed", "--driver=linux-6.12", "--memory"]);
+    let text = sandbox.text(&text.stdout);
+    assert!(
+        text.contains("served by the model of linux-6.12, with 20 defects"),
+        "{text}"
+    );
+}
+
+#[test]
+fn without_defects_nothing_is_lost_also_after_closing_and_reopening() {
+    let sandbox = with_mixed_trace();
+    for driver in MODELS {
+        let driver = format!("--driver={driver}");
+        for place in [
+            &["--memory"][..],
+            &["--memory", "--stamps-only"],
+            &["--io=inline"],
+            &["--io=threads"],
+            // What it holds then is what the model before it has left.
+            &["--device=ubda=@cow"],
+            &["--device=ubda=@cow,@backing"],
+        ] {
+            let common = &["@mixed", &driver, "--defect=none"];
+            let report = replayed(&sandbox, &[common, place].concat(), 0);
+            assert_eq!(mismatches(&report), 0, "{driver} {place:?}");
+            let read = report["sectors_read"].as_u64().unwrap();
+            // Every sector, at the end and after reopening.
+            let all = report["sectors_verified"].as_u64().unwrap();
+            assert_eq!(all, read + 2 * 2048, "{driver} {place:?}");
+            assert!(report["syncs"].as_u64().unwrap() > 0);
+            assert_eq!(report["defects"], Value::Array(vec![]));
+        }
+    }
+    // And what they have left is right for the right driver.
+    let report = replayed(&sandbox, &["@mixed", "--device=ubda=@cow"], 0);
+    assert_eq!(
+        (mismatches(&report), &report["driver"]),
+        (0, &"ordered".into())
+    );
+    assert!(
+        sandbox
+            .succeeds(&["image", "check", "@cow"])
+            .contains("no fault")
+    );
+}
+
+#[test]
+fn what_cannot_go_together_is_wrong_usage_and_nothing_is_touched() {
+    let sandbox = Sandbox::with_device();
+    for (args, what) in [
+        (&["--resize-at=1:2M"][..], "--resize-at"),
+        (&["--strategy=reflow"], "--strategy"),
+        (&["--shrink"], "--shrink"),
+        (&["--device=ubda=@cow,@backing,2M"], "the SIZE of --device"),
+        (&["--device=ubdar=@cow"], "the flag r of --device"),
+        (&["--device=ubdas=@cow"], "the flag s of --device"),
+        (&["--device=ubdac=@cow"], "the flag c of --device"),
+        (&["--device=ubdad=@backing"], "the flag d of --device"),
+        (
+            &["--device=ubda=@cow,@backing", "--switch-backing"],
+            "--switch-backing",
+        ),
+        (
+            &["--device=ubda=@cow", "--confine-backing"],
+            "--confine-backing",
+        ),
+    ] {
+        for driver in MODELS {
+            let option = format!("--driver={driver}");
+            let args = [&["replay", "@trace", &option], args].concat();
+            let message =
+                format!("ubdlab: {what}: only --driver ordered can do that, not {driver}\n");
+            sandbox.fails(&args, 2, &message);
+        }
+    }
+    sandbox.fails(
+        &["replay", "@trace", "--defect=flush-noop"],
+        2,
+        "ubdlab: --defect flush-noop: --driver ordered has none: --driver linux-6.12 or \
+         linux-2.6\n",
+    );
+    sandbox.fails(
+        &[
+            "replay",
+            "@trace",
+            "--driver=linux-2.6",
+            "--defect=none",
+            "--defect=flush-noop",
+        ],
+        2,
+        "ubdlab: --defect none: found with another defect\n",
+    );
+    let output = sandbox.run(&["replay", "@trace", "--memory", "--io=threads"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn what_a_model_cannot_do_is_an_error_before_anything_is_written() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write("discards", ftrace(&[("WS", 0, 8), ("D", 8, 8)]));
+    sandbox.refuses(
+        &[
+            "replay",
+            "@discards",
+            "--driver=linux-2.6",
+            "--device=ubda=@cow",
+        ],
+        "@discards: request 2, a discard: --driver linux-2.6 knows none, linux-6.12 does",
+    );
+    interrupted_reflow(&sandbox);
+    for driver in MODELS {
+        sandbox.refuses(
+            &[
+                "replay",
+                "@trace",
+                &format!("--driver={driver}"),
+                "--device=ubda=@cow",
+            ],
+            "@cow: COW file: a resize is under way in it: recover it first",
+        );
+    }
+}
+
+#[test]
+fn a_kernel_that_dies_is_a_finding_that_says_of_what() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write(
+        "discards",
+        ftrace(&[("WS", 0, 8), ("D", 8, 200), ("R", 0, 8)]),
+    );
+    // With the COW file alone named, the limits of a device without one apply.
+    let report = replayed(
+        &sandbox,
+        &["@discards", "--driver=linux-6.12", "--device=ubda=@cow"],
+        1,
+    );
+    assert_eq!(
+        report["mismatch_examples"][0],
+        "at the end: the driver died: a segment of 200 sectors does not fit its mask of 64 bits"
+    );
+    for args in [
+        &["--device=ubda=@cow", "--defect=none"][..],
+        &["--device=ubda=@cow,@backing"],
+    ] {
+        let args = [&["@discards", "--driver=linux-6.12"], args].concat();
+        assert_eq!(mismatches(&replayed(&sandbox, &args, 0)), 0);
+    }
+}
+
+#[test]
+fn a_header_that_a_defect_destroys_is_found_when_the_device_is_reopened() {
+    let sandbox = Sandbox::new();
+    // 64 sectors: one word of bitmap, which V1 has right after its header.
+    sandbox.write_backing("backing", 64 * 512);
+    sandbox.write("trace", ftrace(&[("WS", 0, 8), ("R", 0, 16)]));
+    for (defect, status) in [("one-word-underflow", 1), ("none", 0)] {
+        let header = images::header(Version::V1, &sandbox.path("backing"), 64 * 512);
+        sandbox.write_image_under("cow", &header, &[60]);
+        let defect = format!("--defect={defect}");
+        let args = [
+            "@trace",
+            "--driver=linux-2.6",
+            "--device=ubda=@cow",
+            &defect,
+        ];
+        let report = replayed(&sandbox, &args, status);
+        if status == 1 {
+            let example = report["mismatch_examples"][0].as_str().unwrap();
+            let what = "after reopening: the device does not come up: ";
+            assert!(example.starts_with(what), "{example}");
+        }
+    }
+}
