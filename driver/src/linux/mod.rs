@@ -3,8 +3,8 @@
 //! [`LinuxUbd`] has the two halves of the original, and gives one host operation at a time as a
 //! value, as the one thread of the original carries one out at a time. With
 //! [`Defects::LINUX_6_12`] (or [`Defects::LINUX_2_6`]) it performs the same host operations in the
-//! same order as that kernel; with [`Defects::none`] it keeps the promises of any honest disk: a read returns
-//! the last acknowledged write, what was flushed survives, statuses are right. Every
+//! same order as that kernel; with [`Defects::none`] it keeps the promises of any honest disk: a
+//! read returns the last acknowledged write, what was flushed survives, statuses are right. Every
 //! [`Defect`] is a switch, so that each can be the only one.
 //!
 //! Where the kernel would use memory that it does not own, the model has zeros. Words of the
