@@ -1,6 +1,6 @@
-//! Paths of bytes. A header holds a path as bytes of any kind, and the standard library makes a path
-//! of such bytes only in what it has for Unix, or in unsafe code, which is forbidden here. So this
-//! is the one place of the crate that names an operating system.
+//! Paths of bytes. A header holds a path as bytes of any kind, and the standard library makes a
+//! path of such bytes only in what it has for Unix, or in unsafe code, which is forbidden here. So
+//! this is the one place of the crate that names an operating system.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

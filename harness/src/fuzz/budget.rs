@@ -38,7 +38,7 @@ const ROOM: u64 = 8 << 30;
 /// bounded by it is how often a step may change a file without syncing it: some 3,000 times. (The
 /// most in those cases was 451.) Crash points share what came before the step, so that it does not
 /// matter how much that is: on a host that zeroes no range, the largest device that is generated
-/// takes 513 writes to zero, and may be zeroed by each action of a life without a flush between.
+/// takes 513 writes to zero. Each action of a life may zero it, without a flush between.
 const AT_STAKE: u64 = 1 << 18;
 
 /// What a life of a case, or the recovery of one of its crash images, may take.

@@ -17,8 +17,8 @@
 //!   marks the pages clean. It may or may not be on the disk.
 //! - A failed sync of a directory leaves its changes unsynced, and a later one that
 //!   succeeds makes them durable: no journal drops a transaction and commits the next.
-//! - A kill in the middle of a write leaves in the page cache what lies before some point of it, and
-//!   nothing of what lies after. Other operations it does not cut short.
+//! - A kill in the middle of a write leaves in the page cache what lies before some point of it,
+//!   and nothing of what lies after. Other operations it does not cut short.
 //! - A file's owner and mode are not subject to crashes.
 //!
 //! Not assumed, and so without an option: that a write under way is carried out whole when the
@@ -73,9 +73,9 @@ pub struct Assumptions {
     pub failed_sync_keeps_content: bool,
     /// The bytes, aligned to their own number, of which a write that a kill cuts short has done all
     /// or nothing. By default 4096, a page of the file: the kernel goes from page to page. Weakened
-    /// to 512 nothing is lost; to 8 a sector is neither the old one nor the new one. That data comes
-    /// by whole sectors, and a resize in place by one of the header, rests on sectors here as it
-    /// does on [`Assumptions::atomic_unit`] where the power goes. 0 is taken as 1.
+    /// to 512 nothing is lost; to 8 a sector is neither the old one nor the new one. That data
+    /// comes by whole sectors, and a resize in place by one of the header, rests on sectors here
+    /// as it does on [`Assumptions::atomic_unit`] where the power goes. 0 is taken as 1.
     #[serde(skip_serializing_if = "is_a_page")]
     pub kill_unit: u64,
     /// An operation that has reported an error has had all the effect that it will have. Weakened:

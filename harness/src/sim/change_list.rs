@@ -51,9 +51,9 @@ impl<T: Clone> ChangeList<T> {
         (self.shared.len() + self.latest.len()) as u64
     }
 
-    /// Changes it as a whole, after which it shares nothing with the clones before. A sync does that
-    /// after one that has failed, where it may drop what that one left. [`Self::cost_of_a_clone`]
-    /// does not count it: a step has few syncs beside its writes.
+    /// Changes it as a whole, after which it shares nothing with the clones before. A sync does
+    /// that after one that has failed, where it may drop what that one left.
+    /// [`Self::cost_of_a_clone`] does not count it: a step has few syncs beside its writes.
     pub(crate) fn edit(&mut self, edit: impl FnOnce(&mut Vec<T>)) {
         let mut items: Vec<T> = self.iter().cloned().collect();
         edit(&mut items);
