@@ -36,6 +36,8 @@ pub(super) const DOUBLES: &[Double] = &[
             Kind::LostWrite,
             Kind::Zeros,
             Kind::Misplaced,
+            // Reading where the file has no more data.
+            Kind::WrongStatus,
         ],
         replay: None,
     },
