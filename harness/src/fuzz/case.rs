@@ -50,18 +50,7 @@ impl Case {
     /// How many requests are submitted in it.
     pub fn requests(&self) -> usize {
         let actions = self.lives.iter().flat_map(|life| &life.actions);
-        let is_request = |action: &&Action| {
-            !matches!(
-                action,
-                Action::Step
-                    | Action::Drain
-                    | Action::OpenAgain
-                    | Action::Resize { .. }
-                    | Action::StepResize
-                    | Action::FinishResize
-            )
-        };
-        actions.filter(is_request).count()
+        actions.filter(|action| action.is_request()).count()
     }
 
     /// Whether a case that somebody has edited can be run: nothing in it is larger than the
@@ -150,6 +139,7 @@ impl Case {
                 "lives.side_by_side",
                 uses(|life| life.side_by_side.is_some()),
             ),
+            ("lives.order", uses(|life| life.order.is_some())),
             ("lives.segments_of", uses(|life| life.segments_of.is_some())),
             ("lives.keeps_asking", uses(|life| life.keeps_asking)),
             ("lives.at_once", uses(|life| life.at_once.is_some())),
@@ -468,6 +458,10 @@ pub struct Life {
     /// Host operations of the device go side by side, in an order that this number decides on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side_by_side: Option<u64>,
+    /// They go side by side in this order: of what could have happened each time, what did, counted
+    /// from 0. When the list has come to its end, it is the first each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Vec<u16>>,
     /// A request's data comes in segments, the first of this many sectors and each one after it a
     /// sector longer; without it, in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -565,6 +559,21 @@ pub enum Action {
     StepResize,
     /// Steps of the resize until it ends or has to wait.
     FinishResize,
+}
+
+impl Action {
+    /// Whether it submits a request, and does nothing else.
+    pub(super) fn is_request(&self) -> bool {
+        !matches!(
+            self,
+            Action::Step
+                | Action::Drain
+                | Action::OpenAgain
+                | Action::Resize { .. }
+                | Action::StepResize
+                | Action::FinishResize
+        )
+    }
 }
 
 /// As in a story: `write 8+4 FUA`, first sector and how many.

@@ -77,6 +77,8 @@ const NAMES: &[&str] = &[
     "raw_disk_resized",
     "synchronous_device",
     "operations_side_by_side",
+    "six_operations_under_way",
+    "crash_with_operations_under_way",
     "requests_completed_out_of_order",
     "flush_among_writes_under_way",
     "flushes_under_way_together",

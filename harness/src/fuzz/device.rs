@@ -4,7 +4,7 @@ use driver::blk::{Completion, Limits, Request};
 use driver::cow::JournalRecord;
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
-use driver::executor::{Executor, Wait};
+use driver::executor::Executor;
 use driver::host::Finished;
 use driver::linux::{self, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec};
 use driver::open::{OpenOptions, open};
@@ -12,10 +12,11 @@ use driver::ordered::{Hold, Ordered, Statistics};
 use driver::units::{Bytes, SectorCount};
 use userhelper::at_once::AtOnce;
 
-use crate::sim::{SideBySide, SimFile, SimHost};
+use crate::sim::{SimFile, SimHost};
 
+use super::beside::Beside;
 use super::case::{BackingFile, Case, DriverName, Life};
-use super::doubles::{self, Doubled};
+use super::doubles::{self, Doubled, StepsDevice};
 use super::procedure_2003::ResizeDefect;
 
 pub use driver::driver::{NotServed, Step};
@@ -52,9 +53,10 @@ pub enum Device {
     /// Run by the correct driver.
     Ordered(Box<Ordered<SimFile>>),
     /// Run by the correct driver, its host operations side by side.
-    SideBySide(Box<Ordered<SimFile>>, SideBySide),
-    /// Run by the correct driver, with something wrong between it and its user.
-    Double(Box<Doubled<SimFile>>),
+    SideBySide(Box<Ordered<SimFile>>, Beside),
+    /// Run by the correct driver, with something wrong between it and its user; its host operations
+    /// side by side, if there is something for that.
+    Double(Box<Doubled<SimFile>>, Option<Beside>),
     /// Run by the model of a kernel's.
     Linux(Box<LinuxUbd<SimFile>>),
 }
@@ -157,7 +159,7 @@ impl Device {
                 doubles::when_opened(&case.defects, &mut opened.device);
                 let device = Box::new(opened.device);
                 let device = match doubles::of_driver(&case.defects) {
-                    Some(double) => Device::Double(Box::new(Doubled::new(device, double))),
+                    Some(double) => Device::Double(Box::new(Doubled::new(device, double)), None),
                     None => Device::Ordered(device),
                 };
                 Ok((device, opened.interrupted))
@@ -196,28 +198,40 @@ impl Device {
         Ok((Device::Linux(Box::new(device)), None))
     }
 
-    /// From now on its host operations go side by side, in an order that `seed` decides on; where
-    /// the driver can do that.
-    pub fn go_side_by_side(self, seed: u64) -> Device {
+    /// From now on its host operations go side by side, where the driver can do that.
+    pub fn go_side_by_side(self, beside: Beside) -> Device {
         match self {
-            Device::Ordered(device) => {
-                let most = 2 + (seed % 7) as usize;
-                Device::SideBySide(device, SideBySide::new(seed, most))
+            Device::Ordered(device) | Device::SideBySide(device, _) => {
+                Device::SideBySide(device, beside)
             }
-            other => other,
+            Device::Double(device, _) => Device::Double(device, Some(beside)),
+            Device::Linux(_) => self,
+        }
+    }
+
+    /// Whether whoever uses the device goes on now, rather than that the device takes a step
+    /// first. It `acts` if what comes next is more than a request.
+    pub(super) fn goes_on(&mut self, acts: bool) -> bool {
+        match self {
+            Device::SideBySide(device, beside) => beside.goes_on(device, acts),
+            Device::Double(device, Some(beside)) => {
+                let device = device.ordered();
+                device.is_none_or(|device| beside.goes_on(device, acts))
+            }
+            Device::Ordered(_) | Device::Double(_, None) | Device::Linux(_) => true,
         }
     }
 
     /// Whether its host operations go side by side.
     pub fn is_side_by_side(&self) -> bool {
-        matches!(self, Device::SideBySide(..))
+        matches!(self, Device::SideBySide(..) | Device::Double(_, Some(_)))
     }
 
     /// How many of its host operations are under way.
     pub fn under_way(&self) -> usize {
         match self {
-            Device::SideBySide(_, under_way) => under_way.under_way(),
-            Device::Ordered(_) | Device::Double(_) | Device::Linux(_) => 0,
+            Device::SideBySide(_, beside) | Device::Double(_, Some(beside)) => beside.under_way(),
+            Device::Ordered(_) | Device::Double(_, None) | Device::Linux(_) => 0,
         }
     }
 
@@ -238,6 +252,13 @@ impl Device {
         }
     }
 
+    /// No resize has another step.
+    pub(super) fn no_more_resizes(&mut self) {
+        if let Device::Double(device, _) = self {
+            device.no_more_resizes();
+        }
+    }
+
     /// The device itself, for a resize; the kernels' drivers have none.
     pub fn resizable(&mut self) -> Option<&mut Ordered<SimFile>> {
         self.driver_mut().ordered()
@@ -246,7 +267,7 @@ impl Device {
     fn driver(&self) -> &dyn Driver<File = SimFile> {
         match self {
             Device::Ordered(device) | Device::SideBySide(device, _) => &**device,
-            Device::Double(device) => &**device,
+            Device::Double(device, _) => &**device,
             Device::Linux(device) => &**device,
         }
     }
@@ -254,7 +275,7 @@ impl Device {
     fn driver_mut(&mut self) -> &mut dyn Driver<File = SimFile> {
         match self {
             Device::Ordered(device) | Device::SideBySide(device, _) => &mut **device,
-            Device::Double(device) => &mut **device,
+            Device::Double(device, _) => &mut **device,
             Device::Linux(device) => &mut **device,
         }
     }
@@ -269,7 +290,8 @@ impl Driver for Device {
 
     fn step(&mut self) -> Step {
         match self {
-            Device::SideBySide(device, under_way) => step_side_by_side(device, under_way),
+            Device::SideBySide(device, beside) => beside.step(device).into(),
+            Device::Double(device, Some(beside)) => device.step_on(beside),
             other => other.driver_mut().step(),
         }
     }
@@ -321,42 +343,18 @@ impl Driver for Device {
     fn close(self) -> Result<(), String> {
         match self {
             Device::Ordered(device) => Driver::close(*device),
-            Device::SideBySide(mut device, mut under_way) => {
-                while let Ok(Some(ended)) = under_way.finished(Wait::ForOne) {
-                    device.finish(ended);
+            Device::SideBySide(mut device, mut beside) => {
+                beside.end_all(&mut device);
+                Driver::close(*device)
+            }
+            Device::Double(mut device, mut beside) => {
+                if let (Some(beside), Some(device)) = (&mut beside, device.ordered()) {
+                    beside.end_all(device);
                 }
                 Driver::close(*device)
             }
-            Device::Double(device) => Driver::close(*device),
             Device::Linux(device) => Driver::close(*device),
         }
-    }
-}
-
-/// One begin or one end of an operation, if there is any.
-fn step_side_by_side(device: &mut Ordered<SimFile>, under_way: &mut SideBySide) -> Step {
-    let complete = |device: &mut Ordered<SimFile>| device.next_completion().map(Step::Completed);
-    if let Some(completed) = complete(device) {
-        return completed;
-    }
-    let before = under_way.under_way();
-    if !under_way.ends_next() {
-        device.begin_on(under_way);
-        if let Some(completed) = complete(device) {
-            return completed;
-        }
-    }
-    if under_way.under_way() > before {
-        return Step::Working;
-    }
-    match under_way.finished(Wait::ForOne) {
-        Ok(Some(ended)) => {
-            device.finish(ended);
-            complete(device).unwrap_or(Step::Working)
-        }
-        Ok(None) if device.is_busy() => Step::Blocked,
-        Ok(None) => Step::Idle,
-        Err(died) => Step::Died(died.what),
     }
 }
 

@@ -9,8 +9,10 @@
 //! a finding. [`thrift`] says how much of a case is looked at, [`selection`] how much of a crash
 //! point. What is found has a [`signature`], is made small by [`shrink`], repeated [`exactly`] and
 //! told by [`story`]; [`catalogue`] measures how soon each known defect is found. What cannot come
-//! up with some options is in `reachable`, and is no blind spot of theirs.
+//! up with some options is in `reachable`, and is no blind spot of theirs. [`beside`] is a device
+//! whose operations go side by side, and [`every_order`] runs a small case in all their orders.
 
+pub mod beside;
 pub mod budget;
 pub mod build;
 pub mod campaign;
@@ -20,6 +22,7 @@ pub mod check;
 pub mod coverage;
 pub mod device;
 pub mod doubles;
+pub mod every_order;
 pub mod exactly;
 mod excuses;
 pub mod explore;

@@ -118,7 +118,8 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         Kind::Raw => life.backing = BackingFile::AsItWas,
     }
     let actions = &mut life.actions;
-    if life.resize_faults.is_empty() && chance(&mut rng, 8) {
+    let percent = if life.side_by_side.is_some() { 14 } else { 8 };
+    if life.resize_faults.is_empty() && chance(&mut rng, percent) {
         // Before anything else: most sectors are clean.
         let story = last_steps(&mut rng, sectors);
         actions.splice(0..0, story);
@@ -151,9 +152,20 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         let story = shrunk_under_io(asks, sectors);
         actions.splice(0..0, story);
     }
-    if life.resize_faults.is_empty() && chance(moves, 3) {
+    let flushes = &mut stream(seed, &format!("flushes among writes in life {number}"));
+    if life.side_by_side.is_some() && chance(flushes, 20) {
+        let at = below(flushes, actions.len() as u64 + 1) as usize;
+        let story = flushes_among_writes(flushes, sectors);
+        actions.splice(at..at, story);
+    }
+    // Where operations go side by side, a request may be under way when a step begins.
+    let (percent, drained) = match life.side_by_side {
+        Some(_) => (16, 40),
+        None => (3, 100),
+    };
+    if life.resize_faults.is_empty() && chance(moves, percent) {
         let at = below(moves, actions.len() as u64 + 1) as usize;
-        let story = under_a_move(moves, sectors);
+        let story = under_a_move(moves, sectors, drained);
         actions.splice(at..at, story);
     }
     let at = below(&mut rng, actions.len() as u64 + 1) as usize;
@@ -247,16 +259,25 @@ fn last_steps(rng: &mut Stream, sectors: u64) -> Vec<Action> {
     story
 }
 
-/// A reflow with requests of every kind between its steps. They are long, so that most of them
-/// touch the window being moved, or lie on both sides of the frontier.
-fn under_a_move(rng: &mut Stream, sectors: u64) -> Vec<Action> {
-    let mut story = vec![Action::Resize {
+/// A reflow with requests of every kind between its steps, of which `drained` percent have ended
+/// when the next step comes. They are long, so that most of them touch the window being moved, or
+/// lie on both sides of the frontier.
+fn under_a_move(rng: &mut Stream, sectors: u64, drained: u64) -> Vec<Action> {
+    let mut story = Vec::new();
+    if chance(rng, 50) {
+        // There is something to move in each window.
+        let (count, fua) = (sectors.min(120), false);
+        let start = 0;
+        story.extend([Action::Write { start, count, fua }, Action::Drain]);
+    }
+    let resize = Action::Resize {
         sectors: sectors + 1 + below(rng, 40),
         strategy: ResizeStrategy::Reflow,
         window: weighted(rng, &[(1, 4), (2, 16), (1, 1000)]),
         alignment: weighted(rng, &[(1, 16384), (1, 32768)]),
         odd: 0,
-    }];
+    };
+    story.push(resize);
     for _ in 0..24 {
         story.push(Action::StepResize);
         let start = below(rng, sectors);
@@ -268,11 +289,37 @@ fn under_a_move(rng: &mut Stream, sectors: u64) -> Vec<Action> {
                 (2, Some(Action::WriteZeroes { start, count })),
                 (2, Some(Action::Write { start, count, fua })),
                 (1, Some(Action::Discard { start, count })),
-                (1, Some(Action::Read { start, count })),
-                (6, None),
+                (2, Some(Action::Read { start, count })),
+                (5, None),
             ],
         );
-        story.extend(request.into_iter().flat_map(|it| [it, Action::Drain]));
+        let after = match chance(rng, drained) {
+            true => Action::Drain,
+            false => Action::Step,
+        };
+        story.extend(request.into_iter().flat_map(|it| [it, after]));
+    }
+    if chance(rng, 60) {
+        let finish = Action::FinishResize;
+        story.extend([finish, Action::Drain, finish]);
+    }
+    story
+}
+
+/// Writes that come, and end, while a flush is under way, and flushes that come after them.
+fn flushes_among_writes(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+    let mut story = Vec::new();
+    for _ in 0..6 {
+        let start = below(rng, sectors);
+        let fua = chance(rng, 10);
+        story.push(Action::Write {
+            start,
+            count: 1,
+            fua,
+        });
+        story.extend(vec![Action::Step; 1 + below(rng, 4) as usize]);
+        story.push(Action::Flush);
+        story.extend(vec![Action::Step; below(rng, 4) as usize]);
     }
     story
 }

@@ -17,13 +17,15 @@ const OF_RESIZES: [&str; 8] = [
 ];
 
 /// Those of [`super::rarities`], which only `ordered` with userhelper's resizes has.
-const OF_RARITIES: [&str; 18] = [
+const OF_RARITIES: [&str; 20] = [
     "partial_last_sector",
     "grown_over_a_partial",
     "rebuilt_with_a_partial",
     "raw_disk",
     "synchronous_device",
     "operations_side_by_side",
+    "six_operations_under_way",
+    "crash_with_operations_under_way",
     "requests_completed_out_of_order",
     "flush_among_writes_under_way",
     "flushes_under_way_together",

@@ -233,7 +233,10 @@ impl Shrinker<'_> {
             self.attempt(plain);
             let usual = self.changed(|case| case.lives[life].pending_words = None);
             self.attempt(usual);
-            let one_by_one = self.changed(|case| case.lives[life].side_by_side = None);
+            let one_by_one = self.changed(|case| {
+                case.lives[life].side_by_side = None;
+                case.lives[life].order = None;
+            });
             self.attempt(one_by_one);
             let whole = self.changed(|case| case.lives[life].segments_of = None);
             self.attempt(whole);

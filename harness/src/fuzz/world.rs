@@ -12,10 +12,12 @@ use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 
 use crate::plain_format::CowFile;
 use crate::sim::{
-    Fault, FaultPlan, FileContent, Injected, LoggedOperation, OperationKind, SimHost,
+    Decisions, Fault, FaultPlan, FileContent, Injected, LoggedOperation, OperationKind, SideBySide,
+    SimHost,
 };
 use crate::stamp::Stamp;
 
+use super::beside::Beside;
 use super::budget::Budget;
 use super::build::{Built, build};
 use super::case::{BackingFile, Case, Life};
@@ -126,6 +128,8 @@ pub struct World<'a> {
     steps: u64,
     /// What may fail in this life.
     excuses: Excuses,
+    /// Who decides on the order of what goes side by side, if not the life.
+    decisions: Option<Decisions>,
 }
 
 /// Why a life does not go on.
@@ -174,6 +178,7 @@ impl<'a> World<'a> {
             phase: Phase::Recovery,
             steps: 0,
             excuses: Excuses::of(case, None),
+            decisions: None,
         }
     }
 
@@ -191,6 +196,27 @@ impl<'a> World<'a> {
             phase: self.phase,
             steps: self.steps,
             excuses: self.excuses.clone(),
+            decisions: None,
+        }
+    }
+
+    /// From now on all goes side by side, in the order that these decide on.
+    pub(super) fn decide_by(&mut self, decisions: Decisions) {
+        self.decisions = Some(decisions);
+    }
+
+    /// What carries out the operations of a life side by side, if they go so.
+    fn side_by_side(&self, life: &Life) -> Option<SideBySide> {
+        if let Some(decisions) = &self.decisions {
+            return Some(SideBySide::decided(decisions.clone()));
+        }
+        if let Some(order) = &life.order {
+            return Some(SideBySide::decided(Decisions::given(order)));
+        }
+        match life.side_by_side {
+            Some(seed) => Some(SideBySide::new(seed, 2 + (seed % 7) as usize)),
+            // One at a time, for a double that comes between.
+            None => doubles::of_executor(&self.case.defects).map(|_| SideBySide::new(0, 1)),
         }
     }
 
@@ -260,10 +286,11 @@ impl<'a> World<'a> {
         let device = self.come_up(observer, &mut changes);
         self.tell_host();
         let device = device?;
-        let device = match life.side_by_side {
-            Some(seed) => {
+        let device = match self.side_by_side(life) {
+            Some(under_way) => {
                 self.coverage.hit("operations_side_by_side");
-                device.go_side_by_side(seed)
+                let meddler = doubles::of_executor(&self.case.defects);
+                device.go_side_by_side(Beside::new(under_way, meddler))
             }
             None => device,
         };
@@ -292,7 +319,7 @@ impl<'a> World<'a> {
             living
                 .world
                 .tell(|| Line::Action(position, action.to_string()));
-            let acted = living.act(action);
+            let acted = living.go_on_with(action);
             living.world.tell_host();
             acted?;
         }

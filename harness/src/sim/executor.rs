@@ -1,6 +1,6 @@
 //! Carrying operations out on a simulated host side by side. Each takes effect at some moment
 //! between its begin and its end, and they end in any order: as the numbers of a seed say, the
-//! same each time.
+//! same each time, or as a list of decisions does.
 //!
 //! A long write may take effect in two parts. A sync covers what had taken effect when it did so
 //! itself, at its begin or at any later moment until its end. A crash can come between any two
@@ -12,15 +12,26 @@ use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Action, Finished, HostFile, HostResult, Operation};
 use driver::units::{Bytes, SECTOR_SIZE};
 
+use super::decisions::{Decisions, Event, Footprint};
 use super::file::SimFile;
 use crate::random::SplitMix64;
 
 /// Operations under way on a simulated host.
 #[derive(Debug)]
 pub struct SideBySide {
-    choices: SplitMix64,
+    order: Order,
     most: usize,
-    under_way: Vec<UnderWay>,
+    /// How many have begun.
+    begun: u32,
+    under_way: Vec<(u32, UnderWay)>,
+}
+
+/// Who decides on moments and order.
+#[derive(Debug)]
+enum Order {
+    Seed(SplitMix64),
+    /// And what comes next, where that has been decided and has not happened.
+    Decided(Decisions, Option<usize>),
 }
 
 #[derive(Debug)]
@@ -33,12 +44,36 @@ enum UnderWay {
     Effective(Finished),
 }
 
+/// What has happened.
+#[derive(Debug)]
+pub enum Happened {
+    /// Nothing: none is under way.
+    Nothing,
+    /// One has taken effect, or a part of it has.
+    Effect,
+    /// One has ended.
+    End(Finished),
+}
+
+/// More are never under way: a device has no more requests, of no more segments.
+const MOST_DECIDED: usize = 1 << 16;
+
 impl SideBySide {
     /// At most `most` under way, at least 1; `seed` decides on moments and order.
     pub fn new(seed: u64, most: usize) -> SideBySide {
+        SideBySide::of(Order::Seed(SplitMix64(seed)), most.max(1))
+    }
+
+    /// All that the device has are under way, and these decide on moments and order.
+    pub(crate) fn decided(decisions: Decisions) -> SideBySide {
+        SideBySide::of(Order::Decided(decisions, None), MOST_DECIDED)
+    }
+
+    fn of(order: Order, most: usize) -> SideBySide {
         SideBySide {
-            choices: SplitMix64(seed),
-            most: most.max(1),
+            order,
+            most,
+            begun: 0,
             under_way: Vec::new(),
         }
     }
@@ -50,17 +85,100 @@ impl SideBySide {
 
     /// Whether the next thing to happen is the end of one, rather than the begin of another.
     pub fn ends_next(&mut self) -> bool {
-        !self.under_way.is_empty() && (self.room() == 0 || self.choices.below(3) == 0)
+        let has_room = self.room() > 0;
+        match &mut self.order {
+            _ if self.under_way.is_empty() => false,
+            Order::Seed(choices) => !has_room || choices.below(3) == 0,
+            Order::Decided(..) => !has_room,
+        }
+    }
+
+    /// Whether decisions say when what comes beside the operations happens, too.
+    pub(crate) fn is_decided(&self) -> bool {
+        matches!(self.order, Order::Decided(..))
+    }
+
+    /// Decides whether whoever uses the device goes on, rather than that something happens. It
+    /// `acts` if that may ask something of the host itself.
+    pub(crate) fn goes_on(&mut self, acts: bool) -> bool {
+        let events = self.events();
+        let last = events.len();
+        let Order::Decided(decisions, next) = &mut self.order else {
+            return true;
+        };
+        let go_on = Event::GoOn { acts };
+        let chosen = decisions.choose([events, vec![go_on]].concat());
+        *next = (chosen < last).then_some(chosen);
+        next.is_none()
+    }
+
+    /// Lets something happen, if any is under way.
+    pub fn happen(&mut self) -> Happened {
+        if self.under_way.is_empty() {
+            return Happened::Nothing;
+        }
+        let events = match self.order {
+            Order::Seed(_) => Vec::new(),
+            Order::Decided(..) => self.events(),
+        };
+        match &mut self.order {
+            Order::Seed(choices) => {
+                if choices.below(2) == 0 {
+                    self.let_one_take_effect();
+                }
+                self.end_one()
+            }
+            Order::Decided(decisions, next) => {
+                let chosen = next.take().unwrap_or_else(|| decisions.choose(events));
+                self.go_on_with(chosen)
+            }
+        }
+    }
+
+    /// What may happen next: one event of each that is under way.
+    fn events(&self) -> Vec<Event> {
+        let all = self.under_way.iter();
+        let event = |(number, one): &(u32, UnderWay)| one.event(*number);
+        all.map(event).collect()
+    }
+
+    fn go_on_with(&mut self, index: usize) -> Happened {
+        let (number, one) = self.under_way.remove(index);
+        let next = match one {
+            UnderWay::Effective(finished) => return Happened::End(finished),
+            UnderWay::Begun(operation, Some(file)) if long_write(&operation) > 1 => {
+                front_written(operation, file, SECTOR_SIZE)
+            }
+            one => UnderWay::Effective(one.finished()),
+        };
+        self.under_way.insert(index, (number, next));
+        Happened::Effect
     }
 
     /// One that is under way, chosen by chance, takes effect.
     fn let_one_take_effect(&mut self) {
-        if self.under_way.is_empty() {
-            return;
+        if let Some((number, one)) = self.take_one() {
+            let effective = UnderWay::Effective(one.finished());
+            self.under_way.push((number, effective));
         }
-        let index = self.choices.below(self.under_way.len() as u64) as usize;
-        let one = self.under_way.swap_remove(index);
-        self.under_way.push(UnderWay::Effective(one.finished()));
+    }
+
+    /// One that is under way, chosen by chance, ends.
+    fn end_one(&mut self) -> Happened {
+        match self.take_one() {
+            Some((_, one)) => Happened::End(one.finished()),
+            None => Happened::Nothing,
+        }
+    }
+
+    fn take_one(&mut self) -> Option<(u32, UnderWay)> {
+        let count = self.under_way.len();
+        let index = match &mut self.order {
+            _ if count == 0 => return None,
+            Order::Seed(choices) => choices.below(count as u64) as usize,
+            Order::Decided(..) => 0,
+        };
+        Some(self.under_way.swap_remove(index))
     }
 }
 
@@ -74,6 +192,38 @@ impl UnderWay {
             }
             UnderWay::Effective(finished) => finished,
         }
+    }
+
+    fn event(&self, number: u32) -> Event {
+        let effect = |operation, part| Event::Effect {
+            number,
+            part,
+            on: Footprint::of(operation),
+        };
+        match self {
+            UnderWay::Begun(operation, _) => effect(operation, 0),
+            UnderWay::Halved(operation, ..) => effect(operation, 1),
+            UnderWay::Effective(_) => Event::End { number },
+        }
+    }
+}
+
+/// The sectors of an operation if it is a write, which may take effect in two parts; otherwise 0.
+fn long_write(operation: &Operation) -> u64 {
+    match operation.action {
+        Action::Write { .. } => operation.action.range().len.whole_sectors().0,
+        _ => 0,
+    }
+}
+
+/// The first bytes of a write take effect.
+fn front_written(operation: Operation, file: Arc<SimFile>, bytes: u64) -> UnderWay {
+    match write(&operation, &file, 0..bytes as usize) {
+        Ok(()) => UnderWay::Halved(operation, file, bytes as usize),
+        Err(error) => UnderWay::Effective(Finished {
+            operation,
+            result: Err(error),
+        }),
     }
 }
 
@@ -96,35 +246,41 @@ impl Executor<SimFile> for SideBySide {
 
     fn begin(&mut self, operation: Operation, files: &Files<SimFile>) {
         let file = files.of(operation.file).cloned();
-        let sectors = operation.action.range().len.whole_sectors().0;
-        let begun = match (self.choices.below(4), file) {
-            (0 | 1, file) => UnderWay::Effective(operation.carry_out(file.as_deref())),
-            (2, Some(file)) if sectors > 1 && matches!(operation.action, Action::Write { .. }) => {
-                let front = (1 + self.choices.below(sectors - 1)) * SECTOR_SIZE;
-                match write(&operation, &file, 0..front as usize) {
-                    Ok(()) => UnderWay::Halved(operation, file, front as usize),
-                    Err(error) => UnderWay::Effective(Finished {
-                        operation,
-                        result: Err(error),
-                    }),
+        let sectors = long_write(&operation);
+        let begun = match &mut self.order {
+            Order::Decided(..) => UnderWay::Begun(operation, file),
+            Order::Seed(choices) => match (choices.below(4), file) {
+                (0 | 1, file) => UnderWay::Effective(operation.carry_out(file.as_deref())),
+                (2, Some(file)) if sectors > 1 => {
+                    let front = (1 + choices.below(sectors - 1)) * SECTOR_SIZE;
+                    front_written(operation, file, front)
                 }
-            }
-            (_, file) => UnderWay::Begun(operation, file),
+                (_, file) => UnderWay::Begun(operation, file),
+            },
         };
-        self.under_way.push(begun);
+        self.under_way.push((self.begun, begun));
+        self.begun = self.begun.wrapping_add(1);
     }
 
     fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, Died> {
-        if self.under_way.is_empty() {
+        if wait == Wait::No && self.is_decided() {
             return Ok(None);
-        }
-        if self.choices.below(2) == 0 {
-            self.let_one_take_effect();
         }
         if wait == Wait::No {
+            if let Order::Seed(choices) = &mut self.order
+                && !self.under_way.is_empty()
+                && choices.below(2) == 0
+            {
+                self.let_one_take_effect();
+            }
             return Ok(None);
         }
-        let index = self.choices.below(self.under_way.len() as u64) as usize;
-        Ok(Some(self.under_way.swap_remove(index).finished()))
+        loop {
+            match self.happen() {
+                Happened::Nothing => return Ok(None),
+                Happened::Effect => {}
+                Happened::End(finished) => return Ok(Some(finished)),
+            }
+        }
     }
 }

@@ -19,7 +19,8 @@
 //! the machine stands in [`assumptions`] and nowhere else.
 //!
 //! Operations of a device may go side by side: [`SideBySide`] decides when each takes effect, and
-//! when it ends.
+//! when it ends: as a seed says, or as a list of decisions does, of which there is one for every
+//! order.
 //!
 //! Nothing is copied that was not touched: content is pages in a persistent tree, and
 //! the data of a write is held once, by the list of unsynced operations.
@@ -30,6 +31,7 @@ mod change;
 mod change_list;
 mod content;
 mod crash;
+mod decisions;
 mod enumerate;
 mod executor;
 mod faults;
@@ -49,8 +51,9 @@ mod times;
 pub use allowance::{Allowance, Exceeded, Resource};
 pub use assumptions::Assumptions;
 pub use content::FileContent;
+pub(crate) use decisions::{Decisions, Search};
 pub use enumerate::{Subsets, Tearing, TooManySurvivors};
-pub use executor::SideBySide;
+pub use executor::{Happened, SideBySide};
 pub use faults::{
     Fault, FaultDecider, FaultPlan, FaultRates, FaultRule, FileMatch, Injected, Occurrence,
 };

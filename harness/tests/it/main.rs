@@ -37,6 +37,7 @@ mod crash_table_publish;
 mod crash_table_rebuild;
 mod crash_table_reflow;
 mod demonstration_2003;
+mod every_order;
 mod fuzz_budget;
 mod fuzz_equal_images;
 mod fuzz_exactly;

@@ -90,6 +90,7 @@ fn case(sectors: u64, requests: u64) -> Case {
             synchronous: false,
             pending_words: None,
             side_by_side: None,
+            order: None,
             segments_of: None,
             keeps_asking: false,
             at_once: None,

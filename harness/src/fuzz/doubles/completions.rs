@@ -4,7 +4,7 @@ use driver::blk::{Completion, Status};
 use driver::host::HostFile;
 use driver::ordered::{Ordered, Step};
 
-use super::{Defective, Disk, Double, Kind, Seam};
+use super::{Defective, Disk, Double, Driven, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[
     Double {
@@ -77,7 +77,7 @@ fn again(completion: &Completion) -> Completion {
 struct Never(u64);
 
 impl<F: HostFile> Defective<F> for Never {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let step = device.step();
         if let Step::Completed(_) = step {
             self.0 += 1;
@@ -96,7 +96,7 @@ struct Twice {
 }
 
 impl<F: HostFile> Defective<F> for Twice {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         if let Some(completion) = self.more.take() {
             return Step::Completed(completion);
         }
@@ -118,7 +118,7 @@ struct Exchanged {
 }
 
 impl<F: HostFile> Defective<F> for Exchanged {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         if let Some(completion) = self.ready.take() {
             return Step::Completed(completion);
         }
@@ -147,7 +147,7 @@ impl<F: HostFile> Defective<F> for Exchanged {
 struct Hangs(u64);
 
 impl<F: HostFile> Defective<F> for Hangs {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         if self.0 == 10 {
             return Step::Idle;
         }
@@ -161,7 +161,7 @@ impl<F: HostFile> Defective<F> for Hangs {
 struct Fails(u64);
 
 impl<F: HostFile> Defective<F> for Fails {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let mut step = device.step();
         if let Step::Completed(completion) = &mut step {
             self.0 += 1;
@@ -177,7 +177,7 @@ impl<F: HostFile> Defective<F> for Fails {
 struct Hides;
 
 impl<F: HostFile> Defective<F> for Hides {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let mut step = device.step();
         if let Step::Completed(completion) = &mut step {
             completion.status = Status::Ok;

@@ -7,7 +7,7 @@ use driver::host::{Finished, HostFile};
 use driver::ordered::{Ordered, Statistics};
 use driver::units::SectorCount;
 
-use super::Defective;
+use super::{Defective, Driven, StepsDevice};
 
 /// The driver and its double. The double comes between where the driver is stepped.
 pub struct Doubled<F: HostFile> {
@@ -20,6 +20,17 @@ impl<F: HostFile> Doubled<F> {
     pub fn new(device: Box<Ordered<F>>, double: Box<dyn Defective<F>>) -> Doubled<F> {
         Doubled { device, double }
     }
+
+    /// No resize has another step.
+    pub(in super::super) fn no_more_resizes(&mut self) {
+        self.double.no_more_resizes();
+    }
+
+    /// One step of the double, where `beside` takes those of the driver.
+    pub(in super::super) fn step_on(&mut self, beside: &mut dyn StepsDevice<F>) -> Step {
+        let mut driven = Driven::new(&mut self.device, Some(beside));
+        self.double.step(&mut driven).into()
+    }
 }
 
 impl<F: HostFile> Driver for Doubled<F> {
@@ -30,7 +41,8 @@ impl<F: HostFile> Driver for Doubled<F> {
     }
 
     fn step(&mut self) -> Step {
-        self.double.step(&mut self.device).into()
+        let mut driven = Driven::new(&mut self.device, None);
+        self.double.step(&mut driven).into()
     }
 
     fn begin_on(&mut self, executor: &mut dyn Executor<F>) {

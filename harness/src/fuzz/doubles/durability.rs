@@ -7,7 +7,7 @@ use driver::host::HostFile;
 use driver::ordered::{Ordered, Step};
 use driver::units::{SECTOR_SIZE, Sector};
 
-use super::{Defective, Double, Kind, Seam};
+use super::{Defective, Double, Driven, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[
     Double {
@@ -61,7 +61,7 @@ impl<F: HostFile> Defective<F> for NoFlush {
         device.submit(request)
     }
 
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         match self.0.pop_front() {
             Some(flush) => Step::Completed(flush),
             None => device.step(),
@@ -82,7 +82,7 @@ impl<F: HostFile> Defective<F> for NoFua {
         device.submit(request)
     }
 
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let mut step = device.step();
         if let Step::Completed(completion) = &mut step
             && self.0.contains(&completion.request.tag)
@@ -116,7 +116,7 @@ struct Reverts {
 const OWN: Tag = Tag(u64::MAX);
 
 impl Reverts {
-    fn carry_out<F: HostFile>(&mut self, device: &mut Ordered<F>, request: Request) {
+    fn carry_out<F: HostFile>(&mut self, device: &mut Driven<'_, F>, request: Request) {
         if device.submit(request).is_err() {
             return;
         }
@@ -141,7 +141,7 @@ impl Reverts {
 }
 
 impl<F: HostFile> Defective<F> for Reverts {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         if let Some(completion) = self.ready.pop_front() {
             return Step::Completed(completion);
         }

@@ -7,7 +7,7 @@ use driver::resize::{Resize, ResizeError, ResizeStep};
 
 use crate::sim::SimFile;
 
-use super::{BoxedResize, Defective, Double, Kind, Seam};
+use super::{BoxedResize, Defective, Double, Driven, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[
     Double {
@@ -59,7 +59,7 @@ impl Resize<SimFile> for RefusesFlushes {
 struct FailsTheNext(Option<(Status, HostFailure)>);
 
 impl<F: HostFile> Defective<F> for FailsTheNext {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let mut step = device.step();
         if let Step::Completed(completion) = &mut step {
             match (self.0.take(), completion.status) {
@@ -82,7 +82,7 @@ impl<F: HostFile> Defective<F> for FailsTheNext {
 struct RefusesReads(bool);
 
 impl<F: HostFile> Defective<F> for RefusesReads {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let mut step = device.step();
         if let Step::Completed(completion) = &mut step {
             let is_read = completion.request.operation == Operation::Read;
@@ -99,7 +99,7 @@ impl<F: HostFile> Defective<F> for RefusesReads {
 struct AnotherError;
 
 impl<F: HostFile> Defective<F> for AnotherError {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let mut step = device.step();
         if let Step::Completed(Completion {
             status,

@@ -3,11 +3,11 @@
 
 use driver::blk::{Operation, Status};
 use driver::host::HostFile;
-use driver::ordered::{Ordered, Step};
+use driver::ordered::Step;
 
 use crate::sim::{Fault, Mishearing};
 
-use super::{Defective, Double, Kind, Seam};
+use super::{Defective, Double, Driven, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[
     Double {
@@ -60,7 +60,7 @@ pub(super) const DOUBLES: &[Double] = &[
 struct SyncsAgain;
 
 impl<F: HostFile> Defective<F> for SyncsAgain {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let mut step = device.step();
         if let Step::Completed(completion) = &mut step
             && completion.request.operation == Operation::Flush

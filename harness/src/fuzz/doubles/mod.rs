@@ -5,19 +5,26 @@
 //! A double stands between the device and whoever uses it. A case, or a replay, names it as it
 //! names a defect, so that a finding is shrunk, told and repeated like any other.
 //!
-//! To add one: write a type that is [`Defective`] for every host file, or a function that makes
-//! a [`BoxedResize`] of another; add it to the table of its file, and a new file to [`all`]. The
+//! To add one: write a type that is [`Defective`] for every host file, one that is a [`Meddler`], or
+//! a function that makes a [`BoxedResize`] of another; add it to the table of its file, and a new file to [`all`]. The
 //! catalogue and its test take it from there.
 
 mod completions;
 mod doubled;
+mod driven;
 mod durability;
+mod early_ends;
 mod excuses;
 mod hearing;
+mod late;
+mod meddler;
 mod openings;
 mod order;
+mod publications;
 mod reads;
 mod resizes;
+mod results;
+mod stale_plans;
 mod tools;
 
 use driver::blk::Request;
@@ -33,6 +40,8 @@ use super::device::Device;
 use super::violation::Kind;
 
 pub use doubled::Doubled;
+pub use driven::{Driven, StepsDevice};
+pub use meddler::{Beneath, Meddler};
 
 /// A device that does one thing wrong. What is not overridden is right.
 pub trait Defective<F: HostFile> {
@@ -45,9 +54,12 @@ pub trait Defective<F: HostFile> {
     }
 
     /// One step.
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         device.step()
     }
+
+    /// No resize has another step: nothing is to wait for one any more.
+    fn no_more_resizes(&mut self) {}
 
     /// Makes everything durable and closes the device.
     ///
@@ -71,6 +83,8 @@ pub enum Seam {
         /// For a replay in memory.
         in_memory: fn() -> Box<dyn Defective<MemoryFile>>,
     },
+    /// Between the device and whoever carries its operations out side by side, in a case.
+    Executor(fn() -> Box<dyn Meddler>),
     /// Between a resize and the device, in a case: the double of a resize, made of that resize
     /// and the new size in sectors.
     Resize(fn(BoxedResize, u64) -> BoxedResize),
@@ -135,6 +149,10 @@ pub fn all() -> impl Iterator<Item = &'static Double> {
         openings::DOUBLES,
         hearing::DOUBLES,
         tools::DOUBLES,
+        early_ends::DOUBLES,
+        publications::DOUBLES,
+        results::DOUBLES,
+        stale_plans::DOUBLES,
     ];
     tables.into_iter().flatten()
 }
@@ -154,6 +172,14 @@ fn seams(defects: &[String]) -> impl Iterator<Item = Seam> {
 pub fn of_driver(defects: &[String]) -> Option<Box<dyn Defective<SimFile>>> {
     seams(defects).find_map(|seam| match seam {
         Seam::Driver { simulated, .. } => Some(simulated()),
+        _ => None,
+    })
+}
+
+/// What these defects put between the device and whoever carries its operations out.
+pub fn of_executor(defects: &[String]) -> Option<Box<dyn Meddler>> {
+    seams(defects).find_map(|seam| match seam {
+        Seam::Executor(meddler) => Some(meddler()),
         _ => None,
     })
 }

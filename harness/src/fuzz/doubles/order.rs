@@ -8,7 +8,7 @@ use driver::host::HostFile;
 use driver::ordered::{Ordered, Step};
 use driver::units::SECTOR_SIZE;
 
-use super::{Defective, Disk, Double, Kind, Seam};
+use super::{Defective, Disk, Double, Driven, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[
     Double {
@@ -93,7 +93,7 @@ impl<F: HostFile> Defective<F> for Overlap {
         Ok(())
     }
 
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         match (device.step(), self.0.take()) {
             (Step::Idle, Some(held)) => {
                 self.0 = device.submit(held).err();
@@ -135,7 +135,7 @@ impl<F: HostFile> Defective<F> for Early {
         Ok(())
     }
 
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         if let Some(completion) = self.ready.take() {
             return Step::Completed(completion);
         }
@@ -179,7 +179,7 @@ impl<F: HostFile> Defective<F> for Flips {
         device.submit(request)
     }
 
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let mut step = match self.ready.take() {
             Some(completion) => Step::Completed(completion),
             None => device.step(),
@@ -209,7 +209,7 @@ struct ComesBack {
 }
 
 impl<F: HostFile> Defective<F> for ComesBack {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         let completion = match device.step() {
             Step::Completed(completion) => completion,
             step => return step,

@@ -7,7 +7,7 @@ use driver::host::HostFile;
 use driver::ordered::{Ordered, Step};
 use driver::units::SECTOR_SIZE;
 
-use super::{Defective, Disk, Double, Kind, Seam};
+use super::{Defective, Disk, Double, Driven, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[
     Double {
@@ -103,7 +103,7 @@ fn remember(buffers: &mut Buffers, request: &Request) {
 struct Nothing;
 
 impl<F: HostFile> Defective<F> for Nothing {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         step(device, |read| {
             for segment in &mut read.segments {
                 segment.data.clear();
@@ -116,7 +116,7 @@ impl<F: HostFile> Defective<F> for Nothing {
 struct NoSegments;
 
 impl<F: HostFile> Defective<F> for NoSegments {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         step(device, |read| read.segments.clear())
     }
 }
@@ -125,7 +125,7 @@ impl<F: HostFile> Defective<F> for NoSegments {
 struct Short;
 
 impl<F: HostFile> Defective<F> for Short {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         step(device, |read| {
             for segment in &mut read.segments {
                 let shorter = segment.data.len().saturating_sub(SECTOR_SIZE as usize);
@@ -144,7 +144,7 @@ impl<F: HostFile> Defective<F> for Untouched {
         device.submit(request)
     }
 
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         step(device, |read| {
             if let (Some(before), [segment]) = (self.0.remove(&read.tag.0), &mut read.segments[..])
             {
@@ -163,7 +163,7 @@ impl<F: HostFile> Defective<F> for EndUntouched {
         device.submit(request)
     }
 
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         step(device, |read| {
             if let (Some(before), [segment]) = (self.0.remove(&read.tag.0), &mut read.segments[..])
             {
@@ -178,7 +178,7 @@ impl<F: HostFile> Defective<F> for EndUntouched {
 struct Neighbour;
 
 impl<F: HostFile> Defective<F> for Neighbour {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         step(device, |read| {
             for segment in &mut read.segments {
                 let sector = SECTOR_SIZE.min(segment.data.len() as u64);
@@ -193,7 +193,7 @@ impl<F: HostFile> Defective<F> for Neighbour {
 struct GoesBack(BTreeMap<u64, (Vec<u8>, Option<Vec<u8>>)>);
 
 impl<F: HostFile> Defective<F> for GoesBack {
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         step(device, |read| {
             let contents = read.segments.iter_mut();
             let contents = contents.flat_map(|s| s.data.chunks_mut(SECTOR_SIZE as usize));
@@ -233,7 +233,7 @@ impl<F: HostFile> Defective<F> for Wraps {
         device.submit(request)
     }
 
-    fn step(&mut self, device: &mut Ordered<F>) -> Step {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         step(device, |read| {
             if self.0.remove(&read.tag.0) {
                 read.start.0 += LOWER;

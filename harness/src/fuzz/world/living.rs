@@ -56,6 +56,9 @@ const LONG_ZEROS: SectorCount = SectorCount(128);
 /// The sectors of a device whose data the planner reads while requests wait, all of it.
 const READ_WHILE_REQUESTS_WAIT: u64 = 32_768;
 
+/// Operations under way that are many for a device.
+const MANY_UNDER_WAY: usize = 6;
+
 /// Sectors that have their bits in one word of the bitmap.
 const SECTORS_PER_WORD: u64 = 64;
 
@@ -90,7 +93,18 @@ pub(super) struct Living<'w, 'a, 'o> {
 }
 
 impl Living<'_, '_, '_> {
-    pub(super) fn act(&mut self, action: Action) -> Result<(), Stop> {
+    /// Does something, when the order of what goes side by side says so.
+    pub(super) fn go_on_with(&mut self, action: Action) -> Result<(), Stop> {
+        // What takes steps itself goes on at once.
+        if !matches!(action, Action::Step | Action::Drain) {
+            while !self.device.goes_on(!action.is_request()) {
+                self.step()?;
+            }
+        }
+        self.act(action)
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), Stop> {
         for (operation, range) in std::mem::take(&mut self.failed) {
             self.world.coverage.hit("failed_request_retried");
             self.submit_piece(operation, range, true)?;
@@ -136,7 +150,11 @@ impl Living<'_, '_, '_> {
     /// Shows the crash points of what was just done, before anybody is told of it.
     fn show(&mut self, phase: Phase) -> Result<(), Stop> {
         self.world.phase = phase;
-        for snapshot in self.world.host.take_snapshots() {
+        let snapshots = self.world.host.take_snapshots();
+        if self.device.under_way() > 0 && !snapshots.is_empty() {
+            self.world.coverage.hit("crash_with_operations_under_way");
+        }
+        for snapshot in snapshots {
             let point = Point {
                 position: self.position,
                 change: self.changes,
@@ -408,6 +426,9 @@ impl Living<'_, '_, '_> {
         self.world.count_step(Act::Serve)?;
         self.world.begin(Work::Usual);
         let step = self.device.step();
+        if self.device.under_way() >= MANY_UNDER_WAY {
+            self.world.coverage.hit("six_operations_under_way");
+        }
         if !publishing && self.publishes_by_itself() {
             self.world.coverage.hit("publication_begun_by_itself");
         }
@@ -934,6 +955,7 @@ impl Living<'_, '_, '_> {
 
     /// Lets everything end that was submitted.
     fn drain_for_close(&mut self) -> Result<(), Stop> {
+        self.device.no_more_resizes();
         self.drain()?;
         if self.resize.take().is_some() {
             self.device.release();

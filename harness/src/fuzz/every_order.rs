@@ -1,0 +1,185 @@
+//! A small case in all orders: what its requests have under way takes effect and ends in each order
+//! that there is, and each of its requests is submitted at each moment between. In every order each
+//! crash point is looked at, where no order before has come to it in the same way.
+//!
+//! Of orders that differ only in neighbours that commute, one is run ([`crate::sim`] says which
+//! do). Where faults are planned, none commute, for a fault is planned for an operation by its
+//! number.
+
+use crate::sim::{Decisions, Search, SimHost, Survivors};
+
+use super::case::{Case, DriverName, End};
+use super::check::{Scratch, check_image};
+use super::parts::Unwatched;
+use super::selection::Selection;
+use super::streams::stream;
+use super::violation::Violation;
+use super::world::{Observer, Point, Truth, World};
+
+/// How a case is run in all orders.
+#[derive(Clone, Copy, Debug)]
+pub struct Orders {
+    /// No more than this are run.
+    pub most: u64,
+    /// Of those that show the same, one is run.
+    pub reduces: bool,
+    /// Crash points are looked at.
+    pub crashes: bool,
+}
+
+/// What running a case in all orders came to.
+#[derive(Clone, Debug, Default)]
+pub struct InEveryOrder {
+    /// Orders that were run to their end.
+    pub orders: u64,
+    /// Orders that were left when nothing was to come that another does not show.
+    pub left: u64,
+    /// Crash images that were looked at.
+    pub crash_images: u64,
+    /// Operations of the host.
+    pub host_operations: u64,
+    /// Whether there was no other order.
+    pub is_complete: bool,
+    /// What is wrong, and the case, with its order, that shows it.
+    pub finding: Option<(Box<Case>, Violation)>,
+}
+
+/// Runs the first life of a case in all orders, until something is wrong. The kernels' drivers have
+/// one operation under way at a time, and so one order, which is not run.
+pub fn in_every_order(case: &Case, how: Orders) -> InEveryOrder {
+    let mut all = InEveryOrder::default();
+    if case.driver != DriverName::Ordered || case.resize_model().is_some() {
+        return all;
+    }
+    let Some(life) = case.lives.first() else {
+        return all;
+    };
+    let has_faults = !life.faults.is_empty() || !life.resize_faults.is_empty();
+    let mut search = Search::new(how.reduces && !has_faults);
+    while let Some(decisions) = search.next() {
+        if all.orders + all.left >= how.most {
+            return all;
+        }
+        let mut world = World::new(case);
+        world.decide_by(decisions.clone());
+        let mut looking = Looking {
+            case,
+            decisions: &decisions,
+            known: search.known(),
+            crashes: how.crashes,
+            images: 0,
+            operations: 0,
+            end: End::Close,
+            scratch: Scratch::default(),
+        };
+        let lived = world.live(life, &mut looking);
+        let (images, operations, end) = (looking.images, looking.operations, looking.end);
+        all.crash_images += images;
+        all.host_operations += operations + world.host.operations();
+        match decisions.is_in_vain() {
+            true => all.left += 1,
+            false => all.orders += 1,
+        }
+        if let Err(violation) = lived {
+            let mut found = case.clone();
+            found.lives.truncate(1);
+            found.lives[0].order = Some(decisions.choices());
+            found.lives[0].end = end;
+            found.found = Some(violation.clone());
+            all.finding = Some((Box::new(found), violation));
+            return all;
+        }
+        search.ran(&decisions);
+    }
+    all.is_complete = true;
+    all
+}
+
+/// Looks at the crash points that no order before has shown.
+struct Looking<'a> {
+    case: &'a Case,
+    decisions: &'a Decisions,
+    /// What comes after as many decisions is new; `None` if all is.
+    known: Option<usize>,
+    crashes: bool,
+    images: u64,
+    operations: u64,
+    /// How the life ends that shows what is wrong.
+    end: End,
+    scratch: Scratch,
+}
+
+impl Looking<'_> {
+    fn check(
+        &mut self,
+        image: &SimHost,
+        point: Point,
+        truth: &Truth,
+        end: End,
+    ) -> Result<(), Violation> {
+        self.images += 1;
+        let scratch = &mut self.scratch;
+        let checked = check_image(
+            image,
+            self.case,
+            truth,
+            point.phase,
+            scratch,
+            &mut Unwatched,
+        );
+        self.operations += image.operations();
+        checked.inspect_err(|_| self.end = end)
+    }
+
+    fn cut(
+        &mut self,
+        snapshot: &SimHost,
+        survivors: Survivors,
+        point: Point,
+        truth: &Truth,
+    ) -> Result<(), Violation> {
+        let Ok(image) = snapshot.after_power_cut(&survivors) else {
+            return Ok(());
+        };
+        let end = End::PowerCut {
+            position: point.position,
+            change: point.change,
+            survivors,
+        };
+        self.check(&image, point, truth, end)
+    }
+}
+
+impl Observer for Looking<'_> {
+    fn look(
+        &mut self,
+        point: Point,
+        snapshot: &SimHost,
+        truth: &Truth,
+    ) -> Result<Option<SimHost>, Violation> {
+        if self.decisions.is_in_vain() {
+            // That ends the life.
+            return Ok(Some(snapshot.after_kill()));
+        }
+        let is_known = self
+            .known
+            .is_some_and(|known| self.decisions.made() <= known);
+        if is_known || !self.crashes {
+            return Ok(None);
+        }
+        let killed = End::Kill {
+            position: point.position,
+            change: point.change,
+            pages: 0,
+        };
+        self.check(&snapshot.after_kill(), point, truth, killed)?;
+        let unsynced = snapshot.unsynced();
+        let selection = Selection::of(&unsynced, u64::MAX, true);
+        // Of a small case all are enumerated; what is drawn of another, is drawn alike each time.
+        let others = selection.others(&unsynced, &mut stream(0, "crashes in every order"));
+        for survivors in selection.enumerated(&unsynced).chain(others) {
+            self.cut(snapshot, survivors, point, truth)?;
+        }
+        Ok(None)
+    }
+}
