@@ -8,7 +8,8 @@ use driver::executor::{Executor, Wait};
 use driver::host::Finished;
 use driver::linux::{self, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Hold, Ordered, Statistics};
+use driver::ordered::{Ordered, Statistics};
+use driver::resize::ResizeStep;
 use driver::units::{Bytes, SectorCount};
 use userhelper::at_once::AtOnce;
 
@@ -231,11 +232,13 @@ impl Device {
         self.driver().writable().0
     }
 
-    /// Lets requests go on after a resize was given up.
-    pub fn release(&mut self) {
-        if let Some(device) = self.resizable() {
-            device.set_hold(Hold::Nothing);
+    /// One step of the resize under way; see [`Ordered::step_resize`].
+    pub fn step_resize(&mut self) -> ResizeStep {
+        if let Device::SideBySide(device, under_way) = self {
+            return device.step_resize_on(under_way);
         }
+        let device = self.resizable();
+        device.map_or(ResizeStep::Idle, |device| device.step_resize())
     }
 
     /// The device itself, for a resize; the kernels' drivers have none.

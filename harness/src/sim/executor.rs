@@ -25,8 +25,8 @@ pub struct SideBySide {
 
 #[derive(Debug)]
 enum UnderWay {
-    /// It has taken no effect.
-    Begun(Operation, Option<Arc<SimFile>>),
+    /// It has taken no effect. The file that it is on, and the one that it shares a range of.
+    Begun(Operation, [Option<Arc<SimFile>>; 2]),
     /// This many bytes of a write have been written.
     Halved(Operation, Arc<SimFile>, usize),
     /// It has, or has failed, and nobody has been told.
@@ -67,7 +67,9 @@ impl SideBySide {
 impl UnderWay {
     fn finished(self) -> Finished {
         match self {
-            UnderWay::Begun(operation, file) => operation.carry_out(file.as_deref()),
+            UnderWay::Begun(operation, [file, source]) => {
+                operation.carry_out(file.as_deref(), source.as_deref())
+            }
             UnderWay::Halved(operation, file, done) => {
                 let result = write(&operation, &file, done..usize::MAX);
                 Finished { operation, result }
@@ -98,7 +100,7 @@ impl Executor<SimFile> for SideBySide {
         let file = files.of(operation.file).cloned();
         let sectors = operation.action.range().len.whole_sectors().0;
         let begun = match (self.choices.below(4), file) {
-            (0 | 1, file) => UnderWay::Effective(operation.carry_out(file.as_deref())),
+            (0 | 1, _) => UnderWay::Effective(files.carry_out(operation)),
             (2, Some(file)) if sectors > 1 && matches!(operation.action, Action::Write { .. }) => {
                 let front = (1 + self.choices.below(sectors - 1)) * SECTOR_SIZE;
                 match write(&operation, &file, 0..front as usize) {
@@ -109,7 +111,10 @@ impl Executor<SimFile> for SideBySide {
                     }),
                 }
             }
-            (_, file) => UnderWay::Begun(operation, file),
+            (_, file) => {
+                let source = files.source_of(&operation).cloned();
+                UnderWay::Begun(operation, [file, source])
+            }
         };
         self.under_way.push(begun);
     }
