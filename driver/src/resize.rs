@@ -103,9 +103,3 @@ pub trait Resize<F> {
     /// see [`Desk::turn`].
     fn begin(self: Box<Self>, desk: Desk<F>) -> Procedure;
 }
-
-impl<F> Resize<F> for Box<dyn Resize<F>> {
-    fn begin(self: Box<Self>, desk: Desk<F>) -> Procedure {
-        (*self).begin(desk)
-    }
-}

@@ -229,19 +229,23 @@ impl Reflow {
             }
             return Err(error);
         }
-        // Nothing depends on it any more, so that no error is one of the resize.
-        let bitmap_and_slack = self.old.bitmap_offset..self.new.bitmap_offset;
-        let tidy = async {
-            desk.pass().await?;
-            desk.free(FileRange::between(bitmap_and_slack)).await
-        };
-        let _ = tidy.await;
+        // The device has its new size. Giving the resize up comes too late.
+        if self.tidy(desk).await == Err(ResizeError::Abandoned) {
+            self.tidy(desk).await?;
+        }
         Ok(Resized {
             strategy: Strategy::Reflow,
             old_size: self.old.size,
             new_size: self.new.size,
             moved: self.moved,
         })
+    }
+
+    /// Frees what the new layout does not use.
+    async fn tidy<F: HostFile>(&self, desk: &Desk<F>) -> Result<(), ResizeError> {
+        desk.pass().await?;
+        let bitmap_and_slack = self.old.bitmap_offset..self.new.bitmap_offset;
+        desk.free(FileRange::between(bitmap_and_slack)).await
     }
 
     async fn move_and_commit<F: HostFile>(

@@ -267,15 +267,19 @@ impl Headroom {
             }
             return Err(not_committed.error);
         }
-        let tidy = async {
-            desk.turn().await?;
-            self.clear_bits(desk, &new).await?;
-            desk.set_cow_len(new.data_end()).await
-        };
         // The device has its new size, and nobody looks past it: what cannot be tidied up does no
-        // harm.
-        let _ = tidy.await;
+        // harm. Giving the resize up comes too late.
+        if self.tidy(desk, &new).await == Err(ResizeError::Abandoned) {
+            let _ = self.tidy(desk, &new).await;
+        }
         Ok(())
+    }
+
+    /// Clears the bits past the end, and gives back the space there.
+    async fn tidy<F: HostFile>(&self, desk: &Desk<F>, new: &Geometry) -> Result<(), ResizeError> {
+        desk.turn().await?;
+        self.clear_bits(desk, new).await?;
+        desk.set_cow_len(new.data_end()).await
     }
 
     async fn resize_raw<F: HostFile>(&self, desk: &Desk<F>) -> Result<(), ResizeError> {

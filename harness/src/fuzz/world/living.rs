@@ -767,10 +767,12 @@ impl Living<'_, '_, '_> {
                     self.check_undone(&error, given_up)?;
                 }
                 self.world.excuses.end_resize();
+                let capacity = self.device.capacity();
                 let moment = self.world.truth.history.now();
                 self.failed_resize = Some(FailedResize {
                     moment,
-                    old_size,
+                    // One that was given up after its commit has the new size.
+                    old_size: if given_up { capacity } else { old_size },
                     given_up,
                 });
                 Ok(false)
