@@ -223,16 +223,16 @@ impl Reflow {
             copied: None,
         };
         if let Err(error) = self.move_and_commit(desk, &mut undo, clock).await {
+            desk.decided().await;
             if let Some(before) = undo.before {
                 // The first error is the one to report.
                 let _ = self.undo(desk, before, undo.copied).await;
             }
             return Err(error);
         }
-        // The device has its new size. Giving the resize up comes too late.
-        if self.tidy(desk).await == Err(ResizeError::Abandoned) {
-            self.tidy(desk).await?;
-        }
+        // The device has its new size.
+        desk.decided().await;
+        self.tidy(desk).await?;
         Ok(Resized {
             strategy: Strategy::Reflow,
             old_size: self.old.size,
@@ -420,6 +420,7 @@ impl Reflow {
             desk.sync().await
         };
         if let Err(error) = written.await {
+            desk.decided().await;
             // The record may be on the disk or not. As long as nothing was moved the header
             // goes back; otherwise the slot, so that the record before counts. If that
             // fails too, no write may choose a side any more: the copy may be what counts,

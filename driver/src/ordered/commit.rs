@@ -50,6 +50,7 @@ impl<F: crate::host::HostFile> Desk<F> {
         let Err(error) = self.put_header(header).await else {
             return Ok(());
         };
+        self.decided().await;
         let undone = self.put_header(&former).await.is_ok();
         if !undone {
             self.follow(|here| here.distrust()).await?;

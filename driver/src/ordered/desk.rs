@@ -14,6 +14,7 @@
 //! for, once, and that is not done. All that it asks for afterwards is, so that its own way to put
 //! things back works as after any other failure. So nothing but the host's own error may be
 //! ignored: what this desk says to an operation ([`Desk::operate`]) has both, one within the other.
+//! Nor may it be refused while it puts things back after a failure: see [`Desk::decided`].
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -31,6 +32,8 @@ pub(super) enum Ask<F> {
     Look(Look<F>),
     /// A look that is not refused.
     Follow(Look<F>),
+    /// That nothing is refused any more.
+    Decided,
     Turn(Kind),
 }
 
@@ -139,6 +142,12 @@ impl<F: HostFile> Desk<F> {
             Answer::Abandoned => Err(ResizeError::Abandoned),
             Answer::Done | Answer::Ended(_) => Ok(()),
         }
+    }
+
+    /// Says that giving the resize up comes too late from now on: it puts things back, or it has
+    /// committed. Whoever has to go through with something says so before.
+    pub async fn decided(&self) {
+        self.asker.ask(Ask::Decided).await;
     }
 
     /// Looks at the device, and changes what a relocation may change.

@@ -133,6 +133,7 @@ impl Headroom {
         let Err(not_committed) = committed.await else {
             return Ok(());
         };
+        desk.decided().await;
         let undo = async {
             // A publication that is half done knows the longer bitmap.
             desk.turn().await?;
@@ -261,6 +262,7 @@ impl Headroom {
             self.commit(desk, &image, &new).await
         };
         if let Err(not_committed) = committed.await {
+            desk.decided().await;
             if not_committed.undone {
                 // The first error is the one to report.
                 let _ = before.put_back(desk).await;
@@ -268,10 +270,9 @@ impl Headroom {
             return Err(not_committed.error);
         }
         // The device has its new size, and nobody looks past it: what cannot be tidied up does no
-        // harm. Giving the resize up comes too late.
-        if self.tidy(desk, &new).await == Err(ResizeError::Abandoned) {
-            let _ = self.tidy(desk, &new).await;
-        }
+        // harm.
+        desk.decided().await;
+        let _ = self.tidy(desk, &new).await;
         Ok(())
     }
 
@@ -292,11 +293,12 @@ impl Headroom {
             if error == ResizeError::Abandoned {
                 return Err(error);
             }
+            desk.decided().await;
             // A server that has changed it may not get the answer through. The length tells: where
             // it is the new one, what was cut off is gone.
             match desk.len(FileRole::Cow, doing).await {
                 Ok(len) if len == self.new_size => {}
-                Ok(_) | Err(ResizeError::Abandoned) => return Err(error),
+                Ok(_) => return Err(error),
                 Err(_) => {
                     desk.look(|here| here.refuse_writes()).await?;
                     return Err(error);
@@ -310,6 +312,7 @@ impl Headroom {
                 desk.look(move |here| here.grow_map(sectors)).await?
             };
             if let Err(error) = prepared.await {
+                desk.decided().await;
                 // The new sectors were never offered.
                 let old_len = FileOffset(0) + old_len;
                 let _ = desk.set_len(FileRole::Cow, LENGTH, old_len).await;
@@ -324,10 +327,8 @@ impl Headroom {
             here.map_mut().shrink(sectors);
         })
         .await?;
-        match desk.sync().await {
-            Err(ResizeError::Abandoned) => desk.sync().await,
-            result => result,
-        }
+        desk.decided().await;
+        desk.sync().await
     }
 
     /// The byte of the bitmap with the bit of the first sector that comes or goes.

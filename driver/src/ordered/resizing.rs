@@ -23,6 +23,8 @@ pub(super) struct Running<F, T> {
     state: State,
     /// It is to be told so by the next thing that it asks for.
     abandoned: bool,
+    /// Giving it up comes too late.
+    decided: bool,
     /// Steps that were done for requests since its last turn.
     steps: usize,
 }
@@ -70,6 +72,7 @@ impl<F: HostFile, T> Running<F, T> {
             coroutine: Coroutine::new(|asker| begin(Desk::new(asker))),
             state: State::Begins,
             abandoned: false,
+            decided: false,
             steps: 0,
         }
     }
@@ -79,7 +82,7 @@ impl<F: HostFile, T> Running<F, T> {
         loop {
             let answer = match std::mem::replace(&mut self.state, State::UnderWay) {
                 State::Begins if self.abandoned => return Went::Ended(Err(ResizeError::Abandoned)),
-                State::Waits(_) if std::mem::take(&mut self.abandoned) => Some(Answer::Abandoned),
+                State::Waits(_) if self.is_refused() => Some(Answer::Abandoned),
                 State::Begins if device.engine.begin_turn() => None,
                 State::Waits(Kind::Pass) => Some(Answer::Done),
                 State::Waits(Kind::Turn) if device.engine.begin_turn() => Some(Answer::Done),
@@ -115,6 +118,11 @@ impl<F: HostFile, T> Running<F, T> {
         }
     }
 
+    /// Whether what it asks for is refused, once.
+    fn is_refused(&mut self) -> bool {
+        std::mem::take(&mut self.abandoned) && !self.decided
+    }
+
     /// Lets the procedure go on up to the next operation that it asks for; `None` if it does. All
     /// looks on the way are taken.
     fn resume(&mut self, device: &mut Ordered<F>, answer: Option<Answer>) -> Option<Went<T>> {
@@ -129,7 +137,11 @@ impl<F: HostFile, T> Running<F, T> {
                     look(&mut Relocation::of(device));
                     Answer::Done
                 }
-                _ if std::mem::take(&mut self.abandoned) => Answer::Abandoned,
+                Ask::Decided => {
+                    self.decided = true;
+                    Answer::Done
+                }
+                _ if self.is_refused() => Answer::Abandoned,
                 Ask::Look(look) => {
                     look(&mut Relocation::of(device));
                     Answer::Done

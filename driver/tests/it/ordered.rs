@@ -9,8 +9,8 @@ use driver::driver::Driver;
 use driver::host::{HostFile, HostNames};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Headroom, LiveDevice, Ordered, Step};
-use driver::resize::{ResizeError, ResizeStep};
+use driver::ordered::{Desk, Headroom, LiveDevice, Ordered, Step};
+use driver::resize::{Procedure, Resize, ResizeError, ResizeStep};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 
 const SECTORS: u64 = 100;
@@ -348,6 +348,28 @@ fn a_resize_given_up_at_any_step_leaves_the_file_as_it_was() {
             device.close().unwrap();
         }
     }
+}
+
+/// Giving up a resize that has failed, and is putting things back, does not keep it from that.
+#[test]
+fn a_resize_given_up_while_it_puts_things_back_goes_through_with_it() {
+    struct Fails;
+    impl Resize<MemoryFile> for Fails {
+        fn begin(self: Box<Self>, desk: Desk<MemoryFile>) -> Procedure {
+            Box::pin(async move {
+                desk.decided().await;
+                desk.turn().await?;
+                let capacity = SectorCount(SECTORS);
+                desk.look(move |here| here.map_mut().shrink(capacity))
+                    .await?;
+                Err(ResizeError::SyncFailed)
+            })
+        }
+    }
+    let mut device = bring_up(&host());
+    device.begin_resize(Box::new(Fails));
+    assert_eq!(device.step_resize(), ResizeStep::Working);
+    assert_eq!(device.give_up_resize(), Some(Err(ResizeError::SyncFailed)));
 }
 
 #[test]
