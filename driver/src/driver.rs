@@ -6,7 +6,7 @@ use crate::blk::{Completion, Limits, Request};
 use crate::executor::{Died, Executor, Wait};
 use crate::host::{Finished, HostFile};
 use crate::linux::{self, LinuxUbd};
-use crate::ordered::{self, Ordered, Statistics};
+use crate::ordered::{self, AtRest, Ordered, Statistics};
 use crate::units::SectorCount;
 
 /// What one step of a driver came to.
@@ -161,6 +161,42 @@ pub trait Driver {
                 Step::Idle | Step::Blocked => return Err(NotServed::Stalls),
             }
         }
+    }
+}
+
+/// A driver that can go to another thread, while nothing of it belongs to one.
+pub trait Portable: Driver + Sized {
+    /// The driver on its way.
+    type AtRest: Send + std::fmt::Debug + 'static;
+
+    /// The driver, of which nothing is under way. A resize under way is given up.
+    fn into_rest(self) -> Self::AtRest;
+
+    /// The driver on the thread that it runs on.
+    fn from_rest(at_rest: Self::AtRest) -> Self;
+}
+
+impl<F: HostFile + Send + Sync + std::fmt::Debug> Portable for Ordered<F> {
+    type AtRest = AtRest<F>;
+
+    fn into_rest(self) -> AtRest<F> {
+        Ordered::into_rest(self)
+    }
+
+    fn from_rest(at_rest: AtRest<F>) -> Ordered<F> {
+        at_rest.into()
+    }
+}
+
+impl<F: HostFile + Send + Sync + std::fmt::Debug> Portable for LinuxUbd<F> {
+    type AtRest = LinuxUbd<F>;
+
+    fn into_rest(self) -> LinuxUbd<F> {
+        self
+    }
+
+    fn from_rest(at_rest: LinuxUbd<F>) -> LinuxUbd<F> {
+        at_rest
     }
 }
 

@@ -6,15 +6,17 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::{FileRole, Finished, Operation};
+use crate::host::{Action, FileRole, Finished, HostFile, Operation};
 
-/// The two host files under a device.
+/// The host files under a device.
 #[derive(Debug)]
 pub struct Files<F> {
     /// The COW file, or a raw disk.
     pub cow: Arc<F>,
     /// The backing file; `None` for a raw disk, and where only the COW file is worked on.
     pub backing: Option<Arc<F>>,
+    /// The file that a rebuild makes, while it does.
+    pub new: Option<Arc<F>>,
 }
 
 impl<F> Clone for Files<F> {
@@ -22,6 +24,7 @@ impl<F> Clone for Files<F> {
         Files {
             cow: Arc::clone(&self.cow),
             backing: self.backing.clone(),
+            new: self.new.clone(),
         }
     }
 }
@@ -33,7 +36,27 @@ impl<F> Files<F> {
         match role {
             FileRole::Cow => Some(&self.cow),
             FileRole::Backing => self.backing.as_ref(),
+            FileRole::New => self.new.as_ref(),
         }
+    }
+
+    /// The file that an operation shares a range of, if it does that.
+    #[inline]
+    pub fn source_of(&self, operation: &Operation) -> Option<&Arc<F>> {
+        match operation.action {
+            Action::CloneRange { source, .. } => self.of(source),
+            _ => None,
+        }
+    }
+}
+
+impl<F: HostFile> Files<F> {
+    /// Carries an operation out on them, and waits for it.
+    #[inline]
+    pub fn carry_out(&self, operation: Operation) -> Finished {
+        let file = self.of(operation.file).map(Arc::as_ref);
+        let source = self.source_of(&operation).map(Arc::as_ref);
+        operation.carry_out(file, source)
     }
 }
 

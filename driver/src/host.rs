@@ -96,7 +96,7 @@ pub type HostResult<T> = Result<T, HostError>;
     clippy::len_without_is_empty,
     reason = "the length of a disk file is never asked for emptiness"
 )]
-pub trait HostFile {
+pub trait HostFile: 'static {
     /// Reads at most `buffer.len()` bytes from `at`; the number read, 0 at the end
     /// of the file. May be short without being at the end, as pread may.
     fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize>;
@@ -123,6 +123,18 @@ pub trait HostFile {
     /// `from` or later; `None` when only a hole or nothing follows. A host that cannot tell
     /// reports the rest of the file as one run.
     fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>>;
+
+    /// Lets this file, from `to` on, have the content of `source` in `from`, without
+    /// copying it: both files share the space until one of them writes. It grows
+    /// this file if need be. As durable as a write: after a sync.
+    ///
+    /// [`HostError::Unsupported`] wherever nothing can be shared: the file system
+    /// cannot, the files lie on two, or a border of the range is not one of its
+    /// blocks (the end of `source` counts as one). The caller then copies.
+    fn clone_range(&self, source: &Self, from: FileRange, to: FileOffset) -> HostResult<()> {
+        let _ = (source, from, to);
+        Err(HostError::Unsupported)
+    }
 
     /// Reads the whole buffer, in as many reads as the host needs. The end of the
     /// file before the end of the buffer is [`HostError::UnexpectedEnd`].

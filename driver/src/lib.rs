@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blk;
+mod coroutine;
 pub mod cow;
 pub mod device_spec;
 pub mod driver;

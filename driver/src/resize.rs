@@ -1,9 +1,13 @@
-//! What a resize of an open device is, seen from the driver: a step machine that is
-//! given the device between two requests. The cheapest one, [`crate::ordered::Headroom`],
-//! is here; those that move data are userhelper's.
+//! What a resize of an open device is, seen from the driver: a procedure that is handed a
+//! [`Desk`], and asks for one thing after the other there. The device that it is about carries on
+//! with it between its requests. The cheapest one, [`crate::ordered::Headroom`], is here; those
+//! that move data are userhelper's.
+
+use std::future::Future;
+use std::pin::Pin;
 
 use crate::host::HostError;
-use crate::ordered::Ordered;
+use crate::ordered::Desk;
 use crate::units::{Bytes, FileOffset};
 
 /// How a resize goes about it; see `docs/format.md` and userhelper's planner.
@@ -60,6 +64,10 @@ pub enum ResizeError {
     /// The device cannot be resized like this.
     #[error("{0}")]
     Refused(String),
+    /// It was given up. The device has its old size; or, where a reflow had moved something, a
+    /// header that says so, and a recovery finishes the move.
+    #[error("the resize was given up")]
+    Abandoned,
 }
 
 impl ResizeError {
@@ -69,23 +77,29 @@ impl ResizeError {
     }
 }
 
+/// How a resize ended.
+pub type Outcome = Result<Resized, ResizeError>;
+
 /// What one step of a resize came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResizeStep {
+    /// No resize is under way.
+    Idle,
     /// There is more to do.
     Working,
-    /// A publication, or requests that are kept out, have to end first: step the device, then come
-    /// again.
+    /// A publication, requests that are kept out, or its own operation have to end first: step the
+    /// device, then come again.
     Waiting,
-    /// The device has its new size, durably.
-    Done(Resized),
+    /// It is over. If it succeeded, the device has its new size, durably.
+    Ended(Outcome),
 }
 
-/// A resize under way. Between two steps the device serves requests.
+/// A resize that has begun.
+pub type Procedure = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// A resize that has not begun.
 pub trait Resize<F> {
-    /// Does one bounded piece of work.
-    ///
-    /// # Errors
-    /// The resize is over, and not done.
-    fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError>;
+    /// Its procedure, which asks for what it needs at `desk`. It begins within a turn of its own;
+    /// see [`Desk::turn`].
+    fn begin(self: Box<Self>, desk: Desk<F>) -> Procedure;
 }

@@ -1,11 +1,18 @@
 //! Copying ranges between two files of one host: extents are shared where the host can, and
-//! what is a hole stays one.
+//! what is a hole stays one. What it takes it asks for as operations, of [`Hands`]: of the desk of
+//! a resize, or of two files that an image tool has open, on which they are carried out at once.
 
-use driver::host::{HostError, HostFile, clear};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use driver::host::{Action, Buffer, FileRole, HostError, HostFile, Operation, Waiter};
+use driver::ordered::{Desk, Ended};
+use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, FileRange};
 
 use crate::at_once::AtOnce;
-use crate::clone_range::CloneRange;
 use crate::space::BLOCK;
 
 /// What stands in the target before.
@@ -17,6 +24,83 @@ pub(crate) enum Target {
     Anything,
 }
 
+/// One of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Source,
+    Target,
+}
+
+/// Who carries operations out on two files.
+pub(crate) trait Hands {
+    /// Why they carry nothing out any more.
+    type Stopped;
+
+    /// What the source is, among the files that one copy goes from.
+    fn source(&self) -> FileRole;
+
+    /// Carries an operation out.
+    async fn carry_out(&self, on: End, action: Action) -> Result<Ended, Self::Stopped>;
+}
+
+/// Two files that are open here.
+pub(crate) struct OnFiles<'a, F> {
+    /// What the source is.
+    pub(crate) role: FileRole,
+    pub(crate) source: &'a F,
+    pub(crate) target: &'a F,
+}
+
+impl<F> Clone for OnFiles<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for OnFiles<'_, F> {}
+
+impl<F: HostFile> Hands for OnFiles<'_, F> {
+    type Stopped = Infallible;
+
+    fn source(&self) -> FileRole {
+        self.role
+    }
+
+    async fn carry_out(&self, on: End, action: Action) -> Result<Ended, Infallible> {
+        let (role, file) = match on {
+            End::Source => (self.role, self.source),
+            End::Target => (FileRole::New, self.target),
+        };
+        let operation = Operation {
+            waiter: Waiter(0),
+            file: role,
+            action,
+        };
+        let finished = operation.carry_out(Some(file), Some(self.source));
+        Ok(Ended {
+            action: finished.operation.action,
+            result: finished.result,
+        })
+    }
+}
+
+/// The COW file of a device and the one that a rebuild makes, at the desk of the rebuild.
+impl<F: HostFile> Hands for Desk<F> {
+    type Stopped = ResizeError;
+
+    fn source(&self) -> FileRole {
+        FileRole::Cow
+    }
+
+    async fn carry_out(&self, on: End, action: Action) -> Result<Ended, ResizeError> {
+        let file = match on {
+            End::Source => FileRole::Cow,
+            End::Target => FileRole::New,
+        };
+        self.operate(file, action).await
+    }
+}
+
 /// Copies from file to file.
 #[derive(Debug)]
 pub(crate) struct Copying {
@@ -25,8 +109,8 @@ pub(crate) struct Copying {
     can_clone: bool,
     buffer: Vec<u8>,
     copied: Bytes,
-    /// The data that was found last, and in which source, by its address.
-    found: Option<(usize, FileRange)>,
+    /// The data that was found last, in each source.
+    found: Vec<(FileRole, FileRange)>,
 }
 
 /// A copy that failed.
@@ -45,15 +129,24 @@ pub(crate) enum CopyAction {
     Write,
 }
 
+/// Why a copy ended early.
+#[derive(Debug)]
+pub(crate) enum CopyEnded<S> {
+    /// The host.
+    Failed(CopyError),
+    /// See [`Hands::Stopped`].
+    Stopped(S),
+}
+
 impl CopyError {
-    fn reading(at: FileOffset) -> impl FnOnce(HostError) -> CopyError {
+    fn reading<S>(at: FileOffset) -> impl FnOnce(HostError) -> CopyEnded<S> {
         let action = CopyAction::Read;
-        move |error| CopyError { action, at, error }
+        move |error| CopyEnded::Failed(CopyError { action, at, error })
     }
 
-    fn writing(at: FileOffset) -> impl FnOnce(HostError) -> CopyError {
+    fn writing<S>(at: FileOffset) -> impl FnOnce(HostError) -> CopyEnded<S> {
         let action = CopyAction::Write;
-        move |error| CopyError { action, at, error }
+        move |error| CopyEnded::Failed(CopyError { action, at, error })
     }
 }
 
@@ -66,7 +159,7 @@ impl Copying {
             can_clone: true,
             buffer: Vec::new(),
             copied: Bytes(0),
-            found: None,
+            found: Vec::new(),
         }
     }
 
@@ -94,46 +187,56 @@ impl Copying {
         self.can_clone
     }
 
-    /// Shares a range of `source`, holes and all, with `target` from `to` on. `false` if the
+    /// Shares a range of the source, holes and all, with the target from `to` on. `false` if the
     /// host shares nothing, and nothing was done. However many extents there are in the range,
     /// it is one call for all of them.
-    pub(crate) fn share<F: CloneRange>(
+    pub(crate) async fn share<H: Hands>(
         &mut self,
-        source: &F,
+        hands: &H,
         range: FileRange,
-        target: &F,
         to: FileOffset,
-    ) -> Result<bool, CopyError> {
-        Ok(self.can_clone && self.clone_blocks(source, range, target, to)?)
+    ) -> Result<bool, CopyEnded<H::Stopped>> {
+        Ok(self.can_clone && self.clone_blocks(hands, range, to).await?)
     }
 
-    /// Copies the front of `range` of `source` to `to` in `target`; how much, at least a
+    /// Copies the front of a range of the source to `to` in the target; how much, at least a
     /// sector and at most [`Copying::step`].
-    pub(crate) fn copy<F: CloneRange>(
+    pub(crate) async fn copy<H: Hands>(
         &mut self,
-        source: &F,
+        hands: &H,
         range: FileRange,
-        target: &F,
         to: FileOffset,
-    ) -> Result<Bytes, CopyError> {
+    ) -> Result<Bytes, CopyEnded<H::Stopped>> {
         let shared = FileRange::new(range.start, range.len.min(self.step()));
-        if self.can_clone && self.clone_blocks(source, shared, target, to)? {
+        if self.share(hands, shared, to).await? {
             return Ok(shared.len);
         }
         let copied = FileRange::new(range.start, range.len.min(self.at_once.copied_a_step()));
-        self.copy_data(source, copied, target, to)?;
+        self.copy_data(hands, copied, to).await?;
         Ok(copied.len)
+    }
+
+    /// Copies like [`Copying::copy`], between two files that are open here.
+    pub(crate) fn copy_now<F: HostFile>(
+        &mut self,
+        files: OnFiles<'_, F>,
+        range: FileRange,
+        to: FileOffset,
+    ) -> Result<Bytes, CopyError> {
+        at_once(self.copy(&files, range, to)).map_err(|ended| match ended {
+            CopyEnded::Failed(failed) => failed,
+            CopyEnded::Stopped(never) => match never {},
+        })
     }
 
     /// Shares the whole blocks of a range and copies its ends. `false` if the host shares
     /// nothing, and nothing was done.
-    fn clone_blocks<F: CloneRange>(
+    async fn clone_blocks<H: Hands>(
         &mut self,
-        source: &F,
+        hands: &H,
         range: FileRange,
-        target: &F,
         to: FileOffset,
-    ) -> Result<bool, CopyError> {
+    ) -> Result<bool, CopyEnded<H::Stopped>> {
         let first = FileOffset(range.start.0.next_multiple_of(BLOCK));
         let last = FileOffset(range.end().0 / BLOCK * BLOCK);
         if range.start.0 % BLOCK != to.0 % BLOCK {
@@ -141,66 +244,94 @@ impl Copying {
             return Ok(false);
         }
         if first >= last {
-            self.copy_data(source, range, target, to)?;
+            self.copy_data(hands, range, to).await?;
             return Ok(true);
         }
         let place = |at: FileOffset| to + (at - range.start);
-        let blocks = FileRange::between(first..last);
-        match target.clone_range(source, blocks, place(first)) {
+        let clone = Action::CloneRange {
+            source: hands.source(),
+            from: FileRange::between(first..last),
+            to: place(first),
+        };
+        match ask(hands, End::Target, clone).await?.result {
             Err(HostError::Unsupported) => {
                 self.can_clone = false;
                 return Ok(false);
             }
             result => result.map_err(CopyError::writing(place(first)))?,
         }
-        self.copy_data(source, FileRange::between(range.start..first), target, to)?;
+        let front = FileRange::between(range.start..first);
+        self.copy_data(hands, front, to).await?;
         let rest = FileRange::between(last..range.end());
-        self.copy_data(source, rest, target, place(last))?;
+        self.copy_data(hands, rest, place(last)).await?;
         Ok(true)
     }
 
-    fn copy_data<F: HostFile>(
+    async fn copy_data<H: Hands>(
         &mut self,
-        source: &F,
+        hands: &H,
         range: FileRange,
-        target: &F,
         to: FileOffset,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), CopyEnded<H::Stopped>> {
         if Bytes(0) < range.len && range.len <= self.at_once.short() {
-            self.buffer.resize(range.len.0 as usize, 0);
-            source
-                .read_exact_at(&mut self.buffer, range.start)
-                .map_err(CopyError::reading(range.start))?;
+            self.read(hands, range).await?;
             if !is_zero(&self.buffer) {
-                target
-                    .write_all_at(&self.buffer, to)
-                    .map_err(CopyError::writing(to))?;
-                self.copied += range.len;
-                return Ok(());
+                return self.write(hands, to).await;
             }
         }
         let place = |at: FileOffset| to + (at - range.start);
         let mut at = range.start;
         while let Some(data) = self
-            .next_data(source, FileRange::between(at..range.end()))
-            .map_err(CopyError::reading(at))?
+            .next_data(hands, FileRange::between(at..range.end()))
+            .await?
         {
-            self.make_hole(target, place(at)..place(data.start))?;
+            self.make_hole(hands, place(at)..place(data.start)).await?;
             at = data.start;
             while at < data.end() {
                 let len = (data.end() - at).min(self.at_once.bytes());
-                self.buffer.resize(len.0 as usize, 0);
-                source
-                    .read_exact_at(&mut self.buffer, at)
-                    .map_err(CopyError::reading(at))?;
-                target
-                    .write_all_at(&self.buffer, place(at))
-                    .map_err(CopyError::writing(place(at)))?;
-                self.copied += len;
+                self.read(hands, FileRange::new(at, len)).await?;
+                self.write(hands, place(at)).await?;
                 at += len;
             }
         }
-        self.make_hole(target, place(at)..place(range.end()))
+        self.make_hole(hands, place(at)..place(range.end())).await
+    }
+
+    /// Fills the buffer with a range of the source.
+    async fn read<H: Hands>(
+        &mut self,
+        hands: &H,
+        range: FileRange,
+    ) -> Result<(), CopyEnded<H::Stopped>> {
+        let at = range.start;
+        let mut data = std::mem::take(&mut self.buffer);
+        data.resize(range.len.0 as usize, 0);
+        let buffer = Buffer::whole(data);
+        let ended = ask(hands, End::Source, Action::Read { at, buffer }).await?;
+        ended.result.map_err(CopyError::reading(at))?;
+        self.keep_buffer(ended.action);
+        Ok(())
+    }
+
+    /// Writes the buffer to the target.
+    async fn write<H: Hands>(
+        &mut self,
+        hands: &H,
+        at: FileOffset,
+    ) -> Result<(), CopyEnded<H::Stopped>> {
+        let buffer = Buffer::whole(std::mem::take(&mut self.buffer));
+        let len = buffer.len();
+        let ended = ask(hands, End::Target, Action::Write { at, buffer }).await?;
+        ended.result.map_err(CopyError::writing(at))?;
+        self.keep_buffer(ended.action);
+        self.copied += len;
+        Ok(())
+    }
+
+    fn keep_buffer(&mut self, action: Action) {
+        if let Action::Read { buffer, .. } | Action::Write { buffer, .. } = action {
+            self.buffer = buffer.data;
+        }
     }
 
     /// The first data in a range of the source, cut to it.
@@ -208,39 +339,68 @@ impl Copying {
     /// Where data ends is remembered: a host may have to go through all of it to tell, and it
     /// is asked once for each step of a copy. What was data and has been freed since is copied as
     /// the zeros that it reads as. Holes are not remembered: somebody may write there.
-    fn next_data<F: HostFile>(
+    async fn next_data<H: Hands>(
         &mut self,
-        source: &F,
+        hands: &H,
         range: FileRange,
-    ) -> Result<Option<FileRange>, HostError> {
+    ) -> Result<Option<FileRange>, CopyEnded<H::Stopped>> {
         if range.len == Bytes(0) {
             return Ok(None);
         }
-        let which = std::ptr::from_ref(source).addr();
-        let known = self.found.filter(|&(found_in, data)| {
-            found_in == which && data.start <= range.start && range.start < data.end()
-        });
+        let (source, from) = (hands.source(), range.start);
+        let index = self.found.iter().position(|(role, _)| *role == source);
+        let known = index.map(|index| self.found.swap_remove(index).1);
+        let known = known.filter(|data| data.start <= from && from < data.end());
         let data = match known {
-            Some((_, data)) => Some(data),
-            None => source.next_data(range.start)?,
+            Some(data) => Some(data),
+            None => {
+                let action = Action::NextData { from, found: None };
+                let ended = ask(hands, End::Source, action).await?;
+                ended.result.map_err(CopyError::reading(from))?;
+                match ended.action {
+                    Action::NextData { found, .. } => found,
+                    _ => None,
+                }
+            }
         };
-        self.found = data.map(|data| (which, data));
+        self.found.extend(data.map(|data| (source, data)));
         Ok(data.filter(|data| data.start < range.end()).map(|data| {
             let end = data.end().min(range.end());
             FileRange::between(data.start.max(range.start)..end)
         }))
     }
 
-    fn make_hole<F: HostFile>(
+    async fn make_hole<H: Hands>(
         &self,
-        target: &F,
+        hands: &H,
         gap: std::ops::Range<FileOffset>,
-    ) -> Result<(), CopyError> {
+    ) -> Result<(), CopyEnded<H::Stopped>> {
         if self.target == Target::Hole || gap.start >= gap.end {
             return Ok(());
         }
         let range = FileRange::between(gap);
-        clear(target, range).map_err(CopyError::writing(range.start))
+        let mut action = Action::PunchHole(range);
+        loop {
+            let ended = ask(hands, End::Target, action).await?;
+            match (ended.result, ended.action.instead()) {
+                (Err(HostError::Unsupported), Some(instead)) => action = instead,
+                (result, _) => return result.map_err(CopyError::writing(range.start)),
+            }
+        }
+    }
+}
+
+async fn ask<H: Hands>(hands: &H, on: End, action: Action) -> Result<Ended, CopyEnded<H::Stopped>> {
+    let ended = hands.carry_out(on, action).await;
+    ended.map_err(CopyEnded::Stopped)
+}
+
+/// What comes of something that waits for nothing.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut context) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("files that are open here answer at once"),
     }
 }
 

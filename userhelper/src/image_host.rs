@@ -7,8 +7,6 @@ use driver::host::{Access, HostFile, HostNames, HostResult, Metadata, Place};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::units::Bytes;
 
-use crate::clone_range::CloneRange;
-
 /// Space on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreeSpace {
@@ -19,7 +17,7 @@ pub struct FreeSpace {
 }
 
 /// A host on which images can be planned and rebuilt.
-pub trait ImageHost: HostNames<File: CloneRange> + Sized {
+pub trait ImageHost: HostNames + Sized + 'static {
     /// How much this user may still write in the file system that holds `path`,
     /// which need not exist; `None` where there is no known limit.
     fn free_space_beside(&self, path: &Path) -> HostResult<Option<FreeSpace>>;

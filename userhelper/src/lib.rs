@@ -2,18 +2,17 @@
 //! the image tools around it.
 //!
 //! A resize goes down through this crate: [`planner`] chooses how, [`resize`] begins it, and one
-//! of driver's `Headroom`, [`rebuild`] and [`reflow`] carries it out, step by step, on an open
-//! device. An interrupted one is finished by [`resize::recover`]. What the planner counts is in
+//! of driver's `Headroom`, [`rebuild`] and [`reflow`] is the procedure that an open device carries
+//! out, step by step. An interrupted one is finished by [`resize::recover`]. What the planner counts is in
 //! [`losses`] (what a smaller device loses) and `space` (what a file takes). The two that move data
 //! share `copying` and `new_bitmap`; `pace` chooses how large the windows of a reflow are.
 //!
-//! [`image`] has the image tools. [`image_host`] and [`clone_range`] say what they and a resize ask
-//! of a host beyond what a driver needs. [`real_files`] is the real host, and [`executor`] carries
+//! [`image`] has the image tools. [`image_host`] says what they and a resize ask of a host beyond
+//! what a driver needs. [`real_files`] is the real host, and [`executor`] carries
 //! a device's operations out on it, many at a time. [`unfinished`] removes temporary files when a
 //! signal ends the process.
 
 pub mod at_once;
-pub mod clone_range;
 mod copying;
 pub mod executor;
 pub mod image;
@@ -22,6 +21,7 @@ pub mod losses;
 mod new_bitmap;
 mod pace;
 pub mod planner;
+pub mod progress;
 pub mod real_files;
 pub mod rebuild;
 pub mod reflow;

@@ -21,7 +21,6 @@ use driver::units::{Bytes, FileOffset, FileRange};
 use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use crate::clone_range::CloneRange;
 use crate::image_host::{FreeSpace, ImageHost};
 use crate::unfinished;
 
@@ -481,9 +480,7 @@ impl HostFile for RealFile {
             at = start;
         }
     }
-}
 
-impl CloneRange for RealFile {
     fn clone_range(&self, source: &Self, from: FileRange, to: FileOffset) -> HostResult<()> {
         self.writable()?;
         check_end(from.start, from.len.0)?;

@@ -11,46 +11,29 @@
 //! | the sync of the directory | the new file | none needed |
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use driver::cow::{Extension, Geometry, Header};
-use driver::host::{HostFile, HostResult, LockKind, Replace};
-use driver::open::{create_temporary, remove_temporary, temporary_name};
-use driver::ordered::{CowImage, Hold, Ordered, PartialSector};
-use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+use driver::host::{FileRole, HostFile, HostResult, LockKind, Replace};
+use driver::open::{OpenError, create_temporary, remove_temporary, temporary_name};
+use driver::ordered::{CowImage, Desk, Hold, Ordered, PartialSector};
+use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use crate::at_once::AtOnce;
-use crate::copying::{CopyAction, CopyError, Copying, Target};
+use crate::copying::{CopyAction, CopyEnded, Copying, Target};
 use crate::image_host::ImageHost;
 use crate::new_bitmap::next_piece;
+use crate::progress::Progress;
 
-/// A rebuild under way.
+/// A rebuild that has not begun.
 pub struct Rebuild<H: ImageHost> {
     host: H,
     path: PathBuf,
     new: Geometry,
-    stage: Stage,
-    file: Option<H::File>,
-    image: Option<CowImage>,
-    copying: Copying,
-    /// How much has been copied or shared.
-    passed: Bytes,
     old_size: Bytes,
-    buffer: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Create the new file, with header and extension block.
-    Create,
-    /// Copy the dirty runs, from this sector on.
-    Copy(Sector),
-    /// Write the bitmap, from this page on.
-    Bits(usize),
-    /// Give the new file the old one's attributes, and sync it.
-    Sync,
-    /// Give it the old one's name, durably, and go on with it.
-    Rename,
+    at_once: AtOnce,
+    progress: Progress,
 }
 
 impl<H: ImageHost> Rebuild<H> {
@@ -77,75 +60,90 @@ impl<H: ImageHost> Rebuild<H> {
             host,
             path: path.to_owned(),
             new,
-            stage: Stage::Create,
-            file: None,
-            image: None,
-            copying: Copying::into(Target::Hole),
-            passed: Bytes(0),
             old_size: image.geometry.size,
-            buffer: Vec::new(),
+            at_once: AtOnce::default(),
+            progress: Progress::default(),
         })
     }
 
     /// Does this much in one go: for callers that want shorter steps, or more of them.
     #[must_use]
     pub fn with_at_once(mut self, at_once: AtOnce) -> Rebuild<H> {
-        self.copying.set_at_once(at_once);
+        self.at_once = at_once;
         self
     }
 
-    /// How much has been copied or shared.
-    pub fn passed(&self) -> Bytes {
-        self.passed
+    /// How far it has come, from whenever it has begun.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
-    /// Gives the rebuild up: the device goes on as it was, and the new file is removed.
-    pub fn give_up(&mut self, device: &mut Ordered<H::File>) {
-        self.abandon(device, device.capacity());
-    }
-
-    fn abandon(&mut self, device: &mut Ordered<H::File>, capacity: SectorCount) {
-        device.set_hold(Hold::Nothing);
-        if self.discard() {
-            device.map_mut().shrink(capacity);
-        }
-    }
-
-    fn do_stage(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
-        // A flush that had begun may have failed since the last step: what is dirty in memory may
-        // be gone from the file.
-        if device.has_failed_sync() {
-            return Err(ResizeError::SyncFailed);
-        }
-        match self.stage {
-            Stage::Create => {
-                device.set_hold(Hold::Everything);
-                self.create(device)?;
-                self.stage = Stage::Copy(Sector(0));
-            }
-            Stage::Copy(at) => self.copy(device, at)?,
-            Stage::Bits(page) => self.write_bits(device, page)?,
-            Stage::Sync => {
-                self.complete(device)?;
-                self.stage = Stage::Rename;
-            }
-            Stage::Rename => {
-                self.rename(device)?;
-                return Ok(ResizeStep::Done(Resized {
-                    strategy: Strategy::Rebuild,
-                    old_size: self.old_size,
-                    new_size: self.new.size,
-                    moved: self.copying.copied(),
-                }));
-            }
-        }
-        Ok(ResizeStep::Working)
-    }
-
-    fn create(&mut self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
-        let Some(old) = device.image() else {
+    async fn carry_out(self, desk: &Desk<H::File>) -> Outcome {
+        desk.look(|here| here.set_hold(Hold::Everything)).await?;
+        let seen = desk.look(|here| (here.device().image().cloned(), here.device().capacity()));
+        let (Some(old), capacity) = seen.await? else {
             return Err(ResizeError::Refused("a raw disk cannot be rebuilt".into()));
         };
+        let mut new_file = NewFile {
+            host: &self.host,
+            path: &self.path,
+            file: None,
+        };
+        let rebuilt = self.rebuild(desk, &old, capacity, &mut new_file).await;
+        if new_file.discard() {
+            // The device goes on as it was.
+            desk.follow(move |here| here.map_mut().shrink(capacity))
+                .await?;
+        }
+        rebuilt.map(|copied| Resized {
+            strategy: Strategy::Rebuild,
+            old_size: self.old_size,
+            new_size: self.new.size,
+            moved: copied,
+        })
+    }
+
+    /// How much was copied, and not shared.
+    async fn rebuild(
+        &self,
+        desk: &Desk<H::File>,
+        old: &CowImage,
+        capacity: SectorCount,
+        new_file: &mut NewFile<'_, H>,
+    ) -> Result<Bytes, ResizeError> {
+        desk.check_syncs().await?;
+        let image = self.create(desk, old, new_file).await?;
+        // Only now everything that is under way has to end.
+        desk.turn().await?;
+        // A flush that had begun may have failed meanwhile: what is dirty in memory may be gone
+        // from the file.
+        desk.check_syncs().await?;
+        let copied = self.copy(desk, capacity).await?;
+        // New sectors are dirty: the backing file has nothing for them, but for the front of
+        // the first, if the device ended within it.
+        if let Some(partial) = PartialSector::to_carry(desk, &self.new).await? {
+            partial.write(desk, FileRole::New).await?;
+        }
+        let sectors = self.new.capacity();
+        if sectors > capacity {
+            desk.look(move |here| here.grow_map(sectors)).await??;
+        }
+        desk.pass().await?;
+        self.write_bits(desk).await?;
+        self.complete(desk, new_file).await?;
+        desk.turn().await?;
+        desk.check_syncs().await?;
+        self.rename(desk, image, new_file).await?;
+        Ok(copied)
+    }
+
+    /// Creates the new file, with header and extension block; what it says about itself.
+    async fn create(
+        &self,
+        desk: &Desk<H::File>,
+        old: &CowImage,
+        new_file: &mut NewFile<'_, H>,
+    ) -> Result<CowImage, ResizeError> {
         let at = FileOffset(0);
         let header = Header::v3(
             old.header.backing_path(),
@@ -154,111 +152,95 @@ impl<H: ImageHost> Rebuild<H> {
             self.new.alignment,
         )
         .map_err(|error| ResizeError::Refused(error.to_string()))?;
-        let file = create_temporary(&self.host, &temporary_name(&self.path))
-            .map_err(|error| ResizeError::Refused(error.to_string()))?;
-        let file = self.file.insert(file);
         let extension = old.extension.unwrap_or(Extension::new(old.header.size));
-        let action = "writing the header of the new COW file";
-        self.host.copy_storage_attributes(device.cow(), file);
+        let cow = desk.look(|here| here.cow()).await?;
+        let file = create_temporary(&self.host, &temporary_name(&self.path)).map_err(not_made)?;
+        let file = Arc::clone(new_file.file.insert(Arc::new(file)));
+        self.host.copy_storage_attributes(&cow, &file);
         self.host
-            .lock(file, LockKind::Exclusive)
-            .and_then(|()| file.write_all_at(&header.encode(), at))
-            .and_then(|()| file.write_all_at(&extension.encode(), Extension::OFFSET))
-            .and_then(|()| file.set_len(self.new.data_end() - at))
-            .map_err(ResizeError::host(action, at))?;
-        self.image = Some(CowImage {
+            .lock(&file, LockKind::Exclusive)
+            .map_err(ResizeError::host(FILLING, at))?;
+        desk.look(move |here| here.set_new_file(Some(file))).await?;
+        desk.write(FileRole::New, FILLING, at, header.encode())
+            .await?;
+        let block = extension.encode().to_vec();
+        desk.write(FileRole::New, FILLING, Extension::OFFSET, block)
+            .await?;
+        desk.set_new_len(FILLING, self.new.data_end()).await?;
+        Ok(CowImage {
             header,
             extension: Some(extension),
             geometry: self.new,
-        });
-        Ok(())
+        })
     }
 
-    /// Removes the new file if it has not got its name. Whether there was one.
-    fn discard(&mut self) -> bool {
-        let Some(file) = self.file.take() else {
-            return false;
-        };
-        // A new file that stays does no harm; the next rebuild removes it, or a recovery.
-        let _ = remove_temporary(&self.host, &temporary_name(&self.path), &file);
-        true
-    }
-
-    fn file(&self) -> Result<&H::File, ResizeError> {
-        self.file.as_ref().ok_or_else(not_there)
-    }
-
-    /// The sectors that the device had and will still have.
-    fn kept_end(&self, device: &Ordered<H::File>) -> Sector {
-        Sector(0) + device.capacity().min(self.new.capacity())
-    }
-
-    fn copy(&mut self, device: &mut Ordered<H::File>, at: Sector) -> Result<(), ResizeError> {
-        let end = self.kept_end(device);
-        let Some(run) = device.map().next_dirty(at, end) else {
-            // New sectors are dirty: the backing file has nothing for them, but for the front of
-            // the first, if the device ended within it.
-            if let Some(partial) = PartialSector::to_carry(device, &self.new)? {
-                self.file()?
-                    .write_all_at(&partial.content, partial.at)
-                    .map_err(ResizeError::host(PartialSector::WRITING, partial.at))?;
+    /// Copies the sectors that the device had and will still have; how much, without what is
+    /// shared.
+    async fn copy(
+        &self,
+        desk: &Desk<H::File>,
+        capacity: SectorCount,
+    ) -> Result<Bytes, ResizeError> {
+        let end = Sector(0) + capacity.min(self.new.capacity());
+        let mut copying = Copying::into(Target::Hole);
+        copying.set_at_once(self.at_once);
+        let (mut at, mut passed) = (Sector(0), Bytes(0));
+        loop {
+            let (step, may_share) = (copying.step(), copying.may_share());
+            let next = desk.look(move |here| Next::after(here.device(), at, end, step, may_share));
+            let Some(next) = next.await? else {
+                return Ok(copying.copied());
+            };
+            let target = self.new.place_of(next.sectors.start);
+            if may_share {
+                let shared = copying.share(desk, next.together(), target).await;
+                if shared.map_err(copy_failed)? {
+                    passed += next.dirty;
+                    at = next.sectors.end();
+                    self.progress.set_passed(passed);
+                    desk.pass().await?;
+                    continue;
+                }
             }
-            if self.new.capacity() > device.capacity() {
-                device
-                    .map_mut()
-                    .grow(self.new.capacity())
-                    .map_err(|error| ResizeError::Refused(error.to_string()))?;
-            }
-            self.stage = Stage::Bits(0);
-            return Ok(());
-        };
-        let Some(file) = &self.file else {
-            return Err(not_there());
-        };
-        if self.copying.may_share() {
-            let (together, dirty) = shared_at_once(device, run.start, end, self.copying.step());
-            let (start, together) = device.placement().place(together);
-            let source = FileRange::new(start, together.count.bytes());
-            let target = self.new.place_of(together.start);
-            let shared = self.copying.share(device.cow(), source, file, target);
-            if shared.map_err(copy_failed)? {
-                self.passed += dirty;
-                self.stage = Stage::Copy(together.end());
-                return Ok(());
-            }
+            let copied = copying.copy(desk, next.run(copying.step()), target).await;
+            let copied = copied.map_err(copy_failed)?;
+            passed += copied;
+            at = next.sectors.start + copied.whole_sectors();
+            self.progress.set_passed(passed);
+            desk.pass().await?;
         }
-        let run = SectorRange::new(
-            run.start,
-            run.count.min(self.copying.step().whole_sectors()),
-        );
-        let (start, run) = device.placement().place(run);
-        let source = FileRange::new(start, run.count.bytes());
-        let target = self.new.place_of(run.start);
-        let copied = self.copying.copy(device.cow(), source, file, target);
-        let copied = copied.map_err(copy_failed)?;
-        self.passed += copied;
-        self.stage = Stage::Copy(run.start + copied.whole_sectors());
-        Ok(())
     }
 
-    fn write_bits(&mut self, device: &Ordered<H::File>, from: usize) -> Result<(), ResizeError> {
-        let Some(piece) = next_piece(device.map(), &self.new, from, &mut self.buffer) else {
-            self.stage = Stage::Sync;
-            return Ok(());
-        };
-        self.file()?
-            .write_all_at(&self.buffer, piece.at)
-            .map_err(ResizeError::host("writing the new bitmap", piece.at))?;
-        self.stage = Stage::Bits(piece.next_page);
-        Ok(())
+    /// Writes the bitmap.
+    async fn write_bits(&self, desk: &Desk<H::File>) -> Result<(), ResizeError> {
+        let (mut page, mut buffer) = (0, Vec::new());
+        loop {
+            let new = self.new;
+            let piece = desk.look(move |here| {
+                let piece = next_piece(here.device().map(), &new, page, &mut buffer);
+                (piece, buffer)
+            });
+            let (Some(piece), bits) = piece.await? else {
+                return Ok(());
+            };
+            let doing = "writing the new bitmap";
+            buffer = desk.write(FileRole::New, doing, piece.at, bits).await?;
+            page = piece.next_page;
+            desk.pass().await?;
+        }
     }
 
     /// Until all of it is there the new file is its owner's alone: the old one may be private.
-    fn complete(&self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
-        let (file, at) = (self.file()?, FileOffset(0));
+    async fn complete(
+        &self,
+        desk: &Desk<H::File>,
+        new_file: &NewFile<'_, H>,
+    ) -> Result<(), ResizeError> {
+        let cow = desk.look(|here| here.cow()).await?;
+        let (file, at) = (new_file.file()?, FileOffset(0));
         let action = "giving the new COW file the old one's owner and mode";
         self.host
-            .copy_attributes(device.cow(), file)
+            .copy_attributes(&cow, file)
             .map_err(ResizeError::host(action, at))?;
         // Owner and mode too, which a sync of the data may leave out.
         let action = "syncing the new COW file";
@@ -267,64 +249,69 @@ impl<H: ImageHost> Rebuild<H> {
             .map_err(ResizeError::host(action, at))
     }
 
-    fn rename(&mut self, device: &mut Ordered<H::File>) -> Result<(), ResizeError> {
+    /// Gives the new file the old one's name, durably, and goes on with it.
+    async fn rename(
+        &self,
+        desk: &Desk<H::File>,
+        image: CowImage,
+        new_file: &mut NewFile<'_, H>,
+    ) -> Result<(), ResizeError> {
         let at = FileOffset(0);
-        self.check_name(device)?;
+        let cow = desk.look(|here| here.cow()).await?;
+        self.check_name(&cow)?;
         let temporary = temporary_name(&self.path);
         let action = "renaming the new COW file over the old one";
         if let Err(error) = self.host.rename(&temporary, &self.path, Replace::Existing) {
             // A server that has renamed it may not get the answer through. The name tells.
-            match self.has_its_name() {
+            match self.has_its_name(new_file.file()?) {
                 Ok(true) => {}
                 Ok(false) => return Err(ResizeError::host(action, at)(error)),
                 // The device goes on with a file that may have no name any more.
                 Err(_) => {
-                    device.refuse_writes();
+                    desk.follow(|here| here.refuse_writes()).await?;
                     return Err(ResizeError::host(action, at)(error));
                 }
             }
         }
         // The name is the new file's now, whatever comes: no error may undo that.
         let synced = self.host.sync_directory_of(&self.path);
-        let (Some(file), Some(image)) = (self.file.take(), self.image.take()) else {
+        let (sectors, is_synced) = (self.new.capacity(), synced.is_ok());
+        // The old file is closed where nothing looks at the device.
+        drop(cow);
+        new_file.has_its_name();
+        let replaced = desk.follow(move |here| {
+            let replaced = here.replace_cow(image);
+            here.map_mut().shrink(sectors);
+            if !is_synced {
+                // A power cut may bring the old file back: nothing written now is durable.
+                here.distrust();
+            }
+            replaced
+        });
+        if !replaced.await? {
             return Err(not_there());
-        };
-        device.replace_cow(file, image);
-        device.map_mut().shrink(self.new.capacity());
-        device.set_hold(Hold::Nothing);
-        if let Err(error) = synced {
-            // A power cut may bring the old file back: nothing written now is durable.
-            device.distrust();
-            let action = "syncing the directory of the COW file";
-            return Err(ResizeError::host(action, at)(error));
         }
-        Ok(())
+        let action = "syncing the directory of the COW file";
+        synced.map_err(ResizeError::host(action, at))
     }
 
     /// Whether the COW file's name is that of the new file.
-    fn has_its_name(&self) -> HostResult<bool> {
-        match &self.file {
-            Some(new) => self.host.is_name_of(&self.path, new),
-            None => Ok(false),
-        }
+    fn has_its_name(&self, new: &H::File) -> HostResult<bool> {
+        self.host.is_name_of(&self.path, new)
     }
 
     /// Whether the name still is that of the file that was copied.
-    fn check_name(&self, device: &Ordered<H::File>) -> Result<(), ResizeError> {
+    fn check_name(&self, cow: &H::File) -> Result<(), ResizeError> {
         let action = "examining the COW file's name";
         let examining = || ResizeError::host(action, FileOffset(0));
-        if self
-            .host
-            .has_other_names(device.cow())
-            .map_err(examining())?
-        {
+        if self.host.has_other_names(cow).map_err(examining())? {
             return Err(ResizeError::Refused(
                 "the COW file has got a second name (hard link) meanwhile, which would stay the \
                  old one's"
                     .into(),
             ));
         }
-        let is_named = self.host.is_name_of(&self.path, device.cow());
+        let is_named = self.host.is_name_of(&self.path, cow);
         match is_named.map_err(examining())? {
             true => Ok(()),
             false => Err(ResizeError::Refused(
@@ -334,25 +321,105 @@ impl<H: ImageHost> Rebuild<H> {
     }
 }
 
-/// The dirty runs from `from` on as one range of at most `most`, and how much of it is dirty.
-/// What lies in the clean sectors between them is a hole, but for what a crash has left there;
-/// that is shared too, and does as little harm in the new file as in the old one.
-fn shared_at_once<F: HostFile>(
-    device: &Ordered<F>,
-    from: Sector,
-    until: Sector,
-    most: Bytes,
-) -> (SectorRange, Bytes) {
-    let limit = until.min(from + most.whole_sectors());
-    let (mut end, mut dirty) = (from, Bytes(0));
-    for run in device.map().dirty_runs(SectorRange::between(from..limit)) {
-        end = run.end();
-        dirty += run.count.bytes();
-    }
-    (SectorRange::between(from..end), dirty)
+/// What is being done, for an error.
+const FILLING: &str = "writing the header of the new COW file";
+
+/// What is copied next.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    /// The dirty runs that go together if extents can be shared; otherwise one run.
+    sectors: SectorRange,
+    /// The first run of them.
+    first: SectorCount,
+    /// How much of them is dirty.
+    dirty: Bytes,
+    /// Where they are in the COW file.
+    place: FileOffset,
 }
 
-fn copy_failed(failed: CopyError) -> ResizeError {
+impl Next {
+    /// From `from` on, before `until`, at most `most`.
+    ///
+    /// What lies in the clean sectors between dirty runs is a hole, but for what a crash has left
+    /// there; that is shared too, and does as little harm in the new file as in the old one.
+    fn after<F: HostFile>(
+        device: &Ordered<F>,
+        from: Sector,
+        until: Sector,
+        most: Bytes,
+        may_share: bool,
+    ) -> Option<Next> {
+        let first = device.map().next_dirty(from, until)?;
+        let limit = until.min(first.start + most.whole_sectors());
+        let (mut end, mut dirty) = (first.end().min(limit), Bytes(0));
+        if may_share {
+            let range = SectorRange::between(first.start..limit);
+            for run in device.map().dirty_runs(range) {
+                end = run.end();
+                dirty += run.count.bytes();
+            }
+        }
+        let sectors = SectorRange::between(first.start..end);
+        let (place, sectors) = device.placement().place(sectors);
+        Some(Next {
+            sectors,
+            first: first.count,
+            dirty,
+            place,
+        })
+    }
+
+    fn together(&self) -> FileRange {
+        FileRange::new(self.place, self.sectors.count.bytes())
+    }
+
+    /// The first run, at most `most` of it.
+    fn run(&self, most: Bytes) -> FileRange {
+        let count = self.first.min(self.sectors.count);
+        FileRange::new(self.place, count.bytes().min(most))
+    }
+}
+
+/// The new file. Whoever stops in the middle, in a panic too, leaves none behind; what a kill
+/// leaves, the next rebuild removes.
+struct NewFile<'a, H: ImageHost> {
+    host: &'a H,
+    path: &'a Path,
+    file: Option<Arc<H::File>>,
+}
+
+impl<H: ImageHost> NewFile<'_, H> {
+    fn file(&self) -> Result<&H::File, ResizeError> {
+        self.file.as_deref().ok_or_else(not_there)
+    }
+
+    /// It has got its name, and stays.
+    fn has_its_name(&mut self) {
+        self.file = None;
+    }
+
+    /// Removes it if it has not got its name. Whether there was one.
+    fn discard(&mut self) -> bool {
+        let Some(file) = self.file.take() else {
+            return false;
+        };
+        // A new file that stays does no harm; the next rebuild removes it, or a recovery.
+        let _ = remove_temporary(self.host, &temporary_name(self.path), &file);
+        true
+    }
+}
+
+impl<H: ImageHost> Drop for NewFile<'_, H> {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+fn copy_failed(ended: CopyEnded<ResizeError>) -> ResizeError {
+    let failed = match ended {
+        CopyEnded::Failed(failed) => failed,
+        CopyEnded::Stopped(stopped) => return stopped,
+    };
     let action = match failed.action {
         CopyAction::Read => "reading the data of the COW file",
         CopyAction::Write => "writing the new COW file",
@@ -360,28 +427,22 @@ fn copy_failed(failed: CopyError) -> ResizeError {
     ResizeError::host(action, failed.at)(failed.error)
 }
 
+/// Why there is no new file.
+fn not_made(error: OpenError) -> ResizeError {
+    match error {
+        OpenError::Host { error, .. } => {
+            ResizeError::host("creating the new COW file", FileOffset(0))(error)
+        }
+        error => ResizeError::Refused(error.to_string()),
+    }
+}
+
 fn not_there() -> ResizeError {
     ResizeError::Refused("the new file is not there".into())
 }
 
 impl<H: ImageHost> Resize<H::File> for Rebuild<H> {
-    fn step(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
-        if !device.lets_relocation_in() {
-            return Ok(ResizeStep::Waiting);
-        }
-        let capacity = device.capacity();
-        let result = self.do_stage(device);
-        if result.is_err() {
-            self.abandon(device, capacity);
-        }
-        result
-    }
-}
-
-/// Whoever stops in the middle, in a panic too, leaves no new file behind. What a kill leaves,
-/// the next rebuild removes.
-impl<H: ImageHost> Drop for Rebuild<H> {
-    fn drop(&mut self) {
-        self.discard();
+    fn begin(self: Box<Self>, desk: Desk<H::File>) -> Procedure {
+        Box::pin(async move { self.carry_out(&desk).await })
     }
 }

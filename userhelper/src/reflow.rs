@@ -8,8 +8,9 @@
 //! the old place, those above to the new; those that touch the window wait.
 //!
 //! So a request can wait for a whole window, from its beginning to its end, syncs included. Any
-//! other waits for a single step at most, such as the freeing of a few extents. Under live I/O the
-//! time that these take decides how much the next one has to do (`pace.rs`).
+//! other goes on beside it, where an executor carries operations out. Inline it waits for a single
+//! step at most, such as the freeing of a few extents. Under live I/O the time that these take
+//! decides how much the next one has to do (`pace.rs`).
 //!
 //! Only what stays unused is freed. Most of a window's source is, in the new layout, the place of
 //! sectors further down. Their copy goes over it, so freeing it first would cost the host twice.
@@ -34,17 +35,17 @@ mod copying;
 mod freeing;
 
 use driver::cow::{Extension, Geometry, Header, JournalRecord, Version};
-use driver::host::HostFile;
+use driver::host::{FileRole, HostFile};
 use driver::ordered::{
-    Before, CowImage, Hold, NotCommitted, Ordered, PartialSector, Placement, write_extension,
+    Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement,
 };
-use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorRange};
+use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
+use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
-use self::freeing::{free, up_to_blocks};
 use crate::at_once::AtOnce;
 use crate::new_bitmap::next_piece;
 use crate::pace::{self, LIVE_FREEING, Pace};
+use crate::progress::Progress;
 use crate::space::{BLOCK, Blocks};
 
 pub use crate::pace::Windows;
@@ -62,8 +63,9 @@ pub const LIVE_WINDOW: Bytes = Bytes(pace::LIVE_WINDOW.most);
 /// The limit for a window is never below this, however little space there is.
 pub const LEAST_WINDOW: Bytes = Bytes(64 << 10);
 
-/// A reflow under way.
-#[derive(Debug)]
+const JOURNAL: &str = "writing the journal";
+
+/// A reflow that has not begun.
 pub struct Reflow {
     old: Geometry,
     new: Geometry,
@@ -74,43 +76,28 @@ pub struct Reflow {
     freeing: Pace,
     /// How much is copied in a step, and of how much the map is looked at.
     at_once: AtOnce,
-    stage: Stage,
+    /// The header is marked, and a part may have been moved.
+    is_marked: bool,
     moved: Bytes,
-    /// What has to be put back if the move ends before anything was moved; `None` also when
-    /// nobody knows whether the header is marked.
-    before: Option<Before>,
+    progress: Progress,
     buffer: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Make the file long enough, and write extension block and first record.
-    Prepare,
-    /// Mark the header.
-    Mark,
-    /// Choose the next window, and keep requests out of it.
-    Choose,
-    /// What was under way there has ended: see where the window's data ends now.
-    Settle { window: SectorRange },
-    /// Copy what is dirty in it, from `at` on.
-    Copy { window: SectorRange, at: Sector },
-    /// Sync the copy.
-    Sync { window: SectorRange },
-    /// Record the new frontier.
-    Record { window: SectorRange },
-    /// Free the parts of the source in which nothing will have its place. This much of the source
-    /// is left to look at.
-    Free { source: FileRange },
-    /// All is moved: clear the place of the new bitmap, and publish to it too.
-    ClearBitmap,
-    /// Write it, from this page on.
-    WriteBitmap { page: usize },
-    /// Sync it.
-    SyncBitmap,
-    /// The commit.
-    Header,
-    /// Free what the new layout does not use.
-    Tidy,
+/// A reflow that asks what time it is; see [`Reflow::timed_by`].
+pub struct Timed<C> {
+    reflow: Reflow,
+    clock: C,
+}
+
+/// Says what time it is, in nanoseconds from some moment on, if anybody knows.
+type Clock<'a> = &'a dyn Fn() -> Option<u64>;
+
+/// What has to be put back if the move ends before anything was moved.
+struct Undo {
+    /// `None` also when nobody knows whether the header is marked.
+    before: Option<Before>,
+    /// The window whose copy may have begun.
+    copied: Option<SectorRange>,
 }
 
 impl Reflow {
@@ -148,12 +135,7 @@ impl Reflow {
             new_size: new.size,
             new_alignment: new.alignment,
         };
-        Ok(Reflow::at(Stage::Prepare, old, new, record))
-    }
-
-    /// How much has been moved.
-    pub fn moved(&self) -> Bytes {
-        self.moved
+        Ok(Reflow::from(record, old, new, false))
     }
 
     /// Takes up the reflow that `record`, found when the device was opened, is about.
@@ -166,7 +148,7 @@ impl Reflow {
     ) -> Result<Reflow, ResizeError> {
         match (device.image(), record.new_geometry()) {
             (Some(image), Ok(new)) if image.header.relocating => {
-                Ok(Reflow::at(Stage::Choose, image.geometry, new, record))
+                Ok(Reflow::from(record, image.geometry, new, true))
             }
             _ => Err(ResizeError::Refused(
                 "the device is not in the middle of a reflow".into(),
@@ -174,7 +156,7 @@ impl Reflow {
         }
     }
 
-    fn at(stage: Stage, old: Geometry, new: Geometry, record: JournalRecord) -> Reflow {
+    fn from(record: JournalRecord, old: Geometry, new: Geometry, is_marked: bool) -> Reflow {
         Reflow {
             old,
             new,
@@ -182,9 +164,9 @@ impl Reflow {
             pace: Pace::fixed(WINDOW.0),
             freeing: Pace::fixed(AtOnce::default().freed_a_step()),
             at_once: AtOnce::default(),
-            stage,
+            is_marked,
             moved: Bytes(0),
-            before: None,
+            progress: Progress::default(),
             buffer: Vec::new(),
         }
     }
@@ -206,7 +188,7 @@ impl Reflow {
     }
 
     /// Moves in windows as large as what the disk moves in a time that requests can wait for;
-    /// [`Reflow::tell_time`] has to be called for that. They are never larger than `most`,
+    /// [`Reflow::timed_by`] says how long that is. They are never larger than `most`,
     /// because there may be no space for more.
     #[must_use]
     pub fn while_live(mut self, most: Bytes) -> Reflow {
@@ -215,133 +197,167 @@ impl Reflow {
         self
     }
 
-    /// Says what time it is, in nanoseconds from some moment on, before a step.
-    pub fn tell_time(&mut self, now_ns: u64) {
-        self.pace.tell_time(now_ns);
-        self.freeing.tell_time(now_ns);
-    }
-
-    /// How many windows were moved, and how long the longest took.
-    pub fn windows(&self) -> Windows {
-        self.pace.windows()
-    }
-
-    /// The last durable record: where the reflow would be taken up.
-    pub fn record(&self) -> JournalRecord {
-        self.record
-    }
-
-    fn do_stage<F: HostFile>(
-        &mut self,
-        device: &mut Ordered<F>,
-    ) -> Result<ResizeStep, ResizeError> {
-        match self.stage {
-            Stage::Prepare => self.prepare(device)?,
-            Stage::Mark => self.mark(device)?,
-            Stage::Choose => self.choose(device)?,
-            Stage::Settle { window } => self.settle(device, window),
-            Stage::Copy { window, at } => self.copy(device, window, at)?,
-            Stage::Sync { window } => {
-                device.sync_for_relocation()?;
-                self.stage = Stage::Record { window };
-            }
-            Stage::Record { window } => self.record_frontier(device, window)?,
-            Stage::Free { source } => {
-                self.pace.end();
-                self.freeing.end();
-                self.stage = match self.free_some(device, source) {
-                    Some(source) => Stage::Free { source },
-                    None => Stage::Choose,
-                };
-            }
-            Stage::ClearBitmap => self.clear_bitmap(device)?,
-            Stage::WriteBitmap { page } => self.write_bitmap(device, page)?,
-            Stage::SyncBitmap => {
-                device.sync_for_relocation()?;
-                self.stage = Stage::Header;
-            }
-            Stage::Header => self.commit(device)?,
-            Stage::Tidy => {
-                let bitmap_and_slack = self.old.bitmap_offset..self.new.bitmap_offset;
-                free(device, FileRange::between(bitmap_and_slack));
-                return Ok(ResizeStep::Done(Resized {
-                    strategy: Strategy::Reflow,
-                    old_size: self.old.size,
-                    new_size: self.new.size,
-                    moved: self.moved,
-                }));
-            }
+    /// Asks `clock` what time it is, in nanoseconds from some moment on.
+    pub fn timed_by<C: Fn() -> u64>(self, clock: C) -> Timed<C> {
+        Timed {
+            reflow: self,
+            clock,
         }
-        Ok(ResizeStep::Working)
     }
 
-    fn prepare<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
-        let Some(image) = device.image().cloned() else {
+    /// How far it has come, from whenever it has begun.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    fn look_at(&mut self, clock: Clock<'_>) {
+        if let Some(now_ns) = clock() {
+            self.pace.tell_time(now_ns);
+            self.freeing.tell_time(now_ns);
+        }
+    }
+
+    async fn carry_out<F: HostFile>(mut self, desk: &Desk<F>, clock: Clock<'_>) -> Outcome {
+        let mut undo = Undo {
+            before: None,
+            copied: None,
+        };
+        if let Err(error) = self.move_and_commit(desk, &mut undo, clock).await {
+            desk.decided().await;
+            if let Some(before) = undo.before {
+                // The first error is the one to report.
+                let _ = self.undo(desk, before, undo.copied).await;
+            }
+            return Err(error);
+        }
+        // The device has its new size.
+        desk.decided().await;
+        self.tidy(desk).await?;
+        Ok(Resized {
+            strategy: Strategy::Reflow,
+            old_size: self.old.size,
+            new_size: self.new.size,
+            moved: self.moved,
+        })
+    }
+
+    /// Frees what the new layout does not use.
+    async fn tidy<F: HostFile>(&self, desk: &Desk<F>) -> Result<(), ResizeError> {
+        desk.pass().await?;
+        let bitmap_and_slack = self.old.bitmap_offset..self.new.bitmap_offset;
+        desk.free(FileRange::between(bitmap_and_slack)).await
+    }
+
+    async fn move_and_commit<F: HostFile>(
+        &mut self,
+        desk: &Desk<F>,
+        undo: &mut Undo,
+        clock: Clock<'_>,
+    ) -> Result<(), ResizeError> {
+        if !self.is_marked {
+            self.prepare(desk, undo).await?;
+            desk.turn().await?;
+            self.mark(desk, undo).await?;
+            desk.turn().await?;
+        }
+        while self.record.frontier > Sector(0) {
+            let window = self.choose(desk, clock).await?;
+            // Those end that were under way there.
+            desk.turn().await?;
+            let window = self.settle(desk, window).await?;
+            undo.copied = Some(window);
+            self.copy(desk, window).await?;
+            desk.sync().await?;
+            desk.turn().await?;
+            self.record_frontier(desk, window, undo).await?;
+            desk.pass().await?;
+            self.free_source(desk, window, clock).await?;
+            desk.pass().await?;
+        }
+        desk.turn().await?;
+        self.clear_bitmap(desk).await?;
+        self.write_bitmap(desk).await?;
+        desk.turn().await?;
+        desk.sync().await?;
+        desk.turn().await?;
+        self.commit(desk).await
+    }
+
+    /// Makes the file long enough, and writes extension block and first record.
+    async fn prepare<F: HostFile>(
+        &mut self,
+        desk: &Desk<F>,
+        undo: &mut Undo,
+    ) -> Result<(), ResizeError> {
+        let Some(image) = desk.look(|here| here.device().image().cloned()).await? else {
             return Err(ResizeError::Refused(
                 "a raw disk has no data to move".into(),
             ));
         };
-        if device.has_failed_sync() {
-            return Err(ResizeError::SyncFailed);
-        }
-        self.before = Some(Before::of(device, &self.old)?);
+        desk.check_syncs().await?;
+        undo.before = Some(Before::of(desk, &self.old).await?);
         // What may lie past the old data would show up in the new sectors.
-        device.set_cow_len(self.old.place_of(self.record.frontier))?;
-        device.set_cow_len(self.new.data_end())?;
+        desk.set_cow_len(self.old.place_of(self.record.frontier))
+            .await?;
+        desk.set_cow_len(self.new.data_end()).await?;
         // Past the old data, and so past everything that a window is copied from.
-        if let Some(partial) = PartialSector::to_carry(device, &self.new)? {
-            partial.write(device)?;
+        if let Some(partial) = PartialSector::to_carry(desk, &self.new).await? {
+            partial.write(desk, FileRole::Cow).await?;
         }
-        write_extension(device, &image)?;
+        desk.need_extension(&image).await?;
         // Records of an earlier reflow would outbid the new ones.
-        let action = "writing the journal";
-        let mut slots = [0; JournalRecord::SLOTS_LEN];
+        let mut slots = vec![0; JournalRecord::SLOTS_LEN];
         let at = (self.record.slot_offset() - JournalRecord::slots_offset()).0 as usize;
         let record = self.record.encode();
         slots[at..at + record.len()].copy_from_slice(&record);
-        device.write_for_relocation(action, &slots, JournalRecord::slots_offset())?;
-        device.sync_for_relocation()?;
-        self.stage = Stage::Mark;
-        Ok(())
+        desk.write(FileRole::Cow, JOURNAL, JournalRecord::slots_offset(), slots)
+            .await?;
+        desk.sync().await
     }
 
-    fn mark<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
-        if let Err(not_committed) = write_header(device, |header| header.relocating = true) {
+    async fn mark<F: HostFile>(
+        &mut self,
+        desk: &Desk<F>,
+        undo: &mut Undo,
+    ) -> Result<(), ResizeError> {
+        let marked = write_header(desk, |header| header.relocating = true);
+        if let Err(not_committed) = marked.await {
             if !not_committed.undone {
                 // The journal has to stay: the header may need it.
-                self.before = None;
+                undo.before = None;
             }
             return Err(not_committed.error);
         }
         let placement = Placement::moving(&self.old, &self.new, self.record.frontier);
-        device.set_placement(placement);
-        self.stage = Stage::Choose;
-        Ok(())
+        desk.follow(move |here| here.set_placement(placement)).await
     }
 
-    /// The next window ends where the last dirty run below the frontier does. It begins as far
+    /// Chooses the next window, and keeps requests out of it.
+    ///
+    /// It ends where the last dirty run below the frontier does. It begins as far
     /// down as it may: the bytes to move in it are limited, and it is not longer than the
     /// distance moved, so that no copy goes over a source. What lies between it and the frontier
     /// is clean: there is nothing to move, but a write there would have to know which side of the
     /// frontier it is on, so requests are kept out of that too.
-    fn choose<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
+    async fn choose<F: HostFile>(
+        &mut self,
+        desk: &Desk<F>,
+        clock: Clock<'_>,
+    ) -> Result<SectorRange, ResizeError> {
         let frontier = self.record.frontier;
-        if frontier == Sector(0) {
-            self.stage = Stage::ClearBitmap;
-            return Ok(());
-        }
-        let distance = (self.new.data_offset - self.old.data_offset).whole_sectors();
+        let distance = self.distance();
         let most = Bytes(self.pace.amount()).min(distance.bytes());
         let piece = most.min(self.at_once.bytes()).whole_sectors();
         // Downwards, piece by piece, as long as there is room for what they hold.
         let (mut top, mut start, mut data) = (None, frontier, Bytes(0));
         while start > Sector(0) {
-            let below = Sector(start.0.saturating_sub(piece.0));
-            let runs = device.map().dirty_runs(SectorRange::between(below..start));
+            let (from, first) = (start, top.is_none());
+            let next = desk.look(move |here| next_below(here.device(), from, piece, first));
+            let (below, runs) = next.await?;
             let (mut here, mut end) = (Bytes(0), None);
             let mut blocks = Blocks::of(BLOCK);
             for run in runs {
-                here += self.add_data(&mut blocks, device, run)?;
+                here += self.add_data(&mut blocks, desk, run).await?;
                 end = Some(run.end());
             }
             let too_long = top.is_some_and(|top: Sector| top - below > distance);
@@ -357,116 +373,129 @@ impl Reflow {
             start = below;
         }
         let window = SectorRange::between(start..top.unwrap_or(start));
+        self.look_at(clock);
         self.freeing.end();
         self.pace.begin(data.0);
-        device.set_hold(Hold::Window(SectorRange::between(window.start..frontier)));
-        self.stage = Stage::Settle { window };
-        Ok(())
+        let kept_out = Hold::Window(SectorRange::between(window.start..frontier));
+        desk.look(move |here| here.set_hold(kept_out)).await?;
+        Ok(window)
     }
 
     /// Requests that were under way when the window was chosen have ended. They may have written
     /// what was clean then, up to the frontier: the window ends where its data does now, and
     /// begins no further from there than the distance moved.
-    fn settle<F: HostFile>(&mut self, device: &mut Ordered<F>, window: SectorRange) {
-        let frontier = self.record.frontier;
-        let kept_out = SectorRange::between(window.start..frontier);
-        let last = device.map().dirty_runs(kept_out).last();
-        let end = last.map_or(window.start, |run| run.end());
-        let distance = (self.new.data_offset - self.old.data_offset).whole_sectors();
-        let start = window.start.max(Sector(end.0.saturating_sub(distance.0)));
-        if start > window.start {
-            device.set_hold(Hold::Window(SectorRange::between(start..frontier)));
-        }
-        let window = SectorRange::between(start..end);
-        self.stage = Stage::Copy { window, at: start };
+    async fn settle<F: HostFile>(
+        &self,
+        desk: &Desk<F>,
+        window: SectorRange,
+    ) -> Result<SectorRange, ResizeError> {
+        let (frontier, distance) = (self.record.frontier, self.distance());
+        let settled = desk.look(move |here| {
+            let kept_out = SectorRange::between(window.start..frontier);
+            let last = here.device().map().dirty_runs(kept_out).last();
+            let end = last.map_or(window.start, |run| run.end());
+            let start = window.start.max(Sector(end.0.saturating_sub(distance.0)));
+            if start > window.start {
+                here.set_hold(Hold::Window(SectorRange::between(start..frontier)));
+            }
+            SectorRange::between(start..end)
+        });
+        settled.await
     }
 
-    fn record_frontier<F: HostFile>(
+    async fn record_frontier<F: HostFile>(
         &mut self,
-        device: &mut Ordered<F>,
+        desk: &Desk<F>,
         window: SectorRange,
+        undo: &mut Undo,
     ) -> Result<(), ResizeError> {
         let Some(record) = self.record.next(window.start) else {
             let why = "the journal's record numbers have come to their end";
             return Err(ResizeError::Refused(why.into()));
         };
-        let written = device
-            .write_for_relocation(
-                "writing the journal",
-                &record.encode(),
-                record.slot_offset(),
-            )
-            .and_then(|()| device.sync_for_relocation());
-        if let Err(error) = written {
+        let written = async {
+            let slot = record.encode().to_vec();
+            desk.write(FileRole::Cow, JOURNAL, record.slot_offset(), slot)
+                .await?;
+            desk.sync().await
+        };
+        if let Err(error) = written.await {
+            desk.decided().await;
             // The record may be on the disk or not. As long as nothing was moved the header
             // goes back; otherwise the slot, so that the record before counts. If that
             // fails too, no write may choose a side any more: the copy may be what counts,
             // and it may lie where clean sectors below the frontier have their old place.
-            if self.before.is_none() && erase(device, &record).is_err() {
-                device.refuse_writes();
+            if undo.before.is_none() && erase(desk, &record).await.is_err() {
+                desk.follow(|here| here.refuse_writes()).await?;
             }
             return Err(error);
         }
         self.record = record;
-        device.set_placement(Placement::moving(&self.old, &self.new, record.frontier));
-        device.set_hold(Hold::Nothing);
-        self.before = None;
-        // In whole blocks: the one that the window begins within goes with the next window.
-        let source = self.source_of(window);
-        let source = up_to_blocks(source.start)..up_to_blocks(source.end());
-        let source = FileRange::between(source);
-        self.stage = Stage::Free { source };
-        Ok(())
+        undo.before = None;
+        let placement = Placement::moving(&self.old, &self.new, record.frontier);
+        desk.follow(move |here| {
+            here.set_placement(placement);
+            here.set_hold(Hold::Nothing);
+        })
+        .await
     }
 
-    fn clear_bitmap<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
-        device.clear_for_relocation(FileRange::between(
-            self.new.bitmap_offset..self.new.data_offset,
-        ))?;
+    async fn clear_bitmap<F: HostFile>(&mut self, desk: &Desk<F>) -> Result<(), ResizeError> {
+        let bitmap = self.new.bitmap_offset..self.new.data_offset;
+        desk.clear(FileRange::between(bitmap)).await?;
         // From here on publications write whole words of both bitmaps: they have to carry the new
         // sectors' bits, which mean nothing past the old bitmap's end.
-        device
-            .map_mut()
-            .grow(self.new.capacity())
-            .map_err(|error| ResizeError::Refused(error.to_string()))?;
+        let (sectors, bitmap) = (self.new.capacity(), self.new.bitmap());
         let mut placement = Placement::moving(&self.old, &self.new, Sector(0));
-        placement.add_bitmap(self.new.bitmap());
-        device.set_placement(placement);
-        self.stage = Stage::WriteBitmap { page: 0 };
-        Ok(())
+        desk.look(move |here| {
+            here.grow_map(sectors)?;
+            placement.add_bitmap(bitmap);
+            here.set_placement(placement);
+            Ok(())
+        })
+        .await?
     }
 
-    fn write_bitmap<F: HostFile>(
-        &mut self,
-        device: &mut Ordered<F>,
-        from: usize,
-    ) -> Result<(), ResizeError> {
-        let Some(piece) = next_piece(device.map(), &self.new, from, &mut self.buffer) else {
-            self.stage = Stage::SyncBitmap;
-            return Ok(());
-        };
-        let action = "writing the new bitmap of the COW file";
-        device.write_for_relocation(action, &self.buffer, piece.at)?;
-        let page = piece.next_page;
-        self.stage = Stage::WriteBitmap { page };
-        Ok(())
+    async fn write_bitmap<F: HostFile>(&mut self, desk: &Desk<F>) -> Result<(), ResizeError> {
+        let doing = "writing the new bitmap of the COW file";
+        let mut page = 0;
+        loop {
+            // Within one turn, so that no bit that is published meanwhile is written over.
+            desk.turn().await?;
+            let (new, mut buffer) = (self.new, std::mem::take(&mut self.buffer));
+            let piece = desk.look(move |here| {
+                let piece = next_piece(here.device().map(), &new, page, &mut buffer);
+                (piece, buffer)
+            });
+            let (Some(piece), bits) = piece.await? else {
+                return Ok(());
+            };
+            self.buffer = desk.write(FileRole::Cow, doing, piece.at, bits).await?;
+            page = piece.next_page;
+        }
     }
 
-    fn commit<F: HostFile>(&mut self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
+    async fn commit<F: HostFile>(&mut self, desk: &Desk<F>) -> Result<(), ResizeError> {
         let new = self.new;
-        let header = write_header(device, |header| {
+        let header = write_header(desk, move |header| {
             header.relocating = false;
             header.size = new.size;
             header.alignment = new.alignment;
-        })?;
-        let image = CowImage {
-            header,
-            extension: device.image().and_then(|image| image.extension),
-            geometry: new,
-        };
-        device.commit(image, Placement::settled(&new));
-        self.stage = Stage::Tidy;
-        Ok(())
+        });
+        let header = header.await?;
+        desk.follow(move |here| {
+            let image = CowImage {
+                header,
+                extension: here.device().image().and_then(|image| image.extension),
+                geometry: new,
+            };
+            here.commit(image, Placement::settled(&new));
+        })
+        .await
+    }
+
+    fn distance(&self) -> SectorCount {
+        (self.new.data_offset - self.old.data_offset).whole_sectors()
     }
 
     /// Where the data of a window was.
@@ -474,78 +503,102 @@ impl Reflow {
         FileRange::new(self.old.place_of(window.start), window.count.bytes())
     }
 
-    /// Ends the reflow before anything was moved, leaving the file as it was.
-    fn undo<F: HostFile>(
+    /// Ends the reflow before anything was moved, leaving the file as it was. `copied` is the
+    /// window whose copy may have begun.
+    async fn undo<F: HostFile>(
         &self,
-        device: &mut Ordered<F>,
-        before: &Before,
+        desk: &Desk<F>,
+        before: Before,
+        copied: Option<SectorRange>,
     ) -> Result<(), ResizeError> {
-        if let Some(image) = device.image()
-            && image.header.relocating
+        // A publication that is half done knows where the data was when it began. What is kept out
+        // of the window stays so.
+        desk.turn().await?;
+        let image = desk.look(|here| here.device().image().cloned()).await?;
+        if let Some(CowImage { mut header, .. }) = image
+            && header.relocating
         {
-            let mut header = image.header.clone();
             header.relocating = false;
             // Without that, either header may be there, and recovery rolls forward from a
             // frontier that nobody here knows: a write could go over the copy that it takes
             // for the data.
-            let put = device.put_header(&header);
-            put.inspect_err(|_| device.refuse_writes())?;
+            if let Err(error) = desk.put_header(&header).await {
+                desk.look(|here| here.refuse_writes()).await?;
+                return Err(error);
+            }
         }
-        device.set_placement(Placement::settled(&self.old));
+        let placement = Placement::settled(&self.old);
+        desk.look(move |here| here.set_placement(placement)).await?;
         let mut cleared = Ok(());
-        if let Stage::Copy { window, .. } | Stage::Sync { window } | Stage::Record { window } =
-            self.stage
-        {
-            // The copy may lie where clean sectors would have their place.
+        if let Some(window) = copied.filter(|window| !window.is_empty()) {
+            // The copy may lie where clean sectors have their place. They are above the window,
+            // and the guest is kept out of them as out of the window.
             let copy = self.new.place_of(window.start);
             let end = self.old.place_of(self.record.frontier);
-            if copy < end && !window.is_empty() {
-                cleared = device.clear_for_relocation(FileRange::between(copy..end));
+            if copy < end {
+                cleared = desk.clear(FileRange::between(copy..end)).await;
             }
         }
         // A copy that cannot be cleared lies under clean sectors, and the rest is put back.
-        let put_back = before.put_back(device);
+        desk.look(|here| here.set_hold(Hold::Nothing)).await?;
+        let put_back = before.put_back(desk).await;
         cleared.and(put_back)
     }
 }
 
+/// The piece below `from`, and its dirty runs. Above the `first` piece that has some, all are clean
+/// and passed over.
+fn next_below<F: HostFile>(
+    device: &Ordered<F>,
+    from: Sector,
+    piece: SectorCount,
+    first: bool,
+) -> (Sector, Vec<SectorRange>) {
+    let mut start = from;
+    loop {
+        let below = Sector(start.0.saturating_sub(piece.0));
+        let runs = device.map().dirty_runs(SectorRange::between(below..start));
+        let runs: Vec<SectorRange> = runs.collect();
+        if !runs.is_empty() || !first || below == Sector(0) {
+            return (below, runs);
+        }
+        start = below;
+    }
+}
+
 impl<F: HostFile> Resize<F> for Reflow {
-    fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
-        if !device.lets_relocation_in() {
-            return Ok(ResizeStep::Waiting);
-        }
-        let result = self.do_stage(device);
-        if result.is_err() {
-            device.set_hold(Hold::Nothing);
-            if let Some(before) = self.before.take() {
-                // The first error is the one to report.
-                let _ = self.undo(device, &before);
-            }
-        }
-        result
+    fn begin(self: Box<Self>, desk: Desk<F>) -> Procedure {
+        Box::pin(async move { self.carry_out(&desk, &|| None).await })
+    }
+}
+
+impl<F: HostFile, C: Fn() -> u64 + 'static> Resize<F> for Timed<C> {
+    fn begin(self: Box<Self>, desk: Desk<F>) -> Procedure {
+        Box::pin(async move {
+            let Timed { reflow, clock } = *self;
+            reflow.carry_out(&desk, &|| Some(clock())).await
+        })
     }
 }
 
 /// Changes the header's first sector, on disk and then in memory, and syncs.
-fn write_header<F: HostFile>(
-    device: &mut Ordered<F>,
+async fn write_header<F: HostFile>(
+    desk: &Desk<F>,
     change: impl FnOnce(&mut Header),
 ) -> Result<Header, NotCommitted> {
-    let Some(image) = device.image() else {
-        return Err(NotCommitted {
-            error: ResizeError::Refused("a raw disk has no header".into()),
-            undone: true,
-        });
+    let Some(image) = desk.look(|here| here.device().image().cloned()).await? else {
+        return Err(ResizeError::Refused("a raw disk has no header".into()).into());
     };
-    let mut header = image.header.clone();
+    let mut header = image.header;
     change(&mut header);
-    device.commit_header(&header)?;
+    desk.commit_header(&header).await?;
     Ok(header)
 }
 
 /// Makes the slot of a record void, durably: the record before it counts then.
-fn erase<F: HostFile>(device: &mut Ordered<F>, record: &JournalRecord) -> Result<(), ResizeError> {
-    let void = [0; JournalRecord::SLOTS_LEN / 2];
-    device.write_for_relocation("writing the journal", &void, record.slot_offset())?;
-    device.sync_to_undo()
+async fn erase<F: HostFile>(desk: &Desk<F>, record: &JournalRecord) -> Result<(), ResizeError> {
+    let void = vec![0; JournalRecord::SLOTS_LEN / 2];
+    desk.write(FileRole::Cow, JOURNAL, record.slot_offset(), void)
+        .await?;
+    desk.sync_to_undo().await
 }

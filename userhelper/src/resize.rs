@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use driver::cow::JournalRecord;
 use driver::host::HostFile;
-use driver::ordered::{Headroom, Hold, Ordered};
-use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::{Bytes, Sector, SectorRange};
+use driver::ordered::{Desk, Headroom, Hold, Ordered};
+use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
+use driver::units::{FileOffset, Sector, SectorRange};
 
 use crate::image_host::ImageHost;
-use crate::planner::{Plan, Shrink, Surroundings, Wish, plan};
+use crate::planner::{Plan, PlanError, Shrink, Surroundings, Wish, plan};
+use crate::progress::Progress;
 use crate::rebuild::Rebuild;
 use crate::reflow::Reflow;
 
@@ -59,44 +60,34 @@ impl<H: ImageHost> PlannedResize<H> {
 }
 
 impl<H: ImageHost> PlannedResize<H> {
-    /// How much of what the plan says has to move is moved.
-    pub fn passed(&self) -> Bytes {
+    /// How far it has come, from whenever it has begun.
+    pub fn progress(&self) -> Progress {
         match self {
-            PlannedResize::Headroom(_) => Bytes(0),
-            PlannedResize::Rebuild(rebuild) => rebuild.passed(),
-            PlannedResize::Reflow(reflow, _) => reflow.moved(),
-        }
-    }
-
-    /// Ends the resize between two steps. A rebuild leaves the old image alone; a reflow that has
-    /// marked the header is finished by a recovery.
-    pub fn give_up(&mut self, device: &mut Ordered<H::File>) {
-        if let PlannedResize::Rebuild(rebuild) = self {
-            rebuild.give_up(device);
+            PlannedResize::Headroom(_) => Progress::default(),
+            PlannedResize::Rebuild(rebuild) => rebuild.progress(),
+            PlannedResize::Reflow(reflow, _) => reflow.progress(),
         }
     }
 }
 
 impl<H: ImageHost> Resize<H::File> for PlannedResize<H> {
-    fn step(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
-        match self {
-            PlannedResize::Headroom(headroom) => headroom.step(device),
-            PlannedResize::Rebuild(rebuild) => rebuild.step(device),
+    fn begin(self: Box<Self>, desk: Desk<H::File>) -> Procedure {
+        match *self {
+            PlannedResize::Headroom(headroom) => headroom.begin(desk),
+            PlannedResize::Rebuild(rebuild) => rebuild.begin(desk),
             PlannedResize::Reflow(reflow, host) => {
-                reflow.tell_time(host.now_ns());
-                reflow.step(device)
+                Box::new(reflow.timed_by(move || host.now_ns())).begin(desk)
             }
         }
     }
 }
 
-/// A resize of a device that is live: it is planned when its first step comes, because only
+/// A resize of a device that is live: it is planned when it begins, because only
 /// the I/O thread can look at the device.
 pub struct WishedResize<H: ImageHost> {
     host: H,
     path: PathBuf,
     wish: Wish,
-    planned: Option<PlannedResize<H>>,
 }
 
 impl<H: ImageHost> WishedResize<H> {
@@ -106,33 +97,49 @@ impl<H: ImageHost> WishedResize<H> {
             host,
             path: path.to_owned(),
             wish,
-            planned: None,
         }
     }
 }
 
-impl<H: ImageHost + Clone> Resize<H::File> for WishedResize<H> {
-    fn step(&mut self, device: &mut Ordered<H::File>) -> Result<ResizeStep, ResizeError> {
-        if let Some(planned) = &mut self.planned {
-            let step = planned.step(device);
-            if matches!(step, Ok(ResizeStep::Done(_)) | Err(_)) {
-                device.set_hold(Hold::Nothing);
+impl<H: ImageHost + Clone> WishedResize<H> {
+    async fn carry_out(self, desk: Desk<H::File>) -> Outcome {
+        let planned = desk.look(move |here| {
+            let device = here.device();
+            let examining = ResizeError::host("examining the COW file", FileOffset(0));
+            let surroundings = surroundings(&self.host, &self.path, device).map_err(examining)?;
+            let plan = plan(device, self.wish, surroundings).map_err(not_planned)?;
+            let planned = PlannedResize::new(&plan, self.host, &self.path, device)?;
+            // There is no data past the new end, and none may come there any more.
+            let goes = Sector(0) + plan.new_size.whole_sectors()..Sector(0) + device.capacity();
+            if self.wish.shrink == Shrink::KeepingData && goes.start < goes.end {
+                here.set_hold(Hold::Window(SectorRange::between(goes)));
             }
-            return step;
+            Ok::<_, ResizeError>(planned)
+        });
+        let planned = planned.await??;
+        desk.turn().await?;
+        Box::new(planned).begin(desk).await
+    }
+}
+
+impl<H: ImageHost + Clone> Resize<H::File> for WishedResize<H> {
+    fn begin(self: Box<Self>, desk: Desk<H::File>) -> Procedure {
+        Box::pin(self.carry_out(desk))
+    }
+}
+
+/// Why a resize that was wished for has no plan.
+pub fn not_planned(error: PlanError) -> ResizeError {
+    match error {
+        PlanError::NotExamined(found) => {
+            let action = match found.file {
+                "backing file" => "examining the backing file",
+                "disk" => "examining the raw disk",
+                _ => "examining the COW file",
+            };
+            ResizeError::host(action, found.at)(found.error)
         }
-        let refused = |error: String| ResizeError::Refused(error);
-        let surroundings = surroundings(&self.host, &self.path, device)
-            .map_err(|error| refused(error.to_string()))?;
-        let plan =
-            plan(device, self.wish, surroundings).map_err(|error| refused(error.to_string()))?;
-        let planned = PlannedResize::new(&plan, self.host.clone(), &self.path, device)?;
-        self.planned = Some(planned);
-        // There is no data past the new end, and none may come there any more.
-        let goes = Sector(0) + plan.new_size.whole_sectors()..Sector(0) + device.capacity();
-        if self.wish.shrink == Shrink::KeepingData && goes.start < goes.end {
-            device.set_hold(Hold::Window(SectorRange::between(goes)));
-        }
-        Ok(ResizeStep::Working)
+        error => ResizeError::Refused(error.to_string()),
     }
 }
 
@@ -152,25 +159,6 @@ pub fn surroundings<H: ImageHost>(
     })
 }
 
-/// Runs a resize to its end on a device that nobody else submits to.
-///
-/// # Errors
-/// The resize's.
-pub fn run<F: HostFile>(
-    resize: &mut impl Resize<F>,
-    device: &mut Ordered<F>,
-) -> Result<Resized, ResizeError> {
-    loop {
-        match resize.step(device)? {
-            ResizeStep::Working => {}
-            ResizeStep::Waiting => {
-                return Err(ResizeError::Refused("requests are under way".into()));
-            }
-            ResizeStep::Done(resized) => return Ok(resized),
-        }
-    }
-}
-
 /// Finishes the reflow that opening the device came upon.
 ///
 /// # Errors
@@ -179,5 +167,6 @@ pub fn recover<F: HostFile>(
     device: &mut Ordered<F>,
     interrupted: JournalRecord,
 ) -> Result<Resized, ResizeError> {
-    run(&mut Reflow::resume(device, interrupted)?, device)
+    let reflow = Reflow::resume(device, interrupted)?;
+    device.resize(Box::new(reflow))
 }

@@ -170,6 +170,7 @@ impl Request {
 #[error("{} at byte {at}: {error}", match .role {
     FileRole::Cow => "COW file",
     FileRole::Backing => "backing file",
+    FileRole::New => "new COW file",
 })]
 pub struct HostFailure {
     /// On which file.

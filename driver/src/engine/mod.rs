@@ -18,7 +18,11 @@
 //! |---|---|---|
 //! | a request begins | each that was submitted before it and overlaps with it, where one of the two changes something | `a_request_waits_for_the_one_before_it_…` |
 //! | a publication begins | the publication before it | `a_flush_covers_what_was_acknowledged_…` |
-//! | a relocation has its turn: a frontier falls, a source is freed, a bitmap is exchanged | the publication under way | `a_relocation_waits_for_the_publication_…` |
+//! | a relocation has its turn: a frontier falls, bits are copied, a bitmap is exchanged | the publication under way | `a_relocation_waits_for_the_publication_…` |
+//! | a publication begins while a relocation has its turn | that turn | `no_publication_begins_within_a_turn_…` |
+//! | what a relocation has written counts for a sync | the write, before the sync begins | `what_a_relocation_writes_counts_when_it_ends_…`, `a_sync_of_a_relocation_covers_…` |
+//! | a source is freed | each request that touched its window, when that was copied: none goes there since | `a_relocation_waits_until_its_window_has_drained_…` |
+//! | a resize that is given up is told so | its operation under way | `a_resize_that_is_given_up_is_told_so_…` |
 //! | the data of a window is looked for and copied | each request that touches the window | `a_relocation_waits_until_its_window_has_drained_…` |
 //! | the end of the device comes nearer | each request past the new end | `a_shrink_waits_for_what_is_under_way_…` |
 //! | a file is copied, to be replaced | each request that has begun, its publication too | `who_keeps_everything_out_waits_for_…` |
@@ -31,6 +35,7 @@ mod order;
 mod placement;
 mod plan;
 mod publication;
+mod relocating;
 mod statistics;
 
 use std::collections::VecDeque;
@@ -50,6 +55,7 @@ pub(crate) use publication::Durability;
 use begun::Begun;
 use order::{InOrder, Slot};
 use publication::{Next, Publication, Published};
+use relocating::{Relocating, Turn};
 
 /// A publication begins by itself when more words of the bitmap than this wait for one, unless a
 /// device is told otherwise. That bounds what a crash can lose, and the memory that remembers it.
@@ -89,8 +95,8 @@ pub struct Engine {
     publishes: Option<Action>,
     /// Requests that have begun while something waited for a publication that could begin.
     put_off: usize,
-    /// No publication begins before a relocation has had its turn.
-    relocation_is_due: bool,
+    /// What a relocation is at.
+    relocating: Relocating,
     completed: VecDeque<Completion>,
     /// No request begins any more.
     closing: bool,
@@ -134,7 +140,7 @@ impl Engine {
             publication: None,
             publishes: None,
             put_off: 0,
-            relocation_is_due: false,
+            relocating: Relocating::default(),
             completed: VecDeque::new(),
             closing: false,
             failure: None,
@@ -156,7 +162,7 @@ impl Engine {
         self.hold = hold;
         if hold == Hold::Nothing {
             // Whoever lets requests in again has had its turn.
-            self.relocation_is_due = false;
+            self.relocating.is_not_due();
         }
         self.requests.look_again();
     }
@@ -195,15 +201,35 @@ impl Engine {
         self.publishes.is_some() || self.wants_publication()
     }
 
-    /// Whether a relocation may have its turn now: no publication is under way, for it knows where
-    /// the bitmap was when it began, and what is kept out has drained. Otherwise the next
-    /// publication waits for the relocation.
-    pub(crate) fn lets_relocation_in(&mut self) -> bool {
+    /// Whether a relocation has its turn from now on: no publication is under way, for it knows
+    /// where the bitmap was when it began, and what is kept out has drained. None begins until
+    /// [`Engine::end_turn`]. Otherwise the next publication waits for the relocation.
+    pub(crate) fn begin_turn(&mut self) -> bool {
         let everything = self.hold == Hold::Everything;
         // Where all requests are kept out, those that have begun become durable first.
-        self.relocation_is_due = self.is_publishing() && !everything;
         let publishes = self.is_publishing() || everything && !self.to_publish.is_empty();
-        !publishes && self.has_drained()
+        self.relocating.turn = match !publishes && self.has_drained() {
+            true => Turn::Has,
+            false if self.is_publishing() && !everything => Turn::Due,
+            false => Turn::No,
+        };
+        self.relocating.turn == Turn::Has
+    }
+
+    /// The relocation's turn is over: publications begin again.
+    pub(crate) fn end_turn(&mut self) {
+        self.relocating.turn = Turn::No;
+    }
+
+    /// Takes the completions that have not been given out, so that they keep nothing from beginning.
+    pub(crate) fn set_aside_completions(&mut self) -> VecDeque<Completion> {
+        std::mem::take(&mut self.completed)
+    }
+
+    /// Gives completions out again that were set aside, before those that have come since.
+    pub(crate) fn put_back_completions(&mut self, mut aside: VecDeque<Completion>) {
+        aside.append(&mut self.completed);
+        self.completed = aside;
     }
 
     /// Whether no request under way is one that is kept out now.
@@ -332,15 +358,19 @@ impl Engine {
             file,
             action,
         } = operation;
-        if waiter == PUBLICATION {
-            return self.go_on_publishing(&action, result.err());
+        if waiter >= RELOCATION {
+            return match waiter == RELOCATION {
+                true => self.relocated(file, action, result),
+                false => self.go_on_publishing(&action, result.err()),
+            };
         }
         let (slot, part) = who(waiter);
         let failure = match result {
             Ok(()) => None,
             Err(error) => {
-                if let (&Action::ZeroRange(range), HostError::Unsupported) = (&action, &error) {
-                    let action = Action::WriteZeros(range);
+                if let (Action::ZeroRange(_), HostError::Unsupported) = (&action, &error)
+                    && let Some(action) = action.instead()
+                {
                     return self.ready.push_back(Operation {
                         waiter,
                         file,
@@ -449,9 +479,7 @@ impl Engine {
         if !self.wants_publication() {
             return None;
         }
-        if self.relocation_is_due {
-            // It has its turn now, or does not come.
-            self.relocation_is_due = false;
+        if self.relocating.keeps_publications_back() {
             return None;
         }
         self.put_off = 0;
@@ -538,7 +566,7 @@ impl Engine {
     /// From now on no request begins, and what has been written is made durable.
     pub(crate) fn begin_closing(&mut self) {
         self.requests.forget_waiting();
-        self.relocation_is_due = false;
+        self.end_turn();
         self.closing = true;
     }
 
@@ -554,6 +582,9 @@ impl Engine {
 
 /// Who waits for the operations of publications.
 const PUBLICATION: Waiter = Waiter(u64::MAX);
+
+/// Who waits for those of a relocation. Those of requests have lower numbers.
+const RELOCATION: Waiter = Waiter(u64::MAX - 1);
 
 fn publishing(action: Action) -> Operation {
     Operation {

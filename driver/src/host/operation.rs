@@ -8,13 +8,15 @@ use crate::units::{Bytes, FileOffset, FileRange};
 
 use super::{HostError, HostFile, HostResult};
 
-/// Which of the two host files an operation is on.
+/// Which of a device's host files an operation is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileRole {
     /// The COW file, or the raw disk that stands in for it.
     Cow,
     /// The backing file.
     Backing,
+    /// The file that a rebuild makes, which becomes the COW file.
+    New,
 }
 
 /// Who waits for an operation: a number that only the driver that made it can read.
@@ -101,6 +103,26 @@ pub enum Action {
     PunchHole(FileRange),
     /// Make what was written to the file before the operation begins durable.
     SyncData,
+    /// Cut the file to this length, or extend it with a hole.
+    SetLen(Bytes),
+    /// Find out the length of the file, which is here after success.
+    Len(Bytes),
+    /// Find the first data at or after an offset; see [`HostFile::next_data`].
+    NextData {
+        /// From where.
+        from: FileOffset,
+        /// After success, the data, if there is any.
+        found: Option<FileRange>,
+    },
+    /// Share a range of another file; see [`HostFile::clone_range`].
+    CloneRange {
+        /// Which other file.
+        source: FileRole,
+        /// The range there.
+        from: FileRange,
+        /// To where in this file.
+        to: FileOffset,
+    },
 }
 
 impl Action {
@@ -122,7 +144,7 @@ impl Action {
         }
     }
 
-    /// The bytes that it is about; of a sync, none.
+    /// The bytes that it is about; of a sync, and of what is about the file as a whole, none.
     pub fn range(&self) -> FileRange {
         match self {
             Action::Read { at, buffer }
@@ -132,7 +154,38 @@ impl Action {
             Action::WriteZeros(range) | Action::ZeroRange(range) | Action::PunchHole(range) => {
                 *range
             }
-            Action::SyncData => FileRange::default(),
+            Action::SetLen(len) => FileRange::new(FileOffset(0) + *len, Bytes(0)),
+            Action::NextData { from, .. } => FileRange::new(*from, Bytes(0)),
+            Action::CloneRange { from, to, .. } => FileRange::new(*to, from.len),
+            Action::SyncData | Action::Len(_) => FileRange::default(),
+        }
+    }
+
+    /// Whether it changes the file.
+    pub fn changes(&self) -> bool {
+        match self {
+            Action::Write { .. }
+            | Action::WriteOnce { .. }
+            | Action::WriteZeros(_)
+            | Action::ZeroRange(_)
+            | Action::PunchHole(_)
+            | Action::SetLen(_)
+            | Action::CloneRange { .. } => true,
+            Action::Read { .. }
+            | Action::ReadOnce { .. }
+            | Action::SyncData
+            | Action::Len(_)
+            | Action::NextData { .. } => false,
+        }
+    }
+
+    /// What makes the range read as zeros where the host does not know this action, if there is
+    /// something.
+    pub fn instead(&self) -> Option<Action> {
+        match self {
+            Action::PunchHole(range) => Some(Action::ZeroRange(*range)),
+            Action::ZeroRange(range) => Some(Action::WriteZeros(*range)),
+            _ => None,
         }
     }
 }
@@ -151,7 +204,7 @@ pub struct Operation {
 /// An operation that has ended, with its buffers, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// The operation; after a successful read its buffer is filled.
+    /// The operation; after success, what it asked for is in its action.
     pub operation: Operation,
     /// How it ended.
     pub result: HostResult<()>,
@@ -162,11 +215,12 @@ static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 impl Operation {
     /// Carries the operation out on `file`, in as many calls as the host needs, and waits for it.
-    /// A file that is not there is [`HostError::NotFound`].
+    /// A file that is not there is [`HostError::NotFound`]. What a [`Action::CloneRange`] shares
+    /// comes from `source`.
     #[inline]
-    pub fn carry_out<F: HostFile>(mut self, file: Option<&F>) -> Finished {
+    pub fn carry_out<F: HostFile>(mut self, file: Option<&F>, source: Option<&F>) -> Finished {
         let result = match file {
-            Some(file) => self.action.carry_out(file),
+            Some(file) => self.action.carry_out(file, source),
             None => Err(HostError::NotFound),
         };
         Finished {
@@ -178,7 +232,7 @@ impl Operation {
 
 impl Action {
     #[inline]
-    fn carry_out<F: HostFile>(&mut self, file: &F) -> HostResult<()> {
+    fn carry_out<F: HostFile>(&mut self, file: &F, source: Option<&F>) -> HostResult<()> {
         match self {
             Action::Read { at, buffer } => file.read_exact_at(buffer.part_mut(), *at),
             Action::Write { at, buffer } => file.write_all_at(buffer.part(), *at),
@@ -194,6 +248,13 @@ impl Action {
             Action::ZeroRange(range) => file.zero_range(*range),
             Action::PunchHole(range) => file.punch_hole(*range),
             Action::SyncData => file.sync_data(),
+            Action::SetLen(len) => file.set_len(*len),
+            Action::Len(len) => file.len().map(|found| *len = found),
+            Action::NextData { from, found } => file.next_data(*from).map(|data| *found = data),
+            Action::CloneRange { from, to, .. } => match source {
+                Some(source) => file.clone_range(source, *from, *to),
+                None => Err(HostError::NotFound),
+            },
         }
     }
 }
@@ -208,22 +269,17 @@ fn write_zeros<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
     Ok(())
 }
 
-/// Makes a range of a file read as zeros with its space kept, by writing them where the host has
-/// no other way.
-fn zero<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
-    match file.zero_range(range) {
-        Err(HostError::Unsupported) => write_zeros(file, range),
-        result => result,
-    }
-}
-
 /// Makes a range of a file read as zeros: a hole where the host can, zeros otherwise.
 ///
 /// # Errors
 /// The host's.
 pub fn clear<F: HostFile>(file: &F, range: FileRange) -> HostResult<()> {
-    match file.punch_hole(range) {
-        Err(HostError::Unsupported) => zero(file, range),
-        result => result,
+    let mut action = Action::PunchHole(range);
+    loop {
+        let result = action.carry_out(file, None);
+        match (result, action.instead()) {
+            (Err(HostError::Unsupported), Some(instead)) => action = instead,
+            (result, _) => return result,
+        }
     }
 }

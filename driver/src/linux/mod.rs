@@ -28,8 +28,6 @@ mod open;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use std::sync::Arc;
-
 use crate::blk::{self, Completion, HostFailure, Limits, Request, Status, Tag};
 use crate::executor::{Executor, Files};
 use crate::host::{Action, FileRole, Finished, HostFile, Operation, Waiter};
@@ -356,8 +354,7 @@ impl<F: HostFile> LinuxUbd<F> {
     }
 
     fn carry_out(&self, operation: Operation) -> Finished {
-        let file = self.files.of(operation.file).map(Arc::as_ref);
-        operation.carry_out(file)
+        self.files.carry_out(operation)
     }
 
     fn next(&mut self) -> Next {

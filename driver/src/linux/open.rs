@@ -178,6 +178,7 @@ impl<F: HostFile> LinuxUbd<F> {
         let files = Files {
             cow: Arc::new(cow),
             backing: Some(Arc::new(backing)),
+            new: None,
         };
         let capacity = spec.pipe_capacity;
         Ok(LinuxUbd::of(files, kernel_half, host_half, capacity))

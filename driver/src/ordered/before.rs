@@ -2,14 +2,14 @@
 //! anything has moved: byte for byte, but for what the guest has written since.
 //!
 //! A file that was shorter than its data area gets its length back as far as the guest has not
-//! written past it: [`Ordered::set_cow_len`] cuts off no data.
+//! written past it: [`Desk::set_cow_len`] cuts off no data.
 
 use crate::cow::{Extension, Geometry, JournalRecord};
-use crate::host::{HostError, HostFile};
+use crate::host::{FileRole, HostError, HostFile};
 use crate::resize::ResizeError;
-use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
+use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorRange};
 
-use super::Ordered;
+use super::{Desk, Hold};
 
 /// Where the extension block is, and after it the journal.
 const SLACK: FileOffset = Extension::OFFSET;
@@ -28,29 +28,32 @@ pub struct Before {
 }
 
 impl Before {
-    /// The COW file of `device` as it is now.
+    /// The COW file of the device as it is now.
     ///
     /// # Errors
     /// The host's.
-    pub fn of<F: HostFile>(device: &Ordered<F>, old: &Geometry) -> Result<Before, ResizeError> {
-        let reading = |at| ResizeError::host("examining the COW file", at);
-        let cow = device.cow();
-        let end = old.place_of(Sector(0) + device.capacity());
-        let len = FileOffset(0) + cow.len().map_err(reading(end))?;
+    pub async fn of<F: HostFile>(desk: &Desk<F>, old: &Geometry) -> Result<Before, ResizeError> {
+        let doing = "examining the COW file";
+        let seen = desk.look(|here| {
+            let device = here.device();
+            let extension = device.image().and_then(|image| image.extension);
+            (device.capacity(), extension)
+        });
+        let (capacity, extension) = seen.await?;
+        let end = old.place_of(Sector(0) + capacity);
+        let len = FileOffset(0) + desk.len(FileRole::Cow, doing).await?;
         let journal_end = JournalRecord::slots_offset() + Bytes(JournalRecord::SLOTS_LEN as u64);
         let slack_end = old.bitmap_offset.min(journal_end).max(SLACK);
-        let mut slack = vec![0; (slack_end - SLACK).0 as usize];
-        cow.read_exact_at(&mut slack, SLACK)
-            .map_err(reading(SLACK))?;
-        let tail_len = len.0.saturating_sub(end.0).min(SECTOR_SIZE);
-        let mut tail = vec![0; tail_len as usize];
-        cow.read_exact_at(&mut tail, end).map_err(reading(end))?;
+        let slack = vec![0; (slack_end - SLACK).0 as usize];
+        let slack = desk.read(FileRole::Cow, doing, SLACK, slack).await?;
+        let tail = vec![0; len.0.saturating_sub(end.0).min(SECTOR_SIZE) as usize];
+        let tail = desk.read(FileRole::Cow, doing, end, tail).await?;
         Ok(Before {
             len,
             end,
             tail,
             slack,
-            extension: device.image().and_then(|image| image.extension),
+            extension,
         })
     }
 
@@ -60,29 +63,53 @@ impl Before {
     ///
     /// # Errors
     /// The host's first.
-    pub fn put_back<F: HostFile>(&self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
-        let action = "putting back what was after the header";
+    pub async fn put_back<F: HostFile>(self, desk: &Desk<F>) -> Result<(), ResizeError> {
+        let doing = "putting back what was after the header";
+        let (extension, end) = (self.extension, self.end);
         // If that fails, nobody knows whether the block is there: the next resize writes it again.
-        device.set_extension(self.extension);
-        let slack = device.write_for_relocation(action, &self.slack, SLACK);
-        // What is past the end of the device becomes zeros.
-        let cut = device.set_cow_len(self.end.min(self.len));
-        let len = match cut.and_then(|()| device.set_cow_len(self.len)) {
-            // A block device has its length.
-            Err(ResizeError::Host {
-                error: HostError::Unsupported,
-                ..
-            }) => Ok(()),
-            result => result,
-        };
+        desk.look(move |here| here.set_extension(extension)).await?;
+        let slack = desk.write(FileRole::Cow, doing, SLACK, self.slack).await;
+        let len = put_back_len(desk, end, self.len).await;
         // The cut may have taken it, whether or not the file has its length again.
         let tail = match self.tail.iter().any(|&byte| byte != 0) {
             true => {
-                let action = "putting back what was after the last sector";
-                device.write_for_relocation(action, &self.tail, self.end)
+                let doing = "putting back what was after the last sector";
+                desk.write(FileRole::Cow, doing, end, self.tail)
+                    .await
+                    .map(drop)
             }
             false => Ok(()),
         };
-        slack.and(len).and(tail)
+        slack.map(drop).and(len).and(tail)
+    }
+}
+
+/// Gives the file the length that it had. What is past the end of the device becomes zeros.
+async fn put_back_len<F: HostFile>(
+    desk: &Desk<F>,
+    end: FileOffset,
+    len: FileOffset,
+) -> Result<(), ResizeError> {
+    if len < end {
+        // The guest may be writing past the length that the file had.
+        desk.look(|here| {
+            let all = SectorRange::new(Sector(0), here.device().capacity());
+            here.set_hold(Hold::Window(all));
+        })
+        .await?;
+        desk.turn().await?;
+    }
+    let mut cut = desk.set_cow_len(end.min(len)).await;
+    if cut.is_ok() {
+        cut = desk.set_cow_len(len).await;
+    }
+    desk.look(|here| here.set_hold(Hold::Nothing)).await?;
+    match cut {
+        // A block device has its length.
+        Err(ResizeError::Host {
+            error: HostError::Unsupported,
+            ..
+        }) => Ok(()),
+        result => result,
     }
 }

@@ -21,47 +21,31 @@
 //! | the header sector was written | the old size or the new one, each with all its data | none needed |
 //! | the bits past the end were cleared, the file cut | the new size | none needed: a grow sets all new bits and clears what lies under them |
 //!
-//! A resize that fails before its commit leaves the file as it was. Bits of old sectors that
+//! A resize that fails, or is given up, before its commit leaves the file as it was. Bits of old sectors that
 //! wait for a flush are not published here: of the byte that old and new sectors share,
 //! only the new sectors' bits are changed.
 
-use crate::cow::{Extension, Geometry, PAGE_BYTES, Version};
-use crate::host::{HostError, HostFile};
-use crate::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+use crate::cow::{Geometry, PAGE_BYTES, Version};
+use crate::host::{FileRole, HostError, HostFile};
+use crate::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
-use super::{Before, CowImage, Hold, Ordered, PartialSector, Placement};
+use super::commit::check_extension;
+use super::desk::LENGTH;
+use super::{Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement};
 
-/// Pages of bitmap that one step writes at most.
-const PAGES_A_STEP: u64 = 64;
+/// Pages of bitmap that are written in one turn at most.
+const PAGES_A_TURN: u64 = 64;
 
-/// A resize within the headroom, under way.
+const BITS: &str = "writing the bitmap of the COW file";
+
+/// A resize within the headroom.
 #[derive(Clone, Debug)]
 pub struct Headroom {
     old_size: Bytes,
     new_size: Bytes,
     old_sectors: SectorCount,
     new_sectors: SectorCount,
-    stage: Stage,
-    /// Requests for the sectors that go are kept out.
-    keeps_out: bool,
-    /// What to put back if the resize fails; `None` when it has succeeded, or when nobody
-    /// knows whether it has.
-    before: Option<Before>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Growing: make the space past the data read as zeros.
-    Space,
-    /// Growing: the new bits, from this byte of the bitmap on.
-    Bits(u64),
-    /// Shrinking: the extension block has to be there before the header leaves the size.
-    Extension,
-    /// The commit.
-    Header,
-    /// Shrinking: clear the bits past the end, and give back the space there.
-    Tidy,
 }
 
 impl Headroom {
@@ -109,13 +93,6 @@ impl Headroom {
             new_size,
             old_sectors,
             new_sectors: new_size.whole_sectors(),
-            stage: if new_size.whole_sectors() > old_sectors {
-                Stage::Space
-            } else {
-                Stage::Extension
-            },
-            keeps_out: false,
-            before: None,
         })
     }
 
@@ -125,171 +102,233 @@ impl Headroom {
         self.new_sectors > self.old_sectors
     }
 
-    fn do_stage<F: HostFile>(
-        &mut self,
-        device: &mut Ordered<F>,
-    ) -> Result<ResizeStep, ResizeError> {
-        let Some(image) = device.image().cloned() else {
-            return self.resize_raw(device);
-        };
-        let geometry = new_geometry(&image, self.new_size)?;
-        match self.stage {
-            Stage::Space => {
-                self.begin(device, &image)?;
-                let partial = PartialSector::to_carry(device, &geometry)?;
-                clear_tail(device, &image.geometry, self.old_sectors, &geometry)?;
-                if let Some(partial) = partial {
-                    partial.write(device)?;
-                }
-                write_extension(device, &image)?;
-                // Publications write whole words: from now on the word that old and new
-                // sectors share must carry the new bits too, or a flush would clear them.
-                device
-                    .map_mut()
-                    .grow(self.new_sectors)
-                    .map_err(|error| ResizeError::Refused(error.to_string()))?;
-                let mut placement = Placement::settled(&image.geometry);
-                placement.set_bitmap(geometry.bitmap());
-                device.set_placement(placement);
-                self.stage = Stage::Bits(self.first_changed_byte());
-            }
-            Stage::Bits(from) if from < geometry.bitmap_len.0 => {
-                let to = page_end(from + (PAGES_A_STEP - 1) * PAGE_BYTES as u64);
-                let to = to.min(geometry.bitmap_len.0);
-                let mut bits = vec![0; (to - from) as usize];
-                device.map().copy_bitmap(Bytes(from), &mut bits);
-                if from == self.first_changed_byte() {
-                    let old_bits = self.kept_bits(device, &geometry)?;
-                    bits[0] = bits[0] & !self.kept_mask() | old_bits;
-                }
-                write_bits(device, &geometry, from, &bits)?;
-                self.stage = Stage::Bits(to);
-            }
-            Stage::Bits(_) => {
-                device.sync_for_relocation()?;
-                self.stage = Stage::Header;
-            }
-            Stage::Extension => {
-                self.begin(device, &image)?;
-                if write_extension(device, &image)? {
-                    device.sync_for_relocation()?;
-                }
-                self.stage = Stage::Header;
-            }
-            Stage::Header => {
-                let mut header = image.header.clone();
-                header.size = self.new_size;
-                if let Err(not_committed) = device.commit_header(&header) {
-                    if !not_committed.undone {
-                        self.before = None;
-                    }
-                    return Err(not_committed.error);
-                }
-                self.before = None;
-                let extension = device.image().and_then(|image| image.extension);
-                let image = CowImage {
-                    header,
-                    extension,
-                    geometry,
-                };
-                device.commit(image, Placement::settled(&geometry));
-                if self.grows() {
-                    return Ok(self.done());
-                }
-                device.map_mut().shrink(self.new_sectors);
-                self.stage = Stage::Tidy;
-            }
-            Stage::Tidy => {
-                // The device has its new size, and nobody looks past it: what cannot be tidied up
-                // does no harm.
-                let _ = self.clear_bits(device, &geometry);
-                let _ = device.set_cow_len(geometry.data_end());
-                return Ok(self.done());
-            }
+    async fn carry_out<F: HostFile>(self, desk: &Desk<F>) -> Outcome {
+        let image = desk.look(|here| here.device().image().cloned()).await?;
+        if !self.grows() {
+            // What is under way past the new end has to end before that end comes.
+            let goes = Sector(0) + self.new_sectors..Sector(0) + self.old_sectors;
+            let goes = Hold::Window(SectorRange::between(goes));
+            desk.look(move |here| here.set_hold(goes)).await?;
+            desk.turn().await?;
         }
-        Ok(ResizeStep::Working)
-    }
-
-    /// Before anything is changed.
-    fn begin<F: HostFile>(
-        &mut self,
-        device: &Ordered<F>,
-        image: &CowImage,
-    ) -> Result<(), ResizeError> {
-        if device.has_failed_sync() {
-            return Err(ResizeError::SyncFailed);
+        desk.check_syncs().await?;
+        match image {
+            None => self.resize_raw(desk).await?,
+            Some(image) if self.grows() => self.grow(desk, image).await?,
+            Some(image) => self.shrink(desk, image).await?,
         }
-        self.before = Some(Before::of(device, &image.geometry)?);
-        Ok(())
-    }
-
-    /// Leaves the file as it was, as far as the host lets it; the header on the disk is the old
-    /// one. Bits past the end that cannot be cleared harm nobody, and the rest is put back.
-    fn undo<F: HostFile>(
-        &self,
-        device: &mut Ordered<F>,
-        before: &Before,
-    ) -> Result<(), ResizeError> {
-        let mut cleared = Ok(());
-        if let (Stage::Bits(_) | Stage::Header, true, Some(image)) =
-            (self.stage, self.grows(), device.image())
-        {
-            let geometry = new_geometry(image, self.new_size)?;
-            cleared = self.clear_bits(device, &geometry);
-        }
-        let put_back = before.put_back(device);
-        cleared.and(put_back)
-    }
-
-    fn resize_raw<F: HostFile>(
-        &mut self,
-        device: &mut Ordered<F>,
-    ) -> Result<ResizeStep, ResizeError> {
-        if device.has_failed_sync() {
-            return Err(ResizeError::SyncFailed);
-        }
-        // With a partial sector at the end it is longer than its sectors.
-        let examining = ResizeError::host("examining the raw disk", FileOffset(0));
-        let old_len = device.cow().len().map_err(examining)?;
-        if let Err(error) = device.set_raw_len(self.new_size) {
-            // A server that has changed it may not get the answer through. The length tells: where
-            // it is the new one, what was cut off is gone.
-            match device.cow().len() {
-                Ok(len) if len == self.new_size => {}
-                Ok(_) => return Err(error),
-                Err(_) => {
-                    device.refuse_writes();
-                    return Err(error);
-                }
-            }
-        }
-        if self.grows() {
-            if let Err(error) = device.sync_for_relocation() {
-                // The new sectors were never offered.
-                let _ = device.set_raw_len(old_len);
-                return Err(error);
-            }
-            device
-                .map_mut()
-                .grow(self.new_sectors)
-                .map_err(|error| ResizeError::Refused(error.to_string()))?;
-            device.set_capacity(self.new_sectors, self.new_sectors);
-        } else {
-            // What was cut off is gone, whatever the sync says.
-            device.set_capacity(self.new_sectors, self.new_sectors);
-            device.map_mut().shrink(self.new_sectors);
-            device.sync_for_relocation()?;
-        }
-        Ok(self.done())
-    }
-
-    fn done(&self) -> ResizeStep {
-        ResizeStep::Done(Resized {
+        Ok(Resized {
             strategy: Strategy::Headroom,
             old_size: self.old_size,
             new_size: self.new_size,
             moved: Bytes(0),
         })
+    }
+
+    async fn grow<F: HostFile>(&self, desk: &Desk<F>, image: CowImage) -> Result<(), ResizeError> {
+        let new = new_geometry(&image, self.new_size)?;
+        let before = Before::of(desk, &image.geometry).await?;
+        let mut has_written_bits = false;
+        let committed = self.prepare_and_commit(desk, &image, &new, &mut has_written_bits);
+        let Err(not_committed) = committed.await else {
+            return Ok(());
+        };
+        desk.decided().await;
+        let undo = async {
+            // A publication that is half done knows the longer bitmap.
+            desk.turn().await?;
+            // The device has no more sectors than before: forget them in memory first.
+            let (old_sectors, placement) = (self.old_sectors, Placement::settled(&image.geometry));
+            desk.look(move |here| {
+                here.map_mut().shrink(old_sectors);
+                here.set_placement(placement);
+            })
+            .await?;
+            if !not_committed.undone {
+                // Nobody knows which header is on the disk: it may need what is there.
+                return Ok(());
+            }
+            // Bits past the end that cannot be cleared harm nobody, and the rest is put back.
+            let cleared = match has_written_bits {
+                true => self.clear_bits(desk, &new).await,
+                false => Ok(()),
+            };
+            let put_back = before.put_back(desk).await;
+            cleared.and(put_back)
+        };
+        // The first error is the one to report; what stays in the file is not read.
+        let _ = undo.await;
+        Err(not_committed.error)
+    }
+
+    async fn prepare_and_commit<F: HostFile>(
+        &self,
+        desk: &Desk<F>,
+        image: &CowImage,
+        new: &Geometry,
+        has_written_bits: &mut bool,
+    ) -> Result<(), NotCommitted> {
+        let partial = PartialSector::to_carry(desk, new).await?;
+        clear_tail(desk, &image.geometry, self.old_sectors, new).await?;
+        if let Some(partial) = partial {
+            partial.write(desk, FileRole::Cow).await?;
+        }
+        desk.need_extension(image).await?;
+        // Publications write whole words: from now on the word that old and new sectors share must
+        // carry the new bits too, or a flush would clear them.
+        let (sectors, bitmap) = (self.new_sectors, new.bitmap());
+        let mut placement = Placement::settled(&image.geometry);
+        desk.look(move |here| {
+            here.grow_map(sectors)?;
+            placement.set_bitmap(bitmap);
+            here.set_placement(placement);
+            Ok::<_, ResizeError>(())
+        })
+        .await??;
+        *has_written_bits = true;
+        let mut from = self.first_changed_byte();
+        while from < new.bitmap_len.0 {
+            desk.turn().await?;
+            from = self.write_bits(desk, new, from).await?;
+        }
+        desk.turn().await?;
+        desk.sync().await?;
+        desk.turn().await?;
+        self.commit(desk, image, new).await
+    }
+
+    /// Writes the bits of a turn from this byte of the bitmap on; the first byte after them.
+    async fn write_bits<F: HostFile>(
+        &self,
+        desk: &Desk<F>,
+        new: &Geometry,
+        from: u64,
+    ) -> Result<u64, ResizeError> {
+        let to = page_end(from + (PAGES_A_TURN - 1) * PAGE_BYTES as u64).min(new.bitmap_len.0);
+        let bits = desk.look(move |here| {
+            let mut bits = vec![0; (to - from) as usize];
+            here.device().map().copy_bitmap(Bytes(from), &mut bits);
+            bits
+        });
+        let mut bits = bits.await?;
+        if from == self.first_changed_byte() {
+            let old_bits = self.kept_bits(desk, new).await?;
+            bits[0] = bits[0] & !self.kept_mask() | old_bits;
+        }
+        let at = new.bitmap_offset + Bytes(from);
+        desk.write(FileRole::Cow, BITS, at, bits).await?;
+        Ok(to)
+    }
+
+    /// The commit, on the disk and then in memory.
+    async fn commit<F: HostFile>(
+        &self,
+        desk: &Desk<F>,
+        image: &CowImage,
+        new: &Geometry,
+    ) -> Result<(), NotCommitted> {
+        let mut header = image.header.clone();
+        header.size = self.new_size;
+        desk.commit_header(&header).await?;
+        let (sectors, geometry) = (self.new_sectors, *new);
+        let in_memory = desk.follow(move |here| {
+            let extension = here.device().image().and_then(|image| image.extension);
+            let image = CowImage {
+                header,
+                extension,
+                geometry,
+            };
+            here.commit(image, Placement::settled(&geometry));
+            if sectors < here.device().map().sectors() {
+                here.map_mut().shrink(sectors);
+            }
+        });
+        Ok(in_memory.await?)
+    }
+
+    async fn shrink<F: HostFile>(
+        &self,
+        desk: &Desk<F>,
+        image: CowImage,
+    ) -> Result<(), ResizeError> {
+        let new = new_geometry(&image, self.new_size)?;
+        let before = Before::of(desk, &image.geometry).await?;
+        let committed = async {
+            // It has to be there before the header leaves the size.
+            if desk.need_extension(&image).await? {
+                desk.sync().await?;
+            }
+            desk.turn().await?;
+            self.commit(desk, &image, &new).await
+        };
+        if let Err(not_committed) = committed.await {
+            desk.decided().await;
+            if not_committed.undone {
+                // The first error is the one to report.
+                let _ = before.put_back(desk).await;
+            }
+            return Err(not_committed.error);
+        }
+        // The device has its new size, and nobody looks past it: what cannot be tidied up does no
+        // harm.
+        desk.decided().await;
+        let _ = self.tidy(desk, &new).await;
+        Ok(())
+    }
+
+    /// Clears the bits past the end, and gives back the space there.
+    async fn tidy<F: HostFile>(&self, desk: &Desk<F>, new: &Geometry) -> Result<(), ResizeError> {
+        desk.turn().await?;
+        self.clear_bits(desk, new).await?;
+        desk.set_cow_len(new.data_end()).await
+    }
+
+    async fn resize_raw<F: HostFile>(&self, desk: &Desk<F>) -> Result<(), ResizeError> {
+        let doing = "examining the raw disk";
+        // With a partial sector at the end it is longer than its sectors.
+        let old_len = desk.len(FileRole::Cow, doing).await?;
+        let new_len = FileOffset(0) + self.new_size;
+        let set = desk.set_len(FileRole::Cow, LENGTH, new_len).await;
+        if let Err(error) = set {
+            if error == ResizeError::Abandoned {
+                return Err(error);
+            }
+            desk.decided().await;
+            // A server that has changed it may not get the answer through. The length tells: where
+            // it is the new one, what was cut off is gone.
+            match desk.len(FileRole::Cow, doing).await {
+                Ok(len) if len == self.new_size => {}
+                Ok(_) => return Err(error),
+                Err(_) => {
+                    desk.look(|here| here.refuse_writes()).await?;
+                    return Err(error);
+                }
+            }
+        }
+        let sectors = self.new_sectors;
+        if self.grows() {
+            let prepared = async {
+                desk.sync().await?;
+                desk.look(move |here| here.grow_map(sectors)).await?
+            };
+            if let Err(error) = prepared.await {
+                desk.decided().await;
+                // The new sectors were never offered.
+                let old_len = FileOffset(0) + old_len;
+                let _ = desk.set_len(FileRole::Cow, LENGTH, old_len).await;
+                return Err(error);
+            }
+            let offered = desk.follow(move |here| here.set_capacity(sectors, sectors));
+            return offered.await;
+        }
+        // What was cut off is gone, whatever the sync says.
+        desk.follow(move |here| {
+            here.set_capacity(sectors, sectors);
+            here.map_mut().shrink(sectors);
+        })
+        .await?;
+        desk.decided().await;
+        desk.sync().await
     }
 
     /// The byte of the bitmap with the bit of the first sector that comes or goes.
@@ -303,32 +342,31 @@ impl Headroom {
     }
 
     /// What the bitmap on the disk has there for the sectors that stay.
-    fn kept_bits<F: HostFile>(
+    async fn kept_bits<F: HostFile>(
         &self,
-        device: &Ordered<F>,
+        desk: &Desk<F>,
         geometry: &Geometry,
     ) -> Result<u8, ResizeError> {
-        let at = geometry.bitmap_offset + Bytes(self.first_changed_byte());
-        let mut byte = [0];
-        if self.kept_mask() != 0 {
-            device
-                .cow()
-                .read_exact_at(&mut byte, at)
-                .map_err(ResizeError::host("reading the bitmap of the COW file", at))?;
+        if self.kept_mask() == 0 {
+            return Ok(0);
         }
+        let doing = "reading the bitmap of the COW file";
+        let at = geometry.bitmap_offset + Bytes(self.first_changed_byte());
+        let byte = desk.read(FileRole::Cow, doing, at, vec![0]).await?;
         Ok(byte[0] & self.kept_mask())
     }
 
     /// Clears the bits of the sectors that went, or that did not come after all.
-    fn clear_bits<F: HostFile>(
+    async fn clear_bits<F: HostFile>(
         &self,
-        device: &mut Ordered<F>,
+        desk: &Desk<F>,
         geometry: &Geometry,
     ) -> Result<(), ResizeError> {
         let mut from = self.first_changed_byte();
         if self.kept_mask() != 0 {
-            let kept = self.kept_bits(device, geometry)?;
-            write_bits(device, geometry, from, &[kept])?;
+            let kept = self.kept_bits(desk, geometry).await?;
+            let at = geometry.bitmap_offset + Bytes(from);
+            desk.write(FileRole::Cow, BITS, at, vec![kept]).await?;
             from += 1;
         }
         // There is room for a bit of a partial last sector too, perhaps in a byte of its own.
@@ -337,39 +375,14 @@ impl Headroom {
         let start = geometry.bitmap_offset + Bytes(from);
         match end.saturating_sub(from) {
             0 => Ok(()),
-            len => device.clear_for_relocation(FileRange::new(start, Bytes(len))),
+            len => desk.clear(FileRange::new(start, Bytes(len))).await,
         }
     }
 }
 
 impl<F: HostFile> Resize<F> for Headroom {
-    fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
-        if !device.lets_relocation_in() {
-            return Ok(ResizeStep::Waiting);
-        }
-        if !self.grows() && !self.keeps_out {
-            // What is under way past the new end has to end before that end comes.
-            let goes = Sector(0) + self.new_sectors..Sector(0) + self.old_sectors;
-            device.set_hold(Hold::Window(SectorRange::between(goes)));
-            self.keeps_out = true;
-            return Ok(ResizeStep::Working);
-        }
-        let result = self.do_stage(device);
-        if !matches!(result, Ok(ResizeStep::Working)) {
-            device.set_hold(Hold::Nothing);
-        }
-        if result.is_err() && device.capacity() == self.old_sectors {
-            // The device has no more sectors than before: forget them in memory first.
-            device.map_mut().shrink(self.old_sectors);
-            if let Some(geometry) = device.geometry() {
-                device.set_placement(Placement::settled(&geometry));
-            }
-            if let Some(before) = self.before.take() {
-                // The first error is the one to report; what stays in the file is not read.
-                let _ = self.undo(device, &before);
-            }
-        }
-        result
+    fn begin(self: Box<Self>, desk: Desk<F>) -> Procedure {
+        Box::pin(async move { self.carry_out(&desk).await })
     }
 }
 
@@ -379,63 +392,24 @@ fn new_geometry(image: &CowImage, new_size: Bytes) -> Result<Geometry, ResizeErr
 }
 
 /// Makes everything past the old sectors' data read as zeros, up to the new end.
-fn clear_tail<F: HostFile>(
-    device: &mut Ordered<F>,
+async fn clear_tail<F: HostFile>(
+    desk: &Desk<F>,
     old: &Geometry,
     old_sectors: SectorCount,
     new: &Geometry,
 ) -> Result<(), ResizeError> {
     let from = old.place_of(Sector(0) + old_sectors);
-    match device.set_cow_len(from) {
-        Ok(()) => device.set_cow_len(new.data_end()),
+    match desk.set_cow_len(from).await {
+        Ok(()) => desk.set_cow_len(new.data_end()).await,
         // A block device has its length: clear what is there.
         Err(ResizeError::Host {
             error: HostError::Unsupported,
             ..
-        }) => device.clear_for_relocation(FileRange::between(from..new.data_end())),
+        }) => desk.clear(FileRange::between(from..new.data_end())).await,
         Err(error) => Err(error),
-    }
-}
-
-/// Writes the extension block of an open device if there is none yet: once the header's size
-/// has changed, only the block knows the size of the backing file. Whether it wrote.
-///
-/// # Errors
-/// The host's, or [`ResizeError::Refused`] if there is no room for the block.
-pub fn write_extension<F: HostFile>(
-    device: &mut Ordered<F>,
-    image: &CowImage,
-) -> Result<bool, ResizeError> {
-    if image.extension.is_some() {
-        return Ok(false);
-    }
-    check_extension(image)?;
-    let extension = Extension::new(image.header.size);
-    let action = "writing the extension block of the COW file";
-    device.write_for_relocation(action, &extension.encode(), Extension::OFFSET)?;
-    device.set_extension(Some(extension));
-    Ok(true)
-}
-
-fn check_extension(image: &CowImage) -> Result<(), ResizeError> {
-    match image.extension.is_some() || Extension::fits(&image.geometry) {
-        true => Ok(()),
-        false => Err(ResizeError::Refused(
-            "there is no room for the extension block before the bitmap".into(),
-        )),
     }
 }
 
 fn page_end(byte: u64) -> u64 {
     (byte / PAGE_BYTES as u64 + 1) * PAGE_BYTES as u64
-}
-
-fn write_bits<F: HostFile>(
-    device: &mut Ordered<F>,
-    geometry: &Geometry,
-    from: u64,
-    bits: &[u8],
-) -> Result<(), ResizeError> {
-    let action = "writing the bitmap of the COW file";
-    device.write_for_relocation(action, bits, geometry.bitmap_offset + Bytes(from))
 }

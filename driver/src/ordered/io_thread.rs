@@ -1,4 +1,4 @@
-//! The real I/O thread: a loop over [`Ordered::step`], fed through a channel as ubd's is by
+//! The real I/O thread: a loop over [`Ordered::advance`], fed through a channel as ubd's is by
 //! its pipe. Requests may come in batches and completions go back in them, because a message
 //! that wakes the other side costs more than carrying out a small request; a batch never
 //! waits for a sync or for a resize.
@@ -16,15 +16,12 @@ use crossbeam_channel::{
 use crate::blk::{Completion, Limits, Request};
 use crate::executor::Died;
 use crate::host::HostFile;
-use crate::resize::{Resize, ResizeError, ResizeStep, Resized};
+use crate::resize::{Outcome, Resize};
 
-use super::{Hold, Ordered, Step};
+use super::{AtRest, Ordered, Step};
 
 /// Completions are handed over when this many are ready, or when there is nothing else to do.
 const BATCH: usize = 16;
-
-/// At most this many requests are served between two steps of a resize.
-const REQUESTS_A_RESIZE_STEP: usize = 64;
 
 /// How often one side looks, before it goes to sleep, whether the other has sent something
 /// meanwhile. All the looks together take some ten microseconds. Waking a sleeper costs the waker
@@ -35,9 +32,6 @@ const LOOKS: u32 = 512;
 const LOOKS_A_TURN: u32 = 32;
 
 type BoxedResize<F> = Box<dyn Resize<F> + Send>;
-
-/// How a resize ended.
-pub type Outcome = Result<Resized, ResizeError>;
 
 enum Message<F> {
     Requests(Vec<Request>),
@@ -51,13 +45,13 @@ pub struct LiveDevice<F> {
     completions: Receiver<Vec<Completion>>,
     ready: VecDeque<Completion>,
     /// Gives the device back, or nothing after a panic.
-    thread: JoinHandle<Option<Ordered<F>>>,
+    thread: JoinHandle<Option<AtRest<F>>>,
     /// What the thread died of.
     died: Arc<OnceLock<Died>>,
 }
 
 impl<F: HostFile + Send + Sync + 'static> LiveDevice<F> {
-    /// Starts the I/O thread of `device`.
+    /// Starts the I/O thread of `device`. A resize under way is given up.
     ///
     /// # Errors
     /// If the operating system gives no thread.
@@ -66,13 +60,16 @@ impl<F: HostFile + Send + Sync + 'static> LiveDevice<F> {
         let (to_submitter, completions) = unbounded();
         let died = Arc::new(OnceLock::new());
         let why = Arc::clone(&died);
+        let device = device.into_rest();
         let thread = std::thread::Builder::new()
             .name("ubd-io".into())
             .spawn(move || {
                 // What it is told of comes before its channels close.
                 let (messages, completions) = (from_submitter.clone(), to_submitter.clone());
-                let thread = IoThread::new(device, from_submitter, to_submitter);
-                let ran = catch_unwind(AssertUnwindSafe(|| thread.run()));
+                let ran = catch_unwind(AssertUnwindSafe(|| {
+                    let thread = IoThread::new(device.into(), from_submitter, to_submitter);
+                    thread.run().into_rest()
+                }));
                 let device = ran.map_err(|panic| why.set(Died::of_panic(&*panic))).ok();
                 drop((messages, completions));
                 device
@@ -172,7 +169,7 @@ impl<F: HostFile + Send + Sync + 'static> LiveDevice<F> {
         let mut left: Vec<_> = self.ready.into();
         left.extend(self.completions.iter().flatten());
         match self.thread.join() {
-            Ok(Some(device)) => Ok((device, left)),
+            Ok(Some(device)) => Ok((device.into(), left)),
             Ok(None) => Err(why_it_died(&self.died)),
             Err(panic) => Err(Died::of_panic(&*panic)),
         }
@@ -212,7 +209,10 @@ struct IoThread<F> {
     waiting: VecDeque<Request>,
     completions: Sender<Vec<Completion>>,
     batch: Vec<Completion>,
+    /// Resizes that wait for the one under way.
     resizes: VecDeque<(BoxedResize<F>, Sender<Outcome>)>,
+    /// Who waits for that one.
+    resizes_for: Option<Sender<Outcome>>,
 }
 
 impl<F: HostFile> IoThread<F> {
@@ -229,37 +229,44 @@ impl<F: HostFile> IoThread<F> {
             completions,
             batch: Vec::with_capacity(BATCH),
             resizes: VecDeque::new(),
+            resizes_for: None,
         }
     }
 
     /// Serves until the submitter has hung up and everything is done.
     fn run(mut self) -> Ordered<F> {
         loop {
-            let mut idle = false;
-            for _ in 0..REQUESTS_A_RESIZE_STEP {
-                self.take_messages();
-                match self.device.step() {
-                    Step::Completed(completion) => self.complete(completion),
-                    // A sync comes next: what is done should not wait for it.
-                    Step::Working => self.hand_over(),
-                    Step::Blocked => break,
-                    Step::Idle => {
-                        idle = true;
-                        break;
+            self.take_messages();
+            self.begin_resize();
+            match self.device.advance() {
+                Step::Completed(completion) => self.complete(completion),
+                // What takes longer comes next: what is done should not wait for it.
+                Step::Working => self.hand_over(),
+                Step::Blocked | Step::Idle => {
+                    self.hand_over();
+                    if !self.open {
+                        return self.device;
                     }
+                    // Idle: all that came has been taken and served.
+                    self.wait_for_message();
                 }
             }
-            if !self.resizes.is_empty() {
-                self.hand_over();
-                self.step_resize();
-            } else if idle {
-                self.hand_over();
-                if !self.open {
-                    return self.device;
-                }
-                // Idle: all that came has been taken and served.
-                self.wait_for_message();
+            if let Some(outcome) = self.device.take_outcome()
+                && let Some(reply) = self.resizes_for.take()
+            {
+                // Whoever asked may have gone; the resize stands all the same.
+                let _ = reply.send(outcome);
             }
+        }
+    }
+
+    /// Begins the next resize, if none is under way.
+    fn begin_resize(&mut self) {
+        if !self.device.is_resizing()
+            && let Some((resize, reply)) = self.resizes.pop_front()
+        {
+            self.device.begin_resize(resize);
+            self.resizes_for = Some(reply);
         }
     }
 
@@ -293,24 +300,6 @@ impl<F: HostFile> IoThread<F> {
             Message::Requests(requests) => self.waiting.extend(requests),
             Message::Resize(resize, reply) => self.resizes.push_back((resize, reply)),
         }
-    }
-
-    fn step_resize(&mut self) {
-        let Some((mut resize, reply)) = self.resizes.pop_front() else {
-            return;
-        };
-        let result = match resize.step(&mut self.device) {
-            Ok(ResizeStep::Working | ResizeStep::Waiting) => {
-                self.resizes.push_front((resize, reply));
-                return;
-            }
-            Ok(ResizeStep::Done(resized)) => Ok(resized),
-            Err(error) => Err(error),
-        };
-        // A resize that failed half-way must not leave requests waiting for it.
-        self.device.set_hold(Hold::Nothing);
-        // Whoever asked may have gone; the resize stands all the same.
-        let _ = reply.send(result);
     }
 
     fn complete(&mut self, completion: Completion) {

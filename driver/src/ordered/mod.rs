@@ -13,10 +13,13 @@
 //! a thread that loops around it.
 
 mod before;
+mod commit;
+mod desk;
 mod headroom;
 mod io_thread;
 mod partial_sector;
 mod relocation;
+mod resizing;
 
 use std::sync::Arc;
 
@@ -25,14 +28,19 @@ use crate::cow::{Extension, Geometry, Header, SectorMap};
 use crate::engine::{Beginning, Engine};
 use crate::executor::{Died, Executor, Files, Wait};
 use crate::host::{Finished, HostFile, Operation};
+use crate::resize::{Outcome, Resized};
 use crate::units::SectorCount;
 
 pub use crate::engine::{Hold, PENDING_WORDS, Placement, Statistics};
 pub use before::Before;
-pub use headroom::{Headroom, write_extension};
-pub use io_thread::{LiveDevice, Outcome};
+pub use commit::NotCommitted;
+pub use desk::{Desk, Ended};
+pub use headroom::Headroom;
+pub use io_thread::LiveDevice;
 pub use partial_sector::PartialSector;
-pub use relocation::NotCommitted;
+pub use relocation::Relocation;
+
+use resizing::Running;
 
 /// What a COW file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +80,30 @@ pub struct Ordered<F> {
     engine: Engine,
     files: Files<F>,
     image: Option<CowImage>,
+    /// The resize under way.
+    resize: Option<Running<F, Resized>>,
+    /// How the last one ended, if nobody has asked for that.
+    outcome: Option<Outcome>,
+}
+
+/// A device without a resize under way, on its way to the thread that it runs on.
+#[derive(Debug)]
+pub struct AtRest<F> {
+    engine: Engine,
+    files: Files<F>,
+    image: Option<CowImage>,
+}
+
+impl<F> From<AtRest<F>> for Ordered<F> {
+    fn from(at_rest: AtRest<F>) -> Ordered<F> {
+        Ordered {
+            engine: at_rest.engine,
+            files: at_rest.files,
+            image: at_rest.image,
+            resize: None,
+            outcome: None,
+        }
+    }
 }
 
 /// What one step of the device came to.
@@ -94,7 +126,7 @@ impl<F: HostFile> Ordered<F> {
             Some(image) => image.geometry.mapped(),
             None => parts.capacity,
         };
-        Ordered {
+        Ordered::from(AtRest {
             engine: Engine::new(Beginning {
                 map: parts.map,
                 placement: parts.placement,
@@ -106,8 +138,19 @@ impl<F: HostFile> Ordered<F> {
             files: Files {
                 cow: Arc::new(parts.cow),
                 backing: parts.backing.map(Arc::new),
+                new: None,
             },
             image: parts.image,
+        })
+    }
+
+    /// The device at rest: a resize under way is given up.
+    pub(crate) fn into_rest(mut self) -> AtRest<F> {
+        self.give_up_resize();
+        AtRest {
+            engine: self.engine,
+            files: self.files,
+            image: self.image,
         }
     }
 
@@ -129,6 +172,41 @@ impl<F: HostFile> Ordered<F> {
     /// What the COW file says about itself; `None` for a raw disk.
     pub fn image(&self) -> Option<&CowImage> {
         self.image.as_ref()
+    }
+
+    /// The layout in force; `None` for a raw disk.
+    pub fn geometry(&self) -> Option<Geometry> {
+        self.image.as_ref().map(|image| image.geometry)
+    }
+
+    /// Where things are.
+    pub fn placement(&self) -> &Placement {
+        &self.engine.placement
+    }
+
+    /// The COW file, to look at.
+    pub fn cow(&self) -> &F {
+        &self.files.cow
+    }
+
+    /// The backing file, if it is open.
+    pub fn backing(&self) -> Option<&F> {
+        self.files.backing.as_deref()
+    }
+
+    /// Whether the device takes no writes.
+    pub fn is_read_only(&self) -> bool {
+        self.engine.admission.read_only
+    }
+
+    /// Whether a publication is half done.
+    pub fn is_publishing(&self) -> bool {
+        self.engine.is_publishing()
+    }
+
+    /// Whether a sync has failed, so that nothing is acknowledged as durable any more.
+    pub fn has_failed_sync(&self) -> bool {
+        self.engine.durability.failed
     }
 
     /// What the device has done so far.
@@ -188,8 +266,7 @@ impl<F: HostFile> Ordered<F> {
 
     #[inline]
     fn carry_out(&mut self, operation: Operation) {
-        let file = self.files.of(operation.file).map(Arc::as_ref);
-        let finished = operation.carry_out(file);
+        let finished = self.files.carry_out(operation);
         self.engine.finish(finished);
     }
 
@@ -242,7 +319,8 @@ impl<F: HostFile> Ordered<F> {
     }
 
     /// Makes everything durable and gives the files back. Requests that are still queued
-    /// are dropped, never acknowledged: step the device until it is idle first.
+    /// are dropped, never acknowledged: step the device until it is idle first. A resize under way
+    /// is given up.
     ///
     /// # Errors
     /// [`CloseError::Busy`] while operations are under way. The host operation that failed; what
@@ -252,6 +330,7 @@ impl<F: HostFile> Ordered<F> {
         if self.engine.has_operations_under_way() {
             return Err(CloseError::Busy);
         }
+        self.give_up_resize();
         if self.engine.durability.failed {
             return Err(CloseError::SyncFailed);
         }

@@ -9,11 +9,11 @@
 
 use crate::cow::Geometry;
 use crate::exact_count;
-use crate::host::HostFile;
+use crate::host::{FileRole, HostFile};
 use crate::resize::ResizeError;
 use crate::units::{FileOffset, Sector};
 
-use super::Ordered;
+use super::Desk;
 
 /// What a grow has to write into the COW file for the partial last sector of the old size. The
 /// rest of that sector reads as zeros, as everything that a grow brings.
@@ -26,16 +26,17 @@ pub struct PartialSector {
 }
 
 impl PartialSector {
-    /// What there is to do when `device` gets the layout `new`: nothing if it has no partial last
+    /// What there is to do when the device gets the layout `new`: nothing if it has no partial last
     /// sector, if that holds zeros, or if the new size has no whole sector there.
     ///
     /// # Errors
     /// If the backing file cannot be read, or is not open.
-    pub fn to_carry<F: HostFile>(
-        device: &Ordered<F>,
+    pub async fn to_carry<F: HostFile>(
+        desk: &Desk<F>,
         new: &Geometry,
     ) -> Result<Option<PartialSector>, ResizeError> {
-        let Some(old) = device.geometry() else {
+        let seen = desk.look(|here| (here.device().geometry(), here.device().backing().is_some()));
+        let (Some(old), has_backing) = seen.await? else {
             // A raw disk has it where it stays.
             return Ok(None);
         };
@@ -44,17 +45,18 @@ impl PartialSector {
         if content.is_empty() || new.capacity() <= old.capacity() {
             return Ok(None);
         }
-        let from = FileOffset(sector.bytes().0);
-        let Some(backing) = device.backing() else {
+        if !has_backing {
             return Err(ResizeError::Refused(format!(
                 "the backing file has the last {} of the device, and is not open",
                 exact_count(content.len() as u64, "byte")
             )));
-        };
-        let action = "reading the partial last sector in the backing file";
-        backing
-            .read_zero_filled_at(&mut content, from)
-            .map_err(ResizeError::host(action, from))?;
+        }
+        let doing = "reading the partial last sector in the backing file";
+        // What is past the end of the backing file reads as zeros.
+        let from = FileOffset(sector.bytes().0);
+        let len = desk.len(FileRole::Backing, doing).await?;
+        content.truncate(len.0.saturating_sub(from.0) as usize);
+        let content = desk.read(FileRole::Backing, doing, from, content).await?;
         Ok(content
             .iter()
             .any(|&byte| byte != 0)
@@ -64,14 +66,18 @@ impl PartialSector {
             }))
     }
 
-    /// Writes the bytes into the COW file of `device`.
+    /// Writes the bytes into a file of the device, which is the COW file or becomes it.
     ///
     /// # Errors
     /// The host's.
-    pub fn write<F: HostFile>(&self, device: &mut Ordered<F>) -> Result<(), ResizeError> {
-        device.write_for_relocation(Self::WRITING, &self.content, self.at)
+    pub async fn write<F: HostFile>(
+        self,
+        desk: &Desk<F>,
+        file: FileRole,
+    ) -> Result<(), ResizeError> {
+        let doing = "writing the partial last sector into the COW file";
+        desk.write(file, doing, self.at, self.content)
+            .await
+            .map(drop)
     }
-
-    /// What is being done, for an error.
-    pub const WRITING: &'static str = "writing the partial last sector into the COW file";
 }

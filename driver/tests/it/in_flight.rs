@@ -2,7 +2,6 @@
 //! in an order that the test chooses.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
@@ -10,9 +9,9 @@ use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Action, FileRole, Finished, HostError, Operation};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{CloseError, Headroom, Hold, Ordered};
-use driver::resize::{Resize, ResizeStep};
-use driver::units::{Bytes, Sector, SectorCount, SectorRange};
+use driver::ordered::{CloseError, Desk, Headroom, Hold, Ordered};
+use driver::resize::{Procedure, Resize, ResizeError, ResizeStep};
+use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
 const SECTORS: u64 = 100;
 
@@ -43,6 +42,44 @@ struct Bench {
     device: Ordered<MemoryFile>,
     later: Later,
     completed: Vec<Completion>,
+}
+
+/// A relocation that keeps requests out, and does nothing.
+struct KeepsOut(Hold);
+
+impl Resize<MemoryFile> for KeepsOut {
+    fn begin(self: Box<Self>, desk: Desk<MemoryFile>) -> Procedure {
+        Box::pin(async move {
+            desk.pass().await?;
+            desk.look(move |here| here.set_hold(self.0)).await?;
+            loop {
+                desk.turn().await?;
+            }
+        })
+    }
+}
+
+/// One that writes into nobody's place: within a turn, or beside publications.
+struct Writes {
+    within_a_turn: bool,
+}
+
+impl Resize<MemoryFile> for Writes {
+    fn begin(self: Box<Self>, desk: Desk<MemoryFile>) -> Procedure {
+        Box::pin(async move {
+            match self.within_a_turn {
+                true => desk.turn().await?,
+                false => desk.pass().await?,
+            }
+            let at = FileOffset(8192);
+            desk.write(FileRole::Cow, "writing", at, vec![1; 512])
+                .await?;
+            desk.sync().await?;
+            loop {
+                desk.pass().await?;
+            }
+        })
+    }
 }
 
 /// A device over a backing file in which every byte of sector n is n.
@@ -90,12 +127,33 @@ impl Bench {
         }
     }
 
+    /// Begins a relocation; nobody is kept out yet.
+    fn relocate(&mut self, relocation: impl Resize<MemoryFile> + 'static) {
+        self.device.begin_resize(Box::new(relocation));
+        assert_eq!(self.step_relocation(), ResizeStep::Working);
+    }
+
+    fn step_relocation(&mut self) -> ResizeStep {
+        self.device.step_resize_on(&mut self.later)
+    }
+
+    /// Whether the relocation is let in.
+    fn lets_relocation_in(&mut self) -> bool {
+        self.step_relocation() == ResizeStep::Working
+    }
+
+    /// Lets the relocation keep out what it is to keep out.
+    fn keep_out(&mut self) {
+        assert_eq!(self.step_relocation(), ResizeStep::Working);
+    }
+
     /// What is under way, in words.
     fn under_way(&self) -> Vec<String> {
         let word = |operation: &Operation| {
             let file = match operation.file {
                 FileRole::Cow => "cow",
                 FileRole::Backing => "backing",
+                FileRole::New => "new",
             };
             match &operation.action {
                 Action::Read { buffer, .. } => format!("read {file} {}", buffer.len().0 / 512),
@@ -117,8 +175,7 @@ impl Bench {
     fn end(&mut self, index: usize) {
         let operation = self.later.begun.remove(index);
         let files = self.later.files.clone().unwrap();
-        let file = files.of(operation.file).map(Arc::as_ref);
-        self.device.finish(operation.carry_out(file));
+        self.device.finish(files.carry_out(operation));
     }
 
     /// Ends it with an error, and nothing done.
@@ -317,8 +374,7 @@ fn requests_that_keep_coming_put_a_publication_off_for_a_queue_of_them_and_no_lo
             Some(operation) => {
                 begun += 1;
                 let files = bench.later.files.clone().unwrap();
-                let file = files.of(operation.file).map(Arc::as_ref);
-                bench.device.finish(operation.carry_out(file));
+                bench.device.finish(files.carry_out(operation));
             }
             None => {}
         }
@@ -406,7 +462,8 @@ fn zeros_are_written_where_the_host_cannot_zero_a_range() {
 fn what_touches_a_window_waits_and_what_does_not_goes_on() {
     let mut bench = bench();
     let window = SectorRange::new(Sector(10), SectorCount(10));
-    bench.device.set_hold(Hold::Window(window));
+    bench.relocate(KeepsOut(Hold::Window(window)));
+    bench.keep_out();
     bench.read(1, 15, 1);
     bench.read(2, 9, 1);
     bench.flush(3);
@@ -414,7 +471,9 @@ fn what_touches_a_window_waits_and_what_does_not_goes_on() {
     assert_eq!(bench.completed(), [(3, Status::Ok)]);
     bench.finish(0);
     assert_eq!(bench.completed(), [(2, Status::Ok)]);
-    bench.device.set_hold(Hold::Nothing);
+    bench.device.abandon_resize();
+    let abandoned = ResizeStep::Ended(Err(ResizeError::Abandoned));
+    assert_eq!(bench.step_relocation(), abandoned);
     bench.give_out();
     bench.finish(0);
     assert_eq!(bench.has_read(), 15);
@@ -426,11 +485,12 @@ fn a_relocation_waits_until_its_window_has_drained_and_for_nothing_else() {
     bench.write(1, 12, 1, 1);
     bench.write(2, 50, 1, 1);
     let window = SectorRange::new(Sector(10), SectorCount(10));
-    bench.device.set_hold(Hold::Window(window));
-    assert!(!bench.device.lets_relocation_in());
+    bench.relocate(KeepsOut(Hold::Window(window)));
+    bench.keep_out();
+    assert!(!bench.lets_relocation_in());
     bench.finish(0);
     assert!(
-        bench.device.lets_relocation_in(),
+        bench.lets_relocation_in(),
         "the other write is under way still"
     );
 }
@@ -438,13 +498,15 @@ fn a_relocation_waits_until_its_window_has_drained_and_for_nothing_else() {
 #[test]
 fn a_relocation_waits_for_the_publication_under_way_and_the_next_one_for_the_relocation() {
     let mut bench = bench();
+    bench.relocate(KeepsOut(Hold::Nothing));
+    bench.keep_out();
     bench.write(1, 0, 1, 1);
     bench.finish(0);
     bench.flush(2);
     bench.write(3, 1, 1, 1);
     bench.finish(1);
     bench.flush(4);
-    assert!(!bench.device.lets_relocation_in());
+    assert!(!bench.lets_relocation_in());
     // The bits, and the second sync.
     bench.finish(0);
     bench.finish(0);
@@ -460,7 +522,7 @@ fn a_relocation_waits_for_the_publication_under_way_and_the_next_one_for_the_rel
         [""; 0],
         "the next waits for the relocation"
     );
-    assert!(bench.device.lets_relocation_in());
+    assert!(bench.lets_relocation_in());
     bench.give_out();
     assert_eq!(bench.under_way(), ["write cow 8"]);
 }
@@ -468,18 +530,19 @@ fn a_relocation_waits_for_the_publication_under_way_and_the_next_one_for_the_rel
 #[test]
 fn who_keeps_everything_out_waits_for_the_publications_of_what_had_begun() {
     let mut bench = bench();
+    bench.relocate(KeepsOut(Hold::Everything));
     bench.write(1, 0, 1, 1);
     bench.finish(0);
     bench.flush(2);
     bench.write(3, 1, 1, 1);
     bench.finish(1);
     bench.flush(4);
-    bench.device.set_hold(Hold::Everything);
+    bench.keep_out();
     while !bench.later.begun.is_empty() {
-        assert!(!bench.device.lets_relocation_in());
+        assert!(!bench.lets_relocation_in());
         bench.finish(0);
     }
-    assert!(bench.device.lets_relocation_in());
+    assert!(bench.lets_relocation_in());
     assert_eq!(bench.bits_on_disk(), 0b11);
     let ok = |tag| (tag, Status::Ok);
     assert_eq!(bench.completed(), [ok(1), ok(3), ok(2), ok(4)]);
@@ -493,15 +556,114 @@ fn a_shrink_waits_for_what_is_under_way_past_the_new_end() {
     let mut bench = bench();
     bench.write(1, 90, 1, 1);
     bench.read(2, 3, 1);
-    let mut shrink = Headroom::new(&bench.device, Bytes(50 * 512)).unwrap();
-    let step = |bench: &mut Bench, shrink: &mut Headroom| shrink.step(&mut bench.device).unwrap();
-    assert_eq!(step(&mut bench, &mut shrink), ResizeStep::Working);
-    assert_eq!(step(&mut bench, &mut shrink), ResizeStep::Waiting);
+    bench.relocate(Headroom::new(&bench.device, Bytes(50 * 512)).unwrap());
+    assert_eq!(bench.device.step_resize(), ResizeStep::Waiting);
     bench.finish(0);
-    while step(&mut bench, &mut shrink) == ResizeStep::Working {}
+    while bench.device.step_resize() == ResizeStep::Working {}
     assert_eq!(bench.device.capacity(), SectorCount(50));
     bench.finish_all();
     assert_eq!(bench.completed(), [(1, Status::Ok), (2, Status::Ok)]);
+}
+
+#[test]
+fn requests_go_on_while_an_operation_of_a_relocation_is_under_way() {
+    let mut bench = bench();
+    bench.relocate(Writes {
+        within_a_turn: true,
+    });
+    bench.keep_out();
+    assert_eq!(bench.under_way(), ["write cow 512"]);
+    assert_eq!(bench.step_relocation(), ResizeStep::Waiting);
+    bench.read(1, 5, 1);
+    bench.write(2, 6, 1, 1);
+    bench.finish(1);
+    bench.finish(1);
+    assert_eq!(bench.completed(), [(1, Status::Ok), (2, Status::Ok)]);
+    assert_eq!(bench.under_way(), ["write cow 512"]);
+}
+
+#[test]
+fn no_publication_begins_within_a_turn_and_the_next_one_after_it() {
+    let mut bench = bench();
+    bench.write(1, 0, 1, 1);
+    bench.finish(0);
+    bench.relocate(Writes {
+        within_a_turn: true,
+    });
+    bench.keep_out();
+    bench.flush(2);
+    for expected in ["write cow 512", "sync"] {
+        assert_eq!(bench.under_way(), [expected], "nothing of a publication");
+        bench.finish(0);
+        bench.step_relocation();
+    }
+    bench.give_out();
+    // What the relocation's sync covered needs no other.
+    assert_eq!(bench.under_way(), ["write cow 8"]);
+    bench.finish_all();
+    assert_eq!(bench.completed(), [(1, Status::Ok), (2, Status::Ok)]);
+}
+
+#[test]
+fn what_a_relocation_writes_counts_when_it_ends_and_belongs_to_the_next_sync() {
+    let mut bench = bench();
+    bench.relocate(Writes {
+        within_a_turn: false,
+    });
+    bench.write(1, 0, 1, 1);
+    bench.finish(0);
+    bench.keep_out();
+    bench.flush(2);
+    for expected in ["sync", "write cow 8", "sync"] {
+        assert_eq!(bench.under_way(), ["write cow 512", expected]);
+        bench.finish(1);
+    }
+    assert_eq!(bench.completed(), [(1, Status::Ok), (2, Status::Ok)]);
+    bench.finish(0);
+    // No bit waits, but what was written meanwhile does.
+    bench.flush(3);
+    assert_eq!(bench.under_way(), ["sync"]);
+    bench.finish(0);
+    assert_eq!(bench.completed(), [(3, Status::Ok)]);
+}
+
+#[test]
+fn a_sync_of_a_relocation_covers_what_had_ended_when_it_began() {
+    let mut bench = bench();
+    bench.relocate(Writes {
+        within_a_turn: true,
+    });
+    bench.keep_out();
+    bench.finish(0);
+    bench.step_relocation();
+    bench.write(1, 0, 1, 1);
+    assert_eq!(bench.under_way(), ["sync", "write cow 512"]);
+    bench.finish(1);
+    bench.finish(0);
+    bench.step_relocation();
+    bench.flush(2);
+    assert_eq!(bench.under_way(), ["sync"], "the data is not durable yet");
+}
+
+#[test]
+fn a_resize_that_is_given_up_is_told_so_once_and_after_its_operation_has_ended() {
+    let mut bench = bench();
+    bench.relocate(Writes {
+        within_a_turn: true,
+    });
+    bench.keep_out();
+    bench.device.abandon_resize();
+    assert_eq!(bench.step_relocation(), ResizeStep::Waiting);
+    assert_eq!(
+        bench.device.give_up_resize(),
+        None,
+        "its write is under way"
+    );
+    bench.finish(0);
+    let abandoned = ResizeStep::Ended(Err(ResizeError::Abandoned));
+    assert_eq!(bench.step_relocation(), abandoned);
+    assert_eq!(bench.step_relocation(), ResizeStep::Idle);
+    bench.device.close().unwrap();
 }
 
 #[test]
@@ -527,6 +689,12 @@ fn a_device_is_not_closed_under_operations_that_have_not_ended() {
         assert_eq!(bench.under_way().len(), 1);
         assert_eq!(bench.device.close().unwrap_err(), CloseError::Busy);
     }
+    let mut bench = bench();
+    bench.relocate(Writes {
+        within_a_turn: true,
+    });
+    bench.keep_out();
+    assert_eq!(bench.device.close().unwrap_err(), CloseError::Busy);
 }
 
 #[test]

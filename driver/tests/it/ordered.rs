@@ -9,8 +9,8 @@ use driver::driver::Driver;
 use driver::host::{HostFile, HostNames};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Headroom, LiveDevice, Ordered, Step};
-use driver::resize::{Resize, ResizeError, ResizeStep};
+use driver::ordered::{Desk, Headroom, LiveDevice, Ordered, Step};
+use driver::resize::{Procedure, Resize, ResizeError, ResizeStep};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 
 const SECTORS: u64 = 100;
@@ -261,9 +261,8 @@ fn sectors_without_a_bit_in_v1_are_read_from_the_backing_file_and_not_written() 
 }
 
 fn grow(device: &mut Ordered<MemoryFile>, size: u64) -> Result<(), ResizeError> {
-    let mut headroom = Headroom::new(device, Bytes(size))?;
-    while let ResizeStep::Working = headroom.step(device)? {}
-    Ok(())
+    let headroom = Headroom::new(device, Bytes(size))?;
+    device.resize(Box::new(headroom)).map(drop)
 }
 
 #[test]
@@ -288,14 +287,15 @@ fn growing_in_the_headroom_keeps_the_old_content_and_zeroes_the_new() {
 fn a_flush_in_the_middle_of_a_grow_does_not_clear_the_new_bits() {
     let host = host();
     let mut device = bring_up(&host);
-    let mut headroom = Headroom::new(&device, Bytes(110 * 512)).unwrap();
+    let headroom = Headroom::new(&device, Bytes(110 * 512)).unwrap();
+    device.begin_resize(Box::new(headroom));
     let mut n = 0;
     loop {
         // Sector 96 shares its byte, and its word, with the first new sectors.
         write(&mut device, 96 + n % 4, 213, 1);
         carry_out(&mut device, Request::flush(Tag(0)));
         n += 1;
-        if headroom.step(&mut device).unwrap() != ResizeStep::Working {
+        if device.step_resize() != ResizeStep::Working {
             break;
         }
     }
@@ -304,6 +304,83 @@ fn a_flush_in_the_middle_of_a_grow_does_not_clear_the_new_bits() {
     let mut device = bring_up(&host);
     assert_eq!(read(&mut device, 95, 7), [95, 213, 213, 213, 213, 0, 0]);
     assert_eq!(device.map().dirty_count(), SectorCount(14));
+}
+
+#[test]
+fn a_resize_given_up_at_any_step_leaves_the_file_as_it_was() {
+    for sectors in [150, 50] {
+        let written = || {
+            let host = host();
+            let mut device = bring_up(&host);
+            write(&mut device, 40, 211, 3);
+            // A shrink takes this, with its bit.
+            write(&mut device, 60, 211, 3);
+            carry_out(&mut device, Request::flush(Tag(0)));
+            (host, device)
+        };
+        let (complete, mut device) = written();
+        grow(&mut device, sectors * 512).unwrap();
+        for steps in 0.. {
+            let (host, mut device) = written();
+            let before = host.contents(Path::new("/cow")).unwrap();
+            let resize = Headroom::new(&device, Bytes(sectors * 512)).unwrap();
+            device.begin_resize(Box::new(resize));
+            if (0..steps).any(|_| device.step_resize() != ResizeStep::Working) {
+                assert!(steps > 2, "there are steps to give it up at");
+                break;
+            }
+            match device.give_up_resize() {
+                Some(Err(ResizeError::Abandoned)) => {
+                    assert_eq!(device.capacity(), SectorCount(SECTORS));
+                    assert_eq!(device.map().sectors(), SectorCount(SECTORS));
+                    let after = host.contents(Path::new("/cow")).unwrap();
+                    assert!(after == before, "given up after {steps} steps");
+                }
+                // What is committed is not undone, and tidied up.
+                Some(Ok(_)) => {
+                    assert_eq!(device.capacity(), SectorCount(sectors));
+                    let contents = [&host, &complete].map(|host| host.contents(Path::new("/cow")));
+                    assert!(contents[0] == contents[1], "given up after {steps} steps");
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(read(&mut device, 39, 5), [39, 211, 211, 211, 43]);
+            device.close().unwrap();
+        }
+    }
+}
+
+/// Giving up a resize that has failed, and is putting things back, does not keep it from that.
+#[test]
+fn a_resize_given_up_while_it_puts_things_back_goes_through_with_it() {
+    struct Fails;
+    impl Resize<MemoryFile> for Fails {
+        fn begin(self: Box<Self>, desk: Desk<MemoryFile>) -> Procedure {
+            Box::pin(async move {
+                desk.decided().await;
+                desk.turn().await?;
+                let capacity = SectorCount(SECTORS);
+                desk.look(move |here| here.map_mut().shrink(capacity))
+                    .await?;
+                Err(ResizeError::SyncFailed)
+            })
+        }
+    }
+    let mut device = bring_up(&host());
+    device.begin_resize(Box::new(Fails));
+    assert_eq!(device.step_resize(), ResizeStep::Working);
+    assert_eq!(device.give_up_resize(), Some(Err(ResizeError::SyncFailed)));
+}
+
+#[test]
+fn a_device_that_is_closed_gives_up_its_resize() {
+    let host = host();
+    let mut device = bring_up(&host);
+    let grow = Headroom::new(&device, Bytes(150 * 512)).unwrap();
+    device.begin_resize(Box::new(grow));
+    assert_eq!(device.step_resize(), ResizeStep::Working);
+    device.close().unwrap();
+    assert_eq!(bring_up(&host).capacity(), SectorCount(SECTORS));
 }
 
 #[test]

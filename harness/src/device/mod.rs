@@ -19,8 +19,8 @@ use driver::blk::{Completion, Limits, Request};
 use driver::driver::Driver;
 use driver::executor::Died;
 use driver::host::HostFile;
-use driver::ordered::{Outcome, Statistics};
-use driver::resize::Resize;
+use driver::ordered::Statistics;
+use driver::resize::{Outcome, Resize};
 use driver::units::SectorCount;
 
 use crate::clock::Clock;

@@ -3,9 +3,10 @@
 use std::cell::Cell;
 
 use driver::blk::{Completion, Limits, Request};
-use driver::driver::Driver;
+use driver::driver::Portable;
 use driver::executor::Executor;
-use driver::ordered::{Outcome, Statistics};
+use driver::ordered::Statistics;
+use driver::resize::Outcome;
 use driver::units::SectorCount;
 use serde::Serialize;
 use userhelper::executor::{NoUring, Threads, Uring};
@@ -108,14 +109,14 @@ impl Io {
 }
 
 /// A device on real files.
-pub enum OnFiles<D: Driver<File = RealFile>> {
+pub enum OnFiles<D: Portable<File = RealFile>> {
     /// On a thread of its own.
     Live(Live<D>),
     /// Stepped in place, with an executor.
     Stepped(Box<Stepped<D>>),
 }
 
-impl<D: Driver<File = RealFile> + Send + 'static> OnFiles<D> {
+impl<D: Portable<File = RealFile> + 'static> OnFiles<D> {
     /// A device whose operations are carried out so.
     ///
     /// # Errors
@@ -153,7 +154,7 @@ impl Chosen {
     }
 }
 
-impl<D: Driver<File = RealFile>> BlockDevice for OnFiles<D> {
+impl<D: Portable<File = RealFile>> BlockDevice for OnFiles<D> {
     type File = RealFile;
 
     fn submit(&mut self, request: Request) -> Result<(), DeviceError> {
@@ -217,7 +218,7 @@ impl<D: Driver<File = RealFile>> BlockDevice for OnFiles<D> {
     }
 }
 
-impl<D: Driver<File = RealFile>> Running for OnFiles<D> {
+impl<D: Portable<File = RealFile>> Running for OnFiles<D> {
     type Driver = D;
 
     fn stop(self) -> Result<Stopped<D>, DeviceError> {

@@ -17,11 +17,11 @@ use crossbeam_channel::{
     Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded,
 };
 use driver::blk::{Completion, Limits, Operation, Request, Tag};
-use driver::driver::Driver;
+use driver::driver::{Driver, Portable};
 use driver::executor::{Died, Wait};
 use driver::host::HostFile;
-use driver::ordered::{Outcome, Statistics};
-use driver::resize::ResizeError;
+use driver::ordered::Statistics;
+use driver::resize::{Outcome, ResizeError};
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
@@ -98,16 +98,16 @@ impl Known {
 
 /// A device on its thread.
 #[derive(Debug)]
-pub struct Shared<D: Driver> {
+pub struct Shared<D: Portable> {
     messages: Sender<Message<D::File>>,
     known: Arc<Known>,
     /// Gives the driver back, or nothing after a panic or an error.
-    thread: JoinHandle<Option<D>>,
+    thread: JoinHandle<Option<D::AtRest>>,
 }
 
 impl<D> Shared<D>
 where
-    D: Driver + Send + 'static,
+    D: Portable + 'static,
     D::File: Send + Sync + 'static,
 {
     /// Starts the thread of `device`, on which nothing is under way.
@@ -118,17 +118,19 @@ where
         let known = Arc::new(Known::of(device.driver()));
         let (messages, received) = bounded(known.limits.queue_depth.max(1));
         let told = Arc::clone(&known);
+        let at_rest = device.into_rest();
         let thread = std::thread::Builder::new()
             .name("ubd-io".into())
             .spawn(move || {
                 // Why it has ended is known before its channels close.
+                let device = Stepped::<D>::from_rest(at_rest);
                 let mut thread = IoThread::new(device, received, told);
                 let ran = catch_unwind(AssertUnwindSafe(|| thread.run()));
                 let error = match ran {
                     Ok(Ok(())) => {
                         let _ = thread.known.ended.set(DeviceError::Stopped);
                         let stopped = thread.device.stop();
-                        return stopped.map(|stopped| stopped.driver).ok();
+                        return stopped.map(|stopped| stopped.driver.into_rest()).ok();
                     }
                     Ok(Err(error)) => {
                         // What had ended before is given back all the same.
@@ -149,7 +151,7 @@ where
     }
 }
 
-impl<D: Driver> Shared<D> {
+impl<D: Portable> Shared<D> {
     /// A new submitter.
     pub fn handle(&self) -> Handle<D::File> {
         Handle::new(self.messages.clone(), Arc::clone(&self.known))
@@ -164,7 +166,7 @@ impl<D: Driver> Shared<D> {
         // Where the thread has ended already, it says why.
         let _ = self.messages.send(Message::Stop);
         match self.thread.join() {
-            Ok(Some(driver)) => Ok(driver),
+            Ok(Some(at_rest)) => Ok(D::from_rest(at_rest)),
             Ok(None) => Err(self.known.why_it_ended()),
             Err(panic) => Err(Died::of_panic(&*panic).into()),
         }
@@ -332,7 +334,7 @@ impl<F: HostFile> BlockDevice for Handle<F> {
 
 /// A device on its thread, with a single submitter.
 #[derive(Debug)]
-pub struct Live<D: Driver> {
+pub struct Live<D: Portable> {
     // Before the device: it has gone when that stops.
     handle: Handle<D::File>,
     shared: Shared<D>,
@@ -340,7 +342,7 @@ pub struct Live<D: Driver> {
 
 impl<D> Live<D>
 where
-    D: Driver + Send + 'static,
+    D: Portable + 'static,
     D::File: Send + Sync + 'static,
 {
     /// Starts the thread; on it the driver carries its operations out itself.
@@ -354,14 +356,14 @@ where
     }
 }
 
-impl<D: Driver> Live<D> {
+impl<D: Portable> Live<D> {
     /// The submitter.
     pub fn handle(&mut self) -> &mut Handle<D::File> {
         &mut self.handle
     }
 }
 
-impl<D: Driver> BlockDevice for Live<D> {
+impl<D: Portable> BlockDevice for Live<D> {
     type File = D::File;
 
     fn submit(&mut self, request: Request) -> Result<(), DeviceError> {
@@ -401,7 +403,7 @@ impl<D: Driver> BlockDevice for Live<D> {
     }
 }
 
-impl<D: Driver> Running for Live<D> {
+impl<D: Portable> Running for Live<D> {
     type Driver = D;
 
     fn stop(mut self) -> Result<Stopped<D>, DeviceError> {

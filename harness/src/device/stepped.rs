@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use driver::blk::{Completion, Limits, Request};
-use driver::driver::{Driver, Step};
+use driver::driver::{Driver, Portable, Step};
 use driver::executor::{Died, Executor, Wait};
-use driver::ordered::{Hold, Outcome, Statistics};
-use driver::resize::ResizeStep;
+use driver::ordered::Statistics;
+use driver::resize::{Outcome, ResizeStep};
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
@@ -26,7 +26,6 @@ pub struct Stepped<D: Driver> {
     /// Carries its operations out; `None`: each where it is given.
     executor: Option<Box<dyn Executor<D::File> + Send>>,
     completions: VecDeque<Completion>,
-    resize: Option<SentResize<D::File>>,
     /// Why nothing ends any more.
     died: Option<Died>,
     /// Operations that were begun since the executor was last looked at.
@@ -43,7 +42,6 @@ impl<D: Driver> Stepped<D> {
             driver,
             executor: None,
             completions: VecDeque::new(),
-            resize: None,
             died: None,
             begun: 0,
             resize_waits: false,
@@ -96,21 +94,26 @@ impl<D: Driver> Stepped<D> {
 
     /// One step of the resize. Whether there is one.
     fn step_resize(&mut self) -> bool {
-        let (Some(resize), Some(ordered)) = (&mut self.resize, self.driver.ordered()) else {
+        let Some(ordered) = self.driver.ordered() else {
             return false;
         };
-        let step = resize.step(ordered);
-        self.resize_waits = matches!(step, Ok(ResizeStep::Waiting));
-        let outcome = match step {
-            Ok(ResizeStep::Working | ResizeStep::Waiting) => return true,
-            Ok(ResizeStep::Done(resized)) => Ok(resized),
-            Err(error) => Err(error),
+        let step = match &mut self.executor {
+            None => ordered.step_resize(),
+            Some(executor) => ordered.step_resize_on(&mut **executor),
         };
-        // A resize that failed half-way must not leave requests waiting for it.
-        ordered.set_hold(Hold::Nothing);
-        self.resize = None;
-        self.outcome = Some(outcome);
+        self.resize_waits = step == ResizeStep::Waiting;
+        match step {
+            ResizeStep::Idle => return false,
+            ResizeStep::Working | ResizeStep::Waiting => {}
+            ResizeStep::Ended(outcome) => self.outcome = Some(outcome),
+        }
         true
+    }
+
+    /// Whether a resize is under way.
+    fn is_resizing(&mut self) -> bool {
+        let ordered = self.driver.ordered();
+        ordered.is_some_and(|ordered| ordered.is_resizing())
     }
 
     /// One step of the driver. Whether anything could be done.
@@ -137,7 +140,8 @@ impl<D: Driver> Stepped<D> {
         self.completions
             .extend(std::iter::from_fn(|| self.driver.next_completion()));
         // A resize goes on while the host is busy, and a completion is wanted at once.
-        let resizes = self.resize.is_some() && !self.resize_waits;
+        let resizes =
+            self.driver.ordered().is_some_and(|it| it.is_resizing()) && !self.resize_waits;
         let wait = match resizes || self.completions.len() > before {
             true => Wait::No,
             false => wait,
@@ -174,6 +178,24 @@ impl<D: Driver> Stepped<D> {
     }
 }
 
+/// What a device is stepped with on its way to another thread.
+type Hands<F> = Option<Box<dyn Executor<F> + Send>>;
+
+impl<D: Portable> Stepped<D> {
+    /// The device on its way to another thread: nothing of it is under way.
+    pub(super) fn into_rest(self) -> (D::AtRest, Hands<D::File>) {
+        (self.driver.into_rest(), self.executor)
+    }
+
+    /// The device on the thread that it runs on.
+    pub(super) fn from_rest((at_rest, executor): (D::AtRest, Hands<D::File>)) -> Stepped<D> {
+        Stepped {
+            executor,
+            ..Stepped::new(D::from_rest(at_rest))
+        }
+    }
+}
+
 impl<D: Driver> BlockDevice for Stepped<D> {
     type File = D::File;
 
@@ -192,7 +214,7 @@ impl<D: Driver> BlockDevice for Stepped<D> {
             if let Some(completion) = self.completions.pop_front() {
                 return Ok(completion);
             }
-            if self.resize.is_none() && self.executor.is_none() {
+            if self.executor.is_none() && !self.is_resizing() {
                 // As below, without the way through the queue.
                 match self.driver.step() {
                     Step::Completed(completion) => return Ok(completion),
@@ -237,15 +259,13 @@ impl<D: Driver> BlockDevice for Stepped<D> {
     }
 
     fn resize(&mut self, resize: SentResize<D::File>) -> Result<(), DeviceError> {
-        if self.driver.ordered().is_none() {
-            return Err(DeviceError::DoesNotResize);
-        }
-        self.resize = Some(resize);
+        let ordered = self.driver.ordered().ok_or(DeviceError::DoesNotResize)?;
+        ordered.begin_resize(resize);
         Ok(())
     }
 
     fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
-        while wait && self.resize.is_some() {
+        while wait && self.is_resizing() {
             if !self.step(Wait::ForOne)? {
                 return Err(DeviceError::Idle);
             }

@@ -5,6 +5,7 @@ use driver::blk::Completion;
 use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Finished, Operation};
 use driver::ordered::{Ordered, Step};
+use driver::resize::ResizeStep;
 
 use crate::sim::{Happened, SideBySide, SimFile};
 
@@ -46,6 +47,12 @@ impl Beside {
         }
         let is_told = self.meddler.as_ref().is_some_and(|it| it.has_news());
         !is_told && self.completed.is_none() && self.under_way.goes_on(acts)
+    }
+
+    /// One step of the resize under way, whose operation goes side by side with those of requests.
+    /// A meddler has nothing to do with it.
+    pub(super) fn step_resize(&mut self, device: &mut Ordered<SimFile>) -> ResizeStep {
+        device.step_resize_on(&mut self.under_way)
     }
 
     /// Lets all end that is under way.

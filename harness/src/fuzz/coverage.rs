@@ -18,6 +18,8 @@ const NAMES: &[&str] = &[
     "resize_failed_and_was_undone",
     "resize_failed_then_flushed",
     "resize_failed_half_way_then_flushed",
+    "resize_given_up",
+    "resize_given_up_and_undone",
     "resize_given_up_then_closed",
     "crash_while_idle",
     "crash_in_request",

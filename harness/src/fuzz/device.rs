@@ -8,7 +8,8 @@ use driver::executor::Executor;
 use driver::host::Finished;
 use driver::linux::{self, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Hold, Ordered, Statistics};
+use driver::ordered::{Ordered, Statistics};
+use driver::resize::ResizeStep;
 use driver::units::{Bytes, SectorCount};
 use userhelper::at_once::AtOnce;
 
@@ -245,11 +246,13 @@ impl Device {
         self.driver().writable().0
     }
 
-    /// Lets requests go on after a resize was given up.
-    pub fn release(&mut self) {
-        if let Some(device) = self.resizable() {
-            device.set_hold(Hold::Nothing);
+    /// One step of the resize under way; see [`Ordered::step_resize`].
+    pub fn step_resize(&mut self) -> ResizeStep {
+        if let Device::SideBySide(device, beside) = self {
+            return beside.step_resize(device);
         }
+        let device = self.resizable();
+        device.map_or(ResizeStep::Idle, |device| device.step_resize())
     }
 
     /// No resize has another step.

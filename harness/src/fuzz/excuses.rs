@@ -14,6 +14,10 @@
 //! The COW file is the one that has the name when the piece of work begins: what befalls the new
 //! file of a rebuild befalls the rebuild alone.
 //!
+//! A resize may end with the error of a fault that came at any time since it began, for it puts
+//! things back before it says so. Where its operations go side by side with those of requests, they
+//! take effect in any piece of work.
+//!
 //! A request of a kernel's model may fail if the host has failed since it was submitted, whatever
 //! the error. The models remember only that a sync of the COW file has failed, and report that for
 //! whatever has to be durable. The models of the resizes of 2003 have consequences that nobody has
@@ -51,6 +55,15 @@ enum Known {
     Nothing,
 }
 
+/// A resize under way.
+#[derive(Clone, Copy, Debug)]
+struct Resizing {
+    /// The operation of the host that it began with.
+    began: u64,
+    /// Its operations go side by side with those of requests.
+    side_by_side: bool,
+}
+
 /// What the faults of a life excuse.
 #[derive(Clone, Debug)]
 pub(super) struct Excuses {
@@ -62,6 +75,8 @@ pub(super) struct Excuses {
     /// The operation of the host that the current piece of work began with.
     began: u64,
     work: Work,
+    /// The resize under way.
+    resizing: Option<Resizing>,
     nothing_is_durable: bool,
     takes_no_writes: bool,
 }
@@ -79,6 +94,7 @@ impl Excuses {
             synchronous: life.is_some_and(|life| life.synchronous),
             began: 0,
             work: Work::Usual,
+            resizing: None,
             nothing_is_durable: false,
             takes_no_writes: false,
         }
@@ -91,14 +107,16 @@ impl Excuses {
             for injected in &suffered {
                 self.take_consequences(injected);
             }
-            let has_failed = |kind| suffered.iter().any(|injected| injected.kind == kind);
+            let beside = self.resizing.filter(|resizing| resizing.side_by_side);
+            let together = beside.map_or(suffered, |resizing| since(host, resizing.began));
+            let has_failed = |kind| together.iter().any(|injected| injected.kind == kind);
             let unknown = [
                 (OperationKind::Rename, OperationKind::Open),
                 (OperationKind::Rename, OperationKind::Metadata),
                 (OperationKind::SetLength, OperationKind::Length),
             ];
             let is_unknown = |(change, look)| has_failed(change) && has_failed(look);
-            if self.work == Work::Resize && unknown.into_iter().any(is_unknown) {
+            if self.is_in_resize() && unknown.into_iter().any(is_unknown) {
                 (self.nothing_is_durable, self.takes_no_writes) = (true, true);
             }
         }
@@ -106,12 +124,37 @@ impl Excuses {
         self.cow = host.inode(COW);
     }
 
+    /// A resize has begun.
+    pub(super) fn begin_resize(&mut self, host: &SimHost, side_by_side: bool) {
+        let began = host.operations();
+        self.resizing = Some(Resizing {
+            began,
+            side_by_side,
+        });
+    }
+
+    /// It has ended, and the last of its steps is the current piece of work.
+    pub(super) fn end_resize(&mut self) {
+        self.resizing = None;
+    }
+
+    /// Whether what happens in the current piece of work may happen to a resize.
+    fn is_in_resize(&self) -> bool {
+        let beside = self.resizing.is_some_and(|resizing| resizing.side_by_side);
+        self.work == Work::Resize || beside
+    }
+
+    /// The faults since the resize under way began; if there is none, of the current piece of work.
+    pub(super) fn of_this_resize(&self, host: &SimHost) -> Vec<Injected> {
+        since(host, self.resizing.map_or(self.began, |it| it.began))
+    }
+
     fn of_this_work(&self, host: &SimHost) -> Vec<Injected> {
         since(host, self.began)
     }
 
     fn take_consequences(&mut self, injected: &Injected) {
-        let in_resize = self.work == Work::Resize;
+        let in_resize = self.is_in_resize();
         let is_cow = injected.inode.is_some() && injected.inode == self.cow;
         if error_of(injected.fault).is_none() {
             return;
@@ -135,11 +178,7 @@ impl Excuses {
     /// Whether a fault in the current piece of work, or in an earlier one if that is enough, gives
     /// an error that is in these words.
     pub(super) fn has_said(&self, host: &SimHost, words: &str) -> bool {
-        let injected = self.of_this_work(host);
-        self.anything(host)
-            || (injected.iter())
-                .filter_map(|injected| error_of(injected.fault))
-                .any(|error| words.contains(&error.to_string()))
+        self.anything(host) || one_says(&self.of_this_work(host), words)
     }
 
     /// Whether a request of this kind may have ended so. It was submitted when the host had carried
@@ -187,13 +226,15 @@ impl Excuses {
         self.has_failed_now(host)
     }
 
-    /// Whether a step of a resize may have ended so.
+    /// Whether a resize may have ended so.
     pub(super) fn resize(&self, host: &SimHost, error: &ResizeError) -> bool {
+        let faults = self.of_this_resize(host);
         self.anything(host)
             || match error {
-                ResizeError::Host { error, .. } => self.has_said(host, &error.to_string()),
-                ResizeError::SyncFailed => self.nothing_is_durable || self.has_failed_now(host),
-                ResizeError::Refused(why) => self.takes_no_writes || self.has_said(host, why),
+                ResizeError::Host { error, .. } => one_says(&faults, &error.to_string()),
+                ResizeError::SyncFailed => self.nothing_is_durable || !faults.is_empty(),
+                ResizeError::Refused(why) => self.takes_no_writes || one_says(&faults, why),
+                ResizeError::Abandoned => false,
             }
     }
 
@@ -210,16 +251,17 @@ impl Excuses {
         !self.of_this_work(host).is_empty()
     }
 
-    /// Whether a step of a resize that has ended with this error must have put back what was there:
-    /// the fault that has ended it is the only one. A resize can be refused for a fault that came
-    /// before this step, and then one fault in the step has hit the putting back.
+    /// Whether a resize that has ended with this error must have put back what was there: the fault
+    /// that has ended it is the only one since it began. A resize can be refused for a fault that
+    /// came before it, or be given up, and then one fault has hit the putting back.
     pub(super) fn must_be_undone(&self, host: &SimHost, error: &ResizeError) -> bool {
-        let was_refused = match error {
+        let without_a_fault = match error {
             ResizeError::Host { .. } => false,
             ResizeError::SyncFailed => self.nothing_is_durable,
             ResizeError::Refused(_) => self.takes_no_writes,
+            ResizeError::Abandoned => true,
         };
-        self.of_this_work(host).len() == usize::from(!was_refused)
+        self.of_this_resize(host).len() == usize::from(!without_a_fault)
     }
 
     /// Whether whatever has failed in the current piece of work may have.
@@ -230,6 +272,13 @@ impl Excuses {
             Known::Nothing => host.has_failed(),
         }
     }
+}
+
+/// Whether the error that one of these faults gives is in these words.
+fn one_says(faults: &[Injected], words: &str) -> bool {
+    (faults.iter())
+        .filter_map(|injected| error_of(injected.fault))
+        .any(|error| words.contains(&error.to_string()))
 }
 
 /// The faults that the host has had since it had carried out this many operations.

@@ -2,12 +2,12 @@
 
 use driver::cow::{Geometry, JournalRecord, Version};
 use driver::ordered::Ordered;
-use driver::resize::{Resize, ResizeError, ResizeStep, Strategy};
+use driver::resize::{ResizeError, ResizeStep, Strategy};
 use driver::units::{Bytes, SectorCount};
 use userhelper::at_once::AtOnce;
 use userhelper::planner::{PlanError, Shrink, Surroundings, Wish, plan};
 use userhelper::reflow::Reflow;
-use userhelper::resize::{PlannedResize, run};
+use userhelper::resize::PlannedResize;
 
 use crate::sim::{SimFile, SimHost};
 
@@ -39,7 +39,7 @@ pub struct Asked {
 /// Why not.
 pub fn begin(
     host: &SimHost,
-    device: &Ordered<SimFile>,
+    device: &mut Ordered<SimFile>,
     asked: Asked,
     case: &Case,
 ) -> Result<ActiveResize, NotBegun> {
@@ -50,6 +50,8 @@ pub fn begin(
         }
         None => begin_planned(host, device, asked)?,
     };
+    let old_size = device.capacity().0;
+    device.begin_resize(doubles::of_resize(&case.defects, resize, asked.sectors));
     Ok(ActiveResize {
         coverage: match (&model, strategy) {
             (Some(model), _) if model.spillner => "strategy_spillner_2003",
@@ -58,12 +60,12 @@ pub fn begin(
             (None, Strategy::Rebuild) => "strategy_rebuild",
             (None, Strategy::Reflow) => "strategy_reflow",
         },
-        old_size: device.capacity().0,
+        old_size,
         target: asked.sectors,
         first_written: false,
         flushed: false,
         last_steps: 0,
-        resize: doubles::of_resize(&case.defects, resize, asked.sectors),
+        given_up: false,
     })
 }
 
@@ -166,40 +168,25 @@ pub fn finish(
     steps: u64,
 ) -> Result<(), Unfinished> {
     let resumed = Reflow::resume(device, interrupted).map_err(Unfinished::Failed)?;
-    let mut resumed = resumed.with_at_once(at_once);
-    finish_by(&mut resumed, device, steps)
+    let resumed = Box::new(resumed.with_at_once(at_once));
+    finish_by(resumed, device, steps)
 }
 
-fn finish_by<R: Resize<SimFile>>(
-    resize: &mut R,
+fn finish_by(
+    resize: BoxedResize,
     device: &mut Ordered<SimFile>,
     steps: u64,
 ) -> Result<(), Unfinished> {
-    let mut counted = Counted {
-        resize,
-        left: Some(steps),
-    };
-    match run(&mut counted, device) {
-        Ok(_) => Ok(()),
-        Err(_) if counted.left.is_none() => Err(Unfinished::DoesNotEnd),
-        Err(error) => Err(Unfinished::Failed(error)),
-    }
-}
-
-/// A resize that fails when it has no steps left.
-struct Counted<'a, R> {
-    resize: &'a mut R,
-    left: Option<u64>,
-}
-
-impl<F, R: Resize<F>> Resize<F> for Counted<'_, R> {
-    fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
-        self.left = self.left.and_then(|left| left.checked_sub(1));
-        match self.left {
-            Some(_) => self.resize.step(device),
-            None => Err(ResizeError::Refused("it takes steps without end".into())),
+    device.begin_resize(resize);
+    for _ in 0..steps {
+        match device.step_resize() {
+            ResizeStep::Working => {}
+            ResizeStep::Ended(Ok(_)) => return Ok(()),
+            ResizeStep::Ended(Err(error)) => return Err(Unfinished::Failed(error)),
+            ResizeStep::Waiting | ResizeStep::Idle => break,
         }
     }
+    Err(Unfinished::DoesNotEnd)
 }
 
 /// A resize under way.
@@ -216,7 +203,8 @@ pub struct ActiveResize {
     pub flushed: bool,
     /// Steps in a row, up to now, that each had both before them.
     pub last_steps: u32,
-    resize: BoxedResize,
+    /// It was given up, and puts things back.
+    pub given_up: bool,
 }
 
 impl ActiveResize {
@@ -228,32 +216,33 @@ impl ActiveResize {
         };
         (self.first_written, self.flushed) = (false, false);
     }
-
-    /// One step.
-    ///
-    /// # Errors
-    /// The resize's.
-    pub fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        self.resize.step(device)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use driver::device_spec::DeviceSpec;
     use driver::open::{OpenOptions, open};
+    use driver::ordered::Desk;
+    use driver::resize::{Procedure, Resize};
 
     use super::super::device::{BACKING, COW};
     use super::*;
     use crate::sim::FileContent;
 
     /// The defective double: a recovery that always has one more step.
-    struct Endless(u64);
+    struct Endless(Rc<Cell<u64>>);
 
-    impl<F> Resize<F> for Endless {
-        fn step(&mut self, _: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
-            self.0 += 1;
-            Ok(ResizeStep::Working)
+    impl Resize<SimFile> for Endless {
+        fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+            Box::pin(async move {
+                loop {
+                    self.0.set(self.0.get() + 1);
+                    desk.pass().await?;
+                }
+            })
         }
     }
 
@@ -266,9 +255,10 @@ mod tests {
             ..DeviceSpec::of(COW)
         };
         let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
-        let mut endless = Endless(0);
-        let ended = finish_by(&mut endless, &mut device, 50);
+        let steps = Rc::new(Cell::new(0));
+        let endless = Box::new(Endless(Rc::clone(&steps)));
+        let ended = finish_by(endless, &mut device, 50);
         assert!(matches!(ended, Err(Unfinished::DoesNotEnd)), "{ended:?}");
-        assert_eq!(endless.0, 50);
+        assert_eq!(steps.get(), 50);
     }
 }

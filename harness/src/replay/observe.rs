@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver::host::HostFile;
-use driver::ordered::Ordered;
-use driver::resize::{Resize, ResizeError, ResizeStep};
+use driver::ordered::{Desk, Ordered};
+use driver::resize::{Procedure, Resize};
 use serde::Serialize;
 
 use crate::strip::Strip;
@@ -76,39 +76,38 @@ impl Sights {
 pub struct Observed<R> {
     resize: R,
     sights: Sights,
-    begun: bool,
-    stops: usize,
 }
 
 impl<R> Observed<R> {
     /// Looks at `resize` as it goes, and keeps what is seen in `sights`.
     pub fn new(resize: R, sights: Sights) -> Observed<R> {
-        Observed {
-            resize,
-            sights,
-            begun: false,
-            stops: 0,
-        }
+        Observed { resize, sights }
     }
 }
 
-impl<F: HostFile, R: Resize<F>> Resize<F> for Observed<R> {
-    fn step(&mut self, device: &mut Ordered<F>) -> Result<ResizeStep, ResizeError> {
-        if !self.begun {
-            self.begun = true;
-            self.sights.see(Moment::Before, device);
-        }
-        let step = self.resize.step(device)?;
-        if let ResizeStep::Done(_) = step {
-            self.sights.see(Moment::After, device);
-        } else if let Some(frontier) = device.placement().frontier() {
-            let passed = |stop: &&f64| frontier.0 as f64 <= **stop * device.capacity().0 as f64;
-            let stops = STOPS.iter().take_while(passed).count();
-            if stops > self.stops {
-                self.stops = stops;
-                self.sights.see(Moment::During, device);
+impl<F: HostFile, R: Resize<F> + 'static> Resize<F> for Observed<R> {
+    fn begin(self: Box<Self>, desk: Desk<F>) -> Procedure {
+        let Observed { resize, sights } = *self;
+        let (before, during, after) = (sights.clone(), sights.clone(), sights);
+        let mut passed = 0;
+        let watched = desk.watched(move |device| {
+            let Some(frontier) = device.placement().frontier() else {
+                return;
+            };
+            let reached = |stop: &&f64| frontier.0 as f64 <= **stop * device.capacity().0 as f64;
+            let stops = STOPS.iter().take_while(reached).count();
+            if stops > passed {
+                passed = stops;
+                during.see(Moment::During, device);
             }
-        }
-        Ok(step)
+        });
+        Box::pin(async move {
+            desk.look(move |here| before.see(Moment::Before, here.device()))
+                .await?;
+            let resized = Box::new(resize).begin(watched).await?;
+            desk.follow(move |here| after.see(Moment::After, here.device()))
+                .await?;
+            Ok(resized)
+        })
     }
 }

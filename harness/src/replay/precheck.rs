@@ -2,10 +2,10 @@
 //! more than the device will have, fails with every file as it was.
 
 use driver::cow::MAX_SECTORS;
-use driver::resize::ResizeError;
 use driver::units::{Bytes, SectorCount};
 use userhelper::image_host::FreeSpace;
 use userhelper::planner::{PlanError, Shrink};
+use userhelper::resize::not_planned;
 
 use crate::trace::TraceOperation;
 
@@ -99,6 +99,6 @@ fn check_resize(
     Err(ReplayError::Resize {
         request,
         new_size,
-        error: ResizeError::Refused(error.to_string()),
+        error: not_planned(error),
     })
 }

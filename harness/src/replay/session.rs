@@ -10,13 +10,12 @@ use driver::linux::LinuxOpenError;
 use driver::memory::MemoryHost;
 use driver::open::{Held, Opened, backing_path, create, open, reopen_backing};
 use driver::ordered::Ordered;
-use driver::resize::ResizeError;
 use driver::units::{Bytes, SECTOR_SIZE, SectorCount};
 use userhelper::image::backing_note::backing_note;
 use userhelper::image_host::ImageHost;
 use userhelper::planner::{PlanError, Shrink, Wish, plan};
 use userhelper::real_files::RealHost;
-use userhelper::resize::{PlannedResize, WishedResize, recover, run, surroundings};
+use userhelper::resize::{PlannedResize, WishedResize, not_planned, recover, surroundings};
 
 use crate::clock::{self, Clock, WallClock};
 use crate::device::{DeviceError, OnFiles, Running, Stepped};
@@ -379,7 +378,7 @@ impl Session<'_> {
                 return Err(replay_error(path)(ReplayError::Resize {
                     request: 0,
                     new_size: at.size,
-                    error: ResizeError::Refused(error.to_string()),
+                    error: not_planned(error),
                 }));
             }
         }
@@ -542,7 +541,7 @@ impl Session<'_> {
             error,
         })?;
         PlannedResize::new(&plan, host.clone(), path, device)
-            .and_then(|mut planned| run(&mut planned, device))
+            .and_then(|planned| device.resize(Box::new(planned)))
             .map_err(|error| SessionError::Resize {
                 path: path.to_owned(),
                 error,

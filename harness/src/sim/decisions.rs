@@ -19,6 +19,8 @@ use driver::units::FileRange;
 enum Does {
     Reads,
     Changes,
+    /// It is about the whole file, or about two of them: it commutes with nothing.
+    Anything,
     Syncs,
 }
 
@@ -42,6 +44,10 @@ impl Footprint {
                 | Action::WriteZeros(_)
                 | Action::ZeroRange(_)
                 | Action::PunchHole(_) => Does::Changes,
+                Action::SetLen(_)
+                | Action::Len(_)
+                | Action::NextData { .. }
+                | Action::CloneRange { .. } => Does::Anything,
             },
             range: operation.action.range(),
         }
@@ -49,6 +55,7 @@ impl Footprint {
 
     fn commutes_with(self, other: Footprint) -> bool {
         match (self.does, other.does) {
+            (Does::Anything, _) | (_, Does::Anything) => false,
             _ if self.file != other.file => true,
             (Does::Reads | Does::Syncs, Does::Reads | Does::Syncs) => true,
             // What a sync covers is what has been changed before it.

@@ -36,8 +36,8 @@ enum Order {
 
 #[derive(Debug)]
 enum UnderWay {
-    /// It has taken no effect.
-    Begun(Operation, Option<Arc<SimFile>>),
+    /// It has taken no effect. The file that it is on, and the one that it shares a range of.
+    Begun(Operation, [Option<Arc<SimFile>>; 2]),
     /// This many bytes of a write have been written.
     Halved(Operation, Arc<SimFile>, usize),
     /// It has, or has failed, and nobody has been told.
@@ -146,7 +146,7 @@ impl SideBySide {
         let (number, one) = self.under_way.remove(index);
         let next = match one {
             UnderWay::Effective(finished) => return Happened::End(finished),
-            UnderWay::Begun(operation, Some(file)) if long_write(&operation) > 1 => {
+            UnderWay::Begun(operation, [Some(file), _]) if long_write(&operation) > 1 => {
                 front_written(operation, file, SECTOR_SIZE)
             }
             one => UnderWay::Effective(one.finished()),
@@ -185,7 +185,9 @@ impl SideBySide {
 impl UnderWay {
     fn finished(self) -> Finished {
         match self {
-            UnderWay::Begun(operation, file) => operation.carry_out(file.as_deref()),
+            UnderWay::Begun(operation, [file, source]) => {
+                operation.carry_out(file.as_deref(), source.as_deref())
+            }
             UnderWay::Halved(operation, file, done) => {
                 let result = write(&operation, &file, done..usize::MAX);
                 Finished { operation, result }
@@ -246,16 +248,17 @@ impl Executor<SimFile> for SideBySide {
 
     fn begin(&mut self, operation: Operation, files: &Files<SimFile>) {
         let file = files.of(operation.file).cloned();
+        let source = files.source_of(&operation).cloned();
         let sectors = long_write(&operation);
         let begun = match &mut self.order {
-            Order::Decided(..) => UnderWay::Begun(operation, file),
+            Order::Decided(..) => UnderWay::Begun(operation, [file, source]),
             Order::Seed(choices) => match (choices.below(4), file) {
-                (0 | 1, file) => UnderWay::Effective(operation.carry_out(file.as_deref())),
+                (0 | 1, _) => UnderWay::Effective(files.carry_out(operation)),
                 (2, Some(file)) if sectors > 1 => {
                     let front = (1 + choices.below(sectors - 1)) * SECTOR_SIZE;
                     front_written(operation, file, front)
                 }
-                (_, file) => UnderWay::Begun(operation, file),
+                (_, file) => UnderWay::Begun(operation, [file, source]),
             },
         };
         self.under_way.push((self.begun, begun));

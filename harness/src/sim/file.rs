@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use driver::host::{Access, HostError, HostFile, HostResult};
 use driver::units::{Bytes, FileOffset, FileRange};
-use userhelper::clone_range::CloneRange;
 
 use super::change::Change;
 use super::faults::Fault;
@@ -264,11 +263,9 @@ impl HostFile for SimFile {
             Ok(content.next_data(from))
         })
     }
-}
 
-/// Both files lie on the same host. A range can be shared if it starts at a border of a page in
-/// both files, and ends at a border within the source or at the end of the source.
-impl CloneRange for SimFile {
+    /// Both files lie on the same host. A range can be shared if it starts at a border of a page in
+    /// both files, and ends at a border within the source or at the end of the source.
     fn clone_range(&self, source: &Self, from: FileRange, to: FileOffset) -> HostResult<()> {
         if !self.host.assumptions().shares_extents {
             // Not even asked for: a crash before it would be one before what comes next.

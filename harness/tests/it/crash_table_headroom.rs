@@ -7,8 +7,8 @@ use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
 use driver::cow::{Extension, ExtensionState};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Before, Headroom, write_extension};
-use driver::resize::{Resize, ResizeError, ResizeStep};
+use driver::ordered::{Before, Headroom};
+use driver::resize::{Resize, ResizeError};
 use driver::units::Sector;
 use harness::sim::{
     Fault, FaultPlan, FaultRule, FileContent, Operation, OperationKind, SimFile, SimHost,
@@ -98,6 +98,31 @@ fn growing_from_an_odd_size_survives_every_crash() {
 fn shrinking_from_an_odd_size_survives_every_crash() {
     let world = World::new(OLD * 512 + 100, Format::Ours(4096)).after(&[Act::Write(190, 13)]);
     survives("shrink from odd", &world, 193, (&[], &[]));
+}
+
+#[test]
+fn a_resize_given_up_at_any_step_leaves_the_device_as_it_was() {
+    for (old, odd, new) in [(OLD, 0, NEW), (OLD, 100, NEW), (OLD, 0, 64), (64, 0, 65)] {
+        let before = World::new(old * 512 + odd, Format::Stock(4096));
+        let before = before.after(&[Act::Write(old - 2, 2), Act::Write(3, 4)]);
+        // No request is past the new end.
+        let guest = if old == OLD && new > OLD {
+            &GUEST[..]
+        } else {
+            &[]
+        };
+        for between in [&[], guest] {
+            Story {
+                name: "headroom, given up",
+                before: &before,
+                pending: &[],
+                between,
+                resize: &to(new),
+                new_sectors: new,
+            }
+            .may_be_given_up_at_every_step();
+        }
+    }
 }
 
 #[test]
@@ -243,8 +268,8 @@ fn a_raw_disk_whose_growth_cannot_be_synced_keeps_its_partial_last_sector() {
     let failing =
         |operation: &Operation| (operation.kind == OperationKind::SyncData).then_some(Fault::Io);
     host.set_faults(FaultPlan::default().and(failing));
-    let mut grow = Headroom::new(&device, sectors(NEW)).unwrap();
-    let error = grow.step(&mut device).unwrap_err();
+    let grow = Headroom::new(&device, sectors(NEW)).unwrap();
+    let error = device.resize(Box::new(grow)).unwrap_err();
     assert!(matches!(error, ResizeError::Host { .. }), "{error}");
     assert!(host.content("raw") == Some(FileContent::from_bytes(&content)));
 }
@@ -258,19 +283,14 @@ fn a_raw_disk_whose_length_was_changed_has_its_new_size_though_the_host_reports_
         host.install("raw", FileContent::from_bytes(&[1; OLD as usize * 512]));
         let spec = "ubdad=raw".parse().unwrap();
         let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
-        let mut resize = Headroom::new(&device, sectors(new_sectors)).unwrap();
+        let resize = Headroom::new(&device, sectors(new_sectors)).unwrap();
         let changed = FaultRule::nth("raw", OperationKind::SetLength, 0, Fault::IoAfter);
         // The first look is at the old length.
         let look = FaultRule::nth("raw", OperationKind::Length, 1, Fault::Io);
         let faults = [Some(changed), (!looks).then_some(look)];
         host.set_faults(FaultPlan::at(faults.into_iter().flatten()));
-        let step = loop {
-            match resize.step(&mut device) {
-                Ok(ResizeStep::Working) => {}
-                ended => break ended,
-            }
-        };
-        assert_eq!(step.is_ok(), looks, "{step:?}");
+        let outcome = device.resize(Box::new(resize));
+        assert_eq!(outcome.is_ok(), looks, "{outcome:?}");
         assert_eq!(host.content("raw").unwrap().length(), sectors(new_sectors));
         assert_eq!(device.is_read_only(), !looks);
         assert_eq!(device.capacity().0, if looks { new_sectors } else { OLD });
@@ -284,11 +304,17 @@ fn an_extension_block_whose_removal_failed_is_written_again() {
     let before = world(Format::Stock(4096), OLD);
     let mut device = before.open().device;
     let image = device.image().unwrap().clone();
-    let kept = Before::of(&device, &image.geometry).unwrap();
-    assert_eq!(write_extension(&mut device, &image), Ok(true));
+    let kept = device
+        .relocate(|desk| async move {
+            let kept = Before::of(&desk, &image.geometry).await?;
+            assert!(desk.need_extension(&image).await?);
+            Ok(kept)
+        })
+        .unwrap();
     let lost = FaultRule::nth(world::COW, OperationKind::Write, 0, Fault::IoAfter);
     before.host.set_faults(FaultPlan::at([lost]));
-    assert!(kept.put_back(&mut device).is_err());
+    let put_back = device.relocate(|desk| async move { kept.put_back(&desk).await });
+    assert!(put_back.is_err());
     let block = || {
         let mut block = [0; Extension::LEN];
         let content = before.host.content(world::COW).unwrap();
@@ -297,7 +323,8 @@ fn an_extension_block_whose_removal_failed_is_written_again() {
     };
     assert!(!block(), "it is gone, whatever the host says");
     let image = device.image().unwrap().clone();
-    assert_eq!(write_extension(&mut device, &image), Ok(true));
+    let written = device.relocate(|desk| async move { desk.need_extension(&image).await });
+    assert_eq!(written, Ok(true));
     assert!(block());
 }
 
@@ -309,12 +336,12 @@ fn a_grow_whose_bits_cannot_be_cleared_puts_the_rest_back() {
     let before = world(Format::Stock(4096), 208);
     let mut device = before.open().device;
     let found = || world::found(&before.host).unwrap();
-    let (had, mut resize) = (found(), Headroom::new(&device, sectors(NEW)).unwrap());
+    let (had, resize) = (found(), Headroom::new(&device, sectors(NEW)).unwrap());
     before.host.set_faults(FaultPlan::at([
         FaultRule::nth(world::COW, OperationKind::SyncData, 0, Fault::FailedSync),
         FaultRule::nth(world::COW, OperationKind::PunchHole, 0, Fault::Io),
     ]));
-    while let Ok(ResizeStep::Working) = resize.step(&mut device) {}
+    assert!(device.resize(Box::new(resize)).is_err());
     assert_eq!(before.host.injected().len(), 2);
     assert_eq!(found(), had);
 }
@@ -333,10 +360,12 @@ fn what_lies_past_an_odd_size_is_put_back_though_the_length_is_not() {
         for nth in [0, 1] {
             let before = before.restarted();
             let mut device = before.open().device;
-            let kept = Before::of(&device, &geometry).unwrap();
+            let kept = device.relocate(|desk| async move { Before::of(&desk, &geometry).await });
+            let kept = kept.unwrap();
             let rule = FaultRule::nth(world::COW, OperationKind::SetLength, nth, fault);
             before.host.set_faults(FaultPlan::at([rule]));
-            assert!(kept.put_back(&mut device).is_err(), "{fault:?}, {nth}");
+            let put_back = device.relocate(|desk| async move { kept.put_back(&desk).await });
+            assert!(put_back.is_err(), "{fault:?}, {nth}");
             let found = world::bytes_at(&before.host, world::COW, tail, 100);
             assert_eq!(found, [7; 100], "{fault:?}, {nth}");
         }

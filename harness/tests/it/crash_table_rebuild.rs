@@ -87,6 +87,23 @@ fn shrinking_survives_every_crash() {
 }
 
 #[test]
+fn a_rebuild_given_up_at_any_step_leaves_the_files_as_they_were() {
+    for format in [Format::Stock(512), Format::Old(Version::V2)] {
+        for (between, new_sectors) in [(&GUEST[..0], 331), (&GUEST[..], 331), (&GUEST[..0], 160)] {
+            Story {
+                name: "rebuild, given up",
+                before: &world(format),
+                pending: &[],
+                between,
+                resize: &to(new_sectors),
+                new_sectors,
+            }
+            .may_be_given_up_at_every_step();
+        }
+    }
+}
+
+#[test]
 fn a_failing_host_leaves_the_files_as_they_were() {
     for fault in [
         Fault::Io,

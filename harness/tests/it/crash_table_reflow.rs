@@ -6,7 +6,7 @@ use crate::world::explore::Story;
 use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
 use driver::cow::{Geometry, Version};
-use driver::resize::{Resize, ResizeError, ResizeStep};
+use driver::resize::{Resize, ResizeError};
 use harness::sim::{Fault, FaultPlan, FaultRule, OperationKind, SimFile};
 use userhelper::reflow::Reflow;
 
@@ -173,6 +173,19 @@ fn one_that_is_taken_up_under_io_survives_every_crash() {
 }
 
 #[test]
+fn a_reflow_given_up_at_any_step_leaves_the_files_as_they_were_or_a_mark() {
+    for (old, new) in [ALIGNED, ODD] {
+        for between in [&GUEST[..0], &GUEST[..]] {
+            Story {
+                between,
+                ..story("given up", &gaps(Format::Stock(old)), &to(NEW, new, 32))
+            }
+            .may_be_given_up_at_every_step();
+        }
+    }
+}
+
+#[test]
 fn a_failing_host_leaves_the_files_as_they_were_or_the_device_right() {
     for fault in [
         Fault::Io,
@@ -259,12 +272,12 @@ fn a_reflow_whose_first_copy_cannot_be_cleared_puts_the_rest_back() {
     for nth in 0..12 {
         let before = before.restarted();
         let mut device = before.open().device;
-        let mut resize = Reflow::new(&device, layout(NEW, 16_384)).unwrap();
+        let resize = Reflow::new(&device, layout(NEW, 16_384)).unwrap();
         before.host.set_faults(FaultPlan::at([
             FaultRule::nth(world::COW, OperationKind::Write, nth, Fault::Io),
             FaultRule::nth(world::COW, OperationKind::PunchHole, 0, Fault::Io),
         ]));
-        while let Ok(ResizeStep::Working) = resize.step(&mut device) {}
+        let _ = device.resize(Box::new(resize));
         let now = world::found(&before.host).unwrap();
         if before.host.injected().len() == 2 && !now.marked && now.size == had.size {
             injected.push(nth);

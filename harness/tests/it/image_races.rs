@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use driver::cow::Version;
 use driver::open::{OpenError, temporary_name};
-use driver::resize::{Resize, ResizeStep, Strategy};
+use driver::resize::{ResizeStep, Strategy};
 use driver::units::Bytes;
 use harness::sim::{FileContent, SimFile, SimHost};
 use harness::stamp::Stamp;
@@ -61,12 +61,11 @@ fn finish(host: &SimHost, name: &str) -> Result<Recovered, ImageError> {
 /// A process that rebuilds the COW file.
 struct Rebuilding {
     cow: CowImageFile<SimFile>,
-    resize: PlannedResize<SimHost>,
 }
 
 impl Rebuilding {
     fn begin(host: &SimHost) -> Result<Rebuilding, ImageError> {
-        let cow = open_for_resize(host, Path::new(COW), Trust::Follow, false)?;
+        let mut cow = open_for_resize(host, Path::new(COW), Trust::Follow, false)?;
         let wish = Wish {
             new_size: Bytes(NEW_LEN),
             strategy: Some(Strategy::Rebuild),
@@ -75,13 +74,19 @@ impl Rebuilding {
         };
         let plan = plan_resize(host, &cow, wish)?;
         let resize = PlannedResize::new(&plan, host.clone(), Path::new(COW), &cow.device).unwrap();
-        Ok(Rebuilding { cow, resize })
+        cow.device.begin_resize(Box::new(resize));
+        Ok(Rebuilding { cow })
     }
 
     /// Does one step; whether it was the last.
     fn step(&mut self) -> bool {
-        let step = self.resize.step(&mut self.cow.device).unwrap();
-        matches!(step, ResizeStep::Done(_))
+        match self.cow.device.step_resize() {
+            ResizeStep::Ended(outcome) => {
+                outcome.unwrap();
+                true
+            }
+            _ => false,
+        }
     }
 
     fn finish(mut self) {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use driver::blk::{Completion, Limits, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
-use driver::driver::{Driver, Step};
+use driver::driver::{Driver, Portable, Step};
 use driver::executor::Executor;
 use driver::host::{Finished, HostFile, HostNames};
 use driver::linux::{Defects, LinuxUbd, OpenSpec, bring_up};
@@ -52,7 +52,7 @@ const EACH: u64 = 200;
 /// in flight.
 fn all_at_once<D>(device: Stepped<D>)
 where
-    D: Driver<File = MemoryFile> + Send + 'static,
+    D: Portable<File = MemoryFile> + 'static,
 {
     let shared = Shared::start(device).unwrap();
     std::thread::scope(|scope| {
@@ -173,7 +173,7 @@ fn a_model_refuses_a_resize_and_goes_on() {
 }
 
 /// What goes wrong in a driver.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Wrong {
     /// It forgets its third completion.
     Forgets,
@@ -187,6 +187,23 @@ enum Wrong {
 
 /// A driver of which one thing is wrong.
 struct Bad(Ordered<MemoryFile>, Wrong, u32, Option<Receiver<()>>);
+
+impl Portable for Bad {
+    type AtRest = (
+        <Ordered<MemoryFile> as Portable>::AtRest,
+        Wrong,
+        u32,
+        Option<Receiver<()>>,
+    );
+
+    fn into_rest(self) -> Self::AtRest {
+        (Portable::into_rest(self.0), self.1, self.2, self.3)
+    }
+
+    fn from_rest((device, wrong, count, until): Self::AtRest) -> Bad {
+        Bad(Portable::from_rest(device), wrong, count, until)
+    }
+}
 
 impl Driver for Bad {
     type File = MemoryFile;

@@ -9,7 +9,7 @@ use driver::driver::Driver;
 use driver::executor::{Executor, Wait};
 use driver::open::{OpenOptions, open};
 use driver::ordered::{Ordered, Step};
-use driver::resize::{Resize, ResizeError, ResizeStep, Strategy};
+use driver::resize::{ResizeError, ResizeStep, Strategy};
 use driver::units::{Sector, SectorCount};
 use harness::random::SplitMix64;
 use harness::sim::{
@@ -217,14 +217,16 @@ fn a_rebuild_ends_when_a_flush_beside_it_fails() {
         shrink: Shrink::Refuse,
         online: true,
     };
-    let mut rebuild = WishedResize::new(host.clone(), COW.as_ref(), wish);
-    assert_eq!(rebuild.step(&mut device), Ok(ResizeStep::Working));
-    assert_eq!(rebuild.step(&mut device), Ok(ResizeStep::Waiting));
+    let rebuild = WishedResize::new(host.clone(), COW.as_ref(), wish);
+    device.begin_resize(Box::new(rebuild));
+    assert_eq!(device.step_resize(), ResizeStep::Waiting);
     assert_eq!(completed(&mut device), Tag(2));
     assert_eq!(completed(&mut device), Tag(3));
     // It has its turn before the second publication begins, which fails.
     assert!(matches!(device.step(), Step::Blocked));
-    assert_eq!(rebuild.step(&mut device), Ok(ResizeStep::Working));
+    for done in ["planned", "the new file made"] {
+        assert_eq!(device.step_resize(), ResizeStep::Working, "{done}");
+    }
     let fails = FaultRule::nth(COW, OperationKind::SyncData, 0, Fault::FailedSync);
     host.set_faults(FaultPlan::at([fails]));
     let step = |device: &mut Ordered<SimFile>| loop {
@@ -236,7 +238,8 @@ fn a_rebuild_ends_when_a_flush_beside_it_fails() {
     };
     let flush = step(&mut device);
     assert_eq!((flush.request.tag, flush.status), (Tag(4), Status::IoError));
-    assert_eq!(rebuild.step(&mut device), Err(ResizeError::SyncFailed));
+    let failed = ResizeStep::Ended(Err(ResizeError::SyncFailed));
+    assert_eq!(device.step_resize(), failed);
     assert_eq!(device.capacity(), SectorCount(SECTORS));
     let left: Vec<_> = host.paths();
     assert_eq!(

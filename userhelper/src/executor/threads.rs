@@ -19,6 +19,8 @@ const LOOKS: u32 = 64;
 struct Job<F> {
     operation: Operation,
     file: Option<Arc<F>>,
+    /// See [`Files::source_of`].
+    source: Option<Arc<F>>,
 }
 
 /// What a worker has to say.
@@ -67,9 +69,12 @@ impl<F: HostFile + Send + Sync + 'static> Threads<F> {
 }
 
 fn work<F: HostFile>(jobs: &Receiver<Job<F>>, reports: &Sender<Report>) {
-    while let Ok(Job { operation, file }) = receive(jobs) {
-        let carried_out = catch_unwind(AssertUnwindSafe(|| operation.carry_out(file.as_deref())));
-        drop(file);
+    while let Ok(job) = receive(jobs) {
+        let carried_out = catch_unwind(AssertUnwindSafe(|| {
+            let (file, source) = (job.file.as_deref(), job.source.as_deref());
+            job.operation.carry_out(file, source)
+        }));
+        drop((job.file, job.source));
         let report = carried_out.map_err(|panic| Died::of_panic(&*panic));
         // The device that does not listen any more is gone.
         if reports.send(report).is_err() {
@@ -95,11 +100,14 @@ impl<F: HostFile + Send + Sync + 'static> Executor<F> for Threads<F> {
     }
 
     fn begin(&mut self, operation: Operation, files: &Files<F>) {
-        let file = files.of(operation.file).cloned();
         if let Some(jobs) = &self.jobs {
             self.under_way += 1;
             // Where no worker is left, the next wait says so.
-            let _ = jobs.send(Job { operation, file });
+            let _ = jobs.send(Job {
+                file: files.of(operation.file).cloned(),
+                source: files.source_of(&operation).cloned(),
+                operation,
+            });
         }
     }
 

@@ -134,7 +134,7 @@ impl Uring {
                     if let Some(ended) = self.under_way[slot as usize].take() {
                         self.free.push(slot);
                         let file = Some(&*ended.file);
-                        self.finished.push(ended.operation.carry_out(file));
+                        self.finished.push(ended.operation.carry_out(file, None));
                     }
                 }
             }
@@ -247,7 +247,7 @@ impl Executor<RealFile> for Uring {
 
     fn begin(&mut self, operation: Operation, files: &Files<RealFile>) {
         let Some(file) = files.of(operation.file) else {
-            return self.finished.push(operation.carry_out::<RealFile>(None));
+            return self.finished.push(files.carry_out(operation));
         };
         let allowed = match &operation.action {
             Action::Read { at, buffer } => file.may_read(*at, buffer.len()),
@@ -258,9 +258,13 @@ impl Executor<RealFile> for Uring {
             Action::WriteZeros(_)
             | Action::ZeroRange(_)
             | Action::PunchHole(_)
+            | Action::SetLen(_)
+            | Action::Len(_)
+            | Action::NextData { .. }
+            | Action::CloneRange { .. }
             | Action::ReadOnce { .. }
             | Action::WriteOnce { .. } => {
-                return self.finished.push(operation.carry_out(Some(&**file)));
+                return self.finished.push(files.carry_out(operation));
             }
         };
         if let Err(error) = allowed {
@@ -270,7 +274,7 @@ impl Executor<RealFile> for Uring {
             });
         }
         let Some(slot) = self.free.pop() else {
-            return self.finished.push(operation.carry_out(Some(&**file)));
+            return self.finished.push(files.carry_out(operation));
         };
         self.under_way[slot as usize] = Some(UnderWay {
             operation,

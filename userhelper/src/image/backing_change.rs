@@ -312,16 +312,17 @@ pub fn put_header<F: HostFile>(
 
 /// Writes path and time of the backing file into the header, durably.
 fn name<F: HostFile>(device: &mut Ordered<F>, header: Header) -> Result<(), ResizeError> {
-    device.name_backing(header.backing_path(), header.backing_mtime)?;
-    let image = image(device)?;
-    let (geometry, placement) = (image.geometry, device.placement().clone());
-    let image = CowImage {
-        header,
-        extension: image.extension,
-        geometry,
-    };
-    device.commit(image, placement);
-    Ok(())
+    let mut image = image(device)?.clone();
+    let placement = device.placement().clone();
+    device.relocate(|desk| async move {
+        desk.look(move |here| {
+            here.name_backing(header.backing_path(), header.backing_mtime)?;
+            image.header = header;
+            here.commit(image, placement);
+            Ok(())
+        })
+        .await?
+    })
 }
 
 /// Ends the mark, if the image has a place for one, with the length of its backing file.
@@ -355,11 +356,10 @@ fn write_extension<F: HostFile>(
     device: &mut Ordered<F>,
     extension: Extension,
 ) -> Result<(), ResizeError> {
-    let action = "writing the extension block of the COW file";
-    device.write_for_relocation(action, &extension.encode(), Extension::OFFSET)?;
-    device.sync_for_relocation()?;
-    device.set_extension(Some(extension));
-    Ok(())
+    device.relocate(|desk| async move {
+        desk.write_extension(extension).await?;
+        desk.sync().await
+    })
 }
 
 /// What the COW file of the device says about itself.

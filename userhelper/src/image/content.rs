@@ -3,7 +3,7 @@
 //! a disk grows with its data and not with its size.
 
 use driver::cow::SectorState;
-use driver::host::{HostError, HostFile, HostResult};
+use driver::host::{FileRole, HostError, HostFile, HostResult};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
 use crate::at_once::AtOnce;
@@ -16,8 +16,8 @@ use super::open::{CowImageFile, Image};
 pub enum Source<'a, F> {
     /// Nowhere: it reads as zeros.
     Zeros,
-    /// In this file, from this byte on.
-    File(&'a F, FileOffset),
+    /// In this file, which the image knows as this, from this byte on.
+    File(FileRole, &'a F, FileOffset),
 }
 
 /// A piece of a disk.
@@ -40,7 +40,7 @@ impl<F: HostFile> Piece<'_, F> {
                 buffer.fill(0);
                 Ok(())
             }
-            Source::File(file, at) => file.read_exact_at(buffer, at),
+            Source::File(_, file, at) => file.read_exact_at(buffer, at),
         }
     }
 }
@@ -67,9 +67,13 @@ impl<F: HostFile> Image<F> {
         hole: &mut FileRange,
     ) -> HostResult<Piece<'_, F>> {
         match self {
-            Image::Raw { file, .. } => {
-                data_or_hole(file.file(), FileRange::between(from..until), from, hole)
-            }
+            Image::Raw { file, .. } => data_or_hole(
+                FileRole::Cow,
+                file.file(),
+                FileRange::between(from..until),
+                from,
+                hole,
+            ),
             Image::Cow(cow) => cow.piece(from, until, hole),
         }
     }
@@ -124,7 +128,7 @@ impl<F: HostFile> CowImageFile<F> {
         let range = FileRange::between(from..run_end);
         if state == SectorState::Clean {
             return match self.device.backing() {
-                Some(backing) => data_or_hole(backing, range, from, hole),
+                Some(backing) => data_or_hole(FileRole::Backing, backing, range, from, hole),
                 None => Err(HostError::NotFound),
             };
         }
@@ -135,10 +139,12 @@ impl<F: HostFile> CowImageFile<F> {
         let range = FileRange::between(from..run_end.min(FileOffset(run.end().bytes().0)));
         if range.len <= AtOnce::default().short() {
             // To ask whether it is a hole takes longer than to read it.
-            let source = Source::File(self.device.cow(), at);
+            let source = Source::File(FileRole::Cow, self.device.cow(), at);
             return Ok(Piece { range, source });
         }
-        data_or_hole(self.device.cow(), range, at, &mut { NO_HOLE })
+        data_or_hole(FileRole::Cow, self.device.cow(), range, at, &mut {
+            NO_HOLE
+        })
     }
 }
 
@@ -151,6 +157,7 @@ const NO_HOLE: FileRange = FileRange {
 /// The front of `range`, which is in `file` from `at` on: data, or a hole, or past its end.
 /// What is found to be a hole is in `hole` afterwards.
 fn data_or_hole<'a, F: HostFile>(
+    role: FileRole,
     file: &'a F,
     range: FileRange,
     at: FileOffset,
@@ -175,7 +182,7 @@ fn data_or_hole<'a, F: HostFile>(
         }
         Some(data) => Piece {
             range: front(data.end() - at),
-            source: Source::File(file, at),
+            source: Source::File(role, file, at),
         },
     })
 }

@@ -9,8 +9,7 @@ use driver::host::HostFile;
 use driver::open::{ChosenBacking, NewBacking, OpenError, create_whole, open_backing, write_start};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
-use crate::clone_range::CloneRange;
-use crate::copying::{CopyAction, Copying, Target};
+use crate::copying::{CopyAction, Copying, OnFiles, Target};
 use crate::image_host::ImageHost;
 use crate::new_bitmap::next_piece;
 
@@ -65,7 +64,7 @@ fn files_of<'a, F>(sources: &[(&'static str, &'a Path, &'a F)]) -> Vec<&'a F> {
 }
 
 /// Copies a piece of the disk `path` to `to` in `target`.
-pub(super) fn copy_piece<F: CloneRange>(
+pub(super) fn copy_piece<F: HostFile>(
     path: &Path,
     piece: &Piece<'_, F>,
     copying: &mut Copying,
@@ -73,14 +72,22 @@ pub(super) fn copy_piece<F: CloneRange>(
     target_path: &Path,
     to: FileOffset,
 ) -> Result<(), ImageError> {
-    let Source::File(file, at) = piece.source else {
+    let Source::File(role, source, at) = piece.source else {
         return Ok(());
     };
     let mut done = Bytes(0);
     while done < piece.range.len {
         let rest = FileRange::new(at + done, piece.range.len - done);
         done += copying
-            .copy(file, rest, target, to + done)
+            .copy_now(
+                OnFiles {
+                    role,
+                    source,
+                    target,
+                },
+                rest,
+                to + done,
+            )
             .map_err(|failed| {
                 let (path, action) = match failed.action {
                     CopyAction::Read => (path, "reading the disk"),

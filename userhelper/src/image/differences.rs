@@ -39,10 +39,7 @@ impl<'a, F: HostFile> Differences<'a, F> {
         host: &H,
         a: &'a Image<F>,
         b: &'a Image<F>,
-    ) -> Result<Differences<'a, F>, ImageError>
-    where
-        F: crate::clone_range::CloneRange,
-    {
+    ) -> Result<Differences<'a, F>, ImageError> {
         let mut files = Vec::new();
         for (_, path, file) in a.sources().into_iter().chain(b.sources()) {
             let metadata = host.metadata(file);
@@ -125,7 +122,7 @@ impl<'a, F: HostFile> Differences<'a, F> {
     fn is_same_place(&self, a: &Piece<'_, F>, b: &Piece<'_, F>) -> bool {
         match (&a.source, &b.source) {
             (Source::Zeros, Source::Zeros) => true,
-            (Source::File(a, at), Source::File(b, bt)) => {
+            (Source::File(_, a, at), Source::File(_, b, bt)) => {
                 at == bt && self.identity(a).is_some() && self.identity(a) == self.identity(b)
             }
             _ => false,

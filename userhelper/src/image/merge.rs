@@ -18,18 +18,17 @@
 
 use std::path::Path;
 
-use driver::cow::Version;
-use driver::host::HostFile;
+use driver::cow::{Geometry, Version};
+use driver::host::{FileRole, HostFile};
 use driver::open::{OpenOptions, open};
-use driver::ordered::Ordered;
+use driver::ordered::{Desk, Ordered};
 use driver::resize::{ResizeError, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
 
-use crate::clone_range::CloneRange;
-use crate::copying::{CopyAction, Copying, Target};
+use crate::copying::{CopyAction, Copying, OnFiles, Target};
 use crate::image_host::ImageHost;
 use crate::planner::{Shrink, Wish};
-use crate::resize::{PlannedResize, run};
+use crate::resize::PlannedResize;
 
 use super::backing_change::Writes;
 use super::open::{CowImageFile, Trust, cow_image_file, device_size, options, specification};
@@ -89,9 +88,12 @@ pub fn in_place<H: ImageHost + Clone>(
     let backing_size = backing_change::extend(&cow.device).map_err(&failed)?;
     let data = copy_dirty(cow, watch)?;
     backing_change::commit_after(host, &mut cow.device, watch, |device| {
-        empty(device)?;
-        free_data(device)?;
-        device.sync_for_relocation()
+        let geometry = backing_change::image(device)?.geometry;
+        device.relocate(|desk| async move {
+            empty(&desk, &geometry).await?;
+            free_data(&desk, &geometry).await?;
+            desk.sync().await
+        })
     })
     .map_err(ImageError::change(&path))?;
     Ok(Merged { data, backing_size })
@@ -114,17 +116,22 @@ pub(super) fn make_v3<H: ImageHost + Clone>(
         online: false,
     };
     let plan = plan_for(host, path, device, wish)?;
-    let mut rebuild =
-        PlannedResize::new(&plan, host.clone(), path, device).map_err(ImageError::resize(path))?;
-    run(&mut rebuild, device).map_err(ImageError::resize(path))?;
+    let failed = ImageError::resize(path);
+    let rebuild = PlannedResize::new(&plan, host.clone(), path, device).map_err(&failed)?;
+    device.resize(Box::new(rebuild)).map_err(&failed)?;
     Ok(())
 }
 
 /// Copies every dirty sector into the backing file and makes that durable.
-fn copy_dirty<F: CloneRange>(cow: &CowImageFile<F>, watch: Watch<'_>) -> Result<Bytes, ImageError> {
+fn copy_dirty<F: HostFile>(cow: &CowImageFile<F>, watch: Watch<'_>) -> Result<Bytes, ImageError> {
     let device = &cow.device;
     let backing = backing_change::backing(device).map_err(ImageError::resize(&cow.path))?;
     let mut copying = Copying::into(Target::Anything);
+    let files = OnFiles {
+        role: FileRole::Cow,
+        source: device.cow(),
+        target: backing,
+    };
     let total = device.map().dirty_count().bytes();
     let mut done = Bytes(0);
     let whole = SectorRange::new(Sector(0), device.capacity());
@@ -136,7 +143,7 @@ fn copy_dirty<F: CloneRange>(cow: &CowImageFile<F>, watch: Watch<'_>) -> Result<
                 .place(SectorRange::between(at..run.end()));
             let source = FileRange::new(place, rest.count.bytes());
             let copied = copying
-                .copy(device.cow(), source, backing, FileOffset(at.bytes().0))
+                .copy_now(files, source, FileOffset(at.bytes().0))
                 .map_err(|failed| {
                     let (path, action) = match failed.action {
                         CopyAction::Read => (&cow.path, "reading the COW file"),
@@ -155,24 +162,24 @@ fn copy_dirty<F: CloneRange>(cow: &CowImageFile<F>, watch: Watch<'_>) -> Result<
 }
 
 /// Makes every sector clean, durably.
-fn empty<F: HostFile>(device: &mut Ordered<F>) -> Result<(), ResizeError> {
-    let bitmap = backing_change::image(device)?.geometry.bitmap();
+async fn empty<F: HostFile>(desk: &Desk<F>, geometry: &Geometry) -> Result<(), ResizeError> {
+    let bitmap = geometry.bitmap();
     // Whole sectors are cleared: what lies between bitmap and data is a hole anyway.
     let end = FileOffset(bitmap.end().0.next_multiple_of(SECTOR_SIZE));
-    device.clear_for_relocation(FileRange::between(bitmap.start..end))?;
-    device.sync_for_relocation()?;
-    let capacity = device.capacity();
-    let map = device.map_mut();
-    map.mark_clean(SectorRange::new(Sector(0), capacity));
-    map.forget_changes();
-    Ok(())
+    desk.clear(FileRange::between(bitmap.start..end)).await?;
+    desk.sync().await?;
+    desk.look(|here| {
+        let capacity = here.device().capacity();
+        let map = here.map_mut();
+        map.mark_clean(SectorRange::new(Sector(0), capacity));
+        map.forget_changes();
+    })
+    .await
 }
 
 /// Gives the space of the data back. What cannot be given back lies there and does no harm: the
 /// next check finds a leak.
-fn free_data<F: HostFile>(device: &mut Ordered<F>) -> Result<(), ResizeError> {
-    let geometry = backing_change::image(device)?.geometry;
+async fn free_data<F: HostFile>(desk: &Desk<F>, geometry: &Geometry) -> Result<(), ResizeError> {
     let data = FileRange::new(geometry.data_offset, geometry.capacity().bytes());
-    let _ = device.free_for_relocation(data);
-    Ok(())
+    desk.free(data).await
 }

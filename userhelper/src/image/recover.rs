@@ -33,7 +33,7 @@ use driver::cow::{JournalRecord, Version};
 use driver::host::{Access, HostError, HostFile};
 use driver::open::{OpenOptions, Opened, open, remove_left_over, temporary_name};
 use driver::ordered::Ordered;
-use driver::resize::{Resize, ResizeStep, Resized};
+use driver::resize::Resized;
 use driver::units::FileOffset;
 
 use crate::image_host::ImageHost;
@@ -43,6 +43,7 @@ use super::check::{free_stale_if_possible, mend_past_end};
 use super::open::{
     Format, Trust, begins_like_cow, close, is_changing_backing, open_raw, options, specification,
 };
+use super::resize::carry_on;
 use super::{ImageError, Watch, backing_change, report};
 
 /// What there was to recover.
@@ -188,17 +189,10 @@ fn finish_reflow<F: HostFile>(
     watch: Watch<'_>,
 ) -> Result<Resized, ImageError> {
     let failed = ImageError::resize(path);
-    let mut reflow = Reflow::resume(device, record).map_err(&failed)?;
-    let total = device.map().dirty_count().bytes();
-    loop {
-        match reflow.step(device).map_err(&failed)? {
-            ResizeStep::Done(resized) => return Ok(resized),
-            ResizeStep::Working => report(watch, reflow.moved(), total)?,
-            ResizeStep::Waiting => {
-                return Err(ImageError::refused(path, "a flush is half done"));
-            }
-        }
-    }
+    let reflow = Reflow::resume(device, record).map_err(failed)?;
+    let (progress, total) = (reflow.progress(), device.map().dirty_count().bytes());
+    let mut seen = || report(watch, progress.passed(), total);
+    carry_on(device, Box::new(reflow), path, &mut seen)
 }
 
 fn refuse_reflow<F: HostFile>(path: &Path, opened: &Opened<F>) -> Result<(), ImageError> {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use driver::cow::Geometry;
-use driver::host::{Access, FileKind};
+use driver::host::{Access, FileKind, HostFile};
 use driver::open::NamedBacking;
 use driver::ordered::Ordered;
 use driver::resize::{Resize, ResizeStep, Resized};
@@ -156,16 +156,36 @@ pub fn carry_out<H: ImageHost + Clone>(
     }
     let failed = ImageError::resize(&path);
     let device: &mut Ordered<H::File> = &mut cow.device;
-    let mut resize = PlannedResize::new(plan, host.clone(), &path, device).map_err(&failed)?;
+    let resize = PlannedResize::new(plan, host.clone(), &path, device).map_err(&failed)?;
+    let progress = resize.progress();
+    let mut seen = || report(watch, progress.passed().min(plan.to_move), plan.to_move);
+    carry_on(device, Box::new(resize), &path, &mut seen)
+}
+
+/// Carries a resize out on a device that nobody else submits to. Where `seen`, which is told of
+/// each step, stops it, it is given up, and puts things back.
+pub(super) fn carry_on<F: HostFile>(
+    device: &mut Ordered<F>,
+    resize: Box<dyn Resize<F>>,
+    path: &Path,
+    seen: &mut dyn FnMut() -> Result<(), ImageError>,
+) -> Result<Resized, ImageError> {
+    device.begin_resize(resize);
     loop {
-        match resize.step(device).map_err(&failed)? {
-            ResizeStep::Done(resized) => return Ok(resized),
+        match device.step_resize() {
+            ResizeStep::Ended(outcome) => return outcome.map_err(ImageError::resize(path)),
             ResizeStep::Working => {}
-            ResizeStep::Waiting => return Err(ImageError::refused(&path, "a flush is half done")),
+            ResizeStep::Waiting | ResizeStep::Idle => {
+                device.give_up_resize();
+                return Err(ImageError::refused(path, "a flush is half done"));
+            }
         }
-        if let Err(stopped) = report(watch, resize.passed().min(plan.to_move), plan.to_move) {
-            resize.give_up(device);
-            return Err(stopped);
+        if let Err(stopped) = seen() {
+            // What is complete by then is not undone.
+            return match device.give_up_resize() {
+                Some(Ok(resized)) => Ok(resized),
+                _ => Err(stopped),
+            };
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Copying a window to its new place: dirty runs, holes as holes.
 
-use driver::host::HostFile;
-use driver::ordered::Ordered;
+use driver::host::{FileRole, HostFile};
+use driver::ordered::Desk;
 use driver::resize::ResizeError;
-use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, SectorRange};
 
-use super::{Reflow, Stage};
+use super::Reflow;
 use crate::copying::is_zero;
 use crate::space::Blocks;
 
@@ -16,90 +16,104 @@ const MOVING: &str = "moving data in the COW file";
 impl Reflow {
     /// Adds the data of a dirty run at its old place; the bytes of the blocks that this has added.
     /// What a grow has added is dirty and a hole, and costs next to nothing to move.
-    pub(super) fn add_data<F: HostFile>(
+    pub(super) async fn add_data<F: HostFile>(
         &self,
         blocks: &mut Blocks,
-        device: &Ordered<F>,
+        desk: &Desk<F>,
         run: SectorRange,
     ) -> Result<Bytes, ResizeError> {
-        let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
+        let mut source = self.source_of(run);
         if source.len <= self.at_once.short() {
             return Ok(blocks.add(source));
         }
         let mut data = Bytes(0);
-        for run in device.cow().data_runs(source) {
-            data += blocks.add(run.map_err(ResizeError::host(READING, source.start))?);
+        while let Some(found) = desk.next_data(FileRole::Cow, READING, source).await? {
+            data += blocks.add(found);
+            source = FileRange::between(found.end()..source.end());
         }
         Ok(data)
     }
 
-    /// Copies up to a step's worth of the window's dirty runs, holes as holes.
-    pub(super) fn copy<F: HostFile>(
+    /// Copies the window's dirty runs, holes as holes. Requests go on meanwhile, and publications:
+    /// neither touches the window, nor the place where it goes.
+    pub(super) async fn copy<F: HostFile>(
         &mut self,
-        device: &mut Ordered<F>,
+        desk: &Desk<F>,
         window: SectorRange,
-        at: Sector,
     ) -> Result<(), ResizeError> {
-        let Some(run) = device.map().next_dirty(at, window.end()) else {
-            self.stage = Stage::Sync { window };
-            return Ok(());
-        };
-        let source = FileRange::new(self.old.place_of(run.start), run.count.bytes());
-        let shift = self.new.data_offset - self.old.data_offset;
-        if source.len <= self.at_once.short() && self.copy_short(device, source, shift)? {
-            let at = run.end();
-            self.stage = Stage::Copy { window, at };
-            return Ok(());
+        let mut at = window.start;
+        loop {
+            let next = desk.look(move |here| here.device().map().next_dirty(at, window.end()));
+            let Some(run) = next.await? else {
+                return Ok(());
+            };
+            let source = self.source_of(run);
+            let copied =
+                match source.len <= self.at_once.short() && self.copy_short(desk, source).await? {
+                    true => source.len,
+                    false => self.copy_front(desk, source).await?,
+                };
+            at = run.start + copied.sectors_touched();
+            self.progress.set_passed(self.moved);
+            desk.pass().await?;
         }
-        let data = device.cow().data_runs(source).next().transpose();
-        let data = data
-            .map_err(ResizeError::host(READING, source.start))?
-            .unwrap_or(FileRange::new(source.end(), Bytes(0)));
-        // A hole is moved whole; of data, a step's worth.
-        clear_gap(device, source.start..data.start, shift)?;
+    }
+
+    /// Copies the hole at the front of a dirty run, and some of the data after it; how much of the
+    /// run that was.
+    async fn copy_front<F: HostFile>(
+        &mut self,
+        desk: &Desk<F>,
+        source: FileRange,
+    ) -> Result<Bytes, ResizeError> {
+        let data = desk.next_data(FileRole::Cow, READING, source).await?;
+        let data = data.unwrap_or(FileRange::new(source.end(), Bytes(0)));
+        // A hole is moved whole.
+        self.clear_gap(desk, source.start..data.start).await?;
         let len = data.len.min(self.at_once.bytes());
-        self.buffer.resize(len.0 as usize, 0);
-        device
-            .cow()
-            .read_exact_at(&mut self.buffer, data.start)
-            .map_err(ResizeError::host(READING, data.start))?;
-        device.write_for_relocation(MOVING, &self.buffer, data.start + shift)?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(len.0 as usize, 0);
+        let buffer = desk
+            .read(FileRole::Cow, READING, data.start, buffer)
+            .await?;
+        let to = data.start + self.distance().bytes();
+        self.buffer = desk.write(FileRole::Cow, MOVING, to, buffer).await?;
         self.moved += len;
-        let done = data.start + len - source.start;
-        let at = run.start + done.sectors_touched();
-        self.stage = Stage::Copy { window, at };
-        Ok(())
+        Ok(data.start + len - source.start)
     }
 
     /// Copies a short dirty run, if it is not a hole for all that can be seen. Whether it did.
-    fn copy_short<F: HostFile>(
+    async fn copy_short<F: HostFile>(
         &mut self,
-        device: &mut Ordered<F>,
+        desk: &Desk<F>,
         source: FileRange,
-        shift: Bytes,
     ) -> Result<bool, ResizeError> {
-        self.buffer.resize(source.len.0 as usize, 0);
-        device
-            .cow()
-            .read_exact_at(&mut self.buffer, source.start)
-            .map_err(ResizeError::host(READING, source.start))?;
-        if is_zero(&self.buffer) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(source.len.0 as usize, 0);
+        let buffer = desk
+            .read(FileRole::Cow, READING, source.start, buffer)
+            .await?;
+        if is_zero(&buffer) {
+            self.buffer = buffer;
             return Ok(false);
         }
-        device.write_for_relocation(MOVING, &self.buffer, source.start + shift)?;
+        let to = source.start + self.distance().bytes();
+        self.buffer = desk.write(FileRole::Cow, MOVING, to, buffer).await?;
         self.moved += source.len;
         Ok(true)
     }
-}
 
-/// Where a dirty run has a hole, its copy has to have one too.
-fn clear_gap<F: HostFile>(
-    device: &mut Ordered<F>,
-    gap: std::ops::Range<FileOffset>,
-    shift: Bytes,
-) -> Result<(), ResizeError> {
-    if gap.start >= gap.end {
-        return Ok(());
+    /// Where a dirty run has a hole, its copy has to have one too.
+    async fn clear_gap<F: HostFile>(
+        &self,
+        desk: &Desk<F>,
+        gap: std::ops::Range<FileOffset>,
+    ) -> Result<(), ResizeError> {
+        if gap.start >= gap.end {
+            return Ok(());
+        }
+        let distance = self.distance().bytes();
+        desk.clear(FileRange::between(gap.start + distance..gap.end + distance))
+            .await
     }
-    device.clear_for_relocation(FileRange::between(gap.start + shift..gap.end + shift))
 }

@@ -186,6 +186,7 @@ fn files(path: &Path, access: Access) -> Files<RealFile> {
     Files {
         cow: Arc::new(RealHost.open(path, access).unwrap()),
         backing: None,
+        new: None,
     }
 }
 
@@ -358,6 +359,7 @@ fn a_thread_that_dies_says_what_happened() {
     let files = Files {
         cow: Arc::new(Broken),
         backing: None,
+        new: None,
     };
     let mut threads = Threads::start(2).unwrap();
     let action = Action::Read {

@@ -9,7 +9,7 @@ use driver::host::HostFile;
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::{Ordered, Step};
-use driver::resize::{Resize, ResizeStep};
+use driver::resize::ResizeStep;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 use userhelper::losses::{COUNTED, COUNTED_LIVE, Effort, Loss, losses};
 use userhelper::planner::{Shrink, Wish};
@@ -186,8 +186,9 @@ fn a_shrink_while_requests_are_served_lets_no_data_past_its_new_end() {
             shrink: Shrink::KeepingData,
             online: true,
         };
-        let mut resize = WishedResize::new(host, Path::new("cow"), wish);
-        assert_eq!(resize.step(&mut device), Ok(ResizeStep::Working));
+        let resize = WishedResize::new(host, Path::new("cow"), wish);
+        device.begin_resize(Box::new(resize));
+        assert_eq!(device.step_resize(), ResizeStep::Working);
         let request = Request::write(Tag(0), Sector(write_at), vec![3; 16 * 512]);
         device.submit(request).unwrap();
         let mut completed = None;
@@ -195,7 +196,8 @@ fn a_shrink_while_requests_are_served_lets_no_data_past_its_new_end() {
             if let Step::Completed(completion) = device.step() {
                 completed = Some(completion.status);
             }
-            if let ResizeStep::Done(_) = resize.step(&mut device).unwrap() {
+            if let ResizeStep::Ended(outcome) = device.step_resize() {
+                outcome.unwrap();
                 break;
             }
         }

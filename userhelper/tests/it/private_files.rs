@@ -13,7 +13,6 @@ use driver::device_spec::DeviceSpec;
 use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
 use driver::open::{OpenOptions, open, temporary_name};
 use driver::units::{Bytes, FileOffset, FileRange};
-use userhelper::clone_range::CloneRange;
 use userhelper::image::ImageError;
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::create::create;
@@ -92,9 +91,6 @@ impl HostFile for Watched {
     fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {
         self.file.next_data(from)
     }
-}
-
-impl CloneRange for Watched {
     fn clone_range(&self, source: &Self, from: FileRange, to: FileOffset) -> HostResult<()> {
         self.content(|file| file.clone_range(&source.file, from, to))
     }

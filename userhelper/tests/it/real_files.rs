@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 
 use driver::host::{Access, FileKind, HostError, HostFile, HostNames, LockKind, Replace};
 use driver::units::{Bytes, FileOffset, FileRange};
-use userhelper::clone_range::CloneRange;
 use userhelper::image_host::ImageHost;
 use userhelper::real_files::{RealHost, free_space};
 

@@ -1,6 +1,9 @@
 //! A reflow in windows of several sizes: what it moves arrives, what it leaves behind is freed,
 //! and under live I/O the windows are as large as the disk is fast.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -10,7 +13,7 @@ use driver::host::HostFile;
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::Ordered;
-use driver::resize::{Resize, ResizeStep, Strategy};
+use driver::resize::{ResizeStep, Strategy};
 use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::image_host::FreeSpace;
 use userhelper::planner::{Plan, Shrink, Surroundings, Wish, plan};
@@ -77,13 +80,14 @@ fn planned(device: &Ordered<MemoryFile>, online: bool, free: Option<u64>) -> Pla
 }
 
 /// Runs it to its end, each step taking `step_ns` nanoseconds.
-fn run(reflow: &mut Reflow, device: &mut Ordered<MemoryFile>, step_ns: u64) {
-    let mut now_ns = 5_000_000_000;
+fn run(reflow: Reflow, device: &mut Ordered<MemoryFile>, step_ns: u64) {
+    let now_ns = Rc::new(Cell::new(5_000_000_000));
+    let clock = Rc::clone(&now_ns);
+    device.begin_resize(Box::new(reflow.timed_by(move || clock.get())));
     loop {
-        reflow.tell_time(now_ns);
-        now_ns += step_ns;
-        if let ResizeStep::Done(_) = reflow.step(device).unwrap() {
-            return;
+        match device.step_resize() {
+            ResizeStep::Working => now_ns.set(now_ns.get() + step_ns),
+            ended => return assert!(matches!(ended, ResizeStep::Ended(Ok(_))), "{ended:?}"),
         }
     }
 }
@@ -125,8 +129,7 @@ fn windows_of_any_size_move_everything_and_leave_nothing_behind() {
         let mut device = device();
         let geometry = planned(&device, false, None).new_geometry.unwrap();
         let reflow = Reflow::new(&device, geometry).unwrap();
-        let mut reflow = reflow.with_window(Bytes(window));
-        run(&mut reflow, &mut device, 0);
+        run(reflow.with_window(Bytes(window)), &mut device, 0);
         check(&device);
     }
 }
@@ -138,12 +141,13 @@ fn under_live_io_a_slower_disk_gets_smaller_windows() {
     let counts = [10, 200_000, 2_000_000].map(|step_ns| {
         let mut device = device();
         let geometry = planned(&device, true, None).new_geometry.unwrap();
-        let mut reflow = Reflow::new(&device, geometry)
+        let reflow = Reflow::new(&device, geometry)
             .unwrap()
             .while_live(LIVE_WINDOW);
-        run(&mut reflow, &mut device, step_ns);
+        let progress = reflow.progress();
+        run(reflow, &mut device, step_ns);
         check(&device);
-        let windows = reflow.windows();
+        let windows = progress.windows();
         assert!(windows.longest_ns > 0);
         windows.count
     });

@@ -6,7 +6,7 @@ use driver::cow::Header;
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::Ordered;
-use driver::resize::{Resize, ResizeError, ResizeStep, Strategy};
+use driver::resize::{ResizeError, ResizeStep, Strategy};
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 use userhelper::image::convert::{CowVersion, to_cow};
 use userhelper::image::open::{Format, Image, Trust, open_image};
@@ -45,14 +45,19 @@ fn a_backing_file_that_was_replaced_is_not_the_source_s_own() {
     convert(Path::new("/disk/other")).unwrap();
 }
 
-/// A rebuild of a device of 64 sectors to 96, with sector 3 dirty.
-fn rebuild(host: &MemoryHost) -> (Ordered<MemoryFile>, PlannedResize<MemoryHost>) {
+/// A device of 64 sectors, with sector 3 dirty, and its rebuild to 96, which has begun.
+fn rebuild(host: &MemoryHost) -> Ordered<MemoryFile> {
     host.file(BACKING, &[1; 64 * 512]);
     drop(create(host, Path::new(COW), Path::new(BACKING), Some(4096)).unwrap());
     let spec = format!("ubda={COW},{BACKING}").parse().unwrap();
     let mut device = open(host, &spec, OpenOptions::default()).unwrap().device;
     let dirty = SectorRange::new(Sector(3), SectorCount(1));
-    device.map_mut().mark_dirty(dirty);
+    device
+        .relocate(|desk| async move {
+            desk.look(move |here| here.map_mut().mark_dirty(dirty))
+                .await
+        })
+        .unwrap();
     let wish = Wish {
         new_size: SectorCount(96).bytes(),
         strategy: Some(Strategy::Rebuild),
@@ -62,21 +67,22 @@ fn rebuild(host: &MemoryHost) -> (Ordered<MemoryFile>, PlannedResize<MemoryHost>
     let around = surroundings(host, Path::new(COW), &device).unwrap();
     let plan = plan(&device, wish, around).unwrap();
     let resize = PlannedResize::new(&plan, host.clone(), Path::new(COW), &device).unwrap();
-    (device, resize)
+    device.begin_resize(Box::new(resize));
+    device
 }
 
 /// What somebody has put under the COW file's name while it was rebuilt is not renamed over.
 #[test]
 fn a_file_that_took_the_name_during_a_rebuild_keeps_it() {
     let host = MemoryHost::new();
-    let (mut device, mut resize) = rebuild(&host);
-    assert_eq!(resize.step(&mut device), Ok(ResizeStep::Working));
+    let mut device = rebuild(&host);
+    assert_eq!(device.step_resize(), ResizeStep::Working);
     host.file(COW, b"somebody else's");
     let error = loop {
-        match resize.step(&mut device) {
-            Ok(ResizeStep::Done(_)) => panic!("it was renamed over the other file"),
-            Ok(_) => {}
-            Err(error) => break error,
+        match device.step_resize() {
+            ResizeStep::Ended(Ok(_)) => panic!("it was renamed over the other file"),
+            ResizeStep::Ended(Err(error)) => break error,
+            _ => {}
         }
     };
     let why = "the COW file's name has been given to another file meanwhile";
@@ -91,12 +97,12 @@ fn a_file_that_took_the_name_during_a_rebuild_keeps_it() {
 fn a_rebuild_given_up_after_any_step_leaves_the_map_as_long_as_the_device() {
     for steps in 0.. {
         let host = MemoryHost::new();
-        let (mut device, mut resize) = rebuild(&host);
-        let is_done = |step| matches!(step, Ok(ResizeStep::Done(_)));
-        if (0..steps).any(|_| is_done(resize.step(&mut device))) {
+        let mut device = rebuild(&host);
+        let is_done = |step| matches!(step, ResizeStep::Ended(Ok(_)));
+        if (0..steps).any(|_| is_done(device.step_resize())) {
             return;
         }
-        resize.give_up(&mut device);
+        device.give_up_resize();
         assert_eq!(device.map().sectors(), device.capacity(), "after {steps}");
     }
 }

@@ -10,7 +10,7 @@ use driver::device_spec::DeviceSpec;
 use driver::host::{Access, HostError, HostNames};
 use driver::memory::MemoryHost;
 use driver::open::{OpenOptions, open, temporary_name};
-use driver::resize::{Resize, ResizeStep, Strategy};
+use driver::resize::{ResizeStep, Strategy};
 use driver::units::{Bytes, SectorCount};
 use userhelper::image::Watcher;
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
@@ -93,11 +93,12 @@ fn a_rebuild_that_is_dropped_at_any_step_leaves_nothing() {
         let host = host();
         let spec = DeviceSpec::of(Path::new(COW));
         let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
-        let mut rebuild = Rebuild::new(host.clone(), Path::new(COW), &device, new).unwrap();
+        let rebuild = Rebuild::new(host.clone(), Path::new(COW), &device, new).unwrap();
+        device.begin_resize(Box::new(rebuild));
         for _ in 0..steps {
-            if let ResizeStep::Done(_) = rebuild.step(&mut device).unwrap() {
+            if let ResizeStep::Ended(outcome) = device.step_resize() {
+                outcome.unwrap();
                 assert!(steps > 3, "there are steps to stop at");
-                drop(rebuild);
                 assert_nothing_is_left(&host);
                 let reopened = open(&host, &spec, OpenOptions::default());
                 assert!(reopened.is_err(), "the device holds the new file");
@@ -107,7 +108,7 @@ fn a_rebuild_that_is_dropped_at_any_step_leaves_nothing() {
                 return;
             }
         }
-        drop(rebuild);
+        drop(device);
         assert_nothing_is_left(&host);
     }
 }

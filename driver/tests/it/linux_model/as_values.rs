@@ -97,9 +97,9 @@ impl Pair {
             assert!(matches!(self.device.step(), Step::Idle));
             let file = match operation.file {
                 FileRole::Cow => &self.cow,
-                FileRole::Backing => &self.backing,
+                FileRole::Backing | FileRole::New => &self.backing,
             };
-            self.device.finish(operation.carry_out(Some(file)));
+            self.device.finish(operation.carry_out(Some(file), None));
         }
     }
 }
@@ -161,7 +161,7 @@ fn what_ends_after_the_device_began_to_close_is_nobodys() {
     device.submit(write).unwrap();
     let under_way = device.next_operation().unwrap();
     device.begin_closing();
-    device.finish(under_way.carry_out(Some(&cow)));
+    device.finish(under_way.carry_out(Some(&cow), None));
     assert!(device.next_completion().is_none(), "it was dropped");
     cow.fail_syncs([Some(Fault::Error)]);
     let failure = device.close().map(drop).unwrap_err();

@@ -176,6 +176,7 @@ impl Turns {
             files: Files {
                 cow: open(&directory.join(COW))?,
                 backing: Some(open(&backing)?),
+                new: None,
             },
             has_qcow2: make_qcow2(directory, content)?,
             directory: directory.to_owned(),

@@ -1,14 +1,9 @@
 //! The move within the file while requests are served: what they wait.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use driver::open::{OpenOptions, open};
-use driver::ordered::Ordered;
-use driver::resize::{Resize, ResizeError, ResizeStep};
 use userhelper::image::open::close;
 use userhelper::planner::plan;
-use userhelper::real_files::{RealFile, RealHost};
-use userhelper::reflow::Windows;
+use userhelper::real_files::RealHost;
 use userhelper::resize::{PlannedResize, surroundings};
 
 use super::case::Case;
@@ -28,23 +23,6 @@ const LONGEST_MS: f64 = 50.0;
 
 /// Requests that are served before the move, to compare with.
 const BEFORE: u64 = 2000;
-
-/// Lets others see how long the windows take.
-struct Watched {
-    planned: PlannedResize<RealHost>,
-    windows: Arc<Mutex<Windows>>,
-}
-
-impl Resize<RealFile> for Watched {
-    fn step(&mut self, device: &mut Ordered<RealFile>) -> Result<ResizeStep, ResizeError> {
-        let result = self.planned.step(device);
-        if let PlannedResize::Reflow(reflow, _) = &self.planned {
-            let mut seen = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            *seen = reflow.windows();
-        }
-        result
-    }
-}
 
 pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
     case.settings.check_stop()?;
@@ -66,17 +44,13 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
             PlannedResize::new(&plan, RealHost, &names.device, &device)
                 .map_err(|error| failed(error.to_string()))
         })?;
-    let windows = Arc::new(Mutex::new(Windows::default()));
-    let resize = Watched {
-        planned,
-        windows: Arc::clone(&windows),
-    };
+    let progress = planned.progress();
 
     let mut live = Live::start(device).map_err(|error| failed(error.to_string()))?;
     let mut client = Client::new(&case.layout);
     let mut before = Latencies::new();
     client.run(&mut live, &mut before, |_, served| served < BEFORE)?;
-    live.resize(Box::new(resize))
+    live.resize(Box::new(planned))
         .map_err(|error| failed(error.to_string()))?;
     let mut during = Latencies::new();
     let started = clock::start();
@@ -100,7 +74,7 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
     close(device, &names.device)?;
     remove(&names.device)?;
 
-    let windows = *windows.lock().unwrap_or_else(PoisonError::into_inner);
+    let windows = progress.windows();
     let name = |what: &str| format!("{}: {what}", case.name(WHAT));
     let ms = |what: &str, ns: u64| Row::new(name(what), ns as f64 / 1e6, Unit::Milliseconds);
     let mut rows = Vec::new();

@@ -2,8 +2,8 @@
 
 use driver::blk::{Completion, HostFailure, Operation, Status};
 use driver::host::{HostError, HostFile};
-use driver::ordered::{Ordered, Step};
-use driver::resize::{Resize, ResizeError, ResizeStep};
+use driver::ordered::{Desk, Step};
+use driver::resize::{Procedure, Resize, ResizeError};
 
 use crate::sim::SimFile;
 
@@ -43,14 +43,16 @@ pub(super) const DOUBLES: &[Double] = &[
 struct RefusesFlushes(BoxedResize);
 
 impl Resize<SimFile> for RefusesFlushes {
-    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        let step = self.0.step(device);
-        if let Err(ResizeError::Host { action, .. }) = &step
-            && *action == "syncing the new COW file"
-        {
-            device.distrust();
-        }
-        step
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move {
+            let outcome = self.0.begin(desk.clone()).await;
+            if let Err(ResizeError::Host { action, .. }) = &outcome
+                && *action == "syncing the new COW file"
+            {
+                desk.follow(|here| here.distrust()).await?;
+            }
+            outcome
+        })
     }
 }
 

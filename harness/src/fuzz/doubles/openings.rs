@@ -49,6 +49,6 @@ fn unmark(device: &mut Ordered<SimFile>) {
         let mut header = image.header.clone();
         header.relocating = false;
         // Nobody asks what comes of it.
-        let _ = device.put_header(&header);
+        let _ = device.relocate(|desk| async move { desk.put_header(&header).await });
     }
 }

@@ -1,14 +1,17 @@
 //! Resizes that say what is not so, or do not leave the device as they should.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use driver::cow::{Geometry, Version};
-use driver::host::HostFile;
-use driver::ordered::{CowImage, Hold, Ordered, Placement};
-use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+use driver::host::{FileRole, HostFile};
+use driver::ordered::{CowImage, Desk, Ordered, Placement, Relocation, Step};
+use driver::resize::{Procedure, Resize, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, SectorCount};
 
 use crate::sim::SimFile;
 
-use super::{BoxedResize, Double, Kind, Seam};
+use super::{BoxedResize, Defective, Double, Driven, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[
     Double {
@@ -42,14 +45,8 @@ pub(super) const DOUBLES: &[Double] = &[
     },
     Double {
         name: "resize-done-too-early",
-        does: "reports a resize as done after its second step",
-        seam: Seam::Resize(|resize, target| {
-            Box::new(Early {
-                resize,
-                target,
-                steps: 0,
-            })
-        }),
+        does: "reports a resize as done that has just begun",
+        seam: Seam::Resize(|resize, target| Box::new(Early { resize, target })),
         found_as: &[Kind::WrongSize],
         replay: None,
     },
@@ -70,7 +67,7 @@ pub(super) const DOUBLES: &[Double] = &[
     Double {
         name: "resize-leaves-the-hold",
         does: "goes on keeping requests out when the resize has ended",
-        seam: Seam::Resize(|resize, _| Box::new(Holds(resize))),
+        seam: Seam::driver::<Holds>(),
         found_as: &[Kind::WrongCompletion],
         replay: None,
     },
@@ -88,15 +85,17 @@ struct Commits {
 }
 
 impl Resize<SimFile> for Commits {
-    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        let step = self.resize.step(device);
-        if let (Err(_), Some(image)) = (&step, unmoved(device)) {
-            let mut header = image.header;
-            header.size = SectorCount(self.target).bytes();
-            // Nobody asks what comes of it.
-            let _ = device.put_header(&header);
-        }
-        step
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move {
+            let outcome = self.resize.begin(desk.clone()).await;
+            let image = desk.follow(|here| unmoved(here.device())).await?;
+            if let (Err(_), Some(CowImage { mut header, .. })) = (&outcome, image) {
+                header.size = SectorCount(self.target).bytes();
+                // Nobody asks what comes of it.
+                let _ = desk.put_header(&header).await;
+            }
+            outcome
+        })
     }
 }
 
@@ -106,84 +105,117 @@ struct Shows {
 }
 
 impl Resize<SimFile> for Shows {
-    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        let step = self.resize.step(device);
-        if let (Err(_), Some(mut image)) = (&step, unmoved(device))
-            && image.header.version == Version::V3
-            && self.target > device.capacity().0
-        {
-            let size = SectorCount(self.target).bytes();
-            if let Ok(geometry) = Geometry::new(Version::V3, size, image.header.alignment)
-                && device.map_mut().grow(SectorCount(self.target)).is_ok()
-            {
-                image.geometry = geometry;
-                device.commit(image, Placement::settled(&geometry));
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move {
+            let target = SectorCount(self.target);
+            let outcome = self.resize.begin(desk.clone()).await;
+            if outcome.is_err() {
+                desk.turn().await?;
+                desk.follow(move |here| show(here, target)).await?;
             }
-        }
-        step
+            outcome
+        })
     }
 }
+
+fn show(here: &mut Relocation<'_, SimFile>, target: SectorCount) {
+    if let Some(mut image) = unmoved(here.device())
+        && image.header.version == Version::V3
+        && target > here.device().capacity()
+        && let Ok(geometry) = Geometry::new(Version::V3, target.bytes(), image.header.alignment)
+        && here.grow_map(target).is_ok()
+    {
+        image.geometry = geometry;
+        here.commit(image, Placement::settled(&geometry));
+    }
+}
+
+/// Things that an early one lets the resize ask for.
+const ASKED: u32 = 3;
 
 struct Early {
     resize: BoxedResize,
     target: u64,
-    steps: u64,
 }
 
 impl Resize<SimFile> for Early {
-    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        self.steps += 1;
-        let old_size = device.capacity().bytes();
-        match self.resize.step(device)? {
-            ResizeStep::Working if self.steps >= 2 => Ok(ResizeStep::Done(Resized {
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move {
+            let old_size = desk.look(|here| here.device().capacity().bytes()).await?;
+            let mut resize = self.resize.begin(desk);
+            let mut asked = 0;
+            let early = Ok(Resized {
                 strategy: Strategy::Headroom,
                 old_size,
                 new_size: SectorCount(self.target).bytes(),
                 moved: Bytes(0),
-            })),
-            step => Ok(step),
-        }
-    }
-}
-
-struct Holds(BoxedResize);
-
-impl Resize<SimFile> for Holds {
-    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        let step = self.0.step(device);
-        if let Ok(ResizeStep::Done(_)) | Err(_) = step {
-            device.set_hold(Hold::Everything);
-        }
-        step
+            });
+            poll_fn(move |context| match resize.as_mut().poll(context) {
+                Poll::Pending if asked < ASKED => {
+                    asked += 1;
+                    Poll::Pending
+                }
+                Poll::Pending => Poll::Ready(early.clone()),
+                ready => ready,
+            })
+            .await
+        })
     }
 }
 
 struct SetsABit(BoxedResize);
 
 impl Resize<SimFile> for SetsABit {
-    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        let step = self.0.step(device)?;
-        if let (ResizeStep::Done(_), Some(geometry)) = (&step, device.geometry()) {
-            let (whole, used) = (geometry.mapped().0 / 8, geometry.mapped().0 % 8);
-            let at = geometry.bitmap_offset + Bytes(whole);
-            let mut byte = [0];
-            if used > 0 && device.cow().read_exact_at(&mut byte, at).is_ok() {
-                byte[0] |= 1 << 7;
-                device.write_for_relocation("setting a bit", &byte, at)?;
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move {
+            let resized = self.0.begin(desk.clone()).await?;
+            let geometry = desk.follow(|here| here.device().geometry()).await?;
+            if let Some(geometry) = geometry {
+                let (whole, used) = (geometry.mapped().0 / 8, geometry.mapped().0 % 8);
+                let at = geometry.bitmap_offset + Bytes(whole);
+                let byte = desk.read(FileRole::Cow, SETTING, at, vec![0]).await;
+                if let (1.., Ok(mut byte)) = (used, byte) {
+                    byte[0] |= 1 << 7;
+                    desk.write(FileRole::Cow, SETTING, at, byte).await?;
+                }
             }
-        }
-        Ok(step)
+            Ok(resized)
+        })
     }
 }
+
+const SETTING: &str = "setting a bit";
 
 struct LeavesLonger(BoxedResize);
 
 impl Resize<SimFile> for LeavesLonger {
-    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        let result = self.0.step(device);
-        if let (Err(_), Ok(len)) = (&result, device.cow().len()) {
-            device.set_cow_len(FileOffset(len.0 + SECTOR_SIZE))?;
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move {
+            let outcome = self.0.begin(desk.clone()).await;
+            if outcome.is_err()
+                && let Ok(len) = desk.len(FileRole::Cow, "examining the COW file").await
+            {
+                desk.set_cow_len(FileOffset(len.0 + SECTOR_SIZE)).await?;
+            }
+            outcome
+        })
+    }
+}
+
+/// Whether a resize has been under way, and whether it has ended.
+#[derive(Default)]
+struct Holds {
+    resizing: bool,
+    ended: bool,
+}
+
+impl<F: HostFile> Defective<F> for Holds {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
+        self.ended |= self.resizing && !device.is_resizing();
+        self.resizing |= device.is_resizing();
+        match self.ended && device.is_busy() {
+            true => Step::Blocked,
+            false => device.step(),
         }
-        result
     }
 }

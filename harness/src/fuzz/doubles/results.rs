@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use driver::blk::{Operation, Request, Status};
 use driver::host::{Action, Finished, HostFile};
-use driver::ordered::{Ordered, Step};
+use driver::ordered::{Desk, Ordered, Step};
+use driver::resize::ResizeError;
 use driver::units::SectorRange;
 
 use crate::sim::Happened;
@@ -129,13 +130,18 @@ impl<F: HostFile> Defective<F> for Neighbour {
             }
             let end = device.map().sectors();
             self.failed.retain(|(failed, beside)| {
-                let is_set = beside.contains(&tag) && failed.end().0 <= end.0;
-                if is_set {
-                    device.map_mut().mark_dirty(*failed);
-                }
+                let (is_set, failed) = (beside.contains(&tag) && failed.end().0 <= end.0, *failed);
                 !is_set
+                    || device
+                        .relocate(move |desk| mark_dirty(desk, failed))
+                        .is_err()
             });
         }
         step
     }
+}
+
+async fn mark_dirty<F: HostFile>(desk: Desk<F>, sectors: SectorRange) -> Result<(), ResizeError> {
+    desk.look(move |relocation| relocation.map_mut().mark_dirty(sectors))
+        .await
 }

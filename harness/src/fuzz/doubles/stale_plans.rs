@@ -61,7 +61,8 @@ impl Planned {
             let read = match (role, device.backing()) {
                 (FileRole::Cow, _) => device.cow().read_exact_at(content, at),
                 (FileRole::Backing, Some(backing)) => backing.read_exact_at(content, at),
-                (FileRole::Backing, None) => Ok(()),
+                // Nothing is placed in the file of a rebuild before it is the COW file.
+                (FileRole::Backing, None) | (FileRole::New, _) => Ok(()),
             };
             is_read &= read.is_ok();
         }

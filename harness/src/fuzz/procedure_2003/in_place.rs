@@ -7,14 +7,14 @@
 //! everything waits.
 
 use driver::cow::{Geometry, JournalRecord};
-use driver::host::HostFile;
-use driver::ordered::{CowImage, Hold, Ordered, Placement, write_extension};
-use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+use driver::host::FileRole;
+use driver::ordered::{CowImage, Desk, Hold, Placement};
+use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use crate::sim::SimFile;
 
-use super::{Model, ResizeDefect, bitmap, image, read};
+use super::{Model, ResizeDefect, bitmap, end_early, image, read, resize_map};
 
 /// A move under way.
 #[derive(Debug)]
@@ -86,50 +86,51 @@ impl InPlace {
         self.new.capacity() >= self.old.capacity()
     }
 
-    fn do_stage(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+    async fn do_stage(&mut self, desk: &Desk<SimFile>) -> Result<bool, ResizeError> {
         match self.stage {
-            Stage::Prepare => self.prepare(device)?,
-            Stage::Mark => self.mark(device)?,
-            Stage::Choose => self.choose(device),
-            Stage::Copy(window) => self.copy(device, window)?,
+            Stage::Prepare => self.prepare(desk).await?,
+            Stage::Mark => self.mark(desk).await?,
+            Stage::Choose => self.choose(desk).await?,
+            Stage::Copy(window) => self.copy(desk, window).await?,
             Stage::Sync(window) => {
-                self.sync(device)?;
+                self.sync(desk).await?;
                 self.stage = Stage::Record(window);
             }
-            Stage::Record(window) => self.write_record(device, window)?,
-            Stage::Bitmap => self.write_bitmap(device)?,
+            Stage::Record(window) => self.write_record(desk, window).await?,
+            Stage::Bitmap => self.write_bitmap(desk).await?,
             Stage::Header => {
-                self.put_in_force(device)?;
+                self.put_in_force(desk).await?;
                 if self.grows() {
-                    return Ok(self.done(device));
+                    return Ok(true);
                 }
                 self.stage = Stage::Tidy;
             }
             Stage::Tidy => {
-                self.tidy(device)?;
-                return Ok(self.done(device));
+                self.tidy(desk).await?;
+                return Ok(true);
             }
         }
-        Ok(ResizeStep::Working)
+        Ok(false)
     }
 
-    fn prepare(&mut self, device: &mut Ordered<SimFile>) -> Result<(), ResizeError> {
-        device.set_hold(Hold::Everything);
+    async fn prepare(&mut self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
+        desk.look(|here| here.set_hold(Hold::Everything)).await?;
         // What the guest was told is written, and what its bits say, may go to the disk now.
-        self.sync(device)?;
+        self.sync(desk).await?;
         if self.grows() {
-            self.make_room(device)?;
+            self.make_room(desk).await?;
         }
-        write_extension(device, &image(device)?)?;
+        desk.need_extension(&image(desk).await?).await?;
         if self.moves() && !self.model.spillner {
-            let mut slots = [0; JournalRecord::SLOTS_LEN];
+            let mut slots = vec![0; JournalRecord::SLOTS_LEN];
             let at = (self.record.slot_offset() - JournalRecord::slots_offset()).0 as usize;
             let record = self.record.encode();
             slots[at..at + record.len()].copy_from_slice(&record);
             let action = "writing the journal";
-            device.write_for_relocation(action, &slots, JournalRecord::slots_offset())?;
+            desk.write(FileRole::Cow, action, JournalRecord::slots_offset(), slots)
+                .await?;
         }
-        self.sync(device)?;
+        self.sync(desk).await?;
         self.stage = match self.moves() {
             true => Stage::Mark,
             false if self.grows() => Stage::Bitmap,
@@ -139,66 +140,67 @@ impl InPlace {
     }
 
     /// Makes what lies past the old data read as zeros.
-    fn make_room(&self, device: &mut Ordered<SimFile>) -> Result<(), ResizeError> {
+    async fn make_room(&self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
         let old_end = self.old.place_of(Sector(0) + self.old.capacity());
         if !self.has(ResizeDefect::StaleBitsAfterShrinkThenGrow) {
-            device.set_cow_len(old_end)?;
-            return device.set_cow_len(self.new.data_end());
+            desk.set_cow_len(old_end).await?;
+            return desk.set_cow_len(self.new.data_end()).await;
         }
-        let found = device
-            .cow()
-            .len()
-            .map_err(ResizeError::host("examining the COW file", FileOffset(0)))?;
+        let found = desk.len(FileRole::Cow, "examining the COW file").await?;
         let long_enough = (self.new.data_end() - FileOffset(0)).max(found);
-        device.set_cow_len(FileOffset(0) + long_enough)?;
-        let bits = read(device, self.old.bitmap_offset, self.new.bitmap_len)?;
+        desk.set_cow_len(FileOffset(0) + long_enough).await?;
+        let bits = read(desk, self.old.bitmap_offset, self.new.bitmap_len).await?;
         for sector in self.old.capacity().0..self.new.capacity().0 {
             let ready = bits[(sector / 8) as usize] >> (sector % 8) & 1 == 1;
             if !ready {
                 let place = self.old.place_of(Sector(sector));
                 let sector = FileRange::new(place, SectorCount(1).bytes());
-                device.clear_for_relocation(sector)?;
+                desk.clear(sector).await?;
             }
         }
         Ok(())
     }
 
-    fn mark(&mut self, device: &mut Ordered<SimFile>) -> Result<(), ResizeError> {
-        let mut header = image(device)?.header;
+    async fn mark(&mut self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
+        let mut header = image(desk).await?.header;
         if self.has(ResizeDefect::HeaderBeforeData) {
             header.size = self.new.size;
             header.alignment = self.new.alignment;
-            device.commit_header(&header)?;
+            desk.commit_header(&header).await?;
         } else if !self.model.spillner {
             header.relocating = true;
-            device.commit_header(&header)?;
+            desk.commit_header(&header).await?;
         }
-        self.place(device);
+        self.place(desk).await?;
         self.stage = Stage::Choose;
         Ok(())
     }
 
     /// Tells the device where data is now.
-    fn place(&self, device: &mut Ordered<SimFile>) {
+    async fn place(&self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
         if !self.has(ResizeDefect::IoToOldLocationDuringMove) {
-            let frontier = self.record.frontier;
-            device.set_placement(Placement::moving(&self.old, &self.new, frontier));
+            let placement = Placement::moving(&self.old, &self.new, self.record.frontier);
+            desk.look(move |here| here.set_placement(placement)).await?;
         }
+        Ok(())
     }
 
     /// The next window ends where the last dirty sector below the frontier does, and is not
     /// longer than the distance moved. Forwards, all is one window.
-    fn choose(&mut self, device: &mut Ordered<SimFile>) {
+    async fn choose(&mut self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
         let frontier = self.record.frontier;
-        let dirty = |sector: &u64| device.map().is_dirty(Sector(*sector));
-        let Some(last) = (0..frontier.0).rev().find(dirty) else {
+        let last = desk.look(move |here| {
+            let dirty = |sector: &u64| here.device().map().is_dirty(Sector(*sector));
+            (0..frontier.0).rev().find(dirty)
+        });
+        let Some(last) = last.await? else {
             self.stage = match frontier {
                 Sector(0) => Stage::Bitmap,
                 // Nothing is left to move: that has to be said, too.
                 _ => Stage::Record(SectorRange::between(Sector(0)..Sector(0))),
             };
-            device.set_hold(Hold::Everything);
-            return;
+            desk.look(|here| here.set_hold(Hold::Everything)).await?;
+            return Ok(());
         };
         let end = Sector(last + 1);
         let longest = self.window.min(self.distance()).0;
@@ -206,38 +208,36 @@ impl InPlace {
             true => Sector(0),
             false => Sector(end.0.saturating_sub(longest)),
         };
-        device.set_hold(match self.has(ResizeDefect::IoToOldLocationDuringMove) {
+        let hold = match self.has(ResizeDefect::IoToOldLocationDuringMove) {
             true => Hold::Nothing,
             false => Hold::Window(SectorRange::between(start..frontier)),
-        });
+        };
+        desk.look(move |here| here.set_hold(hold)).await?;
         self.stage = Stage::Copy(SectorRange::between(start..end));
+        Ok(())
     }
 
-    fn copy(
-        &mut self,
-        device: &mut Ordered<SimFile>,
-        window: SectorRange,
-    ) -> Result<(), ResizeError> {
+    async fn copy(&mut self, desk: &Desk<SimFile>, window: SectorRange) -> Result<(), ResizeError> {
         // One piece, except forwards.
         let piece = self.window.min(self.distance()).0;
         let mut from = window.start;
         while from < window.end() {
             let to = window.end().min(from + SectorCount(piece));
-            let runs: Vec<SectorRange> = device
-                .map()
-                .dirty_runs(SectorRange::between(from..to))
-                .collect();
+            let piece = SectorRange::between(from..to);
+            let runs = desk.look(move |here| {
+                let runs = here.device().map().dirty_runs(piece);
+                runs.collect::<Vec<SectorRange>>()
+            });
+            let runs = runs.await?;
             let mut contents = Vec::new();
             for run in &runs {
-                contents.push(read(
-                    device,
-                    self.old.place_of(run.start),
-                    run.count.bytes(),
-                )?);
+                let place = self.old.place_of(run.start);
+                contents.push(read(desk, place, run.count.bytes()).await?);
             }
-            for (run, content) in runs.iter().zip(&contents).rev() {
+            for (run, content) in runs.iter().zip(contents).rev() {
                 let action = "moving data in the COW file";
-                device.write_for_relocation(action, content, self.new.place_of(run.start))?;
+                let place = self.new.place_of(run.start);
+                desk.write(FileRole::Cow, action, place, content).await?;
                 self.moved += run.count.bytes();
             }
             from = to;
@@ -246,9 +246,9 @@ impl InPlace {
         Ok(())
     }
 
-    fn write_record(
+    async fn write_record(
         &mut self,
-        device: &mut Ordered<SimFile>,
+        desk: &Desk<SimFile>,
         window: SectorRange,
     ) -> Result<(), ResizeError> {
         self.record.sequence += 1;
@@ -256,80 +256,78 @@ impl InPlace {
         if !self.model.spillner {
             let record = self.record;
             let action = "writing the journal";
-            device.write_for_relocation(action, &record.encode(), record.slot_offset())?;
+            let slot = record.encode().to_vec();
+            desk.write(FileRole::Cow, action, record.slot_offset(), slot)
+                .await?;
             if !self.has(ResizeDefect::ProgressNotDurable) {
-                self.sync(device)?;
+                self.sync(desk).await?;
             }
         }
-        self.place(device);
-        device.set_hold(Hold::Nothing);
+        self.place(desk).await?;
+        desk.look(|here| here.set_hold(Hold::Nothing)).await?;
         self.stage = Stage::Choose;
         Ok(())
     }
 
-    fn write_bitmap(&mut self, device: &mut Ordered<SimFile>) -> Result<(), ResizeError> {
-        device.set_hold(Hold::Everything);
+    async fn write_bitmap(&mut self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
+        desk.look(|here| here.set_hold(Hold::Everything)).await?;
         // The bits of what was written during the move go with the others.
-        self.sync(device)?;
-        let bits = bitmap(device, &self.new, &self.model);
+        self.sync(desk).await?;
+        let bits = bitmap(desk, &self.new, &self.model).await?;
         let action = "writing the new bitmap of the COW file";
-        device.write_for_relocation(action, &bits, self.new.bitmap_offset)?;
-        self.sync(device)?;
+        desk.write(FileRole::Cow, action, self.new.bitmap_offset, bits)
+            .await?;
+        self.sync(desk).await?;
         self.stage = Stage::Header;
         Ok(())
     }
 
     /// The commit, on the disk and then in memory.
-    fn put_in_force(&mut self, device: &mut Ordered<SimFile>) -> Result<(), ResizeError> {
+    async fn put_in_force(&mut self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
         let CowImage {
             mut header,
             extension,
             ..
-        } = image(device)?;
+        } = image(desk).await?;
         header.relocating = false;
         header.size = self.new.size;
         header.alignment = self.new.alignment;
         if self.model.spillner {
             let action = "writing the header of the COW file";
-            device.write_for_relocation(action, &header.first_sector(), FileOffset(0))?;
+            desk.write(FileRole::Cow, action, FileOffset(0), header.first_sector())
+                .await?;
         } else {
-            device.commit_header(&header)?;
+            desk.commit_header(&header).await?;
         }
-        let (old_end, new_end) = (self.old.capacity(), self.new.capacity());
-        if new_end >= old_end {
-            let refused = |error: driver::cow::MapTooLarge| ResizeError::Refused(error.to_string());
-            device.map_mut().grow(new_end).map_err(refused)?;
-            if self.has(ResizeDefect::TailLeftClean) {
-                let tail = SectorRange::between(Sector(old_end.0)..Sector(new_end.0));
-                device.map_mut().mark_clean(tail);
-            }
-        } else {
-            device.map_mut().shrink(new_end);
-        }
-        let image = CowImage {
-            header,
-            extension,
-            geometry: self.new,
-        };
-        device.commit(image, Placement::settled(&self.new));
-        Ok(())
+        let (new, model) = (self.new, self.model.clone());
+        desk.look(move |here| {
+            resize_map(here, &new, &model)?;
+            let image = CowImage {
+                header,
+                extension,
+                geometry: new,
+            };
+            here.commit(image, Placement::settled(&new));
+            Ok(())
+        })
+        .await?
     }
 
     /// Clears the bits and the data past the new end.
-    fn tidy(&self, device: &mut Ordered<SimFile>) -> Result<(), ResizeError> {
+    async fn tidy(&self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
         if self.has(ResizeDefect::StaleBitsAfterShrinkThenGrow) {
             return Ok(());
         }
-        let mut bits = bitmap(device, &self.new, &self.model);
+        let mut bits = bitmap(desk, &self.new, &self.model).await?;
         bits.resize(self.old.bitmap_len.0 as usize, 0);
         let action = "writing the bitmap of the COW file";
-        device.write_for_relocation(action, &bits, self.old.bitmap_offset)?;
-        device.set_cow_len(self.new.data_end())
+        desk.write(FileRole::Cow, action, self.old.bitmap_offset, bits)
+            .await?;
+        desk.set_cow_len(self.new.data_end()).await
     }
 
-    fn done(&self, device: &mut Ordered<SimFile>) -> ResizeStep {
-        device.set_hold(Hold::Nothing);
-        ResizeStep::Done(Resized {
+    fn done(&self) -> Resized {
+        Resized {
             strategy: match self.moves() {
                 true => Strategy::Reflow,
                 false => Strategy::Headroom,
@@ -337,28 +335,32 @@ impl InPlace {
             old_size: self.old.size,
             new_size: self.new.size,
             moved: self.moved,
-        })
+        }
     }
 
-    fn sync(&self, device: &mut Ordered<SimFile>) -> Result<(), ResizeError> {
+    async fn carry_out(mut self, desk: &Desk<SimFile>) -> Outcome {
+        loop {
+            match self.do_stage(desk).await {
+                Ok(true) => return Ok(self.done()),
+                Ok(false) => {}
+                Err(error) => return end_early(desk, error).await,
+            }
+            if let Err(error) = desk.turn().await {
+                return end_early(desk, error).await;
+            }
+        }
+    }
+
+    async fn sync(&self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
         match self.model.spillner {
             true => Ok(()),
-            false => device.sync_for_relocation(),
+            false => desk.sync().await,
         }
     }
 }
 
 impl Resize<SimFile> for InPlace {
-    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        if !device.lets_relocation_in() {
-            return Ok(ResizeStep::Waiting);
-        }
-        let result = self.do_stage(device);
-        if result.is_err() {
-            // The next opening finds out what is on the disk.
-            device.refuse_writes();
-            device.set_hold(Hold::Nothing);
-        }
-        result
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move { self.carry_out(&desk).await })
     }
 }

@@ -19,9 +19,10 @@ mod in_place;
 mod new_file;
 
 use driver::cow::{Geometry, JournalRecord, Version};
-use driver::ordered::{CowImage, Ordered};
-use driver::resize::{Resize, ResizeError, Strategy};
-use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount};
+use driver::host::FileRole;
+use driver::ordered::{CowImage, Desk, Ordered, Relocation};
+use driver::resize::{Outcome, Resize, ResizeError, Strategy};
+use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::sim::{SimFile, SimHost};
 
@@ -118,7 +119,17 @@ fn behind(old: &Geometry, asked: Asked) -> Result<Geometry, String> {
 
 /// The bitmap of the layout `new`, sector by sector: the dirty ones that the device has, and
 /// all the new ones.
-fn bitmap(device: &Ordered<SimFile>, new: &Geometry, model: &Model) -> Vec<u8> {
+async fn bitmap(
+    desk: &Desk<SimFile>,
+    new: &Geometry,
+    model: &Model,
+) -> Result<Vec<u8>, ResizeError> {
+    let (new, model) = (*new, model.clone());
+    desk.look(move |here| bitmap_of(here.device(), &new, &model))
+        .await
+}
+
+fn bitmap_of(device: &Ordered<SimFile>, new: &Geometry, model: &Model) -> Vec<u8> {
     let moves = device.geometry().map(|old| old.bitmap_offset) != Some(new.bitmap_offset);
     let lost = moves && model.has(ResizeDefect::BitmapNotMoved);
     let mut bits = vec![0; new.bitmap_len.0 as usize];
@@ -134,19 +145,47 @@ fn bitmap(device: &Ordered<SimFile>, new: &Geometry, model: &Model) -> Vec<u8> {
     bits
 }
 
-/// Reads `len` bytes of the COW file.
-fn read(device: &Ordered<SimFile>, at: FileOffset, len: Bytes) -> Result<Vec<u8>, ResizeError> {
-    use driver::host::HostFile;
-    let mut content = vec![0; len.0 as usize];
-    device
-        .cow()
-        .read_zero_filled_at(&mut content, at)
-        .map_err(ResizeError::host("reading the COW file", at))?;
+/// Reads `len` bytes of the COW file; what is past its end reads as zeros.
+async fn read(desk: &Desk<SimFile>, at: FileOffset, len: Bytes) -> Result<Vec<u8>, ResizeError> {
+    let doing = "reading the COW file";
+    let end = desk.len(FileRole::Cow, doing).await?;
+    let there = len.0.min(end.0.saturating_sub(at.0));
+    let content = vec![0; there as usize];
+    let mut content = desk.read(FileRole::Cow, doing, at, content).await?;
+    content.resize(len.0 as usize, 0);
     Ok(content)
 }
 
 /// The image of the open device.
-fn image(device: &Ordered<SimFile>) -> Result<CowImage, ResizeError> {
-    let image = device.image().cloned();
+async fn image(desk: &Desk<SimFile>) -> Result<CowImage, ResizeError> {
+    let image = desk.look(|here| here.device().image().cloned()).await?;
     image.ok_or_else(|| ResizeError::Refused("a raw disk has no layout".into()))
+}
+
+/// Ends a resize early: the next opening finds out what is on the disk. One that was given up is
+/// left as it is.
+async fn end_early(desk: &Desk<SimFile>, error: ResizeError) -> Outcome {
+    if error != ResizeError::Abandoned {
+        desk.follow(|here| here.refuse_writes()).await?;
+    }
+    Err(error)
+}
+
+/// Lets the map, and the device with it, have the sectors of the layout `new`.
+fn resize_map(
+    here: &mut Relocation<'_, SimFile>,
+    new: &Geometry,
+    model: &Model,
+) -> Result<(), ResizeError> {
+    let (old_end, new_end) = (here.device().capacity(), new.capacity());
+    if new_end < old_end {
+        here.map_mut().shrink(new_end);
+        return Ok(());
+    }
+    here.grow_map(new_end)?;
+    if model.has(ResizeDefect::TailLeftClean) {
+        let tail = SectorRange::between(Sector(old_end.0)..Sector(new_end.0));
+        here.map_mut().mark_clean(tail);
+    }
+    Ok(())
 }

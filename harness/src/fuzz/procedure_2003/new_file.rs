@@ -2,18 +2,19 @@
 //! The guest waits from the first step to the last.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use driver::cow::{Extension, Geometry, Header};
-use driver::host::{HostFile, HostNames, Replace};
+use driver::host::{FileRole, HostFile, HostNames, Replace};
 use driver::open::{create_temporary, temporary_name};
-use driver::ordered::{CowImage, Hold, Ordered};
-use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
-use driver::units::{Bytes, FileOffset, Sector, SectorRange};
+use driver::ordered::{CowImage, Desk, Hold};
+use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
+use driver::units::{Bytes, FileOffset, Sector};
 
 use crate::fuzz::device::COW;
 use crate::sim::{SimFile, SimHost};
 
-use super::{Model, ResizeDefect, bitmap, image, read};
+use super::{Model, ResizeDefect, bitmap, end_early, image, read, resize_map};
 
 /// A copy under way.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub struct NewFile {
     model: Model,
     new: Geometry,
     stage: Stage,
-    made: Option<(SimFile, CowImage)>,
+    made: Option<(Arc<SimFile>, CowImage)>,
     old_size: Bytes,
     moved: Bytes,
 }
@@ -56,22 +57,23 @@ impl NewFile {
         }
     }
 
-    fn do_stage(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
+    /// Whether it is done.
+    async fn do_stage(&mut self, desk: &Desk<SimFile>) -> Result<bool, ResizeError> {
         let at = FileOffset(0);
         let early = self.model.has(ResizeDefect::HeaderBeforeData);
         match self.stage {
             Stage::Create => {
-                device.set_hold(Hold::Everything);
-                self.create(device)?;
+                desk.look(|here| here.set_hold(Hold::Everything)).await?;
+                self.create(desk).await?;
                 self.stage = match early {
                     true => Stage::Rename,
                     false => Stage::Copy(Sector(0)),
                 };
             }
-            Stage::Copy(from) => self.copy(device, from)?,
+            Stage::Copy(from) => self.copy(desk, from).await?,
             Stage::Bitmap => {
-                let bits = bitmap(device, &self.new, &self.model);
-                self.write(&bits, self.new.bitmap_offset)?;
+                let bits = bitmap(desk, &self.new, &self.model).await?;
+                write(desk, bits, self.new.bitmap_offset).await?;
                 self.stage = Stage::Sync;
             }
             Stage::Sync => {
@@ -96,21 +98,19 @@ impl NewFile {
                 }
                 if !early {
                     // In the same step: nothing may be written to the old file any more.
-                    return self.replace(device);
+                    return self.replace(desk).await;
                 }
                 self.stage = Stage::Copy(Sector(0));
             }
-            Stage::Replace => return self.replace(device),
+            Stage::Replace => return self.replace(desk).await,
         }
-        Ok(ResizeStep::Working)
+        Ok(false)
     }
 
-    fn create(&mut self, device: &Ordered<SimFile>) -> Result<(), ResizeError> {
+    async fn create(&mut self, desk: &Desk<SimFile>) -> Result<(), ResizeError> {
         let refused = |error: String| ResizeError::Refused(error);
-        if device.has_failed_sync() {
-            return Err(ResizeError::SyncFailed);
-        }
-        let old = image(device)?;
+        desk.check_syncs().await?;
+        let old = image(desk).await?;
         self.old_size = old.geometry.size;
         let header = Header::v3(
             old.header.backing_path(),
@@ -127,57 +127,64 @@ impl NewFile {
             extension: Some(extension),
             geometry: self.new,
         };
-        self.made = Some((file, image));
-        self.write(&header.encode(), FileOffset(0))?;
-        self.write(&extension.encode(), Extension::OFFSET)?;
-        let end = self.new.data_end();
-        let lengthened = self.file()?.set_len(end - FileOffset(0));
-        lengthened.map_err(ResizeError::host("lengthening the new COW file", end))
+        let file = Arc::new(file);
+        self.made = Some((Arc::clone(&file), image));
+        desk.look(move |here| here.set_new_file(Some(file))).await?;
+        write(desk, header.encode(), FileOffset(0)).await?;
+        write(desk, extension.encode().to_vec(), Extension::OFFSET).await?;
+        desk.set_new_len("lengthening the new COW file", self.new.data_end())
+            .await
     }
 
-    fn copy(&mut self, device: &Ordered<SimFile>, from: Sector) -> Result<(), ResizeError> {
-        let end = Sector(0) + device.capacity().min(self.new.capacity());
-        let Some(run) = device.map().next_dirty(from, end) else {
+    async fn copy(&mut self, desk: &Desk<SimFile>, from: Sector) -> Result<(), ResizeError> {
+        let new_capacity = self.new.capacity();
+        let next = desk.look(move |here| {
+            let device = here.device();
+            let end = Sector(0) + device.capacity().min(new_capacity);
+            let run = device.map().next_dirty(from, end)?;
+            Some(device.placement().place(run))
+        });
+        let Some((start, run)) = next.await? else {
             self.stage = Stage::Bitmap;
             return Ok(());
         };
-        let (start, run) = device.placement().place(run);
-        let content = read(device, start, run.count.bytes())?;
-        self.write(&content, self.new.place_of(run.start))?;
+        let content = read(desk, start, run.count.bytes()).await?;
+        write(desk, content, self.new.place_of(run.start)).await?;
         self.moved += run.count.bytes();
         self.stage = Stage::Copy(run.end());
         Ok(())
     }
 
-    fn replace(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        let Some((file, image)) = self.made.take() else {
+    async fn replace(&mut self, desk: &Desk<SimFile>) -> Result<bool, ResizeError> {
+        let Some((_, image)) = self.made.take() else {
             return Err(ResizeError::Refused("the new file is not there".into()));
         };
-        let old_end = device.capacity();
-        let new_end = self.new.capacity();
-        if new_end >= old_end {
-            let refused = |error: driver::cow::MapTooLarge| ResizeError::Refused(error.to_string());
-            device.map_mut().grow(new_end).map_err(refused)?;
-            if self.model.has(ResizeDefect::TailLeftClean) {
-                let tail = SectorRange::between(Sector(old_end.0)..Sector(new_end.0));
-                device.map_mut().mark_clean(tail);
+        let (new, model) = (self.new, self.model.clone());
+        desk.look(move |here| {
+            resize_map(here, &new, &model)?;
+            here.replace_cow(image);
+            Ok(true)
+        })
+        .await?
+    }
+
+    async fn carry_out(mut self, desk: &Desk<SimFile>) -> Outcome {
+        loop {
+            match self.do_stage(desk).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => return end_early(desk, error).await,
             }
-        } else {
-            device.map_mut().shrink(new_end);
+            if let Err(error) = desk.turn().await {
+                return end_early(desk, error).await;
+            }
         }
-        device.replace_cow(file, image);
-        device.set_hold(Hold::Nothing);
-        Ok(ResizeStep::Done(Resized {
+        Ok(Resized {
             strategy: Strategy::Rebuild,
             old_size: self.old_size,
             new_size: self.new.size,
             moved: self.moved,
-        }))
-    }
-
-    fn write(&self, data: &[u8], at: FileOffset) -> Result<(), ResizeError> {
-        let written = self.file()?.write_all_at(data, at);
-        written.map_err(ResizeError::host("writing the new COW file", at))
+        })
     }
 
     fn file(&self) -> Result<&SimFile, ResizeError> {
@@ -188,17 +195,13 @@ impl NewFile {
     }
 }
 
+async fn write(desk: &Desk<SimFile>, data: Vec<u8>, at: FileOffset) -> Result<(), ResizeError> {
+    let doing = "writing the new COW file";
+    desk.write(FileRole::New, doing, at, data).await.map(drop)
+}
+
 impl Resize<SimFile> for NewFile {
-    fn step(&mut self, device: &mut Ordered<SimFile>) -> Result<ResizeStep, ResizeError> {
-        if !device.lets_relocation_in() {
-            return Ok(ResizeStep::Waiting);
-        }
-        let result = self.do_stage(device);
-        if result.is_err() {
-            // The next opening finds out which file has the name.
-            device.refuse_writes();
-            device.set_hold(Hold::Nothing);
-        }
-        result
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move { self.carry_out(&desk).await })
     }
 }

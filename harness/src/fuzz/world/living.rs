@@ -715,34 +715,38 @@ impl Living<'_, '_, '_> {
             world.truth.sizes.push(asked.sectors);
         }
         self.resize = Some(resize);
+        let side_by_side = self.device.is_side_by_side();
+        world.excuses.begin_resize(&world.host, side_by_side);
         Ok(())
     }
 
     /// One step of the resize. Whether there is more to do at once.
     fn step_resize(&mut self) -> Result<bool, Stop> {
-        let (Some(resize), Some(device)) = (&mut self.resize, self.device.resizable()) else {
+        let Some(resize) = &mut self.resize else {
             return Ok(false);
         };
-        let (old_size, target) = (resize.old_size, resize.target);
+        let (old_size, target, given_up) = (resize.old_size, resize.target, resize.given_up);
         resize.count_last_steps();
         let last_steps = resize.last_steps;
         let is_reflow = resize.coverage == "strategy_reflow";
         self.world.phase = Phase::Resize;
         self.world.count_step(Act::Resize)?;
         self.world.begin(Work::Resize);
-        let result = resize.step(device);
+        let step = self.device.step_resize();
         self.show(Phase::Resize)?;
-        match result {
-            Ok(ResizeStep::Working) => {
-                if is_reflow && self.device.under_way() > 0 {
+        match step {
+            ResizeStep::Working => {
+                // One may be its own.
+                if is_reflow && self.device.under_way() > 1 {
                     let name = "window_moved_with_requests_around";
                     self.world.coverage.hit(name);
                 }
                 Ok(true)
             }
-            Ok(ResizeStep::Waiting) => Ok(false),
-            Ok(ResizeStep::Done(_)) => {
+            ResizeStep::Waiting | ResizeStep::Idle => Ok(false),
+            ResizeStep::Ended(Ok(_)) => {
                 self.resize = None;
+                self.world.excuses.end_resize();
                 self.failed_resize = None;
                 self.check_size(target)?;
                 self.check_no_bit_past_end()?;
@@ -767,23 +771,30 @@ impl Living<'_, '_, '_> {
                 }
                 Ok(false)
             }
-            Err(error) => {
+            ResizeStep::Ended(Err(error)) => {
                 self.resize = None;
-                if !self.world.excuses.resize(&self.world.host, &error) {
+                let excused = given_up && error == ResizeError::Abandoned;
+                if !excused && !self.world.excuses.resize(&self.world.host, &error) {
                     let when = "during a resize";
                     let violation = Violation::new(Kind::WrongStatus, when, &error);
                     return Err(violation.by(Act::Resize).with_error(error).into());
                 }
-                self.world.coverage.hit("resize_failed");
+                self.world.coverage.hit(match given_up {
+                    true => "resize_given_up",
+                    false => "resize_failed",
+                });
                 if self.device.capacity() != target {
                     self.check_size(old_size)?;
-                    self.check_undone(&error)?;
+                    self.check_undone(&error, given_up)?;
                 }
+                self.world.excuses.end_resize();
+                let capacity = self.device.capacity();
                 let moment = self.world.truth.history.now();
                 self.failed_resize = Some(FailedResize {
                     moment,
-                    old_size,
-                    given_up: false,
+                    // One that was given up after its commit has the new size.
+                    old_size: if given_up { capacity } else { old_size },
+                    given_up,
                 });
                 Ok(false)
             }
@@ -809,9 +820,10 @@ impl Living<'_, '_, '_> {
         Err(violation.by(Act::Resize).with_error(error))
     }
 
-    /// A resize that a fault has ended, and no other has kept from putting back what was there,
-    /// leaves the file as long as it was, or as long as what was written past its end meanwhile.
-    fn check_undone(&mut self, error: &ResizeError) -> Result<(), Violation> {
+    /// A resize that a fault has ended, or that was given up, and that no other fault has kept from
+    /// putting back what was there, leaves the file as long as it was, or as long as what was
+    /// written past its end meanwhile.
+    fn check_undone(&mut self, error: &ResizeError, given_up: bool) -> Result<(), Violation> {
         let world = &mut *self.world;
         let is_undone = world.case.driver == DriverName::Ordered
             && world.case.resize_model().is_none()
@@ -822,7 +834,10 @@ impl Living<'_, '_, '_> {
         else {
             return Ok(());
         };
-        world.coverage.hit("resize_failed_and_was_undone");
+        world.coverage.hit(match given_up {
+            true => "resize_given_up_and_undone",
+            false => "resize_failed_and_was_undone",
+        });
         let data_end = device.geometry().map_or(0, |it| it.data_end().0);
         let most = self.len_before.max(data_end);
         let len = cow.length().0;
@@ -957,15 +972,12 @@ impl Living<'_, '_, '_> {
     fn drain_for_close(&mut self) -> Result<(), Stop> {
         self.device.no_more_resizes();
         self.drain()?;
-        if self.resize.take().is_some() {
-            self.device.release();
+        if let (Some(resize), Some(device)) = (&mut self.resize, self.device.resizable()) {
+            // It puts things back, or leaves them for a recovery.
+            resize.given_up = true;
+            device.abandon_resize();
+            while self.resize.is_some() && (self.step_resize()? || self.step()?) {}
             self.drain()?;
-            // The size that the device has when it is closed is the one on the disk.
-            self.failed_resize = Some(FailedResize {
-                moment: self.world.truth.history.now(),
-                old_size: self.device.capacity(),
-                given_up: true,
-            });
         }
         let Some((number, flown)) = self.flying.first_key_value() else {
             return Ok(());

@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
 use driver::memory::MemoryHost;
-use userhelper::clone_range::CloneRange;
 use userhelper::image_host::{FreeSpace, ImageHost};
 
 pub use file::StampFile;
@@ -151,6 +150,3 @@ impl ImageHost for StampHost {
         self.memory.wait_until(seconds, goes_on)
     }
 }
-
-/// Memory shares nothing.
-impl CloneRange for StampFile {}

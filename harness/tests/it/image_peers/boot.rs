@@ -5,7 +5,7 @@ use std::path::Path;
 
 use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, open};
-use driver::resize::{Resize, ResizeStep, Strategy};
+use driver::resize::{ResizeStep, Strategy};
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 use userhelper::planner::{Shrink, Wish, plan};
 use userhelper::real_files::RealHost;
@@ -246,10 +246,11 @@ fn begin_reflow(cow: &Path, new_size: Bytes) {
     };
     let surroundings = surroundings(&RealHost, cow, &device).unwrap();
     let plan = plan(&device, wish, surroundings).unwrap();
-    let mut reflow = PlannedResize::new(&plan, RealHost, cow, &device).unwrap();
+    let reflow = PlannedResize::new(&plan, RealHost, cow, &device).unwrap();
+    device.begin_resize(Box::new(reflow));
     let last = SectorRange::new(Sector(device.capacity().0 - 1), SectorCount(1));
     let (old_place, _) = device.placement().place(last);
     while device.placement().place(last).0 == old_place {
-        assert_eq!(reflow.step(&mut device).unwrap(), ResizeStep::Working);
+        assert_eq!(device.step_resize(), ResizeStep::Working);
     }
 }

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use driver::blk::{Status, Tag};
-use driver::ordered::Hold;
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::SectorCount;
 use harness::sim::{
@@ -15,7 +14,7 @@ use harness::sim::{
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use userhelper::planner::{Shrink, Wish};
-use userhelper::resize::{WishedResize, recover, run};
+use userhelper::resize::{WishedResize, recover};
 
 use super::model::{Model, read_all};
 use super::{
@@ -79,7 +78,16 @@ pub(crate) struct Told {
 
 impl Story<'_> {
     /// Tells the story on `world` until its end or the crash that the host has planned.
-    pub(crate) fn tell(&self, mut world: World) -> Told {
+    pub(crate) fn tell(&self, world: World) -> Told {
+        self.tell_with(world, &mut |device| device.step_resize())
+    }
+
+    /// Tells the story like [`Story::tell`]; `step` does a step of the resize.
+    pub(crate) fn tell_with(
+        &self,
+        mut world: World,
+        step: &mut dyn FnMut(&mut Device) -> ResizeStep,
+    ) -> Told {
         let old = world.model.capacity();
         let mut device = world.open().device;
         let mut sizes = vec![old];
@@ -91,9 +99,8 @@ impl Story<'_> {
         }
         if !world.host.crashed() {
             sizes = vec![old, self.new_sectors];
-            let mut resize = (self.resize)(&world, &device).unwrap();
-            outcome = self.interleave(&mut world, &mut device, resize.as_mut());
-            device.set_hold(Hold::Nothing);
+            device.begin_resize((self.resize)(&world, &device).unwrap());
+            outcome = self.interleave(&mut world, &mut device, step);
         }
         if let Some(Ok(_)) = outcome {
             assert_eq!(device.capacity().0, self.new_sectors);
@@ -113,7 +120,7 @@ impl Story<'_> {
         &self,
         world: &mut World,
         device: &mut Device,
-        resize: &mut dyn Resize<SimFile>,
+        step: &mut dyn FnMut(&mut Device) -> ResizeStep,
     ) -> Option<Result<Resized, ResizeError>> {
         let mut acts = self.between.iter().cycle();
         let mut in_flight: VecDeque<(Act, Tag)> = VecDeque::new();
@@ -123,15 +130,14 @@ impl Story<'_> {
                 return None;
             }
             if outcome.is_none() {
-                match resize.step(device) {
-                    Ok(ResizeStep::Working | ResizeStep::Waiting) => {}
-                    Ok(ResizeStep::Done(resized)) => outcome = Some(Ok(resized)),
-                    Err(_) if world.host.crashed() => return None,
-                    Err(error) => outcome = Some(Err(error)),
+                match step(device) {
+                    ResizeStep::Working | ResizeStep::Waiting => {}
+                    ResizeStep::Ended(Err(_)) if world.host.crashed() => return None,
+                    ResizeStep::Ended(ended) => outcome = Some(ended),
+                    ResizeStep::Idle => unreachable!("it was begun, and has not ended"),
                 }
-                if outcome.is_some() {
-                    device.set_hold(Hold::Nothing);
-                } else if let (true, Some(act)) = (in_flight.len() < 3, acts.next()) {
+                let may_begin = outcome.is_none() && in_flight.len() < 3;
+                if let (true, Some(act)) = (may_begin, acts.next()) {
                     let tag = world.submit(device, *act);
                     in_flight.push_back((*act, tag));
                 }
@@ -417,10 +423,10 @@ impl Check<'_> {
                 shrink: Shrink::Refuse,
                 online: false,
             };
-            let mut resize = WishedResize::new(host.clone(), COW.as_ref(), wish);
+            let resize = WishedResize::new(host.clone(), COW.as_ref(), wish);
             // What a shrink has cut off does not come back.
             model.resized(device.capacity().0);
-            run(&mut resize, &mut device).unwrap();
+            device.resize(Box::new(resize)).unwrap();
             assert_eq!(device.capacity().0, sectors);
             model.resized(sectors);
             model.check_after_crash(&mut device);

@@ -4,6 +4,7 @@
 //! [`Model::check`] and [`check_image`], and nothing here knows how a resize works.
 
 pub(crate) mod explore;
+mod given_up;
 pub(crate) mod model;
 pub(crate) mod rows;
 

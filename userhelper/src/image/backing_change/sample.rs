@@ -345,6 +345,14 @@ mod tests {
         assert!(matches!(refused, ResizeError::Refused(_)));
     }
 
+    fn mark_dirty(device: &mut Ordered<MemoryFile>, range: SectorRange) {
+        let marked = device.relocate(|desk| async move {
+            desk.look(move |here| here.map_mut().mark_dirty(range))
+                .await
+        });
+        marked.unwrap();
+    }
+
     #[test]
     fn what_a_merge_writes_has_both_its_contents() {
         let host = MemoryHost::new();
@@ -353,9 +361,7 @@ mod tests {
         let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
         let sectors = device.capacity();
         // The front but for its first sector, which is zeros.
-        device
-            .map_mut()
-            .mark_dirty(SectorRange::new(Sector(1), FRONT));
+        mark_dirty(&mut device, SectorRange::new(Sector(1), FRONT));
         let sample = choose(&backing, sectors, Some(&device), 1).unwrap();
         check(&backing, sample.ranges());
         let written = |place: &&SampledRange| device.map().is_dirty(place.range.start);
@@ -371,7 +377,7 @@ mod tests {
         assert!(kept.clone().all(|it| it.before == it.after) && kept.count() == 1 + SPREAD_PLACES);
         // Every sector is written: nothing else is left to know the file by.
         let all = SectorRange::new(Sector(0), sectors);
-        device.map_mut().mark_dirty(all);
+        mark_dirty(&mut device, all);
         let sample = choose(&backing, sectors, Some(&device), 1).unwrap();
         assert_eq!(sample.ranges().len(), FRONT_WRITTEN + SPREAD_WRITTEN);
     }

@@ -1,0 +1,81 @@
+//! What a relocation is at: its turn, during which no publication begins, and its operation under
+//! way. It has one at a time.
+//!
+//! Its changes of the COW file count when they end, as those of requests do: a sync that began
+//! before that does not cover them.
+
+use crate::host::{Action, FileRole, HostResult, Operation};
+
+use super::publication::Covers;
+use super::{Engine, RELOCATION};
+
+/// Whether publications may begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// They may.
+    #[default]
+    No,
+    /// The next one waits once, so that the relocation can have its turn before it.
+    Due,
+    /// The relocation has its turn: none may.
+    Has,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Relocating {
+    pub(super) turn: Turn,
+    /// What its sync covers that is under way.
+    covers: Option<Covers>,
+    /// Its operation that has ended.
+    ended: Option<(Action, HostResult<()>)>,
+}
+
+impl Relocating {
+    /// A relocation that waits does not keep the next publication back any more.
+    pub(super) fn is_not_due(&mut self) {
+        if self.turn == Turn::Due {
+            self.turn = Turn::No;
+        }
+    }
+
+    /// Whether no publication may begin now.
+    pub(super) fn keeps_publications_back(&mut self) -> bool {
+        let keeps = self.turn != Turn::No;
+        // It has its turn now, or does not come.
+        self.is_not_due();
+        keeps
+    }
+}
+
+impl Engine {
+    /// The operation of a relocation, which begins now.
+    pub(crate) fn relocate(&mut self, file: FileRole, action: Action) -> Operation {
+        self.under_way += 1;
+        if (file, &action) == (FileRole::Cow, &Action::SyncData) {
+            self.statistics.syncs += 1;
+            self.relocating.covers = Some(self.durability.begin_sync());
+        }
+        Operation {
+            waiter: RELOCATION,
+            file,
+            action,
+        }
+    }
+
+    /// The operation of a relocation has ended.
+    pub(super) fn relocated(&mut self, file: FileRole, action: Action, result: HostResult<()>) {
+        if file == FileRole::Cow && action.changes() {
+            // One that failed may have done a part of it.
+            self.durability.note_change();
+        }
+        if let Some(covers) = self.relocating.covers.take() {
+            self.durability.end_sync(covers, result.is_ok());
+        }
+        self.relocating.ended = Some((action, result));
+    }
+
+    /// How a relocation's operation has ended, if it has.
+    pub(crate) fn take_relocated(&mut self) -> Option<(Action, HostResult<()>)> {
+        self.relocating.ended.take()
+    }
+}
