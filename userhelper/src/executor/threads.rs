@@ -94,6 +94,10 @@ impl<F: HostFile + Send + Sync + 'static> Executor<F> for Threads<F> {
         self.most - self.under_way
     }
 
+    fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     fn begin(&mut self, operation: Operation, files: &Files<F>) {
         let file = files.of(operation.file).cloned();
         if let Some(jobs) = &self.jobs {
