@@ -62,6 +62,17 @@ fn options_that_need_another() {
     }
 }
 
+/// Without `--io` nothing is replayed on files, and a directory for them would be for nothing.
+#[test]
+fn a_directory_for_a_benchmark_of_replays_needs_files() {
+    misused(
+        &["bench", "replay", "--dir", "@"],
+        "the following required arguments were not provided:\n  \
+         --io <auto|inline|threads|uring>\n\nUsage: ubdlab bench replay --io \
+         <auto|inline|threads|uring> --dir <DIR> [TRACE]...",
+    );
+}
+
 #[test]
 fn values_that_are_none() {
     misused(
