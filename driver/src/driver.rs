@@ -140,26 +140,46 @@ pub trait Driver {
     #[inline]
     fn serve_within(&mut self, request: Request, steps: u64) -> Result<Completion, NotServed> {
         let mut left = steps;
-        let mut step = |driver: &mut Self| {
-            left = left.checked_sub(1).ok_or(NotServed::DoesNotEnd)?;
-            Ok(driver.step())
-        };
         let mut submitted = self.submit(request);
         while let Err(back) = submitted {
             // A pipe smaller than the request takes it in parts.
-            match step(self)? {
+            match step_within(self, &mut left)? {
                 Step::Working => submitted = self.submit(back),
                 Step::Died(why) => return Err(NotServed::Died(why)),
                 Step::Idle | Step::Blocked | Step::Completed(_) => return Err(NotServed::Stalls),
             }
         }
-        loop {
-            match step(self)? {
-                Step::Completed(completion) => return Ok(completion),
-                Step::Working => {}
-                Step::Died(why) => return Err(NotServed::Died(why)),
-                Step::Idle | Step::Blocked => return Err(NotServed::Stalls),
-            }
+        completion_within(self, &mut left)
+    }
+
+    /// Steps until a request that was submitted is complete.
+    ///
+    /// # Errors
+    /// Why none completes.
+    #[inline]
+    fn step_to_completion(&mut self) -> Result<Completion, NotServed> {
+        let mut left = u64::MAX;
+        completion_within(self, &mut left)
+    }
+}
+
+#[inline]
+fn step_within<D: Driver + ?Sized>(driver: &mut D, left: &mut u64) -> Result<Step, NotServed> {
+    *left = left.checked_sub(1).ok_or(NotServed::DoesNotEnd)?;
+    Ok(driver.step())
+}
+
+#[inline]
+fn completion_within<D: Driver + ?Sized>(
+    driver: &mut D,
+    left: &mut u64,
+) -> Result<Completion, NotServed> {
+    loop {
+        match step_within(driver, left)? {
+            Step::Completed(completion) => return Ok(completion),
+            Step::Working => {}
+            Step::Died(why) => return Err(NotServed::Died(why)),
+            Step::Idle | Step::Blocked => return Err(NotServed::Stalls),
         }
     }
 }

@@ -99,6 +99,10 @@ pub trait Executor<F> {
     /// How many operations may be under way beside those that are.
     fn room(&self) -> usize;
 
+    /// How many operations were begun, and have not been given back by [`Executor::finished`].
+    /// With none, waiting brings nothing.
+    fn under_way(&self) -> usize;
+
     /// Begins an operation on one of `files`. There has to be room.
     fn begin(&mut self, operation: Operation, files: &Files<F>);
 

@@ -58,7 +58,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Whether there was anything to be removed.
+    /// Whether a file or directory was removed.
     pub fn has_removed(&self) -> bool {
         self.has_removed
     }
@@ -67,9 +67,9 @@ impl Ending {
 /// Removes all that is entered, for a process that is about to end.
 pub fn remove_all() -> Ending {
     let mut entries = entries();
-    let has_removed = !entries.is_empty();
+    let mut has_removed = false;
     for entry in entries.drain(..) {
-        entry.remove();
+        has_removed |= entry.remove();
     }
     Ending {
         _entries: entries,
@@ -83,17 +83,16 @@ pub fn wait_if_ending() {
 }
 
 impl Entry {
-    fn remove(&self) {
+    /// Whether it has gone by this. Of a failure there is nobody left to tell more.
+    fn remove(&self) -> bool {
         if self.identity.is_none() || identity(&self.path) != self.identity {
-            return;
+            return false;
         }
         if self.path.is_dir() {
             let removed = || std::fs::remove_dir_all(&self.path);
-            let _ = (0..MOST_ATTEMPTS).any(|_| removed().is_ok() || !self.path.exists());
-            return;
+            return (0..MOST_ATTEMPTS).any(|_| removed().is_ok() || !self.path.exists());
         }
-        // There is nobody left to tell.
-        let _ = std::fs::remove_file(&self.path);
+        std::fs::remove_file(&self.path).is_ok()
     }
 }
 
@@ -105,4 +104,26 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 /// A panic in the middle leaves a list that is as good as any.
 fn entries() -> MutexGuard<'static, Vec<Entry>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_removed_counts_as_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let entry = |name: &str| {
+            let path = directory.path().join(name);
+            let identity = identity(&path);
+            Entry { path, identity }
+        };
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        std::fs::create_dir(directory.path().join("directory")).unwrap();
+        let entries = [entry("file"), entry("directory")];
+        assert!(entries.iter().all(Entry::remove));
+        // By now they are gone, and a file that was never there cannot go.
+        assert!(!entries.iter().any(Entry::remove));
+        assert!(!entry("nothing").remove());
+    }
 }

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::blk::{self, Completion, HostFailure, Limits, Request, Status, Tag};
 use crate::executor::{Executor, Files};
 use crate::host::{Action, FileRole, Finished, HostFile, Operation, Waiter};
-use crate::ordered::Statistics;
+use crate::ordered::{CloseError, Statistics};
 use crate::units::{Sector, SectorCount};
 
 pub use create::create;
@@ -499,15 +499,19 @@ impl<F: HostFile> LinuxUbd<F> {
     /// the files back.
     ///
     /// # Errors
-    /// The sync's failure now; an I/O error on the COW file if one of it failed before.
-    pub fn close(mut self) -> Result<Files<F>, HostFailure> {
+    /// [`CloseError::Busy`] while a host operation is under way: a sync would not cover it. The
+    /// sync's failure now; an I/O error on the COW file if one of it failed before.
+    pub fn close(mut self) -> Result<Files<F>, CloseError> {
+        if self.under_way {
+            return Err(CloseError::Busy);
+        }
         self.begin_closing();
         while let Next::Operation(operation) = self.next() {
             let finished = self.carry_out(operation);
             self.ended(finished);
         }
         match self.closing {
-            Some(Closing::Ended(Some(failure))) => Err(failure),
+            Some(Closing::Ended(Some(failure))) => Err(CloseError::Host(failure)),
             _ => Ok(self.files),
         }
     }

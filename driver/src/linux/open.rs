@@ -118,6 +118,25 @@ pub enum LinuxOpenError {
     Died(Death),
 }
 
+impl LinuxOpenError {
+    /// Whether what the files hold is wrong, or kills the kernel. False of what the host fails to
+    /// do, and of what the model does not do.
+    pub fn is_about_content(&self) -> bool {
+        match self {
+            LinuxOpenError::Header(_)
+            | LinuxOpenError::Layout(_)
+            | LinuxOpenError::Relocating
+            | LinuxOpenError::BackingSize { .. }
+            | LinuxOpenError::BackingModified { .. }
+            | LinuxOpenError::BitmapCutShort { .. }
+            | LinuxOpenError::Died(_) => true,
+            LinuxOpenError::Host { .. }
+            | LinuxOpenError::TooLarge { .. }
+            | LinuxOpenError::Create { .. } => false,
+        }
+    }
+}
+
 /// For `map_err`: the host said no.
 pub(super) fn host(action: &'static str) -> impl Fn(HostError) -> LinuxOpenError {
     move |error| LinuxOpenError::Host { action, error }

@@ -242,6 +242,37 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether what the files hold is wrong: header, layout, bitmap, journal, or how they fit
+    /// together. False of what the host fails to do, of what other processes do meanwhile, and of
+    /// what was asked for.
+    pub fn is_about_content(&self) -> bool {
+        match self {
+            OpenError::Header { .. }
+            | OpenError::Layout { .. }
+            | OpenError::TooLarge { .. }
+            | OpenError::BitmapCutShort { .. }
+            | OpenError::DataCutShort { .. }
+            | OpenError::ExtensionDamaged { .. }
+            | OpenError::Journal { .. }
+            | OpenError::BacksItself { .. }
+            | OpenError::OtherBacking { .. }
+            | OpenError::BackingSize { .. }
+            | OpenError::BackingModified { .. }
+            | OpenError::NotInChange { .. } => true,
+            OpenError::Host { .. }
+            | OpenError::Locked { .. }
+            | OpenError::RawWithBacking { .. }
+            | OpenError::Replaced { .. }
+            | OpenError::NotADisk { .. }
+            | OpenError::NotFromThere { .. }
+            | OpenError::BackingNotFollowed { .. }
+            | OpenError::GuessedCow { .. }
+            | OpenError::NothingToCreateFrom { .. }
+            | OpenError::BackingIsImage { .. }
+            | OpenError::BackingTooSmall { .. } => false,
+        }
+    }
+
     /// What is wrong, without a command to be given about it: for a file that nobody has said is a
     /// COW file. Path and time would be what a guest wrote into its raw disk.
     pub fn without_ways_out(&self) -> String {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::blk::{Completion, HostFailure, Limits, Request};
 use crate::cow::{Extension, Geometry, Header, SectorMap};
 use crate::engine::{Beginning, Engine};
-use crate::executor::{Died, Executor, Files, Wait};
+use crate::executor::{Executor, Files};
 use crate::host::{Finished, HostFile, Operation};
 use crate::resize::{Outcome, Resized};
 use crate::units::SectorCount;
@@ -271,8 +271,8 @@ impl<F: HostFile> Ordered<F> {
     }
 
     /// Begins what can begin, as far as `executor` has room. What has ended meanwhile is taken by
-    /// [`Ordered::take_ended`], and what is complete comes from [`Ordered::next_completion`]; while
-    /// something is complete, no other request begins.
+    /// [`Driver::take_ended`](crate::driver::Driver::take_ended), and what is complete comes from
+    /// [`Ordered::next_completion`]; while something is complete, no other request begins.
     pub fn begin_on(&mut self, executor: &mut (impl Executor<F> + ?Sized)) {
         let mut room = executor.room();
         while room > 0
@@ -281,25 +281,6 @@ impl<F: HostFile> Ordered<F> {
             executor.begin(operation, &self.files);
             room -= 1;
         }
-    }
-
-    /// Takes all that has ended on `executor`, and waits for the first of it as `wait` says.
-    /// Whether there was anything.
-    ///
-    /// # Errors
-    /// The executor's: nothing ends any more.
-    pub fn take_ended(
-        &mut self,
-        executor: &mut (impl Executor<F> + ?Sized),
-        wait: Wait,
-    ) -> Result<bool, Died> {
-        let mut ended = executor.finished(wait)?;
-        let any = ended.is_some();
-        while let Some(finished) = ended {
-            self.finish(finished);
-            ended = executor.finished(Wait::No)?;
-        }
-        Ok(any)
     }
 
     /// Takes note of how one operation has ended that [`Ordered::begin_on`] began.

@@ -27,6 +27,10 @@ impl Executor<MemoryFile> for Later {
         64
     }
 
+    fn under_way(&self) -> usize {
+        self.begun.len()
+    }
+
     fn begin(&mut self, operation: Operation, files: &Files<MemoryFile>) {
         self.files = Some(files.clone());
         self.begun.push(operation);
@@ -390,6 +394,10 @@ struct OneByOne<'a>(&'a mut Later);
 impl Executor<MemoryFile> for OneByOne<'_> {
     fn room(&self) -> usize {
         1
+    }
+
+    fn under_way(&self) -> usize {
+        self.0.under_way()
     }
 
     fn begin(&mut self, operation: Operation, files: &Files<MemoryFile>) {

@@ -1,10 +1,25 @@
-//! `--driver` and `--io`, wherever they are taken.
+//! `--driver`, `--defect` and `--io`, wherever they are taken.
 
 use clap::ValueEnum;
-use driver::linux::{Defects, Kernel};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use driver::linux::{Defect, Defects, Kernel};
 
 use crate::device::Io;
 use crate::fuzz::case::DriverName;
+
+/// The name that stands for no defect at all.
+pub(super) const NONE: &str = "none";
+
+/// The names of the defects that the models of the kernels' drivers can have.
+pub(super) fn names_of_drivers() -> impl Iterator<Item = &'static str> {
+    Defect::ALL.iter().map(|defect| defect.name())
+}
+
+/// What takes one of these names, or [`NONE`].
+pub(super) fn one_of(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
+    let names = names.chain([NONE]).map(PossibleValue::new);
+    names.collect::<Vec<_>>().into()
+}
 
 /// A driver on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,6 +50,32 @@ impl DriverArg {
             DriverArg::Ordered => None,
             DriverArg::Linux612 => Some((Kernel::Linux6_12, Defects::LINUX_6_12)),
             DriverArg::Linux26 => Some((Kernel::Linux2_6, Defects::LINUX_2_6)),
+        }
+    }
+
+    /// The names of the defects that are switched on by what `--defect` was given: of none, all
+    /// that the real driver has. `check` says which names the driver can have.
+    ///
+    /// # Errors
+    /// Those of `check`; that [`NONE`] came with others.
+    pub(super) fn defects(
+        self,
+        given: &[String],
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<Vec<String>, String> {
+        match given {
+            [] => {
+                let real = self.kernel().map_or(Defects::none(), |(_, real)| real);
+                Ok(real.iter().map(|defect| defect.name().to_owned()).collect())
+            }
+            [only] if only == NONE => Ok(Vec::new()),
+            several if several.iter().any(|name| name == NONE) => {
+                Err(format!("--defect {NONE}: found with another defect"))
+            }
+            names => {
+                names.iter().try_for_each(|name| check(name))?;
+                Ok(names.to_vec())
+            }
         }
     }
 }

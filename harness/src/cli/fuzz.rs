@@ -13,7 +13,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use driver::linux::Defects;
 use driver::units::SECTOR_SIZE;
 
 use crate::fuzz::campaign::{self, Campaign, Stop};
@@ -30,7 +29,6 @@ use super::output_file::not_created;
 use super::page::write_page;
 use super::{Failure, Verdict, wrong_usage};
 
-pub(super) use defects::names_of_drivers;
 use keeper::Keeper;
 use repeat::repeat;
 use report::Report;
@@ -322,20 +320,8 @@ impl Args {
 
     fn subject(&self) -> Result<Subject, String> {
         let driver = self.driver.driver();
-        let real = (self.driver.kernel()).map_or(Defects::none(), |(_, defects)| defects);
-        let defects = match &self.defect[..] {
-            [] => real
-                .iter()
-                .map(|defect| defect.name().to_string())
-                .collect(),
-            [none] if none == "none" => Vec::new(),
-            names => {
-                for name in names {
-                    defects::check(driver, name)?;
-                }
-                names.to_vec()
-            }
-        };
+        let check = |name: &str| defects::check(driver, name);
+        let defects = self.driver.defects(&self.defect, check)?;
         let mut assumptions = Assumptions::default();
         for weakening in &self.weaken {
             weakening.apply(&mut assumptions);

@@ -23,8 +23,7 @@ use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices, summarize};
 
-use super::driver_arg::{DriverArg, IoArg};
-use super::fuzz::names_of_drivers;
+use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
 use super::output::InLines;
 use super::output_file::{cause, tell_what_is_lacking};
 use super::page::write_page;
@@ -82,7 +81,7 @@ pub(super) struct Args {
     #[arg(
         long,
         value_name = "NAME",
-        value_parser = names_of_drivers(),
+        value_parser = one_of(names_of_drivers()),
         hide_possible_values = true
     )]
     defect: Vec<String>,
@@ -316,7 +315,7 @@ impl Args {
     /// The driver; what it cannot do is refused, and what cannot go together.
     fn driver(&self) -> Result<ReplayDriver, String> {
         let name = self.driver.driver().name();
-        let Some((kernel, real)) = self.driver.kernel() else {
+        let Some((kernel, _)) = self.driver.kernel() else {
             return match self.defect.first() {
                 Some(defect) => Err(format!(
                     "--defect {defect}: --driver {name} has none: --driver linux-6.12 or linux-2.6"
@@ -343,18 +342,13 @@ impl Args {
                 "{what}: only --driver ordered can do that, not {name}"
             ));
         }
-        let defects = match &self.defect[..] {
-            [] => real,
-            names if names.iter().any(|name| name == "none") => match names {
-                [_] => Defects::none(),
-                _ => return Err("--defect none: found with another defect".into()),
-            },
-            names => {
-                let parsed = names.iter().map(|name| name.parse::<Defect>());
-                let parsed: Result<Defects, _> = parsed.collect();
-                parsed.map_err(|error| format!("--defect: {error}"))?
-            }
+        let parsed = |name: &str| {
+            let parsed = name.parse::<Defect>();
+            parsed.map_err(|error| format!("--defect: {error}"))
         };
+        let names = (self.driver).defects(&self.defect, |name| parsed(name).map(drop))?;
+        let defects = names.iter().map(|name| parsed(name));
+        let defects = defects.collect::<Result<Defects, _>>()?;
         Ok(ReplayDriver::Linux(kernel, defects))
     }
 

@@ -44,9 +44,6 @@ pub enum DeviceError {
     /// It has nothing to do, and yet there is something that it has not done.
     #[error("the device has nothing to do, and has not done what it was asked to")]
     Idle,
-    /// Its driver has no resize.
-    #[error("this driver does not resize")]
-    DoesNotResize,
     /// Whoever it belongs to has stopped it.
     #[error("the device has been stopped")]
     Stopped,
@@ -91,21 +88,21 @@ pub trait BlockDevice {
     /// What it has done, at least up to the latest completion that was taken.
     fn statistics(&self) -> Statistics;
 
-    /// Begins a resize; this submitter has none under way. One of another submitter ends first.
-    ///
-    /// # Errors
-    /// If the device does not go on; [`DeviceError::DoesNotResize`] where nothing says otherwise.
-    fn resize(&mut self, _resize: SentResize<Self::File>) -> Result<(), DeviceError> {
-        Err(DeviceError::DoesNotResize)
-    }
-
-    /// How the resize ended, if it has. Waits for it when asked to.
+    /// Begins a resize. It may be called at any time, also with requests in flight, but not while a
+    /// resize of this submitter is under way: that ends first, as [`BlockDevice::resized`] says.
+    /// One of another submitter goes first, and this one begins after it. What has not been asked
+    /// of an earlier resize is forgotten. A driver that does not resize refuses it: that is its
+    /// outcome.
     ///
     /// # Errors
     /// If the device does not go on.
-    fn resized(&mut self, _wait: bool) -> Result<Option<Outcome>, DeviceError> {
-        Ok(None)
-    }
+    fn resize(&mut self, resize: SentResize<Self::File>) -> Result<(), DeviceError>;
+
+    /// How this submitter's resize ended, if it has: each is told once. Waits for it when asked to.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError>;
 
     /// Has one request carried out; this submitter has none in flight.
     ///
@@ -126,6 +123,23 @@ pub struct Stopped<D> {
     pub left: Vec<Completion>,
 }
 
+impl<D: Driver> Stopped<D> {
+    /// Makes everything durable and closes.
+    ///
+    /// # Errors
+    /// See [`Running::close`].
+    pub fn close(self) -> Result<(), String> {
+        self.driver.close()?;
+        match self.left.first() {
+            Some(completion) => {
+                let range = completion.request.range();
+                Err(format!("a completion came too many, of sectors {range}"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// A device that can be stopped.
 pub trait Running: BlockDevice + Sized {
     /// The driver that runs it.
@@ -141,9 +155,10 @@ pub trait Running: BlockDevice + Sized {
     /// Stops, makes everything durable and closes.
     ///
     /// # Errors
-    /// The device's or the driver's words: not everything is durable.
+    /// The device's or the driver's words: not everything is durable. Of a driver that has
+    /// completed too much, that: what it says is done may not be.
     fn close(self) -> Result<(), String> {
         let stopped = self.stop().map_err(|error| error.to_string())?;
-        stopped.driver.close()
+        stopped.close()
     }
 }

@@ -21,7 +21,7 @@ use driver::driver::{Driver, Portable};
 use driver::executor::{Died, Wait};
 use driver::host::HostFile;
 use driver::ordered::Statistics;
-use driver::resize::{Outcome, ResizeError};
+use driver::resize::Outcome;
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
@@ -33,6 +33,9 @@ const BATCH: usize = 16;
 
 /// At most this many requests are served between two steps of a resize.
 const REQUESTS_A_RESIZE_STEP: usize = 64;
+
+/// The most completions that are kept which came too many: one is enough to tell that.
+const MOST_STRAYS: usize = 16;
 
 /// The longest that a new request waits for the thread to look, while it waits for an executor.
 const LOOK_AFTER: Duration = Duration::from_micros(100);
@@ -102,7 +105,7 @@ pub struct Shared<D: Portable> {
     messages: Sender<Message<D::File>>,
     known: Arc<Known>,
     /// Gives the driver back, or nothing after a panic or an error.
-    thread: JoinHandle<Option<D::AtRest>>,
+    thread: JoinHandle<Option<(D::AtRest, Vec<Completion>)>>,
 }
 
 impl<D> Shared<D>
@@ -125,23 +128,18 @@ where
                 // Why it has ended is known before its channels close.
                 let device = Stepped::<D>::from_rest(at_rest);
                 let mut thread = IoThread::new(device, received, told);
-                let ran = catch_unwind(AssertUnwindSafe(|| thread.run()));
-                let error = match ran {
-                    Ok(Ok(())) => {
-                        let _ = thread.known.ended.set(DeviceError::Stopped);
-                        let stopped = thread.device.stop();
-                        return stopped.map(|stopped| stopped.driver.into_rest()).ok();
-                    }
-                    Ok(Err(error)) => {
-                        // What had ended before is given back all the same.
-                        thread.take_completions();
-                        thread.hand_over();
-                        error
-                    }
-                    Err(panic) => Died::of_panic(&*panic).into(),
+                let ran = catch_unwind(AssertUnwindSafe(|| thread.run_to_its_end()));
+                let failed = match ran {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(error),
+                    Err(panic) => Some(Died::of_panic(&*panic).into()),
                 };
-                let _ = thread.known.ended.set(error);
-                None
+                let has_stopped = failed.is_none();
+                let _ = (thread.known.ended).set(failed.unwrap_or(DeviceError::Stopped));
+                has_stopped.then(|| {
+                    let stopped = thread.into_stopped();
+                    (stopped.driver.into_rest(), stopped.left)
+                })
             })?;
         Ok(Shared {
             messages,
@@ -157,16 +155,20 @@ impl<D: Portable> Shared<D> {
         Handle::new(self.messages.clone(), Arc::clone(&self.known))
     }
 
-    /// Stops the device when it has done all that was submitted before, and gives the driver back.
-    /// Whoever still has a handle gets [`DeviceError::Stopped`] from then on.
+    /// Stops the device when it has done all that was submitted before, and gives the driver back,
+    /// with the first few completions that came too many, their tags the device's own. Whoever
+    /// still has a handle gets [`DeviceError::Stopped`] from then on.
     ///
     /// # Errors
     /// If it did not go on.
-    pub fn stop(self) -> Result<D, DeviceError> {
+    pub fn stop(self) -> Result<Stopped<D>, DeviceError> {
         // Where the thread has ended already, it says why.
         let _ = self.messages.send(Message::Stop);
         match self.thread.join() {
-            Ok(Some(at_rest)) => Ok(D::from_rest(at_rest)),
+            Ok(Some((at_rest, left))) => Ok(Stopped {
+                driver: D::from_rest(at_rest),
+                left,
+            }),
             Ok(None) => Err(self.known.why_it_ended()),
             Err(panic) => Err(Died::of_panic(&*panic).into()),
         }
@@ -407,10 +409,11 @@ impl<D: Portable> Running for Live<D> {
     type Driver = D;
 
     fn stop(mut self) -> Result<Stopped<D>, DeviceError> {
-        let driver = self.shared.stop()?;
-        let mut left: Vec<_> = std::mem::take(&mut self.handle.ready).into();
+        let mut stopped = self.shared.stop()?;
+        let left = &mut stopped.left;
+        left.extend(std::mem::take(&mut self.handle.ready));
         left.extend(self.handle.completions.try_iter().flatten());
-        Ok(Stopped { driver, left })
+        Ok(stopped)
     }
 }
 
@@ -452,9 +455,13 @@ struct IoThread<D: Driver> {
     /// Requests for which the device's queue had no room.
     waiting: VecDeque<Request>,
     submitters: BTreeMap<Submitter, Receiving>,
-    /// Whose each request is, by the tag that it has on the device.
-    owners: Vec<Option<Owner>>,
-    free: Vec<usize>,
+    /// Whose each request in flight is, by the tag that it has on the device.
+    owners: BTreeMap<Tag, Owner>,
+    /// The tag of the next request. None comes twice, so that a late second completion of a
+    /// request does not pass for the completion of another.
+    next: Tag,
+    /// The first few completions of what the driver was not given, or had completed before.
+    strays: Vec<Completion>,
     /// Completions in batches.
     batched: usize,
     /// Requests in flight that wait for a sync.
@@ -477,13 +484,30 @@ impl<D: Driver> IoThread<D> {
             closed: false,
             waiting: VecDeque::new(),
             submitters: BTreeMap::new(),
-            owners: Vec::new(),
-            free: Vec::new(),
+            owners: BTreeMap::new(),
+            next: Tag(0),
+            strays: Vec::new(),
             batched: 0,
             syncing: 0,
             resizes: VecDeque::new(),
             resizing: None,
         }
+    }
+
+    /// Serves until it is stopped, and then until nothing is under way. What has ended before an
+    /// error is handed over all the same.
+    fn run_to_its_end(&mut self) -> Result<(), DeviceError> {
+        let ran = self.run().and_then(|()| self.device.settle());
+        self.take_completions();
+        self.hand_over();
+        ran
+    }
+
+    /// What is left of a device on which nothing is under way.
+    fn into_stopped(self) -> Stopped<D> {
+        let mut stopped = self.device.into_stopped();
+        stopped.left.extend(self.strays);
+        stopped
     }
 
     /// Serves until it is stopped, or all submitters have gone, and everything is done.
@@ -502,7 +526,7 @@ impl<D: Driver> IoThread<D> {
                     self.hand_over();
                 }
             }
-            self.begin_resize();
+            self.begin_resize()?;
             if self.resizing.is_some() {
                 self.hand_over();
                 self.step_resize()?;
@@ -520,13 +544,14 @@ impl<D: Driver> IoThread<D> {
 
     /// Nothing can be done at once: waits for what is under way, or for a message.
     fn wait(&mut self) -> Result<(), DeviceError> {
-        if self.device.has_executor() && self.device.is_busy() {
+        if self.device.has_under_way() {
             self.device.serve(Wait::AtMost(LOOK_AFTER))?;
             self.take_completions();
             return Ok(());
         }
         // Of what it was given, all has been done that can be.
-        if !self.waiting.is_empty() || self.free.len() < self.owners.len() {
+        let expects_more = !self.waiting.is_empty() || !self.owners.is_empty();
+        if expects_more || (self.closed && self.device.is_busy()) {
             return Err(DeviceError::Idle);
         }
         if !self.closed {
@@ -588,21 +613,15 @@ impl<D: Driver> IoThread<D> {
             Operation::Flush | Operation::Write { fua: true }
         );
         self.syncing += usize::from(syncs);
-        let owner = Some(Owner {
+        let owner = Owner {
             submitter,
             tag: request.tag,
             syncs,
-        });
-        match self.free.pop() {
-            Some(slot) => {
-                self.owners[slot] = owner;
-                Tag(slot as u64)
-            }
-            None => {
-                self.owners.push(owner);
-                Tag(self.owners.len() as u64 - 1)
-            }
-        }
+        };
+        let tag = self.next;
+        self.next = Tag(tag.0.wrapping_add(1));
+        self.owners.insert(tag, owner);
+        tag
     }
 
     /// Whether there was one.
@@ -610,12 +629,12 @@ impl<D: Driver> IoThread<D> {
         let mut any = false;
         for mut completion in self.device.completions() {
             any = true;
-            let slot = completion.request.tag.0 as usize;
-            // A driver that completes what it was not given, or once more, does so to nobody.
-            let Some(owner) = self.owners.get_mut(slot).and_then(Option::take) else {
+            let Some(owner) = self.owners.remove(&completion.request.tag) else {
+                if self.strays.len() < MOST_STRAYS {
+                    self.strays.push(completion);
+                }
                 continue;
             };
-            self.free.push(slot);
             self.syncing -= usize::from(owner.syncs);
             completion.request.tag = owner.tag;
             if let Some(receiving) = self.submitters.get_mut(&owner.submitter) {
@@ -645,20 +664,14 @@ impl<D: Driver> IoThread<D> {
         self.batched = 0;
     }
 
-    fn begin_resize(&mut self) {
-        if self.resizing.is_some() {
-            return;
+    fn begin_resize(&mut self) -> Result<(), DeviceError> {
+        if self.resizing.is_none()
+            && let Some((resize, reply)) = self.resizes.pop_front()
+        {
+            self.device.resize(resize)?;
+            self.resizing = Some(reply);
         }
-        let Some((resize, reply)) = self.resizes.pop_front() else {
-            return;
-        };
-        match self.device.resize(resize) {
-            Ok(()) => self.resizing = Some(reply),
-            Err(error) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(Err(ResizeError::Refused(error.to_string())));
-            }
-        }
+        Ok(())
     }
 
     fn step_resize(&mut self) -> Result<(), DeviceError> {

@@ -9,7 +9,7 @@ use driver::blk::{Completion, Limits, Request};
 use driver::driver::{Driver, Portable, Step};
 use driver::executor::{Died, Executor, Wait};
 use driver::ordered::Statistics;
-use driver::resize::{Outcome, ResizeStep};
+use driver::resize::{Outcome, ResizeError, ResizeStep};
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
@@ -19,6 +19,9 @@ use super::{BlockDevice, DeviceError, Running, SentResize, Stopped};
 /// The executor is given what was begun when this many requests were submitted: a call for each
 /// would cost more than it gains.
 const BEGUN_TOGETHER: usize = 4;
+
+/// Why a driver that has no resize refuses one.
+const DOES_NOT_RESIZE: &str = "this driver does not resize";
 
 /// A device that is stepped in place, alternately with its resize.
 pub struct Stepped<D: Driver> {
@@ -75,9 +78,24 @@ impl<D: Driver> Stepped<D> {
         self.driver.is_busy()
     }
 
-    /// Whether what is under way may end by itself, elsewhere.
-    pub(super) fn has_executor(&self) -> bool {
-        self.executor.is_some()
+    /// Whether an operation is under way elsewhere, which ends by itself.
+    pub(super) fn has_under_way(&self) -> bool {
+        let executor = self.executor.as_ref();
+        executor.is_some_and(|executor| executor.under_way() > 0)
+    }
+
+    /// Steps until nothing more can be done. Completions that come meanwhile stay to be taken.
+    pub(super) fn settle(&mut self) -> Result<(), DeviceError> {
+        while self.step(Wait::ForOne)? {}
+        Ok(())
+    }
+
+    /// What is left of a device that has settled.
+    pub(super) fn into_stopped(self) -> Stopped<D> {
+        Stopped {
+            driver: self.driver,
+            left: self.completions.into(),
+        }
     }
 
     /// The driver as it is.
@@ -118,6 +136,9 @@ impl<D: Driver> Stepped<D> {
 
     /// One step of the driver. Whether anything could be done.
     pub(super) fn serve(&mut self, wait: Wait) -> Result<bool, DeviceError> {
+        if self.executor.is_some() && self.is_dead() {
+            return self.serve_dead();
+        }
         let Some(executor) = &mut self.executor else {
             return Ok(match self.driver.step() {
                 Step::Completed(completion) => {
@@ -129,16 +150,9 @@ impl<D: Driver> Stepped<D> {
                 Step::Died(why) => return Err(DeviceError::DriverDied(why)),
             });
         };
-        if let Some(why) = self.driver.death() {
-            return Err(DeviceError::DriverDied(why));
-        }
-        if let Some(died) = &self.died {
-            return Err(died.clone().into());
-        }
         self.driver.begin_on(&mut **executor);
         let before = self.completions.len();
-        self.completions
-            .extend(std::iter::from_fn(|| self.driver.next_completion()));
+        self.take_completed();
         // A resize goes on while the host is busy, and a completion is wanted at once.
         let resizes =
             self.driver.ordered().is_some_and(|it| it.is_resizing()) && !self.resize_waits;
@@ -156,11 +170,53 @@ impl<D: Driver> Stepped<D> {
             return Ok(false);
         };
         self.begun = 0;
-        let ended = self.driver.take_ended(&mut **executor, wait);
-        let any = ended.inspect_err(|died| self.died = Some(died.clone()))?;
+        match self.driver.take_ended(&mut **executor, wait) {
+            Ok(any) => {
+                self.take_completed();
+                Ok(any)
+            }
+            Err(died) => {
+                self.died = Some(died);
+                self.serve_dead()
+            }
+        }
+    }
+
+    fn take_completed(&mut self) {
         self.completions
             .extend(std::iter::from_fn(|| self.driver.next_completion()));
-        Ok(any)
+    }
+
+    fn is_dead(&self) -> bool {
+        self.died.is_some() || self.driver.death().is_some()
+    }
+
+    /// What is under way at a death ends all the same, and completes what it can; nothing begins
+    /// any more. Whether that brought something.
+    ///
+    /// # Errors
+    /// The death, once that brings nothing more.
+    fn serve_dead(&mut self) -> Result<bool, DeviceError> {
+        let before = self.completions.len();
+        if let Some(executor) = &mut self.executor {
+            // An executor that is dead itself may give none of them back.
+            for _ in 0..executor.under_way() {
+                match executor.finished(Wait::ForOne) {
+                    Ok(Some(finished)) => self.driver.finish(finished),
+                    Ok(None) => break,
+                    Err(died) => drop(self.died.get_or_insert(died)),
+                }
+            }
+        }
+        self.take_completed();
+        if self.completions.len() > before {
+            return Ok(true);
+        }
+        match (&self.died, self.driver.death()) {
+            (Some(died), _) => Err(died.clone().into()),
+            (None, Some(why)) => Err(DeviceError::DriverDied(why)),
+            (None, None) => Ok(false),
+        }
     }
 
     /// Begins what can begin. Completions that are still to be taken keep nothing back: every few
@@ -239,8 +295,8 @@ impl<D: Driver> BlockDevice for Stepped<D> {
                 break;
             }
             let served = self.step(Wait::AtMost(Duration::from_nanos(left)))?;
-            if !served && self.executor.is_none() {
-                clock.sleep_until_ns(deadline_ns);
+            if !served && !self.has_under_way() {
+                return Err(DeviceError::Idle);
             }
         }
         Ok(self.completions.pop_front())
@@ -259,8 +315,14 @@ impl<D: Driver> BlockDevice for Stepped<D> {
     }
 
     fn resize(&mut self, resize: SentResize<D::File>) -> Result<(), DeviceError> {
-        let ordered = self.driver.ordered().ok_or(DeviceError::DoesNotResize)?;
-        ordered.begin_resize(resize);
+        // That of a resize before this one, if nobody has asked for it, goes.
+        self.outcome = match self.driver.ordered() {
+            Some(ordered) => {
+                ordered.begin_resize(resize);
+                None
+            }
+            None => Some(Err(ResizeError::Refused(DOES_NOT_RESIZE.into()))),
+        };
         Ok(())
     }
 
@@ -278,10 +340,7 @@ impl<D: Driver> Running for Stepped<D> {
     type Driver = D;
 
     fn stop(mut self) -> Result<Stopped<D>, DeviceError> {
-        while self.step(Wait::ForOne)? {}
-        Ok(Stopped {
-            driver: self.driver,
-            left: self.completions.into(),
-        })
+        self.settle()?;
+        Ok(self.into_stopped())
     }
 }

@@ -138,6 +138,10 @@ impl Executor<SimFile> for Taken {
         usize::from(self.0.is_none())
     }
 
+    fn under_way(&self) -> usize {
+        usize::from(self.0.is_some())
+    }
+
     fn begin(&mut self, operation: Operation, files: &Files<SimFile>) {
         self.0 = Some((operation, files.clone()));
     }

@@ -33,7 +33,7 @@ fn size(disk: Disk) -> Bytes {
 pub enum Seen {
     /// Everything was as it should be.
     Nothing,
-    /// The number of sectors that were not, or did not come.
+    /// How much was not: sectors, and what else was wrong.
     Mismatches(u64),
     /// It ended early: why, in a word or two.
     Error(&'static str),
@@ -88,7 +88,7 @@ pub fn replay(double: Option<&Double>, disk: Disk) -> Seen {
     let brings = OrderedBut(|device: Ordered<_>| Doubled::new(Box::new(device), put_in()));
     match session.on_host(MemoryHost::new(), Some(size(disk)), &brings) {
         Ok(report) if report.is_good() => Seen::Nothing,
-        Ok(report) => Seen::Mismatches(report.mismatches),
+        Ok(report) => Seen::Mismatches(report.mismatches + report.other_faults),
         Err(SessionError::Replay { error, .. }) => Seen::Error(match *error {
             ReplayError::NotInFlight { .. } => "completion of nothing",
             ReplayError::NeverCompleted { .. } => "never completed",

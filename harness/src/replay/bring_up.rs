@@ -74,8 +74,8 @@ pub trait BringsUp<H: HostNames> {
         device: Ordered<H::File>,
     ) -> Result<Self::Driver, SessionError>;
 
-    /// Opens the device once more. `Ok(Err(why))` if a driver that may be wrong has left something
-    /// that it does not open itself.
+    /// Opens the device once more. `Ok(Err(why))` if a driver that may be wrong has left files from
+    /// which it does not come up: what they hold is to blame, not the host.
     ///
     /// # Errors
     /// See [`SessionError`].
@@ -123,8 +123,9 @@ pub(super) struct Model {
     pub(super) defects: Defects,
 }
 
-/// Requests that fit into the pipe to the model's I/O thread.
-const PIPE_CAPACITY: usize = 64;
+/// Requests that fit into the pipe to the model's I/O thread: fewer than there may be in flight, so
+/// that it fills, and what the driver does then is seen too.
+const PIPE_CAPACITY: usize = 4;
 
 impl Model {
     /// Opens the device; `backing` is the backing file where the command line names one.
@@ -181,15 +182,68 @@ impl<H: HostNames> BringsUp<H> for Model {
         // Whether the header is still one, and whose, is asked of the right driver.
         let device = match open(host, spec, options) {
             Ok(opened) => opened.device,
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) if error.is_about_content() => return Ok(Err(error.to_string())),
+            Err(error) => return Err(error.into()),
         };
         match self.take_over(host, spec, device) {
             Ok(driver) => Ok(Ok(Reopened {
                 driver,
                 interrupted: false,
             })),
-            Err(error @ SessionError::Model { .. }) => Ok(Err(error.to_string())),
+            Err(SessionError::Model { path, error }) if error.is_about_content() => {
+                Ok(Err(SessionError::Model { path, error }.to_string()))
+            }
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::host::{Access, HostFile, Replace};
+    use driver::memory::{MemoryFile, MemoryHost};
+    use driver::open::{OpenError, create};
+    use driver::units::FileOffset;
+
+    use super::*;
+
+    fn reopened(
+        host: &MemoryHost,
+    ) -> Result<Result<Reopened<LinuxUbd<MemoryFile>>, String>, SessionError> {
+        let model = Model {
+            kernel: Kernel::Linux6_12,
+            defects: Defects::none(),
+        };
+        model.reopen(host, &DeviceSpec::of("cow"), OpenOptions::default())
+    }
+
+    #[test]
+    fn what_the_host_or_others_do_is_not_held_against_a_model_when_it_is_reopened() {
+        let host = MemoryHost::new();
+        host.file("disk", &[1; 4096]);
+        drop(create(&host, Path::new("cow"), Path::new("disk"), Some(4096)).unwrap());
+        assert!(matches!(reopened(&host), Ok(Ok(_))));
+        // Somebody else has it.
+        let opened = open(&host, &DeviceSpec::of("cow"), OpenOptions::default()).unwrap();
+        let error = reopened(&host).err();
+        assert!(
+            matches!(error, Some(SessionError::Open(OpenError::Locked { .. }))),
+            "{error:?}"
+        );
+        drop(opened);
+        // It has gone.
+        let [disk, elsewhere] = ["disk", "elsewhere"].map(Path::new);
+        host.rename(disk, elsewhere, Replace::Nothing).unwrap();
+        let error = reopened(&host).err();
+        assert!(
+            matches!(error, Some(SessionError::Open(OpenError::Host { .. }))),
+            "{error:?}"
+        );
+        host.rename(elsewhere, disk, Replace::Nothing).unwrap();
+        // What the file holds is the model's own.
+        let cow = host.open(Path::new("cow"), Access::ReadWrite).unwrap();
+        cow.write_all_at(&[0; 8], FileOffset(0)).unwrap();
+        drop(cow);
+        assert!(matches!(reopened(&host), Ok(Err(_))));
     }
 }

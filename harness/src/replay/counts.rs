@@ -28,6 +28,8 @@ pub struct Counts {
     pub sectors_with_data: u64,
     /// Wrong ones.
     pub mismatches: u64,
+    /// What else is wrong, and is no sector.
+    pub other_faults: u64,
     /// The first few.
     pub examples: Vec<String>,
     /// Flushes.

@@ -1,7 +1,8 @@
 //! Why a replay ends early.
 
-use driver::blk::{Completion, Operation, Status};
+use driver::blk::{Completion, HostFailure, Operation, Status};
 use driver::exact_count;
+use driver::host::HostError;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
@@ -45,6 +46,8 @@ pub enum ReplayError {
         range: SectorRange,
         /// How it ended.
         status: Status,
+        /// Whether the host is to blame, whatever the driver asked of it.
+        is_of_host: bool,
         /// What the host said.
         cause: String,
     },
@@ -55,6 +58,8 @@ pub enum ReplayError {
         range: SectorRange,
         /// How the read ended.
         status: Status,
+        /// Whether the host is to blame, whatever the driver asked of it.
+        is_of_host: bool,
         /// What the host said.
         cause: String,
     },
@@ -168,6 +173,20 @@ pub enum ReplayError {
 }
 
 impl ReplayError {
+    /// Whether it is the driver that does something wrong, on a host that does what it is asked.
+    pub fn is_of_driver(&self) -> bool {
+        match self {
+            ReplayError::Failed { is_of_host, .. } | ReplayError::Unreadable { is_of_host, .. } => {
+                !is_of_host
+            }
+            ReplayError::NotInFlight { .. } | ReplayError::NeverCompleted { .. } => true,
+            ReplayError::Device(error) => {
+                matches!(error, DeviceError::DriverDied(_) | DeviceError::Idle)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it is the trace that asks for too much, and not the device that fails.
     pub fn is_about_trace(&self) -> bool {
         matches!(
@@ -181,6 +200,12 @@ impl ReplayError {
                 | ReplayError::TooLongSchedule { .. }
         )
     }
+}
+
+/// Whether the host is to blame for a failure. A driver that reads past the end of a file is wrong
+/// itself: there is nothing.
+pub(super) fn is_of_host(failure: Option<&HostFailure>) -> bool {
+    failure.is_some_and(|failure| !matches!(failure.error, HostError::UnexpectedEnd { .. }))
 }
 
 /// Of a completion that came from nowhere.

@@ -42,7 +42,10 @@ pub struct Report {
     pub sectors_sampled: u64,
     /// Sectors that showed what they should not.
     pub mismatches: u64,
-    /// The first few of them, in words.
+    /// What else was wrong, and is no sector: a driver that died or did not complete what it was
+    /// given, a device that did not come up again or had another size.
+    pub other_faults: u64,
+    /// The first few of both, in words.
     pub mismatch_examples: Vec<String>,
     /// Flush requests, those before writes with preflush among them.
     pub flushes: u64,
@@ -171,9 +174,14 @@ impl Report {
             && self.elapsed_ns - self.requests_elapsed_ns > self.elapsed_ns / 50
     }
 
+    /// Whether the model of a kernel's driver served the requests, and not the right driver.
+    pub fn is_of_model(&self) -> bool {
+        self.driver != ReplayDriver::Ordered.name()
+    }
+
     /// Whether nothing was lost and nothing changed that should not.
     pub fn is_good(&self) -> bool {
-        self.mismatches == 0 && self.backing_unchanged != Some(false)
+        self.mismatches == 0 && self.other_faults == 0 && self.backing_unchanged != Some(false)
     }
 }
 
@@ -228,7 +236,7 @@ impl Report {
             grouped(self.fua_writes),
             counted(self.discards, "discard"),
         )?;
-        if self.driver != ReplayDriver::Ordered.name() {
+        if self.is_of_model() {
             let defects = match &self.defects[..] {
                 [] => "no defect".to_owned(),
                 [only] => format!("the defect {only}"),
@@ -336,6 +344,13 @@ impl Report {
             time(self.verify_elapsed_ns),
             counted(self.mismatches, "mismatch")
         )?;
+        if self.other_faults > 0 {
+            writeln!(
+                f,
+                "           {} that no sector shows",
+                counted(self.other_faults, "fault")
+            )?;
+        }
         if self.sectors_verified_zeros > 0 {
             writeln!(
                 f,

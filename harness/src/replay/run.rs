@@ -16,7 +16,7 @@ use crate::stamp::Stamp;
 use crate::trace::{Record, TraceOperation, TraceSource};
 
 use super::counts::Counts;
-use super::error::{ReplayError, name, not_in_flight};
+use super::error::{ReplayError, is_of_host, name, not_in_flight};
 use super::in_flight::{Content, Flights, InFlight};
 use super::measured::Measured;
 use super::observe::Sights;
@@ -162,8 +162,11 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
         while self.clock.now_ns() < due {
             if self.in_flight.is_empty() {
                 self.clock.sleep_until_ns(due);
-            } else if let Some(completion) = self.target.complete_before(due, self.clock)? {
-                self.take(completion)?;
+            } else {
+                let completed = self.target.complete_before(due, self.clock);
+                if let Some(completion) = completed.map_err(|error| self.not_completed(error))? {
+                    self.take(completion)?;
+                }
             }
         }
         Ok(())
@@ -331,18 +334,22 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
     }
 
     fn take_completion(&mut self) -> Result<(), ReplayError> {
-        let error = match self.target.complete() {
-            Ok(completion) => return self.take(completion),
-            Err(error) => error,
-        };
+        match self.target.complete() {
+            Ok(completion) => self.take(completion),
+            Err(error) => Err(self.not_completed(error)),
+        }
+    }
+
+    /// Why nothing completes, with what does not.
+    fn not_completed(&self, error: DeviceError) -> ReplayError {
         match (error, self.in_flight.first()) {
-            (DeviceError::Idle, Some(first)) => Err(ReplayError::NeverCompleted {
+            (DeviceError::Idle, Some(first)) => ReplayError::NeverCompleted {
                 count: self.in_flight.len(),
                 request: first.request,
                 what: name(first.operation),
                 range: first.range,
-            }),
-            (error, _) => Err(error.into()),
+            },
+            (error, _) => error.into(),
         }
     }
 
@@ -417,6 +424,7 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
             what: name(operation),
             range: flown.range,
             status: completion.status,
+            is_of_host: is_of_host(cause.map(Box::as_ref)),
             cause: cause.map_or(String::new(), |failure| format!(": {failure}")),
         })
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
 use driver::host::{Access, HostError};
-use driver::linux::LinuxOpenError;
+use driver::linux::{self, LinuxOpenError};
 use driver::memory::MemoryHost;
 use driver::open::{Held, Opened, backing_path, create, open, reopen_backing};
 use driver::ordered::Ordered;
@@ -18,7 +18,7 @@ use userhelper::real_files::RealHost;
 use userhelper::resize::{PlannedResize, WishedResize, not_planned, recover, surroundings};
 
 use crate::clock::{self, Clock, WallClock};
-use crate::device::{DeviceError, OnFiles, Running, Stepped};
+use crate::device::{OnFiles, Running, Stepped};
 use crate::oracle::{Initial, Oracle};
 use crate::stamp::Coverage;
 use crate::trace::TraceOperation;
@@ -230,6 +230,14 @@ impl Session<'_> {
         capacity: Option<SectorCount>,
         files: Files,
     ) -> Result<(), SessionError> {
+        if let Some(found) = capacity.filter(|&size| size > linux::MAX_SECTORS)
+            && self.model().is_some()
+        {
+            return Err(SessionError::Model {
+                path: cow.to_owned(),
+                error: LinuxOpenError::TooLarge { found },
+            });
+        }
         let placing = self.placing()?;
         let room = match files {
             Files::OnDisk => room_for(cow, capacity.unwrap_or_default()),
@@ -410,21 +418,12 @@ impl Session<'_> {
         let started_ns = clock.now_ns();
         let mut trace = (self.trace)()?;
         let progress = |done| (self.progress)(Progress::Replayed(done));
-        let mut death = None;
+        // What a model does wrong is what it is there to show, also where it ends the replay.
+        let is_finding = |error: &ReplayError| self.model().is_some() && error.is_of_driver();
+        let mut ended_early = None;
         if let Err(error) = run.replay(trace.as_mut(), progress) {
-            // What was done so far is kept as well as it can be; the first error is the one
-            // to report.
             run.give_up();
-            match error {
-                // That is what the model is there to show.
-                ReplayError::Device(DeviceError::DriverDied(why)) => death = Some(why),
-                error => {
-                    if let Ok(stopped) = target.stop() {
-                        let _ = stopped.driver.close();
-                    }
-                    return Err(replay_error(path)(error));
-                }
-            }
+            ended_early = Some(error);
         }
         let elapsed_ns = clock.now_ns() - started_ns;
         let (mut counts, latency) = (run.counts.clone(), run.measured.latencies());
@@ -442,15 +441,26 @@ impl Session<'_> {
             counts: &mut counts,
             when: "at the end",
         };
-        let statistics = match death {
-            Some(why) => {
-                verify.is_dead(&why);
+        let compared = match ended_early {
+            Some(error) => {
+                // What was done so far is kept as well as it can be; the first error is the one
+                // to report.
+                if let Ok(stopped) = target.stop() {
+                    let _ = stopped.driver.close();
+                }
+                Err(NotVerified::Replay(error))
+            }
+            None => idle(target)
+                .map_err(NotVerified::Replay)
+                .and_then(|driver| verify.driver(driver, &start, verified)),
+        };
+        let statistics = match compared {
+            Err(NotVerified::Replay(error)) if is_finding(&error) => {
+                verify.ended_early(&error);
                 statistics
             }
-            None => {
-                let driver = idle(target).map_err(replay_error(path))?;
-                let compared = verify.driver(driver, &start, verified);
-                let driver = compared.map_err(in_verify(path))?;
+            Err(error) => return Err(in_verify(path)(error)),
+            Ok(driver) => {
                 let statistics = driver.statistics();
                 driver.close().map_err(|error| SessionError::Close {
                     path: path.clone(),
@@ -461,8 +471,12 @@ impl Session<'_> {
                 match brings.reopen(&host, spec, self.options.open)? {
                     Ok(reopened) => {
                         verify.is_not_interrupted(!reopened.interrupted);
-                        let compared = verify.driver(reopened.driver, &start, verified);
-                        drop(compared.map_err(in_verify(path))?);
+                        match verify.driver(reopened.driver, &start, verified) {
+                            Err(NotVerified::Replay(error)) if is_finding(&error) => {
+                                verify.ended_early(&error);
+                            }
+                            compared => drop(compared.map_err(in_verify(path))?),
+                        }
                     }
                     Err(why) => verify.does_not_open(&why),
                 }
@@ -482,6 +496,7 @@ impl Session<'_> {
             sectors_in_holes: counts.sectors_in_holes,
             sectors_sampled: counts.sectors_sampled,
             mismatches: counts.mismatches,
+            other_faults: counts.other_faults,
             mismatch_examples: counts.examples,
             flushes: counts.flushes,
             fua_writes: counts.fua_writes,

@@ -14,7 +14,7 @@ use crate::oracle::{Initial, Oracle, Written};
 use crate::stamp::Coverage;
 
 use super::counts::Counts;
-use super::error::{ReplayError, not_in_flight};
+use super::error::{ReplayError, is_of_host, not_in_flight};
 use super::holes::{Holes, hole_of};
 use super::run::content_of;
 
@@ -88,6 +88,7 @@ impl<'a, T: BlockDevice> Reader<'a, T> {
                 return Err(ReplayError::Unreadable {
                     range: piece,
                     status: done.status,
+                    is_of_host: is_of_host(done.failure.as_deref()),
                     cause: done.failure.map_or(String::new(), |f| format!(": {f}")),
                 });
             }
@@ -130,7 +131,7 @@ pub(super) struct Verify<'a, I> {
 
 impl<I: Initial> Verify<'_, I> {
     fn wrong(&mut self, what: impl std::fmt::Display) {
-        self.counts.mismatches += 1;
+        self.counts.other_faults += 1;
         self.counts.examples.push(format!("{}: {what}", self.when));
     }
 
@@ -153,9 +154,9 @@ impl<I: Initial> Verify<'_, I> {
         }
     }
 
-    /// The driver has died: nothing more can be compared.
-    pub(super) fn is_dead(&mut self, why: &str) {
-        self.wrong(format_args!("the driver died: {why}"));
+    /// The driver does not go on, or not as it should: nothing more can be compared.
+    pub(super) fn ended_early(&mut self, why: &ReplayError) {
+        self.wrong(why);
     }
 
     /// What the driver has left cannot be opened any more.
@@ -246,6 +247,7 @@ pub(super) fn take_in<F: HostFile, I: Initial>(
     let bytes = partial_sector(&device).map_err(|error| ReplayError::Unreadable {
         range: SectorRange::new(whole.end(), SectorCount(1)),
         status: Status::IoError,
+        is_of_host: true,
         cause: format!(": {error}"),
     })?;
     if !bytes.is_empty() {
@@ -258,6 +260,7 @@ pub(super) fn take_in<F: HostFile, I: Initial>(
             return Err(ReplayError::Unreadable {
                 range: piece,
                 status: Status::Ok,
+                is_of_host: false,
                 cause: format!(", and {} came", exact_count(content.len() as u64, "byte")),
             });
         }
@@ -311,11 +314,12 @@ impl<E> From<ReplayError> for NotVerified<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::DeviceError;
+    use crate::device::{DeviceError, SentResize};
     use crate::stamp::Stamp;
     use driver::blk::{Completion, Limits};
     use driver::memory::MemoryFile;
     use driver::ordered::Statistics;
+    use driver::resize::Outcome;
 
     /// A disk that shows its backing file's stamps.
     struct Stamped;
@@ -376,6 +380,14 @@ mod tests {
 
         fn statistics(&self) -> Statistics {
             Statistics::default()
+        }
+
+        fn resize(&mut self, _: SentResize<MemoryFile>) -> Result<(), DeviceError> {
+            unreachable!("nobody resizes it")
+        }
+
+        fn resized(&mut self, _: bool) -> Result<Option<Outcome>, DeviceError> {
+            Ok(None)
         }
     }
 

@@ -83,32 +83,53 @@ fn head(what: ReplayPage<'_>) -> Page {
         times => format!(" The disk was resized {times} times on the way."),
     };
     let requests = were(report.requests, "recorded request");
+    let by = served_by(report);
     let compared = grouped(report.sectors_verified);
     let title = format!("Replay of {}", what.trace);
     if report.is_good() {
         let meaning = format!(
-            "{requests} replayed.{resized} Each of the {compared} sectors compared with an \
+            "{requests} replayed{by}.{resized} Each of the {compared} sectors compared with an \
              independent model shows what it should, also after the device was closed and opened again."
         );
         return Page::new(&title, Verdict::Good, "Nothing was lost", &meaning);
     }
-    let wrong = match report.backing_unchanged {
+    let backing = match report.backing_unchanged {
         Some(false) => " The backing file, which must never be written, has changed.",
         _ => "",
     };
-    let meaning = format!(
-        "{requests} replayed.{resized} Of {compared} sectors compared, {} not what is right.{wrong}",
-        match report.mismatches {
-            1 => "1 shows".to_owned(),
-            wrong => format!("{} show", grouped(wrong)),
+    let wrong = match report.mismatches {
+        0 => format!("None of {compared} sectors compared is wrong."),
+        1 => format!("Of {compared} sectors compared, 1 shows not what is right."),
+        wrong => {
+            let wrong = grouped(wrong);
+            format!("Of {compared} sectors compared, {wrong} show not what is right.")
         }
-    );
-    Page::new(
-        &title,
-        Verdict::Bad,
-        "The disk is not what it should be",
-        &meaning,
-    )
+    };
+    let others = match report.other_faults {
+        0 => String::new(),
+        number => format!(" {} found that no sector shows.", were(number, "fault")),
+    };
+    let headline = match (report.is_of_model(), report.mismatches) {
+        (true, 0) => format!("The model of {} fails", report.driver),
+        (true, _) => format!("The model of {} loses data", report.driver),
+        (false, 0) if report.backing_unchanged != Some(false) => "The driver fails".to_owned(),
+        (false, _) => "The disk is not what it should be".to_owned(),
+    };
+    let meaning = format!("{requests} replayed{by}.{resized} {wrong}{others}{backing}");
+    Page::new(&title, Verdict::Bad, &headline, &meaning)
+}
+
+/// Who served the requests, if it was not the right driver.
+fn served_by(report: &Report) -> String {
+    if !report.is_of_model() {
+        return String::new();
+    }
+    let defects = match &report.defects[..] {
+        [] => "no defect".to_owned(),
+        [only] => format!("the defect {only}"),
+        many => format!("the defects {}", many.join(", ")),
+    };
+    format!(" by the model of {}, with {defects}", report.driver)
 }
 
 fn sentence(resize: &ResizeReport) -> String {

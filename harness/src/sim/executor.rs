@@ -78,11 +78,6 @@ impl SideBySide {
         }
     }
 
-    /// How many are under way.
-    pub fn under_way(&self) -> usize {
-        self.under_way.len()
-    }
-
     /// Whether the next thing to happen is the end of one, rather than the begin of another.
     pub fn ends_next(&mut self) -> bool {
         let has_room = self.room() > 0;
@@ -244,6 +239,10 @@ impl Executor<SimFile> for SideBySide {
     /// One at a time, so that something can happen between two begins.
     fn room(&self) -> usize {
         usize::from(self.under_way.len() < self.most)
+    }
+
+    fn under_way(&self) -> usize {
+        self.under_way.len()
     }
 
     fn begin(&mut self, operation: Operation, files: &Files<SimFile>) {

@@ -30,6 +30,10 @@ fn with_mixed_trace() -> Sandbox {
     sandbox
 }
 
+fn other_faults(report: &Value) -> u64 {
+    report["other_faults"].as_u64().unwrap()
+}
+
 /// Replays and looks at the exit status; the report.
 fn replayed(sandbox: &Sandbox, args: &[&str], status: i32) -> Value {
     let args = [&["replay"], args, &["--json"]].concat();
@@ -64,6 +68,46 @@ fn a_known_defect_is_seen_with_the_sectors_that_it_mixes_up() {
         text.contains("served by the model of linux-6.12, with 20 defects"),
         "{text}"
     );
+}
+
+/// Its pipe is smaller than the queue, or that would never fill it.
+#[test]
+fn a_defect_that_needs_a_full_pipe_is_seen() {
+    let sandbox = with_mixed_trace();
+    // Linux 2.6 has one request at a time, and never fills it.
+    for place in ["--memory", "--io=inline", "--io=threads"] {
+        let model = ["@mixed", "--driver=linux-6.12", place];
+        let args = [&model[..], &["--defect=requeue-loses-bitmap"]].concat();
+        let report = replayed(&sandbox, &args, 1);
+        assert!(mismatches(&report) > 0, "{place}");
+        let examples = report["mismatch_examples"].as_array().unwrap();
+        let is_lost = |example: &Value| example.as_str().unwrap().starts_with("after reopening: ");
+        assert!(examples.iter().all(is_lost), "{examples:?}");
+    }
+}
+
+#[test]
+fn the_page_says_which_model_it_was_with_which_defects() {
+    let sandbox = with_mixed_trace();
+    let page = |defect: &str, status| {
+        let defect = format!("--defect={defect}");
+        let page = "--report=@page.html";
+        let args = ["@mixed", "--driver=linux-6.12", "--memory", &defect, page];
+        replayed(&sandbox, &args, status);
+        String::from_utf8(sandbox.read("page.html")).unwrap()
+    };
+    let lossy = page("last-run-offset", 1);
+    for part in [
+        "The model of linux-6.12 loses data",
+        "replayed by the model of linux-6.12, with the defect last-run-offset.",
+        "show not what is right",
+    ] {
+        assert!(lossy.contains(part), "{part}");
+    }
+    assert!(!lossy.contains("that no sector shows"));
+    let good = page("none", 0);
+    assert!(good.contains("replayed by the model of linux-6.12, with no defect."));
+    assert!(good.contains("Nothing was lost"));
 }
 
 #[test]
@@ -167,6 +211,17 @@ fn what_a_model_cannot_do_is_an_error_before_anything_is_written() {
         ],
         "@discards: request 2, a discard: --driver linux-2.6 knows none, linux-6.12 does",
     );
+    // Larger than a model's bitmap in memory.
+    for place in [&["--memory"][..], &["--out=@new"]] {
+        let args = ["replay", "@trace", "--driver=linux-6.12", "--size=2049G"];
+        let output = sandbox.run(&[&args, place].concat());
+        let said = sandbox.text(&output.stderr);
+        let what =
+            "device.cow: found a device of 4297064448 sectors, at most 4294967296 are supported\n";
+        assert!(said.ends_with(what), "{said}");
+        assert_eq!(output.status.code(), Some(3));
+        assert!(!sandbox.path("new").exists());
+    }
     interrupted_reflow(&sandbox);
     for driver in MODELS {
         sandbox.refuses(
@@ -191,9 +246,24 @@ fn a_kernel_that_dies_is_a_finding_that_says_of_what() {
     // With the COW file alone named, the limits of a device without one apply.
     let report = replayed(
         &sandbox,
-        &["@discards", "--driver=linux-6.12", "--device=ubda=@cow"],
+        &[
+            "@discards",
+            "--driver=linux-6.12",
+            "--device=ubda=@cow",
+            "--report=@page.html",
+        ],
         1,
     );
+    // It is no sector that is wrong.
+    assert_eq!((mismatches(&report), other_faults(&report)), (0, 1));
+    let page = String::from_utf8(sandbox.read("page.html")).unwrap();
+    for part in [
+        "The model of linux-6.12 fails",
+        "sectors compared is wrong. 1 fault was found that no sector shows.",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("show not what is right"));
     assert_eq!(
         report["mismatch_examples"][0],
         "at the end: the driver died: a segment of 200 sectors does not fit its mask of 64 bits"

@@ -59,6 +59,7 @@ mod image_peers;
 mod image_races;
 mod judge;
 mod linux_host_operations;
+mod model_findings;
 mod plain_format;
 mod report_pages;
 mod resize_findings;

@@ -1,21 +1,25 @@
 //! A device on a thread of its own, with several submitters: each gets its own completions, and
 //! nobody waits for ever for a device that does not go on.
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Duration;
 
 use driver::blk::{Completion, Limits, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
 use driver::driver::{Driver, Portable, Step};
-use driver::executor::Executor;
-use driver::host::{Finished, HostFile, HostNames};
+use driver::executor::{Died, Executor, Files, Wait};
+use driver::host::{Finished, HostFile, HostNames, Operation};
 use driver::linux::{Defects, LinuxUbd, OpenSpec, bring_up};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::{Ordered, Statistics};
 use driver::units::{Bytes, Sector, SectorCount};
 use harness::clock::WallClock;
-use harness::device::{BlockDevice, DeviceError, Handle, Live, Running, Shared, Stepped};
+use harness::device::{
+    BlockDevice, DeviceError, Handle, Live, Running, SentResize, Shared, Stepped,
+};
 use userhelper::executor::Threads;
 use userhelper::planner::{Shrink, Wish};
 use userhelper::resize::WishedResize;
@@ -63,9 +67,9 @@ where
     });
     let handle = shared.handle();
     assert_eq!(handle.statistics().requests, SUBMITTERS * EACH * 2);
-    let driver = shared.stop().unwrap();
-    assert!(!driver.is_busy());
-    driver.close().unwrap();
+    let stopped = shared.stop().unwrap();
+    assert!(!stopped.driver.is_busy());
+    stopped.close().unwrap();
 }
 
 fn submitter(handle: &mut Handle<MemoryFile>, number: u64) {
@@ -157,14 +161,7 @@ fn a_resize_goes_on_under_all_submitters_and_all_see_the_new_size() {
 fn a_model_refuses_a_resize_and_goes_on() {
     let host = host();
     let mut live = Live::start(model(&host)).unwrap();
-    let wish = Wish {
-        new_size: Bytes(SIZE.0 * 2),
-        strategy: None,
-        shrink: Shrink::Refuse,
-        online: true,
-    };
-    let resize = WishedResize::new(host.clone(), Path::new(COW), wish);
-    live.resize(Box::new(resize)).unwrap();
+    live.resize(doubling(&host)).unwrap();
     let refused = live.resized(true).unwrap().unwrap().unwrap_err();
     assert_eq!(refused.to_string(), "this driver does not resize");
     ok(live.carry_out(Request::flush(Tag(0))));
@@ -172,8 +169,64 @@ fn a_model_refuses_a_resize_and_goes_on() {
     live.close().unwrap();
 }
 
+/// A resize to twice the size.
+fn doubling(host: &MemoryHost) -> SentResize<MemoryFile> {
+    let wish = Wish {
+        new_size: Bytes(SIZE.0 * 2),
+        strategy: None,
+        shrink: Shrink::Refuse,
+        online: true,
+    };
+    Box::new(WishedResize::new(host.clone(), Path::new(COW), wish))
+}
+
+#[test]
+fn each_of_two_resizes_is_refused_and_none_waits_for_another_message() {
+    let host = host();
+    let (goes_on, until) = channel();
+    let waits = Bad::new(&host, Wrong::Waits, Some(until));
+    let shared = Shared::start(Stepped::new(waits)).unwrap();
+    let (mut one, mut other) = (shared.handle(), shared.handle());
+    let write = Request::write(Tag(1), Sector(0), vec![1; 512]);
+    one.submit_all(vec![write, Request::flush(Tag(2))]).unwrap();
+    ok(one.complete());
+    // The thread is in a step now, and finds both when it comes back.
+    one.resize(doubling(&host)).unwrap();
+    other.resize(doubling(&host)).unwrap();
+    drop(goes_on);
+    let (told, tells) = channel();
+    std::thread::spawn(move || {
+        for handle in [&mut one, &mut other] {
+            let _ = told.send(handle.resized(true).unwrap().unwrap().unwrap_err());
+        }
+    });
+    for _ in 0..2 {
+        let refused = tells.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(refused.to_string(), "this driver does not resize");
+    }
+    shared.stop().unwrap().close().unwrap();
+}
+
+#[test]
+fn what_was_not_asked_of_an_earlier_resize_is_not_told_of_the_next() {
+    let host = host();
+    let mut stepped = Stepped::new(ordered(&host));
+    stepped.resize(doubling(&host)).unwrap();
+    while stepped.capacity() == SIZE.whole_sectors() {
+        ok(stepped.carry_out(Request::flush(Tag(0))));
+    }
+    // It ends with the step that shows the new size, or with one soon after.
+    for _ in 0..100 {
+        ok(stepped.carry_out(Request::flush(Tag(0))));
+    }
+    stepped.resize(doubling(&host)).unwrap();
+    assert!(stepped.resized(false).unwrap().is_none());
+    assert!(stepped.resized(true).unwrap().is_some());
+    assert!(stepped.resized(true).unwrap().is_none());
+}
+
 /// What goes wrong in a driver.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Wrong {
     /// It forgets its third completion.
     Forgets,
@@ -183,25 +236,67 @@ enum Wrong {
     Dies,
     /// What comes after its first completion takes very long.
     Waits,
+    /// It completes its first request once more, before what is submitted after that.
+    Repeats,
+    /// It dies when it has nothing to do, once its channel is closed.
+    DiesAtTheEnd,
+    /// It panics then.
+    PanicsAtTheEnd,
+    /// It begins nothing.
+    Stalls,
+    /// It dies, as a kernel does, when its third request is submitted.
+    DiesOfTheThird,
 }
 
 /// A driver of which one thing is wrong.
-struct Bad(Ordered<MemoryFile>, Wrong, u32, Option<Receiver<()>>);
+struct Bad {
+    driver: Ordered<MemoryFile>,
+    wrong: Wrong,
+    completed: u32,
+    submitted: u32,
+    until: Option<Receiver<()>>,
+    again: Option<Completion>,
+}
+
+impl Bad {
+    fn new(host: &MemoryHost, wrong: Wrong, until: Option<Receiver<()>>) -> Bad {
+        Bad {
+            driver: ordered(host),
+            wrong,
+            completed: 0,
+            submitted: 0,
+            until,
+            again: None,
+        }
+    }
+
+    fn is_at_the_end(&self) -> bool {
+        let until = self.until.as_ref();
+        until.is_some_and(|until| until.try_recv() == Err(TryRecvError::Disconnected))
+    }
+}
 
 impl Portable for Bad {
+    /// It has completed nothing yet.
     type AtRest = (
         <Ordered<MemoryFile> as Portable>::AtRest,
         Wrong,
-        u32,
         Option<Receiver<()>>,
     );
 
     fn into_rest(self) -> Self::AtRest {
-        (Portable::into_rest(self.0), self.1, self.2, self.3)
+        (Portable::into_rest(self.driver), self.wrong, self.until)
     }
 
-    fn from_rest((device, wrong, count, until): Self::AtRest) -> Bad {
-        Bad(Portable::from_rest(device), wrong, count, until)
+    fn from_rest((device, wrong, until): Self::AtRest) -> Bad {
+        Bad {
+            driver: Portable::from_rest(device),
+            wrong,
+            completed: 0,
+            submitted: 0,
+            until,
+            again: None,
+        }
     }
 }
 
@@ -209,62 +304,218 @@ impl Driver for Bad {
     type File = MemoryFile;
 
     fn submit(&mut self, request: Request) -> Result<(), Request> {
-        self.0.submit(request)
+        self.submitted += 1;
+        self.driver.submit(request)
     }
 
     fn step(&mut self) -> Step {
-        if let (Wrong::Waits, 1, Some(until)) = (self.1, self.2, &self.3) {
+        if let (Wrong::Waits, 1, Some(until)) = (self.wrong, self.completed, &self.until) {
             let _ = until.recv();
         }
-        let step = Driver::step(&mut self.0);
-        if matches!(step, Step::Completed(_)) {
-            self.2 += 1;
+        if self.submitted > 1
+            && let Some(again) = self.again.take()
+        {
+            return Step::Completed(again);
         }
-        match (self.2, self.1) {
+        let step = Driver::step(&mut self.driver);
+        if let Step::Completed(completion) = &step {
+            self.completed += 1;
+            if (self.wrong, self.completed) == (Wrong::Repeats, 1) {
+                self.again = Some(Completion {
+                    request: completion.request.clone(),
+                    status: completion.status,
+                    failure: None,
+                });
+            }
+        }
+        match (self.completed, self.wrong) {
             (3, Wrong::Panics) => panic!("the third is too much"),
             (3, Wrong::Dies) => Step::Died("of the third".into()),
             (3, Wrong::Forgets) if matches!(step, Step::Completed(_)) => Step::Working,
+            (_, Wrong::DiesAtTheEnd) if self.is_at_the_end() => Step::Died("at the end".into()),
+            (_, Wrong::PanicsAtTheEnd) if self.is_at_the_end() => panic!("the end is too much"),
             _ => step,
         }
     }
 
     fn begin_on(&mut self, executor: &mut dyn Executor<MemoryFile>) {
-        self.0.begin_on(executor);
+        if self.wrong != Wrong::Stalls {
+            self.driver.begin_on(executor);
+        }
     }
 
     fn finish(&mut self, finished: Finished) {
-        self.0.finish(finished);
+        self.driver.finish(finished);
     }
 
     fn next_completion(&mut self) -> Option<Completion> {
-        self.0.next_completion()
+        self.driver.next_completion()
     }
 
     fn is_busy(&self) -> bool {
-        self.0.is_busy()
+        self.driver.is_busy()
+    }
+
+    fn death(&self) -> Option<String> {
+        let is_dead = self.wrong == Wrong::DiesOfTheThird && self.submitted >= 3;
+        is_dead.then(|| "of the third".to_owned())
     }
 
     fn capacity(&self) -> SectorCount {
-        self.0.capacity()
+        self.driver.capacity()
     }
 
     fn limits(&self) -> Limits {
-        self.0.limits()
+        self.driver.limits()
     }
 
     fn statistics(&self) -> Statistics {
-        self.0.statistics()
+        self.driver.statistics()
     }
 
     fn close(self) -> Result<(), String> {
-        Driver::close(self.0)
+        Driver::close(self.driver)
+    }
+}
+
+fn read(tag: u64, sector: u64) -> Request {
+    Request::read(Tag(tag), Sector(sector), SectorCount(1))
+}
+
+/// However late it comes, it is nobody else's, and it is told at the end.
+#[test]
+fn a_second_completion_of_a_request_passes_for_no_other() {
+    let repeats = || Bad::new(&host(), Wrong::Repeats, None);
+    let mut live = Live::start(repeats()).unwrap();
+    for sector in [5, 6, 7] {
+        let done = ok(live.carry_out(read(sector, sector)));
+        assert_eq!(done.request.tag, Tag(sector));
+        assert_eq!(done.request.start, Sector(sector));
+    }
+    let stopped = live.stop().unwrap();
+    assert_eq!(stopped.left.len(), 1);
+    assert_eq!(stopped.left[0].request.start, Sector(5));
+    // Who closes the device is told, too.
+    let mut live = Live::start(repeats()).unwrap();
+    for sector in [5, 6] {
+        ok(live.carry_out(read(sector, sector)));
+    }
+    let error = live.close().unwrap_err();
+    assert_eq!(error, "a completion came too many, of sectors 5+1");
+}
+
+#[test]
+fn an_error_while_the_device_stops_is_told_to_all() {
+    for (wrong, why) in [
+        (Wrong::DiesAtTheEnd, "the driver died: at the end"),
+        (
+            Wrong::PanicsAtTheEnd,
+            "a thread that does the device's I/O has died: the end is too much",
+        ),
+    ] {
+        let (goes_on, until) = channel();
+        let bad = Bad::new(&host(), wrong, Some(until));
+        let shared = Shared::start(Stepped::new(bad)).unwrap();
+        let mut handle = shared.handle();
+        ok(handle.carry_out(read(0, 0)));
+        drop(goes_on);
+        let stopped = shared.stop().map(drop);
+        assert_eq!(stopped.unwrap_err().to_string(), why);
+        let error = handle.carry_out(read(0, 0)).unwrap_err();
+        assert_eq!(error.to_string(), why);
+    }
+}
+
+fn four_threads() -> Box<Threads<MemoryFile>> {
+    Box::new(Threads::start(4).unwrap())
+}
+
+#[test]
+fn a_driver_that_begins_nothing_is_not_waited_for() {
+    let stalls = || Bad::new(&host(), Wrong::Stalls, None);
+    let clock = WallClock::start();
+    let mut stepped = Stepped::on(stalls(), four_threads());
+    stepped.submit(read(0, 0)).unwrap();
+    let error = stepped.complete_before(60_000_000_000, &clock).unwrap_err();
+    assert_eq!(error, DeviceError::Idle);
+    assert_eq!(stepped.complete().unwrap_err(), DeviceError::Idle);
+    let shared = Shared::start(Stepped::on(stalls(), four_threads())).unwrap();
+    let mut handle = shared.handle();
+    handle.submit(read(0, 0)).unwrap();
+    let error = handle.complete_before(60_000_000_000, &clock).unwrap_err();
+    assert_eq!(error, DeviceError::Idle);
+}
+
+/// What the driver had given to the executor before it died ends, and completes.
+#[test]
+fn what_is_under_way_when_a_driver_dies_completes_first() {
+    let dies = || Bad::new(&host(), Wrong::DiesOfTheThird, None);
+    let mut stepped = Stepped::on(dies(), four_threads());
+    (0..3).for_each(|sector| stepped.submit(read(sector, sector)).unwrap());
+    let mut seen: Vec<_> = (0..3)
+        .map(|_| ok(stepped.complete()).request.tag.0)
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2]);
+    for _ in 0..2 {
+        let error = stepped.complete().unwrap_err();
+        assert_eq!(error.to_string(), "the driver died: of the third");
+    }
+}
+
+/// Carries operations out where they begin, and dies when it has given this many back.
+struct Falls(VecDeque<Finished>, usize);
+
+impl Executor<MemoryFile> for Falls {
+    fn room(&self) -> usize {
+        64 - self.0.len()
+    }
+
+    fn under_way(&self) -> usize {
+        self.0.len()
+    }
+
+    fn begin(&mut self, operation: Operation, files: &Files<MemoryFile>) {
+        self.0.push_back(files.carry_out(operation));
+    }
+
+    fn finished(&mut self, _: Wait) -> Result<Option<Finished>, Died> {
+        match self.1.checked_sub(1) {
+            Some(left) if !self.0.is_empty() => {
+                self.1 = left;
+                Ok(self.0.pop_front())
+            }
+            Some(_) => Ok(None),
+            None => Err(Died {
+                what: "it fell".into(),
+            }),
+        }
+    }
+}
+
+#[test]
+fn what_had_ended_when_an_executor_dies_completes_first() {
+    let falls = || Box::new(Falls(VecDeque::new(), 2));
+    let mut stepped = Stepped::on(ordered(&host()), falls());
+    (0..3).for_each(|sector| stepped.submit(read(sector, sector)).unwrap());
+    let shared = Shared::start(Stepped::on(ordered(&host()), falls())).unwrap();
+    let mut handle = shared.handle();
+    handle
+        .submit_all((0..3).map(|n| read(n, n)).collect())
+        .unwrap();
+    let devices: [&mut dyn BlockDevice<File = MemoryFile>; 2] = [&mut stepped, &mut handle];
+    for device in devices {
+        for sector in 0..2 {
+            assert_eq!(ok(device.complete()).request.start, Sector(sector));
+        }
+        assert_eq!(device.complete().unwrap_err().to_string(), "it fell");
     }
 }
 
 #[test]
 fn what_is_done_does_not_wait_for_a_sync() {
     let (goes_on, until) = channel();
-    let waits = Bad(ordered(&host()), Wrong::Waits, 0, Some(until));
+    let waits = Bad::new(&host(), Wrong::Waits, Some(until));
     let shared = Shared::start(Stepped::new(waits)).unwrap();
     let mut handle = shared.handle();
     let write = Request::write(Tag(1), Sector(0), vec![1; 512]);
@@ -293,7 +544,7 @@ fn what_completed_comes_and_then_why_the_rest_does_not() {
         ),
         (Wrong::Dies, "the driver died: of the third"),
     ] {
-        let bad = Bad(ordered(&host()), wrong, 0, None);
+        let bad = Bad::new(&host(), wrong, None);
         let shared = Shared::start(Stepped::new(bad)).unwrap();
         let mut handle = shared.handle();
         let read = |tag| Request::read(Tag(tag), Sector(tag), SectorCount(1));

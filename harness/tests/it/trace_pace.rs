@@ -10,9 +10,10 @@ use std::rc::Rc;
 use driver::blk::{Completion, Limits, Request, Status};
 use driver::memory::MemoryFile;
 use driver::ordered::Statistics;
+use driver::resize::Outcome;
 use driver::units::{Sector, SectorCount};
 use harness::clock::Clock;
-use harness::device::{BlockDevice, DeviceError};
+use harness::device::{BlockDevice, DeviceError, SentResize};
 use harness::oracle::{Initial, Oracle};
 use harness::replay::pace::{Pace, PaceReport};
 use harness::replay::run::{Manner, Run};
@@ -97,6 +98,14 @@ impl BlockDevice for Slow {
 
     fn statistics(&self) -> Statistics {
         Statistics::default()
+    }
+
+    fn resize(&mut self, _: SentResize<MemoryFile>) -> Result<(), DeviceError> {
+        unreachable!("nobody resizes it")
+    }
+
+    fn resized(&mut self, _: bool) -> Result<Option<Outcome>, DeviceError> {
+        Ok(None)
     }
 }
 

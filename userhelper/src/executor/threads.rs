@@ -99,6 +99,10 @@ impl<F: HostFile + Send + Sync + 'static> Executor<F> for Threads<F> {
         self.most - self.under_way
     }
 
+    fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     fn begin(&mut self, operation: Operation, files: &Files<F>) {
         if let Some(jobs) = &self.jobs {
             self.under_way += 1;

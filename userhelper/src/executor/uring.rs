@@ -192,14 +192,14 @@ impl UnderWay {
         let fd = Fd(self.file.as_raw_fd());
         let done = self.done;
         match &mut self.operation.action {
-            Action::Read { at, buffer } => {
+            Action::Read { at, buffer } | Action::ReadOnce { at, buffer, .. } => {
                 let left = &mut buffer.data[buffer.part.clone()][done..];
                 let len = left.len().min(MOST_BYTES) as u32;
                 opcode::Read::new(fd, left.as_mut_ptr(), len)
                     .offset(at.0 + done as u64)
                     .build()
             }
-            Action::Write { at, buffer } => {
+            Action::Write { at, buffer } | Action::WriteOnce { at, buffer, .. } => {
                 let left = &buffer.data[buffer.part.clone()][done..];
                 let len = left.len().min(MOST_BYTES) as u32;
                 opcode::Write::new(fd, left.as_ptr(), len)
@@ -213,8 +213,12 @@ impl UnderWay {
     /// The kernel has ended an entry with this result: bytes, or an error number below 0.
     fn after(&mut self, result: i32) -> After {
         let (at, len, reads) = match &self.operation.action {
-            Action::Read { at, buffer } => (*at, buffer.part.len(), true),
-            Action::Write { at, buffer } => (*at, buffer.part.len(), false),
+            Action::Read { at, buffer } | Action::ReadOnce { at, buffer, .. } => {
+                (*at, buffer.part.len(), true)
+            }
+            Action::Write { at, buffer } | Action::WriteOnce { at, buffer, .. } => {
+                (*at, buffer.part.len(), false)
+            }
             _ => (FileOffset(0), 0, false),
         };
         if result < 0 {
@@ -228,6 +232,13 @@ impl UnderWay {
             };
         }
         self.done += result as usize;
+        // What is asked for in one call ends with it, however much of it came.
+        if let Action::ReadOnce { count, .. } | Action::WriteOnce { count, .. } =
+            &mut self.operation.action
+        {
+            *count = self.done;
+            return After::Ended(Ok(()));
+        }
         match result {
             _ if self.done >= len => After::Ended(Ok(())),
             0 if reads => After::Ended(Err(HostError::UnexpectedEnd {
@@ -245,25 +256,30 @@ impl Executor<RealFile> for Uring {
         self.free.len()
     }
 
+    fn under_way(&self) -> usize {
+        self.count() + self.finished.len()
+    }
+
     fn begin(&mut self, operation: Operation, files: &Files<RealFile>) {
         let Some(file) = files.of(operation.file) else {
             return self.finished.push(files.carry_out(operation));
         };
         let allowed = match &operation.action {
-            Action::Read { at, buffer } => file.may_read(*at, buffer.len()),
-            Action::Write { at, buffer } => file.may_write(*at, buffer.len()),
+            Action::Read { at, buffer } | Action::ReadOnce { at, buffer, .. } => {
+                file.may_read(*at, buffer.len())
+            }
+            Action::Write { at, buffer } | Action::WriteOnce { at, buffer, .. } => {
+                file.may_write(*at, buffer.len())
+            }
             Action::SyncData => Ok(()),
-            // Rare, and soon done: not worth an entry each. A transfer in one call is what a driver
-            // asks for that has no other under way.
+            // Rare, and soon done: not worth an entry each.
             Action::WriteZeros(_)
             | Action::ZeroRange(_)
             | Action::PunchHole(_)
             | Action::SetLen(_)
             | Action::Len(_)
             | Action::NextData { .. }
-            | Action::CloneRange { .. }
-            | Action::ReadOnce { .. }
-            | Action::WriteOnce { .. } => {
+            | Action::CloneRange { .. } => {
                 return self.finished.push(files.carry_out(operation));
             }
         };
@@ -364,6 +380,54 @@ mod tests {
             done: 0,
             file: Arc::new(file),
         }
+    }
+
+    #[test]
+    fn one_call_ends_with_what_the_kernel_did_of_it() {
+        let buffer = || Buffer::whole(vec![0; 512]);
+        for action in [
+            Action::read_once(FileOffset(0), buffer()),
+            Action::write_once(FileOffset(0), buffer()),
+        ] {
+            for done in [0, 100, 512] {
+                let mut ended = under_way(action.clone());
+                assert!(matches!(ended.after(done), After::Ended(Ok(()))));
+                let (Action::ReadOnce { count, .. } | Action::WriteOnce { count, .. }) =
+                    ended.operation.action
+                else {
+                    panic!("it is another action now");
+                };
+                assert_eq!(count, done as usize);
+            }
+        }
+    }
+
+    /// The kernel carries out what is asked for in one call, as it does all transfers: whoever
+    /// began it does not wait.
+    #[test]
+    fn one_call_goes_onto_the_ring() {
+        let Ok(mut uring) = Uring::new() else {
+            eprintln!("skipped: there is no ring here");
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, [9; 300]).unwrap();
+        let files = Files {
+            cow: Arc::new(RealHost.open(&path, Access::ReadOnly).unwrap()),
+            backing: None,
+            new: None,
+        };
+        let action = Action::read_once(FileOffset(0), Buffer::whole(vec![7; 512]));
+        uring.begin(under_way(action).operation, &files);
+        assert_eq!((uring.count(), uring.finished.len()), (1, 0));
+        let ended = uring.finished(Wait::ForOne).unwrap().unwrap();
+        assert_eq!(ended.result, Ok(()));
+        let Action::ReadOnce { buffer, count, .. } = ended.operation.action else {
+            panic!("it is another action now");
+        };
+        // All that the file has.
+        assert_eq!((count, &buffer.data[..300]), (300, &[9; 300][..]));
     }
 
     /// Where no thread can be started for it, the kernel cancels what it has not begun.

@@ -5,6 +5,7 @@
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::host::{FileRole, HostError};
 use driver::linux::{Defect, Defects, LinuxUbd, OpenSpec, Step};
+use driver::ordered::CloseError;
 use driver::units::{Sector, SectorCount};
 
 use super::disk::{Disk, Fault};
@@ -164,6 +165,26 @@ fn what_ends_after_the_device_began_to_close_is_nobodys() {
     device.finish(under_way.carry_out(Some(&cow), None));
     assert!(device.next_completion().is_none(), "it was dropped");
     cow.fail_syncs([Some(Fault::Error)]);
-    let failure = device.close().map(drop).unwrap_err();
-    assert_eq!(failure.error, HostError::Io);
+    match device.close().map(drop).unwrap_err() {
+        CloseError::Host(failure) => assert_eq!(failure.error, HostError::Io),
+        error => panic!("{error}"),
+    }
+}
+
+/// A sync then would not cover it, and one that is under way says nothing before it has ended.
+#[test]
+fn a_device_with_an_operation_under_way_is_not_closed() {
+    for closing in [false, true] {
+        let cow = image(Version::V3, SECTORS, 4096);
+        let mut device = open(&cow, SECTORS, Defects::none());
+        let write = Request::write(Tag(1), Sector(0), vec![1; 512]);
+        device.submit(write).unwrap();
+        if closing {
+            device.begin_closing();
+        }
+        let _under_way = device.next_operation().unwrap();
+        cow.take_log();
+        assert_eq!(device.close().map(drop).unwrap_err(), CloseError::Busy);
+        assert_eq!(cow.take_log(), Vec::<String>::new());
+    }
 }

@@ -12,7 +12,7 @@ use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::{ByteOrder, Geometry, Header, Version};
 use driver::driver::Driver;
 use driver::host::HostFile;
-use driver::linux::{Defect, Defects, LinuxUbd, OpenSpec, Step};
+use driver::linux::{Defect, Defects, LinuxUbd, OpenSpec};
 use driver::units::{Bytes, Sector, SectorCount};
 
 use disk::Disk;
@@ -70,15 +70,9 @@ fn on_and_off(defect: Defect) -> [(bool, Defects); 2] {
     [(true, Defects::only(defect)), (false, Defects::none())]
 }
 
-/// Steps the device until a request is done.
+/// The completion of a request that was submitted.
 fn completion<F: HostFile>(device: &mut LinuxUbd<F>) -> Completion {
-    loop {
-        match device.step() {
-            Step::Completed(completion) => return completion,
-            Step::Working => {}
-            step => panic!("{step:?}"),
-        }
-    }
+    device.step_to_completion().unwrap()
 }
 
 fn carry_out<F: HostFile>(device: &mut LinuxUbd<F>, request: Request) -> Completion {

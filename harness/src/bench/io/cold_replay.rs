@@ -95,6 +95,9 @@ fn replayed(directory: &Path, io: Io) -> Result<Report, Box<dyn std::error::Erro
         ..DeviceSpec::of(&cow)
     };
     let report = session.on_device(&spec);
-    std::fs::remove_file(&cow).map_err(|error| file_error(&cow, error))?;
-    Ok(report?)
+    let removed = std::fs::remove_file(&cow);
+    // Of two errors the replay's comes first: it may be why there is no file.
+    let report = report?;
+    removed.map_err(|error| file_error(&cow, error))?;
+    Ok(report)
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driver::blk::{Request, Status, Tag};
+use driver::driver::Driver;
 use driver::executor::{Executor, Files, Wait};
 use driver::host::{Access, Action, Buffer, FileRole, HostFile, HostNames, Operation, Waiter};
 use driver::ordered::Ordered;

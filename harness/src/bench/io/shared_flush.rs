@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use driver::blk::{Operation, Request, Status, Tag};
+use driver::driver::Driver;
 use driver::executor::{Executor, Wait};
 use driver::units::Sector;
 use userhelper::real_files::RealFile;

@@ -35,13 +35,13 @@ pub enum ReplayBenchError {
     Workload(#[from] WorkloadError),
     /// A replay found what should not be.
     #[error(
-        "{name}: what should not be there was found in {}: {example}",
-        exact_count(*.mismatches, "sector")
+        "{name}: what should not be was found {}: {example}",
+        exact_count(*.mismatches, "time")
     )]
     Mismatch {
         /// The trace.
         name: String,
-        /// How many sectors.
+        /// Sectors, and what else was wrong.
         mismatches: u64,
         /// One of them.
         example: String,
@@ -142,7 +142,7 @@ fn checked(name: &str, report: Report) -> Result<Report, ReplayBenchError> {
         true => Ok(report),
         false => Err(ReplayBenchError::Mismatch {
             name: name.to_owned(),
-            mismatches: report.mismatches,
+            mismatches: report.mismatches + report.other_faults,
             example: (report.mismatch_examples.into_iter().next())
                 .unwrap_or_else(|| "the backing file has changed".to_owned()),
         }),

@@ -35,8 +35,10 @@ pub(in crate::cli) struct ReplayArgs {
     #[command(flatten)]
     common: Common,
 
-    #[command(flatten)]
-    place: Place,
+    /// Make the files in a new directory below this one, removed at the end
+    /// [default: where the system has its temporary files]
+    #[arg(long, value_name = "DIR", requires = "io")]
+    dir: Option<PathBuf>,
 
     /// Replay each trace also on files in --dir, with this to carry out what the device asks of
     /// them, as ubdlab replay does at --depth 32
@@ -73,7 +75,8 @@ impl ReplayArgs {
             return Ok(Verdict::Good);
         }
         let rows = Rows::new(&self.common);
-        let directory = self.io.map(|_| self.place.directory()).transpose()?;
+        let dir = self.dir.clone();
+        let directory = self.io.map(|_| Place { dir }.directory()).transpose()?;
         let on_files = self.io.zip(directory.as_ref());
         let plan = Plan {
             on_files: on_files.map(|(io, directory)| (io.into(), directory.path())),

@@ -1,8 +1,8 @@
 //! The names that `--defect` takes, and who has which.
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use driver::linux::Defect;
 
+use crate::cli::driver_arg::{NONE, names_of_drivers};
 use crate::fuzz::case::DriverName;
 use crate::fuzz::device::check_defect;
 use crate::fuzz::doubles;
@@ -13,23 +13,10 @@ const RESIZER: &str = "spillner-2003";
 
 /// All names, for shells to complete and for the message about another one.
 pub(super) fn names() -> PossibleValuesParser {
-    let names = of_drivers().chain(of_resizes()).chain(of_doubles());
-    let names = names.chain(["none"]).map(PossibleValue::new);
+    let names = names_of_drivers().chain(of_resizes()).chain(of_doubles());
+    let names = names.chain([NONE]).map(PossibleValue::new);
     // What to give in its place is said where it is refused.
     names.chain([PossibleValue::new(RESIZER).hide(true)]).into()
-}
-
-/// The names of what the models of the kernels' drivers can have.
-pub(in crate::cli) fn names_of_drivers() -> PossibleValuesParser {
-    of_drivers()
-        .chain(["none"])
-        .map(PossibleValue::new)
-        .collect::<Vec<_>>()
-        .into()
-}
-
-fn of_drivers() -> impl Iterator<Item = &'static str> {
-    Defect::ALL.iter().map(|defect| defect.name())
 }
 
 fn of_resizes() -> impl Iterator<Item = &'static str> {
@@ -53,7 +40,7 @@ pub(super) fn check(driver: DriverName, name: &str) -> Result<(), String> {
     check_defect(driver, name).map_err(|_| {
         let has: Vec<&str> = match driver {
             DriverName::Ordered => of_resizes().chain(of_doubles()).collect(),
-            DriverName::Linux612 | DriverName::Linux26 => of_drivers().collect(),
+            DriverName::Linux612 | DriverName::Linux26 => names_of_drivers().collect(),
         };
         let driver = driver.name();
         format!(

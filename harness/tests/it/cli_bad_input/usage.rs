@@ -62,11 +62,22 @@ fn options_that_need_another() {
     }
 }
 
+/// Without `--io` nothing is replayed on files, and a directory for them would be for nothing.
+#[test]
+fn a_directory_for_a_benchmark_of_replays_needs_files() {
+    misused(
+        &["bench", "replay", "--dir", "@"],
+        "the following required arguments were not provided:\n  \
+         --io <auto|inline|threads|uring>\n\nUsage: ubdlab bench replay --io \
+         <auto|inline|threads|uring> --dir <DIR> [TRACE]...",
+    );
+}
+
 #[test]
 fn values_that_are_none() {
     misused(
         &["replay", "@trace", "--driver", "fast"],
-        "invalid value 'fast' for '--driver <DRIVER>'\n  [possible values: ordered]",
+        "invalid value 'fast' for '--driver <DRIVER>'\n  [possible values: ordered, linux-6.12, linux-2.6]",
     );
     for depth in ["0", "65"] {
         misused(

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use driver::blk::Status;
+use driver::driver::Driver;
 use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Finished, Operation};
 use driver::resize::ResizeError;
@@ -28,6 +29,10 @@ struct OneByOne(Option<Finished>);
 impl Executor<SimFile> for OneByOne {
     fn room(&self) -> usize {
         usize::from(self.0.is_none())
+    }
+
+    fn under_way(&self) -> usize {
+        usize::from(self.0.is_some())
     }
 
     fn begin(&mut self, operation: Operation, files: &Files<SimFile>) {

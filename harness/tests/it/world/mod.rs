@@ -13,6 +13,7 @@ use std::path::Path;
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::{ByteOrder, Extension, ExtensionState, Geometry, Header, JournalRecord, Version};
 use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::host::{Access, HostFile, HostNames};
 use driver::open::{OpenOptions, Opened, create, open};
 use driver::ordered::{Ordered, Step};
@@ -155,13 +156,7 @@ pub(crate) fn try_open(host: &SimHost) -> Result<Opened<SimFile>, driver::open::
 
 /// Steps the device until a request is finished; `None` when it is blocked or idle.
 pub(crate) fn step_to_completion(device: &mut Device) -> Option<Completion> {
-    loop {
-        match device.step() {
-            Step::Completed(completion) => return Some(completion),
-            Step::Working => {}
-            Step::Blocked | Step::Idle => return None,
-        }
-    }
+    Driver::step_to_completion(device).ok()
 }
 
 /// Closes a device that has nothing in flight, on a host that does not fail.
