@@ -41,4 +41,4 @@ pub mod units;
 mod words;
 
 pub use shown::{ManyLines, OneLine, is_control, shell_word, shown};
-pub use words::{exact_count, plural};
+pub use words::{any_of, exact_count, plural, system_words};

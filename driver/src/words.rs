@@ -1,4 +1,6 @@
-//! Numbers of things in words.
+//! Numbers of things, and errors of the operating system, in words.
+
+use std::fmt;
 
 /// The noun, or its plural where there is not one of them. `noun` is one of them, and may name two
 /// things: `line or record`.
@@ -20,9 +22,47 @@ pub fn exact_count(number: u64, noun: &str) -> String {
     format!("{number} {}", plural(number, noun))
 }
 
+/// These numbers as alternatives: `1`, `1 or 2`, `1, 2 or 3`; without commas in each.
+pub fn any_of(numbers: &[u64]) -> String {
+    let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    match &*words {
+        [] => "none".to_owned(),
+        [only] => only.clone(),
+        [before @ .., last] => format!("{} or {last}", before.join(", ")),
+    }
+}
+
+/// What the operating system says of an error, without the number that it has for it.
+pub fn system_words(error: impl fmt::Display) -> String {
+    let text = error.to_string();
+    let numbered = text.strip_suffix(')');
+    let numbered = numbered.and_then(|text| text.rsplit_once(" (os error "));
+    match numbered {
+        Some((words, number)) if number.parse::<i32>().is_ok() => words.to_owned(),
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
+
+    #[test]
+    fn an_error_of_the_system_is_told_without_its_number() {
+        let of_system = io::Error::from_raw_os_error(2);
+        assert_eq!(system_words(&of_system), "No such file or directory");
+        let others = io::Error::other("a guest (os error of mine)");
+        assert_eq!(system_words(&others), "a guest (os error of mine)");
+    }
+
+    #[test]
+    fn alternatives_are_told_as_such() {
+        assert_eq!(any_of(&[]), "none");
+        assert_eq!(any_of(&[1]), "1");
+        assert_eq!(any_of(&[1, 2]), "1 or 2");
+        assert_eq!(any_of(&[1, 2, 1000]), "1, 2 or 1000");
+    }
 
     #[test]
     fn one_thing_is_no_plural() {

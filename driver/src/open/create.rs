@@ -125,10 +125,9 @@ pub fn open_backing<'a, N: HostNames>(
             found: held.len(),
         });
     }
-    let mut magic = [0; 4];
-    let read = held.file().read_exact_at(&mut magic, FileOffset(0));
-    read.map_err(host(backing, "reading the backing file"))?;
-    if let Some(format) = ImageFormat::of(&magic).filter(|_| !raw) {
+    let format = ImageFormat::of(held.file());
+    let format = format.map_err(host(backing, "reading the backing file"))?;
+    if let Some(format) = format.filter(|_| !raw) {
         return Err(OpenError::BackingIsImage {
             path: backing.to_owned(),
             format,

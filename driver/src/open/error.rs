@@ -195,9 +195,9 @@ pub enum OpenError {
         path: PathBuf,
         /// The COW file.
         cow: PathBuf,
-        /// When it was modified last.
-        found: u32,
-        /// What the header says.
+        /// When it was modified last, in seconds since 1970.
+        found: i64,
+        /// What the header says, modulo 2^32.
         expected: u32,
     },
     /// A change of the backing file was interrupted, and this is another file than it was about.
@@ -299,7 +299,7 @@ fn way_out_of(error: &HeaderError, path: &Path) -> String {
     }
 }
 
-fn modified(backing: &Path, cow: &Path, found: u32, expected: u32) -> String {
+fn modified(backing: &Path, cow: &Path, found: i64, expected: u32) -> String {
     format!(
         "{}: modified at {found}, but the COW file {} was made for the content of {expected} \
          (seconds since 1970)",
@@ -340,10 +340,13 @@ pub enum NotInChange {
         at: FileOffset,
     },
     /// It has neither the length and time of the old backing file nor those of the new one.
-    #[error("found {}, expected {}{}", facts(.found), facts(.before), or_facts(.other.as_ref()))]
+    #[error("found {}, expected {}{}", facts(*.found, *.modified_seconds),
+        facts(.before.len, .before.mtime.into()), or_facts(.other.as_ref()))]
     Facts {
-        /// Its own.
-        found: OtherBacking,
+        /// Its own length.
+        found: Bytes,
+        /// When it was modified last, in seconds since 1970.
+        modified_seconds: i64,
         /// Those of the old one.
         before: OtherBacking,
         /// Those of the new one, if that is noted.
@@ -351,16 +354,17 @@ pub enum NotInChange {
     },
 }
 
-fn facts(file: &OtherBacking) -> String {
+fn facts(len: Bytes, modified_seconds: i64) -> String {
     format!(
-        "{} modified at {} (seconds since 1970)",
-        exact_count(file.len.0, "byte"),
-        file.mtime
+        "{} modified at {modified_seconds} (seconds since 1970)",
+        exact_count(len.0, "byte")
     )
 }
 
 fn or_facts(other: Option<&OtherBacking>) -> String {
-    other.map_or(String::new(), |other| format!(" or {}", facts(other)))
+    other.map_or(String::new(), |other| {
+        format!(" or {}", facts(other.len, other.mtime.into()))
+    })
 }
 
 fn kind_name(kind: FileKind) -> &'static str {

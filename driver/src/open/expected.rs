@@ -23,8 +23,16 @@ pub struct FoundBacking {
     pub kind: FileKind,
     /// Its length; `None` where nobody knows, as of a block device that is not open.
     pub len: Option<Bytes>,
-    /// When it was modified last, as a header holds it.
-    pub mtime: u32,
+    /// When it was modified last, in whole seconds since 1970, and not modulo 2^32 as a header
+    /// holds it: a message says the time that the file has.
+    pub modified_seconds: i64,
+}
+
+impl FoundBacking {
+    /// Whether a header that holds `mtime`, which is modulo 2^32, is about this time.
+    fn was_modified_at(self, mtime: u32) -> bool {
+        self.modified_seconds as u32 == mtime
+    }
 }
 
 /// How a backing file compares with what its COW file expects.
@@ -53,8 +61,8 @@ pub enum Difference {
     /// Its time, in seconds since 1970.
     Modified {
         /// That of the file.
-        found: u32,
-        /// That which the header has.
+        found: i64,
+        /// That which the header has, modulo 2^32.
         expected: u32,
     },
     /// A change of the backing file is under way, and this is none of the files that it is about.
@@ -101,7 +109,7 @@ impl ExpectedBacking {
         };
         // Where the image goes over to another file, neither changes.
         let is_other = |other: OtherBacking| {
-            found.mtime == other.mtime && found.len.is_none_or(|len| len == other.len)
+            found.was_modified_at(other.mtime) && found.len.is_none_or(|len| len == other.len)
         };
         if change.other.is_some_and(is_other) {
             return Comparison::Matches;
@@ -118,10 +126,8 @@ impl ExpectedBacking {
             (Some(in_place), _) => Comparison::ContentDecides(in_place),
             (None, _) if self.by_length_and_time(found).is_none() => Comparison::Matches,
             (None, len) => not_in_change(NotInChange::Facts {
-                found: OtherBacking {
-                    len: len.unwrap_or(self.recorded),
-                    mtime: found.mtime,
-                },
+                found: len.unwrap_or(self.recorded),
+                modified_seconds: found.modified_seconds,
                 before: OtherBacking {
                     len: self.recorded,
                     mtime: self.mtime,
@@ -139,9 +145,9 @@ impl ExpectedBacking {
                 expected: self.recorded,
             });
         }
-        let is_right = found.mtime == self.mtime || self.any_time;
+        let is_right = found.was_modified_at(self.mtime) || self.any_time;
         (!is_right).then_some(Difference::Modified {
-            found: found.mtime,
+            found: found.modified_seconds,
             expected: self.mtime,
         })
     }
@@ -160,7 +166,7 @@ pub(super) fn check<F: HostFile>(
     let found = FoundBacking {
         kind: backing.kind(),
         len: Some(backing.len()),
-        mtime: backing.mtime(),
+        modified_seconds: backing.modified_seconds(),
     };
     let (path_buf, cow_buf) = (path.to_owned(), cow.to_owned());
     let problem = match expected.compare(found) {
@@ -237,10 +243,11 @@ mod tests {
     }
 
     fn found(len: u64, mtime: u32) -> FoundBacking {
+        let modified_seconds = mtime.into();
         FoundBacking {
             kind: FileKind::Regular,
             len: Some(Bytes(len)),
-            mtime,
+            modified_seconds,
         }
     }
 
@@ -271,7 +278,7 @@ mod tests {
         let unknown = |mtime| FoundBacking {
             kind: FileKind::BlockDevice,
             len: None,
-            mtime,
+            ..found(0, mtime)
         };
         let modified = |found| {
             Comparison::Differs(Difference::Modified {
@@ -285,6 +292,28 @@ mod tests {
         assert_eq!(of(false).compare(found(32768, 1)), modified(1));
         assert_eq!(of(true).compare(found(32768, 1)), Comparison::Matches);
         assert_eq!(of(true).compare(found(512, 1)), size(512));
+    }
+
+    /// A header holds a time modulo 2^32; a message says the one that the file has.
+    #[test]
+    fn a_time_past_32_bits_is_compared_modulo_2_32_and_told_whole() {
+        let expected = ExpectedBacking::of(&header(RECORDED.0, false), None, false);
+        let at = |seconds| FoundBacking {
+            modified_seconds: seconds,
+            ..found(RECORDED.0, 0)
+        };
+        let same = i64::from(MTIME) + (1 << 32);
+        assert_eq!(expected.compare(at(same)), Comparison::Matches);
+        for found in [same + 1, -1] {
+            let expected_difference = Difference::Modified {
+                found,
+                expected: MTIME,
+            };
+            assert_eq!(
+                expected.compare(at(found)),
+                Comparison::Differs(expected_difference)
+            );
+        }
     }
 
     #[test]

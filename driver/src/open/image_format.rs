@@ -1,6 +1,9 @@
-//! Formats of images that are more than a disk's content: a backing file is none of them.
+//! Formats of images that are more than a disk's content: a backing file is none of them, and who
+//! reads one as a raw disk reads its header and tables. The one list of what they begin with.
 
 use crate::cow::Header;
+use crate::host::{HostFile, HostResult};
+use crate::units::FileOffset;
 
 /// A format of disks that is more than their content, and so not for a backing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,15 +12,70 @@ pub enum ImageFormat {
     Cow,
     /// QEMU's qcow2, and qcow before it.
     Qcow,
+    /// QEMU's QED.
+    Qed,
+    /// VMware's VMDK: a sparse extent, or the text that describes extents.
+    Vmdk,
+    /// VirtualBox's VDI.
+    Vdi,
+    /// Hyper-V's VHDX.
+    Vhdx,
+    /// The dynamic VHD of Virtual PC. One of fixed size is a raw disk with a footer.
+    Vhd,
+    /// What gzip compressed.
+    Gzip,
+    /// What xz compressed.
+    Xz,
+    /// What zstd compressed.
+    Zstd,
+    /// What bzip2 compressed.
+    Bzip2,
 }
 
+/// What files begin with: where it stands in the file, the bytes, and the format.
+const MAGICS: [(usize, &[u8], ImageFormat); 12] = [
+    (0, b"QFI\xfb", ImageFormat::Qcow),
+    (0, b"QED\0", ImageFormat::Qed),
+    (0, b"KDMV", ImageFormat::Vmdk),
+    (0, b"COWD", ImageFormat::Vmdk),
+    (0, b"# Disk DescriptorFile", ImageFormat::Vmdk),
+    (64, b"\x7f\x10\xda\xbe", ImageFormat::Vdi),
+    (0, b"vhdxfile", ImageFormat::Vhdx),
+    (0, b"conectix", ImageFormat::Vhd),
+    (0, b"\x1f\x8b\x08", ImageFormat::Gzip),
+    (0, b"\xfd7zXZ\0", ImageFormat::Xz),
+    (0, b"\x28\xb5\x2f\xfd", ImageFormat::Zstd),
+    (0, b"BZh", ImageFormat::Bzip2),
+];
+
+/// How much of a file tells its format, in bytes.
+const PREFIX_LEN: usize = 68;
+
 impl ImageFormat {
-    /// That of a file that begins like this.
-    pub fn of(magic: &[u8; 4]) -> Option<ImageFormat> {
-        match magic {
-            b"QFI\xfb" => Some(ImageFormat::Qcow),
-            magic => Header::has_magic(magic).then_some(ImageFormat::Cow),
+    /// That of a file, going by what it begins with; `None` of a raw disk.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn of<F: HostFile>(file: &F) -> HostResult<Option<ImageFormat>> {
+        let mut prefix = [0; PREFIX_LEN];
+        file.read_zero_filled_at(&mut prefix, FileOffset(0))?;
+        Ok(ImageFormat::of_prefix(&prefix))
+    }
+
+    fn of_prefix(prefix: &[u8; PREFIX_LEN]) -> Option<ImageFormat> {
+        let [a, b, c, d, ..] = *prefix;
+        if Header::has_magic(&[a, b, c, d]) {
+            return Some(ImageFormat::Cow);
         }
+        let found = MAGICS.iter().find(|(at, magic, _)| {
+            let rest = prefix.get(*at..).unwrap_or_default();
+            rest.starts_with(magic)
+        });
+        let format = found.map(|&(_, _, format)| format)?;
+        // Its magic is three letters: the level and the first block's number follow.
+        let is_whole = format != ImageFormat::Bzip2
+            || prefix[3].is_ascii_digit() && prefix[4..].starts_with(b"1AY&SY");
+        is_whole.then_some(format)
     }
 
     /// Its name after an article.
@@ -25,14 +83,64 @@ impl ImageFormat {
         match self {
             ImageFormat::Cow => "a COW file",
             ImageFormat::Qcow => "a qcow2 image",
+            ImageFormat::Qed => "a QED image",
+            ImageFormat::Vmdk => "a VMDK image",
+            ImageFormat::Vdi => "a VDI image",
+            ImageFormat::Vhdx => "a VHDX image",
+            ImageFormat::Vhd => "a VHD image",
+            ImageFormat::Gzip => "a file that gzip compressed",
+            ImageFormat::Xz => "a file that xz compressed",
+            ImageFormat::Zstd => "a file that zstd compressed",
+            ImageFormat::Bzip2 => "a file that bzip2 compressed",
         }
     }
 
     /// How a raw disk is made of one.
-    pub(super) fn to_raw(self) -> &'static str {
+    pub fn to_raw(self) -> &'static str {
         match self {
             ImageFormat::Cow => "Merge it into a raw disk first (ubdlab image merge)",
-            ImageFormat::Qcow => "Convert it into a raw disk first (qemu-img convert -O raw)",
+            ImageFormat::Qcow
+            | ImageFormat::Qed
+            | ImageFormat::Vmdk
+            | ImageFormat::Vdi
+            | ImageFormat::Vhdx
+            | ImageFormat::Vhd => "Convert it into a raw disk first (qemu-img convert -O raw)",
+            ImageFormat::Gzip => "Decompress it first (gzip -dc <FILE >DISK)",
+            ImageFormat::Xz => "Decompress it first (xz -dc <FILE >DISK)",
+            ImageFormat::Zstd => "Decompress it first (zstd -dc <FILE >DISK)",
+            ImageFormat::Bzip2 => "Decompress it first (bzip2 -dc <FILE >DISK)",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(at: usize, magic: &[u8]) -> Option<ImageFormat> {
+        let mut prefix = [0; PREFIX_LEN];
+        prefix[at..][..magic.len()].copy_from_slice(magic);
+        ImageFormat::of_prefix(&prefix)
+    }
+
+    #[test]
+    fn each_magic_is_found_whole_and_in_its_place_only() {
+        for (at, magic, format) in MAGICS {
+            let whole = match format {
+                ImageFormat::Bzip2 => b"BZh91AY&SY",
+                _ => magic,
+            };
+            assert_eq!(found(at, whole), Some(format));
+            let cut = &whole[..whole.len() - 1];
+            // What ends with a zero is whole without it in front of zeros.
+            let of_cut = whole.ends_with(b"\0").then_some(format);
+            assert_eq!(found(at, cut), of_cut);
+            if at > 0 {
+                assert_eq!(found(0, whole), None);
+            }
+        }
+        assert_eq!(found(0, b"OOOM"), Some(ImageFormat::Cow));
+        assert_eq!(found(0, b"BZh is how a text may begin"), None);
+        assert_eq!(found(0, b"\xeb\x63\x90"), None);
     }
 }

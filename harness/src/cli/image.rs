@@ -166,7 +166,8 @@ struct FormatArgs {
     /// A guest can write the header of a COW file to its raw disk, with the path of any file of the
     /// host as backing file. One that only begins like a COW file therefore has no backing file
     /// opened outside its own directory or through a symbolic link, nor one of which it says that
-    /// it is being changed. Name what a guest could write to: raw.
+    /// it is being changed. Name what a guest could write to: raw. What begins like an image of
+    /// another format, or like a compressed file, is read as a raw disk only where it is named so.
     #[arg(short, long, value_enum)]
     format: Option<FormatArg>,
 }
@@ -177,7 +178,8 @@ struct BackingFormatArgs {
     /// Say that the backing file is a raw disk, also if it begins like a COW file
     ///
     /// A backing file is always a raw disk: COW files cannot be stacked. One that begins like a
-    /// COW file or like qcow2 is refused without this, because its disk is not what its bytes are.
+    /// COW file, like an image of another format or like a compressed file is refused without
+    /// this, because its disk is not what its bytes are.
     #[arg(long = "backing-format", value_enum, value_name = "FORMAT")]
     backing_format: Option<RawArg>,
 }
@@ -225,6 +227,13 @@ fn or_raw(format: Format) -> impl Fn(ImageError) -> Failure {
         }) if format == Format::Guess => {
             Failure(format!("{error}. If it is a raw disk: --format raw"))
         }
+        // A guest may have written that something is to be finished.
+        ImageError::Open(
+            error @ OpenError::Header {
+                error: HeaderError::HalfChanged { .. },
+                ..
+            },
+        ) if format == Format::Guess => ImageError::GuessedCow { error }.into(),
         error => error.into(),
     }
 }

@@ -153,8 +153,6 @@ fn report_file_size_limits() {
 /// What the operating system said, without the random name that tempfile adds.
 fn without_path(error: &std::io::Error) -> String {
     let text = error.to_string();
-    match text.split_once(" at path ") {
-        Some((cause, _)) => cause.to_owned(),
-        None => text,
-    }
+    let cause = text.split_once(" at path ").map(|(cause, _)| cause);
+    driver::system_words(cause.unwrap_or(&text))
 }

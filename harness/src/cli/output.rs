@@ -89,7 +89,8 @@ pub(super) fn complete() -> Result<(), Failure> {
     match REFUSED.get() {
         None => Ok(()),
         Some(error) => Err(Failure(format!(
-            "standard output: the report could not be written: {error}"
+            "standard output: the report could not be written: {}",
+            driver::system_words(error)
         ))),
     }
 }

@@ -36,5 +36,8 @@ pub(super) fn for_header(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> Failure + '_ {
-    move |error| Failure(format!("{}: opening: {error}", driver::shown(path)))
+    move |error| {
+        let error = driver::system_words(&error);
+        Failure(format!("{}: opening: {error}", driver::shown(path)))
+    }
 }

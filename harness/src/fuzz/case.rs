@@ -597,7 +597,7 @@ impl fmt::Display for Action {
                 sectors, strategy, ..
             } => {
                 let sectors = exact_count(*sectors, "sector");
-                write!(f, "begin a resize to {sectors} ({strategy:?})")
+                write!(f, "begin a resize to {sectors}, {}", strategy.words())
             }
             Action::StepResize => f.write_str("one step of the resize"),
             Action::FinishResize => f.write_str("the resize works until it ends or has to wait"),
@@ -617,6 +617,18 @@ pub enum ResizeStrategy {
     Rebuild,
     /// Within the file.
     Reflow,
+}
+
+impl ResizeStrategy {
+    /// As a part of a sentence about a resize.
+    const fn words(self) -> &'static str {
+        match self {
+            ResizeStrategy::Auto => "as the planner chooses",
+            ResizeStrategy::Headroom => "into the headroom, where nothing moves",
+            ResizeStrategy::Rebuild => "by a rebuild into a new file",
+            ResizeStrategy::Reflow => "by a reflow within the file",
+        }
+    }
 }
 
 /// How a life ends. Positions count from 0: opening (and recovering), then the actions, then

@@ -204,6 +204,17 @@ impl Violation {
         self
     }
 
+    /// It was seen by who opens the device, after a crash or with none before: without one, what
+    /// was to be seen is the last content that was written.
+    pub(super) fn promised(self, has_crashed: bool) -> Violation {
+        match self.signature.promise {
+            Promise::FlushedContentSurvives if !has_crashed => {
+                self.breaking(Promise::ReadsShowTheLatest)
+            }
+            _ => self,
+        }
+    }
+
     /// It was seen, or the crash came, in this phase.
     pub fn in_phase(mut self, phase: Phase) -> Violation {
         self.signature.phase = phase;
@@ -242,6 +253,18 @@ impl fmt::Display for Violation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crash_is_named_in_the_promise_only_after_one() {
+        let wrong = Violation::new(Kind::Misplaced, "after opening", "w");
+        assert_eq!(wrong.signature.promise, Promise::FlushedContentSurvives);
+        assert_eq!(wrong.clone().promised(true), wrong);
+        let before = wrong.promised(false);
+        assert_eq!(before.signature.promise, Promise::ReadsShowTheLatest);
+        // What is about something else stays so.
+        let size = Violation::new(Kind::WrongSize, "after opening", "w");
+        assert_eq!(size.clone().promised(false), size);
+    }
 
     #[test]
     fn a_finding_from_before_there_were_signatures_is_read() {

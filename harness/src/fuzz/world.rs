@@ -7,8 +7,8 @@ mod tooling;
 use std::collections::BTreeMap;
 
 use driver::cow::Header;
-use driver::exact_count;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
+use driver::{any_of, exact_count};
 
 use crate::plain_format::CowFile;
 use crate::sim::{
@@ -124,6 +124,8 @@ pub struct World<'a> {
     may_lose_partial: bool,
     /// What is going on, or was when the life before ended.
     phase: Phase,
+    /// Whether a life has ended with a crash: before one, nothing may be lost by it.
+    has_crashed: bool,
     /// Steps of the driver and of resizes in this life.
     steps: u64,
     /// What may fail in this life.
@@ -176,6 +178,7 @@ impl<'a> World<'a> {
             sizes_seen: vec![sectors],
             may_lose_partial: false,
             phase: Phase::Recovery,
+            has_crashed: false,
             steps: 0,
             excuses: Excuses::of(case, None),
             decisions: None,
@@ -194,6 +197,7 @@ impl<'a> World<'a> {
             sizes_seen: self.sizes_seen.clone(),
             may_lose_partial: self.may_lose_partial,
             phase: self.phase,
+            has_crashed: self.has_crashed,
             steps: self.steps,
             excuses: self.excuses.clone(),
             decisions: None,
@@ -251,6 +255,7 @@ impl<'a> World<'a> {
         self.count_faults();
         let has_failed = self.sync_has_failed();
         if let LifeEnd::Crashed(image) = &end {
+            self.has_crashed = true;
             self.host = image.clone();
         }
         if has_failed && self.host.assumptions().restart_after_failed_sync {
@@ -388,9 +393,9 @@ impl<'a> World<'a> {
         let capacity = device.capacity();
         if !self.truth.sizes.contains(&capacity) {
             let what = format!(
-                "found {}, expected {:?}",
+                "found {}, expected {}",
                 exact_count(capacity, "sector"),
-                self.truth.sizes
+                any_of(&self.truth.sizes)
             );
             return Err(Violation::new(Kind::WrongSize, when, what).into());
         }
@@ -401,7 +406,8 @@ impl<'a> World<'a> {
                 let history = &mut self.truth.history;
                 let mut found = Vec::new();
                 let seen = Seen::of(&content, &mut found);
-                history.check_crash(SectorCount(capacity), seen, when)?;
+                let checked = history.check_crash(SectorCount(capacity), seen, when);
+                checked.map_err(|wrong| wrong.promised(self.has_crashed))?;
                 history.resized_to(capacity);
                 history.crashed();
                 // A killed process leaves in the page cache what a power cut may still take.

@@ -7,11 +7,15 @@
 //!   8,0    3        4     0.000010000   697  Q FWS [kjournald]
 //!   8,0    3        5     0.000010900     0  C  FN 0 [0]
 //!   8,0    3        6     0.000011000   200  D   R 36 (12 00 00 00 24 00 ..) [probe]
+//!   8,0    3        7     0.000012000   200  D   R 36 [probe]
+//!   8,0    3        8     0.000013829   697  D  WS 223490 + 8 (    2000) [kjournald]
 //! ```
 //!
 //! Times are in seconds with nine digits, positions in sectors. `Q` (queued), `D` (handed to
 //! the driver) and `C` (completed) are requests; the other actions are steps between those, and
-//! skipped, as are packet commands (round brackets). After the events comes a summary for each
+//! skipped, as are packet commands: those with their bytes in round brackets, and those without,
+//! which have a number of bytes alone (Linux since about 4.12 records no more of them). The time in
+//! the round brackets of `blkparse -t` is passed over. After the events comes a summary for each
 //! CPU, in which nothing is read.
 //!
 //! With its option `blk_classic` the kernel's `blk` tracer prints such lines without the sequence

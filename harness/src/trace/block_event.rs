@@ -45,41 +45,68 @@ impl<'a> Action<'a> {
         }
     }
 
-    /// `223490 + 8 [comm]`; `223490 [error]` where a request of no data has completed; or only
-    /// `[comm]` where nothing is transferred.
-    fn extent(&self) -> Option<(Sector, SectorCount)> {
+    /// What stands after the letters; `None` if it is cut off, or is none of these:
+    ///
+    /// ```text
+    /// 223490 + 8 [comm]                   a request for sectors
+    /// 223490 [error]                      a request of no data has completed
+    /// [comm]                              nothing is transferred
+    /// 36 (12 00 00 00 24 00 ..) [comm]    a packet command: its bytes of data, and its own
+    /// 36 [comm]                           the same where the kernel does not record its own
+    /// (12 00 00 00 24 00 ..) [error]      a packet command has completed
+    /// ```
+    ///
+    /// `blkparse -t` puts the time since the step before into round brackets, in front of the
+    /// square ones of a request for sectors: `223490 + 8 (    2000) [comm]`.
+    fn transfer(&self) -> Option<Transfer> {
         // The command's name or the error at the end shows that nothing is cut off.
         if !self.rest.ends_with(']') {
             return None;
         }
-        if self.rest.starts_with('[') {
-            return Some((Sector(0), SectorCount(0)));
+        let (fields, _) = self.rest.split_once('[')?;
+        let (fields, bracketed) = match fields.split_once('(') {
+            Some((fields, bracketed)) => (fields, Some(bracketed.trim_end().strip_suffix(')')?)),
+            None => (fields, None),
+        };
+        // A number alone is a time: the shortest packet command has several bytes.
+        if bracketed.is_some_and(|text| parse_u64(text.trim()).is_none()) {
+            return Some(Transfer::Packet);
         }
-        let (start, rest) = word(self.rest)?;
-        let start = Sector(parse_u64(start)?);
-        match word(rest)? {
-            ("+", rest) => Some((start, SectorCount(parse_u64(word(rest)?.0)?))),
-            (error, _) if error.starts_with('[') && self.action == "C" => {
-                Some((start, SectorCount(0)))
+        let mut words = fields.split_whitespace();
+        match (words.next(), words.next(), words.next()) {
+            (None, ..) => Some(Transfer::Sectors(Sector(0), SectorCount(0))),
+            (Some(start), Some("+"), Some(count)) => {
+                let (start, count) = (parse_u64(start)?, parse_u64(count)?);
+                Some(Transfer::Sectors(Sector(start), SectorCount(count)))
             }
+            (Some(start), None, None) if self.action == "C" => {
+                Some(Transfer::Sectors(Sector(parse_u64(start)?), SectorCount(0)))
+            }
+            (Some(bytes), None, None) => parse_u64(bytes).map(|_| Transfer::Packet),
             _ => None,
         }
     }
 
-    /// A packet command to the device, whose bytes stand between round brackets: no request for
-    /// sectors, whatever its letters say.
-    fn is_packet_command(&self) -> bool {
-        let fields = self.rest.split('[').next().unwrap_or_default();
-        fields.contains('(')
-    }
-
     /// The entry that it makes; `None` if its fields are not what they should be.
     pub(super) fn entry(&self, time: Nanoseconds, device: DeviceNumber) -> Option<Decoded> {
-        let Some(event) = self.event().filter(|_| !self.is_packet_command()) else {
+        let Some(event) = self.event() else {
             return Some(Decoded::Nothing);
         };
-        Some(entry(time, event, device, self.letters, self.extent()?))
+        Some(match self.transfer()? {
+            Transfer::Sectors(start, count) => {
+                entry(time, event, device, self.letters, (start, count))
+            }
+            Transfer::Packet => Decoded::Nothing,
+        })
     }
+}
+
+/// What an action is about.
+enum Transfer {
+    /// A request for sectors, perhaps for none.
+    Sectors(Sector, SectorCount),
+    /// A packet command to the device: no request for sectors, whatever its letters say.
+    Packet,
 }
 
 /// The first word of `text`, and what follows it.

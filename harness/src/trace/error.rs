@@ -54,7 +54,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Error)]
 pub enum TraceError {
     /// The operating system refused.
-    #[error("{place}: {error}")]
+    #[error("{place}: {}", driver::system_words(error))]
     Io {
         /// Where.
         place: Place,
@@ -63,7 +63,12 @@ pub enum TraceError {
         error: io::Error,
     },
     /// There is no such file, or none that may be opened.
-    #[error("{}: opening: {error}{}", driver::shown(file), instead(recorded.as_deref()))]
+    #[error(
+        "{}: opening: {}{}",
+        driver::shown(file),
+        driver::system_words(error),
+        instead(recorded.as_deref())
+    )]
     NotOpened {
         /// The file.
         file: PathBuf,

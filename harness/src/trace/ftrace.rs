@@ -16,9 +16,11 @@
 //! ```
 //!
 //! Older kernels print no priority. `trace-cmd report --ts-diff` has the distance to the event
-//! before in front of the name, `(+12)`, and `perf script -F +period` a number. Lines of other
-//! events are skipped, as are comments (`#`) and the stack traces that follow an event. Text in
-//! which no line is an event that is known here is an error: it was recorded with others. Two
+//! before in front of the name, `(+12)`, and `perf script -F +period` a number. `perf script -F
+//! -cpu` prints no CPU; there the group in front of the event's name shows where that is. Lines of
+//! other events are skipped, as are comments (`#`) and the stack traces that follow an event, with
+//! the places in the source that `-F +srcline` prints. Text in which no line is an event that is
+//! known here is an error: it was recorded with others, or nothing was recorded. Two
 //! comments that `traces/record.sh` writes on top are read: `# ubdlab: device_size_sectors=N` and
 //! `# ubdlab: description=TEXT`.
 
@@ -62,8 +64,9 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Looks for `[cpu]`, then `seconds:`, then `event:`; the command's name in
-    /// front may contain anything, spaces and brackets included.
+    /// Looks for `[cpu]`, then `seconds:`, then `event:`; or, without a CPU, for `seconds:` and
+    /// `group:event:`. The command's name in front may contain anything, spaces and brackets
+    /// included.
     fn parse(text: &str) -> Option<Line<'_>> {
         let (mut rest, mut seen_cpu) = (text, false);
         loop {
@@ -75,8 +78,11 @@ impl Line<'_> {
             }
             rest = behind;
             let time = word.strip_suffix(':').filter(|word| word.contains('.'));
-            if seen_cpu && let Some(time) = time.and_then(parse_seconds) {
-                let rest = without_distance(rest.trim_start());
+            let named = || without_distance(rest.trim_start());
+            if let Some(time) = time.and_then(parse_seconds)
+                && (seen_cpu || has_group(named()))
+            {
+                let rest = named();
                 let (name, fields) = rest.split_once(": ").unwrap_or((rest, ""));
                 let fields = fields.trim_start();
                 return Some(Line {
@@ -104,6 +110,17 @@ impl Line<'_> {
     }
 }
 
+/// Whether `text` begins with an event's name as perf prints it, `group:event:`.
+fn has_group(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let mut bytes = name.bytes();
+        !name.is_empty() && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let name = word(text).and_then(|(first, _)| first.strip_suffix(':'));
+    name.and_then(|name| name.split_once(':'))
+        .is_some_and(|(group, event)| is_name(group) && is_name(event))
+}
+
 /// What follows `(+12)` of `trace-cmd report --ts-diff`, or the number of
 /// `perf script -F +period`.
 fn without_distance(text: &str) -> &str {
@@ -118,14 +135,37 @@ fn without_distance(text: &str) -> &str {
 }
 
 /// A line of a stack trace, which belongs to the event above: ` => function` as the kernel and
-/// trace-cmd print it, or an address, a symbol and its object as perf does.
+/// trace-cmd print it, or an address, a symbol and its object as perf does; or the place in the
+/// source that perf prints below that, see [`is_source_line`].
 fn is_stack_line(text: &str) -> bool {
     let line = text.trim_ascii();
     let is_address = |word: &str| word.bytes().all(|byte| byte.is_ascii_hexdigit());
     line.starts_with("=> ")
+        || is_source_line(text)
         || text.starts_with([' ', '\t'])
             && line.ends_with(')')
             && word(line).is_some_and(|(first, rest)| is_address(first) && rest.contains(" ("))
+}
+
+/// What `perf script -F +srcline` prints below an address: `  blk-mq.c:1234`, or where that is not
+/// known `  symbol+74` or `  object[ffffffff81234567]`.
+fn is_source_line(text: &str) -> bool {
+    let is_number = |text: &str| parse_u64(text).is_some();
+    let is_address = |text: &str| {
+        let mut bytes = text.bytes();
+        !text.is_empty() && bytes.all(|byte| byte.is_ascii_hexdigit())
+    };
+    let Some(line) = text.strip_prefix("  ").map(str::trim_ascii_end) else {
+        return false;
+    };
+    let ends_in = |separator, is: &dyn Fn(&str) -> bool| {
+        let parts = line.rsplit_once(separator);
+        parts.is_some_and(|(before, after)| !before.is_empty() && is(after))
+    };
+    !line.contains(char::is_whitespace)
+        && (ends_in(':', &is_number)
+            || ends_in('+', &is_number)
+            || ends_in('[', &|text| text.strip_suffix(']').is_some_and(is_address)))
 }
 
 /// The fields of a block event.
@@ -304,14 +344,15 @@ impl LineFormat for Ftrace {
 
     fn end(&mut self) -> Result<(), LineFault> {
         let unknown = std::mem::take(&mut self.unknown);
-        if self.is_known || unknown.is_empty() {
+        if self.is_known {
             return Ok(());
         }
+        let found = match unknown.is_empty() {
+            true => "comments and no event: nothing was recorded".to_owned(),
+            false => format!("events of other kinds only: {}", unknown.join(", ")),
+        };
         Err(LineFault {
-            found: Some(format!(
-                "events of other kinds only: {}",
-                unknown.join(", ")
-            )),
+            found: Some(found),
             expected: KNOWN_EVENTS.to_owned(),
         })
     }

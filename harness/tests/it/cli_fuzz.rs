@@ -199,7 +199,7 @@ fn a_bad_repro_file_is_refused() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(
         sandbox.text(&output.stderr),
-        "ubdlab: @missing: opening: No such file or directory (os error 2)\n"
+        "ubdlab: @missing: opening: No such file or directory\n"
     );
 }
 

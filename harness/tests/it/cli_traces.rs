@@ -277,7 +277,6 @@ fn statistics_as_text_and_as_json() {
 fn a_trace_without_a_request_says_what_was_seen() {
     let sandbox = Sandbox::new();
     sandbox.write("trace", ftrace(&[("WS", 0, 8), ("R", 8, 8)]));
-    sandbox.write("comments", "# tracer: nop\n#\n");
     let steps = "  8,0    3        1     0.000000000   697  G   W 223490 + 8 [kjournald]\n\
                    8,0    3        2     0.000001829   697  I   W 223490 + 8 [kjournald]\n";
     sandbox.write("steps", steps);
@@ -288,12 +287,7 @@ fn a_trace_without_a_request_says_what_was_seen() {
     assert!(info.contains(told), "{info}");
     for (args, seen) in [
         (
-            &["@comments"][..],
-            "@comments: no request was taken; seen were: 2 lines or records \
-                              without a request\n",
-        ),
-        (
-            &["@steps"],
+            &["@steps"][..],
             "@steps: no request was taken; seen were: 2 lines or records without a \
                        request\n",
         ),
@@ -325,9 +319,27 @@ fn a_trace_without_a_request_says_what_was_seen() {
     ];
     sandbox.succeeds(&part);
     sandbox.refuses(
-        &["replay", "@comments", "--memory"],
-        "@comments: the trace does not tell the size of its device: give --size",
+        &["replay", "@steps", "--memory"],
+        "@steps: the trace does not tell the size of its device: give --size",
     );
+}
+
+#[test]
+fn a_trace_of_comments_alone_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write("comments", "# tracer: nop\n#\n");
+    for args in [
+        &["trace", "info", "@comments"][..],
+        &["trace", "stat", "@comments"],
+        &["trace", "convert", "@comments", "@out"],
+        &["replay", "@comments", "--memory", "--size", "1M"],
+    ] {
+        let done = sandbox.run(args);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(3), "{args:?}: {said}");
+        let found = "@comments: offset 0: found comments and no event: nothing was recorded";
+        assert!(said.contains(found), "{args:?}: {said}");
+    }
 }
 
 #[test]

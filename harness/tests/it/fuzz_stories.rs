@@ -6,6 +6,7 @@ use std::path::Path;
 
 use expect_test::expect_file;
 use harness::fuzz::case::Case;
+use harness::fuzz::signature::Promise;
 use harness::fuzz::story::{Told, tell};
 use serde_json::{Value, json};
 
@@ -192,4 +193,38 @@ fn no_rust_struct_is_in_a_story() {
         assert!(!told.contains(part), "{part}: {told}");
     }
     assert!(told.contains("fails with an I/O error"), "{told}");
+}
+
+/// How a resize goes is told in words, and a size that may be one of several as that.
+#[test]
+fn no_rust_value_of_a_resize_is_in_a_story() {
+    for (strategy, words) in [
+        ("auto", "as the planner chooses"),
+        ("headroom", "into the headroom, where nothing moves"),
+        ("rebuild", "by a rebuild into a new file"),
+        ("reflow", "by a reflow within the file"),
+    ] {
+        let resize = json!({ "resize": {
+            "sectors": 128, "strategy": strategy, "window": 8, "alignment": 0,
+        } });
+        let life = json!({ "actions": [resize, "finish-resize"], "end": "close" });
+        let told = tell(&made("ordered", &[], json!([life])))
+            .unwrap()
+            .to_string();
+        let line = format!("begin a resize to 128 sectors, {words}\n");
+        assert!(told.contains(&line), "{line}: {told}");
+    }
+}
+
+/// Without a crash nothing is lost by one: what was to be seen is what was written last.
+#[test]
+fn the_promise_that_is_named_fits_the_moment() {
+    let read = json!({ "read": { "start": 20, "count": 2 } });
+    let close = json!({ "actions": [read.clone(), "drain"], "end": "close" });
+    let case = made("ordered", &["read-of-the-neighbour"], json!([close]));
+    let told = tell(&case).unwrap();
+    let violation = told.violation.clone().unwrap();
+    assert_eq!(violation.when, "after opening");
+    assert_eq!(said(&told, "promise"), "a read shows the last write");
+    assert_eq!(violation.signature.promise, Promise::ReadsShowTheLatest);
 }

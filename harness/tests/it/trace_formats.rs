@@ -200,9 +200,18 @@ fn queued_bios_are_read_where_nothing_was_issued_and_our_comments_too() {
 }
 
 #[test]
-fn a_trace_without_a_single_event_is_empty() {
-    let text = b"# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0\n";
-    assert_eq!(records(text), []);
+fn a_trace_without_a_single_event_is_an_error_like_one_of_other_events() {
+    for text in [
+        "# tracer: nop\n",
+        "# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0\n",
+    ] {
+        assert_eq!(
+            error(text.as_bytes()),
+            "t: offset 0: found comments and no event: nothing was recorded, expected \
+             block_rq_issue, block_bio_queue or block_rq_complete, or the actions Q, D and C of \
+             the blk tracer"
+        );
+    }
 }
 
 #[test]
@@ -321,7 +330,7 @@ fn a_missing_file_and_a_directory_are_named() {
         "{missing}"
     );
     let directory = open("/").err().unwrap().to_string();
-    assert_eq!(directory, "/: opening: Is a directory (os error 21)");
+    assert_eq!(directory, "/: opening: Is a directory");
 }
 
 /// Whatever is read keeps the rules of a record, and nothing panics.
@@ -422,8 +431,6 @@ fn text_without_a_known_event_is_an_error_that_shows_its_first_lines() {
     let mut source = source(text.as_bytes(), &skipping).unwrap();
     assert_eq!(source.by_ref().count(), 0);
     assert_eq!(source.notes().skipped, 1);
-    // A recording in which nothing happened is one all the same.
-    assert_eq!(records(b"# tracer: nop\n#\n"), []);
 }
 
 #[test]
@@ -452,6 +459,100 @@ fn packet_commands_and_completions_of_nothing_are_told_from_requests() {
         [(Write, 8)]
     );
     assert_eq!(read("blk-tracer.txt", Event::Complete), [(Write, 8)]);
+}
+
+/// What `blkparse -t` prints: the time since the step before, in round brackets.
+#[test]
+fn requests_with_the_elapsed_time_of_blkparse_are_requests() {
+    let text = "\
+        8,0    0        1     0.000000000   100  Q  WS 64 + 8 [fio]\n\
+        8,0    0        2     0.000001000   100  I  WS 64 + 8 (    1000) [fio]\n\
+        8,0    0        3     0.000003000   100  D  WS 64 + 8 (    2000) [fio]\n\
+        8,0    0        4     0.000004000   101  D  FN (    2000) [kworker/0:1H (x)]\n\
+        8,0    0        5     0.000103000     0  C  WS 64 + 8 (  100000) [0]\n\
+        8,0    0        6     0.000104000     0  C  FN 0 (  100000) [0]\n\
+        8,0    0        7     0.000105000     0  C WSM 64 (  100000) [0]\n\
+        8,0    0        8     0.000106000   200  D   R 36 (12 00 00 00 24 00 ..) [probe]\n";
+    let of = |event| {
+        let options = ReadOptions {
+            event: Some(event),
+            ..ReadOptions::default()
+        };
+        let mut source = source(text.as_bytes(), &options).unwrap();
+        let records: Vec<Record> = source.by_ref().map(Result::unwrap).collect();
+        let seen = records
+            .iter()
+            .map(|record| (record.operation, record.count.0));
+        (seen.collect::<Vec<_>>(), source.notes().others)
+    };
+    // Left out are the insertion, the write's own flush and the packet command.
+    assert_eq!(of(Event::Queue), (vec![(Write, 8)], 3));
+    let write_and_flush = vec![(Write, 8), (TraceOperation::Flush, 0)];
+    assert_eq!(of(Event::Issue), (write_and_flush.clone(), 3));
+    assert_eq!(of(Event::Complete), (write_and_flush, 3));
+    // The name at the end shows that nothing is cut off.
+    let cut = &text[..text.len() - 9];
+    assert!(error(cut.as_bytes()).contains("the trace is cut"));
+}
+
+/// Kernels since about 4.12 record none of a packet command's own bytes, and of its data only how
+/// much there is.
+#[test]
+fn packet_commands_without_their_bytes_are_no_requests() {
+    let blkparse = "\
+        8,0    0        1     0.000001000   200  I   R 36 [probe]\n\
+        8,0    0        2     0.000002000   200  D   R 36 [probe]\n\
+        8,0    0        3     0.000003000   200  D   N 0 [probe]\n\
+        8,0    0        4     0.000004000     0  C   R [0]\n\
+        8,0    0        5     0.000005000     0  C   N [0]\n\
+        8,0    0        6     0.000006000   200  D   R 64 + 8 [probe]\n";
+    let tracer = "\
+        probe-200   [001] .....  1234.100001:   8,0    D   R 36 [probe]\n\
+        probe-200   [001] .....  1234.100002:   8,0    D   N 0 [probe]\n\
+        probe-200   [001] .....  1234.100003:   8,0    C   R [0]\n\
+        probe-200   [001] .....  1234.100004:   8,0    D   R 64 + 8 [probe]\n";
+    let classic = "\
+        8,0    1  1234.100001000   200  D   R 36 [probe]\n\
+        8,0    1  1234.100002000   200  D   N 0 [probe]\n\
+        8,0    1  1234.100003000     0  C   R [0]\n\
+        8,0    1  1234.100004000   200  D   R 64 + 8 [probe]\n";
+    for (text, others) in [(blkparse, 5), (tracer, 3), (classic, 3)] {
+        let mut source = source(text.as_bytes(), &ReadOptions::default()).unwrap();
+        let records: Vec<_> = source.by_ref().map(Result::unwrap).collect();
+        assert_eq!(records, [record(0, Read, 64, 8)], "{text}");
+        assert_eq!(source.notes().others, others, "{text}");
+    }
+    // What is neither is refused as before.
+    for wrong in ["36 x [probe]", "64 + [probe]", "64 + 8", "x [probe]"] {
+        let line = format!("8,0    0        7     0.000007000   200  D   R {wrong}\n");
+        assert!(error(format!("{blkparse}{line}").as_bytes()).contains("expected a line like"));
+    }
+}
+
+/// `perf script -F -cpu`, and `-F +srcline` where the source is known and where it is not.
+#[test]
+fn perf_text_without_a_cpu_and_with_places_in_the_source() {
+    let text = "\
+fio 1.0: x  4242  4455.092001: sched:sched_switch: prev_comm=a ==> next_comm=b\n\
+fio 1.0: x  4242  4455.092003:          1 block:block_rq_issue: 8,0 WS 4096 () 64 + 8 be,0,4 [fio]\n\
+\tffffffff814d3f2a blk_mq_start_request+0x1a ([kernel.kallsyms])\n\
+\x20 blk-mq.c:1234\n\
+\tffffffff814d3f2b blk_mq_start_request+0x1b ([kernel.kallsyms])\n\
+\x20 blk_mq_start_request+27\n\
+\t    7f1c2d3e4f50 pwrite64+0x20 (/usr/lib/x86_64-linux-gnu/libc.so.6)\n\
+\x20 libc.so.6[7f1c2d3e4f50]\n\
+\n\
+fio  4242  4455.093003: block:block_rq_issue: 8,0 WS 4096 () 72 + 8 be,0,4 [fio]\n";
+    let expected = [record(0, Write, 64, 8), record(1_000_000, Write, 72, 8)];
+    assert_eq!(records(text.as_bytes()), expected);
+    // What only resembles such a place is a line that is wrong.
+    for wrong in ["  blk-mq.c:12x", "blk-mq.c:1234", "  a b.c:1234", "  :12"] {
+        let message = error(format!("{text}{wrong}\n").as_bytes());
+        assert!(
+            message.contains("expected a line like"),
+            "{wrong}: {message}"
+        );
+    }
 }
 
 #[test]

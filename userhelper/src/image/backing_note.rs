@@ -6,7 +6,6 @@ use std::path::Path;
 use driver::host::{HostFile, HostResult};
 use driver::open::ImageFormat;
 use driver::shown;
-use driver::units::FileOffset;
 
 use super::open::{CowImageFile, Image};
 
@@ -15,9 +14,7 @@ use super::open::{CowImageFile, Image};
 /// # Errors
 /// The host's.
 pub fn backing_note<F: HostFile>(path: &Path, file: &F) -> HostResult<Option<String>> {
-    let mut magic = [0; 4];
-    file.read_zero_filled_at(&mut magic, FileOffset(0))?;
-    Ok(ImageFormat::of(&magic).map(|format| {
+    Ok(ImageFormat::of(file)?.map(|format| {
         format!(
             "the backing file {} begins like {}, and is read as a raw disk, by stock UML too",
             shown(path),

@@ -155,13 +155,16 @@ pub fn to_cow<'a, H: ImageHost>(
                 return Err(ImageError::refused(output, problem));
             }
             map.mark_dirty(run);
-            data += run.count.bytes();
             let end = FileOffset(run.end().bytes().0);
             let mut at = FileOffset(run.start.bytes().0);
             while at < end {
                 let piece = image.piece(at, end).map_err(reading(image))?;
                 let to = geometry.data_offset + (at - FileOffset(0));
                 copy_piece(image.path(), &piece, &mut copying, file, output, to)?;
+                // Zeros stay a hole, as in a raw disk.
+                if matches!(piece.source, Source::File(..)) {
+                    data += piece.range.len;
+                }
                 at = piece.range.end();
             }
             Ok(())

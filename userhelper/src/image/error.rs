@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use driver::cow::HeaderError;
 use driver::host::HostError;
-use driver::open::OpenError;
+use driver::open::{ImageFormat, OpenError};
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset};
@@ -22,12 +22,26 @@ pub enum ImageError {
     /// It begins like a COW file, which nobody has said that it is, and does not open as one.
     #[error(
         "{}. It begins like a COW file, and nobody has said that it is one: --format raw if it is a \
-         raw disk, --format cow if it is a COW file that you trust",
-        .error.without_ways_out()
+         raw disk, --format cow if it is a COW file that you trust{}",
+        .error.without_ways_out(),
+        more_to_come(.error)
     )]
     GuessedCow {
         /// Why it does not open.
         error: OpenError,
+    },
+    /// It begins like an image of a format that is not read here, and nobody has said that it is a
+    /// raw disk.
+    #[error(
+        "{}: begins like {}, which would be read as a raw disk, header and all. {}; --format raw if \
+         it is a raw disk all the same",
+        shown(.path), .format.name(), .format.to_raw()
+    )]
+    OtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it begins like.
+        format: ImageFormat,
     },
     /// A host operation failed.
     #[error("{}: byte {at}: {action}: {error}", shown(.path))]
@@ -223,5 +237,17 @@ impl ImageError {
             path: path.to_owned(),
             problem: problem.into(),
         }
+    }
+}
+
+/// What else `--format cow` does for a file whose error has ways out that a guess does not show.
+fn more_to_come(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::BackingModified { .. } => ", which then says what to do about the time",
+        OpenError::Header {
+            error: HeaderError::HalfChanged { .. },
+            ..
+        } => ", which then says what finishes the change",
+        _ => "",
     }
 }

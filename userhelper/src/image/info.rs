@@ -75,8 +75,8 @@ pub enum BackingDifference {
     Itself,
     /// Its size; this is what was found.
     Size(Bytes),
-    /// Its time of last modification; this is what was found.
-    Modified(u32),
+    /// Its time of last modification; this is what was found, in seconds since 1970.
+    Modified(i64),
     /// A change of it was interrupted, and this is none of the files that it was about.
     NotInChange(NotInChange),
 }
@@ -232,7 +232,7 @@ impl Expected {
         let compared = self.backing.compare(FoundBacking {
             kind: found.kind,
             len: (!is_block_device).then_some(found.len),
-            mtime: found.modified_seconds as u32,
+            modified_seconds: found.modified_seconds,
         });
         match compared {
             Comparison::Matches if is_block_device => {

@@ -4,10 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use driver::cow::HeaderError;
 use driver::device_spec::DeviceSpec;
 use driver::host::{Access, FileIdentity, HostError, HostFile, LockKind};
-use driver::open::{Held, OpenError, OpenOptions, Opened, Role, backing_path, open};
+use driver::open::{Held, ImageFormat, OpenError, OpenOptions, Opened, Role, backing_path, open};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset};
 
@@ -20,7 +19,8 @@ pub use driver::open::{Instead, Trust};
 /// What the user says that an image is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Nothing: what begins with the magic number of a COW file is taken for one.
+    /// Nothing: what begins with the magic number of a COW file is taken for one, and what begins
+    /// like an image of another format is refused.
     #[default]
     Guess,
     /// A raw disk, whatever it begins with.
@@ -164,8 +164,7 @@ impl<F: HostFile> Image<F> {
 }
 
 /// Whether an error is about the content of the file at `image`, or about the backing file that it
-/// names: it may be no COW file after all. A half changed header is one, and has a way out of its
-/// own.
+/// names: it may be no COW file after all. What a guest can write there gives no advice.
 fn is_of_content(error: &OpenError, image: &Path) -> bool {
     let is_backing = matches!(
         error,
@@ -175,11 +174,8 @@ fn is_of_content(error: &OpenError, image: &Path) -> bool {
     is_backing
         || matches!(
             error,
-            OpenError::Header { error, .. } if !matches!(error, HeaderError::HalfChanged { .. })
-        )
-        || matches!(
-            error,
-            OpenError::Layout { .. }
+            OpenError::Header { .. }
+                | OpenError::Layout { .. }
                 | OpenError::TooLarge { .. }
                 | OpenError::BitmapCutShort { .. }
                 | OpenError::DataCutShort { .. }
@@ -192,11 +188,12 @@ fn is_of_content(error: &OpenError, image: &Path) -> bool {
 }
 
 /// Opens an image for reading. A COW file has to be whole; the device of an interrupted reflow can
-/// be read too. `reach` is for the backing path of a file that was named as a COW file; of one that
+/// be read too. What begins like an image of another format is a raw disk only where it is named
+/// as one. `reach` is for the backing path of a file that was named as a COW file; of one that
 /// only begins like it, see [`Trust::Guessed`].
 ///
 /// # Errors
-/// See [`OpenError`].
+/// See [`OpenError`]; [`ImageError::OtherFormat`].
 pub fn open_image<'a, H: ImageHost>(
     host: &H,
     path: &Path,
@@ -213,7 +210,15 @@ pub fn open_image<'a, H: ImageHost>(
         return cow();
     }
     let file = open_raw(host, path)?;
-    if format == Format::Guess && begins_like_cow(file.file(), path)? {
+    let begins_like = match format {
+        Format::Guess => {
+            let at = FileOffset(0);
+            let found = ImageFormat::of(file.file());
+            found.map_err(ImageError::host(path, "reading", at))?
+        }
+        Format::Raw | Format::Cow => None,
+    };
+    if begins_like == Some(ImageFormat::Cow) {
         // Opened anew, as a device is: its lock is taken before the header is read.
         drop(file);
         return cow().map_err(|error| match error {
@@ -221,6 +226,12 @@ pub fn open_image<'a, H: ImageHost>(
                 ImageError::GuessedCow { error }
             }
             error => error,
+        });
+    }
+    if let Some(format) = begins_like {
+        return Err(ImageError::OtherFormat {
+            path: path.to_owned(),
+            format,
         });
     }
     if reach.instead.is_some() {

@@ -31,7 +31,7 @@ pub(super) const FILL: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum SetUpError {
     /// A file could not be made.
-    #[error("{}: {error}", driver::shown(.path))]
+    #[error("{}: {}", driver::shown(.path), driver::system_words(.error))]
     File {
         /// The file.
         path: PathBuf,

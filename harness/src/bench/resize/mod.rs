@@ -48,7 +48,7 @@ pub struct Settings<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// A file could not be made.
-    #[error("{}: {action}: {error}", driver::shown(.path))]
+    #[error("{}: {action}: {}", driver::shown(.path), driver::system_words(.error))]
     File {
         /// The file.
         path: PathBuf,

@@ -98,6 +98,9 @@ fn of_second(error: ImageError) -> Failure {
         ImageError::Open(OpenError::GuessedCow { .. }) | ImageError::GuessedCow { .. } => {
             Failure(format!("{error} (of the second image: --second-format)"))
         }
+        ImageError::OtherFormat { .. } => {
+            Failure(format!("{error} (of the second image: --second-format)"))
+        }
         error => error.into(),
     }
 }

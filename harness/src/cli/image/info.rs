@@ -215,7 +215,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     ] {
         output::line(format_args!("{name:<14} {text}"));
     }
-    if let Some(interrupted) = interrupted(&cow, &info) {
+    if let Some(interrupted) = interrupted(&cow, &info, format) {
         output::line(format_args!("interrupted    {interrupted}"));
     }
     Ok(Verdict::Good)

@@ -6,7 +6,7 @@ use std::path::Path;
 use driver::{shell_word, shown};
 use userhelper::image::ImageError;
 use userhelper::image::info::{BackingState, Info, info};
-use userhelper::image::open::Trust;
+use userhelper::image::open::{Format, Trust};
 use userhelper::image::resize::{BackingFacts, StockVerdict, stock_verdict};
 use userhelper::real_files::RealHost;
 
@@ -82,8 +82,14 @@ pub(super) fn after_recovery(path: &Path, trust: Trust) -> Vec<String> {
 }
 
 /// What was interrupted and what ends that, if anything was.
-pub(super) fn interrupted(path: &Path, info: &Info) -> Option<String> {
-    let recover = format!("ubdlab image recover {}", shell_word(path));
+/// Of a file that nobody has said is a COW file, what ends it is named with a condition: a guest
+/// may have written that something was interrupted, and where the backing file is.
+pub(super) fn interrupted(path: &Path, info: &Info, format: Format) -> Option<String> {
+    let trusted = match format {
+        Format::Guess => ", if it is a COW file that you trust,",
+        Format::Raw | Format::Cow => "",
+    };
+    let recover = format!("ubdlab image recover {}{trusted}", shell_word(path));
     match info.resize_in_progress {
         Some(size) => Some(format!("a resize to {size}: {recover} finishes it")),
         None if info.is_changing_backing() => Some(format!(
@@ -99,7 +105,7 @@ pub(super) fn explain(error: ImageError, path: &Path, trust: Trust, before: &str
     match error {
         ImageError::Interrupted => {
             let left = info(&RealHost, path, trust).ok();
-            let left = left.and_then(|info| interrupted(path, &info));
+            let left = left.and_then(|info| interrupted(path, &info, Format::Cow));
             let left = match left {
                 Some(left) => format!("half done is {left}"),
                 None => before.to_owned(),

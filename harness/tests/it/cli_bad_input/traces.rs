@@ -124,20 +124,14 @@ fn no_trace_at_all() {
         vec!["trace", "info", "@missing"],
         vec!["trace", "convert", "@missing", "@new"],
     ] {
-        sandbox.refuses(
-            &command,
-            "@missing: opening: No such file or directory (os error 2)",
-        );
+        sandbox.refuses(&command, "@missing: opening: No such file or directory");
     }
     std::fs::create_dir(sandbox.path("directory")).unwrap();
     for command in [
         vec!["replay", "@directory", "--device", "ubda=@cow"],
         vec!["trace", "info", "@directory"],
     ] {
-        sandbox.refuses(
-            &command,
-            "@directory: opening: Is a directory (os error 21)",
-        );
+        sandbox.refuses(&command, "@directory: opening: Is a directory");
     }
 }
 
@@ -146,7 +140,7 @@ fn nowhere_to_convert_to() {
     let sandbox = Sandbox::with_device();
     sandbox.refuses(
         &["trace", "convert", "@trace", "@no/where"],
-        "@no/where: writing: No such file or directory (os error 2)",
+        "@no/where: writing: No such file or directory",
     );
     std::fs::create_dir(sandbox.path("directory")).unwrap();
     sandbox.refuses(

@@ -240,3 +240,22 @@ fn what_makes_no_sense() {
     sandbox.refuses(&["image", "convert", "@v3", "@new"], locked);
     drop(held);
 }
+
+/// What a device was grown by is dirty, and holes: nothing of it is data in the new file either.
+#[test]
+fn a_grown_disk_is_converted_without_counting_its_holes_as_data() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    sandbox.create_cow("cow", "backing");
+    sandbox.succeeds(&["image", "resize", "@cow", "3T"]);
+    let convert = ["image", "convert", "-f", "cow", "@cow", "@new"];
+    let said = sandbox.succeeds(&[&convert[..], &["--to", "v3", "--backing", "@backing"]].concat());
+    assert!(
+        said.starts_with("@new: 3 TiB, 0 bytes of it data\n"),
+        "{said}"
+    );
+    for name in ["@cow", "@new"] {
+        let info = sandbox.json(&["image", "info", name]);
+        assert_eq!(info["dirty_data_bytes"], 0, "{name}");
+    }
+}

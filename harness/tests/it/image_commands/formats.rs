@@ -129,7 +129,7 @@ fn a_guest_gives_no_advice() {
     let (guest, key) = ("@disks/guest", "@disks/key");
     let modified = format!(
         "{key}: modified at 1060000001, but the COW file {guest} was made for the content of {time} \
-         (seconds since 1970){BEGINS_LIKE_COW}"
+         (seconds since 1970){BEGINS_LIKE_COW}, which then says what to do about the time"
     );
     guest_writes(&sandbox, Path::new("key"), false);
     all_refuse(&sandbox, &modified);
@@ -352,4 +352,72 @@ fn formats_that_there_are_not() {
         2,
         &format!("error: invalid value 'v3' for '--second-format <FORMAT>'\n  {option}"),
     );
+}
+
+/// What other programs keep disks in, and what a compressed file begins with. Their header and
+/// tables are no sectors of a disk.
+const OTHER_FORMATS: [(usize, &[u8], &str, &str); 11] = [
+    (0, b"QFI\xfb", "a qcow2 image", CONVERT),
+    (0, b"QED\0", "a QED image", CONVERT),
+    (0, b"KDMV", "a VMDK image", CONVERT),
+    (0, b"# Disk DescriptorFile\n", "a VMDK image", CONVERT),
+    (64, b"\x7f\x10\xda\xbe", "a VDI image", CONVERT),
+    (0, b"vhdxfile", "a VHDX image", CONVERT),
+    (0, b"conectix", "a VHD image", CONVERT),
+    (0, b"\x1f\x8b\x08", "a file that gzip compressed", "gzip"),
+    (0, b"\xfd7zXZ\0", "a file that xz compressed", "xz"),
+    (
+        0,
+        b"\x28\xb5\x2f\xfd",
+        "a file that zstd compressed",
+        "zstd",
+    ),
+    (0, b"BZh91AY&SY", "a file that bzip2 compressed", "bzip2"),
+];
+
+const CONVERT: &str = "Convert it into a raw disk first (qemu-img convert -O raw)";
+
+#[test]
+fn an_image_of_another_format_is_no_raw_disk_unless_it_is_said_to_be_one() {
+    let sandbox = Sandbox::new();
+    sandbox.write("raw", [0; 65536]);
+    for (at, magic, name, way_out) in OTHER_FORMATS {
+        let mut image = vec![0; 65536];
+        image[at..][..magic.len()].copy_from_slice(magic);
+        sandbox.write("image", &image);
+        let way_out = match way_out {
+            CONVERT => CONVERT.to_owned(),
+            program => format!("Decompress it first ({program} -dc <FILE >DISK)"),
+        };
+        let create = ["image", "create", "@cow", "--backing", "@image"];
+        sandbox.refuses(
+            &create,
+            &format!(
+                "@image: begins like {name}, and a backing file is a raw disk: its header would be \
+                 taken for the disk's first sectors. {way_out}; --backing-format raw if it is a \
+                 raw disk all the same"
+            ),
+        );
+        let as_source = format!(
+            "@image: begins like {name}, which would be read as a raw disk, header and all. \
+             {way_out}; --format raw if it is a raw disk all the same"
+        );
+        let convert = ["image", "convert", "@image", "@out"];
+        sandbox.refuses(&convert, &as_source);
+        sandbox.refuses(&["image", "compare", "@image", "@raw"], &as_source);
+        let second = format!("{as_source} (of the second image: --second-format)");
+        sandbox.refuses(&["image", "compare", "@raw", "@image"], &second);
+        assert!(!sandbox.path("out").exists() && !sandbox.path("cow").exists());
+        // Who says so has it read as it is.
+        sandbox.succeeds(&[&convert[..], &["--format", "raw"]].concat());
+        assert!(sandbox.read("out") == image, "{name}");
+        sandbox.succeeds(&[&create[..], &["--backing-format", "raw"]].concat());
+        let compare = [
+            "image", "compare", "@out", "@image", "-f", "raw", "-F", "raw",
+        ];
+        sandbox.succeeds(&compare);
+        for made in ["out", "cow"] {
+            std::fs::remove_file(sandbox.path(made)).unwrap();
+        }
+    }
 }

@@ -55,7 +55,20 @@ fn a_half_changed_header() {
         &["image", "map", "@v2"],
         &["image", "compare", "@v2", "@backing"],
         &["image", "convert", "@v2", "@out"],
-        &["image", "merge", "@v2", "@out"],
+    ] {
+        refused(&[args, &["--format", "cow"]].concat());
+        // Nobody has said that it is a COW file: a guest's raw disk is not to be changed.
+        let output = sandbox.run(args);
+        let message = sandbox.text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        assert!(message.contains("half changed"), "{message}");
+        assert!(!message.contains("recover"), "{message}");
+        let expected = "--format cow if it is a COW file that you trust, which then says what \
+                        finishes the change\n";
+        assert!(message.ends_with(expected), "{message}");
+    }
+    for args in [
+        &["image", "merge", "@v2", "@out"][..],
         &["image", "merge", "@v2", "--in-place"],
         &["image", "resize", "@v2", "2M"],
         &["image", "rebase", "@v2", "--backing", "@backing"],

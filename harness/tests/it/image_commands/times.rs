@@ -222,3 +222,31 @@ fn merge_as_nobody(ahead: i64) -> Option<String> {
     sandbox.succeeds(&["image", "check", "@cow"]);
     Some(told)
 }
+
+/// A header holds a time modulo 2^32. What is told of a file is the time that it has.
+#[test]
+fn a_time_past_2106_is_told_as_the_file_has_it() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    sandbox.create_cow("cow", "backing");
+    let made_for = mtime(&sandbox, "backing");
+    let late = 4_417_977_600;
+    sandbox.touch("backing", late);
+    if mtime(&sandbox, "backing") != late as i64 {
+        eprintln!("skipped: the file system holds no such time");
+        return;
+    }
+    let of_looking = format!("was modified at {late}, expected {made_for} (seconds since 1970)");
+    let of_opening =
+        format!("modified at {late}, but the COW file @cow was made for the content of {made_for}");
+    for (args, expected) in [
+        (&["image", "info", "@cow", "-f", "cow"][..], &of_looking),
+        (&["image", "check", "@cow"], &of_looking),
+        (&["image", "compare", "@cow", "@backing"], &of_opening),
+        (&["image", "merge", "@cow", "@merged"], &of_opening),
+    ] {
+        let done = sandbox.run(args);
+        let said = sandbox.text(&[done.stdout, done.stderr].concat());
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+}
