@@ -166,7 +166,8 @@ impl<H: ImageHost> Rebuild<H> {
         let block = extension.encode().to_vec();
         desk.write(FileRole::New, FILLING, Extension::OFFSET, block)
             .await?;
-        desk.set_new_len(FILLING, self.new.data_end()).await?;
+        let action = "changing the length of the new COW file";
+        desk.set_new_len(action, self.new.data_end()).await?;
         Ok(CowImage {
             header,
             extension: Some(extension),

@@ -50,9 +50,13 @@ impl Beside {
     }
 
     /// One step of the resize under way, whose operation goes side by side with those of requests.
-    /// A meddler has nothing to do with it.
+    /// Where orders are decided, or a meddler takes what it sees for a request's, it is carried
+    /// out where it is given: there would be too many orders otherwise.
     pub(super) fn step_resize(&mut self, device: &mut Ordered<SimFile>) -> ResizeStep {
-        device.step_resize_on(&mut self.under_way)
+        match self.under_way.is_decided() || self.meddler.is_some() {
+            true => device.step_resize(),
+            false => device.step_resize_on(&mut self.under_way),
+        }
     }
 
     /// Lets all end that is under way.

@@ -344,7 +344,8 @@ impl LineFormat for Ftrace {
 
     fn end(&mut self) -> Result<(), LineFault> {
         let unknown = std::mem::take(&mut self.unknown);
-        if self.is_known {
+        // It is said once: who goes on after what is wrong comes to the end again.
+        if std::mem::replace(&mut self.is_known, true) {
             return Ok(());
         }
         let found = match unknown.is_empty() {

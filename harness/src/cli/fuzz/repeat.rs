@@ -23,13 +23,14 @@ const LARGEST_CASE: u64 = 16 << 20;
 /// Repeats the case in `file`, and tells its story.
 pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
     let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
-    let opened = File::open(file).map_err(|error| wrong(format!("opening: {error}")))?;
+    let opened = File::open(file)
+        .map_err(|error| wrong(format!("opening: {}", driver::system_words(error))))?;
     let mut text = String::new();
     // A length says nothing of a pipe or a device.
     opened
         .take(LARGEST_CASE + 1)
         .read_to_string(&mut text)
-        .map_err(|error| wrong(format!("reading: {error}")))?;
+        .map_err(|error| wrong(format!("reading: {}", driver::system_words(error))))?;
     if text.len() as u64 > LARGEST_CASE {
         return Err(wrong(format!(
             "found more than {LARGEST_CASE} bytes, expected a case, which has at most as many"

@@ -72,7 +72,7 @@ fn a_resize_past_the_limit_leaves_the_device() {
         (
             "rebuild",
             64 << 20,
-            "writing the header of the new COW file, at byte 0",
+            "changing the length of the new COW file, at byte 69206016",
         ),
         (
             "reflow",
@@ -123,7 +123,7 @@ fn image_commands_past_the_limit() {
         ),
         (
             &["resize", "@cow", "2M", "--strategy", "rebuild"],
-            "@cow: writing the header of the new COW file, at byte 0: ",
+            "@cow: changing the length of the new COW file, at byte 4194304: ",
         ),
         (
             &["resize", "@cow", "2M", "--strategy", "reflow"],
