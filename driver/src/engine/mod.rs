@@ -221,7 +221,8 @@ impl Engine {
         self.relocating.turn = Turn::No;
     }
 
-    /// Takes the completions that have not been given out, so that they keep nothing from beginning.
+    /// Takes the completions that have not been given out, so that they keep nothing from
+    /// beginning.
     pub(crate) fn set_aside_completions(&mut self) -> VecDeque<Completion> {
         std::mem::take(&mut self.completed)
     }

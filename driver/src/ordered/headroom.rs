@@ -21,9 +21,9 @@
 //! | the header sector was written | the old size or the new one, each with all its data | none needed |
 //! | the bits past the end were cleared, the file cut | the new size | none needed: a grow sets all new bits and clears what lies under them |
 //!
-//! A resize that fails, or is given up, before its commit leaves the file as it was. Bits of old sectors that
-//! wait for a flush are not published here: of the byte that old and new sectors share,
-//! only the new sectors' bits are changed.
+//! A resize that fails, or is given up, before its commit leaves the file as it was. Bits of old
+//! sectors that wait for a flush are not published here: of the byte that old and new sectors
+//! share, only the new sectors' bits are changed.
 
 use crate::cow::{Geometry, PAGE_BYTES, Version};
 use crate::host::{FileRole, HostError, HostFile};

@@ -5,9 +5,9 @@
 //! A double stands between the device and whoever uses it. A case, or a replay, names it as it
 //! names a defect, so that a finding is shrunk, told and repeated like any other.
 //!
-//! To add one: write a type that is [`Defective`] for every host file, one that is a [`Meddler`], or
-//! a function that makes a [`BoxedResize`] of another; add it to the table of its file, and a new file to [`all`]. The
-//! catalogue and its test take it from there.
+//! To add one: write a type that is [`Defective`] for every host file, one that is a [`Meddler`],
+//! or a function that makes a [`BoxedResize`] of another; add it to the table of its file, and a
+//! new file to [`all`]. The catalogue and its test take it from there.
 
 mod completions;
 mod doubled;
