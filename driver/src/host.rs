@@ -75,7 +75,7 @@ pub enum HostError {
     #[error("the host wrote nothing and reported no error")]
     WroteNothing,
     /// Any other error number of Linux.
-    #[error("{}", crate::system_words(&std::io::Error::from_raw_os_error(*.0)))]
+    #[error("{}", crate::system_words(std::io::Error::from_raw_os_error(*.0)))]
     Os(i32),
 }
 

@@ -27,7 +27,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// A length for reading, not for comparing: `2.24 GiB`. What is a whole number of units reads as
-/// [`Bytes`] has it: `4 MiB`.
+/// [`driver::units::Bytes`] has it: `4 MiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64, 0);

@@ -1,7 +1,7 @@
 //! What is asked of a running device, whatever driver runs it, and whoever carries its host
 //! operations out.
 //!
-//! A [`Driver`](driver::driver::Driver) is a machine without I/O in it. What makes it run is here:
+//! A [`Driver`] is a machine without I/O in it. What makes it run is here:
 //! - [`Stepped`]: on the thread of whoever asks, its operations carried out one after the other
 //!   where they are given, or by an executor;
 //! - [`Shared`]: on a thread of its own, for as many submitters as there are, each with a

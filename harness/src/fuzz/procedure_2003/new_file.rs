@@ -127,6 +127,10 @@ impl NewFile {
             extension: Some(extension),
             geometry: self.new,
         };
+        #[expect(
+            clippy::arc_with_non_send_sync,
+            reason = "a device keeps its files so, whichever host they are of"
+        )]
         let file = Arc::new(file);
         self.made = Some((Arc::clone(&file), image));
         desk.look(move |here| here.set_new_file(Some(file))).await?;
