@@ -15,7 +15,11 @@ pub fn were(number: u64, noun: &str) -> String {
 
 /// 1234567 as `1,234,567`.
 pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
+    in_groups(&number.to_string())
+}
+
+/// Digits in groups of three.
+pub(crate) fn in_groups(digits: &str) -> String {
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {

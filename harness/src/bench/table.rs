@@ -5,6 +5,7 @@ use std::fmt;
 use driver::OneLine;
 
 use super::{Row, Unit};
+use crate::figures::in_groups;
 
 /// Shows rows as a table, one line each.
 #[derive(Clone, Copy, Debug)]
@@ -80,17 +81,7 @@ fn figure(value: f64) -> String {
         _ if value.is_nan() => "-".to_owned(),
         0.0 => "0".to_owned(),
         // Whole numbers of some size are read in groups of three digits.
-        100.0.. => {
-            let digits = format!("{value:.0}");
-            let mut text = String::new();
-            for (index, digit) in digits.chars().enumerate() {
-                if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                    text.push(',');
-                }
-                text.push(digit);
-            }
-            text
-        }
+        100.0.. => in_groups(&format!("{value:.0}")),
         10.0.. => format!("{value:.1}"),
         0.01.. => format!("{value:.2}"),
         _ => format!("{value:.4}"),

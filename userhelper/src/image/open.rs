@@ -171,20 +171,12 @@ fn is_of_content(error: &OpenError, image: &Path) -> bool {
         OpenError::Host { path, error: HostError::NotFound | HostError::PermissionDenied, .. }
         | OpenError::NotADisk { path, .. } if path != image
     );
-    is_backing
-        || matches!(
-            error,
-            OpenError::Header { .. }
-                | OpenError::Layout { .. }
-                | OpenError::TooLarge { .. }
-                | OpenError::BitmapCutShort { .. }
-                | OpenError::DataCutShort { .. }
-                | OpenError::ExtensionDamaged { .. }
-                | OpenError::Journal { .. }
-                | OpenError::BacksItself { .. }
-                | OpenError::BackingSize { .. }
-                | OpenError::BackingModified { .. }
-        )
+    // These two say what to do about the backing file that is there or was asked for.
+    let says_what_to_do = matches!(
+        error,
+        OpenError::OtherBacking { .. } | OpenError::NotInChange { .. }
+    );
+    is_backing || error.is_about_content() && !says_what_to_do
 }
 
 /// Opens an image for reading. A COW file has to be whole; the device of an interrupted reflow can
