@@ -1,8 +1,8 @@
 //! The ubd driver: the COW format, the sector map, and the handling of requests.
 //!
-//! There is no operating system in this crate, but for the bytes of a path (`path_bytes`) and the
-//! thread of [`ordered::LiveDevice`]. Files and names of the host come in through the
-//! seams in [`host`]; time and randomness do not come in at all. [`memory`] is a host in memory.
+//! There is no operating system in this crate, but for the bytes of a path (`path_bytes`). Files
+//! and names of the host come in through the seams in [`host`]; time and randomness do not come in
+//! at all. [`memory`] is a host in memory.
 //!
 //! Three layers, each using only those before it:
 //! - [`cow`]: the format on disk, its geometry, and the map of dirty sectors; `name_backing` writes

@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_can_be_given_to_the_io_thread() {
+    fn a_file_can_be_given_to_another_thread() {
         fn sendable<T: Send + Sync + Clone>(_: &T) {}
         let host = MemoryHost::new();
         sendable(&host);

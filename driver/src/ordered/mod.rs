@@ -9,14 +9,12 @@
 //! 5. The backing file is never written.
 //!
 //! What is done for a request, and in which order, [`crate::engine`] decides. [`Ordered`] is an
-//! engine with its two files, and carries each operation out where it is given; [`LiveDevice`] is
-//! a thread that loops around it.
+//! engine with its two files, and carries each operation out where it is given.
 
 mod before;
 mod commit;
 mod desk;
 mod headroom;
-mod io_thread;
 mod partial_sector;
 mod relocation;
 mod resizing;
@@ -28,7 +26,7 @@ use crate::cow::{Extension, Geometry, Header, SectorMap};
 use crate::engine::{Beginning, Engine};
 use crate::executor::{Executor, Files};
 use crate::host::{Finished, HostFile, Operation};
-use crate::resize::{Outcome, Resized};
+use crate::resize::Resized;
 use crate::units::SectorCount;
 
 pub use crate::engine::{Hold, PENDING_WORDS, Placement, Statistics};
@@ -36,7 +34,6 @@ pub use before::Before;
 pub use commit::NotCommitted;
 pub use desk::{Desk, Ended};
 pub use headroom::Headroom;
-pub use io_thread::LiveDevice;
 pub use partial_sector::PartialSector;
 pub use relocation::Relocation;
 
@@ -82,8 +79,6 @@ pub struct Ordered<F> {
     image: Option<CowImage>,
     /// The resize under way.
     resize: Option<Running<F, Resized>>,
-    /// How the last one ended, if nobody has asked for that.
-    outcome: Option<Outcome>,
 }
 
 /// A device without a resize under way, on its way to the thread that it runs on.
@@ -101,7 +96,6 @@ impl<F> From<AtRest<F>> for Ordered<F> {
             files: at_rest.files,
             image: at_rest.image,
             resize: None,
-            outcome: None,
         }
     }
 }

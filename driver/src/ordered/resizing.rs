@@ -1,7 +1,7 @@
 //! Carrying on with a resize: the device does what the procedure asks for, and gives it the answer.
 //!
 //! A resize goes on from turn to turn, as [`Desk::turn`] and [`Desk::pass`] cut it. Between two
-//! turns requests go on; how many, [`Ordered::advance`] says, or whoever steps both by himself.
+//! turns requests go on: how many, whoever steps both decides.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,10 +12,7 @@ use crate::host::{Action, FileRole, HostFile};
 use crate::resize::{Outcome, Resize, ResizeError, ResizeStep, Resized};
 
 use super::desk::{Answer, Ask, Ended, Kind};
-use super::{Desk, Hold, Ordered, Relocation, Step};
-
-/// At most this many steps are done for requests between two turns of a resize.
-const STEPS_A_TURN: usize = 64;
+use super::{Desk, Hold, Ordered, Relocation};
 
 /// A procedure under way, which ends with `T`.
 pub(super) struct Running<F, T> {
@@ -25,8 +22,6 @@ pub(super) struct Running<F, T> {
     abandoned: bool,
     /// Giving it up comes too late.
     decided: bool,
-    /// Steps that were done for requests since its last turn.
-    steps: usize,
 }
 
 #[derive(Debug)]
@@ -73,7 +68,6 @@ impl<F: HostFile, T> Running<F, T> {
             state: State::Begins,
             abandoned: false,
             decided: false,
-            steps: 0,
         }
     }
 
@@ -161,8 +155,8 @@ impl<F: HostFile, T> Running<F, T> {
 }
 
 impl<F: HostFile> Ordered<F> {
-    /// Begins a resize. From now on the device carries on with it, between its requests: see
-    /// [`Ordered::advance`] and [`Ordered::step_resize`].
+    /// Begins a resize. The device carries on with it, between its requests, as often as
+    /// [`Ordered::step_resize`] or [`Ordered::step_resize_on`] is called.
     ///
     /// # Panics
     /// If one is under way.
@@ -221,46 +215,6 @@ impl<F: HostFile> Ordered<F> {
         self.engine.end_turn();
         self.engine.set_hold(Hold::Nothing);
         self.files.new = None;
-    }
-
-    /// One step for requests, as [`Ordered::step`] does, or of the resize under way. That gets its
-    /// turn when there is nothing to do for requests, and at the latest after 64 steps for them.
-    /// How it ended comes from [`Ordered::take_outcome`].
-    #[inline]
-    pub fn advance(&mut self) -> Step {
-        match self.resize {
-            None => self.step(),
-            Some(_) => self.step_either(),
-        }
-    }
-
-    fn step_either(&mut self) -> Step {
-        if let Some(running) = &mut self.resize
-            && running.steps < STEPS_A_TURN
-        {
-            running.steps += 1;
-            match self.step() {
-                Step::Idle | Step::Blocked => {}
-                step => return step,
-            }
-        }
-        if let Some(running) = &mut self.resize {
-            running.steps = 0;
-        }
-        match self.step_resize() {
-            ResizeStep::Working => Step::Working,
-            ResizeStep::Ended(outcome) => {
-                self.outcome = Some(outcome);
-                Step::Working
-            }
-            // What it waits for is a request's, or a publication's.
-            ResizeStep::Waiting | ResizeStep::Idle => self.step(),
-        }
-    }
-
-    /// How the resize ended that [`Ordered::advance`] has carried on with, if it has ended.
-    pub fn take_outcome(&mut self) -> Option<Outcome> {
-        self.outcome.take()
     }
 
     /// Gives the resize up that is under way, and carries on until it has put things back, each

@@ -245,21 +245,3 @@ fn a_flush_after_scattered_writes_takes_two_syncs_and_a_write_for_each_page_of_b
     carry_out(&mut device, Request::flush(Tag(0)));
     assert_eq!(host.calls(), [], "nothing is new");
 }
-
-#[test]
-fn a_batch_longer_than_the_queue_is_served_in_order() {
-    let (_, device) = device(1000);
-    let mut live = driver::ordered::LiveDevice::start(device).unwrap();
-    let requests = (0..300).map(|at| Request::write(Tag(at), Sector(at), vec![1; 512]));
-    live.submit_all(requests.collect()).unwrap();
-    live.submit_all(Vec::new()).unwrap();
-    let mut tags = vec![live.wait().unwrap().request.tag];
-    while tags.len() < 300 {
-        let completions = live.wait_all().unwrap();
-        tags.extend(completions.iter().map(|completion| completion.request.tag));
-    }
-    assert!(tags.into_iter().eq((0..300).map(Tag)));
-    let (device, left) = live.stop().unwrap();
-    assert_eq!(device.map().dirty_count(), SectorCount(300));
-    assert!(left.is_empty());
-}

@@ -9,7 +9,7 @@ use driver::driver::Driver;
 use driver::host::{HostFile, HostNames};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Desk, Headroom, LiveDevice, Ordered, Step};
+use driver::ordered::{Desk, Headroom, Ordered, Step};
 use driver::resize::{Procedure, Resize, ResizeError, ResizeStep};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 
@@ -406,33 +406,6 @@ fn a_grow_past_the_headroom_is_refused_with_the_limit() {
         "{text}"
     );
     assert_eq!(device.capacity(), SectorCount(SECTORS));
-}
-
-#[test]
-fn the_io_thread_serves_requests_and_a_resize_between_them() {
-    let host = host();
-    let device = bring_up(&host);
-    let resize = Headroom::new(&device, Bytes(200 * 512)).unwrap();
-    let mut live = LiveDevice::start(device).unwrap();
-    for n in 0..SECTORS {
-        let data = vec![(n + 100) as u8; 512];
-        live.submit(Request::write(Tag(n), Sector(n), data))
-            .unwrap();
-        if n == 50 {
-            live.resize(Box::new(resize.clone())).unwrap();
-        }
-        if n >= 8 {
-            assert_eq!(live.wait().unwrap().request.tag, Tag(n - 8));
-        }
-    }
-    let (device, left) = live.stop().unwrap();
-    assert_eq!(left.len(), 8);
-    assert_eq!(device.capacity(), SectorCount(200));
-    device.close().unwrap();
-    let mut device = bring_up(&host);
-    let expected: Vec<u8> = (0..SECTORS).map(|n| (n + 100) as u8).collect();
-    assert_eq!(read(&mut device, 0, SECTORS), expected);
-    assert_eq!(read(&mut device, SECTORS, 100), [0; 100]);
 }
 
 #[test]

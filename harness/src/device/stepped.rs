@@ -154,8 +154,7 @@ impl<D: Driver> Stepped<D> {
         let before = self.completions.len();
         self.take_completed();
         // A resize goes on while the host is busy, and a completion is wanted at once.
-        let resizes =
-            self.driver.ordered().is_some_and(|it| it.is_resizing()) && !self.resize_waits;
+        let resizes = self.is_resizing() && !self.resize_waits;
         let wait = match resizes || self.completions.len() > before {
             true => Wait::No,
             false => wait,

@@ -14,11 +14,11 @@ use driver::host::{Finished, HostFile, HostNames, Operation};
 use driver::linux::{Defects, LinuxUbd, OpenSpec, bring_up};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
-use driver::ordered::{Ordered, Statistics};
+use driver::ordered::{Headroom, Ordered, Statistics};
 use driver::units::{Bytes, Sector, SectorCount};
 use harness::clock::WallClock;
 use harness::device::{
-    BlockDevice, DeviceError, Handle, Live, Running, SentResize, Shared, Stepped,
+    BlockDevice, DeviceError, Handle, Live, Running, SentResize, Shared, Stepped, Stopped,
 };
 use userhelper::executor::Threads;
 use userhelper::planner::{Shrink, Wish};
@@ -30,9 +30,13 @@ const SIZE: Bytes = Bytes(4 << 20);
 
 /// A host with a COW file over a backing file of ones.
 fn host() -> MemoryHost {
+    host_of(SIZE)
+}
+
+fn host_of(size: Bytes) -> MemoryHost {
     let host = MemoryHost::new();
     let backing = host.create_new(Path::new(BACKING)).unwrap();
-    let ones = vec![1; SIZE.0 as usize];
+    let ones = vec![1; size.0 as usize];
     backing.write_all_at(&ones, Default::default()).unwrap();
     let made = create(&host, Path::new(COW), Path::new(BACKING), None);
     drop(made.unwrap());
@@ -155,6 +159,61 @@ fn a_resize_goes_on_under_all_submitters_and_all_see_the_new_size() {
     let last = Request::write(Tag(0), Sector(last.0 - 1), vec![3; 512]);
     ok(other.carry_out(last));
     shared.stop().unwrap().close().unwrap();
+}
+
+/// The first byte of each sector.
+fn first_bytes(device: &mut Ordered<MemoryFile>, start: u64, sectors: u64) -> Vec<u8> {
+    let request = Request::read(Tag(0), Sector(start), SectorCount(sectors));
+    let completion = device.serve(request).unwrap();
+    assert_eq!(completion.status, Status::Ok);
+    let data = &completion.request.segments[0].data;
+    data.chunks(512).map(|sector| sector[0]).collect()
+}
+
+#[test]
+fn requests_are_served_and_a_resize_between_them() {
+    const SECTORS: u64 = 100;
+    let host = host_of(Bytes(SECTORS * 512));
+    let device = ordered(&host);
+    let resize = Headroom::new(&device, Bytes(200 * 512)).unwrap();
+    let mut live = Live::start(device).unwrap();
+    for n in 0..SECTORS {
+        let data = vec![(n + 100) as u8; 512];
+        live.submit(Request::write(Tag(n), Sector(n), data))
+            .unwrap();
+        if n == 50 {
+            live.resize(Box::new(resize.clone())).unwrap();
+        }
+        if n >= 8 {
+            assert_eq!(live.complete().unwrap().request.tag, Tag(n - 8));
+        }
+    }
+    let Stopped { driver, left } = live.stop().unwrap();
+    assert_eq!(left.len(), 8);
+    assert_eq!(driver.capacity(), SectorCount(200));
+    driver.close().unwrap();
+    let mut device = ordered(&host);
+    let expected: Vec<u8> = (0..SECTORS).map(|n| (n + 100) as u8).collect();
+    assert_eq!(first_bytes(&mut device, 0, SECTORS), expected);
+    assert_eq!(first_bytes(&mut device, SECTORS, 100), [0; 100]);
+}
+
+#[test]
+fn a_batch_longer_than_the_queue_is_served_in_order() {
+    let mut live = Live::start(ordered(&host())).unwrap();
+    let requests = (0..300).map(|at| Request::write(Tag(at), Sector(at), vec![1; 512]));
+    let handle = live.handle();
+    handle.submit_all(requests.collect()).unwrap();
+    handle.submit_all(Vec::new()).unwrap();
+    let mut tags = vec![handle.complete().unwrap().request.tag];
+    while tags.len() < 300 {
+        let completions = handle.complete_all().unwrap();
+        tags.extend(completions.iter().map(|completion| completion.request.tag));
+    }
+    assert!(tags.into_iter().eq((0..300).map(Tag)));
+    let Stopped { driver, left } = live.stop().unwrap();
+    assert_eq!(driver.map().dirty_count(), SectorCount(300));
+    assert!(left.is_empty());
 }
 
 #[test]
