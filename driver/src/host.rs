@@ -12,9 +12,11 @@ use std::path::Path;
 
 use crate::units::{Bytes, FileOffset, FileRange};
 
+mod kind;
 mod operation;
 mod place;
 
+pub use kind::OperationKind;
 pub use operation::{Action, Buffer, FileRole, Finished, Operation, Waiter, clear};
 pub use place::{Place, beneath, names_a_directory};
 

@@ -49,10 +49,10 @@ pub struct Resized {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResizeError {
     /// A host operation failed.
-    #[error("{action}, at byte {at}: {error}")]
+    #[error("{doing}, at byte {at}: {error}")]
     Host {
         /// What was being done, and on which file.
-        action: &'static str,
+        doing: &'static str,
         /// Where in that file.
         at: FileOffset,
         /// What the host said.
@@ -71,9 +71,9 @@ pub enum ResizeError {
 }
 
 impl ResizeError {
-    /// For `map_err`: `action` at `at` failed.
-    pub fn host(action: &'static str, at: FileOffset) -> impl FnOnce(HostError) -> ResizeError {
-        move |error| ResizeError::Host { action, at, error }
+    /// For `map_err`: `doing` at `at` failed.
+    pub fn host(doing: &'static str, at: FileOffset) -> impl FnOnce(HostError) -> ResizeError {
+        move |error| ResizeError::Host { doing, at, error }
     }
 }
 

@@ -116,17 +116,11 @@ pub(crate) struct Copying {
 /// A copy that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CopyError {
-    pub(crate) action: CopyAction,
-    /// Where in the file that the action was on.
+    /// The file that could not be read or written.
+    pub(crate) on: End,
+    /// Where in that file.
     pub(crate) at: FileOffset,
     pub(crate) error: HostError,
-}
-
-/// What failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CopyAction {
-    Read,
-    Write,
 }
 
 /// Why a copy ended early.
@@ -140,13 +134,13 @@ pub(crate) enum CopyEnded<S> {
 
 impl CopyError {
     fn reading<S>(at: FileOffset) -> impl FnOnce(HostError) -> CopyEnded<S> {
-        let action = CopyAction::Read;
-        move |error| CopyEnded::Failed(CopyError { action, at, error })
+        let on = End::Source;
+        move |error| CopyEnded::Failed(CopyError { on, at, error })
     }
 
     fn writing<S>(at: FileOffset) -> impl FnOnce(HostError) -> CopyEnded<S> {
-        let action = CopyAction::Write;
-        move |error| CopyEnded::Failed(CopyError { action, at, error })
+        let on = End::Target;
+        move |error| CopyEnded::Failed(CopyError { on, at, error })
     }
 }
 

@@ -10,7 +10,7 @@
 use std::fmt;
 
 use driver::cow::SectorState;
-use driver::host::{HostError, HostFile};
+use driver::host::{FileRole, HostError, HostFile};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
 
@@ -82,10 +82,10 @@ pub enum Effort {
 
 /// A file that could not be examined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("examining the {file}, at byte {at}: {error}")]
+#[error("{doing}, at byte {at}: {error}")]
 pub struct NotExamined {
-    /// What the file is.
-    pub file: &'static str,
+    /// What was being done, and on which file.
+    pub doing: &'static str,
     /// Where in it.
     pub at: FileOffset,
     /// What the host said.
@@ -111,16 +111,16 @@ pub fn losses<F: HostFile>(
         loss: None,
         buffer: Vec::new(),
     };
-    let mut cow = Extents::of(device.cow(), File::Cow);
+    let mut cow = Extents::of(device.cow(), FileRole::Cow);
     let mut backing = device
         .backing()
-        .map(|file| Extents::of(file, File::Backing));
+        .map(|file| Extents::of(file, FileRole::Backing));
     let end = Sector(0) + device.capacity();
     let mut at = Sector(0) + new_size.whole_sectors();
     while at < end {
         if !search.may_ask() {
             let rest = SectorRange::between(at..end).count.bytes();
-            search.add(File::Cow, at, rest).exact = false;
+            search.add(FileRole::Cow, at, rest).exact = false;
             return Ok(search.loss);
         }
         let run = device.map().run_within(at, end);
@@ -133,7 +133,7 @@ pub fn losses<F: HostFile>(
             }
             (SectorState::Clean, None) => {
                 return Err(NotExamined {
-                    file: File::Backing.name(),
+                    doing: examining(FileRole::Backing),
                     at: FileOffset(at.bytes().0),
                     error: HostError::NotFound,
                 });
@@ -161,19 +161,10 @@ pub fn losses<F: HostFile>(
     Ok(search.loss)
 }
 
-/// Which of the two files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum File {
-    Cow,
-    Backing,
-}
-
-impl File {
-    fn name(self) -> &'static str {
-        match self {
-            File::Cow => "COW file",
-            File::Backing => "backing file",
-        }
+fn examining(file: FileRole) -> &'static str {
+    match file {
+        FileRole::Cow | FileRole::New => "examining the COW file",
+        FileRole::Backing => "examining the backing file",
     }
 }
 
@@ -181,13 +172,13 @@ impl File {
 /// for once, however many runs of sectors lie in it.
 struct Extents<'a, F> {
     file: &'a F,
-    which: File,
+    which: FileRole,
     /// The last one that the host reported, `None` before the first.
     last: Option<FileRange>,
 }
 
 impl<'a, F: HostFile> Extents<'a, F> {
-    fn of(file: &'a F, which: File) -> Extents<'a, F> {
+    fn of(file: &'a F, which: FileRole) -> Extents<'a, F> {
         Extents {
             file,
             which,
@@ -196,8 +187,8 @@ impl<'a, F: HostFile> Extents<'a, F> {
     }
 
     fn failed(&self, at: FileOffset) -> impl FnOnce(HostError) -> NotExamined + use<F> {
-        let file = self.which.name();
-        move |error| NotExamined { file, at, error }
+        let doing = examining(self.which);
+        move |error| NotExamined { doing, at, error }
     }
 
     /// The first data in `range`, which is not before that of the last call.
@@ -311,7 +302,7 @@ impl Search {
         Ok(())
     }
 
-    fn add(&mut self, which: File, first: Sector, len: Bytes) -> &mut Loss {
+    fn add(&mut self, which: FileRole, first: Sector, len: Bytes) -> &mut Loss {
         let loss = self.loss.get_or_insert(Loss {
             first,
             in_cow: Bytes(0),
@@ -319,8 +310,8 @@ impl Search {
             exact: true,
         });
         match which {
-            File::Cow => loss.in_cow += len,
-            File::Backing => *loss.in_backing.get_or_insert_default() += len,
+            FileRole::Cow | FileRole::New => loss.in_cow += len,
+            FileRole::Backing => *loss.in_backing.get_or_insert_default() += len,
         }
         loss
     }

@@ -206,7 +206,7 @@ fn current_size<F: HostFile>(device: &Ordered<F>) -> Result<Bytes, NotExamined> 
     match device.geometry() {
         Some(geometry) => Ok(geometry.size),
         None => device.cow().len().map_err(|error| NotExamined {
-            file: "disk",
+            doing: "examining the raw disk",
             at: FileOffset(0),
             error,
         }),
@@ -425,7 +425,7 @@ impl<F: HostFile> Planner<'_, F> {
         let mut is_cut_short = false;
         'pieces: for (piece, data) in self.device.cow().data_runs(area).enumerate() {
             let data = data.map_err(|error| NotExamined {
-                file: "COW file",
+                doing: "examining the COW file",
                 at: area.start,
                 error,
             })?;

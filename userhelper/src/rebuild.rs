@@ -21,7 +21,7 @@ use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy}
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use crate::at_once::AtOnce;
-use crate::copying::{CopyAction, CopyEnded, Copying, Target};
+use crate::copying::{CopyEnded, Copying, End, Target};
 use crate::image_host::ImageHost;
 use crate::new_bitmap::next_piece;
 use crate::progress::Progress;
@@ -166,8 +166,8 @@ impl<H: ImageHost> Rebuild<H> {
         let block = extension.encode().to_vec();
         desk.write(FileRole::New, FILLING, Extension::OFFSET, block)
             .await?;
-        let action = "changing the length of the new COW file";
-        desk.set_new_len(action, self.new.data_end()).await?;
+        let doing = "changing the length of the new COW file";
+        desk.set_new_len(doing, self.new.data_end()).await?;
         Ok(CowImage {
             header,
             extension: Some(extension),
@@ -239,15 +239,15 @@ impl<H: ImageHost> Rebuild<H> {
     ) -> Result<(), ResizeError> {
         let cow = desk.look(|here| here.cow()).await?;
         let (file, at) = (new_file.file()?, FileOffset(0));
-        let action = "giving the new COW file the old one's owner and mode";
+        let doing = "giving the new COW file the old one's owner and mode";
         self.host
             .copy_attributes(&cow, file)
-            .map_err(ResizeError::host(action, at))?;
+            .map_err(ResizeError::host(doing, at))?;
         // Owner and mode too, which a sync of the data may leave out.
-        let action = "syncing the new COW file";
+        let doing = "syncing the new COW file";
         self.host
             .sync_all(file)
-            .map_err(ResizeError::host(action, at))
+            .map_err(ResizeError::host(doing, at))
     }
 
     /// Gives the new file the old one's name, durably, and goes on with it.
@@ -261,16 +261,16 @@ impl<H: ImageHost> Rebuild<H> {
         let cow = desk.look(|here| here.cow()).await?;
         self.check_name(&cow)?;
         let temporary = temporary_name(&self.path);
-        let action = "renaming the new COW file over the old one";
+        let doing = "renaming the new COW file over the old one";
         if let Err(error) = self.host.rename(&temporary, &self.path, Replace::Existing) {
             // A server that has renamed it may not get the answer through. The name tells.
             match self.has_its_name(new_file.file()?) {
                 Ok(true) => {}
-                Ok(false) => return Err(ResizeError::host(action, at)(error)),
+                Ok(false) => return Err(ResizeError::host(doing, at)(error)),
                 // The device goes on with a file that may have no name any more.
                 Err(_) => {
                     desk.follow(|here| here.refuse_writes()).await?;
-                    return Err(ResizeError::host(action, at)(error));
+                    return Err(ResizeError::host(doing, at)(error));
                 }
             }
         }
@@ -292,8 +292,8 @@ impl<H: ImageHost> Rebuild<H> {
         if !replaced.await? {
             return Err(not_there());
         }
-        let action = "syncing the directory of the COW file";
-        synced.map_err(ResizeError::host(action, at))
+        let doing = "syncing the directory of the COW file";
+        synced.map_err(ResizeError::host(doing, at))
     }
 
     /// Whether the COW file's name is that of the new file.
@@ -303,8 +303,8 @@ impl<H: ImageHost> Rebuild<H> {
 
     /// Whether the name still is that of the file that was copied.
     fn check_name(&self, cow: &H::File) -> Result<(), ResizeError> {
-        let action = "examining the COW file's name";
-        let examining = || ResizeError::host(action, FileOffset(0));
+        let doing = "examining the COW file's name";
+        let examining = || ResizeError::host(doing, FileOffset(0));
         if self.host.has_other_names(cow).map_err(examining())? {
             return Err(ResizeError::Refused(
                 "the COW file has got a second name (hard link) meanwhile, which would stay the \
@@ -421,11 +421,11 @@ fn copy_failed(ended: CopyEnded<ResizeError>) -> ResizeError {
         CopyEnded::Failed(failed) => failed,
         CopyEnded::Stopped(stopped) => return stopped,
     };
-    let action = match failed.action {
-        CopyAction::Read => "reading the data of the COW file",
-        CopyAction::Write => "writing the new COW file",
+    let doing = match failed.on {
+        End::Source => "reading the data of the COW file",
+        End::Target => "writing the new COW file",
     };
-    ResizeError::host(action, failed.at)(failed.error)
+    ResizeError::host(doing, failed.at)(failed.error)
 }
 
 /// Why there is no new file.

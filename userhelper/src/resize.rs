@@ -131,14 +131,7 @@ impl<H: ImageHost + Clone> Resize<H::File> for WishedResize<H> {
 /// Why a resize that was wished for has no plan.
 pub fn not_planned(error: PlanError) -> ResizeError {
     match error {
-        PlanError::NotExamined(found) => {
-            let action = match found.file {
-                "backing file" => "examining the backing file",
-                "disk" => "examining the raw disk",
-                _ => "examining the COW file",
-            };
-            ResizeError::host(action, found.at)(found.error)
-        }
+        PlanError::NotExamined(found) => ResizeError::host(found.doing, found.at)(found.error),
         error => ResizeError::Refused(error.to_string()),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::host::{FileRole, HostError};
+use crate::host::{FileRole, HostError, OperationKind};
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::Status;
@@ -167,12 +167,10 @@ impl Request {
 
 /// The host operation that made a request fail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} at byte {at}: {error}", match .role {
-    FileRole::Cow => "COW file",
-    FileRole::Backing => "backing file",
-    FileRole::New => "new COW file",
-})]
+#[error("{kind} of the {role} at byte {at}: {error}")]
 pub struct HostFailure {
+    /// What was asked for.
+    pub kind: OperationKind,
     /// On which file.
     pub role: FileRole,
     /// Where in it.

@@ -611,6 +611,10 @@ fn who(waiter: Waiter) -> (Slot, u32) {
 
 #[cold]
 fn host_failure(role: FileRole, action: &Action, error: HostError) -> Box<HostFailure> {
-    let at = action.range().start;
-    Box::new(HostFailure { role, at, error })
+    Box::new(HostFailure {
+        kind: action.kind(),
+        role,
+        at: action.range().start,
+        error,
+    })
 }

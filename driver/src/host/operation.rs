@@ -2,11 +2,12 @@
 //! makes operations and waits for none; whoever has the files carries them out, in whatever order
 //! they end, and gives each back.
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::units::{Bytes, FileOffset, FileRange};
 
-use super::{HostError, HostFile, HostResult};
+use super::{HostError, HostFile, HostResult, OperationKind};
 
 /// Which of a device's host files an operation is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +18,17 @@ pub enum FileRole {
     Backing,
     /// The file that a rebuild makes, which becomes the COW file.
     New,
+}
+
+/// As in a message.
+impl fmt::Display for FileRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FileRole::Cow => "COW file",
+            FileRole::Backing => "backing file",
+            FileRole::New => "new COW file",
+        })
+    }
 }
 
 /// Who waits for an operation: a number that only the driver that made it can read.
@@ -161,22 +173,29 @@ impl Action {
         }
     }
 
-    /// Whether it changes the file.
-    pub fn changes(&self) -> bool {
+    /// What the host is called for to carry it out, once or several times.
+    #[inline]
+    pub fn kind(&self) -> OperationKind {
         match self {
-            Action::Write { .. }
-            | Action::WriteOnce { .. }
-            | Action::WriteZeros(_)
-            | Action::ZeroRange(_)
-            | Action::PunchHole(_)
-            | Action::SetLen(_)
-            | Action::CloneRange { .. } => true,
-            Action::Read { .. }
-            | Action::ReadOnce { .. }
-            | Action::SyncData
-            | Action::Len(_)
-            | Action::NextData { .. } => false,
+            Action::Read { .. } | Action::ReadOnce { .. } => OperationKind::Read,
+            Action::Write { .. } | Action::WriteOnce { .. } | Action::WriteZeros(_) => {
+                OperationKind::Write
+            }
+            Action::ZeroRange(_) => OperationKind::ZeroRange,
+            Action::PunchHole(_) => OperationKind::PunchHole,
+            Action::SyncData => OperationKind::SyncData,
+            Action::SetLen(_) => OperationKind::SetLen,
+            Action::Len(_) => OperationKind::Len,
+            Action::NextData { .. } => OperationKind::NextData,
+            Action::CloneRange { .. } => OperationKind::CloneRange,
         }
+    }
+
+    /// Whether it changes the file. A sync changes what is durable, and not the file.
+    #[inline]
+    pub fn changes(&self) -> bool {
+        let kind = self.kind();
+        kind.is_change() && kind != OperationKind::SyncData
     }
 
     /// What makes the range read as zeros where the host does not know this action, if there is

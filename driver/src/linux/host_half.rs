@@ -3,7 +3,7 @@
 //! overtakes.
 
 use crate::blk::{self, HostFailure};
-use crate::host::{Action, Buffer, FileRole, HostError, HostResult};
+use crate::host::{Action, Buffer, FileRole, HostError, HostResult, OperationKind};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE};
 
 use super::kernel_half::Plan;
@@ -157,7 +157,12 @@ impl HostHalf {
     /// The sync of a file. After a failure the COW file's never succeeds again.
     pub(super) fn sync(&self, role: FileRole) -> Result<Asked, Failed> {
         if role == FileRole::Cow && self.sync_failed {
-            return Err(failed(FailedPart::Sync, role, 0, HostError::Io));
+            return Err(failed(
+                FailedPart::Sync,
+                OperationKind::SyncData,
+                (role, 0),
+                HostError::Io,
+            ));
         }
         Ok((role, Action::SyncData))
     }
@@ -166,7 +171,7 @@ impl HostHalf {
     pub(super) fn synced(&mut self, role: FileRole, result: HostResult<()>) -> Result<(), Failed> {
         result.map_err(|error| {
             self.sync_failed |= role == FileRole::Cow;
-            failed(FailedPart::Sync, role, 0, error)
+            failed(FailedPart::Sync, OperationKind::SyncData, (role, 0), error)
         })
     }
 
@@ -190,7 +195,16 @@ impl HostHalf {
     fn run(&self, work: &mut Work, from: u64, filled: usize) -> Result<Option<Asked>, Failed> {
         let (end, role, at) = self.place(work, from, work.stage.advanced());
         let len = ((end - from) * SECTOR_SIZE) as usize;
-        let position = position(at).map_err(|error| failed(FailedPart::Data, role, at, error))?;
+        let position = position(at).map_err(|error| {
+            let kind = match work.plan.request.operation {
+                blk::Operation::Read => OperationKind::Read,
+                blk::Operation::Write { .. } => OperationKind::Write,
+                blk::Operation::Discard => OperationKind::PunchHole,
+                blk::Operation::WriteZeroes => OperationKind::ZeroRange,
+                blk::Operation::Flush => OperationKind::SyncData,
+            };
+            failed(FailedPart::Data, kind, (role, at), error)
+        })?;
         let (index, first) = work.plan.segments[work.segment].buffer;
         let start = first + (from * SECTOR_SIZE) as usize;
         let whole = FileRange::new(position, Bytes(len as u64));
@@ -228,7 +242,7 @@ impl HostHalf {
         let sectors = segment.range.count.0;
         let (end, role, at) = self.place(work, from, advanced);
         let len = ((end - from) * SECTOR_SIZE) as usize;
-        let is_read = matches!(action, Action::ReadOnce { .. });
+        let kind = action.kind();
         let transferred = match action {
             Action::ReadOnce { buffer, count, .. } => {
                 let (part, data) = (
@@ -245,10 +259,11 @@ impl HostHalf {
             }
             _ => result.map(|()| Transferred::All),
         }
-        .map_err(|error| failed(FailedPart::Data, role, at, error))?;
+        .map_err(|error| failed(FailedPart::Data, kind, (role, at), error))?;
         match transferred {
             Transferred::Part(count) => {
-                let restarts = is_read && self.defects.contains(Defect::ShortReadRestart);
+                let restarts =
+                    kind == OperationKind::Read && self.defects.contains(Defect::ShortReadRestart);
                 let step = if restarts { 0 } else { count as u64 };
                 work.stage = Stage::Data {
                     from,
@@ -307,7 +322,7 @@ impl HostHalf {
             _ => result.map(|()| Transferred::All),
         };
         let at = words_at(work, done);
-        match written.map_err(|error| failed(FailedPart::Bitmap, FileRole::Cow, at, error))? {
+        match written.map_err(|error| words_failed(at, error))? {
             Transferred::Part(count) => work.stage = Stage::Words { done: done + count },
             Transferred::All | Transferred::GivenUp => end_segment(work),
         }
@@ -338,10 +353,14 @@ fn words(work: &mut Work, done: usize) -> Result<Option<Asked>, Failed> {
     };
     let rest = words.bytes()[done..].to_vec();
     let at = words_at(work, done);
-    let position =
-        position(at).map_err(|error| failed(FailedPart::Bitmap, FileRole::Cow, at, error))?;
+    let position = position(at).map_err(|error| words_failed(at, error))?;
     let action = Action::write_once(position, Buffer::whole(rest));
     Ok(Some((FileRole::Cow, action)))
+}
+
+fn words_failed(at: u64, error: HostError) -> Failed {
+    let place = (FileRole::Cow, at);
+    failed(FailedPart::Bitmap, OperationKind::Write, place, error)
 }
 
 /// The segment is done, and the bits that were set for it are to stay.
@@ -376,10 +395,16 @@ fn write_ended(asked: usize, count: usize, defects: Defects) -> HostResult<Trans
     }
 }
 
-fn failed(what: FailedPart, role: FileRole, at: u64, error: HostError) -> Failed {
+fn failed(
+    what: FailedPart,
+    kind: OperationKind,
+    (role, at): (FileRole, u64),
+    error: HostError,
+) -> Failed {
     Failed {
         what,
         failure: HostFailure {
+            kind,
             role,
             at: FileOffset(at),
             error,

@@ -30,7 +30,7 @@ impl KernelHeader {
     ) -> Result<KernelHeader, LinuxOpenError> {
         let mut start = vec![0; LONGEST_HEADER.0 as usize];
         let host = |error| LinuxOpenError::Host {
-            action: "reading the header",
+            doing: "reading the header",
             error,
         };
         let len = cow.len().map_err(host)?.0.min(LONGEST_HEADER.0);

@@ -51,10 +51,10 @@ impl Default for OpenSpec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinuxOpenError {
     /// A host operation failed.
-    #[error("{action}: {error}")]
+    #[error("{doing}: {error}")]
     Host {
         /// What was being done.
-        action: &'static str,
+        doing: &'static str,
         /// What the host said.
         error: HostError,
     },
@@ -138,8 +138,8 @@ impl LinuxOpenError {
 }
 
 /// For `map_err`: the host said no.
-pub(super) fn host(action: &'static str) -> impl Fn(HostError) -> LinuxOpenError {
-    move |error| LinuxOpenError::Host { action, error }
+pub(super) fn host(doing: &'static str) -> impl Fn(HostError) -> LinuxOpenError {
+    move |error| LinuxOpenError::Host { doing, error }
 }
 
 impl<F: HostFile> LinuxUbd<F> {

@@ -16,12 +16,12 @@ use super::named::Unfollowed;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// A host operation failed.
-    #[error("{}: {action}: {error}", shown(.path))]
+    #[error("{}: {doing}: {error}", shown(.path))]
     Host {
         /// On which file.
         path: PathBuf,
         /// Doing what.
-        action: &'static str,
+        doing: &'static str,
         /// What the host said.
         error: HostError,
     },

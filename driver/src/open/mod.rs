@@ -235,15 +235,15 @@ fn no_layout(path: &Path, header: &Header) -> impl FnOnce(FileTooLarge) -> OpenE
     move |error| OpenError::Layout { path, at, error }
 }
 
-/// For `map_err`: `action` on `path` failed.
-fn host<'a>(path: &'a Path, action: &'static str) -> impl Fn(HostError) -> OpenError + 'a {
+/// For `map_err`: `doing` on `path` failed.
+fn host<'a>(path: &'a Path, doing: &'static str) -> impl Fn(HostError) -> OpenError + 'a {
     move |error| match error {
         HostError::Locked => OpenError::Locked {
             path: path.to_owned(),
         },
         error => OpenError::Host {
             path: path.to_owned(),
-            action,
+            doing,
             error,
         },
     }

@@ -161,7 +161,7 @@ impl<F: HostFile> Relocation<'_, F> {
         }
         self.device.engine.durability.note_change();
         let named = name_backing(&*self.device.files.cow, path, mtime);
-        let (action, at, error) = match named {
+        let (doing, at, error) = match named {
             Ok(()) => {
                 if let Some(image) = &mut self.device.image
                     && let Ok(header) = image.header.with_backing(path, mtime)
@@ -175,6 +175,6 @@ impl<F: HostFile> Relocation<'_, F> {
             Err(NotNamed::HalfDone { at, error }) => (HALF_NAMED, at, error),
         };
         self.distrust();
-        Err(ResizeError::host(action, at)(error))
+        Err(ResizeError::host(doing, at)(error))
     }
 }

@@ -7,19 +7,21 @@ use std::sync::{Arc, Mutex};
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::SECTORS_PER_PAGE;
 use driver::driver::Driver;
-use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
+use driver::host::{
+    Access, HostFile, HostNames, HostResult, LockKind, Metadata, OperationKind, Replace,
+};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount};
 
-/// An operation on a file.
+/// A call for an operation on a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Call {
-    /// The file, where in memory the buffer is, and its length.
-    Read(PathBuf, usize, usize),
-    Write(FileOffset),
-    Sync,
+struct Call {
+    kind: OperationKind,
+    path: PathBuf,
+    /// Where in memory its buffer is, and how long.
+    buffer: (usize, usize),
 }
 
 /// A host that remembers what it was asked for.
@@ -51,20 +53,38 @@ impl Counting {
     }
 }
 
+impl Counted {
+    fn note(&self, kind: OperationKind, buffer: &[u8]) {
+        self.calls.lock().unwrap().push(Call {
+            kind,
+            path: self.path.clone(),
+            buffer: (buffer.as_ptr() as usize, buffer.len()),
+        });
+    }
+}
+
+/// A read of this many sectors of a file, to this address.
+fn read(path: &str, at: usize, sectors: usize) -> Call {
+    Call {
+        kind: OperationKind::Read,
+        path: path.into(),
+        buffer: (at, sectors * 512),
+    }
+}
+
 impl HostFile for Counted {
     fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
-        let call = Call::Read(self.path.clone(), buffer.as_ptr() as usize, buffer.len());
-        self.calls.lock().unwrap().push(call);
+        self.note(OperationKind::Read, buffer);
         self.file.read_at(buffer, at)
     }
 
     fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
-        self.calls.lock().unwrap().push(Call::Write(at));
+        self.note(OperationKind::Write, data);
         self.file.write_at(data, at)
     }
 
     fn sync_data(&self) -> HostResult<()> {
-        self.calls.lock().unwrap().push(Call::Sync);
+        self.note(OperationKind::SyncData, &[]);
         self.file.sync_data()
     }
 
@@ -186,7 +206,7 @@ fn a_read_takes_one_call_a_run_straight_into_its_own_buffer() {
         ("/disk", 3),
     ];
     let expected = runs.map(|(path, sectors)| {
-        let call = Call::Read(path.into(), at, sectors * 512);
+        let call = read(path, at, sectors);
         at += sectors * 512;
         call
     });
@@ -210,7 +230,7 @@ fn a_request_of_several_segments_takes_a_call_for_each_run_of_each() {
         ("/disk", buffers[0] + 3 * 512, 1),
         ("/disk", buffers[1], 2),
     ];
-    let expected = runs.map(|(path, at, sectors)| Call::Read(path.into(), at, sectors * 512));
+    let expected = runs.map(|(path, at, sectors)| read(path, at, sectors));
     assert_eq!(host.calls(), expected);
 }
 
@@ -228,17 +248,16 @@ fn a_flush_after_scattered_writes_takes_two_syncs_and_a_write_for_each_page_of_b
         );
     }
     assert_eq!(device.map().dirty_count(), SectorCount(10_000));
-    let writes = |call: &&Call| matches!(call, Call::Write(_));
+    let writes = |call: &&Call| call.kind == OperationKind::Write;
     let calls = host.calls();
     assert_eq!(calls.len(), 10_000, "a system call each, and no sync");
     assert_eq!(calls.iter().filter(writes).count(), 10_000);
 
     carry_out(&mut device, Request::flush(Tag(0)));
     let calls = host.calls();
-    assert_eq!(
-        (calls.first(), calls.last()),
-        (Some(&Call::Sync), Some(&Call::Sync))
-    );
+    for end in [calls.first(), calls.last()] {
+        assert_eq!(end.map(|call| call.kind), Some(OperationKind::SyncData));
+    }
     assert_eq!(calls.iter().filter(writes).count() as u64, pages);
     assert_eq!(calls.len() as u64, pages + 2);
 

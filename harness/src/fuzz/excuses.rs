@@ -30,7 +30,8 @@ use driver::ordered::CloseError;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset};
 
-use crate::sim::{Fault, Injected, InodeNumber, OperationKind, SimHost};
+use crate::sim::{Fault, Injected, InodeNumber, SimHost};
+use driver::host::OperationKind;
 
 use super::case::{Case, DriverName, Life};
 use super::device::COW;
@@ -109,11 +110,11 @@ impl Excuses {
             }
             let beside = self.resizing.filter(|resizing| resizing.side_by_side);
             let together = beside.map_or(suffered, |resizing| since(host, resizing.began));
-            let has_failed = |kind| together.iter().any(|injected| injected.kind == kind);
+            let has_failed = |kind| together.iter().any(|injected| injected.call.kind == kind);
             let unknown = [
                 (OperationKind::Rename, OperationKind::Open),
                 (OperationKind::Rename, OperationKind::Metadata),
-                (OperationKind::SetLength, OperationKind::Length),
+                (OperationKind::SetLen, OperationKind::Len),
             ];
             let is_unknown = |(change, look)| has_failed(change) && has_failed(look);
             if self.is_in_resize() && unknown.into_iter().any(is_unknown) {
@@ -155,11 +156,11 @@ impl Excuses {
 
     fn take_consequences(&mut self, injected: &Injected) {
         let in_resize = self.is_in_resize();
-        let is_cow = injected.inode.is_some() && injected.inode == self.cow;
+        let is_cow = injected.call.inode.is_some() && injected.call.inode == self.cow;
         if error_of(injected.fault).is_none() {
             return;
         }
-        match injected.kind {
+        match injected.call.kind {
             OperationKind::SyncData if is_cow => {
                 self.nothing_is_durable = true;
                 self.takes_no_writes |= in_resize;
@@ -167,7 +168,7 @@ impl Excuses {
             OperationKind::SyncDirectory if in_resize => self.nothing_is_durable = true,
             OperationKind::Write if is_cow && in_resize => {
                 let end = JournalRecord::slots_offset().0 + JournalRecord::SLOTS_LEN as u64;
-                if injected.range.start.0 < end {
+                if injected.call.range.start.0 < end {
                     (self.nothing_is_durable, self.takes_no_writes) = (true, true);
                 }
             }
@@ -198,7 +199,7 @@ impl Excuses {
             let is_there = |start: FileOffset| at <= start && start <= at + len;
             let said = |injected: &Injected| error_of(injected.fault).as_ref() == Some(error);
             let mut injected = since(host, submitted).into_iter();
-            injected.any(|injected| said(&injected) && is_there(injected.range.start))
+            injected.any(|injected| said(&injected) && is_there(injected.call.range.start))
         };
         let refused = status == Status::IoError
             && match operation {
@@ -284,7 +285,7 @@ fn one_says(faults: &[Injected], words: &str) -> bool {
 /// The faults that the host has had since it had carried out this many operations.
 fn since(host: &SimHost, operations: u64) -> Vec<Injected> {
     let mut injected = host.injected();
-    injected.retain(|injected| injected.index >= operations);
+    injected.retain(|injected| injected.call.index >= operations);
     injected
 }
 

@@ -2,7 +2,8 @@
 //! power cut, in every way if there are few, in some if there are many; what is left is
 //! looked at, and some of it lives on, to crash again in the middle of its recovery.
 
-use crate::sim::{OperationKind, SimHost, Survivors, Unsynced};
+use crate::sim::{SimHost, Survivors, Unsynced};
+use driver::host::OperationKind;
 
 use super::case::{Action, Case, DriverName, End, Life, ResizeStrategy};
 use super::check::{Scratch, check_image};

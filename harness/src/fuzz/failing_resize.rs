@@ -1,7 +1,8 @@
 //! A resize that is likely to fail, and what the guest does then: it writes where the two sizes
 //! differ and flushes. Whether the resize has left the device as it was, shows only after that.
 
-use crate::sim::{Fault, FaultRule, FileMatch, Occurrence, OperationKind};
+use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
+use driver::host::OperationKind;
 
 use super::case::{Action, ResizeStrategy};
 use super::streams::{Stream, below, chance, weighted};
@@ -110,7 +111,7 @@ fn fault(rng: &mut Stream, strategy: ResizeStrategy) -> FaultRule {
             (2, (Write, Some(HEADER), 2, Fault::IoAfter)),
             (2, (Write, None, 10, Fault::IoAfter)),
             (1, (SyncData, None, 6, Fault::IoAfter)),
-            (1, (SetLength, None, 3, Fault::IoAfter)),
+            (1, (SetLen, None, 3, Fault::IoAfter)),
             (renames / 2, (SyncData, None, 1, Fault::Io)),
             (renames / 4, (SyncDirectory, None, 1, Fault::IoAfter)),
             (2, (Write, Some(JOURNAL), 4, Fault::IoAfter)),
@@ -118,7 +119,7 @@ fn fault(rng: &mut Stream, strategy: ResizeStrategy) -> FaultRule {
             (4, (Write, None, 10, Fault::Io)),
             (4, (Write, None, 10, Fault::NoSpace)),
             (1, (Write, None, 10, Fault::ShortWrite(0))),
-            (3, (SetLength, None, 3, Fault::NoSpace)),
+            (3, (SetLen, None, 3, Fault::NoSpace)),
             (2, (PunchHole, None, 3, Fault::Io)),
             (1, (Read, None, 5, Fault::Io)),
             (2, (SyncData, None, 6, Fault::Io)),

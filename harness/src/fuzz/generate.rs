@@ -2,7 +2,8 @@
 //! combinations come up: a case without flushes, one that is all flushes, one that only
 //! touches the sectors around the end.
 
-use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence, OperationKind};
+use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence};
+use driver::host::OperationKind;
 
 use super::case::{
     Action, BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,
@@ -579,8 +580,8 @@ fn early_faults(rng: &mut Stream, subject: &Subject, recovers: bool) -> Vec<Faul
         (2, (OperationKind::Write, 8, Fault::NoSpace)),
         (2, (OperationKind::Write, 8, Fault::IoAfter)),
         (1, (OperationKind::Write, 8, Fault::ShortWrite(0))),
-        (1, (OperationKind::SetLength, 2, Fault::Io)),
-        (1, (OperationKind::SetLength, 2, Fault::IoAfter)),
+        (1, (OperationKind::SetLen, 2, Fault::Io)),
+        (1, (OperationKind::SetLen, 2, Fault::IoAfter)),
         (1, (OperationKind::PunchHole, 2, Fault::Io)),
     ];
     // Opening syncs once, and writes nothing.
@@ -656,7 +657,7 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (1 + ordered, (OperationKind::PunchHole, Fault::Unsupported)),
                 (1, (OperationKind::ZeroRange, Fault::Io)),
                 (1 + ordered, (OperationKind::ZeroRange, Fault::Unsupported)),
-                (1, (OperationKind::SetLength, Fault::NoSpace)),
+                (1, (OperationKind::SetLen, Fault::NoSpace)),
                 (ordered, (OperationKind::PunchHole, Fault::InPart(1024))),
                 (ordered, (OperationKind::ZeroRange, Fault::InPart(512))),
                 (1, (OperationKind::Rename, Fault::Io)),
@@ -665,7 +666,7 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
                 (2 * ordered, (OperationKind::Write, Fault::IoAfter)),
                 (ordered, (OperationKind::SyncData, Fault::IoAfter)),
                 (ordered, (OperationKind::SyncDirectory, Fault::IoAfter)),
-                (ordered, (OperationKind::SetLength, Fault::IoAfter)),
+                (ordered, (OperationKind::SetLen, Fault::IoAfter)),
                 (ordered, (OperationKind::PunchHole, Fault::IoAfter)),
                 (ordered, (OperationKind::ZeroRange, Fault::IoAfter)),
                 (1, (OperationKind::SyncDirectory, Fault::Io)),

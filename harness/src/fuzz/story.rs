@@ -9,7 +9,7 @@ use std::fmt;
 
 use driver::{OneLine, exact_count};
 
-use crate::sim::{LoggedOperation, Survival, Survivors, Unsynced};
+use crate::sim::{LoggedCall, Survival, Survivors, Unsynced};
 use crate::strip::Strip;
 
 use super::case::{Case, DriverName, End};
@@ -176,7 +176,7 @@ pub fn tell(case: &Case) -> Result<Told, DoesNotFit> {
 }
 
 /// What the host was asked for in a life.
-fn host_operations(lines: &[Line]) -> Vec<LoggedOperation> {
+fn host_operations(lines: &[Line]) -> Vec<LoggedCall> {
     let host = lines.iter().filter_map(|line| match line {
         Line::Host(logged) => Some(logged.clone()),
         _ => None,
@@ -319,13 +319,13 @@ fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
                 Event::Action(position, what)
             }
             Line::Host(logged) => {
-                let is_change = logged.operation.kind.is_change();
+                let is_change = logged.call.kind.is_change();
                 if is_change {
                     if let Some((_, _, how)) =
                         crash.filter(|(at, before, _)| (*at, *before) == (here, changes))
                     {
                         if how == KILLED_IN_A_WRITE {
-                            let what = format!("{} is under way", logged.operation);
+                            let what = format!("{} is under way", logged.call);
                             events.push(Event::Host {
                                 what,
                                 changes: true,
@@ -346,15 +346,15 @@ fn tell_life(lines: Vec<Line>, end: &End, events: &mut Vec<Event>) {
     }
 }
 
-fn host_event(logged: LoggedOperation) -> Event {
-    let LoggedOperation { operation, result } = logged;
+fn host_event(logged: LoggedCall) -> Event {
+    let LoggedCall { call, result } = logged;
     let result = match result {
         Ok(value) => value.to_string(),
         Err(error) => error.to_string(),
     };
     Event::Host {
-        what: format!("{operation} = {result}"),
-        changes: operation.kind.is_change(),
+        what: format!("{call} = {result}"),
+        changes: call.kind.is_change(),
     }
 }
 

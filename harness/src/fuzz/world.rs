@@ -12,10 +12,10 @@ use driver::{any_of, exact_count};
 
 use crate::plain_format::CowFile;
 use crate::sim::{
-    Decisions, Fault, FaultPlan, FileContent, Injected, LoggedOperation, OperationKind, SideBySide,
-    SimHost,
+    Decisions, Fault, FaultPlan, FileContent, Injected, LoggedCall, SideBySide, SimHost,
 };
 use crate::stamp::Stamp;
+use driver::host::OperationKind;
 
 use super::beside::Beside;
 use super::budget::Budget;
@@ -89,7 +89,7 @@ pub enum Line {
     /// What the guest, the I/O thread or the resize did, at which position.
     Action(usize, String),
     /// What the host was asked for by that.
-    Host(LoggedOperation),
+    Host(LoggedCall),
     /// What a request is called, and what came of it.
     Request(String),
 }
@@ -567,7 +567,7 @@ impl<'a> World<'a> {
 
     fn count_faults(&mut self) {
         for injected in self.host.injected() {
-            if injected.fault == Fault::IoAfter && injected.kind == OperationKind::Write {
+            if injected.fault == Fault::IoAfter && injected.call.kind == OperationKind::Write {
                 self.coverage.hit("fault_after_the_effect_of_a_write");
             }
             self.coverage.hit(match injected.fault {

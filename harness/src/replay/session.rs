@@ -590,11 +590,11 @@ fn replay_error(path: &Path) -> impl Fn(ReplayError) -> SessionError + '_ {
 
 fn host_error<'a>(
     path: &'a Path,
-    action: &'static str,
+    doing: &'static str,
 ) -> impl FnOnce(HostError) -> SessionError + 'a {
     move |error| SessionError::Host {
         path: path.to_owned(),
-        action,
+        doing,
         error,
     }
 }

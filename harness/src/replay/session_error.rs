@@ -58,12 +58,12 @@ pub enum SessionError {
         error: String,
     },
     /// A host operation failed.
-    #[error("{}: {action}: {error}", shown(.path))]
+    #[error("{}: {doing}: {error}", shown(.path))]
     Host {
         /// On which file.
         path: PathBuf,
         /// Doing what.
-        action: &'static str,
+        doing: &'static str,
         /// What the host said.
         error: HostError,
     },

@@ -6,9 +6,10 @@
 use std::fmt;
 use std::panic::panic_any;
 
+use driver::host::OperationKind;
 use driver::units::Bytes;
 
-use super::operation::{Operation, OperationKind};
+use super::call::Call;
 
 /// What may be asked of a host, counted anew after each crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,18 +123,18 @@ impl Spent {
     ///
     /// # Panics
     /// With [`Exceeded`], if it is one too many or too large.
-    pub(crate) fn spend(&mut self, operation: &Operation) {
+    pub(crate) fn spend(&mut self, call: &Call) {
         let Some(allowance) = self.allowance else {
             return;
         };
-        let (by, range) = (operation.kind, operation.range);
+        let (by, range) = (call.kind, call.range);
         let (len, end) = (range.len.0, range.start.0.saturating_add(range.len.0));
         let (read, written, end) = match by {
             OperationKind::Write | OperationKind::ZeroRange | OperationKind::CloneRange => {
                 (0, len, end)
             }
             OperationKind::Read => (len, 0, 0),
-            OperationKind::SetLength => (0, 0, end),
+            OperationKind::SetLen => (0, 0, end),
             _ => (0, 0, 0),
         };
         self.operations += 1;

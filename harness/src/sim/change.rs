@@ -3,11 +3,11 @@
 
 use std::rc::Rc;
 
+use driver::host::OperationKind;
 use driver::units::{Bytes, FileOffset, FileRange};
 
 use super::assumptions::Assumptions;
 use super::content::FileContent;
-use super::operation::OperationKind;
 use super::pages::PAGE_SIZE;
 use super::survivors::Survival;
 
@@ -32,7 +32,7 @@ impl Change {
     pub(crate) fn kind(&self) -> OperationKind {
         match self {
             Change::Write { .. } => OperationKind::Write,
-            Change::SetLen(_) => OperationKind::SetLength,
+            Change::SetLen(_) => OperationKind::SetLen,
             Change::PunchHole(_) => OperationKind::PunchHole,
             Change::ZeroRange(_) => OperationKind::ZeroRange,
             Change::Clone { .. } => OperationKind::CloneRange,

@@ -11,24 +11,14 @@ use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use driver::host::{Action, FileRole, Operation};
+use driver::host::{FileRole, Operation, OperationKind};
 use driver::units::FileRange;
 
-/// What an operation does to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Does {
-    Reads,
-    Changes,
-    /// It is about the whole file, or about two of them: it commutes with nothing.
-    Anything,
-    Syncs,
-}
-
-/// Which bytes of which file an operation is about.
+/// What an operation asks for, on which bytes of which file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Footprint {
     file: FileRole,
-    does: Does,
+    kind: OperationKind,
     range: FileRange,
 }
 
@@ -36,30 +26,26 @@ impl Footprint {
     pub(super) fn of(operation: &Operation) -> Footprint {
         Footprint {
             file: operation.file,
-            does: match operation.action {
-                Action::Read { .. } | Action::ReadOnce { .. } => Does::Reads,
-                Action::SyncData => Does::Syncs,
-                Action::Write { .. }
-                | Action::WriteOnce { .. }
-                | Action::WriteZeros(_)
-                | Action::ZeroRange(_)
-                | Action::PunchHole(_) => Does::Changes,
-                Action::SetLen(_)
-                | Action::Len(_)
-                | Action::NextData { .. }
-                | Action::CloneRange { .. } => Does::Anything,
-            },
+            kind: operation.action.kind(),
             range: operation.action.range(),
         }
     }
 
+    /// Whether nothing beside its range matters, or, for a sync, what else was changed. What is
+    /// about the whole file, or about two of them, commutes with nothing.
+    fn is_bounded(self) -> bool {
+        use OperationKind::{PunchHole, Read, SyncData, Write, ZeroRange};
+        matches!(self.kind, Read | Write | ZeroRange | PunchHole | SyncData)
+    }
+
     fn commutes_with(self, other: Footprint) -> bool {
-        match (self.does, other.does) {
-            (Does::Anything, _) | (_, Does::Anything) => false,
+        use OperationKind::{Read, SyncData};
+        match (self.kind, other.kind) {
+            _ if !self.is_bounded() || !other.is_bounded() => false,
             _ if self.file != other.file => true,
-            (Does::Reads | Does::Syncs, Does::Reads | Does::Syncs) => true,
+            (Read | SyncData, Read | SyncData) => true,
             // What a sync covers is what has been changed before it.
-            (Does::Syncs, Does::Changes) | (Does::Changes, Does::Syncs) => false,
+            (SyncData, _) | (_, SyncData) => false,
             _ => !self.range.overlaps(other.range),
         }
     }
@@ -104,7 +90,7 @@ impl Event {
             // What is acknowledged before a sync takes effect has more to lose in a crash.
             (Event::Effect { number, on, .. }, Event::End { number: other })
             | (Event::End { number: other }, Event::Effect { number, on, .. }) => {
-                number != other && on.does != Does::Syncs
+                number != other && on.kind != OperationKind::SyncData
             }
             (Event::Effect { .. }, Event::GoOn { acts })
             | (Event::GoOn { acts }, Event::Effect { .. }) => !acts,
@@ -281,7 +267,7 @@ impl Search {
 mod tests {
     use std::collections::BTreeSet;
 
-    use driver::host::{Buffer, Waiter};
+    use driver::host::{Action, Buffer, Waiter};
     use driver::units::{Bytes, FileOffset};
 
     use super::*;

@@ -267,7 +267,8 @@ mod tests {
     use driver::units::FileRange;
 
     use super::super::names::NameChange;
-    use super::super::operation::OperationKind;
+    use driver::host::OperationKind;
+
     use super::super::survivors::{InodeNumber, UnsyncedFile};
     use super::*;
 

@@ -4,16 +4,15 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
+use driver::host::OperationKind;
 use driver::units::FileRange;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::call::Call;
 use super::names::normalized;
-use super::operation::{Operation, OperationKind};
 use super::sample::below;
-use super::survivors::InodeNumber;
 
 /// What an operation suffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +57,7 @@ impl Fault {
             Fault::Io => kind != Lock,
             Fault::NoSpace => matches!(
                 kind,
-                Write | SetLength | PunchHole | ZeroRange | CloneRange | CreateNew | Rename
+                Write | SetLen | PunchHole | ZeroRange | CloneRange | CreateNew | Rename
             ),
             Fault::Unsupported => matches!(kind, PunchHole | ZeroRange | CloneRange | NextData),
             Fault::ShortRead(_) => kind == Read,
@@ -66,14 +65,7 @@ impl Fault {
             Fault::InPart(_) => matches!(kind, PunchHole | ZeroRange),
             Fault::IoAfter => matches!(
                 kind,
-                Write
-                    | SetLength
-                    | PunchHole
-                    | ZeroRange
-                    | SyncData
-                    | SyncDirectory
-                    | Rename
-                    | Remove
+                Write | SetLen | PunchHole | ZeroRange | SyncData | SyncDirectory | Rename | Remove
             ),
             Fault::FailedSync | Fault::LyingSync => matches!(kind, SyncData | SyncDirectory),
             Fault::FailedSyncForSpace => kind == SyncData,
@@ -119,6 +111,7 @@ pub struct FaultRule {
     /// The files.
     pub file: FileMatch,
     /// The kind of operation; any if `None`.
+    #[serde(default, with = "kind_by_name")]
     pub kind: Option<OperationKind>,
     /// Bytes of the file, from and up to, that the operation must touch; any if `None`.
     pub bytes: Option<(u64, u64)>,
@@ -126,6 +119,39 @@ pub struct FaultRule {
     pub occurrence: Occurrence,
     /// What happens to it.
     pub fault: Fault,
+}
+
+/// A kind of operation in a file: by its name.
+mod kind_by_name {
+    use driver::host::OperationKind;
+    use serde::de::{Error, Unexpected};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        kind: &Option<OperationKind>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        kind.map(OperationKind::name).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        deserializer: D,
+    ) -> Result<Option<OperationKind>, D::Error> {
+        let Some(name) = Option::<String>::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        match OperationKind::from_name(&name) {
+            Some(kind) => Ok(Some(kind)),
+            None => {
+                let names = OperationKind::ALL.map(OperationKind::name).join(", ");
+                let expected = format!("one of {names}");
+                Err(D::Error::invalid_value(
+                    Unexpected::Str(&name),
+                    &expected.as_str(),
+                ))
+            }
+        }
+    }
 }
 
 impl FaultRule {
@@ -153,21 +179,19 @@ impl FaultRule {
         }
     }
 
-    fn matches(&self, operation: &Operation) -> bool {
+    fn matches(&self, call: &Call) -> bool {
         let touches = |range: FileRange, (from, to): (u64, u64)| {
             range.start.0 < to && from < range.end().0.max(range.start.0 + 1)
         };
-        self.kind.is_none_or(|kind| kind == operation.kind)
-            && self
-                .bytes
-                .is_none_or(|bytes| touches(operation.range, bytes))
-            && self.file.matches(&operation.path)
+        self.kind.is_none_or(|kind| kind == call.kind)
+            && self.bytes.is_none_or(|bytes| touches(call.range, bytes))
+            && self.file.matches(&call.path)
     }
 }
 
 /// Decides at each operation whether it suffers a fault. It is called while the host is
 /// at work and must not use it.
-pub type FaultDecider = Box<dyn FnMut(&Operation) -> Option<Fault>>;
+pub type FaultDecider = Box<dyn FnMut(&Call) -> Option<Fault>>;
 
 /// The faults that a host has in store.
 #[derive(Default)]
@@ -186,7 +210,7 @@ impl FaultPlan {
     }
 
     /// Also asks `decider` at each operation for which no rule has a fault.
-    pub fn and(self, decider: impl FnMut(&Operation) -> Option<Fault> + 'static) -> Self {
+    pub fn and(self, decider: impl FnMut(&Call) -> Option<Fault> + 'static) -> Self {
         Self {
             decider: Some(Box::new(decider)),
             ..self
@@ -195,7 +219,7 @@ impl FaultPlan {
 
     /// Also injects faults by rate, drawn from `rng`.
     pub fn and_by_rate(self, rates: FaultRates, mut rng: impl Rng + 'static) -> Self {
-        self.and(move |operation| rates.draw(operation, &mut rng))
+        self.and(move |call| rates.draw(call, &mut rng))
     }
 
     pub(crate) fn add(&mut self, rules: &[FaultRule]) {
@@ -203,23 +227,23 @@ impl FaultPlan {
             .extend(rules.iter().map(|rule| (rule.clone(), 0)));
     }
 
-    pub(crate) fn decide(&mut self, operation: &Operation) -> Option<Fault> {
+    pub(crate) fn decide(&mut self, call: &Call) -> Option<Fault> {
         let mut planned = None;
         for (rule, seen) in &mut self.rules {
-            if rule.matches(operation) {
+            if rule.matches(call) {
                 let applies = match rule.occurrence {
                     Occurrence::Nth(n) => *seen == n,
                     Occurrence::From(n) => *seen >= n,
                 };
                 *seen += 1;
-                if applies && rule.fault.fits(operation.kind) {
+                if applies && rule.fault.fits(call.kind) {
                     planned = planned.or(Some(rule.fault));
                 }
             }
         }
         let decider = self.decider.as_mut().filter(|_| planned.is_none());
-        let drawn = decider.and_then(|decide| decide(operation));
-        planned.or(drawn.filter(|fault| fault.fits(operation.kind)))
+        let drawn = decider.and_then(|decide| decide(call));
+        planned.or(drawn.filter(|fault| fault.fits(call.kind)))
     }
 }
 
@@ -250,7 +274,7 @@ pub struct FaultRates {
 impl FaultRates {
     /// Draws what an operation suffers. Where several faults can hit it, the first
     /// in the order of the fields does.
-    pub fn draw<R: Rng + ?Sized>(&self, operation: &Operation, rng: &mut R) -> Option<Fault> {
+    pub fn draw<R: Rng + ?Sized>(&self, call: &Call, rng: &mut R) -> Option<Fault> {
         const MILLION: u64 = 1_000_000;
         let rates = [
             (self.io, Fault::Io),
@@ -262,10 +286,10 @@ impl FaultRates {
             (self.lying_sync, Fault::LyingSync),
         ];
         let (_, fault) = (rates.into_iter())
-            .filter(|(rate, fault)| *rate > 0 && fault.fits(operation.kind))
+            .filter(|(rate, fault)| *rate > 0 && fault.fits(call.kind))
             .find(|(rate, _)| below(rng, MILLION) < u64::from(*rate))?;
         // Lengths from 0 to all but one byte.
-        let mut shorter = || below(rng, operation.range.len.0.max(1));
+        let mut shorter = || below(rng, call.range.len.0.max(1));
         Some(match fault {
             Fault::ShortRead(_) => Fault::ShortRead(shorter()),
             Fault::ShortWrite(_) => Fault::ShortWrite(shorter()),
@@ -277,17 +301,9 @@ impl FaultRates {
 /// A fault that took place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Injected {
-    /// The operation's number on the host.
-    pub index: u64,
-    /// The operation's kind.
-    pub kind: OperationKind,
-    /// Its open file; none of an operation on names.
-    pub inode: Option<InodeNumber>,
-    /// The name by which its file was opened.
-    pub path: Rc<Path>,
-    /// The bytes that it asked for.
-    pub range: FileRange,
-    /// What it suffered.
+    /// The call that it was planned or drawn for.
+    pub call: Call,
+    /// What that suffered.
     pub fault: Fault,
 }
 
@@ -297,8 +313,8 @@ mod tests {
 
     use super::*;
 
-    fn operation(kind: OperationKind, path: &str, start: u64, len: u64) -> Operation {
-        Operation::new(kind, &Path::new(path).into()).on(FileOffset(start), Bytes(len))
+    fn call(kind: OperationKind, path: &str, start: u64, len: u64) -> Call {
+        Call::new(kind, &Path::new(path).into()).on(FileOffset(start), Bytes(len))
     }
 
     #[test]
@@ -310,7 +326,7 @@ mod tests {
             occurrence: Occurrence::Nth(1),
             fault: Fault::Io,
         }]);
-        let mut hit = |kind, path, start, len| plan.decide(&operation(kind, path, start, len));
+        let mut hit = |kind, path, start, len| plan.decide(&call(kind, path, start, len));
         let write = OperationKind::Write;
         assert_eq!(hit(write, "a.cow", 4096, 512), None, "the 0th");
         assert_eq!(hit(write, "a.img", 4096, 512), None);
@@ -324,16 +340,10 @@ mod tests {
     #[test]
     fn a_fault_that_does_not_fit_the_operation_does_not_happen() {
         let mut plan = FaultPlan::at([FaultRule::at_operation(0, Fault::FailedSync)]);
-        assert_eq!(
-            plan.decide(&operation(OperationKind::Write, "a", 0, 1)),
-            None
-        );
+        assert_eq!(plan.decide(&call(OperationKind::Write, "a", 0, 1)), None);
         let mut plan = FaultPlan::default().and(|_| Some(Fault::ShortRead(1)));
-        assert_eq!(
-            plan.decide(&operation(OperationKind::Write, "a", 0, 1)),
-            None
-        );
-        let read = operation(OperationKind::Read, "a", 0, 1);
+        assert_eq!(plan.decide(&call(OperationKind::Write, "a", 0, 1)), None);
+        let read = call(OperationKind::Read, "a", 0, 1);
         assert_eq!(plan.decide(&read), Some(Fault::ShortRead(1)));
     }
 
@@ -346,10 +356,10 @@ mod tests {
             ..FaultRates::default()
         };
         for _ in 0..100 {
-            let write = operation(OperationKind::Write, "a", 0, 512);
+            let write = call(OperationKind::Write, "a", 0, 512);
             let drawn = rates.draw(&write, &mut rng);
             assert!(matches!(drawn, Some(Fault::ShortWrite(count)) if count < 512));
-            let read = operation(OperationKind::Read, "a", 0, 512);
+            let read = call(OperationKind::Read, "a", 0, 512);
             assert_eq!(rates.draw(&read, &mut rng), None);
         }
     }

@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 
-use driver::host::{Access, HostError, HostFile, HostResult};
+use driver::host::{Access, HostError, HostFile, HostResult, OperationKind};
 use driver::units::{Bytes, FileOffset, FileRange};
 
+use super::call::Call;
 use super::change::Change;
 use super::faults::Fault;
 use super::host::SimHost;
-use super::operation::{Operation, OperationKind};
 use super::pages::PAGE_SIZE;
 use super::state::{LateWrite, State};
 use super::survivors::InodeNumber;
@@ -65,8 +65,8 @@ impl SimFile {
         }
     }
 
-    fn operation(&self, kind: OperationKind) -> Operation {
-        Operation::new(kind, &self.path).of(self.inode)
+    fn call(&self, kind: OperationKind) -> Call {
+        Call::new(kind, &self.path).of(self.inode)
     }
 
     fn change(&self, state: &mut State, index: u64, change: Change) {
@@ -77,9 +77,9 @@ impl SimFile {
 
     /// Makes content and length durable, and the time too if told so.
     pub(crate) fn sync(&self, with_time: bool) -> HostResult<()> {
-        let operation = self.operation(OperationKind::SyncData);
+        let call = self.call(OperationKind::SyncData);
         self.host.perform(
-            operation,
+            call,
             |()| 0,
             |state, _, fault| {
                 let persists = state.assumptions.sync_persists;
@@ -128,9 +128,9 @@ fn checked_end(start: FileOffset, len: Bytes) -> HostResult<u64> {
 impl HostFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
         let len = Bytes(buffer.len() as u64);
-        let operation = self.operation(OperationKind::Read).on(at, len);
+        let call = self.call(OperationKind::Read).on(at, len);
         let number = |count: &usize| *count as u64;
-        self.host.perform(operation, number, |state, _, fault| {
+        self.host.perform(call, number, |state, _, fault| {
             checked_end(at, len)?;
             let most = match fault {
                 Some(Fault::ShortRead(count)) => len.0.min(count.max(1)) as usize,
@@ -142,9 +142,9 @@ impl HostFile for SimFile {
 
     fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
         let len = Bytes(data.len() as u64);
-        let operation = self.operation(OperationKind::Write).on(at, len);
+        let call = self.call(OperationKind::Write).on(at, len);
         let number = |count: &usize| *count as u64;
-        self.host.perform(operation, number, |state, index, fault| {
+        self.host.perform(call, number, |state, index, fault| {
             self.check_writable()?;
             checked_end(at, len)?;
             let wanted = match fault {
@@ -180,9 +180,9 @@ impl HostFile for SimFile {
     }
 
     fn len(&self) -> HostResult<Bytes> {
-        let operation = self.operation(OperationKind::Length);
+        let call = self.call(OperationKind::Len);
         self.host.perform(
-            operation,
+            call,
             |len: &Bytes| len.0,
             |state, _, _| Ok(state.inode(self.inode).current().length()),
         )
@@ -190,9 +190,9 @@ impl HostFile for SimFile {
 
     fn set_len(&self, len: Bytes) -> HostResult<()> {
         let at = FileOffset(len.0);
-        let operation = self.operation(OperationKind::SetLength).on(at, Bytes(0));
+        let call = self.call(OperationKind::SetLen).on(at, Bytes(0));
         self.host.perform(
-            operation,
+            call,
             |()| 0,
             |state, index, _| {
                 self.check_writable()?;
@@ -206,10 +206,10 @@ impl HostFile for SimFile {
     }
 
     fn punch_hole(&self, range: FileRange) -> HostResult<()> {
-        let operation = self.operation(OperationKind::PunchHole);
-        let operation = operation.on(range.start, range.len);
+        let call = self.call(OperationKind::PunchHole);
+        let call = call.on(range.start, range.len);
         let done = self.host.perform(
-            operation,
+            call,
             |()| 0,
             |state, index, fault| {
                 self.check_writable()?;
@@ -225,10 +225,10 @@ impl HostFile for SimFile {
     }
 
     fn zero_range(&self, range: FileRange) -> HostResult<()> {
-        let operation = self.operation(OperationKind::ZeroRange);
-        let operation = operation.on(range.start, range.len);
+        let call = self.call(OperationKind::ZeroRange);
+        let call = call.on(range.start, range.len);
         let done = self.host.perform(
-            operation,
+            call,
             |()| 0,
             |state, index, fault| {
                 self.check_writable()?;
@@ -251,9 +251,9 @@ impl HostFile for SimFile {
     }
 
     fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {
-        let operation = self.operation(OperationKind::NextData).on(from, Bytes(0));
+        let call = self.call(OperationKind::NextData).on(from, Bytes(0));
         let number = |run: &Option<FileRange>| run.map_or(0, |run| run.start.0);
-        self.host.perform(operation, number, |state, _, _| {
+        self.host.perform(call, number, |state, _, _| {
             checked_end(from, Bytes(0))?;
             let content = state.inode(self.inode).current();
             if !state.assumptions.tells_holes {
@@ -271,9 +271,9 @@ impl HostFile for SimFile {
             // Not even asked for: a crash before it would be one before what comes next.
             return Err(HostError::Unsupported);
         }
-        let operation = self.operation(OperationKind::CloneRange).on(to, from.len);
+        let call = self.call(OperationKind::CloneRange).on(to, from.len);
         self.host.perform(
-            operation,
+            call,
             |()| 0,
             |state, index, _| {
                 self.check_writable()?;

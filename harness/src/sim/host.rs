@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use driver::host::{
-    Access, FileIdentity, FileKind, HostError, HostNames, HostResult, LockKind, Metadata, Replace,
-    beneath, names_a_directory,
+    Access, FileIdentity, FileKind, HostError, HostNames, HostResult, LockKind, Metadata,
+    OperationKind, Replace, beneath, names_a_directory,
 };
 use driver::units::Bytes;
 
 use super::allowance::{Allowance, Spent};
 use super::assumptions::Assumptions;
+use super::call::{Call, LoggedCall};
 use super::content::FileContent;
 use super::faults::{Fault, FaultPlan, FaultRule, Injected};
 use super::file::SimFile;
 use super::inode::Inode;
 use super::names::{NameChange, normalized};
-use super::operation::{LoggedOperation, Operation, OperationKind};
 use super::state::State;
 use super::survivors::InodeNumber;
 
@@ -219,7 +219,7 @@ impl SimHost {
     }
 
     /// Takes what was recorded; recording goes on. Empty without [`SimHost::record`].
-    pub fn take_log(&self) -> Vec<LoggedOperation> {
+    pub fn take_log(&self) -> Vec<LoggedCall> {
         let mut state = self.state_mut();
         state.log.as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -259,35 +259,35 @@ impl SimHost {
     /// itself, the log. `number` is what the log keeps of a result.
     pub(crate) fn perform<T>(
         &self,
-        mut operation: Operation,
+        mut call: Call,
         number: impl FnOnce(&T) -> u64,
         act: impl FnOnce(&mut State, u64, Option<Fault>) -> HostResult<T>,
     ) -> HostResult<T> {
         self.let_another_act();
         let mut state = self.state_mut();
-        state.spent.spend(&operation);
-        if operation.kind.is_change() && !state.crashed && state.snapshots.is_some() {
+        state.spent.spend(&call);
+        if call.kind.is_change() && !state.crashed && state.snapshots.is_some() {
             let held = state.inodes.values().map(Inode::cost_of_a_snapshot).sum();
-            state.spent.keep_snapshot(operation.kind, held);
+            state.spent.keep_snapshot(call.kind, held);
             let before = SimHost::of(state.killed());
             state.snapshots.get_or_insert_default().push(before);
         }
-        operation.index = state.pass_crash_point(operation.kind)?;
-        let fault = state.decide_fault(&operation);
-        state.mishear(&operation, fault);
+        call.index = state.pass_crash_point(call.kind)?;
+        let fault = state.decide_fault(&call);
+        state.mishear(&call, fault);
         let result = match fault {
             Some(Fault::Io) => Err(HostError::Io),
             Some(Fault::NoSpace) => Err(HostError::NoSpace),
             Some(Fault::Unsupported) => Err(HostError::Unsupported),
-            Some(Fault::IoAfter) => act(&mut state, operation.index, fault).and(Err(HostError::Io)),
-            _ => act(&mut state, operation.index, fault),
+            Some(Fault::IoAfter) => act(&mut state, call.index, fault).and(Err(HostError::Io)),
+            _ => act(&mut state, call.index, fault),
         };
         if let Some(log) = &mut state.log {
             let result = match &result {
                 Ok(value) => Ok(number(value)),
                 Err(error) => Err(error.clone()),
             };
-            log.push(LoggedOperation { operation, result });
+            log.push(LoggedCall { call, result });
         }
         result
     }
@@ -343,9 +343,9 @@ impl HostNames for SimHost {
 
     fn open(&self, path: &Path, access: Access) -> HostResult<SimFile> {
         let path = normalized(path);
-        let operation = Operation::new(OperationKind::Open, &path);
+        let call = Call::new(OperationKind::Open, &path);
         self.perform(
-            operation,
+            call,
             |_| 0,
             |state, _, _| {
                 state.misses(&path)?;
@@ -371,9 +371,9 @@ impl HostNames for SimHost {
 
     fn create_new(&self, path: &Path) -> HostResult<SimFile> {
         let path = normalized(path);
-        let operation = Operation::new(OperationKind::CreateNew, &path);
+        let call = Call::new(OperationKind::CreateNew, &path);
         self.perform(
-            operation,
+            call,
             |_| 0,
             |state, _, _| {
                 if path.file_name().is_none() || state.names.get(&path).is_some() {
@@ -392,14 +392,14 @@ impl HostNames for SimHost {
 
     /// Only counted and logged: there are no modes.
     fn give_mode(&self, _: &Path, file: &SimFile, _: &[&SimFile]) -> HostResult<()> {
-        let operation = Operation::new(OperationKind::GiveMode, file.path());
-        self.perform(operation, |()| 0, |_, _, _| Ok(()))
+        let call = Call::new(OperationKind::GiveMode, file.path());
+        self.perform(call, |()| 0, |_, _, _| Ok(()))
     }
 
     fn metadata(&self, file: &SimFile) -> HostResult<Metadata> {
-        let operation = Operation::new(OperationKind::Metadata, file.path());
+        let call = Call::new(OperationKind::Metadata, file.path());
         self.perform(
-            operation,
+            call,
             |_| 0,
             |state, _, _| {
                 let inode = state.inode(file.inode());
@@ -418,14 +418,14 @@ impl HostNames for SimHost {
 
     /// Can fail like any operation; files have neither owner nor mode here.
     fn copy_attributes(&self, _from: &SimFile, to: &SimFile) -> HostResult<()> {
-        let operation = Operation::new(OperationKind::CopyAttributes, to.path());
-        self.perform(operation, |_| 0, |_, _, _| Ok(()))
+        let call = Call::new(OperationKind::CopyAttributes, to.path());
+        self.perform(call, |_| 0, |_, _, _| Ok(()))
     }
 
     fn lock(&self, file: &SimFile, kind: LockKind) -> HostResult<()> {
-        let operation = Operation::new(OperationKind::Lock, file.path());
+        let call = Call::new(OperationKind::Lock, file.path());
         self.perform(
-            operation,
+            call,
             |_| 0,
             |state, _, _| {
                 if kind == LockKind::Exclusive {
@@ -438,20 +438,16 @@ impl HostNames for SimHost {
 
     fn rename(&self, from: &Path, to: &Path, replace: Replace) -> HostResult<()> {
         let (from, to) = (normalized(from), normalized(to));
-        let mut operation = Operation::new(OperationKind::Rename, &from);
-        operation.to = Some(Rc::clone(&to));
-        self.perform(
-            operation,
-            |_| 0,
-            |state, _, _| state.rename(from, to, replace),
-        )
+        let mut call = Call::new(OperationKind::Rename, &from);
+        call.to = Some(Rc::clone(&to));
+        self.perform(call, |_| 0, |state, _, _| state.rename(from, to, replace))
     }
 
     fn remove(&self, path: &Path) -> HostResult<()> {
         let path = normalized(path);
-        let operation = Operation::new(OperationKind::Remove, &path);
+        let call = Call::new(OperationKind::Remove, &path);
         self.perform(
-            operation,
+            call,
             |_| 0,
             |state, _, _| {
                 let inode = state.names.get(&path).ok_or(HostError::NotFound)?;
@@ -463,9 +459,9 @@ impl HostNames for SimHost {
 
     fn sync_directory_of(&self, path: &Path) -> HostResult<()> {
         let path = normalized(path);
-        let operation = Operation::new(OperationKind::SyncDirectory, &path);
+        let call = Call::new(OperationKind::SyncDirectory, &path);
         self.perform(
-            operation,
+            call,
             |_| 0,
             |state, _, fault| match fault {
                 Some(Fault::FailedSync) => Err(HostError::Io),

@@ -5,13 +5,13 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use driver::host::HostResult;
+use driver::host::{HostResult, OperationKind};
 use driver::units::{Bytes, SECTOR_SIZE};
 use userhelper::image_host::{FreeSpace, ImageHost};
 
+use super::call::Call;
 use super::file::SimFile;
 use super::host::SimHost;
-use super::operation::{Operation, OperationKind};
 
 impl ImageHost for SimHost {
     fn free_space_beside(&self, _path: &Path) -> HostResult<Option<FreeSpace>> {
@@ -24,9 +24,9 @@ impl ImageHost for SimHost {
     }
 
     fn set_modified(&self, file: &SimFile, seconds: i64) -> HostResult<()> {
-        let operation = Operation::new(OperationKind::SetModified, file.path());
+        let call = Call::new(OperationKind::SetModified, file.path());
         self.perform(
-            operation,
+            call,
             |()| 0,
             |state, _, _| {
                 state.set_modified(file.inode(), seconds);

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use driver::host::{HostError, HostResult};
+use driver::host::{HostError, HostResult, OperationKind};
 
+use super::call::Call;
 use super::faults::{Fault, Injected};
 use super::host::SimHost;
-use super::operation::{Operation, OperationKind};
 use super::state::State;
 
 /// What a program mistakes. By default it mistakes nothing.
@@ -31,7 +31,7 @@ impl SimHost {
     pub(super) fn heard(&self, result: HostResult<()>) -> HostResult<()> {
         let state = self.state();
         match (state.mishearing.takes_for_done, state.injected.last()) {
-            (Some(takes), Some(last)) if last.index + 1 == state.operations && takes(last) => {
+            (Some(takes), Some(last)) if last.call.index + 1 == state.operations && takes(last) => {
                 Ok(())
             }
             _ => result,
@@ -41,11 +41,11 @@ impl SimHost {
 
 impl State {
     /// Takes note of an operation that suffers a fault.
-    pub(super) fn mishear(&mut self, operation: &Operation, fault: Option<Fault>) {
+    pub(super) fn mishear(&mut self, call: &Call, fault: Option<Fault>) {
         if self.mishearing.misses_renames
-            && (operation.kind, fault) == (OperationKind::Rename, Some(Fault::IoAfter))
+            && (call.kind, fault) == (OperationKind::Rename, Some(Fault::IoAfter))
         {
-            self.missed_name = operation.to.clone();
+            self.missed_name = call.to.clone();
         }
     }
 

@@ -27,6 +27,7 @@
 
 mod allowance;
 pub mod assumptions;
+mod call;
 mod change;
 mod change_list;
 mod content;
@@ -41,7 +42,6 @@ mod image_host;
 mod inode;
 mod mishearing;
 mod names;
-mod operation;
 mod pages;
 mod sample;
 mod state;
@@ -50,6 +50,7 @@ mod times;
 
 pub use allowance::{Allowance, Exceeded, Resource};
 pub use assumptions::Assumptions;
+pub use call::{Call, LoggedCall};
 pub use content::FileContent;
 pub(crate) use decisions::{Decisions, Search};
 pub use enumerate::{Subsets, Tearing, TooManySurvivors};
@@ -61,7 +62,6 @@ pub use file::SimFile;
 pub use host::SimHost;
 pub use mishearing::Mishearing;
 pub use names::NameChange;
-pub use operation::{LoggedOperation, Operation, OperationKind};
 pub use pages::PAGE_SIZE;
 pub use sample::{SurvivalWeights, below};
 pub use survivors::{

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
-use driver::host::{HostError, HostResult, LockKind, Replace};
+use driver::host::{HostError, HostResult, LockKind, OperationKind, Replace};
 use driver::units::{Bytes, FileRange};
 
 use super::allowance::Spent;
 use super::assumptions::Assumptions;
+use super::call::{Call, LoggedCall};
 use super::change::Change;
 use super::content::FileContent;
 use super::faults::{Fault, FaultPlan, Injected};
@@ -16,7 +17,6 @@ use super::host::SimHost;
 use super::inode::Inode;
 use super::mishearing::Mishearing;
 use super::names::{NameChange, Names, directory_of};
-use super::operation::{LoggedOperation, Operation, OperationKind};
 use super::pages::PAGE_SIZE;
 use super::survivors::InodeNumber;
 
@@ -33,7 +33,7 @@ pub(crate) struct State {
     pub(crate) clock: i64,
     pub(crate) capacity: Option<Bytes>,
     pub(crate) spent: Spent,
-    pub(crate) log: Option<Vec<LoggedOperation>>,
+    pub(crate) log: Option<Vec<LoggedCall>>,
     locks: Vec<Lock>,
     pub(crate) next_description: u64,
     pub(crate) operations: u64,
@@ -187,14 +187,10 @@ impl State {
         Ok(index)
     }
 
-    pub(crate) fn decide_fault(&mut self, operation: &Operation) -> Option<Fault> {
-        let fault = self.faults.as_mut()?.decide(operation)?;
+    pub(crate) fn decide_fault(&mut self, call: &Call) -> Option<Fault> {
+        let fault = self.faults.as_mut()?.decide(call)?;
         self.injected.push(Injected {
-            index: operation.index,
-            kind: operation.kind,
-            inode: operation.inode,
-            path: Rc::clone(&operation.path),
-            range: operation.range,
+            call: call.clone(),
             fault,
         });
         Some(fault)

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use driver::host::OperationKind;
 use driver::units::FileRange;
 use serde::{Deserialize, Serialize};
 
 use super::names::NameChange;
-use super::operation::OperationKind;
 
 /// A file on the simulated host, whatever its names. Numbers are never used twice and
 /// stay the same through crashes.

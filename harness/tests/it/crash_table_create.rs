@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use crate::world::{BACKING, COW, Format, World, capacity, found, try_open};
+use driver::host::OperationKind;
 use driver::open::{create, temporary_name};
-use harness::sim::{Fault, FaultPlan, OperationKind, SimHost, Tearing};
+use harness::sim::{Fault, FaultPlan, SimHost, Tearing};
 
 const SECTORS: u64 = 203;
 
@@ -29,12 +30,8 @@ fn files_after(kind: OperationKind) -> Vec<bool> {
     whole.record();
     assert!(make(&whole));
     let log = whole.take_log();
-    let changes = log
-        .iter()
-        .filter(|logged| logged.operation.kind.is_change());
-    let place = changes
-        .enumerate()
-        .filter(|(_, l)| l.operation.kind == kind);
+    let changes = log.iter().filter(|logged| logged.call.kind.is_change());
+    let place = changes.enumerate().filter(|(_, l)| l.call.kind == kind);
     let (change, _) = place.last().unwrap();
     let (world, host) = host();
     host.crash_before_change(change as u64 + 1);
@@ -64,7 +61,7 @@ fn row_anything_before_the_rename() {
     for kind in [
         OperationKind::CreateNew,
         OperationKind::Write,
-        OperationKind::SetLength,
+        OperationKind::SetLen,
         OperationKind::SyncData,
     ] {
         assert_eq!(files_after(kind), [false], "{kind}");
@@ -102,7 +99,7 @@ fn a_failure_before_the_name_is_there_leaves_nothing() {
                 continue;
             };
             assert!(!made, "{injected:?}");
-            if injected.kind != OperationKind::SyncDirectory {
+            if injected.call.kind != OperationKind::SyncDirectory {
                 assert_eq!(host.paths(), [Path::new(BACKING)], "{injected:?}");
             }
         }

@@ -6,13 +6,12 @@ use crate::world::explore::{Start, Story};
 use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
 use driver::cow::{Extension, ExtensionState};
+use driver::host::OperationKind;
 use driver::open::{OpenOptions, open};
 use driver::ordered::{Before, Headroom};
 use driver::resize::{Resize, ResizeError};
 use driver::units::Sector;
-use harness::sim::{
-    Fault, FaultPlan, FaultRule, FileContent, Operation, OperationKind, SimFile, SimHost,
-};
+use harness::sim::{Call, Fault, FaultPlan, FaultRule, FileContent, SimFile, SimHost};
 
 type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
 
@@ -265,8 +264,7 @@ fn a_raw_disk_whose_growth_cannot_be_synced_keeps_its_partial_last_sector() {
     host.settle();
     let spec = "ubdad=raw".parse().unwrap();
     let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
-    let failing =
-        |operation: &Operation| (operation.kind == OperationKind::SyncData).then_some(Fault::Io);
+    let failing = |call: &Call| (call.kind == OperationKind::SyncData).then_some(Fault::Io);
     host.set_faults(FaultPlan::default().and(failing));
     let grow = Headroom::new(&device, sectors(NEW)).unwrap();
     let error = device.resize(Box::new(grow)).unwrap_err();
@@ -284,9 +282,9 @@ fn a_raw_disk_whose_length_was_changed_has_its_new_size_though_the_host_reports_
         let spec = "ubdad=raw".parse().unwrap();
         let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
         let resize = Headroom::new(&device, sectors(new_sectors)).unwrap();
-        let changed = FaultRule::nth("raw", OperationKind::SetLength, 0, Fault::IoAfter);
+        let changed = FaultRule::nth("raw", OperationKind::SetLen, 0, Fault::IoAfter);
         // The first look is at the old length.
-        let look = FaultRule::nth("raw", OperationKind::Length, 1, Fault::Io);
+        let look = FaultRule::nth("raw", OperationKind::Len, 1, Fault::Io);
         let faults = [Some(changed), (!looks).then_some(look)];
         host.set_faults(FaultPlan::at(faults.into_iter().flatten()));
         let outcome = device.resize(Box::new(resize));
@@ -362,7 +360,7 @@ fn what_lies_past_an_odd_size_is_put_back_though_the_length_is_not() {
             let mut device = before.open().device;
             let kept = device.relocate(|desk| async move { Before::of(&desk, &geometry).await });
             let kept = kept.unwrap();
-            let rule = FaultRule::nth(world::COW, OperationKind::SetLength, nth, fault);
+            let rule = FaultRule::nth(world::COW, OperationKind::SetLen, nth, fault);
             before.host.set_faults(FaultPlan::at([rule]));
             let put_back = device.relocate(|desk| async move { kept.put_back(&desk).await });
             assert!(put_back.is_err(), "{fault:?}, {nth}");
@@ -403,7 +401,7 @@ const BITS: u64 = 8192 + OLD / 8;
 
 #[test]
 fn row_growing_the_file_was_cut_to_its_data_and_extended() {
-    let after = After::new(OperationKind::SetLength, "cow").nth(-1);
+    let after = After::new(OperationKind::SetLen, "cow").nth(-1);
     assert_eq!(row(NEW, after), [(OLD, false)]);
 }
 
@@ -451,7 +449,7 @@ fn row_shrinking_the_header_sector_was_written() {
 fn row_shrinking_the_bits_past_the_end_were_cleared_the_file_cut() {
     let after = After::new(OperationKind::PunchHole, "cow").nth(-1);
     assert_eq!(row(100, after), [(100, true)]);
-    let after = After::new(OperationKind::SetLength, "cow").nth(-1);
+    let after = After::new(OperationKind::SetLen, "cow").nth(-1);
     let mut seen = row(100, after);
     seen.dedup();
     assert_eq!(seen, [(100, true)]);

@@ -3,8 +3,9 @@
 
 use crate::world;
 use crate::world::{Act, Format, World};
+use driver::host::OperationKind;
 use driver::ordered::Step;
-use harness::sim::{OperationKind, SimHost, Tearing};
+use harness::sim::{SimHost, Tearing};
 
 const SECTORS: u64 = 203;
 
@@ -65,7 +66,7 @@ fn flush_up_to(step: usize) -> (World, SimHost, Vec<OperationKind>) {
         assert!(matches!(device.step(), Step::Working));
     }
     let kinds = world.host.take_log();
-    let kinds = kinds.iter().map(|logged| logged.operation.kind).collect();
+    let kinds = kinds.iter().map(|logged| logged.call.kind).collect();
     let host = world.host.clone();
     check_all(&world, &host);
     (world, host, kinds)

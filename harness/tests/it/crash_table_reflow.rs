@@ -6,8 +6,9 @@ use crate::world::explore::Story;
 use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
 use driver::cow::{Geometry, Version};
+use driver::host::OperationKind;
 use driver::resize::{Resize, ResizeError};
-use harness::sim::{Fault, FaultPlan, FaultRule, OperationKind, SimFile};
+use harness::sim::{Fault, FaultPlan, FaultRule, SimFile};
 use userhelper::reflow::Reflow;
 
 type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::rc::Rc;
 
 use driver::cow::Version;
+use driver::host::OperationKind;
 use driver::host::{Access, HostFile, HostNames, LockKind};
 use driver::open::OpenError;
 use driver::resize::Strategy;
 use driver::units::{Bytes, FileOffset};
-use harness::sim::{FileContent, OperationKind, SimHost};
+use harness::sim::{FileContent, SimHost};
 use harness::stamp::Stamp;
 use userhelper::image::ImageError;
 use userhelper::image::check::check_and_repair;
@@ -266,7 +267,7 @@ fn operations(before: &SimHost, tool: Tool<'_>, kind: OperationKind, path: &str)
     let host = before.after_kill();
     host.record();
     tool(&host).unwrap();
-    let log = host.take_log().into_iter().map(|logged| logged.operation);
+    let log = host.take_log().into_iter().map(|logged| logged.call);
     log.filter(|operation| operation.kind == kind && *operation.path == *path)
         .map(|operation| operation.index)
         .collect()

@@ -6,9 +6,10 @@ use std::path::Path;
 use driver::blk::{Request, Status, Tag};
 use driver::cow::{Geometry, Header};
 use driver::driver::Driver;
+use driver::host::OperationKind;
 use driver::linux::{Defect, Defects, Kernel, LinuxUbd, OpenSpec, Step, bring_up};
 use driver::units::{Bytes, Sector, SectorCount};
-use harness::sim::{FileContent, OperationKind, SimFile, SimHost, Survivors};
+use harness::sim::{FileContent, SimFile, SimHost, Survivors};
 
 /// 16 MiB; the bitmap is one page.
 const SECTORS: u64 = 32768;
@@ -64,7 +65,7 @@ fn carry_out(device: &mut LinuxUbd<SimFile>, request: Request) {
 fn log(host: &SimHost) -> Vec<String> {
     let log = host.take_log();
     let line = log.iter().map(|logged| {
-        let operation = &logged.operation;
+        let operation = &logged.call;
         let (kind, file) = (operation.kind, operation.path.display());
         match operation.range.len.0 {
             0 => format!("{kind} {file}"),
@@ -219,7 +220,7 @@ fn to_mount_write_fsync_and_unmount_takes_no_sync_at_all() {
     }
     device.close().unwrap();
     let log = host.take_log();
-    let count = |kind| log.iter().filter(|one| one.operation.kind == kind).count();
+    let count = |kind| log.iter().filter(|one| one.call.kind == kind).count();
     assert!(count(OperationKind::Write) > 192);
     assert_eq!(count(OperationKind::SyncData), 0);
 }
@@ -284,8 +285,8 @@ fn a_new_image_is_a_header_and_a_last_byte_that_a_power_cut_takes_away() {
     assert_eq!(length, Bytes(DATA + SECTORS * 512));
 }
 
-fn change(logged: &harness::sim::LoggedOperation) -> Option<String> {
-    let operation = &logged.operation;
+fn change(logged: &harness::sim::LoggedCall) -> Option<String> {
+    let operation = &logged.call;
     let (path, range) = (operation.path.display(), operation.range);
     operation
         .kind

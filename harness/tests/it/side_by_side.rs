@@ -7,14 +7,13 @@ use driver::blk::{Operation, Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
 use driver::executor::{Executor, Wait};
+use driver::host::OperationKind;
 use driver::open::{OpenOptions, open};
 use driver::ordered::{Ordered, Step};
 use driver::resize::{ResizeError, ResizeStep, Strategy};
 use driver::units::{Sector, SectorCount};
 use harness::random::SplitMix64;
-use harness::sim::{
-    Fault, FaultPlan, FaultRule, FileContent, OperationKind, SideBySide, SimFile, SimHost,
-};
+use harness::sim::{Fault, FaultPlan, FaultRule, FileContent, SideBySide, SimFile, SimHost};
 use userhelper::planner::{Shrink, Wish};
 use userhelper::resize::WishedResize;
 

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use driver::host::OperationKind;
 use driver::host::{Access, HostError, HostFile, HostNames, Replace};
 use driver::units::{Bytes, FileOffset, FileRange};
 use harness::sim::{
     Assumptions, Fault, FaultPlan, FaultRates, FaultRule, FileContent, FileMatch, Mishearing,
-    Occurrence, OperationKind, SimFile, SimHost, Survivors,
+    Occurrence, SimFile, SimHost, Survivors,
 };
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -70,7 +71,7 @@ fn errors_and_short_transfers_hit_the_operation_they_are_planned_for() {
             Fault::ShortRead(0)
         ]
     );
-    assert_eq!(host.injected()[1].index, 2);
+    assert_eq!(host.injected()[1].call.index, 2);
 }
 
 #[test]
@@ -192,7 +193,7 @@ fn an_operation_whose_answer_is_lost_has_had_its_effect() {
     let kinds = [
         OperationKind::Write,
         OperationKind::ZeroRange,
-        OperationKind::SetLength,
+        OperationKind::SetLen,
         OperationKind::SyncData,
         OperationKind::Remove,
         OperationKind::SyncDirectory,
@@ -350,7 +351,7 @@ fn run(plan: FaultPlan) -> (Vec<String>, Vec<FaultRule>) {
     }
     let opened = 1;
     let rules = host.injected().into_iter();
-    let rules = rules.map(|one| FaultRule::at_operation(one.index - opened, one.fault));
+    let rules = rules.map(|one| FaultRule::at_operation(one.call.index - opened, one.fault));
     let log = host.take_log();
     (
         log.iter().map(ToString::to_string).collect(),

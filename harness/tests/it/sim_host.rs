@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use driver::host::OperationKind;
 use driver::host::{Access, FileKind, HostError, HostFile, HostNames, LockKind, Replace};
 use driver::units::{Bytes, FileOffset, FileRange};
 use harness::sim::{
-    Assumptions, BadSurvivors, FileContent, OperationKind, SimFile, SimHost, Survival, Survivors,
-    Tearing,
+    Assumptions, BadSurvivors, FileContent, SimFile, SimHost, Survival, Survivors, Tearing,
 };
 
 fn path(text: &str) -> &Path {
@@ -436,7 +436,7 @@ fn the_log_tells_the_sequence_of_operations() {
     host.rename(path("a"), path("b"), Replace::Nothing).unwrap();
     host.remove(path("a")).unwrap_err();
     let log = host.take_log();
-    assert_eq!(log[0].operation.kind, OperationKind::Write);
+    assert_eq!(log[0].call.kind, OperationKind::Write);
     let story: Vec<String> = log.iter().map(ToString::to_string).collect();
     assert_eq!(
         story,

@@ -9,7 +9,7 @@ use driver::host::HostFile;
 use driver::open::{ChosenBacking, NewBacking, OpenError, create_whole, open_backing, write_start};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
-use crate::copying::{CopyAction, Copying, OnFiles, Target};
+use crate::copying::{Copying, End, OnFiles, Target};
 use crate::image_host::ImageHost;
 use crate::new_bitmap::next_piece;
 
@@ -89,11 +89,11 @@ pub(super) fn copy_piece<F: HostFile>(
                 to + done,
             )
             .map_err(|failed| {
-                let (path, action) = match failed.action {
-                    CopyAction::Read => (path, "reading the disk"),
-                    CopyAction::Write => (target_path, "writing"),
+                let (path, doing) = match failed.on {
+                    End::Source => (path, "reading the disk"),
+                    End::Target => (target_path, "writing"),
                 };
-                ImageError::host(path, action, failed.at)(failed.error)
+                ImageError::host(path, doing, failed.at)(failed.error)
             })?;
     }
     Ok(())

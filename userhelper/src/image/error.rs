@@ -44,12 +44,12 @@ pub enum ImageError {
         format: ImageFormat,
     },
     /// A host operation failed.
-    #[error("{}: byte {at}: {action}: {error}", shown(.path))]
+    #[error("{}: byte {at}: {doing}: {error}", shown(.path))]
     Host {
         /// On which file.
         path: PathBuf,
         /// Doing what.
-        action: &'static str,
+        doing: &'static str,
         /// Where in the file.
         at: FileOffset,
         /// What the host said.
@@ -209,15 +209,15 @@ impl ImageError {
         }
     }
 
-    /// For `map_err`: `action` on `path` failed, at this byte.
+    /// For `map_err`: `doing` on `path` failed, at this byte.
     pub fn host<'a>(
         path: &'a Path,
-        action: &'static str,
+        doing: &'static str,
         at: FileOffset,
     ) -> impl Fn(HostError) -> ImageError + 'a {
         move |error| ImageError::Host {
             path: path.to_owned(),
-            action,
+            doing,
             at,
             error,
         }

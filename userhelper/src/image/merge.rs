@@ -25,7 +25,7 @@ use driver::ordered::{Desk, Ordered};
 use driver::resize::{ResizeError, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
 
-use crate::copying::{CopyAction, Copying, OnFiles, Target};
+use crate::copying::{Copying, End, OnFiles, Target};
 use crate::image_host::ImageHost;
 use crate::planner::{Shrink, Wish};
 use crate::resize::PlannedResize;
@@ -145,11 +145,11 @@ fn copy_dirty<F: HostFile>(cow: &CowImageFile<F>, watch: Watch<'_>) -> Result<By
             let copied = copying
                 .copy_now(files, source, FileOffset(at.bytes().0))
                 .map_err(|failed| {
-                    let (path, action) = match failed.action {
-                        CopyAction::Read => (&cow.path, "reading the COW file"),
-                        CopyAction::Write => (&cow.backing_path, "writing the backing file"),
+                    let (path, doing) = match failed.on {
+                        End::Source => (&cow.path, "reading the COW file"),
+                        End::Target => (&cow.backing_path, "writing the backing file"),
                     };
-                    ImageError::host(path, action, failed.at)(failed.error)
+                    ImageError::host(path, doing, failed.at)(failed.error)
                 })?;
             at += copied.whole_sectors();
             done += copied;

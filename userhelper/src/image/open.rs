@@ -389,7 +389,7 @@ pub(super) fn open_raw<H: ImageHost>(host: &H, path: &Path) -> Result<Held<H::Fi
         .open(path, Access::ReadOnly)
         .map_err(|error| OpenError::Host {
             path: path.to_owned(),
-            action: "opening",
+            doing: "opening",
             error,
         })?;
     let lock = Some(LockKind::Shared);

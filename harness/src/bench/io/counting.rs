@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
+use driver::host::{
+    Access, HostFile, HostNames, HostResult, LockKind, Metadata, OperationKind, Replace,
+};
 use driver::units::{Bytes, FileOffset, FileRange};
 use userhelper::real_files::{RealFile, RealHost};
 
@@ -15,33 +17,35 @@ pub(super) struct Counting {
     calls: Arc<Calls>,
 }
 
-/// What has been asked of the files of a [`Counting`] host.
+/// How often each kind of operation has been asked of the files of a [`Counting`] host.
 #[derive(Debug, Default)]
-pub(super) struct Calls {
-    reads: AtomicU64,
-    writes: AtomicU64,
-    syncs: AtomicU64,
-}
+struct Calls([AtomicU64; OperationKind::ALL.len()]);
 
-/// What has been asked, as numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// Calls of pread.
-    pub(super) reads: u64,
-    /// Calls of pwrite.
-    pub(super) writes: u64,
-    /// Calls of fdatasync.
-    pub(super) syncs: u64,
+impl Calls {
+    fn count(&self, kind: OperationKind) {
+        self.0[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Counting {
-    /// What was asked for since the last time.
-    pub(super) fn take(&self) -> Counts {
-        let taken = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
-        Counts {
-            reads: taken(&self.calls.reads),
-            writes: taken(&self.calls.writes),
-            syncs: taken(&self.calls.syncs),
+    /// How often this was asked for since the last [`Counting::begin`].
+    pub(super) fn count(&self, kind: OperationKind) -> u64 {
+        self.calls.0[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// How often the content of a file was asked for, or for it to be made durable.
+    pub(super) fn transfers_and_syncs(&self) -> u64 {
+        use OperationKind::{Read, SyncData, Write};
+        [Read, Write, SyncData]
+            .map(|kind| self.count(kind))
+            .iter()
+            .sum()
+    }
+
+    /// Counts from here on.
+    pub(super) fn begin(&self) {
+        for count in &self.calls.0 {
+            count.store(0, Ordering::Relaxed);
         }
     }
 
@@ -62,37 +66,42 @@ pub(super) struct CountedFile {
 
 impl HostFile for CountedFile {
     fn read_at(&self, buffer: &mut [u8], at: FileOffset) -> HostResult<usize> {
-        self.calls.reads.fetch_add(1, Ordering::Relaxed);
+        self.calls.count(OperationKind::Read);
         self.file.read_at(buffer, at)
     }
 
     fn write_at(&self, data: &[u8], at: FileOffset) -> HostResult<usize> {
-        self.calls.writes.fetch_add(1, Ordering::Relaxed);
+        self.calls.count(OperationKind::Write);
         self.file.write_at(data, at)
     }
 
     fn sync_data(&self) -> HostResult<()> {
-        self.calls.syncs.fetch_add(1, Ordering::Relaxed);
+        self.calls.count(OperationKind::SyncData);
         self.file.sync_data()
     }
 
     fn len(&self) -> HostResult<Bytes> {
+        self.calls.count(OperationKind::Len);
         self.file.len()
     }
 
     fn set_len(&self, len: Bytes) -> HostResult<()> {
+        self.calls.count(OperationKind::SetLen);
         self.file.set_len(len)
     }
 
     fn punch_hole(&self, range: FileRange) -> HostResult<()> {
+        self.calls.count(OperationKind::PunchHole);
         self.file.punch_hole(range)
     }
 
     fn zero_range(&self, range: FileRange) -> HostResult<()> {
+        self.calls.count(OperationKind::ZeroRange);
         self.file.zero_range(range)
     }
 
     fn next_data(&self, from: FileOffset) -> HostResult<Option<FileRange>> {
+        self.calls.count(OperationKind::NextData);
         self.file.next_data(from)
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use driver::blk::{Request, Tag};
 use driver::cow::{PAGE_BYTES, SECTORS_PER_PAGE};
+use driver::host::OperationKind;
 use driver::units::{Bytes, Sector};
 
 use super::counting::Counting;
@@ -81,10 +82,9 @@ fn count(directory: &Path, positions: &[u64]) -> Result<[u64; 2], SetUpError> {
     let mut device = fresh_on(&host, &own_directory(directory, "counted")?, &backing)?;
     let request = Request::write(Tag(0), Sector(0), vec![0x5a; 4096]);
     pass(&mut device, request, positions).map_err(SetUpError::Request)?;
-    host.take();
+    host.begin();
     served(&mut device, Request::flush(Tag(0))).map_err(SetUpError::Request)?;
-    let counts = host.take();
-    Ok([counts.syncs, counts.writes])
+    Ok([OperationKind::SyncData, OperationKind::Write].map(|kind| host.count(kind)))
 }
 
 /// Each time on a new file, for both sides, and none is removed before the end. Some disks take

@@ -97,10 +97,9 @@ fn count(directory: &Path, runs: u64) -> Result<u64, SetUpError> {
     let host = Counting::default();
     let mut device = fresh_on(&host, directory, &directory.join("backing.img"))?;
     stripe(&mut device)?;
-    host.take();
+    host.begin();
     served(&mut device, read(runs)).map_err(SetUpError::Request)?;
-    let counts = host.take();
-    Ok(counts.reads + counts.writes + counts.syncs)
+    Ok(host.transfers_and_syncs())
 }
 
 /// The nanoseconds of a read of `runs` runs, by the driver and by bare system calls into the same

@@ -48,12 +48,12 @@ pub struct Settings<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// A file could not be made.
-    #[error("{}: {action}: {}", driver::shown(.path), driver::system_words(.error))]
+    #[error("{}: {doing}: {}", driver::shown(.path), driver::system_words(.error))]
     File {
         /// The file.
         path: PathBuf,
         /// What was done to it.
-        action: &'static str,
+        doing: &'static str,
         /// What the system said.
         error: std::io::Error,
     },
@@ -80,13 +80,9 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    fn file(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> BenchError {
+    fn file(path: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> BenchError {
         let path = path.to_owned();
-        move |error| BenchError::File {
-            path,
-            action,
-            error,
-        }
+        move |error| BenchError::File { path, doing, error }
     }
 }
 

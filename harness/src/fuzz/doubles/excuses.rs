@@ -46,8 +46,8 @@ impl Resize<SimFile> for RefusesFlushes {
     fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
         Box::pin(async move {
             let outcome = self.0.begin(desk.clone()).await;
-            if let Err(ResizeError::Host { action, .. }) = &outcome
-                && *action == "syncing the new COW file"
+            if let Err(ResizeError::Host { doing, .. }) = &outcome
+                && *doing == "syncing the new COW file"
             {
                 desk.follow(|here| here.distrust()).await?;
             }

@@ -4,7 +4,8 @@ use driver::host::{Access, HostFile, HostNames};
 use driver::ordered::Ordered;
 use driver::units::Bytes;
 
-use crate::sim::{Injected, OperationKind, SimFile, SimHost};
+use crate::sim::{Injected, SimFile, SimHost};
+use driver::host::OperationKind;
 
 use super::super::device::COW;
 use super::{Double, Kind, Seam};
@@ -35,7 +36,7 @@ pub(super) const DOUBLES: &[Double] = &[
 ];
 
 fn empty(host: &SimHost) {
-    let is_sync = |injected: &Injected| injected.kind == OperationKind::SyncData;
+    let is_sync = |injected: &Injected| injected.call.kind == OperationKind::SyncData;
     if host.injected().iter().any(is_sync)
         && let Ok(cow) = host.open(COW.as_ref(), Access::ReadWrite)
     {

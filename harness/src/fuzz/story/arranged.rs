@@ -190,7 +190,7 @@ impl Display for Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::OperationKind;
+    use driver::host::OperationKind;
 
     #[test]
     fn each_fault_is_told_in_words() {

@@ -9,9 +9,10 @@ use driver::units::{FileOffset, SECTOR_SIZE};
 use crate::fuzz::device::COW;
 use crate::fuzz::violation::{Shown, Violation};
 use crate::plain_format::CowFile;
-use crate::sim::{FileContent, LoggedOperation, OperationKind, SimHost};
+use crate::sim::{FileContent, LoggedCall, SimHost};
 use crate::stamp::{Content, Stamp};
 use crate::strip::Strip;
+use driver::host::OperationKind;
 
 /// Cells of the strip of a device.
 const CELLS: usize = 256;
@@ -22,7 +23,7 @@ const MOST_SEARCHED: u64 = 1 << 20;
 /// The host when something wrong was seen, and what it had been asked for until then.
 pub(super) struct Scene<'a> {
     pub(super) host: &'a SimHost,
-    pub(super) log: &'a [LoggedOperation],
+    pub(super) log: &'a [LoggedCall],
     /// The device is a raw disk, which has no header.
     pub(super) raw: bool,
 }
@@ -33,7 +34,7 @@ pub(super) struct Origin {
     /// A name and a text each.
     pub(super) told: Vec<(&'static str, String)>,
     /// The operation that brought it, or can have brought it.
-    pub(super) read: Option<LoggedOperation>,
+    pub(super) read: Option<LoggedCall>,
 }
 
 /// A sector of a file.
@@ -88,10 +89,10 @@ impl Scene<'_> {
     }
 
     /// The last read that can have brought it.
-    fn read_from(&self, spots: &[Spot], shown: &Shown) -> (Option<&LoggedOperation>, String) {
+    fn read_from(&self, spots: &[Spot], shown: &Shown) -> (Option<&LoggedCall>, String) {
         let reads = || {
-            let is_read = |logged: &&LoggedOperation| {
-                logged.operation.kind == OperationKind::Read && logged.result.is_ok()
+            let is_read = |logged: &&LoggedCall| {
+                logged.call.kind == OperationKind::Read && logged.result.is_ok()
             };
             self.log.iter().rev().filter(is_read)
         };
@@ -113,11 +114,10 @@ impl Scene<'_> {
             Content::Zeros | Content::Foreign => None,
         };
         if let Some((read, spot)) = own(true).or_else(elsewhere) {
-            let mut text = format!("{}, by {}", self.describe(&spot), read.operation);
-            let later =
-                own(false).filter(|(later, _)| later.operation.index > read.operation.index);
+            let mut text = format!("{}, by {}", self.describe(&spot), read.call);
+            let later = own(false).filter(|(later, _)| later.call.index > read.call.index);
             if let Some((later, spot)) = later {
-                let (spot, later) = (self.describe(&spot), &later.operation);
+                let (spot, later) = (self.describe(&spot), &later.call);
                 text += &format!("; {later} has read {spot} since: that is not what was shown");
             }
             return (Some(read), text);
@@ -126,11 +126,11 @@ impl Scene<'_> {
             (Some((read, spot)), _) => format!(
                 "{}, by {}: that is not what was shown",
                 self.describe(&spot),
-                read.operation
+                read.call
             ),
             (None, Some(read)) => format!(
                 "no place of this sector: the last that was read is {}",
-                read.operation
+                read.call
             ),
             (None, None) => "nowhere: no file was read for it".into(),
         };
@@ -257,16 +257,16 @@ fn look(content: &FileContent, at: u64) -> Content {
 }
 
 /// Whether an operation asked for the first byte there.
-fn covers(read: &LoggedOperation, spot: &Spot) -> bool {
-    let range = read.operation.range;
-    *read.operation.path == *spot.path && (range.start.0..range.end().0).contains(&spot.at)
+fn covers(read: &LoggedCall, spot: &Spot) -> bool {
+    let range = read.call.range;
+    *read.call.path == *spot.path && (range.start.0..range.end().0).contains(&spot.at)
 }
 
 /// The sectors of a file that an operation asked for.
-fn covered(read: &LoggedOperation) -> impl Iterator<Item = Spot> {
-    let range = read.operation.range;
+fn covered(read: &LoggedCall) -> impl Iterator<Item = Spot> {
+    let range = read.call.range;
     let sectors = range.start.0 / SECTOR_SIZE..range.end().0.div_ceil(SECTOR_SIZE);
-    let path = read.operation.path.to_path_buf();
+    let path = read.call.path.to_path_buf();
     sectors.map(move |number| Spot {
         path: path.clone(),
         at: number * SECTOR_SIZE,

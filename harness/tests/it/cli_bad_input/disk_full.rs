@@ -46,8 +46,8 @@ fn a_write_past_the_limit_is_an_error() {
     sandbox.write("trace", ftrace(&[("WS", 8, 8), ("WS", 2032, 16)]));
     let args = ["replay", "@trace", "--device", "ubda=@cow"];
     let output = limited(&sandbox, 1024, &args);
-    let message = "@cow: request 2 (write, sectors 2032+16): I/O error: COW file at byte 1052672: \
-                   the file would be larger than the host allows";
+    let message = "@cow: request 2 (write, sectors 2032+16): I/O error: write of the COW \
+                   file at byte 1052672: the file would be larger than the host allows";
     failed(&sandbox, &output, "cow", message);
     assert_eq!(
         bit(&sandbox.read("cow")),
@@ -181,8 +181,8 @@ fn a_full_disk() {
         "--depth=1",
     ];
     let output = sandbox.run(&one_by_one);
-    let message = "@small/cow: request 38 (write, sectors 776+8): no space: COW file at byte 409600: \
-                   no space left on the host";
+    let message = "@small/cow: request 38 (write, sectors 776+8): no space: write of the \
+                   COW file at byte 409600: no space left on the host";
     failed(&sandbox, &output, "small/cow", message);
 
     let message = "@small/cow: resize to 67108864 bytes before request 0: reflow cannot do this: a \

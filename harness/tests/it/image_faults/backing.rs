@@ -4,9 +4,10 @@ use std::path::Path;
 
 use driver::cow::Version;
 use driver::device_spec::DeviceSpec;
+use driver::host::OperationKind;
 use driver::open::{OpenOptions, open};
 use driver::units::Sector;
-use harness::sim::{Fault, FaultPlan, FaultRule, FileMatch, Occurrence, OperationKind, SimHost};
+use harness::sim::{Fault, FaultPlan, FaultRule, FileMatch, Occurrence, SimHost};
 use harness::stamp::Stamp;
 use userhelper::image::ImageError;
 use userhelper::image::merge::{in_place, open_both};

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use driver::cow::{Geometry, Header, Version};
 use driver::host::FileKind;
+use driver::host::OperationKind;
 use driver::resize::Strategy;
 use driver::units::{Bytes, FileOffset, FileRange};
 use harness::sim::{
-    Assumptions, Fault, FaultPlan, FaultRule, FileContent, FileMatch, Occurrence, OperationKind,
-    SimHost,
+    Assumptions, Fault, FaultPlan, FaultRule, FileContent, FileMatch, Occurrence, SimHost,
 };
 use harness::stamp::Stamp;
 use userhelper::image::ImageError;

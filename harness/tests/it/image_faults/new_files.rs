@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use driver::cow::Version;
+use driver::host::OperationKind;
 use driver::open::temporary_name;
 use driver::units::Bytes;
-use harness::sim::{Fault, FaultPlan, FaultRule, FileMatch, Occurrence, OperationKind, SimHost};
+use harness::sim::{Fault, FaultPlan, FaultRule, FileMatch, Occurrence, SimHost};
 use harness::stamp::Stamp;
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::create::{Wish, create};

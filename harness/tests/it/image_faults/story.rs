@@ -113,7 +113,7 @@ impl Story<'_> {
                 let told = (self.tool)(&host);
                 let injected = host.injected();
                 // It does not fit this operation, or so little was written that all of it was.
-                let Some(injected) = injected.first().filter(|it| it.index == index) else {
+                let Some(injected) = injected.first().filter(|it| it.call.index == index) else {
                     continue;
                 };
                 failures += 1;

@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use driver::blk::{Status, Tag};
+use driver::host::OperationKind;
 use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::SectorCount;
 use harness::sim::{
-    Fault, FaultPlan, FileContent, OperationKind, SimFile, SimHost, SurvivalWeights, Tearing, below,
+    Fault, FaultPlan, FileContent, SimFile, SimHost, SurvivalWeights, Tearing, below,
 };
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -235,9 +236,9 @@ impl Story<'_> {
             };
             // The sync of a new file is the device's own only when that file is the COW file.
             let renamed = matches!(told.outcome, Some(Ok(_)));
-            let own = renamed || *injected.path == *Path::new(COW);
-            let sync_failed = injected.kind == OperationKind::SyncData && own;
-            let directory_failed = injected.kind == OperationKind::SyncDirectory;
+            let own = renamed || *injected.call.path == *Path::new(COW);
+            let sync_failed = injected.call.kind == OperationKind::SyncData && own;
+            let directory_failed = injected.call.kind == OperationKind::SyncDirectory;
             told.world.model.check_now(&mut told.device);
             let failed = matches!(told.outcome, Some(Err(_)));
             if failed && !directory_failed {

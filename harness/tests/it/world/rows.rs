@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use harness::sim::{LoggedOperation, OperationKind, SimHost};
+use driver::host::OperationKind;
+use harness::sim::{LoggedCall, SimHost};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
@@ -48,8 +49,8 @@ impl After {
         After { nth, ..self }
     }
 
-    fn is(self, logged: &LoggedOperation) -> bool {
-        let operation = &logged.operation;
+    fn is(self, logged: &LoggedCall) -> bool {
+        let operation = &logged.call;
         operation.kind == self.kind
             && operation.path.to_string_lossy().ends_with(self.file)
             && self.at.is_none_or(|at| operation.range.start.0 == at)
@@ -88,9 +89,7 @@ pub(crate) fn stop_after(story: &Story<'_>, after: After) -> (SimHost, Expected)
     world.host.record();
     let told = story.tell(world);
     let log = told.world.host.take_log();
-    let changes = log
-        .iter()
-        .filter(|logged| logged.operation.kind.is_change());
+    let changes = log.iter().filter(|logged| logged.call.kind.is_change());
     let matching: Vec<u64> = (changes.enumerate())
         .filter(|(_, logged)| after.is(logged))
         .map(|(change, _)| change as u64)
@@ -100,7 +99,7 @@ pub(crate) fn stop_after(story: &Story<'_>, after: After) -> (SimHost, Expected)
         nth => nth,
     };
     let Some(&change) = matching.get(nth as usize) else {
-        let log: Vec<String> = log.iter().map(LoggedOperation::to_string).collect();
+        let log: Vec<String> = log.iter().map(LoggedCall::to_string).collect();
         panic!("no {after:?} in\n{}", log.join("\n"));
     };
     let world = story.before.restarted();

@@ -282,9 +282,9 @@ impl<F: HostFile> Space<'_, F> {
         if self.allocated.is_some() {
             self.for_each_zeros_before_data(watch, call)?;
         }
-        let action = "reading the data area";
+        let doing = "reading the data area";
         let area = FileRange::new(self.geometry.data_offset, self.geometry.capacity().bytes());
-        let reading = ImageError::host(self.path, action, area.start);
+        let reading = ImageError::host(self.path, doing, area.start);
         for data in self.device.cow().data_runs(area) {
             let data = data.map_err(&reading)?;
             let end = self.sector_of(data.end() + Bytes(511));
@@ -294,7 +294,7 @@ impl<F: HostFile> Space<'_, F> {
                 let start = self.geometry.place_of(clean.start).max(data.start);
                 let stop = self.geometry.place_of(clean.end()).min(data.end());
                 let blocks = whole_blocks(FileRange::between(start..stop.max(start)));
-                self.stale_blocks(blocks, action, watch, &mut |stale, range| match stale {
+                self.stale_blocks(blocks, doing, watch, &mut |stale, range| match stale {
                     Stale::Zeros if self.allocated.is_none() => Ok(()),
                     stale => call(stale, range),
                 })?;
@@ -310,13 +310,13 @@ impl<F: HostFile> Space<'_, F> {
         watch: Watch<'_>,
         call: OnStale<'_>,
     ) -> Result<(), ImageError> {
-        let action = "reading what lies before the data area";
+        let doing = "reading what lies before the data area";
         let start = FileOffset(BLOCK);
         let area = FileRange::between(start..self.geometry.data_offset.max(start));
-        let reading = ImageError::host(self.path, action, start);
+        let reading = ImageError::host(self.path, doing, start);
         for data in self.device.cow().data_runs(area) {
             let blocks = whole_blocks(data.map_err(&reading)?);
-            self.stale_blocks(blocks, action, watch, &mut |stale, range| match stale {
+            self.stale_blocks(blocks, doing, watch, &mut |stale, range| match stale {
                 Stale::Data => Ok(()),
                 Stale::Zeros => call(stale, range),
             })?;
@@ -328,7 +328,7 @@ impl<F: HostFile> Space<'_, F> {
     fn stale_blocks(
         &self,
         range: FileRange,
-        action: &'static str,
+        doing: &'static str,
         watch: Watch<'_>,
         call: OnStale<'_>,
     ) -> Result<(), ImageError> {
@@ -336,7 +336,7 @@ impl<F: HostFile> Space<'_, F> {
         let mut at = range.start;
         while at < range.end() {
             buffer.resize((range.end() - at).0.min(CHUNK) as usize, 0);
-            let reading = ImageError::host(self.path, action, at);
+            let reading = ImageError::host(self.path, doing, at);
             self.device
                 .cow()
                 .read_exact_at(&mut buffer, at)

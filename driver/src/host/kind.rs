@@ -1,0 +1,135 @@
+//! What may be asked of the host, by name: the words in which logs, fault rules, counters, stories
+//! and errors speak of operations.
+
+use std::fmt;
+
+/// What an operation asks of the host, without where and with which bytes. Each is a method of the
+/// seams: of [`HostFile`](super::HostFile), for which [`Action`](super::Action) is the value, or of
+/// [`HostNames`](super::HostNames) and what userhelper asks for beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "named as the methods of the seams are")]
+pub enum OperationKind {
+    Read,
+    Write,
+    SyncData,
+    Len,
+    SetLen,
+    PunchHole,
+    ZeroRange,
+    CloneRange,
+    NextData,
+    Open,
+    CreateNew,
+    GiveMode,
+    Metadata,
+    CopyAttributes,
+    SetModified,
+    Lock,
+    Rename,
+    Remove,
+    SyncDirectory,
+}
+
+use OperationKind::*;
+
+impl OperationKind {
+    /// Every kind, in the order of the enumeration.
+    pub const ALL: [OperationKind; 19] = [
+        Read,
+        Write,
+        SyncData,
+        Len,
+        SetLen,
+        PunchHole,
+        ZeroRange,
+        CloneRange,
+        NextData,
+        Open,
+        CreateNew,
+        GiveMode,
+        Metadata,
+        CopyAttributes,
+        SetModified,
+        Lock,
+        Rename,
+        Remove,
+        SyncDirectory,
+    ];
+
+    /// Whether a crash before and a crash after it can leave different disks. The
+    /// others matter for the moment of a crash only by what the process does between.
+    #[inline]
+    pub fn is_change(self) -> bool {
+        match self {
+            Write | SyncData | SetLen | PunchHole | ZeroRange | CloneRange => true,
+            CreateNew | CopyAttributes | SetModified | Rename | Remove | SyncDirectory => true,
+            Read | Len | NextData | Open | GiveMode | Metadata | Lock => false,
+        }
+    }
+
+    /// Its name in files: one word, which no later version changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Read => "read",
+            Write => "write",
+            SyncData => "sync_data",
+            Len => "length",
+            SetLen => "set_length",
+            PunchHole => "punch_hole",
+            ZeroRange => "zero_range",
+            CloneRange => "clone_range",
+            NextData => "next_data",
+            Open => "open",
+            CreateNew => "create_new",
+            GiveMode => "give_mode",
+            Metadata => "metadata",
+            CopyAttributes => "copy_attributes",
+            SetModified => "set_modified",
+            Lock => "lock",
+            Rename => "rename",
+            Remove => "remove",
+            SyncDirectory => "sync_directory",
+        }
+    }
+
+    /// The kind that has this [name](OperationKind::name).
+    pub fn from_name(name: &str) -> Option<OperationKind> {
+        OperationKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+/// In words, for a person: `sync data`.
+impl fmt::Display for OperationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SyncData => "sync data",
+            SetLen => "set length",
+            PunchHole => "punch hole",
+            ZeroRange => "zero range",
+            CloneRange => "clone range",
+            NextData => "next data",
+            CreateNew => "create",
+            GiveMode => "give mode",
+            CopyAttributes => "copy attributes",
+            SetModified => "set modified",
+            SyncDirectory => "sync directory",
+            Read | Write | Len | Open | Metadata | Lock | Rename | Remove => self.name(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_back_to_its_kind_and_all_are_listed_in_order() {
+        for (place, kind) in OperationKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place);
+            assert_eq!(OperationKind::from_name(kind.name()), Some(kind));
+        }
+        assert_eq!(OperationKind::from_name("sync data"), None);
+    }
+}
