@@ -5,24 +5,11 @@
 use crate::blk::{Completion, Limits, Request};
 use crate::executor::{Died, Executor, Wait};
 use crate::host::{Finished, HostFile};
-use crate::linux::{self, LinuxUbd};
-use crate::ordered::{self, AtRest, Ordered, Statistics};
+use crate::linux::LinuxUbd;
+use crate::ordered::{AtRest, Ordered, Statistics};
 use crate::units::SectorCount;
 
-/// What one step of a driver came to.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing is queued.
-    Idle,
-    /// Nothing can be done before a relocation has had its turn.
-    Blocked,
-    /// Something was done, and there is more to do.
-    Working,
-    /// A request is finished.
-    Completed(Completion),
-    /// The driver is dead, of this; nothing that was in flight will complete.
-    Died(String),
-}
+pub use crate::step::Step;
 
 /// Why a request is not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -220,29 +207,6 @@ impl<F: HostFile + Send + Sync + std::fmt::Debug> Portable for LinuxUbd<F> {
     }
 }
 
-impl From<ordered::Step> for Step {
-    #[inline]
-    fn from(step: ordered::Step) -> Step {
-        match step {
-            ordered::Step::Idle => Step::Idle,
-            ordered::Step::Blocked => Step::Blocked,
-            ordered::Step::Working => Step::Working,
-            ordered::Step::Completed(completion) => Step::Completed(completion),
-        }
-    }
-}
-
-impl From<linux::Step> for Step {
-    fn from(step: linux::Step) -> Step {
-        match step {
-            linux::Step::Idle => Step::Idle,
-            linux::Step::Working => Step::Working,
-            linux::Step::Completed(completion) => Step::Completed(completion),
-            linux::Step::Died(death) => Step::Died(death.to_string()),
-        }
-    }
-}
-
 impl<F: HostFile> Driver for Ordered<F> {
     type File = F;
 
@@ -312,7 +276,7 @@ impl<F: HostFile> Driver for LinuxUbd<F> {
     }
 
     fn step(&mut self) -> Step {
-        LinuxUbd::step(self).into()
+        LinuxUbd::step(self).map_death(|death| death.to_string())
     }
 
     fn begin_on(&mut self, executor: &mut dyn Executor<F>) {

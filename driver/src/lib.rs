@@ -37,6 +37,7 @@ mod path_bytes;
 pub mod resize;
 mod shown;
 pub mod size;
+mod step;
 pub mod units;
 mod words;
 

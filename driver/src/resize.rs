@@ -1,13 +1,7 @@
-//! What a resize of an open device is, seen from the driver: a procedure that is handed a
-//! [`Desk`], and asks for one thing after the other there. The device that it is about carries on
-//! with it between its requests. The cheapest one, [`crate::ordered::Headroom`], is here; those
-//! that move data are userhelper's.
-
-use std::future::Future;
-use std::pin::Pin;
+//! What a resize of an open device comes to: by which strategy, how far, and why not. What it is,
+//! a procedure, is in [`crate::ordered`].
 
 use crate::host::HostError;
-use crate::ordered::Desk;
 use crate::units::{Bytes, FileOffset};
 
 /// How a resize goes about it; see `docs/format.md` and userhelper's planner.
@@ -92,14 +86,4 @@ pub enum ResizeStep {
     Waiting,
     /// It is over. If it succeeded, the device has its new size, durably.
     Ended(Outcome),
-}
-
-/// A resize that has begun.
-pub type Procedure = Pin<Box<dyn Future<Output = Outcome>>>;
-
-/// A resize that has not begun.
-pub trait Resize<F> {
-    /// Its procedure, which asks for what it needs at `desk`. It begins within a turn of its own;
-    /// see [`Desk::turn`].
-    fn begin(self: Box<Self>, desk: Desk<F>) -> Procedure;
 }

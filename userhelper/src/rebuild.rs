@@ -16,8 +16,8 @@ use std::sync::Arc;
 use driver::cow::{Extension, Geometry, Header};
 use driver::host::{FileRole, HostFile, HostResult, LockKind, Replace};
 use driver::open::{OpenError, create_temporary, remove_temporary, temporary_name};
-use driver::ordered::{CowImage, Desk, Hold, Ordered, PartialSector};
-use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
+use driver::ordered::{CowImage, Desk, Hold, Ordered, PartialSector, Procedure, Resize};
+use driver::resize::{Outcome, ResizeError, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use crate::at_once::AtOnce;

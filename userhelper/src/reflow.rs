@@ -37,9 +37,10 @@ mod freeing;
 use driver::cow::{Extension, Geometry, Header, JournalRecord, Version};
 use driver::host::{FileRole, HostFile};
 use driver::ordered::{
-    Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement,
+    Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement, Procedure,
+    Resize,
 };
-use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
+use driver::resize::{Outcome, ResizeError, Resized, Strategy};
 use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::at_once::AtOnce;
@@ -72,8 +73,8 @@ pub struct Reflow {
     record: JournalRecord,
     /// How large windows are.
     pace: Pace,
-    /// How much is freed in a step.
-    freeing: Pace,
+    /// How much is freed in a step; `None` leaves it to `at_once`.
+    freeing: Option<Pace>,
     /// How much is copied in a step, and of how much the map is looked at.
     at_once: AtOnce,
     /// The header is marked, and a part may have been moved.
@@ -162,7 +163,7 @@ impl Reflow {
             new,
             record,
             pace: Pace::fixed(WINDOW.0),
-            freeing: Pace::fixed(AtOnce::default().freed_a_step()),
+            freeing: None,
             at_once: AtOnce::default(),
             is_marked,
             moved: Bytes(0),
@@ -179,10 +180,11 @@ impl Reflow {
         self
     }
 
-    /// Does this much in one go: for callers that want shorter steps, or more of them.
+    /// Does this much in one go: for callers that want shorter steps, or more of them. What is
+    /// freed in a step under live I/O follows from the time that it takes; see
+    /// [`Reflow::while_live`].
     #[must_use]
     pub fn with_at_once(mut self, at_once: AtOnce) -> Reflow {
-        self.freeing = Pace::fixed(at_once.freed_a_step());
         self.at_once = at_once;
         self
     }
@@ -193,7 +195,7 @@ impl Reflow {
     #[must_use]
     pub fn while_live(mut self, most: Bytes) -> Reflow {
         self.pace = Pace::adapting(pace::LIVE_WINDOW.within(most.0));
-        self.freeing = Pace::adapting(LIVE_FREEING);
+        self.freeing = Some(Pace::adapting(LIVE_FREEING));
         self
     }
 
@@ -213,7 +215,16 @@ impl Reflow {
     fn look_at(&mut self, clock: Clock<'_>) {
         if let Some(now_ns) = clock() {
             self.pace.tell_time(now_ns);
-            self.freeing.tell_time(now_ns);
+            if let Some(freeing) = &mut self.freeing {
+                freeing.tell_time(now_ns);
+            }
+        }
+    }
+
+    /// The step that frees is over, if one was under way.
+    fn end_freeing(&mut self) {
+        if let Some(freeing) = &mut self.freeing {
+            freeing.end();
         }
     }
 
@@ -374,7 +385,7 @@ impl Reflow {
         }
         let window = SectorRange::between(start..top.unwrap_or(start));
         self.look_at(clock);
-        self.freeing.end();
+        self.end_freeing();
         self.pace.begin(data.0);
         let kept_out = Hold::Window(SectorRange::between(window.start..frontier));
         desk.look(move |here| here.set_hold(kept_out)).await?;
@@ -601,4 +612,40 @@ async fn erase<F: HostFile>(desk: &Desk<F>, record: &JournalRecord) -> Result<()
     desk.write(FileRole::Cow, JOURNAL, record.slot_offset(), void)
         .await?;
     desk.sync_to_undo().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn freeing_under_live_io_adapts_in_whatever_order_that_was_asked_for() {
+        let layout = |alignment| {
+            let size = Bytes(1 << 20);
+            Geometry::new(Version::V3, size, alignment).expect("a layout that there is")
+        };
+        let (old, new) = (layout(4096), layout(8192));
+        let reflow = || {
+            let record = JournalRecord {
+                sequence: 1,
+                frontier: Sector(0),
+                old_size: old.size,
+                old_alignment: 4096,
+                new_size: new.size,
+                new_alignment: 8192,
+            };
+            Reflow::from(record, old, new, false)
+        };
+        let at_once = AtOnce::of(Bytes(512));
+        let window = Bytes(1 << 20);
+        for live in [
+            reflow().while_live(window).with_at_once(at_once),
+            reflow().with_at_once(at_once).while_live(window),
+        ] {
+            let freeing = live.freeing.expect("it follows from the time");
+            assert_eq!(freeing.amount(), Pace::adapting(LIVE_FREEING).amount());
+            assert_eq!(live.at_once, at_once);
+        }
+        assert!(reflow().with_at_once(at_once).freeing.is_none());
+    }
 }

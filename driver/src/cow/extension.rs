@@ -9,7 +9,7 @@
 use crate::units::{Bytes, FileOffset};
 
 use super::backing_change::{BackingChange, IN_PLACE, OTHER};
-use super::fields::{u32_at, u64_at};
+use super::fields::{Version, u32_at, u64_at};
 use super::geometry::Geometry;
 
 const MAGIC: &[u8; 8] = b"ubdlabX\n";
@@ -54,7 +54,7 @@ pub enum ExtensionState {
 
 impl Extension {
     /// Where the block starts: right after a V3 header.
-    pub const OFFSET: FileOffset = FileOffset(4128);
+    pub const OFFSET: FileOffset = FileOffset(Version::V3.header_len().0);
     /// Its length: up to the end of the sector.
     pub const LEN: usize = 480;
 

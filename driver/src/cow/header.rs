@@ -8,68 +8,22 @@ use std::path::Path;
 
 use crate::exact_count;
 use crate::path_bytes::{bytes_of, path_of};
-use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
+use crate::units::{Bytes, SECTOR_SIZE};
 
+use super::fields::{HeaderFields, MAGIC, VERSION_AT, Version};
 use super::geometry::{FileTooLarge, Geometry};
 use super::header_record::{HeaderRecord, Naming, RECORD_END};
-
-/// The magic number, `OOOM` when written big endian.
-const MAGIC: u32 = 0x4f4f_4f4d;
 
 /// Set in the size field while a reflow is under way. No stock reader accepts the size
 /// that results: it compares the field with the size of the backing file.
 const RELOCATING: u64 = 1 << 63;
 
-/// The layout of a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    /// In the byte order of the machine that made it; the path has 256 bytes.
-    V1,
-    /// Big endian from here on; the path has 4096 bytes.
-    V2,
-    /// With an alignment: what every kernel since 2003 creates.
-    V3,
-    /// V3 as 64-bit hosts wrote it before December 2005: fields padded by the compiler.
-    V3Wide,
-}
-
-/// Where the fields of one layout are, in bytes from the start of the file.
-struct Layout {
-    path: usize,
-    path_len: usize,
-    mtime: usize,
-    size: usize,
-    sector_size: usize,
-    alignment: Option<usize>,
-    format: Option<usize>,
-    len: usize,
-}
-
 impl Version {
-    const fn layout(self) -> Layout {
-        let (path, path_len, mtime, size, sector_size, alignment, format, len) = match self {
-            Version::V1 => (8, 256, 264, 268, 276, None, None, 280),
-            Version::V2 => (8, 4096, 4104, 4108, 4116, None, None, 4120),
-            Version::V3 => (32, 4096, 8, 12, 20, Some(24), Some(28), 4128),
-            Version::V3Wide => (36, 4096, 8, 16, 24, Some(28), Some(32), 4136),
-        };
-        Layout {
-            path,
-            path_len,
-            mtime,
-            size,
-            sector_size,
-            alignment,
-            format,
-            len,
-        }
-    }
-
     /// The version of the header at the start of a file, and the byte order of its magic number.
     pub(super) fn of(start: &[u8]) -> Result<(Version, ByteOrder), HeaderError> {
         // Eight bytes tell the magic and the version, and so how long the rest is.
         let magic: [u8; 4] = field(start, 0).ok_or_else(|| too_short(start, 8))?;
-        let version: [u8; 4] = field(start, 4).ok_or_else(|| too_short(start, 8))?;
+        let version: [u8; 4] = field(start, VERSION_AT).ok_or_else(|| too_short(start, 8))?;
         let byte_order = match u32::from_be_bytes(magic) {
             MAGIC => ByteOrder::Big,
             swapped if swapped.swap_bytes() == MAGIC => ByteOrder::Little,
@@ -88,15 +42,15 @@ impl Version {
     /// The record of the interrupted change to another backing file, if the header that `start`
     /// begins with is half changed.
     pub(super) fn half_done(self, start: &[u8]) -> Option<HeaderRecord<'_>> {
-        let layout = self.layout();
-        if layout.len < RECORD_END {
+        let places = self.fields();
+        if places.len < RECORD_END {
             return None;
         }
-        let record = HeaderRecord::decode(start, layout.path)?;
-        let field = start.get(layout.path..layout.path + layout.path_len)?;
+        let record = HeaderRecord::decode(start, places.path)?;
+        let field = start.get(places.path..places.path + places.path_len)?;
         let now = Naming {
             path: field.split(|&byte| byte == 0).next()?,
-            mtime: u32::from_be_bytes(self::field(start, layout.mtime)?),
+            mtime: u32::from_be_bytes(self::field(start, places.mtime)?),
         };
         record.is_half_done(now).then_some(record)
     }
@@ -104,51 +58,13 @@ impl Version {
     /// Puts path and time of a backing file into the bytes of a header of that layout. The path
     /// has to fit.
     pub(super) fn put_naming(self, header: &mut [u8], naming: Naming<'_>) {
-        let layout = self.layout();
-        let path = &mut header[layout.path..layout.path + layout.path_len];
+        let places = self.fields();
+        let path = &mut header[places.path..places.path + places.path_len];
         path.fill(0);
         path[..naming.path.len()].copy_from_slice(naming.path);
-        header[layout.mtime..layout.mtime + 4].copy_from_slice(&naming.mtime.to_be_bytes());
-    }
-
-    /// The length of the header in bytes.
-    pub const fn header_len(self) -> Bytes {
-        Bytes(self.layout().len as u64)
-    }
-
-    /// Where the layout has the path of the backing file.
-    pub const fn path_offset(self) -> FileOffset {
-        FileOffset(self.layout().path as u64)
-    }
-
-    /// Where the size of the device is.
-    pub const fn size_offset(self) -> FileOffset {
-        FileOffset(self.layout().size as u64)
-    }
-
-    /// The number in the version field.
-    pub const fn number(self) -> u32 {
-        match self {
-            Version::V1 => 1,
-            Version::V2 => 2,
-            Version::V3 | Version::V3Wide => 3,
-        }
+        header[places.mtime..places.mtime + 4].copy_from_slice(&naming.mtime.to_be_bytes());
     }
 }
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Version::V1 => "V1",
-            Version::V2 => "V2",
-            Version::V3 => "V3",
-            Version::V3Wide => "V3 (64-bit)",
-        })
-    }
-}
-
-/// The longest header, and so what a reader has to read before it knows the version.
-pub const LONGEST_HEADER: Bytes = Version::V3Wide.header_len();
 
 /// The byte order of the magic number and the version, and in V1 of every field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,10 +236,10 @@ impl Header {
         size: Bytes,
         alignment: u32,
     ) -> Result<Header, HeaderError> {
-        let layout = Version::V3.layout();
-        let path = check_path(backing_path, &layout)?;
-        check_size(size.0, layout.size)?;
-        check_alignment(alignment, layout.alignment.unwrap_or(0))?;
+        let places = Version::V3.fields();
+        let path = check_path(backing_path, &places)?;
+        check_size(size.0, places.size)?;
+        check_alignment(alignment, places.alignment.unwrap_or(0))?;
         Ok(Header {
             version: Version::V3,
             byte_order: ByteOrder::Big,
@@ -340,7 +256,7 @@ impl Header {
     /// # Errors
     /// [`HeaderError::BadPath`] if the layout's field cannot hold the path.
     pub fn with_backing(&self, path: &Path, mtime: u32) -> Result<Header, HeaderError> {
-        let path = check_path(path, &self.version.layout())?.to_vec();
+        let path = check_path(path, &self.version.fields())?.to_vec();
         Ok(Header {
             backing_path: path,
             backing_mtime: mtime,
@@ -361,9 +277,9 @@ impl Header {
     /// The first field that cannot be: see [`HeaderError`].
     pub fn decode(start: &[u8]) -> Result<Header, HeaderError> {
         let (version, byte_order) = Version::of(start)?;
-        let layout = version.layout();
-        if start.len() < layout.len {
-            return Err(too_short(start, layout.len));
+        let places = version.fields();
+        if start.len() < places.len {
+            return Err(too_short(start, places.len));
         }
         let fields = match version {
             Version::V1 => byte_order,
@@ -372,18 +288,18 @@ impl Header {
         let u32_at = |offset: usize| fields.u32(field(start, offset).unwrap_or_default());
         let u64_at = |offset: usize| fields.u64(field(start, offset).unwrap_or_default());
 
-        let sector_size = u32_at(layout.sector_size);
+        let sector_size = u32_at(places.sector_size);
         if u64::from(sector_size) != SECTOR_SIZE {
             return Err(HeaderError::BadSectorSize {
-                offset: layout.sector_size as u64,
+                offset: places.sector_size as u64,
                 found: sector_size,
             });
         }
-        let alignment = match layout.alignment {
+        let alignment = match places.alignment {
             Some(offset) => check_alignment(u32_at(offset), offset)?,
             None => SECTOR_SIZE as u32,
         };
-        if let Some(offset) = layout.format
+        if let Some(offset) = places.format
             && u32_at(offset) != 0
         {
             return Err(HeaderError::UnknownFormat {
@@ -391,16 +307,16 @@ impl Header {
                 found: u32_at(offset),
             });
         }
-        let found = u64_at(layout.size);
+        let found = u64_at(places.size);
         let relocating = version == Version::V3 && found & RELOCATING != 0;
         let size = if relocating {
             found & !RELOCATING
         } else {
             found
         };
-        let offset = layout.size as u64;
+        let offset = places.size as u64;
         // What is reported is what stands there, with the mark.
-        check_size(size, layout.size).map_err(|_| HeaderError::BadSize { offset, found })?;
+        check_size(size, places.size).map_err(|_| HeaderError::BadSize { offset, found })?;
         Geometry::new(version, Bytes(size), alignment)
             .map_err(|error| HeaderError::Layout { offset, error })?;
 
@@ -408,9 +324,9 @@ impl Header {
             let offset = record.begin as u64;
             return Err(HeaderError::HalfChanged { offset });
         }
-        let path = &start[layout.path..layout.path + layout.path_len];
+        let path = &start[places.path..places.path + places.path_len];
         let path_problem = |problem| HeaderError::BadPath {
-            offset: layout.path as u64,
+            offset: places.path as u64,
             problem,
         };
         let path_len = path
@@ -424,7 +340,7 @@ impl Header {
             version,
             byte_order,
             backing_path: path[..path_len].to_vec(),
-            backing_mtime: u32_at(layout.mtime),
+            backing_mtime: u32_at(places.mtime),
             size: Bytes(size),
             relocating,
             alignment,
@@ -433,25 +349,28 @@ impl Header {
 
     /// The header's bytes, as many as [`Version::header_len`] says.
     pub fn encode(&self) -> Vec<u8> {
-        let layout = self.version.layout();
+        let places = self.version.fields();
         let fields = match self.version {
             Version::V1 => self.byte_order,
             _ => ByteOrder::Big,
         };
-        let mut bytes = vec![0; layout.len];
+        let mut bytes = vec![0; places.len];
         let mut put = |offset: usize, value: &[u8]| {
             bytes[offset..offset + value.len()].copy_from_slice(value);
         };
         let size = self.size.0 | if self.relocating { RELOCATING } else { 0 };
         put(0, &self.byte_order.bytes_of_u32(MAGIC));
-        put(4, &self.byte_order.bytes_of_u32(self.version.number()));
-        put(layout.mtime, &fields.bytes_of_u32(self.backing_mtime));
-        put(layout.size, &fields.bytes_of_u64(size));
-        put(layout.sector_size, &fields.bytes_of_u32(SECTOR_SIZE as u32));
-        if let Some(offset) = layout.alignment {
+        put(
+            VERSION_AT,
+            &self.byte_order.bytes_of_u32(self.version.number()),
+        );
+        put(places.mtime, &fields.bytes_of_u32(self.backing_mtime));
+        put(places.size, &fields.bytes_of_u64(size));
+        put(places.sector_size, &fields.bytes_of_u32(SECTOR_SIZE as u32));
+        if let Some(offset) = places.alignment {
             put(offset, &fields.bytes_of_u32(self.alignment));
         }
-        put(layout.path, &self.backing_path);
+        put(places.path, &self.backing_path);
         bytes
     }
 
@@ -486,24 +405,25 @@ fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
 /// with an empty path has them too; the other fields tell the two apart.
 fn is_wide(start: &[u8]) -> bool {
     let sector_size = |offset| field(start, offset) == Some((SECTOR_SIZE as u32).to_be_bytes());
-    let narrow = Version::V3.layout().sector_size;
-    let wide = Version::V3Wide.layout().sector_size;
-    field(start, 32) == Some([0; 4]) && (sector_size(wide) || !sector_size(narrow))
+    let narrow = Version::V3.fields().sector_size;
+    let wide = Version::V3Wide.fields().sector_size;
+    field(start, Version::V3.fields().path) == Some([0; 4])
+        && (sector_size(wide) || !sector_size(narrow))
 }
 
 /// The bytes of a path that the layout's field can hold, with a NUL after them.
-fn check_path<'a>(path: &'a Path, layout: &Layout) -> Result<&'a [u8], HeaderError> {
+fn check_path<'a>(path: &'a Path, places: &HeaderFields) -> Result<&'a [u8], HeaderError> {
     let path = bytes_of(path);
     let problem = if path.is_empty() {
         "the path of the backing file is empty"
     } else if path.contains(&0) {
         "the path of the backing file has a NUL in it"
-    } else if path.len() >= layout.path_len {
+    } else if path.len() >= places.path_len {
         "the path of the backing file is longer than its field"
     } else {
         return Ok(path);
     };
-    let offset = layout.path as u64;
+    let offset = places.path as u64;
     Err(HeaderError::BadPath { offset, problem })
 }
 

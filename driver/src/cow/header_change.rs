@@ -21,7 +21,8 @@ use std::path::Path;
 
 use crate::units::{FileOffset, SECTOR_SIZE};
 
-use super::header::{Header, HeaderError, Version};
+use super::fields::Version;
+use super::header::{Header, HeaderError};
 use super::header_record::{HeaderRecord, Naming, RECORD_END};
 
 /// A part of a header to be written.

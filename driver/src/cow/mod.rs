@@ -17,8 +17,10 @@ pub use backing_change::{
     SampledRange,
 };
 pub use extension::{Extension, ExtensionState};
+pub(crate) use fields::MAGIC;
+pub use fields::{LONGEST_HEADER, Version};
 pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};
-pub use header::{ByteOrder, Header, HeaderError, LONGEST_HEADER, Version};
+pub use header::{ByteOrder, Header, HeaderError};
 pub use header_change::{HeaderChange, HeaderPiece};
 pub use journal::JournalRecord;
 pub use sector_map::{

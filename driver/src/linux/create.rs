@@ -7,7 +7,7 @@ use crate::host::{Access, HostFile, HostNames};
 use crate::open;
 use crate::units::{Bytes, FileOffset};
 
-use super::open::{LinuxOpenError, host};
+use super::error::{LinuxOpenError, host};
 use super::{Defect, Defects};
 
 /// The alignment with which kernels have created COW files since 2003.

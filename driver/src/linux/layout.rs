@@ -2,12 +2,12 @@
 //! switches off what [`crate::cow`] decodes and computes, with them on what Linux does to
 //! fields that nobody checked.
 
-use crate::cow::{Geometry, Header, HeaderError, LONGEST_HEADER, Version};
+use crate::cow::{Geometry, Header, HeaderError, LONGEST_HEADER, MAGIC, Version};
 use crate::host::{HostError, HostFile};
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
-use super::open::LinuxOpenError;
-use super::{Death, Defect, Defects};
+use super::error::{Death, LinuxOpenError};
+use super::{Defect, Defects};
 
 /// The fields of a header, believed or checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +51,9 @@ impl KernelHeader {
                 | HeaderError::BadAlignment { .. }
                 | HeaderError::UnknownFormat { .. },
             ) if defects.contains(Defect::HeaderUnchecked) => {
-                let little = start.starts_with(b"MOOO");
-                let wide =
-                    start.get(32..36) == Some(&[0; 4]) && !defects.contains(Defect::V3WideLayout);
+                let little = start.starts_with(&MAGIC.to_le_bytes());
+                let path = start.get(Version::V3.fields().path..).unwrap_or_default();
+                let wide = path.starts_with(&[0; 4]) && !defects.contains(Defect::V3WideLayout);
                 // The version's first byte in the one order is its last in the other.
                 let version = match start.get(4..8) {
                     Some([1, ..] | [.., 1]) => Version::V1,
@@ -106,22 +106,17 @@ fn believed(start: &[u8], version: Version, little: bool) -> Option<KernelHeader
         };
         Some(u64::from(high) << 32 | u64::from(low))
     };
-    let (path, path_len, mtime, size, sector_size, alignment) = match version {
-        Version::V1 => (8, 256, 264, 268, 276, None),
-        Version::V2 => (8, 4096, 4104, 4108, 4116, None),
-        Version::V3 => (32, 4096, 8, 12, 20, Some(24)),
-        Version::V3Wide => (36, 4096, 8, 16, 24, Some(28)),
-    };
-    let path = start.get(path..path + path_len)?;
+    let places = version.fields();
+    let path = start.get(places.path..places.path + places.path_len)?;
     let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
-    let sector_size = u32_at(sector_size)?;
+    let sector_size = u32_at(places.sector_size)?;
     Some(KernelHeader {
         version,
         path: path.to_vec(),
-        mtime: u32_at(mtime)?,
-        size: Bytes(u64_at(size)?),
+        mtime: u32_at(places.mtime)?,
+        size: Bytes(u64_at(places.size)?),
         sector_size,
-        alignment: match alignment {
+        alignment: match places.alignment {
             Some(offset) => u32_at(offset)?,
             None => sector_size,
         },

@@ -21,6 +21,7 @@
 
 mod create;
 mod defects;
+mod error;
 mod host_half;
 mod kernel_half;
 mod layout;
@@ -36,7 +37,8 @@ use crate::units::{Sector, SectorCount};
 
 pub use create::create;
 pub use defects::{Defect, Defects, UnknownDefect};
-pub use open::{LinuxOpenError, MAX_SECTORS, OpenSpec, bring_up};
+pub use error::{Death, LinuxOpenError, MAX_SECTORS};
+pub use open::{OpenSpec, bring_up};
 
 use host_half::{Asked, Failed, FailedPart, HostHalf, Work};
 use kernel_half::{KernelHalf, Plan, PlannedSegment};
@@ -50,35 +52,8 @@ pub enum Kernel {
     Linux2_6,
 }
 
-/// What the kernel died of, and every process of the guest with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Death {
-    /// A segment was longer than its mask ([`Defect::LimitBeforeHeader`]).
-    #[error("a segment of {sectors} sectors does not fit its mask of 64 bits")]
-    MaskOverflow {
-        /// Its length.
-        sectors: SectorCount,
-    },
-    /// A field of the header was 0 ([`Defect::HeaderUnchecked`]).
-    #[error("a division by {field} of the header, which is 0")]
-    DividedByZero {
-        /// Which.
-        field: &'static str,
-    },
-}
-
-/// What one step came to.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing is in the pipe.
-    Idle,
-    /// One host operation was done, and there is more to do.
-    Working,
-    /// A request is finished.
-    Completed(Completion),
-    /// The kernel is dead; nothing that was in flight will ever complete.
-    Died(Death),
-}
+/// What one step came to: at most one host operation was done.
+pub type Step = crate::step::Step<Death>;
 
 /// A device run by a model of Linux's driver.
 #[derive(Debug)]

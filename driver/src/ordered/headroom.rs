@@ -27,7 +27,8 @@
 
 use crate::cow::{Geometry, PAGE_BYTES, Version};
 use crate::host::{FileRole, HostError, HostFile};
-use crate::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
+use crate::ordered::{Procedure, Resize};
+use crate::resize::{Outcome, ResizeError, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::commit::check_extension;

@@ -16,9 +16,11 @@ mod commit;
 mod desk;
 mod headroom;
 mod partial_sector;
+mod procedure;
 mod relocation;
 mod resizing;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::blk::{Completion, HostFailure, Limits, Request};
@@ -35,6 +37,7 @@ pub use commit::NotCommitted;
 pub use desk::{Desk, Ended};
 pub use headroom::Headroom;
 pub use partial_sector::PartialSector;
+pub use procedure::{Procedure, Resize};
 pub use relocation::Relocation;
 
 use resizing::Running;
@@ -100,18 +103,8 @@ impl<F> From<AtRest<F>> for Ordered<F> {
     }
 }
 
-/// What one step of the device came to.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing is queued.
-    Idle,
-    /// Nothing can be done before a relocation has had its turn.
-    Blocked,
-    /// Something was done, and there is more to do.
-    Working,
-    /// A request is finished.
-    Completed(Completion),
-}
+/// What one step of the device came to. It never dies.
+pub type Step = crate::step::Step<Infallible>;
 
 impl<F: HostFile> Ordered<F> {
     /// A device of these parts.

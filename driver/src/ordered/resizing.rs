@@ -9,7 +9,8 @@ use std::pin::Pin;
 use crate::coroutine::{Coroutine, Resumed};
 use crate::executor::Executor;
 use crate::host::{Action, FileRole, HostFile};
-use crate::resize::{Outcome, Resize, ResizeError, ResizeStep, Resized};
+use crate::ordered::Resize;
+use crate::resize::{Outcome, ResizeError, ResizeStep, Resized};
 
 use super::desk::{Answer, Ask, Ended, Kind};
 use super::{Desk, Hold, Ordered, Relocation};

@@ -9,8 +9,8 @@ use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Action, FileRole, Finished, HostError, Operation};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{CloseError, Desk, Headroom, Hold, Ordered};
-use driver::resize::{Procedure, Resize, ResizeError, ResizeStep};
+use driver::ordered::{CloseError, Desk, Headroom, Hold, Ordered, Procedure, Resize};
+use driver::resize::{ResizeError, ResizeStep};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount, SectorRange};
 
 const SECTORS: u64 = 100;

@@ -9,8 +9,8 @@ use driver::driver::Driver;
 use driver::host::{HostFile, HostNames};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Desk, Headroom, Ordered, Step};
-use driver::resize::{Procedure, Resize, ResizeError, ResizeStep};
+use driver::ordered::{Desk, Headroom, Ordered, Procedure, Resize, Step};
+use driver::resize::{ResizeError, ResizeStep};
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
 
 const SECTORS: u64 = 100;

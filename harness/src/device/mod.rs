@@ -19,8 +19,8 @@ use driver::blk::{Completion, Limits, Request};
 use driver::driver::Driver;
 use driver::executor::Died;
 use driver::host::HostFile;
-use driver::ordered::Statistics;
-use driver::resize::{Outcome, Resize};
+use driver::ordered::{Resize, Statistics};
+use driver::resize::Outcome;
 use driver::units::SectorCount;
 
 use crate::clock::Clock;

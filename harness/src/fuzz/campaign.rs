@@ -17,6 +17,8 @@ use super::parts::{Unwatched, Watch};
 use super::round::{Round, Workers};
 use super::violation::{Cause, Kind, Violation};
 
+pub use super::finding::{Finding, StopSign};
+
 /// When a campaign stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -37,17 +39,6 @@ pub struct Campaign {
     pub stop: Stop,
     /// Threads.
     pub jobs: usize,
-}
-
-/// A case that shows something wrong.
-#[derive(Clone, Debug)]
-pub struct Finding {
-    /// The seed of the case.
-    pub seed: u64,
-    /// The case, as far as it is needed.
-    pub case: Case,
-    /// What is wrong.
-    pub violation: Violation,
 }
 
 /// What a campaign came to.
@@ -82,9 +73,6 @@ pub trait Recipient {
     /// says whether the campaign is to come to its end, and this with it.
     fn found(&mut self, findings: &[Finding], stop: &(dyn Fn() -> bool + Sync));
 }
-
-/// Says that a campaign is to come to its end, in the middle of a case if need be.
-pub type StopSign = std::sync::Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Cases between two looks at what was found.
 const ROUND: u64 = 128;

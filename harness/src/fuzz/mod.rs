@@ -28,6 +28,7 @@ mod excuses;
 pub mod explore;
 mod failing_resize;
 mod failing_story;
+mod finding;
 pub mod generate;
 mod guard;
 pub mod history;

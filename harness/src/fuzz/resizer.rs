@@ -226,7 +226,7 @@ mod tests {
     use driver::device_spec::DeviceSpec;
     use driver::open::{OpenOptions, open};
     use driver::ordered::Desk;
-    use driver::resize::{Procedure, Resize};
+    use driver::ordered::{Procedure, Resize};
 
     use super::super::device::{BACKING, COW};
     use super::*;

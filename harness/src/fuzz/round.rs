@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::campaign::{Finding, StopSign};
 use super::coverage::Coverage;
 use super::explore::Explored;
+use super::finding::{Finding, StopSign};
 use super::generate::Subject;
 use super::parts::{Part, Watch};
 use super::violation::Cause;

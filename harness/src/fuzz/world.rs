@@ -6,7 +6,7 @@ mod tooling;
 
 use std::collections::BTreeMap;
 
-use driver::cow::Header;
+use driver::cow::{Header, LONGEST_HEADER};
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 use driver::{any_of, exact_count};
 
@@ -616,7 +616,7 @@ pub(super) fn is_marked(host: &SimHost) -> bool {
     let Some(cow) = host.content(COW) else {
         return false;
     };
-    let mut start = [0; 4136];
+    let mut start = [0; LONGEST_HEADER.0 as usize];
     cow.read_at(&mut start, FileOffset(0));
     Header::decode(&start).is_ok_and(|header| header.relocating)
 }

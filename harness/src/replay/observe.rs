@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver::host::HostFile;
-use driver::ordered::{Desk, Ordered};
-use driver::resize::{Procedure, Resize};
+use driver::ordered::{Desk, Ordered, Procedure, Resize};
 use serde::Serialize;
 
 use crate::strip::Strip;

@@ -8,8 +8,8 @@ use crate::world::{Act, Device, Format, World, sectors};
 use driver::cow::{Extension, ExtensionState};
 use driver::host::OperationKind;
 use driver::open::{OpenOptions, open};
-use driver::ordered::{Before, Headroom};
-use driver::resize::{Resize, ResizeError};
+use driver::ordered::{Before, Headroom, Resize};
+use driver::resize::ResizeError;
 use driver::units::Sector;
 use harness::sim::{Call, Fault, FaultPlan, FaultRule, FileContent, SimFile, SimHost};
 

@@ -7,7 +7,8 @@ use crate::world::rows::{After, found_after};
 use crate::world::{Act, Device, Format, World, sectors};
 use driver::cow::{Geometry, Version};
 use driver::host::OperationKind;
-use driver::resize::{Resize, ResizeError};
+use driver::ordered::Resize;
+use driver::resize::ResizeError;
 use harness::sim::{Fault, SimFile};
 use userhelper::rebuild::Rebuild;
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use driver::cow::Geometry;
 use driver::host::{Access, FileKind, HostFile};
 use driver::open::NamedBacking;
-use driver::ordered::Ordered;
-use driver::resize::{Resize, ResizeStep, Resized};
+use driver::ordered::{Ordered, Resize};
+use driver::resize::{ResizeStep, Resized};
 use driver::units::{Bytes, FileOffset};
 
 use crate::image_host::ImageHost;

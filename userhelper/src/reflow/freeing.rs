@@ -7,6 +7,7 @@ use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
 use super::{Clock, Reflow};
+use crate::pace::Pace;
 use crate::space::BLOCK;
 
 impl Reflow {
@@ -28,7 +29,7 @@ impl Reflow {
         while let Some(source) = left {
             self.look_at(clock);
             self.pace.end();
-            self.freeing.end();
+            self.end_freeing();
             self.progress.set_windows(self.pace.windows());
             left = self.free_some(desk, source).await?;
             if left.is_some() {
@@ -45,7 +46,9 @@ impl Reflow {
         source: FileRange,
     ) -> Result<Option<FileRange>, ResizeError> {
         let (mut at, mut freed) = (source.start, 0);
-        while freed < self.freeing.amount() {
+        let a_step = self.at_once.freed_a_step();
+        let most = self.freeing.as_ref().map_or(a_step, Pace::amount);
+        while freed < most {
             let action = Action::NextData {
                 from: at,
                 found: None,
@@ -70,7 +73,9 @@ impl Reflow {
                 at = unused.end();
             }
         }
-        self.freeing.begin(freed);
+        if let Some(freeing) = &mut self.freeing {
+            freeing.begin(freed);
+        }
         Ok(Some(FileRange::between(at..source.end())))
     }
 }

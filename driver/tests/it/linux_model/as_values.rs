@@ -133,7 +133,7 @@ fn values_are_what_steps_do() {
                 match stepped.device.step() {
                     Step::Completed(completion) => by_steps.push(completion),
                     Step::Working => {}
-                    Step::Idle => break,
+                    Step::Idle | Step::Blocked => break,
                     Step::Died(death) => panic!("{death}"),
                 }
             }

@@ -167,7 +167,7 @@ impl Guest {
     /// Whether there was something to do.
     fn step(&mut self) -> bool {
         match self.device.step() {
-            Step::Idle => return false,
+            Step::Idle | Step::Blocked => return false,
             Step::Working => {}
             Step::Completed(done) => self.completed(done),
             Step::Died(death) => panic!("{death}"),

@@ -2,8 +2,8 @@
 
 use driver::blk::{Completion, HostFailure, Operation, Status};
 use driver::host::{HostError, HostFile};
-use driver::ordered::{Desk, Step};
-use driver::resize::{Procedure, Resize, ResizeError};
+use driver::ordered::{Desk, Procedure, Resize, Step};
+use driver::resize::ResizeError;
 
 use crate::sim::SimFile;
 

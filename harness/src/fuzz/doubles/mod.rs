@@ -30,8 +30,7 @@ mod tools;
 use driver::blk::Request;
 use driver::host::HostFile;
 use driver::memory::MemoryFile;
-use driver::ordered::{Ordered, Step};
-use driver::resize::Resize;
+use driver::ordered::{Ordered, Resize, Step};
 
 use crate::sim::{Mishearing, SimFile, SimHost};
 

@@ -5,8 +5,8 @@ use std::task::Poll;
 
 use driver::cow::{Geometry, Version};
 use driver::host::{FileRole, HostFile};
-use driver::ordered::{CowImage, Desk, Ordered, Placement, Relocation, Step};
-use driver::resize::{Procedure, Resize, Resized, Strategy};
+use driver::ordered::{CowImage, Desk, Ordered, Placement, Procedure, Relocation, Resize, Step};
+use driver::resize::{Resized, Strategy};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, SectorCount};
 
 use crate::sim::SimFile;

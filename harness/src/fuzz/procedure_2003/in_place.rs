@@ -8,8 +8,8 @@
 
 use driver::cow::{Geometry, JournalRecord};
 use driver::host::FileRole;
-use driver::ordered::{CowImage, Desk, Hold, Placement};
-use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
+use driver::ordered::{CowImage, Desk, Hold, Placement, Procedure, Resize};
+use driver::resize::{Outcome, ResizeError, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use crate::sim::SimFile;

@@ -20,8 +20,8 @@ mod new_file;
 
 use driver::cow::{Geometry, JournalRecord, Version};
 use driver::host::FileRole;
-use driver::ordered::{CowImage, Desk, Ordered, Relocation};
-use driver::resize::{Outcome, Resize, ResizeError, Strategy};
+use driver::ordered::{CowImage, Desk, Ordered, Relocation, Resize};
+use driver::resize::{Outcome, ResizeError, Strategy};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::sim::{SimFile, SimHost};

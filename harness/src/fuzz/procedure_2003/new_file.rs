@@ -7,8 +7,8 @@ use std::sync::Arc;
 use driver::cow::{Extension, Geometry, Header};
 use driver::host::{FileRole, HostFile, HostNames, Replace};
 use driver::open::{create_temporary, temporary_name};
-use driver::ordered::{CowImage, Desk, Hold};
-use driver::resize::{Outcome, Procedure, Resize, ResizeError, Resized, Strategy};
+use driver::ordered::{CowImage, Desk, Hold, Procedure, Resize};
+use driver::resize::{Outcome, ResizeError, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, Sector};
 
 use crate::fuzz::device::COW;

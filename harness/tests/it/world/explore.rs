@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use driver::blk::{Status, Tag};
 use driver::host::OperationKind;
-use driver::resize::{Resize, ResizeError, ResizeStep, Resized, Strategy};
+use driver::ordered::{Resize, Step};
+use driver::resize::{ResizeError, ResizeStep, Resized, Strategy};
 use driver::units::SectorCount;
 use harness::sim::{
     Fault, FaultPlan, FileContent, SimFile, SimHost, SurvivalWeights, Tearing, below,
@@ -21,7 +22,6 @@ use super::model::{Model, read_all};
 use super::{
     Act, BACKING, COW, Device, World, close, found, request_of, step_to_completion, try_open,
 };
-use driver::ordered::Step;
 
 /// Of how many survivors all are looked at: 9 operations have 512 subsets. The rest is drawn.
 #[derive(Clone, Copy, Debug)]
