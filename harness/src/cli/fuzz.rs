@@ -17,6 +17,7 @@ use driver::units::SECTOR_SIZE;
 
 use crate::fuzz::campaign::{self, Campaign, Stop};
 use crate::fuzz::case::{DriverName, Resizer};
+use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::selection::described;
 use crate::report::fuzz_page;
@@ -332,7 +333,7 @@ impl Args {
         }
         Ok(Subject {
             driver,
-            defects,
+            defects: defects.into_iter().map(CaseDefect::from).collect(),
             resizer: match self.resizer {
                 ResizerArg::Userhelper => Resizer::Userhelper,
                 ResizerArg::Procedure2003 => Resizer::Procedure2003,

@@ -9,6 +9,7 @@ use crate::clock;
 
 use super::case::Case;
 use super::coverage::Coverage;
+use super::defect::CaseDefect;
 use super::exactly::{NotRight, run_exactly};
 use super::explore::{Explored, explore_watched};
 use super::generate::{Subject, generate};
@@ -180,7 +181,7 @@ fn stuck(seed: u64, subject: &Subject) -> Finding {
 struct Total {
     sum: Round,
     /// The earliest of each cause and of each set of defects that it needs.
-    findings: BTreeMap<(Cause, Vec<String>), Finding>,
+    findings: BTreeMap<(Cause, Vec<CaseDefect>), Finding>,
     stuck: Option<Finding>,
 }
 

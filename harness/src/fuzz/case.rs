@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sim::{Assumptions, FaultRule, Survivors};
 
+use super::defect::CaseDefect;
 use super::procedure_2003::Model;
 use super::violation::Violation;
 
@@ -25,7 +26,7 @@ pub struct Case {
     pub driver: DriverName,
     /// Defects switched on, by their names; of the driver, or of the resize.
     #[serde(default)]
-    pub defects: Vec<String>,
+    pub defects: Vec<CaseDefect>,
     /// Who resizes.
     #[serde(default)]
     pub resizer: Resizer,
@@ -281,8 +282,12 @@ pub enum Resizer {
 
 impl Resizer {
     /// The model that this asks for, or one of the `defects` does.
-    pub fn model(self, defects: &[String]) -> Option<Model> {
-        let defects: Vec<_> = defects.iter().filter_map(|d| d.parse().ok()).collect();
+    pub fn model(self, defects: &[CaseDefect]) -> Option<Model> {
+        let of_resize = defects.iter().filter_map(|defect| match defect {
+            CaseDefect::Resize(defect) => Some(*defect),
+            CaseDefect::Kernel(_) | CaseDefect::Double(_) => None,
+        });
+        let defects: Vec<_> = of_resize.collect();
         let spillner = self == Resizer::Spillner2003;
         let wanted = self != Resizer::Userhelper || !defects.is_empty();
         wanted.then_some(Model { defects, spillner })

@@ -17,6 +17,7 @@ use crate::sim::{SimFile, SimHost};
 
 use super::beside::Beside;
 use super::case::{BackingFile, Case, DriverName, Life};
+use super::defect::CaseDefect;
 use super::doubles::{self, Doubled, StepsDevice};
 use super::procedure_2003::ResizeDefect;
 
@@ -190,7 +191,7 @@ impl Device {
             pipe_capacity: case.kernel.pipe_capacity,
             ..OpenSpec::default()
         };
-        let defects = kernel_defects(case).map_err(DidNotOpen::refused)?;
+        let defects = kernel_defects(case);
         let opened = linux::bring_up(host, COW.as_ref(), backing, &spec, defects);
         let device = opened.map_err(|error| DidNotOpen {
             died: matches!(error, LinuxOpenError::Died(_)),
@@ -372,16 +373,13 @@ pub fn discards(case: &Case) -> bool {
     case.driver != DriverName::Linux26
 }
 
-/// The defects of a kernel's driver that a case names.
-///
-/// # Errors
-/// The name that is none.
-pub fn kernel_defects(case: &Case) -> Result<Defects, String> {
-    let parsed = case.defects.iter().map(|name| name.parse());
-    let parsed: Result<Vec<linux::Defect>, _> = parsed.collect();
-    parsed
-        .map(|defects| defects.into_iter().collect())
-        .map_err(|error| error.to_string())
+/// The defects of a kernel's driver that a case has.
+fn kernel_defects(case: &Case) -> Defects {
+    let of_kernel = case.defects.iter().filter_map(|defect| match defect {
+        CaseDefect::Kernel(defect) => Some(*defect),
+        CaseDefect::Resize(_) | CaseDefect::Double(_) => None,
+    });
+    of_kernel.collect()
 }
 
 /// Whether there are such defects as a case names, for its driver.
@@ -389,8 +387,8 @@ pub fn kernel_defects(case: &Case) -> Result<Defects, String> {
 /// # Errors
 /// The name that is none.
 pub fn check_defects(case: &Case) -> Result<(), String> {
-    let mut names = case.defects.iter();
-    names.try_for_each(|name| check_defect(case.driver, name))
+    let mut defects = case.defects.iter();
+    defects.try_for_each(|defect| check_defect(case.driver, defect.name()))
 }
 
 /// Whether `driver` can have a defect of this name: one of its own, one of a resize under it, or

@@ -9,6 +9,7 @@ use super::case::{
     Action, BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,
     Patch, ResizeStrategy, Resizer,
 };
+use super::defect::CaseDefect;
 use super::device::COW;
 use super::failing_resize;
 use super::failing_story;
@@ -21,7 +22,7 @@ pub struct Subject {
     /// The driver.
     pub driver: DriverName,
     /// Defects switched on.
-    pub defects: Vec<String>,
+    pub defects: Vec<CaseDefect>,
     /// Who resizes.
     pub resizer: Resizer,
     /// What is assumed of the host.

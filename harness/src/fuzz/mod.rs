@@ -20,6 +20,7 @@ pub mod case;
 pub mod catalogue;
 pub mod check;
 pub mod coverage;
+pub mod defect;
 pub mod device;
 pub mod doubles;
 pub mod every_order;

@@ -168,9 +168,14 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         let story = under_a_move(moves, sectors, drained);
         actions.splice(at..at, story);
     }
-    let at = below(&mut rng, actions.len() as u64 + 1) as usize;
+    anywhere(&mut rng, sectors, actions);
+}
+
+/// Puts one of the actions among the others, now and then, that fit at any place.
+fn anywhere(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) {
+    let at = below(rng, actions.len() as u64 + 1) as usize;
     let zeros = Action::WriteZeroes {
-        start: below(&mut rng, 4).min(sectors - 1),
+        start: below(rng, 4).min(sectors - 1),
         count: sectors.saturating_sub(4).clamp(1, 1000),
     };
     let rebuild = |sectors, odd| Action::Resize {
@@ -184,8 +189,8 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         start: 0,
         count: sectors,
     };
-    let odd = 1 + below(&mut rng, 511);
-    let story = match weighted(&mut rng, &[(73, 0), (8, 1), (6, 2), (6, 3), (4, 4), (2, 5)]) {
+    let odd = 1 + below(rng, 511);
+    let story = match weighted(rng, &[(73, 0), (8, 1), (6, 2), (6, 3), (4, 4), (2, 5)]) {
         0 => Vec::new(),
         // All bits in one go.
         5 => vec![all_zeros, Action::Drain, Action::Flush, Action::Drain],
@@ -194,7 +199,7 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         // Of a device with a partial last sector, to the same size. Another is not to get one.
         2 => vec![Action::Drain, rebuild(sectors, odd), Action::FinishResize],
         // Of such a device, to its whole sectors, and perhaps longer again.
-        3 => cut_off(&mut rng, sectors),
+        3 => cut_off(rng, sectors),
         _ => vec![rebuild(sectors + 1, odd)],
     };
     actions.splice(at..at, story);

@@ -367,48 +367,55 @@ fn simpler(action: Action) -> Vec<Action> {
         }
         Action::Flush | Action::Step | Action::OpenAgain => Vec::new(),
         Action::Drain => vec![Action::Step],
-        Action::Resize {
-            sectors,
-            strategy,
-            window,
-            alignment,
-            odd,
-        } => {
-            let with = |sectors, window| Action::Resize {
-                sectors,
-                strategy,
-                window,
-                alignment,
-                odd,
-            };
-            let mut simpler = vec![with(sectors, 1000)];
-            simpler.extend(
-                [
-                    sectors / 2,
-                    sectors.saturating_sub(8),
-                    sectors.saturating_sub(1),
-                ]
-                .into_iter()
-                .filter(|s| *s > 0)
-                .map(|s| with(s, window)),
-            );
-            if strategy == ResizeStrategy::Auto {
-                simpler.push(Action::Resize {
-                    sectors,
-                    strategy: ResizeStrategy::Headroom,
-                    window,
-                    alignment,
-                    odd,
-                });
-            }
-            // Only what differs from the action itself makes progress.
-            simpler.retain(|s| *s != action);
-            if window == 1000 {
-                simpler.retain(|s| matches!(s, Action::Resize { sectors: n, .. } if *n < sectors));
-            }
-            simpler
-        }
+        Action::Resize { .. } => simpler_resize(action),
         Action::StepResize => Vec::new(),
         Action::FinishResize => vec![Action::StepResize],
     }
+}
+
+/// Simpler resizes in place of this one, simplest first.
+fn simpler_resize(action: Action) -> Vec<Action> {
+    let Action::Resize {
+        sectors,
+        strategy,
+        window,
+        alignment,
+        odd,
+    } = action
+    else {
+        return Vec::new();
+    };
+    let with = |sectors, window| Action::Resize {
+        sectors,
+        strategy,
+        window,
+        alignment,
+        odd,
+    };
+    let mut simpler = vec![with(sectors, 1000)];
+    simpler.extend(
+        [
+            sectors / 2,
+            sectors.saturating_sub(8),
+            sectors.saturating_sub(1),
+        ]
+        .into_iter()
+        .filter(|s| *s > 0)
+        .map(|s| with(s, window)),
+    );
+    if strategy == ResizeStrategy::Auto {
+        simpler.push(Action::Resize {
+            sectors,
+            strategy: ResizeStrategy::Headroom,
+            window,
+            alignment,
+            odd,
+        });
+    }
+    // Only what differs from the action itself makes progress.
+    simpler.retain(|s| *s != action);
+    if window == 1000 {
+        simpler.retain(|s| matches!(s, Action::Resize { sectors: n, .. } if *n < sectors));
+    }
+    simpler
 }

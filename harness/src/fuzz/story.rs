@@ -13,6 +13,7 @@ use crate::sim::{LoggedCall, Survival, Survivors, Unsynced};
 use crate::strip::Strip;
 
 use super::case::{Case, DriverName, End};
+use super::defect::CaseDefect;
 use super::exactly::{DoesNotFit, NotRight, check_left, live_exactly};
 use super::violation::Violation;
 use super::world::{LifeEnd, Line, World};
@@ -232,7 +233,7 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
         given("set up", format!("{named}, {fit} into the pipe"));
     }
     if !case.defects.is_empty() {
-        given("defects", case.defects.join(", "));
+        given("defects", CaseDefect::names(&case.defects).join(", "));
     }
     let made_by = match image.extension {
         true => "made by ubdlab",

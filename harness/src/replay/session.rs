@@ -9,7 +9,7 @@ use driver::host::{Access, HostError};
 use driver::linux::{self, LinuxOpenError};
 use driver::memory::MemoryHost;
 use driver::open::{Held, Opened, backing_path, create, open, reopen_backing};
-use driver::ordered::Ordered;
+use driver::ordered::{Ordered, Statistics};
 use driver::units::{Bytes, SECTOR_SIZE, SectorCount};
 use userhelper::image::backing_note::backing_note;
 use userhelper::image_host::ImageHost;
@@ -24,7 +24,7 @@ use crate::stamp::Coverage;
 use crate::trace::TraceOperation;
 
 use super::backing::{Given, STAMP_ALL, Stamped, StampedParts};
-use super::bring_up::{BringsUp, Model, OrderedBut, ReplayDriver};
+use super::bring_up::{BringsUp, Model, OrderedBut, Reopened, ReplayDriver};
 use super::error::ReplayError;
 use super::limits::{Files, LARGEST_IMPLIED};
 use super::observe::{Observed, Sights};
@@ -360,46 +360,8 @@ impl Session<'_> {
         I: Initial,
     {
         let path = &spec.file;
-        let failed = |error| SessionError::Resize {
-            path: path.clone(),
-            error,
-        };
-        let mut device = take_in(opened.device, &mut oracle).map_err(replay_error(path))?;
-        if let Some(record) = opened.interrupted {
-            if self.model().is_some() {
-                let error = LinuxOpenError::Relocating;
-                let path = path.clone();
-                return Err(SessionError::Model { path, error });
-            }
-            let resized = recover(&mut device, record).map_err(failed)?;
-            oracle.resized(resized.new_size.whole_sectors());
-        }
-        if let Some(size) = spec.size {
-            self.resize_first(&host, path, &mut device, size)?;
-            oracle.resized(size.whole_sectors());
-        }
-        // What cannot be had from the start fails before the trace writes anything.
-        if let Some(at) = self.options.resizes.iter().find(|at| at.request == 0) {
-            let surroundings =
-                surroundings(&host, path, &device).map_err(host_error(path, "examining"))?;
-            if let Err(error) = plan(&device, self.wish(at), surroundings) {
-                return Err(replay_error(path)(ReplayError::Resize {
-                    request: 0,
-                    new_size: at.size,
-                    error: not_planned(error),
-                }));
-            }
-        }
-        let resizes = self.options.resizes.iter().map(|at| {
-            let sights = Sights::default();
-            let resize = WishedResize::new(host.clone(), path, self.wish(at));
-            PlannedAt {
-                request: at.request,
-                new_size: at.size,
-                resize: Box::new(Observed::new(resize, sights.clone())),
-                sights,
-            }
-        });
+        let finished_switch = opened.finished_switch;
+        let device = self.prepare(&host, spec, opened, &mut oracle)?;
         let placing = self.placing()?;
         let clock = WallClock::start();
         let driver = brings.take_over(&host, spec, device)?;
@@ -412,14 +374,12 @@ impl Session<'_> {
                 placing,
                 pace: self.options.pace,
             },
-            resizes.collect(),
+            self.planned(&host, path),
             &clock,
         );
         let started_ns = clock.now_ns();
         let mut trace = (self.trace)()?;
         let progress = |done| (self.progress)(Progress::Replayed(done));
-        // What a model does wrong is what it is there to show, also where it ends the replay.
-        let is_finding = |error: &ReplayError| self.model().is_some() && error.is_of_driver();
         let mut ended_early = None;
         if let Err(error) = run.replay(trace.as_mut(), progress) {
             run.give_up();
@@ -431,58 +391,15 @@ impl Session<'_> {
         let mut timeline = std::mem::take(&mut run.measured.timeline);
         timeline.reach(elapsed_ns);
         let pace = run.pace_report();
-        let statistics = target.statistics();
 
         let started = clock::start();
-        let half = oracle.capacity().0;
-        let verified = |done| (self.progress)(Progress::Verified(done, 2 * half));
-        let mut verify = Verify {
+        let verify = Verify {
             oracle: &mut oracle,
             counts: &mut counts,
             when: "at the end",
         };
-        let compared = match ended_early {
-            Some(error) => {
-                // What was done so far is kept as well as it can be; the first error is the one
-                // to report.
-                if let Ok(stopped) = target.stop() {
-                    let _ = stopped.driver.close();
-                }
-                Err(NotVerified::Replay(error))
-            }
-            None => idle(target)
-                .map_err(NotVerified::Replay)
-                .and_then(|driver| verify.driver(driver, &start, verified)),
-        };
-        let statistics = match compared {
-            Err(NotVerified::Replay(error)) if is_finding(&error) => {
-                verify.ended_early(&error);
-                statistics
-            }
-            Err(error) => return Err(in_verify(path)(error)),
-            Ok(driver) => {
-                let statistics = driver.statistics();
-                driver.close().map_err(|error| SessionError::Close {
-                    path: path.clone(),
-                    error,
-                })?;
-                verify.when = "after reopening";
-                let verified = |done| (self.progress)(Progress::Verified(half + done, 2 * half));
-                match brings.reopen(&host, spec, self.options.open)? {
-                    Ok(reopened) => {
-                        verify.is_not_interrupted(!reopened.interrupted);
-                        match verify.driver(reopened.driver, &start, verified) {
-                            Err(NotVerified::Replay(error)) if is_finding(&error) => {
-                                verify.ended_early(&error);
-                            }
-                            compared => drop(compared.map_err(in_verify(path))?),
-                        }
-                    }
-                    Err(why) => verify.does_not_open(&why),
-                }
-                statistics
-            }
-        };
+        let reopen = || brings.reopen(&host, spec, self.options.open);
+        let statistics = self.compare(path, target, ended_early, verify, &start, reopen)?;
 
         let seconds = requests_elapsed_ns.max(1) as f64 / 1e9;
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
@@ -518,12 +435,134 @@ impl Session<'_> {
             io: None,
             driver: self.options.driver.name(),
             defects: self.options.driver.defects(),
-            finished_switch: opened.finished_switch,
+            finished_switch,
             backing_note: None,
             backing_unchanged: None,
             stamps_only: oracle.coverage() == Coverage::Front,
             timeline,
         })
+    }
+
+    /// Brings the device to where the trace begins: a resize under way in it is finished, and it
+    /// gets the size that its specification asks for.
+    fn prepare<H: ImageHost + Clone, I: Initial>(
+        &self,
+        host: &H,
+        spec: &DeviceSpec,
+        opened: Opened<H::File>,
+        oracle: &mut Oracle<I>,
+    ) -> Result<Ordered<H::File>, SessionError> {
+        let path = &spec.file;
+        let failed = |error| SessionError::Resize {
+            path: path.clone(),
+            error,
+        };
+        let mut device = take_in(opened.device, oracle).map_err(replay_error(path))?;
+        if let Some(record) = opened.interrupted {
+            if self.model().is_some() {
+                let error = LinuxOpenError::Relocating;
+                let path = path.clone();
+                return Err(SessionError::Model { path, error });
+            }
+            let resized = recover(&mut device, record).map_err(failed)?;
+            oracle.resized(resized.new_size.whole_sectors());
+        }
+        if let Some(size) = spec.size {
+            self.resize_first(host, path, &mut device, size)?;
+            oracle.resized(size.whole_sectors());
+        }
+        // What cannot be had from the start fails before the trace writes anything.
+        if let Some(at) = self.options.resizes.iter().find(|at| at.request == 0) {
+            let surroundings =
+                surroundings(host, path, &device).map_err(host_error(path, "examining"))?;
+            if let Err(error) = plan(&device, self.wish(at), surroundings) {
+                return Err(replay_error(path)(ReplayError::Resize {
+                    request: 0,
+                    new_size: at.size,
+                    error: not_planned(error),
+                }));
+            }
+        }
+        Ok(device)
+    }
+
+    /// The resizes that come between the requests.
+    fn planned<H>(&self, host: &H, path: &Path) -> Vec<PlannedAt<H::File>>
+    where
+        H: ImageHost + Clone + Send + 'static,
+        H::File: Send,
+    {
+        let resizes = self.options.resizes.iter().map(|at| {
+            let sights = Sights::default();
+            let resize = WishedResize::new(host.clone(), path, self.wish(at));
+            PlannedAt {
+                request: at.request,
+                new_size: at.size,
+                resize: Box::new(Observed::new(resize, sights.clone())),
+                sights,
+            }
+        });
+        resizes.collect()
+    }
+
+    /// Compares the device at the end, or what ended it early, and once more after `reopen`. What
+    /// the driver has done until its end.
+    fn compare<T: Running>(
+        &self,
+        path: &Path,
+        target: T,
+        ended_early: Option<ReplayError>,
+        mut verify: Verify<'_, impl Initial>,
+        start: &impl Fn(T::Driver) -> Result<T, SessionError>,
+        reopen: impl FnOnce() -> Result<Result<Reopened<T::Driver>, String>, SessionError>,
+    ) -> Result<Statistics, SessionError> {
+        // What a model does wrong is what it is there to show, also where it ends the replay.
+        let is_finding = |error: &ReplayError| self.model().is_some() && error.is_of_driver();
+        let statistics = target.statistics();
+        let half = verify.oracle.capacity().0;
+        let verified = |done| (self.progress)(Progress::Verified(done, 2 * half));
+        let compared = match ended_early {
+            Some(error) => {
+                // What was done so far is kept as well as it can be; the first error is the one
+                // to report.
+                if let Ok(stopped) = target.stop() {
+                    let _ = stopped.driver.close();
+                }
+                Err(NotVerified::Replay(error))
+            }
+            None => idle(target)
+                .map_err(NotVerified::Replay)
+                .and_then(|driver| verify.driver(driver, start, verified)),
+        };
+        match compared {
+            Err(NotVerified::Replay(error)) if is_finding(&error) => {
+                verify.ended_early(&error);
+                Ok(statistics)
+            }
+            Err(error) => Err(in_verify(path)(error)),
+            Ok(driver) => {
+                let statistics = driver.statistics();
+                driver.close().map_err(|error| SessionError::Close {
+                    path: path.to_owned(),
+                    error,
+                })?;
+                verify.when = "after reopening";
+                let verified = |done| (self.progress)(Progress::Verified(half + done, 2 * half));
+                match reopen()? {
+                    Ok(reopened) => {
+                        verify.is_not_interrupted(!reopened.interrupted);
+                        match verify.driver(reopened.driver, start, verified) {
+                            Err(NotVerified::Replay(error)) if is_finding(&error) => {
+                                verify.ended_early(&error);
+                            }
+                            compared => drop(compared.map_err(in_verify(path))?),
+                        }
+                    }
+                    Err(why) => verify.does_not_open(&why),
+                }
+                Ok(statistics)
+            }
+        }
     }
 
     fn wish(&self, at: &ResizeAt) -> Wish {

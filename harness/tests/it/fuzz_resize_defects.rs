@@ -58,7 +58,7 @@ const SHOWS_AS: &[(ResizeDefect, &[Kind])] = &[
 
 fn subject(resizer: Resizer, defects: &[ResizeDefect]) -> Subject {
     Subject {
-        defects: defects.iter().map(|d| d.name().to_string()).collect(),
+        defects: defects.iter().map(|d| d.name().into()).collect(),
         resizer,
         ..Subject::healthy(DriverName::Ordered)
     }

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::fuzz::campaign::{Finding, Recipient, Stop};
 use crate::fuzz::case::Case;
+use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::shrink::shrink_until;
 use crate::fuzz::violation::Violation;
 
@@ -80,7 +81,8 @@ impl<'a> Keeper<'a> {
 
     fn keep(&mut self, seed: u64, case: Case, violation: Violation, is_stuck: bool) {
         let file = self.directory.map(|directory| {
-            let named = [&case.defects[..], &[violation.kind.name().to_string()]].concat();
+            let mut named = CaseDefect::names(&case.defects);
+            named.push(violation.kind.name().to_string());
             directory.join(self.another(named.join("-")) + ".json")
         });
         if let Some(file) = &file
@@ -91,7 +93,7 @@ impl<'a> Keeper<'a> {
         }
         self.kept.push(FindingReport {
             seed,
-            defects: case.defects.clone(),
+            defects: CaseDefect::names(&case.defects),
             violation,
             requests: case.requests(),
             file,

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::fuzz::case::{Case, FORMAT};
+use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::story::{Told, tell};
 use crate::report::{ToldFinding, finding_page};
 
@@ -58,7 +59,7 @@ pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Ver
         let finding = ToldFinding {
             name: match case.defects.is_empty() {
                 true => case.driver.name().to_string(),
-                false => case.defects.join(" and "),
+                false => CaseDefect::names(&case.defects).join(" and "),
             },
             requests: case.requests(),
             command: Some(repeating(file)),

@@ -10,6 +10,7 @@ use crate::figures::{counted, grouped, time};
 use crate::fuzz::campaign::{Campaign, Outcome};
 use crate::fuzz::case::{Case, DriverName};
 use crate::fuzz::coverage::Coverage;
+use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::reachable::cannot_come;
 use crate::fuzz::story::{tell, tell_unrun};
@@ -72,7 +73,7 @@ impl Report {
         let seconds = outcome.elapsed_ns.max(1) as f64 / 1e9;
         Report {
             driver: campaign.subject.driver.name(),
-            defects: campaign.subject.defects.clone(),
+            defects: CaseDefect::names(&campaign.subject.defects),
             seed: campaign.seed,
             jobs: campaign.jobs,
             cases: outcome.cases,
