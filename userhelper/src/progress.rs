@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use driver::units::Bytes;
+use driver::units::{Bytes, Sector, SectorRange};
 
 use crate::pace::Windows;
 
@@ -15,6 +15,8 @@ pub struct Progress(Arc<Mutex<Seen>>);
 struct Seen {
     passed: Bytes,
     windows: Windows,
+    frontier: Option<Sector>,
+    kept_out: Option<SectorRange>,
 }
 
 impl Progress {
@@ -26,6 +28,30 @@ impl Progress {
     /// The windows of a reflow so far.
     pub fn windows(&self) -> Windows {
         self.seen().windows
+    }
+
+    /// The sectors from here on are at their new place, once a reflow moves anything.
+    pub fn frontier(&self) -> Option<Sector> {
+        self.seen().frontier
+    }
+
+    /// The sectors whose requests wait at the moment: the window of a reflow, up to the frontier.
+    pub fn kept_out(&self) -> Option<SectorRange> {
+        self.seen().kept_out
+    }
+
+    pub(crate) fn set_kept_out(&self, sectors: SectorRange) {
+        self.change(|seen| {
+            seen.frontier = Some(sectors.end());
+            seen.kept_out = Some(sectors);
+        });
+    }
+
+    pub(crate) fn set_frontier(&self, frontier: Sector) {
+        self.change(|seen| {
+            seen.frontier = Some(frontier);
+            seen.kept_out = None;
+        });
     }
 
     pub(crate) fn set_passed(&self, passed: Bytes) {

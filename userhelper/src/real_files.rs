@@ -366,6 +366,20 @@ impl RealFile {
         check_end(at, len.0)
     }
 
+    /// From here on reads and writes go past the page cache. Offsets, lengths and addresses have to
+    /// be multiples of what the file system asks for, the disk's block as a rule.
+    ///
+    /// # Errors
+    /// [`HostError::Unsupported`] if the file system has no such thing.
+    pub fn bypass_page_cache(&self) -> HostResult<()> {
+        let flags = retried(|| rustix::fs::fcntl_getfl(&self.file))?;
+        let set = || rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT);
+        match rustix::io::retry_on_intr(set) {
+            Err(Errno::INVAL) => Err(HostError::Unsupported),
+            set => set.map_err(host_error),
+        }
+    }
+
     #[inline]
     fn writable(&self) -> HostResult<()> {
         match self.access {

@@ -387,8 +387,11 @@ impl Reflow {
         self.look_at(clock);
         self.end_freeing();
         self.pace.begin(data.0);
-        let kept_out = Hold::Window(SectorRange::between(window.start..frontier));
-        desk.look(move |here| here.set_hold(kept_out)).await?;
+        let kept_out = SectorRange::between(window.start..frontier);
+        // Before a request can wait.
+        self.progress.set_kept_out(kept_out);
+        desk.look(move |here| here.set_hold(Hold::Window(kept_out)))
+            .await?;
         Ok(window)
     }
 
@@ -448,7 +451,9 @@ impl Reflow {
             here.set_placement(placement);
             here.set_hold(Hold::Nothing);
         })
-        .await
+        .await?;
+        self.progress.set_frontier(record.frontier);
+        Ok(())
     }
 
     async fn clear_bitmap<F: HostFile>(&mut self, desk: &Desk<F>) -> Result<(), ResizeError> {

@@ -5,16 +5,16 @@
 //! has to do its I/O.
 //!
 //! All take turns, with the same positions in the same order. Before each turn of the cold rows the
-//! pages of all files are dropped.
+//! pages of all files are dropped. In the direct rows all go past the page cache, where the file
+//! system has that.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::blk::{Request, Status, Tag};
+use driver::blk::{Request, Segment, Status, Tag};
 use driver::driver::Driver;
 use driver::executor::{Executor, Files, Wait};
 use driver::host::{Access, Action, Buffer, FileRole, HostFile, HostNames, Operation, Waiter};
@@ -25,17 +25,19 @@ use userhelper::executor::{Threads, Uring};
 use userhelper::real_files::{RealFile, RealHost};
 
 use super::device::{COW, Device, SetUpError, file_error, sector_of, served};
-use super::peers::{create_qcow2, qemu_img_bench, seconds_of};
 use super::{Only, wanted};
 use crate::bench::{Row, Unit, median};
 use crate::clock;
 use crate::device::{Io, Taken};
 
+mod past_cache;
+mod qcow2;
+
+use past_cache::{AtOnce, Redirected, block};
+use qcow2::{PEER_BACKING, QCOW2, make_qcow2};
+
 pub(super) const SIZE: Bytes = Bytes(2 << 30);
 pub(super) const BACKING: &str = "cold.img";
-/// The same once more for qemu-img, which takes the device's lock on its own for another writer.
-const PEER_BACKING: &str = "cold-peer.img";
-const QCOW2: &str = "cold.qcow2";
 const BLOCK: u64 = 4096;
 const DEPTHS: [usize; 3] = [1, 4, 32];
 /// At depth 1 the rows of `in_place` and `peers` say what a warm read costs.
@@ -52,13 +54,6 @@ pub(super) const RUNS: usize = 5;
 
 /// The part of the device that the warm rows read.
 const WARM_SIZE: Bytes = Bytes(256 << 20);
-
-/// What qemu-img does its I/O by, and the cache mode that it needs for that.
-const QEMU_MODES: [(&str, &str); 3] = [
-    ("threads", "writeback"),
-    ("io_uring", "writeback"),
-    ("native", "none"),
-];
 
 /// What the device and its peers read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,6 +72,7 @@ impl Content {
         };
         let cache = match cache {
             Cache::Cold => "cold",
+            Cache::Direct => "direct",
             Cache::Warm => "warm",
         };
         format!("io/{cache} 4 KiB read, {what}, depth {depth}")
@@ -91,13 +87,15 @@ impl Content {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cache {
     Cold,
+    /// It is not, and does not get there either.
+    Direct,
     Warm,
 }
 
 impl Cache {
     fn positions(self) -> impl Iterator<Item = u64> {
         let size = match self {
-            Cache::Cold => SIZE,
+            Cache::Cold | Cache::Direct => SIZE,
             Cache::Warm => WARM_SIZE,
         };
         (0..REQUESTS).map(move |index| index * STEP % size.0)
@@ -112,8 +110,9 @@ pub(super) fn measure(
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     for content in [Content::Clean, Content::HalfDirty] {
-        let cold = DEPTHS.map(|depth| (Cache::Cold, depth));
-        let rows = cold.into_iter().chain([(Cache::Warm, WARM_DEPTH)]);
+        let rows = [Cache::Cold, Cache::Direct].map(|cache| DEPTHS.map(|depth| (cache, depth)));
+        let rows = rows.into_iter().flatten();
+        let rows = rows.chain([(Cache::Warm, WARM_DEPTH)]);
         let rows: Vec<_> = rows
             .filter(|&(cache, depth)| wanted(only, &content.name(cache, depth)))
             .collect();
@@ -138,6 +137,8 @@ pub(super) struct Turns {
     ordered: Ordered<RealFile>,
     /// Its two files once more, for those without a device.
     files: Files<RealFile>,
+    /// Likewise, past the page cache; `None` where the file system has no such thing.
+    direct: Option<Files<RealFile>>,
     data: FileOffset,
     has_qcow2: bool,
 }
@@ -167,18 +168,15 @@ impl Turns {
             }
             served(&mut ordered, Request::flush(Tag(0))).map_err(SetUpError::Request)?;
         }
-        let open = |path: &Path| {
-            let opened = RealHost.open(path, Access::ReadOnly);
-            opened
-                .map(Arc::new)
-                .map_err(|error| file_error(path, std::io::Error::other(error.to_string())))
-        };
+        let cow = directory.join(COW);
+        let direct = opened(&cow, &backing)?;
+        let bypassed = [Some(&direct.cow), direct.backing.as_ref()]
+            .into_iter()
+            .flatten()
+            .all(|file| file.bypass_page_cache().is_ok());
         Ok(Turns {
-            files: Files {
-                cow: open(&directory.join(COW))?,
-                backing: Some(open(&backing)?),
-                new: None,
-            },
+            files: opened(&cow, &backing)?,
+            direct: bypassed.then_some(direct),
             has_qcow2: make_qcow2(directory, content)?,
             directory: directory.to_owned(),
             content,
@@ -190,6 +188,9 @@ impl Turns {
 
     fn measure(&mut self, cache: Cache, depth: usize) -> Result<Vec<Row>, SetUpError> {
         let mut times = Times::default();
+        if cache == Cache::Direct && self.direct.is_none() {
+            return Ok(self.without_direct(depth));
+        }
         if cache == Cache::Warm {
             // The first turn does not wait for the disk either.
             self.one_after_the_other(cache)?;
@@ -218,17 +219,14 @@ impl Turns {
                 note(&mut times.bare, name, bare);
                 note(&mut times.device, name, device);
             }
-            for (mode, qemu_cache) in QEMU_MODES {
-                // Its positions go over all of the image: they do not stay in the page cache.
-                if !self.has_qcow2 || cache == Cache::Warm {
-                    break;
-                }
-                self.make(cache)?;
-                let words = arguments(depth, mode, qemu_cache);
-                let mut bench = qemu_img_bench("qcow2", QCOW2, &words);
-                // A mode that it was built without is left out.
-                if let Some(seconds) = seconds_of(bench.current_dir(&self.directory)) {
-                    note(&mut times.qemu, mode, Duration::from_secs_f64(seconds));
+            // Its positions go over all of the image: they do not stay in the page cache.
+            if self.has_qcow2 && cache != Cache::Warm {
+                for mode in qcow2::MODES {
+                    self.make(cache)?;
+                    // A mode that it was built without is left out.
+                    if let Some(time) = mode.run(&self.directory, cache, depth) {
+                        note(&mut times.qemu, mode.name, time);
+                    }
                 }
             }
         }
@@ -272,7 +270,25 @@ impl Turns {
         rows
     }
 
+    fn without_direct(&self, depth: usize) -> Vec<Row> {
+        let name = self.content.name(Cache::Direct, depth);
+        let mut row = Row::new(name, f64::NAN, Unit::PerSecond);
+        row.baseline = Some("skipped, needs direct I/O, which this file system has not".into());
+        vec![row]
+    }
+
+    /// The files that reads go to, if not to those that the device has open.
+    fn files_of(&self, cache: Cache) -> &Files<RealFile> {
+        match (cache, &self.direct) {
+            (Cache::Direct, Some(direct)) => direct,
+            _ => &self.files,
+        }
+    }
+
     pub(super) fn inline(&mut self, cache: Cache) -> Result<Duration, SetUpError> {
+        if cache == Cache::Direct {
+            return self.device(cache, 1, &mut AtOnce::default());
+        }
         let mut request = Request::read(Tag(0), Sector(0), Bytes(BLOCK).whole_sectors());
         let started = clock::start();
         for at in cache.positions() {
@@ -284,11 +300,11 @@ impl Turns {
 
     /// What a run reads, with no device between and one read in flight.
     fn one_after_the_other(&self, cache: Cache) -> Result<Duration, SetUpError> {
-        let mut buffer = [0; BLOCK as usize];
+        let mut buffer = block()?;
         let started = clock::start();
         for at in cache.positions() {
             let (file, at) = self.place(at);
-            let file = self.files.of(file);
+            let file = self.files_of(cache).of(file);
             let read = file.map_or(Ok(()), |file| file.read_exact_at(&mut buffer, at));
             read.map_err(|_| SetUpError::Request(Status::IoError))?;
         }
@@ -310,8 +326,20 @@ impl Turns {
         executor: &mut dyn Executor<RealFile>,
     ) -> Result<Duration, SetUpError> {
         let mut left = cache.positions();
-        let read = |at| Request::read(Tag(0), sector_of(at), Bytes(BLOCK).whole_sectors());
-        let mut spare: Vec<_> = (0..depth).map(|_| read(0)).collect();
+        let mut spare = Vec::new();
+        for _ in 0..depth {
+            let mut request = Request::read(Tag(0), Sector(0), Bytes(BLOCK).whole_sectors());
+            request.segments = vec![Segment::with_data(block()?)];
+            spare.push(request);
+        }
+        let mut redirected;
+        let executor: &mut dyn Executor<RealFile> = match (cache, &self.direct) {
+            (Cache::Direct, Some(files)) => {
+                redirected = Redirected::to(files.clone(), executor);
+                &mut redirected
+            }
+            _ => executor,
+        };
         let started = clock::start();
         loop {
             while let Some(mut request) = spare.pop() {
@@ -345,7 +373,9 @@ impl Turns {
         executor: &mut dyn Executor<RealFile>,
     ) -> Result<Duration, SetUpError> {
         let mut left = cache.positions();
-        let mut spare: Vec<_> = (0..depth).map(|_| vec![0; BLOCK as usize]).collect();
+        let spare: Result<Vec<_>, SetUpError> = (0..depth).map(|_| block()).collect();
+        let mut spare = spare?;
+        let files = self.files_of(cache);
         let mut under_way = 0;
         let started = clock::start();
         loop {
@@ -363,7 +393,7 @@ impl Turns {
                         file,
                         action,
                     },
-                    &self.files,
+                    files,
                 );
                 under_way += 1;
             }
@@ -386,7 +416,7 @@ impl Turns {
 
     /// Nothing of the files is in the page cache, if that is wanted.
     pub(super) fn make(&self, cache: Cache) -> Result<(), SetUpError> {
-        if cache == Cache::Warm {
+        if cache != Cache::Cold {
             return Ok(());
         }
         for name in [COW, BACKING, PEER_BACKING, QCOW2] {
@@ -448,32 +478,16 @@ fn fill(path: &Path) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Whether there is one.
-fn make_qcow2(directory: &Path, content: Content) -> Result<bool, SetUpError> {
-    let found = Command::new("qemu-img").arg("--version").output();
-    if !found.is_ok_and(|output| output.status.success()) {
-        return Ok(false);
-    }
-    let backing = directory.join(PEER_BACKING);
-    if !backing.exists() {
-        fill(&backing).map_err(|error| file_error(&backing, error))?;
-    }
-    if !create_qcow2(directory, QCOW2, PEER_BACKING) {
-        return Ok(false);
-    }
-    if content == Content::Clean {
-        return Ok(true);
-    }
-    let (count, step) = ((SIZE.0 / BLOCK / 2).to_string(), (2 * BLOCK).to_string());
-    let words = ["-w", "-d", "32", "-c", &count, "-s", "4096", "-S", &step].map(String::from);
-    let mut bench = qemu_img_bench("qcow2", QCOW2, &words);
-    Ok(seconds_of(bench.current_dir(directory)).is_some())
-}
-
-fn arguments(depth: usize, mode: &str, cache: &str) -> Vec<String> {
-    let (depth, count, step) = (depth.to_string(), REQUESTS.to_string(), STEP.to_string());
-    let words = [
-        "-c", &count, "-d", &depth, "-s", "4096", "-S", &step, "-i", mode, "-t", cache,
-    ];
-    words.into_iter().map(String::from).collect()
+fn opened(cow: &Path, backing: &Path) -> Result<Files<RealFile>, SetUpError> {
+    let open = |path: &Path| {
+        let opened = RealHost.open(path, Access::ReadOnly);
+        opened
+            .map(Arc::new)
+            .map_err(|error| file_error(path, std::io::Error::other(error.to_string())))
+    };
+    Ok(Files {
+        cow: open(cow)?,
+        backing: Some(open(backing)?),
+        new: None,
+    })
 }

@@ -50,6 +50,14 @@ pub enum SetUpError {
     /// The thread of a device did not start or has died.
     #[error("the I/O thread: {0}")]
     Thread(String),
+    /// No buffer lies where direct I/O takes it.
+    #[error("none of {tries} buffers lies at a multiple of {alignment} bytes, as direct I/O needs")]
+    NoBuffer {
+        /// How many were made.
+        tries: usize,
+        /// In bytes.
+        alignment: usize,
+    },
     /// A replay failed.
     #[error("{0}")]
     Replay(String),

@@ -1,9 +1,11 @@
 //! The move within the file while requests are served: what they wait.
 
 use driver::open::{OpenOptions, open};
+use hdrhistogram::Histogram;
 use userhelper::image::open::close;
 use userhelper::planner::plan;
 use userhelper::real_files::RealHost;
+use userhelper::reflow::Windows;
 use userhelper::resize::{PlannedResize, surroundings};
 
 use super::case::Case;
@@ -14,18 +16,43 @@ use super::reflow::wish;
 use super::{BenchError, specification};
 use crate::bench::{Row, Unit};
 use crate::clock;
-use crate::device::{BlockDevice, Live, Running};
+use crate::device::{BlockDevice, Io, Shared, Stepped, Taken};
 
 pub(super) const WHAT: &str = "live reflow";
 
 /// No request is to wait longer.
 const LONGEST_MS: f64 = 50.0;
 
+/// Of the requests that no window is over, 99 in 100 are to take at most twice as long as before.
+const BESIDE_BEFORE: f64 = 0.5;
+
 /// Requests that are served before the move, to compare with.
 const BEFORE: u64 = 2000;
 
+/// The most operations under way at once.
+const DEPTH: usize = 32;
+
+/// What a move gave, with its operations carried out in one way.
+struct Moved {
+    taken: Taken,
+    before: Latencies,
+    during: Latencies,
+    windows: Windows,
+    syncs: u64,
+    seconds: f64,
+}
+
+/// The move with all operations carried out on the device's thread, and with an executor.
 pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
-    case.settings.check_stop()?;
+    let mut rows = Vec::new();
+    for io in [Io::Inline, Io::Auto] {
+        case.settings.check_stop()?;
+        rows.extend(rows_of(case, &moved(case, io)?));
+    }
+    Ok(rows)
+}
+
+fn moved(case: &Case<'_>, io: Io) -> Result<Moved, BenchError> {
     let names = &case.names;
     remove(&names.device)?;
     cp(&names.kept, &names.device)?;
@@ -46,8 +73,16 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
         })?;
     let progress = planned.progress();
 
-    let mut live = Live::start(device).map_err(|error| failed(error.to_string()))?;
-    let mut client = Client::new(&case.layout);
+    let chosen = io.choose(DEPTH);
+    let chosen = chosen.map_err(|error| failed(error.to_string()))?;
+    let executor = chosen.executor();
+    let stepped = match executor.map_err(|error| failed(error.to_string()))? {
+        None => Stepped::new(device),
+        Some(executor) => Stepped::on(device, executor),
+    };
+    let shared = Shared::start(stepped).map_err(|error| failed(error.to_string()))?;
+    let mut live = shared.handle();
+    let mut client = Client::new(&case.layout, progress.clone());
     let mut before = Latencies::new();
     client.run(&mut live, &mut before, |_, served| served < BEFORE)?;
     live.resize(Box::new(planned))
@@ -63,7 +98,8 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
         outcome.is_none() && case.settings.check_stop().is_ok()
     })?;
     let time = started.elapsed();
-    let device = (live.stop().map_err(|error| failed(error.to_string()))?).driver;
+    drop(live);
+    let device = (shared.stop().map_err(|error| failed(error.to_string()))?).driver;
     case.settings.check_stop()?;
     match outcome {
         Some(Ok(_)) => {}
@@ -73,22 +109,39 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
     let syncs = device.statistics().syncs - syncs_before;
     close(device, &names.device)?;
     remove(&names.device)?;
+    Ok(Moved {
+        taken: chosen.taken(),
+        before,
+        during,
+        windows: progress.windows(),
+        syncs,
+        seconds: time.as_secs_f64(),
+    })
+}
 
-    let windows = progress.windows();
+fn rows_of(case: &Case<'_>, moved: &Moved) -> Vec<Row> {
+    let (before, during) = (&moved.before, &moved.during);
     let name = |what: &str| format!("{}: {what}", case.name(WHAT));
-    let ms = |what: &str, ns: u64| Row::new(name(what), ns as f64 / 1e6, Unit::Milliseconds);
-    let mut rows = Vec::new();
-    for (what, quantile) in [("median", 0.5), ("99 %", 0.99), ("99.9 %", 0.999)] {
-        let quiet = before.at(quantile) as f64 / 1e6;
-        rows.push(ms(what, during.at(quantile)).against("before the move", quiet));
-    }
-    rows.push(ms("longest", during.at(1.0)).target(LONGEST_MS));
-    rows.push(ms("longest window", windows.longest_ns));
-    let count = |what: &str, count: u64| Row::new(name(what), count as f64, Unit::Count);
-    rows.push(count("windows", windows.count));
-    rows.push(count("syncs", syncs));
-    rows.push(count("requests during the move", during.count()));
-    let rate = case.rate(time.as_secs_f64());
-    rows.push(Row::new(name("data moved"), rate, Unit::GigabytesPerSecond));
-    Ok(rows)
+    let row = |what: &str, value: f64, unit: Unit| Row::new(name(what), value, unit);
+    let ms = |what: &str, ns: u64| row(what, ns as f64 / 1e6, Unit::Milliseconds);
+    let beside = |what: &str, times: &Histogram<u64>, quantile: f64| {
+        let quiet = before.all.value_at_quantile(quantile) as f64 / 1e6;
+        ms(what, times.value_at_quantile(quantile)).against("before the move", quiet)
+    };
+    let count = |what: &str, count: u64| row(what, count as f64, Unit::Count);
+    let rate = case.rate(moved.seconds);
+    let rows = [
+        beside("median", &during.all, 0.5),
+        beside("99 %", &during.all, 0.99),
+        beside("99.9 %", &during.all, 0.999),
+        beside("99 % outside the window", &during.outside, 0.99).target(BESIDE_BEFORE),
+        ms("longest", during.all.max()).target(LONGEST_MS),
+        ms("longest window", moved.windows.longest_ns),
+        count("windows", moved.windows.count),
+        count("syncs", moved.syncs),
+        count("requests during the move", during.all.len()),
+        count("of these outside the window", during.outside.len()),
+        row("data moved", rate, Unit::GigabytesPerSecond),
+    ];
+    rows.map(|row| row.by(moved.taken)).into()
 }

@@ -1,17 +1,18 @@
 //! A client of a live device: requests at fixed times, whatever became of those before, so
-//! that a pause is seen by all that it keeps waiting. What it reads is checked.
+//! that a pause is seen by all that it keeps waiting. What it reads is checked. A request is told
+//! apart from others by whether a window was over its sectors while it was served.
 
 use driver::blk::{Completion, Operation, Request, Status, Tag};
-use driver::ordered::Ordered;
-use driver::units::SectorCount;
+use driver::units::{Sector, SectorCount, SectorRange};
 use fixedbitset::FixedBitSet;
 use hdrhistogram::Histogram;
+use userhelper::progress::Progress;
 use userhelper::real_files::RealFile;
 
 use super::BenchError;
 use super::image::{BLOCK, Layout, fill, sector_of};
 use crate::clock::{Clock, WallClock};
-use crate::device::{BlockDevice, DeviceError, Live};
+use crate::device::{BlockDevice, DeviceError, Handle};
 use crate::random::SplitMix64;
 
 /// From one request to the next: 2,000 in a second.
@@ -21,22 +22,29 @@ const INTERVAL_NS: u64 = 500_000;
 const MOST_IN_FLIGHT: usize = 64;
 
 /// How long requests took.
-pub(super) struct Latencies(Histogram<u64>);
+pub(super) struct Latencies {
+    /// All of them.
+    pub(super) all: Histogram<u64>,
+    /// Those that no window was over.
+    pub(super) outside: Histogram<u64>,
+}
 
 impl Latencies {
     pub(super) fn new() -> Latencies {
         // A minute is the most that it counts; what takes longer counts as that.
         let bounds = Histogram::new_with_bounds(1, 60_000_000_000, 3);
-        Latencies(bounds.unwrap_or_else(|_| unreachable!("constant bounds that are in order")))
+        let all = bounds.unwrap_or_else(|_| unreachable!("constant bounds that are in order"));
+        Latencies {
+            outside: all.clone(),
+            all,
+        }
     }
 
-    /// In nanoseconds; 1.0 is the longest.
-    pub(super) fn at(&self, quantile: f64) -> u64 {
-        self.0.value_at_quantile(quantile)
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.0.len()
+    fn note(&mut self, took_ns: u64, outside: bool) {
+        self.all.saturating_record(took_ns);
+        if outside {
+            self.outside.saturating_record(took_ns);
+        }
     }
 }
 
@@ -48,6 +56,7 @@ pub(super) struct Client {
     dirty: Vec<u64>,
     /// The blocks that hold something; the others are zeros.
     written: FixedBitSet,
+    progress: Progress,
 }
 
 /// A request under way.
@@ -55,12 +64,15 @@ pub(super) struct Client {
 struct Pending {
     due_ns: u64,
     block: u64,
+    /// Where the windows still to come end, at the least, when it is submitted.
+    windows_end: Sector,
     /// What a read has to find.
     written: bool,
 }
 
 impl Client {
-    pub(super) fn new(layout: &Layout) -> Client {
+    /// One whose device may be resized, with this progress.
+    pub(super) fn new(layout: &Layout, progress: Progress) -> Client {
         let dirty: Vec<_> = layout.blocks().collect();
         let blocks = layout.size.0 / BLOCK;
         let mut written = FixedBitSet::with_capacity(blocks as usize);
@@ -72,6 +84,7 @@ impl Client {
             blocks,
             dirty,
             written,
+            progress,
         }
     }
 
@@ -79,9 +92,9 @@ impl Client {
     /// and then waits for the rest.
     pub(super) fn run(
         &mut self,
-        live: &mut Live<Ordered<RealFile>>,
+        live: &mut Handle<RealFile>,
         latencies: &mut Latencies,
-        mut goes_on: impl FnMut(&mut Live<Ordered<RealFile>>, u64) -> bool,
+        mut goes_on: impl FnMut(&mut Handle<RealFile>, u64) -> bool,
     ) -> Result<(), BenchError> {
         let died = |error: DeviceError| BenchError::Device(error.to_string());
         let clock = WallClock::start();
@@ -109,9 +122,8 @@ impl Client {
                 let Some(done) = pending.get_mut(slot).and_then(Option::take) else {
                     return Err(BenchError::Device("completed what was not asked".into()));
                 };
-                latencies
-                    .0
-                    .saturating_record(clock.now_ns().saturating_sub(done.due_ns));
+                let took_ns = clock.now_ns().saturating_sub(done.due_ns);
+                latencies.note(took_ns, self.was_outside(done));
                 check(&completion, done)?;
                 free.push(slot);
                 served += 1;
@@ -139,9 +151,25 @@ impl Client {
         let pending = Pending {
             due_ns,
             block,
+            windows_end: self.windows_end(),
             written,
         };
         (request, pending)
+    }
+
+    fn windows_end(&self) -> Sector {
+        // Before the first window, any may come.
+        self.progress.frontier().unwrap_or(Sector(u64::MAX))
+    }
+
+    /// Whether no window was over a request from when it was submitted until now. Windows come one
+    /// below the other.
+    fn was_outside(&self, request: Pending) -> bool {
+        let kept_out = self.progress.kept_out();
+        let start = kept_out.map_or(self.windows_end(), |kept_out| kept_out.start);
+        let windows = SectorRange::between(start..request.windows_end.max(start));
+        let sectors = SectorRange::new(sector_of(request.block), SectorCount(BLOCK / 512));
+        !windows.overlaps(sectors)
     }
 }
 
