@@ -121,8 +121,8 @@ fn moved(case: &Case<'_>, io: Io) -> Result<Moved, BenchError> {
 
 fn rows_of(case: &Case<'_>, moved: &Moved) -> Vec<Row> {
     let (before, during) = (&moved.before, &moved.during);
-    let name = |what: &str| format!("{}: {what}", case.name(WHAT));
-    let row = |what: &str, value: f64, unit: Unit| Row::new(name(what), value, unit);
+    let name = format!("{}, {}", case.name(WHAT), moved.taken.name());
+    let row = |what: &str, value: f64, unit: Unit| Row::new(format!("{name}: {what}"), value, unit);
     let ms = |what: &str, ns: u64| row(what, ns as f64 / 1e6, Unit::Milliseconds);
     let beside = |what: &str, times: &Histogram<u64>, quantile: f64| {
         let quiet = before.all.value_at_quantile(quantile) as f64 / 1e6;
