@@ -1,16 +1,19 @@
 //! `ubdlab bench` as its users meet it: what it prints, and what it says to wrong input. How
 //! fast anything is, no test looks at.
 
-use crate::support::cli::{Sandbox, output, ubdlab, ubdlab_that_heeds_signals};
+use crate::support::cli::{Sandbox, output, side_by_side, ubdlab, ubdlab_that_heeds_signals};
 use driver::units::Bytes;
 use harness::bench::replay::Generated;
 use serde_json::Value;
 
+/// A trace of a few requests.
+const SMALL: &str = "../traces/samples/msr.csv";
+
 /// One quick row or two of each command.
 const QUICK: [&[&str]; 5] = [
     &["lookup", "--only", "scan 64 MiB/empty"],
-    &["io", "--only", "runs, system calls"],
-    &["replay", "--only", "direct-random/stamps only"],
+    &["io", "--only", "read of 1 runs, system calls"],
+    &["replay", "--only", "msr.csv/stamps only", SMALL],
     &["resize", "--only", "headroom/1 GiB", "--dirty", "4M"],
     &["fuzz", "--only", "core/linux-2.6"],
 ];
@@ -44,8 +47,8 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn every_command_prints_rows_with_the_same_fields() {
-    for arguments in QUICK {
-        let (status, stdout, stderr) = run(&[arguments, &["--json"]].concat());
+    side_by_side(&QUICK, |arguments| {
+        let (status, stdout, stderr) = run(&[arguments, &["--json"][..]].concat());
         assert_eq!(status, Some(0), "{arguments:?}: {stderr}");
         let rows: Vec<Value> = serde_json::from_str(&stdout).unwrap();
         assert!(!rows.is_empty(), "{arguments:?}");
@@ -59,13 +62,13 @@ fn every_command_prints_rows_with_the_same_fields() {
             assert_eq!(row["ratio"].is_number(), row["baseline_value"].is_number());
             assert_eq!(row["met"].is_boolean(), row["target"].is_number());
         }
-    }
+    });
 }
 
 #[test]
 fn a_replay_on_files_says_who_carried_its_operations_out() {
-    let row = "sqlite-wal/requests, on files";
-    let arguments = ["replay", "--only", row, "--io", "threads", "--json"];
+    let row = "msr.csv/requests, on files";
+    let arguments = ["replay", SMALL, "--only", row, "--io", "threads", "--json"];
     let (status, stdout, stderr) = run(&arguments);
     assert_eq!(status, Some(0), "{stderr}");
     let rows: Vec<Value> = serde_json::from_str(&stdout).unwrap();

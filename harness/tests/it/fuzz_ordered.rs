@@ -8,6 +8,8 @@ use harness::fuzz::generate::Subject;
 use harness::fuzz::violation::Kind;
 use harness::sim::Assumptions;
 
+use crate::support::share::share;
+
 fn subject() -> Subject {
     Subject::healthy(DriverName::Ordered)
 }
@@ -256,6 +258,6 @@ fn assumptions_that_no_promise_rests_on_change_nothing_when_they_fail() {
             assumptions,
             ..subject()
         };
-        assert_nothing_found(&campaign(weakened, 100, 2), what);
+        assert_nothing_found(&campaign(weakened, share(100, 30), 2), what);
     }
 }

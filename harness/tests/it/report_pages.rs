@@ -9,7 +9,7 @@ use crate::support::cli::{Sandbox, bundled, output};
 /// The page of a replay with a resize by each strategy.
 fn replay_page(sandbox: &Sandbox) -> String {
     let trace = bundled("sqlite-wal.ubdtrace");
-    let resizes = ["100:1G:headroom", "400:2G:rebuild", "800:3G:reflow"];
+    let resizes = ["100:32M:headroom", "400:64M:rebuild", "800:96M:reflow"];
     let mut args = vec![
         "replay",
         trace.to_str().unwrap(),
@@ -20,7 +20,7 @@ fn replay_page(sandbox: &Sandbox) -> String {
     for resize in &resizes {
         args.extend(["--resize-at", resize]);
     }
-    args.extend(["--size", "512M", "--report", "@replay.html"]);
+    args.extend(["--size", "16M", "--report", "@replay.html"]);
     sandbox.succeeds(&args);
     String::from_utf8(sandbox.read("replay.html")).unwrap()
 }

@@ -7,6 +7,7 @@ use harness::plain_format;
 
 use crate::support::cli::{SIZE, Sandbox};
 use crate::support::images::{SOME, VERSIONS, blocks_of, expected_disk, name_of, read};
+use crate::support::share::share;
 
 #[test]
 fn every_version_to_raw() {
@@ -247,13 +248,13 @@ fn a_grown_disk_is_converted_without_counting_its_holes_as_data() {
     let sandbox = Sandbox::new();
     sandbox.write_backing("backing", SIZE);
     sandbox.create_cow("cow", "backing");
-    sandbox.succeeds(&["image", "resize", "@cow", "3T"]);
+    // Sectors have numbers of more than 32 bits from 2 TiB on; the bitmap is written bit by bit.
+    let (size, told) = share(("3T", "3 TiB"), ("300G", "300 GiB"));
+    sandbox.succeeds(&["image", "resize", "@cow", size]);
     let convert = ["image", "convert", "-f", "cow", "@cow", "@new"];
     let said = sandbox.succeeds(&[&convert[..], &["--to", "v3", "--backing", "@backing"]].concat());
-    assert!(
-        said.starts_with("@new: 3 TiB, 0 bytes of it data\n"),
-        "{said}"
-    );
+    let expected = format!("@new: {told}, 0 bytes of it data\n");
+    assert!(said.starts_with(&expected), "{said}");
     for name in ["@cow", "@new"] {
         let info = sandbox.json(&["image", "info", name]);
         assert_eq!(info["dirty_data_bytes"], 0, "{name}");

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 
 use driver::cow::Version;
 
-use crate::support::cli::Sandbox;
+use crate::support::cli::{Sandbox, side_by_side};
 use crate::support::images::{SOME, VERSIONS, expected_disk, name_of, read};
 
 #[test]
@@ -179,12 +179,12 @@ fn begun_again_it_completes() {
 
 #[test]
 fn both_files_are_locked() {
-    let sandbox = Sandbox::with_images();
-    for (file, role) in [("v3", ""), ("backing", "")] {
-        let held = sandbox.hold(file);
-        let locked = format!("@{file}: locked: a running UML or another ubdlab has it open{role}");
-        sandbox.refuses(&["image", "merge", "@v3", "@merged"], &locked);
-        sandbox.refuses(&["image", "merge", "@v3", "--in-place"], &locked);
-        drop(held);
-    }
+    side_by_side(&["v3", "backing"], |file| {
+        side_by_side(&["@merged", "--in-place"], |target| {
+            let sandbox = Sandbox::with_images();
+            let _held = sandbox.hold(file);
+            let locked = format!("@{file}: locked: a running UML or another ubdlab has it open");
+            sandbox.refuses(&["image", "merge", "@v3", target], &locked);
+        });
+    });
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use driver::cow::Version;
 
-use crate::support::cli::{SIZE, Sandbox};
+use crate::support::cli::{SIZE, Sandbox, side_by_side};
 use crate::support::images::{SOME, VERSIONS, blocks_of, header, name_of, read};
 
 /// As [`Sandbox::with_images`], with `other`: a backing file in which some sectors differ.
@@ -201,12 +201,15 @@ fn a_path_of_any_length_that_fits() {
 
 #[test]
 fn files_that_cannot_back_it() {
+    side_by_side(&[&[][..], &["--unsafe"]], |more| are_refused(more));
+}
+
+/// Such files are refused with these options too.
+fn are_refused(more: &[&str]) {
     let sandbox = with_other();
     let refused = |backing: &str, message: &str| {
-        for more in [&[][..], &["--unsafe"]] {
-            let args = ["image", "rebase", "@v3", "--backing", backing];
-            sandbox.refuses(&[&args[..], more].concat(), message);
-        }
+        let args = ["image", "rebase", "@v3", "--backing", backing];
+        sandbox.refuses(&[&args[..], more].concat(), message);
     };
     refused(
         "@v3",

@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use driver::cow::Version;
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +13,7 @@ use crate::support::cli::{
     SIZE, Sandbox, output, side_by_side, ubdlab, ubdlab_that_heeds_signals, ways_out,
 };
 use crate::support::images::{SOME, expected_disk};
+use crate::support::share::is_thorough;
 
 fn mtime(sandbox: &Sandbox, name: &str) -> i64 {
     std::fs::metadata(sandbox.path(name)).unwrap().mtime()
@@ -63,7 +64,7 @@ fn two_merges_do_not_give_a_time_back() {
 #[test]
 fn a_wait_is_announced() {
     let waits = (
-        4,
+        2,
         "waiting ",
         " s: until then, what is written could give @backing back a time that a COW file has \
          recorded",
@@ -101,22 +102,30 @@ fn a_wait_is_announced() {
 }
 
 /// Runs the program, and sends it this signal as soon as it says that it waits; how it ends, and
-/// what it says after that.
-fn interrupted(sandbox: &Sandbox, args: &[&str], signal: Signal) -> (ExitStatus, String) {
-    let mut command = ubdlab_that_heeds_signals();
-    command.args(sandbox.args(args));
+/// what it says before and after that.
+fn interrupted(
+    sandbox: &Sandbox,
+    command: &mut Command,
+    signal: Signal,
+) -> (ExitStatus, String, String) {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child: Child = command.spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.starts_with("waiting ") {
-        line.clear();
-        assert_ne!(said.read_line(&mut line).unwrap(), 0, "{args:?}: no wait");
+    let mut before = String::new();
+    loop {
+        let mut line = String::new();
+        let read = said.read_line(&mut line).unwrap();
+        assert_ne!(read, 0, "{command:?}: no wait: {before}");
+        if line.starts_with("waiting ") {
+            break;
+        }
+        before += &line;
     }
     kill_process(Pid::from_child(&child), signal).unwrap();
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
-    (child.wait().unwrap(), sandbox.text(rest.as_bytes()))
+    let text = |said: String| sandbox.text(said.as_bytes());
+    (child.wait().unwrap(), text(before), text(rest))
 }
 
 /// Ctrl-C ends a wait, and nothing has happened by then but what there was before.
@@ -162,7 +171,9 @@ fn a_wait_is_interrupted() {
             }
         }
         let before = sandbox.contents();
-        let (ended, said) = interrupted(&sandbox, args, signal);
+        let mut command = ubdlab_that_heeds_signals();
+        command.args(sandbox.args(args));
+        let (ended, _, said) = interrupted(&sandbox, &mut command, signal);
         assert_eq!(ended.code(), Some(status), "{said}");
         assert_eq!(said, format!("ubdlab: {says}\n"));
         assert!(sandbox.contents() == before, "{args:?} changed something");
@@ -177,10 +188,22 @@ fn a_backing_file_that_belongs_to_somebody_else() {
 }
 
 /// A wait that is too long for its owner is not for somebody else, who has no other way: one
-/// sentence says it, and nothing is said that is not so.
+/// sentence says it, and nothing is said that is not so. Only a thorough run waits all the time.
 #[test]
 fn somebody_else_waits_once_and_is_told_once() {
-    let Some(told) = merge_as_nobody(12) else {
+    const AHEAD: i64 = 12;
+    if !is_thorough() {
+        let Some((sandbox, mut merge)) = merge_of_nobody(AHEAD, ubdlab_that_heeds_signals()) else {
+            return;
+        };
+        let (ended, before, after) = interrupted(&sandbox, &mut merge, Signal::INT);
+        assert_eq!(ended.code(), Some(130), "{after}");
+        assert!(!before.contains("ahead of the clock"), "{before}");
+        assert!(after.starts_with("ubdlab: @cow: interrupted: "), "{after}");
+        assert_eq!(after.lines().count(), 1, "{after}");
+        return;
+    }
+    let Some(told) = merge_as_nobody(AHEAD) else {
         return;
     };
     let of_time: Vec<_> = (told.lines())
@@ -193,6 +216,18 @@ fn somebody_else_waits_once_and_is_told_once() {
 /// Merges into a backing file that this user does not own, and whose time is `ahead` seconds ahead
 /// of the clock; what is said. `None` where that cannot be tried.
 fn merge_as_nobody(ahead: i64) -> Option<String> {
+    let (sandbox, mut command) = merge_of_nobody(ahead, ubdlab())?;
+    let expected = expected_disk(&sandbox.read("backing"), &SOME);
+    let run = output(&mut command);
+    let told = sandbox.text(&run.stderr);
+    assert_eq!(run.status.code(), Some(0), "{told}");
+    assert!(sandbox.read("backing") == expected);
+    sandbox.succeeds(&["image", "check", "@cow"]);
+    Some(told)
+}
+
+/// The images of such a merge, and its command.
+fn merge_of_nobody(ahead: i64, mut command: Command) -> Option<(Sandbox, Command)> {
     const NOBODY: u32 = 65534;
     let sandbox = Sandbox::new();
     sandbox.write_backing("backing", SIZE);
@@ -201,7 +236,6 @@ fn merge_as_nobody(ahead: i64) -> Option<String> {
         sandbox.touch("backing", (mtime(&sandbox, "now") + ahead) as u64);
     }
     sandbox.write_image("cow", Version::V3, "backing", &SOME);
-    let expected = expected_disk(&sandbox.read("backing"), &SOME);
     std::fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o777)).unwrap();
     for name in ["backing", "cow"] {
         std::fs::set_permissions(sandbox.path(name), Permissions::from_mode(0o666)).unwrap();
@@ -212,15 +246,9 @@ fn merge_as_nobody(ahead: i64) -> Option<String> {
         eprintln!("skipped: only root runs a program as somebody else");
         return None;
     }
-    let mut command = ubdlab();
     command.args(sandbox.args(&["image", "merge", "@cow", "--in-place"]));
     command.uid(NOBODY).gid(NOBODY);
-    let run = output(&mut command);
-    let told = sandbox.text(&run.stderr);
-    assert_eq!(run.status.code(), Some(0), "{told}");
-    assert!(sandbox.read("backing") == expected);
-    sandbox.succeeds(&["image", "check", "@cow"]);
-    Some(told)
+    Some((sandbox, command))
 }
 
 /// A header holds a time modulo 2^32. What is told of a file is the time that it has.

@@ -6,4 +6,5 @@ pub(crate) mod cli;
 pub(crate) mod images;
 pub(crate) mod mounted;
 pub(crate) mod peers;
+pub(crate) mod share;
 pub(crate) mod uml;

@@ -18,6 +18,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 use userhelper::planner::{Shrink, Wish};
 use userhelper::resize::{WishedResize, recover};
 
+use crate::support::share::every;
+
 use super::model::{Model, read_all};
 use super::{
     Act, BACKING, COW, Device, World, close, found, request_of, step_to_completion, try_open,
@@ -36,6 +38,9 @@ pub(crate) struct Depth {
 
 /// The first changes are the syncs with which the device is opened.
 const OPENING: u64 = 2;
+
+/// One in this many crashes or failures is looked at in a run that is not thorough.
+pub(crate) const CRASHES: usize = 3;
 
 /// When the resize is alone.
 const WHOLE: Depth = Depth {
@@ -176,7 +181,7 @@ impl Story<'_> {
         (told, changes)
     }
 
-    /// Every crash.
+    /// Every crash, or every third one.
     pub(crate) fn survives_every_crash(&self) {
         let (_, changes) = self.succeeds();
         let (mut images, mut seed) = (0, 0);
@@ -184,7 +189,7 @@ impl Story<'_> {
             true => WHOLE,
             false => SAMPLE,
         };
-        for at in OPENING..=changes {
+        for at in every(CRASHES, (OPENING..=changes).rev()) {
             let world = self.before.restarted();
             world.host.crash_before_change(at);
             let told = self.tell(world);
@@ -212,12 +217,13 @@ impl Story<'_> {
         println!("{}: {changes} changes, {images} crash images", self.name);
     }
 
-    /// Every single failure of a host operation; the resize may fail, nothing else.
+    /// Every single failure of a host operation, or every third one; the resize may fail, nothing
+    /// else.
     pub(crate) fn survives_every_failure(&self, fault: Fault) {
         let (_, changes) = self.succeeds();
         let files = |host: &SimHost| (host.content(COW), host.content(BACKING), host.paths());
         let before = files(&self.before.host);
-        for at in OPENING..changes {
+        for at in every(CRASHES, OPENING..changes) {
             let world = self.before.restarted();
             let mut count = 0;
             world
