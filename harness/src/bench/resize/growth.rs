@@ -45,12 +45,12 @@ const WAYS: [Way; 3] = [
         name: "headroom",
         with_dirty: Order::Constant,
         run: |settings, names, size| {
-            rebuild(settings.program, names, size)?;
+            rebuild(settings, names, size)?;
             let mut size = size;
             let [seconds] = turns(settings, TURNS, || {
                 size += MORE;
                 let arguments = resize_arguments(names, size, "headroom");
-                Ok([run(settings.program, &arguments)?])
+                Ok([run(settings, settings.program, &arguments)?])
             })?;
             Ok(seconds)
         },
@@ -59,7 +59,7 @@ const WAYS: [Way; 3] = [
         name: "rebuild",
         with_dirty: Order::Linear,
         run: |settings, names, size| {
-            let rebuilt = || Ok([rebuild(settings.program, names, size)?]);
+            let rebuilt = || Ok([rebuild(settings, names, size)?]);
             let [seconds] = turns(settings, TURNS, rebuilt)?;
             Ok(seconds)
         },
@@ -70,8 +70,8 @@ const WAYS: [Way; 3] = [
         run: |settings, names, size| {
             let [seconds] = turns(settings, TURNS, || {
                 remove(&names.device)?;
-                cp(&names.kept, &names.device)?;
-                settle(&names.device);
+                cp(settings, &names.kept, &names.device)?;
+                settle(settings, &names.device);
                 Ok([reflow(&names.device, size)?.time])
             })?;
             Ok(seconds)
@@ -117,7 +117,7 @@ fn grow(
     let names = Names::within(settings.directory);
     for (label, at, layout) in points {
         names.clear()?;
-        layout.make(&names.kept, &names.backing)?;
+        layout.make(settings, &names.kept, &names.backing)?;
         for (way, growth) in &mut growths {
             let seconds = (way.run)(settings, &names, layout.size + MORE)?;
             growth.point(label, *at, seconds * 1e3);

@@ -19,25 +19,25 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
     let names = &case.names;
     let name = case.name(WHAT);
     // A rebuilt device has the room that is wanted here.
-    rebuild(case.settings.program, names, case.new_size())?;
+    rebuild(case.settings, names, case.new_size())?;
     remove(&names.other)?;
     let peer = missing(&["qemu-img"]);
     let qemu_img = |words: &[&str]| {
         let mut words: Vec<OsString> = words.iter().map(OsString::from).collect();
         words.insert(1, names.other.clone().into());
         words.insert(1, "-q".into());
-        run(Path::new("qemu-img"), &words)
+        run(case.settings, Path::new("qemu-img"), &words)
     };
     if peer.is_none() {
         let size = case.new_size().0.to_string();
         qemu_img(&["create", &size, "-f", "qcow2"])?;
     }
-    settle(&names.device);
+    settle(case.settings, &names.device);
     let mut size = case.new_size();
     let [ours, theirs] = turns(case.settings, TURNS, || {
         size += MORE;
         let arguments = resize_arguments(names, size, "headroom");
-        let ours = run(case.settings.program, &arguments)?;
+        let ours = run(case.settings, case.settings.program, &arguments)?;
         let theirs = match peer {
             None => qemu_img(&["resize", &size.0.to_string()])?,
             Some(_) => ours,

@@ -12,7 +12,7 @@ use userhelper::image::ImageError;
 use userhelper::image::open::close;
 use userhelper::real_files::RealHost;
 
-use super::{BenchError, specification};
+use super::{BenchError, Settings, specification};
 use crate::bench::io::served;
 use crate::random::SplitMix64;
 
@@ -91,7 +91,12 @@ impl Layout {
     }
 
     /// Makes `cow` over the backing file `backing`, which is made too, if it is not there.
-    pub(super) fn make(&self, cow: &Path, backing: &Path) -> Result<(), BenchError> {
+    pub(super) fn make(
+        &self,
+        settings: Settings<'_>,
+        cow: &Path,
+        backing: &Path,
+    ) -> Result<(), BenchError> {
         if !backing.exists() {
             let file = File::create(backing).map_err(BenchError::file(backing, "creating"))?;
             file.set_len(self.size.0)
@@ -104,6 +109,7 @@ impl Layout {
         let mut request = Request::write(Tag(0), Sector(0), vec![0; BLOCK as usize]);
         for block in self.blocks() {
             request.start = sector_of(block);
+            settings.check_stop()?;
             fill(&mut request.segments[0].data, block);
             request = served(&mut device, request).map_err(failed)?;
         }
@@ -209,7 +215,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let names = Names::within(directory.path());
         let layout = Layout::new(Bytes(1 << 30), Bytes(1 << 20), Shape::Extents);
-        layout.make(&names.kept, &names.backing).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let settings = Settings {
+            directory: directory.path(),
+            program: Path::new("/"),
+            dirty: layout.dirty,
+            only: None,
+            stop: &stop,
+        };
+        layout.make(settings, &names.kept, &names.backing).unwrap();
         let spec = specification(&names.kept);
         let device = open(&RealHost, &spec, OpenOptions::default())
             .unwrap()

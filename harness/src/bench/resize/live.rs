@@ -55,8 +55,8 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
 fn moved(case: &Case<'_>, io: Io) -> Result<Moved, BenchError> {
     let names = &case.names;
     remove(&names.device)?;
-    cp(&names.kept, &names.device)?;
-    settle(&names.device);
+    cp(case.settings, &names.kept, &names.device)?;
+    settle(case.settings, &names.device);
     let failed = |error: String| BenchError::Device(error);
     let spec = specification(&names.device);
     let device = open(&RealHost, &spec, OpenOptions::default())?.device;

@@ -33,20 +33,20 @@ pub(super) fn measure(
 fn merge(settings: Settings<'_>, layout: &Layout, name: String) -> Result<Row, BenchError> {
     let names = Names::within(settings.directory);
     names.clear()?;
-    layout.make(&names.kept, &names.backing)?;
+    layout.make(settings, &names.kept, &names.backing)?;
     let peer = missing(&["uml_moo"]);
     let [ours, theirs] = turns(settings, TURNS, || {
         let (kept, other) = (names.kept.as_os_str(), names.other.as_os_str());
         remove(&names.other)?;
-        settle(&names.kept);
+        settle(settings, &names.kept);
         let arguments = ["image".as_ref(), "merge".as_ref(), kept, other];
-        let ours = run(settings.program, &arguments)?;
+        let ours = run(settings, settings.program, &arguments)?;
         if peer.is_some() {
             return Ok([ours, ours]);
         }
         remove(&names.other)?;
-        settle(&names.kept);
-        let merged = run(Path::new("uml_moo"), &[kept, other])?;
+        settle(settings, &names.kept);
+        let merged = run(settings, Path::new("uml_moo"), &[kept, other])?;
         Ok([ours, merged + sync(&names.other)?])
     })?;
     names.clear()?;

@@ -127,7 +127,7 @@ fn devices(settings: Settings<'_>, each: &mut impl FnMut(Vec<Row>)) -> Result<()
                 layout,
             };
             case.names.clear()?;
-            layout.make(&case.names.kept, &case.names.backing)?;
+            layout.make(settings, &case.names.kept, &case.names.backing)?;
             if wanted(rebuild::WHAT) {
                 each(rebuild::measure(&case)?);
             }

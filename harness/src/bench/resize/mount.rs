@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::programs::{missing, run};
+use super::programs::{missing, run_to_end};
 use super::{BenchError, image::remove};
 
 /// A file system that can share extents between files.
@@ -59,11 +59,11 @@ impl Mount {
         std::fs::create_dir(&mount.at).map_err(BenchError::file(&mount.at, "creating"))?;
         let options = kind.options.iter().map(OsStr::new);
         let made: Vec<_> = options.chain([mount.image.as_os_str()]).collect();
-        run(Path::new(kind.make), &made)?;
+        run_to_end(Path::new(kind.make), &made)?;
         // The loop device goes with the mount.
         let words = ["-o", "loop", "-t", kind.name].map(OsStr::new);
         let words = [&words[..], &[mount.image.as_os_str(), mount.at.as_os_str()]].concat();
-        if run(Path::new("mount"), &words).is_err() {
+        if run_to_end(Path::new("mount"), &words).is_err() {
             return Ok(Err(format!(
                 "root, a loop device and {} in the kernel",
                 kind.name
@@ -76,9 +76,9 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if self.mounted && run(Path::new("umount"), &[&self.at]).is_err() {
+        if self.mounted && run_to_end(Path::new("umount"), &[&self.at]).is_err() {
             // Something still looks at it: it goes when that does.
-            let _ = run(
+            let _ = run_to_end(
                 Path::new("umount"),
                 &[OsStr::new("-l"), self.at.as_os_str()],
             );

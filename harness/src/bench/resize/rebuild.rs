@@ -10,7 +10,7 @@ use driver::units::Bytes;
 use super::case::Case;
 use super::image::{Names, remove};
 use super::programs::{cp, run, settle};
-use super::{BenchError, turns};
+use super::{BenchError, Settings, turns};
 use crate::bench::{Row, Unit};
 use crate::clock;
 
@@ -24,13 +24,13 @@ const SHARE: f64 = 0.8;
 pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
     let names = &case.names;
     let [ours, copied, synced, freed] = turns(case.settings, TURNS, || {
-        let ours = rebuild(case.settings.program, names, case.new_size())?;
+        let ours = rebuild(case.settings, names, case.new_size())?;
         remove(&names.other)?;
-        settle(&names.device);
-        let [copied, synced] = cp(&names.kept, &names.other)?;
+        settle(case.settings, &names.device);
+        let [copied, synced] = cp(case.settings, &names.kept, &names.other)?;
         let started = clock::start();
         remove(&names.other)?;
-        settle(&names.device);
+        settle(case.settings, &names.device);
         Ok([ours, copied, synced, started.elapsed()])
     })?;
     let name = case.name(WHAT);
@@ -53,7 +53,7 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
 /// Rebuilds the device as it was made into one of this size, in a process of its own. The old
 /// file stays open meanwhile, so that neither this nor the copy frees what it takes up.
 pub(super) fn rebuild(
-    program: &Path,
+    settings: Settings<'_>,
     names: &Names,
     new_size: Bytes,
 ) -> Result<Duration, BenchError> {
@@ -63,11 +63,15 @@ pub(super) fn rebuild(
         names.kept.clone().into(),
         names.device.clone().into(),
     ];
-    run(Path::new("cp"), &copy)?;
+    run(settings, Path::new("cp"), &copy)?;
     let opened = File::open(&names.device);
     let _old = opened.map_err(BenchError::file(&names.device, "opening"))?;
-    settle(&names.device);
-    run(program, &resize_arguments(names, new_size, "rebuild"))
+    settle(settings, &names.device);
+    run(
+        settings,
+        settings.program,
+        &resize_arguments(names, new_size, "rebuild"),
+    )
 }
 
 pub(super) fn resize_arguments(names: &Names, size: Bytes, strategy: &str) -> Vec<OsString> {

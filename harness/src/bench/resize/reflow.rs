@@ -30,9 +30,9 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
     let mut syncs = 0;
     remove(&names.device)?;
     let [ours, theirs, freed] = turns(case.settings, TURNS, || {
-        settle(&names.kept);
-        let [_, theirs] = cp(&names.kept, &names.device)?;
-        settle(&names.device);
+        settle(case.settings, &names.kept);
+        let [_, theirs] = cp(case.settings, &names.kept, &names.device)?;
+        settle(case.settings, &names.device);
         let moved = reflow(&names.device, case.new_size())?;
         syncs = moved.syncs;
         let started = clock::start();

@@ -52,16 +52,16 @@ fn name(kind: Kind, layout: &Layout) -> String {
 
 fn case(settings: Settings<'_>, kind: Kind, layout: &Layout) -> Result<Vec<Row>, BenchError> {
     let names = Names::within(settings.directory);
-    layout.make(&names.kept, &names.backing)?;
+    layout.make(settings, &names.kept, &names.backing)?;
     let new_size = layout.size + MORE;
     let [ours, theirs, shared] = turns(settings, TURNS, || {
-        let ours = rebuild(settings.program, &names, new_size)?;
+        let ours = rebuild(settings, &names, new_size)?;
         remove(&names.other)?;
-        settle(&names.device);
-        let [_, theirs] = cp(&names.kept, &names.other)?;
+        settle(settings, &names.device);
+        let [_, theirs] = cp(settings, &names.kept, &names.other)?;
         remove(&names.other)?;
-        settle(&names.device);
-        let shared = cp_shared(&names.kept, &names.other)?;
+        settle(settings, &names.device);
+        let shared = cp_shared(settings, &names.kept, &names.other)?;
         remove(&names.other)?;
         Ok([ours, theirs, shared])
     })?;
