@@ -219,9 +219,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// An image that is no raw disk was chosen as backing file.
-    #[error("{}: begins like {}, and a backing file is a raw disk: its header would be taken \
-        for the disk's first sectors. {}; --backing-format raw if it is a raw disk all the same",
-        shown(.path), .format.name(), .format.to_raw())]
+    #[error("{}: {}, and a backing file is a raw disk: its {} would be taken for the disk's {}. \
+        {}; --backing-format raw if it is a raw disk all the same",
+        shown(.path), .format.looks(), .format.more(), .format.misread_as(), .format.to_raw())]
     BackingIsImage {
         /// The file.
         path: PathBuf,

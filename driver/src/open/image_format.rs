@@ -3,7 +3,7 @@
 
 use crate::cow::Header;
 use crate::host::{HostFile, HostResult};
-use crate::units::FileOffset;
+use crate::units::{FileOffset, SECTOR_SIZE};
 
 /// A format of disks that is more than their content, and so not for a backing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +20,14 @@ pub enum ImageFormat {
     Vdi,
     /// Hyper-V's VHDX.
     Vhdx,
-    /// The dynamic VHD of Virtual PC. One of fixed size is a raw disk with a footer.
+    /// The dynamic VHD of Virtual PC.
     Vhd,
+    /// One of fixed size, which is a raw disk with a footer.
+    FixedVhd,
+    /// Parallels' HDD.
+    Parallels,
+    /// Apple's DMG, which ends with what tells it.
+    Dmg,
     /// What gzip compressed.
     Gzip,
     /// What xz compressed.
@@ -33,7 +39,7 @@ pub enum ImageFormat {
 }
 
 /// What files begin with: where it stands in the file, the bytes, and the format.
-const MAGICS: [(usize, &[u8], ImageFormat); 12] = [
+const MAGICS: [(usize, &[u8], ImageFormat); 14] = [
     (0, b"QFI\xfb", ImageFormat::Qcow),
     (0, b"QED\0", ImageFormat::Qed),
     (0, b"KDMV", ImageFormat::Vmdk),
@@ -42,24 +48,48 @@ const MAGICS: [(usize, &[u8], ImageFormat); 12] = [
     (64, b"\x7f\x10\xda\xbe", ImageFormat::Vdi),
     (0, b"vhdxfile", ImageFormat::Vhdx),
     (0, b"conectix", ImageFormat::Vhd),
+    (0, b"WithoutFreeSpace", ImageFormat::Parallels),
+    (0, b"WithouFreSpacExt", ImageFormat::Parallels),
     (0, b"\x1f\x8b\x08", ImageFormat::Gzip),
     (0, b"\xfd7zXZ\0", ImageFormat::Xz),
     (0, b"\x28\xb5\x2f\xfd", ImageFormat::Zstd),
     (0, b"BZh", ImageFormat::Bzip2),
 ];
 
+/// What the last sector of files begins with. Files of the first are a disk up to there.
+const FOOTERS: [(&[u8], ImageFormat); 2] = [
+    (b"conectix", ImageFormat::FixedVhd),
+    (b"koly", ImageFormat::Dmg),
+];
+
+/// The longest of those, in bytes.
+const FOOTER_LEN: usize = 8;
+
 /// How much of a file tells its format, in bytes.
 const PREFIX_LEN: usize = 68;
 
 impl ImageFormat {
-    /// That of a file, going by what it begins with; `None` of a raw disk.
+    /// That of a file, going by what it and its last sector begin with; `None` of a raw disk.
     ///
     /// # Errors
     /// The host's.
     pub fn of<F: HostFile>(file: &F) -> HostResult<Option<ImageFormat>> {
         let mut prefix = [0; PREFIX_LEN];
         file.read_zero_filled_at(&mut prefix, FileOffset(0))?;
-        Ok(ImageFormat::of_prefix(&prefix))
+        if let Some(format) = ImageFormat::of_prefix(&prefix) {
+            return Ok(Some(format));
+        }
+        let Some(last) = file.len()?.0.checked_sub(SECTOR_SIZE) else {
+            return Ok(None);
+        };
+        let mut footer = [0; FOOTER_LEN];
+        file.read_zero_filled_at(&mut footer, FileOffset(last))?;
+        Ok(ImageFormat::of_footer(&footer))
+    }
+
+    fn of_footer(footer: &[u8; FOOTER_LEN]) -> Option<ImageFormat> {
+        let found = FOOTERS.iter().find(|(magic, _)| footer.starts_with(magic));
+        found.map(|&(_, format)| format)
     }
 
     fn of_prefix(prefix: &[u8; PREFIX_LEN]) -> Option<ImageFormat> {
@@ -78,6 +108,34 @@ impl ImageFormat {
         is_whole.then_some(format)
     }
 
+    /// How a file is seen to be of this format.
+    pub fn looks(self) -> String {
+        let verb = if self.has_footer() { "ends" } else { "begins" };
+        format!("{verb} like {}", self.name())
+    }
+
+    /// What a file of this format has beside a disk.
+    pub fn more(self) -> &'static str {
+        if self.has_footer() {
+            "footer"
+        } else {
+            "header"
+        }
+    }
+
+    /// What of a disk that would be taken for.
+    pub fn misread_as(self) -> &'static str {
+        if self.has_footer() {
+            "last sector"
+        } else {
+            "first sectors"
+        }
+    }
+
+    fn has_footer(self) -> bool {
+        FOOTERS.iter().any(|&(_, format)| format == self)
+    }
+
     /// Its name after an article.
     pub fn name(self) -> &'static str {
         match self {
@@ -88,6 +146,9 @@ impl ImageFormat {
             ImageFormat::Vdi => "a VDI image",
             ImageFormat::Vhdx => "a VHDX image",
             ImageFormat::Vhd => "a VHD image",
+            ImageFormat::FixedVhd => "a VHD image of fixed size",
+            ImageFormat::Parallels => "a Parallels image",
+            ImageFormat::Dmg => "a DMG image",
             ImageFormat::Gzip => "a file that gzip compressed",
             ImageFormat::Xz => "a file that xz compressed",
             ImageFormat::Zstd => "a file that zstd compressed",
@@ -104,7 +165,13 @@ impl ImageFormat {
             | ImageFormat::Vmdk
             | ImageFormat::Vdi
             | ImageFormat::Vhdx
-            | ImageFormat::Vhd => "Convert it into a raw disk first (qemu-img convert -O raw)",
+            | ImageFormat::Vhd
+            | ImageFormat::Parallels
+            | ImageFormat::Dmg => "Convert it into a raw disk first (qemu-img convert -O raw)",
+            // Without a header nothing tells qemu-img what it is.
+            ImageFormat::FixedVhd => {
+                "Convert it into a raw disk first (qemu-img convert -f vpc -O raw)"
+            }
             ImageFormat::Gzip => "Decompress it first (gzip -dc <FILE >DISK)",
             ImageFormat::Xz => "Decompress it first (xz -dc <FILE >DISK)",
             ImageFormat::Zstd => "Decompress it first (zstd -dc <FILE >DISK)",
@@ -138,6 +205,13 @@ mod tests {
             if at > 0 {
                 assert_eq!(found(0, whole), None);
             }
+        }
+        for (magic, format) in FOOTERS {
+            let mut footer = [0; FOOTER_LEN];
+            footer[..magic.len()].copy_from_slice(magic);
+            assert_eq!(ImageFormat::of_footer(&footer), Some(format));
+            footer[magic.len() - 1] ^= 1;
+            assert_eq!(ImageFormat::of_footer(&footer), None);
         }
         assert_eq!(found(0, b"OOOM"), Some(ImageFormat::Cow));
         assert_eq!(found(0, b"BZh is how a text may begin"), None);

@@ -85,6 +85,7 @@ impl Sandbox {
         let convert = ["image", "convert", "@cow", "@v2", "--to", "v2"];
         self.succeeds(&convert);
         std::fs::rename(self.path("v2"), self.path("cow")).unwrap();
+        self.make_dirty("cow");
     }
 }
 
@@ -206,6 +207,7 @@ fn it_is_said_where_a_list_gives_or_takes_what_the_modes_do_not() {
         ("cow", "backing", &keeps_off, 0o644),
     ] {
         let sandbox = Sandbox::with_device();
+        sandbox.make_dirty("cow");
         sandbox.write("result", "");
         sandbox.write("other", vec![7; SIZE as usize]);
         let (source, args): (_, &[&str]) = match target {

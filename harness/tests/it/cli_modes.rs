@@ -173,6 +173,7 @@ fn it_is_said_where_private_content_comes_into_a_file_that_others_may_read() {
         (0o644, 0o600, false, true),
     ] {
         let sandbox = Sandbox::with_device();
+        sandbox.make_dirty("cow");
         // Into the COW file comes what the old backing file has.
         sandbox.write("other", vec![7; SIZE as usize]);
         sandbox.set_mode("cow", cow);

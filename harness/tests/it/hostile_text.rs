@@ -268,6 +268,7 @@ fn image_commands_say_hostile_names_and_do_not_obey_them() {
     }
     // Another file over the same backing file is named before that one is changed.
     sandbox.create_cow(&format!("other{HOSTILE}"), &backing);
+    harmless(&sandbox, &["image", "resize", &c, "+1M"], 0);
     let in_place = ["image", "merge", &c, "--in-place"];
     let (_, said) = harmless(&sandbox, &in_place, 0);
     assert!(said.contains(&format!("  breaks {}", sandbox.path("other").display())));

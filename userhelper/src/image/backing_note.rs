@@ -16,9 +16,9 @@ use super::open::{CowImageFile, Image};
 pub fn backing_note<F: HostFile>(path: &Path, file: &F) -> HostResult<Option<String>> {
     Ok(ImageFormat::of(file)?.map(|format| {
         format!(
-            "the backing file {} begins like {}, and is read as a raw disk, by stock UML too",
+            "the backing file {} {}, and is read as a raw disk, by stock UML too",
             shown(path),
-            format.name()
+            format.looks()
         )
     }))
 }

@@ -33,9 +33,9 @@ pub enum ImageError {
     /// It begins like an image of a format that is not read here, and nobody has said that it is a
     /// raw disk.
     #[error(
-        "{}: begins like {}, which would be read as a raw disk, header and all. {}; --format raw if \
-         it is a raw disk all the same",
-        shown(.path), .format.name(), .format.to_raw()
+        "{}: {}, which would be read as a raw disk, {} and all. {}; --format raw if it is a raw disk \
+         all the same",
+        shown(.path), .format.looks(), .format.more(), .format.to_raw()
     )]
     OtherFormat {
         /// The file.
@@ -163,6 +163,18 @@ pub enum ImageError {
         backing: PathBuf,
         /// With what the disk can be made larger.
         resized_with: &'static str,
+    },
+    /// There is no such file, and none that was to get its name.
+    #[error(
+        "{}: opening: {}, nor is there {}, which an interrupted creation would have left: there is \
+         nothing to recover",
+        shown(.path), HostError::NotFound, shown(.unfinished)
+    )]
+    NothingToRecover {
+        /// The name.
+        path: PathBuf,
+        /// What a new file is called until it is complete.
+        unfinished: PathBuf,
     },
     /// The watcher said that it is enough.
     #[error("interrupted")]

@@ -31,7 +31,9 @@ use crate::planner::{Shrink, Wish};
 use crate::resize::PlannedResize;
 
 use super::backing_change::Writes;
-use super::open::{CowImageFile, Trust, cow_image_file, device_size, options, specification};
+use super::open::{
+    CowImageFile, Trust, cow_image_file, device_size, is_changing_backing, options, specification,
+};
 use super::resize::{check_extension, plan_for};
 use super::{ImageError, Watch, backing_change, report};
 
@@ -68,8 +70,19 @@ pub fn open_both<H: ImageHost>(
     Ok(cow_image_file(path, opened))
 }
 
+/// Whether a merge in place would change anything. Where it would not, the backing file keeps its
+/// time, and the other COW files over it stay usable.
+pub fn has_work<F: HostFile>(cow: &CowImageFile<F>) -> bool {
+    let device = &cow.device;
+    let is_long_enough = (device.backing())
+        .and_then(|backing| backing.len().ok())
+        .is_some_and(|len| len >= device_size(device));
+    device.map().dirty_count().0 > 0 || is_changing_backing(device) || !is_long_enough
+}
+
 /// Merges the COW file into its backing file and empties it. A COW file of another version is
-/// made one of version 3 first, which is the one that an interruption can be noted in.
+/// made one of version 3 first, which is the one that an interruption can be noted in. Where there
+/// is nothing to merge, nothing is changed.
 ///
 /// # Errors
 /// The host's, or what the watcher says. The COW file is usable then, and the merge can be
@@ -81,6 +94,18 @@ pub fn in_place<H: ImageHost + Clone>(
 ) -> Result<Merged, ImageError> {
     let path = cow.path.clone();
     let failed = ImageError::resize(&path);
+    if !has_work(cow) {
+        let backing = backing_change::backing(&cow.device).map_err(&failed)?;
+        let backing_size = backing.len().map_err(ImageError::host(
+            &cow.backing_path,
+            "examining",
+            FileOffset(0),
+        ))?;
+        return Ok(Merged {
+            data: Bytes(0),
+            backing_size,
+        });
+    }
     check_extension(host, cow, device_size(&cow.device))?;
     make_v3(host, &path, &mut cow.device)?;
     backing_change::begin(host, &mut cow.device, Writes::Dirty, watch)

@@ -77,13 +77,20 @@ pub fn recover<H: ImageHost>(
     watch: Watch<'_>,
 ) -> Result<Recovered, ImageError> {
     if let Err(HostError::NotFound) = host.open(path, Access::ReadOnly).map(drop) {
-        // What an interrupted creation left has no other name. If there is no such file either,
-        // opening says so.
+        // What an interrupted creation left has no other name.
         let temporary = remove_left_over(host, path, None)?;
         if temporary {
             return Ok(Recovered {
                 temporary,
                 ..Recovered::default()
+            });
+        }
+        // One that is there is being written.
+        let unfinished = temporary_name(path);
+        if let Err(HostError::NotFound) = host.open(&unfinished, Access::ReadOnly).map(drop) {
+            return Err(ImageError::NothingToRecover {
+                path: path.to_owned(),
+                unfinished,
             });
         }
     }

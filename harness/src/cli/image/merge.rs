@@ -6,7 +6,7 @@ use driver::shown;
 use driver::units::FileOffset;
 use userhelper::image::ImageError;
 use userhelper::image::convert::to_raw;
-use userhelper::image::merge::{in_place, open_both};
+use userhelper::image::merge::{has_work, in_place, open_both};
 use userhelper::image::open::{Image, close, open_cow};
 use userhelper::image_host::ImageHost;
 use userhelper::real_files::RealHost;
@@ -86,6 +86,14 @@ fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure>
 fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
     let mut cow = open_both(&RealHost, path, args.trust.trust())?;
     note(cow.backing_note());
+    if !has_work(&cow) {
+        output::line(format_args!(
+            "{}: nothing is dirty, so nothing was merged; {} is as it was",
+            shown(path),
+            shown(&cow.backing_path)
+        ));
+        return Ok(Verdict::Good);
+    }
     super::resize::consequences(&cow, args.trust.trust(), "merging into")
         .iter()
         .for_each(output::remark);

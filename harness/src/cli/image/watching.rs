@@ -24,8 +24,8 @@ impl Watching {
     /// A bar with this message. From now on the first SIGINT or SIGTERM stops the tool at its
     /// next step, and a second one ends the process.
     pub(super) fn new(message: &'static str) -> Watching {
-        // Hidden by itself when stderr is no terminal.
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+        // Hidden by itself when stderr is no terminal. A bar of length 0 is drawn full.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         if let Ok(style) =
             ProgressStyle::with_template("{msg:24} {wide_bar} {bytes}/{total_bytes} {eta:>4}")
         {

@@ -59,10 +59,18 @@ pub(super) fn image(args: &[&'static str]) -> Vec<&'static str> {
     [&["image"], args].concat()
 }
 
+const NOR_UNFINISHED: &str = ", nor is there @.cow.ubdlab-new, which an interrupted creation would \
+                              have left: there is nothing to recover";
+
 /// Every command refuses `@cow` with this message; `check` says so with its own status.
 fn all_refuse(sandbox: &Sandbox, message: &str) {
     for args in COW_COMMANDS.iter().chain(&DISK_COMMANDS) {
-        sandbox.refuses(&image(args), message);
+        // It might have been about a file that has not got its name.
+        let more = match args[0] {
+            "recover" => NOR_UNFINISHED,
+            _ => "",
+        };
+        sandbox.refuses(&image(args), &format!("{message}{more}"));
     }
     for args in CHECKS {
         cannot_check(sandbox, args, message);

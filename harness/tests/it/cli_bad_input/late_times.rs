@@ -28,6 +28,7 @@ fn a_change_that_the_files_time_cannot_tell_of_is_not_begun() {
             ];
             sandbox.succeeds(&[&convert[..], &["--backing", "@old/backing"]].concat());
             std::fs::rename(sandbox.path("cow.new"), sandbox.path("cow")).unwrap();
+            sandbox.make_dirty("cow");
             for args in [
                 &["merge", "@cow", "--in-place"][..],
                 &["resize", "@cow", "2M", "--extend-backing"],

@@ -110,7 +110,7 @@ fn less_than_the_data_there_is() {
     // Sector 1999 is the last but 48.
     sandbox.write("fill", ftrace(&[("WS", 1992, 8)]));
     sandbox.succeeds(&["replay", "@fill", "--device", "ubda=@cow"]);
-    let lost = "524288 bytes of data lie past the new end, the first at sector 1024 (4096 of them \
+    let lost = "524288 bytes (512 KiB) of data lie past the new end, the first at sector 1024 (4096 of them \
                 in the COW file, 520192 in the backing file): they would be lost (--lose-data says \
                 that this is meant)";
     resize_refused(

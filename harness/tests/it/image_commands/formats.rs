@@ -421,3 +421,44 @@ fn an_image_of_another_format_is_no_raw_disk_unless_it_is_said_to_be_one() {
         }
     }
 }
+
+/// Some have nothing before the disk, and a footer after it.
+#[test]
+fn an_image_that_ends_like_one_is_no_raw_disk_either() {
+    let sandbox = Sandbox::new();
+    for (magic, name, way_out) in [
+        (
+            &b"conectix"[..],
+            "a VHD image of fixed size",
+            "Convert it into a raw disk first (qemu-img convert -f vpc -O raw)",
+        ),
+        (b"koly", "a DMG image", CONVERT),
+    ] {
+        let mut image = vec![1; 65536 + 512];
+        image[65536..][..magic.len()].copy_from_slice(magic);
+        sandbox.write("image", &image);
+        sandbox.refuses(
+            &["image", "create", "@cow", "--backing", "@image"],
+            &format!(
+                "@image: ends like {name}, and a backing file is a raw disk: its footer would be \
+                 taken for the disk's last sector. {way_out}; --backing-format raw if it is a raw \
+                 disk all the same"
+            ),
+        );
+        let convert = ["image", "convert", "@image", "@out"];
+        sandbox.refuses(
+            &convert,
+            &format!(
+                "@image: ends like {name}, which would be read as a raw disk, footer and all. \
+                 {way_out}; --format raw if it is a raw disk all the same"
+            ),
+        );
+        sandbox.succeeds(&[&convert[..], &["--format", "raw"]].concat());
+        std::fs::remove_file(sandbox.path("out")).unwrap();
+        // Anywhere else it is data.
+        image.extend([1; 512]);
+        sandbox.write("image", &image);
+        sandbox.succeeds(&convert);
+        std::fs::remove_file(sandbox.path("out")).unwrap();
+    }
+}

@@ -126,7 +126,8 @@ fn a_new_file_that_never_got_its_name() {
         assert!(!sandbox.path(&left).exists());
     }
     // Of what was never begun nothing is known.
-    let missing = "@out: opening: no such file or directory";
+    let missing = "@out: opening: no such file or directory, nor is there @.out.ubdlab-new, which an \
+                   interrupted creation would have left: there is nothing to recover";
     sandbox.refuses(&["image", "recover", "@out"], missing);
     assert_eq!(
         sandbox.succeeds(&["image", "recover", "@v3"]),

@@ -6,9 +6,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::time::{Duration, UNIX_EPOCH};
 
 use driver::cow::Version;
+use driver::units::Sector;
 use harness::plain_format;
+use userhelper::real_files::RealHost;
 
-use crate::support::cli::{SIZE, Sandbox, ftrace};
+use crate::support::cli::{SIZE, Sandbox, ftrace, side_by_side};
 use crate::support::images::{SOME, VERSIONS, name_of, read};
 
 const STRATEGIES: [&str; 3] = ["headroom", "rebuild", "reflow"];
@@ -106,7 +108,7 @@ fn a_shrink_keeps_what_is_before_the_new_end() {
         sandbox.refuses(
             &["image", "resize", &cow, "-512K", "--shrink"],
             &format!(
-                "{cow}: 524288 bytes of data lie past the new end, the first at sector 1024 (1536 of \
+                "{cow}: 524288 bytes (512 KiB) of data lie past the new end, the first at sector 1024 (1536 of \
                  them in the COW file, 522752 in the backing file): they would be lost \
                  (--lose-data says that this is meant)"
             ),
@@ -131,7 +133,7 @@ fn a_shrink_does_not_lose_what_only_the_backing_file_has() {
         let name = name_of(version);
         sandbox.write_image(name, version, "backing", &[]);
         let cow = format!("@{name}");
-        let loss = "524288 bytes of data lie past the new end, the first at sector 1024 (0 of them \
+        let loss = "524288 bytes (512 KiB) of data lie past the new end, the first at sector 1024 (0 of them \
                     in the COW file, 524288 in the backing file)";
         let refused =
             format!("{cow}: {loss}: they would be lost (--lose-data says that this is meant)");
@@ -336,7 +338,7 @@ fn a_link_stays_a_link() {
 
 #[test]
 fn nothing_moves_while_somebody_has_the_image_open() {
-    for strategy in STRATEGIES {
+    side_by_side(&STRATEGIES, |strategy| {
         let sandbox = Sandbox::with_images();
         let held = sandbox.hold("v3");
         let args = ["image", "resize", "@v3", "4M", "--strategy", strategy];
@@ -344,7 +346,7 @@ fn nothing_moves_while_somebody_has_the_image_open() {
         sandbox.refuses(&args, locked);
         drop(held);
         sandbox.succeeds(&args);
-    }
+    });
 }
 
 /// A device that is grown, filled and grown again, whichever way: its room is used up first.
@@ -379,4 +381,34 @@ fn a_rebuilt_file_keeps_the_attributes_of_its_inode() {
     }
     sandbox.succeeds(&["image", "resize", "@cow", "2M", "--strategy", "rebuild"]);
     assert!(ioctl_getflags(open()).unwrap().contains(wanted));
+}
+
+/// The plan in docs/images.md is what the program prints of such an image.
+#[test]
+fn the_documented_plan() {
+    use driver::blk::{Request, Tag};
+    use driver::driver::Driver;
+    const COMMAND: &str = "ubdlab image resize root.cow +2G --extend-backing --dry-run";
+    let page = include_str!("../../../../docs/images.md");
+    let (_, rest) = page.split_once(&format!("    $ {COMMAND}\n")).unwrap();
+    let lines = rest.lines().map_while(|line| line.strip_prefix("    "));
+    let documented: Vec<&str> = lines.collect();
+    let sandbox = Sandbox::new();
+    let backing = std::fs::File::create(sandbox.path("root.img")).unwrap();
+    backing.set_len(1 << 30).unwrap();
+    sandbox.create_cow("root.cow", "root.img");
+    let spec = format!("ubda={}", sandbox.path("root.cow").display());
+    let spec = spec.parse().unwrap();
+    let opened = driver::open::open(&RealHost, &spec, Default::default()).unwrap();
+    let mut device = opened.device;
+    for mib in 0..37 {
+        let write = Request::write(Tag(0), Sector(mib * 4096), vec![1; 1 << 20]);
+        device.serve(write).unwrap();
+    }
+    device.close().unwrap();
+    let args: Vec<&str> = COMMAND.split(' ').skip(1).collect();
+    let output = sandbox.run(&args);
+    assert_eq!(output.status.code(), Some(0));
+    let said = sandbox.text(&output.stdout).replace('@', "");
+    assert_eq!(said.lines().collect::<Vec<_>>(), documented);
 }

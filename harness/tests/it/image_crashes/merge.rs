@@ -144,7 +144,29 @@ fn a_grown_device_over_a_partial_last_sector() {
 #[test]
 fn nothing_to_merge() {
     let len = SECTORS * 512;
-    survives("empty", len, layout(Version::V3, len, &[]));
+    let host = host();
+    install_disk(&host, BACKING, &stamped(len, Stamp::BACKING), TIME);
+    for version in [Version::V1, Version::V2, Version::V3] {
+        let disk = install_cow(&host, COW, BACKING, layout(version, len, &[]));
+        let sibling = install_cow(&host, SIBLING, BACKING, layout(Version::V3, len, DIRTY));
+        let cow = host.content(COW).unwrap().to_bytes();
+        merge(&host).unwrap();
+        assert_eq!(host.modified_seconds(BACKING), Some(TIME), "{version}");
+        assert!(host.content(COW).unwrap().to_bytes() == cow, "{version}");
+        assert!(disk_of(&host, COW).unwrap() == disk, "{version}");
+        assert!(disk_of(&host, SIBLING).unwrap() == sibling, "{version}");
+    }
+}
+
+/// It is to be as long as the device all the same.
+#[test]
+fn a_backing_file_that_is_too_short_for_an_empty_device() {
+    let (len, size) = (SECTORS * 512, (SECTORS + 20) * 512);
+    survives(
+        "empty and grown",
+        len,
+        layout(Version::V3, size, &[(SECTORS, 20, None)]),
+    );
 }
 
 /// The stories crash in every one of these, and there are no others.

@@ -8,9 +8,12 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use driver::blk::{Request, Status, Tag};
 use driver::cow::Header;
+use driver::device_spec::DeviceSpec;
+use driver::driver::Driver;
 use driver::host::HostNames;
-use driver::units::Bytes;
+use driver::units::{Bytes, Sector};
 use rustix::process::Signal;
 use userhelper::real_files::{RealHost, free_space};
 
@@ -179,6 +182,16 @@ impl Sandbox {
     pub(crate) fn create_cow(&self, name: &str, backing: &str) {
         let (path, backing) = (self.path(name), self.path(backing));
         driver::open::create(&RealHost, &path, &backing, Some(ALIGNMENT)).unwrap();
+    }
+
+    /// Makes the first sector of a COW file's device dirty.
+    pub(crate) fn make_dirty(&self, name: &str) {
+        let spec = DeviceSpec::of(self.path(name));
+        let opened = driver::open::open(&RealHost, &spec, Default::default());
+        let mut device = opened.unwrap().device;
+        let done = device.serve(Request::write(Tag(0), Sector(0), vec![b'd'; 512]));
+        assert_eq!(done.unwrap().status, Status::Ok);
+        device.close().unwrap();
     }
 
     /// Writes over a part of a file.
