@@ -16,7 +16,7 @@ use super::driver_arg::IoArg;
 use super::output::{self, InLines};
 use super::page::write_page;
 use super::progress::Shown;
-use super::replay::{in_directory, verdict};
+use super::replay::{files_in, in_directory, verdict};
 use super::{Failure, Verdict, terminal};
 
 const TRACE_NAME: &str = "ext4-unpack.ubdtrace (part of the program)";
@@ -127,17 +127,11 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         progress: &|progress| shown.update(progress),
     };
     let kept = args.out.is_some();
+    let mut device = String::new();
     let report = in_directory(args.out.as_deref(), |directory| {
+        device = format!("{SIZE}: {}", files_in(directory, kept));
         if !args.json {
-            let fate = if kept {
-                "stay there"
-            } else {
-                "are removed at the end"
-            };
-            output::line(format_args!(
-                "device     {SIZE}: device.cow over backing.img in {}; the files {fate}",
-                driver::shown(directory)
-            ));
+            output::line(format_args!("device     {device}"));
         }
         session.on_files(directory, Some(SIZE))
     })?
@@ -146,6 +140,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(path) = &args.report {
         let html = replay_page(ReplayPage {
             trace: TRACE_NAME,
+            device: &device,
             description: &described.description().text,
             report: &report,
         });

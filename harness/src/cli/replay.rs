@@ -1,6 +1,7 @@
 //! `ubdlab replay`.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,10 +10,11 @@ use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use driver::device_spec::{DeviceSpec, DeviceSpecError};
 use driver::linux::{Defect, Defects};
-use driver::open::{OpenOptions, Trust};
+use driver::open::{OpenError, OpenOptions, Trust};
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
+use serde::Serialize;
 use userhelper::planner::Shrink;
 use userhelper::real_files::Belongings;
 
@@ -77,7 +79,8 @@ pub(super) struct Args {
     /// Of a kernel's driver, switch on only this defect; may be repeated
     ///
     /// Without it, all that the real one has; `none` switches all off. docs/defects.md says what
-    /// each of them is.
+    /// each of them is. Most show only after a crash, with a failing host or on a damaged file, of
+    /// which a replay has none; ubdlab fuzz has all of them.
     #[arg(
         long,
         value_name = "NAME",
@@ -412,7 +415,7 @@ impl Args {
         }
     }
 
-    fn replay(&self, driver: ReplayDriver) -> Result<Report, Failure> {
+    fn replay(&self, driver: ReplayDriver) -> Result<Replayed, Failure> {
         let devices = self.trace_device.clone().map(Devices::Only);
         let options = self.reading.options(devices.unwrap_or_default());
         self.check_kind()?;
@@ -428,8 +431,17 @@ impl Args {
             options: self.options(driver),
             progress: &|progress| shown.update(progress),
         };
+        let mut device = "in memory".to_owned();
         let report = if let Some(spec) = &self.device {
             let spec = absolute(spec)?;
+            device = match &spec.backing {
+                None => driver::shown(&spec.file),
+                Some(backing) => format!(
+                    "{} over {}",
+                    driver::shown(&spec.file),
+                    driver::shown(backing)
+                ),
+            };
             // A resize on the way may put a new file in its place.
             let old = Belongings::at(&spec.file);
             let report = session.on_device(&spec);
@@ -439,16 +451,32 @@ impl Args {
             session.in_memory(self.size)
         } else {
             in_directory(self.out.as_deref(), |directory| {
+                device = files_in(directory, self.out.is_some());
                 session.on_files(directory, self.size)
             })?
         };
         let report = report.map_err(|error| match error {
+            // The way out of it is not for the models.
+            SessionError::Open(OpenError::OtherBacking {
+                path, found, asked, ..
+            }) if driver != ReplayDriver::Ordered => Failure(format!(
+                "{}: its header names the backing file {}, {} was asked for",
+                driver::shown(&path),
+                driver::shown(&found),
+                driver::shown(&asked)
+            )),
             // It is the trace that has to be looked at, or the option.
             SessionError::Replay { error, .. } if error.is_about_trace() => {
                 Failure(format!("{}: {error}", driver::shown(trace.name())))
             }
             error @ (SessionError::ImpliedSize { .. } | SessionError::UnknownSize) => {
                 Failure(format!("{}: {error}", driver::shown(trace.name())))
+            }
+            SessionError::Replay { path, error }
+                if driver == ReplayDriver::Ordered && error.is_refused() =>
+            {
+                let path = driver::shown(&path);
+                Failure(format!("{path}: {error}: {WHY_REFUSED}"))
             }
             error => Failure::operation(error),
         })?;
@@ -463,12 +491,17 @@ impl Args {
         if let Some(path) = &self.report {
             let html = replay_page(ReplayPage {
                 trace: &driver::shown(trace.name()),
+                device: &device,
                 description: &description,
                 report: &report,
             });
             write_page(path, &html)?;
         }
-        Ok(report)
+        Ok(Replayed {
+            trace: driver::shown(trace.name()),
+            device,
+            report,
+        })
     }
 
     /// The trace is read more than once, so it has to be a file, or is kept in one; what is
@@ -486,21 +519,61 @@ impl Args {
     }
 }
 
+/// Why a device refuses a change within its size.
+const WHY_REFUSED: &str = "the device takes no writes there: it is read-only (flag r), or these \
+    sectors have no bit in a bitmap of version 1 or 2, which ubdlab image check tells and a resize \
+    ends";
+
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let driver = match args.driver() {
         Ok(driver) => driver,
         Err(what) => return Ok(wrong_usage(what)),
     };
-    let report = args.replay(driver)?;
-    if let Some(note) = &report.backing_note {
+    let replayed = args.replay(driver)?;
+    if let Some(note) = &replayed.report.backing_note {
         output::remark(format_args!("note: {note}"));
     }
     match args.json {
-        true => output::json(&report)?,
-        false => output::lines(&report),
+        true => output::json(&replayed)?,
+        false => output::lines(&replayed),
     }
-    Ok(verdict(&report))
+    Ok(verdict(&replayed.report))
+}
+
+/// A report, and what it is about.
+#[derive(Debug, Serialize)]
+struct Replayed {
+    /// The name of the trace.
+    trace: String,
+    /// The device, and where its files are.
+    device: String,
+    #[serde(flatten)]
+    report: Report,
+}
+
+/// Names are escaped.
+impl InLines for Replayed {}
+
+impl fmt::Display for Replayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "trace      {}", self.trace)?;
+        writeln!(f, "device     {}", self.device)?;
+        write!(f, "{}", self.report)
+    }
+}
+
+/// Where the files of a device are that was made for a replay.
+pub(super) fn files_in(directory: &Path, kept: bool) -> String {
+    let fate = if kept {
+        "stay there"
+    } else {
+        "are removed at the end"
+    };
+    format!(
+        "device.cow over backing.img in {}; the files {fate}",
+        driver::shown(directory)
+    )
 }
 
 /// Of a trace there are only numbers in it.
@@ -553,7 +626,8 @@ pub(super) fn in_directory(
 /// is given.
 fn absolute(spec: &DeviceSpec) -> Result<DeviceSpec, Failure> {
     let failed = |path: &Path, error: std::io::Error| {
-        Failure(format!("{}: opening: {error}", driver::shown(path)))
+        let cause = driver::system_words(error);
+        Failure(format!("{}: opening: {cause}", driver::shown(path)))
     };
     let file = match std::fs::canonicalize(&spec.file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => paths::absolute(&spec.file)?,

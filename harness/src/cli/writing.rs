@@ -26,13 +26,13 @@ pub(super) struct Writing {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum To {
-    /// ubdlab's own format: everything is kept
+    /// ubdlab's own format: the requests, the device's size and the description
     Ubdtrace,
     /// fio's iolog, version 3, for fio --read_iolog
     Fio,
     /// Text as blkparse prints it
     Blkparse,
-    /// Comma-separated values, one line a request: everything is kept
+    /// Comma-separated values, one line a request: the requests alone
     Csv,
 }
 

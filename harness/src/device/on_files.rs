@@ -66,7 +66,7 @@ pub enum NoIo {
     #[error("{0}: --io threads and --io inline work everywhere")]
     Uring(#[from] NoUring),
     /// The operating system gives no thread.
-    #[error("starting an I/O thread: {0}")]
+    #[error("starting an I/O thread: {}", driver::system_words(.0))]
     Thread(std::io::Error),
 }
 

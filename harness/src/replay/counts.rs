@@ -32,6 +32,8 @@ pub struct Counts {
     pub other_faults: u64,
     /// The first few.
     pub examples: Vec<String>,
+    /// Comparisons after those that found something wrong too.
+    pub examples_left_out: u64,
     /// Flushes.
     pub flushes: u64,
     /// FUA writes.
@@ -50,10 +52,36 @@ impl Counts {
         self.sectors_compared += compared.sectors;
         self.sectors_zeros += compared.zeros;
         self.mismatches += compared.wrong;
-        if let Some(example) = compared.first_wrong
-            && self.examples.len() < EXAMPLES
-        {
-            self.examples.push(format!("{}: {example}", when()));
+        if let Some(example) = compared.first_wrong {
+            match self.examples.len() < EXAMPLES {
+                true => self.examples.push(format!("{}: {example}", when())),
+                false => self.examples_left_out += 1,
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::units::{Sector, SectorCount, SectorRange};
+
+    use super::*;
+    use crate::oracle::Mismatch;
+
+    #[test]
+    fn what_has_no_example_is_counted() {
+        let wrong = Compared {
+            wrong: 1,
+            first_wrong: Some(Mismatch::Length {
+                range: SectorRange::new(Sector(0), SectorCount(1)),
+                found: 0,
+            }),
+            ..Compared::default()
+        };
+        let mut counts = Counts::default();
+        for _ in 0..EXAMPLES + 3 {
+            counts.add(wrong.clone(), || "in the test".into());
+        }
+        assert_eq!((counts.examples.len(), counts.examples_left_out), (10, 3));
     }
 }

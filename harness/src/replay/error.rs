@@ -187,6 +187,20 @@ impl ReplayError {
         }
     }
 
+    /// Whether the device has refused a change without asking its files.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            ReplayError::Failed {
+                what,
+                status,
+                is_of_host,
+                cause,
+                ..
+            } => *status == Status::IoError && *what != "read" && !is_of_host && cause.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Whether it is the trace that asks for too much, and not the device that fails.
     pub fn is_about_trace(&self) -> bool {
         matches!(

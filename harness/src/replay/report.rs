@@ -47,6 +47,9 @@ pub struct Report {
     pub other_faults: u64,
     /// The first few of both, in words.
     pub mismatch_examples: Vec<String>,
+    /// Requests, and pieces of the device when all of it was compared, that are wrong too and have
+    /// no example.
+    pub mismatch_examples_left_out: u64,
     /// Flush requests, those before writes with preflush among them.
     pub flushes: u64,
     /// Writes with forced unit access.
@@ -177,6 +180,24 @@ impl Report {
     /// Whether the model of a kernel's driver served the requests, and not the right driver.
     pub fn is_of_model(&self) -> bool {
         self.driver != ReplayDriver::Ordered.name()
+    }
+
+    /// That there is more wrong than the examples.
+    pub fn more_examples(&self) -> Option<String> {
+        let more = self.mismatch_examples_left_out;
+        (more > 0).then(|| format!("and {} that went wrong", counted(more, "more comparison")))
+    }
+
+    /// Why a model with defects may have shown none.
+    pub fn why_nothing_shows(&self) -> Option<String> {
+        let silent = self.is_of_model() && !self.defects.is_empty() && self.is_good();
+        silent.then(|| {
+            format!(
+                "most defects show only after a crash, with a failing host or on a damaged file, of \
+                 which a replay has none: ubdlab fuzz --driver {} has all of them",
+                self.driver
+            )
+        })
     }
 
     /// Whether nothing was lost and nothing changed that should not.
@@ -369,6 +390,12 @@ impl Report {
         }
         for example in &self.mismatch_examples {
             writeln!(f, "           {example}")?;
+        }
+        if let Some(more) = self.more_examples() {
+            writeln!(f, "           {more}")?;
+        }
+        if let Some(why) = self.why_nothing_shows() {
+            writeln!(f, "           {why}")?;
         }
         match self.backing_unchanged {
             Some(true) => writeln!(f, "           the backing file is unchanged, byte for byte"),

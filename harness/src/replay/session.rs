@@ -415,6 +415,7 @@ impl Session<'_> {
             mismatches: counts.mismatches,
             other_faults: counts.other_faults,
             mismatch_examples: counts.examples,
+            mismatch_examples_left_out: counts.examples_left_out,
             flushes: counts.flushes,
             fua_writes: counts.fua_writes,
             discards: counts.discards,

@@ -17,6 +17,8 @@ use super::page::{Page, Verdict};
 pub struct ReplayPage<'a> {
     /// The name of the trace.
     pub trace: &'a str,
+    /// The device, and where its files are.
+    pub device: &'a str,
     /// What the trace says about itself.
     pub description: &'a str,
     /// What the replay came to.
@@ -58,6 +60,9 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
         for example in &report.mismatch_examples {
             page.paragraph(example);
         }
+        if let Some(more) = report.more_examples() {
+            page.paragraph(more);
+        }
         page.end_section();
     }
     let bands = bands(report);
@@ -66,6 +71,10 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
     latencies(&mut page, report, &bands);
     page.section("trace", "The trace");
     page.paragraph(format_args!("{}: {}", what.trace, what.description));
+    page.paragraph(format_args!("The device: {}", what.device));
+    if let Some(why) = report.why_nothing_shows() {
+        page.paragraph(why);
+    }
     if report.finished_switch {
         page.paragraph(
             "The header was half changed to another backing file; opening the device finished that.",

@@ -301,3 +301,34 @@ fn a_header_that_a_defect_destroys_is_found_when_the_device_is_reopened() {
         }
     }
 }
+
+/// A defect that needs a crash does not show, and that is said.
+#[test]
+fn why_a_defect_does_not_show_is_said() {
+    let sandbox = with_mixed_trace();
+    let args = ["replay", "@mixed", "--driver=linux-6.12", "--memory"];
+    let said = |defect| sandbox.succeeds(&[&args[..], &[defect]].concat());
+    let why = "most defects show only after a crash, with a failing host or on a damaged file, of \
+               which a replay has none: ubdlab fuzz --driver linux-6.12 has all of them\n";
+    assert!(said("--defect=flush-noop").contains(why));
+    assert!(!said("--defect=none").contains(why));
+}
+
+/// What a model refuses is no way out of what it says.
+#[test]
+fn another_backing_file_is_refused_without_an_option_that_a_model_has_not() {
+    let sandbox = with_mixed_trace();
+    sandbox.write_backing("other", 1 << 20);
+    let args = ["replay", "@trace", "--device=ubda=@cow,@other"];
+    let refusal = "@cow: its header names the backing file @backing, @other was asked for";
+    for driver in MODELS {
+        let driver = format!("--driver={driver}");
+        let output = sandbox.run(&[&args[..], &[&driver]].concat());
+        let said = sandbox.text(&output.stderr);
+        assert!(!said.contains("--switch-backing"), "{said}");
+    }
+    sandbox.refuses(
+        &args,
+        &format!("{refusal}: --switch-backing writes it into the header"),
+    );
+}

@@ -186,6 +186,7 @@ fn the_report_in_words() {
     let sandbox = Sandbox::with_device();
     let text = sandbox.succeeds(&["replay", "@trace", "--memory", "--size=1M"]);
     for part in [
+        "trace      @trace\ndevice     in memory\n",
         "replayed   2 requests in ",
         "           4 KiB read, 4 KiB written, 0 flushes, 0 FUA, 0 discards\n",
         "verified   4,104 sectors against the model in ",
@@ -424,4 +425,27 @@ fn a_given_trace_is_measured() {
     let args = ["bench", "replay", "@none", "--only", "none"];
     let message = "@none: opening: No such file or directory";
     sandbox.refuses(&args, message);
+}
+
+/// In a file of version 2 whose size is no multiple of 4 KiB, the last sectors have no bit.
+#[test]
+fn a_write_to_sectors_without_a_bit_says_why_it_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", (1 << 20) + 3 * 512);
+    sandbox.succeeds(&[
+        "image",
+        "convert",
+        "@backing",
+        "@cow",
+        "--to",
+        "v2",
+        "--backing",
+        "@backing",
+    ]);
+    sandbox.write("trace", ftrace(&[("WS", 2050, 1)]));
+    sandbox.device_refused(
+        "@cow: request 1 (write, sectors 2050+1): I/O error: the device takes no writes there: it \
+         is read-only (flag r), or these sectors have no bit in a bitmap of version 1 or 2, which \
+         ubdlab image check tells and a resize ends",
+    );
 }

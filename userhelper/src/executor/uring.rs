@@ -27,7 +27,7 @@ const MOST_BYTES: usize = 1 << 30;
 
 /// Why there is no ring: the kernel does not know it, or does not allow it here.
 #[derive(Debug, thiserror::Error)]
-#[error("io_uring is not to be had here: {0}")]
+#[error("io_uring is not to be had here: {}", driver::system_words(.0))]
 pub struct NoUring(#[from] pub std::io::Error);
 
 /// An operation whose buffer the kernel may be using.

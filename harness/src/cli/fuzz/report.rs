@@ -178,6 +178,10 @@ impl fmt::Display for Report {
             .collect();
         if !blind.is_empty() {
             writeln!(f, "never came {}", blind.join(", "))?;
+            writeln!(
+                f,
+                "           (what these cases had not once, so it was not tried: more cases may)"
+            )?;
         }
         if self.findings.is_empty() {
             return writeln!(f, "found      nothing");

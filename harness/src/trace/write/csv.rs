@@ -1,4 +1,5 @@
-//! Our own CSV: nothing is lost.
+//! Our own CSV: nothing of a request is lost. The device's size and the description are, as a
+//! line has no place for them.
 
 use std::io::Write;
 use std::path::Path;
