@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use driver::units::{Bytes, Sector, SectorRange};
+use driver::units::{Bytes, Sector};
 
 use crate::pace::Windows;
 
@@ -16,7 +16,7 @@ struct Seen {
     passed: Bytes,
     windows: Windows,
     frontier: Option<Sector>,
-    kept_out: Option<SectorRange>,
+    reached: Option<Sector>,
 }
 
 impl Progress {
@@ -35,23 +35,20 @@ impl Progress {
         self.seen().frontier
     }
 
-    /// The sectors whose requests wait at the moment: the window of a reflow, up to the frontier.
-    pub fn kept_out(&self) -> Option<SectorRange> {
-        self.seen().kept_out
+    /// No window of a reflow has reached below this sector so far.
+    pub fn reached(&self) -> Option<Sector> {
+        self.seen().reached
     }
 
-    pub(crate) fn set_kept_out(&self, sectors: SectorRange) {
+    pub(crate) fn set_window(&self, start: Sector, frontier: Sector) {
         self.change(|seen| {
-            seen.frontier = Some(sectors.end());
-            seen.kept_out = Some(sectors);
+            seen.frontier = Some(frontier);
+            seen.reached = Some(start.min(seen.reached.unwrap_or(start)));
         });
     }
 
     pub(crate) fn set_frontier(&self, frontier: Sector) {
-        self.change(|seen| {
-            seen.frontier = Some(frontier);
-            seen.kept_out = None;
-        });
+        self.change(|seen| seen.frontier = Some(frontier));
     }
 
     pub(crate) fn set_passed(&self, passed: Bytes) {

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +50,12 @@ pub struct RealFile {
     access: Access,
     kind: FileKind,
     locked: AtomicBool,
+}
+
+impl AsFd for RealFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl AsRawFd for RealFile {
@@ -364,20 +370,6 @@ impl RealFile {
     pub(crate) fn may_write(&self, at: FileOffset, len: Bytes) -> HostResult<()> {
         self.writable()?;
         check_end(at, len.0)
-    }
-
-    /// From here on reads and writes go past the page cache. Offsets, lengths and addresses have to
-    /// be multiples of what the file system asks for, the disk's block as a rule.
-    ///
-    /// # Errors
-    /// [`HostError::Unsupported`] if the file system has no such thing.
-    pub fn bypass_page_cache(&self) -> HostResult<()> {
-        let flags = retried(|| rustix::fs::fcntl_getfl(&self.file))?;
-        let set = || rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT);
-        match rustix::io::retry_on_intr(set) {
-            Err(Errno::INVAL) => Err(HostError::Unsupported),
-            set => set.map_err(host_error),
-        }
     }
 
     #[inline]

@@ -387,11 +387,10 @@ impl Reflow {
         self.look_at(clock);
         self.end_freeing();
         self.pace.begin(data.0);
-        let kept_out = SectorRange::between(window.start..frontier);
         // Before a request can wait.
-        self.progress.set_kept_out(kept_out);
-        desk.look(move |here| here.set_hold(Hold::Window(kept_out)))
-            .await?;
+        self.progress.set_window(window.start, frontier);
+        let kept_out = Hold::Window(SectorRange::between(window.start..frontier));
+        desk.look(move |here| here.set_hold(kept_out)).await?;
         Ok(window)
     }
 

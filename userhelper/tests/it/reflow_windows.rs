@@ -155,6 +155,28 @@ fn under_live_io_a_slower_disk_gets_smaller_windows() {
 }
 
 #[test]
+fn its_progress_says_where_the_windows_are() {
+    let mut device = device();
+    let geometry = planned(&device, false, None).new_geometry.unwrap();
+    let reflow = Reflow::new(&device, geometry).unwrap();
+    let reflow = reflow.with_window(Bytes(64 << 10));
+    let progress = reflow.progress();
+    assert_eq!((progress.frontier(), progress.reached()), (None, None));
+    device.begin_resize(Box::new(reflow));
+    let (mut frontier, mut reached) = (Sector(SIZE / SECTOR_SIZE), Sector(u64::MAX));
+    while let ResizeStep::Working = device.step_resize() {
+        let now = progress.frontier().unwrap_or(frontier);
+        // Down by one window at a time, each of which was there before it was passed.
+        assert!(now == frontier || now >= reached, "{frontier:?} {now:?}");
+        assert!(now <= frontier, "{frontier:?} {now:?}");
+        frontier = now;
+        reached = progress.reached().unwrap_or(reached);
+        assert!(reached <= frontier || reached == Sector(u64::MAX));
+    }
+    assert_eq!((frontier, reached), (Sector(0), Sector(0)));
+}
+
+#[test]
 fn where_space_is_short_an_offline_reflow_takes_smaller_windows() {
     let device = device();
     let ample = planned(&device, false, None);

@@ -9,7 +9,6 @@
 //! system has that.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,77 +29,17 @@ use crate::bench::{Row, Unit, median};
 use crate::clock;
 use crate::device::{Io, Taken};
 
+mod cases;
 mod past_cache;
 mod qcow2;
 
-use past_cache::{AtOnce, Redirected, block};
+pub(super) use cases::{BACKING, BLOCK, Cache, Content, REQUESTS, SIZE};
+use cases::{DEPTHS, WARM_DEPTH, fill};
+use past_cache::{Inline, Redirected, block, direct};
 use qcow2::{PEER_BACKING, QCOW2, make_qcow2};
-
-pub(super) const SIZE: Bytes = Bytes(2 << 30);
-pub(super) const BACKING: &str = "cold.img";
-const BLOCK: u64 = 4096;
-const DEPTHS: [usize; 3] = [1, 4, 32];
-/// At depth 1 the rows of `in_place` and `peers` say what a warm read costs.
-const WARM_DEPTH: usize = 32;
-
-/// Requests of one run.
-pub(super) const REQUESTS: u64 = 16_384;
-
-/// From one request to the next: all over the file, and the same places for all.
-const STEP: u64 = 4099 * BLOCK;
 
 /// Runs of each, in turns; the median counts.
 pub(super) const RUNS: usize = 5;
-
-/// The part of the device that the warm rows read.
-const WARM_SIZE: Bytes = Bytes(256 << 20);
-
-/// What the device and its peers read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
-    /// Nothing is dirty.
-    Clean,
-    /// Every second block of 4 KiB is.
-    HalfDirty,
-}
-
-impl Content {
-    fn name(self, cache: Cache, depth: usize) -> String {
-        let what = match self {
-            Content::Clean => "over a backing file",
-            Content::HalfDirty => "half dirty",
-        };
-        let cache = match cache {
-            Cache::Cold => "cold",
-            Cache::Direct => "direct",
-            Cache::Warm => "warm",
-        };
-        format!("io/{cache} 4 KiB read, {what}, depth {depth}")
-    }
-
-    fn is_dirty(self, at: u64) -> bool {
-        self == Content::HalfDirty && (at / BLOCK).is_multiple_of(2)
-    }
-}
-
-/// Whether what is read is in the page cache.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cache {
-    Cold,
-    /// It is not, and does not get there either.
-    Direct,
-    Warm,
-}
-
-impl Cache {
-    fn positions(self) -> impl Iterator<Item = u64> {
-        let size = match self {
-            Cache::Cold | Cache::Direct => SIZE,
-            Cache::Warm => WARM_SIZE,
-        };
-        (0..REQUESTS).map(move |index| index * STEP % size.0)
-    }
-}
 
 /// Measures the rows.
 pub(super) fn measure(
@@ -135,9 +74,9 @@ pub(super) struct Turns {
     content: Content,
     io: Io,
     ordered: Ordered<RealFile>,
-    /// Its two files once more, for those without a device.
+    /// Second descriptors of its two files, for those without a device.
     files: Files<RealFile>,
-    /// Likewise, past the page cache; `None` where the file system has no such thing.
+    /// Third ones, for direct I/O; `None` where the file system does not support it.
     direct: Option<Files<RealFile>>,
     data: FileOffset,
     has_qcow2: bool,
@@ -169,14 +108,9 @@ impl Turns {
             served(&mut ordered, Request::flush(Tag(0))).map_err(SetUpError::Request)?;
         }
         let cow = directory.join(COW);
-        let direct = opened(&cow, &backing)?;
-        let bypassed = [Some(&direct.cow), direct.backing.as_ref()]
-            .into_iter()
-            .flatten()
-            .all(|file| file.bypass_page_cache().is_ok());
         Ok(Turns {
             files: opened(&cow, &backing)?,
-            direct: bypassed.then_some(direct),
+            direct: direct(opened(&cow, &backing)?)?,
             has_qcow2: make_qcow2(directory, content)?,
             directory: directory.to_owned(),
             content,
@@ -273,7 +207,8 @@ impl Turns {
     fn without_direct(&self, depth: usize) -> Vec<Row> {
         let name = self.content.name(Cache::Direct, depth);
         let mut row = Row::new(name, f64::NAN, Unit::PerSecond);
-        row.baseline = Some("skipped, needs direct I/O, which this file system has not".into());
+        row.baseline =
+            Some("skipped, needs direct I/O, which this file system does not support".into());
         vec![row]
     }
 
@@ -287,7 +222,7 @@ impl Turns {
 
     pub(super) fn inline(&mut self, cache: Cache) -> Result<Duration, SetUpError> {
         if cache == Cache::Direct {
-            return self.device(cache, 1, &mut AtOnce::default());
+            return self.device(cache, 1, &mut Inline::default());
         }
         let mut request = Request::read(Tag(0), Sector(0), Bytes(BLOCK).whole_sectors());
         let started = clock::start();
@@ -466,16 +401,6 @@ fn rate(seconds: &[f64]) -> f64 {
 fn best(times: &[(&'static str, Vec<f64>)]) -> Option<(&'static str, f64)> {
     let rates = times.iter().map(|(name, seconds)| (*name, rate(seconds)));
     rates.max_by(|one, other| one.1.total_cmp(&other.1))
-}
-
-fn fill(path: &Path) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    let mut content = vec![0; 1 << 20];
-    for index in 0..SIZE.0 >> 20 {
-        content.fill(index as u8 | 1);
-        file.write_all(&content)?;
-    }
-    file.sync_all()
 }
 
 fn opened(cow: &Path, backing: &Path) -> Result<Files<RealFile>, SetUpError> {

@@ -1,7 +1,7 @@
 //! `ubdlab bench io`: the `ordered` driver on files, beside bare system calls on the same
 //! files at the same offsets, and beside other programs that put a copy-on-write layer over
-//! a file. Everything is in the page cache, but for the cold rows in `deep`: what is
-//! measured is the way to it.
+//! a file. Everything is in the page cache, but for the cold and the direct rows in `deep`: what
+//! is measured is the way to it.
 
 mod cold_replay;
 mod counting;

@@ -23,7 +23,8 @@ pub(super) const WHAT: &str = "live reflow";
 /// No request is to wait longer.
 const LONGEST_MS: f64 = 50.0;
 
-/// Of the requests that no window is over, 99 in 100 are to take at most twice as long as before.
+/// The 99th percentile of the requests that no window is over is to be at most twice that of all
+/// before the move.
 const BESIDE_BEFORE: f64 = 0.5;
 
 /// Requests that are served before the move, to compare with.

@@ -64,7 +64,7 @@ pub(super) struct Client {
 struct Pending {
     due_ns: u64,
     block: u64,
-    /// Where the windows still to come end, at the least, when it is submitted.
+    /// No window after its submission reaches past this sector.
     windows_end: Sector,
     /// What a read has to find.
     written: bool,
@@ -165,8 +165,7 @@ impl Client {
     /// Whether no window was over a request from when it was submitted until now. Windows come one
     /// below the other.
     fn was_outside(&self, request: Pending) -> bool {
-        let kept_out = self.progress.kept_out();
-        let start = kept_out.map_or(self.windows_end(), |kept_out| kept_out.start);
+        let start = self.progress.reached().unwrap_or(Sector(u64::MAX));
         let windows = SectorRange::between(start..request.windows_end.max(start));
         let sectors = SectorRange::new(sector_of(request.block), SectorCount(BLOCK / 512));
         !windows.overlaps(sectors)

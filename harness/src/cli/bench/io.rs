@@ -25,8 +25,8 @@ pub(in crate::cli) struct IoArgs {
     #[command(flatten)]
     place: Place,
 
-    /// Who carries out what the device asks of its files in the rows that compare these (io/cold
-    /// and io/warm)
+    /// Who carries out what the device asks of its files in the rows that compare these (io/cold,
+    /// io/direct and io/warm)
     ///
     /// By default all take turns, and the best counts; the row says which that is.
     #[arg(long, value_enum, default_value_t = IoArg::Auto, hide_possible_values = true,

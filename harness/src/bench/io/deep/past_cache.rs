@@ -2,13 +2,16 @@
 //! operations on files that were opened for it.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 
 use driver::executor::{Died, Executor, Files, Wait};
-use driver::host::{Finished, Operation};
+use driver::host::{Finished, HostFile, Operation};
+use driver::units::FileOffset;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use userhelper::real_files::RealFile;
 
 use super::super::device::SetUpError;
-use super::BLOCK;
+use super::cases::BLOCK;
 
 /// What the address of a buffer has to be a multiple of.
 const ALIGNMENT: usize = 512;
@@ -31,6 +34,24 @@ pub(super) fn block() -> Result<Vec<u8>, SetUpError> {
         tries: TRIES,
         alignment: ALIGNMENT,
     })
+}
+
+/// Makes reads of these files direct. `None` where their file system does not take them, or wants
+/// other addresses.
+pub(super) fn direct(files: Files<RealFile>) -> Result<Option<Files<RealFile>>, SetUpError> {
+    let mut buffer = block()?;
+    for file in [Some(&files.cow), files.backing.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        let descriptor = file.as_fd();
+        let set = fcntl_getfl(descriptor)
+            .and_then(|flags| fcntl_setfl(descriptor, flags | OFlags::DIRECT));
+        if set.is_err() || file.read_at(&mut buffer, FileOffset(0)).is_err() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(files))
 }
 
 /// An executor on other files than the device's.
@@ -68,9 +89,9 @@ impl Executor<RealFile> for Redirected<'_> {
 
 /// Carries each operation out where it begins.
 #[derive(Default)]
-pub(super) struct AtOnce(VecDeque<Finished>);
+pub(super) struct Inline(VecDeque<Finished>);
 
-impl Executor<RealFile> for AtOnce {
+impl Executor<RealFile> for Inline {
     fn room(&self) -> usize {
         1_usize.saturating_sub(self.0.len())
     }

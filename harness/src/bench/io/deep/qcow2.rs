@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::super::device::{SetUpError, file_error};
 use super::super::peers::{create_qcow2, qemu_img_bench, seconds_of};
-use super::{BLOCK, Cache, Content, REQUESTS, SIZE, STEP, fill};
+use super::cases::{BLOCK, Cache, Content, REQUESTS, SIZE, STEP, fill};
 
-/// The same once more for qemu-img, which takes the device's lock on its own for another writer.
+/// A copy of the backing file for qemu-img, which takes the device's lock on its own for another
+/// writer.
 pub(super) const PEER_BACKING: &str = "cold-peer.img";
 pub(super) const QCOW2: &str = "cold.qcow2";
 
@@ -44,7 +45,7 @@ impl Mode {
     }
 }
 
-/// Whether there is one.
+/// Returns whether qemu-img made the file.
 pub(super) fn make_qcow2(directory: &Path, content: Content) -> Result<bool, SetUpError> {
     let found = Command::new("qemu-img").arg("--version").output();
     if !found.is_ok_and(|output| output.status.success()) {
