@@ -271,7 +271,7 @@ impl Header {
     }
 
     /// Decodes the header at the start of a file; `start` holds the first
-    /// [`LONGEST_HEADER`] bytes of it, or all of a shorter file.
+    /// [`LONGEST_HEADER`](super::LONGEST_HEADER) bytes of it, or all of a shorter file.
     ///
     /// # Errors
     /// The first field that cannot be: see [`HeaderError`].
