@@ -3,6 +3,7 @@
 //! the bytes that are read and written at once: whoever makes that small meets every cut on a small
 //! device.
 
+use driver::cow::PAGE_BYTES;
 use driver::units::{Bytes, SECTOR_SIZE};
 
 /// How much a resize does in one go; by default it reads and writes 1 MiB at once.
@@ -40,6 +41,11 @@ impl AtOnce {
     /// The most bytes whose extents one step shares with another file.
     pub(crate) fn shared_a_step(self) -> Bytes {
         Bytes(self.0.0.saturating_mul(1024))
+    }
+
+    /// The most pages of a bitmap that are written at once.
+    pub fn pages_a_piece(self) -> usize {
+        (self.0.0 as usize / PAGE_BYTES).max(1)
     }
 
     /// Extents that are freed in a step, where nobody waits for one.

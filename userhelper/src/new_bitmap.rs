@@ -4,9 +4,6 @@
 use driver::cow::{Geometry, PAGE_BYTES, PageState, SectorMap};
 use driver::units::{Bytes, FileOffset};
 
-/// The most pages of a piece.
-const PAGES_A_PIECE: usize = 256;
-
 /// A piece of the bitmap of `geometry` to be written.
 #[derive(Debug)]
 pub(crate) struct Piece {
@@ -16,19 +13,19 @@ pub(crate) struct Piece {
     pub(crate) next_page: usize,
 }
 
-/// Fills `buffer` with the next piece of the bitmap from this page on, with no bit past the
-/// device's end; `None` if the rest is a hole.
+/// Fills `buffer` with the next piece of the bitmap from a page on, of at most that many pages and
+/// with no bit past the device's end; `None` if the rest is a hole.
 pub(crate) fn next_piece(
     map: &SectorMap,
     geometry: &Geometry,
-    from: usize,
+    (from, most): (usize, usize),
     buffer: &mut Vec<u8>,
 ) -> Option<Piece> {
     let bitmap = geometry.mapped_bitmap();
     let pages = bitmap.len.0.div_ceil(PAGE_BYTES as u64) as usize;
     let clean = |page: &usize| map.page_state(*page) == PageState::Clean;
     let first = (from..pages).find(|page| !clean(page))?;
-    let limit = pages.min(first + PAGES_A_PIECE);
+    let limit = pages.min(first + most);
     let end = (first..limit).find(clean).unwrap_or(limit);
     let at = Bytes((first * PAGE_BYTES) as u64);
     let len = ((end - first) * PAGE_BYTES).min((bitmap.len - at).0 as usize);
@@ -62,12 +59,26 @@ mod tests {
         let size = SectorCount(sectors).bytes();
         let geometry = Geometry::new(Version::V3, size, 1 << 20).unwrap();
         let mut buffer = Vec::new();
-        let piece = next_piece(&map, &geometry, 0, &mut buffer).unwrap();
+        let piece = next_piece(&map, &geometry, (0, 256), &mut buffer).unwrap();
         assert_eq!((piece.at, piece.next_page), (FileOffset(1 << 20), 1));
         assert_eq!((buffer.len(), buffer[0]), (4096, 1 << 5));
-        let piece = next_piece(&map, &geometry, 1, &mut buffer).unwrap();
+        let piece = next_piece(&map, &geometry, (1, 256), &mut buffer).unwrap();
         assert_eq!(piece.at, FileOffset((1 << 20) + 3 * 4096));
         assert_eq!(buffer, [0xff, 0x1f]);
-        assert!(next_piece(&map, &geometry, piece.next_page, &mut buffer).is_none());
+        assert!(next_piece(&map, &geometry, (piece.next_page, 256), &mut buffer).is_none());
+    }
+
+    #[test]
+    fn a_piece_has_no_more_pages_than_it_may() {
+        let mut map = SectorMap::new(SectorCount(3 * 32768)).unwrap();
+        map.mark_dirty(SectorRange::new(Sector(0), SectorCount(3 * 32768)));
+        let size = SectorCount(3 * 32768).bytes();
+        let geometry = Geometry::new(Version::V3, size, 1 << 20).unwrap();
+        let (mut buffer, mut page, mut pieces) = (Vec::new(), 0, Vec::new());
+        while let Some(piece) = next_piece(&map, &geometry, (page, 2), &mut buffer) {
+            pieces.push((page, buffer.len()));
+            page = piece.next_page;
+        }
+        assert_eq!(pieces, [(0, 8192), (2, 4096)]);
     }
 }

@@ -590,3 +590,24 @@ fn check_end(at: FileOffset, len: u64) -> HostResult<()> {
         None => Err(HostError::TooLarge),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the file system has no exclusive rename.
+    #[test]
+    fn a_link_in_the_place_of_an_exclusive_rename_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        std::fs::write(&from, "new").unwrap();
+        std::fs::write(&to, "another's").unwrap();
+        assert_eq!(link_and_unlink(&from, &to), Err(HostError::AlreadyExists));
+        assert_eq!(std::fs::read(&to).unwrap(), b"another's");
+        assert_eq!(std::fs::read(&from).unwrap(), b"new");
+        std::fs::remove_file(&to).unwrap();
+        assert_eq!(link_and_unlink(&from, &to), Ok(()));
+        assert_eq!(std::fs::read(&to).unwrap(), b"new");
+        assert!(!from.exists());
+    }
+}

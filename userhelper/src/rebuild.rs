@@ -216,9 +216,9 @@ impl<H: ImageHost> Rebuild<H> {
     async fn write_bits(&self, desk: &Desk<H::File>) -> Result<(), ResizeError> {
         let (mut page, mut buffer) = (0, Vec::new());
         loop {
-            let new = self.new;
+            let (new, pages) = (self.new, self.at_once.pages_a_piece());
             let piece = desk.look(move |here| {
-                let piece = next_piece(here.device().map(), &new, page, &mut buffer);
+                let piece = next_piece(here.device().map(), &new, (page, pages), &mut buffer);
                 (piece, buffer)
             });
             let (Some(piece), bits) = piece.await? else {

@@ -277,6 +277,7 @@ impl Reflow {
             desk.turn().await?;
             let window = self.settle(desk, window).await?;
             undo.copied = Some(window);
+            self.free_left(desk, window).await?;
             self.copy(desk, window).await?;
             desk.sync().await?;
             desk.turn().await?;
@@ -478,8 +479,9 @@ impl Reflow {
             // Within one turn, so that no bit that is published meanwhile is written over.
             desk.turn().await?;
             let (new, mut buffer) = (self.new, std::mem::take(&mut self.buffer));
+            let pages = self.at_once.pages_a_piece();
             let piece = desk.look(move |here| {
-                let piece = next_piece(here.device().map(), &new, page, &mut buffer);
+                let piece = next_piece(here.device().map(), &new, (page, pages), &mut buffer);
                 (piece, buffer)
             });
             let (Some(piece), bits) = piece.await? else {

@@ -126,4 +126,22 @@ mod tests {
         assert!(!entries.iter().any(Entry::remove));
         assert!(!entry("nothing").remove());
     }
+
+    /// The name of a temporary file can be taken by somebody else when that file has gone.
+    #[test]
+    fn what_another_has_put_under_the_name_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "ours").unwrap();
+        let identity = identity(&path);
+        // It keeps its inode, so that the other file has another.
+        std::fs::rename(&path, directory.path().join("renamed")).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        let entry = Entry {
+            path: path.clone(),
+            identity,
+        };
+        assert!(!entry.remove());
+        assert_eq!(std::fs::read(&path).unwrap(), b"another's");
+    }
 }

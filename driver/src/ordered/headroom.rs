@@ -35,7 +35,7 @@ use super::commit::check_extension;
 use super::desk::LENGTH;
 use super::{Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement};
 
-/// Pages of bitmap that are written in one turn at most.
+/// Pages of bitmap that are written in one turn at most, unless somebody wants fewer.
 const PAGES_A_TURN: u64 = 64;
 
 const BITS: &str = "writing the bitmap of the COW file";
@@ -47,6 +47,7 @@ pub struct Headroom {
     new_size: Bytes,
     old_sectors: SectorCount,
     new_sectors: SectorCount,
+    pages_a_turn: u64,
 }
 
 impl Headroom {
@@ -94,7 +95,16 @@ impl Headroom {
             new_size,
             old_sectors,
             new_sectors: new_size.whole_sectors(),
+            pages_a_turn: PAGES_A_TURN,
         })
+    }
+
+    /// Writes at most this many pages of the bitmap in a turn, and at least one: for callers that
+    /// want shorter turns, or more of them.
+    #[must_use]
+    pub fn with_pages_a_turn(mut self, pages: u64) -> Headroom {
+        self.pages_a_turn = pages.max(1);
+        self
     }
 
     /// Whether there are new sectors. Otherwise the end of the device comes nearer, if only by its
@@ -205,7 +215,7 @@ impl Headroom {
         new: &Geometry,
         from: u64,
     ) -> Result<u64, ResizeError> {
-        let to = page_end(from + (PAGES_A_TURN - 1) * PAGE_BYTES as u64).min(new.bitmap_len.0);
+        let to = page_end(from + (self.pages_a_turn - 1) * PAGE_BYTES as u64).min(new.bitmap_len.0);
         let bits = desk.look(move |here| {
             let mut bits = vec![0; (to - from) as usize];
             here.device().map().copy_bitmap(Bytes(from), &mut bits);

@@ -49,6 +49,11 @@ impl Beside {
         !is_told && self.completed.is_none() && self.under_way.goes_on(acts)
     }
 
+    /// The completion of a request that has ended, without a step.
+    pub(super) fn next_completed(&mut self, device: &mut Ordered<SimFile>) -> Option<Completion> {
+        self.completed.take().or_else(|| device.next_completion())
+    }
+
     /// One step of the resize under way, whose operation goes side by side with those of requests.
     /// Where orders are decided, or a meddler takes what it sees for a request's, it is carried
     /// out where it is given: there would be too many orders otherwise.

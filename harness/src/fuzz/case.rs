@@ -145,6 +145,7 @@ impl Case {
             ("lives.keeps_asking", uses(|life| life.keeps_asking)),
             ("lives.at_once", uses(|life| life.at_once.is_some())),
             ("lives.tool", uses(|life| life.tool.is_some())),
+            ("lives.half_merged", uses(|life| life.half_merged)),
         ];
         for (what, is_used) in needs_ordered {
             if is_used && !is_ordered {
@@ -454,6 +455,10 @@ pub struct Life {
     /// before anything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<ImageTool>,
+    /// Before a merge, half of what it writes into the backing file is there already, and not
+    /// durable: as a merge has left it that was killed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub half_merged: bool,
     /// Flag `s`: what is acknowledged is durable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub synchronous: bool,
@@ -475,7 +480,7 @@ pub struct Life {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keeps_asking: bool,
     /// A resize reads and writes this many bytes at once, and follows that in all else that it does
-    /// in pieces; without it, 1 MiB.
+    /// in pieces; without it, 1 MiB. So does opening with the pages of the bitmap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u64>,
     /// What is done, in this order.

@@ -14,9 +14,11 @@ use super::case::{Case, ImageTool};
 use super::device::{COW, Device, DidNotOpen, NotServed, Opening};
 use super::guard::guarded;
 use super::parts::{Part, Watch};
+use super::reading;
 use super::resizer::{self, Unfinished};
 use super::seen::Seen;
 use super::signature::{Act, Phase};
+use super::tidy::Untidy;
 use super::tools::{NotDone, use_tool};
 use super::violation::{Kind, Violation};
 use super::world::{Truth, UnderTool, backing_is_unchanged};
@@ -49,9 +51,11 @@ pub fn check_opened<T>(
 /// hundred thousand times a second.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    content: Vec<u8>,
-    found: Vec<Content>,
+    pub(super) content: Vec<u8>,
+    pub(super) found: Vec<Content>,
     again: Vec<u8>,
+    /// Interrupted reflows that image tools have read.
+    pub(super) read_by_tools: u64,
 }
 
 /// Reads a whole idle device into `content`, which has its length then.
@@ -195,6 +199,17 @@ fn check_unguarded(
     watch.enter(Part::Recover);
     let when = AFTER_A_CRASH;
     let violation = |kind, what: String| Violation::new(kind, when, what);
+    if let Some(done) = &truth.done {
+        done.check_lasting(image).map_err(|wrong| {
+            let violation = violation(Kind::LostWrite, wrong.to_string());
+            violation.by(Act::Tool).with_error(wrong.what)
+        })?;
+    }
+    if reading::is_due(image, case, truth) {
+        watch.enter(Part::Compare);
+        reading::check(image, truth, scratch)?;
+        watch.enter(Part::Recover);
+    }
     let mut opened = Device::open(image, case, truth.opening);
     if opened.is_err()
         && truth
@@ -223,6 +238,7 @@ fn check_unguarded(
         content,
         found,
         again,
+        ..
     } = scratch;
     read_all(&mut device, content).map_err(|error| error.seen(when))?;
     let (size, seen) = (SectorCount(capacity), Seen::of(content, found));
@@ -253,6 +269,15 @@ fn check_unguarded(
         violation.by(Act::Look).with_error(wrong.what)
     })?;
     if interrupted.is_some() {
+        let untidy = Untidy {
+            // What was not given back when the move was interrupted is a documented leak.
+            leak: None,
+            ..Untidy::of(&recovered).unwrap_or_default()
+        };
+        untidy.no_more_than(Untidy::default()).map_err(|wrong| {
+            let violation = violation(Kind::Inconsistent, wrong.to_string());
+            violation.by(Act::Recover).with_error(wrong.what)
+        })?;
         // Once more: nothing is left to do, and nothing is done.
         let opened = Device::open(image, case, truth.opening);
         let opened = check_opened(opened, truth.opening, when)?;

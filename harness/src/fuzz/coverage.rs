@@ -68,6 +68,9 @@ const NAMES: &[&str] = &[
     "second_opener",
     "second_opener_of_the_backing_file",
     "losses_of_a_shrink_compared",
+    "losses_of_a_partial_last_sector_compared",
+    "file_looked_at_after_a_resize",
+    "file_looked_at_after_closing",
     "failed_request_retried",
     "resize_of_a_short_file",
     "partial_last_sector",
@@ -106,6 +109,12 @@ const NAMES: &[&str] = &[
     "image_tool_merge",
     "image_tool_convert",
     "image_tool_refused",
+    "image_tools_asked_about_the_image",
+    "merge_into_what_is_not_durable",
+    "interrupted_reflow_read_by_image_tools",
+    "case_in_every_order",
+    "orders_that_a_case_was_run_in",
+    "closed_under_a_resize",
 ];
 
 /// Counters by name.

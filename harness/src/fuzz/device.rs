@@ -94,6 +94,8 @@ pub struct Opening {
     pub pending_words: Option<u64>,
     /// How much a resize, or what finishes one, does in one go.
     pub at_once: AtOnce,
+    /// Pages of the bitmap that are read at once.
+    pub pages_a_read: u64,
 }
 
 impl Opening {
@@ -112,12 +114,17 @@ impl Opening {
             // What was modified once stays so.
             BackingFile::AsItWas => before.must_refuse,
         };
+        let at_once = (life.at_once).map_or(AtOnce::default(), |len| AtOnce::of(Bytes(len)));
         Opening {
             switched: life.backing == BackingFile::Switched,
             must_refuse,
             synchronous: life.synchronous,
             pending_words: life.pending_words,
-            at_once: (life.at_once).map_or(AtOnce::default(), |len| AtOnce::of(Bytes(len))),
+            at_once,
+            pages_a_read: match life.at_once {
+                Some(_) => at_once.pages_a_piece() as u64,
+                None => OpenOptions::default().pages_a_read,
+            },
         }
     }
 
@@ -146,6 +153,7 @@ impl Device {
                 let options = OpenOptions {
                     create: creates,
                     switch_backing: opening.switched,
+                    pages_a_read: opening.pages_a_read,
                     ..OpenOptions::default()
                 };
                 let spec = DeviceSpec {
@@ -254,6 +262,27 @@ impl Device {
         }
         let device = self.resizable();
         device.map_or(ResizeStep::Idle, |device| device.step_resize())
+    }
+
+    /// Whether [`Device::next_completed`] tells of all requests that have ended: a double may come
+    /// between its device and whoever waits for completions.
+    pub(super) fn tells_ends(&self) -> bool {
+        match self {
+            Device::Ordered(_) | Device::SideBySide(..) => true,
+            Device::Double(device, _) => device.tells_ends(),
+            Device::Linux(_) => false,
+        }
+    }
+
+    /// The completion of a request that has ended, without a step.
+    pub(super) fn next_completed(&mut self) -> Option<Completion> {
+        match self {
+            Device::SideBySide(device, beside) => beside.next_completed(device),
+            Device::Double(device, Some(beside)) => device
+                .ordered()
+                .and_then(|device| beside.next_completed(device)),
+            other => other.driver_mut().next_completion(),
+        }
     }
 
     /// No resize has another step.

@@ -8,7 +8,7 @@
 
 use crate::sim::{Decisions, Search, SimHost, Survivors};
 
-use super::case::{Case, DriverName, End};
+use super::case::{Action, Case, DriverName, End};
 use super::check::{Scratch, check_image};
 use super::parts::Unwatched;
 use super::selection::Selection;
@@ -42,6 +42,35 @@ pub struct InEveryOrder {
     pub is_complete: bool,
     /// What is wrong, and the case, with its order, that shows it.
     pub finding: Option<(Box<Case>, Violation)>,
+}
+
+/// The most requests of a case that a campaign runs in all orders, and the most sectors of its
+/// device.
+const REQUESTS: usize = 3;
+const SECTORS: u64 = 256;
+
+/// The most orders of it, and the most crash images.
+const ORDERS: Orders = Orders {
+    most: 80,
+    reduces: true,
+    crashes: true,
+};
+
+/// How a campaign runs this case in all orders, if it does: a few requests that are under way
+/// together, no resize and no fault.
+pub(super) fn is_for(case: &Case) -> Option<Orders> {
+    let life = case.lives.first()?;
+    let is_small = case.requests() <= REQUESTS && case.image.sectors <= SECTORS;
+    let is_plain =
+        |action: &Action| action.is_request() || matches!(action, Action::Step | Action::Drain);
+    let is_fit = is_small
+        && case.requests() > 1
+        && life.side_by_side.is_some()
+        && life.tool.is_none()
+        && life.faults.is_empty()
+        && life.resize_faults.is_empty()
+        && life.actions.iter().all(is_plain);
+    is_fit.then_some(ORDERS)
 }
 
 /// Runs the first life of a case in all orders, until something is wrong. The kernels' drivers have

@@ -8,6 +8,7 @@ use driver::host::OperationKind;
 use super::case::{Action, Case, DriverName, End, Life, ResizeStrategy};
 use super::check::{Scratch, check_image};
 use super::coverage::Coverage;
+use super::every_order::{self, in_every_order};
 use super::exactly::{DoesNotFit, NotRight, live_exactly};
 use super::generate::{Subject, another_life};
 use super::parts::{Part, Unwatched, Watch};
@@ -132,6 +133,23 @@ pub fn explore_watched(
         }
     }
     explored.coverage.merge(&world.coverage);
+    explored.coverage.add(
+        "interrupted_reflow_read_by_image_tools",
+        scratch.read_by_tools,
+    );
+    if explored.finding.is_none()
+        && !explored.cut_off
+        && let Some(orders) = every_order::is_for(case)
+    {
+        let all = in_every_order(case, orders);
+        explored.coverage.hit("case_in_every_order");
+        explored
+            .coverage
+            .add("orders_that_a_case_was_run_in", all.orders);
+        explored.host_operations += all.host_operations;
+        explored.crash_images += all.crash_images;
+        explored.finding = all.finding;
+    }
     explored
 }
 

@@ -19,16 +19,19 @@ pub(super) fn insert(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) 
     let is_resize = |action: &Action| matches!(action, Action::Resize { .. });
     let before = actions.iter().position(is_resize).unwrap_or(actions.len());
     let at = below(rng, before as u64 + 1) as usize;
-    let strategies = [
-        (3, ResizeStrategy::Headroom),
-        (2, ResizeStrategy::Rebuild),
-        (3, ResizeStrategy::Reflow),
-    ];
-    let strategy = weighted(rng, &strategies);
+    let strategy = weighted(rng, &strategies());
     let story = story(rng, sectors, strategy);
     actions.splice(at..at, story);
     let count = 1 + u64::from(chance(rng, 15));
     (0..count).map(|_| fault(rng, strategy)).collect()
+}
+
+fn strategies() -> [(u64, ResizeStrategy); 3] {
+    [
+        (3, ResizeStrategy::Headroom),
+        (2, ResizeStrategy::Rebuild),
+        (3, ResizeStrategy::Reflow),
+    ]
 }
 
 fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Action> {
@@ -56,6 +59,10 @@ fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Action
         // Between its steps.
         story.extend([Action::StepResize, write(rng, sectors), Action::Step]);
     }
+    if !shrinks && chance(rng, 35) {
+        // Under way when it is undone.
+        story.extend([Action::StepResize, write(rng, sectors)]);
+    }
     let end = [Action::FinishResize, Action::Drain];
     story.extend(end);
     story.extend(end);
@@ -66,11 +73,14 @@ fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Action
     if chance(rng, 40) {
         story.extend([write(rng, sectors), Action::Flush, Action::Drain]);
     }
-    if chance(rng, 25) {
+    if chance(rng, 40) {
         // Once more, and not as far.
         story.push(Action::Resize {
             sectors: sectors + 1 + below(rng, 8),
-            strategy,
+            strategy: match chance(rng, 60) {
+                true => strategy,
+                false => weighted(rng, &strategies()),
+            },
             window: 4,
             alignment: 0,
             odd: 0,

@@ -80,7 +80,9 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
     let faults = faults(&mut rng, subject);
     let mut rng = stream(seed, "failing resize");
     let may_fail = subject.faults && resizes && !subject.resizes_by_model();
-    let resize_faults = match may_fail && chance(&mut rng, 20) {
+    // A file that is shorter than its data area gets a length that the undoing has to take back.
+    let percent = if image.ends_with_data { 45 } else { 20 };
+    let resize_faults = match may_fail && chance(&mut rng, percent) {
         true => failing_resize::insert(&mut rng, image.sectors, &mut actions),
         false => Vec::new(),
     };
@@ -93,6 +95,7 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         order: None,
         segments_of: None,
         keeps_asking: false,
+        half_merged: false,
         at_once: None,
         actions,
         faults,
@@ -108,6 +111,10 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
     };
     if may_fail && life.resize_faults.is_empty() && chance(rng, percent) {
         failing_story::insert(rng, image.sectors, &mut life);
+    }
+    let is_plain = subject.driver == DriverName::Ordered && !subject.resizes_by_model();
+    if is_plain && image.sectors <= 256 && chance(&mut stream(seed, "few requests"), 2) {
+        rarities::few_requests(seed, image.sectors, &mut life);
     }
     Case {
         format: FORMAT.into(),
@@ -220,6 +227,7 @@ pub fn another_life(
         order: None,
         segments_of: None,
         keeps_asking: false,
+        half_merged: false,
         at_once: None,
         actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
         faults: early_faults(faults, subject, recovers),

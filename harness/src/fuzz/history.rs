@@ -362,7 +362,9 @@ impl History {
         for (number, content) in (range.start.0..range.end().0).zip(contents) {
             let number = Sector(number);
             let Some(versions) = self.sectors.get_mut(number.0 as usize) else {
-                break;
+                let what = "the read has brought a sector past the end of the device";
+                let wrong = Violation::new(Kind::WrongStatus, when, what).of_sector(number.0);
+                return Err(wrong.by(Act::Read).with_error(what));
             };
             if !show(versions, number, content, moment.0, now) {
                 let versions = &*versions;

@@ -107,13 +107,17 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
     let segments = &mut stream(seed, &format!("segments of life {number}"));
     life.segments_of = chance(segments, 20).then(|| 1 + below(segments, 2));
     let pieces = &mut stream(seed, &format!("pieces of life {number}"));
-    life.at_once = chance(pieces, 25).then(|| 512 << below(pieces, 5));
+    // Bitmaps have pieces only where there is more than one page.
+    let percent = if sectors > PAGE_SECTORS { 70 } else { 25 };
+    life.at_once = chance(pieces, percent).then(|| 512 << below(pieces, 5));
     match kind(seed, subject) {
         Kind::Usual => {}
         Kind::Tools => {
             life.backing = BackingFile::AsItWas;
             let percent = if number == 0 { 50 } else { 70 };
             life.tool = chance(&mut rng, percent).then(|| tool(&mut rng));
+            let half = &mut stream(seed, &format!("half a merge before life {number}"));
+            life.half_merged = life.tool == Some(ImageTool::Merge) && chance(half, 30);
         }
         Kind::Raw => life.backing = BackingFile::AsItWas,
     }
@@ -169,6 +173,10 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         actions.splice(at..at, story);
     }
     anywhere(&mut rng, sectors, actions);
+    let closed = &mut stream(seed, &format!("life {number} closed under a resize"));
+    if life.resize_faults.is_empty() && chance(closed, 6) {
+        actions.extend(closed_under_a_resize(closed, sectors));
+    }
 }
 
 /// Puts one of the actions among the others, now and then, that fit at any place.
@@ -203,6 +211,76 @@ fn anywhere(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) {
         _ => vec![rebuild(sectors + 1, odd)],
     };
     actions.splice(at..at, story);
+}
+
+/// A few requests and no more, to be run in all orders.
+pub(super) fn few_requests(seed: u64, sectors: u64, life: &mut Life) {
+    let rng = &mut stream(seed, "requests in every order");
+    let start = below(rng, sectors);
+    let request = |rng: &mut Stream| {
+        // Most of them overlap, or have their bits in one word.
+        let start = (start + below(rng, 3)).min(sectors - 1);
+        let count = 1 + below(rng, (sectors - start).min(3));
+        let fua = chance(rng, 20);
+        weighted(
+            rng,
+            &[
+                (5, Action::Write { start, count, fua }),
+                (2, Action::Read { start, count }),
+                (3, Action::Flush),
+                (1, Action::Discard { start, count }),
+                (1, Action::WriteZeroes { start, count }),
+            ],
+        )
+    };
+    life.actions = (0..2 + below(rng, 2)).map(|_| request(rng)).collect();
+    life.actions.push(Action::Drain);
+    life.side_by_side = Some(below(rng, u64::MAX));
+    (life.tool, life.half_merged) = (None, false);
+    life.faults.clear();
+    life.resize_faults.clear();
+}
+
+/// A resize that is due, or has come a few steps, when the device is closed, with requests under
+/// way.
+fn closed_under_a_resize(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+    let write = |rng: &mut Stream| {
+        let start = sectors - 1 - below(rng, sectors.min(24));
+        let (count, fua) = (1 + below(rng, (sectors - start).min(6)), false);
+        Action::Write { start, count, fua }
+    };
+    let strategies = [
+        (2, ResizeStrategy::Headroom),
+        (2, ResizeStrategy::Rebuild),
+        (4, ResizeStrategy::Reflow),
+    ];
+    let shrinks = sectors > 1 && chance(rng, 30);
+    let mut story = vec![write(rng)];
+    if shrinks || chance(rng, 30) {
+        story.push(Action::Drain);
+    }
+    story.push(Action::Resize {
+        sectors: match shrinks {
+            true => sectors - 1 - below(rng, (sectors - 1).min(20)),
+            false => sectors + 1 + below(rng, 40),
+        },
+        strategy: weighted(rng, &strategies),
+        window: weighted(rng, &[(2, 4), (1, 1000)]),
+        alignment: weighted(rng, &[(1, 0), (2, 16384)]),
+        odd: 0,
+    });
+    for _ in 0..below(rng, 6) {
+        let other = if chance(rng, 50) {
+            write(rng)
+        } else {
+            Action::Step
+        };
+        story.push(match chance(rng, 60) {
+            true => Action::StepResize,
+            false => other,
+        });
+    }
+    story
 }
 
 /// A partial last sector is cut off, by whichever way to resize, and then the device grows.

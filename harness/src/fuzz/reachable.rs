@@ -17,7 +17,7 @@ const OF_RESIZES: [&str; 8] = [
 ];
 
 /// Those of [`super::rarities`], which only `ordered` with userhelper's resizes has.
-const OF_RARITIES: [&str; 20] = [
+const OF_RARITIES: [&str; 24] = [
     "partial_last_sector",
     "grown_over_a_partial",
     "rebuilt_with_a_partial",
@@ -38,6 +38,10 @@ const OF_RARITIES: [&str; 20] = [
     "bitmap_of_three_pages",
     "crash_in_image_tool",
     "image_tool_",
+    "image_tools_asked",
+    "merge_into_what",
+    "interrupted_reflow_read",
+    "case_in_every_order",
 ];
 
 /// Those of moving data under requests.

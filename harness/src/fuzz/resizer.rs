@@ -138,7 +138,11 @@ fn begin_planned(
         PlannedResize::Rebuild(rebuild) => {
             PlannedResize::Rebuild(Box::new(rebuild.with_at_once(asked.at_once)))
         }
-        other => other,
+        PlannedResize::Headroom(headroom) if asked.at_once != AtOnce::default() => {
+            let pages = asked.at_once.pages_a_piece() as u64;
+            PlannedResize::Headroom(Box::new(headroom.with_pages_a_turn(pages)))
+        }
+        other @ PlannedResize::Headroom(_) => other,
     };
     Ok((plan.strategy, Box::new(planned)))
 }

@@ -229,6 +229,8 @@ impl Shrinker<'_> {
         for life in 0..self.best.lives.len() {
             let without = self.changed(|case| case.lives[life].tool = None);
             self.attempt(without);
+            let usual = self.changed(|case| case.lives[life].half_merged = false);
+            self.attempt(usual);
             let plain = self.changed(|case| case.lives[life].synchronous = false);
             self.attempt(plain);
             let usual = self.changed(|case| case.lives[life].pending_words = None);

@@ -2,6 +2,7 @@
 //! completions, the resize's steps, and the history that knows what has to be true.
 
 mod living;
+mod looking;
 mod tooling;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use super::signature::{Act, Phase};
 use super::violation::{Kind, Violation};
 
 use living::Living;
+use looking::CameUp;
 
 pub use tooling::UnderTool;
 
@@ -63,6 +65,8 @@ pub struct Truth {
     pub backing: BTreeMap<&'static str, FileContent>,
     /// The image tool that is at work, or that a crash has cut off.
     pub tool: Option<UnderTool>,
+    /// The image tool that has said that it is done, until the device comes up.
+    pub done: Option<UnderTool>,
     /// How the device is opened, and whether it may be.
     pub opening: Opening,
     /// What a life, or a recovery, may take.
@@ -169,6 +173,7 @@ impl<'a> World<'a> {
                 sizes: vec![sectors],
                 backing,
                 tool: None,
+                done: None,
                 opening: Opening::default(),
                 budget,
             },
@@ -300,6 +305,7 @@ impl<'a> World<'a> {
             None => device,
         };
         self.phase = Phase::Request;
+        let came_up = CameUp::of(&self.host);
         let mut living = Living {
             world: self,
             observer,
@@ -307,7 +313,8 @@ impl<'a> World<'a> {
             resize: None,
             resizes_begun: 0,
             cuts_partial: false,
-            len_before: 0,
+            came_up,
+            before_resize: None,
             flying: BTreeMap::new(),
             failed: Vec::new(),
             failed_resize: None,
@@ -420,6 +427,7 @@ impl<'a> World<'a> {
             Err(violation) => return Err(violation.into()),
         }
         self.truth.sizes = vec![capacity];
+        self.truth.done = None;
         self.settle_partial(when)?;
         Ok(device)
     }

@@ -37,6 +37,7 @@ mod enumerate;
 mod executor;
 mod faults;
 mod file;
+mod foreign;
 mod host;
 mod image_host;
 mod inode;

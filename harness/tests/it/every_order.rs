@@ -30,6 +30,7 @@ fn case(defect: Option<&str>, actions: &[Action]) -> Case {
             pending_words: None,
             at_once: None,
             keeps_asking: false,
+            half_merged: false,
             side_by_side: None,
             order: None,
             segments_of: None,

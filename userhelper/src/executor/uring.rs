@@ -430,6 +430,58 @@ mod tests {
         assert_eq!((count, &buffer.data[..300]), (300, &[9; 300][..]));
     }
 
+    /// The process of the test below: what it may write into a file ends within the transfer, so
+    /// that the kernel writes a part of it, and then nothing.
+    #[test]
+    #[ignore = "it is run by a_short_write_is_not_taken_for_a_whole_one"]
+    fn a_write_past_what_the_process_may_write() {
+        let path = std::env::var_os("UBDLAB_SHORT_WRITE").expect("the path of a file");
+        let files = Files {
+            cow: Arc::new(RealHost.open(path.as_ref(), Access::ReadWrite).unwrap()),
+            backing: None,
+            new: None,
+        };
+        let mut uring = Uring::new().unwrap();
+        let data: Vec<u8> = (0..8192u32).map(|byte| (byte / 7) as u8).collect();
+        let action = Action::Write {
+            at: FileOffset(0),
+            buffer: Buffer::whole(data),
+        };
+        uring.begin(under_way(action).operation, &files);
+        let ended = uring.finished(Wait::ForOne).unwrap().unwrap();
+        assert!(ended.result.is_err(), "{:?}", ended.result);
+    }
+
+    #[test]
+    fn a_short_write_is_not_taken_for_a_whole_one() {
+        if Uring::new().is_err() {
+            eprintln!("skipped: there is no ring here");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        // The shell counts in blocks of 512 or of 1024 bytes.
+        let limited = "trap '' XFSZ; ulimit -f 4; exec \"$0\" --ignored --exact \"$1\"";
+        let test = "executor::uring::tests::a_write_past_what_the_process_may_write";
+        let ran = std::process::Command::new("sh")
+            .args(["-c", limited])
+            .arg(std::env::current_exe().unwrap())
+            .arg(test)
+            .env("UBDLAB_SHORT_WRITE", &path)
+            .output()
+            .unwrap();
+        assert!(
+            ran.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ran.stdout)
+        );
+        let written = std::fs::read(&path).unwrap();
+        assert!(matches!(written.len(), 2048 | 4096), "{}", written.len());
+        let expected = (0..8192u32).map(|byte| (byte / 7) as u8);
+        assert!(written.iter().copied().eq(expected.take(written.len())));
+    }
+
     /// Where no thread can be started for it, the kernel cancels what it has not begun.
     #[test]
     fn what_the_kernel_has_not_begun_is_no_failure() {

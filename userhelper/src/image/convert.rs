@@ -9,6 +9,7 @@ use driver::host::HostFile;
 use driver::open::{ChosenBacking, NewBacking, OpenError, create_whole, open_backing, write_start};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
+use crate::at_once::AtOnce;
 use crate::copying::{Copying, End, OnFiles, Target};
 use crate::image_host::ImageHost;
 use crate::new_bitmap::next_piece;
@@ -258,7 +259,8 @@ pub(super) fn write_bitmap<F: HostFile>(
 ) -> Result<(), ImageError> {
     let mut buffer = Vec::new();
     let mut page = 0;
-    while let Some(piece) = next_piece(map, geometry, page, &mut buffer) {
+    let pages = AtOnce::default().pages_a_piece();
+    while let Some(piece) = next_piece(map, geometry, (page, pages), &mut buffer) {
         file.write_all_at(&buffer, piece.at)
             .map_err(ImageError::host(path, "writing the bitmap", piece.at))?;
         page = piece.next_page;

@@ -39,6 +39,29 @@ impl Reflow {
         Ok(())
     }
 
+    /// Frees the block that the last window began within, if this one, which is not copied yet,
+    /// does not end in it: [`Reflow::free_source`] has left it to the window that does.
+    ///
+    /// Requests for what is between this window's start and the frontier wait. What has its place
+    /// here in the new layout is one of these, or below them and at its old place.
+    pub(super) async fn free_left<F: HostFile>(
+        &mut self,
+        desk: &Desk<F>,
+        window: SectorRange,
+    ) -> Result<(), ResizeError> {
+        let frontier = self.record.frontier;
+        let border = self.old.place_of(frontier);
+        let block = FileOffset(border.0 / BLOCK * BLOCK);
+        let end = up_to_blocks(border).min(self.new.place_of(frontier));
+        let has_moved = frontier < Sector(0) + self.old.capacity();
+        if !has_moved || end <= block || block < up_to_blocks(self.source_of(window).end()) {
+            return Ok(());
+        }
+        self.free_some(desk, FileRange::between(block..end))
+            .await
+            .map(drop)
+    }
+
     /// Frees a step's worth of what is left of a source. Returns what is left then.
     async fn free_some<F: HostFile>(
         &mut self,

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use driver::blk::{Request, Tag};
+use driver::cow::{Geometry, Version};
 use driver::driver::Driver;
 use driver::host::HostFile;
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::Ordered;
 use driver::resize::{ResizeStep, Strategy};
-use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::image_host::FreeSpace;
 use userhelper::planner::{Plan, Shrink, Surroundings, Wish, plan};
 use userhelper::reflow::{LIVE_WINDOW, Reflow, WINDOW};
@@ -107,8 +108,14 @@ fn check(device: &Ordered<MemoryFile>) {
             assert!(device.map().is_dirty(Sector(sector)));
         }
     }
-    // Where nothing is, there is a hole: in whole blocks, which is what a host gives back.
-    let area = FileRange::between(geometry.bitmap().end()..geometry.data_end());
+    check_holes(device);
+}
+
+/// Where nothing is, there is a hole: in whole blocks, which is what a host gives back.
+fn check_holes(device: &Ordered<MemoryFile>) {
+    let geometry = device.geometry().unwrap();
+    let bitmap_end = FileOffset(geometry.bitmap().end().0.next_multiple_of(4096));
+    let area = FileRange::between(bitmap_end..geometry.data_end());
     for data in device.cow().data_runs(area) {
         let data = data.unwrap();
         for block in (data.start.0 / 4096)..data.end().0.div_ceil(4096) {
@@ -132,6 +139,24 @@ fn windows_of_any_size_move_everything_and_leave_nothing_behind() {
         run(reflow.with_window(Bytes(window)), &mut device, 0);
         check(&device);
     }
+}
+
+/// The block that a window begins within is left to the next one, which ends further down.
+#[test]
+fn a_block_between_two_windows_is_freed() {
+    let host = MemoryHost::new();
+    host.file("disk", &[0xee; 65 * 512]);
+    drop(create(&host, Path::new("cow"), Path::new("disk"), Some(4096)).unwrap());
+    let spec = "ubda=cow,disk".parse().unwrap();
+    let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
+    for sector in (38..48).chain([51]) {
+        let write = Request::write(Tag(0), Sector(sector), content(sector));
+        serve(&mut device, write);
+    }
+    let geometry = Geometry::new(Version::V3, Bytes(66 * 512), 16_384).unwrap();
+    let reflow = Reflow::new(&device, geometry).unwrap();
+    run(reflow.with_window(Bytes(512)), &mut device, 0);
+    check_holes(&device);
 }
 
 #[test]

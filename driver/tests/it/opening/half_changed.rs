@@ -15,6 +15,7 @@ const SWITCH: OpenOptions = OpenOptions {
     without_backing: false,
     writable_backing: false,
     instead: None,
+    pages_a_read: 64,
 };
 
 /// The file that others made, and what a switch to `/other` writes into it.

@@ -93,6 +93,7 @@ fn case(sectors: u64, requests: u64) -> Case {
             order: None,
             segments_of: None,
             keeps_asking: false,
+            half_merged: false,
             at_once: None,
             actions: actions.collect(),
             faults: Vec::new(),

@@ -21,6 +21,11 @@ impl<F: HostFile> Doubled<F> {
         Doubled { device, double }
     }
 
+    /// Whether requests end when those of the device do.
+    pub(in super::super) fn tells_ends(&self) -> bool {
+        self.double.tells_ends()
+    }
+
     /// No resize has another step.
     pub(in super::super) fn no_more_resizes(&mut self) {
         self.double.no_more_resizes();

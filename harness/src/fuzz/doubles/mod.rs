@@ -26,6 +26,7 @@ mod resizes;
 mod results;
 mod stale_plans;
 mod tools;
+mod untidy;
 
 use driver::blk::Request;
 use driver::host::HostFile;
@@ -56,6 +57,12 @@ pub trait Defective<F: HostFile> {
     /// One step.
     fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
         device.step()
+    }
+
+    /// Whether requests end when those of the device do: who knows of the ends before a step of a
+    /// resize knows their order.
+    fn tells_ends(&self) -> bool {
+        false
     }
 
     /// No resize has another step: nothing is to wait for one any more.
@@ -153,6 +160,7 @@ pub fn all() -> impl Iterator<Item = &'static Double> {
         publications::DOUBLES,
         results::DOUBLES,
         stale_plans::DOUBLES,
+        untidy::DOUBLES,
     ];
     tables.into_iter().flatten()
 }

@@ -10,18 +10,18 @@ use driver::host::{Access, HostNames, LockKind};
 use driver::resize::{ResizeError, ResizeStep};
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
-use crate::plain_format::CowFile;
 use crate::sim::FaultRule;
 use crate::stamp::Stamp;
 
 use super::super::case::{Action, DriverName, ResizeStrategy};
 use super::super::check::read_all;
-use super::super::device::{COW, Device, Step, discards, requeues};
+use super::super::device::{Device, Step, discards, requeues};
 use super::super::excuses::Work;
 use super::super::history::{Change, Held, Moment, Outcome};
-use super::super::resizer::{ActiveResize, Asked, NotBegun, begin, finds_losses};
+use super::super::resizer::{ActiveResize, Asked, NotBegun, begin};
 use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
+use super::looking::{BeforeResize, CameUp};
 use super::{Line, Observer, Point, Stop, World, is_marked};
 
 #[derive(Clone, Copy)]
@@ -33,6 +33,8 @@ pub(super) struct Flying {
     pub(super) operations: u64,
     /// The guest has submitted it before, in vain.
     pub(super) again: bool,
+    /// A shrink has taken some of its sectors before it ended: it has to fail.
+    pub(super) is_gone: bool,
 }
 
 /// A resize that ended with an error, or was given up. The device still has its old size, and a
@@ -53,14 +55,8 @@ pub(super) struct FailedResize {
 /// range.
 const LONG_ZEROS: SectorCount = SectorCount(128);
 
-/// The sectors of a device whose data the planner reads while requests wait, all of it.
-const READ_WHILE_REQUESTS_WAIT: u64 = 32_768;
-
 /// Operations under way that are many for a device.
 const MANY_UNDER_WAY: usize = 6;
-
-/// Sectors that have their bits in one word of the bitmap.
-const SECTORS_PER_WORD: u64 = 64;
 
 /// The steps that end a reflow when all is moved: the new bitmap is cleared, written and synced,
 /// the header is written, and the old bitmap freed.
@@ -75,8 +71,10 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) resizes_begun: u32,
     /// The latest resize is to cut off the partial last sector, and no more.
     pub(super) cuts_partial: bool,
-    /// The length of the COW file before the latest resize.
-    pub(super) len_before: u64,
+    /// What the host had when the device had come up.
+    pub(super) came_up: CameUp,
+    /// The COW file before the latest resize.
+    pub(super) before_resize: Option<BeforeResize>,
     pub(super) flying: BTreeMap<u32, Flying>,
     /// What failed, and is to be submitted once more.
     pub(super) failed: Vec<(Operation, SectorRange)>,
@@ -286,6 +284,7 @@ impl Living<'_, '_, '_> {
             moment,
             operations: self.world.host.operations(),
             again,
+            is_gone: false,
         };
         let line = || Line::Request(format!("this is request {number}"));
         self.world.tell(line);
@@ -474,6 +473,19 @@ impl Living<'_, '_, '_> {
         let status = completion.status;
         let line = || Line::Request(format!("request {number} completed: {status}"));
         self.world.tell(line);
+        if ok && flown.is_gone {
+            let what = format!(
+                "request {number}, {}, is acknowledged, and the device ends at sector {}",
+                said(flown.operation, flown.range),
+                self.device.capacity()
+            );
+            let violation = Violation::new(Kind::WrongStatus, "on completion", what);
+            let error = "acknowledged past the end";
+            return Err(violation
+                .by(Act::of(flown.operation))
+                .with_error(error)
+                .into());
+        }
         if !ok {
             self.check_failure(&request, &flown, status, completion.failure.as_deref())?;
             let changes = !matches!(request.operation, Operation::Read | Operation::Flush);
@@ -524,46 +536,6 @@ impl Living<'_, '_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// On a host that has not failed, no more words of the bitmap wait for a publication than the
-    /// device was told.
-    fn check_pending(&mut self, most: u64) -> Result<(), Violation> {
-        let case = self.world.case;
-        // Beside a publication that is under way, other writes end.
-        let is_exact = !self.device.is_side_by_side();
-        if case.image.raw || self.resize.is_some() || self.world.host.has_failed() || !is_exact {
-            return Ok(());
-        }
-        let (Some(durable), Some(device)) = (
-            self.world.host.durable_content(COW),
-            self.device.resizable(),
-        ) else {
-            return Ok(());
-        };
-        // What is wrong with the file itself shows at the crash points.
-        let Ok(published) = CowFile::open(&durable) else {
-            return Ok(());
-        };
-        let whole = SectorRange::new(Sector(0), device.capacity());
-        let dirty = (device.map().dirty_runs(whole)).flat_map(|run| run.start.0..run.end().0);
-        let mut words: Vec<u64> = dirty
-            .filter(|&sector| !published.is_dirty(sector))
-            .map(|sector| sector / SECTORS_PER_WORD)
-            .collect();
-        words.dedup();
-        let found = words.len() as u64;
-        if found <= most {
-            return Ok(());
-        }
-        let what = format!(
-            "found {} of the bitmap waiting, expected at most {most}",
-            exact_count(found, "word")
-        );
-        let violation = Violation::new(Kind::WrongCompletion, "on completion", what);
-        Err(violation
-            .by(Act::Write)
-            .with_error("too many words of the bitmap wait"))
     }
 
     /// The request in flight that this is the completion of.
@@ -706,7 +678,6 @@ impl Living<'_, '_, '_> {
             world.host.add_faults(self.resize_faults);
         }
         self.resizes_begun += 1;
-        self.len_before = world.host.content(COW).map_or(0, |cow| cow.length().0);
         world.note_resize(asked.sectors);
         self.cuts_partial = asked.sectors == capacity && asked.bytes == whole;
         world.may_lose_partial |= self.cuts_partial;
@@ -714,7 +685,15 @@ impl Living<'_, '_, '_> {
         if !world.truth.sizes.contains(&asked.sectors) {
             world.truth.sizes.push(asked.sectors);
         }
+        let stays = resize.coverage == "strategy_headroom";
+        let moves = resize.coverage == "strategy_reflow" && asked.bytes == whole;
         self.resize = Some(resize);
+        self.note_before(
+            asked,
+            stays,
+            moves && asked.strategy == ResizeStrategy::Reflow,
+        );
+        let world = &mut *self.world;
         let side_by_side = self.device.is_side_by_side();
         world.excuses.begin_resize(&world.host, side_by_side);
         Ok(())
@@ -731,9 +710,31 @@ impl Living<'_, '_, '_> {
         let is_reflow = resize.coverage == "strategy_reflow";
         self.world.phase = Phase::Resize;
         self.world.count_step(Act::Resize)?;
+        let capacity = self.device.capacity();
+        let tells_ends = self.device.tells_ends();
+        if target < capacity && tells_ends {
+            // What has ended by now has ended before the sectors go.
+            while let Some(completion) = self.device.next_completed() {
+                self.complete(completion)?;
+            }
+        }
         self.world.begin(Work::Resize);
         let step = self.device.step_resize();
         self.show(Phase::Resize)?;
+        let left = self.device.capacity();
+        if left < capacity && tells_ends {
+            let opening = self.world.truth.opening;
+            // What waits to be durable had its effect while there were the sectors.
+            let waits = opening.synchronous || opening.pending_words.is_some();
+            for flown in self.flying.values_mut() {
+                let may_end = match flown.operation {
+                    Operation::Flush | Operation::Write { fua: true } => true,
+                    Operation::Write { fua: false } | Operation::WriteZeroes => waits,
+                    Operation::Read | Operation::Discard => false,
+                };
+                flown.is_gone |= !may_end && flown.range.end().0 > left;
+            }
+        }
         match step {
             ResizeStep::Working => {
                 // One may be its own.
@@ -749,7 +750,7 @@ impl Living<'_, '_, '_> {
                 self.world.excuses.end_resize();
                 self.failed_resize = None;
                 self.check_size(target)?;
-                self.check_no_bit_past_end()?;
+                self.check_resized()?;
                 if is_reflow && last_steps >= LAST_STEPS {
                     let name = "reflow_ended_with_first_writes_and_flushes";
                     self.world.coverage.hit(name);
@@ -801,85 +802,6 @@ impl Living<'_, '_, '_> {
         }
     }
 
-    /// On a host that has not failed, a resize that is done leaves no bit past the last sector's.
-    fn check_no_bit_past_end(&self) -> Result<(), Violation> {
-        let world = &*self.world;
-        if world.case.resize_model().is_some() || world.case.image.raw || world.host.has_failed() {
-            return Ok(());
-        }
-        // What else is wrong with the file shows at the crash points.
-        let Some(Ok(cow)) = world.host.content(COW).map(CowFile::open) else {
-            return Ok(());
-        };
-        let Some(at) = cow.bit_past_end() else {
-            return Ok(());
-        };
-        let what = format!("byte {at} of the COW file has a bit past the last sector's");
-        let violation = Violation::new(Kind::Inconsistent, "after a resize", what);
-        let error = "a bit past the last sector's";
-        Err(violation.by(Act::Resize).with_error(error))
-    }
-
-    /// A resize that a fault has ended, or that was given up, and that no other fault has kept from
-    /// putting back what was there, leaves the file as long as it was, or as long as what was
-    /// written past its end meanwhile.
-    fn check_undone(&mut self, error: &ResizeError, given_up: bool) -> Result<(), Violation> {
-        let world = &mut *self.world;
-        let is_undone = world.case.driver == DriverName::Ordered
-            && world.case.resize_model().is_none()
-            && world.excuses.must_be_undone(&world.host, error)
-            && !is_marked(&world.host);
-        let (true, Some(cow), Some(device)) =
-            (is_undone, world.host.content(COW), self.device.resizable())
-        else {
-            return Ok(());
-        };
-        world.coverage.hit(match given_up {
-            true => "resize_given_up_and_undone",
-            false => "resize_failed_and_was_undone",
-        });
-        let data_end = device.geometry().map_or(0, |it| it.data_end().0);
-        let most = self.len_before.max(data_end);
-        let len = cow.length().0;
-        if (self.len_before..=most).contains(&len) {
-            return Ok(());
-        }
-        let before = self.len_before;
-        let what = format!("the COW file has {len} bytes, before the resize it had {before}");
-        let violation = Violation::new(Kind::Inconsistent, "after a resize that failed", what);
-        Err(violation.by(Act::Resize).with_error("length"))
-    }
-
-    /// Before a shrink the planner says whether anything lies past the new end that is not zeros.
-    fn compare_losses(&mut self, asked: Asked) -> Result<(), Stop> {
-        let capacity = self.device.capacity();
-        let is_comparable = asked.sectors < capacity
-            && capacity <= READ_WHILE_REQUESTS_WAIT
-            && self.flying.is_empty()
-            && self.world.case.resize_model().is_none()
-            && !self.world.host.has_failed();
-        let is_partial = self.world.truth.history.partial() == Some(capacity);
-        let found = match self.device.resizable() {
-            Some(device) if is_comparable && !is_partial => finds_losses(device, asked),
-            _ => return Ok(()),
-        };
-        let mut content = Vec::new();
-        let (Some(found), Ok(())) = (found, read_all(&mut self.device, &mut content)) else {
-            return Ok(());
-        };
-        self.world.coverage.hit("losses_of_a_shrink_compared");
-        let past = &content[SectorCount(asked.sectors).bytes().0 as usize..];
-        if found == past.iter().any(|&byte| byte != 0) {
-            return Ok(());
-        }
-        let what = match found {
-            true => "the planner finds data past the new end, where there are zeros",
-            false => "the planner finds nothing past the new end, where there is data",
-        };
-        let violation = Violation::new(Kind::WrongStatus, "planning a shrink", what);
-        Err(violation.by(Act::Resize).with_error(what).into())
-    }
-
     fn note_resized(&mut self, old_size: u64, target: u64) {
         let image = &self.world.case.image;
         let is_partial = self.world.truth.history.partial() == Some(old_size);
@@ -927,6 +849,7 @@ impl Living<'_, '_, '_> {
             mut changes,
             observer,
             mut failed_resize,
+            came_up,
             ..
         } = self;
         let capacity = device.capacity();
@@ -950,6 +873,7 @@ impl Living<'_, '_, '_> {
                 let moment = history.submitted(SectorRange::default(), Change::Nothing);
                 history.flushed(moment);
                 settle_size(world, &mut failed_resize, capacity, None, moment)?;
+                Living::check_closed(world, &came_up)?;
             }
             Err(error) if world.excuses.close(&world.host, &error) => {}
             Err(error) => {
@@ -973,6 +897,7 @@ impl Living<'_, '_, '_> {
         self.device.no_more_resizes();
         self.drain()?;
         if let (Some(resize), Some(device)) = (&mut self.resize, self.device.resizable()) {
+            self.world.coverage.hit("closed_under_a_resize");
             // It puts things back, or leaves them for a recovery.
             resize.given_up = true;
             device.abandon_resize();

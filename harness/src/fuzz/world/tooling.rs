@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use driver::units::{FileOffset, SectorCount};
 
-use crate::plain_format::{CowFile, SECTOR, Source};
+use crate::plain_format::{CowFile, SECTOR, Source, Wrong};
 use crate::sim::{FileContent, SimHost};
 
 use super::super::build::another_backing;
@@ -16,9 +16,11 @@ use super::super::device::{BACKING, BACKING_SECONDS, COW, Device, FAR_BACKING, T
 use super::super::doubles;
 use super::super::excuses::Work;
 use super::super::signature::{Act, Phase};
+use super::super::telling;
+use super::super::tidy::Untidy;
 use super::super::tools::{self, CONVERTED, NotDone};
 use super::super::violation::{Kind, Violation};
-use super::{Line, Observer, Stop, World};
+use super::{Line, Observer, SECTORS_A_PAGE, Stop, World};
 
 /// The name of the new file that a rebuild of the COW file makes, until it gets the COW file's.
 const UNNAMED: &str = "/disk/.cow.ubdlab-new";
@@ -32,6 +34,10 @@ pub struct UnderTool {
     disk: Option<Vec<u8>>,
     /// The backing file that it writes to, if it does.
     pub merges_into: Option<&'static str>,
+    /// What that file is to become.
+    merged: Option<FileContent>,
+    /// Some of it was there before, in the host's memory alone.
+    half_merged: bool,
     /// It changes the header from a path to another, one of which goes over the end of a sector.
     changes_long_path: bool,
 }
@@ -42,6 +48,62 @@ impl UnderTool {
     pub fn may_refuse(&self, case: &Case) -> bool {
         let is_rebase = matches!(self.tool, ImageTool::Rebase | ImageTool::RebaseFar);
         is_rebase && (case.image.version == ImageVersion::V2 || self.changes_long_path)
+    }
+
+    /// What is there, also after a power cut, when the tool has said that it is done.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn check_lasting(&self, host: &SimHost) -> Result<(), Wrong> {
+        let wrong = |what, found: &str| {
+            Err(Wrong {
+                at: 0,
+                what,
+                found: found.into(),
+            })
+        };
+        if self.disk.is_some() && host.inode(CONVERTED).is_none() {
+            return wrong("new file", "it is not there");
+        }
+        if let Err(found) = self.check_output(host) {
+            return wrong("new file", &found);
+        }
+        let Some(file) = host.content(COW) else {
+            return wrong("COW file", "it is not there");
+        };
+        let cow = CowFile::open(&file)?;
+        let is_marked = cow.header.marked || cow.extension.is_some_and(|block| block.changing);
+        // A conversion reads a device in the middle of a reflow, and leaves it there.
+        if is_marked && self.disk.is_none() {
+            return wrong("mark", "something is still under way");
+        }
+        let target = match self.tool {
+            ImageTool::Rebase => Some(THIRD_BACKING),
+            ImageTool::RebaseFar => Some(FAR_BACKING),
+            _ => None,
+        };
+        if target.is_some_and(|target| cow.header.path != target.as_bytes()) {
+            return wrong("path", "found another than that of the new backing file");
+        }
+        if let (Some(path), Some(merged)) = (self.merges_into, &self.merged) {
+            if host.content(path).as_ref() != Some(merged) {
+                return wrong("backing file", "it does not hold the disk");
+            }
+            if !cow.dirty().is_empty() {
+                return wrong("bitmap", "found a dirty sector, expected none");
+            }
+        }
+        match self.tool {
+            ImageTool::Repair => {
+                let untidy = Untidy {
+                    // A block of zeros is not worth a repair.
+                    leak: None,
+                    ..Untidy::of(&file)?
+                };
+                untidy.no_more_than(Untidy::default())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A new file is there whole, or not at all.
@@ -76,7 +138,8 @@ fn is_disk(tool: ImageTool, file: &FileContent, disk: &[u8], host: &SimHost) -> 
                 Ok(cow)
             });
             let cow = cow.map_err(|wrong| format!("the new file: {wrong}"))?;
-            describes(&cow, disk.len() as u64, host)
+            describes(&cow, disk.len() as u64, host)?;
+            is_tidy(file, cow.layout.end)
         }
         ImageTool::Recover
         | ImageTool::Repair
@@ -106,6 +169,16 @@ fn describes<S: Source>(cow: &CowFile<S>, size: u64, host: &SimHost) -> Result<(
     }
 }
 
+/// Whether a new COW file has its whole length, and nothing that no reader looks at.
+fn is_tidy(file: &FileContent, end: u64) -> Result<(), String> {
+    if file.length().0 != end {
+        let len = file.length();
+        return Err(format!("the new file has {len}, expected {end} bytes"));
+    }
+    let untidy = Untidy::of(file).and_then(|untidy| untidy.no_more_than(Untidy::default()));
+    untidy.map_err(|wrong| format!("the new file: {wrong}"))
+}
+
 impl World<'_> {
     /// Recovers what a crash has cut off, and uses the tool of this life. Changes of the host are
     /// counted on from `changes`.
@@ -119,22 +192,67 @@ impl World<'_> {
             return Ok(());
         }
         if self.truth.tool.is_some() {
-            self.use_tool(ImageTool::Recover, observer, changes)?;
+            self.use_tool(ImageTool::Recover, false, observer, changes)?;
+        }
+        if life.tool.is_some() {
+            self.ask_tools()?;
         }
         match life.tool {
-            Some(tool) => self.use_tool(tool, observer, changes),
+            Some(tool) => self.use_tool(tool, life.half_merged, observer, changes),
             None => Ok(()),
+        }
+    }
+
+    /// What the tools that change nothing tell of the image, on a copy of a host that has not
+    /// failed.
+    fn ask_tools(&mut self) -> Result<(), Stop> {
+        let host = self.host.after_kill();
+        let Some(backing) = self.named_backing() else {
+            return Ok(());
+        };
+        if self.truth.history.len() > SECTORS_A_PAGE {
+            return Ok(());
+        }
+        let disk = self.disk()?;
+        self.coverage.hit("image_tools_asked_about_the_image");
+        telling::check(&host, backing, &disk).map_err(|what| {
+            let violation = Violation::new(Kind::Inconsistent, "asking image tools", &what);
+            violation.by(Act::Tool).with_error(what).into()
+        })
+    }
+
+    /// Half of what a merge is to write into the backing file is there before it, in the host's
+    /// memory alone. The disk shows what it did: these sectors are dirty.
+    fn merge_half(&self, path: &str) {
+        let Some(Ok(cow)) = self.host.content(COW).map(CowFile::open) else {
+            return;
+        };
+        let file = self.host.content(COW).unwrap_or_default();
+        for sector in cow.dirty().into_iter().step_by(2) {
+            let mut content = [0; SECTOR as usize];
+            file.read_at(&mut content, FileOffset(cow.layout.place(sector)));
+            let at = FileOffset(sector * SECTOR);
+            // A merge that was killed has extended the file at its beginning.
+            if self
+                .host
+                .content(path)
+                .is_some_and(|below| at.0 + SECTOR <= below.length().0)
+            {
+                self.host.write_unsynced(path, &content, at);
+            }
         }
     }
 
     fn use_tool(
         &mut self,
         tool: ImageTool,
+        half_merged: bool,
         observer: &mut dyn Observer,
         changes: &mut usize,
     ) -> Result<(), Stop> {
         self.phase = Phase::Tool;
         self.tell(|| Line::Action(0, tool.to_string()));
+        self.truth.done = None;
         let makes_a_file = matches!(tool, ImageTool::ConvertToRaw | ImageTool::ConvertToCow);
         if makes_a_file && self.host.inode(CONVERTED).is_some() {
             return Ok(());
@@ -170,7 +288,13 @@ impl World<'_> {
             tool,
             disk: makes_a_file.then_some(disk),
             merges_into,
+            merged: merged.clone(),
+            half_merged: half_merged && merges_into.is_some(),
         });
+        if let Some(path) = merges_into.filter(|_| half_merged) {
+            self.coverage.hit("merge_into_what_is_not_durable");
+            self.merge_half(path);
+        }
         let before = self.host.paths();
         self.begin(Work::Usual);
         let done = tools::use_tool(&self.host, tool);
@@ -187,7 +311,8 @@ impl World<'_> {
             Ok(()) => {}
             Err(NotDone::Refused) => {
                 self.coverage.hit("image_tool_refused");
-                self.truth.tool = None;
+                let under = self.truth.tool.take();
+                self.forget_half_merge(under.as_ref());
                 return Ok(());
             }
             Err(NotDone::Failed(_)) if self.excuses.tool(&self.host) => {
@@ -226,9 +351,19 @@ impl World<'_> {
             let what = format!("{} is left", left.display());
             return Err(violation(Kind::Inconsistent, what).into());
         }
+        // A recovery may have ended what another tool was at.
+        if under.tool == tool && !self.excuses.tool(&self.host) {
+            if let Err(wrong) = under.check_lasting(&self.host) {
+                return Err(violation(Kind::Inconsistent, wrong.to_string()).into());
+            }
+            self.truth.done = Some(under.clone());
+        }
         let Some(path) = under.merges_into else {
             return Ok(());
         };
+        if under.tool != tool {
+            self.forget_half_merge(Some(&under));
+        }
         let found = self.host.content(path).unwrap_or_default();
         if merged.is_some_and(|merged| merged != found) {
             let what = "the backing file does not hold the disk";
@@ -236,6 +371,21 @@ impl World<'_> {
         }
         self.truth.backing.insert(path, found);
         Ok(())
+    }
+
+    /// What was half merged when a merge was refused, or cut off, is nobody's business any more: it
+    /// becomes durable.
+    fn forget_half_merge(&mut self, under: Option<&UnderTool>) {
+        let Some(path) = under
+            .filter(|it| it.half_merged)
+            .and_then(|it| it.merges_into)
+        else {
+            return;
+        };
+        self.host.settle();
+        if let Some(found) = self.host.content(path) {
+            self.truth.backing.insert(path, found);
+        }
     }
 
     /// What a tool that is done has left: a recovery no file without its name, and what changes the
@@ -288,7 +438,7 @@ impl World<'_> {
     }
 
     /// The partial last sector of the disk, which no request reaches: as the backing file has it.
-    fn partial_sector(&self) -> Vec<u8> {
+    pub(super) fn partial_sector(&self) -> Vec<u8> {
         let cow = self.host.content(COW).map(CowFile::open);
         let size = cow.map_or(0, |cow| cow.map_or(0, |cow| cow.header.size));
         let mut content = vec![0; (size % SECTOR) as usize];

@@ -1,0 +1,178 @@
+//! Work that is reported as done, or as undone, and has not left the files as it has to.
+
+use driver::blk::{Operation, Status};
+use driver::cow::Version;
+use driver::host::{Access, FileRole, HostFile, HostNames};
+use driver::ordered::{Desk, Ordered, Procedure, Resize, Step};
+use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
+
+use crate::plain_format::{CowFile, Extension};
+use crate::sim::{SimFile, SimHost};
+
+use super::super::case::ImageTool;
+use super::super::device::{BACKING, BACKING_SECONDS, COW};
+use super::{BoxedResize, Defective, Double, Driven, Kind, Seam};
+
+pub(super) const DOUBLES: &[Double] = &[
+    Double {
+        name: "resize-leaves-the-file-too-long",
+        does: "leaves a sector past the end of the data when a resize is done",
+        seam: Seam::Resize(|resize, _| Box::new(Leaves(resize, Left::Length))),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "resize-leaves-a-leak",
+        does: "leaves data in the place of a clean sector when a resize is done",
+        seam: Seam::Resize(|resize, _| Box::new(Leaves(resize, Left::Leak))),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "resize-leaves-a-bit-before-the-data",
+        does: "leaves a bit between the bitmap and the data when a resize is done",
+        seam: Seam::Resize(|resize, _| Box::new(Leaves(resize, Left::Bit))),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "failed-resize-leaves-its-block",
+        does: "leaves something in the place of the extension block when a resize has failed",
+        seam: Seam::Resize(|resize, _| Box::new(LeavesItsBlock(resize))),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "tool-done-is-not-durable",
+        does: "reports a rebase as done whose header was not synced",
+        seam: Seam::Tool(forget_last_sync),
+        found_as: &[Kind::LostWrite],
+        replay: None,
+    },
+    Double {
+        name: "gone-sectors-are-acknowledged",
+        does: "acknowledges a write to sectors that a shrink has taken before it began",
+        seam: Seam::driver::<AcknowledgesGone>(),
+        found_as: &[Kind::WrongStatus],
+        replay: None,
+    },
+];
+
+const LEAVING: &str = "leaving something";
+
+/// What a resize leaves that is done.
+#[derive(Clone, Copy)]
+enum Left {
+    Length,
+    Leak,
+    Bit,
+}
+
+struct Leaves(BoxedResize, Left);
+
+impl Resize<SimFile> for Leaves {
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move {
+            let Leaves(resize, left) = *self;
+            let resized = resize.begin(desk.clone()).await?;
+            let seen = desk.follow(|here| {
+                let device = here.device();
+                (device.geometry(), first_clean_block(device))
+            });
+            let (Some(geometry), clean) = seen.await? else {
+                return Ok(resized);
+            };
+            match left {
+                Left::Length => {
+                    let end = geometry.data_end() + Bytes(SECTOR_SIZE);
+                    desk.set_cow_len(end).await?;
+                }
+                Left::Leak => {
+                    if let Some(sector) = clean {
+                        let data = vec![7; SECTOR_SIZE as usize];
+                        let at = geometry.place_of(sector);
+                        desk.write(FileRole::Cow, LEAVING, at, data).await?;
+                    }
+                }
+                Left::Bit => {
+                    let at = geometry.bitmap().end();
+                    if at < geometry.data_offset {
+                        desk.write(FileRole::Cow, LEAVING, at, vec![1]).await?;
+                    }
+                }
+            }
+            Ok(resized)
+        })
+    }
+}
+
+/// The first sector of which no other in two blocks around it is dirty.
+fn first_clean_block(device: &Ordered<SimFile>) -> Option<Sector> {
+    const AROUND: u64 = 8;
+    let capacity = device.capacity().0;
+    let mut sectors = (AROUND..capacity.saturating_sub(AROUND)).map(Sector);
+    sectors.find(|sector| {
+        let (from, to) = (Sector(sector.0 - AROUND), Sector(sector.0 + AROUND));
+        device.map().next_dirty(from, to).is_none()
+    })
+}
+
+struct LeavesItsBlock(BoxedResize);
+
+impl Resize<SimFile> for LeavesItsBlock {
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move {
+            let outcome = self.0.begin(desk.clone()).await;
+            let image = desk.follow(|here| here.device().image().cloned()).await?;
+            let is_bare = image.is_some_and(|image| {
+                let header = &image.header;
+                image.extension.is_none() && !header.relocating && header.version == Version::V3
+            });
+            if outcome.is_err() && is_bare {
+                let at = FileOffset(Extension::AT + 470);
+                let _ = desk.write(FileRole::Cow, LEAVING, at, vec![1]).await;
+            }
+            outcome
+        })
+    }
+}
+
+/// What is durable of the header is that of the former backing file, which is as good as the new
+/// one until the rebase is done.
+fn forget_last_sync(host: &SimHost, tool: ImageTool) {
+    let (ImageTool::Rebase, Some(Ok(cow))) = (tool, host.content(COW).map(CowFile::open)) else {
+        return;
+    };
+    let Ok(file) = host.open(COW.as_ref(), Access::ReadWrite) else {
+        return;
+    };
+    let right = cow.header.bytes();
+    let mut former = cow.header;
+    (former.path, former.time) = (BACKING.into(), BACKING_SECONDS as u32);
+    let durable = file
+        .write_all_at(&former.bytes(), FileOffset(0))
+        .and_then(|()| file.sync_data());
+    drop(durable.and_then(|()| file.write_all_at(&right, FileOffset(0))));
+}
+
+#[derive(Default)]
+struct AcknowledgesGone;
+
+impl<F: HostFile> Defective<F> for AcknowledgesGone {
+    fn step(&mut self, device: &mut Driven<'_, F>) -> Step {
+        let mut step = device.step();
+        if let Step::Completed(completion) = &mut step
+            && matches!(completion.request.operation, Operation::Write { .. })
+            && completion.status == Status::IoError
+            && completion.failure.is_none()
+            && completion.request.range().end().0 > device.capacity().0
+        {
+            completion.status = Status::Ok;
+        }
+        step
+    }
+
+    fn tells_ends(&self) -> bool {
+        true
+    }
+}
