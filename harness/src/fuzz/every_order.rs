@@ -10,7 +10,7 @@ use crate::sim::{Decisions, Search, SimHost, Survivors};
 
 use super::case::{Action, Case, DriverName, End};
 use super::check::{Scratch, check_image};
-use super::parts::Unwatched;
+use super::parts::{Part, Unwatched, Watch};
 use super::selection::Selection;
 use super::streams::stream;
 use super::violation::Violation;
@@ -49,12 +49,16 @@ pub struct InEveryOrder {
 const REQUESTS: usize = 3;
 const SECTORS: u64 = 256;
 
-/// The most orders of it, and the most crash images.
+/// The most orders of it.
 const ORDERS: Orders = Orders {
     most: 80,
     reduces: true,
     crashes: true,
 };
+
+/// The most power cuts at a crash point of it, and the most crash images in all.
+const CUTS: u64 = 24;
+const IMAGES: u64 = 4_000;
 
 /// How a campaign runs this case in all orders, if it does: a few requests that are under way
 /// together, no resize and no fault.
@@ -76,6 +80,15 @@ pub(super) fn is_for(case: &Case) -> Option<Orders> {
 /// Runs the first life of a case in all orders, until something is wrong. The kernels' drivers have
 /// one operation under way at a time, and so one order, which is not run.
 pub fn in_every_order(case: &Case, how: Orders) -> InEveryOrder {
+    in_orders(case, how, u64::MAX, &mut Unwatched)
+}
+
+/// As many orders of a case in a campaign as it has time for, while a watcher looks on.
+pub(super) fn in_a_campaign(case: &Case, how: Orders, watch: &mut dyn Watch) -> InEveryOrder {
+    in_orders(case, how, IMAGES, watch)
+}
+
+fn in_orders(case: &Case, how: Orders, images: u64, watch: &mut dyn Watch) -> InEveryOrder {
     let mut all = InEveryOrder::default();
     if case.driver != DriverName::Ordered || case.resize_model().is_some() {
         return all;
@@ -86,7 +99,9 @@ pub fn in_every_order(case: &Case, how: Orders) -> InEveryOrder {
     let has_faults = !life.faults.is_empty() || !life.resize_faults.is_empty();
     let mut search = Search::new(how.reduces && !has_faults);
     while let Some(decisions) = search.next() {
-        if all.orders + all.left >= how.most {
+        watch.enter(Part::Run);
+        let is_enough = all.orders + all.left >= how.most || all.crash_images >= images;
+        if is_enough || watch.cuts_off() {
             return all;
         }
         let mut world = World::new(case);
@@ -96,6 +111,7 @@ pub fn in_every_order(case: &Case, how: Orders) -> InEveryOrder {
             decisions: &decisions,
             known: search.known(),
             crashes: how.crashes,
+            is_whole: images == u64::MAX,
             images: 0,
             operations: 0,
             end: End::Close,
@@ -131,6 +147,8 @@ struct Looking<'a> {
     /// What comes after as many decisions is new; `None` if all is.
     known: Option<usize>,
     crashes: bool,
+    /// All power cuts are looked at.
+    is_whole: bool,
     images: u64,
     operations: u64,
     /// How the life ends that shows what is wrong.
@@ -203,7 +221,10 @@ impl Observer for Looking<'_> {
         };
         self.check(&snapshot.after_kill(), point, truth, killed)?;
         let unsynced = snapshot.unsynced();
-        let selection = Selection::of(&unsynced, u64::MAX, true);
+        let selection = match self.is_whole {
+            true => Selection::of(&unsynced, u64::MAX, true),
+            false => Selection::of(&unsynced, CUTS, false),
+        };
         // Of a small case all are enumerated; what is drawn of another, is drawn alike each time.
         let others = selection.others(&unsynced, &mut stream(0, "crashes in every order"));
         for survivors in selection.enumerated(&unsynced).chain(others) {

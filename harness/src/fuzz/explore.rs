@@ -8,7 +8,7 @@ use driver::host::OperationKind;
 use super::case::{Action, Case, DriverName, End, Life, ResizeStrategy};
 use super::check::{Scratch, check_image};
 use super::coverage::Coverage;
-use super::every_order::{self, in_every_order};
+use super::every_order;
 use super::exactly::{DoesNotFit, NotRight, live_exactly};
 use super::generate::{Subject, another_life};
 use super::parts::{Part, Unwatched, Watch};
@@ -141,7 +141,7 @@ pub fn explore_watched(
         && !explored.cut_off
         && let Some(orders) = every_order::is_for(case)
     {
-        let all = in_every_order(case, orders);
+        let all = every_order::in_a_campaign(case, orders, watch);
         explored.coverage.hit("case_in_every_order");
         explored
             .coverage
