@@ -11,6 +11,8 @@
 //! told by [`story`]; [`catalogue`] measures how soon each known defect is found. What cannot come
 //! up with some options is in `reachable`, and is no blind spot of theirs. [`beside`] is a device
 //! whose operations go side by side, and [`every_order`] runs a small case in all their orders.
+//! `tidy` looks at the files when work on them has ended, `telling` and `reading` at what the image
+//! tools say that change nothing.
 
 pub mod beside;
 pub mod budget;
