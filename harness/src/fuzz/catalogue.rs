@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use driver::linux::{Defect, Defects};
 
-use super::campaign::one;
+use super::campaign::one_watched;
 use super::case::{Case, DriverName, Resizer};
 use super::generate::Subject;
+use super::parts::Until;
 use super::procedure_2003::ResizeDefect;
 use super::selection::described;
 use super::shrink::shrink_until;
@@ -205,7 +206,7 @@ fn first_until(subject: &Subject, seed: u64, cases: u64, stop: &dyn Fn() -> bool
     let mut numbers = (0..cases).take_while(|_| !stop());
     numbers.find_map(|number| {
         let seed = seed.wrapping_add(number);
-        let (case, violation) = one(seed, subject).finding?;
+        let (case, violation) = one_watched(seed, subject, &mut Until(stop)).finding?;
         Some(Found {
             cases: number + 1,
             seed,
@@ -395,6 +396,7 @@ fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, bound: u64) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use super::super::explore::Search;
     use super::*;
 
     #[test]
@@ -407,6 +409,20 @@ mod tests {
         };
         assert_eq!(row(&[Some(3), None, Some(1)]).median(), Some(3));
         assert_eq!(row(&[None, None, Some(1)]).median(), None);
+    }
+
+    /// Ctrl-C need not wait for a case whose crash images are many.
+    #[test]
+    fn a_search_ends_in_the_middle_of_a_case() {
+        let subject = of_kernel(Defect::FlushNoop).subject;
+        let found = first_finding(&subject, 0, 1).expect("the first case shows it");
+        let asked = std::cell::Cell::new(0);
+        let begins = || asked.replace(asked.get() + 1) > 0;
+        assert!(first_until(&subject, 0, 1, &begins).is_none());
+        let search = || Search::for_anything(found.seed);
+        assert!(search().of(&found.case).unwrap().is_some());
+        let cut_off = search().of_watched(&found.case, &mut Until(&|| true));
+        assert!(cut_off.unwrap().is_none());
     }
 
     #[test]

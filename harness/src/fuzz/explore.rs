@@ -448,7 +448,19 @@ impl Search<'_> {
     ///
     /// # Errors
     /// If a life before the last has an end that does not fit.
-    pub fn of(mut self, case: &Case) -> Result<Option<(Case, Violation)>, DoesNotFit> {
+    pub fn of(self, case: &Case) -> Result<Option<(Case, Violation)>, DoesNotFit> {
+        self.of_watched(case, &mut Unwatched)
+    }
+
+    /// [`Search::of`] while a watcher looks on, who may cut it off: nothing is found then.
+    ///
+    /// # Errors
+    /// If a life before the last has an end that does not fit.
+    pub(super) fn of_watched(
+        mut self,
+        case: &Case,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<(Case, Violation)>, DoesNotFit> {
         let Some((last, before)) = case.lives.split_last() else {
             return Ok(None);
         };
@@ -472,7 +484,7 @@ impl Search<'_> {
             recovering: !before.is_empty(),
             killed_took: 0,
             scratch: &mut Scratch::default(),
-            watch: &mut Unwatched,
+            watch,
         };
         let lived = world.live(last, &mut explorer);
         let mut case = case.clone();

@@ -56,3 +56,14 @@ pub struct Unwatched;
 impl Watch for Unwatched {
     fn enter(&mut self, _: Part) {}
 }
+
+/// Ends the work as soon as this says so.
+pub(super) struct Until<'a>(pub(super) &'a dyn Fn() -> bool);
+
+impl Watch for Until<'_> {
+    fn enter(&mut self, _: Part) {}
+
+    fn cuts_off(&mut self) -> bool {
+        (self.0)()
+    }
+}

@@ -8,6 +8,7 @@ use crate::sim::Survivors;
 use super::case::{Action, BackingFile, Case, End, ImageVersion, KernelSetup, ResizeStrategy};
 use super::exactly::{NotRight, run_exactly};
 use super::explore::Search;
+use super::parts::Until;
 use super::thrift::Thrift;
 use super::violation::{Cause, Kind, Violation};
 
@@ -99,7 +100,8 @@ impl Shrinker<'_> {
                     thrift: Thrift::new(false),
                 };
                 // One that does not fit is no case, whatever it would show.
-                search.of(&candidate).ok().flatten()
+                let watch = &mut Until(self.stop);
+                search.of_watched(&candidate, watch).ok().flatten()
             }
         };
         let Some((case, violation)) = found else {
