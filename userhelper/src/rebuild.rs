@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use driver::cow::{Extension, Geometry, Header};
-use driver::host::{FileRole, HostFile, HostResult, LockKind, Replace};
-use driver::open::{OpenError, create_temporary, remove_temporary, temporary_name};
+use driver::host::{FileRole, HostFile, HostNames, HostResult, LockKind, Replace};
+use driver::open::{OpenError, Unnamed, create_temporary, temporary_name};
 use driver::ordered::{CowImage, Desk, Hold, Ordered, PartialSector, Procedure, Resize};
 use driver::resize::{Outcome, ResizeError, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
@@ -84,13 +84,10 @@ impl<H: ImageHost> Rebuild<H> {
         let (Some(old), capacity) = seen.await? else {
             return Err(ResizeError::Refused("a raw disk cannot be rebuilt".into()));
         };
-        let mut new_file = NewFile {
-            host: &self.host,
-            path: &self.path,
-            file: None,
-        };
+        let mut new_file = None;
         let rebuilt = self.rebuild(desk, &old, capacity, &mut new_file).await;
-        if new_file.discard() {
+        if let Some(left) = new_file {
+            drop(left);
             // The device goes on as it was.
             desk.follow(move |here| here.map_mut().shrink(capacity))
                 .await?;
@@ -104,12 +101,12 @@ impl<H: ImageHost> Rebuild<H> {
     }
 
     /// How much was copied, and not shared.
-    async fn rebuild(
-        &self,
+    async fn rebuild<'a>(
+        &'a self,
         desk: &Desk<H::File>,
         old: &CowImage,
         capacity: SectorCount,
-        new_file: &mut NewFile<'_, H>,
+        new_file: &mut Option<NewFile<'a, H>>,
     ) -> Result<Bytes, ResizeError> {
         desk.check_syncs().await?;
         let image = self.create(desk, old, new_file).await?;
@@ -138,11 +135,11 @@ impl<H: ImageHost> Rebuild<H> {
     }
 
     /// Creates the new file, with header and extension block; what it says about itself.
-    async fn create(
-        &self,
+    async fn create<'a>(
+        &'a self,
         desk: &Desk<H::File>,
         old: &CowImage,
-        new_file: &mut NewFile<'_, H>,
+        new_file: &mut Option<NewFile<'a, H>>,
     ) -> Result<CowImage, ResizeError> {
         let at = FileOffset(0);
         let header = Header::v3(
@@ -154,8 +151,10 @@ impl<H: ImageHost> Rebuild<H> {
         .map_err(|error| ResizeError::Refused(error.to_string()))?;
         let extension = old.extension.unwrap_or(Extension::new(old.header.size));
         let cow = desk.look(|here| here.cow()).await?;
-        let file = create_temporary(&self.host, &temporary_name(&self.path)).map_err(not_made)?;
-        let file = Arc::clone(new_file.file.insert(Arc::new(file)));
+        let temporary = temporary_name(&self.path);
+        let file = create_temporary(&self.host, &temporary).map_err(not_made)?;
+        let file = Arc::new(file);
+        *new_file = Some(Unnamed::new(&self.host, &temporary, Arc::clone(&file)));
         self.host.copy_storage_attributes(&cow, &file);
         self.host
             .lock(&file, LockKind::Exclusive)
@@ -235,10 +234,11 @@ impl<H: ImageHost> Rebuild<H> {
     async fn complete(
         &self,
         desk: &Desk<H::File>,
-        new_file: &NewFile<'_, H>,
+        new_file: &Option<NewFile<'_, H>>,
     ) -> Result<(), ResizeError> {
         let cow = desk.look(|here| here.cow()).await?;
-        let (file, at) = (new_file.file()?, FileOffset(0));
+        let new_file = new_file.as_ref().ok_or_else(not_there)?;
+        let (file, at) = (new_file.file(), FileOffset(0));
         let doing = "giving the new COW file the old one's owner and mode";
         self.host
             .copy_attributes(&cow, file)
@@ -255,16 +255,17 @@ impl<H: ImageHost> Rebuild<H> {
         &self,
         desk: &Desk<H::File>,
         image: CowImage,
-        new_file: &mut NewFile<'_, H>,
+        new_file: &mut Option<NewFile<'_, H>>,
     ) -> Result<(), ResizeError> {
         let at = FileOffset(0);
         let cow = desk.look(|here| here.cow()).await?;
         self.check_name(&cow)?;
+        let made = new_file.as_ref().ok_or_else(not_there)?;
         let temporary = temporary_name(&self.path);
         let doing = "renaming the new COW file over the old one";
         if let Err(error) = self.host.rename(&temporary, &self.path, Replace::Existing) {
             // A server that has renamed it may not get the answer through. The name tells.
-            match self.has_its_name(new_file.file()?) {
+            match self.has_its_name(made.file()) {
                 Ok(true) => {}
                 Ok(false) => return Err(ResizeError::host(doing, at)(error)),
                 // The device goes on with a file that may have no name any more.
@@ -279,7 +280,9 @@ impl<H: ImageHost> Rebuild<H> {
         let (sectors, is_synced) = (self.new.capacity(), synced.is_ok());
         // The old file is closed where nothing looks at the device.
         drop(cow);
-        new_file.has_its_name();
+        if let Some(named) = new_file.take() {
+            named.has_its_name();
+        }
         let replaced = desk.follow(move |here| {
             let replaced = here.replace_cow(image);
             here.map_mut().shrink(sectors);
@@ -381,40 +384,8 @@ impl Next {
     }
 }
 
-/// The new file. Whoever stops in the middle, in a panic too, leaves none behind; what a kill
-/// leaves, the next rebuild removes.
-struct NewFile<'a, H: ImageHost> {
-    host: &'a H,
-    path: &'a Path,
-    file: Option<Arc<H::File>>,
-}
-
-impl<H: ImageHost> NewFile<'_, H> {
-    fn file(&self) -> Result<&H::File, ResizeError> {
-        self.file.as_deref().ok_or_else(not_there)
-    }
-
-    /// It has got its name, and stays.
-    fn has_its_name(&mut self) {
-        self.file = None;
-    }
-
-    /// Removes it if it has not got its name. Whether there was one.
-    fn discard(&mut self) -> bool {
-        let Some(file) = self.file.take() else {
-            return false;
-        };
-        // A new file that stays does no harm; the next rebuild removes it, or a recovery.
-        let _ = remove_temporary(self.host, &temporary_name(self.path), &file);
-        true
-    }
-}
-
-impl<H: ImageHost> Drop for NewFile<'_, H> {
-    fn drop(&mut self) {
-        self.discard();
-    }
-}
+/// The new file as long as it has not got its name.
+type NewFile<'a, H> = Unnamed<'a, H, Arc<<H as HostNames>::File>>;
 
 fn copy_failed(ended: CopyEnded<ResizeError>) -> ResizeError {
     let failed = match ended {

@@ -13,6 +13,7 @@
 //! | the rename | no file, or a whole one |
 //! | the sync of the directory | a whole one; on a file system whose fdatasync leaves the mode out, it may still be its owner's alone |
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
 use crate::cow::{Extension, Geometry, Header, MAX_SECTORS, MapTooLarge};
@@ -184,11 +185,7 @@ pub fn create_whole<N: HostNames, E: From<OpenError>>(
     let temporary = temporary_name(path);
     let file = create_temporary(names, &temporary)?;
     // Dropped before the file, and so under its lock.
-    let unnamed = Unnamed {
-        names,
-        temporary: &temporary,
-        file: &file,
-    };
+    let unnamed = Unnamed::new(names, &temporary, &file);
     fill(&file)?;
     names
         .give_mode(path, &file, sources)
@@ -209,24 +206,46 @@ pub fn create_whole<N: HostNames, E: From<OpenError>>(
     Ok(file)
 }
 
-/// A new file that has not got its name yet. It goes when this is dropped: neither an error nor
-/// a panic leaves it behind. What a kill leaves, the next creation removes, or a recovery.
-struct Unnamed<'a, N: HostNames> {
+/// The temporary name of a new file that has not got its own yet; the file is held as `F`. The name
+/// goes when this is dropped: neither an error nor a panic leaves it behind. What a kill leaves,
+/// the next creation or rebuild removes, or a recovery.
+#[derive(Debug)]
+pub struct Unnamed<'a, N: HostNames, F: Borrow<N::File>> {
     names: &'a N,
-    temporary: &'a Path,
-    file: &'a N::File,
+    temporary: PathBuf,
+    file: F,
+    has_its_name: bool,
 }
 
-impl<N: HostNames> Unnamed<'_, N> {
-    fn has_its_name(self) {
-        std::mem::forget(self);
+impl<'a, N: HostNames, F: Borrow<N::File>> Unnamed<'a, N, F> {
+    /// That of a file that [`create_temporary`] has made under the name `temporary`.
+    pub fn new(names: &'a N, temporary: &Path, file: F) -> Unnamed<'a, N, F> {
+        Unnamed {
+            names,
+            temporary: temporary.to_owned(),
+            file,
+            has_its_name: false,
+        }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &N::File {
+        self.file.borrow()
+    }
+
+    /// The file was renamed: there is nothing to remove.
+    pub fn has_its_name(mut self) {
+        self.has_its_name = true;
     }
 }
 
-impl<N: HostNames> Drop for Unnamed<'_, N> {
+impl<N: HostNames, F: Borrow<N::File>> Drop for Unnamed<'_, N, F> {
     fn drop(&mut self) {
-        // There is an error to report already.
-        let _ = remove_temporary(self.names, self.temporary, self.file);
+        if !self.has_its_name {
+            // There is an error to report already, and a name that stays does no harm. The file is
+            // closed after this: the name goes under the lock on it.
+            let _ = remove_temporary(self.names, &self.temporary, self.file.borrow());
+        }
     }
 }
 

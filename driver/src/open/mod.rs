@@ -31,7 +31,7 @@ use crate::units::{Bytes, FileOffset, Sector};
 
 pub use backing::{examine_backing, reopen_backing};
 pub use create::{
-    ChosenBacking, NewBacking, create, create_temporary, create_whole, is_temporary_name,
+    ChosenBacking, NewBacking, Unnamed, create, create_temporary, create_whole, is_temporary_name,
     open_backing, remove_left_over, remove_temporary, temporary_name, write_start,
 };
 pub use error::{NotInChange, OpenError, ways_out};
