@@ -8,7 +8,8 @@ use driver::units::Bytes;
 
 use crate::device::Io;
 use crate::figures::{counted, grouped};
-use crate::replay::{Options, PastEnd, Report, ResizeAt, Session};
+use crate::replay::error::ReplayError;
+use crate::replay::{Options, PastEnd, Report, ResizeAt, Session, SessionError};
 use crate::report::{ReplayPage, replay_page};
 use crate::trace::{self, Bundled};
 
@@ -16,7 +17,7 @@ use super::driver_arg::IoArg;
 use super::output::{self, InLines};
 use super::page::write_page;
 use super::progress::Shown;
-use super::replay::{files_in, in_directory, verdict};
+use super::replay::{elsewhere, files_in, in_directory, verdict};
 use super::{Failure, Verdict, terminal};
 
 const TRACE_NAME: &str = "ext4-unpack.ubdtrace (part of the program)";
@@ -135,7 +136,13 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
         session.on_files(directory, Some(SIZE))
     })?
-    .map_err(Failure::operation)?;
+    .map_err(|error| match error {
+        SessionError::Replay { error, .. } if matches!(*error, ReplayError::NoSpace { .. }) => {
+            let elsewhere = elsewhere(args.out.as_deref());
+            Failure(format!("{TRACE_NAME}: {error}: {elsewhere}"))
+        }
+        error => Failure::operation(error),
+    })?;
     drop(shown);
     if let Some(path) = &args.report {
         let html = replay_page(ReplayPage {

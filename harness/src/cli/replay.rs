@@ -18,6 +18,7 @@ use serde::Serialize;
 use userhelper::planner::Shrink;
 use userhelper::real_files::Belongings;
 
+use crate::replay::error::ReplayError;
 use crate::replay::{
     Allowed, Options, Pace, PastEnd, ReplayDriver, Report, ResizeAt, Session, SessionError,
 };
@@ -415,6 +416,21 @@ impl Args {
         }
     }
 
+    /// What helps where the files have too little space, of what is not asked for already.
+    fn ways_to_space(&self) -> String {
+        let limit = match self.reading.selection().limit {
+            Some(_) => "a lower --limit takes fewer requests",
+            None => "--limit takes as many requests as it says",
+        };
+        match &self.device {
+            Some(_) => format!(": {limit}"),
+            None => {
+                let elsewhere = elsewhere(self.out.as_deref());
+                format!(": {limit}, {elsewhere}, and with --memory there are none")
+            }
+        }
+    }
+
     fn replay(&self, driver: ReplayDriver) -> Result<Replayed, Failure> {
         let devices = self.trace_device.clone().map(Devices::Only);
         let options = self.reading.options(devices.unwrap_or_default());
@@ -467,7 +483,11 @@ impl Args {
             )),
             // It is the trace that has to be looked at, or the option.
             SessionError::Replay { error, .. } if error.is_about_trace() => {
-                Failure(format!("{}: {error}", driver::shown(trace.name())))
+                let ways = match *error {
+                    ReplayError::NoSpace { .. } => self.ways_to_space(),
+                    _ => String::new(),
+                };
+                Failure(format!("{}: {error}{ways}", driver::shown(trace.name())))
             }
             error @ (SessionError::ImpliedSize { .. } | SessionError::UnknownSize) => {
                 Failure(format!("{}: {error}", driver::shown(trace.name())))
@@ -584,6 +604,14 @@ pub(super) fn verdict(report: &Report) -> Verdict {
     match report.is_good() {
         true => Verdict::Good,
         false => Verdict::ViolationFound,
+    }
+}
+
+/// How the files that `out` says the place of come to be somewhere else.
+pub(super) fn elsewhere(out: Option<&Path>) -> &'static str {
+    match out {
+        Some(_) => "--out with another directory makes the files there",
+        None => "--out makes the files somewhere else",
     }
 }
 

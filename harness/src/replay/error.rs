@@ -99,8 +99,7 @@ pub enum ReplayError {
     /// The requests write to more of the device than its files have space for.
     #[error(
         "up to request {request} the trace writes more than the {free} that the device's files may \
-         come to take where they are: --limit takes as many requests as it says, --out makes the \
-         files somewhere else, and with --memory there are none"
+         come to take where they are"
     )]
     NoSpace {
         /// The number of the request in the trace, from 1.

@@ -229,11 +229,17 @@ fn a_replay_that_does_not_fit_is_refused_before_it_begins() {
         return;
     };
     sandbox.write("large", ftrace(&[("WS", 0, 8), ("WS", 0, 200 << 21)]));
+    let writes_more = |free: &str| {
+        format!(
+            "up to request 2 the trace writes more than the {free} that the device's files may \
+             come to take where they are"
+        )
+    };
     let message = |free: &str| {
         format!(
-            "@large: up to request 2 the trace writes more than the {free} that the device's files \
-             may come to take where they are: --limit takes as many requests as it says, --out \
-             makes the files somewhere else, and with --memory there are none"
+            "@large: {}: --limit takes as many requests as it says, --out with another directory \
+             makes the files there, and with --memory there are none",
+            writes_more(free)
         )
     };
     let out = ["replay", "@large", "--out", "@small/out"];
@@ -242,6 +248,16 @@ fn a_replay_that_does_not_fit_is_refused_before_it_begins() {
     // 3 MiB are its backing file's.
     let smaller = [&out[..], &clipped].concat();
     sandbox.refuses(&smaller, &message("1 MiB"));
+    // What is given already is no way out.
+    let limited = message("4 MiB").replace(
+        "--limit takes as many requests as it says",
+        "a lower --limit takes fewer requests",
+    );
+    sandbox.refuses(&[&out[..], &["--limit", "2"]].concat(), &limited);
+    let demo = sandbox.run(&["demo", "--out", "@small/demo"]);
+    let said = String::from_utf8_lossy(&demo.stderr);
+    let way = "come to take where they are: --out with another directory makes the files there\n";
+    assert!(said.ends_with(way) && !said.contains("--limit"), "{said}");
     // What is written twice takes space once, and what the file has it can be written over.
     sandbox.create_cow("small/cow", "backing");
     let twice: Vec<_> = (0..6).map(|_| ("WS", 0, SIZE / 512)).collect();
