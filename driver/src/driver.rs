@@ -3,12 +3,14 @@
 //! out where they are given; an [`Executor`] may carry them out instead.
 
 use crate::blk::{Completion, Limits, Request};
+use crate::cow::SectorState;
 use crate::executor::{Died, Executor, Wait};
 use crate::host::{Finished, HostFile};
 use crate::linux::LinuxUbd;
 use crate::ordered::{AtRest, Ordered, Statistics};
-use crate::units::SectorCount;
+use crate::units::{FileOffset, SectorCount, SectorRange};
 
+pub use crate::read_place::ReadPlace;
 pub use crate::step::Step;
 
 /// Why a request is not served.
@@ -80,6 +82,14 @@ pub trait Driver {
 
     /// The `ordered` driver, which a resize works on; `None` of a driver that does not resize.
     fn ordered(&mut self) -> Option<&mut Ordered<Self::File>> {
+        None
+    }
+
+    /// Where the sectors from the start of `range` on, which is not empty, would be read: as
+    /// many of them as lie in one piece. A driver with defects says what it would do with them.
+    /// `None` of a driver that does not tell.
+    fn read_place(&self, range: SectorRange) -> Option<ReadPlace<'_, Self::File>> {
+        let _ = range;
         None
     }
 
@@ -262,6 +272,25 @@ impl<F: HostFile> Driver for Ordered<F> {
         Some(self)
     }
 
+    fn read_place(&self, range: SectorRange) -> Option<ReadPlace<'_, F>> {
+        let run = self.map().run_within(range.start, range.end());
+        Some(match run.state {
+            SectorState::Clean => ReadPlace {
+                file: self.backing(),
+                at: FileOffset(run.range.start.bytes().0),
+                sectors: run.range,
+            },
+            SectorState::Dirty => {
+                let (at, sectors) = self.placement().place(run.range);
+                ReadPlace {
+                    file: Some(self.cow()),
+                    at,
+                    sectors,
+                }
+            }
+        })
+    }
+
     fn close(self) -> Result<(), String> {
         let closed = Ordered::close(self);
         closed.map(drop).map_err(|error| error.to_string())
@@ -313,6 +342,10 @@ impl<F: HostFile> Driver for LinuxUbd<F> {
 
     fn statistics(&self) -> Statistics {
         LinuxUbd::statistics(self)
+    }
+
+    fn read_place(&self, range: SectorRange) -> Option<ReadPlace<'_, F>> {
+        Some(LinuxUbd::read_place(self, range))
     }
 
     fn close(self) -> Result<(), String> {

@@ -34,6 +34,7 @@ mod name_backing;
 pub mod open;
 pub mod ordered;
 mod path_bytes;
+mod read_place;
 pub mod resize;
 mod shown;
 pub mod size;

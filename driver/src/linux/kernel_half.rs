@@ -153,6 +153,26 @@ impl KernelHalf {
         self.bitmap[(sector / 64) as usize] >> (sector % 64) & 1 == 1
     }
 
+    /// The front of `range` whose bits are all like the first. The range is not empty, and lies
+    /// within the device.
+    pub(super) fn alike(&self, range: SectorRange) -> SectorRange {
+        let (start, end) = (range.start.0, range.end().0);
+        let same = match self.is_dirty(start) {
+            true => u64::MAX,
+            false => 0,
+        };
+        let mut at = start;
+        while at < end {
+            let others = (self.bitmap[(at / 64) as usize] ^ same) >> (at % 64);
+            if others != 0 {
+                at += u64::from(others.trailing_zeros());
+                break;
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        SectorRange::between(range.start..Sector(at.min(end)))
+    }
+
     fn cut(&self, request: &Request) -> Vec<PlannedSegment> {
         let boundary = match (self.limits.segment_boundary, request.operation) {
             (Some(boundary), Operation::Read | Operation::Write { .. }) => {

@@ -28,12 +28,14 @@ mod layout;
 mod open;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::blk::{self, Completion, HostFailure, Limits, Request, Status, Tag};
 use crate::executor::{Executor, Files};
 use crate::host::{Action, FileRole, Finished, HostFile, Operation, Waiter};
 use crate::ordered::{CloseError, Statistics};
-use crate::units::{Sector, SectorCount};
+use crate::read_place::ReadPlace;
+use crate::units::{FileOffset, Sector, SectorCount, SectorRange};
 
 pub use create::create;
 pub use defects::{Defect, Defects, UnknownDefect};
@@ -145,6 +147,24 @@ impl<F: HostFile> LinuxUbd<F> {
     /// A sector past the device's end is nowhere.
     pub fn is_dirty(&self, sector: Sector) -> bool {
         sector < self.kernel_half.end && self.kernel_half.is_dirty(sector.0)
+    }
+
+    /// Where the sectors from the start of `range` on, which is not empty and lies within the
+    /// device, would be read now: as many of them as their bits say the same of. No file has
+    /// the place if it is one that the host refuses.
+    pub fn read_place(&self, range: SectorRange) -> ReadPlace<'_, F> {
+        let KernelHalf { layout, .. } = &self.kernel_half;
+        let sectors = self.kernel_half.alike(range);
+        let (base, file) = match self.is_dirty(range.start) {
+            true => (layout.data_offset, Some(&self.files.cow)),
+            false => (0, self.files.backing.as_ref()),
+        };
+        let at = layout::position(base.wrapping_add(range.start.bytes().0));
+        ReadPlace {
+            file: file.filter(|_| at.is_ok()).map(Arc::as_ref),
+            at: at.unwrap_or(FileOffset(0)),
+            sectors,
+        }
     }
 
     /// What the kernel died of.

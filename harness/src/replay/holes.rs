@@ -8,9 +8,8 @@
 //! Of the holes some are read all the same, spread over all of them: a driver that goes
 //! to a wrong place is not seen in the files.
 
-use driver::cow::SectorState;
+use driver::driver::Driver;
 use driver::host::HostFile;
-use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::intervals::IntervalSet;
@@ -51,8 +50,8 @@ impl Holes {
     /// Looks at the files of a device on which nothing is under way, and at what the model knows.
     /// What is not going to be read has been seen to be zeros, and has to stay so. The samples
     /// are pieces of `piece` sectors.
-    pub(super) fn of<F: HostFile, I: Initial>(
-        device: &Ordered<F>,
+    pub(super) fn of<I: Initial>(
+        device: &impl Driver,
         oracle: &mut Oracle<I>,
         piece: SectorCount,
     ) -> Holes {
@@ -144,19 +143,15 @@ fn zeros_of<I: Initial>(oracle: &mut Oracle<I>) -> IntervalSet {
 }
 
 /// Whether the sectors from the start of `range` on are where the device's files have a hole, and
-/// up to which sector the same is true. `range` is not empty.
-pub(super) fn hole_of<F: HostFile>(device: &Ordered<F>, range: SectorRange) -> (bool, Sector) {
-    let run = device.map().run_within(range.start, range.end());
-    let (file, place, range) = match run.state {
-        SectorState::Clean => (device.backing(), run.range.start.bytes(), run.range),
-        SectorState::Dirty => {
-            let (place, front) = device.placement().place(run.range);
-            (Some(device.cow()), place - FileOffset(0), front)
-        }
+/// up to which sector the same is true. `range` is not empty. A device that does not tell where it
+/// reads has no hole.
+pub(super) fn hole_of(device: &impl Driver, range: SectorRange) -> (bool, Sector) {
+    let Some(found) = device.read_place(range) else {
+        return (false, range.end());
     };
-    match file {
-        Some(file) if range.count >= LEAST => hole_at(file, FileOffset(place.0), range),
-        _ => (false, range.end()),
+    match found.file {
+        Some(file) if found.sectors.count >= LEAST => hole_at(file, found.at, found.sectors),
+        _ => (false, found.sectors.end()),
     }
 }
 
@@ -192,6 +187,7 @@ mod tests {
     use driver::host::{Access, HostNames};
     use driver::memory::{MemoryFile, MemoryHost};
     use driver::open::{OpenOptions, create, open};
+    use driver::ordered::Ordered;
 
     use crate::replay::backing::{Stamped, StampedParts};
     use crate::stamp::Stamp;

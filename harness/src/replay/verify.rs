@@ -172,18 +172,14 @@ impl<I: Initial> Verify<'_, I> {
     /// If a sector cannot be read, or that of `start`.
     pub(super) fn driver<T: Running, E>(
         &mut self,
-        mut driver: T::Driver,
+        driver: T::Driver,
         start: impl Fn(T::Driver) -> Result<T, E>,
         progress: impl FnMut(u64),
     ) -> Result<T::Driver, NotVerified<E>> {
         if !self.has_capacity(driver.capacity()) {
             return Ok(driver);
         }
-        // A driver that may lead elsewhere than its files say is read all over.
-        let holes = match driver.ordered() {
-            Some(device) => Holes::of(device, self.oracle, PIECE),
-            None => Holes::none(self.oracle.capacity()),
-        };
+        let holes = Holes::of(&driver, self.oracle, PIECE);
         let mut target = start(driver).map_err(NotVerified::Start)?;
         self.whole_device(&mut target, &holes, progress)?;
         Ok(idle(target)?)

@@ -71,6 +71,36 @@ fn a_known_defect_is_seen_with_the_sectors_that_it_mixes_up() {
 }
 
 /// Its pipe is smaller than the queue, or that would never fill it.
+/// A few bytes of a trace imply a device of any size, most of which is holes.
+#[test]
+fn a_large_device_is_not_read_where_its_files_have_holes() {
+    let sandbox = Sandbox::new();
+    let far = 13 << 20;
+    let requests = [("WS", 0, 8), ("WS", far + 1, 1), ("WS", far + 8, 8)];
+    sandbox.write("far", ftrace(&requests));
+    for (model, place) in MODELS
+        .iter()
+        .flat_map(|model| [(model, "--memory"), (model, "--io=inline")])
+    {
+        let args = ["@far", "--driver", model, place, "--size=8G"];
+        let report = replayed(&sandbox, &[&args[..], &["--defect=none"]].concat(), 0);
+        let sectors = |of: &str| report[of].as_u64().unwrap();
+        // At the end, and once more when it was reopened.
+        assert_eq!(
+            sectors("sectors_in_holes") + sectors("sectors_verified"),
+            2 * (16 << 20)
+        );
+        assert!(sectors("sectors_in_holes") > 31 << 20, "{report}");
+        assert!(sectors("sectors_sampled") > 0, "{report}");
+        // What was written is read, and all around it.
+        if *model == "linux-6.12" {
+            let defect = ["--defect=last-run-offset"];
+            let report = replayed(&sandbox, &[&args[..], &defect].concat(), 1);
+            assert!(mismatches(&report) > 0);
+        }
+    }
+}
+
 #[test]
 fn a_defect_that_needs_a_full_pipe_is_seen() {
     let sandbox = with_mixed_trace();

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use driver::blk::{Completion, Operation, Request, Segment, Status, Tag};
 use driver::cow::Version;
 use driver::linux::{Defects, LinuxUbd, OpenSpec, Step};
-use driver::units::{Sector, SectorCount};
+use driver::units::{Sector, SectorCount, SectorRange};
 use proptest::prelude::*;
 
 use super::disk::{Disk, Fault};
-use super::{backing, carry_out, image, spec};
+use super::{backing, carry_out, device, image, spec};
 
 /// Stamps that a sector may show; 0 for zeros.
 type Allowed = Vec<BTreeSet<u8>>;
@@ -301,4 +301,42 @@ proptest! {
     fn without_defects_it_is_an_honest_disk(case in case()) {
         run(&case);
     }
+}
+
+/// A run ends where the bits differ, also within a word of the bitmap and past many.
+#[test]
+fn sectors_are_read_where_the_model_says() {
+    let (mut device, _) = device(1000, Defects::none());
+    for (start, count) in [(3, 1), (60, 8), (640, 64), (704, 64), (999, 1)] {
+        let data = vec![7; count * 512];
+        let written = carry_out(&mut device, Request::write(Tag(1), Sector(start), data));
+        assert_eq!(written.status, Status::Ok);
+    }
+    let places = |from: u64, to: u64| {
+        let (mut at, end, mut lengths) = (Sector(from), Sector(to), Vec::new());
+        while at < end {
+            let place = device.read_place(SectorRange::between(at..end));
+            assert_eq!(place.sectors.start, at);
+            let content = place.file.unwrap().content();
+            let first = content[place.at.0 as usize];
+            let dirty = device.is_dirty(at);
+            assert_eq!(first, if dirty { 7 } else { (100 + at.0 % 100) as u8 });
+            lengths.push((dirty, place.sectors.count.0));
+            at = place.sectors.end();
+        }
+        lengths
+    };
+    let all = [
+        (false, 3),
+        (true, 1),
+        (false, 56),
+        (true, 8),
+        (false, 572),
+        (true, 128),
+        (false, 231),
+        (true, 1),
+    ];
+    assert_eq!(places(0, 1000), all);
+    assert_eq!(places(62, 66), [(true, 4)]);
+    assert_eq!(places(64, 128), [(true, 4), (false, 60)]);
 }

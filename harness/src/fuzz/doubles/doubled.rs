@@ -1,11 +1,11 @@
 //! A driver with a double between it and its user.
 
 use driver::blk::{Completion, Limits, Request};
-use driver::driver::{Driver, Step};
+use driver::driver::{Driver, ReadPlace, Step};
 use driver::executor::Executor;
 use driver::host::{Finished, HostFile};
 use driver::ordered::{Ordered, Statistics};
-use driver::units::SectorCount;
+use driver::units::{SectorCount, SectorRange};
 
 use super::{Defective, Driven, StepsDevice};
 
@@ -88,6 +88,10 @@ impl<F: HostFile> Driver for Doubled<F> {
 
     fn ordered(&mut self) -> Option<&mut Ordered<F>> {
         Some(&mut self.device)
+    }
+
+    fn read_place(&self, range: SectorRange) -> Option<ReadPlace<'_, F>> {
+        self.device.read_place(range)
     }
 
     fn close(mut self) -> Result<(), String> {

@@ -1,0 +1,14 @@
+//! Where a driver reads sectors.
+
+use crate::units::{FileOffset, SectorRange};
+
+/// Where sectors are read.
+#[derive(Debug)]
+pub struct ReadPlace<'a, F> {
+    /// The file, if there is one.
+    pub file: Option<&'a F>,
+    /// Where in it the first of them is.
+    pub at: FileOffset,
+    /// The sectors.
+    pub sectors: SectorRange,
+}
