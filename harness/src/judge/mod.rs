@@ -86,10 +86,13 @@ impl fmt::Display for JudgesCatalogue {
             f,
             "\n## The judge's catalogue\n\n\
              Each row is the `ordered` driver, or a resize under it, with a double put before it that\n\
-             does this one thing wrong; `--defect` takes its name. The rows above measure the search,\n\
+             does this one thing wrong; `fuzz --defect` takes its name. The rows above measure the search,\n\
              these the checks: what none of them refuses, no search finds. The fuzzer looks for each\n\
-             {SEARCHES} times, through at most {CASES} cases. *Replay* is what a replay in memory,\n\
-             without faults and crashes, says of it, where it can show there. The doubles are in\n\
+             {SEARCHES} times, through at most {CASES} cases. *Replay* is what a replay in memory says of\n\
+             it, made for this page: `ubdlab replay` has no option for a double. There *-* is one that was\n\
+             not put into a replay, because it needs what such a replay has none of: a crash, a failing\n\
+             host, a resize, an image tool or requests of several segments. In the other columns it is\n\
+             one that no case of the fuzzer is large enough for. The doubles are in\n\
              `harness/src/fuzz/doubles/`.\n\n\
              | Double | What it does wrong | Found | Found as | Cases | Requests | Replay |\n\
              |--------|--------------------|-------|----------|------:|---------:|--------|"
