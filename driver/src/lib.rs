@@ -23,6 +23,7 @@
 pub mod blk;
 mod coroutine;
 pub mod cow;
+mod date;
 pub mod device_spec;
 pub mod driver;
 pub mod engine;
@@ -42,5 +43,6 @@ mod step;
 pub mod units;
 mod words;
 
+pub use date::since_1970;
 pub use shown::{ManyLines, OneLine, is_control, shell_word, shown};
 pub use words::{any_of, exact_count, plural, system_words};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cow::{FileTooLarge, HeaderError};
 use crate::host::HostError;
 use crate::units::{Bytes, SectorCount};
-use crate::{exact_count, shown};
+use crate::{exact_count, shown, since_1970};
 
 /// The largest device: its bitmap in memory is 512 MiB long.
 pub const MAX_SECTORS: SectorCount = SectorCount(1 << 32);
@@ -60,7 +60,8 @@ pub enum LinuxOpenError {
     },
     /// The backing file was modified since.
     #[error(
-        "backing file: modified at {found}, the COW file was made for the content of {expected} (seconds since 1970)"
+        "backing file: modified at {found}, the COW file was made for the content of {expected} {}",
+        since_1970(&[*.found, (*.expected).into()])
     )]
     BackingModified {
         /// When it was modified.

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::cow::{FileTooLarge, HeaderError, MapTooLarge, OtherBacking};
-use crate::exact_count;
 use crate::host::{FileKind, HostError};
 use crate::shown::{shell_word, shown};
 use crate::units::{Bytes, FileOffset};
+use crate::{exact_count, since_1970};
 
 use super::image_format::ImageFormat;
 use super::named::Unfollowed;
@@ -301,10 +301,10 @@ fn way_out_of(error: &HeaderError, path: &Path) -> String {
 
 fn modified(backing: &Path, cow: &Path, found: i64, expected: u32) -> String {
     format!(
-        "{}: modified at {found}, but the COW file {} was made for the content of {expected} \
-         (seconds since 1970)",
+        "{}: modified at {found}, but the COW file {} was made for the content of {expected} {}",
         shown(backing),
-        shown(cow)
+        shown(cow),
+        since_1970(&[found, expected.into()])
     )
 }
 
@@ -356,8 +356,9 @@ pub enum NotInChange {
 
 fn facts(len: Bytes, modified_seconds: i64) -> String {
     format!(
-        "{} modified at {modified_seconds} (seconds since 1970)",
-        exact_count(len.0, "byte")
+        "{} modified at {modified_seconds} {}",
+        exact_count(len.0, "byte"),
+        since_1970(&[modified_seconds])
     )
 }
 

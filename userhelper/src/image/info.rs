@@ -5,13 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use driver::cow::{Extension, ExtensionState, Geometry, Header};
-use driver::exact_count;
 use driver::host::{Access, FileIdentity, FileKind, HostError, HostResult, Metadata};
 use driver::open::{
     Comparison, Difference, ExpectedBacking, FoundBacking, NamedBacking, NotInChange, Unfollowed,
     ways_out,
 };
 use driver::units::{Bytes, SectorCount};
+use driver::{exact_count, since_1970};
 
 use crate::image_host::ImageHost;
 
@@ -108,7 +108,8 @@ impl BackingDifference {
                 format!("has {}, expected {}", exact_count(found.0, "byte"), size.0)
             }
             BackingDifference::Modified(found) => {
-                format!("was modified at {found}, expected {modified} (seconds since 1970)")
+                let dates = since_1970(&[*found, modified.into()]);
+                format!("was modified at {found}, expected {modified} {dates}")
             }
             BackingDifference::NotInChange(problem) => {
                 format!("is not the one that an interrupted change was about: {problem}")

@@ -8,6 +8,7 @@ use driver::host::{Access, FileKind, HostFile};
 use driver::open::NamedBacking;
 use driver::ordered::{Ordered, Resize};
 use driver::resize::{ResizeStep, Resized};
+use driver::since_1970;
 use driver::units::{Bytes, FileOffset};
 
 use crate::image_host::ImageHost;
@@ -78,9 +79,10 @@ impl std::fmt::Display for StockVerdict {
             }
             StockVerdict::RefusesTime { seconds } => write!(
                 f,
-                "refuses it: the backing file was modified at {seconds} (seconds since 1970), and \
-                 a header holds 0 to {} only. Give the backing file such a time with touch, and \
-                 then: ubdlab image rebase --unsafe",
+                "refuses it: the backing file was modified at {seconds} {}, and a header holds 0 \
+                 to {} only. Give the backing file such a time with touch, and then: ubdlab image \
+                 rebase --unsafe",
+                since_1970(&[*seconds]),
                 u32::MAX
             ),
             StockVerdict::CannotReach(at) => write!(

@@ -6,6 +6,7 @@ use driver::cow::{BackingChange, Extension, InPlace, OtherBacking, Sample, Sampl
 use driver::host::HostNames;
 use driver::memory::MemoryHost;
 use driver::open::OpenOptions;
+use driver::since_1970;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
 use super::{MTIME, bring_up, host_with, patched, read, refused, refused_with, try_open, v3};
@@ -113,9 +114,10 @@ fn a_file_that_is_changed_to_has_its_length_and_time_or_is_still_the_old_one() {
         assert_eq!(
             refused(&host, "ubda=/cow"),
             format!(
-                "/disk: found {len} bytes modified at {mtime} (seconds since 1970), expected \
-                 32768 bytes modified at 1060000000 (seconds since 1970) or 36864 bytes modified \
-                 at 77 (seconds since 1970){WAY_OUT}"
+                "/disk: found {len} bytes modified at {mtime} {}, expected 32768 bytes modified at \
+                 1060000000 (seconds since 1970: 2003-08-04 12:26:40 UTC) or 36864 bytes modified \
+                 at 77 (seconds since 1970: 1970-01-01 00:01:17 UTC){WAY_OUT}",
+                since_1970(&[mtime])
             )
         );
     }
@@ -149,8 +151,9 @@ fn a_bare_flag_is_no_reason_to_believe_a_file() {
         assert_eq!(
             refused(&host, "ubda=/cow"),
             format!(
-                "/disk: found {len} bytes modified at {mtime} (seconds since 1970), expected \
-                 32768 bytes modified at 1060000000 (seconds since 1970){WAY_OUT}"
+                "/disk: found {len} bytes modified at {mtime} {}, expected 32768 bytes modified at \
+                 1060000000 (seconds since 1970: 2003-08-04 12:26:40 UTC){WAY_OUT}",
+                since_1970(&[mtime])
             )
         );
     }

@@ -152,7 +152,7 @@ fn a_backing_file_that_is_changed_before_it_is_locked() {
     assert!(
         found.starts_with(
             "/disk: modified at 1060000001, but the COW file /cow was made for the content of \
-             1060000000 (seconds since 1970). "
+             1060000000 (seconds since 1970: 2003-08-04 12:26:41 and 2003-08-04 12:26:40 UTC). "
         ),
         "{found}"
     );

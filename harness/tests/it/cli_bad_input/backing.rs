@@ -27,7 +27,7 @@ fn one_modified_since() {
         .unwrap();
     sandbox.device_refused(&format!(
         "@backing: modified at 2000000, but the COW file @cow was made for the content of \
-             1000000 (seconds since 1970). {}",
+             1000000 (seconds since 1970: 1970-01-24 03:33:20 and 1970-01-12 13:46:40 UTC). {}",
         ways_out("@backing", "@cow", 1_000_000)
     ));
 }

@@ -340,7 +340,7 @@ fn backing_files_that_are_missing_or_others() {
         &sandbox,
         &format!(
             "@backing: modified at 2000000, but the COW file @cow was made for the content of \
-             1000000 (seconds since 1970). {}",
+             1000000 (seconds since 1970: 1970-01-24 03:33:20 and 1970-01-12 13:46:40 UTC). {}",
             ways_out("@backing", "@cow", 1_000_000)
         ),
     );

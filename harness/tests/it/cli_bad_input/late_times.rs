@@ -38,8 +38,9 @@ fn a_change_that_the_files_time_cannot_tell_of_is_not_begun() {
                 let output = sandbox.run(&[&["image"], args].concat());
                 let said = sandbox.text(&output.stderr);
                 let expected = format!(
-                    "ubdlab: @cow: the backing file was modified at {time} (seconds since 1970), \
-                     and its file system holds no later time; others"
+                    "ubdlab: @cow: the backing file was modified at {time} {}, and its file \
+                     system holds no later time; others",
+                    driver::since_1970(&[time as i64])
                 );
                 assert_eq!(output.status.code(), Some(3), "of {args:?}: {said}");
                 let last = said.lines().last().unwrap();

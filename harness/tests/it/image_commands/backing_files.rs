@@ -215,9 +215,9 @@ fn a_time_that_a_header_cannot_hold_is_one_that_stock_uml_refuses() {
         let verdict = match is_taken {
             true => "takes it".to_owned(),
             false => format!(
-                "refuses it: the backing file was modified at {time} (seconds since 1970), and a \
-                 header holds 0 to 4294967295 only. Give the backing file such a time with touch, \
-                 and then: ubdlab image rebase --unsafe"
+                "refuses it: the backing file was modified at {time} (seconds since 1970: \
+                 2106-02-07 06:28:16 UTC), and a header holds 0 to 4294967295 only. Give the \
+                 backing file such a time with touch, and then: ubdlab image rebase --unsafe"
             ),
         };
         let said = sandbox.succeeds(&create);

@@ -271,8 +271,8 @@ fn a_backing_file_that_is_missing_or_another() {
     for (version, at, time_at) in [("v2", 8, 4104), ("v3", 32, 8), ("wide", 36, 8)] {
         sandbox.patch(version, time_at, &mtime.to_be_bytes());
         let text = format!(
-            "the backing file @backing was modified at 1060000001, expected {mtime} (seconds since \
-             1970). {}",
+            "the backing file @backing was modified at 1060000001, expected {mtime} {}. {}",
+            driver::since_1970(&[1_060_000_001, mtime.into()]),
             ways_out("@backing", &format!("@{version}"), u64::from(mtime))
         );
         found(&sandbox, version, "backing-changed", at, &text);

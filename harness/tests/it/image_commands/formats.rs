@@ -129,7 +129,8 @@ fn a_guest_gives_no_advice() {
     let (guest, key) = ("@disks/guest", "@disks/key");
     let modified = format!(
         "{key}: modified at 1060000001, but the COW file {guest} was made for the content of {time} \
-         (seconds since 1970){BEGINS_LIKE_COW}, which then says what to do about the time"
+         {}{BEGINS_LIKE_COW}, which then says what to do about the time",
+        driver::since_1970(&[1_060_000_001, time.into()])
     );
     guest_writes(&sandbox, Path::new("key"), false);
     all_refuse(&sandbox, &modified);

@@ -223,7 +223,7 @@ fn each_way_in_which_a_backing_file_can_differ() {
     let found = problem(&sandbox);
     let path = |name: &str| sandbox.path(name).display().to_string();
     let ways_out = ways_out(&path("backing"), &path("v3"), 1_060_000_000);
-    let expected = ", expected 1060000000 (seconds since 1970). ";
+    let expected = " and 2003-08-04 12:26:40 UTC). ";
     assert!(found.starts_with("was modified at "), "{found}");
     let way_out = "--format cow, if it is a COW file that you trust, says what to do";
     assert!(found.ends_with(&format!("{expected}{way_out}")), "{found}");

@@ -47,10 +47,10 @@ fn two_merges_do_not_give_a_time_back() {
         times.push(time);
     }
     let refused = format!(
-        "@root: modified at {}, but the COW file @victim was made for the content of {} (seconds \
-         since 1970). {}",
+        "@root: modified at {}, but the COW file @victim was made for the content of {} {}. {}",
         times[2],
         times[0],
+        driver::since_1970(&[times[2], times[0]]),
         ways_out("@root", "@victim", times[0] as u64)
     );
     let compare = ["image", "compare", "-f", "cow", "@victim", "@zeros"];
@@ -264,7 +264,12 @@ fn a_time_past_2106_is_told_as_the_file_has_it() {
         eprintln!("skipped: the file system holds no such time");
         return;
     }
-    let of_looking = format!("was modified at {late}, expected {made_for} (seconds since 1970)");
+    let dates = driver::since_1970(&[late as i64, made_for]);
+    assert!(
+        dates.starts_with("(seconds since 1970: 2110-01-01 00:00:00 and 20"),
+        "{dates}"
+    );
+    let of_looking = format!("was modified at {late}, expected {made_for} {dates}");
     let of_opening =
         format!("modified at {late}, but the COW file @cow was made for the content of {made_for}");
     for (args, expected) in [

@@ -12,6 +12,7 @@ use std::path::Path;
 use driver::host::{HostError, HostFile, Metadata};
 use driver::ordered::Ordered;
 use driver::resize::ResizeError;
+use driver::since_1970;
 use driver::units::FileOffset;
 
 use crate::image::{ChangeError, Wait, Watch};
@@ -110,9 +111,10 @@ pub(super) fn check<H: ImageHost>(
 
 fn no_later(seconds: i64) -> ResizeError {
     ResizeError::Refused(format!(
-        "the backing file was modified at {seconds} (seconds since 1970), and its file system \
-         holds no later time; others that are over it could not tell that it is changed. Give \
-         it an earlier time with touch, and then: ubdlab image rebase --unsafe"
+        "the backing file was modified at {seconds} {}, and its file system holds no later time; \
+         others that are over it could not tell that it is changed. Give it an earlier time with \
+         touch, and then: ubdlab image rebase --unsafe",
+        since_1970(&[seconds])
     ))
 }
 
