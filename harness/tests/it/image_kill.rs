@@ -1,7 +1,7 @@
 //! `kill -9` at random moments, some forty times for each way to change an image and two hundred
 //! times in a thorough run, on the real file system: nothing is lost, `recover` puts right what is
-//! half done, the command begun again completes, and what a private file becomes is private at every
-//! moment.
+//! half done, the command begun again completes, and what a private file becomes is private at
+//! every moment.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
