@@ -196,6 +196,12 @@ impl Story<'_> {
             })) if self.subject != Subject::Image && path == self.path() => {
                 Ok(Recovered::default())
             }
+            // A file that is to be made, and of which nothing was left.
+            Err(ImageError::NothingToRecover { path, .. })
+                if self.subject != Subject::Image && path == self.path() =>
+            {
+                Ok(Recovered::default())
+            }
             // A check mends that.
             Err(ImageError::Open(OpenError::ExtensionDamaged { .. })) if self.damaged => {
                 Ok(Recovered::default())
