@@ -14,8 +14,8 @@ use userhelper::image::open::{Format, Trust};
 use userhelper::image::recover::{Recovered, recover};
 
 use super::world::{COW, SIBLING, assert_same, disk_of};
-use crate::support::share::every;
-use crate::world::explore::{CRASHES, Context, Depth, crash_images};
+use crate::world::explore::{Context, Depth, crash_images};
+use crate::world::taken::Rows;
 
 /// How many of the power cuts at one place are looked at.
 pub(crate) const DEPTH: Depth = Depth {
@@ -61,6 +61,12 @@ pub(crate) fn rows<T: PartialEq>(
     moments.push(host);
     let mut rows: Vec<T> = moments.iter().map(look).collect();
     rows.dedup();
+    // A story crashes in each, however short the run.
+    let all = Rows::of(&moments);
+    let crashes = all.crashes(0..moments.len() as u64);
+    let mut crashed_in: Vec<T> = crashes.map(|at| look(&moments[at as usize])).collect();
+    crashed_in.dedup();
+    assert!(crashed_in == rows, "a row without a crash");
     rows
 }
 
@@ -96,17 +102,23 @@ pub(crate) fn finish(host: &SimHost) -> Result<Recovered, ImageError> {
 }
 
 impl Story<'_> {
-    /// Every crash, or every third one. How many images needed the exception.
+    /// Every crash, or those in each row and every third of the others. How many images needed the
+    /// exception.
     pub(crate) fn survives_every_crash(&self) -> u64 {
         self.check_disk(&self.host);
         let whole = self.host.after_kill();
+        whole.keep_snapshots();
         (self.tool)(&whole).unwrap();
+        let (changes, rows) = (whole.changes(), Rows::told_on(&whole));
         self.check_done(&whole);
-        let changes = whole.changes();
         let (mut images, mut exceptions) = (0, 0);
         // The exception is for one or two crashes, which are not to be missed.
-        let nth = if self.exception.is_some() { 1 } else { CRASHES };
-        for at in every(nth, (0..=changes).rev()) {
+        let all = (0..=changes).rev();
+        let crashes: Vec<u64> = match self.exception {
+            Some(_) => all.collect(),
+            None => rows.crashes(all).collect(),
+        };
+        for at in crashes {
             let host = self.host.after_kill();
             host.crash_before_change(at);
             let told = (self.tool)(&host);

@@ -18,9 +18,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 use userhelper::planner::{Shrink, Wish};
 use userhelper::resize::{WishedResize, recover};
 
-use crate::support::share::every;
-
 use super::model::{Model, read_all};
+use super::taken::Rows;
 use super::{
     Act, BACKING, COW, Device, World, close, found, request_of, step_to_completion, try_open,
 };
@@ -38,9 +37,6 @@ pub(crate) struct Depth {
 
 /// The first changes are the syncs with which the device is opened.
 const OPENING: u64 = 2;
-
-/// One in this many crashes or failures is looked at in a run that is not thorough.
-pub(crate) const CRASHES: usize = 3;
 
 /// When the resize is alone.
 const WHOLE: Depth = Depth {
@@ -169,27 +165,28 @@ impl Story<'_> {
     }
 
     /// Without a crash: the resize succeeds, and everything is right before and after
-    /// reopening. The number of changes that it took.
-    pub(crate) fn succeeds(&self) -> (Told, u64) {
-        let mut told = self.tell(self.before.restarted());
+    /// reopening. The number of changes that it took, and the rows that it went through.
+    pub(crate) fn succeeds(&self) -> (u64, Rows) {
+        let world = self.before.restarted();
+        world.host.keep_snapshots();
+        let mut told = self.tell(world);
         match &told.outcome {
             Some(Ok(resized)) => assert_eq!(resized.new_size.whole_sectors().0, self.new_sectors),
             other => panic!("{}: {other:?}", self.name),
         }
         told.world.model.check_now(&mut told.device);
-        let changes = told.world.host.changes();
-        (told, changes)
+        (told.world.host.changes(), Rows::told_on(&told.world.host))
     }
 
-    /// Every crash, or every third one.
+    /// Every crash, or those in each row and every third of the others.
     pub(crate) fn survives_every_crash(&self) {
-        let (_, changes) = self.succeeds();
+        let (changes, rows) = self.succeeds();
         let (mut images, mut seed) = (0, 0);
         let depth = match self.between.is_empty() {
             true => WHOLE,
             false => SAMPLE,
         };
-        for at in every(CRASHES, (OPENING..=changes).rev()) {
+        for at in rows.crashes((OPENING..=changes).rev()) {
             let world = self.before.restarted();
             world.host.crash_before_change(at);
             let told = self.tell(world);
@@ -217,13 +214,13 @@ impl Story<'_> {
         println!("{}: {changes} changes, {images} crash images", self.name);
     }
 
-    /// Every single failure of a host operation, or every third one; the resize may fail, nothing
-    /// else.
+    /// Every single failure of a host operation, or those that begin a row and every third of the
+    /// others; the resize may fail, nothing else.
     pub(crate) fn survives_every_failure(&self, fault: Fault) {
-        let (_, changes) = self.succeeds();
+        let (changes, rows) = self.succeeds();
         let files = |host: &SimHost| (host.content(COW), host.content(BACKING), host.paths());
         let before = files(&self.before.host);
-        for at in every(CRASHES, OPENING..changes) {
+        for at in rows.failures(OPENING..changes) {
             let world = self.before.restarted();
             let mut count = 0;
             world

@@ -1,5 +1,5 @@
 //! A story whose resize is given up, after each of the things that it asks for: with a crash before
-//! every (third) change from there on, and every survivor of a power cut there.
+//! every change from there on, or some (`taken.rs`), and every survivor of a power cut there.
 
 use std::cell::Cell;
 
@@ -12,9 +12,8 @@ use harness::sim::{SimFile, SimHost};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
-use crate::support::share::every;
-
-use super::explore::{CRASHES, Check, Context, Depth, Story, Told, crash_images};
+use super::explore::{Check, Context, Depth, Story, Told, crash_images};
+use super::taken::Rows;
 use super::{Act, BACKING, COW, Device, World, found, request_of, step_to_completion};
 
 /// There are as many crashes as operations, and most of them are alike.
@@ -70,7 +69,10 @@ impl Story<'_> {
     pub(crate) fn may_be_given_up_at_every_step(&self) {
         for at in 0.. {
             let _what = Context(format!("{}: given up before step {at}", self.name));
-            let (mut told, given_up) = self.tell_given_up(self.before.restarted(), at);
+            let world = self.before.restarted();
+            world.host.keep_snapshots();
+            let (mut told, given_up) = self.tell_given_up(world, at);
+            let rows = Rows::told_on(&told.world.host);
             let changes = told.world.host.changes();
             let Some(first) = given_up else {
                 assert!(at > 5, "there are steps to give it up at");
@@ -81,7 +83,7 @@ impl Story<'_> {
             let host = told.world.host.clone();
             drop(told.device);
             self.check_images(&host, &told.world, &sizes, at);
-            for crash in every(CRASHES, (first..changes).rev()) {
+            for crash in rows.crashes((first..changes).rev()) {
                 let _what = Context(format!("crash before change {crash} of {changes}"));
                 let world = self.before.restarted();
                 world.host.crash_before_change(crash);

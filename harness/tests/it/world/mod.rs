@@ -7,6 +7,7 @@ pub(crate) mod explore;
 mod given_up;
 pub(crate) mod model;
 pub(crate) mod rows;
+pub(crate) mod taken;
 
 use std::path::Path;
 
