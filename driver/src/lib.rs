@@ -45,4 +45,4 @@ mod words;
 
 pub use date::since_1970;
 pub use shown::{ManyLines, OneLine, is_control, shell_word, shown};
-pub use words::{any_of, exact_count, plural, system_words};
+pub use words::{any_of, exact_count, plural, rounded_size, system_words};

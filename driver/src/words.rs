@@ -22,6 +22,22 @@ pub fn exact_count(number: u64, noun: &str) -> String {
     format!("{number} {}", plural(number, noun))
 }
 
+/// A length for reading, not for comparing: `2.24 GiB`. What is a whole number of units reads as
+/// [`crate::units::Bytes`] has it: `4 MiB`.
+pub fn rounded_size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => exact_count(bytes, "byte"),
+        _ if value.fract() == 0.0 => format!("{value} {}", UNITS[unit]),
+        _ => format!("{value:.2} {}", UNITS[unit]),
+    }
+}
+
 /// These numbers as alternatives: `1`, `1 or 2`, `1, 2 or 3`; without commas in each.
 pub fn any_of(numbers: &[u64]) -> String {
     let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
@@ -72,5 +88,14 @@ mod tests {
         assert_eq!(exact_count(1, "mismatch"), "1 mismatch");
         assert_eq!(exact_count(2, "mismatch"), "2 mismatches");
         assert_eq!(exact_count(2, "line or record"), "2 lines or records");
+    }
+
+    #[test]
+    fn a_size_for_reading_is_rounded_where_it_is_no_whole_number_of_units() {
+        assert_eq!(rounded_size(1), "1 byte");
+        assert_eq!(rounded_size(512), "512 bytes");
+        assert_eq!(rounded_size(4 << 20), "4 MiB");
+        assert_eq!(rounded_size((4 << 20) + 1), "4.00 MiB");
+        assert_eq!(rounded_size(2_405_000_000), "2.24 GiB");
     }
 }

@@ -1,6 +1,8 @@
 //! Figures as people read them: numbers with commas, lengths and times in the unit that suits them.
 
-use driver::{exact_count, plural};
+use driver::plural;
+
+pub use driver::rounded_size as size;
 
 /// A number of things, in words and with commas: `noun` is one of them.
 pub fn counted(number: u64, noun: &str) -> String {
@@ -30,22 +32,6 @@ pub(crate) fn in_groups(digits: &str) -> String {
     text
 }
 
-/// A length for reading, not for comparing: `2.24 GiB`. What is a whole number of units reads as
-/// [`driver::units::Bytes`] has it: `4 MiB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    match unit {
-        0 => exact_count(bytes, "byte"),
-        _ if value.fract() == 0.0 => format!("{value} {}", UNITS[unit]),
-        _ => format!("{value:.2} {}", UNITS[unit]),
-    }
-}
-
 /// A time for reading: `1.25 ms`.
 pub fn time(ns: u64) -> String {
     let value = ns as f64;
@@ -70,11 +56,6 @@ mod tests {
         assert_eq!(counted(0, "mismatch"), "0 mismatches");
         assert_eq!(grouped(113_872), "113,872");
         assert_eq!(grouped(1_000_000), "1,000,000");
-        assert_eq!(size(1), "1 byte");
-        assert_eq!(size(512), "512 bytes");
-        assert_eq!(size(4 << 20), "4 MiB");
-        assert_eq!(size((4 << 20) + 1), "4.00 MiB");
-        assert_eq!(size(2_405_000_000), "2.24 GiB");
         assert_eq!(time(999), "999 ns");
         assert_eq!(time(1_250_000), "1.25 ms");
         assert_eq!(time(61_000_000_000), "61.00 s");

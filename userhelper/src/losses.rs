@@ -12,6 +12,7 @@ use std::fmt;
 use driver::cow::SectorState;
 use driver::host::{FileRole, HostError, HostFile};
 use driver::ordered::Ordered;
+use driver::rounded_size;
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
 
 use crate::copying::is_zero;
@@ -56,7 +57,7 @@ impl fmt::Display for Loss {
             "{most}{} past the new end, the first at sector {}",
             match self.total().0 {
                 1 => "1 byte of data lies".to_owned(),
-                bytes => format!("{bytes} bytes{} of data lie", in_units(bytes)),
+                bytes => format!("{bytes} bytes{} of data lie", in_brackets(bytes)),
             },
             self.first
         )?;
@@ -72,20 +73,11 @@ impl fmt::Display for Loss {
 }
 
 /// A number of bytes as people say it, in brackets; nothing where that is the number itself.
-fn in_units(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let unit = (1..=UNITS.len()).rev().find(|&n| bytes >> (10 * n) > 0);
-    let Some(unit) = unit else {
-        return String::new();
-    };
-    let shift = 10 * unit;
-    let (whole, rest) = (bytes >> shift, bytes & ((1 << shift) - 1));
-    // Down to a tenth.
-    let tenth = match (rest >> (shift - 10)) * 10 / 1024 {
-        0 => String::new(),
-        tenth => format!(".{tenth}"),
-    };
-    format!(" ({whole}{tenth} {})", UNITS[unit - 1])
+fn in_brackets(bytes: u64) -> String {
+    match bytes {
+        0..1024 => String::new(),
+        _ => format!(" ({})", rounded_size(bytes)),
+    }
 }
 
 /// How much may be read.

@@ -115,7 +115,7 @@ fn a_raw_disk_has_one_file() {
     let found = losses(&device, Bytes(4196), Bytes(2048), Effort::Thorough).unwrap();
     assert_eq!(
         found.unwrap().to_string(),
-        "2148 bytes (2 KiB) of data lie past the new end, the first at sector 4"
+        "2148 bytes (2.10 KiB) of data lie past the new end, the first at sector 4"
     );
 }
 
