@@ -195,7 +195,10 @@ impl ReplayError {
                 is_of_host,
                 cause,
                 ..
-            } => *status == Status::IoError && *what != "read" && !is_of_host && cause.is_empty(),
+            } => {
+                let is_change = matches!(*what, WRITE | DISCARD | WRITE_ZEROES);
+                *status == Status::IoError && is_change && !is_of_host && cause.is_empty()
+            }
             _ => false,
         }
     }
@@ -229,13 +232,40 @@ pub(super) fn not_in_flight(completion: &Completion) -> ReplayError {
     }
 }
 
+/// What asks for a change of the disk.
+const WRITE: &str = "write";
+const DISCARD: &str = "discard";
+const WRITE_ZEROES: &str = "write of zeros";
+
 /// A request in a word or two.
 pub(super) fn name(operation: Operation) -> &'static str {
     match operation {
         Operation::Read => "read",
-        Operation::Write { .. } => "write",
+        Operation::Write { .. } => WRITE,
         Operation::Flush => "flush",
-        Operation::Discard => "discard",
-        Operation::WriteZeroes => "write of zeros",
+        Operation::Discard => DISCARD,
+        Operation::WriteZeroes => WRITE_ZEROES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_change_of_the_disk_is_refused_by_the_device() {
+        let failed = |operation| ReplayError::Failed {
+            request: 1,
+            what: name(operation),
+            range: SectorRange::default(),
+            status: Status::IoError,
+            is_of_host: false,
+            cause: String::new(),
+        };
+        assert!(failed(Operation::Write { fua: true }).is_refused());
+        assert!(failed(Operation::Discard).is_refused());
+        assert!(failed(Operation::WriteZeroes).is_refused());
+        assert!(!failed(Operation::Read).is_refused());
+        assert!(!failed(Operation::Flush).is_refused());
     }
 }
