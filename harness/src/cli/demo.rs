@@ -17,7 +17,7 @@ use super::driver_arg::IoArg;
 use super::output::{self, InLines};
 use super::page::write_page;
 use super::progress::Shown;
-use super::replay::{elsewhere, files_in, in_directory, verdict};
+use super::replay::{elsewhere, fate_of_files, files_in, in_directory, told, verdict};
 use super::{Failure, Verdict, terminal};
 
 const TRACE_NAME: &str = "ext4-unpack.ubdtrace (part of the program)";
@@ -130,7 +130,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let kept = args.out.is_some();
     let mut device = String::new();
     let report = in_directory(args.out.as_deref(), |directory| {
-        device = format!("{SIZE}: {}", files_in(directory, kept));
+        let files = format!("{SIZE}: {}", files_in(directory));
+        device = told(&files, Some(fate_of_files(kept)));
         if !args.json {
             output::line(format_args!("device     {device}"));
         }

@@ -448,6 +448,7 @@ impl Args {
             progress: &|progress| shown.update(progress),
         };
         let mut device = "in memory".to_owned();
+        let mut fate = None;
         let report = if let Some(spec) = &self.device {
             let spec = absolute(spec)?;
             device = match &spec.backing {
@@ -467,7 +468,8 @@ impl Args {
             session.in_memory(self.size)
         } else {
             in_directory(self.out.as_deref(), |directory| {
-                device = files_in(directory, self.out.is_some());
+                device = files_in(directory);
+                fate = Some(fate_of_files(self.out.is_some()));
                 session.on_files(directory, self.size)
             })?
         };
@@ -511,7 +513,7 @@ impl Args {
         if let Some(path) = &self.report {
             let html = replay_page(ReplayPage {
                 trace: &driver::shown(trace.name()),
-                device: &device,
+                device: &told(&device, fate),
                 description: &description,
                 report: &report,
             });
@@ -520,6 +522,7 @@ impl Args {
         Ok(Replayed {
             trace: driver::shown(trace.name()),
             device,
+            fate,
             report,
         })
     }
@@ -568,6 +571,9 @@ struct Replayed {
     trace: String,
     /// The device, and where its files are.
     device: String,
+    /// What becomes of files that were made for the replay: for people only.
+    #[serde(skip)]
+    fate: Option<&'static str>,
     #[serde(flatten)]
     report: Report,
 }
@@ -578,22 +584,31 @@ impl InLines for Replayed {}
 impl fmt::Display for Replayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "trace      {}", self.trace)?;
-        writeln!(f, "device     {}", self.device)?;
+        writeln!(f, "device     {}", told(&self.device, self.fate))?;
         write!(f, "{}", self.report)
     }
 }
 
 /// Where the files of a device are that was made for a replay.
-pub(super) fn files_in(directory: &Path, kept: bool) -> String {
-    let fate = if kept {
-        "stay there"
-    } else {
-        "are removed at the end"
-    };
-    format!(
-        "device.cow over backing.img in {}; the files {fate}",
-        driver::shown(directory)
-    )
+pub(super) fn files_in(directory: &Path) -> String {
+    let directory = driver::shown(directory);
+    format!("device.cow over backing.img in {directory}")
+}
+
+/// What becomes of them.
+pub(super) fn fate_of_files(kept: bool) -> &'static str {
+    match kept {
+        true => "the files stay there",
+        false => "the files are removed at the end",
+    }
+}
+
+/// A device, and what becomes of its files, in words.
+pub(super) fn told(device: &str, fate: Option<&str>) -> String {
+    match fate {
+        None => device.to_owned(),
+        Some(fate) => format!("{device}; {fate}"),
+    }
 }
 
 /// Of a trace there are only numbers in it.

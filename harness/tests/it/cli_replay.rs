@@ -63,6 +63,8 @@ fn a_replay_on_files_with_two_resizes() {
     ]);
     check_report(&report, REQUESTS, 320 << 20);
     assert_eq!(report["backing_unchanged"], true);
+    // What becomes of the files is for people.
+    assert_eq!(report["device"], "device.cow over backing.img in @out");
     let resizes = report["resizes"].as_array().unwrap();
     let seen: Vec<_> = resizes
         .iter()
@@ -443,9 +445,25 @@ fn a_write_to_sectors_without_a_bit_says_why_it_is_refused() {
         "@backing",
     ]);
     sandbox.write("trace", ftrace(&[("WS", 2050, 1)]));
-    sandbox.device_refused(
-        "@cow: request 1 (write, sectors 2050+1): I/O error: the device takes no writes there: it \
-         is read-only (flag r), or these sectors have no bit in a bitmap of version 1 or 2, which \
-         ubdlab image check tells and a resize ends",
-    );
+    sandbox.device_refused(&refused("@cow: request 1 (write, sectors 2050+1)"));
+}
+
+/// What is told of a change that the device does not take.
+fn refused(request: &str) -> String {
+    format!(
+        "{request}: I/O error: the device takes no writes there: it is read-only (flag r), or these \
+         sectors have no bit in a bitmap of version 1 or 2, which ubdlab image check tells and a \
+         resize ends"
+    )
+}
+
+#[test]
+fn a_change_of_a_read_only_device_says_why_it_is_refused() {
+    let sandbox = Sandbox::with_device();
+    for (flags, what) in [("WS", "write"), ("DS", "discard")] {
+        sandbox.write("trace", ftrace(&[("R", 0, 8), (flags, 8, 8)]));
+        let replay = ["replay", "@trace", "--device", "ubdar=@cow"];
+        let request = format!("@cow: request 2 ({what}, sectors 8+8)");
+        sandbox.refuses(&replay, &refused(&request));
+    }
 }
