@@ -82,7 +82,7 @@ pub fn has_work<F: HostFile>(cow: &CowImageFile<F>) -> bool {
 
 /// Merges the COW file into its backing file and empties it. A COW file of another version is
 /// made one of version 3 first, which is the one that an interruption can be noted in. Where there
-/// is nothing to merge, nothing is changed.
+/// is nothing to merge, and the backing file is as long as the disk, nothing is changed.
 ///
 /// # Errors
 /// The host's, or what the watcher says. The COW file is usable then, and the merge can be
