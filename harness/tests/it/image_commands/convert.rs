@@ -1,6 +1,7 @@
 //! `convert` between raw disks and COW files of every version.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use driver::cow::Version;
 use harness::plain_format;
@@ -248,7 +249,7 @@ fn a_grown_disk_is_converted_without_counting_its_holes_as_data() {
     let sandbox = Sandbox::new();
     sandbox.write_backing("backing", SIZE);
     sandbox.create_cow("cow", "backing");
-    // Sectors have numbers of more than 32 bits from 2 TiB on; the bitmap is written bit by bit.
+    // The bitmap is written bit by bit.
     let (size, told) = share(("3T", "3 TiB"), ("300G", "300 GiB"));
     sandbox.succeeds(&["image", "resize", "@cow", size]);
     let convert = ["image", "convert", "-f", "cow", "@cow", "@new"];
@@ -259,4 +260,41 @@ fn a_grown_disk_is_converted_without_counting_its_holes_as_data() {
         let info = sandbox.json(&["image", "info", name]);
         assert_eq!(info["dirty_data_bytes"], 0, "{name}");
     }
+}
+
+/// Sectors have numbers of more than 32 bits from 2 TiB on.
+#[test]
+fn data_on_both_sides_of_2_tib_stays_where_it_is() {
+    const SIZE: u64 = 3 << 40;
+    let sandbox = Sandbox::new();
+    let large = |name| {
+        let file = File::create_new(sandbox.path(name)).unwrap();
+        file.set_len(SIZE).unwrap();
+        file
+    };
+    large("backing");
+    let disk = large("disk");
+    let places = [0, (2 << 40) - 512, 2 << 40, SIZE - 512];
+    for (place, byte) in places.into_iter().zip(1..) {
+        disk.write_all_at(&[byte; 512], place).unwrap();
+    }
+    let to_cow = ["image", "convert", "@disk", "@cow", "--to", "v3"];
+    sandbox.succeeds(&[&to_cow[..], &["--backing", "@backing"]].concat());
+    // Blocks of 4 KiB: that at 0, the two at 2 TiB and the last.
+    assert_eq!(
+        sandbox.json(&["image", "info", "@cow"])["dirty_sectors"],
+        4 * 8
+    );
+    sandbox.succeeds(&[
+        "image", "convert", "-f", "cow", "@cow", "@again", "--to", "raw",
+    ]);
+    for name in ["disk", "again"] {
+        let file = File::open(sandbox.path(name)).unwrap();
+        for (place, byte) in places.into_iter().zip(1..) {
+            let mut found = [0; 512];
+            file.read_exact_at(&mut found, place).unwrap();
+            assert_eq!(found, [byte; 512], "{name} at {place}");
+        }
+    }
+    sandbox.succeeds(&["image", "compare", "-f", "cow", "@cow", "@disk"]);
 }
