@@ -1,5 +1,6 @@
 //! Formats of images that are more than a disk's content: a backing file is none of them, and who
-//! reads one as a raw disk reads its header and tables. The one list of what they begin with.
+//! reads one as a raw disk reads its header, tables or footer as content. The one list of what they
+//! begin or end with.
 
 use crate::cow::Header;
 use crate::host::{HostFile, HostResult};

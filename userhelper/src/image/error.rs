@@ -30,8 +30,8 @@ pub enum ImageError {
         /// Why it does not open.
         error: OpenError,
     },
-    /// It begins like an image of a format that is not read here, and nobody has said that it is a
-    /// raw disk.
+    /// It begins or ends like an image of a format that is not read here, and nobody has said that
+    /// it is a raw disk.
     #[error(
         "{}: {}, which would be read as a raw disk, {} and all. {}; --format raw if it is a raw disk \
          all the same",
@@ -40,7 +40,7 @@ pub enum ImageError {
     OtherFormat {
         /// The file.
         path: PathBuf,
-        /// What it begins like.
+        /// What it begins or ends like.
         format: ImageFormat,
     },
     /// A host operation failed.

@@ -180,9 +180,9 @@ fn is_of_content(error: &OpenError, image: &Path) -> bool {
 }
 
 /// Opens an image for reading. A COW file has to be whole; the device of an interrupted reflow can
-/// be read too. What begins like an image of another format is a raw disk only where it is named
-/// as one. `reach` is for the backing path of a file that was named as a COW file; of one that
-/// only begins like it, see [`Trust::Guessed`].
+/// be read too. What begins or ends like an image of another format is a raw disk only where it is
+/// named as one. `reach` is for the backing path of a file that was named as a COW file; of one
+/// that only begins like it, see [`Trust::Guessed`].
 ///
 /// # Errors
 /// See [`OpenError`]; [`ImageError::OtherFormat`].
@@ -202,7 +202,7 @@ pub fn open_image<'a, H: ImageHost>(
         return cow();
     }
     let file = open_raw(host, path)?;
-    let begins_like = match format {
+    let looks_like = match format {
         Format::Guess => {
             let at = FileOffset(0);
             let found = ImageFormat::of(file.file());
@@ -210,7 +210,7 @@ pub fn open_image<'a, H: ImageHost>(
         }
         Format::Raw | Format::Cow => None,
     };
-    if begins_like == Some(ImageFormat::Cow) {
+    if looks_like == Some(ImageFormat::Cow) {
         // Opened anew, as a device is: its lock is taken before the header is read.
         drop(file);
         return cow().map_err(|error| match error {
@@ -220,7 +220,7 @@ pub fn open_image<'a, H: ImageHost>(
             error => error,
         });
     }
-    if let Some(format) = begins_like {
+    if let Some(format) = looks_like {
         return Err(ImageError::OtherFormat {
             path: path.to_owned(),
             format,

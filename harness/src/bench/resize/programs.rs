@@ -193,7 +193,7 @@ mod tests {
                 begun.to_str().unwrap(),
             ];
             let ran = scope.spawn(move || run(settings, Path::new("sh"), &program));
-            while !begun.exists() {
+            while !begun.exists() && !ran.is_finished() {
                 std::thread::yield_now();
             }
             stop.store(true, Ordering::Relaxed);

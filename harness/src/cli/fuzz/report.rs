@@ -180,7 +180,7 @@ impl fmt::Display for Report {
             writeln!(f, "never came {}", blind.join(", "))?;
             writeln!(
                 f,
-                "           (what these cases had not once, so it was not tried: more cases may)"
+                "           (counted, and zero in these cases: not tried. Some need more cases, some an option)"
             )?;
         }
         if self.findings.is_empty() {
