@@ -167,7 +167,6 @@ impl Request {
 
 /// The host operation that made a request fail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} of the {role} at byte {at}: {error}")]
 pub struct HostFailure {
     /// What was asked for.
     pub kind: OperationKind,
@@ -179,6 +178,52 @@ pub struct HostFailure {
     pub error: HostError,
 }
 
+/// As in a message: `write of the COW file at byte 4096: no space`.
+impl fmt::Display for HostFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HostFailure {
+            kind,
+            role,
+            at,
+            error,
+        } = self;
+        let asked = match kind {
+            OperationKind::Read => "read of",
+            OperationKind::Write => "write of",
+            OperationKind::SyncData => "sync of",
+            OperationKind::Len => "look at the length of",
+            OperationKind::SetLen => "change of the length of",
+            OperationKind::PunchHole => "punching of a hole into",
+            OperationKind::ZeroRange => "zeroing of",
+            OperationKind::CloneRange => "sharing of a range with",
+            OperationKind::NextData => "search for data in",
+            OperationKind::Open => "opening of",
+            OperationKind::CreateNew => "creation of",
+            OperationKind::GiveMode => "change of the mode of",
+            OperationKind::Metadata => "look at",
+            OperationKind::CopyAttributes => "copy of owner and mode to",
+            OperationKind::SetModified => "change of the time of",
+            OperationKind::Lock => "lock of",
+            OperationKind::Rename => "renaming of",
+            OperationKind::Remove => "removal of",
+            OperationKind::SyncDirectory => "sync of the directory of",
+        };
+        write!(f, "{asked} the {role}")?;
+        match kind {
+            OperationKind::Read
+            | OperationKind::Write
+            | OperationKind::PunchHole
+            | OperationKind::ZeroRange
+            | OperationKind::CloneRange
+            | OperationKind::NextData => write!(f, " at byte {at}")?,
+            OperationKind::SetLen => write!(f, " to {at} bytes")?,
+            // The others are about the file as a whole.
+            _ => {}
+        }
+        write!(f, ": {error}")
+    }
+}
+
 /// A finished request.
 #[derive(Debug)]
 pub struct Completion {
@@ -188,4 +233,44 @@ pub struct Completion {
     pub status: Status,
     /// For an error that the host caused, what it was.
     pub failure: Option<Box<HostFailure>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_was_asked_of_which_file_and_where_if_it_had_a_place() {
+        let told = OperationKind::ALL.map(|kind| {
+            let failure = HostFailure {
+                kind,
+                role: FileRole::Cow,
+                at: FileOffset(4096),
+                error: HostError::NoSpace,
+            };
+            failure.to_string()
+        });
+        let expected = [
+            "read of the COW file at byte 4096",
+            "write of the COW file at byte 4096",
+            "sync of the COW file",
+            "look at the length of the COW file",
+            "change of the length of the COW file to 4096 bytes",
+            "punching of a hole into the COW file at byte 4096",
+            "zeroing of the COW file at byte 4096",
+            "sharing of a range with the COW file at byte 4096",
+            "search for data in the COW file at byte 4096",
+            "opening of the COW file",
+            "creation of the COW file",
+            "change of the mode of the COW file",
+            "look at the COW file",
+            "copy of owner and mode to the COW file",
+            "change of the time of the COW file",
+            "lock of the COW file",
+            "renaming of the COW file",
+            "removal of the COW file",
+            "sync of the directory of the COW file",
+        ];
+        assert_eq!(told, expected.map(|asked| format!("{asked}: no space")));
+    }
 }

@@ -181,8 +181,8 @@ mod tests {
     fn an_error_is_one_whatever_the_numbers_in_it() {
         for (text, words) in [
             (
-                "COW file at byte 4096: I/O error",
-                "COW file at byte #: I/O error",
+                "write of the COW file at byte 4096: I/O error",
+                "write of the COW file at byte #: I/O error",
             ),
             ("found 1,234 of 0x1fe, and 5", "found # of #, and #"),
             ("os error 5", "os error #"),
