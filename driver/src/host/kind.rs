@@ -125,11 +125,63 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_leads_back_to_its_kind_and_all_are_listed_in_order() {
-        for (place, kind) in OperationKind::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, place);
+    fn names_stay_as_files_have_them_and_lead_back_to_their_kinds() {
+        assert_eq!(
+            OperationKind::ALL.map(OperationKind::name),
+            [
+                "read",
+                "write",
+                "sync_data",
+                "length",
+                "set_length",
+                "punch_hole",
+                "zero_range",
+                "clone_range",
+                "next_data",
+                "open",
+                "create_new",
+                "give_mode",
+                "metadata",
+                "copy_attributes",
+                "set_modified",
+                "lock",
+                "rename",
+                "remove",
+                "sync_directory",
+            ]
+        );
+        for kind in OperationKind::ALL {
             assert_eq!(OperationKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(OperationKind::from_name("sync data"), None);
+    }
+
+    /// A kind that is added does not compile here until it has a place, and has none but in `ALL`.
+    #[test]
+    fn all_are_listed_in_order() {
+        let after = |kind| match kind {
+            Read => Some(Write),
+            Write => Some(SyncData),
+            SyncData => Some(Len),
+            Len => Some(SetLen),
+            SetLen => Some(PunchHole),
+            PunchHole => Some(ZeroRange),
+            ZeroRange => Some(CloneRange),
+            CloneRange => Some(NextData),
+            NextData => Some(Open),
+            Open => Some(CreateNew),
+            CreateNew => Some(GiveMode),
+            GiveMode => Some(Metadata),
+            Metadata => Some(CopyAttributes),
+            CopyAttributes => Some(SetModified),
+            SetModified => Some(Lock),
+            Lock => Some(Rename),
+            Rename => Some(Remove),
+            Remove => Some(SyncDirectory),
+            SyncDirectory => None,
+        };
+        let listed: Vec<_> = std::iter::successors(Some(Read), |kind| after(*kind)).collect();
+        assert_eq!(listed, OperationKind::ALL);
+        assert!(listed.is_sorted());
     }
 }
