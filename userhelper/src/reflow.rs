@@ -73,7 +73,7 @@ pub struct Reflow {
     record: JournalRecord,
     /// How large windows are.
     pace: Pace,
-    /// How much is freed in a step; `None` leaves it to `at_once`.
+    /// How much is freed in a step, within what `at_once` allows; `None` leaves it to that.
     freeing: Option<Pace>,
     /// How much is copied in a step, and of how much the map is looked at.
     at_once: AtOnce,
@@ -180,9 +180,8 @@ impl Reflow {
         self
     }
 
-    /// Does this much in one go: for callers that want shorter steps, or more of them. What is
-    /// freed in a step under live I/O follows from the time that it takes; see
-    /// [`Reflow::while_live`].
+    /// Does at most this much in one go: for callers that want shorter steps, or more of them.
+    /// Under live I/O a step frees less where freeing takes its time; see [`Reflow::while_live`].
     #[must_use]
     pub fn with_at_once(mut self, at_once: AtOnce) -> Reflow {
         self.at_once = at_once;
@@ -648,10 +647,17 @@ mod tests {
             reflow().while_live(window).with_at_once(at_once),
             reflow().with_at_once(at_once).while_live(window),
         ] {
-            let freeing = live.freeing.expect("it follows from the time");
+            let freeing = live.freeing.as_ref().expect("it follows from the time");
             assert_eq!(freeing.amount(), Pace::adapting(LIVE_FREEING).amount());
             assert_eq!(live.at_once, at_once);
+            assert_eq!(live.freed_a_step(), at_once.freed_a_step());
         }
         assert!(reflow().with_at_once(at_once).freeing.is_none());
+        // By default the pace alone decides.
+        let mut live = reflow().while_live(window);
+        for amount in [LIVE_FREEING.most, 16, 1] {
+            live.freeing = Some(Pace::fixed(amount));
+            assert_eq!(live.freed_a_step(), amount);
+        }
     }
 }

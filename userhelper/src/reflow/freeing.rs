@@ -62,6 +62,13 @@ impl Reflow {
             .map(drop)
     }
 
+    /// The most extents that the next step frees.
+    pub(super) fn freed_a_step(&self) -> u64 {
+        let most = self.at_once.freed_a_step();
+        let pace = self.freeing.as_ref().map_or(most, Pace::amount);
+        pace.min(most)
+    }
+
     /// Frees a step's worth of what is left of a source. Returns what is left then.
     async fn free_some<F: HostFile>(
         &mut self,
@@ -69,8 +76,7 @@ impl Reflow {
         source: FileRange,
     ) -> Result<Option<FileRange>, ResizeError> {
         let (mut at, mut freed) = (source.start, 0);
-        let a_step = self.at_once.freed_a_step();
-        let most = self.freeing.as_ref().map_or(a_step, Pace::amount);
+        let most = self.freed_a_step();
         while freed < most {
             let action = Action::NextData {
                 from: at,
