@@ -26,6 +26,9 @@ use crate::image_host::ImageHost;
 use crate::new_bitmap::next_piece;
 use crate::progress::Progress;
 
+/// What a [`ResizeError`] says was being done, if the new file could not be synced.
+pub const SYNCING: &str = "syncing the new COW file";
+
 /// A rebuild that has not begun.
 pub struct Rebuild<H: ImageHost> {
     host: H,
@@ -244,10 +247,9 @@ impl<H: ImageHost> Rebuild<H> {
             .copy_attributes(&cow, file)
             .map_err(ResizeError::host(doing, at))?;
         // Owner and mode too, which a sync of the data may leave out.
-        let doing = "syncing the new COW file";
         self.host
             .sync_all(file)
-            .map_err(ResizeError::host(doing, at))
+            .map_err(ResizeError::host(SYNCING, at))
     }
 
     /// Gives the new file the old one's name, durably, and goes on with it.

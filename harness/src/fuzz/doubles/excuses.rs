@@ -4,6 +4,7 @@ use driver::blk::{Completion, HostFailure, Operation, Status};
 use driver::host::{HostError, HostFile};
 use driver::ordered::{Desk, Procedure, Resize, Step};
 use driver::resize::ResizeError;
+use userhelper::rebuild::SYNCING;
 
 use crate::sim::SimFile;
 
@@ -47,7 +48,7 @@ impl Resize<SimFile> for RefusesFlushes {
         Box::pin(async move {
             let outcome = self.0.begin(desk.clone()).await;
             if let Err(ResizeError::Host { doing, .. }) = &outcome
-                && *doing == "syncing the new COW file"
+                && *doing == SYNCING
             {
                 desk.follow(|here| here.distrust()).await?;
             }

@@ -10,6 +10,7 @@ use driver::open::{create_temporary, temporary_name};
 use driver::ordered::{CowImage, Desk, Hold, Procedure, Resize};
 use driver::resize::{Outcome, ResizeError, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, Sector};
+use userhelper::rebuild::SYNCING;
 
 use crate::fuzz::device::COW;
 use crate::sim::{SimFile, SimHost};
@@ -79,7 +80,7 @@ impl NewFile {
             Stage::Sync => {
                 if !self.model.has(ResizeDefect::NoSyncBeforeRename) {
                     let synced = self.file()?.sync_data();
-                    synced.map_err(ResizeError::host("syncing the new COW file", at))?;
+                    synced.map_err(ResizeError::host(SYNCING, at))?;
                 }
                 self.stage = match early {
                     true => Stage::Replace,
