@@ -195,26 +195,10 @@ impl HostHalf {
     fn run(&self, work: &mut Work, from: u64, filled: usize) -> Result<Option<Asked>, Failed> {
         let (end, role, at) = self.place(work, from, work.stage.advanced());
         let len = ((end - from) * SECTOR_SIZE) as usize;
-        let position = position(at).map_err(|error| {
-            let kind = match work.plan.request.operation {
-                blk::Operation::Read => OperationKind::Read,
-                blk::Operation::Write { .. } => OperationKind::Write,
-                blk::Operation::Discard => OperationKind::PunchHole,
-                blk::Operation::WriteZeroes => OperationKind::ZeroRange,
-                blk::Operation::Flush => OperationKind::SyncData,
-            };
-            failed(FailedPart::Data, kind, (role, at), error)
-        })?;
-        let (index, first) = work.plan.segments[work.segment].buffer;
-        let start = first + (from * SECTOR_SIZE) as usize;
-        let whole = FileRange::new(position, Bytes(len as u64));
-        let mut buffer = || Buffer {
-            data: std::mem::take(&mut work.plan.request.segments[index].data),
-            part: start + filled..start + len,
-        };
-        let action = match work.plan.request.operation {
-            blk::Operation::Read => Action::read_once(position, buffer()),
-            blk::Operation::Write { .. } => Action::write_once(position, buffer()),
+        let whole = FileRange::new(FileOffset(at), Bytes(len as u64));
+        let mut action = match work.plan.request.operation {
+            blk::Operation::Read => Action::read_once(whole.start, Buffer::default()),
+            blk::Operation::Write { .. } => Action::write_once(whole.start, Buffer::default()),
             blk::Operation::Discard => Action::PunchHole(whole),
             blk::Operation::WriteZeroes => Action::ZeroRange(whole),
             blk::Operation::Flush => {
@@ -222,6 +206,16 @@ impl HostHalf {
                 return Ok(None);
             }
         };
+        position(at).map_err(|error| failed(FailedPart::Data, action.kind(), (role, at), error))?;
+        // The buffer leaves the request only with an action that goes to the host.
+        if let Action::ReadOnce { buffer, .. } | Action::WriteOnce { buffer, .. } = &mut action {
+            let (index, first) = work.plan.segments[work.segment].buffer;
+            let start = first + (from * SECTOR_SIZE) as usize;
+            *buffer = Buffer {
+                data: std::mem::take(&mut work.plan.request.segments[index].data),
+                part: start + filled..start + len,
+            };
+        }
         Ok(Some((role, action)))
     }
 
