@@ -20,7 +20,7 @@ pub enum Step<D = String> {
 }
 
 impl<D> Step<D> {
-    /// The step, with what it died of told otherwise.
+    /// Maps what it died of.
     #[inline]
     pub fn map_death<E>(self, tell: impl FnOnce(D) -> E) -> Step<E> {
         match self {

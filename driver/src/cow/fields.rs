@@ -9,7 +9,7 @@ use crate::units::{Bytes, FileOffset};
 pub(crate) const MAGIC: u32 = 0x4f4f_4f4d;
 
 /// Where every header has its version.
-pub(super) const VERSION_AT: usize = 4;
+pub(crate) const VERSION_AT: usize = 4;
 
 /// The layout of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,8 +17,8 @@ pub use backing_change::{
     SampledRange,
 };
 pub use extension::{Extension, ExtensionState};
-pub(crate) use fields::MAGIC;
 pub use fields::{LONGEST_HEADER, Version};
+pub(crate) use fields::{MAGIC, VERSION_AT};
 pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};
 pub use header::{ByteOrder, Header, HeaderError};
 pub use header_change::{HeaderChange, HeaderPiece};

@@ -2,7 +2,7 @@
 //! switches off what [`crate::cow`] decodes and computes, with them on what Linux does to
 //! fields that nobody checked.
 
-use crate::cow::{Geometry, Header, HeaderError, LONGEST_HEADER, MAGIC, Version};
+use crate::cow::{Geometry, Header, HeaderError, LONGEST_HEADER, MAGIC, VERSION_AT, Version};
 use crate::host::{HostError, HostFile};
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE};
 
@@ -55,7 +55,7 @@ impl KernelHeader {
                 let path = start.get(Version::V3.fields().path..).unwrap_or_default();
                 let wide = path.starts_with(&[0; 4]) && !defects.contains(Defect::V3WideLayout);
                 // The version's first byte in the one order is its last in the other.
-                let version = match start.get(4..8) {
+                let version = match start.get(VERSION_AT..VERSION_AT + 4) {
                     Some([1, ..] | [.., 1]) => Version::V1,
                     Some([2, ..] | [.., 2]) => Version::V2,
                     _ if wide => Version::V3Wide,

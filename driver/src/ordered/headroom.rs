@@ -27,12 +27,12 @@
 
 use crate::cow::{Geometry, PAGE_BYTES, Version};
 use crate::host::{FileRole, HostError, HostFile};
-use crate::ordered::{Procedure, Resize};
 use crate::resize::{Outcome, ResizeError, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::commit::check_extension;
 use super::desk::LENGTH;
+use super::procedure::{Procedure, Resize};
 use super::{Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement};
 
 /// Pages of bitmap that are written in one turn at most, unless somebody wants fewer.

@@ -9,10 +9,10 @@ use std::pin::Pin;
 use crate::coroutine::{Coroutine, Resumed};
 use crate::executor::Executor;
 use crate::host::{Action, FileRole, HostFile};
-use crate::ordered::Resize;
 use crate::resize::{Outcome, ResizeError, ResizeStep, Resized};
 
 use super::desk::{Answer, Ask, Ended, Kind};
+use super::procedure::Resize;
 use super::{Desk, Hold, Ordered, Relocation};
 
 /// A procedure under way, which ends with `T`.

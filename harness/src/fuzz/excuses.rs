@@ -25,13 +25,12 @@
 
 use driver::blk::{HostFailure, Operation, Status};
 use driver::cow::JournalRecord;
-use driver::host::HostError;
+use driver::host::{HostError, OperationKind};
 use driver::ordered::CloseError;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset};
 
 use crate::sim::{Fault, Injected, InodeNumber, SimHost};
-use driver::host::OperationKind;
 
 use super::case::{Case, DriverName, Life};
 use super::device::COW;
@@ -185,7 +184,8 @@ impl Excuses {
     /// Whether a request of this kind may have ended so. It was submitted when the host had carried
     /// out `submitted` operations, and has this length. The fault may have come at any time since
     /// then, for one fault can end several requests, and an operation can end later than it takes
-    /// effect; but it has to be in an operation at the place of which the failure tells.
+    /// effect; but it has to be in an operation of the kind, and at the place, of which the failure
+    /// tells.
     pub(super) fn request(
         &self,
         host: &SimHost,
@@ -194,12 +194,16 @@ impl Excuses {
         status: Status,
         failure: Option<&HostFailure>,
     ) -> bool {
-        let has_said = |error: &HostError| {
-            let at = failure.map_or(FileOffset(0), |failure| failure.at);
+        let is_of_a_fault = |failure: &HostFailure| {
+            let at = failure.at;
             let is_there = |start: FileOffset| at <= start && start <= at + len;
-            let said = |injected: &Injected| error_of(injected.fault).as_ref() == Some(error);
             let mut injected = since(host, submitted).into_iter();
-            injected.any(|injected| said(&injected) && is_there(injected.call.range.start))
+            injected.any(|injected| {
+                let error = error_of(injected.fault);
+                error.as_ref() == Some(&failure.error)
+                    && injected.call.kind == failure.kind
+                    && is_there(injected.call.range.start)
+            })
         };
         let refused = status == Status::IoError
             && match operation {
@@ -216,7 +220,7 @@ impl Excuses {
         self.anything(host)
             || of_a_kernel
             || match failure {
-                Some(failure) => Status::from(&failure.error) == status && has_said(&failure.error),
+                Some(failure) => Status::from(&failure.error) == status && is_of_a_fault(failure),
                 None => refused,
             }
     }

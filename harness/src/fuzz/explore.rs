@@ -2,8 +2,9 @@
 //! power cut, in every way if there are few, in some if there are many; what is left is
 //! looked at, and some of it lives on, to crash again in the middle of its recovery.
 
-use crate::sim::{SimHost, Survivors, Unsynced};
 use driver::host::OperationKind;
+
+use crate::sim::{SimHost, Survivors, Unsynced};
 
 use super::case::{Action, Case, DriverName, End, Life, ResizeStrategy};
 use super::check::{Scratch, check_image};

@@ -1,8 +1,9 @@
 //! A resize that is likely to fail, and what the guest does then: it writes where the two sizes
 //! differ and flushes. Whether the resize has left the device as it was, shows only after that.
 
-use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
 use driver::host::OperationKind;
+
+use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
 
 use super::case::{Action, ResizeStrategy};
 use super::streams::{Stream, below, chance, weighted};

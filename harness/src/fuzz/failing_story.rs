@@ -1,8 +1,9 @@
 //! A fault that seldom meets what shows its consequences, together with that: zeros that the host
 //! writes in part, and a sync that fails before one that succeeds.
 
-use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
 use driver::host::OperationKind;
+
+use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
 
 use super::case::{Action, Life};
 use super::device::COW;

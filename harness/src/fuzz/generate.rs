@@ -2,8 +2,9 @@
 //! combinations come up: a case without flushes, one that is all flushes, one that only
 //! touches the sectors around the end.
 
-use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence};
 use driver::host::OperationKind;
+
+use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence};
 
 use super::case::{
     Action, BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,

@@ -179,7 +179,7 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
     }
 }
 
-/// Puts one of the actions among the others, now and then, that fit at any place.
+/// Now and then inserts actions that fit anywhere.
 fn anywhere(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) {
     let at = below(rng, actions.len() as u64 + 1) as usize;
     let zeros = Action::WriteZeroes {

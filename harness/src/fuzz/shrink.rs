@@ -371,55 +371,50 @@ fn simpler(action: Action) -> Vec<Action> {
         }
         Action::Flush | Action::Step | Action::OpenAgain => Vec::new(),
         Action::Drain => vec![Action::Step],
-        Action::Resize { .. } => simpler_resize(action),
+        Action::Resize {
+            sectors,
+            strategy,
+            window,
+            alignment,
+            odd,
+        } => {
+            let with = |sectors, strategy, window| Action::Resize {
+                sectors,
+                strategy,
+                window,
+                alignment,
+                odd,
+            };
+            simpler_resizes(sectors, strategy, window)
+                .map(|(sectors, strategy, window)| with(sectors, strategy, window))
+                .collect()
+        }
         Action::StepResize => Vec::new(),
         Action::FinishResize => vec![Action::StepResize],
     }
 }
 
-/// Simpler resizes in place of this one, simplest first.
-fn simpler_resize(action: Action) -> Vec<Action> {
-    let Action::Resize {
+/// Simpler sizes, strategies and windows than those of a resize, simplest first.
+fn simpler_resizes(
+    sectors: u64,
+    strategy: ResizeStrategy,
+    window: u64,
+) -> impl Iterator<Item = (u64, ResizeStrategy, u64)> {
+    /// Of a window that all of a small device fits into.
+    const WIDE: u64 = 1000;
+    let is_wide = window == WIDE;
+    let wide = (!is_wide).then_some((sectors, strategy, WIDE));
+    let smaller = [
+        sectors / 2,
+        sectors.saturating_sub(8),
+        sectors.saturating_sub(1),
+    ];
+    let smaller = smaller.into_iter().filter(|&fewer| fewer > 0);
+    let smaller = smaller.map(move |fewer| (fewer, strategy, window));
+    let headroom = (strategy == ResizeStrategy::Auto && !is_wide).then_some((
         sectors,
-        strategy,
+        ResizeStrategy::Headroom,
         window,
-        alignment,
-        odd,
-    } = action
-    else {
-        return Vec::new();
-    };
-    let with = |sectors, window| Action::Resize {
-        sectors,
-        strategy,
-        window,
-        alignment,
-        odd,
-    };
-    let mut simpler = vec![with(sectors, 1000)];
-    simpler.extend(
-        [
-            sectors / 2,
-            sectors.saturating_sub(8),
-            sectors.saturating_sub(1),
-        ]
-        .into_iter()
-        .filter(|s| *s > 0)
-        .map(|s| with(s, window)),
-    );
-    if strategy == ResizeStrategy::Auto {
-        simpler.push(Action::Resize {
-            sectors,
-            strategy: ResizeStrategy::Headroom,
-            window,
-            alignment,
-            odd,
-        });
-    }
-    // Only what differs from the action itself makes progress.
-    simpler.retain(|s| *s != action);
-    if window == 1000 {
-        simpler.retain(|s| matches!(s, Action::Resize { sectors: n, .. } if *n < sectors));
-    }
-    simpler
+    ));
+    wide.into_iter().chain(smaller).chain(headroom)
 }

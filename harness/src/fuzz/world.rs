@@ -8,6 +8,7 @@ mod tooling;
 use std::collections::BTreeMap;
 
 use driver::cow::{Header, LONGEST_HEADER};
+use driver::host::OperationKind;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 use driver::{any_of, exact_count};
 
@@ -16,7 +17,6 @@ use crate::sim::{
     Decisions, Fault, FaultPlan, FileContent, Injected, LoggedCall, SideBySide, SimHost,
 };
 use crate::stamp::Stamp;
-use driver::host::OperationKind;
 
 use super::beside::Beside;
 use super::budget::Budget;

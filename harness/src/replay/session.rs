@@ -506,8 +506,8 @@ impl Session<'_> {
         resizes.collect()
     }
 
-    /// Compares the device at the end, or what ended it early, and once more after `reopen`. What
-    /// the driver has done until its end.
+    /// Compares the device at the end, or what ended it early, and once more after `reopen`.
+    /// Returns the driver's statistics.
     fn compare<T: Running>(
         &self,
         path: &Path,

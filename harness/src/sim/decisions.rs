@@ -31,8 +31,8 @@ impl Footprint {
         }
     }
 
-    /// Whether nothing beside its range matters, or, for a sync, what else was changed. What is
-    /// about the whole file, or about two of them, commutes with nothing.
+    /// Whether it commutes with what does not overlap it. What is about the whole file, or about
+    /// two of them, commutes with nothing. A sync commutes with whatever changes nothing.
     fn is_bounded(self) -> bool {
         use OperationKind::{PunchHole, Read, SyncData, Write, ZeroRange};
         matches!(self.kind, Read | Write | ZeroRange | PunchHole | SyncData)

@@ -264,10 +264,10 @@ impl Iterator for Subsets<'_> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use driver::host::OperationKind;
     use driver::units::FileRange;
 
     use super::super::names::NameChange;
-    use driver::host::OperationKind;
 
     use super::super::survivors::{InodeNumber, UnsyncedFile};
     use super::*;

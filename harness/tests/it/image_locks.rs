@@ -7,8 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use driver::cow::Version;
-use driver::host::OperationKind;
-use driver::host::{Access, HostFile, HostNames, LockKind};
+use driver::host::{Access, HostFile, HostNames, LockKind, OperationKind};
 use driver::open::OpenError;
 use driver::resize::Strategy;
 use driver::units::{Bytes, FileOffset};

@@ -65,11 +65,11 @@ fn carry_out(device: &mut LinuxUbd<SimFile>, request: Request) {
 fn log(host: &SimHost) -> Vec<String> {
     let log = host.take_log();
     let line = log.iter().map(|logged| {
-        let operation = &logged.call;
-        let (kind, file) = (operation.kind, operation.path.display());
-        match operation.range.len.0 {
+        let call = &logged.call;
+        let (kind, file) = (call.kind, call.path.display());
+        match call.range.len.0 {
             0 => format!("{kind} {file}"),
-            len => format!("{kind} {file} {}+{len}", operation.range.start.0),
+            len => format!("{kind} {file} {}+{len}", call.range.start.0),
         }
     });
     line.collect()
@@ -286,10 +286,9 @@ fn a_new_image_is_a_header_and_a_last_byte_that_a_power_cut_takes_away() {
 }
 
 fn change(logged: &harness::sim::LoggedCall) -> Option<String> {
-    let operation = &logged.call;
-    let (path, range) = (operation.path.display(), operation.range);
-    operation
-        .kind
+    let call = &logged.call;
+    let (path, range) = (call.path.display(), call.range);
+    call.kind
         .is_change()
-        .then(|| format!("{} {path} {}+{}", operation.kind, range.start, range.len.0))
+        .then(|| format!("{} {path} {}+{}", call.kind, range.start, range.len.0))
 }

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use driver::host::OperationKind;
-use driver::host::{Access, HostError, HostFile, HostNames, Replace};
+use driver::host::{Access, HostError, HostFile, HostNames, OperationKind, Replace};
 use driver::units::{Bytes, FileOffset, FileRange};
 use harness::sim::{
     Assumptions, Fault, FaultPlan, FaultRates, FaultRule, FileContent, FileMatch, Mishearing,

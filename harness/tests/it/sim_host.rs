@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use driver::host::OperationKind;
-use driver::host::{Access, FileKind, HostError, HostFile, HostNames, LockKind, Replace};
+use driver::host::{
+    Access, FileKind, HostError, HostFile, HostNames, LockKind, OperationKind, Replace,
+};
 use driver::units::{Bytes, FileOffset, FileRange};
 use harness::sim::{
     Assumptions, BadSurvivors, FileContent, SimFile, SimHost, Survival, Survivors, Tearing,

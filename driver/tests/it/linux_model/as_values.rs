@@ -133,7 +133,8 @@ fn values_are_what_steps_do() {
                 match stepped.device.step() {
                     Step::Completed(completion) => by_steps.push(completion),
                     Step::Working => {}
-                    Step::Idle | Step::Blocked => break,
+                    Step::Idle => break,
+                    Step::Blocked => panic!("a model has nothing to be blocked by"),
                     Step::Died(death) => panic!("{death}"),
                 }
             }

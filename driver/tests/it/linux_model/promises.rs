@@ -167,7 +167,8 @@ impl Guest {
     /// Whether there was something to do.
     fn step(&mut self) -> bool {
         match self.device.step() {
-            Step::Idle | Step::Blocked => return false,
+            Step::Idle => return false,
+            Step::Blocked => panic!("a model has nothing to be blocked by"),
             Step::Working => {}
             Step::Completed(done) => self.completed(done),
             Step::Died(death) => panic!("{death}"),

@@ -1,11 +1,10 @@
 //! What a driver must not do when a fault has kept a device from coming up.
 
-use driver::host::{Access, HostFile, HostNames};
+use driver::host::{Access, HostFile, HostNames, OperationKind};
 use driver::ordered::Ordered;
 use driver::units::Bytes;
 
 use crate::sim::{Injected, SimFile, SimHost};
-use driver::host::OperationKind;
 
 use super::super::device::COW;
 use super::{Double, Kind, Seam};

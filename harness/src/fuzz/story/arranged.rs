@@ -189,8 +189,9 @@ impl Display for Count {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use driver::host::OperationKind;
+
+    use super::*;
 
     #[test]
     fn each_fault_is_told_in_words() {

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use driver::host::OperationKind;
 use driver::units::{FileOffset, SECTOR_SIZE};
 
 use crate::fuzz::device::COW;
@@ -12,7 +13,6 @@ use crate::plain_format::CowFile;
 use crate::sim::{FileContent, LoggedCall, SimHost};
 use crate::stamp::{Content, Stamp};
 use crate::strip::Strip;
-use driver::host::OperationKind;
 
 /// Cells of the strip of a device.
 const CELLS: usize = 256;

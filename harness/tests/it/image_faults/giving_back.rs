@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::cow::{Geometry, Header, Version};
-use driver::host::FileKind;
-use driver::host::OperationKind;
+use driver::host::{FileKind, OperationKind};
 use driver::resize::Strategy;
 use driver::units::{Bytes, FileOffset, FileRange};
 use harness::sim::{

@@ -50,10 +50,10 @@ impl After {
     }
 
     fn is(self, logged: &LoggedCall) -> bool {
-        let operation = &logged.call;
-        operation.kind == self.kind
-            && operation.path.to_string_lossy().ends_with(self.file)
-            && self.at.is_none_or(|at| operation.range.start.0 == at)
+        let call = &logged.call;
+        call.kind == self.kind
+            && call.path.to_string_lossy().ends_with(self.file)
+            && self.at.is_none_or(|at| call.range.start.0 == at)
     }
 }
 
