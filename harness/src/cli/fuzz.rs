@@ -17,7 +17,6 @@ use driver::units::SECTOR_SIZE;
 
 use crate::fuzz::campaign::{self, Campaign, Stop};
 use crate::fuzz::case::{DriverName, Resizer};
-use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::selection::described;
 use crate::report::fuzz_page;
@@ -322,7 +321,13 @@ impl Args {
     fn subject(&self) -> Result<Subject, String> {
         let driver = self.driver.driver();
         let check = |name: &str| defects::check(driver, name);
-        let defects = self.driver.defects(&self.defect, check)?;
+        let names = self
+            .driver
+            .defects(&self.defect, |name| check(name).map(drop))?;
+        let defects = names
+            .iter()
+            .map(|name| check(name))
+            .collect::<Result<_, _>>()?;
         let mut assumptions = Assumptions::default();
         for weakening in &self.weaken {
             weakening.apply(&mut assumptions);
@@ -333,7 +338,7 @@ impl Args {
         }
         Ok(Subject {
             driver,
-            defects: defects.into_iter().map(CaseDefect::from).collect(),
+            defects,
             resizer: match self.resizer {
                 ResizerArg::Userhelper => Resizer::Userhelper,
                 ResizerArg::Procedure2003 => Resizer::Procedure2003,

@@ -11,8 +11,8 @@ use crate::sim::{FileContent, SimHost};
 use crate::stamp::Stamp;
 
 use super::case::{Case, Image, ImageVersion, Patch};
-use super::device::{BACKING, BACKING_SECONDS, COW, OTHER_BACKING};
 use super::history::{Held, History, front};
+use super::paths::{BACKING, BACKING_SECONDS, COW, OTHER_BACKING};
 
 /// The stamp of what is dirty at the start.
 const AT_START: Stamp = Stamp(1);

@@ -117,11 +117,26 @@ impl Case {
         if self.lives.is_empty() {
             return Err("lives: found none, expected at least one".into());
         }
-        super::device::check_defects(self)
+        self.check_defects()
     }
 }
 
 impl Case {
+    /// Whether its driver can have all its defects.
+    ///
+    /// # Errors
+    /// One that it cannot have.
+    pub fn check_defects(&self) -> Result<(), String> {
+        let mut defects = self.defects.iter();
+        match defects.find(|defect| !self.driver.can_have(**defect)) {
+            None => Ok(()),
+            Some(foreign) => Err(format!(
+                "defects: found {foreign}, expected defects that {} can have",
+                self.driver.name()
+            )),
+        }
+    }
+
     /// What only `ordered` has, with userhelper, and what excludes each other.
     fn check_ordered(&self) -> Result<(), String> {
         let is_ordered = self.driver == DriverName::Ordered && self.resize_model().is_none();
@@ -254,6 +269,20 @@ impl DriverName {
             DriverName::Ordered => "ordered",
             DriverName::Linux612 => "linux-6.12",
             DriverName::Linux26 => "linux-2.6",
+        }
+    }
+
+    /// Whether the driver can have this defect: one of its own, one of a resize under it, or a
+    /// double of it.
+    pub fn can_have(self, defect: CaseDefect) -> bool {
+        match (self, defect) {
+            (DriverName::Ordered, CaseDefect::Resize(_) | CaseDefect::Double(_)) => true,
+            (DriverName::Linux612 | DriverName::Linux26, CaseDefect::Kernel(_)) => true,
+            (DriverName::Ordered, CaseDefect::Kernel(_)) => false,
+            (
+                DriverName::Linux612 | DriverName::Linux26,
+                CaseDefect::Resize(_) | CaseDefect::Double(_),
+            ) => false,
         }
     }
 }

@@ -11,6 +11,7 @@ use driver::linux::{Defect, Defects};
 
 use super::campaign::one_watched;
 use super::case::{Case, DriverName, Resizer};
+use super::defect::CaseDefect;
 use super::generate::Subject;
 use super::parts::Until;
 use super::procedure_2003::ResizeDefect;
@@ -105,7 +106,7 @@ pub fn of_kernel(defect: Defect) -> Entry {
             false => names.join(", "),
         },
         subject: Subject {
-            defects: vec![defect.name().into()],
+            defects: vec![CaseDefect::Kernel(defect)],
             faults: true,
             ..Subject::healthy(driver.unwrap_or(DriverName::Linux612))
         },
@@ -120,7 +121,7 @@ pub fn of_resize(name: &str, defect: Option<ResizeDefect>) -> Entry {
         name: name.into(),
         kernels: "-".into(),
         subject: Subject {
-            defects: defect.iter().map(|defect| defect.name().into()).collect(),
+            defects: defect.into_iter().map(CaseDefect::Resize).collect(),
             resizer: match defect {
                 Some(_) => Resizer::Procedure2003,
                 None => Resizer::Spillner2003,

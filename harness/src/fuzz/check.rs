@@ -11,9 +11,10 @@ use crate::sim::{FileContent, SimHost};
 use crate::stamp::{Content, Coverage};
 
 use super::case::{Case, ImageTool};
-use super::device::{COW, Device, DidNotOpen, NotServed, Opening};
+use super::device::{Device, DidNotOpen, NotServed, Opening};
 use super::guard::guarded;
 use super::parts::{Part, Watch};
+use super::paths::COW;
 use super::reading;
 use super::resizer::{self, Unfinished};
 use super::seen::Seen;

@@ -3,32 +3,44 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::sync::Arc;
+use std::str::FromStr;
 
 use driver::linux;
 use serde::{Deserialize, Serialize};
 
+use super::doubles::{self, Double};
 use super::procedure_2003::ResizeDefect;
 
 /// Something wrong that a case has switched on. In a file it is its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum CaseDefect {
     /// Of the model of a kernel's driver.
     Kernel(linux::Defect),
     /// Of the model of 2003's resize.
     Resize(ResizeDefect),
-    /// The double of this name, if there is one.
-    Double(Arc<str>),
+    /// A double of `ordered`, or of its resizes.
+    Double(&'static Double),
+}
+
+/// There is no defect and no double of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "defects: found {found:?}, expected names of defects or doubles, which `ubdlab fuzz \
+     --catalogue` lists"
+)]
+pub struct UnknownCaseDefect {
+    /// The name.
+    pub found: String,
 }
 
 impl CaseDefect {
     /// Its name.
-    pub fn name(&self) -> &str {
+    pub fn name(self) -> &'static str {
         match self {
             CaseDefect::Kernel(defect) => defect.name(),
             CaseDefect::Resize(defect) => defect.name(),
-            CaseDefect::Double(name) => name,
+            CaseDefect::Double(double) => double.name,
         }
     }
 
@@ -39,21 +51,28 @@ impl CaseDefect {
     }
 }
 
-impl From<&str> for CaseDefect {
-    fn from(name: &str) -> CaseDefect {
+impl FromStr for CaseDefect {
+    type Err = UnknownCaseDefect;
+
+    fn from_str(name: &str) -> Result<CaseDefect, UnknownCaseDefect> {
         if let Ok(defect) = name.parse() {
-            return CaseDefect::Kernel(defect);
+            return Ok(CaseDefect::Kernel(defect));
         }
-        match name.parse() {
-            Ok(defect) => CaseDefect::Resize(defect),
-            Err(_) => CaseDefect::Double(name.into()),
+        if let Ok(defect) = name.parse() {
+            return Ok(CaseDefect::Resize(defect));
         }
+        let double = doubles::named(name).map(CaseDefect::Double);
+        double.ok_or_else(|| UnknownCaseDefect {
+            found: name.to_owned(),
+        })
     }
 }
 
-impl From<String> for CaseDefect {
-    fn from(name: String) -> CaseDefect {
-        CaseDefect::from(&*name)
+impl TryFrom<String> for CaseDefect {
+    type Error = UnknownCaseDefect;
+
+    fn try_from(name: String) -> Result<CaseDefect, UnknownCaseDefect> {
+        name.parse()
     }
 }
 
@@ -68,6 +87,21 @@ impl fmt::Display for CaseDefect {
         f.write_str(self.name())
     }
 }
+
+impl fmt::Debug for CaseDefect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// By their names, of which each is one thing's.
+impl PartialEq for CaseDefect {
+    fn eq(&self, other: &CaseDefect) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for CaseDefect {}
 
 /// By their names.
 impl Ord for CaseDefect {
@@ -89,23 +123,33 @@ mod tests {
     #[test]
     fn a_name_says_what_it_is_the_name_of() {
         for defect in linux::Defect::ALL {
-            assert_eq!(CaseDefect::from(defect.name()), CaseDefect::Kernel(*defect));
+            let named = defect.name().parse();
+            assert!(matches!(named, Ok(CaseDefect::Kernel(named)) if named == *defect));
         }
         for defect in ResizeDefect::ALL {
-            assert_eq!(CaseDefect::from(defect.name()), CaseDefect::Resize(*defect));
+            let named = defect.name().parse();
+            assert!(matches!(named, Ok(CaseDefect::Resize(named)) if named == *defect));
         }
-        for double in crate::fuzz::doubles::all() {
-            let named = CaseDefect::from(double.name);
-            assert_eq!(named, CaseDefect::Double(double.name.into()));
+        for double in doubles::all() {
+            let named = double.name.parse();
+            assert!(matches!(named, Ok(CaseDefect::Double(named)) if named.name == double.name));
         }
     }
 
     #[test]
     fn in_a_file_it_is_its_name() {
-        let defects = ["flush-noop", "forward-copy", "a double"].map(CaseDefect::from);
-        let text = serde_json::to_string(&defects).unwrap();
-        assert_eq!(text, r#"["flush-noop","forward-copy","a double"]"#);
-        let read: Vec<CaseDefect> = serde_json::from_str(&text).unwrap();
-        assert_eq!(read, defects);
+        let text = r#"["flush-noop","forward-copy","failed-opening-empties"]"#;
+        let read: Vec<CaseDefect> = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    }
+
+    #[test]
+    fn a_name_of_nothing_is_refused() {
+        let read = serde_json::from_str::<Vec<CaseDefect>>(r#"["flush-nop"]"#);
+        let told = read.unwrap_err().to_string();
+        assert!(
+            told.starts_with(r#"defects: found "flush-nop", expected "#),
+            "{told}"
+        );
     }
 }

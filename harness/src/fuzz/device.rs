@@ -18,37 +18,11 @@ use crate::sim::{SimFile, SimHost};
 use super::beside::Beside;
 use super::case::{BackingFile, Case, DriverName, Life};
 use super::defect::CaseDefect;
-use super::doubles::{self, Doubled, StepsDevice};
-use super::procedure_2003::ResizeDefect;
+use super::doubles::{Doubled, StepsDevice};
+use super::paths::{BACKING, COW, OTHER_BACKING};
+use super::put_in;
 
 pub use driver::driver::{NotServed, Step};
-
-/// The COW file of every case.
-pub const COW: &str = "/disk/cow";
-/// The backing file of every case.
-pub const BACKING: &str = "/disk/backing";
-/// A copy of the backing file under another name: a life may open the device with it.
-pub const OTHER_BACKING: &str = "/disk/backing2";
-/// One with other contents and the same size, where a case rebases.
-pub const THIRD_BACKING: &str = "/disk/backing3";
-/// A shorter one with other contents, where a case rebases to a file far away: its path is so long
-/// that it goes over the end of the header's first sector.
-pub const FAR_BACKING: &str = "/disk/far/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    0123456789abcdef0123456789abcdef0123456789abcdef/\
-    backing4";
-/// When it was modified last.
-pub const BACKING_SECONDS: i64 = 1_000_000_000;
 
 /// A running device.
 pub enum Device {
@@ -140,12 +114,14 @@ impl Device {
     /// Brings up the case's device from what is on `host`.
     ///
     /// # Errors
-    /// The driver's words.
+    /// The driver's words, or that it cannot have a defect of the case.
     pub fn open(
         host: &SimHost,
         case: &Case,
         opening: Opening,
     ) -> Result<(Device, Option<JournalRecord>), DidNotOpen> {
+        // What the driver cannot have would run as if it were not there.
+        case.check_defects().map_err(DidNotOpen::refused)?;
         let creates = Device::creates(host, case);
         match case.driver {
             DriverName::Ordered => {
@@ -166,9 +142,9 @@ impl Device {
                 if let Some(words) = opening.pending_words {
                     opened.device.set_pending_words(words);
                 }
-                doubles::when_opened(&case.defects, &mut opened.device);
+                put_in::when_opened(&case.defects, &mut opened.device);
                 let device = Box::new(opened.device);
-                let device = match doubles::of_driver(&case.defects) {
+                let device = match put_in::of_driver(&case.defects) {
                     Some(double) => Device::Double(Box::new(Doubled::new(device, double)), None),
                     None => Device::Ordered(device),
                 };
@@ -411,35 +387,33 @@ fn kernel_defects(case: &Case) -> Defects {
     of_kernel.collect()
 }
 
-/// Whether there are such defects as a case names, for its driver.
-///
-/// # Errors
-/// The name that is none.
-pub fn check_defects(case: &Case) -> Result<(), String> {
-    let mut defects = case.defects.iter();
-    defects.try_for_each(|defect| check_defect(case.driver, defect.name()))
-}
-
-/// Whether `driver` can have a defect of this name: one of its own, one of a resize under it, or
-/// a double of it.
-///
-/// # Errors
-/// That there is none.
-pub fn check_defect(driver: DriverName, name: &str) -> Result<(), String> {
-    match driver {
-        DriverName::Ordered if doubles::named(name).is_some() => Ok(()),
-        DriverName::Ordered => {
-            let parsed = name.parse::<ResizeDefect>();
-            parsed.map(drop).map_err(|error| error.to_string())
-        }
-        DriverName::Linux612 | DriverName::Linux26 => {
-            let parsed = name.parse::<linux::Defect>();
-            parsed.map(drop).map_err(|error| error.to_string())
-        }
-    }
-}
-
 /// The specification of every case's device.
 pub fn spec() -> DeviceSpec {
     DeviceSpec::of(COW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::generate::{Subject, generate};
+    use super::*;
+
+    #[test]
+    fn a_defect_of_another_driver_is_refused() {
+        let foreign = [
+            (DriverName::Ordered, "flush-noop"),
+            (DriverName::Linux612, "forward-copy"),
+            (DriverName::Linux26, "failed-opening-empties"),
+        ];
+        for (driver, name) in foreign {
+            let mut case = generate(1, &Subject::healthy(driver));
+            case.defects = vec![name.parse().unwrap()];
+            let opened = Device::open(&SimHost::default(), &case, Opening::default());
+            let Err(refused) = opened else {
+                panic!("{} has {name}", driver.name());
+            };
+            let driver = driver.name();
+            let why = format!("defects: found {name}, expected defects that {driver} can have");
+            assert_eq!(refused, DidNotOpen::refused(why));
+        }
+    }
 }

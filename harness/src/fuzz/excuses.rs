@@ -33,7 +33,7 @@ use driver::units::{Bytes, FileOffset};
 use crate::sim::{Fault, Injected, InodeNumber, SimHost};
 
 use super::case::{Case, DriverName, Life};
-use super::device::COW;
+use super::paths::COW;
 
 /// What a life is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,6 +370,33 @@ mod tests {
             let range = driver::units::FileRange::new(FileOffset(0), Bytes(512));
             assert_eq!(file.punch_hole(range), Err(HostError::Io));
             assert!(!excuses.must_be_undone(&host, &error), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_failed_request_is_of_a_fault_of_its_kind() {
+        let excuses = excuses(DriverName::Ordered);
+        let host = host_that_fails("/disk/new");
+        let punch = FaultRule::nth(COW, OperationKind::PunchHole, 0, Fault::Io);
+        host.add_faults(&[punch]);
+        let file = host.open(COW.as_ref(), Access::ReadWrite).unwrap();
+        let range = driver::units::FileRange::new(FileOffset(0), Bytes(512));
+        assert_eq!(file.punch_hole(range), Err(HostError::Io));
+        for kind in OperationKind::ALL {
+            let failure = HostFailure {
+                kind,
+                role: driver::host::FileRole::Cow,
+                at: FileOffset(0),
+                error: HostError::Io,
+            };
+            let is_excused = excuses.request(
+                &host,
+                (0, Bytes(512)),
+                Operation::Discard,
+                Status::IoError,
+                Some(&failure),
+            );
+            assert_eq!(is_excused, kind == OperationKind::PunchHole, "{kind}");
         }
     }
 

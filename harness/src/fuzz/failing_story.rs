@@ -6,7 +6,7 @@ use driver::host::OperationKind;
 use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
 
 use super::case::{Action, Life};
-use super::device::COW;
+use super::paths::COW;
 use super::streams::{Stream, below, chance, weighted};
 
 /// What a story is about.

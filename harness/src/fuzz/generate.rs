@@ -11,9 +11,9 @@ use super::case::{
     Patch, ResizeStrategy, Resizer,
 };
 use super::defect::CaseDefect;
-use super::device::COW;
 use super::failing_resize;
 use super::failing_story;
+use super::paths::COW;
 use super::rarities;
 use super::streams::{Stream, below, chance, stream, weighted};
 

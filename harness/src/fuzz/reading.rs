@@ -17,7 +17,7 @@ use crate::sim::SimHost;
 
 use super::case::{Case, DriverName};
 use super::check::Scratch;
-use super::device::COW;
+use super::paths::COW;
 use super::seen::Seen;
 use super::signature::Act;
 use super::violation::{Kind, Violation};

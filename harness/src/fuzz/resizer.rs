@@ -12,9 +12,10 @@ use userhelper::resize::PlannedResize;
 use crate::sim::{SimFile, SimHost};
 
 use super::case::{Case, ResizeStrategy};
-use super::device::COW;
-use super::doubles::{self, BoxedResize};
+use super::doubles::BoxedResize;
+use super::paths::COW;
 use super::procedure_2003;
+use super::put_in;
 
 /// What a case asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub fn begin(
         None => begin_planned(host, device, asked)?,
     };
     let old_size = device.capacity().0;
-    device.begin_resize(doubles::of_resize(&case.defects, resize, asked.sectors));
+    device.begin_resize(put_in::of_resize(&case.defects, resize, asked.sectors));
     Ok(ActiveResize {
         coverage: match (&model, strategy) {
             (Some(model), _) if model.spillner => "strategy_spillner_2003",
@@ -232,7 +233,7 @@ mod tests {
     use driver::ordered::Desk;
     use driver::ordered::{Procedure, Resize};
 
-    use super::super::device::{BACKING, COW};
+    use super::super::paths::{BACKING, COW};
     use super::*;
     use crate::sim::FileContent;
 

@@ -15,7 +15,7 @@ use userhelper::image::open::{Format, Trust, open_cow, open_image};
 use crate::plain_format::{CowFile, SECTOR, Version};
 use crate::sim::{FileContent, SimHost};
 
-use super::device::COW;
+use super::paths::COW;
 use super::tidy::Untidy;
 
 /// Asks the tools about the COW file and `backing`, its backing file, on a host that nobody else

@@ -15,7 +15,7 @@ use userhelper::image::recover::recover;
 use crate::sim::SimHost;
 
 use super::case::ImageTool;
-use super::device::{BACKING, COW, FAR_BACKING, THIRD_BACKING};
+use super::paths::{BACKING, COW, FAR_BACKING, THIRD_BACKING};
 
 /// What a conversion makes.
 pub const CONVERTED: &str = "/disk/converted";

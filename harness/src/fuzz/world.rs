@@ -24,11 +24,12 @@ use super::build::{Built, build};
 use super::case::{BackingFile, Case, Life};
 use super::check::{check_opened, finish, read_all, unfinished};
 use super::coverage::Coverage;
-use super::device::{BACKING_SECONDS, COW, Device, Opening};
-use super::doubles;
+use super::device::{Device, Opening};
 use super::excuses::{Excuses, Work};
 use super::guard::guarded;
 use super::history::History;
+use super::paths::{BACKING_SECONDS, COW};
+use super::put_in;
 use super::resizer::Unfinished;
 use super::seen::Seen;
 use super::signature::{Act, Phase};
@@ -225,7 +226,7 @@ impl<'a> World<'a> {
         match life.side_by_side {
             Some(seed) => Some(SideBySide::new(seed, 2 + (seed % 7) as usize)),
             // One at a time, for a double that comes between.
-            None => doubles::of_executor(&self.case.defects).map(|_| SideBySide::new(0, 1)),
+            None => put_in::of_executor(&self.case.defects).map(|_| SideBySide::new(0, 1)),
         }
     }
 
@@ -277,7 +278,7 @@ impl<'a> World<'a> {
             self.host.take_log();
         }
         self.tell(|| Line::Action(0, "open the device".into()));
-        doubles::put_on_host(&self.case.defects, &self.host);
+        put_in::put_on_host(&self.case.defects, &self.host);
         if !life.faults.is_empty() {
             self.host
                 .set_faults(FaultPlan::at(life.faults.iter().cloned()));
@@ -299,7 +300,7 @@ impl<'a> World<'a> {
         let device = match self.side_by_side(life) {
             Some(under_way) => {
                 self.coverage.hit("operations_side_by_side");
-                let meddler = doubles::of_executor(&self.case.defects);
+                let meddler = put_in::of_executor(&self.case.defects);
                 device.go_side_by_side(Beside::new(under_way, meddler))
             }
             None => device,
@@ -371,7 +372,7 @@ impl<'a> World<'a> {
             && !error.died
             && self.excuses.has_said(&self.host, &error.why)
         {
-            doubles::after_failed_opening(&self.case.defects, &self.host);
+            put_in::after_failed_opening(&self.case.defects, &self.host);
             self.coverage.hit("opening_failed_by_fault");
             return Err(self.give_up(observer, Phase::Recovery, changes));
         }
@@ -388,7 +389,9 @@ impl<'a> World<'a> {
             match finished {
                 Ok(()) => {}
                 Err(Unfinished::Failed(error)) if self.excuses.resize(&self.host, &error) => {
-                    doubles::after_failed_recovery(&self.case.defects, &mut device);
+                    if let Some(device) = device.resizable() {
+                        put_in::after_failed_recovery(&self.case.defects, device);
+                    }
                     drop(device);
                     self.coverage.hit("recovery_failed_by_fault");
                     return Err(self.give_up(observer, Phase::Recovery, changes));

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::fuzz::case::DriverName;
 use crate::fuzz::catalogue::{Entry, Row, SEARCHES, Waiting, measure};
+use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::doubles::{self, Double};
 use crate::fuzz::generate::Subject;
 
@@ -17,9 +18,9 @@ pub use replay::{Seen, replay};
 pub const CASES: u64 = 1_000;
 
 /// What the fuzzer is given to find a double: `ordered` with it, on a host that may fail.
-pub fn subject(double: &Double) -> Subject {
+pub fn subject(double: &'static Double) -> Subject {
     Subject {
-        defects: vec![double.name.into()],
+        defects: vec![CaseDefect::Double(double)],
         faults: true,
         ..Subject::healthy(DriverName::Ordered)
     }

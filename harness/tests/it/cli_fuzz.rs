@@ -184,8 +184,8 @@ fn a_bad_repro_file_is_refused() {
         "lives: found none, expected at least one",
     );
     refuse(
-        &edited("/defects", json!(["flush"])),
-        "found \"flush\", expected the name of a defect of the ubd driver, such as flush-noop",
+        &edited("/defects", json!(["failed-opening-empties"])),
+        "defects: found failed-opening-empties, expected defects that linux-6.12 can have",
     );
     sandbox.write("case", edited("/found/signature/promise", json!("speed")));
     let output = sandbox.run(&["fuzz", "--repro=@case"]);
@@ -195,6 +195,12 @@ fn a_bad_repro_file_is_refused() {
         told.starts_with("ubdlab: @case: unknown variant `speed`, expected one of "),
         "{told}"
     );
+    sandbox.write("case", edited("/defects", json!(["flush"])));
+    let output = sandbox.run(&["fuzz", "--repro=@case"]);
+    assert_eq!(output.status.code(), Some(3));
+    let told = sandbox.text(&output.stderr);
+    let why = "ubdlab: @case: defects: found \"flush\", expected names of defects or doubles, ";
+    assert!(told.starts_with(why), "{told}");
     let output = sandbox.run(&["fuzz", "--repro=@missing"]);
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(

@@ -13,7 +13,10 @@ fn case(defect: Option<&str>, actions: &[Action]) -> Case {
     Case {
         format: FORMAT.into(),
         driver: DriverName::Ordered,
-        defects: defect.map(Into::into).into_iter().collect(),
+        defects: defect
+            .map(|name| name.parse().unwrap())
+            .into_iter()
+            .collect(),
         resizer: Resizer::Userhelper,
         kernel: KernelSetup::default(),
         retries: false,

@@ -2,6 +2,7 @@
 //! violation that it is; and without them it finds nothing.
 use harness::fuzz::campaign::{Campaign, Finding, Outcome, Stop, run};
 use harness::fuzz::case::{DriverName, Resizer};
+use harness::fuzz::defect::CaseDefect;
 use harness::fuzz::generate::Subject;
 use harness::fuzz::procedure_2003::ResizeDefect;
 use harness::fuzz::violation::Kind;
@@ -58,7 +59,7 @@ const SHOWS_AS: &[(ResizeDefect, &[Kind])] = &[
 
 fn subject(resizer: Resizer, defects: &[ResizeDefect]) -> Subject {
     Subject {
-        defects: defects.iter().map(|d| d.name().into()).collect(),
+        defects: defects.iter().map(|d| CaseDefect::Resize(*d)).collect(),
         resizer,
         ..Subject::healthy(DriverName::Ordered)
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use driver::linux::Defects;
 use harness::fuzz::campaign::{Campaign, Outcome, Stop, run};
 use harness::fuzz::case::{Case, DriverName};
+use harness::fuzz::defect::CaseDefect;
 use harness::fuzz::exactly::{NotRight, run_exactly};
 use harness::fuzz::generate::Subject;
 use harness::fuzz::shrink::shrink;
@@ -15,9 +16,7 @@ use harness::fuzz::violation::Kind;
 
 /// A driver with all the defects of its kernel.
 fn campaign(cases: u64) -> Outcome {
-    let names = Defects::LINUX_6_12
-        .iter()
-        .map(|defect| defect.name().into());
+    let names = Defects::LINUX_6_12.iter().map(CaseDefect::Kernel);
     let campaign = Campaign {
         subject: Subject {
             defects: names.collect(),

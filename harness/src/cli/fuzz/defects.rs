@@ -4,7 +4,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use crate::cli::driver_arg::{NONE, names_of_drivers};
 use crate::fuzz::case::DriverName;
-use crate::fuzz::device::check_defect;
+use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::doubles;
 use crate::fuzz::procedure_2003::ResizeDefect;
 
@@ -31,21 +31,24 @@ fn of_doubles() -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 /// Which ones it can have.
-pub(super) fn check(driver: DriverName, name: &str) -> Result<(), String> {
+pub(super) fn check(driver: DriverName, name: &str) -> Result<CaseDefect, String> {
     if name == RESIZER {
         return Err(format!(
             "--defect {name}: this is a resize, not a defect: --resizer {name}"
         ));
     }
-    check_defect(driver, name).map_err(|_| {
-        let has: Vec<&str> = match driver {
-            DriverName::Ordered => of_resizes().chain(of_doubles()).collect(),
-            DriverName::Linux612 | DriverName::Linux26 => names_of_drivers().collect(),
-        };
-        let driver = driver.name();
-        format!(
-            "--defect {name}: no defect of --driver {driver}, which can have {}",
-            has.join(", ")
-        )
-    })
+    let defect = name.parse().ok();
+    defect
+        .filter(|defect| driver.can_have(*defect))
+        .ok_or_else(|| {
+            let has: Vec<&str> = match driver {
+                DriverName::Ordered => of_resizes().chain(of_doubles()).collect(),
+                DriverName::Linux612 | DriverName::Linux26 => names_of_drivers().collect(),
+            };
+            let driver = driver.name();
+            format!(
+                "--defect {name}: no defect of --driver {driver}, which can have {}",
+                has.join(", ")
+            )
+        })
 }

@@ -36,8 +36,6 @@ use driver::ordered::{Ordered, Resize, Step};
 use crate::sim::{Mishearing, SimFile, SimHost};
 
 use super::case::ImageTool;
-use super::defect::CaseDefect;
-use super::device::Device;
 use super::violation::Kind;
 
 pub use doubled::Doubled;
@@ -168,82 +166,4 @@ pub fn all() -> impl Iterator<Item = &'static Double> {
 /// The double of this name.
 pub fn named(name: &str) -> Option<&'static Double> {
     all().find(|double| double.name == name)
-}
-
-/// Where the doubles among these defects are put in.
-fn seams(defects: &[CaseDefect]) -> impl Iterator<Item = Seam> {
-    let doubles = defects.iter().filter_map(|defect| match defect {
-        CaseDefect::Double(name) => named(name),
-        CaseDefect::Kernel(_) | CaseDefect::Resize(_) => None,
-    });
-    doubles.map(|double| double.seam)
-}
-
-/// The double of the driver that these defects name, if one does.
-pub fn of_driver(defects: &[CaseDefect]) -> Option<Box<dyn Defective<SimFile>>> {
-    seams(defects).find_map(|seam| match seam {
-        Seam::Driver { simulated, .. } => Some(simulated()),
-        _ => None,
-    })
-}
-
-/// What these defects put between the device and whoever carries its operations out.
-pub fn of_executor(defects: &[CaseDefect]) -> Option<Box<dyn Meddler>> {
-    seams(defects).find_map(|seam| match seam {
-        Seam::Executor(meddler) => Some(meddler()),
-        _ => None,
-    })
-}
-
-/// `resize`, to `target` sectors, or the double of it that these defects name.
-pub fn of_resize(defects: &[CaseDefect], resize: BoxedResize, target: u64) -> BoxedResize {
-    seams(defects).fold(resize, |resize, seam| match seam {
-        Seam::Resize(put_in) => put_in(resize, target),
-        _ => resize,
-    })
-}
-
-/// Lets the doubles among these defects come between the host and whoever uses it.
-pub(super) fn put_on_host(defects: &[CaseDefect], host: &SimHost) {
-    for seam in seams(defects) {
-        if let Seam::Host(mishearing) = seam {
-            host.mishear(mishearing);
-        }
-    }
-}
-
-/// What the doubles among these defects do with a device that has been opened.
-pub(super) fn when_opened(defects: &[CaseDefect], device: &mut Ordered<SimFile>) {
-    for seam in seams(defects) {
-        if let Seam::Opened(act) = seam {
-            act(device);
-        }
-    }
-}
-
-/// What the doubles among these defects do when an image tool was successful.
-pub(super) fn after_tool(defects: &[CaseDefect], host: &SimHost, tool: ImageTool) {
-    for seam in seams(defects) {
-        if let Seam::Tool(act) = seam {
-            act(host, tool);
-        }
-    }
-}
-
-/// What the doubles among these defects do when a fault has ended an opening.
-pub(super) fn after_failed_opening(defects: &[CaseDefect], host: &SimHost) {
-    for seam in seams(defects) {
-        if let Seam::FailedOpening(act) = seam {
-            act(host);
-        }
-    }
-}
-
-/// What the doubles among these defects do when a fault has ended a recovery.
-pub(super) fn after_failed_recovery(defects: &[CaseDefect], device: &mut Device) {
-    for seam in seams(defects) {
-        if let (Seam::FailedRecovery(act), Some(device)) = (seam, device.resizable()) {
-            act(device);
-        }
-    }
 }

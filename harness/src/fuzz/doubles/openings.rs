@@ -6,7 +6,7 @@ use driver::units::Bytes;
 
 use crate::sim::{Injected, SimFile, SimHost};
 
-use super::super::device::COW;
+use super::super::paths::COW;
 use super::{Double, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[

@@ -8,7 +8,7 @@ use crate::plain_format::{CowFile, SECTOR};
 use crate::sim::{FileContent, SimFile, SimHost};
 
 use super::super::case::ImageTool;
-use super::super::device::{BACKING, COW, THIRD_BACKING};
+use super::super::paths::{BACKING, COW, THIRD_BACKING};
 use super::super::tools::CONVERTED;
 use super::{Double, Kind, Seam};
 

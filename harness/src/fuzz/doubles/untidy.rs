@@ -10,7 +10,7 @@ use crate::plain_format::{CowFile, Extension};
 use crate::sim::{SimFile, SimHost};
 
 use super::super::case::ImageTool;
-use super::super::device::{BACKING, BACKING_SECONDS, COW};
+use super::super::paths::{BACKING, BACKING_SECONDS, COW};
 use super::{BoxedResize, Defective, Double, Driven, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[

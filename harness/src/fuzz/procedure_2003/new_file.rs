@@ -12,7 +12,7 @@ use driver::resize::{Outcome, ResizeError, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, Sector};
 use userhelper::rebuild::SYNCING;
 
-use crate::fuzz::device::COW;
+use crate::fuzz::paths::COW;
 use crate::sim::{SimFile, SimHost};
 
 use super::{Model, ResizeDefect, bitmap, end_early, image, read, resize_map};

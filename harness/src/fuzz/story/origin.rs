@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use driver::host::OperationKind;
 use driver::units::{FileOffset, SECTOR_SIZE};
 
-use crate::fuzz::device::COW;
+use crate::fuzz::paths::COW;
 use crate::fuzz::violation::{Shown, Violation};
 use crate::plain_format::CowFile;
 use crate::sim::{FileContent, LoggedCall, SimHost};

@@ -12,7 +12,7 @@ use crate::sim::{FileContent, SimHost};
 
 use super::super::case::DriverName;
 use super::super::check::read_all;
-use super::super::device::COW;
+use super::super::paths::COW;
 use super::super::resizer::{Asked, finds_losses};
 use super::super::signature::Act;
 use super::super::tidy::{self, Untidy};

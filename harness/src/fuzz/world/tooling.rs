@@ -12,9 +12,10 @@ use crate::sim::{FileContent, SimHost};
 use super::super::build::another_backing;
 use super::super::case::{Case, ImageTool, ImageVersion, Life};
 use super::super::check::{check_opened, read_all};
-use super::super::device::{BACKING, BACKING_SECONDS, COW, Device, FAR_BACKING, THIRD_BACKING};
-use super::super::doubles;
+use super::super::device::Device;
 use super::super::excuses::Work;
+use super::super::paths::{BACKING, BACKING_SECONDS, COW, FAR_BACKING, THIRD_BACKING};
+use super::super::put_in;
 use super::super::signature::{Act, Phase};
 use super::super::telling;
 use super::super::tidy::Untidy;
@@ -299,7 +300,7 @@ impl World<'_> {
         self.begin(Work::Usual);
         let done = tools::use_tool(&self.host, tool);
         if done.is_ok() {
-            doubles::after_tool(&self.case.defects, &self.host, tool);
+            put_in::after_tool(&self.case.defects, &self.host, tool);
         }
         self.show(observer, Phase::Tool, changes)?;
         let violation = |kind, what: String| {
