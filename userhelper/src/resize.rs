@@ -105,11 +105,12 @@ impl<H: ImageHost + Clone> WishedResize<H> {
     async fn carry_out(self, desk: Desk<H::File>) -> Outcome {
         // Planning is one look, during which the device carries nothing else out, and it asks the
         // host with calls that block. What it asks for has bounds that do not follow from the size
-        // of the device. It tries up to three strategies. For a rebuild and for a reflow, a planner
-        // that is `online` looks at no more than `MOST_PIECES_LIVE` extents and `MOST_RUNS_LIVE`
-        // runs each. A shrink that keeps data looks at up to `ASKED_LIVE` runs and extents besides,
-        // and reads at most `COUNTED_LIVE` of them. What is not looked at counts as data. Looking in steps instead would need a second look: requests that
-        // come in between may write to what has been found to hold nothing.
+        // of the device. It tries up to three strategies. For a rebuild and for a reflow, a
+        // planner that is `online` looks at no more than `MOST_PIECES_LIVE` extents and
+        // `MOST_RUNS_LIVE` runs each. A shrink that keeps data looks at up to `ASKED_LIVE` runs
+        // and extents besides, and reads at most `COUNTED_LIVE` of them. What is not looked at
+        // counts as data. Looking in steps instead would need a second look: requests that come in
+        // between may write to what has been found to hold nothing.
         let planned = desk.look(move |here| {
             let device = here.device();
             let examining = ResizeError::host("examining the COW file", FileOffset(0));
