@@ -178,7 +178,7 @@ pub struct HostFailure {
     pub error: HostError,
 }
 
-/// As in a message: `write of the COW file at byte 4096: no space`.
+/// As in a message: `write of the COW file at byte 4096: no space left on the host`.
 impl fmt::Display for HostFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let HostFailure {
@@ -271,6 +271,9 @@ mod tests {
             "removal of the COW file",
             "sync of the directory of the COW file",
         ];
-        assert_eq!(told, expected.map(|asked| format!("{asked}: no space")));
+        assert_eq!(
+            told,
+            expected.map(|asked| format!("{asked}: no space left on the host"))
+        );
     }
 }
