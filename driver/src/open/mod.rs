@@ -5,9 +5,9 @@
 //! bitmap, and nothing without a header is taken for a raw disk unless the flag `d` says so.
 //!
 //! Opening writes nothing, with three exceptions that are asked for: a missing COW file is
-//! created ([`create`]), the backing file is switched, and a header is finished that an interrupted
-//! switch or rebase has left half changed ([`OpenOptions::switch_backing`]). It syncs the COW file
-//! and its name, though, before it believes what is read.
+//! created ([`create()`]), the backing file is switched, and a header is finished that an
+//! interrupted switch or rebase has left half changed ([`OpenOptions::switch_backing`]). It syncs
+//! the COW file and its name, though, before it believes what is read.
 
 mod backing;
 mod create;

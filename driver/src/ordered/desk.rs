@@ -26,6 +26,11 @@ use crate::units::{Bytes, FileOffset, FileRange};
 
 use super::{Ordered, Relocation};
 
+const CLEARING: &str = "clearing a range of the COW file";
+
+/// Bytes that are zeroed at once where the host punches no hole.
+const ZEROED_AT_ONCE: Bytes = Bytes(16 << 20);
+
 /// What is asked for.
 pub(super) enum Ask<F> {
     Operation(FileRole, Action),
@@ -282,20 +287,57 @@ impl<F: HostFile> Desk<F> {
         }))
     }
 
-    /// Makes a range of the COW file read as zeros, freeing its space where the host can.
+    /// Makes a range of the COW file read as zeros, freeing its space where the host can. Where it
+    /// cannot, what has data is zeroed, piece by piece: an alignment leaves up to 4 GiB of room
+    /// before the data, nearly all of it a hole.
     ///
     /// # Errors
     /// The host's.
     pub async fn clear(&self, range: FileRange) -> Result<(), ResizeError> {
-        let doing = "clearing a range of the COW file";
-        let mut action = Action::PunchHole(range);
-        loop {
-            let ended = self.operate(FileRole::Cow, action).await?;
-            match (ended.result, ended.action.instead()) {
-                (Err(HostError::Unsupported), Some(instead)) => action = instead,
-                (result, _) => return result.map_err(ResizeError::host(doing, range.start)),
-            }
+        let ended = self
+            .operate(FileRole::Cow, Action::PunchHole(range))
+            .await?;
+        match ended.result {
+            Err(HostError::Unsupported) => self.zero(range).await,
+            result => result.map_err(ResizeError::host(CLEARING, range.start)),
         }
+    }
+
+    async fn zero(&self, range: FileRange) -> Result<(), ResizeError> {
+        let mut zeroing: fn(FileRange) -> Action = Action::ZeroRange;
+        let mut left = range;
+        while let Some(piece) = self.next_piece_of_data(left).await? {
+            let ended = self.operate(FileRole::Cow, zeroing(piece)).await?;
+            if let (Err(HostError::Unsupported), Action::ZeroRange(_)) =
+                (&ended.result, &ended.action)
+            {
+                zeroing = Action::WriteZeros;
+                continue;
+            }
+            (ended.result).map_err(ResizeError::host(CLEARING, piece.start))?;
+            left = FileRange::between(piece.end()..range.end());
+        }
+        Ok(())
+    }
+
+    /// The first data in a range of the COW file, no more than is zeroed at once. What the host
+    /// cannot tell holes from counts as data.
+    async fn next_piece_of_data(&self, range: FileRange) -> Result<Option<FileRange>, ResizeError> {
+        if range.len == Bytes(0) {
+            return Ok(None);
+        }
+        let from = range.start;
+        let action = Action::NextData { from, found: None };
+        let ended = self.operate(FileRole::Cow, action).await?;
+        let data = match (ended.result, ended.action) {
+            (Ok(()), Action::NextData { found, .. }) => found,
+            _ => Some(range),
+        };
+        Ok(data.filter(|data| data.start < range.end()).map(|data| {
+            let start = data.start.max(from);
+            let end = data.end().min(range.end()).min(start + ZEROED_AT_ONCE);
+            FileRange::between(start..end)
+        }))
     }
 
     /// Gives the space of a range of the COW file back that nobody needs any more. What the host

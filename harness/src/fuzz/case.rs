@@ -485,7 +485,7 @@ pub struct Life {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<ImageTool>,
     /// Before a merge, half of what it writes into the backing file is there already, and not
-    /// durable: as a merge has left it that was killed.
+    /// durable: as another program has left it that was killed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub half_merged: bool,
     /// Flag `s`: what is acknowledged is durable.

@@ -115,6 +115,7 @@ const NAMES: &[&str] = &[
     "case_in_every_order",
     "orders_that_a_case_was_run_in",
     "closed_under_a_resize",
+    "resize_given_up_with_requests_under_way",
 ];
 
 /// Counters by name.

@@ -40,6 +40,8 @@ pub struct InEveryOrder {
     pub host_operations: u64,
     /// Whether there was no other order.
     pub is_complete: bool,
+    /// Whoever watches has cut it off.
+    pub cut_off: bool,
     /// What is wrong, and the case, with its order, that shows it.
     pub finding: Option<(Box<Case>, Violation)>,
 }
@@ -101,7 +103,8 @@ fn in_orders(case: &Case, how: Orders, images: u64, watch: &mut dyn Watch) -> In
     while let Some(decisions) = search.next() {
         watch.enter(Part::Run);
         let is_enough = all.orders + all.left >= how.most || all.crash_images >= images;
-        if is_enough || watch.cuts_off() {
+        all.cut_off = !is_enough && watch.cuts_off();
+        if is_enough || all.cut_off {
             return all;
         }
         let mut world = World::new(case);

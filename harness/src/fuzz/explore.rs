@@ -143,10 +143,13 @@ pub fn explore_watched(
         && let Some(orders) = every_order::is_for(case)
     {
         let all = every_order::in_a_campaign(case, orders, watch);
-        explored.coverage.hit("case_in_every_order");
+        if all.orders > 0 {
+            explored.coverage.hit("case_in_every_order");
+        }
         explored
             .coverage
             .add("orders_that_a_case_was_run_in", all.orders);
+        explored.cut_off = all.cut_off;
         explored.host_operations += all.host_operations;
         explored.crash_images += all.crash_images;
         explored.finding = all.finding;

@@ -67,6 +67,24 @@ pub(super) fn after_tool(defects: &[CaseDefect], host: &SimHost, tool: ImageTool
     }
 }
 
+/// What the doubles among these defects do when a device was closed.
+pub(super) fn after_closing(defects: &[CaseDefect], host: &SimHost) {
+    for seam in seams(defects) {
+        if let Seam::Closed(act) = seam {
+            act(host);
+        }
+    }
+}
+
+/// What the doubles among these defects make of what the planner has found past the end of a
+/// shrink.
+pub(super) fn of_losses(defects: &[CaseDefect], found: bool, is_partial: bool) -> bool {
+    seams(defects).fold(found, |found, seam| match seam {
+        Seam::Losses(say) => say(found, is_partial),
+        _ => found,
+    })
+}
+
 /// What the doubles among these defects do when a fault has ended an opening.
 pub(super) fn after_failed_opening(defects: &[CaseDefect], host: &SimHost) {
     for seam in seams(defects) {

@@ -241,8 +241,8 @@ pub(super) fn few_requests(seed: u64, sectors: u64, life: &mut Life) {
     life.resize_faults.clear();
 }
 
-/// A resize that is due, or has come a few steps, when the device is closed, with requests under
-/// way.
+/// A resize that is due, or has come a few steps, when the device is closed. Where operations go
+/// side by side, some lives give it up with requests under way.
 fn closed_under_a_resize(rng: &mut Stream, sectors: u64) -> Vec<Action> {
     let write = |rng: &mut Stream| {
         let start = sectors - 1 - below(rng, sectors.min(24));

@@ -17,7 +17,7 @@ const OF_RESIZES: [&str; 8] = [
 ];
 
 /// Those of [`super::rarities`], which only `ordered` with userhelper's resizes has.
-const OF_RARITIES: [&str; 24] = [
+const OF_RARITIES: [&str; 28] = [
     "partial_last_sector",
     "grown_over_a_partial",
     "rebuilt_with_a_partial",
@@ -42,6 +42,10 @@ const OF_RARITIES: [&str; 24] = [
     "merge_into_what",
     "interrupted_reflow_read",
     "case_in_every_order",
+    "orders_that_a_case",
+    "file_looked_at",
+    "closed_under_a_resize",
+    "losses_of",
 ];
 
 /// Those of moving data under requests.

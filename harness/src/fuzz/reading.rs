@@ -8,11 +8,12 @@ use driver::cow::SectorState;
 use driver::host::HostFile;
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, SectorCount};
 use userhelper::image::ImageError;
-use userhelper::image::check::check as check_image;
+use userhelper::image::check::{Fault, check as check_image};
 use userhelper::image::convert::to_raw;
 use userhelper::image::map::mapped_runs;
 use userhelper::image::open::{Format, Trust, open_cow, open_image};
 
+use crate::plain_format::{CowFile, MARK_BYTE, RECORD_CHECKSUMS};
 use crate::sim::SimHost;
 
 use super::case::{Case, DriverName};
@@ -27,12 +28,6 @@ const WHEN: &str = "reading an interrupted reflow with image tools";
 
 /// A new file for the disk, on a copy of the host.
 const DISK: &str = "/disk/read";
-
-/// Where a journal record has its checksum, in each of the two slots.
-const CHECKSUMS: [u64; 2] = [4608 + 12, 5120 + 12];
-
-/// The byte of a V3 header that has the mark of a reflow in its highest bit.
-const MARK: FileOffset = FileOffset(12);
 
 /// One interrupted reflow in this many is read: it costs as much as judging the image.
 const ONE_IN: u8 = 4;
@@ -50,12 +45,12 @@ pub(super) fn is_due(image: &SimHost, case: &Case, truth: &Truth) -> bool {
     };
     // Most images are told by this byte alone.
     let mut marked = [0];
-    file.read_at(&mut marked, MARK);
+    file.read_at(&mut marked, FileOffset(MARK_BYTE));
     if marked[0] & 1 << 7 == 0 || !is_marked(image) {
         return false;
     }
     let mut sum = 0u8;
-    for at in CHECKSUMS {
+    for at in RECORD_CHECKSUMS {
         let mut bytes = [0; 4];
         file.read_at(&mut bytes, FileOffset(at));
         sum = bytes.into_iter().fold(sum, u8::wrapping_add);
@@ -77,7 +72,15 @@ pub(super) fn check(
     let host = image.after_kill();
     let (path, trust) = (Path::new(COW), Trust::Follow);
     let go_on = &mut |_: Bytes, _: Bytes| ControlFlow::Continue(());
-    check_image(&host, path, trust, go_on).map_err(|error| failed("image check", &error))?;
+    let checked = check_image(&host, path, trust, go_on);
+    let checked = checked.map_err(|error| failed("image check", &error))?;
+    let mut findings = checked.findings.iter();
+    if !findings.any(|one| one.fault == Fault::InterruptedResize) {
+        return Err(wrong(
+            "image check",
+            "it does not find the interrupted resize",
+        ));
+    }
     let converted = open_image(&host, path, Format::Cow, trust)
         .and_then(|image| to_raw(&host, &image, Path::new(DISK), go_on));
     match converted {
@@ -85,14 +88,25 @@ pub(super) fn check(
         Err(ImageError::Unfinished { .. }) => return Ok(()),
         Err(error) => return Err(failed("image convert", &error)),
     }
-    let disk = host.content(DISK).unwrap_or_default();
+    let Some(disk) = host.content(DISK) else {
+        return Err(wrong("image convert", "there is no new file"));
+    };
     let whole = disk.length().0 / SECTOR_SIZE;
+    if !truth.sizes.contains(&whole) {
+        return Err(wrong(
+            "image convert",
+            "the new file has another size than the disk",
+        ));
+    }
     let Scratch { content, found, .. } = scratch;
     content.resize((whole * SECTOR_SIZE) as usize, 0);
     disk.read_at(content, FileOffset(0));
     let seen = Seen::of(content, found);
     let checked = truth.history.check_crash(SectorCount(whole), seen, WHEN);
     checked.map_err(|violation| violation.by(Act::Tool))?;
+    let file = host.content(COW).unwrap_or_default();
+    let plain = CowFile::open(&file).map_err(|error| wrong("image map", &error.to_string()))?;
+    let mut told = Vec::new();
     let cow = open_cow(&host, path, trust).map_err(|error| failed("image map", &error))?;
     let mut sector = vec![0; SECTOR_SIZE as usize];
     for run in mapped_runs(&cow.device) {
@@ -100,6 +114,7 @@ pub(super) fn check(
         if run.state != SectorState::Dirty {
             continue;
         }
+        told.extend(run.range.start.0..run.range.end().0);
         for number in 0..run.range.count.0 {
             let at = run.at + SectorCount(number).bytes();
             let start = (run.range.start + SectorCount(number)).bytes().0 as usize;
@@ -111,7 +126,10 @@ pub(super) fn check(
             }
         }
     }
-    Ok(())
+    match told == plain.dirty() {
+        true => Ok(()),
+        false => Err(wrong("image map", "it names other sectors dirty than are")),
+    }
 }
 
 fn wrong(tool: &str, what: &str) -> Violation {

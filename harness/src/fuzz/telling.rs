@@ -24,13 +24,10 @@ use super::tidy::Untidy;
 /// # Errors
 /// What one of them tells that is not so.
 pub(super) fn check(host: &SimHost, backing: &str, disk: &[u8]) -> Result<(), String> {
-    let Some(file) = host.content(COW) else {
-        return Ok(());
-    };
-    let Ok(cow) = CowFile::open(&file) else {
-        return Ok(());
-    };
-    findings(host, &cow, Untidy::of(&file).unwrap_or_default())?;
+    let file = host.content(COW).ok_or("there is no COW file")?;
+    let cow = CowFile::open(&file).map_err(|wrong| wrong.to_string())?;
+    let untidy = Untidy::of(&file).map_err(|wrong| wrong.to_string())?;
+    findings(host, &cow, untidy)?;
     if cow.header.marked {
         return Ok(());
     }
@@ -113,5 +110,69 @@ fn compared(host: &SimHost, backing: &str, disk: &[u8]) -> Result<(), String> {
             sectors.len(),
             differing.first()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::units::FileOffset;
+
+    use super::super::build::{Built, build};
+    use super::super::case::{DriverName, Image, ImageVersion};
+    use super::super::generate::{Subject, generate};
+    use super::super::paths::BACKING;
+    use super::*;
+
+    /// An image of 61 sectors at rest, with room past the last one's bit.
+    fn at_rest() -> (SimHost, FileContent, Vec<u8>) {
+        let mut case = generate(1, &Subject::healthy(DriverName::Ordered));
+        case.image = Image {
+            dirty: vec![(0, 4), (30, 9)],
+            extension: true,
+            ..Image::sound(61, ImageVersion::V3, 4096)
+        };
+        let Built { host, .. } = build(&case);
+        let file = host.content(COW).unwrap();
+        let below = host.content(BACKING).unwrap();
+        let disk = CowFile::open(&file).unwrap().disk(&below);
+        (host, file, disk)
+    }
+
+    /// What is told of another file than the one that was read is not so.
+    fn told_of(changed: &FileContent) -> (Result<(), String>, Result<(), String>) {
+        let (host, file, _) = at_rest();
+        let (cow, untidy) = (CowFile::open(&file).unwrap(), Untidy::of(&file).unwrap());
+        host.install(COW, changed.clone());
+        (findings(&host, &cow, untidy), mapped(&host, &cow))
+    }
+
+    #[test]
+    fn what_the_tools_tell_of_an_image_is_so() {
+        let (host, file, disk) = at_rest();
+        assert_eq!(check(&host, BACKING, &disk), Ok(()));
+        assert_eq!(told_of(&file), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn what_is_told_and_is_not_so_is_seen() {
+        let (host, file, mut disk) = at_rest();
+        let layout = CowFile::open(&file).unwrap().layout;
+        let with_bits = |byte: u64, bits: u8| {
+            let (mut changed, at) = (file.clone(), FileOffset(layout.bitmap + byte));
+            changed.write_at(&[bits], at);
+            changed
+        };
+        // Sectors 56 to 60 have their bits in this byte, and three bits are past them.
+        let (findings, mapped) = told_of(&with_bits(7, 1 << 7));
+        assert!(findings.is_err() && mapped.is_ok(), "{findings:?}");
+        let (_, mapped) = told_of(&with_bits(1, 1));
+        assert!(mapped.is_err());
+        let mut longer = file.clone();
+        longer.write_at(&[1; 512], FileOffset(layout.end));
+        assert!(told_of(&longer).0.is_err());
+        disk[5 * SECTOR as usize] ^= 1;
+        assert!(compared(&host, BACKING, &disk).is_err());
+        host.install(COW, FileContent::from_bytes(&[0; 512]));
+        assert!(check(&host, BACKING, &disk).is_err());
     }
 }

@@ -5,27 +5,42 @@
 use driver::exact_count;
 use driver::units::{FileOffset, SECTOR_SIZE};
 
-use crate::plain_format::{CowFile, Extension, Header, Version, Wrong};
+use crate::plain_format::{CowFile, Extension, Header, JOURNAL_END, Version, Wrong};
 use crate::sim::FileContent;
 
 /// The blocks that a host gives a file its space in.
 const BLOCK: u64 = 4096;
 
-/// The first byte after the journal, which a V3 file has once it was reflowed.
-pub(super) const JOURNAL_END: u64 = 5632;
+/// Some of what is untidy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where the first of it is.
+    at: u64,
+    /// Bits, bytes or blocks.
+    count: u64,
+}
 
-/// What is untidy in a COW file: where each kind of it begins.
+impl Found {
+    fn of(places: impl IntoIterator<Item = u64>) -> Option<Found> {
+        let mut places = places.into_iter();
+        let at = places.next()?;
+        let count = 1 + places.count() as u64;
+        Some(Found { at, count })
+    }
+}
+
+/// What is untidy in a COW file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Untidy {
-    /// A bit past that of the last sector, up to the data.
-    pub(super) bit: Option<u64>,
+    /// Bits past that of the last sector; from the bitmap to the data, bytes that are not zero.
+    pub(super) bit: Option<Found>,
     /// Bytes past the end of the data area.
-    pub(super) too_long: Option<u64>,
-    /// A block with space in which nothing is. The one that the file ends within does not count: no
+    pub(super) too_long: Option<Found>,
+    /// Blocks with space in which nothing is. The one that the file ends within does not count: no
     /// new length alone gives that back.
-    pub(super) leak: Option<u64>,
-    /// There is one, and that one does count.
-    pub(super) leaks: bool,
+    pub(super) leak: Option<Found>,
+    /// How many there are where that one does count.
+    pub(super) leaks: u64,
 }
 
 impl Untidy {
@@ -36,71 +51,82 @@ impl Untidy {
     pub(super) fn of(file: &FileContent) -> Result<Untidy, Wrong> {
         let cow = CowFile::open(file)?;
         let (len, end) = (file.length().0, cow.layout.end);
+        let (past, leaks) = (cow.bits_past_end(), leaks(&cow, file));
+        let whole = leaks.iter().copied().filter(|block| block + BLOCK <= len);
         Ok(Untidy {
-            bit: cow.bit_past_end().or_else(|| byte_before_data(&cow, file)),
-            too_long: (len > end).then_some(end),
-            leak: leak(&cow, file, len),
-            leaks: leak(&cow, file, u64::MAX).is_some(),
+            bit: Found::of(past.into_iter().chain(bytes_before_data(&cow, file))),
+            too_long: (len > end).then(|| Found {
+                at: end,
+                count: len - end,
+            }),
+            leak: Found::of(whole),
+            leaks: leaks.len() as u64,
         })
     }
 
-    /// What is untidy here and was not `before`.
+    /// What is untidy here, and was less so `before`.
     ///
     /// # Errors
     /// The first of it.
     pub(super) fn no_more_than(self, before: Untidy) -> Result<(), Wrong> {
+        let count = |found: Option<Found>| found.map_or(0, |found| found.count);
         let kinds = [
             (
-                self.bit.filter(|_| before.bit.is_none()),
+                (self.bit, count(before.bit)),
                 "bit past the last sector's",
                 "found one",
             ),
             (
-                self.too_long.filter(|_| before.too_long.is_none()),
+                (self.too_long, count(before.too_long)),
                 "length",
                 "the data area ends here, the file does not",
             ),
             (
-                self.leak.filter(|_| !before.leaks),
+                (self.leak, before.leaks),
                 "space",
                 "a block has space here, and nothing is in it",
             ),
         ];
-        let found = kinds.into_iter().find_map(|(at, what, found)| {
-            at.map(|at| Wrong {
-                at,
-                what,
-                found: found.into(),
-            })
+        let found = kinds.into_iter().find_map(|((here, before), what, found)| {
+            let here = here.filter(|here| here.count > before)?;
+            let found = match before {
+                0 => found.into(),
+                _ => format!("{found}: {} in all, {before} before", here.count),
+            };
+            let at = here.at;
+            Some(Wrong { at, what, found })
         });
         found.map_or(Ok(()), Err)
     }
 }
 
-/// The first byte between the bitmap and the data that is not zero: a longer bitmap would have its
+/// The bytes between the bitmap and the data that are not zero: a longer bitmap would have its
 /// bits there.
-fn byte_before_data(cow: &CowFile<&FileContent>, file: &FileContent) -> Option<u64> {
+fn bytes_before_data(cow: &CowFile<&FileContent>, file: &FileContent) -> Vec<u64> {
     let layout = &cow.layout;
+    let mut found = Vec::new();
     let mut at = layout.bitmap + layout.bitmap_len;
     while let Some(data) = file.next_data(FileOffset(at)) {
         let start = data.start.0;
         if start >= layout.data {
-            return None;
+            break;
         }
         let end = data.end().0.min(layout.data);
         let mut bytes = vec![0; (end - start) as usize];
         file.read_at(&mut bytes, FileOffset(start));
-        if let Some(byte) = bytes.iter().position(|&byte| byte != 0) {
-            return Some(start + byte as u64);
-        }
+        found.extend(
+            (start..end)
+                .zip(bytes)
+                .filter(|(_, byte)| *byte != 0)
+                .map(|(at, _)| at),
+        );
         at = end;
     }
-    None
+    found
 }
 
-/// The first block, of those that end by `most`, that takes space and has nothing of the header,
-/// the bitmap or dirty data.
-fn leak(cow: &CowFile<&FileContent>, file: &FileContent, most: u64) -> Option<u64> {
+/// The blocks that take space and have nothing of the header, the bitmap or dirty data.
+fn leaks(cow: &CowFile<&FileContent>, file: &FileContent) -> Vec<u64> {
     let layout = &cow.layout;
     let header_end = match cow.header.version {
         Version::V3 => JOURNAL_END.min(layout.bitmap),
@@ -109,23 +135,21 @@ fn leak(cow: &CowFile<&FileContent>, file: &FileContent, most: u64) -> Option<u6
     let bitmap_end = layout.bitmap + layout.bitmap_len;
     let is_used = |block: u64| {
         let end = block + BLOCK;
-        if end > most || block < header_end || block < bitmap_end && end > layout.bitmap {
+        if block < header_end || block < bitmap_end && end > layout.bitmap {
             return true;
         }
         let first = block.saturating_sub(layout.data) / SECTOR_SIZE;
         let past = end.saturating_sub(layout.data).div_ceil(SECTOR_SIZE);
         (first..past.min(layout.sectors)).any(|sector| cow.is_dirty(sector))
     };
-    let mut at = 0;
+    let (mut at, mut seen, mut found) = (0, 0, Vec::new());
     while let Some(data) = file.next_data(FileOffset(at)) {
-        let blocks = data.start.0 / BLOCK..data.end().0.div_ceil(BLOCK);
-        let mut blocks = blocks.map(|number| number * BLOCK);
-        if let Some(block) = blocks.find(|&block| !is_used(block)) {
-            return Some(block);
-        }
-        at = data.end().0;
+        let blocks = seen.max(data.start.0 / BLOCK)..data.end().0.div_ceil(BLOCK);
+        (at, seen) = (data.end().0, blocks.end);
+        let blocks = blocks.map(|number| number * BLOCK);
+        found.extend(blocks.filter(|&block| !is_used(block)));
     }
-    None
+    found
 }
 
 /// What a resize that has succeeded has to leave of a COW file.
@@ -215,4 +239,55 @@ impl Before {
 /// The size that the backing file has by what the COW file says.
 fn backing_size(header: &Header, extension: Option<Extension>) -> u64 {
     extension.map_or(header.size, |extension| extension.backing_size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::build::build;
+    use super::super::case::{DriverName, Image, ImageVersion};
+    use super::super::generate::{Subject, generate};
+    use super::super::paths::COW;
+    use super::*;
+
+    /// An image of 61 sectors, and where its bitmap is, and its end.
+    fn image() -> (FileContent, u64, u64) {
+        let mut case = generate(1, &Subject::healthy(DriverName::Ordered));
+        case.image = Image {
+            dirty: vec![(0, 4)],
+            ..Image::sound(61, ImageVersion::V3, 4096)
+        };
+        let file = build(&case).host.content(COW).unwrap();
+        let layout = CowFile::open(&file).unwrap().layout;
+        (file, layout.bitmap, layout.end)
+    }
+
+    #[test]
+    fn what_was_untidy_before_excuses_no_more_than_that() {
+        let (file, bitmap, end) = image();
+        let clean = Untidy::of(&file).unwrap();
+        assert_eq!(clean, Untidy::default());
+        // Three bits of the last byte are past the last sector's; so are all of the next byte.
+        let cases = [
+            ([(bitmap + 7, vec![1 << 7])], [(bitmap + 7, vec![3 << 6])]),
+            ([(bitmap + 8, vec![1])], [(bitmap + 8, vec![1, 1])]),
+            ([(end, vec![7])], [(end, vec![7; 2])]),
+            (
+                [(end - 2 * BLOCK, vec![7; 9])],
+                [(end - 3 * BLOCK, vec![7; BLOCK as usize + 9])],
+            ),
+        ];
+        for (some, more) in cases {
+            let untidy = |left: [(u64, Vec<u8>); 1]| {
+                let mut file = file.clone();
+                for (at, bytes) in left {
+                    file.write_at(&bytes, FileOffset(at));
+                }
+                Untidy::of(&file).unwrap()
+            };
+            let (some, more) = (untidy(some), untidy(more));
+            assert!(some.no_more_than(clean).is_err(), "{some:?}");
+            assert_eq!(some.no_more_than(some), Ok(()));
+            assert!(more.no_more_than(some).is_err(), "{some:?} {more:?}");
+        }
+    }
 }

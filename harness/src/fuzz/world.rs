@@ -324,6 +324,7 @@ impl<'a> World<'a> {
             resize_faults: &life.resize_faults,
             segments_of: life.segments_of,
             keeps_asking: life.keeps_asking,
+            gives_up_at_once: life.side_by_side.is_some_and(|seed| seed % 2 == 0),
         };
         for (index, &action) in life.actions.iter().enumerate() {
             living.position = index + 1;

@@ -23,6 +23,18 @@ pub use wrong::Wrong;
 /// Bytes in a sector, everywhere.
 pub const SECTOR: u64 = 512;
 
+/// The byte of a V3 header that has the mark of a reflow in its highest bit: the first of the size.
+pub const MARK_BYTE: u64 = 12;
+
+/// Where the slots of the journal begin, of a sector each.
+const RECORDS: [u64; 2] = [4608, 5120];
+
+/// Where a journal record has its checksum, in each of the slots.
+pub const RECORD_CHECKSUMS: [u64; 2] = [RECORDS[0] + 12, RECORDS[1] + 12];
+
+/// The first byte after the journal, which a V3 file has once it was reflowed.
+pub const JOURNAL_END: u64 = RECORDS[1] + SECTOR;
+
 #[cfg(test)]
 mod tests {
     /// Every `use` is of the standard library or of a sibling, and no path leads elsewhere.

@@ -72,15 +72,16 @@ impl<S: Source> CowFile<S> {
         sector < self.layout.with_bit && self.bitmap[byte as usize] & mask != 0
     }
 
-    /// The first byte of the file that has a bit past the last sector's, within the bitmap.
-    pub fn bit_past_end(&self) -> Option<u64> {
+    /// The bytes of the file that have the bits past the last sector's, within the bitmap: one for
+    /// each bit.
+    pub fn bits_past_end(&self) -> Vec<u64> {
         let bits = self.layout.with_bit..self.layout.bitmap_len * 8;
         let is_set = |&bit: &u64| {
             let (byte, mask) = self.layout.bit(bit);
             self.bitmap[byte as usize] & mask != 0
         };
-        let (byte, _) = self.layout.bit(bits.into_iter().find(is_set)?);
-        Some(self.layout.bitmap + byte)
+        let bytes = bits.filter(is_set).map(|bit| self.layout.bit(bit).0);
+        bytes.map(|byte| self.layout.bitmap + byte).collect()
     }
 
     /// The sectors whose data is in this file, in order.

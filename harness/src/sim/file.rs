@@ -70,6 +70,9 @@ impl SimFile {
     }
 
     fn change(&self, state: &mut State, index: u64, change: Change) {
+        if state.leaves_out(&self.path, self.inode, &change) {
+            return;
+        }
         state.note_in_flight(self.inode, &change);
         state.change(self.inode, index, change);
         state.touch(self.inode);
@@ -84,6 +87,7 @@ impl SimFile {
             |state, _, fault| {
                 let persists = state.assumptions.sync_persists;
                 let keeps_content = state.assumptions.failed_sync_keeps_content;
+                let left_out = state.leaves_out_sync(&self.path);
                 let inode = state.inode_mut(self.inode);
                 match fault {
                     Some(fault @ (Fault::FailedSync | Fault::FailedSyncForSpace)) => {
@@ -94,7 +98,7 @@ impl SimFile {
                         });
                     }
                     Some(Fault::LyingSync) => {}
-                    _ if persists => {
+                    _ if persists && !left_out => {
                         inode.sync();
                         if with_time {
                             inode.times.settle();

@@ -7,6 +7,7 @@ use driver::units::FileOffset;
 
 use super::change::Change;
 use super::host::SimHost;
+use super::inode::Inode;
 use super::names::normalized;
 
 impl SimHost {
@@ -21,6 +22,17 @@ impl SimHost {
         let data = Rc::from(data);
         state.change(inode, index, Change::Write { at, data });
         true
+    }
+
+    /// Makes what a file holds durable, without an operation: its last writer is gone, and the host
+    /// has found the time. Whether there is such a file.
+    pub fn settle_file(&self, path: impl AsRef<Path>) -> bool {
+        let mut state = self.state_mut();
+        let Some(inode) = state.names.get(&normalized(path.as_ref())) else {
+            return false;
+        };
+        let inode = state.inodes.get_mut(&inode);
+        inode.map(Inode::settle).is_some()
     }
 }
 
@@ -46,5 +58,9 @@ mod tests {
         }
         let image = host.after_power_cut(&nothing).unwrap();
         assert_eq!(image.content("/disk/a").unwrap().to_bytes(), [1; 512]);
+        assert!(host.settle_file("/disk/a"));
+        assert!(!host.settle_file("/disk/b"));
+        assert_eq!(host.unsynced().operation_count(), 0);
+        assert_eq!(host.durable_content("/disk/a"), host.content("/disk/a"));
     }
 }

@@ -7,9 +7,11 @@ use std::rc::Rc;
 use driver::host::{HostError, HostResult, OperationKind};
 
 use super::call::Call;
+use super::change::Change;
 use super::faults::{Fault, Injected};
 use super::host::SimHost;
 use super::state::State;
+use super::survivors::InodeNumber;
 
 /// What a program mistakes. By default it mistakes nothing.
 #[derive(Clone, Copy, Default)]
@@ -19,6 +21,9 @@ pub struct Mishearing {
     /// A rename that has taken effect and reported an error is taken for not done: who looks for
     /// the new name next does not find it.
     pub misses_renames: bool,
+    /// What the file of this name holds is taken for durable: what is there already is not written,
+    /// and without a write the file is not synced.
+    pub takes_for_durable: Option<&'static str>,
 }
 
 impl SimHost {
@@ -47,6 +52,34 @@ impl State {
         {
             self.missed_name = call.to.clone();
         }
+    }
+
+    /// Whether a change of a file is left out, for it is there already.
+    pub(super) fn leaves_out(
+        &mut self,
+        path: &Rc<Path>,
+        inode: InodeNumber,
+        change: &Change,
+    ) -> bool {
+        if !self.is_taken_for_durable(path) {
+            return false;
+        }
+        let is_there = match change {
+            Change::Write { at, data } => self.inode(inode).current().holds(data, *at),
+            _ => false,
+        };
+        self.has_written |= !is_there;
+        is_there
+    }
+
+    /// Whether a sync of a file is left out, for nothing was written.
+    pub(super) fn leaves_out_sync(&mut self, path: &Rc<Path>) -> bool {
+        self.is_taken_for_durable(path) && !std::mem::take(&mut self.has_written)
+    }
+
+    fn is_taken_for_durable(&self, path: &Rc<Path>) -> bool {
+        let taken = self.mishearing.takes_for_durable;
+        taken.is_some_and(|taken| **path == *Path::new(taken))
     }
 
     /// Whether a name is not found that is there.

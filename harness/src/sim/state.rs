@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(super) mishearing: Mishearing,
     /// The name that it does not find when it looks for it next.
     pub(super) missed_name: Option<Rc<Path>>,
+    /// The file that is taken for durable was written since its last sync.
+    pub(super) has_written: bool,
     /// Writes that have failed and are still on their way.
     pub(super) late_writes: Vec<LateWrite>,
 }
@@ -101,6 +103,7 @@ impl State {
             in_flight: None,
             mishearing: Mishearing::default(),
             missed_name: None,
+            has_written: false,
             late_writes: Vec::new(),
         }
     }

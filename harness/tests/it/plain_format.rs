@@ -292,12 +292,12 @@ fn a_bit_past_the_last_sector_is_found() {
     let mut file = GOLDEN[3].1.to_vec();
     let last = file.len() - 1;
     file.resize(12_288 + 64 * 512, 0);
-    assert_eq!(CowFile::open(&file[..]).unwrap().bit_past_end(), None);
+    assert!(CowFile::open(&file[..]).unwrap().bits_past_end().is_empty());
     let size_at = Version::V3.fields().size as usize;
     file[size_at..size_at + 8].copy_from_slice(&(61 * 512_u64).to_be_bytes());
     file[last] = 0x10;
-    assert_eq!(CowFile::open(&file[..]).unwrap().bit_past_end(), None);
+    assert!(CowFile::open(&file[..]).unwrap().bits_past_end().is_empty());
     file[last] = 0x20;
-    let found = CowFile::open(&file[..]).unwrap().bit_past_end();
-    assert_eq!(found, Some(last as u64));
+    let found = CowFile::open(&file[..]).unwrap().bits_past_end();
+    assert_eq!(found, vec![last as u64]);
 }

@@ -61,3 +61,33 @@ fn a_later_record_that_may_be_on_the_disk_lets_no_write_through() {
         );
     }
 }
+
+/// A device with room for 1 GiB before its data, on a host that refuses to punch the second hole:
+/// a reflow clears its new bitmap, and the room after it, in another way.
+#[test]
+fn a_large_room_is_cleared_without_one_long_operation_where_no_hole_can_be_punched() {
+    let text = r#"{
+        "format": "ubdlab case 1",
+        "driver": "ordered",
+        "assumptions": {},
+        "image": {
+            "sectors": 8, "version": "v3", "alignment": 1073741824, "extension": false, "dirty": []
+        },
+        "lives": [{
+            "actions": [
+                {"write": {"start": 6, "count": 1, "fua": false}},
+                {"resize": {"sectors": 9, "strategy": "reflow", "window": 1000, "alignment": 0}},
+                {"discard": {"start": 5, "count": 2}},
+                "drain",
+                "finish-resize"
+            ],
+            "faults": [{
+                "file": "any", "kind": "punch_hole", "bytes": null,
+                "occurrence": {"nth": 2}, "fault": "unsupported"
+            }],
+            "end": "close"
+        }]
+    }"#;
+    let case: Case = serde_json::from_str(text).unwrap();
+    assert_eq!(Search::for_anything(1).of(&case), Ok(None));
+}

@@ -218,6 +218,7 @@ fn who_mishears_a_host_goes_on_as_if_it_had_said_something_else() {
     let rename = FaultRule::nth("a", OperationKind::Rename, 0, Fault::IoAfter);
     let (host, file) = with_faults([punch, rename]);
     host.mishear(Mishearing {
+        takes_for_durable: None,
         takes_for_done: Some(|injected| matches!(injected.fault, Fault::InPart(_))),
         misses_renames: true,
     });

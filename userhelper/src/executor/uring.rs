@@ -435,7 +435,9 @@ mod tests {
     #[test]
     #[ignore = "it is run by a_short_write_is_not_taken_for_a_whole_one"]
     fn a_write_past_what_the_process_may_write() {
-        let path = std::env::var_os("UBDLAB_SHORT_WRITE").expect("the path of a file");
+        let Some(path) = std::env::var_os("UBDLAB_SHORT_WRITE") else {
+            return;
+        };
         let files = Files {
             cow: Arc::new(RealHost.open(path.as_ref(), Access::ReadWrite).unwrap()),
             backing: None,

@@ -22,7 +22,7 @@ impl Reflow {
         window: SectorRange,
         clock: Clock<'_>,
     ) -> Result<(), ResizeError> {
-        // In whole blocks: the one that the window begins within goes with the next window.
+        // In whole blocks: the one that the window begins within goes before the next is copied.
         let source = self.source_of(window);
         let source = up_to_blocks(source.start)..up_to_blocks(source.end());
         let mut left = Some(FileRange::between(source));
@@ -31,8 +31,12 @@ impl Reflow {
             self.pace.end();
             self.end_freeing();
             self.progress.set_windows(self.pace.windows());
-            left = self.free_some(desk, source).await?;
+            let freed;
+            (left, freed) = self.free_some(desk, source).await?;
             if left.is_some() {
+                if let Some(freeing) = &mut self.freeing {
+                    freeing.begin(freed);
+                }
                 desk.pass().await?;
             }
         }
@@ -69,12 +73,13 @@ impl Reflow {
         pace.min(most)
     }
 
-    /// Frees a step's worth of what is left of a source. Returns what is left then.
+    /// Frees a step's worth of what is left of a source. Returns what is left then, and how many
+    /// extents were freed.
     async fn free_some<F: HostFile>(
         &mut self,
         desk: &Desk<F>,
         source: FileRange,
-    ) -> Result<Option<FileRange>, ResizeError> {
+    ) -> Result<(Option<FileRange>, u64), ResizeError> {
         let (mut at, mut freed) = (source.start, 0);
         let most = self.freed_a_step();
         while freed < most {
@@ -89,7 +94,7 @@ impl Reflow {
                 _ => None,
             };
             let Some(data) = data.filter(|data| data.start < source.end()) else {
-                return Ok(None);
+                return Ok((None, freed));
             };
             let start = FileOffset(data.start.0 / BLOCK * BLOCK).max(at);
             let data = FileRange::between(start..up_to_blocks(data.end()).min(source.end()));
@@ -102,10 +107,7 @@ impl Reflow {
                 at = unused.end();
             }
         }
-        if let Some(freeing) = &mut self.freeing {
-            freeing.begin(freed);
-        }
-        Ok(Some(FileRange::between(at..source.end())))
+        Ok((Some(FileRange::between(at..source.end())), freed))
     }
 }
 

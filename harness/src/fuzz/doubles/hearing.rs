@@ -16,6 +16,7 @@ pub(super) const DOUBLES: &[Double] = &[
         seam: Seam::Host(Mishearing {
             takes_for_done: Some(|injected| matches!(injected.fault, Fault::InPart(_))),
             misses_renames: false,
+            takes_for_durable: None,
         }),
         found_as: &[Kind::LostWrite, Kind::StaleRead],
         replay: None,
@@ -26,6 +27,7 @@ pub(super) const DOUBLES: &[Double] = &[
         seam: Seam::Host(Mishearing {
             takes_for_done: None,
             misses_renames: true,
+            takes_for_durable: None,
         }),
         found_as: &[
             Kind::Inconsistent,

@@ -57,8 +57,8 @@ pub trait Defective<F: HostFile> {
         device.step()
     }
 
-    /// Whether requests end when those of the device do: who knows of the ends before a step of a
-    /// resize knows their order.
+    /// Whether what this double says has ended is all that has ended on its device: who takes it
+    /// before a step of a resize knows what has ended before that step.
     fn tells_ends(&self) -> bool {
         false
     }
@@ -99,6 +99,11 @@ pub enum Seam {
     Opened(fn(&mut Ordered<SimFile>)),
     /// After an image tool that was successful, in a case.
     Tool(fn(&SimHost, ImageTool)),
+    /// After a device was closed, in a case.
+    Closed(fn(&SimHost)),
+    /// What the planner says of data past the end of a shrink, and whether that is of a partial
+    /// last sector, in a case.
+    Losses(fn(bool, bool) -> bool),
     /// After an opening that a fault has ended.
     FailedOpening(fn(&SimHost)),
     /// After a recovery that a fault has ended, before the device is dropped.

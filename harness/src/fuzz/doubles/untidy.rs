@@ -1,16 +1,17 @@
 //! Work that is reported as done, or as undone, and has not left the files as it has to.
 
 use driver::blk::{Operation, Status};
-use driver::cow::Version;
+use driver::cow::{Geometry, Version};
 use driver::host::{Access, FileRole, HostFile, HostNames};
-use driver::ordered::{Desk, Ordered, Procedure, Resize, Step};
+use driver::ordered::{CowImage, Desk, Ordered, Procedure, Resize, Step};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
 
 use crate::plain_format::{CowFile, Extension};
-use crate::sim::{SimFile, SimHost};
+use crate::sim::{Mishearing, SimFile, SimHost};
 
 use super::super::case::ImageTool;
 use super::super::paths::{BACKING, BACKING_SECONDS, COW};
+use super::super::tools::CONVERTED;
 use super::{BoxedResize, Defective, Double, Driven, Kind, Seam};
 
 pub(super) const DOUBLES: &[Double] = &[
@@ -40,6 +41,91 @@ pub(super) const DOUBLES: &[Double] = &[
         does: "leaves something in the place of the extension block when a resize has failed",
         seam: Seam::Resize(|resize, _| Box::new(LeavesItsBlock(resize))),
         found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "resize-changes-the-path",
+        does: "leaves another path to the backing file in the header when a resize is done",
+        seam: Seam::Resize(|resize, _| Box::new(Changes(resize, other_path))),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "resize-changes-the-time",
+        does: "leaves another time of the backing file in the header when a resize is done",
+        seam: Seam::Resize(|resize, _| Box::new(Changes(resize, other_time))),
+        found_as: &[Kind::Inconsistent, Kind::DoesNotOpen],
+        replay: None,
+    },
+    Double {
+        name: "resize-changes-the-alignment",
+        does: "leaves another alignment that means the same layout when a resize is done",
+        seam: Seam::Resize(|resize, _| Box::new(Changes(resize, other_alignment))),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "close-leaves-a-file",
+        does: "leaves a file beside the image when the device is closed",
+        seam: Seam::Closed(|host| drop(host.create_new("/disk/cow.temporary".as_ref()))),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "shrink-drops-a-partial-sector",
+        does: "finds nothing in the partial last sector that a shrink takes",
+        seam: Seam::Losses(|found, is_partial| found && !is_partial),
+        found_as: &[Kind::WrongStatus],
+        replay: None,
+    },
+    Double {
+        name: "repair-is-not-durable",
+        does: "reports a repair as done whose bitmap was not synced",
+        seam: Seam::Tool(|host, tool| {
+            if tool == ImageTool::Repair {
+                forget_bits_past_end(host);
+            }
+        }),
+        found_as: &[Kind::LostWrite],
+        replay: None,
+    },
+    Double {
+        name: "merge-is-not-durable",
+        does: "reports a merge as done of which a sector was not synced",
+        seam: Seam::Tool(|host, tool| {
+            if tool == ImageTool::Merge {
+                forget_merged(host);
+            }
+        }),
+        found_as: &[Kind::LostWrite],
+        replay: None,
+    },
+    Double {
+        name: "convert-is-not-durable",
+        does: "reports a conversion as done of which a sector was not synced",
+        seam: Seam::Tool(|host, tool| {
+            if matches!(tool, ImageTool::ConvertToRaw | ImageTool::ConvertToCow) {
+                forget(host, CONVERTED, 0, SECTOR_SIZE);
+            }
+        }),
+        found_as: &[Kind::LostWrite],
+        replay: None,
+    },
+    Double {
+        name: "merge-believes-what-is-there",
+        does: "writes no sector that the backing file holds already, and syncs it only if it has",
+        seam: Seam::Host(Mishearing {
+            takes_for_done: None,
+            misses_renames: false,
+            takes_for_durable: Some(BACKING),
+        }),
+        // Until the bits are cleared, the file is neither what it was nor what it is to become.
+        found_as: &[
+            Kind::LostWrite,
+            Kind::StaleRead,
+            Kind::Zeros,
+            Kind::DoesNotOpen,
+        ],
         replay: None,
     },
     Double {
@@ -153,6 +239,86 @@ fn forget_last_sync(host: &SimHost, tool: ImageTool) {
         .write_all_at(&former.bytes(), FileOffset(0))
         .and_then(|()| file.sync_data());
     drop(durable.and_then(|()| file.write_all_at(&right, FileOffset(0))));
+}
+
+/// What a file holds here is not durable any more, and something else is.
+fn forget(host: &SimHost, path: &str, at: u64, len: u64) {
+    let Some(content) = host.content(path) else {
+        return;
+    };
+    let len = len.min(content.length().0.saturating_sub(at));
+    let mut right = vec![0; len as usize];
+    content.read_at(&mut right, FileOffset(at));
+    let former: Vec<u8> = right.iter().map(|byte| !byte).collect();
+    host.write_unsynced(path, &former, FileOffset(at));
+    host.settle_file(path);
+    host.write_unsynced(path, &right, FileOffset(at));
+}
+
+/// What is durable after the bitmap, where there is room before the data, are bits.
+fn forget_bits_past_end(host: &SimHost) {
+    let Some(Ok(cow)) = host.content(COW).map(CowFile::open) else {
+        return;
+    };
+    let layout = cow.layout;
+    let past = layout.bitmap + layout.bitmap_len;
+    if past < layout.data {
+        forget(host, COW, past, 1);
+    }
+}
+
+/// The first sector of the backing file that the header names.
+fn forget_merged(host: &SimHost) {
+    let Some(Ok(cow)) = host.content(COW).map(CowFile::open) else {
+        return;
+    };
+    if let Ok(path) = std::str::from_utf8(&cow.header.path) {
+        forget(host, path, 0, SECTOR_SIZE);
+    }
+}
+
+/// A resize, and what it leaves in the header that was another before.
+struct Changes(BoxedResize, fn(&mut CowImage));
+
+impl Resize<SimFile> for Changes {
+    fn begin(self: Box<Self>, desk: Desk<SimFile>) -> Procedure {
+        Box::pin(async move {
+            let Changes(resize, change) = *self;
+            let resized = resize.begin(desk.clone()).await?;
+            let image = desk.follow(|here| here.device().image().cloned()).await?;
+            if let Some(mut image) = image {
+                let right = image.header.clone();
+                change(&mut image);
+                if image.header != right {
+                    desk.put_header(&image.header).await?;
+                }
+            }
+            Ok(resized)
+        })
+    }
+}
+
+/// It leads to the same file.
+fn other_path(image: &mut CowImage) {
+    image.header.backing_path.splice(0..0, *b"/.");
+}
+
+fn other_time(image: &mut CowImage) {
+    image.header.backing_mtime = image.header.backing_mtime.wrapping_add(1);
+}
+
+fn other_alignment(image: &mut CowImage) {
+    let header = &mut image.header;
+    let others = [512, 1024, 2048, 4096].into_iter();
+    let same = |&other: &u32| {
+        let geometry = Geometry::new(header.version, header.size, other);
+        other != header.alignment
+            && geometry.is_ok_and(|geometry| {
+                let place = |it: &Geometry| (it.bitmap_offset, it.data_offset);
+                place(&geometry) == place(&image.geometry)
+            })
+    };
+    header.alignment = others.clone().find(same).unwrap_or(header.alignment);
 }
 
 #[derive(Default)]

@@ -8,7 +8,7 @@ use driver::driver::Driver;
 use driver::exact_count;
 use driver::host::{Access, HostNames, LockKind, OperationKind};
 use driver::resize::{ResizeError, ResizeStep};
-use driver::units::{Bytes, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::sim::{FaultRule, Injected};
 use crate::stamp::Stamp;
@@ -18,6 +18,8 @@ use super::super::check::read_all;
 use super::super::device::{Device, Step, discards, requeues};
 use super::super::excuses::Work;
 use super::super::history::{Change, Held, Moment, Outcome};
+use super::super::paths::COW;
+use super::super::put_in;
 use super::super::resizer::{ActiveResize, Asked, NotBegun, begin};
 use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
@@ -33,6 +35,9 @@ pub(super) struct Flying {
     pub(super) operations: u64,
     /// The guest has submitted it before, in vain.
     pub(super) again: bool,
+    /// Under a shrink: what it writes past the new end is in the file, and it waits for nothing but
+    /// that this is durable.
+    pub(super) is_written: bool,
     /// A shrink has taken some of its sectors before it ended: it has to fail.
     pub(super) is_gone: bool,
 }
@@ -49,6 +54,9 @@ pub(super) struct FailedResize {
     pub(super) old_size: u64,
     /// It did not fail, but was given up.
     pub(super) given_up: bool,
+    /// A fault may have kept it from giving a raw disk its old length back, which is all that says
+    /// how large that is.
+    pub(super) length_is_lost: bool,
 }
 
 /// Zeros in more sectors than this are written in several pieces where the host cannot zero a
@@ -88,6 +96,8 @@ pub(super) struct Living<'w, 'a, 'o> {
     pub(super) segments_of: Option<u64>,
     /// The guest goes on asking for the sectors that a shrink is to take from it.
     pub(super) keeps_asking: bool,
+    /// A resize is given up with requests under way when the device is closed.
+    pub(super) gives_up_at_once: bool,
 }
 
 impl Living<'_, '_, '_> {
@@ -284,6 +294,7 @@ impl Living<'_, '_, '_> {
             moment,
             operations: self.world.host.operations(),
             again,
+            is_written: false,
             is_gone: false,
         };
         let line = || Line::Request(format!("this is request {number}"));
@@ -717,6 +728,7 @@ impl Living<'_, '_, '_> {
             while let Some(completion) = self.device.next_completed() {
                 self.complete(completion)?;
             }
+            self.note_written(target, is_reflow);
         }
         self.world.begin(Work::Resize);
         let step = self.device.step_resize();
@@ -728,8 +740,10 @@ impl Living<'_, '_, '_> {
             let waits = opening.synchronous || opening.pending_words.is_some();
             for flown in self.flying.values_mut() {
                 let may_end = match flown.operation {
-                    Operation::Flush | Operation::Write { fua: true } => true,
-                    Operation::Write { fua: false } | Operation::WriteZeroes => waits,
+                    Operation::Flush => true,
+                    Operation::Write { fua: true } => flown.is_written,
+                    Operation::Write { fua: false } => waits && flown.is_written,
+                    Operation::WriteZeroes => waits,
                     Operation::Read | Operation::Discard => false,
                 };
                 flown.is_gone |= !may_end && flown.range.end().0 > left;
@@ -788,6 +802,8 @@ impl Living<'_, '_, '_> {
                     self.check_size(old_size)?;
                     self.check_undone(&error, given_up)?;
                 }
+                let faults = self.world.excuses.of_this_resize(&self.world.host);
+                let length_is_lost = length_is_lost(&faults, &error);
                 self.world.excuses.end_resize();
                 let capacity = self.device.capacity();
                 let moment = self.world.truth.history.now();
@@ -796,9 +812,50 @@ impl Living<'_, '_, '_> {
                     // One that was given up after its commit has the new size.
                     old_size: if given_up { capacity } else { old_size },
                     given_up,
+                    length_is_lost,
                 });
                 Ok(false)
             }
+        }
+    }
+
+    /// Before a step of a shrink to `target` sectors, which may be the one that takes the others:
+    /// the writes under way that have written into those. Where other changes overlap them, or data
+    /// is being moved, nobody can tell, and then they may have.
+    fn note_written(&mut self, target: u64, is_reflow: bool) {
+        let may_wait = |flown: &Flying| {
+            let is_write = matches!(flown.operation, Operation::Write { .. });
+            is_write && !flown.is_written && flown.range.end().0 > target
+        };
+        if !self.flying.values().any(may_wait) {
+            return;
+        }
+        let (Some(file), Some(device)) = (self.world.host.content(COW), self.device.resizable())
+        else {
+            return;
+        };
+        let geometry = device.geometry();
+        let changes = self.flying.iter();
+        let changes = changes.filter(|(_, flown)| flown.operation.is_change());
+        let changes: Vec<_> = changes
+            .map(|(&number, flown)| (number, flown.range))
+            .collect();
+        for (&number, flown) in &mut self.flying {
+            if !may_wait(flown) {
+                continue;
+            }
+            let overlaps = |&(other, range): &(u32, SectorRange)| {
+                other != number && range.overlaps(flown.range)
+            };
+            let last = Sector(flown.range.end().0 - 1);
+            let mut content = [0; SECTOR_SIZE as usize];
+            Stamp(number).fill(last, &mut content);
+            let place = match geometry {
+                Some(geometry) => geometry.place_of(last),
+                None => FileOffset(0) + last.bytes(),
+            };
+            flown.is_written =
+                is_reflow || changes.iter().any(overlaps) || file.holds(&content, place);
         }
     }
 
@@ -868,6 +925,7 @@ impl Living<'_, '_, '_> {
         }
         match closed {
             Ok(()) => {
+                put_in::after_closing(&world.case.defects, &world.host);
                 // A clean close is as good as a flush.
                 let history = &mut world.truth.history;
                 let moment = history.submitted(SectorRange::default(), Change::Nothing);
@@ -895,15 +953,22 @@ impl Living<'_, '_, '_> {
     /// Lets everything end that was submitted.
     fn drain_for_close(&mut self) -> Result<(), Stop> {
         self.device.no_more_resizes();
-        self.drain()?;
+        if !self.gives_up_at_once {
+            self.drain()?;
+        }
         if let (Some(resize), Some(device)) = (&mut self.resize, self.device.resizable()) {
             self.world.coverage.hit("closed_under_a_resize");
+            if !self.flying.is_empty() {
+                self.world
+                    .coverage
+                    .hit("resize_given_up_with_requests_under_way");
+            }
             // It puts things back, or leaves them for a recovery.
             resize.given_up = true;
             device.abandon_resize();
             while self.resize.is_some() && (self.step_resize()? || self.step()?) {}
-            self.drain()?;
         }
+        self.drain()?;
         let Some((number, flown)) = self.flying.first_key_value() else {
             return Ok(());
         };
@@ -945,6 +1010,14 @@ fn said(operation: Operation, range: SectorRange) -> String {
     }
 }
 
+/// Whether one of these faults may have hit a length being put back. The first of them has ended
+/// the resize, unless that was refused or given up.
+fn length_is_lost(faults: &[Injected], error: &ResizeError) -> bool {
+    let ended_it = !matches!(error, ResizeError::Abandoned | ResizeError::Refused(_));
+    let mut after = faults.iter().skip(usize::from(ended_it));
+    after.any(|injected| injected.call.kind == OperationKind::SetLen)
+}
+
 /// A flush submitted at `moment`, or a close, has made everything durable: also the size that a
 /// failed resize has left, which is the old one. A header that is marked says that a part has
 /// been moved, and that whoever opens the device next goes on with it. `target` is that of a
@@ -969,10 +1042,8 @@ fn settle_size(
         return Err(Violation::new(Kind::WrongSize, when, what).by(Act::Flush));
     }
     *failed_resize = None;
-    // The length of a raw disk is all that says how large it is: where the host has kept it from
-    // being put back, the device has the new size when it is opened next.
-    let lost = |injected: &Injected| injected.call.kind == OperationKind::SetLen;
-    if world.case.image.raw && world.host.injected().iter().any(lost) {
+    // The device has the new size when it is opened next.
+    if world.case.image.raw && failed.length_is_lost {
         return Ok(());
     }
     if is_marked(&world.host) {

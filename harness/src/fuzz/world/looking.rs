@@ -7,12 +7,13 @@ use driver::exact_count;
 use driver::resize::ResizeError;
 use driver::units::{FileOffset, Sector, SectorCount, SectorRange};
 
-use crate::plain_format::{CowFile, Wrong};
+use crate::plain_format::{CowFile, JOURNAL_END, Wrong};
 use crate::sim::{FileContent, SimHost};
 
 use super::super::case::DriverName;
 use super::super::check::read_all;
 use super::super::paths::COW;
+use super::super::put_in;
 use super::super::resizer::{Asked, finds_losses};
 use super::super::signature::Act;
 use super::super::tidy::{self, Untidy};
@@ -249,6 +250,7 @@ impl Living<'_, '_, '_> {
             true => "losses_of_a_partial_last_sector_compared",
             false => "losses_of_a_shrink_compared",
         });
+        let found = put_in::of_losses(&self.world.case.defects, found, is_partial);
         let past = &content[SectorCount(asked.sectors).bytes().0 as usize..];
         if found == past.iter().any(|&byte| byte != 0) {
             return Ok(());
@@ -271,7 +273,7 @@ fn inconsistent(when: &str, by: Act, wrong: &Wrong) -> Violation {
 fn same_front(before: &FileContent, after: &FileContent) -> Result<(), Wrong> {
     let end = CowFile::open(before)?.layout.bitmap;
     // What is kept there ends with the journal.
-    let len = end.min(tidy::JOURNAL_END) as usize;
+    let len = end.min(JOURNAL_END) as usize;
     let (mut expected, mut found) = (vec![0; len], vec![0; len]);
     before.read_at(&mut expected, FileOffset(0));
     after.read_at(&mut found, FileOffset(0));

@@ -10,7 +10,7 @@ use crate::plain_format::{CowFile, SECTOR, Source, Wrong};
 use crate::sim::{FileContent, SimHost};
 
 use super::super::build::another_backing;
-use super::super::case::{Case, ImageTool, ImageVersion, Life};
+use super::super::case::{Case, DriverName, ImageTool, ImageVersion, Life};
 use super::super::check::{check_opened, read_all};
 use super::super::device::Device;
 use super::super::excuses::Work;
@@ -37,8 +37,8 @@ pub struct UnderTool {
     pub merges_into: Option<&'static str>,
     /// What that file is to become.
     merged: Option<FileContent>,
-    /// Some of it was there before, in the host's memory alone.
-    half_merged: bool,
+    /// What that file held when some of that was there already, in the host's memory alone.
+    half_merged: Option<FileContent>,
     /// It changes the header from a path to another, one of which goes over the end of a sector.
     changes_long_path: bool,
 }
@@ -104,6 +104,22 @@ impl UnderTool {
                 untidy.no_more_than(Untidy::default())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What is there from when a recovery has said that it has ended this: all of it, if all of it
+    /// is there now, and otherwise an image with nothing under way. A conversion ends by itself.
+    fn recovered(&self, host: &SimHost) -> UnderTool {
+        match self.disk.is_none() && self.check_lasting(host).is_ok() {
+            true => self.clone(),
+            false => UnderTool {
+                tool: ImageTool::Recover,
+                disk: None,
+                merges_into: None,
+                merged: None,
+                half_merged: None,
+                changes_long_path: false,
+            },
         }
     }
 
@@ -208,8 +224,15 @@ impl World<'_> {
     /// failed.
     fn ask_tools(&mut self) -> Result<(), Stop> {
         let host = self.host.after_kill();
-        let Some(backing) = self.named_backing() else {
-            return Ok(());
+        let is_usual = self.case.driver == DriverName::Ordered && !self.case.image.raw;
+        let backing = match self.named_backing() {
+            Some(backing) if is_usual => backing,
+            None if is_usual => {
+                let what = "the header names none of the backing files";
+                let violation = Violation::new(Kind::Inconsistent, "asking image tools", what);
+                return Err(violation.by(Act::Tool).with_error(what).into());
+            }
+            _ => return Ok(()),
         };
         if self.truth.history.len() > SECTORS_A_PAGE {
             return Ok(());
@@ -223,13 +246,16 @@ impl World<'_> {
     }
 
     /// Half of what a merge is to write into the backing file is there before it, in the host's
-    /// memory alone. The disk shows what it did: these sectors are dirty.
+    /// memory alone, or all, where that is an odd number of sectors. The disk shows what it did:
+    /// these sectors are dirty.
     fn merge_half(&self, path: &str) {
         let Some(Ok(cow)) = self.host.content(COW).map(CowFile::open) else {
             return;
         };
         let file = self.host.content(COW).unwrap_or_default();
-        for sector in cow.dirty().into_iter().step_by(2) {
+        let dirty = cow.dirty();
+        let step = if dirty.len().is_multiple_of(2) { 2 } else { 1 };
+        for sector in dirty.into_iter().step_by(step) {
             let mut content = [0; SECTOR as usize];
             file.read_at(&mut content, FileOffset(cow.layout.place(sector)));
             let at = FileOffset(sector * SECTOR);
@@ -284,18 +310,19 @@ impl World<'_> {
         };
         let merged = merges_into.map(|path| self.merged(path, &disk));
         let named_far = self.named_backing() == Some(FAR_BACKING);
+        let half = merges_into.filter(|_| half_merged).and_then(|path| {
+            self.coverage.hit("merge_into_what_is_not_durable");
+            self.merge_half(path);
+            self.host.content(path)
+        });
         self.truth.tool.get_or_insert(UnderTool {
             changes_long_path: tool == ImageTool::RebaseFar || named_far,
             tool,
             disk: makes_a_file.then_some(disk),
             merges_into,
             merged: merged.clone(),
-            half_merged: half_merged && merges_into.is_some(),
+            half_merged: half,
         });
-        if let Some(path) = merges_into.filter(|_| half_merged) {
-            self.coverage.hit("merge_into_what_is_not_durable");
-            self.merge_half(path);
-        }
         let before = self.host.paths();
         self.begin(Work::Usual);
         let done = tools::use_tool(&self.host, tool);
@@ -314,6 +341,17 @@ impl World<'_> {
                 self.coverage.hit("image_tool_refused");
                 let under = self.truth.tool.take();
                 self.forget_half_merge(under.as_ref());
+                let is_untouched = |under: UnderTool| match (under.merges_into, under.half_merged) {
+                    // What a crash has left of another is anything between.
+                    (Some(path), half @ Some(_)) if under.tool == tool => {
+                        self.host.content(path) == half
+                    }
+                    _ => true,
+                };
+                if !under.is_none_or(is_untouched) {
+                    let what = "a merge that was refused has changed the backing file";
+                    return Err(violation(Kind::BackingChanged, what.into()).into());
+                }
                 return Ok(());
             }
             Err(NotDone::Failed(_)) if self.excuses.tool(&self.host) => {
@@ -352,12 +390,15 @@ impl World<'_> {
             let what = format!("{} is left", left.display());
             return Err(violation(Kind::Inconsistent, what).into());
         }
-        // A recovery may have ended what another tool was at.
-        if under.tool == tool && !self.excuses.tool(&self.host) {
-            if let Err(wrong) = under.check_lasting(&self.host) {
+        if !self.excuses.tool(&self.host) {
+            let promised = match under.tool == tool {
+                true => under.clone(),
+                false => under.recovered(&self.host),
+            };
+            if let Err(wrong) = promised.check_lasting(&self.host) {
                 return Err(violation(Kind::Inconsistent, wrong.to_string()).into());
             }
-            self.truth.done = Some(under.clone());
+            self.truth.done = Some(promised);
         }
         let Some(path) = under.merges_into else {
             return Ok(());
@@ -378,12 +419,12 @@ impl World<'_> {
     /// becomes durable.
     fn forget_half_merge(&mut self, under: Option<&UnderTool>) {
         let Some(path) = under
-            .filter(|it| it.half_merged)
+            .filter(|it| it.half_merged.is_some())
             .and_then(|it| it.merges_into)
         else {
             return;
         };
-        self.host.settle();
+        self.host.settle_file(path);
         if let Some(found) = self.host.content(path) {
             self.truth.backing.insert(path, found);
         }
