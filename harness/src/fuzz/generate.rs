@@ -99,7 +99,7 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
         half_merged: false,
         at_once: None,
         actions,
-        faults,
+        faults: bearable(faults, image.sectors),
         resize_faults,
         end: End::Close,
     };
@@ -231,7 +231,7 @@ pub fn another_life(
         half_merged: false,
         at_once: None,
         actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
-        faults: early_faults(faults, subject, recovers),
+        faults: bearable(early_faults(faults, subject, recovers), sectors),
         resize_faults: Vec::new(),
         end: End::Close,
     };
@@ -627,6 +627,21 @@ fn early_faults(rng: &mut Stream, subject: &Subject, recovers: bool) -> Vec<Faul
     vec![rule]
 }
 
+/// A device with more sectors than this is read in minutes where each read brings five bytes.
+const SHORT_READS: u64 = 4096;
+
+/// Of short reads without end on a device that large, one is left.
+fn bearable(mut faults: Vec<FaultRule>, sectors: u64) -> Vec<FaultRule> {
+    for rule in &mut faults {
+        if let (Fault::ShortRead(_), Occurrence::From(nth), true) =
+            (rule.fault, rule.occurrence, sectors > SHORT_READS)
+        {
+            rule.occurrence = Occurrence::Nth(nth);
+        }
+    }
+    faults
+}
+
 /// None for most cases: what a driver does on a healthy host is worth the most.
 fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
     let mut faults = Vec::new();
@@ -705,4 +720,28 @@ fn faults(rng: &mut Stream, subject: &Subject) -> Vec<FaultRule> {
         });
     }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_device_is_not_read_five_bytes_at_a_time() {
+        let rule = |fault, occurrence| FaultRule {
+            file: FileMatch::Any,
+            kind: Some(OperationKind::Read),
+            bytes: None,
+            occurrence,
+            fault,
+        };
+        let faults = vec![
+            rule(Fault::ShortRead(5), Occurrence::From(1)),
+            rule(Fault::Io, Occurrence::From(2)),
+        ];
+        assert_eq!(bearable(faults.clone(), SHORT_READS), faults);
+        let bearable = bearable(faults, SHORT_READS + 1);
+        assert_eq!(bearable[0].occurrence, Occurrence::Nth(1));
+        assert_eq!(bearable[1].occurrence, Occurrence::From(2));
+    }
 }

@@ -1,7 +1,7 @@
 //! Work that is reported as done, or as undone, and has not left the files as it has to.
 
 use driver::blk::{Operation, Status};
-use driver::cow::{Geometry, Version};
+use driver::cow::Version;
 use driver::host::{Access, FileRole, HostFile, HostNames};
 use driver::ordered::{CowImage, Desk, Ordered, Procedure, Resize, Step};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
@@ -55,13 +55,6 @@ pub(super) const DOUBLES: &[Double] = &[
         does: "leaves another time of the backing file in the header when a resize is done",
         seam: Seam::Resize(|resize, _| Box::new(Changes(resize, other_time))),
         found_as: &[Kind::Inconsistent, Kind::DoesNotOpen],
-        replay: None,
-    },
-    Double {
-        name: "resize-changes-the-alignment",
-        does: "leaves another alignment that means the same layout when a resize is done",
-        seam: Seam::Resize(|resize, _| Box::new(Changes(resize, other_alignment))),
-        found_as: &[Kind::Inconsistent],
         replay: None,
     },
     Double {
@@ -305,20 +298,6 @@ fn other_path(image: &mut CowImage) {
 
 fn other_time(image: &mut CowImage) {
     image.header.backing_mtime = image.header.backing_mtime.wrapping_add(1);
-}
-
-fn other_alignment(image: &mut CowImage) {
-    let header = &mut image.header;
-    let others = [512, 1024, 2048, 4096].into_iter();
-    let same = |&other: &u32| {
-        let geometry = Geometry::new(header.version, header.size, other);
-        other != header.alignment
-            && geometry.is_ok_and(|geometry| {
-                let place = |it: &Geometry| (it.bitmap_offset, it.data_offset);
-                place(&geometry) == place(&image.geometry)
-            })
-    };
-    header.alignment = others.clone().find(same).unwrap_or(header.alignment);
 }
 
 #[derive(Default)]
