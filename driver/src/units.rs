@@ -205,6 +205,12 @@ impl FileRange {
     pub fn overlaps(self, other: FileRange) -> bool {
         self.start < other.end() && other.start < self.end()
     }
+
+    /// The bytes that the two runs have in common, if they have any.
+    pub fn common(self, other: FileRange) -> Option<FileRange> {
+        let (start, end) = (self.start.max(other.start), self.end().min(other.end()));
+        (start < end).then(|| FileRange::between(start..end))
+    }
 }
 
 #[cfg(test)]
@@ -223,6 +229,20 @@ mod tests {
             (1 << 41, "2 TiB"),
         ] {
             assert_eq!(Bytes(bytes).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_two_ranges_have_in_common_is_in_both() {
+        let range = |start, end| FileRange::between(FileOffset(start)..FileOffset(end));
+        for (one, other, expected) in [
+            (range(0, 10), range(4, 20), Some(range(4, 10))),
+            (range(4, 20), range(0, 10), Some(range(4, 10))),
+            (range(0, 10), range(2, 3), Some(range(2, 3))),
+            (range(0, 10), range(10, 20), None),
+            (range(0, 10), range(5, 5), None),
+        ] {
+            assert_eq!(one.common(other), expected);
         }
     }
 

@@ -358,10 +358,7 @@ impl Copying {
             }
         };
         self.found.extend(data.map(|data| (source, data)));
-        Ok(data.filter(|data| data.start < range.end()).map(|data| {
-            let end = data.end().min(range.end());
-            FileRange::between(data.start.max(range.start)..end)
-        }))
+        Ok(data.and_then(|data| data.common(range)))
     }
 
     async fn make_hole<H: Hands>(

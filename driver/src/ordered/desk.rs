@@ -274,16 +274,25 @@ impl<F: HostFile> Desk<F> {
         if range.len == Bytes(0) {
             return Ok(None);
         }
-        let from = range.start;
+        let found = self.data_from(file, range.start).await?;
+        let found = found.map_err(ResizeError::host(doing, range.start))?;
+        Ok(found.and_then(|data| data.common(range)))
+    }
+
+    /// The first data at or after an offset of a file, or why the host cannot tell.
+    ///
+    /// # Errors
+    /// [`ResizeError::Abandoned`].
+    pub async fn data_from(
+        &self,
+        file: FileRole,
+        from: FileOffset,
+    ) -> Result<HostResult<Option<FileRange>>, ResizeError> {
         let action = Action::NextData { from, found: None };
-        let ended = self.succeed(file, doing, action).await?;
-        let Action::NextData { found, .. } = ended.action else {
-            return Ok(None);
-        };
-        let found = found.filter(|data| data.start < range.end());
-        Ok(found.map(|data| {
-            let end = data.end().min(range.end());
-            FileRange::between(data.start.max(range.start)..end)
+        let ended = self.operate(file, action).await?;
+        Ok(ended.result.map(|()| match ended.action {
+            Action::NextData { found, .. } => found,
+            _ => None,
         }))
     }
 
@@ -326,17 +335,11 @@ impl<F: HostFile> Desk<F> {
         if range.len == Bytes(0) {
             return Ok(None);
         }
-        let from = range.start;
-        let action = Action::NextData { from, found: None };
-        let ended = self.operate(FileRole::Cow, action).await?;
-        let data = match (ended.result, ended.action) {
-            (Ok(()), Action::NextData { found, .. }) => found,
-            _ => Some(range),
-        };
-        Ok(data.filter(|data| data.start < range.end()).map(|data| {
-            let start = data.start.max(from);
-            let end = data.end().min(range.end()).min(start + ZEROED_AT_ONCE);
-            FileRange::between(start..end)
+        let data = self.data_from(FileRole::Cow, range.start).await?;
+        let data = data.unwrap_or(Some(range));
+        Ok(data.and_then(|data| {
+            let piece = data.common(range)?;
+            Some(FileRange::new(piece.start, piece.len.min(ZEROED_AT_ONCE)))
         }))
     }
 

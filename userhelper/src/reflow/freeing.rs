@@ -1,7 +1,7 @@
 //! Giving back the space where data was, as far as the new layout leaves it unused.
 
 use driver::cow::{Geometry, SectorMap};
-use driver::host::{Action, FileRole, HostFile};
+use driver::host::{FileRole, HostFile};
 use driver::ordered::Desk;
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
@@ -83,16 +83,9 @@ impl Reflow {
         let (mut at, mut freed) = (source.start, 0);
         let most = self.freed_a_step();
         while freed < most {
-            let action = Action::NextData {
-                from: at,
-                found: None,
-            };
-            let ended = desk.operate(FileRole::Cow, action).await?;
+            let data = desk.data_from(FileRole::Cow, at).await?;
             // What the host cannot tell, or free, does no harm where it is.
-            let data = match (ended.result, ended.action) {
-                (Ok(()), Action::NextData { found, .. }) => found,
-                _ => None,
-            };
+            let data = data.unwrap_or_default();
             let Some(data) = data.filter(|data| data.start < source.end()) else {
                 return Ok((None, freed));
             };
