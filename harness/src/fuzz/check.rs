@@ -201,10 +201,8 @@ fn check_unguarded(
     let when = AFTER_A_CRASH;
     let violation = |kind, what: String| Violation::new(kind, when, what);
     if let Some(done) = &truth.done {
-        done.check_lasting(image).map_err(|wrong| {
-            let violation = violation(Kind::LostWrite, wrong.to_string());
-            violation.by(Act::Tool).with_error(wrong.what)
-        })?;
+        let lasting = done.check_lasting(image);
+        lasting.map_err(Violation::of_file(Kind::LostWrite, when, Act::Tool))?;
     }
     if reading::is_due(image, case, truth) {
         watch.enter(Part::Compare);
@@ -265,20 +263,13 @@ fn check_unguarded(
         let what = "the COW file is gone";
         return Err(violation(Kind::Inconsistent, what.into()).with_error(what));
     };
-    consistent(&recovered, image, case, truth, seen).map_err(|wrong| {
-        let violation = violation(Kind::Inconsistent, wrong.to_string());
-        violation.by(Act::Look).with_error(wrong.what)
-    })?;
+    let looked_at = consistent(&recovered, image, case, truth, seen);
+    looked_at.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Look))?;
     if interrupted.is_some() {
-        let untidy = Untidy {
-            // What was not given back when the move was interrupted is a documented leak.
-            leak: None,
-            ..Untidy::of(&recovered).unwrap_or_default()
-        };
-        untidy.no_more_than(Untidy::default()).map_err(|wrong| {
-            let violation = violation(Kind::Inconsistent, wrong.to_string());
-            violation.by(Act::Recover).with_error(wrong.what)
-        })?;
+        // What was not given back when the move was interrupted is a documented leak.
+        let untidy = Untidy::but_leaks(&recovered).unwrap_or_default();
+        let tidied = untidy.no_more_than(Untidy::default());
+        tidied.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Recover))?;
         // Once more: nothing is left to do, and nothing is done.
         let opened = Device::open(image, case, truth.opening);
         let opened = check_opened(opened, truth.opening, when)?;

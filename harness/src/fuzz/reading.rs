@@ -4,13 +4,11 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use driver::cow::SectorState;
 use driver::host::HostFile;
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, SectorCount};
 use userhelper::image::ImageError;
 use userhelper::image::check::{Fault, check as check_image};
 use userhelper::image::convert::to_raw;
-use userhelper::image::map::mapped_runs;
 use userhelper::image::open::{Format, Trust, open_cow, open_image};
 
 use crate::plain_format::{CowFile, MARK_BYTE, RECORD_CHECKSUMS};
@@ -21,6 +19,7 @@ use super::check::Scratch;
 use super::paths::COW;
 use super::seen::Seen;
 use super::signature::Act;
+use super::telling;
 use super::violation::{Kind, Violation};
 use super::world::{Truth, is_marked};
 
@@ -106,15 +105,10 @@ pub(super) fn check(
     checked.map_err(|violation| violation.by(Act::Tool))?;
     let file = host.content(COW).unwrap_or_default();
     let plain = CowFile::open(&file).map_err(|error| wrong("image map", &error.to_string()))?;
-    let mut told = Vec::new();
     let cow = open_cow(&host, path, trust).map_err(|error| failed("image map", &error))?;
     let mut sector = vec![0; SECTOR_SIZE as usize];
-    for run in mapped_runs(&cow.device) {
-        let run = run.map_err(|error| wrong("image map", &error.to_string()))?;
-        if run.state != SectorState::Dirty {
-            continue;
-        }
-        told.extend(run.range.start.0..run.range.end().0);
+    let runs = telling::dirty_runs(&cow.device, &plain);
+    for run in runs.map_err(inconsistent)? {
         for number in 0..run.range.count.0 {
             let at = run.at + SectorCount(number).bytes();
             let start = (run.range.start + SectorCount(number)).bytes().0 as usize;
@@ -126,14 +120,14 @@ pub(super) fn check(
             }
         }
     }
-    match told == plain.dirty() {
-        true => Ok(()),
-        false => Err(wrong("image map", "it names other sectors dirty than are")),
-    }
+    Ok(())
 }
 
 fn wrong(tool: &str, what: &str) -> Violation {
-    let what = format!("{tool}: {what}");
+    inconsistent(format!("{tool}: {what}"))
+}
+
+fn inconsistent(what: String) -> Violation {
     let violation = Violation::new(Kind::Inconsistent, WHEN, &what);
     violation.by(Act::Tool).with_error(what)
 }

@@ -6,14 +6,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::cow::SectorState;
+use driver::ordered::Ordered;
 use driver::units::Bytes;
 use userhelper::image::check::{Fault, check as check_image};
 use userhelper::image::compare::compare;
-use userhelper::image::map::mapped_runs;
+use userhelper::image::map::{MappedRun, mapped_runs};
 use userhelper::image::open::{Format, Trust, open_cow, open_image};
 
 use crate::plain_format::{CowFile, SECTOR, Version};
-use crate::sim::{FileContent, SimHost};
+use crate::sim::{FileContent, SimFile, SimHost};
 
 use super::paths::COW;
 use super::tidy::Untidy;
@@ -74,16 +75,25 @@ fn findings(host: &SimHost, cow: &CowFile<&FileContent>, untidy: Untidy) -> Resu
 fn mapped(host: &SimHost, cow: &CowFile<&FileContent>) -> Result<(), String> {
     let image = open_cow(host, Path::new(COW), Trust::Follow);
     let image = image.map_err(|error| format!("image map: {error}"))?;
-    let mut told = Vec::new();
-    for run in mapped_runs(&image.device) {
-        let run = run.map_err(|error| format!("image map: {error}"))?;
-        if run.state == SectorState::Dirty {
-            told.extend(run.range.start.0..run.range.end().0);
-        }
-    }
-    match told == cow.dirty() {
-        true => Ok(()),
-        false => Err("image map tells other sectors dirty than are".into()),
+    dirty_runs(&image.device, cow).map(drop)
+}
+
+/// The runs of dirty sectors that `image map` tells of a device.
+///
+/// # Errors
+/// If others are dirty in its file.
+pub(super) fn dirty_runs(
+    device: &Ordered<SimFile>,
+    cow: &CowFile<&FileContent>,
+) -> Result<Vec<MappedRun>, String> {
+    let runs: Result<Vec<MappedRun>, _> = mapped_runs(device).collect();
+    let mut runs = runs.map_err(|error| format!("image map: {error}"))?;
+    runs.retain(|run| run.state == SectorState::Dirty);
+    let told = runs.iter();
+    let told = told.flat_map(|run| run.range.start.0..run.range.end().0);
+    match told.eq(cow.dirty()) {
+        true => Ok(runs),
+        false => Err("image map: it tells other sectors dirty than are".into()),
     }
 }
 

@@ -64,6 +64,16 @@ impl Untidy {
         })
     }
 
+    /// Looks at a file whose blocks may have nothing in them yet, or not any more: bits may come
+    /// later, what is left of a move is a documented leak, and a block of zeros does no harm.
+    ///
+    /// # Errors
+    /// What a reader refuses.
+    pub(super) fn but_leaks(file: &FileContent) -> Result<Untidy, Wrong> {
+        let leak = None;
+        Untidy::of(file).map(|untidy| Untidy { leak, ..untidy })
+    }
+
     /// What is untidy here, and was less so `before`.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plain_format::Wrong;
 use crate::stamp::Content;
 
 use super::signature::{Act, Phase, Promise, Signature, without_numbers};
@@ -219,6 +220,14 @@ impl Violation {
     pub fn in_phase(mut self, phase: Phase) -> Violation {
         self.signature.phase = phase;
         self
+    }
+
+    /// For `map_err`: a file is not as it has to be.
+    pub(super) fn of_file(kind: Kind, when: &str, by: Act) -> impl FnOnce(Wrong) -> Violation {
+        move |wrong| {
+            let violation = Violation::new(kind, when, &wrong);
+            violation.by(by).with_error(wrong.what)
+        }
     }
 
     /// This went wrong or showed it.

@@ -2,7 +2,7 @@
 
 use driver::blk::{Operation, Status};
 use driver::cow::Version;
-use driver::host::{Access, FileRole, HostFile, HostNames};
+use driver::host::{FileRole, HostFile, HostNames};
 use driver::ordered::{CowImage, Desk, Ordered, Procedure, Resize, Step};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
 
@@ -222,16 +222,10 @@ fn forget_last_sync(host: &SimHost, tool: ImageTool) {
     let (ImageTool::Rebase, Some(Ok(cow))) = (tool, host.content(COW).map(CowFile::open)) else {
         return;
     };
-    let Ok(file) = host.open(COW.as_ref(), Access::ReadWrite) else {
-        return;
-    };
     let right = cow.header.bytes();
     let mut former = cow.header;
     (former.path, former.time) = (BACKING.into(), BACKING_SECONDS as u32);
-    let durable = file
-        .write_all_at(&former.bytes(), FileOffset(0))
-        .and_then(|()| file.sync_data());
-    drop(durable.and_then(|()| file.write_all_at(&right, FileOffset(0))));
+    take_back(host, (COW, 0), &former.bytes(), &right);
 }
 
 /// What a file holds here is not durable any more, and something else is.
@@ -243,9 +237,14 @@ fn forget(host: &SimHost, path: &str, at: u64, len: u64) {
     let mut right = vec![0; len as usize];
     content.read_at(&mut right, FileOffset(at));
     let former: Vec<u8> = right.iter().map(|byte| !byte).collect();
-    host.write_unsynced(path, &former, FileOffset(at));
+    take_back(host, (path, at), &former, &right);
+}
+
+/// What is durable at a place is what was there `before`, though the file holds what is `right`.
+fn take_back(host: &SimHost, (path, at): (&str, u64), before: &[u8], right: &[u8]) {
+    host.write_unsynced(path, before, FileOffset(at));
     host.settle_file(path);
-    host.write_unsynced(path, &right, FileOffset(at));
+    host.write_unsynced(path, right, FileOffset(at));
 }
 
 /// What is durable after the bitmap, where there is room before the data, are bits.

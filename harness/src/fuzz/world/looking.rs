@@ -127,14 +127,11 @@ impl Living<'_, '_, '_> {
             return Ok(());
         };
         world.coverage.hit("file_looked_at_after_a_resize");
-        let untidy = Untidy {
-            // Writes that are under way have their bits later.
-            leak: None,
-            ..Untidy::of(&file).unwrap_or_default()
-        };
+        // Writes that are under way have their bits later.
+        let untidy = Untidy::but_leaks(&file).unwrap_or_default();
         let checked =
             (known.check(&file, *resized)).and_then(|()| untidy.no_more_than(before.untidy));
-        checked.map_err(|wrong| inconsistent("after a resize", Act::Resize, &wrong))
+        checked.map_err(inconsistent("after a resize", Act::Resize))
     }
 
     /// On a host that has not failed, whoever closes a device leaves the file as tidy as it was
@@ -152,7 +149,7 @@ impl Living<'_, '_, '_> {
         }
         world.coverage.hit("file_looked_at_after_closing");
         let untidy = Untidy::of(&file).and_then(|untidy| untidy.no_more_than(came_up.untidy));
-        untidy.map_err(|wrong| inconsistent("after closing", Act::Close, &wrong))?;
+        untidy.map_err(inconsistent("after closing", Act::Close))?;
         let mut paths = world.host.paths().into_iter();
         let Some(left) = paths.find(|path| !came_up.paths.contains(path)) else {
             return Ok(());
@@ -199,13 +196,10 @@ impl Living<'_, '_, '_> {
         if before.known.is_none() {
             return Ok(());
         }
-        let untidy = Untidy {
-            leak: None,
-            ..Untidy::of(&cow).unwrap_or_default()
-        };
+        let untidy = Untidy::but_leaks(&cow).unwrap_or_default();
         let checked =
             same_front(&before.file, &cow).and_then(|()| untidy.no_more_than(before.untidy));
-        checked.map_err(|wrong| inconsistent(when, Act::Resize, &wrong))
+        checked.map_err(inconsistent(when, Act::Resize))
     }
 
     /// What a raw disk has after its whole sectors.
@@ -264,9 +258,8 @@ impl Living<'_, '_, '_> {
     }
 }
 
-fn inconsistent(when: &str, by: Act, wrong: &Wrong) -> Violation {
-    let violation = Violation::new(Kind::Inconsistent, when, wrong);
-    violation.by(by).with_error(wrong.what)
+fn inconsistent(when: &str, by: Act) -> impl FnOnce(Wrong) -> Violation {
+    Violation::of_file(Kind::Inconsistent, when, by)
 }
 
 /// Whether what is before the bitmap is byte for byte what it was.

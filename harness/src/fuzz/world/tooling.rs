@@ -96,12 +96,8 @@ impl UnderTool {
         }
         match self.tool {
             ImageTool::Repair => {
-                let untidy = Untidy {
-                    // A block of zeros is not worth a repair.
-                    leak: None,
-                    ..Untidy::of(&file)?
-                };
-                untidy.no_more_than(Untidy::default())
+                // A block of zeros is not worth a repair.
+                Untidy::but_leaks(&file)?.no_more_than(Untidy::default())
             }
             _ => Ok(()),
         }
