@@ -53,29 +53,26 @@ impl DriverArg {
         }
     }
 
-    /// The names of the defects that are switched on by what `--defect` was given: of none, all
-    /// that the real driver has. `check` says which names the driver can have.
+    /// The defects that are switched on by what `--defect` was given: of none, all
+    /// that the real driver has. `parse` reads a name that the driver can have.
     ///
     /// # Errors
-    /// Those of `check`; that [`NONE`] came with others.
-    pub(super) fn defects(
+    /// Those of `parse`; that [`NONE`] came with others.
+    pub(super) fn defects<D>(
         self,
         given: &[String],
-        check: impl Fn(&str) -> Result<(), String>,
-    ) -> Result<Vec<String>, String> {
+        parse: impl Fn(&str) -> Result<D, String>,
+    ) -> Result<Vec<D>, String> {
         match given {
             [] => {
                 let real = self.kernel().map_or(Defects::none(), |(_, real)| real);
-                Ok(real.iter().map(|defect| defect.name().to_owned()).collect())
+                real.iter().map(|defect| parse(defect.name())).collect()
             }
             [only] if only == NONE => Ok(Vec::new()),
             several if several.iter().any(|name| name == NONE) => {
                 Err(format!("--defect {NONE}: found with another defect"))
             }
-            names => {
-                names.iter().try_for_each(|name| check(name))?;
-                Ok(names.to_vec())
-            }
+            names => names.iter().map(|name| parse(name)).collect(),
         }
     }
 }

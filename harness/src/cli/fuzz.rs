@@ -320,14 +320,8 @@ impl Args {
 
     fn subject(&self) -> Result<Subject, String> {
         let driver = self.driver.driver();
-        let check = |name: &str| defects::check(driver, name);
-        let names = self
-            .driver
-            .defects(&self.defect, |name| check(name).map(drop))?;
-        let defects = names
-            .iter()
-            .map(|name| check(name))
-            .collect::<Result<_, _>>()?;
+        let parse = |name: &str| defects::check(driver, name);
+        let defects = self.driver.defects(&self.defect, parse)?;
         let mut assumptions = Assumptions::default();
         for weakening in &self.weaken {
             weakening.apply(&mut assumptions);

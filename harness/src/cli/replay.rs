@@ -9,7 +9,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use driver::device_spec::{DeviceSpec, DeviceSpecError};
-use driver::linux::{Defect, Defects};
+use driver::linux::Defect;
 use driver::open::{OpenError, OpenOptions, Trust};
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
@@ -350,10 +350,8 @@ impl Args {
             let parsed = name.parse::<Defect>();
             parsed.map_err(|error| format!("--defect: {error}"))
         };
-        let names = (self.driver).defects(&self.defect, |name| parsed(name).map(drop))?;
-        let defects = names.iter().map(|name| parsed(name));
-        let defects = defects.collect::<Result<Defects, _>>()?;
-        Ok(ReplayDriver::Linux(kernel, defects))
+        let defects = self.driver.defects(&self.defect, parsed)?;
+        Ok(ReplayDriver::Linux(kernel, defects.into_iter().collect()))
     }
 
     fn options(&self, driver: ReplayDriver) -> Options {
