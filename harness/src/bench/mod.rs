@@ -98,6 +98,13 @@ impl Row {
         }
     }
 
+    /// A figure that could not be measured, and what is missing.
+    pub(in crate::bench) fn skipped(name: impl Into<String>, unit: Unit, needs: &str) -> Row {
+        let mut row = Row::new(name, f64::NAN, unit);
+        row.baseline = Some(format!("skipped, needs {needs}"));
+        row
+    }
+
     /// This figure of a device whose operations were carried out so.
     #[must_use]
     pub fn by(mut self, io: Taken) -> Row {

@@ -206,10 +206,8 @@ impl Turns {
 
     fn without_direct(&self, depth: usize) -> Vec<Row> {
         let name = self.content.name(Cache::Direct, depth);
-        let mut row = Row::new(name, f64::NAN, Unit::PerSecond);
-        row.baseline =
-            Some("skipped, needs direct I/O, which this file system does not support".into());
-        vec![row]
+        let needs = "direct I/O, which this file system does not support";
+        vec![Row::skipped(name, Unit::PerSecond, needs)]
     }
 
     /// The files that reads go to, if not to those that the device has open.

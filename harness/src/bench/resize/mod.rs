@@ -162,13 +162,6 @@ fn turns<const N: usize>(
     Ok(times.map(|times| median(&times)))
 }
 
-/// A figure that could not be measured, and what is missing.
-fn skipped(name: &str, unit: super::Unit, needs: &str) -> Row {
-    let mut row = Row::new(name, f64::NAN, unit);
-    row.baseline = Some(format!("skipped, needs {needs}"));
-    row
-}
-
 /// The device whose COW file is this.
 fn specification(cow: &Path) -> DeviceSpec {
     DeviceSpec::of(cow)

@@ -5,7 +5,7 @@ use super::image::{Layout, Names, Shape, remove};
 use super::mount::{KINDS, Kind, Mount};
 use super::programs::{cp, cp_shared, settle};
 use super::rebuild::rebuild;
-use super::{BenchError, Settings, skipped, turns};
+use super::{BenchError, Settings, turns};
 use crate::bench::{Row, Unit};
 
 const TURNS: usize = 3;
@@ -28,7 +28,9 @@ pub(super) fn measure(
             Err(needs) => each(
                 layouts
                     .iter()
-                    .map(|layout| skipped(&name(kind, layout), Unit::GigabytesPerSecond, &needs))
+                    .map(|layout| {
+                        Row::skipped(name(kind, layout), Unit::GigabytesPerSecond, &needs)
+                    })
                     .collect(),
             ),
             Ok(mount) => {
