@@ -5,7 +5,7 @@
 use crate::blk::{Completion, Limits, Request};
 use crate::cow::SectorState;
 use crate::executor::{Died, Executor, Wait};
-use crate::host::{Finished, HostFile};
+use crate::host::{FileRole, Finished, HostFile};
 use crate::linux::LinuxUbd;
 use crate::ordered::{AtRest, Ordered, Statistics};
 use crate::units::{FileOffset, SectorCount, SectorRange};
@@ -79,6 +79,15 @@ pub trait Driver {
     fn is_publishing(&self) -> bool {
         false
     }
+
+    /// Whether a sync has failed, so that nothing is acknowledged as durable any more. The
+    /// kernels' drivers do not remember that.
+    fn has_failed_sync(&self) -> bool {
+        false
+    }
+
+    /// How many sectors are dirty, of a raw disk all. Counted now.
+    fn dirty_count(&self) -> SectorCount;
 
     /// The `ordered` driver, which a resize works on; `None` of a driver that does not resize.
     fn ordered(&mut self) -> Option<&mut Ordered<Self::File>> {
@@ -268,6 +277,14 @@ impl<F: HostFile> Driver for Ordered<F> {
         Ordered::is_publishing(self)
     }
 
+    fn has_failed_sync(&self) -> bool {
+        Ordered::has_failed_sync(self)
+    }
+
+    fn dirty_count(&self) -> SectorCount {
+        self.map().dirty_count()
+    }
+
     fn ordered(&mut self) -> Option<&mut Ordered<F>> {
         Some(self)
     }
@@ -276,6 +293,7 @@ impl<F: HostFile> Driver for Ordered<F> {
         let run = self.map().run_within(range.start, range.end());
         Some(match run.state {
             SectorState::Clean => ReadPlace {
+                role: FileRole::Backing,
                 file: self.backing(),
                 at: FileOffset(run.range.start.bytes().0),
                 sectors: run.range,
@@ -283,6 +301,7 @@ impl<F: HostFile> Driver for Ordered<F> {
             SectorState::Dirty => {
                 let (at, sectors) = self.placement().place(run.range);
                 ReadPlace {
+                    role: FileRole::Cow,
                     file: Some(self.cow()),
                     at,
                     sectors,
@@ -342,6 +361,10 @@ impl<F: HostFile> Driver for LinuxUbd<F> {
 
     fn statistics(&self) -> Statistics {
         LinuxUbd::statistics(self)
+    }
+
+    fn dirty_count(&self) -> SectorCount {
+        LinuxUbd::dirty_count(self)
     }
 
     fn read_place(&self, range: SectorRange) -> Option<ReadPlace<'_, F>> {

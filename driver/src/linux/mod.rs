@@ -149,19 +149,31 @@ impl<F: HostFile> LinuxUbd<F> {
         sector < self.kernel_half.end && self.kernel_half.is_dirty(sector.0)
     }
 
+    /// How many sectors the bitmap in memory has in the COW file.
+    pub fn dirty_count(&self) -> SectorCount {
+        let sectors = 0..self.kernel_half.end.0;
+        SectorCount(
+            sectors
+                .filter(|&sector| self.kernel_half.is_dirty(sector))
+                .count() as u64,
+        )
+    }
+
     /// Where the sectors from the start of `range` on, which is not empty and lies within the
     /// device, would be read now: as many of them as their bits say the same of. No file has
     /// the place if it is one that the host refuses.
     pub fn read_place(&self, range: SectorRange) -> ReadPlace<'_, F> {
         let KernelHalf { layout, .. } = &self.kernel_half;
         let sectors = self.kernel_half.alike(range);
-        let (base, file) = match self.is_dirty(range.start) {
-            true => (layout.data_offset, Some(&self.files.cow)),
-            false => (0, self.files.backing.as_ref()),
+        let (role, base) = match self.is_dirty(range.start) {
+            true => (FileRole::Cow, layout.data_offset),
+            false => (FileRole::Backing, 0),
         };
         let at = layout::position(base.wrapping_add(range.start.bytes().0));
+        let file = self.files.of(role).filter(|_| at.is_ok());
         ReadPlace {
-            file: file.filter(|_| at.is_ok()).map(Arc::as_ref),
+            role,
+            file: file.map(Arc::as_ref),
             at: at.unwrap_or(FileOffset(0)),
             sectors,
         }

@@ -5,12 +5,14 @@
 //! - [`Stepped`]: on the thread of whoever asks, its operations carried out one after the other
 //!   where they are given, or by an executor;
 //! - [`Shared`]: on a thread of its own, for as many submitters as there are, each with a
-//!   [`Handle`] and completions of its own; [`Live`] is one with a single submitter;
+//!   [`Handle`] and completions of its own, which may be [split](Handle::split) between two
+//!   threads; [`Live`] is one with a single submitter;
 //! - [`OnFiles`]: on real files, as `--io` says.
 //!
 //! [`BlockDevice`] is the one trait of all of them, and [`Running`] that of those that can be
 //! stopped.
 
+mod handle;
 mod on_files;
 mod shared;
 mod stepped;
@@ -25,8 +27,9 @@ use driver::units::SectorCount;
 
 use crate::clock::Clock;
 
+pub use handle::{Completions, Handle, Submissions};
 pub use on_files::{Chosen, Io, NoIo, OnFiles, Taken};
-pub use shared::{Handle, Live, Shared};
+pub use shared::{Live, Shared};
 pub use stepped::Stepped;
 
 /// A resize that a device on any thread may carry out.

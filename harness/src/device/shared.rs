@@ -8,25 +8,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{
-    Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded,
-};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use driver::blk::{Completion, Limits, Operation, Request, Tag};
 use driver::driver::{Driver, Portable};
 use driver::executor::{Died, Wait};
-use driver::host::HostFile;
 use driver::ordered::Statistics;
 use driver::resize::Outcome;
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
 
-use super::{BlockDevice, DeviceError, Running, SentResize, Stepped, Stopped};
+use super::handle::{Known, Message, Submitter, receive};
+use super::{BlockDevice, DeviceError, Handle, Running, SentResize, Stepped, Stopped};
 
 /// Completions are handed over when this many are ready, or when there is nothing else to do.
 const BATCH: usize = 16;
@@ -39,65 +36,6 @@ const MOST_STRAYS: usize = 16;
 
 /// The longest that a new request waits for the thread to look, while it waits for an executor.
 const LOOK_AFTER: Duration = Duration::from_micros(100);
-
-/// How often one side looks, before it goes to sleep, whether the other has sent something
-/// meanwhile. All the looks together take some ten microseconds. Waking a sleeper costs the waker
-/// about as much.
-const LOOKS: u32 = 512;
-
-/// After each this many looks it lets another thread run, which may be the one that it waits for.
-const LOOKS_A_TURN: u32 = 32;
-
-/// Which of the submitters.
-type Submitter = u64;
-
-enum Message<F> {
-    /// A submitter has come; its completions go here.
-    Came(Submitter, Sender<Vec<Completion>>),
-    /// It has gone, and does not care about what is in flight.
-    Went(Submitter),
-    Requests(Submitter, Vec<Request>),
-    Resize(SentResize<F>, Sender<Outcome>),
-    /// Ends the thread when all that came before has been done.
-    Stop,
-}
-
-/// What both sides know.
-#[derive(Debug)]
-struct Known {
-    limits: Limits,
-    capacity: AtomicU64,
-    statistics: Mutex<Statistics>,
-    /// The number of the next submitter.
-    next: AtomicU64,
-    /// Why the thread has ended.
-    ended: OnceLock<DeviceError>,
-}
-
-impl Known {
-    fn of<D: Driver>(driver: &D) -> Known {
-        Known {
-            limits: driver.limits(),
-            capacity: AtomicU64::new(driver.capacity().0),
-            statistics: Mutex::new(driver.statistics()),
-            next: AtomicU64::new(0),
-            ended: OnceLock::new(),
-        }
-    }
-
-    fn update<D: Driver>(&self, driver: &D) {
-        self.capacity.store(driver.capacity().0, Ordering::Release);
-        let mut known = self
-            .statistics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *known = driver.statistics();
-    }
-
-    fn why_it_ended(&self) -> DeviceError {
-        self.ended.get().cloned().unwrap_or(DeviceError::Stopped)
-    }
-}
 
 /// A device on its thread.
 #[derive(Debug)]
@@ -172,165 +110,6 @@ impl<D: Portable> Shared<D> {
             Ok(None) => Err(self.known.why_it_ended()),
             Err(panic) => Err(Died::of_panic(&*panic).into()),
         }
-    }
-}
-
-/// One submitter's end of a device that runs on its thread.
-#[derive(Debug)]
-pub struct Handle<F> {
-    number: Submitter,
-    messages: Sender<Message<F>>,
-    completions: Receiver<Vec<Completion>>,
-    ready: VecDeque<Completion>,
-    /// Requests of this submitter that it has not been given back.
-    in_flight: usize,
-    outcome: Option<Receiver<Outcome>>,
-    known: Arc<Known>,
-}
-
-/// Another submitter to the same device.
-impl<F> Clone for Handle<F> {
-    fn clone(&self) -> Handle<F> {
-        Handle::new(self.messages.clone(), Arc::clone(&self.known))
-    }
-}
-
-impl<F> Handle<F> {
-    fn new(messages: Sender<Message<F>>, known: Arc<Known>) -> Handle<F> {
-        let number = known.next.fetch_add(1, Ordering::Relaxed);
-        let (to_submitter, completions) = unbounded();
-        // Where the thread has ended, the first request says so.
-        let _ = messages.send(Message::Came(number, to_submitter));
-        Handle {
-            number,
-            messages,
-            completions,
-            ready: VecDeque::new(),
-            in_flight: 0,
-            outcome: None,
-            known,
-        }
-    }
-
-    /// Hands several requests over at once; those that overlap are served in their order. At a
-    /// depth of more than one this is the cheaper way.
-    ///
-    /// # Errors
-    /// If the device does not go on.
-    pub fn submit_all(&mut self, requests: Vec<Request>) -> Result<(), DeviceError> {
-        if requests.is_empty() {
-            return Ok(());
-        }
-        let count = requests.len();
-        self.send(Message::Requests(self.number, requests))?;
-        self.in_flight += count;
-        Ok(())
-    }
-
-    /// Waits for the next completion, and takes those that came with it; there is a request in
-    /// flight.
-    ///
-    /// # Errors
-    /// If the device does not go on.
-    pub fn complete_all(&mut self) -> Result<Vec<Completion>, DeviceError> {
-        self.wait()?;
-        self.in_flight = self.in_flight.saturating_sub(self.ready.len());
-        Ok(std::mem::take(&mut self.ready).into())
-    }
-
-    fn send(&self, message: Message<F>) -> Result<(), DeviceError> {
-        let sent = self.messages.send(message);
-        sent.map_err(|_| self.known.why_it_ended())
-    }
-
-    /// Waits until something is ready.
-    fn wait(&mut self) -> Result<(), DeviceError> {
-        while self.ready.is_empty() {
-            if self.in_flight == 0 {
-                return Err(DeviceError::Idle);
-            }
-            let batch = receive(&self.completions).map_err(|_| self.known.why_it_ended())?;
-            self.ready.extend(batch);
-        }
-        Ok(())
-    }
-
-    fn take_ready(&mut self) -> Option<Completion> {
-        let next = self.ready.pop_front();
-        self.in_flight = self.in_flight.saturating_sub(usize::from(next.is_some()));
-        next
-    }
-}
-
-impl<F> Drop for Handle<F> {
-    fn drop(&mut self) {
-        // A thread that has ended does not need to know.
-        let _ = self.messages.send(Message::Went(self.number));
-    }
-}
-
-impl<F: HostFile> BlockDevice for Handle<F> {
-    type File = F;
-
-    fn submit(&mut self, request: Request) -> Result<(), DeviceError> {
-        self.submit_all(vec![request])
-    }
-
-    fn complete(&mut self) -> Result<Completion, DeviceError> {
-        self.wait()?;
-        self.take_ready().ok_or(DeviceError::Idle)
-    }
-
-    fn complete_before(
-        &mut self,
-        deadline_ns: u64,
-        clock: &dyn Clock,
-    ) -> Result<Option<Completion>, DeviceError> {
-        if self.ready.is_empty() {
-            let left = deadline_ns.saturating_sub(clock.now_ns());
-            match self.completions.recv_timeout(Duration::from_nanos(left)) {
-                Ok(batch) => self.ready.extend(batch),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(self.known.why_it_ended()),
-            }
-        }
-        Ok(self.take_ready())
-    }
-
-    fn capacity(&self) -> SectorCount {
-        SectorCount(self.known.capacity.load(Ordering::Acquire))
-    }
-
-    fn limits(&self) -> Limits {
-        self.known.limits
-    }
-
-    fn statistics(&self) -> Statistics {
-        let known = self.known.statistics.lock();
-        *known.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn resize(&mut self, resize: SentResize<F>) -> Result<(), DeviceError> {
-        let (reply, outcome) = bounded(1);
-        self.send(Message::Resize(resize, reply))?;
-        self.outcome = Some(outcome);
-        Ok(())
-    }
-
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
-        let Some(receiver) = &self.outcome else {
-            return Ok(None);
-        };
-        let outcome = match wait {
-            true => receiver.recv().map_err(|_| self.known.why_it_ended())?,
-            false => match receiver.try_recv() {
-                Ok(outcome) => outcome,
-                Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(self.known.why_it_ended()),
-            },
-        };
-        self.outcome = None;
-        Ok(Some(outcome))
     }
 }
 
@@ -410,30 +189,26 @@ impl<D: Portable> Running for Live<D> {
 
     fn stop(mut self) -> Result<Stopped<D>, DeviceError> {
         let mut stopped = self.shared.stop()?;
-        let left = &mut stopped.left;
-        left.extend(std::mem::take(&mut self.handle.ready));
-        left.extend(self.handle.completions.try_iter().flatten());
+        stopped.left.extend(self.handle.take_left());
         Ok(stopped)
     }
-}
-
-/// Receives a message, awake at first.
-fn receive<T>(from: &Receiver<T>) -> Result<T, RecvError> {
-    for look in 1..=LOOKS {
-        match from.try_recv() {
-            Ok(message) => return Ok(message),
-            Err(TryRecvError::Disconnected) => return Err(RecvError),
-            Err(TryRecvError::Empty) if look % LOOKS_A_TURN == 0 => std::thread::yield_now(),
-            Err(TryRecvError::Empty) => std::hint::spin_loop(),
-        }
-    }
-    from.recv()
 }
 
 /// Where completions go.
 struct Receiving {
     completions: Sender<Vec<Completion>>,
     batch: Vec<Completion>,
+    /// Requests of this submitter that are not completed.
+    in_flight: usize,
+    /// It submits nothing more.
+    has_gone: bool,
+}
+
+impl Receiving {
+    /// Whether nothing more will go there.
+    fn is_over(&self) -> bool {
+        self.has_gone && self.in_flight == 0 && self.batch.is_empty()
+    }
 }
 
 /// Whose a request is.
@@ -462,6 +237,8 @@ struct IoThread<D: Driver> {
     next: Tag,
     /// The first few completions of what the driver was not given, or had completed before.
     strays: Vec<Completion>,
+    /// Submitters that have completions in their batch.
+    with_batch: Vec<Submitter>,
     /// Completions in batches.
     batched: usize,
     /// Requests in flight that wait for a sync.
@@ -487,6 +264,7 @@ impl<D: Driver> IoThread<D> {
             owners: BTreeMap::new(),
             next: Tag(0),
             strays: Vec::new(),
+            with_batch: Vec::new(),
             batched: 0,
             syncing: 0,
             resizes: VecDeque::new(),
@@ -587,21 +365,30 @@ impl<D: Driver> IoThread<D> {
                 let receiving = Receiving {
                     completions,
                     batch: Vec::new(),
+                    in_flight: 0,
+                    has_gone: false,
                 };
                 self.submitters.insert(submitter, receiving);
             }
             Message::Went(submitter) => {
-                if let Some(gone) = self.submitters.remove(&submitter) {
-                    self.batched -= gone.batch.len();
+                if let Some(going) = self.submitters.get_mut(&submitter) {
+                    going.has_gone = true;
+                    if going.is_over() {
+                        self.submitters.remove(&submitter);
+                    }
                 }
             }
             Message::Requests(submitter, requests) => {
+                if let Some(receiving) = self.submitters.get_mut(&submitter) {
+                    receiving.in_flight += requests.len();
+                }
                 for mut request in requests {
                     request.tag = self.own(submitter, &request);
                     self.waiting.push_back(request);
                 }
             }
             Message::Resize(resize, reply) => self.resizes.push_back((resize, reply)),
+            Message::Look(look) => look(self.device.driver()),
             Message::Stop => self.closed = true,
         }
     }
@@ -638,6 +425,10 @@ impl<D: Driver> IoThread<D> {
             self.syncing -= usize::from(owner.syncs);
             completion.request.tag = owner.tag;
             if let Some(receiving) = self.submitters.get_mut(&owner.submitter) {
+                receiving.in_flight = receiving.in_flight.saturating_sub(1);
+                if receiving.batch.is_empty() {
+                    self.with_batch.push(owner.submitter);
+                }
                 receiving.batch.push(completion);
                 self.batched += 1;
             }
@@ -654,11 +445,15 @@ impl<D: Driver> IoThread<D> {
             return;
         }
         self.known.update(self.device.driver());
-        for receiving in self.submitters.values_mut() {
-            if !receiving.batch.is_empty() {
-                let batch = std::mem::take(&mut receiving.batch);
-                // A submitter that is about to go does not care about its completions.
-                let _ = receiving.completions.send(batch);
+        for submitter in self.with_batch.drain(..) {
+            let Some(receiving) = self.submitters.get_mut(&submitter) else {
+                continue;
+            };
+            let batch = std::mem::take(&mut receiving.batch);
+            // A submitter that is about to go does not care about its completions.
+            let _ = receiving.completions.send(batch);
+            if receiving.is_over() {
+                self.submitters.remove(&submitter);
             }
         }
         self.batched = 0;

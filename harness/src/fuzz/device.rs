@@ -345,6 +345,10 @@ impl Driver for Device {
         self.driver().is_publishing()
     }
 
+    fn dirty_count(&self) -> SectorCount {
+        self.driver().dirty_count()
+    }
+
     fn ordered(&mut self) -> Option<&mut Ordered<SimFile>> {
         self.resizable()
     }

@@ -415,6 +415,10 @@ impl Driver for Bad {
         self.driver.is_busy()
     }
 
+    fn dirty_count(&self) -> SectorCount {
+        self.driver.dirty_count()
+    }
+
     fn death(&self) -> Option<String> {
         let is_dead = self.wrong == Wrong::DiesOfTheThird && self.submitted >= 3;
         is_dead.then(|| "of the third".to_owned())

@@ -86,6 +86,10 @@ impl<F: HostFile> Driver for Doubled<F> {
         self.device.is_publishing()
     }
 
+    fn dirty_count(&self) -> SectorCount {
+        self.device.map().dirty_count()
+    }
+
     fn ordered(&mut self) -> Option<&mut Ordered<F>> {
         Some(&mut self.device)
     }

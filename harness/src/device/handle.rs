@@ -1,0 +1,362 @@
+//! A submitter's end of a device that runs on a thread of its own, and what goes over it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{
+    Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded,
+};
+use driver::blk::{Completion, Limits, Request};
+use driver::driver::Driver;
+use driver::host::HostFile;
+use driver::ordered::Statistics;
+use driver::resize::Outcome;
+use driver::units::SectorCount;
+
+use crate::clock::Clock;
+
+use super::{BlockDevice, DeviceError, SentResize};
+
+/// How often one side looks, before it goes to sleep, whether the other has sent something
+/// meanwhile. All the looks together take some ten microseconds. Waking a sleeper costs the waker
+/// about as much.
+const LOOKS: u32 = 512;
+
+/// After each this many looks it lets another thread run, which may be the one that it waits for.
+const LOOKS_A_TURN: u32 = 32;
+
+/// Which of the submitters.
+pub(super) type Submitter = u64;
+
+/// A look at the driver from its thread, between two of its steps.
+pub(super) type Look<F> = Box<dyn FnOnce(&dyn Driver<File = F>) + Send>;
+
+pub(super) enum Message<F> {
+    /// A submitter has come; its completions go here.
+    Came(Submitter, Sender<Vec<Completion>>),
+    /// It submits nothing more. Its channel closes after the last of its completions.
+    Went(Submitter),
+    Requests(Submitter, Vec<Request>),
+    Resize(SentResize<F>, Sender<Outcome>),
+    Look(Look<F>),
+    /// Ends the thread when all that came before has been done.
+    Stop,
+}
+
+/// What both sides know.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) limits: Limits,
+    capacity: AtomicU64,
+    statistics: Mutex<Statistics>,
+    /// The number of the next submitter.
+    next: AtomicU64,
+    /// Why the thread has ended.
+    pub(super) ended: OnceLock<DeviceError>,
+}
+
+impl Known {
+    pub(super) fn of<D: Driver>(driver: &D) -> Known {
+        Known {
+            limits: driver.limits(),
+            capacity: AtomicU64::new(driver.capacity().0),
+            statistics: Mutex::new(driver.statistics()),
+            next: AtomicU64::new(0),
+            ended: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn update<D: Driver>(&self, driver: &D) {
+        self.capacity.store(driver.capacity().0, Ordering::Release);
+        let mut known = self
+            .statistics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *known = driver.statistics();
+    }
+
+    pub(super) fn why_it_ended(&self) -> DeviceError {
+        self.ended.get().cloned().unwrap_or(DeviceError::Stopped)
+    }
+}
+
+/// The half of a submitter that submits. When it is dropped, what it has submitted completes, and
+/// then its [`Completions`] end.
+#[derive(Debug)]
+pub struct Submissions<F> {
+    number: Submitter,
+    messages: Sender<Message<F>>,
+    known: Arc<Known>,
+}
+
+impl<F> Submissions<F> {
+    /// Hands several requests over at once; those that overlap are served in their order. Waits
+    /// while the queue is full.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn submit_all(&self, requests: Vec<Request>) -> Result<(), DeviceError> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        self.send(Message::Requests(self.number, requests))
+    }
+
+    /// The sectors that the device offers.
+    pub fn capacity(&self) -> SectorCount {
+        SectorCount(self.known.capacity.load(Ordering::Acquire))
+    }
+
+    /// The limits that a request has to keep.
+    pub fn limits(&self) -> Limits {
+        self.known.limits
+    }
+
+    /// What the device has done, at least up to the latest completion that was handed over.
+    pub fn statistics(&self) -> Statistics {
+        let known = self.known.statistics.lock();
+        *known.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a resize when those before it have ended; how it ends comes over the channel.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn resize(&self, resize: SentResize<F>) -> Result<Receiver<Outcome>, DeviceError> {
+        let (reply, outcome) = bounded(1);
+        self.send(Message::Resize(resize, reply))?;
+        Ok(outcome)
+    }
+
+    /// What `look` sees of the driver between two of its steps; nothing is served meanwhile.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn look<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn Driver<File = F>) -> R + Send + 'static,
+    ) -> Result<R, DeviceError> {
+        let (reply, seen) = bounded(1);
+        self.send(Message::Look(Box::new(move |driver| {
+            // Whoever asked may have gone.
+            let _ = reply.send(look(driver));
+        })))?;
+        seen.recv().map_err(|_| self.known.why_it_ended())
+    }
+
+    /// Why the device's thread has ended, if it has.
+    pub fn ended(&self) -> Option<&DeviceError> {
+        self.known.ended.get()
+    }
+
+    fn send(&self, message: Message<F>) -> Result<(), DeviceError> {
+        let sent = self.messages.send(message);
+        sent.map_err(|_| self.known.why_it_ended())
+    }
+}
+
+impl<F> Drop for Submissions<F> {
+    fn drop(&mut self) {
+        // A thread that has ended does not need to know.
+        let _ = self.messages.send(Message::Went(self.number));
+    }
+}
+
+/// The half of a submitter that is given its completions.
+#[derive(Debug)]
+pub struct Completions {
+    completions: Receiver<Vec<Completion>>,
+    known: Arc<Known>,
+}
+
+impl Completions {
+    /// Waits for completions, one at least. `None` when all have come, and there is nobody left
+    /// who submits.
+    ///
+    /// # Errors
+    /// If the device does not go on, or has been stopped.
+    pub fn next_batch(&self) -> Result<Option<Vec<Completion>>, DeviceError> {
+        match receive(&self.completions) {
+            Ok(batch) => Ok(Some(batch)),
+            Err(RecvError) => match self.known.ended.get() {
+                None => Ok(None),
+                Some(why) => Err(why.clone()),
+            },
+        }
+    }
+}
+
+/// One submitter's end of a device that runs on its thread.
+#[derive(Debug)]
+pub struct Handle<F> {
+    submissions: Submissions<F>,
+    completions: Completions,
+    ready: VecDeque<Completion>,
+    /// Requests of this submitter that it has not been given back.
+    in_flight: usize,
+    outcome: Option<Receiver<Outcome>>,
+}
+
+/// Another submitter to the same device.
+impl<F> Clone for Handle<F> {
+    fn clone(&self) -> Handle<F> {
+        let submissions = &self.submissions;
+        Handle::new(submissions.messages.clone(), Arc::clone(&submissions.known))
+    }
+}
+
+impl<F> Handle<F> {
+    pub(super) fn new(messages: Sender<Message<F>>, known: Arc<Known>) -> Handle<F> {
+        let number = known.next.fetch_add(1, Ordering::Relaxed);
+        let (to_submitter, completions) = unbounded();
+        // Where the thread has ended, the first request says so.
+        let _ = messages.send(Message::Came(number, to_submitter));
+        Handle {
+            submissions: Submissions {
+                number,
+                messages,
+                known: Arc::clone(&known),
+            },
+            completions: Completions { completions, known },
+            ready: VecDeque::new(),
+            in_flight: 0,
+            outcome: None,
+        }
+    }
+
+    /// The two halves of a submitter that has nothing in flight, for two threads.
+    pub fn split(self) -> (Submissions<F>, Completions) {
+        (self.submissions, self.completions)
+    }
+
+    /// Hands several requests over at once; those that overlap are served in their order. At a
+    /// depth of more than one this is the cheaper way.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn submit_all(&mut self, requests: Vec<Request>) -> Result<(), DeviceError> {
+        let count = requests.len();
+        self.submissions.submit_all(requests)?;
+        self.in_flight += count;
+        Ok(())
+    }
+
+    /// Waits for the next completion, and takes those that came with it; there is a request in
+    /// flight.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn complete_all(&mut self) -> Result<Vec<Completion>, DeviceError> {
+        self.wait()?;
+        self.in_flight = self.in_flight.saturating_sub(self.ready.len());
+        Ok(std::mem::take(&mut self.ready).into())
+    }
+
+    /// Completions that nobody has taken.
+    pub(super) fn take_left(&mut self) -> impl Iterator<Item = Completion> + '_ {
+        let ready = std::mem::take(&mut self.ready);
+        ready
+            .into_iter()
+            .chain(self.completions.completions.try_iter().flatten())
+    }
+
+    fn why_it_ended(&self) -> DeviceError {
+        self.submissions.known.why_it_ended()
+    }
+
+    /// Waits until something is ready.
+    fn wait(&mut self) -> Result<(), DeviceError> {
+        while self.ready.is_empty() {
+            if self.in_flight == 0 {
+                return Err(DeviceError::Idle);
+            }
+            let batch = receive(&self.completions.completions);
+            self.ready.extend(batch.map_err(|_| self.why_it_ended())?);
+        }
+        Ok(())
+    }
+
+    fn take_ready(&mut self) -> Option<Completion> {
+        let next = self.ready.pop_front();
+        self.in_flight = self.in_flight.saturating_sub(usize::from(next.is_some()));
+        next
+    }
+}
+
+impl<F: HostFile> BlockDevice for Handle<F> {
+    type File = F;
+
+    fn submit(&mut self, request: Request) -> Result<(), DeviceError> {
+        self.submit_all(vec![request])
+    }
+
+    fn complete(&mut self) -> Result<Completion, DeviceError> {
+        self.wait()?;
+        self.take_ready().ok_or(DeviceError::Idle)
+    }
+
+    fn complete_before(
+        &mut self,
+        deadline_ns: u64,
+        clock: &dyn Clock,
+    ) -> Result<Option<Completion>, DeviceError> {
+        if self.ready.is_empty() {
+            let left = deadline_ns.saturating_sub(clock.now_ns());
+            let completions = &self.completions.completions;
+            match completions.recv_timeout(Duration::from_nanos(left)) {
+                Ok(batch) => self.ready.extend(batch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(self.why_it_ended()),
+            }
+        }
+        Ok(self.take_ready())
+    }
+
+    fn capacity(&self) -> SectorCount {
+        self.submissions.capacity()
+    }
+
+    fn limits(&self) -> Limits {
+        self.submissions.limits()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.submissions.statistics()
+    }
+
+    fn resize(&mut self, resize: SentResize<F>) -> Result<(), DeviceError> {
+        self.outcome = Some(self.submissions.resize(resize)?);
+        Ok(())
+    }
+
+    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
+        let Some(receiver) = &self.outcome else {
+            return Ok(None);
+        };
+        let outcome = match wait {
+            true => receiver.recv().map_err(|_| self.why_it_ended())?,
+            false => match receiver.try_recv() {
+                Ok(outcome) => outcome,
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Err(self.why_it_ended()),
+            },
+        };
+        self.outcome = None;
+        Ok(Some(outcome))
+    }
+}
+
+/// Receives a message, awake at first.
+pub(super) fn receive<T>(from: &Receiver<T>) -> Result<T, RecvError> {
+    for look in 1..=LOOKS {
+        match from.try_recv() {
+            Ok(message) => return Ok(message),
+            Err(TryRecvError::Disconnected) => return Err(RecvError),
+            Err(TryRecvError::Empty) if look % LOOKS_A_TURN == 0 => std::thread::yield_now(),
+            Err(TryRecvError::Empty) => std::hint::spin_loop(),
+        }
+    }
+    from.recv()
+}
