@@ -5,6 +5,7 @@
 //! - [`replay`]: a trace played on a device, and every sector compared with [`oracle`], the model
 //!   of what it may show. [`stamp`] makes contents that say who wrote them; `intervals` and
 //!   `sparse` keep sets and tables small whatever a trace claims;
+//! - [`serve`]: a device served to real programs while it lives;
 //! - [`sim`]: the simulated host, which crashes and fails on demand;
 //! - [`fuzz`]: cases from a seed, run in that host and checked after each crash. [`judge`] puts
 //!   drivers that are wrong on purpose before these checks and those of a replay;
@@ -31,6 +32,7 @@ pub mod plain_format;
 pub mod random;
 pub mod replay;
 pub mod report;
+pub mod serve;
 pub mod sim;
 mod sparse;
 pub mod stamp;

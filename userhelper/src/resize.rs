@@ -88,7 +88,11 @@ pub struct WishedResize<H: ImageHost> {
     host: H,
     path: PathBuf,
     wish: Wish,
+    seen: Option<Seen>,
 }
+
+/// Is told the plan, and where to look how far it has come.
+type Seen = Box<dyn FnOnce(&Plan, Progress) + Send>;
 
 impl<H: ImageHost> WishedResize<H> {
     /// The resize of the device whose COW file is at `path`, as `wish` asks for it.
@@ -97,7 +101,15 @@ impl<H: ImageHost> WishedResize<H> {
             host,
             path: path.to_owned(),
             wish,
+            seen: None,
         }
+    }
+
+    /// Tells `seen` the plan when there is one, and where to look how far it has come.
+    #[must_use]
+    pub fn when_planned(mut self, seen: impl FnOnce(&Plan, Progress) + Send + 'static) -> Self {
+        self.seen = Some(Box::new(seen));
+        self
     }
 }
 
@@ -117,6 +129,9 @@ impl<H: ImageHost + Clone> WishedResize<H> {
             let surroundings = surroundings(&self.host, &self.path, device).map_err(examining)?;
             let plan = plan(device, self.wish, surroundings).map_err(not_planned)?;
             let planned = PlannedResize::new(&plan, self.host, &self.path, device)?;
+            if let Some(seen) = self.seen {
+                seen(&plan, planned.progress());
+            }
             // There is no data past the new end, and none may come there any more.
             let goes = Sector(0) + plan.new_size.whole_sectors()..Sector(0) + device.capacity();
             if self.wish.shrink == Shrink::KeepingData && goes.start < goes.end {

@@ -6,6 +6,7 @@ use driver::linux::{Defect, Defects, Kernel};
 
 use crate::device::Io;
 use crate::fuzz::case::DriverName;
+use crate::replay::ReplayDriver;
 
 /// The name that stands for no defect at all.
 pub(super) const NONE: &str = "none";
@@ -51,6 +52,38 @@ impl DriverArg {
             DriverArg::Linux612 => Some((Kernel::Linux6_12, Defects::LINUX_6_12)),
             DriverArg::Linux26 => Some((Kernel::Linux2_6, Defects::LINUX_2_6)),
         }
+    }
+
+    /// The driver with what `--defect` was given; `not_with_a_model` are arguments that only
+    /// `ordered` can follow, and whether they were given.
+    ///
+    /// # Errors
+    /// What cannot go together.
+    pub(super) fn with_defects(
+        self,
+        given: &[String],
+        not_with_a_model: &[(&str, bool)],
+    ) -> Result<ReplayDriver, String> {
+        let name = self.driver().name();
+        let Some((kernel, _)) = self.kernel() else {
+            return match given.first() {
+                Some(defect) => Err(format!(
+                    "--defect {defect}: --driver {name} has none: --driver linux-6.12 or linux-2.6"
+                )),
+                None => Ok(ReplayDriver::Ordered),
+            };
+        };
+        if let Some((what, _)) = not_with_a_model.iter().find(|(_, asked)| *asked) {
+            return Err(format!(
+                "{what}: only --driver ordered can do that, not {name}"
+            ));
+        }
+        let parsed = |name: &str| {
+            let parsed = name.parse::<Defect>();
+            parsed.map_err(|error| format!("--defect: {error}"))
+        };
+        let defects = self.defects(given, parsed)?;
+        Ok(ReplayDriver::Linux(kernel, defects.into_iter().collect()))
     }
 
     /// The defects that are switched on by what `--defect` was given: of none, all

@@ -22,6 +22,11 @@ static ASKING: Mutex<Asking> = Mutex::new(Asking {
     signal: 0,
 });
 
+/// Who is woken when a command is asked to end.
+static WAKES: Mutex<Option<Wakes>> = Mutex::new(None);
+
+type Wakes = Box<dyn FnOnce() + Send>;
+
 /// The bar on the terminal.
 static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
@@ -85,6 +90,10 @@ pub(super) fn install() {
             let asks = locked(&ASKING).take(signal);
             if !asks {
                 end(signal);
+            }
+            let wakes = locked(&WAKES).take();
+            if let Some(wakes) = wakes {
+                wakes();
             }
         }
     };
@@ -154,6 +163,16 @@ impl Interrupt {
         Interrupt {
             asked: locked(&ASKING).catch(),
             _caught: Arc::new(Caught),
+        }
+    }
+
+    /// Calls `wakes` when the command is asked to end, also if that was before; at most once.
+    pub(super) fn wake(&self, wakes: impl FnOnce() + Send + 'static) {
+        *locked(&WAKES) = Some(Box::new(wakes));
+        if self.is_asked()
+            && let Some(wakes) = locked(&WAKES).take()
+        {
+            wakes();
         }
     }
 

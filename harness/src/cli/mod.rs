@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod device_arg;
 mod driver_arg;
 mod fuzz;
 mod generate;
@@ -16,6 +17,7 @@ mod paths;
 mod progress;
 mod reading;
 mod replay;
+mod serve;
 mod shell;
 mod startup;
 mod stat;
@@ -56,6 +58,7 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Replay(replay::Args),
+    Serve(serve::Args),
     Fuzz(fuzz::Args),
     #[command(subcommand)]
     Image(image::Command),
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Serve(args) => serve::run(args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Image(command) => image::run(&command),
         Command::Bench(command) => bench::run(&command),

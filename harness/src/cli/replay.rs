@@ -1,15 +1,12 @@
 //! `ubdlab replay`.
 
-use std::ffi::OsStr;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use driver::device_spec::{DeviceSpec, DeviceSpecError};
-use driver::linux::Defect;
+use driver::device_spec::DeviceSpec;
 use driver::open::{OpenError, OpenOptions, Trust};
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
@@ -26,6 +23,7 @@ use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices, summarize};
 
+use super::device_arg::device_spec;
 use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
 use super::output::InLines;
 use super::output_file::{cause, tell_what_is_lacking};
@@ -205,28 +203,6 @@ pub(super) struct Args {
     report: Option<PathBuf>,
 }
 
-/// A specification with paths of any bytes.
-fn device_spec(text: &OsStr) -> Result<DeviceSpec, String> {
-    // What is no text becomes a character of its own: the separators stay, and errors can be shown.
-    let parsed = text.to_string_lossy().parse();
-    let mut spec: DeviceSpec = parsed.map_err(|error: DeviceSpecError| error.to_string())?;
-    let mut parts = text.as_bytes().splitn(2, |&byte| byte == b'=').skip(1);
-    let files = parts.next().unwrap_or_default();
-    let mut files = files.split(|byte| b",:".contains(byte));
-    let mut next = || {
-        files
-            .next()
-            .map(|path| PathBuf::from(OsStr::from_bytes(path)))
-    };
-    if let Some(file) = next() {
-        spec.file = file;
-    }
-    if spec.backing.is_some() {
-        spec.backing = next();
-    }
-    Ok(spec)
-}
-
 /// A strategy on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum StrategyArg {
@@ -318,15 +294,6 @@ impl FromStr for ResizeAtArg {
 impl Args {
     /// The driver; what it cannot do is refused, and what cannot go together.
     fn driver(&self) -> Result<ReplayDriver, String> {
-        let name = self.driver.driver().name();
-        let Some((kernel, _)) = self.driver.kernel() else {
-            return match self.defect.first() {
-                Some(defect) => Err(format!(
-                    "--defect {defect}: --driver {name} has none: --driver linux-6.12 or linux-2.6"
-                )),
-                None => Ok(ReplayDriver::Ordered),
-            };
-        };
         let spec = self.device.as_ref();
         let is = |asked: fn(&DeviceSpec) -> bool| spec.is_some_and(asked);
         let not_with_a_model = [
@@ -341,17 +308,7 @@ impl Args {
             ("--switch-backing", self.switch_backing),
             ("--confine-backing", self.confine_backing),
         ];
-        if let Some((what, _)) = not_with_a_model.iter().find(|(_, asked)| *asked) {
-            return Err(format!(
-                "{what}: only --driver ordered can do that, not {name}"
-            ));
-        }
-        let parsed = |name: &str| {
-            let parsed = name.parse::<Defect>();
-            parsed.map_err(|error| format!("--defect: {error}"))
-        };
-        let defects = self.driver.defects(&self.defect, parsed)?;
-        Ok(ReplayDriver::Linux(kernel, defects.into_iter().collect()))
+        self.driver.with_defects(&self.defect, &not_with_a_model)
     }
 
     fn options(&self, driver: ReplayDriver) -> Options {

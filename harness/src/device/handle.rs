@@ -40,6 +40,8 @@ pub(super) enum Message<F> {
     Went(Submitter),
     Requests(Submitter, Vec<Request>),
     Resize(SentResize<F>, Sender<Outcome>),
+    /// Gives up the resize under way, and those that wait.
+    GiveUpResizes,
     Look(Look<F>),
     /// Ends the thread when all that came before has been done.
     Stop,
@@ -128,6 +130,15 @@ impl<F> Submissions<F> {
         let (reply, outcome) = bounded(1);
         self.send(Message::Resize(resize, reply))?;
         Ok(outcome)
+    }
+
+    /// Gives up the resize under way, as [`driver::ordered::Ordered::abandon_resize`] says, and
+    /// those that wait for it. How they end comes over their channels.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn give_up_resizes(&self) -> Result<(), DeviceError> {
+        self.send(Message::GiveUpResizes)
     }
 
     /// What `look` sees of the driver between two of its steps; nothing is served meanwhile.

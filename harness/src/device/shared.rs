@@ -17,7 +17,7 @@ use driver::blk::{Completion, Limits, Operation, Request, Tag};
 use driver::driver::{Driver, Portable};
 use driver::executor::{Died, Wait};
 use driver::ordered::Statistics;
-use driver::resize::Outcome;
+use driver::resize::{Outcome, ResizeError};
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
@@ -388,6 +388,13 @@ impl<D: Driver> IoThread<D> {
                 }
             }
             Message::Resize(resize, reply) => self.resizes.push_back((resize, reply)),
+            Message::GiveUpResizes => {
+                self.device.abandon_resize();
+                for (_, reply) in self.resizes.drain(..) {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(Err(ResizeError::Abandoned));
+                }
+            }
             Message::Look(look) => look(self.device.driver()),
             Message::Stop => self.closed = true,
         }

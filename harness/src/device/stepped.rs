@@ -98,6 +98,13 @@ impl<D: Driver> Stepped<D> {
         }
     }
 
+    /// Gives up the resize under way, if there is one; it has to be stepped on.
+    pub(super) fn abandon_resize(&mut self) {
+        if let Some(ordered) = self.driver.ordered() {
+            ordered.abandon_resize();
+        }
+    }
+
     /// The driver as it is.
     pub(super) fn driver(&self) -> &D {
         &self.driver

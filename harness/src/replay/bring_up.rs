@@ -118,9 +118,9 @@ where
 
 /// A model of a kernel's driver.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Model {
-    pub(super) kernel: Kernel,
-    pub(super) defects: Defects,
+pub(crate) struct Model {
+    pub(crate) kernel: Kernel,
+    pub(crate) defects: Defects,
 }
 
 /// Requests that fit into the pipe to the model's I/O thread: fewer than there may be in flight, so

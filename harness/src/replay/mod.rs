@@ -27,6 +27,7 @@ pub mod stamp_host;
 pub mod timeline;
 mod verify;
 
+pub(crate) use bring_up::Model;
 pub use bring_up::{BringsUp, OrderedBut, Reopened, ReplayDriver};
 pub use limits::Allowed;
 pub use options::{Options, ResizeAt};

@@ -1,0 +1,215 @@
+//! `ubdlab serve`.
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use crossbeam_channel::bounded;
+use driver::device_spec::DeviceSpec;
+use driver::open::{OpenOptions, Trust};
+use driver::shown;
+use driver::units::Bytes;
+use userhelper::planner::{Shrink, Wish};
+
+use crate::replay::ReplayDriver;
+use crate::serve::address::Address;
+use crate::serve::{Ending, Endpoint, Export, Opening, Up};
+
+use super::device_arg::device_or_path;
+use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
+use super::interrupt::Interrupt;
+use super::{Failure, Verdict, output, wrong_usage};
+
+/// Serve a device to real programs: over NBD, and grow it while they use it
+///
+/// The device is open, and locked, until the server is told to stop: by Ctrl-C or SIGTERM. It then
+/// takes no more requests, answers those in flight, makes everything durable and closes the
+/// device. A second signal ends it at once, which loses nothing that a client has flushed.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab serve root.cow --nbd /tmp/root.nbd
+  ubdlab serve ubda=root.cow,root.img --nbd 127.0.0.1:10809 --read-only
+  nbdinfo [ ubdlab serve root.cow --nbd activated ]")]
+pub(super) struct Args {
+    /// The device: a COW file, or ubda=COW[,BACKING[,SIZE]] as on UML's command line
+    ///
+    /// A COW file that is there knows its backing file. SIZE resizes the device when it is served.
+    /// After ubda (or ubd0, up to ubdp or ubd15) may come the flags r (read-only), s
+    /// (synchronous), c (files shared with others, not locked) and d (a raw disk without COW
+    /// header).
+    #[arg(
+        value_name = "SPEC",
+        value_parser = OsStringValueParser::new().try_map(|text| device_or_path(&text))
+    )]
+    device: DeviceSpec,
+
+    /// Listen for NBD clients at this address; may be repeated
+    ///
+    /// A path with a / in it, unix:PATH, an address as 127.0.0.1:10809, or activated, for sockets
+    /// that whoever starts the server hands over. A Unix socket can be used by its owner alone.
+    #[arg(long, value_name = "ADDRESS")]
+    nbd: Vec<Address>,
+
+    /// Let clients come from other machines
+    ///
+    /// Without it a TCP address has to be one of this machine's loopback. NBD as it is served here
+    /// has NO ENCRYPTION and asks for no password: whoever reaches the port reads and writes the
+    /// disk.
+    #[arg(long)]
+    allow_remote: bool,
+
+    /// The driver that serves the requests
+    ///
+    /// The models of the kernels' drivers have the defects of the real ones: with them a real file
+    /// system shows what it would lose. They have no resize and no raw disk.
+    #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
+    driver: DriverArg,
+
+    /// Of a kernel's driver, switch on only this defect; may be repeated
+    ///
+    /// Without it, all that the real one has; `none` switches all off. docs/defects.md says what
+    /// each of them is.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = one_of(names_of_drivers()),
+        hide_possible_values = true
+    )]
+    defect: Vec<String>,
+
+    /// Take no writes; the files are not written
+    #[arg(long)]
+    read_only: bool,
+
+    /// Let clients make the device smaller by truncating it, as long as no data lies past the end
+    #[arg(long)]
+    allow_shrink: bool,
+
+    /// Who carries out what the device asks of its files
+    #[arg(long, value_enum, default_value_t = IoArg::Auto)]
+    io: IoArg,
+
+    /// Refuse a backing path in the header that leads outside the COW file's directory
+    #[arg(long)]
+    confine_backing: bool,
+}
+
+pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
+    args.device.read_only |= args.read_only;
+    let driver = match args.driver() {
+        Ok(driver) => driver,
+        Err(error) => return Ok(wrong_usage(error)),
+    };
+    if args.nbd.is_empty() {
+        return Ok(wrong_usage(
+            "nobody could use the device: --nbd says where to listen".into(),
+        ));
+    }
+    // From here on the first signal asks the server to stop.
+    let interrupt = Interrupt::catch();
+    let size = args.device.size.take();
+    let opening = Opening {
+        spec: args.device.clone(),
+        options: OpenOptions {
+            trust: match args.confine_backing {
+                true => Trust::Confine,
+                false => Trust::Follow,
+            },
+            ..OpenOptions::default()
+        },
+        driver,
+        io: args.io.into(),
+        allow_shrink: args.allow_shrink,
+    };
+    let tells = |line: &dyn std::fmt::Display| output::remark(line);
+    let (ends, ending) = bounded(1);
+    let up = opening
+        .bring_up(Box::new(tells), ends)
+        .map_err(Failure::operation)?;
+    let served = args.endpoints(&up.export).and_then(|endpoints| {
+        let export = up.export.clone();
+        interrupt.wake(move || export.end(Ending::Signal));
+        resize_first(&up, size)?;
+        announce(&up.export, &endpoints);
+        let why = ending.recv().unwrap_or(Ending::Signal);
+        stop(endpoints);
+        Ok(why)
+    });
+    // Whatever happened, what was acknowledged is made durable.
+    let path = up.export.about().path.clone();
+    let closed = up.close();
+    let why = served?;
+    closed.map_err(|error| Failure(format!("{}: closing: {error}", shown(&path))))?;
+    match why {
+        Ending::Signal | Ending::Asked => Ok(Verdict::Good),
+        Ending::Died(error) => Err(Failure(format!("{}: {error}", shown(&path)))),
+    }
+}
+
+impl Args {
+    fn driver(&self) -> Result<ReplayDriver, String> {
+        let not_with_a_model = [
+            ("SIZE", self.device.size.is_some()),
+            ("read-only", self.device.read_only),
+            ("the flag s", self.device.synchronous),
+            ("the flag c", self.device.shared),
+            ("the flag d", self.device.data),
+            ("--allow-shrink", self.allow_shrink),
+            ("--confine-backing", self.confine_backing),
+        ];
+        self.driver.with_defects(&self.defect, &not_with_a_model)
+    }
+
+    /// Begins to listen everywhere.
+    fn endpoints(&self, export: &Export) -> Result<Vec<Box<dyn Endpoint>>, Failure> {
+        let _ = export;
+        Ok(Vec::new())
+    }
+}
+
+/// Finishes what was interrupted, and gives the device the size that its specification asks for,
+/// while it is served already.
+fn resize_first(up: &Up, size: Option<Bytes>) -> Result<(), Failure> {
+    let interrupted = up.interrupted;
+    if interrupted.is_none() && size.is_none() {
+        return Ok(());
+    }
+    let export = up.export.clone();
+    let work = move || {
+        let finished = interrupted.map(|record| export.finish(record));
+        let sized = size.map(|new_size| {
+            export.resize(Wish {
+                new_size,
+                strategy: None,
+                shrink: Shrink::Refuse,
+                online: true,
+            })
+        });
+        for resized in [finished, sized].into_iter().flatten() {
+            match resized {
+                Ok(resized) => export.tell(&format_args!(
+                    "resized from {} to {} by {}",
+                    resized.old_size, resized.new_size, resized.strategy
+                )),
+                // The device goes on as it is.
+                Err(error) => export.tell(&format_args!("the resize has failed: {error}")),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("resize-first".into());
+    thread.spawn(work).map(drop).map_err(Failure::operation)
+}
+
+fn announce(export: &Export, endpoints: &[Box<dyn Endpoint>]) {
+    let places = endpoints.iter().map(|endpoint| endpoint.place());
+    output::remark(format_args!(
+        "serving {}, {}: {}",
+        shown(&export.about().path),
+        export.capacity().bytes(),
+        places.collect::<Vec<_>>().join(", ")
+    ));
+}
+
+fn stop(endpoints: Vec<Box<dyn Endpoint>>) {
+    for endpoint in endpoints {
+        endpoint.stop();
+    }
+}

@@ -1,0 +1,296 @@
+//! What all endpoints of one device share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crossbeam_channel::Sender;
+use driver::blk::{Limits, Status as BlkStatus};
+use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use userhelper::real_files::RealFile;
+
+use crate::clock::{self, Started};
+use crate::device::{DeviceError, Handle, Submissions, Taken};
+
+use super::budget::Budget;
+use super::client::{Completer, Submitter, client};
+use super::extents::{Extent, extents};
+use super::record::{Asked, Recorder, RecordingStatus};
+use super::resizing::Resizing;
+use super::server::Ending;
+use super::status::{ClientStatus, Status};
+
+/// The memory that the data of requests may take which are longer than [`SMALL`].
+const LARGE_BUDGET: u64 = 256 << 20;
+
+/// The memory that the data of the others may take. They have their own, so that a few clients
+/// with long requests that never get on keep nobody else waiting.
+const SMALL_BUDGET: u64 = 64 << 20;
+
+/// The longest request that is a small one, in bytes.
+const SMALL: u64 = 64 << 10;
+
+/// Where what is worth saying goes: a line each, without a line feed.
+pub trait Tells: Send + Sync {
+    /// Says it.
+    fn tell(&self, line: &dyn fmt::Display);
+}
+
+impl<T: Fn(&dyn fmt::Display) + Send + Sync> Tells for T {
+    fn tell(&self, line: &dyn fmt::Display) {
+        self(line);
+    }
+}
+
+/// What is known of a device before it is served.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The COW file, or the raw disk.
+    pub path: PathBuf,
+    /// The driver, as on the command line.
+    pub driver: &'static str,
+    /// Its defects that are switched on.
+    pub defects: Vec<String>,
+    /// Who carries its operations out.
+    pub io: Taken,
+    /// It takes no writes.
+    pub read_only: bool,
+    /// It can be resized.
+    pub resizes: bool,
+    /// Clients may make it smaller by truncating it.
+    pub allow_shrink: bool,
+}
+
+/// A device that is served. A copy is the same device.
+#[derive(Clone)]
+pub struct Export(Arc<Inner>);
+
+struct Inner {
+    about: About,
+    /// From which new clients' handles are made.
+    handle: Mutex<Handle<RealFile>>,
+    /// For looks and resizes.
+    submissions: Submissions<RealFile>,
+    large: Arc<Budget>,
+    small: Arc<Budget>,
+    in_flight: AtomicUsize,
+    next_client: AtomicU64,
+    clients: Mutex<BTreeMap<u64, ClientStatus>>,
+    pub(super) resizing: Resizing,
+    recorder: RwLock<Option<Recorder>>,
+    tells: Box<dyn Tells>,
+    ends: Sender<Ending>,
+}
+
+impl fmt::Debug for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Export")
+            .field("about", &self.0.about)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Export {
+    /// The device behind `handle`. Why the server is to end goes to `ends`.
+    pub fn new(
+        about: About,
+        handle: Handle<RealFile>,
+        tells: Box<dyn Tells>,
+        ends: Sender<Ending>,
+    ) -> Export {
+        let (submissions, _) = handle.clone().split();
+        Export(Arc::new(Inner {
+            about,
+            handle: Mutex::new(handle),
+            submissions,
+            large: Budget::new(LARGE_BUDGET),
+            small: Budget::new(SMALL_BUDGET),
+            in_flight: AtomicUsize::new(0),
+            next_client: AtomicU64::new(1),
+            clients: Mutex::new(BTreeMap::new()),
+            resizing: Resizing::default(),
+            recorder: RwLock::new(None),
+            tells,
+            ends,
+        }))
+    }
+
+    /// What is known of it.
+    pub fn about(&self) -> &About {
+        &self.0.about
+    }
+
+    /// Says something to whoever runs the server.
+    pub fn tell(&self, line: &dyn fmt::Display) {
+        self.0.tells.tell(line);
+    }
+
+    /// Ends the server, unless that was asked for already.
+    pub fn end(&self, why: Ending) {
+        let _ = self.0.ends.try_send(why);
+    }
+
+    /// The sectors that it offers.
+    pub fn capacity(&self) -> SectorCount {
+        self.0.submissions.capacity()
+    }
+
+    /// The limits of its driver; a [`Submitter`] keeps them for its client.
+    pub fn limits(&self) -> Limits {
+        self.0.submissions.limits()
+    }
+
+    /// Whether these bytes are whole sectors of the device.
+    pub fn sectors(&self, offset: u64, len: u64) -> Option<SectorRange> {
+        let end = offset.checked_add(len)?;
+        let aligned = offset.is_multiple_of(SECTOR_SIZE) && len.is_multiple_of(SECTOR_SIZE);
+        let range = SectorRange::new(Sector(offset / SECTOR_SIZE), Bytes(len).whole_sectors());
+        (aligned && end <= self.capacity().bytes().0).then_some(range)
+    }
+
+    /// The memory from which a request with so many bytes of data takes its part.
+    pub fn budget(&self, bytes: u64) -> &Arc<Budget> {
+        match bytes <= SMALL {
+            true => &self.0.small,
+            false => &self.0.large,
+        }
+    }
+
+    /// A new client; `name` says what it is and where it comes from. It is one until both halves
+    /// have been dropped.
+    pub fn client<C>(&self, name: String) -> (Submitter<C>, Completer<C>) {
+        let number = self.0.next_client.fetch_add(1, Ordering::Relaxed);
+        let (submissions, completions) = locked(&self.0.handle).clone().split();
+        let client_status = ClientStatus {
+            number,
+            name,
+            requests: 0,
+        };
+        locked(&self.0.clients).insert(number, client_status);
+        client(self.clone(), number, submissions, completions)
+    }
+
+    /// The client with this number has gone.
+    pub(super) fn client_gone(&self, number: u64) {
+        locked(&self.0.clients).remove(&number);
+    }
+
+    /// The extents from the start of `range` on, which lies within the device, at most `most`.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn extents(&self, range: SectorRange, most: usize) -> Result<Vec<Extent>, DeviceError> {
+        let submissions = &self.0.submissions;
+        submissions.look(move |driver| {
+            // It may have become smaller meanwhile.
+            let capacity = driver.capacity();
+            let end = range.end().0.min(capacity.0);
+            let start = range.start.0.min(end);
+            let range = SectorRange::between(Sector(start)..Sector(end));
+            extents(driver, range, most)
+        })
+    }
+
+    /// How it is doing.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn status(&self) -> Result<Status, DeviceError> {
+        let look = self.0.submissions.look(|driver| {
+            let dirty = driver.dirty_count();
+            (driver.capacity(), dirty, driver.has_failed_sync())
+        });
+        let (capacity, dirty, failed_sync) = look?;
+        let statistics = self.0.submissions.statistics();
+        let about = &self.0.about;
+        let recorder = self
+            .0
+            .recorder
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(Status {
+            file: about.path.display().to_string(),
+            driver: about.driver,
+            defects: about.defects.clone(),
+            io: about.io,
+            read_only: about.read_only,
+            size_bytes: capacity.bytes().0,
+            dirty_bytes: dirty.bytes().0,
+            failed_sync,
+            in_flight: self.0.in_flight.load(Ordering::Relaxed),
+            buffered_bytes: self.0.large.used() + self.0.small.used(),
+            requests: statistics.requests,
+            syncs: statistics.syncs,
+            clients: locked(&self.0.clients).values().cloned().collect(),
+            resize: self.0.resizing.status(),
+            recording: recorder.as_ref().map(Recorder::status),
+        })
+    }
+
+    pub(super) fn submissions(&self) -> &Submissions<RealFile> {
+        &self.0.submissions
+    }
+
+    pub(super) fn resizing(&self) -> &Resizing {
+        &self.0.resizing
+    }
+
+    pub(super) fn note_begun(&self, client: u64, jobs: usize) {
+        self.0.in_flight.fetch_add(jobs, Ordering::Relaxed);
+        if let Some(status) = locked(&self.0.clients).get_mut(&client) {
+            status.requests += jobs as u64;
+        }
+    }
+
+    pub(super) fn note_ended(&self, jobs: usize) {
+        self.0.in_flight.fetch_sub(jobs, Ordering::Relaxed);
+    }
+
+    /// Writes down what clients ask for from now on, in the place of an earlier recording, which
+    /// is given back to be finished.
+    pub fn record_to(&self, recorder: Option<Recorder>) -> Option<Recorder> {
+        let mut current = self
+            .0
+            .recorder
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut current, recorder)
+    }
+
+    /// The time now, if what is asked for is written down.
+    pub(super) fn recording_time(&self) -> Option<Started> {
+        let recorder = self
+            .0
+            .recorder
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        recorder.is_some().then(clock::start)
+    }
+
+    pub(super) fn record(&self, client: u64, asked: Asked, status: BlkStatus) {
+        let recorder = self
+            .0
+            .recorder
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(recorder) = recorder.as_ref() {
+            recorder.note(client, asked, status);
+        }
+    }
+
+    /// How the recording under way is doing.
+    pub fn recording(&self) -> Option<RecordingStatus> {
+        let recorder = self
+            .0
+            .recorder
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        recorder.as_ref().map(Recorder::status)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

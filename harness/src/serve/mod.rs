@@ -1,0 +1,28 @@
+//! A device served to real programs, while it lives.
+//!
+//! A request's way, downhill: an endpoint (a folder for each protocol) reads it from its client and
+//! checks it; [`Submitter`] cuts it to the driver's limits and hands it to the device's thread;
+//! [`Completer`] puts the parts together again; the endpoint answers. [`Export`] is what all
+//! endpoints of a device share: who its clients are, how much memory their requests may take, how
+//! the device is doing, and its resizes. [`record`] writes down what was asked for.
+//!
+//! Nothing here trusts a client. What a client may claim is bounded before it is believed, and one
+//! that is cut off leaves the device and the others as they are.
+
+pub mod address;
+mod budget;
+mod client;
+mod export;
+mod extents;
+pub mod record;
+mod resizing;
+mod server;
+mod status;
+
+pub use budget::{Budget, Permit};
+pub use client::{Completer, Done, Job, NoWay, Submitter};
+pub use export::{About, Export, Tells};
+pub use extents::Extent;
+pub use resizing::{CannotResize, Grown};
+pub use server::{Ending, Endpoint, Opening, Up};
+pub use status::{ClientStatus, ResizeState, ResizeStatus, Status};

@@ -1,0 +1,231 @@
+//! Resizes of a device that is served.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver::cow::JournalRecord;
+use driver::ordered::{Desk, Procedure, Resize};
+use driver::resize::{Outcome, ResizeError, Resized};
+use driver::units::{Bytes, SectorCount};
+use userhelper::image_host::ImageHost;
+use userhelper::planner::{Plan, Wish};
+use userhelper::progress::Progress;
+use userhelper::real_files::{RealFile, RealHost};
+use userhelper::reflow::{LIVE_WINDOW, Reflow};
+use userhelper::resize::WishedResize;
+
+use crate::clock::{self, Started};
+use crate::device::{DeviceError, SentResize};
+
+use super::export::Export;
+use super::status::{ResizeState, ResizeStatus};
+
+/// Is told the new size after each resize. Whether it wants to hear of the next one too.
+pub type Grown = Box<dyn FnMut(SectorCount) -> bool + Send>;
+
+/// Why a resize does not begin, or has ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotResize {
+    /// One is under way.
+    #[error("a resize to {} is under way: wait until it has ended", .0)]
+    UnderWay(Bytes),
+    /// The device does not resize.
+    #[error("the device cannot be resized: {0}")]
+    Never(&'static str),
+    /// It has failed; the device has its old size, all its data, and goes on.
+    #[error(transparent)]
+    Failed(#[from] ResizeError),
+    /// The device does not go on.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// The resizes of a device, one after the other.
+#[derive(Default)]
+pub(super) struct Resizing {
+    /// The one under way, or the latest.
+    latest: Mutex<Option<Latest>>,
+    watchers: Mutex<Vec<Grown>>,
+}
+
+struct Latest {
+    old_size: Bytes,
+    new_size: Bytes,
+    started: Started,
+    planned: Planned,
+    ended: Option<(u64, Result<Resized, String>)>,
+}
+
+/// What a resize is planned to be, once it has been.
+#[derive(Clone, Default)]
+struct Planned(Arc<Mutex<Option<Seen>>>);
+
+#[derive(Clone)]
+struct Seen {
+    strategy: String,
+    to_move: Bytes,
+    progress: Progress,
+}
+
+impl Planned {
+    fn set(&self, strategy: String, to_move: Bytes, progress: Progress) {
+        *locked(&self.0) = Some(Seen {
+            strategy,
+            to_move,
+            progress,
+        });
+    }
+}
+
+impl Resizing {
+    pub(super) fn status(&self) -> Option<ResizeStatus> {
+        let latest = locked(&self.latest);
+        let latest = latest.as_ref()?;
+        let seen = locked(&latest.planned.0).clone();
+        let progress = seen.as_ref().map(|seen| seen.progress.clone());
+        let (elapsed_ns, state) = match &latest.ended {
+            None => (latest.started.elapsed_ns(), ResizeState::Running),
+            Some((ns, Ok(_))) => (*ns, ResizeState::Done),
+            Some((ns, Err(error))) => {
+                let error = error.clone();
+                (*ns, ResizeState::Failed { error })
+            }
+        };
+        let moved = match &latest.ended {
+            Some((_, Ok(resized))) => resized.moved,
+            _ => progress.as_ref().map(Progress::passed).unwrap_or_default(),
+        };
+        Some(ResizeStatus {
+            old_size_bytes: latest.old_size.0,
+            new_size_bytes: latest.new_size.0,
+            strategy: seen.as_ref().map(|seen| seen.strategy.clone()),
+            moved_bytes: moved.0,
+            to_move_bytes: seen.map_or(0, |seen| seen.to_move.0),
+            frontier_sector: (progress.as_ref())
+                .and_then(Progress::frontier)
+                .map(|sector| sector.0),
+            elapsed_ns,
+            state,
+        })
+    }
+
+    fn begin(&self, old_size: Bytes, new_size: Bytes) -> Result<Planned, CannotResize> {
+        let mut latest = locked(&self.latest);
+        if let Some(Latest {
+            ended: None,
+            new_size,
+            ..
+        }) = &*latest
+        {
+            return Err(CannotResize::UnderWay(*new_size));
+        }
+        let planned = Planned::default();
+        *latest = Some(Latest {
+            old_size,
+            new_size,
+            started: clock::start(),
+            planned: planned.clone(),
+            ended: None,
+        });
+        Ok(planned)
+    }
+
+    fn end(&self, ended: Result<Resized, String>) {
+        if let Some(latest) = &mut *locked(&self.latest) {
+            latest.ended = Some((latest.started.elapsed_ns(), ended));
+        }
+    }
+
+    fn tell(&self, capacity: SectorCount) {
+        locked(&self.watchers).retain_mut(|grown| grown(capacity));
+    }
+}
+
+impl Export {
+    /// Tells `grown` of each new size from now on.
+    pub fn when_resized(&self, grown: Grown) {
+        locked(&self.resizing().watchers).push(grown);
+    }
+
+    /// Resizes the device while it is served, and waits until that has ended.
+    ///
+    /// # Errors
+    /// See [`CannotResize`].
+    pub fn resize(&self, wish: Wish) -> Result<Resized, CannotResize> {
+        if !self.about().resizes {
+            return Err(CannotResize::Never(
+                "only the driver ordered resizes, and not a read-only device",
+            ));
+        }
+        let planned = self
+            .resizing()
+            .begin(self.capacity().bytes(), wish.new_size)?;
+        let seen = move |plan: &Plan, progress: Progress| {
+            planned.set(plan.strategy.to_string(), plan.to_move, progress);
+        };
+        let resize = WishedResize::new(RealHost, &self.about().path, wish).when_planned(seen);
+        self.carry_out(Box::new(resize))
+    }
+
+    /// Finishes a reflow that opening the device came upon, while it is served.
+    ///
+    /// # Errors
+    /// See [`CannotResize`].
+    pub fn finish(&self, record: JournalRecord) -> Result<Resized, CannotResize> {
+        let planned = self
+            .resizing()
+            .begin(self.capacity().bytes(), record.new_size)?;
+        let resize = Resumed { record, planned };
+        self.carry_out(Box::new(resize))
+    }
+
+    /// Gives up the resize under way, if there is one.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn give_up_resizes(&self) -> Result<(), DeviceError> {
+        self.submissions().give_up_resizes()
+    }
+
+    fn carry_out(&self, resize: SentResize<RealFile>) -> Result<Resized, CannotResize> {
+        let outcome: Result<Outcome, CannotResize> = (|| {
+            let outcome = self.submissions().resize(resize)?;
+            let gone = |_| match self.submissions().ended() {
+                Some(why) => why.clone(),
+                None => DeviceError::Stopped,
+            };
+            Ok(outcome.recv().map_err(gone)?)
+        })();
+        let resized = outcome.and_then(|outcome| Ok(outcome?));
+        let told = resized.as_ref().map(|resized| *resized);
+        self.resizing().end(told.map_err(ToString::to_string));
+        if resized.is_ok() {
+            self.resizing().tell(self.capacity());
+        }
+        resized
+    }
+}
+
+/// An interrupted reflow, which is looked at when its turn comes.
+struct Resumed {
+    record: JournalRecord,
+    planned: Planned,
+}
+
+impl Resize<RealFile> for Resumed {
+    fn begin(self: Box<Self>, desk: Desk<RealFile>) -> Procedure {
+        Box::pin(async move {
+            let Resumed { record, planned } = *self;
+            let reflow = desk.look(move |here| Reflow::resume(here.device(), record));
+            let reflow = reflow.await??.while_live(LIVE_WINDOW);
+            let progress = reflow.progress();
+            planned.set("reflow".into(), Bytes(0), progress);
+            Box::new(reflow.timed_by(|| RealHost.now_ns()))
+                .begin(desk)
+                .await
+        })
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,167 @@
+//! A device from when it is opened to serve it until it is closed.
+
+use crossbeam_channel::Sender;
+use driver::cow::JournalRecord;
+use driver::device_spec::DeviceSpec;
+use driver::driver::{Driver, Portable};
+use driver::linux::LinuxOpenError;
+use driver::open::{OpenOptions, Opened, open};
+use userhelper::real_files::{RealFile, RealHost};
+
+use crate::device::{DeviceError, Handle, Io, NoIo, Shared, Stepped, Taken};
+use crate::replay::{BringsUp, Model, ReplayDriver, SessionError};
+
+use super::export::{About, Export, Tells};
+
+/// What has clients. It is made when it has begun to listen.
+pub trait Endpoint: Send {
+    /// Where it listens, as in a message: `NBD at unix:/tmp/root.nbd`.
+    fn place(&self) -> String;
+
+    /// Takes no more requests, answers what is in flight, and lets its clients go. A client that
+    /// does not take its answers keeps it for a bounded time only.
+    fn stop(self: Box<Self>);
+}
+
+/// Why a server ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A signal asked for it.
+    Signal,
+    /// Somebody with access to the control socket asked for it.
+    Asked,
+    /// The device does not go on.
+    Died(DeviceError),
+}
+
+/// What to serve, and how.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// The device.
+    pub spec: DeviceSpec,
+    /// How it is opened.
+    pub options: OpenOptions,
+    /// The driver.
+    pub driver: ReplayDriver,
+    /// Who carries its operations out.
+    pub io: Io,
+    /// Clients may make it smaller.
+    pub allow_shrink: bool,
+}
+
+/// A device that is up, on its thread.
+pub struct Up {
+    /// The device, for endpoints.
+    pub export: Export,
+    /// A reflow that was interrupted, and is to be finished while the device is served.
+    pub interrupted: Option<JournalRecord>,
+    /// Whether the header was half changed to another backing file, and now names that one.
+    pub finished_switch: bool,
+    close: Box<dyn FnOnce() -> Result<(), String>>,
+}
+
+impl std::fmt::Debug for Up {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Up")
+            .field("export", &self.export)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Opening {
+    /// Opens the device, and starts its thread. `tells` says what is worth saying; why the server
+    /// is to end goes to `ends`, which has room for one.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn bring_up(self, tells: Box<dyn Tells>, ends: Sender<Ending>) -> Result<Up, SessionError> {
+        let Opened {
+            device,
+            interrupted,
+            finished_switch,
+        } = open(&RealHost, &self.spec, self.options)?;
+        match self.driver {
+            ReplayDriver::Ordered => self.up(device, interrupted, finished_switch, tells, ends),
+            ReplayDriver::Linux(kernel, defects) => {
+                if interrupted.is_some() {
+                    return Err(SessionError::Model {
+                        path: self.spec.file,
+                        error: LinuxOpenError::Relocating,
+                    });
+                }
+                let model = Model { kernel, defects };
+                let driver = model.take_over(&RealHost, &self.spec, device)?;
+                self.up(driver, None, finished_switch, tells, ends)
+            }
+        }
+    }
+
+    fn up<D>(
+        self,
+        driver: D,
+        interrupted: Option<JournalRecord>,
+        finished_switch: bool,
+        tells: Box<dyn Tells>,
+        ends: Sender<Ending>,
+    ) -> Result<Up, SessionError>
+    where
+        D: Portable<File = RealFile> + 'static,
+    {
+        let is_model = matches!(self.driver, ReplayDriver::Linux(..));
+        let (shared, handle, io) = started(driver, self.io, is_model)?;
+        let about = About {
+            path: self.spec.file.clone(),
+            driver: self.driver.name(),
+            defects: self.driver.defects(),
+            io,
+            read_only: self.spec.read_only,
+            resizes: !is_model && !self.spec.read_only,
+            allow_shrink: self.allow_shrink,
+        };
+        Ok(Up {
+            export: Export::new(about, handle, tells, ends),
+            interrupted,
+            finished_switch,
+            close: Box::new(move || {
+                let stopped = shared.stop().map_err(|error| error.to_string())?;
+                stopped.close()
+            }),
+        })
+    }
+}
+
+impl Up {
+    /// Gives up a resize under way, makes everything durable and closes the files. The endpoints
+    /// have stopped.
+    ///
+    /// # Errors
+    /// Why not everything is durable.
+    pub fn close(self) -> Result<(), String> {
+        // What does not go on has no resize under way.
+        let _ = self.export.give_up_resizes();
+        (self.close)()
+    }
+}
+
+fn started<D>(
+    driver: D,
+    io: Io,
+    is_model: bool,
+) -> Result<(Shared<D>, Handle<RealFile>, Taken), SessionError>
+where
+    D: Portable<File = RealFile> + 'static,
+{
+    // A model has one operation at a time.
+    let depth = match is_model {
+        true => 1,
+        false => Driver::limits(&driver).queue_depth,
+    };
+    let chosen = io.choose(depth)?;
+    let device = match chosen.executor()? {
+        Some(executor) => Stepped::on(driver, executor),
+        None => Stepped::new(driver),
+    };
+    let shared = Shared::start(device).map_err(|error| SessionError::from(NoIo::Thread(error)))?;
+    let handle = shared.handle();
+    Ok((shared, handle, chosen.taken()))
+}
