@@ -17,6 +17,7 @@ mod extents;
 pub mod record;
 mod resizing;
 mod server;
+pub mod socket;
 mod status;
 
 pub use budget::{Budget, Permit};
