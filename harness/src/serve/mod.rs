@@ -12,6 +12,7 @@
 pub mod address;
 mod budget;
 mod client;
+pub mod control;
 mod export;
 mod extents;
 pub mod record;
