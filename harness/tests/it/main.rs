@@ -64,6 +64,8 @@ mod plain_format;
 mod report_pages;
 mod resize_findings;
 mod security_page;
+mod serve_control;
+mod serve_record;
 mod shared_device;
 mod side_by_side;
 mod sim_allowance;

@@ -6,5 +6,6 @@ pub(crate) mod cli;
 pub(crate) mod images;
 pub(crate) mod mounted;
 pub(crate) mod peers;
+pub(crate) mod served;
 pub(crate) mod share;
 pub(crate) mod uml;
