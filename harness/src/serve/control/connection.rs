@@ -46,9 +46,9 @@ pub(super) fn serve(stream: UnixStream, shared: &Arc<Shared>) {
             Err(cut) => break cut,
         };
         let mut say = |answer: &Answer| say(&stream, answer);
-        let served = match serde_json::from_slice::<Request>(&line) {
+        let served = match Request::parse(&line) {
             Ok(request) => answer(request, shared, &mut say),
-            Err(error) => say(&Answer::Error(format!("not a request: {error}"))),
+            Err(error) => say(&Answer::Error(error)),
         };
         if let Err(cut) = served {
             break cut;
@@ -141,9 +141,9 @@ pub(super) fn say(stream: &UnixStream, answer: &Answer) -> Result<(), Cut> {
 /// Writes an answer as a line, within this time; without it, as much of it as can be written at
 /// once.
 fn write_line(stream: &UnixStream, answer: &Answer, patience: Option<Duration>) -> Result<(), Cut> {
-    let begun = clock::start();
     let mut line = serde_json::to_vec(answer).map_err(|_| Cut::Gone)?;
     line.push(b'\n');
+    let begun = clock::start();
     let mut rest = &line[..];
     let mut stream = stream;
     while !rest.is_empty() {
