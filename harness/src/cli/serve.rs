@@ -10,6 +10,8 @@ use userhelper::planner::{Shrink, Wish};
 
 use crate::replay::ReplayDriver;
 use crate::serve::address::Address;
+use crate::serve::nbd::Nbd;
+use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::{Ending, Endpoint, Export, Opening, Up};
 
 use super::device_arg::device_or_path;
@@ -160,8 +162,12 @@ impl Args {
 
     /// Begins to listen everywhere.
     fn endpoints(&self, export: &Export) -> Result<Vec<Box<dyn Endpoint>>, Failure> {
-        let _ = export;
-        Ok(Vec::new())
+        let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
+        for address in &self.nbd {
+            let listens = Nbd::listen(export, address, self.allow_remote, PATIENCE);
+            endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+        }
+        Ok(endpoints)
     }
 }
 

@@ -14,9 +14,11 @@ mod budget;
 mod client;
 mod export;
 mod extents;
+pub mod nbd;
 pub mod record;
 mod resizing;
 mod server;
+mod socket;
 mod status;
 
 pub use budget::{Budget, Permit};
