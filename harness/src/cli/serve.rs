@@ -13,6 +13,8 @@ use userhelper::planner::{Shrink, Wish};
 use crate::replay::ReplayDriver;
 use crate::serve::address::Address;
 use crate::serve::control::Control;
+use crate::serve::nbd::Nbd;
+use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::record::Recorder;
 use crate::serve::{Ending, Endpoint, Export, Opening, Up};
 
@@ -159,25 +161,25 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     let path = &export.about().path;
     let closed = up.close();
     let closed = closed.map_err(|error| format!("{}: closing: {error}", shown(path)));
-    finish_recording(&export);
+    let recorded = finish_recording(&export);
     if let Some(control) = control {
         control.end(closed.clone());
     }
     let why = served?;
     closed.map_err(Failure)?;
     match why {
-        Ending::Signal | Ending::Asked => Ok(Verdict::Good),
+        Ending::Signal | Ending::Asked => recorded.map(|()| Verdict::Good),
         Ending::Died(error) => Err(Failure(format!("{}: {error}", shown(path)))),
     }
 }
 
 /// Makes the recording under way whole, if there is one.
-fn finish_recording(export: &Export) {
-    match export.record_to(None).map(Recorder::finish) {
-        None => {}
-        Some(Ok(recorded)) => output::remark(RecordedText(&recorded)),
-        Some(Err(error)) => output::remark(error),
+fn finish_recording(export: &Export) -> Result<(), Failure> {
+    if let Some(recorder) = export.record_to(None) {
+        let recorded = recorder.finish().map_err(Failure)?;
+        output::remark(RecordedText(&recorded));
     }
+    Ok(())
 }
 
 impl Args {
@@ -196,8 +198,12 @@ impl Args {
 
     /// Begins to listen everywhere.
     fn endpoints(&self, export: &Export) -> Result<Vec<Box<dyn Endpoint>>, Failure> {
-        let _ = export;
-        Ok(Vec::new())
+        let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
+        for address in &self.nbd {
+            let listens = Nbd::listen(export, address, self.allow_remote, PATIENCE);
+            endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+        }
+        Ok(endpoints)
     }
 
     fn control(&self, export: &Export) -> Result<Option<Control>, Failure> {

@@ -11,7 +11,7 @@ use harness::serve::{Ending, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cli::{SIZE, Sandbox, ubdlab_that_heeds_signals};
-use crate::support::served::{Server, ask, bring_up};
+use crate::support::served::{ask, bring_up, start};
 
 fn grow(by: i64) -> Request {
     Request::Resize {
@@ -262,7 +262,7 @@ fn a_resize_outlives_its_client() {
 fn the_program_is_told_what_to_do() {
     let sandbox = Sandbox::with_device();
     sandbox.make_dirty("cow");
-    let server = Server::start(&sandbox, &[]);
+    let server = start(&sandbox, &[]);
     let text = sandbox.succeeds(&["ctl", "@ctl", "status"]);
     let expected = "device     @cow: 1 MiB, 512 bytes of it in the file\n";
     assert!(text.starts_with(expected), "{text}");
@@ -291,8 +291,8 @@ fn the_program_is_told_what_to_do() {
     assert!(stopped.starts_with("stopped: "), "{stopped}");
     // When it says so the file is closed.
     sandbox.succeeds(&["image", "resize", "@cow", "+1M"]);
-    let (status, said) = server.ended();
-    assert_eq!(status.code(), Some(0), "{said:?}");
+    let (status, said) = server.wait();
+    assert_eq!(status, Some(0), "{said}");
     assert!(!sandbox.path("ctl").exists());
 }
 
@@ -300,10 +300,10 @@ fn the_program_is_told_what_to_do() {
 fn signals_end_the_server_and_its_socket_goes() {
     for signal in [Signal::INT, Signal::TERM] {
         let sandbox = Sandbox::with_device();
-        let server = Server::start(&sandbox, &[]);
+        let server = start(&sandbox, &[]);
         server.send(signal);
-        let (status, said) = server.ended();
-        assert_eq!(status.code(), Some(0), "{said:?}");
+        let (status, said) = server.wait();
+        assert_eq!(status, Some(0), "{said}");
         assert!(!sandbox.path("ctl").exists());
     }
 }
@@ -320,18 +320,17 @@ fn a_socket_that_nobody_listens_on_is_told_and_replaced() {
         &["ctl", "@trace", "status"],
         "@trace: connecting: found no socket, expected the control socket of ubdlab serve",
     );
-    let server = Server::start(&sandbox, &[]);
+    let server = start(&sandbox, &[]);
     let other = sandbox.run(&["serve", "@trace", "--nbd", "@nbd2", "--control", "@ctl"]);
     assert_eq!(other.status.code(), Some(3));
-    server.send(Signal::KILL);
-    server.ended();
+    server.kill();
     sandbox.refuses(
         &["ctl", "@ctl", "status"],
         "@ctl: connecting: nobody listens on this socket: the server has ended",
     );
-    let server = Server::start(&sandbox, &[]);
+    let server = start(&sandbox, &[]);
     sandbox.succeeds(&["ctl", "@ctl", "stop"]);
-    server.ended();
+    assert_eq!(server.wait().0, Some(0));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use harness::trace::{CompactReader, Record, Served, TraceOperation, TraceSource}
 use rustix::process::Signal;
 
 use crate::support::cli::{SIZE, Sandbox};
-use crate::support::served::{Server, ask, bring_up};
+use crate::support::served::{ask, bring_up, start};
 
 fn range(start: u64, count: u64) -> SectorRange {
     SectorRange::new(Sector(start), SectorCount(count))
@@ -247,20 +247,16 @@ fn recordings_are_begun_and_ended_by_the_control_socket() {
 #[test]
 fn the_program_records_from_its_start_until_it_ends() {
     let sandbox = Sandbox::with_device();
-    let server = Server::start(&sandbox, &["--record", "@recording"]);
+    let server = start(&sandbox, &["--record", "@recording"]);
     for _ in 0..3 {
         sandbox.succeeds(&["ctl", "@ctl", "flush"]);
     }
     let status = sandbox.report(&["ctl", "@ctl", "status"]);
     assert_eq!(status["recording"]["recorded"], 3, "{status}");
     server.send(Signal::TERM);
-    let (status, said) = server.ended();
-    assert_eq!(status.code(), Some(0), "{said:?}");
-    assert!(
-        said.iter()
-            .any(|line| line.ends_with("recording: 3 requests")),
-        "{said:?}"
-    );
+    let (status, said) = server.wait();
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.ends_with("recording: 3 requests\n"), "{said}");
     let (records, cut) = read(&sandbox.path("recording"));
     assert_eq!((records.len(), cut), (3, None));
 
@@ -272,21 +268,21 @@ fn the_program_records_from_its_start_until_it_ends() {
          not written over",
     );
 
-    let server = Server::start(&sandbox, &[]);
+    let server = start(&sandbox, &[]);
     let said = sandbox.succeeds(&["ctl", "@ctl", "record", "@later"]);
     assert_eq!(said, "recording into @later\n");
     sandbox.succeeds(&["ctl", "@ctl", "flush"]);
     let said = sandbox.succeeds(&["ctl", "@ctl", "record", "off"]);
     assert_eq!(said, "@later: 1 request\n");
     sandbox.succeeds(&["ctl", "@ctl", "stop"]);
-    server.ended();
+    assert_eq!(server.wait().0, Some(0));
 }
 
 /// What was asked for some seconds before `kill -9` can be read.
 #[test]
 fn a_killed_server_leaves_a_trace_that_is_cut() {
     let sandbox = Sandbox::with_device();
-    let server = Server::start(&sandbox, &["--record", "@recording"]);
+    let server = start(&sandbox, &["--record", "@recording"]);
     for _ in 0..3 {
         sandbox.succeeds(&["ctl", "@ctl", "flush"]);
     }
@@ -294,8 +290,7 @@ fn a_killed_server_leaves_a_trace_that_is_cut() {
     while read(&path).0.len() < 3 {
         std::thread::yield_now();
     }
-    server.send(Signal::KILL);
-    server.ended();
+    server.kill();
     let (records, cut) = read(&path);
     assert_eq!(records.len(), 3);
     assert!(cut.unwrap().contains("the trace is cut"));
