@@ -2,8 +2,9 @@
 //!
 //! The device's side only hands a request over, when it has ended: to a thread that sorts requests
 //! by the time at which they were asked for and writes them. Between the two is a channel of
-//! bounded length. If the disk is too slow for what is asked for, requests are lost and counted,
-//! and the device is as fast as without a recording.
+//! bounded length, into which the thread looks now and then, because to be woken by each request
+//! would cost its client more than the rest. If the disk is too slow for what is asked for, requests
+//! are lost and counted, and the device is as fast as without a recording.
 //!
 //! The file is written in place, under its own name, which must not exist before. A recording may
 //! run for days, and whoever looks for it has to find it; a file that appears when it is whole would
@@ -15,6 +16,7 @@
 //! One without sectors is not, because a trace has none.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -43,6 +45,9 @@ const ON_THE_WAY: usize = 1 << 16;
 /// Requests that the thread keeps to sort them by time. One that takes longer than as many others
 /// comes after them in the file.
 const SORTED: usize = 4096;
+
+/// How often the thread looks for requests. In that time 1.3 million a second have room.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A request that is older than this is not waited for, and those after it are written.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -117,6 +122,8 @@ pub struct Recorder {
     began: Started,
     counts: Arc<Counts>,
     requests: Sender<(Record, Served)>,
+    /// The thread goes on as long as this is there.
+    goes_on: Sender<()>,
     thread: JoinHandle<()>,
 }
 
@@ -168,7 +175,7 @@ impl Recorder {
                 shown(&export.about().path)
             ),
         };
-        Recorder::on(file, path, &header, ON_THE_WAY)
+        Recorder::on(file, path, &header, ON_THE_WAY, export.teller())
     }
 
     fn on(
@@ -176,10 +183,12 @@ impl Recorder {
         path: &Path,
         header: &TraceHeader,
         on_the_way: usize,
+        tells: impl Fn(&dyn fmt::Display) + Send + 'static,
     ) -> Result<Recorder, String> {
         let failed = |error: TraceError| error.to_string();
         let writer = TraceWriter::telling_served(path, out, header).map_err(failed)?;
         let (requests, received) = bounded(on_the_way);
+        let (goes_on, ended) = bounded(0);
         let began = clock::start();
         let counts = Arc::new(Counts::default());
         let told = Arc::clone(&counts);
@@ -191,8 +200,9 @@ impl Recorder {
                 next: 0,
                 end: Sector(0),
             };
-            // Its channel closes after the error is there, and all that comes later is lost.
-            if let Err(error) = writing.write(&received, began, &told) {
+            // The channel closes when the error is known, and all that comes later is lost.
+            if let Err(error) = writing.write(&received, &ended, began, &told) {
+                tells(&format_args!("the recording has failed: {error}"));
                 let _ = told.error.set(error.to_string());
             }
         });
@@ -205,6 +215,7 @@ impl Recorder {
             began,
             counts,
             requests,
+            goes_on,
             thread,
         })
     }
@@ -240,7 +251,7 @@ impl Recorder {
     /// # Errors
     /// Why it is not, with the path. What is in the file can be read up to its last whole frame.
     pub fn finish(self) -> Result<RecordingStatus, String> {
-        drop(self.requests);
+        drop(self.goes_on);
         let ended = self.thread.join();
         let status = status(&self.file, &self.counts);
         match (ended, status.error) {
@@ -282,37 +293,28 @@ struct Writing<O: Out> {
 }
 
 impl<O: Out> Writing<O> {
-    /// Writes until the other end of the channel has gone.
+    /// Writes until the other end of `ended` has gone, and then what is left.
     fn write(
         mut self,
         requests: &Receiver<(Record, Served)>,
+        ended: &Receiver<()>,
         began: Started,
         counts: &Counts,
     ) -> Result<(), TraceError> {
         let mut flushed = clock::start();
-        let mut is_flushed = true;
-        loop {
-            let interval = INTERVAL * (1 + (self.writer.frames() / FRAMES_AN_INTERVAL) as u32);
-            let received = match is_flushed {
-                true => requests.recv().map_err(RecvTimeoutError::from),
-                false => requests.recv_timeout(interval.saturating_sub(flushed.elapsed())),
-            };
-            match received {
-                Ok(request) => {
-                    if is_flushed {
-                        (flushed, is_flushed) = (clock::start(), false);
-                    }
-                    self.take(request)?;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+        let mut is_over = false;
+        while !is_over {
+            is_over = ended.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Disconnected);
+            for request in requests.try_iter().take(ON_THE_WAY) {
+                self.take(request)?;
             }
-            if flushed.elapsed() >= interval {
+            let frames = self.writer.frames() / FRAMES_AN_INTERVAL;
+            if flushed.elapsed() >= INTERVAL * (1 + frames as u32) {
                 let now = Duration::from_nanos(began.elapsed_ns());
                 let settled = now.saturating_sub(SETTLED).as_nanos() as u64;
                 self.hand_over(|time, _| time.0 <= settled)?;
                 self.writer.flush()?;
-                (flushed, is_flushed) = (clock::start(), self.sorted.is_empty());
+                flushed = clock::start();
             }
             counts
                 .written
@@ -412,7 +414,7 @@ mod tests {
             device_size: Some(SectorCount(64)),
             description: "by hand".into(),
         };
-        Recorder::on(disk, Path::new("out"), &header, on_the_way).unwrap()
+        Recorder::on(disk, Path::new("out"), &header, on_the_way, |_| {}).unwrap()
     }
 
     fn read(content: &std::sync::Mutex<Cursor<Vec<u8>>>) -> Vec<(Record, Served)> {

@@ -151,12 +151,16 @@ fn requests_that_fail_are_recorded_as_failed() {
     assert_eq!(info["failed_requests"]["io-error"], 1);
     // A trace has one size, and all of it fits.
     assert_eq!(info["device_size_sectors"], SIZE / 512 + 8);
-    let csv = sandbox.succeeds(&["trace", "convert", "@recording", "-", "--as", "csv"]);
+    let said = sandbox.succeeds(&["trace", "convert", "@recording", "@csv", "--as", "csv"]);
+    assert!(
+        said.contains("\nfailed      in the recording: 1 io-error\n"),
+        "{said}"
+    );
+    let csv = String::from_utf8(sandbox.read("csv")).unwrap();
     let lines: Vec<_> = csv.lines().collect();
     assert!(lines[0].ends_with(",sectors,client,status"), "{csv}");
     assert!(lines[1].ends_with(",2048,8,1,io-error"), "{csv}");
     assert!(lines[2].ends_with(",0,8,1,ok"), "{csv}");
-    sandbox.write("csv", &csv);
     assert_eq!(sandbox.report(&["trace", "info", "@csv"])["requests"], 2);
 
     // A part of it is of version 2 too.
