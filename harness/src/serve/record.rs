@@ -175,7 +175,11 @@ impl Recorder {
                 shown(&export.about().path)
             ),
         };
-        Recorder::on(file, path, &header, ON_THE_WAY, export.teller())
+        let begun = Recorder::on(file, path, &header, ON_THE_WAY, export.teller());
+        begun.inspect_err(|_| {
+            // There is nothing in it, and it would be in the way of the next attempt.
+            let _ = std::fs::remove_file(path);
+        })
     }
 
     fn on(
