@@ -10,6 +10,8 @@ mod crafted_cow;
 mod exercise;
 #[path = "../../../driver/tests/shared/live.rs"]
 mod live;
+#[path = "../shared/negotiate.rs"]
+mod negotiate;
 #[path = "../shared/read_trace.rs"]
 mod read_trace;
 #[path = "../../../userhelper/tests/shared/hosts_agree.rs"]
