@@ -35,6 +35,11 @@ pub(super) fn traces() -> Vec<Vec<u8>> {
     traces
 }
 
+/// What NBD clients send.
+pub(super) fn negotiations() -> Vec<Vec<u8>> {
+    files("fuzz/seeds/nbd")
+}
+
 /// Small images of every version.
 pub(super) fn images() -> Vec<Vec<u8>> {
     let versions = [Version::V1, Version::V2, Version::V3, Version::V3Wide];
