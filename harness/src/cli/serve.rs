@@ -1,5 +1,7 @@
 //! `ubdlab serve`.
 
+use std::path::PathBuf;
+
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use crossbeam_channel::bounded;
 use driver::device_spec::DeviceSpec;
@@ -10,6 +12,7 @@ use userhelper::planner::{Shrink, Wish};
 
 use crate::replay::ReplayDriver;
 use crate::serve::address::Address;
+use crate::serve::vhost_user::VhostUser;
 use crate::serve::{Ending, Endpoint, Export, Opening, Up};
 
 use super::device_arg::device_or_path;
@@ -56,6 +59,14 @@ pub(super) struct Args {
     #[arg(long)]
     allow_remote: bool,
 
+    /// Be the disk of a UML, QEMU or Cloud Hypervisor that connects to this socket; may be repeated
+    ///
+    /// A virtio block device over vhost-user. UML takes it as virtio_uml.device=SOCKET:2, and has
+    /// it as /dev/vda when its module virtio_blk is loaded. A socket has one client at a time, and
+    /// can be used by its owner alone.
+    #[arg(long, value_name = "SOCKET")]
+    vhost_user: Vec<PathBuf>,
+
     /// The driver that serves the requests
     ///
     /// The models of the kernels' drivers have the defects of the real ones: with them a real file
@@ -98,9 +109,9 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
         Ok(driver) => driver,
         Err(error) => return Ok(wrong_usage(error)),
     };
-    if args.nbd.is_empty() {
+    if args.nbd.is_empty() && args.vhost_user.is_empty() {
         return Ok(wrong_usage(
-            "nobody could use the device: --nbd says where to listen".into(),
+            "nobody could use the device: --nbd or --vhost-user says where to listen".into(),
         ));
     }
     // From here on the first signal asks the server to stop.
@@ -160,8 +171,12 @@ impl Args {
 
     /// Begins to listen everywhere.
     fn endpoints(&self, export: &Export) -> Result<Vec<Box<dyn Endpoint>>, Failure> {
-        let _ = export;
-        Ok(Vec::new())
+        let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
+        for socket in &self.vhost_user {
+            let listens = VhostUser::listen(export, socket).map_err(Failure)?;
+            endpoints.push(Box::new(listens));
+        }
+        Ok(endpoints)
     }
 }
 

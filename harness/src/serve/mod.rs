@@ -17,7 +17,9 @@ mod extents;
 pub mod record;
 mod resizing;
 mod server;
+mod socket;
 mod status;
+pub mod vhost_user;
 
 pub use budget::{Budget, Permit};
 pub use client::{Completer, Done, Job, NoWay, Submitter};
