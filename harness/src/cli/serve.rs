@@ -12,6 +12,8 @@ use userhelper::planner::{Shrink, Wish};
 
 use crate::replay::ReplayDriver;
 use crate::serve::address::Address;
+use crate::serve::nbd::Nbd;
+use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::vhost_user::VhostUser;
 use crate::serve::{Ending, Endpoint, Export, Opening, Up};
 
@@ -172,9 +174,13 @@ impl Args {
     /// Begins to listen everywhere.
     fn endpoints(&self, export: &Export) -> Result<Vec<Box<dyn Endpoint>>, Failure> {
         let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
+        for address in &self.nbd {
+            let listens = Nbd::listen(export, address, self.allow_remote, PATIENCE);
+            endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+        }
         for socket in &self.vhost_user {
-            let listens = VhostUser::listen(export, socket).map_err(Failure)?;
-            endpoints.push(Box::new(listens));
+            let listens = VhostUser::listen(export, socket);
+            endpoints.push(Box::new(listens.map_err(Failure::operation)?));
         }
         Ok(endpoints)
     }

@@ -37,6 +37,19 @@ impl Budget {
         }
     }
 
+    /// So many bytes, if there is room now.
+    pub fn try_take(self: &Arc<Budget>, bytes: u64) -> Option<Permit> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if *used > 0 && used.saturating_add(bytes) > self.limit {
+            return None;
+        }
+        *used += bytes;
+        Some(Permit {
+            of: Arc::clone(self),
+            bytes,
+        })
+    }
+
     /// The bytes that are taken.
     pub fn used(&self) -> u64 {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner)
@@ -76,6 +89,8 @@ mod tests {
         // More than there is at all is given to one who is alone.
         let alone = budget.take(1000);
         assert_eq!(budget.used(), 1000);
+        assert!(budget.try_take(1).is_none());
         drop(alone);
+        assert!(budget.try_take(1).is_some());
     }
 }

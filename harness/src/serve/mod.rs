@@ -14,6 +14,7 @@ mod budget;
 mod client;
 mod export;
 mod extents;
+pub mod nbd;
 pub mod record;
 mod resizing;
 mod server;

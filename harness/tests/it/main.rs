@@ -64,6 +64,7 @@ mod plain_format;
 mod report_pages;
 mod resize_findings;
 mod security_page;
+mod serve_nbd;
 mod shared_device;
 mod side_by_side;
 mod sim_allowance;

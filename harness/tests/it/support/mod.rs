@@ -5,6 +5,8 @@ pub(crate) mod cases;
 pub(crate) mod cli;
 pub(crate) mod images;
 pub(crate) mod mounted;
+pub(crate) mod nbd;
 pub(crate) mod peers;
+pub(crate) mod server;
 pub(crate) mod share;
 pub(crate) mod uml;

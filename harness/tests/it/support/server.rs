@@ -1,0 +1,97 @@
+//! A server of a device as a process: it has begun to serve when it is made, and is gone when the
+//! test ends.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::cli::{Sandbox, ubdlab_that_heeds_signals};
+
+/// `ubdlab serve`, and what it says.
+pub(crate) struct Server {
+    child: Child,
+    /// Gives back what came on standard error.
+    said: Option<JoinHandle<String>>,
+}
+
+impl Server {
+    /// Starts it in the sandbox, and waits until it serves.
+    pub(crate) fn start(sandbox: &Sandbox, args: &[&str]) -> Server {
+        let mut command = ubdlab_that_heeds_signals();
+        let args = sandbox.args(args);
+        command
+            .arg("serve")
+            .args(args)
+            .current_dir(sandbox.path(""));
+        Server::of(command)
+    }
+
+    /// What `command` starts, and waits until it serves.
+    pub(crate) fn of(mut command: Command) -> Server {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let begun = until_it_serves(&mut stderr);
+        let said = std::thread::spawn(move || {
+            let mut all = begun;
+            while stderr.read_line(&mut all).unwrap_or(0) > 0 {}
+            all
+        });
+        Server {
+            child,
+            said: Some(said),
+        }
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn send(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until it ends; its exit status, or `None` if a signal has ended it, and all it said.
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        let said = self.said.take().unwrap().join().unwrap();
+        (status.code(), said)
+    }
+
+    /// Stops it, which has to end well; what it said.
+    pub(crate) fn stop(self) -> String {
+        self.send(Signal::TERM);
+        let (status, said) = self.wait();
+        assert_eq!(status, Some(0), "{said}");
+        said
+    }
+
+    /// Ends it without a chance to do anything more.
+    pub(crate) fn kill(self) {
+        self.send(Signal::KILL);
+        self.wait();
+    }
+}
+
+fn until_it_serves(stderr: &mut BufReader<ChildStderr>) -> String {
+    let mut all = String::new();
+    loop {
+        let before = all.len();
+        let read = stderr.read_line(&mut all).unwrap();
+        assert_ne!(read, 0, "it ended early: {all}");
+        if all[before..].starts_with("serving ") {
+            return all;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Where it has ended already, both fail.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
