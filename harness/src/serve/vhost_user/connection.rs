@@ -143,7 +143,7 @@ impl Line {
             disk.let_go();
             woken
                 .map(drop)
-                .map_err(|error| driver::system_words(&io::Error::from(error)))
+                .map_err(|error| driver::system_words(io::Error::from(error)))
         })
     }
 

@@ -182,7 +182,7 @@ pub(super) fn give_back(answers: Vec<Written>) -> Result<(), Broken> {
         let vring = first.vring.clone();
         let is_same = |next: &Written| Arc::ptr_eq(&next.taken.queue, &first.taken.queue);
         let mut same = Vec::new();
-        while let Some(next) = answers.next_if(&is_same) {
+        while let Some(next) = answers.next_if(is_same) {
             same.push(next);
         }
         let mut state = vring.get_mut();
