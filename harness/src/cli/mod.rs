@@ -3,6 +3,7 @@
 //! 3 if an operation failed and 128 + n if signal n ended it.
 
 mod bench;
+mod ctl;
 mod demo;
 mod device_arg;
 mod driver_arg;
@@ -19,6 +20,7 @@ mod reading;
 mod replay;
 mod serve;
 mod shell;
+mod size_change;
 mod startup;
 mod stat;
 mod temporary;
@@ -59,6 +61,7 @@ enum Command {
     Demo(demo::Args),
     Replay(replay::Args),
     Serve(serve::Args),
+    Ctl(ctl::Args),
     Fuzz(fuzz::Args),
     #[command(subcommand)]
     Image(image::Command),
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Serve(args) => serve::run(args),
+        Command::Ctl(args) => ctl::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Image(command) => image::run(&command),
         Command::Bench(command) => bench::run(&command),

@@ -12,11 +12,14 @@ use userhelper::planner::{Shrink, Wish};
 
 use crate::replay::ReplayDriver;
 use crate::serve::address::Address;
+use crate::serve::control::Control;
 use crate::serve::nbd::Nbd;
 use crate::serve::nbd::listener::PATIENCE;
+use crate::serve::record::Recorder;
 use crate::serve::vhost_user::VhostUser;
 use crate::serve::{Ending, Endpoint, Export, Opening, Up};
 
+use super::ctl::RecordedText;
 use super::device_arg::device_or_path;
 use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
 use super::interrupt::Interrupt;
@@ -103,6 +106,18 @@ pub(super) struct Args {
     /// Refuse a backing path in the header that leads outside the COW file's directory
     #[arg(long)]
     confine_backing: bool,
+
+    /// Listen at this Unix socket for `ubdlab ctl`, by which the device is grown while it is served
+    ///
+    /// Only its owner can connect. docs/serve.md says what goes over it.
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+
+    /// Write down all that clients ask for into FILE, which must not exist yet, as a trace
+    ///
+    /// `ubdlab replay` plays it again. `ubdlab ctl` begins and ends a recording at any time.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
@@ -137,23 +152,42 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     let up = opening
         .bring_up(Box::new(tells), ends)
         .map_err(Failure::operation)?;
+    // It outlives the device: whoever asks for the end waits until that is closed.
+    let mut control = None;
     let served = args.endpoints(&up.export).and_then(|endpoints| {
+        control = args.control(&up.export)?;
+        args.record(&up.export)?;
         let export = up.export.clone();
         interrupt.wake(move || export.end(Ending::Signal));
         resize_first(&up, size)?;
-        announce(&up.export, &endpoints);
+        announce(&up.export, &endpoints, control.as_ref());
         let why = ending.recv().unwrap_or(Ending::Signal);
         stop(endpoints);
         Ok(why)
     });
     // Whatever happened, what was acknowledged is made durable.
-    let path = up.export.about().path.clone();
+    let export = up.export.clone();
+    let path = &export.about().path;
     let closed = up.close();
+    let closed = closed.map_err(|error| format!("{}: closing: {error}", shown(path)));
+    finish_recording(&export);
+    if let Some(control) = control {
+        control.end(closed.clone());
+    }
     let why = served?;
-    closed.map_err(|error| Failure(format!("{}: closing: {error}", shown(&path))))?;
+    closed.map_err(Failure)?;
     match why {
         Ending::Signal | Ending::Asked => Ok(Verdict::Good),
-        Ending::Died(error) => Err(Failure(format!("{}: {error}", shown(&path)))),
+        Ending::Died(error) => Err(Failure(format!("{}: {error}", shown(path)))),
+    }
+}
+
+/// Makes the recording under way whole, if there is one.
+fn finish_recording(export: &Export) {
+    match export.record_to(None).map(Recorder::finish) {
+        None => {}
+        Some(Ok(recorded)) => output::remark(RecordedText(&recorded)),
+        Some(Err(error)) => output::remark(error),
     }
 }
 
@@ -183,6 +217,22 @@ impl Args {
             endpoints.push(Box::new(listens.map_err(Failure::operation)?));
         }
         Ok(endpoints)
+    }
+
+    fn control(&self, export: &Export) -> Result<Option<Control>, Failure> {
+        let listen = |path: &PathBuf| Control::listen(path, export.clone()).map_err(Failure);
+        self.control.as_ref().map(listen).transpose()
+    }
+
+    /// Begins to record, if that is asked for.
+    fn record(&self, export: &Export) -> Result<(), Failure> {
+        let Some(file) = &self.record else {
+            return Ok(());
+        };
+        let path = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        let recorder = Recorder::begin(&path, export).map_err(Failure)?;
+        export.record_to(Some(recorder));
+        Ok(())
     }
 }
 
@@ -219,8 +269,9 @@ fn resize_first(up: &Up, size: Option<Bytes>) -> Result<(), Failure> {
     thread.spawn(work).map(drop).map_err(Failure::operation)
 }
 
-fn announce(export: &Export, endpoints: &[Box<dyn Endpoint>]) {
+fn announce(export: &Export, endpoints: &[Box<dyn Endpoint>], control: Option<&Control>) {
     let places = endpoints.iter().map(|endpoint| endpoint.place());
+    let places = places.chain(control.map(Control::place));
     output::remark(format_args!(
         "serving {}, {}: {}",
         shown(&export.about().path),

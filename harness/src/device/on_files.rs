@@ -8,7 +8,7 @@ use driver::executor::Executor;
 use driver::ordered::Statistics;
 use driver::resize::Outcome;
 use driver::units::SectorCount;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use userhelper::executor::{NoUring, Threads, Uring};
 use userhelper::real_files::RealFile;
 
@@ -31,7 +31,7 @@ pub enum Io {
 }
 
 /// What was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Taken {
     /// See [`Io::Inline`].

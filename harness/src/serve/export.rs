@@ -212,7 +212,7 @@ impl Export {
             .unwrap_or_else(PoisonError::into_inner);
         Ok(Status {
             file: about.path.display().to_string(),
-            driver: about.driver,
+            driver: about.driver.to_owned(),
             defects: about.defects.clone(),
             io: about.io,
             read_only: about.read_only,

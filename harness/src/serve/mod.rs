@@ -12,13 +12,14 @@
 pub mod address;
 mod budget;
 mod client;
+pub mod control;
 mod export;
 mod extents;
 pub mod nbd;
 pub mod record;
 mod resizing;
 mod server;
-mod socket;
+pub mod socket;
 mod status;
 pub mod vhost_user;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use driver::blk::{Operation, Status};
 use driver::units::SectorRange;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Started;
 
@@ -28,7 +28,7 @@ impl Asked {
 }
 
 /// How a recording is doing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingStatus {
     /// The file.
     pub file: String,
@@ -36,6 +36,8 @@ pub struct RecordingStatus {
     pub recorded: u64,
     /// Requests that are not, because the disk was too slow.
     pub lost: u64,
+    /// Why nothing more is written, if that is so: the rest counts as lost.
+    pub error: Option<String>,
 }
 
 /// A recording under way.
@@ -47,6 +49,17 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// TODO
+    pub fn begin(path: &std::path::Path, export: &super::Export) -> Result<Recorder, String> {
+        let _ = (path, export);
+        Err("not yet".into())
+    }
+
+    /// TODO
+    pub fn finish(self) -> Result<RecordingStatus, String> {
+        Ok(self.status())
+    }
+
     pub(super) fn note(&self, client: u64, asked: Asked, status: Status) {
         let _ = (client, asked.at, asked.operation, asked.range, status);
         self.recorded.fetch_add(1, Ordering::Relaxed);
@@ -58,6 +71,7 @@ impl Recorder {
             file: self.file.clone(),
             recorded: self.recorded.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
+            error: None,
         }
     }
 }

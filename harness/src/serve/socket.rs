@@ -59,7 +59,7 @@ pub fn listen(path: &Path) -> Result<Listening, String> {
         _ => Path::new("."),
     };
     let made = || -> Result<(UnixListener, Identity), String> {
-        let said = |error: io::Error| failed(driver::system_words(&without_path(&error)));
+        let said = |error: io::Error| failed(system_words(error));
         let directory = private_directory(parent).map_err(said)?;
         let new = directory.path().join(name);
         let listener = UnixListener::bind(&new).map_err(said)?;
@@ -142,11 +142,10 @@ impl Drop for Listening {
 
 /// Takes away a socket called `path` that nobody listens on.
 fn make_way(path: &Path, parent: &Path) -> Result<(), String> {
-    let said = |error: io::Error| driver::system_words(&without_path(&error));
     let found = match path.symlink_metadata() {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(said(error)),
+        Err(error) => return Err(system_words(error)),
     };
     if !found.file_type().is_socket() {
         return Err("found a name that is taken, and not by a socket: it is left alone".into());
@@ -155,17 +154,17 @@ fn make_way(path: &Path, parent: &Path) -> Result<(), String> {
         Ok(true) => return Err(LISTENED_ON.into()),
         Ok(false) => {}
         Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(said(error.into())),
+        Err(error) => return Err(system_words(error.into())),
     }
     // Whoever else found it stale may have taken it away since and listen under its name.
-    let aside = private_directory(parent).map_err(said)?;
+    let aside = private_directory(parent).map_err(system_words)?;
     let moved = aside.path().join("stale");
     match std::fs::rename(path, &moved) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(said(error)),
+        Err(error) => return Err(system_words(error)),
     }
-    if identity(&moved).map_err(said)? != (found.dev(), found.ino()) {
+    if identity(&moved).map_err(system_words)? != (found.dev(), found.ino()) {
         // If a third has the name by now, it stays theirs.
         let _ = std::fs::hard_link(&moved, path);
         return Err(LISTENED_ON.into());
@@ -198,15 +197,11 @@ fn identity(path: &Path) -> io::Result<Identity> {
     Ok((found.dev(), found.ino()))
 }
 
-/// The system's words, without the path of the temporary directory.
-fn without_path(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code).to_string(),
-        None => match error.get_ref().and_then(|inner| inner.source()) {
-            Some(source) => source.to_string(),
-            None => error.to_string(),
-        },
-    }
+/// What the system said, without the random name that tempfile adds.
+fn system_words(error: io::Error) -> String {
+    let text = error.to_string();
+    let cause = text.split_once(" at path ").map(|(cause, _)| cause);
+    driver::system_words(cause.unwrap_or(&text))
 }
 
 #[cfg(test)]

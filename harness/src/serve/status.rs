@@ -7,12 +7,12 @@ use crate::device::Taken;
 use super::record::RecordingStatus;
 
 /// How a device is doing. The fields are those of the documented JSON; sizes are in bytes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The COW file, or the raw disk.
     pub file: String,
     /// The driver.
-    pub driver: &'static str,
+    pub driver: String,
     /// Its defects that are switched on.
     pub defects: Vec<String>,
     /// Who carries its operations out.
@@ -42,7 +42,7 @@ pub struct Status {
 }
 
 /// A client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientStatus {
     /// Its number, which a recording has too. None comes twice.
     pub number: u64,

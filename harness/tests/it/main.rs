@@ -65,6 +65,7 @@ mod report_pages;
 mod resize_findings;
 mod security_page;
 mod serve_nbd;
+mod serve_peers;
 mod serve_vhost_user;
 mod shared_device;
 mod side_by_side;

@@ -24,7 +24,7 @@ const OVERFLOW: u32 = 75;
 
 /// A server of the small device with a Unix socket `s`.
 fn served(sandbox: &Sandbox, more: &[&str]) -> Server {
-    let args = [&["{cow}", "--nbd", "{s}"][..], more].concat();
+    let args = [&["@cow", "--nbd", "@s"][..], more].concat();
     Server::start(sandbox, &args)
 }
 
@@ -153,7 +153,7 @@ fn requests_that_came_before_a_stop_are_answered() {
     for block in disk[..64 * 4096].chunks_mut(4096) {
         block.copy_from_slice(&data);
     }
-    sandbox.succeeds(&["image", "convert", "{cow}", "{raw}", "--to", "raw"]);
+    sandbox.succeeds(&["image", "convert", "@cow", "@raw", "--to", "raw"]);
     assert!(sandbox.read("raw") == disk);
 }
 
@@ -293,7 +293,7 @@ fn libnbd_reads_writes_and_is_told_what_is_there() {
     let export = &info["exports"][0];
     assert_eq!(export["export-size"], SIZE);
     assert_eq!(export["can_multi_conn"], true);
-    assert_eq!(export["block_minimum"], 512);
+    assert_eq!(export["block_size_minimum"], 512);
     let new = pattern(3, SIZE as usize / 2);
     let mut disk = fresh();
     disk[..new.len()].copy_from_slice(&new);

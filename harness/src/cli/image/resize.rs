@@ -1,11 +1,9 @@
 //! `ubdlab image resize`.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use driver::resize::Strategy;
 use driver::shown;
-use driver::size::parse_device_size;
 use driver::units::Bytes;
 use userhelper::image::open::{CowImageFile, Trust, close};
 use userhelper::image::resize::{
@@ -21,6 +19,7 @@ use crate::figures::size;
 
 use super::super::output_file::tell_what_is_lacking;
 use super::super::replay::StrategyArg;
+use super::super::size_change::SizeChange;
 use super::super::{Failure, Verdict, output};
 use super::state::explain;
 use super::watching::Watching;
@@ -88,44 +87,6 @@ pub(in super::super) struct Args {
 
     #[command(flatten)]
     trust: TrustArgs,
-}
-
-/// A new size, or a change of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SizeChange {
-    To(Bytes),
-    By(Bytes),
-    Less(Bytes),
-}
-
-impl FromStr for SizeChange {
-    type Err = driver::size::SizeError;
-
-    fn from_str(text: &str) -> Result<SizeChange, Self::Err> {
-        match text.as_bytes().first() {
-            Some(b'+') => parse_device_size(&text[1..]).map(SizeChange::By),
-            Some(b'-') => parse_device_size(&text[1..]).map(SizeChange::Less),
-            _ => parse_device_size(text).map(SizeChange::To),
-        }
-    }
-}
-
-impl SizeChange {
-    fn new_size(self, old: Bytes, path: &Path) -> Result<Bytes, Failure> {
-        let new = match self {
-            SizeChange::To(size) => Some(size.0),
-            SizeChange::By(more) => old.0.checked_add(more.0),
-            SizeChange::Less(less) => old.0.checked_sub(less.0).filter(|&size| size > 0),
-        };
-        new.map(Bytes).ok_or_else(|| {
-            let by = match self {
-                SizeChange::Less(less) => format!("-{less}"),
-                SizeChange::By(by) | SizeChange::To(by) => format!("+{by}"),
-            };
-            let text = "the device has no such size";
-            Failure(format!("{}: {text}: {old} {by}", shown(path)))
-        })
-    }
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {

@@ -97,6 +97,11 @@ impl Guests {
         })
     }
 
+    /// UML itself.
+    pub(super) fn uml(&self) -> &Uml {
+        &self.uml
+    }
+
     /// Boots a guest whose disk is at the socket.
     pub(super) fn boot(&self, directory: &Path, socket: &Path) -> Guest {
         let archive = directory.join("initrd");
@@ -170,6 +175,25 @@ impl Guest {
     /// Begins a command that goes on beside the others; `wait` waits for it.
     pub(super) fn begin(&mut self, command: &str) {
         self.run(&format!("{{ ({command}) >/beside 2>&1 & }}"));
+    }
+
+    /// Begins a command that never ends, and reads on until it has printed `count` lines with this
+    /// word in front. What follows the word, of each.
+    pub(super) fn watch(&mut self, command: &str, word: &str, count: usize) -> Vec<String> {
+        self.input.write_all(command.as_bytes()).unwrap();
+        self.input.write_all(b"\n").unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < count {
+            let start = self.running.console.len();
+            assert!(
+                self.running.read_line(),
+                "it ended:\n{}",
+                self.running.console
+            );
+            let line = self.running.console[start..].trim();
+            seen.extend(line.strip_prefix(word).map(|rest| rest.trim().to_owned()));
+        }
+        seen
     }
 
     /// Turns it off and waits for its end.

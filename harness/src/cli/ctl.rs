@@ -1,0 +1,98 @@
+//! `ubdlab ctl`: what a running `ubdlab serve` is told through its control socket.
+
+mod record;
+mod resize;
+mod status;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::serve::control::{Answer, Asking, NoAnswer, Request};
+
+use super::{Failure, Verdict, output};
+
+pub(super) use record::RecordedText;
+
+/// Look at a device that is served, grow it, record it, stop it
+///
+/// SOCKET is what --control of `ubdlab serve` names. Each command waits until it is done, and ends
+/// with status 3 and the server's words if it fails.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab ctl /tmp/root.ctl status
+  ubdlab ctl /tmp/root.ctl resize +2G
+  ubdlab ctl /tmp/root.ctl record boot.ubdtrace
+  ubdlab ctl /tmp/root.ctl stop")]
+pub(super) struct Args {
+    /// The control socket of the server
+    socket: PathBuf,
+
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say how the device is doing
+    Status,
+    Resize(resize::Args),
+    Record(record::Args),
+    /// Make everything durable that was done before
+    Flush,
+    /// End the server: it answers what is in flight, makes everything durable and closes the device
+    Stop,
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let mut asking = Asking::connect(&args.socket).map_err(lost)?;
+    match &args.command {
+        Command::Status => status::run(&mut asking, args.json),
+        Command::Resize(resize) => resize::run(&mut asking, resize, args),
+        Command::Record(record) => record::run(&mut asking, record, args.json),
+        Command::Flush => simply(
+            &mut asking,
+            &Request::Flush {},
+            args.json,
+            "everything is durable",
+        ),
+        Command::Stop => simply(
+            &mut asking,
+            &Request::Stop {},
+            args.json,
+            "stopped: everything is durable, and the device is closed",
+        ),
+    }
+}
+
+/// Why there is no answer, in words for the user.
+fn lost(error: NoAnswer) -> Failure {
+    Failure::operation(error)
+}
+
+/// Asks for what is just done or not.
+fn simply(
+    asking: &mut Asking,
+    request: &Request,
+    json: bool,
+    done: &str,
+) -> Result<Verdict, Failure> {
+    asking.ask(request).map_err(lost)?;
+    let answer = asking.next_answer().map_err(lost)?;
+    match &answer {
+        Answer::Flushed(true) | Answer::Stopped(true) if json => output::json(&answer)?,
+        Answer::Flushed(true) | Answer::Stopped(true) => output::line(done),
+        other => return Err(unexpected(other)),
+    }
+    Ok(Verdict::Good)
+}
+
+/// The answer to something else.
+fn unexpected(answer: &Answer) -> Failure {
+    Failure(format!("found an answer to another request: {answer:?}"))
+}

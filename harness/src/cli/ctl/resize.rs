@@ -1,0 +1,154 @@
+//! `ubdlab ctl SOCKET resize`.
+
+use driver::units::Bytes;
+use driver::{OneLine, shell_word};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::figures::size;
+use crate::serve::ResizeStatus;
+use crate::serve::control::{Answer, Asking, Request};
+
+use super::super::interrupt::{self, Interrupt};
+use super::super::replay::StrategyArg;
+use super::super::size_change::SizeChange;
+use super::super::{Failure, Verdict, output};
+use super::{lost, unexpected};
+
+/// Grow or shrink the device while it is served
+///
+/// Requests are served meanwhile. The ways are those of `ubdlab image resize`. Ctrl-C ends the wait
+/// only: the resize goes on in the server. If the server is killed, the device has its old size or
+/// the new one, or the next one who opens it finishes the resize. Afterwards grow the file system
+/// in it, as by resize2fs in the guest.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The new size, or with + or - by how much
+    #[arg(value_name = "[+|-]SIZE", allow_hyphen_values = true)]
+    size: SizeChange,
+
+    /// Let the device become smaller, as long as no data lies past the new end
+    #[arg(long)]
+    shrink: bool,
+
+    /// Let it become smaller also where data lies past the new end: that data is lost
+    #[arg(long, requires = "shrink")]
+    lose_data: bool,
+
+    /// How to go about it
+    #[arg(long, value_enum, default_value_t = StrategyArg::Auto)]
+    strategy: StrategyArg,
+
+    /// Do not wait for the end: it is planned, and goes on in the server
+    #[arg(long)]
+    detach: bool,
+}
+
+impl Args {
+    fn request(&self) -> Result<Request, Failure> {
+        let signed = |bytes: Bytes| {
+            i64::try_from(bytes.0).map_err(|_| Failure(format!("no device changes by {bytes}")))
+        };
+        let (size_bytes, change_bytes) = match self.size {
+            SizeChange::To(size) => (Some(size.0), None),
+            SizeChange::By(more) => (None, Some(signed(more)?)),
+            SizeChange::Less(less) => (None, Some(-signed(less)?)),
+        };
+        Ok(Request::Resize {
+            size_bytes,
+            change_bytes,
+            strategy: self.strategy.strategy().map(Into::into),
+            shrink: self.shrink,
+            lose_data: self.lose_data,
+            detach: self.detach,
+        })
+    }
+}
+
+pub(super) fn run(
+    asking: &mut Asking,
+    args: &Args,
+    whole: &super::Args,
+) -> Result<Verdict, Failure> {
+    let request = args.request()?;
+    let interrupt = Interrupt::catch();
+    let hang_up = asking.hang_up().map_err(lost)?;
+    asking.ask(&request).map_err(lost)?;
+    interrupt.wake(hang_up);
+    let bar = Bar::new();
+    loop {
+        let answer = match asking.next_answer() {
+            Ok(answer) => answer,
+            Err(_) if interrupt.is_asked() => {
+                return Err(Failure(format!(
+                    "interrupted: the resize goes on in the server, and `ubdlab ctl {} status` \
+                     tells how far it is",
+                    shell_word(&whole.socket)
+                )));
+            }
+            Err(error) => return Err(lost(error)),
+        };
+        match &answer {
+            Answer::Resizing(status) => bar.update(status),
+            Answer::Resized(_) | Answer::Detached(_) if whole.json => {
+                drop(bar);
+                output::json(&answer)?;
+                return Ok(Verdict::Good);
+            }
+            Answer::Resized(resized) => {
+                drop(bar);
+                output::line(format_args!(
+                    "{} to {} by {}, {} moved",
+                    Bytes(resized.old_size_bytes),
+                    Bytes(resized.new_size_bytes),
+                    OneLine(&resized.strategy),
+                    size(resized.moved_bytes)
+                ));
+                return Ok(Verdict::Good);
+            }
+            Answer::Detached(status) => {
+                drop(bar);
+                output::line(format_args!(
+                    "{} to {} by {}: it goes on in the server",
+                    Bytes(status.old_size_bytes),
+                    Bytes(status.new_size_bytes),
+                    OneLine(status.strategy.as_deref().unwrap_or("whatever is cheapest")),
+                ));
+                return Ok(Verdict::Good);
+            }
+            other => return Err(unexpected(other)),
+        }
+    }
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new() -> Bar {
+        // Hidden by itself when stderr is no terminal. A bar of length 0 is drawn full.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg:24} {wide_bar} {bytes}/{total_bytes} {eta:>4}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_message("planning");
+        interrupt::show(&bar);
+        Bar(bar)
+    }
+
+    fn update(&self, status: &ResizeStatus) {
+        if let Some(strategy) = &status.strategy {
+            self.0.set_message(OneLine(strategy).to_string());
+        }
+        self.0
+            .set_length(status.to_move_bytes.max(status.moved_bytes));
+        self.0.set_position(status.moved_bytes);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        interrupt::clear_bar();
+    }
+}

@@ -1,0 +1,124 @@
+//! `ubdlab ctl SOCKET status`.
+
+use std::fmt;
+
+use driver::OneLine;
+
+use crate::figures::{counted, size, time};
+use crate::serve::control::{Answer, Asking, Request};
+use crate::serve::{ResizeState, ResizeStatus, Status};
+
+use super::super::output::{self, InLines};
+use super::super::{Failure, Verdict};
+use super::record::RecordedText;
+use super::{lost, unexpected};
+
+pub(super) fn run(asking: &mut Asking, json: bool) -> Result<Verdict, Failure> {
+    asking.ask(&Request::Status {}).map_err(lost)?;
+    match asking.next_answer().map_err(lost)? {
+        Answer::Status(status) if json => output::json(&status)?,
+        Answer::Status(status) => output::lines(&Shown(&status)),
+        other => return Err(unexpected(&other)),
+    }
+    Ok(Verdict::Good)
+}
+
+/// A status as text.
+struct Shown<'a>(&'a Status);
+
+impl InLines for Shown<'_> {}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.0;
+        let read_only = match status.read_only {
+            true => ", read-only",
+            false => "",
+        };
+        let dirty = size(status.dirty_bytes);
+        writeln!(
+            f,
+            "device     {}: {}, {dirty} of it in the file{read_only}",
+            OneLine(&status.file),
+            driver::units::Bytes(status.size_bytes),
+        )?;
+        let defects = match status.defects.len() as u64 {
+            0 => String::new(),
+            number => format!(", with {}", counted(number, "defect")),
+        };
+        writeln!(
+            f,
+            "driver     {}{defects}, by {}",
+            OneLine(&status.driver),
+            status.io.name()
+        )?;
+        match status.failed_sync {
+            true => writeln!(
+                f,
+                "state      A SYNC HAS FAILED: nothing is durable any more until the device is \
+                 opened again"
+            )?,
+            false => writeln!(f, "state      good")?,
+        }
+        writeln!(
+            f,
+            "requests   {} done, {} in flight with {} of data, {}",
+            counted(status.requests, "request"),
+            status.in_flight,
+            size(status.buffered_bytes),
+            counted(status.syncs, "sync")
+        )?;
+        for client in &status.clients {
+            writeln!(
+                f,
+                "client {:<3} {}: {}",
+                client.number,
+                OneLine(&client.name),
+                counted(client.requests, "request")
+            )?;
+        }
+        if let Some(resize) = &status.resize {
+            writeln!(f, "resize     {}", ResizeText(resize))?;
+        }
+        match &status.recording {
+            Some(recording) => writeln!(f, "recording  {}", RecordedText(recording)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How a resize is doing, on one line.
+struct ResizeText<'a>(&'a ResizeStatus);
+
+impl fmt::Display for ResizeText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let resize = self.0;
+        let [old, new] = [resize.old_size_bytes, resize.new_size_bytes].map(driver::units::Bytes);
+        write!(f, "{old} to {new}")?;
+        if let Some(strategy) = &resize.strategy {
+            write!(f, " by {}", OneLine(strategy))?;
+        }
+        let moved = size(resize.moved_bytes);
+        let took = time(resize.elapsed_ns);
+        match &resize.state {
+            ResizeState::Done => write!(f, ": done in {took}, {moved} moved"),
+            ResizeState::Failed { error } => {
+                write!(f, ": failed after {took}: {}", OneLine(error))
+            }
+            ResizeState::Running => {
+                let seconds = resize.elapsed_ns as f64 / 1e9;
+                let rate = (resize.moved_bytes as f64 / seconds.max(1e-9)) as u64;
+                write!(
+                    f,
+                    ": {moved} of at most {} moved in {took}, {} a second",
+                    size(resize.to_move_bytes.max(resize.moved_bytes)),
+                    size(rate)
+                )?;
+                match resize.frontier_sector {
+                    Some(sector) => write!(f, ", frontier at sector {sector}"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}

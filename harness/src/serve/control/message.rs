@@ -1,0 +1,171 @@
+//! What goes over a control socket, as JSON.
+
+use driver::resize::Strategy;
+use serde::{Deserialize, Serialize};
+
+use super::super::record::RecordingStatus;
+use super::super::status::{ResizeStatus, Status};
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How the device is doing.
+    Status {},
+    /// Another size.
+    Resize {
+        /// The new size.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size_bytes: Option<u64>,
+        /// In its place, by how much.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        change_bytes: Option<i64>,
+        /// How; without it the cheapest way is taken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        strategy: Option<WishedStrategy>,
+        /// It may become smaller, as long as no data lies past the new end.
+        #[serde(default, skip_serializing_if = "is_false")]
+        shrink: bool,
+        /// Also where data lies there, which is lost.
+        #[serde(default, skip_serializing_if = "is_false")]
+        lose_data: bool,
+        /// Answer when it is planned, rather than when it has ended.
+        #[serde(default, skip_serializing_if = "is_false")]
+        detach: bool,
+    },
+    /// Write down what clients ask for.
+    Record {
+        /// Into this file from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+        /// No more.
+        #[serde(default, skip_serializing_if = "is_false")]
+        off: bool,
+    },
+    /// Make everything durable.
+    Flush {},
+    /// End the server.
+    Stop {},
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// A strategy that a client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WishedStrategy {
+    /// See [`Strategy::Headroom`].
+    Headroom,
+    /// See [`Strategy::Rebuild`].
+    Rebuild,
+    /// See [`Strategy::Reflow`].
+    Reflow,
+}
+
+impl From<WishedStrategy> for Strategy {
+    fn from(wished: WishedStrategy) -> Strategy {
+        match wished {
+            WishedStrategy::Headroom => Strategy::Headroom,
+            WishedStrategy::Rebuild => Strategy::Rebuild,
+            WishedStrategy::Reflow => Strategy::Reflow,
+        }
+    }
+}
+
+impl From<Strategy> for WishedStrategy {
+    fn from(strategy: Strategy) -> WishedStrategy {
+        match strategy {
+            Strategy::Headroom => WishedStrategy::Headroom,
+            Strategy::Rebuild => WishedStrategy::Rebuild,
+            Strategy::Reflow => WishedStrategy::Reflow,
+        }
+    }
+}
+
+/// What the server answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// How the device is doing.
+    Status(Box<Status>),
+    /// How far a resize is; more answers follow.
+    Resizing(ResizeStatus),
+    /// A resize has ended well.
+    Resized(ResizeAnswer),
+    /// A resize is planned and goes on.
+    Detached(ResizeStatus),
+    /// A recording has begun.
+    Recording(RecordingStatus),
+    /// A recording has ended.
+    Recorded(RecordingStatus),
+    /// Everything is durable.
+    Flushed(bool),
+    /// The device is closed.
+    Stopped(bool),
+    /// Something has failed.
+    Error(String),
+}
+
+/// What a resize came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResizeAnswer {
+    /// How.
+    pub strategy: String,
+    /// The size before.
+    pub old_size_bytes: u64,
+    /// The size now.
+    pub new_size_bytes: u64,
+    /// Bytes of data that were moved.
+    pub moved_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Request, String> {
+        serde_json::from_str(text).map_err(|error: serde_json::Error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_error() {
+        assert_eq!(parsed(r#"{"request":"status"}"#), Ok(Request::Status {}));
+        for (text, said) in [
+            (r#"{"request":"status","x":1}"#, "unknown field `x`"),
+            (
+                r#"{"request":"resize","sise_bytes":1}"#,
+                "unknown field `sise_bytes`",
+            ),
+            (r#"{"request":"reboot"}"#, "unknown variant `reboot`"),
+            (r#"{"size_bytes":1}"#, "missing field `request`"),
+            (r#"{"request":"resize","size_bytes":-1}"#, "invalid value"),
+            (
+                r#"{"request":"resize","strategy":"magic"}"#,
+                "unknown variant `magic`",
+            ),
+            (r#"["status"]"#, "invalid type"),
+            ("", "EOF"),
+        ] {
+            let error = parsed(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_as_short_as_what_it_says() {
+        let grow = Request::Resize {
+            size_bytes: None,
+            change_bytes: Some(1 << 30),
+            strategy: Some(WishedStrategy::Reflow),
+            shrink: false,
+            lose_data: false,
+            detach: false,
+        };
+        let text = serde_json::to_string(&grow).unwrap();
+        let said = r#"{"request":"resize","change_bytes":1073741824,"strategy":"reflow"}"#;
+        assert_eq!(text, said);
+        assert_eq!(parsed(said), Ok(grow));
+    }
+}

@@ -1,0 +1,236 @@
+//! The control socket: how a device that is served is doing, and what its owner wants of it.
+//!
+//! A Unix socket that only its owner can connect to. A client sends requests, a JSON object a line,
+//! and gets answers, a JSON object a line. Each request is answered before the next one is read. A
+//! line has at most 32 KiB. Sizes are in bytes, and times in nanoseconds. A field that is not listed
+//! here is an error, and so is a request.
+//!
+//! ```text
+//! {"request":"status"}
+//!     {"status":{...}}                     the fields of `Status`
+//!
+//! {"request":"resize","size_bytes":N}      or "change_bytes", which may be negative; and
+//!                                          "strategy":"headroom" | "rebuild" | "reflow",
+//!                                          "shrink":true, "lose_data":true, "detach":true
+//!     {"resizing":{...}}                   several times a second, the fields of `ResizeStatus`
+//!     {"resized":{...}}                    it has ended well
+//!     {"detached":{...}}                   of one with "detach": it is planned, and goes on
+//!
+//! {"request":"record","file":PATH}         an absolute path that does not exist yet
+//!     {"recorded":{...}}                   if that ends an earlier recording, which is whole now
+//!     {"recording":{...}}                  the fields of `RecordingStatus`
+//!
+//! {"request":"record","off":true}
+//!     {"recorded":{...}}                   the file is whole
+//!
+//! {"request":"flush"}
+//!     {"flushed":true}                     all that was done before is durable
+//!
+//! {"request":"stop"}
+//!     {"stopped":true}                     the device is closed, and all of it is durable
+//! ```
+//!
+//! In the place of any answer, `{"error":"..."}` says why something failed, and is the last answer
+//! to its request. A resize goes on in the server when its client has gone.
+//!
+//! A client that takes no answer for 10 seconds is cut off, and so is one that stops for 10 seconds
+//! in the middle of a line, or for 10 minutes between two. At most 16 clients are connected at once.
+
+mod answering;
+mod asking;
+mod connection;
+mod message;
+
+use std::collections::BTreeMap;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use driver::shown;
+
+use super::export::Export;
+use super::socket::{self, Listening};
+
+pub use asking::{Asking, NoAnswer};
+pub use message::{Answer, Request, ResizeAnswer, WishedStrategy};
+
+/// The most clients at once.
+const MOST_CONNECTIONS: usize = 16;
+
+/// The longest that a client may take to take an answer, or to finish a line that it has begun.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest that a client may stay without a request.
+const MOST_IDLE: Duration = Duration::from_secs(600);
+
+/// The longest line of a client, in bytes.
+const LONGEST_LINE: usize = 32 << 10;
+
+/// How long is waited when the system has no descriptor left for a client.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A control socket that is listened on.
+#[derive(Debug)]
+pub struct Control {
+    listening: Arc<Listening>,
+    shared: Arc<Shared>,
+    accepts: Option<JoinHandle<()>>,
+}
+
+/// What the clients of a control socket share.
+#[derive(Debug)]
+struct Shared {
+    export: Export,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    connections: BTreeMap<u64, UnixStream>,
+    /// How the server has ended, once it has.
+    ended: Option<Result<(), String>>,
+}
+
+impl Control {
+    /// Listens at `path`; see [`socket::listen`].
+    ///
+    /// # Errors
+    /// Why not, with the path.
+    pub fn listen(path: &Path, export: Export) -> Result<Control, String> {
+        let listening = Arc::new(socket::listen(path)?);
+        let shared = Arc::new(Shared {
+            export,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let (from, with) = (Arc::clone(&listening), Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("control".into());
+        let accepts = thread.spawn(move || accept(&from, &with));
+        let accepts = accepts.map_err(|error| {
+            format!(
+                "{}: listening: {}",
+                shown(path),
+                driver::system_words(error)
+            )
+        })?;
+        Ok(Control {
+            listening,
+            shared,
+            accepts: Some(accepts),
+        })
+    }
+
+    /// Where it listens, as in a message.
+    pub fn place(&self) -> String {
+        format!("control at {}", shown(self.listening.path()))
+    }
+
+    /// Lets the clients go, after the device has been closed with this outcome. Whoever has asked
+    /// for the end hears of it.
+    pub fn end(self, closed: Result<(), String>) {
+        self.shared.state().ended = Some(closed);
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        let unknown = || Err("the server has ended early, and says why".to_owned());
+        state.ended.get_or_insert_with(unknown);
+        drop(state);
+        self.shared.changed.notify_all();
+        self.listening.stop();
+        if let Some(accepts) = self.accepts.take() {
+            // It does not panic, and if it has, nobody is accepted either.
+            let _ = accepts.join();
+        }
+        // Answers that are under way go out; nothing more is read.
+        let mut state = self.shared.state();
+        for stream in state.connections.values() {
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        while !state.connections.is_empty() {
+            let waited = self.shared.changed.wait_timeout(state, PATIENCE);
+            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            if timeout.timed_out() {
+                break;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the server has ended.
+    fn ended(&self) -> Result<(), String> {
+        let mut state = self.state();
+        loop {
+            match &state.ended {
+                Some(ended) => return ended.clone(),
+                None => {
+                    let waited = self.changed.wait(state);
+                    state = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// The number of a new connection, if there is room for it.
+    fn enter(&self, stream: &UnixStream) -> Option<u64> {
+        let kept = stream.try_clone().ok()?;
+        let mut state = self.state();
+        if state.connections.len() >= MOST_CONNECTIONS || state.ended.is_some() {
+            return None;
+        }
+        let number = state.next;
+        state.next += 1;
+        state.connections.insert(number, kept);
+        Some(number)
+    }
+
+    fn leave(&self, number: u64) {
+        self.state().connections.remove(&number);
+        self.changed.notify_all();
+    }
+}
+
+/// Accepts clients until the socket is stopped.
+fn accept(listening: &Listening, shared: &Arc<Shared>) {
+    loop {
+        let stream = match listening.accept() {
+            Ok(Some(stream)) => stream,
+            Ok(None) => return,
+            Err(error) => {
+                let error = driver::system_words(error);
+                let export = &shared.export;
+                export.tell(&format_args!("control: accepting a client: {error}"));
+                // One of ours may go meanwhile; others' descriptors nobody tells of.
+                let waited = shared.changed.wait_timeout(shared.state(), RETRY);
+                drop(waited);
+                continue;
+            }
+        };
+        let Some(number) = shared.enter(&stream) else {
+            connection::turn_away(stream);
+            continue;
+        };
+        let with = Arc::clone(shared);
+        let serve = move || {
+            connection::serve(stream, &with);
+            with.leave(number);
+        };
+        let thread = std::thread::Builder::new().name("control-client".into());
+        if thread.spawn(serve).is_err() {
+            shared.leave(number);
+        }
+    }
+}
