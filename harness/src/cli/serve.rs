@@ -25,7 +25,7 @@ use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
 use super::interrupt::Interrupt;
 use super::{Failure, Verdict, output, wrong_usage};
 
-/// Serve a device to real programs: over NBD, and grow it while they use it
+/// Serve a device to real programs, over NBD or vhost-user, and grow it while they use it
 ///
 /// The device is open, and locked, until the server is told to stop: by Ctrl-C or SIGTERM. It then
 /// takes no more requests, answers those in flight, makes everything durable and closes the
@@ -35,7 +35,24 @@ use super::{Failure, Verdict, output, wrong_usage};
 Examples:
   ubdlab serve root.cow --nbd /tmp/root.nbd
   ubdlab serve ubda=root.cow,root.img --nbd 127.0.0.1:10809 --read-only
-  nbdinfo [ ubdlab serve root.cow --nbd activated ]")]
+  nbdinfo [ ubdlab serve root.cow --nbd activated ]
+  ubdlab serve root.cow --vhost-user /tmp/root.sock
+  linux.uml mem=512M initrd=initrd virtio_uml.device=/tmp/root.sock:2
+
+UML finds the disk of the last example when an initramfs has loaded the module virtio_blk. With a
+static busybox, and the modules where Debian has them, this makes one:
+  mkdir -p i/bin i/dev i/root
+  cp /bin/busybox i/bin
+  cp /usr/lib/uml/modules/*/kernel/drivers/block/virtio_blk.ko i
+  cat >i/init <<'END'
+  #!/bin/busybox sh
+  /bin/busybox mount -t devtmpfs dev /dev
+  /bin/busybox insmod /virtio_blk.ko
+  /bin/busybox mount -t ext4 /dev/vda /root
+  exec /bin/busybox switch_root /root /sbin/init
+  END
+  chmod +x i/init
+  (cd i && find . | busybox cpio -o -H newc) >initrd")]
 pub(super) struct Args {
     /// The device: a COW file, or ubda=COW[,BACKING[,SIZE]] as on UML's command line
     ///

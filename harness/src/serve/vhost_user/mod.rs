@@ -7,6 +7,12 @@
 //! written into the guest's memory and given back to its queue by one thread for all of them.
 //! `config` is what the guest reads about the device, and `connection` the life of one client.
 //!
+//! A client that comes back finds all that it asked for answered, and goes on, as QEMU does; so it
+//! does after the server was stopped and started again. After a server was killed, a guest that had
+//! one request in flight asks again. One that had several may wait for ever for some of them: what
+//! was answered out of order is not told apart, because the library has no record of what is in
+//! flight that would outlive the server.
+//!
 //! The guest's memory is not trusted. A request that is not as it should be fails, and a queue that
 //! is not ends the connection. What is not guarded against is a client that makes the file of its
 //! memory shorter while it is served: the system kills whoever touches what was cut off. That loses

@@ -486,7 +486,7 @@ fn sector() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Whatever the queue says, it comes back or the connection ends, nothing is written but where
     /// the guest allows it, and the device goes on for others.

@@ -190,7 +190,9 @@ fn what_was_synced_is_there_after_server_and_guest_were_killed_while_the_disk_gr
             let (name, sum) = (words.next().unwrap(), words.next().unwrap());
             assert_eq!(guest.checksum(name), sum, "{name}");
         }
-        // A resize that had begun is finished by whoever opens the device.
+        // A resize that had begun is finished by whoever opens the device, and then this one is
+        // refused or has nothing to do.
+        sandbox.run(&["ctl", "@ctl", "resize", &size]);
         guest.wait_for_sectors(REFLOW_SIZE / 512);
         guest.run("resize2fs /dev/vda 2>&1");
         let last = guest.write("last", 100);
@@ -198,7 +200,8 @@ fn what_was_synced_is_there_after_server_and_guest_were_killed_while_the_disk_gr
         guest.power_off();
         server.stop();
 
-        // And stock UML's own driver takes it as it is.
+        // And stock UML's own driver takes it, when the backing file is as large as it wants it.
+        sandbox.succeeds(&["image", "resize", "@cow", &size, "--extend-backing"]);
         let ubda = format!("ubda={}", cow.display());
         let console = guests.uml().mount(&directory, &ubda);
         assert!(has_mounted(&console), "{console}");
