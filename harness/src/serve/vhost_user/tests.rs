@@ -17,10 +17,10 @@ use vmm_sys_util::epoll::EventSet;
 use super::chain::Memory;
 use super::connection::locked;
 use super::disk::Disk;
-use super::queue::{AllMemory, Vring};
+use super::queue::{AllMemory, Answering, Vring};
 use crate::device::Io;
 use crate::replay::ReplayDriver;
-use crate::serve::{Opening, Up};
+use crate::serve::{Completer, Opening, Up};
 
 /// The guest's memory: two regions with a gap between them.
 const MEMORY: [(u64, usize); 2] = [(0, 0x40000), (0x50000, 0x10000)];
@@ -91,7 +91,9 @@ impl Lab {
     }
 
     fn guest(&self) -> Guest {
-        Guest::new(&self.up)
+        let mut guest = Guest::unanswered(&self.up);
+        guest.be_answered();
+        guest
     }
 }
 
@@ -100,6 +102,7 @@ struct Guest {
     memory: Memory,
     vring: Vring,
     disk: Arc<Disk>,
+    completer: Option<Completer<Answering>>,
     answers: Option<JoinHandle<()>>,
     broken: Arc<Mutex<Vec<String>>>,
     offered: u16,
@@ -107,7 +110,8 @@ struct Guest {
 }
 
 impl Guest {
-    fn new(up: &Up) -> Guest {
+    /// One whose requests end, and are not answered yet.
+    fn unanswered(up: &Up) -> Guest {
         let ranges = MEMORY.map(|(start, len)| (GuestAddress(start), len));
         let memory = Memory::from_ranges(&ranges).unwrap();
         let all = AllMemory::new(memory.clone());
@@ -120,17 +124,21 @@ impl Guest {
         let told = Arc::clone(&broken);
         let break_off = Box::new(move |why| locked(&told).push(why));
         let disk = Arc::new(Disk::new(up.export.clone(), all, submitter, break_off));
-        let answering = Arc::clone(&disk);
-        let answers = std::thread::spawn(move || answering.answer_all(&completer));
         Guest {
             memory,
             vring,
             disk,
-            answers: Some(answers),
+            completer: Some(completer),
+            answers: None,
             broken,
             offered: 0,
             seen: 0,
         }
+    }
+
+    fn be_answered(&mut self) {
+        let (disk, completer) = (Arc::clone(&self.disk), self.completer.take().unwrap());
+        self.answers = Some(std::thread::spawn(move || disk.answer_all(&completer)));
     }
 
     fn put(&self, at: u64, bytes: &[u8]) {
@@ -449,6 +457,30 @@ fn what_cannot_be_answered_ends_the_connection_and_nothing_else() {
     assert!(guest.broken()[0].contains("rings"), "{:?}", guest.broken());
 
     assert_eq!(lab.guest().simple(READ, 0, 512, WRITE), (0, 513));
+}
+
+#[test]
+fn a_guest_that_offers_more_than_its_queue_holds_has_no_more_in_flight() {
+    let lab = Lab::new(false);
+    let mut guest = Guest::unanswered(&lab.up);
+    guest.header(READ, 0);
+    let read = [
+        (HEADER, 16, NEXT, 1),
+        (DATA, 512, NEXT | WRITE, 2),
+        (STATUS, 1, WRITE, 0),
+    ];
+    guest.table_at(TABLE, &read);
+    let vrings = [guest.vring.clone()];
+    for offered in 1..=QUEUE + 1 {
+        guest.offer(0);
+        let kicked = guest.disk.handle_event(0, EventSet::IN, &vrings, 0);
+        kicked.unwrap();
+        assert_eq!(guest.broken().len(), usize::from(offered > QUEUE));
+    }
+    assert!(guest.broken()[0].contains("more requests than the queue's 16"));
+    // What was taken is answered all the same.
+    guest.be_answered();
+    assert_eq!(guest.kick().len(), usize::from(QUEUE));
 }
 
 /// Addresses as a hostile guest would choose them.

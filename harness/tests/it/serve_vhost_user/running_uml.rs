@@ -201,7 +201,8 @@ fn what_was_synced_is_there_after_server_and_guest_were_killed_while_the_disk_gr
         server.stop();
 
         // And stock UML's own driver takes it, when the backing file is as large as it wants it.
-        sandbox.succeeds(&["image", "resize", "@cow", &size, "--extend-backing"]);
+        let extend = ["image", "resize", "@cow", &size, "--extend-backing"];
+        assert!(sandbox.run(&extend).status.success());
         let ubda = format!("ubda={}", cow.display());
         let console = guests.uml().mount(&directory, &ubda);
         assert!(has_mounted(&console), "{console}");
