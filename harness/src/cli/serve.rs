@@ -16,6 +16,7 @@ use crate::serve::control::Control;
 use crate::serve::nbd::Nbd;
 use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::record::Recorder;
+use crate::serve::vhost_user::VhostUser;
 use crate::serve::{Ending, Endpoint, Export, Opening, Up};
 
 use super::ctl::RecordedText;
@@ -24,7 +25,7 @@ use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
 use super::interrupt::Interrupt;
 use super::{Failure, Verdict, output, wrong_usage};
 
-/// Serve a device to real programs: over NBD, and grow it while they use it
+/// Serve a device to real programs, over NBD or vhost-user, and grow it while they use it
 ///
 /// The device is open, and locked, until the server is told to stop: by Ctrl-C or SIGTERM. It then
 /// takes no more requests, answers those in flight, makes everything durable and closes the
@@ -34,7 +35,24 @@ use super::{Failure, Verdict, output, wrong_usage};
 Examples:
   ubdlab serve root.cow --nbd /tmp/root.nbd
   ubdlab serve ubda=root.cow,root.img --nbd 127.0.0.1:10809 --read-only
-  nbdinfo [ ubdlab serve root.cow --nbd activated ]")]
+  nbdinfo [ ubdlab serve root.cow --nbd activated ]
+  ubdlab serve root.cow --vhost-user /tmp/root.sock
+  linux.uml mem=512M initrd=initrd virtio_uml.device=/tmp/root.sock:2
+
+UML finds the disk of the last example when an initramfs has loaded the module virtio_blk. With a
+static busybox, and the modules where Debian has them, this makes one:
+  mkdir -p i/bin i/dev i/root
+  cp /bin/busybox i/bin
+  cp /usr/lib/uml/modules/*/kernel/drivers/block/virtio_blk.ko i
+  cat >i/init <<'END'
+  #!/bin/busybox sh
+  /bin/busybox mount -t devtmpfs dev /dev
+  /bin/busybox insmod /virtio_blk.ko
+  /bin/busybox mount -t ext4 /dev/vda /root
+  exec /bin/busybox switch_root /root /sbin/init
+  END
+  chmod +x i/init
+  (cd i && find . | busybox cpio -o -H newc) >initrd")]
 pub(super) struct Args {
     /// The device: a COW file, or ubda=COW[,BACKING[,SIZE]] as on UML's command line
     ///
@@ -62,6 +80,14 @@ pub(super) struct Args {
     /// disk.
     #[arg(long)]
     allow_remote: bool,
+
+    /// Be the disk of a UML, QEMU or Cloud Hypervisor that connects to this socket; may be repeated
+    ///
+    /// A virtio block device over vhost-user. UML takes it as virtio_uml.device=SOCKET:2, and has
+    /// it as /dev/vda when its module virtio_blk is loaded. A socket has one client at a time, and
+    /// can be used by its owner alone.
+    #[arg(long, value_name = "SOCKET")]
+    vhost_user: Vec<PathBuf>,
 
     /// The driver that serves the requests
     ///
@@ -117,9 +143,9 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
         Ok(driver) => driver,
         Err(error) => return Ok(wrong_usage(error)),
     };
-    if args.nbd.is_empty() {
+    if args.nbd.is_empty() && args.vhost_user.is_empty() {
         return Ok(wrong_usage(
-            "nobody could use the device: --nbd says where to listen".into(),
+            "nobody could use the device: --nbd or --vhost-user says where to listen".into(),
         ));
     }
     // From here on the first signal asks the server to stop.
@@ -201,6 +227,10 @@ impl Args {
         let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
         for address in &self.nbd {
             let listens = Nbd::listen(export, address, self.allow_remote, PATIENCE);
+            endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+        }
+        for socket in &self.vhost_user {
+            let listens = VhostUser::listen(export, socket);
             endpoints.push(Box::new(listens.map_err(Failure::operation)?));
         }
         Ok(endpoints)

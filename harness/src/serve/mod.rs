@@ -22,6 +22,7 @@ mod resizing;
 mod server;
 pub mod socket;
 mod status;
+pub mod vhost_user;
 
 pub use budget::{Budget, Permit};
 pub use client::{Completer, Done, Job, NoWay, Submitter};

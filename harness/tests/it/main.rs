@@ -70,6 +70,7 @@ mod serve_control;
 mod serve_nbd;
 mod serve_peers;
 mod serve_record;
+mod serve_vhost_user;
 mod shared_device;
 mod side_by_side;
 mod sim_allowance;

@@ -3,7 +3,7 @@
 //! Nothing needs user space, which not every host lets UML have: a kernel without an init
 //! panics, and by then it has opened its devices and mounted one of them.
 
-use std::io::{BufRead, BufReader, ErrorKind, PipeReader, pipe};
+use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, pipe};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -53,8 +53,18 @@ impl Uml {
         self.boot(directory, &[ubda, "root=/dev/ubda", "rootfstype=xfs"])
     }
 
+    /// Boots with its console here: what the guest reads there is written to the first, and what it
+    /// prints comes from the second.
+    pub(crate) fn console(&self, directory: &Path, args: &[&str]) -> (PipeWriter, Running) {
+        let (stdin, input) = pipe().unwrap();
+        let args = [&["con0=fd:0,fd:1"], args].concat();
+        let running = Running::start(&self.program, directory, stdin.into(), &args);
+        (input, running)
+    }
+
     fn boot(&self, directory: &Path, args: &[&str]) -> String {
-        let mut running = Running::start(&self.program, directory, args);
+        let args = [&["con0=null,fd:1"], args].concat();
+        let mut running = Running::start(&self.program, directory, Stdio::null(), &args);
         while running.read_line() {}
         assert!(
             running.console.contains("Kernel panic"),
@@ -76,8 +86,8 @@ impl Uml {
         fill(&name);
         socket.recv(&mut [0; 16]).unwrap();
         let notify = format!("mconsole=notify:{}", name.display());
-        let args = [ubda, "root=/dev/ubda", "rw", &notify];
-        let mut running = Running::start(&self.program, directory, &args);
+        let args = ["con0=null,fd:1", ubda, "root=/dev/ubda", "rw", &notify];
+        let mut running = Running::start(&self.program, directory, Stdio::null(), &args);
         while !running.console.contains(MOUNTED_AND_PANICS) {
             assert!(
                 running.read_line(),
@@ -120,16 +130,16 @@ pub(crate) struct Held {
 }
 
 /// A UML with all its processes, which end with this.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     output: BufReader<PipeReader>,
     /// What it has printed.
-    console: String,
+    pub(crate) console: String,
     watchdog: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Running {
-    fn start(program: &Path, directory: &Path, args: &[&str]) -> Running {
+    fn start(program: &Path, directory: &Path, stdin: Stdio, args: &[&str]) -> Running {
         // UML's other processes become ours when the first one ends, so that they can be
         // waited for.
         set_child_subreaper(Some(getpid())).unwrap();
@@ -142,13 +152,13 @@ impl Running {
         let (output, end) = pipe().unwrap();
         let mut command = Command::new(program);
         command
-            .args([MEMORY, "con=null", "con0=null,fd:1", NO_BENCHMARKS])
+            .args([MEMORY, "con=null", NO_BENCHMARKS])
             .arg(format!("uml_dir={}", directory.join("uml").display()))
             .args(args)
             // Where it keeps its memory.
             .env("TMPDIR", directory)
             .current_dir(directory)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(end.try_clone().unwrap())
             .stderr(end)
             // At its end it kills its group.
@@ -164,7 +174,7 @@ impl Running {
     }
 
     /// Reads on; whether there was something.
-    fn read_line(&mut self) -> bool {
+    pub(crate) fn read_line(&mut self) -> bool {
         let mut line = Vec::new();
         self.output.read_until(b'\n', &mut line).unwrap();
         self.console.push_str(&String::from_utf8_lossy(&line));

@@ -1,0 +1,229 @@
+//! One client, from when it connects until all that it asked for has been answered.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use vhost::vhost_user::{Error as ProtocolError, Listener};
+use vhost_user_backend::{Error as LibraryError, VhostUserDaemon};
+use vmm_sys_util::epoll::EventSet;
+
+use crate::serve::Export;
+
+use super::chain::Memory;
+use super::disk::{Disk, END};
+use super::queue::AllMemory;
+use super::relay::{Message, RelayError};
+
+/// The channel on which the client that is there hears of changes.
+pub(super) type Channel = Arc<Mutex<Option<OwnedFd>>>;
+
+/// The name of the library's socket in its directory.
+const SOCKET: &str = "library";
+
+/// A client that is there, or has been and is being answered.
+pub(super) struct Connection {
+    line: Arc<Line>,
+    thread: JoinHandle<()>,
+}
+
+/// The way from a client to the library and back.
+struct Line {
+    client: UnixStream,
+    library: UnixStream,
+    channel: Channel,
+    /// Why it was cut, if there is a reason to tell.
+    why: Mutex<Option<String>>,
+}
+
+impl Connection {
+    /// Serves `client` on a thread of its own. `place` is where the endpoint listens.
+    pub(super) fn begin(
+        client: UnixStream,
+        export: Export,
+        channel: Channel,
+        place: String,
+    ) -> Result<Connection, String> {
+        let said = |error: io::Error| driver::system_words(&error);
+        // The library takes its clients from a listening socket. Nobody else can reach this one.
+        let directory = tempfile::tempdir().map_err(said)?;
+        let path = directory.path().join(SOCKET);
+        let listener = UnixListener::bind(&path).map_err(said)?;
+        let library = UnixStream::connect(&path).map_err(said)?;
+        drop(directory);
+        let line = Arc::new(Line {
+            client,
+            library,
+            channel,
+            why: Mutex::default(),
+        });
+        let served = Arc::clone(&line);
+        let thread = Builder::new().name("vhost-user-client".into());
+        let serve = move || {
+            if let Err(error) = served.serve(listener, &export, &place) {
+                served.cut(Some(error));
+            }
+            if let Some(why) = locked(&served.why).take() {
+                export.tell(&format_args!("{place}: the client was cut off: {why}"));
+            }
+        };
+        let thread = thread.spawn(serve).map_err(said)?;
+        Ok(Connection { line, thread })
+    }
+
+    /// Whether the client has gone, or is being cut off.
+    pub(super) fn is_ending(&self) -> bool {
+        let mut polled = [PollFd::new(&self.line.client, PollFlags::RDHUP)];
+        let now = Timespec::default();
+        self.thread.is_finished() || poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Waits until all is answered.
+    pub(super) fn wait(self) {
+        // A panic has been told, and is of this client alone.
+        let _ = self.thread.join();
+    }
+
+    /// Takes no more requests, and waits until those that were taken are answered.
+    pub(super) fn end(self) {
+        self.line.cut(None);
+        self.wait();
+    }
+}
+
+impl Line {
+    fn serve(
+        self: &Arc<Line>,
+        listener: UnixListener,
+        export: &Export,
+        place: &str,
+    ) -> Result<(), String> {
+        let (submitter, completer) = export.client(place.to_owned());
+        let memory = AllMemory::new(Memory::new());
+        let line = Arc::clone(self);
+        let break_off = Box::new(move |why| line.cut(Some(why)));
+        let disk = Disk::new(export.clone(), memory.clone(), submitter, break_off);
+        let disk = Arc::new(disk);
+        let daemon = VhostUserDaemon::new("vhost-user".into(), Arc::clone(&disk), memory);
+        let mut daemon = daemon.map_err(|error| error.to_string())?;
+        let end = match wakes_at_end(&daemon) {
+            Ok(end) => end,
+            Err(error) => {
+                // Dropping it would wait for threads that nobody can end.
+                std::mem::forget(daemon);
+                return Err(driver::system_words(&error));
+            }
+        };
+        std::thread::scope(|scope| {
+            let started = (|| {
+                let answers = Builder::new().name("vhost-user-answers".into());
+                answers.spawn_scoped(scope, || disk.answer_all(&completer))?;
+                let replies = Builder::new().name("vhost-user-replies".into());
+                replies.spawn_scoped(scope, || self.pass(Way::ToClient))
+            })();
+            let ended = match started {
+                Ok(_) => daemon.start(&mut Listener::from(listener)).and_then(|()| {
+                    self.pass(Way::ToLibrary);
+                    disk.end();
+                    daemon.wait()
+                }),
+                Err(error) => Err(LibraryError::StartDaemon(error)),
+            };
+            disk.end();
+            self.cut(why_told(ended));
+            // Its channel is of no use to the next client.
+            *locked(&self.channel) = None;
+            // Its threads end, and with the last of them what is submitted.
+            let woken = rustix::io::write(&end, &1u64.to_ne_bytes());
+            drop(daemon);
+            disk.let_go();
+            woken
+                .map(drop)
+                .map_err(|error| driver::system_words(io::Error::from(error)))
+        })
+    }
+
+    /// Lets nothing pass any more. The first reason is told.
+    fn cut(&self, why: Option<String>) {
+        if let Some(why) = why {
+            locked(&self.why).get_or_insert(why);
+        }
+        // They may have been shut down already.
+        let _ = self.client.shutdown(Shutdown::Both);
+        let _ = self.library.shutdown(Shutdown::Both);
+    }
+
+    /// Passes messages on until one side has gone.
+    fn pass(&self, way: Way) {
+        let passed = loop {
+            match self.pass_one(way) {
+                Ok(true) => {}
+                Ok(false) => break None,
+                Err(error) => break why_not_passed(error),
+            }
+        };
+        self.cut(passed);
+    }
+
+    /// Passes a message on. Whether there was one.
+    fn pass_one(&self, way: Way) -> Result<bool, RelayError> {
+        let (from, to) = match way {
+            Way::ToLibrary => (&self.client, &self.library),
+            Way::ToClient => (&self.library, &self.client),
+        };
+        let Some(mut message) = Message::receive(from)? else {
+            return Ok(false);
+        };
+        if way == Way::ToLibrary
+            && let Some(channel) = message.mend()?
+        {
+            *locked(&self.channel) = Some(channel);
+        }
+        message.send(to)?;
+        Ok(true)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToLibrary,
+    ToClient,
+}
+
+/// What wakes the threads of the queues so that they end.
+///
+/// The library has a way of its own for that, which leaves a descriptor open for each thread.
+fn wakes_at_end(daemon: &VhostUserDaemon<Arc<Disk>>) -> io::Result<OwnedFd> {
+    let end = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    for handler in daemon.get_epoll_handlers() {
+        handler.register_listener(end.as_fd().as_raw_fd(), EventSet::IN, END)?;
+    }
+    Ok(end)
+}
+
+/// What is told of the library's end. Where the client has gone, the library says so too.
+fn why_told(ended: Result<(), LibraryError>) -> Option<String> {
+    match ended {
+        Ok(()) => None,
+        Err(LibraryError::HandleRequest(
+            ProtocolError::Disconnected | ProtocolError::PartialMessage,
+        )) => None,
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// What is told of a message that was not passed on. Where one side has gone, it says so itself.
+fn why_not_passed(error: RelayError) -> Option<String> {
+    match error {
+        RelayError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+        error => Some(error.to_string()),
+    }
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,269 @@
+//! The device as the library sees it: what its queues bring goes to the export, and what has ended
+//! comes back to them.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use vhost::vhost_user::VhostUserProtocolFeatures;
+use vhost_user_backend::VhostUserBackend;
+use vmm_sys_util::epoll::EventSet;
+
+use crate::serve::{Completer, Done, Export, Job, Submitter};
+
+use super::chain::Broken;
+use super::config::{self, LONGEST_QUEUE, QUEUES, Serial};
+use super::queue::{AllMemory, Answering, Batch, Queue, Vring, Written, give_back};
+use super::request::{Answer, Device, Wanted};
+
+/// What a queue's thread is woken with to end. The library has the numbers up to that of queues.
+pub(super) const END: u64 = QUEUES as u64 + 1;
+
+/// Requests are submitted at once until their data is this long, in bytes.
+const BATCH: u64 = 1 << 20;
+
+/// Ends the connection, for a reason that is told.
+pub(super) type BreakOff = Box<dyn Fn(String) + Send + Sync>;
+
+/// A virtio block device of one connection.
+pub(super) struct Disk {
+    export: Export,
+    serial: Serial,
+    memory: AllMemory,
+    queues: [Arc<Queue>; QUEUES],
+    submitter: RwLock<Option<Submitter<Answering>>>,
+    /// Nothing is taken from the queues any more.
+    is_ending: AtomicBool,
+    break_off: BreakOff,
+}
+
+impl Disk {
+    pub(super) fn new(
+        export: Export,
+        memory: AllMemory,
+        submitter: Submitter<Answering>,
+        break_off: BreakOff,
+    ) -> Disk {
+        Disk {
+            serial: config::serial(&export),
+            export,
+            memory,
+            queues: std::array::from_fn(|_| Arc::default()),
+            submitter: RwLock::new(Some(submitter)),
+            is_ending: AtomicBool::new(false),
+            break_off,
+        }
+    }
+
+    /// Takes nothing more from the queues.
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+    }
+
+    /// Submits nothing more; what is in flight ends, and then its completer. The threads of the
+    /// queues have ended.
+    pub(super) fn let_go(&self) {
+        let submitter = &mut *self
+            .submitter
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(submitter.take());
+    }
+
+    /// Answers what ends, until all has.
+    pub(super) fn answer_all(&self, completer: &Completer<Answering>) {
+        loop {
+            let batch = match completer.next_batch() {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return,
+                Err(error) => {
+                    let left = self.answer(completer.left());
+                    (self.break_off)(match left {
+                        Ok(()) => error.to_string(),
+                        Err(broken) => broken.to_string(),
+                    });
+                    return;
+                }
+            };
+            if let Err(broken) = self.answer(batch) {
+                (self.break_off)(broken.to_string());
+            }
+        }
+    }
+
+    fn answer(&self, batch: Vec<Done<Answering>>) -> Result<(), Broken> {
+        let written = batch
+            .into_iter()
+            .map(|done| done.context.write(done.status.into(), &done.data));
+        // What can be answered is, whatever became of the others.
+        let (written, broken) = parted(written);
+        give_back(written)?;
+        broken
+    }
+
+    /// Serves what a queue offers until that is nothing.
+    fn serve(&self, queue: &Arc<Queue>, vring: &Vring) -> Result<(), Broken> {
+        while !self.is_ending.load(Ordering::Acquire) {
+            match queue.take(vring, &self.memory)? {
+                Some(batch) => self.submit(batch, vring)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&self, batch: Batch, vring: &Vring) -> Result<(), Broken> {
+        let sectors = |offset, len| self.export.sectors(offset, len);
+        let device = Device {
+            read_only: self.export.about().read_only,
+            sectors: &sectors,
+        };
+        let mut at_once = Vec::new();
+        let mut together = Vec::new();
+        let mut bytes = 0;
+        for mut taken in batch.chains {
+            let wanted = Wanted::of(&mut taken.chain, &batch.memory, device);
+            let answering = Answering {
+                taken,
+                vring: vring.clone(),
+                memory: Arc::clone(&batch.memory),
+                permit: None,
+            };
+            match wanted {
+                Ok(wanted) => {
+                    if bytes > 0 && bytes + wanted.bytes() > BATCH {
+                        self.submit_together(std::mem::take(&mut together), bytes)?;
+                        bytes = 0;
+                    }
+                    bytes += wanted.bytes();
+                    together.push((wanted, answering));
+                }
+                Err(answer) => at_once.push(answering.write(answer, &[])),
+            }
+        }
+        let (at_once, broken) = parted(at_once);
+        give_back(at_once)?;
+        self.submit_together(together, bytes)?;
+        broken
+    }
+
+    /// Submits requests with so many bytes of data. They share their part of the memory, because
+    /// one that waited for it while it had some could wait for itself.
+    fn submit_together(
+        &self,
+        requests: Vec<(Wanted, Answering)>,
+        bytes: u64,
+    ) -> Result<(), Broken> {
+        let permit = (bytes > 0).then(|| Arc::new(self.export.budget(bytes).take(bytes)));
+        let mut jobs: Vec<(Job, Answering, _)> = Vec::with_capacity(requests.len());
+        let mut at_once = Vec::new();
+        for (wanted, mut answering) in requests {
+            match wanted.job(&answering.taken.chain, &answering.memory) {
+                Ok(job) => {
+                    answering.permit = permit.clone();
+                    jobs.push((job, answering, None));
+                }
+                Err(answer) => {
+                    let id = (wanted == Wanted::Id).then(|| self.serial.to_vec());
+                    at_once.push(answering.write(answer, id.as_slice()));
+                }
+            }
+        }
+        let submitter = self
+            .submitter
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(submitter) = &*submitter
+            && !jobs.is_empty()
+            && let Err(refused) = submitter.submit(jobs)
+        {
+            let failed = refused.into_iter().map(|refused| refused.context);
+            at_once.extend(failed.map(|context| context.write(Answer::FAILED, &[])));
+        }
+        let (at_once, broken) = parted(at_once);
+        give_back(at_once)?;
+        broken
+    }
+}
+
+/// What was written, and the first that could not be.
+fn parted(
+    all: impl IntoIterator<Item = Result<Written, Broken>>,
+) -> (Vec<Written>, Result<(), Broken>) {
+    let mut broken = Ok(());
+    let mut written = Vec::new();
+    for one in all {
+        match one {
+            Ok(one) => written.push(one),
+            Err(error) => broken = broken.and(Err(error)),
+        }
+    }
+    (written, broken)
+}
+
+impl VhostUserBackend for Disk {
+    type Bitmap = ();
+    type Vring = Vring;
+
+    fn num_queues(&self) -> usize {
+        QUEUES
+    }
+
+    fn max_queue_size(&self) -> usize {
+        LONGEST_QUEUE
+    }
+
+    fn features(&self) -> u64 {
+        config::features(&self.export)
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        config::protocol_features()
+    }
+
+    /// The library asks each queue by itself.
+    fn set_event_idx(&self, _enabled: bool) {}
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        config::bytes(self.export.capacity(), offset, size)
+    }
+
+    /// All look at the memory that the library replaces.
+    fn update_memory(&self, _memory: AllMemory) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A thread for each queue.
+    fn queues_per_thread(&self) -> Vec<u64> {
+        (0..QUEUES).map(|queue| 1 << queue).collect()
+    }
+
+    /// The guest wants to know how far a queue has come: what was taken is answered first.
+    fn stop_vring(&self, index: u32) -> io::Result<()> {
+        if let Some(queue) = self.queues.get(index as usize) {
+            queue.drain();
+        }
+        Ok(())
+    }
+
+    fn handle_event(
+        &self,
+        event: u16,
+        _events: EventSet,
+        vrings: &[Vring],
+        thread: usize,
+    ) -> io::Result<()> {
+        if u64::from(event) == END {
+            // The library ends its thread for any error.
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let (Some(queue), Some(vring)) = (self.queues.get(thread), vrings.first()) else {
+            return Ok(());
+        };
+        if let Err(broken) = self.serve(queue, vring) {
+            self.end();
+            (self.break_off)(broken.to_string());
+        }
+        Ok(())
+    }
+}

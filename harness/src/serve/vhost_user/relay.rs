@@ -1,0 +1,404 @@
+//! The control messages between a client and the library, passed on one by one.
+//!
+//! Data takes another way: queues are memory that both sides have, kicks and calls are descriptors.
+//! The relay is there for what the library does not take, does not check or does not say:
+//!
+//! - UML 6.1 sends its table of memory with a body for two regions, and names one in it.
+//! - A region may be longer than its file. Whoever touches it there is killed by the system.
+//! - A kick that says nothing would block whoever waits for it, and a pipe that nobody reads
+//!   whoever signals: UML's calls are pipes. A call that is a counter stays as the client made it,
+//!   because the client waits at the same counter; it takes more signals than can ever come.
+//! - The library cannot say that the configuration has changed, as it does when the device grows.
+
+use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+
+/// Request, flags and length of the body: 4 bytes each, little endian.
+const HEADER: usize = 12;
+
+/// The longest body that the library takes.
+const LONGEST_BODY: u32 = 4096;
+
+/// The most descriptors that come with a message, which the library takes.
+const MOST_DESCRIPTORS: usize = 32;
+
+const SET_MEM_TABLE: u32 = 5;
+const SET_VRING_KICK: u32 = 12;
+const SET_VRING_CALL: u32 = 13;
+const SET_BACKEND_REQ_FD: u32 = 21;
+
+/// The table of memory: the number of its regions in 8 bytes, and the regions.
+const REGIONS: usize = 8;
+
+/// A region: its address, its length, its address in the client, where it is in its file.
+const REGION: usize = 32;
+
+/// "The configuration has changed": request 2 of those that a device sends, version 1, no body.
+const CONFIGURATION_CHANGE: [u8; HEADER] = [2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+
+/// Why a client's messages are not passed on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RelayError {
+    #[error("found a message of {0} bytes, expected at most {LONGEST_BODY}")]
+    Long(u32),
+    #[error("found the end in the middle of a message")]
+    CutOff,
+    #[error("found more than {MOST_DESCRIPTORS} descriptors with a message")]
+    Descriptors,
+    #[error(
+        "found a memory region of {len} bytes from byte {offset} of a file of {file_len} bytes"
+    )]
+    RegionPastEnd {
+        offset: u64,
+        len: u64,
+        file_len: u64,
+    },
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for RelayError {
+    fn from(error: Errno) -> RelayError {
+        RelayError::Io(error.into())
+    }
+}
+
+/// A message, with the descriptors that came with it.
+#[derive(Debug)]
+pub(super) struct Message {
+    header: [u8; HEADER],
+    body: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Message {
+    /// The next message; `None` at the end.
+    pub(super) fn receive(from: &UnixStream) -> Result<Option<Message>, RelayError> {
+        let mut header = [0; HEADER];
+        let mut descriptors = Vec::new();
+        let mut received = 0;
+        while received < HEADER {
+            match receive_part(from, &mut header[received..], &mut descriptors)? {
+                0 if received == 0 => return Ok(None),
+                0 => return Err(RelayError::CutOff),
+                len => received += len,
+            }
+        }
+        let len = word(&header, 8);
+        if len > LONGEST_BODY {
+            return Err(RelayError::Long(len));
+        }
+        let mut body = vec![0; len as usize];
+        match (&*from).read_exact(&mut body) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(RelayError::CutOff);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Some(Message {
+            header,
+            body,
+            descriptors,
+        }))
+    }
+
+    /// Sends it on.
+    pub(super) fn send(&self, to: &UnixStream) -> Result<(), RelayError> {
+        let descriptors: Vec<_> = self.descriptors.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(RelayError::Descriptors);
+        }
+        let bytes = [&self.header[..], &self.body[..]].concat();
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let rest = [IoSlice::new(&bytes[sent..])];
+            match rustix::net::sendmsg(to, &rest, &mut control, SendFlags::NOSIGNAL) {
+                Ok(len) => sent += len,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            // They have gone with the first byte.
+            control.clear();
+        }
+        Ok(())
+    }
+
+    /// Checks and mends what a client has sent. Gives the channel back on which the client wants
+    /// to hear of changes, if this message is the one that brings it.
+    pub(super) fn mend(&mut self) -> Result<Option<OwnedFd>, RelayError> {
+        match word(&self.header, 0) {
+            SET_MEM_TABLE => {
+                self.cut_table();
+                self.check_regions()?;
+            }
+            request @ (SET_VRING_KICK | SET_VRING_CALL) => {
+                for descriptor in &self.descriptors {
+                    let mode = rustix::fs::fstat(descriptor)?.st_mode;
+                    let is_pipe = matches!(
+                        FileType::from_raw_mode(mode),
+                        FileType::Fifo | FileType::Socket
+                    );
+                    if request == SET_VRING_KICK || is_pipe {
+                        let flags = rustix::fs::fcntl_getfl(descriptor)?;
+                        rustix::fs::fcntl_setfl(descriptor, flags | OFlags::NONBLOCK)?;
+                    }
+                }
+            }
+            SET_BACKEND_REQ_FD => {
+                let channel = self.descriptors.first().map(OwnedFd::try_clone);
+                return Ok(channel.transpose()?);
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Cuts what comes after the last region that the table names.
+    fn cut_table(&mut self) {
+        let Some(count) = self.body.first_chunk().copied().map(u32::from_le_bytes) else {
+            return;
+        };
+        let regions = usize::try_from(count)
+            .ok()
+            .and_then(|n| n.checked_mul(REGION));
+        let Some(len) = regions.and_then(|regions| regions.checked_add(REGIONS)) else {
+            return;
+        };
+        if count > 0 && len < self.body.len() {
+            self.body.truncate(len);
+            self.header[8..].copy_from_slice(&(len as u32).to_le_bytes());
+        }
+    }
+
+    /// Whether the regions lie in their files.
+    fn check_regions(&self) -> Result<(), RelayError> {
+        let regions = self.body.get(REGIONS..).unwrap_or_default();
+        for (region, file) in regions.chunks_exact(REGION).zip(&self.descriptors) {
+            let (len, offset) = (double_word(region, 8), double_word(region, 24));
+            let stat = rustix::fs::fstat(file)?;
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            let file_len = u64::try_from(stat.st_size).unwrap_or(0);
+            let fits = offset.checked_add(len).is_some_and(|end| end <= file_len);
+            if is_file && !fits {
+                return Err(RelayError::RegionPastEnd {
+                    offset,
+                    len,
+                    file_len,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Receives some bytes, and the descriptors that come with them.
+fn receive_part(
+    from: &UnixStream,
+    bytes: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> Result<usize, RelayError> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let mut bytes = [IoSliceMut::new(bytes)];
+        match rustix::net::recvmsg(from, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            // As if it had closed: what is lost were its own messages.
+            Err(Errno::CONNRESET) => return Ok(0),
+            received => break received?,
+        }
+    };
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(more) = message {
+            descriptors.extend(more);
+        }
+    }
+    let too_many = descriptors.len() > MOST_DESCRIPTORS;
+    match too_many || received.flags.contains(ReturnFlags::CTRUNC) {
+        true => Err(RelayError::Descriptors),
+        false => Ok(received.bytes),
+    }
+}
+
+/// Tells a client that the configuration has changed.
+pub(super) fn tell_of_change(channel: &OwnedFd) {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    // Where there is no room, messages of the same kind are waiting to be read. A client that has
+    // gone does not need to know.
+    let _ = rustix::net::send(channel, &CONFIGURATION_CHANGE, flags);
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let word = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    u32::from_le_bytes(word.copied().unwrap_or_default())
+}
+
+fn double_word(bytes: &[u8], at: usize) -> u64 {
+    u64::from(word(bytes, at)) | u64::from(word(bytes, at + 4)) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    const REGION_LEN: u64 = 4096;
+
+    fn header(request: u32, len: usize) -> [u8; HEADER] {
+        let words = [request, 1, len as u32].map(u32::to_le_bytes);
+        words.concat().try_into().unwrap()
+    }
+
+    /// A message as it arrives.
+    fn arrived(request: u32, body: &[u8], descriptors: Vec<OwnedFd>) -> Message {
+        let sent = Message {
+            header: header(request, body.len()),
+            body: body.to_vec(),
+            descriptors,
+        };
+        let (client, server) = UnixStream::pair().unwrap();
+        sent.send(&client).unwrap();
+        let message = Message::receive(&server).unwrap().unwrap();
+        assert_eq!((message.header, &message.body), (sent.header, &sent.body));
+        assert_eq!(message.descriptors.len(), sent.descriptors.len());
+        message
+    }
+
+    /// A table that names `count` regions of a page, in a body for as many as `room`.
+    fn table(count: u32, room: usize) -> Vec<u8> {
+        let mut body = u64::from(count).to_le_bytes().to_vec();
+        for _ in 0..room {
+            for word in [0, REGION_LEN, 0, 0] {
+                body.extend(word.to_le_bytes());
+            }
+        }
+        body
+    }
+
+    fn memory(len: u64) -> OwnedFd {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        file.into()
+    }
+
+    #[test]
+    fn a_table_is_cut_to_the_regions_that_it_names() {
+        let mut message = arrived(SET_MEM_TABLE, &table(1, 2), vec![memory(REGION_LEN)]);
+        assert!(message.mend().unwrap().is_none());
+        assert_eq!(message.header, header(SET_MEM_TABLE, 40));
+        assert_eq!(message.body, table(1, 1));
+        assert_eq!(message.descriptors.len(), 1);
+        // What is as it should be stays, and so does what the library is to refuse.
+        for (count, room) in [(2, 2), (3, 2), (0, 1), (u32::MAX, 1)] {
+            let body = table(count, room);
+            let mut message = arrived(SET_MEM_TABLE, &body, Vec::new());
+            message.mend().unwrap();
+            assert_eq!(message.body, body);
+        }
+        for len in 0..8 {
+            let mut message = arrived(SET_MEM_TABLE, &vec![0xff; len], Vec::new());
+            message.mend().unwrap();
+            assert_eq!(message.body.len(), len);
+        }
+    }
+
+    #[test]
+    fn a_region_that_is_longer_than_its_file_is_refused() {
+        let files = vec![memory(REGION_LEN), memory(REGION_LEN - 1)];
+        let error = arrived(SET_MEM_TABLE, &table(2, 2), files).mend();
+        let error = error.unwrap_err().to_string();
+        let expected = "found a memory region of 4096 bytes from byte 0 of a file of 4095 bytes";
+        assert_eq!(error, expected);
+        let mut body = table(1, 1);
+        body[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
+        let far = arrived(SET_MEM_TABLE, &body, vec![memory(REGION_LEN)]).mend();
+        assert!(far.is_err());
+    }
+
+    #[test]
+    fn nobody_blocks_on_a_kick_or_on_a_pipe() {
+        let is_mended = |request, descriptor: OwnedFd| {
+            let mut message = arrived(request, &[0; 8], vec![descriptor]);
+            message.mend().unwrap();
+            let flags = rustix::fs::fcntl_getfl(&message.descriptors[0]).unwrap();
+            flags.contains(OFlags::NONBLOCK)
+        };
+        let event = || eventfd(0, EventfdFlags::empty()).unwrap();
+        let pipe = || io::pipe().unwrap().1.into();
+        assert!(is_mended(SET_VRING_KICK, event()));
+        assert!(is_mended(SET_VRING_KICK, pipe()));
+        assert!(is_mended(SET_VRING_CALL, pipe()));
+        assert!(
+            !is_mended(SET_VRING_CALL, event()),
+            "the client waits at it"
+        );
+    }
+
+    #[test]
+    fn the_channel_is_kept_and_passed_on() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let mut message = arrived(SET_BACKEND_REQ_FD, &[], vec![server.into()]);
+        let channel = message.mend().unwrap().unwrap();
+        assert_eq!(message.descriptors.len(), 1);
+        tell_of_change(&channel);
+        let mut told = [0; HEADER];
+        (&client).read_exact(&mut told).unwrap();
+        assert_eq!(told, CONFIGURATION_CHANGE);
+        // Whether somebody reads, and whether somebody is there, is the client's affair.
+        for _ in 0..100_000 {
+            tell_of_change(&channel);
+        }
+        drop(client);
+        tell_of_change(&channel);
+        tell_of_change(&File::open("/dev/null").unwrap().into());
+    }
+
+    #[test]
+    fn what_is_cut_off_too_long_or_has_too_many_descriptors_ends_it() {
+        let received = |bytes: &[u8]| {
+            let (mut client, server) = UnixStream::pair().unwrap();
+            client.write_all(bytes).unwrap();
+            drop(client);
+            Message::receive(&server)
+        };
+        assert!(received(&[]).unwrap().is_none());
+        for len in 1..HEADER {
+            let cut = received(&header(1, 0)[..len]);
+            assert!(matches!(cut, Err(RelayError::CutOff)), "{cut:?}");
+        }
+        let cut = received(&[&header(1, 8)[..], &[0; 7]].concat());
+        assert!(matches!(cut, Err(RelayError::CutOff)), "{cut:?}");
+        let long = received(&header(1, 4097));
+        assert!(matches!(long, Err(RelayError::Long(4097))), "{long:?}");
+
+        // Each half of the header brings as many as a message may have.
+        let (client, server) = UnixStream::pair().unwrap();
+        for half in header(1, 0).chunks(6) {
+            let files: Vec<_> = (0..20).map(|_| memory(0)).collect();
+            let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(20))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+            let bytes = [IoSlice::new(half)];
+            rustix::net::sendmsg(&client, &bytes, &mut control, SendFlags::empty()).unwrap();
+        }
+        let many = Message::receive(&server);
+        assert!(matches!(many, Err(RelayError::Descriptors)), "{many:?}");
+    }
+}

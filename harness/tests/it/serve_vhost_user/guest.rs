@@ -1,0 +1,277 @@
+//! A UML with user space: a shell, a few programs of this machine, and the module that makes a
+//! disk of a virtio device. All of it is in an archive that the kernel unpacks into memory.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::{PipeWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::peers::peer;
+use crate::support::uml::{Running, Uml};
+
+/// What the guest has to run. perl makes the system calls for which there is no small program.
+const PROGRAMS: [&str; 11] = [
+    "sh",
+    "perl",
+    "mount",
+    "umount",
+    "mkdir",
+    "cat",
+    "dd",
+    "tee",
+    "sync",
+    "sha256sum",
+    "resize2fs",
+];
+
+/// Where Debian's package has the modules.
+const MODULES: &str = "/usr/lib/uml/modules";
+const MODULE: &str = "kernel/drivers/block/virtio_blk.ko";
+
+/// The first process: it makes the disk appear, and then does what it is told.
+const INIT: &str = r#"#!/bin/sh
+export PATH=/bin
+PS1=
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+echo 1 >/proc/sys/kernel/printk
+perl -e 'open(my $f, "<", "/virtio_blk.ko") or die; my $none = "";
+  syscall(313, fileno($f), $none, 0) == 0 or die "loading the module: $!"'
+exec sh
+"#;
+
+/// Turns the machine off.
+const POWER_OFF: &str = "perl -e 'syscall(169, 0xfee1dead, 672274793, 0x4321fedc)'";
+
+/// A guest that does one command after the other.
+pub(super) struct Guest {
+    running: Running,
+    input: PipeWriter,
+    commands: usize,
+}
+
+/// What it takes to start guests.
+pub(super) struct Guests {
+    uml: Uml,
+    archive: Vec<u8>,
+}
+
+impl Guests {
+    /// `None` where something is missing, or the processor has what UML's user space does not
+    /// survive.
+    pub(super) fn find() -> Option<Guests> {
+        let uml = Uml::new(peer("linux.uml")?);
+        let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        if processor.split_whitespace().any(|flag| flag == "amx_tile") {
+            eprintln!("skipped: UML's user space does not start on a processor with AMX");
+            return None;
+        }
+        let versions = std::fs::read_dir(MODULES).ok()?;
+        let module = versions
+            .map(|version| version.unwrap().path().join(MODULE))
+            .find(|path| path.is_file())?;
+        let mut archive = Archive::default();
+        for directory in ["dev", "proc", "sys", "mnt"] {
+            archive.directory(directory);
+        }
+        archive.entry("dev/console", 0o020_600, &[], (5, 1));
+        archive.file("virtio_blk.ko", 0o644, &std::fs::read(module).unwrap());
+        archive.file("init", 0o755, INIT.as_bytes());
+        for name in PROGRAMS {
+            let program = peer(name)?;
+            archive.file(
+                &format!("bin/{name}"),
+                0o755,
+                &std::fs::read(&program).unwrap(),
+            );
+            for library in libraries(&program) {
+                let name = library.strip_prefix("/").unwrap().to_str().unwrap();
+                archive.file(name, 0o755, &std::fs::read(&library).unwrap());
+            }
+        }
+        Some(Guests {
+            uml,
+            archive: archive.end(),
+        })
+    }
+
+    /// UML itself.
+    pub(super) fn uml(&self) -> &Uml {
+        &self.uml
+    }
+
+    /// Boots a guest whose disk is at the socket.
+    pub(super) fn boot(&self, directory: &Path, socket: &Path) -> Guest {
+        let archive = directory.join("initrd");
+        std::fs::write(&archive, &self.archive).unwrap();
+        let initrd = format!("initrd={}", archive.display());
+        let disk = format!("virtio_uml.device={}:2", socket.display());
+        let args = [&initrd, &disk, "rdinit=/init"];
+        let (input, running) = self.uml.console(directory, &args);
+        let mut guest = Guest {
+            running,
+            input,
+            commands: 0,
+        };
+        guest.run("cat /sys/block/vda/size");
+        guest
+    }
+}
+
+impl Guest {
+    /// Runs a command, which has to succeed; what it prints.
+    pub(super) fn run(&mut self, command: &str) -> String {
+        self.commands += 1;
+        let number = self.commands;
+        // The terminal shows what is written to it. So what is searched for is written otherwise.
+        let line = format!("echo BE''GIN {number}; {command}; echo EN''D {number} $?\n");
+        self.input.write_all(line.as_bytes()).unwrap();
+        let (begin, end) = (format!("BEGIN {number}"), format!("END {number} "));
+        let start = self.running.console.len();
+        loop {
+            assert!(
+                self.running.read_line(),
+                "{command:?} did not end:\n{}",
+                self.running.console
+            );
+            let said = &self.running.console[start..];
+            let Some((said, status)) = said.split_once(&end) else {
+                continue;
+            };
+            assert_eq!(status.trim(), "0", "{command:?}:\n{said}");
+            let (_, said) = said.split_once(&begin).unwrap();
+            return said.replace('\r', "").trim().to_owned();
+        }
+    }
+
+    /// The size of the disk in sectors, as the guest sees it.
+    pub(super) fn sectors(&mut self) -> u64 {
+        self.run("cat /sys/block/vda/size").parse().unwrap()
+    }
+
+    /// Waits until the disk has this size.
+    pub(super) fn wait_for_sectors(&mut self, sectors: u64) {
+        self.run(&format!(
+            "while [ $(cat /sys/block/vda/size) != {sectors} ]; do :; done"
+        ));
+    }
+
+    /// Writes a file of random content and syncs it. Its checksum, from before it was written.
+    pub(super) fn write(&mut self, name: &str, mebibytes: u64) -> String {
+        let said = self.run(&format!(
+            "dd if=/dev/urandom bs=1M count={mebibytes} 2>/dev/null | tee /mnt/{name} | sha256sum \
+             && sync"
+        ));
+        checksum(&said)
+    }
+
+    /// The checksum of a file.
+    pub(super) fn checksum(&mut self, name: &str) -> String {
+        checksum(&self.run(&format!("sha256sum /mnt/{name}")))
+    }
+
+    /// Begins a command that goes on beside the others; `wait` waits for it.
+    pub(super) fn begin(&mut self, command: &str) {
+        self.run(&format!("{{ ({command}) >/beside 2>&1 & }}"));
+    }
+
+    /// Begins a command that never ends, and reads on until it has printed `count` lines with this
+    /// word in front. What follows the word, of each.
+    pub(super) fn watch(&mut self, command: &str, word: &str, count: usize) -> Vec<String> {
+        self.input.write_all(command.as_bytes()).unwrap();
+        self.input.write_all(b"\n").unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < count {
+            let start = self.running.console.len();
+            assert!(
+                self.running.read_line(),
+                "it ended:\n{}",
+                self.running.console
+            );
+            let line = self.running.console[start..].trim();
+            seen.extend(line.strip_prefix(word).map(|rest| rest.trim().to_owned()));
+        }
+        seen
+    }
+
+    /// Turns it off and waits for its end.
+    pub(super) fn power_off(mut self) {
+        self.input.write_all(POWER_OFF.as_bytes()).unwrap();
+        self.input.write_all(b"\n").unwrap();
+        while self.running.read_line() {}
+        let console = &self.running.console;
+        assert!(!console.contains("Kernel panic"), "{console}");
+    }
+}
+
+fn checksum(said: &str) -> String {
+    said.split_whitespace().next().unwrap().to_owned()
+}
+
+/// The shared libraries of a program.
+fn libraries(program: &Path) -> Vec<PathBuf> {
+    let said = Command::new("ldd").arg(program).output().unwrap().stdout;
+    let said = String::from_utf8(said).unwrap();
+    let paths = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    paths.map(PathBuf::from).collect()
+}
+
+/// An archive as `cpio -H newc` makes it.
+#[derive(Default)]
+struct Archive {
+    bytes: Vec<u8>,
+    names: BTreeSet<String>,
+}
+
+impl Archive {
+    fn directory(&mut self, name: &str) {
+        self.parents(name);
+        self.entry(name, 0o040_755, &[], (0, 0));
+    }
+
+    fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
+        self.parents(name);
+        self.entry(name, 0o100_000 | mode, content, (0, 0));
+    }
+
+    fn parents(&mut self, name: &str) {
+        for (at, _) in name.match_indices('/') {
+            self.entry(&name[..at], 0o040_755, &[], (0, 0));
+        }
+    }
+
+    /// An entry, unless there is one of this name.
+    fn entry(&mut self, name: &str, mode: u32, content: &[u8], device: (u32, u32)) {
+        if !self.names.insert(name.to_owned()) {
+            return;
+        }
+        let inode = self.names.len() as u32;
+        let (len, name_len) = (content.len() as u32, name.len() as u32 + 1);
+        let (major, minor) = device;
+        let mut header = "070701".to_owned();
+        for field in [
+            inode, mode, 0, 0, 1, 0, len, 0, 0, major, minor, name_len, 0,
+        ] {
+            write!(header, "{field:08x}").unwrap();
+        }
+        self.bytes.extend(header.bytes());
+        self.bytes.extend(name.bytes());
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend(content);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.entry("TRAILER!!!", 0, &[], (0, 0));
+        self.bytes
+    }
+}

@@ -1,0 +1,184 @@
+//! What one client, or one after the other, sees.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+
+use driver::resize::Strategy;
+use driver::units::Bytes;
+
+use super::Served;
+use super::front_end::{DEPTH, FrontEnd, OUT, READ};
+use crate::support::cli::{ALIGNMENT, SIZE, Sandbox};
+use crate::support::server::Server;
+
+/// The first size that the small device's bitmap has no room for.
+const REFLOW_SIZE: Bytes = Bytes(32 << 20);
+
+fn served() -> Served {
+    let sandbox = Sandbox::new();
+    sandbox.write("backing", vec![1; SIZE as usize]);
+    Served::new(sandbox, ALIGNMENT)
+}
+
+#[test]
+fn as_many_as_a_queue_holds_are_answered_with_what_they_asked_for() {
+    let served = served();
+    let mut client = FrontEnd::connect(&served.socket());
+    assert_eq!(client.capacity(), SIZE / 512);
+    for place in 0..DEPTH {
+        client.offer(place, OUT, u64::from(place) * 8, [place as u8 + 1; 4096]);
+    }
+    client.kick();
+    let mut back = client.wait();
+    back.sort();
+    assert_eq!(back, (0..DEPTH).collect::<Vec<_>>());
+    for place in 0..DEPTH {
+        assert_eq!(client.answer(place).0, 0);
+        client.offer(place, READ, u64::from(place) * 8, [0; 4096]);
+    }
+    client.kick();
+    client.wait();
+    for place in 0..DEPTH {
+        assert_eq!(client.answer(place), (0, [place as u8 + 1; 4096]));
+    }
+    assert_eq!(
+        client.request(READ, u64::from(DEPTH) * 8, [0; 4096]),
+        (0, [1; 4096])
+    );
+    drop(client);
+    assert_eq!(served.told(), [""; 0]);
+    served.close();
+}
+
+#[test]
+fn a_client_hears_that_its_disk_has_grown_and_uses_it() {
+    let served = served();
+    let mut client = FrontEnd::connect(&served.socket());
+    let last = REFLOW_SIZE.0 / 512 - 8;
+    assert_eq!(client.request(OUT, last, [7; 4096]).0, 1, "past the end");
+    served.grow(REFLOW_SIZE, Strategy::Reflow);
+    client.hear_of_change();
+    assert_eq!(client.capacity(), REFLOW_SIZE.0 / 512);
+    assert_eq!(client.request(OUT, last, [7; 4096]).0, 0);
+    assert_eq!(client.request(READ, last, [0; 4096]), (0, [7; 4096]));
+    drop(client);
+    served.close();
+}
+
+#[test]
+fn a_client_that_comes_back_goes_on_and_a_second_one_is_refused() {
+    let served = served();
+    let mut client = FrontEnd::connect(&served.socket());
+    for round in 0..20 {
+        let second = UnixStream::connect(served.socket()).unwrap();
+        assert_eq!((&second).read(&mut [0]).unwrap(), 0, "it is let go at once");
+        assert_eq!(served.told().len(), round + 1);
+        // What it had in flight when it went is answered, or it is not to be seen again.
+        for place in 0..DEPTH {
+            client.offer(place, OUT, u64::from(place) * 8, [round as u8; 4096]);
+        }
+        client.kick();
+        client.wait();
+        client = client.reconnect(&served.socket());
+        assert_eq!(
+            client.request(READ, 8, [0xff; 4096]),
+            (0, [round as u8; 4096])
+        );
+    }
+    assert!(served.told()[0].contains("a second client was refused"));
+    drop(client);
+    served.close();
+}
+
+#[test]
+fn a_queue_that_is_stopped_says_where_it_is() {
+    let served = served();
+    let mut client = FrontEnd::connect(&served.socket());
+    for place in 0..DEPTH {
+        client.offer(place, OUT, u64::from(place) * 8, [3; 4096]);
+    }
+    client.kick();
+    let base = client.wait().len();
+    assert_eq!(client.stop_queue() as usize, base);
+    client.go_on();
+    assert_eq!(client.request(READ, 0, [0; 4096]), (0, [3; 4096]));
+    drop(client);
+    served.close();
+}
+
+#[test]
+fn a_server_that_stops_has_answered_what_it_took() {
+    let served = served();
+    let mut client = FrontEnd::connect(&served.socket());
+    for place in 0..DEPTH {
+        client.offer(place, OUT, u64::from(place) * 8, [5; 4096]);
+    }
+    client.kick();
+    let sandbox = served.close();
+    // It may have stopped before it took any: then none is answered, and none was written.
+    let back = client.back();
+    for &place in &back {
+        assert_eq!(client.answer(place).0, 0);
+    }
+    let served = Served::existing(sandbox);
+    let mut client = FrontEnd::connect(&served.socket());
+    for place in back {
+        let sector = u64::from(place) * 8;
+        assert_eq!(client.request(READ, sector, [0; 4096]), (0, [5; 4096]));
+    }
+    drop(client);
+    served.close();
+}
+
+/// Whatever a client says, the next one is served.
+#[test]
+fn a_client_that_talks_rubbish_is_cut_off_with_a_line() {
+    use std::io::Write;
+
+    let served = served();
+    let rubbish: [&[u8]; 6] = [
+        &[0xff; 12],
+        &[0xff; 100_000],
+        &[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0],
+        &[5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        &[2, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 1, 2, 3],
+    ];
+    for (number, rubbish) in rubbish.into_iter().enumerate() {
+        let mut client = UnixStream::connect(served.socket()).unwrap();
+        // It may be cut off before all is out, and then that is what reading says.
+        let _ = client.write_all(rubbish);
+        let _ = client.read_to_end(&mut Vec::new());
+        let mut next = FrontEnd::connect(&served.socket());
+        assert_eq!(next.request(READ, 0, [0; 4096]), (0, [1; 4096]));
+        let told = served.told();
+        assert_eq!(told.len(), number + 1, "{told:?}");
+        assert!(told[number].contains("cut off"), "{told:?}");
+    }
+    served.close();
+}
+
+#[test]
+fn the_program_keeps_nothing_of_clients_that_have_gone() {
+    let sandbox = Sandbox::with_device();
+    let server = Server::start(&sandbox, &["@cow", "--vhost-user", "@s"]);
+    let files = format!("/proc/{}/fd", server.pid().as_raw_pid());
+    let open = || std::fs::read_dir(&files).unwrap().count();
+    let threads = || {
+        std::fs::read_dir(files.replace("fd", "task"))
+            .unwrap()
+            .count()
+    };
+    let mut client = FrontEnd::connect(&sandbox.path("s"));
+    client.request(READ, 0, [0; 4096]);
+    let before = (open(), threads());
+    for _ in 0..20 {
+        client = client.reconnect(&sandbox.path("s"));
+        client.request(READ, 0, [0; 4096]);
+    }
+    assert_eq!((open(), threads()), before);
+    drop(client);
+    let said = server.stop();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(!sandbox.path("s").exists());
+}
