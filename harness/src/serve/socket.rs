@@ -156,7 +156,12 @@ fn make_way(path: &Path, parent: &Path) -> Result<(), String> {
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(system_words(error.into())),
     }
-    // Whoever else found it stale may have taken it away since and listen under its name.
+    take_away(path, parent, (found.dev(), found.ino()))
+}
+
+/// Takes away the socket called `path` if it is still the stale one. Whoever else found it stale may
+/// have taken it away since and listen under its name.
+fn take_away(path: &Path, parent: &Path, stale: Identity) -> Result<(), String> {
     let aside = private_directory(parent).map_err(system_words)?;
     let moved = aside.path().join("stale");
     match std::fs::rename(path, &moved) {
@@ -164,7 +169,7 @@ fn make_way(path: &Path, parent: &Path) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(system_words(error)),
     }
-    if identity(&moved).map_err(system_words)? != (found.dev(), found.ino()) {
+    if identity(&moved).map_err(system_words)? != stale {
         // If a third has the name by now, it stays theirs.
         let _ = std::fs::hard_link(&moved, path);
         return Err(LISTENED_ON.into());
@@ -308,6 +313,22 @@ mod tests {
         let listening: Vec<_> = all.iter().filter_map(|one| one.as_ref().ok()).collect();
         assert_eq!(listening.len(), 1, "{all:?}");
         assert_eq!(identity(&path).unwrap(), listening[0].identity);
+    }
+
+    /// One that looked when the name was stale, and acts when it is not any more.
+    #[test]
+    fn a_name_that_somebody_else_has_taken_meanwhile_is_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sock");
+        let stale = UnixListener::bind(&path).unwrap();
+        let before = identity(&path).unwrap();
+        std::fs::rename(&path, directory.path().join("kept")).unwrap();
+        drop(stale);
+        let other = listen(&path).unwrap();
+        assert!(take_away(&path, directory.path(), before).is_err());
+        assert_eq!(identity(&path).unwrap(), other.identity);
+        assert!(UnixStream::connect(&path).is_ok());
+        assert_eq!(names(directory.path()), ["kept", "sock"]);
     }
 
     #[test]

@@ -291,7 +291,8 @@ fn the_program_is_told_what_to_do() {
     );
     let stopped = sandbox.succeeds(&["ctl", "@ctl", "stop"]);
     assert!(stopped.starts_with("stopped: "), "{stopped}");
-    // When it says so the file is closed.
+    // When it says so the file is closed, and the name of the socket is free.
+    assert!(!sandbox.path("ctl").exists());
     sandbox.succeeds(&["image", "resize", "@cow", "+1M"]);
     let (status, said) = server.wait();
     assert_eq!(status, Some(0), "{said}");

@@ -1,16 +1,18 @@
 //! What clients of a device ask for, recorded as a trace: the same requests come out of it.
 
 use std::path::Path;
+use std::process::Command;
 
 use driver::blk::Status;
 use driver::units::{Sector, SectorCount, SectorRange};
 use harness::serve::control::{Answer, Asking, Control, Request};
 use harness::serve::record::{Recorder, RecordingStatus};
 use harness::serve::{Export, Job};
-use harness::trace::{CompactReader, Record, Served, TraceOperation, TraceSource};
+use harness::trace::{CompactReader, ReadOptions, Record, Served, TraceOperation, TraceSource};
 use rustix::process::Signal;
 
-use crate::support::cli::{SIZE, Sandbox};
+use crate::support::cli::{SIZE, Sandbox, output};
+use crate::support::peers::peer;
 use crate::support::served::{ask, bring_up, start};
 
 fn range(start: u64, count: u64) -> SectorRange {
@@ -300,4 +302,53 @@ fn a_killed_server_leaves_a_trace_that_is_cut() {
     let (records, cut) = read(&path);
     assert_eq!(records.len(), 3);
     assert!(cut.unwrap().contains("the trace is cut"));
+}
+
+/// fio writes its own log of what it asks for: the recording has that and nothing else, and a replay
+/// asks for as much.
+#[test]
+fn what_fio_asks_for_is_what_its_own_log_says() {
+    let Some(fio) = peer("fio") else {
+        return;
+    };
+    let engines = output(Command::new(&fio).arg("--enghelp"));
+    if !String::from_utf8_lossy(&engines.stdout).contains("nbd") {
+        eprintln!("skipped: fio has no nbd engine");
+        return;
+    }
+    let sandbox = Sandbox::with_device();
+    let server = start(&sandbox, &["--record", "@recording"]);
+    let uri = format!(
+        "--uri=nbd+unix:///?socket={}",
+        sandbox.path("nbd").display()
+    );
+    let ran = output(
+        Command::new(&fio)
+            .args(["--name=x", "--ioengine=nbd", "--rw=randrw", "--bs=4k"])
+            .args(["--iodepth=8", "--size=1M", "--loops=4", "--fsync=16"])
+            .args([uri.as_str(), "--write_iolog=log"])
+            .current_dir(sandbox.path("")),
+    );
+    assert!(ran.status.success(), "{ran:?}");
+    sandbox.succeeds(&["ctl", "@ctl", "stop"]);
+    assert_eq!(server.wait().0, Some(0));
+    let requests = |name: &str| {
+        let source = harness::trace::open(&sandbox.path(name), &ReadOptions::default());
+        let mut shapes: Vec<_> = source
+            .unwrap()
+            .map(|record| shape(&record.unwrap()))
+            .filter(|shape| shape.0 != TraceOperation::Flush)
+            .collect();
+        shapes.sort_unstable();
+        shapes
+    };
+    let (recorded, logged) = (requests("recording"), requests("log"));
+    assert_eq!(recorded.len(), 1024);
+    assert!(
+        recorded == logged,
+        "{recorded:?} where fio logged {logged:?}"
+    );
+    let report = sandbox.report(&["replay", "@recording", "--memory"]);
+    assert_eq!(report["requests"], read(&sandbox.path("recording")).0.len());
+    assert_eq!(report["mismatches"], 0);
 }

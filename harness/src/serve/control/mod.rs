@@ -75,7 +75,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A control socket that is listened on.
 #[derive(Debug)]
 pub struct Control {
-    listening: Arc<Listening>,
+    /// There until nobody is accepted any more.
+    listening: Option<Arc<Listening>>,
+    place: String,
     shared: Arc<Shared>,
     accepts: Option<JoinHandle<()>>,
 }
@@ -119,7 +121,8 @@ impl Control {
             )
         })?;
         Ok(Control {
-            listening,
+            place: format!("control at {}", shown(listening.path())),
+            listening: Some(listening),
             shared,
             accepts: Some(accepts),
         })
@@ -127,28 +130,36 @@ impl Control {
 
     /// Where it listens, as in a message.
     pub fn place(&self) -> String {
-        format!("control at {}", shown(self.listening.path()))
+        self.place.clone()
     }
 
     /// Lets the clients go, after the device has been closed with this outcome. Whoever has asked
-    /// for the end hears of it.
-    pub fn end(self, closed: Result<(), String>) {
+    /// for the end hears of it; by then the name of the socket is free for another server.
+    pub fn end(mut self, closed: Result<(), String>) {
+        self.stop_listening();
         self.shared.state().ended = Some(closed);
+    }
+
+    fn stop_listening(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            listening.stop();
+            self.shared.changed.notify_all();
+            if let Some(accepts) = self.accepts.take() {
+                // It does not panic, and if it has, nobody is accepted either.
+                let _ = accepts.join();
+            }
+        }
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
+        self.stop_listening();
         let mut state = self.shared.state();
         let unknown = || Err("the server has ended early, and says why".to_owned());
         state.ended.get_or_insert_with(unknown);
         drop(state);
         self.shared.changed.notify_all();
-        self.listening.stop();
-        if let Some(accepts) = self.accepts.take() {
-            // It does not panic, and if it has, nobody is accepted either.
-            let _ = accepts.join();
-        }
         // Answers that are under way go out; nothing more is read.
         let mut state = self.shared.state();
         for stream in state.connections.values() {
