@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-20}
-targets=(cow image trace)
+targets=(cow image nbd trace)
 built=target
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -17,6 +17,7 @@ seed() {
     case $1 in
     cow) cp seeds/cow/* "$corpus" ;;
     image) cp ../driver/tests/golden/*.bin "$corpus" ;;
+    nbd) cp seeds/nbd/* "$corpus" ;;
     trace)
         cp seeds/trace/* "$corpus"
         find ../traces/samples -type f ! -name '*.expected' ! -name '*.py' ! -name '*.md' \
@@ -30,6 +31,7 @@ longest() {
     case $1 in
     cow) echo 256 ;;
     image) echo 131072 ;;
+    nbd) echo 4096 ;;
     trace) echo 65536 ;;
     esac
 }

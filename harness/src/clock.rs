@@ -62,6 +62,12 @@ impl Started {
         self.0.elapsed()
     }
 
+    /// How long after `earlier` it was, in nanoseconds; `None` if it was before.
+    pub fn ns_since(self, earlier: Started) -> Option<u64> {
+        let after = self.0.checked_duration_since(earlier.0)?;
+        u64::try_from(after.as_nanos()).ok()
+    }
+
     /// How long ago that was, in nanoseconds.
     pub fn elapsed_ns(self) -> u64 {
         u64::try_from(self.elapsed().as_nanos()).unwrap_or(u64::MAX)

@@ -40,12 +40,29 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Say how the device is doing
+    ///
+    /// Size, state, clients, requests in flight, the latest resize and the recording. After a failed
+    /// sync it says so each time.
+    #[command(after_long_help = "\
+Examples:
+  ubdlab ctl /tmp/root.ctl status
+  ubdlab ctl /tmp/root.ctl status --json")]
     Status,
     Resize(resize::Args),
     Record(record::Args),
     /// Make everything durable that was done before
+    #[command(after_long_help = "\
+Examples:
+  ubdlab ctl /tmp/root.ctl flush")]
     Flush,
-    /// End the server: it answers what is in flight, makes everything durable and closes the device
+    /// End the server, and wait until the device is closed
+    ///
+    /// The server takes no more requests, answers those in flight, makes everything durable and
+    /// closes the device. A resize under way is given up, and the device is as before; a reflow that
+    /// has moved something is finished by whoever opens the device next.
+    #[command(after_long_help = "\
+Examples:
+  ubdlab ctl /tmp/root.ctl stop")]
     Stop,
 }
 

@@ -8,7 +8,8 @@ use crate::trace::{
     self, Devices, Event, Nanoseconds, Notes, ReadOptions, Selection, TraceError, TraceSource,
 };
 
-use crate::figures::{counted, time};
+use crate::figures::{counted, grouped, time, were};
+use crate::trace::served::ServedCounts;
 
 use super::Failure;
 use super::output_file::cause;
@@ -240,7 +241,39 @@ pub(super) fn noticed(notes: &Notes) -> Vec<String> {
             counted(notes.lost, "place")
         ));
     }
+    if !notes.served.clients.is_empty() {
+        lines.push(clients(&notes.served));
+    }
+    if !notes.served.failed.is_empty() {
+        let failed = notes.served.failed.iter();
+        let failed = failed.map(|(word, &count)| format!("{} {word}", grouped(count)));
+        lines.push(format!(
+            "failed      in the recording: {}",
+            failed.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    if notes.served.lost > 0 {
+        lines.push(format!(
+            "lost        {} not in the trace: the recorder's disk was too slow",
+            were(notes.served.lost, "request")
+        ));
+    }
     lines
+}
+
+/// Who asked, on a line: the first clients, and how many others there are.
+fn clients(served: &ServedCounts) -> String {
+    const NAMED: usize = 8;
+    let named = served.clients.iter().take(NAMED);
+    let mut all: Vec<_> = named
+        .map(|(client, &requests)| format!("{client}: {}", counted(requests, "request")))
+        .collect();
+    let rest: u64 = served.clients.values().skip(NAMED).sum();
+    let rest = rest + served.of_other_clients;
+    if rest > 0 {
+        all.push(format!("others: {}", counted(rest, "request")));
+    }
+    format!("clients     {}", all.join("; "))
 }
 
 /// `1.5s`, `20ms`, `300us`, `7ns`, or a number of seconds.

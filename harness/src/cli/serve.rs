@@ -187,25 +187,25 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     let path = &export.about().path;
     let closed = up.close();
     let closed = closed.map_err(|error| format!("{}: closing: {error}", shown(path)));
-    finish_recording(&export);
+    let recorded = finish_recording(&export);
     if let Some(control) = control {
         control.end(closed.clone());
     }
     let why = served?;
     closed.map_err(Failure)?;
     match why {
-        Ending::Signal | Ending::Asked => Ok(Verdict::Good),
+        Ending::Signal | Ending::Asked => recorded.map(|()| Verdict::Good),
         Ending::Died(error) => Err(Failure(format!("{}: {error}", shown(path)))),
     }
 }
 
 /// Makes the recording under way whole, if there is one.
-fn finish_recording(export: &Export) {
-    match export.record_to(None).map(Recorder::finish) {
-        None => {}
-        Some(Ok(recorded)) => output::remark(RecordedText(&recorded)),
-        Some(Err(error)) => output::remark(error),
+fn finish_recording(export: &Export) -> Result<(), Failure> {
+    if let Some(recorder) = export.record_to(None) {
+        let recorded = recorder.finish().map_err(Failure)?;
+        output::remark(RecordedText(&recorded));
     }
+    Ok(())
 }
 
 impl Args {

@@ -1,6 +1,7 @@
 //! `ubdlab trace`.
 
 use driver::plural;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -117,6 +118,14 @@ struct Info<'a> {
     lost_events_places: u64,
     devices: Vec<DeviceInfo>,
     requests_to_other_devices: u64,
+    /// By the client's number, where the trace tells.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    clients: &'a BTreeMap<u32, u64>,
+    /// By how they failed in the recording.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    failed_requests: &'a BTreeMap<&'static str, u64>,
+    /// That the recorder lost.
+    lost_requests: u64,
 }
 
 #[derive(Serialize)]
@@ -194,6 +203,9 @@ fn info(
             lost_events_places: notes.lost,
             devices: devices.collect(),
             requests_to_other_devices: notes.requests_to_other_devices,
+            clients: &notes.served.clients,
+            failed_requests: &notes.served.failed,
+            lost_requests: notes.served.lost,
         })?;
         return Ok(Verdict::Good);
     }

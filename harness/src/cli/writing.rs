@@ -49,19 +49,26 @@ impl Writing {
         name: &Path,
         out: W,
     ) -> Result<(Summary, Lost, W), Failure> {
+        let tells_served = trace.tells_served();
         let parts = |converted: Converted<W>| {
-            let lost = Lost(converted.losses);
+            let lost = Lost {
+                losses: converted.losses,
+                served: tells_served && matches!(self.format, To::Fio | To::Blkparse),
+            };
             (converted.summary, lost, converted.out)
         };
         let write = || -> Result<Converted<W>, TraceError> {
             match self.format {
                 To::Ubdtrace => {
                     let header = TraceHeader::from(trace.description());
-                    convert(trace, TraceWriter::create(name, out, &header)?)
+                    match tells_served {
+                        true => convert(trace, TraceWriter::telling_served(name, out, &header)?),
+                        false => convert(trace, TraceWriter::create(name, out, &header)?),
+                    }
                 }
                 To::Fio => convert(trace, FioWriter::create(name, out, &self.fio_file)?),
                 To::Blkparse => convert(trace, BlkparseWriter::create(name, out)),
-                To::Csv => convert(trace, CsvWriter::create(name, out)?),
+                To::Csv => convert(trace, CsvWriter::telling(tells_served, name, out)?),
             }
         };
         write().map(parts).map_err(Failure::operation)
@@ -69,7 +76,11 @@ impl Writing {
 }
 
 /// What the format could not say.
-pub(super) struct Lost(Losses);
+pub(super) struct Lost {
+    losses: Losses,
+    /// Who asked, and how requests ended.
+    served: bool,
+}
 
 impl Lost {
     /// A line each.
@@ -78,7 +89,7 @@ impl Lost {
             write_zeroes,
             preflushes,
             fua,
-        } = self.0;
+        } = self.losses;
         let all = [
             (write_zeroes, "write of zeros", "a write"),
             (preflushes, "preflush", "a flush in front of the write"),
@@ -89,5 +100,8 @@ impl Lost {
             let count = counted(count, noun);
             format!("not said    {count}: written as {instead}")
         })
+        .chain(self.served.then(|| {
+            "not said    which client asked for each request, and how it ended".to_owned()
+        }))
     }
 }

@@ -85,6 +85,8 @@ pub struct Report {
     /// Requests of the trace with a time before that of the request that they follow; they are
     /// submitted in the order of the trace.
     pub requests_earlier: u64,
+    /// Requests that had failed when they were recorded; they are asked for like all others.
+    pub requests_failed_in_trace: u64,
     /// Who carried out what was asked of real files; `None` with a device in memory.
     pub io: Option<Taken>,
     /// Whether the COW file's header was found half changed to another backing file, and that
@@ -289,6 +291,11 @@ impl Report {
                 self.requests_earlier,
                 "request",
                 "with a time before that of the one before, in the order of the trace",
+            ),
+            (
+                self.requests_failed_in_trace,
+                "request",
+                "asked for that failed when the trace was recorded",
             ),
         ] {
             if number > 0 {

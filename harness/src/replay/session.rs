@@ -433,6 +433,7 @@ impl Session<'_> {
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
             requests_earlier: trace.notes().earlier,
+            requests_failed_in_trace: trace.notes().served.failed.values().sum(),
             io: None,
             driver: self.options.driver.name(),
             defects: self.options.driver.defects(),

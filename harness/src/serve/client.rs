@@ -262,7 +262,10 @@ fn begun<C>(
         parts: 0,
         operation,
         then_flush: matches!(job, Job::WriteZeroes { fua: true, .. }),
-        asked: time.map(|time| Asked::at(time, operation, range)),
+        asked: time.map(|time| {
+            let then_flush = matches!(job, Job::WriteZeroes { fua: true, .. });
+            Asked::at(time, operation, range).then_flush(then_flush)
+        }),
     };
     let mut requests = Vec::new();
     match job {
@@ -283,7 +286,7 @@ fn begun<C>(
                 let count = Bytes(data.len() as u64).whole_sectors();
                 let tag = pending.next_tag(number);
                 requests.push(request(tag, operation, start, segments(data, limits)));
-                start = start + count;
+                start += count;
                 data = rest;
             }
         }

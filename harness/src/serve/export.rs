@@ -127,6 +127,16 @@ impl Export {
         self.0.tells.tell(line);
     }
 
+    /// What says something to whoever runs the server, as long as the device is served.
+    pub(super) fn teller(&self) -> impl Fn(&dyn fmt::Display) + Send + use<> {
+        let inner = Arc::downgrade(&self.0);
+        move |line| {
+            if let Some(inner) = inner.upgrade() {
+                inner.tells.tell(line);
+            }
+        }
+    }
+
     /// Ends the server, unless that was asked for already.
     pub fn end(&self, why: Ending) {
         let _ = self.0.ends.try_send(why);

@@ -4,7 +4,8 @@
 //! checks it; [`Submitter`] cuts it to the driver's limits and hands it to the device's thread;
 //! [`Completer`] puts the parts together again; the endpoint answers. [`Export`] is what all
 //! endpoints of a device share: who its clients are, how much memory their requests may take, how
-//! the device is doing, and its resizes. [`record`] writes down what was asked for.
+//! the device is doing, and its resizes. [`record`] writes down what was asked for. [`control`] is
+//! where the device's owner looks at it, grows it and stops it.
 //!
 //! Nothing here trusts a client. What a client may claim is bounded before it is believed, and one
 //! that is cut off leaves the device and the others as they are.

@@ -38,6 +38,7 @@ mod reader;
 pub mod record;
 mod rwbs;
 mod select;
+pub mod served;
 pub mod stat;
 pub mod summary;
 pub mod vscsi;
@@ -57,6 +58,7 @@ pub use notes::Notes;
 pub use open::{open, open_stream};
 pub use record::{Nanoseconds, Record, TraceOperation};
 pub use select::Selection;
+pub use served::Served;
 pub use stat::{Statistics, statistics};
 pub use summary::{Converted, Summary, convert, summarize};
 
@@ -74,6 +76,16 @@ pub trait TraceSource: Iterator<Item = Result<Record, TraceError>> + Send {
     /// What the last record, a write, wrote: whole sectors, as many as it has. Only where the
     /// trace carries data.
     fn payload(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Whether the trace tells of each record who has asked for it and how it ended.
+    fn tells_served(&self) -> bool {
+        false
+    }
+
+    /// Who has asked for the last record, and how it ended. Only where the trace tells.
+    fn served(&self) -> Option<Served> {
         None
     }
 }

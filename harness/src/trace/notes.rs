@@ -8,6 +8,7 @@ use super::Event;
 use super::Nanoseconds;
 use super::device::Device;
 use super::record::Record;
+use super::served::ServedCounts;
 
 /// The most devices that are listed; requests to others are counted together.
 pub const MAX_DEVICES: usize = 1024;
@@ -40,6 +41,8 @@ pub struct Notes {
     pub devices: BTreeMap<Device, DeviceCounts>,
     /// Requests to devices beyond the first [`MAX_DEVICES`].
     pub requests_to_other_devices: u64,
+    /// Who asked, and how requests ended, where the trace tells.
+    pub served: ServedCounts,
 }
 
 /// What went to one device.

@@ -1,6 +1,6 @@
 //! A part of a trace: from one request to another, or from one time to another.
 
-use super::{Description, Nanoseconds, Notes, Record, TraceError, TraceSource};
+use super::{Description, Nanoseconds, Notes, Record, Served, TraceError, TraceSource};
 
 /// Which part of a trace is taken. All conditions have to hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,5 +93,13 @@ impl TraceSource for Selected {
 
     fn payload(&self) -> Option<&[u8]> {
         self.source.payload()
+    }
+
+    fn tells_served(&self) -> bool {
+        self.source.tells_served()
+    }
+
+    fn served(&self) -> Option<Served> {
+        self.source.served()
     }
 }

@@ -93,11 +93,12 @@ pub fn convert<W: RecordWriter>(
     mut writer: W,
 ) -> Result<Converted<W::Out>, TraceError> {
     let mut summary = Summary::default();
-    for record in source {
+    while let Some(record) = source.next() {
         let record = record?;
-        writer.push(&record)?;
+        writer.push_served(&record, source.served())?;
         summary.add(&record);
     }
+    writer.lose(source.notes().served.lost);
     Ok(Converted {
         summary,
         losses: writer.losses(),

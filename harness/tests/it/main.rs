@@ -10,6 +10,8 @@ mod crafted_cow;
 mod exercise;
 #[path = "../../../driver/tests/shared/live.rs"]
 mod live;
+#[path = "../shared/negotiate.rs"]
+mod negotiate;
 #[path = "../shared/read_trace.rs"]
 mod read_trace;
 #[path = "../../../userhelper/tests/shared/hosts_agree.rs"]
@@ -64,8 +66,10 @@ mod plain_format;
 mod report_pages;
 mod resize_findings;
 mod security_page;
+mod serve_control;
 mod serve_nbd;
 mod serve_peers;
+mod serve_record;
 mod serve_vhost_user;
 mod shared_device;
 mod side_by_side;

@@ -3,10 +3,19 @@
 
 use std::io::Write;
 use std::process::Command as Process;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use driver::device_spec::DeviceSpec;
+use driver::open::OpenOptions;
 use driver::units::SECTOR_SIZE;
+use harness::device::Io;
+use harness::replay::ReplayDriver;
+use harness::serve::address::Address;
+use harness::serve::nbd::Nbd;
 use harness::serve::nbd::listener::MOST_CONNECTIONS;
 use harness::serve::nbd::message::{Command, command_flags, transmission};
+use harness::serve::{Endpoint, Opening, Tells, Up};
 use rustix::process::Signal;
 
 use crate::support::cli::{SIZE, Sandbox, output};
@@ -311,4 +320,71 @@ fn libnbd_reads_writes_and_is_told_what_is_there() {
     let map: serde_json::Value = serde_json::from_slice(&map.stdout).unwrap();
     assert_eq!(map[0]["type"], 1, "{map}");
     server.stop();
+}
+
+/// What a server in this process has said.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<String>>>);
+
+impl Tells for Said {
+    fn tell(&self, line: &dyn std::fmt::Display) {
+        self.0.lock().unwrap().push(line.to_string());
+    }
+}
+
+/// The small device, served in this process to clients who may keep it waiting for a moment only.
+fn served_impatiently(sandbox: &Sandbox) -> (Up, Box<Nbd>, Said) {
+    let said = Said::default();
+    let opening = Opening {
+        spec: DeviceSpec::of(sandbox.path("cow")),
+        options: OpenOptions::default(),
+        driver: ReplayDriver::Ordered,
+        io: Io::Inline,
+        allow_shrink: false,
+    };
+    let (ends, _) = crossbeam_channel::bounded(1);
+    let up = opening.bring_up(Box::new(said.clone()), ends).unwrap();
+    let address = Address::Unix(sandbox.path("s"));
+    let nbd = Nbd::listen(&up.export, &address, false, Duration::from_millis(200)).unwrap();
+    (up, Box::new(nbd), said)
+}
+
+#[test]
+fn a_client_that_stops_in_the_middle_or_does_not_read_is_cut_off_after_a_time() {
+    let sandbox = Sandbox::with_device();
+    let (up, nbd, said) = served_impatiently(&sandbox);
+    let socket = sandbox.path("s");
+    let mut other = Client::connect(&socket);
+    // In the middle of an option, of a request, of the data of a write.
+    let mut stream = greeted(&socket);
+    stream.write_all(b"IHAVE").unwrap();
+    assert!(is_cut_off(&mut stream));
+    let mut client = Client::connect(&socket);
+    client.stream.write_all(&[0x25, 0x60]).unwrap();
+    assert!(client.is_cut_off());
+    for len in [4096, 1 << 20] {
+        let mut client = Client::connect(&socket);
+        client.send(Command::Write.number(), 0, 0, len, &[1; 100]);
+        assert!(client.is_cut_off());
+    }
+    // It asks for more than the socket holds, and takes nothing of it.
+    let mut client = Client::connect(&socket);
+    for _ in 0..64 {
+        client.send(Command::Read.number(), 0, 0, SIZE as u32, b"");
+    }
+    let does_not_read = |line: &String| line.ends_with("cut off: it does not take its replies");
+    while !said.0.lock().unwrap().iter().any(does_not_read) {
+        std::thread::yield_now();
+    }
+    // Whoever says nothing between two requests may do so for ever.
+    assert_eq!(other.read(0, SIZE as u32), fresh());
+    nbd.stop();
+    let status = up.export.status().unwrap();
+    assert_eq!((status.in_flight, status.buffered_bytes), (0, 0));
+    assert_eq!(status.clients, []);
+    up.close().unwrap();
+    let said = said.0.lock().unwrap();
+    let in_the_middle = "it stopped in the middle of a message";
+    let cut_off = said.iter().filter(|line| line.ends_with(in_the_middle));
+    assert_eq!(cut_off.count(), 4, "{said:?}");
 }

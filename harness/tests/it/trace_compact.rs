@@ -4,12 +4,15 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use driver::blk::Status;
 use driver::units::{Sector, SectorCount};
 use harness::trace::{
-    CompactReader, Nanoseconds, ReadOptions, Record, TraceError, TraceHeader, TraceOperation,
-    TraceWriter, convert, open_stream, summarize,
+    CompactReader, Nanoseconds, ReadOptions, Record, Served, TraceError, TraceHeader,
+    TraceOperation, TraceSource, TraceWriter, convert, open_stream, summarize,
 };
 use proptest::prelude::*;
+
+use crate::read_trace::sealed;
 
 /// The length of the header with the description below.
 const HEADER_LEN: usize = 39;
@@ -284,10 +287,10 @@ fn every_flipped_bit_is_noticed() {
 #[test]
 fn a_foreign_header_is_refused_with_its_offset() {
     let mut bytes = write(16, &[]);
-    bytes[8] = 2;
+    bytes[8] = 3;
     assert_eq!(
         stream(&bytes).1.unwrap(),
-        "t: offset 8: found format version 2, expected version 1"
+        "t: offset 8: found format version 3, expected version 1 or 2"
     );
     bytes[8] = 1;
     bytes[13] = 0xff;
@@ -295,6 +298,96 @@ fn a_foreign_header_is_refused_with_its_offset() {
         stream(&bytes).1.unwrap(),
         "t: offset 12: found a description of 65287 bytes, expected at most 4096"
     );
+}
+
+/// Version 2: who has asked, how it ended, and what was lost, in the bytes that the specification
+/// names; all else is as in version 1.
+#[test]
+fn version_2_tells_who_asked_and_how_it_ended() {
+    let records = some_records(3);
+    let told = [
+        (1, Status::Ok),
+        (0x0506_0708, Status::NoSpace),
+        (2, Status::Invalid),
+    ];
+    let told = told.map(|(client, status)| Served { client, status });
+    let writer = TraceWriter::telling_served(Path::new("out"), Vec::new(), &header());
+    let mut writer = writer.unwrap();
+    for (record, served) in records.iter().zip(told) {
+        writer.push_served(record, served).unwrap();
+    }
+    writer.lose(9);
+    let bytes = writer.finish().unwrap();
+    assert_eq!(bytes[8..10], [2, 0]);
+    let payload_len = u32_at(&bytes, HEADER_LEN + 32) as usize;
+    let payload = &bytes[HEADER_LEN + 48..][..payload_len];
+    let planes = zstd::bulk::decompress(payload, 1000).unwrap();
+    assert_eq!(planes[26 * 3..27 * 3], [0, 2, 4], "status");
+    assert_eq!(planes[27 * 3..28 * 3], [0; 3]);
+    assert_eq!(planes[28 * 3..29 * 3], [1, 0x08, 2], "client");
+    assert_eq!(planes[31 * 3..], [0, 0x05, 0]);
+    assert_eq!(u32_at(&bytes, bytes.len() - 12), 9, "lost");
+
+    let mut reader = reader(&bytes).unwrap();
+    assert!(reader.tells_served());
+    assert_eq!(reader.served(), None);
+    for (record, served) in records.iter().zip(told) {
+        assert_eq!(reader.next().unwrap().unwrap(), *record);
+        assert_eq!(reader.served(), Some(served));
+    }
+    assert!(reader.next().is_none());
+    let counts = &reader.notes().served;
+    assert_eq!((counts.clients.len(), counts.lost), (3, 9));
+    let failed: Vec<_> = counts.failed.iter().collect();
+    assert_eq!(failed, [(&"invalid", &1), (&"no-space", &1)]);
+    // From the middle too.
+    reader.seek_record(1).unwrap();
+    assert_eq!(reader.next().unwrap().unwrap(), records[1]);
+    assert_eq!(reader.served(), Some(told[1]));
+}
+
+/// What only version 2 has is refused in version 1, and what neither has in both.
+#[test]
+fn fields_of_no_meaning_are_refused() {
+    let writer = TraceWriter::telling_served(Path::new("out"), Vec::new(), &header());
+    let mut writer = writer.unwrap();
+    let client = 7;
+    let status = Status::IoError;
+    let served = Served { client, status };
+    writer.push_served(&some_records(1)[0], served).unwrap();
+    let two = writer.finish().unwrap();
+    let mut one = two.clone();
+    one[8] = 1;
+    let error = stream(&sealed(&one).unwrap()).1.unwrap();
+    assert!(error.contains("expected six bytes of 0"), "{error}");
+
+    let mut lost = write(16, &[]);
+    let at = lost.len() - 12;
+    lost[at] = 1;
+    let error = stream(&sealed(&lost).unwrap()).1.unwrap();
+    assert!(error.contains("found 1, expected 0"), "{error}");
+
+    for (byte, value, said) in [(26, 5, "status 5"), (27, 1, "expected a byte of 0")] {
+        let payload_len = u32_at(&two, HEADER_LEN + 32) as usize;
+        let payload = &two[HEADER_LEN + 48..][..payload_len];
+        let mut plain = zstd::bulk::decompress(payload, 100).unwrap();
+        plain[byte] = value;
+        let payload = zstd::bulk::compress(&plain, 6).unwrap();
+        let mut frame = two[..HEADER_LEN + 48].to_vec();
+        frame[HEADER_LEN + 32..][..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        frame.extend_from_slice(&payload);
+        let error = stream(&sealed_frame(frame)).1.unwrap();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+/// A trace that ends with its first frame, with its checksums.
+fn sealed_frame(mut bytes: Vec<u8>) -> Vec<u8> {
+    let payload = crc32c::crc32c(&bytes[HEADER_LEN + 48..]);
+    bytes[HEADER_LEN + 36..][..4].copy_from_slice(&payload.to_le_bytes());
+    let frame = crc32c::crc32c(&bytes[HEADER_LEN..][..44]);
+    bytes[HEADER_LEN + 44..][..4].copy_from_slice(&frame.to_le_bytes());
+    bytes
 }
 
 proptest! {

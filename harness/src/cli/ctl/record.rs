@@ -18,6 +18,11 @@ use super::{lost, unexpected};
 /// The file must not exist yet; it can be read while it is written, as a trace that is cut. If a
 /// recording is under way, it ends, and its file is whole. `ubdlab replay` plays it again.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab ctl /tmp/root.ctl record boot.ubdtrace
+  ubdlab ctl /tmp/root.ctl record off
+  ubdlab replay boot.ubdtrace")]
 pub(super) struct Args {
     /// The new file, or `off`
     #[arg(value_name = "FILE|off")]

@@ -21,6 +21,11 @@ use super::{lost, unexpected};
 /// the new one, or the next one who opens it finishes the resize. Afterwards grow the file system
 /// in it, as by resize2fs in the guest.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab ctl /tmp/root.ctl resize +2G
+  ubdlab ctl /tmp/root.ctl resize 20G --strategy reflow
+  ubdlab ctl /tmp/root.ctl resize -1G --shrink")]
 pub(super) struct Args {
     /// The new size, or with + or - by how much
     #[arg(value_name = "[+|-]SIZE", allow_hyphen_values = true)]

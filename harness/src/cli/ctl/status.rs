@@ -4,7 +4,7 @@ use std::fmt;
 
 use driver::OneLine;
 
-use crate::figures::{counted, size, time};
+use crate::figures::{counted, grouped, size, time};
 use crate::serve::control::{Answer, Asking, Request};
 use crate::serve::{ResizeState, ResizeStatus, Status};
 
@@ -38,7 +38,7 @@ impl fmt::Display for Shown<'_> {
         let dirty = size(status.dirty_bytes);
         writeln!(
             f,
-            "device     {}: {}, {dirty} of it in the file{read_only}",
+            "device     {}: {}, {dirty} dirty{read_only}",
             OneLine(&status.file),
             driver::units::Bytes(status.size_bytes),
         )?;
@@ -62,8 +62,8 @@ impl fmt::Display for Shown<'_> {
         }
         writeln!(
             f,
-            "requests   {} done, {} in flight with {} of data, {}",
-            counted(status.requests, "request"),
+            "requests   {} done, {} in flight with {} of data; {}",
+            grouped(status.requests),
             status.in_flight,
             size(status.buffered_bytes),
             counted(status.syncs, "sync")
@@ -120,5 +120,60 @@ impl fmt::Display for ResizeText<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::ClientStatus;
+
+    #[test]
+    fn a_status_says_plainly_that_a_sync_has_failed() {
+        let mut status = Status {
+            file: "root\n.cow".into(),
+            driver: "ordered".into(),
+            defects: Vec::new(),
+            io: crate::device::Taken::Threads,
+            read_only: false,
+            size_bytes: 1 << 30,
+            dirty_bytes: 1 << 20,
+            failed_sync: false,
+            in_flight: 3,
+            buffered_bytes: 4096,
+            requests: 12_345,
+            syncs: 1,
+            clients: vec![ClientStatus {
+                number: 7,
+                name: "NBD".into(),
+                requests: 1,
+            }],
+            resize: Some(ResizeStatus {
+                old_size_bytes: 1 << 30,
+                new_size_bytes: 3 << 30,
+                strategy: Some("reflow".into()),
+                moved_bytes: 256 << 20,
+                to_move_bytes: 1 << 30,
+                frontier_sector: Some(99),
+                elapsed_ns: 2_000_000_000,
+                state: ResizeState::Running,
+            }),
+            recording: None,
+        };
+        let text = Shown(&status).to_string();
+        let expected = "\
+device     root\\n.cow: 1 GiB, 1 MiB dirty
+driver     ordered, by threads
+state      good
+requests   12,345 done, 3 in flight with 4 KiB of data; 1 sync
+client 7   NBD: 1 request
+resize     1 GiB to 3 GiB by reflow: 256 MiB of at most 1 GiB moved in 2.00 s, 128 MiB a second, \
+frontier at sector 99
+";
+        assert_eq!(text, expected);
+        status.failed_sync = true;
+        let text = Shown(&status).to_string();
+        assert!(text.contains("\nstate      A SYNC HAS FAILED: "), "{text}");
+        assert!(!text.contains("good"));
     }
 }

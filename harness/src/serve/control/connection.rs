@@ -37,6 +37,7 @@ pub(super) fn serve(stream: UnixStream, shared: &Arc<Shared>) {
         stream: &stream,
         buffer: Vec::new(),
         begun: None,
+        patience: PATIENCE,
     };
     let cut = loop {
         let line = match requests.next_line() {
@@ -45,9 +46,9 @@ pub(super) fn serve(stream: UnixStream, shared: &Arc<Shared>) {
             Err(cut) => break cut,
         };
         let mut say = |answer: &Answer| say(&stream, answer);
-        let served = match serde_json::from_slice::<Request>(&line) {
+        let served = match Request::parse(&line) {
             Ok(request) => answer(request, shared, &mut say),
-            Err(error) => say(&Answer::Error(format!("not a request: {error}"))),
+            Err(error) => say(&Answer::Error(error)),
         };
         if let Err(cut) = served {
             break cut;
@@ -77,6 +78,8 @@ struct Requests<'a> {
     buffer: Vec<u8>,
     /// Since when there is an unfinished line in it.
     begun: Option<Started>,
+    /// How long that may last.
+    patience: Duration,
 }
 
 impl Requests<'_> {
@@ -98,7 +101,7 @@ impl Requests<'_> {
             }
             let (patience, or) = match self.begun {
                 None => (MOST_IDLE, Cut::Idle),
-                Some(begun) => match left(begun) {
+                Some(begun) => match left(begun, self.patience) {
                     None => return Err(Cut::Slow),
                     Some(left) => (left, Cut::Slow),
                 },
@@ -124,27 +127,28 @@ impl Requests<'_> {
 }
 
 /// What is left of the patience that began then.
-fn left(begun: Started) -> Option<Duration> {
-    PATIENCE
+fn left(begun: Started, patience: Duration) -> Option<Duration> {
+    patience
         .checked_sub(begun.elapsed())
         .filter(|left| !left.is_zero())
 }
 
 /// Sends an answer.
 pub(super) fn say(stream: &UnixStream, answer: &Answer) -> Result<(), Cut> {
-    write_line(stream, answer, Some(clock::start()))
+    write_line(stream, answer, Some(PATIENCE))
 }
 
-/// Writes an answer as a line, within the patience that began then; without it, as much of it as
-/// can be written at once.
-fn write_line(stream: &UnixStream, answer: &Answer, begun: Option<Started>) -> Result<(), Cut> {
+/// Writes an answer as a line, within this time; without it, as much of it as can be written at
+/// once.
+fn write_line(stream: &UnixStream, answer: &Answer, patience: Option<Duration>) -> Result<(), Cut> {
     let mut line = serde_json::to_vec(answer).map_err(|_| Cut::Gone)?;
     line.push(b'\n');
+    let begun = clock::start();
     let mut rest = &line[..];
     let mut stream = stream;
     while !rest.is_empty() {
-        if let Some(begun) = begun {
-            let left = left(begun).ok_or(Cut::Deaf)?;
+        if let Some(patience) = patience {
+            let left = left(begun, patience).ok_or(Cut::Deaf)?;
             stream
                 .set_write_timeout(Some(left))
                 .map_err(|_| Cut::Gone)?;
@@ -160,4 +164,76 @@ fn write_line(stream: &UnixStream, answer: &Answer, begun: Option<Started>) -> R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    fn requests(stream: &UnixStream) -> Requests<'_> {
+        Requests {
+            stream,
+            buffer: Vec::new(),
+            begun: None,
+            patience: SHORT,
+        }
+    }
+
+    #[test]
+    fn lines_come_one_after_the_other_however_they_were_sent() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(b"one\n\ntw").unwrap();
+        let mut requests = requests(&server);
+        assert_eq!(requests.next_line().unwrap().unwrap(), b"one");
+        assert_eq!(requests.next_line().unwrap().unwrap(), b"");
+        client.write_all(b"o\n").unwrap();
+        assert_eq!(requests.next_line().unwrap().unwrap(), b"two");
+        assert!(requests.begun.is_none());
+        drop(client);
+        assert!(requests.next_line().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_client_that_stops_in_the_middle_of_a_line_is_cut_off() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(b"{\"request\"").unwrap();
+        assert!(matches!(requests(&server).next_line(), Err(Cut::Slow)));
+        // A byte now and then does not help.
+        let mut late = requests(&server);
+        late.begun = Some(clock::start());
+        while late.begun.is_some_and(|begun| left(begun, SHORT).is_some()) {
+            std::thread::yield_now();
+        }
+        client.write_all(b"x").unwrap();
+        assert!(matches!(late.next_line(), Err(Cut::Slow)));
+        drop(client);
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(b"half").unwrap();
+        drop(client);
+        assert!(matches!(requests(&server).next_line(), Err(Cut::Gone)));
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_more_memory() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let sent = std::thread::spawn(move || client.write_all(&vec![b'x'; 1 << 20]).is_err());
+        let mut requests = requests(&server);
+        assert!(matches!(requests.next_line(), Err(Cut::TooLong)));
+        assert!(requests.buffer.len() <= LONGEST_LINE + CHUNK);
+        drop(server);
+        assert!(sent.join().unwrap());
+    }
+
+    #[test]
+    fn a_client_that_takes_no_answers_is_cut_off() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let long = Answer::Error("x".repeat(8 << 20));
+        let written = write_line(&server, &long, Some(SHORT));
+        assert!(matches!(written, Err(Cut::Deaf)), "{written:?}");
+        drop(client);
+        let written = write_line(&server, &long, Some(SHORT));
+        assert!(matches!(written, Err(Cut::Gone)), "{written:?}");
+    }
 }

@@ -48,6 +48,20 @@ pub enum Request {
     Stop {},
 }
 
+impl Request {
+    /// The request that a line is.
+    ///
+    /// # Errors
+    /// What is wrong with the line.
+    pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
+        // A list of values without their names would do for serde.
+        if line.trim_ascii_start().first() != Some(&b'{') {
+            return Err("not a request: expected a JSON object".into());
+        }
+        serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))
+    }
+}
+
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -126,7 +140,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Request, String> {
-        serde_json::from_str(text).map_err(|error: serde_json::Error| error.to_string())
+        Request::parse(text.as_bytes())
     }
 
     #[test]
@@ -145,8 +159,10 @@ mod tests {
                 r#"{"request":"resize","strategy":"magic"}"#,
                 "unknown variant `magic`",
             ),
-            (r#"["status"]"#, "invalid type"),
-            ("", "EOF"),
+            (r#"["status"]"#, "expected a JSON object"),
+            (r#"{"request":"status"} {}"#, "trailing characters"),
+            ("", "expected a JSON object"),
+            ("{", "EOF"),
         ] {
             let error = parsed(text).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");

@@ -109,7 +109,11 @@ pub(super) fn serve(export: &Export, stream: &Arc<Stream>, name: &str) -> Result
     };
     let mut input = BufReader::with_capacity(READ_AHEAD, &**stream);
     let size = || export.capacity().bytes().0;
-    let settled = negotiate(&mut input, &**stream, &offer, size)?;
+    let settled = negotiate(&mut input, &**stream, &offer, size);
+    let settled = settled.map_err(|error| match error {
+        NotSettled::Io(error) if is_impatience(&error) => CutOff::StoppedInTheMiddle,
+        error => error.into(),
+    })?;
     let (submitter, completer) = export.client::<Context>(name.to_owned());
     let output = Arc::new(Mutex::new(Output {
         stream: Arc::clone(stream),

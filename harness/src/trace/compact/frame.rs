@@ -8,7 +8,9 @@ use driver::exact_count;
 use driver::units::{Sector, SectorCount};
 
 use super::super::error::excerpt;
+use super::super::served::{Served, number_of, numbered};
 use super::super::{Nanoseconds, Record, TraceOperation};
+use super::header::Version;
 use super::{Fault, u32_at, u64_at};
 
 /// The length of a record, in bytes.
@@ -97,10 +99,12 @@ impl FrameHeader {
     }
 }
 
-/// The header and payload of a frame of `records`, which are 1 to 65,536.
+/// The header and payload of a frame of `records`, which are 1 to 65,536. `served` has one for each
+/// of them in version 2, and none in version 1.
 pub(super) fn encode(
     first_record: u64,
     records: &[Record],
+    served: &[Served],
 ) -> std::io::Result<(FrameHeader, Vec<u8>)> {
     assert!(
         (1..=MAX_RECORDS).contains(&records.len()),
@@ -108,7 +112,8 @@ pub(super) fn encode(
     );
     let mut planes = vec![0; records.len() * RECORD_LEN];
     for (index, record) in records.iter().enumerate() {
-        for (plane, byte) in encode_record(record).into_iter().enumerate() {
+        let bytes = encode_record(record, served.get(index));
+        for (plane, byte) in bytes.into_iter().enumerate() {
             planes[plane * records.len() + index] = byte;
         }
     }
@@ -129,11 +134,14 @@ pub(super) fn encode(
     Ok((header, payload))
 }
 
-/// Appends the records of a frame to `records`. Faults count from the frame's start.
+/// Appends the records of a frame to `records`, and of version 2 what is told of them to `served`.
+/// Faults count from the frame's start.
 pub(super) fn decode(
     header: &FrameHeader,
     payload: &[u8],
+    version: Version,
     records: &mut Vec<Record>,
+    served: &mut Vec<Served>,
 ) -> Result<(), Fault> {
     let computed = crc32c::crc32c(payload);
     if header.payload_crc != computed {
@@ -163,14 +171,20 @@ pub(super) fn decode(
     let mut latest = Nanoseconds(0);
     for index in 0..header.records {
         let bytes = std::array::from_fn(|plane| planes[plane * header.records + index]);
-        let record = decode_record(&bytes).map_err(|(found, expected)| {
+        let misplaced = |(found, expected): (String, String)| {
             let number = header.first_record + index as u64;
-            Fault::new(
-                payload_at,
-                format!("record {number} with {found}"),
-                expected,
-            )
-        })?;
+            let found = format!("record {number} with {found}");
+            Fault::new(payload_at, found, expected)
+        };
+        let record = decode_record(&bytes).map_err(misplaced)?;
+        match version {
+            Version::One if bytes[26..] != [0; 6] => {
+                let found = (excerpt(&bytes[26..]), "six bytes of 0".to_owned());
+                return Err(misplaced(found));
+            }
+            Version::One => {}
+            Version::Two => served.push(decode_served(&bytes).map_err(misplaced)?),
+        }
         latest = latest.max(record.time);
         records.push(record);
     }
@@ -183,7 +197,7 @@ pub(super) fn decode(
     Ok(())
 }
 
-fn encode_record(record: &Record) -> [u8; RECORD_LEN] {
+fn encode_record(record: &Record, served: Option<&Served>) -> [u8; RECORD_LEN] {
     let mut bytes = [0; RECORD_LEN];
     bytes[..8].copy_from_slice(&record.time.0.to_le_bytes());
     bytes[8..16].copy_from_slice(&record.start.0.to_le_bytes());
@@ -196,7 +210,21 @@ fn encode_record(record: &Record) -> [u8; RECORD_LEN] {
         TraceOperation::WriteZeroes => 4,
     };
     bytes[25] = if record.preflush { PREFLUSH } else { 0 } | if record.fua { FUA } else { 0 };
+    if let Some(served) = served {
+        bytes[26] = number_of(served.status);
+        bytes[28..].copy_from_slice(&served.client.to_le_bytes());
+    }
     bytes
+}
+
+fn decode_served(bytes: &[u8; RECORD_LEN]) -> Result<Served, (String, String)> {
+    let status = numbered(bytes[26]);
+    let status = status.ok_or_else(|| (format!("status {}", bytes[26]), "0 to 4".to_owned()))?;
+    if bytes[27] != 0 {
+        return Err((excerpt(&bytes[27..28]), "a byte of 0".to_owned()));
+    }
+    let client = u32_at(bytes, 28);
+    Ok(Served { client, status })
 }
 
 fn decode_record(bytes: &[u8; RECORD_LEN]) -> Result<Record, (String, String)> {
@@ -211,9 +239,6 @@ fn decode_record(bytes: &[u8; RECORD_LEN]) -> Result<Record, (String, String)> {
     let flags = bytes[25];
     if flags & !(PREFLUSH | FUA) != 0 {
         return Err((format!("flags {flags:#04x}"), "0 to 3".to_owned()));
-    }
-    if bytes[26..] != [0; 6] {
-        return Err((excerpt(&bytes[26..]), "six bytes of 0".to_owned()));
     }
     let record = Record {
         time: Nanoseconds(u64_at(bytes, 0)),

@@ -18,7 +18,35 @@ pub const MAX_DESCRIPTION_LEN: usize = 4096;
 /// The length of the header without the description.
 pub(super) const FIXED_LEN: usize = 32;
 
-const VERSION: u16 = 1;
+/// A version of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Requests alone.
+    One,
+    /// Of each request who has asked for it and how it ended too.
+    Two,
+}
+
+impl Version {
+    fn number(self) -> u16 {
+        match self {
+            Version::One => 1,
+            Version::Two => 2,
+        }
+    }
+
+    /// That of a header.
+    pub(super) fn of(fixed: &[u8; FIXED_LEN]) -> Result<Version, Fault> {
+        match u16::from_le_bytes(field(fixed, 8)) {
+            1 => Ok(Version::One),
+            2 => Ok(Version::Two),
+            other => {
+                let found = format!("format version {other}");
+                Err(Fault::new(8, found, "version 1 or 2"))
+            }
+        }
+    }
+}
 
 /// What the header of a trace says about the whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +67,7 @@ impl From<&Description> for TraceHeader {
 }
 
 impl TraceHeader {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self, version: Version) -> Vec<u8> {
         let mut end = self.description.len().min(MAX_DESCRIPTION_LEN);
         while !self.description.is_char_boundary(end) {
             end -= 1;
@@ -48,7 +76,7 @@ impl TraceHeader {
         let device_size = self.device_size.map_or(0, |size| size.0);
         let mut bytes = Vec::with_capacity(FIXED_LEN + end);
         bytes.extend_from_slice(&FILE_MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&version.number().to_le_bytes());
         bytes.extend_from_slice(&(RECORD_LEN as u16).to_le_bytes());
         bytes.extend_from_slice(&(end as u32).to_le_bytes());
         bytes.extend_from_slice(&device_size.to_le_bytes());
@@ -64,11 +92,7 @@ impl TraceHeader {
         if fixed[..8] != FILE_MAGIC {
             return Err(Fault::new(0, excerpt(&fixed[..8]), excerpt(&FILE_MAGIC)));
         }
-        let version = u16::from_le_bytes(field(fixed, 8));
-        if version != VERSION {
-            let found = format!("format version {version}");
-            return Err(Fault::new(8, found, format!("version {VERSION}")));
-        }
+        Version::of(fixed)?;
         let record_len = u16::from_le_bytes(field(fixed, 10));
         if usize::from(record_len) != RECORD_LEN {
             let found = format!("records of {}", exact_count(record_len.into(), "byte"));

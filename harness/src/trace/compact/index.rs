@@ -4,6 +4,7 @@ use driver::units::{Bytes, FileOffset};
 
 use super::super::Nanoseconds;
 use super::super::error::excerpt;
+use super::header::Version;
 use super::{Fault, u32_at, u64_at};
 
 /// The first bytes of the index.
@@ -53,6 +54,8 @@ pub(super) struct Trailer {
     pub(super) frames: u64,
     pub(super) records: u64,
     pub(super) index_crc: u32,
+    /// Requests that are not in the trace, because the recorder lost them; of version 2.
+    pub(super) lost: u32,
 }
 
 impl Trailer {
@@ -62,6 +65,7 @@ impl Trailer {
         bytes[8..16].copy_from_slice(&self.frames.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.records.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.index_crc.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.lost.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..32]);
         bytes[32..36].copy_from_slice(&crc.to_le_bytes());
         bytes[36..].copy_from_slice(&TRAILER_MAGIC);
@@ -73,7 +77,7 @@ impl Trailer {
         bytes.ends_with(&TRAILER_MAGIC)
     }
 
-    pub(super) fn decode(bytes: &[u8; TRAILER_LEN]) -> Result<Trailer, Fault> {
+    pub(super) fn decode(bytes: &[u8; TRAILER_LEN], version: Version) -> Result<Trailer, Fault> {
         if !Trailer::is_complete(bytes) {
             return Err(Fault::new(
                 36,
@@ -85,14 +89,16 @@ impl Trailer {
         if stored != computed {
             return Err(Fault::checksum(32, "the trailer", stored, computed));
         }
-        if u32_at(bytes, 28) != 0 {
-            return Err(Fault::new(28, u32_at(bytes, 28).to_string(), "0"));
+        let lost = u32_at(bytes, 28);
+        if version == Version::One && lost != 0 {
+            return Err(Fault::new(28, lost.to_string(), "0"));
         }
         Ok(Trailer {
             index: FileOffset(u64_at(bytes, 0)),
             frames: u64_at(bytes, 8),
             records: u64_at(bytes, 16),
             index_crc: u32_at(bytes, 24),
+            lost,
         })
     }
 

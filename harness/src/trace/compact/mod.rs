@@ -9,7 +9,7 @@
 //! file    = header frame* index trailer
 //!
 //! header    0  [u8; 8]  magic "UBDTRACE"
-//!           8  u16      version, 1
+//!           8  u16      version, 1 or 2
 //!          10  u16      size of a record, 32
 //!          12  u32      length of the description, D, at most 4096
 //!          16  u64      size of the device in sectors, 0 if unknown
@@ -35,7 +35,10 @@
 //!          16  u64      number of sectors
 //!          24  u8       operation: 0 read, 1 write, 2 flush, 3 discard, 4 write-zeroes
 //!          25  u8       flags: 1 preflush, 2 FUA
-//!          26  [u8; 6]  0
+//!          26  u8       of version 2, status: 0 ok, 1 not supported, 2 no space,
+//!                       3 I/O error, 4 invalid
+//!          27  u8       0
+//!          28  u32      of version 2, number of the client, 0 if unknown
 //!
 //! index     0  [u8; 4]  magic "UBDI"
 //!           4  u32      0
@@ -50,10 +53,13 @@
 //!           8  u64      number of frames
 //!          16  u64      number of records
 //!          24  u32      crc of the index, its magic included
-//!          28  u32      0
+//!          28  u32      of version 2, requests that the recorder lost, at most 2^32 - 1
 //!          32  u32      crc of bytes 0..32
 //!          36  [u8; 4]  magic "UBDE"
 //! ```
+//!
+//! Version 1 has zeros where only version 2 has something. Conversions write it unless what they
+//! convert is of version 2.
 //!
 //! A record keeps the rules of [`Record::check`](super::Record::check). Fields
 //! given as 0 are written as 0 and refused otherwise, so that a later version can

@@ -10,10 +10,10 @@ use driver::units::{Bytes, FileOffset};
 use super::super::compression::Compression;
 use super::super::error::{Place, TraceError, excerpt};
 use super::super::input::Input;
-use super::super::{Description, Format, Nanoseconds, Notes, Record, TraceSource};
+use super::super::{Description, Format, Nanoseconds, Notes, Record, Served, TraceSource};
 use super::Fault;
 use super::frame::{self, FrameHeader};
-use super::header::{self, TraceHeader};
+use super::header::{self, TraceHeader, Version};
 use super::index::{ENTRY_LEN, INDEX_HEAD, INDEX_MAGIC, IndexEntry, TRAILER_LEN, Trailer};
 
 /// Reads a compact trace. From front to back it needs [`Read`] only; to enter in
@@ -22,11 +22,15 @@ use super::index::{ENTRY_LEN, INDEX_HEAD, INDEX_MAGIC, IndexEntry, TRAILER_LEN, 
 pub struct CompactReader<R> {
     input: Input<R>,
     description: Description,
-    /// Nothing is ever noticed: what is not as it should be is an error.
+    /// Who asked, and how requests ended. Nothing else is ever noticed: what is not as it should be
+    /// is an error.
     notes: Notes,
+    version: Version,
     header_end: FileOffset,
     /// The decoded frame and how much of it was given out.
     frame: Vec<Record>,
+    /// What is told of each of its records, in version 2.
+    frame_served: Vec<Served>,
     position: usize,
     /// The number of the first record after `frame`.
     next_record: u64,
@@ -55,6 +59,7 @@ impl<R: Read> CompactReader<R> {
         let start = FileOffset(0);
         let length = TraceHeader::description_len(&fixed);
         let length = length.map_err(|fault| misplaced(&input, start, fault))?;
+        let version = Version::of(&fixed).map_err(|fault| misplaced(&input, start, fault))?;
         let mut text = vec![0; length];
         input.read_whole(&mut text, "the header's description")?;
         let header = TraceHeader::decode(&fixed, text);
@@ -68,7 +73,9 @@ impl<R: Read> CompactReader<R> {
                 ..Description::of(Format::Compact)
             },
             notes: Notes::default(),
+            version,
             frame: Vec::new(),
+            frame_served: Vec::new(),
             position: 0,
             next_record: 0,
             frames_seen: Some(0),
@@ -94,6 +101,9 @@ impl<R: Read> CompactReader<R> {
             return Ok(None);
         }
         let record = self.frame[self.position];
+        if let Some(&served) = self.frame_served.get(self.position) {
+            self.notes.served.add(served);
+        }
         self.position += 1;
         Ok(Some(record))
     }
@@ -124,11 +134,16 @@ impl<R: Read> CompactReader<R> {
         }
         let mut payload = vec![0; header.payload_len];
         self.input.read_whole(&mut payload, "a frame's payload")?;
-        self.frame.clear();
-        self.position = 0;
-        let decoded = frame::decode(&header, &payload, &mut self.frame);
+        self.clear_frame();
+        let decoded = frame::decode(
+            &header,
+            &payload,
+            self.version,
+            &mut self.frame,
+            &mut self.frame_served,
+        );
         if let Err(fault) = decoded {
-            self.frame.clear();
+            self.clear_frame();
             return Err(misplaced(&self.input, start, fault));
         }
         self.next_record += header.records as u64;
@@ -174,7 +189,7 @@ impl<R: Read> CompactReader<R> {
         let trailer_at = FileOffset(end.0 - TRAILER_LEN as u64);
         let mut trailer = [0; TRAILER_LEN];
         trailer.copy_from_slice(&bytes[..TRAILER_LEN]);
-        let trailer = Trailer::decode(&trailer);
+        let trailer = Trailer::decode(&trailer, self.version);
         let trailer = trailer.map_err(|fault| misplaced(&self.input, trailer_at, fault))?;
         if trailer.index_crc != crc {
             let fault = Fault::checksum(24, "the index", trailer.index_crc, crc);
@@ -199,7 +214,14 @@ impl<R: Read> CompactReader<R> {
                     .bad(place, format!("{what} {said}"), is.to_string()));
             }
         }
+        self.notes.served.lost = trailer.lost.into();
         Ok(())
+    }
+
+    fn clear_frame(&mut self) {
+        self.frame.clear();
+        self.frame_served.clear();
+        self.position = 0;
     }
 }
 
@@ -274,8 +296,7 @@ impl<R: Read + Seek> CompactReader<R> {
     fn leave_at(&mut self, offset: FileOffset, next_record: u64) -> Result<(), TraceError> {
         // Until the seek has succeeded there is nothing to read on from.
         self.ended = true;
-        self.frame.clear();
-        self.position = 0;
+        self.clear_frame();
         self.next_record = next_record;
         self.frames_seen = None;
         self.input.seek(offset)
@@ -313,7 +334,8 @@ impl<R: Read + Seek> CompactReader<R> {
         self.input.seek(trailer_at)?;
         let mut bytes = [0; TRAILER_LEN];
         self.input.read_whole(&mut bytes, "the trailer")?;
-        let trailer = Trailer::decode(&bytes).map_err(|fault| cut(&self.input, fault))?;
+        let trailer =
+            Trailer::decode(&bytes, self.version).map_err(|fault| cut(&self.input, fault))?;
         if trailer.end_of_file() != Some(end) || trailer.index < self.header_end {
             let found = format!(
                 "an index at offset {} of {}",
@@ -403,5 +425,14 @@ impl<R: Read + Send> TraceSource for CompactReader<R> {
 
     fn notes(&self) -> &Notes {
         &self.notes
+    }
+
+    fn tells_served(&self) -> bool {
+        self.version == Version::Two
+    }
+
+    fn served(&self) -> Option<Served> {
+        let last = self.position.checked_sub(1)?;
+        self.frame_served.get(last).copied()
     }
 }

@@ -14,7 +14,7 @@ use super::lines::{LineFault, LineFormat, first_lines};
 use super::number::parse_u64;
 use super::{TraceOperation, Units};
 
-pub(super) use own::{HEADER, write_record};
+pub(super) use own::{HEADER, SERVED_COLUMNS, write_record};
 
 /// Whose CSV it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,7 +81,7 @@ impl Dialect {
     }
 
     fn is_header(self, line: &str) -> bool {
-        line.eq_ignore_ascii_case(self.header())
+        line.eq_ignore_ascii_case(self.header()) || self == Dialect::Own && own::is_header(line)
     }
 }
 

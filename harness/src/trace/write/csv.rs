@@ -4,15 +4,17 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::super::csv::{HEADER, write_record};
-use super::super::{Record, TraceError};
+use super::super::csv::{HEADER, SERVED_COLUMNS, write_record};
+use super::super::{Record, Served, TraceError};
 use super::{RecordWriter, TextOut};
 
-/// Writes `time_ns,operation,preflush,fua,start_sector,sectors`.
+/// Writes `time_ns,operation,preflush,fua,start_sector,sectors`, and `,client,status` after that
+/// of a trace that tells.
 #[derive(Debug)]
 pub struct CsvWriter<W> {
     out: TextOut<W>,
     line: Vec<u8>,
+    tells_served: bool,
 }
 
 impl<W: Write> CsvWriter<W> {
@@ -21,11 +23,26 @@ impl<W: Write> CsvWriter<W> {
     /// # Errors
     /// If the output fails.
     pub fn create(name: &Path, out: W) -> Result<CsvWriter<W>, TraceError> {
+        CsvWriter::telling(false, name, out)
+    }
+
+    /// As [`CsvWriter::create`], and says who has asked for each request and how it ended if
+    /// `tells_served`.
+    ///
+    /// # Errors
+    /// If the output fails.
+    pub fn telling(tells_served: bool, name: &Path, out: W) -> Result<CsvWriter<W>, TraceError> {
         let mut out = TextOut::new(name, out);
         out.write(HEADER.as_bytes())?;
+        if tells_served {
+            out.write(SERVED_COLUMNS.as_bytes())?;
+        }
         out.write(b"\n")?;
-        let line = Vec::new();
-        Ok(CsvWriter { out, line })
+        Ok(CsvWriter {
+            out,
+            line: Vec::new(),
+            tells_served,
+        })
     }
 }
 
@@ -33,8 +50,13 @@ impl<W: Write> RecordWriter for CsvWriter<W> {
     type Out = W;
 
     fn push(&mut self, record: &Record) -> Result<(), TraceError> {
+        self.push_served(record, None)
+    }
+
+    fn push_served(&mut self, record: &Record, served: Option<Served>) -> Result<(), TraceError> {
         self.line.clear();
-        write_record(&mut self.line, record);
+        let served = self.tells_served.then(|| served.unwrap_or_default());
+        write_record(&mut self.line, record, served);
         self.out.push(record, &self.line)
     }
 

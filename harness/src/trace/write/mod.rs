@@ -15,7 +15,7 @@ pub use csv::CsvWriter;
 pub use fio::FioWriter;
 
 use super::compact::TraceWriter;
-use super::{Place, Record, TraceError};
+use super::{Place, Record, Served, TraceError};
 
 /// Something that takes records and makes a trace of them.
 pub trait RecordWriter {
@@ -27,6 +27,20 @@ pub trait RecordWriter {
     /// # Errors
     /// If the record breaks the rules of [`Record::check`], or if the output fails.
     fn push(&mut self, record: &Record) -> Result<(), TraceError>;
+
+    /// Appends a record of which it is known who has asked for it and how it ended.
+    ///
+    /// # Errors
+    /// As [`RecordWriter::push`].
+    fn push_served(&mut self, record: &Record, served: Option<Served>) -> Result<(), TraceError> {
+        let _ = served;
+        self.push(record)
+    }
+
+    /// The recorder has lost so many requests more.
+    fn lose(&mut self, requests: u64) {
+        let _ = requests;
+    }
 
     /// Writes what is left and returns the output, for its owner to sync.
     ///
@@ -56,6 +70,14 @@ impl<W: Write> RecordWriter for TraceWriter<W> {
 
     fn push(&mut self, record: &Record) -> Result<(), TraceError> {
         TraceWriter::push(self, record)
+    }
+
+    fn push_served(&mut self, record: &Record, served: Option<Served>) -> Result<(), TraceError> {
+        TraceWriter::push_served(self, record, served.unwrap_or_default())
+    }
+
+    fn lose(&mut self, requests: u64) {
+        TraceWriter::lose(self, requests);
     }
 
     fn finish(self) -> Result<W, TraceError> {

@@ -15,6 +15,7 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use crate::crafted_cow::{Outcome, exercise_crafted};
 use crate::exercise::exercise;
+use crate::negotiate::negotiate_with;
 use crate::read_trace::read_trace;
 use mutate::mutate;
 
@@ -114,6 +115,24 @@ fn traces_end_in_records_or_an_error() {
 }
 
 #[test]
+fn negotiations_end_in_requests_or_an_error() {
+    let seeds = seeds::negotiations();
+    let make = |rng: &mut Xoshiro256PlusPlus| mutate(&seeds, rng);
+    let count = count(40_000);
+    let (mut answered, mut asked) = (0, 0);
+    each("nbd", count, make, |input| {
+        let (options, requests) = negotiate_with(input);
+        answered += u64::from(options > 0);
+        asked += u64::from(requests > 0);
+    });
+    let some = count / 20;
+    assert!(
+        answered > some && asked > some,
+        "{answered}, {asked} of {count}"
+    );
+}
+
+#[test]
 fn images_end_in_a_result_or_an_error_of_every_tool() {
     let seeds = seeds::images();
     let make = |rng: &mut Xoshiro256PlusPlus| mutate(&seeds, rng);
@@ -129,6 +148,9 @@ fn seeds_are_good() {
             "{:?}",
             String::from_utf8_lossy(&seed)
         );
+    }
+    for seed in seeds::negotiations() {
+        assert!(negotiate_with(&seed).0 > 0);
     }
     for seed in seeds::images() {
         exercise(&seed);

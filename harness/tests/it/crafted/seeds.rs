@@ -7,7 +7,7 @@ use driver::cow::{ByteOrder, Header, Version};
 use driver::units::Bytes;
 
 use crate::exercise::{BACKING, SIZE, image};
-use crate::read_trace::sealed;
+use crate::read_trace::{read_trace, sealed};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -35,6 +35,11 @@ pub(super) fn traces() -> Vec<Vec<u8>> {
     traces
 }
 
+/// What NBD clients send.
+pub(super) fn negotiations() -> Vec<Vec<u8>> {
+    files("fuzz/seeds/nbd")
+}
+
 /// Small images of every version.
 pub(super) fn images() -> Vec<Vec<u8>> {
     let versions = [Version::V1, Version::V2, Version::V3, Version::V3Wide];
@@ -59,7 +64,7 @@ pub(super) fn images() -> Vec<Vec<u8>> {
 
 /// A trace of our own format whose payload is stored: a changed byte of it is a changed record,
 /// and not a broken compression. The checksums are still to be made.
-fn stored_trace(records: &[[u8; 32]]) -> Vec<u8> {
+fn stored_trace(version: u8, records: &[[u8; 32]]) -> Vec<u8> {
     let mut planes = Vec::new();
     for plane in 0..32 {
         planes.extend(records.iter().map(|record| record[plane]));
@@ -74,7 +79,7 @@ fn stored_trace(records: &[[u8; 32]]) -> Vec<u8> {
     let latest = records.iter().map(time).max().unwrap();
 
     let mut trace = b"UBDTRACE".to_vec();
-    trace.extend([1, 0, 32, 0]);
+    trace.extend([version, 0, 32, 0]);
     trace.extend(0_u32.to_le_bytes());
     trace.extend(4096_u64.to_le_bytes());
     trace.extend([0; 8]);
@@ -108,10 +113,10 @@ fn record(time: u64, start: u64, count: u64, operation: u8, flags: u8) -> [u8; 3
     record
 }
 
-/// `UPDATE_EXPECT=1` writes it anew.
+/// `UPDATE_EXPECT=1` writes them anew.
 #[test]
-fn the_stored_trace_is_what_it_says() {
-    let records = [
+fn the_stored_traces_are_what_they_say() {
+    let mut records = [
         record(0, 0, 8, 1, 0),
         record(1000, 8, 16, 1, 3),
         record(1500, 0, 8, 0, 0),
@@ -119,10 +124,20 @@ fn the_stored_trace_is_what_it_says() {
         record(2500, 64, 128, 3, 0),
         record(3000, 1 << 40, 8, 4, 0),
     ];
-    let made = sealed(&stored_trace(&records)).unwrap();
-    let path = repository().join("fuzz/seeds/trace/stored.ubdtrace");
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        std::fs::write(&path, &made).unwrap();
+    for (version, name) in [(1, "stored.ubdtrace"), (2, "stored-2.ubdtrace")] {
+        if version == 2 {
+            for (n, record) in records.iter_mut().enumerate() {
+                // How it ended, and who has asked.
+                (record[26], record[28]) = (n as u8 % 5, n as u8);
+            }
+        }
+        let made = sealed(&stored_trace(version, &records)).unwrap();
+        let path = repository().join("fuzz/seeds/trace").join(name);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, &made).unwrap();
+        }
+        assert!(std::fs::read(&path).unwrap() == made, "{}", path.display());
+        // As it is, with its checksums, and entered in the middle.
+        assert!(read_trace(&made) > 2 * records.len(), "{name} is no trace");
     }
-    assert!(std::fs::read(&path).unwrap() == made, "{}", path.display());
 }

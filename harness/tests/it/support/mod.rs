@@ -7,6 +7,7 @@ pub(crate) mod images;
 pub(crate) mod mounted;
 pub(crate) mod nbd;
 pub(crate) mod peers;
+pub(crate) mod served;
 pub(crate) mod server;
 pub(crate) mod share;
 pub(crate) mod uml;

@@ -1,0 +1,373 @@
+//! The control socket of a device that is served, and `ubdlab ctl`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::Stdio;
+
+use driver::units::Bytes;
+use harness::serve::control::{Answer, Asking, Control, NoAnswer, Request, WishedStrategy};
+use harness::serve::{Ending, Status};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::cli::{SIZE, Sandbox, ubdlab_that_heeds_signals};
+use crate::support::served::{ask, bring_up, start};
+
+fn grow(by: i64) -> Request {
+    Request::Resize {
+        size_bytes: None,
+        change_bytes: Some(by),
+        strategy: None,
+        shrink: false,
+        lose_data: false,
+        detach: false,
+    }
+}
+
+fn status(asking: &mut Asking) -> Status {
+    match ask(asking, &Request::Status {}).unwrap() {
+        Answer::Status(status) => *status,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A raw client: lines out, lines in.
+struct Raw(BufReader<UnixStream>);
+
+impl Raw {
+    fn connect(path: &Path) -> Raw {
+        Raw(BufReader::new(UnixStream::connect(path).unwrap()))
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        writeln!(self.0.get_mut(), "{line}").unwrap();
+        self.line()
+    }
+
+    fn line(&mut self) -> String {
+        let mut answer = String::new();
+        self.0.read_line(&mut answer).unwrap();
+        answer
+    }
+}
+
+#[test]
+fn a_device_is_looked_at_grown_and_stopped() {
+    let sandbox = Sandbox::with_device();
+    sandbox.make_dirty("cow");
+    let (up, ending) = bring_up(&sandbox.path("cow"));
+    let path = sandbox.path("ctl");
+    let control = Control::listen(&path, up.export.clone()).unwrap();
+    let mut asking = Asking::connect(&path).unwrap();
+
+    let before = status(&mut asking);
+    assert_eq!((before.size_bytes, before.dirty_bytes), (SIZE, 512));
+    assert!(!before.failed_sync && before.resize.is_none() && before.recording.is_none());
+
+    let answer = ask(&mut asking, &grow(1 << 20)).unwrap();
+    let Answer::Resized(resized) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(
+        (resized.old_size_bytes, resized.new_size_bytes),
+        (SIZE, 2 * SIZE)
+    );
+    let reflow = Request::Resize {
+        size_bytes: Some(1 << 30),
+        change_bytes: None,
+        strategy: Some(WishedStrategy::Reflow),
+        shrink: false,
+        lose_data: false,
+        detach: false,
+    };
+    let answer = ask(&mut asking, &reflow).unwrap();
+    assert!(
+        matches!(&answer, Answer::Resized(it) if it.strategy == "reflow"),
+        "{answer:?}"
+    );
+    let refused = ask(&mut asking, &grow(-(1 << 20))).unwrap_err();
+    assert!(matches!(&refused, NoAnswer::Refused(_)), "{refused:?}");
+    let refused = ask(&mut asking, &grow(-(1 << 40))).unwrap_err();
+    assert!(refused.to_string().contains("no such size"), "{refused}");
+
+    let after = status(&mut asking);
+    // What is new reads as zeros, by its bits.
+    let dirty = (1 << 30) - SIZE + 512;
+    assert_eq!((after.size_bytes, after.dirty_bytes), (1 << 30, dirty));
+    assert!(matches!(
+        ask(&mut asking, &Request::Flush {}),
+        Ok(Answer::Flushed(true))
+    ));
+
+    // Whoever asks for the end waits until the device is closed.
+    asking.ask(&Request::Stop {}).unwrap();
+    assert_eq!(ending.recv().unwrap(), Ending::Asked);
+    let mut late = Asking::connect(&path).unwrap();
+    assert_eq!(status(&mut late).size_bytes, 1 << 30, "it lives still");
+    let closed = up.close();
+    let refused = ask(&mut late, &Request::Status {}).unwrap_err();
+    assert!(matches!(refused, NoAnswer::Refused(_)), "{refused:?}");
+    control.end(closed);
+    assert!(matches!(asking.next_answer(), Ok(Answer::Stopped(true))));
+    assert!(!path.exists());
+
+    // It is closed, and has its size.
+    let (up, _ending) = bring_up(&sandbox.path("cow"));
+    assert_eq!(up.export.capacity().bytes(), Bytes(1 << 30));
+    up.close().unwrap();
+}
+
+#[test]
+fn whoever_asked_for_the_end_hears_why_it_went_wrong() {
+    let sandbox = Sandbox::with_device();
+    let (up, _ending) = bring_up(&sandbox.path("cow"));
+    for how in [Some("the disk is gone"), None] {
+        let control = Control::listen(&sandbox.path("ctl"), up.export.clone()).unwrap();
+        let mut asking = Asking::connect(&sandbox.path("ctl")).unwrap();
+        asking.ask(&Request::Stop {}).unwrap();
+        // Its answer comes at the end, and this one before.
+        status(&mut Asking::connect(&sandbox.path("ctl")).unwrap());
+        match how {
+            Some(error) => control.end(Err(error.into())),
+            None => drop(control),
+        }
+        let refused = asking.next_answer().unwrap_err().to_string();
+        match how {
+            Some(error) => assert_eq!(refused, error),
+            // It may have gone before it was read.
+            None => assert!(refused.contains("has ended"), "{refused}"),
+        }
+    }
+    up.close().unwrap();
+}
+
+/// A client that is wrong hears so, and the next one is served.
+#[test]
+fn wrong_requests_are_answered_and_the_rest_goes_on() {
+    let sandbox = Sandbox::with_device();
+    let (up, _ending) = bring_up(&sandbox.path("cow"));
+    let path = sandbox.path("ctl");
+    let control = Control::listen(&path, up.export.clone()).unwrap();
+    let mut raw = Raw::connect(&path);
+    for (line, said) in [
+        ("rubbish", "not a request"),
+        ("", "not a request"),
+        (r#"{"request":"reboot"}"#, "unknown variant `reboot`"),
+        (
+            r#"{"request":"status","verbose":true}"#,
+            "unknown field `verbose`",
+        ),
+        (
+            r#"{"request":"resize"}"#,
+            "either size_bytes or change_bytes",
+        ),
+        (
+            r#"{"request":"resize","size_bytes":1,"change_bytes":1}"#,
+            "either size_bytes",
+        ),
+        (r#"{"request":"resize","size_bytes":0}"#, "no such size"),
+        (
+            r#"{"request":"resize","size_bytes":18446744073709551615}"#,
+            "no such size",
+        ),
+        (
+            r#"{"request":"resize","size_bytes":512,"lose_data":true}"#,
+            "together with lose_data",
+        ),
+        (r#"{"request":"record"}"#, "either file or off"),
+        (
+            r#"{"request":"record","file":"relative"}"#,
+            "expected an absolute path",
+        ),
+        (r#"{"request":"record","off":true}"#, "nothing is recorded"),
+    ] {
+        let answer = raw.ask(line);
+        assert!(
+            answer.starts_with(r#"{"error":""#) && answer.contains(said),
+            "{line}: {answer}"
+        );
+    }
+    assert!(
+        raw.ask(r#"{"request":"status"}"#)
+            .starts_with(r#"{"status":{"#)
+    );
+    // Several at once are answered one after the other.
+    assert!(
+        raw.ask("x\n{\"request\":\"flush\"}")
+            .starts_with(r#"{"error""#)
+    );
+    assert_eq!(raw.line(), "{\"flushed\":true}\n");
+
+    let mut long = Raw::connect(&path);
+    long.0.get_mut().write_all(&[b'x'; 40_000]).unwrap();
+    assert!(long.line().contains("longer than 32768 bytes"));
+    let mut end = Vec::new();
+    // What it had sent and was not read resets the connection.
+    let _ = long.0.read_to_end(&mut end);
+    assert_eq!(end, b"");
+
+    let mut half = Raw::connect(&path);
+    half.0.get_mut().write_all(b"{\"request\"").unwrap();
+    drop(half);
+    assert!(raw.ask(r#"{"request":"status"}"#).contains("size_bytes"));
+    drop(control);
+    up.close().unwrap();
+}
+
+#[test]
+fn the_number_of_clients_is_bounded() {
+    let sandbox = Sandbox::with_device();
+    let (up, _ending) = bring_up(&sandbox.path("cow"));
+    let path = sandbox.path("ctl");
+    let control = Control::listen(&path, up.export.clone()).unwrap();
+    let mut clients: Vec<_> = (0..16).map(|_| Raw::connect(&path)).collect();
+    for client in &mut clients {
+        client.ask(r#"{"request":"status"}"#);
+    }
+    let mut asking = Asking::connect(&path).unwrap();
+    let refused = ask(&mut asking, &Request::Status {})
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("found 16 clients"), "{refused}");
+    // One of them goes, and there is room again: when the server has seen it go.
+    drop(clients.pop());
+    while ask(&mut Asking::connect(&path).unwrap(), &Request::Status {}).is_err() {
+        std::thread::yield_now();
+    }
+    // Those that are idle do not keep the server.
+    drop(control);
+    up.close().unwrap();
+}
+
+/// A resize goes on when nobody waits for it, and is given up when the server ends.
+#[test]
+fn a_resize_outlives_its_client() {
+    let sandbox = Sandbox::with_device();
+    let (up, _ending) = bring_up(&sandbox.path("cow"));
+    let path = sandbox.path("ctl");
+    let control = Control::listen(&path, up.export.clone()).unwrap();
+    let mut gone = Raw::connect(&path);
+    writeln!(
+        gone.0.get_mut(),
+        r#"{{"request":"resize","change_bytes":1048576}}"#
+    )
+    .unwrap();
+    drop(gone);
+    while up.export.capacity().bytes() != Bytes(2 * SIZE) {
+        std::thread::yield_now();
+    }
+    drop(control);
+    up.close().unwrap();
+}
+
+#[test]
+fn the_program_is_told_what_to_do() {
+    let sandbox = Sandbox::with_device();
+    sandbox.make_dirty("cow");
+    let server = start(&sandbox, &[]);
+    let text = sandbox.succeeds(&["ctl", "@ctl", "status"]);
+    let expected = "device     @cow: 1 MiB, 512 bytes dirty\n";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains("\nstate      good\n"), "{text}");
+
+    let grown = sandbox.succeeds(&["ctl", "@ctl", "resize", "+1M"]);
+    assert!(grown.starts_with("1 MiB to 2 MiB by "), "{grown}");
+    let grown = sandbox.report(&["ctl", "@ctl", "resize", "1G", "--strategy", "reflow"]);
+    assert_eq!(grown["resized"]["new_size_bytes"], 1 << 30);
+    let detached = sandbox.report(&["ctl", "@ctl", "resize", "+1M", "--detach"]);
+    assert!(detached["resized"].is_object() || detached["detached"].is_object());
+    while sandbox.report(&["ctl", "@ctl", "status"])["resize"]["state"] != "done" {}
+
+    let output = sandbox.run(&["ctl", "@ctl", "resize", "1M"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = sandbox.text(&output.stderr);
+    assert!(said.contains("shrink"), "{said}");
+    let before = sandbox.succeeds(&["ctl", "@ctl", "resize", "1M", "--shrink"]);
+    assert!(before.contains("to 1 MiB"), "{before}");
+
+    assert_eq!(
+        sandbox.succeeds(&["ctl", "@ctl", "flush"]),
+        "everything is durable\n"
+    );
+    let stopped = sandbox.succeeds(&["ctl", "@ctl", "stop"]);
+    assert!(stopped.starts_with("stopped: "), "{stopped}");
+    // When it says so the file is closed.
+    sandbox.succeeds(&["image", "resize", "@cow", "+1M"]);
+    let (status, said) = server.wait();
+    assert_eq!(status, Some(0), "{said}");
+    assert!(!sandbox.path("ctl").exists());
+}
+
+#[test]
+fn signals_end_the_server_and_its_socket_goes() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let sandbox = Sandbox::with_device();
+        let server = start(&sandbox, &[]);
+        server.send(signal);
+        let (status, said) = server.wait();
+        assert_eq!(status, Some(0), "{said}");
+        assert!(!sandbox.path("ctl").exists());
+    }
+}
+
+/// After `kill -9` the socket is there and nobody listens; the next server takes its name.
+#[test]
+fn a_socket_that_nobody_listens_on_is_told_and_replaced() {
+    let sandbox = Sandbox::with_device();
+    sandbox.refuses(
+        &["ctl", "@ctl", "status"],
+        "@ctl: connecting: No such file or directory",
+    );
+    sandbox.refuses(
+        &["ctl", "@trace", "status"],
+        "@trace: connecting: found no socket, expected the control socket of ubdlab serve",
+    );
+    let server = start(&sandbox, &[]);
+    let other = sandbox.run(&["serve", "@trace", "--nbd", "@nbd2", "--control", "@ctl"]);
+    assert_eq!(other.status.code(), Some(3));
+    server.kill();
+    sandbox.refuses(
+        &["ctl", "@ctl", "status"],
+        "@ctl: connecting: nobody listens on this socket: the server has ended",
+    );
+    let server = start(&sandbox, &[]);
+    sandbox.succeeds(&["ctl", "@ctl", "stop"]);
+    assert_eq!(server.wait().0, Some(0));
+}
+
+#[test]
+fn a_name_that_is_taken_by_a_file_is_left_alone() {
+    let sandbox = Sandbox::with_device();
+    sandbox.refuses(
+        &["serve", "@cow", "--nbd", "@nbd", "--control", "@trace"],
+        "@trace: listening: found a name that is taken, and not by a socket: it is left alone",
+    );
+}
+
+/// Ctrl-C ends the wait for a resize and not the resize, and that is said.
+#[test]
+fn an_interrupted_wait_says_that_the_resize_goes_on() {
+    let sandbox = Sandbox::new();
+    let listener = UnixListener::bind(sandbox.path("ctl")).unwrap();
+    let child = ubdlab_that_heeds_signals()
+        .args(sandbox.args(&["ctl", "@ctl", "resize", "+1G"]))
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A server that has a long resize under way.
+    let (stream, _) = listener.accept().unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut asked = String::new();
+    stream.read_line(&mut asked).unwrap();
+    assert_eq!(
+        asked,
+        "{\"request\":\"resize\",\"change_bytes\":1073741824}\n"
+    );
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let expected = "ubdlab: interrupted: the resize goes on in the server, and `ubdlab ctl @ctl \
+                    status` tells how far it is\n";
+    assert_eq!(sandbox.text(&output.stderr), expected);
+}
