@@ -36,7 +36,9 @@ const USED_LEN: u64 = 6 + 8 * QUEUE as u64;
 const HEADER: u64 = 0x4000;
 const STATUS: u64 = 0x5000;
 const DATA: u64 = 0x10000;
-const DEVICE: u64 = 1 << 20;
+const DEVICE: u64 = 4 << 30;
+/// What of it is ones in the backing file; the rest is a hole.
+const ONES: usize = 1 << 20;
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
@@ -52,7 +54,7 @@ const ZERO: u32 = 13;
 /// A descriptor: address, length, flags, next.
 type Descriptor = (u64, u32, u16, u16);
 
-/// A device of 1 MiB over a backing file of ones.
+/// A device over a backing file that begins with ones.
 struct Lab {
     _directory: TempDir,
     up: Up,
@@ -63,7 +65,8 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         let (cow, backing) = (directory.path().join("cow"), directory.path().join("base"));
         let file = File::create(&backing).unwrap();
-        file.write_all_at(&vec![1; DEVICE as usize], 0).unwrap();
+        file.set_len(DEVICE).unwrap();
+        file.write_all_at(&[1; ONES], 0).unwrap();
         let open = |read_only, backing| {
             let opening = Opening {
                 spec: DeviceSpec {
@@ -224,8 +227,9 @@ impl Drop for Guest {
     fn drop(&mut self) {
         self.disk.end();
         self.disk.let_go();
-        let answered = self.answers.take().unwrap().join();
-        if !std::thread::panicking() {
+        if let Some(answered) = self.answers.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
             answered.unwrap();
         }
     }
@@ -333,6 +337,7 @@ fn zeros_discards_and_the_serial() {
         (ZERO, segment(u64::MAX, 1, 0), 1),
         (ZERO, segment(u64::MAX / 512, u32::MAX, 0), 1),
         (DISCARD, segment(0, u32::MAX, 0), 1),
+        (DISCARD, segment(0, (1 << 22) + 1, 0), 1),
         (DISCARD, segment(0, 0, 0), 1),
         (DISCARD, [segment(0, 1, 0), segment(8, 1, 0)].concat(), 1),
         (DISCARD, segment(0, 1, 0)[..15].to_vec(), 1),
@@ -456,7 +461,41 @@ fn what_cannot_be_answered_ends_the_connection_and_nothing_else() {
     guest.kick();
     assert!(guest.broken()[0].contains("rings"), "{:?}", guest.broken());
 
-    assert_eq!(lab.guest().simple(READ, 0, 512, WRITE), (0, 513));
+    // What could not be answered is not done either.
+    let mut guest = lab.guest();
+    guest.header(OUT, 0);
+    guest.put(DATA, &[9; 512]);
+    let unanswerable = [
+        (HEADER, 16, NEXT, 1),
+        (DATA, 512, NEXT, 2),
+        (GAP, 1, WRITE, 0),
+    ];
+    guest.table_at(TABLE, &unanswerable);
+    guest.offer(0);
+    guest.kick();
+    let mut guest = lab.guest();
+    assert_eq!(guest.simple(READ, 0, 512, WRITE), (0, 513));
+    assert_eq!(guest.got(DATA, 512), [1; 512]);
+}
+
+#[test]
+fn a_request_may_be_as_long_as_the_limits_say_and_no_longer() {
+    let lab = Lab::new(false);
+    let mut guest = lab.guest();
+    guest.header(OUT, 2048);
+    let inner = 0x6000;
+    for (segments, answer) in [(126, 0), (127, 1), (1000, 1)] {
+        let data = |at: u16| (0, GAP as u32, NEXT, at + 1);
+        let mut chain = vec![(HEADER, 16, NEXT, 1)];
+        chain.extend((1..=segments).map(data));
+        chain.push((STATUS, 1, WRITE, 0));
+        guest.table_at(inner, &chain);
+        let table_len = 16 * chain.len() as u32;
+        assert_eq!(
+            guest.request(&[(inner, table_len, INDIRECT, 0)]),
+            (answer, 1)
+        );
+    }
 }
 
 #[test]

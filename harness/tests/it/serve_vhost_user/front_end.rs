@@ -63,14 +63,15 @@ impl FrontEnd {
         FrontEnd::with(socket, memory, 0)
     }
 
-    /// The same guest with a new connection.
+    /// The same guest with a new connection, at once. As QEMU does, it has the server go on after
+    /// what has been answered.
     pub(super) fn reconnect(self, socket: &Path) -> FrontEnd {
-        let (memory, seen) = (self.memory.try_clone().unwrap(), self.seen);
+        let (memory, offered) = (self.memory.try_clone().unwrap(), self.offered);
         drop(self);
-        FrontEnd::with(socket, memory, seen)
+        FrontEnd::with(socket, memory, offered)
     }
 
-    fn with(socket: &Path, memory: File, seen: u16) -> FrontEnd {
+    fn with(socket: &Path, memory: File, offered: u16) -> FrontEnd {
         let mut frontend = Frontend::connect(socket, 4).unwrap();
         frontend.set_owner().unwrap();
         let features = frontend.get_features().unwrap();
@@ -104,16 +105,17 @@ impl FrontEnd {
         let event = || EventFd::new(0).unwrap();
         let call = event();
         let signals = signals_of(&call);
-        let front_end = FrontEnd {
+        let mut front_end = FrontEnd {
             frontend,
             memory,
             kick: event(),
             call,
             signals,
             channel,
-            offered: seen,
-            seen,
+            offered,
+            seen: 0,
         };
+        front_end.seen = u16::from_le_bytes(front_end.get(USED + 2));
         front_end.start_queue();
         front_end
     }

@@ -73,13 +73,17 @@ fn a_client_that_comes_back_goes_on_and_a_second_one_is_refused() {
         let second = UnixStream::connect(served.socket()).unwrap();
         assert_eq!((&second).read(&mut [0]).unwrap(), 0, "it is let go at once");
         assert_eq!(served.told().len(), round + 1);
-        // What it had in flight when it went is answered, or it is not to be seen again.
+        // What the server had taken when the client went is answered, and the rest is asked again.
         for place in 0..DEPTH {
             client.offer(place, OUT, u64::from(place) * 8, [round as u8; 4096]);
         }
         client.kick();
-        client.wait();
         client = client.reconnect(&served.socket());
+        client.kick();
+        client.wait();
+        for place in 0..DEPTH {
+            assert_eq!(client.answer(place).0, 0);
+        }
         assert_eq!(
             client.request(READ, 8, [0xff; 4096]),
             (0, [round as u8; 4096])
