@@ -13,6 +13,7 @@ use userhelper::planner::{Shrink, Wish};
 use crate::replay::ReplayDriver;
 use crate::serve::address::Address;
 use crate::serve::control::Control;
+use crate::serve::fuse::Fuse;
 use crate::serve::nbd::Nbd;
 use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::record::Recorder;
@@ -24,7 +25,7 @@ use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
 use super::interrupt::Interrupt;
 use super::{Failure, Verdict, output, wrong_usage};
 
-/// Serve a device to real programs: over NBD, and grow it while they use it
+/// Serve a device to real programs: over NBD or as a file, and grow it while they use it
 ///
 /// The device is open, and locked, until the server is told to stop: by Ctrl-C or SIGTERM. It then
 /// takes no more requests, answers those in flight, makes everything durable and closes the
@@ -34,6 +35,7 @@ use super::{Failure, Verdict, output, wrong_usage};
 Examples:
   ubdlab serve root.cow --nbd /tmp/root.nbd
   ubdlab serve ubda=root.cow,root.img --nbd 127.0.0.1:10809 --read-only
+  ubdlab serve root.cow --fuse /mnt/root
   nbdinfo [ ubdlab serve root.cow --nbd activated ]")]
 pub(super) struct Args {
     /// The device: a COW file, or ubda=COW[,BACKING[,SIZE]] as on UML's command line
@@ -62,6 +64,16 @@ pub(super) struct Args {
     /// disk.
     #[arg(long)]
     allow_remote: bool,
+
+    /// Mount the device as the file DIR/disk, with its status in DIR/status.json
+    ///
+    /// DIR is an empty directory. Only the user who starts the server can use what is in it; a loop
+    /// device over DIR/disk therefore takes a server of root. Truncating DIR/disk resizes the
+    /// device: to a larger size at any time, to a smaller one with --allow-shrink. When the server
+    /// ends, DIR is unmounted, also where it is in use: unmount what is on a loop device first. Do
+    /// not write to a sector here and over another endpoint at the same time.
+    #[arg(long, value_name = "DIR")]
+    fuse: Option<PathBuf>,
 
     /// The driver that serves the requests
     ///
@@ -117,9 +129,10 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
         Ok(driver) => driver,
         Err(error) => return Ok(wrong_usage(error)),
     };
-    if args.nbd.is_empty() {
+    if args.nbd.is_empty() && args.fuse.is_none() {
         return Ok(wrong_usage(
-            "nobody could use the device: --nbd says where to listen".into(),
+            "nobody could use the device: --nbd says where to listen, --fuse where to mount it"
+                .into(),
         ));
     }
     // From here on the first signal asks the server to stop.
@@ -202,6 +215,10 @@ impl Args {
         for address in &self.nbd {
             let listens = Nbd::listen(export, address, self.allow_remote, PATIENCE);
             endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+        }
+        if let Some(directory) = &self.fuse {
+            let mounted = Fuse::mount(export, directory);
+            endpoints.push(Box::new(mounted.map_err(Failure::operation)?));
         }
         Ok(endpoints)
     }
