@@ -78,7 +78,7 @@ impl Shared {
         (!self.is_ending.load(Ordering::SeqCst)).then_some(slot)
     }
 
-    /// Makes the device as large as `size`; whether it has that size then.
+    /// Makes the device as large as `size`, in bytes, and waits until it is.
     fn resize(&self, size: u64) -> Result<(), Errno> {
         let about = self.export.about();
         let old = self.size();
@@ -103,13 +103,21 @@ impl Shared {
             },
             online: true,
         };
-        let resized = self.export.resize(wish);
-        resized.map(drop).map_err(|error| {
-            let place = &self.place;
-            let line = format_args!("{place}: truncating disk to {}: {error}", Bytes(size));
-            self.export.tell(&line);
-            errors::of_resize(&error)
-        })
+        match self.export.resize(wish) {
+            Ok(resized) => {
+                self.export.tell(&format_args!(
+                    "resized from {} to {} by {}",
+                    resized.old_size, resized.new_size, resized.strategy
+                ));
+                Ok(())
+            }
+            Err(error) => {
+                let place = &self.place;
+                let line = format_args!("{place}: truncating disk to {}: {error}", Bytes(size));
+                self.export.tell(&line);
+                Err(errors::of_resize(&error))
+            }
+        }
     }
 }
 
