@@ -7,6 +7,7 @@
 //! leaves a mount that answers nothing; it is noticed when the directory is to be used again, and
 //! the message has the command that clears it.
 
+use std::fs::File;
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,9 @@ use super::requests::{MOST_IN_FLIGHT, Threads};
 
 /// The most threads that read requests from the kernel.
 const MOST_READERS: usize = 4;
+
+/// The kernel's end of all FUSE mounts.
+const DEVICE: &str = "/dev/fuse";
 
 /// The helper that mounts and unmounts for users who are not root.
 const HELPER: &str = "fusermount3";
@@ -243,11 +247,12 @@ fn left_over(directory: &Path) -> String {
 
 /// What is said of a failure to mount.
 fn why_not(error: &io::Error) -> String {
+    // Everybody who mounts has to open it, and the helper does not say so.
+    if let Err(error) = File::options().read(true).write(true).open(DEVICE) {
+        return format!("{DEVICE}: {}", system_words(error));
+    }
     let words = system_words(error);
     match rustix::process::geteuid().is_root() {
-        _ if !Path::new("/dev/fuse").exists() => {
-            format!("{words}: there is no /dev/fuse, the kernel's FUSE is not loaded")
-        }
         true => words,
         false => format!("{}: without root it takes {HELPER}", words.trim_end()),
     }
