@@ -283,7 +283,7 @@ fn begun<C>(
                 let count = Bytes(data.len() as u64).whole_sectors();
                 let tag = pending.next_tag(number);
                 requests.push(request(tag, operation, start, segments(data, limits)));
-                start = start + count;
+                start += count;
                 data = rest;
             }
         }

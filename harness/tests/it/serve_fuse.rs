@@ -143,7 +143,8 @@ fn a_truncate_grows_the_device_and_its_size_shows_at_once() {
     assert_eq!(file.metadata().unwrap().len(), 2 * SIZE);
     file.write_all_at(b"past the old end", 2 * SIZE - 16)
         .unwrap();
-    // By somebody else, and a client of another kind writes there.
+    // By somebody else, after the kernel has just been told; a client of another kind writes there.
+    assert_eq!(file.metadata().unwrap().len(), 2 * SIZE);
     sandbox.run(&["ctl", "@c", "resize", "+1M"]);
     assert_eq!(file.metadata().unwrap().len(), 3 * SIZE);
     let mut client = Client::connect(&sandbox.path("s"));
