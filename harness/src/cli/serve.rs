@@ -69,9 +69,10 @@ pub(super) struct Args {
     ///
     /// DIR is an empty directory. Only the user who starts the server can use what is in it; a loop
     /// device over DIR/disk therefore takes a server of root. Truncating DIR/disk resizes the
-    /// device: to a larger size at any time, to a smaller one with --allow-shrink. When the server
+    /// device: to a larger size at any time, to a smaller one with --allow-shrink. Writes to
+    /// DIR/disk wait while it is truncated; `ubdlab ctl` resizes without that. When the server
     /// ends, DIR is unmounted, also where it is in use: unmount what is on a loop device first. Do
-    /// not write to a sector here and over another endpoint at the same time.
+    /// not write parts of a sector here while another client writes that sector.
     #[arg(long, value_name = "DIR")]
     fuse: Option<PathBuf>,
 
