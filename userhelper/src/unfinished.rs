@@ -1,4 +1,5 @@
-//! Files and directories that go when the process is ended before it is done with them.
+//! What goes when the process is ended before it is done with it: files, directories, and what else
+//! a function undoes.
 //!
 //! A signal ends a process wherever it is, and no destructor runs. What is temporary is therefore
 //! entered here, in one step with its creation, and taken out in one step with the rename that
@@ -8,6 +9,7 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Attempts to remove a directory into which another thread still puts files.
@@ -15,11 +17,55 @@ const MOST_ATTEMPTS: u32 = 1000;
 
 static UNFINISHED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
+enum Entry {
+    Name(Named),
+    Done {
+        number: u64,
+        undo: Box<dyn FnOnce() -> bool + Send>,
+    },
+}
+
 #[derive(Debug)]
-struct Entry {
+struct Named {
     path: PathBuf,
     /// Device and inode: another process may have made a file of that name since.
     identity: Option<(u64, u64)>,
+}
+
+/// What was entered by [`do_undoably`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Undoable(u64);
+
+/// The number of the next [`Undoable`].
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Does what has to be undone before the process ends, by `act`, and enters `undo`, which tells
+/// whether there was something to undo. It has to be quick, and must not wait for other threads.
+///
+/// # Errors
+/// What `act` says; nothing is entered then.
+pub fn do_undoably<T, E>(
+    act: impl FnOnce() -> Result<T, E>,
+    undo: impl FnOnce() -> bool + Send + 'static,
+) -> Result<(T, Undoable), E> {
+    let mut entries = entries();
+    let done = act()?;
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    entries.push(Entry::Done {
+        number,
+        undo: Box::new(undo),
+    });
+    Ok((done, Undoable(number)))
+}
+
+/// Undoes it by `act` instead, and takes it out.
+pub fn undo<T>(undoable: Undoable, act: impl FnOnce() -> T) -> T {
+    let mut entries = entries();
+    let undone = act();
+    let is_it =
+        |entry: &Entry| matches!(entry, Entry::Done { number, .. } if *number == undoable.0);
+    entries.retain(|entry| !is_it(entry));
+    undone
 }
 
 /// Creates a file or directory by `create`, and enters the path that `path` tells of it.
@@ -33,10 +79,10 @@ pub fn create<T, E>(
     let mut entries = entries();
     let created = create()?;
     let path = path(&created);
-    entries.push(Entry {
+    entries.push(Entry::Name(Named {
         identity: identity(&path),
         path,
-    });
+    }));
     Ok(created)
 }
 
@@ -47,7 +93,7 @@ pub fn create<T, E>(
 pub fn finish<T, E>(path: &Path, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let mut entries = entries();
     let done = act()?;
-    entries.retain(|entry| entry.path != path);
+    entries.retain(|entry| !matches!(entry, Entry::Name(named) if named.path == path));
     Ok(done)
 }
 
@@ -58,7 +104,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Whether a file or directory was removed.
+    /// Whether a file or directory was removed, or something else undone.
     pub fn has_removed(&self) -> bool {
         self.has_removed
     }
@@ -69,7 +115,10 @@ pub fn remove_all() -> Ending {
     let mut entries = entries();
     let mut has_removed = false;
     for entry in entries.drain(..) {
-        has_removed |= entry.remove();
+        has_removed |= match entry {
+            Entry::Name(named) => named.remove(),
+            Entry::Done { undo, .. } => undo(),
+        };
     }
     Ending {
         _entries: entries,
@@ -82,7 +131,7 @@ pub fn wait_if_ending() {
     drop(entries());
 }
 
-impl Entry {
+impl Named {
     /// Whether it has gone by this. Of a failure there is nobody left to tell more.
     fn remove(&self) -> bool {
         if self.identity.is_none() || identity(&self.path) != self.identity {
@@ -116,14 +165,14 @@ mod tests {
         let entry = |name: &str| {
             let path = directory.path().join(name);
             let identity = identity(&path);
-            Entry { path, identity }
+            Named { path, identity }
         };
         std::fs::write(directory.path().join("file"), "").unwrap();
         std::fs::create_dir(directory.path().join("directory")).unwrap();
         let entries = [entry("file"), entry("directory")];
-        assert!(entries.iter().all(Entry::remove));
+        assert!(entries.iter().all(Named::remove));
         // By now they are gone, and a file that was never there cannot go.
-        assert!(!entries.iter().any(Entry::remove));
+        assert!(!entries.iter().any(Named::remove));
         assert!(!entry("nothing").remove());
     }
 
@@ -137,7 +186,7 @@ mod tests {
         // It keeps its inode, so that the other file has another.
         std::fs::rename(&path, directory.path().join("renamed")).unwrap();
         std::fs::write(&path, "another's").unwrap();
-        let entry = Entry {
+        let entry = Named {
             path: path.clone(),
             identity,
         };

@@ -13,6 +13,7 @@ use userhelper::planner::{Shrink, Wish};
 use crate::replay::ReplayDriver;
 use crate::serve::address::Address;
 use crate::serve::control::Control;
+use crate::serve::fuse::Fuse;
 use crate::serve::nbd::Nbd;
 use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::record::Recorder;
@@ -25,7 +26,7 @@ use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
 use super::interrupt::Interrupt;
 use super::{Failure, Verdict, output, wrong_usage};
 
-/// Serve a device to real programs, over NBD or vhost-user, and grow it while they use it
+/// Serve a device to real programs: over NBD, vhost-user or as a file, grown while they use it
 ///
 /// The device is open, and locked, until the server is told to stop: by Ctrl-C or SIGTERM. It then
 /// takes no more requests, answers those in flight, makes everything durable and closes the
@@ -35,6 +36,7 @@ use super::{Failure, Verdict, output, wrong_usage};
 Examples:
   ubdlab serve root.cow --nbd /tmp/root.nbd
   ubdlab serve ubda=root.cow,root.img --nbd 127.0.0.1:10809 --read-only
+  ubdlab serve root.cow --fuse /mnt/root
   nbdinfo [ ubdlab serve root.cow --nbd activated ]
   ubdlab serve root.cow --vhost-user /tmp/root.sock
   linux.uml mem=512M initrd=initrd virtio_uml.device=/tmp/root.sock:2
@@ -88,6 +90,17 @@ pub(super) struct Args {
     /// can be used by its owner alone.
     #[arg(long, value_name = "SOCKET")]
     vhost_user: Vec<PathBuf>,
+
+    /// Mount the device as the file DIR/disk, with its status in DIR/status.json
+    ///
+    /// DIR is an empty directory. Only the user who starts the server can use what is in it; a loop
+    /// device over DIR/disk therefore takes a server of root. Truncating DIR/disk resizes the
+    /// device: to a larger size at any time, to a smaller one with --allow-shrink. Writes to
+    /// DIR/disk wait while it is truncated; `ubdlab ctl` resizes without that. When the server
+    /// ends, DIR is unmounted, also where it is in use: unmount what is on a loop device first. Do
+    /// not write parts of a sector here while another client writes that sector.
+    #[arg(long, value_name = "DIR")]
+    fuse: Option<PathBuf>,
 
     /// The driver that serves the requests
     ///
@@ -143,9 +156,11 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
         Ok(driver) => driver,
         Err(error) => return Ok(wrong_usage(error)),
     };
-    if args.nbd.is_empty() && args.vhost_user.is_empty() {
+    if args.nbd.is_empty() && args.vhost_user.is_empty() && args.fuse.is_none() {
         return Ok(wrong_usage(
-            "nobody could use the device: --nbd or --vhost-user says where to listen".into(),
+            "nobody could use the device: --nbd or --vhost-user says where to listen, --fuse where \
+             to mount it"
+                .into(),
         ));
     }
     // From here on the first signal asks the server to stop.
@@ -232,6 +247,10 @@ impl Args {
         for socket in &self.vhost_user {
             let listens = VhostUser::listen(export, socket);
             endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+        }
+        if let Some(directory) = &self.fuse {
+            let mounted = Fuse::mount(export, directory);
+            endpoints.push(Box::new(mounted.map_err(Failure::operation)?));
         }
         Ok(endpoints)
     }

@@ -16,6 +16,7 @@ mod client;
 pub mod control;
 mod export;
 mod extents;
+pub mod fuse;
 pub mod nbd;
 pub mod record;
 mod resizing;

@@ -3,6 +3,7 @@
 
 pub(crate) mod cases;
 pub(crate) mod cli;
+pub(crate) mod fuse;
 pub(crate) mod images;
 pub(crate) mod mounted;
 pub(crate) mod nbd;

@@ -1,7 +1,10 @@
-//! File systems of the tests' own.
+//! File systems and loop devices of the tests' own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Attempts to unmount what is in use for a moment.
+const MOST_ATTEMPTS: u32 = 1000;
 
 /// A file system of this size on the directory, until dropped. `None` where mounting is not
 /// allowed.
@@ -39,6 +42,24 @@ impl Mounted<'_> {
     }
 }
 
+impl Mounted<'_> {
+    /// Unmounts it when nobody has a file of it open any more, and waits for that.
+    pub(crate) fn end(self) {
+        let mut unmounted = Command::new("umount").arg(self.0).output().unwrap();
+        // A child of another test may have all files open for a moment.
+        for _ in 0..MOST_ATTEMPTS {
+            if unmounted.status.success() {
+                break;
+            }
+            std::thread::yield_now();
+            unmounted = Command::new("umount").arg(self.0).output().unwrap();
+        }
+        let why = String::from_utf8_lossy(&unmounted.stderr);
+        assert!(unmounted.status.success(), "{why}");
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         // Of the names at once, and of the file system when nobody has it open any more: between
@@ -48,6 +69,44 @@ impl Drop for Mounted<'_> {
             let unmounted = unmounted.unwrap();
             let why = String::from_utf8_lossy(&unmounted.stderr);
             assert!(unmounted.status.success(), "{why}");
+        }
+    }
+}
+
+/// A loop device over a file, until dropped.
+pub(crate) struct Loop(PathBuf);
+
+impl Loop {
+    /// Over this file, which the loop device reads and writes past the kernel's cache or through
+    /// it.
+    pub(crate) fn over(file: &Path, direct: bool) -> Loop {
+        let mut losetup = Command::new("losetup");
+        losetup.args(["--find", "--show"]);
+        losetup.arg(format!("--direct-io={}", if direct { "on" } else { "off" }));
+        let output = losetup.arg(file).output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{why}");
+        let device = String::from_utf8(output.stdout).unwrap();
+        Loop(device.trim().into())
+    }
+
+    /// The device.
+    pub(crate) fn device(&self) -> &Path {
+        &self.0
+    }
+
+    /// Lets it look at the size of its file again.
+    pub(crate) fn look_at_size(&self) {
+        let looked = Command::new("losetup").arg("-c").arg(&self.0).output();
+        assert!(looked.unwrap().status.success());
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let detached = Command::new("losetup").arg("-d").arg(&self.0).output();
+        if !std::thread::panicking() {
+            assert!(detached.unwrap().status.success());
         }
     }
 }

@@ -1,0 +1,332 @@
+//! The endpoint: a directory on which the device is mounted, and how the mount goes.
+//!
+//! When the endpoint stops, what is in flight is answered, and the directory is unmounted, in use
+//! or not. Whoever still has a file of it open gets errors from then on: the kernel is told to end
+//! the connection, where it lets us, and otherwise the connection ends with the process. A second
+//! signal ends the process at once, and takes the mount with it ([`unfinished`]). Only SIGKILL, and
+//! what is like it, leaves a mount behind, which answers nothing. It is noticed when the directory
+//! is to be used again, and the message has the command that clears it.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use driver::{shell_word, shown, system_words};
+use fuser::{Config, MountOption, Session, SessionACL};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+use userhelper::unfinished::{self, Undoable};
+
+use super::super::budget::Budget;
+use super::super::export::Export;
+use super::super::server::Endpoint;
+use super::document::Documents;
+use super::files::{Files, Look, Shared};
+use super::inodes::Owner;
+use super::requests::{MOST_IN_FLIGHT, Threads};
+
+/// The most threads that read requests from the kernel.
+const MOST_READERS: usize = 4;
+
+/// The kernel's end of all FUSE mounts.
+const DEVICE: &str = "/dev/fuse";
+
+/// The helper that mounts and unmounts for users who are not root.
+const HELPER: &str = "fusermount3";
+
+/// The device mounted on a directory, until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Fuse {
+    place: String,
+    /// As an absolute path without links.
+    directory: PathBuf,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    mounted: Arc<Mounted>,
+    /// Reads requests from the kernel until the connection ends.
+    session: JoinHandle<()>,
+    threads: Threads,
+    looking: JoinHandle<()>,
+    looks: Sender<Option<Look>>,
+}
+
+/// The mount, until it is taken away, by us or by somebody else.
+#[derive(Debug)]
+struct Mounted(Mutex<Option<Undoable>>);
+
+impl Mounted {
+    /// Takes it away by `act`, unless that has been done.
+    fn end<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        let mounted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        mounted.map(|mounted| unfinished::undo(mounted, act))
+    }
+}
+
+/// Why the device is not mounted.
+#[derive(Debug, thiserror::Error)]
+#[error("FUSE at {place}: {why}")]
+pub struct CannotMount {
+    place: String,
+    why: String,
+}
+
+impl Fuse {
+    /// Mounts the device on `directory`, which has to be empty.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn mount(export: &Export, directory: &Path) -> Result<Fuse, CannotMount> {
+        let place = shown(directory);
+        let cannot = |why: String| CannotMount {
+            place: place.clone(),
+            why,
+        };
+        let of_system = |error: io::Error| cannot(system_words(&error));
+        let directory = empty(directory).map_err(cannot)?;
+        let place = format!("FUSE at {place}");
+        let shared = Arc::new(Shared {
+            export: export.clone(),
+            owner: Owner {
+                user: rustix::process::geteuid().as_raw(),
+                group: rustix::process::getegid().as_raw(),
+                read_only: export.about().read_only,
+                since: last_modified(&export.about().path),
+            },
+            place: place.clone(),
+            documents: Documents::default(),
+            slots: Budget::new(MOST_IN_FLIGHT),
+            is_ending: AtomicBool::new(false),
+        });
+        let threads = Threads::start(export, place.clone()).map_err(of_system)?;
+        let (looks, come) = unbounded::<Option<Look>>();
+        let looking = thread("fuse-looks", move || look_at_all(&come)).map_err(of_system)?;
+        let files = Files {
+            shared: Arc::clone(&shared),
+            asked: threads.asked(),
+            looks: looks.clone(),
+        };
+        let config = config(export);
+        let of_the_signal = directory.clone();
+        let mounted = unfinished::do_undoably(
+            || Session::new(files, &directory, &config),
+            move || {
+                unmount_at_once(&of_the_signal);
+                true
+            },
+        );
+        let (session, mounted) = match mounted {
+            Ok(mounted) => mounted,
+            Err(error) => {
+                threads.stop();
+                return Err(cannot(why_not(&error)));
+            }
+        };
+        let mounted = Arc::new(Mounted(Mutex::new(Some(mounted))));
+        let (with, on) = (Arc::clone(&shared), Arc::clone(&mounted));
+        let session = thread("fuse", move || serve(session, &with, &on)).map_err(|error| {
+            mounted.end(|| unmount_at_once(&directory));
+            of_system(error)
+        })?;
+        tell_kernel_of_sizes(&shared, &directory);
+        Ok(Fuse {
+            place,
+            directory,
+            running: Some(Running {
+                shared,
+                mounted,
+                session,
+                threads,
+                looking,
+                looks,
+            }),
+        })
+    }
+
+    fn end(&mut self) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        let Running {
+            shared,
+            mounted,
+            session,
+            threads,
+            looking,
+            looks,
+        } = running;
+        shared.is_ending.store(true, Ordering::SeqCst);
+        // All that was taken is answered when all of it has given its room back.
+        drop(shared.slots.take(MOST_IN_FLIGHT));
+        let ended = mounted.end(|| unmount_at_once(&self.directory));
+        threads.stop();
+        let _ = looks.send(None);
+        let _ = looking.join();
+        // Where the kernel does not let us end the connection, it ends with the process.
+        if ended != Some(Ended::WhenUnused) {
+            let _ = session.join();
+        }
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Endpoint for Fuse {
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    fn stop(mut self: Box<Self>) {
+        self.end();
+    }
+}
+
+/// When the connection to the kernel ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It has.
+    Now,
+    /// When nobody has a file open any more, or this process ends.
+    WhenUnused,
+}
+
+/// Takes the mount away, whether it is in use or not.
+fn unmount_at_once(directory: &Path) -> Ended {
+    // To detach it takes the name away, and to force it ends the connection.
+    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH;
+    if unmount(directory, flags).is_ok() {
+        return Ended::Now;
+    }
+    let mut helper = Command::new(HELPER);
+    helper.args(["-u", "-z", "-q", "--"]).arg(directory);
+    helper.stdin(Stdio::null()).stdout(Stdio::null());
+    // There is nothing else that could be tried.
+    let _ = helper.stderr(Stdio::null()).status();
+    Ended::WhenUnused
+}
+
+/// The directory as an absolute path without links, if there is nothing in it.
+fn empty(directory: &Path) -> Result<PathBuf, String> {
+    let words = |error: io::Error| match Errno::from_io_error(&error) {
+        Some(Errno::NOTCONN) => left_over(directory),
+        _ => system_words(error),
+    };
+    let mut entries = std::fs::read_dir(directory).map_err(words)?;
+    if entries.next().is_some() {
+        return Err("found a directory with something in it, expected an empty one".into());
+    }
+    directory.canonicalize().map_err(words)
+}
+
+/// What is said of a mount whose server was killed.
+fn left_over(directory: &Path) -> String {
+    let clear = match rustix::process::geteuid().is_root() {
+        true => "umount -l",
+        false => "fusermount3 -u",
+    };
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    format!(
+        "found a mount whose server was killed; this takes it away: {clear} {}",
+        shell_word(&directory)
+    )
+}
+
+/// What is said of a failure to mount.
+fn why_not(error: &io::Error) -> String {
+    // Everybody who mounts has to open it, and the helper does not say so.
+    if let Err(error) = File::options().read(true).write(true).open(DEVICE) {
+        return format!("{DEVICE}: {}", system_words(error));
+    }
+    let words = system_words(error);
+    match rustix::process::geteuid().is_root() {
+        true => words,
+        false => format!("{}: without root it takes {HELPER}", words.trim_end()),
+    }
+}
+
+fn config(export: &Export) -> Config {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName("ubdlab".into()),
+        MountOption::DefaultPermissions,
+        MountOption::NoExec,
+        match export.about().read_only {
+            true => MountOption::RO,
+            false => MountOption::RW,
+        },
+    ];
+    config.acl = SessionACL::Owner;
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    config.n_threads = Some(processors.min(MOST_READERS));
+    config.clone_fd = true;
+    config
+}
+
+/// Answers the kernel until the connection ends.
+fn serve(session: Session<Files>, shared: &Shared, mounted: &Mounted) {
+    let ended = session.run();
+    // Somebody else may mount something there now.
+    mounted.end(|| ());
+    if shared.is_ending.load(Ordering::SeqCst) {
+        return;
+    }
+    let place = &shared.place;
+    match ended {
+        Ok(()) => shared
+            .export
+            .tell(&format_args!("{place}: unmounted by somebody else")),
+        Err(error) => {
+            let error = system_words(error);
+            shared.export.tell(&format_args!("{place}: ended: {error}"));
+        }
+    }
+}
+
+fn look_at_all(come: &Receiver<Option<Look>>) {
+    while let Ok(Some(look)) = come.recv() {
+        look();
+    }
+}
+
+/// Lets the kernel look at the size of `disk` after each resize. It asks for the size itself
+/// wherever a program does, but not where a file that is open is read past the size that the
+/// kernel knows.
+fn tell_kernel_of_sizes(shared: &Arc<Shared>, directory: &Path) {
+    let disk = directory.join("disk");
+    let known: Weak<Shared> = Arc::downgrade(shared);
+    let export = shared.export.clone();
+    export.when_resized(Box::new(move |_| {
+        let is_served = |shared: Arc<Shared>| !shared.is_ending.load(Ordering::SeqCst);
+        if !known.upgrade().is_some_and(is_served) {
+            return false;
+        }
+        let disk = disk.clone();
+        // It may take as long as the kernel likes; without a thread the kernel asks later.
+        let _ = thread("fuse-size", move || drop(std::fs::metadata(disk)));
+        true
+    }));
+}
+
+/// When the file was last modified.
+fn last_modified(path: &Path) -> SystemTime {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(run)
+}

@@ -1,0 +1,392 @@
+//! What the device has to do for the kernel, from when it is asked for until it is answered.
+//!
+//! Two threads: one takes what has come, all of it at a time, and submits it; it may wait for the
+//! device, and those that read requests from the kernel never wait for it. The other takes what has
+//! ended and answers. A change that touches a sector in part goes round twice: the sectors that it
+//! touches in part come back to the first thread, which then submits the change.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use driver::blk::Status;
+use driver::units::{Sector, SectorCount, SectorRange};
+use fuser::{Errno, ReplyData, ReplyEmpty, ReplyWrite};
+
+use super::super::budget::Permit;
+use super::super::client::{Completer, Done, Job, Submitter};
+use super::super::export::Export;
+use super::errors;
+use super::span::{Edges, Span};
+use super::turns::{Begun, Ticket, Turns};
+
+/// The most requests of an endpoint that are in flight; those that come after wait in the kernel.
+pub(super) const MOST_IN_FLIGHT: u64 = 1024;
+
+/// The most requests that are submitted together.
+const BATCH: usize = 32;
+
+/// What is asked of the device.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// These bytes.
+    Read {
+        span: Span,
+        reply: ReplyData,
+        permit: Permit,
+        slot: Permit,
+    },
+    /// Other content.
+    Change(Change),
+    /// All that was done before is to be durable.
+    Sync { reply: ReplyEmpty, slot: Permit },
+    /// A sector that a change touches in part has been read, or why not.
+    Edge(Ticket, Sector, Result<Vec<u8>, Status>),
+    /// Nothing more comes.
+    Stop,
+}
+
+/// A change of some bytes.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) span: Span,
+    pub(super) content: Content,
+    /// Durable when it is answered.
+    pub(super) fua: bool,
+    pub(super) answer: Answer,
+    pub(super) permit: Option<Permit>,
+    pub(super) slot: Permit,
+}
+
+/// What bytes become.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// This, which is as long as they are.
+    Data(Vec<u8>),
+    /// Zeros.
+    Zeros,
+}
+
+/// How a change is answered.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// With its length in bytes.
+    Written(ReplyWrite, u32),
+    /// With nothing.
+    Done(ReplyEmpty),
+}
+
+impl Answer {
+    fn give(self, status: Status) {
+        match (self, errors::of_status(status)) {
+            (Answer::Written(reply, len), None) => reply.written(len),
+            (Answer::Written(reply, _), Some(error)) => reply.error(error),
+            (Answer::Done(reply), None) => reply.ok(),
+            (Answer::Done(reply), Some(error)) => reply.error(error),
+        }
+    }
+}
+
+/// What comes back with a job.
+#[derive(Debug)]
+enum Context {
+    Read {
+        span: Span,
+        reply: ReplyData,
+        _slot: Permit,
+    },
+    Edge(Ticket, Sector),
+    Part(Arc<Parts>),
+    Sync {
+        reply: ReplyEmpty,
+        _slot: Permit,
+    },
+}
+
+/// A change whose jobs are under way. It is answered when the last of them has ended.
+#[derive(Debug)]
+struct Parts {
+    answer: Answer,
+    failed: OnceLock<Status>,
+    _slot: Permit,
+}
+
+impl Parts {
+    /// One of them has ended.
+    fn ended(self: Arc<Parts>, status: Status) {
+        if status != Status::Ok {
+            // The first failure is told.
+            let _ = self.failed.set(status);
+        }
+        if let Some(parts) = Arc::into_inner(self) {
+            let status = parts.failed.get().copied().unwrap_or(Status::Ok);
+            parts.answer.give(status);
+        }
+    }
+}
+
+/// The threads.
+#[derive(Debug)]
+pub(super) struct Threads {
+    submits: JoinHandle<()>,
+    answers: JoinHandle<()>,
+    asked: Sender<Asked>,
+}
+
+impl Threads {
+    /// Starts them, as one client of the export.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn start(export: &Export, name: String) -> io::Result<Threads> {
+        let (submitter, completer) = export.client::<Context>(name);
+        let (asked, come) = unbounded();
+        let edges = asked.clone();
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        let answers = thread("fuse-answers").spawn(move || answer_all(&completer, &edges))?;
+        let requests = Requests {
+            submitter,
+            turns: Turns::new(),
+            reading: BTreeMap::new(),
+            batch: Vec::new(),
+        };
+        // Where there is no thread for it, the submitter is dropped, and the other one ends.
+        let submits = thread("fuse-submits").spawn(move || requests.submit_all(&come))?;
+        Ok(Threads {
+            submits,
+            answers,
+            asked,
+        })
+    }
+
+    /// Where requests go.
+    pub(super) fn asked(&self) -> Sender<Asked> {
+        self.asked.clone()
+    }
+
+    /// Ends them when all that was asked for is answered.
+    pub(super) fn stop(self) {
+        // A thread that has ended takes nothing.
+        let _ = self.asked.send(Asked::Stop);
+        let _ = self.submits.join();
+        let _ = self.answers.join();
+    }
+}
+
+/// A change that reads before it writes.
+#[derive(Debug)]
+struct Reading {
+    change: Change,
+    /// Sectors that have not been read.
+    left: usize,
+    edges: Edges,
+    failed: Option<Status>,
+}
+
+struct Requests {
+    submitter: Submitter<Context>,
+    turns: Turns<Change>,
+    reading: BTreeMap<Ticket, Reading>,
+    batch: Vec<(Job, Context, Option<Permit>)>,
+}
+
+impl Requests {
+    fn submit_all(mut self, come: &Receiver<Asked>) {
+        while let Ok(first) = come.recv() {
+            let more = come.try_iter().take(BATCH - 1);
+            for asked in std::iter::once(first).chain(more) {
+                if matches!(asked, Asked::Stop) {
+                    self.submit();
+                    return;
+                }
+                self.take(asked);
+            }
+            self.submit();
+        }
+    }
+
+    fn take(&mut self, asked: Asked) {
+        match asked {
+            Asked::Read {
+                span,
+                reply,
+                permit,
+                slot,
+            } => {
+                let context = Context::Read {
+                    span,
+                    reply,
+                    _slot: slot,
+                };
+                self.batch
+                    .push((Job::Read(span.sectors()), context, Some(permit)));
+            }
+            Asked::Change(change) => {
+                let keeps = !change.span.partial().is_empty();
+                let begun = self.turns.come(change.span.sectors(), keeps, change);
+                self.begin(begun);
+            }
+            Asked::Sync { reply, slot } => {
+                let context = Context::Sync { reply, _slot: slot };
+                self.batch.push((Job::Flush, context, None));
+            }
+            Asked::Edge(ticket, sector, read) => self.has_read(ticket, sector, read),
+            Asked::Stop => {}
+        }
+    }
+
+    /// Begins changes whose turn it is.
+    fn begin(&mut self, begun: impl IntoIterator<Item = Begun<Change>>) {
+        for Begun { change, ticket } in begun {
+            let Some(ticket) = ticket else {
+                self.carry_out(change, &Edges::new());
+                continue;
+            };
+            let partial = change.span.partial();
+            for &sector in &partial {
+                let job = Job::Read(SectorRange::new(sector, SectorCount(1)));
+                self.batch.push((job, Context::Edge(ticket, sector), None));
+            }
+            let reading = Reading {
+                change,
+                left: partial.len(),
+                edges: Edges::new(),
+                failed: None,
+            };
+            self.reading.insert(ticket, reading);
+        }
+    }
+
+    fn has_read(&mut self, ticket: Ticket, sector: Sector, read: Result<Vec<u8>, Status>) {
+        let Some(reading) = self.reading.get_mut(&ticket) else {
+            return;
+        };
+        reading.left -= 1;
+        match read {
+            Ok(content) => drop(reading.edges.insert(sector, content)),
+            Err(status) => reading.failed = Some(status),
+        }
+        if reading.left > 0 {
+            return;
+        }
+        let Some(reading) = self.reading.remove(&ticket) else {
+            return;
+        };
+        match reading.failed {
+            Some(status) => reading.change.answer.give(status),
+            None => self.carry_out(reading.change, &reading.edges),
+        }
+        // Those that overlap it are submitted after it, and the device keeps their order.
+        let begun = self.turns.leave(ticket);
+        self.begin(begun);
+    }
+
+    fn carry_out(&mut self, change: Change, edges: &Edges) {
+        let Change {
+            span,
+            content,
+            fua,
+            answer,
+            mut permit,
+            slot,
+        } = change;
+        let jobs = match content {
+            Content::Data(data) => vec![Job::Write {
+                start: span.sectors().start,
+                data: span.widened(data, edges),
+                fua,
+            }],
+            Content::Zeros => span.zeroing(edges, fua),
+        };
+        let parts = Arc::new(Parts {
+            answer,
+            failed: OnceLock::new(),
+            _slot: slot,
+        });
+        for job in jobs {
+            let context = Context::Part(Arc::clone(&parts));
+            self.batch.push((job, context, permit.take()));
+        }
+        // A span is not empty, so that there is a job: this does not answer yet.
+        parts.ended(Status::Ok);
+    }
+
+    fn submit(&mut self) {
+        // Failing one may let others begin, which fail too.
+        while !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            let Err(refused) = self.submitter.submit(batch) else {
+                return;
+            };
+            for refused in refused {
+                match refused.context {
+                    Context::Edge(ticket, sector) => {
+                        self.has_read(ticket, sector, Err(Status::IoError));
+                    }
+                    context => answer(context, Status::IoError, Vec::new()),
+                }
+            }
+        }
+    }
+}
+
+/// Answers what has ended until there is nobody left who submits.
+fn answer_all(completer: &Completer<Context>, edges: &Sender<Asked>) {
+    let give = |done: Vec<Done<Context>>| {
+        for done in done {
+            match done.context {
+                Context::Edge(ticket, sector) => {
+                    let read = match done.status {
+                        Status::Ok => Ok(done.data.concat()),
+                        status => Err(status),
+                    };
+                    // It is not taken when all has failed.
+                    let _ = edges.send(Asked::Edge(ticket, sector, read));
+                }
+                context => answer(context, done.status, done.data),
+            }
+        }
+    };
+    loop {
+        match completer.next_batch() {
+            Ok(Some(done)) => give(done),
+            Ok(None) => return,
+            Err(_) => return give(completer.left()),
+        }
+    }
+}
+
+/// Answers all but what a change reads first.
+fn answer(context: Context, status: Status, data: Vec<Vec<u8>>) {
+    match context {
+        Context::Read { span, reply, .. } => match errors::of_status(status) {
+            None => with_data(span, reply, data),
+            Some(error) => reply.error(error),
+        },
+        Context::Part(parts) => parts.ended(status),
+        Context::Sync { reply, .. } => match errors::of_status(status) {
+            None => reply.ok(),
+            Some(error) => reply.error(error),
+        },
+        Context::Edge(..) => {}
+    }
+}
+
+fn with_data(span: Span, reply: ReplyData, data: Vec<Vec<u8>>) {
+    let joined;
+    let data = match &data[..] {
+        [only] => &only[..],
+        _ => {
+            joined = data.concat();
+            &joined[..]
+        }
+    };
+    let bytes = span.before()..span.before() + span.len() as usize;
+    match data.get(bytes) {
+        Some(bytes) => reply.data(bytes),
+        // The device has read less than it was asked for.
+        None => reply.error(Errno::EIO),
+    }
+}

@@ -1,0 +1,146 @@
+//! A FUSE mount is gone when its server has ended, however it has ended; and where it is not, the
+//! next server says what to do.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::Command as Process;
+
+use harness::serve::nbd::message::Command;
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::support::cli::{SIZE, Sandbox, output};
+use crate::support::fuse::Directory;
+use crate::support::nbd::Client;
+use crate::support::server::Server;
+
+fn served(sandbox: &Sandbox) -> Server {
+    Server::start(sandbox, &["@cow", "--fuse", "@m", "--nbd", "@s"])
+}
+
+fn is_empty(directory: &Directory) -> bool {
+    let mut entries = std::fs::read_dir(directory.path()).unwrap();
+    !directory.is_mounted() && entries.next().is_none()
+}
+
+#[test]
+fn a_stop_takes_it_away_from_those_who_use_it_and_keeps_what_they_wrote() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = served(&sandbox);
+    assert!(directory.is_mounted());
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(directory.disk());
+    let file = file.unwrap();
+    file.write_all_at(b"not synced", 100).unwrap();
+    server.stop();
+    assert!(is_empty(&directory));
+    assert!(file.read_at(&mut [0], 0).is_err());
+    assert!(file.write_at(&[0], 0).is_err());
+    assert!(file.sync_all().is_err());
+    sandbox.succeeds(&["image", "convert", "@cow", "@raw", "--to", "raw"]);
+    assert_eq!(sandbox.read("raw")[100..110], *b"not synced");
+}
+
+/// A client that does not read its answers keeps the server from stopping for some seconds.
+#[test]
+fn a_second_signal_takes_it_away_at_once() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = served(&sandbox);
+    let _file = File::open(directory.disk()).unwrap();
+    let mut client = Client::connect(&sandbox.path("s"));
+    for _ in 0..100 {
+        client.send(Command::Read.number(), 0, 0, SIZE as u32, b"");
+    }
+    server.send(Signal::TERM);
+    server.send(Signal::INT);
+    let (status, said) = server.wait();
+    assert!(matches!(status, Some(130 | 143)), "{status:?}: {said}");
+    assert!(said.contains("what was temporary is removed"), "{said}");
+    assert!(is_empty(&directory));
+}
+
+#[test]
+fn what_a_killed_server_has_left_is_told_with_the_command_that_clears_it() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    served(&sandbox).kill();
+    assert!(directory.is_mounted());
+    let answer = std::fs::read_dir(directory.path()).unwrap_err();
+    assert_eq!(Errno::from_io_error(&answer), Some(Errno::NOTCONN));
+    let found = sandbox.run(&["serve", "@cow", "--fuse", "@m"]);
+    let said = String::from_utf8(found.stderr).unwrap();
+    assert_eq!(found.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("found a mount whose server was killed"),
+        "{said}"
+    );
+    let command = said.trim().rsplit_once("away: ").unwrap().1;
+    assert!(
+        output(Process::new("sh").args(["-c", command]))
+            .status
+            .success()
+    );
+    let server = served(&sandbox);
+    assert!(directory.is_mounted());
+    server.stop();
+    assert!(is_empty(&directory));
+}
+
+#[test]
+fn somebody_else_may_unmount_it_and_the_server_goes_on() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = served(&sandbox);
+    rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    let mut client = Client::connect(&sandbox.path("s"));
+    client.read(0, 512);
+    // Another file system that is mounted there meanwhile is not ours to take away.
+    let other = Sandbox::with_device();
+    let also = ["@cow", "--fuse", directory.path().to_str().unwrap()];
+    while !is_empty(&directory) {
+        std::thread::yield_now();
+    }
+    let second = Server::start(&other, &also);
+    let said = server.stop();
+    assert!(said.contains("unmounted by somebody else"), "{said}");
+    assert!(directory.is_mounted());
+    second.stop();
+    assert!(is_empty(&directory));
+}
+
+#[test]
+fn a_server_that_does_not_begin_leaves_no_mount() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    // The directory of the socket is not there.
+    let found = sandbox.run(&["serve", "@cow", "--fuse", "@m", "--control", "@no/c"]);
+    assert_eq!(found.status.code(), Some(3), "{found:?}");
+    assert!(is_empty(&directory));
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    for (name, why) in [
+        (
+            "m",
+            "found a directory with something in it, expected an empty one",
+        ),
+        ("none", "No such file or directory"),
+        ("cow", "Not a directory"),
+    ] {
+        let place = format!("@{name}");
+        let message = format!("FUSE at {place}: {why}");
+        sandbox.refuses(&["serve", "@cow", "--fuse", &place], &message);
+    }
+}
