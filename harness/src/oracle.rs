@@ -9,7 +9,7 @@ use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::intervals::IntervalSet;
 use crate::sparse::Sparse;
-use crate::stamp::{Content, Coverage, Stamp};
+use crate::stamp::{self, Content, Coverage, Stamp};
 
 /// Sectors in a page of the model: only what was written takes memory.
 const PAGE: u64 = 256;
@@ -475,11 +475,8 @@ impl Shown<'_> {
 
 /// Whether all bytes are zero.
 pub fn is_zero(content: &[u8]) -> bool {
-    let (words, rest) = content.as_chunks::<16>();
-    let all = words
-        .iter()
-        .fold(0, |all, word| all | u128::from_le_bytes(*word));
-    all == 0 && rest.iter().all(|&byte| byte == 0)
+    let (lines, rest) = content.as_chunks();
+    stamp::all_are(&[0; stamp::LINE / 8], lines) && rest.iter().all(|&byte| byte == 0)
 }
 
 #[cfg(test)]

@@ -65,21 +65,22 @@ pub struct Scratch {
 /// A read that failed, or brought another length than it was asked for.
 pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violation> {
     let capacity = device.capacity();
-    content.resize(SectorCount(capacity).bytes().0 as usize, 0);
     let longest = device.limits().max_transfer.0;
     if capacity <= longest {
         // In one piece: the buffer itself goes through the driver.
+        content.resize(SectorCount(capacity).bytes().0 as usize, 0);
         *content = read(device, 0, std::mem::take(content))?;
         return Ok(());
     }
-    let mut piece = Vec::new();
-    for (start, part) in content
-        .chunks_mut((longest * SECTOR_SIZE) as usize)
-        .enumerate()
-    {
-        piece.resize(part.len(), 0);
-        piece = read(device, start as u64 * longest, piece)?;
-        part.copy_from_slice(&piece);
+    content.clear();
+    content.reserve_exact(SectorCount(capacity).bytes().0 as usize);
+    let (mut piece, mut start) = (Vec::new(), 0);
+    while start < capacity {
+        let sectors = longest.min(capacity - start);
+        piece.resize(SectorCount(sectors).bytes().0 as usize, 0);
+        piece = read(device, start, piece)?;
+        content.extend_from_slice(&piece);
+        start += sectors;
     }
     Ok(())
 }
@@ -263,12 +264,15 @@ fn check_unguarded(
         let what = "the COW file is gone";
         return Err(violation(Kind::Inconsistent, what.into()).with_error(what));
     };
-    let looked_at = consistent(&recovered, image, case, truth, seen);
-    looked_at.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Look))?;
+    let looked_at = match case.image.raw {
+        true => raw_is_whole(&recovered, seen.bytes()).map(|()| None),
+        false => consistent(&recovered, image, case, truth, seen).map(Some),
+    };
+    let cow = looked_at.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Look))?;
     if interrupted.is_some() {
         // What was not given back when the move was interrupted is a documented leak.
-        let untidy = Untidy::but_leaks(&recovered).unwrap_or_default();
-        let tidied = untidy.no_more_than(Untidy::default());
+        let untidy = cow.map(|cow| Untidy::but_leaks_in(&cow, &recovered));
+        let tidied = untidy.unwrap_or_default().no_more_than(Untidy::default());
         tidied.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Recover))?;
         // Once more: nothing is left to do, and nothing is done.
         let opened = Device::open(image, case, truth.opening);
@@ -330,17 +334,14 @@ fn raw_is_whole(disk: &FileContent, shown: &[u8]) -> Result<(), Wrong> {
 /// Looks at a COW file with nothing of the driver's code. Read as the format's page says, the file
 /// has to show what the device showed, and to be whole as a file is in which no resize is under
 /// way. A file that was shorter than its data area may still be shorter, if it holds all dirty
-/// data.
-fn consistent(
-    cow: &FileContent,
+/// data. The file, as it was read.
+fn consistent<'a>(
+    cow: &'a FileContent,
     host: &SimHost,
     case: &Case,
     truth: &Truth,
     shown: Seen,
-) -> Result<(), Wrong> {
-    if case.image.raw {
-        return raw_is_whole(cow, shown.bytes());
-    }
+) -> Result<CowFile<&'a FileContent>, Wrong> {
     let cow = CowFile::open(cow)?;
     let wrong = |at, what, found: String| Err(Wrong { at, what, found });
     let (header, fields) = (&cow.header, cow.header.version.fields());
@@ -393,5 +394,6 @@ fn consistent(
         );
         return wrong(Extension::AT, "size of the backing file", found);
     }
-    cow.check_shown(below, &shown)
+    cow.check_shown(below, &shown)?;
+    Ok(cow)
 }

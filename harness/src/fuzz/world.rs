@@ -137,6 +137,8 @@ pub struct World<'a> {
     excuses: Excuses,
     /// Who decides on the order of what goes side by side, if not the life.
     decisions: Option<Decisions>,
+    /// A buffer for the whole disk, which every life reads.
+    content: Vec<u8>,
 }
 
 /// Why a life does not go on.
@@ -188,6 +190,7 @@ impl<'a> World<'a> {
             steps: 0,
             excuses: Excuses::of(case, None),
             decisions: None,
+            content: Vec::new(),
         }
     }
 
@@ -207,6 +210,7 @@ impl<'a> World<'a> {
             steps: self.steps,
             excuses: self.excuses.clone(),
             decisions: None,
+            content: Vec::new(),
         }
     }
 
@@ -410,7 +414,7 @@ impl<'a> World<'a> {
             );
             return Err(Violation::new(Kind::WrongSize, when, what).into());
         }
-        let mut content = Vec::new();
+        let mut content = std::mem::take(&mut self.content);
         self.excuses.begin(&self.host, Work::Usual);
         match read_all(&mut device, &mut content) {
             Ok(()) => {
@@ -423,6 +427,7 @@ impl<'a> World<'a> {
                 history.crashed();
                 // A killed process leaves in the page cache what a power cut may still take.
                 history.settle(&content, all_durable);
+                self.content = content;
             }
             Err(violation) if self.excuses_read(&violation) => {
                 drop(device);
