@@ -478,7 +478,7 @@ impl Reflow {
             // Within one turn, so that no bit that is published meanwhile is written over.
             desk.turn().await?;
             let (new, mut buffer) = (self.new, std::mem::take(&mut self.buffer));
-            let pages = self.at_once.pages_a_piece();
+            let pages = self.at_once.pages();
             let piece = desk.look(move |here| {
                 let piece = next_piece(here.device().map(), &new, (page, pages), &mut buffer);
                 (piece, buffer)

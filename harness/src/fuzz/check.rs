@@ -217,7 +217,8 @@ fn check_unguarded(
             .as_ref()
             .is_some_and(|under| under.may_refuse(case))
     {
-        use_tool(image, ImageTool::Recover).map_err(|error| not_recovered(error, when))?;
+        let recovered = use_tool(image, ImageTool::Recover, truth.opening.at_once);
+        recovered.map_err(|error| not_recovered(error, when))?;
         opened = Device::open(image, case, truth.opening);
     }
     let Some((mut device, interrupted)) = check_opened(opened, truth.opening, when)? else {
@@ -249,7 +250,7 @@ fn check_unguarded(
         return Err(violation(Kind::BackingChanged, what));
     }
     if let Some(under) = &truth.tool {
-        check_tool(image, under)?;
+        check_tool(image, under, truth.opening)?;
         let opened = Device::open(image, case, truth.opening);
         let opened = check_opened(opened, truth.opening, AFTER_A_RECOVERY)?;
         let is_same = opened.is_some_and(|(mut device, interrupted)| {
@@ -292,12 +293,12 @@ const AFTER_A_RECOVERY: &str = "after the recovery of an image tool";
 
 /// What an image tool has left that a crash has cut off: a new file is whole or not there, and
 /// what is done to the image can be ended.
-fn check_tool(image: &SimHost, under: &UnderTool) -> Result<(), Violation> {
+fn check_tool(image: &SimHost, under: &UnderTool, opening: Opening) -> Result<(), Violation> {
     under.check_output(image).map_err(|what| {
         let violation = Violation::new(Kind::Inconsistent, AFTER_A_CRASH, &what);
         violation.by(Act::Tool).with_error(what)
     })?;
-    let recovered = use_tool(image, ImageTool::Recover);
+    let recovered = use_tool(image, ImageTool::Recover, opening.at_once);
     recovered.map_err(|error| not_recovered(error, AFTER_A_RECOVERY))
 }
 

@@ -4,11 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use driver::units::Bytes;
+use userhelper::at_once::AtOnce;
 use userhelper::image::ImageError;
 use userhelper::image::check::check_and_repair;
 use userhelper::image::convert::{CowVersion, to_cow, to_raw};
 use userhelper::image::merge::{in_place, open_both};
-use userhelper::image::open::{Format, Trust, close, open_image};
+use userhelper::image::open::{Format, Image, Trust, close, open_image};
 use userhelper::image::rebase::rebase;
 use userhelper::image::recover::recover;
 
@@ -29,25 +30,33 @@ pub enum NotDone {
     Failed(ImageError),
 }
 
-/// Uses a tool on the COW file of a case.
+/// Uses a tool on the COW file of a case; what copies a disk copies `at_once` in one go.
 ///
 /// # Errors
 /// Why it has not done what it should.
-pub fn use_tool(host: &SimHost, tool: ImageTool) -> Result<(), NotDone> {
+pub fn use_tool(host: &SimHost, tool: ImageTool, at_once: AtOnce) -> Result<(), NotDone> {
     let go_on = &mut |_: Bytes, _: Bytes| ControlFlow::Continue(());
     let (cow, trust) = (Path::new(COW), Trust::Follow);
+    let open_disk = || {
+        let mut image = open_image(host, cow, Format::Cow, trust)?;
+        if let Image::Cow(cow) = &mut image {
+            cow.at_once = at_once;
+        }
+        Ok(image)
+    };
     let done = match tool {
         ImageTool::Recover => recover(host, cow, Format::Cow, trust, go_on).map(drop),
         ImageTool::Repair => check_and_repair(host, cow, trust, go_on).map(drop),
         ImageTool::Rebase => rebase(host, cow, Path::new(THIRD_BACKING), trust, go_on).map(drop),
         ImageTool::RebaseFar => rebase(host, cow, Path::new(FAR_BACKING), trust, go_on).map(drop),
         ImageTool::Merge => open_both(host, cow, trust).and_then(|mut both| {
+            both.at_once = at_once;
             in_place(host, &mut both, go_on)?;
             close(both.device, cow)
         }),
-        ImageTool::ConvertToRaw => open_image(host, cow, Format::Cow, trust)
+        ImageTool::ConvertToRaw => open_disk()
             .and_then(|image| to_raw(host, &image, Path::new(CONVERTED), go_on).map(drop)),
-        ImageTool::ConvertToCow => open_image(host, cow, Format::Cow, trust).and_then(|image| {
+        ImageTool::ConvertToCow => open_disk().and_then(|image| {
             let version = CowVersion::V3 { alignment: 4096 };
             let (output, backing) = (Path::new(CONVERTED), Path::new(BACKING));
             to_cow(host, &image, backing, version, output, go_on).map(drop)

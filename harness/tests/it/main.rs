@@ -56,6 +56,7 @@ mod image_kill;
 mod image_large;
 mod image_locks;
 mod image_peers;
+mod image_pieces;
 mod image_races;
 mod judge;
 mod linux_host_operations;

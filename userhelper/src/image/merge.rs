@@ -151,7 +151,7 @@ pub(super) fn make_v3<H: ImageHost + Clone>(
 fn copy_dirty<F: HostFile>(cow: &CowImageFile<F>, watch: Watch<'_>) -> Result<Bytes, ImageError> {
     let device = &cow.device;
     let backing = backing_change::backing(device).map_err(ImageError::resize(&cow.path))?;
-    let mut copying = Copying::into(Target::Anything);
+    let mut copying = Copying::into(Target::Anything, cow.at_once);
     let files = OnFiles {
         role: FileRole::Cow,
         source: device.cow(),

@@ -10,6 +10,7 @@ use driver::open::{Held, ImageFormat, OpenError, OpenOptions, Opened, Role, back
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset};
 
+use crate::at_once::AtOnce;
 use crate::image_host::ImageHost;
 
 use super::ImageError;
@@ -129,6 +130,8 @@ pub struct CowImageFile<F> {
     pub backing_path: PathBuf,
     /// The device that the two make.
     pub device: Ordered<F>,
+    /// How much of it is read, written or shared in one go.
+    pub at_once: AtOnce,
 }
 
 impl<F: HostFile> Image<F> {
@@ -145,6 +148,14 @@ impl<F: HostFile> Image<F> {
         match self {
             Image::Cow(cow) => device_size(&cow.device),
             Image::Raw { size, .. } => *size,
+        }
+    }
+
+    /// How much of it is read in one go.
+    pub(super) fn at_once(&self) -> AtOnce {
+        match self {
+            Image::Cow(cow) => cow.at_once,
+            Image::Raw { .. } => AtOnce::default(),
         }
     }
 
@@ -353,6 +364,7 @@ pub fn cow_image_file<F: HostFile>(path: &Path, opened: Opened<F>) -> CowImageFi
         path: path.to_owned(),
         backing_path,
         device,
+        at_once: AtOnce::default(),
     }
 }
 

@@ -321,7 +321,7 @@ impl World<'_> {
         });
         let before = self.host.paths();
         self.begin(Work::Usual);
-        let done = tools::use_tool(&self.host, tool);
+        let done = tools::use_tool(&self.host, tool, self.truth.opening.at_once);
         if done.is_ok() {
             put_in::after_tool(&self.case.defects, &self.host, tool);
         }
