@@ -270,6 +270,10 @@ fn check_unguarded(
         false => consistent(&recovered, image, case, truth, seen).map(Some),
     };
     let cow = looked_at.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Look))?;
+    if let (Some(under), Some(cow)) = (&truth.tool, &cow) {
+        let settled = under.check_recovered(cow, &recovered);
+        settled.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Tool))?;
+    }
     if interrupted.is_some() {
         // What was not given back when the move was interrupted is a documented leak.
         let untidy = cow.map(|cow| Untidy::but_leaks_in(&cow, &recovered));

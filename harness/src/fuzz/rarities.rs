@@ -116,6 +116,14 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
             life.backing = BackingFile::AsItWas;
             let percent = if number == 0 { 50 } else { 70 };
             life.tool = chance(&mut rng, percent).then(|| tool(&mut rng));
+            let copies = matches!(
+                life.tool,
+                Some(ImageTool::Merge | ImageTool::ConvertToRaw | ImageTool::ConvertToCow)
+            );
+            let pieces = &mut stream(seed, &format!("pieces of a copy before life {number}"));
+            if copies && life.at_once.is_none() && chance(pieces, 60) {
+                life.at_once = Some(512 << below(pieces, 5));
+            }
             let half = &mut stream(seed, &format!("half a merge before life {number}"));
             life.half_merged = life.tool == Some(ImageTool::Merge) && chance(half, 30);
         }
@@ -137,7 +145,7 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
     if kind(seed, subject) == Kind::Tools {
         // Dirty holes, for the tool of the next life.
         let holes = &mut stream(seed, &format!("zeros before a tool in life {number}"));
-        if chance(holes, 30) {
+        if chance(holes, 50) {
             // Up to the end of the disk, or anywhere; long enough for a whole page of the host's.
             let count = (16 + below(holes, 16)).min(sectors);
             let start = match chance(holes, 40) {
@@ -147,6 +155,12 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
             let zeros = Action::WriteZeroes { start, count };
             let discard = Action::Discard { start, count };
             actions.splice(0..0, [zeros, discard, Action::Drain, Action::Flush]);
+            // In one run with data, which the hole ends.
+            let data = below(holes, 8).min(start);
+            if data > 0 {
+                let (start, count, fua) = (start - data, data, false);
+                actions.insert(0, Action::Write { start, count, fua });
+            }
         }
     }
     let moves = &mut stream(seed, &format!("requests under a move in life {number}"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use driver::units::{FileOffset, SectorCount};
 
-use crate::plain_format::{CowFile, SECTOR, Source, Wrong};
+use crate::plain_format::{CowFile, SECTOR, Source, Version, Wrong};
 use crate::sim::{FileContent, SimHost};
 
 use super::super::build::another_backing;
@@ -41,6 +41,9 @@ pub struct UnderTool {
     half_merged: Option<FileContent>,
     /// It changes the header from a path to another, one of which goes over the end of a sector.
     changes_long_path: bool,
+    /// The paths to a backing file that it may leave in the header: the one that is there, and the
+    /// one that it is to put there. None where others may.
+    paths: Vec<Vec<u8>>,
 }
 
 impl UnderTool {
@@ -78,11 +81,8 @@ impl UnderTool {
         if is_marked && self.disk.is_none() {
             return wrong("mark", "something is still under way");
         }
-        let target = match self.tool {
-            ImageTool::Rebase => Some(THIRD_BACKING),
-            ImageTool::RebaseFar => Some(FAR_BACKING),
-            _ => None,
-        };
+        self.check_path(&cow)?;
+        let target = names_then(self.tool);
         if target.is_some_and(|target| cow.header.path != target.as_bytes()) {
             return wrong("path", "found another than that of the new backing file");
         }
@@ -95,12 +95,41 @@ impl UnderTool {
             }
         }
         match self.tool {
-            ImageTool::Repair => {
-                // A block of zeros is not worth a repair.
-                Untidy::but_leaks(&file)?.no_more_than(Untidy::default())
-            }
+            // A block of zeros is not worth a repair.
+            ImageTool::Repair => Untidy::but_leaks(&file)?.no_more_than(Untidy::default()),
+            ImageTool::Recover => is_settled(&cow, &file),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the header names the backing file that it did, or the one that it was to name.
+    ///
+    /// # Errors
+    /// That it names another.
+    fn check_path<S: Source>(&self, cow: &CowFile<S>) -> Result<(), Wrong> {
+        match self.paths.is_empty() || self.paths.contains(&cow.header.path) {
+            true => Ok(()),
+            false => Err(Wrong {
+                at: cow.header.version.fields().path,
+                what: "path",
+                found: "found another than before the tool, and not that of a new backing file"
+                    .into(),
+            }),
+        }
+    }
+
+    /// Whether a recovery has left a COW file as every tool leaves one: nothing of a resize past
+    /// the ends of the bitmap and of the data, and the backing file that it had.
+    ///
+    /// # Errors
+    /// What is not so.
+    pub fn check_recovered(
+        &self,
+        cow: &CowFile<&FileContent>,
+        file: &FileContent,
+    ) -> Result<(), Wrong> {
+        self.check_path(cow)?;
+        is_settled(cow, file)
     }
 
     /// What is there from when a recovery has said that it has ended this: all of it, if all of it
@@ -115,6 +144,7 @@ impl UnderTool {
                 merged: None,
                 half_merged: None,
                 changes_long_path: false,
+                paths: self.paths.clone(),
             },
         }
     }
@@ -128,6 +158,28 @@ impl UnderTool {
             (Some(disk), Some(found)) => is_disk(self.tool, &found, disk, host),
             _ => Ok(()),
         }
+    }
+}
+
+/// The backing file that the header names when the tool is done, if that is a new one.
+fn names_then(tool: ImageTool) -> Option<&'static str> {
+    match tool {
+        ImageTool::Rebase => Some(THIRD_BACKING),
+        ImageTool::RebaseFar => Some(FAR_BACKING),
+        ImageTool::Recover
+        | ImageTool::Repair
+        | ImageTool::Merge
+        | ImageTool::ConvertToRaw
+        | ImageTool::ConvertToCow => None,
+    }
+}
+
+/// Whether nothing of an interrupted resize is left. What was not given back of its space is a
+/// documented leak, and in the other versions no resize leaves anything.
+fn is_settled(cow: &CowFile<&FileContent>, file: &FileContent) -> Result<(), Wrong> {
+    match cow.header.version == Version::V3 {
+        true => Untidy::but_leaks_in(cow, file).no_more_than(Untidy::default()),
+        false => Ok(()),
     }
 }
 
@@ -280,11 +332,7 @@ impl World<'_> {
         if makes_a_file && self.host.inode(CONVERTED).is_some() {
             return Ok(());
         }
-        let target = match tool {
-            ImageTool::Rebase => Some(THIRD_BACKING),
-            ImageTool::RebaseFar => Some(FAR_BACKING),
-            _ => None,
-        };
+        let target = names_then(tool);
         if let Some(path) = target.filter(|path| self.host.inode(path).is_none()) {
             let mut content = another_backing(&self.truth.backing[BACKING]);
             if tool == ImageTool::RebaseFar {
@@ -311,7 +359,9 @@ impl World<'_> {
             self.merge_half(path);
             self.host.content(path)
         });
+        let paths = self.paths_under(target);
         self.truth.tool.get_or_insert(UnderTool {
+            paths,
             changes_long_path: tool == ImageTool::RebaseFar || named_far,
             tool,
             disk: makes_a_file.then_some(disk),
@@ -409,6 +459,16 @@ impl World<'_> {
         }
         self.truth.backing.insert(path, found);
         Ok(())
+    }
+
+    /// The paths that the header may have under a tool: its own, and that of the new backing file.
+    fn paths_under(&self, target: Option<&str>) -> Vec<Vec<u8>> {
+        let cow = self.host.content(COW).map(CowFile::open);
+        let Some(Ok(cow)) = cow.filter(|_| !self.truth.opening.switched) else {
+            return Vec::new();
+        };
+        let target = target.map(|path| path.as_bytes().to_vec());
+        [cow.header.path].into_iter().chain(target).collect()
     }
 
     /// What was half merged when a merge was refused, or cut off, is nobody's business any more: it
