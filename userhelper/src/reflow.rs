@@ -64,6 +64,10 @@ pub const LIVE_WINDOW: Bytes = Bytes(pace::LIVE_WINDOW.most);
 /// The limit for a window is never below this, however little space there is.
 pub const LEAST_WINDOW: Bytes = Bytes(64 << 10);
 
+/// The most bytes that one step copies under live I/O. A write of a request may have to wait until
+/// one of as many bytes has ended, because a file takes one write after the other.
+const LIVE_COPY: Bytes = Bytes(128 << 10);
+
 const JOURNAL: &str = "writing the journal";
 
 /// A reflow that has not begun.
@@ -77,6 +81,11 @@ pub struct Reflow {
     freeing: Option<Pace>,
     /// How much is copied in a step, and of how much the map is looked at.
     at_once: AtOnce,
+    /// The most bytes that a step copies, within that.
+    most_copied: Bytes,
+    /// The data that was found last, in what the next window is chosen from or in the window that
+    /// is copied.
+    found: Option<FileRange>,
     /// The header is marked, and a part may have been moved.
     is_marked: bool,
     moved: Bytes,
@@ -165,6 +174,8 @@ impl Reflow {
             pace: Pace::fixed(WINDOW.0),
             freeing: None,
             at_once: AtOnce::default(),
+            most_copied: Bytes(u64::MAX),
+            found: None,
             is_marked,
             moved: Bytes(0),
             progress: Progress::default(),
@@ -195,6 +206,7 @@ impl Reflow {
     pub fn while_live(mut self, most: Bytes) -> Reflow {
         self.pace = Pace::adapting(pace::LIVE_WINDOW.within(most.0));
         self.freeing = Some(Pace::adapting(LIVE_FREEING));
+        self.most_copied = LIVE_COPY;
         self
     }
 
@@ -359,6 +371,7 @@ impl Reflow {
         let distance = self.distance();
         let most = Bytes(self.pace.amount()).min(distance.bytes());
         let piece = most.min(self.at_once.bytes()).whole_sectors();
+        self.found = None;
         // Downwards, piece by piece, as long as there is room for what they hold.
         let (mut top, mut start, mut data) = (None, frontier, Bytes(0));
         while start > Sector(0) {

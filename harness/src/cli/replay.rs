@@ -471,35 +471,7 @@ impl Args {
                 session.on_files(directory, self.size)
             })?
         };
-        let report = report.map_err(|error| match error {
-            // The way out of it is not for the models.
-            SessionError::Open(OpenError::OtherBacking {
-                path, found, asked, ..
-            }) if driver != ReplayDriver::Ordered => Failure(format!(
-                "{}: its header names the backing file {}, {} was asked for",
-                driver::shown(&path),
-                driver::shown(&found),
-                driver::shown(&asked)
-            )),
-            // It is the trace that has to be looked at, or the option.
-            SessionError::Replay { error, .. } if error.is_about_trace() => {
-                let ways = match *error {
-                    ReplayError::NoSpace { .. } => self.ways_to_space(),
-                    _ => String::new(),
-                };
-                Failure(format!("{}: {error}{ways}", driver::shown(trace.name())))
-            }
-            error @ (SessionError::ImpliedSize { .. } | SessionError::UnknownSize) => {
-                Failure(format!("{}: {error}", driver::shown(trace.name())))
-            }
-            SessionError::Replay { path, error }
-                if driver == ReplayDriver::Ordered && error.is_refused() =>
-            {
-                let path = driver::shown(&path);
-                Failure(format!("{path}: {error}: {WHY_REFUSED}"))
-            }
-            error => Failure::operation(error),
-        })?;
+        let report = report.map_err(|error| self.why_not(driver, trace.name(), error))?;
         if report.requests == 0 {
             let mut trace = open_trace().map_err(Failure::operation)?;
             let requests = summarize(trace.as_mut())
@@ -523,6 +495,39 @@ impl Args {
             fate,
             report,
         })
+    }
+
+    /// What is said of a replay that has failed, and the way out where there is one.
+    fn why_not(&self, driver: ReplayDriver, trace: &Path, error: SessionError) -> Failure {
+        match error {
+            // The way out of it is not for the models.
+            SessionError::Open(OpenError::OtherBacking {
+                path, found, asked, ..
+            }) if driver != ReplayDriver::Ordered => Failure(format!(
+                "{}: its header names the backing file {}, {} was asked for",
+                driver::shown(&path),
+                driver::shown(&found),
+                driver::shown(&asked)
+            )),
+            // It is the trace that has to be looked at, or the option.
+            SessionError::Replay { error, .. } if error.is_about_trace() => {
+                let ways = match *error {
+                    ReplayError::NoSpace { .. } => self.ways_to_space(),
+                    _ => String::new(),
+                };
+                Failure(format!("{}: {error}{ways}", driver::shown(trace)))
+            }
+            error @ (SessionError::ImpliedSize { .. } | SessionError::UnknownSize) => {
+                Failure(format!("{}: {error}", driver::shown(trace)))
+            }
+            SessionError::Replay { path, error }
+                if driver == ReplayDriver::Ordered && error.is_refused() =>
+            {
+                let path = driver::shown(&path);
+                Failure(format!("{path}: {error}: {WHY_REFUSED}"))
+            }
+            error => Failure::operation(error),
+        }
     }
 
     /// The trace is read more than once, so it has to be a file, or is kept in one; what is

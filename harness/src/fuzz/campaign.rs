@@ -12,10 +12,11 @@ use super::coverage::Coverage;
 use super::defect::CaseDefect;
 use super::exactly::{NotRight, run_exactly};
 use super::explore::{Explored, explore_watched};
-use super::generate::{Subject, generate};
+use super::generate::generate;
 use super::guard::guarded;
 use super::parts::{Unwatched, Watch};
 use super::round::{Round, Workers};
+use super::subject::Subject;
 use super::violation::{Cause, Kind, Violation};
 
 pub use super::finding::{Finding, StopSign};

@@ -12,11 +12,11 @@ use driver::linux::{Defect, Defects};
 use super::campaign::one_watched;
 use super::case::{Case, DriverName, Resizer};
 use super::defect::CaseDefect;
-use super::generate::Subject;
 use super::parts::Until;
 use super::procedure_2003::ResizeDefect;
 use super::selection::described;
 use super::shrink::shrink_until;
+use super::subject::Subject;
 use super::violation::{Kind, Violation};
 
 /// Searches for each defect, from seeds that are far apart.

@@ -21,8 +21,9 @@ use super::seen::Seen;
 use super::signature::{Act, Phase};
 use super::tidy::Untidy;
 use super::tools::{NotDone, use_tool};
+use super::truth::{Truth, backing_is_unchanged};
+use super::under_tool::UnderTool;
 use super::violation::{Kind, Violation};
-use super::world::{Truth, UnderTool, backing_is_unchanged};
 
 /// What is wrong if a device that must not be opened was, or one that must be was not.
 ///
@@ -211,12 +212,8 @@ fn check_unguarded(
         watch.enter(Part::Recover);
     }
     let mut opened = Device::open(image, case, truth.opening);
-    if opened.is_err()
-        && truth
-            .tool
-            .as_ref()
-            .is_some_and(|under| under.may_refuse(case))
-    {
+    let under = truth.tool.as_ref();
+    if opened.is_err() && under.is_some_and(|under| under.may_refuse(case)) {
         let recovered = use_tool(image, ImageTool::Recover, truth.opening.at_once);
         recovered.map_err(|error| not_recovered(error, when))?;
         opened = Device::open(image, case, truth.opening);
@@ -249,14 +246,9 @@ fn check_unguarded(
         let what = "the backing file is not what it was".into();
         return Err(violation(Kind::BackingChanged, what));
     }
-    if let Some(under) = &truth.tool {
+    if let Some(under) = under {
         check_tool(image, under, truth.opening)?;
-        let opened = Device::open(image, case, truth.opening);
-        let opened = check_opened(opened, truth.opening, AFTER_A_RECOVERY)?;
-        let is_same = opened.is_some_and(|(mut device, interrupted)| {
-            interrupted.is_none() && read_all(&mut device, again).is_ok() && again == content
-        });
-        if !is_same {
+        if !shows_again(image, case, truth, (content, again), AFTER_A_RECOVERY)? {
             let what = "the recovery of an image tool changes the disk".into();
             return Err(violation(Kind::RecoveryNotFinal, what));
         }
@@ -270,7 +262,7 @@ fn check_unguarded(
         false => consistent(&recovered, image, case, truth, seen).map(Some),
     };
     let cow = looked_at.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Look))?;
-    if let (Some(under), Some(cow)) = (&truth.tool, &cow) {
+    if let (Some(under), Some(cow)) = (under, &cow) {
         let settled = under.check_recovered(cow, &recovered);
         settled.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Tool))?;
     }
@@ -280,17 +272,29 @@ fn check_unguarded(
         let tidied = untidy.unwrap_or_default().no_more_than(Untidy::default());
         tidied.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Recover))?;
         // Once more: nothing is left to do, and nothing is done.
-        let opened = Device::open(image, case, truth.opening);
-        let opened = check_opened(opened, truth.opening, when)?;
-        let is_same = opened.is_some_and(|(mut device, interrupted)| {
-            interrupted.is_none() && read_all(&mut device, again).is_ok() && again == content
-        });
+        let is_same = shows_again(image, case, truth, (content, again), when)?;
         if !is_same || image.content(COW).as_ref() != Some(&recovered) {
             let what = "opening it again changes it".into();
             return Err(violation(Kind::RecoveryNotFinal, what));
         }
     }
     Ok(())
+}
+
+/// Whether a device that is opened once more has nothing to recover, and shows the same content. It
+/// is read into `again`.
+fn shows_again(
+    image: &SimHost,
+    case: &Case,
+    truth: &Truth,
+    (content, again): (&[u8], &mut Vec<u8>),
+    when: &str,
+) -> Result<bool, Violation> {
+    let opened = Device::open(image, case, truth.opening);
+    let opened = check_opened(opened, truth.opening, when)?;
+    Ok(opened.is_some_and(|(mut device, interrupted)| {
+        interrupted.is_none() && read_all(&mut device, again).is_ok() && again[..] == *content
+    }))
 }
 
 const AFTER_A_RECOVERY: &str = "after the recovery of an image tool";

@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::coverage::Coverage;
 use super::explore::Explored;
 use super::finding::{Finding, StopSign};
-use super::generate::Subject;
 use super::parts::{Part, Watch};
+use super::subject::Subject;
 use super::violation::Cause;
 
 /// Between two looks at threads from which nothing comes.

@@ -208,6 +208,15 @@ impl Session<'_> {
         }
     }
 
+    /// How requests are submitted.
+    fn manner(&self) -> Result<Manner, SessionError> {
+        Ok(Manner {
+            depth: self.options.depth,
+            placing: self.placing()?,
+            pace: self.options.pace,
+        })
+    }
+
     /// How the trace is laid onto the device. Only for scaling does that need to read it.
     fn placing(&self) -> Result<Placing, SessionError> {
         let past_end = self.options.past_end;
@@ -362,18 +371,14 @@ impl Session<'_> {
         let path = &spec.file;
         let finished_switch = opened.finished_switch;
         let device = self.prepare(&host, spec, opened, &mut oracle)?;
-        let placing = self.placing()?;
+        let manner = self.manner()?;
         let clock = WallClock::start();
         let driver = brings.take_over(&host, spec, device)?;
         let mut target = start(driver)?;
         let mut run = Run::new(
             &mut target,
             &mut oracle,
-            Manner {
-                depth: self.options.depth,
-                placing,
-                pace: self.options.pace,
-            },
+            manner,
             self.planned(&host, path),
             &clock,
         );
@@ -401,7 +406,7 @@ impl Session<'_> {
         let reopen = || brings.reopen(&host, spec, self.options.open);
         let statistics = self.compare(path, target, ended_early, verify, &start, reopen)?;
 
-        let seconds = requests_elapsed_ns.max(1) as f64 / 1e9;
+        let per_second = |count| count as f64 / (requests_elapsed_ns.max(1) as f64 / 1e9);
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
         Ok(Report {
             requests: counts.requests,
@@ -426,8 +431,8 @@ impl Session<'_> {
             elapsed_ns,
             requests_elapsed_ns,
             verify_elapsed_ns: started.elapsed_ns(),
-            requests_per_second: counts.requests as f64 / seconds,
-            bytes_per_second: bytes as f64 / seconds,
+            requests_per_second: per_second(counts.requests),
+            bytes_per_second: per_second(bytes),
             latency,
             pace,
             records_skipped: trace.notes().skipped,
