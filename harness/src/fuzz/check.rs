@@ -8,7 +8,7 @@ use driver::{any_of, exact_count};
 
 use crate::plain_format::{CowFile, Extension, Wrong};
 use crate::sim::{FileContent, SimHost};
-use crate::stamp::{Content, Coverage};
+use crate::stamp::Coverage;
 
 use super::case::{Case, ImageTool};
 use super::device::{Device, DidNotOpen, NotServed, Opening};
@@ -17,6 +17,7 @@ use super::parts::{Part, Watch};
 use super::paths::COW;
 use super::reading;
 use super::resizer::{self, Unfinished};
+use super::scratch::Scratch;
 use super::seen::Seen;
 use super::signature::{Act, Phase};
 use super::tidy::Untidy;
@@ -47,17 +48,6 @@ pub fn check_opened<T>(
         }
         (Ok(opened), None) => Ok(Some(opened)),
     }
-}
-
-/// Buffers that are used again for every image: a fuzzer that allocated them anew would do so a
-/// hundred thousand times a second.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    pub(super) content: Vec<u8>,
-    pub(super) found: Vec<Content>,
-    again: Vec<u8>,
-    /// Interrupted reflows that image tools have read.
-    pub(super) read_by_tools: u64,
 }
 
 /// Reads a whole idle device into `content`, which has its length then.

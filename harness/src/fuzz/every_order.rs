@@ -9,8 +9,9 @@
 use crate::sim::{Decisions, Search, SimHost, Survivors};
 
 use super::case::{Case, DriverName, End, Stimulus};
-use super::check::{Scratch, check_image};
+use super::check::check_image;
 use super::parts::{Part, Unwatched, Watch};
+use super::scratch::Scratch;
 use super::selection::Selection;
 use super::streams::stream;
 use super::truth::Truth;

@@ -4,8 +4,9 @@
 use crate::sim::{BadSurvivors, SimHost, Survivors, Unsynced};
 
 use super::case::{Case, End, Life};
-use super::check::{Scratch, check_image};
+use super::check::check_image;
 use super::parts::Unwatched;
+use super::scratch::Scratch;
 use super::truth::Truth;
 use super::violation::Violation;
 use super::world::{LifeEnd, Observer, Point, World};

@@ -7,12 +7,13 @@ use driver::host::OperationKind;
 use crate::sim::{SimHost, Survivors, Unsynced};
 
 use super::case::{Case, DriverName, End, Life, ResizeStrategy, Stimulus};
-use super::check::{Scratch, check_image};
+use super::check::check_image;
 use super::coverage::Coverage;
 use super::every_order;
 use super::exactly::{DoesNotFit, NotRight, live_exactly};
 use super::generate::another_life;
 use super::parts::{Part, Unwatched, Watch};
+use super::scratch::Scratch;
 use super::selection::{SMALL, Selection, WHOLE_PERCENT, draw};
 use super::signature::Phase;
 use super::streams::{Stream, below, chance, stream};

@@ -44,6 +44,7 @@ pub(crate) mod reachable;
 mod reading;
 pub mod resizer;
 mod round;
+pub mod scratch;
 pub mod seen;
 pub mod selection;
 pub mod shrink;
