@@ -85,6 +85,8 @@ pub struct Report {
     /// Requests of the trace with a time before that of the request that they follow; they are
     /// submitted in the order of the trace.
     pub requests_earlier: u64,
+    /// By how much at most.
+    pub requests_earlier_by_at_most_ns: u64,
     /// Who carried out what was asked of real files; `None` with a device in memory.
     pub io: Option<Taken>,
     /// Whether the COW file's header was found half changed to another backing file, and that
@@ -200,6 +202,35 @@ impl Report {
         })
     }
 
+    /// What is worth a word about what came out of the trace, a line each.
+    pub fn of_the_trace(&self) -> Vec<String> {
+        let earlier = format!(
+            "with a time before that of the one before, by at most {}, in the order of the trace",
+            time(self.requests_earlier_by_at_most_ns)
+        );
+        let all = [
+            (
+                self.sectors_written_with_data,
+                "sector",
+                "written with the trace's own data",
+            ),
+            (
+                self.records_skipped,
+                "bad line or record",
+                "of the trace left out",
+            ),
+            (
+                self.requests_rounded,
+                "request",
+                "rounded outward to whole sectors",
+            ),
+            (self.requests_earlier, "request", &earlier),
+        ];
+        let some = all.into_iter().filter(|(number, ..)| *number > 0);
+        some.map(|(number, noun, what)| format!("{} {what}", counted(number, noun)))
+            .collect()
+    }
+
     /// Whether nothing was lost and nothing changed that should not.
     pub fn is_good(&self) -> bool {
         self.mismatches == 0 && self.other_faults == 0 && self.backing_unchanged != Some(false)
@@ -269,31 +300,8 @@ impl Report {
                 self.driver
             )?;
         }
-        for (number, noun, what) in [
-            (
-                self.sectors_written_with_data,
-                "sector",
-                "written with the trace's own data",
-            ),
-            (
-                self.records_skipped,
-                "bad line or record",
-                "of the trace left out",
-            ),
-            (
-                self.requests_rounded,
-                "request",
-                "rounded outward to whole sectors",
-            ),
-            (
-                self.requests_earlier,
-                "request",
-                "with a time before that of the one before, in the order of the trace",
-            ),
-        ] {
-            if number > 0 {
-                writeln!(f, "           {} {what}", counted(number, noun))?;
-            }
+        for line in self.of_the_trace() {
+            writeln!(f, "           {line}")?;
         }
         writeln!(
             f,

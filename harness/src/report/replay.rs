@@ -71,6 +71,9 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
     latencies(&mut page, report, &bands);
     page.section("trace", "The trace");
     page.paragraph(format_args!("{}: {}", what.trace, what.description));
+    for line in report.of_the_trace() {
+        page.paragraph(format_args!("{line}."));
+    }
     page.paragraph(format_args!("The device: {}", what.device));
     if let Some(why) = report.why_nothing_shows() {
         page.paragraph(why);

@@ -197,6 +197,33 @@ fn times_that_step_back_are_counted_in_our_own_format_too() {
 }
 
 #[test]
+fn what_is_noticed_is_in_every_report() {
+    let sandbox = Sandbox::new();
+    sandbox.write("late", LATE);
+    let stat = sandbox.report(&["trace", "stat", "@late", "--skip-bad"]);
+    assert_eq!(stat["requests"], 4);
+    assert_eq!(stat["earlier_requests"], 2);
+    assert_eq!(stat["earlier_by_at_most_ns"], 10_000_000_000_u64);
+    assert_eq!(stat["skipped_records"], 1);
+    let first = stat["first_skipped"].as_str().unwrap();
+    assert!(first.contains("found \"nonsense\""), "{first}");
+    let replay = ["replay", "@late", "--memory", "--skip-bad"];
+    let report = sandbox.report(&replay);
+    assert_eq!(report["requests_earlier"], 2);
+    assert_eq!(report["requests_earlier_by_at_most_ns"], 10_000_000_000_u64);
+    let said = sandbox.succeeds(&[&replay[..], &["--report", "@page.html"]].concat());
+    let page = String::from_utf8(sandbox.read("page.html")).unwrap();
+    for line in [
+        "1 bad line or record of the trace left out",
+        "2 requests with a time before that of the one before, by at most 10.0 s, in the order of \
+         the trace",
+    ] {
+        assert!(said.contains(&format!("           {line}\n")), "{said}");
+        assert!(page.contains(&format!("<p>{line}.</p>")), "{page}");
+    }
+}
+
+#[test]
 fn one_of_several_devices_is_replayed() {
     let sandbox = Sandbox::new();
     let trace = sample("blkparse-two-devices.txt");
