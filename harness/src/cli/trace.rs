@@ -13,6 +13,7 @@ use crate::trace::{
     summarize,
 };
 
+use super::descriptor::is_standard_output;
 use super::output;
 use super::output_file::OutputFile;
 use super::reading::{Reading, file_of, noticed};
@@ -356,7 +357,7 @@ fn convert_to(
     target: &Path,
     writing: &Writing,
 ) -> Result<Verdict, Failure> {
-    if target == Path::new("-") {
+    if target == Path::new("-") || is_standard_output(target) {
         let out = output::data(writing.is_binary())?;
         let name = Path::new("standard output");
         let converted = output::unless_reader_left(writing.write(trace, name, out))?;
