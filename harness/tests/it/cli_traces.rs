@@ -183,7 +183,7 @@ fn times_that_step_back_are_counted_in_our_own_format_too() {
     assert_eq!(info["earlier_requests"], 1);
     assert_eq!(info["earlier_by_at_most_ns"], 10_000_000_000_u64);
     let line =
-        "earlier     1 request with a time before that of the one before, by at most 10.0 s\n";
+        "earlier     1 request with a time before that of the one before, by at most 10.00 s\n";
     for args in [
         &["trace", "info", "@late.ubd"][..],
         &["trace", "stat", "@late.ubd"],
@@ -215,7 +215,7 @@ fn what_is_noticed_is_in_every_report() {
     let page = String::from_utf8(sandbox.read("page.html")).unwrap();
     for line in [
         "1 bad line or record of the trace left out",
-        "2 requests with a time before that of the one before, by at most 10.0 s, in the order of \
+        "2 requests with a time before that of the one before, by at most 10.00 s, in the order of \
          the trace",
     ] {
         assert!(said.contains(&format!("           {line}\n")), "{said}");
