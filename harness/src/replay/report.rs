@@ -124,8 +124,22 @@ pub struct ResizeReport {
     pub requests_meanwhile: u64,
     /// When it began, from the start of the replay.
     pub began_ns: u64,
+    /// Where the data starts in the file, if the resize put it past the 2 GiB that stock Linux can
+    /// reach.
+    pub data_out_of_stock_reach_at_byte: Option<u64>,
     /// The device before, on the way, and after.
     pub sights: Vec<Sight>,
+}
+
+impl ResizeReport {
+    /// What is to be said where the file cannot be used with stock UML any more.
+    pub fn out_of_stock_reach(&self) -> Option<String> {
+        let at = self.data_out_of_stock_reach_at_byte?;
+        Some(format!(
+            "its data starts at byte {at} now, past the 2 GiB that stock UML can reach: only \
+             ubdlab can use the file"
+        ))
+    }
 }
 
 /// Latency percentiles, a set for each kind of request.
@@ -332,6 +346,9 @@ impl Report {
                 time(resize.elapsed_ns),
                 counted(resize.requests_meanwhile, "request"),
             )?;
+            if let Some(what) = resize.out_of_stock_reach() {
+                writeln!(f, "           {what}")?;
+            }
         }
         Ok(())
     }

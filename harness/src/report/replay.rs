@@ -179,6 +179,9 @@ fn resizes(page: &mut Page, report: &Report) {
     for (number, resize) in report.resizes.iter().enumerate() {
         page.raw(format_args!("<h3>Resize {}</h3>\n", number + 1));
         page.paragraph(format_args!("{}.", sentence(resize)));
+        if let Some(what) = resize.out_of_stock_reach() {
+            page.paragraph(format_args!("{what}."));
+        }
         for sight in &resize.sights {
             page.raw(strip(sight.moment.name(), &sight.strip, longest));
         }

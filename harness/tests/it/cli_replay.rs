@@ -467,3 +467,35 @@ fn a_change_of_a_read_only_device_says_why_it_is_refused() {
         sandbox.refuses(&replay, &refused(&request));
     }
 }
+
+#[test]
+fn a_live_resize_stays_within_reach_of_stock_uml_or_says_that_it_does_not() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write("trace", ftrace(&[("WS", 0, 8), ("R", 8, 8), ("R", 0, 8)]));
+    for (name, is_linked) in [("one", false), ("two", true)] {
+        let cow = format!("@{name}");
+        let create = ["image", "create", &cow, "--backing", "@backing"];
+        sandbox.succeeds(&[&create[..], &["--max-size", "2T"]].concat());
+        if is_linked {
+            std::fs::hard_link(sandbox.path(name), sandbox.path("linked")).unwrap();
+        }
+        let device = format!("ubda={cow}");
+        let replay = [
+            "replay",
+            "@trace",
+            "--device",
+            &device,
+            "--resize-at",
+            "1:4T",
+        ];
+        let said = sandbox.succeeds(&[&replay[..], &["--report", "@page"]].concat());
+        let page = String::from_utf8(sandbox.read("page")).unwrap();
+        let strategy = if is_linked { "reflow" } else { "rebuild" };
+        let by = format!("by {strategy}: 1 MiB to 4 TiB");
+        assert!(said.contains(&by), "{said}");
+        let line = "its data starts at byte 2147483648 now, past the 2 GiB that stock UML can \
+                    reach: only ubdlab can use the file";
+        assert_eq!(said.contains(line), is_linked, "{said}");
+        assert_eq!(page.contains(line), is_linked, "{page}");
+    }
+}

@@ -177,6 +177,11 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
         return Ok(Verdict::Good);
     }
+    if plan.leaves_stock_reach {
+        for reason in &plan.reasons {
+            output::remark(format_args!("note: {reason}"));
+        }
+    }
     if extend && backing.len < plan.new_size {
         consequences(&cow, args.trust.trust(), "extending")
             .iter()

@@ -412,3 +412,29 @@ fn the_documented_plan() {
     let said = sandbox.text(&output.stdout).replace('@', "");
     assert_eq!(said.lines().collect::<Vec<_>>(), documented);
 }
+
+/// A file with a second name is not rebuilt, and a reflow only moves its data up.
+#[test]
+fn what_takes_the_file_from_stock_uml_is_said_before_it_is_done() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let create = ["image", "create", "@cow", "--backing", "@backing"];
+    sandbox.succeeds(&[&create[..], &["--max-size", "2T"]].concat());
+    std::fs::hard_link(sandbox.path("cow"), sandbox.path("other")).unwrap();
+    let reasons = [
+        "not by headroom: the bitmap has room for a device of 2 TiB, not more",
+        "not by rebuild: only a regular file without a second name (hard link) can be replaced",
+        "the data starts at 2 GiB, past the 2 GiB that stock Linux can reach: only ubdlab will be \
+         able to use the file",
+    ];
+    let plan = sandbox.succeeds(&["image", "resize", "@cow", "4T", "--dry-run"]);
+    let done = sandbox.run(&["image", "resize", "@cow", "4T"]);
+    assert_eq!(done.status.code(), Some(0));
+    let notes: String = reasons.map(|reason| format!("note: {reason}\n")).concat();
+    assert_eq!(sandbox.text(&done.stderr), notes);
+    for reason in reasons {
+        assert!(plan.contains(&format!("           {reason}\n")), "{plan}");
+    }
+    // It has left already.
+    assert_eq!(sandbox.run(&["image", "resize", "@cow", "5T"]).stderr, b"");
+}
