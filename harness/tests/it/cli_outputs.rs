@@ -318,7 +318,7 @@ fn a_descriptor_is_written_into_where_it_stands() {
             .iter()
             .filter(|&&byte| byte == b'\n')
             .count(),
-        10
+        11
     );
 }
 
