@@ -60,6 +60,9 @@ pub struct OpenOptions {
     /// Take the backing file that the specification names in the place of the header's, whose
     /// path stays. It must have the same size.
     pub instead: Option<Instead>,
+    /// The backing file that the specification names is said to be a raw disk. If not, one that
+    /// the header does not name already is refused where it begins like an image.
+    pub backing_is_raw: bool,
     /// Pages of the bitmap that are read at once, at least one.
     pub pages_a_read: u64,
 }
@@ -84,6 +87,7 @@ impl Default for OpenOptions {
             without_backing: false,
             writable_backing: false,
             instead: None,
+            backing_is_raw: false,
             pages_a_read: PAGES_A_READ,
         }
     }
@@ -285,7 +289,8 @@ fn open_cow<N: HostNames>(
                 return Err(OpenError::NothingToCreateFrom { path });
             };
             // Locked since before it had its name; taking the lock once more changes nothing.
-            create(names, path, backing, None)?
+            let raw = options.backing_is_raw;
+            create(names, path, ChosenBacking { path: backing, raw }, None)?
         }
         opened => opened.map_err(host(path, "opening"))?,
     };

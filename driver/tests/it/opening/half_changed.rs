@@ -15,6 +15,7 @@ const SWITCH: OpenOptions = OpenOptions {
     without_backing: false,
     writable_backing: false,
     instead: None,
+    backing_is_raw: false,
     pages_a_read: 64,
 };
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use driver::cow::SectorState;
 use driver::host::HostFile;
+use driver::open::ChosenBacking;
 use driver::ordered::Ordered;
 use driver::shown;
 use serde::Serialize;
@@ -98,7 +99,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             let why = "a raw disk has no backing file that another could take the place of";
             return Err(Failure(format!("{}: {why}", shown(&path))));
         }
-        Some(backing) => open_unlocked_over(&RealHost, &path, (&backing, args.instead.instead()))?,
+        Some(backing) => {
+            let raw = args.instead.is_raw();
+            let chosen = ChosenBacking {
+                path: &backing,
+                raw,
+            };
+            open_unlocked_over(&RealHost, &path, (chosen, args.instead.instead()))?
+        }
         None => {
             let opened = open_unlocked(&RealHost, &path, format);
             cow_image_file(&path, opened.map_err(or_raw(format))?)

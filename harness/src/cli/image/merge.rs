@@ -17,7 +17,7 @@ use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::state::explain;
 use super::watching::{NOT_MADE, Watching};
-use super::{InsteadArgs, TrustArgs, absolute, existing, note, reach};
+use super::{InsteadArgs, TrustArgs, absolute, existing, note};
 
 /// Merge a COW file and its backing file into one raw disk, as uml_moo does
 ///
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 
 fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure> {
     let backing = args.instead.path()?;
-    let reach = reach(args.trust.trust(), backing.as_ref(), args.instead.instead());
+    let reach = args.instead.reach(args.trust.trust(), backing.as_ref());
     let cow = open_cow(&RealHost, path, reach)?;
     note(cow.backing_note());
     let mut watching = Watching::new("merging");
