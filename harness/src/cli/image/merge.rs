@@ -6,7 +6,7 @@ use driver::shown;
 use driver::units::FileOffset;
 use userhelper::image::ImageError;
 use userhelper::image::convert::to_raw;
-use userhelper::image::merge::{has_work, in_place, open_both};
+use userhelper::image::merge::{check_possible, has_work, in_place, open_both};
 use userhelper::image::open::{Image, close, open_cow};
 use userhelper::image_host::ImageHost;
 use userhelper::real_files::RealHost;
@@ -94,6 +94,7 @@ fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
         ));
         return Ok(Verdict::Good);
     }
+    check_possible(&RealHost, &cow)?;
     super::resize::consequences(&cow, args.trust.trust(), "merging into")
         .iter()
         .for_each(output::remark);
