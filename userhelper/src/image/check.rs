@@ -18,7 +18,7 @@ use driver::units::FileOffset;
 use crate::image_host::ImageHost;
 
 pub use findings::{Fault, Finding, Severity};
-pub(super) use repair::{free_stale_if_possible, mend_past_end};
+pub(super) use repair::{free_stale_if_possible, mend_past_end, past_end};
 
 use super::backing_note::backing_note;
 use super::info::{BackingDifference, BackingState, Expected};
