@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -96,14 +96,13 @@ fn is_stream(name: &Path) -> bool {
 
 /// A copy of the program's descriptor `number`, which shares its position and flags.
 fn own(number: RawFd, name: &Path) -> Result<File, String> {
-    let copy = match number {
+    let file = match number {
         1 if stdout_was_closed() => return Err(output::CLOSED.to_owned()),
         0 => copy_of(rustix::stdio::stdin()),
         1 => copy_of(rustix::stdio::stdout()),
         2 => copy_of(rustix::stdio::stderr()),
-        _ => handed_down(number, name)?,
-    };
-    let file = copy.map_err(|error| without_path(&error))?;
+        _ => handed_down(number, name),
+    }?;
     let flags = fcntl_getfl(&file).map_err(|error| without_path(&error.into()))?;
     if flags.contains(OFlags::PATH) || flags & OFlags::ACCMODE == OFlags::RDONLY {
         return Err("found a descriptor that is open for reading only".to_owned());
@@ -111,14 +110,17 @@ fn own(number: RawFd, name: &Path) -> Result<File, String> {
     Ok(file)
 }
 
-fn copy_of(descriptor: impl AsFd) -> io::Result<File> {
-    Ok(File::from(fcntl_dupfd_cloexec(descriptor, 3)?))
+fn copy_of(descriptor: impl AsFd) -> Result<File, String> {
+    match fcntl_dupfd_cloexec(descriptor, 3) {
+        Ok(copy) => Ok(File::from(copy)),
+        Err(error) => Err(without_path(&error.into())),
+    }
 }
 
 /// A copy of a descriptor that is none of the three standard ones. Those that the program has
 /// opened itself are nobody's business: they are closed on exec, and one that was handed down is
 /// not.
-fn handed_down(number: RawFd, name: &Path) -> Result<io::Result<File>, String> {
+fn handed_down(number: RawFd, name: &Path) -> Result<File, String> {
     let not_open = || format!("found no descriptor {number} that the program was started with");
     let flags = flags_of(number).ok_or_else(not_open)?;
     if flags.contains(OFlags::CLOEXEC) {
@@ -126,13 +128,14 @@ fn handed_down(number: RawFd, name: &Path) -> Result<io::Result<File>, String> {
     }
     let copy = pidfd_open(getpid(), PidfdFlags::empty())
         .and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty()));
+    let opened = |opened: io::Result<File>| opened.map_err(|error| without_path(&error));
     match copy {
-        Ok(copy) => Ok(Ok(File::from(OwnedFd::from(copy)))),
+        Ok(copy) => Ok(File::from(copy)),
         Err(Errno::BADF) => Err(not_open()),
         // Before Linux 5.6, or where a filter of system calls keeps it out. A stream has no
         // position, and what is appended does not ask for it.
-        Err(_) if is_stream(name) => Ok(File::options().write(true).open(name)),
-        Err(_) if flags.contains(OFlags::APPEND) => Ok(File::options().append(true).open(name)),
+        Err(_) if is_stream(name) => opened(File::options().write(true).open(name)),
+        Err(_) if flags.contains(OFlags::APPEND) => opened(File::options().append(true).open(name)),
         Err(error) => Err(format!(
             "descriptor {number} cannot be shared on this system ({}): name standard output, or \
              open the descriptor for appending (>>)",
