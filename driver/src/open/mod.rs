@@ -62,6 +62,9 @@ pub struct OpenOptions {
     pub instead: Option<Instead>,
     /// How much of the bitmap is read in one go.
     pub pages_at_once: PagesAtOnce,
+    /// The backing file that the specification names is said to be a raw disk. If not, one that
+    /// the header does not name already is refused where it begins like an image.
+    pub backing_is_raw: bool,
 }
 
 /// Whether a backing file that takes the place of the header's has to have the time that the
@@ -85,6 +88,7 @@ impl Default for OpenOptions {
             writable_backing: false,
             instead: None,
             pages_at_once: PagesAtOnce::USUAL,
+            backing_is_raw: false,
         }
     }
 }
@@ -285,7 +289,8 @@ fn open_cow<N: HostNames>(
                 return Err(OpenError::NothingToCreateFrom { path });
             };
             // Locked since before it had its name; taking the lock once more changes nothing.
-            create(names, path, backing, None)?
+            let raw = options.backing_is_raw;
+            create(names, path, ChosenBacking { path: backing, raw }, None)?
         }
         opened => opened.map_err(host(path, "opening"))?,
     };

@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod descriptor;
 mod driver_arg;
 mod fuzz;
 mod generate;

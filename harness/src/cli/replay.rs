@@ -27,6 +27,7 @@ use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices, summarize};
 
 use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
+use super::image::RawArg;
 use super::output::InLines;
 use super::output_file::{cause, tell_what_is_lacking};
 use super::page::write_page;
@@ -188,6 +189,18 @@ pub(super) struct Args {
     #[arg(long, requires = "device")]
     switch_backing: bool,
 
+    /// Say that the backing file in --device is a raw disk, also if it begins like a COW file
+    ///
+    /// A backing file is always a raw disk. One that begins like a COW file, like an image of
+    /// another format or like a compressed file is written into no header without this.
+    #[arg(
+        long = "backing-format",
+        value_enum,
+        value_name = "FORMAT",
+        requires = "device"
+    )]
+    backing_format: Option<RawArg>,
+
     /// Refuse a backing path in the header that leads outside the COW file's directory
     ///
     /// For COW files that somebody else made: the path in the header is followed otherwise, as far
@@ -339,6 +352,7 @@ impl Args {
             ("the flag c of --device", is(|spec| spec.shared)),
             ("the flag d of --device", is(|spec| spec.data)),
             ("--switch-backing", self.switch_backing),
+            ("--backing-format", self.backing_format.is_some()),
             ("--confine-backing", self.confine_backing),
         ];
         if let Some((what, _)) = not_with_a_model.iter().find(|(_, asked)| *asked) {
@@ -387,6 +401,7 @@ impl Args {
             strategy: self.strategy.strategy(),
             open: OpenOptions {
                 switch_backing: self.switch_backing,
+                backing_is_raw: self.backing_format.is_some(),
                 trust: match self.confine_backing {
                     true => Trust::Confine,
                     false => Trust::Follow,

@@ -211,7 +211,7 @@ mod tests {
         parts
             .write(&host.create_new("backing".as_ref()).unwrap())
             .unwrap();
-        create(&host, "cow".as_ref(), "backing".as_ref(), None).unwrap();
+        create(&host, "cow".as_ref(), std::path::Path::new("backing"), None).unwrap();
         Disk {
             device: opened(&host),
             oracle: Oracle::new(SECTORS, Stamped::new(parts)),

@@ -466,6 +466,7 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
             new_size,
             error,
         })?;
+        let seen = resizing.sights.take();
         self.counts.resizes.push(ResizeReport {
             at_request: request,
             strategy: resized.strategy.to_string(),
@@ -475,7 +476,8 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
             elapsed_ns: self.clock.now_ns().saturating_sub(resizing.started_ns),
             requests_meanwhile: self.counts.requests - request,
             began_ns: self.measured.since_begin(resizing.started_ns),
-            sights: resizing.sights.take(),
+            data_out_of_stock_reach_at_byte: seen.out_of_stock_reach.map(|at| at.0),
+            sights: seen.sights,
         });
         self.resizing = None;
         self.oracle.resized(resized.new_size.whole_sectors());

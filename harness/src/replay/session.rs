@@ -438,6 +438,7 @@ impl Session<'_> {
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
             requests_earlier: trace.notes().earlier,
+            requests_earlier_by_at_most_ns: trace.notes().earlier_by_at_most.0,
             io: None,
             driver: self.options.driver.name(),
             defects: self.options.driver.defects(),

@@ -275,6 +275,44 @@ fn a_device_switched_to_another_backing_file() {
     sandbox.succeeds(&["replay", "@trace", "--device", "ubda=@cow,@other"]);
 }
 
+#[test]
+fn a_device_is_switched_to_no_image_unless_it_is_said_to_be_raw() {
+    let sandbox = Sandbox::with_device();
+    let mut image = vec![7; 1 << 20];
+    image[..4].copy_from_slice(b"OOOM");
+    sandbox.write("other", image);
+    let refusal = "@other: begins like a COW file, and a backing file is a raw disk: its header \
+                   would be taken for the disk's first sectors. Merge it into a raw disk first \
+                   (ubdlab image merge); --backing-format raw if it is a raw disk all the same";
+    let switched = [
+        "replay",
+        "@trace",
+        "--device",
+        "ubda=@cow,@other",
+        "--switch-backing",
+    ];
+    let created = ["replay", "@trace", "--device", "ubda=@new,@other"];
+    for args in [&switched[..], &created] {
+        sandbox.refuses(args, refusal);
+        let told = [args, &["--backing-format", "raw"]].concat();
+        let done = sandbox.run(&told);
+        assert_eq!(
+            done.status.code(),
+            Some(0),
+            "{}",
+            sandbox.text(&done.stderr)
+        );
+        // The header names it: it was said once.
+        let done = sandbox.run(args);
+        assert_eq!(
+            done.status.code(),
+            Some(0),
+            "{}",
+            sandbox.text(&done.stderr)
+        );
+    }
+}
+
 /// A switch that was interrupted half-way is finished on opening, and the report says so.
 #[test]
 fn a_half_changed_header_that_a_replay_finishes_is_reported() {
@@ -465,5 +503,37 @@ fn a_change_of_a_read_only_device_says_why_it_is_refused() {
         let replay = ["replay", "@trace", "--device", "ubdar=@cow"];
         let request = format!("@cow: request 2 ({what}, sectors 8+8)");
         sandbox.refuses(&replay, &refused(&request));
+    }
+}
+
+#[test]
+fn a_live_resize_that_takes_the_file_from_stock_uml_says_so() {
+    let sandbox = Sandbox::with_device();
+    for strategy in ["reflow", "rebuild"] {
+        let cow = format!("@{strategy}");
+        let create = ["image", "create", &cow, "--backing", "@backing"];
+        sandbox.succeeds(&[&create[..], &["--max-size", "2T"]].concat());
+        let device = format!("ubda={cow}");
+        let at = format!("1:2M:{strategy}");
+        let replay = [
+            "replay",
+            "@trace",
+            "--device",
+            &device,
+            "--resize-at",
+            &at,
+            "--report",
+            "@page",
+        ];
+        let said = sandbox.succeeds(&replay);
+        let page = String::from_utf8(sandbox.read("page")).unwrap();
+        let by = format!("by {strategy}: 1 MiB to 2 MiB");
+        assert!(said.contains(&by), "{said}");
+        // It only moves the data up.
+        let leaves = strategy == "reflow";
+        let line = "its data starts at byte 2147483648 now, past the 2 GiB that stock UML can \
+                    reach: only ubdlab can use the file";
+        assert_eq!(said.contains(line), leaves, "{said}");
+        assert_eq!(page.contains(line), leaves, "{page}");
     }
 }

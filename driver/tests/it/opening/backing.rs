@@ -15,6 +15,7 @@ const CONFINED: OpenOptions = OpenOptions {
     writable_backing: false,
     instead: None,
     pages_at_once: PagesAtOnce::USUAL,
+    backing_is_raw: false,
 };
 
 const SWITCH: OpenOptions = OpenOptions {

@@ -16,6 +16,7 @@ const SWITCH: OpenOptions = OpenOptions {
     writable_backing: false,
     instead: None,
     pages_at_once: PagesAtOnce::USUAL,
+    backing_is_raw: false,
 };
 
 /// The file that others made, and what a switch to `/other` writes into it.

@@ -22,8 +22,10 @@ use super::index::{ENTRY_LEN, INDEX_HEAD, INDEX_MAGIC, IndexEntry, TRAILER_LEN, 
 pub struct CompactReader<R> {
     input: Input<R>,
     description: Description,
-    /// Nothing is ever noticed: what is not as it should be is an error.
+    /// Only times that step back are noticed: what is not as it should be is an error.
     notes: Notes,
+    /// The time of the record that was given out last; 0 where nothing came before.
+    last_time: Nanoseconds,
     header_end: FileOffset,
     /// The decoded frame and how much of it was given out.
     frame: Vec<Record>,
@@ -68,6 +70,7 @@ impl<R: Read> CompactReader<R> {
                 ..Description::of(Format::Compact)
             },
             notes: Notes::default(),
+            last_time: Nanoseconds(0),
             frame: Vec::new(),
             position: 0,
             next_record: 0,
@@ -95,6 +98,8 @@ impl<R: Read> CompactReader<R> {
         }
         let record = self.frame[self.position];
         self.position += 1;
+        self.notes.count_time(record.time, self.last_time);
+        self.last_time = record.time;
         Ok(Some(record))
     }
 
@@ -276,6 +281,7 @@ impl<R: Read + Seek> CompactReader<R> {
         self.ended = true;
         self.frame.clear();
         self.position = 0;
+        self.last_time = Nanoseconds(0);
         self.next_record = next_record;
         self.frames_seen = None;
         self.input.seek(offset)
