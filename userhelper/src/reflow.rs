@@ -34,14 +34,14 @@
 mod copying;
 mod freeing;
 
-use driver::cow::{Extension, Geometry, Header, JournalRecord, Version};
+use driver::cow::{Extension, Geometry, Header, JournalRecord, SectorMap, Version};
 use driver::host::{FileRole, HostFile};
 use driver::ordered::{
     Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement, Procedure,
     Resize,
 };
 use driver::resize::{Outcome, ResizeError, Resized, Strategy};
-use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::at_once::AtOnce;
 use crate::new_bitmap::next_piece;
@@ -565,13 +565,37 @@ impl Reflow {
             let copy = self.new.place_of(window.start);
             let end = self.old.place_of(self.record.frontier);
             if copy < end {
-                cleared = desk.clear(FileRange::between(copy..end)).await;
+                let from = self.block_of_copy(desk, window, copy).await?;
+                cleared = desk.clear(FileRange::between(from..end)).await;
             }
         }
         // A copy that cannot be cleared lies under clean sectors, and the rest is put back.
         desk.look(|here| here.set_hold(Hold::Nothing)).await?;
         let put_back = before.put_back(desk).await;
         cleared.and(put_back)
+    }
+}
+
+impl Reflow {
+    /// Where the copy of `window`, which begins at `copy`, is cleared from: the start of the block
+    /// that it begins within, if that holds nothing else and the guest is kept out of it. Otherwise
+    /// the block would keep its space.
+    async fn block_of_copy<F: HostFile>(
+        &self,
+        desk: &Desk<F>,
+        window: SectorRange,
+        copy: FileOffset,
+    ) -> Result<FileOffset, ResizeError> {
+        let old = self.old;
+        let block = FileOffset(copy.0 / BLOCK * BLOCK).max(old.data_offset);
+        let at = |place: FileOffset| Sector(0) + (place - old.data_offset).whole_sectors();
+        let below = SectorRange::between(at(block)..at(copy));
+        let is_free = move |map: &SectorMap| map.dirty_runs(below).next().is_none();
+        let is_free = desk.look(move |here| is_free(here.device().map())).await?;
+        Ok(match is_free && below.start >= window.start {
+            true => block,
+            false => copy,
+        })
     }
 }
 
