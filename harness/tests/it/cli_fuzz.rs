@@ -205,7 +205,7 @@ fn a_bad_repro_file_is_refused() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(
         sandbox.text(&output.stderr),
-        "ubdlab: @missing: opening: No such file or directory\n"
+        "ubdlab: @missing: opening: no such file or directory\n"
     );
 }
 

@@ -425,7 +425,7 @@ fn a_given_trace_is_measured() {
     }
     assert_eq!(rows[0]["target"], 2.0);
     let args = ["bench", "replay", "@none", "--only", "none"];
-    let message = "@none: opening: No such file or directory";
+    let message = "@none: opening: no such file or directory";
     sandbox.refuses(&args, message);
 }
 
