@@ -65,7 +65,11 @@ fn uncapitalised(words: &str) -> String {
     let mut letters = words.chars();
     let first = letters.next().filter(char::is_ascii_uppercase);
     match first {
-        Some(first) if letters.next().is_some_and(|second| second.is_ascii_lowercase()) => {
+        Some(first)
+            if letters
+                .next()
+                .is_some_and(|second| second.is_ascii_lowercase()) =>
+        {
             first.to_ascii_lowercase().to_string() + &words[1..]
         }
         _ => words.to_owned(),

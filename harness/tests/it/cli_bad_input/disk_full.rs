@@ -61,6 +61,32 @@ fn a_write_past_the_limit_is_an_error() {
     );
 }
 
+/// A raw disk is no COW file, in no error.
+#[test]
+fn a_raw_disk_past_the_limit_is_called_a_disk() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write("trace", ftrace(&[("WS", 8, 8), ("WS", 2032, 16)]));
+    let too_large = "the file would be larger than the host allows";
+    sandbox.write("read", ftrace(&[("R", 8, 8)]));
+    let on_disk = ["--device", "ubdad=@backing"];
+    for (args, problem) in [
+        (
+            &["replay", "@trace"][..],
+            "request 2 (write, sectors 2032+16): I/O error: write of the disk at byte 1040384",
+        ),
+        (
+            &["replay", "@read", "--resize-at", "0:2M"],
+            "resize to 2097152 bytes before request 0: changing the length of the disk, at byte \
+             2097152",
+        ),
+    ] {
+        let output = limited(&sandbox, 1024, &[args, &on_disk].concat());
+        let message = format!("ubdlab: @backing: {problem}: {too_large}\n");
+        assert_eq!(sandbox.text(&output.stderr), message);
+        assert_eq!(output.status.code(), Some(3));
+    }
+}
+
 #[test]
 fn a_resize_past_the_limit_leaves_the_device() {
     for (strategy, size, problem) in [
