@@ -276,7 +276,11 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
         Arc::new(move || interrupt.is_asked() || gave_up.load(Ordering::Relaxed))
     };
     let outcome = quietly(|| campaign::run_until(&campaign, stop, &mut keeper));
-    if let Some(stuck) = outcome.as_ref().ok().and_then(|outcome| outcome.stuck.as_ref()) {
+    if let Some(stuck) = outcome
+        .as_ref()
+        .ok()
+        .and_then(|outcome| outcome.stuck.as_ref())
+    {
         keeper.keep_stuck(stuck);
     }
     let kept = keeper.finish()?;
