@@ -7,6 +7,7 @@ use driver::resize::ResizeError;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
 use crate::device::DeviceError;
+use crate::oracle::NotRead;
 use crate::trace::{Nanoseconds, TraceError, TraceOperation};
 
 use super::requests::IsPastEnd;
@@ -63,6 +64,9 @@ pub enum ReplayError {
         /// What the host said.
         cause: String,
     },
+    /// What was there at the start could not be read, to be compared with what the device shows.
+    #[error("comparing the device with the model: {0}")]
+    NotCompared(#[from] NotRead),
     /// A resize failed.
     #[error("resize to {} bytes before request {request}: {error}", .new_size.0)]
     Resize {

@@ -163,14 +163,14 @@ impl Session<'_> {
         }
         let backing = reopen_backing(&host, spec, self.options.open.trust, &opened.device)?;
         let path = (opened.device.image()).map(|image| backing_path(&spec.file, &image.header));
-        let note = path.zip(backing.as_ref()).and_then(|(path, backing)| {
-            let path = spec.backing.as_deref().unwrap_or(&path);
+        let path = spec.backing.clone().or(path).unwrap_or_default();
+        let note = backing.as_ref().and_then(|backing| {
             // What cannot be read, the replay tells.
-            backing_note(path, backing.file()).ok().flatten()
+            backing_note(&path, backing.file()).ok().flatten()
         });
         let oracle = Oracle::new(
             opened.device.capacity(),
-            Given::new(backing.map(Held::into_file)),
+            Given::new(path, backing.map(Held::into_file)),
         );
         let chosen = self.options.io.choose(self.depth())?;
         let report = match self.model() {
