@@ -102,8 +102,8 @@ pub enum ReplayError {
     },
     /// The requests write to more of the device than its files have space for.
     #[error(
-        "up to request {request} the trace writes more than the {free} that the device's files may \
-         come to take where they are"
+        "up to request {request} the device's files come to take more than the {free} that they may \
+         where they are"
     )]
     NoSpace {
         /// The number of the request in the trace, from 1.

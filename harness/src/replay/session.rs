@@ -70,7 +70,11 @@ impl Session<'_> {
     /// See [`SessionError`].
     pub fn on_files(&self, directory: &Path, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
-        self.check_before(&directory.join(COW_NAME), Some(size), Files::OnDisk)?;
+        self.check_before(
+            &DeviceSpec::of(directory.join(COW_NAME)),
+            Some(size),
+            Files::OnDisk,
+        )?;
         let chosen = self.options.io.choose(self.depth())?;
         let report = match self.model() {
             None => self.on_own_device(RealHost, directory, size, &right(), |driver| {
@@ -132,7 +136,11 @@ impl Session<'_> {
     {
         let size = self.size(size)?;
         let directory = Path::new("/memory");
-        self.check_before(&directory.join(COW_NAME), Some(size), Files::InMemory)?;
+        self.check_before(
+            &DeviceSpec::of(directory.join(COW_NAME)),
+            Some(size),
+            Files::InMemory,
+        )?;
         self.on_own_device(host, directory, size, brings, |driver| {
             Ok(Stepped::new(driver))
         })
@@ -149,7 +157,7 @@ impl Session<'_> {
         let created = size_if_created(&host, spec);
         if created.is_some() || self.options.open.switch_backing {
             let capacity = created.map(|size| self.first_capacity(spec, size));
-            self.check_before(&spec.file, capacity.transpose()?, Files::OnDisk)?;
+            self.check_before(spec, capacity.transpose()?, Files::OnDisk)?;
         }
         let opened = open(&host, spec, self.options.open)?;
         let capacity = match opened.interrupted {
@@ -159,7 +167,7 @@ impl Session<'_> {
         // What was seen without a lock may be another size by now.
         if created != Some(capacity) {
             let capacity = self.first_capacity(spec, capacity)?;
-            self.check_before(&spec.file, Some(capacity), Files::OnDisk)?;
+            self.check_before(spec, Some(capacity), Files::OnDisk)?;
         }
         let backing = reopen_backing(&host, spec, self.options.open.trust, &opened.device)?;
         let path = (opened.device.image()).map(|image| backing_path(&spec.file, &image.header));
@@ -226,7 +234,7 @@ impl Session<'_> {
     /// Before anything is written: whether the trace can be replayed on a device of this size.
     fn check_before(
         &self,
-        cow: &Path,
+        spec: &DeviceSpec,
         capacity: Option<SectorCount>,
         files: Files,
     ) -> Result<(), SessionError> {
@@ -234,13 +242,13 @@ impl Session<'_> {
             && self.model().is_some()
         {
             return Err(SessionError::Model {
-                path: cow.to_owned(),
+                path: cow.clone(),
                 error: LinuxOpenError::TooLarge { found },
             });
         }
         let placing = self.placing()?;
         let room = match files {
-            Files::OnDisk => room_for(cow, capacity.unwrap_or_default()),
+            Files::OnDisk => room_for(cow, capacity.unwrap_or_default(), spec.data),
             Files::InMemory => None,
         };
         precheck(self.trace, &self.options, placing, capacity, files, room)
