@@ -5,7 +5,7 @@ use std::path::Path;
 
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
-use driver::host::{Access, HostError};
+use driver::host::{Access, HostError, HostNames};
 use driver::linux::{self, LinuxOpenError};
 use driver::memory::MemoryHost;
 use driver::open::{Held, Opened, backing_path, create, open, reopen_backing};
@@ -24,11 +24,12 @@ use crate::stamp::Coverage;
 use crate::trace::TraceOperation;
 
 use super::backing::{Given, STAMP_ALL, Stamped, StampedParts};
-use super::bring_up::{BringsUp, Model, OrderedBut, Reopened, ReplayDriver};
+use super::bring_up::{BringsUp, Model, OrderedBut, ReplayDriver};
 use super::error::ReplayError;
 use super::limits::{Files, LARGEST_IMPLIED};
 use super::observe::{Observed, Sights};
 use super::options::{OpenTrace, Options, ResizeAt};
+use super::own_file::OwnFile;
 use super::precheck::precheck;
 use super::report::Report;
 use super::requests::{PastEnd, Placing, placed};
@@ -238,6 +239,7 @@ impl Session<'_> {
         capacity: Option<SectorCount>,
         files: Files,
     ) -> Result<(), SessionError> {
+        let cow = &spec.file;
         if let Some(found) = capacity.filter(|&size| size > linux::MAX_SECTORS)
             && self.model().is_some()
         {
@@ -406,8 +408,12 @@ impl Session<'_> {
             counts: &mut counts,
             when: "at the end",
         };
-        let reopen = || brings.reopen(&host, spec, self.options.open);
-        let statistics = self.compare(path, target, ended_early, verify, &start, reopen)?;
+        let own = OwnFile {
+            host: &host,
+            spec,
+            options: self.options.open,
+        };
+        let statistics = self.compare(&own, brings, target, ended_early, verify, &start)?;
 
         let seconds = requests_elapsed_ns.max(1) as f64 / 1e9;
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
@@ -514,17 +520,21 @@ impl Session<'_> {
         resizes.collect()
     }
 
-    /// Compares the device at the end, or what ended it early, and once more after `reopen`.
-    /// Returns the driver's statistics.
-    fn compare<T: Running>(
+    /// Compares the device at the end, or what ended it early, and once more after `brings` has
+    /// brought it up again. Returns the driver's statistics.
+    fn compare<H: HostNames, B: BringsUp<H>, T>(
         &self,
-        path: &Path,
+        own: &OwnFile<'_, H>,
+        brings: &B,
         target: T,
         ended_early: Option<ReplayError>,
         mut verify: Verify<'_, impl Initial>,
         start: &impl Fn(T::Driver) -> Result<T, SessionError>,
-        reopen: impl FnOnce() -> Result<Result<Reopened<T::Driver>, String>, SessionError>,
-    ) -> Result<Statistics, SessionError> {
+    ) -> Result<Statistics, SessionError>
+    where
+        T: Running<File = H::File, Driver = B::Driver>,
+    {
+        let path = &own.spec.file;
         // What a model does wrong is what it is there to show, also where it ends the replay.
         let is_finding = |error: &ReplayError| self.model().is_some() && error.is_of_driver();
         let statistics = target.statistics();
@@ -551,13 +561,14 @@ impl Session<'_> {
             Err(error) => Err(in_verify(path)(error)),
             Ok(driver) => {
                 let statistics = driver.statistics();
+                let had = own.still_named(&driver)?;
                 driver.close().map_err(|error| SessionError::Close {
                     path: path.to_owned(),
                     error,
                 })?;
                 verify.when = "after reopening";
                 let verified = |done| (self.progress)(Progress::Verified(half + done, 2 * half));
-                match reopen()? {
+                match own.reopen(brings, had)? {
                     Ok(reopened) => {
                         verify.is_not_interrupted(!reopened.interrupted);
                         match verify.driver(reopened.driver, start, verified) {
