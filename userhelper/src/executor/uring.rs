@@ -78,9 +78,11 @@ impl Uring {
         let nothing = opcode::Nop::new().build();
         // SAFETY: the entry names neither a file nor memory.
         let pushed = unsafe { ring.submission().push(&nothing) };
-        let mut patience = Patience::new(PATIENCE_MS);
-        while pushed.is_ok() && ring.completion().next().is_none() {
-            patience.unless_passing(ring.submit_and_wait(1))?;
+        if pushed.is_ok() {
+            enter_until_ended(|| {
+                let ended = ring.completion().next();
+                ended.is_none().then(|| ring.submit_and_wait(1))
+            })?;
         }
         Ok(Uring {
             ring,
@@ -172,6 +174,17 @@ impl Uring {
             what: format!("io_uring does not go on: {}", driver::system_words(error)),
         })
     }
+}
+
+/// Enters the kernel until `enter` says with `None` that what it waits for has ended.
+fn enter_until_ended(
+    mut enter: impl FnMut() -> Option<std::io::Result<usize>>,
+) -> std::io::Result<()> {
+    let mut patience = Patience::new(PATIENCE_MS);
+    while let Some(entered) = enter() {
+        patience.unless_passing(entered)?;
+    }
+    Ok(())
 }
 
 /// How long the kernel is asked again where it takes nothing because it is short of memory or of
@@ -436,6 +449,16 @@ mod tests {
     }
 
     /// A signal may fall on any call, and so on the first that a ring is tried with.
+    #[test]
+    fn a_ring_is_tried_until_it_is_refused_for_good() {
+        let tried = |errnos: &[Errno]| {
+            let mut refused = errnos.iter().map(|&errno| Err(std::io::Error::from(errno)));
+            enter_until_ended(|| refused.next())
+        };
+        assert!(tried(&[Errno::INTR, Errno::AGAIN, Errno::BUSY]).is_ok());
+        assert!(tried(&[Errno::INTR, Errno::PERM, Errno::INTR]).is_err());
+    }
+
     #[test]
     fn what_passes_is_asked_again_but_not_for_ever() {
         let refused = |errno: Errno| Err::<usize, _>(std::io::Error::from(errno));
