@@ -85,6 +85,11 @@ pub trait Driver {
         None
     }
 
+    /// The open COW file or raw disk. `None` of a driver that does not tell.
+    fn own_file(&self) -> Option<&Self::File> {
+        None
+    }
+
     /// Where the sectors from the start of `range` on, which is not empty, would be read: as
     /// many of them as lie in one piece. A driver with defects says what it would do with them.
     /// `None` of a driver that does not tell.
@@ -272,6 +277,10 @@ impl<F: HostFile> Driver for Ordered<F> {
         Some(self)
     }
 
+    fn own_file(&self) -> Option<&F> {
+        Some(self.cow())
+    }
+
     fn read_place(&self, range: SectorRange) -> Option<ReadPlace<'_, F>> {
         let run = self.map().run_within(range.start, range.end());
         Some(match run.state {
@@ -342,6 +351,10 @@ impl<F: HostFile> Driver for LinuxUbd<F> {
 
     fn statistics(&self) -> Statistics {
         LinuxUbd::statistics(self)
+    }
+
+    fn own_file(&self) -> Option<&F> {
+        Some(LinuxUbd::cow(self))
     }
 
     fn read_place(&self, range: SectorRange) -> Option<ReadPlace<'_, F>> {

@@ -208,7 +208,7 @@ fn current_size<F: HostFile>(device: &Ordered<F>) -> Result<Bytes, NotExamined> 
     match device.geometry() {
         Some(geometry) => Ok(geometry.size),
         None => device.cow().len().map_err(|error| NotExamined {
-            doing: "examining the raw disk",
+            doing: "examining the disk",
             at: FileOffset(0),
             error,
         }),

@@ -31,11 +31,11 @@ use crate::resize::{Outcome, ResizeError, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::commit::check_extension;
-use super::desk::LENGTH;
 use super::procedure::{Procedure, Resize};
 use super::{Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement};
 
 const BITS: &str = "writing the bitmap of the COW file";
+const RAW_LENGTH: &str = "changing the length of the disk";
 
 /// A resize within the headroom.
 #[derive(Clone, Debug)]
@@ -295,11 +295,11 @@ impl Headroom {
     }
 
     async fn resize_raw<F: HostFile>(&self, desk: &Desk<F>) -> Result<(), ResizeError> {
-        let doing = "examining the raw disk";
+        let doing = "examining the disk";
         // With a partial sector at the end it is longer than its sectors.
         let old_len = desk.len(FileRole::Cow, doing).await?;
         let new_len = FileOffset(0) + self.new_size;
-        let set = desk.set_len(FileRole::Cow, LENGTH, new_len).await;
+        let set = desk.set_len(FileRole::Cow, RAW_LENGTH, new_len).await;
         if let Err(error) = set {
             if error == ResizeError::Abandoned {
                 return Err(error);
@@ -326,7 +326,7 @@ impl Headroom {
                 desk.decided().await;
                 // The new sectors were never offered.
                 let old_len = FileOffset(0) + old_len;
-                let _ = desk.set_len(FileRole::Cow, LENGTH, old_len).await;
+                let _ = desk.set_len(FileRole::Cow, RAW_LENGTH, old_len).await;
                 return Err(error);
             }
             let offered = desk.follow(move |here| here.set_capacity(sectors, sectors));

@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -473,9 +475,11 @@ impl Args {
                 ),
             };
             // A resize on the way may put a new file in its place.
-            let old = Belongings::at(&spec.file);
+            let (old, belonged) = (WhichFile::at(&spec.file), Belongings::at(&spec.file));
             let report = session.on_device(&spec);
-            tell_what_is_lacking(&spec.file, old, Belongings::at(&spec.file));
+            if WhichFile::at(&spec.file) != old {
+                tell_what_is_lacking(&spec.file, belonged, Belongings::at(&spec.file));
+            }
             report
         } else if self.memory {
             session.in_memory(self.size)
@@ -557,6 +561,27 @@ impl Args {
             )));
         }
         Ok(())
+    }
+}
+
+/// Which file a name leads to. The number of one that is gone may be given to another, but not
+/// with its time of birth.
+#[derive(Debug, PartialEq, Eq)]
+struct WhichFile {
+    device: u64,
+    inode: u64,
+    born: Option<SystemTime>,
+}
+
+impl WhichFile {
+    /// `None` if it leads to none.
+    fn at(path: &Path) -> Option<WhichFile> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(WhichFile {
+            device: found.dev(),
+            inode: found.ino(),
+            born: found.created().ok(),
+        })
     }
 }
 

@@ -251,8 +251,12 @@ pub(crate) fn measure(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..jobs.max(1) {
-            scope.spawn(work);
+        for _ in 1..jobs.clamp(1, SEARCHES) {
+            // Those that there are do the work, and this one at the least.
+            let started = std::thread::Builder::new().spawn_scoped(scope, work);
+            if started.is_err() {
+                break;
+            }
         }
         work();
     });

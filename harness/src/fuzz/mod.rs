@@ -33,7 +33,7 @@ mod failing_resize;
 mod failing_story;
 mod finding;
 pub mod generate;
-mod guard;
+pub(crate) mod guard;
 pub mod history;
 pub mod parts;
 pub mod paths;

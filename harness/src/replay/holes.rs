@@ -318,7 +318,11 @@ mod tests {
         let first = SectorRange::new(Sector(seen.start), SectorCount(1));
         let mut stamp = vec![0; 512];
         Stamp::BACKING.fill(first.start, &mut stamp);
-        let wrong = disk.oracle.check(first, &stamp, |_, _| false).first_wrong;
+        let wrong = disk
+            .oracle
+            .check(first, &stamp, |_, _| false)
+            .unwrap()
+            .first_wrong;
         assert!(wrong.unwrap().to_string().ends_with("expected zeros"));
     }
 

@@ -170,7 +170,7 @@ fn output_that_cannot_be_written_is_a_failure() {
         return;
     }
     let sandbox = Sandbox::with_device();
-    let lost = "ubdlab: standard output: the report could not be written: No space left on \
+    let lost = "ubdlab: standard output: the report could not be written: no space left on \
                 device\n";
     for args in [
         &["image", "map", "@cow", "--format", "cow"][..],

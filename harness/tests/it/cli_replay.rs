@@ -4,8 +4,9 @@ use crate::image_commands::recover::with_half_changed_header;
 use crate::support::cli;
 use crate::support::peers;
 use std::collections::BTreeSet;
+use std::process::Stdio;
 
-use crate::support::cli::{Sandbox, bundled, ftrace, vscsi};
+use crate::support::cli::{Sandbox, bundled, ftrace, ubdlab, vscsi};
 use serde_json::Value;
 
 const REQUESTS: u64 = 29_818;
@@ -244,6 +245,34 @@ fn a_given_device_is_created_and_used_again() {
     assert_eq!(number(&report, "mismatches"), 0);
 }
 
+/// The second request comes three seconds after the first.
+const SLOW: &str = "\
+time_ns,operation,preflush,fua,start_sector,sectors
+0,write,0,0,0,8
+3000000000,read,0,0,0,8
+";
+
+/// A file that stays the same one lacks nothing, whatever its owner changes about it.
+#[test]
+fn a_mode_that_is_changed_on_the_way_is_no_loss() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write("slow", SLOW);
+    let args = ["replay", "@slow", "--device=ubda=@cow", "--pace=recorded"];
+    let mut command = ubdlab();
+    command.args(sandbox.args(&args));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let before = sandbox.read("cow");
+    let mut child = command.spawn().unwrap();
+    while sandbox.read("cow") == before && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(sandbox.path("cow"), mode).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(sandbox.text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
 #[test]
 fn a_device_that_uml_mkcow_has_made() {
     let Some(mkcow) = peers::peer("uml_mkcow") else {
@@ -463,7 +492,7 @@ fn a_given_trace_is_measured() {
     }
     assert_eq!(rows[0]["target"], 2.0);
     let args = ["bench", "replay", "@none", "--only", "none"];
-    let message = "@none: opening: No such file or directory";
+    let message = "@none: opening: no such file or directory";
     sandbox.refuses(&args, message);
 }
 

@@ -62,6 +62,7 @@ mod judge;
 mod linux_host_operations;
 mod model_findings;
 mod plain_format;
+mod replay_own_file;
 mod report_pages;
 mod resize_findings;
 mod security_page;

@@ -29,6 +29,11 @@ const ASIDE: u64 = u64::MAX;
 
 /// That something can be read.
 const POLL_IN: u32 = 1;
+/// How long, in milliseconds, the kernel may be short of something with nothing ending meanwhile.
+const PATIENCE_MS: u64 = 10_000;
+
+/// The longest pause before the kernel is asked again, in milliseconds.
+const LONGEST_PAUSE_MS: u64 = 64;
 
 /// The most bytes that one entry of the ring is asked for: its length has 32 bits.
 const MOST_BYTES: usize = 1 << 30;
@@ -57,6 +62,8 @@ pub struct Uring {
     aside: Option<Aside>,
     /// An entry of the ring waits for that.
     listens: bool,
+    /// Since something has ended.
+    patience: Patience,
 }
 
 impl Uring {
@@ -83,8 +90,10 @@ impl Uring {
         // SAFETY: the entry names neither a file nor memory.
         let pushed = unsafe { ring.submission().push(&nothing) };
         if pushed.is_ok() {
-            ring.submit_and_wait(1)?;
-            ring.completion().next();
+            enter_until_ended(|| {
+                let ended = ring.completion().next();
+                ended.is_none().then(|| ring.submit_and_wait(1))
+            })?;
         }
         Ok(Uring {
             ring,
@@ -93,6 +102,7 @@ impl Uring {
             finished: Vec::with_capacity(DEPTH as usize),
             aside: None,
             listens: false,
+            patience: Patience::new(PATIENCE_MS),
         })
     }
 
@@ -191,6 +201,7 @@ impl Uring {
                 }
                 continue;
             }
+            self.patience = Patience::new(PATIENCE_MS);
             let (slot, result) = (entry.user_data() as u32, entry.result());
             let Some(Some(under_way)) = self.under_way.get_mut(slot as usize) else {
                 continue;
@@ -226,26 +237,60 @@ impl Uring {
                 self.ring.submitter().submit_with_args(1, &arguments)
             }
         };
-        match waited {
-            Ok(_) => Ok(()),
-            Err(error) if is_passing(&error) => {
-                std::thread::yield_now();
-                Ok(())
-            }
-            Err(error) => Err(Died {
-                what: format!("io_uring does not go on: {error}"),
-            }),
-        }
+        let gone_on = self.patience.unless_passing(waited);
+        gone_on.map_err(|error| Died {
+            what: format!("io_uring does not go on: {}", driver::system_words(error)),
+        })
     }
 }
 
-/// A signal came, the time is over, or the kernel is short of something until more has ended.
-fn is_passing(error: &std::io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(
-        errno,
-        Some(Errno::INTR | Errno::TIME | Errno::AGAIN | Errno::BUSY)
-    )
+/// Enters the kernel until `enter` says with `None` that what it waits for has ended.
+fn enter_until_ended(
+    mut enter: impl FnMut() -> Option<std::io::Result<usize>>,
+) -> std::io::Result<()> {
+    let mut patience = Patience::new(PATIENCE_MS);
+    while let Some(entered) = enter() {
+        patience.unless_passing(entered)?;
+    }
+    Ok(())
+}
+
+/// How long the kernel is asked again where it takes nothing because it is short of memory or of
+/// room. Nothing tells when it has it again.
+#[derive(Debug)]
+struct Patience {
+    left_ms: u64,
+    /// The last pause; 0 before the first.
+    pause_ms: u64,
+}
+
+impl Patience {
+    fn new(left_ms: u64) -> Patience {
+        let pause_ms = 0;
+        Patience { left_ms, pause_ms }
+    }
+
+    /// Whether the kernel can be asked again: it was not refused, a signal came, the time is over,
+    /// or it is short of something. In the last case, after a pause, and not for ever.
+    fn unless_passing<T>(&mut self, entered: std::io::Result<T>) -> std::io::Result<()> {
+        let Err(error) = entered else {
+            return Ok(());
+        };
+        match Errno::from_io_error(&error) {
+            Some(Errno::INTR | Errno::TIME) => Ok(()),
+            Some(Errno::AGAIN | Errno::BUSY) if self.left_ms > 0 => {
+                self.pause_ms = (2 * self.pause_ms).clamp(1, LONGEST_PAUSE_MS.min(self.left_ms));
+                self.left_ms -= self.pause_ms;
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "nobody tells when the kernel has memory again"
+                )]
+                std::thread::sleep(Duration::from_millis(self.pause_ms));
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
 }
 
 /// What comes after the kernel has ended an entry.
@@ -470,6 +515,38 @@ mod tests {
                 assert_eq!(count, done as usize);
             }
         }
+    }
+
+    /// A signal may fall on any call, and so on the first that a ring is tried with.
+    #[test]
+    fn a_ring_is_tried_until_it_is_refused_for_good() {
+        let tried = |errnos: &[Errno]| {
+            let mut refused = errnos.iter().map(|&errno| Err(std::io::Error::from(errno)));
+            enter_until_ended(|| refused.next())
+        };
+        assert!(tried(&[Errno::INTR, Errno::AGAIN, Errno::BUSY]).is_ok());
+        assert!(tried(&[Errno::INTR, Errno::PERM, Errno::INTR]).is_err());
+    }
+
+    #[test]
+    fn what_passes_is_asked_again_but_not_for_ever() {
+        let refused = |errno: Errno| Err::<usize, _>(std::io::Error::from(errno));
+        let mut patience = Patience::new(5);
+        for errno in [Errno::INTR, Errno::TIME].repeat(1000) {
+            assert!(patience.unless_passing(refused(errno)).is_ok());
+        }
+        assert!(patience.unless_passing(Ok(1)).is_ok());
+        // After 1, 2 and 2 ms.
+        for errno in [Errno::AGAIN, Errno::BUSY, Errno::AGAIN] {
+            assert!(patience.unless_passing(refused(errno)).is_ok());
+        }
+        for errno in [Errno::AGAIN, Errno::BUSY] {
+            assert!(patience.unless_passing(refused(errno)).is_err());
+        }
+        assert!(patience.unless_passing(refused(Errno::INTR)).is_ok());
+        let error = Patience::new(5).unless_passing(refused(Errno::NOMEM));
+        let error = error.unwrap_err();
+        assert_eq!(driver::system_words(error), "cannot allocate memory");
     }
 
     /// The kernel carries out what is asked for in one call, as it does all transfers: whoever
