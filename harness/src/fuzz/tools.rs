@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use driver::units::Bytes;
+use driver::units::{Bytes, SectorCount};
 use userhelper::at_once::AtOnce;
 use userhelper::image::ImageError;
 use userhelper::image::check::check_and_repair;
@@ -30,7 +30,17 @@ pub enum NotDone {
     Failed(ImageError),
 }
 
-/// Uses a tool on the COW file of a case; what copies a disk copies `at_once` in one go.
+/// The most pieces that a disk is copied in. Each write is a crash point at which all that came
+/// before it is at stake: what that costs grows with their square.
+const MOST_PIECES: u64 = 256;
+
+/// `at_once`, or more where a disk of this size would come to too many pieces.
+fn in_pieces(at_once: AtOnce, disk: SectorCount) -> AtOnce {
+    AtOnce::of(at_once.bytes().max(Bytes(disk.bytes().0 / MOST_PIECES)))
+}
+
+/// Uses a tool on the COW file of a case; what copies a disk copies `at_once` in one go, or more
+/// where that is a small part of the disk.
 ///
 /// # Errors
 /// Why it has not done what it should.
@@ -40,7 +50,7 @@ pub fn use_tool(host: &SimHost, tool: ImageTool, at_once: AtOnce) -> Result<(), 
     let open_disk = || {
         let mut image = open_image(host, cow, Format::Cow, trust)?;
         if let Image::Cow(cow) = &mut image {
-            cow.at_once = at_once;
+            cow.at_once = in_pieces(at_once, cow.device.capacity());
         }
         Ok(image)
     };
@@ -50,7 +60,7 @@ pub fn use_tool(host: &SimHost, tool: ImageTool, at_once: AtOnce) -> Result<(), 
         ImageTool::Rebase => rebase(host, cow, Path::new(THIRD_BACKING), trust, go_on).map(drop),
         ImageTool::RebaseFar => rebase(host, cow, Path::new(FAR_BACKING), trust, go_on).map(drop),
         ImageTool::Merge => open_both(host, cow, trust).and_then(|mut both| {
-            both.at_once = at_once;
+            both.at_once = in_pieces(at_once, both.device.capacity());
             in_place(host, &mut both, go_on)?;
             close(both.device, cow)
         }),
@@ -76,4 +86,21 @@ pub fn use_tool(host: &SimHost, tool: ImageTool, at_once: AtOnce) -> Result<(), 
         | ImageError::PartialSector { .. } => NotDone::Refused,
         error => NotDone::Failed(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_disk_is_copied_in_no_more_pieces_than_a_crash_point_can_hold() {
+        let least = AtOnce::of(Bytes(512));
+        assert_eq!(in_pieces(least, SectorCount(200)), least);
+        assert_eq!(
+            in_pieces(least, SectorCount(65_536)),
+            AtOnce::of(Bytes(131_072))
+        );
+        let usual = AtOnce::default();
+        assert_eq!(in_pieces(usual, SectorCount(65_536)), usual);
+    }
 }
