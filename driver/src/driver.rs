@@ -94,6 +94,11 @@ pub trait Driver {
         None
     }
 
+    /// The open COW file or raw disk. `None` of a driver that does not tell.
+    fn own_file(&self) -> Option<&Self::File> {
+        None
+    }
+
     /// Where the sectors from the start of `range` on, which is not empty, would be read: as
     /// many of them as lie in one piece. A driver with defects says what it would do with them.
     /// `None` of a driver that does not tell.
@@ -289,6 +294,10 @@ impl<F: HostFile> Driver for Ordered<F> {
         Some(self)
     }
 
+    fn own_file(&self) -> Option<&F> {
+        Some(self.cow())
+    }
+
     fn read_place(&self, range: SectorRange) -> Option<ReadPlace<'_, F>> {
         let run = self.map().run_within(range.start, range.end());
         Some(match run.state {
@@ -365,6 +374,10 @@ impl<F: HostFile> Driver for LinuxUbd<F> {
 
     fn dirty_count(&self) -> SectorCount {
         LinuxUbd::dirty_count(self)
+    }
+
+    fn own_file(&self) -> Option<&F> {
+        Some(LinuxUbd::cow(self))
     }
 
     fn read_place(&self, range: SectorRange) -> Option<ReadPlace<'_, F>> {

@@ -34,7 +34,7 @@ impl<F> Files<F> {
     #[inline]
     pub fn of(&self, role: FileRole) -> Option<&Arc<F>> {
         match role {
-            FileRole::Cow => Some(&self.cow),
+            FileRole::Cow | FileRole::RawDisk => Some(&self.cow),
             FileRole::Backing => self.backing.as_ref(),
             FileRole::New => self.new.as_ref(),
         }

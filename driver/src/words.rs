@@ -48,14 +48,31 @@ pub fn any_of(numbers: &[u64]) -> String {
     }
 }
 
-/// What the operating system says of an error, without the number that it has for it.
+/// What the operating system says of an error, without the number that it has for it. It begins
+/// with a small letter, as errors that come after a colon do here, unless its first word is a name.
 pub fn system_words(error: impl fmt::Display) -> String {
     let text = error.to_string();
     let numbered = text.strip_suffix(')');
     let numbered = numbered.and_then(|text| text.rsplit_once(" (os error "));
     match numbered {
-        Some((words, number)) if number.parse::<i32>().is_ok() => words.to_owned(),
+        Some((words, number)) if number.parse::<i32>().is_ok() => uncapitalised(words),
         _ => text,
+    }
+}
+
+/// `Too many open files` as `too many open files`; `RFS specific error` as it is.
+fn uncapitalised(words: &str) -> String {
+    let mut letters = words.chars();
+    let first = letters.next().filter(char::is_ascii_uppercase);
+    match first {
+        Some(first)
+            if letters
+                .next()
+                .is_some_and(|second| second.is_ascii_lowercase()) =>
+        {
+            first.to_ascii_lowercase().to_string() + &words[1..]
+        }
+        _ => words.to_owned(),
     }
 }
 
@@ -67,9 +84,28 @@ mod tests {
     #[test]
     fn an_error_of_the_system_is_told_without_its_number() {
         let of_system = io::Error::from_raw_os_error(2);
-        assert_eq!(system_words(&of_system), "No such file or directory");
+        assert_eq!(system_words(&of_system), "no such file or directory");
         let others = io::Error::other("a guest (os error of mine)");
         assert_eq!(system_words(&others), "a guest (os error of mine)");
+    }
+
+    /// The errors of a host that have names of their own are in small letters, and stand beside
+    /// those that have only numbers.
+    #[test]
+    fn no_error_of_the_system_begins_with_a_capital_but_a_name() {
+        let told = |number| system_words(io::Error::from_raw_os_error(number));
+        for (number, words) in [
+            (5, "input/output error"),
+            (11, "resource temporarily unavailable"),
+            (24, "too many open files"),
+            // An abbreviation stays one.
+            (73, "RFS specific error"),
+        ] {
+            assert_eq!(told(number), words);
+        }
+        for words in (1..134).map(told).filter(|words| !words.starts_with("RFS")) {
+            assert!(!words.starts_with(char::is_uppercase), "{words}");
+        }
     }
 
     #[test]

@@ -3,21 +3,41 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
-use driver::exact_count;
-use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::host::HostError;
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::{exact_count, shown};
 
 use crate::intervals::IntervalSet;
 use crate::sparse::Sparse;
-use crate::stamp::{Content, Coverage, Stamp};
+use crate::stamp::{self, Content, Coverage, Stamp};
 
 /// Sectors in a page of the model: only what was written takes memory.
 const PAGE: u64 = 256;
 
+/// What was there at the start cannot be read: nothing is known of what it should be compared with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("reading {} at byte {at}: {error}", shown(.path))]
+pub struct NotRead {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub at: FileOffset,
+    /// What the host said.
+    pub error: HostError,
+}
+
 /// What a sector shows before anything was written to it.
 pub trait Initial {
-    /// Whether `content` is what `sector` held at the start.
+    /// Whether `content` is what `sector` held at the start. Means nothing where
+    /// [`Initial::failure`] then tells one.
     fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool;
+
+    /// Why some sector could not be looked at, if that has ever been so.
+    fn failure(&self) -> Option<&NotRead> {
+        None
+    }
 
     /// Sectors of `range` are asked for next, and no others until this is called again.
     fn looks_at(&mut self, _range: SectorRange) {}
@@ -28,7 +48,8 @@ pub trait Initial {
     }
 
     /// Whether it is known without a look at the device that the sectors from the start of
-    /// `range` on held zeros, and up to which sector the same is true.
+    /// `range` on held zeros, and up to which sector the same is true. What cannot be looked at
+    /// is not known to hold any.
     fn hole_at(&mut self, range: SectorRange) -> (bool, Sector) {
         (false, range.end())
     }
@@ -326,19 +347,22 @@ impl<I: Initial> Oracle<I> {
     /// Compares what a read of `range` brought with what the sectors should show. `early` says
     /// whether a sector may show some other content, because a write that is not acknowledged
     /// yet put it there. What a discarded sector shows, it has to show from then on.
+    ///
+    /// # Errors
+    /// If what was there at the start cannot be read.
     pub fn check(
         &mut self,
         range: SectorRange,
         content: &[u8],
         mut early: impl FnMut(Sector, &[u8]) -> bool,
-    ) -> Compared {
+    ) -> Result<Compared, NotRead> {
         let found = content.len() as u64;
         if found != range.count.bytes().0 {
-            return Compared {
+            return Ok(Compared {
                 wrong: range.count.0,
                 first_wrong: Some(Mismatch::Length { range, found }),
                 ..Compared::default()
-            };
+            });
         }
         self.initial.looks_at(range);
         let (mut zeros, mut wrong, mut first_wrong) = (0, 0, None);
@@ -376,6 +400,9 @@ impl<I: Initial> Oracle<I> {
                 at += 1;
             }
         }
+        if let Some(failure) = self.initial.failure() {
+            return Err(failure.clone());
+        }
         let first_wrong = first_wrong.map(|(sector, state, is_discarded, content)| {
             let expected = self.describe(sector, state);
             Mismatch::Sector {
@@ -395,12 +422,12 @@ impl<I: Initial> Oracle<I> {
                 false => drop(self.discarded.remove(sectors)),
             }
         }
-        Compared {
+        Ok(Compared {
             sectors: range.count.0,
             zeros,
             wrong,
             first_wrong,
-        }
+        })
     }
 
     fn describe(&self, sector: Sector, state: State) -> String {
@@ -475,11 +502,8 @@ impl Shown<'_> {
 
 /// Whether all bytes are zero.
 pub fn is_zero(content: &[u8]) -> bool {
-    let (words, rest) = content.as_chunks::<16>();
-    let all = words
-        .iter()
-        .fold(0, |all, word| all | u128::from_le_bytes(*word));
-    all == 0 && rest.iter().all(|&byte| byte == 0)
+    let (lines, rest) = content.as_chunks();
+    stamp::all_are(&[0; stamp::LINE / 8], lines) && rest.iter().all(|&byte| byte == 0)
 }
 
 #[cfg(test)]
@@ -513,7 +537,7 @@ mod tests {
     }
 
     fn right(oracle: &mut Oracle<Backing>, at: u64, content: &[u8]) -> bool {
-        oracle.check(range(at, 1), content, nothing).wrong == 0
+        oracle.check(range(at, 1), content, nothing).unwrap().wrong == 0
     }
 
     #[test]
@@ -523,7 +547,9 @@ mod tests {
         oracle.wrote(range(5, 1), Written::Stamp(Stamp(1)));
         oracle.wrote(range(5, 1), Written::Stamp(Stamp(2)));
         assert!(right(&mut oracle, 5, &sector(Stamp(2), 5)));
-        let compared = oracle.check(range(5, 1), &sector(Stamp(1), 5), nothing);
+        let compared = oracle
+            .check(range(5, 1), &sector(Stamp(1), 5), nothing)
+            .unwrap();
         assert_eq!((compared.sectors, compared.wrong), (1, 1));
         assert_eq!(
             compared.first_wrong.unwrap().to_string(),
@@ -537,8 +563,8 @@ mod tests {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
         let content = sector(Stamp(9), 5);
         let early = |at: Sector, found: &[u8]| at == Sector(5) && found == content;
-        assert_eq!(oracle.check(range(5, 1), &content, early).wrong, 0);
-        assert_eq!(oracle.check(range(6, 1), &content, early).wrong, 1);
+        assert_eq!(oracle.check(range(5, 1), &content, early).unwrap().wrong, 0);
+        assert_eq!(oracle.check(range(6, 1), &content, early).unwrap().wrong, 1);
     }
 
     #[test]
@@ -548,11 +574,11 @@ mod tests {
         let sums = checksums(&data);
         let written = Written::Data(&sums);
         let early = |at, found: &[u8]| written.is_in(range(4, 2), at, found, Coverage::Whole);
-        assert_eq!(oracle.check(range(4, 2), &data, early).wrong, 0);
-        assert_eq!(oracle.check(range(4, 2), &data, nothing).wrong, 2);
+        assert_eq!(oracle.check(range(4, 2), &data, early).unwrap().wrong, 0);
+        assert_eq!(oracle.check(range(4, 2), &data, nothing).unwrap().wrong, 2);
         oracle.wrote(range(4, 2), Written::Data(&sums));
-        assert_eq!(oracle.check(range(4, 2), &data, nothing).wrong, 0);
-        let compared = oracle.check(range(5, 1), &data[..512], nothing);
+        assert_eq!(oracle.check(range(4, 2), &data, nothing).unwrap().wrong, 0);
+        let compared = oracle.check(range(5, 1), &data[..512], nothing).unwrap();
         assert_eq!(compared.wrong, 1);
         let expected = format!(
             "expected what the trace wrote there (CRC-32C {:08x})",
@@ -583,7 +609,7 @@ mod tests {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
         let content = [sector(Stamp::BACKING, 5), sector(Stamp::BACKING, 6)].concat();
         for len in [0, 512, 1023] {
-            let compared = oracle.check(range(5, 2), &content[..len], nothing);
+            let compared = oracle.check(range(5, 2), &content[..len], nothing).unwrap();
             assert_eq!((compared.sectors, compared.wrong), (0, 2), "{len} bytes");
             let told = compared.first_wrong.unwrap().to_string();
             assert_eq!(
@@ -591,8 +617,14 @@ mod tests {
                 format!("sectors 5+2: found {len} bytes, expected 1024")
             );
         }
-        assert_eq!(oracle.check(range(5, 1), &content, nothing).wrong, 1);
-        assert_eq!(oracle.check(range(5, 2), &content, nothing).wrong, 0);
+        assert_eq!(
+            oracle.check(range(5, 1), &content, nothing).unwrap().wrong,
+            1
+        );
+        assert_eq!(
+            oracle.check(range(5, 2), &content, nothing).unwrap().wrong,
+            0
+        );
     }
 
     #[test]
@@ -600,7 +632,7 @@ mod tests {
         let mut oracle = Oracle::new(SectorCount(1000), Backing);
         oracle.wrote(range(5, 1), Written::Zeros);
         let content = [sector(Stamp::BACKING, 4), vec![0; 512]].concat();
-        let compared = oracle.check(range(4, 2), &content, nothing);
+        let compared = oracle.check(range(4, 2), &content, nothing).unwrap();
         assert_eq!(
             (compared.sectors, compared.zeros, compared.wrong),
             (2, 1, 0)
@@ -614,7 +646,9 @@ mod tests {
         oracle.wrote(range(400, 800), Written::Zeros);
         oracle.discarded(range(1199, 2));
         oracle.wrote(range(600, 1), Written::Stamp(Stamp(2)));
-        let compared = oracle.check(range(1200, 1), &sector(Stamp(3), 1200), nothing);
+        let compared = oracle
+            .check(range(1200, 1), &sector(Stamp(3), 1200), nothing)
+            .unwrap();
         assert_eq!(
             compared.first_wrong.unwrap().to_string(),
             "sector 1200: found what request 3 wrote to sector 1200, \

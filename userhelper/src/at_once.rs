@@ -1,12 +1,13 @@
-//! How much a resize does in one go. What it copies, shares, looks at and frees is cut into pieces,
-//! so that memory is bounded and requests are served in between. All bounds follow from one length,
-//! the bytes that are read and written at once: whoever makes that small meets every cut on a small
-//! device.
+//! How much a resize, or an image tool, does in one go. What it copies, shares, looks at and frees
+//! is cut into pieces, so that memory is bounded and requests are served in between. All bounds
+//! follow from one length, the bytes that are read and written at once: whoever makes that small
+//! meets every cut on a small device.
 
-use driver::cow::PAGE_BYTES;
+use driver::cow::{PAGE_BYTES, PagesAtOnce};
 use driver::units::{Bytes, SECTOR_SIZE};
 
-/// How much a resize does in one go; by default it reads and writes 1 MiB at once.
+/// How much a resize, or an image tool, does in one go; by default it reads and writes 1 MiB at
+/// once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AtOnce(Bytes);
 
@@ -43,9 +44,9 @@ impl AtOnce {
         Bytes(self.0.0.saturating_mul(1024))
     }
 
-    /// The most pages of a bitmap that are written at once.
-    pub fn pages_a_piece(self) -> usize {
-        (self.0.0 as usize / PAGE_BYTES).max(1)
+    /// The most of a bitmap that is written at once.
+    pub fn pages(self) -> PagesAtOnce {
+        PagesAtOnce::of(self.0.0 / PAGE_BYTES as u64)
     }
 
     /// Extents that are freed in a step, where nobody waits for one.

@@ -145,21 +145,16 @@ impl CopyError {
 }
 
 impl Copying {
-    /// Copies into a target in which this stands before.
-    pub(crate) fn into(target: Target) -> Copying {
+    /// Copies into a target in which this stands before, `at_once` in one go.
+    pub(crate) fn into(target: Target, at_once: AtOnce) -> Copying {
         Copying {
             target,
-            at_once: AtOnce::default(),
+            at_once,
             can_clone: true,
             buffer: Vec::new(),
             copied: Bytes(0),
             found: Vec::new(),
         }
-    }
-
-    /// Copies this much at once.
-    pub(crate) fn set_at_once(&mut self, at_once: AtOnce) {
-        self.at_once = at_once;
     }
 
     /// How much was read and written, without what is shared.

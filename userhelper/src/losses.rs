@@ -120,7 +120,11 @@ pub fn losses<F: HostFile>(
         loss: None,
         buffer: Vec::new(),
     };
-    let mut cow = Extents::of(device.cow(), FileRole::Cow);
+    let own = match device.image() {
+        Some(_) => FileRole::Cow,
+        None => FileRole::RawDisk,
+    };
+    let mut cow = Extents::of(device.cow(), own);
     let mut backing = device
         .backing()
         .map(|file| Extents::of(file, FileRole::Backing));
@@ -129,7 +133,7 @@ pub fn losses<F: HostFile>(
     while at < end {
         if !search.may_ask() {
             let rest = SectorRange::between(at..end).count.bytes();
-            search.add(FileRole::Cow, at, rest).exact = false;
+            search.add(own, at, rest).exact = false;
             return Ok(search.loss);
         }
         let run = device.map().run_within(at, end);
@@ -173,6 +177,7 @@ pub fn losses<F: HostFile>(
 fn examining(file: FileRole) -> &'static str {
     match file {
         FileRole::Cow | FileRole::New => "examining the COW file",
+        FileRole::RawDisk => "examining the disk",
         FileRole::Backing => "examining the backing file",
     }
 }
@@ -319,7 +324,7 @@ impl Search {
             exact: true,
         });
         match which {
-            FileRole::Cow | FileRole::New => loss.in_cow += len,
+            FileRole::Cow | FileRole::New | FileRole::RawDisk => loss.in_cow += len,
             FileRole::Backing => *loss.in_backing.get_or_insert_default() += len,
         }
         loss

@@ -1,7 +1,7 @@
 //! The bitmap of a new layout, piece by piece: what is wholly clean stays a hole, and a step
 //! writes a bounded part of the rest.
 
-use driver::cow::{Geometry, PAGE_BYTES, PageState, SectorMap};
+use driver::cow::{Geometry, PAGE_BYTES, PageState, PagesAtOnce, SectorMap};
 use driver::units::{Bytes, FileOffset};
 
 /// A piece of the bitmap of `geometry` to be written.
@@ -13,19 +13,20 @@ pub(crate) struct Piece {
     pub(crate) next_page: usize,
 }
 
-/// Fills `buffer` with the next piece of the bitmap from a page on, of at most that many pages and
+/// Fills `buffer` with the next piece of the bitmap from the page `from` on, of at most `most` and
 /// with no bit past the device's end; `None` if the rest is a hole.
 pub(crate) fn next_piece(
     map: &SectorMap,
     geometry: &Geometry,
-    (from, most): (usize, usize),
+    (from, most): (usize, PagesAtOnce),
     buffer: &mut Vec<u8>,
 ) -> Option<Piece> {
     let bitmap = geometry.mapped_bitmap();
     let pages = bitmap.len.0.div_ceil(PAGE_BYTES as u64) as usize;
     let clean = |page: &usize| map.page_state(*page) == PageState::Clean;
     let first = (from..pages).find(|page| !clean(page))?;
-    let limit = pages.min(first + most);
+    let most = usize::try_from(most.count()).unwrap_or(usize::MAX);
+    let limit = pages.min(first.saturating_add(most));
     let end = (first..limit).find(clean).unwrap_or(limit);
     let at = Bytes((first * PAGE_BYTES) as u64);
     let len = ((end - first) * PAGE_BYTES).min((bitmap.len - at).0 as usize);
@@ -59,13 +60,21 @@ mod tests {
         let size = SectorCount(sectors).bytes();
         let geometry = Geometry::new(Version::V3, size, 1 << 20).unwrap();
         let mut buffer = Vec::new();
-        let piece = next_piece(&map, &geometry, (0, 256), &mut buffer).unwrap();
+        let piece = next_piece(&map, &geometry, (0, PagesAtOnce::USUAL), &mut buffer).unwrap();
         assert_eq!((piece.at, piece.next_page), (FileOffset(1 << 20), 1));
         assert_eq!((buffer.len(), buffer[0]), (4096, 1 << 5));
-        let piece = next_piece(&map, &geometry, (1, 256), &mut buffer).unwrap();
+        let piece = next_piece(&map, &geometry, (1, PagesAtOnce::USUAL), &mut buffer).unwrap();
         assert_eq!(piece.at, FileOffset((1 << 20) + 3 * 4096));
         assert_eq!(buffer, [0xff, 0x1f]);
-        assert!(next_piece(&map, &geometry, (piece.next_page, 256), &mut buffer).is_none());
+        assert!(
+            next_piece(
+                &map,
+                &geometry,
+                (piece.next_page, PagesAtOnce::USUAL),
+                &mut buffer
+            )
+            .is_none()
+        );
     }
 
     #[test]
@@ -75,7 +84,8 @@ mod tests {
         let size = SectorCount(3 * 32768).bytes();
         let geometry = Geometry::new(Version::V3, size, 1 << 20).unwrap();
         let (mut buffer, mut page, mut pieces) = (Vec::new(), 0, Vec::new());
-        while let Some(piece) = next_piece(&map, &geometry, (page, 2), &mut buffer) {
+        while let Some(piece) = next_piece(&map, &geometry, (page, PagesAtOnce::of(2)), &mut buffer)
+        {
             pieces.push((page, buffer.len()));
             page = piece.next_page;
         }

@@ -12,14 +12,19 @@ pub struct Windows {
     pub longest_ns: u64,
 }
 
-/// How long a window, or a step that frees what windows leave behind, is meant to take. A request
-/// that comes at its beginning waits for all of it, and none is to wait longer than 50 ms, also
-/// where a disk is slower for a moment.
-const GOAL_NS: u64 = 10_000_000;
+/// How long a window is meant to take. A request for it that comes at its beginning waits for all
+/// of it, and none is to wait longer than 50 ms, also where a disk is slower for a moment.
+const WINDOW_GOAL_NS: u64 = 10_000_000;
+
+/// How long a step is meant to take that frees what windows leave behind. Where operations are
+/// carried out where they are given, any request that comes at its beginning waits for all of it.
+const FREEING_GOAL_NS: u64 = 250_000;
 
 /// How much there may be to one window or one step that frees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
+    /// How long it is meant to take.
+    goal_ns: u64,
     least: u64,
     /// To begin with.
     first: u64,
@@ -30,6 +35,7 @@ impl Bounds {
     /// With no more than this.
     pub(crate) fn within(self, most: u64) -> Bounds {
         Bounds {
+            goal_ns: self.goal_ns,
             least: self.least.min(most),
             first: self.first.min(most),
             most: self.most.min(most),
@@ -39,6 +45,7 @@ impl Bounds {
 
 /// Bytes to move, in a window under live I/O.
 pub(crate) const LIVE_WINDOW: Bounds = Bounds {
+    goal_ns: WINDOW_GOAL_NS,
     least: 64 << 10,
     first: 256 << 10,
     most: 16 << 20,
@@ -46,6 +53,7 @@ pub(crate) const LIVE_WINDOW: Bounds = Bounds {
 
 /// Extents to free, in a step under live I/O.
 pub(crate) const LIVE_FREEING: Bounds = Bounds {
+    goal_ns: FREEING_GOAL_NS,
     least: 1,
     first: 16,
     most: 4096,
@@ -116,11 +124,12 @@ impl Pace {
         let Some(bounds) = self.bounds else {
             return;
         };
-        if took > GOAL_NS {
+        let goal_ns = bounds.goal_ns;
+        if took > goal_ns {
             // Half of what took too long, which may be less than what was allowed.
-            let parts = if took > 3 * GOAL_NS { 4 } else { 2 };
+            let parts = if took > 3 * goal_ns { 4 } else { 2 };
             self.amount = (self.amount.min(amount) / parts).max(bounds.least);
-        } else if took < GOAL_NS / 2 && amount > self.amount / 2 {
+        } else if took < goal_ns / 2 && amount > self.amount / 2 {
             self.amount = (self.amount * 2).min(bounds.most);
         }
     }
@@ -131,6 +140,7 @@ mod tests {
     use super::*;
 
     const BOUNDS: Bounds = Bounds {
+        goal_ns: 10_000_000,
         least: 4,
         first: 16,
         most: 256,

@@ -75,6 +75,8 @@ pub struct Plan {
     pub new_size: Bytes,
     /// The layout then; `None` for a raw disk.
     pub new_geometry: Option<Geometry>,
+    /// Whether stock Linux reaches the data now, and will not then.
+    pub leaves_stock_reach: bool,
     /// Bytes of data to be moved at most.
     pub to_move: Bytes,
     /// Space on the host that is needed meanwhile, in whole blocks of its file system.
@@ -206,7 +208,7 @@ fn current_size<F: HostFile>(device: &Ordered<F>) -> Result<Bytes, NotExamined> 
     match device.geometry() {
         Some(geometry) => Ok(geometry.size),
         None => device.cow().len().map_err(|error| NotExamined {
-            doing: "examining the raw disk",
+            doing: "examining the disk",
             at: FileOffset(0),
             error,
         }),
@@ -221,6 +223,7 @@ fn plan_raw(old_size: Bytes, wish: Wish) -> Result<Plan, PlanError> {
             old_size,
             new_size: wish.new_size,
             new_geometry: None,
+            leaves_stock_reach: false,
             to_move: Bytes(0),
             space_needed: Bytes(0),
             online: wish.online,
@@ -273,11 +276,24 @@ impl<F: HostFile> Planner<'_, F> {
             true => [Strategy::Headroom, Strategy::Reflow, Strategy::Rebuild],
         };
         let mut reasons = Vec::new();
+        // A reflow that takes the file from stock Linux gives way to a rebuild that does not.
+        let mut reflow: Option<Plan> = None;
         for strategy in order {
-            match self.attempt(strategy)? {
-                Ok(plan) => return Ok(plan.because(reasons)),
-                Err(why) => reasons.push(format!("not by {strategy}: {why}")),
+            match (self.attempt(strategy)?, &reflow) {
+                (Ok(plan), None) if strategy == Strategy::Reflow && plan.leaves_stock_reach => {
+                    reflow = Some(plan);
+                }
+                // It would not help.
+                (Ok(plan), Some(_)) if plan.leaves_stock_reach => {}
+                (Ok(plan), instead_of) => {
+                    reasons.extend(instead_of.as_ref().and_then(Plan::why_not));
+                    return Ok(plan.because(reasons));
+                }
+                (Err(why), _) => reasons.push(format!("not by {strategy}: {why}")),
             }
+        }
+        if let Some(plan) = reflow {
+            return Ok(plan.because(reasons));
         }
         Err(PlanError::Impossible {
             strategy: Strategy::Reflow,
@@ -473,6 +489,7 @@ impl<F: HostFile> Planner<'_, F> {
             old_size: self.old_size,
             new_size: self.wish.new_size,
             new_geometry: Some(new),
+            leaves_stock_reach: self.image.geometry.fits_stock_linux() && !new.fits_stock_linux(),
             to_move: Bytes(0),
             space_needed: Bytes(0),
             online: self.wish.online,
@@ -522,9 +539,18 @@ impl Plan {
             self.reasons.push(format!(
                 "the data starts at {}, past the 2 GiB that stock Linux can reach: \
                  only ubdlab will be able to use the file",
-                geometry.data_offset - driver::units::FileOffset(0)
+                geometry.data_offset - FileOffset(0)
             ));
         }
         self
+    }
+
+    /// Why another plan is better that stays within stock Linux's reach.
+    fn why_not(&self) -> Option<String> {
+        let start = self.new_geometry?.data_offset - FileOffset(0);
+        Some(format!(
+            "not by {}: the data would start at {start}, past the 2 GiB that stock Linux can reach",
+            self.strategy
+        ))
     }
 }

@@ -185,8 +185,7 @@ impl<H: ImageHost> Rebuild<H> {
         capacity: SectorCount,
     ) -> Result<Bytes, ResizeError> {
         let end = Sector(0) + capacity.min(self.new.capacity());
-        let mut copying = Copying::into(Target::Hole);
-        copying.set_at_once(self.at_once);
+        let mut copying = Copying::into(Target::Hole, self.at_once);
         let (mut at, mut passed) = (Sector(0), Bytes(0));
         loop {
             let (step, may_share) = (copying.step(), copying.may_share());
@@ -218,7 +217,7 @@ impl<H: ImageHost> Rebuild<H> {
     async fn write_bits(&self, desk: &Desk<H::File>) -> Result<(), ResizeError> {
         let (mut page, mut buffer) = (0, Vec::new());
         loop {
-            let (new, pages) = (self.new, self.at_once.pages_a_piece());
+            let (new, pages) = (self.new, self.at_once.pages());
             let piece = desk.look(move |here| {
                 let piece = next_piece(here.device().map(), &new, (page, pages), &mut buffer);
                 (piece, buffer)

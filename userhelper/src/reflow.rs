@@ -34,14 +34,14 @@
 mod copying;
 mod freeing;
 
-use driver::cow::{Extension, Geometry, Header, JournalRecord, Version};
+use driver::cow::{Extension, Geometry, Header, JournalRecord, SectorMap, Version};
 use driver::host::{FileRole, HostFile};
 use driver::ordered::{
     Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement, Procedure,
     Resize,
 };
 use driver::resize::{Outcome, ResizeError, Resized, Strategy};
-use driver::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::at_once::AtOnce;
 use crate::new_bitmap::next_piece;
@@ -64,6 +64,10 @@ pub const LIVE_WINDOW: Bytes = Bytes(pace::LIVE_WINDOW.most);
 /// The limit for a window is never below this, however little space there is.
 pub const LEAST_WINDOW: Bytes = Bytes(64 << 10);
 
+/// The most bytes that one step copies under live I/O. A write of a request may have to wait until
+/// one of as many bytes has ended, because a file takes one write after the other.
+const LIVE_COPY: Bytes = Bytes(128 << 10);
+
 const JOURNAL: &str = "writing the journal";
 
 /// A reflow that has not begun.
@@ -77,6 +81,11 @@ pub struct Reflow {
     freeing: Option<Pace>,
     /// How much is copied in a step, and of how much the map is looked at.
     at_once: AtOnce,
+    /// The most bytes that a step copies, within that.
+    most_copied: Bytes,
+    /// The data that was found last, in what the next window is chosen from or in the window that
+    /// is copied.
+    found: Option<FileRange>,
     /// The header is marked, and a part may have been moved.
     is_marked: bool,
     moved: Bytes,
@@ -165,6 +174,8 @@ impl Reflow {
             pace: Pace::fixed(WINDOW.0),
             freeing: None,
             at_once: AtOnce::default(),
+            most_copied: Bytes(u64::MAX),
+            found: None,
             is_marked,
             moved: Bytes(0),
             progress: Progress::default(),
@@ -195,6 +206,7 @@ impl Reflow {
     pub fn while_live(mut self, most: Bytes) -> Reflow {
         self.pace = Pace::adapting(pace::LIVE_WINDOW.within(most.0));
         self.freeing = Some(Pace::adapting(LIVE_FREEING));
+        self.most_copied = LIVE_COPY;
         self
     }
 
@@ -359,6 +371,7 @@ impl Reflow {
         let distance = self.distance();
         let most = Bytes(self.pace.amount()).min(distance.bytes());
         let piece = most.min(self.at_once.bytes()).whole_sectors();
+        self.found = None;
         // Downwards, piece by piece, as long as there is room for what they hold.
         let (mut top, mut start, mut data) = (None, frontier, Bytes(0));
         while start > Sector(0) {
@@ -478,7 +491,7 @@ impl Reflow {
             // Within one turn, so that no bit that is published meanwhile is written over.
             desk.turn().await?;
             let (new, mut buffer) = (self.new, std::mem::take(&mut self.buffer));
-            let pages = self.at_once.pages_a_piece();
+            let pages = self.at_once.pages();
             let piece = desk.look(move |here| {
                 let piece = next_piece(here.device().map(), &new, (page, pages), &mut buffer);
                 (piece, buffer)
@@ -552,13 +565,37 @@ impl Reflow {
             let copy = self.new.place_of(window.start);
             let end = self.old.place_of(self.record.frontier);
             if copy < end {
-                cleared = desk.clear(FileRange::between(copy..end)).await;
+                let from = self.block_of_copy(desk, window, copy).await?;
+                cleared = desk.clear(FileRange::between(from..end)).await;
             }
         }
         // A copy that cannot be cleared lies under clean sectors, and the rest is put back.
         desk.look(|here| here.set_hold(Hold::Nothing)).await?;
         let put_back = before.put_back(desk).await;
         cleared.and(put_back)
+    }
+}
+
+impl Reflow {
+    /// Where the copy of `window`, which begins at `copy`, is cleared from: the start of the block
+    /// that it begins within, if that holds nothing else and the guest is kept out of it. Otherwise
+    /// the block would keep its space.
+    async fn block_of_copy<F: HostFile>(
+        &self,
+        desk: &Desk<F>,
+        window: SectorRange,
+        copy: FileOffset,
+    ) -> Result<FileOffset, ResizeError> {
+        let old = self.old;
+        let block = FileOffset(copy.0 / BLOCK * BLOCK).max(old.data_offset);
+        let at = |place: FileOffset| Sector(0) + (place - old.data_offset).whole_sectors();
+        let below = SectorRange::between(at(block)..at(copy));
+        let is_free = move |map: &SectorMap| map.dirty_runs(below).next().is_none();
+        let is_free = desk.look(move |here| is_free(here.device().map())).await?;
+        Ok(match is_free && below.start >= window.start {
+            true => block,
+            false => copy,
+        })
     }
 }
 

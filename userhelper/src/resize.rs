@@ -125,7 +125,11 @@ impl<H: ImageHost + Clone> WishedResize<H> {
         // between may write to what has been found to hold nothing.
         let planned = desk.look(move |here| {
             let device = here.device();
-            let examining = ResizeError::host("examining the COW file", FileOffset(0));
+            let doing = match device.image() {
+                Some(_) => "examining the COW file",
+                None => "examining the disk",
+            };
+            let examining = ResizeError::host(doing, FileOffset(0));
             let surroundings = surroundings(&self.host, &self.path, device).map_err(examining)?;
             let plan = plan(device, self.wish, surroundings).map_err(not_planned)?;
             let planned = PlannedResize::new(&plan, self.host, &self.path, device)?;

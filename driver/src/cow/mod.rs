@@ -10,6 +10,7 @@ mod header;
 mod header_change;
 mod header_record;
 mod journal;
+mod pages_at_once;
 mod sector_map;
 
 pub use backing_change::{
@@ -23,6 +24,7 @@ pub use geometry::{FileTooLarge, Geometry, LARGEST_STOCK_OFFSET};
 pub use header::{ByteOrder, Header, HeaderError};
 pub use header_change::{HeaderChange, HeaderPiece};
 pub use journal::JournalRecord;
+pub use pages_at_once::PagesAtOnce;
 pub use sector_map::{
     MAX_SECTORS, MapTooLarge, PAGE_BYTES, PageSnapshot, PageState, Run, Runs, SECTORS_PER_PAGE,
     SectorMap, SectorState,

@@ -378,7 +378,7 @@ impl Engine {
                         action,
                     });
                 }
-                Some(host_failure(file, &action, error))
+                Some(self.host_failure(file, &action, error))
             }
         };
         let place = Where {
@@ -527,7 +527,7 @@ impl Engine {
             return;
         };
         publication.fail(&mut published);
-        let failure = host_failure(FileRole::Cow, ended, error);
+        let failure = self.host_failure(FileRole::Cow, ended, error);
         let status = Status::from(&failure.error);
         self.end_publication(publication.waiters, Some(status), Some(failure));
     }
@@ -579,6 +579,19 @@ impl Engine {
     fn has_unpublished(&self) -> bool {
         self.durability.is_unsynced() || self.map.has_changes()
     }
+
+    #[cold]
+    fn host_failure(&self, file: FileRole, action: &Action, error: HostError) -> Box<HostFailure> {
+        Box::new(HostFailure {
+            kind: action.kind(),
+            role: match file {
+                FileRole::Cow if self.placement.is_raw() => FileRole::RawDisk,
+                file => file,
+            },
+            at: action.range().start,
+            error,
+        })
+    }
 }
 
 /// Who waits for the operations of publications.
@@ -607,14 +620,4 @@ fn operation(slot: Slot, part: u32, file: FileRole, action: Action) -> Operation
 #[inline]
 fn who(waiter: Waiter) -> (Slot, u32) {
     ((waiter.0 >> 32) as Slot, waiter.0 as u32)
-}
-
-#[cold]
-fn host_failure(role: FileRole, action: &Action, error: HostError) -> Box<HostFailure> {
-    Box::new(HostFailure {
-        kind: action.kind(),
-        role,
-        at: action.range().start,
-        error,
-    })
 }

@@ -38,6 +38,11 @@ impl Placement {
         }
     }
 
+    /// Whether it is that of a raw disk: every COW file has a bitmap.
+    pub fn is_raw(&self) -> bool {
+        self.bitmaps.is_empty()
+    }
+
     /// Sectors from `frontier` on are where `new` has them, the rest and the bitmap where
     /// `old` has them.
     pub fn moving(old: &Geometry, new: &Geometry, frontier: Sector) -> Placement {

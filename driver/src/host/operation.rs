@@ -18,6 +18,9 @@ pub enum FileRole {
     Backing,
     /// The file that a rebuild makes, which becomes the COW file.
     New,
+    /// The raw disk that stands in for the COW file, where an error names it. Operations on it are
+    /// on [`FileRole::Cow`].
+    RawDisk,
 }
 
 /// As in a message.
@@ -27,6 +30,7 @@ impl fmt::Display for FileRole {
             FileRole::Cow => "COW file",
             FileRole::Backing => "backing file",
             FileRole::New => "new COW file",
+            FileRole::RawDisk => "disk",
         })
     }
 }

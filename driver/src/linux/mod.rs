@@ -159,6 +159,11 @@ impl<F: HostFile> LinuxUbd<F> {
         )
     }
 
+    /// The open COW file.
+    pub fn cow(&self) -> &F {
+        &self.files.cow
+    }
+
     /// Where the sectors from the start of `range` on, which is not empty and lies within the
     /// device, would be read now: as many of them as their bits say the same of. No file has
     /// the place if it is one that the host refuses.

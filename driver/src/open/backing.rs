@@ -12,7 +12,7 @@ use crate::ordered::{CowImage, Ordered};
 
 use super::expected::{self, ExpectedBacking};
 use super::named::{NamedBacking, Trust, Unfollowed, resolve};
-use super::{Held, Instead, OpenError, OpenOptions, Role, host};
+use super::{Held, ImageFormat, Instead, OpenError, OpenOptions, Role, host};
 
 const HALF_SWITCHED: &str =
     "switching the backing file, which `ubdlab image recover` has to finish now";
@@ -68,6 +68,9 @@ pub(super) fn open<N: HostNames>(
     let any_time = instead.map_or(switched, |instead| instead == Instead::AnyTime);
     let expected = ExpectedBacking::of(header, extension.as_ref(), any_time);
     expected::check(&expected, &spec.file, &path, &backing)?;
+    if switched && !options.backing_is_raw {
+        refuse_image(&path, backing.file())?;
+    }
     if switched && instead.is_none() {
         let named = name_for_header(names, &spec.file, &path, backing.file())?;
         switch(cow, spec, header, &named, backing.mtime())?;
@@ -142,6 +145,18 @@ pub(super) fn open_path<N: HostNames>(
     names
         .open(path, access)
         .map_err(host(path, "opening the backing file"))
+}
+
+/// Refuses a backing file that begins like an image, and that nobody says is a raw disk.
+pub(super) fn refuse_image<F: HostFile>(path: &Path, file: &F) -> Result<(), OpenError> {
+    let format = ImageFormat::of(file).map_err(host(path, "reading the backing file"))?;
+    match format {
+        None => Ok(()),
+        Some(format) => Err(OpenError::BackingIsImage {
+            path: path.to_owned(),
+            format,
+        }),
+    }
 }
 
 fn is_same<N: HostNames>(

@@ -21,7 +21,6 @@ use crate::host::{Access, HostError, HostFile, HostNames, LockKind, Replace};
 use crate::units::FileOffset;
 
 use super::held::check_name;
-use super::image_format::ImageFormat;
 use super::{Held, OpenError, Role, backing, host};
 
 /// How a temporary name ends.
@@ -47,10 +46,10 @@ pub fn is_temporary_name(path: &Path) -> bool {
 ///
 /// # Errors
 /// If `path` exists, or the backing file is not one; as of [`create_whole`].
-pub fn create<N: HostNames>(
+pub fn create<'a, N: HostNames>(
     names: &N,
     path: &Path,
-    backing: &Path,
+    backing: impl Into<ChosenBacking<'a>>,
     alignment: Option<u32>,
 ) -> Result<N::File, OpenError> {
     let backing = open_backing(names, path, backing)?;
@@ -126,13 +125,8 @@ pub fn open_backing<'a, N: HostNames>(
             found: held.len(),
         });
     }
-    let format = ImageFormat::of(held.file());
-    let format = format.map_err(host(backing, "reading the backing file"))?;
-    if let Some(format) = format.filter(|_| !raw) {
-        return Err(OpenError::BackingIsImage {
-            path: backing.to_owned(),
-            format,
-        });
+    if !raw {
+        backing::refuse_image(backing, held.file())?;
     }
     Ok(NewBacking {
         name: backing::name_for_header(names, path, backing, held.file())?,

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use crate::cow::{
     Extension, ExtensionState, FileTooLarge, Geometry, Header, HeaderError, JournalRecord,
-    MAX_SECTORS, MapTooLarge, PAGE_BYTES, SectorMap, Version,
+    MAX_SECTORS, MapTooLarge, PAGE_BYTES, PagesAtOnce, SectorMap, Version,
 };
 use crate::device_spec::DeviceSpec;
 use crate::host::{Access, HostError, HostFile, HostNames, HostResult, LockKind};
@@ -60,8 +60,11 @@ pub struct OpenOptions {
     /// Take the backing file that the specification names in the place of the header's, whose
     /// path stays. It must have the same size.
     pub instead: Option<Instead>,
-    /// Pages of the bitmap that are read at once, at least one.
-    pub pages_a_read: u64,
+    /// How much of the bitmap is read in one go.
+    pub pages_at_once: PagesAtOnce,
+    /// The backing file that the specification names is said to be a raw disk. If not, one that
+    /// the header does not name already is refused where it begins like an image.
+    pub backing_is_raw: bool,
 }
 
 /// Whether a backing file that takes the place of the header's has to have the time that the
@@ -84,7 +87,8 @@ impl Default for OpenOptions {
             without_backing: false,
             writable_backing: false,
             instead: None,
-            pages_a_read: PAGES_A_READ,
+            pages_at_once: PagesAtOnce::USUAL,
+            backing_is_raw: false,
         }
     }
 }
@@ -154,7 +158,7 @@ pub fn open<N: HostNames>(
             (placement, Some(record))
         }
     };
-    let map = read_map(cow.file(), path, &geometry, options.pages_a_read)?;
+    let map = read_map(cow.file(), path, &geometry, options.pages_at_once)?;
     if interrupted.is_none() {
         check_data(path, &geometry, &map, cow.len())?;
     }
@@ -285,7 +289,8 @@ fn open_cow<N: HostNames>(
                 return Err(OpenError::NothingToCreateFrom { path });
             };
             // Locked since before it had its name; taking the lock once more changes nothing.
-            create(names, path, backing, None)?
+            let raw = options.backing_is_raw;
+            create(names, path, ChosenBacking { path: backing, raw }, None)?
         }
         opened => opened.map_err(host(path, "opening"))?,
     };
@@ -445,16 +450,12 @@ fn check_data(
     }
 }
 
-/// Pages of the bitmap that are read at once, unless somebody wants fewer: few enough to stay in a
-/// processor's cache.
-const PAGES_A_READ: u64 = 64;
-
 /// Reads the bitmap, skipping its holes: what it costs grows with what is dirty.
 fn read_map<F: HostFile>(
     file: &F,
     path: &Path,
     geometry: &Geometry,
-    pages_a_read: u64,
+    at_once: PagesAtOnce,
 ) -> Result<SectorMap, OpenError> {
     let mut map = SectorMap::new(geometry.capacity()).map_err(|error| OpenError::TooLarge {
         path: path.to_owned(),
@@ -472,7 +473,7 @@ fn read_map<F: HostFile>(
         let mut page = first.max(loaded_to);
         while page < end {
             let at = Bytes(page * PAGE_BYTES as u64);
-            let pages = (end - page).min(pages_a_read.max(1)) * PAGE_BYTES as u64;
+            let pages = (end - page).min(at_once.count()) * PAGE_BYTES as u64;
             buffer.resize((bitmap.len - at).0.min(pages) as usize, 0);
             read(file, &mut buffer, bitmap.start + at).map_err(reading())?;
             for bytes in buffer.chunks(PAGE_BYTES) {

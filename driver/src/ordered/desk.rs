@@ -412,16 +412,23 @@ impl<F: HostFile> Desk<F> {
         }
     }
 
-    /// Syncs the COW file, whether or not a sync has failed before. For what is put back
+    /// Syncs the COW file or raw disk, whether or not a sync has failed before. For what is put back
     /// where a resize ends early: it is durable then, whatever else has been lost.
     ///
     /// # Errors
     /// The host's.
     pub async fn sync_to_undo(&self) -> Result<(), ResizeError> {
-        let doing = "syncing the COW file";
-        let synced = self.succeed(FileRole::Cow, doing, Action::SyncData);
-        synced.await.map(drop)
+        let ended = self.operate(FileRole::Cow, Action::SyncData).await?;
+        let Err(error) = ended.result else {
+            return Ok(());
+        };
+        let is_raw = self.look(|here| here.device().image().is_none()).await?;
+        let doing = match is_raw {
+            true => "syncing the disk",
+            false => "syncing the COW file",
+        };
+        Err(ResizeError::host(doing, FileOffset(0))(error))
     }
 }
 
-pub(super) const LENGTH: &str = "changing the length of the COW file";
+const LENGTH: &str = "changing the length of the COW file";

@@ -25,20 +25,17 @@
 //! sectors that wait for a flush are not published here: of the byte that old and new sectors
 //! share, only the new sectors' bits are changed.
 
-use crate::cow::{Geometry, PAGE_BYTES, Version};
+use crate::cow::{Geometry, PAGE_BYTES, PagesAtOnce, Version};
 use crate::host::{FileRole, HostError, HostFile};
 use crate::resize::{Outcome, ResizeError, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::commit::check_extension;
-use super::desk::LENGTH;
 use super::procedure::{Procedure, Resize};
 use super::{Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement};
 
-/// Pages of bitmap that are written in one turn at most, unless somebody wants fewer.
-const PAGES_A_TURN: u64 = 64;
-
 const BITS: &str = "writing the bitmap of the COW file";
+const RAW_LENGTH: &str = "changing the length of the disk";
 
 /// A resize within the headroom.
 #[derive(Clone, Debug)]
@@ -47,7 +44,8 @@ pub struct Headroom {
     new_size: Bytes,
     old_sectors: SectorCount,
     new_sectors: SectorCount,
-    pages_a_turn: u64,
+    /// What is written of the bitmap in one turn at most.
+    pages_at_once: PagesAtOnce,
 }
 
 impl Headroom {
@@ -95,15 +93,15 @@ impl Headroom {
             new_size,
             old_sectors,
             new_sectors: new_size.whole_sectors(),
-            pages_a_turn: PAGES_A_TURN,
+            pages_at_once: PagesAtOnce::USUAL,
         })
     }
 
-    /// Writes at most this many pages of the bitmap in a turn, and at least one: for callers that
-    /// want shorter turns, or more of them.
+    /// Writes at most this much of the bitmap in a turn: for callers that want shorter turns, or
+    /// more of them.
     #[must_use]
-    pub fn with_pages_a_turn(mut self, pages: u64) -> Headroom {
-        self.pages_a_turn = pages.max(1);
+    pub fn with_pages_at_once(mut self, pages: PagesAtOnce) -> Headroom {
+        self.pages_at_once = pages;
         self
     }
 
@@ -215,7 +213,9 @@ impl Headroom {
         new: &Geometry,
         from: u64,
     ) -> Result<u64, ResizeError> {
-        let to = page_end(from + (self.pages_a_turn - 1) * PAGE_BYTES as u64).min(new.bitmap_len.0);
+        let pages = self.pages_at_once.bytes().0 - PAGE_BYTES as u64;
+        let last = from.saturating_add(pages).min(new.bitmap_len.0);
+        let to = page_end(last).min(new.bitmap_len.0);
         let bits = desk.look(move |here| {
             let mut bits = vec![0; (to - from) as usize];
             here.device().map().copy_bitmap(Bytes(from), &mut bits);
@@ -295,11 +295,11 @@ impl Headroom {
     }
 
     async fn resize_raw<F: HostFile>(&self, desk: &Desk<F>) -> Result<(), ResizeError> {
-        let doing = "examining the raw disk";
+        let doing = "examining the disk";
         // With a partial sector at the end it is longer than its sectors.
         let old_len = desk.len(FileRole::Cow, doing).await?;
         let new_len = FileOffset(0) + self.new_size;
-        let set = desk.set_len(FileRole::Cow, LENGTH, new_len).await;
+        let set = desk.set_len(FileRole::Cow, RAW_LENGTH, new_len).await;
         if let Err(error) = set {
             if error == ResizeError::Abandoned {
                 return Err(error);
@@ -326,7 +326,7 @@ impl Headroom {
                 desk.decided().await;
                 // The new sectors were never offered.
                 let old_len = FileOffset(0) + old_len;
-                let _ = desk.set_len(FileRole::Cow, LENGTH, old_len).await;
+                let _ = desk.set_len(FileRole::Cow, RAW_LENGTH, old_len).await;
                 return Err(error);
             }
             let offered = desk.follow(move |here| here.set_capacity(sectors, sectors));

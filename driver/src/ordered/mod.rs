@@ -324,6 +324,6 @@ pub enum CloseError {
     #[error("host operations of the device are under way")]
     Busy,
     /// A sync failed earlier, and the writes since the last good one may be lost.
-    #[error("a sync of the COW file failed earlier: writes after the last good flush may be lost")]
+    #[error("a sync failed earlier: writes after the last good flush may be lost")]
     SyncFailed,
 }

@@ -157,7 +157,7 @@ impl Bench {
             let file = match operation.file {
                 FileRole::Cow => "cow",
                 FileRole::Backing => "backing",
-                FileRole::New => "new",
+                FileRole::New | FileRole::RawDisk => "new",
             };
             match &operation.action {
                 Action::Read { buffer, .. } => format!("read {file} {}", buffer.len().0 / 512),

@@ -18,6 +18,7 @@ use driver::units::SECTOR_SIZE;
 use crate::fuzz::campaign::{self, Campaign, Stop};
 use crate::fuzz::case::{DriverName, Resizer};
 use crate::fuzz::generate::Subject;
+use crate::fuzz::guard::is_guarded;
 use crate::fuzz::selection::described;
 use crate::report::fuzz_page;
 use crate::sim::Assumptions;
@@ -81,9 +82,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     duration: Option<Duration>,
 
-    /// Threads [default: the machine's cores]
-    #[arg(long, value_name = "J")]
-    jobs: Option<NonZeroUsize>,
+    /// Threads, from 1 to 1024 [default: the machine's cores]
+    ///
+    /// Where the operating system gives fewer, the fuzzer goes on with those. No more are started
+    /// than there are cases to run at once, which are 128.
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u64).range(1..=MOST_JOBS))]
+    jobs: Option<u64>,
 
     /// Write each finding into this directory
     #[arg(long, value_name = "DIR")]
@@ -205,6 +209,9 @@ impl Weakening {
     }
 }
 
+/// The most threads that can be asked for.
+const MOST_JOBS: u64 = 1024;
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("found {text:?}, expected a number followed by s, m or h");
     let unit = text.chars().last().ok_or_else(wrong)?;
@@ -228,12 +235,18 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
 }
 
-/// A panic of what is fuzzed is a finding; its backtrace would only bury the report.
+/// A panic of what is fuzzed is a finding; its backtrace would only bury the report. One of the
+/// fuzzer itself is told like any other.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    let hook = Arc::new(std::panic::take_hook());
+    let usual = Arc::clone(&hook);
+    std::panic::set_hook(Box::new(move |panic| {
+        if !is_guarded() {
+            usual(panic);
+        }
+    }));
     let result = work();
-    std::panic::set_hook(hook);
+    std::panic::set_hook(Box::new(move |panic| hook(panic)));
     result
 }
 
@@ -263,10 +276,15 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
         Arc::new(move || interrupt.is_asked() || gave_up.load(Ordering::Relaxed))
     };
     let outcome = quietly(|| campaign::run_until(&campaign, stop, &mut keeper));
-    if let Some(stuck) = &outcome.stuck {
+    if let Some(stuck) = outcome
+        .as_ref()
+        .ok()
+        .and_then(|outcome| outcome.stuck.as_ref())
+    {
         keeper.keep_stuck(stuck);
     }
-    let mut report = Report::of(&campaign, &outcome, keeper.finish()?);
+    let kept = keeper.finish()?;
+    let mut report = Report::of(&campaign, &outcome.map_err(Failure::operation)?, kept);
     report.options = args.options();
     report.ended_by_signal = interrupt::signal();
     match args.json {
@@ -285,10 +303,10 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
 
 impl Args {
     fn jobs(&self) -> usize {
-        match self.jobs {
-            Some(jobs) => jobs.get(),
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        }
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.jobs
+            .map_or_else(cores, |jobs| jobs as usize)
+            .min(MOST_JOBS as usize)
     }
 
     /// The options that say what is fuzzed, but for seeds, numbers of cases and defects.

@@ -9,6 +9,7 @@ use driver::units::Bytes;
 use crate::trace::generate::Access;
 use crate::trace::{Generator, Workload};
 
+use super::descriptor::is_standard_output;
 use super::output_file::OutputFile;
 use super::trace_file::{into_file, written};
 use super::writing::Writing;
@@ -182,7 +183,7 @@ impl Args {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let generator = Generator::new(args.workload());
     let mut generator = generator.map_err(|error| Failure(format!("generating: {error}")))?;
-    if args.target == Path::new("-") {
+    if args.target == Path::new("-") || is_standard_output(&args.target) {
         let out = output::data(args.writing.is_binary())?;
         let name = Path::new("standard output");
         output::unless_reader_left(args.writing.write(&mut generator, name, out))?;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Subcommand, ValueEnum};
 use driver::cow::HeaderError;
-use driver::open::OpenError;
+use driver::open::{ChosenBacking, OpenError};
 use userhelper::image::ImageError;
 use userhelper::image::open::{Format, Instead, Reach, Trust};
 
@@ -110,6 +110,18 @@ struct InsteadArgs {
     /// Refuse FILE unless it was modified when the header says
     #[arg(long, requires = "named_backing")]
     check_time: bool,
+
+    /// Say that FILE is a raw disk, also if it begins like a COW file or another image
+    ///
+    /// A backing file is always a raw disk: COW files cannot be stacked. FILE is refused without
+    /// this if it begins like an image or a compressed file, unless the header names it too.
+    #[arg(
+        long = "backing-format",
+        value_enum,
+        value_name = "FORMAT",
+        requires = "named_backing"
+    )]
+    backing_format: Option<RawArg>,
 }
 
 impl InsteadArgs {
@@ -121,6 +133,15 @@ impl InsteadArgs {
     fn instead(&self) -> Instead {
         instead(self.check_time)
     }
+
+    fn is_raw(&self) -> bool {
+        self.backing_format.is_some()
+    }
+
+    /// How the backing file is reached that the header names, or `path` in its place.
+    fn reach<'a>(&self, trust: Trust, path: Option<&'a PathBuf>) -> Reach<'a> {
+        reach(trust, path, self.is_raw(), self.instead())
+    }
 }
 
 fn instead(check_time: bool) -> Instead {
@@ -131,10 +152,10 @@ fn instead(check_time: bool) -> Instead {
 }
 
 /// How the backing file is reached that the header names, or `path` in its place.
-fn reach(trust: Trust, path: Option<&PathBuf>, instead: Instead) -> Reach<'_> {
+fn reach(trust: Trust, path: Option<&PathBuf>, raw: bool, instead: Instead) -> Reach<'_> {
     Reach {
         trust,
-        instead: path.map(|path| (&**path, instead)),
+        instead: path.map(|path| (ChosenBacking { path, raw }, instead)),
     }
 }
 
@@ -185,7 +206,7 @@ struct BackingFormatArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum RawArg {
+pub(super) enum RawArg {
     /// A raw disk, whatever it begins with
     Raw,
 }

@@ -5,6 +5,7 @@
 mod bench;
 mod ctl;
 mod demo;
+mod descriptor;
 mod device_arg;
 mod driver_arg;
 mod fuzz;

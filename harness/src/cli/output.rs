@@ -54,7 +54,7 @@ fn stderr() -> std::io::Stderr {
 static REFUSED: OnceLock<String> = OnceLock::new();
 
 /// What is said of standard output that was closed when the program started.
-const CLOSED: &str = "it is closed";
+pub(super) const CLOSED: &str = "it is closed";
 
 /// Whether data was written that nobody reads any more.
 static READER_LEFT: AtomicBool = AtomicBool::new(false);

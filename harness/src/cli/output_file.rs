@@ -5,7 +5,8 @@
 //!
 //! Only a regular file is ever replaced. A symbolic link stays, and what it names is replaced. A
 //! character device or FIFO is written into, as a shell's `>` would; a FIFO waits for its reader.
-//! Anything else is refused.
+//! Anything else is refused. A name of one of the program's own descriptors (`/dev/stdout`,
+//! `/dev/fd/3`) stands for that descriptor, whatever it leads to: [`super::descriptor`].
 
 use std::fs::{File, FileType};
 use std::io::{self, Write};
@@ -18,10 +19,10 @@ use userhelper::real_files::{
 };
 
 use super::temporary::TemporaryFile;
-use super::{Failure, output, without_path};
+use super::{Failure, descriptor, output, without_path};
 
 /// As many symbolic links may lead to one another as Linux follows.
-const MOST_LINKS: usize = 40;
+pub(super) const MOST_LINKS: usize = 40;
 
 /// A result under way. Dropped before it is finished, it leaves no file behind.
 #[derive(Debug)]
@@ -36,15 +37,15 @@ pub(super) struct OutputFile<'a> {
 enum Way {
     /// A temporary file that takes this name.
     Named(TemporaryFile, PathBuf),
-    /// A device or FIFO.
+    /// A device, FIFO or descriptor.
     Into(File),
 }
 
-impl<'a> OutputFile<'a> {
-    /// What is going to be at `target`.
-    pub(super) fn create(target: &'a Path) -> Result<OutputFile<'a>, Failure> {
+impl Way {
+    /// The way to what is at `target`, or will be.
+    fn to(target: &Path) -> Result<Way, Failure> {
         let failed = |error: io::Error| not_written(target, &error);
-        let way = match std::fs::metadata(target) {
+        Ok(match std::fs::metadata(target) {
             Ok(found) if is_stream(found.file_type()) => {
                 Way::Into(File::options().write(true).open(target).map_err(failed)?)
             }
@@ -84,6 +85,16 @@ impl<'a> OutputFile<'a> {
                 give_storage_attributes_at(&name, temporary.as_file());
                 Way::Named(temporary, name)
             }
+        })
+    }
+}
+
+impl<'a> OutputFile<'a> {
+    /// What is going to be at `target`.
+    pub(super) fn create(target: &'a Path) -> Result<OutputFile<'a>, Failure> {
+        let way = match descriptor::named_by(target) {
+            Some(file) => Way::Into(file?),
+            None => Way::to(target)?,
         };
         let sources = Vec::new();
         Ok(OutputFile {

@@ -1,8 +1,10 @@
 //! `ubdlab replay`.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -25,6 +27,7 @@ use crate::trace::{DeviceChoice, Devices, summarize};
 
 use super::device_arg::device_spec;
 use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
+use super::image::RawArg;
 use super::output::InLines;
 use super::output_file::{cause, tell_what_is_lacking};
 use super::page::write_page;
@@ -186,6 +189,18 @@ pub(super) struct Args {
     #[arg(long, requires = "device")]
     switch_backing: bool,
 
+    /// Say that the backing file in --device is a raw disk, also if it begins like a COW file
+    ///
+    /// A backing file is always a raw disk. One that begins like a COW file, like an image of
+    /// another format or like a compressed file is written into no header without this.
+    #[arg(
+        long = "backing-format",
+        value_enum,
+        value_name = "FORMAT",
+        requires = "device"
+    )]
+    backing_format: Option<RawArg>,
+
     /// Refuse a backing path in the header that leads outside the COW file's directory
     ///
     /// For COW files that somebody else made: the path in the header is followed otherwise, as far
@@ -306,6 +321,7 @@ impl Args {
             ("the flag c of --device", is(|spec| spec.shared)),
             ("the flag d of --device", is(|spec| spec.data)),
             ("--switch-backing", self.switch_backing),
+            ("--backing-format", self.backing_format.is_some()),
             ("--confine-backing", self.confine_backing),
         ];
         self.driver.with_defects(&self.defect, &not_with_a_model)
@@ -344,6 +360,7 @@ impl Args {
             strategy: self.strategy.strategy(),
             open: OpenOptions {
                 switch_backing: self.switch_backing,
+                backing_is_raw: self.backing_format.is_some(),
                 trust: match self.confine_backing {
                     true => Trust::Confine,
                     false => Trust::Follow,
@@ -415,9 +432,11 @@ impl Args {
                 ),
             };
             // A resize on the way may put a new file in its place.
-            let old = Belongings::at(&spec.file);
+            let (old, belonged) = (WhichFile::at(&spec.file), Belongings::at(&spec.file));
             let report = session.on_device(&spec);
-            tell_what_is_lacking(&spec.file, old, Belongings::at(&spec.file));
+            if WhichFile::at(&spec.file) != old {
+                tell_what_is_lacking(&spec.file, belonged, Belongings::at(&spec.file));
+            }
             report
         } else if self.memory {
             session.in_memory(self.size)
@@ -428,35 +447,7 @@ impl Args {
                 session.on_files(directory, self.size)
             })?
         };
-        let report = report.map_err(|error| match error {
-            // The way out of it is not for the models.
-            SessionError::Open(OpenError::OtherBacking {
-                path, found, asked, ..
-            }) if driver != ReplayDriver::Ordered => Failure(format!(
-                "{}: its header names the backing file {}, {} was asked for",
-                driver::shown(&path),
-                driver::shown(&found),
-                driver::shown(&asked)
-            )),
-            // It is the trace that has to be looked at, or the option.
-            SessionError::Replay { error, .. } if error.is_about_trace() => {
-                let ways = match *error {
-                    ReplayError::NoSpace { .. } => self.ways_to_space(),
-                    _ => String::new(),
-                };
-                Failure(format!("{}: {error}{ways}", driver::shown(trace.name())))
-            }
-            error @ (SessionError::ImpliedSize { .. } | SessionError::UnknownSize) => {
-                Failure(format!("{}: {error}", driver::shown(trace.name())))
-            }
-            SessionError::Replay { path, error }
-                if driver == ReplayDriver::Ordered && error.is_refused() =>
-            {
-                let path = driver::shown(&path);
-                Failure(format!("{path}: {error}: {WHY_REFUSED}"))
-            }
-            error => Failure::operation(error),
-        })?;
+        let report = report.map_err(|error| self.why_not(driver, trace.name(), error))?;
         if report.requests == 0 {
             let mut trace = open_trace().map_err(Failure::operation)?;
             let requests = summarize(trace.as_mut())
@@ -482,6 +473,39 @@ impl Args {
         })
     }
 
+    /// What is said of a replay that has failed, and the way out where there is one.
+    fn why_not(&self, driver: ReplayDriver, trace: &Path, error: SessionError) -> Failure {
+        match error {
+            // The way out of it is not for the models.
+            SessionError::Open(OpenError::OtherBacking {
+                path, found, asked, ..
+            }) if driver != ReplayDriver::Ordered => Failure(format!(
+                "{}: its header names the backing file {}, {} was asked for",
+                driver::shown(&path),
+                driver::shown(&found),
+                driver::shown(&asked)
+            )),
+            // It is the trace that has to be looked at, or the option.
+            SessionError::Replay { error, .. } if error.is_about_trace() => {
+                let ways = match *error {
+                    ReplayError::NoSpace { .. } => self.ways_to_space(),
+                    _ => String::new(),
+                };
+                Failure(format!("{}: {error}{ways}", driver::shown(trace)))
+            }
+            error @ (SessionError::ImpliedSize { .. } | SessionError::UnknownSize) => {
+                Failure(format!("{}: {error}", driver::shown(trace)))
+            }
+            SessionError::Replay { path, error }
+                if driver == ReplayDriver::Ordered && error.is_refused() =>
+            {
+                let path = driver::shown(&path);
+                Failure(format!("{path}: {error}: {WHY_REFUSED}"))
+            }
+            error => Failure::operation(error),
+        }
+    }
+
     /// The trace is read more than once, so it has to be a file, or is kept in one; what is
     /// none is not waited for.
     fn check_kind(&self) -> Result<(), Failure> {
@@ -494,6 +518,27 @@ impl Args {
             )));
         }
         Ok(())
+    }
+}
+
+/// Which file a name leads to. The number of one that is gone may be given to another, but not
+/// with its time of birth.
+#[derive(Debug, PartialEq, Eq)]
+struct WhichFile {
+    device: u64,
+    inode: u64,
+    born: Option<SystemTime>,
+}
+
+impl WhichFile {
+    /// `None` if it leads to none.
+    fn at(path: &Path) -> Option<WhichFile> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(WhichFile {
+            device: found.dev(),
+            inode: found.ino(),
+            born: found.created().ok(),
+        })
     }
 }
 

@@ -10,9 +10,11 @@ use serde::Serialize;
 use crate::figures::{grouped, size};
 use crate::trace::notes::DeviceCounts;
 use crate::trace::{
-    Description, DeviceChoice, Devices, Event, Notes, Summary, TraceSource, statistics, summarize,
+    Description, DeviceChoice, Devices, Event, Notes, Statistics, Summary, TraceSource, statistics,
+    summarize,
 };
 
+use super::descriptor::is_standard_output;
 use super::output;
 use super::output_file::OutputFile;
 use super::reading::{Reading, file_of, noticed};
@@ -109,13 +111,8 @@ struct Info<'a> {
     #[serde(flatten)]
     summary: Summary,
     event: Option<&'static str>,
-    skipped_records: u64,
-    first_skipped: Option<&'a str>,
-    empty_requests: u64,
-    rounded_requests: u64,
-    earlier_requests: u64,
-    earlier_by_at_most_ns: u64,
-    lost_events_places: u64,
+    #[serde(flatten)]
+    noticed: Noticed<'a>,
     devices: Vec<DeviceInfo>,
     requests_to_other_devices: u64,
     /// By the client's number, where the trace tells.
@@ -126,6 +123,41 @@ struct Info<'a> {
     failed_requests: &'a BTreeMap<&'static str, u64>,
     /// That the recorder lost.
     lost_requests: u64,
+}
+
+/// What `trace stat --json` prints.
+#[derive(Serialize)]
+struct Counted<'a> {
+    #[serde(flatten)]
+    statistics: Statistics,
+    #[serde(flatten)]
+    noticed: Noticed<'a>,
+}
+
+/// What [`noticed`] says, as fields.
+#[derive(Serialize)]
+struct Noticed<'a> {
+    skipped_records: u64,
+    first_skipped: Option<&'a str>,
+    empty_requests: u64,
+    rounded_requests: u64,
+    earlier_requests: u64,
+    earlier_by_at_most_ns: u64,
+    lost_events_places: u64,
+}
+
+impl Noticed<'_> {
+    fn of(notes: &Notes) -> Noticed<'_> {
+        Noticed {
+            skipped_records: notes.skipped,
+            first_skipped: notes.first_skipped.as_deref(),
+            empty_requests: notes.empty,
+            rounded_requests: notes.rounded,
+            earlier_requests: notes.earlier,
+            earlier_by_at_most_ns: notes.earlier_by_at_most.0,
+            lost_events_places: notes.lost,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -194,13 +226,7 @@ fn info(
             description,
             summary,
             event: notes.event.map(Event::word),
-            skipped_records: notes.skipped,
-            first_skipped: notes.first_skipped.as_deref(),
-            empty_requests: notes.empty,
-            rounded_requests: notes.rounded,
-            earlier_requests: notes.earlier,
-            earlier_by_at_most_ns: notes.earlier_by_at_most.0,
-            lost_events_places: notes.lost,
+            noticed: Noticed::of(notes),
             devices: devices.collect(),
             requests_to_other_devices: notes.requests_to_other_devices,
             clients: &notes.served.clients,
@@ -257,7 +283,10 @@ fn stat(
     let nothing = reading.if_nothing_was_read(path, requests, trace.notes());
     nothing.into_iter().for_each(output::remark);
     if json {
-        output::json(&statistics)?;
+        output::json(&Counted {
+            statistics,
+            noticed: Noticed::of(trace.notes()),
+        })?;
         return Ok(Verdict::Good);
     }
     output::lines(&stat::Shown(&statistics));
@@ -340,7 +369,7 @@ fn convert_to(
     target: &Path,
     writing: &Writing,
 ) -> Result<Verdict, Failure> {
-    if target == Path::new("-") {
+    if target == Path::new("-") || is_standard_output(target) {
         let out = output::data(writing.is_binary())?;
         let name = Path::new("standard output");
         let converted = output::unless_reader_left(writing.write(trace, name, out))?;

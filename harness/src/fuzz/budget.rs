@@ -11,7 +11,7 @@ use driver::units::{Bytes, SectorCount};
 
 use crate::sim::Allowance;
 
-use super::case::{Action, Image, Life};
+use super::case::{Image, Life, Stimulus};
 
 /// Steps and host operations that a life may take whatever is in it.
 const LEAST: u64 = 100_000;
@@ -69,24 +69,24 @@ impl Budget {
         for action in &life.actions {
             self.actions += 1;
             match *action {
-                Action::Read { count, .. }
-                | Action::Write { count, .. }
-                | Action::Discard { count, .. }
-                | Action::WriteZeroes { count, .. } => {
+                Stimulus::Read { count, .. }
+                | Stimulus::Write { count, .. }
+                | Stimulus::Discard { count, .. }
+                | Stimulus::WriteZeroes { count, .. } => {
                     self.named = self.named.saturating_add(count);
                 }
-                Action::Resize {
+                Stimulus::Resize {
                     sectors, alignment, ..
                 } => {
                     self.largest = self.largest.max(sectors);
                     self.alignment = self.alignment.max(u64::from(alignment));
                 }
-                Action::Flush
-                | Action::Step
-                | Action::Drain
-                | Action::OpenAgain
-                | Action::StepResize
-                | Action::FinishResize => {}
+                Stimulus::Flush
+                | Stimulus::Step
+                | Stimulus::Drain
+                | Stimulus::OpenAgain
+                | Stimulus::StepResize
+                | Stimulus::FinishResize => {}
             }
         }
     }

@@ -12,13 +12,15 @@ use super::coverage::Coverage;
 use super::defect::CaseDefect;
 use super::exactly::{NotRight, run_exactly};
 use super::explore::{Explored, explore_watched};
-use super::generate::{Subject, generate};
+use super::generate::generate;
 use super::guard::guarded;
 use super::parts::{Unwatched, Watch};
 use super::round::{Round, Workers};
+use super::subject::Subject;
 use super::violation::{Cause, Kind, Violation};
 
 pub use super::finding::{Finding, StopSign};
+pub use super::round::NoThread;
 
 /// When a campaign stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,10 @@ pub trait Recipient {
 const ROUND: u64 = 128;
 
 /// Runs a campaign. `progress` is told the number of cases every now and then.
-pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Outcome {
+///
+/// # Errors
+/// See [`NoThread`].
+pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Result<Outcome, NoThread> {
     struct Quiet<'a>(&'a dyn Fn(u64));
     impl Recipient for Quiet<'_> {
         fn progress(&mut self, cases: u64) {
@@ -97,7 +102,14 @@ pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Outcome {
 /// A driver with many defects shows the coarsest in almost every case. So after each round
 /// the findings are traced to the defects that they need, and those are switched off for the
 /// rest of the campaign. Then the finer ones show, which the coarse ones had hidden.
-pub fn run_until(campaign: &Campaign, stop: StopSign, recipient: &mut dyn Recipient) -> Outcome {
+///
+/// # Errors
+/// See [`NoThread`]; `recipient` has been told what was found before.
+pub fn run_until(
+    campaign: &Campaign,
+    stop: StopSign,
+    recipient: &mut dyn Recipient,
+) -> Result<Outcome, NoThread> {
     let started = clock::start();
     let stop: StopSign = match campaign.stop {
         Stop::Cases(_) => stop,
@@ -124,13 +136,13 @@ pub fn run_until(campaign: &Campaign, stop: StopSign, recipient: &mut dyn Recipi
             stop: stop.clone(),
             run: one_watched,
         };
-        let round = workers.work(campaign.jobs);
+        let round = workers.work(campaign.jobs)?;
         begun += cases;
         let new = total.add_round(round, &mut subject);
         recipient.found(&new, &*stop);
         recipient.progress(begun);
     }
-    total.outcome(started.elapsed_ns())
+    Ok(total.outcome(started.elapsed_ns()))
 }
 
 /// [`Finding`] with only those defects that its violation needs.

@@ -82,14 +82,14 @@ impl Case {
         }
         for action in self.lives.iter().flat_map(|life| &life.actions) {
             match *action {
-                Action::Read { start, count }
-                | Action::Write { start, count, .. }
-                | Action::Discard { start, count }
-                | Action::WriteZeroes { start, count } => {
+                Stimulus::Read { start, count }
+                | Stimulus::Write { start, count, .. }
+                | Stimulus::Discard { start, count }
+                | Stimulus::WriteZeroes { start, count } => {
                     in_range("start", start, 0)?;
                     in_range("count", count, 0)?;
                 }
-                Action::Resize {
+                Stimulus::Resize {
                     sectors,
                     window,
                     alignment,
@@ -513,7 +513,7 @@ pub struct Life {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u64>,
     /// What is done, in this order.
-    pub actions: Vec<Action>,
+    pub actions: Vec<Stimulus>,
     /// Faults of the host; operations are counted from the opening on.
     #[serde(default)]
     pub faults: Vec<FaultRule>,
@@ -536,11 +536,11 @@ impl Life {
     }
 }
 
-/// What a guest, the I/O thread, or a resize does next. One that is not possible at its
-/// moment is passed over.
+/// What is applied to a device next: what a guest, the I/O thread, or a resize does. One that is
+/// not possible at its moment is passed over. The files of cases call them actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Action {
+pub enum Stimulus {
     /// Submit a read.
     Read {
         /// First sector.
@@ -600,46 +600,46 @@ pub enum Action {
     FinishResize,
 }
 
-impl Action {
+impl Stimulus {
     /// Whether it submits a request, and does nothing else.
     pub(super) fn is_request(&self) -> bool {
         !matches!(
             self,
-            Action::Step
-                | Action::Drain
-                | Action::OpenAgain
-                | Action::Resize { .. }
-                | Action::StepResize
-                | Action::FinishResize
+            Stimulus::Step
+                | Stimulus::Drain
+                | Stimulus::OpenAgain
+                | Stimulus::Resize { .. }
+                | Stimulus::StepResize
+                | Stimulus::FinishResize
         )
     }
 }
 
 /// As in a story: `write 8+4 FUA`, first sector and how many.
-impl fmt::Display for Action {
+impl fmt::Display for Stimulus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Read { start, count } => write!(f, "submit a read of {start}+{count}"),
-            Action::Write { start, count, fua } => {
+            Stimulus::Read { start, count } => write!(f, "submit a read of {start}+{count}"),
+            Stimulus::Write { start, count, fua } => {
                 let fua = if *fua { " with FUA" } else { "" };
                 write!(f, "submit a write of {start}+{count}{fua}")
             }
-            Action::Flush => f.write_str("submit a flush"),
-            Action::Discard { start, count } => write!(f, "submit a discard of {start}+{count}"),
-            Action::WriteZeroes { start, count } => {
+            Stimulus::Flush => f.write_str("submit a flush"),
+            Stimulus::Discard { start, count } => write!(f, "submit a discard of {start}+{count}"),
+            Stimulus::WriteZeroes { start, count } => {
                 write!(f, "submit a write of zeros to {start}+{count}")
             }
-            Action::Step => f.write_str("one step of the I/O thread"),
-            Action::Drain => f.write_str("the I/O thread works until it has nothing to do"),
-            Action::OpenAgain => f.write_str("somebody else opens the device"),
-            Action::Resize {
+            Stimulus::Step => f.write_str("one step of the I/O thread"),
+            Stimulus::Drain => f.write_str("the I/O thread works until it has nothing to do"),
+            Stimulus::OpenAgain => f.write_str("somebody else opens the device"),
+            Stimulus::Resize {
                 sectors, strategy, ..
             } => {
                 let sectors = exact_count(*sectors, "sector");
                 write!(f, "begin a resize to {sectors}, {}", strategy.words())
             }
-            Action::StepResize => f.write_str("one step of the resize"),
-            Action::FinishResize => f.write_str("the resize works until it ends or has to wait"),
+            Stimulus::StepResize => f.write_str("one step of the resize"),
+            Stimulus::FinishResize => f.write_str("the resize works until it ends or has to wait"),
         }
     }
 }

@@ -12,11 +12,11 @@ use driver::linux::{Defect, Defects};
 use super::campaign::one_watched;
 use super::case::{Case, DriverName, Resizer};
 use super::defect::CaseDefect;
-use super::generate::Subject;
 use super::parts::Until;
 use super::procedure_2003::ResizeDefect;
 use super::selection::described;
 use super::shrink::shrink_until;
+use super::subject::Subject;
 use super::violation::{Kind, Violation};
 
 /// Searches for each defect, from seeds that are far apart.
@@ -251,8 +251,12 @@ pub(crate) fn measure(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..jobs.max(1) {
-            scope.spawn(work);
+        for _ in 1..jobs.clamp(1, SEARCHES) {
+            // Those that there are do the work, and this one at the least.
+            let started = std::thread::Builder::new().spawn_scoped(scope, work);
+            if started.is_err() {
+                break;
+            }
         }
         work();
     });

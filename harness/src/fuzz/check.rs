@@ -8,7 +8,7 @@ use driver::{any_of, exact_count};
 
 use crate::plain_format::{CowFile, Extension, Wrong};
 use crate::sim::{FileContent, SimHost};
-use crate::stamp::{Content, Coverage};
+use crate::stamp::Coverage;
 
 use super::case::{Case, ImageTool};
 use super::device::{Device, DidNotOpen, NotServed, Opening};
@@ -17,12 +17,14 @@ use super::parts::{Part, Watch};
 use super::paths::COW;
 use super::reading;
 use super::resizer::{self, Unfinished};
+use super::scratch::Scratch;
 use super::seen::Seen;
 use super::signature::{Act, Phase};
 use super::tidy::Untidy;
 use super::tools::{NotDone, use_tool};
+use super::truth::{Truth, backing_is_unchanged};
+use super::under_tool::UnderTool;
 use super::violation::{Kind, Violation};
-use super::world::{Truth, UnderTool, backing_is_unchanged};
 
 /// What is wrong if a device that must not be opened was, or one that must be was not.
 ///
@@ -48,38 +50,28 @@ pub fn check_opened<T>(
     }
 }
 
-/// Buffers that are used again for every image: a fuzzer that allocated them anew would do so a
-/// hundred thousand times a second.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    pub(super) content: Vec<u8>,
-    pub(super) found: Vec<Content>,
-    again: Vec<u8>,
-    /// Interrupted reflows that image tools have read.
-    pub(super) read_by_tools: u64,
-}
-
 /// Reads a whole idle device into `content`, which has its length then.
 ///
 /// # Errors
 /// A read that failed, or brought another length than it was asked for.
 pub fn read_all(device: &mut Device, content: &mut Vec<u8>) -> Result<(), Violation> {
     let capacity = device.capacity();
-    content.resize(SectorCount(capacity).bytes().0 as usize, 0);
     let longest = device.limits().max_transfer.0;
     if capacity <= longest {
         // In one piece: the buffer itself goes through the driver.
+        content.resize(SectorCount(capacity).bytes().0 as usize, 0);
         *content = read(device, 0, std::mem::take(content))?;
         return Ok(());
     }
-    let mut piece = Vec::new();
-    for (start, part) in content
-        .chunks_mut((longest * SECTOR_SIZE) as usize)
-        .enumerate()
-    {
-        piece.resize(part.len(), 0);
-        piece = read(device, start as u64 * longest, piece)?;
-        part.copy_from_slice(&piece);
+    content.clear();
+    content.reserve_exact(SectorCount(capacity).bytes().0 as usize);
+    let (mut piece, mut start) = (Vec::new(), 0);
+    while start < capacity {
+        let sectors = longest.min(capacity - start);
+        piece.resize(SectorCount(sectors).bytes().0 as usize, 0);
+        piece = read(device, start, piece)?;
+        content.extend_from_slice(&piece);
+        start += sectors;
     }
     Ok(())
 }
@@ -210,13 +202,10 @@ fn check_unguarded(
         watch.enter(Part::Recover);
     }
     let mut opened = Device::open(image, case, truth.opening);
-    if opened.is_err()
-        && truth
-            .tool
-            .as_ref()
-            .is_some_and(|under| under.may_refuse(case))
-    {
-        use_tool(image, ImageTool::Recover).map_err(|error| not_recovered(error, when))?;
+    let under = truth.tool.as_ref();
+    if opened.is_err() && under.is_some_and(|under| under.may_refuse(case)) {
+        let recovered = use_tool(image, ImageTool::Recover, truth.opening.at_once);
+        recovered.map_err(|error| not_recovered(error, when))?;
         opened = Device::open(image, case, truth.opening);
     }
     let Some((mut device, interrupted)) = check_opened(opened, truth.opening, when)? else {
@@ -247,14 +236,9 @@ fn check_unguarded(
         let what = "the backing file is not what it was".into();
         return Err(violation(Kind::BackingChanged, what));
     }
-    if let Some(under) = &truth.tool {
-        check_tool(image, under)?;
-        let opened = Device::open(image, case, truth.opening);
-        let opened = check_opened(opened, truth.opening, AFTER_A_RECOVERY)?;
-        let is_same = opened.is_some_and(|(mut device, interrupted)| {
-            interrupted.is_none() && read_all(&mut device, again).is_ok() && again == content
-        });
-        if !is_same {
+    if let Some(under) = under {
+        check_tool(image, under, truth.opening)?;
+        if !shows_again(image, case, truth, (content, again), AFTER_A_RECOVERY)? {
             let what = "the recovery of an image tool changes the disk".into();
             return Err(violation(Kind::RecoveryNotFinal, what));
         }
@@ -263,19 +247,22 @@ fn check_unguarded(
         let what = "the COW file is gone";
         return Err(violation(Kind::Inconsistent, what.into()).with_error(what));
     };
-    let looked_at = consistent(&recovered, image, case, truth, seen);
-    looked_at.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Look))?;
+    let looked_at = match case.image.raw {
+        true => raw_is_whole(&recovered, seen.bytes()).map(|()| None),
+        false => consistent(&recovered, image, case, truth, seen).map(Some),
+    };
+    let cow = looked_at.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Look))?;
+    if let (Some(under), Some(cow)) = (under, &cow) {
+        let settled = under.check_recovered(cow, &recovered);
+        settled.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Tool))?;
+    }
     if interrupted.is_some() {
         // What was not given back when the move was interrupted is a documented leak.
-        let untidy = Untidy::but_leaks(&recovered).unwrap_or_default();
-        let tidied = untidy.no_more_than(Untidy::default());
+        let untidy = cow.map(|cow| Untidy::but_leaks_in(&cow, &recovered));
+        let tidied = untidy.unwrap_or_default().no_more_than(Untidy::default());
         tidied.map_err(Violation::of_file(Kind::Inconsistent, when, Act::Recover))?;
         // Once more: nothing is left to do, and nothing is done.
-        let opened = Device::open(image, case, truth.opening);
-        let opened = check_opened(opened, truth.opening, when)?;
-        let is_same = opened.is_some_and(|(mut device, interrupted)| {
-            interrupted.is_none() && read_all(&mut device, again).is_ok() && again == content
-        });
+        let is_same = shows_again(image, case, truth, (content, again), when)?;
         if !is_same || image.content(COW).as_ref() != Some(&recovered) {
             let what = "opening it again changes it".into();
             return Err(violation(Kind::RecoveryNotFinal, what));
@@ -284,16 +271,32 @@ fn check_unguarded(
     Ok(())
 }
 
+/// Whether a device that is opened once more has nothing to recover, and shows the same content. It
+/// is read into `again`.
+fn shows_again(
+    image: &SimHost,
+    case: &Case,
+    truth: &Truth,
+    (content, again): (&[u8], &mut Vec<u8>),
+    when: &str,
+) -> Result<bool, Violation> {
+    let opened = Device::open(image, case, truth.opening);
+    let opened = check_opened(opened, truth.opening, when)?;
+    Ok(opened.is_some_and(|(mut device, interrupted)| {
+        interrupted.is_none() && read_all(&mut device, again).is_ok() && again[..] == *content
+    }))
+}
+
 const AFTER_A_RECOVERY: &str = "after the recovery of an image tool";
 
 /// What an image tool has left that a crash has cut off: a new file is whole or not there, and
 /// what is done to the image can be ended.
-fn check_tool(image: &SimHost, under: &UnderTool) -> Result<(), Violation> {
+fn check_tool(image: &SimHost, under: &UnderTool, opening: Opening) -> Result<(), Violation> {
     under.check_output(image).map_err(|what| {
         let violation = Violation::new(Kind::Inconsistent, AFTER_A_CRASH, &what);
         violation.by(Act::Tool).with_error(what)
     })?;
-    let recovered = use_tool(image, ImageTool::Recover);
+    let recovered = use_tool(image, ImageTool::Recover, opening.at_once);
     recovered.map_err(|error| not_recovered(error, AFTER_A_RECOVERY))
 }
 
@@ -330,17 +333,14 @@ fn raw_is_whole(disk: &FileContent, shown: &[u8]) -> Result<(), Wrong> {
 /// Looks at a COW file with nothing of the driver's code. Read as the format's page says, the file
 /// has to show what the device showed, and to be whole as a file is in which no resize is under
 /// way. A file that was shorter than its data area may still be shorter, if it holds all dirty
-/// data.
-fn consistent(
-    cow: &FileContent,
+/// data. The file, as it was read.
+fn consistent<'a>(
+    cow: &'a FileContent,
     host: &SimHost,
     case: &Case,
     truth: &Truth,
     shown: Seen,
-) -> Result<(), Wrong> {
-    if case.image.raw {
-        return raw_is_whole(cow, shown.bytes());
-    }
+) -> Result<CowFile<&'a FileContent>, Wrong> {
     let cow = CowFile::open(cow)?;
     let wrong = |at, what, found: String| Err(Wrong { at, what, found });
     let (header, fields) = (&cow.header, cow.header.version.fields());
@@ -393,5 +393,6 @@ fn consistent(
         );
         return wrong(Extension::AT, "size of the backing file", found);
     }
-    cow.check_shown(below, &shown)
+    cow.check_shown(below, &shown)?;
+    Ok(cow)
 }

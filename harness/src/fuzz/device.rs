@@ -1,7 +1,7 @@
 //! The device of a case, whichever driver runs it.
 
 use driver::blk::{Completion, Limits, Request};
-use driver::cow::JournalRecord;
+use driver::cow::{JournalRecord, PagesAtOnce};
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
 use driver::executor::Executor;
@@ -68,8 +68,6 @@ pub struct Opening {
     pub pending_words: Option<u64>,
     /// How much a resize, or what finishes one, does in one go.
     pub at_once: AtOnce,
-    /// Pages of the bitmap that are read at once.
-    pub pages_a_read: u64,
 }
 
 impl Opening {
@@ -95,10 +93,6 @@ impl Opening {
             synchronous: life.synchronous,
             pending_words: life.pending_words,
             at_once,
-            pages_a_read: match life.at_once {
-                Some(_) => at_once.pages_a_piece() as u64,
-                None => OpenOptions::default().pages_a_read,
-            },
         }
     }
 
@@ -107,6 +101,15 @@ impl Opening {
             true => OTHER_BACKING,
             false => BACKING,
         }
+    }
+}
+
+/// How much of a bitmap the driver reads or writes in one go, where a resize does this much: what
+/// is usual, where that is usual.
+pub(super) fn pages_at_once(at_once: AtOnce) -> PagesAtOnce {
+    match at_once == AtOnce::default() {
+        true => PagesAtOnce::USUAL,
+        false => at_once.pages(),
     }
 }
 
@@ -129,7 +132,7 @@ impl Device {
                 let options = OpenOptions {
                     create: creates,
                     switch_backing: opening.switched,
-                    pages_a_read: opening.pages_a_read,
+                    pages_at_once: pages_at_once(opening.at_once),
                     ..OpenOptions::default()
                 };
                 let spec = DeviceSpec {

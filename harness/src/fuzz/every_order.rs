@@ -8,13 +8,15 @@
 
 use crate::sim::{Decisions, Search, SimHost, Survivors};
 
-use super::case::{Action, Case, DriverName, End};
-use super::check::{Scratch, check_image};
+use super::case::{Case, DriverName, End, Stimulus};
+use super::check::check_image;
 use super::parts::{Part, Unwatched, Watch};
+use super::scratch::Scratch;
 use super::selection::Selection;
 use super::streams::stream;
+use super::truth::Truth;
 use super::violation::Violation;
-use super::world::{Observer, Point, Truth, World};
+use super::world::{Observer, Point, World};
 
 /// How a case is run in all orders.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +69,9 @@ const IMAGES: u64 = 4_000;
 pub(super) fn is_for(case: &Case) -> Option<Orders> {
     let life = case.lives.first()?;
     let is_small = case.requests() <= REQUESTS && case.image.sectors <= SECTORS;
-    let is_plain =
-        |action: &Action| action.is_request() || matches!(action, Action::Step | Action::Drain);
+    let is_plain = |action: &Stimulus| {
+        action.is_request() || matches!(action, Stimulus::Step | Stimulus::Drain)
+    };
     let is_fit = is_small
         && case.requests() > 1
         && life.side_by_side.is_some()

@@ -4,10 +4,12 @@
 use crate::sim::{BadSurvivors, SimHost, Survivors, Unsynced};
 
 use super::case::{Case, End, Life};
-use super::check::{Scratch, check_image};
+use super::check::check_image;
 use super::parts::Unwatched;
+use super::scratch::Scratch;
+use super::truth::Truth;
 use super::violation::Violation;
-use super::world::{LifeEnd, Observer, Point, Truth, World};
+use super::world::{LifeEnd, Observer, Point, World};
 
 /// A case that cannot be run as it says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

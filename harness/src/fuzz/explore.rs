@@ -6,19 +6,22 @@ use driver::host::OperationKind;
 
 use crate::sim::{SimHost, Survivors, Unsynced};
 
-use super::case::{Action, Case, DriverName, End, Life, ResizeStrategy};
-use super::check::{Scratch, check_image};
+use super::case::{Case, DriverName, End, Life, ResizeStrategy, Stimulus};
+use super::check::check_image;
 use super::coverage::Coverage;
 use super::every_order;
 use super::exactly::{DoesNotFit, NotRight, live_exactly};
-use super::generate::{Subject, another_life};
+use super::generate::another_life;
 use super::parts::{Part, Unwatched, Watch};
+use super::scratch::Scratch;
 use super::selection::{SMALL, Selection, WHOLE_PERCENT, draw};
 use super::signature::Phase;
 use super::streams::{Stream, below, chance, stream};
+use super::subject::Subject;
 use super::thrift::Thrift;
+use super::truth::{Truth, is_marked};
 use super::violation::{Cause, Violation};
-use super::world::{LifeEnd, Observer, Point, Truth, World, is_marked};
+use super::world::{LifeEnd, Observer, Point, World};
 
 /// The most lives that a case has.
 const LIVES: usize = 3;
@@ -138,23 +141,29 @@ pub fn explore_watched(
         "interrupted_reflow_read_by_image_tools",
         scratch.read_by_tools,
     );
-    if explored.finding.is_none()
-        && !explored.cut_off
-        && let Some(orders) = every_order::is_for(case)
-    {
-        let all = every_order::in_a_campaign(case, orders, watch);
-        if all.orders > 0 {
-            explored.coverage.hit("case_in_every_order");
-        }
-        explored
-            .coverage
-            .add("orders_that_a_case_was_run_in", all.orders);
-        explored.cut_off = all.cut_off;
-        explored.host_operations += all.host_operations;
-        explored.crash_images += all.crash_images;
-        explored.finding = all.finding;
+    if explored.finding.is_none() && !explored.cut_off {
+        explored.add_every_order(case, watch);
     }
     explored
+}
+
+impl Explored {
+    /// Runs a case that is small enough in all its orders too.
+    fn add_every_order(&mut self, case: &Case, watch: &mut dyn Watch) {
+        let Some(orders) = every_order::is_for(case) else {
+            return;
+        };
+        let all = every_order::in_a_campaign(case, orders, watch);
+        if all.orders > 0 {
+            self.coverage.hit("case_in_every_order");
+        }
+        self.coverage
+            .add("orders_that_a_case_was_run_in", all.orders);
+        self.cut_off = all.cut_off;
+        self.host_operations += all.host_operations;
+        self.crash_images += all.crash_images;
+        self.finding = all.finding;
+    }
 }
 
 /// When a life ends in a crash that another life follows.
@@ -172,7 +181,7 @@ impl Death {
         let early = below(rng, bound);
         let may_move = life.actions.iter().any(|action| {
             let strategy = match action {
-                Action::Resize { strategy, .. } => *strategy,
+                Stimulus::Resize { strategy, .. } => *strategy,
                 _ => ResizeStrategy::Headroom,
             };
             matches!(strategy, ResizeStrategy::Reflow | ResizeStrategy::Auto)

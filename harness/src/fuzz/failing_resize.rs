@@ -5,7 +5,7 @@ use driver::host::OperationKind;
 
 use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
 
-use super::case::{Action, ResizeStrategy};
+use super::case::{ResizeStrategy, Stimulus};
 use super::streams::{Stream, below, chance, weighted};
 
 /// The header's first sector, which commits a resize in place.
@@ -16,8 +16,12 @@ const JOURNAL: (u64, u64) = (4608, 5632);
 
 /// Puts such a resize into `actions`, before any other, for a device of `sectors` sectors. Its
 /// faults, which are returned, count operations from where it begins.
-pub(super) fn insert(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) -> Vec<FaultRule> {
-    let is_resize = |action: &Action| matches!(action, Action::Resize { .. });
+pub(super) fn insert(
+    rng: &mut Stream,
+    sectors: u64,
+    actions: &mut Vec<Stimulus>,
+) -> Vec<FaultRule> {
+    let is_resize = |action: &Stimulus| matches!(action, Stimulus::Resize { .. });
     let before = actions.iter().position(is_resize).unwrap_or(actions.len());
     let at = below(rng, before as u64 + 1) as usize;
     let strategy = weighted(rng, &strategies());
@@ -35,7 +39,7 @@ fn strategies() -> [(u64, ResizeStrategy); 3] {
     ]
 }
 
-fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Action> {
+fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Stimulus> {
     let shrinks = strategy != ResizeStrategy::Reflow && sectors > 1 && chance(rng, 40);
     let target = match shrinks {
         true => sectors - 1 - below(rng, (sectors - 1).min(40)),
@@ -47,9 +51,9 @@ fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Action
         story.push(write(rng, sectors));
     }
     if shrinks || chance(rng, 50) {
-        story.push(Action::Drain);
+        story.push(Stimulus::Drain);
     }
-    story.push(Action::Resize {
+    story.push(Stimulus::Resize {
         sectors: target,
         strategy,
         window: weighted(rng, &[(1, 1), (2, 4), (1, 1000)]),
@@ -58,25 +62,25 @@ fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Action
     });
     for _ in 0..below(rng, 4) {
         // Between its steps.
-        story.extend([Action::StepResize, write(rng, sectors), Action::Step]);
+        story.extend([Stimulus::StepResize, write(rng, sectors), Stimulus::Step]);
     }
     if !shrinks && chance(rng, 35) {
         // Under way when it is undone.
-        story.extend([Action::StepResize, write(rng, sectors)]);
+        story.extend([Stimulus::StepResize, write(rng, sectors)]);
     }
-    let end = [Action::FinishResize, Action::Drain];
+    let end = [Stimulus::FinishResize, Stimulus::Drain];
     story.extend(end);
     story.extend(end);
     if chance(rng, 60) {
         story.push(write(rng, sectors));
     }
-    story.extend([Action::Flush, Action::Drain]);
+    story.extend([Stimulus::Flush, Stimulus::Drain]);
     if chance(rng, 40) {
-        story.extend([write(rng, sectors), Action::Flush, Action::Drain]);
+        story.extend([write(rng, sectors), Stimulus::Flush, Stimulus::Drain]);
     }
     if chance(rng, 40) {
         // Once more, and not as far.
-        story.push(Action::Resize {
+        story.push(Stimulus::Resize {
             sectors: sectors + 1 + below(rng, 8),
             strategy: match chance(rng, 60) {
                 true => strategy,
@@ -92,12 +96,12 @@ fn story(rng: &mut Stream, sectors: u64, strategy: ResizeStrategy) -> Vec<Action
 }
 
 /// A write to the last sectors of the old size, or anywhere.
-fn write(rng: &mut Stream, sectors: u64) -> Action {
+fn write(rng: &mut Stream, sectors: u64) -> Stimulus {
     let start = match chance(rng, 70) {
         true => sectors - 1 - below(rng, sectors.min(8)),
         false => below(rng, sectors),
     };
-    Action::Write {
+    Stimulus::Write {
         start,
         count: 1 + below(rng, (sectors - start).min(4)),
         fua: false,

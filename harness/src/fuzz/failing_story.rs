@@ -5,7 +5,7 @@ use driver::host::OperationKind;
 
 use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
 
-use super::case::{Action, Life};
+use super::case::{Life, Stimulus};
 use super::paths::COW;
 use super::streams::{Stream, below, chance, weighted};
 
@@ -45,37 +45,41 @@ pub(super) fn insert(rng: &mut Stream, sectors: u64, life: &mut Life) {
 }
 
 /// Zeros over what was written, and a look at them.
-fn zeros_in_part(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+fn zeros_in_part(rng: &mut Stream, sectors: u64) -> Vec<Stimulus> {
     let start = below(rng, sectors);
     let count = (2 + below(rng, 8)).min(sectors - start);
-    let write = Action::Write {
+    let write = Stimulus::Write {
         start,
         count,
         fua: chance(rng, 30),
     };
-    let zeros = Action::WriteZeroes { start, count };
-    let mut story = vec![write, Action::Drain, zeros, Action::Drain];
+    let zeros = Stimulus::WriteZeroes { start, count };
+    let mut story = vec![write, Stimulus::Drain, zeros, Stimulus::Drain];
     if chance(rng, 50) {
-        story.extend([zeros, Action::Drain]);
+        story.extend([zeros, Stimulus::Drain]);
     }
-    story.extend([Action::Read { start, count }, Action::Flush, Action::Drain]);
+    story.extend([
+        Stimulus::Read { start, count },
+        Stimulus::Flush,
+        Stimulus::Drain,
+    ]);
     story
 }
 
 /// Some sectors, written and flushed again and again.
-fn sync_once_more(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+fn sync_once_more(rng: &mut Stream, sectors: u64) -> Vec<Stimulus> {
     let start = below(rng, sectors);
     let count = (1 + below(rng, 4)).min(sectors - start);
-    let write = Action::Write {
+    let write = Stimulus::Write {
         start,
         count,
         fua: false,
     };
     let mut story = Vec::new();
     for _ in 0..3 {
-        story.extend([write, Action::Flush, Action::Drain]);
+        story.extend([write, Stimulus::Flush, Stimulus::Drain]);
         if chance(rng, 30) {
-            story.extend([Action::Flush, Action::Drain]);
+            story.extend([Stimulus::Flush, Stimulus::Drain]);
         }
     }
     story

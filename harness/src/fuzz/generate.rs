@@ -4,54 +4,19 @@
 
 use driver::host::OperationKind;
 
-use crate::sim::{Assumptions, Fault, FaultRule, FileMatch, Occurrence};
+use crate::sim::{Fault, FaultRule, FileMatch, Occurrence};
 
 use super::case::{
-    Action, BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,
-    Patch, ResizeStrategy, Resizer,
+    BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life, Patch,
+    ResizeStrategy, Stimulus,
 };
-use super::defect::CaseDefect;
 use super::failing_resize;
 use super::failing_story;
 use super::paths::COW;
 use super::rarities;
 use super::streams::{Stream, below, chance, stream, weighted};
 
-/// What is fuzzed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Subject {
-    /// The driver.
-    pub driver: DriverName,
-    /// Defects switched on.
-    pub defects: Vec<CaseDefect>,
-    /// Who resizes.
-    pub resizer: Resizer,
-    /// What is assumed of the host.
-    pub assumptions: Assumptions,
-    /// Whether the host may fail.
-    pub faults: bool,
-    /// Whether syncs may lie, which voids every promise.
-    pub lying_syncs: bool,
-}
-
-impl Subject {
-    /// A driver without defects and the resizes of userhelper, on a host that does not fail.
-    pub fn healthy(driver: DriverName) -> Subject {
-        Subject {
-            driver,
-            defects: Vec::new(),
-            resizer: Resizer::Userhelper,
-            assumptions: Assumptions::default(),
-            faults: false,
-            lying_syncs: false,
-        }
-    }
-
-    /// Whether the model of 2003's procedure resizes.
-    pub(super) fn resizes_by_model(&self) -> bool {
-        self.resizer.model(&self.defects).is_some()
-    }
-}
+pub use super::subject::Subject;
 
 /// The case that `seed` gives for `subject`: its first life, without a crash.
 pub fn generate(seed: u64, subject: &Subject) -> Case {
@@ -69,7 +34,7 @@ pub fn generate(seed: u64, subject: &Subject) -> Case {
     rarities::of_image(seed, subject, &mut image, &mut assumptions);
     let mut rng = stream(seed, "actions");
     let small = chance(&mut rng, 20);
-    let mut actions = Actions::draw(&mut rng, image.sectors, resizes, small).all(&mut rng);
+    let mut actions = Stimuli::draw(&mut rng, image.sectors, resizes, small).all(&mut rng);
     if subject.resizes_by_model() {
         season(
             &mut stream(seed, "procedure 2003"),
@@ -143,7 +108,7 @@ fn kernel(rng: &mut Stream, subject: &Subject) -> KernelSetup {
 
 /// Makes a case worth running with the model of 2003's procedure: more data than the distance
 /// that it moves, a resize in every case, and often a shrink before the grow.
-fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
+fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Stimulus>) {
     if chance(rng, 90) {
         (image.version, image.alignment) = (ImageVersion::V3, 4096);
     }
@@ -159,7 +124,7 @@ fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
         ],
     );
     let window = weighted(rng, &[(1, 4), (1, 16), (2, 1000)]);
-    let resize = |sectors| Action::Resize {
+    let resize = |sectors| Stimulus::Resize {
         sectors,
         strategy,
         window,
@@ -170,7 +135,7 @@ fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
     let mut more = Vec::new();
     if chance(rng, 30) {
         let smaller = 1 + below(rng, sectors);
-        more.extend([Action::Drain, resize(smaller), Action::FinishResize]);
+        more.extend([Stimulus::Drain, resize(smaller), Stimulus::FinishResize]);
     }
     more.push(resize(sectors + 1 + below(rng, 40)));
     if chance(rng, 50) {
@@ -181,25 +146,29 @@ fn season(rng: &mut Stream, image: &mut Image, actions: &mut Vec<Action>) {
             more.push(weighted(
                 rng,
                 &[
-                    (6, Action::StepResize),
+                    (6, Stimulus::StepResize),
                     (
                         3,
-                        Action::Write {
+                        Stimulus::Write {
                             start,
                             count,
                             fua: false,
                         },
                     ),
-                    (1, Action::Read { start, count }),
-                    (1, Action::Flush),
-                    (3, Action::Drain),
+                    (1, Stimulus::Read { start, count }),
+                    (1, Stimulus::Flush),
+                    (3, Stimulus::Drain),
                 ],
             ));
         }
     }
     actions.splice(at..at, more);
     if chance(rng, 70) {
-        actions.extend([Action::FinishResize, Action::Drain, Action::FinishResize]);
+        actions.extend([
+            Stimulus::FinishResize,
+            Stimulus::Drain,
+            Stimulus::FinishResize,
+        ]);
     }
 }
 
@@ -230,7 +199,7 @@ pub fn another_life(
         keeps_asking: false,
         half_merged: false,
         at_once: None,
-        actions: Actions::draw(&mut rng, sectors, resizes, true).all(&mut rng),
+        actions: Stimuli::draw(&mut rng, sectors, resizes, true).all(&mut rng),
         faults: bearable(early_faults(faults, subject, recovers), sectors),
         resize_faults: Vec::new(),
         end: End::Close,
@@ -239,7 +208,12 @@ pub fn another_life(
     // What was read after a failed sync is acknowledged as durable by the first flush.
     let rng = &mut stream(seed, &format!("restart of life {number}"));
     if !subject.assumptions.restart_after_failed_sync && chance(rng, 50) {
-        let flushed = [Action::Flush, Action::Drain, Action::Flush, Action::Drain];
+        let flushed = [
+            Stimulus::Flush,
+            Stimulus::Drain,
+            Stimulus::Flush,
+            Stimulus::Drain,
+        ];
         life.actions.splice(0..0, flushed);
     }
     life
@@ -356,7 +330,7 @@ fn other_backing(rng: &mut Stream, subject: &Subject) -> BackingFile {
 }
 
 /// The weights of one case's actions.
-struct Actions {
+struct Stimuli {
     sectors: u64,
     count: u64,
     longest: u64,
@@ -380,15 +354,15 @@ struct Actions {
     strategy: ResizeStrategy,
 }
 
-impl Actions {
-    fn draw(rng: &mut Stream, sectors: u64, resizes: bool, small: bool) -> Actions {
+impl Stimuli {
+    fn draw(rng: &mut Stream, sectors: u64, resizes: bool, small: bool) -> Stimuli {
         // Each kind is rare, usual, frequent or absent, by itself.
         let mut weight = |usual: u64| usual * weighted(rng, &[(1, 0), (4, 1), (2, 4)]);
         let (read, write, flush) = (weight(3), 4 + weight(8), weight(4));
         let (discard, zeroes) = (weight(2), weight(1));
         let (step, drain) = (4 + weight(8), 1 + weight(2));
         let resize = if resizes { weight(2) } else { 0 };
-        Actions {
+        Stimuli {
             sectors,
             count: match small {
                 true => 3 + below(rng, 8),
@@ -424,15 +398,15 @@ impl Actions {
         }
     }
 
-    fn all(&self, rng: &mut Stream) -> Vec<Action> {
-        let mut actions: Vec<Action> = {
+    fn all(&self, rng: &mut Stream) -> Vec<Stimulus> {
+        let mut actions: Vec<Stimulus> = {
             let mut last = None;
             (0..self.count).map(|_| self.one(rng, &mut last)).collect()
         };
         if chance(rng, 2) {
             // More than a queue takes.
             let at = below(rng, actions.len() as u64) as usize;
-            let burst: Vec<Action> = (0..70).map(|_| self.write_one(rng)).collect();
+            let burst: Vec<Stimulus> = (0..70).map(|_| self.write_one(rng)).collect();
             actions.splice(at..at, burst);
         }
         if self.resize > 0 && chance(rng, 60) {
@@ -440,15 +414,15 @@ impl Actions {
             let at = below(rng, actions.len() as u64) as usize;
             actions.insert(at, self.resize(rng));
             if chance(rng, 70) {
-                actions.push(Action::FinishResize);
-                actions.push(Action::Drain);
-                actions.push(Action::FinishResize);
+                actions.push(Stimulus::FinishResize);
+                actions.push(Stimulus::Drain);
+                actions.push(Stimulus::FinishResize);
             }
         }
         actions
     }
 
-    fn one(&self, rng: &mut Stream, last: &mut Option<(u64, u64)>) -> Action {
+    fn one(&self, rng: &mut Stream, last: &mut Option<(u64, u64)>) -> Stimulus {
         #[derive(Clone, Copy)]
         enum Kind {
             Read,
@@ -484,12 +458,12 @@ impl Actions {
         };
         *last = Some((start, count));
         match kind {
-            Kind::Read => Action::Read { start, count },
+            Kind::Read => Stimulus::Read { start, count },
             Kind::Write => {
                 let fua = chance(rng, self.fua_percent);
-                Action::Write { start, count, fua }
+                Stimulus::Write { start, count, fua }
             }
-            Kind::Flush => Action::Flush,
+            Kind::Flush => Stimulus::Flush,
             Kind::Discard | Kind::Zeroes => {
                 let (start, count) = match chance(rng, self.long_discard_percent) {
                     true => self.long_range(rng),
@@ -497,24 +471,24 @@ impl Actions {
                 };
                 *last = Some((start, count));
                 match kind {
-                    Kind::Discard => Action::Discard { start, count },
-                    _ => Action::WriteZeroes { start, count },
+                    Kind::Discard => Stimulus::Discard { start, count },
+                    _ => Stimulus::WriteZeroes { start, count },
                 }
             }
-            Kind::Step => Action::Step,
-            Kind::Drain => Action::Drain,
-            Kind::Again => Action::OpenAgain,
+            Kind::Step => Stimulus::Step,
+            Kind::Drain => Stimulus::Drain,
+            Kind::Again => Stimulus::OpenAgain,
             Kind::Resize => self.resize(rng),
             Kind::StepResize => match chance(rng, 10) {
-                true => Action::FinishResize,
-                false => Action::StepResize,
+                true => Stimulus::FinishResize,
+                false => Stimulus::StepResize,
             },
         }
     }
 
-    fn write_one(&self, rng: &mut Stream) -> Action {
+    fn write_one(&self, rng: &mut Stream) -> Stimulus {
         let (start, _) = self.range(rng);
-        Action::Write {
+        Stimulus::Write {
             start,
             count: 1,
             fua: false,
@@ -542,7 +516,7 @@ impl Actions {
         (start, 1 + below(rng, (self.sectors - start).min(255)))
     }
 
-    fn resize(&self, rng: &mut Stream) -> Action {
+    fn resize(&self, rng: &mut Stream) -> Stimulus {
         let sectors = match weighted(rng, &[(3, 0), (2, 1), (1, 2), (1, 3)]) {
             0 => self.sectors + 1 + below(rng, 64),
             1 => self.sectors + 1 + below(rng, 8),
@@ -555,7 +529,7 @@ impl Actions {
             32768.. if below(rng, 100) > 0 => self.sectors + 13,
             sectors => sectors,
         };
-        Action::Resize {
+        Stimulus::Resize {
             sectors,
             strategy: match chance(rng, 80) {
                 true => self.strategy,

@@ -2,11 +2,22 @@
 //! the machine, for more than any case needs.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sim::Exceeded;
 
 use super::violation::{Kind, Violation};
+
+thread_local! {
+    /// How many calls of [`guarded`] this thread is in.
+    static GUARDS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether a panic of this thread is a violation, and told as one.
+pub(crate) fn is_guarded() -> bool {
+    GUARDS.get() > 0
+}
 
 /// Does `work`; a panic in it is a violation that was seen `when` it says.
 ///
@@ -16,7 +27,10 @@ pub(super) fn guarded<T, E: From<Violation>>(
     when: &str,
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    GUARDS.set(GUARDS.get() + 1);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    GUARDS.set(GUARDS.get() - 1);
+    match done {
         Ok(result) => result,
         Err(panic) => Err(of_panic(&*panic, when).into()),
     }
@@ -54,6 +68,16 @@ mod tests {
         );
         assert_eq!(violation.cause(), guard("index 12 of 5").cause());
         assert_ne!(violation.cause(), guard("overflow").cause());
+    }
+
+    #[test]
+    fn a_panic_is_guarded_as_long_as_there_is_a_guard_around_it() {
+        let seen = guarded("then", || {
+            let inner = guarded("then", || -> Result<(), Violation> { panic!("inside") });
+            Ok::<_, Violation>((inner.is_err(), is_guarded()))
+        });
+        assert_eq!(seen, Ok((true, true)));
+        assert!(!is_guarded());
     }
 
     #[test]

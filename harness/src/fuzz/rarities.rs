@@ -5,10 +5,10 @@
 use crate::sim::Assumptions;
 
 use super::case::{
-    Action, BackingFile, DriverName, Image, ImageTool, ImageVersion, Life, ResizeStrategy,
+    BackingFile, DriverName, Image, ImageTool, ImageVersion, Life, ResizeStrategy, Stimulus,
 };
-use super::generate::Subject;
 use super::streams::{Stream, below, chance, stream, weighted};
+use super::subject::Subject;
 
 /// What excludes each other in all lives of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,14 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
             life.backing = BackingFile::AsItWas;
             let percent = if number == 0 { 50 } else { 70 };
             life.tool = chance(&mut rng, percent).then(|| tool(&mut rng));
+            let copies = matches!(
+                life.tool,
+                Some(ImageTool::Merge | ImageTool::ConvertToRaw | ImageTool::ConvertToCow)
+            );
+            let pieces = &mut stream(seed, &format!("pieces of a copy before life {number}"));
+            if copies && life.at_once.is_none() && chance(pieces, 60) {
+                life.at_once = Some(512 << below(pieces, 5));
+            }
             let half = &mut stream(seed, &format!("half a merge before life {number}"));
             life.half_merged = life.tool == Some(ImageTool::Merge) && chance(half, 30);
         }
@@ -135,18 +143,10 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
         }
     }
     if kind(seed, subject) == Kind::Tools {
-        // Dirty holes, for the tool of the next life.
+        // For the tool of the next life.
         let holes = &mut stream(seed, &format!("zeros before a tool in life {number}"));
-        if chance(holes, 30) {
-            // Up to the end of the disk, or anywhere; long enough for a whole page of the host's.
-            let count = (16 + below(holes, 16)).min(sectors);
-            let start = match chance(holes, 40) {
-                true => sectors - count,
-                false => below(holes, sectors - count + 1),
-            };
-            let zeros = Action::WriteZeroes { start, count };
-            let discard = Action::Discard { start, count };
-            actions.splice(0..0, [zeros, discard, Action::Drain, Action::Flush]);
+        if chance(holes, 50) {
+            actions.splice(0..0, dirty_hole(holes, sectors));
         }
     }
     let moves = &mut stream(seed, &format!("requests under a move in life {number}"));
@@ -179,21 +179,40 @@ pub(super) fn of_life(seed: u64, number: usize, subject: &Subject, sectors: u64,
     }
 }
 
+/// A dirty hole, and data that it ends, in one run.
+fn dirty_hole(rng: &mut Stream, sectors: u64) -> Vec<Stimulus> {
+    // Up to the end of the disk, or anywhere; long enough for a whole page of the host's.
+    let count = (16 + below(rng, 16)).min(sectors);
+    let start = match chance(rng, 40) {
+        true => sectors - count,
+        false => below(rng, sectors - count + 1),
+    };
+    let zeros = Stimulus::WriteZeroes { start, count };
+    let discard = Stimulus::Discard { start, count };
+    let mut story = vec![zeros, discard, Stimulus::Drain, Stimulus::Flush];
+    let data = below(rng, 8).min(start);
+    if data > 0 {
+        let (start, count, fua) = (start - data, data, false);
+        story.insert(0, Stimulus::Write { start, count, fua });
+    }
+    story
+}
+
 /// Now and then inserts actions that fit anywhere.
-fn anywhere(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) {
+fn anywhere(rng: &mut Stream, sectors: u64, actions: &mut Vec<Stimulus>) {
     let at = below(rng, actions.len() as u64 + 1) as usize;
-    let zeros = Action::WriteZeroes {
+    let zeros = Stimulus::WriteZeroes {
         start: below(rng, 4).min(sectors - 1),
         count: sectors.saturating_sub(4).clamp(1, 1000),
     };
-    let rebuild = |sectors, odd| Action::Resize {
+    let rebuild = |sectors, odd| Stimulus::Resize {
         sectors,
         strategy: ResizeStrategy::Rebuild,
         window: 1000,
         alignment: 0,
         odd,
     };
-    let all_zeros = Action::WriteZeroes {
+    let all_zeros = Stimulus::WriteZeroes {
         start: 0,
         count: sectors,
     };
@@ -201,11 +220,15 @@ fn anywhere(rng: &mut Stream, sectors: u64, actions: &mut Vec<Action>) {
     let story = match weighted(rng, &[(73, 0), (8, 1), (6, 2), (6, 3), (4, 4), (2, 5)]) {
         0 => Vec::new(),
         // All bits in one go.
-        5 => vec![all_zeros, Action::Drain, Action::Flush, Action::Drain],
+        5 => vec![all_zeros, Stimulus::Drain, Stimulus::Flush, Stimulus::Drain],
         // In pieces, where the host cannot zero a range.
-        1 => vec![zeros, Action::Drain],
+        1 => vec![zeros, Stimulus::Drain],
         // Of a device with a partial last sector, to the same size. Another is not to get one.
-        2 => vec![Action::Drain, rebuild(sectors, odd), Action::FinishResize],
+        2 => vec![
+            Stimulus::Drain,
+            rebuild(sectors, odd),
+            Stimulus::FinishResize,
+        ],
         // Of such a device, to its whole sectors, and perhaps longer again.
         3 => cut_off(rng, sectors),
         _ => vec![rebuild(sectors + 1, odd)],
@@ -225,16 +248,16 @@ pub(super) fn few_requests(seed: u64, sectors: u64, life: &mut Life) {
         weighted(
             rng,
             &[
-                (5, Action::Write { start, count, fua }),
-                (2, Action::Read { start, count }),
-                (3, Action::Flush),
-                (1, Action::Discard { start, count }),
-                (1, Action::WriteZeroes { start, count }),
+                (5, Stimulus::Write { start, count, fua }),
+                (2, Stimulus::Read { start, count }),
+                (3, Stimulus::Flush),
+                (1, Stimulus::Discard { start, count }),
+                (1, Stimulus::WriteZeroes { start, count }),
             ],
         )
     };
     life.actions = (0..2 + below(rng, 2)).map(|_| request(rng)).collect();
-    life.actions.push(Action::Drain);
+    life.actions.push(Stimulus::Drain);
     life.side_by_side = Some(below(rng, u64::MAX));
     (life.tool, life.half_merged) = (None, false);
     life.faults.clear();
@@ -243,11 +266,11 @@ pub(super) fn few_requests(seed: u64, sectors: u64, life: &mut Life) {
 
 /// A resize that is due, or has come a few steps, when the device is closed. Where operations go
 /// side by side, some lives give it up with requests under way.
-fn closed_under_a_resize(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+fn closed_under_a_resize(rng: &mut Stream, sectors: u64) -> Vec<Stimulus> {
     let write = |rng: &mut Stream| {
         let start = sectors - 1 - below(rng, sectors.min(24));
         let (count, fua) = (1 + below(rng, (sectors - start).min(6)), false);
-        Action::Write { start, count, fua }
+        Stimulus::Write { start, count, fua }
     };
     let strategies = [
         (2, ResizeStrategy::Headroom),
@@ -257,9 +280,9 @@ fn closed_under_a_resize(rng: &mut Stream, sectors: u64) -> Vec<Action> {
     let shrinks = sectors > 1 && chance(rng, 30);
     let mut story = vec![write(rng)];
     if shrinks || chance(rng, 30) {
-        story.push(Action::Drain);
+        story.push(Stimulus::Drain);
     }
-    story.push(Action::Resize {
+    story.push(Stimulus::Resize {
         sectors: match shrinks {
             true => sectors - 1 - below(rng, (sectors - 1).min(20)),
             false => sectors + 1 + below(rng, 40),
@@ -273,10 +296,10 @@ fn closed_under_a_resize(rng: &mut Stream, sectors: u64) -> Vec<Action> {
         let other = if chance(rng, 50) {
             write(rng)
         } else {
-            Action::Step
+            Stimulus::Step
         };
         story.push(match chance(rng, 60) {
-            true => Action::StepResize,
+            true => Stimulus::StepResize,
             false => other,
         });
     }
@@ -284,13 +307,13 @@ fn closed_under_a_resize(rng: &mut Stream, sectors: u64) -> Vec<Action> {
 }
 
 /// A partial last sector is cut off, by whichever way to resize, and then the device grows.
-fn cut_off(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+fn cut_off(rng: &mut Stream, sectors: u64) -> Vec<Stimulus> {
     let strategies = [
         (2, ResizeStrategy::Auto),
         (3, ResizeStrategy::Headroom),
         (2, ResizeStrategy::Rebuild),
     ];
-    let mut resize = |sectors| Action::Resize {
+    let mut resize = |sectors| Stimulus::Resize {
         sectors,
         strategy: weighted(rng, &strategies),
         window: 1000,
@@ -298,9 +321,14 @@ fn cut_off(rng: &mut Stream, sectors: u64) -> Vec<Action> {
         odd: 0,
     };
     let (shorter, longer) = (resize(sectors), resize(sectors + 3));
-    let mut story = vec![Action::Drain, shorter, Action::FinishResize, Action::Drain];
+    let mut story = vec![
+        Stimulus::Drain,
+        shorter,
+        Stimulus::FinishResize,
+        Stimulus::Drain,
+    ];
     if chance(rng, 60) {
-        story.extend([longer, Action::FinishResize, Action::Drain]);
+        story.extend([longer, Stimulus::FinishResize, Stimulus::Drain]);
     }
     story
 }
@@ -322,8 +350,8 @@ fn tool(rng: &mut Stream) -> ImageTool {
 
 /// A reflow after each step of which a sector is written for the first time, most likely, and
 /// flushed: also when all is moved and only the bitmap and the header are left.
-fn last_steps(rng: &mut Stream, sectors: u64) -> Vec<Action> {
-    let mut story = vec![Action::Resize {
+fn last_steps(rng: &mut Stream, sectors: u64) -> Vec<Stimulus> {
+    let mut story = vec![Stimulus::Resize {
         sectors: sectors + 1 + below(rng, 40),
         strategy: ResizeStrategy::Reflow,
         window: 1000,
@@ -332,12 +360,17 @@ fn last_steps(rng: &mut Stream, sectors: u64) -> Vec<Action> {
     }];
     let first = below(rng, sectors);
     for step in 0..36 {
-        let write = Action::Write {
+        let write = Stimulus::Write {
             start: (first + 5 * step) % sectors,
             count: 1,
             fua: false,
         };
-        story.extend([write, Action::Flush, Action::Drain, Action::StepResize]);
+        story.extend([
+            write,
+            Stimulus::Flush,
+            Stimulus::Drain,
+            Stimulus::StepResize,
+        ]);
     }
     story
 }
@@ -345,15 +378,15 @@ fn last_steps(rng: &mut Stream, sectors: u64) -> Vec<Action> {
 /// A reflow with requests of every kind between its steps, of which `drained` percent have ended
 /// when the next step comes. They are long, so that most of them touch the window being moved, or
 /// lie on both sides of the frontier.
-fn under_a_move(rng: &mut Stream, sectors: u64, drained: u64) -> Vec<Action> {
+fn under_a_move(rng: &mut Stream, sectors: u64, drained: u64) -> Vec<Stimulus> {
     let mut story = Vec::new();
     if chance(rng, 50) {
         // There is something to move in each window.
         let (count, fua) = (sectors.min(120), false);
         let start = 0;
-        story.extend([Action::Write { start, count, fua }, Action::Drain]);
+        story.extend([Stimulus::Write { start, count, fua }, Stimulus::Drain]);
     }
-    let resize = Action::Resize {
+    let resize = Stimulus::Resize {
         sectors: sectors + 1 + below(rng, 40),
         strategy: ResizeStrategy::Reflow,
         window: weighted(rng, &[(1, 4), (2, 16), (1, 1000)]),
@@ -362,53 +395,53 @@ fn under_a_move(rng: &mut Stream, sectors: u64, drained: u64) -> Vec<Action> {
     };
     story.push(resize);
     for _ in 0..24 {
-        story.push(Action::StepResize);
+        story.push(Stimulus::StepResize);
         let start = below(rng, sectors);
         let count = 1 + below(rng, sectors - start);
         let fua = false;
         let request = weighted(
             rng,
             &[
-                (2, Some(Action::WriteZeroes { start, count })),
-                (2, Some(Action::Write { start, count, fua })),
-                (1, Some(Action::Discard { start, count })),
-                (2, Some(Action::Read { start, count })),
+                (2, Some(Stimulus::WriteZeroes { start, count })),
+                (2, Some(Stimulus::Write { start, count, fua })),
+                (1, Some(Stimulus::Discard { start, count })),
+                (2, Some(Stimulus::Read { start, count })),
                 (5, None),
             ],
         );
         let after = match chance(rng, drained) {
-            true => Action::Drain,
-            false => Action::Step,
+            true => Stimulus::Drain,
+            false => Stimulus::Step,
         };
         story.extend(request.into_iter().flat_map(|it| [it, after]));
     }
     if chance(rng, 60) {
-        let finish = Action::FinishResize;
-        story.extend([finish, Action::Drain, finish]);
+        let finish = Stimulus::FinishResize;
+        story.extend([finish, Stimulus::Drain, finish]);
     }
     story
 }
 
 /// Writes that come, and end, while a flush is under way, and flushes that come after them.
-fn flushes_among_writes(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+fn flushes_among_writes(rng: &mut Stream, sectors: u64) -> Vec<Stimulus> {
     let mut story = Vec::new();
     for _ in 0..6 {
         let start = below(rng, sectors);
         let fua = chance(rng, 10);
-        story.push(Action::Write {
+        story.push(Stimulus::Write {
             start,
             count: 1,
             fua,
         });
-        story.extend(vec![Action::Step; 1 + below(rng, 4) as usize]);
-        story.push(Action::Flush);
-        story.extend(vec![Action::Step; below(rng, 4) as usize]);
+        story.extend(vec![Stimulus::Step; 1 + below(rng, 4) as usize]);
+        story.push(Stimulus::Flush);
+        story.extend(vec![Stimulus::Step; below(rng, 4) as usize]);
     }
     story
 }
 
 /// A shrink while requests for the sectors that it takes are under way, and come.
-fn shrunk_under_io(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+fn shrunk_under_io(rng: &mut Stream, sectors: u64) -> Vec<Stimulus> {
     let taken = 1 + below(rng, (sectors - 1).min(40));
     let request = |rng: &mut Stream| {
         // Past the new end, or around it.
@@ -416,15 +449,15 @@ fn shrunk_under_io(rng: &mut Stream, sectors: u64) -> Vec<Action> {
         let count = 1 + below(rng, (sectors - start).min(8));
         let fua = false;
         let requests = [
-            (4, Action::Write { start, count, fua }),
-            (1, Action::Read { start, count }),
-            (1, Action::WriteZeroes { start, count }),
+            (4, Stimulus::Write { start, count, fua }),
+            (1, Stimulus::Read { start, count }),
+            (1, Stimulus::WriteZeroes { start, count }),
         ];
         weighted(rng, &requests)
     };
     let mut story: Vec<_> = (0..1 + below(rng, 3)).map(|_| request(rng)).collect();
-    story.extend(vec![Action::Step; below(rng, 4) as usize]);
-    story.push(Action::Resize {
+    story.extend(vec![Stimulus::Step; below(rng, 4) as usize]);
+    story.push(Stimulus::Resize {
         sectors: sectors - taken,
         strategy: weighted(
             rng,
@@ -435,26 +468,31 @@ fn shrunk_under_io(rng: &mut Stream, sectors: u64) -> Vec<Action> {
         odd: 0,
     });
     for _ in 0..4 + below(rng, 4) {
-        story.push(Action::StepResize);
+        story.push(Stimulus::StepResize);
         if chance(rng, 40) {
             story.push(request(rng));
         }
-        story.extend(vec![Action::Step; below(rng, 3) as usize]);
+        story.extend(vec![Stimulus::Step; below(rng, 3) as usize]);
     }
-    let end = [Action::FinishResize, Action::Drain];
+    let end = [Stimulus::FinishResize, Stimulus::Drain];
     story.extend(end.into_iter().chain(end));
     story
 }
 
 /// A shrink to a part of the pages of a large device's bitmap.
-fn by_pages(rng: &mut Stream, sectors: u64) -> Vec<Action> {
+fn by_pages(rng: &mut Stream, sectors: u64) -> Vec<Stimulus> {
     let least = weighted(rng, &[(1, 1), (2, PAGE_SECTORS + 1)]);
-    let shrink = Action::Resize {
+    let shrink = Stimulus::Resize {
         sectors: least + below(rng, sectors - least),
         strategy: ResizeStrategy::Rebuild,
         window: 1000,
         alignment: 0,
         odd: 0,
     };
-    vec![shrink, Action::FinishResize, Action::Flush, Action::Drain]
+    vec![
+        shrink,
+        Stimulus::FinishResize,
+        Stimulus::Flush,
+        Stimulus::Drain,
+    ]
 }

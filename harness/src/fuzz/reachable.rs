@@ -1,7 +1,7 @@
 //! What cannot come up in a campaign with these options: that it never came is no blind spot.
 
 use super::case::{DriverName, Resizer};
-use super::generate::Subject;
+use super::subject::Subject;
 
 /// Names of [`super::coverage`] that begin like this are of resizes, or of what only the ordered
 /// driver does.

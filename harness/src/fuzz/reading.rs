@@ -15,13 +15,13 @@ use crate::plain_format::{CowFile, MARK_BYTE, RECORD_CHECKSUMS};
 use crate::sim::SimHost;
 
 use super::case::{Case, DriverName};
-use super::check::Scratch;
 use super::paths::COW;
+use super::scratch::Scratch;
 use super::seen::Seen;
 use super::signature::Act;
 use super::telling;
+use super::truth::{Truth, is_marked};
 use super::violation::{Kind, Violation};
-use super::world::{Truth, is_marked};
 
 const WHEN: &str = "reading an interrupted reflow with image tools";
 

@@ -12,6 +12,7 @@ use userhelper::resize::PlannedResize;
 use crate::sim::{SimFile, SimHost};
 
 use super::case::{Case, ResizeStrategy};
+use super::device::pages_at_once;
 use super::doubles::BoxedResize;
 use super::paths::COW;
 use super::procedure_2003;
@@ -139,11 +140,10 @@ fn begin_planned(
         PlannedResize::Rebuild(rebuild) => {
             PlannedResize::Rebuild(Box::new(rebuild.with_at_once(asked.at_once)))
         }
-        PlannedResize::Headroom(headroom) if asked.at_once != AtOnce::default() => {
-            let pages = asked.at_once.pages_a_piece() as u64;
-            PlannedResize::Headroom(Box::new(headroom.with_pages_a_turn(pages)))
+        PlannedResize::Headroom(headroom) => {
+            let headroom = headroom.with_pages_at_once(pages_at_once(asked.at_once));
+            PlannedResize::Headroom(Box::new(headroom))
         }
-        other @ PlannedResize::Headroom(_) => other,
     };
     Ok((plan.strategy, Box::new(planned)))
 }

@@ -5,6 +5,7 @@
 //! their work, and a thread that has given none for long is abandoned.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,8 +14,8 @@ use std::time::Duration;
 use super::coverage::Coverage;
 use super::explore::Explored;
 use super::finding::{Finding, StopSign};
-use super::generate::Subject;
 use super::parts::{Part, Watch};
+use super::subject::Subject;
 use super::violation::Cause;
 
 /// Between two looks at threads from which nothing comes.
@@ -77,6 +78,20 @@ pub(super) struct Workers {
     pub(super) run: RunOne,
 }
 
+/// No thread could be started.
+#[derive(Debug, thiserror::Error)]
+#[error("starting a thread: {}", driver::system_words(.0))]
+pub struct NoThread(#[from] io::Error);
+
+/// What a thread is to do.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Starts a thread, which is not waited for: a stuck one is abandoned, and ends with the process.
+fn start(work: Work) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name("fuzz".into());
+    builder.spawn(work).map(drop)
+}
+
 /// What a thread says of itself.
 #[derive(Default)]
 struct Sign {
@@ -87,30 +102,51 @@ struct Sign {
 }
 
 impl Workers {
-    /// Runs the round on `jobs` threads.
-    pub(super) fn work(self, jobs: usize) -> Round {
-        self.work_patiently(jobs, LOOK, PATIENCE)
+    /// Runs the round on at most `jobs` threads: no more than it has cases, and no more than the
+    /// operating system gives.
+    ///
+    /// # Errors
+    /// If it gives none.
+    pub(super) fn work(self, jobs: usize) -> Result<Round, NoThread> {
+        self.work_patiently(jobs, LOOK, PATIENCE, start)
     }
 
-    fn work_patiently(self, jobs: usize, look: Duration, patience: u32) -> Round {
+    fn work_patiently(
+        self,
+        jobs: usize,
+        look: Duration,
+        patience: u32,
+        mut start: impl FnMut(Work) -> io::Result<()>,
+    ) -> Result<Round, NoThread> {
         let next = Arc::new(AtomicU64::new(0));
         let (results, received) = channel();
         let first = self.first;
+        let threads = (jobs.max(1) as u64).min(self.cases);
         let work = Arc::new(self);
         let mut watched = Vec::new();
-        for _ in 0..jobs.max(1) {
+        for _ in 0..threads {
+            if (work.stop)() {
+                break;
+            }
             let sign = Arc::new(Sign::default());
-            watched.push(Watched::new(Arc::clone(&sign)));
-            let (work, next, results) = (Arc::clone(&work), Arc::clone(&next), results.clone());
-            // Not scoped: a stuck thread is abandoned, and ends with the process.
-            std::thread::spawn(move || work.run_cases(&next, &sign, &results));
+            let thread = {
+                let (work, next, results) = (Arc::clone(&work), Arc::clone(&next), results.clone());
+                let sign = Arc::clone(&sign);
+                Box::new(move || work.run_cases(&next, &sign, &results))
+            };
+            match start(thread) {
+                Ok(()) => watched.push(Watched::new(sign)),
+                // A few are enough to go on with.
+                Err(_) if !watched.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            }
         }
         drop(results);
         let mut round = Round::default();
         loop {
             match received.recv_timeout(look) {
                 Ok((seed, explored)) => round.add(seed, explored),
-                Err(RecvTimeoutError::Disconnected) => return round,
+                Err(RecvTimeoutError::Disconnected) => return Ok(round),
                 Err(RecvTimeoutError::Timeout) => {
                     let stuck = watched
                         .iter_mut()
@@ -118,7 +154,7 @@ impl Workers {
                         .min();
                     if let Some(number) = stuck {
                         round.stuck = Some(first.wrapping_add(number));
-                        return round;
+                        return Ok(round);
                     }
                 }
             }
@@ -226,7 +262,9 @@ mod tests {
     fn a_case_that_gives_no_sign_any_more_is_told_and_left_behind() {
         for jobs in [1, 2] {
             RELEASED.store(false, Ordering::Relaxed);
-            let round = workers(one_that_spins).work_patiently(jobs, Duration::from_millis(1), 20);
+            let workers = workers(one_that_spins);
+            let round = workers.work_patiently(jobs, Duration::from_millis(1), 20, start);
+            let round = round.unwrap();
             assert_eq!(round.stuck, Some(102));
             RELEASED.store(true, Ordering::Relaxed);
         }
@@ -243,8 +281,52 @@ mod tests {
     #[test]
     fn a_slow_case_is_waited_for() {
         let workers = workers(one_that_is_slow);
-        let round = workers.work_patiently(2, Duration::from_nanos(1), u32::MAX);
+        let round = workers.work_patiently(2, Duration::from_nanos(1), u32::MAX, start);
+        let round = round.unwrap();
         assert_eq!((round.stuck, round.cases), (None, 5));
+    }
+
+    fn one_that_is_short(_: u64, _: &Subject, _: &mut dyn Watch) -> Explored {
+        Explored::default()
+    }
+
+    /// Runs a round of five cases on as many threads as there can be; the system gives this many.
+    /// What came of it, and how often a thread was asked for.
+    fn given(most: usize, stop: StopSign) -> (Result<Round, NoThread>, usize) {
+        let workers = Workers {
+            stop,
+            ..workers(one_that_is_short)
+        };
+        let mut asked = 0;
+        let round = workers.work_patiently(usize::MAX, LOOK, PATIENCE, |work| {
+            asked += 1;
+            match asked <= most {
+                true => start(work),
+                false => Err(io::Error::from_raw_os_error(11)),
+            }
+        });
+        (round, asked)
+    }
+
+    #[test]
+    fn a_round_has_no_more_threads_than_cases_and_than_the_system_gives() {
+        let never: StopSign = Arc::new(|| false);
+        let (round, asked) = given(usize::MAX, Arc::clone(&never));
+        assert_eq!((round.unwrap().cases, asked), (5, 5));
+        let (round, asked) = given(2, Arc::clone(&never));
+        assert_eq!((round.unwrap().cases, asked), (5, 3));
+        let (round, asked) = given(0, never);
+        assert_eq!(asked, 1);
+        assert_eq!(
+            round.err().unwrap().to_string(),
+            "starting a thread: resource temporarily unavailable"
+        );
+    }
+
+    #[test]
+    fn no_thread_is_started_once_a_campaign_is_to_end() {
+        let (round, asked) = given(usize::MAX, Arc::new(|| true));
+        assert_eq!((round.unwrap().cases, asked), (0, 0));
     }
 
     #[test]

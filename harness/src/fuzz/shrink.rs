@@ -5,7 +5,7 @@
 
 use crate::sim::Survivors;
 
-use super::case::{Action, BackingFile, Case, End, ImageVersion, KernelSetup, ResizeStrategy};
+use super::case::{BackingFile, Case, End, ImageVersion, KernelSetup, ResizeStrategy, Stimulus};
 use super::exactly::{NotRight, run_exactly};
 use super::explore::Search;
 use super::parts::Until;
@@ -332,7 +332,7 @@ impl Shrinker<'_> {
 }
 
 /// Simpler actions in place of this one, simplest first.
-fn simpler(action: Action) -> Vec<Action> {
+fn simpler(action: Stimulus) -> Vec<Stimulus> {
     let shorter = |count: u64| {
         [1, count / 2]
             .into_iter()
@@ -344,41 +344,41 @@ fn simpler(action: Action) -> Vec<Action> {
             .filter(move |s| *s < start)
     };
     match action {
-        Action::Read { start, count } => {
-            let shorter = shorter(count).map(|count| Action::Read { start, count });
-            let lower = lower(start).map(|start| Action::Read { start, count });
+        Stimulus::Read { start, count } => {
+            let shorter = shorter(count).map(|count| Stimulus::Read { start, count });
+            let lower = lower(start).map(|start| Stimulus::Read { start, count });
             shorter.chain(lower).collect()
         }
-        Action::Write { start, count, fua } => {
-            let plain = fua.then_some(Action::Write {
+        Stimulus::Write { start, count, fua } => {
+            let plain = fua.then_some(Stimulus::Write {
                 start,
                 count,
                 fua: false,
             });
-            let shorter = shorter(count).map(|count| Action::Write { start, count, fua });
-            let lower = lower(start).map(|start| Action::Write { start, count, fua });
+            let shorter = shorter(count).map(|count| Stimulus::Write { start, count, fua });
+            let lower = lower(start).map(|start| Stimulus::Write { start, count, fua });
             plain.into_iter().chain(shorter).chain(lower).collect()
         }
-        Action::Discard { start, count } => {
-            let shorter = shorter(count).map(|count| Action::Discard { start, count });
-            let lower = lower(start).map(|start| Action::Discard { start, count });
+        Stimulus::Discard { start, count } => {
+            let shorter = shorter(count).map(|count| Stimulus::Discard { start, count });
+            let lower = lower(start).map(|start| Stimulus::Discard { start, count });
             shorter.chain(lower).collect()
         }
-        Action::WriteZeroes { start, count } => {
-            let shorter = shorter(count).map(|count| Action::WriteZeroes { start, count });
-            let lower = lower(start).map(|start| Action::WriteZeroes { start, count });
+        Stimulus::WriteZeroes { start, count } => {
+            let shorter = shorter(count).map(|count| Stimulus::WriteZeroes { start, count });
+            let lower = lower(start).map(|start| Stimulus::WriteZeroes { start, count });
             shorter.chain(lower).collect()
         }
-        Action::Flush | Action::Step | Action::OpenAgain => Vec::new(),
-        Action::Drain => vec![Action::Step],
-        Action::Resize {
+        Stimulus::Flush | Stimulus::Step | Stimulus::OpenAgain => Vec::new(),
+        Stimulus::Drain => vec![Stimulus::Step],
+        Stimulus::Resize {
             sectors,
             strategy,
             window,
             alignment,
             odd,
         } => {
-            let with = |sectors, strategy, window| Action::Resize {
+            let with = |sectors, strategy, window| Stimulus::Resize {
                 sectors,
                 strategy,
                 window,
@@ -389,8 +389,8 @@ fn simpler(action: Action) -> Vec<Action> {
                 .map(|(sectors, strategy, window)| with(sectors, strategy, window))
                 .collect()
         }
-        Action::StepResize => Vec::new(),
-        Action::FinishResize => vec![Action::StepResize],
+        Stimulus::StepResize => Vec::new(),
+        Stimulus::FinishResize => vec![Stimulus::StepResize],
     }
 }
 

@@ -50,17 +50,13 @@ impl Untidy {
     /// What a reader refuses.
     pub(super) fn of(file: &FileContent) -> Result<Untidy, Wrong> {
         let cow = CowFile::open(file)?;
-        let (len, end) = (file.length().0, cow.layout.end);
-        let (past, leaks) = (cow.bits_past_end(), leaks(&cow, file));
+        let leaks = leaks(&cow, file);
+        let len = file.length().0;
         let whole = leaks.iter().copied().filter(|block| block + BLOCK <= len);
         Ok(Untidy {
-            bit: Found::of(past.into_iter().chain(bytes_before_data(&cow, file))),
-            too_long: (len > end).then(|| Found {
-                at: end,
-                count: len - end,
-            }),
             leak: Found::of(whole),
             leaks: leaks.len() as u64,
+            ..Untidy::but_leaks_in(&cow, file)
         })
     }
 
@@ -70,8 +66,22 @@ impl Untidy {
     /// # Errors
     /// What a reader refuses.
     pub(super) fn but_leaks(file: &FileContent) -> Result<Untidy, Wrong> {
-        let leak = None;
-        Untidy::of(file).map(|untidy| Untidy { leak, ..untidy })
+        Ok(Untidy::but_leaks_in(&CowFile::open(file)?, file))
+    }
+
+    /// As [`Untidy::but_leaks`], of a file that is open already.
+    pub(super) fn but_leaks_in(cow: &CowFile<&FileContent>, file: &FileContent) -> Untidy {
+        let (len, end) = (file.length().0, cow.layout.end);
+        let past = cow.bits_past_end().into_iter();
+        Untidy {
+            bit: Found::of(past.chain(bytes_before_data(cow, file))),
+            too_long: (len > end).then(|| Found {
+                at: end,
+                count: len - end,
+            }),
+            leak: None,
+            leaks: 0,
+        }
     }
 
     /// What is untidy here, and was less so `before`.

@@ -1,21 +1,20 @@
 //! The machine that a case runs in: the guest that submits, the I/O thread's steps, the
 //! completions, the resize's steps, and the history that knows what has to be true.
 
+mod changing_size;
 mod living;
 mod looking;
+mod serving;
 mod tooling;
 
 use std::collections::BTreeMap;
 
-use driver::cow::{Header, LONGEST_HEADER};
 use driver::host::OperationKind;
 use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
 use driver::{any_of, exact_count};
 
 use crate::plain_format::CowFile;
-use crate::sim::{
-    Decisions, Fault, FaultPlan, FileContent, Injected, LoggedCall, SideBySide, SimHost,
-};
+use crate::sim::{Decisions, Fault, FaultPlan, Injected, LoggedCall, SideBySide, SimHost};
 use crate::stamp::Stamp;
 
 use super::beside::Beside;
@@ -27,7 +26,6 @@ use super::coverage::Coverage;
 use super::device::{Device, Opening};
 use super::excuses::{Excuses, Work};
 use super::guard::guarded;
-use super::history::History;
 use super::paths::{BACKING_SECONDS, COW};
 use super::put_in;
 use super::resizer::Unfinished;
@@ -38,7 +36,8 @@ use super::violation::{Kind, Violation};
 use living::Living;
 use looking::CameUp;
 
-pub use tooling::UnderTool;
+pub use super::truth::Truth;
+pub(super) use super::truth::is_marked;
 
 /// Sectors whose bits fill a page of the bitmap.
 const SECTORS_A_PAGE: u64 = 32_768;
@@ -53,25 +52,6 @@ pub struct Point {
     pub change: usize,
     /// What was going on.
     pub phase: Phase,
-}
-
-/// What has to be true of whatever is found after a crash.
-#[derive(Clone, Debug)]
-pub struct Truth {
-    /// Of the sectors.
-    pub history: History,
-    /// The sizes in sectors that the device may have once recovered.
-    pub sizes: Vec<u64>,
-    /// What each backing file holds.
-    pub backing: BTreeMap<&'static str, FileContent>,
-    /// The image tool that is at work, or that a crash has cut off.
-    pub tool: Option<UnderTool>,
-    /// The image tool that has said that it is done, until the device comes up.
-    pub done: Option<UnderTool>,
-    /// How the device is opened, and whether it may be.
-    pub opening: Opening,
-    /// What a life, or a recovery, may take.
-    pub budget: Budget,
 }
 
 /// Somebody who looks at every crash point of a life.
@@ -137,6 +117,8 @@ pub struct World<'a> {
     excuses: Excuses,
     /// Who decides on the order of what goes side by side, if not the life.
     decisions: Option<Decisions>,
+    /// A buffer for the whole disk, which every life reads.
+    content: Vec<u8>,
 }
 
 /// Why a life does not go on.
@@ -188,6 +170,7 @@ impl<'a> World<'a> {
             steps: 0,
             excuses: Excuses::of(case, None),
             decisions: None,
+            content: Vec::new(),
         }
     }
 
@@ -207,6 +190,7 @@ impl<'a> World<'a> {
             steps: self.steps,
             excuses: self.excuses.clone(),
             decisions: None,
+            content: Vec::new(),
         }
     }
 
@@ -410,7 +394,7 @@ impl<'a> World<'a> {
             );
             return Err(Violation::new(Kind::WrongSize, when, what).into());
         }
-        let mut content = Vec::new();
+        let mut content = std::mem::take(&mut self.content);
         self.excuses.begin(&self.host, Work::Usual);
         match read_all(&mut device, &mut content) {
             Ok(()) => {
@@ -423,6 +407,7 @@ impl<'a> World<'a> {
                 history.crashed();
                 // A killed process leaves in the page cache what a power cut may still take.
                 history.settle(&content, all_durable);
+                self.content = content;
             }
             Err(violation) if self.excuses_read(&violation) => {
                 drop(device);
@@ -611,24 +596,4 @@ impl<'a> World<'a> {
         }
         self.sizes_seen.push(target);
     }
-}
-
-/// Whether the backing files still hold what they should, without a fault or a count. The one that
-/// a merge is under way in need not.
-pub fn backing_is_unchanged(host: &SimHost, truth: &Truth) -> bool {
-    let merging = truth.tool.as_ref().and_then(|under| under.merges_into);
-    let mut all = truth.backing.iter();
-    all.all(|(&path, content)| {
-        merging == Some(path) || host.content(path).as_ref() == Some(content)
-    })
-}
-
-/// Whether the COW file's header says that a reflow is under way.
-pub(super) fn is_marked(host: &SimHost) -> bool {
-    let Some(cow) = host.content(COW) else {
-        return false;
-    };
-    let mut start = [0; LONGEST_HEADER.0 as usize];
-    cow.read_at(&mut start, FileOffset(0));
-    Header::decode(&start).is_ok_and(|header| header.relocating)
 }

@@ -90,14 +90,52 @@ fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
 /// CRC-32C of the whole block with the checksum field zero.
 fn checksum(mut block: [u8; LEN]) -> u32 {
     block[12..16].fill(0);
-    crc_32c(&block)
+    match block[FRONT..] == [0; LEN - FRONT] {
+        true => !after_zeros(!crc_32c(&block[..FRONT])),
+        false => crc_32c(&block),
+    }
 }
+
+/// Bytes of a block after which one of version 1 has nothing but zeros.
+const FRONT: usize = 32;
+
+/// `AFTER_ZEROS[n][byte]` is what becomes of a remainder that has `byte` as its byte `n` and is zero
+/// otherwise when the zeros after [`FRONT`] follow.
+static AFTER_ZEROS: [[u32; 256]; 4] = {
+    let mut after = [[0; 256]; 4];
+    let mut bit = 0;
+    while bit < 32 {
+        let (mut remainder, mut zeros) = (1u32 << bit, 0);
+        while zeros < (LEN - FRONT) * 8 {
+            remainder = (remainder >> 1) ^ ((remainder & 1) * POLYNOMIAL);
+            zeros += 1;
+        }
+        // Remainders add up: that of a byte is the sum of those of its bits.
+        let mut byte = 0;
+        while byte < 256 {
+            if byte >> (bit % 8) & 1 == 1 {
+                after[bit / 8][byte] ^= remainder;
+            }
+            byte += 1;
+        }
+        bit += 1;
+    }
+    after
+};
+
+fn after_zeros(remainder: u32) -> u32 {
+    let bytes = remainder.to_le_bytes();
+    let places = bytes.iter().zip(&AFTER_ZEROS);
+    places.fold(0, |sum, (byte, table)| sum ^ table[usize::from(*byte)])
+}
+
+/// The polynomial of Castagnoli, reflected.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
 
 /// Bytes that are taken together.
 const TOGETHER: usize = 8;
 
-/// `REMAINDERS[n][byte]` is the remainder, by the polynomial of Castagnoli, reflected, of a byte
-/// that `n` zero bytes follow.
+/// `REMAINDERS[n][byte]` is the remainder, by [`POLYNOMIAL`], of a byte that `n` zero bytes follow.
 static REMAINDERS: [[u32; 256]; TOGETHER] = {
     let mut remainders = [[0; 256]; TOGETHER];
     let mut byte = 0;
@@ -106,7 +144,7 @@ static REMAINDERS: [[u32; 256]; TOGETHER] = {
         while followed < TOGETHER {
             let mut bit = 0;
             while bit < 8 {
-                remainder = (remainder >> 1) ^ ((remainder & 1) * 0x82f6_3b78);
+                remainder = (remainder >> 1) ^ ((remainder & 1) * POLYNOMIAL);
                 bit += 1;
             }
             remainders[followed][byte] = remainder;
@@ -141,6 +179,18 @@ mod tests {
         // From the specification of iSCSI.
         assert_eq!(crc_32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc_32c(&[0xff; 32]), 0x62a8_ab43);
+    }
+
+    #[test]
+    fn zeros_at_the_end_make_no_difference_to_the_checksum() {
+        for at in [0, 5, FRONT - 1, FRONT, FRONT + 1, LEN - 1] {
+            for byte in [1, 0x80, 0xff] {
+                let mut block = [0; LEN];
+                block[at] = byte;
+                assert_eq!(checksum(block), crc_32c(&block), "{byte:#x} at {at}");
+            }
+        }
+        assert_eq!(checksum([0; LEN]), crc_32c(&[0; LEN]));
     }
 
     #[test]

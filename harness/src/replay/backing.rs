@@ -2,12 +2,13 @@
 //! whatever a given device holds.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use driver::host::{HostFile, HostResult};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::intervals::IntervalSet;
-use crate::oracle::{Initial, is_zero};
+use crate::oracle::{Initial, NotRead, is_zero};
 use crate::stamp::{Content, Coverage, Stamp};
 
 use super::holes::hole_at;
@@ -253,23 +254,32 @@ pub struct Given<F> {
     /// What was read last, and where.
     window: Vec<u8>,
     window_range: SectorRange,
+    /// Where the backing file is, for the error.
+    path: PathBuf,
+    /// What could not be read.
+    failure: Option<NotRead>,
 }
 
 /// The most sectors that are read from the backing file at once.
 const WINDOW: SectorCount = SectorCount(2048);
 
 impl<F: HostFile> Given<F> {
-    /// With its own handle on the backing file; without one nothing is clean.
-    pub fn new(backing: Option<F>) -> Given<F> {
+    /// With its own handle on the backing file, which is at `path`; without one nothing is clean.
+    pub fn new(path: PathBuf, backing: Option<F>) -> Given<F> {
         Given {
             backing,
             looked_at: SectorRange::default(),
             window: Vec::new(),
             window_range: SectorRange::default(),
+            path,
+            failure: None,
         }
     }
 
     fn original(&mut self, sector: Sector) -> Option<&[u8]> {
+        if self.failure.is_some() {
+            return None;
+        }
         let one = SectorRange::new(sector, SectorCount(1));
         if !self.window_range.overlaps(one) {
             let end = match self.looked_at.overlaps(one) {
@@ -282,7 +292,11 @@ impl<F: HostFile> Given<F> {
             self.window_range = SectorRange::default();
             let backing = self.backing.as_ref()?;
             // The range may reach past the end of the backing file; no sector that it has does.
-            backing.read_zero_filled_at(&mut self.window, at).ok()?;
+            if let Err(error) = backing.read_zero_filled_at(&mut self.window, at) {
+                let path = self.path.clone();
+                self.failure = Some(NotRead { path, at, error });
+                return None;
+            }
             self.window_range = range;
         }
         let at = (sector - self.window_range.start).bytes().0 as usize;
@@ -297,6 +311,10 @@ impl<F: HostFile> Initial for Given<F> {
 
     fn is_in(&mut self, sector: Sector, content: &[u8]) -> bool {
         self.original(sector) == Some(content)
+    }
+
+    fn failure(&self) -> Option<&NotRead> {
+        self.failure.as_ref()
     }
 
     fn hole_at(&mut self, range: SectorRange) -> (bool, Sector) {
@@ -314,8 +332,13 @@ impl<F: HostFile> Initial for Given<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use driver::host::HostNames;
+    use std::path::Path;
+
+    use driver::host::{Access, HostNames, OperationKind};
     use driver::memory::MemoryHost;
+
+    use crate::oracle::Oracle;
+    use crate::sim::{Assumptions, Fault, FaultRule, SimHost};
 
     fn range(start: u64, count: u64) -> SectorRange {
         SectorRange::new(Sector(start), SectorCount(count))
@@ -352,6 +375,36 @@ mod tests {
         parts.add_borders(range(9_992, 8));
         assert!(parts.around(Sector(8)).0 && parts.around(Sector(9_991)).0);
         assert!(!parts.around(Sector(0)).0 && !parts.around(Sector(9_992)).0);
+    }
+
+    /// What could not be read is neither in the file nor not in it.
+    #[test]
+    fn a_backing_file_that_cannot_be_read_is_no_mismatch() {
+        let host = SimHost::new(Assumptions::default());
+        let names: [&Path; 2] = ["/backing".as_ref(), "/other".as_ref()];
+        let file = host.create_new(names[0]).unwrap();
+        file.write_all_at(&[7; 4096], FileOffset(0)).unwrap();
+        let given = |path: &Path| {
+            let file = host.open(names[0], Access::ReadOnly).unwrap();
+            Oracle::new(SectorCount(8), Given::new(path.to_owned(), Some(file)))
+        };
+        let mut oracle = given(names[0]);
+        let right = oracle.check(range(2, 3), &[7; 1536], |_, _| false);
+        assert_eq!(right.unwrap().wrong, 0);
+        host.add_faults(&[FaultRule::nth(
+            "/backing",
+            OperationKind::Read,
+            0,
+            Fault::Io,
+        )]);
+        let mut oracle = given(names[1]);
+        for _ in 0..2 {
+            let failed = oracle.check(range(2, 3), &[7; 1536], |_, _| false);
+            assert_eq!(
+                failed.unwrap_err().to_string(),
+                "reading /other at byte 1024: input/output error"
+            );
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use driver::resize::ResizeError;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 
 use crate::device::DeviceError;
+use crate::oracle::NotRead;
 use crate::trace::{Nanoseconds, TraceError, TraceOperation};
 
 use super::requests::IsPastEnd;
@@ -63,6 +64,9 @@ pub enum ReplayError {
         /// What the host said.
         cause: String,
     },
+    /// What was there at the start could not be read, to be compared with what the device shows.
+    #[error("comparing the device with the model: {0}")]
+    NotCompared(#[from] NotRead),
     /// A resize failed.
     #[error("resize to {} bytes before request {request}: {error}", .new_size.0)]
     Resize {
@@ -98,8 +102,8 @@ pub enum ReplayError {
     },
     /// The requests write to more of the device than its files have space for.
     #[error(
-        "up to request {request} the trace writes more than the {free} that the device's files may \
-         come to take where they are"
+        "up to request {request} the device's files come to take more than the {free} that they may \
+         where they are"
     )]
     NoSpace {
         /// The number of the request in the trace, from 1.

@@ -211,7 +211,7 @@ mod tests {
         parts
             .write(&host.create_new("backing".as_ref()).unwrap())
             .unwrap();
-        create(&host, "cow".as_ref(), "backing".as_ref(), None).unwrap();
+        create(&host, "cow".as_ref(), std::path::Path::new("backing"), None).unwrap();
         Disk {
             device: opened(&host),
             oracle: Oracle::new(SECTORS, Stamped::new(parts)),
@@ -318,7 +318,11 @@ mod tests {
         let first = SectorRange::new(Sector(seen.start), SectorCount(1));
         let mut stamp = vec![0; 512];
         Stamp::BACKING.fill(first.start, &mut stamp);
-        let wrong = disk.oracle.check(first, &stamp, |_, _| false).first_wrong;
+        let wrong = disk
+            .oracle
+            .check(first, &stamp, |_, _| false)
+            .unwrap()
+            .first_wrong;
         assert!(wrong.unwrap().to_string().ends_with("expected zeros"));
     }
 

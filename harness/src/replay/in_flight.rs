@@ -333,7 +333,7 @@ mod tests {
             for (at, stamp) in [(0, 1), (3, 1), (4, 2), (7, 2), (8, 3), (15, 3)] {
                 let one = SectorRange::new(Sector(at), SectorCount(1));
                 let right = content(stamp, at);
-                let compared = oracle.check(one, &right, |_, _| false);
+                let compared = oracle.check(one, &right, |_, _| false).unwrap();
                 assert_eq!(compared.wrong, 0, "sector {at}, {order:?}");
             }
         }
@@ -353,7 +353,11 @@ mod tests {
         assert_eq!(shows(&flights, 1), None);
         let right = |oracle: &mut Oracle<Backing>, stamp| {
             let one = SectorRange::new(Sector(3), SectorCount(1));
-            oracle.check(one, &content(stamp, 3), |_, _| false).wrong == 0
+            oracle
+                .check(one, &content(stamp, 3), |_, _| false)
+                .unwrap()
+                .wrong
+                == 0
         };
         assert!(right(&mut oracle, 2) && !right(&mut oracle, 0));
         // The acknowledgement of the first does not bring it back.

@@ -3,9 +3,8 @@
 //! is past a bound is refused with the option that says it.
 
 use driver::blk::Limits;
+use driver::cow::Extension;
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
-
-use userhelper::image_host::FreeSpace;
 
 use crate::intervals::IntervalSet;
 use crate::stamp::Coverage;
@@ -17,6 +16,7 @@ use super::error::ReplayError;
 use super::options::Options;
 use super::pace::Pace;
 use super::requests::Placed;
+use super::room::Room;
 
 /// The largest device that is made because a trace implies it. A user may name a larger one.
 pub const LARGEST_IMPLIED: Bytes = Bytes(256 << 30);
@@ -65,25 +65,40 @@ pub(super) struct Moved {
     zeroed: Bytes,
     /// Blocks of the file system that come to be taken, as if each began with a sector.
     blocks: Tally,
+    /// Blocks of a COW file's bitmap, likewise.
+    bitmap: Tally,
     taken: Bytes,
-    room: Option<FreeSpace>,
+    /// What the files may come to take.
+    free: Option<Bytes>,
     allowed: Allowed,
 }
 
 impl Moved {
     /// On a device whose files may come to take this space where they are; `None` where there is
     /// no known limit.
-    pub(super) fn new(allowed: Allowed, files: Files, room: Option<FreeSpace>) -> Moved {
-        let sectors_a_block = room.map_or(1, |room| room.block.0 / SECTOR_SIZE);
+    pub(super) fn new(allowed: Allowed, files: Files, room: Option<Room>) -> Moved {
+        let sectors_a_block = room.map_or(1, |room| room.space.block.0 / SECTOR_SIZE);
         let sectors_a_block = sectors_a_block.clamp(1, LARGEST_BLOCK / SECTOR_SIZE);
+        let block = sectors_a_block * SECTOR_SIZE;
+        let is_cow = room.is_some_and(|room| room.is_cow);
+        // A block of the bitmap has eight bits a byte, and its bytes are written alone.
+        let bitmap = match is_cow {
+            true => Tally::new(block * 8, block),
+            false => Tally::new(1, 0),
+        };
+        let header = match is_cow {
+            true => HEADER.next_multiple_of(block),
+            false => 0,
+        };
         Moved {
             files,
             bytes: Bytes(0),
             zeros: IntervalSet::default(),
             zeroed: Bytes(0),
-            blocks: Tally::new(sectors_a_block, sectors_a_block * SECTOR_SIZE),
-            taken: Bytes(0),
-            room,
+            blocks: Tally::new(sectors_a_block, block),
+            bitmap,
+            taken: Bytes(header),
+            free: room.map(|room| room.space.free),
             allowed,
         }
     }
@@ -127,18 +142,18 @@ impl Moved {
                 allowed: zeroed,
             });
         }
-        if let (TraceOperation::Write | TraceOperation::WriteZeroes, Some(room)) =
-            (record.operation, self.room)
+        if let (TraceOperation::Write | TraceOperation::WriteZeroes, Some(free)) =
+            (record.operation, self.free)
         {
             for range in placed {
-                let more = self.blocks.add(*range);
+                let more = self
+                    .blocks
+                    .add(*range)
+                    .saturating_add(self.bitmap.add(*range));
                 self.taken.0 = self.taken.0.saturating_add(more);
             }
-            if self.taken > room.free {
-                return Err(ReplayError::NoSpace {
-                    request,
-                    free: room.free,
-                });
+            if self.taken > free {
+                return Err(ReplayError::NoSpace { request, free });
             }
         }
         Ok(())
@@ -211,6 +226,9 @@ impl Tally {
 /// Blocks of a file system are counted as no longer than this. Where they are, a file takes more
 /// space than is counted.
 const LARGEST_BLOCK: u64 = 4096;
+
+/// The bytes of a COW file's header, with the extension block after it.
+const HEADER: u64 = Extension::OFFSET.0 + Extension::LEN as u64;
 
 /// The memory of an interval of zeros or discards: in the two sets of the model, in the one here,
 /// and in that of the space that zeros take.

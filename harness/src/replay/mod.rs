@@ -15,6 +15,7 @@ pub mod limits;
 pub mod measured;
 pub mod observe;
 pub mod options;
+mod own_file;
 pub mod pace;
 mod precheck;
 pub mod report;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver::host::HostFile;
 use driver::ordered::{Desk, Ordered, Procedure, Resize};
+use driver::units::FileOffset;
 use serde::Serialize;
 
 use crate::strip::Strip;
@@ -49,10 +50,20 @@ impl Moment {
 
 /// What has been seen of a resize so far; shared with whoever carries it out.
 #[derive(Clone, Debug, Default)]
-pub struct Sights(Arc<Mutex<Vec<Sight>>>);
+pub struct Sights(Arc<Mutex<Seen>>);
+
+/// What has been seen of a resize.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The device before, on the way, and after.
+    pub sights: Vec<Sight>,
+    /// Where the data starts after, if stock Linux reached it before and does not now.
+    pub out_of_stock_reach: Option<FileOffset>,
+    reached_before: bool,
+}
 
 impl Sights {
-    fn lock(&self) -> MutexGuard<'_, Vec<Sight>> {
+    fn lock(&self) -> MutexGuard<'_, Seen> {
         match self.0.lock() {
             Ok(sights) => sights,
             // What was seen before a panic is right all the same.
@@ -60,14 +71,26 @@ impl Sights {
         }
     }
 
-    /// Everything seen, in order.
-    pub fn take(&self) -> Vec<Sight> {
+    /// Everything seen.
+    pub fn take(&self) -> Seen {
         std::mem::take(&mut self.lock())
     }
 
     fn see<F: HostFile>(&self, moment: Moment, device: &Ordered<F>) {
         let strip = Strip::of(device.map(), device.placement().frontier(), CELLS);
-        self.lock().push(Sight { moment, strip });
+        let mut seen = self.lock();
+        seen.sights.push(Sight { moment, strip });
+        // A raw disk has no geometry, and is never out of reach.
+        let geometry = device.geometry();
+        let out_of_reach = geometry.filter(|geometry| !geometry.fits_stock_linux());
+        match moment {
+            Moment::Before => seen.reached_before = out_of_reach.is_none(),
+            Moment::During => {}
+            Moment::After if seen.reached_before => {
+                seen.out_of_stock_reach = out_of_reach.map(|geometry| geometry.data_offset);
+            }
+            Moment::After => {}
+        }
     }
 }
 

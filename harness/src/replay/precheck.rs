@@ -3,7 +3,6 @@
 
 use driver::cow::MAX_SECTORS;
 use driver::units::{Bytes, SectorCount};
-use userhelper::image_host::FreeSpace;
 use userhelper::planner::{PlanError, Shrink};
 use userhelper::resize::not_planned;
 
@@ -13,6 +12,7 @@ use super::error::ReplayError;
 use super::limits::{Files, Footprint, Moved, check_schedule};
 use super::options::{OpenTrace, Options};
 use super::requests::{Placing, placed};
+use super::room::Room;
 
 /// Reads the trace to its end. Given the size of the device, also sees whether each request
 /// and each resize can be had, as far as that can be told from sizes alone, and whether all of
@@ -26,7 +26,7 @@ pub(super) fn precheck(
     placing: Placing,
     capacity: Option<SectorCount>,
     files: Files,
-    room: Option<FreeSpace>,
+    room: Option<Room>,
 ) -> Result<(), ReplayError> {
     let mut resizes = options.resizes.clone();
     resizes.sort_by_key(|resize| resize.request);

@@ -85,6 +85,8 @@ pub struct Report {
     /// Requests of the trace with a time before that of the request that they follow; they are
     /// submitted in the order of the trace.
     pub requests_earlier: u64,
+    /// By how much at most.
+    pub requests_earlier_by_at_most_ns: u64,
     /// Requests that had failed when they were recorded; they are asked for like all others.
     pub requests_failed_in_trace: u64,
     /// Who carried out what was asked of real files; `None` with a device in memory.
@@ -124,8 +126,22 @@ pub struct ResizeReport {
     pub requests_meanwhile: u64,
     /// When it began, from the start of the replay.
     pub began_ns: u64,
+    /// Where the data starts in the file, if the resize put it past the 2 GiB that stock Linux can
+    /// reach.
+    pub data_out_of_stock_reach_at_byte: Option<u64>,
     /// The device before, on the way, and after.
     pub sights: Vec<Sight>,
+}
+
+impl ResizeReport {
+    /// What is to be said where the file cannot be used with stock UML any more.
+    pub fn out_of_stock_reach(&self) -> Option<String> {
+        let at = self.data_out_of_stock_reach_at_byte?;
+        Some(format!(
+            "its data starts at byte {at} now, past the 2 GiB that stock UML can reach: only \
+             ubdlab can use the file"
+        ))
+    }
 }
 
 /// Latency percentiles, a set for each kind of request.
@@ -202,6 +218,40 @@ impl Report {
         })
     }
 
+    /// What is worth a word about what came out of the trace, a line each.
+    pub fn of_the_trace(&self) -> Vec<String> {
+        let earlier = format!(
+            "with a time before that of the one before, by at most {}, in the order of the trace",
+            time(self.requests_earlier_by_at_most_ns)
+        );
+        let all = [
+            (
+                self.sectors_written_with_data,
+                "sector",
+                "written with the trace's own data",
+            ),
+            (
+                self.records_skipped,
+                "bad line or record",
+                "of the trace left out",
+            ),
+            (
+                self.requests_rounded,
+                "request",
+                "rounded outward to whole sectors",
+            ),
+            (self.requests_earlier, "request", &earlier),
+            (
+                self.requests_failed_in_trace,
+                "request",
+                "asked for that failed when the trace was recorded",
+            ),
+        ];
+        let some = all.into_iter().filter(|(number, ..)| *number > 0);
+        some.map(|(number, noun, what)| format!("{} {what}", counted(number, noun)))
+            .collect()
+    }
+
     /// Whether nothing was lost and nothing changed that should not.
     pub fn is_good(&self) -> bool {
         self.mismatches == 0 && self.other_faults == 0 && self.backing_unchanged != Some(false)
@@ -271,36 +321,8 @@ impl Report {
                 self.driver
             )?;
         }
-        for (number, noun, what) in [
-            (
-                self.sectors_written_with_data,
-                "sector",
-                "written with the trace's own data",
-            ),
-            (
-                self.records_skipped,
-                "bad line or record",
-                "of the trace left out",
-            ),
-            (
-                self.requests_rounded,
-                "request",
-                "rounded outward to whole sectors",
-            ),
-            (
-                self.requests_earlier,
-                "request",
-                "with a time before that of the one before, in the order of the trace",
-            ),
-            (
-                self.requests_failed_in_trace,
-                "request",
-                "asked for that failed when the trace was recorded",
-            ),
-        ] {
-            if number > 0 {
-                writeln!(f, "           {} {what}", counted(number, noun))?;
-            }
+        for line in self.of_the_trace() {
+            writeln!(f, "           {line}")?;
         }
         writeln!(
             f,
@@ -331,6 +353,9 @@ impl Report {
                 time(resize.elapsed_ns),
                 counted(resize.requests_meanwhile, "request"),
             )?;
+            if let Some(what) = resize.out_of_stock_reach() {
+                writeln!(f, "           {what}")?;
+            }
         }
         Ok(())
     }

@@ -25,9 +25,17 @@ pub(super) fn size_if_created(host: &RealHost, spec: &DeviceSpec) -> Option<Sect
     (is_disk && size > SectorCount(0)).then_some(size)
 }
 
+/// The space that a device's file may come to take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) space: FreeSpace,
+    /// It is a COW file: it takes more than its data.
+    pub(super) is_cow: bool,
+}
+
 /// The space that a COW file may come to take, which is to be made beside its stamped backing file
-/// or is there: what it takes already, and what is free. A block device takes none.
-pub(super) fn room_for(cow: &Path, capacity: SectorCount) -> Option<FreeSpace> {
+/// or is there, or a raw disk: what it takes already, and what is free. A block device takes none.
+pub(super) fn room_for(cow: &Path, capacity: SectorCount, is_raw: bool) -> Option<Room> {
     let room = RealHost.free_space_beside(cow).ok().flatten()?;
     let free = match std::fs::metadata(cow) {
         Ok(found) if found.is_file() => {
@@ -39,8 +47,11 @@ pub(super) fn room_for(cow: &Path, capacity: SectorCount) -> Option<FreeSpace> {
         Err(_) if capacity.bytes() <= STAMP_ALL => room.free.0.saturating_sub(capacity.bytes().0),
         Err(_) => room.free.0,
     };
-    Some(FreeSpace {
-        free: Bytes(free),
-        ..room
+    Some(Room {
+        space: FreeSpace {
+            free: Bytes(free),
+            ..room
+        },
+        is_cow: !is_raw,
     })
 }

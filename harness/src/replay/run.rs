@@ -365,7 +365,7 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
         self.check_status(&completion, &flown)?;
         let range = flown.range;
         match operation {
-            Operation::Read => self.check_read(&completion, &flown),
+            Operation::Read => self.check_read(&completion, &flown)?,
             Operation::Write { .. } => {
                 self.counts.sectors_written += range.count.0;
                 if let Content::Data(_) = flown.content {
@@ -386,7 +386,7 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
         Ok(())
     }
 
-    fn check_read(&mut self, completion: &Completion, flown: &InFlight) {
+    fn check_read(&mut self, completion: &Completion, flown: &InFlight) -> Result<(), ReplayError> {
         self.counts.sectors_read += flown.range.count.0;
         let coverage = self.oracle.coverage();
         let (mut seen, in_flight) = (Vec::new(), &self.in_flight);
@@ -396,12 +396,13 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
             shown.is_some()
         };
         let content = content_of(&completion.request.segments);
-        let compared = self.oracle.check(flown.range, &content, early);
+        let compared = self.oracle.check(flown.range, &content, early)?;
         let when = || format!("request {} reading {}", flown.request, flown.range);
         self.counts.add(compared, when);
         for (tag, sector) in seen {
             self.in_flight.saw(tag, sector, self.oracle);
         }
+        Ok(())
     }
 
     fn check_status(
@@ -466,6 +467,7 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
             new_size,
             error,
         })?;
+        let seen = resizing.sights.take();
         self.counts.resizes.push(ResizeReport {
             at_request: request,
             strategy: resized.strategy.to_string(),
@@ -475,7 +477,8 @@ impl<'a, F: HostFile, T: BlockDevice<File = F>, I: Initial> Run<'a, F, T, I> {
             elapsed_ns: self.clock.now_ns().saturating_sub(resizing.started_ns),
             requests_meanwhile: self.counts.requests - request,
             began_ns: self.measured.since_begin(resizing.started_ns),
-            sights: resizing.sights.take(),
+            data_out_of_stock_reach_at_byte: seen.out_of_stock_reach.map(|at| at.0),
+            sights: seen.sights,
         });
         self.resizing = None;
         self.oracle.resized(resized.new_size.whole_sectors());

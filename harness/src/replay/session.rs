@@ -5,7 +5,7 @@ use std::path::Path;
 
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
-use driver::host::{Access, HostError};
+use driver::host::{Access, HostError, HostNames};
 use driver::linux::{self, LinuxOpenError};
 use driver::memory::MemoryHost;
 use driver::open::{Held, Opened, backing_path, create, open, reopen_backing};
@@ -24,11 +24,12 @@ use crate::stamp::Coverage;
 use crate::trace::TraceOperation;
 
 use super::backing::{Given, STAMP_ALL, Stamped, StampedParts};
-use super::bring_up::{BringsUp, Model, OrderedBut, Reopened, ReplayDriver};
+use super::bring_up::{BringsUp, Model, OrderedBut, ReplayDriver};
 use super::error::ReplayError;
 use super::limits::{Files, LARGEST_IMPLIED};
 use super::observe::{Observed, Sights};
 use super::options::{OpenTrace, Options, ResizeAt};
+use super::own_file::OwnFile;
 use super::precheck::precheck;
 use super::report::Report;
 use super::requests::{PastEnd, Placing, placed};
@@ -70,7 +71,11 @@ impl Session<'_> {
     /// See [`SessionError`].
     pub fn on_files(&self, directory: &Path, size: Option<Bytes>) -> Result<Report, SessionError> {
         let size = self.size(size)?;
-        self.check_before(&directory.join(COW_NAME), Some(size), Files::OnDisk)?;
+        self.check_before(
+            &DeviceSpec::of(directory.join(COW_NAME)),
+            Some(size),
+            Files::OnDisk,
+        )?;
         let chosen = self.options.io.choose(self.depth())?;
         let report = match self.model() {
             None => self.on_own_device(RealHost, directory, size, &right(), |driver| {
@@ -132,7 +137,11 @@ impl Session<'_> {
     {
         let size = self.size(size)?;
         let directory = Path::new("/memory");
-        self.check_before(&directory.join(COW_NAME), Some(size), Files::InMemory)?;
+        self.check_before(
+            &DeviceSpec::of(directory.join(COW_NAME)),
+            Some(size),
+            Files::InMemory,
+        )?;
         self.on_own_device(host, directory, size, brings, |driver| {
             Ok(Stepped::new(driver))
         })
@@ -149,7 +158,7 @@ impl Session<'_> {
         let created = size_if_created(&host, spec);
         if created.is_some() || self.options.open.switch_backing {
             let capacity = created.map(|size| self.first_capacity(spec, size));
-            self.check_before(&spec.file, capacity.transpose()?, Files::OnDisk)?;
+            self.check_before(spec, capacity.transpose()?, Files::OnDisk)?;
         }
         let opened = open(&host, spec, self.options.open)?;
         let capacity = match opened.interrupted {
@@ -159,18 +168,18 @@ impl Session<'_> {
         // What was seen without a lock may be another size by now.
         if created != Some(capacity) {
             let capacity = self.first_capacity(spec, capacity)?;
-            self.check_before(&spec.file, Some(capacity), Files::OnDisk)?;
+            self.check_before(spec, Some(capacity), Files::OnDisk)?;
         }
         let backing = reopen_backing(&host, spec, self.options.open.trust, &opened.device)?;
         let path = (opened.device.image()).map(|image| backing_path(&spec.file, &image.header));
-        let note = path.zip(backing.as_ref()).and_then(|(path, backing)| {
-            let path = spec.backing.as_deref().unwrap_or(&path);
+        let path = spec.backing.clone().or(path).unwrap_or_default();
+        let note = backing.as_ref().and_then(|backing| {
             // What cannot be read, the replay tells.
-            backing_note(path, backing.file()).ok().flatten()
+            backing_note(&path, backing.file()).ok().flatten()
         });
         let oracle = Oracle::new(
             opened.device.capacity(),
-            Given::new(backing.map(Held::into_file)),
+            Given::new(path, backing.map(Held::into_file)),
         );
         let chosen = self.options.io.choose(self.depth())?;
         let report = match self.model() {
@@ -208,6 +217,15 @@ impl Session<'_> {
         }
     }
 
+    /// How requests are submitted.
+    fn manner(&self) -> Result<Manner, SessionError> {
+        Ok(Manner {
+            depth: self.options.depth,
+            placing: self.placing()?,
+            pace: self.options.pace,
+        })
+    }
+
     /// How the trace is laid onto the device. Only for scaling does that need to read it.
     fn placing(&self) -> Result<Placing, SessionError> {
         let past_end = self.options.past_end;
@@ -226,21 +244,22 @@ impl Session<'_> {
     /// Before anything is written: whether the trace can be replayed on a device of this size.
     fn check_before(
         &self,
-        cow: &Path,
+        spec: &DeviceSpec,
         capacity: Option<SectorCount>,
         files: Files,
     ) -> Result<(), SessionError> {
+        let cow = &spec.file;
         if let Some(found) = capacity.filter(|&size| size > linux::MAX_SECTORS)
             && self.model().is_some()
         {
             return Err(SessionError::Model {
-                path: cow.to_owned(),
+                path: cow.clone(),
                 error: LinuxOpenError::TooLarge { found },
             });
         }
         let placing = self.placing()?;
         let room = match files {
-            Files::OnDisk => room_for(cow, capacity.unwrap_or_default()),
+            Files::OnDisk => room_for(cow, capacity.unwrap_or_default(), spec.data),
             Files::InMemory => None,
         };
         precheck(self.trace, &self.options, placing, capacity, files, room)
@@ -362,21 +381,12 @@ impl Session<'_> {
         let path = &spec.file;
         let finished_switch = opened.finished_switch;
         let device = self.prepare(&host, spec, opened, &mut oracle)?;
-        let placing = self.placing()?;
+        let manner = self.manner()?;
         let clock = WallClock::start();
         let driver = brings.take_over(&host, spec, device)?;
         let mut target = start(driver)?;
-        let mut run = Run::new(
-            &mut target,
-            &mut oracle,
-            Manner {
-                depth: self.options.depth,
-                placing,
-                pace: self.options.pace,
-            },
-            self.planned(&host, path),
-            &clock,
-        );
+        let planned = self.planned(&host, path);
+        let mut run = Run::new(&mut target, &mut oracle, manner, planned, &clock);
         let started_ns = clock.now_ns();
         let mut trace = (self.trace)()?;
         let progress = |done| (self.progress)(Progress::Replayed(done));
@@ -398,10 +408,14 @@ impl Session<'_> {
             counts: &mut counts,
             when: "at the end",
         };
-        let reopen = || brings.reopen(&host, spec, self.options.open);
-        let statistics = self.compare(path, target, ended_early, verify, &start, reopen)?;
+        let own = OwnFile {
+            host: &host,
+            spec,
+            options: self.options.open,
+        };
+        let statistics = self.compare(&own, brings, target, ended_early, verify, &start)?;
 
-        let seconds = requests_elapsed_ns.max(1) as f64 / 1e9;
+        let per_second = |count| count as f64 / (requests_elapsed_ns.max(1) as f64 / 1e9);
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
         Ok(Report {
             requests: counts.requests,
@@ -426,13 +440,14 @@ impl Session<'_> {
             elapsed_ns,
             requests_elapsed_ns,
             verify_elapsed_ns: started.elapsed_ns(),
-            requests_per_second: counts.requests as f64 / seconds,
-            bytes_per_second: bytes as f64 / seconds,
+            requests_per_second: per_second(counts.requests),
+            bytes_per_second: per_second(bytes),
             latency,
             pace,
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
             requests_earlier: trace.notes().earlier,
+            requests_earlier_by_at_most_ns: trace.notes().earlier_by_at_most.0,
             requests_failed_in_trace: trace.notes().served.failed.values().sum(),
             io: None,
             driver: self.options.driver.name(),
@@ -507,17 +522,21 @@ impl Session<'_> {
         resizes.collect()
     }
 
-    /// Compares the device at the end, or what ended it early, and once more after `reopen`.
-    /// Returns the driver's statistics.
-    fn compare<T: Running>(
+    /// Compares the device at the end, or what ended it early, and once more after `brings` has
+    /// brought it up again. Returns the driver's statistics.
+    fn compare<H: HostNames, B: BringsUp<H>, T>(
         &self,
-        path: &Path,
+        own: &OwnFile<'_, H>,
+        brings: &B,
         target: T,
         ended_early: Option<ReplayError>,
         mut verify: Verify<'_, impl Initial>,
         start: &impl Fn(T::Driver) -> Result<T, SessionError>,
-        reopen: impl FnOnce() -> Result<Result<Reopened<T::Driver>, String>, SessionError>,
-    ) -> Result<Statistics, SessionError> {
+    ) -> Result<Statistics, SessionError>
+    where
+        T: Running<File = H::File, Driver = B::Driver>,
+    {
+        let path = &own.spec.file;
         // What a model does wrong is what it is there to show, also where it ends the replay.
         let is_finding = |error: &ReplayError| self.model().is_some() && error.is_of_driver();
         let statistics = target.statistics();
@@ -544,13 +563,14 @@ impl Session<'_> {
             Err(error) => Err(in_verify(path)(error)),
             Ok(driver) => {
                 let statistics = driver.statistics();
+                let had = own.still_named(&driver)?;
                 driver.close().map_err(|error| SessionError::Close {
                     path: path.to_owned(),
                     error,
                 })?;
                 verify.when = "after reopening";
                 let verified = |done| (self.progress)(Progress::Verified(half + done, 2 * half));
-                match reopen()? {
+                match own.reopen(brings, had)? {
                     Ok(reopened) => {
                         verify.is_not_interrupted(!reopened.interrupted);
                         match verify.driver(reopened.driver, start, verified) {

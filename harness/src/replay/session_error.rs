@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use driver::host::HostError;
+use driver::host::{FileRole, HostError};
 use driver::linux::LinuxOpenError;
 use driver::open::OpenError;
 use driver::resize::ResizeError;
@@ -66,6 +66,25 @@ pub enum SessionError {
         doing: &'static str,
         /// What the host said.
         error: HostError,
+    },
+    /// Somebody has taken the device's file its name while it was replayed on.
+    #[error(
+        "{}: the {file} has been removed or renamed meanwhile: what became of it was not compared",
+        shown(.path)
+    )]
+    Removed {
+        /// The name.
+        path: PathBuf,
+        /// What it was a name of.
+        file: FileRole,
+    },
+    /// Somebody has given the name of the device's file to another one meanwhile.
+    #[error("{}: the {file}'s name has been given to another file meanwhile", shown(.path))]
+    Exchanged {
+        /// The name.
+        path: PathBuf,
+        /// What it was a name of.
+        file: FileRole,
     },
     /// The model of a kernel's driver does not open the device.
     #[error("{}: {error}", shown(.path))]

@@ -201,7 +201,7 @@ impl<I: Initial> Verify<'_, I> {
         let mut reader = Reader::new(target, self.oracle.coverage());
         let mut pieces = 0;
         reader.read(read, |piece, content| {
-            let compared = self.oracle.check(piece, content, |_, _| false);
+            let compared = self.oracle.check(piece, content, |_, _| false)?;
             self.counts.add(compared, || self.when.to_string());
             pieces += 1;
             if u64::is_multiple_of(pieces, PIECES_A_REPORT) {

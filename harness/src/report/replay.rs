@@ -71,6 +71,9 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
     latencies(&mut page, report, &bands);
     page.section("trace", "The trace");
     page.paragraph(format_args!("{}: {}", what.trace, what.description));
+    for line in report.of_the_trace() {
+        page.paragraph(format_args!("{line}."));
+    }
     page.paragraph(format_args!("The device: {}", what.device));
     if let Some(why) = report.why_nothing_shows() {
         page.paragraph(why);
@@ -176,6 +179,9 @@ fn resizes(page: &mut Page, report: &Report) {
     for (number, resize) in report.resizes.iter().enumerate() {
         page.raw(format_args!("<h3>Resize {}</h3>\n", number + 1));
         page.paragraph(format_args!("{}.", sentence(resize)));
+        if let Some(what) = resize.out_of_stock_reach() {
+            page.paragraph(format_args!("{what}."));
+        }
         for sight in &resize.sights {
             page.raw(strip(sight.moment.name(), &sight.strip, longest));
         }

@@ -26,7 +26,7 @@ impl SimHost {
                 .filter(|(inode, file)| {
                     !file.times.is_settled() && state.names.may_survive(**inode)
                 })
-                .map(|(&inode, file)| (inode, file.times.at_stake()))
+                .map(|(&inode, file)| (inode, file.times.at_stake().collect()))
                 .collect(),
             ordered_names: state.assumptions.ordered_names,
         }

@@ -8,14 +8,13 @@ use driver::units::FileOffset;
 use super::change::Change;
 use super::host::SimHost;
 use super::inode::Inode;
-use super::names::normalized;
 
 impl SimHost {
     /// Writes into a file, in the page cache alone and without an operation: a power cut may take
     /// it, and the time of the file stays. Whether there is such a file.
     pub fn write_unsynced(&self, path: impl AsRef<Path>, data: &[u8], at: FileOffset) -> bool {
         let mut state = self.state_mut();
-        let Some(inode) = state.names.get(&normalized(path.as_ref())) else {
+        let Some(inode) = state.names.reached(path.as_ref()) else {
             return false;
         };
         let index = state.operations;
@@ -28,7 +27,7 @@ impl SimHost {
     /// has found the time. Whether there is such a file.
     pub fn settle_file(&self, path: impl AsRef<Path>) -> bool {
         let mut state = self.state_mut();
-        let Some(inode) = state.names.get(&normalized(path.as_ref())) else {
+        let Some(inode) = state.names.reached(path.as_ref()) else {
             return false;
         };
         let inode = state.inodes.get_mut(&inode);

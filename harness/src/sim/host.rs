@@ -92,7 +92,7 @@ impl SimHost {
 
     /// Which file the name stands for now.
     pub fn inode(&self, path: impl AsRef<Path>) -> Option<InodeNumber> {
-        self.state().names.get(&normalized(path.as_ref()))
+        self.state().names.reached(path.as_ref())
     }
 
     /// All names on the host, in order.
@@ -107,7 +107,7 @@ impl SimHost {
     /// a file.
     pub fn set_modified_seconds(&self, path: impl AsRef<Path>, seconds: i64) -> bool {
         let mut state = self.state_mut();
-        let Some(inode) = state.names.get(&normalized(path.as_ref())) else {
+        let Some(inode) = state.names.reached(path.as_ref()) else {
             return false;
         };
         state.set_modified(inode, seconds);
@@ -342,7 +342,7 @@ impl HostNames for SimHost {
     type File = SimFile;
 
     fn open(&self, path: &Path, access: Access) -> HostResult<SimFile> {
-        let path = normalized(path);
+        let path = self.state().names.key(path);
         let call = Call::new(OperationKind::Open, &path);
         self.perform(
             call,

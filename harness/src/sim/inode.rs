@@ -143,8 +143,7 @@ impl Inode {
     pub(crate) fn restarted(&self, path: &Rc<Path>, content: FileContent, time: i64) -> Self {
         let mut restarted = Self::new(path, content);
         restarted.kind = self.kind;
-        restarted.times.set(time);
-        restarted.times.settle();
+        restarted.times = Times::durable(time);
         restarted
     }
 
@@ -154,16 +153,16 @@ impl Inode {
         number: InodeNumber,
         survivor: Option<i64>,
     ) -> Result<i64, BadSurvivors> {
-        let times = self.times.at_stake();
-        match survivor {
-            None => Ok(times[0]),
-            Some(time) if times.contains(&time) => Ok(time),
-            Some(found) => Err(BadSurvivors::Time {
-                inode: number,
-                found,
-                times,
-            }),
-        }
+        let mut times = self.times.at_stake();
+        let found = match survivor {
+            None => times.next(),
+            Some(time) => times.find(|&at_stake| at_stake == time),
+        };
+        found.ok_or_else(|| BadSurvivors::Time {
+            inode: number,
+            found: survivor.unwrap_or_default(),
+            times: self.times.at_stake().collect(),
+        })
     }
 
     /// The content after a power cut that left these survivors; `None`: nothing at stake

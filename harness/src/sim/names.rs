@@ -94,15 +94,34 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 impl Names {
     /// The file that the name stands for now.
     pub(crate) fn get(&self, path: &Path) -> Option<InodeNumber> {
-        // Comparing bytes costs far less than comparing components, and there are few names. A path
-        // with a slash too many has other bytes, and is looked up below.
-        let mut all = self.iter();
-        let same = all.find(|(name, _)| name.as_os_str() == path.as_os_str());
-        if let Some((_, inode)) = same {
+        if let Some((_, inode)) = self.as_written(path) {
             return Some(inode);
         }
         let directory = self.directories.get(directory_of(path))?;
         directory.current.get(path).copied()
+    }
+
+    /// The file that a path leads to now, however it is written.
+    pub(crate) fn reached(&self, path: &Path) -> Option<InodeNumber> {
+        match self.as_written(path) {
+            Some((_, inode)) => Some(inode),
+            None => self.get(&normalized(path)),
+        }
+    }
+
+    /// A path as the key of a name, as [`normalized`] makes it.
+    pub(crate) fn key(&self, path: &Path) -> Rc<Path> {
+        match self.as_written(path) {
+            Some((name, _)) => Rc::clone(name),
+            None => normalized(path),
+        }
+    }
+
+    /// The name that has just these bytes. Comparing them costs far less than comparing components,
+    /// and there are few names. A path with a dot or a slash too many has other bytes.
+    fn as_written(&self, path: &Path) -> Option<(&Rc<Path>, InodeNumber)> {
+        let mut all = self.iter();
+        all.find(|(name, _)| name.as_os_str() == path.as_os_str())
     }
 
     /// Changes a name, in memory.
@@ -321,5 +340,12 @@ mod tests {
         assert_eq!(normalized(Path::new("./a")), path("a"));
         assert_eq!(normalized(Path::new("/x/./a")), path("/x/a"));
         assert_eq!(directory_of(Path::new("a")), Path::new(""));
+        let names = replaced();
+        for written in ["d/a", "./d/a", "d/./a", "d//a"].map(Path::new) {
+            assert_eq!(names.reached(written), Some(NEW), "{written:?}");
+            assert_eq!(names.key(written), normalized(written));
+        }
+        let gone = Path::new("d/b");
+        assert_eq!((names.reached(gone), names.key(gone)), (None, path("d/b")));
     }
 }

@@ -10,6 +10,14 @@ pub(crate) struct Times {
 }
 
 impl Times {
+    /// One time, which is durable.
+    pub(crate) fn durable(seconds: i64) -> Times {
+        Times {
+            durable: seconds,
+            later: Vec::new(),
+        }
+    }
+
     /// What [`driver::host::Metadata`] reports.
     pub(crate) fn current(&self) -> i64 {
         self.later.last().copied().unwrap_or(self.durable)
@@ -27,10 +35,8 @@ impl Times {
     }
 
     /// All that a power cut can leave, the durable one first and the current one last.
-    pub(crate) fn at_stake(&self) -> Vec<i64> {
-        let mut times = vec![self.durable];
-        times.extend(&self.later);
-        times
+    pub(crate) fn at_stake(&self) -> impl Iterator<Item = i64> {
+        std::iter::once(self.durable).chain(self.later.iter().copied())
     }
 
     /// Whether a power cut leaves the current one for certain.

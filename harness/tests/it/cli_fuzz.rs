@@ -205,7 +205,7 @@ fn a_bad_repro_file_is_refused() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(
         sandbox.text(&output.stderr),
-        "ubdlab: @missing: opening: No such file or directory\n"
+        "ubdlab: @missing: opening: no such file or directory\n"
     );
 }
 
@@ -356,6 +356,8 @@ fn wrong_usage_is_told_apart_from_what_cannot_be_done() {
         &["--driver=linux-7"],
         &["--duration=5"],
         &["--jobs=0"],
+        &["--jobs=1025", "--cases=1"],
+        &["--jobs=18446744073709551615", "--cases=1"],
     ] {
         let output = sandbox.run(&[&["fuzz"], wrong].concat());
         assert_eq!(output.status.code(), Some(2), "of {wrong:?}");

@@ -217,5 +217,5 @@ fn each_command_has_a_manual_page() {
     let pages = std::fs::read_dir(sandbox.path("share/man1")).unwrap();
     assert_eq!(pages.count(), COMMANDS.len());
     sandbox.write("file", "");
-    sandbox.refuses(&["man", "@file"], "@file: creating: File exists");
+    sandbox.refuses(&["man", "@file"], "@file: creating: file exists");
 }

@@ -1,7 +1,8 @@
 //! Where output goes that is not a regular file, and what is said where it cannot go.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::process::Stdio;
 
@@ -169,7 +170,7 @@ fn output_that_cannot_be_written_is_a_failure() {
         return;
     }
     let sandbox = Sandbox::with_device();
-    let lost = "ubdlab: standard output: the report could not be written: No space left on \
+    let lost = "ubdlab: standard output: the report could not be written: no space left on \
                 device\n";
     for args in [
         &["image", "map", "@cow", "--format", "cow"][..],
@@ -259,4 +260,121 @@ fn output_that_is_closed_is_a_failure_and_one_thrown_away_is_none() {
     // What prints nothing has nothing to lose.
     let silent = redirected(&sandbox, &["man", "@."], ">&-");
     assert_eq!(silent, (Some(0), String::new()));
+}
+
+/// What a script of a shell came to, in which `$1` is the program and the directory is the test's.
+fn script(sandbox: &Sandbox, script: &str) -> (Option<i32>, String) {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(ubdlab().get_program());
+    let shell = shell.current_dir(sandbox.path(".")).stdin(Stdio::null());
+    let done = shell.output().unwrap();
+    (done.status.code(), sandbox.text(&done.stderr))
+}
+
+/// A redirection's file is its shell's: it is not replaced, and its position is kept.
+#[test]
+fn a_descriptor_is_written_into_where_it_stands() {
+    let sandbox = Sandbox::with_device();
+    symlink("/proc/self/fd/1", sandbox.path("link")).unwrap();
+    symlink("link", sandbox.path("longer")).unwrap();
+    let csv = sandbox.run(&["trace", "convert", "@trace", "-", "--as", "csv"]);
+    let csv = String::from_utf8(csv.stdout).unwrap();
+    for (target, redirection) in [
+        ("-", ">>out"),
+        ("/dev/stdout", ">>out"),
+        ("/dev/fd/1", ">>out"),
+        ("/proc/self/fd/1", ">>out"),
+        ("/proc/thread-self/fd/1", ">>out"),
+        ("longer", ">>out"),
+        ("/dev/stderr", "2>>out"),
+        ("/dev/fd/3", "3>>out"),
+    ] {
+        let convert = format!("\"$1\" trace convert trace {target} --as csv");
+        sandbox.write("out", "keep\n");
+        let appended = script(&sandbox, &format!("exec {convert} {redirection}"));
+        assert_eq!(appended, (Some(0), String::new()), "{target}");
+        let found = String::from_utf8(sandbox.read("out")).unwrap();
+        assert_eq!(found, format!("keep\n{csv}"), "{target}");
+        // Whoever shares the descriptor goes on after what was written.
+        let descriptor = redirection.trim_end_matches(">>out");
+        let shared = format!(
+            "{{ echo before >&{0}; {convert}; echo after >&{0}; }} {0}>out",
+            if descriptor.is_empty() {
+                "1"
+            } else {
+                descriptor
+            }
+        );
+        let done = script(&sandbox, &shared);
+        assert_eq!(done, (Some(0), String::new()), "{target}");
+        let found = String::from_utf8(sandbox.read("out")).unwrap();
+        assert_eq!(found, format!("before\n{csv}after\n"), "{target}");
+    }
+    let generate = "exec \"$1\" trace generate /dev/stdout --as csv --requests 5 >>out";
+    assert_eq!(script(&sandbox, generate), (Some(0), String::new()));
+    assert_eq!(
+        sandbox
+            .read("out")
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count(),
+        11
+    );
+}
+
+#[test]
+fn a_page_and_the_report_go_to_the_same_descriptor() {
+    let sandbox = Sandbox::with_device();
+    let replay = "exec \"$1\" replay trace --memory --size 1M --report /dev/stdout >out";
+    assert_eq!(script(&sandbox, replay), (Some(0), String::new()));
+    let out = String::from_utf8(sandbox.read("out")).unwrap();
+    assert!(out.starts_with("<!DOCTYPE html>"), "{out}");
+    assert!(
+        out.contains("</html>\n") && out.contains("\nverified "),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_descriptor_that_takes_nothing_is_refused() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write("out", "keep\n");
+    let mut others = File::options()
+        .append(true)
+        .open(sandbox.path("out"))
+        .unwrap();
+    let others_name = format!("/proc/{}/fd/{}", std::process::id(), others.as_raw_fd());
+    for (target, redirection, why) in [
+        (
+            "/dev/fd/7",
+            "7>&-",
+            "found no descriptor 7 that the program was started with",
+        ),
+        (
+            "/dev/stdin",
+            "",
+            "found a descriptor that is open for reading only",
+        ),
+        (
+            "/dev/fd/7",
+            "7<out",
+            "found a descriptor that is open for reading only",
+        ),
+        ("/dev/stdout", ">&-", "it is closed"),
+        (
+            &others_name,
+            "",
+            "found a file that another process has open, expected one of this process, a pipe, a \
+             FIFO or a character device",
+        ),
+    ] {
+        let replay = "exec \"$1\" replay trace --memory --size 1M --report";
+        let done = script(&sandbox, &format!("{replay} {target} {redirection}"));
+        let said = format!("ubdlab: {target}: writing: {why}\n");
+        assert_eq!(done, (Some(3), said), "{target} {redirection}");
+        assert_eq!(sandbox.read("out"), b"keep\n");
+    }
+    // It is the same file still.
+    others.write_all(b"more\n").unwrap();
+    assert_eq!(sandbox.read("out"), b"keep\nmore\n");
 }

@@ -4,8 +4,9 @@ use crate::image_commands::recover::with_half_changed_header;
 use crate::support::cli;
 use crate::support::peers;
 use std::collections::BTreeSet;
+use std::process::Stdio;
 
-use crate::support::cli::{Sandbox, bundled, ftrace, vscsi};
+use crate::support::cli::{Sandbox, bundled, ftrace, ubdlab, vscsi};
 use serde_json::Value;
 
 const REQUESTS: u64 = 29_818;
@@ -244,6 +245,34 @@ fn a_given_device_is_created_and_used_again() {
     assert_eq!(number(&report, "mismatches"), 0);
 }
 
+/// The second request comes three seconds after the first.
+const SLOW: &str = "\
+time_ns,operation,preflush,fua,start_sector,sectors
+0,write,0,0,0,8
+3000000000,read,0,0,0,8
+";
+
+/// A file that stays the same one lacks nothing, whatever its owner changes about it.
+#[test]
+fn a_mode_that_is_changed_on_the_way_is_no_loss() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write("slow", SLOW);
+    let args = ["replay", "@slow", "--device=ubda=@cow", "--pace=recorded"];
+    let mut command = ubdlab();
+    command.args(sandbox.args(&args));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let before = sandbox.read("cow");
+    let mut child = command.spawn().unwrap();
+    while sandbox.read("cow") == before && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(sandbox.path("cow"), mode).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(sandbox.text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
 #[test]
 fn a_device_that_uml_mkcow_has_made() {
     let Some(mkcow) = peers::peer("uml_mkcow") else {
@@ -273,6 +302,44 @@ fn a_device_switched_to_another_backing_file() {
     sandbox.succeeds(&args);
     // Afterwards it is what the header names.
     sandbox.succeeds(&["replay", "@trace", "--device", "ubda=@cow,@other"]);
+}
+
+#[test]
+fn a_device_is_switched_to_no_image_unless_it_is_said_to_be_raw() {
+    let sandbox = Sandbox::with_device();
+    let mut image = vec![7; 1 << 20];
+    image[..4].copy_from_slice(b"OOOM");
+    sandbox.write("other", image);
+    let refusal = "@other: begins like a COW file, and a backing file is a raw disk: its header \
+                   would be taken for the disk's first sectors. Merge it into a raw disk first \
+                   (ubdlab image merge); --backing-format raw if it is a raw disk all the same";
+    let switched = [
+        "replay",
+        "@trace",
+        "--device",
+        "ubda=@cow,@other",
+        "--switch-backing",
+    ];
+    let created = ["replay", "@trace", "--device", "ubda=@new,@other"];
+    for args in [&switched[..], &created] {
+        sandbox.refuses(args, refusal);
+        let told = [args, &["--backing-format", "raw"]].concat();
+        let done = sandbox.run(&told);
+        assert_eq!(
+            done.status.code(),
+            Some(0),
+            "{}",
+            sandbox.text(&done.stderr)
+        );
+        // The header names it: it was said once.
+        let done = sandbox.run(args);
+        assert_eq!(
+            done.status.code(),
+            Some(0),
+            "{}",
+            sandbox.text(&done.stderr)
+        );
+    }
 }
 
 /// A switch that was interrupted half-way is finished on opening, and the report says so.
@@ -425,7 +492,7 @@ fn a_given_trace_is_measured() {
     }
     assert_eq!(rows[0]["target"], 2.0);
     let args = ["bench", "replay", "@none", "--only", "none"];
-    let message = "@none: opening: No such file or directory";
+    let message = "@none: opening: no such file or directory";
     sandbox.refuses(&args, message);
 }
 
@@ -465,5 +532,37 @@ fn a_change_of_a_read_only_device_says_why_it_is_refused() {
         let replay = ["replay", "@trace", "--device", "ubdar=@cow"];
         let request = format!("@cow: request 2 ({what}, sectors 8+8)");
         sandbox.refuses(&replay, &refused(&request));
+    }
+}
+
+#[test]
+fn a_live_resize_that_takes_the_file_from_stock_uml_says_so() {
+    let sandbox = Sandbox::with_device();
+    for strategy in ["reflow", "rebuild"] {
+        let cow = format!("@{strategy}");
+        let create = ["image", "create", &cow, "--backing", "@backing"];
+        sandbox.succeeds(&[&create[..], &["--max-size", "2T"]].concat());
+        let device = format!("ubda={cow}");
+        let at = format!("1:2M:{strategy}");
+        let replay = [
+            "replay",
+            "@trace",
+            "--device",
+            &device,
+            "--resize-at",
+            &at,
+            "--report",
+            "@page",
+        ];
+        let said = sandbox.succeeds(&replay);
+        let page = String::from_utf8(sandbox.read("page")).unwrap();
+        let by = format!("by {strategy}: 1 MiB to 2 MiB");
+        assert!(said.contains(&by), "{said}");
+        // It only moves the data up.
+        let leaves = strategy == "reflow";
+        let line = "its data starts at byte 2147483648 now, past the 2 GiB that stock UML can \
+                    reach: only ubdlab can use the file";
+        assert_eq!(said.contains(line), leaves, "{said}");
+        assert_eq!(page.contains(line), leaves, "{page}");
     }
 }

@@ -163,6 +163,66 @@ fn bad_lines_are_counted_where_they_are_left_out() {
     );
 }
 
+/// Requests that are not in the order of time, as MSR's collection has them, on two lines of which
+/// something else is to be said.
+const LATE: &str = "128166372100000000,vol,0,Read,0,4096,1\n\
+    128166372000000000,vol,0,Write,4096,4096,1\n\
+    128166372300000000,vol,0,Read,8192,4096,1\n\
+    nonsense\n\
+    128166372200000000,vol,0,Write,4096,4096,1\n";
+
+/// A trace of our own format keeps the order of the one that it was made from.
+#[test]
+fn times_that_step_back_are_counted_in_our_own_format_too() {
+    let sandbox = Sandbox::new();
+    sandbox.write("late", LATE);
+    let convert = ["trace", "convert", "@late", "@late.ubd", "--skip-bad"];
+    sandbox.succeeds(&convert);
+    // What comes before the first request has its time from the conversion on.
+    let info = sandbox.report(&["trace", "info", "@late.ubd"]);
+    assert_eq!(info["earlier_requests"], 1);
+    assert_eq!(info["earlier_by_at_most_ns"], 10_000_000_000_u64);
+    let line =
+        "earlier     1 request with a time before that of the one before, by at most 10.00 s\n";
+    for args in [
+        &["trace", "info", "@late.ubd"][..],
+        &["trace", "stat", "@late.ubd"],
+        &["trace", "convert", "@late.ubd", "@again.ubd"],
+    ] {
+        let said = sandbox.succeeds(args);
+        assert!(said.ends_with(line), "{args:?}: {said}");
+    }
+    let report = sandbox.report(&["replay", "@late.ubd", "--memory"]);
+    assert_eq!(report["requests_earlier"], 1);
+}
+
+#[test]
+fn what_is_noticed_is_in_every_report() {
+    let sandbox = Sandbox::new();
+    sandbox.write("late", LATE);
+    let stat = sandbox.report(&["trace", "stat", "@late", "--skip-bad"]);
+    assert_eq!(stat["requests"], 4);
+    assert_eq!(stat["earlier_requests"], 2);
+    assert_eq!(stat["earlier_by_at_most_ns"], 10_000_000_000_u64);
+    assert_eq!(stat["skipped_records"], 1);
+    let first = stat["first_skipped"].as_str().unwrap();
+    assert!(first.contains("found \"nonsense\""), "{first}");
+    let replay = ["replay", "@late", "--memory", "--skip-bad"];
+    let report = sandbox.report(&replay);
+    assert_eq!(report["requests_earlier"], 2);
+    assert_eq!(report["requests_earlier_by_at_most_ns"], 10_000_000_000_u64);
+    let said = sandbox.succeeds(&[&replay[..], &["--report", "@page.html"]].concat());
+    let page = String::from_utf8(sandbox.read("page.html")).unwrap();
+    for line in [
+        "1 bad line or record of the trace left out",
+        "2 requests with a time before that of the one before, by at most 10.00 s, in the order of \
+         the trace",
+    ] {
+        assert!(said.contains(&format!("           {line}\n")), "{said}");
+        assert!(page.contains(&format!("<p>{line}.</p>")), "{page}");
+    }
+}
+
 #[test]
 fn one_of_several_devices_is_replayed() {
     let sandbox = Sandbox::new();

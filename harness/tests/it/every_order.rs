@@ -1,15 +1,15 @@
 //! Small cases in all orders that their operations can have side by side.
 
 use harness::fuzz::case::{
-    Action, BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,
-    ResizeStrategy, Resizer,
+    BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,
+    ResizeStrategy, Resizer, Stimulus,
 };
 use harness::fuzz::doubles;
 use harness::fuzz::every_order::{InEveryOrder, Orders, in_every_order};
 use harness::fuzz::exactly::{NotRight, run_exactly};
 use harness::sim::Assumptions;
 
-fn case(defect: Option<&str>, actions: &[Action]) -> Case {
+fn case(defect: Option<&str>, actions: &[Stimulus]) -> Case {
     Case {
         format: FORMAT.into(),
         driver: DriverName::Ordered,
@@ -37,7 +37,7 @@ fn case(defect: Option<&str>, actions: &[Action]) -> Case {
             side_by_side: None,
             order: None,
             segments_of: None,
-            actions: [actions, &[Action::Drain]].concat(),
+            actions: [actions, &[Stimulus::Drain]].concat(),
             faults: Vec::new(),
             resize_faults: Vec::new(),
             end: End::Close,
@@ -46,53 +46,53 @@ fn case(defect: Option<&str>, actions: &[Action]) -> Case {
     }
 }
 
-fn write(start: u64, count: u64) -> Action {
+fn write(start: u64, count: u64) -> Stimulus {
     let fua = false;
-    Action::Write { start, count, fua }
+    Stimulus::Write { start, count, fua }
 }
 
-fn write_fua(start: u64) -> Action {
-    Action::Write {
+fn write_fua(start: u64) -> Stimulus {
+    Stimulus::Write {
         start,
         count: 1,
         fua: true,
     }
 }
 
-fn read(start: u64, count: u64) -> Action {
-    Action::Read { start, count }
+fn read(start: u64, count: u64) -> Stimulus {
+    Stimulus::Read { start, count }
 }
 
-fn zeroes(start: u64, count: u64) -> Action {
-    Action::WriteZeroes { start, count }
+fn zeroes(start: u64, count: u64) -> Stimulus {
+    Stimulus::WriteZeroes { start, count }
 }
 
-fn overlaps_and_a_flush() -> Vec<Action> {
-    vec![write(3, 1), write(3, 2), Action::Flush, read(3, 2)]
+fn overlaps_and_a_flush() -> Vec<Stimulus> {
+    vec![write(3, 1), write(3, 2), Stimulus::Flush, read(3, 2)]
 }
 
-fn fua_beside_a_flush() -> Vec<Action> {
-    vec![write(3, 1), write_fua(5), Action::Flush]
+fn fua_beside_a_flush() -> Vec<Stimulus> {
+    vec![write(3, 1), write_fua(5), Stimulus::Flush]
 }
 
-fn zeros_and_a_write() -> Vec<Action> {
-    vec![zeroes(2, 3), write(3, 1), read(2, 3), Action::Flush]
+fn zeros_and_a_write() -> Vec<Stimulus> {
+    vec![zeroes(2, 3), write(3, 1), read(2, 3), Stimulus::Flush]
 }
 
-fn writes_in_a_publication() -> Vec<Action> {
-    vec![write(3, 1), Action::Flush, write(4, 1), write(6, 1)]
+fn writes_in_a_publication() -> Vec<Stimulus> {
+    vec![write(3, 1), Stimulus::Flush, write(4, 1), write(6, 1)]
 }
 
 /// A reflow that moves two sectors, with requests around its steps.
-fn requests_around_a_move() -> Vec<Action> {
-    let resize = Action::Resize {
+fn requests_around_a_move() -> Vec<Stimulus> {
+    let resize = Stimulus::Resize {
         sectors: 16,
         strategy: ResizeStrategy::Reflow,
         window: 1000,
         alignment: 16384,
         odd: 0,
     };
-    let steps = |count| vec![Action::StepResize; count];
+    let steps = |count| vec![Stimulus::StepResize; count];
     // Prepared, marked; then its window is chosen, while a write to it is under way.
     [
         vec![resize],
@@ -109,7 +109,7 @@ fn requests_around_a_move() -> Vec<Action> {
 const MOST_COUNTED: u64 = 2_000;
 
 /// All orders of these are right, and fewer had to be run than there are.
-fn is_right_in_every_order(name: &str, actions: &[Action]) {
+fn is_right_in_every_order(name: &str, actions: &[Stimulus]) {
     let case = case(None, actions);
     let reduced = Orders {
         most: 5_000,
@@ -170,7 +170,7 @@ fn requests_around_the_steps_of_a_move_are_right_in_every_order() {
 /// And what is found repeats, as a case that names its order.
 #[test]
 fn doubles_are_found_in_one_of_all_orders() {
-    let flush_and_more = vec![write(3, 1), Action::Flush, write(4, 1), Action::Flush];
+    let flush_and_more = vec![write(3, 1), Stimulus::Flush, write(4, 1), Stimulus::Flush];
     let two_reads = vec![read(0, 1), read(1, 1)];
     for (name, actions) in [
         ("flush-does-not-wait", fua_beside_a_flush()),

@@ -2,9 +2,10 @@
 //! once more: whatever that image is, it would have been judged alike, by as many operations.
 
 use harness::fuzz::case::{Case, DriverName, Resizer};
-use harness::fuzz::check::{Scratch, check_image};
+use harness::fuzz::check::check_image;
 use harness::fuzz::generate::{Subject, generate};
 use harness::fuzz::parts::Unwatched;
+use harness::fuzz::scratch::Scratch;
 use harness::fuzz::violation::Violation;
 use harness::fuzz::world::{Observer, Point, Truth, World};
 use harness::sim::{SimHost, Survivors};

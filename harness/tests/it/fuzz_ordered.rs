@@ -25,7 +25,7 @@ fn campaign_from(seed: u64, subject: Subject, cases: u64, jobs: usize) -> Outcom
         stop: Stop::Cases(cases),
         jobs,
     };
-    run(&campaign, &|_| {})
+    run(&campaign, &|_| {}).unwrap()
 }
 
 fn kinds(outcome: &Outcome) -> Vec<Kind> {

@@ -72,7 +72,7 @@ fn campaign(subject: Subject, seed: u64, cases: u64) -> Outcome {
         stop: Stop::Cases(cases),
         jobs: 2,
     };
-    run(&campaign, &|_| {})
+    run(&campaign, &|_| {}).unwrap()
 }
 
 /// Searches a few cases at a time, up to [`CASES`]: the earliest finding, and of which case,

@@ -27,7 +27,7 @@ fn campaign(cases: u64) -> Outcome {
         stop: Stop::Cases(cases),
         jobs: 2,
     };
-    run(&campaign, &|_| {})
+    run(&campaign, &|_| {}).unwrap()
 }
 
 #[test]

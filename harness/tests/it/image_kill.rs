@@ -134,7 +134,11 @@ fn killed(command: &[&str], sizes: &[u64], kills: u32, seed: u64) {
         kill_after(&sandbox, command, moment);
         let when = format!("{command:?}, kill {kill} after {moment:?}, seed {seed}");
         is_private(&when);
-        assert_eq!(run(&sandbox, &["recover", "@cow"]), Some(0), "{when}");
+        assert_eq!(
+            run(&sandbox, &["recover", "@cow", "--format", "cow"]),
+            Some(0),
+            "{when}"
+        );
         check(&when);
         // What follows is the same whatever happened before: some are enough, the fewer as a
         // change of the backing file waits until the second of its last one has passed.

@@ -91,3 +91,27 @@ fn a_large_room_is_cleared_without_one_long_operation_where_no_hole_can_be_punch
     let case: Case = serde_json::from_str(text).unwrap();
     assert_eq!(Search::for_anything(1).of(&case), Ok(None));
 }
+
+/// The window's copy begins within a block: giving the reflow up frees that block too.
+#[test]
+fn a_reflow_that_is_given_up_frees_the_block_that_its_copy_begins_within() {
+    let text = r#"{
+        "format": "ubdlab case 1",
+        "driver": "ordered",
+        "assumptions": {},
+        "image": {
+            "sectors": 196, "version": "v3", "alignment": 4096, "extension": false, "dirty": []
+        },
+        "lives": [{
+            "actions": [
+                {"resize": {"sectors": 197, "strategy": "reflow", "window": 1000, "alignment": 16384}},
+                {"write": {"start": 37, "count": 5, "fua": false}},
+                "step-resize", "step", "step-resize", "step-resize", "step-resize"
+            ],
+            "faults": [],
+            "end": "close"
+        }]
+    }"#;
+    let case: Case = serde_json::from_str(text).unwrap();
+    assert_eq!(Search::for_anything(1).of(&case), Ok(None));
+}

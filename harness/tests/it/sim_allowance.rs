@@ -137,3 +137,21 @@ fn each_crash_image_has_the_allowance_anew_and_says_what_exceeded_it() {
         "found 1001 host operations, the last for a SyncData, expected at most 1000"
     );
 }
+
+/// What clears up on the way out asks the host too: a second panic would end the process.
+#[test]
+fn what_clears_up_after_a_program_that_asked_for_too_much_may_ask_as_well() {
+    struct ClearsUp<'a>(&'a SimFile);
+    impl Drop for ClearsUp<'_> {
+        fn drop(&mut self) {
+            let _ = self.0.write_at(&[0; 512], FileOffset(0));
+        }
+    }
+    let program = |file: &SimFile| {
+        let _clears_up = ClearsUp(file);
+        loop {
+            let _ = file.read_at(&mut [0; 512], FileOffset(0));
+        }
+    };
+    assert_eq!(what(program), Some(Resource::Operations));
+}

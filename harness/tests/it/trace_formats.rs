@@ -326,11 +326,11 @@ fn a_missing_file_and_a_directory_are_named() {
     let open = |path: &str| trace::open(Path::new(path), &ReadOptions::default());
     let missing = open("/nowhere/at all").err().unwrap().to_string();
     assert!(
-        missing.starts_with("/nowhere/at all: opening: No such file"),
+        missing.starts_with("/nowhere/at all: opening: no such file"),
         "{missing}"
     );
     let directory = open("/").err().unwrap().to_string();
-    assert_eq!(directory, "/: opening: Is a directory");
+    assert_eq!(directory, "/: opening: is a directory");
 }
 
 /// Whatever is read keeps the rules of a record, and nothing panics.

@@ -16,15 +16,26 @@ const MOST_THREADS: usize = 64;
 /// looks together take a few microseconds, about what it takes to wake a sleeper.
 const LOOKS: u32 = 64;
 
-struct Job<F> {
+/// An operation on its way to a thread.
+pub(super) struct Job<F> {
     operation: Operation,
     file: Option<Arc<F>>,
     /// See [`Files::source_of`].
     source: Option<Arc<F>>,
 }
 
+impl<F> Job<F> {
+    pub(super) fn of(operation: Operation, files: &Files<F>) -> Job<F> {
+        Job {
+            file: files.of(operation.file).cloned(),
+            source: files.source_of(&operation).cloned(),
+            operation,
+        }
+    }
+}
+
 /// What a worker has to say.
-type Report = Result<Finished, Died>;
+pub(super) type Report = Result<Finished, Died>;
 
 /// A pool of threads, each of which carries one operation out at a time.
 #[derive(Debug)]
@@ -50,7 +61,7 @@ impl<F: HostFile + Send + Sync + 'static> Threads<F> {
             let (jobs, reports) = (from_device.clone(), to_device.clone());
             let started = std::thread::Builder::new()
                 .name(format!("ubd-io-{index}"))
-                .spawn(move || work(&jobs, &reports));
+                .spawn(move || work(&jobs, &reports, || ()));
             match started {
                 Ok(worker) => workers.push(worker),
                 // A few are enough to go on with.
@@ -68,7 +79,12 @@ impl<F: HostFile + Send + Sync + 'static> Threads<F> {
     }
 }
 
-fn work<F: HostFile>(jobs: &Receiver<Job<F>>, reports: &Sender<Report>) {
+/// Carries jobs out until no more can come. After each report it calls `reported`.
+pub(super) fn work<F: HostFile>(
+    jobs: &Receiver<Job<F>>,
+    reports: &Sender<Report>,
+    reported: impl Fn(),
+) {
     while let Ok(job) = receive(jobs) {
         let carried_out = catch_unwind(AssertUnwindSafe(|| {
             let (file, source) = (job.file.as_deref(), job.source.as_deref());
@@ -80,6 +96,7 @@ fn work<F: HostFile>(jobs: &Receiver<Job<F>>, reports: &Sender<Report>) {
         if reports.send(report).is_err() {
             return;
         }
+        reported();
     }
 }
 
@@ -107,11 +124,7 @@ impl<F: HostFile + Send + Sync + 'static> Executor<F> for Threads<F> {
         if let Some(jobs) = &self.jobs {
             self.under_way += 1;
             // Where no worker is left, the next wait says so.
-            let _ = jobs.send(Job {
-                file: files.of(operation.file).cloned(),
-                source: files.source_of(&operation).cloned(),
-                operation,
-            });
+            let _ = jobs.send(Job::of(operation, files));
         }
     }
 

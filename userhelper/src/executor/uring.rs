@@ -19,8 +19,21 @@ use rustix::io::Errno;
 
 use crate::real_files::{RealFile, host_error};
 
+use super::aside::Aside;
+
 /// The most operations that are under way.
 const DEPTH: u32 = 64;
+
+/// What the entry is known by that waits for the thread beside the ring; no slot has this number.
+const ASIDE: u64 = u64::MAX;
+
+/// That something can be read.
+const POLL_IN: u32 = 1;
+/// How long, in milliseconds, the kernel may be short of something with nothing ending meanwhile.
+const PATIENCE_MS: u64 = 10_000;
+
+/// The longest pause before the kernel is asked again, in milliseconds.
+const LONGEST_PAUSE_MS: u64 = 64;
 
 /// The most bytes that one entry of the ring is asked for: its length has 32 bits.
 const MOST_BYTES: usize = 1 << 30;
@@ -45,6 +58,12 @@ pub struct Uring {
     free: Vec<u32>,
     /// What has ended without the kernel, or in the last look.
     finished: Vec<Finished>,
+    /// Carries out what is not for the ring, once there has been any.
+    aside: Option<Aside>,
+    /// An entry of the ring waits for that.
+    listens: bool,
+    /// Since something has ended.
+    patience: Patience,
 }
 
 impl Uring {
@@ -71,19 +90,72 @@ impl Uring {
         // SAFETY: the entry names neither a file nor memory.
         let pushed = unsafe { ring.submission().push(&nothing) };
         if pushed.is_ok() {
-            ring.submit_and_wait(1)?;
-            ring.completion().next();
+            enter_until_ended(|| {
+                let ended = ring.completion().next();
+                ended.is_none().then(|| ring.submit_and_wait(1))
+            })?;
         }
         Ok(Uring {
             ring,
             under_way: (0..DEPTH).map(|_| None).collect(),
             free: (0..DEPTH).rev().collect(),
             finished: Vec::with_capacity(DEPTH as usize),
+            aside: None,
+            listens: false,
+            patience: Patience::new(PATIENCE_MS),
         })
     }
 
     fn count(&self) -> usize {
         DEPTH as usize - self.free.len()
+    }
+
+    /// Operations that the thread beside the ring has.
+    fn count_aside(&self) -> usize {
+        self.aside.as_ref().map_or(0, Aside::under_way)
+    }
+
+    /// Has the thread beside the ring carry an operation out.
+    fn begin_aside(&mut self, operation: Operation, files: &Files<RealFile>) {
+        if self.aside.is_none() {
+            self.aside = Aside::start().ok();
+        }
+        match &mut self.aside {
+            Some(aside) => aside.begin(operation, files),
+            // There is no thread to be had.
+            None => self.finished.push(files.carry_out(operation)),
+        }
+    }
+
+    /// Lets the next wait end when the thread beside the ring has ended an operation.
+    fn listen(&mut self) {
+        let Some(aside) = &self.aside else {
+            return;
+        };
+        if self.listens || aside.under_way() == 0 {
+            return;
+        }
+        let readable = opcode::PollAdd::new(Fd(aside.wakes()), POLL_IN);
+        let entry = readable.build().user_data(ASIDE);
+        for _ in 0..2 {
+            // SAFETY: the entry names no memory, and the pipe stays open as long as the ring.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            if pushed.is_ok() {
+                self.listens = true;
+                return;
+            }
+            // The queue is full of what the kernel has not been told of yet.
+            let _ = self.ring.submit();
+        }
+    }
+
+    /// Something that has ended already, and that nobody was given.
+    fn next_finished(&mut self) -> Result<Option<Finished>, Died> {
+        if let Some(finished) = self.finished.pop() {
+            return Ok(Some(finished));
+        }
+        let aside = self.aside.as_mut();
+        aside.and_then(Aside::ended).transpose()
     }
 
     /// Gives the kernel what is left of the operation in `slot`.
@@ -122,6 +194,14 @@ impl Uring {
         let mut any = false;
         while let Some(entry) = self.next_entry() {
             any = true;
+            if entry.user_data() == ASIDE {
+                self.listens = false;
+                if let Some(aside) = &mut self.aside {
+                    aside.is_awake();
+                }
+                continue;
+            }
+            self.patience = Patience::new(PATIENCE_MS);
             let (slot, result) = (entry.user_data() as u32, entry.result());
             let Some(Some(under_way)) = self.under_way.get_mut(slot as usize) else {
                 continue;
@@ -157,26 +237,60 @@ impl Uring {
                 self.ring.submitter().submit_with_args(1, &arguments)
             }
         };
-        match waited {
-            Ok(_) => Ok(()),
-            Err(error) if is_passing(&error) => {
-                std::thread::yield_now();
-                Ok(())
-            }
-            Err(error) => Err(Died {
-                what: format!("io_uring does not go on: {error}"),
-            }),
-        }
+        let gone_on = self.patience.unless_passing(waited);
+        gone_on.map_err(|error| Died {
+            what: format!("io_uring does not go on: {}", driver::system_words(error)),
+        })
     }
 }
 
-/// A signal came, the time is over, or the kernel is short of something until more has ended.
-fn is_passing(error: &std::io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(
-        errno,
-        Some(Errno::INTR | Errno::TIME | Errno::AGAIN | Errno::BUSY)
-    )
+/// Enters the kernel until `enter` says with `None` that what it waits for has ended.
+fn enter_until_ended(
+    mut enter: impl FnMut() -> Option<std::io::Result<usize>>,
+) -> std::io::Result<()> {
+    let mut patience = Patience::new(PATIENCE_MS);
+    while let Some(entered) = enter() {
+        patience.unless_passing(entered)?;
+    }
+    Ok(())
+}
+
+/// How long the kernel is asked again where it takes nothing because it is short of memory or of
+/// room. Nothing tells when it has it again.
+#[derive(Debug)]
+struct Patience {
+    left_ms: u64,
+    /// The last pause; 0 before the first.
+    pause_ms: u64,
+}
+
+impl Patience {
+    fn new(left_ms: u64) -> Patience {
+        let pause_ms = 0;
+        Patience { left_ms, pause_ms }
+    }
+
+    /// Whether the kernel can be asked again: it was not refused, a signal came, the time is over,
+    /// or it is short of something. In the last case, after a pause, and not for ever.
+    fn unless_passing<T>(&mut self, entered: std::io::Result<T>) -> std::io::Result<()> {
+        let Err(error) = entered else {
+            return Ok(());
+        };
+        match Errno::from_io_error(&error) {
+            Some(Errno::INTR | Errno::TIME) => Ok(()),
+            Some(Errno::AGAIN | Errno::BUSY) if self.left_ms > 0 => {
+                self.pause_ms = (2 * self.pause_ms).clamp(1, LONGEST_PAUSE_MS.min(self.left_ms));
+                self.left_ms -= self.pause_ms;
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "nobody tells when the kernel has memory again"
+                )]
+                std::thread::sleep(Duration::from_millis(self.pause_ms));
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
 }
 
 /// What comes after the kernel has ended an entry.
@@ -253,11 +367,11 @@ impl UnderWay {
 
 impl Executor<RealFile> for Uring {
     fn room(&self) -> usize {
-        self.free.len()
+        self.free.len().saturating_sub(self.count_aside())
     }
 
     fn under_way(&self) -> usize {
-        self.count() + self.finished.len()
+        self.count() + self.count_aside() + self.finished.len()
     }
 
     fn begin(&mut self, operation: Operation, files: &Files<RealFile>) {
@@ -272,16 +386,14 @@ impl Executor<RealFile> for Uring {
                 file.may_write(*at, buffer.len())
             }
             Action::SyncData => Ok(()),
-            // Rare, and soon done: not worth an entry each.
+            // The ring has no entry for some of them, and none is frequent.
             Action::WriteZeros(_)
             | Action::ZeroRange(_)
             | Action::PunchHole(_)
             | Action::SetLen(_)
             | Action::Len(_)
             | Action::NextData { .. }
-            | Action::CloneRange { .. } => {
-                return self.finished.push(files.carry_out(operation));
-            }
+            | Action::CloneRange { .. } => return self.begin_aside(operation, files),
         };
         if let Err(error) = allowed {
             return self.finished.push(Finished {
@@ -302,13 +414,13 @@ impl Executor<RealFile> for Uring {
 
     fn finished(&mut self, wait: Wait) -> Result<Option<Finished>, Died> {
         loop {
-            if let Some(finished) = self.finished.pop() {
+            if let Some(finished) = self.next_finished()? {
                 return Ok(Some(finished));
             }
             if self.take() {
                 continue;
             }
-            if self.count() == 0 {
+            if self.count() + self.count_aside() == 0 {
                 return Ok(None);
             }
             let longest = match wait {
@@ -318,15 +430,16 @@ impl Executor<RealFile> for Uring {
                         let _ = self.ring.submit();
                     }
                     self.take();
-                    return Ok(self.finished.pop());
+                    return self.next_finished();
                 }
                 Wait::ForOne => None,
                 Wait::AtMost(longest) => Some(longest),
             };
+            self.listen();
             self.wait_for_one(longest)?;
             if longest.is_some() {
                 self.take();
-                return Ok(self.finished.pop());
+                return self.next_finished();
             }
         }
     }
@@ -341,6 +454,7 @@ impl Drop for Uring {
                 return;
             }
             while let Some(entry) = self.next_entry() {
+                // That of the thread beside the ring is none of them.
                 let slot = entry.user_data() as usize;
                 if let Some(ended) = self.under_way.get_mut(slot)
                     && ended.take().is_some()
@@ -362,7 +476,8 @@ impl std::fmt::Debug for Uring {
 
 #[cfg(test)]
 mod tests {
-    use driver::host::{Access, Buffer, FileRole, HostNames, Waiter};
+    use driver::host::{Access, Buffer, FileRole, HostNames, OperationKind, Waiter};
+    use driver::units::Bytes;
 
     use super::*;
     use crate::real_files::RealHost;
@@ -402,6 +517,38 @@ mod tests {
         }
     }
 
+    /// A signal may fall on any call, and so on the first that a ring is tried with.
+    #[test]
+    fn a_ring_is_tried_until_it_is_refused_for_good() {
+        let tried = |errnos: &[Errno]| {
+            let mut refused = errnos.iter().map(|&errno| Err(std::io::Error::from(errno)));
+            enter_until_ended(|| refused.next())
+        };
+        assert!(tried(&[Errno::INTR, Errno::AGAIN, Errno::BUSY]).is_ok());
+        assert!(tried(&[Errno::INTR, Errno::PERM, Errno::INTR]).is_err());
+    }
+
+    #[test]
+    fn what_passes_is_asked_again_but_not_for_ever() {
+        let refused = |errno: Errno| Err::<usize, _>(std::io::Error::from(errno));
+        let mut patience = Patience::new(5);
+        for errno in [Errno::INTR, Errno::TIME].repeat(1000) {
+            assert!(patience.unless_passing(refused(errno)).is_ok());
+        }
+        assert!(patience.unless_passing(Ok(1)).is_ok());
+        // After 1, 2 and 2 ms.
+        for errno in [Errno::AGAIN, Errno::BUSY, Errno::AGAIN] {
+            assert!(patience.unless_passing(refused(errno)).is_ok());
+        }
+        for errno in [Errno::AGAIN, Errno::BUSY] {
+            assert!(patience.unless_passing(refused(errno)).is_err());
+        }
+        assert!(patience.unless_passing(refused(Errno::INTR)).is_ok());
+        let error = Patience::new(5).unless_passing(refused(Errno::NOMEM));
+        let error = error.unwrap_err();
+        assert_eq!(driver::system_words(error), "cannot allocate memory");
+    }
+
     /// The kernel carries out what is asked for in one call, as it does all transfers: whoever
     /// began it does not wait.
     #[test]
@@ -428,6 +575,54 @@ mod tests {
         };
         // All that the file has.
         assert_eq!((count, &buffer.data[..300]), (300, &[9; 300][..]));
+    }
+
+    /// Looking for data, or freeing it, may take long: who begins it does not wait, and is woken at
+    /// its end, beside what is on the ring.
+    #[test]
+    fn what_is_not_for_the_ring_is_carried_out_beside_it() {
+        let Ok(mut uring) = Uring::new() else {
+            eprintln!("skipped: there is no ring here");
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, [9; 8192]).unwrap();
+        let files = Files {
+            cow: Arc::new(RealHost.open(&path, Access::ReadWrite).unwrap()),
+            backing: None,
+            new: None,
+        };
+        let room = uring.room();
+        let at = FileOffset(0);
+        for wait in [Wait::ForOne, Wait::AtMost(Duration::from_secs(600))] {
+            let read = Action::read_once(at, Buffer::whole(vec![7; 512]));
+            let look = Action::NextData {
+                from: at,
+                found: None,
+            };
+            for action in [look, Action::SetLen(Bytes(8192)), read] {
+                uring.begin(under_way(action).operation, &files);
+            }
+            assert_eq!((uring.count(), uring.count_aside()), (1, 2));
+            assert_eq!((uring.finished.len(), uring.under_way()), (0, 3));
+            assert_eq!(uring.room(), room - 3);
+            let mut ended = Vec::new();
+            while uring.under_way() > 0 {
+                if let Some(finished) = uring.finished(wait).unwrap() {
+                    assert_eq!(finished.result, Ok(()));
+                    ended.push(finished.operation.action.kind());
+                }
+            }
+            ended.sort_unstable();
+            let expected = [
+                OperationKind::Read,
+                OperationKind::SetLen,
+                OperationKind::NextData,
+            ];
+            assert_eq!(ended, expected);
+            assert_eq!(uring.room(), room);
+        }
     }
 
     /// The process of the test below: what it may write into a file ends within the transfer, so

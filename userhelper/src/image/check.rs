@@ -9,8 +9,8 @@ use std::path::Path;
 use driver::cow::{Extension, Header, JournalRecord};
 use driver::host::{Access, FileIdentity, HostError, LockKind, Place};
 use driver::open::{
-    ExpectedBacking, Held, NamedBacking, OpenError, OpenOptions, Opened, Role, Unfollowed,
-    examine_backing, open, read_header,
+    ChosenBacking, ExpectedBacking, Held, ImageFormat, NamedBacking, OpenError, OpenOptions,
+    Opened, Role, Unfollowed, examine_backing, open, read_header,
 };
 use driver::ordered::{CowImage, Ordered};
 use driver::units::FileOffset;
@@ -18,7 +18,7 @@ use driver::units::FileOffset;
 use crate::image_host::ImageHost;
 
 pub use findings::{Fault, Finding, Severity};
-pub(super) use repair::{free_stale_if_possible, mend_past_end};
+pub(super) use repair::{free_stale_if_possible, mend_past_end, past_end};
 
 use super::backing_note::backing_note;
 use super::info::{BackingDifference, BackingState, Expected};
@@ -255,7 +255,7 @@ impl<H: ImageHost> Check<'_, H> {
         let named = NamedBacking::of(self.path, header, self.reach.trust);
         let recorded = image.extension.map_or(header.size, |it| it.backing_size);
         let state = self.look_at_backing(cow, header, image.extension.as_ref(), &named)?;
-        let path = self.reach.instead.map_or(named.path(), |(path, _)| path);
+        let path = (self.reach.instead).map_or(named.path(), |(backing, _)| backing.path);
         let shown = driver::shown(path);
         let (fault, text) = match state {
             BackingState::Unknown(_) => return Ok(()),
@@ -300,8 +300,8 @@ impl<H: ImageHost> Check<'_, H> {
         };
         Ok(match self.reach.instead {
             None => expected.look(self.host, named),
-            Some((path, _)) => {
-                let place = Place::Anywhere(path.to_owned());
+            Some((backing, _)) => {
+                let place = Place::Anywhere(backing.path.to_owned());
                 expected.state(Ok(self.host.look(&place)))
             }
         })
@@ -316,7 +316,9 @@ impl<H: ImageHost> Check<'_, H> {
     ) -> Result<(), ImageError> {
         let (path, opened) = match self.reach.instead {
             None => (named.path(), named.open(self.host, Access::ReadOnly).ok()),
-            Some((path, _)) => (path, self.host.open(path, Access::ReadOnly).ok()),
+            Some((ChosenBacking { path, .. }, _)) => {
+                (path, self.host.open(path, Access::ReadOnly).ok())
+            }
         };
         // Who may look at it, but not read it, is told so by what reads it.
         let Some(file) = opened else {
@@ -330,10 +332,32 @@ impl<H: ImageHost> Check<'_, H> {
             let text = format!("stock UML {verdict}");
             findings.push(Finding::new(Fault::BackingTime, at, text));
         }
+        self.refuse_image(named, &file)?;
         if let Some(text) = backing_note(path, &file).map_err(examining)? {
             findings.push(Finding::new(Fault::BackingIsImage, at, text));
         }
         Ok(())
+    }
+
+    /// What begins like an image is a backing file only where the header names it, or the user says
+    /// that it is raw.
+    fn refuse_image(&self, named: &NamedBacking, file: &H::File) -> Result<(), ImageError> {
+        let Some((ChosenBacking { path, raw: false }, _)) = self.reach.instead else {
+            return Ok(());
+        };
+        let examining = ImageError::host(path, "examining", FileOffset(0));
+        let is_named = match named.open(self.host, Access::ReadOnly) {
+            Ok(named) => self.host.is_same_file(&named, file).map_err(&examining)?,
+            Err(_) => false,
+        };
+        match ImageFormat::of(file).map_err(&examining)? {
+            Some(format) if !is_named => Err(OpenError::BackingIsImage {
+                path: path.to_owned(),
+                format,
+            }
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     fn identity(&self, cow: &H::File) -> Result<FileIdentity, ImageError> {

@@ -6,8 +6,6 @@ use driver::cow::SectorState;
 use driver::host::{FileRole, HostError, HostFile, HostResult};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
-use crate::at_once::AtOnce;
-
 use super::ImageError;
 use super::open::{CowImageFile, Image};
 
@@ -137,7 +135,7 @@ impl<F: HostFile> CowImageFile<F> {
         // The piece may begin within a sector.
         let at = at + (from - FileOffset(sector.bytes().0));
         let range = FileRange::between(from..run_end.min(FileOffset(run.end().bytes().0)));
-        if range.len <= AtOnce::default().short() {
+        if range.len <= self.at_once.short() {
             // To ask whether it is a hole takes longer than to read it.
             let source = Source::File(FileRole::Cow, self.device.cow(), at);
             return Ok(Piece { range, source });

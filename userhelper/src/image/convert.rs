@@ -46,7 +46,7 @@ pub fn to_raw<H: ImageHost>(
     create_whole(host, output, &files_of(&sources), |file| {
         file.set_len(size)
             .map_err(ImageError::host(output, "creating", FileOffset(0)))?;
-        let mut copying = Copying::into(Target::Hole);
+        let mut copying = Copying::into(Target::Hole, image.at_once());
         for piece in image.data() {
             let piece = piece.map_err(reading(image))?;
             let to = piece.range.start;
@@ -149,7 +149,7 @@ pub fn to_cow<'a, H: ImageHost>(
     create_whole(host, output, &files_of(&copied_from), |file| {
         let geometry = write_start(file, output, &header, extension)?;
         let mut map = new_map(output, geometry.capacity())?;
-        let mut copying = Copying::into(Target::Hole);
+        let mut copying = Copying::into(Target::Hole, image.at_once());
         let mut store = |run: SectorRange| {
             if run.end() > Sector(0) + geometry.mapped() {
                 let problem = "version 2 has no bit for the last sectors of such a disk";
@@ -181,7 +181,7 @@ pub fn to_cow<'a, H: ImageHost>(
         if !past_end.is_empty() {
             store(SectorRange::between(past_end))?;
         }
-        write_bitmap(file, output, &map, &geometry)
+        write_bitmap((file, output), &map, &geometry, image.at_once())
     })?;
     Ok(Converted { size, data })
 }
@@ -250,17 +250,16 @@ pub(super) fn new_map(path: &Path, sectors: SectorCount) -> Result<SectorMap, Im
     SectorMap::new(sectors).map_err(|error| ImageError::refused(path, error.to_string()))
 }
 
-/// Writes a bitmap where there is nothing but a hole.
+/// Writes a bitmap where there is nothing but a hole, `at_once` in one go.
 pub(super) fn write_bitmap<F: HostFile>(
-    file: &F,
-    path: &Path,
+    (file, path): (&F, &Path),
     map: &SectorMap,
     geometry: &Geometry,
+    at_once: AtOnce,
 ) -> Result<(), ImageError> {
     let mut buffer = Vec::new();
     let mut page = 0;
-    let pages = AtOnce::default().pages_a_piece();
-    while let Some(piece) = next_piece(map, geometry, (page, pages), &mut buffer) {
+    while let Some(piece) = next_piece(map, geometry, (page, at_once.pages()), &mut buffer) {
         file.write_all_at(&buffer, piece.at)
             .map_err(ImageError::host(path, "writing the bitmap", piece.at))?;
         page = piece.next_page;

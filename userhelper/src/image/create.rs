@@ -7,6 +7,7 @@ use driver::host::HostFile;
 use driver::open::{ChosenBacking, OpenError, create_whole, open_backing, write_start};
 use driver::units::{Bytes, FileOffset, Sector, SectorRange};
 
+use crate::at_once::AtOnce;
 use crate::copying::is_zero;
 use crate::image_host::ImageHost;
 
@@ -154,7 +155,7 @@ pub fn create<'a, H: ImageHost>(
         }
         let mut map = new_map(path, geometry.capacity())?;
         map.mark_dirty(SectorRange::between(new.clone()));
-        write_bitmap(file, path, &map, &geometry)
+        write_bitmap((file, path), &map, &geometry, AtOnce::default())
     })?;
     Ok(Created {
         geometry,

@@ -80,6 +80,33 @@ pub fn has_work<F: HostFile>(cow: &CowImageFile<F>) -> bool {
     device.map().dirty_count().0 > 0 || is_changing_backing(device) || !is_long_enough
 }
 
+/// Whether the backing file can become as large as the disk, and a COW file of another version one
+/// of version 3. [`in_place`] asks that too; this is for who has something to say before it.
+///
+/// # Errors
+/// Why not; the host's.
+pub fn check_possible<H: ImageHost>(
+    host: &H,
+    cow: &CowImageFile<H::File>,
+) -> Result<(), ImageError> {
+    check_extension(host, cow, device_size(&cow.device))?;
+    let image = backing_change::image(&cow.device).map_err(ImageError::resize(&cow.path))?;
+    if image.header.version != Version::V3 {
+        plan_for(host, &cow.path, &cow.device, as_v3(image.geometry.size))?;
+    }
+    Ok(())
+}
+
+/// A rebuild as V3 of a device that stays this large.
+fn as_v3(size: Bytes) -> Wish {
+    Wish {
+        new_size: size,
+        strategy: Some(Strategy::Rebuild),
+        shrink: Shrink::Refuse,
+        online: false,
+    }
+}
+
 /// Merges the COW file into its backing file and empties it. A COW file of another version is
 /// made one of version 3 first, which is the one that an interruption can be noted in. Where there
 /// is nothing to merge, and the backing file is as long as the disk, nothing is changed.
@@ -106,7 +133,7 @@ pub fn in_place<H: ImageHost + Clone>(
             backing_size,
         });
     }
-    check_extension(host, cow, device_size(&cow.device))?;
+    check_possible(host, cow)?;
     make_v3(host, &path, &mut cow.device)?;
     backing_change::begin(host, &mut cow.device, Writes::Dirty, watch)
         .map_err(ImageError::change(&path))?;
@@ -134,13 +161,7 @@ pub(super) fn make_v3<H: ImageHost + Clone>(
     if image.header.version == Version::V3 {
         return Ok(());
     }
-    let wish = Wish {
-        new_size: image.geometry.size,
-        strategy: Some(Strategy::Rebuild),
-        shrink: Shrink::Refuse,
-        online: false,
-    };
-    let plan = plan_for(host, path, device, wish)?;
+    let plan = plan_for(host, path, device, as_v3(image.geometry.size))?;
     let failed = ImageError::resize(path);
     let rebuild = PlannedResize::new(&plan, host.clone(), path, device).map_err(&failed)?;
     device.resize(Box::new(rebuild)).map_err(&failed)?;
@@ -151,7 +172,7 @@ pub(super) fn make_v3<H: ImageHost + Clone>(
 fn copy_dirty<F: HostFile>(cow: &CowImageFile<F>, watch: Watch<'_>) -> Result<Bytes, ImageError> {
     let device = &cow.device;
     let backing = backing_change::backing(device).map_err(ImageError::resize(&cow.path))?;
-    let mut copying = Copying::into(Target::Anything);
+    let mut copying = Copying::into(Target::Anything, cow.at_once);
     let files = OnFiles {
         role: FileRole::Cow,
         source: device.cow(),

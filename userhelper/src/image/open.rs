@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use driver::device_spec::DeviceSpec;
 use driver::host::{Access, FileIdentity, HostError, HostFile, LockKind};
-use driver::open::{Held, ImageFormat, OpenError, OpenOptions, Opened, Role, backing_path, open};
+use driver::open::{
+    ChosenBacking, Held, ImageFormat, OpenError, OpenOptions, Opened, Role, backing_path, open,
+};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset};
 
+use crate::at_once::AtOnce;
 use crate::image_host::ImageHost;
 
 use super::ImageError;
@@ -46,7 +49,7 @@ pub struct Reach<'a> {
     /// How far the header's path is followed.
     pub trust: Trust,
     /// The file that the user names to take its place, for reading: the header stays as it is.
-    pub instead: Option<(&'a Path, Instead)>,
+    pub instead: Option<(ChosenBacking<'a>, Instead)>,
 }
 
 impl From<Trust> for Reach<'_> {
@@ -61,7 +64,7 @@ impl From<Trust> for Reach<'_> {
 impl Reach<'_> {
     pub(super) fn specification(&self, path: &Path, read_only: bool) -> DeviceSpec {
         DeviceSpec {
-            backing: self.instead.map(|(backing, _)| backing.to_owned()),
+            backing: self.instead.map(|(backing, _)| backing.path.to_owned()),
             ..specification(path, read_only)
         }
     }
@@ -69,6 +72,7 @@ impl Reach<'_> {
     pub(super) fn options(&self) -> OpenOptions {
         OpenOptions {
             instead: self.instead.map(|(_, instead)| instead),
+            backing_is_raw: self.instead.is_some_and(|(backing, _)| backing.raw),
             ..options(self.trust)
         }
     }
@@ -81,7 +85,7 @@ impl Reach<'_> {
     ) -> CowImageFile<F> {
         let mut cow = cow_image_file(path, opened);
         if let Some((backing, _)) = self.instead {
-            cow.backing_path = backing.to_owned();
+            cow.backing_path = backing.path.to_owned();
         }
         cow
     }
@@ -129,6 +133,8 @@ pub struct CowImageFile<F> {
     pub backing_path: PathBuf,
     /// The device that the two make.
     pub device: Ordered<F>,
+    /// How much of it is read, written or shared in one go.
+    pub at_once: AtOnce,
 }
 
 impl<F: HostFile> Image<F> {
@@ -145,6 +151,14 @@ impl<F: HostFile> Image<F> {
         match self {
             Image::Cow(cow) => device_size(&cow.device),
             Image::Raw { size, .. } => *size,
+        }
+    }
+
+    /// How much of it is read in one go.
+    pub(super) fn at_once(&self) -> AtOnce {
+        match self {
+            Image::Cow(cow) => cow.at_once,
+            Image::Raw { .. } => AtOnce::default(),
         }
     }
 
@@ -282,7 +296,7 @@ pub fn open_unlocked<H: ImageHost>(
 pub fn open_unlocked_over<H: ImageHost>(
     host: &H,
     path: &Path,
-    instead: (&Path, Instead),
+    instead: (ChosenBacking<'_>, Instead),
 ) -> Result<CowImageFile<H::File>, ImageError> {
     let reach = Reach {
         trust: Trust::Follow,
@@ -353,6 +367,7 @@ pub fn cow_image_file<F: HostFile>(path: &Path, opened: Opened<F>) -> CowImageFi
         path: path.to_owned(),
         backing_path,
         device,
+        at_once: AtOnce::default(),
     }
 }
 

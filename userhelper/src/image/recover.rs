@@ -39,7 +39,7 @@ use driver::units::FileOffset;
 use crate::image_host::ImageHost;
 use crate::reflow::Reflow;
 
-use super::check::{free_stale_if_possible, mend_past_end};
+use super::check::{free_stale_if_possible, mend_past_end, past_end};
 use super::open::{
     Format, Trust, begins_like_cow, close, is_changing_backing, open_raw, options, specification,
 };
@@ -65,7 +65,8 @@ pub struct Recovered {
 /// Finishes what was interrupted on the COW file at `path`, or on a new file that was to be
 /// there. The backing path of a COW file is followed as far as `trust` says. Nothing in a raw disk
 /// is believed: a guest can write to it whatever an interruption leaves in a COW file. Without a
-/// format, a file that begins like a COW file is one.
+/// format, a file that begins like a COW file is one if its header says that something was
+/// interrupted. Where it does not, nothing in the file is changed.
 ///
 /// # Errors
 /// See [`driver::open::OpenError`]; the host's. It can be tried again.
@@ -101,7 +102,7 @@ pub fn recover<H: ImageHost>(
         Format::Guess => begins_like_cow(open_raw(host, path)?.file(), path)?,
     };
     match is_cow {
-        true => recover_cow(host, path, trust, watch),
+        true => recover_cow(host, path, format, trust, watch),
         false => recover_complete(host, path),
     }
 }
@@ -124,6 +125,7 @@ fn recover_complete<H: ImageHost>(host: &H, path: &Path) -> Result<Recovered, Im
 fn recover_cow<H: ImageHost>(
     host: &H,
     path: &Path,
+    format: Format,
     trust: Trust,
     watch: Watch<'_>,
 ) -> Result<Recovered, ImageError> {
@@ -138,6 +140,11 @@ fn recover_cow<H: ImageHost>(
     let opened = open(host, &specification, alone)?;
     recovered.header = opened.finished_switch;
     let mut device = opened.device;
+    let is_marked =
+        recovered.header || opened.interrupted.is_some() || is_changing_backing(&device);
+    if format == Format::Guess && !is_marked && resizes_in_place(&device) {
+        refuse_guess(host, path, &device, watch)?;
+    }
     if let Some(record) = opened.interrupted {
         recovered.resized = Some(finish_reflow(&mut device, record, path, watch)?);
         // The windows that it had moved by then may not all have been freed.
@@ -181,6 +188,28 @@ fn recover_cow<H: ImageHost>(
     recovered.temporary = remove_left_over(host, path, Some(device.cow()))?;
     close(device, path)?;
     Ok(recovered)
+}
+
+/// Of a file that only begins like a COW file, nothing is cut off or cleared unless its header says
+/// that something was interrupted: it may be a raw disk, which is as long as it is.
+fn refuse_guess<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    device: &Ordered<H::File>,
+    watch: Watch<'_>,
+) -> Result<(), ImageError> {
+    let Some(finding) = past_end(host, path, device, watch)?.into_iter().next() else {
+        return Ok(());
+    };
+    Err(ImageError::refused(
+        path,
+        format!(
+            "byte {}: {}. It begins like a COW file, nobody has said that it is one, and its header \
+             does not say that anything was interrupted: --format cow if it is a COW file, which \
+             this would change, --format raw if it is a raw disk. Nothing was changed",
+            finding.at, finding.text
+        ),
+    ))
 }
 
 /// Whether a resize may have been interrupted that neither replaces the file nor marks it.

@@ -34,16 +34,17 @@ fn lock_within(patience_ms: &AtomicU64, file: impl AsFd, kind: LockKind) -> Host
         if locked != Err(HostError::Locked) {
             return locked;
         }
-        let spend = |left: u64| left.checked_sub(pause);
-        let spent = patience_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
-        if spent.is_err() {
+        let spend = |left: u64| (left > 0).then(|| left.saturating_sub(pause));
+        let before = patience_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
+        // The last pause is what is left.
+        let Ok(left) = before else {
             return locked;
-        }
+        };
         #[expect(
             clippy::disallowed_methods,
             reason = "nobody tells when the kernel gives a dead process's lock up"
         )]
-        std::thread::sleep(Duration::from_millis(pause));
+        std::thread::sleep(Duration::from_millis(pause.min(left)));
         pause *= 2;
     }
 }
@@ -114,7 +115,7 @@ mod tests {
         let patience = AtomicU64::new(20);
         let refused = lock_within(&patience, open().unwrap(), LockKind::Exclusive);
         assert_eq!(refused, Err(HostError::Locked));
-        // 5 and 10 are spent, and 20 more are not there.
-        assert_eq!(patience.into_inner(), 5);
+        // After 5, 10 and the 5 ms that are left.
+        assert_eq!(patience.into_inner(), 0);
     }
 }

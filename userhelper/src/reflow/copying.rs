@@ -17,7 +17,7 @@ impl Reflow {
     /// Adds the data of a dirty run at its old place; the bytes of the blocks that this has added.
     /// What a grow has added is dirty and a hole, and costs next to nothing to move.
     pub(super) async fn add_data<F: HostFile>(
-        &self,
+        &mut self,
         blocks: &mut Blocks,
         desk: &Desk<F>,
         run: SectorRange,
@@ -27,11 +27,38 @@ impl Reflow {
             return Ok(blocks.add(source));
         }
         let mut data = Bytes(0);
-        while let Some(found) = desk.next_data(FileRole::Cow, READING, source).await? {
+        while let Some(found) = self.data_below(desk, source).await? {
             data += blocks.add(found);
             source = FileRange::between(found.end()..source.end());
         }
         Ok(data)
+    }
+
+    /// The first data in a part of what a window is chosen from, cut to it.
+    ///
+    /// A host may have to go through all data up to the next hole to tell where that is, and pieces
+    /// are looked at downwards. So where a piece is dirty from end to end, it is asked once from as
+    /// far down as the window may reach: what has no hole from there on counts for the pieces to
+    /// come too.
+    async fn data_below<F: HostFile>(
+        &mut self,
+        desk: &Desk<F>,
+        source: FileRange,
+    ) -> Result<Option<FileRange>, ResizeError> {
+        let covers = |found: &FileRange| found.start <= source.start && source.start < found.end();
+        let most = Bytes(self.pace.amount());
+        let is_whole = source.len >= self.at_once.bytes().min(most);
+        if is_whole && !self.found.as_ref().is_some_and(covers) {
+            let lowest = source.start.0.saturating_sub(most.0);
+            let lowest = FileOffset(lowest).max(self.old.data_offset);
+            // What cannot be told from there is asked for once more.
+            let found = desk.data_from(FileRole::Cow, lowest).await?;
+            self.found = found.unwrap_or_default();
+        }
+        match self.found.filter(covers) {
+            Some(found) => Ok(found.common(source)),
+            None => desk.next_data(FileRole::Cow, READING, source).await,
+        }
     }
 
     /// Copies the window's dirty runs, holes as holes. Requests go on meanwhile, and publications:
@@ -42,6 +69,7 @@ impl Reflow {
         window: SectorRange,
     ) -> Result<(), ResizeError> {
         let mut at = window.start;
+        self.found = None;
         loop {
             let next = desk.look(move |here| here.device().map().next_dirty(at, window.end()));
             let Some(run) = next.await? else {
@@ -66,11 +94,11 @@ impl Reflow {
         desk: &Desk<F>,
         source: FileRange,
     ) -> Result<Bytes, ResizeError> {
-        let data = desk.next_data(FileRole::Cow, READING, source).await?;
+        let data = self.data_of_window(desk, source).await?;
         let data = data.unwrap_or(FileRange::new(source.end(), Bytes(0)));
         // A hole is moved whole.
         self.clear_gap(desk, source.start..data.start).await?;
-        let len = data.len.min(self.at_once.bytes());
+        let len = data.len.min(self.at_once.bytes()).min(self.most_copied);
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(len.0 as usize, 0);
         let buffer = desk
@@ -80,6 +108,23 @@ impl Reflow {
         self.buffer = desk.write(FileRole::Cow, MOVING, to, buffer).await?;
         self.moved += len;
         Ok(data.start + len - source.start)
+    }
+
+    /// The first data in a part of the window that is copied, cut to it.
+    ///
+    /// Where data ends is remembered: a host may have to go through all of it to tell. Nobody
+    /// writes, or frees, what is in the window meanwhile.
+    async fn data_of_window<F: HostFile>(
+        &mut self,
+        desk: &Desk<F>,
+        source: FileRange,
+    ) -> Result<Option<FileRange>, ResizeError> {
+        let known = self.found.and_then(|found| found.common(source));
+        if let Some(known) = known.filter(|known| known.start == source.start) {
+            return Ok(Some(known));
+        }
+        self.found = desk.next_data(FileRole::Cow, READING, source).await?;
+        Ok(self.found)
     }
 
     /// Copies a short dirty run, if it is not a hole for all that can be seen. Whether it did.

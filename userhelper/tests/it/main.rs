@@ -13,6 +13,7 @@ mod holes;
 mod hostile_images;
 mod hosts_agree;
 mod losses;
+mod mending;
 mod odd_sizes;
 mod planner;
 mod private_files;

@@ -181,6 +181,45 @@ fn what_stock_linux_cannot_reach_is_said() {
     );
 }
 
+/// A reflow moves the data up from where it is, and a rebuild puts it where it likes.
+#[test]
+fn a_live_resize_is_a_rebuild_where_only_that_stays_within_reach() {
+    let device = device(512 << 20);
+    let live = |replaceable| {
+        let wish = Wish {
+            online: true,
+            ..wish((4 << 40) + 512)
+        };
+        let surroundings = Surroundings {
+            free_space: None,
+            replaceable,
+        };
+        plan(&device, wish, surroundings).unwrap()
+    };
+    let rebuilt = live(true);
+    assert_eq!(rebuilt.strategy, Strategy::Rebuild);
+    assert!(!rebuilt.leaves_stock_reach);
+    let [_, why] = &rebuilt.reasons[..] else {
+        panic!("{rebuilt:?}");
+    };
+    assert!(
+        why.starts_with("not by reflow: the data would start at ")
+            && why.ends_with("past the 2 GiB that stock Linux can reach"),
+        "{why}"
+    );
+    let reflowed = live(false);
+    assert_eq!(reflowed.strategy, Strategy::Reflow);
+    assert!(reflowed.leaves_stock_reach);
+    let [_, why, consequence] = &reflowed.reasons[..] else {
+        panic!("{reflowed:?}");
+    };
+    assert!(
+        why.starts_with("not by rebuild: only a regular file"),
+        "{why}"
+    );
+    assert!(consequence.contains("only ubdlab"), "{consequence}");
+}
+
 /// A host gives out blocks: single sectors, each in a block of its own, take eight times what
 /// they hold.
 #[test]

@@ -10,12 +10,14 @@ use std::path::Path;
 use driver::blk::{Request, Tag};
 use driver::cow::{Geometry, Version};
 use driver::driver::Driver;
-use driver::host::HostFile;
+use driver::executor::{Died, Executor, Files, Wait};
+use driver::host::{Finished, HostFile, Operation, OperationKind};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::Ordered;
 use driver::resize::{ResizeStep, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use userhelper::at_once::AtOnce;
 use userhelper::image_host::FreeSpace;
 use userhelper::planner::{Plan, Shrink, Surroundings, Wish, plan};
 use userhelper::reflow::{LIVE_WINDOW, Reflow, WINDOW};
@@ -42,12 +44,23 @@ fn content(sector: u64) -> Vec<u8> {
 }
 
 fn device() -> Ordered<MemoryFile> {
+    let mut device = device_with(pieces());
+    let (start, count) = DISCARDED;
+    serve(
+        &mut device,
+        Request::discard(Tag(0), Sector(start), SectorCount(count)),
+    );
+    device
+}
+
+/// With these sectors dirty.
+fn device_with(pieces: Vec<(u64, u64)>) -> Ordered<MemoryFile> {
     let host = MemoryHost::new();
     host.file("disk", &vec![0xee; SIZE as usize]);
     drop(create(&host, Path::new("cow"), Path::new("disk"), Some(4096)).unwrap());
     let spec = "ubda=cow,disk".parse().unwrap();
     let mut device = open(&host, &spec, OpenOptions::default()).unwrap().device;
-    for (start, count) in pieces() {
+    for (start, count) in pieces {
         for sector in start..start + count {
             serve(
                 &mut device,
@@ -55,11 +68,6 @@ fn device() -> Ordered<MemoryFile> {
             );
         }
     }
-    let (start, count) = DISCARDED;
-    serve(
-        &mut device,
-        Request::discard(Tag(0), Sector(start), SectorCount(count)),
-    );
     device
 }
 
@@ -232,4 +240,89 @@ fn where_space_is_short_an_offline_reflow_takes_smaller_windows() {
     let short = planned(&device, false, Some(2 << 20));
     assert_eq!(short.window, Bytes(1 << 20));
     assert!(short.space_needed <= Bytes(2 << 20));
+}
+
+/// Carries each operation out where it is given, and keeps what was asked for, and of how many
+/// bytes.
+#[derive(Default)]
+struct Keeping {
+    asked: Vec<(OperationKind, Bytes)>,
+    finished: Vec<Finished>,
+}
+
+impl Executor<MemoryFile> for Keeping {
+    fn room(&self) -> usize {
+        1
+    }
+
+    fn under_way(&self) -> usize {
+        self.finished.len()
+    }
+
+    fn begin(&mut self, operation: Operation, files: &Files<MemoryFile>) {
+        let action = &operation.action;
+        self.asked.push((action.kind(), action.range().len));
+        self.finished.push(files.carry_out(operation));
+    }
+
+    fn finished(&mut self, _: Wait) -> Result<Option<Finished>, Died> {
+        Ok(self.finished.pop())
+    }
+}
+
+impl Keeping {
+    /// Everything that a reflow asks for.
+    fn of(reflow: Reflow, device: &mut Ordered<MemoryFile>) -> Keeping {
+        let mut keeping = Keeping::default();
+        device.begin_resize(Box::new(reflow));
+        loop {
+            match device.step_resize_on(&mut keeping) {
+                ResizeStep::Working | ResizeStep::Waiting => {}
+                ended => {
+                    assert!(matches!(ended, ResizeStep::Ended(Ok(_))), "{ended:?}");
+                    return keeping;
+                }
+            }
+            while let Some(finished) = keeping.finished.pop() {
+                device.finish(finished);
+            }
+        }
+    }
+
+    fn lengths(&self, kind: OperationKind) -> impl Iterator<Item = Bytes> + '_ {
+        let asked = self.asked.iter().filter(move |(asked, _)| *asked == kind);
+        asked.map(|(_, len)| *len)
+    }
+}
+
+/// A write of a request may wait for one of the move.
+#[test]
+fn under_live_io_a_step_copies_less() {
+    for (live, longest) in [(false, 1 << 20), (true, 128 << 10)] {
+        let mut device = device();
+        let geometry = planned(&device, live, None).new_geometry.unwrap();
+        let mut reflow = Reflow::new(&device, geometry).unwrap();
+        if live {
+            reflow = reflow.while_live(LIVE_WINDOW);
+        }
+        let keeping = Keeping::of(reflow, &mut device);
+        for kind in [OperationKind::Read, OperationKind::Write] {
+            assert_eq!(keeping.lengths(kind).max(), Some(Bytes(longest)));
+        }
+        check(&device);
+    }
+}
+
+/// To tell where data ends, a host may have to go through all of it.
+#[test]
+fn where_data_ends_is_asked_for_a_few_times_a_window() {
+    let mut device = device_with(vec![(1024, 4096)]);
+    let geometry = planned(&device, false, None).new_geometry.unwrap();
+    let at_once = AtOnce::of(Bytes(4096));
+    let reflow = Reflow::new(&device, geometry).unwrap();
+    let keeping = Keeping::of(reflow.with_at_once(at_once), &mut device);
+    let reads = keeping.lengths(OperationKind::Read).count();
+    let looks = keeping.lengths(OperationKind::NextData).count();
+    assert!(reads >= 512, "{reads} reads");
+    assert!(looks < reads / 10, "{looks} looks for data, {reads} reads");
 }

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use driver::host::{
-    Access, FileKind, HostError, HostFile, HostNames, HostResult, LockKind, Replace,
+    Access, Action, Buffer, FileKind, FileRole, HostError, HostFile, HostNames, HostResult,
+    LockKind, Operation, Replace, Waiter,
 };
 use driver::units::{Bytes, FileOffset, FileRange};
 
@@ -41,19 +42,19 @@ pub(crate) fn hosts_agree<A: HostNames, B: HostNames>(
     let mut first = Side::new(first_host, first_directory);
     let mut second = Side::new(second_host, second_directory);
     for number in 0..extent.operations {
-        let operation = Operation::random(&mut random, extent.reach);
-        let context = format!("seed {seed}, operation {number}: {operation:?}");
-        let expected = first.apply(&operation);
-        let found = second.apply(&operation);
+        let call = Call::random(&mut random, extent.reach);
+        let context = format!("seed {seed}, operation {number}: {}", call.said());
+        let expected = first.apply(&call);
+        let found = second.apply(&call);
         let (expected, found) = match (expected, found) {
             (Err(HostError::Unsupported), Err(HostError::Unsupported)) => continue,
-            (Err(HostError::Unsupported), found) => (first.fall_back(&operation), found),
-            (expected, Err(HostError::Unsupported)) => (expected, second.fall_back(&operation)),
+            (Err(HostError::Unsupported), found) => (first.fall_back(&call), found),
+            (expected, Err(HostError::Unsupported)) => (expected, second.fall_back(&call)),
             answers => answers,
         };
         assert_eq!(expected, found, "{context}");
-        first.check_data_runs(&operation, &context);
-        second.check_data_runs(&operation, &context);
+        first.check_data_runs(&call, &context);
+        second.check_data_runs(&call, &context);
     }
     let context = format!("seed {seed}, at the end");
     for name in NAMES {
@@ -80,7 +81,7 @@ const WAYS: [&str; 5] = ["", "./", "../images/", "images/../", "/images/"];
 
 /// One call of the seams. Slots hold open files; names are those in `NAMES`.
 #[derive(Clone, Debug)]
-enum Operation {
+enum Call {
     Open {
         slot: u64,
         name: &'static str,
@@ -99,37 +100,14 @@ enum Operation {
     Close {
         slot: u64,
     },
-    Write {
+    /// What has a value in the driver's own vocabulary.
+    OnFile {
         slot: u64,
-        range: FileRange,
-        stamp: u8,
-    },
-    ReadExact {
-        slot: u64,
-        range: FileRange,
+        action: Action,
     },
     ReadZeroFilled {
         slot: u64,
         range: FileRange,
-    },
-    ReadOnce {
-        slot: u64,
-        at: FileOffset,
-    },
-    SetLen {
-        slot: u64,
-        len: Bytes,
-    },
-    PunchHole {
-        slot: u64,
-        range: FileRange,
-    },
-    ZeroRange {
-        slot: u64,
-        range: FileRange,
-    },
-    SyncData {
-        slot: u64,
     },
     DataRuns {
         slot: u64,
@@ -176,7 +154,7 @@ enum Answer {
     Refusals(Vec<HostError>),
 }
 
-impl Operation {
+impl Call {
     fn random(random: &mut SplitMix, reach: u64) -> Self {
         let slot = random.below(SLOTS);
         let slots = [slot, random.below(SLOTS)];
@@ -192,36 +170,28 @@ impl Operation {
             },
             10..15 => Self::CreateNew { slot, name },
             15..18 => Self::Close { slot },
-            18..38 => Self::Write {
-                slot,
-                range: random.range(reach),
-                stamp: random.below(256) as u8,
-            },
-            38..45 => Self::ReadExact {
-                slot,
-                range: random.range(reach),
-            },
+            18..38 => {
+                let range = random.range(reach);
+                let stamp = random.below(256) as u8;
+                Self::on_file(slot, write(range, stamp))
+            }
+            38..45 => Self::on_file(slot, read(random.range(reach))),
             45..50 => Self::ReadZeroFilled {
                 slot,
                 range: random.range(reach),
             },
-            50..53 => Self::ReadOnce {
-                slot,
-                at: random.range(reach).start,
-            },
-            53..60 => Self::SetLen {
-                slot,
-                len: Bytes(random.range(reach).start.0),
-            },
-            60..68 => Self::PunchHole {
-                slot,
-                range: random.range(reach),
-            },
-            68..73 => Self::ZeroRange {
-                slot,
-                range: random.range(reach),
-            },
-            73..75 => Self::SyncData { slot },
+            50..53 => {
+                // One byte cannot be short: it is there or the file has ended.
+                let buffer = Buffer::whole(vec![0xee; 1]);
+                Self::on_file(slot, Action::read_once(random.range(reach).start, buffer))
+            }
+            53..60 => {
+                let len = Bytes(random.range(reach).start.0);
+                Self::on_file(slot, Action::SetLen(len))
+            }
+            60..68 => Self::on_file(slot, Action::PunchHole(random.range(reach))),
+            68..73 => Self::on_file(slot, Action::ZeroRange(random.range(reach))),
+            73..75 => Self::on_file(slot, Action::SyncData),
             75..79 => Self::DataRuns {
                 slot,
                 range: random.range(reach),
@@ -255,15 +225,43 @@ impl Operation {
         }
     }
 
-    /// The slot whose file the operation changes.
+    fn on_file(slot: u64, action: Action) -> Self {
+        Self::OnFile { slot, action }
+    }
+
+    /// The slot whose file the call changes.
     fn changes(&self) -> Option<u64> {
-        match *self {
-            Self::Write { slot, .. }
-            | Self::SetLen { slot, .. }
-            | Self::PunchHole { slot, .. }
-            | Self::ZeroRange { slot, .. } => Some(slot),
+        match self {
+            Self::OnFile { slot, action } if action.changes() => Some(*slot),
             _ => None,
         }
+    }
+
+    /// In a message, without what is written.
+    fn said(&self) -> String {
+        match self {
+            Self::OnFile { slot, action } => {
+                format!("{}, {:?}, slot {slot}", action.kind(), action.range())
+            }
+            call => format!("{call:?}"),
+        }
+    }
+}
+
+/// A write of which no byte is zero, so that a lost one shows.
+fn write(range: FileRange, stamp: u8) -> Action {
+    let bytes = range.start.0..range.end().0;
+    let data = bytes.map(|at| stamp.wrapping_add((at % 251) as u8) | 1);
+    Action::Write {
+        at: range.start,
+        buffer: Buffer::whole(data.collect()),
+    }
+}
+
+fn read(range: FileRange) -> Action {
+    Action::Read {
+        at: range.start,
+        buffer: Buffer::whole(vec![0xee; range.len.0 as usize]),
     }
 }
 
@@ -288,63 +286,57 @@ impl<'a, H: HostNames> Side<'a, H> {
         self.directory.join(name)
     }
 
-    fn apply(&mut self, operation: &Operation) -> HostResult<Answer> {
-        match *operation {
-            Operation::Open { slot, name, access } => {
+    fn apply(&mut self, call: &Call) -> HostResult<Answer> {
+        match *call {
+            Call::Open { slot, name, access } => {
                 let opened = self.host.open(&self.path(name), access);
                 return self.put(slot, opened);
             }
-            Operation::OpenBeneath { slot, way, name } => {
+            Call::OpenBeneath { slot, way, name } => {
                 let path = PathBuf::from(format!("{way}{name}"));
                 let access = Access::ReadWrite;
                 let opened = self.host.open_beneath(self.directory, &path, access);
                 return self.put(slot, opened);
             }
-            Operation::CreateNew { slot, name } => {
+            Call::CreateNew { slot, name } => {
                 let created = self.host.create_new(&self.path(name));
                 return self.put(slot, created);
             }
-            Operation::Close { slot } => drop(self.open.remove(&slot)),
-            Operation::Rename { from, to, replace } => {
+            Call::Close { slot } => drop(self.open.remove(&slot)),
+            Call::Rename { from, to, replace } => {
                 let (from, to) = (self.path(from), self.path(to));
                 self.host.rename(&from, &to, replace)?;
             }
-            Operation::Remove { name } => self.host.remove(&self.path(name))?,
-            Operation::SyncDirectory { name } => self.host.sync_directory_of(&self.path(name))?,
-            Operation::SameFile { slots } | Operation::CopyAttributes { slots } => {
+            Call::Remove { name } => self.host.remove(&self.path(name))?,
+            Call::SyncDirectory { name } => self.host.sync_directory_of(&self.path(name))?,
+            Call::SameFile { slots } | Call::CopyAttributes { slots } => {
                 let [Some(one), Some(other)] = slots.map(|slot| self.open.get(&slot)) else {
                     return Ok(Answer::SlotIsEmpty);
                 };
-                if matches!(operation, Operation::CopyAttributes { .. }) {
+                if matches!(call, Call::CopyAttributes { .. }) {
                     self.host.copy_attributes(one, other)?;
                 } else {
                     let identities = (self.host.metadata(one)?, self.host.metadata(other)?);
                     return Ok(Answer::Same(identities.0.identity == identities.1.identity));
                 }
             }
-            Operation::Lock { slot, kind } => match self.open.get(&slot) {
+            Call::Lock { slot, kind } => match self.open.get(&slot) {
                 Some(file) => self.host.lock(file, kind)?,
                 None => return Ok(Answer::SlotIsEmpty),
             },
-            Operation::Metadata { slot } => match self.open.get(&slot) {
+            Call::Metadata { slot } => match self.open.get(&slot) {
                 Some(file) => {
                     let metadata = self.host.metadata(file)?;
                     return Ok(Answer::Kind(metadata.kind, metadata.len));
                 }
                 None => return Ok(Answer::SlotIsEmpty),
             },
-            Operation::Write { slot, .. }
-            | Operation::ReadExact { slot, .. }
-            | Operation::ReadZeroFilled { slot, .. }
-            | Operation::ReadOnce { slot, .. }
-            | Operation::SetLen { slot, .. }
-            | Operation::PunchHole { slot, .. }
-            | Operation::ZeroRange { slot, .. }
-            | Operation::SyncData { slot }
-            | Operation::DataRuns { slot, .. }
-            | Operation::Inexpressible { slot } => {
+            Call::OnFile { slot, .. }
+            | Call::ReadZeroFilled { slot, .. }
+            | Call::DataRuns { slot, .. }
+            | Call::Inexpressible { slot } => {
                 return match self.open.get(&slot) {
-                    Some(file) => apply_to_file(file, operation),
+                    Some(file) => apply_to_file(file, call),
                     None => Ok(Answer::SlotIsEmpty),
                 };
             }
@@ -358,22 +350,26 @@ impl<'a, H: HostNames> Side<'a, H> {
     }
 
     /// What a caller does where the host has no such operation: write the zeros.
-    fn fall_back(&mut self, operation: &Operation) -> HostResult<Answer> {
-        let (file, range) = match *operation {
-            Operation::PunchHole { slot, range } => {
-                let file = &self.open[&slot];
+    fn fall_back(&mut self, call: &Call) -> HostResult<Answer> {
+        let Call::OnFile { slot, action } = call else {
+            return Err(HostError::Unsupported);
+        };
+        let (file, range) = (&self.open[slot], action.range());
+        let range = match action {
+            // It leaves the length as it is.
+            Action::PunchHole(_) => {
                 let end = range.end().min(FileOffset(file.len()?.0));
-                (file, FileRange::between(range.start.min(end)..end))
+                FileRange::between(range.start.min(end)..end)
             }
-            Operation::ZeroRange { slot, range } => (&self.open[&slot], range),
+            Action::ZeroRange(_) => range,
             _ => return Err(HostError::Unsupported),
         };
         file.write_all_at(&vec![0; range.len.0 as usize], range.start)?;
         file.len().map(Answer::Len)
     }
 
-    fn check_data_runs(&self, operation: &Operation, context: &str) {
-        if let Some(file) = operation.changes().and_then(|slot| self.open.get(&slot)) {
+    fn check_data_runs(&self, call: &Call, context: &str) {
+        if let Some(file) = call.changes().and_then(|slot| self.open.get(&slot)) {
             let len = file.len().unwrap();
             check_holes(file, FileRange::new(FileOffset(0), len), context).unwrap();
         }
@@ -404,41 +400,19 @@ impl<'a, H: HostNames> Side<'a, H> {
 
 const BLOCK: usize = 64 * 1024;
 
-fn apply_to_file<F: HostFile>(file: &F, operation: &Operation) -> HostResult<Answer> {
-    match *operation {
-        Operation::Write { range, stamp, .. } => {
-            // No byte of it is zero, so that a lost one shows.
-            let data: Vec<u8> = (range.start.0..range.end().0)
-                .map(|at| stamp.wrapping_add((at % 251) as u8) | 1)
-                .collect();
-            file.write_all_at(&data, range.start)?;
-        }
-        Operation::ReadExact { range, .. } => {
-            let mut buffer = vec![0xee; range.len.0 as usize];
-            file.read_exact_at(&mut buffer, range.start)?;
-            return Ok(Answer::Content(buffer));
-        }
-        Operation::ReadZeroFilled { range, .. } => {
+fn apply_to_file<F: HostFile>(file: &F, call: &Call) -> HostResult<Answer> {
+    match *call {
+        Call::OnFile { ref action, .. } => carry_out(file, action.clone()),
+        Call::ReadZeroFilled { range, .. } => {
             let mut buffer = vec![0xee; range.len.0 as usize];
             file.read_zero_filled_at(&mut buffer, range.start)?;
-            return Ok(Answer::Content(buffer));
+            Ok(Answer::Content(buffer))
         }
-        Operation::ReadOnce { at, .. } => {
-            // One byte cannot be short: it is there or the file has ended.
-            let mut buffer = vec![0xee; 1];
-            let got = file.read_at(&mut buffer, at)?;
-            buffer.truncate(got);
-            return Ok(Answer::Content(buffer));
-        }
-        Operation::SetLen { len, .. } => file.set_len(len)?,
-        Operation::PunchHole { range, .. } => file.punch_hole(range)?,
-        Operation::ZeroRange { range, .. } => file.zero_range(range)?,
-        Operation::SyncData { .. } => file.sync_data()?,
-        Operation::DataRuns { range, .. } => {
+        Call::DataRuns { range, .. } => {
             check_holes(file, range, "data runs of a part")?;
-            return Ok(Answer::Done);
+            Ok(Answer::Done)
         }
-        Operation::Inexpressible { .. } => {
+        Call::Inexpressible { .. } => {
             let beyond = [
                 FileRange::new(FileOffset(u64::MAX), Bytes(512)),
                 FileRange::new(FileOffset(i64::MAX as u64), Bytes(512)),
@@ -456,11 +430,32 @@ fn apply_to_file<F: HostFile>(file: &F, operation: &Operation) -> HostResult<Ans
             }
             refusals.push(refused(file.set_len(Bytes(1 << 63))));
             refusals.push(refused(file.next_data(FileOffset(1 << 63)).map(drop)));
-            return Ok(Answer::Refusals(refusals));
+            Ok(Answer::Refusals(refusals))
         }
-        _ => unreachable!("an operation on names: {operation:?}"),
+        _ => unreachable!("a call on names: {call:?}"),
     }
-    file.len().map(Answer::Len)
+}
+
+/// Carries an action out as a driver's is, which answers with what was read, or the length of the
+/// file after it.
+fn carry_out<F: HostFile>(file: &F, action: Action) -> HostResult<Answer> {
+    let operation = Operation {
+        waiter: Waiter(0),
+        file: FileRole::Cow,
+        action,
+    };
+    let finished = operation.carry_out(Some(file), None);
+    finished.result?;
+    match finished.operation.action {
+        Action::Read { buffer, .. } => Ok(Answer::Content(buffer.data)),
+        Action::ReadOnce {
+            mut buffer, count, ..
+        } => {
+            buffer.data.truncate(count);
+            Ok(Answer::Content(buffer.data))
+        }
+        _ => file.len().map(Answer::Len),
+    }
 }
 
 /// What every host promises about data runs: they lie in order in the range and in

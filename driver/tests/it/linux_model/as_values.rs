@@ -98,7 +98,7 @@ impl Pair {
             assert!(matches!(self.device.step(), Step::Idle));
             let file = match operation.file {
                 FileRole::Cow => &self.cow,
-                FileRole::Backing | FileRole::New => &self.backing,
+                FileRole::Backing | FileRole::New | FileRole::RawDisk => &self.backing,
             };
             self.device.finish(operation.carry_out(Some(file), None));
         }

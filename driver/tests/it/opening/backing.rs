@@ -1,5 +1,6 @@
 //! Backing files that are not what the header says, or not to be followed.
 
+use driver::cow::PagesAtOnce;
 use driver::host::{Access, HostNames, LockKind};
 use driver::open::{OpenOptions, Trust, reopen_backing};
 use std::path::Path;
@@ -13,7 +14,8 @@ const CONFINED: OpenOptions = OpenOptions {
     without_backing: false,
     writable_backing: false,
     instead: None,
-    pages_a_read: 64,
+    pages_at_once: PagesAtOnce::USUAL,
+    backing_is_raw: false,
 };
 
 const SWITCH: OpenOptions = OpenOptions {

@@ -194,7 +194,7 @@ fn a_directory_is_no_cow_file() {
     );
     assert_eq!(
         refused(&host, "ubda=/images,/disk"),
-        "/images: opening: Is a directory"
+        "/images: opening: is a directory"
     );
 }
 

@@ -1,7 +1,7 @@
 //! Headers that are half changed to another backing file: recognised, and finished where a switch
 //! is asked for.
 
-use driver::cow::{HeaderChange, HeaderPiece};
+use driver::cow::{HeaderChange, HeaderPiece, PagesAtOnce};
 use driver::open::{OpenOptions, Trust};
 use driver::units::FileOffset;
 use std::path::Path;
@@ -15,7 +15,8 @@ const SWITCH: OpenOptions = OpenOptions {
     without_backing: false,
     writable_backing: false,
     instead: None,
-    pages_a_read: 64,
+    pages_at_once: PagesAtOnce::USUAL,
+    backing_is_raw: false,
 };
 
 /// The file that others made, and what a switch to `/other` writes into it.

@@ -5,8 +5,8 @@ use crate::bench::rounds::rounds;
 use crate::bench::{Growth, Order, Row, Unit};
 use crate::clock;
 use crate::fuzz::case::{
-    Action, BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life,
-    Resizer,
+    BackingFile, Case, DriverName, End, FORMAT, Image, ImageVersion, KernelSetup, Life, Resizer,
+    Stimulus,
 };
 use crate::fuzz::explore::Search;
 use crate::fuzz::thrift::Thrift;
@@ -63,15 +63,15 @@ fn milliseconds(case: &Case) -> f64 {
 /// Writes all over the device, and flushes; no resize, no faults.
 fn case(sectors: u64, requests: u64) -> Case {
     let request = |index: u64| match index % FLUSH_EVERY {
-        0 => Action::Flush,
-        _ => Action::Write {
+        0 => Stimulus::Flush,
+        _ => Stimulus::Write {
             // An odd number of sectors apart that divides no device's size.
             start: index * 37 % (sectors - 4),
             count: 1 + index % 4,
             fua: false,
         },
     };
-    let actions = (1..=requests).flat_map(|index| [request(index), Action::Drain]);
+    let actions = (1..=requests).flat_map(|index| [request(index), Stimulus::Drain]);
     Case {
         format: FORMAT.into(),
         driver: DriverName::Ordered,

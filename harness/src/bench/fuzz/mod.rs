@@ -11,7 +11,7 @@ use super::rounds::rounds;
 use super::{Row, Unit};
 use crate::clock;
 use crate::fuzz::campaign::one;
-use crate::fuzz::case::{Action, Case, DriverName, ResizeStrategy};
+use crate::fuzz::case::{Case, DriverName, ResizeStrategy, Stimulus};
 use crate::fuzz::explore::explore_watched;
 use crate::fuzz::generate::{Subject, generate};
 use crate::fuzz::parts::{Part, Watch};
@@ -72,7 +72,7 @@ const fn ordered(name: &'static str, is_one: fn(&Case) -> bool) -> Kind {
 
 fn resizes(case: &Case, such: fn(ResizeStrategy) -> bool) -> bool {
     let mut actions = case.lives.iter().flat_map(|life| &life.actions);
-    actions.any(|action| matches!(action, Action::Resize { strategy, .. } if such(*strategy)))
+    actions.any(|action| matches!(action, Stimulus::Resize { strategy, .. } if such(*strategy)))
 }
 
 impl Kind {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::ScopedJoinHandle;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -46,10 +45,21 @@ impl Recipient for Keeper<'_> {
                         finding.violation.clone(),
                         finding.seed,
                     );
-                    scope.spawn(move || shrink_until(&case, &violation, seed, &stop))
+                    let shrink = move || shrink_until(&case, &violation, seed, &stop);
+                    std::thread::Builder::new().spawn_scoped(scope, shrink)
                 };
                 let shrinking: Vec<_> = findings.iter().map(shrinking).collect();
-                shrinking.into_iter().map(ScopedJoinHandle::join).collect()
+                let shrunk = shrinking.into_iter().zip(findings);
+                shrunk
+                    .map(|(started, finding)| match started {
+                        Ok(thread) => thread.join(),
+                        // Here, where there is no thread for it.
+                        Err(_) => {
+                            let (case, violation) = (&finding.case, &finding.violation);
+                            Ok(shrink_until(case, violation, finding.seed, &stop))
+                        }
+                    })
+                    .collect()
             });
             for (finding, shrunk) in findings.iter().zip(shrunk) {
                 // Shrinking does not die of what it runs; if it does, the case stays as it is.

@@ -11,13 +11,14 @@ use crate::figures::size;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{InsteadArgs, TrustArgs, existing, reach};
+use super::{InsteadArgs, TrustArgs, existing};
 
 /// Find the faults of a COW file, and mend those that can be mended without guessing
 ///
 /// Faults of the header and the layout, a bitmap or data area cut short, bits past the end, a
 /// backing file that is missing or was changed, an interrupted resize or merge, space taken by
-/// data that nobody can read, and data where stock Linux cannot reach it.
+/// data that nobody can read or by zeros in clean sectors, and data where stock Linux cannot reach
+/// it.
 ///
 /// --repair finishes what was interrupted, clears bits that belong to no sector, gives the file
 /// its length, and, if nothing is corrupt, gives space back that nobody can use.
@@ -85,7 +86,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
     let trust = args.trust.trust();
     let backing = args.instead.path()?;
-    let reach = reach(trust, backing.as_ref(), args.instead.instead());
+    let reach = args.instead.reach(trust, backing.as_ref());
     let mut watching = Watching::new("checking");
     let checked = match args.repair {
         false => check(&RealHost, &path, reach, &mut watching),

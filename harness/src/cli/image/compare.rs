@@ -10,7 +10,7 @@ use userhelper::real_files::RealHost;
 
 use super::super::{Failure, Verdict, output};
 use super::watching::Watching;
-use super::{FormatArg, FormatArgs, InsteadArgs, TrustArgs, absolute, existing, note, reach};
+use super::{FormatArg, FormatArgs, InsteadArgs, TrustArgs, absolute, existing, note};
 
 /// Compare what two disks hold, COW files or raw
 ///
@@ -51,13 +51,12 @@ pub(in super::super) struct Args {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let trust = args.trust.trust();
     let format = args.format.format();
-    let instead = args.instead.instead();
     let backing = args.instead.path()?;
-    let reach_a = reach(trust, backing.as_ref(), instead);
+    let reach_a = args.instead.reach(trust, backing.as_ref());
     let a = open_image(&RealHost, &existing(&args.a)?, format, reach_a)?;
     let format = FormatArg::format(args.second_format);
     let backing = args.second_backing.as_deref().map(absolute).transpose()?;
-    let reach_b = reach(trust, backing.as_ref(), instead);
+    let reach_b = args.instead.reach(trust, backing.as_ref());
     let b = open_image(&RealHost, &existing(&args.b)?, format, reach_b).map_err(of_second)?;
     note(a.backing_note());
     note(b.backing_note());

@@ -92,14 +92,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let (format, trust) = (args.format.format(), args.trust.trust());
     let source_backing = args.source_backing.as_deref().map(for_header).transpose()?;
     let instead = instead(args.check_time);
-    let reach = reach(trust, source_backing.as_ref(), instead);
+    let raw = args.backing_is_raw.is_raw();
+    let reach = reach(trust, source_backing.as_ref(), raw, instead);
     let mut image = open_image(&RealHost, &source, format, reach)?;
     note(image.backing_note());
     if let Image::Cow(cow) = &mut image {
         // It may go into the new header.
         cow.backing_path = for_header(&cow.backing_path)?;
     }
-    let raw = args.backing_is_raw.is_raw();
     let backing = match (backing, &image) {
         (Some(backing), _) => Some(backing),
         (None, Image::Cow(cow)) => Some(cow.backing_path.clone()),

@@ -1,9 +1,10 @@
 //! `ubdlab image map`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use driver::cow::SectorState;
 use driver::host::HostFile;
+use driver::open::ChosenBacking;
 use driver::ordered::Ordered;
 use driver::shown;
 use serde::Serialize;
@@ -72,6 +73,15 @@ struct Files {
 }
 
 impl Files {
+    /// The two files, their paths written as `name` does.
+    fn of(format: Format, cow: &Path, backing: &Path, name: impl Fn(&Path) -> String) -> Files {
+        Files {
+            format,
+            cow: name(cow),
+            backing: name(backing),
+        }
+    }
+
     fn entry(&self, run: MappedRun) -> Entry<'_> {
         let (state, depth, file) = match run.state {
             SectorState::Dirty if self.format == Format::Raw => ("raw", 0, &self.cow),
@@ -98,7 +108,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             let why = "a raw disk has no backing file that another could take the place of";
             return Err(Failure(format!("{}: {why}", shown(&path))));
         }
-        Some(backing) => open_unlocked_over(&RealHost, &path, (&backing, args.instead.instead()))?,
+        Some(backing) => {
+            let raw = args.instead.is_raw();
+            let chosen = ChosenBacking {
+                path: &backing,
+                raw,
+            };
+            open_unlocked_over(&RealHost, &path, (chosen, args.instead.instead()))?
+        }
         None => {
             let opened = open_unlocked(&RealHost, &path, format);
             cow_image_file(&path, opened.map_err(or_raw(format))?)
@@ -117,33 +134,43 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         ImageError::host(&path, "reading the data area", driver::units::FileOffset(0))(error).into()
     };
     let runs = mapped_runs(&cow.device).map(|run| run.map_err(reading));
-    let mut out = Listing::new();
-    if args.json {
-        let files = Files {
-            format,
-            cow: path.to_string_lossy().into_owned(),
-            backing: cow.backing_path.to_string_lossy().into_owned(),
-        };
-        let mut written = Ok(());
-        let mut separator = "[";
-        for run in runs {
-            let json = serde_json::to_string(&files.entry(run?)).map_err(Failure::operation)?;
-            written = written.and_then(|()| out.json(separator, &json));
-            if written.is_err() {
-                break;
-            }
-            separator = ",\n ";
+    let (cow_path, backing) = (path.as_path(), cow.backing_path.as_path());
+    match args.json {
+        true => {
+            let whole = |path: &Path| path.to_string_lossy().into_owned();
+            list_as_json(&Files::of(format, cow_path, backing, whole), runs)?;
         }
-        let end = if separator == "[" { "[]\n" } else { "]\n" };
-        let written = written.and_then(|()| out.json(end, ""));
-        Listing::note(written.and_then(|()| out.finish()));
-        return Ok(Verdict::Good);
+        false => list(&Files::of(format, cow_path, backing, shown), runs)?,
     }
-    let files = Files {
-        format,
-        cow: shown(&path),
-        backing: shown(&cow.backing_path),
-    };
+    Ok(Verdict::Good)
+}
+
+fn list_as_json(
+    files: &Files,
+    runs: impl Iterator<Item = Result<MappedRun, Failure>>,
+) -> Result<(), Failure> {
+    let mut out = Listing::new();
+    let mut written = Ok(());
+    let mut separator = "[";
+    for run in runs {
+        let json = serde_json::to_string(&files.entry(run?)).map_err(Failure::operation)?;
+        written = written.and_then(|()| out.json(separator, &json));
+        if written.is_err() {
+            break;
+        }
+        separator = ",\n ";
+    }
+    let end = if separator == "[" { "[]\n" } else { "]\n" };
+    let written = written.and_then(|()| out.json(end, ""));
+    Listing::note(written.and_then(|()| out.finish()));
+    Ok(())
+}
+
+fn list(
+    files: &Files,
+    runs: impl Iterator<Item = Result<MappedRun, Failure>>,
+) -> Result<(), Failure> {
+    let mut out = Listing::new();
     let mut written = out.line(format_args!(
         "{:>16} {:>16} {:>5} {:>16}  file",
         "start", "length", "", "offset"
@@ -166,7 +193,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
     }
     Listing::note(written.and_then(|()| out.finish()));
-    Ok(Verdict::Good)
+    Ok(())
 }
 
 /// The strip, what its characters mean, and what it shows in words.

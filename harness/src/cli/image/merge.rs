@@ -6,7 +6,7 @@ use driver::shown;
 use driver::units::FileOffset;
 use userhelper::image::ImageError;
 use userhelper::image::convert::to_raw;
-use userhelper::image::merge::{has_work, in_place, open_both};
+use userhelper::image::merge::{check_possible, has_work, in_place, open_both};
 use userhelper::image::open::{Image, close, open_cow};
 use userhelper::image_host::ImageHost;
 use userhelper::real_files::RealHost;
@@ -17,7 +17,7 @@ use super::super::output_file::shown_to_more;
 use super::super::{Failure, Verdict, output};
 use super::state::explain;
 use super::watching::{NOT_MADE, Watching};
-use super::{InsteadArgs, TrustArgs, absolute, existing, note, reach};
+use super::{InsteadArgs, TrustArgs, absolute, existing, note};
 
 /// Merge a COW file and its backing file into one raw disk, as uml_moo does
 ///
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
 
 fn into_new(args: &Args, path: &Path, output: &Path) -> Result<Verdict, Failure> {
     let backing = args.instead.path()?;
-    let reach = reach(args.trust.trust(), backing.as_ref(), args.instead.instead());
+    let reach = args.instead.reach(args.trust.trust(), backing.as_ref());
     let cow = open_cow(&RealHost, path, reach)?;
     note(cow.backing_note());
     let mut watching = Watching::new("merging");
@@ -94,6 +94,7 @@ fn into_backing(args: &Args, path: &Path) -> Result<Verdict, Failure> {
         ));
         return Ok(Verdict::Good);
     }
+    check_possible(&RealHost, &cow)?;
     super::resize::consequences(&cow, args.trust.trust(), "merging into")
         .iter()
         .for_each(output::remark);

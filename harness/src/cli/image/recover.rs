@@ -27,7 +27,7 @@ use super::{FormatArg, TrustArgs, existing, note};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  ubdlab image recover root.cow
+  ubdlab image recover --format cow root.cow
   ubdlab image recover --format raw merged.img")]
 pub(in super::super) struct Args {
     /// The COW file, or a new file that was to be made
@@ -35,10 +35,11 @@ pub(in super::super) struct Args {
 
     /// What the file is
     ///
-    /// Without it, a file that begins like a COW file is one: what was interrupted in it is
-    /// finished, and the path in its header is followed. A guest can write all of that to its raw
-    /// disk, so name one that a guest can have written to with --format raw: of that only a new
-    /// file beside it is removed.
+    /// Without it, a file that begins like a COW file is one if its header says that something was
+    /// interrupted: that is finished, and the path in its header is followed. A guest can write all
+    /// of that to its raw disk, so name one that a guest can have written to with --format raw: of
+    /// that only a new file beside it is removed. What an interrupted resize may leave without such
+    /// a word, past the end of the device, is put right with --format cow only.
     #[arg(short, long, value_enum)]
     format: Option<FormatArg>,
 

@@ -23,7 +23,7 @@ use super::super::size_change::SizeChange;
 use super::super::{Failure, Verdict, output};
 use super::state::explain;
 use super::watching::Watching;
-use super::{InsteadArgs, TrustArgs, existing, note, reach};
+use super::{InsteadArgs, TrustArgs, existing, note};
 
 /// Grow or shrink a COW file that nobody runs
 ///
@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let path = existing(&args.cow)?;
     let extend = args.extend_backing;
     let other = args.instead.path()?;
-    let reach = reach(args.trust.trust(), other.as_ref(), args.instead.instead());
+    let reach = args.instead.reach(args.trust.trust(), other.as_ref());
     // Looking at the plan needs the files for reading only.
     let mut cow = match args.dry_run {
         true => open_for_plan(&RealHost, &path, reach)?,
@@ -137,6 +137,11 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             print_losses(&cow, &plan)?;
         }
         return Ok(Verdict::Good);
+    }
+    if plan.leaves_stock_reach {
+        for reason in &plan.reasons {
+            output::remark(format_args!("note: {reason}"));
+        }
     }
     if extend && backing.len < plan.new_size {
         consequences(&cow, args.trust.trust(), "extending")

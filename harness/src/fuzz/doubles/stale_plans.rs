@@ -59,7 +59,7 @@ impl Planned {
         let mut is_read = true;
         for ((role, at), content) in self.places.into_iter().zip(contents) {
             let read = match (role, device.backing()) {
-                (FileRole::Cow, _) => device.cow().read_exact_at(content, at),
+                (FileRole::Cow | FileRole::RawDisk, _) => device.cow().read_exact_at(content, at),
                 (FileRole::Backing, Some(backing)) => backing.read_exact_at(content, at),
                 // Nothing is placed in the file of a rebuild before it is the COW file.
                 (FileRole::Backing, None) | (FileRole::New, _) => Ok(()),

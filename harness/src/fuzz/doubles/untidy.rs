@@ -6,11 +6,11 @@ use driver::host::{FileRole, HostFile, HostNames};
 use driver::ordered::{CowImage, Desk, Ordered, Procedure, Resize, Step};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector};
 
-use crate::plain_format::{CowFile, Extension};
+use crate::plain_format::{self, CowFile, Extension};
 use crate::sim::{Mishearing, SimFile, SimHost};
 
 use super::super::case::ImageTool;
-use super::super::paths::{BACKING, BACKING_SECONDS, COW};
+use super::super::paths::{BACKING, BACKING_SECONDS, COW, OTHER_BACKING};
 use super::super::tools::CONVERTED;
 use super::{BoxedResize, Defective, Double, Driven, Kind, Seam};
 
@@ -102,6 +102,40 @@ pub(super) const DOUBLES: &[Double] = &[
             }
         }),
         found_as: &[Kind::LostWrite],
+        replay: None,
+    },
+    Double {
+        name: "repair-names-a-copy-of-the-backing-file",
+        does: "leaves the path of a copy of the backing file in the header when a repair is done",
+        seam: Seam::Tool(|host, tool| {
+            if tool == ImageTool::Repair {
+                name_the_copy(host);
+            }
+        }),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "recovery-leaves-a-bit-past-the-end",
+        does: "leaves a bit past the last sector's, as a resize that was interrupted can leave it, \
+               when a recovery is done",
+        seam: Seam::Tool(|host, tool| {
+            if tool == ImageTool::Recover {
+                set_bit_past_end(host);
+            }
+        }),
+        found_as: &[Kind::Inconsistent],
+        replay: None,
+    },
+    Double {
+        name: "recovery-leaves-the-file-too-long",
+        does: "leaves a sector past the end of the data when a recovery is done",
+        seam: Seam::Tool(|host, tool| {
+            if tool == ImageTool::Recover {
+                lengthen(host);
+            }
+        }),
+        found_as: &[Kind::Inconsistent],
         replay: None,
     },
     Double {
@@ -213,6 +247,43 @@ impl Resize<SimFile> for LeavesItsBlock {
             }
             outcome
         })
+    }
+}
+
+/// Names the other file with the same content, as if it had been there before.
+fn name_the_copy(host: &SimHost) {
+    let Some(Ok(cow)) = host.content(COW).map(CowFile::open) else {
+        return;
+    };
+    let mut header = cow.header;
+    if header.path == BACKING.as_bytes() {
+        header.path = OTHER_BACKING.into();
+        host.write_unsynced(COW, &header.bytes(), FileOffset(0));
+        host.settle_file(COW);
+    }
+}
+
+/// Sets the first bit after the bitmap of a V3 file, where there is room for it.
+fn set_bit_past_end(host: &SimHost) {
+    let Some(Ok(cow)) = host.content(COW).map(CowFile::open) else {
+        return;
+    };
+    let past = cow.layout.bitmap + cow.layout.bitmap_len;
+    if cow.header.version == plain_format::Version::V3 && past < cow.layout.data {
+        host.write_unsynced(COW, &[1], FileOffset(past));
+        host.settle_file(COW);
+    }
+}
+
+/// Makes a V3 file longer than its data area.
+fn lengthen(host: &SimHost) {
+    let Some(Ok(cow)) = host.content(COW).map(CowFile::open) else {
+        return;
+    };
+    if cow.header.version == plain_format::Version::V3 {
+        let end = FileOffset(cow.layout.end);
+        host.write_unsynced(COW, &[0; SECTOR_SIZE as usize], end);
+        host.settle_file(COW);
     }
 }
 

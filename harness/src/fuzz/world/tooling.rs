@@ -6,190 +6,35 @@ use std::path::{Path, PathBuf};
 
 use driver::units::{FileOffset, SectorCount};
 
-use crate::plain_format::{CowFile, SECTOR, Source, Wrong};
-use crate::sim::{FileContent, SimHost};
+use crate::plain_format::{CowFile, SECTOR};
+use crate::sim::FileContent;
 
 use super::super::build::another_backing;
-use super::super::case::{Case, DriverName, ImageTool, ImageVersion, Life};
+use super::super::case::{DriverName, ImageTool, Life};
 use super::super::check::{check_opened, read_all};
 use super::super::device::Device;
 use super::super::excuses::Work;
-use super::super::paths::{BACKING, BACKING_SECONDS, COW, FAR_BACKING, THIRD_BACKING};
+use super::super::paths::{BACKING, BACKING_SECONDS, COW, FAR_BACKING};
 use super::super::put_in;
 use super::super::signature::{Act, Phase};
 use super::super::telling;
-use super::super::tidy::Untidy;
 use super::super::tools::{self, CONVERTED, NotDone};
+use super::super::under_tool::{UnderTool, names_then};
 use super::super::violation::{Kind, Violation};
 use super::{Line, Observer, SECTORS_A_PAGE, Stop, World};
 
 /// The name of the new file that a rebuild of the COW file makes, until it gets the COW file's.
 const UNNAMED: &str = "/disk/.cow.ubdlab-new";
 
-/// An image tool that is at work, or was when a crash came.
-#[derive(Clone, Debug)]
-pub struct UnderTool {
-    /// Which.
-    pub tool: ImageTool,
-    /// The disk with its partial last sector, where the tool makes a new file of it.
-    disk: Option<Vec<u8>>,
-    /// The backing file that it writes to, if it does.
-    pub merges_into: Option<&'static str>,
-    /// What that file is to become.
-    merged: Option<FileContent>,
-    /// What that file held when some of that was there already, in the host's memory alone.
-    half_merged: Option<FileContent>,
-    /// It changes the header from a path to another, one of which goes over the end of a sector.
-    changes_long_path: bool,
+/// Whether a tool makes a new file, beside the image.
+fn makes_a_file(tool: ImageTool) -> bool {
+    matches!(tool, ImageTool::ConvertToRaw | ImageTool::ConvertToCow)
 }
 
-impl UnderTool {
-    /// Whether it may leave a header that is half changed, and has to be finished before the device
-    /// opens: in version 2, and with a long path, what a rebase changes lies in several sectors.
-    pub fn may_refuse(&self, case: &Case) -> bool {
-        let is_rebase = matches!(self.tool, ImageTool::Rebase | ImageTool::RebaseFar);
-        is_rebase && (case.image.version == ImageVersion::V2 || self.changes_long_path)
-    }
-
-    /// What is there, also after a power cut, when the tool has said that it is done.
-    ///
-    /// # Errors
-    /// What is not.
-    pub fn check_lasting(&self, host: &SimHost) -> Result<(), Wrong> {
-        let wrong = |what, found: &str| {
-            Err(Wrong {
-                at: 0,
-                what,
-                found: found.into(),
-            })
-        };
-        if self.disk.is_some() && host.inode(CONVERTED).is_none() {
-            return wrong("new file", "it is not there");
-        }
-        if let Err(found) = self.check_output(host) {
-            return wrong("new file", &found);
-        }
-        let Some(file) = host.content(COW) else {
-            return wrong("COW file", "it is not there");
-        };
-        let cow = CowFile::open(&file)?;
-        let is_marked = cow.header.marked || cow.extension.is_some_and(|block| block.changing);
-        // A conversion reads a device in the middle of a reflow, and leaves it there.
-        if is_marked && self.disk.is_none() {
-            return wrong("mark", "something is still under way");
-        }
-        let target = match self.tool {
-            ImageTool::Rebase => Some(THIRD_BACKING),
-            ImageTool::RebaseFar => Some(FAR_BACKING),
-            _ => None,
-        };
-        if target.is_some_and(|target| cow.header.path != target.as_bytes()) {
-            return wrong("path", "found another than that of the new backing file");
-        }
-        if let (Some(path), Some(merged)) = (self.merges_into, &self.merged) {
-            if host.content(path).as_ref() != Some(merged) {
-                return wrong("backing file", "it does not hold the disk");
-            }
-            if !cow.dirty().is_empty() {
-                return wrong("bitmap", "found a dirty sector, expected none");
-            }
-        }
-        match self.tool {
-            ImageTool::Repair => {
-                // A block of zeros is not worth a repair.
-                Untidy::but_leaks(&file)?.no_more_than(Untidy::default())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// What is there from when a recovery has said that it has ended this: all of it, if all of it
-    /// is there now, and otherwise an image with nothing under way. A conversion ends by itself.
-    fn recovered(&self, host: &SimHost) -> UnderTool {
-        match self.disk.is_none() && self.check_lasting(host).is_ok() {
-            true => self.clone(),
-            false => UnderTool {
-                tool: ImageTool::Recover,
-                disk: None,
-                merges_into: None,
-                merged: None,
-                half_merged: None,
-                changes_long_path: false,
-            },
-        }
-    }
-
-    /// A new file is there whole, or not at all.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn check_output(&self, host: &SimHost) -> Result<(), String> {
-        match (&self.disk, host.content(CONVERTED)) {
-            (Some(disk), Some(found)) => is_disk(self.tool, &found, disk, host),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Whether a new file has the disk.
-fn is_disk(tool: ImageTool, file: &FileContent, disk: &[u8], host: &SimHost) -> Result<(), String> {
-    match tool {
-        ImageTool::ConvertToRaw if file.length().0 != disk.len() as u64 => Err(format!(
-            "the new file has {}, the disk {} bytes",
-            file.length(),
-            disk.len()
-        )),
-        ImageTool::ConvertToRaw => match file.holds(disk, FileOffset(0)) {
-            true => Ok(()),
-            false => Err("the new file does not hold the disk".into()),
-        },
-        ImageTool::ConvertToCow => {
-            let below = host.content(BACKING).unwrap_or_default();
-            let whole = disk.len() as u64 / SECTOR * SECTOR;
-            let cow = CowFile::open(file).and_then(|cow| {
-                cow.check_shown(&below, &disk[..whole as usize])?;
-                Ok(cow)
-            });
-            let cow = cow.map_err(|wrong| format!("the new file: {wrong}"))?;
-            describes(&cow, disk.len() as u64, host)?;
-            is_tidy(file, cow.layout.end)
-        }
-        ImageTool::Recover
-        | ImageTool::Repair
-        | ImageTool::Rebase
-        | ImageTool::RebaseFar
-        | ImageTool::Merge => Ok(()),
-    }
-}
-
-/// Whether the header of a new COW file is that of a disk of `size` bytes over the backing file.
-fn describes<S: Source>(cow: &CowFile<S>, size: u64, host: &SimHost) -> Result<(), String> {
-    let header = &cow.header;
-    let below = host.content(BACKING).unwrap_or_default().length().0;
-    let time = host.modified_seconds(BACKING).map(|seconds| seconds as u32);
-    let recorded = cow.extension.map_or(below, |block| block.backing_size);
-    let is_changing = cow.extension.is_some_and(|block| block.changing);
-    let wrong = [
-        ("size", header.size != size),
-        ("path", header.path != BACKING.as_bytes()),
-        ("time", Some(header.time) != time),
-        ("size of the backing file", recorded != below),
-        ("mark", header.marked || is_changing),
-    ];
-    match wrong.into_iter().find(|(_, is_wrong)| *is_wrong) {
-        Some((what, _)) => Err(format!("the header of the new file has a wrong {what}")),
-        None => Ok(()),
-    }
-}
-
-/// Whether a new COW file has its whole length, and nothing that no reader looks at.
-fn is_tidy(file: &FileContent, end: u64) -> Result<(), String> {
-    if file.length().0 != end {
-        let len = file.length();
-        return Err(format!("the new file has {len}, expected {end} bytes"));
-    }
-    let untidy = Untidy::of(file).and_then(|untidy| untidy.no_more_than(Untidy::default()));
-    untidy.map_err(|wrong| format!("the new file: {wrong}"))
+fn violation(kind: Kind, what: String) -> Violation {
+    Violation::new(kind, "using an image tool", &what)
+        .by(Act::Tool)
+        .with_error(what)
 }
 
 impl World<'_> {
@@ -276,80 +121,23 @@ impl World<'_> {
         self.phase = Phase::Tool;
         self.tell(|| Line::Action(0, tool.to_string()));
         self.truth.done = None;
-        let makes_a_file = matches!(tool, ImageTool::ConvertToRaw | ImageTool::ConvertToCow);
-        if makes_a_file && self.host.inode(CONVERTED).is_some() {
+        if makes_a_file(tool) && self.host.inode(CONVERTED).is_some() {
             return Ok(());
         }
-        let target = match tool {
-            ImageTool::Rebase => Some(THIRD_BACKING),
-            ImageTool::RebaseFar => Some(FAR_BACKING),
-            _ => None,
-        };
-        if let Some(path) = target.filter(|path| self.host.inode(path).is_none()) {
-            let mut content = another_backing(&self.truth.backing[BACKING]);
-            if tool == ImageTool::RebaseFar {
-                let sectors = content.length().whole_sectors().0;
-                content.set_len(SectorCount(1 + sectors * 3 / 4).bytes());
-            }
-            self.host.install(path, content.clone());
-            let seconds = BACKING_SECONDS + 1;
-            self.host.set_modified_seconds(path, seconds);
-            self.truth.backing.insert(path, content);
-        }
-        let disk = match makes_a_file || tool == ImageTool::Merge {
-            true => self.disk()?,
-            false => Vec::new(),
-        };
-        let merges_into = match tool {
-            ImageTool::Merge => self.named_backing(),
-            _ => None,
-        };
-        let merged = merges_into.map(|path| self.merged(path, &disk));
-        let named_far = self.named_backing() == Some(FAR_BACKING);
-        let half = merges_into.filter(|_| half_merged).and_then(|path| {
-            self.coverage.hit("merge_into_what_is_not_durable");
-            self.merge_half(path);
-            self.host.content(path)
-        });
-        self.truth.tool.get_or_insert(UnderTool {
-            changes_long_path: tool == ImageTool::RebaseFar || named_far,
-            tool,
-            disk: makes_a_file.then_some(disk),
-            merges_into,
-            merged: merged.clone(),
-            half_merged: half,
-        });
+        self.install_other_backing(tool);
+        let under = self.put_under(tool, half_merged)?;
+        let merged = under.merged.clone();
+        self.truth.tool.get_or_insert(under);
         let before = self.host.paths();
         self.begin(Work::Usual);
-        let done = tools::use_tool(&self.host, tool);
+        let done = tools::use_tool(&self.host, tool, self.truth.opening.at_once);
         if done.is_ok() {
             put_in::after_tool(&self.case.defects, &self.host, tool);
         }
         self.show(observer, Phase::Tool, changes)?;
-        let violation = |kind, what: String| {
-            Violation::new(kind, "using an image tool", &what)
-                .by(Act::Tool)
-                .with_error(what)
-        };
         match done {
             Ok(()) => {}
-            Err(NotDone::Refused) => {
-                self.coverage.hit("image_tool_refused");
-                let under = self.truth.tool.take();
-                self.forget_half_merge(under.as_ref());
-                let is_untouched = |under: UnderTool| match (under.merges_into, under.half_merged) {
-                    // What a crash has left of another is anything between.
-                    (Some(path), half @ Some(_)) if under.tool == tool => {
-                        self.host.content(path) == half
-                    }
-                    _ => true,
-                };
-                if !under.is_none_or(is_untouched) {
-                    let what = "a merge that was refused has changed the backing file";
-                    return Err(violation(Kind::BackingChanged, what.into()).into());
-                }
-                return Ok(());
-            }
+            Err(NotDone::Refused) => return Ok(self.refused(tool)?),
             Err(NotDone::Failed(_)) if self.excuses.tool(&self.host) => {
                 return Err(self.give_up(observer, Phase::Tool, changes));
             }
@@ -368,24 +156,8 @@ impl World<'_> {
         let Some(under) = self.truth.tool.take() else {
             return Ok(());
         };
-        if let Err(what) = under.check_output(&self.host) {
-            return Err(violation(Kind::Inconsistent, what).into());
-        }
-        if let Err(what) = self.check_done(tool) {
-            return Err(violation(Kind::Inconsistent, what).into());
-        }
-        if makes_a_file && self.host.inode(CONVERTED).is_none() {
-            return Err(violation(Kind::Inconsistent, "there is no new file".into()).into());
-        }
-        let is_left =
-            |path: &PathBuf| path.as_path() != Path::new(CONVERTED) && !before.contains(path);
-        // Where the host has failed, that may have kept the tool from removing it.
-        if !self.excuses.tool(&self.host)
-            && let Some(left) = self.host.paths().into_iter().find(is_left)
-        {
-            let what = format!("{} is left", left.display());
-            return Err(violation(Kind::Inconsistent, what).into());
-        }
+        let left = self.check_left(tool, &under, &before);
+        left.map_err(|what| violation(Kind::Inconsistent, what))?;
         if !self.excuses.tool(&self.host) {
             let promised = match under.tool == tool {
                 true => under.clone(),
@@ -396,19 +168,126 @@ impl World<'_> {
             }
             self.truth.done = Some(promised);
         }
+        Ok(self.has_merged(tool, &under, merged)?)
+    }
+
+    /// Puts the file there that a rebase is to name, if there is none.
+    fn install_other_backing(&mut self, tool: ImageTool) {
+        let target = names_then(tool);
+        if let Some(path) = target.filter(|path| self.host.inode(path).is_none()) {
+            let mut content = another_backing(&self.truth.backing[BACKING]);
+            if tool == ImageTool::RebaseFar {
+                let sectors = content.length().whole_sectors().0;
+                content.set_len(SectorCount(1 + sectors * 3 / 4).bytes());
+            }
+            self.host.install(path, content.clone());
+            let seconds = BACKING_SECONDS + 1;
+            self.host.set_modified_seconds(path, seconds);
+            self.truth.backing.insert(path, content);
+        }
+    }
+
+    /// What a tool that is about to be used is to leave. With `half_merged`, some of it is put
+    /// there already, where it merges.
+    fn put_under(&mut self, tool: ImageTool, half_merged: bool) -> Result<UnderTool, Stop> {
+        let makes_a_file = makes_a_file(tool);
+        let disk = match makes_a_file || tool == ImageTool::Merge {
+            true => self.disk()?,
+            false => Vec::new(),
+        };
+        let merges_into = match tool {
+            ImageTool::Merge => self.named_backing(),
+            _ => None,
+        };
+        let merged = merges_into.map(|path| self.merged(path, &disk));
+        let named_far = self.named_backing() == Some(FAR_BACKING);
+        let half = merges_into.filter(|_| half_merged).and_then(|path| {
+            self.coverage.hit("merge_into_what_is_not_durable");
+            self.merge_half(path);
+            self.host.content(path)
+        });
+        Ok(UnderTool {
+            paths: self.paths_under(names_then(tool)),
+            changes_long_path: tool == ImageTool::RebaseFar || named_far,
+            tool,
+            disk: makes_a_file.then_some(disk),
+            merges_into,
+            merged,
+            half_merged: half,
+        })
+    }
+
+    /// A tool was refused: it has changed nothing.
+    fn refused(&mut self, tool: ImageTool) -> Result<(), Violation> {
+        self.coverage.hit("image_tool_refused");
+        let under = self.truth.tool.take();
+        self.forget_half_merge(under.as_ref());
+        let is_untouched = |under: UnderTool| match (under.merges_into, under.half_merged) {
+            // What a crash has left of another is anything between.
+            (Some(path), half @ Some(_)) if under.tool == tool => self.host.content(path) == half,
+            _ => true,
+        };
+        if under.is_none_or(is_untouched) {
+            return Ok(());
+        }
+        let what = "a merge that was refused has changed the backing file";
+        Err(violation(Kind::BackingChanged, what.into()))
+    }
+
+    /// What a tool that is done has left, beside what was there `before`.
+    fn check_left(
+        &self,
+        tool: ImageTool,
+        under: &UnderTool,
+        before: &[PathBuf],
+    ) -> Result<(), String> {
+        under.check_output(&self.host)?;
+        self.check_done(tool)?;
+        if makes_a_file(tool) && self.host.inode(CONVERTED).is_none() {
+            return Err("there is no new file".into());
+        }
+        let is_left =
+            |path: &PathBuf| path.as_path() != Path::new(CONVERTED) && !before.contains(path);
+        // Where the host has failed, that may have kept the tool from removing it.
+        match self.host.paths().into_iter().find(is_left) {
+            Some(left) if !self.excuses.tool(&self.host) => {
+                Err(format!("{} is left", left.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A tool is done: the backing file that it merges into, if it does, is `merged`, if that is
+    /// known.
+    fn has_merged(
+        &mut self,
+        tool: ImageTool,
+        under: &UnderTool,
+        merged: Option<FileContent>,
+    ) -> Result<(), Violation> {
         let Some(path) = under.merges_into else {
             return Ok(());
         };
         if under.tool != tool {
-            self.forget_half_merge(Some(&under));
+            self.forget_half_merge(Some(under));
         }
         let found = self.host.content(path).unwrap_or_default();
         if merged.is_some_and(|merged| merged != found) {
             let what = "the backing file does not hold the disk";
-            return Err(violation(Kind::BackingChanged, what.into()).into());
+            return Err(violation(Kind::BackingChanged, what.into()));
         }
         self.truth.backing.insert(path, found);
         Ok(())
+    }
+
+    /// The paths that the header may have under a tool: its own, and that of the new backing file.
+    fn paths_under(&self, target: Option<&str>) -> Vec<Vec<u8>> {
+        let cow = self.host.content(COW).map(CowFile::open);
+        let Some(Ok(cow)) = cow.filter(|_| !self.truth.opening.switched) else {
+            return Vec::new();
+        };
+        let target = target.map(|path| path.as_bytes().to_vec());
+        [cow.header.path].into_iter().chain(target).collect()
     }
 
     /// What was half merged when a merge was refused, or cut off, is nobody's business any more: it

@@ -22,10 +22,12 @@ use super::index::{ENTRY_LEN, INDEX_HEAD, INDEX_MAGIC, IndexEntry, TRAILER_LEN, 
 pub struct CompactReader<R> {
     input: Input<R>,
     description: Description,
-    /// Who asked, and how requests ended. Nothing else is ever noticed: what is not as it should be
-    /// is an error.
+    /// Times that step back, who asked, and how requests ended. Nothing else is ever noticed: what
+    /// is not as it should be is an error.
     notes: Notes,
     version: Version,
+    /// The time of the record that was given out last; 0 where nothing came before.
+    last_time: Nanoseconds,
     header_end: FileOffset,
     /// The decoded frame and how much of it was given out.
     frame: Vec<Record>,
@@ -74,6 +76,7 @@ impl<R: Read> CompactReader<R> {
             },
             notes: Notes::default(),
             version,
+            last_time: Nanoseconds(0),
             frame: Vec::new(),
             frame_served: Vec::new(),
             position: 0,
@@ -105,6 +108,8 @@ impl<R: Read> CompactReader<R> {
             self.notes.served.add(served);
         }
         self.position += 1;
+        self.notes.count_time(record.time, self.last_time);
+        self.last_time = record.time;
         Ok(Some(record))
     }
 
@@ -297,6 +302,7 @@ impl<R: Read + Seek> CompactReader<R> {
         // Until the seek has succeeded there is nothing to read on from.
         self.ended = true;
         self.clear_frame();
+        self.last_time = Nanoseconds(0);
         self.next_record = next_record;
         self.frames_seen = None;
         self.input.seek(offset)

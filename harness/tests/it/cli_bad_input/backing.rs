@@ -121,7 +121,7 @@ fn escape_sequences_never_reach_the_terminal() {
     );
     sandbox.refuses(
         &["trace", "info", &format!("@{evil}")],
-        &format!("@{escaped}: opening: No such file or directory"),
+        &format!("@{escaped}: opening: no such file or directory"),
     );
 }
 

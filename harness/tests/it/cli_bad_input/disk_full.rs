@@ -61,6 +61,32 @@ fn a_write_past_the_limit_is_an_error() {
     );
 }
 
+/// A raw disk is no COW file, in no error.
+#[test]
+fn a_raw_disk_past_the_limit_is_called_a_disk() {
+    let sandbox = Sandbox::with_device();
+    sandbox.write("trace", ftrace(&[("WS", 8, 8), ("WS", 2032, 16)]));
+    let too_large = "the file would be larger than the host allows";
+    sandbox.write("read", ftrace(&[("R", 8, 8)]));
+    let on_disk = ["--device", "ubdad=@backing"];
+    for (args, problem) in [
+        (
+            &["replay", "@trace"][..],
+            "request 2 (write, sectors 2032+16): I/O error: write of the disk at byte 1040384",
+        ),
+        (
+            &["replay", "@read", "--resize-at", "0:2M"],
+            "resize to 2097152 bytes before request 0: changing the length of the disk, at byte \
+             2097152",
+        ),
+    ] {
+        let output = limited(&sandbox, 1024, &[args, &on_disk].concat());
+        let message = format!("ubdlab: @backing: {problem}: {too_large}\n");
+        assert_eq!(sandbox.text(&output.stderr), message);
+        assert_eq!(output.status.code(), Some(3));
+    }
+}
+
 #[test]
 fn a_resize_past_the_limit_leaves_the_device() {
     for (strategy, size, problem) in [
@@ -229,17 +255,17 @@ fn a_replay_that_does_not_fit_is_refused_before_it_begins() {
         return;
     };
     sandbox.write("large", ftrace(&[("WS", 0, 8), ("WS", 0, 200 << 21)]));
-    let writes_more = |free: &str| {
+    let take_more = |free: &str| {
         format!(
-            "up to request 2 the trace writes more than the {free} that the device's files may \
-             come to take where they are"
+            "up to request 2 the device's files come to take more than the {free} that they may \
+             where they are"
         )
     };
     let message = |free: &str| {
         format!(
             "@large: {}: --limit takes as many requests as it says, --out with another directory \
              makes the files there, and with --memory there are none",
-            writes_more(free)
+            take_more(free)
         )
     };
     let out = ["replay", "@large", "--out", "@small/out"];
@@ -256,7 +282,7 @@ fn a_replay_that_does_not_fit_is_refused_before_it_begins() {
     sandbox.refuses(&[&out[..], &["--limit", "2"]].concat(), &limited);
     let demo = sandbox.run(&["demo", "--out", "@small/demo"]);
     let said = String::from_utf8_lossy(&demo.stderr);
-    let way = "come to take where they are: --out with another directory makes the files there\n";
+    let way = "they may where they are: --out with another directory makes the files there\n";
     assert!(said.ends_with(way) && !said.contains("--limit"), "{said}");
     // What is written twice takes space once, and what the file has it can be written over.
     sandbox.create_cow("small/cow", "backing");
@@ -266,6 +292,30 @@ fn a_replay_that_does_not_fit_is_refused_before_it_begins() {
     sandbox.succeeds(&device);
     std::fs::write(at.join("filler"), vec![1; (5 << 20) / 2]).unwrap();
     sandbox.succeeds(&device);
+}
+
+/// Header and bitmap of the COW file take space too.
+#[test]
+fn a_replay_that_fits_to_the_last_block_is_carried_out_and_another_is_refused() {
+    for (room, fits) in [(2056, false), (2060, true)] {
+        let sandbox = Sandbox::new();
+        std::fs::create_dir(sandbox.path("small")).unwrap();
+        let at = sandbox.path("small");
+        let Some(_mounted) = Mounted::tmpfs(&at, room << 10) else {
+            return;
+        };
+        sandbox.write("all", ftrace(&[("WS", 0, SIZE / 512)]));
+        let replay = ["replay", "@all", "--out", "@small/out", "--size", "1M"];
+        if fits {
+            sandbox.succeeds(&replay);
+            continue;
+        }
+        let message = "@all: up to request 1 the device's files come to take more than the 1032 KiB \
+                       that they may where they are: --limit takes as many requests as it says, \
+                       --out with another directory makes the files there, and with --memory there \
+                       are none";
+        sandbox.refuses(&replay, message);
+    }
 }
 
 /// A look needs nothing written.

@@ -112,7 +112,7 @@ fn no_file_to_be_found() {
     all_refuse(&sandbox, "@cow: opening: no such file or directory");
     sandbox.refuses(
         &["image", "info", "@trace/cow"],
-        "@trace/cow: opening: Not a directory",
+        "@trace/cow: opening: not a directory",
     );
 }
 

@@ -124,14 +124,14 @@ fn no_trace_at_all() {
         vec!["trace", "info", "@missing"],
         vec!["trace", "convert", "@missing", "@new"],
     ] {
-        sandbox.refuses(&command, "@missing: opening: No such file or directory");
+        sandbox.refuses(&command, "@missing: opening: no such file or directory");
     }
     std::fs::create_dir(sandbox.path("directory")).unwrap();
     for command in [
         vec!["replay", "@directory", "--device", "ubda=@cow"],
         vec!["trace", "info", "@directory"],
     ] {
-        sandbox.refuses(&command, "@directory: opening: Is a directory");
+        sandbox.refuses(&command, "@directory: opening: is a directory");
     }
 }
 
@@ -140,7 +140,7 @@ fn nowhere_to_convert_to() {
     let sandbox = Sandbox::with_device();
     sandbox.refuses(
         &["trace", "convert", "@trace", "@no/where"],
-        "@no/where: writing: No such file or directory",
+        "@no/where: writing: no such file or directory",
     );
     std::fs::create_dir(sandbox.path("directory")).unwrap();
     sandbox.refuses(

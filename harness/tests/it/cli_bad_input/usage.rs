@@ -166,11 +166,11 @@ fn a_directory_that_holds_a_device_already() {
     }
     sandbox.refuses(
         &["replay", "@trace", "--out", "@trace"],
-        "@trace: creating: File exists",
+        "@trace: creating: file exists",
     );
     sandbox.refuses(
         &["replay", "@trace", "--out", "@trace/out"],
-        "@trace/out: creating: Not a directory",
+        "@trace/out: creating: not a directory",
     );
 }
 
@@ -205,7 +205,7 @@ fn a_directory_that_cannot_be_written() {
     );
     sandbox.refuses(
         &["trace", "convert", "@trace", "@locked/new"],
-        "@locked/new: writing: Permission denied",
+        "@locked/new: writing: permission denied",
     );
 }
 
@@ -227,7 +227,7 @@ fn a_directory_for_a_benchmark_that_is_not_there() {
     Sandbox::with_device().fails(
         &["bench", "resize", "--dir", "@none", "--only", "nothing"],
         3,
-        "ubdlab: @none: creating a directory: No such file or directory\n",
+        "ubdlab: @none: creating a directory: no such file or directory\n",
     );
 }
 

@@ -44,7 +44,7 @@ fn a_backing_file_of_another_time_can_be_given_its_own_or_be_taken_as_it_is() {
 #[test]
 fn the_name_of_a_recording_leads_to_its_files() {
     let sandbox = Sandbox::new();
-    let missing = "@sda: opening: No such file or directory";
+    let missing = "@sda: opening: no such file or directory";
     sandbox.refuses(&["trace", "info", "@sda"], missing);
     sandbox.write("sda.blktrace.0", "");
     for command in [
@@ -61,7 +61,7 @@ fn the_name_of_a_recording_leads_to_its_files() {
     }
     sandbox.refuses(
         &["trace", "info", "@sda.blktrace"],
-        "@sda.blktrace: opening: No such file or directory; there is @sda.blktrace.0: \
+        "@sda.blktrace: opening: no such file or directory; there is @sda.blktrace.0: \
          name that, and the files of the other CPUs are read with it",
     );
 }

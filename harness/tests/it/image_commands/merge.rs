@@ -1,10 +1,12 @@
 //! `merge`: into a new file as `uml_moo` does it, and into the backing file itself.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::process::Command;
 
 use driver::cow::Version;
 
-use crate::support::cli::{Sandbox, side_by_side};
+use crate::support::cli::{Sandbox, output, side_by_side, ubdlab};
 use crate::support::images::{SOME, VERSIONS, expected_disk, name_of, read};
 
 #[test]
@@ -187,4 +189,40 @@ fn both_files_are_locked() {
             sandbox.refuses(&["image", "merge", "@v3", target], &locked);
         });
     });
+}
+
+/// Nothing is said of what would break where nothing is done.
+#[test]
+fn what_cannot_be_merged_in_place_is_refused_before_a_word_is_said() {
+    // A file with a second name is not rebuilt as version 3.
+    let sandbox = Sandbox::with_images();
+    std::fs::hard_link(sandbox.path("v2"), sandbox.path("hard")).unwrap();
+    sandbox.refuses(
+        &["image", "merge", "@v2", "--in-place"],
+        "@v2: rebuild cannot do this: only a regular file without a second name (hard link) can be \
+         replaced",
+    );
+    // A backing file that cannot become as long as the disk.
+    let sandbox = Sandbox::with_device();
+    sandbox.succeeds(&["image", "resize", "@cow", "128M"]);
+    let before = sandbox.contents();
+    let program = ubdlab().get_program().to_owned();
+    // In units of 512 or of 1024 bytes.
+    let script = "ulimit -f 65536; exec \"$1\" image merge \"$2\" --in-place";
+    let cow = sandbox.path("cow");
+    let args = [
+        OsStr::new("-c"),
+        script.as_ref(),
+        "sh".as_ref(),
+        &program,
+        cow.as_ref(),
+    ];
+    let done = output(Command::new("sh").args(args));
+    assert_eq!(done.status.code(), Some(3));
+    assert_eq!(
+        sandbox.text(&done.stderr),
+        "ubdlab: @backing: byte 134217728: extending the backing file: the file would be larger \
+         than the host allows\n"
+    );
+    assert!(before == sandbox.contents());
 }

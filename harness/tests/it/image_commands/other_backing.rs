@@ -190,3 +190,33 @@ fn what_writes_takes_the_backing_file_of_the_header_only() {
         sandbox.refuses(&image(command, &[]), message);
     }
 }
+
+/// Its header would be read as the disk's first sectors, as where a header is made to name it.
+#[test]
+fn what_begins_like_an_image_is_refused_unless_it_is_said_to_be_raw() {
+    let (sandbox, _) = sandbox(Version::V3);
+    let right = sandbox.read("here.img");
+    sandbox.patch("here.img", 0, b"OOOM");
+    let refusal = "@here.img: begins like a COW file, and a backing file is a raw disk: its header \
+                   would be taken for the disk's first sectors. Merge it into a raw disk first \
+                   (ubdlab image merge); --backing-format raw if it is a raw disk all the same";
+    for command in COMMANDS {
+        let command = image(command, &[]);
+        let status = if command[1] == "check" { 1 } else { 3 };
+        sandbox.fails(&command, status, &format!("ubdlab: {refusal}\n"));
+        let told = [&command[..], &["--backing-format", "raw"]].concat();
+        let done = sandbox.run(&told);
+        let said = sandbox.text(&done.stderr);
+        // Sector 0 is dirty, so that the disk is the same.
+        assert_eq!(done.status.code(), Some(0), "{told:?}: {said}");
+        let _ = std::fs::remove_file(sandbox.path("new"));
+    }
+    let second = ["compare", "@disk", "-F", "cow", "@cow", "-B", "@here.img"];
+    sandbox.refuses(&image(&second, &[]), refusal);
+    sandbox.run(&image(&second, &["--backing-format", "raw"]));
+    sandbox.write("here.img", right);
+    for command in COMMANDS {
+        sandbox.succeeds(&image(command, &[]));
+        let _ = std::fs::remove_file(sandbox.path("new"));
+    }
+}

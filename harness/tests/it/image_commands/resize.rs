@@ -412,3 +412,37 @@ fn the_documented_plan() {
     let said = sandbox.text(&output.stdout).replace('@', "");
     assert_eq!(said.lines().collect::<Vec<_>>(), documented);
 }
+
+/// A file with a second name is not rebuilt, and a reflow only moves its data up.
+#[test]
+fn what_takes_the_file_from_stock_uml_is_said_before_it_is_done() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let create = ["image", "create", "@cow", "--backing", "@backing"];
+    sandbox.succeeds(&[&create[..], &["--max-size", "2T"]].concat());
+    let consequence = "the data starts at 2 GiB, past the 2 GiB that stock Linux can reach: only \
+                       ubdlab will be able to use the file";
+    // A small device's bitmap is soon written, and its data moves as far.
+    let reflow = ["image", "resize", "@cow", "2M", "--strategy", "reflow"];
+    let plan = sandbox.succeeds(&[&reflow[..], &["--dry-run"]].concat());
+    let reasons = format!("           asked for\n           {consequence}\n");
+    assert!(plan.contains(&reasons), "{plan}");
+    std::fs::hard_link(sandbox.path("cow"), sandbox.path("other")).unwrap();
+    let plan = sandbox.succeeds(&["image", "resize", "@cow", "4T", "--dry-run"]);
+    let reasons = format!(
+        "strategy   reflow\n           \
+         not by headroom: the bitmap has room for a device of 2 TiB, not more\n           \
+         not by rebuild: only a regular file without a second name (hard link) can be replaced\n           \
+         {consequence}\n"
+    );
+    assert!(plan.contains(&reasons), "{plan}");
+    let notes = |args: &[&str]| {
+        let done = sandbox.run(args);
+        assert_eq!(done.status.code(), Some(0), "{args:?}");
+        sandbox.text(&done.stderr)
+    };
+    let said = format!("note: asked for\nnote: {consequence}\n");
+    assert_eq!(notes(&reflow), said);
+    // It has left already.
+    assert_eq!(notes(&["image", "resize", "@cow", "3M"]), "");
+}

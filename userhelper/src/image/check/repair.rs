@@ -96,13 +96,7 @@ pub(in crate::image) fn mend_past_end<H: ImageHost>(
     let Some(geometry) = device.geometry() else {
         return Ok(false);
     };
-    let space = Space::of(host, path, device, geometry)?;
-    let mut findings = Vec::new();
-    space.check_bitmap(&mut findings, watch)?;
-    // A block device is as long as it is.
-    if space.is_regular() {
-        space.check_length(&mut findings)?;
-    }
+    let findings = past_end(host, path, device, watch)?;
     for finding in &findings {
         mend_length_and_bits(path, device, &geometry, finding.fault)?;
     }
@@ -111,6 +105,29 @@ pub(in crate::image) fn mend_past_end<H: ImageHost>(
     }
     sync(path, device)?;
     Ok(true)
+}
+
+/// What [`mend_past_end`] would mend.
+///
+/// # Errors
+/// The host's.
+pub(in crate::image) fn past_end<H: ImageHost>(
+    host: &H,
+    path: &Path,
+    device: &Ordered<H::File>,
+    watch: Watch<'_>,
+) -> Result<Vec<Finding>, ImageError> {
+    let mut findings = Vec::new();
+    let Some(geometry) = device.geometry() else {
+        return Ok(findings);
+    };
+    let space = Space::of(host, path, device, geometry)?;
+    space.check_bitmap(&mut findings, watch)?;
+    // A block device is as long as it is.
+    if space.is_regular() {
+        space.check_length(&mut findings)?;
+    }
+    Ok(findings)
 }
 
 /// Gives the space back of data in clean sectors, which nobody reads, and of zeros where holes
