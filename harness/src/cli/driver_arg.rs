@@ -53,6 +53,27 @@ impl DriverArg {
         }
     }
 
+    /// Whether this kernel's driver can have the defect: one that only the other one has makes no
+    /// sense in it. Those that neither has are of versions between them or before.
+    ///
+    /// # Errors
+    /// Which driver has it.
+    pub(super) fn check_own(self, defect: Defect) -> Result<(), String> {
+        let own = self.kernel().map_or(Defects::none(), |(_, own)| own);
+        let others = [DriverArg::Linux612, DriverArg::Linux26].into_iter();
+        let mut others = others.filter(|&other| other != self);
+        let has = |other: &DriverArg| other.kernel().is_some_and(|(_, of)| of.contains(defect));
+        match others.find(has) {
+            Some(other) if !own.contains(defect) => {
+                let [found, other] = [self, other].map(|driver| driver.driver().name());
+                Err(format!(
+                    "--defect {defect}: --driver {found} never had it; --driver {other} has"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The defects that are switched on by what `--defect` was given: of none, all
     /// that the real driver has. `parse` reads a name that the driver can have.
     ///

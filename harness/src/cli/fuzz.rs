@@ -17,6 +17,7 @@ use driver::units::SECTOR_SIZE;
 
 use crate::fuzz::campaign::{self, Campaign, Stop};
 use crate::fuzz::case::{DriverName, Resizer};
+use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::selection::described;
 use crate::report::fuzz_page;
@@ -320,7 +321,13 @@ impl Args {
 
     fn subject(&self) -> Result<Subject, String> {
         let driver = self.driver.driver();
-        let parse = |name: &str| defects::check(driver, name);
+        let parse = |name: &str| {
+            let defect = defects::check(driver, name)?;
+            if let CaseDefect::Kernel(defect) = defect {
+                self.driver.check_own(defect)?;
+            }
+            Ok(defect)
+        };
         let defects = self.driver.defects(&self.defect, parse)?;
         let mut assumptions = Assumptions::default();
         for weakening in &self.weaken {

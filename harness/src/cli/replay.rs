@@ -9,7 +9,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use driver::device_spec::{DeviceSpec, DeviceSpecError};
-use driver::linux::Defect;
+use driver::linux::{Defect, Defects};
 use driver::open::{OpenError, OpenOptions, Trust};
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
@@ -20,7 +20,7 @@ use userhelper::real_files::Belongings;
 
 use crate::replay::error::ReplayError;
 use crate::replay::{
-    Allowed, Options, Pace, PastEnd, ReplayDriver, Report, ResizeAt, Session, SessionError,
+    Allowed, Options, Pace, PastEnd, Pipe, ReplayDriver, Report, ResizeAt, Session, SessionError,
 };
 use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
@@ -81,7 +81,9 @@ pub(super) struct Args {
     ///
     /// Without it, all that the real one has; `none` switches all off. docs/defects.md says what
     /// each of them is. Most show only after a crash, with a failing host or on a damaged file, of
-    /// which a replay has none; ubdlab fuzz has all of them.
+    /// which a replay has none; ubdlab fuzz has all of them. With requeue-loses-bitmap named here,
+    /// the pipe to the I/O thread holds 4 requests, so that it fills: the real one holds 278, and
+    /// one device has at most 64 in flight.
     #[arg(
         long,
         value_name = "NAME",
@@ -348,10 +350,17 @@ impl Args {
         }
         let parsed = |name: &str| {
             let parsed = name.parse::<Defect>();
-            parsed.map_err(|error| format!("--defect: {error}"))
+            let defect = parsed.map_err(|error| format!("--defect: {error}"))?;
+            self.driver.check_own(defect)?;
+            Ok(defect)
         };
         let defects = self.driver.defects(&self.defect, parsed)?;
-        Ok(ReplayDriver::Linux(kernel, defects.into_iter().collect()))
+        let defects: Defects = defects.into_iter().collect();
+        let pipe = match self.defect.is_empty() {
+            true => Pipe::Real,
+            false => Pipe::for_named(defects),
+        };
+        Ok(ReplayDriver::Linux(kernel, defects, pipe))
     }
 
     fn options(&self, driver: ReplayDriver) -> Options {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::device::Taken;
 use crate::figures::{counted, grouped, size, time};
 
-use super::bring_up::ReplayDriver;
+use super::bring_up::{Pipe, ReplayDriver};
 use super::observe::Sight;
 use super::pace::PaceReport;
 use super::timeline::Timeline;
@@ -21,6 +21,9 @@ pub struct Report {
     pub driver: &'static str,
     /// The defects that it has, by their names.
     pub defects: Vec<String>,
+    /// The requests that fit into the pipe of a kernel's driver, where it is smaller than the real
+    /// one, so that it fills.
+    pub small_pipe_requests: Option<usize>,
     /// Requests of the trace that were replayed.
     pub requests: u64,
     /// Sectors that they read, each compared with the model.
@@ -182,6 +185,18 @@ impl Report {
         self.driver != ReplayDriver::Ordered.name()
     }
 
+    /// That the pipe of a kernel's driver was smaller than the real one, and why.
+    pub fn small_pipe(&self) -> Option<String> {
+        self.small_pipe_requests.map(|requests| {
+            format!(
+                "with a pipe of {}: requeue-loses-bitmap shows only where it fills, and the real \
+                 one, of {}, does not with one device",
+                counted(requests as u64, "request"),
+                Pipe::REAL_REQUESTS
+            )
+        })
+    }
+
     /// That there is more wrong than the examples.
     pub fn more_examples(&self) -> Option<String> {
         let more = self.mismatch_examples_left_out;
@@ -234,8 +249,34 @@ impl fmt::Display for Report {
     }
 }
 
+/// The most characters in a line of the names of defects, after its indentation.
+const NAMES_A_LINE: usize = 84;
+
 /// The parts of the text, from above.
 impl Report {
+    fn write_model(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let defects = match &self.defects[..] {
+            [] => "no defect".to_owned(),
+            [only] => format!("the defect {only}"),
+            many => counted(many.len() as u64, "defect"),
+        };
+        write!(
+            f,
+            "           served by the model of {}, with {defects}",
+            self.driver
+        )?;
+        writeln!(f, "{}", if self.defects.len() > 1 { ":" } else { "" })?;
+        if self.defects.len() > 1 {
+            for line in lines_of(&self.defects) {
+                writeln!(f, "             {line}")?;
+            }
+        }
+        match self.small_pipe() {
+            Some(small) => writeln!(f, "           {small}"),
+            None => Ok(()),
+        }
+    }
+
     fn write_requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -258,16 +299,7 @@ impl Report {
             counted(self.discards, "discard"),
         )?;
         if self.is_of_model() {
-            let defects = match &self.defects[..] {
-                [] => "no defect".to_owned(),
-                [only] => format!("the defect {only}"),
-                many => counted(many.len() as u64, "defect"),
-            };
-            writeln!(
-                f,
-                "           served by the model of {}, with {defects}",
-                self.driver
-            )?;
+            self.write_model(f)?;
         }
         for (number, noun, what) in [
             (
@@ -403,4 +435,20 @@ impl Report {
             None => Ok(()),
         }
     }
+}
+
+/// These names, with commas, in lines that are not too long.
+fn lines_of(names: &[String]) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for (index, name) in names.iter().enumerate() {
+        let comma = if index + 1 < names.len() { "," } else { "" };
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => *line = format!("{name}{comma}"),
+            Some(line) if line.len() + 1 + name.len() < NAMES_A_LINE => {
+                *line += &format!(" {name}{comma}");
+            }
+            _ => lines.push(format!("{name}{comma}")),
+        }
+    }
+    lines
 }

@@ -97,7 +97,11 @@ impl Session<'_> {
     fn model(&self) -> Option<Model> {
         match self.options.driver {
             ReplayDriver::Ordered => None,
-            ReplayDriver::Linux(kernel, defects) => Some(Model { kernel, defects }),
+            ReplayDriver::Linux(kernel, defects, pipe) => Some(Model {
+                kernel,
+                defects,
+                pipe,
+            }),
         }
     }
 
@@ -436,6 +440,7 @@ impl Session<'_> {
             io: None,
             driver: self.options.driver.name(),
             defects: self.options.driver.defects(),
+            small_pipe_requests: self.options.driver.small_pipe(),
             finished_switch,
             backing_note: None,
             backing_unchanged: None,

@@ -72,6 +72,9 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
     page.section("trace", "The trace");
     page.paragraph(format_args!("{}: {}", what.trace, what.description));
     page.paragraph(format_args!("The device: {}", what.device));
+    if let Some(small) = report.small_pipe() {
+        page.paragraph(format_args!("The model ran {small}."));
+    }
     if let Some(why) = report.why_nothing_shows() {
         page.paragraph(why);
     }
@@ -138,7 +141,11 @@ fn served_by(report: &Report) -> String {
         [only] => format!("the defect {only}"),
         many => format!("the defects {}", many.join(", ")),
     };
-    format!(" by the model of {}, with {defects}", report.driver)
+    let pipe = match report.small_pipe_requests {
+        Some(requests) => format!(" and a pipe of {}", counted(requests as u64, "request")),
+        None => String::new(),
+    };
+    format!(" by the model of {}, with {defects}{pipe}", report.driver)
 }
 
 fn sentence(resize: &ResizeReport) -> String {
