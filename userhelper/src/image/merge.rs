@@ -31,6 +31,7 @@ use crate::planner::{Shrink, Wish};
 use crate::resize::PlannedResize;
 
 use super::backing_change::Writes;
+use super::merge_room::check_room;
 use super::open::{
     CowImageFile, Trust, cow_image_file, device_size, is_changing_backing, options, specification,
 };
@@ -107,6 +108,7 @@ pub fn in_place<H: ImageHost + Clone>(
         });
     }
     check_extension(host, cow, device_size(&cow.device))?;
+    check_room(host, cow)?;
     make_v3(host, &path, &mut cow.device)?;
     backing_change::begin(host, &mut cow.device, Writes::Dirty, watch)
         .map_err(ImageError::change(&path))?;
