@@ -5,6 +5,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use driver::linux::{Defect, Defects, Kernel};
 
 use crate::device::Io;
+use crate::figures::in_lines;
 use crate::fuzz::case::DriverName;
 
 /// The name that stands for no defect at all.
@@ -13,6 +14,13 @@ pub(super) const NONE: &str = "none";
 /// The names of the defects that the models of the kernels' drivers can have.
 pub(super) fn names_of_drivers() -> impl Iterator<Item = &'static str> {
     Defect::ALL.iter().map(|defect| defect.name())
+}
+
+/// Names for the end of a long help, in lines under a heading.
+pub(super) fn listed(heading: &str, names: impl Iterator<Item = &'static str>) -> String {
+    let names: Vec<_> = names.collect();
+    let lines = in_lines(&names, 96);
+    format!("{heading}:\n  {}", lines.join("\n  "))
 }
 
 /// What takes one of these names, or [`NONE`].
