@@ -90,7 +90,7 @@ impl ReplayDriver {
     }
 
     /// Whether it knows discards and writes of zeros.
-    pub(super) fn discards(self) -> bool {
+    pub fn discards(self) -> bool {
         !matches!(self, ReplayDriver::Linux(Kernel::Linux2_6, ..))
     }
 }

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::device::Taken;
-use crate::figures::{counted, grouped, size, time};
+use crate::figures::{counted, grouped, in_lines, size, time};
 
 use super::bring_up::{Pipe, ReplayDriver};
 use super::observe::Sight;
@@ -85,6 +85,8 @@ pub struct Report {
     pub records_skipped: u64,
     /// Requests whose offset or end was not a multiple of 512 bytes, and was rounded outward.
     pub requests_rounded: u64,
+    /// Requests that were left out as asked for, because the driver does not know them.
+    pub requests_unsupported: u64,
     /// Requests of the trace with a time before that of the request that they follow; they are
     /// submitted in the order of the trace.
     pub requests_earlier: u64,
@@ -267,7 +269,7 @@ impl Report {
         )?;
         writeln!(f, "{}", if self.defects.len() > 1 { ":" } else { "" })?;
         if self.defects.len() > 1 {
-            for line in lines_of(&self.defects) {
+            for line in in_lines(&self.defects, NAMES_A_LINE) {
                 writeln!(f, "             {line}")?;
             }
         }
@@ -311,6 +313,11 @@ impl Report {
                 self.records_skipped,
                 "bad line or record",
                 "of the trace left out",
+            ),
+            (
+                self.requests_unsupported,
+                "request",
+                "left out: this driver knows neither discards nor writes of zeros",
             ),
             (
                 self.requests_rounded,
@@ -381,7 +388,7 @@ impl Report {
                 ];
                 write!(f, "  {name:<10}")?;
                 for column in columns {
-                    write!(f, " {:>10}", time(column))?;
+                    write!(f, " {:>10}", latency_time(column))?;
                 }
                 writeln!(f)?;
             }
@@ -437,18 +444,11 @@ impl Report {
     }
 }
 
-/// These names, with commas, in lines that are not too long.
-fn lines_of(names: &[String]) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for (index, name) in names.iter().enumerate() {
-        let comma = if index + 1 < names.len() { "," } else { "" };
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => *line = format!("{name}{comma}"),
-            Some(line) if line.len() + 1 + name.len() < NAMES_A_LINE => {
-                *line += &format!(" {name}{comma}");
-            }
-            _ => lines.push(format!("{name}{comma}")),
-        }
+/// A latency for people: with a clock that is looked at for many requests together, some take no
+/// time that it shows.
+pub fn latency_time(ns: u64) -> String {
+    match ns {
+        0 => "-".to_owned(),
+        ns => time(ns),
     }
-    lines
 }

@@ -5,7 +5,7 @@ use driver::units::Bytes;
 
 use crate::figures::{counted, grouped, size, time, were};
 use crate::replay::Report;
-use crate::replay::report::{Percentiles, ResizeReport};
+use crate::replay::report::{Percentiles, ResizeReport, latency_time};
 
 use super::chart::{
     Band, STRIP_LEGEND, Touched, any, latency_histogram, latency_over_time, requests, strip,
@@ -243,7 +243,7 @@ fn latencies(page: &mut Page, report: &Report, bands: &[Band]) {
 fn row(name: &str, of: Percentiles) -> Vec<String> {
     let times = [of.p50_ns, of.p90_ns, of.p99_ns, of.p999_ns, of.max_ns];
     let mut row = vec![name.to_string(), grouped(of.count)];
-    row.extend(times.map(time));
+    row.extend(times.map(latency_time));
     row
 }
 
