@@ -21,7 +21,7 @@ use crate::figures::size;
 
 use super::super::output_file::tell_what_is_lacking;
 use super::super::replay::StrategyArg;
-use super::super::{Failure, Verdict, output};
+use super::super::{Failure, Verdict, interrupt, output};
 use super::state::explain;
 use super::watching::Watching;
 use super::{InsteadArgs, TrustArgs, existing, note, reach};
@@ -133,6 +133,12 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let extend = args.extend_backing;
     let other = args.instead.path()?;
     let reach = reach(args.trust.trust(), other.as_ref(), args.instead.instead());
+    let name = shown(&path);
+    interrupt::at_end(move || {
+        output::failure(&Failure(format!(
+            "{name}: interrupted: the disk is as before"
+        )));
+    });
     // Looking at the plan needs the files for reading only.
     let mut cow = match args.dry_run {
         true => open_for_plan(&RealHost, &path, reach)?,
@@ -182,6 +188,8 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             .iter()
             .for_each(output::remark);
     }
+    // From here on it says for itself what an interruption leaves.
+    interrupt::forget_last_words();
     move_data(&path, &mut cow, &plan, args.trust.trust())?;
     let mut backing = backing;
     if extend {
@@ -284,8 +292,8 @@ fn print_losses(cow: &CowImageFile<RealFile>, plan: &Plan) -> Result<(), Failure
     let losses = losses(&cow.device, old, new, Effort::Thorough)
         .map_err(|error| Failure(format!("{}: {error}", shown(&cow.path))))?;
     match losses {
-        Some(loss) => output::line(format_args!("loses      {loss}")),
-        None => output::line("loses      nothing: no data lies past the new end"),
+        Some(loss) => output::line(format_args!("loss       {loss}")),
+        None => output::line("loss       none: no data lies past the new end"),
     }
     Ok(())
 }
