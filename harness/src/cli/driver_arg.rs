@@ -5,6 +5,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use driver::linux::{Defect, Defects, Kernel};
 
 use crate::device::Io;
+use crate::figures::in_lines;
 use crate::fuzz::case::DriverName;
 
 /// The name that stands for no defect at all.
@@ -13,6 +14,13 @@ pub(super) const NONE: &str = "none";
 /// The names of the defects that the models of the kernels' drivers can have.
 pub(super) fn names_of_drivers() -> impl Iterator<Item = &'static str> {
     Defect::ALL.iter().map(|defect| defect.name())
+}
+
+/// Names for the end of a long help, in lines under a heading.
+pub(super) fn listed(heading: &str, names: impl Iterator<Item = &'static str>) -> String {
+    let names: Vec<_> = names.collect();
+    let lines = in_lines(&names, 96);
+    format!("{heading}:\n  {}", lines.join("\n  "))
 }
 
 /// What takes one of these names, or [`NONE`].
@@ -50,6 +58,27 @@ impl DriverArg {
             DriverArg::Ordered => None,
             DriverArg::Linux612 => Some((Kernel::Linux6_12, Defects::LINUX_6_12)),
             DriverArg::Linux26 => Some((Kernel::Linux2_6, Defects::LINUX_2_6)),
+        }
+    }
+
+    /// Whether this kernel's driver can have the defect: one that only the other one has makes no
+    /// sense in it. Those that neither has are of versions between them or before.
+    ///
+    /// # Errors
+    /// Which driver has it.
+    pub(super) fn check_own(self, defect: Defect) -> Result<(), String> {
+        let own = self.kernel().map_or(Defects::none(), |(_, own)| own);
+        let others = [DriverArg::Linux612, DriverArg::Linux26].into_iter();
+        let mut others = others.filter(|&other| other != self);
+        let has = |other: &DriverArg| other.kernel().is_some_and(|(_, of)| of.contains(defect));
+        match others.find(has) {
+            Some(other) if !own.contains(defect) => {
+                let [found, other] = [self, other].map(|driver| driver.driver().name());
+                Err(format!(
+                    "--defect {defect}: --driver {found} never had it; --driver {other} has"
+                ))
+            }
+            _ => Ok(()),
         }
     }
 

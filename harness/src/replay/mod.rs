@@ -28,7 +28,7 @@ pub mod stamp_host;
 pub mod timeline;
 mod verify;
 
-pub use bring_up::{BringsUp, OrderedBut, Reopened, ReplayDriver};
+pub use bring_up::{BringsUp, OrderedBut, Pipe, Reopened, ReplayDriver};
 pub use limits::Allowed;
 pub use options::{Options, ResizeAt};
 pub use pace::Pace;

@@ -54,9 +54,9 @@ pub use error::{Place, TraceError};
 pub use event::Event;
 pub use generate::{Generator, Workload};
 pub use notes::Notes;
-pub use open::{open, open_stream};
+pub use open::{files, open, open_stream};
 pub use record::{Nanoseconds, Record, TraceOperation};
-pub use select::Selection;
+pub use select::{Known, LeftOut, Selection};
 pub use stat::{Statistics, statistics};
 pub use summary::{Converted, Summary, convert, summarize};
 
@@ -75,6 +75,11 @@ pub trait TraceSource: Iterator<Item = Result<Record, TraceError>> + Send {
     /// trace carries data.
     fn payload(&self) -> Option<&[u8]> {
         None
+    }
+
+    /// What was left out of the part that has been read, because only other requests were asked for.
+    fn left_out(&self) -> LeftOut {
+        LeftOut::default()
     }
 }
 
