@@ -55,12 +55,19 @@ pub enum SizeError {
         unambiguous: String,
     },
     /// A fraction that is no whole number of bytes.
-    #[error("at byte {at}: found {found}, expected a whole number of bytes")]
+    #[error(
+        "at byte {at}: found {found}, expected a whole number of bytes{}",
+        nearest(*.below, *.above)
+    )]
     NotWholeBytes {
         /// Where the size starts.
         at: usize,
         /// The size.
         found: Found,
+        /// The largest size of whole sectors below it, in bytes.
+        below: u64,
+        /// The smallest above it.
+        above: u64,
     },
     /// More than [`MAX_SIZE`].
     #[error("at byte {at}: found {found}, expected at most {} bytes", MAX_SIZE.0)]
@@ -79,13 +86,35 @@ pub enum SizeError {
         found: Found,
     },
     /// The size of a device that ends within a sector.
-    #[error("at byte {at}: found {found}, expected a multiple of {SECTOR_SIZE} bytes")]
+    #[error(
+        "at byte {at}: found {found}, expected a multiple of {SECTOR_SIZE} bytes{}",
+        nearest(*.below, *.above)
+    )]
     NotWholeSectors {
         /// Where the size starts.
         at: usize,
         /// The size.
         found: Found,
+        /// The largest size of whole sectors below it, in bytes.
+        below: u64,
+        /// The smallest above it.
+        above: u64,
     },
+}
+
+/// The two sizes as the end of a message. A device of no size is none.
+fn nearest(below: u64, above: u64) -> String {
+    match below {
+        0 => format!(": the nearest size of whole sectors is {above}"),
+        below => format!(": the nearest sizes of whole sectors are {below} and {above}"),
+    }
+}
+
+/// The sizes of whole sectors below and above a size that is none, of which these are the whole
+/// bytes.
+fn around(bytes: u64) -> (u64, u64) {
+    let below = bytes / SECTOR_SIZE * SECTOR_SIZE;
+    (below, below.saturating_add(SECTOR_SIZE))
 }
 
 impl SizeError {
@@ -197,9 +226,13 @@ pub fn parse_size(text: &str) -> Result<Bytes, SizeError> {
         Some(size) => size,
         None if is_too_large(whole) => return Err(too_large()),
         None => {
+            let whole = whole_bytes(whole, fraction, 1024_u128.pow(power));
+            let (below, above) = around(u64::try_from(whole).map_err(|_| too_large())?);
             return Err(SizeError::NotWholeBytes {
                 at: 0,
                 found: all(),
+                below,
+                above,
             });
         }
     };
@@ -225,6 +258,15 @@ fn scaled(whole: &str, fraction: &str, unit: u128) -> Option<u128> {
     u128::from(whole).checked_mul(unit)?.checked_add(rest)
 }
 
+/// The whole bytes of `whole.fraction` units, of a fraction of any length.
+fn whole_bytes(whole: &str, fraction: &str, unit: u128) -> u128 {
+    let fraction = &fraction[..fraction.len().min(MAX_FRACTION_DIGITS)];
+    let parts = 10_u128.pow(fraction.len() as u32);
+    let numerator = fraction.parse::<u128>().unwrap_or(0) * unit;
+    let whole = whole.parse::<u128>().unwrap_or(0);
+    whole.saturating_mul(unit).saturating_add(numerator / parts)
+}
+
 fn is_too_large(whole: &str) -> bool {
     whole.parse::<u64>().is_err()
 }
@@ -240,9 +282,12 @@ pub fn parse_device_size(text: &str) -> Result<Bytes, SizeError> {
         });
     }
     if !size.0.is_multiple_of(SECTOR_SIZE) {
+        let (below, above) = around(size.0);
         return Err(SizeError::NotWholeSectors {
             at: 0,
             found: found(),
+            below,
+            above,
         });
     }
     Ok(size)
@@ -304,7 +349,18 @@ mod tests {
             ),
             (
                 "1.1K",
-                "at byte 0: found \"1.1K\", expected a whole number of bytes",
+                "at byte 0: found \"1.1K\", expected a whole number of bytes: the nearest sizes of \
+                 whole sectors are 1024 and 1536",
+            ),
+            (
+                "2.7G",
+                "at byte 0: found \"2.7G\", expected a whole number of bytes: the nearest sizes of \
+                 whole sectors are 2899102720 and 2899103232",
+            ),
+            (
+                "0.1K",
+                "at byte 0: found \"0.1K\", expected a whole number of bytes: the nearest size of \
+                 whole sectors is 512",
             ),
             (
                 "12é",
@@ -351,7 +407,8 @@ mod tests {
             ),
             (
                 "1000",
-                "at byte 0: found \"1000\", expected a multiple of 512 bytes",
+                "at byte 0: found \"1000\", expected a multiple of 512 bytes: the nearest sizes of \
+                 whole sectors are 512 and 1024",
             ),
         ] {
             let error = parse_device_size(text).expect_err(text);

@@ -43,6 +43,21 @@ pub fn time(ns: u64) -> String {
     }
 }
 
+/// These names, with commas between them, in lines of at most `width` characters.
+pub fn in_lines<N: AsRef<str>>(names: &[N], width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for (index, name) in names.iter().enumerate() {
+        let comma = if index + 1 < names.len() { "," } else { "" };
+        let name = format!("{}{comma}", name.as_ref());
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => *line = name,
+            Some(line) if line.len() + 1 + name.len() <= width => *line += &format!(" {name}"),
+            _ => lines.push(name),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,12 +6,12 @@ use std::fmt;
 use std::str::FromStr;
 
 macro_rules! defects {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $number:literal, $name:literal;)*) => {
         /// One defect. Its discriminant is its number in the catalogue.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum Defect {
-            $($(#[$doc])* $variant = $number,)*
+            $($(#[doc = $doc])* $variant = $number,)*
         }
 
         impl Defect {
@@ -22,6 +22,13 @@ macro_rules! defects {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Defect::$variant => $name,)*
+                }
+            }
+
+            /// What its documentation says of it, in the lines of the source.
+            const fn documentation(self) -> &'static str {
+                match self {
+                    $(Defect::$variant => concat!($($doc, "\n"),*),)*
                 }
             }
         }
@@ -118,9 +125,22 @@ impl Defect {
         self as u8
     }
 
+    /// What is wrong, in a sentence, without its full stop.
+    pub fn does(self) -> String {
+        first_sentence(self.documentation())
+    }
+
     const fn bit(self) -> u32 {
         1 << self.number()
     }
+}
+
+/// The first sentence of documentation, on one line.
+pub fn first_sentence(documentation: &str) -> String {
+    let words: Vec<&str> = documentation.split_whitespace().collect();
+    let text = words.join(" ");
+    let sentence = text.split(". ").next().unwrap_or_default();
+    sentence.trim_end_matches('.').to_owned()
 }
 
 impl fmt::Display for Defect {
@@ -238,6 +258,13 @@ mod tests {
             assert!(only.without(defect).is_empty());
         }
         assert!("flush".parse::<Defect>().is_err());
+        for defect in Defect::ALL {
+            let does = defect.does();
+            assert!(
+                does.len() > 20 && !does.contains(['`', '|', '\n']),
+                "{defect}: {does}"
+            );
+        }
     }
 
     #[test]

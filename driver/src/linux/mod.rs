@@ -38,7 +38,7 @@ use crate::read_place::ReadPlace;
 use crate::units::{FileOffset, Sector, SectorCount, SectorRange};
 
 pub use create::create;
-pub use defects::{Defect, Defects, UnknownDefect};
+pub use defects::{Defect, Defects, UnknownDefect, first_sentence};
 pub use error::{Death, LinuxOpenError, MAX_SECTORS};
 pub use open::{OpenSpec, bring_up};
 

@@ -115,6 +115,14 @@ impl ImageFormat {
         format!("{verb} like {}", self.name())
     }
 
+    /// Whether it is a format of disks, and not one of compressed files.
+    pub fn is_disk(self) -> bool {
+        !matches!(
+            self,
+            ImageFormat::Gzip | ImageFormat::Xz | ImageFormat::Zstd | ImageFormat::Bzip2
+        )
+    }
+
     /// What a file of this format has beside a disk.
     pub fn more(self) -> &'static str {
         if self.has_footer() {

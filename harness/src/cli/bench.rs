@@ -97,6 +97,10 @@ impl Rows {
         let words = common.clone();
         interrupt::at_end(move || {
             let rows = asked_for(&words, std::mem::take(&mut *locked(&so_far)));
+            if rows.is_empty() {
+                let before = "interrupted before the first row was measured";
+                output::failure(&Failure(before.to_owned()));
+            }
             // There is nobody left whom a failure could be reported to.
             let _ = print(&words, &rows).and_then(|()| output::complete());
         });
@@ -116,6 +120,9 @@ impl Rows {
         interrupt::forget_last_words();
         let rows = asked_for(&self.common, std::mem::take(&mut *locked(&self.rows)));
         if let Some(signal) = interrupt::signal() {
+            if rows.is_empty() {
+                output::remark("interrupted before the first row was measured");
+            }
             print(&self.common, &rows)?;
             return Ok(Verdict::EndedBySignal(signal));
         }

@@ -1,7 +1,7 @@
 //! `ubdlab demo`: the main job, from beginning to end, with nothing to prepare.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use driver::resize::Strategy;
 use driver::units::Bytes;
@@ -15,7 +15,7 @@ use crate::trace::{self, Bundled};
 
 use super::driver_arg::IoArg;
 use super::output::{self, InLines};
-use super::page::write_page;
+use super::page::PageFile;
 use super::progress::Shown;
 use super::replay::{elsewhere, fate_of_files, files_in, in_directory, told, verdict};
 use super::{Failure, Verdict, terminal};
@@ -111,6 +111,7 @@ impl fmt::Display for Strips<'_> {
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let open_trace = || Bundled::EXT4_UNPACK.open();
+    let page = PageFile::begin::<&Path>(args.report.as_deref(), args.out.as_deref(), &[])?;
     let described = open_trace().map_err(Failure::operation)?;
     if !args.json {
         output::line(format_args!(
@@ -145,15 +146,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         error => Failure::operation(error),
     })?;
     drop(shown);
-    if let Some(path) = &args.report {
-        let html = replay_page(ReplayPage {
+    page.write(|| {
+        Ok(replay_page(ReplayPage {
             trace: TRACE_NAME,
             device: &device,
             description: &described.description().text,
             report: &report,
-        });
-        write_page(path, &html)?;
-    }
+        }))
+    })?;
     if args.json {
         output::json(&report)?;
         return Ok(verdict(&report));

@@ -5,8 +5,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use driver::linux::{Defect, Defects, Kernel};
 
 use crate::device::Io;
+use crate::figures::in_lines;
 use crate::fuzz::case::DriverName;
-use crate::replay::ReplayDriver;
+use crate::replay::{Pipe, ReplayDriver};
 
 /// The name that stands for no defect at all.
 pub(super) const NONE: &str = "none";
@@ -14,6 +15,13 @@ pub(super) const NONE: &str = "none";
 /// The names of the defects that the models of the kernels' drivers can have.
 pub(super) fn names_of_drivers() -> impl Iterator<Item = &'static str> {
     Defect::ALL.iter().map(|defect| defect.name())
+}
+
+/// Names for the end of a long help, in lines under a heading.
+pub(super) fn listed(heading: &str, names: impl Iterator<Item = &'static str>) -> String {
+    let names: Vec<_> = names.collect();
+    let lines = in_lines(&names, 96);
+    format!("{heading}:\n  {}", lines.join("\n  "))
 }
 
 /// What takes one of these names, or [`NONE`].
@@ -80,10 +88,38 @@ impl DriverArg {
         }
         let parsed = |name: &str| {
             let parsed = name.parse::<Defect>();
-            parsed.map_err(|error| format!("--defect: {error}"))
+            let defect = parsed.map_err(|error| format!("--defect: {error}"))?;
+            self.check_own(defect)?;
+            Ok(defect)
         };
         let defects = self.defects(given, parsed)?;
-        Ok(ReplayDriver::Linux(kernel, defects.into_iter().collect()))
+        let defects: Defects = defects.into_iter().collect();
+        let pipe = match given.is_empty() {
+            true => Pipe::Real,
+            false => Pipe::for_named(defects),
+        };
+        Ok(ReplayDriver::Linux(kernel, defects, pipe))
+    }
+
+    /// Whether this kernel's driver can have the defect: one that only the other one has makes no
+    /// sense in it. Those that neither has are of versions between them or before.
+    ///
+    /// # Errors
+    /// Which driver has it.
+    pub(super) fn check_own(self, defect: Defect) -> Result<(), String> {
+        let own = self.kernel().map_or(Defects::none(), |(_, own)| own);
+        let others = [DriverArg::Linux612, DriverArg::Linux26].into_iter();
+        let mut others = others.filter(|&other| other != self);
+        let has = |other: &DriverArg| other.kernel().is_some_and(|(_, of)| of.contains(defect));
+        match others.find(has) {
+            Some(other) if !own.contains(defect) => {
+                let [found, other] = [self, other].map(|driver| driver.driver().name());
+                Err(format!(
+                    "--defect {defect}: --driver {found} never had it; --driver {other} has"
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The defects that are switched on by what `--defect` was given: of none, all

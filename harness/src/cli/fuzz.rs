@@ -7,7 +7,7 @@ mod repeat;
 mod report;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use driver::units::SECTOR_SIZE;
 
 use crate::fuzz::campaign::{self, Campaign, Stop};
 use crate::fuzz::case::{DriverName, Resizer};
+use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::guard::is_guarded;
 use crate::fuzz::selection::described;
@@ -27,7 +28,7 @@ use super::driver_arg::DriverArg;
 use super::interrupt::{self, Interrupt};
 use super::output;
 use super::output_file::not_created;
-use super::page::write_page;
+use super::page::PageFile;
 use super::{Failure, Verdict, wrong_usage};
 
 use keeper::Keeper;
@@ -73,10 +74,16 @@ pub(super) struct Args {
     seed: u64,
 
     /// Stop after this many cases, instead of after a --duration [default: 2000]
-    #[arg(long, value_name = "N", conflicts_with = "duration")]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "duration",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     cases: Option<u64>,
 
-    /// Stop after this long, instead of after a number of --cases: 90s, 5m, 2h
+    /// Stop after this long, instead of after a number of --cases: 90s, 5m, 2h, or seconds without
+    /// unit
     ///
     /// Also in the middle of a case.
     #[arg(long, value_name = "T", value_parser = parse_duration)]
@@ -141,10 +148,13 @@ pub(super) struct Args {
 
 fn after_long_help() -> String {
     let described = described().replace('\n', "\n  ");
+    let names = defects::all_listed();
     format!(
         "\
 What is looked at:
   {described}
+
+{names}
 
 Examples:
   ubdlab fuzz --duration 60s
@@ -213,16 +223,13 @@ impl Weakening {
 const MOST_JOBS: u64 = 1024;
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("found {text:?}, expected a number followed by s, m or h");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    let seconds = number.checked_mul(seconds).ok_or_else(wrong)?;
+    const UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
+    let wrong = || format!("found {text:?}, expected a time such as 90s, 5m, 2h or 90");
+    let found =
+        (UNITS.into_iter()).find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let (number, unit) = found.unwrap_or((text, 1));
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(unit).ok_or_else(wrong)?;
     Ok(Duration::from_secs(seconds))
 }
 
@@ -259,6 +266,7 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
+    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
     let stop = match (args.duration, args.cases) {
         (Some(duration), _) => Stop::Duration(duration),
         (None, cases) => Stop::Cases(cases.unwrap_or(2000)),
@@ -283,17 +291,21 @@ fn search(args: &Args) -> Result<Verdict, Failure> {
     {
         keeper.keep_stuck(stuck);
     }
-    let kept = keeper.finish()?;
-    let mut report = Report::of(&campaign, &outcome.map_err(Failure::operation)?, kept);
+    let (findings, failure) = keeper.finish();
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => return Err(failure.unwrap_or_else(|| Failure::operation(error))),
+    };
+    let mut report = Report::of(&campaign, &outcome, findings);
     report.options = args.options();
     report.ended_by_signal = interrupt::signal();
     match args.json {
         true => output::json(&report)?,
         false => output::lines(&report),
     }
-    if let Some(path) = &args.report {
-        write_page(path, &fuzz_page(&report.page()?))?;
-    }
+    page.write(|| Ok(fuzz_page(&report.page()?)))?;
+    // What was found has been told by now.
+    failure.map_or(Ok(()), Err)?;
     Ok(match (report.ended_by_signal, report.findings.is_empty()) {
         (Some(signal), _) => Verdict::EndedBySignal(signal),
         (None, true) => Verdict::Good,
@@ -338,7 +350,13 @@ impl Args {
 
     fn subject(&self) -> Result<Subject, String> {
         let driver = self.driver.driver();
-        let parse = |name: &str| defects::check(driver, name);
+        let parse = |name: &str| {
+            let defect = defects::check(driver, name)?;
+            if let CaseDefect::Kernel(defect) = defect {
+                self.driver.check_own(defect)?;
+            }
+            Ok(defect)
+        };
         let defects = self.driver.defects(&self.defect, parse)?;
         let mut assumptions = Assumptions::default();
         for weakening in &self.weaken {

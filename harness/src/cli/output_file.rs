@@ -5,15 +5,17 @@
 //!
 //! Only a regular file is ever replaced. A symbolic link stays, and what it names is replaced. A
 //! character device or FIFO is written into, as a shell's `>` would; a FIFO waits for its reader.
-//! Anything else is refused. A name of one of the program's own descriptors (`/dev/stdout`,
-//! `/dev/fd/3`) stands for that descriptor, whatever it leads to: [`super::descriptor`].
+//! Anything else is refused, and so is a regular file that begins like a disk image, or that the
+//! command reads. A name of one of the program's own descriptors (`/dev/stdout`, `/dev/fd/3`) stands
+//! for that descriptor, whatever it leads to: [`super::descriptor`].
 
-use std::fs::{File, FileType};
+use std::fs::{File, FileType, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use driver::host::{HostError, HostNames};
+use driver::host::{Access, HostError, HostNames};
+use driver::open::ImageFormat;
 use userhelper::real_files::{
     Belongings, Given, RealHost, give_mode_at, give_storage_attributes_at, why_fixed,
 };
@@ -77,11 +79,8 @@ impl Way {
                     let target = driver::shown(target);
                     return Err(Failure(format!("{target}: writing: {fixed}")));
                 }
-                let directory = match name.parent() {
-                    Some(parent) if !parent.as_os_str().is_empty() => parent,
-                    _ => Path::new("."),
-                };
-                let temporary = TemporaryFile::new_in(directory).map_err(failed)?;
+                refuse_image(target, &name)?;
+                let temporary = TemporaryFile::new_in(directory_of(&name)).map_err(failed)?;
                 give_storage_attributes_at(&name, temporary.as_file());
                 Way::Named(temporary, name)
             }
@@ -109,6 +108,35 @@ impl<'a> OutputFile<'a> {
     pub(super) fn made_from(mut self, source: &'a Path) -> OutputFile<'a> {
         self.sources.push(source);
         self
+    }
+
+    /// Refuses to write over one of these files, which the command reads, under whatever name it
+    /// comes.
+    pub(super) fn not_over<P: AsRef<Path>>(&self, read: &[P]) -> Result<(), Failure> {
+        let Some(own) = self.written_over() else {
+            return Ok(());
+        };
+        let is_own = |file: &&P| std::fs::metadata(file).is_ok_and(|read| is_same(&read, &own));
+        let Some(file) = read.iter().find(is_own) else {
+            return Ok(());
+        };
+        let [target, file] = [self.target, file.as_ref()].map(driver::shown);
+        let found = match target == file {
+            true => "found a file that the command reads".to_owned(),
+            false => format!("found the file {file}, which the command reads"),
+        };
+        Err(Failure(format!(
+            "{target}: writing: {found}, expected another one or nothing; nothing was changed"
+        )))
+    }
+
+    /// The regular file that is there now, if it is going to be replaced or written into.
+    fn written_over(&self) -> Option<Metadata> {
+        let found = match &self.way {
+            Way::Named(_, name) => std::fs::metadata(name),
+            Way::Into(file) => file.metadata(),
+        };
+        found.ok().filter(Metadata::is_file)
     }
 
     /// What it is going to be.
@@ -199,6 +227,36 @@ pub(super) fn shown_to_more(target: &Path, source: &Path) -> String {
     )
 }
 
+/// Whether both are of one file, whatever its names.
+fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// The directory in which a file of this name is.
+fn directory_of(name: &Path) -> &Path {
+    match name.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Refuses to replace the file `name` with `target` if it begins like a disk image: it may be
+/// somebody's disk, and was hardly meant. What cannot be read tells nothing.
+fn refuse_image(target: &Path, name: &Path) -> Result<(), Failure> {
+    let file = RealHost.open(name, Access::ReadOnly);
+    let format = file.and_then(|file| ImageFormat::of(&file)).ok().flatten();
+    match format.filter(|format| format.is_disk()) {
+        None => Ok(()),
+        Some(format) => {
+            let (target, looks) = (driver::shown(target), format.looks());
+            Err(Failure(format!(
+                "{target}: writing: found a file that {looks}, and what replaces it would destroy a \
+                 disk; nothing was changed. If it is not needed, remove it first"
+            )))
+        }
+    }
+}
+
 /// What takes bytes one after the other, and is never replaced.
 fn is_stream(kind: FileType) -> bool {
     kind.is_char_device() || kind.is_fifo()
@@ -247,6 +305,12 @@ pub(super) fn cause(target: &Path, error: &io::Error) -> String {
             None => without_path(error),
         },
         io::ErrorKind::ReadOnlyFilesystem => HostError::ReadOnlyFileSystem.to_string(),
+        io::ErrorKind::NotFound if !directory_of(target).exists() => {
+            format!(
+                "there is no directory {}",
+                driver::shown(directory_of(target))
+            )
+        }
         _ => without_path(error),
     }
 }

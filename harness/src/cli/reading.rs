@@ -5,7 +5,8 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::trace::{
-    self, Devices, Event, Nanoseconds, Notes, ReadOptions, Selection, TraceError, TraceSource,
+    self, DeviceChoice, Devices, Event, LeftOut, Nanoseconds, Notes, ReadOptions, Selection,
+    TraceError, TraceSource,
 };
 
 use crate::figures::{counted, grouped, time, were};
@@ -57,15 +58,24 @@ enum EventArg {
     Complete,
 }
 
+impl EventArg {
+    fn event(self) -> Event {
+        match self {
+            EventArg::Issue => Event::Issue,
+            EventArg::Queue => Event::Queue,
+            EventArg::Complete => Event::Complete,
+        }
+    }
+}
+
+/// The most devices that are named where none of them was asked for.
+const MOST_DEVICES_TOLD: usize = 8;
+
 impl Reading {
     pub(super) fn options(&self, devices: Devices) -> ReadOptions {
         ReadOptions {
             devices,
-            event: self.event.map(|event| match event {
-                EventArg::Issue => Event::Issue,
-                EventArg::Queue => Event::Queue,
-                EventArg::Complete => Event::Complete,
-            }),
+            event: self.event.map(EventArg::event),
             allow_lost_events: self.allow_lost_events,
             skip_bad: self.skip_bad,
         }
@@ -80,16 +90,78 @@ impl Reading {
         }
     }
 
-    /// What was seen in the trace `path`, all of which was read, if there was no request in it. Of
-    /// a part of a trace it means nothing that there is none.
+    /// What was seen in the trace `path`, all of which was read, if `requests` is 0.
+    ///
+    /// # Errors
+    /// If there are requests in it, and what was asked for has left all of them out.
     pub(super) fn if_nothing_was_read(
         &self,
         path: &Path,
         requests: u64,
-        notes: &Notes,
-    ) -> Option<String> {
-        let is_part = (self.skip, self.limit, self.from, self.to) != (0, None, None, None);
-        (requests == 0 && !is_part).then(|| nothing_read(name_of(path), notes))
+        trace: &dyn TraceSource,
+    ) -> Result<Option<String>, Failure> {
+        // Nothing is what was asked for.
+        if requests > 0 || self.limit == Some(0) {
+            return Ok(None);
+        }
+        let (name, notes, left_out) = (name_of(path), trace.notes(), trace.left_out());
+        if let Some(why) = self.why_nothing_was_taken(notes, &left_out) {
+            return Err(Failure(format!("{}: {why}", driver::shown(name))));
+        }
+        let nothing = nothing_read(name, notes);
+        let others = |asked: Event| notes.events.iter().sum::<u64>() > 0 && !notes.has(asked);
+        match self.event.map(EventArg::event).is_some_and(others) {
+            true => Err(Failure(nothing)),
+            false => Ok(Some(nothing)),
+        }
+    }
+
+    /// Why no request was taken, if it is because of what was asked for.
+    fn why_nothing_was_taken(&self, notes: &Notes, left_out: &LeftOut) -> Option<String> {
+        if left_out.requests > 0 {
+            return Some(format!(
+                "none of {} was taken: --from, --to and --skip leave them out, and the last is at {}",
+                counted(left_out.requests, "request"),
+                time(left_out.last.0)
+            ));
+        }
+        let choice = left_out.device.as_ref()?;
+        if notes.devices.is_empty() {
+            return None;
+        }
+        let more = notes.devices.len().saturating_sub(MOST_DEVICES_TOLD);
+        let told = notes.devices.keys().take(MOST_DEVICES_TOLD);
+        let mut told: Vec<_> = told.map(ToString::to_string).collect();
+        told.extend((more > 0).then(|| format!("and {more} more")));
+        let told = told.join(", ");
+        Some(format!(
+            "no request of device {choice}: the trace has {told}"
+        ))
+    }
+
+    /// Looks into the trace that `open` opens, as far as its first request, if a part of it is asked
+    /// for.
+    ///
+    /// # Errors
+    /// If it has requests, and none of them is in the part. What is wrong with the trace itself is
+    /// left to whoever reads it.
+    pub(super) fn check_something_is_taken(
+        &self,
+        path: &Path,
+        device: Option<&DeviceChoice>,
+        open: impl FnOnce() -> Result<Box<dyn TraceSource>, TraceError>,
+    ) -> Result<(), Failure> {
+        let is_part = (self.skip, self.from, self.to) != (0, None, None);
+        if !is_part && self.event.is_none() && device.is_none() {
+            return Ok(());
+        }
+        let Ok(mut trace) = open() else {
+            return Ok(());
+        };
+        match trace.next() {
+            Some(_) => Ok(()),
+            None => self.if_nothing_was_read(path, 0, &*trace).map(drop),
+        }
     }
 
     /// Opens the trace, to be read once.
@@ -117,6 +189,14 @@ pub(super) fn file_of(path: &Path) -> &Path {
     match is_standard_input(path) {
         true => Path::new("/dev/stdin"),
         false => path,
+    }
+}
+
+/// All files that are read where a trace is named like this.
+pub(super) fn files_of(path: &Path) -> Vec<PathBuf> {
+    match is_standard_input(path) {
+        true => vec![file_of(path).to_owned()],
+        false => trace::files(path),
     }
 }
 

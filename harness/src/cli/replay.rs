@@ -9,13 +9,14 @@ use std::time::SystemTime;
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use driver::device_spec::DeviceSpec;
-use driver::open::{OpenError, OpenOptions, Trust};
+use driver::host::{Access, HostNames};
+use driver::open::{OpenError, OpenOptions, Trust, backing_path, read_header};
 use driver::resize::Strategy;
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 use serde::Serialize;
 use userhelper::planner::Shrink;
-use userhelper::real_files::Belongings;
+use userhelper::real_files::{Belongings, RealHost};
 
 use crate::replay::error::ReplayError;
 use crate::replay::{
@@ -23,16 +24,16 @@ use crate::replay::{
 };
 use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
-use crate::trace::{DeviceChoice, Devices, summarize};
+use crate::trace::{DeviceChoice, Devices, Known, summarize};
 
 use super::device_arg::device_spec;
-use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
+use super::driver_arg::{DriverArg, IoArg, listed, names_of_drivers, one_of};
 use super::image::RawArg;
 use super::output::InLines;
 use super::output_file::{cause, tell_what_is_lacking};
-use super::page::write_page;
+use super::page::PageFile;
 use super::progress::Shown;
-use super::reading::{Reading, Rereadable};
+use super::reading::{Reading, Rereadable, files_of};
 use super::temporary::TemporaryDirectory;
 use super::{Failure, Verdict, output, paths, wrong_usage};
 
@@ -47,18 +48,7 @@ use super::{Failure, Verdict, output, paths, wrong_usage};
 /// that is stamped likewise and a COW file over it, under a directory of the system's
 /// temporary files that is removed at the end, or under --out, where they stay.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "\
-Examples:
-  ubdlab replay traces/sqlite-wal.ubdtrace
-  ubdlab replay traces/ext4-unpack.ubdtrace --size 200M --past-end wrap \\
-         --resize-at 10000:256M --resize-at 20000:400M:reflow --report replay.html
-  ubdlab replay trace.vscsi --device ubda=/tmp/test.cow,/tmp/test.img --json
-  ubdlab replay sda.blktrace.0 --trace-device 8,0 --from 10s --limit 100000
-  ubdlab replay sda.blktrace.0 --driver linux-6.12 --defect last-run-offset
-  ubdlab replay recorded.ubdtrace --pace recorded --speed 10
-  zcat old.csv.gz | ubdlab replay - --memory --past-end wrap
-
-Sizes take K, M, G, T, P and E, powers of 1024, and fractions: 2.5G, 1TiB.")]
+#[command(after_long_help = after_long_help())]
 pub(super) struct Args {
     /// The trace, in any format that ubdlab trace reads, or - for standard input
     trace: PathBuf,
@@ -78,11 +68,18 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
     driver: DriverArg,
 
+    /// Leave out requests that the driver does not know, and count them: discards and writes of
+    /// zeros, of linux-2.6
+    #[arg(long)]
+    skip_unsupported: bool,
+
     /// Of a kernel's driver, switch on only this defect; may be repeated
     ///
     /// Without it, all that the real one has; `none` switches all off. docs/defects.md says what
     /// each of them is. Most show only after a crash, with a failing host or on a damaged file, of
-    /// which a replay has none; ubdlab fuzz has all of them.
+    /// which a replay has none; ubdlab fuzz has all of them. With requeue-loses-bitmap named here,
+    /// the pipe to the I/O thread holds 4 requests, so that it fills: the real one holds 278, and
+    /// one device has at most 64 in flight.
     #[arg(
         long,
         value_name = "NAME",
@@ -171,8 +168,9 @@ pub(super) struct Args {
     pace: PaceArg,
 
     /// How much faster than recorded, for --pace recorded and think-time: 2 is twice as fast
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = parse_speed)]
-    speed: f64,
+    /// [default: 1]
+    #[arg(long, value_name = "FACTOR", value_parser = parse_speed)]
+    speed: Option<f64>,
 
     /// How many requests are in flight at once, from 1 to 64
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=64))]
@@ -217,6 +215,25 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
+
+fn after_long_help() -> String {
+    let names = listed("Names that --defect takes, beside none", names_of_drivers());
+    format!("{EXAMPLES}\n\n{names}")
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ubdlab replay traces/sqlite-wal.ubdtrace
+  ubdlab replay traces/ext4-unpack.ubdtrace --size 200M --past-end wrap \\
+         --resize-at 10000:256M --resize-at 20000:400M:reflow --report replay.html
+  ubdlab replay trace.vscsi --device ubda=/tmp/test.cow,/tmp/test.img --json
+  ubdlab replay sda.blktrace.0 --trace-device 8,0 --from 10s --limit 100000
+  ubdlab replay sda.blktrace.0 --driver linux-6.12 --defect last-run-offset
+  ubdlab replay traces/git-build.ubdtrace --driver linux-2.6 --skip-unsupported
+  ubdlab replay recorded.ubdtrace --pace recorded --speed 10
+  zcat old.csv.gz | ubdlab replay - --memory --past-end wrap
+
+Sizes take K, M, G, T, P and E, powers of 1024, and fractions: 2.5G, 1TiB.";
 
 /// A strategy on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -307,8 +324,31 @@ impl FromStr for ResizeAtArg {
 }
 
 impl Args {
+    /// Refuses an option that changes nothing without another one.
+    fn check_effects(&self) -> Result<(), String> {
+        if self.speed.is_some() && self.pace == PaceArg::Asap {
+            return Err("--speed: only with --pace recorded or think-time".into());
+        }
+        let resizes = !self.resize_at.is_empty()
+            || (self.device.as_ref()).is_some_and(|spec| spec.size.is_some());
+        let of_resizes = [
+            ("--strategy", self.strategy != StrategyArg::Auto),
+            ("--shrink", self.shrink),
+        ];
+        match of_resizes.iter().find(|(_, asked)| *asked && !resizes) {
+            Some((option, _)) => Err(format!(
+                "{option}: only with --resize-at or a SIZE in --device"
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// The driver; what it cannot do is refused, and what cannot go together.
     fn driver(&self) -> Result<ReplayDriver, String> {
+        let name = self.driver.driver().name();
+        if self.skip_unsupported && self.driver != DriverArg::Linux26 {
+            return Err(format!("--skip-unsupported: {name} knows all requests"));
+        }
         let spec = self.device.as_ref();
         let is = |asked: fn(&DeviceSpec) -> bool| spec.is_some_and(asked);
         let not_with_a_model = [
@@ -328,6 +368,7 @@ impl Args {
     }
 
     fn options(&self, driver: ReplayDriver) -> Options {
+        let speed = self.speed.unwrap_or(1.0);
         Options {
             driver,
             depth: self.depth as usize,
@@ -340,8 +381,8 @@ impl Args {
             },
             pace: match self.pace {
                 PaceArg::Asap => Pace::AsFast,
-                PaceArg::Recorded => Pace::Recorded { speed: self.speed },
-                PaceArg::ThinkTime => Pace::ThinkTimes { speed: self.speed },
+                PaceArg::Recorded => Pace::Recorded { speed },
+                PaceArg::ThinkTime => Pace::ThinkTimes { speed },
             },
             resizes: self
                 .resize_at
@@ -408,11 +449,18 @@ impl Args {
         let options = self.reading.options(devices.unwrap_or_default());
         self.check_kind()?;
         let trace = Rereadable::new(&self.trace)?;
-        let open_trace = || Ok(self.reading.selection().of(trace.open(&options)?));
+        let known = Known {
+            discards: driver.discards() || !self.skip_unsupported,
+        };
+        let open_trace = || Ok(known.of(self.reading.selection().of(trace.open(&options)?)));
+        let read = [files_of(&self.trace), device_files(self.device.as_ref())].concat();
+        let page = PageFile::begin(self.report.as_deref(), self.out.as_deref(), &read)?;
         // Told apart before any file is made.
         let described = open_trace().map_err(Failure::operation)?;
         let description = described.description().text.clone();
         drop(described);
+        let device = self.trace_device.as_ref();
+        (self.reading).check_something_is_taken(&self.trace, device, open_trace)?;
         let shown = Shown::new(None);
         let session = Session {
             trace: &open_trace,
@@ -447,24 +495,23 @@ impl Args {
                 session.on_files(directory, self.size)
             })?
         };
-        let report = report.map_err(|error| self.why_not(driver, trace.name(), error))?;
+        let report = report.map_err(|error| self.failure(driver, trace.name(), error))?;
         if report.requests == 0 {
             let mut trace = open_trace().map_err(Failure::operation)?;
             let requests = summarize(trace.as_mut())
                 .map_err(Failure::operation)?
                 .requests;
-            let nothing = (self.reading).if_nothing_was_read(&self.trace, requests, trace.notes());
+            let nothing = (self.reading).if_nothing_was_read(&self.trace, requests, &*trace)?;
             nothing.into_iter().for_each(output::remark);
         }
-        if let Some(path) = &self.report {
-            let html = replay_page(ReplayPage {
+        page.write(|| {
+            Ok(replay_page(ReplayPage {
                 trace: &driver::shown(trace.name()),
                 device: &told(&device, fate),
                 description: &description,
                 report: &report,
-            });
-            write_page(path, &html)?;
-        }
+            }))
+        })?;
         Ok(Replayed {
             trace: driver::shown(trace.name()),
             device,
@@ -473,8 +520,8 @@ impl Args {
         })
     }
 
-    /// What is said of a replay that has failed, and the way out where there is one.
-    fn why_not(&self, driver: ReplayDriver, trace: &Path, error: SessionError) -> Failure {
+    /// What to say of a replay of this trace that has ended early.
+    fn failure(&self, driver: ReplayDriver, trace: &Path, error: SessionError) -> Failure {
         match error {
             // The way out of it is not for the models.
             SessionError::Open(OpenError::OtherBacking {
@@ -495,6 +542,14 @@ impl Args {
             }
             error @ (SessionError::ImpliedSize { .. } | SessionError::UnknownSize) => {
                 Failure(format!("{}: {error}", driver::shown(trace)))
+            }
+            SessionError::Replay { path, error }
+                if error.is_unsupported_by_host() && self.device.is_none() =>
+            {
+                let (path, elsewhere) = (driver::shown(&path), elsewhere(self.out.as_deref()));
+                Failure(format!(
+                    "{path}: {error}: {elsewhere}, and with --memory there are none"
+                ))
             }
             SessionError::Replay { path, error }
                 if driver == ReplayDriver::Ordered && error.is_refused() =>
@@ -542,6 +597,20 @@ impl WhichFile {
     }
 }
 
+/// The files that the device of this specification is in, as far as they can be known by now.
+fn device_files(spec: Option<&DeviceSpec>) -> Vec<PathBuf> {
+    let Some(spec) = spec else {
+        return Vec::new();
+    };
+    let mut files = vec![spec.file.clone()];
+    files.extend(spec.backing.clone());
+    // What cannot be read, the replay tells.
+    let header = RealHost.open(&spec.file, Access::ReadOnly).ok();
+    let header = header.and_then(|file| read_header(&file, &spec.file).ok());
+    files.extend(header.map(|header| backing_path(&spec.file, &header)));
+    files
+}
+
 /// Why a device refuses a change within its size.
 const WHY_REFUSED: &str = "the device takes no writes there: it is read-only (flag r), or these \
     sectors have no bit in a bitmap of version 1 or 2, which ubdlab image check tells and a resize \
@@ -549,7 +618,11 @@ const WHY_REFUSED: &str = "the device takes no writes there: it is read-only (fl
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let driver = match args.driver() {
+    let driver = args.driver().and_then(|driver| {
+        args.check_effects()?;
+        Ok(driver)
+    });
+    let driver = match driver {
         Ok(driver) => driver,
         Err(what) => return Ok(wrong_usage(what)),
     };

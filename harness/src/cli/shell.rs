@@ -91,9 +91,28 @@ fn pages(command: &clap::Command, directory: &Path) -> Result<(), Failure> {
     let mut text = Vec::new();
     page.render(&mut text).map_err(Failure::operation)?;
     let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", ".SH EXAMPLES\n");
+    let text = with_synopsis(&text, &synopsis(command));
     OutputFile::create(&path)?.write_whole(&text)?;
     for below in command.get_subcommands() {
         pages(below, directory)?;
     }
     Ok(())
+}
+
+/// How the command is used, with the values that its options take.
+fn synopsis(command: &clap::Command) -> String {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim();
+    let lines = usage.lines().map(|line| line.trim().replace('-', "\\-"));
+    lines.collect::<Vec<_>>().join("\n.br\n")
+}
+
+/// The page with this in its section SYNOPSIS.
+fn with_synopsis(page: &str, synopsis: &str) -> String {
+    const HEADING: &str = ".SH SYNOPSIS\n";
+    let Some((before, rest)) = page.split_once(HEADING) else {
+        return page.to_owned();
+    };
+    let after = rest.find("\n.SH ").map_or("", |at| &rest[at..]);
+    format!("{before}{HEADING}{synopsis}{after}")
 }

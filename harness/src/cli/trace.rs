@@ -17,7 +17,7 @@ use crate::trace::{
 use super::descriptor::is_standard_output;
 use super::output;
 use super::output_file::OutputFile;
-use super::reading::{Reading, file_of, noticed};
+use super::reading::{Reading, file_of, files_of, noticed};
 use super::trace_file::{into_file, written};
 use super::writing::Writing;
 use super::{Failure, Verdict, generate, stat};
@@ -215,7 +215,7 @@ fn info(
 ) -> Result<Verdict, Failure> {
     let summary = summarize(trace).map_err(Failure::operation)?;
     let (description, notes) = (trace.description().clone(), trace.notes());
-    let nothing = reading.if_nothing_was_read(path, summary.requests, notes);
+    let nothing = reading.if_nothing_was_read(path, summary.requests, trace)?;
     nothing.into_iter().for_each(output::remark);
     if json {
         let devices = notes.devices.iter().map(|(device, counts)| DeviceInfo {
@@ -263,7 +263,9 @@ fn info(
         "units       times in {}; positions in {}",
         description.units.time, description.units.position
     ));
-    output::line(format_args!("source      {}", description.text));
+    if !description.text.is_empty() {
+        output::line(format_args!("source      {}", description.text));
+    }
     output::line(format_args!("device      {device}"));
     output::line(format_args!("duration    {}", summary.duration_ns));
     print_event(notes);
@@ -280,7 +282,7 @@ fn stat(
 ) -> Result<Verdict, Failure> {
     let statistics = statistics(trace).map_err(Failure::operation)?;
     let requests = statistics.summary.requests;
-    let nothing = reading.if_nothing_was_read(path, requests, trace.notes());
+    let nothing = reading.if_nothing_was_read(path, requests, trace)?;
     nothing.into_iter().for_each(output::remark);
     if json {
         output::json(&Counted {
@@ -369,14 +371,19 @@ fn convert_to(
     target: &Path,
     writing: &Writing,
 ) -> Result<Verdict, Failure> {
-    if target == Path::new("-") || is_standard_output(target) {
+    let by_name = is_standard_output(target);
+    // A standard output that takes no writes is told of below.
+    if by_name && let Ok(output) = OutputFile::create(target) {
+        output.not_over(&files_of(source))?;
+    }
+    if by_name || target == Path::new("-") {
         let out = output::data(writing.is_binary())?;
         let name = Path::new("standard output");
         let converted = output::unless_reader_left(writing.write(trace, name, out))?;
         let Some((summary, losses, _)) = converted else {
             return Ok(Verdict::Good);
         };
-        let nothing = reading.if_nothing_was_read(source, summary.requests, trace.notes());
+        let nothing = reading.if_nothing_was_read(source, summary.requests, trace)?;
         nothing.into_iter().for_each(output::remark);
         // The trace is what is on standard output: what else there is to say goes beside it.
         losses.lines().for_each(output::remark);
@@ -384,11 +391,16 @@ fn convert_to(
         return Ok(Verdict::Good);
     }
     let output = OutputFile::create(target)?.made_from(file_of(source));
-    let converted = into_file(output, |out| writing.write(trace, target, out))?;
+    output.not_over(&files_of(source))?;
+    let mut nothing = None;
+    let converted = into_file(output, |out| {
+        let converted = writing.write(trace, target, out)?;
+        nothing = reading.if_nothing_was_read(source, converted.0.requests, trace)?;
+        Ok(converted)
+    })?;
     let Some((summary, losses, len)) = converted else {
         return Ok(Verdict::Good);
     };
-    let nothing = reading.if_nothing_was_read(source, summary.requests, trace.notes());
     nothing.into_iter().for_each(output::remark);
     output::line(written(target, summary.requests, len));
     losses.lines().for_each(output::line);

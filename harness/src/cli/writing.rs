@@ -91,14 +91,14 @@ impl Lost {
             fua,
         } = self.losses;
         let all = [
-            (write_zeroes, "write of zeros", "a write"),
-            (preflushes, "preflush", "a flush in front of the write"),
-            (fua, "FUA write", "a write with a flush after it"),
+            (write_zeroes, "write", " of zeros", "a write"),
+            (preflushes, "preflush", "", "a flush in front of the write"),
+            (fua, "FUA write", "", "a write with a flush after it"),
         ];
         let some = all.into_iter().filter(|(count, ..)| *count > 0);
-        some.map(|(count, noun, instead)| {
+        some.map(|(count, noun, which, instead)| {
             let count = counted(count, noun);
-            format!("not said    {count}: written as {instead}")
+            format!("not said    {count}{which}: written as {instead}")
         })
         .chain(self.served.then(|| {
             "not said    which client asked for each request, and how it ended".to_owned()

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use crate::clock;
 
-use super::case::Case;
 use super::coverage::Coverage;
 use super::defect::CaseDefect;
-use super::exactly::{NotRight, run_exactly};
 use super::explore::{Explored, explore_watched};
 use super::generate::generate;
 use super::guard::guarded;
 use super::parts::{Unwatched, Watch};
 use super::round::{Round, Workers};
+use super::shrink::with_needed_defects;
 use super::subject::Subject;
 use super::violation::{Cause, Kind, Violation};
 
@@ -138,25 +137,18 @@ pub fn run_until(
         };
         let round = workers.work(campaign.jobs)?;
         begun += cases;
-        let new = total.add_round(round, &mut subject);
+        let new = total.add_round(round, &mut subject, &*stop);
         recipient.found(&new, &*stop);
         recipient.progress(begun);
     }
     Ok(total.outcome(started.elapsed_ns()))
 }
 
-/// [`Finding`] with only those defects that its violation needs.
-fn trace(finding: &mut Finding) {
-    let cause = finding.violation.cause();
-    let shows =
-        |case: &Case| matches!(run_exactly(case), Err(NotRight::Violated(v)) if v.cause() == cause);
-    for defect in &finding.case.defects.clone() {
-        let mut without = finding.case.clone();
-        without.defects.retain(|other| other != defect);
-        if shows(&without) {
-            finding.case = without;
-        }
-    }
+/// [`Finding`] with only those defects that its violation needs, as far as is found until `stop` says
+/// so: without any one of those left, it does not show.
+fn trace(finding: &mut Finding, stop: &dyn Fn() -> bool) {
+    (finding.case, finding.violation) =
+        with_needed_defects(&finding.case, &finding.violation, finding.seed, stop);
 }
 
 /// Runs one case; a panic of what is fuzzed is a finding like any other.
@@ -199,7 +191,12 @@ struct Total {
 
 impl Total {
     /// Adds a round; the findings in it that are new.
-    fn add_round(&mut self, round: Round, subject: &mut Subject) -> Vec<Finding> {
+    fn add_round(
+        &mut self,
+        round: Round,
+        subject: &mut Subject,
+        stop: &dyn Fn() -> bool,
+    ) -> Vec<Finding> {
         self.sum.cases += round.cases;
         self.sum.host_operations += round.host_operations;
         self.sum.crash_images += round.crash_images;
@@ -208,7 +205,7 @@ impl Total {
         self.stuck = round.stuck.map(|seed| stuck(seed, subject));
         let mut new = Vec::new();
         for (cause, mut finding) in round.findings {
-            trace(&mut finding);
+            trace(&mut finding, stop);
             let needed = finding.case.defects.clone();
             // What needs two of them may be the only sight of one so far: both stay on.
             if let [only] = &needed[..] {

@@ -53,6 +53,8 @@ pub struct Entry {
     pub number: Option<u8>,
     /// Its name.
     pub name: String,
+    /// What it does wrong, in a sentence.
+    pub does: String,
     /// Where the real thing is found.
     pub kernels: String,
     /// What has it, and no other defect.
@@ -101,6 +103,7 @@ pub fn of_kernel(defect: Defect) -> Entry {
     Entry {
         number: Some(defect.number()),
         name: defect.name().into(),
+        does: defect.does(),
         kernels: match names.is_empty() {
             true => "others".into(),
             false => names.join(", "),
@@ -119,6 +122,10 @@ pub fn of_resize(name: &str, defect: Option<ResizeDefect>) -> Entry {
     Entry {
         number: None,
         name: name.into(),
+        does: match defect {
+            Some(defect) => defect.does(),
+            None => "The procedure of 2003 as it was, without journal and syncs".into(),
+        },
         kernels: "-".into(),
         subject: Subject {
             defects: defect.into_iter().map(CaseDefect::Resize).collect(),
@@ -348,9 +355,16 @@ impl fmt::Display for Catalogue {
              it is not told what to look for. *Cases* is the median of the cases up to the first\n\
              finding. *Found as* is the kind of violation seen first, the most frequent first.\n\
              *Requests* are those that are left in the earliest finding when it is shrunk; 0 means\n\
-             that opening the device and reading it, or the resize alone, is enough. What is wrong,\n\
-             and what the model does without the defect, is said in `driver/src/linux/defects.rs` and\n\
+             that opening the device and reading it, or the resize alone, is enough. More about each,\n\
+             and what the model does without it, is said in `driver/src/linux/defects.rs` and\n\
              `harness/src/fuzz/procedure_2003/defects.rs`. With no defect switched on, nothing is found.\n\n\
+             `ubdlab fuzz --defect NAME` takes all names: those of the kernels' drivers with\n\
+             `--driver linux-6.12` or `linux-2.6`, all others with `--driver ordered`. `ubdlab replay\n\
+             --defect NAME` takes those of the kernels' drivers, and most of these show only after a crash,\n\
+             with a failing host or on a damaged file, of which a replay has none. A defect that one of the\n\
+             two kernels alone has is refused with the other one. `requeue-loses-bitmap` needs a pipe that\n\
+             fills: some of the fuzzer's cases have a small one, and a replay has one where that defect is\n\
+             named. The real one has room for all requests of a device.\n\n\
              *In Linux* names the two models that have a defect, 6.12 and 2.6; *others* are versions\n\
              between them or before: `driver/src/linux/defects.rs` says which. The numbers are those of\n\
              a list of the driver's defects; {} stand for nothing there.\n\n\
@@ -367,11 +381,11 @@ impl fmt::Display for Catalogue {
             }
             writeln!(
                 f,
-                "| No. | Defect | In Linux | Found | Found as | Cases | Requests |"
+                "| No. | Defect | What it does wrong | In Linux | Found | Found as | Cases | Requests |"
             )?;
             writeln!(
                 f,
-                "|----:|--------|----------|-------|----------|------:|---------:|"
+                "|----:|--------|--------------------|----------|-------|----------|------:|---------:|"
             )?;
             for row in rows {
                 write_row(f, row, self.bound)?;
@@ -389,8 +403,9 @@ fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, bound: u64) -> fmt::Result {
     let number = row.entry.number.map_or(String::new(), |n| n.to_string());
     writeln!(
         f,
-        "| {number} | {} | {} | {} | {} | {} | {} |",
+        "| {number} | {} | {} | {} | {} | {} | {} | {} |",
         row.name(),
+        row.entry.does,
         row.entry.kernels,
         row.found(),
         row.kinds(),

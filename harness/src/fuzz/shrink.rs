@@ -46,6 +46,7 @@ pub fn shrink_until(
         shrinker.simpler_actions();
         shrinker.image();
         shrinker.end();
+        shrinker.defects();
         if shrinker.best == before || shrinker.is_over() {
             break;
         }
@@ -53,6 +54,27 @@ pub fn shrink_until(
     let mut best = shrinker.best;
     best.found = Some(shrinker.violation.clone());
     (best, shrinker.violation)
+}
+
+/// The case with only those defects that its violation needs, and the violation as it shows then: of
+/// those that are left, each one left out alone would make it vanish. What `stop` cuts short has
+/// some more.
+pub(super) fn with_needed_defects(
+    case: &Case,
+    violation: &Violation,
+    seed: u64,
+    stop: &dyn Fn() -> bool,
+) -> (Case, Violation) {
+    let mut shrinker = Shrinker {
+        cause: violation.cause(),
+        seed,
+        stop,
+        attempts: 0,
+        best: case.clone(),
+        violation: violation.clone(),
+    };
+    shrinker.defects();
+    (shrinker.best, shrinker.violation)
 }
 
 struct Shrinker<'a> {
@@ -169,6 +191,28 @@ impl Shrinker<'_> {
                 if !self.attempt(without) {
                     at += 1;
                 }
+            }
+        }
+    }
+
+    /// Switches defects off until each that is left is needed. Without one of them the crash may
+    /// have to come at another moment, and what kept another one on may be gone.
+    fn defects(&mut self) {
+        // Mostly one is to blame.
+        for only in self.best.defects.clone() {
+            let alone = self.changed(|case| case.defects.retain(|defect| *defect == only));
+            if self.attempt(alone) {
+                return;
+            }
+        }
+        loop {
+            let before = self.best.defects.len();
+            for defect in self.best.defects.clone() {
+                let without = self.changed(|case| case.defects.retain(|other| *other != defect));
+                self.attempt(without);
+            }
+            if self.best.defects.len() == before {
+                return;
             }
         }
     }

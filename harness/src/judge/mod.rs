@@ -53,6 +53,7 @@ impl JudgesCatalogue {
             let entry = Entry {
                 number: None,
                 name: double.name.into(),
+                does: double.does.into(),
                 kernels: String::new(),
                 subject: subject(double),
             };

@@ -7,7 +7,7 @@ use std::path::Path;
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
 use driver::host::HostNames;
-use driver::linux::{Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec, bring_up};
+use driver::linux::{Defect, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec, bring_up};
 use driver::open::{OpenOptions, backing_path, open};
 use driver::ordered::Ordered;
 
@@ -20,7 +20,44 @@ pub enum ReplayDriver {
     #[default]
     Ordered,
     /// The model of a kernel's, with these defects.
-    Linux(Kernel, Defects),
+    Linux(Kernel, Defects, Pipe),
+}
+
+/// The pipe from the block layer to the I/O thread of a kernel's driver. A request that does not
+/// fit is submitted again, which is when [`Defect::RequeueLosesBitmap`] shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pipe {
+    /// As the real one. One device has at most 64 requests in flight, and never fills it.
+    #[default]
+    Real,
+    /// One that fills.
+    Small,
+}
+
+impl Pipe {
+    /// Requests that fit into the real one. It is a pair of Unix stream sockets, and a request is a
+    /// pointer of 8 bytes in it: with Linux's usual socket buffer of 212,992 bytes, 278 such writes
+    /// fill it.
+    pub const REAL_REQUESTS: usize = 278;
+
+    /// Requests that fit into the small one: fewer than there may be in flight.
+    pub const SMALL_REQUESTS: usize = 4;
+
+    /// Requests that fit.
+    pub const fn requests(self) -> usize {
+        match self {
+            Pipe::Real => Pipe::REAL_REQUESTS,
+            Pipe::Small => Pipe::SMALL_REQUESTS,
+        }
+    }
+
+    /// The pipe in which each of these defects can show that were named one by one.
+    pub fn for_named(defects: Defects) -> Pipe {
+        match defects.contains(Defect::RequeueLosesBitmap) {
+            true => Pipe::Small,
+            false => Pipe::Real,
+        }
+    }
 }
 
 impl ReplayDriver {
@@ -28,8 +65,8 @@ impl ReplayDriver {
     pub fn name(self) -> &'static str {
         match self {
             ReplayDriver::Ordered => "ordered",
-            ReplayDriver::Linux(Kernel::Linux6_12, _) => "linux-6.12",
-            ReplayDriver::Linux(Kernel::Linux2_6, _) => "linux-2.6",
+            ReplayDriver::Linux(Kernel::Linux6_12, ..) => "linux-6.12",
+            ReplayDriver::Linux(Kernel::Linux2_6, ..) => "linux-2.6",
         }
     }
 
@@ -37,16 +74,24 @@ impl ReplayDriver {
     pub fn defects(self) -> Vec<String> {
         match self {
             ReplayDriver::Ordered => Vec::new(),
-            ReplayDriver::Linux(_, defects) => {
+            ReplayDriver::Linux(_, defects, _) => {
                 let names = defects.iter().map(|defect| defect.name().to_owned());
                 names.collect()
             }
         }
     }
 
+    /// The requests that fit into its pipe, if that is not the real one's.
+    pub(super) fn small_pipe(self) -> Option<usize> {
+        match self {
+            ReplayDriver::Linux(_, _, Pipe::Small) => Some(Pipe::SMALL_REQUESTS),
+            ReplayDriver::Linux(_, _, Pipe::Real) | ReplayDriver::Ordered => None,
+        }
+    }
+
     /// Whether it knows discards and writes of zeros.
-    pub(super) fn discards(self) -> bool {
-        !matches!(self, ReplayDriver::Linux(Kernel::Linux2_6, _))
+    pub fn discards(self) -> bool {
+        !matches!(self, ReplayDriver::Linux(Kernel::Linux2_6, ..))
     }
 }
 
@@ -121,11 +166,8 @@ where
 pub(crate) struct Model {
     pub(crate) kernel: Kernel,
     pub(crate) defects: Defects,
+    pub(crate) pipe: Pipe,
 }
-
-/// Requests that fit into the pipe to the model's I/O thread: fewer than there may be in flight, so
-/// that it fills, and what the driver does then is seen too.
-const PIPE_CAPACITY: usize = 4;
 
 impl Model {
     /// Opens the device; `backing` is the backing file where the command line names one.
@@ -137,7 +179,7 @@ impl Model {
     ) -> Result<LinuxUbd<H::File>, LinuxOpenError> {
         let spec = OpenSpec {
             kernel: self.kernel,
-            pipe_capacity: PIPE_CAPACITY,
+            pipe_capacity: self.pipe.requests(),
             ..OpenSpec::default()
         };
         bring_up(host, cow, backing, &spec, self.defects)
@@ -213,8 +255,17 @@ mod tests {
         let model = Model {
             kernel: Kernel::Linux6_12,
             defects: Defects::none(),
+            pipe: Pipe::Real,
         };
         model.reopen(host, &DeviceSpec::of("cow"), OpenOptions::default())
+    }
+
+    #[test]
+    fn the_real_pipe_takes_all_requests_that_may_be_in_flight_and_the_small_one_does_not() {
+        let in_flight = driver::blk::Limits::LINUX_6_12.queue_depth;
+        assert!(Pipe::Real.requests() >= in_flight);
+        assert!(Pipe::Small.requests() < in_flight);
+        assert_eq!(Pipe::for_named(Defects::none()), Pipe::Real);
     }
 
     #[test]

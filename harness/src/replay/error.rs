@@ -158,7 +158,10 @@ pub enum ReplayError {
         range: SectorRange,
     },
     /// A request that a driver of that time does not know.
-    #[error("request {request}, a {operation}: --driver {driver} knows none, linux-6.12 does")]
+    #[error(
+        "request {request}, a {operation}: --driver {driver} knows none, linux-6.12 does; \
+         --skip-unsupported leaves them out and counts them"
+    )]
     Unknown {
         /// The number of the request in the trace, from 1.
         request: u64,
@@ -176,6 +179,18 @@ pub enum ReplayError {
 }
 
 impl ReplayError {
+    /// Whether the host cannot do what the driver needs, wherever its files are.
+    pub fn is_unsupported_by_host(&self) -> bool {
+        matches!(
+            self,
+            ReplayError::Failed {
+                status: Status::NotSupported,
+                is_of_host: true,
+                ..
+            }
+        )
+    }
+
     /// Whether it is the driver that does something wrong, on a host that does what it is asked.
     pub fn is_of_driver(&self) -> bool {
         match self {

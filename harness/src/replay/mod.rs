@@ -29,7 +29,7 @@ pub mod timeline;
 mod verify;
 
 pub(crate) use bring_up::Model;
-pub use bring_up::{BringsUp, OrderedBut, Reopened, ReplayDriver};
+pub use bring_up::{BringsUp, OrderedBut, Pipe, Reopened, ReplayDriver};
 pub use limits::Allowed;
 pub use options::{Options, ResizeAt};
 pub use pace::Pace;

@@ -7,9 +7,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::device::Taken;
-use crate::figures::{counted, grouped, size, time};
+use crate::figures::{counted, grouped, in_lines, size, time};
 
-use super::bring_up::ReplayDriver;
+use super::bring_up::{Pipe, ReplayDriver};
 use super::observe::Sight;
 use super::pace::PaceReport;
 use super::timeline::Timeline;
@@ -21,6 +21,9 @@ pub struct Report {
     pub driver: &'static str,
     /// The defects that it has, by their names.
     pub defects: Vec<String>,
+    /// The requests that fit into the pipe of a kernel's driver, where it is smaller than the real
+    /// one, so that it fills.
+    pub small_pipe_requests: Option<usize>,
     /// Requests of the trace that were replayed.
     pub requests: u64,
     /// Sectors that they read, each compared with the model.
@@ -82,6 +85,8 @@ pub struct Report {
     pub records_skipped: u64,
     /// Requests whose offset or end was not a multiple of 512 bytes, and was rounded outward.
     pub requests_rounded: u64,
+    /// Requests that were left out as asked for, because the driver does not know them.
+    pub requests_unsupported: u64,
     /// Requests of the trace with a time before that of the request that they follow; they are
     /// submitted in the order of the trace.
     pub requests_earlier: u64,
@@ -200,6 +205,18 @@ impl Report {
         self.driver != ReplayDriver::Ordered.name()
     }
 
+    /// That the pipe of a kernel's driver was smaller than the real one, and why.
+    pub fn small_pipe(&self) -> Option<String> {
+        self.small_pipe_requests.map(|requests| {
+            format!(
+                "with a pipe of {}: requeue-loses-bitmap shows only where it fills, and the real \
+                 one, of {}, does not with one device",
+                counted(requests as u64, "request"),
+                Pipe::REAL_REQUESTS
+            )
+        })
+    }
+
     /// That there is more wrong than the examples.
     pub fn more_examples(&self) -> Option<String> {
         let more = self.mismatch_examples_left_out;
@@ -234,6 +251,11 @@ impl Report {
                 self.records_skipped,
                 "bad line or record",
                 "of the trace left out",
+            ),
+            (
+                self.requests_unsupported,
+                "request",
+                "left out: this driver knows neither discards nor writes of zeros",
             ),
             (
                 self.requests_rounded,
@@ -286,8 +308,34 @@ impl fmt::Display for Report {
     }
 }
 
+/// The most characters in a line of the names of defects, after its indentation.
+const NAMES_A_LINE: usize = 84;
+
 /// The parts of the text, from above.
 impl Report {
+    fn write_model(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let defects = match &self.defects[..] {
+            [] => "no defect".to_owned(),
+            [only] => format!("the defect {only}"),
+            many => counted(many.len() as u64, "defect"),
+        };
+        write!(
+            f,
+            "           served by the model of {}, with {defects}",
+            self.driver
+        )?;
+        writeln!(f, "{}", if self.defects.len() > 1 { ":" } else { "" })?;
+        if self.defects.len() > 1 {
+            for line in in_lines(&self.defects, NAMES_A_LINE) {
+                writeln!(f, "             {line}")?;
+            }
+        }
+        match self.small_pipe() {
+            Some(small) => writeln!(f, "           {small}"),
+            None => Ok(()),
+        }
+    }
+
     fn write_requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -310,16 +358,7 @@ impl Report {
             counted(self.discards, "discard"),
         )?;
         if self.is_of_model() {
-            let defects = match &self.defects[..] {
-                [] => "no defect".to_owned(),
-                [only] => format!("the defect {only}"),
-                many => counted(many.len() as u64, "defect"),
-            };
-            writeln!(
-                f,
-                "           served by the model of {}, with {defects}",
-                self.driver
-            )?;
+            self.write_model(f)?;
         }
         for line in self.of_the_trace() {
             writeln!(f, "           {line}")?;
@@ -381,7 +420,7 @@ impl Report {
                 ];
                 write!(f, "  {name:<10}")?;
                 for column in columns {
-                    write!(f, " {:>10}", time(column))?;
+                    write!(f, " {:>10}", latency_time(column))?;
                 }
                 writeln!(f)?;
             }
@@ -434,5 +473,14 @@ impl Report {
             Some(false) => writeln!(f, "           THE BACKING FILE HAS CHANGED"),
             None => Ok(()),
         }
+    }
+}
+
+/// A latency for people: with a clock that is looked at for many requests together, some take no
+/// time that it shows.
+pub fn latency_time(ns: u64) -> String {
+    match ns {
+        0 => "-".to_owned(),
+        ns => time(ns),
     }
 }

@@ -1,7 +1,7 @@
 //! A replay from beginning to end: the device made or brought up, the trace replayed, the
 //! device compared, closed, reopened and compared again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
@@ -42,6 +42,11 @@ use super::verify::{NotVerified, Verify, idle, take_in};
 /// The files of a device made for a replay.
 const COW_NAME: &str = "device.cow";
 const BACKING_NAME: &str = "backing.img";
+
+/// The files of a device that is made for a replay in `directory`.
+pub fn files_made_in(directory: &Path) -> [PathBuf; 2] {
+    [COW_NAME, BACKING_NAME].map(|name| directory.join(name))
+}
 
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +107,11 @@ impl Session<'_> {
     fn model(&self) -> Option<Model> {
         match self.options.driver {
             ReplayDriver::Ordered => None,
-            ReplayDriver::Linux(kernel, defects) => Some(Model { kernel, defects }),
+            ReplayDriver::Linux(kernel, defects, pipe) => Some(Model {
+                kernel,
+                defects,
+                pipe,
+            }),
         }
     }
 
@@ -446,12 +455,14 @@ impl Session<'_> {
             pace,
             records_skipped: trace.notes().skipped,
             requests_rounded: trace.notes().rounded,
+            requests_unsupported: trace.left_out().unsupported,
             requests_earlier: trace.notes().earlier,
             requests_earlier_by_at_most_ns: trace.notes().earlier_by_at_most.0,
             requests_failed_in_trace: trace.notes().served.failed.values().sum(),
             io: None,
             driver: self.options.driver.name(),
             defects: self.options.driver.defects(),
+            small_pipe_requests: self.options.driver.small_pipe(),
             finished_switch,
             backing_note: None,
             backing_unchanged: None,

@@ -5,7 +5,7 @@ use driver::units::Bytes;
 
 use crate::figures::{counted, grouped, size, time, were};
 use crate::replay::Report;
-use crate::replay::report::{Percentiles, ResizeReport};
+use crate::replay::report::{Percentiles, ResizeReport, latency_time};
 
 use super::chart::{
     Band, STRIP_LEGEND, Touched, any, latency_histogram, latency_over_time, requests, strip,
@@ -75,6 +75,9 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
         page.paragraph(format_args!("{line}."));
     }
     page.paragraph(format_args!("The device: {}", what.device));
+    if let Some(small) = report.small_pipe() {
+        page.paragraph(format_args!("The model ran {small}."));
+    }
     if let Some(why) = report.why_nothing_shows() {
         page.paragraph(why);
     }
@@ -141,7 +144,11 @@ fn served_by(report: &Report) -> String {
         [only] => format!("the defect {only}"),
         many => format!("the defects {}", many.join(", ")),
     };
-    format!(" by the model of {}, with {defects}", report.driver)
+    let pipe = match report.small_pipe_requests {
+        Some(requests) => format!(" and a pipe of {}", counted(requests as u64, "request")),
+        None => String::new(),
+    };
+    format!(" by the model of {}, with {defects}{pipe}", report.driver)
 }
 
 fn sentence(resize: &ResizeReport) -> String {
@@ -242,7 +249,7 @@ fn latencies(page: &mut Page, report: &Report, bands: &[Band]) {
 fn row(name: &str, of: Percentiles) -> Vec<String> {
     let times = [of.p50_ns, of.p90_ns, of.p99_ns, of.p999_ns, of.max_ns];
     let mut row = vec![name.to_string(), grouped(of.count)];
-    row.extend(times.map(time));
+    row.extend(times.map(latency_time));
     row
 }
 

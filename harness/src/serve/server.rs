@@ -82,14 +82,18 @@ impl Opening {
         } = open(&RealHost, &self.spec, self.options)?;
         match self.driver {
             ReplayDriver::Ordered => self.up(device, interrupted, finished_switch, tells, ends),
-            ReplayDriver::Linux(kernel, defects) => {
+            ReplayDriver::Linux(kernel, defects, pipe) => {
                 if interrupted.is_some() {
                     return Err(SessionError::Model {
                         path: self.spec.file,
                         error: LinuxOpenError::Relocating,
                     });
                 }
-                let model = Model { kernel, defects };
+                let model = Model {
+                    kernel,
+                    defects,
+                    pipe,
+                };
                 let driver = model.take_over(&RealHost, &self.spec, device)?;
                 self.up(driver, None, finished_switch, tells, ends)
             }

@@ -116,7 +116,7 @@ pub enum Devices {
     /// one would overwrite each other.
     #[default]
     TheOnly,
-    /// This one. Formats that know one device only have no name for it, and ignore the choice.
+    /// This one. Of a trace that does not tell devices apart, that is an error.
     Only(DeviceChoice),
     /// All: to list and count them.
     All,

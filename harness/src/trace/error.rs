@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use driver::units::FileOffset;
 use thiserror::Error;
 
-use super::device::Device;
+use super::device::{Device, DeviceChoice};
 
 /// A place in a trace file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +124,18 @@ pub enum TraceError {
         first: Device,
         /// The other one.
         second: Device,
+    },
+    /// One device's requests are asked for, and the trace does not say which device one goes to.
+    #[error(
+        "{}: found a trace that does not tell devices apart, expected one with device {choice}: \
+         leave --device out, or --trace-device of replay",
+        driver::shown(file)
+    )]
+    NoDevices {
+        /// The file.
+        file: PathBuf,
+        /// The device that was asked for.
+        choice: DeviceChoice,
     },
     /// A record that may not be written into a trace.
     #[error(

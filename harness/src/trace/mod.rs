@@ -55,9 +55,9 @@ pub use error::{Place, TraceError};
 pub use event::Event;
 pub use generate::{Generator, Workload};
 pub use notes::Notes;
-pub use open::{open, open_stream};
+pub use open::{files, open, open_stream};
 pub use record::{Nanoseconds, Record, TraceOperation};
-pub use select::Selection;
+pub use select::{Known, LeftOut, Selection};
 pub use served::Served;
 pub use stat::{Statistics, statistics};
 pub use summary::{Converted, Summary, convert, summarize};
@@ -87,6 +87,11 @@ pub trait TraceSource: Iterator<Item = Result<Record, TraceError>> + Send {
     /// Who has asked for the last record, and how it ended. Only where the trace tells.
     fn served(&self) -> Option<Served> {
         None
+    }
+
+    /// What was left out of the part that has been read, because only other requests were asked for.
+    fn left_out(&self) -> LeftOut {
+        LeftOut::default()
     }
 }
 

@@ -57,6 +57,11 @@ pub struct DeviceCounts {
 }
 
 impl Notes {
+    /// Whether this event was seen.
+    pub fn has(&self, event: Event) -> bool {
+        self.events[event.index()] > 0
+    }
+
     /// Counts a request to `device`; there is no record if the request is wrong.
     pub(super) fn count_device(&mut self, device: &Device, record: Option<&Record>) {
         if self.devices.len() == MAX_DEVICES && !self.devices.contains_key(device) {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use driver::units::FileOffset;
 
@@ -21,10 +21,11 @@ use super::input::Input;
 use super::lines::Lines;
 use super::log_writes::LogWrites;
 use super::reader::{Reader, preferred_event};
+use super::select::OfDevice;
 use super::vscsi::Vscsi;
 use super::{
-    CompactReader, Description, Format, Place, ReadOptions, Stream, TraceError, TraceSource,
-    detect, error,
+    CompactReader, Description, Devices, Format, Place, ReadOptions, Stream, TraceError,
+    TraceSource, detect, error,
 };
 
 /// The files that are read side by side, each with its first part in memory.
@@ -36,6 +37,22 @@ const MOST_FILES: usize = 1024;
 /// # Errors
 /// If the host refuses, or if it is no trace.
 pub fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn TraceSource>, TraceError> {
+    Ok(chosen(open_all(path, options)?, path, options))
+}
+
+/// Of a trace only the device that the options choose.
+fn chosen(
+    source: Box<dyn TraceSource>,
+    name: &Path,
+    options: &ReadOptions,
+) -> Box<dyn TraceSource> {
+    match &options.devices {
+        Devices::Only(choice) => OfDevice::of(source, name, choice),
+        Devices::TheOnly | Devices::All => source,
+    }
+}
+
+fn open_all(path: &Path, options: &ReadOptions) -> Result<Box<dyn TraceSource>, TraceError> {
     let opened = Opened::file(path)?;
     let Format::Blktrace(_) = opened.format else {
         return opened.source(options);
@@ -74,6 +91,14 @@ pub fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn TraceSource>, 
     blktrace(files, left_out, options)
 }
 
+/// The files that [`open`] may read of the trace at `path`: it, and of a blktrace recording those of
+/// the other CPUs.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let mut files = siblings(path).map_or(Vec::new(), |siblings| siblings.files);
+    files.push(path.to_owned());
+    files
+}
+
 /// Opens a trace that comes from anywhere; `name` is what errors call it.
 ///
 /// # Errors
@@ -83,7 +108,8 @@ pub fn open_stream(
     stream: impl Read + Send + 'static,
     options: &ReadOptions,
 ) -> Result<Box<dyn TraceSource>, TraceError> {
-    Opened::stream(name, stream, 1)?.source(options)
+    let source = Opened::stream(name, stream, 1)?.source(options)?;
+    Ok(chosen(source, name, options))
 }
 
 /// A stream whose format is known.

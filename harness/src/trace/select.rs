@@ -1,6 +1,98 @@
-//! A part of a trace: from one request to another, or from one time to another.
+//! A part of a trace: from one request to another, from one time to another, or one device's.
 
-use super::{Description, Nanoseconds, Notes, Record, Served, TraceError, TraceSource};
+use std::path::{Path, PathBuf};
+
+use super::{
+    Description, DeviceChoice, Nanoseconds, Notes, Record, Served, TraceError, TraceOperation,
+    TraceSource,
+};
+
+/// What a part of a trace leaves out of what was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Requests, by their number or their time.
+    pub requests: u64,
+    /// The latest time of one of them, since the start of the trace.
+    pub last: Nanoseconds,
+    /// The device whose requests are taken, if not those of all.
+    pub device: Option<DeviceChoice>,
+    /// Requests that a driver does not know.
+    pub unsupported: u64,
+}
+
+/// Which requests are known to the driver that gets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Discards and writes of zeros; it knows all others.
+    pub discards: bool,
+}
+
+impl Known {
+    /// `source` without the requests that are not known.
+    pub fn of(self, source: Box<dyn TraceSource>) -> Box<dyn TraceSource> {
+        match self.discards {
+            true => source,
+            false => Box::new(WithoutDiscards {
+                source,
+                unsupported: 0,
+            }),
+        }
+    }
+}
+
+struct WithoutDiscards {
+    source: Box<dyn TraceSource>,
+    unsupported: u64,
+}
+
+impl Iterator for WithoutDiscards {
+    type Item = Result<Record, TraceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let record = self.source.next()?;
+            let is_unknown = record.as_ref().is_ok_and(|record| {
+                matches!(
+                    record.operation,
+                    TraceOperation::Discard | TraceOperation::WriteZeroes
+                )
+            });
+            if !is_unknown {
+                return Some(record);
+            }
+            self.unsupported += 1;
+        }
+    }
+}
+
+impl TraceSource for WithoutDiscards {
+    fn description(&self) -> &Description {
+        self.source.description()
+    }
+
+    fn notes(&self) -> &Notes {
+        self.source.notes()
+    }
+
+    fn payload(&self) -> Option<&[u8]> {
+        self.source.payload()
+    }
+
+    fn tells_served(&self) -> bool {
+        self.source.tells_served()
+    }
+
+    fn served(&self) -> Option<Served> {
+        self.source.served()
+    }
+
+    fn left_out(&self) -> LeftOut {
+        LeftOut {
+            unsupported: self.unsupported,
+            ..self.source.left_out()
+        }
+    }
+}
 
 /// Which part of a trace is taken. All conditions have to hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +123,7 @@ impl Selection {
                 passed: 0,
                 taken: 0,
                 first_time: None,
+                left_out: LeftOut::default(),
             }),
         }
     }
@@ -42,6 +135,7 @@ struct Selected {
     passed: u64,
     taken: u64,
     first_time: Option<Nanoseconds>,
+    left_out: LeftOut,
 }
 
 impl Selected {
@@ -78,6 +172,8 @@ impl Iterator for Selected {
                 record.time.0 = record.time.0.saturating_sub(first.0);
                 return Some(Ok(record));
             }
+            self.left_out.requests += 1;
+            self.left_out.last = self.left_out.last.max(record.time);
         }
     }
 }
@@ -101,5 +197,89 @@ impl TraceSource for Selected {
 
     fn served(&self) -> Option<Served> {
         self.source.served()
+    }
+
+    fn left_out(&self) -> LeftOut {
+        LeftOut {
+            device: self.source.left_out().device,
+            ..self.left_out.clone()
+        }
+    }
+}
+
+/// One device's requests, of a trace of which the reader takes only those.
+pub(super) struct OfDevice {
+    source: Box<dyn TraceSource>,
+    /// What errors call the trace.
+    name: PathBuf,
+    choice: DeviceChoice,
+    /// There was an error.
+    ended: bool,
+}
+
+impl OfDevice {
+    /// The part of `source`, which errors call `name`.
+    pub(super) fn of(
+        source: Box<dyn TraceSource>,
+        name: &Path,
+        choice: &DeviceChoice,
+    ) -> Box<dyn TraceSource> {
+        Box::new(OfDevice {
+            source,
+            name: name.to_owned(),
+            choice: choice.clone(),
+            ended: false,
+        })
+    }
+}
+
+impl Iterator for OfDevice {
+    type Item = Result<Record, TraceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.source.next();
+        let tells = !self.source.notes().devices.is_empty();
+        match next {
+            Some(Ok(_)) if !tells => {
+                self.ended = true;
+                Some(Err(TraceError::NoDevices {
+                    file: self.name.clone(),
+                    choice: self.choice.clone(),
+                }))
+            }
+            next => next,
+        }
+    }
+}
+
+impl TraceSource for OfDevice {
+    fn description(&self) -> &Description {
+        self.source.description()
+    }
+
+    fn notes(&self) -> &Notes {
+        self.source.notes()
+    }
+
+    fn payload(&self) -> Option<&[u8]> {
+        self.source.payload()
+    }
+
+    fn tells_served(&self) -> bool {
+        self.source.tells_served()
+    }
+
+    fn served(&self) -> Option<Served> {
+        self.source.served()
+    }
+
+    fn left_out(&self) -> LeftOut {
+        LeftOut {
+            device: Some(self.choice.clone()),
+            ..self.source.left_out()
+        }
     }
 }

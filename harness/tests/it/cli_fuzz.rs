@@ -151,9 +151,12 @@ fn a_bad_repro_file_is_refused() {
         *case.pointer_mut(path).unwrap() = value;
         case.to_string()
     };
-    refuse("", "EOF while parsing a value at line 1 column 0");
-    refuse("\u{1}garbage", "expected value at line 1 column 1");
-    refuse("{}", "found no format, expected \"ubdlab case 1\"");
+    let none = |content: &str, why: &str| {
+        refuse(content, &format!("not a finding of ubdlab fuzz: {why}"));
+    };
+    none("", "EOF while parsing a value at line 1 column 0");
+    none("\u{1}garbage", "expected value at line 1 column 1");
+    none("{}", "found no format, expected \"ubdlab case 1\"");
     refuse(
         &edited("/format", json!("ubdlab case 0")),
         "found format \"ubdlab case 0\", expected \"ubdlab case 1\"",
@@ -354,7 +357,8 @@ fn wrong_usage_is_told_apart_from_what_cannot_be_done() {
         &["--output=@page"],
         &["--defect=nonsense"],
         &["--driver=linux-7"],
-        &["--duration=5"],
+        &["--duration=5d"],
+        &["--cases=0"],
         &["--jobs=0"],
         &["--jobs=1025", "--cases=1"],
         &["--jobs=18446744073709551615", "--cases=1"],

@@ -65,12 +65,19 @@ fn a_known_defect_is_seen_with_the_sectors_that_it_mixes_up() {
     let text = sandbox.run(&["replay", "@mixed", "--driver=linux-6.12", "--memory"]);
     let text = sandbox.text(&text.stdout);
     assert!(
-        text.contains("served by the model of linux-6.12, with 20 defects"),
+        text.contains(
+            "served by the model of linux-6.12, with 20 defects:\n             flush-noop, \
+             flush-wrong-file, unordered-publish, requeue-loses-bitmap,"
+        ),
         "{text}"
     );
+    let mut names = text
+        .lines()
+        .filter(|line| line.starts_with("             "));
+    assert!(names.all(|line| line.len() <= 100), "{text}");
+    assert!(!text.contains("with a pipe of"), "{text}");
 }
 
-/// Its pipe is smaller than the queue, or that would never fill it.
 /// A few bytes of a trace imply a device of any size, most of which is holes.
 #[test]
 fn a_large_device_is_not_read_where_its_files_have_holes() {
@@ -113,6 +120,45 @@ fn a_defect_that_needs_a_full_pipe_is_seen() {
         let examples = report["mismatch_examples"].as_array().unwrap();
         let is_lost = |example: &Value| example.as_str().unwrap().starts_with("after reopening: ");
         assert!(examples.iter().all(is_lost), "{examples:?}");
+        assert_eq!(report["small_pipe_requests"], 4);
+        let args = [&["replay"], &args[..]].concat();
+        let text = sandbox.text(&sandbox.run(&args).stdout);
+        assert!(text.contains("with a pipe of 4 requests: "), "{text}");
+    }
+}
+
+/// The real driver keeps the bits of all these writes, with 64 requests in flight: its pipe has
+/// room for them.
+#[test]
+fn a_pipe_as_large_as_the_real_one_loses_no_bitmap() {
+    let sandbox = Sandbox::with_device();
+    let discards: Vec<_> = (0..512).map(|n| ("D", n * 4, 4)).collect();
+    sandbox.write("discards", ftrace(&discards));
+    for depth in ["--depth=32", "--depth=64"] {
+        let args = ["@discards", "--driver=linux-6.12", "--memory", depth];
+        let report = replayed(&sandbox, &[&args[..], &["--size=1M"]].concat(), 0);
+        assert_eq!(report["defects"].as_array().unwrap().len(), 20);
+        assert_eq!(report["small_pipe_requests"], Value::Null);
+        let lossy = ["--size=1M", "--defect=requeue-loses-bitmap"];
+        assert!(mismatches(&replayed(&sandbox, &[&args[..], &lossy].concat(), 1)) > 0);
+    }
+}
+
+/// A kernel's driver is not asked to have what only another one had.
+#[test]
+fn a_defect_of_the_other_kernel_alone_is_refused_and_its_driver_is_named() {
+    let sandbox = Sandbox::with_device();
+    for (defect, driver, other) in [
+        ("v3-64-bit-layout", "linux-6.12", "linux-2.6"),
+        ("flush-wrong-file", "linux-2.6", "linux-6.12"),
+    ] {
+        let refusal = format!(
+            "ubdlab: --defect {defect}: --driver {driver} never had it; --driver {other} has\n"
+        );
+        let option = format!("--driver={driver}");
+        let common = [option.as_str(), "--defect", defect];
+        sandbox.fails(&[&["replay", "@trace"], &common[..]].concat(), 2, &refusal);
+        sandbox.fails(&[&["fuzz", "--cases=1"], &common[..]].concat(), 2, &refusal);
     }
 }
 
@@ -239,7 +285,8 @@ fn what_a_model_cannot_do_is_an_error_before_anything_is_written() {
             "--driver=linux-2.6",
             "--device=ubda=@cow",
         ],
-        "@discards: request 2, a discard: --driver linux-2.6 knows none, linux-6.12 does",
+        "@discards: request 2, a discard: --driver linux-2.6 knows none, linux-6.12 does; \
+         --skip-unsupported leaves them out and counts them",
     );
     // Larger than a model's bitmap in memory.
     for place in [&["--memory"][..], &["--out=@new"]] {

@@ -432,9 +432,9 @@ fn a_conversion_keeps_every_count() {
         sandbox.succeeds(&["trace", "convert", "@target", "@again"]);
         assert!(sandbox.read("target") == sandbox.read("again"));
     }
-    // In place: the source is read to its end before its name goes.
-    sandbox.succeeds(&["trace", "convert", "@vscsi", "@vscsi"]);
-    let info = sandbox.report(&["trace", "info", "@vscsi"]);
+    // From another format to our own.
+    sandbox.succeeds(&["trace", "convert", "@vscsi", "@own"]);
+    let info = sandbox.report(&["trace", "info", "@own"]);
     assert_eq!(
         (info["format"].as_str(), number(&info, "requests")),
         (Some("ubdtrace"), 100)

@@ -125,7 +125,6 @@ fn a_part_is_taken_by_number_and_by_time() {
         requests(&["--from", "125us", "--skip", "1", "--limit", "9"]),
         3
     );
-    assert_eq!(requests(&["--from", "1s"]), 0);
     let own = sample("own.csv");
     let csv = sandbox.run(&["trace", "convert", &own, "-", "--as", "csv", "--skip", "1"]);
     let text = String::from_utf8(csv.stdout).unwrap();
@@ -345,43 +344,67 @@ fn a_trace_without_a_request_says_what_was_seen() {
     let told = "\nevent       queue makes no difference: this trace does not say which event a \
                 line is\n";
     assert!(info.contains(told), "{info}");
-    for (args, seen) in [
-        (
-            &["@steps"][..],
-            "@steps: no request was taken; seen were: 2 lines or records without a \
-                       request\n",
-        ),
-        (
-            &["@trace", "--event", "queue"],
-            "@trace: no request was taken (of the queue events); seen \
-                                           were: 2 issue events\n",
-        ),
-    ] {
-        for command in ["info", "stat"] {
-            let done = sandbox.run(&[&["trace", command], args].concat());
-            let found = (done.status.code(), sandbox.text(&done.stderr));
-            assert_eq!(found, (Some(0), seen.to_owned()), "{command} {args:?}");
-        }
-        let done = sandbox.run(&[&["trace", "convert"], args, &["@out"]].concat());
-        assert_eq!(
-            (done.status.code(), sandbox.text(&done.stderr)),
-            (Some(0), seen.to_owned())
-        );
-        std::fs::remove_file(sandbox.path("out")).unwrap();
-        let replay = [&["replay"], args, &["--memory", "--size", "1M"]].concat();
-        let done = sandbox.run(&replay);
+    let seen = "@steps: no request was taken; seen were: 2 lines or records without a request\n";
+    for command in ["info", "stat"] {
+        let done = sandbox.run(&["trace", command, "@steps"]);
         let found = (done.status.code(), sandbox.text(&done.stderr));
-        assert_eq!(found, (Some(0), seen.to_owned()), "{replay:?}");
+        assert_eq!(found, (Some(0), seen.to_owned()), "{command}");
     }
-    // A part of a trace may well have none.
-    let part = [
-        "replay", "@trace", "--memory", "--size", "1M", "--skip", "2",
-    ];
-    sandbox.succeeds(&part);
+    for args in [
+        &["trace", "convert", "@steps", "@out"][..],
+        &["replay", "@steps", "--memory", "--size", "1M"],
+    ] {
+        let done = sandbox.run(args);
+        let found = (done.status.code(), sandbox.text(&done.stderr));
+        assert_eq!(found, (Some(0), seen.to_owned()), "{args:?}");
+    }
+    std::fs::remove_file(sandbox.path("out")).unwrap();
+    // What has requests, none of which was asked for, is an error.
+    let by_event = "@trace: no request was taken (of the queue events); seen were: 2 issue events";
+    let by_time = "@trace: none of 2 requests was taken: --from, --to and --skip leave them out, \
+                   and the last is at 1.00 us";
+    let by_device = "@trace: no request of device 8,16: the trace has 8,0";
+    for (option, value, message) in [
+        ("--event", "queue", by_event),
+        ("--from", "10s", by_time),
+        ("--skip", "2", by_time),
+        ("--device", "8,16", by_device),
+    ] {
+        for command in [
+            &["trace", "info", "@trace"][..],
+            &["trace", "stat", "@trace"],
+            &["trace", "convert", "@trace", "@out"],
+            &["replay", "@trace", "--out", "@new"],
+        ] {
+            let option = match (command[0], option) {
+                ("replay", "--device") => "--trace-device",
+                _ => option,
+            };
+            sandbox.refuses(&[command, &[option, value]].concat(), message);
+        }
+    }
+    sandbox.succeeds(&["trace", "info", "@trace", "--limit", "0"]);
     sandbox.refuses(
         &["replay", "@steps", "--memory"],
         "@steps: the trace does not tell the size of its device: give --size",
     );
+}
+
+#[test]
+fn a_device_of_a_trace_that_tells_none_apart_is_an_error() {
+    let sandbox = Sandbox::new();
+    sandbox.succeeds(&["trace", "generate", "@own", "--requests=10", "--size=1M"]);
+    for (args, option) in [
+        (&["trace", "info", "@own"][..], "--device"),
+        (&["trace", "convert", "@own", "@out"], "--device"),
+        (&["replay", "@own", "--memory"], "--trace-device"),
+    ] {
+        sandbox.refuses(
+            &[args, &[option, "8,16"]].concat(),
+            "@own: found a trace that does not tell devices apart, expected one with device 8,16: \
+             leave --device out, or --trace-device of replay",
+        );
+    }
 }
 
 #[test]

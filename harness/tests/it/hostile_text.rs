@@ -350,6 +350,8 @@ fn names_that_are_no_utf_8_are_shown_as_bytes() {
         let (text, error) = harmless_output(&output, &args, status);
         assert!((text + &error).contains(shown), "{args:?}");
     }
+    // A COW file is not replaced.
+    std::fs::remove_file(&path).unwrap();
     let output = output(
         ubdlab()
             .args(["trace", "convert"])

@@ -7,7 +7,7 @@ use driver::memory::MemoryHost;
 use driver::ordered::Ordered;
 use driver::units::Bytes;
 use harness::fuzz::doubles::{self, Doubled, Seam};
-use harness::replay::{Options, OrderedBut, ReplayDriver, Report, Session, SessionError};
+use harness::replay::{Options, OrderedBut, Pipe, ReplayDriver, Report, Session, SessionError};
 use harness::trace::{Generator, TraceSource, Workload};
 
 const SIZE: Bytes = Bytes(64 << 10);
@@ -44,7 +44,7 @@ fn what_a_model_does_not_complete_or_completes_wrongly_is_a_finding() {
         ("device-hangs", "never completed"),
         ("error-without-a-fault", "request "),
     ] {
-        let model = ReplayDriver::Linux(Kernel::Linux6_12, Defects::none());
+        let model = ReplayDriver::Linux(Kernel::Linux6_12, Defects::none(), Pipe::Real);
         let report = replayed(double, model).unwrap();
         assert!(!report.is_good(), "{double}");
         assert_eq!((report.mismatches, report.other_faults), (0, 1), "{double}");

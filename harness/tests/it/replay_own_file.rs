@@ -13,7 +13,7 @@ use driver::ordered::Ordered;
 use driver::units::Bytes;
 use harness::replay::session::Progress;
 use harness::replay::{
-    BringsUp, Options, OrderedBut, Reopened, ReplayDriver, Report, Session, SessionError,
+    BringsUp, Options, OrderedBut, Pipe, Reopened, ReplayDriver, Report, Session, SessionError,
 };
 use harness::trace::{Generator, TraceError, TraceSource, Workload};
 use userhelper::real_files::RealHost;
@@ -50,7 +50,7 @@ fn replayed(which: Which, directory: &Path, then: fn(&Path)) -> Result<Report, S
     }
     let is_done = Cell::new(false);
     let driver = match which {
-        Which::OfModel => ReplayDriver::Linux(Kernel::Linux6_12, Defects::none()),
+        Which::OfModel => ReplayDriver::Linux(Kernel::Linux6_12, Defects::none(), Pipe::Real),
         Which::Cow | Which::RawDisk => ReplayDriver::Ordered,
     };
     let session = Session {

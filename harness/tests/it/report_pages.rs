@@ -152,7 +152,7 @@ fn a_page_that_cannot_be_written_is_an_error() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(
         sandbox.text(&output.stderr),
-        "ubdlab: @no/such.html: writing: no such file or directory\n"
+        "ubdlab: @no/such.html: writing: there is no directory @no\n"
     );
 }
 

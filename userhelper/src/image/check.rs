@@ -201,7 +201,10 @@ impl<H: ImageHost> Check<'_, H> {
         let interrupted = Finding::new(
             Fault::InterruptedBackingChange,
             at,
-            format!("a change of the backing file {shown} was interrupted"),
+            format!(
+                "a change of the backing file {shown} was interrupted: ubdlab image recover ends it, \
+                 or the command again that was interrupted"
+            ),
         );
         let examined = examine_backing(
             self.host,

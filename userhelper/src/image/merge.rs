@@ -31,6 +31,7 @@ use crate::planner::{Shrink, Wish};
 use crate::resize::PlannedResize;
 
 use super::backing_change::Writes;
+use super::merge_room::check_room;
 use super::open::{
     CowImageFile, Trust, cow_image_file, device_size, is_changing_backing, options, specification,
 };
@@ -80,8 +81,9 @@ pub fn has_work<F: HostFile>(cow: &CowImageFile<F>) -> bool {
     device.map().dirty_count().0 > 0 || is_changing_backing(device) || !is_long_enough
 }
 
-/// Whether the backing file can become as large as the disk, and a COW file of another version one
-/// of version 3. [`in_place`] asks that too; this is for who has something to say before it.
+/// Whether the backing file can become as large as the disk, has room for what is merged, and a COW
+/// file of another version can become one of version 3. [`in_place`] asks that too; this is for who
+/// has something to say before it.
 ///
 /// # Errors
 /// Why not; the host's.
@@ -90,6 +92,7 @@ pub fn check_possible<H: ImageHost>(
     cow: &CowImageFile<H::File>,
 ) -> Result<(), ImageError> {
     check_extension(host, cow, device_size(&cow.device))?;
+    check_room(host, cow)?;
     let image = backing_change::image(&cow.device).map_err(ImageError::resize(&cow.path))?;
     if image.header.version != Version::V3 {
         plan_for(host, &cow.path, &cow.device, as_v3(image.geometry.size))?;

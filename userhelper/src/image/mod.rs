@@ -15,6 +15,7 @@ mod error;
 pub mod info;
 pub mod map;
 pub mod merge;
+mod merge_room;
 pub mod open;
 mod partial_sector;
 pub mod rebase;

@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
-use crate::cli::driver_arg::{NONE, names_of_drivers};
+use crate::cli::driver_arg::{NONE, listed, names_of_drivers};
 use crate::fuzz::case::DriverName;
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::doubles;
@@ -17,6 +17,19 @@ pub(super) fn names() -> PossibleValuesParser {
     let names = names.chain([NONE]).map(PossibleValue::new);
     // What to give in its place is said where it is refused.
     names.chain([PossibleValue::new(RESIZER).hide(true)]).into()
+}
+
+/// All names, by the drivers that have them, for the end of the long help.
+pub(super) fn all_listed() -> String {
+    [
+        listed(
+            "Defects of --driver linux-6.12 and linux-2.6",
+            names_of_drivers(),
+        ),
+        listed("Defects of resizes under --driver ordered", of_resizes()),
+        listed("Doubles of --driver ordered", of_doubles()),
+    ]
+    .join("\n\n")
 }
 
 fn of_resizes() -> impl Iterator<Item = &'static str> {

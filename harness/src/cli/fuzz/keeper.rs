@@ -90,14 +90,15 @@ impl<'a> Keeper<'a> {
     }
 
     fn keep(&mut self, seed: u64, case: Case, violation: Violation, is_stuck: bool) {
-        let file = self.directory.map(|directory| {
+        let mut file = self.directory.map(|directory| {
             let mut named = CaseDefect::names(&case.defects);
             named.push(violation.kind.name().to_string());
             directory.join(self.another(named.join("-")) + ".json")
         });
-        if let Some(file) = &file
-            && let Err(failure) = write_case(file, &case)
+        if let Some(name) = &file
+            && let Err(failure) = write_case(name, &case)
         {
+            file = None;
             self.failure.get_or_insert(failure);
             self.gave_up.store(true, Ordering::Relaxed);
         }
@@ -122,14 +123,11 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// All findings, in the order of their seeds.
-    pub(super) fn finish(mut self) -> Result<Vec<FindingReport>, Failure> {
+    /// All findings, in the order of their seeds; and why one of them could not be written.
+    pub(super) fn finish(mut self) -> (Vec<FindingReport>, Option<Failure>) {
         self.bar.finish_and_clear();
         self.kept.sort_by_key(|finding| finding.seed);
-        match self.failure {
-            Some(failure) => Err(failure),
-            None => Ok(self.kept),
-        }
+        (self.kept, self.failure)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::fuzz::story::{Told, tell};
 use crate::report::{ToldFinding, finding_page};
 
 use super::super::output::{self, InLines};
-use super::super::page::write_page;
+use super::super::page::PageFile;
 use super::super::{Failure, Verdict};
 use super::quietly;
 use super::report::repeating;
@@ -21,9 +21,13 @@ impl InLines for Told {}
 /// The largest file that is read as a case.
 const LARGEST_CASE: u64 = 16 << 20;
 
+/// What is said of a file that is not one of this command's.
+const NO_FINDING: &str = "not a finding of ubdlab fuzz";
+
 /// Repeats the case in `file`, and tells its story.
 pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
     let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
+    let page = PageFile::begin(page, None, &[file])?;
     let opened = File::open(file)
         .map_err(|error| wrong(format!("opening: {}", driver::system_words(error))))?;
     let mut text = String::new();
@@ -38,7 +42,7 @@ pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Ver
         )));
     }
     let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| wrong(format!("{NO_FINDING}: {error}")))?;
     match value.get("format").and_then(serde_json::Value::as_str) {
         Some(FORMAT) => {}
         Some(other) => {
@@ -46,7 +50,11 @@ pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Ver
                 "found format {other:?}, expected {FORMAT:?}"
             )));
         }
-        None => return Err(wrong(format!("found no format, expected {FORMAT:?}"))),
+        None => {
+            return Err(wrong(format!(
+                "{NO_FINDING}: found no format, expected {FORMAT:?}"
+            )));
+        }
     }
     let case: Case = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     case.check().map_err(wrong)?;
@@ -55,7 +63,7 @@ pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Ver
         true => output::json(&told.violation)?,
         false => output::lines(&told),
     }
-    if let Some(page) = page {
+    page.write(|| {
         let finding = ToldFinding {
             name: match case.defects.is_empty() {
                 true => case.driver.name().to_string(),
@@ -65,8 +73,8 @@ pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Ver
             command: Some(repeating(file)),
             told: told.clone(),
         };
-        write_page(page, &finding_page(case.driver.name(), &finding))?;
-    }
+        Ok(finding_page(case.driver.name(), &finding))
+    })?;
     Ok(match told.violation {
         Some(_) => Verdict::ViolationFound,
         None => Verdict::Good,

@@ -31,7 +31,7 @@ pub(in super::super) struct Args {
     cow: PathBuf,
 
     /// The backing file: a raw disk, which is never written
-    #[arg(long, value_name = "FILE")]
+    #[arg(short = 'b', long, value_name = "FILE")]
     backing: PathBuf,
 
     #[command(flatten)]

@@ -26,6 +26,9 @@ use super::{InsteadArgs, TrustArgs, absolute, existing, note};
 /// the COW file stays usable until all of it is safe there, and is then an empty one over the
 /// merged backing file. Interrupted, it is begun again.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "\
+ubdlab image merge [OPTIONS] <COW> <OUTPUT>
+       ubdlab image merge [OPTIONS] <COW> --in-place")]
 #[command(after_long_help = "\
 Examples:
   ubdlab image merge root.cow merged.img

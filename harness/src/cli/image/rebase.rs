@@ -1,10 +1,12 @@
 //! `ubdlab image rebase`.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use driver::open::ChosenBacking;
 use driver::shown;
-use userhelper::image::info::info;
+use driver::units::Bytes;
+use userhelper::image::info::{BackingState, info};
 use userhelper::image::rebase::{rebase, rebase_unsafely};
 use userhelper::real_files::RealHost;
 
@@ -38,7 +40,7 @@ pub(in super::super) struct Args {
     cow: PathBuf,
 
     /// The new backing file
-    #[arg(long, value_name = "FILE")]
+    #[arg(short = 'b', long, value_name = "FILE")]
     backing: PathBuf,
 
     #[command(flatten)]
@@ -52,12 +54,23 @@ pub(in super::super) struct Args {
     trust: TrustArgs,
 }
 
+/// Whether the new backing file is the one that the COW file is over, and was made for.
+fn is_old_backing(path: &Path, backing: &Path, args: &Args) -> bool {
+    let trust = args.trust.trust();
+    let old = info(&RealHost, path, trust).ok();
+    let old = old.filter(|info| matches!(info.backing, BackingState::Matches));
+    let metadata = |path: &Path| std::fs::metadata(path).ok();
+    let files = old.and_then(|info| metadata(&info.backing_path).zip(metadata(backing)));
+    files.is_some_and(|(old, new)| (old.dev(), old.ino()) == (new.dev(), new.ino()))
+}
+
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let (path, backing) = (existing(&args.cow)?, for_header(&args.backing)?);
     let chosen = ChosenBacking {
         path: &backing,
         raw: args.backing_is_raw.is_raw(),
     };
+    let is_old = is_old_backing(&path, &backing, args);
     let rebased = match args.unsafely {
         true => rebase_unsafely(&RealHost, &path, chosen),
         false => {
@@ -80,12 +93,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(old) = &rebased.shown {
         output::remark(shown_to_more(&path, old));
     }
-    output::line(format_args!(
-        "{}: over {} now, {} copied in",
-        shown(&path),
-        shown(&backing),
-        size(rebased.copied.0)
-    ));
+    let (cow, new) = (shown(&path), shown(&backing));
+    output::line(match is_old && rebased.copied == Bytes(0) {
+        true => format!("{cow}: {new} was its backing file already, and nothing was copied in"),
+        false => format!(
+            "{cow}: over {new} now, {} copied in",
+            size(rebased.copied.0)
+        ),
+    });
     warn_of_stock(&path);
     Ok(Verdict::Good)
 }

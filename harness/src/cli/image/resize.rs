@@ -20,7 +20,7 @@ use crate::figures::size;
 use super::super::output_file::tell_what_is_lacking;
 use super::super::replay::StrategyArg;
 use super::super::size_change::SizeChange;
-use super::super::{Failure, Verdict, output};
+use super::super::{Failure, Verdict, interrupt, output};
 use super::state::explain;
 use super::watching::Watching;
 use super::{InsteadArgs, TrustArgs, existing, note};
@@ -94,6 +94,12 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let extend = args.extend_backing;
     let other = args.instead.path()?;
     let reach = args.instead.reach(args.trust.trust(), other.as_ref());
+    let name = shown(&path);
+    interrupt::at_end(move || {
+        output::failure(&Failure(format!(
+            "{name}: interrupted: the disk is as before"
+        )));
+    });
     // Looking at the plan needs the files for reading only.
     let mut cow = match args.dry_run {
         true => open_for_plan(&RealHost, &path, reach)?,
@@ -148,29 +154,42 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
             .iter()
             .for_each(output::remark);
     }
+    // From here on it says for itself what an interruption leaves.
+    interrupt::forget_last_words();
     move_data(&path, &mut cow, &plan, args.trust.trust())?;
-    let mut backing = backing;
-    if extend {
-        let mut watching = Watching::new("extending");
-        let extended = extend_backing(&RealHost, &mut cow, &mut watching);
-        drop(watching);
-        let len = extended.map_err(|error| {
-            let before = format!(
-                "the disk has its new size, {}, and its backing file is not extended: give the \
-                 command again",
-                plan.new_size
-            );
-            explain(error, &path, args.trust.trust(), &before)
-        })?;
-        backing = backing_facts(&RealHost, &cow)?;
-        output::line(format_args!("{}: {len}", shown(&cow.backing_path)));
-    }
+    let backing = match extend {
+        true => extend_to(&path, &mut cow, &plan, args.trust.trust())?,
+        false => backing,
+    };
     if let Some(geometry) = cow.device.geometry() {
         let verdict = stock_verdict(&geometry, backing);
         output::line(format_args!("stock UML {verdict}"));
     }
     close(cow.device, &path)?;
     Ok(Verdict::Good)
+}
+
+/// Makes the backing file as large as the device is now.
+fn extend_to(
+    path: &Path,
+    cow: &mut CowImageFile<RealFile>,
+    plan: &Plan,
+    trust: Trust,
+) -> Result<BackingFacts, Failure> {
+    let mut watching = Watching::new("extending");
+    let extended = extend_backing(&RealHost, cow, &mut watching);
+    drop(watching);
+    let len = extended.map_err(|error| {
+        let before = format!(
+            "the disk has its new size, {}, and its backing file is not extended: give the \
+             command again",
+            plan.new_size
+        );
+        explain(error, path, trust, &before)
+    })?;
+    let backing = backing_facts(&RealHost, cow)?;
+    output::line(format_args!("{}: {len}", shown(&cow.backing_path)));
+    Ok(backing)
 }
 
 fn move_data(
@@ -250,8 +269,8 @@ fn print_losses(cow: &CowImageFile<RealFile>, plan: &Plan) -> Result<(), Failure
     let losses = losses(&cow.device, old, new, Effort::Thorough)
         .map_err(|error| Failure(format!("{}: {error}", shown(&cow.path))))?;
     match losses {
-        Some(loss) => output::line(format_args!("loses      {loss}")),
-        None => output::line("loses      nothing: no data lies past the new end"),
+        Some(loss) => output::line(format_args!("loss       {loss}")),
+        None => output::line("loss       none: no data lies past the new end"),
     }
     Ok(())
 }

@@ -115,6 +115,25 @@ pub(super) fn explain(error: ImageError, path: &Path, trust: Trust, before: &str
                 shown(path)
             ))
         }
+        error @ ImageError::Host { .. } => failed(error, path, trust),
         error => error.into(),
+    }
+}
+
+/// What to say of a tool that the host has failed. Where a change of the backing file is left half done, it
+/// also says that nothing is lost, and what ends it.
+fn failed(error: ImageError, path: &Path, trust: Trust) -> Failure {
+    let Failure(error) = error.into();
+    let left = info(&RealHost, path, trust).ok();
+    match left.filter(Info::is_changing_backing) {
+        None => Failure(error),
+        Some(info) => {
+            let (stock, recover) = (stock_uml(&info), shell_word(path));
+            Failure(format!(
+                "{error}; nothing is lost. Half done is a change of the backing file: give the \
+                 command again, or end the change with ubdlab image recover {recover}; until then \
+                 stock UML {stock}"
+            ))
+        }
     }
 }

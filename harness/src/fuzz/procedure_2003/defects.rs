@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use driver::linux::first_sentence;
+
 macro_rules! defects {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal;)*) => {
         /// One defect of the model.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum ResizeDefect {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl ResizeDefect {
@@ -19,6 +21,13 @@ macro_rules! defects {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(ResizeDefect::$variant => $name,)*
+                }
+            }
+
+            /// What its documentation says of it, in the lines of the source.
+            const fn documentation(self) -> &'static str {
+                match self {
+                    $(ResizeDefect::$variant => concat!($($doc, "\n"),*),)*
                 }
             }
         }
@@ -50,6 +59,13 @@ defects! {
     BitmapNotMoved = "bitmap-not-moved";
     /// The guest goes on using the old places during the move, the window's among them.
     IoToOldLocationDuringMove = "io-to-old-location-during-move";
+}
+
+impl ResizeDefect {
+    /// What is wrong, in a sentence, without its full stop.
+    pub fn does(self) -> String {
+        first_sentence(self.documentation())
+    }
 }
 
 impl fmt::Display for ResizeDefect {
@@ -85,6 +101,7 @@ mod tests {
     fn every_defect_is_found_by_its_name_and_no_other() {
         for &defect in ResizeDefect::ALL {
             assert_eq!(defect.name().parse(), Ok(defect));
+            assert!(defect.does().len() > 20, "{defect}");
         }
         assert!("flush-noop".parse::<ResizeDefect>().is_err());
     }

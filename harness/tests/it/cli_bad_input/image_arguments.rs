@@ -23,7 +23,9 @@ fn sizes_that_are_none() {
         ("0", format!("at byte 0: found \"0\", {not_zero}")),
         (
             "511",
-            "at byte 0: found \"511\", expected a multiple of 512 bytes".into(),
+            "at byte 0: found \"511\", expected a multiple of 512 bytes: the nearest size of \
+             whole sectors is 512"
+                .into(),
         ),
         (
             "12Q",
@@ -62,7 +64,9 @@ fn sizes_that_are_none() {
         ("-0", format!("at byte 0: found \"0\", {not_zero}")),
         (
             "+511",
-            "at byte 0: found \"511\", expected a multiple of 512 bytes".into(),
+            "at byte 0: found \"511\", expected a multiple of 512 bytes: the nearest size of \
+             whole sectors is 512"
+                .into(),
         ),
         (
             "+",
@@ -239,12 +243,12 @@ fn usage() {
         (
             &["merge", "@cow"][..],
             "the following required arguments were not provided:\n  <OUTPUT>\n\nUsage: ubdlab image \
-             merge <COW> <OUTPUT>",
+             merge [OPTIONS] <COW> <OUTPUT>\n       ubdlab image merge [OPTIONS] <COW> --in-place",
         ),
         (
             &["merge", "@cow", "@new", "--in-place"],
             "the argument '[OUTPUT]' cannot be used with '--in-place'\n\nUsage: ubdlab image merge \
-             <COW> <OUTPUT>",
+             [OPTIONS] <COW> <OUTPUT>\n       ubdlab image merge [OPTIONS] <COW> --in-place",
         ),
         (
             &["resize", "@cow", "2M", "--lose-data"],

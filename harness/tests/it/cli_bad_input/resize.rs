@@ -22,7 +22,8 @@ fn sizes_that_are_none() {
         ),
         (
             "1000",
-            "at byte 0: found \"1000\", expected a multiple of 512 bytes",
+            "at byte 0: found \"1000\", expected a multiple of 512 bytes: the nearest sizes of \
+             whole sectors are 512 and 1024",
         ),
         (
             "9223372036854775808",

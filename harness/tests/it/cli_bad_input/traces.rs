@@ -140,7 +140,7 @@ fn nowhere_to_convert_to() {
     let sandbox = Sandbox::with_device();
     sandbox.refuses(
         &["trace", "convert", "@trace", "@no/where"],
-        "@no/where: writing: no such file or directory",
+        "@no/where: writing: there is no directory @no",
     );
     std::fs::create_dir(sandbox.path("directory")).unwrap();
     sandbox.refuses(

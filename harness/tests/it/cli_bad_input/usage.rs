@@ -122,7 +122,8 @@ fn device_specifications_that_are_none() {
         ),
         (
             "ubda=x,y,1000",
-            "at byte 9: found \"1000\", expected a multiple of 512 bytes",
+            "at byte 9: found \"1000\", expected a multiple of 512 bytes: the nearest sizes of \
+             whole sectors are 512 and 1024",
         ),
         (
             "ubda=x,y,0",

@@ -141,7 +141,7 @@ fn a_shrink_by_the_partial_sector_alone_is_a_shrink() {
         sandbox.refuses(&[&args[..], &["--dry-run"]].concat(), &refused);
         let args = [&args[..], &["--lose-data"]].concat();
         let said = sandbox.succeeds(&[&args[..], &["--dry-run"]].concat());
-        assert!(said.ends_with(&format!("loses      {loss}\n")), "{said}");
+        assert!(said.ends_with(&format!("loss       {loss}\n")), "{said}");
         sandbox.succeeds(&args);
         assert_disk(&sandbox, name, "backing", &expected[..8192]);
         // What is gone does not come back.

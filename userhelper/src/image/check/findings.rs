@@ -149,6 +149,11 @@ impl Finding {
                 error: HeaderError::HalfChanged { offset },
                 ..
             } => (Fault::InterruptedBackingChange, FileOffset(*offset)),
+            // There is nothing to check: it is another file.
+            OpenError::Header {
+                error: HeaderError::BadMagic { .. } | HeaderError::TooShort { found: ..4, .. },
+                ..
+            } => return Err(error),
             OpenError::Header { .. } => (Fault::BadHeader, FileOffset(0)),
             OpenError::Layout { at, .. } => (Fault::BadLayout, *at),
             OpenError::TooLarge { .. } => (Fault::BadLayout, FileOffset(0)),
