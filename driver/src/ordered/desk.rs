@@ -412,8 +412,8 @@ impl<F: HostFile> Desk<F> {
         }
     }
 
-    /// Syncs the COW file or raw disk, whether or not a sync has failed before. For what is put back
-    /// where a resize ends early: it is durable then, whatever else has been lost.
+    /// Syncs the COW file or raw disk, whether or not a sync has failed before. For what is put
+    /// back where a resize ends early: it is durable then, whatever else has been lost.
     ///
     /// # Errors
     /// The host's.

@@ -41,8 +41,8 @@ pub(super) struct Args {
 enum Command {
     /// Say how the device is doing
     ///
-    /// Size, state, clients, requests in flight, the latest resize and the recording. After a failed
-    /// sync it says so each time.
+    /// Size, state, clients, requests in flight, the latest resize and the recording. After a
+    /// failed sync it says so each time.
     #[command(after_long_help = "\
 Examples:
   ubdlab ctl /tmp/root.ctl status
@@ -58,8 +58,8 @@ Examples:
     /// End the server, and wait until the device is closed
     ///
     /// The server takes no more requests, answers those in flight, makes everything durable and
-    /// closes the device. A resize under way is given up, and the device is as before; a reflow that
-    /// has moved something is finished by whoever opens the device next.
+    /// closes the device. A resize under way is given up, and the device is as before; a reflow
+    /// that has moved something is finished by whoever opens the device next.
     #[command(after_long_help = "\
 Examples:
   ubdlab ctl /tmp/root.ctl stop")]

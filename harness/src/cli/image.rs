@@ -30,10 +30,10 @@ use super::{Failure, OPERATION_FAILED, Verdict, output};
 /// COW files of every version (V1, V2, V3 and the V3 of 64-bit hosts before 2006) are read. Where a
 /// command takes raw disks too, --format says which it is; left out, it is told by the content, and
 /// what a mere guess names is not opened outside its directory. A file that a running UML, or
-/// another ubdlab, holds is refused; `info` and `map` work beside one. UML holds its files only while
-/// the guest has the disk open: shut it down before its disk is changed. Nothing is ever written
-/// over that was not named as what is to be changed, and what is interrupted leaves a whole image
-/// behind.
+/// another ubdlab, holds is refused; `info` and `map` work beside one. UML holds its files only
+/// while the guest has the disk open: shut it down before its disk is changed. Nothing is ever
+/// written over that was not named as what is to be changed, and what is interrupted leaves a whole
+/// image behind.
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = "\
 Examples:

@@ -6,8 +6,8 @@
 //! Only a regular file is ever replaced. A symbolic link stays, and what it names is replaced. A
 //! character device or FIFO is written into, as a shell's `>` would; a FIFO waits for its reader.
 //! Anything else is refused, and so is a regular file that begins like a disk image, or that the
-//! command reads. A name of one of the program's own descriptors (`/dev/stdout`, `/dev/fd/3`) stands
-//! for that descriptor, whatever it leads to: [`super::descriptor`].
+//! command reads. A name of one of the program's own descriptors (`/dev/stdout`, `/dev/fd/3`)
+//! stands for that descriptor, whatever it leads to: [`super::descriptor`].
 
 use std::fs::{File, FileType, Metadata};
 use std::io::{self, Write};

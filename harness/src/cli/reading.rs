@@ -139,8 +139,8 @@ impl Reading {
         ))
     }
 
-    /// Looks into the trace that `open` opens, as far as its first request, if a part of it is asked
-    /// for.
+    /// Looks into the trace that `open` opens, as far as its first request, if a part of it is
+    /// asked for.
     ///
     /// # Errors
     /// If it has requests, and none of them is in the part. What is wrong with the trace itself is

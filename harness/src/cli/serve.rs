@@ -8,6 +8,7 @@ use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, Trust};
 use driver::shown;
 use driver::units::Bytes;
+use sd_notify::NotifyState;
 use userhelper::planner::{Shrink, Wish};
 
 use crate::replay::ReplayDriver;
@@ -314,9 +315,18 @@ fn announce(export: &Export, endpoints: &[Box<dyn Endpoint>], control: Option<&C
         export.capacity().bytes(),
         places.collect::<Vec<_>>().join(", ")
     ));
+    // Where nobody waits for it, nothing is sent.
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        let words = driver::system_words(&error);
+        output::remark(format_args!(
+            "the service manager is not told that this is ready: {words}"
+        ));
+    }
 }
 
 fn stop(endpoints: Vec<Box<dyn Endpoint>>) {
+    // A manager that is not there any more does not need to know.
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
     for endpoint in endpoints {
         endpoint.stop();
     }

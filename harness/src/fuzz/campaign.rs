@@ -144,8 +144,8 @@ pub fn run_until(
     Ok(total.outcome(started.elapsed_ns()))
 }
 
-/// [`Finding`] with only those defects that its violation needs, as far as is found until `stop` says
-/// so: without any one of those left, it does not show.
+/// [`Finding`] with only those defects that its violation needs, as far as is found until `stop`
+/// says so: without any one of those left, it does not show.
 fn trace(finding: &mut Finding, stop: &dyn Fn() -> bool) {
     (finding.case, finding.violation) =
         with_needed_defects(&finding.case, &finding.violation, finding.seed, stop);

@@ -56,8 +56,8 @@ pub fn shrink_until(
     (best, shrinker.violation)
 }
 
-/// The case with only those defects that its violation needs, and the violation as it shows then: of
-/// those that are left, each one left out alone would make it vanish. What `stop` cuts short has
+/// The case with only those defects that its violation needs, and the violation as it shows then:
+/// of those that are left, each one left out alone would make it vanish. What `stop` cuts short has
 /// some more.
 pub(super) fn with_needed_defects(
     case: &Case,

@@ -99,8 +99,8 @@ fn checksum(mut block: [u8; LEN]) -> u32 {
 /// Bytes of a block after which one of version 1 has nothing but zeros.
 const FRONT: usize = 32;
 
-/// `AFTER_ZEROS[n][byte]` is what becomes of a remainder that has `byte` as its byte `n` and is zero
-/// otherwise when the zeros after [`FRONT`] follow.
+/// `AFTER_ZEROS[n][byte]` is what becomes of a remainder that has `byte` as its byte `n` and is
+/// zero otherwise when the zeros after [`FRONT`] follow.
 static AFTER_ZEROS: [[u32; 256]; 4] = {
     let mut after = [[0; 256]; 4];
     let mut bit = 0;

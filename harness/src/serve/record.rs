@@ -3,14 +3,15 @@
 //! The device's side only hands a request over, when it has ended: to a thread that sorts requests
 //! by the time at which they were asked for and writes them. Between the two is a channel of
 //! bounded length, into which the thread looks now and then, because to be woken by each request
-//! would cost its client more than the rest. If the disk is too slow for what is asked for, requests
-//! are lost and counted, and the device is as fast as without a recording.
+//! would cost its client more than the rest. If the disk is too slow for what is asked for,
+//! requests are lost and counted, and the device is as fast as without a recording.
 //!
 //! The file is written in place, under its own name, which must not exist before. A recording may
-//! run for days, and whoever looks for it has to find it; a file that appears when it is whole would
-//! be lost with the server. At any moment it is a trace that is cut, whose whole frames can be read:
-//! what was asked for is in one within some two seconds, however the server ends. An interval grows
-//! by a second with every 32,768 frames, so that those of a month take some ten MB of memory.
+//! run for days, and whoever looks for it has to find it; a file that appears when it is whole
+//! would be lost with the server. At any moment it is a trace that is cut, whose whole frames can
+//! be read: what was asked for is in one within some two seconds, however the server ends. An
+//! interval grows by a second with every 32,768 frames, so that those of a month take some ten MB
+//! of memory.
 //!
 //! A request is in the recording if it was asked for after the beginning and ended before the end.
 //! One without sectors is not, because a trace has none.
@@ -115,7 +116,8 @@ pub struct RecordingStatus {
     pub error: Option<String>,
 }
 
-/// A recording under way. When it is dropped, its file becomes whole too, but nobody waits for that.
+/// A recording under way. When it is dropped, its file becomes whole too, but nobody waits for
+/// that.
 #[derive(Debug)]
 pub struct Recorder {
     file: String,

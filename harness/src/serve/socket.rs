@@ -159,8 +159,8 @@ fn make_way(path: &Path, parent: &Path) -> Result<(), String> {
     take_away(path, parent, (found.dev(), found.ino()))
 }
 
-/// Takes away the socket called `path` if it is still the stale one. Whoever else found it stale may
-/// have taken it away since and listen under its name.
+/// Takes away the socket called `path` if it is still the stale one. Whoever else found it stale
+/// may have taken it away since and listen under its name.
 fn take_away(path: &Path, parent: &Path, stale: Identity) -> Result<(), String> {
     let aside = private_directory(parent).map_err(system_words)?;
     let moved = aside.path().join("stale");

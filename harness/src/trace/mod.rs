@@ -89,7 +89,8 @@ pub trait TraceSource: Iterator<Item = Result<Record, TraceError>> + Send {
         None
     }
 
-    /// What was left out of the part that has been read, because only other requests were asked for.
+    /// What was left out of the part that has been read, because only other requests were asked
+    /// for.
     fn left_out(&self) -> LeftOut {
         LeftOut::default()
     }

@@ -91,8 +91,8 @@ fn open_all(path: &Path, options: &ReadOptions) -> Result<Box<dyn TraceSource>, 
     blktrace(files, left_out, options)
 }
 
-/// The files that [`open`] may read of the trace at `path`: it, and of a blktrace recording those of
-/// the other CPUs.
+/// The files that [`open`] may read of the trace at `path`: it, and of a blktrace recording those
+/// of the other CPUs.
 pub fn files(path: &Path) -> Vec<PathBuf> {
     let mut files = siblings(path).map_or(Vec::new(), |siblings| siblings.files);
     files.push(path.to_owned());

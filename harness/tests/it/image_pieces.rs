@@ -1,5 +1,5 @@
-//! What an image tool does in one go is as much as it is told to. Whoever tells it little meets every
-//! cut on a small device.
+//! What an image tool does in one go is as much as it is told to. Whoever tells it little meets
+//! every cut on a small device.
 
 use std::ops::ControlFlow;
 use std::path::Path;

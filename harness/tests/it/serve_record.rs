@@ -304,8 +304,8 @@ fn a_killed_server_leaves_a_trace_that_is_cut() {
     assert!(cut.unwrap().contains("the trace is cut"));
 }
 
-/// fio writes its own log of what it asks for: the recording has that and nothing else, and a replay
-/// asks for as much.
+/// fio writes its own log of what it asks for: the recording has that and nothing else, and a
+/// replay asks for as much.
 #[test]
 fn what_fio_asks_for_is_what_its_own_log_says() {
     let Some(fio) = peer("fio") else {

@@ -1,5 +1,6 @@
-//! The space that a merge into the backing file takes: an estimate, before anything is written. What
-//! goes into holes of that file needs blocks of its file system; what goes where data is takes none.
+//! The space that a merge into the backing file takes: an estimate, before anything is written.
+//! What goes into holes of that file needs blocks of its file system; what goes where data is takes
+//! none.
 
 use driver::host::{HostFile, HostResult};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
@@ -10,8 +11,8 @@ use crate::space::Blocks;
 use super::open::CowImageFile;
 use super::{ImageError, backing_change};
 
-/// Whether there is as much space free as merging the COW file into its backing file may take. Where
-/// nobody knows how much is free, there is.
+/// Whether there is as much space free as merging the COW file into its backing file may take.
+/// Where nobody knows how much is free, there is.
 ///
 /// # Errors
 /// [`ImageError::Refused`] if there is not; the host's.

@@ -39,8 +39,8 @@ fn data_of_a_cow_file_where_its_backing_file_has_a_hole() {
     assert!(host.contents("raw").unwrap() == expected);
 }
 
-/// A dirty run begins with data and ends with a hole, whether it is merged in one go or in many. The
-/// hole is zeros in the backing file, too, where that had data.
+/// A dirty run begins with data and ends with a hole, whether it is merged in one go or in many.
+/// The hole is zeros in the backing file, too, where that had data.
 #[test]
 fn a_merge_makes_zeros_of_a_hole_at_the_end_of_a_range() {
     // Longer than what is read without a look for holes.

@@ -120,8 +120,8 @@ pub(super) fn explain(error: ImageError, path: &Path, trust: Trust, before: &str
     }
 }
 
-/// What to say of a tool that the host has failed. Where a change of the backing file is left half done, it
-/// also says that nothing is lost, and what ends it.
+/// What to say of a tool that the host has failed. Where a change of the backing file is left half
+/// done, it also says that nothing is lost, and what ends it.
 fn failed(error: ImageError, path: &Path, trust: Trust) -> Failure {
     let Failure(error) = error.into();
     let left = info(&RealHost, path, trust).ok();

@@ -2,8 +2,8 @@
 //!
 //! A Unix socket that only its owner can connect to. A client sends requests, a JSON object a line,
 //! and gets answers, a JSON object a line. Each request is answered before the next one is read. A
-//! line has at most 32 KiB. Sizes are in bytes, and times in nanoseconds. A field that is not listed
-//! here is an error, and so is a request.
+//! line has at most 32 KiB. Sizes are in bytes, and times in nanoseconds. A field that is not
+//! listed here is an error, and so is a request.
 //!
 //! ```text
 //! {"request":"status"}
@@ -34,7 +34,8 @@
 //! to its request. A resize goes on in the server when its client has gone.
 //!
 //! A client that takes no answer for 10 seconds is cut off, and so is one that stops for 10 seconds
-//! in the middle of a line, or for 10 minutes between two. At most 16 clients are connected at once.
+//! in the middle of a line, or for 10 minutes between two. At most 16 clients are connected at
+//! once.
 
 mod answering;
 mod asking;

@@ -138,8 +138,8 @@ impl<W: Write> TraceWriter<W> {
     }
 
     /// Hands over to the output what has been appended, as a frame of its own: it can be read from
-    /// then on, whatever becomes of the writer. A frame costs some 150 bytes, and 32 bytes of memory
-    /// until the end.
+    /// then on, whatever becomes of the writer. A frame costs some 150 bytes, and 32 bytes of
+    /// memory until the end.
     ///
     /// # Errors
     /// If the output fails.
