@@ -215,6 +215,8 @@ fn a_merge_into_a_backing_file_without_the_space_is_refused_before_anything_is_w
     assert_eq!(done.status.code(), Some(3), "{said}");
     let what = "@small/backing: what is merged goes into holes of this file and may take ";
     assert!(said.contains(what), "{said}");
+    // It is not said first what the merge breaks.
+    assert!(!said.contains("merging into"), "{said}");
     assert!(sandbox.contents() == before);
     // Where there is room for it, it is merged.
     std::fs::remove_file(sandbox.path("cow")).unwrap();
