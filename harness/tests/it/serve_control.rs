@@ -317,7 +317,7 @@ fn a_socket_that_nobody_listens_on_is_told_and_replaced() {
     let sandbox = Sandbox::with_device();
     sandbox.refuses(
         &["ctl", "@ctl", "status"],
-        "@ctl: connecting: No such file or directory",
+        "@ctl: connecting: no such file or directory",
     );
     sandbox.refuses(
         &["ctl", "@trace", "status"],
