@@ -136,8 +136,8 @@ fn a_server_that_does_not_begin_leaves_no_mount() {
             "m",
             "found a directory with something in it, expected an empty one",
         ),
-        ("none", "No such file or directory"),
-        ("cow", "Not a directory"),
+        ("none", "no such file or directory"),
+        ("cow", "not a directory"),
     ] {
         let place = format!("@{name}");
         let message = format!("FUSE at {place}: {why}");
