@@ -29,8 +29,9 @@ pub const MOST_IN_FLIGHT: u64 = 128;
 /// The most requests that are submitted together.
 const BATCH: usize = 32;
 
-/// What is read from the socket at once. Only what has come takes memory.
-const READ_AHEAD: usize = 64 << 10;
+/// What is read from the socket at once. Each connection has a buffer of this length, which is most
+/// of what one costs that says nothing.
+const READ_AHEAD: usize = 32 << 10;
 
 /// Data up to this length is copied, to be sent together with other replies.
 const COPIED: usize = 16 << 10;
