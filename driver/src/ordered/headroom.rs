@@ -21,6 +21,9 @@
 //! | the header sector was written | the old size or the new one, each with all its data | none needed |
 //! | the bits past the end were cleared, the file cut | the new size | none needed: a grow sets all new bits and clears what lies under them |
 //!
+//! Before the cut, the block that the new end is in is punched if no dirty sector has its place
+//! there. A reader looks at nothing in it, and so finds the new size too.
+//!
 //! A resize that fails, or is given up, before its commit leaves the file as it was. Bits of old
 //! sectors that wait for a flush are not published here: of the byte that old and new sectors
 //! share, only the new sectors' bits are changed.
@@ -36,6 +39,9 @@ use super::{Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, 
 
 const BITS: &str = "writing the bitmap of the COW file";
 const RAW_LENGTH: &str = "changing the length of the disk";
+
+/// Bytes of a block that hosts give a file its space in.
+const BLOCK: u64 = 4096;
 
 /// A resize within the headroom.
 #[derive(Clone, Debug)]
@@ -291,7 +297,36 @@ impl Headroom {
     async fn tidy<F: HostFile>(&self, desk: &Desk<F>, new: &Geometry) -> Result<(), ResizeError> {
         desk.turn().await?;
         self.clear_bits(desk, new).await?;
+        self.free_last_block(desk, new).await?;
         desk.set_cow_len(new.data_end()).await
+    }
+
+    /// Frees the block that the file will end within, if no dirty sector has its place there.
+    /// Cutting the file does not free it, and a later resize that makes the file longer looks for
+    /// nothing under clean sectors.
+    async fn free_last_block<F: HostFile>(
+        &self,
+        desk: &Desk<F>,
+        new: &Geometry,
+    ) -> Result<(), ResizeError> {
+        let block = FileOffset(new.data_end().0 / BLOCK * BLOCK);
+        if block < new.data_offset || block == new.data_end() {
+            return Ok(());
+        }
+        let first = Sector(0) + (block - new.data_offset).whole_sectors();
+        let last = SectorRange::between(first..Sector(0) + self.new_sectors);
+        // A write that is under way there ends, and none begins until the procedure ends.
+        desk.look(move |here| here.set_hold(Hold::Window(last)))
+            .await?;
+        desk.turn().await?;
+        let is_clean = desk.look(move |here| {
+            let mut dirty = here.device().map().dirty_runs(last);
+            dirty.next().is_none()
+        });
+        match is_clean.await? {
+            true => desk.free(FileRange::new(block, Bytes(BLOCK))).await,
+            false => Ok(()),
+        }
     }
 
     async fn resize_raw<F: HostFile>(&self, desk: &Desk<F>) -> Result<(), ResizeError> {

@@ -115,3 +115,35 @@ fn a_reflow_that_is_given_up_frees_the_block_that_its_copy_begins_within() {
     let case: Case = serde_json::from_str(text).unwrap();
     assert_eq!(Search::for_anything(1).of(&case), Ok(None));
 }
+
+/// The shrink leaves the file's end within a block whose dirty sectors have all gone. The reflow
+/// makes the file longer, and has no dirty sector there to look for.
+#[test]
+fn a_shrink_frees_the_block_that_the_file_ends_within_if_it_holds_nothing() {
+    let text = r#"{
+        "format": "ubdlab case 1",
+        "driver": "ordered",
+        "assumptions": {},
+        "image": {
+            "sectors": 128, "version": "v3", "alignment": 4096, "extension": false, "dirty": []
+        },
+        "lives": [{
+            "actions": [
+                {"write": {"start": 116, "count": 1, "fua": false}},
+                "step",
+                {"resize": {
+                    "sectors": 113, "strategy": "headroom", "window": 1000, "alignment": 0
+                }},
+                "finish-resize",
+                {"resize": {
+                    "sectors": 114, "strategy": "reflow", "window": 1000, "alignment": 32768
+                }},
+                "finish-resize"
+            ],
+            "faults": [],
+            "end": "close"
+        }]
+    }"#;
+    let case: Case = serde_json::from_str(text).unwrap();
+    assert_eq!(Search::for_anything(1).of(&case), Ok(None));
+}
