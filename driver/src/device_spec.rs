@@ -383,7 +383,8 @@ mod tests {
             ),
             (
                 "ubda=a,b,513",
-                "at byte 9: found \"513\", expected a multiple of 512 bytes",
+                "at byte 9: found \"513\", expected a multiple of 512 bytes: the nearest sizes of whole \
+                 sectors are 512 and 1024",
             ),
         ] {
             let error = text.parse::<DeviceSpec>().expect_err(text);

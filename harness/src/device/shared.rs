@@ -352,6 +352,8 @@ impl<D: Driver> IoThread<D> {
                 return;
             }
             match self.messages.try_recv() {
+                // Whoever looks again and again keeps no request waiting.
+                Ok(message @ Message::Look(_)) => return self.accept(message),
                 Ok(message) => self.accept(message),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => self.closed = true,

@@ -33,7 +33,12 @@ pub enum Job {
     /// Make all that was done before durable.
     Flush,
     /// The content is not needed any more.
-    Discard(SectorRange),
+    Discard {
+        /// Of which sectors.
+        range: SectorRange,
+        /// Durable when done.
+        fua: bool,
+    },
     /// Make the sectors read as zeros.
     WriteZeroes {
         /// Which.
@@ -47,7 +52,9 @@ impl Job {
     /// The sectors that it is about; empty for a flush.
     pub fn range(&self) -> SectorRange {
         match self {
-            Job::Read(range) | Job::Discard(range) | Job::WriteZeroes { range, .. } => *range,
+            Job::Read(range) | Job::Discard { range, .. } | Job::WriteZeroes { range, .. } => {
+                *range
+            }
             Job::Write { start, data, .. } => {
                 SectorRange::new(*start, Bytes(data.len() as u64).whole_sectors())
             }
@@ -60,7 +67,7 @@ impl Job {
             Job::Read(_) => Operation::Read,
             Job::Write { fua, .. } => Operation::Write { fua: *fua },
             Job::Flush => Operation::Flush,
-            Job::Discard(_) => Operation::Discard,
+            Job::Discard { .. } => Operation::Discard,
             Job::WriteZeroes { .. } => Operation::WriteZeroes,
         }
     }
@@ -93,6 +100,8 @@ const PARTS_AT_ONCE: usize = 16;
 
 /// The number of a part within its job takes this many bits of a tag.
 const PART_BITS: u32 = 24;
+
+const PART_MASK: u64 = (1 << PART_BITS) - 1;
 
 /// A job under way.
 #[derive(Debug)]
@@ -261,7 +270,10 @@ fn begun<C>(
         rest: SectorRange::default(),
         parts: 0,
         operation,
-        then_flush: matches!(job, Job::WriteZeroes { fua: true, .. }),
+        then_flush: matches!(
+            job,
+            Job::WriteZeroes { fua: true, .. } | Job::Discard { fua: true, .. }
+        ),
         asked: time.map(|time| {
             let then_flush = matches!(job, Job::WriteZeroes { fua: true, .. });
             Asked::at(time, operation, range).then_flush(then_flush)
@@ -278,19 +290,16 @@ fn begun<C>(
             }
         }
         Job::Write { start, data, .. } => {
-            let mut start = start;
-            let mut data = data;
             let longest = longest_transfer(limits).bytes().0 as usize;
-            while !data.is_empty() {
-                let rest = data.split_off(longest.min(data.len()));
-                let count = Bytes(data.len() as u64).whole_sectors();
+            let mut start = start;
+            for piece in pieces(data, longest) {
+                let count = Bytes(piece.len() as u64).whole_sectors();
                 let tag = pending.next_tag(number);
-                requests.push(request(tag, operation, start, segments(data, limits)));
+                requests.push(request(tag, operation, start, segments(piece, limits)));
                 start += count;
-                data = rest;
             }
         }
-        Job::Discard(range) | Job::WriteZeroes { range, .. } => {
+        Job::Discard { range, .. } | Job::WriteZeroes { range, .. } => {
             pending.rest = range;
             requests = pending.more(number, limits);
         }
@@ -321,6 +330,14 @@ fn longest_transfer(limits: Limits) -> SectorCount {
     limits.max_transfer.min(in_segments).max(SectorCount(1))
 }
 
+/// Data in pieces of at most `longest` bytes, each in memory of its own length.
+fn pieces(data: Vec<u8>, longest: usize) -> Vec<Vec<u8>> {
+    match data.len() <= longest {
+        true => vec![data],
+        false => data.chunks(longest).map(<[u8]>::to_vec).collect(),
+    }
+}
+
 /// The data of a transfer, cut where the limits want it.
 fn segments(data: Vec<u8>, limits: Limits) -> Vec<Segment> {
     match limits.segment_boundary {
@@ -337,7 +354,8 @@ fn segments(data: Vec<u8>, limits: Limits) -> Vec<Segment> {
 
 impl<C> Pending<C> {
     fn next_tag(&mut self, number: u64) -> Tag {
-        let tag = Tag(number << PART_BITS | self.parts);
+        // Only reads are told apart by the number of a part, and none has so many.
+        let tag = Tag(number << PART_BITS | (self.parts & PART_MASK));
         self.parts += 1;
         self.under_way += 1;
         tag
@@ -381,7 +399,7 @@ impl<C> Completer<C> {
             let mut jobs = self.way.jobs();
             for completion in completions {
                 let Tag(tag) = completion.request.tag;
-                let (number, part) = (tag >> PART_BITS, tag & ((1 << PART_BITS) - 1));
+                let (number, part) = (tag >> PART_BITS, tag & PART_MASK);
                 let Some(pending) = jobs.pending.get_mut(&number) else {
                     continue;
                 };
@@ -406,10 +424,14 @@ impl<C> Completer<C> {
                 jobs.submissions = None;
             }
             drop(jobs);
-            if let Some(submissions) = submissions {
-                submissions.submit_all(more)?;
-            }
             self.way.export.note_ended(done.len());
+            // Those that have ended are told first, and the next call says why no more will.
+            if let Some(submissions) = submissions
+                && let Err(error) = submissions.submit_all(more)
+                && done.is_empty()
+            {
+                return Err(error);
+            }
             if !done.is_empty() {
                 return Ok(Some(done));
             }
@@ -447,5 +469,21 @@ impl<C> Completer<C> {
             data,
             permit: pending.permit,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_take_no_more_memory_than_they_hold() {
+        let mut data = Vec::with_capacity(1 << 20);
+        data.resize(10_000, 7);
+        let cut = pieces(data, 512);
+        assert_eq!(cut.len(), 20);
+        let capacities = cut.iter().map(Vec::capacity).sum::<usize>();
+        assert!(capacities <= 2 * 10_000, "{capacities}");
+        assert_eq!(cut.concat(), vec![7; 10_000]);
     }
 }

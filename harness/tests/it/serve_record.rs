@@ -82,7 +82,10 @@ fn what_was_asked_for_is_in_the_recording_and_is_replayed() {
         Job::Read(range(0, 16)),
         write(100, 3, true),
         Job::Flush,
-        Job::Discard(range(8, 8)),
+        Job::Discard {
+            range: range(8, 8),
+            fua: false,
+        },
         Job::WriteZeroes {
             range: range(200, 40),
             fua: true,

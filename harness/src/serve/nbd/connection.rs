@@ -4,9 +4,11 @@
 //! what has ended and writes replies, likewise. What is answered without the device, such as a
 //! request that is refused, the first one answers itself.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use driver::blk::Status;
 use driver::units::{SECTOR_SIZE, SectorRange};
@@ -18,10 +20,10 @@ use super::super::extents::Extent;
 use super::listener::STACK;
 use super::message::{
     Command, Error, LONGEST_TRANSFER, Malformed, REQUEST_LEN, Request, block_status_chunk,
-    command_flags, data_chunk, error_chunk, simple_reply,
+    command_flags, data_chunk, empty_chunk, error_chunk, simple_reply,
 };
 use super::negotiation::{MetaContext, NotSettled, Offer, Settled, flags, negotiate};
-use super::stream::Stream;
+use super::stream::{Stream, read_in_time, time_for, write_in_time};
 
 /// The most requests of a connection that are in flight; those that come after wait in the socket.
 pub const MOST_IN_FLIGHT: u64 = 128;
@@ -36,8 +38,11 @@ const READ_AHEAD: usize = 32 << 10;
 /// Data up to this length is copied, to be sent together with other replies.
 const COPIED: usize = 16 << 10;
 
+/// The most bytes that are sent together.
+const TOGETHER: usize = 64 << 10;
+
 /// The most extents in an answer.
-const MOST_EXTENTS: usize = 512;
+const MOST_EXTENTS: usize = 128;
 
 /// Extents in an answer end here, so that their lengths fit: a whole number of sectors.
 const LONGEST_EXTENTS: u64 = u32::MAX as u64 / SECTOR_SIZE * SECTOR_SIZE;
@@ -94,7 +99,9 @@ struct Context {
 /// Where replies go. Whole messages, one after the other.
 struct Output {
     stream: Arc<Stream>,
-    /// Why nothing more goes out.
+    /// How long the client may take no replies.
+    patience: Duration,
+    /// Nothing more goes out.
     broken: bool,
 }
 
@@ -102,7 +109,12 @@ struct Output {
 ///
 /// # Errors
 /// Why it was cut off.
-pub(super) fn serve(export: &Export, stream: &Arc<Stream>, name: &str) -> Result<(), CutOff> {
+pub(super) fn serve(
+    export: &Export,
+    stream: &Arc<Stream>,
+    name: &str,
+    (is_ending, patience): (&AtomicBool, Duration),
+) -> Result<(), CutOff> {
     let offer = Offer {
         description: format!("ubd device of {}", driver::shown(&export.about().path)),
         flags: flags(export.about().read_only),
@@ -118,6 +130,7 @@ pub(super) fn serve(export: &Export, stream: &Arc<Stream>, name: &str) -> Result
     let (submitter, completer) = export.client::<Context>(name.to_owned());
     let output = Arc::new(Mutex::new(Output {
         stream: Arc::clone(stream),
+        patience,
         broken: false,
     }));
     let replies = Replies {
@@ -134,6 +147,8 @@ pub(super) fn serve(export: &Export, stream: &Arc<Stream>, name: &str) -> Result
         slots: Budget::new(MOST_IN_FLIGHT),
         submitter,
         output,
+        is_ending,
+        patience,
     };
     let read = requests.read_all(&mut input);
     // Those in flight end, and then the replies.
@@ -154,6 +169,10 @@ struct Requests<'a> {
     slots: Arc<Budget>,
     submitter: Submitter<Context>,
     output: Arc<Mutex<Output>>,
+    /// No more requests are taken, also those that have come.
+    is_ending: &'a AtomicBool,
+    /// How long the client may stop in the middle of a message.
+    patience: Duration,
 }
 
 /// What becomes of a request.
@@ -170,7 +189,10 @@ impl Requests<'_> {
             if !has_more || batch.len() >= BATCH {
                 self.submit(&mut batch)?;
             }
-            let Some(request) = next_request(input)? else {
+            if self.is_ending.load(Ordering::Relaxed) {
+                return self.submit(&mut batch);
+            }
+            let Some(request) = next_request(input, self.patience)? else {
                 return self.submit(&mut batch);
             };
             // A slot may come free only when what is submitted has ended.
@@ -226,7 +248,7 @@ impl Requests<'_> {
                 let start = range.start;
                 (Job::Write { start, data, fua }, permit)
             }
-            Command::Trim => (Job::Discard(range), None),
+            Command::Trim => (Job::Discard { range, fua }, None),
             Command::WriteZeroes if request.flags & command_flags::NO_HOLE != 0 => {
                 return self.zeros_with_space(request, range, batch);
             }
@@ -345,9 +367,10 @@ impl Requests<'_> {
         }
         let mut data = Vec::new();
         let bytes = u64::from(length);
+        let time = time_for(length as usize, self.patience);
         let read = |data: &mut Vec<u8>, input: &mut BufReader<&Stream>| {
             data.resize(length as usize, 0);
-            input.read_exact(data).map_err(in_the_middle)
+            read_in_time(input, data, time).map_err(in_the_middle)
         };
         if length as usize <= READ_AHEAD {
             read(&mut data, input)?;
@@ -426,7 +449,7 @@ impl Requests<'_> {
         let mut bytes = Vec::new();
         let is_read = request.command == Command::Read.number();
         match is_read && self.settled.structured {
-            true => data_chunk(&mut bytes, request.cookie, request.offset, 0),
+            true => empty_chunk(&mut bytes, request.cookie),
             false => reply(&mut bytes, self.settled.structured, request.cookie, None),
         }
         bytes
@@ -441,7 +464,10 @@ fn reply(bytes: &mut Vec<u8>, structured: bool, cookie: u64, error: Option<Error
 }
 
 /// The next request; `None` where the client has ended between two.
-fn next_request(input: &mut BufReader<&Stream>) -> Result<Option<Request>, CutOff> {
+fn next_request(
+    input: &mut BufReader<&Stream>,
+    patience: Duration,
+) -> Result<Option<Request>, CutOff> {
     loop {
         match input.fill_buf() {
             Ok([]) => return Ok(None),
@@ -453,7 +479,8 @@ fn next_request(input: &mut BufReader<&Stream>) -> Result<Option<Request>, CutOf
         }
     }
     let mut bytes = [0; REQUEST_LEN];
-    input.read_exact(&mut bytes).map_err(in_the_middle)?;
+    let time = time_for(REQUEST_LEN, patience);
+    read_in_time(input, &mut bytes, time).map_err(in_the_middle)?;
     Ok(Some(Request::parse(bytes)?))
 }
 
@@ -550,6 +577,10 @@ impl Replies {
                 }
             }
             for piece in data {
+                if bytes.len() + piece.len() > TOGETHER {
+                    output.write(bytes)?;
+                    bytes.clear();
+                }
                 if piece.len() <= COPIED {
                     bytes.extend(piece);
                 } else {
@@ -557,10 +588,6 @@ impl Replies {
                     bytes.clear();
                     output.write(&piece)?;
                 }
-            }
-            if bytes.len() >= READ_AHEAD {
-                output.write(bytes)?;
-                bytes.clear();
             }
         }
         output.write(bytes)
@@ -572,7 +599,8 @@ impl Output {
         if self.broken {
             return Err(CutOff::DoesNotRead);
         }
-        let written = (&*self.stream).write_all(bytes);
+        let time = time_for(bytes.len(), self.patience);
+        let written = write_in_time(&*self.stream, bytes, time);
         written.map_err(|error| {
             // Nobody knows how much of the message is out.
             self.broken = true;

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -122,6 +123,7 @@ impl Nbd {
             patience,
             open: Mutex::new(Open::default()),
             one_less: Condvar::new(),
+            is_ending: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&connections);
         let listening = std::thread::Builder::new()
@@ -238,6 +240,8 @@ struct Connections {
     patience: Duration,
     open: Mutex<Open>,
     one_less: Condvar,
+    /// No more requests are taken.
+    is_ending: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -301,7 +305,8 @@ impl Connections {
         };
         let serve = move || {
             let export = &is_open.of.export;
-            if let Err(cut_off) = connection::serve(export, &stream, &name)
+            let manner = (&is_open.of.is_ending, is_open.of.patience);
+            if let Err(cut_off) = connection::serve(export, &stream, &name, manner)
                 && !cut_off.is_usual()
             {
                 export.tell(&format_args!("{name}: cut off: {cut_off}"));
@@ -327,18 +332,24 @@ impl Connections {
         );
     }
 
-    /// Lets every client go when what it has in flight is answered.
+    /// Lets every client go when what it has in flight is answered. One that does not take its
+    /// answers in time is cut off.
     fn end_all(&self) {
-        let mut open = self.open();
+        self.is_ending.store(true, Ordering::Relaxed);
+        let open = self.open();
         for stream in open.streams.values() {
-            // Requests that have not been read are not taken any more.
+            // It may be waiting for a request.
             stream.shutdown(Shutdown::Read);
         }
-        while !open.streams.is_empty() {
-            open = self
-                .one_less
-                .wait(open)
-                .unwrap_or_else(PoisonError::into_inner);
+        let some_are_left = |open: &mut Open| !open.streams.is_empty();
+        let waited = self
+            .one_less
+            .wait_timeout_while(open, self.patience, some_are_left);
+        let (open, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        for stream in open.streams.values() {
+            stream.shutdown(Shutdown::Both);
         }
+        let waited = self.one_less.wait_while(open, some_are_left);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -391,6 +391,7 @@ pub fn simple_reply(out: &mut Vec<u8>, cookie: u64, error: Option<Error>) {
 }
 
 const CHUNK_DONE: u16 = 1;
+const CHUNK_NONE: u16 = 0;
 const CHUNK_OFFSET_DATA: u16 = 1;
 const CHUNK_BLOCK_STATUS: u16 = 5;
 const CHUNK_ERROR: u16 = 1 << 15 | 1;
@@ -407,6 +408,11 @@ fn chunk(out: &mut Vec<u8>, flags: u16, kind: u16, cookie: u64, length: u32) {
 pub fn data_chunk(out: &mut Vec<u8>, cookie: u64, offset: u64, length: u32) {
     chunk(out, CHUNK_DONE, CHUNK_OFFSET_DATA, cookie, length + 8);
     out.extend(offset.to_be_bytes());
+}
+
+/// Prints the only chunk that answers a read of nothing.
+pub fn empty_chunk(out: &mut Vec<u8>, cookie: u64) {
+    chunk(out, CHUNK_DONE, CHUNK_NONE, cookie, 0);
 }
 
 /// Prints the only chunk that answers a request that has failed.

@@ -198,6 +198,14 @@ impl<I: Read, O: Write> Talk<'_, I, O> {
         Ok(false)
     }
 
+    /// The export's flags. Where reads are not answered with chunks, none can ask for only one.
+    fn flags(&self) -> u16 {
+        match self.settled.structured {
+            true => self.offer.flags | transmission::SEND_DF,
+            false => self.offer.flags,
+        }
+    }
+
     fn begin_the_old_way(&mut self, name: &[u8]) -> Result<(), NotSettled> {
         if !name.is_empty() {
             let found = String::from_utf8_lossy(name).into_owned();
@@ -205,7 +213,7 @@ impl<I: Read, O: Write> Talk<'_, I, O> {
         }
         let mut begin = Vec::new();
         begin.extend((self.size)().to_be_bytes());
-        begin.extend(self.offer.flags.to_be_bytes());
+        begin.extend(self.flags().to_be_bytes());
         if !self.no_zeroes {
             begin.extend([0; OLD_PADDING]);
         }
@@ -226,7 +234,7 @@ impl<I: Read, O: Write> Talk<'_, I, O> {
             return Ok(false);
         }
         let mut export = (self.size)().to_be_bytes().to_vec();
-        export.extend(self.offer.flags.to_be_bytes());
+        export.extend(self.flags().to_be_bytes());
         self.info(option, InfoKind::Export, &export)?;
         // Whether it was asked for or not: some clients believe it all the same.
         let sizes = [512, self.offer.preferred, LONGEST_TRANSFER];
@@ -300,10 +308,10 @@ const NO_SUCH_EXPORT: &str = "there is one export, and its name is empty";
 /// The flags of an export.
 pub fn flags(read_only: bool) -> u16 {
     use transmission::{
-        CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_CACHE, SEND_DF, SEND_FAST_ZERO, SEND_FLUSH,
-        SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES,
+        CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_CACHE, SEND_FAST_ZERO, SEND_FLUSH, SEND_FUA,
+        SEND_TRIM, SEND_WRITE_ZEROES,
     };
-    let always = HAS_FLAGS | SEND_FLUSH | SEND_DF | CAN_MULTI_CONN | SEND_CACHE;
+    let always = HAS_FLAGS | SEND_FLUSH | CAN_MULTI_CONN | SEND_CACHE;
     match read_only {
         true => always | READ_ONLY,
         false => always | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO,

@@ -128,7 +128,7 @@ impl Wanted {
                 fua: false,
             },
             Wanted::Flush => Job::Flush,
-            Wanted::Discard(range) => Job::Discard(range),
+            Wanted::Discard(range) => Job::Discard { range, fua: false },
             Wanted::WriteZeroes(range) => Job::WriteZeroes { range, fua: false },
             Wanted::Id => return Err(Answer::OK),
         })
