@@ -30,14 +30,7 @@ pub fn shrink_until(
     seed: u64,
     stop: &dyn Fn() -> bool,
 ) -> (Case, Violation) {
-    let mut shrinker = Shrinker {
-        cause: violation.cause(),
-        seed,
-        stop,
-        attempts: 0,
-        best: case.clone(),
-        violation: violation.clone(),
-    };
+    let mut shrinker = Shrinker::of(case, violation, seed, stop);
     loop {
         let before = shrinker.best.clone();
         shrinker.lives();
@@ -65,14 +58,7 @@ pub(super) fn with_needed_defects(
     seed: u64,
     stop: &dyn Fn() -> bool,
 ) -> (Case, Violation) {
-    let mut shrinker = Shrinker {
-        cause: violation.cause(),
-        seed,
-        stop,
-        attempts: 0,
-        best: case.clone(),
-        violation: violation.clone(),
-    };
+    let mut shrinker = Shrinker::of(case, violation, seed, stop);
     shrinker.defects();
     (shrinker.best, shrinker.violation)
 }
@@ -84,6 +70,24 @@ struct Shrinker<'a> {
     attempts: u32,
     best: Case,
     violation: Violation,
+}
+
+impl<'a> Shrinker<'a> {
+    fn of(
+        case: &Case,
+        violation: &Violation,
+        seed: u64,
+        stop: &'a dyn Fn() -> bool,
+    ) -> Shrinker<'a> {
+        Shrinker {
+            cause: violation.cause(),
+            seed,
+            stop,
+            attempts: 0,
+            best: case.clone(),
+            violation: violation.clone(),
+        }
+    }
 }
 
 impl Shrinker<'_> {
