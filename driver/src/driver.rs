@@ -154,7 +154,8 @@ pub trait Driver {
         let mut submitted = self.submit(request);
         while let Err(back) = submitted {
             // A pipe smaller than the request takes it in parts.
-            match step_within(self, &mut left)? {
+            count(&mut left)?;
+            match self.step() {
                 Step::Working => submitted = self.submit(back),
                 Step::Died(why) => return Err(NotServed::Died(why)),
                 Step::Idle | Step::Blocked | Step::Completed(_) => return Err(NotServed::Stalls),
@@ -174,10 +175,11 @@ pub trait Driver {
     }
 }
 
+/// Counts a step.
 #[inline]
-fn step_within<D: Driver + ?Sized>(driver: &mut D, left: &mut u64) -> Result<Step, NotServed> {
+fn count(left: &mut u64) -> Result<(), NotServed> {
     *left = left.checked_sub(1).ok_or(NotServed::DoesNotEnd)?;
-    Ok(driver.step())
+    Ok(())
 }
 
 #[inline]
@@ -186,7 +188,8 @@ fn completion_within<D: Driver + ?Sized>(
     left: &mut u64,
 ) -> Result<Completion, NotServed> {
     loop {
-        match step_within(driver, left)? {
+        count(left)?;
+        match driver.step() {
             Step::Completed(completion) => return Ok(completion),
             Step::Working => {}
             Step::Died(why) => return Err(NotServed::Died(why)),
@@ -241,7 +244,7 @@ impl<F: HostFile> Driver for Ordered<F> {
 
     #[inline]
     fn step(&mut self) -> Step {
-        Ordered::step(self).into()
+        self.step_of_any()
     }
 
     fn begin_on(&mut self, executor: &mut dyn Executor<F>) {

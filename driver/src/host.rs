@@ -20,6 +20,10 @@ pub use kind::OperationKind;
 pub use operation::{Action, Buffer, FileRole, Finished, Operation, Waiter, clear};
 pub use place::{Place, beneath, names_a_directory};
 
+/// Bytes of the blocks of most file systems, in which they give space out, take it back, and share
+/// it.
+pub const BLOCK: u64 = 4096;
+
 /// What a host operation can fail with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {

@@ -1,10 +1,8 @@
 //! Space as file systems give it out: in blocks, however little is in one, and with a record of
 //! where each extent is. A single dirty sector takes a block of 4 KiB on most hosts.
 
+pub(crate) use driver::host::BLOCK;
 use driver::units::{Bytes, FileRange, SectorCount};
-
-/// The blocks of most file systems, in which they give space out, take it back, and share it.
-pub(crate) const BLOCK: u64 = 4096;
 
 /// Extents whose places stand in one block of the file system's own records, if it is half full:
 /// ext4 and XFS take 12 and 16 bytes for each.

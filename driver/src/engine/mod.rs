@@ -29,6 +29,7 @@
 //! | a device is closed | each operation that was given | `a_device_is_not_closed_under_…` |
 
 mod admission;
+mod alone;
 mod begun;
 mod hold;
 mod order;
@@ -42,14 +43,15 @@ use std::collections::VecDeque;
 
 use crate::blk::{Completion, HostFailure, Limits, Operation as Asked, Request, Status};
 use crate::cow::SectorMap;
-use crate::host::{Action, FileRole, Finished, HostError, Operation, Waiter};
-use crate::units::{Sector, SectorCount, SectorRange};
+use crate::host::{Action, FileRole, Finished, HostError, Operation, OperationKind, Waiter};
+use crate::units::{FileOffset, Sector, SectorCount, SectorRange};
 
 pub use hold::Hold;
 pub use placement::Placement;
 pub use statistics::Statistics;
 
 pub(crate) use admission::Admission;
+pub(crate) use alone::{Alone, Piece};
 pub(crate) use publication::Durability;
 
 use begun::Begun;
@@ -66,6 +68,14 @@ pub const PENDING_WORDS: u64 = 1 << 16;
 struct Where<'a> {
     map: &'a SectorMap,
     placement: &'a Placement,
+}
+
+/// What comes after the operations of a request.
+enum Effect {
+    /// It is complete, with this status unless an operation failed.
+    Complete(Status),
+    /// It has to become durable.
+    Publish,
 }
 
 /// What a device does next for its requests, and what it knows for that.
@@ -299,17 +309,14 @@ impl Engine {
         let range = match self.admission.check(&request) {
             Ok(range) => range,
             Err(status) => {
-                self.complete(request, status, None);
+                let refused = self.completion(request, status, None);
+                self.completed.push_back(refused);
                 return None;
             }
         };
         self.put_off += usize::from(self.wants_publication());
         let mut begun = Begun::new(request, range);
-        let place = Where {
-            map: &self.map,
-            placement: &self.placement,
-        };
-        let first = begun.begin_part(place);
+        let first = begun.begin_part(self.place());
         let more = begun.has_more_parts();
         let slot = self.requests.begin(begun);
         let Some((part, file, action)) = first else {
@@ -320,6 +327,14 @@ impl Engine {
             self.in_parts.push_back(slot);
         }
         Some(operation(slot, part, file, action))
+    }
+
+    #[inline]
+    fn place(&self) -> Where<'_> {
+        Where {
+            map: &self.map,
+            placement: &self.placement,
+        }
     }
 
     /// The first operation of the next part of a request that has begun.
@@ -378,7 +393,7 @@ impl Engine {
                         action,
                     });
                 }
-                Some(self.host_failure(file, &action, error))
+                Some(self.host_failure(file, action.kind(), action.range().start, error))
             }
         };
         let place = Where {
@@ -407,12 +422,25 @@ impl Engine {
         let Some(begun) = self.requests.get_mut(slot) else {
             return;
         };
-        let (asked, range) = (begun.request.operation, begun.range);
+        let (asked, range, failed) = (
+            begun.request.operation,
+            begun.range,
+            begun.failure.is_some(),
+        );
+        match self.take_effect(asked, range, failed) {
+            Effect::Complete(status) => self.end(slot, status),
+            Effect::Publish => self.publish(slot),
+        }
+    }
+
+    /// What a request asked for has been done, or has `failed`: what that changes here.
+    #[inline]
+    fn take_effect(&mut self, asked: Asked, range: SectorRange, failed: bool) -> Effect {
         if asked.is_change() {
             self.durability.note_change();
         }
-        if begun.failure.is_some() {
-            return self.end(slot, Status::Ok);
+        if failed {
+            return Effect::Complete(Status::Ok);
         }
         let durable = match asked {
             Asked::Write { fua } => {
@@ -427,40 +455,62 @@ impl Engine {
             Asked::Read | Asked::Discard => false,
         };
         if durable && self.durability.failed {
-            return self.end(slot, Status::IoError);
+            return Effect::Complete(Status::IoError);
         }
         let too_many = asked.is_change()
             && !self.durability.failed
             && self.map.has_more_changes_than(self.pending_words);
-        if durable || too_many {
-            self.requests.took_effect(slot);
-            self.to_publish.push(slot);
-            return;
+        match durable || too_many {
+            true => Effect::Publish,
+            false => Effect::Complete(Status::Ok),
         }
-        self.end(slot, Status::Ok);
     }
 
-    /// A request is complete. One of whose operations failed ends with that.
+    /// The next publication completes this request, which keeps nobody back any more.
+    #[inline]
+    fn publish(&mut self, slot: Slot) {
+        self.requests.took_effect(slot);
+        self.to_publish.push(slot);
+    }
+
+    /// A request is complete.
     #[inline]
     fn end(&mut self, slot: Slot, status: Status) {
-        let Some(begun) = self.requests.end(slot) else {
-            return;
-        };
-        let status = match &begun.failure {
+        if let Some(begun) = self.requests.end(slot) {
+            let completion = self.ended(begun.request, status, begun.failure);
+            self.completed.push_back(completion);
+        }
+    }
+
+    /// The completion of a request whose operations have ended. One of which one failed ends with
+    /// that.
+    #[inline]
+    fn ended(
+        &mut self,
+        request: Request,
+        status: Status,
+        failure: Option<Box<HostFailure>>,
+    ) -> Completion {
+        let status = match &failure {
             Some(failure) => Status::from(&failure.error),
             None => status,
         };
-        self.complete(begun.request, status, begun.failure);
+        self.completion(request, status, failure)
     }
 
     #[inline]
-    fn complete(&mut self, request: Request, status: Status, failure: Option<Box<HostFailure>>) {
+    fn completion(
+        &mut self,
+        request: Request,
+        status: Status,
+        failure: Option<Box<HostFailure>>,
+    ) -> Completion {
         self.statistics.requests += 1;
-        self.completed.push_back(Completion {
+        Completion {
             request,
             status,
             failure,
-        });
+        }
     }
 
     /// Whether something waits for a publication that none under way keeps back.
@@ -527,7 +577,8 @@ impl Engine {
             return;
         };
         publication.fail(&mut published);
-        let failure = self.host_failure(FileRole::Cow, ended, error);
+        let (kind, at) = (ended.kind(), ended.range().start);
+        let failure = self.host_failure(FileRole::Cow, kind, at, error);
         let status = Status::from(&failure.error);
         self.end_publication(publication.waiters, Some(status), Some(failure));
     }
@@ -581,14 +632,21 @@ impl Engine {
     }
 
     #[cold]
-    fn host_failure(&self, file: FileRole, action: &Action, error: HostError) -> Box<HostFailure> {
+    fn host_failure(
+        &self,
+        file: FileRole,
+        kind: OperationKind,
+        at: FileOffset,
+        error: HostError,
+    ) -> Box<HostFailure> {
+        let role = match file {
+            FileRole::Cow if self.placement.is_raw() => FileRole::RawDisk,
+            file => file,
+        };
         Box::new(HostFailure {
-            kind: action.kind(),
-            role: match file {
-                FileRole::Cow if self.placement.is_raw() => FileRole::RawDisk,
-                file => file,
-            },
-            at: action.range().start,
+            kind,
+            role,
+            at,
             error,
         })
     }

@@ -29,7 +29,7 @@
 //! share, only the new sectors' bits are changed.
 
 use crate::cow::{Geometry, PAGE_BYTES, PagesAtOnce, Version};
-use crate::host::{FileRole, HostError, HostFile};
+use crate::host::{BLOCK, FileRole, HostError, HostFile};
 use crate::resize::{Outcome, ResizeError, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
@@ -39,9 +39,6 @@ use super::{Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, 
 
 const BITS: &str = "writing the bitmap of the COW file";
 const RAW_LENGTH: &str = "changing the length of the disk";
-
-/// Bytes of a block that hosts give a file its space in.
-const BLOCK: u64 = 4096;
 
 /// A resize within the headroom.
 #[derive(Clone, Debug)]

@@ -25,10 +25,11 @@ use std::sync::Arc;
 
 use crate::blk::{Completion, HostFailure, Limits, Request};
 use crate::cow::{Extension, Geometry, Header, SectorMap};
-use crate::engine::{Beginning, Engine};
+use crate::engine::{Alone, Beginning, Engine, Piece};
 use crate::executor::{Executor, Files};
-use crate::host::{Finished, HostFile, Operation};
+use crate::host::{Finished, HostError, HostFile, Operation};
 use crate::resize::Resized;
+use crate::step::Step as AnyStep;
 use crate::units::SectorCount;
 
 pub use crate::engine::{Hold, PENDING_WORDS, Placement, Statistics};
@@ -104,7 +105,7 @@ impl<F> From<AtRest<F>> for Ordered<F> {
 }
 
 /// What one step of the device came to. It never dies.
-pub type Step = crate::step::Step<Infallible>;
+pub type Step = AnyStep<Infallible>;
 
 impl<F: HostFile> Ordered<F> {
     /// A device of these parts.
@@ -228,27 +229,54 @@ impl<F: HostFile> Ordered<F> {
     /// have to wait.
     #[inline]
     pub fn step(&mut self) -> Step {
+        self.step_of_any()
+    }
+
+    /// The same step, which never dies, as that of a driver that may die of `D`.
+    #[inline]
+    pub(crate) fn step_of_any<D>(&mut self) -> AnyStep<D> {
         if let Some(completion) = self.engine.next_completion() {
-            return Step::Completed(completion);
+            return AnyStep::Completed(completion);
+        }
+        if let Some(step) = self.serve_alone() {
+            return step;
         }
         loop {
             let publishes = self.engine.publication_may_be_next();
             let Some(operation) = self.engine.next_operation() else {
                 return match self.engine.next_completion() {
-                    Some(completion) => Step::Completed(completion),
-                    None if self.engine.is_busy() => Step::Blocked,
-                    None => Step::Idle,
+                    Some(completion) => AnyStep::Completed(completion),
+                    None if self.engine.is_busy() => AnyStep::Blocked,
+                    None => AnyStep::Idle,
                 };
             };
             self.carry_out(operation);
             if let Some(completion) = self.engine.next_completion() {
-                return Step::Completed(completion);
+                return AnyStep::Completed(completion);
             }
             // A sync takes its time: it is a step of its own.
             if publishes || self.engine.publication_may_be_next() {
-                return Step::Working;
+                return AnyStep::Working;
             }
         }
+    }
+
+    /// Serves the first request, if it is alone.
+    #[inline]
+    fn serve_alone<D>(&mut self) -> Option<AnyStep<D>> {
+        let files = &self.files;
+        let served = self.engine.serve_alone(|piece: Piece<'_>| {
+            let file = files.of(piece.role).ok_or(HostError::NotFound)?;
+            match piece.writes {
+                true => file.write_all_at(piece.data, piece.at),
+                false => file.read_exact_at(piece.data, piece.at),
+            }
+        });
+        Some(match served? {
+            Alone::Complete(completion) => AnyStep::Completed(completion),
+            // A sync takes its time: it is a step of its own.
+            Alone::Waits => AnyStep::Working,
+        })
     }
 
     #[inline]

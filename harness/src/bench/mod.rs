@@ -8,6 +8,7 @@ pub mod fuzz;
 mod growth;
 pub mod io;
 pub mod lookup;
+mod only;
 pub mod replay;
 pub mod resize;
 mod rounds;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use crate::device::Taken;
 
 pub use growth::{Growth, Order};
+pub use only::Only;
 pub use rounds::{Contender, Elapsed, median, rounds};
 pub use table::Table;
 

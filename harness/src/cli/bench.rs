@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Subcommand;
 
-use crate::bench::{Row, Table};
+use crate::bench::{Only, Row, Table};
 
 use super::interrupt::{self, Interrupt};
 use super::output::{self, InLines};
@@ -50,6 +50,15 @@ pub(super) struct Common {
     #[arg(long)]
     json: bool,
 }
+
+impl Common {
+    fn only(&self) -> Only {
+        Only::containing(self.only.as_deref())
+    }
+}
+
+/// Names of rows in a message: a few lines of a terminal.
+const NAMES_SHOWN: usize = 6;
 
 /// Where the files are.
 #[derive(Debug, clap::Args)]
@@ -116,7 +125,7 @@ impl Rows {
     }
 
     /// Prints the rows that were asked for: some are measured along with others.
-    fn report(self) -> Result<Verdict, Failure> {
+    fn report(self, only: &Only) -> Result<Verdict, Failure> {
         interrupt::forget_last_words();
         let rows = asked_for(&self.common, std::mem::take(&mut *locked(&self.rows)));
         if let Some(signal) = interrupt::signal() {
@@ -126,12 +135,27 @@ impl Rows {
             print(&self.common, &rows)?;
             return Ok(Verdict::EndedBySignal(signal));
         }
-        if let Some(only) = self.common.only.as_deref().filter(|_| rows.is_empty()) {
-            return Ok(wrong_usage(format!("no row's name contains '{only}'")));
+        if let Some(text) = self.common.only.as_deref().filter(|_| rows.is_empty()) {
+            return Ok(wrong_usage(no_row(text, &only.refused())));
         }
         print(&self.common, &rows)?;
         Ok(Verdict::Good)
     }
+}
+
+/// A text that fits no row: some of the rows that there are.
+fn no_row(text: &str, names: &[String]) -> String {
+    let shown: Vec<_> = names
+        .iter()
+        .take(NAMES_SHOWN)
+        .map(|name| format!("'{name}'"))
+        .collect();
+    let rest = match names.len().saturating_sub(shown.len()) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    let shown = shown.join(", ");
+    format!("no row's name contains '{text}'; there are {shown}{rest}")
 }
 
 fn asked_for(common: &Common, mut rows: Vec<Row>) -> Vec<Row> {

@@ -12,7 +12,7 @@ use crate::fuzz::explore::Search;
 use crate::fuzz::thrift::Thrift;
 use crate::sim::Assumptions;
 
-use super::{Only, wanted};
+use crate::bench::Only;
 
 const REQUESTS: [u64; 4] = [10, 100, 1000, 10_000];
 const SECTORS: [u64; 4] = [64, 640, 6400, 64_000];
@@ -25,8 +25,8 @@ const AGAINST_SECTORS: &str = "fuzz/growth/case of 16 requests against device";
 const FLUSH_EVERY: u64 = 8;
 
 /// Measures the rows.
-pub(super) fn measure(only: Only<'_>, each: &mut impl FnMut(Vec<Row>)) {
-    if wanted(only, AGAINST_REQUESTS) {
+pub(super) fn measure(only: &Only, each: &mut impl FnMut(Vec<Row>)) {
+    if only.wanted(AGAINST_REQUESTS) {
         let mut growth = Growth::new(AGAINST_REQUESTS, Unit::Milliseconds);
         for requests in REQUESTS {
             let time = milliseconds(&case(128, requests));
@@ -34,7 +34,7 @@ pub(super) fn measure(only: Only<'_>, each: &mut impl FnMut(Vec<Row>)) {
         }
         each(growth.rows(Order::Linear));
     }
-    if wanted(only, AGAINST_SECTORS) {
+    if only.wanted(AGAINST_SECTORS) {
         let mut growth = Growth::new(AGAINST_SECTORS, Unit::Milliseconds);
         for sectors in SECTORS {
             let time = milliseconds(&case(sectors, 16));

@@ -8,7 +8,7 @@ mod stopwatch;
 use std::time::Duration;
 
 use super::rounds::rounds;
-use super::{Row, Unit};
+use super::{Only, Row, Unit};
 use crate::clock;
 use crate::fuzz::campaign::one;
 use crate::fuzz::case::{Case, DriverName, ResizeStrategy, Stimulus};
@@ -23,13 +23,6 @@ const TARGET: f64 = 20_000.0;
 
 /// Cases of each kind.
 const CASES: usize = 200;
-
-/// Which rows are measured: those whose names contain this text.
-type Only<'a> = Option<&'a str>;
-
-fn wanted(only: Only<'_>, name: &str) -> bool {
-    only.is_none_or(|only| name.contains(only))
-}
 
 /// Cases that have something in common.
 struct Kind {
@@ -132,15 +125,15 @@ fn share_name(kind: &Kind, part: Part) -> String {
 }
 
 /// Measures all rows; calls `each` when a few of them are there.
-pub fn measure(only: Only<'_>, mut each: impl FnMut(Vec<Row>)) {
-    for kind in KINDS.iter().filter(|kind| wanted(only, &images_name(kind))) {
+pub fn measure(only: &Only, mut each: impl FnMut(Vec<Row>)) {
+    for kind in KINDS.iter().filter(|kind| only.wanted(&images_name(kind))) {
         each(vec![kind.images_a_second()]);
     }
     for kind in &KINDS {
-        let is_wanted = |part: &Part| wanted(only, &share_name(kind, *part));
+        let is_wanted = |part: &Part| only.wanted(&share_name(kind, *part));
         if Part::ALL.iter().any(is_wanted) {
             let rows = kind.shares().into_iter();
-            each(rows.filter(|row| wanted(only, &row.name)).collect());
+            each(rows.filter(|row| only.wanted(&row.name)).collect());
         }
     }
     growth::measure(only, &mut each);

@@ -9,8 +9,7 @@ use driver::units::Bytes;
 
 use super::deep::{BACKING, Cache, Content, REQUESTS, RUNS, SIZE, Turns, executor};
 use super::device::{SetUpError, file_error};
-use super::{Only, wanted};
-use crate::bench::{Row, Unit, median};
+use crate::bench::{Only, Row, Unit, median};
 use crate::device::{Io, Taken};
 use crate::replay::options::Options;
 use crate::replay::{Report, Session};
@@ -23,11 +22,11 @@ const COW: &str = "cold-replay.cow";
 /// Measures the row.
 pub(super) fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     io: Io,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
-    if !wanted(only, NAME) {
+    if !only.wanted(NAME) {
         return Ok(());
     }
     // What was asked for by name and is not to be had ends it here.

@@ -24,8 +24,7 @@ use userhelper::executor::{Threads, Uring};
 use userhelper::real_files::{RealFile, RealHost};
 
 use super::device::{COW, Device, SetUpError, file_error, sector_of, served};
-use super::{Only, wanted};
-use crate::bench::{Row, Unit, median};
+use crate::bench::{Only, Row, Unit, median};
 use crate::clock;
 use crate::device::{Io, Taken};
 
@@ -44,7 +43,7 @@ pub(super) const RUNS: usize = 5;
 /// Measures the rows.
 pub(super) fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     io: Io,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
@@ -53,7 +52,7 @@ pub(super) fn measure(
         let rows = rows.into_iter().flatten();
         let rows = rows.chain([(Cache::Warm, WARM_DEPTH)]);
         let rows: Vec<_> = rows
-            .filter(|&(cache, depth)| wanted(only, &content.name(cache, depth)))
+            .filter(|&(cache, depth)| only.wanted(&content.name(cache, depth)))
             .collect();
         if rows.is_empty() {
             continue;

@@ -14,9 +14,8 @@ use driver::units::{Bytes, Sector};
 use super::counting::Counting;
 use super::device::{Device, SIZE, SetUpError, file_error, fresh_on, scattered, served};
 use super::in_place::{Kind, bare_file, bare_pass, pass};
-use super::{Only, wanted};
 use crate::bench::rounds::rounds;
-use crate::bench::{Growth, Order, Row, Unit, median};
+use crate::bench::{Growth, Only, Order, Row, Unit, median};
 use crate::clock;
 
 const WRITES: usize = 10_000;
@@ -38,14 +37,14 @@ const PER_PAGE: Bytes = SECTORS_PER_PAGE.bytes();
 /// Measures the rows.
 pub(super) fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     let positions = scattered(WRITES, 4096);
     let mut pages: Vec<_> = positions.iter().map(|at| at / PER_PAGE.0).collect();
     pages.sort_unstable();
     pages.dedup();
-    let counted = [SYNCS, BITMAP_WRITES].map(|name| wanted(only, name));
+    let counted = [SYNCS, BITMAP_WRITES].map(|name| only.wanted(name));
     if counted.contains(&true) {
         let [syncs, bitmap_writes] = count(directory, &positions)?;
         let syncs = Row::new(SYNCS, syncs as f64, Unit::Count).target(2.0);
@@ -58,10 +57,10 @@ pub(super) fn measure(
                 .collect(),
         );
     }
-    if wanted(only, TIME) {
+    if only.wanted(TIME) {
         each(vec![time(directory, &positions, &pages)?]);
     }
-    if wanted(only, GROWTH) {
+    if only.wanted(GROWTH) {
         let mut growth = Growth::new(GROWTH, Unit::Milliseconds);
         for pages in PAGES {
             growth.point(

@@ -9,9 +9,8 @@ use driver::units::{Bytes, Sector, SectorCount};
 
 use super::device::{Device, SetUpError, scattered_over};
 use super::in_place::pass;
-use super::{Only, wanted};
 use crate::bench::rounds::rounds;
-use crate::bench::{Growth, Order, Row, Unit};
+use crate::bench::{Growth, Only, Order, Row, Unit};
 use crate::clock;
 
 const SIZES: [Bytes; 4] = [
@@ -31,11 +30,11 @@ const FIRST_WRITE: &str = "io/growth/4 KiB first write against device";
 /// Measures the rows.
 pub(super) fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     for name in [READ, FIRST_WRITE] {
-        if !wanted(only, name) {
+        if !only.wanted(name) {
             continue;
         }
         let mut growth = Growth::new(name, Unit::Nanoseconds);

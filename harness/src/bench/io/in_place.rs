@@ -12,9 +12,8 @@ use driver::ordered::Ordered;
 use driver::units::Sector;
 
 use super::device::{Device, SIZE, SetUpError, file_error, scattered, sector_of, served};
-use super::{Only, wanted};
 use crate::bench::rounds::rounds;
-use crate::bench::{Row, Unit};
+use crate::bench::{Only, Row, Unit};
 use crate::clock;
 
 /// What is done to the device again and again.
@@ -70,16 +69,16 @@ const FIRST_WRITES: usize = 4096;
 /// Measures the rows.
 pub(super) fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
-    if CASES.iter().any(|case| wanted(only, case.name)) {
+    if CASES.iter().any(|case| only.wanted(case.name)) {
         let mut device = Device::full(directory)?;
-        for case in CASES.iter().filter(|case| wanted(only, case.name)) {
+        for case in CASES.iter().filter(|case| only.wanted(case.name)) {
             each(vec![case.measure(&mut device)?]);
         }
     }
-    if wanted(only, FIRST_WRITE) {
+    if only.wanted(FIRST_WRITE) {
         each(vec![first_write(directory)?]);
     }
     Ok(())

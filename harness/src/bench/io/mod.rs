@@ -17,19 +17,11 @@ mod threaded;
 
 use std::path::Path;
 
-use super::Row;
+use super::{Only, Row};
 use crate::device::Io;
 
 pub use device::SetUpError;
 pub(super) use device::served;
-
-/// Which rows are measured: those whose names contain this text.
-pub type Only<'a> = Option<&'a str>;
-
-/// Whether a row is asked for.
-fn wanted(only: Only<'_>, name: &str) -> bool {
-    only.is_none_or(|only| name.contains(only))
-}
 
 /// Measures all rows with files in `directory`; calls `each` when a few of them are there. `io`
 /// carries out what the device asks of files that are not in the page cache; [`Io::Auto`] is
@@ -39,7 +31,7 @@ fn wanted(only: Only<'_>, name: &str) -> bool {
 /// If the files cannot be made or used.
 pub fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     io: Io,
     mut each: impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {

@@ -20,8 +20,7 @@ use userhelper::real_files::RealFile;
 use super::device::{COW, Device, FILL, SIZE, SetUpError, file_error};
 use super::in_place::{Kind, bare_pass, pass};
 use super::threaded::threaded_pass;
-use super::{Only, wanted};
-use crate::bench::{Row, Unit, median};
+use crate::bench::{Only, Row, Unit, median};
 use crate::clock;
 use crate::device::{Live, Running};
 
@@ -116,7 +115,7 @@ fn qcow2_by(mode: &str, bench: &[String]) -> Command {
 /// Measures the rows.
 pub(super) fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     let name = |write: bool, depth: usize| {
@@ -126,7 +125,7 @@ pub(super) fn measure(
     let cases = [false, true].map(|write| DEPTHS.map(|depth| (write, depth)));
     let cases = cases.as_flattened().iter().copied();
     let cases: Vec<_> = cases
-        .filter(|&(write, depth)| wanted(only, &name(write, depth)))
+        .filter(|&(write, depth)| only.wanted(&name(write, depth)))
         .collect();
     if cases.is_empty() {
         return Ok(());

@@ -16,9 +16,8 @@ use driver::units::Sector;
 use super::counting::Counting;
 use super::device::{Device, SetUpError, file_error, fresh_on, sector_of, served};
 use super::in_place::pass;
-use super::{Only, wanted};
 use crate::bench::rounds::rounds;
-use crate::bench::{Growth, Order, Row, Unit};
+use crate::bench::{Growth, Only, Order, Row, Unit};
 use crate::clock;
 
 /// Runs in a request. The longest request has room for 1024 of 4 KiB.
@@ -35,12 +34,12 @@ const GROWTH: &str = "io/growth/read against its runs";
 /// Measures the rows.
 pub(super) fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
     let name = |runs: u64| format!("io/read of {runs} runs");
-    let some = RUNS.map(|runs| wanted(only, &name(runs)) || wanted(only, &calls_name(runs)));
-    let growing = wanted(only, GROWTH);
+    let some = RUNS.map(|runs| only.wanted(&name(runs)) || only.wanted(&calls_name(runs)));
+    let growing = only.wanted(GROWTH);
     if !growing && !some.contains(&true) {
         return Ok(());
     }

@@ -16,8 +16,7 @@ use userhelper::real_files::RealFile;
 use super::deep::{died, executor};
 use super::device::{Device, SetUpError, file_error, scattered, sector_of};
 use super::in_place::bare_file;
-use super::{Only, wanted};
-use crate::bench::{Row, Unit, median};
+use crate::bench::{Only, Row, Unit, median};
 use crate::clock;
 
 const CLIENTS: usize = 8;
@@ -34,10 +33,10 @@ const RATE: &str = "io/4 KiB overwrite and flush, 8 clients";
 /// Measures the rows.
 pub(super) fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
-    let [syncs, rate] = [SYNCS, RATE].map(|name| wanted(only, name));
+    let [syncs, rate] = [SYNCS, RATE].map(|name| only.wanted(name));
     if !syncs && !rate {
         return Ok(());
     }

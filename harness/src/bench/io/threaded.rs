@@ -10,9 +10,8 @@ use driver::units::{Sector, SectorCount};
 use userhelper::real_files::RealFile;
 
 use super::device::{Device, SetUpError, scattered, sector_of, served};
-use super::{Only, wanted};
 use crate::bench::rounds::rounds;
-use crate::bench::{Row, Unit};
+use crate::bench::{Only, Row, Unit};
 use crate::clock;
 use crate::device::{DeviceError, Live, Running};
 
@@ -29,10 +28,10 @@ fn name(depth: usize) -> String {
 /// Measures the rows.
 pub(super) fn measure(
     directory: &Path,
-    only: Only<'_>,
+    only: &Only,
     each: &mut impl FnMut(Vec<Row>),
 ) -> Result<(), SetUpError> {
-    if !DEPTHS.iter().any(|&depth| wanted(only, &name(depth))) {
+    if !DEPTHS.iter().any(|&depth| only.wanted(&name(depth))) {
         return Ok(());
     }
     let positions = scattered(REQUESTS, 4096);
@@ -46,7 +45,7 @@ pub(super) fn measure(
     let like = Request::read(Tag(0), Sector(0), SectorCount(8));
     let mut request = Some(like.clone());
     for depth in DEPTHS {
-        if !wanted(only, &name(depth)) {
+        if !only.wanted(&name(depth)) {
             continue;
         }
         let mut failure = None;

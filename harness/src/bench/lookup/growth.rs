@@ -7,9 +7,9 @@ use driver::units::SectorCount;
 
 use super::candidate::{Candidate, REQUEST};
 use super::content::{Content, GIB};
-use super::{Only, timed, timed_again_and_again};
+use super::{timed, timed_again_and_again};
 use crate::bench::rounds::rounds;
-use crate::bench::{Growth, Order, Row, Unit};
+use crate::bench::{Growth, Only, Order, Row, Unit};
 use crate::random::SplitMix64;
 
 /// Three decades.
@@ -86,8 +86,8 @@ const QUESTIONS: [Question; 7] = [
 ];
 
 /// Measures the rows.
-pub(super) fn measure(only: Only<'_>, each: &mut impl FnMut(Vec<Row>)) {
-    let wanted = |question: &&Question| only.is_none_or(|only| question.name.contains(only));
+pub(super) fn measure(only: &Only, each: &mut impl FnMut(Vec<Row>)) {
+    let wanted = |question: &&Question| only.wanted(question.name);
     let questions: Vec<_> = QUESTIONS.iter().filter(wanted).collect();
     if questions.is_empty() {
         return;

@@ -6,9 +6,9 @@ use driver::cow::{SECTORS_PER_PAGE, SectorMap};
 use driver::units::{Sector, SectorCount, SectorRange};
 
 use super::candidate::Candidate;
-use super::{BITMAP_OF_64_MIB, Only, timed, timed_again_and_again};
+use super::{BITMAP_OF_64_MIB, timed, timed_again_and_again};
 use crate::bench::rounds::rounds;
-use crate::bench::{Row, Unit};
+use crate::bench::{Only, Row, Unit};
 
 /// The GB/s that scanning a mixed bitmap is asked to reach, unless the memory gives less.
 const GIGABYTES_PER_SECOND: f64 = 20.0;
@@ -19,9 +19,9 @@ const UNIFORM_US: f64 = 1000.0;
 const BYTES: f64 = (BITMAP_OF_64_MIB.0 / 8) as f64;
 
 /// Measures the rows about 64 MiB of bitmap.
-pub(super) fn measure(only: Only<'_>, each: &mut impl FnMut(Vec<Row>)) {
+pub(super) fn measure(only: &Only, each: &mut impl FnMut(Vec<Row>)) {
     let name = |what: &str| format!("lookup/scan 64 MiB/{what}");
-    let wanted = |what: &str| only.is_none_or(|only| name(what).contains(only));
+    let wanted = |what: &str| only.wanted(&name(what));
     for (what, map) in [
         ("empty", SectorMap::new(BITMAP_OF_64_MIB)),
         ("full", SectorMap::all_dirty(BITMAP_OF_64_MIB)),

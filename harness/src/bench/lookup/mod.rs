@@ -24,15 +24,12 @@ use fixedbitset::FixedBitSet;
 use roaring::RoaringBitmap;
 
 use super::rounds::{Contender, rounds};
-use super::{Row, Unit};
+use super::{Only, Row, Unit};
 use crate::clock;
 use crate::random::SplitMix64;
 
 use candidate::{BitByBit, Candidate, HiSparse, REQUEST};
 use content::{Content, DEVICES};
-
-/// Which rows are measured: those whose names contain this text.
-pub type Only<'a> = Option<&'a str>;
 
 /// The most nanoseconds of a run lookup on the 1 GiB map with half of its sectors dirty.
 const RUN_NS: f64 = 4.0;
@@ -45,7 +42,7 @@ const POSITIONS: usize = 1 << 20;
 const IN_A_PASS: usize = 1 << 16;
 
 /// Measures all rows; calls `each` when a few of them are there.
-pub fn measure(only: Only<'_>, mut each: impl FnMut(Vec<Row>)) {
+pub fn measure(only: &Only, mut each: impl FnMut(Vec<Row>)) {
     for (device, sectors) in DEVICES {
         for content in Content::ALL {
             let case = Case {
@@ -84,7 +81,7 @@ const OPERATIONS: [&str; 7] = [
 struct Case<'a> {
     name: String,
     sectors: u64,
-    only: Only<'a>,
+    only: &'a Only,
 }
 
 /// What is compared with the map, as far as it can hold the device.
@@ -263,8 +260,7 @@ impl Case<'_> {
     }
 
     fn wants(&self, operation: &str) -> bool {
-        self.only
-            .is_none_or(|only| self.row_name(operation).contains(only))
+        self.only.wanted(&self.row_name(operation))
     }
 
     fn measure(&self, bitmap: &[u64], each: &mut impl FnMut(Vec<Row>)) {

@@ -5,7 +5,7 @@
 use driver::units::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, ReplayBenchError, in_memory, wanted};
+use super::{Plan, ReplayBenchError, in_memory};
 use crate::bench::{Growth, Order, Row, Unit, median};
 use crate::figures::grouped;
 use crate::stamp::Coverage;
@@ -115,9 +115,9 @@ pub(super) fn measure(
     );
     let mut time = Growth::new("replay/growth/time", Unit::Milliseconds);
     let mut memory = Growth::new("replay/growth/peak memory", Unit::Mebibytes);
-    let growth = wanted(plan.only, "replay/growth");
+    let growth = plan.only.wanted("replay/growth");
     let names = [&rate_name, &memory_name];
-    let longest_wanted = names.iter().any(|name| wanted(plan.only, name));
+    let longest_wanted = names.iter().any(|name| plan.only.wanted(name));
     for &requests in lengths {
         if !growth && (requests < longest || !longest_wanted) {
             continue;
@@ -152,7 +152,7 @@ pub(super) fn measure(
                     Row::new(&memory_name, peak, Unit::Mebibytes).target(MEMORY_TARGET)
                 }),
             );
-            rows.retain(|row| wanted(plan.only, &row.name));
+            rows.retain(|row| plan.only.wanted(&row.name));
             each(rows);
         }
     }
@@ -161,7 +161,7 @@ pub(super) fn measure(
             "replay/generated, {} requests on {device}, stamps only",
             grouped(ON_LARGER)
         );
-        if wanted(plan.only, &name) {
+        if plan.only.wanted(&name) {
             let rate = (plan.measure_one)(ON_LARGER, device)?.rate();
             each(vec![
                 Row::new(name, rate, Unit::PerSecond).target(RATE_TARGET),

@@ -14,12 +14,9 @@ use crate::stamp::Coverage;
 use crate::trace::TraceError;
 use crate::trace::generate::WorkloadError;
 
-use super::Row;
+use super::{Only, Row};
 
 pub use generated::{Generated, MeasureOne};
-
-/// Which rows are measured: those whose names contain this text.
-pub type Only<'a> = Option<&'a str>;
 
 /// Why a row could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +59,7 @@ pub struct Plan<'a> {
     /// Files to be replayed beside the traces that are part of the program.
     pub files: &'a [PathBuf],
     /// Which rows.
-    pub only: Only<'a>,
+    pub only: &'a Only,
     /// Each trace also on files in a directory, by this.
     pub on_files: Option<(Io, &'a Path)>,
     /// Up to 100,000,000 generated requests instead of 10,000,000.
@@ -78,10 +75,6 @@ pub struct Plan<'a> {
 pub fn measure(plan: &Plan<'_>, mut each: impl FnMut(Vec<Row>)) -> Result<(), ReplayBenchError> {
     traces::measure(plan, &mut each)?;
     generated::measure(plan, &mut each)
-}
-
-fn wanted(only: Only<'_>, name: &str) -> bool {
-    only.is_none_or(|only| name.contains(only))
 }
 
 /// A replay as fast as it goes. The device is stepped in place, so that more in flight than four

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use driver::units::SECTOR_SIZE;
 
-use super::{Plan, ReplayBenchError, in_memory, on_files, wanted};
+use super::{Plan, ReplayBenchError, in_memory, on_files};
 use crate::bench::{Row, Unit, median};
 use crate::clock;
 use crate::replay::Report;
@@ -65,7 +65,7 @@ fn rows(
         "stamps only",
     ]
     .map(|what| format!("replay/{name}/{what}"));
-    let is_wanted = |name: &str| wanted(plan.only, name);
+    let is_wanted = |name: &str| plan.only.wanted(name);
     if [&payload, &requests, &whole]
         .iter()
         .any(|name| is_wanted(name))

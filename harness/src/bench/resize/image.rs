@@ -220,7 +220,7 @@ mod tests {
             directory: directory.path(),
             program: Path::new("/"),
             dirty: layout.dirty,
-            only: None,
+            only: &crate::bench::Only::default(),
             stop: &stop,
         };
         layout.make(settings, &names.kept, &names.backing).unwrap();

@@ -25,7 +25,7 @@ use driver::open::OpenError;
 use driver::units::Bytes;
 use userhelper::image::ImageError;
 
-use super::{Row, median};
+use super::{Only, Row, median};
 use case::{Case, row_name};
 use image::{Layout, Names, Shape};
 
@@ -38,8 +38,8 @@ pub struct Settings<'a> {
     pub program: &'a Path,
     /// How many bytes are dirty on each device.
     pub dirty: Bytes,
-    /// Only rows whose names contain this are measured.
-    pub only: Option<&'a str>,
+    /// Which rows are measured.
+    pub only: &'a Only,
     /// Becomes true when the measuring is to end.
     pub stop: &'a AtomicBool,
 }
@@ -88,7 +88,7 @@ impl BenchError {
 
 impl Settings<'_> {
     fn wanted(&self, name: &str) -> bool {
-        self.only.is_none_or(|only| name.contains(only))
+        self.only.wanted(name)
     }
 
     fn check_stop(&self) -> Result<(), BenchError> {

@@ -182,7 +182,7 @@ mod tests {
             directory: directory.path(),
             program: Path::new("/"),
             dirty: Bytes(0),
-            only: None,
+            only: &crate::bench::Only::default(),
             stop: &stop,
         };
         let started = clock::start();

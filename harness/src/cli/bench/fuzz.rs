@@ -22,7 +22,8 @@ pub(in crate::cli) struct FuzzArgs {
 impl FuzzArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
         let rows = Rows::new(&self.common);
-        fuzz::measure(self.common.only.as_deref(), |more| rows.collect(more));
-        rows.report()
+        let only = self.common.only();
+        fuzz::measure(&only, |more| rows.collect(more));
+        rows.report(&only)
     }
 }

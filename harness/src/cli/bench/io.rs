@@ -37,11 +37,11 @@ pub(in crate::cli) struct IoArgs {
 impl IoArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
         let directory = self.place.directory()?;
-        let (rows, only) = (Rows::new(&self.common), self.common.only.as_deref());
-        io::measure(directory.path(), only, self.io.into(), |more| {
+        let (rows, only) = (Rows::new(&self.common), self.common.only());
+        io::measure(directory.path(), &only, self.io.into(), |more| {
             rows.collect(more)
         })
         .map_err(Failure::operation)?;
-        rows.report()
+        rows.report(&only)
     }
 }

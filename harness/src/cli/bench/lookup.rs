@@ -23,7 +23,8 @@ pub(in crate::cli) struct LookupArgs {
 impl LookupArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
         let rows = Rows::new(&self.common);
-        lookup::measure(self.common.only.as_deref(), |more| rows.collect(more));
-        rows.report()
+        let only = self.common.only();
+        lookup::measure(&only, |more| rows.collect(more));
+        rows.report(&only)
     }
 }

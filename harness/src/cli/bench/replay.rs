@@ -78,15 +78,16 @@ impl ReplayArgs {
         let dir = self.dir.clone();
         let directory = self.io.map(|_| Place { dir }.directory()).transpose()?;
         let on_files = self.io.zip(directory.as_ref());
+        let only = self.common.only();
         let plan = Plan {
             on_files: on_files.map(|(io, directory)| (io.into(), directory.path())),
             files: &self.traces,
-            only: self.common.only.as_deref(),
+            only: &only,
             long: self.long,
             measure_one: measured_by_itself,
         };
         replay::measure(&plan, |more| rows.collect(more)).map_err(Failure::operation)?;
-        rows.report()
+        rows.report(&only)
     }
 }
 

@@ -49,11 +49,12 @@ impl ResizeArgs {
         // It unmounts what it has mounted.
         let interrupt = Interrupt::catch();
         let directory = self.place.directory()?;
+        let only = self.common.only();
         let settings = resize::Settings {
             directory: directory.path(),
             program: &program,
             dirty: self.dirty,
-            only: self.common.only.as_deref(),
+            only: &only,
             stop: interrupt.stop(),
         };
         let rows = Rows::new(&self.common);
@@ -63,6 +64,6 @@ impl ResizeArgs {
             }
             measured => measured.map_err(Failure::operation)?,
         }
-        rows.report()
+        rows.report(&only)
     }
 }

@@ -1,0 +1,59 @@
+//! Which rows are asked for: those whose names contain a text.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+/// The rows that are asked for, and the names of those that were not.
+#[derive(Debug, Default)]
+pub struct Only {
+    text: Option<String>,
+    refused: RefCell<BTreeSet<String>>,
+}
+
+impl Only {
+    /// The rows whose names contain `text`; without one, all.
+    pub fn containing(text: Option<&str>) -> Only {
+        Only {
+            text: text.map(str::to_owned),
+            refused: RefCell::default(),
+        }
+    }
+
+    /// Whether the row of this name is asked for.
+    pub fn wanted(&self, name: &str) -> bool {
+        let Some(text) = &self.text else { return true };
+        let is_wanted = name.contains(text);
+        if !is_wanted {
+            self.refused.borrow_mut().insert(name.to_owned());
+        }
+        is_wanted
+    }
+
+    /// The names of the rows that were not asked for, in order. A text that fits no row was most
+    /// likely meant for one of these.
+    pub fn refused(&self) -> Vec<String> {
+        self.refused.borrow().iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Only;
+
+    #[test]
+    fn names_without_the_text_are_kept_for_a_message() {
+        let only = Only::containing(Some("warm"));
+        assert!(only.wanted("io/warm, depth 1"));
+        assert!(!only.wanted("io/cold, depth 32"));
+        assert!(!only.wanted("io/cold, depth 1"));
+        assert!(!only.wanted("io/cold, depth 1"));
+        assert_eq!(only.refused(), ["io/cold, depth 1", "io/cold, depth 32"]);
+    }
+
+    #[test]
+    fn without_a_text_all_rows_are_asked_for() {
+        let only = Only::containing(None);
+        assert!(only.wanted("io/warm, depth 1"));
+        assert!(only.refused().is_empty());
+    }
+}
