@@ -103,8 +103,9 @@ pub struct Engine {
     publication: Option<Publication>,
     /// Its next operation, if nobody has taken that yet.
     publishes: Option<Action>,
-    /// Requests that have begun while something waited for a publication that could begin.
-    put_off: usize,
+    /// Requests that may still begin before the publication that something waits for: those that
+    /// were there when it could have begun.
+    sharing: Option<usize>,
     /// What a relocation is at.
     relocating: Relocating,
     completed: VecDeque<Completion>,
@@ -149,7 +150,7 @@ impl Engine {
             to_publish: Vec::new(),
             publication: None,
             publishes: None,
-            put_off: 0,
+            sharing: None,
             relocating: Relocating::default(),
             completed: VecDeque::new(),
             closing: false,
@@ -280,8 +281,6 @@ impl Engine {
         if let Some(operation) = self.next_part() {
             return Some(operation);
         }
-        // A publication begins when nothing else can, so that as many requests as possible share
-        // it; but a few that come one after the other do not put it off for ever.
         while !self.closing && self.completed.is_empty() && !self.publication_is_overdue() {
             let Some(request) = self.requests.next(self.hold) else {
                 break;
@@ -314,7 +313,7 @@ impl Engine {
                 return None;
             }
         };
-        self.put_off += usize::from(self.wants_publication());
+        self.sharing = self.sharing.map(|left| left.saturating_sub(1));
         let mut begun = Begun::new(request, range);
         let first = begun.begin_part(self.place());
         let more = begun.has_more_parts();
@@ -519,9 +518,15 @@ impl Engine {
         self.publication.is_none() && (closes || !self.to_publish.is_empty())
     }
 
-    /// Whether a publication has been put off for as many requests as a queue is long.
-    fn publication_is_overdue(&self) -> bool {
-        self.put_off >= self.admission.limits.queue_depth && self.wants_publication()
+    /// Whether a publication comes before any other request. The requests that are there when it
+    /// could begin go before it, so that they share it. Those that come later do not put it off,
+    /// unless a relocation does.
+    fn publication_is_overdue(&mut self) -> bool {
+        if self.relocating.turn != Turn::No || !self.wants_publication() {
+            return false;
+        }
+        let there = self.requests.waiting_count();
+        *self.sharing.get_or_insert(there) == 0
     }
 
     /// The first operation of a publication, if something waits for one, the one before it has
@@ -533,7 +538,7 @@ impl Engine {
         if self.relocating.keeps_publications_back() {
             return None;
         }
-        self.put_off = 0;
+        self.sharing = None;
         let waiters = std::mem::take(&mut self.to_publish);
         if self.durability.failed {
             self.end_publication(waiters, Some(Status::IoError), None);

@@ -50,6 +50,12 @@ impl InOrder {
         self.begun.len() - self.free.len()
     }
 
+    /// How many have not begun.
+    #[inline]
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// How many there are in all.
     #[inline]
     pub(super) fn len(&self) -> usize {
