@@ -13,7 +13,7 @@ use harness::device::Io;
 use harness::replay::ReplayDriver;
 use harness::serve::address::Address;
 use harness::serve::nbd::Nbd;
-use harness::serve::nbd::listener::MOST_CONNECTIONS;
+use harness::serve::nbd::crowd::MOST_CONNECTIONS;
 use harness::serve::nbd::message::{Command, command_flags, transmission};
 use harness::serve::{Endpoint, Opening, Tells, Up};
 use rustix::process::Signal;

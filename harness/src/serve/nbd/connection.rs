@@ -17,13 +17,15 @@ use super::super::budget::{Budget, Permit};
 use super::super::client::{Completer, Done, Job, NoWay, Submitter};
 use super::super::export::Export;
 use super::super::extents::Extent;
-use super::listener::STACK;
 use super::message::{
     Command, Error, LONGEST_TRANSFER, Malformed, REQUEST_LEN, Request, block_status_chunk,
     command_flags, data_chunk, empty_chunk, error_chunk, simple_reply,
 };
 use super::negotiation::{MetaContext, NotSettled, Offer, Settled, flags, negotiate};
 use super::stream::{Stream, read_in_time, time_for, write_in_time};
+
+/// The stack of a thread of a connection: its buffers are elsewhere.
+pub(super) const STACK: usize = 128 << 10;
 
 /// The most requests of a connection that are in flight; those that come after wait in the socket.
 pub const MOST_IN_FLIGHT: u64 = 128;

@@ -8,10 +8,11 @@
 //! may ask for is bounded before it is believed: option data by [`message::LONGEST_OPTION`], a
 //! transfer by [`message::LONGEST_TRANSFER`], requests in flight by
 //! [`connection::MOST_IN_FLIGHT`], memory by the export's budget, connections by
-//! [`listener::MOST_CONNECTIONS`]. A client that stops in the middle of a message, or does not take
+//! [`crowd::MOST_CONNECTIONS`]. A client that stops in the middle of a message, or does not take
 //! its replies, is cut off after a time.
 
 pub mod connection;
+pub mod crowd;
 pub mod listener;
 pub mod message;
 pub mod negotiation;
