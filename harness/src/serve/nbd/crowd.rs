@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::super::export::Export;
-use super::connection::{self, STACK};
+use super::connection::{self, Manner, STACK};
 use super::stream::Stream;
 
 /// The most connections of an endpoint at a time. Those that come after are refused.
@@ -21,9 +21,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Crowd {
     export: Export,
-    patience: Duration,
-    /// No more requests are taken.
-    is_ending: AtomicBool,
+    manner: Manner,
     open: Mutex<Open>,
     one_less: Condvar,
 }
@@ -57,8 +55,10 @@ impl Crowd {
     pub(super) fn new(export: Export, patience: Duration) -> Arc<Crowd> {
         Arc::new(Crowd {
             export,
-            patience,
-            is_ending: AtomicBool::new(false),
+            manner: Manner {
+                patience,
+                ending: Arc::new(AtomicBool::new(false)),
+            },
             open: Mutex::new(Open::default()),
             one_less: Condvar::new(),
         })
@@ -77,7 +77,7 @@ impl Crowd {
     pub(super) fn begin(self: &Arc<Crowd>, stream: Stream, from: String) {
         let name = format!("NBD, {from}");
         let prepared = stream
-            .set_patience(self.patience)
+            .set_patience(self.manner.patience)
             .and_then(|()| stream.set_no_delay());
         if let Err(error) = prepared {
             let words = driver::system_words(&error);
@@ -89,8 +89,7 @@ impl Crowd {
         };
         let serve = move || {
             let crowd = &is_open.of;
-            let manner = (&crowd.is_ending, crowd.patience);
-            if let Err(cut_off) = connection::serve(&crowd.export, &stream, &name, manner)
+            if let Err(cut_off) = connection::serve(&crowd.export, &stream, &name, &crowd.manner)
                 && !cut_off.is_usual()
             {
                 crowd.tell(&format_args!("{name}: cut off: {cut_off}"));
@@ -138,14 +137,14 @@ impl Crowd {
     /// Lets every client go when what it has in flight is answered. One that does not take its
     /// answers in time is cut off.
     pub(super) fn end_all(&self) {
-        self.is_ending.store(true, Ordering::Relaxed);
+        self.manner.ending.store(true, Ordering::Relaxed);
         let open = self.open();
         for stream in open.streams.values() {
             // It may be waiting for a request.
             stream.shutdown(Shutdown::Read);
         }
         let some_are_left = |open: &mut Open| !open.streams.is_empty();
-        let waited = (self.one_less).wait_timeout_while(open, self.patience, some_are_left);
+        let waited = (self.one_less).wait_timeout_while(open, self.manner.patience, some_are_left);
         let (open, _) = waited.unwrap_or_else(PoisonError::into_inner);
         for stream in open.streams.values() {
             stream.shutdown(Shutdown::Both);

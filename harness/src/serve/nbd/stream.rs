@@ -53,6 +53,11 @@ pub(super) fn time_for(bytes: usize, patience: Duration) -> Duration {
     patience + Duration::from_millis(bytes as u64 / 1024)
 }
 
+/// Whether the time is up that was given to the client.
+pub(super) fn is_impatience(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
 /// Fills `data`, which a client has begun to send, in `time`.
 ///
 /// # Errors
