@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use super::super::budget::Budget;
 use super::super::export::Export;
+use super::abilities::Abilities;
 use super::message::{LONGEST_TRANSFER, Malformed};
-use super::negotiation::{NotSettled, Offer, flags, negotiate};
+use super::negotiation::{NotSettled, Offer, negotiate};
 use super::replies::{Context, Output, Replies};
 use super::requests::{MOST_IN_FLIGHT, READ_AHEAD, Requests};
 use super::stream::{Stream, is_impatience};
@@ -26,6 +27,8 @@ const PREFERRED: u32 = 4096;
 /// How clients are served.
 #[derive(Clone, Debug)]
 pub(super) struct Manner {
+    /// What they may ask for.
+    pub(super) abilities: Abilities,
     /// How long one may stop in the middle of a message, or not take its replies.
     pub(super) patience: Duration,
     /// No more requests are taken, also those that have come.
@@ -84,7 +87,7 @@ pub(super) fn serve(
 ) -> Result<(), CutOff> {
     let offer = Offer {
         description: format!("ubd device of {}", driver::shown(&export.about().path)),
-        flags: flags(export.about().read_only),
+        flags: manner.abilities.flags(),
         preferred: PREFERRED,
     };
     let mut input = BufReader::with_capacity(READ_AHEAD, &**stream);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::super::export::Export;
+use super::abilities::Abilities;
 use super::connection::{self, Manner, STACK};
 use super::stream::Stream;
 
@@ -52,10 +53,11 @@ impl Drop for IsOpen {
 
 impl Crowd {
     /// Nobody yet.
-    pub(super) fn new(export: Export, patience: Duration) -> Arc<Crowd> {
+    pub(super) fn new(export: Export, abilities: Abilities, patience: Duration) -> Arc<Crowd> {
         Arc::new(Crowd {
             export,
             manner: Manner {
+                abilities,
                 patience,
                 ending: Arc::new(AtomicBool::new(false)),
             },

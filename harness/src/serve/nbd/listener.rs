@@ -12,6 +12,7 @@ use super::super::address::Address;
 use super::super::export::Export;
 use super::super::server::Endpoint;
 use super::super::socket::{Listening, listen};
+use super::abilities::Abilities;
 use super::crowd::Crowd;
 use super::stream::Stream;
 
@@ -90,11 +91,12 @@ impl Nbd {
             why,
         };
         let sockets = sockets(address, allow_remote).map_err(failed)?;
+        let abilities = Abilities::of(export).map_err(|error| failed(error.to_string()))?;
         let mut nbd = Nbd {
             place: format!("NBD at {}", place(address, &sockets)),
             sockets: sockets.into_iter().map(Arc::new).collect(),
             accepting: Vec::new(),
-            crowd: Crowd::new(export.clone(), patience),
+            crowd: Crowd::new(export.clone(), abilities, patience),
         };
         for socket in &nbd.sockets {
             let (socket, crowd) = (Arc::clone(socket), Arc::clone(&nbd.crowd));

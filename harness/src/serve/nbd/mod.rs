@@ -1,9 +1,10 @@
 //! NBD: fixed newstyle, with structured replies and meta contexts.
 //!
 //! [`message`] is the protocol as values, without I/O. What is without I/O too: [`negotiation`]
-//! settles with a client what it wants, and [`block_status`] prints what it is told about extents.
-//! Over them is the `connection` with its two halves, `requests` and `replies`. [`listener`] is the
-//! endpoint, with the sockets that connections come from, and [`crowd`] all connections together.
+//! settles with a client what it wants, [`abilities`] says what it may ask for, [`terms`] checks
+//! what it does ask for, and [`block_status`] prints what it is told about extents. Over them is
+//! the `connection` with its two halves, `requests` and `replies`. [`listener`] is the endpoint,
+//! with the sockets that connections come from, and [`crowd`] all connections together.
 //!
 //! The protocol is that of `doc/proto.md` in the repository NetworkBlockDevice/nbd. What a client
 //! may ask for is bounded before it is believed: option data by [`message::LONGEST_OPTION`], a
@@ -11,6 +12,7 @@
 //! the export's budget, connections by [`crowd::MOST_CONNECTIONS`]. A client that stops in the
 //! middle of a message, or does not take its replies, is cut off after a time.
 
+pub mod abilities;
 pub mod block_status;
 mod connection;
 pub mod crowd;
@@ -20,6 +22,7 @@ pub mod negotiation;
 mod replies;
 mod requests;
 mod stream;
+pub mod terms;
 
 pub use listener::Nbd;
 pub use requests::MOST_IN_FLIGHT;

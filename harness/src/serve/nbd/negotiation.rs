@@ -305,19 +305,6 @@ impl<I: Read, O: Write> Talk<'_, I, O> {
 
 const NO_SUCH_EXPORT: &str = "there is one export, and its name is empty";
 
-/// The flags of an export.
-pub fn flags(read_only: bool) -> u16 {
-    use transmission::{
-        CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_CACHE, SEND_FAST_ZERO, SEND_FLUSH, SEND_FUA,
-        SEND_TRIM, SEND_WRITE_ZEROES,
-    };
-    let always = HAS_FLAGS | SEND_FLUSH | CAN_MULTI_CONN | SEND_CACHE;
-    match read_only {
-        true => always | READ_ONLY,
-        false => always | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO,
-    }
-}
-
 fn array<R: Read, const N: usize>(input: &mut R) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     input.read_exact(&mut bytes)?;

@@ -149,7 +149,7 @@ impl Replies {
         } in done
         {
             permits.push(permit);
-            match error_of(status) {
+            match error_of(status, context.command) {
                 None if context.command == Command::Read => match self.structured {
                     true => data_chunk(bytes, context.cookie, context.offset, context.length),
                     false => simple_reply(bytes, context.cookie, None),
@@ -165,9 +165,11 @@ impl Replies {
     }
 }
 
-fn error_of(status: Status) -> Option<Error> {
+fn error_of(status: Status, command: Command) -> Option<Error> {
     match status {
         Status::Ok => None,
+        // A trim is a hint.
+        Status::NotSupported if command == Command::Trim => None,
         Status::NotSupported => Some(Error::NotSupported),
         Status::NoSpace => Some(Error::NoSpace),
         Status::IoError => Some(Error::Io),

@@ -18,6 +18,7 @@ use super::message::{
 use super::negotiation::Settled;
 use super::replies::{Context, Output, reply};
 use super::stream::{Stream, is_impatience, read_in_time, time_for};
+use super::terms::Terms;
 
 /// The most requests of a connection that are in flight; those that come after wait in the socket.
 pub const MOST_IN_FLIGHT: u64 = 128;
@@ -111,7 +112,12 @@ impl Requests<'_> {
             Command::Write => self.write_data(request, input, batch)?,
             _ => (Vec::new(), None),
         };
-        let range = match self.check(command, request) {
+        let terms = Terms {
+            abilities: self.manner.abilities,
+            has_contexts: !self.settled.contexts.is_empty(),
+            size: self.export.capacity().bytes().0,
+        };
+        let range = match terms.check(command, request) {
             Ok(range) => range,
             Err(error) => return Ok(Outcome::Answer(self.refusal(request, error))),
         };
@@ -135,42 +141,17 @@ impl Requests<'_> {
             }
             Command::Trim => (Job::Discard { range, fua }, None),
             Command::WriteZeroes if request.flags & command_flags::NO_HOLE != 0 => {
-                return self.zeros_with_space(request, range, batch);
+                // Zeros that keep their space are data.
+                let permit = self.permit(u64::from(request.length), batch)?;
+                let data = vec![0; request.length as usize];
+                let start = range.start;
+                (Job::Write { start, data, fua }, Some(permit))
             }
             Command::WriteZeroes => (Job::WriteZeroes { range, fua }, None),
             Command::Flush | Command::Disconnect => (Job::Flush, None),
         };
         let context = self.context(command, request);
         Ok(Outcome::Submit(job, context, permit))
-    }
-
-    /// Zeros that keep their space are data.
-    fn zeros_with_space(
-        &mut self,
-        request: &Request,
-        range: SectorRange,
-        batch: &mut Batch,
-    ) -> Result<Outcome, CutOff> {
-        let is_fast = request.flags & command_flags::FAST_ZERO != 0;
-        if is_fast || request.length > LONGEST_TRANSFER {
-            // The client writes them itself then, in pieces.
-            let error = match is_fast {
-                true => Error::NotSupported,
-                false => Error::Overflow,
-            };
-            return Ok(Outcome::Answer(self.refusal(request, error)));
-        }
-        let permit = self.permit(u64::from(request.length), batch)?;
-        let job = Job::Write {
-            start: range.start,
-            data: vec![0; request.length as usize],
-            fua: request.flags & command_flags::FUA != 0,
-        };
-        Ok(Outcome::Submit(
-            job,
-            self.context(Command::WriteZeroes, request),
-            Some(permit),
-        ))
     }
 
     fn context(&self, command: Command, request: &Request) -> Context {
@@ -181,49 +162,6 @@ impl Requests<'_> {
             command,
             _slot: self.slots.take(1),
         }
-    }
-
-    /// The sectors of a request that the device can have.
-    fn check(&self, command: Command, request: &Request) -> Result<SectorRange, Error> {
-        let known = match command {
-            Command::Write | Command::Trim => command_flags::FUA,
-            Command::WriteZeroes => {
-                command_flags::FUA | command_flags::NO_HOLE | command_flags::FAST_ZERO
-            }
-            Command::Read => command_flags::DF | command_flags::FUA,
-            Command::BlockStatus => command_flags::REQ_ONE | command_flags::FUA,
-            // Some clients set it everywhere.
-            Command::Flush | Command::Cache | Command::Disconnect => command_flags::FUA,
-        };
-        if request.flags & !known != 0 {
-            return Err(Error::Invalid);
-        }
-        let changes = matches!(
-            command,
-            Command::Write | Command::Trim | Command::WriteZeroes
-        );
-        if changes && self.export.about().read_only {
-            return Err(Error::NotPermitted);
-        }
-        match command {
-            Command::Flush | Command::Disconnect => return Ok(SectorRange::default()),
-            Command::Read if request.length > LONGEST_TRANSFER => return Err(Error::Overflow),
-            Command::BlockStatus if self.settled.contexts.is_empty() || request.length == 0 => {
-                return Err(Error::Invalid);
-            }
-            _ => {}
-        }
-        let range = self
-            .export
-            .sectors(request.offset, u64::from(request.length));
-        range.ok_or_else(|| {
-            let end = request.offset.checked_add(u64::from(request.length));
-            let is_past_end = end.is_none_or(|end| end > self.export.capacity().bytes().0);
-            match changes && is_past_end {
-                true => Error::NoSpace,
-                false => Error::Invalid,
-            }
-        })
     }
 
     /// Takes the data of a write off the socket, and its part of the memory. That of a short one
