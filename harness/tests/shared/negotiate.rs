@@ -28,7 +28,7 @@ pub(crate) fn negotiate_with(bytes: &[u8]) -> (usize, usize) {
     };
     let mut input = Cursor::new(bytes);
     let mut said = Vec::new();
-    let settled = negotiate(&mut input, &mut said, &offer, || SIZE);
+    let settled = negotiate(&mut input, &mut said, &offer, || Some(SIZE));
     assert!(
         said.len() <= 18 + MOST_SAID * bytes.len(),
         "{} bytes",

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::super::budget::Budget;
 use super::super::export::Export;
 use super::abilities::Abilities;
+use super::long::MOST_LONG;
 use super::message::{LONGEST_TRANSFER, Malformed};
 use super::negotiation::{NotSettled, Offer, negotiate};
 use super::replies::{Context, Output, Replies};
@@ -91,7 +92,7 @@ pub(super) fn serve(
         preferred: PREFERRED,
     };
     let mut input = BufReader::with_capacity(READ_AHEAD, &**stream);
-    let size = || export.capacity().bytes().0;
+    let size = || (!manner.is_ending()).then(|| export.capacity().bytes().0);
     let settled = negotiate(&mut input, &**stream, &offer, size);
     let settled = settled.map_err(|error| match error {
         NotSettled::Io(error) if is_impatience(&error) => CutOff::StoppedInTheMiddle,
@@ -102,6 +103,7 @@ pub(super) fn serve(
     let replies = Replies {
         structured: settled.structured,
         output: output.clone(),
+        ending: Arc::clone(&manner.ending),
     };
     let writer = std::thread::Builder::new()
         .name("nbd-replies".into())
@@ -111,7 +113,8 @@ pub(super) fn serve(
         export,
         settled,
         slots: Budget::new(MOST_IN_FLIGHT),
-        submitter,
+        turns: Budget::new(MOST_LONG),
+        submitter: Arc::new(submitter),
         output,
         manner,
     };

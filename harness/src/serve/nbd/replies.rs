@@ -2,16 +2,19 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use driver::blk::Status;
 
 use super::super::budget::Permit;
-use super::super::client::{Completer, Done};
+use super::super::client::{Completer, Done, Job, NoWay, Submitter};
 use super::connection::CutOff;
+use super::long::Long;
 use super::message::{Command, Error, data_chunk, error_chunk, simple_reply};
 use super::stream::{Stream, is_impatience, time_for, write_in_time};
+use crate::device::DeviceError;
 
 /// Data up to this length is copied, to be sent together with other replies.
 const COPIED: usize = 16 << 10;
@@ -25,6 +28,8 @@ pub(super) struct Context {
     pub(super) offset: u64,
     pub(super) length: u32,
     pub(super) command: Command,
+    /// What is left of one that is served in pieces.
+    pub(super) long: Option<Long>,
     pub(super) _slot: Permit,
 }
 
@@ -108,7 +113,12 @@ pub(super) fn reply(bytes: &mut Vec<u8>, structured: bool, cookie: u64, error: O
 pub(super) struct Replies {
     pub(super) structured: bool,
     pub(super) output: Output,
+    /// What is not done of a long request is not begun any more.
+    pub(super) ending: Arc<AtomicBool>,
 }
+
+/// A piece of a long request, and who takes it.
+type NextPiece = (Job, Context, Arc<Submitter<Context>>);
 
 impl Replies {
     /// Answers until all has ended.
@@ -126,7 +136,10 @@ impl Replies {
         let mut bytes = Vec::new();
         loop {
             match completer.next_batch() {
-                Ok(Some(done)) => self.answer(done, &mut bytes)?,
+                Ok(Some(done)) => {
+                    let more = self.answer(done, &mut bytes)?;
+                    self.go_on(more)?;
+                }
                 Ok(None) => return Ok(()),
                 Err(_) => {
                     self.answer(completer.left(), &mut bytes)?;
@@ -136,20 +149,45 @@ impl Replies {
         }
     }
 
-    fn answer(&self, done: Vec<Done<Context>>, bytes: &mut Vec<u8>) -> Result<(), CutOff> {
+    /// Submits the pieces that come next.
+    fn go_on(&self, pieces: Vec<NextPiece>) -> Result<(), CutOff> {
+        for (job, context, submitter) in pieces {
+            if let Err(refused) = submitter.submit([(job, context, None)]) {
+                self.output.write(&refusals(refused, self.structured))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what has ended. What goes on is given back.
+    fn answer(
+        &self,
+        done: Vec<Done<Context>>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Vec<NextPiece>, CutOff> {
         let mut output = self.output.open();
         bytes.clear();
         // Kept until what they stand for is out.
         let mut permits = Vec::with_capacity(done.len());
+        let mut pieces = Vec::new();
         for Done {
-            context,
+            mut context,
             status,
             data,
             permit,
         } in done
         {
             permits.push(permit);
-            match error_of(status, context.command) {
+            let mut error = error_of(status, context.command);
+            let next = context.long.as_mut().and_then(Long::next);
+            if let (None, Some((job, submitter))) = (error, next) {
+                if !self.ending.load(Ordering::Relaxed) {
+                    pieces.push((job, context, submitter));
+                    continue;
+                }
+                error = Some(Error::Shutdown);
+            }
+            match error {
                 None if context.command == Command::Read => match self.structured {
                     true => data_chunk(bytes, context.cookie, context.offset, context.length),
                     false => simple_reply(bytes, context.cookie, None),
@@ -161,8 +199,22 @@ impl Replies {
             }
             output.write_data(bytes, data)?;
         }
-        output.write(bytes)
+        output.write(bytes)?;
+        Ok(pieces)
     }
+}
+
+/// The answers to requests that the device does not take.
+pub(super) fn refusals(refused: Vec<NoWay<Context>>, structured: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for NoWay { error, context } in refused {
+        let error = match error {
+            DeviceError::Stopped => Error::Shutdown,
+            _ => Error::Io,
+        };
+        reply(&mut bytes, structured, context.cookie, Some(error));
+    }
+    bytes
 }
 
 fn error_of(status: Status, command: Command) -> Option<Error> {

@@ -12,12 +12,13 @@ use super::super::client::{Job, Submitter};
 use super::super::export::Export;
 use super::block_status;
 use super::connection::{CutOff, Manner};
+use super::long::{LONGEST_PIECE, Long, LongKind};
 use super::message::{
     Command, Error, LONGEST_TRANSFER, REQUEST_LEN, Request, command_flags, empty_chunk,
 };
 use super::negotiation::Settled;
-use super::replies::{Context, Output, reply};
-use super::stream::{Stream, is_impatience, read_in_time, time_for};
+use super::replies::{Context, Output, refusals, reply};
+use super::stream::{Stream, is_impatience, read_in_time, skip_in_time, time_for};
 use super::terms::Terms;
 
 /// The most requests of a connection that are in flight; those that come after wait in the socket.
@@ -35,7 +36,9 @@ pub(super) struct Requests<'a> {
     pub(super) export: &'a Export,
     pub(super) settled: Settled,
     pub(super) slots: Arc<Budget>,
-    pub(super) submitter: Submitter<Context>,
+    /// For those that are served in pieces.
+    pub(super) turns: Arc<Budget>,
+    pub(super) submitter: Arc<Submitter<Context>>,
     pub(super) output: Output,
     pub(super) manner: &'a Manner,
 }
@@ -59,11 +62,17 @@ impl Requests<'_> {
                 self.submit(&mut batch)?;
             }
             if self.manner.is_ending() {
-                return self.submit(&mut batch);
+                self.submit(&mut batch)?;
+                return self.refuse_the_rest(input);
             }
             let Some(request) = self.next_request(input)? else {
                 return self.submit(&mut batch);
             };
+            if self.manner.is_ending() {
+                self.submit(&mut batch)?;
+                self.refuse_at_the_end(&request, input)?;
+                continue;
+            }
             // A slot may come free only when what is submitted has ended.
             if self.slots.used() >= MOST_IN_FLIGHT {
                 self.submit(&mut batch)?;
@@ -88,8 +97,9 @@ impl Requests<'_> {
             match input.fill_buf() {
                 Ok([]) => return Ok(None),
                 Ok(_) => break,
-                // It may say nothing as long as it likes.
-                Err(error) if is_impatience(&error) => {}
+                // It may say nothing as long as it likes. A client that has vanished is another
+                // error.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -98,6 +108,33 @@ impl Requests<'_> {
         let time = time_for(REQUEST_LEN, self.manner.patience);
         read_in_time(input, &mut bytes, time).map_err(in_the_middle)?;
         Ok(Some(Request::parse(bytes)?))
+    }
+
+    /// Answers what has come and was not begun when the server began to end.
+    fn refuse_the_rest(&self, input: &mut BufReader<&Stream>) -> Result<(), CutOff> {
+        // A client that goes now, wherever it is, has heard enough.
+        while let Ok(Some(request)) = self.next_request(input) {
+            if request.command == Command::Disconnect.number() {
+                break;
+            }
+            if self.refuse_at_the_end(&request, input).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_at_the_end(
+        &self,
+        request: &Request,
+        input: &mut BufReader<&Stream>,
+    ) -> Result<(), CutOff> {
+        if request.command == Command::Write.number() {
+            let len = request.length as usize;
+            let time = time_for(len.min(LONGEST_TRANSFER as usize), self.manner.patience);
+            skip_in_time(input, len, time).map_err(in_the_middle)?;
+        }
+        self.answer(self.refusal(request, Error::Shutdown))
     }
 
     /// What becomes of a request, whose data is read too.
@@ -139,7 +176,9 @@ impl Requests<'_> {
                 let start = range.start;
                 (Job::Write { start, data, fua }, permit)
             }
-            Command::Trim => (Job::Discard { range, fua }, None),
+            Command::Trim => {
+                return self.without_data(request, LongKind::Trim { fua }, range, batch);
+            }
             Command::WriteZeroes if request.flags & command_flags::NO_HOLE != 0 => {
                 // Zeros that keep their space are data.
                 let permit = self.permit(u64::from(request.length), batch)?;
@@ -147,19 +186,51 @@ impl Requests<'_> {
                 let start = range.start;
                 (Job::Write { start, data, fua }, Some(permit))
             }
-            Command::WriteZeroes => (Job::WriteZeroes { range, fua }, None),
+            Command::WriteZeroes => {
+                return self.without_data(request, LongKind::Zeroes { fua }, range, batch);
+            }
             Command::Flush | Command::Disconnect => (Job::Flush, None),
         };
-        let context = self.context(command, request);
+        let context = self.context(command, request, None);
         Ok(Outcome::Submit(job, context, permit))
     }
 
-    fn context(&self, command: Command, request: &Request) -> Context {
+    /// A trim or a write of zeros: at once, or as its first piece.
+    fn without_data(
+        &mut self,
+        request: &Request,
+        kind: LongKind,
+        range: SectorRange,
+        batch: &mut Batch,
+    ) -> Result<Outcome, CutOff> {
+        let command = match kind {
+            LongKind::Trim { .. } => Command::Trim,
+            LongKind::Zeroes { .. } => Command::WriteZeroes,
+        };
+        let (job, long) = if range.count <= LONGEST_PIECE {
+            (kind.job(range), None)
+        } else {
+            let turn = match self.turns.try_take(1) {
+                Some(turn) => turn,
+                None => {
+                    self.submit(batch)?;
+                    self.turns.take(1)
+                }
+            };
+            let (first, long) = Long::begin(kind, range, &self.submitter, turn);
+            (first, Some(long))
+        };
+        let context = self.context(command, request, long);
+        Ok(Outcome::Submit(job, context, None))
+    }
+
+    fn context(&self, command: Command, request: &Request, long: Option<Long>) -> Context {
         Context {
             cookie: request.cookie,
             offset: request.offset,
             length: request.length,
             command,
+            long,
             _slot: self.slots.take(1),
         }
     }
@@ -223,7 +294,10 @@ impl Requests<'_> {
             return Ok(());
         }
         let submitted = self.submitter.submit(std::mem::take(batch));
-        submitted.map_err(|_| CutOff::Device)
+        submitted.or_else(|refused| {
+            self.answer(refusals(refused, self.settled.structured))?;
+            Err(CutOff::Device)
+        })
     }
 
     fn answer(&self, bytes: Vec<u8>) -> Result<(), CutOff> {

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::clock;
 
+/// Bytes that are thrown away at once.
+const SKIPPED_AT_ONCE: usize = 4096;
+
 /// A connected socket.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -78,6 +81,26 @@ pub(super) fn read_in_time(
         if !data.is_empty() && started.elapsed() > time {
             return Err(ErrorKind::TimedOut.into());
         }
+    }
+    Ok(())
+}
+
+/// Throws away what a client sends next, `len` bytes, in `time`.
+///
+/// # Errors
+/// As [`read_in_time`].
+pub(super) fn skip_in_time(
+    input: &mut impl BufRead,
+    mut len: usize,
+    time: Duration,
+) -> io::Result<()> {
+    let started = clock::start();
+    let mut chunk = [0; SKIPPED_AT_ONCE];
+    while len > 0 {
+        let now = len.min(SKIPPED_AT_ONCE);
+        let left = time.saturating_sub(started.elapsed());
+        read_in_time(input, &mut chunk[..now], left)?;
+        len -= now;
     }
     Ok(())
 }
@@ -159,5 +182,8 @@ mod tests {
         assert_eq!(write(Duration::ZERO), Err(ErrorKind::TimedOut));
         assert_eq!(write(Duration::MAX), Ok(()));
         assert_eq!(time_for(32 << 20, Duration::from_secs(20)).as_secs(), 52);
+        let mut skip = |time| kind(skip_in_time(&mut input, 1 << 20, time));
+        assert_eq!(skip(Duration::ZERO), Err(ErrorKind::TimedOut));
+        assert_eq!(skip(Duration::MAX), Ok(()));
     }
 }
