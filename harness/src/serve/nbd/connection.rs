@@ -14,16 +14,19 @@ use super::super::export::Export;
 use super::abilities::Abilities;
 use super::long::MOST_LONG;
 use super::message::{LONGEST_TRANSFER, Malformed};
-use super::negotiation::{NotSettled, Offer, negotiate};
+use super::negotiation::{NotSettled, Offer, Settled, negotiate};
 use super::replies::{Context, Output, Replies};
 use super::requests::{MOST_IN_FLIGHT, READ_AHEAD, Requests};
-use super::stream::{Stream, is_impatience};
+use super::stream::{Hurried, Stream, is_impatience};
 
 /// The stack of a thread of a connection: its buffers are elsewhere.
 pub(super) const STACK: usize = 128 << 10;
 
 /// The transfers that suit a device, in bytes.
 const PREFERRED: u32 = 4096;
+
+/// How often the patience for one message the whole of a negotiation may take.
+const NEGOTIATION_PATIENCES: u32 = 3;
 
 /// How clients are served.
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ impl Manner {
 pub(super) enum CutOff {
     #[error("negotiation: {0}")]
     NotSettled(#[from] NotSettled),
+    #[error("its negotiation has not ended after {0:?}")]
+    StillNegotiating(Duration),
     #[error("{}", driver::system_words(.0))]
     Io(#[from] io::Error),
     #[error("it stopped in the middle of a message")]
@@ -86,18 +91,7 @@ pub(super) fn serve(
     name: &str,
     manner: &Manner,
 ) -> Result<(), CutOff> {
-    let offer = Offer {
-        description: format!("ubd device of {}", driver::shown(&export.about().path)),
-        flags: manner.abilities.flags(),
-        preferred: PREFERRED,
-    };
-    let mut input = BufReader::with_capacity(READ_AHEAD, &**stream);
-    let size = || (!manner.is_ending()).then(|| export.capacity().bytes().0);
-    let settled = negotiate(&mut input, &**stream, &offer, size);
-    let settled = settled.map_err(|error| match error {
-        NotSettled::Io(error) if is_impatience(&error) => CutOff::StoppedInTheMiddle,
-        error => error.into(),
-    })?;
+    let settled = settle(export, stream, manner)?;
     let (submitter, completer) = export.client::<Context>(name.to_owned());
     let output = Output::new(stream, manner.patience);
     let replies = Replies {
@@ -118,6 +112,7 @@ pub(super) fn serve(
         output,
         manner,
     };
+    let mut input = BufReader::with_capacity(READ_AHEAD, &**stream);
     let read = requests.read_all(&mut input);
     // Those in flight end, and then the replies.
     drop(requests);
@@ -129,4 +124,25 @@ pub(super) fn serve(
         (_, Err(wrote)) => Err(wrote),
         (read, Ok(())) => read,
     }
+}
+
+/// Settles with the client what it wants. Of what it sends no more is read than belongs to that.
+fn settle(export: &Export, stream: &Stream, manner: &Manner) -> Result<Settled, CutOff> {
+    let offer = Offer {
+        description: format!("ubd device of {}", driver::shown(&export.about().path)),
+        flags: manner.abilities.flags(),
+        preferred: PREFERRED,
+    };
+    let size = || (!manner.is_ending()).then(|| export.capacity().bytes().0);
+    let time = manner.patience * NEGOTIATION_PATIENCES;
+    let hurried = Hurried::new(stream, manner.patience, time);
+    let settled = negotiate(&hurried, &hurried, &offer, size).map_err(|error| match error {
+        NotSettled::Io(error) if is_impatience(&error) => match hurried.is_over() {
+            true => CutOff::StillNegotiating(time),
+            false => CutOff::StoppedInTheMiddle,
+        },
+        error => error.into(),
+    })?;
+    stream.set_patience(manner.patience)?;
+    Ok(settled)
 }

@@ -80,7 +80,7 @@ impl Crowd {
         let name = format!("NBD, {from}");
         let prepared = stream
             .set_patience(self.manner.patience)
-            .and_then(|()| stream.set_no_delay());
+            .and_then(|()| stream.prepare());
         if let Err(error) = prepared {
             let words = driver::system_words(&error);
             return self.tell(&format_args!("{name}: {words}"));

@@ -11,7 +11,8 @@
 //! may ask for is bounded before it is believed: option data by [`message::LONGEST_OPTION`], a
 //! transfer by [`message::LONGEST_TRANSFER`], requests in flight by [`MOST_IN_FLIGHT`], memory by
 //! the export's budget, connections by [`crowd::MOST_CONNECTIONS`]. A client that stops in the
-//! middle of a message, or does not take its replies, is cut off after a time.
+//! middle of a message, does not end its negotiation or does not take its replies is cut off after
+//! a time.
 
 pub mod abilities;
 pub mod block_status;
