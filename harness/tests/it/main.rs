@@ -77,6 +77,7 @@ mod serve_fuse_loop;
 mod serve_nbd;
 mod serve_nbd_abilities;
 mod serve_nbd_ends;
+mod serve_nbd_extents;
 mod serve_nbd_hostile;
 mod serve_peers;
 mod serve_record;
