@@ -79,6 +79,7 @@ mod serve_nbd_abilities;
 mod serve_nbd_ends;
 mod serve_nbd_extents;
 mod serve_nbd_hostile;
+mod serve_nbd_kills;
 mod serve_peers;
 mod serve_record;
 mod serve_vhost_user;
