@@ -109,6 +109,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Where it has ended already, both fail.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let status = self.child.wait();
+        if std::thread::panicking()
+            && let Some(said) = self.said.take()
+        {
+            // What it said may be why the test has failed.
+            eprintln!(
+                "the server, {status:?}: {}",
+                said.join().unwrap_or_default()
+            );
+        }
     }
 }
