@@ -20,6 +20,7 @@ use super::negotiation::Settled;
 use super::replies::{Context, Output, refusals, reply};
 use super::stream::{Stream, is_impatience, read_in_time, skip_in_time, time_for};
 use super::terms::Terms;
+use crate::device::DeviceError;
 
 /// The most requests of a connection that are in flight; those that come after wait in the socket.
 pub const MOST_IN_FLIGHT: u64 = 128;
@@ -280,12 +281,12 @@ impl Requests<'_> {
 
     fn block_status(&self, request: &Request, range: SectorRange) -> Result<Outcome, CutOff> {
         let most = block_status::most_extents(request);
-        let extents = self.export.extents(range, most);
-        let extents = extents.map_err(|_| CutOff::Device)?;
-        Ok(Outcome::Answer(match extents.is_empty() {
+        Ok(Outcome::Answer(match self.export.extents(range, most) {
+            Err(DeviceError::Stopped) => self.refusal(request, Error::Shutdown),
+            Err(_) => return Err(CutOff::Device),
             // It has become smaller.
-            true => self.refusal(request, Error::Invalid),
-            false => block_status::answer(request, &self.settled.contexts, &extents),
+            Ok(extents) if extents.is_empty() => self.refusal(request, Error::Invalid),
+            Ok(extents) => block_status::answer(request, &self.settled.contexts, &extents),
         }))
     }
 
@@ -295,8 +296,13 @@ impl Requests<'_> {
         }
         let submitted = self.submitter.submit(std::mem::take(batch));
         submitted.or_else(|refused| {
+            // A device that has been stopped refuses what comes until the client has gone.
+            let is_ending = refused.iter().all(|one| one.error == DeviceError::Stopped);
             self.answer(refusals(refused, self.settled.structured))?;
-            Err(CutOff::Device)
+            match is_ending {
+                true => Ok(()),
+                false => Err(CutOff::Device),
+            }
         })
     }
 
