@@ -2,7 +2,7 @@
 //! as values, takes their results, and gives completions. [`Driver::step`] carries the operations
 //! out where they are given; an [`Executor`] may carry them out instead.
 
-use crate::blk::{Completion, Limits, Request};
+use crate::blk::{Completion, Limits, Request, Zeroing};
 use crate::cow::SectorState;
 use crate::executor::{Died, Executor, Wait};
 use crate::host::{FileRole, Finished, HostFile};
@@ -71,6 +71,11 @@ pub trait Driver {
 
     /// The limits that a request has to keep.
     fn limits(&self) -> Limits;
+
+    /// What it does with discards and writes of zeros.
+    fn zeroing(&self) -> Zeroing {
+        Zeroing::AsHost
+    }
 
     /// What it has done so far.
     fn statistics(&self) -> Statistics;
@@ -277,6 +282,10 @@ impl<F: HostFile> Driver for Ordered<F> {
         Ordered::limits(self)
     }
 
+    fn zeroing(&self) -> Zeroing {
+        Zeroing::Always
+    }
+
     fn statistics(&self) -> Statistics {
         Ordered::statistics(self)
     }
@@ -369,6 +378,10 @@ impl<F: HostFile> Driver for LinuxUbd<F> {
 
     fn limits(&self) -> Limits {
         LinuxUbd::limits(self)
+    }
+
+    fn zeroing(&self) -> Zeroing {
+        LinuxUbd::zeroing(self)
     }
 
     fn statistics(&self) -> Statistics {

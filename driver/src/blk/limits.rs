@@ -1,5 +1,5 @@
-//! Limits of a queue and the cutting of longer transfers, as Linux's block layer
-//! applies them before a driver sees a request.
+//! Limits of a queue, what it does with requests without data, and the cutting of longer
+//! transfers, as Linux's block layer applies them before a driver sees a request.
 
 use crate::units::{Bytes, SectorCount, SectorRange};
 
@@ -56,6 +56,18 @@ impl Limits {
         segment_boundary: Some(Bytes(4096)),
         queue_depth: 1,
     };
+}
+
+/// What a driver does with discards and writes of zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeroing {
+    /// It has neither: they end as not supported.
+    Neither,
+    /// It asks the host for what they need. Where the host cannot do that, they end as not
+    /// supported.
+    AsHost,
+    /// Likewise, but where the host cannot make zeros it writes them.
+    Always,
 }
 
 /// Cuts `range` into consecutive pieces of at most `longest` sectors, in order.

@@ -5,6 +5,6 @@ mod limits;
 mod request;
 mod status;
 
-pub use limits::{Limits, split};
+pub use limits::{Limits, Zeroing, split};
 pub use request::{Completion, HostFailure, Operation, Request, Segment, Tag};
 pub use status::Status;

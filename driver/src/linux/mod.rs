@@ -30,7 +30,7 @@ mod open;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::blk::{self, Completion, HostFailure, Limits, Request, Status, Tag};
+use crate::blk::{self, Completion, HostFailure, Limits, Request, Status, Tag, Zeroing};
 use crate::executor::{Executor, Files};
 use crate::host::{Action, FileRole, Finished, HostFile, Operation, Waiter};
 use crate::ordered::{CloseError, Statistics};
@@ -125,6 +125,14 @@ impl<F: HostFile> LinuxUbd<F> {
     /// The limits that a request has to keep.
     pub fn limits(&self) -> Limits {
         self.kernel_half.limits
+    }
+
+    /// What it does with discards and writes of zeros: Linux 2.6.0 had neither.
+    pub fn zeroing(&self) -> Zeroing {
+        match self.kernel_half.kernel {
+            Kernel::Linux2_6 => Zeroing::Neither,
+            Kernel::Linux6_12 => Zeroing::AsHost,
+        }
     }
 
     /// The sectors that the device offers.

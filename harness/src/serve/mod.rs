@@ -10,6 +10,7 @@
 //! Nothing here trusts a client. What a client may claim is bounded before it is believed, and one
 //! that is cut off leaves the device and the others as they are.
 
+mod acceptor;
 pub mod address;
 mod budget;
 mod client;

@@ -11,6 +11,8 @@ use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketTy
 use tempfile::TempDir;
 use userhelper::unfinished;
 
+use super::acceptor::Acceptor;
+
 /// The longest path of a Unix socket that Linux takes, in bytes.
 const LONGEST_ADDRESS: usize = 107;
 
@@ -26,7 +28,7 @@ const DIRECTORY_LEN: usize = DIRECTORY_PREFIX.len() + DIRECTORY_RANDOM + 1;
 /// A socket that is listened on. When this is dropped, its name goes, if it is still its own.
 #[derive(Debug)]
 pub struct Listening {
-    listener: UnixListener,
+    acceptor: Acceptor<UnixListener>,
     path: PathBuf,
     identity: Identity,
 }
@@ -58,7 +60,7 @@ pub fn listen(path: &Path) -> Result<Listening, String> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let made = || -> Result<(UnixListener, Identity), String> {
+    let made = || -> Result<(Acceptor<UnixListener>, Identity), String> {
         let said = |error: io::Error| failed(system_words(error));
         let directory = private_directory(parent).map_err(said)?;
         let new = directory.path().join(name);
@@ -73,9 +75,10 @@ pub fn listen(path: &Path) -> Result<Listening, String> {
             )));
         }
         let identity = identity(&new).map_err(said)?;
+        let acceptor = Acceptor::new(listener).map_err(said)?;
         make_way(path, parent).map_err(failed)?;
         match std::fs::hard_link(&new, path) {
-            Ok(()) => Ok((listener, identity)),
+            Ok(()) => Ok((acceptor, identity)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(failed(LISTENED_ON.into()))
             }
@@ -84,9 +87,9 @@ pub fn listen(path: &Path) -> Result<Listening, String> {
     };
     // A signal that ends the process takes the name with it.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let (listener, identity) = unfinished::create(made, |_| path.clone())?;
+    let (acceptor, identity) = unfinished::create(made, |_| path.clone())?;
     Ok(Listening {
-        listener,
+        acceptor,
         path,
         identity,
     })
@@ -100,33 +103,20 @@ impl Listening {
         &self.path
     }
 
-    /// The socket.
-    pub fn listener(&self) -> &UnixListener {
-        &self.listener
-    }
-
     /// Waits for somebody who connects. `None` after [`Listening::stop`].
     ///
     /// # Errors
     /// The system's; one client's mishap is none.
     pub fn accept(&self) -> io::Result<Option<UnixStream>> {
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => return Ok(Some(stream)),
-                Err(error) => match Errno::from_io_error(&error) {
-                    // What Linux says of a socket that has been shut down.
-                    Some(Errno::INVAL) => return Ok(None),
-                    Some(Errno::INTR | Errno::CONNABORTED) => {}
-                    _ => return Err(error),
-                },
-            }
-        }
+        self.acceptor.accept()
     }
 
-    /// Nobody is accepted any more; whoever waits in [`Listening::accept`] returns.
+    /// Nobody is accepted any more; whoever waits in [`Listening::accept`] returns, and whoever
+    /// connects is refused.
     pub fn stop(&self) {
+        self.acceptor.stop();
         // Its only error is that it has been shut down already.
-        let _ = rustix::net::shutdown(&self.listener, Shutdown::Both);
+        let _ = rustix::net::shutdown(self.acceptor.listener(), Shutdown::Both);
     }
 }
 
@@ -296,6 +286,7 @@ mod tests {
             assert!(accepts.join().unwrap());
         });
         assert!(listening.accept().unwrap().is_none(), "and once more");
+        assert!(UnixStream::connect(listening.path()).is_err());
     }
 
     #[test]

@@ -1,41 +1,32 @@
-//! The endpoint: sockets that connections come from, and the connections.
+//! The endpoint: the sockets that connections come from.
 
-use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
-use std::net::{Shutdown, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
+use super::super::acceptor::Acceptor;
 use super::super::address::Address;
 use super::super::export::Export;
 use super::super::server::Endpoint;
 use super::super::socket::{Listening, listen};
-use super::connection;
+use super::abilities::Abilities;
+use super::crowd::Crowd;
 use super::stream::Stream;
-
-/// The most connections of an endpoint at a time. Those that come after are refused.
-pub const MOST_CONNECTIONS: usize = 1024;
 
 /// How long a client may stop in the middle of a message, or not take its replies.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The stack of a thread of a connection: its buffers are elsewhere.
-pub(super) const STACK: usize = 128 << 10;
 
 /// NBD clients of an export, wherever they come from.
 #[derive(Debug)]
 pub struct Nbd {
     place: String,
-    /// Closing the other end wakes the thread that listens.
-    wake: UnixStream,
-    listening: JoinHandle<()>,
-    connections: Arc<Connections>,
+    sockets: Vec<Arc<Socket>>,
+    /// One for each socket.
+    accepting: Vec<JoinHandle<()>>,
+    crowd: Arc<Crowd>,
 }
 
 /// A socket that listens.
@@ -43,49 +34,37 @@ pub struct Nbd {
 enum Socket {
     /// At a path of its own.
     Own(Listening),
-    Unix(UnixListener),
-    Tcp(TcpListener),
+    Unix(Acceptor<UnixListener>),
+    Tcp(Acceptor<TcpListener>),
 }
 
 impl Socket {
-    fn accept(&self) -> io::Result<(Stream, String)> {
-        match self {
-            Socket::Own(listening) => accept_unix(listening.listener()),
-            Socket::Unix(listener) => accept_unix(listener),
-            Socket::Tcp(listener) => {
-                let (stream, from) = listener.accept()?;
-                stream.set_nonblocking(false)?;
-                Ok((Stream::Tcp(stream), from.to_string()))
-            }
-        }
+    /// Waits for a client: its connection, and who it is. `None` when it has been stopped.
+    fn accept(&self) -> io::Result<Option<(Stream, String)>> {
+        let accepted = match self {
+            Socket::Own(listening) => listening.accept()?.map(of_unix),
+            Socket::Unix(acceptor) => acceptor.accept()?.map(of_unix),
+            Socket::Tcp(acceptor) => acceptor
+                .accept()?
+                .map(|(stream, from)| (Stream::Tcp(stream), from.to_string())),
+        };
+        Ok(accepted)
     }
 
-    fn set_nonblocking(&self) -> io::Result<()> {
+    fn stop(&self) {
         match self {
-            Socket::Own(listening) => listening.listener().set_nonblocking(true),
-            Socket::Unix(listener) => listener.set_nonblocking(true),
-            Socket::Tcp(listener) => listener.set_nonblocking(true),
-        }
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Own(listening) => listening.listener().as_fd(),
-            Socket::Unix(listener) => listener.as_fd(),
-            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Own(listening) => listening.stop(),
+            Socket::Unix(acceptor) => acceptor.stop(),
+            Socket::Tcp(acceptor) => acceptor.stop(),
         }
     }
 }
 
-fn accept_unix(listener: &UnixListener) -> io::Result<(Stream, String)> {
-    let (stream, _) = listener.accept()?;
-    stream.set_nonblocking(false)?;
+fn of_unix(stream: UnixStream) -> (Stream, String) {
     let who = rustix::net::sockopt::socket_peercred(&stream);
     let who = who.map(|peer| format!("process {}", peer.pid.as_raw_nonzero()));
     let who = who.unwrap_or_else(|_| "somebody".into());
-    Ok((Stream::Unix(stream), who))
+    (Stream::Unix(stream), who)
 }
 
 /// Why nobody listens.
@@ -107,35 +86,26 @@ impl Nbd {
         allow_remote: bool,
         patience: Duration,
     ) -> Result<Nbd, CannotListen> {
-        let place = format!("NBD at {address}");
         let failed = |why: String| CannotListen {
             place: address.to_string(),
             why,
         };
-        let of_system = |error: io::Error| failed(driver::system_words(&error));
         let sockets = sockets(address, allow_remote).map_err(failed)?;
-        for socket in &sockets {
-            socket.set_nonblocking().map_err(of_system)?;
+        let abilities = Abilities::of(export).map_err(|error| failed(error.to_string()))?;
+        let mut nbd = Nbd {
+            place: format!("NBD at {}", place(address, &sockets)),
+            sockets: sockets.into_iter().map(Arc::new).collect(),
+            accepting: Vec::new(),
+            crowd: Crowd::new(export.clone(), abilities, patience),
+        };
+        for socket in &nbd.sockets {
+            let (socket, crowd) = (Arc::clone(socket), Arc::clone(&nbd.crowd));
+            let thread = std::thread::Builder::new().name("nbd-listen".into());
+            let spawned = thread.spawn(move || accept_all(&socket, &crowd));
+            let spawned = spawned.map_err(|error| failed(driver::system_words(&error)))?;
+            nbd.accepting.push(spawned);
         }
-        let (wake, woken) = UnixStream::pair().map_err(of_system)?;
-        let connections = Arc::new(Connections {
-            export: export.clone(),
-            patience,
-            open: Mutex::new(Open::default()),
-            one_less: Condvar::new(),
-            is_ending: AtomicBool::new(false),
-        });
-        let accepting = Arc::clone(&connections);
-        let listening = std::thread::Builder::new()
-            .name("nbd-listen".into())
-            .spawn(move || accept_all(&sockets, &woken, &accepting))
-            .map_err(of_system)?;
-        Ok(Nbd {
-            place,
-            wake,
-            listening,
-            connections,
-        })
+        Ok(nbd)
     }
 }
 
@@ -145,10 +115,32 @@ impl Endpoint for Nbd {
     }
 
     fn stop(self: Box<Self>) {
-        drop(self.wake);
-        // It has accepted its last connection when it ends.
-        let _ = self.listening.join();
-        self.connections.end_all();
+        drop(self);
+    }
+}
+
+/// However an endpoint goes, its clients are answered and its socket is removed.
+impl Drop for Nbd {
+    fn drop(&mut self) {
+        for socket in &self.sockets {
+            socket.stop();
+        }
+        for thread in self.accepting.drain(..) {
+            // It has accepted its last connection when it ends.
+            let _ = thread.join();
+        }
+        self.crowd.end_all();
+    }
+}
+
+/// Where it listens. Of a TCP port that the system was to choose, where that is.
+fn place(address: &Address, sockets: &[Socket]) -> String {
+    match (address, sockets) {
+        (Address::Tcp(_), [Socket::Tcp(acceptor)]) => acceptor
+            .listener()
+            .local_addr()
+            .map_or_else(|_| address.to_string(), |chosen| chosen.to_string()),
+        _ => address.to_string(),
     }
 }
 
@@ -165,7 +157,8 @@ fn sockets(address: &Address, allow_remote: bool) -> Result<Vec<Socket>, String>
                 );
             }
             let listener = TcpListener::bind(address).map_err(of_system)?;
-            Ok(vec![Socket::Tcp(listener)])
+            let acceptor = Acceptor::new(listener).map_err(of_system)?;
+            Ok(vec![Socket::Tcp(acceptor)])
         }
         Address::Activated => handed_over(),
     }
@@ -173,13 +166,16 @@ fn sockets(address: &Address, allow_remote: bool) -> Result<Vec<Socket>, String>
 
 /// The sockets that whoever started the program has opened for it.
 fn handed_over() -> Result<Vec<Socket>, String> {
+    let of_system = |error: io::Error| driver::system_words(&error);
     let mut handed = listenfd::ListenFd::from_env();
     let mut sockets = Vec::new();
     for index in 0..handed.len() {
         if let Ok(Some(listener)) = handed.take_unix_listener(index) {
-            sockets.push(Socket::Unix(listener));
+            let acceptor = Acceptor::new(listener).map_err(of_system)?;
+            sockets.push(Socket::Unix(acceptor));
         } else if let Ok(Some(listener)) = handed.take_tcp_listener(index) {
-            sockets.push(Socket::Tcp(listener));
+            let acceptor = Acceptor::new(listener).map_err(of_system)?;
+            sockets.push(Socket::Tcp(acceptor));
         } else {
             return Err(format!(
                 "found that descriptor {} is no socket that listens, expected one",
@@ -197,159 +193,25 @@ fn handed_over() -> Result<Vec<Socket>, String> {
     }
 }
 
-/// Accepts connections until the other end of `woken` is closed.
-fn accept_all(sockets: &[Socket], woken: &UnixStream, connections: &Arc<Connections>) {
+/// Accepts connections until the socket is stopped. An error is said once, until a client comes.
+fn accept_all(socket: &Socket, crowd: &Arc<Crowd>) {
+    let mut said = None;
     loop {
-        let fds = sockets
-            .iter()
-            .map(|socket| PollFd::new(socket, PollFlags::IN));
-        let mut fds: Vec<_> = fds.chain([PollFd::new(woken, PollFlags::IN)]).collect();
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
-        }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready.last() == Some(&true) {
-            return;
-        }
-        for (socket, _) in sockets.iter().zip(ready).filter(|(_, ready)| *ready) {
-            match socket.accept() {
-                Ok((stream, from)) => connections.begin(stream, from),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock
-                            | ErrorKind::Interrupted
-                            | ErrorKind::ConnectionAborted
-                    ) => {}
-                // There may be too many files open: one connection less helps.
-                Err(error) => {
-                    let words = driver::system_words(&error);
-                    let export = &connections.export;
-                    export.tell(&format_args!("NBD: accepting a connection: {words}"));
-                    connections.wait_for_one_less();
+        match socket.accept() {
+            Ok(Some((stream, from))) => {
+                said = None;
+                crowd.begin(stream, from);
+            }
+            Ok(None) => return,
+            Err(error) => {
+                let words = driver::system_words(&error);
+                if said.as_ref() != Some(&words) {
+                    crowd.tell(&format_args!("NBD: accepting a connection: {words}"));
+                    said = Some(words);
                 }
+                // There may be too many files open: one connection less helps.
+                crowd.wait_for_one_less();
             }
         }
-    }
-}
-
-#[derive(Debug)]
-struct Connections {
-    export: Export,
-    patience: Duration,
-    open: Mutex<Open>,
-    one_less: Condvar,
-    /// No more requests are taken.
-    is_ending: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    next: u64,
-    streams: BTreeMap<u64, Arc<Stream>>,
-    /// That there are too many has been said, and nothing has changed since.
-    said: bool,
-}
-
-/// A connection is open as long as this is there.
-struct IsOpen {
-    number: u64,
-    of: Arc<Connections>,
-}
-
-impl Drop for IsOpen {
-    fn drop(&mut self) {
-        let mut open = self.of.open();
-        open.streams.remove(&self.number);
-        open.said = false;
-        drop(open);
-        self.of.one_less.notify_all();
-    }
-}
-
-impl Connections {
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Serves a client on a thread of its own.
-    fn begin(self: &Arc<Connections>, stream: Stream, from: String) {
-        let name = format!("NBD, {from}");
-        let prepared = stream
-            .set_patience(self.patience)
-            .and_then(|()| stream.set_no_delay());
-        if let Err(error) = prepared {
-            let words = driver::system_words(&error);
-            return self.export.tell(&format_args!("{name}: {words}"));
-        }
-        let stream = Arc::new(stream);
-        let mut open = self.open();
-        if open.streams.len() >= MOST_CONNECTIONS {
-            let said = std::mem::replace(&mut open.said, true);
-            drop(open);
-            if !said {
-                self.export.tell(&format_args!(
-                    "{name}: refused: {MOST_CONNECTIONS} connections are open"
-                ));
-            }
-            return;
-        }
-        let number = open.next;
-        open.next += 1;
-        open.streams.insert(number, Arc::clone(&stream));
-        drop(open);
-        let is_open = IsOpen {
-            number,
-            of: Arc::clone(self),
-        };
-        let serve = move || {
-            let export = &is_open.of.export;
-            let manner = (&is_open.of.is_ending, is_open.of.patience);
-            if let Err(cut_off) = connection::serve(export, &stream, &name, manner)
-                && !cut_off.is_usual()
-            {
-                export.tell(&format_args!("{name}: cut off: {cut_off}"));
-            }
-        };
-        let thread = std::thread::Builder::new().name("nbd".into());
-        if let Err(error) = thread.stack_size(STACK).spawn(serve) {
-            // What was to serve it is dropped, and with it the connection.
-            let words = driver::system_words(&error);
-            self.export
-                .tell(&format_args!("NBD: starting a thread: {words}"));
-        }
-    }
-
-    fn wait_for_one_less(&self) {
-        let open = self.open();
-        let before = open.streams.len();
-        let is_still = |open: &mut Open| open.streams.len() >= before;
-        // Where files are short for another reason, looking once a second costs little.
-        drop(
-            self.one_less
-                .wait_timeout_while(open, Duration::from_secs(1), is_still),
-        );
-    }
-
-    /// Lets every client go when what it has in flight is answered. One that does not take its
-    /// answers in time is cut off.
-    fn end_all(&self) {
-        self.is_ending.store(true, Ordering::Relaxed);
-        let open = self.open();
-        for stream in open.streams.values() {
-            // It may be waiting for a request.
-            stream.shutdown(Shutdown::Read);
-        }
-        let some_are_left = |open: &mut Open| !open.streams.is_empty();
-        let waited = self
-            .one_less
-            .wait_timeout_while(open, self.patience, some_are_left);
-        let (open, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        for stream in open.streams.values() {
-            stream.shutdown(Shutdown::Both);
-        }
-        let waited = self.one_less.wait_while(open, some_are_left);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -88,6 +88,8 @@ numbered! {
         Invalid = 0x8000_0003,
         /// There is no such export.
         Unknown = 0x8000_0006,
+        /// The server is ending.
+        Shutdown = 0x8000_0007,
         /// It is too long.
         TooBig = 0x8000_0009,
     }
@@ -144,6 +146,8 @@ numbered! {
         Overflow = 75,
         /// It cannot be done like this.
         NotSupported = 95,
+        /// The server is ending.
+        Shutdown = 108,
     }
 }
 

@@ -75,8 +75,8 @@ pub struct Settled {
 /// Why a connection does not come to its first request.
 #[derive(Debug, thiserror::Error)]
 pub enum NotSettled {
-    /// The client has ended it, as it may.
-    #[error("the client has ended the negotiation")]
+    /// The client has ended it, as it may, or the server is ending.
+    #[error("the negotiation was ended")]
     Ended,
     /// The connection is broken, or took too long.
     #[error("{}", driver::system_words(.0))]
@@ -106,8 +106,8 @@ pub enum NotSettled {
     },
 }
 
-/// Settles with a client what it wants; `size` is asked when it is told. The server has one
-/// export, whose name is empty.
+/// Settles with a client what it wants; `size` is asked when it is told, and is `None` once the
+/// server is ending. The server has one export, whose name is empty.
 ///
 /// # Errors
 /// Why there will be no request.
@@ -115,7 +115,7 @@ pub fn negotiate(
     mut input: impl Read,
     mut output: impl Write,
     offer: &Offer,
-    size: impl Fn() -> u64,
+    size: impl Fn() -> Option<u64>,
 ) -> Result<Settled, NotSettled> {
     let mut greeting = Vec::new();
     greeting.extend(SERVER_MAGIC.to_be_bytes());
@@ -149,7 +149,7 @@ struct Talk<'a, I, O> {
     input: I,
     output: O,
     offer: &'a Offer,
-    size: &'a dyn Fn() -> u64,
+    size: &'a dyn Fn() -> Option<u64>,
     no_zeroes: bool,
     settled: Settled,
 }
@@ -166,13 +166,24 @@ impl<I: Read, O: Write> Talk<'_, I, O> {
         }
         let mut data = vec![0; length as usize];
         self.input.read_exact(&mut data)?;
-        match OptionKind::numbered(option) {
+        let kind = OptionKind::numbered(option);
+        let size = match ((self.size)(), kind) {
+            (Some(size), _) => size,
+            // This one has no answer that says why.
+            (None, Some(OptionKind::ExportName)) => return Err(NotSettled::Ended),
+            (None, Some(OptionKind::Abort)) => 0,
+            (None, _) => {
+                self.refuse(option, OptionReply::Shutdown, "the server is ending")?;
+                return Ok(false);
+            }
+        };
+        match kind {
             Some(OptionKind::ExportName) => {
-                self.begin_the_old_way(&data)?;
+                self.begin_the_old_way(&data, size)?;
                 return Ok(true);
             }
-            Some(OptionKind::Go) => return self.tell(option, &data),
-            Some(OptionKind::Info) => drop(self.tell(option, &data)?),
+            Some(OptionKind::Go) => return self.tell(option, &data, size),
+            Some(OptionKind::Info) => drop(self.tell(option, &data, size)?),
             Some(OptionKind::Abort) => {
                 // Some do not wait for the answer.
                 let _ = self.reply(option, OptionReply::Ack, b"");
@@ -206,13 +217,13 @@ impl<I: Read, O: Write> Talk<'_, I, O> {
         }
     }
 
-    fn begin_the_old_way(&mut self, name: &[u8]) -> Result<(), NotSettled> {
+    fn begin_the_old_way(&mut self, name: &[u8], size: u64) -> Result<(), NotSettled> {
         if !name.is_empty() {
             let found = String::from_utf8_lossy(name).into_owned();
             return Err(NotSettled::NoSuchExport { found });
         }
         let mut begin = Vec::new();
-        begin.extend((self.size)().to_be_bytes());
+        begin.extend(size.to_be_bytes());
         begin.extend(self.flags().to_be_bytes());
         if !self.no_zeroes {
             begin.extend([0; OLD_PADDING]);
@@ -221,7 +232,7 @@ impl<I: Read, O: Write> Talk<'_, I, O> {
     }
 
     /// Tells about the export. Whether it is there.
-    fn tell(&mut self, option: u32, data: &[u8]) -> Result<bool, NotSettled> {
+    fn tell(&mut self, option: u32, data: &[u8], size: u64) -> Result<bool, NotSettled> {
         let asked = match InfoRequest::parse(data) {
             Ok(asked) => asked,
             Err(error) => {
@@ -233,7 +244,7 @@ impl<I: Read, O: Write> Talk<'_, I, O> {
             self.refuse(option, OptionReply::Unknown, NO_SUCH_EXPORT)?;
             return Ok(false);
         }
-        let mut export = (self.size)().to_be_bytes().to_vec();
+        let mut export = size.to_be_bytes().to_vec();
         export.extend(self.flags().to_be_bytes());
         self.info(option, InfoKind::Export, &export)?;
         // Whether it was asked for or not: some clients believe it all the same.
@@ -305,21 +316,54 @@ impl<I: Read, O: Write> Talk<'_, I, O> {
 
 const NO_SUCH_EXPORT: &str = "there is one export, and its name is empty";
 
-/// The flags of an export.
-pub fn flags(read_only: bool) -> u16 {
-    use transmission::{
-        CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_CACHE, SEND_FAST_ZERO, SEND_FLUSH, SEND_FUA,
-        SEND_TRIM, SEND_WRITE_ZEROES,
-    };
-    let always = HAS_FLAGS | SEND_FLUSH | CAN_MULTI_CONN | SEND_CACHE;
-    match read_only {
-        true => always | READ_ONLY,
-        false => always | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO,
-    }
-}
-
 fn array<R: Read, const N: usize>(input: &mut R) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     input.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An option without data, as a client sends it.
+    fn option(kind: OptionKind) -> Vec<u8> {
+        let magic = OPTION_MAGIC.to_be_bytes();
+        [&magic[..], &kind.number().to_be_bytes(), &[0; 4]].concat()
+    }
+
+    #[test]
+    fn a_server_that_is_ending_says_so_to_each_option() {
+        let offer = Offer {
+            description: String::new(),
+            flags: 1,
+            preferred: 4096,
+        };
+        let mut sent = 3u32.to_be_bytes().to_vec();
+        let kinds = [
+            OptionKind::List,
+            OptionKind::Go,
+            OptionKind::StructuredReply,
+        ];
+        for kind in kinds {
+            sent.extend(option(kind));
+        }
+        sent.extend(option(OptionKind::Abort));
+        let mut said = Vec::new();
+        let settled = negotiate(&sent[..], &mut said, &offer, || None);
+        assert!(matches!(settled, Err(NotSettled::Ended)), "{settled:?}");
+        let mut expected = Vec::new();
+        for kind in kinds {
+            let why = b"the server is ending";
+            expected.extend(option_reply(kind.number(), OptionReply::Shutdown, why));
+        }
+        expected.extend(option_reply(2, OptionReply::Ack, b""));
+        assert_eq!(said[18..], expected);
+        // The way that has no answer that says why.
+        let sent = [&3u32.to_be_bytes()[..], &option(OptionKind::ExportName)].concat();
+        let mut said = Vec::new();
+        let settled = negotiate(&sent[..], &mut said, &offer, || None);
+        assert!(matches!(settled, Err(NotSettled::Ended)), "{settled:?}");
+        assert_eq!(said.len(), 18);
+    }
 }

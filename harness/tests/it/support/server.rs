@@ -12,6 +12,8 @@ use super::cli::{Sandbox, ubdlab_that_heeds_signals};
 /// `ubdlab serve`, and what it says.
 pub(crate) struct Server {
     child: Child,
+    /// What it said until it served.
+    begun: String,
     /// Gives back what came on standard error.
     said: Option<JoinHandle<String>>,
 }
@@ -33,20 +35,35 @@ impl Server {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let begun = until_it_serves(&mut stderr);
+        let mut all = begun.clone();
         let said = std::thread::spawn(move || {
-            let mut all = begun;
             while stderr.read_line(&mut all).unwrap_or(0) > 0 {}
             all
         });
         Server {
             child,
+            begun,
             said: Some(said),
         }
+    }
+
+    /// What it said when it began to serve, which says where.
+    pub(crate) fn begun(&self) -> &str {
+        &self.begun
     }
 
     /// The process.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// The most memory that it has had so far, in MiB.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() >> 10
     }
 
     /// Sends it a signal.
@@ -92,6 +109,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Where it has ended already, both fail.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let status = self.child.wait();
+        if std::thread::panicking()
+            && let Some(said) = self.said.take()
+        {
+            // What it said may be why the test has failed.
+            eprintln!(
+                "the server, {status:?}: {}",
+                said.join().unwrap_or_default()
+            );
+        }
     }
 }

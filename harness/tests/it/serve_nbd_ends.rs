@@ -1,0 +1,131 @@
+//! The end of a server over NBD: what is not begun by then is refused with a word of its own, and
+//! a request of 4 GiB keeps nobody.
+
+use std::io::Write;
+use std::time::Duration;
+
+use driver::units::SECTOR_SIZE;
+use harness::device::Io;
+use harness::serve::nbd::message::{Command, Request, command_flags};
+
+use crate::support::cli::{SIZE, Sandbox};
+use crate::support::nbd::{Client, InProcess};
+use crate::support::server::Server;
+
+const SHUTDOWN: u32 = 108;
+const GIB: u64 = 1 << 30;
+
+/// The longest request without data: 4 GiB less a sector.
+const LONGEST: u32 = u32::MAX - (SECTOR_SIZE as u32 - 1);
+
+/// Long enough for whatever a client here does.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A COW file `cow` over a hole of this size.
+fn with_large_device(size: u64) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let file = std::fs::File::create(sandbox.path("backing")).unwrap();
+    file.set_len(size).unwrap();
+    sandbox.touch("backing", 1_050_000_000);
+    sandbox.create_cow("cow", "backing");
+    sandbox
+}
+
+/// Many more than can be done in the time that it takes to stop. Every one is answered: those that
+/// were begun as they ended, the others with the word for that.
+#[test]
+fn what_was_not_begun_when_the_server_ends_is_refused_with_that() {
+    const WRITES: u64 = 100_000;
+    let sandbox = Sandbox::with_device();
+    let server = InProcess::start(&sandbox, Io::Inline, PATIENCE);
+    let mut client = Client::connect(&sandbox.path("s"));
+    let mut sends = client.stream.try_clone().unwrap();
+    let request = move |n: u64| {
+        let request = Request {
+            flags: command_flags::FUA,
+            command: Command::Write.number(),
+            cookie: n,
+            offset: (n % (SIZE / 512)) * 512,
+            length: 512,
+        };
+        [&request.print()[..], &[n as u8; 512]].concat()
+    };
+    let sending = std::thread::spawn(move || {
+        // Until the server takes no more.
+        (0..WRITES)
+            .take_while(|&n| sends.write_all(&request(n)).is_ok())
+            .count() as u64
+    });
+    // It is in the middle of it.
+    assert_eq!(client.reply().1, 0);
+    let reading = std::thread::spawn(move || {
+        let answers = std::iter::from_fn(|| client.try_reply());
+        answers.map(|(_, error)| error).collect::<Vec<_>>()
+    });
+    let said = server.stop();
+    let answers = reading.join().unwrap();
+    let sent = sending.join().unwrap();
+    assert_eq!(said, Vec::<String>::new());
+    assert!((answers.len() as u64) < sent, "the first was taken before");
+    let refused = answers.iter().filter(|&&error| error == SHUTDOWN).count();
+    assert!(answers.iter().all(|error| [0, SHUTDOWN].contains(error)));
+    assert!(
+        refused > 0,
+        "of {} answers to {sent} requests",
+        answers.len()
+    );
+}
+
+#[test]
+fn trims_and_zeros_of_four_gib_are_served_while_others_go_on() {
+    let sandbox = with_large_device(5 * GIB);
+    let server = Server::start(&sandbox, &["@cow", "--nbd", "@s"]);
+    let socket = sandbox.path("s");
+    let mut client = Client::connect(&socket);
+    let mut other = Client::connect(&socket);
+    let far = u64::from(LONGEST) + 1024;
+    for at in [512, u64::from(LONGEST), far] {
+        assert_eq!(client.write(0, at, &[7; 512]), 0);
+    }
+    for (command, flags) in [
+        (Command::Trim, 0),
+        (Command::Trim, command_flags::FUA),
+        (Command::WriteZeroes, 0),
+        (Command::WriteZeroes, command_flags::FUA),
+    ] {
+        let sent = client.send(command.number(), flags, 512, LONGEST, b"");
+        // The other one does not wait for it.
+        assert_eq!(other.write(0, far, &[8; 512]), 0);
+        assert_eq!(other.read(far, 512), [8; 512]);
+        assert_eq!(client.reply(), (sent, 0), "{command:?} {flags}");
+    }
+    for at in [512, u64::from(LONGEST)] {
+        assert_eq!(other.read(at, 512), [0; 512], "at {at}");
+    }
+    assert_eq!(client.ask(Command::Trim, 0, 0, LONGEST), 0);
+    let most = server.most_memory();
+    assert!(most < 256, "{most} MiB");
+    server.kill();
+}
+
+/// Nobody waits for 256 GiB of zeros.
+#[test]
+fn a_server_that_ends_does_not_finish_what_is_long() {
+    const REQUESTS: usize = 64;
+    let sandbox = with_large_device(5 * GIB);
+    let server = InProcess::start(&sandbox, Io::Inline, PATIENCE);
+    let mut client = Client::connect(&sandbox.path("s"));
+    for _ in 0..REQUESTS {
+        client.send(Command::WriteZeroes.number(), 0, 512, LONGEST, b"");
+    }
+    let reading = std::thread::spawn(move || {
+        let answers = std::iter::from_fn(|| client.try_reply());
+        answers.map(|(_, error)| error).collect::<Vec<_>>()
+    });
+    server.stop();
+    let answers = reading.join().unwrap();
+    assert_eq!(answers.len(), REQUESTS);
+    let refused = answers.iter().filter(|&&error| error == SHUTDOWN).count();
+    assert!(answers.iter().all(|error| [0, SHUTDOWN].contains(error)));
+    assert!(refused > 0);
+}
