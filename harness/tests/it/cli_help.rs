@@ -10,6 +10,7 @@ use crate::support::peers;
 
 const COMMANDS: &[&[&str]] = &[
     &[],
+    &["amx-preload"],
     &["bench"],
     &["bench", "fuzz"],
     &["bench", "io"],

@@ -21,6 +21,7 @@ mod support;
 mod world;
 
 mod cli_access_lists;
+mod cli_amx_preload;
 mod cli_bad_input;
 mod cli_bench;
 mod cli_fuzz;
