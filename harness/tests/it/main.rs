@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../shared/chain.rs"]
+mod chain;
 #[path = "../../../userhelper/tests/shared/crafted.rs"]
 mod crafted_cow;
 #[path = "../../../userhelper/tests/shared/exercise.rs"]
