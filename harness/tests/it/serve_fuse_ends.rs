@@ -7,7 +7,7 @@ use std::process::Command as Process;
 
 use harness::serve::nbd::message::Command;
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cli::{SIZE, Sandbox, output};
 use crate::support::fuse::Directory;
@@ -68,12 +68,60 @@ fn a_second_signal_takes_it_away_at_once() {
 }
 
 #[test]
-fn what_a_killed_server_has_left_is_told_with_the_command_that_clears_it() {
+fn a_server_that_is_killed_leaves_no_mount_and_the_next_one_has_the_directory_at_once() {
     let sandbox = Sandbox::with_device();
     let Some(directory) = Directory::new(&sandbox, "m") else {
         return;
     };
-    served(&sandbox).kill();
+    let server = served(&sandbox);
+    // It goes also where it is in use.
+    let file = File::open(directory.disk()).unwrap();
+    server.kill();
+    let server = served(&sandbox);
+    assert!(directory.is_mounted());
+    assert!(file.read_at(&mut [0], 0).is_err());
+    server.kill();
+    while !is_empty(&directory) {
+        std::thread::yield_now();
+    }
+}
+
+/// The processes that a process has started.
+fn children(of: Pid) -> Vec<Pid> {
+    let mut children = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{}/task", of.as_raw_pid())).unwrap() {
+        let listed = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+        let pids = listed.split_whitespace().map(|pid| pid.parse().unwrap());
+        children.extend(pids.map(|pid| Pid::from_raw(pid).unwrap()));
+    }
+    children
+}
+
+#[test]
+fn a_server_that_ends_leaves_no_process() {
+    let sandbox = Sandbox::with_device();
+    let Some(_directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = served(&sandbox);
+    let [unmounter] = children(server.pid())[..] else {
+        panic!("it has started other processes");
+    };
+    server.stop();
+    assert!(kill_process(unmounter, Signal::CONT).is_err());
+}
+
+#[test]
+fn what_is_left_where_nobody_could_take_it_away_is_told_with_the_command_that_clears_it() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = served(&sandbox);
+    for child in children(server.pid()) {
+        kill_process(child, Signal::KILL).unwrap();
+    }
+    server.kill();
     assert!(directory.is_mounted());
     let answer = std::fs::read_dir(directory.path()).unwrap_err();
     assert_eq!(Errno::from_io_error(&answer), Some(Errno::NOTCONN));

@@ -3,9 +3,10 @@
 //! When the endpoint stops, what is in flight is answered, and the directory is unmounted, in use
 //! or not. Whoever still has a file of it open gets errors from then on: the kernel is told to end
 //! the connection, where it lets us, and otherwise the connection ends with the process. A second
-//! signal ends the process at once, and takes the mount with it ([`unfinished`]). Only SIGKILL, and
-//! what is like it, leaves a mount behind, which answers nothing. It is noticed when the directory
-//! is to be used again, and the message has the command that clears it.
+//! signal ends the process at once, and takes the mount with it ([`unfinished`]). After SIGKILL, and
+//! what is like it, a process that was started for that takes it away (`unmounter`). Where that was
+//! killed too, a mount stays behind, which answers nothing. It is noticed when the directory is to
+//! be used again, and the message has the command that clears it.
 
 use std::fs::File;
 use std::io;
@@ -31,6 +32,7 @@ use super::document::Documents;
 use super::files::{Files, Look, Shared};
 use super::inodes::Owner;
 use super::requests::{MOST_IN_FLIGHT, Threads};
+use super::unmounter::{Unmounter, wait_for_another};
 
 /// The most threads that read requests from the kernel.
 const MOST_READERS: usize = 4;
@@ -39,7 +41,7 @@ const MOST_READERS: usize = 4;
 const DEVICE: &str = "/dev/fuse";
 
 /// The helper that mounts and unmounts for users who are not root.
-const HELPER: &str = "fusermount3";
+pub(super) const HELPER: &str = "fusermount3";
 
 /// The device mounted on a directory, until it is stopped or dropped.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub struct Fuse {
 struct Running {
     shared: Arc<Shared>,
     mounted: Arc<Mounted>,
+    unmounter: Unmounter,
     /// Reads requests from the kernel until the connection ends.
     session: JoinHandle<()>,
     threads: Threads,
@@ -132,6 +135,7 @@ impl Fuse {
                 return Err(cannot(why_not(&error)));
             }
         };
+        let unmounter = Unmounter::start(&directory);
         let mounted = Arc::new(Mounted(Mutex::new(Some(mounted))));
         let (with, on) = (Arc::clone(&shared), Arc::clone(&mounted));
         let session = thread("fuse", move || serve(session, &with, &on)).map_err(|error| {
@@ -145,6 +149,7 @@ impl Fuse {
             running: Some(Running {
                 shared,
                 mounted,
+                unmounter,
                 session,
                 threads,
                 looking,
@@ -160,6 +165,7 @@ impl Fuse {
         let Running {
             shared,
             mounted,
+            unmounter,
             session,
             threads,
             looking,
@@ -169,6 +175,7 @@ impl Fuse {
         // All that was taken is answered when all of it has given its room back.
         drop(shared.slots.take(MOST_IN_FLIGHT));
         let ended = mounted.end(|| unmount_at_once(&self.directory));
+        unmounter.end();
         threads.stop();
         let _ = looks.send(None);
         let _ = looking.join();
@@ -221,6 +228,13 @@ fn unmount_at_once(directory: &Path) -> Ended {
 
 /// The directory as an absolute path without links, if there is nothing in it.
 fn empty(directory: &Path) -> Result<PathBuf, String> {
+    let is_left_over = || {
+        let error = std::fs::read_dir(directory).err();
+        error.and_then(|error| Errno::from_io_error(&error)) == Some(Errno::NOTCONN)
+    };
+    if is_left_over() {
+        wait_for_another(|| !is_left_over());
+    }
     let words = |error: io::Error| match Errno::from_io_error(&error) {
         Some(Errno::NOTCONN) => left_over(directory),
         _ => system_words(error),
