@@ -1,5 +1,5 @@
-//! A client made of rust-vmm's front end: it negotiates, gives the server its memory, and has queues
-//! in it.
+//! A client made of rust-vmm's front end: it negotiates, gives the server its memory, and has
+//! queues in it.
 
 use std::fs::File;
 use std::io::Read;
