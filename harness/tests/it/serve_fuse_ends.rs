@@ -169,6 +169,28 @@ fn somebody_else_may_unmount_it_and_the_server_goes_on() {
     assert!(is_empty(&directory));
 }
 
+/// With a file open, the server is there still for the mount that nobody sees any more.
+#[test]
+fn what_is_mounted_in_its_place_stays_when_the_server_stops() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = served(&sandbox);
+    let file = File::open(directory.disk()).unwrap();
+    rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    file.read_exact_at(&mut [0; 512], 0).unwrap();
+    let other = Sandbox::with_device();
+    let also = ["@cow", "--fuse", directory.path().to_str().unwrap()];
+    let second = Server::start(&other, &also);
+    let said = server.stop();
+    assert!(said.contains("unmounted by somebody else"), "{said}");
+    assert!(file.read_at(&mut [0], 0).is_err());
+    assert_eq!(std::fs::metadata(directory.disk()).unwrap().len(), SIZE);
+    second.stop();
+    assert!(is_empty(&directory));
+}
+
 #[test]
 fn a_server_that_does_not_begin_leaves_no_mount() {
     let sandbox = Sandbox::with_device();
