@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-20}
-targets=(cow image nbd trace)
+targets=(chain cow image nbd trace)
 built=target
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -15,6 +15,7 @@ seed() {
     local corpus=corpus/$1
     mkdir -p "$corpus" "artifacts/$1"
     case $1 in
+    chain) cp seeds/chain/* "$corpus" ;;
     cow) cp seeds/cow/* "$corpus" ;;
     image) cp ../driver/tests/golden/*.bin "$corpus" ;;
     nbd) cp seeds/nbd/* "$corpus" ;;
@@ -29,6 +30,7 @@ seed() {
 # The longest input of a target, in bytes.
 longest() {
     case $1 in
+    chain) echo 2048 ;;
     cow) echo 256 ;;
     image) echo 131072 ;;
     nbd) echo 4096 ;;

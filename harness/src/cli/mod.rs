@@ -2,6 +2,7 @@
 //! status is 0 if all is well, 1 if a violation or a difference was found, 2 for wrong usage,
 //! 3 if an operation failed and 128 + n if signal n ended it.
 
+mod amx_preload;
 mod bench;
 mod ctl;
 mod demo;
@@ -70,6 +71,7 @@ enum Command {
     Bench(bench::Command),
     #[command(subcommand)]
     Trace(trace::Command),
+    AmxPreload(amx_preload::Args),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Image(command) => image::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Trace(command) => trace::run(&command),
+        Command::AmxPreload(args) => amx_preload::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
     };

@@ -154,8 +154,8 @@ impl<'a> OutputFile<'a> {
     }
 
     /// Writes all that it is going to hold, and finishes it.
-    pub(super) fn write_whole(self, content: &str) -> Result<(), Failure> {
-        let written = self.writer().write_all(content.as_bytes());
+    pub(super) fn write_whole(self, content: impl AsRef<[u8]>) -> Result<(), Failure> {
+        let written = self.writer().write_all(content.as_ref());
         let written = written.map_err(|error| not_written(self.target, &error));
         match output::unless_reader_left(written)? {
             Some(()) => self.finish().map(drop),

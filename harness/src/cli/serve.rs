@@ -55,7 +55,9 @@ static busybox, and the modules where Debian has them, this makes one:
   exec /bin/busybox switch_root /root /sbin/init
   END
   chmod +x i/init
-  (cd i && find . | busybox cpio -o -H newc) >initrd")]
+  (cd i && find . | busybox cpio -o -H newc) >initrd
+
+Where /proc/cpuinfo has amx_tile, UML also needs the library of `ubdlab amx-preload`.")]
 pub(super) struct Args {
     /// The device: a COW file, or ubda=COW[,BACKING[,SIZE]] as on UML's command line
     ///

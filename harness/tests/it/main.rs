@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../shared/chain.rs"]
+mod chain;
 #[path = "../../../userhelper/tests/shared/crafted.rs"]
 mod crafted_cow;
 #[path = "../../../userhelper/tests/shared/exercise.rs"]
@@ -21,6 +23,7 @@ mod support;
 mod world;
 
 mod cli_access_lists;
+mod cli_amx_preload;
 mod cli_bad_input;
 mod cli_bench;
 mod cli_fuzz;
@@ -72,7 +75,9 @@ mod resize_findings;
 mod security_page;
 mod serve_control;
 mod serve_fuse;
+mod serve_fuse_beside;
 mod serve_fuse_ends;
+mod serve_fuse_failed_sync;
 mod serve_fuse_loop;
 mod serve_nbd;
 mod serve_nbd_abilities;

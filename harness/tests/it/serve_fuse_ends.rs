@@ -7,7 +7,7 @@ use std::process::Command as Process;
 
 use harness::serve::nbd::message::Command;
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cli::{SIZE, Sandbox, output};
 use crate::support::fuse::Directory;
@@ -68,12 +68,61 @@ fn a_second_signal_takes_it_away_at_once() {
 }
 
 #[test]
-fn what_a_killed_server_has_left_is_told_with_the_command_that_clears_it() {
+fn a_server_that_is_killed_leaves_no_mount_and_the_next_one_has_the_directory_at_once() {
     let sandbox = Sandbox::with_device();
     let Some(directory) = Directory::new(&sandbox, "m") else {
         return;
     };
-    served(&sandbox).kill();
+    let server = served(&sandbox);
+    // It goes also where it is in use.
+    let file = File::open(directory.disk()).unwrap();
+    server.kill();
+    let server = served(&sandbox);
+    assert!(directory.is_mounted());
+    assert!(file.read_at(&mut [0], 0).is_err());
+    server.kill();
+    while directory.is_mounted() {
+        std::thread::yield_now();
+    }
+    assert!(is_empty(&directory));
+}
+
+/// The processes that a process has started.
+fn children(of: Pid) -> Vec<Pid> {
+    let mut children = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{}/task", of.as_raw_pid())).unwrap() {
+        let listed = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+        let pids = listed.split_whitespace().map(|pid| pid.parse().unwrap());
+        children.extend(pids.map(|pid| Pid::from_raw(pid).unwrap()));
+    }
+    children
+}
+
+#[test]
+fn a_server_that_ends_leaves_no_process() {
+    let sandbox = Sandbox::with_device();
+    let Some(_directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = served(&sandbox);
+    let [unmounter] = children(server.pid())[..] else {
+        panic!("it has started other processes");
+    };
+    server.stop();
+    assert!(kill_process(unmounter, Signal::CONT).is_err());
+}
+
+#[test]
+fn what_is_left_where_nobody_could_take_it_away_is_told_with_the_command_that_clears_it() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = served(&sandbox);
+    for child in children(server.pid()) {
+        kill_process(child, Signal::KILL).unwrap();
+    }
+    server.kill();
     assert!(directory.is_mounted());
     let answer = std::fs::read_dir(directory.path()).unwrap_err();
     assert_eq!(Errno::from_io_error(&answer), Some(Errno::NOTCONN));
@@ -116,6 +165,28 @@ fn somebody_else_may_unmount_it_and_the_server_goes_on() {
     let said = server.stop();
     assert!(said.contains("unmounted by somebody else"), "{said}");
     assert!(directory.is_mounted());
+    second.stop();
+    assert!(is_empty(&directory));
+}
+
+/// With a file open, the server is there still for the mount that nobody sees any more.
+#[test]
+fn what_is_mounted_in_its_place_stays_when_the_server_stops() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = served(&sandbox);
+    let file = File::open(directory.disk()).unwrap();
+    rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    file.read_exact_at(&mut [0; 512], 0).unwrap();
+    let other = Sandbox::with_device();
+    let also = ["@cow", "--fuse", directory.path().to_str().unwrap()];
+    let second = Server::start(&other, &also);
+    let said = server.stop();
+    assert!(said.contains("unmounted by somebody else"), "{said}");
+    assert!(file.read_at(&mut [0], 0).is_err());
+    assert_eq!(std::fs::metadata(directory.disk()).unwrap().len(), SIZE);
     second.stop();
     assert!(is_empty(&directory));
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use harness::random::SplitMix64;
 
@@ -39,15 +39,43 @@ fn content(number: u64) -> Vec<u8> {
     words.collect()
 }
 
+/// Names of files. Those that come later take the names of the first ones: however long the device
+/// takes to grow on a machine that has other work, the file system does not get full meanwhile, and
+/// what moves does not become more and more.
+const NAMES: u64 = 32;
+
+/// Files that are written before the device grows, and after that.
+const BEFORE: u64 = 16;
+const AFTERWARDS: u64 = 16;
+
 fn name(directory: &Path, number: u64) -> PathBuf {
-    directory.join(number.to_string())
+    directory.join((number % NAMES).to_string())
 }
 
+/// Looks at the files that have their names still, of so many that were written.
 fn compare(directory: &Path, files: u64) {
-    for number in 0..files {
+    for number in files.saturating_sub(NAMES)..files {
         let found = std::fs::read(name(directory, number)).unwrap();
         assert!(found == content(number), "file {number} of {files}");
     }
+}
+
+/// Writes files, and says when those are there that come before the device grows. Ends with those
+/// that come after nobody holds the other end of `grows`. How many they are.
+fn write_files(directory: &Path, have_begun: &Sender<()>, grows: &Receiver<()>) -> u64 {
+    let mut left = AFTERWARDS;
+    let mut files = 0;
+    while left > 0 {
+        let file = File::create(name(directory, files)).unwrap();
+        file.write_all_at(&content(files), 0).unwrap();
+        file.sync_all().unwrap();
+        files += 1;
+        if files == BEFORE {
+            have_begun.send(()).unwrap();
+        }
+        left -= u64::from(grows.try_recv() == Err(TryRecvError::Disconnected));
+    }
+    files
 }
 
 /// Makes a file system, and writes it while the device grows by `grow_by`, which is asked for by a
@@ -64,7 +92,7 @@ fn grown_while_written(
     std::fs::create_dir(&mounted_at).unwrap();
     let args = ["@cow", "--fuse", "@m", "--control", "@c"];
     let server = Server::start(sandbox, &args);
-    let files = AtomicU64::new(0);
+    let files;
     {
         let device = Loop::over(&directory.disk(), direct);
         runs(&system.make, device.device());
@@ -72,23 +100,12 @@ fn grown_while_written(
         let mounted = Mounted::with(&mounted_at, &[path]).unwrap();
         let blocks = || rustix::fs::statvfs(&mounted_at).unwrap().f_blocks;
         let before = blocks();
-        let has_grown = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                // Some before, some meanwhile, some afterwards.
-                let mut left = 16;
-                while left > 0 {
-                    let number = files.load(Ordering::SeqCst);
-                    let file = File::create(name(&mounted_at, number)).unwrap();
-                    file.write_all_at(&content(number), 0).unwrap();
-                    file.sync_all().unwrap();
-                    files.fetch_add(1, Ordering::SeqCst);
-                    left -= u64::from(has_grown.load(Ordering::SeqCst));
-                }
-            });
-            while files.load(Ordering::SeqCst) < 16 {
-                std::thread::yield_now();
-            }
+        files = std::thread::scope(|scope| {
+            let (have_begun, begun) = channel();
+            let (growing, grows) = channel();
+            let at = &mounted_at;
+            let written = scope.spawn(move || write_files(at, &have_begun, &grows));
+            begun.recv().unwrap();
             let size = std::fs::metadata(directory.disk()).unwrap().len();
             if by_truncate {
                 let disk = File::options().write(true).open(directory.disk());
@@ -98,13 +115,14 @@ fn grown_while_written(
             }
             device.look_at_size();
             runs(&system.grow, &mounted_at);
-            has_grown.store(true, Ordering::SeqCst);
+            drop(growing);
+            written.join().unwrap()
         });
         assert!(blocks() > before, "{before}, then {}", blocks());
         mounted.end();
         runs(&system.check, device.device());
         let mounted = Mounted::with(&mounted_at, &[path]).unwrap();
-        compare(&mounted_at, files.load(Ordering::SeqCst));
+        compare(&mounted_at, files);
         mounted.end();
     }
     server.stop();
@@ -114,7 +132,7 @@ fn grown_while_written(
     runs(&system.check, device.device());
     let path = device.device().to_str().unwrap();
     let mounted = Mounted::with(&mounted_at, &[path]).unwrap();
-    compare(&mounted_at, files.load(Ordering::SeqCst));
+    compare(&mounted_at, files);
     mounted.end();
     drop(device);
     server.stop();

@@ -69,7 +69,7 @@ pub(super) fn measure(jobs: usize, output: Option<&Path>) -> Result<Verdict, Fai
     }
     match output {
         None => output::lines(&page),
-        Some(file) => file.write_whole(&page.to_string())?,
+        Some(file) => file.write_whole(page.to_string())?,
     }
     Ok(Verdict::Good)
 }

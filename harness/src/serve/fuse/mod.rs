@@ -5,7 +5,8 @@
 //! `inodes` says what the kernel is told of the files. `requests` takes what the device has to do
 //! from there to the device and back, `span` says which sectors a range of bytes touches, and
 //! `turns` which change may begin when. `seek` finds data and holes, `document` keeps what
-//! `status.json` says, and `errors` has the kernel's numbers for what can fail.
+//! `status.json` says, `unmounter` is there for a server that is killed, and `errors` has the
+//! kernel's numbers for what can fail.
 //!
 //! The kernel keeps nothing of the content of `disk` (`FOPEN_DIRECT_IO`), nor its size for longer
 //! than an answer takes: other clients change both. What a loop device over `disk` keeps, the loop
@@ -41,5 +42,6 @@ mod requests;
 mod seek;
 mod span;
 mod turns;
+mod unmounter;
 
 pub use mount::Fuse;

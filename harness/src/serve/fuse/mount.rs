@@ -3,9 +3,10 @@
 //! When the endpoint stops, what is in flight is answered, and the directory is unmounted, in use
 //! or not. Whoever still has a file of it open gets errors from then on: the kernel is told to end
 //! the connection, where it lets us, and otherwise the connection ends with the process. A second
-//! signal ends the process at once, and takes the mount with it ([`unfinished`]). Only SIGKILL, and
-//! what is like it, leaves a mount behind, which answers nothing. It is noticed when the directory
-//! is to be used again, and the message has the command that clears it.
+//! signal ends the process at once, and takes the mount with it ([`unfinished`]). After SIGKILL,
+//! and what is like it, a process that was started for that takes it away (`unmounter`). Where that
+//! was killed too, a mount stays behind, which answers nothing. It is noticed when the directory is
+//! to be used again, and the message has the command that clears it.
 
 use std::fs::File;
 use std::io;
@@ -13,13 +14,14 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use driver::{shell_word, shown, system_words};
 use fuser::{Config, MountOption, Session, SessionACL};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use userhelper::unfinished::{self, Undoable};
@@ -31,6 +33,7 @@ use super::document::Documents;
 use super::files::{Files, Look, Shared};
 use super::inodes::Owner;
 use super::requests::{MOST_IN_FLIGHT, Threads};
+use super::unmounter::{Unmounter, wait_for_another};
 
 /// The most threads that read requests from the kernel.
 const MOST_READERS: usize = 4;
@@ -39,7 +42,7 @@ const MOST_READERS: usize = 4;
 const DEVICE: &str = "/dev/fuse";
 
 /// The helper that mounts and unmounts for users who are not root.
-const HELPER: &str = "fusermount3";
+pub(super) const HELPER: &str = "fusermount3";
 
 /// The device mounted on a directory, until it is stopped or dropped.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ pub struct Fuse {
     place: String,
     /// As an absolute path without links.
     directory: PathBuf,
+    ours: Arc<OnceLock<Identity>>,
     running: Option<Running>,
 }
 
@@ -54,6 +58,7 @@ pub struct Fuse {
 struct Running {
     shared: Arc<Shared>,
     mounted: Arc<Mounted>,
+    unmounter: Unmounter,
     /// Reads requests from the kernel until the connection ends.
     session: JoinHandle<()>,
     threads: Threads,
@@ -117,11 +122,18 @@ impl Fuse {
             looks: looks.clone(),
         };
         let config = config(export);
-        let of_the_signal = directory.clone();
+        let ours = Arc::new(OnceLock::new());
+        let of_the_signal = (directory.clone(), Arc::clone(&ours));
         let mounted = unfinished::do_undoably(
-            || Session::new(files, &directory, &config),
+            || {
+                let session = Session::new(files, &directory, &config)?;
+                // It is told from others by this, where the system says it.
+                let _ = identity(&directory).map(|identity| ours.set(identity));
+                Ok(session)
+            },
             move || {
-                unmount_at_once(&of_the_signal);
+                let (directory, ours) = of_the_signal;
+                unmount_at_once(&directory, ours.get());
                 true
             },
         );
@@ -132,19 +144,22 @@ impl Fuse {
                 return Err(cannot(why_not(&error)));
             }
         };
+        let unmounter = Unmounter::start(&directory);
         let mounted = Arc::new(Mounted(Mutex::new(Some(mounted))));
         let (with, on) = (Arc::clone(&shared), Arc::clone(&mounted));
         let session = thread("fuse", move || serve(session, &with, &on)).map_err(|error| {
-            mounted.end(|| unmount_at_once(&directory));
+            mounted.end(|| unmount_at_once(&directory, ours.get()));
             of_system(error)
         })?;
         tell_kernel_of_sizes(&shared, &directory);
         Ok(Fuse {
             place,
             directory,
+            ours,
             running: Some(Running {
                 shared,
                 mounted,
+                unmounter,
                 session,
                 threads,
                 looking,
@@ -160,6 +175,7 @@ impl Fuse {
         let Running {
             shared,
             mounted,
+            unmounter,
             session,
             threads,
             looking,
@@ -168,12 +184,16 @@ impl Fuse {
         shared.is_ending.store(true, Ordering::SeqCst);
         // All that was taken is answered when all of it has given its room back.
         drop(shared.slots.take(MOST_IN_FLIGHT));
-        let ended = mounted.end(|| unmount_at_once(&self.directory));
+        let ended = mounted.end(|| unmount_at_once(&self.directory, self.ours.get()));
+        if ended == Some(Ended::Before) {
+            tell_of_others(&shared);
+        }
+        unmounter.end();
         threads.stop();
         let _ = looks.send(None);
         let _ = looking.join();
         // Where the kernel does not let us end the connection, it ends with the process.
-        if ended != Some(Ended::WhenUnused) {
+        if !matches!(ended, Some(Ended::WhenUnused | Ended::Before)) {
             let _ = session.join();
         }
     }
@@ -202,10 +222,28 @@ enum Ended {
     Now,
     /// When nobody has a file open any more, or this process ends.
     WhenUnused,
+    /// Somebody else had unmounted it, and it ends likewise.
+    Before,
 }
 
-/// Takes the mount away, whether it is in use or not.
-fn unmount_at_once(directory: &Path) -> Ended {
+/// What tells a mount from others: its number, and the device that it is.
+type Identity = (u64, u32, u32);
+
+/// Of the mount on this directory, without a word to its server.
+fn identity(directory: &Path) -> Option<Identity> {
+    let found = statx(CWD, directory, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID);
+    let found = found.ok()?;
+    Some((found.stx_mnt_id, found.stx_dev_major, found.stx_dev_minor))
+}
+
+/// Takes the mount away, whether it is in use or not. What is mounted there after somebody else has
+/// unmounted ours stays.
+fn unmount_at_once(directory: &Path, ours: Option<&Identity>) -> Ended {
+    if let (Some(found), Some(ours)) = (identity(directory), ours)
+        && found != *ours
+    {
+        return Ended::Before;
+    }
     // To detach it takes the name away, and to force it ends the connection.
     let flags = UnmountFlags::FORCE | UnmountFlags::DETACH;
     if unmount(directory, flags).is_ok() {
@@ -221,6 +259,13 @@ fn unmount_at_once(directory: &Path) -> Ended {
 
 /// The directory as an absolute path without links, if there is nothing in it.
 fn empty(directory: &Path) -> Result<PathBuf, String> {
+    let is_left_over = || {
+        let error = std::fs::read_dir(directory).err();
+        error.and_then(|error| Errno::from_io_error(&error)) == Some(Errno::NOTCONN)
+    };
+    if is_left_over() {
+        wait_for_another(|| !is_left_over());
+    }
     let words = |error: io::Error| match Errno::from_io_error(&error) {
         Some(Errno::NOTCONN) => left_over(directory),
         _ => system_words(error),
@@ -280,20 +325,24 @@ fn config(export: &Export) -> Config {
 fn serve(session: Session<Files>, shared: &Shared, mounted: &Mounted) {
     let ended = session.run();
     // Somebody else may mount something there now.
-    mounted.end(|| ());
-    if shared.is_ending.load(Ordering::SeqCst) {
+    if mounted.end(|| ()).is_none() {
+        // It is the endpoint that ends.
         return;
     }
     let place = &shared.place;
     match ended {
-        Ok(()) => shared
-            .export
-            .tell(&format_args!("{place}: unmounted by somebody else")),
+        Ok(()) => tell_of_others(shared),
         Err(error) => {
             let error = system_words(error);
             shared.export.tell(&format_args!("{place}: ended: {error}"));
         }
     }
+}
+
+fn tell_of_others(shared: &Shared) {
+    let place = &shared.place;
+    let line = format_args!("{place}: unmounted by somebody else");
+    shared.export.tell(&line);
 }
 
 fn look_at_all(come: &Receiver<Option<Look>>) {

@@ -16,6 +16,7 @@ use crate::serve::Export;
 
 use super::chain::Memory;
 use super::disk::{Disk, END};
+use super::in_flight::{Lender, Met};
 use super::queue::AllMemory;
 use super::relay::{Message, RelayError};
 
@@ -36,6 +37,10 @@ struct Line {
     client: UnixStream,
     library: UnixStream,
     channel: Channel,
+    lender: Lender,
+    /// Held while a message is sent to the client: the library's replies and ours come from two
+    /// threads.
+    replies: Mutex<()>,
     /// Why it was cut, if there is a reason to tell.
     why: Mutex<Option<String>>,
 }
@@ -59,6 +64,8 @@ impl Connection {
             client,
             library,
             channel,
+            lender: Lender::default(),
+            replies: Mutex::default(),
             why: Mutex::default(),
         });
         let served = Arc::clone(&line);
@@ -118,16 +125,16 @@ impl Line {
                 return Err(driver::system_words(&error));
             }
         };
-        std::thread::scope(|scope| {
+        let woken = std::thread::scope(|scope| {
             let started = (|| {
                 let answers = Builder::new().name("vhost-user-answers".into());
                 answers.spawn_scoped(scope, || disk.answer_all(&completer))?;
                 let replies = Builder::new().name("vhost-user-replies".into());
-                replies.spawn_scoped(scope, || self.pass(Way::ToClient))
+                replies.spawn_scoped(scope, || self.pass(|| self.reply()))
             })();
             let ended = match started {
                 Ok(_) => daemon.start(&mut Listener::from(listener)).and_then(|()| {
-                    self.pass(Way::ToLibrary);
+                    self.pass(|| self.ask(&disk));
                     disk.end();
                     daemon.wait()
                 }),
@@ -142,9 +149,11 @@ impl Line {
             drop(daemon);
             disk.let_go();
             woken
-                .map(drop)
-                .map_err(|error| driver::system_words(io::Error::from(error)))
-        })
+        });
+        // All is answered.
+        disk.settle(place);
+        let failed = |error| driver::system_words(io::Error::from(error));
+        woken.map(drop).map_err(failed)
     }
 
     /// Lets nothing pass any more. The first reason is told.
@@ -157,10 +166,10 @@ impl Line {
         let _ = self.library.shutdown(Shutdown::Both);
     }
 
-    /// Passes messages on until one side has gone.
-    fn pass(&self, way: Way) {
+    /// Passes messages on until there is none.
+    fn pass(&self, mut pass_one: impl FnMut() -> Result<bool, RelayError>) {
         let passed = loop {
-            match self.pass_one(way) {
+            match pass_one() {
                 Ok(true) => {}
                 Ok(false) => break None,
                 Err(error) => break why_not_passed(error),
@@ -169,29 +178,38 @@ impl Line {
         self.cut(passed);
     }
 
-    /// Passes a message on. Whether there was one.
-    fn pass_one(&self, way: Way) -> Result<bool, RelayError> {
-        let (from, to) = match way {
-            Way::ToLibrary => (&self.client, &self.library),
-            Way::ToClient => (&self.library, &self.client),
-        };
-        let Some(mut message) = Message::receive(from)? else {
+    /// Passes a message of the client on, or does what it asks for. Whether there was one.
+    fn ask(&self, disk: &Disk) -> Result<bool, RelayError> {
+        let Some(mut message) = Message::receive(&self.client)? else {
             return Ok(false);
         };
-        if way == Way::ToLibrary
-            && let Some(channel) = message.mend()?
-        {
-            *locked(&self.channel) = Some(channel);
+        match self.lender.meet(&mut message)? {
+            Met::Library => {
+                if let Some(channel) = message.mend()? {
+                    *locked(&self.channel) = Some(channel);
+                }
+                message.send(&self.library)?;
+            }
+            Met::Notes(notes, answer) => {
+                disk.note_in(&notes);
+                if let Some(answer) = answer {
+                    let _one_at_a_time = locked(&self.replies);
+                    answer.send(&self.client)?;
+                }
+            }
         }
-        message.send(to)?;
         Ok(true)
     }
-}
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    ToLibrary,
-    ToClient,
+    /// Passes a message of the library on. Whether there was one.
+    fn reply(&self) -> Result<bool, RelayError> {
+        let Some(message) = Message::receive(&self.library)? else {
+            return Ok(false);
+        };
+        let _one_at_a_time = locked(&self.replies);
+        message.send(&self.client)?;
+        Ok(true)
+    }
 }
 
 /// What wakes the threads of the queues so that they end.

@@ -3,16 +3,20 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use driver::blk::Status;
 use vhost::vhost_user::VhostUserProtocolFeatures;
 use vhost_user_backend::VhostUserBackend;
+use virtio_bindings::virtio_blk::VIRTIO_BLK_F_FLUSH;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::serve::{Completer, Done, Export, Job, Submitter};
 
 use super::chain::Broken;
 use super::config::{self, LONGEST_QUEUE, QUEUES, Serial};
+use super::connection::locked;
+use super::in_flight::{Effect, InFlightNotes};
 use super::queue::{AllMemory, Answering, Batch, Queue, Vring, Written, give_back};
 use super::request::{Answer, Device, Wanted};
 
@@ -32,6 +36,10 @@ pub(super) struct Disk {
     memory: AllMemory,
     queues: [Arc<Queue>; QUEUES],
     submitter: RwLock<Option<Submitter<Answering>>>,
+    /// Where it is noted what is in flight, if the client has memory for it.
+    notes: Mutex<Option<Arc<InFlightNotes>>>,
+    /// The guest does not flush, and relies on all that is answered being durable.
+    is_write_through: AtomicBool,
     /// Nothing is taken from the queues any more.
     is_ending: AtomicBool,
     break_off: BreakOff,
@@ -50,6 +58,8 @@ impl Disk {
             memory,
             queues: std::array::from_fn(|_| Arc::default()),
             submitter: RwLock::new(Some(submitter)),
+            notes: Mutex::default(),
+            is_write_through: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
             break_off,
         }
@@ -68,6 +78,34 @@ impl Disk {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         drop(submitter.take());
+    }
+
+    /// Notes there what is in flight, from when each queue is started.
+    pub(super) fn note_in(&self, notes: &Arc<InFlightNotes>) {
+        for (index, queue) in self.queues.iter().enumerate() {
+            queue.note_in(notes.queue(index));
+        }
+        *locked(&self.notes) = Some(Arc::clone(notes));
+    }
+
+    /// Makes durable what was answered, so that a client which comes back, also to another server,
+    /// finds all of it. All that was taken has been answered.
+    pub(super) fn settle(&self, place: &str) {
+        let notes = locked(&self.notes).take();
+        let Some(notes) = notes.filter(|notes| notes.has_volatile()) else {
+            return;
+        };
+        let answered = notes.answered();
+        let (submitter, completer) = self.export.client::<()>(place.to_owned());
+        let submitted = submitter.submit([(Job::Flush, (), None)]);
+        drop(submitter);
+        let mut is_durable = submitted.is_ok();
+        while let Ok(Some(done)) = completer.next_batch() {
+            is_durable &= done.iter().all(|done| done.status == Status::Ok);
+        }
+        if is_durable {
+            notes.are_durable(answered);
+        }
     }
 
     /// Answers what ends, until all has.
@@ -91,7 +129,7 @@ impl Disk {
         }
     }
 
-    fn answer(&self, batch: Vec<Done<Answering>>) -> Result<(), Broken> {
+    pub(super) fn answer(&self, batch: Vec<Done<Answering>>) -> Result<(), Broken> {
         let written = batch
             .into_iter()
             .map(|done| done.context.write(done.status.into(), &done.data));
@@ -127,6 +165,7 @@ impl Disk {
                 taken,
                 vring: vring.clone(),
                 memory: Arc::clone(&batch.memory),
+                effect: wanted.map_or(Effect::None, |wanted| self.effect(wanted)),
                 permit: None,
             };
             match wanted {
@@ -147,6 +186,24 @@ impl Disk {
         broken
     }
 
+    /// What a request means for what is durable, if it succeeds.
+    fn effect(&self, wanted: Wanted) -> Effect {
+        match wanted {
+            // What was discarded may come back.
+            Wanted::Read(_) | Wanted::Id | Wanted::Discard(_) => Effect::None,
+            Wanted::Flush => {
+                let notes = locked(&self.notes);
+                Effect::Flush(notes.as_ref().map_or(0, |notes| notes.answered()))
+            }
+            Wanted::Write(_) | Wanted::WriteZeroes(_) if self.is_write_through() => Effect::None,
+            Wanted::Write(_) | Wanted::WriteZeroes(_) => Effect::Change,
+        }
+    }
+
+    fn is_write_through(&self) -> bool {
+        self.is_write_through.load(Ordering::Acquire)
+    }
+
     /// Submits requests with so many bytes of data. They share their part of the memory, because
     /// one that waited for it while it had some could wait for itself.
     fn submit_together(
@@ -158,7 +215,8 @@ impl Disk {
         let mut jobs: Vec<(Job, Answering, _)> = Vec::with_capacity(requests.len());
         let mut at_once = Vec::new();
         for (wanted, mut answering) in requests {
-            match wanted.job(&answering.taken.chain, &answering.memory) {
+            let fua = self.is_write_through();
+            match wanted.job(&answering.taken.chain, &answering.memory, fua) {
                 Ok(job) => {
                     answering.permit = permit.clone();
                     jobs.push((job, answering, None));
@@ -219,6 +277,13 @@ impl VhostUserBackend for Disk {
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
         config::protocol_features()
+    }
+
+    /// The specification: what a guest writes that did not accept to flush is durable when it is
+    /// answered.
+    fn acked_features(&self, features: u64) {
+        let flushes = features & 1 << VIRTIO_BLK_F_FLUSH != 0;
+        self.is_write_through.store(!flushes, Ordering::Release);
     }
 
     /// The library asks each queue by itself.

@@ -5,26 +5,29 @@
 //! has a thread for each queue. A request's way: `queue` takes a batch of chains, `chain` takes one
 //! apart, `request` checks what it asks for, `disk` submits it to the export; what has ended is
 //! written into the guest's memory and given back to its queue by one thread for all of them.
-//! `config` is what the guest reads about the device, and `connection` the life of one client.
+//! `config` is what the guest reads about the device, `in_flight` is where it is noted what was
+//! taken and not answered, and `connection` the life of one client.
 //!
 //! A client that comes back finds all that it asked for answered, and goes on, as QEMU does; so it
-//! does after the server was stopped and started again. After a server was killed, a guest that had
-//! one request in flight asks again. One that had several may wait for ever for some of them: what
-//! was answered out of order is not told apart, because the library has no record of what is in
-//! flight that would outlive the server.
+//! does after the server was stopped and started again. After a server was killed, a client that
+//! has borrowed memory for what is in flight goes on too, and each of its requests is answered
+//! once, unless changes that were answered and not flushed are lost: then it is refused, with a
+//! line that says so. Of a client that has borrowed none, nobody knows what was in flight or lost.
+//! Its guest has to be started anew.
 //!
 //! The guest's memory is not trusted. A request that is not as it should be fails, and a queue that
 //! is not ends the connection. What is not guarded against is a client that makes the file of its
 //! memory shorter while it is served: the system kills whoever touches what was cut off. That loses
 //! nothing that was flushed, and the client is the same user.
 
-mod chain;
+pub mod chain;
 mod config;
 mod connection;
 mod disk;
+mod in_flight;
 mod queue;
 mod relay;
-mod request;
+pub mod request;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,6 @@
 //! A guest's queue: chains are taken from it in batches, and come back to it as they end.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use vhost_user_backend::{VringMutex, VringState, VringT};
@@ -8,7 +9,8 @@ use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
 use crate::serve::Permit;
 
-use super::chain::{Broken, Chain, Memory, Pieces};
+use super::chain::{Broken, Chain, DescriptorTable, Memory, Pieces};
+use super::in_flight::{Effect, QueueNotes};
 use super::request::Answer;
 
 /// The guest's memory, which the guest may exchange.
@@ -20,10 +22,23 @@ pub(super) type Vring = VringMutex<AllMemory>;
 /// What is in flight of one queue.
 #[derive(Default)]
 pub(super) struct Queue {
-    in_flight: Mutex<usize>,
+    state: Mutex<State>,
     ended: Condvar,
     /// The library's queue, once it has brought something.
     vring: OnceLock<Vring>,
+}
+
+#[derive(Default)]
+struct State {
+    in_flight: usize,
+    /// It has been served since it was stopped the last time.
+    is_started: bool,
+    /// Chains that were taken from it.
+    taken: u64,
+    /// Where it is noted what is in flight, from when the queue is started.
+    notes: Option<QueueNotes>,
+    /// Where it is to be noted when it is started the next time.
+    next_notes: Option<QueueNotes>,
 }
 
 /// Chains that were taken from a queue at once, and the memory that they lie in.
@@ -36,32 +51,38 @@ pub(super) struct Batch {
 pub(super) struct Taken {
     pub(super) chain: Chain,
     queue: Arc<Queue>,
+    notes: Option<QueueNotes>,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        *self.queue.count() -= 1;
+        self.queue.state().in_flight -= 1;
         self.queue.ended.notify_all();
     }
 }
 
 impl Queue {
-    fn count(&self) -> MutexGuard<'_, usize> {
-        self.in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until all that was taken has ended, and is in the used ring.
+    /// Notes what is in flight there when it is started the next time.
+    pub(super) fn note_in(&self, notes: Option<QueueNotes>) {
+        self.state().next_notes = notes;
+    }
+
+    /// Waits until all that was taken has ended, and is in the used ring. It is started again when
+    /// something is taken again.
     pub(super) fn drain(&self) {
-        let mut count = self.count();
-        while *count > 0 {
-            count = self
+        let mut state = self.state();
+        while state.in_flight > 0 {
+            state = self
                 .ended
-                .wait(count)
+                .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        drop(count);
+        state.is_started = false;
+        drop(state);
         // The last of it is in the ring when the ring's lock is free.
         if let Some(vring) = self.vring.get() {
             drop(vring.get_ref());
@@ -84,6 +105,10 @@ impl Queue {
         if !state.get_queue().is_valid(&*memory) {
             return Err(Broken::Rings);
         }
+        let chains = self.start(&mut state, &memory)?;
+        if !chains.is_empty() {
+            return Ok(Some(Batch { chains, memory }));
+        }
         state.disable_notification().map_err(library)?;
         let chains = self.take_from(&mut state, &memory)?;
         // Whatever was offered until now is looked at again.
@@ -93,28 +118,82 @@ impl Queue {
         Ok(Some(Batch { chains, memory }))
     }
 
-    fn take_from(
+    /// Starts a queue that has not been since it was stopped: what a server had taken that was
+    /// killed, and has not answered.
+    fn start(
         self: &Arc<Queue>,
-        state: &mut VringState<AllMemory>,
+        vring: &mut VringState<AllMemory>,
         memory: &Memory,
     ) -> Result<Vec<Taken>, Broken> {
-        let queue = state.get_queue_mut();
-        let size = queue.size();
-        let mut chains = Vec::new();
-        for chain in queue.iter(memory).map_err(library)? {
-            let chain = Chain::of(chain, memory)?;
-            let mut count = self.count();
-            // A guest that offers a chain twice would otherwise have any number in flight.
-            if *count >= usize::from(size) {
-                return Err(Broken::TooMany(size));
+        let notes = {
+            let mut state = self.state();
+            if state.is_started {
+                return Ok(Vec::new());
             }
-            *count += 1;
-            chains.push(Taken {
-                chain,
-                queue: Arc::clone(self),
-            });
+            state.is_started = true;
+            state.notes = state.next_notes.clone();
+            state.notes.clone()
+        };
+        let Some(notes) = notes else {
+            return Ok(Vec::new());
+        };
+        let queue = vring.get_queue_mut();
+        let used = queue.used_idx(memory, Ordering::Acquire).map_err(library)?;
+        let Some(heads) = notes.resume(used.0, queue.size())? else {
+            return Ok(Vec::new());
+        };
+        // What was offered is in the used ring, in flight, or has to be taken yet.
+        queue.set_next_avail(used.0.wrapping_add(heads.len() as u16));
+        let table = table_of(queue);
+        let taken = heads
+            .into_iter()
+            .map(|head| self.taken(head, table, memory));
+        taken.collect()
+    }
+
+    fn take_from(
+        self: &Arc<Queue>,
+        vring: &mut VringState<AllMemory>,
+        memory: &Memory,
+    ) -> Result<Vec<Taken>, Broken> {
+        let queue = vring.get_queue_mut();
+        let table = table_of(queue);
+        let chains = queue.iter(memory).map_err(library)?;
+        chains
+            .map(|chain| self.taken(chain.head_index(), table, memory))
+            .collect()
+    }
+
+    /// Takes a chain, and notes that.
+    fn taken(
+        self: &Arc<Queue>,
+        head: u16,
+        table: DescriptorTable,
+        memory: &Memory,
+    ) -> Result<Taken, Broken> {
+        let chain = Chain::of(head, table, memory)?;
+        let mut state = self.state();
+        // A guest that offers a chain twice would otherwise have any number in flight.
+        if state.in_flight >= usize::from(table.len) {
+            return Err(Broken::TooMany(table.len));
         }
-        Ok(chains)
+        state.in_flight += 1;
+        state.taken += 1;
+        if let Some(notes) = &state.notes {
+            notes.begin(head, state.taken);
+        }
+        Ok(Taken {
+            chain,
+            queue: Arc::clone(self),
+            notes: state.notes.clone(),
+        })
+    }
+}
+
+fn table_of(queue: &virtio_queue::Queue) -> DescriptorTable {
+    DescriptorTable {
+        address: GuestAddress(queue.desc_table()),
+        len: queue.size(),
     }
 }
 
@@ -123,6 +202,7 @@ pub(super) struct Answering {
     pub(super) taken: Taken,
     pub(super) vring: Vring,
     pub(super) memory: Arc<Memory>,
+    pub(super) effect: Effect,
     /// Of a batch, kept until the last of it is answered.
     pub(super) permit: Option<Arc<Permit>>,
 }
@@ -139,6 +219,8 @@ impl std::fmt::Debug for Answering {
 pub(super) struct Written {
     taken: Taken,
     vring: Vring,
+    /// What comes of it, now that it has ended.
+    effect: Effect,
     /// Bytes that were written.
     len: u32,
 }
@@ -157,9 +239,14 @@ impl Answering {
             false => (Answer::FAILED, 0),
         };
         write_status(&self.memory, chain.status, answer)?;
+        let effect = match answer {
+            Answer::OK => self.effect,
+            _ => Effect::None,
+        };
         Ok(Written {
             taken: self.taken,
             vring: self.vring,
+            effect,
             len: data_len as u32 + 1,
         })
     }
@@ -187,10 +274,17 @@ pub(super) fn give_back(answers: Vec<Written>) -> Result<(), Broken> {
         }
         let mut state = vring.get_mut();
         for answer in std::iter::once(first).chain(same) {
-            let head = answer.taken.chain.head;
+            let (head, notes) = (answer.taken.chain.head, answer.taken.notes.clone());
             // It has to be out of flight before the guest may offer it again.
             drop(answer.taken);
-            state.add_used(head, answer.len).map_err(library)?;
+            let mut show = || {
+                state.add_used(head, answer.len).map_err(library)?;
+                Ok(state.get_queue().next_used())
+            };
+            match notes {
+                Some(notes) => notes.end(head, answer.effect, show)?,
+                None => drop(show()?),
+            }
         }
         let signals = state.needs_notification().map_err(library)?;
         if signals {

@@ -9,6 +9,7 @@
 //!   whoever signals: UML's calls are pipes. A call that is a counter stays as the client made it,
 //!   because the client waits at the same counter; it takes more signals than can ever come.
 //! - The library cannot say that the configuration has changed, as it does when the device grows.
+//! - The library lends no memory for what is in flight (`in_flight`).
 
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
@@ -21,6 +22,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
+
+use super::in_flight::NoNotes;
 
 /// Request, flags and length of the body: 4 bytes each, little endian.
 const HEADER: usize = 12;
@@ -42,6 +45,12 @@ const REGIONS: usize = 8;
 /// A region: its address, its length, its address in the client, where it is in its file.
 const REGION: usize = 32;
 
+/// The flags of a reply: version 1, and that it is one.
+const REPLY: u32 = 1 | 1 << 2;
+
+/// The flag of a message that wants a reply.
+const WANTS_REPLY: u32 = 1 << 3;
+
 /// "The configuration has changed": request 2 of those that a device sends, version 1, no body.
 const CONFIGURATION_CHANGE: [u8; HEADER] = [2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
 
@@ -62,6 +71,12 @@ pub(super) enum RelayError {
         len: u64,
         file_len: u64,
     },
+    #[error("found a body of {0} bytes, expected where the notes of what is in flight are")]
+    ShortBody(usize),
+    #[error("found no descriptor of the notes of what is in flight")]
+    NoDescriptor,
+    #[error("{0}")]
+    Notes(#[from] NoNotes),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -112,6 +127,42 @@ impl Message {
         }))
     }
 
+    /// What it asks for.
+    pub(super) fn request(&self) -> u32 {
+        word(&self.header, 0)
+    }
+
+    /// Whether the client waits for a reply, if the two have agreed on replies.
+    pub(super) fn wants_reply(&self) -> bool {
+        word(&self.header, 4) & WANTS_REPLY != 0
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The descriptor that came with it, if there is just one.
+    pub(super) fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        match self.descriptors.len() {
+            1 => self.descriptors.pop(),
+            _ => None,
+        }
+    }
+
+    /// The reply to it.
+    pub(super) fn reply(&self, body: Vec<u8>, descriptor: Option<OwnedFd>) -> Message {
+        let words = [self.request(), REPLY, body.len() as u32];
+        let mut header = [0; HEADER];
+        for (bytes, word) in header.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        Message {
+            header,
+            body,
+            descriptors: descriptor.into_iter().collect(),
+        }
+    }
+
     /// Sends it on.
     pub(super) fn send(&self, to: &UnixStream) -> Result<(), RelayError> {
         let descriptors: Vec<_> = self.descriptors.iter().map(AsFd::as_fd).collect();
@@ -138,7 +189,7 @@ impl Message {
     /// Checks and mends what a client has sent. Gives the channel back on which the client wants
     /// to hear of changes, if this message is the one that brings it.
     pub(super) fn mend(&mut self) -> Result<Option<OwnedFd>, RelayError> {
-        match word(&self.header, 0) {
+        match self.request() {
             SET_MEM_TABLE => {
                 self.cut_table();
                 self.check_regions()?;

@@ -15,15 +15,15 @@ use super::config::{LONGEST_WITHOUT_DATA, MOST_DATA};
 
 /// The byte by which a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer(pub(super) u8);
+pub struct Answer(pub(super) u8);
 
 impl Answer {
     /// It was done.
-    pub(super) const OK: Answer = Answer(VIRTIO_BLK_S_OK as u8);
+    pub const OK: Answer = Answer(VIRTIO_BLK_S_OK as u8);
     /// It failed, or is not as it should be.
-    pub(super) const FAILED: Answer = Answer(VIRTIO_BLK_S_IOERR as u8);
+    pub const FAILED: Answer = Answer(VIRTIO_BLK_S_IOERR as u8);
     /// There is no such request.
-    pub(super) const UNSUPPORTED: Answer = Answer(VIRTIO_BLK_S_UNSUPP as u8);
+    pub const UNSUPPORTED: Answer = Answer(VIRTIO_BLK_S_UNSUPP as u8);
 }
 
 impl From<Status> for Answer {
@@ -39,11 +39,16 @@ impl From<Status> for Answer {
 
 /// A request that may be carried out, but for what its data turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub enum Wanted {
+    /// Read these sectors.
     Read(SectorRange),
+    /// Write them.
     Write(SectorRange),
+    /// Make what was written durable.
     Flush,
+    /// Their content is not needed any more.
     Discard(SectorRange),
+    /// Make them read as zeros.
     WriteZeroes(SectorRange),
     /// The serial number.
     Id,
@@ -51,10 +56,11 @@ pub(super) enum Wanted {
 
 /// What the device is for a request.
 #[derive(Clone, Copy)]
-pub(super) struct Device<'a> {
-    pub(super) read_only: bool,
+pub struct Device<'a> {
+    /// It takes no changes.
+    pub read_only: bool,
     /// Whether these bytes are whole sectors of the device, and which.
-    pub(super) sectors: &'a dyn Fn(u64, u64) -> Option<SectorRange>,
+    pub sectors: &'a dyn Fn(u64, u64) -> Option<SectorRange>,
 }
 
 impl Wanted {
@@ -62,11 +68,7 @@ impl Wanted {
     ///
     /// # Errors
     /// How the request is answered at once.
-    pub(super) fn of(
-        chain: &mut Chain,
-        memory: &Memory,
-        device: Device<'_>,
-    ) -> Result<Wanted, Answer> {
+    pub fn of(chain: &mut Chain, memory: &Memory, device: Device<'_>) -> Result<Wanted, Answer> {
         if !chain.is_in_order {
             return Err(Answer::FAILED);
         }
@@ -108,28 +110,29 @@ impl Wanted {
     }
 
     /// The memory that its data takes, in bytes.
-    pub(super) fn bytes(self) -> u64 {
+    pub fn bytes(self) -> u64 {
         match self {
             Wanted::Read(range) | Wanted::Write(range) => range.count.bytes().0,
             _ => 0,
         }
     }
 
-    /// What the device is asked to do. A write's data is read from the guest's memory now.
+    /// What the device is asked to do, and whether what changes is durable when it is answered. A
+    /// write's data is read from the guest's memory now.
     ///
     /// # Errors
     /// How the request is answered at once; the serial number is such an answer too.
-    pub(super) fn job(self, chain: &Chain, memory: &Memory) -> Result<Job, Answer> {
+    pub fn job(self, chain: &Chain, memory: &Memory, fua: bool) -> Result<Job, Answer> {
         Ok(match self {
             Wanted::Read(range) => Job::Read(range),
             Wanted::Write(range) => Job::Write {
                 start: range.start,
                 data: chain.readable.read(memory).map_err(|_| Answer::FAILED)?,
-                fua: false,
+                fua,
             },
             Wanted::Flush => Job::Flush,
             Wanted::Discard(range) => Job::Discard { range, fua: false },
-            Wanted::WriteZeroes(range) => Job::WriteZeroes { range, fua: false },
+            Wanted::WriteZeroes(range) => Job::WriteZeroes { range, fua },
             Wanted::Id => return Err(Answer::OK),
         })
     }
@@ -153,7 +156,7 @@ fn range_without_data(
 ) -> Result<SectorRange, Answer> {
     let segment = chain.readable.read_front::<16>(memory);
     let segment = segment.ok_or(Answer::FAILED)?;
-    if chain.readable.len() > 0 {
+    if !chain.readable.is_empty() {
         return Err(Answer::FAILED);
     }
     let (start, count) = (u64_at(&segment, 0), u32_at(&segment, 8));

@@ -17,6 +17,7 @@ use vmm_sys_util::epoll::EventSet;
 use super::chain::Memory;
 use super::connection::locked;
 use super::disk::Disk;
+use super::in_flight::{InFlightNotes, NotedQueues};
 use super::queue::{AllMemory, Answering, Vring};
 use crate::device::Io;
 use crate::replay::ReplayDriver;
@@ -53,6 +54,15 @@ const ZERO: u32 = 13;
 
 /// A descriptor: address, length, flags, next.
 type Descriptor = (u64, u32, u16, u16);
+
+/// A request whose data is one descriptor at [`DATA`].
+fn transfer(len: u32, data_flags: u16) -> [Descriptor; 3] {
+    [
+        (HEADER, 16, NEXT, 1),
+        (DATA, len, NEXT | data_flags, 2),
+        (STATUS, 1, WRITE, 0),
+    ]
+}
 
 /// A device over a backing file that begins with ones.
 struct Lab {
@@ -116,7 +126,22 @@ impl Guest {
     /// One whose requests end, and are not answered yet.
     fn unanswered(up: &Up) -> Guest {
         let ranges = MEMORY.map(|(start, len)| (GuestAddress(start), len));
-        let memory = Memory::from_ranges(&ranges).unwrap();
+        Guest::with(up, Memory::from_ranges(&ranges).unwrap())
+    }
+
+    /// The guest goes on with the next server, as it is, where the used ring is.
+    fn goes_on(self, up: &Up) -> Guest {
+        let memory = self.memory.clone();
+        let (offered, seen) = (self.offered, self.seen);
+        drop(self);
+        let mut guest = Guest::with(up, memory);
+        (guest.offered, guest.seen) = (offered, seen);
+        guest.vring.set_queue_next_used(seen);
+        guest.vring.set_queue_next_avail(seen);
+        guest
+    }
+
+    fn with(up: &Up, memory: Memory) -> Guest {
         let all = AllMemory::new(memory.clone());
         let vring = Vring::new(all.clone(), QUEUE).unwrap();
         vring.set_queue_info(TABLE, AVAILABLE, USED).unwrap();
@@ -182,6 +207,11 @@ impl Guest {
         let vrings = [self.vring.clone()];
         self.disk.handle_event(0, EventSet::IN, &vrings, 0).unwrap();
         self.disk.stop_vring(0).unwrap();
+        self.come_back()
+    }
+
+    /// What has come back since.
+    fn come_back(&mut self) -> Vec<(u32, u32)> {
         let used = self.got(USED + 2, 2);
         let used = u16::from_le_bytes([used[0], used[1]]);
         let mut back = Vec::new();
@@ -210,11 +240,7 @@ impl Guest {
     /// A request whose data is one descriptor at [`DATA`].
     fn simple(&mut self, kind: u32, sector: u64, len: u32, data_flags: u16) -> (u8, u32) {
         self.header(kind, sector);
-        self.request(&[
-            (HEADER, 16, NEXT, 1),
-            (DATA, len, NEXT | data_flags, 2),
-            (STATUS, 1, WRITE, 0),
-        ])
+        self.request(&transfer(len, data_flags))
     }
 
     /// Why the connection would have been ended.
@@ -301,12 +327,7 @@ fn an_indirect_table_is_followed_and_one_in_one_is_not() {
     let mut guest = lab.guest();
     guest.header(READ, 0);
     let inner = 0x6000;
-    let read = [
-        (HEADER, 16, NEXT, 1),
-        (DATA, 512, NEXT | WRITE, 2),
-        (STATUS, 1, WRITE, 0),
-    ];
-    guest.table_at(inner, &read);
+    guest.table_at(inner, &transfer(512, WRITE));
     assert_eq!(guest.request(&[(inner, 48, INDIRECT, 0)]), (0, 513));
     guest.table_at(inner, &[(inner, 48, INDIRECT, 0)]);
     guest.offer(0);
@@ -425,17 +446,22 @@ fn a_device_that_is_read_only_takes_no_changes() {
 fn what_cannot_be_answered_ends_the_connection_and_nothing_else() {
     let lab = Lab::new(false);
     let endless = "without an end";
-    let cases: [(&[Descriptor], u16, &str); 9] = [
+    let astray = "found descriptor 16 in a chain, expected one of the table's 16";
+    let table_of = "found an indirect table of";
+    let outside = "found a descriptor outside the guest's memory, at 0x40000";
+    let cases: [(&[Descriptor], u16, &str); 11] = [
         (&[(HEADER, 16, NEXT, 0)], 0, endless),
         (&[(HEADER, 16, NEXT, 1), (DATA, 0, NEXT, 0)], 0, endless),
-        (&[(HEADER, 16, NEXT, QUEUE)], 0, endless),
-        (&[(HEADER, 16, NEXT, 1)], QUEUE, endless),
-        (&[(0x6000, 40, INDIRECT, 0)], 0, endless),
-        (&[(GAP, 64, INDIRECT, 0)], 0, endless),
+        (&[(HEADER, 16, NEXT, QUEUE)], 0, astray),
+        (&[(HEADER, 16, NEXT, 1)], QUEUE, astray),
+        (&[(0x6000, 40, INDIRECT, 0)], 0, table_of),
+        (&[(0x6000, 0, INDIRECT, 0)], 0, table_of),
+        (&[(0x6000, 16 << 16, INDIRECT, 0)], 0, table_of),
+        (&[(GAP, 64, INDIRECT, 0)], 0, outside),
         (
             &[(DATA, u32::MAX, NEXT, 1), (DATA, u32::MAX, WRITE, 0)],
             0,
-            endless,
+            "more than 4 GiB",
         ),
         (&[(HEADER, 16, 0, 0)], 0, "without room for a status"),
         (&[(HEADER, 16, NEXT, 1), (GAP, 1, WRITE, 0)], 0, "outside"),
@@ -503,12 +529,7 @@ fn a_guest_that_offers_more_than_its_queue_holds_has_no_more_in_flight() {
     let lab = Lab::new(false);
     let mut guest = Guest::unanswered(&lab.up);
     guest.header(READ, 0);
-    let read = [
-        (HEADER, 16, NEXT, 1),
-        (DATA, 512, NEXT | WRITE, 2),
-        (STATUS, 1, WRITE, 0),
-    ];
-    guest.table_at(TABLE, &read);
+    guest.table_at(TABLE, &transfer(512, WRITE));
     let vrings = [guest.vring.clone()];
     for offered in 1..=QUEUE + 1 {
         guest.offer(0);
@@ -613,12 +634,7 @@ fn a_queue_that_is_stopped_has_been_answered_and_takes_nothing() {
     let lab = Lab::new(false);
     let mut guest = lab.guest();
     guest.header(READ, 0);
-    let read = [
-        (HEADER, 16, NEXT, 1),
-        (DATA, 4096, NEXT | WRITE, 2),
-        (STATUS, 1, WRITE, 0),
-    ];
-    guest.table_at(TABLE, &read);
+    guest.table_at(TABLE, &transfer(4096, WRITE));
     for _ in 0..100 {
         guest.offer(0);
         assert_eq!(guest.kick(), [(0, 4097)]);
@@ -628,4 +644,85 @@ fn a_queue_that_is_stopped_has_been_answered_and_takes_nothing() {
         guest.vring.set_queue_ready(true);
         assert_eq!(guest.kick(), [(0, 4097)]);
     }
+}
+
+/// What a server had taken that was killed: one of the requests is answered, the others have been
+/// carried out or not.
+#[test]
+fn the_next_server_takes_again_what_the_last_one_has_not_answered() {
+    let lab = Lab::new(false);
+    let mut guest = Guest::unanswered(&lab.up);
+    let (notes, file) = InFlightNotes::new(NotedQueues::new(1, QUEUE).unwrap()).unwrap();
+    guest.disk.note_in(&Arc::new(notes));
+    // What it changes is durable when it is answered.
+    guest.disk.acked_features(0);
+    guest.header(OUT, 3);
+    // All write one sector, so that the last one is what is there in the end.
+    for n in 0..4u16 {
+        let data = DATA + 512 * u64::from(n);
+        guest.put(data, &[n as u8 + 1; 512]);
+        let write = [
+            (HEADER, 16, NEXT, 3 * n + 1),
+            (data, 512, NEXT, 3 * n + 2),
+            (STATUS + u64::from(n), 1, WRITE, 0),
+        ];
+        guest.table_at(TABLE + 48 * u64::from(n), &write);
+    }
+    // Not in the order of the table.
+    for head in [9, 3, 0] {
+        guest.offer(head);
+    }
+    let vrings = [guest.vring.clone()];
+    guest
+        .disk
+        .handle_event(0, EventSet::IN, &vrings, 0)
+        .unwrap();
+    let completer = guest.completer.take().unwrap();
+    let mut ended = Vec::new();
+    while ended.len() < 3 {
+        ended.extend(completer.next_batch().unwrap().unwrap());
+    }
+    let answered = ended
+        .iter()
+        .position(|done| done.context.taken.chain.head == 3);
+    let answered = ended.remove(answered.unwrap());
+    guest.disk.answer(vec![answered]).unwrap();
+    assert_eq!(guest.come_back(), [(3, 1)]);
+    // Here it is killed, and one more is offered meanwhile.
+    drop(ended);
+    guest.offer(6);
+    let mut guest = guest.goes_on(&lab.up);
+    let shape = NotedQueues::new(1, QUEUE).unwrap();
+    let notes = InFlightNotes::given_back(file, 0, shape.bytes() as u64, shape).unwrap();
+    guest.disk.note_in(&Arc::new(notes));
+    guest.be_answered();
+    let mut back = guest.kick();
+    back.sort_unstable();
+    assert_eq!(back, [(0, 1), (6, 1), (9, 1)]);
+    assert_eq!(guest.kick(), [], "each once");
+    assert_eq!(guest.simple(READ, 3, 512, WRITE), (0, 513));
+    assert_eq!(guest.got(DATA, 512), [3; 512], "the last one's");
+    assert_eq!(guest.broken(), [""; 0]);
+}
+
+/// The specification: a guest that does not flush relies on every write.
+#[test]
+fn what_a_guest_writes_that_does_not_flush_is_durable_when_it_is_answered() {
+    let lab = Lab::new(false);
+    let mut guest = lab.guest();
+    let syncs = || lab.up.export.status().unwrap().syncs;
+    let features = guest.disk.features();
+    guest.disk.acked_features(features);
+    assert_eq!(guest.simple(OUT, 0, 512, 0), (0, 1));
+    assert_eq!(syncs(), 0);
+    guest.disk.acked_features(features & !(1 << 9));
+    assert_eq!(guest.simple(OUT, 8, 512, 0), (0, 1));
+    let after_write = syncs();
+    assert!(after_write > 0);
+    guest.put(
+        DATA,
+        &[16u64.to_le_bytes(), (8 | 1u64 << 32).to_le_bytes()].concat(),
+    );
+    assert_eq!(guest.simple(ZERO, 0, 16, 0), (0, 1));
+    assert!(syncs() > after_write);
 }

@@ -13,6 +13,7 @@ use std::fmt::Write;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 
+use crate::chain::{Found, take_apart};
 use crate::crafted_cow::{Outcome, exercise_crafted};
 use crate::exercise::exercise;
 use crate::negotiate::negotiate_with;
@@ -133,6 +134,23 @@ fn negotiations_end_in_requests_or_an_error() {
 }
 
 #[test]
+fn chains_end_in_requests_or_an_error() {
+    let seeds = seeds::chains();
+    let make = |rng: &mut Xoshiro256PlusPlus| mutate(&seeds, rng);
+    let count = count(40_000);
+    let mut outcomes = [Found::Broken, Found::Answered, Found::Asked].map(|it| (it, 0));
+    each("chain", count, make, |input| {
+        let found = take_apart(input);
+        for (outcome, times) in &mut outcomes {
+            *times += u64::from(*outcome == found);
+        }
+    });
+    for (outcome, times) in outcomes {
+        assert!(times > count / 20, "{outcome:?}: {times} of {count}");
+    }
+}
+
+#[test]
 fn images_end_in_a_result_or_an_error_of_every_tool() {
     let seeds = seeds::images();
     let make = |rng: &mut Xoshiro256PlusPlus| mutate(&seeds, rng);
@@ -155,6 +173,12 @@ fn seeds_are_good() {
     for seed in seeds::images() {
         exercise(&seed);
     }
+    let chains = seeds::chains();
+    // The serial number is an answer at once.
+    let asked = chains
+        .iter()
+        .filter(|seed| take_apart(seed) == Found::Asked);
+    assert_eq!(asked.count(), chains.len() - 1);
     assert_eq!(exercise_crafted(&[]), Outcome::Opened);
     assert_eq!(exercise_crafted(&[4]), Outcome::Recovered);
 }

@@ -40,6 +40,11 @@ pub(super) fn negotiations() -> Vec<Vec<u8>> {
     files("fuzz/seeds/nbd")
 }
 
+/// Requests in the memory of a guest.
+pub(super) fn chains() -> Vec<Vec<u8>> {
+    files("fuzz/seeds/chain")
+}
+
 /// Small images of every version.
 pub(super) fn images() -> Vec<Vec<u8>> {
     let versions = [Version::V1, Version::V2, Version::V3, Version::V3Wide];

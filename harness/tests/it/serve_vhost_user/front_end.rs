@@ -1,5 +1,5 @@
-//! A client made of rust-vmm's front end: it negotiates, gives the server its memory, and has one
-//! queue in it.
+//! A client made of rust-vmm's front end: it negotiates, gives the server its memory, and has
+//! queues in it.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,13 +11,18 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use vhost::vhost_user::message::{
-    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
+    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight, VhostUserProtocolFeatures,
+    VhostUserVirtioFeatures,
 };
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::EventFd;
 
-const MEMORY: u64 = 4 << 20;
+/// Queues that the server serves.
+pub(super) const QUEUES: usize = 4;
+/// What a queue has of the memory: its rings, and its requests' headers, statuses and data.
+const AREA: u64 = 1 << 20;
+const MEMORY: u64 = QUEUES as u64 * AREA;
 /// Where the client claims to have its memory.
 const USER: u64 = 0x7000_0000;
 const QUEUE: u16 = 128;
@@ -31,7 +36,7 @@ const DATA: u64 = 0x10000;
 const DATA_EACH: u64 = 4096;
 /// Descriptors of a request.
 const EACH: u16 = 3;
-/// Requests that fit at once.
+/// Requests that fit into a queue at once.
 pub(super) const DEPTH: u16 = QUEUE / EACH;
 
 const NEXT: u16 = 1;
@@ -39,18 +44,49 @@ const WRITE: u16 = 2;
 
 pub(super) const READ: u32 = 0;
 pub(super) const OUT: u32 = 1;
+pub(super) const FLUSH: u32 = 4;
+
+/// The features that a client leaves out: without the event index a signal comes for each batch.
+const EVENT_INDEX: u64 = 1 << 29;
+const FLUSHES: u64 = 1 << 9;
 
 /// What waits that long waits for ever.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
+/// What a client is like.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) queues: usize,
+    /// It flushes. Otherwise it relies on every write.
+    pub(super) flushes: bool,
+    /// It keeps memory in which the server notes what is in flight.
+    pub(super) keeps_notes: bool,
+}
+
+pub(super) const SIMPLE: Kind = Kind {
+    queues: 1,
+    flushes: true,
+    keeps_notes: false,
+};
+
 pub(super) struct FrontEnd {
     frontend: Frontend,
+    kind: Kind,
     memory: File,
+    notes: Option<(VhostUserInflight, File)>,
+    channel: UnixStream,
+    queues: Vec<Queue>,
+}
+
+/// A queue, as the client sees it.
+pub(super) struct Queue {
+    memory: File,
+    /// Where its area of the memory begins.
+    area: u64,
     kick: EventFd,
     call: EventFd,
     /// A message for each signal.
     signals: Receiver<()>,
-    channel: UnixStream,
     offered: u16,
     seen: u16,
 }
@@ -58,94 +94,117 @@ pub(super) struct FrontEnd {
 impl FrontEnd {
     /// Connects and sets everything up as QEMU does. What the server does not take panics.
     pub(super) fn connect(socket: &Path) -> FrontEnd {
+        FrontEnd::of_kind(socket, SIMPLE)
+    }
+
+    pub(super) fn of_kind(socket: &Path, kind: Kind) -> FrontEnd {
         let memory = tempfile::tempfile().unwrap();
         memory.set_len(MEMORY).unwrap();
-        FrontEnd::with(socket, memory, 0)
+        let places = vec![(0, 0); kind.queues];
+        FrontEnd::with(socket, kind, memory, None, &places).unwrap()
     }
 
     /// The same guest with a new connection, at once. As QEMU does, it has the server go on after
     /// what has been answered.
     pub(super) fn reconnect(self, socket: &Path) -> FrontEnd {
-        let (memory, offered) = (self.memory.try_clone().unwrap(), self.offered);
+        self.try_reconnect(socket).unwrap()
+    }
+
+    /// Likewise. What the server does not take back is an error.
+    pub(super) fn try_reconnect(mut self, socket: &Path) -> Result<FrontEnd, vhost::Error> {
+        let (kind, memory) = (self.kind, self.memory.try_clone().unwrap());
+        let notes = self.notes.take();
+        let places = self.queues.iter().map(|queue| (queue.offered, queue.seen));
+        let places: Vec<_> = places.collect();
         drop(self);
-        FrontEnd::with(socket, memory, offered)
+        FrontEnd::with(socket, kind, memory, notes, &places)
     }
 
-    fn with(socket: &Path, memory: File, offered: u16) -> FrontEnd {
-        let mut frontend = Frontend::connect(socket, 4).unwrap();
-        frontend.set_owner().unwrap();
-        let features = frontend.get_features().unwrap();
-        let protocol = frontend.get_protocol_features().unwrap();
-        let wanted = VhostUserProtocolFeatures::CONFIG
-            | VhostUserProtocolFeatures::MQ
-            | VhostUserProtocolFeatures::BACKEND_REQ
-            | VhostUserProtocolFeatures::REPLY_ACK;
-        assert_eq!(protocol, wanted);
-        frontend.set_protocol_features(protocol).unwrap();
-        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-        let (channel, theirs) = UnixStream::pair().unwrap();
-        channel.set_read_timeout(Some(TOO_LONG)).unwrap();
-        frontend.set_backend_request_fd(&theirs).unwrap();
-        // Without the event index a signal comes for each batch.
-        let event_index = 1 << 29;
-        assert_ne!(
-            features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits(),
-            0
-        );
-        frontend.set_features(features & !event_index).unwrap();
-        frontend
-            .set_mem_table(&[VhostUserMemoryRegionInfo {
-                guest_phys_addr: 0,
-                memory_size: MEMORY,
-                userspace_addr: USER,
-                mmap_offset: 0,
-                mmap_handle: memory.as_raw_fd(),
-            }])
-            .unwrap();
-        let event = || EventFd::new(0).unwrap();
-        let call = event();
-        let signals = signals_of(&call);
-        let mut front_end = FrontEnd {
-            frontend,
-            memory,
-            kick: event(),
-            call,
-            signals,
-            channel,
-            offered,
-            seen: 0,
+    /// `places` says how much each queue has offered, and seen of it come back.
+    fn with(
+        socket: &Path,
+        kind: Kind,
+        memory: File,
+        notes: Option<(VhostUserInflight, File)>,
+        places: &[(u16, u16)],
+    ) -> Result<FrontEnd, vhost::Error> {
+        let mut frontend = Frontend::connect(socket, QUEUES as u64).unwrap();
+        let channel = negotiate(&mut frontend, kind);
+        let notes = match notes {
+            None if !kind.keeps_notes => None,
+            None => {
+                let wanted = VhostUserInflight::new(0, 0, kind.queues as u16, QUEUE);
+                Some(frontend.get_inflight_fd(&wanted).unwrap())
+            }
+            notes => notes,
         };
-        front_end.seen = u16::from_le_bytes(front_end.get(USED + 2));
-        front_end.start_queue();
-        front_end
+        if let Some((area, file)) = &notes {
+            frontend.set_inflight_fd(area, file.as_raw_fd())?;
+        }
+        let region = VhostUserMemoryRegionInfo {
+            guest_phys_addr: 0,
+            memory_size: MEMORY,
+            userspace_addr: USER,
+            mmap_offset: 0,
+            mmap_handle: memory.as_raw_fd(),
+        };
+        frontend.set_mem_table(&[region]).unwrap();
+        let queues = places.iter().enumerate().map(|(index, &(offered, seen))| {
+            let area = index as u64 * AREA;
+            Queue::at(area, memory.try_clone().unwrap(), offered, seen)
+        });
+        let queues = queues.collect();
+        let front_end = FrontEnd {
+            frontend,
+            kind,
+            memory,
+            notes,
+            channel,
+            queues,
+        };
+        for index in 0..kind.queues {
+            front_end.start_queue(index);
+        }
+        Ok(front_end)
     }
 
-    fn start_queue(&self) {
-        let frontend = &self.frontend;
-        frontend.set_vring_num(0, QUEUE).unwrap();
+    pub(super) fn start_queue(&self, index: usize) {
+        let (frontend, queue) = (&self.frontend, &self.queues[index]);
+        frontend.set_vring_num(index, QUEUE).unwrap();
+        let at = USER + queue.area;
         let addresses = VringConfigData {
             queue_max_size: QUEUE,
             queue_size: QUEUE,
             flags: 0,
-            desc_table_addr: USER + TABLE,
-            used_ring_addr: USER + USED,
-            avail_ring_addr: USER + AVAILABLE,
+            desc_table_addr: at + TABLE,
+            used_ring_addr: at + USED,
+            avail_ring_addr: at + AVAILABLE,
             log_addr: None,
         };
-        frontend.set_vring_addr(0, &addresses).unwrap();
-        frontend.set_vring_base(0, self.seen).unwrap();
-        frontend.set_vring_call(0, &self.call).unwrap();
-        frontend.set_vring_kick(0, &self.kick).unwrap();
+        frontend.set_vring_addr(index, &addresses).unwrap();
+        frontend.set_vring_base(index, queue.used()).unwrap();
+        frontend.set_vring_call(index, &queue.call).unwrap();
+        frontend.set_vring_kick(index, &queue.kick).unwrap();
         // The setter is of a trait whose methods want it exclusively.
         let mut frontend = frontend.clone();
-        frontend.set_vring_enable(0, true).unwrap();
+        frontend.set_vring_enable(index, true).unwrap();
+    }
+
+    /// Stops a queue. Where it is then, and all that was offered has been answered.
+    pub(super) fn stop_queue(&self, index: usize) -> u32 {
+        self.frontend.get_vring_base(index).unwrap()
     }
 
     /// The sectors of the device, as its configuration says.
     pub(super) fn capacity(&mut self) -> u64 {
+        u64::from_le_bytes(self.configuration(0))
+    }
+
+    /// A field of the configuration.
+    pub(super) fn configuration<const N: usize>(&mut self, at: u32) -> [u8; N] {
         let flags = VhostUserConfigFlags::WRITABLE;
-        let (_, bytes) = self.frontend.get_config(0, 8, flags, &[0; 8]).unwrap();
-        u64::from_le_bytes(bytes.try_into().unwrap())
+        let got = self.frontend.get_config(at, N as u32, flags, &[0; N]);
+        got.unwrap().1.try_into().unwrap()
     }
 
     /// Waits until the server says that the configuration has changed.
@@ -155,24 +214,105 @@ impl FrontEnd {
         assert_eq!(message, [2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     }
 
-    /// Stops the queue. Where it is then, and all that was offered has been answered.
-    pub(super) fn stop_queue(&self) -> u32 {
-        self.frontend.get_vring_base(0).unwrap()
+    /// How many chains of the first queue are in flight, as the server has noted.
+    pub(super) fn noted(&self) -> usize {
+        let (_, file) = self.notes.as_ref().unwrap();
+        let mut notes = [0; 16 + 16 * QUEUE as usize];
+        file.read_exact_at(&mut notes, 0).unwrap();
+        let chains = notes[16..].chunks_exact(16);
+        chains.filter(|chain| chain[0] == 1).count()
     }
 
-    /// Goes on with it.
-    pub(super) fn go_on(&self) {
-        self.start_queue();
+    pub(super) fn queue(&mut self, index: usize) -> &mut Queue {
+        &mut self.queues[index]
+    }
+
+    // What follows is of the first queue, which is the only one of most clients.
+
+    pub(super) fn offer_all(&mut self, kind: u32, fill: impl Fn(u16) -> u8) {
+        self.queue(0).offer_all(0, kind, fill);
+    }
+
+    pub(super) fn kick(&self) {
+        self.queues[0].kick();
+    }
+
+    pub(super) fn back(&mut self) -> Vec<u16> {
+        self.queue(0).back()
+    }
+
+    pub(super) fn wait(&mut self) -> Vec<u16> {
+        self.queue(0).wait()
+    }
+
+    pub(super) fn answer(&self, place: u16) -> (u8, [u8; 4096]) {
+        self.queues[0].answer(place)
+    }
+
+    pub(super) fn request(&mut self, kind: u32, sector: u64, data: [u8; 4096]) -> (u8, [u8; 4096]) {
+        self.queue(0).request(kind, sector, data)
+    }
+}
+
+/// Agrees on features. The channel on which the server tells of changes.
+fn negotiate(frontend: &mut Frontend, kind: Kind) -> UnixStream {
+    frontend.set_owner().unwrap();
+    let features = frontend.get_features().unwrap();
+    let protocol = frontend.get_protocol_features().unwrap();
+    let offered = VhostUserProtocolFeatures::CONFIG
+        | VhostUserProtocolFeatures::MQ
+        | VhostUserProtocolFeatures::BACKEND_REQ
+        | VhostUserProtocolFeatures::REPLY_ACK
+        | VhostUserProtocolFeatures::INFLIGHT_SHMFD;
+    assert_eq!(protocol, offered);
+    frontend.set_protocol_features(protocol).unwrap();
+    frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+    let (channel, theirs) = UnixStream::pair().unwrap();
+    channel.set_read_timeout(Some(TOO_LONG)).unwrap();
+    frontend.set_backend_request_fd(&theirs).unwrap();
+    let protocol_features = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+    for offered in [protocol_features, EVENT_INDEX, FLUSHES] {
+        assert_ne!(features & offered, 0);
+    }
+    let without = match kind.flushes {
+        true => EVENT_INDEX,
+        false => EVENT_INDEX | FLUSHES,
+    };
+    frontend.set_features(features & !without).unwrap();
+    assert_eq!(frontend.get_queue_num().unwrap(), QUEUES as u64);
+    channel
+}
+
+impl Queue {
+    fn at(area: u64, memory: File, offered: u16, seen: u16) -> Queue {
+        let event = || EventFd::new(0).unwrap();
+        let call = event();
+        Queue {
+            memory,
+            area,
+            kick: event(),
+            signals: signals_of(&call),
+            call,
+            offered,
+            seen,
+        }
     }
 
     fn put(&self, at: u64, bytes: &[u8]) {
-        self.memory.write_all_at(bytes, at).unwrap();
+        self.memory.write_all_at(bytes, self.area + at).unwrap();
     }
 
     fn get<const N: usize>(&self, at: u64) -> [u8; N] {
         let mut bytes = [0; N];
-        self.memory.read_exact_at(&mut bytes, at).unwrap();
+        self.memory
+            .read_exact_at(&mut bytes, self.area + at)
+            .unwrap();
         bytes
+    }
+
+    /// Where the used ring is.
+    fn used(&self) -> u16 {
+        u16::from_le_bytes(self.get(USED + 2))
     }
 
     /// Offers a request of 4 KiB in one of [`DEPTH`] places, without a word to the server.
@@ -194,7 +334,7 @@ impl FrontEnd {
         .enumerate()
         {
             let index = first + index as u16;
-            let mut bytes = address.to_le_bytes().to_vec();
+            let mut bytes = (self.area + address).to_le_bytes().to_vec();
             bytes.extend(len.to_le_bytes());
             bytes.extend(flags.to_le_bytes());
             bytes.extend((index + 1).to_le_bytes());
@@ -205,6 +345,20 @@ impl FrontEnd {
         self.offered = self.offered.wrapping_add(1);
     }
 
+    /// Offers a request in each place, of the 4 KiB after those of the place before it, from the
+    /// sector `first` on, and lets the server see them.
+    pub(super) fn offer_all(&mut self, first: u64, kind: u32, fill: impl Fn(u16) -> u8) {
+        for place in 0..DEPTH {
+            self.offer(
+                place,
+                kind,
+                first + u64::from(place) * 8,
+                [fill(place); 4096],
+            );
+        }
+        self.kick();
+    }
+
     /// Lets the server see what was offered.
     pub(super) fn kick(&self) {
         self.put(AVAILABLE + 2, &self.offered.to_le_bytes());
@@ -213,7 +367,7 @@ impl FrontEnd {
 
     /// The places whose requests have come back since, in that order.
     pub(super) fn back(&mut self) -> Vec<u16> {
-        let used = u16::from_le_bytes(self.get(USED + 2));
+        let used = self.used();
         let mut back = Vec::new();
         while self.seen != used {
             let at = USED + 4 + 8 * u64::from(self.seen % QUEUE);
@@ -225,8 +379,13 @@ impl FrontEnd {
 
     /// Waits until all that was offered has come back.
     pub(super) fn wait(&mut self) -> Vec<u16> {
+        self.wait_for(usize::MAX)
+    }
+
+    /// Waits until so many have come back, or all.
+    pub(super) fn wait_for(&mut self, count: usize) -> Vec<u16> {
         let mut back = self.back();
-        while self.seen != self.offered {
+        while self.seen != self.offered && back.len() < count {
             let signal = self.signals.recv_timeout(TOO_LONG);
             signal.expect("an answer without a signal, or none");
             back.extend(self.back());
@@ -257,7 +416,7 @@ fn signals_of(call: &EventFd) -> Receiver<()> {
     signals
 }
 
-impl Drop for FrontEnd {
+impl Drop for Queue {
     fn drop(&mut self) {
         // The thread sees that nobody receives.
         drop(std::mem::replace(&mut self.signals, channel().1));

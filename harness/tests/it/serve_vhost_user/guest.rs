@@ -7,6 +7,7 @@ use std::io::{PipeWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::cli::Sandbox;
 use crate::support::peers::peer;
 use crate::support::uml::{Running, Uml};
 
@@ -56,17 +57,25 @@ pub(super) struct Guest {
 pub(super) struct Guests {
     uml: Uml,
     archive: Vec<u8>,
+    /// Where the library is.
+    _preload: Sandbox,
 }
 
 impl Guests {
-    /// `None` where something is missing, or the processor has what UML's user space does not
-    /// survive.
+    /// `None` where something is missing.
     pub(super) fn find() -> Option<Guests> {
-        let uml = Uml::new(peer("linux.uml")?);
         let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        if processor.split_whitespace().any(|flag| flag == "amx_tile") {
-            eprintln!("skipped: UML's user space does not start on a processor with AMX");
-            return None;
+        let has_amx = processor.split_whitespace().any(|flag| flag == "amx_tile");
+        Guests::find_with(has_amx)
+    }
+
+    /// Likewise, with or without the library that user space takes where there is AMX.
+    pub(super) fn find_with(amx_preload: bool) -> Option<Guests> {
+        let mut uml = Uml::new(peer("linux.uml")?);
+        let sandbox = Sandbox::new();
+        if amx_preload {
+            sandbox.succeeds(&["amx-preload", "@amx.so"]);
+            uml = uml.with_preload(sandbox.path("amx.so"));
         }
         let versions = std::fs::read_dir(MODULES).ok()?;
         let module = versions
@@ -94,6 +103,7 @@ impl Guests {
         Some(Guests {
             uml,
             archive: archive.end(),
+            _preload: sandbox,
         })
     }
 

@@ -3,7 +3,9 @@
 
 mod front_end;
 mod guest;
+mod killed_server;
 mod one_client;
+mod queues;
 mod running_uml;
 
 use std::path::PathBuf;

@@ -14,10 +14,20 @@ use crate::support::server::Server;
 /// The first size that the small device's bitmap has no room for.
 const REFLOW_SIZE: Bytes = Bytes(32 << 20);
 
-fn served() -> Served {
+pub(super) fn served() -> Served {
     let sandbox = Sandbox::new();
     sandbox.write("backing", vec![1; SIZE as usize]);
     Served::new(sandbox, ALIGNMENT)
+}
+
+/// Every place of a queue, each once.
+pub(super) fn all_places() -> Vec<u16> {
+    (0..DEPTH).collect()
+}
+
+pub(super) fn sorted(mut places: Vec<u16>) -> Vec<u16> {
+    places.sort_unstable();
+    places
 }
 
 #[test]
@@ -25,18 +35,12 @@ fn as_many_as_a_queue_holds_are_answered_with_what_they_asked_for() {
     let served = served();
     let mut client = FrontEnd::connect(&served.socket());
     assert_eq!(client.capacity(), SIZE / 512);
-    for place in 0..DEPTH {
-        client.offer(place, OUT, u64::from(place) * 8, [place as u8 + 1; 4096]);
-    }
-    client.kick();
-    let mut back = client.wait();
-    back.sort();
-    assert_eq!(back, (0..DEPTH).collect::<Vec<_>>());
+    client.offer_all(OUT, |place| place as u8 + 1);
+    assert_eq!(sorted(client.wait()), all_places());
     for place in 0..DEPTH {
         assert_eq!(client.answer(place).0, 0);
-        client.offer(place, READ, u64::from(place) * 8, [0; 4096]);
     }
-    client.kick();
+    client.offer_all(READ, |_| 0);
     client.wait();
     for place in 0..DEPTH {
         assert_eq!(client.answer(place), (0, [place as u8 + 1; 4096]));
@@ -74,13 +78,10 @@ fn a_client_that_comes_back_goes_on_and_a_second_one_is_refused() {
         assert_eq!((&second).read(&mut [0]).unwrap(), 0, "it is let go at once");
         assert_eq!(served.told().len(), round + 1);
         // What the server had taken when the client went is answered, and the rest is asked again.
-        for place in 0..DEPTH {
-            client.offer(place, OUT, u64::from(place) * 8, [round as u8; 4096]);
-        }
-        client.kick();
+        client.offer_all(OUT, |_| round as u8);
         client = client.reconnect(&served.socket());
         client.kick();
-        client.wait();
+        assert_eq!(sorted(client.wait()), all_places());
         for place in 0..DEPTH {
             assert_eq!(client.answer(place).0, 0);
         }
@@ -98,13 +99,10 @@ fn a_client_that_comes_back_goes_on_and_a_second_one_is_refused() {
 fn a_queue_that_is_stopped_says_where_it_is() {
     let served = served();
     let mut client = FrontEnd::connect(&served.socket());
-    for place in 0..DEPTH {
-        client.offer(place, OUT, u64::from(place) * 8, [3; 4096]);
-    }
-    client.kick();
+    client.offer_all(OUT, |_| 3);
     let base = client.wait().len();
-    assert_eq!(client.stop_queue() as usize, base);
-    client.go_on();
+    assert_eq!(client.stop_queue(0) as usize, base);
+    client.start_queue(0);
     assert_eq!(client.request(READ, 0, [0; 4096]), (0, [3; 4096]));
     drop(client);
     served.close();
@@ -114,10 +112,7 @@ fn a_queue_that_is_stopped_says_where_it_is() {
 fn a_server_that_stops_has_answered_what_it_took() {
     let served = served();
     let mut client = FrontEnd::connect(&served.socket());
-    for place in 0..DEPTH {
-        client.offer(place, OUT, u64::from(place) * 8, [5; 4096]);
-    }
-    client.kick();
+    client.offer_all(OUT, |_| 5);
     let sandbox = served.close();
     // It may have stopped before it took any: then none is answered, and none was written.
     let back = client.back();

@@ -211,3 +211,26 @@ fn what_was_synced_is_there_after_server_and_guest_were_killed_while_the_disk_gr
         has_checksum(&out.join("last"), &last);
     }
 }
+
+/// Whatever the processor, so that it is known to do no harm where it is not needed.
+#[test]
+fn user_space_runs_with_the_library_for_amx() {
+    let Some(guests) = Guests::find_with(true) else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    sandbox.write("backing", vec![0; 1 << 20]);
+    std::fs::create_dir(sandbox.path("uml-files")).unwrap();
+    let served = Served::new(sandbox, ALIGNMENT);
+    let directory = served.sandbox.path("uml-files");
+    let mut guest = guests.boot(&directory, &served.socket());
+    // Two processes with floating point take turns, so that registers are saved and set.
+    let sum = "perl -e '$x = 0; $x += sqrt($_) for 1 .. 200000; printf \"%.3f\\n\", $x'";
+    guest.begin(sum);
+    let here = guest.run(sum);
+    guest.run("wait");
+    assert_eq!(guest.run("cat /beside"), here);
+    assert_eq!(here, "59628702.799");
+    guest.power_off();
+    served.close();
+}

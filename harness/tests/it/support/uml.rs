@@ -35,11 +35,24 @@ const MOUNTED_AND_PANICS: &str = "Kernel panic - not syncing: No working init fo
 /// The program `linux.uml`.
 pub(crate) struct Uml {
     program: PathBuf,
+    /// A library that is loaded before its own.
+    preload: Option<PathBuf>,
 }
 
 impl Uml {
     pub(crate) fn new(program: PathBuf) -> Uml {
-        Uml { program }
+        Uml {
+            program,
+            preload: None,
+        }
+    }
+
+    /// Likewise, with a library that is loaded before its own.
+    pub(crate) fn with_preload(self, library: PathBuf) -> Uml {
+        Uml {
+            preload: Some(library),
+            ..self
+        }
     }
 
     /// Mounts the file system on `ubda` read-write and panics. What it printed, with or
@@ -58,13 +71,13 @@ impl Uml {
     pub(crate) fn console(&self, directory: &Path, args: &[&str]) -> (PipeWriter, Running) {
         let (stdin, input) = pipe().unwrap();
         let args = [&["con0=fd:0,fd:1"], args].concat();
-        let running = Running::start(&self.program, directory, stdin.into(), &args);
+        let running = Running::start(self, directory, stdin.into(), &args);
         (input, running)
     }
 
     fn boot(&self, directory: &Path, args: &[&str]) -> String {
         let args = [&["con0=null,fd:1"], args].concat();
-        let mut running = Running::start(&self.program, directory, Stdio::null(), &args);
+        let mut running = Running::start(self, directory, Stdio::null(), &args);
         while running.read_line() {}
         assert!(
             running.console.contains("Kernel panic"),
@@ -87,7 +100,7 @@ impl Uml {
         socket.recv(&mut [0; 16]).unwrap();
         let notify = format!("mconsole=notify:{}", name.display());
         let args = ["con0=null,fd:1", ubda, "root=/dev/ubda", "rw", &notify];
-        let mut running = Running::start(&self.program, directory, Stdio::null(), &args);
+        let mut running = Running::start(self, directory, Stdio::null(), &args);
         while !running.console.contains(MOUNTED_AND_PANICS) {
             assert!(
                 running.read_line(),
@@ -139,7 +152,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start(program: &Path, directory: &Path, stdin: Stdio, args: &[&str]) -> Running {
+    fn start(uml: &Uml, directory: &Path, stdin: Stdio, args: &[&str]) -> Running {
         // UML's other processes become ours when the first one ends, so that they can be
         // waited for.
         set_child_subreaper(Some(getpid())).unwrap();
@@ -150,13 +163,14 @@ impl Running {
         };
         setrlimit(Resource::Core, no_core).unwrap();
         let (output, end) = pipe().unwrap();
-        let mut command = Command::new(program);
+        let mut command = Command::new(&uml.program);
         command
             .args([MEMORY, "con=null", NO_BENCHMARKS])
             .arg(format!("uml_dir={}", directory.join("uml").display()))
             .args(args)
             // Where it keeps its memory.
             .env("TMPDIR", directory)
+            .envs(uml.preload.iter().map(|library| ("LD_PRELOAD", library)))
             .current_dir(directory)
             .stdin(stdin)
             .stdout(end.try_clone().unwrap())

@@ -1,0 +1,124 @@
+//! A sync of the host's fails under a device in a FUSE mount: who syncs is told, then and later.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::bounded;
+use driver::device_spec::DeviceSpec;
+use driver::executor::{Died, Executor, Files, Wait};
+use driver::host::{Action, Finished, HostError, Operation};
+use driver::open::{OpenOptions, open};
+use harness::device::{Shared, Stepped, Taken};
+use harness::serve::fuse::Fuse;
+use harness::serve::{About, Endpoint, Export};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
+use userhelper::real_files::{RealFile, RealHost};
+
+use crate::support::cli::Sandbox;
+use crate::support::fuse::Directory;
+
+/// Carries each operation out where it begins, but for the syncs that are to fail.
+struct Failing {
+    fails: Arc<AtomicBool>,
+    ended: VecDeque<Finished>,
+}
+
+impl Executor<RealFile> for Failing {
+    fn room(&self) -> usize {
+        1_usize.saturating_sub(self.ended.len())
+    }
+
+    fn under_way(&self) -> usize {
+        self.ended.len()
+    }
+
+    fn begin(&mut self, operation: Operation, files: &Files<RealFile>) {
+        let is_sync = matches!(operation.action, Action::SyncData);
+        self.ended
+            .push_back(match is_sync && self.fails.load(Ordering::SeqCst) {
+                true => Finished {
+                    operation,
+                    result: Err(HostError::Io),
+                },
+                false => files.carry_out(operation),
+            });
+    }
+
+    fn finished(&mut self, _: Wait) -> Result<Option<Finished>, Died> {
+        Ok(self.ended.pop_front())
+    }
+}
+
+fn error_of<T: std::fmt::Debug>(result: std::io::Result<T>) -> Errno {
+    Errno::from_io_error(&result.unwrap_err()).unwrap()
+}
+
+#[test]
+fn after_a_failed_sync_every_sync_fails_and_reads_go_on() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let cow = sandbox.path("cow");
+    let opened = open(&RealHost, &DeviceSpec::of(&cow), OpenOptions::default()).unwrap();
+    let fails = Arc::new(AtomicBool::new(false));
+    let executor = Failing {
+        fails: Arc::clone(&fails),
+        ended: VecDeque::new(),
+    };
+    let shared = Shared::start(Stepped::on(opened.device, Box::new(executor))).unwrap();
+    let about = About {
+        path: cow,
+        driver: "ordered",
+        defects: Vec::new(),
+        io: Taken::Inline,
+        read_only: false,
+        resizes: true,
+        allow_shrink: false,
+    };
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tells = Arc::clone(&told);
+    let tells = move |line: &dyn Display| tells.lock().unwrap().push(line.to_string());
+    let (ends, _) = bounded(1);
+    let export = Export::new(about, shared.handle(), Box::new(tells), ends);
+    let mounted = Fuse::mount(&export, directory.path()).unwrap();
+
+    let mut options = File::options();
+    options.read(true).write(true);
+    let file = options.open(directory.disk()).unwrap();
+    let dsync = OFlags::DSYNC.bits() as i32;
+    let durable = options.custom_flags(dsync).open(directory.disk()).unwrap();
+    file.write_all_at(&[1; 4096], 0).unwrap();
+    file.sync_all().unwrap();
+    fails.store(true, Ordering::SeqCst);
+    file.write_all_at(&[2; 4096], 0).unwrap();
+    assert_eq!(error_of(file.sync_all()), Errno::IO);
+    // The host syncs again, but what it has lost meanwhile nobody knows.
+    fails.store(false, Ordering::SeqCst);
+    assert_eq!(error_of(file.sync_data()), Errno::IO);
+    assert_eq!(error_of(durable.write_all_at(&[3; 512], 8192)), Errno::IO);
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    assert_eq!(fallocate(&durable, punch, 8192, 4096), Err(Errno::IO));
+    // And whoever opens it now is told too.
+    let other = options.open(directory.disk()).unwrap();
+    assert_eq!(error_of(other.sync_all()), Errno::IO);
+    let mut found = [0; 4096];
+    file.read_exact_at(&mut found, 0).unwrap();
+    assert_eq!(found, [2; 4096]);
+    let status = std::fs::read(directory.status()).unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+    assert_eq!(status["failed_sync"], true);
+    drop((file, durable, other));
+
+    Box::new(mounted).stop();
+    assert!(!directory.is_mounted());
+    drop(export);
+    // The device says so at its end too, and what was durable before is there.
+    assert!(shared.stop().unwrap().close().is_err());
+    sandbox.succeeds(&["image", "check", "@cow"]);
+}
