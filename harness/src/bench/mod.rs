@@ -8,9 +8,11 @@ pub mod fuzz;
 mod growth;
 pub mod io;
 pub mod lookup;
+mod programs;
 pub mod replay;
 pub mod resize;
 mod rounds;
+mod settings;
 mod table;
 
 use serde::Serialize;
@@ -19,6 +21,7 @@ use crate::device::Taken;
 
 pub use growth::{Growth, Order};
 pub use rounds::{Contender, Elapsed, median, rounds};
+pub use settings::{BenchError, Settings};
 pub use table::Table;
 
 /// What a value is counted in, and so whether less of it is better.
