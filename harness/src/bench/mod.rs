@@ -12,6 +12,7 @@ mod programs;
 pub mod replay;
 pub mod resize;
 mod rounds;
+pub mod serve;
 mod settings;
 mod table;
 
