@@ -17,8 +17,8 @@ const TIMES_COLD: f64 = 1.2;
 
 const BLOCK: u64 = 4096;
 
-/// Requests of a turn, from the page cache and from the disk. Of the latter there are few beside the
-/// device: a peer that reads 64 KiB for 4 would soon have all of it in the page cache.
+/// Requests of a turn, from the page cache and from the disk. Of the latter there are few beside
+/// the device: a peer that reads 64 KiB for 4 would soon have all of it in the page cache.
 const WARM_REQUESTS: u64 = 32_768;
 const COLD_REQUESTS: u64 = 4096;
 
