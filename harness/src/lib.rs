@@ -5,7 +5,7 @@
 //! - [`replay`]: a trace played on a device, and every sector compared with [`oracle`], the model
 //!   of what it may show. [`stamp`] makes contents that say who wrote them; `intervals` and
 //!   `sparse` keep sets and tables small whatever a trace claims;
-//! - [`serve`]: a device served to real programs while it lives;
+//! - [`serve`]: a device served to real programs while it lives; [`guest`] is a UML that uses it;
 //! - [`sim`]: the simulated host, which crashes and fails on demand;
 //! - [`fuzz`]: cases from a seed, run in that host and checked after each crash. [`judge`] puts
 //!   drivers that are wrong on purpose before these checks and those of a replay;
@@ -25,6 +25,7 @@ pub mod clock;
 pub mod device;
 pub mod figures;
 pub mod fuzz;
+pub mod guest;
 mod intervals;
 pub mod judge;
 pub mod oracle;

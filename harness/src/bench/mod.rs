@@ -9,9 +9,12 @@ mod growth;
 pub mod io;
 pub mod lookup;
 mod only;
+mod programs;
 pub mod replay;
 pub mod resize;
 mod rounds;
+pub mod serve;
+mod settings;
 mod table;
 
 use serde::Serialize;
@@ -21,6 +24,7 @@ use crate::device::Taken;
 pub use growth::{Growth, Order};
 pub use only::Only;
 pub use rounds::{Contender, Elapsed, median, rounds};
+pub use settings::{BenchError, Settings};
 pub use table::Table;
 
 /// What a value is counted in, and so whether less of it is better.

@@ -5,6 +5,7 @@ mod io;
 mod lookup;
 mod replay;
 mod resize;
+mod serve;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,7 @@ pub(super) enum Command {
     Io(io::IoArgs),
     Replay(replay::ReplayArgs),
     Resize(resize::ResizeArgs),
+    Serve(serve::ServeArgs),
     Fuzz(fuzz::FuzzArgs),
 }
 
@@ -86,6 +88,7 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
         Command::Io(args) => args.run(),
         Command::Replay(args) => args.run(),
         Command::Resize(args) => args.run(),
+        Command::Serve(args) => args.run(),
         Command::Fuzz(args) => args.run(),
     }
 }

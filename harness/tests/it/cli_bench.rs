@@ -10,11 +10,12 @@ use serde_json::Value;
 const SMALL: &str = "../traces/samples/msr.csv";
 
 /// One quick row or two of each command.
-const QUICK: [&[&str]; 5] = [
+const QUICK: [&[&str]; 6] = [
     &["lookup", "--only", "scan 64 MiB/empty"],
     &["io", "--only", "read of 1 runs, system calls"],
     &["replay", "--only", "msr.csv/stamps only", SMALL],
     &["resize", "--only", "headroom/1 GiB", "--dirty", "4M"],
+    &["serve", "--only", "idle NBD connections"],
     &["fuzz", "--only", "core/linux-2.6"],
 ];
 
@@ -88,7 +89,7 @@ fn a_table_has_a_line_for_each_row() {
 
 #[test]
 fn a_text_that_no_row_has_is_an_error() {
-    for command in ["lookup", "io", "replay", "resize", "fuzz"] {
+    for command in ["lookup", "io", "replay", "resize", "serve", "fuzz"] {
         let (status, stdout, stderr) = run(&[command, "--only", "no such row"]);
         assert_eq!((status, &stdout[..]), (Some(2), ""), "{command}");
         let expected =

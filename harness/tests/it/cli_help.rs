@@ -17,6 +17,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "lookup"],
     &["bench", "replay"],
     &["bench", "resize"],
+    &["bench", "serve"],
     &["completions"],
     &["ctl"],
     &["ctl", "flush"],

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use crate::real_files::{RealFile, host_error};
 
 use super::aside::Aside;
+use super::at_once::AtOnce;
 
 /// The most operations that are under way.
 const DEPTH: u32 = 64;
@@ -62,6 +63,9 @@ pub struct Uring {
     aside: Option<Aside>,
     /// An entry of the ring waits for that.
     listens: bool,
+    at_once: AtOnce,
+    /// Syncs on the ring.
+    syncs: usize,
     /// Since something has ended.
     patience: Patience,
 }
@@ -102,6 +106,8 @@ impl Uring {
             finished: Vec::with_capacity(DEPTH as usize),
             aside: None,
             listens: false,
+            at_once: AtOnce::default(),
+            syncs: 0,
             patience: Patience::new(PATIENCE_MS),
         })
     }
@@ -180,13 +186,20 @@ impl Uring {
     }
 
     fn end(&mut self, slot: u32, result: HostResult<()>) {
-        if let Some(ended) = self.under_way[slot as usize].take() {
-            self.free.push(slot);
+        if let Some(ended) = self.take_out(slot) {
             self.finished.push(Finished {
                 operation: ended.operation,
                 result,
             });
         }
+    }
+
+    /// What the kernel has done with, and whose buffer is ours again.
+    fn take_out(&mut self, slot: u32) -> Option<UnderWay> {
+        let ended = self.under_way[slot as usize].take()?;
+        self.free.push(slot);
+        self.syncs -= usize::from(is_sync(&ended.operation.action));
+        Some(ended)
     }
 
     /// Takes what the kernel has ended. Whether there was anything.
@@ -211,8 +224,7 @@ impl Uring {
                 After::GoesOn => self.push(slot),
                 After::NotBegun => {
                     // It is carried out here.
-                    if let Some(ended) = self.under_way[slot as usize].take() {
-                        self.free.push(slot);
+                    if let Some(ended) = self.take_out(slot) {
                         let file = Some(&*ended.file);
                         self.finished.push(ended.operation.carry_out(file, None));
                     }
@@ -242,6 +254,10 @@ impl Uring {
             what: format!("io_uring does not go on: {}", driver::system_words(error)),
         })
     }
+}
+
+fn is_sync(action: &Action) -> bool {
+    matches!(action, Action::SyncData)
 }
 
 /// Enters the kernel until `enter` says with `None` that what it waits for has ended.
@@ -401,9 +417,16 @@ impl Executor<RealFile> for Uring {
                 result: Err(error),
             });
         }
+        // What frees or syncs may hold what a write needs.
+        let is_quiet = self.syncs + self.count_aside() == 0;
+        if is_quiet && self.at_once.takes(&operation.action) {
+            let written = self.at_once.carry_out(|| files.carry_out(operation));
+            return self.finished.push(written);
+        }
         let Some(slot) = self.free.pop() else {
             return self.finished.push(files.carry_out(operation));
         };
+        self.syncs += usize::from(is_sync(&operation.action));
         self.under_way[slot as usize] = Some(UnderWay {
             operation,
             done: 0,
@@ -577,6 +600,45 @@ mod tests {
         assert_eq!((count, &buffer.data[..300]), (300, &[9; 300][..]));
     }
 
+    /// A write into the page cache ends where it begins, and goes onto the ring when something is
+    /// under way that it may have to wait for.
+    #[test]
+    fn a_short_write_is_carried_out_at_once() {
+        let Ok(mut uring) = Uring::new() else {
+            eprintln!("skipped: there is no ring here");
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, [9; 4096]).unwrap();
+        let files = Files {
+            cow: Arc::new(RealHost.open(&path, Access::ReadWrite).unwrap()),
+            backing: None,
+            new: None,
+        };
+        let write = |byte| Action::Write {
+            at: FileOffset(0),
+            buffer: Buffer::whole(vec![byte; 4096]),
+        };
+        uring.begin(under_way(write(1)).operation, &files);
+        assert_eq!((uring.count(), uring.finished.len()), (0, 1));
+        assert_eq!(std::fs::read(&path).unwrap(), [1; 4096]);
+        assert!(uring.finished(Wait::No).unwrap().is_some());
+        for beside in [Action::SyncData, Action::SetLen(Bytes(4096))] {
+            uring.begin(under_way(beside).operation, &files);
+            uring.begin(under_way(write(2)).operation, &files);
+            let writes = uring.count() - uring.syncs;
+            assert_eq!((writes, uring.finished.len()), (1, 0));
+            while uring.under_way() > 0 {
+                let ended = uring.finished(Wait::ForOne).unwrap().unwrap();
+                assert_eq!(ended.result, Ok(()));
+            }
+            uring.begin(under_way(write(3)).operation, &files);
+            assert_eq!((uring.count(), uring.syncs), (0, 0));
+            assert!(uring.finished(Wait::No).unwrap().is_some());
+        }
+    }
+
     /// Looking for data, or freeing it, may take long: who begins it does not wait, and is woken at
     /// its end, beside what is on the ring.
     #[test]
@@ -639,6 +701,7 @@ mod tests {
             new: None,
         };
         let mut uring = Uring::new().unwrap();
+        uring.at_once = AtOnce::never();
         let data: Vec<u8> = (0..8192u32).map(|byte| (byte / 7) as u8).collect();
         let action = Action::Write {
             at: FileOffset(0),

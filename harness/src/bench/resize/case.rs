@@ -10,7 +10,7 @@ const GIB: u64 = 1 << 30;
 pub(super) const SIZES: [Bytes; 3] = [Bytes(GIB), Bytes(16 * GIB), Bytes(256 * GIB)];
 
 /// How much the devices grow. Stock UML's layout has no room for it.
-pub(super) const MORE: Bytes = Bytes(64 << 20);
+pub(in crate::bench) const MORE: Bytes = Bytes(64 << 20);
 
 /// A device.
 pub(super) struct Case<'a> {

@@ -5,10 +5,10 @@ use driver::units::Bytes;
 
 use super::case::MORE;
 use super::image::{Layout, Names, Shape, remove};
-use super::programs::{cp, run, settle};
 use super::rebuild::{rebuild, resize_arguments};
 use super::reflow::reflow;
 use super::{BenchError, Settings, turns};
+use crate::bench::programs::{cp, run, settle};
 use crate::bench::{Growth, Order, Row, Unit};
 
 const TURNS: usize = 3;

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::case::{Case, MORE};
 use super::image::remove;
-use super::programs::{missing, run, settle};
 use super::rebuild::{rebuild, resize_arguments};
 use super::{BenchError, turns};
+use crate::bench::programs::{missing, run, settle};
 use crate::bench::{Row, Unit};
 
 pub(super) const WHAT: &str = "headroom";

@@ -23,7 +23,7 @@ const STOCK_ALIGNMENT: u32 = 4096;
 
 /// How the dirty bytes lie on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(in crate::bench) enum Shape {
     /// In extents of 4 KiB, each with a gap after it, at random.
     Extents,
     /// In one piece.
@@ -31,9 +31,9 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    pub(super) const BOTH: [Shape; 2] = [Shape::Extents, Shape::Piece];
+    pub(in crate::bench) const BOTH: [Shape; 2] = [Shape::Extents, Shape::Piece];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::bench) fn name(self) -> &'static str {
         match self {
             Shape::Extents => "4 KiB extents",
             Shape::Piece => "one piece",
@@ -43,11 +43,11 @@ impl Shape {
 
 /// A COW file to be made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
+pub(in crate::bench) struct Layout {
     /// The size of the device.
-    pub(super) size: Bytes,
+    pub(in crate::bench) size: Bytes,
     /// How much of it is dirty.
-    pub(super) dirty: Bytes,
+    pub(in crate::bench) dirty: Bytes,
     /// How that lies.
     pub(super) shape: Shape,
     /// Everything dirty lies before this byte.
@@ -57,7 +57,7 @@ pub(super) struct Layout {
 impl Layout {
     /// With `dirty` bytes all over the device, or as many as fit: in extents with gaps
     /// between them that is half of it.
-    pub(super) fn new(size: Bytes, dirty: Bytes, shape: Shape) -> Layout {
+    pub(in crate::bench) fn new(size: Bytes, dirty: Bytes, shape: Shape) -> Layout {
         Layout::within(size, dirty, shape, size)
     }
 
@@ -91,7 +91,7 @@ impl Layout {
     }
 
     /// Makes `cow` over the backing file `backing`, which is made too, if it is not there.
-    pub(super) fn make(
+    pub(in crate::bench) fn make(
         &self,
         settings: Settings<'_>,
         cow: &Path,

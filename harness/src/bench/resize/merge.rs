@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::case::{SIZES, row_name};
 use super::image::{Layout, Names, Shape, remove};
-use super::programs::{missing, run, settle, sync};
 use super::{BenchError, Settings, turns};
+use crate::bench::programs::{missing, run, settle, sync};
 use crate::bench::{Row, Unit};
 
 const WHAT: &str = "merge";

@@ -11,93 +11,20 @@ mod live;
 mod live_client;
 mod merge;
 mod mount;
-mod programs;
 mod rebuild;
 mod reflow;
 mod shared;
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::time::Duration;
 
 use driver::device_spec::DeviceSpec;
-use driver::open::OpenError;
-use driver::units::Bytes;
-use userhelper::image::ImageError;
 
-use super::{Only, Row, median};
+use super::{BenchError, Row, Settings, median};
+pub(super) use case::MORE;
 use case::{Case, row_name};
-use image::{Layout, Names, Shape};
-
-/// How and where to measure.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings<'a> {
-    /// An empty directory for the files.
-    pub directory: &'a Path,
-    /// The program `ubdlab`, to be started as other programs are.
-    pub program: &'a Path,
-    /// How many bytes are dirty on each device.
-    pub dirty: Bytes,
-    /// Which rows are measured.
-    pub only: &'a Only,
-    /// Becomes true when the measuring is to end.
-    pub stop: &'a AtomicBool,
-}
-
-/// Why something could not be measured.
-#[derive(Debug, thiserror::Error)]
-pub enum BenchError {
-    /// A file could not be made.
-    #[error("{}: {doing}: {}", driver::shown(.path), driver::system_words(.error))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What was done to it.
-        doing: &'static str,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// A program failed.
-    #[error("{command}: {problem}")]
-    Program {
-        /// How it was called.
-        command: String,
-        /// What it or the system said.
-        problem: String,
-    },
-    /// A device could not be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// An operation on an image failed.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// A device did not do what it was asked for.
-    #[error("the device: {0}")]
-    Device(String),
-    /// It was told to stop.
-    #[error("interrupted; everything that was made is removed")]
-    Interrupted,
-}
-
-impl BenchError {
-    fn file(path: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> BenchError {
-        let path = path.to_owned();
-        move |error| BenchError::File { path, doing, error }
-    }
-}
-
-impl Settings<'_> {
-    fn wanted(&self, name: &str) -> bool {
-        self.only.wanted(name)
-    }
-
-    fn check_stop(&self) -> Result<(), BenchError> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(BenchError::Interrupted),
-            false => Ok(()),
-        }
-    }
-}
+use image::Names;
+pub(super) use image::{Layout, Shape};
 
 /// Measures all rows that are asked for; calls `each` when a few of them are there.
 ///

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::programs::{missing, run_to_end};
 use super::{BenchError, image::remove};
+use crate::bench::programs::{missing, run_to_end};
 
 /// A file system that can share extents between files.
 #[derive(Clone, Copy, Debug)]

@@ -9,8 +9,8 @@ use driver::units::Bytes;
 
 use super::case::Case;
 use super::image::{Names, remove};
-use super::programs::{cp, run, settle};
 use super::{BenchError, Settings, turns};
+use crate::bench::programs::{cp, run, settle};
 use crate::bench::{Row, Unit};
 use crate::clock;
 

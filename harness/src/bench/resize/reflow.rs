@@ -13,8 +13,8 @@ use userhelper::real_files::RealHost;
 
 use super::case::Case;
 use super::image::remove;
-use super::programs::{cp, settle};
 use super::{BenchError, turns};
+use crate::bench::programs::{cp, settle};
 use crate::bench::{Row, Unit};
 use crate::clock;
 

@@ -3,9 +3,9 @@
 use super::case::{MORE, SIZES, row_name};
 use super::image::{Layout, Names, Shape, remove};
 use super::mount::{KINDS, Kind, Mount};
-use super::programs::{cp, cp_shared, settle};
 use super::rebuild::rebuild;
 use super::{BenchError, Settings, turns};
+use crate::bench::programs::{cp, cp_shared, settle};
 use crate::bench::{Row, Unit};
 
 const TURNS: usize = 3;

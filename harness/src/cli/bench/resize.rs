@@ -3,7 +3,7 @@
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 
-use crate::bench::resize::{self, BenchError};
+use crate::bench::{BenchError, Settings, resize};
 use crate::cli::output;
 
 use super::{Common, Failure, Interrupt, Place, Rows, Verdict};
@@ -50,7 +50,7 @@ impl ResizeArgs {
         let interrupt = Interrupt::catch();
         let directory = self.place.directory()?;
         let only = self.common.only();
-        let settings = resize::Settings {
+        let settings = Settings {
             directory: directory.path(),
             program: &program,
             dirty: self.dirty,

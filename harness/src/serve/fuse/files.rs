@@ -21,7 +21,7 @@ use super::super::export::Export;
 use super::document::{Documents, document};
 use super::errors;
 use super::inodes::{ATTRIBUTES_FOR, ENTRIES, Inode, NAMES_FOR, Owner};
-use super::requests::{Answer, Asked, Change, Content};
+use super::requests::{Answer, Asked, Change, Content, Reads};
 use super::seek::{Sought, seek};
 use super::span::Span;
 
@@ -47,7 +47,9 @@ pub(super) type Look = Box<dyn FnOnce() + Send>;
 pub(super) struct Files {
     /// What looks at the device need too.
     pub(super) shared: Arc<Shared>,
-    /// Where requests go.
+    /// Where reads go.
+    pub(super) reads: Reads,
+    /// Where all else goes that is asked of the device.
     pub(super) asked: Sender<Asked>,
     /// Where looks go.
     pub(super) looks: Sender<Option<Look>>,
@@ -329,12 +331,7 @@ impl Filesystem for Files {
         };
         let bytes = span.sectors().count.bytes().0;
         let permit = self.shared.export.budget(bytes).take(bytes);
-        self.ask(Asked::Read {
-            span,
-            reply,
-            permit,
-            slot,
-        });
+        self.reads.read(span, reply, permit, slot);
     }
 
     fn write(

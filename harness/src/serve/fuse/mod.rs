@@ -26,8 +26,8 @@
 //! # What waits for what
 //!
 //! The threads that read requests from the kernel wait for nothing but room: for one of
-//! `requests::MOST_IN_FLIGHT` requests, and for a part of the memory of the export. A truncate has
-//! a thread of its own.
+//! `requests::MOST_IN_FLIGHT` requests, for a part of the memory of the export, and with a read,
+//! for a place in the device's queue. A truncate has a thread of its own.
 //!
 //! The kernel itself lets nobody write, punch or sync a file while somebody truncates it. While a
 //! truncate moves data, reads go on, and writes to `disk` wait until it has ended, also those of a

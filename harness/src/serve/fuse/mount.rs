@@ -119,6 +119,7 @@ impl Fuse {
         let files = Files {
             shared: Arc::clone(&shared),
             asked: threads.asked(),
+            reads: threads.reads(),
             looks: looks.clone(),
         };
         let config = config(export);

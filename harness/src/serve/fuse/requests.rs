@@ -1,13 +1,14 @@
 //! What the device has to do for the kernel, from when it is asked for until it is answered.
 //!
-//! Two threads: one takes what has come, all of it at a time, and submits it; it may wait for the
-//! device, and those that read requests from the kernel never wait for it. The other takes what has
-//! ended and answers. A change that touches a sector in part goes round twice: the sectors that it
+//! A read is submitted by whoever has read it from the kernel: it has to wait for no other request,
+//! and a thread between would have to be woken for each. All else goes through two threads: one
+//! takes what has come, all of it at a time, and submits it. The other takes what has ended, reads
+//! too, and answers. A change that touches a sector in part goes round twice: the sectors that it
 //! touches in part come back to the first thread, which then submits the change.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -31,13 +32,6 @@ const BATCH: usize = 32;
 /// What is asked of the device.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// These bytes.
-    Read {
-        span: Span,
-        reply: ReplyData,
-        permit: Permit,
-        slot: Permit,
-    },
     /// Other content.
     Change(Change),
     /// All that was done before is to be durable.
@@ -133,6 +127,31 @@ pub(super) struct Threads {
     submits: JoinHandle<()>,
     answers: JoinHandle<()>,
     asked: Sender<Asked>,
+    reads: Reads,
+}
+
+/// Where reads go. It is none of those that keep the device's client there.
+#[derive(Clone, Debug)]
+pub(super) struct Reads(Weak<Submitter<Context>>);
+
+impl Reads {
+    /// Reads these bytes. Waits while the device's queue is full.
+    pub(super) fn read(&self, span: Span, reply: ReplyData, permit: Permit, slot: Permit) {
+        let context = Context::Read {
+            span,
+            reply,
+            _slot: slot,
+        };
+        let job = (Job::Read(span.sectors()), context, Some(permit));
+        let Some(submitter) = self.0.upgrade() else {
+            return answer(job.1, Status::IoError, Vec::new());
+        };
+        if let Err(refused) = submitter.submit([job]) {
+            for refused in refused {
+                answer(refused.context, Status::IoError, Vec::new());
+            }
+        }
+    }
 }
 
 impl Threads {
@@ -146,6 +165,8 @@ impl Threads {
         let edges = asked.clone();
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let answers = thread("fuse-answers").spawn(move || answer_all(&completer, &edges))?;
+        let submitter = Arc::new(submitter);
+        let reads = Reads(Arc::downgrade(&submitter));
         let requests = Requests {
             submitter,
             turns: Turns::new(),
@@ -158,10 +179,16 @@ impl Threads {
             submits,
             answers,
             asked,
+            reads,
         })
     }
 
-    /// Where requests go.
+    /// Where reads go.
+    pub(super) fn reads(&self) -> Reads {
+        self.reads.clone()
+    }
+
+    /// Where all else goes.
     pub(super) fn asked(&self) -> Sender<Asked> {
         self.asked.clone()
     }
@@ -186,7 +213,7 @@ struct Reading {
 }
 
 struct Requests {
-    submitter: Submitter<Context>,
+    submitter: Arc<Submitter<Context>>,
     turns: Turns<Change>,
     reading: BTreeMap<Ticket, Reading>,
     batch: Vec<(Job, Context, Option<Permit>)>,
@@ -209,20 +236,6 @@ impl Requests {
 
     fn take(&mut self, asked: Asked) {
         match asked {
-            Asked::Read {
-                span,
-                reply,
-                permit,
-                slot,
-            } => {
-                let context = Context::Read {
-                    span,
-                    reply,
-                    _slot: slot,
-                };
-                self.batch
-                    .push((Job::Read(span.sectors()), context, Some(permit)));
-            }
             Asked::Change(change) => {
                 let keeps = !change.span.partial().is_empty();
                 let begun = self.turns.come(change.span.sectors(), keeps, change);

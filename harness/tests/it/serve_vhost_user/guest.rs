@@ -1,11 +1,10 @@
 //! A UML with user space: a shell, a few programs of this machine, and the module that makes a
 //! disk of a virtio device. All of it is in an archive that the kernel unpacks into memory.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::io::{PipeWriter, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+
+use harness::guest::{Archive, virtio_blk};
 
 use crate::support::cli::Sandbox;
 use crate::support::peers::peer;
@@ -25,10 +24,6 @@ const PROGRAMS: [&str; 11] = [
     "sha256sum",
     "resize2fs",
 ];
-
-/// Where Debian's package has the modules.
-const MODULES: &str = "/usr/lib/uml/modules";
-const MODULE: &str = "kernel/drivers/block/virtio_blk.ko";
 
 /// The first process: it makes the disk appear, and then does what it is told.
 const INIT: &str = r#"#!/bin/sh
@@ -77,28 +72,15 @@ impl Guests {
             sandbox.succeeds(&["amx-preload", "@amx.so"]);
             uml = uml.with_preload(sandbox.path("amx.so"));
         }
-        let versions = std::fs::read_dir(MODULES).ok()?;
-        let module = versions
-            .map(|version| version.unwrap().path().join(MODULE))
-            .find(|path| path.is_file())?;
-        let mut archive = Archive::default();
-        for directory in ["dev", "proc", "sys", "mnt"] {
-            archive.directory(directory);
-        }
-        archive.entry("dev/console", 0o020_600, &[], (5, 1));
-        archive.file("virtio_blk.ko", 0o644, &std::fs::read(module).unwrap());
+        let mut archive = Archive::new();
+        archive.file(
+            "virtio_blk.ko",
+            0o644,
+            &std::fs::read(virtio_blk()?).unwrap(),
+        );
         archive.file("init", 0o755, INIT.as_bytes());
         for name in PROGRAMS {
-            let program = peer(name)?;
-            archive.file(
-                &format!("bin/{name}"),
-                0o755,
-                &std::fs::read(&program).unwrap(),
-            );
-            for library in libraries(&program) {
-                let name = library.strip_prefix("/").unwrap().to_str().unwrap();
-                archive.file(name, 0o755, &std::fs::read(&library).unwrap());
-            }
+            archive.program(name, &peer(name)?).unwrap();
         }
         Some(Guests {
             uml,
@@ -218,70 +200,4 @@ impl Guest {
 
 fn checksum(said: &str) -> String {
     said.split_whitespace().next().unwrap().to_owned()
-}
-
-/// The shared libraries of a program.
-fn libraries(program: &Path) -> Vec<PathBuf> {
-    let said = Command::new("ldd").arg(program).output().unwrap().stdout;
-    let said = String::from_utf8(said).unwrap();
-    let paths = said
-        .lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-    paths.map(PathBuf::from).collect()
-}
-
-/// An archive as `cpio -H newc` makes it.
-#[derive(Default)]
-struct Archive {
-    bytes: Vec<u8>,
-    names: BTreeSet<String>,
-}
-
-impl Archive {
-    fn directory(&mut self, name: &str) {
-        self.parents(name);
-        self.entry(name, 0o040_755, &[], (0, 0));
-    }
-
-    fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
-        self.parents(name);
-        self.entry(name, 0o100_000 | mode, content, (0, 0));
-    }
-
-    fn parents(&mut self, name: &str) {
-        for (at, _) in name.match_indices('/') {
-            self.entry(&name[..at], 0o040_755, &[], (0, 0));
-        }
-    }
-
-    /// An entry, unless there is one of this name.
-    fn entry(&mut self, name: &str, mode: u32, content: &[u8], device: (u32, u32)) {
-        if !self.names.insert(name.to_owned()) {
-            return;
-        }
-        let inode = self.names.len() as u32;
-        let (len, name_len) = (content.len() as u32, name.len() as u32 + 1);
-        let (major, minor) = device;
-        let mut header = "070701".to_owned();
-        for field in [
-            inode, mode, 0, 0, 1, 0, len, 0, 0, major, minor, name_len, 0,
-        ] {
-            write!(header, "{field:08x}").unwrap();
-        }
-        self.bytes.extend(header.bytes());
-        self.bytes.extend(name.bytes());
-        self.bytes.push(0);
-        self.pad();
-        self.bytes.extend(content);
-        self.pad();
-    }
-
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
-
-    fn end(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, &[], (0, 0));
-        self.bytes
-    }
 }

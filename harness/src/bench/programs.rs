@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -13,24 +13,27 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::{BenchError, Settings};
 use crate::clock;
 
-/// Whether there is a program of this name.
-pub(super) fn is_there(program: &str) -> bool {
+/// Where the program of this name is.
+pub(in crate::bench) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    let directories = std::env::split_paths(&path);
+    directories
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
 }
 
 /// Those of the programs that are missing, in words; `None` if all are there.
-pub(super) fn missing(programs: &[&str]) -> Option<String> {
+pub(in crate::bench) fn missing(programs: &[&str]) -> Option<String> {
     let missing: Vec<_> = programs
         .iter()
         .copied()
-        .filter(|program| !is_there(program))
+        .filter(|program| find(program).is_none())
         .collect();
     (!missing.is_empty()).then(|| missing.join(" and "))
 }
 
 /// Runs a program, and ends it when the measuring is to end; how long that took.
-pub(super) fn run<A: AsRef<OsStr>>(
+pub(in crate::bench) fn run<A: AsRef<OsStr>>(
     settings: Settings<'_>,
     program: &Path,
     arguments: &[A],
@@ -42,7 +45,7 @@ pub(super) fn run<A: AsRef<OsStr>>(
 }
 
 /// Runs a program to its end; how long that took.
-pub(super) fn run_to_end<A: AsRef<OsStr>>(
+pub(in crate::bench) fn run_to_end<A: AsRef<OsStr>>(
     program: &Path,
     arguments: &[A],
 ) -> Result<Duration, BenchError> {
@@ -103,7 +106,7 @@ fn run_with<A: AsRef<OsStr>>(
 
 /// A copy as `cp` makes one, with what is a hole or zeros as a hole: how long that took, and
 /// how long with the sync of the copy. Where `cp` could share, it must not here.
-pub(super) fn cp(
+pub(in crate::bench) fn cp(
     settings: Settings<'_>,
     from: &Path,
     to: &Path,
@@ -118,7 +121,7 @@ pub(super) fn cp(
 }
 
 /// A copy that shares every extent, and its sync: how long that took.
-pub(super) fn cp_shared(
+pub(in crate::bench) fn cp_shared(
     settings: Settings<'_>,
     from: &Path,
     to: &Path,
@@ -132,7 +135,7 @@ pub(super) fn cp_shared(
 }
 
 /// Makes a file durable; how long that took.
-pub(super) fn sync(path: &Path) -> Result<Duration, BenchError> {
+pub(in crate::bench) fn sync(path: &Path) -> Result<Duration, BenchError> {
     let started = clock::start();
     File::open(path)
         .and_then(|file| file.sync_all())
@@ -142,7 +145,7 @@ pub(super) fn sync(path: &Path) -> Result<Duration, BenchError> {
 
 /// Writes everything back that waits for it in the file system of `path`, so that it does not
 /// disturb what is measured next.
-pub(super) fn settle(settings: Settings<'_>, path: &Path) {
+pub(in crate::bench) fn settle(settings: Settings<'_>, path: &Path) {
     // Without it the figures are noisier, not wrong.
     let _ = run(
         settings,

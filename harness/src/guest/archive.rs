@@ -1,0 +1,134 @@
+//! An archive as `cpio -H newc` makes it, for the kernel to unpack.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What an entry is, beside its permissions.
+const DIRECTORY: u32 = 0o040_000;
+const CHARACTER_DEVICE: u32 = 0o020_000;
+const FILE: u32 = 0o100_000;
+
+/// The archive.
+#[derive(Debug, Default)]
+pub struct Archive {
+    bytes: Vec<u8>,
+    names: BTreeSet<String>,
+}
+
+impl Archive {
+    /// One with a console, and directories for what a guest mounts.
+    pub fn new() -> Archive {
+        let mut archive = Archive::default();
+        for directory in ["dev", "proc", "sys", "mnt"] {
+            archive.directory(directory);
+        }
+        archive.entry("dev/console", CHARACTER_DEVICE | 0o600, &[], (5, 1));
+        archive
+    }
+
+    /// A directory.
+    pub fn directory(&mut self, name: &str) {
+        self.parents(name);
+        self.entry(name, DIRECTORY | 0o755, &[], (0, 0));
+    }
+
+    /// A file with these permissions.
+    pub fn file(&mut self, name: &str, permissions: u32, content: &[u8]) {
+        self.parents(name);
+        self.entry(name, FILE | permissions, content, (0, 0));
+    }
+
+    /// A program of this machine as `bin/NAME`, with the libraries that it is linked with.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn program(&mut self, name: &str, program: &Path) -> io::Result<()> {
+        self.file(&format!("bin/{name}"), 0o755, &std::fs::read(program)?);
+        for library in libraries(program)? {
+            let content = std::fs::read(&library)?;
+            let library = library.to_string_lossy();
+            self.file(library.trim_start_matches('/'), 0o755, &content);
+        }
+        Ok(())
+    }
+
+    fn parents(&mut self, name: &str) {
+        for (at, _) in name.match_indices('/') {
+            self.entry(&name[..at], DIRECTORY | 0o755, &[], (0, 0));
+        }
+    }
+
+    /// An entry, unless there is one of this name.
+    fn entry(&mut self, name: &str, mode: u32, content: &[u8], device: (u32, u32)) {
+        if !self.names.insert(name.to_owned()) {
+            return;
+        }
+        let inode = self.names.len() as u32;
+        let (len, name_len) = (content.len() as u32, name.len() as u32 + 1);
+        let (major, minor) = device;
+        let mut header = "070701".to_owned();
+        for field in [
+            inode, mode, 0, 0, 1, 0, len, 0, 0, major, minor, name_len, 0,
+        ] {
+            // A String takes everything.
+            let _ = write!(header, "{field:08x}");
+        }
+        self.bytes.extend(header.bytes());
+        self.bytes.extend(name.bytes());
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend(content);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    /// Its bytes, complete.
+    pub fn end(mut self) -> Vec<u8> {
+        self.entry("TRAILER!!!", 0, &[], (0, 0));
+        self.bytes
+    }
+}
+
+/// The shared libraries of a program; one that is linked statically has none.
+fn libraries(program: &Path) -> io::Result<Vec<PathBuf>> {
+    let said = Command::new("ldd").arg(program).output()?.stdout;
+    let said = String::from_utf8_lossy(&said);
+    let paths = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_has_each_name_once_and_its_parts_where_they_belong() {
+        let mut archive = Archive::new();
+        archive.file("a/b/c", 0o644, b"hello");
+        archive.file("a/b/c", 0o644, b"again");
+        let bytes = archive.end();
+        assert!(bytes.len().is_multiple_of(4) && bytes.starts_with(b"070701"));
+        let text = String::from_utf8_lossy(&bytes);
+        let count = |what: &str| text.matches(what).count();
+        assert_eq!((count("hello"), count("again")), (1, 0));
+        assert_eq!((count("a\0"), count("a/b\0"), count("a/b/c\0")), (3, 2, 1));
+        assert_eq!(count("TRAILER!!!"), 1);
+    }
+
+    #[test]
+    fn a_program_comes_with_what_it_is_linked_with() {
+        let mut archive = Archive::default();
+        archive.program("sh", Path::new("/bin/sh")).unwrap();
+        assert!(archive.names.contains("bin/sh") && archive.names.contains("bin"));
+        let libraries = archive.names.iter().filter(|name| name.contains("libc.so"));
+        assert!(libraries.count() <= 1);
+    }
+}

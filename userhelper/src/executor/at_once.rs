@@ -1,0 +1,115 @@
+//! Short writes that are carried out where they begin, as long as none of them takes its time.
+//!
+//! Most file systems take a write into the page cache from the ring only by way of a thread of the
+//! kernel, one write after the other: ext4 and tmpfs do. Waking that thread, and being woken by it,
+//! costs several times as much as the write, which is a copy into memory. But a write may also wait
+//! for the disk: for a sync, for a range that is being freed, for others that have made too much of
+//! the page cache dirty. Who has found that out once asks the ring for a while.
+
+use std::time::{Duration, Instant};
+
+use driver::host::Action;
+use driver::units::{Bytes, FileOffset};
+
+/// The longest write that is carried out at once.
+const LONGEST: Bytes = Bytes(64 << 10);
+
+/// What the page cache keeps. Of a page that is written in part, the rest may have to be read.
+const PAGE: u64 = 4096;
+
+/// A write that takes longer has waited for something.
+const SLOW: Duration = Duration::from_millis(1);
+
+/// Writes that go to the ring after one that was slow.
+const PATIENCE: u32 = 1024;
+
+/// Whether writes are carried out at once.
+#[derive(Debug, Default)]
+pub(super) struct AtOnce {
+    /// Writes that still go to the ring.
+    left: u32,
+}
+
+impl AtOnce {
+    /// Whether to carry this out at once.
+    pub(super) fn takes(&mut self, action: &Action) -> bool {
+        let (Action::Write { at, buffer } | Action::WriteOnce { at, buffer, .. }) = action else {
+            return false;
+        };
+        let FileOffset(at) = *at;
+        let len = buffer.len();
+        let is_whole_pages = at.is_multiple_of(PAGE) && len.0.is_multiple_of(PAGE);
+        if !is_whole_pages || len > LONGEST {
+            return false;
+        }
+        let takes = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        takes
+    }
+
+    /// Carries it out, and notes how long that took.
+    pub(super) fn carry_out<T>(&mut self, write: impl FnOnce() -> T) -> T {
+        let began = now();
+        let written = write();
+        if began.elapsed() > SLOW {
+            self.left = PATIENCE;
+        }
+        written
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody else tells whether the host has waited"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+impl AtOnce {
+    /// One for which the ring has all writes of a test.
+    pub(super) fn never() -> AtOnce {
+        AtOnce { left: u32::MAX }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use driver::host::Buffer;
+
+    use super::*;
+
+    fn write(at: u64, len: usize) -> Action {
+        Action::Write {
+            at: FileOffset(at),
+            buffer: Buffer::whole(vec![0; len]),
+        }
+    }
+
+    #[test]
+    fn whole_pages_are_written_at_once() {
+        let mut at_once = AtOnce::default();
+        assert!(at_once.takes(&write(8192, 4096)));
+        for action in [
+            write(512, 4096),
+            write(4096, 512),
+            write(0, LONGEST.0 as usize + 4096),
+            Action::SyncData,
+        ] {
+            assert!(!at_once.takes(&action), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn after_one_that_took_its_time_the_ring_has_the_next_ones() {
+        let mut at_once = AtOnce::default();
+        at_once.carry_out(|| ());
+        assert!(at_once.takes(&write(0, 4096)));
+        at_once.left = PATIENCE;
+        for _ in 0..PATIENCE {
+            assert!(!at_once.takes(&write(0, 4096)));
+        }
+        assert!(at_once.takes(&write(0, 4096)));
+    }
+}
