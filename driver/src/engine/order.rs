@@ -106,7 +106,6 @@ impl InOrder {
     /// Takes the first request, if `is_wanted`. Nothing has begun, and so nothing keeps it back.
     #[inline]
     pub(super) fn take_first(&mut self, is_wanted: impl Fn(Operation) -> bool) -> Option<Request> {
-        debug_assert_eq!(self.begun_count(), 0);
         let first = self.waiting.front()?;
         match is_wanted(first.request.operation) {
             true => self.waiting.pop_front().map(|waiting| waiting.request),

@@ -1,13 +1,15 @@
 //! Which rows are asked for: those whose names contain a text.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use crate::locked::locked;
 
 /// The rows that are asked for, and the names of those that were not.
 #[derive(Debug, Default)]
 pub struct Only {
     text: Option<String>,
-    refused: RefCell<BTreeSet<String>>,
+    refused: Mutex<BTreeSet<String>>,
 }
 
 impl Only {
@@ -15,7 +17,7 @@ impl Only {
     pub fn containing(text: Option<&str>) -> Only {
         Only {
             text: text.map(str::to_owned),
-            refused: RefCell::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -24,7 +26,7 @@ impl Only {
         let Some(text) = &self.text else { return true };
         let is_wanted = name.contains(text);
         if !is_wanted {
-            self.refused.borrow_mut().insert(name.to_owned());
+            locked(&self.refused).insert(name.to_owned());
         }
         is_wanted
     }
@@ -32,7 +34,7 @@ impl Only {
     /// The names of the rows that were not asked for, in order. A text that fits no row was most
     /// likely meant for one of these.
     pub fn refused(&self) -> Vec<String> {
-        self.refused.borrow().iter().cloned().collect()
+        locked(&self.refused).iter().cloned().collect()
     }
 }
 
