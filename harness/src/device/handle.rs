@@ -12,7 +12,7 @@ use driver::blk::{Completion, Limits, Request};
 use driver::driver::Driver;
 use driver::host::HostFile;
 use driver::ordered::Statistics;
-use driver::resize::Outcome;
+use driver::resize::ResizeOutcome;
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
@@ -39,7 +39,7 @@ pub(super) enum Message<F> {
     /// It submits nothing more. Its channel closes after the last of its completions.
     Went(Submitter),
     Requests(Submitter, Vec<Request>),
-    Resize(SentResize<F>, Sender<Outcome>),
+    Resize(SentResize<F>, Sender<ResizeOutcome>),
     /// Gives up the resize under way, and those that wait.
     GiveUpResizes,
     Look(Look<F>),
@@ -126,7 +126,7 @@ impl<F> Submissions<F> {
     ///
     /// # Errors
     /// If the device does not go on.
-    pub fn resize(&self, resize: SentResize<F>) -> Result<Receiver<Outcome>, DeviceError> {
+    pub fn resize(&self, resize: SentResize<F>) -> Result<Receiver<ResizeOutcome>, DeviceError> {
         let (reply, outcome) = bounded(1);
         self.send(Message::Resize(resize, reply))?;
         Ok(outcome)
@@ -207,7 +207,7 @@ pub struct Handle<F> {
     ready: VecDeque<Completion>,
     /// Requests of this submitter that it has not been given back.
     in_flight: usize,
-    outcome: Option<Receiver<Outcome>>,
+    outcome: Option<Receiver<ResizeOutcome>>,
 }
 
 /// Another submitter to the same device.
@@ -342,7 +342,7 @@ impl<F: HostFile> BlockDevice for Handle<F> {
         Ok(())
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
+    fn resized(&mut self, wait: bool) -> Result<Option<ResizeOutcome>, DeviceError> {
         let Some(receiver) = &self.outcome else {
             return Ok(None);
         };

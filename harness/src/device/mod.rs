@@ -22,7 +22,7 @@ use driver::driver::Driver;
 use driver::executor::Died;
 use driver::host::HostFile;
 use driver::ordered::{Resize, Statistics};
-use driver::resize::Outcome;
+use driver::resize::ResizeOutcome;
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
@@ -105,7 +105,7 @@ pub trait BlockDevice {
     ///
     /// # Errors
     /// If the device does not go on.
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError>;
+    fn resized(&mut self, wait: bool) -> Result<Option<ResizeOutcome>, DeviceError>;
 
     /// Has one request carried out; this submitter has none in flight.
     ///

@@ -17,7 +17,7 @@ use driver::blk::{Completion, Limits, Operation, Request, Tag};
 use driver::driver::{Driver, Portable};
 use driver::executor::{Died, Wait};
 use driver::ordered::Statistics;
-use driver::resize::{Outcome, ResizeError};
+use driver::resize::{ResizeError, ResizeOutcome};
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
@@ -179,7 +179,7 @@ impl<D: Portable> BlockDevice for Live<D> {
         self.handle.resize(resize)
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
+    fn resized(&mut self, wait: bool) -> Result<Option<ResizeOutcome>, DeviceError> {
         self.handle.resized(wait)
     }
 }
@@ -243,9 +243,9 @@ struct IoThread<D: Driver> {
     batched: usize,
     /// Requests in flight that wait for a sync.
     syncing: usize,
-    resizes: VecDeque<(SentResize<D::File>, Sender<Outcome>)>,
+    resizes: VecDeque<(SentResize<D::File>, Sender<ResizeOutcome>)>,
     /// Who waits for the resize under way.
-    resizing: Option<Sender<Outcome>>,
+    resizing: Option<Sender<ResizeOutcome>>,
 }
 
 impl<D: Driver> IoThread<D> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driver::cow::JournalRecord;
 use driver::ordered::{Desk, Procedure, Resize};
-use driver::resize::{Outcome, ResizeError, Resized};
+use driver::resize::{ResizeError, ResizeOutcome, Resized};
 use driver::units::{Bytes, SectorCount};
 use userhelper::image_host::ImageHost;
 use userhelper::planner::{Plan, Wish};
@@ -187,7 +187,7 @@ impl Export {
     }
 
     fn carry_out(&self, resize: SentResize<RealFile>) -> Result<Resized, CannotResize> {
-        let outcome: Result<Outcome, CannotResize> = (|| {
+        let outcome: Result<ResizeOutcome, CannotResize> = (|| {
             let outcome = self.submissions().resize(resize)?;
             let gone = |_| match self.submissions().ended() {
                 Some(why) => why.clone(),
