@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use crossbeam_channel::Sender;
 use driver::blk::{Limits, Status as BlkStatus};
@@ -13,6 +13,7 @@ use userhelper::real_files::RealFile;
 
 use crate::clock::{self, Started};
 use crate::device::{DeviceError, Handle, Submissions, Taken};
+use crate::locked::{locked, read_locked, write_locked};
 
 use super::budget::Budget;
 use super::client::{Completer, Submitter, client};
@@ -215,11 +216,7 @@ impl Export {
         let (capacity, dirty, failed_sync) = look?;
         let statistics = self.0.submissions.statistics();
         let about = &self.0.about;
-        let recorder = self
-            .0
-            .recorder
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let recorder = read_locked(&self.0.recorder);
         Ok(Status {
             file: about.path.display().to_string(),
             driver: about.driver.to_owned(),
@@ -261,30 +258,17 @@ impl Export {
     /// Writes down what clients ask for from now on, in the place of an earlier recording, which
     /// is given back to be finished.
     pub fn record_to(&self, recorder: Option<Recorder>) -> Option<Recorder> {
-        let mut current = self
-            .0
-            .recorder
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut current, recorder)
+        std::mem::replace(&mut write_locked(&self.0.recorder), recorder)
     }
 
     /// The time now, if what is asked for is written down.
     pub(super) fn recording_time(&self) -> Option<Started> {
-        let recorder = self
-            .0
-            .recorder
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let recorder = read_locked(&self.0.recorder);
         recorder.is_some().then(clock::start)
     }
 
     pub(super) fn record(&self, client: u64, asked: Asked, status: BlkStatus) {
-        let recorder = self
-            .0
-            .recorder
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let recorder = read_locked(&self.0.recorder);
         if let Some(recorder) = recorder.as_ref() {
             recorder.note(client, asked, status);
         }
@@ -292,15 +276,7 @@ impl Export {
 
     /// How the recording under way is doing.
     pub fn recording(&self) -> Option<RecordingStatus> {
-        let recorder = self
-            .0
-            .recorder
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let recorder = read_locked(&self.0.recorder);
         recorder.as_ref().map(Recorder::status)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

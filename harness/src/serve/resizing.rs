@@ -1,6 +1,6 @@
 //! Resizes of a device that is served.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use driver::cow::JournalRecord;
 use driver::ordered::{Desk, Procedure, Resize};
@@ -15,6 +15,7 @@ use userhelper::resize::WishedResize;
 
 use crate::clock::{self, Started};
 use crate::device::{DeviceError, SentResize};
+use crate::locked::locked;
 
 use super::export::Export;
 use super::status::{ResizeState, ResizeStatus};
@@ -224,8 +225,4 @@ impl Resize<RealFile> for Resumed {
                 .await
         })
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

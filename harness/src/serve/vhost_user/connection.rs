@@ -4,7 +4,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -12,6 +12,7 @@ use vhost::vhost_user::{Error as ProtocolError, Listener};
 use vhost_user_backend::{Error as LibraryError, VhostUserDaemon};
 use vmm_sys_util::epoll::EventSet;
 
+use crate::locked::locked;
 use crate::serve::Export;
 
 use super::chain::Memory;
@@ -222,8 +223,4 @@ fn why_not_passed(error: RelayError) -> Option<String> {
         RelayError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
         error => Some(error.to_string()),
     }
-}
-
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

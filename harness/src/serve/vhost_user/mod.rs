@@ -36,10 +36,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use driver::shown;
 
+use crate::locked::locked;
+
 use super::socket::{Listening, listen};
 use super::{Endpoint, Export};
 
-use connection::{Channel, Connection, locked};
+use connection::{Channel, Connection};
 
 /// How long an endpoint that is stopped waits for a client at most.
 const PATIENCE: Duration = Duration::from_secs(30);
