@@ -23,7 +23,7 @@ use crate::serve::{Ending, Endpoint, Export, Opening, Up};
 
 use super::ctl::RecordedText;
 use super::device_arg::device_or_path;
-use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
+use super::driver_arg::DriverArgs;
 use super::interrupt::Interrupt;
 use super::{Failure, Verdict, output, wrong_usage};
 
@@ -103,24 +103,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     fuse: Option<PathBuf>,
 
-    /// The driver that serves the requests
-    ///
-    /// The models of the kernels' drivers have the defects of the real ones: with them a real file
-    /// system shows what it would lose. They have no resize and no raw disk.
-    #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
-    driver: DriverArg,
-
-    /// Of a kernel's driver, switch on only this defect; may be repeated
-    ///
-    /// Without it, all that the real one has; `none` switches all off. docs/defects.md says what
-    /// each of them is.
-    #[arg(
-        long,
-        value_name = "NAME",
-        value_parser = one_of(names_of_drivers()),
-        hide_possible_values = true
-    )]
-    defect: Vec<String>,
+    #[command(flatten)]
+    driver: DriverArgs,
 
     /// Take no writes; the files are not written
     #[arg(long)]
@@ -129,10 +113,6 @@ pub(super) struct Args {
     /// Let clients make the device smaller by truncating it, as long as no data lies past the end
     #[arg(long)]
     allow_shrink: bool,
-
-    /// Who carries out what the device asks of its files
-    #[arg(long, value_enum, default_value_t = IoArg::Auto)]
-    io: IoArg,
 
     /// Refuse a backing path in the header that leads outside the COW file's directory
     #[arg(long)]
@@ -177,7 +157,7 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
             ..OpenOptions::default()
         },
         driver,
-        io: args.io.into(),
+        io: args.driver.io.into(),
         allow_shrink: args.allow_shrink,
     };
     let tells = |line: &dyn std::fmt::Display| output::remark(line);
@@ -235,7 +215,7 @@ impl Args {
             ("--allow-shrink", self.allow_shrink),
             ("--confine-backing", self.confine_backing),
         ];
-        self.driver.with_defects(&self.defect, &not_with_a_model)
+        self.driver.chosen(&not_with_a_model)
     }
 
     /// Begins to listen everywhere.
