@@ -188,14 +188,9 @@ impl Export {
     }
 
     fn carry_out(&self, resize: SentResize<RealFile>) -> Result<Resized, CannotResize> {
-        let outcome: Result<ResizeOutcome, CannotResize> = (|| {
-            let outcome = self.submissions().resize(resize)?;
-            let gone = |_| match self.submissions().ended() {
-                Some(why) => why.clone(),
-                None => DeviceError::Stopped,
-            };
-            Ok(outcome.recv().map_err(gone)?)
-        })();
+        let begun = self.submissions().resize(resize);
+        let outcome = begun.and_then(|reply| reply.wait());
+        let outcome: Result<ResizeOutcome, CannotResize> = outcome.map_err(CannotResize::from);
         let resized = outcome.and_then(|outcome| Ok(outcome?));
         let told = resized.as_ref().map(|resized| *resized);
         self.resizing().end(told.map_err(ToString::to_string));

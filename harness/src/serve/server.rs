@@ -8,7 +8,7 @@ use driver::linux::LinuxOpenError;
 use driver::open::{OpenOptions, Opened, open};
 use userhelper::real_files::{RealFile, RealHost};
 
-use crate::device::{DeviceError, Handle, Io, NoIo, Shared, Stepped, Taken};
+use crate::device::{DeviceError, Handle, Io, NoIo, SharedDevice, Stepped, Taken};
 use crate::replay::{BringsUp, Model, ReplayDriver, SessionError};
 
 use super::export::{About, Export, Tells};
@@ -141,8 +141,6 @@ impl Up {
     /// # Errors
     /// Why not everything is durable.
     pub fn close(self) -> Result<(), String> {
-        // What does not go on has no resize under way.
-        let _ = self.export.give_up_resizes();
         (self.close)()
     }
 }
@@ -151,7 +149,7 @@ fn started<D>(
     driver: D,
     io: Io,
     is_model: bool,
-) -> Result<(Shared<D>, Handle<RealFile>, Taken), SessionError>
+) -> Result<(SharedDevice<D>, Handle<RealFile>, Taken), SessionError>
 where
     D: Portable<File = RealFile> + 'static,
 {
@@ -165,7 +163,8 @@ where
         Some(executor) => Stepped::on(driver, executor),
         None => Stepped::new(driver),
     };
-    let shared = Shared::start(device).map_err(|error| SessionError::from(NoIo::Thread(error)))?;
+    let shared =
+        SharedDevice::start(device).map_err(|error| SessionError::from(NoIo::Thread(error)))?;
     let handle = shared.handle();
     Ok((shared, handle, chosen.taken()))
 }

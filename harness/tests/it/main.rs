@@ -79,6 +79,7 @@ mod serve_peers;
 mod serve_record;
 mod serve_vhost_user;
 mod shared_device;
+mod shared_device_ends;
 mod side_by_side;
 mod sim_allowance;
 mod sim_crash_images;
