@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use crossbeam_channel::Sender;
-use driver::blk::{Limits, Status as BlkStatus};
+use driver::blk::{Limits, Status};
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::real_files::RealFile;
 
@@ -21,7 +21,7 @@ use super::extents::{Extent, extents};
 use super::record::{Asked, Recorder, RecordingStatus};
 use super::resizing::Resizing;
 use super::server::Ending;
-use super::status::{ClientStatus, Status};
+use super::status::{ClientStatus, DeviceStatus};
 
 /// The memory that the data of requests may take which are longer than [`SMALL`].
 const LARGE_BUDGET: u64 = 256 << 20;
@@ -208,7 +208,7 @@ impl Export {
     ///
     /// # Errors
     /// If the device does not go on.
-    pub fn status(&self) -> Result<Status, DeviceError> {
+    pub fn status(&self) -> Result<DeviceStatus, DeviceError> {
         let look = self.0.submissions.look(|driver| {
             let dirty = driver.dirty_count();
             (driver.capacity(), dirty, driver.has_failed_sync())
@@ -217,7 +217,7 @@ impl Export {
         let statistics = self.0.submissions.statistics();
         let about = &self.0.about;
         let recorder = read_locked(&self.0.recorder);
-        Ok(Status {
+        Ok(DeviceStatus {
             file: about.path.display().to_string(),
             driver: about.driver.to_owned(),
             defects: about.defects.clone(),
@@ -267,7 +267,7 @@ impl Export {
         recorder.is_some().then(clock::start)
     }
 
-    pub(super) fn record(&self, client: u64, asked: Asked, status: BlkStatus) {
+    pub(super) fn record(&self, client: u64, asked: Asked, status: Status) {
         let recorder = read_locked(&self.0.recorder);
         if let Some(recorder) = recorder.as_ref() {
             recorder.note(client, asked, status);

@@ -31,4 +31,4 @@ pub use export::{About, Export, Tells};
 pub use extents::Extent;
 pub use resizing::{CannotResize, Grown};
 pub use server::{Ending, Endpoint, Opening, Up};
-pub use status::{ClientStatus, ResizeState, ResizeStatus, Status};
+pub use status::{ClientStatus, DeviceStatus, ResizeState, ResizeStatus};
