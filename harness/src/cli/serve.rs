@@ -19,7 +19,7 @@ use crate::serve::nbd::Nbd;
 use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::record::Recorder;
 use crate::serve::vhost_user::VhostUser;
-use crate::serve::{Ending, Endpoint, Export, Opening, Up};
+use crate::serve::{Ending, Endpoints, Export, Opening, Up};
 
 use super::ctl::RecordedText;
 use super::device_arg::device_or_path;
@@ -147,37 +147,27 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     // From here on the first signal asks the server to stop.
     let interrupt = Interrupt::catch();
     let size = args.device.size.take();
-    let opening = Opening {
-        spec: args.device.clone(),
-        options: OpenOptions {
-            trust: match args.confine_backing {
-                true => Trust::Confine,
-                false => Trust::Follow,
-            },
-            ..OpenOptions::default()
-        },
-        driver,
-        io: args.driver.io.into(),
-        allow_shrink: args.allow_shrink,
-    };
     let tells = |line: &dyn std::fmt::Display| output::remark(line);
     let (ends, ending) = bounded(1);
-    let up = opening
+    let up = args
+        .opening(driver)
         .bring_up(Box::new(tells), ends)
         .map_err(Failure::operation)?;
     // It outlives the device: whoever asks for the end waits until that is closed.
     let mut control = None;
-    let served = args.endpoints(&up.export).and_then(|endpoints| {
+    let served: Result<Ending, Failure> = (|| {
+        let endpoints = args.endpoints(&up.export)?;
         control = args.control(&up.export)?;
         args.record(&up.export)?;
         let export = up.export.clone();
         interrupt.wake(move || export.end(Ending::Signal));
         resize_first(&up, size)?;
         announce(&up.export, &endpoints, control.as_ref());
-        let why = ending.recv().unwrap_or(Ending::Signal);
-        stop(endpoints);
+        let why = up.until_the_end(&ending);
+        // A manager that is not there any more does not need to know.
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
         Ok(why)
-    });
+    })();
     // Whatever happened, what was acknowledged is made durable.
     let export = up.export.clone();
     let path = &export.about().path;
@@ -187,11 +177,15 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     if let Some(control) = control {
         control.end(closed.clone());
     }
-    let why = served?;
-    closed.map_err(Failure)?;
-    match why {
-        Ending::Signal | Ending::Asked => recorded.map(|()| Verdict::Good),
-        Ending::Died(error) => Err(Failure(format!("{}: {error}", shown(path)))),
+    match served? {
+        Ending::Died(error) => Err(Failure(format!(
+            "{}: the device has ended, and what was not flushed may be lost: {error}",
+            shown(path)
+        ))),
+        Ending::Signal | Ending::Asked => {
+            closed.map_err(Failure)?;
+            recorded.map(|()| Verdict::Good)
+        }
     }
 }
 
@@ -218,20 +212,36 @@ impl Args {
         self.driver.chosen(&not_with_a_model)
     }
 
+    fn opening(&self, driver: ReplayDriver) -> Opening {
+        Opening {
+            spec: self.device.clone(),
+            options: OpenOptions {
+                trust: match self.confine_backing {
+                    true => Trust::Confine,
+                    false => Trust::Follow,
+                },
+                ..OpenOptions::default()
+            },
+            driver,
+            io: self.driver.io.into(),
+            allow_shrink: self.allow_shrink,
+        }
+    }
+
     /// Begins to listen everywhere.
-    fn endpoints(&self, export: &Export) -> Result<Vec<Box<dyn Endpoint>>, Failure> {
-        let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
+    fn endpoints(&self, export: &Export) -> Result<Endpoints, Failure> {
+        let mut endpoints = Endpoints::of(export.clone());
         for address in &self.nbd {
             let listens = Nbd::listen(export, address, self.allow_remote, PATIENCE);
-            endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+            endpoints.add(listens.map_err(Failure::operation)?);
         }
         for socket in &self.vhost_user {
             let listens = VhostUser::listen(export, socket);
-            endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+            endpoints.add(listens.map_err(Failure::operation)?);
         }
         if let Some(directory) = &self.fuse {
             let mounted = Fuse::mount(export, directory);
-            endpoints.push(Box::new(mounted.map_err(Failure::operation)?));
+            endpoints.add(mounted.map_err(Failure::operation)?);
         }
         Ok(endpoints)
     }
@@ -286,9 +296,8 @@ fn resize_first(up: &Up, size: Option<Bytes>) -> Result<(), Failure> {
     thread.spawn(work).map(drop).map_err(Failure::operation)
 }
 
-fn announce(export: &Export, endpoints: &[Box<dyn Endpoint>], control: Option<&Control>) {
-    let places = endpoints.iter().map(|endpoint| endpoint.place());
-    let places = places.chain(control.map(Control::place));
+fn announce(export: &Export, endpoints: &Endpoints, control: Option<&Control>) {
+    let places = endpoints.places().chain(control.map(Control::place));
     output::remark(format_args!(
         "serving {}, {}: {}",
         shown(&export.about().path),
@@ -301,13 +310,5 @@ fn announce(export: &Export, endpoints: &[Box<dyn Endpoint>], control: Option<&C
         output::remark(format_args!(
             "the service manager is not told that this is ready: {words}"
         ));
-    }
-}
-
-fn stop(endpoints: Vec<Box<dyn Endpoint>>) {
-    // A manager that is not there any more does not need to know.
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    for endpoint in endpoints {
-        endpoint.stop();
     }
 }

@@ -1,12 +1,13 @@
 //! What all endpoints of one device share.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use driver::blk::{Limits, Status};
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::real_files::RealFile;
@@ -76,6 +77,8 @@ struct Inner {
     submissions: Submissions<RealFile>,
     large: Arc<Budget>,
     small: Arc<Budget>,
+    /// No new requests are to come.
+    is_ending: AtomicBool,
     in_flight: AtomicUsize,
     next_client: AtomicU64,
     clients: Mutex<BTreeMap<u64, ClientStatus>>,
@@ -108,6 +111,7 @@ impl Export {
             submissions,
             large: Budget::new(LARGE_BUDGET),
             small: Budget::new(SMALL_BUDGET),
+            is_ending: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             next_client: AtomicU64::new(1),
             clients: Mutex::new(BTreeMap::new()),
@@ -159,6 +163,17 @@ impl Export {
         let aligned = offset.is_multiple_of(SECTOR_SIZE) && len.is_multiple_of(SECTOR_SIZE);
         let range = SectorRange::new(Sector(offset / SECTOR_SIZE), Bytes(len).whole_sectors());
         (aligned && end <= self.capacity().bytes().0).then_some(range)
+    }
+
+    /// From now on requests that come are refused, where a protocol has a word for that: the server
+    /// is to end.
+    pub fn refuse_requests(&self) {
+        self.0.is_ending.store(true, Ordering::Release);
+    }
+
+    /// Whether requests that come are refused, because the server is to end.
+    pub fn is_ending(&self) -> bool {
+        self.0.is_ending.load(Ordering::Acquire)
     }
 
     /// The memory from which a request with so many bytes of data takes its part.
@@ -234,6 +249,16 @@ impl Export {
             resize: self.0.resizing.status(),
             recording: recorder.as_ref().map(Recorder::status),
         })
+    }
+
+    /// Closes when the device's thread has ended.
+    pub(super) fn device_end(&self) -> Receiver<Infallible> {
+        self.0.submissions.end()
+    }
+
+    /// Why the device's thread has ended, if it has.
+    pub(super) fn device_ended(&self) -> Option<&DeviceError> {
+        self.0.submissions.ended()
     }
 
     pub(super) fn submissions(&self) -> &Submissions<RealFile> {

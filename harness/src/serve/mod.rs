@@ -30,5 +30,5 @@ pub use client::{Completer, Done, Job, NoWay, Submitter};
 pub use export::{About, Export, Tells};
 pub use extents::Extent;
 pub use resizing::{CannotResize, Grown};
-pub use server::{Ending, Endpoint, Opening, Up};
+pub use server::{Ending, Endpoint, Endpoints, Opening, Up};
 pub use status::{ClientStatus, DeviceStatus, ResizeState, ResizeStatus};

@@ -1,6 +1,8 @@
 //! A device from when it is opened to serve it until it is closed.
 
-use crossbeam_channel::Sender;
+use std::fmt;
+
+use crossbeam_channel::{Receiver, Sender, select};
 use driver::cow::JournalRecord;
 use driver::device_spec::DeviceSpec;
 use driver::driver::{Driver, Portable};
@@ -21,6 +23,51 @@ pub trait Endpoint: Send {
     /// Takes no more requests, answers what is in flight, and lets its clients go. A client that
     /// does not take its answers keeps it for a bounded time only.
     fn stop(self: Box<Self>);
+}
+
+/// The endpoints that have begun to listen. However a server ends, they stop.
+pub struct Endpoints {
+    export: Export,
+    begun: Vec<Box<dyn Endpoint>>,
+}
+
+impl fmt::Debug for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.places()).finish()
+    }
+}
+
+impl Endpoints {
+    /// None yet.
+    pub fn of(export: Export) -> Endpoints {
+        Endpoints {
+            export,
+            begun: Vec::new(),
+        }
+    }
+
+    /// One more.
+    pub fn add(&mut self, endpoint: impl Endpoint + 'static) {
+        self.begun.push(Box::new(endpoint));
+    }
+
+    /// Where they listen, as in a message.
+    pub fn places(&self) -> impl Iterator<Item = String> {
+        self.begun.iter().map(|endpoint| endpoint.place())
+    }
+}
+
+/// Requests and resizes that come from now on are refused, a resize under way is given up, and
+/// what is in flight is answered.
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        self.export.refuse_requests();
+        // What does not go on has no resize under way.
+        let _ = self.export.give_up_resizes();
+        for endpoint in self.begun.drain(..) {
+            endpoint.stop();
+        }
+    }
 }
 
 /// Why a server ends.
@@ -60,8 +107,8 @@ pub struct Up {
     close: Box<dyn FnOnce() -> Result<(), String>>,
 }
 
-impl std::fmt::Debug for Up {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Up {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Up")
             .field("export", &self.export)
             .finish_non_exhaustive()
@@ -135,6 +182,20 @@ impl Opening {
 }
 
 impl Up {
+    /// Waits until the server is to end: somebody says so over `ending`, or the device has ended by
+    /// itself.
+    pub fn until_the_end(&self, ending: &Receiver<Ending>) -> Ending {
+        let device_end = self.export.device_end();
+        let why = select! {
+            recv(ending) -> why => why.ok(),
+            recv(device_end) -> _ => None,
+        };
+        why.unwrap_or_else(|| {
+            let why = self.export.device_ended().cloned();
+            Ending::Died(why.unwrap_or(DeviceError::Stopped))
+        })
+    }
+
     /// Gives up a resize under way, makes everything durable and closes the files. The endpoints
     /// have stopped.
     ///

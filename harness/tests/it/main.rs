@@ -71,6 +71,7 @@ mod report_pages;
 mod resize_findings;
 mod security_page;
 mod serve_control;
+mod serve_ends;
 mod serve_fuse;
 mod serve_fuse_ends;
 mod serve_fuse_loop;

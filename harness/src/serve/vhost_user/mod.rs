@@ -127,7 +127,7 @@ impl Accepting {
     /// Tells the client that is there when the device has another size.
     fn tell_of_changes(&self) {
         let channel = Arc::downgrade(&self.channel);
-        self.export.when_resized(Box::new(move |_| {
+        self.export.when_resized(Arc::new(move |_| {
             let channel: Option<Arc<Mutex<_>>> = channel.upgrade();
             if let Some(channel) = &channel
                 && let Some(channel) = &*locked(channel)
