@@ -16,23 +16,20 @@ use crate::clock::{self, Started};
 use crate::device::{DeviceError, Handle, Submissions, Taken};
 use crate::locked::{locked, read_locked, write_locked};
 
-use super::budget::Budget;
 use super::client::{Completer, Submitter, client};
 use super::extents::{Extent, extents};
 use super::record::{Asked, Recorder, RecordingStatus};
 use super::resizing::Resizing;
 use super::server::Ending;
+use super::shares::Shares;
 use super::status::{ClientStatus, DeviceStatus};
 
-/// The memory that the data of requests may take which are longer than [`SMALL`].
-const LARGE_BUDGET: u64 = 256 << 20;
+/// The memory that the data of all requests may take, in bytes, beside what each client can always
+/// have.
+const COMMON_MEMORY: u64 = 256 << 20;
 
-/// The memory that the data of the others may take. They have their own, so that a few clients
-/// with long requests that never get on keep nobody else waiting.
-const SMALL_BUDGET: u64 = 64 << 20;
-
-/// The longest request that is a small one, in bytes.
-const SMALL: u64 = 64 << 10;
+/// What is kept of it for clients that have little.
+const RESERVED_MEMORY: u64 = 64 << 20;
 
 /// Where what is worth saying goes: a line each, without a line feed.
 pub trait Tells: Send + Sync {
@@ -71,12 +68,9 @@ pub struct Export(Arc<Inner>);
 
 struct Inner {
     about: About,
-    /// From which new clients' handles are made.
-    handle: Mutex<Handle<RealFile>>,
-    /// For looks and resizes.
+    /// For looks and resizes, and from which new clients' handles are made.
     submissions: Submissions<RealFile>,
-    large: Arc<Budget>,
-    small: Arc<Budget>,
+    memory: Arc<Shares>,
     /// No new requests are to come.
     is_ending: AtomicBool,
     in_flight: AtomicUsize,
@@ -104,13 +98,11 @@ impl Export {
         tells: Box<dyn Tells>,
         ends: Sender<Ending>,
     ) -> Export {
-        let (submissions, _) = handle.clone().split();
+        let (submissions, _) = handle.split();
         Export(Arc::new(Inner {
             about,
-            handle: Mutex::new(handle),
             submissions,
-            large: Budget::new(LARGE_BUDGET),
-            small: Budget::new(SMALL_BUDGET),
+            memory: Shares::new(COMMON_MEMORY, RESERVED_MEMORY),
             is_ending: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             next_client: AtomicU64::new(1),
@@ -176,26 +168,19 @@ impl Export {
         self.0.is_ending.load(Ordering::Acquire)
     }
 
-    /// The memory from which a request with so many bytes of data takes its part.
-    pub fn budget(&self, bytes: u64) -> &Arc<Budget> {
-        match bytes <= SMALL {
-            true => &self.0.small,
-            false => &self.0.large,
-        }
-    }
-
     /// A new client; `name` says what it is and where it comes from. It is one until both halves
     /// have been dropped.
     pub fn client<C>(&self, name: String) -> (Submitter<C>, Completer<C>) {
         let number = self.0.next_client.fetch_add(1, Ordering::Relaxed);
-        let (submissions, completions) = locked(&self.0.handle).clone().split();
+        let (submissions, completions) = self.0.submissions.handle().split();
         let client_status = ClientStatus {
             number,
             name,
             requests: 0,
         };
         locked(&self.0.clients).insert(number, client_status);
-        client(self.clone(), number, submissions, completions)
+        let share = self.0.memory.of(number);
+        client(self.clone(), number, share, submissions, completions)
     }
 
     /// The client with this number has gone.
@@ -242,7 +227,7 @@ impl Export {
             dirty_bytes: dirty.bytes().0,
             failed_sync,
             in_flight: self.0.in_flight.load(Ordering::Relaxed),
-            buffered_bytes: self.0.large.used() + self.0.small.used(),
+            buffered_bytes: self.0.memory.used(),
             requests: statistics.requests,
             syncs: statistics.syncs,
             clients: locked(&self.0.clients).values().cloned().collect(),

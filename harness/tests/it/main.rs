@@ -70,6 +70,7 @@ mod replay_own_file;
 mod report_pages;
 mod resize_findings;
 mod security_page;
+mod serve_clients;
 mod serve_control;
 mod serve_ends;
 mod serve_fuse;

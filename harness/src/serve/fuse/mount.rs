@@ -114,6 +114,7 @@ impl Fuse {
         let files = Files {
             shared: Arc::clone(&shared),
             asked: threads.asked(),
+            share: threads.share(),
             looks: looks.clone(),
         };
         let config = config(export);

@@ -127,7 +127,9 @@ pub(super) fn serve(
         NotSettled::Io(error) if is_impatience(&error) => CutOff::StoppedInTheMiddle,
         error => error.into(),
     })?;
-    let (submitter, completer) = export.client::<Context>(name.to_owned());
+    let (submitter, mut completer) = export.client::<Context>(name.to_owned());
+    let lost = Arc::clone(stream);
+    completer.when_lost(move || lost.shutdown(Shutdown::Both));
     let output = Arc::new(Mutex::new(Output {
         stream: Arc::clone(stream),
         patience,
@@ -387,12 +389,11 @@ impl Requests<'_> {
         bytes: u64,
         batch: &mut Vec<(Job, Context, Option<Permit>)>,
     ) -> Result<Permit, CutOff> {
-        let budget = self.export.budget(bytes);
-        if let Some(permit) = budget.try_take(bytes) {
+        if let Some(permit) = self.submitter.share().try_take(bytes) {
             return Ok(permit);
         }
         self.submit(batch)?;
-        Ok(budget.take(bytes))
+        Ok(self.submitter.share().take(bytes))
     }
 
     fn block_status(&self, request: &Request, range: SectorRange) -> Result<Outcome, CutOff> {

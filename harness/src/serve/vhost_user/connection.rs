@@ -103,7 +103,9 @@ impl Line {
         export: &Export,
         place: &str,
     ) -> Result<(), String> {
-        let (submitter, completer) = export.client(place.to_owned());
+        let (submitter, mut completer) = export.client(place.to_owned());
+        let lost = Arc::clone(self);
+        completer.when_lost(move || lost.cut(Some("nobody answers it any more".into())));
         let memory = AllMemory::new(Memory::new());
         let line = Arc::clone(self);
         let break_off = Box::new(move |why| line.cut(Some(why)));
@@ -122,7 +124,8 @@ impl Line {
         std::thread::scope(|scope| {
             let started = (|| {
                 let answers = Builder::new().name("vhost-user-answers".into());
-                answers.spawn_scoped(scope, || disk.answer_all(&completer))?;
+                let answering = Arc::clone(&disk);
+                answers.spawn_scoped(scope, move || answering.answer_all(&completer))?;
                 let replies = Builder::new().name("vhost-user-replies".into());
                 replies.spawn_scoped(scope, || self.pass(Way::ToClient))
             })();
