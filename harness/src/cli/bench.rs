@@ -7,11 +7,12 @@ mod replay;
 mod resize;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use clap::Subcommand;
 
 use crate::bench::{Row, Table};
+use crate::locked::locked;
 
 use super::interrupt::{self, Interrupt};
 use super::output::{self, InLines};
@@ -147,8 +148,4 @@ fn print(common: &Common, rows: &[Row]) -> Result<(), Failure> {
         false => output::lines(&Table(rows)),
     }
     Ok(())
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,6 +18,7 @@ use userhelper::planner::{Shrink, Wish};
 
 use super::super::budget::{Budget, Permit};
 use super::super::export::Export;
+use super::super::shares::Share;
 use super::document::{Documents, document};
 use super::errors;
 use super::inodes::{ATTRIBUTES_FOR, ENTRIES, Inode, NAMES_FOR, Owner};
@@ -49,6 +50,8 @@ pub(super) struct Files {
     pub(super) shared: Arc<Shared>,
     /// Where requests go.
     pub(super) asked: Sender<Asked>,
+    /// Where requests take their memory from.
+    pub(super) share: Share,
     /// Where looks go.
     pub(super) looks: Sender<Option<Look>>,
 }
@@ -149,7 +152,7 @@ impl Files {
         let Some(slot) = self.shared.slot() else {
             return;
         };
-        let permit = (bytes > 0).then(|| self.shared.export.budget(bytes).take(bytes));
+        let permit = (bytes > 0).then(|| self.share.take(bytes));
         self.ask(Asked::Change(Change {
             span,
             content,
@@ -328,7 +331,7 @@ impl Filesystem for Files {
             return reply.error(Errno::EIO);
         };
         let bytes = span.sectors().count.bytes().0;
-        let permit = self.shared.export.budget(bytes).take(bytes);
+        let permit = self.share.take(bytes);
         self.ask(Asked::Read {
             span,
             reply,

@@ -9,7 +9,7 @@ use vhost::vhost_user::VhostUserProtocolFeatures;
 use vhost_user_backend::VhostUserBackend;
 use vmm_sys_util::epoll::EventSet;
 
-use crate::serve::{Completer, Done, Export, Job, Submitter};
+use crate::serve::{Completer, Done, Export, Job, Share, Submitter};
 
 use super::chain::Broken;
 use super::config::{self, LONGEST_QUEUE, QUEUES, Serial};
@@ -28,6 +28,7 @@ pub(super) type BreakOff = Box<dyn Fn(String) + Send + Sync>;
 /// A virtio block device of one connection.
 pub(super) struct Disk {
     export: Export,
+    share: Share,
     serial: Serial,
     memory: AllMemory,
     queues: [Arc<Queue>; QUEUES],
@@ -47,6 +48,7 @@ impl Disk {
         Disk {
             serial: config::serial(&export),
             export,
+            share: submitter.share().clone(),
             memory,
             queues: std::array::from_fn(|_| Arc::default()),
             submitter: RwLock::new(Some(submitter)),
@@ -147,14 +149,14 @@ impl Disk {
         broken
     }
 
-    /// Submits requests with so many bytes of data. They share their part of the memory, because
+    /// Submits requests with `bytes` bytes of data. They share their part of the memory, because
     /// one that waited for it while it had some could wait for itself.
     fn submit_together(
         &self,
         requests: Vec<(Wanted, Answering)>,
         bytes: u64,
     ) -> Result<(), Broken> {
-        let permit = (bytes > 0).then(|| Arc::new(self.export.budget(bytes).take(bytes)));
+        let permit = (bytes > 0).then(|| Arc::new(self.share.take(bytes)));
         let mut jobs: Vec<(Job, Answering, _)> = Vec::with_capacity(requests.len());
         let mut at_once = Vec::new();
         for (wanted, mut answering) in requests {
