@@ -91,7 +91,7 @@ pub trait Driver {
         false
     }
 
-    /// How many sectors are dirty, of a raw disk all. Counted now.
+    /// How many sectors are dirty, of a raw disk all. It may have to be counted.
     fn dirty_count(&self) -> SectorCount;
 
     /// The `ordered` driver, which a resize works on; `None` of a driver that does not resize.

@@ -72,7 +72,7 @@ impl ResizeError {
 }
 
 /// How a resize ended.
-pub type Outcome = Result<Resized, ResizeError>;
+pub type ResizeOutcome = Result<Resized, ResizeError>;
 
 /// What one step of a resize came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,5 +85,5 @@ pub enum ResizeStep {
     /// device, then come again.
     Waiting,
     /// It is over. If it succeeded, the device has its new size, durably.
-    Ended(Outcome),
+    Ended(ResizeOutcome),
 }

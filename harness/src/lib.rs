@@ -13,7 +13,7 @@
 //! - [`mod@bench`]: measuring, in turns with other programs;
 //! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
 //! - [`cli`]: the command line. [`clock`] is the wall clock, and [`random`] gives numbers from a
-//!   seed; [`figures`] are numbers as people read them.
+//!   seed; [`figures`] are numbers as people read them; `locked` takes locks.
 
 #![forbid(unsafe_code)]
 // Text leaves the program through `cli::output`, where foreign text is escaped.
@@ -28,6 +28,7 @@ pub mod fuzz;
 pub mod guest;
 mod intervals;
 pub mod judge;
+mod locked;
 pub mod oracle;
 pub mod plain_format;
 pub mod random;

@@ -17,7 +17,7 @@ use driver::cow::{Extension, Geometry, Header};
 use driver::host::{FileRole, HostFile, HostNames, HostResult, LockKind, Replace};
 use driver::open::{OpenError, Unnamed, create_temporary, temporary_name};
 use driver::ordered::{CowImage, Desk, Hold, Ordered, PartialSector, Procedure, Resize};
-use driver::resize::{Outcome, ResizeError, Resized, Strategy};
+use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use crate::at_once::AtOnce;
@@ -81,7 +81,7 @@ impl<H: ImageHost> Rebuild<H> {
         self.progress.clone()
     }
 
-    async fn carry_out(self, desk: &Desk<H::File>) -> Outcome {
+    async fn carry_out(self, desk: &Desk<H::File>) -> ResizeOutcome {
         desk.look(|here| here.set_hold(Hold::Everything)).await?;
         let seen = desk.look(|here| (here.device().image().cloned(), here.device().capacity()));
         let (Some(old), capacity) = seen.await? else {

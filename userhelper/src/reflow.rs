@@ -40,7 +40,7 @@ use driver::ordered::{
     Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement, Procedure,
     Resize,
 };
-use driver::resize::{Outcome, ResizeError, Resized, Strategy};
+use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::at_once::AtOnce;
@@ -239,7 +239,7 @@ impl Reflow {
         }
     }
 
-    async fn carry_out<F: HostFile>(mut self, desk: &Desk<F>, clock: Clock<'_>) -> Outcome {
+    async fn carry_out<F: HostFile>(mut self, desk: &Desk<F>, clock: Clock<'_>) -> ResizeOutcome {
         let mut undo = Undo {
             before: None,
             copied: None,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use driver::cow::JournalRecord;
 use driver::host::HostFile;
 use driver::ordered::{Desk, Headroom, Hold, Ordered, Procedure, Resize};
-use driver::resize::{Outcome, ResizeError, Resized, Strategy};
+use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use driver::units::{FileOffset, Sector, SectorRange};
 
 use crate::image_host::ImageHost;
@@ -114,7 +114,7 @@ impl<H: ImageHost> WishedResize<H> {
 }
 
 impl<H: ImageHost + Clone> WishedResize<H> {
-    async fn carry_out(self, desk: Desk<H::File>) -> Outcome {
+    async fn carry_out(self, desk: Desk<H::File>) -> ResizeOutcome {
         // Planning is one look, during which the device carries nothing else out, and it asks the
         // host with calls that block. What it asks for has bounds that do not follow from the size
         // of the device. It tries up to three strategies. For a rebuild and for a reflow, a

@@ -70,6 +70,19 @@ pub(super) struct KernelHalf {
     pub(super) writable_end: Sector,
     /// The bitmap in memory, with two words after it that stand for what memory holds there.
     pub(super) bitmap: Vec<u64>,
+    /// Bits of the device's sectors that are set in it.
+    pub(super) dirty: SectorCount,
+}
+
+/// How many of the sectors before `end` have their bits set.
+pub(super) fn count_dirty(bitmap: &[u64], end: SectorCount) -> SectorCount {
+    let whole = (end.0 / 64) as usize;
+    let rest = match (end.0 % 64, bitmap.get(whole)) {
+        (0, _) | (_, None) => 0,
+        (bits, Some(word)) => word & ((1 << bits) - 1),
+    };
+    let words = bitmap.iter().take(whole).copied().chain([rest]);
+    SectorCount(words.map(|word| u64::from(word.count_ones())).sum())
 }
 
 impl KernelHalf {
@@ -142,6 +155,7 @@ impl KernelHalf {
             for index in 0..segment.range.count.0 {
                 if segment.fresh >> index & 1 == 1 {
                     let sector = segment.range.start.0 + index;
+                    self.dirty.0 -= u64::from(self.is_dirty(sector));
                     self.bitmap[(sector / 64) as usize] &= !(1 << (sector % 64));
                 }
             }
@@ -214,6 +228,7 @@ impl KernelHalf {
             let sector = start + index;
             if !self.is_dirty(sector) {
                 self.bitmap[(sector / 64) as usize] |= 1 << (sector % 64);
+                self.dirty.0 += 1;
                 segment.fresh |= 1 << index;
             }
         }

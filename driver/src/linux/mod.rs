@@ -159,12 +159,7 @@ impl<F: HostFile> LinuxUbd<F> {
 
     /// How many sectors the bitmap in memory has in the COW file.
     pub fn dirty_count(&self) -> SectorCount {
-        let sectors = 0..self.kernel_half.end.0;
-        SectorCount(
-            sectors
-                .filter(|&sector| self.kernel_half.is_dirty(sector))
-                .count() as u64,
-        )
+        self.kernel_half.dirty
     }
 
     /// The open COW file.

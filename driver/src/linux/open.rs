@@ -14,7 +14,7 @@ use crate::units::{Bytes, FileOffset, Sector, SectorCount};
 use super::create::create;
 use super::error::{LinuxOpenError, MAX_SECTORS, host};
 use super::host_half::HostHalf;
-use super::kernel_half::KernelHalf;
+use super::kernel_half::{KernelHalf, count_dirty};
 use super::layout::{KernelHeader, Layout, position};
 use super::{Defect, Defects, Kernel, LinuxUbd};
 
@@ -89,6 +89,7 @@ impl<F: HostFile> LinuxUbd<F> {
             layout,
             end: Sector(0) + end,
             writable_end: Sector(0) + writable,
+            dirty: count_dirty(&bitmap, end),
             bitmap,
         };
         let host_half = HostHalf {

@@ -30,7 +30,7 @@
 
 use crate::cow::{Geometry, PAGE_BYTES, PagesAtOnce, Version};
 use crate::host::{BLOCK, FileRole, HostError, HostFile};
-use crate::resize::{Outcome, ResizeError, Resized, Strategy};
+use crate::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use super::commit::check_extension;
@@ -114,7 +114,7 @@ impl Headroom {
         self.new_sectors > self.old_sectors
     }
 
-    async fn carry_out<F: HostFile>(self, desk: &Desk<F>) -> Outcome {
+    async fn carry_out<F: HostFile>(self, desk: &Desk<F>) -> ResizeOutcome {
         let image = desk.look(|here| here.device().image().cloned()).await?;
         if !self.grows() {
             // What is under way past the new end has to end before that end comes.

@@ -6,12 +6,12 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::resize::Outcome;
+use crate::resize::ResizeOutcome;
 
 use super::desk::Desk;
 
 /// A resize that has begun.
-pub type Procedure = Pin<Box<dyn Future<Output = Outcome>>>;
+pub type Procedure = Pin<Box<dyn Future<Output = ResizeOutcome>>>;
 
 /// A resize that has not begun.
 pub trait Resize<F> {

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use crate::coroutine::{Coroutine, Resumed};
 use crate::executor::Executor;
 use crate::host::{Action, FileRole, HostFile};
-use crate::resize::{Outcome, ResizeError, ResizeStep, Resized};
+use crate::resize::{ResizeError, ResizeOutcome, ResizeStep, Resized};
 
 use super::desk::{Answer, Ask, Ended, Kind};
 use super::procedure::Resize;
@@ -220,7 +220,7 @@ impl<F: HostFile> Ordered<F> {
 
     /// Gives the resize up that is under way, and carries on until it has put things back, each
     /// operation where it is given; how it ended. What an executor was given has to have ended.
-    pub fn give_up_resize(&mut self) -> Option<Outcome> {
+    pub fn give_up_resize(&mut self) -> Option<ResizeOutcome> {
         self.abandon_resize();
         let mut aside = self.engine.set_aside_completions();
         let outcome = loop {

@@ -8,11 +8,12 @@ mod resize;
 mod serve;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use clap::Subcommand;
 
 use crate::bench::{Only, Row, Table};
+use crate::locked::locked;
 
 use super::interrupt::{self, Interrupt};
 use super::output::{self, InLines};
@@ -174,8 +175,4 @@ fn print(common: &Common, rows: &[Row]) -> Result<(), Failure> {
         false => output::lines(&Table(rows)),
     }
     Ok(())
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -44,6 +44,48 @@ pub(super) enum DriverArg {
     Linux26,
 }
 
+/// The driver of a device on real files, and who works for it.
+#[derive(Debug, clap::Args)]
+pub(super) struct DriverArgs {
+    /// The driver that serves the requests
+    ///
+    /// The models of the kernels' drivers have the defects of the real ones, and lose what those
+    /// lose. They have one host operation under way at a time, no resize and no raw disk, and Linux
+    /// 2.6 knows no discard.
+    #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
+    pub(super) driver: DriverArg,
+
+    /// Of a kernel's driver, switch on only this defect; may be repeated
+    ///
+    /// Without it, all that the real one has; `none` switches all off. docs/defects.md says what
+    /// each of them is. Most show only after a crash, with a failing host or on a damaged file;
+    /// ubdlab fuzz has all of those. With requeue-loses-bitmap named here, the pipe to the I/O
+    /// thread holds 4 requests, so that it fills: the real one holds 278, and one device has at
+    /// most 64 in flight.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = one_of(names_of_drivers()),
+        hide_possible_values = true
+    )]
+    defect: Vec<String>,
+
+    /// Who carries out what the device asks of its files
+    #[arg(long, value_enum, default_value_t = IoArg::Auto)]
+    pub(super) io: IoArg,
+}
+
+impl DriverArgs {
+    /// The driver with its defects; `not_with_a_model` are arguments that only `ordered` can
+    /// follow, and whether they were given.
+    ///
+    /// # Errors
+    /// What cannot go together.
+    pub(super) fn chosen(&self, not_with_a_model: &[(&str, bool)]) -> Result<ReplayDriver, String> {
+        self.driver.with_defects(&self.defect, not_with_a_model)
+    }
+}
+
 impl DriverArg {
     pub(super) fn driver(self) -> DriverName {
         match self {

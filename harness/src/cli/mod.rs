@@ -20,6 +20,7 @@ mod paths;
 mod progress;
 mod reading;
 mod replay;
+mod resize_arg;
 mod serve;
 mod shell;
 mod size_change;

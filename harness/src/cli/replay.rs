@@ -27,7 +27,7 @@ use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices, Known, summarize};
 
 use super::device_arg::device_spec;
-use super::driver_arg::{DriverArg, IoArg, listed, names_of_drivers, one_of};
+use super::driver_arg::{DriverArg, DriverArgs, listed, names_of_drivers};
 use super::image::RawArg;
 use super::output::InLines;
 use super::output_file::{cause, tell_what_is_lacking};
@@ -48,6 +48,7 @@ use super::{Failure, Verdict, output, paths, wrong_usage};
 /// that is stamped likewise and a COW file over it, under a directory of the system's
 /// temporary files that is removed at the end, or under --out, where they stay.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("io", |io| io.conflicts_with("memory")))]
 #[command(after_long_help = after_long_help())]
 pub(super) struct Args {
     /// The trace, in any format that ubdlab trace reads, or - for standard input
@@ -60,33 +61,13 @@ pub(super) struct Args {
     #[command(flatten)]
     reading: Reading,
 
-    /// The driver that serves the requests
-    ///
-    /// The models of the kernels' drivers have the defects of the real ones, and what these lose is
-    /// found when it is read back: the exit status is 1 then. They have one host operation under
-    /// way at a time, no resize and no raw disk, and Linux 2.6 knows no discard.
-    #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
-    driver: DriverArg,
+    #[command(flatten)]
+    driver: DriverArgs,
 
     /// Leave out requests that the driver does not know, and count them: discards and writes of
     /// zeros, of linux-2.6
     #[arg(long)]
     skip_unsupported: bool,
-
-    /// Of a kernel's driver, switch on only this defect; may be repeated
-    ///
-    /// Without it, all that the real one has; `none` switches all off. docs/defects.md says what
-    /// each of them is. Most show only after a crash, with a failing host or on a damaged file, of
-    /// which a replay has none; ubdlab fuzz has all of them. With requeue-loses-bitmap named here,
-    /// the pipe to the I/O thread holds 4 requests, so that it fills: the real one holds 278, and
-    /// one device has at most 64 in flight.
-    #[arg(
-        long,
-        value_name = "NAME",
-        value_parser = one_of(names_of_drivers()),
-        hide_possible_values = true
-    )]
-    defect: Vec<String>,
 
     /// A device as on UML's command line: ubda=COW[,BACKING[,SIZE]]
     ///
@@ -175,10 +156,6 @@ pub(super) struct Args {
     /// How many requests are in flight at once, from 1 to 64
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=64))]
     depth: u64,
-
-    /// Who carries out what the device asks of its files
-    #[arg(long, value_enum, default_value_t = IoArg::Auto, conflicts_with = "memory")]
-    io: IoArg,
 
     /// Switch the COW file to the backing file in --device: write its path and modification
     /// time into the header
@@ -345,8 +322,8 @@ impl Args {
 
     /// The driver; what it cannot do is refused, and what cannot go together.
     fn driver(&self) -> Result<ReplayDriver, String> {
-        let name = self.driver.driver().name();
-        if self.skip_unsupported && self.driver != DriverArg::Linux26 {
+        let name = self.driver.driver.driver().name();
+        if self.skip_unsupported && self.driver.driver != DriverArg::Linux26 {
             return Err(format!("--skip-unsupported: {name} knows all requests"));
         }
         let spec = self.device.as_ref();
@@ -364,7 +341,7 @@ impl Args {
             ("--backing-format", self.backing_format.is_some()),
             ("--confine-backing", self.confine_backing),
         ];
-        self.driver.with_defects(&self.defect, &not_with_a_model)
+        self.driver.chosen(&not_with_a_model)
     }
 
     fn options(&self, driver: ReplayDriver) -> Options {
@@ -372,7 +349,7 @@ impl Args {
         Options {
             driver,
             depth: self.depth as usize,
-            io: self.io.into(),
+            io: self.driver.io.into(),
             past_end: match self.past_end {
                 PastEndArg::Refuse => PastEnd::Refuse,
                 PastEndArg::Wrap => PastEnd::Wrap,

@@ -19,11 +19,11 @@ use crate::serve::nbd::Nbd;
 use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::record::Recorder;
 use crate::serve::vhost_user::VhostUser;
-use crate::serve::{Ending, Endpoint, Export, Opening, Up};
+use crate::serve::{Ending, Endpoints, Export, Opening, Up};
 
 use super::ctl::RecordedText;
 use super::device_arg::device_or_path;
-use super::driver_arg::{DriverArg, IoArg, names_of_drivers, one_of};
+use super::driver_arg::DriverArgs;
 use super::interrupt::Interrupt;
 use super::{Failure, Verdict, output, wrong_usage};
 
@@ -105,24 +105,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     fuse: Option<PathBuf>,
 
-    /// The driver that serves the requests
-    ///
-    /// The models of the kernels' drivers have the defects of the real ones: with them a real file
-    /// system shows what it would lose. They have no resize and no raw disk.
-    #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
-    driver: DriverArg,
-
-    /// Of a kernel's driver, switch on only this defect; may be repeated
-    ///
-    /// Without it, all that the real one has; `none` switches all off. docs/defects.md says what
-    /// each of them is.
-    #[arg(
-        long,
-        value_name = "NAME",
-        value_parser = one_of(names_of_drivers()),
-        hide_possible_values = true
-    )]
-    defect: Vec<String>,
+    #[command(flatten)]
+    driver: DriverArgs,
 
     /// Take no writes; the files are not written
     #[arg(long)]
@@ -131,10 +115,6 @@ pub(super) struct Args {
     /// Let clients make the device smaller by truncating it, as long as no data lies past the end
     #[arg(long)]
     allow_shrink: bool,
-
-    /// Who carries out what the device asks of its files
-    #[arg(long, value_enum, default_value_t = IoArg::Auto)]
-    io: IoArg,
 
     /// Refuse a backing path in the header that leads outside the COW file's directory
     #[arg(long)]
@@ -169,37 +149,27 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     // From here on the first signal asks the server to stop.
     let interrupt = Interrupt::catch();
     let size = args.device.size.take();
-    let opening = Opening {
-        spec: args.device.clone(),
-        options: OpenOptions {
-            trust: match args.confine_backing {
-                true => Trust::Confine,
-                false => Trust::Follow,
-            },
-            ..OpenOptions::default()
-        },
-        driver,
-        io: args.io.into(),
-        allow_shrink: args.allow_shrink,
-    };
     let tells = |line: &dyn std::fmt::Display| output::remark(line);
     let (ends, ending) = bounded(1);
-    let up = opening
+    let up = args
+        .opening(driver)
         .bring_up(Box::new(tells), ends)
         .map_err(Failure::operation)?;
     // It outlives the device: whoever asks for the end waits until that is closed.
     let mut control = None;
-    let served = args.endpoints(&up.export).and_then(|endpoints| {
+    let served: Result<Ending, Failure> = (|| {
+        let endpoints = args.endpoints(&up.export)?;
         control = args.control(&up.export)?;
         args.record(&up.export)?;
         let export = up.export.clone();
         interrupt.wake(move || export.end(Ending::Signal));
         resize_first(&up, size)?;
         announce(&up.export, &endpoints, control.as_ref());
-        let why = ending.recv().unwrap_or(Ending::Signal);
-        stop(endpoints);
+        let why = up.until_the_end(&ending);
+        // A manager that is not there any more does not need to know.
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
         Ok(why)
-    });
+    })();
     // Whatever happened, what was acknowledged is made durable.
     let export = up.export.clone();
     let path = &export.about().path;
@@ -209,11 +179,15 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     if let Some(control) = control {
         control.end(closed.clone());
     }
-    let why = served?;
-    closed.map_err(Failure)?;
-    match why {
-        Ending::Signal | Ending::Asked => recorded.map(|()| Verdict::Good),
-        Ending::Died(error) => Err(Failure(format!("{}: {error}", shown(path)))),
+    match served? {
+        Ending::Died(error) => Err(Failure(format!(
+            "{}: the device has ended, and what was not flushed may be lost: {error}",
+            shown(path)
+        ))),
+        Ending::Signal | Ending::Asked => {
+            closed.map_err(Failure)?;
+            recorded.map(|()| Verdict::Good)
+        }
     }
 }
 
@@ -237,23 +211,39 @@ impl Args {
             ("--allow-shrink", self.allow_shrink),
             ("--confine-backing", self.confine_backing),
         ];
-        self.driver.with_defects(&self.defect, &not_with_a_model)
+        self.driver.chosen(&not_with_a_model)
+    }
+
+    fn opening(&self, driver: ReplayDriver) -> Opening {
+        Opening {
+            spec: self.device.clone(),
+            options: OpenOptions {
+                trust: match self.confine_backing {
+                    true => Trust::Confine,
+                    false => Trust::Follow,
+                },
+                ..OpenOptions::default()
+            },
+            driver,
+            io: self.driver.io.into(),
+            allow_shrink: self.allow_shrink,
+        }
     }
 
     /// Begins to listen everywhere.
-    fn endpoints(&self, export: &Export) -> Result<Vec<Box<dyn Endpoint>>, Failure> {
-        let mut endpoints: Vec<Box<dyn Endpoint>> = Vec::new();
+    fn endpoints(&self, export: &Export) -> Result<Endpoints, Failure> {
+        let mut endpoints = Endpoints::of(export.clone());
         for address in &self.nbd {
             let listens = Nbd::listen(export, address, self.allow_remote, PATIENCE);
-            endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+            endpoints.add(listens.map_err(Failure::operation)?);
         }
         for socket in &self.vhost_user {
             let listens = VhostUser::listen(export, socket);
-            endpoints.push(Box::new(listens.map_err(Failure::operation)?));
+            endpoints.add(listens.map_err(Failure::operation)?);
         }
         if let Some(directory) = &self.fuse {
             let mounted = Fuse::mount(export, directory);
-            endpoints.push(Box::new(mounted.map_err(Failure::operation)?));
+            endpoints.add(mounted.map_err(Failure::operation)?);
         }
         Ok(endpoints)
     }
@@ -308,9 +298,8 @@ fn resize_first(up: &Up, size: Option<Bytes>) -> Result<(), Failure> {
     thread.spawn(work).map(drop).map_err(Failure::operation)
 }
 
-fn announce(export: &Export, endpoints: &[Box<dyn Endpoint>], control: Option<&Control>) {
-    let places = endpoints.iter().map(|endpoint| endpoint.place());
-    let places = places.chain(control.map(Control::place));
+fn announce(export: &Export, endpoints: &Endpoints, control: Option<&Control>) {
+    let places = endpoints.places().chain(control.map(Control::place));
     output::remark(format_args!(
         "serving {}, {}: {}",
         shown(&export.about().path),
@@ -323,13 +312,5 @@ fn announce(export: &Export, endpoints: &[Box<dyn Endpoint>], control: Option<&C
         output::remark(format_args!(
             "the service manager is not told that this is ready: {words}"
         ));
-    }
-}
-
-fn stop(endpoints: Vec<Box<dyn Endpoint>>) {
-    // A manager that is not there any more does not need to know.
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    for endpoint in endpoints {
-        endpoint.stop();
     }
 }

@@ -1,8 +1,9 @@
-//! A submitter's end of a device that runs on a thread of its own, and what goes over it.
+//! A submitter's end of a device that runs on a thread of its own.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{
@@ -12,11 +13,12 @@ use driver::blk::{Completion, Limits, Request};
 use driver::driver::Driver;
 use driver::host::HostFile;
 use driver::ordered::Statistics;
-use driver::resize::Outcome;
+use driver::resize::ResizeOutcome;
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
 
+use super::known::{Known, Message, Reply, SubmitterNumber};
 use super::{BlockDevice, DeviceError, SentResize};
 
 /// How often one side looks, before it goes to sleep, whether the other has sent something
@@ -27,68 +29,13 @@ const LOOKS: u32 = 512;
 /// After each this many looks it lets another thread run, which may be the one that it waits for.
 const LOOKS_A_TURN: u32 = 32;
 
-/// Which of the submitters.
-pub(super) type Submitter = u64;
-
-/// A look at the driver from its thread, between two of its steps.
-pub(super) type Look<F> = Box<dyn FnOnce(&dyn Driver<File = F>) + Send>;
-
-pub(super) enum Message<F> {
-    /// A submitter has come; its completions go here.
-    Came(Submitter, Sender<Vec<Completion>>),
-    /// It submits nothing more. Its channel closes after the last of its completions.
-    Went(Submitter),
-    Requests(Submitter, Vec<Request>),
-    Resize(SentResize<F>, Sender<Outcome>),
-    /// Gives up the resize under way, and those that wait.
-    GiveUpResizes,
-    Look(Look<F>),
-    /// Ends the thread when all that came before has been done.
-    Stop,
-}
-
-/// What both sides know.
-#[derive(Debug)]
-pub(super) struct Known {
-    pub(super) limits: Limits,
-    capacity: AtomicU64,
-    statistics: Mutex<Statistics>,
-    /// The number of the next submitter.
-    next: AtomicU64,
-    /// Why the thread has ended.
-    pub(super) ended: OnceLock<DeviceError>,
-}
-
-impl Known {
-    pub(super) fn of<D: Driver>(driver: &D) -> Known {
-        Known {
-            limits: driver.limits(),
-            capacity: AtomicU64::new(driver.capacity().0),
-            statistics: Mutex::new(driver.statistics()),
-            next: AtomicU64::new(0),
-            ended: OnceLock::new(),
-        }
-    }
-
-    pub(super) fn update<D: Driver>(&self, driver: &D) {
-        self.capacity.store(driver.capacity().0, Ordering::Release);
-        let mut known = self
-            .statistics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *known = driver.statistics();
-    }
-
-    pub(super) fn why_it_ended(&self) -> DeviceError {
-        self.ended.get().cloned().unwrap_or(DeviceError::Stopped)
-    }
-}
-
 /// The half of a submitter that submits. When it is dropped, what it has submitted completes, and
 /// then its [`Completions`] end.
 #[derive(Debug)]
 pub struct Submissions<F> {
-    number: Submitter,
+    number: SubmitterNumber,
+    /// Requests that have been handed over.
+    submitted: AtomicU64,
     messages: Sender<Message<F>>,
     known: Arc<Known>,
 }
@@ -100,15 +47,34 @@ impl<F> Submissions<F> {
     /// # Errors
     /// If the device does not go on.
     pub fn submit_all(&self, requests: Vec<Request>) -> Result<(), DeviceError> {
-        if requests.is_empty() {
-            return Ok(());
+        self.send_requests(requests, Message::Requests)
+    }
+
+    /// Hands over requests for nothing, each of which completes well at once; the driver does not
+    /// see them.
+    ///
+    /// # Errors
+    /// If the device does not go on.
+    pub fn submit_nothing(&self, requests: Vec<Request>) -> Result<(), DeviceError> {
+        self.send_requests(requests, Message::Nothing)
+    }
+
+    fn send_requests(
+        &self,
+        requests: Vec<Request>,
+        message: impl FnOnce(SubmitterNumber, Vec<Request>) -> Message<F>,
+    ) -> Result<(), DeviceError> {
+        let count = requests.len() as u64;
+        if count > 0 {
+            self.send(message(self.number, requests))?;
+            self.submitted.fetch_add(count, Ordering::Relaxed);
         }
-        self.send(Message::Requests(self.number, requests))
+        Ok(())
     }
 
     /// The sectors that the device offers.
     pub fn capacity(&self) -> SectorCount {
-        SectorCount(self.known.capacity.load(Ordering::Acquire))
+        self.known.capacity()
     }
 
     /// The limits that a request has to keep.
@@ -118,22 +84,21 @@ impl<F> Submissions<F> {
 
     /// What the device has done, at least up to the latest completion that was handed over.
     pub fn statistics(&self) -> Statistics {
-        let known = self.known.statistics.lock();
-        *known.unwrap_or_else(PoisonError::into_inner)
+        self.known.statistics()
     }
 
-    /// Begins a resize when those before it have ended; how it ends comes over the channel.
+    /// Begins a resize when those before it have ended; how it ends comes as the reply.
     ///
     /// # Errors
     /// If the device does not go on.
-    pub fn resize(&self, resize: SentResize<F>) -> Result<Receiver<Outcome>, DeviceError> {
+    pub fn resize(&self, resize: SentResize<F>) -> Result<Reply<ResizeOutcome>, DeviceError> {
         let (reply, outcome) = bounded(1);
         self.send(Message::Resize(resize, reply))?;
-        Ok(outcome)
+        Ok(self.known.reply(outcome))
     }
 
     /// Gives up the resize under way, as [`driver::ordered::Ordered::abandon_resize`] says, and
-    /// those that wait for it. How they end comes over their channels.
+    /// those that wait for it. How they end comes as their replies.
     ///
     /// # Errors
     /// If the device does not go on.
@@ -154,12 +119,22 @@ impl<F> Submissions<F> {
             // Whoever asked may have gone.
             let _ = reply.send(look(driver));
         })))?;
-        seen.recv().map_err(|_| self.known.why_it_ended())
+        self.known.reply(seen).wait()
+    }
+
+    /// Another submitter to the same device.
+    pub fn handle(&self) -> Handle<F> {
+        Handle::new(self.messages.clone(), Arc::clone(&self.known))
+    }
+
+    /// Closes, and says nothing before, when the device's thread has ended.
+    pub fn end(&self) -> Receiver<Infallible> {
+        self.known.gone().clone()
     }
 
     /// Why the device's thread has ended, if it has.
     pub fn ended(&self) -> Option<&DeviceError> {
-        self.known.ended.get()
+        self.known.ended()
     }
 
     fn send(&self, message: Message<F>) -> Result<(), DeviceError> {
@@ -170,8 +145,10 @@ impl<F> Submissions<F> {
 
 impl<F> Drop for Submissions<F> {
     fn drop(&mut self) {
-        // A thread that has ended does not need to know.
-        let _ = self.messages.send(Message::Went(self.number));
+        let submitted = *self.submitted.get_mut();
+        self.known.went(self.number, submitted);
+        // A thread that has ended does not need to know, and one with a full queue looks anyway.
+        let _ = self.messages.try_send(Message::LookAround);
     }
 }
 
@@ -191,7 +168,7 @@ impl Completions {
     pub fn next_batch(&self) -> Result<Option<Vec<Completion>>, DeviceError> {
         match receive(&self.completions) {
             Ok(batch) => Ok(Some(batch)),
-            Err(RecvError) => match self.known.ended.get() {
+            Err(RecvError) => match self.known.ended() {
                 None => Ok(None),
                 Some(why) => Err(why.clone()),
             },
@@ -207,26 +184,25 @@ pub struct Handle<F> {
     ready: VecDeque<Completion>,
     /// Requests of this submitter that it has not been given back.
     in_flight: usize,
-    outcome: Option<Receiver<Outcome>>,
+    outcome: Option<Reply<ResizeOutcome>>,
 }
 
 /// Another submitter to the same device.
 impl<F> Clone for Handle<F> {
     fn clone(&self) -> Handle<F> {
-        let submissions = &self.submissions;
-        Handle::new(submissions.messages.clone(), Arc::clone(&submissions.known))
+        self.submissions.handle()
     }
 }
 
 impl<F> Handle<F> {
+    /// Waits for nothing. Where the thread has ended, the first request says so.
     pub(super) fn new(messages: Sender<Message<F>>, known: Arc<Known>) -> Handle<F> {
-        let number = known.next.fetch_add(1, Ordering::Relaxed);
         let (to_submitter, completions) = unbounded();
-        // Where the thread has ended, the first request says so.
-        let _ = messages.send(Message::Came(number, to_submitter));
+        let number = known.came(to_submitter);
         Handle {
             submissions: Submissions {
                 number,
+                submitted: AtomicU64::new(0),
                 messages,
                 known: Arc::clone(&known),
             },
@@ -342,20 +318,18 @@ impl<F: HostFile> BlockDevice for Handle<F> {
         Ok(())
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
-        let Some(receiver) = &self.outcome else {
+    fn resized(&mut self, wait: bool) -> Result<Option<ResizeOutcome>, DeviceError> {
+        let Some(reply) = &self.outcome else {
             return Ok(None);
         };
         let outcome = match wait {
-            true => receiver.recv().map_err(|_| self.why_it_ended())?,
-            false => match receiver.try_recv() {
-                Ok(outcome) => outcome,
-                Err(TryRecvError::Empty) => return Ok(None),
-                Err(TryRecvError::Disconnected) => return Err(self.why_it_ended()),
-            },
+            true => Some(reply.wait()?),
+            false => reply.now()?,
         };
-        self.outcome = None;
-        Ok(Some(outcome))
+        if outcome.is_some() {
+            self.outcome = None;
+        }
+        Ok(outcome)
     }
 }
 

@@ -4,7 +4,7 @@
 //! A [`Driver`] is a machine without I/O in it. What makes it run is here:
 //! - [`Stepped`]: on the thread of whoever asks, its operations carried out one after the other
 //!   where they are given, or by an executor;
-//! - [`Shared`]: on a thread of its own, for as many submitters as there are, each with a
+//! - [`SharedDevice`]: on a thread of its own, for as many submitters as there are, each with a
 //!   [`Handle`] and completions of its own, which may be [split](Handle::split) between two
 //!   threads; [`Live`] is one with a single submitter;
 //! - [`OnFiles`]: on real files, as `--io` says.
@@ -13,6 +13,8 @@
 //! stopped.
 
 mod handle;
+mod io_thread;
+mod known;
 mod on_files;
 mod shared;
 mod stepped;
@@ -22,14 +24,15 @@ use driver::driver::Driver;
 use driver::executor::Died;
 use driver::host::HostFile;
 use driver::ordered::{Resize, Statistics};
-use driver::resize::Outcome;
+use driver::resize::ResizeOutcome;
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
 
 pub use handle::{Completions, Handle, Submissions};
+pub use known::Reply;
 pub use on_files::{Chosen, Io, NoIo, OnFiles, Taken};
-pub use shared::{Live, Shared};
+pub use shared::{Live, SharedDevice};
 pub use stepped::Stepped;
 
 /// A resize that a device on any thread may carry out.
@@ -105,7 +108,7 @@ pub trait BlockDevice {
     ///
     /// # Errors
     /// If the device does not go on.
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError>;
+    fn resized(&mut self, wait: bool) -> Result<Option<ResizeOutcome>, DeviceError>;
 
     /// Has one request carried out; this submitter has none in flight.
     ///

@@ -6,7 +6,7 @@ use driver::blk::{Completion, Limits, Request};
 use driver::driver::Portable;
 use driver::executor::Executor;
 use driver::ordered::Statistics;
-use driver::resize::Outcome;
+use driver::resize::ResizeOutcome;
 use driver::units::SectorCount;
 use serde::{Deserialize, Serialize};
 use userhelper::executor::{NoUring, Threads, Uring};
@@ -210,7 +210,7 @@ impl<D: Portable<File = RealFile>> BlockDevice for OnFiles<D> {
         }
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
+    fn resized(&mut self, wait: bool) -> Result<Option<ResizeOutcome>, DeviceError> {
         match self {
             OnFiles::Live(live) => live.resized(wait),
             OnFiles::Stepped(stepped) => stepped.resized(wait),

@@ -9,7 +9,7 @@ use driver::blk::{Completion, Limits, Request};
 use driver::driver::{Driver, Portable, Step};
 use driver::executor::{Died, Executor, Wait};
 use driver::ordered::Statistics;
-use driver::resize::{Outcome, ResizeError, ResizeStep};
+use driver::resize::{ResizeError, ResizeOutcome, ResizeStep};
 use driver::units::SectorCount;
 
 use crate::clock::Clock;
@@ -35,7 +35,7 @@ pub struct Stepped<D: Driver> {
     begun: usize,
     /// The resize waits for something that is under way.
     resize_waits: bool,
-    outcome: Option<Outcome>,
+    outcome: Option<ResizeOutcome>,
 }
 
 impl<D: Driver> Stepped<D> {
@@ -332,7 +332,7 @@ impl<D: Driver> BlockDevice for Stepped<D> {
         Ok(())
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
+    fn resized(&mut self, wait: bool) -> Result<Option<ResizeOutcome>, DeviceError> {
         while wait && self.is_resizing() {
             if !self.step(Wait::ForOne)? {
                 return Err(DeviceError::Idle);

@@ -45,7 +45,7 @@ pub struct Campaign {
 
 /// What a campaign came to.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct CampaignOutcome {
     /// Cases run, to their end.
     pub cases: u64,
     /// Operations of simulated hosts.
@@ -83,7 +83,7 @@ const ROUND: u64 = 128;
 ///
 /// # Errors
 /// See [`NoThread`].
-pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Result<Outcome, NoThread> {
+pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Result<CampaignOutcome, NoThread> {
     struct Quiet<'a>(&'a dyn Fn(u64));
     impl Recipient for Quiet<'_> {
         fn progress(&mut self, cases: u64) {
@@ -108,7 +108,7 @@ pub fn run_until(
     campaign: &Campaign,
     stop: StopSign,
     recipient: &mut dyn Recipient,
-) -> Result<Outcome, NoThread> {
+) -> Result<CampaignOutcome, NoThread> {
     let started = clock::start();
     let stop: StopSign = match campaign.stop {
         Stop::Cases(_) => stop,
@@ -220,10 +220,10 @@ impl Total {
         new
     }
 
-    fn outcome(self, elapsed_ns: u64) -> Outcome {
+    fn outcome(self, elapsed_ns: u64) -> CampaignOutcome {
         let mut findings: Vec<Finding> = self.findings.into_values().collect();
         findings.sort_by_key(|finding| finding.seed);
-        Outcome {
+        CampaignOutcome {
             cases: self.sum.cases,
             host_operations: self.sum.host_operations,
             crash_images: self.sum.crash_images,

@@ -109,7 +109,7 @@ pub enum Change {
 
 /// How a request ended that changes sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// With an error, or in a crash.
     Failed,
     /// It was acknowledged.
@@ -275,7 +275,7 @@ impl History {
     }
 
     /// The request submitted at `moment`, which changes `range`, has ended.
-    pub fn ended(&mut self, range: SectorRange, moment: Moment, outcome: Outcome) {
+    pub fn ended(&mut self, range: SectorRange, moment: Moment, outcome: RequestOutcome) {
         let now = self.next();
         let reader = self.earliest_reader();
         for sector in self.of(range) {
@@ -283,10 +283,10 @@ impl History {
                 continue;
             };
             version.ended = now;
-            if outcome != Outcome::Failed && version.is_write {
+            if outcome != RequestOutcome::Failed && version.is_write {
                 version.in_effect = version.in_effect.min(now);
             }
-            if outcome == Outcome::Durable {
+            if outcome == RequestOutcome::Durable {
                 overwrite(sector, moment.0);
                 forget(sector, reader);
             }
@@ -594,13 +594,13 @@ mod tests {
             self.0.submitted(range(0, 1), change)
         }
 
-        fn end(&mut self, moment: Moment, outcome: Outcome) {
+        fn end(&mut self, moment: Moment, outcome: RequestOutcome) {
             self.0.ended(range(0, 1), moment, outcome);
         }
 
         fn write(&mut self, stamp: u32) {
             let moment = self.submit(stamp);
-            self.end(moment, Outcome::Acknowledged);
+            self.end(moment, RequestOutcome::Acknowledged);
         }
 
         fn flush(&mut self) {
@@ -651,7 +651,7 @@ mod tests {
         let mut one = One::new();
         let write = one.submit(1);
         let flush = one.0.submitted(SectorRange::default(), Change::Nothing);
-        one.end(write, Outcome::Acknowledged);
+        one.end(write, RequestOutcome::Acknowledged);
         one.0.flushed(flush);
         assert_eq!(one.crash_shows(&[0, 1]), [0, 1]);
     }
@@ -663,7 +663,7 @@ mod tests {
             let mut writes = [one.submit(1), one.submit(2)];
             writes.rotate_left(acknowledged_first);
             for write in writes {
-                one.end(write, Outcome::Acknowledged);
+                one.end(write, RequestOutcome::Acknowledged);
             }
             assert_eq!(one.read(1), Err(Kind::StaleRead));
             one.flush();
@@ -679,7 +679,7 @@ mod tests {
         assert_eq!(one.read(1), Ok(()));
         assert_eq!(one.read(0), Err(Kind::StaleRead));
         assert_eq!(one.read(2), Ok(()));
-        one.end(first, Outcome::Acknowledged);
+        one.end(first, RequestOutcome::Acknowledged);
         assert_eq!(one.read(1), Err(Kind::StaleRead));
     }
 
@@ -697,7 +697,7 @@ mod tests {
     fn what_was_read_and_flushed_is_there_after_a_crash() {
         let mut one = One::new();
         let failed = one.submit(1);
-        one.end(failed, Outcome::Failed);
+        one.end(failed, RequestOutcome::Failed);
         one.flush();
         assert_eq!(one.crash_shows(&[0, 1]), [0, 1]);
         assert_eq!(one.read(1), Ok(()));
@@ -710,7 +710,7 @@ mod tests {
         for shown in [0, 1] {
             let mut one = One::new();
             let failed = one.submit(1);
-            one.end(failed, Outcome::Failed);
+            one.end(failed, RequestOutcome::Failed);
             assert_eq!(one.read(shown), Ok(()));
             assert_eq!(one.read(1 - shown), Err(Kind::StaleRead));
         }
@@ -722,7 +722,7 @@ mod tests {
             let mut one = One::new();
             one.write(1);
             let discard = one.0.submitted(range(0, 1), Change::Discard);
-            one.end(discard, Outcome::Acknowledged);
+            one.end(discard, RequestOutcome::Acknowledged);
             one.flush();
             assert_eq!(one.crash_shows(&[0, 1]), [1]);
             assert_eq!(one.crash(&[0; 512]), Ok(()));

@@ -315,7 +315,7 @@ mod tests {
     use driver::blk::{Completion, Limits};
     use driver::memory::MemoryFile;
     use driver::ordered::Statistics;
-    use driver::resize::Outcome;
+    use driver::resize::ResizeOutcome;
 
     /// A disk that shows its backing file's stamps.
     struct Stamped;
@@ -382,7 +382,7 @@ mod tests {
             unreachable!("nobody resizes it")
         }
 
-        fn resized(&mut self, _: bool) -> Result<Option<Outcome>, DeviceError> {
+        fn resized(&mut self, _: bool) -> Result<Option<ResizeOutcome>, DeviceError> {
             Ok(None)
         }
     }

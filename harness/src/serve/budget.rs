@@ -1,8 +1,12 @@
-//! How much memory requests in flight may take, over all clients.
+//! How many requests of one endpoint or client may be in flight, and what each of them has taken.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// The bytes that the data of requests in flight may take.
+use crate::locked::locked;
+
+use super::shares::Given;
+
+/// A number of places, or of whatever else is given to one taker after the other.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
@@ -11,7 +15,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes.
+    /// A budget of `limit`.
     pub fn new(limit: u64) -> Arc<Budget> {
         Arc::new(Budget {
             limit,
@@ -20,53 +24,70 @@ impl Budget {
         })
     }
 
-    /// Waits until there is room for `bytes`. One that is larger than the whole budget waits until
+    /// Waits until there is room for `amount`. One that is larger than the whole budget waits until
     /// it is alone.
-    pub fn take(self: &Arc<Budget>, bytes: u64) -> Permit {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        while *used > 0 && used.saturating_add(bytes) > self.limit {
+    pub fn take(self: &Arc<Budget>, amount: u64) -> Permit {
+        let mut used = locked(&self.used);
+        while *used > 0 && used.saturating_add(amount) > self.limit {
             used = self
                 .freed
                 .wait(used)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *used += bytes;
-        Permit {
-            of: Arc::clone(self),
-            bytes,
-        }
+        *used += amount;
+        Permit::of_budget(Arc::clone(self), amount)
     }
 
-    /// So many bytes, if there is room now.
-    pub fn try_take(self: &Arc<Budget>, bytes: u64) -> Option<Permit> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if *used > 0 && used.saturating_add(bytes) > self.limit {
+    /// `amount`, if there is room now.
+    pub fn try_take(self: &Arc<Budget>, amount: u64) -> Option<Permit> {
+        let mut used = locked(&self.used);
+        if *used > 0 && used.saturating_add(amount) > self.limit {
             return None;
         }
-        *used += bytes;
-        Some(Permit {
-            of: Arc::clone(self),
-            bytes,
-        })
+        *used += amount;
+        Some(Permit::of_budget(Arc::clone(self), amount))
     }
 
-    /// The bytes that are taken.
+    /// What is taken.
     pub fn used(&self) -> u64 {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        *locked(&self.used)
     }
 }
 
-/// A part of a budget; it is given back when this is dropped.
+/// What was taken of a budget, or of a client's share of the memory; it is given back when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Permit {
-    of: Arc<Budget>,
-    bytes: u64,
+    _of_budget: Option<OfBudget>,
+    _of_share: Option<Given>,
 }
 
-impl Drop for Permit {
+#[derive(Debug)]
+struct OfBudget {
+    of: Arc<Budget>,
+    amount: u64,
+}
+
+impl Permit {
+    fn of_budget(of: Arc<Budget>, amount: u64) -> Permit {
+        Permit {
+            _of_budget: Some(OfBudget { of, amount }),
+            _of_share: None,
+        }
+    }
+
+    pub(super) fn of_share(given: Given) -> Permit {
+        Permit {
+            _of_budget: None,
+            _of_share: Some(given),
+        }
+    }
+}
+
+impl Drop for OfBudget {
     fn drop(&mut self) {
-        let mut used = self.of.used.lock().unwrap_or_else(PoisonError::into_inner);
-        *used = used.saturating_sub(self.bytes);
+        let mut used = locked(&self.of.used);
+        *used = used.saturating_sub(self.amount);
         drop(used);
         self.of.freed.notify_all();
     }
@@ -81,10 +102,15 @@ mod tests {
         let budget = Budget::new(100);
         let first = budget.take(60);
         let waits = Arc::clone(&budget);
-        let waiting = std::thread::spawn(move || waits.take(60).bytes);
+        let waiting = std::thread::spawn(move || {
+            let permit = waits.take(60);
+            (waits.used(), permit)
+        });
         assert_eq!(budget.used(), 60);
         drop(first);
-        assert_eq!(waiting.join().unwrap(), 60);
+        let (used, permit) = waiting.join().unwrap();
+        assert_eq!(used, 60);
+        drop(permit);
         assert_eq!(budget.used(), 0);
         // More than there is at all is given to one who is alone.
         let alone = budget.take(1000);

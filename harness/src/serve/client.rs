@@ -2,76 +2,22 @@
 //! again whole, in whatever order they end.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use driver::blk::{Limits, Operation, Request, Segment, Status, Tag};
-use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::blk::{Completion, Limits, Operation, Request, Status, Tag};
+use driver::executor::Died;
 use userhelper::real_files::RealFile;
 
-use crate::clock::Started;
 use crate::device::{Completions, DeviceError, Submissions};
+use crate::locked::locked;
 
 use super::budget::Permit;
 use super::export::Export;
-use super::record::Asked;
-use super::server::Ending;
+use super::pending::{Begins, PART_BITS, PART_MASK, Pending};
+use super::shares::Share;
 
-/// What a client asks for. Ranges are of whole sectors and lie within the device.
-#[derive(Debug)]
-pub enum Job {
-    /// Read these sectors.
-    Read(SectorRange),
-    /// Write this data, a multiple of 512 bytes, from this sector on.
-    Write {
-        /// The first sector.
-        start: Sector,
-        /// The data.
-        data: Vec<u8>,
-        /// Durable when done, and with it all that was done before.
-        fua: bool,
-    },
-    /// Make all that was done before durable.
-    Flush,
-    /// The content is not needed any more.
-    Discard {
-        /// Of which sectors.
-        range: SectorRange,
-        /// Durable when done.
-        fua: bool,
-    },
-    /// Make the sectors read as zeros.
-    WriteZeroes {
-        /// Which.
-        range: SectorRange,
-        /// Durable when done.
-        fua: bool,
-    },
-}
-
-impl Job {
-    /// The sectors that it is about; empty for a flush.
-    pub fn range(&self) -> SectorRange {
-        match self {
-            Job::Read(range) | Job::Discard { range, .. } | Job::WriteZeroes { range, .. } => {
-                *range
-            }
-            Job::Write { start, data, .. } => {
-                SectorRange::new(*start, Bytes(data.len() as u64).whole_sectors())
-            }
-            Job::Flush => SectorRange::default(),
-        }
-    }
-
-    fn operation(&self) -> Operation {
-        match self {
-            Job::Read(_) => Operation::Read,
-            Job::Write { fua, .. } => Operation::Write { fua: *fua },
-            Job::Flush => Operation::Flush,
-            Job::Discard { .. } => Operation::Discard,
-            Job::WriteZeroes { .. } => Operation::WriteZeroes,
-        }
-    }
-}
+pub use super::job::Job;
 
 /// A job that has ended.
 #[derive(Debug)]
@@ -93,33 +39,6 @@ pub struct NoWay<C> {
     pub error: DeviceError,
     /// What the client gave with it.
     pub context: C,
-}
-
-/// The most parts of a job without data that are under way at once.
-const PARTS_AT_ONCE: usize = 16;
-
-/// The number of a part within its job takes this many bits of a tag.
-const PART_BITS: u32 = 24;
-
-const PART_MASK: u64 = (1 << PART_BITS) - 1;
-
-/// A job under way.
-#[derive(Debug)]
-struct Pending<C> {
-    context: C,
-    permit: Option<Permit>,
-    status: Status,
-    /// What came of each part of a read, by its number.
-    read: BTreeMap<u64, Vec<Vec<u8>>>,
-    /// Parts that are under way.
-    under_way: usize,
-    /// What has to be submitted yet of a job without data.
-    rest: SectorRange,
-    parts: u64,
-    operation: Operation,
-    /// A flush comes after all else.
-    then_flush: bool,
-    asked: Option<Asked>,
 }
 
 #[derive(Debug)]
@@ -148,25 +67,39 @@ impl<C> Drop for Way<C> {
 
 impl<C> Way<C> {
     fn jobs(&self) -> MutexGuard<'_, Jobs<C>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.jobs)
     }
 }
 
 /// The half of a client that submits. When it is dropped, its jobs end, and then its
 /// [`Completer`].
 #[derive(Debug)]
-pub struct Submitter<C>(Arc<Way<C>>);
+pub struct Submitter<C> {
+    way: Arc<Way<C>>,
+    share: Share,
+}
 
-/// The half of a client that is given what has ended.
-#[derive(Debug)]
+/// The half of a client that is given what has ended. When it is dropped before the other half,
+/// as by a panic of the thread that answers, jobs in flight are dropped with their contexts, and no
+/// more are taken.
 pub struct Completer<C> {
     way: Arc<Way<C>>,
     completions: Completions,
+    when_lost: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl<C> fmt::Debug for Completer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completer")
+            .field("client", &self.way.client)
+            .finish_non_exhaustive()
+    }
 }
 
 pub(super) fn client<C>(
     export: Export,
     client: u64,
+    share: Share,
     submissions: Submissions<RealFile>,
     completions: Completions,
 ) -> (Submitter<C>, Completer<C>) {
@@ -184,13 +117,15 @@ pub(super) fn client<C>(
     let completer = Completer {
         way: Arc::clone(&way),
         completions,
+        when_lost: None,
     };
-    (Submitter(way), completer)
+    (Submitter { way, share }, completer)
 }
 
 impl<C> Submitter<C> {
     /// Hands jobs over, each with what the client wants back with it and its part of the memory.
-    /// Those that overlap are served in their order. Waits while the device's queue is full.
+    /// Those that overlap are served in their order; one about no sectors has ended at once. Waits
+    /// while the device's queue is full.
     ///
     /// # Errors
     /// If the device does not go on: of each job. Those in flight end as the [`Completer`] says.
@@ -198,189 +133,87 @@ impl<C> Submitter<C> {
         &self,
         jobs: impl IntoIterator<Item = (Job, C, Option<Permit>)>,
     ) -> Result<(), Vec<NoWay<C>>> {
-        let time = self.0.export.recording_time();
-        let mut requests = Vec::new();
+        let way = &self.way;
+        let time = way.export.recording_time();
+        let (mut requests, mut nothing) = (Vec::new(), Vec::new());
         let mut numbers = Vec::new();
         let submissions = {
-            let mut known = self.0.jobs();
+            let mut known = way.jobs();
             for (job, context, permit) in jobs {
                 let number = known.next;
                 known.next += 1;
-                let (pending, parts) = begun(job, context, permit, number, self.0.limits, time);
+                let of_client = (context, permit);
+                let (pending, begins) = Pending::begun(job, of_client, number, way.limits, time);
                 known.pending.insert(number, pending);
                 numbers.push(number);
-                requests.extend(parts);
+                match begins {
+                    Begins::With(parts) => requests.extend(parts),
+                    Begins::WithNothing(stands_for_it) => nothing.push(stands_for_it),
+                }
             }
             known.submissions.clone()
         };
-        self.0.export.note_begun(self.0.client, numbers.len());
+        way.export.note_begun(way.client, numbers.len());
         let submitted = match submissions {
-            Some(submissions) => submissions.submit_all(requests),
-            None => Err(DeviceError::Stopped),
+            Some(submissions) => submissions
+                .submit_nothing(nothing)
+                .and_then(|()| submissions.submit_all(requests)),
+            // The other half has gone.
+            None => Err(Died {
+                what: "nobody answers this client any more".into(),
+            }
+            .into()),
         };
-        submitted.map_err(|error| {
-            let mut known = self.0.jobs();
-            let taken_back = numbers
-                .iter()
-                .filter_map(|number| known.pending.remove(number));
-            let taken_back: Vec<_> = taken_back
-                .map(|pending| NoWay {
-                    error: error.clone(),
-                    context: pending.context,
-                })
-                .collect();
-            self.0.export.note_ended(taken_back.len());
-            taken_back
-        })
+        submitted.map_err(|error| self.take_back(&numbers, &error))
+    }
+
+    /// Jobs that were not submitted, of those that have not been dropped meanwhile.
+    fn take_back(&self, numbers: &[u64], error: &DeviceError) -> Vec<NoWay<C>> {
+        let mut known = self.way.jobs();
+        let taken_back = numbers
+            .iter()
+            .filter_map(|number| known.pending.remove(number));
+        let taken_back: Vec<_> = taken_back.collect();
+        drop(known);
+        self.way.export.note_ended(taken_back.len());
+        let refused = taken_back.into_iter().map(|pending| NoWay {
+            error: error.clone(),
+            context: pending.context,
+        });
+        refused.collect()
+    }
+
+    /// Where its requests take their memory from.
+    pub fn share(&self) -> &Share {
+        &self.share
     }
 
     /// Jobs that have not ended.
     pub fn in_flight(&self) -> usize {
-        self.0.jobs().pending.len()
+        self.way.jobs().pending.len()
     }
 }
 
 impl<C> Drop for Submitter<C> {
     fn drop(&mut self) {
-        let mut jobs = self.0.jobs();
+        let mut jobs = self.way.jobs();
         jobs.is_ending = true;
-        if jobs.pending.is_empty() {
-            jobs.submissions = None;
-        }
-    }
-}
-
-/// A job as it begins, and the requests that it begins with.
-fn begun<C>(
-    job: Job,
-    context: C,
-    permit: Option<Permit>,
-    number: u64,
-    limits: Limits,
-    time: Option<Started>,
-) -> (Pending<C>, Vec<Request>) {
-    let range = job.range();
-    let operation = job.operation();
-    let mut pending = Pending {
-        context,
-        permit,
-        status: Status::Ok,
-        read: BTreeMap::new(),
-        under_way: 0,
-        rest: SectorRange::default(),
-        parts: 0,
-        operation,
-        then_flush: matches!(
-            job,
-            Job::WriteZeroes { fua: true, .. } | Job::Discard { fua: true, .. }
-        ),
-        asked: time.map(|time| {
-            let then_flush = matches!(job, Job::WriteZeroes { fua: true, .. });
-            Asked::at(time, operation, range).then_flush(then_flush)
-        }),
-    };
-    let mut requests = Vec::new();
-    match job {
-        Job::Flush => requests.push(Request::flush(pending.next_tag(number))),
-        Job::Read(range) => {
-            for piece in driver::blk::split(range, longest_transfer(limits)) {
-                let segments = segments(vec![0; piece.count.bytes().0 as usize], limits);
-                let tag = pending.next_tag(number);
-                requests.push(request(tag, operation, piece.start, segments));
-            }
-        }
-        Job::Write { start, data, .. } => {
-            let longest = longest_transfer(limits).bytes().0 as usize;
-            let mut start = start;
-            for piece in pieces(data, longest) {
-                let count = Bytes(piece.len() as u64).whole_sectors();
-                let tag = pending.next_tag(number);
-                requests.push(request(tag, operation, start, segments(piece, limits)));
-                start += count;
-            }
-        }
-        Job::Discard { range, .. } | Job::WriteZeroes { range, .. } => {
-            pending.rest = range;
-            requests = pending.more(number, limits);
-        }
-    }
-    (pending, requests)
-}
-
-fn request(tag: Tag, operation: Operation, start: Sector, segments: Vec<Segment>) -> Request {
-    Request {
-        tag,
-        operation,
-        start,
-        segments,
-    }
-}
-
-/// The longest transfer that the limits allow in whatever memory.
-fn longest_transfer(limits: Limits) -> SectorCount {
-    let in_segments = match limits.segment_boundary {
-        None => limits.max_transfer,
-        Some(boundary) => SectorCount(
-            boundary
-                .whole_sectors()
-                .0
-                .saturating_mul(limits.max_segments as u64),
-        ),
-    };
-    limits.max_transfer.min(in_segments).max(SectorCount(1))
-}
-
-/// Data in pieces of at most `longest` bytes, each in memory of its own length.
-fn pieces(data: Vec<u8>, longest: usize) -> Vec<Vec<u8>> {
-    match data.len() <= longest {
-        true => vec![data],
-        false => data.chunks(longest).map(<[u8]>::to_vec).collect(),
-    }
-}
-
-/// The data of a transfer, cut where the limits want it.
-fn segments(data: Vec<u8>, limits: Limits) -> Vec<Segment> {
-    match limits.segment_boundary {
-        Some(boundary) if data.len() as u64 > boundary.0 => {
-            let longest = boundary.0.max(SECTOR_SIZE) as usize;
-            let pieces = data.chunks(longest);
-            pieces
-                .map(|piece| Segment::with_data(piece.to_vec()))
-                .collect()
-        }
-        _ => vec![Segment::with_data(data)],
-    }
-}
-
-impl<C> Pending<C> {
-    fn next_tag(&mut self, number: u64) -> Tag {
-        // Only reads are told apart by the number of a part, and none has so many.
-        let tag = Tag(number << PART_BITS | (self.parts & PART_MASK));
-        self.parts += 1;
-        self.under_way += 1;
-        tag
-    }
-
-    /// The next parts of a job without data, as many as may be under way.
-    fn more(&mut self, number: u64, limits: Limits) -> Vec<Request> {
-        let mut requests = Vec::new();
-        while self.under_way < PARTS_AT_ONCE && !self.rest.is_empty() && self.status == Status::Ok {
-            let count = self.rest.count.min(limits.max_discard).max(SectorCount(1));
-            let piece = SectorRange::new(self.rest.start, count);
-            self.rest = SectorRange::between(piece.end()..self.rest.end());
-            let tag = self.next_tag(number);
-            let segments = vec![Segment::without_data(count)];
-            requests.push(request(tag, self.operation, piece.start, segments));
-        }
-        if self.under_way == 0 && self.then_flush && self.status == Status::Ok {
-            self.then_flush = false;
-            requests.push(Request::flush(self.next_tag(number)));
-        }
-        requests
+        let submissions = match jobs.pending.is_empty() {
+            true => jobs.submissions.take(),
+            false => None,
+        };
+        drop(jobs);
+        drop(submissions);
     }
 }
 
 impl<C> Completer<C> {
+    /// Calls `alarm` if this is dropped while the client may still submit, so that nobody waits for
+    /// answers that will not come.
+    pub fn when_lost(&mut self, alarm: impl FnOnce() + Send + 'static) {
+        self.when_lost = Some(Box::new(alarm));
+    }
+
     /// Waits for jobs that have ended, one at least. `None` when all have, and nobody is left who
     /// submits.
     ///
@@ -388,42 +221,14 @@ impl<C> Completer<C> {
     /// If the device does not go on; what was in flight comes with [`Completer::left`].
     pub fn next_batch(&self) -> Result<Option<Vec<Done<C>>>, DeviceError> {
         loop {
-            let completions = self.completions.next_batch().inspect_err(|error| {
-                self.way.export.end(Ending::Died(error.clone()));
-            })?;
-            let Some(completions) = completions else {
+            let Some(completions) = self.completions.next_batch()? else {
                 return Ok(None);
             };
-            let mut done = Vec::with_capacity(completions.len());
-            let mut more = Vec::new();
-            let mut jobs = self.way.jobs();
-            for completion in completions {
-                let Tag(tag) = completion.request.tag;
-                let (number, part) = (tag >> PART_BITS, tag & PART_MASK);
-                let Some(pending) = jobs.pending.get_mut(&number) else {
-                    continue;
-                };
-                pending.under_way -= 1;
-                if completion.status != Status::Ok && pending.status == Status::Ok {
-                    pending.status = completion.status;
-                }
-                if pending.operation == Operation::Read {
-                    let segments = completion.request.segments.into_iter();
-                    let data = segments.map(|segment| segment.data).collect();
-                    pending.read.insert(part, data);
-                }
-                let next = pending.more(number, self.way.limits);
-                let has_ended = next.is_empty() && pending.under_way == 0;
-                more.extend(next);
-                if has_ended && let Some(pending) = jobs.pending.remove(&number) {
-                    done.push(self.done(pending));
-                }
-            }
-            let submissions = jobs.submissions.clone();
-            if jobs.is_ending && jobs.pending.is_empty() {
-                jobs.submissions = None;
-            }
-            drop(jobs);
+            let Ended {
+                done,
+                more,
+                submissions,
+            } = self.take(completions);
             self.way.export.note_ended(done.len());
             // Those that have ended are told first, and the next call says why no more will.
             if let Some(submissions) = submissions
@@ -438,18 +243,51 @@ impl<C> Completer<C> {
         }
     }
 
+    /// What completions of parts bring.
+    fn take(&self, completions: Vec<Completion>) -> Ended<C> {
+        let mut done = Vec::with_capacity(completions.len());
+        let mut more = Vec::new();
+        let mut jobs = self.way.jobs();
+        for completion in completions {
+            let Tag(tag) = completion.request.tag;
+            let (number, part) = (tag >> PART_BITS, tag & PART_MASK);
+            let Some(pending) = jobs.pending.get_mut(&number) else {
+                continue;
+            };
+            pending.under_way -= 1;
+            if completion.status != Status::Ok && pending.status == Status::Ok {
+                pending.status = completion.status;
+            }
+            if pending.operation == Operation::Read {
+                let segments = completion.request.segments.into_iter();
+                let data = segments.map(|segment| segment.data).collect();
+                pending.read.insert(part, data);
+            }
+            let next = pending.more(number, self.way.limits);
+            let has_ended = next.is_empty() && pending.under_way == 0;
+            more.extend(next);
+            if has_ended && let Some(pending) = jobs.pending.remove(&number) {
+                done.push(self.done(pending));
+            }
+        }
+        let submissions = match jobs.is_ending && jobs.pending.is_empty() {
+            true => jobs.submissions.take(),
+            false => jobs.submissions.clone(),
+        };
+        Ended {
+            done,
+            more,
+            submissions,
+        }
+    }
+
     /// What was in flight when the device stopped going on: each has failed.
     pub fn left(&self) -> Vec<Done<C>> {
-        let mut jobs = self.way.jobs();
-        let pending = std::mem::take(&mut jobs.pending);
-        drop(jobs);
+        let pending = std::mem::take(&mut self.way.jobs().pending);
         self.way.export.note_ended(pending.len());
-        let failed = pending.into_values().map(|pending| {
-            self.done(Pending {
-                status: Status::IoError,
-                ..pending
-            })
-        });
+        let failed = pending
+            .into_values()
+            .map(|pending| self.done(pending.failed()));
         failed.collect()
     }
 
@@ -472,18 +310,26 @@ impl<C> Completer<C> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_take_no_more_memory_than_they_hold() {
-        let mut data = Vec::with_capacity(1 << 20);
-        data.resize(10_000, 7);
-        let cut = pieces(data, 512);
-        assert_eq!(cut.len(), 20);
-        let capacities = cut.iter().map(Vec::capacity).sum::<usize>();
-        assert!(capacities <= 2 * 10_000, "{capacities}");
-        assert_eq!(cut.concat(), vec![7; 10_000]);
+impl<C> Drop for Completer<C> {
+    fn drop(&mut self) {
+        let mut jobs = self.way.jobs();
+        let left = std::mem::take(&mut jobs.pending);
+        let submissions = jobs.submissions.take();
+        let is_lost = !jobs.is_ending || !left.is_empty();
+        drop(jobs);
+        drop(submissions);
+        self.way.export.note_ended(left.len());
+        drop(left);
+        if is_lost && let Some(alarm) = self.when_lost.take() {
+            alarm();
+        }
     }
+}
+
+/// What completions of parts have brought.
+struct Ended<C> {
+    done: Vec<Done<C>>,
+    /// The next parts.
+    more: Vec<Request>,
+    submissions: Option<Arc<Submissions<RealFile>>>,
 }

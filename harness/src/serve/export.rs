@@ -1,36 +1,35 @@
 //! What all endpoints of one device share.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 
-use crossbeam_channel::Sender;
-use driver::blk::{Limits, Status as BlkStatus};
+use crossbeam_channel::{Receiver, Sender};
+use driver::blk::{Limits, Status};
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::real_files::RealFile;
 
 use crate::clock::{self, Started};
 use crate::device::{DeviceError, Handle, Submissions, Taken};
+use crate::locked::{locked, read_locked, write_locked};
 
-use super::budget::Budget;
 use super::client::{Completer, Submitter, client};
 use super::extents::{Extent, extents};
 use super::record::{Asked, Recorder, RecordingStatus};
 use super::resizing::Resizing;
 use super::server::Ending;
-use super::status::{ClientStatus, Status};
+use super::shares::Shares;
+use super::status::{ClientStatus, DeviceStatus};
 
-/// The memory that the data of requests may take which are longer than [`SMALL`].
-const LARGE_BUDGET: u64 = 256 << 20;
+/// The memory that the data of all requests may take, in bytes, beside what each client can always
+/// have.
+const COMMON_MEMORY: u64 = 256 << 20;
 
-/// The memory that the data of the others may take. They have their own, so that a few clients
-/// with long requests that never get on keep nobody else waiting.
-const SMALL_BUDGET: u64 = 64 << 20;
-
-/// The longest request that is a small one, in bytes.
-const SMALL: u64 = 64 << 10;
+/// What is kept of it for clients that have little.
+const RESERVED_MEMORY: u64 = 64 << 20;
 
 /// Where what is worth saying goes: a line each, without a line feed.
 pub trait Tells: Send + Sync {
@@ -69,12 +68,11 @@ pub struct Export(Arc<Inner>);
 
 struct Inner {
     about: About,
-    /// From which new clients' handles are made.
-    handle: Mutex<Handle<RealFile>>,
-    /// For looks and resizes.
+    /// For looks and resizes, and from which new clients' handles are made.
     submissions: Submissions<RealFile>,
-    large: Arc<Budget>,
-    small: Arc<Budget>,
+    memory: Arc<Shares>,
+    /// No new requests are to come.
+    is_ending: AtomicBool,
     in_flight: AtomicUsize,
     next_client: AtomicU64,
     clients: Mutex<BTreeMap<u64, ClientStatus>>,
@@ -100,13 +98,12 @@ impl Export {
         tells: Box<dyn Tells>,
         ends: Sender<Ending>,
     ) -> Export {
-        let (submissions, _) = handle.clone().split();
+        let (submissions, _) = handle.split();
         Export(Arc::new(Inner {
             about,
-            handle: Mutex::new(handle),
             submissions,
-            large: Budget::new(LARGE_BUDGET),
-            small: Budget::new(SMALL_BUDGET),
+            memory: Shares::new(COMMON_MEMORY, RESERVED_MEMORY),
+            is_ending: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             next_client: AtomicU64::new(1),
             clients: Mutex::new(BTreeMap::new()),
@@ -160,26 +157,30 @@ impl Export {
         (aligned && end <= self.capacity().bytes().0).then_some(range)
     }
 
-    /// The memory from which a request with so many bytes of data takes its part.
-    pub fn budget(&self, bytes: u64) -> &Arc<Budget> {
-        match bytes <= SMALL {
-            true => &self.0.small,
-            false => &self.0.large,
-        }
+    /// From now on requests that come are refused, where a protocol has a word for that: the server
+    /// is to end.
+    pub fn refuse_requests(&self) {
+        self.0.is_ending.store(true, Ordering::Release);
+    }
+
+    /// Whether requests that come are refused, because the server is to end.
+    pub fn is_ending(&self) -> bool {
+        self.0.is_ending.load(Ordering::Acquire)
     }
 
     /// A new client; `name` says what it is and where it comes from. It is one until both halves
     /// have been dropped.
     pub fn client<C>(&self, name: String) -> (Submitter<C>, Completer<C>) {
         let number = self.0.next_client.fetch_add(1, Ordering::Relaxed);
-        let (submissions, completions) = locked(&self.0.handle).clone().split();
+        let (submissions, completions) = self.0.submissions.handle().split();
         let client_status = ClientStatus {
             number,
             name,
             requests: 0,
         };
         locked(&self.0.clients).insert(number, client_status);
-        client(self.clone(), number, submissions, completions)
+        let share = self.0.memory.of(number);
+        client(self.clone(), number, share, submissions, completions)
     }
 
     /// The client with this number has gone.
@@ -207,7 +208,7 @@ impl Export {
     ///
     /// # Errors
     /// If the device does not go on.
-    pub fn status(&self) -> Result<Status, DeviceError> {
+    pub fn status(&self) -> Result<DeviceStatus, DeviceError> {
         let look = self.0.submissions.look(|driver| {
             let dirty = driver.dirty_count();
             (driver.capacity(), dirty, driver.has_failed_sync())
@@ -215,12 +216,8 @@ impl Export {
         let (capacity, dirty, failed_sync) = look?;
         let statistics = self.0.submissions.statistics();
         let about = &self.0.about;
-        let recorder = self
-            .0
-            .recorder
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        Ok(Status {
+        let recorder = read_locked(&self.0.recorder);
+        Ok(DeviceStatus {
             file: about.path.display().to_string(),
             driver: about.driver.to_owned(),
             defects: about.defects.clone(),
@@ -230,13 +227,23 @@ impl Export {
             dirty_bytes: dirty.bytes().0,
             failed_sync,
             in_flight: self.0.in_flight.load(Ordering::Relaxed),
-            buffered_bytes: self.0.large.used() + self.0.small.used(),
+            buffered_bytes: self.0.memory.used(),
             requests: statistics.requests,
             syncs: statistics.syncs,
             clients: locked(&self.0.clients).values().cloned().collect(),
             resize: self.0.resizing.status(),
             recording: recorder.as_ref().map(Recorder::status),
         })
+    }
+
+    /// Closes when the device's thread has ended.
+    pub(super) fn device_end(&self) -> Receiver<Infallible> {
+        self.0.submissions.end()
+    }
+
+    /// Why the device's thread has ended, if it has.
+    pub(super) fn device_ended(&self) -> Option<&DeviceError> {
+        self.0.submissions.ended()
     }
 
     pub(super) fn submissions(&self) -> &Submissions<RealFile> {
@@ -261,30 +268,17 @@ impl Export {
     /// Writes down what clients ask for from now on, in the place of an earlier recording, which
     /// is given back to be finished.
     pub fn record_to(&self, recorder: Option<Recorder>) -> Option<Recorder> {
-        let mut current = self
-            .0
-            .recorder
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut current, recorder)
+        std::mem::replace(&mut write_locked(&self.0.recorder), recorder)
     }
 
     /// The time now, if what is asked for is written down.
     pub(super) fn recording_time(&self) -> Option<Started> {
-        let recorder = self
-            .0
-            .recorder
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let recorder = read_locked(&self.0.recorder);
         recorder.is_some().then(clock::start)
     }
 
-    pub(super) fn record(&self, client: u64, asked: Asked, status: BlkStatus) {
-        let recorder = self
-            .0
-            .recorder
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn record(&self, client: u64, asked: Asked, status: Status) {
+        let recorder = read_locked(&self.0.recorder);
         if let Some(recorder) = recorder.as_ref() {
             recorder.note(client, asked, status);
         }
@@ -292,15 +286,7 @@ impl Export {
 
     /// How the recording under way is doing.
     pub fn recording(&self) -> Option<RecordingStatus> {
-        let recorder = self
-            .0
-            .recorder
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let recorder = read_locked(&self.0.recorder);
         recorder.as_ref().map(Recorder::status)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

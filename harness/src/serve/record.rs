@@ -56,7 +56,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// How long a request may be in no frame, at first.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The interval grows by itself with each so many frames.
+/// The interval grows by its first length each time that this many frames have been written.
 const FRAMES_AN_INTERVAL: usize = 1 << 15;
 
 /// What a client has asked for, and when.

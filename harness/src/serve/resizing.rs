@@ -1,10 +1,10 @@
 //! Resizes of a device that is served.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use driver::cow::JournalRecord;
 use driver::ordered::{Desk, Procedure, Resize};
-use driver::resize::{Outcome, ResizeError, Resized};
+use driver::resize::{ResizeError, ResizeOutcome, Resized};
 use driver::units::{Bytes, SectorCount};
 use userhelper::image_host::ImageHost;
 use userhelper::planner::{Plan, Wish};
@@ -15,12 +15,14 @@ use userhelper::resize::WishedResize;
 
 use crate::clock::{self, Started};
 use crate::device::{DeviceError, SentResize};
+use crate::locked::locked;
 
 use super::export::Export;
 use super::status::{ResizeState, ResizeStatus};
 
-/// Is told the new size after each resize. Whether it wants to hear of the next one too.
-pub type Grown = Box<dyn FnMut(SectorCount) -> bool + Send>;
+/// Is told the new size after each resize, and may take its time. Whether it wants to hear of the
+/// next one too.
+pub type Grown = Arc<dyn Fn(SectorCount) -> bool + Send + Sync>;
 
 /// Why a resize does not begin, or has ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +138,13 @@ impl Resizing {
     }
 
     fn tell(&self, capacity: SectorCount) {
-        locked(&self.watchers).retain_mut(|grown| grown(capacity));
+        let watchers = locked(&self.watchers).clone();
+        let has_gone = |grown: &Grown| !grown(capacity);
+        let gone: Vec<_> = watchers.into_iter().filter(has_gone).collect();
+        if !gone.is_empty() {
+            let is_gone = |grown: &Grown| gone.iter().any(|gone| Arc::ptr_eq(gone, grown));
+            locked(&self.watchers).retain(|grown| !is_gone(grown));
+        }
     }
 }
 
@@ -156,9 +164,7 @@ impl Export {
                 "only the driver ordered resizes, and not a read-only device",
             ));
         }
-        let planned = self
-            .resizing()
-            .begin(self.capacity().bytes(), wish.new_size)?;
+        let planned = self.begin(wish.new_size)?;
         let seen = move |plan: &Plan, progress: Progress| {
             planned.set(plan.strategy.to_string(), plan.to_move, progress);
         };
@@ -171,11 +177,16 @@ impl Export {
     /// # Errors
     /// See [`CannotResize`].
     pub fn finish(&self, record: JournalRecord) -> Result<Resized, CannotResize> {
-        let planned = self
-            .resizing()
-            .begin(self.capacity().bytes(), record.new_size)?;
+        let planned = self.begin(record.new_size)?;
         let resize = Resumed { record, planned };
         self.carry_out(Box::new(resize))
+    }
+
+    fn begin(&self, new_size: Bytes) -> Result<Planned, CannotResize> {
+        if self.is_ending() {
+            return Err(ResizeError::Abandoned.into());
+        }
+        self.resizing().begin(self.capacity().bytes(), new_size)
     }
 
     /// Gives up the resize under way, if there is one.
@@ -187,14 +198,9 @@ impl Export {
     }
 
     fn carry_out(&self, resize: SentResize<RealFile>) -> Result<Resized, CannotResize> {
-        let outcome: Result<Outcome, CannotResize> = (|| {
-            let outcome = self.submissions().resize(resize)?;
-            let gone = |_| match self.submissions().ended() {
-                Some(why) => why.clone(),
-                None => DeviceError::Stopped,
-            };
-            Ok(outcome.recv().map_err(gone)?)
-        })();
+        let begun = self.submissions().resize(resize);
+        let outcome = begun.and_then(|reply| reply.wait());
+        let outcome: Result<ResizeOutcome, CannotResize> = outcome.map_err(CannotResize::from);
         let resized = outcome.and_then(|outcome| Ok(outcome?));
         let told = resized.as_ref().map(|resized| *resized);
         self.resizing().end(told.map_err(ToString::to_string));
@@ -224,8 +230,4 @@ impl Resize<RealFile> for Resumed {
                 .await
         })
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,8 @@
 //! A device from when it is opened to serve it until it is closed.
 
-use crossbeam_channel::Sender;
+use std::fmt;
+
+use crossbeam_channel::{Receiver, Sender, select};
 use driver::cow::JournalRecord;
 use driver::device_spec::DeviceSpec;
 use driver::driver::{Driver, Portable};
@@ -8,7 +10,7 @@ use driver::linux::LinuxOpenError;
 use driver::open::{OpenOptions, Opened, open};
 use userhelper::real_files::{RealFile, RealHost};
 
-use crate::device::{DeviceError, Handle, Io, NoIo, Shared, Stepped, Taken};
+use crate::device::{DeviceError, Handle, Io, NoIo, SharedDevice, Stepped, Taken};
 use crate::replay::{BringsUp, Model, ReplayDriver, SessionError};
 
 use super::export::{About, Export, Tells};
@@ -21,6 +23,51 @@ pub trait Endpoint: Send {
     /// Takes no more requests, answers what is in flight, and lets its clients go. A client that
     /// does not take its answers keeps it for a bounded time only.
     fn stop(self: Box<Self>);
+}
+
+/// The endpoints that have begun to listen. However a server ends, they stop.
+pub struct Endpoints {
+    export: Export,
+    begun: Vec<Box<dyn Endpoint>>,
+}
+
+impl fmt::Debug for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.places()).finish()
+    }
+}
+
+impl Endpoints {
+    /// None yet.
+    pub fn of(export: Export) -> Endpoints {
+        Endpoints {
+            export,
+            begun: Vec::new(),
+        }
+    }
+
+    /// One more.
+    pub fn add(&mut self, endpoint: impl Endpoint + 'static) {
+        self.begun.push(Box::new(endpoint));
+    }
+
+    /// Where they listen, as in a message.
+    pub fn places(&self) -> impl Iterator<Item = String> {
+        self.begun.iter().map(|endpoint| endpoint.place())
+    }
+}
+
+/// Requests and resizes that come from now on are refused, a resize under way is given up, and
+/// what is in flight is answered.
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        self.export.refuse_requests();
+        // What does not go on has no resize under way.
+        let _ = self.export.give_up_resizes();
+        for endpoint in self.begun.drain(..) {
+            endpoint.stop();
+        }
+    }
 }
 
 /// Why a server ends.
@@ -60,8 +107,8 @@ pub struct Up {
     close: Box<dyn FnOnce() -> Result<(), String>>,
 }
 
-impl std::fmt::Debug for Up {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Up {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Up")
             .field("export", &self.export)
             .finish_non_exhaustive()
@@ -135,14 +182,26 @@ impl Opening {
 }
 
 impl Up {
+    /// Waits until the server is to end: somebody says so over `ending`, or the device has ended by
+    /// itself.
+    pub fn until_the_end(&self, ending: &Receiver<Ending>) -> Ending {
+        let device_end = self.export.device_end();
+        let why = select! {
+            recv(ending) -> why => why.ok(),
+            recv(device_end) -> _ => None,
+        };
+        why.unwrap_or_else(|| {
+            let why = self.export.device_ended().cloned();
+            Ending::Died(why.unwrap_or(DeviceError::Stopped))
+        })
+    }
+
     /// Gives up a resize under way, makes everything durable and closes the files. The endpoints
     /// have stopped.
     ///
     /// # Errors
     /// Why not everything is durable.
     pub fn close(self) -> Result<(), String> {
-        // What does not go on has no resize under way.
-        let _ = self.export.give_up_resizes();
         (self.close)()
     }
 }
@@ -151,7 +210,7 @@ fn started<D>(
     driver: D,
     io: Io,
     is_model: bool,
-) -> Result<(Shared<D>, Handle<RealFile>, Taken), SessionError>
+) -> Result<(SharedDevice<D>, Handle<RealFile>, Taken), SessionError>
 where
     D: Portable<File = RealFile> + 'static,
 {
@@ -165,7 +224,8 @@ where
         Some(executor) => Stepped::on(driver, executor),
         None => Stepped::new(driver),
     };
-    let shared = Shared::start(device).map_err(|error| SessionError::from(NoIo::Thread(error)))?;
+    let shared =
+        SharedDevice::start(device).map_err(|error| SessionError::from(NoIo::Thread(error)))?;
     let handle = shared.handle();
     Ok((shared, handle, chosen.taken()))
 }

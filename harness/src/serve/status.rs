@@ -8,7 +8,7 @@ use super::record::RecordingStatus;
 
 /// How a device is doing. The fields are those of the documented JSON; sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct DeviceStatus {
     /// The COW file, or the raw disk.
     pub file: String,
     /// The driver.

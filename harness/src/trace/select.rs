@@ -20,6 +20,40 @@ pub struct LeftOut {
     pub unsupported: u64,
 }
 
+/// A source that gives a part of another one, and what that one tells of its requests.
+trait PartOf {
+    fn whole(&self) -> &dyn TraceSource;
+
+    /// What was left out until now, by it and by the other one.
+    fn leaves_out(&self) -> LeftOut;
+}
+
+impl<P: PartOf + Iterator<Item = Result<Record, TraceError>> + Send> TraceSource for P {
+    fn description(&self) -> &Description {
+        self.whole().description()
+    }
+
+    fn notes(&self) -> &Notes {
+        self.whole().notes()
+    }
+
+    fn payload(&self) -> Option<&[u8]> {
+        self.whole().payload()
+    }
+
+    fn tells_served(&self) -> bool {
+        self.whole().tells_served()
+    }
+
+    fn served(&self) -> Option<Served> {
+        self.whole().served()
+    }
+
+    fn left_out(&self) -> LeftOut {
+        self.leaves_out()
+    }
+}
+
 /// Which requests are known to the driver that gets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
@@ -65,28 +99,12 @@ impl Iterator for WithoutDiscards {
     }
 }
 
-impl TraceSource for WithoutDiscards {
-    fn description(&self) -> &Description {
-        self.source.description()
+impl PartOf for WithoutDiscards {
+    fn whole(&self) -> &dyn TraceSource {
+        &*self.source
     }
 
-    fn notes(&self) -> &Notes {
-        self.source.notes()
-    }
-
-    fn payload(&self) -> Option<&[u8]> {
-        self.source.payload()
-    }
-
-    fn tells_served(&self) -> bool {
-        self.source.tells_served()
-    }
-
-    fn served(&self) -> Option<Served> {
-        self.source.served()
-    }
-
-    fn left_out(&self) -> LeftOut {
+    fn leaves_out(&self) -> LeftOut {
         LeftOut {
             unsupported: self.unsupported,
             ..self.source.left_out()
@@ -178,28 +196,12 @@ impl Iterator for Selected {
     }
 }
 
-impl TraceSource for Selected {
-    fn description(&self) -> &Description {
-        self.source.description()
+impl PartOf for Selected {
+    fn whole(&self) -> &dyn TraceSource {
+        &*self.source
     }
 
-    fn notes(&self) -> &Notes {
-        self.source.notes()
-    }
-
-    fn payload(&self) -> Option<&[u8]> {
-        self.source.payload()
-    }
-
-    fn tells_served(&self) -> bool {
-        self.source.tells_served()
-    }
-
-    fn served(&self) -> Option<Served> {
-        self.source.served()
-    }
-
-    fn left_out(&self) -> LeftOut {
+    fn leaves_out(&self) -> LeftOut {
         LeftOut {
             device: self.source.left_out().device,
             ..self.left_out.clone()
@@ -255,28 +257,12 @@ impl Iterator for OfDevice {
     }
 }
 
-impl TraceSource for OfDevice {
-    fn description(&self) -> &Description {
-        self.source.description()
+impl PartOf for OfDevice {
+    fn whole(&self) -> &dyn TraceSource {
+        &*self.source
     }
 
-    fn notes(&self) -> &Notes {
-        self.source.notes()
-    }
-
-    fn payload(&self) -> Option<&[u8]> {
-        self.source.payload()
-    }
-
-    fn tells_served(&self) -> bool {
-        self.source.tells_served()
-    }
-
-    fn served(&self) -> Option<Served> {
-        self.source.served()
-    }
-
-    fn left_out(&self) -> LeftOut {
+    fn leaves_out(&self) -> LeftOut {
         LeftOut {
             device: Some(self.choice.clone()),
             ..self.source.left_out()

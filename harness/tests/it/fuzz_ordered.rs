@@ -1,7 +1,7 @@
 //! The fuzzer over the correct driver and the resizes that are used: it finds nothing, its
 //! result does not depend on the number of threads, and it notices a host that does not keep
 //! what a driver has to rely on.
-use harness::fuzz::campaign::{Campaign, Outcome, Stop, run};
+use harness::fuzz::campaign::{Campaign, CampaignOutcome, Stop, run};
 use harness::fuzz::case::{Case, DriverName, FORMAT};
 use harness::fuzz::explore::Search;
 use harness::fuzz::generate::Subject;
@@ -14,11 +14,11 @@ fn subject() -> Subject {
     Subject::healthy(DriverName::Ordered)
 }
 
-fn campaign(subject: Subject, cases: u64, jobs: usize) -> Outcome {
+fn campaign(subject: Subject, cases: u64, jobs: usize) -> CampaignOutcome {
     campaign_from(1, subject, cases, jobs)
 }
 
-fn campaign_from(seed: u64, subject: Subject, cases: u64, jobs: usize) -> Outcome {
+fn campaign_from(seed: u64, subject: Subject, cases: u64, jobs: usize) -> CampaignOutcome {
     let campaign = Campaign {
         subject,
         seed,
@@ -28,12 +28,12 @@ fn campaign_from(seed: u64, subject: Subject, cases: u64, jobs: usize) -> Outcom
     run(&campaign, &|_| {}).unwrap()
 }
 
-fn kinds(outcome: &Outcome) -> Vec<Kind> {
+fn kinds(outcome: &CampaignOutcome) -> Vec<Kind> {
     let findings = outcome.findings.iter();
     findings.map(|finding| finding.violation.kind).collect()
 }
 
-fn assert_nothing_found(outcome: &Outcome, what: &str) {
+fn assert_nothing_found(outcome: &CampaignOutcome, what: &str) {
     let findings = outcome.findings.iter();
     let lines = findings.map(|f| format!("seed {}: {}", f.seed, f.violation));
     let lines: Vec<String> = lines.collect();
@@ -91,7 +91,7 @@ fn everything_that_is_counted_comes_up_in_a_bounded_campaign() {
 }
 
 /// Everything of an outcome but the time it took.
-fn serialised(outcome: &Outcome) -> String {
+fn serialised(outcome: &CampaignOutcome) -> String {
     let findings = outcome.findings.iter();
     let findings: Vec<_> = findings
         .map(|f| serde_json::json!([f.seed, f.case, f.violation]))

@@ -1,6 +1,6 @@
 //! Every defect that a resize can have is found, by the fuzzer's own search, as the kind of
 //! violation that it is; and without them it finds nothing.
-use harness::fuzz::campaign::{Campaign, Finding, Outcome, Stop, run};
+use harness::fuzz::campaign::{Campaign, CampaignOutcome, Finding, Stop, run};
 use harness::fuzz::case::{DriverName, Resizer};
 use harness::fuzz::defect::CaseDefect;
 use harness::fuzz::generate::Subject;
@@ -65,7 +65,7 @@ fn subject(resizer: Resizer, defects: &[ResizeDefect]) -> Subject {
     }
 }
 
-fn campaign(subject: Subject, seed: u64, cases: u64) -> Outcome {
+fn campaign(subject: Subject, seed: u64, cases: u64) -> CampaignOutcome {
     let campaign = Campaign {
         subject,
         seed,
@@ -129,7 +129,7 @@ fn spillner_2003_is_caught_losing_data() {
     assert!(outcome.coverage.count("strategy_spillner_2003") > 0);
 }
 
-fn tell(outcome: &Outcome) -> String {
+fn tell(outcome: &CampaignOutcome) -> String {
     let lines = outcome.findings.iter();
     let lines = lines.map(|f| format!("seed {}: {}", f.seed, f.violation));
     lines.collect::<Vec<_>>().join("\n")

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use driver::linux::Defects;
-use harness::fuzz::campaign::{Campaign, Outcome, Stop, run};
+use harness::fuzz::campaign::{Campaign, CampaignOutcome, Stop, run};
 use harness::fuzz::case::{Case, DriverName};
 use harness::fuzz::defect::CaseDefect;
 use harness::fuzz::exactly::{NotRight, run_exactly};
@@ -15,7 +15,7 @@ use harness::fuzz::signature::Phase;
 use harness::fuzz::violation::Kind;
 
 /// A driver with all the defects of its kernel.
-fn campaign(cases: u64) -> Outcome {
+fn campaign(cases: u64) -> CampaignOutcome {
     let names = Defects::LINUX_6_12.iter().map(CaseDefect::Kernel);
     let campaign = Campaign {
         subject: Subject {

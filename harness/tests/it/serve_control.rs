@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use driver::units::Bytes;
 use harness::serve::control::{Answer, Asking, Control, NoAnswer, Request, WishedStrategy};
-use harness::serve::{Ending, Status};
+use harness::serve::{DeviceStatus, Ending};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cli::{SIZE, Sandbox, ubdlab_that_heeds_signals};
@@ -24,7 +24,7 @@ fn grow(by: i64) -> Request {
     }
 }
 
-fn status(asking: &mut Asking) -> Status {
+fn status(asking: &mut Asking) -> DeviceStatus {
     match ask(asking, &Request::Status {}).unwrap() {
         Answer::Status(status) => *status,
         other => panic!("{other:?}"),

@@ -18,7 +18,7 @@ use driver::ordered::{Headroom, Ordered, Statistics};
 use driver::units::{Bytes, Sector, SectorCount};
 use harness::clock::WallClock;
 use harness::device::{
-    BlockDevice, DeviceError, Handle, Live, Running, SentResize, Shared, Stepped, Stopped,
+    BlockDevice, DeviceError, Handle, Live, Running, SentResize, SharedDevice, Stepped, Stopped,
 };
 use userhelper::executor::Threads;
 use userhelper::planner::{Shrink, Wish};
@@ -62,7 +62,7 @@ fn all_at_once<D>(device: Stepped<D>)
 where
     D: Portable<File = MemoryFile> + 'static,
 {
-    let shared = Shared::start(device).unwrap();
+    let shared = SharedDevice::start(device).unwrap();
     std::thread::scope(|scope| {
         for number in 0..SUBMITTERS {
             let mut handle = shared.handle();
@@ -117,7 +117,7 @@ fn each_submitter_gets_its_own_completions_and_tags_back() {
 #[test]
 fn a_submitter_that_goes_leaves_what_it_wrote_and_the_others_alone() {
     let host = host();
-    let shared = Shared::start(Stepped::new(ordered(&host))).unwrap();
+    let shared = SharedDevice::start(Stepped::new(ordered(&host))).unwrap();
     let (mut goes, mut stays) = (shared.handle(), shared.handle());
     let write = |sector| Request::write(Tag(1), Sector(sector), vec![7; 512]);
     goes.submit_all((0..40).map(write).collect()).unwrap();
@@ -137,7 +137,7 @@ fn a_submitter_that_goes_leaves_what_it_wrote_and_the_others_alone() {
 #[test]
 fn a_resize_goes_on_under_all_submitters_and_all_see_the_new_size() {
     let host = host();
-    let shared = Shared::start(Stepped::new(ordered(&host))).unwrap();
+    let shared = SharedDevice::start(Stepped::new(ordered(&host))).unwrap();
     let (mut one, mut other) = (shared.handle(), shared.handle());
     let wish = Wish {
         new_size: Bytes(SIZE.0 + (1 << 20)),
@@ -188,6 +188,7 @@ fn requests_are_served_and_a_resize_between_them() {
             assert_eq!(live.complete().unwrap().request.tag, Tag(n - 8));
         }
     }
+    live.resized(true).unwrap().unwrap().unwrap();
     let Stopped { driver, left } = live.stop().unwrap();
     assert_eq!(left.len(), 8);
     assert_eq!(driver.capacity(), SectorCount(200));
@@ -244,7 +245,7 @@ fn each_of_two_resizes_is_refused_and_none_waits_for_another_message() {
     let host = host();
     let (goes_on, until) = channel();
     let waits = Bad::new(&host, Wrong::Waits, Some(until));
-    let shared = Shared::start(Stepped::new(waits)).unwrap();
+    let shared = SharedDevice::start(Stepped::new(waits)).unwrap();
     let (mut one, mut other) = (shared.handle(), shared.handle());
     let write = Request::write(Tag(1), Sector(0), vec![1; 512]);
     one.submit_all(vec![write, Request::flush(Tag(2))]).unwrap();
@@ -478,7 +479,7 @@ fn an_error_while_the_device_stops_is_told_to_all() {
     ] {
         let (goes_on, until) = channel();
         let bad = Bad::new(&host(), wrong, Some(until));
-        let shared = Shared::start(Stepped::new(bad)).unwrap();
+        let shared = SharedDevice::start(Stepped::new(bad)).unwrap();
         let mut handle = shared.handle();
         ok(handle.carry_out(read(0, 0)));
         drop(goes_on);
@@ -502,7 +503,7 @@ fn a_driver_that_begins_nothing_is_not_waited_for() {
     let error = stepped.complete_before(60_000_000_000, &clock).unwrap_err();
     assert_eq!(error, DeviceError::Idle);
     assert_eq!(stepped.complete().unwrap_err(), DeviceError::Idle);
-    let shared = Shared::start(Stepped::on(stalls(), four_threads())).unwrap();
+    let shared = SharedDevice::start(Stepped::on(stalls(), four_threads())).unwrap();
     let mut handle = shared.handle();
     handle.submit(read(0, 0)).unwrap();
     let error = handle.complete_before(60_000_000_000, &clock).unwrap_err();
@@ -561,7 +562,7 @@ fn what_had_ended_when_an_executor_dies_completes_first() {
     let falls = || Box::new(Falls(VecDeque::new(), 2));
     let mut stepped = Stepped::on(ordered(&host()), falls());
     (0..3).for_each(|sector| stepped.submit(read(sector, sector)).unwrap());
-    let shared = Shared::start(Stepped::on(ordered(&host()), falls())).unwrap();
+    let shared = SharedDevice::start(Stepped::on(ordered(&host()), falls())).unwrap();
     let mut handle = shared.handle();
     handle
         .submit_all((0..3).map(|n| read(n, n)).collect())
@@ -579,7 +580,7 @@ fn what_had_ended_when_an_executor_dies_completes_first() {
 fn what_is_done_does_not_wait_for_a_sync() {
     let (goes_on, until) = channel();
     let waits = Bad::new(&host(), Wrong::Waits, Some(until));
-    let shared = Shared::start(Stepped::new(waits)).unwrap();
+    let shared = SharedDevice::start(Stepped::new(waits)).unwrap();
     let mut handle = shared.handle();
     let write = Request::write(Tag(1), Sector(0), vec![1; 512]);
     handle
@@ -608,7 +609,7 @@ fn what_completed_comes_and_then_why_the_rest_does_not() {
         (Wrong::Dies, "the driver died: of the third"),
     ] {
         let bad = Bad::new(&host(), wrong, None);
-        let shared = Shared::start(Stepped::new(bad)).unwrap();
+        let shared = SharedDevice::start(Stepped::new(bad)).unwrap();
         let mut handle = shared.handle();
         let read = |tag| Request::read(Tag(tag), Sector(tag), SectorCount(1));
         handle.submit_all((0..3).map(read).collect()).unwrap();

@@ -11,7 +11,7 @@ use driver::host::{Access, HostError, HostFile, HostNames, Replace};
 use driver::memory::MemoryHost;
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::{Ordered, Statistics};
-use driver::resize::Outcome;
+use driver::resize::ResizeOutcome;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount};
 use harness::clock::{Clock, WallClock};
 use harness::device::{BlockDevice, DeviceError, SentResize, Stepped};
@@ -217,7 +217,7 @@ impl BlockDevice for Faulty {
         self.device.resize(resize)
     }
 
-    fn resized(&mut self, wait: bool) -> Result<Option<Outcome>, DeviceError> {
+    fn resized(&mut self, wait: bool) -> Result<Option<ResizeOutcome>, DeviceError> {
         self.device.resized(wait)
     }
 

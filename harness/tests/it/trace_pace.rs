@@ -10,7 +10,7 @@ use std::rc::Rc;
 use driver::blk::{Completion, Limits, Request, Status};
 use driver::memory::MemoryFile;
 use driver::ordered::Statistics;
-use driver::resize::Outcome;
+use driver::resize::ResizeOutcome;
 use driver::units::{Sector, SectorCount};
 use harness::clock::Clock;
 use harness::device::{BlockDevice, DeviceError, SentResize};
@@ -104,7 +104,7 @@ impl BlockDevice for Slow {
         unreachable!("nobody resizes it")
     }
 
-    fn resized(&mut self, _: bool) -> Result<Option<Outcome>, DeviceError> {
+    fn resized(&mut self, _: bool) -> Result<Option<ResizeOutcome>, DeviceError> {
         Ok(None)
     }
 }

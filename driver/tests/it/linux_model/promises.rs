@@ -193,9 +193,17 @@ impl Guest {
     }
 }
 
+/// It is counted as bits are set and cleared; here, one sector after the other.
+fn check_count(device: &LinuxUbd<Disk>) {
+    let sectors = (0..device.capacity().0).map(Sector);
+    let dirty = sectors.filter(|&sector| device.is_dirty(sector)).count();
+    assert_eq!(device.dirty_count(), SectorCount(dirty as u64));
+}
+
 fn check(cow: &Disk, case: &Case, allowed: &Allowed) {
     let mut device =
         LinuxUbd::open(cow.clone(), backing(case.sectors), &spec(), Defects::none()).unwrap();
+    check_count(&device);
     for (sector, allowed) in allowed.iter().enumerate() {
         let request = Request::read(Tag(0), Sector(sector as u64), SectorCount(1));
         let done = carry_out(&mut device, request);
@@ -271,6 +279,7 @@ fn run(case: &Case) {
                 guest.step();
             }),
         }
+        check_count(&guest.device);
     }
     if case.finish {
         while guest.step() {}

@@ -16,7 +16,7 @@ use super::{BenchError, specification};
 use crate::bench::programs::{cp, settle};
 use crate::bench::{Row, Unit};
 use crate::clock;
-use crate::device::{BlockDevice, Io, Shared, Stepped, Taken};
+use crate::device::{BlockDevice, Io, SharedDevice, Stepped, Taken};
 
 pub(super) const WHAT: &str = "live reflow";
 
@@ -81,7 +81,7 @@ fn moved(case: &Case<'_>, io: Io) -> Result<Moved, BenchError> {
         None => Stepped::new(device),
         Some(executor) => Stepped::on(device, executor),
     };
-    let shared = Shared::start(stepped).map_err(|error| failed(error.to_string()))?;
+    let shared = SharedDevice::start(stepped).map_err(|error| failed(error.to_string()))?;
     let mut live = shared.handle();
     let mut client = Client::new(&case.layout, progress.clone());
     let mut before = Latencies::new();

@@ -9,7 +9,7 @@ use crate::serve::ResizeStatus;
 use crate::serve::control::{Answer, Asking, Request};
 
 use super::super::interrupt::{self, Interrupt};
-use super::super::replay::StrategyArg;
+use super::super::resize_arg::ResizeArgs;
 use super::super::size_change::SizeChange;
 use super::super::{Failure, Verdict, output};
 use super::{lost, unexpected};
@@ -27,21 +27,8 @@ Examples:
   ubdlab ctl /tmp/root.ctl resize 20G --strategy reflow
   ubdlab ctl /tmp/root.ctl resize -1G --shrink")]
 pub(super) struct Args {
-    /// The new size, or with + or - by how much
-    #[arg(value_name = "[+|-]SIZE", allow_hyphen_values = true)]
-    size: SizeChange,
-
-    /// Let the device become smaller, as long as no data lies past the new end
-    #[arg(long)]
-    shrink: bool,
-
-    /// Let it become smaller also where data lies past the new end: that data is lost
-    #[arg(long, requires = "shrink")]
-    lose_data: bool,
-
-    /// How to go about it
-    #[arg(long, value_enum, default_value_t = StrategyArg::Auto)]
-    strategy: StrategyArg,
+    #[command(flatten)]
+    resize: ResizeArgs,
 
     /// Do not wait for the end: it is planned, and goes on in the server
     #[arg(long)]
@@ -53,7 +40,7 @@ impl Args {
         let signed = |bytes: Bytes| {
             i64::try_from(bytes.0).map_err(|_| Failure(format!("no device changes by {bytes}")))
         };
-        let (size_bytes, change_bytes) = match self.size {
+        let (size_bytes, change_bytes) = match self.resize.size {
             SizeChange::To(size) => (Some(size.0), None),
             SizeChange::By(more) => (None, Some(signed(more)?)),
             SizeChange::Less(less) => (None, Some(-signed(less)?)),
@@ -61,9 +48,9 @@ impl Args {
         Ok(Request::Resize {
             size_bytes,
             change_bytes,
-            strategy: self.strategy.strategy().map(Into::into),
-            shrink: self.shrink,
-            lose_data: self.lose_data,
+            strategy: self.resize.strategy.strategy().map(Into::into),
+            shrink: self.resize.shrink,
+            lose_data: self.resize.lose_data,
             detach: self.detach,
         })
     }

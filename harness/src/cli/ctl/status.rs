@@ -6,7 +6,7 @@ use driver::OneLine;
 
 use crate::figures::{counted, grouped, size, time};
 use crate::serve::control::{Answer, Asking, Request};
-use crate::serve::{ResizeState, ResizeStatus, Status};
+use crate::serve::{DeviceStatus, ResizeState, ResizeStatus};
 
 use super::super::output::{self, InLines};
 use super::super::{Failure, Verdict};
@@ -24,7 +24,7 @@ pub(super) fn run(asking: &mut Asking, json: bool) -> Result<Verdict, Failure> {
 }
 
 /// A status as text.
-struct Shown<'a>(&'a Status);
+struct Shown<'a>(&'a DeviceStatus);
 
 impl InLines for Shown<'_> {}
 
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_status_says_plainly_that_a_sync_has_failed() {
-        let mut status = Status {
+        let mut status = DeviceStatus {
             file: "root\n.cow".into(),
             driver: "ordered".into(),
             defects: Vec::new(),

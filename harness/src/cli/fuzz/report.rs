@@ -7,7 +7,7 @@ use driver::OneLine;
 use serde::Serialize;
 
 use crate::figures::{counted, grouped, time};
-use crate::fuzz::campaign::{Campaign, Outcome};
+use crate::fuzz::campaign::{Campaign, CampaignOutcome};
 use crate::fuzz::case::{Case, DriverName};
 use crate::fuzz::coverage::Coverage;
 use crate::fuzz::defect::CaseDefect;
@@ -67,7 +67,7 @@ pub(super) struct FindingReport {
 impl Report {
     pub(super) fn of(
         campaign: &Campaign,
-        outcome: &Outcome,
+        outcome: &CampaignOutcome,
         findings: Vec<FindingReport>,
     ) -> Report {
         let seconds = outcome.elapsed_ns.max(1) as f64 / 1e9;

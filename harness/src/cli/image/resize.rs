@@ -12,14 +12,13 @@ use userhelper::image::resize::{
 };
 use userhelper::image::siblings::siblings;
 use userhelper::losses::{Effort, losses};
-use userhelper::planner::{Plan, Shrink, Wish};
+use userhelper::planner::{Plan, Wish};
 use userhelper::real_files::{Belongings, RealFile, RealHost};
 
 use crate::figures::size;
 
 use super::super::output_file::tell_what_is_lacking;
-use super::super::replay::StrategyArg;
-use super::super::size_change::SizeChange;
+use super::super::resize_arg::ResizeArgs;
 use super::super::{Failure, Verdict, interrupt, output};
 use super::state::explain;
 use super::watching::Watching;
@@ -53,24 +52,8 @@ pub(in super::super) struct Args {
     /// Never name a raw disk that a guest can write to.
     cow: PathBuf,
 
-    /// The new size, or with + or - by how much
-    #[arg(value_name = "[+|-]SIZE", allow_hyphen_values = true)]
-    size: SizeChange,
-
-    /// Let the device become smaller, as long as no data lies past the new end
-    ///
-    /// Data in the backing file counts as well: the device does not show it again when it grows.
-    /// Zeros do not count, because that is what a grow brings.
-    #[arg(long)]
-    shrink: bool,
-
-    /// Let it become smaller also where data lies past the new end: that data is lost
-    #[arg(long, requires = "shrink")]
-    lose_data: bool,
-
-    /// How to go about it
-    #[arg(long, value_enum, default_value_t = StrategyArg::Auto)]
-    strategy: StrategyArg,
+    #[command(flatten)]
+    resize: ResizeArgs,
 
     /// Make the backing file as large as the device, so that stock UML takes the image
     ///
@@ -111,13 +94,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         None => cow.device.capacity().bytes(),
     };
     let wish = Wish {
-        new_size: args.size.new_size(old_size, &path)?,
-        strategy: args.strategy.strategy(),
-        shrink: match (args.shrink, args.lose_data) {
-            (false, _) => Shrink::Refuse,
-            (true, false) => Shrink::KeepingData,
-            (true, true) => Shrink::LosingData,
-        },
+        new_size: args.resize.size.new_size(old_size, &path)?,
+        strategy: args.resize.strategy.strategy(),
+        shrink: args.resize.may_shrink(),
         online: false,
     };
     let plan = plan_resize(&RealHost, &cow, wish)?;
@@ -139,7 +118,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     if args.dry_run {
         print_plan(&cow, args, &plan, backing);
-        if args.lose_data && plan.new_size < plan.old_size {
+        if args.resize.lose_data && plan.new_size < plan.old_size {
             print_losses(&cow, &plan)?;
         }
         return Ok(Verdict::Good);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::stamp::Stamp;
 
 use super::super::seen::Seen;
-use super::{Change, Held, History, Moment, Outcome};
+use super::{Change, Held, History, Moment, RequestOutcome};
 
 /// A request that changes the sector, in the order of submission. The first one is none: it
 /// is what the sector held before.
@@ -114,13 +114,13 @@ impl Ways {
         self.changes.len() - 1
     }
 
-    fn end_change(&mut self, change: usize, outcome: Outcome) {
+    fn end_change(&mut self, change: usize, outcome: RequestOutcome) {
         self.go_on();
         self.changes[change].ended = true;
-        if outcome != Outcome::Failed && self.changes[change].is_write {
+        if outcome != RequestOutcome::Failed && self.changes[change].is_write {
             self.ways.retain(|way| way.in_effect[change]);
         }
-        if outcome == Outcome::Durable {
+        if outcome == RequestOutcome::Durable {
             self.each(|way| way.durable = way.durable.max(change));
         }
     }
@@ -236,9 +236,9 @@ fn compare(numbers: &[(u8, u8, u8)], distinct: bool) {
                 match ending {
                     Flying::Change(change, moment) => {
                         let outcome = match how % 4 {
-                            0 => Outcome::Failed,
-                            1 if ways.changes[change].is_write => Outcome::Durable,
-                            _ => Outcome::Acknowledged,
+                            0 => RequestOutcome::Failed,
+                            1 if ways.changes[change].is_write => RequestOutcome::Durable,
+                            _ => RequestOutcome::Acknowledged,
                         };
                         ways.end_change(change, outcome);
                         history.ended(SECTOR, moment, outcome);

@@ -9,7 +9,7 @@
 use driver::cow::{Geometry, JournalRecord};
 use driver::host::FileRole;
 use driver::ordered::{CowImage, Desk, Hold, Placement, Procedure, Resize};
-use driver::resize::{Outcome, ResizeError, Resized, Strategy};
+use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
 
 use crate::sim::SimFile;
@@ -338,7 +338,7 @@ impl InPlace {
         }
     }
 
-    async fn carry_out(mut self, desk: &Desk<SimFile>) -> Outcome {
+    async fn carry_out(mut self, desk: &Desk<SimFile>) -> ResizeOutcome {
         loop {
             match self.do_stage(desk).await {
                 Ok(true) => return Ok(self.done()),

@@ -21,7 +21,7 @@ mod new_file;
 use driver::cow::{Geometry, JournalRecord, Version};
 use driver::host::FileRole;
 use driver::ordered::{CowImage, Desk, Ordered, Relocation, Resize};
-use driver::resize::{Outcome, ResizeError, Strategy};
+use driver::resize::{ResizeError, ResizeOutcome, Strategy};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::sim::{SimFile, SimHost};
@@ -164,7 +164,7 @@ async fn image(desk: &Desk<SimFile>) -> Result<CowImage, ResizeError> {
 
 /// Ends a resize early: the next opening finds out what is on the disk. One that was given up is
 /// left as it is.
-async fn end_early(desk: &Desk<SimFile>, error: ResizeError) -> Outcome {
+async fn end_early(desk: &Desk<SimFile>, error: ResizeError) -> ResizeOutcome {
     if error != ResizeError::Abandoned {
         desk.follow(|here| here.refuse_writes()).await?;
     }

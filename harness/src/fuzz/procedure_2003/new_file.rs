@@ -8,7 +8,7 @@ use driver::cow::{Extension, Geometry, Header};
 use driver::host::{FileRole, HostFile, HostNames, Replace};
 use driver::open::{create_temporary, temporary_name};
 use driver::ordered::{CowImage, Desk, Hold, Procedure, Resize};
-use driver::resize::{Outcome, ResizeError, Resized, Strategy};
+use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use driver::units::{Bytes, FileOffset, Sector};
 use userhelper::rebuild::SYNCING;
 
@@ -173,7 +173,7 @@ impl NewFile {
         .await?
     }
 
-    async fn carry_out(mut self, desk: &Desk<SimFile>) -> Outcome {
+    async fn carry_out(mut self, desk: &Desk<SimFile>) -> ResizeOutcome {
         loop {
             match self.do_stage(desk).await {
                 Ok(true) => break,

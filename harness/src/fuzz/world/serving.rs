@@ -9,7 +9,7 @@ use crate::stamp::Stamp;
 
 use super::super::device::{Step, discards, requeues};
 use super::super::excuses::Work;
-use super::super::history::{Change, Held, Moment, Outcome};
+use super::super::history::{Change, Held, Moment, RequestOutcome};
 use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
 use super::changing_size::settle_size;
@@ -383,11 +383,11 @@ impl Living<'_, '_, '_> {
             Operation::Write { .. } | Operation::Discard | Operation::WriteZeroes => {
                 let opening = self.world.truth.opening;
                 let outcome = match request.operation {
-                    _ if !ok => Outcome::Failed,
-                    Operation::Write { fua: true } => Outcome::Durable,
-                    Operation::Discard => Outcome::Acknowledged,
-                    _ if opening.synchronous => Outcome::Durable,
-                    _ => Outcome::Acknowledged,
+                    _ if !ok => RequestOutcome::Failed,
+                    Operation::Write { fua: true } => RequestOutcome::Durable,
+                    Operation::Discard => RequestOutcome::Acknowledged,
+                    _ if opening.synchronous => RequestOutcome::Durable,
+                    _ => RequestOutcome::Acknowledged,
                 };
                 history.ended(flown.range, flown.moment, outcome);
                 let is_long = flown.range.count > LONG_ZEROS;

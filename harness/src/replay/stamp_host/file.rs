@@ -5,8 +5,9 @@ use driver::host::{HostError, HostFile, HostResult};
 use driver::memory::MemoryFile;
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE};
 
+use super::SharedStamps;
 use super::stamps::Stamps;
-use super::{Shared, locked};
+use crate::locked::locked;
 use crate::stamp::Place;
 
 const SECTOR: usize = SECTOR_SIZE as usize;
@@ -16,11 +17,11 @@ const SECTOR: usize = SECTOR_SIZE as usize;
 pub struct StampFile {
     memory: MemoryFile,
     writable: bool,
-    stamps: Shared,
+    stamps: SharedStamps,
 }
 
 impl StampFile {
-    pub(super) fn new(memory: MemoryFile, writable: bool, stamps: Shared) -> StampFile {
+    pub(super) fn new(memory: MemoryFile, writable: bool, stamps: SharedStamps) -> StampFile {
         StampFile {
             memory,
             writable,

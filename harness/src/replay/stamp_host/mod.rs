@@ -12,24 +12,26 @@ mod stamps;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use driver::host::{Access, HostFile, HostNames, HostResult, LockKind, Metadata, Replace};
 use driver::memory::MemoryHost;
 use userhelper::image_host::{FreeSpace, ImageHost};
 
+use crate::locked::locked;
+
 pub use file::StampFile;
 use stamps::Stamps;
 
 /// The stamps of one file, whoever has it open.
-type Shared = Arc<Mutex<Stamps>>;
+type SharedStamps = Arc<Mutex<Stamps>>;
 
 /// The names of such a host. A clone is another handle to the same names.
 #[derive(Clone, Debug, Default)]
 pub struct StampHost {
     memory: MemoryHost,
     /// By the file's inode number.
-    stamps: Arc<Mutex<BTreeMap<u64, Shared>>>,
+    stamps: Arc<Mutex<BTreeMap<u64, SharedStamps>>>,
 }
 
 impl StampHost {
@@ -61,10 +63,6 @@ impl StampHost {
             locked(&self.stamps).remove(&inode);
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl HostNames for StampHost {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use driver::blk::Status as BlkStatus;
+use driver::blk::Status;
 use driver::shown;
 use driver::units::Bytes;
 use userhelper::planner::{Shrink, Wish};
@@ -15,7 +15,7 @@ use super::super::export::Export;
 use super::super::record::Recorder;
 use super::super::server::Ending;
 use super::super::status::ResizeState;
-use super::Shared;
+use super::Clients;
 use super::connection::Cut;
 use super::message::{Answer, Request, ResizeAnswer, WishedStrategy};
 
@@ -28,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 type Say<'a> = &'a mut dyn FnMut(&Answer) -> Result<(), Cut>;
 
 /// Does what is asked for, and says what came of it.
-pub(super) fn answer(request: Request, shared: &Arc<Shared>, say: Say<'_>) -> Result<(), Cut> {
+pub(super) fn answer(request: Request, shared: &Arc<Clients>, say: Say<'_>) -> Result<(), Cut> {
     let export = &shared.export;
     let last = match request {
         Request::Status {} => match export.status() {
@@ -197,7 +197,7 @@ fn flush(export: &Export) -> Result<(), String> {
     let done = completer.next_batch().map_err(|error| error.to_string())?;
     let status = done.into_iter().flatten().map(|done| done.status).next();
     match status {
-        Some(BlkStatus::Ok) => Ok(()),
+        Some(Status::Ok) => Ok(()),
         _ => Err(match export.status() {
             Ok(status) if status.failed_sync => {
                 "a sync has failed: nothing is durable any more until the device is opened again"

@@ -9,7 +9,7 @@ use crate::clock::{self, Started};
 
 use super::answering::answer;
 use super::message::{Answer, Request};
-use super::{LONGEST_LINE, MOST_CONNECTIONS, MOST_IDLE, PATIENCE, Shared};
+use super::{Clients, LONGEST_LINE, MOST_CONNECTIONS, MOST_IDLE, PATIENCE};
 
 /// Bytes that are read at once.
 const CHUNK: usize = 4096;
@@ -31,7 +31,7 @@ pub(super) enum Cut {
 }
 
 /// Answers all requests of a client.
-pub(super) fn serve(stream: UnixStream, shared: &Arc<Shared>) {
+pub(super) fn serve(stream: UnixStream, shared: &Arc<Clients>) {
     let export = &shared.export;
     let mut requests = Requests {
         stream: &stream,

@@ -4,7 +4,7 @@ use driver::resize::Strategy;
 use serde::{Deserialize, Serialize};
 
 use super::super::record::RecordingStatus;
-use super::super::status::{ResizeStatus, Status};
+use super::super::status::{DeviceStatus, ResizeStatus};
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +103,7 @@ impl From<Strategy> for WishedStrategy {
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// How the device is doing.
-    Status(Box<Status>),
+    Status(Box<DeviceStatus>),
     /// How far a resize is; more answers follow.
     Resizing(ResizeStatus),
     /// A resize has ended well.

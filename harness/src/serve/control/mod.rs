@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! {"request":"status"}
-//!     {"status":{...}}                     the fields of `Status`
+//!     {"status":{...}}                     the fields of `DeviceStatus`
 //!
 //! {"request":"resize","size_bytes":N}      or "change_bytes", which may be negative; and
 //!                                          "strategy":"headroom" | "rebuild" | "reflow",
@@ -52,6 +52,8 @@ use std::time::Duration;
 
 use driver::shown;
 
+use crate::locked::locked;
+
 use super::export::Export;
 use super::socket::{self, Listening};
 
@@ -79,13 +81,13 @@ pub struct Control {
     /// There until nobody is accepted any more.
     listening: Option<Arc<Listening>>,
     place: String,
-    shared: Arc<Shared>,
+    shared: Arc<Clients>,
     accepts: Option<JoinHandle<()>>,
 }
 
 /// What the clients of a control socket share.
 #[derive(Debug)]
-struct Shared {
+struct Clients {
     export: Export,
     state: Mutex<State>,
     changed: Condvar,
@@ -106,7 +108,7 @@ impl Control {
     /// Why not, with the path.
     pub fn listen(path: &Path, export: Export) -> Result<Control, String> {
         let listening = Arc::new(socket::listen(path)?);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Clients {
             export,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -177,9 +179,9 @@ impl Drop for Control {
     }
 }
 
-impl Shared {
+impl Clients {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     /// Waits until the server has ended.
@@ -216,7 +218,7 @@ impl Shared {
 }
 
 /// Accepts clients until the socket is stopped.
-fn accept(listening: &Listening, shared: &Arc<Shared>) {
+fn accept(listening: &Listening, shared: &Arc<Clients>) {
     loop {
         let stream = match listening.accept() {
             Ok(Some(stream)) => stream,

@@ -18,6 +18,7 @@ use userhelper::planner::{Shrink, Wish};
 
 use super::super::budget::{Budget, Permit};
 use super::super::export::Export;
+use super::super::shares::Share;
 use super::document::{Documents, document};
 use super::errors;
 use super::inodes::{ATTRIBUTES_FOR, ENTRIES, Inode, NAMES_FOR, Owner};
@@ -51,6 +52,8 @@ pub(super) struct Files {
     pub(super) reads: Reads,
     /// Where all else goes that is asked of the device.
     pub(super) asked: Sender<Asked>,
+    /// Where requests take their memory from.
+    pub(super) share: Share,
     /// Where looks go.
     pub(super) looks: Sender<Option<Look>>,
 }
@@ -151,7 +154,7 @@ impl Files {
         let Some(slot) = self.shared.slot() else {
             return;
         };
-        let permit = (bytes > 0).then(|| self.shared.export.budget(bytes).take(bytes));
+        let permit = (bytes > 0).then(|| self.share.take(bytes));
         self.ask(Asked::Change(Change {
             span,
             content,
@@ -330,7 +333,7 @@ impl Filesystem for Files {
             return reply.error(Errno::EIO);
         };
         let bytes = span.sectors().count.bytes().0;
-        let permit = self.shared.export.budget(bytes).take(bytes);
+        let permit = self.share.take(bytes);
         self.reads.read(span, reply, permit, slot);
     }
 

@@ -120,6 +120,7 @@ impl Fuse {
             shared: Arc::clone(&shared),
             asked: threads.asked(),
             reads: threads.reads(),
+            share: threads.share(),
             looks: looks.clone(),
         };
         let config = config(export);
@@ -359,7 +360,7 @@ fn tell_kernel_of_sizes(shared: &Arc<Shared>, directory: &Path) {
     let disk = directory.join("disk");
     let known: Weak<Shared> = Arc::downgrade(shared);
     let export = shared.export.clone();
-    export.when_resized(Box::new(move |_| {
+    export.when_resized(Arc::new(move |_| {
         let is_served = |shared: Arc<Shared>| !shared.is_ending.load(Ordering::SeqCst);
         if !known.upgrade().is_some_and(is_served) {
             return false;

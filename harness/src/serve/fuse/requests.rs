@@ -19,6 +19,7 @@ use fuser::{Errno, ReplyData, ReplyEmpty, ReplyWrite};
 use super::super::budget::Permit;
 use super::super::client::{Completer, Done, Job, Submitter};
 use super::super::export::Export;
+use super::super::shares::Share;
 use super::errors;
 use super::span::{Edges, Span};
 use super::turns::{Begun, Ticket, Turns};
@@ -127,6 +128,7 @@ pub(super) struct Threads {
     submits: JoinHandle<()>,
     answers: JoinHandle<()>,
     asked: Sender<Asked>,
+    share: Share,
     reads: Reads,
 }
 
@@ -163,6 +165,7 @@ impl Threads {
         let (submitter, completer) = export.client::<Context>(name);
         let (asked, come) = unbounded();
         let edges = asked.clone();
+        let share = submitter.share().clone();
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let answers = thread("fuse-answers").spawn(move || answer_all(&completer, &edges))?;
         let submitter = Arc::new(submitter);
@@ -180,6 +183,7 @@ impl Threads {
             answers,
             asked,
             reads,
+            share,
         })
     }
 
@@ -191,6 +195,11 @@ impl Threads {
     /// Where all else goes.
     pub(super) fn asked(&self) -> Sender<Asked> {
         self.asked.clone()
+    }
+
+    /// Where requests take their memory from.
+    pub(super) fn share(&self) -> Share {
+        self.share.clone()
     }
 
     /// Ends them when all that was asked for is answered.

@@ -92,7 +92,9 @@ pub(super) fn serve(
     manner: &Manner,
 ) -> Result<(), CutOff> {
     let settled = settle(export, stream, manner)?;
-    let (submitter, completer) = export.client::<Context>(name.to_owned());
+    let (submitter, mut completer) = export.client::<Context>(name.to_owned());
+    let lost = Arc::clone(stream);
+    completer.when_lost(move || lost.shutdown(Shutdown::Both));
     let output = Output::new(stream, manner.patience);
     let replies = Replies {
         structured: settled.structured,
@@ -133,7 +135,7 @@ fn settle(export: &Export, stream: &Stream, manner: &Manner) -> Result<Settled, 
         flags: manner.abilities.flags(),
         preferred: PREFERRED,
     };
-    let size = || (!manner.is_ending()).then(|| export.capacity().bytes().0);
+    let size = || (!manner.is_ending() && !export.is_ending()).then(|| export.capacity().bytes().0);
     let time = manner.patience * NEGOTIATION_PATIENCES;
     let hurried = Hurried::new(stream, manner.patience, time);
     let settled = negotiate(&hurried, &hurried, &offer, size).map_err(|error| match error {

@@ -10,6 +10,7 @@ use super::super::export::Export;
 use super::abilities::Abilities;
 use super::connection::{self, Manner, STACK};
 use super::stream::Stream;
+use crate::locked::locked;
 
 /// The most connections of an endpoint at a time. Those that come after are refused.
 pub const MOST_CONNECTIONS: usize = 1024;
@@ -67,7 +68,7 @@ impl Crowd {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.open)
     }
 
     /// Says something to whoever runs the server.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use driver::blk::Status;
@@ -15,6 +15,7 @@ use super::long::Long;
 use super::message::{Command, Error, data_chunk, error_chunk, simple_reply};
 use super::stream::{Stream, is_impatience, time_for, write_in_time};
 use crate::device::DeviceError;
+use crate::locked::locked;
 
 /// Data up to this length is copied, to be sent together with other replies.
 const COPIED: usize = 16 << 10;
@@ -60,7 +61,7 @@ impl Output {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 

@@ -62,14 +62,14 @@ impl Requests<'_> {
             if !has_more || batch.len() >= BATCH {
                 self.submit(&mut batch)?;
             }
-            if self.manner.is_ending() {
+            if self.is_ending() {
                 self.submit(&mut batch)?;
                 return self.refuse_the_rest(input);
             }
             let Some(request) = self.next_request(input)? else {
                 return self.submit(&mut batch);
             };
-            if self.manner.is_ending() {
+            if self.is_ending() {
                 self.submit(&mut batch)?;
                 self.refuse_at_the_end(&request, input)?;
                 continue;
@@ -90,6 +90,11 @@ impl Requests<'_> {
                 Outcome::Answer(bytes) => self.answer(bytes)?,
             }
         }
+    }
+
+    /// Whether this endpoint is ending, or all of the server.
+    fn is_ending(&self) -> bool {
+        self.manner.is_ending() || self.export.is_ending()
     }
 
     /// The next request; `None` where the client has ended between two.
@@ -271,12 +276,11 @@ impl Requests<'_> {
 
     /// A part of the memory. Who waits for it has submitted what it has, or might wait for itself.
     fn permit(&mut self, bytes: u64, batch: &mut Batch) -> Result<Permit, CutOff> {
-        let budget = self.export.budget(bytes);
-        if let Some(permit) = budget.try_take(bytes) {
+        if let Some(permit) = self.submitter.share().try_take(bytes) {
             return Ok(permit);
         }
         self.submit(batch)?;
-        Ok(budget.take(bytes))
+        Ok(self.submitter.share().take(bytes))
     }
 
     fn block_status(&self, request: &Request, range: SectorRange) -> Result<Outcome, CutOff> {

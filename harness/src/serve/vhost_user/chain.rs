@@ -257,7 +257,7 @@ impl Pieces {
         Some(GuestAddress(address))
     }
 
-    /// Takes the first `len` bytes away, if there are so many.
+    /// Takes the first `len` bytes away, if there are that many.
     fn take_front(&mut self, len: u32) -> Option<Pieces> {
         let mut front = Pieces::default();
         let mut missing = len;

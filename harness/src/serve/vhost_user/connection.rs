@@ -4,7 +4,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -12,6 +12,7 @@ use vhost::vhost_user::{Error as ProtocolError, Listener};
 use vhost_user_backend::{Error as LibraryError, VhostUserDaemon};
 use vmm_sys_util::epoll::EventSet;
 
+use crate::locked::locked;
 use crate::serve::Export;
 
 use super::chain::Memory;
@@ -109,7 +110,9 @@ impl Line {
         export: &Export,
         place: &str,
     ) -> Result<(), String> {
-        let (submitter, completer) = export.client(place.to_owned());
+        let (submitter, mut completer) = export.client(place.to_owned());
+        let lost = Arc::clone(self);
+        completer.when_lost(move || lost.cut(Some("nobody answers it any more".into())));
         let memory = AllMemory::new(Memory::new());
         let line = Arc::clone(self);
         let break_off = Box::new(move |why| line.cut(Some(why)));
@@ -128,7 +131,8 @@ impl Line {
         let woken = std::thread::scope(|scope| {
             let started = (|| {
                 let answers = Builder::new().name("vhost-user-answers".into());
-                answers.spawn_scoped(scope, || disk.answer_all(&completer))?;
+                let answering = Arc::clone(&disk);
+                answers.spawn_scoped(scope, move || answering.answer_all(&completer))?;
                 let replies = Builder::new().name("vhost-user-replies".into());
                 replies.spawn_scoped(scope, || self.pass(|| self.reply()))
             })();
@@ -240,8 +244,4 @@ fn why_not_passed(error: RelayError) -> Option<String> {
         RelayError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
         error => Some(error.to_string()),
     }
-}
-
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

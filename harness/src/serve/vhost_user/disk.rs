@@ -11,7 +11,7 @@ use vhost_user_backend::VhostUserBackend;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_F_FLUSH;
 use vmm_sys_util::epoll::EventSet;
 
-use crate::serve::{Completer, Done, Export, Job, Submitter};
+use crate::serve::{Completer, Done, Export, Job, Share, Submitter};
 
 use super::chain::Broken;
 use super::config::{self, LONGEST_QUEUE, QUEUES, Serial};
@@ -32,6 +32,7 @@ pub(super) type BreakOff = Box<dyn Fn(String) + Send + Sync>;
 /// A virtio block device of one connection.
 pub(super) struct Disk {
     export: Export,
+    share: Share,
     serial: Serial,
     memory: AllMemory,
     queues: [Arc<Queue>; QUEUES],
@@ -55,6 +56,7 @@ impl Disk {
         Disk {
             serial: config::serial(&export),
             export,
+            share: submitter.share().clone(),
             memory,
             queues: std::array::from_fn(|_| Arc::default()),
             submitter: RwLock::new(Some(submitter)),
@@ -204,14 +206,14 @@ impl Disk {
         self.is_write_through.load(Ordering::Acquire)
     }
 
-    /// Submits requests with so many bytes of data. They share their part of the memory, because
+    /// Submits requests with `bytes` bytes of data. They share their part of the memory, because
     /// one that waited for it while it had some could wait for itself.
     fn submit_together(
         &self,
         requests: Vec<(Wanted, Answering)>,
         bytes: u64,
     ) -> Result<(), Broken> {
-        let permit = (bytes > 0).then(|| Arc::new(self.export.budget(bytes).take(bytes)));
+        let permit = (bytes > 0).then(|| Arc::new(self.share.take(bytes)));
         let mut jobs: Vec<(Job, Answering, _)> = Vec::with_capacity(requests.len());
         let mut at_once = Vec::new();
         for (wanted, mut answering) in requests {

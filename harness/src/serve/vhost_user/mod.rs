@@ -39,10 +39,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use driver::shown;
 
+use crate::locked::locked;
+
 use super::socket::{Listening, listen};
 use super::{Endpoint, Export};
 
-use connection::{Channel, Connection, locked};
+use connection::{Channel, Connection};
 
 /// How long an endpoint that is stopped waits for a client at most.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,7 +130,7 @@ impl Accepting {
     /// Tells the client that is there when the device has another size.
     fn tell_of_changes(&self) {
         let channel = Arc::downgrade(&self.channel);
-        self.export.when_resized(Box::new(move |_| {
+        self.export.when_resized(Arc::new(move |_| {
             let channel: Option<Arc<Mutex<_>>> = channel.upgrade();
             if let Some(channel) = &channel
                 && let Some(channel) = &*locked(channel)

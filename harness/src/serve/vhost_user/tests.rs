@@ -15,11 +15,11 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::EventSet;
 
 use super::chain::Memory;
-use super::connection::locked;
 use super::disk::Disk;
 use super::in_flight::{InFlightNotes, NotedQueues};
 use super::queue::{AllMemory, Answering, Vring};
 use crate::device::Io;
+use crate::locked::locked;
 use crate::replay::ReplayDriver;
 use crate::serve::{Completer, Opening, Up};
 

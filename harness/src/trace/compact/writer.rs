@@ -132,7 +132,7 @@ impl<W: Write> TraceWriter<W> {
         Ok(())
     }
 
-    /// The recorder has lost so many requests more. Version 1 does not tell that.
+    /// The recorder has lost `requests` more requests. Version 1 does not tell that.
     pub fn lose(&mut self, requests: u64) {
         self.lost = self.lost.saturating_add(requests);
     }

@@ -37,7 +37,7 @@ pub trait RecordWriter {
         self.push(record)
     }
 
-    /// The recorder has lost so many requests more.
+    /// The recorder has lost this many more requests.
     fn lose(&mut self, requests: u64) {
         let _ = requests;
     }

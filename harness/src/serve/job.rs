@@ -1,0 +1,127 @@
+//! What a client asks for, and how that is cut to what the driver takes.
+
+use driver::blk::{Limits, Operation, Request, Segment, Tag};
+use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+/// What a client asks for. Ranges are of whole sectors and lie within the device.
+#[derive(Debug)]
+pub enum Job {
+    /// Read these sectors.
+    Read(SectorRange),
+    /// Write this data, a multiple of 512 bytes, from this sector on.
+    Write {
+        /// The first sector.
+        start: Sector,
+        /// The data.
+        data: Vec<u8>,
+        /// Durable when done, and with it all that was done before.
+        fua: bool,
+    },
+    /// Make all that was done before durable.
+    Flush,
+    /// The content is not needed any more.
+    Discard {
+        /// Of which sectors.
+        range: SectorRange,
+        /// Durable when done.
+        fua: bool,
+    },
+    /// Make the sectors read as zeros.
+    WriteZeroes {
+        /// Which.
+        range: SectorRange,
+        /// Durable when done.
+        fua: bool,
+    },
+}
+
+impl Job {
+    /// The sectors that it is about; empty for a flush.
+    pub fn range(&self) -> SectorRange {
+        match self {
+            Job::Read(range) | Job::Discard { range, .. } | Job::WriteZeroes { range, .. } => {
+                *range
+            }
+            Job::Write { start, data, .. } => {
+                SectorRange::new(*start, Bytes(data.len() as u64).whole_sectors())
+            }
+            Job::Flush => SectorRange::default(),
+        }
+    }
+
+    pub(super) fn operation(&self) -> Operation {
+        match self {
+            Job::Read(_) => Operation::Read,
+            Job::Write { fua, .. } => Operation::Write { fua: *fua },
+            Job::Flush => Operation::Flush,
+            Job::Discard { .. } => Operation::Discard,
+            Job::WriteZeroes { .. } => Operation::WriteZeroes,
+        }
+    }
+}
+
+pub(super) fn request(
+    tag: Tag,
+    operation: Operation,
+    start: Sector,
+    segments: Vec<Segment>,
+) -> Request {
+    Request {
+        tag,
+        operation,
+        start,
+        segments,
+    }
+}
+
+/// The longest transfer that the limits allow in whatever memory.
+pub(super) fn longest_transfer(limits: Limits) -> SectorCount {
+    let in_segments = match limits.segment_boundary {
+        None => limits.max_transfer,
+        Some(boundary) => SectorCount(
+            boundary
+                .whole_sectors()
+                .0
+                .saturating_mul(limits.max_segments as u64),
+        ),
+    };
+    limits.max_transfer.min(in_segments).max(SectorCount(1))
+}
+
+/// Data in pieces of at most `longest` bytes, each in memory of its own length.
+pub(super) fn pieces(data: Vec<u8>, longest: usize) -> Vec<Vec<u8>> {
+    match data.len() <= longest {
+        true => vec![data],
+        false => data.chunks(longest).map(<[u8]>::to_vec).collect(),
+    }
+}
+
+/// The data of a transfer, cut where the limits want it.
+pub(super) fn segments(data: Vec<u8>, limits: Limits) -> Vec<Segment> {
+    match limits.segment_boundary {
+        Some(boundary) if data.len() as u64 > boundary.0 => {
+            let longest = boundary.0.max(SECTOR_SIZE) as usize;
+            let pieces = data.chunks(longest);
+            pieces
+                .map(|piece| Segment::with_data(piece.to_vec()))
+                .collect()
+        }
+        _ => vec![Segment::with_data(data)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_take_no_more_memory_than_they_hold() {
+        let mut data = Vec::with_capacity(1 << 20);
+        data.resize(10_000, 7);
+        let cut = pieces(data, 512);
+        assert_eq!(cut.len(), 20);
+        let capacities = cut.iter().map(Vec::capacity).sum::<usize>();
+        assert!(capacities <= 2 * 10_000, "{capacities}");
+        assert_eq!(cut.concat(), vec![7; 10_000]);
+    }
+}
