@@ -1,0 +1,123 @@
+//! After a failed sync a device that is served says so in every status and to every client.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use driver::device_spec::DeviceSpec;
+use driver::executor::{Died, Executor, Files, Wait};
+use driver::host::{Action, Finished, HostError, Operation};
+use driver::open::{OpenOptions, open};
+use harness::device::{SharedDevice, Stepped, Taken};
+use harness::serve::address::Address;
+use harness::serve::control::Control;
+use harness::serve::nbd::Nbd;
+use harness::serve::nbd::message::{Command, command_flags};
+use harness::serve::{About, Endpoint, Export};
+use userhelper::real_files::{RealFile, RealHost};
+
+use crate::support::cli::Sandbox;
+use crate::support::nbd::Client;
+
+const IO: u32 = 5;
+
+/// The host of a disk that is about to fail: it carries everything out, and its syncs fail once
+/// that is so.
+struct Failing {
+    ended: VecDeque<Finished>,
+    syncs_fail: Arc<AtomicBool>,
+}
+
+impl Executor<RealFile> for Failing {
+    fn room(&self) -> usize {
+        64 - self.ended.len()
+    }
+
+    fn under_way(&self) -> usize {
+        self.ended.len()
+    }
+
+    fn begin(&mut self, operation: Operation, files: &Files<RealFile>) {
+        let fails = operation.action == Action::SyncData && self.syncs_fail.load(Ordering::SeqCst);
+        self.ended.push_back(match fails {
+            true => Finished {
+                operation,
+                result: Err(HostError::Io),
+            },
+            false => files.carry_out(operation),
+        });
+    }
+
+    fn finished(&mut self, _: Wait) -> Result<Option<Finished>, Died> {
+        Ok(self.ended.pop_front())
+    }
+}
+
+#[test]
+fn a_failed_sync_is_told_in_every_status_and_to_every_client() {
+    let sandbox = Sandbox::with_device();
+    let spec = DeviceSpec::of(sandbox.path("cow"));
+    let opened = open(&RealHost, &spec, OpenOptions::default()).unwrap();
+    let syncs_fail = Arc::new(AtomicBool::new(false));
+    let host = Failing {
+        ended: VecDeque::new(),
+        syncs_fail: Arc::clone(&syncs_fail),
+    };
+    let device = SharedDevice::start(Stepped::on(opened.device, Box::new(host))).unwrap();
+    let about = About {
+        path: sandbox.path("cow"),
+        driver: "ordered",
+        defects: Vec::new(),
+        io: Taken::Inline,
+        read_only: false,
+        resizes: true,
+        allow_shrink: false,
+    };
+    let (ends, _ending) = bounded(1);
+    let tells = Box::new(|_: &dyn std::fmt::Display| ());
+    let export = Export::new(about, device.handle(), tells, ends);
+    let address = Address::Unix(sandbox.path("s"));
+    let nbd = Nbd::listen(&export, &address, false, Duration::from_secs(20)).unwrap();
+    let control = Control::listen(&sandbox.path("ctl"), export.clone()).unwrap();
+    let failed_sync = || sandbox.report(&["ctl", "@ctl", "status"])["failed_sync"].clone();
+
+    let mut client = Client::connect(&sandbox.path("s"));
+    assert_eq!(client.write(0, 0, &[7; 4096]), 0);
+    client.flush();
+    assert_eq!(failed_sync(), false);
+
+    syncs_fail.store(true, Ordering::SeqCst);
+    assert_eq!(client.write(0, 4096, &[8; 4096]), 0);
+    assert_eq!(client.ask(Command::Flush, 0, 0, 0), IO);
+    // The disk is well again, and what it has lost is not known.
+    syncs_fail.store(false, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert_eq!(failed_sync(), true);
+        assert_eq!(client.ask(Command::Flush, 0, 0, 0), IO);
+        let mut other = Client::connect(&sandbox.path("s"));
+        assert_eq!(other.ask(Command::Flush, 0, 0, 0), IO);
+        assert_eq!(other.write(command_flags::FUA, 8192, &[9; 512]), IO);
+        // What promises nothing goes on.
+        assert_eq!(other.read(0, 4096), [7; 4096]);
+        assert_eq!(other.write(0, 0, &[7; 4096]), 0);
+    }
+    let text = sandbox.succeeds(&["ctl", "@ctl", "status"]);
+    assert!(text.contains("\nstate      A SYNC HAS FAILED: "), "{text}");
+    sandbox.refuses(
+        &["ctl", "@ctl", "flush"],
+        "a sync has failed: nothing is durable any more until the device is opened again",
+    );
+    let refused = sandbox.run(&["ctl", "@ctl", "resize", "+1M"]);
+    assert_eq!(refused.status.code(), Some(3));
+    let said = sandbox.text(&refused.stderr);
+    assert!(said.contains("a sync has failed"), "{said}");
+
+    drop(client);
+    Box::new(nbd).stop();
+    drop(export);
+    let closed = device.stop().unwrap().close();
+    control.end(closed.clone());
+    assert!(closed.is_err(), "it is not durable");
+}

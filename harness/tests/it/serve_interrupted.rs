@@ -1,0 +1,92 @@
+//! A reflow that was interrupted is finished by the next server, which serves its clients already.
+
+use driver::blk::Status;
+use driver::units::{Sector, SectorCount, SectorRange};
+use harness::serve::{Export, Job};
+
+use crate::image_commands::check::interrupted_reflow;
+use crate::support::cli::{SIZE, Sandbox};
+use crate::support::nbd::Client;
+use crate::support::served::bring_up;
+use crate::support::server::Server;
+
+/// The size to which the interrupted resize goes.
+const NEW_SIZE: u64 = 4 << 20;
+
+fn interrupted() -> (Sandbox, Vec<u8>) {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", SIZE);
+    let disk = interrupted_reflow(&sandbox);
+    (sandbox, disk)
+}
+
+/// Has one job carried out by a client of its own; what was read.
+fn carry_out(export: &Export, job: Job) -> Vec<u8> {
+    let (submitter, completer) = export.client::<()>("test".into());
+    submitter.submit([(job, (), None)]).unwrap();
+    let mut done = completer.next_batch().unwrap().unwrap();
+    assert_eq!(done[0].status, Status::Ok);
+    done.remove(0).data.concat()
+}
+
+fn all_of_old() -> Job {
+    Job::Read(SectorRange::new(Sector(0), SectorCount(SIZE / 512)))
+}
+
+/// Before the move, while it goes on, and after it.
+#[test]
+fn requests_are_served_while_an_interrupted_reflow_is_finished() {
+    let (sandbox, mut disk) = interrupted();
+    let (mut up, _ending) = bring_up(&sandbox.path("cow"));
+    let record = up.interrupted.take().unwrap();
+    assert!(carry_out(&up.export, all_of_old()) == disk);
+    let write = |sector: u64, content: u8| Job::Write {
+        start: Sector(sector),
+        data: vec![content; 512],
+        fua: false,
+    };
+    carry_out(&up.export, write(1, 1));
+    disk[512..1024].fill(1);
+    let export = up.export.clone();
+    let finishing = std::thread::spawn(move || export.finish(record));
+    while !finishing.is_finished() {
+        assert!(carry_out(&up.export, all_of_old()) == disk);
+        carry_out(&up.export, write(1000, 2));
+        disk[1000 * 512..1001 * 512].fill(2);
+    }
+    let resized = finishing.join().unwrap().unwrap();
+    assert_eq!(resized.new_size.0, NEW_SIZE);
+    assert!(carry_out(&up.export, all_of_old()) == disk);
+    up.close().unwrap();
+    disk.resize(NEW_SIZE as usize, 0);
+    let info = sandbox.json(&["image", "info", "@cow"]);
+    assert_eq!(info["resize_in_progress"], false);
+    sandbox.succeeds(&["image", "convert", "@cow", "@raw", "--to", "raw"]);
+    assert!(sandbox.read("raw") == disk);
+}
+
+/// The size that the command line asks for comes after it.
+#[test]
+fn the_program_finishes_it_first() {
+    let (sandbox, mut disk) = interrupted();
+    let device = "ubda=@cow,@backing,8M";
+    let server = Server::start(&sandbox, &[device, "--nbd", "@s", "--control", "@ctl"]);
+    // It serves, whether the move has ended or not.
+    let mut client = Client::connect(&sandbox.path("s"));
+    assert_eq!(client.read(0, SIZE as u32), disk);
+    assert_eq!(client.write(0, 4096, &[3; 512]), 0);
+    disk[4096..4608].fill(3);
+    client.flush();
+    let size = || sandbox.report(&["ctl", "@ctl", "status"])["size_bytes"].clone();
+    while size() != 8 << 20 {}
+    drop(client);
+    let said = server.stop();
+    let lines: Vec<_> = said.lines().collect();
+    let place = |what: &str| lines.iter().position(|line| line.starts_with(what));
+    let finished = place("resized from 1 MiB to 4 MiB by reflow");
+    let sized = place("resized from 4 MiB to 8 MiB by ");
+    assert!(finished.is_some() && finished < sized, "{said}");
+    disk.resize(8 << 20, 0);
+    sandbox.succeeds(&["image", "convert", "@cow", "@raw", "--to", "raw"]);
+    assert!(sandbox.read("raw") == disk);
+}
