@@ -61,7 +61,18 @@ fn a_full_disk_fails_writes_and_not_the_device() {
     drop((client, other));
     server.stop();
     sandbox.succeeds(&["image", "check", "@small/cow"]);
-    sandbox.succeeds(&["image", "convert", "@small/cow", "@raw", "--to", "raw"]);
+    // Its backing file is in another directory.
+    let args = [
+        "image",
+        "convert",
+        "@small/cow",
+        "@raw",
+        "--to",
+        "raw",
+        "--format",
+        "cow",
+    ];
+    sandbox.succeeds(&args);
     assert!(sandbox.read("raw") == disk);
     mounted.end();
 }

@@ -15,10 +15,10 @@ use crate::serve::{Completer, Done, Export, Job, Share, Submitter};
 
 use super::chain::Broken;
 use super::config::{self, LONGEST_QUEUE, QUEUES, Serial};
-use super::connection::locked;
 use super::in_flight::{Effect, InFlightNotes};
 use super::queue::{AllMemory, Answering, Batch, Queue, Vring, Written, give_back};
 use super::request::{Answer, Device, Wanted};
+use crate::locked::locked;
 
 /// What a queue's thread is woken with to end. The library has the numbers up to that of queues.
 pub(super) const END: u64 = QUEUES as u64 + 1;

@@ -37,7 +37,7 @@ use vm_memory::{AtomicAccess, Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 use super::chain::Broken;
 use super::config::{LONGEST_QUEUE, QUEUES};
-use super::connection::locked;
+use crate::locked::locked;
 
 pub(super) use messages::{Lender, Met};
 
