@@ -12,7 +12,7 @@ use driver::device_spec::DeviceSpec;
 use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Action, Finished, HostError, Operation};
 use driver::open::{OpenOptions, open};
-use harness::device::{Shared, Stepped, Taken};
+use harness::device::{SharedDevice, Stepped, Taken};
 use harness::serve::fuse::Fuse;
 use harness::serve::{About, Endpoint, Export};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
@@ -71,7 +71,7 @@ fn after_a_failed_sync_every_sync_fails_and_reads_go_on() {
         fails: Arc::clone(&fails),
         ended: VecDeque::new(),
     };
-    let shared = Shared::start(Stepped::on(opened.device, Box::new(executor))).unwrap();
+    let shared = SharedDevice::start(Stepped::on(opened.device, Box::new(executor))).unwrap();
     let about = About {
         path: cow,
         driver: "ordered",
