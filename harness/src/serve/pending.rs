@@ -100,7 +100,7 @@ impl<C> Pending<C> {
         match job {
             Job::Flush => vec![Request::flush(self.next_tag(number))],
             Job::Read(range) => {
-                let pieces = driver::blk::split(range, longest_transfer(limits)).into_iter();
+                let pieces = driver::blk::split(range, longest_transfer(limits));
                 let read = pieces.map(|piece| {
                     let segments = segments(vec![0; piece.count.bytes().0 as usize], limits);
                     request(self.next_tag(number), operation, piece.start, segments)

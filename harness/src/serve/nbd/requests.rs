@@ -48,6 +48,10 @@ pub(super) struct Requests<'a> {
 type Batch = Vec<(Job, Context, Option<Permit>)>;
 
 /// What becomes of a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it goes to whoever asked, and a box would cost each request an allocation"
+)]
 enum Outcome {
     Submit(Job, Context, Option<Permit>),
     Answer(Vec<u8>),
