@@ -7,21 +7,17 @@
 //! what is like it, leaves a mount behind, which answers nothing. It is noticed when the directory
 //! is to be used again, and the message has the command that clears it.
 
-use std::fs::File;
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use driver::{shell_word, shown, system_words};
+use driver::{shown, system_words};
 use fuser::{Config, MountOption, Session, SessionACL};
-use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount};
 use userhelper::unfinished::{self, Undoable};
 
 use super::super::budget::Budget;
@@ -31,15 +27,10 @@ use super::document::Documents;
 use super::files::{Files, Look, Shared};
 use super::inodes::Owner;
 use super::requests::{MOST_IN_FLIGHT, Threads};
+use crate::mountpoint::{Ended, empty, unmount_at_once, why_not};
 
 /// The most threads that read requests from the kernel.
 const MOST_READERS: usize = 4;
-
-/// The kernel's end of all FUSE mounts.
-const DEVICE: &str = "/dev/fuse";
-
-/// The helper that mounts and unmounts for users who are not root.
-const HELPER: &str = "fusermount3";
 
 /// The device mounted on a directory, until it is stopped or dropped.
 #[derive(Debug)]
@@ -192,69 +183,6 @@ impl Endpoint for Fuse {
 
     fn stop(mut self: Box<Self>) {
         self.end();
-    }
-}
-
-/// When the connection to the kernel ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// It has.
-    Now,
-    /// When nobody has a file open any more, or this process ends.
-    WhenUnused,
-}
-
-/// Takes the mount away, whether it is in use or not.
-fn unmount_at_once(directory: &Path) -> Ended {
-    // To detach it takes the name away, and to force it ends the connection.
-    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH;
-    if unmount(directory, flags).is_ok() {
-        return Ended::Now;
-    }
-    let mut helper = Command::new(HELPER);
-    helper.args(["-u", "-z", "-q", "--"]).arg(directory);
-    helper.stdin(Stdio::null()).stdout(Stdio::null());
-    // There is nothing else that could be tried.
-    let _ = helper.stderr(Stdio::null()).status();
-    Ended::WhenUnused
-}
-
-/// The directory as an absolute path without links, if there is nothing in it.
-fn empty(directory: &Path) -> Result<PathBuf, String> {
-    let words = |error: io::Error| match Errno::from_io_error(&error) {
-        Some(Errno::NOTCONN) => left_over(directory),
-        _ => system_words(error),
-    };
-    let mut entries = std::fs::read_dir(directory).map_err(words)?;
-    if entries.next().is_some() {
-        return Err("found a directory with something in it, expected an empty one".into());
-    }
-    directory.canonicalize().map_err(words)
-}
-
-/// What is said of a mount whose server was killed.
-fn left_over(directory: &Path) -> String {
-    let clear = match rustix::process::geteuid().is_root() {
-        true => "umount -l",
-        false => "fusermount3 -u",
-    };
-    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    format!(
-        "found a mount whose server was killed; this takes it away: {clear} {}",
-        shell_word(&directory)
-    )
-}
-
-/// What is said of a failure to mount.
-fn why_not(error: &io::Error) -> String {
-    // Everybody who mounts has to open it, and the helper does not say so.
-    if let Err(error) = File::options().read(true).write(true).open(DEVICE) {
-        return format!("{DEVICE}: {}", system_words(error));
-    }
-    let words = system_words(error);
-    match rustix::process::geteuid().is_root() {
-        true => words,
-        false => format!("{}: without root it takes {HELPER}", words.trim_end()),
     }
 }
 
