@@ -86,6 +86,7 @@ mod sim_faults;
 mod sim_host;
 mod sim_hosts_agree;
 mod sim_times;
+mod sim_tree;
 mod stamps_only;
 mod trace_bundled;
 mod trace_compact;
