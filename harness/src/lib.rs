@@ -27,6 +27,7 @@ pub mod figures;
 pub mod fuzz;
 mod intervals;
 pub mod judge;
+pub mod mount;
 mod mountpoint;
 pub mod oracle;
 pub mod plain_format;

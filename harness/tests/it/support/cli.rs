@@ -20,7 +20,7 @@ use userhelper::real_files::{RealHost, free_space};
 /// What hangs that long will not end, however busy the machine is.
 const TOO_LONG: Duration = Duration::from_secs(600);
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_ubdlab");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ubdlab");
 
 /// The size of the small device that most tests use.
 pub(crate) const SIZE: u64 = 1 << 20;
