@@ -3,6 +3,7 @@
 //! 3 if an operation failed and 128 + n if signal n ended it.
 
 mod bench;
+mod crash;
 mod ctl;
 mod demo;
 mod descriptor;
@@ -64,6 +65,7 @@ enum Command {
     Serve(serve::Args),
     Ctl(ctl::Args),
     Fuzz(fuzz::Args),
+    Crash(crash::Args),
     #[command(subcommand)]
     Image(image::Command),
     #[command(subcommand)]
@@ -127,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Crash(args) => crash::run(&args),
         Command::Image(command) => image::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Trace(command) => trace::run(&command),

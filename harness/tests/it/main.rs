@@ -35,6 +35,7 @@ mod cli_replay;
 mod cli_traces;
 mod cloudphysics;
 mod crafted;
+mod crash_commands;
 mod crash_table_create;
 mod crash_table_headroom;
 mod crash_table_publish;
