@@ -9,6 +9,7 @@
 //! - [`change`]: every change as a value, with its payload. A tree is a pure function of the list
 //!   of its changes, so that any moment of a run can be had again from the list, on any thread.
 //! - [`Tree`]: what there is now, and how a change is carried out (`carry_out`).
+//! - `name_changes`: those of names among them.
 //! - `names`: directories, and which changes of names are durable.
 //! - [`cut`]: what a power cut or a kill leaves.
 //! - `digest`: a number by which crash images that are byte for byte alike are known.
@@ -29,11 +30,12 @@ pub mod change;
 pub mod cut;
 mod digest;
 pub mod load;
+mod name_changes;
 mod names;
 mod node;
 pub mod store;
 
-pub use carry_out::{ROOT, Tree};
+pub use carry_out::{Listed, ROOT, Tree};
 pub use change::{Attributes, EntryName, Moment, NewNode, Recorded, TreeChange};
 pub use cut::{AtStake, TreeSurvivors};
 pub use node::{Found, NodeKind};
