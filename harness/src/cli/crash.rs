@@ -117,6 +117,8 @@ pub(super) struct Args {
     out: Option<PathBuf>,
 
     /// Check what the crash in this file has left, once more
+    ///
+    /// The check is a shell command in FILE. Look at a file from somebody else first.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "dir", "check", "setup", "model", "weaken", "fault", "points", "images", "jobs", "seed", "keep", "out",
         "command",

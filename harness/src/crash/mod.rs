@@ -7,7 +7,7 @@
 //! - `points`, `recipe`: at which moments, and what survives each. `plan` puts them together, and
 //!   takes images that are byte for byte alike once.
 //! - `checking`: the check of all images, by several workers at a time.
-//! - `finding_file`, `repeat`: a finding as a file, and what is done with one again.
+//! - `finding_file`, `kept_change`, `repeat`: a finding as a file, and what is done with one again.
 //! - `finding`: images that do not pass, with those of the same cause together, and their story.
 //!
 //! Whatever the number of workers, the plan is the same, and so is what is found.
@@ -17,6 +17,7 @@ mod checking;
 mod command;
 mod finding;
 mod finding_file;
+mod kept_change;
 mod place;
 mod plan;
 mod points;
@@ -27,7 +28,8 @@ mod session;
 pub use checking::{Checked, Checks};
 pub use command::{CommandLine, End, Ran};
 pub use finding::{Fate, Finding, Group, Lost};
-pub use finding_file::{BadFinding, FORMAT, FindingFile};
+pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
+pub use kept_change::{KeptChange, Text};
 pub use plan::{Model, Plan, Planned};
 pub use recipe::Recipe;
 pub use session::{CannotCrash, Options, Session};

@@ -17,6 +17,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "replay"],
     &["bench", "resize"],
     &["completions"],
+    &["crash"],
     &["ctl"],
     &["ctl", "flush"],
     &["ctl", "record"],

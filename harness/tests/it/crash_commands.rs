@@ -343,13 +343,13 @@ fn sqlite_survives_with_its_syncs_and_not_without() {
         ];
         let done = crash(&sandbox, &check, &more, &[sqlite, "work/db", &script]);
         let said = String::from_utf8_lossy(&done.stdout);
-        let status = (status == done.status.code().unwrap()).then_some(status);
-        assert!(status.is_some(), "{journal} {synchronous}: {said}");
+        let (found, settings) = (done.status.code(), [journal, synchronous]);
+        assert_eq!(found, Some(status), "{settings:?}: {said}");
     }
 }
 
-/// A crash in the middle of a merge into the backing file leaves neither what was there nor what was
-/// to be.
+/// A crash in the middle of a merge into the backing file leaves neither what was there nor what
+/// was to be.
 #[test]
 fn a_merge_by_uml_moo_into_the_backing_file_is_found() {
     let Some(uml_moo) = peer("uml_moo") else {
@@ -362,7 +362,7 @@ fn a_merge_by_uml_moo_into_the_backing_file_is_found() {
     std::fs::create_dir(sandbox.path("work")).unwrap();
     sandbox.write_backing("work/backing", SIZE);
     sandbox.create_cow("work/cow", "work/backing");
-    sandbox.make_dirty("work/cow");
+    sandbox.make_dirty_at("work/cow", &[0, 100]);
     sandbox.succeeds(&["image", "convert", "@work/cow", "@merged", "--to", "raw"]);
     let check = format!("cmp -s work/backing merged || {PROGRAM} image check work/cow");
     let command = [uml_moo.to_str().unwrap(), "-d", "work/cow"];

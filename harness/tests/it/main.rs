@@ -36,6 +36,7 @@ mod cli_traces;
 mod cloudphysics;
 mod crafted;
 mod crash_commands;
+mod crash_ends;
 mod crash_table_create;
 mod crash_table_headroom;
 mod crash_table_publish;

@@ -17,7 +17,7 @@ use crate::support::share::is_thorough;
 use crate::support::tree_mount::MountedDirectory;
 
 /// No operation reaches past this position.
-const REACH: u64 = 256 << 10;
+const REACH: u64 = 64 << 10;
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d/a", "d/b"];
 
@@ -289,12 +289,9 @@ fn exercise(seed: u64, operations: u64, real: &Path, mounted: &Path) {
             assert!(same, "{context}: {} differs", NAMES[name]);
         }
     }
-    for name in 0..NAMES.len() {
-        assert!(
-            real.found(name) == mounted.found(name),
-            "seed {seed}: {}",
-            NAMES[name]
-        );
+    for (name, told) in NAMES.iter().enumerate() {
+        let same = real.found(name) == mounted.found(name);
+        assert!(same, "seed {seed}, at the end: {told} differs");
     }
 }
 
@@ -315,7 +312,9 @@ fn random_operations_leave_what_they_leave_on_a_real_file_system() {
         let Some(mounted) = MountedDirectory::new(&sandbox, "m", limits) else {
             return;
         };
-        let real = tempfile::tempdir_in("/dev/shm").unwrap();
+        let real = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
         exercise(seed, operations, real.path(), mounted.path());
         let log = mounted.end();
         assert!(log.len() as u64 > operations / 2);
