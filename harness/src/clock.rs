@@ -1,7 +1,7 @@
 //! The wall clock. Most of the program only measures with it; what has to wait for a time, as a
 //! replay at a trace's own pace does, is given a [`Clock`], so that its tests can simulate one.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A clock to wait by. Its times are nanoseconds from some moment on and never go back.
 pub trait Clock {
@@ -41,6 +41,15 @@ impl Clock for WallClock {
             std::thread::sleep(Duration::from_nanos(left));
         }
     }
+}
+
+/// The time of day, for what tells people or programs when something was.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the time of day is looked at"
+)]
+pub fn time_of_day() -> SystemTime {
+    SystemTime::now()
 }
 
 /// A point in time.

@@ -6,9 +6,11 @@
 //!   of what it may show. [`stamp`] makes contents that say who wrote them; `intervals` and
 //!   `sparse` keep sets and tables small whatever a trace claims;
 //! - [`serve`]: a device served to real programs while it lives; [`guest`] is a UML that uses it;
-//! - [`sim`]: the simulated host, which crashes and fails on demand;
+//! - [`sim`]: the simulated host, which crashes and fails on demand; [`mount`] shows a simulated
+//!   directory to any program, by way of `mountpoint`, as [`serve`] does a device;
 //! - [`fuzz`]: cases from a seed, run in that host and checked after each crash. [`judge`] puts
 //!   drivers that are wrong on purpose before these checks and those of a replay;
+//! - [`crash`]: any program, crashed at the moments of what it does;
 //! - [`plain_format`]: the COW format a second time, with nothing of the driver's code;
 //! - [`mod@bench`]: measuring, in turns with other programs;
 //! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
@@ -22,6 +24,7 @@
 pub mod bench;
 pub mod cli;
 pub mod clock;
+pub mod crash;
 pub mod device;
 pub mod figures;
 pub mod fuzz;
@@ -29,6 +32,8 @@ pub mod guest;
 mod intervals;
 pub mod judge;
 mod locked;
+pub mod mount;
+mod mountpoint;
 pub mod oracle;
 pub mod plain_format;
 pub mod random;

@@ -207,6 +207,11 @@ impl fmt::Display for HostFailure {
             OperationKind::Rename => "renaming of",
             OperationKind::Remove => "removal of",
             OperationKind::SyncDirectory => "sync of the directory of",
+            OperationKind::Allocate => "allocation of",
+            OperationKind::CopyRange => "copy of a range to",
+            OperationKind::MakeDirectory => "making of the directory of",
+            OperationKind::Link => "another name of",
+            OperationKind::SetAttributes => "change of owner, mode or times of",
         };
         write!(f, "{asked} the {role}")?;
         match kind {

@@ -5,7 +5,8 @@ use std::fmt;
 
 /// What an operation asks of the host, without where and with which bytes. Each is a method of the
 /// seams: of [`HostFile`](super::HostFile), for which [`Action`](super::Action) is the value, or of
-/// [`HostNames`](super::HostNames) and what userhelper asks for beside it.
+/// [`HostNames`](super::HostNames) and what userhelper asks for beside it. The last five no driver
+/// asks for: they are what other programs ask of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "named as the methods of the seams are")]
 pub enum OperationKind {
@@ -28,13 +29,18 @@ pub enum OperationKind {
     Rename,
     Remove,
     SyncDirectory,
+    Allocate,
+    CopyRange,
+    MakeDirectory,
+    Link,
+    SetAttributes,
 }
 
 use OperationKind::*;
 
 impl OperationKind {
     /// Every kind, in the order of the enumeration.
-    pub const ALL: [OperationKind; 19] = [
+    pub const ALL: [OperationKind; 24] = [
         Read,
         Write,
         SyncData,
@@ -54,6 +60,11 @@ impl OperationKind {
         Rename,
         Remove,
         SyncDirectory,
+        Allocate,
+        CopyRange,
+        MakeDirectory,
+        Link,
+        SetAttributes,
     ];
 
     /// Whether a crash before and a crash after it can leave different disks. The
@@ -63,6 +74,7 @@ impl OperationKind {
         match self {
             Write | SyncData | SetLen | PunchHole | ZeroRange | CloneRange => true,
             CreateNew | CopyAttributes | SetModified | Rename | Remove | SyncDirectory => true,
+            Allocate | CopyRange | MakeDirectory | Link | SetAttributes => true,
             Read | Len | NextData | Open | GiveMode | Metadata | Lock => false,
         }
     }
@@ -89,6 +101,11 @@ impl OperationKind {
             Rename => "rename",
             Remove => "remove",
             SyncDirectory => "sync_directory",
+            Allocate => "allocate",
+            CopyRange => "copy_range",
+            MakeDirectory => "make_directory",
+            Link => "link",
+            SetAttributes => "set_attributes",
         }
     }
 
@@ -115,6 +132,10 @@ impl fmt::Display for OperationKind {
             CopyAttributes => "copy attributes",
             SetModified => "set modified",
             SyncDirectory => "sync directory",
+            CopyRange => "copy range",
+            MakeDirectory => "make directory",
+            SetAttributes => "set attributes",
+            Allocate | Link => self.name(),
             Read | Write | Len | Open | Metadata | Lock | Rename | Remove => self.name(),
         })
     }
@@ -148,6 +169,11 @@ mod tests {
                 "rename",
                 "remove",
                 "sync_directory",
+                "allocate",
+                "copy_range",
+                "make_directory",
+                "link",
+                "set_attributes",
             ]
         );
         for kind in OperationKind::ALL {
@@ -178,7 +204,12 @@ mod tests {
             Lock => Some(Rename),
             Rename => Some(Remove),
             Remove => Some(SyncDirectory),
-            SyncDirectory => None,
+            SyncDirectory => Some(Allocate),
+            Allocate => Some(CopyRange),
+            CopyRange => Some(MakeDirectory),
+            MakeDirectory => Some(Link),
+            Link => Some(SetAttributes),
+            SetAttributes => None,
         };
         let listed: Vec<_> = std::iter::successors(Some(Read), |kind| after(*kind)).collect();
         assert_eq!(listed, OperationKind::ALL);

@@ -179,7 +179,7 @@ enum ResizerArg {
 
 /// An assumption about the host that is not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Weakening {
+pub(super) enum Weakening {
     /// A write may tear within a sector, at eight bytes
     AtomicSector,
     /// Of the changes of names in a directory any subset survives
@@ -203,7 +203,7 @@ enum Weakening {
 }
 
 impl Weakening {
-    fn apply(self, assumptions: &mut Assumptions) {
+    pub(super) fn apply(self, assumptions: &mut Assumptions) {
         match self {
             Weakening::AtomicSector => assumptions.atomic_unit = 8,
             Weakening::OrderedNames => assumptions.ordered_names = false,
@@ -222,7 +222,7 @@ impl Weakening {
 /// The most threads that can be asked for.
 const MOST_JOBS: u64 = 1024;
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
     let wrong = || format!("found {text:?}, expected a time such as 90s, 5m, 2h or 90");
     let found =

@@ -4,6 +4,7 @@
 
 mod amx_preload;
 mod bench;
+mod crash;
 mod ctl;
 mod demo;
 mod descriptor;
@@ -66,6 +67,7 @@ enum Command {
     Serve(serve::Args),
     Ctl(ctl::Args),
     Fuzz(fuzz::Args),
+    Crash(crash::Args),
     #[command(subcommand)]
     Image(image::Command),
     #[command(subcommand)]
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Crash(args) => crash::run(&args),
         Command::Image(command) => image::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Trace(command) => trace::run(&command),

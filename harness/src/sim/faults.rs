@@ -307,6 +307,13 @@ pub struct Injected {
     pub fault: Fault,
 }
 
+/// `#17 write disk.cow 4096+512: Io`
+impl fmt::Display for Injected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}", self.call, self.fault)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use driver::units::{Bytes, FileOffset};

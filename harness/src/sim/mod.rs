@@ -48,6 +48,7 @@ mod sample;
 mod state;
 mod survivors;
 mod times;
+pub mod tree;
 
 pub use allowance::{Allowance, Exceeded, Resource};
 pub use assumptions::Assumptions;

@@ -5,6 +5,7 @@
 //! file may have any length.
 
 use std::cell::OnceCell;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use driver::units::SECTOR_SIZE;
@@ -37,6 +38,7 @@ mod page {
     pub(super) struct Page {
         bytes: Bytes,
         found: OnceCell<[Content; SECTORS_A_PAGE]>,
+        digest: OnceCell<u64>,
     }
 
     impl Page {
@@ -44,6 +46,7 @@ mod page {
             Page {
                 bytes,
                 found: OnceCell::new(),
+                digest: OnceCell::new(),
             }
         }
 
@@ -54,7 +57,20 @@ mod page {
         /// The bytes, to be changed: what was found in them is forgotten.
         pub(super) fn bytes_mut(&mut self) -> &mut Bytes {
             self.found.take();
+            self.digest.take();
             &mut self.bytes
+        }
+
+        /// A number that other bytes do not have, as far as chance goes; 0 of nothing but zeros.
+        pub(super) fn digest(&self) -> u64 {
+            *self.digest.get_or_init(|| {
+                if self.bytes == ZEROS {
+                    return 0;
+                }
+                let mut hasher = DefaultHasher::new();
+                self.bytes.hash(&mut hasher);
+                hasher.finish()
+            })
         }
 
         /// What its sectors hold. Every byte is looked at when this is asked first.
@@ -187,6 +203,20 @@ impl Pages {
     /// comparing a file with what it was earlier costs what was written since.
     pub(crate) fn same_bytes(&self, other: &Pages) -> bool {
         self.same(other, |page| *page.bytes() == ZEROS)
+    }
+
+    /// A number that pages which read otherwise do not have, as far as chance goes. Each page is
+    /// looked at once, however many files share it.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let mut next = 0;
+        while let Some(index) = self.next_allocated(next) {
+            if let Some(digest) = self.page(index).map(Page::digest).filter(|&it| it != 0) {
+                (index, digest).hash(&mut hasher);
+            }
+            next = index + 1;
+        }
+        hasher.finish()
     }
 
     /// Whether both also have the same pages allocated.
@@ -462,6 +492,23 @@ mod tests {
             from = index + 1;
         }
         assert_eq!(found, indices);
+    }
+
+    #[test]
+    fn a_digest_is_of_bytes_and_forgotten_when_they_change() {
+        let (mut one, mut other) = (Pages::default(), Pages::default());
+        other.zero(1 << 30, 4096);
+        assert_eq!(one.digest(), other.digest());
+        one.write(&[1, 2], 4095);
+        let before = one.digest();
+        assert_ne!(before, other.digest());
+        other.write(&[1, 2], 4095);
+        assert_eq!(before, other.digest());
+        one.write(&[3], 4096);
+        assert_ne!(one.digest(), before);
+        let mut moved = Pages::default();
+        moved.write(&[1, 2], 4095 + 8192);
+        assert_ne!(moved.digest(), before);
     }
 
     #[test]

@@ -19,6 +19,7 @@ const COMMANDS: &[&[&str]] = &[
     &["bench", "resize"],
     &["bench", "serve"],
     &["completions"],
+    &["crash"],
     &["ctl"],
     &["ctl", "flush"],
     &["ctl", "record"],

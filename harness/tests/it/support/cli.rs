@@ -20,7 +20,7 @@ use userhelper::real_files::{RealHost, free_space};
 /// What hangs that long will not end, however busy the machine is.
 const TOO_LONG: Duration = Duration::from_secs(600);
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_ubdlab");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ubdlab");
 
 /// The size of the small device that most tests use.
 pub(crate) const SIZE: u64 = 1 << 20;
@@ -186,11 +186,18 @@ impl Sandbox {
 
     /// Makes the first sector of a COW file's device dirty.
     pub(crate) fn make_dirty(&self, name: &str) {
+        self.make_dirty_at(name, &[0]);
+    }
+
+    /// Makes these sectors of a COW file's device dirty.
+    pub(crate) fn make_dirty_at(&self, name: &str, sectors: &[u64]) {
         let spec = DeviceSpec::of(self.path(name));
         let opened = driver::open::open(&RealHost, &spec, Default::default());
         let mut device = opened.unwrap().device;
-        let done = device.serve(Request::write(Tag(0), Sector(0), vec![b'd'; 512]));
-        assert_eq!(done.unwrap().status, Status::Ok);
+        for &sector in sectors {
+            let done = device.serve(Request::write(Tag(0), Sector(sector), vec![b'd'; 512]));
+            assert_eq!(done.unwrap().status, Status::Ok);
+        }
         device.close().unwrap();
     }
 

@@ -6,6 +6,21 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::cli::Sandbox;
 
+/// Whether this user can mount a FUSE file system here; a word if not.
+///
+/// # Panics
+/// If it cannot be, and `UBDLAB_REQUIRE_PEERS` says that everything is there.
+pub(crate) fn can_mount() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    let can = is_root && Path::new("/dev/fuse").exists();
+    if !can {
+        let required = std::env::var_os("UBDLAB_REQUIRE_PEERS").is_some();
+        assert!(!required, "not root, or no /dev/fuse, and it is required");
+        eprintln!("skipped: not root, or no /dev/fuse");
+    }
+    can
+}
+
 /// A directory in a sandbox. What is mounted there when it is dropped goes with it, also what a
 /// server has left that was killed.
 pub(crate) struct Directory(PathBuf);
@@ -16,11 +31,7 @@ impl Directory {
     /// # Panics
     /// If it cannot, and `UBDLAB_REQUIRE_PEERS` says that everything is there.
     pub(crate) fn new(sandbox: &Sandbox, name: &str) -> Option<Directory> {
-        let is_root = rustix::process::geteuid().is_root();
-        if !is_root || !Path::new("/dev/fuse").exists() {
-            let required = std::env::var_os("UBDLAB_REQUIRE_PEERS").is_some();
-            assert!(!required, "not root, or no /dev/fuse, and it is required");
-            eprintln!("skipped: not root, or no /dev/fuse");
+        if !can_mount() {
             return None;
         }
         let path = sandbox.path(name);

@@ -11,4 +11,5 @@ pub(crate) mod peers;
 pub(crate) mod served;
 pub(crate) mod server;
 pub(crate) mod share;
+pub(crate) mod tree_mount;
 pub(crate) mod uml;

@@ -1,0 +1,308 @@
+//! `ubdlab crash`.
+
+mod report;
+mod repro;
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use driver::shown;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::crash::{CannotCrash, CommandLine, Group, Model, Options, Session};
+use crate::mount::Limits;
+use crate::sim::{Assumptions, FaultRule};
+
+use super::fuzz::{Weakening, parse_duration};
+use super::interrupt::{self, Interrupt};
+use super::output_file::{OutputFile, not_created};
+use super::{Failure, Verdict, output, wrong_usage};
+
+use report::Report;
+
+/// Crash any program that writes files, at every moment of what it does, and check what is left
+///
+/// DIR is copied into a simulated host in memory, which a FUSE mount shows in its place. COMMAND
+/// runs on it, and every change that it makes is written down. Then it is crashed: at each moment
+/// the power is cut, of what was not synced any part survives, and the check looks at what is
+/// left. DIR itself stays as it is.
+///
+/// The commands name files as they always do: the mount lies over DIR, in a view of the file system
+/// that only they have. It goes with them, however the program ends.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ubdlab crash --dir work --check 'qemu-img check work/disk.qcow2' -- qemu-img commit work/top.qcow2
+  ubdlab crash --dir work --check 'ubdlab image check work/a.cow' -- ubdlab image resize work/a.cow +1M
+  ubdlab crash --dir db --setup 'sqlite3 db/a \"create table t(x)\"' \\
+    --check 'test \"$(sqlite3 db/a \"pragma integrity_check\")\" = ok' \\
+    -- sqlite3 db/a 'insert into t values (1)'
+
+It takes root, or `unshare --user --map-root-user --mount` before the command, and the kernel's
+FUSE. docs/crash.md says what is assumed of a disk.")]
+pub(super) struct Args {
+    /// The directory that the command works in, which is copied into memory
+    #[arg(long, value_name = "DIR", required_unless_present = "repro")]
+    dir: Option<PathBuf>,
+
+    /// What looks at each image, in a shell: with status 0 it is fine
+    #[arg(long, value_name = "COMMAND", required_unless_present = "repro")]
+    check: Option<OsString>,
+
+    /// What runs before, in a shell and without a crash
+    ///
+    /// What it leaves is durable when COMMAND begins.
+    #[arg(long, value_name = "COMMAND")]
+    setup: Option<OsString>,
+
+    /// What a crash is
+    #[arg(long, value_enum, default_value_t = ModelArg::Power)]
+    model: ModelArg,
+
+    /// Assume less of the disk; may be repeated
+    #[arg(long, value_enum, value_name = "ASSUMPTION", alias = "assume")]
+    weaken: Vec<Weakening>,
+
+    /// Let an operation of COMMAND fail, by a rule as the fuzzer's cases have them; may be repeated
+    ///
+    /// JSON: {"file": {"suffix": ".cow"}, "kind": "sync_data", "occurrence": {"nth": 0},
+    /// "fault": "failed_sync"}. Files are named as from DIR. COMMAND may then fail, too; what it
+    /// leaves is crashed and checked like any other end.
+    #[arg(long, value_name = "RULE", value_parser = parse_rule)]
+    fault: Vec<FaultRule>,
+
+    /// Crash at no more moments than this
+    ///
+    /// Of a longer run those around syncs and changes of names come first, and the others are
+    /// spread over it.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 400,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    points: u64,
+
+    /// Look at no more images than this of one moment
+    ///
+    /// All that can be left, where that is not more. Images that are byte for byte alike are
+    /// checked once.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 24,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    images: u64,
+
+    /// Checks that run at a time, from 1 to 256 [default: the machine's cores]
+    #[arg(long, value_name = "J", value_parser = clap::value_parser!(u64).range(1..=256))]
+    jobs: Option<u64>,
+
+    /// The longest that a command or a check may take: 90s, 5m, or seconds without unit
+    ///
+    /// A check that takes longer is a finding.
+    #[arg(long, value_name = "T", default_value = "60s", value_parser = parse_duration)]
+    timeout: Duration,
+
+    /// Choose other images where there are too many of them
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+
+    /// Write each kind of finding into this directory, as a file that --repro takes
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Check what the crash in this file has left, once more
+    ///
+    /// The check is a shell command in FILE. Look at a file from somebody else first.
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "dir", "check", "setup", "model", "weaken", "fault", "points", "images", "jobs", "seed", "keep", "out",
+        "command",
+    ])]
+    repro: Option<PathBuf>,
+
+    /// Mount what the crash has left on DIR, which is empty, until Ctrl-C
+    #[arg(long, value_name = "DIR", requires = "repro", conflicts_with = "json")]
+    mount: Option<PathBuf>,
+
+    /// Make DIR what the command has made of it, when it has ended
+    #[arg(long)]
+    keep: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// What is crashed, and its arguments
+    #[arg(last = true, required_unless_present = "repro", value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModelArg {
+    /// The power is cut: of what was not synced any part survives
+    Power,
+    /// The processes are killed: what they did is there
+    Kill,
+}
+
+fn parse_rule(text: &str) -> Result<FaultRule, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    if let Some(file) = &args.repro {
+        return repro::repeat(file, args);
+    }
+    let options = match args.options()? {
+        Some(options) => options,
+        None => return Ok(wrong_usage("COMMAND: found nothing to crash".into())),
+    };
+    if let Some(directory) = &args.out {
+        std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
+    }
+    let interrupt = Interrupt::catch();
+    let session = Session::run(options, interrupt.stop()).map_err(failure)?;
+    remark_on(&session);
+    let (report, written) = crash(&session, args, &interrupt)?;
+    match args.json {
+        true => output::json(&report)?,
+        false => report.print(),
+    }
+    written?;
+    if args.keep {
+        session.keep().map_err(failure)?;
+    }
+    Ok(match (interrupt::signal(), report.is_good()) {
+        (Some(signal), _) => Verdict::EndedBySignal(signal),
+        (None, true) => Verdict::Good,
+        (None, false) => Verdict::ViolationFound,
+    })
+}
+
+/// The report, and whether the findings could be written.
+fn crash(
+    session: &Session,
+    args: &Args,
+    interrupt: &Interrupt,
+) -> Result<(Report, Result<(), Failure>), Failure> {
+    if !session.at_the_end.end.is_good() {
+        return Ok((Report::of_a_bad_end(session, args), Ok(())));
+    }
+    let plan = session.plan();
+    let bar = bar(plan.planned.len() as u64);
+    let progress = |done| bar.set_position(done);
+    let checks = session.check(&plan, interrupt.stop(), &progress);
+    interrupt::clear_bar();
+    let checks = checks.map_err(failure)?;
+    let found = session.found(&checks, &plan, interrupt.stop());
+    let found = found.map_err(failure)?;
+    let files = args.out.as_deref().map_or_else(Vec::new, |directory| {
+        let name = |number| directory.join(format!("finding-{number}.json"));
+        (1..=found.len()).map(name).collect()
+    });
+    let write = |(file, group): (&PathBuf, &Group)| {
+        let text = serde_json::to_string(&session.file_of(&group.finding));
+        let text = text.map_err(Failure::operation)?;
+        OutputFile::create(file)?.write_whole(&(text + "\n"))
+    };
+    let written = files.iter().zip(&found).try_for_each(write);
+    let report = Report::of(session, args, &plan, &checks, found, &files);
+    Ok((report, written))
+}
+
+/// What the user should know before the report.
+fn remark_on(session: &Session) {
+    for path in &session.left_out {
+        output::remark(format_args!(
+            "{}: left out: neither a file nor a directory nor a symbolic link",
+            shown(path)
+        ));
+    }
+    for injected in &session.injected {
+        output::remark(format_args!("failed as asked for: {injected}"));
+    }
+    if session.was_full {
+        output::remark(
+            "the simulated directory was full, and the command was told that there is no space",
+        );
+    }
+}
+
+fn bar(images: u64) -> ProgressBar {
+    // Hidden by itself when stderr is no terminal.
+    let target = ProgressDrawTarget::stderr_with_hz(10);
+    let bar = ProgressBar::with_draw_target(Some(images), target);
+    if let Ok(style) = ProgressStyle::with_template("checking {wide_bar} {pos}/{len} images") {
+        bar.set_style(style);
+    }
+    interrupt::show(&bar);
+    bar
+}
+
+fn failure(error: CannotCrash) -> Failure {
+    let said = match &error {
+        CannotCrash::Failed { ran, .. } => report::last_lines(&ran.said),
+        _ => Vec::new(),
+    };
+    let said = match said.is_empty() {
+        true => String::new(),
+        false => format!("; it said: {}", said.join(" / ")),
+    };
+    Failure(format!("{error}{said}"))
+}
+
+impl Args {
+    /// What is asked for; `None` if nothing is to be crashed.
+    fn options(&self) -> Result<Option<Options>, Failure> {
+        let (Some(named), Some(check), Some((program, arguments))) =
+            (&self.dir, &self.check, self.command.split_first())
+        else {
+            return Ok(None);
+        };
+        let at = |path: &Path, error: std::io::Error| {
+            Failure(format!("{}: {}", shown(path), driver::system_words(error)))
+        };
+        let directory = named.canonicalize().map_err(|error| at(named, error))?;
+        if !directory.is_dir() {
+            let place = shown(named);
+            return Err(Failure(format!(
+                "{place}: found a file, expected a directory"
+            )));
+        }
+        let within = std::env::current_dir().map_err(|error| at(Path::new("."), error))?;
+        let mut assumptions = Assumptions::default();
+        for weakening in &self.weaken {
+            weakening.apply(&mut assumptions);
+        }
+        Ok(Some(Options {
+            directory,
+            within,
+            setup: self.setup.clone().map(CommandLine::Shell),
+            command: CommandLine::Program(program.clone(), arguments.to_vec()),
+            check: CommandLine::Shell(check.clone()),
+            model: match self.model {
+                ModelArg::Power => Model::Power,
+                ModelArg::Kill => Model::Kill,
+            },
+            assumptions,
+            faults: self.fault.clone(),
+            points: self.points,
+            images: self.images,
+            jobs: self.jobs(),
+            timeout: self.timeout,
+            seed: self.seed,
+            limits: Limits::default(),
+        }))
+    }
+
+    fn jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.jobs.map_or_else(cores, |jobs| jobs as usize)
+    }
+}

@@ -1,0 +1,327 @@
+//! What `ubdlab crash` tells.
+
+use std::path::{Path, PathBuf};
+
+use driver::exact_count;
+use serde::Serialize;
+
+use crate::crash::{Checks, Fate, Finding, Group, Plan, Ran, Recipe, Session};
+
+use super::super::output;
+use super::Args;
+
+/// The most operations of a finding that are listed for a person.
+const MOST_LISTED: usize = 12;
+
+/// The most lines of what a check has said.
+const MOST_LINES: usize = 6;
+
+/// What came of a run and its crashes.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    command: String,
+    check: String,
+    model: &'static str,
+    seed: u64,
+    /// Changes that the command has made.
+    changes: u64,
+    syncs: u64,
+    /// Without a crash, what the check says of the end.
+    without_crash: Checked,
+    points: u64,
+    images: u64,
+    /// Images that are different.
+    different_images: u64,
+    checked_images: u64,
+    stopped_early: bool,
+    failed_images: u64,
+    findings: Vec<FindingReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    passes: bool,
+    end: String,
+    said: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct FindingReport {
+    /// Images for which the check says this.
+    images: u64,
+    /// Changes of the command before the crash.
+    changes_before: u64,
+    after: Option<String>,
+    before: Option<String>,
+    /// What was not synced.
+    unsynced: Vec<Unsynced>,
+    /// Of the write that came next, a kill has left what lies before this border of its pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    killed_at_border: Option<u64>,
+    check: Checked,
+    /// Where it was written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Unsynced {
+    change: u64,
+    operation: String,
+    fate: String,
+}
+
+impl Report {
+    fn begin(session: &Session, args: &Args) -> Report {
+        let (changes, syncs) = session.changes();
+        let words = args.command.iter().map(|word| word.to_string_lossy());
+        Report {
+            command: words.collect::<Vec<_>>().join(" "),
+            check: (args.check.iter())
+                .map(|check| check.to_string_lossy().into_owned())
+                .collect(),
+            model: match args.model {
+                super::ModelArg::Power => "power",
+                super::ModelArg::Kill => "kill",
+            },
+            seed: args.seed,
+            changes,
+            syncs,
+            without_crash: Checked::of(&session.at_the_end),
+            points: 0,
+            images: 0,
+            different_images: 0,
+            checked_images: 0,
+            stopped_early: false,
+            failed_images: 0,
+            findings: Vec::new(),
+        }
+    }
+
+    /// The check does not pass without a crash either.
+    pub(super) fn of_a_bad_end(session: &Session, args: &Args) -> Report {
+        Report::begin(session, args)
+    }
+
+    pub(super) fn of(
+        session: &Session,
+        args: &Args,
+        plan: &Plan,
+        checks: &Checks,
+        found: Vec<Group>,
+        files: &[PathBuf],
+    ) -> Report {
+        let files = files.iter().map(|file| file.to_string_lossy().into_owned());
+        let files = files.map(Some).chain(std::iter::repeat(None));
+        let failed = checks.failed.iter();
+        let alike = failed.map(|it| plan.planned.get(it.planned).map_or(1, |it| it.alike));
+        Report {
+            points: plan.points,
+            images: plan.images,
+            different_images: plan.planned.len() as u64,
+            checked_images: checks.checked,
+            stopped_early: checks.stopped,
+            failed_images: alike.sum(),
+            findings: (found.into_iter().zip(files))
+                .map(|(group, file)| FindingReport::of(group, file))
+                .collect(),
+            ..Report::begin(session, args)
+        }
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.without_crash.passes && self.failed_images == 0
+    }
+
+    pub(super) fn print(&self) {
+        let Report {
+            command,
+            changes,
+            syncs,
+            points,
+            images,
+            different_images,
+            checked_images,
+            failed_images,
+            ..
+        } = self;
+        output::line(format_args!(
+            "{command}: {} ({})",
+            exact_count(*changes, "change"),
+            exact_count(*syncs, "sync")
+        ));
+        if !self.without_crash.passes {
+            let end = &self.without_crash.end;
+            output::line(format_args!("without any crash, the check {end}"));
+            self.without_crash.print();
+            output::line(
+                "nothing was crashed: what is not fine without a crash tells nothing of one",
+            );
+            return;
+        }
+        output::line(format_args!(
+            "{}: {} at {}, {different_images} of them different, {checked_images} checked",
+            self.model,
+            exact_count(*images, "image"),
+            exact_count(*points, "moment"),
+        ));
+        if self.stopped_early {
+            output::line("stopped before all were checked");
+        }
+        match failed_images {
+            0 => output::line("the check passes on all of them"),
+            _ => output::line(format_args!(
+                "the check does not pass on {}",
+                exact_count(*failed_images, "image")
+            )),
+        }
+        for (number, finding) in (1..).zip(&self.findings) {
+            finding.print(number, self.findings.len());
+        }
+    }
+}
+
+impl Checked {
+    fn of(ran: &Ran) -> Checked {
+        Checked {
+            passes: ran.end.is_good(),
+            end: ran.end.to_string(),
+            said: last_lines(&ran.said),
+        }
+    }
+
+    fn print(&self) {
+        for line in &self.said {
+            output::line(format_args!("    | {line}"));
+        }
+    }
+}
+
+impl FindingReport {
+    fn of(group: Group, file: Option<String>) -> FindingReport {
+        let Group { finding, images } = group;
+        let Finding {
+            point,
+            after,
+            before,
+            at_stake,
+            recipe,
+            ran,
+        } = finding;
+        let unsynced = at_stake.into_iter().map(|lost| Unsynced {
+            change: lost.number,
+            operation: lost.operation,
+            fate: match lost.fate {
+                Fate::Survived => "survived".to_owned(),
+                Fate::Lost => "lost".to_owned(),
+                Fate::Torn(kept, all) => format!("torn: {kept} of {all} sectors survived"),
+            },
+        });
+        FindingReport {
+            images,
+            changes_before: point,
+            after,
+            before,
+            unsynced: unsynced.collect(),
+            killed_at_border: match recipe {
+                Recipe::KilledWithin(border) => Some(border),
+                _ => None,
+            },
+            check: Checked::of(&ran),
+            file,
+        }
+    }
+
+    fn print(&self, number: usize, of: usize) {
+        output::line("");
+        output::line(format_args!(
+            "finding {number} of {of}: {}: the check {}",
+            exact_count(self.images, "image"),
+            self.check.end
+        ));
+        self.check.print();
+        match &self.after {
+            None => output::line("  crashed before the command had changed anything"),
+            Some(after) => output::line(format_args!(
+                "  crashed after change {}: {after}",
+                self.changes_before.saturating_sub(1)
+            )),
+        }
+        match (&self.before, self.killed_at_border) {
+            (Some(before), Some(border)) => output::line(format_args!(
+                "  in the middle of: {before}, of which {} were done",
+                exact_count(border, "page")
+            )),
+            (Some(before), None) => output::line(format_args!("  before: {before}")),
+            (None, _) => output::line("  when the command had ended"),
+        }
+        let not_survived = self.unsynced.iter().filter(|it| it.fate != "survived");
+        let gone: Vec<_> = not_survived.collect();
+        let kept = self.unsynced.len() - gone.len();
+        let unsynced = exact_count(self.unsynced.len() as u64, "change");
+        match (self.unsynced.is_empty(), gone.is_empty()) {
+            (true, _) => {}
+            (false, true) => output::line(format_args!(
+                "  not synced then: {unsynced}, all of which survived"
+            )),
+            (false, false) => output::line(format_args!(
+                "  not synced then: {unsynced}; {kept} survived, and these did not:"
+            )),
+        }
+        for it in gone.iter().take(MOST_LISTED) {
+            let Unsynced {
+                change,
+                operation,
+                fate,
+            } = it;
+            output::line(format_args!("    {change}: {operation}: {fate}"));
+        }
+        if gone.len() > MOST_LISTED {
+            output::line(format_args!("    and {} more", gone.len() - MOST_LISTED));
+        }
+        if let Some(file) = &self.file {
+            let word = driver::shell_word(Path::new(file));
+            output::line(format_args!("  again: ubdlab crash --repro {word}"));
+        }
+    }
+}
+
+/// What came of a finding that was checked again.
+#[derive(Debug, Serialize)]
+pub(super) struct Repeated {
+    pub(super) command: String,
+    pub(super) check: String,
+    pub(super) passes: bool,
+    pub(super) end: String,
+    pub(super) said: Vec<String>,
+}
+
+impl Repeated {
+    pub(super) fn print(&self) {
+        let Repeated {
+            command,
+            check,
+            end,
+            said,
+            ..
+        } = self;
+        output::line(format_args!(
+            "a crash of {command}: the check {end}: {check}"
+        ));
+        for line in said {
+            output::line(format_args!("    | {line}"));
+        }
+    }
+}
+
+/// The last lines that say something.
+pub(super) fn last_lines(said: &[u8]) -> Vec<String> {
+    let said = String::from_utf8_lossy(said);
+    let lines = said.lines().map(str::trim_end).filter(|it| !it.is_empty());
+    let lines: Vec<&str> = lines.collect();
+    let from = lines.len().saturating_sub(MOST_LINES);
+    lines[from..]
+        .iter()
+        .map(|line| (*line).to_owned())
+        .collect()
+}

@@ -1,0 +1,109 @@
+//! `ubdlab crash --repro`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crossbeam_channel::bounded;
+use driver::shown;
+
+use crate::crash::{FORMAT, FindingFile};
+
+use super::super::interrupt::Interrupt;
+use super::super::temporary::TemporaryDirectory;
+use super::super::{Failure, Verdict, output};
+use super::report::{Repeated, last_lines};
+use super::{Args, failure};
+
+/// The largest file that is read as a finding.
+const LARGEST: u64 = 2 << 30;
+
+/// Checks the remains of the finding in `file` again, or mounts them.
+pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
+    let finding = read(file)?;
+    let interrupt = Interrupt::catch();
+    if let Some(directory) = &args.mount {
+        let (asks, asked) = bounded(1);
+        interrupt.wake(move || {
+            let _ = asks.send(());
+        });
+        let mounted = || {
+            output::remark(format_args!(
+                "{}: what the crash has left of {}; Ctrl-C takes it away",
+                shown(directory),
+                shown(&finding.directory())
+            ));
+        };
+        finding.show(directory, mounted, &asked).map_err(failure)?;
+        return Ok(Verdict::Good);
+    }
+    let within = std::env::current_dir();
+    let within = within.map_err(|error| not_there(Path::new("."), &error))?;
+    let named = finding.directory();
+    // Without the directory, its name is enough: the mount lies over it.
+    let temporary = match within.join(&named).is_dir() {
+        true => None,
+        false if named.is_absolute() => {
+            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(not_there(&named, &error));
+        }
+        false => {
+            let parent = std::env::temp_dir();
+            let made = TemporaryDirectory::new_in(&parent, "ubdlab-crash-");
+            let made = made.map_err(|error| not_there(&parent, &error))?;
+            let place = made.path().join(&named);
+            std::fs::create_dir_all(&place).map_err(|error| not_there(&place, &error))?;
+            Some(made)
+        }
+    };
+    let within = temporary
+        .as_ref()
+        .map_or(&*within, TemporaryDirectory::path);
+    let directory = within.join(&named);
+    let directory = directory.canonicalize();
+    let directory = directory.map_err(|error| not_there(&named, &error))?;
+    let ran = finding.check_again(&directory, within, args.timeout, interrupt.stop());
+    let ran = ran.map_err(failure)?;
+    let repeated = Repeated {
+        command: finding.command,
+        check: finding.check.text().to_string_lossy().into_owned(),
+        passes: ran.end.is_good(),
+        end: ran.end.to_string(),
+        said: last_lines(&ran.said),
+    };
+    match args.json {
+        true => output::json(&repeated)?,
+        false => repeated.print(),
+    }
+    Ok(match repeated.passes {
+        true => Verdict::Good,
+        false => Verdict::ViolationFound,
+    })
+}
+
+fn not_there(path: &Path, error: &std::io::Error) -> Failure {
+    Failure(format!("{}: {}", shown(path), driver::system_words(error)))
+}
+
+fn read(file: &Path) -> Result<FindingFile, Failure> {
+    let wrong = |what: String| Failure(format!("{}: {what}", shown(file)));
+    let opened = File::open(file).map_err(|error| not_there(file, &error))?;
+    let mut text = String::new();
+    // A length says nothing of a pipe or a device.
+    let read = opened.take(LARGEST + 1).read_to_string(&mut text);
+    read.map_err(|error| wrong(format!("reading: {}", driver::system_words(error))))?;
+    if text.len() as u64 > LARGEST {
+        return Err(wrong(format!(
+            "found more than {LARGEST} bytes, expected a finding, which has at most as many"
+        )));
+    }
+    let finding: FindingFile = serde_json::from_str(&text)
+        .map_err(|error| wrong(format!("not a finding of ubdlab crash: {error}")))?;
+    match finding.format == FORMAT {
+        true => Ok(finding),
+        false => Err(wrong(format!(
+            "found format {:?}, expected {FORMAT:?}",
+            finding.format
+        ))),
+    }
+}

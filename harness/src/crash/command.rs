@@ -1,0 +1,228 @@
+//! A command that runs on a mounted directory, with its time and its output bounded.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{self, PipeReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, tick, unbounded};
+use driver::shell_word;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use crate::clock;
+use crate::mount::{Come, MountedTree, TreeMount};
+
+/// The most bytes of a command's output that are kept: the last ones.
+const MOST_SAID: usize = 16 << 10;
+
+/// How long the last of the output is waited for when a command has ended. What it has started and
+/// sent away may keep the pipe open for ever.
+const LISTEN: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether a command has run for too long, or is to be stopped.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandLine {
+    /// A line for the shell.
+    Shell(OsString),
+    /// A program and its arguments.
+    Program(OsString, Vec<OsString>),
+}
+
+impl CommandLine {
+    /// The line of a shell, or the name of a program.
+    pub(super) fn line(&self) -> &OsStr {
+        match self {
+            CommandLine::Shell(line) => line,
+            CommandLine::Program(program, _) => program,
+        }
+    }
+
+    fn process(&self) -> Command {
+        match self {
+            CommandLine::Shell(line) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(line);
+                shell
+            }
+            CommandLine::Program(program, arguments) => {
+                let mut command = Command::new(program);
+                command.args(arguments);
+                command
+            }
+        }
+    }
+}
+
+/// As a shell would be given it, for a reader.
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CommandLine::Shell(line) => f.write_str(&line.to_string_lossy()),
+            CommandLine::Program(program, arguments) => {
+                f.write_str(&shell_word(Path::new(program)))?;
+                let mut words = arguments.iter();
+                words.try_for_each(|word| write!(f, " {}", shell_word(Path::new(word))))
+            }
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, or by a signal of its own.
+    Exited(ExitStatus),
+    /// It had run for too long, and was killed.
+    TimedOut,
+    /// It was killed because everything is to end.
+    Stopped,
+}
+
+impl End {
+    /// Whether it ended as it should.
+    pub fn is_good(self) -> bool {
+        matches!(self, End::Exited(status) if status.success())
+    }
+}
+
+/// A command that has run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// How it ended.
+    pub end: End,
+    /// The last of what it said, on standard output and standard error together.
+    pub said: Vec<u8>,
+}
+
+/// Where and for how long a command runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    /// The directory in which it runs.
+    pub(super) within: &'a Path,
+    /// The longest that it may take.
+    pub(super) timeout: Duration,
+    /// Whether everything is to end.
+    pub(super) stop: &'a AtomicBool,
+}
+
+enum Event {
+    Started(Pid),
+    Ended(ExitStatus),
+    Failed(io::Error),
+}
+
+/// Runs a command, while the mount is served from `tree`. All that it has started and that has not
+/// left its process group is killed when it has ended.
+///
+/// # Errors
+/// If it cannot be started.
+pub(super) fn run(
+    command: &CommandLine,
+    terms: Terms<'_>,
+    mount: &TreeMount,
+    tree: &mut MountedTree,
+) -> io::Result<Ran> {
+    let (reader, writer) = io::pipe()?;
+    let heard = Heard::listen(reader)?;
+    let mut process = command.process();
+    process.current_dir(terms.within).process_group(0);
+    process.stdin(Stdio::null());
+    process.stdout(writer.try_clone()?);
+    process.stderr(writer);
+    let (tells, events) = unbounded();
+    let ended = std::thread::scope(|scope| {
+        // To start it takes files that may be on the mount, which this thread serves meanwhile.
+        let builder = std::thread::Builder::new().name("command".into());
+        builder.spawn_scoped(scope, move || attend(process, &tells))?;
+        let (ticks, started) = (tick(LOOK), clock::start());
+        let (mut pid, mut killed) = (None, None);
+        loop {
+            match mount.serve(tree, &events, &ticks) {
+                Some(Come::Awaited(Event::Started(started))) => pid = Some(started),
+                Some(Come::Awaited(Event::Ended(status))) => {
+                    return Ok(killed.unwrap_or(End::Exited(status)));
+                }
+                Some(Come::Awaited(Event::Failed(error))) => return Err(error),
+                Some(Come::Beside(_)) => {}
+                None => return Err(io::Error::other("the thread that waits for it has ended")),
+            }
+            let end = match terms.stop.load(Ordering::Relaxed) {
+                true => End::Stopped,
+                false if started.elapsed() > terms.timeout => End::TimedOut,
+                false => continue,
+            };
+            if let (None, Some(pid)) = (killed, pid) {
+                let _ = kill_process_group(pid, Signal::KILL);
+                killed = Some(end);
+            }
+        }
+    })?;
+    mount.serve_waiting(tree);
+    Ok(Ran {
+        end: ended,
+        said: heard.last(),
+    })
+}
+
+/// Starts the process and waits for its end.
+fn attend(mut process: Command, tells: &Sender<Event>) {
+    let end = || -> io::Result<ExitStatus> {
+        let mut child = process.spawn()?;
+        // What the descriptors of the output hold here is not for the child alone.
+        drop(process);
+        let pid = Pid::from_child(&child);
+        let _ = tells.send(Event::Started(pid));
+        // As long as nobody has waited for it, its number is nobody else's.
+        let seen = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), seen) {}
+        let _ = kill_process_group(pid, Signal::KILL);
+        child.wait()
+    };
+    let _ = tells.send(match end() {
+        Ok(status) => Event::Ended(status),
+        Err(error) => Event::Failed(error),
+    });
+}
+
+/// The last of what a command says.
+struct Heard {
+    last: Arc<Mutex<VecDeque<u8>>>,
+    /// It is closed when nobody can say anything any more.
+    end: Receiver<()>,
+}
+
+impl Heard {
+    fn listen(mut pipe: PipeReader) -> io::Result<Heard> {
+        let last = Arc::new(Mutex::new(VecDeque::new()));
+        let (ends, end) = bounded(0);
+        let into = Arc::clone(&last);
+        let listen = move || {
+            let _ends: Sender<()> = ends;
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                let mut last = into.lock().unwrap_or_else(PoisonError::into_inner);
+                last.extend(&buffer[..count]);
+                let surplus = last.len().saturating_sub(MOST_SAID);
+                last.drain(..surplus);
+            }
+        };
+        let builder = std::thread::Builder::new().name("command-output".into());
+        builder.spawn(listen)?;
+        Ok(Heard { last, end })
+    }
+
+    fn last(self) -> Vec<u8> {
+        let _ = self.end.recv_timeout(LISTEN);
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.iter().copied().collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! A finding as a file that needs nothing else: the list of all changes, from an empty directory
+//! on, the moment, what survives, and the check.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sim::Assumptions;
+use crate::sim::tree::{Recorded, Tree, TreeSurvivors};
+
+use super::kept_change::{KeptChange, Text};
+use super::recipe::Recipe;
+
+/// What the file says first.
+pub const FORMAT: &str = "ubdlab crash finding 1";
+
+/// The most bytes that the writes of a file may have together.
+const MOST_WRITTEN: u64 = 2 << 30;
+
+/// A finding, in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FindingFile {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The command that was crashed, for a reader.
+    pub command: String,
+    /// What looks at the image, in a shell.
+    pub check: Text,
+    /// The directory as the check names it: beneath the one in which it runs, or an absolute path.
+    pub directory: Text,
+    /// What was assumed of the disk.
+    pub assumptions: Assumptions,
+    /// The changes before the crash.
+    pub point: u64,
+    /// How many of them are not the command's: they make the directory in which it began.
+    pub begin: u64,
+    /// What the crash leaves.
+    pub crash: Crash,
+    /// All changes up to the crash and, of a kill, the one that it cuts short.
+    pub changes: Vec<KeptChange>,
+}
+
+/// What a crash leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Crash {
+    /// The power was cut, and this survived.
+    Power(TreeSurvivors),
+    /// The processes were killed.
+    Kill,
+    /// Likewise, in the middle of a write, before this border between its pages.
+    KillWithin(u64),
+}
+
+/// Why a file is no finding.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFinding {
+    /// It says that it is something else.
+    #[error("found format {found:?}, expected {FORMAT:?}")]
+    Format {
+        /// What it says.
+        found: String,
+    },
+    /// A change cannot be read.
+    #[error("change {number}: {why}")]
+    Change {
+        /// Its number.
+        number: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What it leaves does not fit its changes.
+    #[error("the crash: {0}")]
+    Crash(String),
+}
+
+impl FindingFile {
+    /// The changes, as they are carried out.
+    ///
+    /// # Errors
+    /// If one of them is none.
+    pub fn changes(&self) -> Result<Vec<Recorded>, BadFinding> {
+        if self.format != FORMAT {
+            let found = self.format.clone();
+            return Err(BadFinding::Format { found });
+        }
+        let mut written = 0;
+        let mut changes = Vec::new();
+        for (number, kept) in self.changes.iter().enumerate() {
+            let wrong = |why| BadFinding::Change { number, why };
+            let recorded = kept.recorded().map_err(wrong)?;
+            written += recorded.change.payload();
+            if written > MOST_WRITTEN {
+                return Err(wrong(format!(
+                    "found more than {MOST_WRITTEN} bytes of writes"
+                )));
+            }
+            changes.push(recorded);
+        }
+        Ok(changes)
+    }
+
+    /// What the crash leaves.
+    pub fn recipe(&self) -> Recipe {
+        match &self.crash {
+            Crash::Power(survivors) => Recipe::Exactly(survivors.clone()),
+            Crash::Kill => Recipe::Killed,
+            Crash::KillWithin(border) => Recipe::KilledWithin(*border),
+        }
+    }
+
+    /// The directory after the crash.
+    ///
+    /// # Errors
+    /// If the file is wrong.
+    pub fn remains(&self) -> Result<Tree, BadFinding> {
+        let changes = self.changes()?;
+        let mut tree = Tree::new(self.assumptions);
+        let point = usize::try_from(self.point).unwrap_or(usize::MAX);
+        for (number, recorded) in changes.iter().take(point).enumerate() {
+            let carried_out = tree.carry_out(number as u64, recorded.at, &recorded.change);
+            carried_out.map_err(|error| BadFinding::Change {
+                number,
+                why: error.to_string(),
+            })?;
+        }
+        let next = changes.get(point).map(|recorded| &recorded.change);
+        if let Recipe::Exactly(survivors) = self.recipe() {
+            let remains = tree.after_power_cut(&survivors);
+            return remains.map_err(|error| BadFinding::Crash(error.to_string()));
+        }
+        let remains = self.recipe().image(&tree, next);
+        remains.ok_or_else(|| BadFinding::Crash("found no write that it could cut there".into()))
+    }
+
+    /// The directory, as the check names it.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.text().into()
+    }
+}
+
+/// The directory as a check in `within` names it.
+pub(super) fn named_from(within: &Path, directory: &Path) -> Text {
+    match directory.strip_prefix(within) {
+        Ok(beneath) if !beneath.as_os_str().is_empty() => beneath.as_os_str().into(),
+        _ => directory.as_os_str().into(),
+    }
+}

@@ -1,0 +1,130 @@
+//! What survives a crash, said in few words: with the directory at its moment, a recipe gives one
+//! crash image, the same each time.
+
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use crate::random::SplitMix64;
+use crate::sim::tree::{AtStake, Tree, TreeChange, TreeSurvivors};
+use crate::sim::{SurvivalWeights, below};
+
+use super::points::spread;
+
+/// Of which changes at stake a crash leaves what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipe {
+    /// The processes were killed: all that was done is left.
+    Killed,
+    /// And of the write that came next, what lies before this border between its pages.
+    KilledWithin(u64),
+    /// The power was cut: nothing survives.
+    Nothing,
+    /// All of them survive.
+    Everything,
+    /// All but the one with this place survive.
+    AllBut(usize),
+    /// Only the one with this place survives.
+    Only(usize),
+    /// Those before the one with this place survive.
+    Before(usize),
+    /// Those survive whose bits are set.
+    Subset(u64),
+    /// As numbers from this seed say; writes may be torn.
+    Drawn(u64),
+    /// These survive.
+    Exactly(TreeSurvivors),
+}
+
+impl Recipe {
+    /// The image, with `tree` at its moment and the change that comes next. `None` if there is no
+    /// such image.
+    pub(super) fn image(&self, tree: &Tree, next: Option<&TreeChange>) -> Option<Tree> {
+        match self {
+            Recipe::Killed => Some(tree.after_kill()),
+            Recipe::KilledWithin(border) => tree.after_kill_within(next?, *border),
+            // Of what is at stake, there is no decision that would not fit.
+            recipe => tree
+                .after_power_cut(&recipe.survivors(&tree.at_stake()))
+                .ok(),
+        }
+    }
+
+    /// What survives a power cut.
+    pub fn survivors(&self, at_stake: &AtStake) -> TreeSurvivors {
+        let indices = at_stake.indices();
+        let place = |index: u64| indices.partition_point(|&it| it < index);
+        match self {
+            Recipe::Killed | Recipe::KilledWithin(_) | Recipe::Everything => {
+                at_stake.survivors(|_| true)
+            }
+            Recipe::Nothing => at_stake.survivors(|_| false),
+            Recipe::AllBut(lost) => at_stake.survivors(|index| place(index) != *lost),
+            Recipe::Only(kept) => at_stake.survivors(|index| place(index) == *kept),
+            Recipe::Before(end) => at_stake.survivors(|index| place(index) < *end),
+            Recipe::Subset(bits) => at_stake.survivors(|index| bits >> place(index) & 1 == 1),
+            Recipe::Drawn(seed) => drawn(at_stake, *seed),
+            Recipe::Exactly(survivors) => survivors.clone(),
+        }
+    }
+
+    /// The recipes for a power cut, at most `most`, with what is most telling first: all subsets
+    /// where they are few.
+    pub(super) fn of_power_cut(at_stake: &AtStake, most: u64, seed: u64) -> Vec<Recipe> {
+        let count = at_stake.indices().len();
+        let mut recipes = vec![Recipe::Everything];
+        if count == 0 {
+            return recipes;
+        }
+        let mut seeds = SplitMix64(seed);
+        let few = count < 20 && 1u64 << count <= most;
+        if few {
+            recipes.extend((0..(1u64 << count) - 1).map(Recipe::Subset));
+        } else {
+            recipes.push(Recipe::Nothing);
+            let places: Vec<u64> = (0..count as u64).collect();
+            let share = most / 4;
+            let some = |make: fn(usize) -> Recipe| {
+                let chosen = spread(&places, share).into_iter();
+                chosen.map(move |place| make(place as usize))
+            };
+            recipes.extend(some(Recipe::AllBut));
+            recipes.extend(some(Recipe::Before));
+            recipes.extend(some(Recipe::Only).take(share as usize / 2));
+        }
+        let torn = match few && !at_stake.files.can_tear() {
+            true => 0,
+            false => most.saturating_sub(recipes.len() as u64),
+        };
+        recipes.extend((0..torn).map(|_| Recipe::Drawn(seeds.number())));
+        recipes.truncate(usize::try_from(most).unwrap_or(usize::MAX).max(1));
+        recipes
+    }
+
+    /// The recipes for a kill before `next`, at most `most`.
+    pub(super) fn of_kill(tree: &Tree, next: Option<&TreeChange>, most: u64) -> Vec<Recipe> {
+        let borders = next.map_or(0, |next| tree.borders_within(next));
+        let within: Vec<u64> = (1..=borders).collect();
+        let mut recipes = vec![Recipe::Killed];
+        let within = spread(&within, most.saturating_sub(1));
+        recipes.extend(within.into_iter().map(Recipe::KilledWithin));
+        recipes
+    }
+}
+
+fn drawn(at_stake: &AtStake, seed: u64) -> TreeSurvivors {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let weights = SurvivalWeights::draw(&mut rng);
+    let mut files = at_stake.files.sample(weights, &mut rng);
+    if !files.are_torn() && below(&mut rng, 2) == 0 {
+        at_stake.files.tear_one(&mut files, &mut rng);
+    }
+    let names = at_stake.names.len() as u64;
+    let kept = match below(&mut rng, 3) {
+        0 => names,
+        _ => below(&mut rng, names + 1),
+    };
+    TreeSurvivors {
+        files: files.files,
+        names: (0..names).map(|place| place < kept).collect(),
+    }
+}

@@ -1,0 +1,151 @@
+//! What the kernel's requests about an open file mean.
+
+use std::sync::Arc;
+
+use driver::host::OperationKind;
+use driver::units::{Bytes, FileOffset, FileRange};
+use fuser::Errno;
+use rustix::fs::FallocateFlags;
+
+use super::mounted_tree::{MountedTree, errno};
+use crate::sim::InodeNumber;
+use crate::sim::tree::{Attributes, TreeChange};
+
+/// The most bytes that one `copy_file_range` copies; the caller asks for the rest.
+const MOST_COPIED: u64 = 1 << 20;
+
+impl MountedTree {
+    pub(super) fn read(&mut self, file: InodeNumber, at: u64, size: u32) -> Result<Vec<u8>, Errno> {
+        let size = self.readable(file, at, size)?;
+        let content = self.tree.content(file).map_err(|error| errno(&error))?;
+        let rest = content.length().0.saturating_sub(at).min(u64::from(size));
+        let mut data = vec![0; rest as usize];
+        let count = content.read_at(&mut data, FileOffset(at));
+        data.truncate(count);
+        Ok(data)
+    }
+
+    pub(super) fn write(
+        &mut self,
+        file: InodeNumber,
+        handle: u64,
+        at: u64,
+        data: Arc<[u8]>,
+    ) -> Result<u32, Errno> {
+        let durable = self.handle(handle).is_ok_and(|handle| handle.durable);
+        let count = self.put(OperationKind::Write, file, at, data)?;
+        if durable {
+            self.sync(file)?;
+        }
+        Ok(count)
+    }
+
+    fn put(
+        &mut self,
+        kind: OperationKind,
+        file: InodeNumber,
+        at: u64,
+        data: Arc<[u8]>,
+    ) -> Result<u32, Errno> {
+        let range = FileRange::new(FileOffset(at), Bytes(data.len() as u64));
+        let fitting = self.fitting(file, range)? as usize;
+        if fitting == 0 {
+            return Ok(0);
+        }
+        let data = match fitting < data.len() {
+            true => data[..fitting].into(),
+            false => data,
+        };
+        let at = FileOffset(at);
+        self.carry_out(kind, TreeChange::Write { file, at, data })?;
+        Ok(self.take_shortened().unwrap_or(fitting as u32))
+    }
+
+    pub(super) fn set_len(&mut self, file: InodeNumber, len: u64) -> Result<(), Errno> {
+        let len = Bytes(len);
+        self.carry_out(OperationKind::SetLen, TreeChange::SetLen { file, len })
+    }
+
+    /// Content and length of the file are durable when it returns. Linux's `O_SYNC` is that too:
+    /// times are not subject to crashes here.
+    pub(super) fn sync(&mut self, node: InodeNumber) -> Result<(), Errno> {
+        self.carry_out(OperationKind::SyncData, TreeChange::SyncFile(node))
+    }
+
+    pub(super) fn allocate(
+        &mut self,
+        file: InodeNumber,
+        handle: u64,
+        (at, len): (u64, u64),
+        mode: u32,
+    ) -> Result<(), Errno> {
+        let mode = FallocateFlags::from_bits_retain(mode);
+        let keeps_size = mode.contains(FallocateFlags::KEEP_SIZE);
+        let (kind, clears) = match mode.difference(FallocateFlags::KEEP_SIZE) {
+            none if none.is_empty() => (OperationKind::Allocate, false),
+            FallocateFlags::PUNCH_HOLE if keeps_size => (OperationKind::PunchHole, true),
+            FallocateFlags::ZERO_RANGE => (OperationKind::ZeroRange, true),
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        let end = at.checked_add(len).ok_or(Errno::EFBIG)?;
+        let durable = self.handle(handle).is_ok_and(|handle| handle.durable);
+        let content = self.tree.content(file).map_err(|error| errno(&error))?;
+        let size = content.length().0;
+        // Unwritten space reads as zeros and is no data to those who look for it, as a hole is.
+        if clears && at < size {
+            let range = FileRange::between(FileOffset(at)..FileOffset(end.min(size)));
+            self.carry_out(kind, TreeChange::PunchHole { file, range })?;
+        }
+        if end > size && !keeps_size {
+            let len = Bytes(end);
+            self.carry_out(kind, TreeChange::SetLen { file, len })?;
+        }
+        match durable {
+            true => self.sync(file),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn copy_range(
+        &mut self,
+        (source, from): (InodeNumber, u64),
+        (file, handle, at): (InodeNumber, u64, u64),
+        len: u64,
+    ) -> Result<u32, Errno> {
+        let data = self.read(source, from, len.min(MOST_COPIED) as u32)?;
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let durable = self.handle(handle).is_ok_and(|handle| handle.durable);
+        let count = self.put(OperationKind::CopyRange, file, at, data.into())?;
+        if durable {
+            self.sync(file)?;
+        }
+        Ok(count)
+    }
+
+    pub(super) fn seek(&mut self, file: InodeNumber, from: i64, whence: i32) -> Result<i64, Errno> {
+        /// As Linux numbers them.
+        const DATA: i32 = 3;
+        const HOLE: i32 = 4;
+        let data = match whence {
+            DATA => true,
+            HOLE => false,
+            _ => return Err(Errno::EINVAL),
+        };
+        let from = u64::try_from(from).map_err(|_| Errno::ENXIO)?;
+        let found = self.tree.seek(file, from, data);
+        match found.map_err(|error| errno(&error))? {
+            Some(found) => i64::try_from(found).map_err(|_| Errno::EOVERFLOW),
+            None => Err(Errno::ENXIO),
+        }
+    }
+
+    pub(super) fn give(&mut self, node: InodeNumber, attributes: Attributes) -> Result<(), Errno> {
+        if attributes == Attributes::default() {
+            return Ok(());
+        }
+        let change = TreeChange::SetAttributes { node, attributes };
+        self.carry_out(OperationKind::SetAttributes, change)
+    }
+}

@@ -1,0 +1,463 @@
+//! What the kernel asks. Each request goes to the owner of the directory, with its reply.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::Sender;
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    Request, TimeOrNow, WriteFlags,
+};
+use rustix::fs::OFlags;
+
+use super::mounted_tree::{MountedTree, file_type};
+use super::name_requests::Made;
+use super::tree_mount::Asked;
+use crate::clock::time_of_day;
+use crate::sim::tree::{Attributes, EntryName, Moment, NewNode};
+use crate::sim::{InodeNumber, PAGE_SIZE};
+
+/// The longest transfer that the kernel is let ask for, in bytes.
+const LONGEST_TRANSFER: u32 = 1 << 20;
+
+/// How long the kernel may rely on what it was told: not at all.
+const NO_TIME: Duration = Duration::ZERO;
+
+/// The bits of a mode that say what kind of file it is, and those of a regular one.
+const KIND_OF_FILE: u32 = 0o170_000;
+const REGULAR_FILE: u32 = 0o100_000;
+
+/// The mount, as the kernel sees it.
+pub(super) struct Kernel {
+    /// Where requests go.
+    pub(super) asked: Sender<Asked>,
+}
+
+impl Kernel {
+    /// Lets the owner of the directory do this. What is dropped answers itself with EIO.
+    fn ask(&self, answer: impl FnOnce(&mut MountedTree) + Send + 'static) {
+        let _ = self.asked.send(Box::new(answer));
+    }
+
+    fn make(
+        &self,
+        request: &Request,
+        name: EntryName,
+        what: NewNode,
+        mode: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = made(request, what, mode);
+        self.ask(move |tree| match tree.make(name, made) {
+            Ok(attributes) => reply.entry(&NO_TIME, &attributes, tree.generation()),
+            Err(error) => reply.error(error),
+        });
+    }
+}
+
+fn made(request: &Request, what: NewNode, mode: u32) -> Made {
+    Made {
+        what,
+        mode,
+        user: request.uid(),
+        group: request.gid(),
+    }
+}
+
+fn number(node: INodeNo) -> InodeNumber {
+    InodeNumber(node.0)
+}
+
+fn entry(directory: INodeNo, name: &OsStr) -> EntryName {
+    EntryName {
+        directory: number(directory),
+        name: name.to_owned(),
+    }
+}
+
+/// How files are opened: nothing of them is kept.
+fn direct() -> FopenFlags {
+    FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
+}
+
+/// `O_SYNC` has the bit of `O_DSYNC` too.
+fn is_durable(flags: i32) -> bool {
+    OFlags::from_bits_retain(flags as u32).contains(OFlags::DSYNC)
+}
+
+fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(error),
+    }
+}
+
+fn written(reply: ReplyWrite, result: Result<u32, Errno>) {
+    match result {
+        Ok(count) => reply.written(count),
+        Err(error) => reply.error(error),
+    }
+}
+
+fn moment(time: TimeOrNow) -> Moment {
+    Moment::of(match time {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => time_of_day(),
+    })
+}
+
+impl Filesystem for Kernel {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Each of these the kernel may not know, or allow less of.
+        let _ = config.add_capabilities(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP);
+        let _ = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
+        let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        let _ = config.set_max_write(LONGEST_TRANSFER);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.to_owned();
+        self.ask(move |tree| match tree.look_up(number(parent), &name) {
+            Ok(attributes) => reply.entry(&NO_TIME, &attributes, tree.generation()),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.ask(move |tree| match tree.attributes(number(ino)) {
+            Ok(attributes) => reply.attr(&NO_TIME, &attributes),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let attributes = Attributes {
+            mode: mode.map(|mode| mode & 0o7777),
+            user: uid,
+            group: gid,
+            accessed: atime.map(moment),
+            modified: mtime.map(moment),
+        };
+        self.ask(move |tree| {
+            let node = number(ino);
+            let cut = size.map_or(Ok(()), |size| tree.set_len(node, size));
+            let given = cut.and_then(|()| tree.give(node, attributes));
+            match given.and_then(|()| tree.attributes(node)) {
+                Ok(attributes) => reply.attr(&NO_TIME, &attributes),
+                Err(error) => reply.error(error),
+            }
+        });
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        self.ask(move |tree| match tree.target(number(ino)) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        match mode & KIND_OF_FILE {
+            0 | REGULAR_FILE => {
+                self.make(request, entry(parent, name), NewNode::File, mode, reply);
+            }
+            _ => reply.error(Errno::EOPNOTSUPP),
+        }
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let name = entry(parent, name);
+        self.make(request, name, NewNode::Directory, mode, reply);
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let what = NewNode::SymbolicLink(target.to_owned());
+        self.make(request, entry(parent, name), what, 0o777, reply);
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = entry(parent, name);
+        self.ask(move |tree| empty(reply, tree.remove(name, false)));
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = entry(parent, name);
+        self.ask(move |tree| empty(reply, tree.remove(name, true)));
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (from, to) = (entry(parent, name), entry(new_parent, new_name));
+        self.ask(move |tree| empty(reply, tree.rename(from, to, flags)));
+    }
+
+    fn link(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let name = entry(new_parent, new_name);
+        self.ask(move |tree| match tree.link(number(ino), name) {
+            Ok(attributes) => reply.entry(&NO_TIME, &attributes, tree.generation()),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let durable = is_durable(flags.0);
+        self.ask(move |tree| match tree.open(number(ino), durable) {
+            Ok(handle) => reply.opened(FileHandle(handle), direct()),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (name, durable) = (entry(parent, name), is_durable(flags));
+        let made = made(request, NewNode::File, mode);
+        self.ask(move |tree| {
+            let created = tree.make(name, made).and_then(|attributes| {
+                let handle = tree.open(number(attributes.ino), durable)?;
+                Ok((attributes, handle))
+            });
+            match created {
+                Ok((attributes, handle)) => {
+                    let (generation, handle) = (tree.generation(), FileHandle(handle));
+                    reply.created(&NO_TIME, &attributes, generation, handle, direct());
+                }
+                Err(error) => reply.error(error),
+            }
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.ask(move |tree| match tree.read(number(ino), offset, size) {
+            Ok(data) => reply.data(&data),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let data: Arc<[u8]> = data.into();
+        self.ask(move |tree| {
+            written(reply, tree.write(number(ino), handle.0, offset, data));
+        });
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.ask(move |tree| {
+            tree.close(handle.0);
+            reply.ok();
+        });
+    }
+
+    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.ask(move |tree| empty(reply, tree.sync(number(ino))));
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.ask(move |tree| match tree.open(number(ino), false) {
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.ask(move |tree| {
+            match tree.entries(number(ino), handle.0, offset) {
+                Ok(entries) => {
+                    for (next, (name, node, kind)) in (offset + 1..).zip(entries) {
+                        if reply.add(INodeNo(node.0), next, file_type(*kind), name) {
+                            break;
+                        }
+                    }
+                    reply.ok();
+                }
+                Err(error) => reply.error(error),
+            };
+        });
+    }
+
+    fn releasedir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.ask(move |tree| {
+            tree.close(handle.0);
+            reply.ok();
+        });
+    }
+
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.ask(move |tree| empty(reply, tree.sync_directory(number(ino))));
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        self.ask(move |tree| {
+            let (all, used) = (tree.limits.bytes, tree.tree.allocated());
+            let (files, made) = (tree.limits.nodes, tree.tree.node_count());
+            let free = all.saturating_sub(used) / PAGE_SIZE;
+            let page = PAGE_SIZE as u32;
+            let left = files.saturating_sub(made);
+            reply.statfs(all / PAGE_SIZE, free, free, files, left, page, 255, page);
+        });
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.ask(move |tree| {
+            let range = (offset, length);
+            let mode = mode as u32;
+            empty(reply, tree.allocate(number(ino), handle.0, range, mode));
+        });
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.ask(move |tree| match tree.seek(number(ino), offset, whence) {
+            Ok(found) => reply.offset(found),
+            Err(error) => reply.error(error),
+        });
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        ino_in: INodeNo,
+        _: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        handle: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        self.ask(move |tree| {
+            let source = (number(ino_in), offset_in);
+            let target = (number(ino_out), handle.0, offset_out);
+            written(reply, tree.copy_range(source, target, len));
+        });
+    }
+}

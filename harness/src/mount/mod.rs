@@ -1,0 +1,37 @@
+//! A simulated directory ([`crate::sim::tree`]) as a FUSE mount: any program can use it, and all
+//! that it changes is in a list of which every moment can be had again, as a crash would leave it.
+//!
+//! - [`MountedTree`]: the directory with what is open in it, its log and its limits. It has one
+//!   owner: the thread that calls [`TreeMount::serve`].
+//! - `kernel`: takes requests from the kernel and sends each to the owner, with its reply. It waits
+//!   for none of them, so that many are in flight.
+//! - `file_requests`, `name_requests`: what each request means.
+//! - `faults`: what fails of them, by rules as the simulator has them.
+//! - [`TreeMount`]: the mount, from the kernel's call to the end.
+//!
+//! # What the kernel keeps
+//!
+//! Nothing of names, attributes or content: no entry or attribute outlives its answer, and files
+//! are open for direct I/O. The owner can put another directory in the place of the one that is
+//! shown ([`MountedTree::show`]), while nobody uses it; its inodes have another generation, by
+//! which the kernel knows them from the ones before.
+//!
+//! A private mapping works. A shared one works where the kernel has `FUSE_DIRECT_IO_ALLOW_MMAP`
+//! (Linux 6.6 and later): what is written through it arrives when it is synced or unmapped, or when
+//! the file is closed. An older kernel refuses it with ENODEV.
+//!
+//! POSIX and OFD locks, and those of `flock`, stay with the kernel, which knows of every process
+//! that uses the one mount, and when it ends. They are nothing that a crash could leave.
+//!
+//! The kernel tells a FUSE server nothing of `sync` and `syncfs`. A program that relies on them
+//! instead of `fsync` loses more here than it would on a disk.
+
+mod faults;
+mod file_requests;
+mod kernel;
+mod mounted_tree;
+mod name_requests;
+mod tree_mount;
+
+pub use mounted_tree::{Limits, MountedTree};
+pub use tree_mount::{CannotMountTree, Come, TreeMount};

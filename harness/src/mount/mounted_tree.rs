@@ -1,0 +1,262 @@
+//! A simulated directory that is mounted: what is open in it, the log of its changes, and its
+//! limits.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use driver::host::{HostError, OperationKind};
+use driver::units::FileRange;
+use fuser::{Errno, FileAttr, FileType, Generation, INodeNo};
+
+use super::faults::{Faults, Suffered};
+use crate::clock::time_of_day;
+use crate::sim::tree::{Found, Moment, NodeKind, Recorded, Tree, TreeChange};
+use crate::sim::{InodeNumber, PAGE_SIZE};
+
+/// What a mounted directory may take. What exceeds it ends in ENOSPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Files, directories and symbolic links.
+    pub nodes: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+    /// Changes in the log.
+    pub changes: u64,
+    /// Bytes of the changes in the log.
+    pub logged: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            nodes: 100_000,
+            bytes: 2 << 30,
+            changes: 2_000_000,
+            logged: 2 << 30,
+        }
+    }
+}
+
+/// What is open.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) node: InodeNumber,
+    /// What is written through it is durable when it is answered.
+    pub(super) durable: bool,
+    /// Of a directory, what was in it when it was read from the front.
+    pub(super) entries: Vec<(OsString, InodeNumber, NodeKind)>,
+}
+
+/// A simulated directory as whoever serves a mount has it.
+pub struct MountedTree {
+    pub(super) tree: Tree,
+    pub(super) limits: Limits,
+    generation: u64,
+    handles: BTreeMap<u64, Handle>,
+    last_handle: u64,
+    log: Option<Vec<Recorded>>,
+    logged: u64,
+    is_full: bool,
+    pub(super) faults: Option<Faults>,
+}
+
+impl MountedTree {
+    /// Shows `tree`.
+    pub fn new(tree: Tree, limits: Limits) -> MountedTree {
+        MountedTree {
+            tree,
+            limits,
+            generation: 0,
+            handles: BTreeMap::new(),
+            last_handle: 0,
+            log: None,
+            logged: 0,
+            is_full: false,
+            faults: None,
+        }
+    }
+
+    /// Shows another directory from now on. Who still has something open of the one before gets
+    /// errors.
+    pub fn show(&mut self, tree: Tree) {
+        self.tree = tree;
+        self.generation += 1;
+        self.handles.clear();
+        self.log = None;
+        self.faults = None;
+        self.is_full = false;
+        self.logged = 0;
+    }
+
+    /// The directory as it is now.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Keeps all changes from now on, after these, of which the directory is made.
+    pub fn record_after(&mut self, made_of: Vec<Recorded>) {
+        self.logged = made_of.iter().map(|made| made.change.payload()).sum();
+        self.log = Some(made_of);
+    }
+
+    /// Makes everything durable, as it becomes on an idle machine.
+    pub fn settle(&mut self) {
+        // Of this one there is no failure.
+        let _ = self.carry_out(OperationKind::SyncDirectory, TreeChange::Settle);
+    }
+
+    /// How many changes were kept.
+    pub fn recorded(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.len() as u64)
+    }
+
+    /// The changes that were kept. No more are.
+    pub fn take_log(&mut self) -> Vec<Recorded> {
+        self.log.take().unwrap_or_default()
+    }
+
+    /// Whether something was refused because a limit was reached.
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Carries a change out and keeps it, unless it is to fail.
+    pub(super) fn carry_out(
+        &mut self,
+        kind: OperationKind,
+        change: TreeChange,
+    ) -> Result<(), Errno> {
+        match self.suffers(kind, &change) {
+            Suffered::Nothing => self.do_and_keep(kind, change),
+            Suffered::Instead(change, error) => {
+                if let Some(change) = change {
+                    self.do_and_keep(kind, change)?;
+                }
+                error.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    /// Carries a change out and keeps it.
+    fn do_and_keep(&mut self, kind: OperationKind, change: TreeChange) -> Result<(), Errno> {
+        let kept = self.log.as_ref().map_or(0, Vec::len) as u64;
+        let payload = change.payload();
+        let has_room = kept < self.limits.changes && self.logged + payload <= self.limits.logged;
+        if !has_room {
+            return Err(self.no_room());
+        }
+        let at = Moment::of(time_of_day());
+        self.tree
+            .carry_out(kept, at, &change)
+            .map_err(|error| errno(&error))?;
+        self.logged += payload;
+        let is_sync = matches!(change, TreeChange::SyncDirectory(_) | TreeChange::Settle);
+        if let Some(log) = &mut self.log {
+            log.push(Recorded { kind, at, change });
+        }
+        if is_sync {
+            self.tree.forget_lost();
+        }
+        Ok(())
+    }
+
+    /// How many of the first bytes of a range there is space for.
+    pub(super) fn fitting(&mut self, file: InodeNumber, range: FileRange) -> Result<u64, Errno> {
+        let spare = self.limits.bytes.saturating_sub(self.tree.allocated()) / PAGE_SIZE;
+        let content = self.tree.content(file).map_err(|error| errno(&error))?;
+        let fitting = content.fitting(range, spare).0;
+        if fitting == 0 && range.len.0 > 0 {
+            return Err(self.no_room());
+        }
+        Ok(fitting)
+    }
+
+    /// Whether one more file may be made.
+    pub(super) fn check_room_for_a_node(&mut self) -> Result<(), Errno> {
+        match self.tree.node_count() < self.limits.nodes {
+            true => Ok(()),
+            false => Err(self.no_room()),
+        }
+    }
+
+    fn no_room(&mut self) -> Errno {
+        self.is_full = true;
+        Errno::ENOSPC
+    }
+
+    /// Opens a node; its number as long as it is open.
+    pub(super) fn open(&mut self, node: InodeNumber, durable: bool) -> Result<u64, Errno> {
+        self.tree.open(node).map_err(|error| errno(&error))?;
+        self.last_handle += 1;
+        let handle = Handle {
+            node,
+            durable,
+            entries: Vec::new(),
+        };
+        self.handles.insert(self.last_handle, handle);
+        Ok(self.last_handle)
+    }
+
+    pub(super) fn handle(&mut self, number: u64) -> Result<&mut Handle, Errno> {
+        self.handles.get_mut(&number).ok_or(Errno::EBADF)
+    }
+
+    /// Nobody uses it any more. Of a directory that is no longer shown nothing is known.
+    pub(super) fn close(&mut self, number: u64) {
+        if let Some(handle) = self.handles.remove(&number) {
+            self.tree.close(handle.node);
+        }
+    }
+
+    /// What the kernel is told of a node.
+    pub(super) fn attributes(&self, node: InodeNumber) -> Result<FileAttr, Errno> {
+        let found = self.tree.stat(node).map_err(|error| errno(&error))?;
+        Ok(attributes(node, &found))
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        Generation(self.generation)
+    }
+}
+
+/// As the kernel numbers errors.
+pub(super) fn errno(error: &HostError) -> Errno {
+    match error {
+        HostError::NotFound => Errno::ENOENT,
+        HostError::AlreadyExists => Errno::EEXIST,
+        HostError::PermissionDenied => Errno::EPERM,
+        HostError::NoSpace => Errno::ENOSPC,
+        HostError::TooLarge => Errno::EFBIG,
+        HostError::Unsupported => Errno::EOPNOTSUPP,
+        HostError::Os(number) => Errno::from_i32(*number),
+        _ => Errno::EIO,
+    }
+}
+
+pub(super) fn file_type(kind: NodeKind) -> FileType {
+    match kind {
+        NodeKind::File => FileType::RegularFile,
+        NodeKind::Directory => FileType::Directory,
+        NodeKind::SymbolicLink => FileType::Symlink,
+    }
+}
+
+fn attributes(node: InodeNumber, found: &Found) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(node.0),
+        size: found.len,
+        blocks: found.allocated / 512,
+        atime: found.accessed.time(),
+        mtime: found.modified.time(),
+        ctime: found.changed.time(),
+        crtime: found.changed.time(),
+        kind: file_type(found.kind),
+        perm: (found.mode & 0o7777) as u16,
+        nlink: found.links,
+        uid: found.user,
+        gid: found.group,
+        rdev: 0,
+        blksize: PAGE_SIZE as u32,
+        flags: 0,
+    }
+}

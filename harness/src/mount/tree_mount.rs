@@ -1,0 +1,120 @@
+//! The mount of a simulated directory, from the kernel's call to the end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crossbeam_channel::{Receiver, bounded, select};
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+
+use super::kernel::Kernel;
+use super::mounted_tree::MountedTree;
+use crate::mountpoint::{unmount_at_once, why_not};
+
+/// What the owner of the directory does for the kernel.
+pub(super) type Asked = Box<dyn FnOnce(&mut MountedTree) + Send>;
+
+/// The requests that wait for the owner; more wait in the kernel.
+const MOST_WAITING: usize = 256;
+
+/// A mount, which answers as long as somebody [serves](TreeMount::serve) it. It goes when it is
+/// dropped, in use or not. It is in the mount namespace of the thread that has made it, which has
+/// to be the one that drops it.
+#[derive(Debug)]
+pub struct TreeMount {
+    directory: PathBuf,
+    session: Option<BackgroundSession>,
+    asked: Receiver<Asked>,
+}
+
+/// What has come while a mount was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Come<T, A> {
+    /// What was waited for.
+    Awaited(T),
+    /// Something that may come beside it, as the tick of a clock.
+    Beside(A),
+}
+
+/// Why a simulated directory is not mounted.
+#[derive(Debug, thiserror::Error)]
+#[error("mounting on {}: {why}", driver::shown(directory))]
+pub struct CannotMountTree {
+    directory: PathBuf,
+    why: String,
+}
+
+impl TreeMount {
+    /// Mounts over `directory`; what is in it is hidden by the mount.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn on(directory: &Path) -> Result<TreeMount, CannotMountTree> {
+        let cannot = |error: io::Error| CannotMountTree {
+            directory: directory.to_owned(),
+            why: why_not(&error),
+        };
+        let (asks, asked) = bounded(MOST_WAITING);
+        let session = Session::new(Kernel { asked: asks }, directory, &config()).map_err(cannot)?;
+        Ok(TreeMount {
+            directory: directory.to_owned(),
+            session: Some(session.spawn().map_err(cannot)?),
+            asked,
+        })
+    }
+
+    /// Answers the kernel from `tree` until `until` or `also` has something, which is returned.
+    /// `None` if nothing can come of `until` any more.
+    pub fn serve<T, A>(
+        &self,
+        tree: &mut MountedTree,
+        until: &Receiver<T>,
+        also: &Receiver<A>,
+    ) -> Option<Come<T, A>> {
+        loop {
+            select! {
+                recv(self.asked) -> asked => match asked {
+                    Ok(answer) => answer(tree),
+                    // Somebody else has unmounted it.
+                    Err(_) => return until.recv().ok().map(Come::Awaited),
+                },
+                recv(until) -> come => return come.ok().map(Come::Awaited),
+                recv(also) -> come => return come.ok().map(Come::Beside),
+            }
+        }
+    }
+
+    /// Answers what has come already.
+    pub fn serve_waiting(&self, tree: &mut MountedTree) {
+        for answer in self.asked.try_iter() {
+            answer(tree);
+        }
+    }
+}
+
+impl Drop for TreeMount {
+    fn drop(&mut self) {
+        // What is in flight ends with the connection, without an answer from us.
+        unmount_at_once(&self.directory);
+        // What waits to be answered is dropped, which lets the session go on to its end.
+        let (_, nothing) = bounded(0);
+        drop(std::mem::replace(&mut self.asked, nothing));
+        if let Some(session) = self.session.take() {
+            let _ = session.join();
+        }
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName("ubdlab".into()),
+        MountOption::DefaultPermissions,
+        MountOption::RW,
+    ];
+    // A command may act for several users; without root the kernel allows only its own.
+    config.acl = match rustix::process::geteuid().is_root() {
+        true => SessionACL::All,
+        false => SessionACL::Owner,
+    };
+    config
+}

@@ -1,0 +1,83 @@
+//! What every FUSE mount of ours has to do with its directory: to see whether it can be used, to
+//! say why not, and to take the mount away.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use driver::{shell_word, system_words};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+
+/// The kernel's end of all FUSE mounts.
+const DEVICE: &str = "/dev/fuse";
+
+/// The helper that mounts and unmounts for users who are not root.
+const HELPER: &str = "fusermount3";
+
+/// When the connection to the kernel ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It has.
+    Now,
+    /// When nobody has a file open any more, or this process ends.
+    WhenUnused,
+}
+
+/// Takes the mount away, whether it is in use or not.
+pub(crate) fn unmount_at_once(directory: &Path) -> Ended {
+    // To detach it takes the name away, and to force it ends the connection.
+    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH;
+    if unmount(directory, flags).is_ok() {
+        return Ended::Now;
+    }
+    let mut helper = Command::new(HELPER);
+    helper.args(["-u", "-z", "-q", "--"]).arg(directory);
+    helper.stdin(Stdio::null()).stdout(Stdio::null());
+    // There is nothing else that could be tried.
+    let _ = helper.stderr(Stdio::null()).status();
+    Ended::WhenUnused
+}
+
+/// The directory as an absolute path without links, if there is nothing in it.
+///
+/// # Errors
+/// What keeps something from being mounted there.
+pub(crate) fn empty(directory: &Path) -> Result<PathBuf, String> {
+    let words = |error: io::Error| match Errno::from_io_error(&error) {
+        Some(Errno::NOTCONN) => left_over(directory),
+        _ => system_words(error),
+    };
+    let mut entries = std::fs::read_dir(directory).map_err(words)?;
+    if entries.next().is_some() {
+        return Err("found a directory with something in it, expected an empty one".into());
+    }
+    directory.canonicalize().map_err(words)
+}
+
+/// What is said of a mount whose server was killed.
+fn left_over(directory: &Path) -> String {
+    let clear = match rustix::process::geteuid().is_root() {
+        true => "umount -l",
+        false => "fusermount3 -u",
+    };
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    format!(
+        "found a mount whose server was killed; this takes it away: {clear} {}",
+        shell_word(&directory)
+    )
+}
+
+/// What is said of a failure to mount.
+pub(crate) fn why_not(error: &io::Error) -> String {
+    // Everybody who mounts has to open it, and the helper does not say so.
+    if let Err(error) = File::options().read(true).write(true).open(DEVICE) {
+        return format!("{DEVICE}: {}", system_words(error));
+    }
+    let words = system_words(error);
+    match rustix::process::geteuid().is_root() {
+        true => words,
+        false => format!("{}: without root it takes {HELPER}", words.trim_end()),
+    }
+}

@@ -1,0 +1,336 @@
+//! What there is in a simulated directory, and how a change is carried out.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use driver::host::{HostError, HostResult};
+use driver::units::{FileOffset, FileRange};
+
+use super::super::assumptions::Assumptions;
+use super::super::change::Change;
+use super::super::content::FileContent;
+use super::super::survivors::InodeNumber;
+use super::change::{Moment, TreeChange};
+use super::names::{Directory, NameEvent, needed_by};
+use super::node::{Body, Found, INVALID, Node, NodeKind};
+
+/// The directory at the top.
+pub const ROOT: InodeNumber = InodeNumber(1);
+
+/// The longest file, as on Linux: positions are signed there.
+const MOST_BYTES: u64 = i64::MAX as u64;
+
+/// The longest name, in bytes.
+const LONGEST_NAME: usize = 255;
+
+/// ENAMETOOLONG.
+const NAME_TOO_LONG: HostError = HostError::Os(36);
+
+/// An entry of a directory: its name, what it stands for, and what kind of node that is.
+pub type Listed<'a> = (&'a OsStr, InodeNumber, NodeKind);
+
+/// A simulated directory with all that is in it. A clone shares the content.
+#[derive(Clone)]
+pub struct Tree {
+    pub(super) assumptions: Assumptions,
+    pub(super) nodes: BTreeMap<InodeNumber, Node>,
+    pub(super) next: u64,
+    /// The changes of names that are not durable.
+    pub(super) events: Vec<NameEvent>,
+    allocated: u64,
+}
+
+impl Tree {
+    /// An empty directory.
+    pub fn new(assumptions: Assumptions) -> Tree {
+        let mut root = Node::new(Body::Directory(Directory::new(ROOT)), Moment::default());
+        (root.mode, root.links) = (0o755, 1);
+        Tree::of(assumptions, BTreeMap::from([(ROOT, root)]), ROOT.0 + 1)
+    }
+
+    /// One of these nodes, all of which are durable.
+    pub(super) fn of(
+        assumptions: Assumptions,
+        nodes: BTreeMap<InodeNumber, Node>,
+        next: u64,
+    ) -> Tree {
+        Tree {
+            assumptions,
+            allocated: nodes.values().map(Node::allocated).sum(),
+            nodes,
+            next,
+            events: Vec::new(),
+        }
+    }
+
+    /// The number for what is made next.
+    pub fn next_number(&self) -> InodeNumber {
+        InodeNumber(self.next)
+    }
+
+    /// How many files, directories and symbolic links are kept, those that have lost their name
+    /// among them.
+    pub fn node_count(&self) -> u64 {
+        self.nodes.len() as u64
+    }
+
+    /// The bytes that the content of all of them takes.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// What `stat` says.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn stat(&self, node: InodeNumber) -> HostResult<Found> {
+        Ok(self.node(node)?.found())
+    }
+
+    /// What has this name.
+    ///
+    /// # Errors
+    /// If nothing has, or what it is looked for in is no directory.
+    pub fn lookup(&self, directory: InodeNumber, name: &OsStr) -> HostResult<InodeNumber> {
+        check_name(name)?;
+        let directory = self.node(directory)?.directory()?;
+        directory.get(name).ok_or(HostError::NotFound)
+    }
+
+    /// What is in a directory, in order, and in which directory that is.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn entries(&self, directory: InodeNumber) -> HostResult<(InodeNumber, Vec<Listed<'_>>)> {
+        let directory = self.node(directory)?.directory()?;
+        let entry = |(name, node)| Some((name, node, self.nodes.get(&node)?.kind()));
+        let named = directory
+            .iter()
+            .map(|(name, node)| (name.as_os_str(), node));
+        Ok((directory.parent, named.filter_map(entry).collect()))
+    }
+
+    /// What a file holds.
+    ///
+    /// # Errors
+    /// If it is no file.
+    pub fn content(&self, file: InodeNumber) -> HostResult<&FileContent> {
+        Ok(self.node(file)?.file()?.current())
+    }
+
+    /// Where a symbolic link leads.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn target(&self, link: InodeNumber) -> HostResult<&Path> {
+        match &self.node(link)?.body {
+            Body::SymbolicLink(target) => Ok(target),
+            _ => Err(INVALID),
+        }
+    }
+
+    /// All that has a name, by its path, in order; the top is `.`. A directory comes before what
+    /// is in it.
+    pub fn walk(&self) -> Vec<(PathBuf, InodeNumber)> {
+        let mut found = vec![(PathBuf::from("."), ROOT)];
+        let mut next = 0;
+        while let Some((path, node)) = found.get(next).cloned() {
+            next += 1;
+            let within = |name: &OsStr| match node {
+                ROOT => PathBuf::from(name),
+                _ => path.join(name),
+            };
+            if let Ok((_, entries)) = self.entries(node) {
+                found.extend(entries.iter().map(|(name, node, _)| (within(name), *node)));
+            }
+        }
+        found
+    }
+
+    /// A node is open once more.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn open(&mut self, node: InodeNumber) -> HostResult<()> {
+        self.node_mut(node)?.open += 1;
+        Ok(())
+    }
+
+    /// A node that was opened is closed.
+    pub fn close(&mut self, node: InodeNumber) {
+        if let Ok(node) = self.node_mut(node) {
+            node.open = node.open.saturating_sub(1);
+        }
+    }
+
+    /// Carries out a change, which has the number `index` in the list of changes. What fails has no
+    /// effect.
+    ///
+    /// # Errors
+    /// As a file system has them.
+    pub fn carry_out(&mut self, index: u64, at: Moment, change: &TreeChange) -> HostResult<()> {
+        match change {
+            TreeChange::Write {
+                file,
+                at: from,
+                data,
+            } => {
+                let data = Rc::from(&data[..]);
+                self.change_file(index, at, *file, Change::Write { at: *from, data })
+            }
+            TreeChange::SetLen { file, len } => {
+                self.change_file(index, at, *file, Change::SetLen(*len))
+            }
+            TreeChange::PunchHole { file, range } => {
+                self.change_file(index, at, *file, Change::PunchHole(*range))
+            }
+            TreeChange::Create {
+                name,
+                node,
+                what,
+                attributes,
+            } => self.create(index, at, name, *node, what, attributes),
+            TreeChange::Link { node, name } => self.link(index, at, *node, name),
+            TreeChange::Remove(name) => self.remove(index, at, name),
+            TreeChange::Rename { from, to, exchange } => {
+                self.rename(index, at, [from, to], *exchange)
+            }
+            TreeChange::SetAttributes { node, attributes } => {
+                let node = self.node_mut(*node)?;
+                node.give(attributes);
+                node.changed = at;
+                Ok(())
+            }
+            TreeChange::SyncFile(file) => {
+                let persists = self.assumptions.sync_persists;
+                let file = self.node_mut(*file)?.file_mut()?;
+                if persists {
+                    file.sync();
+                }
+                Ok(())
+            }
+            TreeChange::FailSync(file) => {
+                let keeps_content = self.assumptions.failed_sync_keeps_content;
+                let node = self.node_mut(*file)?;
+                let before = node.allocated();
+                node.file_mut()?.fail_sync(keeps_content);
+                let after = node.allocated();
+                self.allocated = self.allocated - before + after;
+                Ok(())
+            }
+            TreeChange::SyncDirectory(directory) => self.sync_directory(*directory),
+            TreeChange::Settle => {
+                self.settle();
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets what has no name, is not open, and has no name after any power cut. Whoever builds
+    /// a tree from a list of changes must not: a later one may be about a file that was open then.
+    pub fn forget_lost(&mut self) {
+        let is_lost = |node: &Node| node.links == 0 && node.open == 0;
+        if !self.nodes.values().any(is_lost) {
+            return;
+        }
+        let named = self.may_be_named();
+        self.nodes
+            .retain(|number, node| !is_lost(node) || named.contains(number));
+        self.allocated = self.nodes.values().map(Node::allocated).sum();
+    }
+
+    pub(super) fn node(&self, node: InodeNumber) -> HostResult<&Node> {
+        self.nodes.get(&node).ok_or(HostError::NotFound)
+    }
+
+    pub(super) fn node_mut(&mut self, node: InodeNumber) -> HostResult<&mut Node> {
+        self.nodes.get_mut(&node).ok_or(HostError::NotFound)
+    }
+
+    fn change_file(
+        &mut self,
+        index: u64,
+        at: Moment,
+        file: InodeNumber,
+        change: Change,
+    ) -> HostResult<()> {
+        let FileRange { start, len } = change.range();
+        let end = start.0.checked_add(len.0);
+        end.filter(|&end| end <= MOST_BYTES)
+            .ok_or(HostError::TooLarge)?;
+        let node = self.node_mut(file)?;
+        let before = node.allocated();
+        let inode = node.file_mut()?;
+        let is_same_len = |len| inode.current().length() == len;
+        if !matches!(change, Change::SetLen(len) if is_same_len(len)) {
+            inode.change(index, change);
+        }
+        (node.modified, node.changed) = (at, at);
+        let after = node.allocated();
+        self.allocated = self.allocated - before + after;
+        Ok(())
+    }
+
+    fn sync_directory(&mut self, directory: InodeNumber) -> HostResult<()> {
+        self.node(directory)?.directory()?;
+        if !self.assumptions.sync_persists {
+            return Ok(());
+        }
+        let needed = needed_by(&self.events, directory, self.assumptions.ordered_names);
+        let events = std::mem::take(&mut self.events);
+        for (event, needed) in events.into_iter().zip(needed) {
+            if !needed {
+                self.events.push(event);
+                continue;
+            }
+            for edit in &event.edits {
+                self.node_mut(edit.name.directory)?
+                    .directory_mut()?
+                    .change_durably(edit);
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        for node in self.nodes.values_mut() {
+            match &mut node.body {
+                Body::File(file) => file.settle(),
+                Body::Directory(directory) => directory.settle(),
+                Body::SymbolicLink(_) => {}
+            }
+        }
+        self.events.clear();
+    }
+
+    /// The first byte at `from` or later that is data, or of a hole, the end of the file being one.
+    /// `None` if there is none.
+    ///
+    /// # Errors
+    /// If it is no file.
+    pub fn seek(&self, file: InodeNumber, from: u64, data: bool) -> HostResult<Option<u64>> {
+        let content = self.content(file)?;
+        let len = content.length().0;
+        if from >= len {
+            return Ok(None);
+        }
+        let run = content.next_data(FileOffset(from));
+        Ok(match (data, run) {
+            (true, run) => run.map(|run| run.start.0),
+            (false, Some(run)) if run.start.0 <= from => Some(run.end().0),
+            (false, _) => Some(from),
+        })
+    }
+}
+
+pub(super) fn check_name(name: &OsStr) -> HostResult<()> {
+    let bytes = name.as_encoded_bytes();
+    match bytes {
+        b"" | b"." | b".." => Err(INVALID),
+        _ if bytes.len() > LONGEST_NAME => Err(NAME_TOO_LONG),
+        _ if bytes.contains(&b'/') || bytes.contains(&0) => Err(INVALID),
+        _ => Ok(()),
+    }
+}

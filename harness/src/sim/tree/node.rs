@@ -1,0 +1,170 @@
+//! One file, directory or symbolic link of a simulated directory.
+
+use std::path::PathBuf;
+
+use driver::host::{HostError, HostResult};
+
+use super::super::inode::Inode;
+use super::change::{Attributes, Moment};
+use super::names::Directory;
+
+/// EISDIR.
+const IS_A_DIRECTORY: HostError = HostError::Os(21);
+
+/// EINVAL.
+pub(super) const INVALID: HostError = HostError::Os(22);
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    SymbolicLink,
+}
+
+/// What `stat` says of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as stat names them")]
+pub struct Found {
+    pub kind: NodeKind,
+    pub mode: u32,
+    pub user: u32,
+    pub group: u32,
+    pub len: u64,
+    pub allocated: u64,
+    /// Its names; of a directory 1.
+    pub links: u32,
+    pub accessed: Moment,
+    pub modified: Moment,
+    pub changed: Moment,
+}
+
+#[derive(Clone)]
+pub(super) enum Body {
+    File(Inode),
+    Directory(Directory),
+    SymbolicLink(PathBuf),
+}
+
+/// A node, with what is known of it beside its content.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) body: Body,
+    pub(super) mode: u32,
+    pub(super) user: u32,
+    pub(super) group: u32,
+    pub(super) accessed: Moment,
+    pub(super) modified: Moment,
+    pub(super) changed: Moment,
+    /// How many names it has now.
+    pub(super) links: u32,
+    /// How often it is open.
+    pub(super) open: u32,
+}
+
+impl Node {
+    pub(super) fn new(body: Body, at: Moment) -> Node {
+        Node {
+            body,
+            mode: 0,
+            user: 0,
+            group: 0,
+            accessed: at,
+            modified: at,
+            changed: at,
+            links: 0,
+            open: 0,
+        }
+    }
+
+    pub(super) fn kind(&self) -> NodeKind {
+        match &self.body {
+            Body::File(_) => NodeKind::File,
+            Body::Directory(_) => NodeKind::Directory,
+            Body::SymbolicLink(_) => NodeKind::SymbolicLink,
+        }
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind() == NodeKind::Directory
+    }
+
+    /// As a file.
+    pub(super) fn file(&self) -> HostResult<&Inode> {
+        match &self.body {
+            Body::File(file) => Ok(file),
+            Body::Directory(_) => Err(IS_A_DIRECTORY),
+            Body::SymbolicLink(_) => Err(INVALID),
+        }
+    }
+
+    pub(super) fn file_mut(&mut self) -> HostResult<&mut Inode> {
+        match &mut self.body {
+            Body::File(file) => Ok(file),
+            Body::Directory(_) => Err(IS_A_DIRECTORY),
+            Body::SymbolicLink(_) => Err(INVALID),
+        }
+    }
+
+    /// As a directory.
+    pub(super) fn directory(&self) -> HostResult<&Directory> {
+        match &self.body {
+            Body::Directory(directory) => Ok(directory),
+            _ => Err(HostError::NOT_A_DIRECTORY),
+        }
+    }
+
+    pub(super) fn directory_mut(&mut self) -> HostResult<&mut Directory> {
+        match &mut self.body {
+            Body::Directory(directory) => Ok(directory),
+            _ => Err(HostError::NOT_A_DIRECTORY),
+        }
+    }
+
+    /// The space that its content takes.
+    pub(super) fn allocated(&self) -> u64 {
+        match &self.body {
+            Body::File(file) => file.current().allocated().0,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn give(&mut self, attributes: &Attributes) {
+        let Attributes {
+            mode,
+            user,
+            group,
+            accessed,
+            modified,
+        } = *attributes;
+        self.mode = mode.unwrap_or(self.mode);
+        self.user = user.unwrap_or(self.user);
+        self.group = group.unwrap_or(self.group);
+        self.accessed = accessed.unwrap_or(self.accessed);
+        self.modified = modified.unwrap_or(self.modified);
+    }
+
+    pub(super) fn found(&self) -> Found {
+        let len = match &self.body {
+            Body::File(file) => file.current().length().0,
+            Body::Directory(directory) => directory.len() as u64,
+            Body::SymbolicLink(target) => target.as_os_str().len() as u64,
+        };
+        Found {
+            kind: self.kind(),
+            mode: self.mode,
+            user: self.user,
+            group: self.group,
+            len,
+            allocated: self.allocated(),
+            // Of a directory some programs take a larger number for that of its subdirectories.
+            links: if self.is_directory() { 1 } else { self.links },
+            accessed: self.accessed,
+            modified: self.modified,
+            changed: self.changed,
+        }
+    }
+}

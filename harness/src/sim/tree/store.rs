@@ -1,0 +1,101 @@
+//! A simulated directory written out as a real one.
+
+use std::collections::BTreeMap;
+use std::fs::{File, FileTimes};
+use std::io;
+use std::os::unix::fs::{FileExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+use driver::shown;
+use driver::units::FileOffset;
+
+use super::carry_out::Tree;
+use super::node::{Found, NodeKind};
+
+/// The most bytes that are copied in one go.
+const PIECE: u64 = 1 << 20;
+
+/// Why a directory cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {}", shown(path), driver::system_words(error))]
+pub struct CannotStore {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl Tree {
+    /// Writes all of it into `directory`, which is empty, with owners where the user may give them.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn store(&self, directory: &Path) -> Result<(), CannotStore> {
+        let mut written: BTreeMap<_, PathBuf> = BTreeMap::new();
+        let walked = self.walk();
+        for (path, number) in &walked {
+            let path = directory.join(path);
+            let failed = |error| CannotStore {
+                path: path.clone(),
+                error,
+            };
+            let Ok(found) = self.stat(*number) else {
+                continue;
+            };
+            if let Some(first) = written.get(number) {
+                std::fs::hard_link(first, &path).map_err(failed)?;
+                continue;
+            }
+            match found.kind {
+                NodeKind::Directory if *path == *directory.join(".") => {}
+                NodeKind::Directory => std::fs::create_dir(&path).map_err(failed)?,
+                NodeKind::File => self.store_file(*number, &path).map_err(failed)?,
+                NodeKind::SymbolicLink => {
+                    let target = self.target(*number).unwrap_or(Path::new(""));
+                    symlink(target, &path).map_err(failed)?;
+                }
+            }
+            written.insert(*number, path);
+        }
+        // What is in a directory first: to make it changes the directory's time.
+        for (number, path) in walked.iter().rev().filter_map(|(_, number)| {
+            let path = written.remove(number)?;
+            Some((number, path))
+        }) {
+            if let Ok(found) = self.stat(*number) {
+                give(&path, &found).map_err(|error| CannotStore { path, error })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn store_file(&self, number: super::super::InodeNumber, path: &Path) -> io::Result<()> {
+        let file = File::options().write(true).create_new(true).open(path)?;
+        let Ok(content) = self.content(number) else {
+            return Ok(());
+        };
+        file.set_len(content.length().0)?;
+        let mut at = FileOffset(0);
+        while let Some(run) = content.next_data(at) {
+            let len = run.len.0.min(PIECE);
+            let mut data = vec![0; len as usize];
+            let count = content.read_at(&mut data, run.start);
+            file.write_all_at(&data[..count], run.start.0)?;
+            at = FileOffset(run.start.0 + len);
+        }
+        Ok(())
+    }
+}
+
+fn give(path: &Path, found: &Found) -> io::Result<()> {
+    // Without the right to give files away, they are the user's.
+    let _ = lchown(path, Some(found.user), Some(found.group));
+    if found.kind == NodeKind::SymbolicLink {
+        return Ok(());
+    }
+    let mode = std::fs::Permissions::from_mode(found.mode);
+    let times = FileTimes::new()
+        .set_accessed(found.accessed.time())
+        .set_modified(found.modified.time());
+    // Before the mode, which may not let even the owner open it.
+    File::open(path)?.set_times(times)?;
+    std::fs::set_permissions(path, mode)
+}

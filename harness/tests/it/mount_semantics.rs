@@ -1,0 +1,211 @@
+//! What a mounted simulated directory is to a program, beside what random operations show.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::process::Command;
+
+use driver::host::OperationKind;
+use harness::mount::Limits;
+use harness::sim::tree::{Recorded, TreeChange};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::support::cli::{Sandbox, output};
+use crate::support::peers::peer;
+use crate::support::tree_mount::MountedDirectory;
+
+fn mounted(sandbox: &Sandbox) -> Option<MountedDirectory> {
+    MountedDirectory::new(sandbox, "m", Limits::default())
+}
+
+fn kinds(log: &[Recorded]) -> Vec<OperationKind> {
+    log.iter().map(|recorded| recorded.kind).collect()
+}
+
+#[test]
+fn a_file_without_a_name_lives_as_long_as_it_is_open() {
+    let sandbox = Sandbox::new();
+    let Some(mounted) = mounted(&sandbox) else {
+        return;
+    };
+    let mut file = File::create_new(mounted.join("f")).unwrap();
+    file.write_all(b"one").unwrap();
+    std::fs::remove_file(mounted.join("f")).unwrap();
+    File::open(mounted.path()).unwrap().sync_all().unwrap();
+    assert_eq!(file.metadata().unwrap().nlink(), 0);
+    file.write_all(b"two").unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 6);
+    File::create_new(mounted.join("f")).unwrap();
+}
+
+#[test]
+fn modes_owners_times_and_links_are_kept() {
+    let sandbox = Sandbox::new();
+    let Some(mounted) = mounted(&sandbox) else {
+        return;
+    };
+    std::fs::create_dir(mounted.join("d")).unwrap();
+    let path = mounted.join("d/f");
+    std::fs::write(&path, "content").unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(&path, Some(12), Some(34)).unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_050_000_000, 5);
+    File::open(&path).unwrap().set_modified(time).unwrap();
+    let found = std::fs::metadata(&path).unwrap();
+    assert_eq!(
+        (found.uid(), found.gid(), found.mode()),
+        (12, 34, 0o100_640)
+    );
+    assert_eq!(found.modified().unwrap(), time);
+    symlink("d/f", mounted.join("l")).unwrap();
+    assert_eq!(std::fs::read(mounted.join("l")).unwrap(), b"content");
+    std::fs::hard_link(&path, mounted.join("h")).unwrap();
+    assert_eq!(std::fs::metadata(mounted.join("h")).unwrap().nlink(), 2);
+    let error = std::fs::remove_dir(mounted.join("d")).unwrap_err();
+    assert_eq!(Errno::from_io_error(&error), Some(Errno::NOTEMPTY));
+    let error = std::fs::rename(mounted.join("d"), mounted.join("d/within")).unwrap_err();
+    assert_eq!(Errno::from_io_error(&error), Some(Errno::INVAL));
+    std::fs::rename(&path, mounted.join("h2")).unwrap();
+    std::fs::remove_dir(mounted.join("d")).unwrap();
+    let names = std::fs::read_dir(mounted.path()).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["h", "h2", "l"]);
+}
+
+/// More than fit into one answer to the kernel, removed while they are listed.
+#[test]
+fn a_large_directory_is_listed_whole_while_it_is_emptied() {
+    let sandbox = Sandbox::new();
+    let Some(mounted) = mounted(&sandbox) else {
+        return;
+    };
+    for number in 0..1000 {
+        File::create_new(mounted.join(&format!("a-rather-long-name-{number}"))).unwrap();
+    }
+    let mut listed = 0;
+    for entry in std::fs::read_dir(mounted.path()).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+        listed += 1;
+    }
+    assert_eq!(listed, 1000);
+    assert_eq!(std::fs::read_dir(mounted.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_written_with_o_dsync_is_followed_by_a_sync() {
+    let sandbox = Sandbox::new();
+    let Some(mounted) = mounted(&sandbox) else {
+        return;
+    };
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    for flags in [OFlags::empty(), OFlags::DSYNC, OFlags::SYNC] {
+        let options = options.custom_flags(flags.bits() as i32);
+        let file = options.open(mounted.join("f")).unwrap();
+        file.write_all_at(b"x", 7).unwrap();
+    }
+    use OperationKind::{CreateNew, SyncData, Write};
+    let expected = [CreateNew, Write, Write, SyncData, Write, SyncData];
+    assert_eq!(kinds(&mounted.end()), expected);
+}
+
+#[test]
+fn what_the_program_writes_is_in_the_log_with_its_bytes_and_its_syncs() {
+    let sandbox = Sandbox::new();
+    let Some(mounted) = mounted(&sandbox) else {
+        return;
+    };
+    let mut file = File::create_new(mounted.join("new")).unwrap();
+    file.write_all(b"bytes").unwrap();
+    file.sync_data().unwrap();
+    std::fs::rename(mounted.join("new"), mounted.join("old")).unwrap();
+    File::open(mounted.path()).unwrap().sync_all().unwrap();
+    let log = mounted.end();
+    use OperationKind::{CreateNew, Rename, SyncData, SyncDirectory, Write};
+    let expected = [CreateNew, Write, SyncData, Rename, SyncDirectory];
+    assert_eq!(kinds(&log), expected);
+    assert!(matches!(&log[1].change, TreeChange::Write { data, .. } if **data == *b"bytes"));
+}
+
+#[test]
+fn limits_end_in_no_space_and_not_in_memory() {
+    let sandbox = Sandbox::new();
+    let limits = Limits {
+        nodes: 4,
+        bytes: 1 << 20,
+        changes: 1000,
+        logged: 3 << 20,
+    };
+    let Some(mounted) = MountedDirectory::new(&sandbox, "m", limits) else {
+        return;
+    };
+    let no_space = |error: std::io::Error| Errno::from_io_error(&error) == Some(Errno::NOSPC);
+    let file = File::create_new(mounted.join("f")).unwrap();
+    file.write_all_at(&vec![1; 1 << 20], 0).unwrap();
+    assert!(no_space(file.write_all_at(&[1], 1 << 20).unwrap_err()));
+    // What is there can be written again, until the log is full.
+    file.write_all_at(&vec![2; 1 << 20], 0).unwrap();
+    file.set_len(0).unwrap();
+    file.write_all_at(&vec![3; 1 << 20], 0).unwrap();
+    file.set_len(0).unwrap();
+    assert!(no_space(file.write_all_at(&[4; 4096], 0).unwrap_err()));
+    File::create_new(mounted.join("g")).unwrap();
+    File::create_new(mounted.join("h")).unwrap();
+    assert!(no_space(File::create_new(mounted.join("i")).unwrap_err()));
+}
+
+/// A program of another language, because a mapping is nothing that is safe here.
+const MAPS: &str = r#"
+import fcntl, mmap, os, subprocess, sys
+f = os.open("f", os.O_RDWR | os.O_CREAT)
+os.write(f, b"a" * 8192)
+private = mmap.mmap(f, 8192, flags=mmap.MAP_PRIVATE)
+assert private[4096:4100] == b"aaaa"
+private[0:4] = b"mine"
+assert os.pread(f, 4, 0) == b"aaaa"
+try:
+    shared = mmap.mmap(f, 8192, flags=mmap.MAP_SHARED)
+except OSError as error:
+    print("refused", error)
+else:
+    shared[4096:4100] = b"ours"
+    shared.flush()
+    assert os.pread(f, 4, 4096) == b"ours"
+# A lock of another process, POSIX and OFD (37 is F_OFD_SETLK).
+fcntl.lockf(f, fcntl.LOCK_EX, 10)
+other = """
+import fcntl, os, struct, sys
+f = os.open("f", os.O_RDWR)
+def locked(attempt):
+    try:
+        attempt()
+        return False
+    except OSError:
+        return True
+assert locked(lambda: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 10))
+ofd = struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 10, 0)
+assert locked(lambda: fcntl.fcntl(f, 37, ofd))
+assert not locked(lambda: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 10))
+"""
+subprocess.run([sys.executable, "-c", other], check=True)
+os.close(f)
+"#;
+
+#[test]
+fn mappings_and_locks_work_as_on_any_file_system() {
+    let Some(python) = peer("python3") else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    let Some(mounted) = mounted(&sandbox) else {
+        return;
+    };
+    let mut command = Command::new(python);
+    command.arg("-c").arg(MAPS).current_dir(mounted.path());
+    let done = output(&mut command);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+}

@@ -1,0 +1,282 @@
+//! What a power cut leaves of a simulated directory, told by the names and bytes that are found
+//! afterwards.
+
+use std::collections::BTreeSet;
+
+use driver::host::HostError;
+use driver::units::FileOffset;
+use harness::sim::tree::{
+    Attributes, EntryName, Moment, NewNode, NodeKind, ROOT, Tree, TreeChange, TreeSurvivors,
+};
+use harness::sim::{Assumptions, InodeNumber, Survival};
+
+/// A tree, and the number of the change that comes next.
+struct Story {
+    tree: Tree,
+    next: u64,
+}
+
+impl Story {
+    fn new() -> Story {
+        Story {
+            tree: Tree::new(Assumptions::default()),
+            next: 0,
+        }
+    }
+
+    fn attempt(&mut self, change: &TreeChange) -> Result<(), HostError> {
+        let done = self.tree.carry_out(self.next, Moment(0), change);
+        self.next += 1;
+        done
+    }
+
+    fn does(&mut self, change: TreeChange) {
+        self.attempt(&change).unwrap();
+    }
+
+    fn makes(&mut self, directory: InodeNumber, name: &str, what: NewNode) -> InodeNumber {
+        let node = self.tree.next_number();
+        self.does(TreeChange::Create {
+            name: entry(directory, name),
+            node,
+            what,
+            attributes: Attributes::default(),
+        });
+        node
+    }
+
+    fn writes(&mut self, file: InodeNumber, text: &str) {
+        let (at, data) = (FileOffset(0), text.as_bytes().into());
+        self.does(TreeChange::Write { file, at, data });
+    }
+
+    fn renames(&mut self, from: (InodeNumber, &str), to: (InodeNumber, &str)) {
+        self.does(TreeChange::Rename {
+            from: entry(from.0, from.1),
+            to: entry(to.0, to.1),
+            exchange: false,
+        });
+    }
+
+    /// All that a power cut can leave now, by whole operations.
+    fn left(&self) -> BTreeSet<String> {
+        let at_stake = self.tree.at_stake();
+        let indices = at_stake.indices();
+        assert!(indices.len() < 12, "{indices:?}");
+        let left = (0..1u64 << indices.len()).map(|bits| {
+            let place = |index| indices.binary_search(&index).unwrap();
+            let survivors = at_stake.survivors(|index| bits >> place(index) & 1 == 1);
+            told(&self.tree.after_power_cut(&survivors).unwrap())
+        });
+        left.collect()
+    }
+}
+
+fn entry(directory: InodeNumber, name: &str) -> EntryName {
+    EntryName {
+        directory,
+        name: name.into(),
+    }
+}
+
+/// `a=new d/ d/b=`
+fn told(tree: &Tree) -> String {
+    let mut words = Vec::new();
+    for (path, node) in tree.walk().into_iter().skip(1) {
+        words.push(match tree.stat(node).unwrap().kind {
+            NodeKind::File => {
+                let bytes = tree.content(node).unwrap().to_bytes();
+                format!("{}={}", path.display(), String::from_utf8(bytes).unwrap())
+            }
+            NodeKind::Directory => format!("{}/", path.display()),
+            NodeKind::SymbolicLink => {
+                format!(
+                    "{}->{}",
+                    path.display(),
+                    tree.target(node).unwrap().display()
+                )
+            }
+        });
+    }
+    words.join(" ")
+}
+
+fn set(all: &[&str]) -> BTreeSet<String> {
+    all.iter().map(|&one| one.to_owned()).collect()
+}
+
+#[test]
+fn a_file_that_is_replaced_after_a_sync_is_old_or_new() {
+    let mut story = Story::new();
+    let old = story.makes(ROOT, "a", NewNode::File);
+    story.writes(old, "old");
+    story.does(TreeChange::Settle);
+    let new = story.makes(ROOT, "b", NewNode::File);
+    story.writes(new, "new");
+    story.does(TreeChange::SyncFile(new));
+    story.renames((ROOT, "b"), (ROOT, "a"));
+    assert_eq!(story.left(), set(&["a=old", "a=old b=new", "a=new"]));
+    story.does(TreeChange::SyncDirectory(ROOT));
+    assert_eq!(story.left(), set(&["a=new"]));
+}
+
+#[test]
+fn without_the_sync_the_new_name_may_have_no_content() {
+    let mut story = Story::new();
+    let new = story.makes(ROOT, "b", NewNode::File);
+    story.writes(new, "new");
+    story.renames((ROOT, "b"), (ROOT, "a"));
+    assert_eq!(story.left(), set(&["", "b=", "b=new", "a=", "a=new"]));
+}
+
+#[test]
+fn a_file_that_is_moved_is_in_one_directory_or_the_other() {
+    let mut story = Story::new();
+    let [one, other] = ["d", "e"].map(|name| story.makes(ROOT, name, NewNode::Directory));
+    story.makes(one, "a", NewNode::File);
+    story.does(TreeChange::Settle);
+    story.renames((one, "a"), (other, "b"));
+    assert_eq!(story.left(), set(&["d/ e/ d/a=", "d/ e/ e/b="]));
+    story.does(TreeChange::SyncDirectory(other));
+    assert_eq!(story.left(), set(&["d/ e/ e/b="]));
+}
+
+#[test]
+fn what_is_synced_in_a_new_directory_is_not_lost_with_it() {
+    let mut story = Story::new();
+    let directory = story.makes(ROOT, "d", NewNode::Directory);
+    story.makes(directory, "a", NewNode::File);
+    assert_eq!(story.left(), set(&["", "d/", "d/ d/a="]));
+    story.does(TreeChange::SyncDirectory(directory));
+    assert_eq!(story.left(), set(&["d/ d/a="]));
+}
+
+#[test]
+fn a_removed_file_may_come_back_with_what_was_synced_of_it() {
+    let mut story = Story::new();
+    let file = story.makes(ROOT, "a", NewNode::File);
+    story.writes(file, "one");
+    story.does(TreeChange::Settle);
+    story.writes(file, "two");
+    story.does(TreeChange::Remove(entry(ROOT, "a")));
+    assert_eq!(story.left(), set(&["", "a=one", "a=two"]));
+    story.tree.forget_lost();
+    assert_eq!(story.left(), set(&["", "a=one", "a=two"]));
+    story.does(TreeChange::SyncDirectory(ROOT));
+    story.tree.forget_lost();
+    assert_eq!(story.left(), set(&[""]));
+    assert_eq!(story.tree.node_count(), 1);
+    assert_eq!(story.tree.allocated(), 0);
+}
+
+#[test]
+fn names_that_are_exchanged_are_exchanged_both() {
+    let mut story = Story::new();
+    for name in ["a", "b"] {
+        let file = story.makes(ROOT, name, NewNode::File);
+        story.writes(file, name);
+    }
+    story.does(TreeChange::Settle);
+    story.does(TreeChange::Rename {
+        from: entry(ROOT, "a"),
+        to: entry(ROOT, "b"),
+        exchange: true,
+    });
+    assert_eq!(story.left(), set(&["a=a b=b", "a=b b=a"]));
+}
+
+#[test]
+fn what_a_file_system_refuses_is_refused_and_changes_nothing() {
+    let mut story = Story::new();
+    let directory = story.makes(ROOT, "d", NewNode::Directory);
+    let within = story.makes(directory, "e", NewNode::Directory);
+    story.makes(ROOT, "a", NewNode::File);
+    story.makes(ROOT, "l", NewNode::SymbolicLink("d/e".into()));
+    let before = told(&story.tree);
+    let rename = |from: (InodeNumber, &str), to: (InodeNumber, &str), exchange| {
+        let (from, to) = (entry(from.0, from.1), entry(to.0, to.1));
+        TreeChange::Rename { from, to, exchange }
+    };
+    for (change, error) in [
+        (rename((ROOT, "d"), (within, "d"), false), HostError::Os(22)),
+        (
+            rename((directory, "e"), (ROOT, "d"), true),
+            HostError::Os(22),
+        ),
+        (
+            rename((ROOT, "d"), (ROOT, "a"), false),
+            HostError::NOT_A_DIRECTORY,
+        ),
+        (rename((ROOT, "a"), (ROOT, "d"), false), HostError::Os(21)),
+        (rename((ROOT, "x"), (ROOT, "y"), false), HostError::NotFound),
+        (rename((ROOT, "a"), (ROOT, "y"), true), HostError::NotFound),
+        (TreeChange::Remove(entry(ROOT, "d")), HostError::Os(39)),
+        (TreeChange::Remove(entry(ROOT, "..")), HostError::Os(22)),
+        (
+            TreeChange::Link {
+                node: directory,
+                name: entry(ROOT, "y"),
+            },
+            HostError::PermissionDenied,
+        ),
+        (
+            TreeChange::Write {
+                file: directory,
+                at: FileOffset(0),
+                data: [1].into(),
+            },
+            HostError::Os(21),
+        ),
+        (
+            TreeChange::Write {
+                file: InodeNumber(99),
+                at: FileOffset(u64::MAX),
+                data: [1, 2].into(),
+            },
+            HostError::TooLarge,
+        ),
+    ] {
+        assert_eq!(story.attempt(&change), Err(error), "{change:?}");
+    }
+    assert_eq!(told(&story.tree), before);
+}
+
+#[test]
+fn survivors_that_do_not_fit_are_refused() {
+    let mut story = Story::new();
+    let file = story.makes(ROOT, "a", NewNode::File);
+    story.writes(file, "a");
+    let survivors = |files, names| TreeSurvivors { files, names };
+    let refused = [
+        survivors([(file, vec![Survival::Whole; 2])].into(), vec![true]),
+        survivors(
+            [(file, vec![Survival::Torn(vec![(0, 9)])])].into(),
+            vec![true],
+        ),
+        survivors([].into(), vec![true; 2]),
+    ];
+    for survivors in refused {
+        assert!(
+            story.tree.after_power_cut(&survivors).is_err(),
+            "{survivors:?}"
+        );
+    }
+}
+
+#[test]
+fn images_are_alike_if_everybody_reads_the_same() {
+    let story = |text: &str, name: &str, also: &str| {
+        let mut story = Story::new();
+        // Other numbers of nodes, holes and times make no difference.
+        let lost = story.makes(ROOT, "lost", NewNode::File);
+        story.writes(lost, also);
+        story.does(TreeChange::Remove(entry(ROOT, "lost")));
+        let file = story.makes(ROOT, name, NewNode::File);
+        story.writes(file, text);
+        story.tree.digest()
+    };
+    let one = story("text", "a", "x");
+    assert_eq!(one, story("text", "a", "another"));
+    assert_ne!(one, story("test", "a", "x"));
+    assert_ne!(one, story("text", "b", "x"));
+}
