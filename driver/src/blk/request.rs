@@ -220,6 +220,8 @@ impl fmt::Display for HostFailure {
             | OperationKind::PunchHole
             | OperationKind::ZeroRange
             | OperationKind::CloneRange
+            | OperationKind::Allocate
+            | OperationKind::CopyRange
             | OperationKind::NextData => write!(f, " at byte {at}")?,
             OperationKind::SetLen => write!(f, " to {at} bytes")?,
             // The others are about the file as a whole.
@@ -275,6 +277,11 @@ mod tests {
             "renaming of the COW file",
             "removal of the COW file",
             "sync of the directory of the COW file",
+            "allocation of the COW file at byte 4096",
+            "copy of a range to the COW file at byte 4096",
+            "making of the directory of the COW file",
+            "another name of the COW file",
+            "change of owner, mode or times of the COW file",
         ];
         assert_eq!(
             told,

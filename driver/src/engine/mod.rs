@@ -7,7 +7,9 @@
 //!
 //! The engine is given requests, gives [`Operation`]s, is told how each has ended, and gives
 //! completions. It calls nothing and waits for nothing, so that as many operations can be under way
-//! as the device has requests, and nobody but who carries them out knows how.
+//! as the device has requests, and nobody but who carries them out knows how. One request is an
+//! exception: if it is `alone`, whoever steps a device in place carries out its runs as they are
+//! found.
 //!
 //! A request goes down through this folder: it waits in `order` until nothing that it overlaps
 //! with is before it, `admission` takes it or refuses it, `begun` makes operations of its parts, as
@@ -305,6 +307,7 @@ impl Engine {
     /// Begins a request; its first operation, if it needs one.
     #[inline]
     fn begin(&mut self, request: Request) -> Option<Operation> {
+        self.sharing = self.sharing.map(|left| left.saturating_sub(1));
         let range = match self.admission.check(&request) {
             Ok(range) => range,
             Err(status) => {
@@ -313,7 +316,6 @@ impl Engine {
                 return None;
             }
         };
-        self.sharing = self.sharing.map(|left| left.saturating_sub(1));
         let mut begun = Begun::new(request, range);
         let first = begun.begin_part(self.place());
         let more = begun.has_more_parts();

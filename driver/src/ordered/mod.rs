@@ -232,7 +232,7 @@ impl<F: HostFile> Ordered<F> {
         self.step_of_any()
     }
 
-    /// The same step, which never dies, as that of a driver that may die of `D`.
+    /// One step as [`Ordered::step`] does it, as that of a driver that may die of `D`.
     #[inline]
     pub(crate) fn step_of_any<D>(&mut self) -> AnyStep<D> {
         if let Some(completion) = self.engine.next_completion() {

@@ -6,6 +6,7 @@
 #[path = "../shared/live.rs"]
 mod live;
 
+mod alone;
 mod golden_headers;
 mod header_change;
 mod host_operations;

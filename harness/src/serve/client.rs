@@ -247,6 +247,7 @@ impl<C> Completer<C> {
     fn take(&self, completions: Vec<Completion>) -> Ended<C> {
         let mut done = Vec::with_capacity(completions.len());
         let mut more = Vec::new();
+        let is_ending = self.way.export.is_ending();
         let mut jobs = self.way.jobs();
         for completion in completions {
             let Tag(tag) = completion.request.tag;
@@ -262,6 +263,9 @@ impl<C> Completer<C> {
                 let segments = completion.request.segments.into_iter();
                 let data = segments.map(|segment| segment.data).collect();
                 pending.read.insert(part, data);
+            }
+            if is_ending {
+                pending.give_up_if_long();
             }
             let next = pending.more(number, self.way.limits);
             let has_ended = next.is_empty() && pending.under_way == 0;

@@ -56,6 +56,8 @@ pub struct About {
     pub io: Taken,
     /// It takes no writes.
     pub read_only: bool,
+    /// What it is asked to change is durable when that is answered.
+    pub synchronous: bool,
     /// It can be resized.
     pub resizes: bool,
     /// Clients may make it smaller by truncating it.

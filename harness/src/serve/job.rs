@@ -49,6 +49,16 @@ impl Job {
         }
     }
 
+    /// Whether a flush comes after it. The driver takes FUA with writes only.
+    pub(super) fn then_flush(&self) -> bool {
+        match self {
+            Job::Discard { range, fua } | Job::WriteZeroes { range, fua } => {
+                *fua && !range.is_empty()
+            }
+            Job::Read(_) | Job::Write { .. } | Job::Flush => false,
+        }
+    }
+
     pub(super) fn operation(&self) -> Operation {
         match self {
             Job::Read(_) => Operation::Read,

@@ -166,6 +166,7 @@ impl Opening {
             defects: self.driver.defects(),
             io,
             read_only: self.spec.read_only,
+            synchronous: self.spec.synchronous,
             resizes: !is_model && !self.spec.read_only,
             allow_shrink: self.allow_shrink,
         };

@@ -2,8 +2,7 @@
 //! holds comes back, whatever becomes of the threads that work for it.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::sync::mpsc::channel;
 
 use driver::blk::Status;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
@@ -12,19 +11,7 @@ use userhelper::planner::{Shrink, Wish};
 
 use crate::support::cli::{SIZE, Sandbox};
 use crate::support::served::bring_up;
-
-/// What comes within a minute.
-fn soon<T>(from: &Receiver<T>) -> T {
-    from.recv_timeout(Duration::from_secs(60))
-        .expect("somebody waits for ever")
-}
-
-/// Does this elsewhere, and tells what came of it.
-fn elsewhere<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-    let (told, tells) = channel();
-    std::thread::spawn(move || told.send(act()));
-    tells
-}
+use crate::support::waits::{elsewhere, soon};
 
 #[test]
 fn jobs_about_no_sectors_end_at_once_and_well() {

@@ -1,14 +1,15 @@
 //! How a server ends where it cannot begin, or where its device has ended by itself: nothing stays
 //! behind, and the exit status says so.
 
-use harness::serve::{Endpoint, Endpoints};
+use std::sync::mpsc::{Sender, channel};
+
+use harness::serve::nbd::message::Command;
+use harness::serve::{Endpoint, Endpoints, Export};
 
 use crate::support::cli::Sandbox;
 use crate::support::nbd::Client;
 use crate::support::served::bring_up;
 use crate::support::server::Server;
-
-use harness::serve::nbd::message::Command;
 
 /// Each of these begins with an NBD socket, and fails at something later.
 #[test]
@@ -61,7 +62,10 @@ fn a_server_whose_device_has_ended_ends_with_an_error() {
 /// What is asked of an endpoint while it stops is refused, and a resize too.
 #[test]
 fn a_server_that_ends_says_so_before_its_endpoints_stop() {
-    struct Asks(harness::serve::Export);
+    struct Asks {
+        export: Export,
+        was_ending: Sender<bool>,
+    }
 
     impl Endpoint for Asks {
         fn place(&self) -> String {
@@ -69,17 +73,22 @@ fn a_server_that_ends_says_so_before_its_endpoints_stop() {
         }
 
         fn stop(self: Box<Self>) {
-            assert!(self.0.is_ending());
+            self.was_ending.send(self.export.is_ending()).unwrap();
         }
     }
 
     let sandbox = Sandbox::with_device();
     let (up, _ending) = bring_up(&sandbox.path("cow"));
     let mut endpoints = Endpoints::of(up.export.clone());
-    endpoints.add(Asks(up.export.clone()));
+    let (was_ending, stops) = channel();
+    endpoints.add(Asks {
+        export: up.export.clone(),
+        was_ending,
+    });
     assert!(endpoints.places().eq(["here".to_owned()]));
     assert!(!up.export.is_ending());
     drop(endpoints);
+    assert!(stops.try_iter().eq([true]), "it was not stopped once");
     assert!(up.export.is_ending());
     let wish = userhelper::planner::Wish {
         new_size: driver::units::Bytes(4 << 20),

@@ -1,14 +1,11 @@
 //! After a failed sync a device that is served says so in every status and to every client.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use driver::device_spec::DeviceSpec;
-use driver::executor::{Died, Executor, Files, Wait};
-use driver::host::{Action, Finished, HostError, Operation};
 use driver::open::{OpenOptions, open};
 use harness::device::{SharedDevice, Stepped, Taken};
 use harness::serve::address::Address;
@@ -16,44 +13,13 @@ use harness::serve::control::Control;
 use harness::serve::nbd::Nbd;
 use harness::serve::nbd::message::{Command, command_flags};
 use harness::serve::{About, Endpoint, Export};
-use userhelper::real_files::{RealFile, RealHost};
+use userhelper::real_files::RealHost;
 
 use crate::support::cli::Sandbox;
+use crate::support::failing::Failing;
 use crate::support::nbd::Client;
 
 const IO: u32 = 5;
-
-/// The host of a disk that is about to fail: it carries everything out, and its syncs fail once
-/// that is so.
-struct Failing {
-    ended: VecDeque<Finished>,
-    syncs_fail: Arc<AtomicBool>,
-}
-
-impl Executor<RealFile> for Failing {
-    fn room(&self) -> usize {
-        64 - self.ended.len()
-    }
-
-    fn under_way(&self) -> usize {
-        self.ended.len()
-    }
-
-    fn begin(&mut self, operation: Operation, files: &Files<RealFile>) {
-        let fails = operation.action == Action::SyncData && self.syncs_fail.load(Ordering::SeqCst);
-        self.ended.push_back(match fails {
-            true => Finished {
-                operation,
-                result: Err(HostError::Io),
-            },
-            false => files.carry_out(operation),
-        });
-    }
-
-    fn finished(&mut self, _: Wait) -> Result<Option<Finished>, Died> {
-        Ok(self.ended.pop_front())
-    }
-}
 
 #[test]
 fn a_failed_sync_is_told_in_every_status_and_to_every_client() {
@@ -61,10 +27,7 @@ fn a_failed_sync_is_told_in_every_status_and_to_every_client() {
     let spec = DeviceSpec::of(sandbox.path("cow"));
     let opened = open(&RealHost, &spec, OpenOptions::default()).unwrap();
     let syncs_fail = Arc::new(AtomicBool::new(false));
-    let host = Failing {
-        ended: VecDeque::new(),
-        syncs_fail: Arc::clone(&syncs_fail),
-    };
+    let host = Failing::when(&syncs_fail);
     let device = SharedDevice::start(Stepped::on(opened.device, Box::new(host))).unwrap();
     let about = About {
         path: sandbox.path("cow"),
@@ -72,6 +35,7 @@ fn a_failed_sync_is_told_in_every_status_and_to_every_client() {
         defects: Vec::new(),
         io: Taken::Inline,
         read_only: false,
+        synchronous: false,
         resizes: true,
         allow_shrink: false,
     };

@@ -1,6 +1,5 @@
 //! A sync of the host's fails under a device in a FUSE mount: who syncs is told, then and later.
 
-use std::collections::VecDeque;
 use std::fmt::Display;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -9,50 +8,17 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::bounded;
 use driver::device_spec::DeviceSpec;
-use driver::executor::{Died, Executor, Files, Wait};
-use driver::host::{Action, Finished, HostError, Operation};
 use driver::open::{OpenOptions, open};
 use harness::device::{SharedDevice, Stepped, Taken};
 use harness::serve::fuse::Fuse;
 use harness::serve::{About, Endpoint, Export};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
-use userhelper::real_files::{RealFile, RealHost};
+use userhelper::real_files::RealHost;
 
 use crate::support::cli::Sandbox;
+use crate::support::failing::Failing;
 use crate::support::fuse::Directory;
-
-/// Carries each operation out where it begins, but for the syncs that are to fail.
-struct Failing {
-    fails: Arc<AtomicBool>,
-    ended: VecDeque<Finished>,
-}
-
-impl Executor<RealFile> for Failing {
-    fn room(&self) -> usize {
-        1_usize.saturating_sub(self.ended.len())
-    }
-
-    fn under_way(&self) -> usize {
-        self.ended.len()
-    }
-
-    fn begin(&mut self, operation: Operation, files: &Files<RealFile>) {
-        let is_sync = matches!(operation.action, Action::SyncData);
-        self.ended
-            .push_back(match is_sync && self.fails.load(Ordering::SeqCst) {
-                true => Finished {
-                    operation,
-                    result: Err(HostError::Io),
-                },
-                false => files.carry_out(operation),
-            });
-    }
-
-    fn finished(&mut self, _: Wait) -> Result<Option<Finished>, Died> {
-        Ok(self.ended.pop_front())
-    }
-}
 
 fn error_of<T: std::fmt::Debug>(result: std::io::Result<T>) -> Errno {
     Errno::from_io_error(&result.unwrap_err()).unwrap()
@@ -67,17 +33,15 @@ fn after_a_failed_sync_every_sync_fails_and_reads_go_on() {
     let cow = sandbox.path("cow");
     let opened = open(&RealHost, &DeviceSpec::of(&cow), OpenOptions::default()).unwrap();
     let fails = Arc::new(AtomicBool::new(false));
-    let executor = Failing {
-        fails: Arc::clone(&fails),
-        ended: VecDeque::new(),
-    };
-    let shared = SharedDevice::start(Stepped::on(opened.device, Box::new(executor))).unwrap();
+    let host = Failing::when(&fails);
+    let shared = SharedDevice::start(Stepped::on(opened.device, Box::new(host))).unwrap();
     let about = About {
         path: cow,
         driver: "ordered",
         defects: Vec::new(),
         io: Taken::Inline,
         read_only: false,
+        synchronous: false,
         resizes: true,
         allow_shrink: false,
     };

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 use driver::blk::{Request, Status, Tag};
 use driver::device_spec::DeviceSpec;
@@ -16,6 +15,8 @@ use driver::ordered::{Desk, Ordered, Procedure, Resize};
 use driver::resize::ResizeError;
 use driver::units::{Sector, SectorCount};
 use harness::device::{BlockDevice, DeviceError, Handle, SharedDevice, Stepped, Submissions};
+
+use crate::support::waits::{elsewhere, soon};
 
 const COW: &str = "cow";
 const BACKING: &str = "backing";
@@ -35,19 +36,6 @@ fn started() -> Device {
 
 fn read(tag: u64) -> Request {
     Request::read(Tag(tag), Sector(tag), SectorCount(1))
-}
-
-/// What comes within a minute; a device that keeps somebody waiting does not keep the test.
-fn soon<T>(from: &Receiver<T>) -> T {
-    from.recv_timeout(Duration::from_secs(60))
-        .expect("somebody waits for ever")
-}
-
-/// Does this elsewhere, and tells what came of it.
-fn elsewhere<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-    let (told, tells) = channel();
-    std::thread::spawn(move || told.send(act()));
-    tells
 }
 
 /// A device whose thread is in a look until it is told to go on, and what comes of that look.

@@ -17,17 +17,28 @@ const LONGEST: Bytes = Bytes(64 << 10);
 /// What the page cache keeps. Of a page that is written in part, the rest may have to be read.
 const PAGE: u64 = 4096;
 
-/// A write that takes longer has waited for something.
+/// Many times what a copy into memory takes.
 const SLOW: Duration = Duration::from_millis(1);
 
 /// Writes that go to the ring after one that was slow.
 const PATIENCE: u32 = 1024;
 
 /// Whether writes are carried out at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct AtOnce {
     /// Writes that still go to the ring.
     left: u32,
+    /// A write that takes longer has waited for something.
+    slow: Duration,
+}
+
+impl Default for AtOnce {
+    fn default() -> AtOnce {
+        AtOnce {
+            left: 0,
+            slow: SLOW,
+        }
+    }
 }
 
 impl AtOnce {
@@ -51,10 +62,15 @@ impl AtOnce {
     pub(super) fn carry_out<T>(&mut self, write: impl FnOnce() -> T) -> T {
         let began = now();
         let written = write();
-        if began.elapsed() > SLOW {
+        self.took(began.elapsed());
+        written
+    }
+
+    /// Takes note of the time that a write took.
+    fn took(&mut self, time: Duration) {
+        if time > self.slow {
             self.left = PATIENCE;
         }
-        written
     }
 }
 
@@ -70,7 +86,18 @@ fn now() -> Instant {
 impl AtOnce {
     /// One for which the ring has all writes of a test.
     pub(super) fn never() -> AtOnce {
-        AtOnce { left: u32::MAX }
+        AtOnce {
+            left: u32::MAX,
+            ..AtOnce::default()
+        }
+    }
+
+    /// One for which no write is slow, however busy the machine is.
+    pub(super) fn always() -> AtOnce {
+        AtOnce {
+            slow: Duration::MAX,
+            ..AtOnce::default()
+        }
     }
 }
 
@@ -101,15 +128,36 @@ mod tests {
         }
     }
 
+    /// How many writes in a row go to the ring.
+    fn refused(at_once: &mut AtOnce) -> usize {
+        let takes = std::iter::from_fn(|| Some(at_once.takes(&write(0, 4096))));
+        let limit = 2 * PATIENCE as usize;
+        takes.take(limit).take_while(|takes| !takes).count()
+    }
+
     #[test]
     fn after_one_that_took_its_time_the_ring_has_the_next_ones() {
         let mut at_once = AtOnce::default();
-        at_once.carry_out(|| ());
-        assert!(at_once.takes(&write(0, 4096)));
-        at_once.left = PATIENCE;
-        for _ in 0..PATIENCE {
-            assert!(!at_once.takes(&write(0, 4096)));
-        }
-        assert!(at_once.takes(&write(0, 4096)));
+        at_once.took(SLOW);
+        assert_eq!(refused(&mut at_once), 0);
+        at_once.took(SLOW + Duration::from_nanos(1));
+        // A quick one does not end that.
+        at_once.took(Duration::ZERO);
+        assert_eq!(refused(&mut at_once), PATIENCE as usize);
+        assert_eq!(refused(&mut at_once), 0);
+    }
+
+    #[test]
+    fn the_time_of_what_is_carried_out_counts() {
+        let mut at_once = AtOnce {
+            slow: Duration::ZERO,
+            ..AtOnce::default()
+        };
+        // A system call takes more than no time.
+        assert!(at_once.carry_out(|| std::fs::metadata("/").is_ok()));
+        assert_eq!(refused(&mut at_once), PATIENCE as usize);
+        let mut at_once = AtOnce::always();
+        assert!(at_once.carry_out(|| std::fs::metadata("/").is_ok()));
+        assert_eq!(refused(&mut at_once), 0);
     }
 }

@@ -6,6 +6,7 @@
 //! [`Uring`] waits for that.
 #![expect(unsafe_code, reason = "the kernel is given addresses; see above")]
 
+use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,8 +58,8 @@ pub struct Uring {
     ring: IoUring,
     under_way: Vec<Option<UnderWay>>,
     free: Vec<u32>,
-    /// What has ended without the kernel, or in the last look.
-    finished: Vec<Finished>,
+    /// What has ended without the kernel, or in the last look, the first first.
+    finished: VecDeque<Finished>,
     /// Carries out what is not for the ring, once there has been any.
     aside: Option<Aside>,
     /// An entry of the ring waits for that.
@@ -103,7 +104,7 @@ impl Uring {
             ring,
             under_way: (0..DEPTH).map(|_| None).collect(),
             free: (0..DEPTH).rev().collect(),
-            finished: Vec::with_capacity(DEPTH as usize),
+            finished: VecDeque::with_capacity(DEPTH as usize),
             aside: None,
             listens: false,
             at_once: AtOnce::default(),
@@ -129,7 +130,7 @@ impl Uring {
         match &mut self.aside {
             Some(aside) => aside.begin(operation, files),
             // There is no thread to be had.
-            None => self.finished.push(files.carry_out(operation)),
+            None => self.finished.push_back(files.carry_out(operation)),
         }
     }
 
@@ -157,7 +158,7 @@ impl Uring {
 
     /// Something that has ended already, and that nobody was given.
     fn next_finished(&mut self) -> Result<Option<Finished>, Died> {
-        if let Some(finished) = self.finished.pop() {
+        if let Some(finished) = self.finished.pop_front() {
             return Ok(Some(finished));
         }
         let aside = self.aside.as_mut();
@@ -185,9 +186,17 @@ impl Uring {
         }
     }
 
+    /// Gives the kernel what has been begun and is still in the queue, without waiting.
+    fn submit(&mut self) {
+        if !self.ring.submission().is_empty() {
+            // What is refused stays in the queue, and the next wait says why.
+            let _ = self.ring.submit();
+        }
+    }
+
     fn end(&mut self, slot: u32, result: HostResult<()>) {
         if let Some(ended) = self.take_out(slot) {
-            self.finished.push(Finished {
+            self.finished.push_back(Finished {
                 operation: ended.operation,
                 result,
             });
@@ -226,7 +235,8 @@ impl Uring {
                     // It is carried out here.
                     if let Some(ended) = self.take_out(slot) {
                         let file = Some(&*ended.file);
-                        self.finished.push(ended.operation.carry_out(file, None));
+                        self.finished
+                            .push_back(ended.operation.carry_out(file, None));
                     }
                 }
             }
@@ -392,7 +402,7 @@ impl Executor<RealFile> for Uring {
 
     fn begin(&mut self, operation: Operation, files: &Files<RealFile>) {
         let Some(file) = files.of(operation.file) else {
-            return self.finished.push(files.carry_out(operation));
+            return self.finished.push_back(files.carry_out(operation));
         };
         let allowed = match &operation.action {
             Action::Read { at, buffer } | Action::ReadOnce { at, buffer, .. } => {
@@ -412,7 +422,7 @@ impl Executor<RealFile> for Uring {
             | Action::CloneRange { .. } => return self.begin_aside(operation, files),
         };
         if let Err(error) = allowed {
-            return self.finished.push(Finished {
+            return self.finished.push_back(Finished {
                 operation,
                 result: Err(error),
             });
@@ -420,11 +430,13 @@ impl Executor<RealFile> for Uring {
         // What frees or syncs may hold what a write needs.
         let is_quiet = self.syncs + self.count_aside() == 0;
         if is_quiet && self.at_once.takes(&operation.action) {
+            // What was begun before does not wait for this one.
+            self.submit();
             let written = self.at_once.carry_out(|| files.carry_out(operation));
-            return self.finished.push(written);
+            return self.finished.push_back(written);
         }
         let Some(slot) = self.free.pop() else {
-            return self.finished.push(files.carry_out(operation));
+            return self.finished.push_back(files.carry_out(operation));
         };
         self.syncs += usize::from(is_sync(&operation.action));
         self.under_way[slot as usize] = Some(UnderWay {
@@ -449,9 +461,7 @@ impl Executor<RealFile> for Uring {
             let longest = match wait {
                 Wait::No => {
                     // What was begun goes to the kernel at the latest now.
-                    if !self.ring.submission().is_empty() {
-                        let _ = self.ring.submit();
-                    }
+                    self.submit();
                     self.take();
                     return self.next_finished();
                 }
@@ -600,43 +610,94 @@ mod tests {
         assert_eq!((count, &buffer.data[..300]), (300, &[9; 300][..]));
     }
 
-    /// A write into the page cache ends where it begins, and goes onto the ring when something is
-    /// under way that it may have to wait for.
-    #[test]
-    fn a_short_write_is_carried_out_at_once() {
+    /// A ring that carries every short write out at once, and a file of `pages` pages; `None` where
+    /// there is no ring.
+    fn at_once_over(pages: usize) -> Option<(Uring, Files<RealFile>, tempfile::TempDir)> {
         let Ok(mut uring) = Uring::new() else {
             eprintln!("skipped: there is no ring here");
-            return;
+            return None;
         };
+        uring.at_once = AtOnce::always();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        std::fs::write(&path, [9; 4096]).unwrap();
+        std::fs::write(&path, vec![9_u8; pages * 4096]).unwrap();
         let files = Files {
             cow: Arc::new(RealHost.open(&path, Access::ReadWrite).unwrap()),
             backing: None,
             new: None,
         };
-        let write = |byte| Action::Write {
-            at: FileOffset(0),
+        Some((uring, files, directory))
+    }
+
+    fn write_page(page: u64, byte: u8) -> Operation {
+        let action = Action::Write {
+            at: FileOffset(page * 4096),
             buffer: Buffer::whole(vec![byte; 4096]),
         };
-        uring.begin(under_way(write(1)).operation, &files);
+        under_way(action).operation
+    }
+
+    /// A write into the page cache ends where it begins, and goes onto the ring when something is
+    /// under way that it may have to wait for.
+    #[test]
+    fn a_short_write_is_carried_out_at_once() {
+        let Some((mut uring, files, directory)) = at_once_over(1) else {
+            return;
+        };
+        let path = directory.path().join("file");
+        uring.begin(write_page(0, 1), &files);
         assert_eq!((uring.count(), uring.finished.len()), (0, 1));
         assert_eq!(std::fs::read(&path).unwrap(), [1; 4096]);
         assert!(uring.finished(Wait::No).unwrap().is_some());
         for beside in [Action::SyncData, Action::SetLen(Bytes(4096))] {
             uring.begin(under_way(beside).operation, &files);
-            uring.begin(under_way(write(2)).operation, &files);
+            uring.begin(write_page(0, 2), &files);
             let writes = uring.count() - uring.syncs;
             assert_eq!((writes, uring.finished.len()), (1, 0));
             while uring.under_way() > 0 {
                 let ended = uring.finished(Wait::ForOne).unwrap().unwrap();
                 assert_eq!(ended.result, Ok(()));
             }
-            uring.begin(under_way(write(3)).operation, &files);
+            uring.begin(write_page(0, 3), &files);
             assert_eq!((uring.count(), uring.syncs), (0, 0));
             assert!(uring.finished(Wait::No).unwrap().is_some());
         }
+    }
+
+    /// The kernel is told of a read before the write that comes after it is carried out.
+    #[test]
+    fn a_write_at_once_does_not_delay_what_was_begun_before() {
+        let Some((mut uring, files, _directory)) = at_once_over(2) else {
+            return;
+        };
+        let read = Action::read_once(FileOffset(0), Buffer::whole(vec![7; 512]));
+        uring.begin(under_way(read).operation, &files);
+        assert!(!uring.ring.submission().is_empty());
+        uring.begin(write_page(1, 1), &files);
+        assert_eq!((uring.count(), uring.finished.len()), (1, 1));
+        assert!(uring.ring.submission().is_empty());
+        while uring.under_way() > 0 {
+            let ended = uring.finished(Wait::ForOne).unwrap().unwrap();
+            assert_eq!(ended.result, Ok(()));
+        }
+    }
+
+    #[test]
+    fn writes_at_once_are_given_back_as_they_were_begun() {
+        let Some((mut uring, files, _directory)) = at_once_over(4) else {
+            return;
+        };
+        for page in 0..4 {
+            uring.begin(write_page(page, 1), &files);
+        }
+        let mut ended = Vec::new();
+        while let Some(finished) = uring.finished(Wait::No).unwrap() {
+            let Action::Write { at, .. } = finished.operation.action else {
+                panic!("it is another action now");
+            };
+            ended.push(at.0 / 4096);
+        }
+        assert_eq!(ended, [0, 1, 2, 3]);
     }
 
     /// Looking for data, or freeing it, may take long: who begins it does not wait, and is woken at

@@ -3,7 +3,7 @@
 //! Two threads: [`Requests`] reads what the client asks for and submits it, [`Replies`] takes what
 //! has ended and answers it.
 
-use std::io::{self, BufReader, ErrorKind};
+use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,12 @@ use std::time::Duration;
 use super::super::budget::Budget;
 use super::super::export::Export;
 use super::abilities::Abilities;
+use super::input::Input;
 use super::long::MOST_LONG;
 use super::message::{LONGEST_TRANSFER, Malformed};
 use super::negotiation::{NotSettled, Offer, Settled, negotiate};
 use super::replies::{Context, Output, Replies};
-use super::requests::{MOST_IN_FLIGHT, READ_AHEAD, Requests};
+use super::requests::{MOST_IN_FLIGHT, Requests};
 use super::stream::{Hurried, Stream, is_impatience};
 
 /// The stack of a thread of a connection: its buffers are elsewhere.
@@ -114,7 +115,7 @@ pub(super) fn serve(
         output,
         manner,
     };
-    let mut input = BufReader::with_capacity(READ_AHEAD, &**stream);
+    let mut input = Input::new(&**stream);
     let read = requests.read_all(&mut input);
     // Those in flight end, and then the replies.
     drop(requests);

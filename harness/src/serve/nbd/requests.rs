@@ -2,7 +2,7 @@
 //! that have come at a time. What is answered without the device, such as a request that is
 //! refused, it answers itself.
 
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, ErrorKind};
 use std::sync::Arc;
 
 use driver::units::SectorRange;
@@ -12,6 +12,7 @@ use super::super::client::{Job, Submitter};
 use super::super::export::Export;
 use super::block_status;
 use super::connection::{CutOff, Manner};
+use super::input::{Input, READ_AHEAD};
 use super::long::{LONGEST_PIECE, Long, LongKind};
 use super::message::{
     Command, Error, LONGEST_TRANSFER, REQUEST_LEN, Request, command_flags, empty_chunk,
@@ -27,10 +28,6 @@ pub const MOST_IN_FLIGHT: u64 = 128;
 
 /// The most requests that are submitted together.
 const BATCH: usize = 32;
-
-/// What is read from the socket at once. Each connection has a buffer of this length, which is most
-/// of what one costs that says nothing.
-pub(super) const READ_AHEAD: usize = 32 << 10;
 
 /// A client's requests on their way to the device.
 pub(super) struct Requests<'a> {
@@ -59,7 +56,7 @@ enum Outcome {
 
 impl Requests<'_> {
     /// Takes requests until there are no more.
-    pub(super) fn read_all(&mut self, input: &mut BufReader<&Stream>) -> Result<(), CutOff> {
+    pub(super) fn read_all(&mut self, input: &mut Input<&Stream>) -> Result<(), CutOff> {
         let mut batch = Vec::new();
         loop {
             let has_more = input.buffer().len() >= REQUEST_LEN;
@@ -102,14 +99,14 @@ impl Requests<'_> {
     }
 
     /// The next request; `None` where the client has ended between two.
-    fn next_request(&self, input: &mut BufReader<&Stream>) -> Result<Option<Request>, CutOff> {
+    fn next_request(&self, input: &mut Input<&Stream>) -> Result<Option<Request>, CutOff> {
         loop {
-            match input.fill_buf() {
-                Ok([]) => return Ok(None),
-                Ok(_) => break,
+            match input.fill_buf().map(<[u8]>::is_empty) {
+                Ok(true) => return Ok(None),
+                Ok(false) => break,
                 // It may say nothing as long as it likes. A client that has vanished is another
                 // error.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => input.shorten(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -121,7 +118,7 @@ impl Requests<'_> {
     }
 
     /// Answers what has come and was not begun when the server began to end.
-    fn refuse_the_rest(&self, input: &mut BufReader<&Stream>) -> Result<(), CutOff> {
+    fn refuse_the_rest(&self, input: &mut Input<&Stream>) -> Result<(), CutOff> {
         // A client that goes now, wherever it is, has heard enough.
         while let Ok(Some(request)) = self.next_request(input) {
             if request.command == Command::Disconnect.number() {
@@ -137,7 +134,7 @@ impl Requests<'_> {
     fn refuse_at_the_end(
         &self,
         request: &Request,
-        input: &mut BufReader<&Stream>,
+        input: &mut Input<&Stream>,
     ) -> Result<(), CutOff> {
         if request.command == Command::Write.number() {
             let len = request.length as usize;
@@ -152,7 +149,7 @@ impl Requests<'_> {
         &mut self,
         command: Command,
         request: &Request,
-        input: &mut BufReader<&Stream>,
+        input: &mut Input<&Stream>,
         batch: &mut Batch,
     ) -> Result<Outcome, CutOff> {
         let (data, permit) = match command {
@@ -251,7 +248,7 @@ impl Requests<'_> {
     fn write_data(
         &mut self,
         request: &Request,
-        input: &mut BufReader<&Stream>,
+        input: &mut Input<&Stream>,
         batch: &mut Batch,
     ) -> Result<(Vec<u8>, Option<Permit>), CutOff> {
         let length = request.length;
@@ -265,7 +262,7 @@ impl Requests<'_> {
         let mut data = Vec::new();
         let bytes = u64::from(length);
         let time = time_for(length as usize, self.manner.patience);
-        let read = |data: &mut Vec<u8>, input: &mut BufReader<&Stream>| {
+        let read = |data: &mut Vec<u8>, input: &mut Input<&Stream>| {
             data.resize(length as usize, 0);
             read_in_time(input, data, time).map_err(in_the_middle)
         };

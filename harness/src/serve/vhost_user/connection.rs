@@ -138,7 +138,7 @@ impl Line {
             })();
             let ended = match started {
                 Ok(_) => daemon.start(&mut Listener::from(listener)).and_then(|()| {
-                    self.pass(|| self.ask(&disk));
+                    self.pass(|| self.ask(&disk, place));
                     disk.end();
                     daemon.wait()
                 }),
@@ -183,11 +183,12 @@ impl Line {
     }
 
     /// Passes a message of the client on, or does what it asks for. Whether there was one.
-    fn ask(&self, disk: &Disk) -> Result<bool, RelayError> {
+    fn ask(&self, disk: &Disk, place: &str) -> Result<bool, RelayError> {
         let Some(mut message) = Message::receive(&self.client)? else {
             return Ok(false);
         };
-        match self.lender.meet(&mut message)? {
+        let prepare = || disk.prepare_for_notes(place);
+        match self.lender.meet(&mut message, prepare)? {
             Met::Library => {
                 if let Some(channel) = message.mend()? {
                     *locked(&self.channel) = Some(channel);

@@ -15,8 +15,8 @@ use crate::serve::{Completer, Done, Export, Job, Share, Submitter};
 
 use super::chain::Broken;
 use super::config::{self, LONGEST_QUEUE, QUEUES, Serial};
-use super::in_flight::{Effect, InFlightNotes};
-use super::queue::{AllMemory, Answering, Batch, Queue, Vring, Written, give_back};
+use super::in_flight::{Effect, InFlightNotes, NoNotes};
+use super::queue::{AllMemory, Answering, Batch, Queue, Taken, Vring, Written, give_back};
 use super::request::{Answer, Device, Wanted};
 use crate::locked::locked;
 
@@ -90,24 +90,59 @@ impl Disk {
         *locked(&self.notes) = Some(Arc::clone(notes));
     }
 
+    /// Gets ready for notes that are lent or given back.
+    ///
+    /// A guest that was reset has not flushed, and reads what it wrote before. A guest that was
+    /// stopped for a while goes on with what it wrote. The notes have to count from a moment at
+    /// which all that was answered is durable.
+    pub(super) fn prepare_for_notes(&self, place: &str) -> Result<(), NoNotes> {
+        if self.queues.iter().any(|queue| queue.is_running()) {
+            return Err(NoNotes::Running);
+        }
+        for queue in &self.queues {
+            queue.drain();
+        }
+        match self.export.about().read_only || self.flush(place) {
+            true => Ok(()),
+            false => Err(NoNotes::NotDurable),
+        }
+    }
+
     /// Makes durable what was answered, so that a client which comes back, also to another server,
     /// finds all of it. All that was taken has been answered.
     pub(super) fn settle(&self, place: &str) {
-        let notes = locked(&self.notes).take();
-        let Some(notes) = notes.filter(|notes| notes.has_volatile()) else {
-            return;
+        let is_volatile = {
+            let notes = locked(&self.notes);
+            notes.as_ref().is_some_and(|notes| notes.has_volatile())
         };
-        let answered = notes.answered();
+        if is_volatile {
+            // If it fails, the notes go on saying what is not durable.
+            self.flush(place);
+        }
+    }
+
+    /// Flushes the device, for clients that have answers to rely on. Whether all that was answered
+    /// is durable; the notes say it if it is.
+    fn flush(&self, place: &str) -> bool {
+        let notes = locked(&self.notes).clone();
+        let answered = notes.as_ref().map_or(0, |notes| notes.answered());
         let (submitter, completer) = self.export.client::<()>(place.to_owned());
         let submitted = submitter.submit([(Job::Flush, (), None)]);
         drop(submitter);
         let mut is_durable = submitted.is_ok();
-        while let Ok(Some(done)) = completer.next_batch() {
-            is_durable &= done.iter().all(|done| done.status == Status::Ok);
+        loop {
+            match completer.next_batch() {
+                Ok(Some(done)) => {
+                    is_durable &= done.iter().all(|done| done.status == Status::Ok);
+                }
+                Ok(None) => break,
+                Err(_) => return false,
+            }
         }
-        if is_durable {
+        if is_durable && let Some(notes) = notes {
             notes.are_durable(answered);
         }
+        is_durable
     }
 
     /// Answers what ends, until all has.
@@ -163,11 +198,12 @@ impl Disk {
         let mut bytes = 0;
         for mut taken in batch.chains {
             let wanted = Wanted::of(&mut taken.chain, &batch.memory, device);
+            let effect = wanted.map_or(Effect::None, |wanted| self.effect(wanted, &taken));
             let answering = Answering {
                 taken,
                 vring: vring.clone(),
                 memory: Arc::clone(&batch.memory),
-                effect: wanted.map_or(Effect::None, |wanted| self.effect(wanted)),
+                effect,
                 permit: None,
             };
             match wanted {
@@ -189,17 +225,19 @@ impl Disk {
     }
 
     /// What a request means for what is durable, if it succeeds.
-    fn effect(&self, wanted: Wanted) -> Effect {
+    fn effect(&self, wanted: Wanted, taken: &Taken) -> Effect {
         match wanted {
             // What was discarded may come back.
             Wanted::Read(_) | Wanted::Id | Wanted::Discard(_) => Effect::None,
-            Wanted::Flush => {
-                let notes = locked(&self.notes);
-                Effect::Flush(notes.as_ref().map_or(0, |notes| notes.answered()))
-            }
-            Wanted::Write(_) | Wanted::WriteZeroes(_) if self.is_write_through() => Effect::None,
+            Wanted::Flush => Effect::Flush(taken.answered_changes()),
+            Wanted::Write(_) | Wanted::WriteZeroes(_) if self.is_durable_at_once() => Effect::None,
             Wanted::Write(_) | Wanted::WriteZeroes(_) => Effect::Change,
         }
+    }
+
+    /// Whether a change is durable when it is answered.
+    fn is_durable_at_once(&self) -> bool {
+        self.is_write_through() || self.export.about().synchronous
     }
 
     fn is_write_through(&self) -> bool {

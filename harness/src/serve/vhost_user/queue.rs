@@ -61,6 +61,13 @@ impl Drop for Taken {
     }
 }
 
+impl Taken {
+    /// The changes that have been answered until now, where they are counted.
+    pub(super) fn answered_changes(&self) -> u64 {
+        self.notes.as_ref().map_or(0, QueueNotes::answered)
+    }
+}
+
 impl Queue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,6 +76,16 @@ impl Queue {
     /// Notes what is in flight there when it is started the next time.
     pub(super) fn note_in(&self, notes: Option<QueueNotes>) {
         self.state().next_notes = notes;
+    }
+
+    /// Whether chains may be taken from it at any moment, as they have been.
+    pub(super) fn is_running(&self) -> bool {
+        let is_started = self.state().is_started;
+        is_started
+            && self.vring.get().is_some_and(|vring| {
+                let vring = vring.get_ref();
+                vring.is_enabled() && vring.get_queue().ready()
+            })
     }
 
     /// Waits until all that was taken has ended, and is in the used ring. It is started again when

@@ -132,10 +132,7 @@ impl FrontEnd {
         let channel = negotiate(&mut frontend, kind);
         let notes = match notes {
             None if !kind.keeps_notes => None,
-            None => {
-                let wanted = VhostUserInflight::new(0, 0, kind.queues as u16, QUEUE);
-                Some(frontend.get_inflight_fd(&wanted).unwrap())
-            }
+            None => Some(borrowed(&mut frontend, kind)),
             notes => notes,
         };
         if let Some((area, file)) = &notes {
@@ -223,6 +220,29 @@ impl FrontEnd {
         chains.filter(|chain| chain[0] == 1).count()
     }
 
+    /// Notes that the first `count` places of the first queue are in flight, which has been served
+    /// and is stopped. A server leaves such notes that is killed when it has taken them.
+    pub(super) fn note_taken(&self, count: u16) {
+        let (_, file) = self.notes.as_ref().unwrap();
+        for place in 0..count {
+            let at = 16 + 16 * u64::from(place * EACH);
+            let order = u64::from(place) + 1;
+            file.write_all_at(&[1], at).unwrap();
+            file.write_all_at(&order.to_le_bytes(), at + 8).unwrap();
+        }
+    }
+
+    /// Has the server lend other memory for what is in flight.
+    pub(super) fn borrow_notes(&mut self) {
+        self.notes = Some(borrowed(&mut self.frontend, self.kind));
+    }
+
+    /// Gives the memory for what is in flight to the server. What it does not take is an error.
+    pub(super) fn give_notes(&mut self) -> Result<(), vhost::Error> {
+        let (area, file) = self.notes.as_ref().unwrap();
+        self.frontend.set_inflight_fd(area, file.as_raw_fd())
+    }
+
     pub(super) fn queue(&mut self, index: usize) -> &mut Queue {
         &mut self.queues[index]
     }
@@ -252,6 +272,12 @@ impl FrontEnd {
     pub(super) fn request(&mut self, kind: u32, sector: u64, data: [u8; 4096]) -> (u8, [u8; 4096]) {
         self.queue(0).request(kind, sector, data)
     }
+}
+
+/// Memory for what is in flight, as the server lends it.
+fn borrowed(frontend: &mut Frontend, kind: Kind) -> (VhostUserInflight, File) {
+    let wanted = VhostUserInflight::new(0, 0, kind.queues as u16, QUEUE);
+    frontend.get_inflight_fd(&wanted).unwrap()
 }
 
 /// Agrees on features. The channel on which the server tells of changes.

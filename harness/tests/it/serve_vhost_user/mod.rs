@@ -4,6 +4,7 @@
 mod front_end;
 mod guest;
 mod killed_server;
+mod notes;
 mod one_client;
 mod queues;
 mod running_uml;

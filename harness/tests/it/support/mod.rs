@@ -3,6 +3,7 @@
 
 pub(crate) mod cases;
 pub(crate) mod cli;
+pub(crate) mod failing;
 pub(crate) mod fuse;
 pub(crate) mod images;
 pub(crate) mod mounted;
@@ -13,3 +14,4 @@ pub(crate) mod server;
 pub(crate) mod share;
 pub(crate) mod tree_mount;
 pub(crate) mod uml;
+pub(crate) mod waits;

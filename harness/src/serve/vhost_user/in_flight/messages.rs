@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use vhost::vhost_user::VhostUserProtocolFeatures;
 
 use super::super::relay::{Message, RelayError};
-use super::{InFlightNotes, NotedQueues};
+use super::{InFlightNotes, NoNotes, NotedQueues};
 
 const SET_PROTOCOL_FEATURES: u32 = 16;
 const GET_INFLIGHT_FD: u32 = 31;
@@ -33,8 +33,13 @@ pub(in super::super) enum Met {
 }
 
 impl Lender {
-    /// Looks at a message of the client.
-    pub(in super::super) fn meet(&self, message: &mut Message) -> Result<Met, RelayError> {
+    /// Looks at a message of the client. Before notes are lent or looked at, `prepare` has the
+    /// device ready for them.
+    pub(in super::super) fn meet(
+        &self,
+        message: &mut Message,
+        prepare: impl FnOnce() -> Result<(), NoNotes>,
+    ) -> Result<Met, RelayError> {
         let request = message.request();
         if request == SET_PROTOCOL_FEATURES
             && let Some(features) = message.body().first_chunk()
@@ -49,6 +54,7 @@ impl Lender {
         }
         let area = Area::parse(message.body())?;
         let descriptor = message.take_descriptor();
+        prepare()?;
         if request == GET_INFLIGHT_FD {
             let (notes, file) = InFlightNotes::new(area.shape)?;
             let answer = message.reply(area.lent(message.body().len()), Some(file));
