@@ -27,6 +27,7 @@ mod shell;
 mod size_change;
 mod startup;
 mod stat;
+mod teller;
 mod temporary;
 mod terminal;
 mod trace;
@@ -115,6 +116,7 @@ fn wrong_usage(what: String) -> Verdict {
 
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
+    crate::serve::handed_over::note();
     report_file_size_limits();
     interrupt::install();
     let cli = match Cli::try_parse() {

@@ -25,7 +25,8 @@ use super::ctl::RecordedText;
 use super::device_arg::device_or_path;
 use super::driver_arg::DriverArgs;
 use super::interrupt::Interrupt;
-use super::{Failure, Verdict, output, wrong_usage};
+use super::teller::Teller;
+use super::{Failure, Verdict, wrong_usage};
 
 /// Serve a device to real programs: over NBD, vhost-user or as a file, grown while they use it
 ///
@@ -149,7 +150,9 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     // From here on the first signal asks the server to stop.
     let interrupt = Interrupt::catch();
     let size = args.device.size.take();
-    let tells = |line: &dyn std::fmt::Display| output::remark(line);
+    let teller = Teller::start().map_err(Failure::operation)?;
+    let told = teller.clone();
+    let tells = move |line: &dyn std::fmt::Display| told.tell(line);
     let (ends, ending) = bounded(1);
     let up = args
         .opening(driver)
@@ -179,6 +182,7 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     if let Some(control) = control {
         control.end(closed.clone());
     }
+    teller.finish();
     match served? {
         Ending::Died(error) => Err(Failure(format!(
             "{}: the device has ended, and what was not flushed may be lost: {error}",
@@ -195,7 +199,7 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
 fn finish_recording(export: &Export) -> Result<(), Failure> {
     if let Some(recorder) = export.record_to(None) {
         let recorded = recorder.finish().map_err(Failure)?;
-        output::remark(RecordedText(&recorded));
+        export.tell(&RecordedText(&recorded));
     }
     Ok(())
 }
@@ -300,7 +304,7 @@ fn resize_first(up: &Up, size: Option<Bytes>) -> Result<(), Failure> {
 
 fn announce(export: &Export, endpoints: &Endpoints, control: Option<&Control>) {
     let places = endpoints.places().chain(control.map(Control::place));
-    output::remark(format_args!(
+    export.tell(&format_args!(
         "serving {}, {}: {}",
         shown(&export.about().path),
         export.capacity().bytes(),
@@ -309,7 +313,7 @@ fn announce(export: &Export, endpoints: &Endpoints, control: Option<&Control>) {
     // Where nobody waits for it, nothing is sent.
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         let words = driver::system_words(&error);
-        output::remark(format_args!(
+        export.tell(&format_args!(
             "the service manager is not told that this is ready: {words}"
         ));
     }

@@ -19,6 +19,7 @@ pub mod control;
 mod export;
 mod extents;
 pub mod fuse;
+pub mod handed_over;
 mod job;
 pub mod nbd;
 mod pending;

@@ -88,6 +88,7 @@ mod serve_fuse_beside;
 mod serve_fuse_ends;
 mod serve_fuse_failed_sync;
 mod serve_fuse_loop;
+mod serve_handed_over;
 mod serve_interrupted;
 mod serve_nbd;
 mod serve_nbd_abilities;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use super::super::acceptor::Acceptor;
 use super::super::address::Address;
 use super::super::export::Export;
+use super::super::handed_over;
 use super::super::server::Endpoint;
 use super::super::socket::{Listening, listen};
 use super::abilities::Abilities;
@@ -167,19 +169,26 @@ fn sockets(address: &Address, allow_remote: bool) -> Result<Vec<Socket>, String>
 /// The sockets that whoever started the program has opened for it.
 fn handed_over() -> Result<Vec<Socket>, String> {
     let of_system = |error: io::Error| driver::system_words(&error);
-    let mut handed = listenfd::ListenFd::from_env();
+    let mut handed = match handed_over::count()? {
+        0 => listenfd::ListenFd::empty(),
+        _ => listenfd::ListenFd::from_env(),
+    };
     let mut sockets = Vec::new();
     for index in 0..handed.len() {
-        if let Ok(Some(listener)) = handed.take_unix_listener(index) {
+        if let Ok(Some(listener)) = handed.take_unix_listener(index)
+            && listens(&listener)
+        {
             let acceptor = Acceptor::new(listener).map_err(of_system)?;
             sockets.push(Socket::Unix(acceptor));
-        } else if let Ok(Some(listener)) = handed.take_tcp_listener(index) {
+        } else if let Ok(Some(listener)) = handed.take_tcp_listener(index)
+            && listens(&listener)
+        {
             let acceptor = Acceptor::new(listener).map_err(of_system)?;
             sockets.push(Socket::Tcp(acceptor));
         } else {
             return Err(format!(
                 "found that descriptor {} is no socket that listens, expected one",
-                3 + index
+                handed_over::FIRST + index
             ));
         }
     }
@@ -191,6 +200,11 @@ fn handed_over() -> Result<Vec<Socket>, String> {
                 .into(),
         ),
     }
+}
+
+/// Whether connections can come in at a socket.
+fn listens(socket: &impl AsFd) -> bool {
+    rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false)
 }
 
 /// Accepts connections until the socket is stopped. An error is said once, until a client comes.
