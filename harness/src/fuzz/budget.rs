@@ -27,8 +27,9 @@ const AN_ACTION: u64 = 1_000;
 /// Bytes that may be written whatever is in a case.
 const LEAST_BYTES: u64 = 64 << 20;
 
-/// Bytes that may be written for each byte of a sector.
-const REWRITTEN: u64 = 64;
+/// Bytes that may be written for each byte of the largest device, and of what requests name. A host
+/// that zeroes no range writes each zero, and a sound case has come to 64 times its size by that.
+const REWRITTEN: u64 = 96;
 
 /// Bytes of a file that may come on top of those of its device: planners leave up to 1 GiB of room
 /// before the bitmap and again before the data.

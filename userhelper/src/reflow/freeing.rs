@@ -2,7 +2,7 @@
 
 use driver::cow::{Geometry, SectorMap};
 use driver::host::{FileRole, HostFile};
-use driver::ordered::Desk;
+use driver::ordered::{Desk, Hold};
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorRange};
 
@@ -15,7 +15,8 @@ impl Reflow {
     ///
     /// Requests and publications go on meanwhile. None of them touches what is freed: the window
     /// is above the frontier now, and what will have its place here is below it, and at its old
-    /// place.
+    /// place. The last block is an exception where the window is as long as the distance moved:
+    /// it is rounded up to what sectors above the frontier have.
     pub(super) async fn free_source<F: HostFile>(
         &mut self,
         desk: &Desk<F>,
@@ -25,7 +26,9 @@ impl Reflow {
         // In whole blocks: the one that the window begins within goes before the next is copied.
         let source = self.source_of(window);
         let source = up_to_blocks(source.start)..up_to_blocks(source.end());
-        let mut left = Some(FileRange::between(source));
+        let border = self.new.place_of(window.start);
+        let shared = FileOffset(border.0 / BLOCK * BLOCK).max(source.start);
+        let mut left = Some(FileRange::between(source.start..source.end.min(shared)));
         while let Some(source) = left {
             self.look_at(clock);
             self.pace.end();
@@ -40,7 +43,31 @@ impl Reflow {
                 desk.pass().await?;
             }
         }
-        Ok(())
+        match shared < source.end {
+            true => self.free_shared(desk, window, shared..source.end).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Frees the last block of a window's source, in which sectors above the frontier have their
+    /// place. A request could write one of them between the look that finds it clean and the
+    /// punch, and so requests are kept out of them meanwhile.
+    async fn free_shared<F: HostFile>(
+        &mut self,
+        desk: &Desk<F>,
+        window: SectorRange,
+        shared: std::ops::Range<FileOffset>,
+    ) -> Result<(), ResizeError> {
+        let above = Sector(0) + (shared.end - self.new.data_offset).whole_sectors();
+        let kept_out = Hold::Window(SectorRange::between(window.start..above));
+        desk.look(move |here| here.set_hold(kept_out)).await?;
+        // Those end that were under way there.
+        desk.turn().await?;
+        let mut left = Some(FileRange::between(shared));
+        while let Some(shared) = left {
+            (left, _) = self.free_some(desk, shared).await?;
+        }
+        desk.look(|here| here.set_hold(Hold::Nothing)).await
     }
 
     /// Frees the block that the last window began within, if this one, which is not copied yet,

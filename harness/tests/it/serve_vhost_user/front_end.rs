@@ -128,8 +128,8 @@ impl FrontEnd {
         notes: Option<(VhostUserInflight, File)>,
         places: &[(u16, u16)],
     ) -> Result<FrontEnd, vhost::Error> {
-        let mut frontend = Frontend::connect(socket, QUEUES as u64).unwrap();
-        let channel = negotiate(&mut frontend, kind);
+        let (mut frontend, features) = let_in(socket);
+        let channel = negotiate(&mut frontend, kind, features);
         let notes = match notes {
             None if !kind.keeps_notes => None,
             None => Some(borrowed(&mut frontend, kind)),
@@ -280,10 +280,24 @@ fn borrowed(frontend: &mut Frontend, kind: Kind) -> (VhostUserInflight, File) {
     frontend.get_inflight_fd(&wanted).unwrap()
 }
 
+/// A connection that the server takes, and the features that it offers. A process that another test
+/// starts has copies of all sockets for a moment, so that a server may see late that a client has
+/// gone.
+fn let_in(socket: &Path) -> (Frontend, u64) {
+    for _ in 0..10_000 {
+        let frontend = Frontend::connect(socket, QUEUES as u64).unwrap();
+        if frontend.set_owner().is_ok()
+            && let Ok(features) = frontend.get_features()
+        {
+            return (frontend, features);
+        }
+        std::thread::yield_now();
+    }
+    panic!("the server takes no client");
+}
+
 /// Agrees on features. The channel on which the server tells of changes.
-fn negotiate(frontend: &mut Frontend, kind: Kind) -> UnixStream {
-    frontend.set_owner().unwrap();
-    let features = frontend.get_features().unwrap();
+fn negotiate(frontend: &mut Frontend, kind: Kind, features: u64) -> UnixStream {
     let protocol = frontend.get_protocol_features().unwrap();
     let offered = VhostUserProtocolFeatures::CONFIG
         | VhostUserProtocolFeatures::MQ
