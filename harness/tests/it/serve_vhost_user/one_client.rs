@@ -151,9 +151,10 @@ fn a_client_that_talks_rubbish_is_cut_off_with_a_line() {
         let _ = client.read_to_end(&mut Vec::new());
         let mut next = FrontEnd::connect(&served.socket());
         assert_eq!(next.request(READ, 0, [0; 4096]), (0, [1; 4096]));
+        // The next one may have come before the server was done with this one, and is told so then.
         let told = served.told();
-        assert_eq!(told.len(), number + 1, "{told:?}");
-        assert!(told[number].contains("cut off"), "{told:?}");
+        let cut_off = told.iter().filter(|line| line.contains("cut off"));
+        assert_eq!(cut_off.count(), number + 1, "{told:?}");
     }
     served.close();
 }
