@@ -4,7 +4,7 @@
 //!
 //! [`SimHost`](super::SimHost) has the seams that our own code asks for, and knows directories only
 //! as the front of a path. This is the host for programs that know nothing of us. Files are the
-//! simulator's own ([`super::inode`]), with its assumptions.
+//! simulator's own (`sim/inode.rs`), with its assumptions.
 //!
 //! - [`change`]: every change as a value, with its payload. A tree is a pure function of the list
 //!   of its changes, so that any moment of a run can be had again from the list, on any thread.
