@@ -13,6 +13,8 @@ use driver::open::{OpenOptions, open};
 use driver::ordered::{Ordered, Step};
 use driver::units::{Sector, SectorCount};
 
+use crate::numbers::Numbers;
+
 const SECTORS: u64 = 100;
 
 /// What came of requests, by their tags: their statuses, and what was read.
@@ -51,40 +53,27 @@ fn device() -> (MemoryHost, Ordered<MemoryFile>) {
     (host, device)
 }
 
-/// Numbers from a seed.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % end
-    }
-
-    /// A request of a few segments, which may go past the end of the device.
-    fn request(&mut self, tag: u64) -> Request {
-        let operation = match self.below(8) {
-            0..=2 => Operation::Read,
-            3..=4 => Operation::Write { fua: false },
-            5 => Operation::Write { fua: true },
-            6 => Operation::Discard,
-            _ => return Request::flush(Tag(tag)),
-        };
-        let segments = (0..1 + self.below(3)).map(|_| {
-            let sectors = 1 + self.below(4);
-            match operation {
-                Operation::Discard => Segment::without_data(SectorCount(sectors)),
-                _ => Segment::with_data(vec![tag as u8; sectors as usize * 512]),
-            }
-        });
-        Request {
-            tag: Tag(tag),
-            operation,
-            segments: segments.collect(),
-            start: Sector(self.below(SECTORS + 4)),
+/// A request of a few segments, which may go past the end of the device.
+fn request(numbers: &mut Numbers, tag: u64) -> Request {
+    let operation = match numbers.below(8) {
+        0..=2 => Operation::Read,
+        3..=4 => Operation::Write { fua: false },
+        5 => Operation::Write { fua: true },
+        6 => Operation::Discard,
+        _ => return Request::flush(Tag(tag)),
+    };
+    let segments = (0..1 + numbers.below(3)).map(|_| {
+        let sectors = 1 + numbers.below(4);
+        match operation {
+            Operation::Discard => Segment::without_data(SectorCount(sectors)),
+            _ => Segment::with_data(vec![tag as u8; sectors as usize * 512]),
         }
+    });
+    Request {
+        tag: Tag(tag),
+        operation,
+        segments: segments.collect(),
+        start: Sector(numbers.below(SECTORS + 4)),
     }
 }
 
@@ -134,7 +123,7 @@ fn in_place_and_by_an_executor_the_same_requests_show_the_same() {
         while tag < 60 {
             for _ in 0..=numbers.below(3) {
                 tag += 1;
-                let request = numbers.request(tag);
+                let request = request(&mut numbers, tag);
                 in_place.submit(request.clone()).unwrap();
                 executed.submit(request).unwrap();
             }

@@ -13,6 +13,7 @@ mod host_operations;
 mod hostile_headers;
 mod in_flight;
 mod linux_model;
+mod numbers;
 mod opening;
 mod ordered;
 mod sector_map;

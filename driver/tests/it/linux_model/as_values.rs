@@ -10,22 +10,10 @@ use driver::units::{Sector, SectorCount};
 
 use super::disk::{Disk, Fault};
 use super::{backing, image, open, spec};
+use crate::numbers::Numbers;
 use driver::cow::Version;
 
 const SECTORS: u64 = 600;
-
-/// Numbers from a seed.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % end
-    }
-}
 
 fn request(numbers: &mut Numbers, tag: u64) -> Request {
     let count = 1 + numbers.below(40);
