@@ -14,7 +14,7 @@ use rustix::mount::{UnmountFlags, unmount};
 const DEVICE: &str = "/dev/fuse";
 
 /// The helper that mounts and unmounts for users who are not root.
-const HELPER: &str = "fusermount3";
+pub(crate) const HELPER: &str = "fusermount3";
 
 /// When the connection to the kernel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,23 +8,22 @@
 //! was killed too, a mount stays behind, which answers nothing. It is noticed when the directory is
 //! to be used again, and the message has the command that clears it.
 
-use std::fs::File;
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use driver::{shell_word, shown, system_words};
+use driver::{shown, system_words};
 use fuser::{Config, MountOption, Session, SessionACL};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount};
 use userhelper::unfinished::{self, Undoable};
+
+use crate::mountpoint::{Ended, empty, unmount_at_once, why_not};
 
 use super::super::budget::Budget;
 use super::super::export::Export;
@@ -37,12 +36,6 @@ use super::unmounter::{Unmounter, wait_for_another};
 
 /// The most threads that read requests from the kernel.
 const MOST_READERS: usize = 4;
-
-/// The kernel's end of all FUSE mounts.
-const DEVICE: &str = "/dev/fuse";
-
-/// The helper that mounts and unmounts for users who are not root.
-pub(super) const HELPER: &str = "fusermount3";
 
 /// The device mounted on a directory, until it is stopped or dropped.
 #[derive(Debug)]
@@ -98,7 +91,7 @@ impl Fuse {
             why,
         };
         let of_system = |error: io::Error| cannot(system_words(&error));
-        let directory = empty(directory).map_err(cannot)?;
+        let directory = cleared(directory).map_err(cannot)?;
         let place = format!("FUSE at {place}");
         let shared = Arc::new(Shared {
             export: export.clone(),
@@ -135,7 +128,7 @@ impl Fuse {
             },
             move || {
                 let (directory, ours) = of_the_signal;
-                unmount_at_once(&directory, ours.get());
+                unmount_ours(&directory, ours.get());
                 true
             },
         );
@@ -150,7 +143,7 @@ impl Fuse {
         let mounted = Arc::new(Mounted(Mutex::new(Some(mounted))));
         let (with, on) = (Arc::clone(&shared), Arc::clone(&mounted));
         let session = thread("fuse", move || serve(session, &with, &on)).map_err(|error| {
-            mounted.end(|| unmount_at_once(&directory, ours.get()));
+            mounted.end(|| unmount_ours(&directory, ours.get()));
             of_system(error)
         })?;
         tell_kernel_of_sizes(&shared, &directory);
@@ -186,8 +179,9 @@ impl Fuse {
         shared.is_ending.store(true, Ordering::SeqCst);
         // All that was taken is answered when all of it has given its room back.
         drop(shared.slots.take(MOST_IN_FLIGHT));
-        let ended = mounted.end(|| unmount_at_once(&self.directory, self.ours.get()));
-        if ended == Some(Ended::Before) {
+        let ended = mounted.end(|| unmount_ours(&self.directory, self.ours.get()));
+        // Somebody else had unmounted it.
+        if ended == Some(None) {
             tell_of_others(&shared);
         }
         unmounter.end();
@@ -195,7 +189,7 @@ impl Fuse {
         let _ = looks.send(None);
         let _ = looking.join();
         // Where the kernel does not let us end the connection, it ends with the process.
-        if !matches!(ended, Some(Ended::WhenUnused | Ended::Before)) {
+        if matches!(ended, None | Some(Some(Ended::Now))) {
             let _ = session.join();
         }
     }
@@ -217,17 +211,6 @@ impl Endpoint for Fuse {
     }
 }
 
-/// When the connection to the kernel ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// It has.
-    Now,
-    /// When nobody has a file open any more, or this process ends.
-    WhenUnused,
-    /// Somebody else had unmounted it, and it ends likewise.
-    Before,
-}
-
 /// What tells a mount from others: its number, and the device that it is.
 type Identity = (u64, u32, u32);
 
@@ -238,29 +221,20 @@ fn identity(directory: &Path) -> Option<Identity> {
     Some((found.stx_mnt_id, found.stx_dev_major, found.stx_dev_minor))
 }
 
-/// Takes the mount away, whether it is in use or not. What is mounted there after somebody else has
-/// unmounted ours stays.
-fn unmount_at_once(directory: &Path, ours: Option<&Identity>) -> Ended {
+/// Takes our mount away, whether it is in use or not; `None` if somebody else had unmounted it
+/// before. What is mounted there since then stays.
+fn unmount_ours(directory: &Path, ours: Option<&Identity>) -> Option<Ended> {
     if let (Some(found), Some(ours)) = (identity(directory), ours)
         && found != *ours
     {
-        return Ended::Before;
+        return None;
     }
-    // To detach it takes the name away, and to force it ends the connection.
-    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH;
-    if unmount(directory, flags).is_ok() {
-        return Ended::Now;
-    }
-    let mut helper = Command::new(HELPER);
-    helper.args(["-u", "-z", "-q", "--"]).arg(directory);
-    helper.stdin(Stdio::null()).stdout(Stdio::null());
-    // There is nothing else that could be tried.
-    let _ = helper.stderr(Stdio::null()).status();
-    Ended::WhenUnused
+    Some(unmount_at_once(directory))
 }
 
-/// The directory as an absolute path without links, if there is nothing in it.
-fn empty(directory: &Path) -> Result<PathBuf, String> {
+/// The directory to mount on, as [`empty`] has it. What another server has left there is waited
+/// for while its unmounter takes it away.
+fn cleared(directory: &Path) -> Result<PathBuf, String> {
     let is_left_over = || {
         let error = std::fs::read_dir(directory).err();
         error.and_then(|error| Errno::from_io_error(&error)) == Some(Errno::NOTCONN)
@@ -268,41 +242,7 @@ fn empty(directory: &Path) -> Result<PathBuf, String> {
     if is_left_over() {
         wait_for_another(|| !is_left_over());
     }
-    let words = |error: io::Error| match Errno::from_io_error(&error) {
-        Some(Errno::NOTCONN) => left_over(directory),
-        _ => system_words(error),
-    };
-    let mut entries = std::fs::read_dir(directory).map_err(words)?;
-    if entries.next().is_some() {
-        return Err("found a directory with something in it, expected an empty one".into());
-    }
-    directory.canonicalize().map_err(words)
-}
-
-/// What is said of a mount whose server was killed.
-fn left_over(directory: &Path) -> String {
-    let clear = match rustix::process::geteuid().is_root() {
-        true => "umount -l",
-        false => "fusermount3 -u",
-    };
-    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    format!(
-        "found a mount whose server was killed; this takes it away: {clear} {}",
-        shell_word(&directory)
-    )
-}
-
-/// What is said of a failure to mount.
-fn why_not(error: &io::Error) -> String {
-    // Everybody who mounts has to open it, and the helper does not say so.
-    if let Err(error) = File::options().read(true).write(true).open(DEVICE) {
-        return format!("{DEVICE}: {}", system_words(error));
-    }
-    let words = system_words(error);
-    match rustix::process::geteuid().is_root() {
-        true => words,
-        false => format!("{}: without root it takes {HELPER}", words.trim_end()),
-    }
+    empty(directory)
 }
 
 fn config(export: &Export) -> Config {

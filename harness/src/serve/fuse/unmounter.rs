@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::mount::HELPER;
+use crate::mountpoint::HELPER;
 
 /// It ends when it is told to, or when what it has to take away is not there: of a mount that
 /// nobody answers the directory cannot be looked at. What ends whole process groups, such as a
