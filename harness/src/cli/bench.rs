@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use clap::Subcommand;
+use driver::size::parse_device_size;
+use driver::units::Bytes;
 
-use crate::bench::{Only, Row, Table};
+use crate::bench::{BenchError, Only, Row, Settings, Table};
 use crate::locked::locked;
 
 use super::interrupt::{self, Interrupt};
@@ -91,6 +93,46 @@ pub(super) fn run(command: &Command) -> Result<Verdict, Failure> {
         Command::Resize(args) => args.run(),
         Command::Serve(args) => args.run(),
         Command::Fuzz(args) => args.run(),
+    }
+}
+
+/// What benchmarks with other programs measure. What they have started is ended, and what they have
+/// made is removed, also at Ctrl-C.
+fn with_programs(
+    common: &Common,
+    place: &Place,
+    dirty: Bytes,
+    measure: impl FnOnce(Settings<'_>, &mut dyn FnMut(Vec<Row>)) -> Result<(), BenchError>,
+) -> Result<Verdict, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure(format!("finding this program: {error}")))?;
+    let interrupt = Interrupt::catch();
+    let directory = place.directory()?;
+    let only = common.only();
+    let settings = Settings {
+        directory: directory.path(),
+        program: &program,
+        dirty,
+        only: &only,
+        stop: interrupt.stop(),
+    };
+    let rows = Rows::new(common);
+    match measure(settings, &mut |more| rows.collect(more)) {
+        Err(BenchError::Interrupted) => {
+            output::remark("interrupted; everything that was made is removed");
+        }
+        measured => measured.map_err(Failure::operation)?,
+    }
+    rows.report(&only)
+}
+
+/// How much is dirty: 4M to `most`.
+fn dirty(text: &str, most: &str) -> Result<Bytes, String> {
+    let parsed = |text| parse_device_size(text).map_err(|error| error.to_string());
+    let (size, largest) = (parsed(text)?, parsed(most)?);
+    match (4 << 20..=largest.0).contains(&size.0) {
+        true => Ok(size),
+        false => Err(format!("found {size}, expected 4M to {most}")),
     }
 }
 

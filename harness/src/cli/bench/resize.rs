@@ -1,12 +1,10 @@
 //! `ubdlab bench resize`.
 
-use driver::size::parse_device_size;
 use driver::units::Bytes;
 
-use crate::bench::{BenchError, Settings, resize};
-use crate::cli::output;
+use crate::bench::resize;
 
-use super::{Common, Failure, Interrupt, Place, Rows, Verdict};
+use super::{Common, Failure, Place, Verdict, dirty, with_programs};
 
 /// Measure resizes and merges beside the programs that do as much with as many bytes
 ///
@@ -30,40 +28,14 @@ pub(in crate::cli) struct ResizeArgs {
     place: Place,
 
     /// How much is dirty on each device, or half the device if that is less: 4M to 64G
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = dirty)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = |text: &str| dirty(text, "64G"))]
     dirty: Bytes,
-}
-
-fn dirty(text: &str) -> Result<Bytes, String> {
-    let size = parse_device_size(text).map_err(|error| error.to_string())?;
-    match (4 << 20..=64 << 30).contains(&size.0) {
-        true => Ok(size),
-        false => Err(format!("found {size}, expected 4M to 64G")),
-    }
 }
 
 impl ResizeArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
-        let program = std::env::current_exe()
-            .map_err(|error| Failure(format!("finding this program: {error}")))?;
-        // It unmounts what it has mounted.
-        let interrupt = Interrupt::catch();
-        let directory = self.place.directory()?;
-        let only = self.common.only();
-        let settings = Settings {
-            directory: directory.path(),
-            program: &program,
-            dirty: self.dirty,
-            only: &only,
-            stop: interrupt.stop(),
-        };
-        let rows = Rows::new(&self.common);
-        match resize::measure(settings, |more| rows.collect(more)) {
-            Err(BenchError::Interrupted) => {
-                output::remark("interrupted; everything that was made is removed");
-            }
-            measured => measured.map_err(Failure::operation)?,
-        }
-        rows.report(&only)
+        with_programs(&self.common, &self.place, self.dirty, |settings, each| {
+            resize::measure(settings, each)
+        })
     }
 }

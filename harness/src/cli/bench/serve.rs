@@ -1,12 +1,10 @@
 //! `ubdlab bench serve`.
 
-use driver::size::parse_device_size;
 use driver::units::Bytes;
 
-use crate::bench::{BenchError, Settings, serve};
-use crate::cli::output;
+use crate::bench::serve;
 
-use super::{Common, Failure, Interrupt, Place, Rows, Verdict};
+use super::{Common, Failure, Place, Verdict, dirty, with_programs};
 
 /// Measure a device that is served beside other programs that serve one
 ///
@@ -31,40 +29,14 @@ pub(in crate::cli) struct ServeArgs {
     place: Place,
 
     /// How much is dirty on the device that grows, at most half of 1 GiB: 4M to 512M
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = dirty)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = |text: &str| dirty(text, "512M"))]
     dirty: Bytes,
-}
-
-fn dirty(text: &str) -> Result<Bytes, String> {
-    let size = parse_device_size(text).map_err(|error| error.to_string())?;
-    match (4 << 20..=512 << 20).contains(&size.0) {
-        true => Ok(size),
-        false => Err(format!("found {size}, expected 4M to 512M")),
-    }
 }
 
 impl ServeArgs {
     pub(super) fn run(&self) -> Result<Verdict, Failure> {
-        let program = std::env::current_exe()
-            .map_err(|error| Failure(format!("finding this program: {error}")))?;
-        // It ends the servers that it has started.
-        let interrupt = Interrupt::catch();
-        let directory = self.place.directory()?;
-        let only = self.common.only();
-        let settings = Settings {
-            directory: directory.path(),
-            program: &program,
-            dirty: self.dirty,
-            only: &only,
-            stop: interrupt.stop(),
-        };
-        let rows = Rows::new(&self.common);
-        match serve::measure(settings, |more| rows.collect(more)) {
-            Err(BenchError::Interrupted) => {
-                output::remark("interrupted; everything that was made is removed");
-            }
-            measured => measured.map_err(Failure::operation)?,
-        }
-        rows.report(&only)
+        with_programs(&self.common, &self.place, self.dirty, |settings, each| {
+            serve::measure(settings, each)
+        })
     }
 }
