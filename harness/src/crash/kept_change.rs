@@ -4,14 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use driver::host::OperationKind;
 use driver::units::{Bytes, FileOffset, FileRange};
 use serde::{Deserialize, Serialize};
 
 use crate::sim::InodeNumber;
 use crate::sim::tree::{Attributes, EntryName, Moment, NewNode, Recorded, TreeChange};
-
-use super::base64;
 
 /// The most bytes that one write of a file may claim to have: it is decompressed to that.
 const LONGEST_WRITE: u64 = 64 << 20;
@@ -143,7 +143,7 @@ impl KeptChange {
                 at: at.0,
                 len: data.len() as u64,
                 // To memory, and of bytes that are there: it does not fail.
-                zstd: base64::encode(&zstd::bulk::compress(data, COMPRESSION).unwrap_or_default()),
+                zstd: BASE64.encode(zstd::bulk::compress(data, COMPRESSION).unwrap_or_default()),
             },
             TreeChange::SetLen { file, len } => Kept::SetLen {
                 file: file.0,
@@ -293,7 +293,9 @@ fn unpacked(len: u64, packed: &str) -> Result<Arc<[u8]>, String> {
             "found a write of {len} bytes, expected at most {LONGEST_WRITE}"
         ));
     }
-    let packed = base64::decode(packed).ok_or("found bytes that are no base64")?;
+    let packed = BASE64
+        .decode(packed)
+        .map_err(|_| "found bytes that are no base64")?;
     let data = zstd::bulk::decompress(&packed, len as usize);
     let data = data.map_err(|error| format!("decompressing: {error}"))?;
     match data.len() as u64 == len {
@@ -320,6 +322,29 @@ impl KeptAttributes {
             group: self.group,
             accessed: self.accessed_ns.map(Moment),
             modified: self.modified_ns.map(Moment),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back_and_what_is_no_base64_is_refused() {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"f", "Zg=="),
+            (b"fo", "Zm8="),
+            (b"foo", "Zm9v"),
+            (b"foob", "Zm9vYg=="),
+            (b"\xff\xfe\xfd", "//79"),
+        ] {
+            assert_eq!(BASE64.encode(bytes), text);
+            assert_eq!(BASE64.decode(text).as_deref(), Ok(bytes));
+        }
+        for text in ["Z", "Zg=", "Zh==", "Z=g=", "====", "Zm9v\n", "Zm 9"] {
+            assert!(BASE64.decode(text).is_err(), "{text:?}");
         }
     }
 }

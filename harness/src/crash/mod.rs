@@ -12,7 +12,6 @@
 //!
 //! Whatever the number of workers, the plan is the same, and so is what is found.
 
-mod base64;
 mod checking;
 mod command;
 mod finding;
