@@ -3,6 +3,9 @@
 
 use std::sync::OnceLock;
 
+/// Says how many there are.
+const COUNT: &str = "LISTEN_FDS";
+
 /// The first descriptor that is handed over.
 pub(super) const FIRST: usize = 3;
 
@@ -15,6 +18,9 @@ static OPEN: OnceLock<usize> = OnceLock::new();
 /// Looks which descriptors the program was started with. What it opens before this would be taken
 /// for a socket that was handed over.
 pub fn note() {
+    if std::env::var_os(COUNT).is_none() {
+        return;
+    }
     let is_open = |number: &usize| {
         let name = format!("/proc/self/fd/{number}");
         std::fs::symlink_metadata(name).is_ok()
@@ -29,20 +35,20 @@ pub fn note() {
 /// # Errors
 /// If there cannot be as many.
 pub(super) fn count() -> Result<usize, String> {
-    let asked = std::env::var_os("LISTEN_FDS");
+    let asked = std::env::var_os(COUNT);
     let (Some(asked), true) = (asked, std::env::var_os("LISTEN_PID").is_some()) else {
         return Ok(0);
     };
     let asked = asked.to_string_lossy();
     let count = asked.parse().ok().filter(|count| *count <= MOST);
     let count = count.ok_or_else(|| {
-        format!("found LISTEN_FDS={asked}, expected the number of sockets, at most {MOST}")
+        format!("found {COUNT}={asked}, expected the number of sockets, at most {MOST}")
     })?;
     let open = OPEN.get().copied().unwrap_or(0);
     match count <= open {
         true => Ok(count),
         false => Err(format!(
-            "found that descriptor {} is closed, expected LISTEN_FDS={count} sockets from \
+            "found that descriptor {} is closed, expected {COUNT}={count} sockets from \
              descriptor {FIRST} on",
             FIRST + open
         )),
