@@ -23,6 +23,12 @@ fn work(files: &[(&str, &str)]) -> Option<Sandbox> {
     Some(sandbox)
 }
 
+/// An empty directory `work`, for a peer's program with this name.
+fn work_of(peer_name: &str) -> Option<(String, Sandbox)> {
+    let program = peer(peer_name)?;
+    Some((program.to_str().unwrap().to_owned(), work(&[])?))
+}
+
 fn crash(sandbox: &Sandbox, check: &str, more: &[&str], command: &[&str]) -> Output {
     let before = ["crash", "--dir", "work", "--check", check];
     sandbox.run(&[&before, more, &["--"], command].concat())
@@ -315,13 +321,9 @@ fn what_is_to_fail_fails_and_its_end_is_crashed_too() {
 /// SQLite's manual: with FULL a power cut corrupts nothing, with OFF it may.
 #[test]
 fn sqlite_survives_with_its_syncs_and_not_without() {
-    let Some(sqlite) = peer("sqlite3") else {
+    let Some((sqlite, sandbox)) = work_of("sqlite3") else {
         return;
     };
-    let Some(sandbox) = work(&[]) else {
-        return;
-    };
-    let sqlite = sqlite.to_str().unwrap();
     let setup = format!(
         "{sqlite} work/db 'create table t(a, b); \
          insert into t select value, hex(randomblob(500)) from generate_series(1, 30)'"
@@ -341,7 +343,7 @@ fn sqlite_survives_with_its_syncs_and_not_without() {
         let more = [
             "--json", "--setup", &setup, "--points", "60", "--images", "10",
         ];
-        let done = crash(&sandbox, &check, &more, &[sqlite, "work/db", &script]);
+        let done = crash(&sandbox, &check, &more, &[&sqlite, "work/db", &script]);
         let said = String::from_utf8_lossy(&done.stdout);
         let (found, settings) = (done.status.code(), [journal, synchronous]);
         assert_eq!(found, Some(status), "{settings:?}: {said}");
@@ -375,13 +377,9 @@ fn a_merge_by_uml_moo_into_the_backing_file_is_found() {
 /// Whatever comes of it: it is run, crashed and told.
 #[test]
 fn qemu_img_commit_is_crashed_and_reported() {
-    let Some(qemu_img) = peer("qemu-img") else {
+    let Some((qemu_img, sandbox)) = work_of("qemu-img") else {
         return;
     };
-    let Some(sandbox) = work(&[]) else {
-        return;
-    };
-    let qemu_img = qemu_img.to_str().unwrap();
     let setup = format!(
         "cd work && {qemu_img} create -q -f qcow2 base.qcow2 4M \
          && {qemu_img} create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 \
@@ -395,7 +393,7 @@ fn qemu_img_commit_is_crashed_and_reported() {
     let more = [
         "--json", "--setup", &setup, "--points", "40", "--images", "8",
     ];
-    let commit = [qemu_img, "commit", "-q", "work/top.qcow2"];
+    let commit = [&qemu_img, "commit", "-q", "work/top.qcow2"];
     let done = crash(&sandbox, &check, &more, &commit);
     let status = done.status.code();
     assert!(matches!(status, Some(0 | 1)), "{done:?}");

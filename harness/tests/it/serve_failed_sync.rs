@@ -7,16 +7,16 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, open};
-use harness::device::{SharedDevice, Stepped, Taken};
+use harness::device::{SharedDevice, Stepped};
 use harness::serve::address::Address;
 use harness::serve::control::Control;
 use harness::serve::nbd::Nbd;
 use harness::serve::nbd::message::{Command, command_flags};
-use harness::serve::{About, Endpoint, Export};
+use harness::serve::{Endpoint, Export};
 use userhelper::real_files::RealHost;
 
 use crate::support::cli::Sandbox;
-use crate::support::failing::Failing;
+use crate::support::failing::{Failing, about};
 use crate::support::nbd::Client;
 
 const IO: u32 = 5;
@@ -29,16 +29,7 @@ fn a_failed_sync_is_told_in_every_status_and_to_every_client() {
     let syncs_fail = Arc::new(AtomicBool::new(false));
     let host = Failing::when(&syncs_fail);
     let device = SharedDevice::start(Stepped::on(opened.device, Box::new(host))).unwrap();
-    let about = About {
-        path: sandbox.path("cow"),
-        driver: "ordered",
-        defects: Vec::new(),
-        io: Taken::Inline,
-        read_only: false,
-        synchronous: false,
-        resizes: true,
-        allow_shrink: false,
-    };
+    let about = about(sandbox.path("cow"));
     let (ends, _ending) = bounded(1);
     let tells = Box::new(|_: &dyn std::fmt::Display| ());
     let export = Export::new(about, device.handle(), tells, ends);

@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::bounded;
 use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, open};
-use harness::device::{SharedDevice, Stepped, Taken};
+use harness::device::{SharedDevice, Stepped};
 use harness::serve::fuse::Fuse;
-use harness::serve::{About, Endpoint, Export};
+use harness::serve::{Endpoint, Export};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 use userhelper::real_files::RealHost;
 
 use crate::support::cli::Sandbox;
-use crate::support::failing::Failing;
+use crate::support::failing::{Failing, about};
 use crate::support::fuse::Directory;
 
 fn error_of<T: std::fmt::Debug>(result: std::io::Result<T>) -> Errno {
@@ -35,16 +35,7 @@ fn after_a_failed_sync_every_sync_fails_and_reads_go_on() {
     let fails = Arc::new(AtomicBool::new(false));
     let host = Failing::when(&fails);
     let shared = SharedDevice::start(Stepped::on(opened.device, Box::new(host))).unwrap();
-    let about = About {
-        path: cow,
-        driver: "ordered",
-        defects: Vec::new(),
-        io: Taken::Inline,
-        read_only: false,
-        synchronous: false,
-        resizes: true,
-        allow_shrink: false,
-    };
+    let about = about(cow);
     let told = Arc::new(Mutex::new(Vec::new()));
     let tells = Arc::clone(&told);
     let tells = move |line: &dyn Display| tells.lock().unwrap().push(line.to_string());

@@ -21,16 +21,6 @@ const LONGEST: u32 = u32::MAX - (SECTOR_SIZE as u32 - 1);
 /// Long enough for whatever a client here does.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A COW file `cow` over a hole of this size.
-fn with_large_device(size: u64) -> Sandbox {
-    let sandbox = Sandbox::new();
-    let file = std::fs::File::create(sandbox.path("backing")).unwrap();
-    file.set_len(size).unwrap();
-    sandbox.touch("backing", 1_050_000_000);
-    sandbox.create_cow("cow", "backing");
-    sandbox
-}
-
 /// Many more than can be done in the time that it takes to stop. Every one that the server took is
 /// answered: those that were begun as they ended, the others with the word for that.
 #[test]
@@ -81,7 +71,7 @@ fn what_was_not_begun_when_the_server_ends_is_refused_with_that() {
 
 #[test]
 fn trims_and_zeros_of_four_gib_are_served_while_others_go_on() {
-    let sandbox = with_large_device(5 * GIB);
+    let sandbox = Sandbox::with_hole(5 * GIB);
     let server = Server::start(&sandbox, &["@cow", "--nbd", "@s"]);
     let socket = sandbox.path("s");
     let mut client = Client::connect(&socket);
@@ -115,7 +105,7 @@ fn trims_and_zeros_of_four_gib_are_served_while_others_go_on() {
 #[test]
 fn a_server_that_ends_does_not_finish_what_is_long() {
     const REQUESTS: usize = 64;
-    let sandbox = with_large_device(5 * GIB);
+    let sandbox = Sandbox::with_hole(5 * GIB);
     let server = InProcess::start(&sandbox, Io::Inline, PATIENCE);
     let mut client = Client::connect(&sandbox.path("s"));
     for _ in 0..REQUESTS {

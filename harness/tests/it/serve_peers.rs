@@ -18,16 +18,6 @@ const MIB: u64 = 1 << 20;
 /// ENOSPC, as NBD has it.
 const NO_SPACE: u32 = 28;
 
-/// A COW file `cow` over a hole of this size.
-fn with_empty_device(size: u64) -> Sandbox {
-    let sandbox = Sandbox::new();
-    let file = std::fs::File::create(sandbox.path("backing")).unwrap();
-    file.set_len(size).unwrap();
-    sandbox.touch("backing", 1_050_000_000);
-    sandbox.create_cow("cow", "backing");
-    sandbox
-}
-
 fn uri(sandbox: &Sandbox) -> String {
     format!("nbd+unix:///?socket={}", sandbox.path("s").display())
 }
@@ -123,7 +113,7 @@ fn nbdsh_uses_every_flag() {
     let Some(nbdsh) = peer("nbdsh") else {
         return;
     };
-    let sandbox = with_empty_device(MIB);
+    let sandbox = Sandbox::with_hole(MIB);
     let server = Server::start(&sandbox, &["@cow", "--nbd", "@s"]);
     let contexts = [
         "h.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)",
@@ -192,7 +182,7 @@ fn two_connections_verify_what_they_write_while_the_device_grows_twice() {
         eprintln!("skipped: fio has no nbd engine");
         return;
     }
-    let sandbox = with_empty_device(16 * MIB);
+    let sandbox = Sandbox::with_hole(16 * MIB);
     let server = Server::start(&sandbox, &["@cow", "--nbd", "@s", "--control", "@ctl"]);
     let job = |name: &str, offset: u64| {
         let mut fio = Process::new(&fio);
@@ -229,7 +219,7 @@ fn two_connections_verify_what_they_write_while_the_device_grows_twice() {
 
 #[test]
 fn a_full_disk_fails_requests_and_the_device_lives() {
-    let sandbox = with_empty_device(16 * MIB);
+    let sandbox = Sandbox::with_hole(16 * MIB);
     let at = sandbox.path("small");
     std::fs::create_dir(&at).unwrap();
     let Some(mounted) = Mounted::tmpfs(&at, 2 * MIB) else {

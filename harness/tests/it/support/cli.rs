@@ -141,6 +141,16 @@ impl Sandbox {
         sandbox
     }
 
+    /// One with a COW file `cow` over a hole of this size.
+    pub(crate) fn with_hole(size: u64) -> Sandbox {
+        let sandbox = Sandbox::new();
+        let file = std::fs::File::create(sandbox.path("backing")).unwrap();
+        file.set_len(size).unwrap();
+        sandbox.touch("backing", 1_050_000_000);
+        sandbox.create_cow("cow", "backing");
+        sandbox
+    }
+
     /// The path of a name in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

@@ -1,11 +1,14 @@
 //! The host of a disk that is about to fail.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Action, Finished, HostError, Operation};
+use harness::device::Taken;
+use harness::serve::About;
 use userhelper::real_files::RealFile;
 
 /// The most operations that are under way.
@@ -49,5 +52,19 @@ impl Executor<RealFile> for Failing {
 
     fn finished(&mut self, _: Wait) -> Result<Option<Finished>, Died> {
         Ok(self.ended.pop_front())
+    }
+}
+
+/// What is known of a device on such a host.
+pub(crate) fn about(path: PathBuf) -> About {
+    About {
+        path,
+        driver: "ordered",
+        defects: Vec::new(),
+        io: Taken::Inline,
+        read_only: false,
+        synchronous: false,
+        resizes: true,
+        allow_shrink: false,
     }
 }
