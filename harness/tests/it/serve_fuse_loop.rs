@@ -52,7 +52,7 @@ fn name(directory: &Path, number: u64) -> PathBuf {
     directory.join((number % NAMES).to_string())
 }
 
-/// Looks at the files that have their names still, of so many that were written.
+/// Looks at those of the written files that still have their names.
 fn compare(directory: &Path, files: u64) {
     for number in files.saturating_sub(NAMES)..files {
         let found = std::fs::read(name(directory, number)).unwrap();

@@ -81,7 +81,7 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// Whether this process may have so many files open. What it may allow itself it does.
+/// Whether this process may have that number of files open. It raises its own limit if it may.
 fn may_open(files: u64) -> bool {
     let limit = getrlimit(Resource::Nofile);
     let suffices = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);

@@ -233,7 +233,7 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A length and so many bytes of text.
+    /// A length, and that number of bytes of text.
     fn string(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.u32()?;
         if len > LONGEST_STRING {

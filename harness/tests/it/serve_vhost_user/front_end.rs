@@ -422,7 +422,7 @@ impl Queue {
         self.wait_for(usize::MAX)
     }
 
-    /// Waits until so many have come back, or all.
+    /// Waits until this number of requests have come back, or all.
     pub(super) fn wait_for(&mut self, count: usize) -> Vec<u16> {
         let mut back = self.back();
         while self.seen != self.offered && back.len() < count {
