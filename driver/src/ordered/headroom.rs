@@ -28,7 +28,7 @@
 //! sectors that wait for a flush are not published here: of the byte that old and new sectors
 //! share, only the new sectors' bits are changed.
 
-use crate::cow::{Geometry, PAGE_BYTES, PagesAtOnce, Version};
+use crate::cow::{Geometry, PagesAtOnce, Version};
 use crate::host::{BLOCK, FileRole, HostError, HostFile};
 use crate::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
@@ -37,7 +37,10 @@ use super::commit::check_extension;
 use super::procedure::{Procedure, Resize};
 use super::{Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement};
 
-const BITS: &str = "writing the bitmap of the COW file";
+use bits::block_of;
+
+mod bits;
+
 const RAW_LENGTH: &str = "changing the length of the disk";
 
 /// A resize within the headroom.
@@ -209,31 +212,6 @@ impl Headroom {
         self.commit(desk, image, new).await
     }
 
-    /// Writes the bits of a turn from this byte of the bitmap on; the first byte after them.
-    async fn write_bits<F: HostFile>(
-        &self,
-        desk: &Desk<F>,
-        new: &Geometry,
-        from: u64,
-    ) -> Result<u64, ResizeError> {
-        let pages = self.pages_at_once.bytes().0 - PAGE_BYTES as u64;
-        let last = from.saturating_add(pages).min(new.bitmap_len.0);
-        let to = page_end(last).min(new.bitmap_len.0);
-        let bits = desk.look(move |here| {
-            let mut bits = vec![0; (to - from) as usize];
-            here.device().map().copy_bitmap(Bytes(from), &mut bits);
-            bits
-        });
-        let mut bits = bits.await?;
-        if from == self.first_changed_byte() {
-            let old_bits = self.kept_bits(desk, new).await?;
-            bits[0] = bits[0] & !self.kept_mask() | old_bits;
-        }
-        let at = new.bitmap_offset + Bytes(from);
-        desk.write(FileRole::Cow, BITS, at, bits).await?;
-        Ok(to)
-    }
-
     /// The commit, on the disk and then in memory.
     async fn commit<F: HostFile>(
         &self,
@@ -306,7 +284,7 @@ impl Headroom {
         desk: &Desk<F>,
         new: &Geometry,
     ) -> Result<(), ResizeError> {
-        let block = FileOffset(new.data_end().0 / BLOCK * BLOCK);
+        let block = block_of(new.data_end()).start;
         if block < new.data_offset || block == new.data_end() {
             return Ok(());
         }
@@ -373,54 +351,6 @@ impl Headroom {
         desk.decided().await;
         desk.sync().await
     }
-
-    /// The byte of the bitmap with the bit of the first sector that comes or goes.
-    fn first_changed_byte(&self) -> u64 {
-        self.old_sectors.min(self.new_sectors).0 / 8
-    }
-
-    /// The bits in that byte of the sectors that stay.
-    fn kept_mask(&self) -> u8 {
-        (1 << (self.old_sectors.min(self.new_sectors).0 % 8)) - 1
-    }
-
-    /// What the bitmap on the disk has there for the sectors that stay.
-    async fn kept_bits<F: HostFile>(
-        &self,
-        desk: &Desk<F>,
-        geometry: &Geometry,
-    ) -> Result<u8, ResizeError> {
-        if self.kept_mask() == 0 {
-            return Ok(0);
-        }
-        let doing = "reading the bitmap of the COW file";
-        let at = geometry.bitmap_offset + Bytes(self.first_changed_byte());
-        let byte = desk.read(FileRole::Cow, doing, at, vec![0]).await?;
-        Ok(byte[0] & self.kept_mask())
-    }
-
-    /// Clears the bits of the sectors that went, or that did not come after all.
-    async fn clear_bits<F: HostFile>(
-        &self,
-        desk: &Desk<F>,
-        geometry: &Geometry,
-    ) -> Result<(), ResizeError> {
-        let mut from = self.first_changed_byte();
-        if self.kept_mask() != 0 {
-            let kept = self.kept_bits(desk, geometry).await?;
-            let at = geometry.bitmap_offset + Bytes(from);
-            desk.write(FileRole::Cow, BITS, at, vec![kept]).await?;
-            from += 1;
-        }
-        // There is room for a bit of a partial last sector too, perhaps in a byte of its own.
-        let larger = self.old_size.max(self.new_size);
-        let end = larger.sectors_touched().0.div_ceil(8);
-        let start = geometry.bitmap_offset + Bytes(from);
-        match end.saturating_sub(from) {
-            0 => Ok(()),
-            len => desk.clear(FileRange::new(start, Bytes(len))).await,
-        }
-    }
 }
 
 impl<F: HostFile> Resize<F> for Headroom {
@@ -451,8 +381,4 @@ async fn clear_tail<F: HostFile>(
         }) => desk.clear(FileRange::between(from..new.data_end())).await,
         Err(error) => Err(error),
     }
-}
-
-fn page_end(byte: u64) -> u64 {
-    (byte / PAGE_BYTES as u64 + 1) * PAGE_BYTES as u64
 }

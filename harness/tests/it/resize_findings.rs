@@ -1,6 +1,9 @@
 //! What the fuzzer has found in userhelper's resizes, each as the case that showed it.
 use harness::fuzz::case::Case;
 use harness::fuzz::explore::Search;
+use serde_json::json;
+
+use crate::support::cases::case;
 
 /// A reflow whose device fails every sync from the one with this number on. After the failure the
 /// guest writes to a clean sector, whose old place is the new one of the sector 40 before it.
@@ -146,4 +149,67 @@ fn a_shrink_frees_the_block_that_the_file_ends_within_if_it_holds_nothing() {
     }"#;
     let case: Case = serde_json::from_str(text).unwrap();
     assert_eq!(Search::for_anything(1).of(&case), Ok(None));
+}
+
+/// Operations side by side: a first write to a sector that has moved already, in the block that a
+/// window's source ends within, comes between the look that finds the sector clean and the punch.
+#[test]
+fn a_first_write_above_the_frontier_is_not_lost_to_the_freeing_of_the_block_that_it_is_in() {
+    for step in 0..40 {
+        for order in 1..5 {
+            let mut actions = vec![json!({ "resize": {
+                "sectors": 130, "strategy": "reflow", "window": 1000, "alignment": 16384,
+            } })];
+            for _ in 0..step {
+                actions.extend([json!("drain"), json!("step-resize")]);
+            }
+            actions.push(json!({ "write": { "start": 92, "count": 1, "fua": false } }));
+            let case = case(json!({
+                "format": "ubdlab case 1",
+                "driver": "ordered",
+                "assumptions": {},
+                "image": {
+                    "sectors": 129, "version": "v3", "alignment": 4096, "extension": false,
+                    "dirty": [[0, 1], [111, 18]],
+                },
+                "lives": [{
+                    "side_by_side": order, "actions": actions, "faults": [], "end": "close",
+                }],
+            }));
+            let found = Search::for_anything(1).of(&case);
+            assert_eq!(found, Ok(None), "after {step} steps, in order {order}");
+        }
+    }
+}
+
+/// The bits of the new sectors reach one byte into another block of the bitmap, or begin in one
+/// that has none yet: giving the resize up frees what it has written there, at whatever step.
+#[test]
+fn a_headroom_resize_that_is_given_up_frees_each_block_of_the_bitmap_that_it_wrote() {
+    for (old, new) in [(9, 32_769), (9, 32_768), (32_760, 32_769), (32_768, 32_776)] {
+        for step in 0..8 {
+            let mut actions = vec![
+                json!({ "resize": {
+                    "sectors": old, "strategy": "reflow", "window": 1000, "alignment": 16384,
+                } }),
+                json!("finish-resize"),
+                json!({ "resize": {
+                    "sectors": new, "strategy": "headroom", "window": 1000, "alignment": 16384,
+                } }),
+            ];
+            actions.extend(vec![json!("step-resize"); step]);
+            let case = case(json!({
+                "format": "ubdlab case 1",
+                "driver": "ordered",
+                "assumptions": {},
+                "image": {
+                    "sectors": 8, "version": "v3", "alignment": 4096, "extension": true,
+                    "dirty": [],
+                },
+                "lives": [{ "actions": actions, "faults": [], "end": "close" }],
+            }));
+            let found = Search::for_anything(1).of(&case);
+            assert_eq!(found, Ok(None), "from {old} to {new}, after {step} steps");
+        }
+    }
 }
