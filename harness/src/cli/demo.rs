@@ -14,10 +14,11 @@ use crate::report::{ReplayPage, replay_page};
 use crate::trace::{self, Bundled};
 
 use super::driver_arg::IoArg;
+use super::made_files::{elsewhere, fate_of_files, files_in, in_directory, told};
 use super::output::{self, InLines};
 use super::page::PageFile;
 use super::progress::Shown;
-use super::replay::{elsewhere, fate_of_files, files_in, in_directory, told, verdict};
+use super::replay::verdict;
 use super::{Failure, Verdict, terminal};
 
 const TRACE_NAME: &str = "ext4-unpack.ubdtrace (part of the program)";

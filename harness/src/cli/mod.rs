@@ -14,6 +14,7 @@ mod fuzz;
 mod generate;
 mod image;
 mod interrupt;
+mod made_files;
 mod output;
 mod output_file;
 mod page;

@@ -1,22 +1,17 @@
 //! `ubdlab replay`.
 
 use std::fmt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::SystemTime;
 
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use driver::device_spec::DeviceSpec;
-use driver::host::{Access, HostNames};
-use driver::open::{OpenError, OpenOptions, Trust, backing_path, read_header};
-use driver::resize::Strategy;
+use driver::open::{OpenError, OpenOptions, Trust};
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 use serde::Serialize;
 use userhelper::planner::Shrink;
-use userhelper::real_files::{Belongings, RealHost};
+use userhelper::real_files::Belongings;
 
 use crate::replay::error::ReplayError;
 use crate::replay::{
@@ -29,13 +24,18 @@ use crate::trace::{DeviceChoice, Devices, Known, summarize};
 use super::device_arg::device_spec;
 use super::driver_arg::{DriverArg, DriverArgs, listed, names_of_drivers};
 use super::image::RawArg;
+use super::made_files::{elsewhere, fate_of_files, files_in, in_directory, told};
 use super::output::InLines;
-use super::output_file::{cause, tell_what_is_lacking};
+use super::output_file::tell_what_is_lacking;
 use super::page::PageFile;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable, files_of};
-use super::temporary::TemporaryDirectory;
-use super::{Failure, Verdict, output, paths, wrong_usage};
+use super::resize_arg::{ResizeAtArg, StrategyArg};
+use super::{Failure, Verdict, output, wrong_usage};
+
+use given_device::{WhichFile, absolute, device_files};
+
+mod given_device;
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
 /// the device on the way
@@ -212,30 +212,6 @@ Examples:
 
 Sizes take K, M, G, T, P and E, powers of 1024, and fractions: 2.5G, 1TiB.";
 
-/// A strategy on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum StrategyArg {
-    /// The cheapest that can be taken
-    Auto,
-    /// Move nothing: the bitmap still fits
-    Headroom,
-    /// Copy what is dirty into a new file
-    Rebuild,
-    /// Move the data within the file
-    Reflow,
-}
-
-impl StrategyArg {
-    pub(super) fn strategy(self) -> Option<Strategy> {
-        match self {
-            StrategyArg::Auto => None,
-            StrategyArg::Headroom => Some(Strategy::Headroom),
-            StrategyArg::Rebuild => Some(Strategy::Rebuild),
-            StrategyArg::Reflow => Some(Strategy::Reflow),
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum PastEndArg {
     /// The replay ends with an error, before anything is written
@@ -267,37 +243,6 @@ fn parse_speed(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|speed| (1e-6..=1e6).contains(speed));
     speed.ok_or_else(|| format!("found {text:?}, expected a factor from 0.000001 to 1000000"))
-}
-
-#[derive(Clone, Copy, Debug)]
-struct ResizeAtArg {
-    request: u64,
-    size: Bytes,
-    strategy: Option<StrategyArg>,
-}
-
-impl FromStr for ResizeAtArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<ResizeAtArg, String> {
-        let mut parts = text.split(':');
-        let (Some(request), Some(size), strategy, None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err("expected REQUEST:SIZE or REQUEST:SIZE:STRATEGY".into());
-        };
-        let number = |_| format!("found {request:?}, expected the number of a request");
-        Ok(ResizeAtArg {
-            request: request.parse().map_err(number)?,
-            size: parse_device_size(size).map_err(|error| error.to_string())?,
-            strategy: match strategy {
-                Some(name) => Some(StrategyArg::from_str(name, false).map_err(|_| {
-                    format!("found {name:?}, expected auto, headroom, rebuild or reflow")
-                })?),
-                None => None,
-            },
-        })
-    }
 }
 
 impl Args {
@@ -553,41 +498,6 @@ impl Args {
     }
 }
 
-/// Which file a name leads to. The number of one that is gone may be given to another, but not
-/// with its time of birth.
-#[derive(Debug, PartialEq, Eq)]
-struct WhichFile {
-    device: u64,
-    inode: u64,
-    born: Option<SystemTime>,
-}
-
-impl WhichFile {
-    /// `None` if it leads to none.
-    fn at(path: &Path) -> Option<WhichFile> {
-        let found = std::fs::metadata(path).ok()?;
-        Some(WhichFile {
-            device: found.dev(),
-            inode: found.ino(),
-            born: found.created().ok(),
-        })
-    }
-}
-
-/// The files that the device of this specification is in, as far as they can be known by now.
-fn device_files(spec: Option<&DeviceSpec>) -> Vec<PathBuf> {
-    let Some(spec) = spec else {
-        return Vec::new();
-    };
-    let mut files = vec![spec.file.clone()];
-    files.extend(spec.backing.clone());
-    // What cannot be read, the replay tells.
-    let header = RealHost.open(&spec.file, Access::ReadOnly).ok();
-    let header = header.and_then(|file| read_header(&file, &spec.file).ok());
-    files.extend(header.map(|header| backing_path(&spec.file, &header)));
-    files
-}
-
 /// Why a device refuses a change within its size.
 const WHY_REFUSED: &str = "the device takes no writes there: it is read-only (flag r), or these \
     sectors have no bit in a bitmap of version 1 or 2, which ubdlab image check tells and a resize \
@@ -639,28 +549,6 @@ impl fmt::Display for Replayed {
     }
 }
 
-/// Where the files of a device are that was made for a replay.
-pub(super) fn files_in(directory: &Path) -> String {
-    let directory = driver::shown(directory);
-    format!("device.cow over backing.img in {directory}")
-}
-
-/// What becomes of them.
-pub(super) fn fate_of_files(kept: bool) -> &'static str {
-    match kept {
-        true => "the files stay there",
-        false => "the files are removed at the end",
-    }
-}
-
-/// A device, and what becomes of its files, in words.
-pub(super) fn told(device: &str, fate: Option<&str>) -> String {
-    match fate {
-        None => device.to_owned(),
-        Some(fate) => format!("{device}; {fate}"),
-    }
-}
-
 /// Of a trace there are only numbers in it.
 impl InLines for Report {}
 
@@ -670,66 +558,4 @@ pub(super) fn verdict(report: &Report) -> Verdict {
         true => Verdict::Good,
         false => Verdict::ViolationFound,
     }
-}
-
-/// How the files that `out` says the place of come to be somewhere else.
-pub(super) fn elsewhere(out: Option<&Path>) -> &'static str {
-    match out {
-        Some(_) => "--out with another directory makes the files there",
-        None => "--out makes the files somewhere else",
-    }
-}
-
-/// Runs a session in the directory asked for, which is made if need be and stays, or in a new
-/// one among the system's temporary files, which is removed. A directory made for a session
-/// that left nothing in it is removed too.
-pub(super) fn in_directory(
-    out: Option<&Path>,
-    session: impl FnOnce(&Path) -> Result<Report, SessionError>,
-) -> Result<Result<Report, SessionError>, Failure> {
-    let failed = |path: &Path, error: std::io::Error| {
-        let cause = cause(path, &error);
-        Failure(format!("{}: creating: {cause}", driver::shown(path)))
-    };
-    match out {
-        Some(directory) => {
-            let is_new = !directory.exists();
-            std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
-            let directory = paths::for_header(directory)?;
-            let result = session(&directory);
-            if is_new && result.is_err() {
-                // Fails, as it should, where the session left something to be looked at.
-                let _ = std::fs::remove_dir(&directory);
-            }
-            Ok(result)
-        }
-        None => {
-            let place = std::env::temp_dir();
-            let directory = TemporaryDirectory::new_in(&place, "ubdlab-").map_err(|error| {
-                let (place, cause) = (driver::shown(&place), cause(&place, &error));
-                Failure(format!("{place}: creating a directory in it: {cause}"))
-            })?;
-            Ok(session(directory.path()))
-        }
-    }
-}
-
-/// The specification with absolute paths: what goes into a header must not depend on where the
-/// process is. The COW file's symbolic links are followed, because a rebuild replaces the name it
-/// is given.
-fn absolute(spec: &DeviceSpec) -> Result<DeviceSpec, Failure> {
-    let failed = |path: &Path, error: std::io::Error| {
-        let cause = driver::system_words(error);
-        Failure(format!("{}: opening: {cause}", driver::shown(path)))
-    };
-    let file = match std::fs::canonicalize(&spec.file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => paths::absolute(&spec.file)?,
-        result => result.map_err(|error| failed(&spec.file, error))?,
-    };
-    let backing = spec.backing.as_deref().map(paths::for_header).transpose()?;
-    Ok(DeviceSpec {
-        file,
-        backing,
-        ..spec.clone()
-    })
 }

@@ -1,10 +1,39 @@
-//! How large a device is to become and how, on the command line, of a file at rest and of a device
-//! that is served.
+//! How large a device is to become and how, on the command line: of a file at rest, of a device
+//! that is served, and of one on which a trace is replayed.
 
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use driver::resize::Strategy;
+use driver::size::parse_device_size;
+use driver::units::Bytes;
 use userhelper::planner::Shrink;
 
-use super::replay::StrategyArg;
 use super::size_change::SizeChange;
+
+/// A strategy on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StrategyArg {
+    /// The cheapest that can be taken
+    Auto,
+    /// Move nothing: the bitmap still fits
+    Headroom,
+    /// Copy what is dirty into a new file
+    Rebuild,
+    /// Move the data within the file
+    Reflow,
+}
+
+impl StrategyArg {
+    pub(super) fn strategy(self) -> Option<Strategy> {
+        match self {
+            StrategyArg::Auto => None,
+            StrategyArg::Headroom => Some(Strategy::Headroom),
+            StrategyArg::Rebuild => Some(Strategy::Rebuild),
+            StrategyArg::Reflow => Some(Strategy::Reflow),
+        }
+    }
+}
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ResizeArgs {
@@ -36,5 +65,37 @@ impl ResizeArgs {
             (true, false) => Shrink::KeepingData,
             (true, true) => Shrink::LosingData,
         }
+    }
+}
+
+/// A resize on the way of a replay.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResizeAtArg {
+    pub(super) request: u64,
+    pub(super) size: Bytes,
+    pub(super) strategy: Option<StrategyArg>,
+}
+
+impl FromStr for ResizeAtArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ResizeAtArg, String> {
+        let mut parts = text.split(':');
+        let (Some(request), Some(size), strategy, None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err("expected REQUEST:SIZE or REQUEST:SIZE:STRATEGY".into());
+        };
+        let number = |_| format!("found {request:?}, expected the number of a request");
+        Ok(ResizeAtArg {
+            request: request.parse().map_err(number)?,
+            size: parse_device_size(size).map_err(|error| error.to_string())?,
+            strategy: match strategy {
+                Some(name) => Some(StrategyArg::from_str(name, false).map_err(|_| {
+                    format!("found {name:?}, expected auto, headroom, rebuild or reflow")
+                })?),
+                None => None,
+            },
+        })
     }
 }

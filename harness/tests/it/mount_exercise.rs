@@ -1,6 +1,6 @@
 //! Whatever is done to files of a mounted simulated directory, in whatever order, they hold what
-//! files of a real one hold: random operations on both, compared after each. `UBDLAB_THOROUGH=1`
-//! does a million; a failure names the seed.
+//! files of a real one hold: random operations on both, compared after each. `UBDLAB_EXERCISE` says
+//! how many, a million for example, which takes nine minutes; a failure names the seed.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -295,13 +295,19 @@ fn exercise(seed: u64, operations: u64, real: &Path, mounted: &Path) {
     }
 }
 
+/// A log is in memory.
+const MOST_A_SEED: u64 = 50_000;
+
 #[test]
 fn random_operations_leave_what_they_leave_on_a_real_file_system() {
-    // A million take some minutes.
-    let (seeds, operations) = match is_thorough() {
-        true => (20, 50_000),
-        false => (2, 2_000),
-    };
+    let asked_for = std::env::var("UBDLAB_EXERCISE").ok();
+    let asked_for = asked_for.map(|count| count.parse().unwrap());
+    let all: u64 = asked_for.unwrap_or(match is_thorough() {
+        true => 40_000,
+        false => 4_000,
+    });
+    let seeds = all.div_ceil(MOST_A_SEED).max(2);
+    let operations = all.div_ceil(seeds);
     for seed in 0..seeds {
         let sandbox = Sandbox::new();
         let limits = Limits {
