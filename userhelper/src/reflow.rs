@@ -567,6 +567,11 @@ impl Reflow {
             if copy < end {
                 let from = self.block_of_copy(desk, window, copy).await?;
                 cleared = desk.clear(FileRange::between(from..end)).await;
+                // Past the end it has nothing but the copy, and cutting the file does not free it.
+                let last = FileRange::new(FileOffset(end.0 / BLOCK * BLOCK), Bytes(BLOCK));
+                if cleared.is_ok() && from <= last.start && last.start < end {
+                    desk.free(last).await?;
+                }
             }
         }
         // A copy that cannot be cleared lies under clean sectors, and the rest is put back.

@@ -213,3 +213,71 @@ fn a_headroom_resize_that_is_given_up_frees_each_block_of_the_bitmap_that_it_wro
         }
     }
 }
+
+/// A file that ends in its bitmap: what follows is short of a block, and the shrink goes on.
+#[test]
+fn a_shrink_of_a_file_that_ends_within_its_bitmap_still_cuts_it_to_its_data() {
+    let case = case(json!({
+        "format": "ubdlab case 1",
+        "driver": "ordered",
+        "assumptions": {},
+        "image": {
+            "sectors": 8, "version": "v3", "alignment": 4096, "extension": true, "dirty": [],
+            "ends_with_data": true,
+        },
+        "lives": [{
+            "actions": [
+                { "resize": {
+                    "sectors": 1, "strategy": "headroom", "window": 1000, "alignment": 16384,
+                } },
+                "finish-resize",
+            ],
+            "faults": [],
+            "end": "close",
+        }],
+    }));
+    assert_eq!(Search::for_anything(1).of(&case), Ok(None));
+}
+
+/// A reflow that the power cut short has left the file longer than its data. The next one, given up
+/// after its copy, frees the block in which the old data ends, which the copy went over.
+#[test]
+fn a_reflow_that_is_given_up_frees_the_block_that_the_old_data_ends_within() {
+    for step in 0..40 {
+        let mut actions = vec![json!({ "resize": {
+            "sectors": 131, "strategy": "reflow", "window": 1000, "alignment": 32768,
+        } })];
+        for _ in 0..step {
+            actions.extend([json!("step-resize"), json!("step")]);
+        }
+        let case = case(json!({
+            "format": "ubdlab case 1",
+            "driver": "ordered",
+            "assumptions": {},
+            "image": {
+                "sectors": 130, "version": "v3", "alignment": 4096, "extension": false,
+                "dirty": [[20, 39]],
+            },
+            "lives": [
+                {
+                    "actions": [
+                        { "resize": {
+                            "sectors": 131, "strategy": "reflow", "window": 1000, "alignment": 0,
+                        } },
+                        "finish-resize",
+                    ],
+                    "faults": [],
+                    "end": { "power-cut": {
+                        "position": 2, "change": 5, "survivors": { "files": {}, "names": {} },
+                    } },
+                },
+                { "side_by_side": 1, "actions": actions, "faults": [], "end": "close" },
+            ],
+        }));
+        assert_eq!(
+            Search::for_anything(1).of(&case),
+            Ok(None),
+            "after {step} steps"
+        );
+    }
+}

@@ -108,17 +108,27 @@ impl Headroom {
             desk.look(move |here| here.set_hold(hold)).await?;
         }
         desk.turn().await?;
-        let doing = "reading a block of the bitmap of the COW file";
-        let bytes = vec![0; block.len.0 as usize];
-        let bytes = desk.read(FileRole::Cow, doing, block.start, bytes).await?;
-        if bytes.iter().all(|&byte| byte == 0) {
-            desk.free(block).await?;
+        match is_zero(desk, block).await {
+            Ok(true) => desk.free(block).await?,
+            // What cannot be read keeps its space, and does no harm.
+            Ok(false) | Err(ResizeError::Host { .. }) => {}
+            Err(given_up) => return Err(given_up),
         }
         if of_data.count > SectorCount(0) {
             desk.look(|here| here.set_hold(Hold::Nothing)).await?;
         }
         Ok(())
     }
+}
+
+/// Whether a block of the COW file reads as zeros, as far as the file goes.
+async fn is_zero<F: HostFile>(desk: &Desk<F>, block: FileRange) -> Result<bool, ResizeError> {
+    let doing = "reading a block of the bitmap of the COW file";
+    let len = FileOffset(0) + desk.len(FileRole::Cow, doing).await?;
+    let there = block.end().min(len).0.saturating_sub(block.start.0);
+    let bytes = vec![0; there as usize];
+    let bytes = desk.read(FileRole::Cow, doing, block.start, bytes).await?;
+    Ok(bytes.iter().all(|&byte| byte == 0))
 }
 
 fn page_end(byte: u64) -> u64 {
