@@ -67,8 +67,10 @@ pub struct Surroundings {
 pub struct Plan {
     /// How.
     pub strategy: Strategy,
-    /// Why so, and not cheaper: a sentence each.
+    /// Why so, and not cheaper: a sentence each. None if the strategy was asked for.
     pub reasons: Vec<String>,
+    /// What it costs beside time and space, and is to be known before it begins: a sentence each.
+    pub notes: Vec<String>,
     /// The size now.
     pub old_size: Bytes,
     /// The size then.
@@ -220,6 +222,7 @@ fn plan_raw(old_size: Bytes, wish: Wish) -> Result<Plan, PlanError> {
         None | Some(Strategy::Headroom) => Ok(Plan {
             strategy: Strategy::Headroom,
             reasons: vec!["a raw disk has no bitmap that could need room".into()],
+            notes: Vec::new(),
             old_size,
             new_size: wish.new_size,
             new_geometry: None,
@@ -264,11 +267,8 @@ struct Planner<'a, F> {
 impl<F: HostFile> Planner<'_, F> {
     fn choose(&self) -> Result<Plan, PlanError> {
         if let Some(strategy) = self.wish.strategy {
-            let asked = "asked for".to_string();
-            return self
-                .attempt(strategy)?
-                .map(|plan| plan.because(vec![asked]))
-                .map_err(|why| PlanError::Impossible { strategy, why });
+            let attempt = self.attempt(strategy)?;
+            return attempt.map_err(|why| PlanError::Impossible { strategy, why });
         }
         // Under live I/O a reflow stops requests for a window at a time, a rebuild for good.
         let order = match self.wish.online {
@@ -336,7 +336,9 @@ impl<F: HostFile> Planner<'_, F> {
                 "only a regular file without a second name (hard link) can be replaced".into(),
             ));
         }
+        let found = self.wish.new_size.0;
         let new = self.roomy_geometry(|_| true)?;
+        let new = new.ok_or(PlanError::TooLarge { found })?;
         let mut plan = self.plan(Strategy::Rebuild, new);
         let mut space = self.blocks();
         let extension_end = Extension::OFFSET + Bytes(Extension::LEN as u64);
@@ -366,8 +368,11 @@ impl<F: HostFile> Planner<'_, F> {
         if !JournalRecord::fits(&old) {
             return Ok(Err("no room for the journal before the bitmap".into()));
         }
-        let new = self.geometry_after(&old)?;
+        let Some(new) = self.geometry_after(&old)? else {
+            return Ok(Err(self.no_layout_after(&old)));
+        };
         let mut plan = self.plan(Strategy::Reflow, new);
+        plan.notes.extend(self.spared_by_headroom(&new));
         let distance = new.data_offset - old.data_offset;
         let most = match self.wish.online {
             true => LIVE_WINDOW,
@@ -399,22 +404,55 @@ impl<F: HostFile> Planner<'_, F> {
         })
     }
 
-    /// A layout whose bitmap and data lie past those of `old`. A distance that makes for few
-    /// windows is wanted, and that stock Linux reaches the data is wanted more.
-    fn geometry_after(&self, old: &Geometry) -> Result<Geometry, PlanError> {
+    /// A layout whose bitmap and data lie past those of `old`, if there is one. A distance that
+    /// makes for few windows is wanted, and that stock Linux reaches the data is wanted more.
+    fn geometry_after(&self, old: &Geometry) -> Result<Option<Geometry>, PlanError> {
         let after_old = |new: &Geometry| {
             new.bitmap_offset >= old.bitmap().end() && new.data_offset > old.data_offset
         };
         let least = reflow_alignment(self.wish.new_size);
-        let new = self.roomy_geometry(|new| new.alignment >= least && after_old(new))?;
-        if new.fits_stock_linux() {
-            return Ok(new);
+        let far = self.roomy_geometry(|new| new.alignment >= least && after_old(new))?;
+        if far.is_some_and(|far| far.fits_stock_linux()) {
+            return Ok(far);
         }
-        let nearer = self.roomy_geometry(after_old)?;
-        Ok(if nearer.fits_stock_linux() {
-            nearer
-        } else {
-            new
+        let near = self.roomy_geometry(after_old)?;
+        Ok(near.filter(Geometry::fits_stock_linux).or(far))
+    }
+
+    /// Why there is no layout past `old`, and what there is in its place.
+    fn no_layout_after(&self, old: &Geometry) -> String {
+        let instead = match self.headroom_does() {
+            true => format!(
+                "headroom has room for a device of {}, and moves nothing; ",
+                old.headroom()
+            ),
+            false => String::new(),
+        };
+        format!(
+            "each one at least doubles the alignment, which is {} bytes already, and a header \
+             holds at most {}; {instead}`ubdlab image convert COW NEW --to v3` makes \
+             a copy with its data near the beginning",
+            old.alignment,
+            u32::MAX
+        )
+    }
+
+    /// Whether the bitmap has room for the device as it is to be.
+    fn headroom_does(&self) -> bool {
+        matches!(self.headroom(), Ok(Ok(_)))
+    }
+
+    /// Where headroom would do: that, and what a reflow into the layout `new` costs instead.
+    fn spared_by_headroom(&self, new: &Geometry) -> Option<String> {
+        let old = self.image.geometry;
+        self.headroom_does().then(|| {
+            format!(
+                "headroom has room for a device of {}, and would move nothing: a reflow puts the \
+                 start of the data from byte {} to byte {}, and the next one at least doubles that",
+                old.headroom(),
+                old.data_offset,
+                new.data_offset
+            )
         })
     }
 
@@ -483,13 +521,15 @@ impl<F: HostFile> Planner<'_, F> {
     }
 
     fn plan(&self, strategy: Strategy, new: Geometry) -> Plan {
+        let leaves = self.image.geometry.fits_stock_linux() && !new.fits_stock_linux();
         Plan {
             strategy,
             reasons: Vec::new(),
+            notes: leaves.then(|| out_of_reach(&new)).into_iter().collect(),
             old_size: self.old_size,
             new_size: self.wish.new_size,
             new_geometry: Some(new),
-            leaves_stock_reach: self.image.geometry.fits_stock_linux() && !new.fits_stock_linux(),
+            leaves_stock_reach: leaves,
             to_move: Bytes(0),
             space_needed: Bytes(0),
             online: self.wish.online,
@@ -508,8 +548,11 @@ impl<F: HostFile> Planner<'_, F> {
     }
 
     /// The layout with the roomiest alignment that stock Linux can still reach and that
-    /// `fits`; if there is none, the smallest that fits.
-    fn roomy_geometry(&self, fits: impl Fn(&Geometry) -> bool) -> Result<Geometry, PlanError> {
+    /// `fits`; if there is none, the smallest that fits, if any does.
+    fn roomy_geometry(
+        &self,
+        fits: impl Fn(&Geometry) -> bool,
+    ) -> Result<Option<Geometry>, PlanError> {
         let roomy = Geometry::roomy_alignment(self.wish.new_size);
         let larger = std::iter::successors(Some(roomy), |a| a.checked_mul(2));
         let smaller = std::iter::successors(Some(roomy / 2), |a| Some(a / 2));
@@ -520,29 +563,26 @@ impl<F: HostFile> Planner<'_, F> {
                 continue;
             }
             if geometry.fits_stock_linux() {
-                return Ok(geometry);
+                return Ok(Some(geometry));
             }
             beyond_stock.get_or_insert(geometry);
         }
-        beyond_stock.ok_or(PlanError::TooLarge {
-            found: self.wish.new_size.0,
-        })
+        Ok(beyond_stock)
     }
 }
 
+/// What a layout means whose data stock Linux cannot reach.
+fn out_of_reach(layout: &Geometry) -> String {
+    format!(
+        "the data starts at {}, past the 2 GiB that stock Linux can reach: only ubdlab will be \
+         able to use the file",
+        layout.data_offset - FileOffset(0)
+    )
+}
+
 impl Plan {
-    fn because(mut self, reasons: Vec<String>) -> Plan {
-        self.reasons = reasons;
-        if let Some(geometry) = self.new_geometry
-            && !geometry.fits_stock_linux()
-        {
-            self.reasons.push(format!(
-                "the data starts at {}, past the 2 GiB that stock Linux can reach: \
-                 only ubdlab will be able to use the file",
-                geometry.data_offset - FileOffset(0)
-            ));
-        }
-        self
+    fn because(self, reasons: Vec<String>) -> Plan {
+        Plan { reasons, ..self }
     }
 
     /// Why another plan is better that stays within stock Linux's reach.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use driver::cow::JournalRecord;
 use driver::ordered::{Desk, Procedure, Resize};
-use driver::resize::{ResizeError, ResizeOutcome, Resized};
+use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
 use driver::units::{Bytes, SectorCount};
 use userhelper::image_host::ImageHost;
 use userhelper::planner::{Plan, Wish};
@@ -64,17 +64,15 @@ struct Planned(Arc<Mutex<Option<Seen>>>);
 #[derive(Clone)]
 struct Seen {
     strategy: String,
-    to_move: Bytes,
+    /// Not known of a reflow that is taken up again.
+    to_move: Option<Bytes>,
+    notes: Vec<String>,
     progress: Progress,
 }
 
 impl Planned {
-    fn set(&self, strategy: String, to_move: Bytes, progress: Progress) {
-        *locked(&self.0) = Some(Seen {
-            strategy,
-            to_move,
-            progress,
-        });
+    fn set(&self, seen: Seen) {
+        *locked(&self.0) = Some(seen);
     }
 }
 
@@ -101,10 +99,14 @@ impl Resizing {
             new_size_bytes: latest.new_size.0,
             strategy: seen.as_ref().map(|seen| seen.strategy.clone()),
             moved_bytes: moved.0,
-            to_move_bytes: seen.map_or(0, |seen| seen.to_move.0),
+            to_move_bytes: seen
+                .as_ref()
+                .and_then(|seen| seen.to_move)
+                .map(|most| most.0),
             frontier_sector: (progress.as_ref())
                 .and_then(Progress::frontier)
                 .map(|sector| sector.0),
+            notes: seen.map(|seen| seen.notes).unwrap_or_default(),
             elapsed_ns,
             state,
         })
@@ -159,17 +161,37 @@ impl Export {
     /// # Errors
     /// See [`CannotResize`].
     pub fn resize(&self, wish: Wish) -> Result<Resized, CannotResize> {
+        self.resize_with_notes(wish).map(|(resized, _)| resized)
+    }
+
+    /// As [`Export::resize`]; also what it cost beside time and space, which whoever runs the
+    /// server has been told when it was planned.
+    pub(super) fn resize_with_notes(
+        &self,
+        wish: Wish,
+    ) -> Result<(Resized, Vec<String>), CannotResize> {
         if !self.about().resizes {
             return Err(CannotResize::Never(
                 "only the driver ordered resizes, and not a read-only device",
             ));
         }
         let planned = self.begin(wish.new_size)?;
+        let (plans, tell) = (planned.clone(), self.teller());
         let seen = move |plan: &Plan, progress: Progress| {
-            planned.set(plan.strategy.to_string(), plan.to_move, progress);
+            for note in &plan.notes {
+                tell(&format_args!("note: {note}"));
+            }
+            plans.set(Seen {
+                strategy: plan.strategy.to_string(),
+                to_move: Some(plan.to_move),
+                notes: plan.notes.clone(),
+                progress,
+            });
         };
         let resize = WishedResize::new(RealHost, &self.about().path, wish).when_planned(seen);
-        self.carry_out(Box::new(resize))
+        let resized = self.carry_out(Box::new(resize))?;
+        let seen = locked(&planned.0).clone();
+        Ok((resized, seen.map(|seen| seen.notes).unwrap_or_default()))
     }
 
     /// Finishes a reflow that opening the device came upon, while it is served.
@@ -223,8 +245,12 @@ impl Resize<RealFile> for Resumed {
             let Resumed { record, planned } = *self;
             let reflow = desk.look(move |here| Reflow::resume(here.device(), record));
             let reflow = reflow.await??.while_live(LIVE_WINDOW);
-            let progress = reflow.progress();
-            planned.set("reflow".into(), Bytes(0), progress);
+            planned.set(Seen {
+                strategy: Strategy::Reflow.to_string(),
+                to_move: None,
+                notes: Vec::new(),
+                progress: reflow.progress(),
+            });
             Box::new(reflow.timed_by(|| RealHost.now_ns()))
                 .begin(desk)
                 .await

@@ -63,10 +63,14 @@ pub struct ResizeStatus {
     pub strategy: Option<String>,
     /// Bytes that are moved.
     pub moved_bytes: u64,
-    /// Bytes that have to be moved at most.
-    pub to_move_bytes: u64,
-    /// Of a reflow, the sector from which on all is at its new place.
+    /// Bytes that have to be moved at most; `None` if nobody knows, as of a reflow that was
+    /// interrupted.
+    pub to_move_bytes: Option<u64>,
+    /// Of a reflow, the sector from which on all is at its new place. It starts at the end of the
+    /// old size, and comes down to 0.
     pub frontier_sector: Option<u64>,
+    /// What the resize costs beside time and space: a sentence each.
+    pub notes: Vec<String>,
     /// Since it was asked for, or until it ended, in nanoseconds.
     pub elapsed_ns: u64,
     /// How far it is.

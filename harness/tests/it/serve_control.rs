@@ -299,6 +299,59 @@ fn the_program_is_told_what_to_do() {
     assert!(!sandbox.path("ctl").exists());
 }
 
+/// What `image resize` says of a resize is said of one of a device that is served: in the answer,
+/// in the status and by the server.
+#[test]
+fn what_a_resize_costs_is_said_to_whoever_asked_and_by_the_server() {
+    let sandbox = Sandbox::with_device();
+    std::fs::remove_file(sandbox.path("cow")).unwrap();
+    let create = ["image", "create", "@cow", "--backing", "@backing"];
+    sandbox.succeeds(&[&create[..], &["--max-size", "2T"]].concat());
+    let server = start(&sandbox, &[]);
+    let leaves = "the data starts at 2 GiB, past the 2 GiB that stock Linux can reach: only \
+                  ubdlab will be able to use the file";
+    let spared = |from: u64| {
+        format!(
+            "headroom has room for a device of {} TiB, and would move nothing: a reflow puts the \
+             start of the data from byte {from} to byte {}, and the next one at least doubles that",
+            from >> 29,
+            2 * from
+        )
+    };
+    let reflow = ["ctl", "@ctl", "resize", "+1M", "--strategy", "reflow"];
+    let done = sandbox.run(&reflow);
+    assert_eq!(done.status.code(), Some(0));
+    let by = "1 MiB to 2 MiB by reflow, 0 bytes moved\n";
+    assert_eq!(sandbox.text(&done.stdout), by);
+    let notes = format!("note: {leaves}\nnote: {}\n", spared(1 << 30));
+    assert_eq!(sandbox.text(&done.stderr), notes);
+    let status = sandbox.succeeds(&["ctl", "@ctl", "status"]);
+    assert!(
+        status.contains(&format!("\n           {leaves}\n")),
+        "{status}"
+    );
+
+    // It has left already, and its data goes still further, until it cannot.
+    let report = sandbox.report(&reflow);
+    assert_eq!(
+        report["resized"]["notes"],
+        serde_json::json!([spared(2 << 30)])
+    );
+    let refused = sandbox.run(&reflow);
+    assert_eq!(refused.status.code(), Some(3));
+    assert_eq!(
+        sandbox.text(&refused.stderr),
+        "ubdlab: @cow: reflow cannot do this: each one at least doubles the alignment, which is 2147483648 \
+         bytes already, and a header holds at most 4294967295; headroom has room for a device of \
+         8 TiB, and moves nothing; `ubdlab image convert COW NEW --to v3` makes a copy with its \
+         data near the beginning\n"
+    );
+    let report = sandbox.report(&["ctl", "@ctl", "resize", "+1M"]);
+    assert_eq!(report["resized"]["notes"], serde_json::json!([]));
+    let said = server.stop();
+    assert!(said.contains(&notes), "{said}");
+}
+
 #[test]
 fn signals_end_the_server_and_its_socket_goes() {
     for signal in [Signal::INT, Signal::TERM] {

@@ -176,7 +176,7 @@ fn what_stock_linux_cannot_reach_is_said() {
     let plan = planned(4096, wish(16 << 40), None).unwrap();
     assert!(plan.new_geometry.unwrap().data_offset > LARGEST_STOCK_OFFSET);
     assert!(
-        plan.reasons.iter().any(|reason| reason.contains("2 GiB")),
+        matches!(&plan.notes[..], [note] if note.contains("past the 2 GiB")),
         "{plan:?}"
     );
 }
@@ -210,7 +210,7 @@ fn a_live_resize_is_a_rebuild_where_only_that_stays_within_reach() {
     let reflowed = live(false);
     assert_eq!(reflowed.strategy, Strategy::Reflow);
     assert!(reflowed.leaves_stock_reach);
-    let [_, why, consequence] = &reflowed.reasons[..] else {
+    let ([_, why], [consequence]) = (&reflowed.reasons[..], &reflowed.notes[..]) else {
         panic!("{reflowed:?}");
     };
     assert!(
@@ -218,6 +218,48 @@ fn a_live_resize_is_a_rebuild_where_only_that_stays_within_reach() {
         "{why}"
     );
     assert!(consequence.contains("only ubdlab"), "{consequence}");
+}
+
+/// Each reflow puts the data at least twice as far, however little the device grows.
+#[test]
+fn a_reflow_that_headroom_would_spare_says_so_until_there_is_no_room_for_one() {
+    let mut alignment = 2 << 20;
+    let grow = |alignment| {
+        let wish = Wish {
+            strategy: Some(Strategy::Reflow),
+            ..wish(SIZE + (1 << 20))
+        };
+        planned(alignment, wish, None)
+    };
+    let mut moves = 0;
+    let refused = loop {
+        let plan = match grow(alignment) {
+            Ok(plan) => plan,
+            Err(refused) => break refused.to_string(),
+        };
+        let new = plan.new_geometry.unwrap();
+        assert!(new.alignment >= 2 * alignment, "{plan:?}");
+        assert!(plan.reasons.is_empty(), "{plan:?}");
+        let last = plan.notes.last().unwrap();
+        assert!(
+            last.starts_with("headroom has room for a device of "),
+            "{last}"
+        );
+        assert!(
+            last.contains(&format!(" to byte {}, ", new.data_offset)),
+            "{last}"
+        );
+        assert_eq!(plan.notes.len(), 1 + usize::from(plan.leaves_stock_reach));
+        (alignment, moves) = (new.alignment, moves + 1);
+    };
+    assert!(moves > 5 && alignment == 1 << 31, "{moves}, {alignment}");
+    assert_eq!(
+        refused,
+        "reflow cannot do this: each one at least doubles the alignment, which is 2147483648 \
+         bytes already, and a header holds at most 4294967295; headroom has room for a device of \
+         8 TiB, and moves nothing; `ubdlab image convert COW NEW --to v3` makes a copy with its \
+         data near the beginning"
+    );
 }
 
 /// A host gives out blocks: single sectors, each in a block of its own, take eight times what

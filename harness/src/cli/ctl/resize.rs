@@ -88,6 +88,7 @@ pub(super) fn run(
             }
             Answer::Resized(resized) => {
                 drop(bar);
+                remark_on(&resized.notes);
                 output::line(format_args!(
                     "{} to {} by {}, {} moved",
                     Bytes(resized.old_size_bytes),
@@ -99,6 +100,7 @@ pub(super) fn run(
             }
             Answer::Detached(status) => {
                 drop(bar);
+                remark_on(&status.notes);
                 output::line(format_args!(
                     "{} to {} by {}: it goes on in the server",
                     Bytes(status.old_size_bytes),
@@ -109,6 +111,13 @@ pub(super) fn run(
             }
             other => return Err(unexpected(other)),
         }
+    }
+}
+
+/// Says what a resize costs beside time and space.
+fn remark_on(notes: &[String]) {
+    for note in notes {
+        output::remark(format_args!("note: {}", OneLine(note)));
     }
 }
 
@@ -133,8 +142,8 @@ impl Bar {
         if let Some(strategy) = &status.strategy {
             self.0.set_message(OneLine(strategy).to_string());
         }
-        self.0
-            .set_length(status.to_move_bytes.max(status.moved_bytes));
+        let most = status.to_move_bytes.unwrap_or_default();
+        self.0.set_length(most.max(status.moved_bytes));
         self.0.set_position(status.moved_bytes);
     }
 }

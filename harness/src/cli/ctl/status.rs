@@ -3,6 +3,7 @@
 use std::fmt;
 
 use driver::OneLine;
+use driver::units::Bytes;
 
 use crate::figures::{counted, grouped, size, time};
 use crate::serve::control::{Answer, Asking, Request};
@@ -40,7 +41,7 @@ impl fmt::Display for Shown<'_> {
             f,
             "device     {}: {}, {dirty} dirty{read_only}",
             OneLine(&status.file),
-            driver::units::Bytes(status.size_bytes),
+            Bytes(status.size_bytes),
         )?;
         let defects = match status.defects.len() as u64 {
             0 => String::new(),
@@ -79,6 +80,9 @@ impl fmt::Display for Shown<'_> {
         }
         if let Some(resize) = &status.resize {
             writeln!(f, "resize     {}", ResizeText(resize))?;
+            for note in &resize.notes {
+                writeln!(f, "           {}", OneLine(note))?;
+            }
         }
         match &status.recording {
             Some(recording) => writeln!(f, "recording  {}", RecordedText(recording)),
@@ -93,7 +97,7 @@ struct ResizeText<'a>(&'a ResizeStatus);
 impl fmt::Display for ResizeText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let resize = self.0;
-        let [old, new] = [resize.old_size_bytes, resize.new_size_bytes].map(driver::units::Bytes);
+        let [old, new] = [resize.old_size_bytes, resize.new_size_bytes].map(Bytes);
         write!(f, "{old} to {new}")?;
         if let Some(strategy) = &resize.strategy {
             write!(f, " by {}", OneLine(strategy))?;
@@ -108,18 +112,35 @@ impl fmt::Display for ResizeText<'_> {
             ResizeState::Running => {
                 let seconds = resize.elapsed_ns as f64 / 1e9;
                 let rate = (resize.moved_bytes as f64 / seconds.max(1e-9)) as u64;
-                write!(
-                    f,
-                    ": {moved} of at most {} moved in {took}, {} a second",
-                    size(resize.to_move_bytes.max(resize.moved_bytes)),
-                    size(rate)
-                )?;
+                write!(f, ": {moved} ")?;
+                if let Some(most) = resize.to_move_bytes {
+                    write!(f, "of at most {} ", size(most.max(resize.moved_bytes)))?;
+                }
+                write!(f, "moved in {took}, {} a second", size(rate))?;
                 match resize.frontier_sector {
-                    Some(sector) => write!(f, ", frontier at sector {sector}"),
+                    Some(frontier) => write!(f, ", {}", Frontier { frontier, old }),
                     None => Ok(()),
                 }
             }
         }
+    }
+}
+
+/// How far down a reflow has come, from the end of the old size to the first sector.
+struct Frontier {
+    frontier: u64,
+    old: Bytes,
+}
+
+impl fmt::Display for Frontier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Frontier { frontier, old } = *self;
+        let all = old.whole_sectors().0.max(1);
+        let done = u128::from(all.saturating_sub(frontier)) * 100 / u128::from(all);
+        write!(
+            f,
+            "frontier at sector {frontier} of {all}: {done} % of them are at their new place"
+        )
     }
 }
 
@@ -153,8 +174,9 @@ mod tests {
                 new_size_bytes: 3 << 30,
                 strategy: Some("reflow".into()),
                 moved_bytes: 256 << 20,
-                to_move_bytes: 1 << 30,
-                frontier_sector: Some(99),
+                to_move_bytes: Some(1 << 30),
+                frontier_sector: Some(1 << 20),
+                notes: vec!["it costs\nmore".into()],
                 elapsed_ns: 2_000_000_000,
                 state: ResizeState::Running,
             }),
@@ -168,9 +190,17 @@ state      good
 requests   12,345 done, 3 in flight with 4 KiB of data; 1 sync
 client 7   NBD: 1 request
 resize     1 GiB to 3 GiB by reflow: 256 MiB of at most 1 GiB moved in 2.00 s, 128 MiB a second, \
-frontier at sector 99
+frontier at sector 1048576 of 2097152: 50 % of them are at their new place
+           it costs\\nmore
 ";
         assert_eq!(text, expected);
+        // Of one that is taken up again nobody knows how much there is to move.
+        if let Some(resize) = &mut status.resize {
+            resize.to_move_bytes = None;
+        }
+        let text = Shown(&status).to_string();
+        let moved = "by reflow: 256 MiB moved in 2.00 s, 128 MiB a second, frontier at ";
+        assert!(text.contains(moved), "{text}");
         status.failed_sync = true;
         let text = Shown(&status).to_string();
         assert!(text.contains("\nstate      A SYNC HAS FAILED: "), "{text}");

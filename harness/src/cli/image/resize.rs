@@ -123,10 +123,10 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
         return Ok(Verdict::Good);
     }
-    if plan.leaves_stock_reach {
-        for reason in &plan.reasons {
-            output::remark(format_args!("note: {reason}"));
-        }
+    // Why nothing else was taken is worth a word where the file is lost to stock UML.
+    let why = plan.leaves_stock_reach.then_some(&plan.reasons);
+    for said in why.into_iter().flatten().chain(&plan.notes) {
+        output::remark(format_args!("note: {said}"));
     }
     if extend && backing.len < plan.new_size {
         consequences(&cow, args.trust.trust(), "extending")
@@ -208,8 +208,10 @@ fn print_plan(cow: &CowImageFile<RealFile>, args: &Args, plan: &Plan, backing: B
     let sizes = format_args!("size       {} to {}", plan.old_size, plan.new_size);
     output::line(sizes);
     output::line(format_args!("strategy   {}", plan.strategy));
-    for reason in &plan.reasons {
-        output::line(format_args!("           {reason}"));
+    let asked = args.resize.strategy.strategy().map(|_| "asked for");
+    let why = plan.reasons.iter().chain(&plan.notes).map(String::as_str);
+    for said in asked.into_iter().chain(why) {
+        output::line(format_args!("           {said}"));
     }
     let [moves, space] = [plan.to_move, plan.space_needed].map(|bytes| size(bytes.0));
     output::line(format_args!("moves      {moves} at most"));

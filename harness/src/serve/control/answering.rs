@@ -108,9 +108,9 @@ fn resize(export: &Export, wish: Wish, detach: bool, say: Say<'_>) -> Result<Ans
     let (done, ended) = bounded(1);
     let resized = export.clone();
     let work = move || {
-        let outcome = resized.resize(wish);
+        let outcome = resized.resize_with_notes(wish);
         match &outcome {
-            Ok(outcome) => resized.tell(&format_args!(
+            Ok((outcome, _)) => resized.tell(&format_args!(
                 "resized from {} to {} by {}",
                 outcome.old_size, outcome.new_size, outcome.strategy
             )),
@@ -129,15 +129,19 @@ fn resize(export: &Export, wish: Wish, detach: bool, say: Say<'_>) -> Result<Ans
     };
     loop {
         match ended.recv_timeout(every) {
-            Ok(Ok(resized)) => {
+            Ok(Ok((resized, notes))) => {
                 return Ok(Answer::Resized(ResizeAnswer {
                     strategy: resized.strategy.to_string(),
                     old_size_bytes: resized.old_size.0,
                     new_size_bytes: resized.new_size.0,
                     moved_bytes: resized.moved.0,
+                    notes,
                 }));
             }
-            Ok(Err(error)) => return Ok(Answer::Error(error.to_string())),
+            Ok(Err(error)) => {
+                let file = shown(&export.about().path);
+                return Ok(Answer::Error(format!("{file}: {error}")));
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 return Ok(Answer::Error("the resize has ended with a panic".into()));
             }

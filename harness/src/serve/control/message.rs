@@ -133,6 +133,8 @@ pub struct ResizeAnswer {
     pub new_size_bytes: u64,
     /// Bytes of data that were moved.
     pub moved_bytes: u64,
+    /// What it cost beside time and space: a sentence each.
+    pub notes: Vec<String>,
 }
 
 #[cfg(test)]

@@ -328,6 +328,19 @@ impl Sandbox {
         self.text(&output.stdout)
     }
 
+    /// Runs the program, which has to succeed, and may note something; its standard output.
+    pub(crate) fn succeeds_with_notes(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let stderr = self.text(&output.stderr);
+        let notes_only = stderr.lines().all(|line| line.starts_with("note: "));
+        assert!(
+            notes_only && output.status.code() == Some(0),
+            "of {args:?}: {stderr}{}",
+            self.space_left(&output)
+        );
+        self.text(&output.stdout)
+    }
+
     /// Where the program had no space: how much there is where the tests run. Others use that disk
     /// too, and if they have filled it a test says nothing about the program.
     fn space_left(&self, output: &Output) -> String {
