@@ -39,7 +39,7 @@ Examples:
   ubdlab serve root.cow --nbd /tmp/root.nbd
   ubdlab serve ubda=root.cow,root.img --nbd 127.0.0.1:10809 --read-only
   ubdlab serve root.cow --fuse /mnt/root
-  nbdinfo [ ubdlab serve root.cow --nbd activated ]
+  nbdinfo -- [ ubdlab serve root.cow --nbd activated ]
   ubdlab serve root.cow --vhost-user /tmp/root.sock
   linux.uml mem=512M initrd=initrd virtio_uml.device=/tmp/root.sock:2
 
@@ -48,13 +48,12 @@ static busybox, and the modules where Debian has them, this makes one:
   mkdir -p i/bin i/dev i/root
   cp /bin/busybox i/bin
   cp /usr/lib/uml/modules/*/kernel/drivers/block/virtio_blk.ko i
-  cat >i/init <<'END'
-  #!/bin/busybox sh
-  /bin/busybox mount -t devtmpfs dev /dev
-  /bin/busybox insmod /virtio_blk.ko
-  /bin/busybox mount -t ext4 /dev/vda /root
-  exec /bin/busybox switch_root /root /sbin/init
-  END
+  { echo '#!/bin/busybox sh'
+    echo '/bin/busybox mount -t devtmpfs dev /dev'
+    echo '/bin/busybox insmod /virtio_blk.ko'
+    echo '/bin/busybox mount -t ext4 /dev/vda /root'
+    echo 'exec /bin/busybox switch_root /root /sbin/init'
+  } >i/init
   chmod +x i/init
   (cd i && find . | busybox cpio -o -H newc) >initrd
 
@@ -110,6 +109,8 @@ pub(super) struct Args {
     driver: DriverArgs,
 
     /// Take no writes; the files are not written
+    ///
+    /// A resize that was interrupted is left as it is: the disk shows its old size.
     #[arg(long)]
     read_only: bool,
 
@@ -269,10 +270,15 @@ impl Args {
     }
 }
 
-/// Finishes what was interrupted, and gives the device the size that its specification asks for,
-/// while it is served already.
+/// Finishes what was interrupted, unless the device takes no writes, and gives it the size that its
+/// specification asks for, while it is served already.
 fn resize_first(up: &Up, size: Option<Bytes>) -> Result<(), Failure> {
-    let interrupted = up.interrupted;
+    let mut interrupted = up.interrupted;
+    if up.export.about().read_only
+        && let Some(record) = interrupted.take()
+    {
+        up.export.leave(&record);
+    }
     if interrupted.is_none() && size.is_none() {
         return Ok(());
     }

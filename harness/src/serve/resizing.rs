@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use driver::cow::JournalRecord;
 use driver::ordered::{Desk, Procedure, Resize};
 use driver::resize::{ResizeError, ResizeOutcome, Resized, Strategy};
-use driver::units::{Bytes, SectorCount};
+use driver::units::{Bytes, Sector, SectorCount};
 use userhelper::image_host::ImageHost;
 use userhelper::planner::{Plan, Wish};
 use userhelper::progress::Progress;
@@ -54,7 +54,15 @@ struct Latest {
     new_size: Bytes,
     started: Started,
     planned: Planned,
-    ended: Option<(u64, Result<Resized, String>)>,
+    ended: Option<(u64, Ended)>,
+}
+
+/// How a resize has ended.
+enum Ended {
+    Well(Resized),
+    Failed(String),
+    /// It was interrupted before, with this frontier, and stays so.
+    Left(Sector),
 }
 
 /// What a resize is planned to be, once it has been.
@@ -76,6 +84,18 @@ impl Planned {
     }
 }
 
+impl Latest {
+    fn begun(old_size: Bytes, new_size: Bytes) -> Latest {
+        Latest {
+            old_size,
+            new_size,
+            started: clock::start(),
+            planned: Planned::default(),
+            ended: None,
+        }
+    }
+}
+
 impl Resizing {
     pub(super) fn status(&self) -> Option<ResizeStatus> {
         let latest = locked(&self.latest);
@@ -84,14 +104,19 @@ impl Resizing {
         let progress = seen.as_ref().map(|seen| seen.progress.clone());
         let (elapsed_ns, state) = match &latest.ended {
             None => (latest.started.elapsed_ns(), ResizeState::Running),
-            Some((ns, Ok(_))) => (*ns, ResizeState::Done),
-            Some((ns, Err(error))) => {
+            Some((ns, Ended::Well(_))) => (*ns, ResizeState::Done),
+            Some((ns, Ended::Left(_))) => (*ns, ResizeState::Left),
+            Some((ns, Ended::Failed(error))) => {
                 let error = error.clone();
                 (*ns, ResizeState::Failed { error })
             }
         };
+        let frontier = match &latest.ended {
+            Some((_, Ended::Left(frontier))) => Some(*frontier),
+            _ => progress.as_ref().and_then(Progress::frontier),
+        };
         let moved = match &latest.ended {
-            Some((_, Ok(resized))) => resized.moved,
+            Some((_, Ended::Well(resized))) => resized.moved,
             _ => progress.as_ref().map(Progress::passed).unwrap_or_default(),
         };
         Some(ResizeStatus {
@@ -103,9 +128,7 @@ impl Resizing {
                 .as_ref()
                 .and_then(|seen| seen.to_move)
                 .map(|most| most.0),
-            frontier_sector: (progress.as_ref())
-                .and_then(Progress::frontier)
-                .map(|sector| sector.0),
+            frontier_sector: frontier.map(|sector| sector.0),
             notes: seen.map(|seen| seen.notes).unwrap_or_default(),
             elapsed_ns,
             state,
@@ -122,18 +145,13 @@ impl Resizing {
         {
             return Err(CannotResize::UnderWay(*new_size));
         }
-        let planned = Planned::default();
-        *latest = Some(Latest {
-            old_size,
-            new_size,
-            started: clock::start(),
-            planned: planned.clone(),
-            ended: None,
-        });
+        let begun = Latest::begun(old_size, new_size);
+        let planned = begun.planned.clone();
+        *latest = Some(begun);
         Ok(planned)
     }
 
-    fn end(&self, ended: Result<Resized, String>) {
+    fn end(&self, ended: Ended) {
         if let Some(latest) = &mut *locked(&self.latest) {
             latest.ended = Some((latest.started.elapsed_ns(), ended));
         }
@@ -204,6 +222,18 @@ impl Export {
         self.carry_out(Box::new(resize))
     }
 
+    /// Leaves a reflow that opening the device came upon as it is, because the device takes no
+    /// writes, and says so.
+    pub fn leave(&self, record: &JournalRecord) {
+        let mut left = Latest::begun(self.capacity().bytes(), record.new_size);
+        left.ended = Some((0, Ended::Left(record.frontier)));
+        *locked(&self.resizing().latest) = Some(left);
+        self.tell(&format_args!(
+            "an interrupted resize to {} is left as it is: read-only",
+            record.new_size
+        ));
+    }
+
     fn begin(&self, new_size: Bytes) -> Result<Planned, CannotResize> {
         if self.is_ending() {
             return Err(ResizeError::Abandoned.into());
@@ -224,8 +254,10 @@ impl Export {
         let outcome = begun.and_then(|reply| reply.wait());
         let outcome: Result<ResizeOutcome, CannotResize> = outcome.map_err(CannotResize::from);
         let resized = outcome.and_then(|outcome| Ok(outcome?));
-        let told = resized.as_ref().map(|resized| *resized);
-        self.resizing().end(told.map_err(ToString::to_string));
+        self.resizing().end(match &resized {
+            Ok(resized) => Ended::Well(*resized),
+            Err(error) => Ended::Failed(error.to_string()),
+        });
         if resized.is_ok() {
             self.resizing().tell(self.capacity());
         }

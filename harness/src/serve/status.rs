@@ -86,6 +86,9 @@ pub enum ResizeState {
     Running,
     /// The device has its new size.
     Done,
+    /// It was interrupted before the device was served, and is left as it is: the device takes no
+    /// writes.
+    Left,
     /// It has failed, and the device has its old size.
     Failed {
         /// Why.

@@ -111,6 +111,33 @@ fn without_a_command_the_help_is_an_error() {
     );
 }
 
+/// What the help says goes into the initramfs, as somebody copies it: with its indentation.
+#[test]
+fn the_recipe_for_an_initramfs_survives_copying() {
+    let help = help(&["serve"], "--help");
+    let (_, recipe) = help.split_once("this makes one:\n").unwrap();
+    let recipe = recipe.lines().take_while(|line| !line.is_empty());
+    // The busybox and the module are not everywhere.
+    let needs_others = |line: &&str| line.contains("  cp ") || line.contains("busybox cpio");
+    let script: String = recipe
+        .filter(|line| !needs_others(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let sandbox = Sandbox::new();
+    let mut shell = std::process::Command::new("sh");
+    let done = output(
+        shell
+            .args(["-e", "-c", &script])
+            .current_dir(sandbox.path(".")),
+    );
+    assert!(done.status.success(), "{script}: {done:?}");
+    let init = String::from_utf8(sandbox.read("i/init")).unwrap();
+    let lines: Vec<_> = init.lines().collect();
+    assert_eq!(lines.first(), Some(&"#!/bin/busybox sh"), "{init}");
+    let last = "exec /bin/busybox switch_root /root /sbin/init";
+    assert_eq!((lines.last(), lines.len()), (Some(&last), 5), "{init}");
+}
+
 /// The scripts name every command, and bash takes its own.
 #[test]
 fn each_shell_gets_completions() {

@@ -97,3 +97,29 @@ fn the_program_finishes_it_first() {
     sandbox.succeeds(&["image", "convert", "@cow", "@raw", "--to", "raw"]);
     assert!(sandbox.read("raw") == disk);
 }
+
+/// A server that takes no writes shows the disk of the old size, and leaves the rest to another.
+#[test]
+fn a_read_only_server_leaves_it_as_it_is() {
+    let (sandbox, disk) = interrupted();
+    let before = sandbox.read("cow");
+    let args = ["@cow", "--read-only", "--nbd", "@s", "--control", "@ctl"];
+    let server = Server::start(&sandbox, &args);
+    let mut client = Client::connect(&sandbox.path("s"));
+    assert_eq!(client.read(0, SIZE as u32), disk);
+    drop(client);
+    let status = sandbox.report(&["ctl", "@ctl", "status"]);
+    assert_eq!(status["resize"]["state"], "left", "{status}");
+    let text = sandbox.succeeds(&["ctl", "@ctl", "status"]);
+    let left = "resize     1 MiB to 4 MiB: was interrupted, and is left as it is: read-only, ";
+    assert!(text.contains(left), "{text}");
+    let said = server.stop();
+    let left = "an interrupted resize to 4 MiB is left as it is: read-only";
+    assert_eq!(
+        said.lines().filter(|line| *line == left).count(),
+        1,
+        "{said}"
+    );
+    assert!(!said.contains("failed"), "{said}");
+    assert!(sandbox.read("cow") == before);
+}

@@ -152,7 +152,7 @@ fn a_socket_that_is_handed_over_is_served() {
         &["serve", "@cow", "--nbd", "activated"],
         3,
         "ubdlab: NBD at the sockets that were handed over: found no socket, expected some in \
-         LISTEN_FDS and LISTEN_PID, as systemd and nbdinfo [ ... ] pass them\n",
+         LISTEN_FDS and LISTEN_PID, as systemd and nbdinfo -- [ ... ] pass them\n",
     );
 }
 

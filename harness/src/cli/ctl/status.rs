@@ -104,10 +104,18 @@ impl fmt::Display for ResizeText<'_> {
         }
         let moved = size(resize.moved_bytes);
         let took = time(resize.elapsed_ns);
+        let frontier = |f: &mut fmt::Formatter<'_>| match resize.frontier_sector {
+            Some(frontier) => write!(f, ", {}", Frontier { frontier, old }),
+            None => Ok(()),
+        };
         match &resize.state {
             ResizeState::Done => write!(f, ": done in {took}, {moved} moved"),
             ResizeState::Failed { error } => {
                 write!(f, ": failed after {took}: {}", OneLine(error))
+            }
+            ResizeState::Left => {
+                f.write_str(": was interrupted, and is left as it is: read-only")?;
+                frontier(f)
             }
             ResizeState::Running => {
                 let seconds = resize.elapsed_ns as f64 / 1e9;
@@ -117,10 +125,7 @@ impl fmt::Display for ResizeText<'_> {
                     write!(f, "of at most {} ", size(most.max(resize.moved_bytes)))?;
                 }
                 write!(f, "moved in {took}, {} a second", size(rate))?;
-                match resize.frontier_sector {
-                    Some(frontier) => write!(f, ", {}", Frontier { frontier, old }),
-                    None => Ok(()),
-                }
+                frontier(f)
             }
         }
     }

@@ -196,7 +196,7 @@ fn handed_over() -> Result<Vec<Socket>, String> {
         false => Ok(sockets),
         true => Err(
             "found no socket, expected some in LISTEN_FDS and LISTEN_PID, as systemd and \
-             nbdinfo [ ... ] pass them"
+             nbdinfo -- [ ... ] pass them"
                 .into(),
         ),
     }
