@@ -13,7 +13,7 @@ use driver::open::{
     Opened, Role, Unfollowed, examine_backing, open, read_header,
 };
 use driver::ordered::{CowImage, Ordered};
-use driver::units::FileOffset;
+use driver::units::{FileOffset, Sector};
 
 use crate::image_host::ImageHost;
 
@@ -144,13 +144,15 @@ impl<H: ImageHost> Check<'_, H> {
         }
         if let Some(record) = opened.interrupted {
             let (new_size, frontier) = (record.new_size, record.frontier);
+            let sectors = image.geometry.capacity();
+            let how_far = match frontier < Sector(0) + sectors {
+                true => format!("with sector {frontier} of {sectors} and those after it moved"),
+                false => "before anything was moved".to_owned(),
+            };
             findings.push(Finding::new(
                 Fault::InterruptedResize,
                 JournalRecord::slots_offset(),
-                format!(
-                    "a resize to {new_size} was interrupted with sector {frontier} and those after \
-                     it moved"
-                ),
+                format!("a resize to {new_size} was interrupted {how_far}"),
             ));
             return Ok(());
         }

@@ -196,10 +196,12 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     };
     let sectors = counted(report.dirty_sectors, "sector");
     let [dirty, data] = [info.dirty.bytes(), info.dirty_data].map(|bytes| size(bytes.0));
-    let dirty = match info.dirty.bytes() == info.dirty_data {
+    let holes = info.dirty.bytes().0.saturating_sub(info.dirty_data.0);
+    let dirty = match holes == 0 {
         true => format!("{sectors}, {dirty}"),
         false => {
-            format!("{sectors}, {dirty}: {data} of it data, the rest zeros that take no space")
+            let holes = size(holes);
+            format!("{sectors}, {dirty}: {data} of it data, {holes} zeros that take no space")
         }
     };
     for (name, text) in [
@@ -241,6 +243,9 @@ fn raw(args: &Args, path: &Path) -> Result<Verdict, Failure> {
 fn headroom(info: &Info) -> String {
     let headroom = info.headroom();
     match headroom > info.geometry.size {
+        _ if info.resize_in_progress.is_some() => {
+            "not known before the interrupted resize is finished".to_owned()
+        }
         true => format!("grows to {headroom} without its data moving"),
         false if info.header.version != Version::V3 => {
             "none: a resize rebuilds the file as V3".to_owned()

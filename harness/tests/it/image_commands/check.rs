@@ -435,6 +435,13 @@ fn an_interrupted_resize() {
     assert_eq!(info["size_bytes"], SIZE);
     let verdict = "refuses it: a resize is in progress";
     assert_eq!(info["stock_uml"], verdict);
+    let info = sandbox.succeeds(&["image", "info", "@cow"]);
+    let headroom = "\nheadroom       not known before the interrupted resize is finished\n";
+    assert!(info.contains(headroom), "{info}");
+    let output = sandbox.run(&["image", "check", "@cow"]);
+    let found = sandbox.text(&output.stdout);
+    let nothing_moved = "a resize to 4 MiB was interrupted before anything was moved";
+    assert!(found.contains(nothing_moved), "{found}");
     finds_and_mends(&sandbox, "cow", 2, "interrupted-resize", 4608);
     expected.resize(4 << 20, 0);
     assert!(sandbox.disk("cow", "backing") == expected);
