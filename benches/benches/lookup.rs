@@ -103,7 +103,7 @@ fn bitmap(criterion: &mut Criterion) {
     let mut buffer = [0; PAGE_BYTES];
     let mut map = SectorMap::new(SECTORS_PER_PAGE).expect("it is small");
     map.load_page(0, &bytes(Content::Random));
-    criterion.bench_function("the bytes of a page/50 % random", |bencher| {
+    criterion.bench_function("the bytes of a page/half at random", |bencher| {
         bencher.iter(|| map.page_bytes(0, black_box(&mut buffer)));
     });
 

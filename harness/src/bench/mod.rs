@@ -66,7 +66,7 @@ impl Unit {
 /// One measured figure, and what it is to be compared with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// What was measured: `lookup/run/50 % random/1 GiB`.
+    /// What was measured: `lookup/run/half at random/1 GiB`.
     pub name: String,
     /// The figure.
     pub value: f64,

@@ -51,6 +51,10 @@ pub(super) struct Common {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 
+    /// Print the names of the rows, and measure none
+    #[arg(long)]
+    list: bool,
+
     /// Print the rows as one JSON array
     #[arg(long)]
     json: bool,
@@ -58,7 +62,10 @@ pub(super) struct Common {
 
 impl Common {
     fn only(&self) -> Only {
-        Only::containing(self.only.as_deref())
+        match self.list {
+            true => Only::none(),
+            false => Only::containing(self.only.as_deref()),
+        }
     }
 }
 
@@ -173,6 +180,9 @@ impl Rows {
     /// Prints the rows that were asked for: some are measured along with others.
     fn report(self, only: &Only) -> Result<Verdict, Failure> {
         interrupt::forget_last_words();
+        if self.common.list {
+            return list(&self.common, only.refused());
+        }
         let rows = asked_for(&self.common, std::mem::take(&mut *locked(&self.rows)));
         if let Some(signal) = interrupt::signal() {
             if rows.is_empty() {
@@ -198,10 +208,22 @@ fn no_row(text: &str, names: &[String]) -> String {
         .collect();
     let rest = match names.len().saturating_sub(shown.len()) {
         0 => String::new(),
-        rest => format!(" and {rest} more"),
+        rest => format!(" and {rest} more, which --list prints"),
     };
     let shown = shown.join(", ");
     format!("no row's name contains '{text}'; there are {shown}{rest}")
+}
+
+/// Prints the names of the rows that are asked for.
+fn list(common: &Common, mut names: Vec<String>) -> Result<Verdict, Failure> {
+    if let Some(only) = &common.only {
+        names.retain(|name| name.contains(only));
+    }
+    match common.json {
+        true => output::json(&names)?,
+        false => names.iter().for_each(output::line),
+    }
+    Ok(Verdict::Good)
 }
 
 fn asked_for(common: &Common, mut rows: Vec<Row>) -> Vec<Row> {

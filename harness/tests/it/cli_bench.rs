@@ -99,6 +99,23 @@ fn a_text_that_no_row_has_is_an_error() {
     }
 }
 
+/// What `--only` takes can be looked up, at once and without a file.
+#[test]
+fn the_names_of_the_rows_are_listed() {
+    let (status, stdout, stderr) = run(&["lookup", "--list", "--only", "run/half at random"]);
+    assert_eq!((status, &stderr[..]), (Some(0), ""));
+    let names: Vec<_> = stdout.lines().collect();
+    assert!(
+        names.contains(&"lookup/run/half at random/1 GiB"),
+        "{stdout}"
+    );
+    let are_asked_for = |name: &&str| name.contains("run/half at random");
+    assert!(names.iter().all(are_asked_for), "{stdout}");
+    let (status, stdout, _) = run(&["resize", "--list"]);
+    assert_eq!(status, Some(0));
+    assert!(stdout.lines().count() > 30, "{stdout}");
+}
+
 #[test]
 fn the_rows_measured_are_printed_when_it_is_interrupted() {
     use std::io::{BufRead, BufReader, Read};

@@ -42,7 +42,7 @@ impl Content {
             Content::Empty => "empty",
             Content::Full => "full",
             Content::Extents => "1 % in 4 KiB",
-            Content::Random => "50 % random",
+            Content::Random => "half at random",
         }
     }
 

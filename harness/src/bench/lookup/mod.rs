@@ -342,7 +342,7 @@ impl Case<'_> {
                 if is_peer { row.target(1.0) } else { row }
             })
             .collect();
-        if name == "lookup/run/50 % random/1 GiB" {
+        if name == "lookup/run/half at random/1 GiB" {
             rows.push(row(&name, times[0]).target(RUN_NS));
         }
         rows

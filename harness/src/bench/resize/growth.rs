@@ -72,7 +72,7 @@ const WAYS: [Way; 3] = [
                 remove(&names.device)?;
                 cp(settings, &names.kept, &names.device)?;
                 settle(settings, &names.device);
-                Ok([reflow(&names.device, size)?.time])
+                Ok([reflow(settings, &names.device, size)?.time])
             })?;
             Ok(seconds)
         },

@@ -13,7 +13,7 @@ use userhelper::real_files::RealHost;
 
 use super::case::Case;
 use super::image::remove;
-use super::{BenchError, turns};
+use super::{BenchError, Settings, turns};
 use crate::bench::programs::{cp, settle};
 use crate::bench::{Row, Unit};
 use crate::clock;
@@ -33,7 +33,7 @@ pub(super) fn measure(case: &Case<'_>) -> Result<Vec<Row>, BenchError> {
         settle(case.settings, &names.kept);
         let [_, theirs] = cp(case.settings, &names.kept, &names.device)?;
         settle(case.settings, &names.device);
-        let moved = reflow(&names.device, case.new_size())?;
+        let moved = reflow(case.settings, &names.device, case.new_size())?;
         syncs = moved.syncs;
         let started = clock::start();
         remove(&names.device)?;
@@ -64,14 +64,26 @@ pub(super) struct Moved {
     pub(super) syncs: u64,
 }
 
-/// Opens the COW file, moves its data, and closes it.
-pub(super) fn reflow(cow: &Path, new_size: Bytes) -> Result<Moved, BenchError> {
+/// Opens the COW file, moves its data, and closes it. Ends early when the measuring is to end.
+pub(super) fn reflow(
+    settings: Settings<'_>,
+    cow: &Path,
+    new_size: Bytes,
+) -> Result<Moved, BenchError> {
     let started = clock::start();
     let mut image = open_for_resize(&RealHost, cow, Trust::Follow, false)?;
     let plan = plan_resize(&RealHost, &image, wish(new_size, false))?;
-    carry_out(&RealHost, &mut image, &plan, &mut |_, _| {
-        ControlFlow::Continue(())
-    })?;
+    let moved = carry_out(
+        &RealHost,
+        &mut image,
+        &plan,
+        &mut |_, _| match settings.check_stop() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        },
+    );
+    settings.check_stop()?;
+    moved?;
     let syncs = image.device.statistics().syncs;
     close(image.device, cow)?;
     let time = started.elapsed();

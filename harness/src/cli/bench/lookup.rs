@@ -14,7 +14,7 @@ use super::{Common, Failure, Rows, Verdict};
 #[command(after_long_help = "\
 Examples:
   ubdlab bench lookup
-  ubdlab bench lookup --only 'run/50 % random' --json")]
+  ubdlab bench lookup --only 'run/half at random' --json")]
 pub(in crate::cli) struct LookupArgs {
     #[command(flatten)]
     common: Common,

@@ -241,6 +241,6 @@ fn a_benchmark_of_nothing_leaves_nothing_behind() {
         "ubdlab: no row's name contains 'no such row'; there are 'resize/growth/headroom against device \
          size', 'resize/growth/headroom against dirty bytes', 'resize/growth/rebuild against device \
          size', 'resize/growth/rebuild against dirty bytes', 'resize/growth/reflow against device \
-         size', 'resize/growth/reflow against dirty bytes' and 30 more\n",
+         size', 'resize/growth/reflow against dirty bytes' and 30 more, which --list prints\n",
     );
 }
