@@ -26,9 +26,10 @@ pub(super) fn over(directory: &Path) -> Result<TreeMount, String> {
             driver::system_words(error.desc())
         )
     })?;
-    // What is mounted in this view is not to show in any other.
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).map_err(|error| {
+    // What is mounted in this view is not to show in any other. What others unmount goes here too:
+    // a disk that somebody takes out meanwhile would stay in use.
+    let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", below).map_err(|error| {
         format!(
             "a mount namespace of its own: {}",
             driver::system_words(error)

@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cli::{Sandbox, ubdlab_that_heeds_signals};
 use crate::support::fuse::{Directory, can_mount};
+use crate::support::mounted::{Mounted, SharedMounts};
 
 fn start(sandbox: &Sandbox, args: &[&str]) -> Child {
     let mut command = ubdlab_that_heeds_signals();
@@ -112,4 +113,39 @@ fn what_a_crash_has_left_is_mounted_until_a_signal_comes() {
         "{said}"
     );
     assert!(!directory.is_mounted());
+}
+
+/// The command has a view of the file system of its own, and what somebody unmounts goes from it:
+/// the device would stay in use as long as the crashes go on.
+#[test]
+fn what_is_unmounted_elsewhere_is_unmounted_for_the_command() {
+    if !can_mount() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for directory in ["work", "mounts", "mounts/disk"] {
+        std::fs::create_dir(sandbox.path(directory)).unwrap();
+    }
+    let (mounts, at) = (sandbox.path("mounts"), sandbox.path("mounts/disk"));
+    let _shared = SharedMounts::below(&mounts);
+    let Some(disk) = Mounted::tmpfs(&at, 1 << 20) else {
+        return;
+    };
+    sandbox.write("mounts/disk/file", "");
+    let made = std::process::Command::new("mkfifo")
+        .arg(sandbox.path("go"))
+        .status();
+    assert!(made.unwrap().success());
+    let command = "test -e mounts/disk/file && touch work/f begun; \
+                   cat go; test -e mounts/disk/file && touch stays";
+    let args = [
+        "crash", "--dir", "work", "--check", "true", "--", "sh", "-c",
+    ];
+    let mut child = start(&sandbox, &[&args[..], &[command]].concat());
+    wait_for(&mut child, || sandbox.path("begun").exists());
+    disk.end();
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(sandbox.path("begun").exists(), "{output:?}");
+    assert!(!sandbox.path("stays").exists(), "{output:?}");
 }

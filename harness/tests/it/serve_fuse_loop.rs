@@ -11,7 +11,7 @@ use harness::random::SplitMix64;
 
 use crate::support::cli::{Sandbox, output};
 use crate::support::fuse::Directory;
-use crate::support::mounted::{Loop, Mounted};
+use crate::support::mounted::{Loop, Mounted, SharedMounts};
 use crate::support::peers::peer;
 use crate::support::server::Server;
 
@@ -88,8 +88,10 @@ fn grown_while_written(
     by_truncate: bool,
 ) {
     const GROW_BY: u64 = 256 * MIB;
-    let mounted_at = sandbox.path("mnt");
-    std::fs::create_dir(&mounted_at).unwrap();
+    let mounts = sandbox.path("mounts");
+    let mounted_at = mounts.join("mnt");
+    std::fs::create_dir_all(&mounted_at).unwrap();
+    let _shared = SharedMounts::below(&mounts);
     let args = ["@cow", "--fuse", "@m", "--control", "@c"];
     let server = Server::start(sandbox, &args);
     let files;

@@ -73,6 +73,33 @@ impl Drop for Mounted<'_> {
     }
 }
 
+/// A directory below which what is unmounted goes from the mount namespaces of other programs too,
+/// until dropped. Otherwise one that another test has made keeps the device of a file system in
+/// use.
+pub(crate) struct SharedMounts<'a>(&'a Path);
+
+impl SharedMounts<'_> {
+    pub(crate) fn below(directory: &Path) -> SharedMounts<'_> {
+        let bind = ["--bind".as_ref(), directory.as_os_str()];
+        for how in [&bind[..], &["--make-shared".as_ref()]] {
+            let mut mount = Command::new("mount");
+            let mounted = mount.args(how).arg(directory).status().unwrap();
+            assert!(mounted.success(), "{mount:?}");
+        }
+        SharedMounts(directory)
+    }
+}
+
+impl Drop for SharedMounts<'_> {
+    fn drop(&mut self) {
+        let mut umount = Command::new("umount");
+        let unmounted = umount.arg("--lazy").arg(self.0).status();
+        if !std::thread::panicking() {
+            assert!(unmounted.unwrap().success());
+        }
+    }
+}
+
 /// A loop device over a file, until dropped.
 pub(crate) struct Loop(PathBuf);
 
