@@ -312,10 +312,10 @@ fn modified(backing: &Path, cow: &Path, found: i64, expected: u32) -> String {
 pub fn ways_out(backing: &Path, cow: &Path, expected: u32) -> String {
     let (backing, cow) = (shell_word(backing), shell_word(cow));
     format!(
-        "If nothing but its time has changed, set that back: touch -d @{expected} {backing}. If it is \
-         another file with the same content: ubdlab image rebase {cow} --backing {backing} \
-         --unsafe. Where the content has changed, both are wrong: the file system on the disk \
-         would be damaged"
+        "If nothing but its time has changed, `touch -d @{expected} {backing}` sets that back. If it is \
+         another file with the same content, `ubdlab image rebase {cow} --backing {backing} \
+         --unsafe` takes it. Where the content has changed, both are wrong: the file system on the \
+         disk would be damaged"
     )
 }
 

@@ -63,9 +63,10 @@ fn a_backing_file_that_was_modified() {
             refused(&host, spec),
             "/disk: modified at 1060000001, but the COW file /cow was made for the content of \
              1060000000 (seconds since 1970: 2003-08-04 12:26:41 and 2003-08-04 12:26:40 UTC). If \
-             nothing but its time has changed, set that back: touch -d @1060000000 /disk. If it is another file with the same content: ubdlab \
-             image rebase /cow --backing /disk --unsafe. Where the content has changed, both are \
-             wrong: the file system on the disk would be damaged"
+             nothing but its time has changed, `touch -d @1060000000 /disk` sets that back. If it \
+             is another file with the same content, `ubdlab image rebase /cow --backing /disk \
+             --unsafe` takes it. Where the content has changed, both are wrong: the file system \
+             on the disk would be damaged"
         );
     }
 }

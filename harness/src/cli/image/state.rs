@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use driver::size::format_size;
 use driver::{shell_word, shown};
 use userhelper::image::ImageError;
 use userhelper::image::info::{BackingState, Info, info};
@@ -58,8 +59,7 @@ pub(super) fn verdict(info: &Info) -> StockVerdict {
 fn to_be_extended(path: &Path, verdict: StockVerdict) -> Option<String> {
     match verdict {
         StockVerdict::RefusesSize { size, backing } if size > backing => {
-            let size = size.to_string().replace(' ', "");
-            let size = size.trim_end_matches("bytes");
+            let size = format_size(size);
             Some(format!(
                 "ubdlab image resize {} {size} --extend-backing makes the backing file as large",
                 shell_word(path)
@@ -131,8 +131,8 @@ fn failed(error: ImageError, path: &Path, trust: Trust) -> Failure {
             let (stock, recover) = (stock_uml(&info), shell_word(path));
             Failure(format!(
                 "{error}; nothing is lost. Half done is a change of the backing file: give the \
-                 command again, or end the change with ubdlab image recover {recover}; until then \
-                 stock UML {stock}"
+                 command again, or end the change with `ubdlab image recover {recover}`; until \
+                 then stock UML {stock}"
             ))
         }
     }

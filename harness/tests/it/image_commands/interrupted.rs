@@ -69,9 +69,9 @@ fn a_recovered_resize_says_that_the_backing_file_is_to_be_extended() {
         sandbox.succeeds(&["image", "recover", "@cow"]),
         "@cow: finished the resize from 1 MiB to 4 MiB, 4.50 KiB moved\n\
          stock UML refuses it: it has 4 MiB, its backing file 1 MiB\n\
-         ubdlab image resize @cow 4MiB --extend-backing makes the backing file as large\n"
+         ubdlab image resize @cow 4M --extend-backing makes the backing file as large\n"
     );
-    sandbox.run(&["image", "resize", "@cow", "4MiB", "--extend-backing"]);
+    sandbox.run(&["image", "resize", "@cow", "4M", "--extend-backing"]);
     let info = sandbox.json(&["image", "info", "@cow"]);
     assert_eq!(info["stock_uml"], "takes it");
 }

@@ -378,10 +378,10 @@ impl Drop for Held {
 /// What is said of a backing file of another time than `seconds`, which the COW file expects.
 pub(crate) fn ways_out(backing: &str, cow: &str, seconds: u64) -> String {
     format!(
-        "If nothing but its time has changed, set that back: touch -d @{seconds} {backing}. If it is \
-         another file with the same content: ubdlab image rebase {cow} --backing {backing} \
-         --unsafe. Where the content has changed, both are wrong: the file system on the disk \
-         would be damaged"
+        "If nothing but its time has changed, `touch -d @{seconds} {backing}` sets that back. If it is \
+         another file with the same content, `ubdlab image rebase {cow} --backing {backing} \
+         --unsafe` takes it. Where the content has changed, both are wrong: the file system on the \
+         disk would be damaged"
     )
 }
 
