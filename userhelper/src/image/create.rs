@@ -5,6 +5,7 @@ use std::path::Path;
 use driver::cow::{Extension, Geometry, Header, LARGEST_STOCK_OFFSET, Version};
 use driver::host::HostFile;
 use driver::open::{ChosenBacking, OpenError, create_whole, open_backing, write_start};
+use driver::size::format_size;
 use driver::units::{Bytes, FileOffset, Sector, SectorRange};
 
 use crate::at_once::AtOnce;
@@ -112,7 +113,9 @@ pub fn create<'a, H: ImageHost>(
             let why = match most {
                 Some(most) => format!(
                     "a device of {size} can be given room for {most} at most, or stock Linux could \
-                     not reach its data. A resize past that moves the data"
+                     not reach its data. A resize past that moves the data. The most is asked for \
+                     with --max-size {}",
+                    format_size(most)
                 ),
                 None => format!("stock Linux could not reach the data of a device of {size}"),
             };

@@ -154,7 +154,8 @@ fn new_images_that_cannot_be() {
     create(
         &["--max-size", "8T"],
         "@new: found a largest size of 8 TiB: a device of 1 MiB can be given room for 4194288 MiB at \
-         most, or stock Linux could not reach its data. A resize past that moves the data",
+         most, or stock Linux could not reach its data. A resize past that moves the data. The most \
+         is asked for with --max-size 4194288M",
     );
     for (backing, message) in [
         (

@@ -46,6 +46,8 @@ fn the_room_to_grow_can_be_chosen() {
         ("4G", 1 << 20),
         ("256G", 64 << 20),
         ("2T", 512 << 20),
+        // The most, as the documentation has it.
+        ("4194288M", (1 << 30) - 4096),
     ] {
         let args = ["image", "create", "@cow", "--backing", "@backing"];
         sandbox.succeeds(&[&args[..], &["--max-size", max_size]].concat());
