@@ -358,13 +358,14 @@ impl fmt::Display for Catalogue {
              that opening the device and reading it, or the resize alone, is enough. More about each,\n\
              and what the model does without it, is said in `driver/src/linux/defects.rs` and\n\
              `harness/src/fuzz/procedure_2003/defects.rs`. With no defect switched on, nothing is found.\n\n\
-             `ubdlab fuzz --defect NAME` takes all names: those of the kernels' drivers with\n\
-             `--driver linux-6.12` or `linux-2.6`, all others with `--driver ordered`. `ubdlab replay\n\
-             --defect NAME` takes those of the kernels' drivers, and most of these show only after a crash,\n\
-             with a failing host or on a damaged file, of which a replay has none. A defect that one of the\n\
-             two kernels alone has is refused with the other one. `requeue-loses-bitmap` needs a pipe that\n\
-             fills: some of the fuzzer's cases have a small one, and a replay has one where that defect is\n\
-             named. The real one has room for all requests of a device.\n\n\
+             `ubdlab fuzz --defect NAME` takes the names: those of the kernels' drivers with\n\
+             `--driver linux-6.12` or `linux-2.6`, all others with `--driver ordered`. `spillner-2003` is no\n\
+             defect but a resize, which `--resizer spillner-2003` takes. `ubdlab replay --defect NAME` takes\n\
+             those of the kernels' drivers, and most of these show only after a crash, with a failing host or\n\
+             on a damaged file, of which a replay has none. A defect that one of the two kernels alone has is\n\
+             refused with the other one. `requeue-loses-bitmap` needs a pipe that fills: some of the fuzzer's\n\
+             cases have a small one, and a replay has one where that defect is named. The real one has room\n\
+             for all requests of a device.\n\n\
              *In Linux* names the two models that have a defect, 6.12 and 2.6; *others* are versions\n\
              between them or before: `driver/src/linux/defects.rs` says which. The numbers are those of\n\
              a list of the driver's defects; {} stand for nothing there.\n\n\

@@ -1,5 +1,5 @@
-//! Recorded I/O traces: readers of a dozen formats, all streaming, a compact format of our
-//! own, writers of what other tools read, and statistics.
+//! Recorded I/O traces: readers of the formats in docs/traces.md, all streaming, a compact format
+//! of our own, writers of what other tools read, and statistics.
 //!
 //! [`open`] tells the format by its content, plain or compressed, and returns a
 //! [`TraceSource`], which iterates over [`Record`]s. No reader holds more than a window of

@@ -46,6 +46,7 @@ mod crash_table_publish;
 mod crash_table_rebuild;
 mod crash_table_reflow;
 mod demonstration_2003;
+mod documented_paths;
 mod every_order;
 mod fuzz_budget;
 mod fuzz_equal_images;
