@@ -8,7 +8,6 @@ use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, Trust};
 use driver::shown;
 use driver::units::Bytes;
-use sd_notify::NotifyState;
 use userhelper::planner::{Shrink, Wish};
 
 use crate::replay::ReplayDriver;
@@ -18,6 +17,7 @@ use crate::serve::fuse::Fuse;
 use crate::serve::nbd::Nbd;
 use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::record::Recorder;
+use crate::serve::service_manager;
 use crate::serve::vhost_user::VhostUser;
 use crate::serve::{Ending, Endpoints, Export, Opening, Up};
 
@@ -168,9 +168,8 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
         interrupt.wake(move || export.end(Ending::Signal));
         resize_first(&up, size)?;
         announce(&up.export, &endpoints, control.as_ref());
-        let why = up.until_the_end(&ending);
-        // A manager that is not there any more does not need to know.
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        let why = up.until_the_end(&ending, &endpoints);
+        service_manager::stopping();
         Ok(why)
     })();
     // Whatever happened, what was acknowledged is made durable.
@@ -310,8 +309,7 @@ fn announce(export: &Export, endpoints: &Endpoints, control: Option<&Control>) {
         export.capacity().bytes(),
         places.collect::<Vec<_>>().join(", ")
     ));
-    // Where nobody waits for it, nothing is sent.
-    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+    if let Err(error) = service_manager::ready() {
         let words = driver::system_words(&error);
         export.tell(&format_args!(
             "the service manager is not told that this is ready: {words}"

@@ -27,6 +27,7 @@ pub mod record;
 mod resizing;
 mod server;
 mod shares;
+pub mod service_manager;
 pub mod socket;
 mod status;
 pub mod vhost_user;

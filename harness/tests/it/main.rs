@@ -98,6 +98,7 @@ mod serve_nbd_hostile;
 mod serve_nbd_kills;
 mod serve_peers;
 mod serve_record;
+mod serve_service_manager;
 mod serve_vhost_user;
 mod shared_device;
 mod shared_device_ends;
