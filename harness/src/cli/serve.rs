@@ -191,6 +191,15 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
             closed.map_err(Failure)?;
             recorded.map(|()| Verdict::Good)
         }
+        Ending::Unused => {
+            closed.map_err(Failure)?;
+            recorded?;
+            Err(Failure(format!(
+                "{}: the last endpoint has ended by itself, and nobody could use the device any \
+                 more: everything is durable, and the device is closed",
+                shown(path)
+            )))
+        }
     }
 }
 
