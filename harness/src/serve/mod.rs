@@ -21,6 +21,7 @@ mod extents;
 pub mod fuse;
 pub mod handed_over;
 mod job;
+mod long_jobs;
 pub mod nbd;
 mod pending;
 pub mod record;

@@ -2,16 +2,14 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use driver::blk::Status;
 
 use super::super::budget::Permit;
-use super::super::client::{Completer, Done, Job, NoWay, Submitter};
+use super::super::client::{Completer, Done, NoWay};
 use super::connection::CutOff;
-use super::long::Long;
 use super::message::{Command, Error, data_chunk, error_chunk, simple_reply};
 use super::stream::{Stream, is_impatience, time_for, write_in_time};
 use crate::device::DeviceError;
@@ -29,8 +27,6 @@ pub(super) struct Context {
     pub(super) offset: u64,
     pub(super) length: u32,
     pub(super) command: Command,
-    /// What is left of one that is served in pieces.
-    pub(super) long: Option<Long>,
     pub(super) _slot: Permit,
 }
 
@@ -114,12 +110,7 @@ pub(super) fn reply(bytes: &mut Vec<u8>, structured: bool, cookie: u64, error: O
 pub(super) struct Replies {
     pub(super) structured: bool,
     pub(super) output: Output,
-    /// What is not done of a long request is not begun any more.
-    pub(super) ending: Arc<AtomicBool>,
 }
-
-/// A piece of a long request, and who takes it.
-type NextPiece = (Job, Context, Arc<Submitter<Context>>);
 
 impl Replies {
     /// Answers until all has ended.
@@ -128,6 +119,7 @@ impl Replies {
         if ended.is_err() {
             // The reader learns of it, and what is in flight is dropped when it ends.
             self.output.open().stream.shutdown(Shutdown::Both);
+            completer.give_up();
             while let Ok(Some(_)) = completer.next_batch() {}
         }
         ended
@@ -137,10 +129,7 @@ impl Replies {
         let mut bytes = Vec::new();
         loop {
             match completer.next_batch() {
-                Ok(Some(done)) => {
-                    let more = self.answer(done, &mut bytes)?;
-                    self.go_on(more)?;
-                }
+                Ok(Some(done)) => self.answer(done, &mut bytes)?,
                 Ok(None) => return Ok(()),
                 Err(_) => {
                     self.answer(completer.left(), &mut bytes)?;
@@ -150,44 +139,25 @@ impl Replies {
         }
     }
 
-    /// Submits the pieces that come next.
-    fn go_on(&self, pieces: Vec<NextPiece>) -> Result<(), CutOff> {
-        for (job, context, submitter) in pieces {
-            if let Err(refused) = submitter.submit([(job, context, None)]) {
-                self.output.write(&refusals(refused, self.structured))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers what has ended. What goes on is given back.
-    fn answer(
-        &self,
-        done: Vec<Done<Context>>,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Vec<NextPiece>, CutOff> {
+    /// Answers what has ended.
+    fn answer(&self, done: Vec<Done<Context>>, bytes: &mut Vec<u8>) -> Result<(), CutOff> {
         let mut output = self.output.open();
         bytes.clear();
         // Kept until what they stand for is out.
         let mut permits = Vec::with_capacity(done.len());
-        let mut pieces = Vec::new();
         for Done {
-            mut context,
+            context,
             status,
+            is_given_up,
             data,
             permit,
         } in done
         {
             permits.push(permit);
-            let mut error = error_of(status, context.command);
-            let next = context.long.as_mut().and_then(Long::next);
-            if let (None, Some((job, submitter))) = (error, next) {
-                if !self.ending.load(Ordering::Relaxed) {
-                    pieces.push((job, context, submitter));
-                    continue;
-                }
-                error = Some(Error::Shutdown);
-            }
+            let error = match is_given_up {
+                true => Some(Error::Shutdown),
+                false => error_of(status, context.command),
+            };
             match error {
                 None if context.command == Command::Read => match self.structured {
                     true => data_chunk(bytes, context.cookie, context.offset, context.length),
@@ -200,8 +170,7 @@ impl Replies {
             }
             output.write_data(bytes, data)?;
         }
-        output.write(bytes)?;
-        Ok(pieces)
+        output.write(bytes)
     }
 }
 
