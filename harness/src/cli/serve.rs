@@ -296,14 +296,7 @@ fn resize_first(up: &Up, size: Option<Bytes>) -> Result<(), Failure> {
             })
         });
         for resized in [finished, sized].into_iter().flatten() {
-            match resized {
-                Ok(resized) => export.tell(&format_args!(
-                    "resized from {} to {} by {}",
-                    resized.old_size, resized.new_size, resized.strategy
-                )),
-                // The device goes on as it is.
-                Err(error) => export.tell(&format_args!("the resize has failed: {error}")),
-            }
+            export.tell_resized(&resized);
         }
     };
     let thread = std::thread::Builder::new().name("resize-first".into());

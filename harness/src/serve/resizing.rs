@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use driver::cow::JournalRecord;
 use driver::ordered::{Desk, Procedure, Resize};
 use driver::resize::{ResizeError, ResizeOutcome, Resized};
-use driver::units::{Bytes, SectorCount};
+use driver::units::{Bytes, Sector, SectorCount};
 use userhelper::image_host::ImageHost;
 use userhelper::planner::{Plan, Wish};
 use userhelper::progress::Progress;
@@ -36,6 +36,19 @@ pub enum CannotResize {
     /// It has failed; the device has its old size, all its data, and goes on.
     #[error(transparent)]
     Failed(#[from] ResizeError),
+    /// It has stopped when data had been moved already. The device has all its data and goes on
+    /// with its old size.
+    #[error(
+        "the resize has stopped half-way, because data has moved already ({why}): the file says \
+         so, and the next `ubdlab serve` finishes it while it serves, or `ubdlab image recover` \
+         does; then the device has {new_size}"
+    )]
+    HalfMoved {
+        /// Why it has stopped.
+        why: String,
+        /// What the device has when somebody has finished the move.
+        new_size: Bytes,
+    },
     /// The device does not go on.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -54,7 +67,19 @@ struct Latest {
     new_size: Bytes,
     started: Started,
     planned: Planned,
-    ended: Option<(u64, Result<Resized, String>)>,
+    /// Data had moved before it began: it finishes what was interrupted.
+    resumes: bool,
+    ended: Option<(u64, Result<Resized, CannotResize>)>,
+}
+
+impl Latest {
+    /// Whether data has moved, which nothing moves back.
+    fn has_moved(&self) -> bool {
+        let seen = locked(&self.planned.0);
+        let frontier = seen.as_ref().and_then(|seen| seen.progress.frontier());
+        let end = Sector(0) + self.old_size.whole_sectors();
+        self.resumes || frontier.is_some_and(|frontier| frontier < end)
+    }
 }
 
 /// What a resize is planned to be, once it has been.
@@ -88,8 +113,12 @@ impl Resizing {
             None => (latest.started.elapsed_ns(), ResizeState::Running),
             Some((ns, Ok(_))) => (*ns, ResizeState::Done),
             Some((ns, Err(error))) => {
-                let error = error.clone();
-                (*ns, ResizeState::Failed { error })
+                let words = error.to_string();
+                let state = match error {
+                    CannotResize::HalfMoved { .. } => ResizeState::Unfinished { error: words },
+                    _ => ResizeState::Failed { error: words },
+                };
+                (*ns, state)
             }
         };
         let moved = match &latest.ended {
@@ -110,7 +139,12 @@ impl Resizing {
         })
     }
 
-    fn begin(&self, old_size: Bytes, new_size: Bytes) -> Result<Planned, CannotResize> {
+    fn begin(
+        &self,
+        old_size: Bytes,
+        new_size: Bytes,
+        resumes: bool,
+    ) -> Result<Planned, CannotResize> {
         let mut latest = locked(&self.latest);
         if let Some(Latest {
             ended: None,
@@ -126,15 +160,27 @@ impl Resizing {
             new_size,
             started: clock::start(),
             planned: planned.clone(),
+            resumes,
             ended: None,
         });
         Ok(planned)
     }
 
-    fn end(&self, ended: Result<Resized, String>) {
-        if let Some(latest) = &mut *locked(&self.latest) {
-            latest.ended = Some((latest.started.elapsed_ns(), ended));
-        }
+    /// The resize under way has ended so; what is true of it then.
+    fn end(&self, ended: Result<Resized, CannotResize>) -> Result<Resized, CannotResize> {
+        let mut latest = locked(&self.latest);
+        let Some(latest) = &mut *latest else {
+            return ended;
+        };
+        let ended = ended.map_err(|error| match latest.has_moved() {
+            true => CannotResize::HalfMoved {
+                why: error.to_string(),
+                new_size: latest.new_size,
+            },
+            false => error,
+        });
+        latest.ended = Some((latest.started.elapsed_ns(), ended.clone()));
+        ended
     }
 
     fn tell(&self, capacity: SectorCount) {
@@ -164,7 +210,7 @@ impl Export {
                 "only the driver ordered resizes, and not a read-only device",
             ));
         }
-        let planned = self.begin(wish.new_size)?;
+        let planned = self.begin(wish.new_size, false)?;
         let seen = move |plan: &Plan, progress: Progress| {
             planned.set(plan.strategy.to_string(), plan.to_move, progress);
         };
@@ -177,16 +223,30 @@ impl Export {
     /// # Errors
     /// See [`CannotResize`].
     pub fn finish(&self, record: JournalRecord) -> Result<Resized, CannotResize> {
-        let planned = self.begin(record.new_size)?;
+        let planned = self.begin(record.new_size, true)?;
         let resize = Resumed { record, planned };
         self.carry_out(Box::new(resize))
     }
 
-    fn begin(&self, new_size: Bytes) -> Result<Planned, CannotResize> {
+    fn begin(&self, new_size: Bytes, resumes: bool) -> Result<Planned, CannotResize> {
         if self.is_ending() {
             return Err(ResizeError::Abandoned.into());
         }
-        self.resizing().begin(self.capacity().bytes(), new_size)
+        let old_size = self.capacity().bytes();
+        self.resizing().begin(old_size, new_size, resumes)
+    }
+
+    /// Says how a resize has ended, to whoever runs the server.
+    pub fn tell_resized(&self, ended: &Result<Resized, CannotResize>) {
+        match ended {
+            Ok(resized) => self.tell(&format_args!(
+                "resized from {} to {} by {}",
+                resized.old_size, resized.new_size, resized.strategy
+            )),
+            Err(error @ CannotResize::HalfMoved { .. }) => self.tell(error),
+            // The device goes on as it is.
+            Err(error) => self.tell(&format_args!("the resize has failed: {error}")),
+        }
     }
 
     /// Gives up the resize under way, if there is one.
@@ -201,9 +261,9 @@ impl Export {
         let begun = self.submissions().resize(resize);
         let outcome = begun.and_then(|reply| reply.wait());
         let outcome: Result<ResizeOutcome, CannotResize> = outcome.map_err(CannotResize::from);
-        let resized = outcome.and_then(|outcome| Ok(outcome?));
-        let told = resized.as_ref().map(|resized| *resized);
-        self.resizing().end(told.map_err(ToString::to_string));
+        let resized = self
+            .resizing()
+            .end(outcome.and_then(|outcome| Ok(outcome?)));
         if resized.is_ok() {
             self.resizing().tell(self.capacity());
         }

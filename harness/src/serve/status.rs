@@ -87,4 +87,10 @@ pub enum ResizeState {
         /// Why.
         error: String,
     },
+    /// It has stopped when data had been moved already. The device has its old size; whoever opens
+    /// it next finishes the resize.
+    Unfinished {
+        /// Why, and what comes next.
+        error: String,
+    },
 }

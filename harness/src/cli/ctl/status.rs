@@ -105,6 +105,9 @@ impl fmt::Display for ResizeText<'_> {
             ResizeState::Failed { error } => {
                 write!(f, ": failed after {took}: {}", OneLine(error))
             }
+            ResizeState::Unfinished { error } => {
+                write!(f, ": {moved} moved in {took}: {}", OneLine(error))
+            }
             ResizeState::Running => {
                 let seconds = resize.elapsed_ns as f64 / 1e9;
                 let rate = (resize.moved_bytes as f64 / seconds.max(1e-9)) as u64;

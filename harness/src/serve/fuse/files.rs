@@ -108,21 +108,17 @@ impl Shared {
             },
             online: true,
         };
-        match self.export.resize(wish) {
-            Ok(resized) => {
-                self.export.tell(&format_args!(
-                    "resized from {} to {} by {}",
-                    resized.old_size, resized.new_size, resized.strategy
-                ));
-                Ok(())
-            }
+        let resized = self.export.resize(wish);
+        match resized {
+            Ok(_) => self.export.tell_resized(&resized),
             Err(error) => {
                 let place = &self.place;
                 let line = format_args!("{place}: truncating disk to {}: {error}", Bytes(size));
                 self.export.tell(&line);
-                Err(errors::of_resize(&error))
+                return Err(errors::of_resize(&error));
             }
         }
+        Ok(())
     }
 }
 
