@@ -187,6 +187,7 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
             "{}: the device has ended, and what was not flushed may be lost: {error}",
             shown(path)
         ))),
+        Ending::Cut(why) => Err(Failure(why)),
         Ending::Signal | Ending::Asked => {
             closed.map_err(Failure)?;
             recorded.map(|()| Verdict::Good)

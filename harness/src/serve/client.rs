@@ -241,11 +241,12 @@ impl<C> Completer<C> {
                 return Ok(None);
             };
             let Ended {
-                pending,
+                mut pending,
                 more,
                 submissions,
             } = self.take(completions);
             self.way.export.note_ended(pending.len());
+            self.check_file(&mut pending);
             let done = pending.into_iter().map(|pending| self.done(pending));
             let done: Vec<_> = done.collect();
             // Those that have ended are told first, and the next call says why no more will.
@@ -284,6 +285,17 @@ impl<C> Completer<C> {
             false => jobs.submissions.clone(),
         };
         ended
+    }
+
+    /// Nothing is durable in a file that somebody has cut. A read that met its end may be the first
+    /// to notice.
+    fn check_file(&self, ended: &mut [Pending<C>]) {
+        if ended.iter().any(Pending::asks_for_the_file) && self.way.export.file_is_whole().is_err()
+        {
+            for pending in ended.iter_mut().filter(|pending| pending.is_durable()) {
+                pending.status = Status::IoError;
+            }
+        }
     }
 
     /// Nobody is there any more who is told what has ended: long jobs are not finished.

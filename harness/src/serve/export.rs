@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use crossbeam_channel::{Receiver, Sender};
 use driver::blk::{Limits, Status};
+use driver::driver::Driver;
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::real_files::RealFile;
 
@@ -23,6 +24,7 @@ use super::resizing::Resizing;
 use super::server::Ending;
 use super::shares::Shares;
 use super::status::{ClientStatus, DeviceStatus};
+use super::watched_file::{Found, WatchedFile};
 
 /// The memory that the data of all requests may take, in bytes, beside what each client can always
 /// have.
@@ -79,6 +81,7 @@ struct Inner {
     next_client: AtomicU64,
     clients: Mutex<BTreeMap<u64, ClientStatus>>,
     pub(super) resizing: Resizing,
+    file: WatchedFile,
     recorder: RwLock<Option<Recorder>>,
     tells: Box<dyn Tells>,
     ends: Sender<Ending>,
@@ -101,7 +104,8 @@ impl Export {
         ends: Sender<Ending>,
     ) -> Export {
         let (submissions, _) = handle.split();
-        Export(Arc::new(Inner {
+        let file = WatchedFile::at(&about.path);
+        let export = Export(Arc::new(Inner {
             about,
             submissions,
             memory: Shares::new(COMMON_MEMORY, RESERVED_MEMORY),
@@ -110,10 +114,13 @@ impl Export {
             next_client: AtomicU64::new(1),
             clients: Mutex::new(BTreeMap::new()),
             resizing: Resizing::default(),
+            file,
             recorder: RwLock::new(None),
             tells,
             ends,
-        }))
+        }));
+        export.watch_file();
+        export
     }
 
     /// What is known of it.
@@ -228,6 +235,10 @@ impl Export {
             size_bytes: capacity.bytes().0,
             dirty_bytes: dirty.bytes().0,
             failed_sync,
+            file_changed: match self.look_at_file() {
+                Found::Nothing => None,
+                Found::Renamed(words) | Found::Cut(words) => Some(words),
+            },
             in_flight: self.0.in_flight.load(Ordering::Relaxed),
             buffered_bytes: self.0.memory.used(),
             requests: statistics.requests,
@@ -236,6 +247,46 @@ impl Export {
             resize: self.0.resizing.status(),
             recording: recorder.as_ref().map(Recorder::status),
         })
+    }
+
+    /// Watches the file that the device has now. One that does not go on has none.
+    pub(super) fn watch_file(&self) {
+        let inner = Arc::clone(&self.0);
+        let watch = move |driver: &dyn Driver<File = RealFile>| {
+            inner.file.watch(driver.own_file());
+        };
+        let _ = self.0.submissions.look(watch);
+    }
+
+    /// What others have done to the file, which is told once. If it was cut, the server ends.
+    fn look_at_file(&self) -> Found {
+        let mut resizes = None;
+        let (found, is_news) = self.0.file.look(|| {
+            let before = std::mem::replace(&mut resizes, self.0.resizing.count());
+            resizes.is_some() && resizes == before
+        });
+        match &found {
+            Found::Cut(words) if is_news => self.end(Ending::Cut(words.clone())),
+            Found::Renamed(words) if is_news => self.tell(words),
+            _ => {}
+        }
+        found
+    }
+
+    /// Whether nobody has cut the file.
+    ///
+    /// # Errors
+    /// That somebody has, in words.
+    pub(super) fn file_is_whole(&self) -> Result<(), String> {
+        match self.look_at_file() {
+            Found::Cut(words) => Err(words),
+            Found::Nothing | Found::Renamed(_) => Ok(()),
+        }
+    }
+
+    /// Keeps the file open no longer than the device does.
+    pub(super) fn let_file_go(&self) {
+        self.0.file.let_go();
     }
 
     /// Closes when the device's thread has ended.

@@ -27,11 +27,12 @@ mod pending;
 pub mod record;
 mod resizing;
 mod server;
-mod shares;
 pub mod service_manager;
+mod shares;
 pub mod socket;
 mod status;
 pub mod vhost_user;
+mod watched_file;
 
 pub use budget::{Budget, Permit};
 pub use client::{Completer, Done, Job, NoWay, Submitter};

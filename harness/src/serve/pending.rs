@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use driver::blk::{Completion, Limits, Operation, Request, Segment, Status, Tag};
+use driver::host::HostError;
 use driver::units::{Bytes, SECTOR_SIZE, SectorCount, SectorRange};
 
 use crate::clock::Started;
@@ -47,6 +48,10 @@ pub(super) struct Pending<C> {
     operation: Operation,
     /// A flush comes after all else.
     then_flush: bool,
+    /// What is done is durable when it has ended well.
+    is_durable: bool,
+    /// A read came to the end of the file.
+    met_the_end: bool,
     pub(super) asked: Option<Asked>,
 }
 
@@ -86,6 +91,9 @@ impl<C> Pending<C> {
             parts: 0,
             operation,
             then_flush,
+            is_durable: then_flush
+                || matches!(operation, Operation::Flush | Operation::Write { fua: true }),
+            met_the_end: false,
             asked: time.map(|time| Asked::at(time, operation, range).then_flush(then_flush)),
         };
         if is_nothing {
@@ -153,6 +161,8 @@ impl<C> Pending<C> {
         if completion.status != Status::Ok && self.status == Status::Ok {
             self.status = completion.status;
         }
+        let error = completion.failure.as_ref().map(|failure| &failure.error);
+        self.met_the_end |= matches!(error, Some(HostError::UnexpectedEnd { .. }));
         match request.operation {
             Operation::Read => {
                 let segments = request.segments.into_iter();
@@ -164,6 +174,16 @@ impl<C> Pending<C> {
             }
             Operation::Write { .. } | Operation::Flush => {}
         }
+    }
+
+    /// Whether what it has done is durable.
+    pub(super) fn is_durable(&self) -> bool {
+        self.is_durable && self.status == Status::Ok
+    }
+
+    /// Whether the file has to be looked at before it is answered.
+    pub(super) fn asks_for_the_file(&self) -> bool {
+        self.is_durable() || self.met_the_end
     }
 
     /// Whether nothing of it is under way; nothing will be if there is no more.

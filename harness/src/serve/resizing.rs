@@ -1,5 +1,6 @@
 //! Resizes of a device that is served.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use driver::cow::JournalRecord;
@@ -59,6 +60,8 @@ pub enum CannotResize {
 pub(super) struct Resizing {
     /// The one under way, or the latest.
     latest: Mutex<Option<Latest>>,
+    /// How many have begun.
+    begun: AtomicU64,
     watchers: Mutex<Vec<Grown>>,
 }
 
@@ -155,6 +158,7 @@ impl Resizing {
             return Err(CannotResize::UnderWay(*new_size));
         }
         let planned = Planned::default();
+        self.begun.fetch_add(1, Ordering::Relaxed);
         *latest = Some(Latest {
             old_size,
             new_size,
@@ -181,6 +185,13 @@ impl Resizing {
         });
         latest.ended = Some((latest.started.elapsed_ns(), ended.clone()));
         ended
+    }
+
+    /// How many have ended; `None` while one is under way.
+    pub(super) fn count(&self) -> Option<u64> {
+        let latest = locked(&self.latest);
+        let is_under_way = matches!(&*latest, Some(Latest { ended: None, .. }));
+        (!is_under_way).then(|| self.begun.load(Ordering::Relaxed))
     }
 
     fn tell(&self, capacity: SectorCount) {
@@ -261,6 +272,8 @@ impl Export {
         let begun = self.submissions().resize(resize);
         let outcome = begun.and_then(|reply| reply.wait());
         let outcome: Result<ResizeOutcome, CannotResize> = outcome.map_err(CannotResize::from);
+        // It may be another file now, and as long as it should be.
+        self.watch_file();
         let resized = self
             .resizing()
             .end(outcome.and_then(|outcome| Ok(outcome?)));

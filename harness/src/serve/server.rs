@@ -86,6 +86,8 @@ pub enum Ending {
     Asked,
     /// The device does not go on.
     Died(DeviceError),
+    /// Somebody has cut the file, in words.
+    Cut(String),
     /// All endpoints have ended by themselves: nobody could use the device.
     Unused,
 }
@@ -232,7 +234,9 @@ impl Up {
     /// # Errors
     /// Why not everything is durable.
     pub fn close(self) -> Result<(), String> {
-        (self.close)()
+        let is_whole = self.export.file_is_whole();
+        self.export.let_file_go();
+        (self.close)().and(is_whole)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct DeviceStatus {
     pub dirty_bytes: u64,
     /// A sync has failed: nothing is acknowledged as durable until the device is opened again.
     pub failed_sync: bool,
+    /// What others have done to the file, in words.
+    pub file_changed: Option<String>,
     /// Requests that are not answered.
     pub in_flight: usize,
     /// What their data takes of memory.

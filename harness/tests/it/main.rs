@@ -100,6 +100,7 @@ mod serve_peers;
 mod serve_record;
 mod serve_service_manager;
 mod serve_vhost_user;
+mod serve_watched_file;
 mod shared_device;
 mod shared_device_ends;
 mod side_by_side;

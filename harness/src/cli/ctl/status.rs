@@ -60,6 +60,9 @@ impl fmt::Display for Shown<'_> {
             )?,
             false => writeln!(f, "state      good")?,
         }
+        if let Some(changed) = &status.file_changed {
+            writeln!(f, "file       {}", OneLine(changed))?;
+        }
         writeln!(
             f,
             "requests   {} done, {} in flight with {} of data; {}",
@@ -142,6 +145,7 @@ mod tests {
             size_bytes: 1 << 30,
             dirty_bytes: 1 << 20,
             failed_sync: false,
+            file_changed: None,
             in_flight: 3,
             buffered_bytes: 4096,
             requests: 12_345,
