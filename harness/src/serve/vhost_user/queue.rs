@@ -31,6 +31,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     in_flight: usize,
+    /// Those who wait until nothing is.
+    waiting: usize,
     /// It has been served since it was stopped the last time.
     is_started: bool,
     /// Chains that were taken from it.
@@ -56,8 +58,12 @@ pub(super) struct Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.queue.state().in_flight -= 1;
-        self.queue.ended.notify_all();
+        let mut state = self.queue.state();
+        state.in_flight -= 1;
+        // To wake somebody is a system call, also where nobody waits.
+        if state.waiting > 0 && state.in_flight == 0 {
+            self.queue.ended.notify_all();
+        }
     }
 }
 
@@ -92,12 +98,14 @@ impl Queue {
     /// something is taken again.
     pub(super) fn drain(&self) {
         let mut state = self.state();
+        state.waiting += 1;
         while state.in_flight > 0 {
             state = self
                 .ended
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        state.waiting -= 1;
         state.is_started = false;
         drop(state);
         // The last of it is in the ring when the ring's lock is free.
