@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver::blk::{Completion, Limits, Request, Status, Tag};
@@ -61,6 +62,8 @@ struct Jobs<C> {
 struct Way<C> {
     export: Export,
     client: u64,
+    /// How many jobs have come.
+    requests: Arc<AtomicU64>,
     limits: Limits,
     jobs: Mutex<Jobs<C>>,
 }
@@ -104,7 +107,7 @@ impl<C> fmt::Debug for Completer<C> {
 
 pub(super) fn client<C>(
     export: Export,
-    client: u64,
+    (client, requests): (u64, Arc<AtomicU64>),
     share: Share,
     submissions: Submissions<RealFile>,
     completions: Completions,
@@ -112,6 +115,7 @@ pub(super) fn client<C>(
     let way = Arc::new(Way {
         export,
         client,
+        requests,
         limits: submissions.limits(),
         jobs: Mutex::new(Jobs {
             next: 0,
@@ -169,7 +173,9 @@ impl<C> Submitter<C> {
             }
             known.submissions.clone()
         };
-        way.export.note_begun(way.client, numbers.len());
+        way.requests
+            .fetch_add(numbers.len() as u64, Ordering::Relaxed);
+        way.export.note_begun(numbers.len());
         let submitted = match submissions {
             Some(submissions) => submissions
                 .submit_nothing(nothing)

@@ -79,12 +79,18 @@ struct Inner {
     is_ending: AtomicBool,
     in_flight: AtomicUsize,
     next_client: AtomicU64,
-    clients: Mutex<BTreeMap<u64, ClientStatus>>,
+    clients: Mutex<BTreeMap<u64, KnownClient>>,
     pub(super) resizing: Resizing,
     file: WatchedFile,
     recorder: RwLock<Option<Recorder>>,
     tells: Box<dyn Tells>,
     ends: Sender<Ending>,
+}
+
+/// A client that is there.
+struct KnownClient {
+    name: String,
+    requests: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Export {
@@ -182,14 +188,17 @@ impl Export {
     pub fn client<C>(&self, name: String) -> (Submitter<C>, Completer<C>) {
         let number = self.0.next_client.fetch_add(1, Ordering::Relaxed);
         let (submissions, completions) = self.0.submissions.handle().split();
-        let client_status = ClientStatus {
-            number,
-            name,
-            requests: 0,
-        };
-        locked(&self.0.clients).insert(number, client_status);
+        let requests = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&requests);
+        locked(&self.0.clients).insert(number, KnownClient { name, requests });
         let share = self.0.memory.of(number);
-        client(self.clone(), number, share, submissions, completions)
+        client(
+            self.clone(),
+            (number, counted),
+            share,
+            submissions,
+            completions,
+        )
     }
 
     /// The client with this number has gone.
@@ -243,7 +252,7 @@ impl Export {
             buffered_bytes: self.0.memory.used(),
             requests: statistics.requests,
             syncs: statistics.syncs,
-            clients: locked(&self.0.clients).values().cloned().collect(),
+            clients: self.clients(),
             resize: self.0.resizing.status(),
             recording: recorder.as_ref().map(Recorder::status),
         })
@@ -307,11 +316,17 @@ impl Export {
         &self.0.resizing
     }
 
-    pub(super) fn note_begun(&self, client: u64, jobs: usize) {
+    fn clients(&self) -> Vec<ClientStatus> {
+        let status = |(&number, client): (&u64, &KnownClient)| ClientStatus {
+            number,
+            name: client.name.clone(),
+            requests: client.requests.load(Ordering::Relaxed),
+        };
+        locked(&self.0.clients).iter().map(status).collect()
+    }
+
+    pub(super) fn note_begun(&self, jobs: usize) {
         self.0.in_flight.fetch_add(jobs, Ordering::Relaxed);
-        if let Some(status) = locked(&self.0.clients).get_mut(&client) {
-            status.requests += jobs as u64;
-        }
     }
 
     pub(super) fn note_ended(&self, jobs: usize) {

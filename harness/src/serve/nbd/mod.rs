@@ -4,7 +4,7 @@
 //! settles with a client what it wants, [`abilities`] says what it may ask for, [`terms`] checks
 //! what it does ask for, and [`block_status`] prints what it is told about extents. Over them are
 //! the `connection` with its two halves, `requests` and `replies`; `input` is what the client
-//! sends, read ahead. [`listener`] is the endpoint, with the sockets that connections come from, and
+//! sends, read ahead, and `outgoing` what is sent together. [`listener`] is the endpoint, with the sockets that connections come from, and
 //! [`crowd`] all connections together.
 //!
 //! The protocol is that of `doc/proto.md` in the repository NetworkBlockDevice/nbd. What a client
@@ -22,6 +22,7 @@ mod input;
 pub mod listener;
 pub mod message;
 pub mod negotiation;
+mod outgoing;
 mod replies;
 mod requests;
 mod stream;

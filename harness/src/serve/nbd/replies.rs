@@ -1,6 +1,6 @@
 //! The half of a connection that answers: what has ended goes out, as it ends.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,15 +11,10 @@ use super::super::budget::Permit;
 use super::super::client::{Completer, Done, NoWay};
 use super::connection::CutOff;
 use super::message::{Command, Error, data_chunk, error_chunk, simple_reply};
+use super::outgoing::Outgoing;
 use super::stream::{Stream, is_impatience, time_for, write_in_time};
 use crate::device::DeviceError;
 use crate::locked::locked;
-
-/// Data up to this length is copied, to be sent together with other replies.
-const COPIED: usize = 16 << 10;
-
-/// The most bytes that are sent together.
-const TOGETHER: usize = 64 << 10;
 
 /// What a reply needs of its request.
 pub(super) struct Context {
@@ -63,11 +58,22 @@ impl Output {
 
 impl Open {
     fn write(&mut self, bytes: &[u8]) -> Result<(), CutOff> {
+        self.write_all(&mut [IoSlice::new(bytes)], bytes.len())
+    }
+
+    /// Sends what is to go out together.
+    fn send(&mut self, outgoing: &mut Outgoing) -> Result<(), CutOff> {
+        self.write_all(&mut outgoing.slices(), outgoing.len())?;
+        outgoing.clear();
+        Ok(())
+    }
+
+    fn write_all(&mut self, slices: &mut [IoSlice<'_>], len: usize) -> Result<(), CutOff> {
         if self.broken {
             return Err(CutOff::DoesNotRead);
         }
-        let time = time_for(bytes.len(), self.patience);
-        let written = write_in_time(&*self.stream, bytes, time);
+        let time = time_for(len, self.patience);
+        let written = write_in_time(&*self.stream, slices, time);
         written.map_err(|error: io::Error| {
             // Nobody knows how much of the message is out.
             self.broken = true;
@@ -77,24 +83,6 @@ impl Open {
                 false => error.into(),
             }
         })
-    }
-
-    /// Writes `bytes` and then this data; what is short of it is left in `bytes`.
-    fn write_data(&mut self, bytes: &mut Vec<u8>, data: Vec<Vec<u8>>) -> Result<(), CutOff> {
-        for piece in data {
-            if bytes.len() + piece.len() > TOGETHER {
-                self.write(bytes)?;
-                bytes.clear();
-            }
-            if piece.len() <= COPIED {
-                bytes.extend(piece);
-            } else {
-                self.write(bytes)?;
-                bytes.clear();
-                self.write(&piece)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -126,13 +114,13 @@ impl Replies {
     }
 
     fn answer_until_the_end(&self, completer: &Completer<Context>) -> Result<(), CutOff> {
-        let mut bytes = Vec::new();
+        let mut outgoing = Outgoing::default();
         loop {
             match completer.next_batch() {
-                Ok(Some(done)) => self.answer(done, &mut bytes)?,
+                Ok(Some(done)) => self.answer(done, &mut outgoing)?,
                 Ok(None) => return Ok(()),
                 Err(_) => {
-                    self.answer(completer.left(), &mut bytes)?;
+                    self.answer(completer.left(), &mut outgoing)?;
                     return Err(CutOff::Device);
                 }
             }
@@ -140,9 +128,8 @@ impl Replies {
     }
 
     /// Answers what has ended.
-    fn answer(&self, done: Vec<Done<Context>>, bytes: &mut Vec<u8>) -> Result<(), CutOff> {
+    fn answer(&self, done: Vec<Done<Context>>, outgoing: &mut Outgoing) -> Result<(), CutOff> {
         let mut output = self.output.open();
-        bytes.clear();
         // Kept until what they stand for is out.
         let mut permits = Vec::with_capacity(done.len());
         for Done {
@@ -158,6 +145,7 @@ impl Replies {
                 true => Some(Error::Shutdown),
                 false => error_of(status, context.command),
             };
+            let bytes = &mut outgoing.heads;
             match error {
                 None if context.command == Command::Read => match self.structured {
                     true => data_chunk(bytes, context.cookie, context.offset, context.length),
@@ -168,9 +156,14 @@ impl Replies {
                     continue;
                 }
             }
-            output.write_data(bytes, data)?;
+            for piece in data {
+                outgoing.push_data(piece);
+                if outgoing.is_full() {
+                    output.send(outgoing)?;
+                }
+            }
         }
-        output.write(bytes)
+        output.send(outgoing)
     }
 }
 
