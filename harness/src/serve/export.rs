@@ -19,7 +19,7 @@ use crate::locked::{locked, read_locked, write_locked};
 
 use super::client::{Completer, Submitter, client};
 use super::extents::{Extent, extents};
-use super::record::{Asked, Recorder, RecordingStatus};
+use super::record::{NotedJob, Recorder, RecordingStatus};
 use super::resizing::Resizing;
 use super::server::Ending;
 use super::shares::Shares;
@@ -345,7 +345,7 @@ impl Export {
         recorder.is_some().then(clock::start)
     }
 
-    pub(super) fn record(&self, client: u64, asked: Asked, status: Status) {
+    pub(super) fn record(&self, client: u64, asked: NotedJob, status: Status) {
         let recorder = read_locked(&self.0.recorder);
         if let Some(recorder) = recorder.as_ref() {
             recorder.note(client, asked, status);

@@ -11,7 +11,7 @@ use crate::clock::Started;
 
 use super::budget::Permit;
 use super::job::{Job, longest_transfer, pieces, request, segments};
-use super::record::Asked;
+use super::record::NotedJob;
 
 /// The most parts of a job without data that are under way at once.
 const PARTS_AT_ONCE: usize = 16;
@@ -52,7 +52,7 @@ pub(super) struct Pending<C> {
     is_durable: bool,
     /// A read came to the end of the file.
     met_the_end: bool,
-    pub(super) asked: Option<Asked>,
+    pub(super) asked: Option<NotedJob>,
 }
 
 /// The requests that a job begins with.
@@ -94,7 +94,7 @@ impl<C> Pending<C> {
             is_durable: then_flush
                 || matches!(operation, Operation::Flush | Operation::Write { fua: true }),
             met_the_end: false,
-            asked: time.map(|time| Asked::at(time, operation, range).then_flush(then_flush)),
+            asked: time.map(|time| NotedJob::at(time, operation, range).then_flush(then_flush)),
         };
         if is_nothing {
             let tag = pending.next_tag(number);

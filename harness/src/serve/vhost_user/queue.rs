@@ -9,8 +9,8 @@ use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
 use crate::serve::Permit;
 
-use super::chain::{Broken, Chain, DescriptorTable, Memory, Pieces};
-use super::in_flight::{Effect, QueueNotes};
+use super::chain::{Broken, Chain, ChainPieces, DescriptorTable, Memory};
+use super::in_flight::{Consequence, QueueNotes};
 use super::request::Answer;
 
 /// The guest's memory, which the guest may exchange.
@@ -227,7 +227,7 @@ pub(super) struct Answering {
     pub(super) taken: Taken,
     pub(super) vring: Vring,
     pub(super) memory: Arc<Memory>,
-    pub(super) effect: Effect,
+    pub(super) effect: Consequence,
     /// Of a batch, kept until the last of it is answered.
     pub(super) permit: Option<Arc<Permit>>,
 }
@@ -245,7 +245,7 @@ pub(super) struct Written {
     taken: Taken,
     vring: Vring,
     /// What comes of it, now that it has ended.
-    effect: Effect,
+    effect: Consequence,
     /// Bytes that were written.
     len: u32,
 }
@@ -266,7 +266,7 @@ impl Answering {
         write_status(&self.memory, chain.status, answer)?;
         let effect = match answer {
             Answer::OK => self.effect,
-            _ => Effect::None,
+            _ => Consequence::None,
         };
         Ok(Written {
             taken: self.taken,
@@ -277,7 +277,7 @@ impl Answering {
     }
 }
 
-fn write_data(writable: &Pieces, memory: &Memory, len: u64, data: &[Vec<u8>]) -> bool {
+fn write_data(writable: &ChainPieces, memory: &Memory, len: u64, data: &[Vec<u8>]) -> bool {
     len == 0 || writable.write(memory, data).is_ok()
 }
 
