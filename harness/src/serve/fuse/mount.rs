@@ -30,9 +30,10 @@ use super::super::budget::Budget;
 use super::super::export::Export;
 use super::super::server::Endpoint;
 use super::document::Documents;
-use super::files::{Files, Look, Shared};
+use super::files::{Files, Look};
 use super::inodes::Owner;
 use super::requests::{MOST_IN_FLIGHT, Threads};
+use super::shared::Shared;
 use super::unmounter::{Unmounter, wait_for_another};
 
 /// The most threads that read requests from the kernel.
