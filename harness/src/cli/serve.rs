@@ -39,7 +39,7 @@ Examples:
   ubdlab serve root.cow --nbd /tmp/root.nbd
   ubdlab serve ubda=root.cow,root.img --nbd 127.0.0.1:10809 --read-only
   ubdlab serve root.cow --fuse /mnt/root
-  nbdinfo [ ubdlab serve root.cow --nbd activated ]
+  nbdinfo -- [ ubdlab serve root.cow --nbd activated ]
   ubdlab serve root.cow --vhost-user /tmp/root.sock
   linux.uml mem=512M initrd=initrd virtio_uml.device=/tmp/root.sock:2
 
