@@ -95,7 +95,7 @@ impl WatchedFile {
         let now = match &state.found {
             cut @ Found::Cut(_) => cut.clone(),
             _ if len < state.longest => Found::Cut(self.cut(state.longest, len)),
-            _ if !is_named => Found::Renamed(self.renamed(file, found.st_nlink.into())),
+            _ if !is_named => Found::Renamed(self.renamed(file, found.st_nlink > 0)),
             _ => Found::Nothing,
         };
         state.longest = state.longest.max(len);
@@ -114,10 +114,10 @@ impl WatchedFile {
         )
     }
 
-    fn renamed(&self, file: &OwnedFd, names: u64) -> String {
-        let fate = match names {
-            0 => "which has no name any more and is gone when the server ends",
-            _ => "which has another name",
+    fn renamed(&self, file: &OwnedFd, has_a_name: bool) -> String {
+        let fate = match has_a_name {
+            false => "which has no name any more and is gone when the server ends",
+            true => "which has another name",
         };
         format!(
             "{}: somebody has given the name to another file, or taken it away: what is written \

@@ -147,11 +147,8 @@ impl Fuse {
         let mounted = Arc::new(Mounted(Mutex::new(Some(mounted))));
         let (with, on) = (Arc::clone(&shared), Arc::clone(&mounted));
         let (is_there, end) = bounded(0);
-        let run = move || {
-            let _is_there = is_there;
-            serve(session, &with, &on);
-        };
-        let session = thread("fuse", run).map_err(|error| {
+        let session = thread("fuse", move || serve(session, &with, &on, is_there));
+        let session = session.map_err(|error| {
             mounted.end(|| unmount_ours(&directory, ours.get()));
             of_system(error)
         })?;
@@ -281,8 +278,13 @@ fn config(export: &Export) -> Config {
     config
 }
 
-/// Answers the kernel until the connection ends.
-fn serve(session: Session<Files>, shared: &Shared, mounted: &Mounted) {
+/// Answers the kernel until the connection ends; `_is_there` is dropped then.
+fn serve(
+    session: Session<Files>,
+    shared: &Shared,
+    mounted: &Mounted,
+    _is_there: Sender<Infallible>,
+) {
     let ended = session.run();
     // Somebody else may mount something there now.
     if mounted.end(|| ()).is_none() {
