@@ -6,7 +6,7 @@ use driver::units::{Bytes, FileOffset};
 
 /// A piece of the bitmap of `geometry` to be written.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct BitmapPiece {
     /// Where in the file.
     pub(crate) at: FileOffset,
     /// The first page after it.
@@ -20,7 +20,7 @@ pub(crate) fn next_piece(
     geometry: &Geometry,
     (from, most): (usize, PagesAtOnce),
     buffer: &mut Vec<u8>,
-) -> Option<Piece> {
+) -> Option<BitmapPiece> {
     let bitmap = geometry.mapped_bitmap();
     let pages = bitmap.len.0.div_ceil(PAGE_BYTES as u64) as usize;
     let clean = |page: &usize| map.page_state(*page) == PageState::Clean;
@@ -39,7 +39,7 @@ pub(crate) fn next_piece(
     {
         *last &= (1 << (sectors_here % 8)) - 1;
     }
-    Some(Piece {
+    Some(BitmapPiece {
         at: bitmap.start + at,
         next_page: end,
     })

@@ -15,7 +15,7 @@ use super::{Effect, Engine, Hold};
 
 /// What is read or written at once for a request that is alone.
 #[derive(Debug)]
-pub(crate) struct Piece<'a> {
+pub(crate) struct SoleTransfer<'a> {
     /// Of which file.
     pub(crate) role: FileRole,
     /// Where in it.
@@ -41,7 +41,7 @@ impl Engine {
     #[inline]
     pub(crate) fn serve_alone(
         &mut self,
-        carry_out: impl FnMut(Piece<'_>) -> HostResult<()>,
+        carry_out: impl FnMut(SoleTransfer<'_>) -> HostResult<()>,
     ) -> Option<Alone> {
         let is_alone = self.requests.begun_count() == 0
             && self.hold == Hold::Nothing
@@ -91,7 +91,7 @@ impl Engine {
         &self,
         request: &mut Request,
         range: SectorRange,
-        mut carry_out: impl FnMut(Piece<'_>) -> HostResult<()>,
+        mut carry_out: impl FnMut(SoleTransfer<'_>) -> HostResult<()>,
     ) -> Result<(), (FileRole, FileOffset, HostError)> {
         let writes = request.operation != Asked::Read;
         let mut next = range.start;
@@ -106,7 +106,7 @@ impl Engine {
                 };
                 let (role, at) = (run.role, run.at);
                 let (data, after) = rest.split_at_mut((run.range.count.0 * SECTOR_SIZE) as usize);
-                carry_out(Piece {
+                carry_out(SoleTransfer {
                     role,
                     at,
                     writes,

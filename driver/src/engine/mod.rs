@@ -54,7 +54,7 @@ pub use placement::Placement;
 pub use statistics::Statistics;
 
 pub(crate) use admission::Admission;
-pub(crate) use alone::{Alone, Piece};
+pub(crate) use alone::{Alone, SoleTransfer};
 pub(crate) use publication::Durability;
 
 use begun::Begun;

@@ -87,7 +87,7 @@ impl Work {
 }
 
 /// What is asked of the host next.
-pub(super) type Asked = (FileRole, Action);
+pub(super) type AskedOfHost = (FileRole, Action);
 
 impl HostHalf {
     /// Takes a plan from the pipe.
@@ -119,7 +119,7 @@ impl HostHalf {
 
     /// The next host operation of work that is not done. `None` if the host has no part in what
     /// comes next; that is done then.
-    pub(super) fn next(&self, work: &mut Work) -> Result<Option<Asked>, Failed> {
+    pub(super) fn next(&self, work: &mut Work) -> Result<Option<AskedOfHost>, Failed> {
         if work.segment >= work.plan.segments.len() {
             return work.sync_at_end.map(|role| self.sync(role)).transpose();
         }
@@ -155,7 +155,7 @@ impl HostHalf {
     }
 
     /// The sync of a file. After a failure the COW file's never succeeds again.
-    pub(super) fn sync(&self, role: FileRole) -> Result<Asked, Failed> {
+    pub(super) fn sync(&self, role: FileRole) -> Result<AskedOfHost, Failed> {
         if role == FileRole::Cow && self.sync_failed {
             return Err(failed(
                 FailedPart::Sync,
@@ -192,7 +192,12 @@ impl HostHalf {
         (end, role, base.wrapping_add(within))
     }
 
-    fn run(&self, work: &mut Work, from: u64, filled: usize) -> Result<Option<Asked>, Failed> {
+    fn run(
+        &self,
+        work: &mut Work,
+        from: u64,
+        filled: usize,
+    ) -> Result<Option<AskedOfHost>, Failed> {
         let (end, role, at) = self.place(work, from, work.stage.advanced());
         let len = ((end - from) * SECTOR_SIZE) as usize;
         let whole = FileRange::new(FileOffset(at), Bytes(len as u64));
@@ -340,7 +345,7 @@ fn words_at(work: &Work, done: usize) -> u64 {
     at.wrapping_add(done as u64)
 }
 
-fn words(work: &mut Work, done: usize) -> Result<Option<Asked>, Failed> {
+fn words(work: &mut Work, done: usize) -> Result<Option<AskedOfHost>, Failed> {
     let Some(words) = &work.plan.segments[work.segment].words else {
         end_segment(work);
         return Ok(None);

@@ -42,7 +42,7 @@ pub use defects::{Defect, Defects, UnknownDefect, first_sentence};
 pub use error::{Death, LinuxOpenError, MAX_SECTORS};
 pub use open::{OpenSpec, bring_up};
 
-use host_half::{Asked, Failed, FailedPart, HostHalf, Work};
+use host_half::{AskedOfHost, Failed, FailedPart, HostHalf, Work};
 use kernel_half::{KernelHalf, Plan, PlannedSegment};
 
 /// Whose driver is modelled: its limits, and whether it knows discards.
@@ -408,7 +408,7 @@ impl<F: HostFile> LinuxUbd<F> {
         Next::Done(self.go_on(work))
     }
 
-    fn operation(&mut self, (file, action): Asked) -> Operation {
+    fn operation(&mut self, (file, action): AskedOfHost) -> Operation {
         self.operations += 1;
         self.under_way = true;
         let publishes = self.work.as_ref().is_some_and(Work::writes_words);

@@ -209,12 +209,12 @@ impl Chunk {
 }
 
 /// The part of a range that lies in one chunk.
-struct Piece {
+struct InChunk {
     chunk: u64,
     within: Range<usize>,
 }
 
-fn pieces(range: Range<u64>) -> impl Iterator<Item = Piece> {
+fn pieces(range: Range<u64>) -> impl Iterator<Item = InChunk> {
     let mut at = range.start;
     std::iter::from_fn(move || {
         let left = range.end.checked_sub(at).filter(|&left| left > 0)?;
@@ -222,7 +222,7 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = Piece> {
         let start = (at % CHUNK as u64) as usize;
         let len = left.min((CHUNK - start) as u64) as usize;
         at += len as u64;
-        Some(Piece {
+        Some(InChunk {
             chunk,
             within: start..start + len,
         })

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crate::blk::{Completion, HostFailure, Limits, Request};
 use crate::cow::{Extension, Geometry, Header, SectorMap};
-use crate::engine::{Alone, Beginning, Engine, Piece};
+use crate::engine::{Alone, Beginning, Engine, SoleTransfer};
 use crate::executor::{Executor, Files};
 use crate::host::{Finished, HostError, HostFile, Operation};
 use crate::resize::Resized;
@@ -265,7 +265,7 @@ impl<F: HostFile> Ordered<F> {
     #[inline]
     fn serve_alone<D>(&mut self) -> Option<AnyStep<D>> {
         let files = &self.files;
-        let served = self.engine.serve_alone(|piece: Piece<'_>| {
+        let served = self.engine.serve_alone(|piece: SoleTransfer<'_>| {
             let file = files.of(piece.role).ok_or(HostError::NotFound)?;
             match piece.writes {
                 true => file.write_all_at(piece.data, piece.at),

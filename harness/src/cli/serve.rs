@@ -8,7 +8,6 @@ use driver::device_spec::DeviceSpec;
 use driver::open::{OpenOptions, Trust};
 use driver::shown;
 use driver::units::Bytes;
-use sd_notify::NotifyState;
 use userhelper::planner::{Shrink, Wish};
 
 use crate::replay::ReplayDriver;
@@ -18,6 +17,7 @@ use crate::serve::fuse::Fuse;
 use crate::serve::nbd::Nbd;
 use crate::serve::nbd::listener::PATIENCE;
 use crate::serve::record::Recorder;
+use crate::serve::service_manager;
 use crate::serve::vhost_user::VhostUser;
 use crate::serve::{Ending, Endpoints, Export, Opening, Up};
 
@@ -169,9 +169,8 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
         interrupt.wake(move || export.end(Ending::Signal));
         resize_first(&up, size)?;
         announce(&up.export, &endpoints, control.as_ref());
-        let why = up.until_the_end(&ending);
-        // A manager that is not there any more does not need to know.
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        let why = up.until_the_end(&ending, &endpoints);
+        service_manager::stopping();
         Ok(why)
     })();
     // Whatever happened, what was acknowledged is made durable.
@@ -189,9 +188,19 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
             "{}: the device has ended, and what was not flushed may be lost: {error}",
             shown(path)
         ))),
+        Ending::Cut(why) => Err(Failure(why)),
         Ending::Signal | Ending::Asked => {
             closed.map_err(Failure)?;
             recorded.map(|()| Verdict::Good)
+        }
+        Ending::Unused => {
+            closed.map_err(Failure)?;
+            recorded?;
+            Err(Failure(format!(
+                "{}: the last endpoint has ended by itself, and nobody could use the device any \
+                 more: everything is durable, and the device is closed",
+                shown(path)
+            )))
         }
     }
 }
@@ -294,14 +303,7 @@ fn resize_first(up: &Up, size: Option<Bytes>) -> Result<(), Failure> {
             })
         });
         for resized in [finished, sized].into_iter().flatten() {
-            match resized {
-                Ok(resized) => export.tell(&format_args!(
-                    "resized from {} to {} by {}",
-                    resized.old_size, resized.new_size, resized.strategy
-                )),
-                // The device goes on as it is.
-                Err(error) => export.tell(&format_args!("the resize has failed: {error}")),
-            }
+            export.tell_resized(resized.as_ref());
         }
     };
     let thread = std::thread::Builder::new().name("resize-first".into());
@@ -316,8 +318,7 @@ fn announce(export: &Export, endpoints: &Endpoints, control: Option<&Control>) {
         export.capacity().bytes(),
         places.collect::<Vec<_>>().join(", ")
     ));
-    // Where nobody waits for it, nothing is sent.
-    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+    if let Err(error) = service_manager::ready() {
         let words = driver::system_words(&error);
         export.tell(&format_args!(
             "the service manager is not told that this is ready: {words}"

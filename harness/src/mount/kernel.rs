@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 
 use super::mounted_tree::{MountedTree, file_type};
 use super::name_requests::Made;
-use super::tree_mount::Asked;
+use super::tree_mount::ForOwner;
 use crate::clock::time_of_day;
 use crate::sim::tree::{Attributes, EntryName, Moment, NewNode};
 use crate::sim::{InodeNumber, PAGE_SIZE};
@@ -34,7 +34,7 @@ const REGULAR_FILE: u32 = 0o100_000;
 /// The mount, as the kernel sees it.
 pub(super) struct Kernel {
     /// Where requests go.
-    pub(super) asked: Sender<Asked>,
+    pub(super) asked: Sender<ForOwner>,
 }
 
 impl Kernel {

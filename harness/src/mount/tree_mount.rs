@@ -11,7 +11,7 @@ use super::mounted_tree::MountedTree;
 use crate::mountpoint::{unmount_at_once, why_not};
 
 /// What the owner of the directory does for the kernel.
-pub(super) type Asked = Box<dyn FnOnce(&mut MountedTree) + Send>;
+pub(super) type ForOwner = Box<dyn FnOnce(&mut MountedTree) + Send>;
 
 /// The requests that wait for the owner; more wait in the kernel.
 const MOST_WAITING: usize = 256;
@@ -23,7 +23,7 @@ const MOST_WAITING: usize = 256;
 pub struct TreeMount {
     directory: PathBuf,
     session: Option<BackgroundSession>,
-    asked: Receiver<Asked>,
+    asked: Receiver<ForOwner>,
 }
 
 /// What has come while a mount was served.

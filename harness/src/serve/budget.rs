@@ -10,8 +10,15 @@ use super::shares::Given;
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
-    used: Mutex<u64>,
+    state: Mutex<State>,
     freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: u64,
+    /// Takers that wait. Where there are none, waking them would be a system call for nothing.
+    waiting: usize,
 }
 
 impl Budget {
@@ -19,7 +26,7 @@ impl Budget {
     pub fn new(limit: u64) -> Arc<Budget> {
         Arc::new(Budget {
             limit,
-            used: Mutex::new(0),
+            state: Mutex::default(),
             freed: Condvar::new(),
         })
     }
@@ -27,30 +34,38 @@ impl Budget {
     /// Waits until there is room for `amount`. One that is larger than the whole budget waits until
     /// it is alone.
     pub fn take(self: &Arc<Budget>, amount: u64) -> Permit {
-        let mut used = locked(&self.used);
-        while *used > 0 && used.saturating_add(amount) > self.limit {
-            used = self
+        let mut state = locked(&self.state);
+        state.waiting += 1;
+        while !state.has_room(amount, self.limit) {
+            state = self
                 .freed
-                .wait(used)
+                .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *used += amount;
+        state.waiting -= 1;
+        state.used += amount;
         Permit::of_budget(Arc::clone(self), amount)
     }
 
     /// `amount`, if there is room now.
     pub fn try_take(self: &Arc<Budget>, amount: u64) -> Option<Permit> {
-        let mut used = locked(&self.used);
-        if *used > 0 && used.saturating_add(amount) > self.limit {
+        let mut state = locked(&self.state);
+        if !state.has_room(amount, self.limit) {
             return None;
         }
-        *used += amount;
+        state.used += amount;
         Some(Permit::of_budget(Arc::clone(self), amount))
     }
 
     /// What is taken.
     pub fn used(&self) -> u64 {
-        *locked(&self.used)
+        locked(&self.state).used
+    }
+}
+
+impl State {
+    fn has_room(&self, amount: u64, limit: u64) -> bool {
+        self.used == 0 || self.used.saturating_add(amount) <= limit
     }
 }
 
@@ -86,10 +101,13 @@ impl Permit {
 
 impl Drop for OfBudget {
     fn drop(&mut self) {
-        let mut used = locked(&self.of.used);
-        *used = used.saturating_sub(self.amount);
-        drop(used);
-        self.of.freed.notify_all();
+        let mut state = locked(&self.of.state);
+        state.used = state.used.saturating_sub(self.amount);
+        let is_waited_for = state.waiting > 0;
+        drop(state);
+        if is_waited_for {
+            self.of.freed.notify_all();
+        }
     }
 }
 

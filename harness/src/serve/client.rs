@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use driver::blk::{Completion, Limits, Operation, Request, Status, Tag};
+use driver::blk::{Completion, Limits, Request, Status, Tag};
 use driver::executor::Died;
 use userhelper::real_files::RealFile;
 
@@ -14,7 +15,8 @@ use crate::locked::locked;
 
 use super::budget::Permit;
 use super::export::Export;
-use super::pending::{Begins, PART_BITS, PART_MASK, Pending};
+use super::long_jobs::LongJobs;
+use super::pending::{Begins, PART_BITS, Pending};
 use super::shares::Share;
 
 pub use super::job::Job;
@@ -26,6 +28,8 @@ pub struct Done<C> {
     pub context: C,
     /// How it ended: the first failure of its parts.
     pub status: Status,
+    /// It has failed because the server is ending, and it was too long to be finished.
+    pub is_given_up: bool,
     /// What a read has read, in order, if it ended well.
     pub data: Vec<Vec<u8>>,
     /// Its part of the memory, kept until the answer is out.
@@ -45,6 +49,9 @@ pub struct NoWay<C> {
 struct Jobs<C> {
     next: u64,
     pending: BTreeMap<u64, Pending<C>>,
+    long: LongJobs,
+    /// Long jobs are not finished: nobody is there to be told.
+    gives_up: bool,
     /// `None` once nothing more will be submitted.
     submissions: Option<Arc<Submissions<RealFile>>>,
     /// The client submits no more.
@@ -55,6 +62,8 @@ struct Jobs<C> {
 struct Way<C> {
     export: Export,
     client: u64,
+    /// How many jobs have come.
+    requests: Arc<AtomicU64>,
     limits: Limits,
     jobs: Mutex<Jobs<C>>,
 }
@@ -98,7 +107,7 @@ impl<C> fmt::Debug for Completer<C> {
 
 pub(super) fn client<C>(
     export: Export,
-    client: u64,
+    (client, requests): (u64, Arc<AtomicU64>),
     share: Share,
     submissions: Submissions<RealFile>,
     completions: Completions,
@@ -106,10 +115,13 @@ pub(super) fn client<C>(
     let way = Arc::new(Way {
         export,
         client,
+        requests,
         limits: submissions.limits(),
         jobs: Mutex::new(Jobs {
             next: 0,
             pending: BTreeMap::new(),
+            long: LongJobs::default(),
+            gives_up: false,
             submissions: Some(Arc::new(submissions)),
             is_ending: false,
         }),
@@ -127,6 +139,9 @@ impl<C> Submitter<C> {
     /// Those that overlap are served in their order; one about no sectors has ended at once. Waits
     /// while the device's queue is full.
     ///
+    /// A discard or a write of zeros of more than 8 MiB is served a part after the other. Whatever
+    /// comes before it has ended may come between two of them.
+    ///
     /// # Errors
     /// If the device does not go on: of each job. Those in flight end as the [`Completer`] says.
     pub fn submit(
@@ -143,17 +158,24 @@ impl<C> Submitter<C> {
                 let number = known.next;
                 known.next += 1;
                 let of_client = (context, permit);
-                let (pending, begins) = Pending::begun(job, of_client, number, way.limits, time);
-                known.pending.insert(number, pending);
-                numbers.push(number);
+                let (mut pending, begins) =
+                    Pending::begun(job, of_client, number, way.limits, time);
                 match begins {
                     Begins::With(parts) => requests.extend(parts),
                     Begins::WithNothing(stands_for_it) => nothing.push(stands_for_it),
+                    Begins::Later if known.long.come(number) => {
+                        requests.extend(pending.more(number, way.limits));
+                    }
+                    Begins::Later => {}
                 }
+                known.pending.insert(number, pending);
+                numbers.push(number);
             }
             known.submissions.clone()
         };
-        way.export.note_begun(way.client, numbers.len());
+        way.requests
+            .fetch_add(numbers.len() as u64, Ordering::Relaxed);
+        way.export.note_begun(numbers.len());
         let submitted = match submissions {
             Some(submissions) => submissions
                 .submit_nothing(nothing)
@@ -225,11 +247,14 @@ impl<C> Completer<C> {
                 return Ok(None);
             };
             let Ended {
-                done,
+                mut pending,
                 more,
                 submissions,
             } = self.take(completions);
-            self.way.export.note_ended(done.len());
+            self.way.export.note_ended(pending.len());
+            self.check_file(&mut pending);
+            let done = pending.into_iter().map(|pending| self.done(pending));
+            let done: Vec<_> = done.collect();
             // Those that have ended are told first, and the next call says why no more will.
             if let Some(submissions) = submissions
                 && let Err(error) = submissions.submit_all(more)
@@ -245,44 +270,43 @@ impl<C> Completer<C> {
 
     /// What completions of parts bring.
     fn take(&self, completions: Vec<Completion>) -> Ended<C> {
-        let mut done = Vec::with_capacity(completions.len());
-        let mut more = Vec::new();
+        let mut ended = Ended {
+            pending: Vec::with_capacity(completions.len()),
+            more: Vec::new(),
+            submissions: None,
+        };
         let is_ending = self.way.export.is_ending();
         let mut jobs = self.way.jobs();
+        jobs.gives_up |= is_ending;
         for completion in completions {
             let Tag(tag) = completion.request.tag;
-            let (number, part) = (tag >> PART_BITS, tag & PART_MASK);
-            let Some(pending) = jobs.pending.get_mut(&number) else {
-                continue;
-            };
-            pending.under_way -= 1;
-            if completion.status != Status::Ok && pending.status == Status::Ok {
-                pending.status = completion.status;
-            }
-            if pending.operation == Operation::Read {
-                let segments = completion.request.segments.into_iter();
-                let data = segments.map(|segment| segment.data).collect();
-                pending.read.insert(part, data);
-            }
-            if is_ending {
-                pending.give_up_if_long();
-            }
-            let next = pending.more(number, self.way.limits);
-            let has_ended = next.is_empty() && pending.under_way == 0;
-            more.extend(next);
-            if has_ended && let Some(pending) = jobs.pending.remove(&number) {
-                done.push(self.done(pending));
+            let number = tag >> PART_BITS;
+            if let Some(pending) = jobs.pending.get_mut(&number) {
+                pending.part_ended(completion);
+                jobs.go_on(number, self.way.limits, &mut ended);
             }
         }
-        let submissions = match jobs.is_ending && jobs.pending.is_empty() {
+        ended.submissions = match jobs.is_ending && jobs.pending.is_empty() {
             true => jobs.submissions.take(),
             false => jobs.submissions.clone(),
         };
-        Ended {
-            done,
-            more,
-            submissions,
+        ended
+    }
+
+    /// Nothing is durable in a file that somebody has cut. A read that met its end may be the first
+    /// to notice.
+    fn check_file(&self, ended: &mut [Pending<C>]) {
+        if ended.iter().any(Pending::asks_for_the_file) && self.way.export.file_is_whole().is_err()
+        {
+            for pending in ended.iter_mut().filter(|pending| pending.is_durable()) {
+                pending.status = Status::IoError;
+            }
         }
+    }
+
+    /// Nobody is there any more who is told what has ended: long jobs are not finished.
+    pub fn give_up(&self) {
+        self.way.jobs().gives_up = true;
     }
 
     /// What was in flight when the device stopped going on: each has failed.
@@ -308,6 +332,7 @@ impl<C> Completer<C> {
         Done {
             context: pending.context,
             status: pending.status,
+            is_given_up: pending.is_given_up,
             data,
             permit: pending.permit,
         }
@@ -330,9 +355,36 @@ impl<C> Drop for Completer<C> {
     }
 }
 
+impl<C> Jobs<C> {
+    /// Goes on with a job of which a part has ended, and with the long one that may begin when it
+    /// has ended.
+    fn go_on(&mut self, number: u64, limits: Limits, ended: &mut Ended<C>) {
+        let mut next = Some(number);
+        while let Some(number) = next.take() {
+            let Some(pending) = self.pending.get_mut(&number) else {
+                next = self.long.leave();
+                continue;
+            };
+            if self.gives_up {
+                pending.give_up_if_long();
+            }
+            let parts = pending.more(number, limits);
+            let has_ended = parts.is_empty() && pending.is_still();
+            ended.more.extend(parts);
+            if has_ended && let Some(pending) = self.pending.remove(&number) {
+                if pending.is_long {
+                    next = self.long.leave();
+                }
+                ended.pending.push(pending);
+            }
+        }
+    }
+}
+
 /// What completions of parts have brought.
 struct Ended<C> {
-    done: Vec<Done<C>>,
+    /// Jobs that have ended.
+    pending: Vec<Pending<C>>,
     /// The next parts.
     more: Vec<Request>,
     submissions: Option<Arc<Submissions<RealFile>>>,

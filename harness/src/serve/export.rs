@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use crossbeam_channel::{Receiver, Sender};
 use driver::blk::{Limits, Status};
+use driver::driver::Driver;
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use userhelper::real_files::RealFile;
 
@@ -18,11 +19,12 @@ use crate::locked::{locked, read_locked, write_locked};
 
 use super::client::{Completer, Submitter, client};
 use super::extents::{Extent, extents};
-use super::record::{Asked, Recorder, RecordingStatus};
+use super::record::{NotedJob, Recorder, RecordingStatus};
 use super::resizing::Resizing;
 use super::server::Ending;
 use super::shares::Shares;
 use super::status::{ClientStatus, DeviceStatus};
+use super::watched_file::{Found, WatchedFile};
 
 /// The memory that the data of all requests may take, in bytes, beside what each client can always
 /// have.
@@ -77,11 +79,18 @@ struct Inner {
     is_ending: AtomicBool,
     in_flight: AtomicUsize,
     next_client: AtomicU64,
-    clients: Mutex<BTreeMap<u64, ClientStatus>>,
+    clients: Mutex<BTreeMap<u64, KnownClient>>,
     pub(super) resizing: Resizing,
+    file: WatchedFile,
     recorder: RwLock<Option<Recorder>>,
     tells: Box<dyn Tells>,
     ends: Sender<Ending>,
+}
+
+/// A client that is there.
+struct KnownClient {
+    name: String,
+    requests: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Export {
@@ -101,7 +110,8 @@ impl Export {
         ends: Sender<Ending>,
     ) -> Export {
         let (submissions, _) = handle.split();
-        Export(Arc::new(Inner {
+        let file = WatchedFile::at(&about.path);
+        let export = Export(Arc::new(Inner {
             about,
             submissions,
             memory: Shares::new(COMMON_MEMORY, RESERVED_MEMORY),
@@ -110,10 +120,13 @@ impl Export {
             next_client: AtomicU64::new(1),
             clients: Mutex::new(BTreeMap::new()),
             resizing: Resizing::default(),
+            file,
             recorder: RwLock::new(None),
             tells,
             ends,
-        }))
+        }));
+        export.watch_file();
+        export
     }
 
     /// What is known of it.
@@ -175,14 +188,17 @@ impl Export {
     pub fn client<C>(&self, name: String) -> (Submitter<C>, Completer<C>) {
         let number = self.0.next_client.fetch_add(1, Ordering::Relaxed);
         let (submissions, completions) = self.0.submissions.handle().split();
-        let client_status = ClientStatus {
-            number,
-            name,
-            requests: 0,
-        };
-        locked(&self.0.clients).insert(number, client_status);
+        let requests = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&requests);
+        locked(&self.0.clients).insert(number, KnownClient { name, requests });
         let share = self.0.memory.of(number);
-        client(self.clone(), number, share, submissions, completions)
+        client(
+            self.clone(),
+            (number, counted),
+            share,
+            submissions,
+            completions,
+        )
     }
 
     /// The client with this number has gone.
@@ -228,14 +244,58 @@ impl Export {
             size_bytes: capacity.bytes().0,
             dirty_bytes: dirty.bytes().0,
             failed_sync,
+            file_changed: match self.look_at_file() {
+                Found::Nothing => None,
+                Found::Renamed(words) | Found::Cut(words) => Some(words),
+            },
             in_flight: self.0.in_flight.load(Ordering::Relaxed),
             buffered_bytes: self.0.memory.used(),
             requests: statistics.requests,
             syncs: statistics.syncs,
-            clients: locked(&self.0.clients).values().cloned().collect(),
+            clients: self.clients(),
             resize: self.0.resizing.status(),
             recording: recorder.as_ref().map(Recorder::status),
         })
+    }
+
+    /// Watches the file that the device has now. One that does not go on has none.
+    pub(super) fn watch_file(&self) {
+        let inner = Arc::clone(&self.0);
+        let watch = move |driver: &dyn Driver<File = RealFile>| {
+            inner.file.watch(driver.own_file());
+        };
+        let _ = self.0.submissions.look(watch);
+    }
+
+    /// What others have done to the file, which is told once. If it was cut, the server ends.
+    fn look_at_file(&self) -> Found {
+        let mut resizes = None;
+        let (found, is_news) = self.0.file.look(|| {
+            let before = std::mem::replace(&mut resizes, self.0.resizing.count());
+            resizes.is_some() && resizes == before
+        });
+        match &found {
+            Found::Cut(words) if is_news => self.end(Ending::Cut(words.clone())),
+            Found::Renamed(words) if is_news => self.tell(words),
+            _ => {}
+        }
+        found
+    }
+
+    /// Whether nobody has cut the file.
+    ///
+    /// # Errors
+    /// That somebody has, in words.
+    pub(super) fn file_is_whole(&self) -> Result<(), String> {
+        match self.look_at_file() {
+            Found::Cut(words) => Err(words),
+            Found::Nothing | Found::Renamed(_) => Ok(()),
+        }
+    }
+
+    /// Keeps the file open no longer than the device does.
+    pub(super) fn let_file_go(&self) {
+        self.0.file.let_go();
     }
 
     /// Closes when the device's thread has ended.
@@ -256,11 +316,17 @@ impl Export {
         &self.0.resizing
     }
 
-    pub(super) fn note_begun(&self, client: u64, jobs: usize) {
+    fn clients(&self) -> Vec<ClientStatus> {
+        let status = |(&number, client): (&u64, &KnownClient)| ClientStatus {
+            number,
+            name: client.name.clone(),
+            requests: client.requests.load(Ordering::Relaxed),
+        };
+        locked(&self.0.clients).iter().map(status).collect()
+    }
+
+    pub(super) fn note_begun(&self, jobs: usize) {
         self.0.in_flight.fetch_add(jobs, Ordering::Relaxed);
-        if let Some(status) = locked(&self.0.clients).get_mut(&client) {
-            status.requests += jobs as u64;
-        }
     }
 
     pub(super) fn note_ended(&self, jobs: usize) {
@@ -279,7 +345,7 @@ impl Export {
         recorder.is_some().then(clock::start)
     }
 
-    pub(super) fn record(&self, client: u64, asked: Asked, status: Status) {
+    pub(super) fn record(&self, client: u64, asked: NotedJob, status: Status) {
         let recorder = read_locked(&self.0.recorder);
         if let Some(recorder) = recorder.as_ref() {
             recorder.note(client, asked, status);

@@ -49,6 +49,11 @@ impl Job {
         }
     }
 
+    /// Whether it changes sectors, and carries no data for them.
+    pub(super) fn is_without_data(&self) -> bool {
+        matches!(self, Job::Discard { .. } | Job::WriteZeroes { .. })
+    }
+
     /// Whether a flush comes after it. The driver takes FUA with writes only.
     pub(super) fn then_flush(&self) -> bool {
         match self {

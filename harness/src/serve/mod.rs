@@ -21,15 +21,18 @@ mod extents;
 pub mod fuse;
 pub mod handed_over;
 mod job;
+mod long_jobs;
 pub mod nbd;
 mod pending;
 pub mod record;
 mod resizing;
 mod server;
+pub mod service_manager;
 mod shares;
 pub mod socket;
 mod status;
 pub mod vhost_user;
+mod watched_file;
 
 pub use budget::{Budget, Permit};
 pub use client::{Completer, Done, Job, NoWay, Submitter};

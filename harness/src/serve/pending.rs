@@ -3,24 +3,23 @@
 
 use std::collections::BTreeMap;
 
-use driver::blk::{Limits, Operation, Request, Segment, Status, Tag};
+use driver::blk::{Completion, Limits, Operation, Request, Segment, Status, Tag};
+use driver::host::HostError;
 use driver::units::{Bytes, SECTOR_SIZE, SectorCount, SectorRange};
 
 use crate::clock::Started;
 
 use super::budget::Permit;
 use super::job::{Job, longest_transfer, pieces, request, segments};
-use super::record::Asked;
+use super::record::NotedJob;
 
 /// The most parts of a job without data that are under way at once.
 const PARTS_AT_ONCE: usize = 16;
 
-/// The longest part of a job without data: a server that ends waits for those under way.
-const LONGEST_PART: SectorCount = SectorCount((64 << 20) / SECTOR_SIZE);
-
-/// A server that ends still finishes a job without data of which at most this is left. Where zeros
-/// have to be written that takes some milliseconds.
-const FINISHED_AT_THE_END: SectorCount = SectorCount((8 << 20) / SECTOR_SIZE);
+/// The most of a job without data that is under way at once: others are served between two parts,
+/// and a server that ends waits for those under way. Where zeros have to be written this takes some
+/// milliseconds.
+const MOST_AT_ONCE: SectorCount = SectorCount((8 << 20) / SECTOR_SIZE);
 
 /// The number of a part within its job takes this many bits of a tag.
 pub(super) const PART_BITS: u32 = 24;
@@ -35,15 +34,25 @@ pub(super) struct Pending<C> {
     pub(super) status: Status,
     /// What came of each part of a read, by its number.
     pub(super) read: BTreeMap<u64, Vec<Vec<u8>>>,
+    /// The server is ending, or its client has gone, and a part was not begun.
+    pub(super) is_given_up: bool,
     /// Parts that are under way.
-    pub(super) under_way: usize,
+    under_way: usize,
+    /// And of a job without data their sectors.
+    sectors_under_way: SectorCount,
     /// What has to be submitted yet of a job without data.
     rest: SectorRange,
+    /// It is one of which parts have to wait.
+    pub(super) is_long: bool,
     parts: u64,
-    pub(super) operation: Operation,
+    operation: Operation,
     /// A flush comes after all else.
     then_flush: bool,
-    pub(super) asked: Option<Asked>,
+    /// What is done is durable when it has ended well.
+    is_durable: bool,
+    /// A read came to the end of the file.
+    met_the_end: bool,
+    pub(super) asked: Option<NotedJob>,
 }
 
 /// The requests that a job begins with.
@@ -52,6 +61,8 @@ pub(super) enum Begins {
     With(Vec<Request>),
     /// It is about no sectors, and this is what stands for it.
     WithNothing(Request),
+    /// It is long, and begins when [`Pending::more`] is called.
+    Later,
 }
 
 impl<C> Pending<C> {
@@ -72,12 +83,18 @@ impl<C> Pending<C> {
             permit,
             status: Status::Ok,
             read: BTreeMap::new(),
+            is_given_up: false,
             under_way: 0,
+            sectors_under_way: SectorCount(0),
             rest: SectorRange::default(),
+            is_long: job.is_without_data() && range.count > MOST_AT_ONCE,
             parts: 0,
             operation,
             then_flush,
-            asked: time.map(|time| Asked::at(time, operation, range).then_flush(then_flush)),
+            is_durable: then_flush
+                || matches!(operation, Operation::Flush | Operation::Write { fua: true }),
+            met_the_end: false,
+            asked: time.map(|time| NotedJob::at(time, operation, range).then_flush(then_flush)),
         };
         if is_nothing {
             let tag = pending.next_tag(number);
@@ -85,7 +102,10 @@ impl<C> Pending<C> {
             return (pending, Begins::WithNothing(nothing));
         }
         let requests = pending.first(job, number, limits);
-        (pending, Begins::With(requests))
+        match pending.is_long {
+            true => (pending, Begins::Later),
+            false => (pending, Begins::With(requests)),
+        }
     }
 
     /// The job where the device does not go on.
@@ -126,15 +146,56 @@ impl<C> Pending<C> {
             }
             Job::Discard { range, .. } | Job::WriteZeroes { range, .. } => {
                 self.rest = range;
-                self.more(number, limits)
+                match self.is_long {
+                    true => Vec::new(),
+                    false => self.more(number, limits),
+                }
             }
         }
     }
 
-    /// The server is ending: a job of which much is left has failed, and none of that is begun.
+    /// A part has ended.
+    pub(super) fn part_ended(&mut self, completion: Completion) {
+        let request = completion.request;
+        self.under_way -= 1;
+        if completion.status != Status::Ok && self.status == Status::Ok {
+            self.status = completion.status;
+        }
+        let error = completion.failure.as_ref().map(|failure| &failure.error);
+        self.met_the_end |= matches!(error, Some(HostError::UnexpectedEnd { .. }));
+        match request.operation {
+            Operation::Read => {
+                let segments = request.segments.into_iter();
+                let data = segments.map(|segment| segment.data).collect();
+                self.read.insert(request.tag.0 & PART_MASK, data);
+            }
+            Operation::Discard | Operation::WriteZeroes => {
+                self.sectors_under_way -= request.range().count;
+            }
+            Operation::Write { .. } | Operation::Flush => {}
+        }
+    }
+
+    /// Whether what it has done is durable.
+    pub(super) fn is_durable(&self) -> bool {
+        self.is_durable && self.status == Status::Ok
+    }
+
+    /// Whether the file has to be looked at before it is answered.
+    pub(super) fn asks_for_the_file(&self) -> bool {
+        self.is_durable() || self.met_the_end
+    }
+
+    /// Whether nothing of it is under way; nothing will be if there is no more.
+    pub(super) fn is_still(&self) -> bool {
+        self.under_way == 0
+    }
+
+    /// Of a job of which much is left nothing more is begun, and it has failed.
     pub(super) fn give_up_if_long(&mut self) {
-        if self.rest.count > FINISHED_AT_THE_END && self.status == Status::Ok {
+        if self.rest.count > MOST_AT_ONCE && self.status == Status::Ok {
             self.status = Status::IoError;
+            self.is_given_up = true;
         }
     }
 
@@ -149,11 +210,16 @@ impl<C> Pending<C> {
     /// The next parts of a job without data, as many as may be under way.
     pub(super) fn more(&mut self, number: u64, limits: Limits) -> Vec<Request> {
         let mut requests = Vec::new();
-        while self.under_way < PARTS_AT_ONCE && !self.rest.is_empty() && self.status == Status::Ok {
-            let longest = limits.max_discard.min(LONGEST_PART).max(SectorCount(1));
+        let longest = limits.max_discard.min(MOST_AT_ONCE).max(SectorCount(1));
+        while !self.rest.is_empty() && self.status == Status::Ok {
             let count = self.rest.count.min(longest);
+            let at_once = SectorCount(self.sectors_under_way.0 + count.0);
+            if self.under_way >= PARTS_AT_ONCE || at_once > MOST_AT_ONCE {
+                break;
+            }
             let piece = SectorRange::new(self.rest.start, count);
             self.rest = SectorRange::between(piece.end()..self.rest.end());
+            self.sectors_under_way = at_once;
             let tag = self.next_tag(number);
             let segments = vec![Segment::without_data(count)];
             requests.push(request(tag, self.operation, piece.start, segments));
@@ -180,6 +246,7 @@ mod tests {
         let requests = match begins {
             Begins::With(requests) => requests,
             Begins::WithNothing(stands_for_it) => vec![stands_for_it],
+            Begins::Later => Vec::new(),
         };
         (pending, requests)
     }
@@ -212,33 +279,74 @@ mod tests {
         ] {
             let (mut pending, requests) = begun(job, Limits::ORDERED);
             assert_eq!(requests.len(), 1);
-            pending.under_way = 0;
+            let before = format!("{requests:?}");
+            requests
+                .into_iter()
+                .for_each(|part| pending.part_ended(ended(part)));
             let last = pending.more(1, Limits::ORDERED);
             let operations: Vec<_> = last.iter().map(|request| request.operation).collect();
             let flush = expected.then_some(Operation::Flush);
-            assert_eq!(operations, Vec::from_iter(flush), "{requests:?}");
+            assert_eq!(operations, Vec::from_iter(flush), "{before}");
             let asked = format!("{:?}", pending.asked);
             let written_down = format!("then_flush: {expected}");
             assert!(asked.contains(&written_down), "{asked}");
         }
     }
 
+    fn zeroes(count: SectorCount) -> Job {
+        let range = SectorRange::new(Sector(3), count);
+        Job::WriteZeroes { range, fua: true }
+    }
+
+    fn ended(request: Request) -> Completion {
+        Completion {
+            request,
+            status: Status::Ok,
+            failure: None,
+        }
+    }
+
     #[test]
-    fn a_server_that_ends_finishes_a_short_job_and_gives_up_a_long_one() {
-        for (limits, count, goes_on) in [
-            (Limits::LINUX_2_6, FINISHED_AT_THE_END, true),
-            (Limits::ORDERED, SectorCount(1 << 30), false),
-        ] {
-            let range = SectorRange::new(Sector(0), count);
-            let (mut pending, requests) = begun(Job::WriteZeroes { range, fua: true }, limits);
-            assert_eq!(requests.len(), PARTS_AT_ONCE);
-            pending.under_way -= 1;
+    fn parts_of_a_long_job_follow_each_other_to_its_end() {
+        for limits in [Limits::ORDERED, Limits::LINUX_6_12, Limits::LINUX_2_6] {
+            let count = SectorCount(2 * MOST_AT_ONCE.0 + 1);
+            let (mut pending, mut under_way) = begun(zeroes(count), limits);
+            assert!(pending.is_long && under_way.is_empty());
+            under_way.extend(pending.more(1, limits));
+            let mut next = Sector(3);
+            let mut flushed = false;
+            while let Some(first) = (!under_way.is_empty()).then(|| under_way.remove(0)) {
+                let sectors: u64 = under_way.iter().map(|part| part.range().count.0).sum();
+                assert!(sectors + first.range().count.0 <= MOST_AT_ONCE.0);
+                assert!(under_way.len() < PARTS_AT_ONCE && !flushed);
+                match first.operation {
+                    Operation::Flush => flushed = true,
+                    _ => {
+                        assert_eq!(first.start, next);
+                        next += first.range().count;
+                    }
+                }
+                pending.part_ended(ended(first));
+                under_way.extend(pending.more(1, limits));
+            }
+            assert!(flushed && pending.is_still());
+            assert_eq!(next, Sector(3) + count);
+        }
+    }
+
+    #[test]
+    fn a_server_that_ends_finishes_what_is_nearly_done_and_gives_up_the_rest() {
+        for (pieces, goes_on) in [(2, true), (3, false)] {
+            let limits = Limits::ORDERED;
+            let count = SectorCount(pieces * MOST_AT_ONCE.0);
+            let (mut pending, _) = begun(zeroes(count), limits);
+            let first = pending.more(1, limits).remove(0);
+            pending.part_ended(ended(first));
             pending.give_up_if_long();
+            // Nothing is made durable of what has failed.
             assert_eq!(pending.more(1, limits).len(), usize::from(goes_on));
             assert_eq!(pending.status == Status::Ok, goes_on);
-            pending.under_way = 0;
-            // Nothing is made durable of what has failed.
-            assert_eq!(pending.more(1, limits).is_empty(), !goes_on);
+            assert_eq!(pending.is_given_up, !goes_on);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Resizes of a device that is served.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use driver::cow::JournalRecord;
@@ -36,6 +37,19 @@ pub enum CannotResize {
     /// It has failed; the device has its old size, all its data, and goes on.
     #[error(transparent)]
     Failed(#[from] ResizeError),
+    /// It has stopped when data had been moved already. The device has all its data and goes on
+    /// with its old size.
+    #[error(
+        "the resize has stopped half-way, because data has moved already ({why}): the file says \
+         so, and the next `ubdlab serve` finishes it while it serves, or `ubdlab image recover` \
+         does; then the device has {new_size}"
+    )]
+    HalfMoved {
+        /// Why it has stopped.
+        why: String,
+        /// What the device has when somebody has finished the move.
+        new_size: Bytes,
+    },
     /// The device does not go on.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -46,6 +60,8 @@ pub enum CannotResize {
 pub(super) struct Resizing {
     /// The one under way, or the latest.
     latest: Mutex<Option<Latest>>,
+    /// How many have begun.
+    begun: AtomicU64,
     watchers: Mutex<Vec<Grown>>,
 }
 
@@ -54,15 +70,27 @@ struct Latest {
     new_size: Bytes,
     started: Started,
     planned: Planned,
+    /// Data had moved before it began: it finishes what was interrupted.
+    resumes: bool,
     ended: Option<(u64, Ended)>,
 }
 
 /// How a resize has ended.
 enum Ended {
     Well(Resized),
-    Failed(String),
+    Not(CannotResize),
     /// It was interrupted before, with this frontier, and stays so.
     Left(Sector),
+}
+
+impl Latest {
+    /// Whether data has moved, which nothing moves back.
+    fn has_moved(&self) -> bool {
+        let seen = locked(&self.planned.0);
+        let frontier = seen.as_ref().and_then(|seen| seen.progress.frontier());
+        let end = Sector(0) + self.old_size.whole_sectors();
+        self.resumes || frontier.is_some_and(|frontier| frontier < end)
+    }
 }
 
 /// What a resize is planned to be, once it has been.
@@ -85,12 +113,13 @@ impl Planned {
 }
 
 impl Latest {
-    fn begun(old_size: Bytes, new_size: Bytes) -> Latest {
+    fn begun(old_size: Bytes, new_size: Bytes, resumes: bool) -> Latest {
         Latest {
             old_size,
             new_size,
             started: clock::start(),
             planned: Planned::default(),
+            resumes,
             ended: None,
         }
     }
@@ -106,9 +135,13 @@ impl Resizing {
             None => (latest.started.elapsed_ns(), ResizeState::Running),
             Some((ns, Ended::Well(_))) => (*ns, ResizeState::Done),
             Some((ns, Ended::Left(_))) => (*ns, ResizeState::Left),
-            Some((ns, Ended::Failed(error))) => {
-                let error = error.clone();
-                (*ns, ResizeState::Failed { error })
+            Some((ns, Ended::Not(error))) => {
+                let words = error.to_string();
+                let state = match error {
+                    CannotResize::HalfMoved { .. } => ResizeState::Unfinished { error: words },
+                    _ => ResizeState::Failed { error: words },
+                };
+                (*ns, state)
             }
         };
         let frontier = match &latest.ended {
@@ -135,7 +168,12 @@ impl Resizing {
         })
     }
 
-    fn begin(&self, old_size: Bytes, new_size: Bytes) -> Result<Planned, CannotResize> {
+    fn begin(
+        &self,
+        old_size: Bytes,
+        new_size: Bytes,
+        resumes: bool,
+    ) -> Result<Planned, CannotResize> {
         let mut latest = locked(&self.latest);
         if let Some(Latest {
             ended: None,
@@ -145,16 +183,39 @@ impl Resizing {
         {
             return Err(CannotResize::UnderWay(*new_size));
         }
-        let begun = Latest::begun(old_size, new_size);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let begun = Latest::begun(old_size, new_size, resumes);
         let planned = begun.planned.clone();
         *latest = Some(begun);
         Ok(planned)
     }
 
-    fn end(&self, ended: Ended) {
-        if let Some(latest) = &mut *locked(&self.latest) {
-            latest.ended = Some((latest.started.elapsed_ns(), ended));
-        }
+    /// The resize under way has ended so; what is true of it then.
+    fn end(&self, ended: Result<Resized, CannotResize>) -> Result<Resized, CannotResize> {
+        let mut latest = locked(&self.latest);
+        let Some(latest) = &mut *latest else {
+            return ended;
+        };
+        let ended = ended.map_err(|error| match latest.has_moved() {
+            true => CannotResize::HalfMoved {
+                why: error.to_string(),
+                new_size: latest.new_size,
+            },
+            false => error,
+        });
+        let noted = match &ended {
+            Ok(resized) => Ended::Well(*resized),
+            Err(error) => Ended::Not(error.clone()),
+        };
+        latest.ended = Some((latest.started.elapsed_ns(), noted));
+        ended
+    }
+
+    /// How many have ended; `None` while one is under way.
+    pub(super) fn count(&self) -> Option<u64> {
+        let latest = locked(&self.latest);
+        let is_under_way = matches!(&*latest, Some(Latest { ended: None, .. }));
+        (!is_under_way).then(|| self.begun.load(Ordering::Relaxed))
     }
 
     fn tell(&self, capacity: SectorCount) {
@@ -193,7 +254,7 @@ impl Export {
                 "only the driver ordered resizes, and not a read-only device",
             ));
         }
-        let planned = self.begin(wish.new_size)?;
+        let planned = self.begin(wish.new_size, false)?;
         let (plans, tell) = (planned.clone(), self.teller());
         let seen = move |plan: &Plan, progress: Progress| {
             for note in &plan.notes {
@@ -217,7 +278,7 @@ impl Export {
     /// # Errors
     /// See [`CannotResize`].
     pub fn finish(&self, record: JournalRecord) -> Result<Resized, CannotResize> {
-        let planned = self.begin(record.new_size)?;
+        let planned = self.begin(record.new_size, true)?;
         let resize = Resumed { record, planned };
         self.carry_out(Box::new(resize))
     }
@@ -225,7 +286,7 @@ impl Export {
     /// Leaves a reflow that opening the device came upon as it is, because the device takes no
     /// writes, and says so.
     pub fn leave(&self, record: &JournalRecord) {
-        let mut left = Latest::begun(self.capacity().bytes(), record.new_size);
+        let mut left = Latest::begun(self.capacity().bytes(), record.new_size, true);
         left.ended = Some((0, Ended::Left(record.frontier)));
         *locked(&self.resizing().latest) = Some(left);
         self.tell(&format_args!(
@@ -234,11 +295,25 @@ impl Export {
         ));
     }
 
-    fn begin(&self, new_size: Bytes) -> Result<Planned, CannotResize> {
+    fn begin(&self, new_size: Bytes, resumes: bool) -> Result<Planned, CannotResize> {
         if self.is_ending() {
             return Err(ResizeError::Abandoned.into());
         }
-        self.resizing().begin(self.capacity().bytes(), new_size)
+        let old_size = self.capacity().bytes();
+        self.resizing().begin(old_size, new_size, resumes)
+    }
+
+    /// Says how a resize has ended, to whoever runs the server.
+    pub fn tell_resized(&self, ended: Result<&Resized, &CannotResize>) {
+        match ended {
+            Ok(resized) => self.tell(&format_args!(
+                "resized from {} to {} by {}",
+                resized.old_size, resized.new_size, resized.strategy
+            )),
+            Err(error @ CannotResize::HalfMoved { .. }) => self.tell(error),
+            // The device goes on as it is.
+            Err(error) => self.tell(&format_args!("the resize has failed: {error}")),
+        }
     }
 
     /// Gives up the resize under way, if there is one.
@@ -253,11 +328,11 @@ impl Export {
         let begun = self.submissions().resize(resize);
         let outcome = begun.and_then(|reply| reply.wait());
         let outcome: Result<ResizeOutcome, CannotResize> = outcome.map_err(CannotResize::from);
-        let resized = outcome.and_then(|outcome| Ok(outcome?));
-        self.resizing().end(match &resized {
-            Ok(resized) => Ended::Well(*resized),
-            Err(error) => Ended::Failed(error.to_string()),
-        });
+        // It may be another file now, and as long as it should be.
+        self.watch_file();
+        let resized = self
+            .resizing()
+            .end(outcome.and_then(|outcome| Ok(outcome?)));
         if resized.is_ok() {
             self.resizing().tell(self.capacity());
         }

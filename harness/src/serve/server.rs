@@ -1,8 +1,10 @@
 //! A device from when it is opened to serve it until it is closed.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, Select, Sender, never};
 use driver::cow::JournalRecord;
 use driver::device_spec::DeviceSpec;
 use driver::driver::{Driver, Portable};
@@ -19,6 +21,11 @@ use super::export::{About, Export, Tells};
 pub trait Endpoint: Send {
     /// Where it listens, as in a message: `NBD at unix:/tmp/root.nbd`.
     fn place(&self) -> String;
+
+    /// Closes, and says nothing before, when it has ended by itself.
+    fn end(&self) -> Receiver<Infallible> {
+        never()
+    }
 
     /// Takes no more requests, answers what is in flight, and lets its clients go. A client that
     /// does not take its answers keeps it for a bounded time only.
@@ -79,6 +86,10 @@ pub enum Ending {
     Asked,
     /// The device does not go on.
     Died(DeviceError),
+    /// Somebody has cut the file, in words.
+    Cut(String),
+    /// All endpoints have ended by themselves: nobody could use the device.
+    Unused,
 }
 
 /// What to serve, and how.
@@ -184,17 +195,37 @@ impl Opening {
 
 impl Up {
     /// Waits until the server is to end: somebody says so over `ending`, or the device has ended by
-    /// itself.
-    pub fn until_the_end(&self, ending: &Receiver<Ending>) -> Ending {
+    /// itself, or the last of the endpoints has.
+    pub fn until_the_end(&self, ending: &Receiver<Ending>, endpoints: &Endpoints) -> Ending {
         let device_end = self.export.device_end();
-        let why = select! {
-            recv(ending) -> why => why.ok(),
-            recv(device_end) -> _ => None,
-        };
-        why.unwrap_or_else(|| {
-            let why = self.export.device_ended().cloned();
-            Ending::Died(why.unwrap_or(DeviceError::Stopped))
-        })
+        let ends = (endpoints.begun.iter()).map(|endpoint| endpoint.end());
+        let ends: Vec<_> = ends.collect();
+        let mut select = Select::new();
+        let is_asked = select.recv(ending);
+        let is_device = select.recv(&device_end);
+        let mut left: BTreeMap<usize, &dyn Endpoint> = (ends.iter().zip(&endpoints.begun))
+            .map(|(end, endpoint)| (select.recv(end), &**endpoint))
+            .collect();
+        loop {
+            let ended = select.ready();
+            if ended == is_asked
+                && let Ok(why) = ending.try_recv()
+            {
+                return why;
+            }
+            if ended == is_asked || ended == is_device {
+                let why = self.export.device_ended().cloned();
+                return Ending::Died(why.unwrap_or(DeviceError::Stopped));
+            }
+            select.remove(ended);
+            left.remove(&ended);
+            if left.is_empty() {
+                return Ending::Unused;
+            }
+            let places: Vec<_> = left.values().map(|endpoint| endpoint.place()).collect();
+            let line = format_args!("the device is still served: {}", places.join(", "));
+            self.export.tell(&line);
+        }
     }
 
     /// Gives up a resize under way, makes everything durable and closes the files. The endpoints
@@ -203,7 +234,9 @@ impl Up {
     /// # Errors
     /// Why not everything is durable.
     pub fn close(self) -> Result<(), String> {
-        (self.close)()
+        let is_whole = self.export.file_is_whole();
+        self.export.let_file_go();
+        (self.close)().and(is_whole)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct DeviceStatus {
     pub dirty_bytes: u64,
     /// A sync has failed: nothing is acknowledged as durable until the device is opened again.
     pub failed_sync: bool,
+    /// What others have done to the file, in words.
+    pub file_changed: Option<String>,
     /// Requests that are not answered.
     pub in_flight: usize,
     /// What their data takes of memory.
@@ -92,6 +94,12 @@ pub enum ResizeState {
     /// It has failed, and the device has its old size.
     Failed {
         /// Why.
+        error: String,
+    },
+    /// It has stopped when data had been moved already. The device has its old size; whoever opens
+    /// it next finishes the resize.
+    Unfinished {
+        /// Why, and what comes next.
         error: String,
     },
 }

@@ -13,7 +13,7 @@ use driver::resize::ResizeError;
 use driver::units::Sector;
 use harness::sim::{Call, Fault, FaultPlan, FaultRule, FileContent, SimFile, SimHost};
 
-type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
+type Prepared = Result<Box<dyn Resize<SimFile>>, ResizeError>;
 
 /// 203 sectors: no multiple of 8, 64 or a page.
 const OLD: u64 = 203;
@@ -28,7 +28,7 @@ const FAULTS: [Fault; 5] = [
     Fault::IoAfter,
 ];
 
-fn to(new: u64) -> impl Fn(&World, &Device) -> Begun {
+fn to(new: u64) -> impl Fn(&World, &Device) -> Prepared {
     move |_, device| Ok(Box::new(Headroom::new(device, sectors(new))?))
 }
 

@@ -12,11 +12,11 @@ use driver::resize::ResizeError;
 use harness::sim::{Fault, SimFile};
 use userhelper::rebuild::Rebuild;
 
-type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
+type Prepared = Result<Box<dyn Resize<SimFile>>, ResizeError>;
 
 const OLD: u64 = 203;
 
-fn to(new: u64) -> impl Fn(&World, &Device) -> Begun {
+fn to(new: u64) -> impl Fn(&World, &Device) -> Prepared {
     move |world, device| {
         let geometry = Geometry::new(Version::V3, sectors(new), 16_384).unwrap();
         let host = world.host.clone();

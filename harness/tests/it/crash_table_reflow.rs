@@ -12,7 +12,7 @@ use driver::resize::ResizeError;
 use harness::sim::{Fault, FaultPlan, FaultRule, SimFile};
 use userhelper::reflow::Reflow;
 
-type Begun = Result<Box<dyn Resize<SimFile>>, ResizeError>;
+type Prepared = Result<Box<dyn Resize<SimFile>>, ResizeError>;
 
 /// 203 sectors: no multiple of 8, 64 or a page.
 const OLD: u64 = 203;
@@ -27,7 +27,7 @@ fn layout(new_sectors: u64, alignment: u32) -> Geometry {
     Geometry::new(Version::V3, sectors(new_sectors), alignment).unwrap()
 }
 
-fn to(new: u64, alignment: u32, window: u64) -> impl Fn(&World, &Device) -> Begun {
+fn to(new: u64, alignment: u32, window: u64) -> impl Fn(&World, &Device) -> Prepared {
     move |_, device| {
         let reflow = Reflow::new(device, layout(new, alignment))?;
         Ok(Box::new(reflow.with_window(sectors(window))))
@@ -37,7 +37,7 @@ fn to(new: u64, alignment: u32, window: u64) -> impl Fn(&World, &Device) -> Begu
 fn story<'a>(
     name: &'a str,
     before: &'a World,
-    resize: &'a dyn Fn(&World, &Device) -> Begun,
+    resize: &'a dyn Fn(&World, &Device) -> Prepared,
 ) -> Story<'a> {
     Story {
         name,
@@ -157,7 +157,7 @@ fn one_that_is_taken_up_under_io_survives_every_crash() {
             host: host.unwrap(),
             model: told.world.model.clone(),
         };
-        let again = |world: &World, device: &Device| -> Begun {
+        let again = |world: &World, device: &Device| -> Prepared {
             let record = world::record(&world.host).unwrap();
             Ok(Box::new(
                 Reflow::resume(device, record)?.with_window(sectors(16)),

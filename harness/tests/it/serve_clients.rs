@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 
 use driver::blk::Status;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
-use harness::serve::{Export, Job};
+use harness::serve::{Endpoints, Export, Job};
 use userhelper::planner::{Shrink, Wish};
 
 use crate::support::cli::{SIZE, Sandbox};
@@ -51,6 +51,56 @@ fn jobs_about_no_sectors_end_at_once_and_well() {
     let all_well: Vec<_> = (0..count).map(|number| (number, Status::Ok)).collect();
     assert_eq!(soon(&ended), all_well);
     assert_eq!(up.export.status().unwrap().in_flight, 0);
+    up.close().unwrap();
+}
+
+/// Over whichever protocol they come: nobody waits for 256 GiB of zeros.
+#[test]
+fn long_jobs_keep_nobody_waiting_and_are_not_finished_when_the_server_ends() {
+    const JOBS: usize = 64;
+    let sandbox = Sandbox::with_hole(5 << 30);
+    let (up, _ending) = bring_up(&sandbox.path("cow"));
+    let (submitter, completer) = up.export.client::<()>("test".into());
+    let range = SectorRange::new(Sector(1), SectorCount(8 << 20));
+    let zeroes = || Job::WriteZeroes { range, fua: true };
+    let jobs = std::iter::repeat_with(|| (zeroes(), (), None));
+    submitter.submit(jobs.take(JOBS)).unwrap();
+    let (other, answers) = up.export.client::<()>("other".into());
+    for start in (0..64).map(|n| Sector(range.end().0 + n)) {
+        let data = vec![7; 512];
+        let fua = false;
+        let write = Job::Write { start, data, fua };
+        let read = Job::Read(SectorRange::new(start, SectorCount(1)));
+        for (job, expected) in [(write, vec![]), (read, vec![vec![7; 512]])] {
+            other.submit([(job, (), None)]).unwrap();
+            let done = answers.next_batch().unwrap().unwrap();
+            assert_eq!((done[0].status, &done[0].data), (Status::Ok, &expected));
+        }
+    }
+    drop(Endpoints::of(up.export.clone()));
+    drop(submitter);
+    let ended = elsewhere(move || {
+        let mut ended = Vec::new();
+        while let Some(batch) = completer.next_batch().unwrap() {
+            ended.extend(
+                batch
+                    .into_iter()
+                    .map(|done| (done.status, done.is_given_up)),
+            );
+        }
+        ended
+    });
+    let ended = soon(&ended);
+    assert_eq!(ended.len(), JOBS);
+    let given_up = (Status::IoError, true);
+    assert!(
+        ended
+            .iter()
+            .all(|end| [(Status::Ok, false), given_up].contains(end))
+    );
+    assert!(ended.contains(&given_up));
+    assert_eq!(up.export.status().unwrap().in_flight, 0);
+    drop((other, answers));
     up.close().unwrap();
 }
 

@@ -214,8 +214,9 @@ fn wrong_requests_are_answered_and_the_rest_goes_on() {
     up.close().unwrap();
 }
 
+/// Clients that say nothing keep nobody out.
 #[test]
-fn the_number_of_clients_is_bounded() {
+fn one_client_too_many_takes_the_place_of_one_that_is_idle() {
     let sandbox = Sandbox::with_device();
     let (up, _ending) = bring_up(&sandbox.path("cow"));
     let path = sandbox.path("ctl");
@@ -224,19 +225,41 @@ fn the_number_of_clients_is_bounded() {
     for client in &mut clients {
         client.ask(r#"{"request":"status"}"#);
     }
-    let mut asking = Asking::connect(&path).unwrap();
-    let refused = ask(&mut asking, &Request::Status {})
-        .unwrap_err()
-        .to_string();
-    assert!(refused.contains("found 16 clients"), "{refused}");
-    // One of them goes, and there is room again: when the server has seen it go.
-    drop(clients.pop());
-    while ask(&mut Asking::connect(&path).unwrap(), &Request::Status {}).is_err() {
-        std::thread::yield_now();
-    }
-    // Those that are idle do not keep the server.
+    status(&mut Asking::connect(&path).unwrap());
+    let answers: Vec<_> = clients
+        .iter_mut()
+        .map(|client| {
+            // The one that was cut off has its answer already.
+            let _ = writeln!(client.0.get_mut(), r#"{{"request":"status"}}"#);
+            client.line()
+        })
+        .collect();
+    let is_cut_off = |answer: &&String| answer.contains("cut off: another client has come");
+    assert_eq!(answers.iter().filter(is_cut_off).count(), 1, "{answers:?}");
+    let are_served = answers
+        .iter()
+        .filter(|answer| answer.contains("size_bytes"));
+    assert_eq!(are_served.count(), 15, "{answers:?}");
+    // Nor do they keep the server.
     drop(control);
     up.close().unwrap();
+}
+
+#[test]
+fn idle_clients_keep_nobody_from_stopping_the_server() {
+    let sandbox = Sandbox::with_device();
+    for signal in [None, Some(Signal::TERM)] {
+        let server = start(&sandbox, &[]);
+        let _idle: Vec<_> = (0..16)
+            .map(|_| Raw::connect(&sandbox.path("ctl")))
+            .collect();
+        match signal {
+            Some(signal) => server.send(signal),
+            None => drop(sandbox.succeeds(&["ctl", "@ctl", "stop"])),
+        }
+        let (status, said) = server.wait();
+        assert_eq!(status, Some(0), "{said}");
+    }
 }
 
 /// A resize goes on when nobody waits for it, and is given up when the server ends.

@@ -164,9 +164,34 @@ fn somebody_else_may_unmount_it_and_the_server_goes_on() {
     let second = Server::start(&other, &also);
     let said = server.stop();
     assert!(said.contains("unmounted by somebody else"), "{said}");
+    assert!(said.contains("still served: NBD at "), "{said}");
     assert!(directory.is_mounted());
     second.stop();
     assert!(is_empty(&directory));
+}
+
+/// Nobody could do anything with a server that went on.
+#[test]
+fn a_server_of_nothing_but_a_mount_ends_with_it_and_keeps_what_was_written() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = Server::start(&sandbox, &["@cow", "--fuse", "@m", "--control", "@ctl"]);
+    std::fs::File::options()
+        .write(true)
+        .open(directory.disk())
+        .and_then(|file| file.write_all_at(b"not synced", 100))
+        .unwrap();
+    rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    let (status, said) = server.wait();
+    assert_eq!(status, Some(3), "{said}");
+    let why = "the last endpoint has ended by itself, and nobody could use the device any more";
+    assert!(said.contains("unmounted by somebody else"), "{said}");
+    assert!(said.contains(why), "{said}");
+    assert!(is_empty(&directory) && !sandbox.path("ctl").exists());
+    sandbox.succeeds(&["image", "convert", "@cow", "@raw", "--to", "raw"]);
+    assert_eq!(sandbox.read("raw")[100..110], *b"not synced");
 }
 
 /// With a file open, the server is there still for the mount that nobody sees any more.

@@ -1,8 +1,10 @@
 //! A reflow that was interrupted is finished by the next server, which serves its clients already.
 
 use driver::blk::Status;
-use driver::units::{Sector, SectorCount, SectorRange};
-use harness::serve::{Export, Job};
+use driver::resize::Strategy;
+use driver::units::{Bytes, Sector, SectorCount, SectorRange};
+use harness::serve::{CannotResize, Endpoints, Export, Job, ResizeState};
+use userhelper::planner::{Shrink, Wish};
 
 use crate::image_commands::check::interrupted_reflow;
 use crate::support::cli::{SIZE, Sandbox};
@@ -66,6 +68,57 @@ fn requests_are_served_while_an_interrupted_reflow_is_finished() {
     assert_eq!(info["resize_in_progress"], false);
     sandbox.succeeds(&["image", "convert", "@cow", "@raw", "--to", "raw"]);
     assert!(sandbox.read("raw") == disk);
+}
+
+/// Nothing moves it back, so whoever stops it is told how it goes on.
+#[test]
+fn a_reflow_that_is_stopped_half_way_says_so_and_the_next_server_finishes_it() {
+    const OLD_SIZE: u64 = 64 << 20;
+    const PIECE: u64 = 4 << 20;
+    let sandbox = Sandbox::with_hole(OLD_SIZE);
+    let (up, _ending) = bring_up(&sandbox.path("cow"));
+    for at in (0..OLD_SIZE).step_by(PIECE as usize) {
+        let job = Job::Write {
+            start: Sector(at / 512),
+            data: vec![(at / PIECE) as u8 + 1; PIECE as usize],
+            fua: false,
+        };
+        carry_out(&up.export, job);
+    }
+    let wish = Wish {
+        new_size: Bytes(1 << 30),
+        strategy: Some(Strategy::Reflow),
+        shrink: Shrink::Refuse,
+        online: true,
+    };
+    let export = up.export.clone();
+    let resizing = std::thread::spawn(move || export.resize(wish));
+    let resize = || up.export.status().unwrap().resize;
+    let frontier = || resize().and_then(|resize| resize.frontier_sector);
+    while frontier().is_none_or(|frontier| frontier >= OLD_SIZE / 512) {
+        std::thread::yield_now();
+    }
+    // As when the server ends.
+    drop(Endpoints::of(up.export.clone()));
+    let stopped = resizing.join().unwrap().unwrap_err();
+    assert!(
+        matches!(stopped, CannotResize::HalfMoved { .. }),
+        "{stopped}"
+    );
+    let words = stopped.to_string();
+    assert!(words.contains("then the device has 1 GiB"), "{words}");
+    let state = resize().unwrap().state;
+    assert_eq!(state, ResizeState::Unfinished { error: words });
+    assert_eq!(up.export.capacity().bytes(), Bytes(OLD_SIZE));
+    up.close().unwrap();
+
+    let (mut up, _ending) = bring_up(&sandbox.path("cow"));
+    let record = up.interrupted.take().unwrap();
+    assert_eq!(up.export.finish(record).unwrap().new_size, Bytes(1 << 30));
+    let last = Job::Read(SectorRange::new(Sector(OLD_SIZE / 512 - 1), SectorCount(2)));
+    let last = carry_out(&up.export, last);
+    assert_eq!((last[511], last[512]), ((OLD_SIZE / PIECE) as u8, 0));
+    up.close().unwrap();
 }
 
 /// The size that the command line asks for comes after it.

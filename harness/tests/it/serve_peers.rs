@@ -1,13 +1,12 @@
 //! A device over NBD in the hands of other programs: while it grows, when the server is killed,
 //! when the disk under it is full.
 
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
 use harness::serve::nbd::message::{Command, command_flags};
 
-use crate::support::cli::{Sandbox, output, ubdlab, ubdlab_that_heeds_signals};
+use crate::support::cli::{Sandbox, output, ubdlab};
 use crate::support::mounted::Mounted;
 use crate::support::nbd::Client;
 use crate::support::peers::peer;
@@ -154,23 +153,6 @@ fn a_socket_that_is_handed_over_is_served() {
         "ubdlab: NBD at the sockets that were handed over: found no socket, expected some in \
          LISTEN_FDS and LISTEN_PID, as systemd and nbdinfo -- [ ... ] pass them\n",
     );
-}
-
-#[test]
-fn a_service_manager_is_told_that_the_server_is_ready_and_that_it_stops() {
-    let sandbox = Sandbox::with_device();
-    let told = UnixDatagram::bind(sandbox.path("notify")).unwrap();
-    let mut command = ubdlab_that_heeds_signals();
-    command
-        .args(sandbox.args(&["serve", "@cow", "--nbd", "@s"]))
-        .env("NOTIFY_SOCKET", sandbox.path("notify"));
-    let server = Server::of(command);
-    let mut said = [0; 64];
-    let len = told.recv(&mut said).unwrap();
-    assert_eq!(&said[..len], b"READY=1\n");
-    server.stop();
-    let len = told.recv(&mut said).unwrap();
-    assert_eq!(&said[..len], b"STOPPING=1\n");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorRange};
 use harness::serve::Job;
-use harness::serve::vhost_user::chain::{Chain, DescriptorTable, Memory, Pieces};
+use harness::serve::vhost_user::chain::{Chain, ChainPieces, DescriptorTable, Memory};
 use harness::serve::vhost_user::request::{Device, Wanted};
 use vm_memory::{Bytes as _, GuestAddress};
 
@@ -89,7 +89,7 @@ fn sectors(offset: u64, len: u64) -> Option<SectorRange> {
 }
 
 /// Writes data, and looks for bytes that have changed elsewhere.
-fn writes_where_it_may(memory: &Memory, pieces: &Pieces, len: usize) {
+fn writes_where_it_may(memory: &Memory, pieces: &ChainPieces, len: usize) {
     let before = REGIONS.map(|start| content(memory, start));
     // A piece that is not there ends it: the request has failed.
     let _ = pieces.write(memory, &[vec![0xa5; len]]);

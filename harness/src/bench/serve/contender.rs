@@ -50,7 +50,7 @@ pub(super) enum Contender {
 
 /// What a server offers its device by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(super) enum Protocol {
     Nbd,
     Fuse,
     VhostUser,
@@ -65,12 +65,12 @@ pub(super) enum Disk {
 }
 
 impl Contender {
-    /// Who takes turns at this endpoint, ours as it is by default first.
-    pub(super) fn all(endpoint: Endpoint) -> Vec<Contender> {
+    /// Who takes turns at this protocol, ours as it is by default first.
+    pub(super) fn all(protocol: Protocol) -> Vec<Contender> {
         let ours = [Io::Auto, Io::Threads, Io::Inline].map(Contender::Ours);
         let storage = Aio::ALL.map(Contender::StorageDaemon);
         let mut all = [&ours[..], &storage].concat();
-        if endpoint == Endpoint::Nbd {
+        if protocol == Protocol::Nbd {
             all.extend(Aio::ALL.map(Contender::QemuNbd));
             all.extend([Contender::CowFilter, Contender::NoDisk]);
         }
@@ -118,14 +118,14 @@ impl Contender {
     }
 
     /// Where a client finds the device.
-    pub(super) fn place(self, files: &Files, endpoint: Endpoint) -> PathBuf {
-        match endpoint {
+    pub(super) fn place(self, files: &Files, protocol: Protocol) -> PathBuf {
+        match protocol {
             // It stays while others come and go.
-            Endpoint::Nbd if self == Contender::CowFilter => files.named("filter"),
-            Endpoint::Nbd => files.named("nbd"),
-            Endpoint::VhostUser => files.named("vhost-user"),
-            Endpoint::Fuse if self.is_ours() => files.named("mount").join("disk"),
-            Endpoint::Fuse => files.named("exported"),
+            Protocol::Nbd if self == Contender::CowFilter => files.named("filter"),
+            Protocol::Nbd => files.named("nbd"),
+            Protocol::VhostUser => files.named("vhost-user"),
+            Protocol::Fuse if self.is_ours() => files.named("mount").join("disk"),
+            Protocol::Fuse => files.named("exported"),
         }
     }
 
@@ -134,9 +134,9 @@ impl Contender {
         self,
         settings: Settings<'_>,
         files: &Files,
-        endpoint: Endpoint,
+        protocol: Protocol,
     ) -> Result<Server, BenchError> {
-        let place = self.place(files, endpoint);
+        let place = self.place(files, protocol);
         let pid = files.named("pid");
         for stale in [&place, &pid] {
             match std::fs::remove_file(stale) {
@@ -146,13 +146,13 @@ impl Contender {
                 _ => {}
             }
         }
-        if endpoint == Endpoint::Fuse {
+        if protocol == Protocol::Fuse {
             make_mount_point(&place, self.is_ours())?;
         }
         let command = match self {
-            Contender::Ours(io) => ours(settings, files, endpoint, &place, io),
+            Contender::Ours(io) => ours(settings, files, protocol, &place, io),
             Contender::QemuNbd(aio) => qemu_nbd(files, &place, &pid, aio),
-            Contender::StorageDaemon(aio) => storage_daemon(files, endpoint, &place, &pid, aio),
+            Contender::StorageDaemon(aio) => storage_daemon(files, protocol, &place, &pid, aio),
             Contender::CowFilter | Contender::NoDisk => self.nbdkit(files, &place, &pid),
         };
         // A socket of ours has its name when it is listened on, and a file of ours is there when it
@@ -199,18 +199,18 @@ fn io_name(io: Io) -> &'static str {
 fn ours(
     settings: Settings<'_>,
     files: &Files,
-    endpoint: Endpoint,
+    protocol: Protocol,
     place: &Path,
     io: Io,
 ) -> Command {
     let mut command = Command::new(settings.program);
     command.arg("serve").arg(&files.cow);
     command.args(["--io", io_name(io)]);
-    match (endpoint, place.parent()) {
-        (Endpoint::Nbd, _) => command.arg("--nbd").arg(place),
-        (Endpoint::VhostUser, _) => command.arg("--vhost-user").arg(place),
-        (Endpoint::Fuse, Some(directory)) => command.arg("--fuse").arg(directory),
-        (Endpoint::Fuse, None) => &mut command,
+    match (protocol, place.parent()) {
+        (Protocol::Nbd, _) => command.arg("--nbd").arg(place),
+        (Protocol::VhostUser, _) => command.arg("--vhost-user").arg(place),
+        (Protocol::Fuse, Some(directory)) => command.arg("--fuse").arg(directory),
+        (Protocol::Fuse, None) => &mut command,
     };
     command
 }
@@ -232,7 +232,7 @@ fn qemu_nbd(files: &Files, place: &Path, pid: &Path, aio: Aio) -> Command {
 
 fn storage_daemon(
     files: &Files,
-    endpoint: Endpoint,
+    protocol: Protocol,
     place: &Path,
     pid: &Path,
     aio: Aio,
@@ -257,15 +257,15 @@ fn storage_daemon(
     let mut command = Command::new("qemu-storage-daemon");
     command.arg("--blockdev").arg(node);
     let export = "id=export,node-name=disk,writable=on";
-    let export = match endpoint {
-        Endpoint::Nbd => {
+    let export = match protocol {
+        Protocol::Nbd => {
             let server = format!("addr.type=unix,addr.path={place},max-connections=0");
             command.arg("--nbd-server").arg(server);
             // The name that a client asks for that names none.
             format!("type=nbd,{export},name=")
         }
-        Endpoint::Fuse => format!("type=fuse,{export},mountpoint={place}"),
-        Endpoint::VhostUser => {
+        Protocol::Fuse => format!("type=fuse,{export},mountpoint={place}"),
+        Protocol::VhostUser => {
             format!("type=vhost-user-blk,{export},addr.type=unix,addr.path={place}")
         }
     };
@@ -291,11 +291,11 @@ mod tests {
 
     #[test]
     fn ours_comes_first_and_what_has_no_disk_is_no_rival() {
-        for endpoint in [Endpoint::Nbd, Endpoint::Fuse, Endpoint::VhostUser] {
-            let all = Contender::all(endpoint);
+        for protocol in [Protocol::Nbd, Protocol::Fuse, Protocol::VhostUser] {
+            let all = Contender::all(protocol);
             assert_eq!(all[0], Contender::Ours(Io::Auto));
             assert!(all.iter().any(|contender| contender.is_rival()));
-            let is_nbd = endpoint == Endpoint::Nbd;
+            let is_nbd = protocol == Protocol::Nbd;
             assert_eq!(all.contains(&Contender::NoDisk), is_nbd);
         }
         assert!(!Contender::NoDisk.is_rival());

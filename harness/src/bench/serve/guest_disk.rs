@@ -6,7 +6,7 @@ use crate::bench::programs::{find, missing};
 use crate::bench::{BenchError, Row, Settings, Unit};
 use crate::guest::{Archive, Machine, MachineError, user_space_starts, virtio_blk};
 
-use super::contender::{Contender, Endpoint};
+use super::contender::{Contender, Protocol};
 use super::files::SIZE;
 use super::fio::{FIO, Report, Target, Work, words};
 use super::lab::{Content, Lab};
@@ -85,7 +85,7 @@ pub(super) fn measure(
             bytes: REQUESTS * BLOCK,
             size: SIZE.0,
         };
-        let contenders = Contender::all(Endpoint::VhostUser);
+        let contenders = Contender::all(Protocol::VhostUser);
         let rates = in_turns(settings, &contenders, |one| guests.turn(lab, one, work))?;
         each(rates.rows(&name, TIMES));
     }
@@ -124,8 +124,8 @@ impl Guests {
 
     /// The requests a second of a turn, by the guest's own account.
     fn turn(&self, lab: &Lab<'_>, contender: Contender, work: Work) -> Result<f64, BenchError> {
-        let serving = lab.serve(contender, Endpoint::VhostUser)?;
-        let socket = contender.place(&lab.files, Endpoint::VhostUser);
+        let serving = lab.serve(contender, Protocol::VhostUser)?;
+        let socket = contender.place(&lab.files, Protocol::VhostUser);
         let boot = [
             MEMORY.to_owned(),
             format!("initrd={}", self.archive.display()),

@@ -11,7 +11,7 @@ use crate::bench::{BenchError, Row, Settings, Unit};
 use crate::device::Io;
 use crate::serve::nbd::message::{FIXED_NEWSTYLE, OPTION_MAGIC, OPTION_REPLY_MAGIC, SERVER_MAGIC};
 
-use super::contender::{Contender, Endpoint};
+use super::contender::{Contender, Protocol};
 use super::files::Files;
 
 /// The size of the device, of which nothing is asked.
@@ -59,8 +59,8 @@ pub(super) fn measure(
     std::fs::create_dir(&directory).map_err(BenchError::file(&directory, "creating"))?;
     let files = Files::ours(&directory, SIZE)?;
     let ours = Contender::Ours(Io::Auto);
-    let server = ours.start(settings, &files, Endpoint::Nbd)?;
-    let place = ours.place(&files, Endpoint::Nbd);
+    let server = ours.start(settings, &files, Protocol::Nbd)?;
+    let place = ours.place(&files, Protocol::Nbd);
     let before = server.memory()?;
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {

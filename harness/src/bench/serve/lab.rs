@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use crate::bench::{BenchError, Settings};
 
-use super::contender::{Contender, Disk, Endpoint};
+use super::contender::{Contender, Disk, Protocol};
 use super::files::{Files, SIZE};
 use super::fio::{Target, Work, fio};
 use super::server::Server;
@@ -88,7 +88,7 @@ impl<'a> Lab<'a> {
         if self.content >= Some(content) {
             return Ok(());
         }
-        let contenders = Contender::all(Endpoint::Nbd);
+        let contenders = Contender::all(Protocol::Nbd);
         for disk in [Disk::Ours, Disk::Qcow2, Disk::CowFilter] {
             let serves = |&contender: &Contender| {
                 contender.disk() == Some(disk) && contender.missing().is_none()
@@ -97,14 +97,14 @@ impl<'a> Lab<'a> {
                 continue;
             };
             if disk == Disk::CowFilter && self.filter.is_none() {
-                let started = contender.start(self.settings, &self.files, Endpoint::Nbd);
+                let started = contender.start(self.settings, &self.files, Protocol::Nbd);
                 // One that does not start has no turns either.
                 self.filter = started.ok();
             }
-            let Ok(serving) = self.serve(contender, Endpoint::Nbd) else {
+            let Ok(serving) = self.serve(contender, Protocol::Nbd) else {
                 continue;
             };
-            let place = contender.place(&self.files, Endpoint::Nbd);
+            let place = contender.place(&self.files, Protocol::Nbd);
             fio(self.settings, Target::Nbd(&place), content.work())?;
             serving.write_back()?;
         }
@@ -116,12 +116,12 @@ impl<'a> Lab<'a> {
     pub(super) fn serve(
         &self,
         contender: Contender,
-        endpoint: Endpoint,
+        protocol: Protocol,
     ) -> Result<Serving<'_>, BenchError> {
         match (&self.filter, contender) {
             (Some(kept), Contender::CowFilter) => Ok(Serving::Kept(kept)),
             _ => {
-                let started = contender.start(self.settings, &self.files, endpoint);
+                let started = contender.start(self.settings, &self.files, protocol);
                 started.map(Serving::OfThisTurn)
             }
         }

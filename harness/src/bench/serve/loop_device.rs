@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::bench::programs::{missing, run_to_end};
 use crate::bench::{BenchError, Row, Settings, Unit};
 
-use super::contender::{Contender, Endpoint};
+use super::contender::{Contender, Protocol};
 use super::files::SIZE;
 use super::fio::{FIO, Target, Work, fio};
 use super::lab::{Content, Lab};
@@ -80,7 +80,7 @@ pub(super) fn measure(
         }
         lab.fill(Content::All)?;
         let lab = &*lab;
-        let contenders = Contender::all(Endpoint::Fuse);
+        let contenders = Contender::all(Protocol::Fuse);
         let rates = in_turns(lab.settings, &contenders, |one| turn(lab, one, pattern))?;
         each(rates.rows(&name, TIMES));
     }
@@ -97,9 +97,9 @@ fn needs() -> Option<String> {
 
 /// The requests a second of a turn.
 fn turn(lab: &Lab<'_>, contender: Contender, pattern: &'static str) -> Result<f64, BenchError> {
-    let serving = lab.serve(contender, Endpoint::Fuse)?;
+    let serving = lab.serve(contender, Protocol::Fuse)?;
     // It goes before the server does, whatever becomes of the turn.
-    let device = Loop::over(&contender.place(&lab.files, Endpoint::Fuse))?;
+    let device = Loop::over(&contender.place(&lab.files, Protocol::Fuse))?;
     let target = Target::Device(&device.0);
     lab.make_warm(target)?;
     let work = Work {

@@ -3,7 +3,7 @@
 use crate::bench::programs::missing;
 use crate::bench::{BenchError, Row, Settings, Unit};
 
-use super::contender::{Contender, Endpoint};
+use super::contender::{Contender, Protocol};
 use super::files::SIZE;
 use super::fio::{FIO, Target, Work, fio};
 use super::lab::{Content, Lab};
@@ -89,7 +89,7 @@ pub(super) fn measure(
         }
         lab.fill(case.content())?;
         let lab = &*lab;
-        let contenders = Contender::all(Endpoint::Nbd);
+        let contenders = Contender::all(Protocol::Nbd);
         let rates = in_turns(lab.settings, &contenders, |one| turn(lab, one, case))?;
         let target = if case.cold { TIMES_COLD } else { TIMES_WARM };
         each(rates.rows(&case.name(), target));
@@ -99,8 +99,8 @@ pub(super) fn measure(
 
 /// The requests a second of a turn.
 fn turn(lab: &Lab<'_>, contender: Contender, case: Case) -> Result<f64, BenchError> {
-    let serving = lab.serve(contender, Endpoint::Nbd)?;
-    let place = contender.place(&lab.files, Endpoint::Nbd);
+    let serving = lab.serve(contender, Protocol::Nbd)?;
+    let place = contender.place(&lab.files, Protocol::Nbd);
     let target = Target::Nbd(&place);
     match case.cold {
         true => serving.make_cold()?,

@@ -27,7 +27,7 @@ pub(super) struct Server {
 
 /// What a process takes of the machine's memory, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Memory {
+pub(super) struct ProcessMemory {
     /// Pages that it has, those shared with other processes too.
     pub(super) resident: u64,
     /// Of a shared page, its part.
@@ -102,7 +102,7 @@ impl Server {
     }
 
     /// What it takes of the memory.
-    pub(super) fn memory(&self) -> Result<Memory, BenchError> {
+    pub(super) fn memory(&self) -> Result<ProcessMemory, BenchError> {
         let path = PathBuf::from(format!("/proc/{}/smaps_rollup", self.child.id()));
         let text = std::fs::read_to_string(&path).map_err(BenchError::file(&path, "reading"))?;
         let field = |name: &str| {
@@ -113,7 +113,7 @@ impl Server {
                 BenchError::file(&path, "reading")(missing)
             })
         };
-        Ok(Memory {
+        Ok(ProcessMemory {
             resident: field("Rss:")?,
             proportional: field("Pss:")?,
         })

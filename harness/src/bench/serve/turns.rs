@@ -100,7 +100,7 @@ mod tests {
             (Contender::NoDisk, Ok(900.0)),
             (Contender::CowFilter, Err("needs nbdkit".into())),
             (
-                Contender::all(super::super::contender::Endpoint::Fuse)[3],
+                Contender::all(super::super::contender::Protocol::Fuse)[3],
                 Ok(200.0),
             ),
         ]);

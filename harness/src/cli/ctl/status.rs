@@ -61,6 +61,9 @@ impl fmt::Display for Shown<'_> {
             )?,
             false => writeln!(f, "state      good")?,
         }
+        if let Some(changed) = &status.file_changed {
+            writeln!(f, "file       {}", OneLine(changed))?;
+        }
         writeln!(
             f,
             "requests   {} done, {} in flight with {} of data; {}",
@@ -117,6 +120,9 @@ impl fmt::Display for ResizeText<'_> {
                 f.write_str(": was interrupted, and is left as it is: read-only")?;
                 frontier(f)
             }
+            ResizeState::Unfinished { error } => {
+                write!(f, ": {moved} moved in {took}: {}", OneLine(error))
+            }
             ResizeState::Running => {
                 let seconds = resize.elapsed_ns as f64 / 1e9;
                 let rate = (resize.moved_bytes as f64 / seconds.max(1e-9)) as u64;
@@ -165,6 +171,7 @@ mod tests {
             size_bytes: 1 << 30,
             dirty_bytes: 1 << 20,
             failed_sync: false,
+            file_changed: None,
             in_flight: 3,
             buffered_bytes: 4096,
             requests: 12_345,

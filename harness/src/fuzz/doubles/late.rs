@@ -19,14 +19,14 @@ pub(super) struct Late {
     /// Told as ended, and not begun.
     held: Vec<(Operation, Files<SimFile>)>,
     /// Told as ended, and begun.
-    begun: Vec<Begun>,
+    begun: Vec<ToldEarly>,
     /// Not told, and not begun.
     waiting: VecDeque<(Operation, Files<SimFile>)>,
     count: u64,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct ToldEarly {
     waiter: Waiter,
     file: FileRole,
     range: FileRange,
@@ -89,7 +89,7 @@ impl Late {
     /// Begins what has been held back.
     pub(super) fn release(&mut self, under_way: &mut SideBySide) {
         for (operation, files) in self.held.drain(..) {
-            self.begun.push(Begun {
+            self.begun.push(ToldEarly {
                 waiter: operation.waiter,
                 file: operation.file,
                 range: operation.action.range(),
@@ -136,7 +136,7 @@ impl Late {
             happened => return happened,
         };
         let waiter = finished.operation.waiter;
-        let of = |begun: &Begun| begun.waiter == waiter;
+        let of = |begun: &ToldEarly| begun.waiter == waiter;
         let Some(index) = self.begun.iter().position(of) else {
             return Happened::End(finished);
         };

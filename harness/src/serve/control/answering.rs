@@ -109,13 +109,7 @@ fn resize(export: &Export, wish: Wish, detach: bool, say: Say<'_>) -> Result<Ans
     let resized = export.clone();
     let work = move || {
         let outcome = resized.resize_with_notes(wish);
-        match &outcome {
-            Ok((outcome, _)) => resized.tell(&format_args!(
-                "resized from {} to {} by {}",
-                outcome.old_size, outcome.new_size, outcome.strategy
-            )),
-            Err(error) => resized.tell(&format_args!("the resize has failed: {error}")),
-        }
+        resized.tell_resized(outcome.as_ref().map(|(resized, _)| resized));
         // Nobody waits for it if the client has gone.
         let _ = done.send(outcome);
     };

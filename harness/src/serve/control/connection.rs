@@ -1,6 +1,7 @@
 //! A client of the control socket: its lines, and how long is waited for them.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +26,16 @@ pub(super) enum Cut {
     Idle,
     #[error("an answer is not taken after {} seconds", PATIENCE.as_secs())]
     Deaf,
+    /// It has been told so.
+    #[error("another client has come, and this one was idle for the longest time")]
+    Displaced,
     /// It has gone, which is its right.
     #[error("it has gone")]
     Gone,
 }
 
 /// Answers all requests of a client.
-pub(super) fn serve(stream: UnixStream, shared: &Arc<Clients>) {
+pub(super) fn serve(stream: UnixStream, shared: &Arc<Clients>, number: u64) {
     let export = &shared.export;
     let mut requests = Requests {
         stream: &stream,
@@ -45,6 +49,9 @@ pub(super) fn serve(stream: UnixStream, shared: &Arc<Clients>) {
             Ok(None) => return,
             Err(cut) => break cut,
         };
+        if !shared.begin(number) {
+            break Cut::Displaced;
+        }
         let mut say = |answer: &Answer| say(&stream, answer);
         let served = match Request::parse(&line) {
             Ok(request) => answer(request, shared, &mut say),
@@ -53,19 +60,29 @@ pub(super) fn serve(stream: UnixStream, shared: &Arc<Clients>) {
         if let Err(cut) = served {
             break cut;
         }
+        shared.end(number);
     };
-    if !matches!(cut, Cut::Gone) {
+    if !matches!(cut, Cut::Gone | Cut::Displaced) {
         // If it listens, it hears why.
         let _ = say(&stream, &Answer::Error(format!("cut off: {cut}")));
         export.tell(&format_args!("control: a client was cut off: {cut}"));
     }
 }
 
+/// Lets an idle client go whose place another one takes.
+pub(super) fn displace(stream: &UnixStream) {
+    let error = Answer::Error(format!("cut off: {}", Cut::Displaced));
+    // It has taken all its answers, so that there is room for a line.
+    let _ = stream.set_nonblocking(true);
+    let _ = write_line(stream, &error, None);
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
 /// Says to a client for whom there is no room why it is not served.
 pub(super) fn turn_away(stream: UnixStream) {
     let error = Answer::Error(format!(
-        "found {MOST_CONNECTIONS} clients of the control socket, which is the most, or a server \
-         that ends: try again later"
+        "found {MOST_CONNECTIONS} clients of the control socket that wait for answers, which is the \
+         most, or a server that ends: try again later"
     ));
     // A new connection has room for a line.
     let _ = stream.set_nonblocking(true);

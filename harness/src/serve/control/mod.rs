@@ -35,7 +35,8 @@
 //!
 //! A client that takes no answer for 10 seconds is cut off, and so is one that stops for 10 seconds
 //! in the middle of a line, or for 10 minutes between two. At most 16 clients are connected at
-//! once.
+//! once: one more takes the place of the one that has been without a request the longest. Where each
+//! waits for an answer it is turned away.
 
 mod answering;
 mod asking;
@@ -95,10 +96,20 @@ struct Clients {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The number of the next client, and of the next request that ends.
     next: u64,
-    connections: BTreeMap<u64, UnixStream>,
+    clients: BTreeMap<u64, Connected>,
     /// How the server has ended, once it has.
     ended: Option<Result<(), String>>,
+}
+
+/// A client that is there.
+#[derive(Debug)]
+struct Connected {
+    stream: UnixStream,
+    /// Of those that have no request under way, the one with the least number has had none for the
+    /// longest time.
+    idle_since: Option<u64>,
 }
 
 impl Control {
@@ -165,10 +176,10 @@ impl Drop for Control {
         self.shared.changed.notify_all();
         // Answers that are under way go out; nothing more is read.
         let mut state = self.shared.state();
-        for stream in state.connections.values() {
-            let _ = stream.shutdown(Shutdown::Read);
+        for client in state.clients.values() {
+            let _ = client.stream.shutdown(Shutdown::Read);
         }
-        while !state.connections.is_empty() {
+        while !state.clients.is_empty() {
             let waited = self.shared.changed.wait_timeout(state, PATIENCE);
             let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             state = after;
@@ -198,22 +209,65 @@ impl Clients {
         }
     }
 
-    /// The number of a new connection, if there is room for it.
+    /// The number of a new client, if there is room for it, or one that is idle makes room.
     fn enter(&self, stream: &UnixStream) -> Option<u64> {
-        let kept = stream.try_clone().ok()?;
+        let stream = stream.try_clone().ok()?;
         let mut state = self.state();
-        if state.connections.len() >= MOST_CONNECTIONS || state.ended.is_some() {
+        if state.ended.is_some() {
             return None;
         }
-        let number = state.next;
-        state.next += 1;
-        state.connections.insert(number, kept);
+        let displaced = match state.clients.len() >= MOST_CONNECTIONS {
+            true => Some(state.take_idle()?),
+            false => None,
+        };
+        let number = state.count();
+        let idle_since = Some(number);
+        state
+            .clients
+            .insert(number, Connected { stream, idle_since });
+        drop(state);
+        if let Some(displaced) = displaced {
+            connection::displace(&displaced.stream);
+            self.export
+                .tell(&"control: a client that was idle was cut off: another one has come");
+        }
         Some(number)
     }
 
+    /// A client has sent a request. Whether it is still one: it may have lost its place meanwhile.
+    fn begin(&self, number: u64) -> bool {
+        let mut state = self.state();
+        let client = state.clients.get_mut(&number);
+        client.map(|client| client.idle_since = None).is_some()
+    }
+
+    /// The request of a client has been answered.
+    fn end(&self, number: u64) {
+        let mut state = self.state();
+        let now = state.count();
+        if let Some(client) = state.clients.get_mut(&number) {
+            client.idle_since = Some(now);
+        }
+    }
+
     fn leave(&self, number: u64) {
-        self.state().connections.remove(&number);
+        self.state().clients.remove(&number);
         self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn count(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Takes the client out that has been idle for the longest time, if one is idle.
+    fn take_idle(&mut self) -> Option<Connected> {
+        let idle = (self.clients.iter())
+            .filter_map(|(&number, client)| client.idle_since.map(|since| (since, number)));
+        let (_, number) = idle.min()?;
+        self.clients.remove(&number)
     }
 }
 
@@ -239,12 +293,37 @@ fn accept(listening: &Listening, shared: &Arc<Clients>) {
         };
         let with = Arc::clone(shared);
         let serve = move || {
-            connection::serve(stream, &with);
+            connection::serve(stream, &with, number);
             with.leave(number);
         };
         let thread = std::thread::Builder::new().name("control-client".into());
         if thread.spawn(serve).is_err() {
             shared.leave(number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_goes_that_is_idle_for_the_longest_time() {
+        let mut state = State::default();
+        for (number, idle_since) in [(1, Some(9)), (2, None), (3, Some(7)), (4, Some(8))] {
+            let (stream, _) = UnixStream::pair().unwrap();
+            state
+                .clients
+                .insert(number, Connected { stream, idle_since });
+        }
+        let mut left = || {
+            state.take_idle()?;
+            Some(state.clients.keys().copied().collect::<Vec<_>>())
+        };
+        assert_eq!(left(), Some(vec![1, 2, 4]));
+        assert_eq!(left(), Some(vec![1, 2]));
+        assert_eq!(left(), Some(vec![2]));
+        // One that waits for an answer stays.
+        assert_eq!(left(), None);
     }
 }

@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Sender;
-use driver::units::{Bytes, SECTOR_SIZE};
+use driver::units::SECTOR_SIZE;
 use fuser::{
     BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
@@ -14,16 +14,14 @@ use fuser::{
     ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::{FallocateFlags, OFlags};
-use userhelper::planner::{Shrink, Wish};
 
-use super::super::budget::{Budget, Permit};
-use super::super::export::Export;
 use super::super::shares::Share;
-use super::document::{Documents, document};
-use super::errors;
-use super::inodes::{ATTRIBUTES_FOR, ENTRIES, Inode, NAMES_FOR, Owner};
-use super::requests::{Answer, Asked, Change, Content, Reads};
+use super::change::{Answer, Change, Content};
+use super::document::document;
+use super::inodes::{ATTRIBUTES_FOR, ENTRIES, Inode, NAMES_FOR};
+use super::requests::{ForDevice, Reads};
 use super::seek::{Sought, seek};
+use super::shared::Shared;
 use super::span::Span;
 
 /// The longest transfer that the kernel is let ask for, in bytes.
@@ -51,83 +49,15 @@ pub(super) struct Files {
     /// Where reads go.
     pub(super) reads: Reads,
     /// Where all else goes that is asked of the device.
-    pub(super) asked: Sender<Asked>,
+    pub(super) asked: Sender<ForDevice>,
     /// Where requests take their memory from.
     pub(super) share: Share,
     /// Where looks go.
     pub(super) looks: Sender<Option<Look>>,
 }
 
-/// What the threads of an endpoint share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) export: Export,
-    pub(super) owner: Owner,
-    /// Where it is mounted, as in a message.
-    pub(super) place: String,
-    pub(super) documents: Documents,
-    /// Room for [`super::requests::MOST_IN_FLIGHT`] requests.
-    pub(super) slots: Arc<Budget>,
-    /// Nothing more is taken.
-    pub(super) is_ending: AtomicBool,
-}
-
-impl Shared {
-    fn size(&self) -> u64 {
-        self.export.capacity().bytes().0
-    }
-
-    /// Room for a request, which has to be waited for. `None` once nothing more is taken.
-    fn slot(&self) -> Option<Permit> {
-        let slot = self.slots.take(1);
-        (!self.is_ending.load(Ordering::SeqCst)).then_some(slot)
-    }
-
-    /// Makes the device as large as `size`, in bytes, and waits until it is.
-    fn resize(&self, size: u64) -> Result<(), Errno> {
-        let about = self.export.about();
-        let old = self.size();
-        if size == old {
-            return Ok(());
-        }
-        if about.read_only {
-            return Err(Errno::EROFS);
-        }
-        if size < old && !about.allow_shrink {
-            return Err(Errno::EPERM);
-        }
-        if !size.is_multiple_of(SECTOR_SIZE) {
-            return Err(Errno::EINVAL);
-        }
-        let wish = Wish {
-            new_size: Bytes(size),
-            strategy: None,
-            shrink: match about.allow_shrink {
-                true => Shrink::KeepingData,
-                false => Shrink::Refuse,
-            },
-            online: true,
-        };
-        match self.export.resize(wish) {
-            Ok(resized) => {
-                self.export.tell(&format_args!(
-                    "resized from {} to {} by {}",
-                    resized.old_size, resized.new_size, resized.strategy
-                ));
-                Ok(())
-            }
-            Err(error) => {
-                let place = &self.place;
-                let line = format_args!("{place}: truncating disk to {}: {error}", Bytes(size));
-                self.export.tell(&line);
-                Err(errors::of_resize(&error))
-            }
-        }
-    }
-}
-
 impl Files {
-    fn ask(&self, asked: Asked) {
+    fn ask(&self, asked: ForDevice) {
         // Where nobody takes it any more, what is dropped answers itself with EIO.
         let _ = self.asked.send(asked);
     }
@@ -155,7 +85,7 @@ impl Files {
             return;
         };
         let permit = (bytes > 0).then(|| self.share.take(bytes));
-        self.ask(Asked::Change(Change {
+        self.ask(ForDevice::Change(Change {
             span,
             content,
             fua,
@@ -410,7 +340,7 @@ impl Filesystem for Files {
         let Some(slot) = self.shared.slot() else {
             return reply.error(Errno::EIO);
         };
-        self.ask(Asked::Sync { reply, slot });
+        self.ask(ForDevice::Sync { reply, slot });
     }
 
     fn lseek(

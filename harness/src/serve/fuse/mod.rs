@@ -3,8 +3,9 @@
 //! [`mount`] is the endpoint: it mounts the directory, and sees to it that the mount goes however
 //! the program ends. `files` answers the kernel: what is there, and what each request means;
 //! `inodes` says what the kernel is told of the files. `requests` takes what the device has to do
-//! from there to the device and back, `span` says which sectors a range of bytes touches, and
-//! `turns` which change may begin when. `seek` finds data and holes, `document` keeps what
+//! from there to the device and back, `change` is a change on that way, `span` says which sectors a
+//! range of bytes touches, and `turns` which change may begin when. `shared` has what all threads
+//! need. `seek` finds data and holes, `document` keeps what
 //! `status.json` says, `unmounter` is there for a server that is killed, and `errors` has the
 //! kernel's numbers for what can fail.
 //!
@@ -33,6 +34,7 @@
 //! truncate moves data, reads go on, and writes to `disk` wait until it has ended, also those of a
 //! loop device. A resize over the control socket keeps no writes waiting.
 
+mod change;
 mod document;
 mod errors;
 mod files;
@@ -40,6 +42,7 @@ mod inodes;
 pub mod mount;
 mod requests;
 mod seek;
+mod shared;
 mod span;
 mod turns;
 mod unmounter;

@@ -8,6 +8,7 @@
 //! was killed too, a mount stays behind, which answers nothing. It is noticed when the directory is
 //! to be used again, and the message has the command that clears it.
 
+use std::convert::Infallible;
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
 use driver::{shown, system_words};
 use fuser::{Config, MountOption, Session, SessionACL};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -29,9 +30,10 @@ use super::super::budget::Budget;
 use super::super::export::Export;
 use super::super::server::Endpoint;
 use super::document::Documents;
-use super::files::{Files, Look, Shared};
+use super::files::{Files, Look};
 use super::inodes::Owner;
 use super::requests::{MOST_IN_FLIGHT, Threads};
+use super::shared::Shared;
 use super::unmounter::{Unmounter, wait_for_another};
 
 /// The most threads that read requests from the kernel.
@@ -54,6 +56,8 @@ struct Running {
     unmounter: Unmounter,
     /// Reads requests from the kernel until the connection ends.
     session: JoinHandle<()>,
+    /// Closes when it has ended.
+    end: Receiver<Infallible>,
     threads: Threads,
     looking: JoinHandle<()>,
     looks: Sender<Option<Look>>,
@@ -142,7 +146,9 @@ impl Fuse {
         let unmounter = Unmounter::start(&directory);
         let mounted = Arc::new(Mounted(Mutex::new(Some(mounted))));
         let (with, on) = (Arc::clone(&shared), Arc::clone(&mounted));
-        let session = thread("fuse", move || serve(session, &with, &on)).map_err(|error| {
+        let (is_there, end) = bounded(0);
+        let session = thread("fuse", move || serve(session, &with, &on, is_there));
+        let session = session.map_err(|error| {
             mounted.end(|| unmount_ours(&directory, ours.get()));
             of_system(error)
         })?;
@@ -156,6 +162,7 @@ impl Fuse {
                 mounted,
                 unmounter,
                 session,
+                end,
                 threads,
                 looking,
                 looks,
@@ -163,7 +170,7 @@ impl Fuse {
         })
     }
 
-    fn end(&mut self) {
+    fn unmount(&mut self) {
         let Some(running) = self.running.take() else {
             return;
         };
@@ -172,6 +179,7 @@ impl Fuse {
             mounted,
             unmounter,
             session,
+            end: _,
             threads,
             looking,
             looks,
@@ -197,7 +205,7 @@ impl Fuse {
 
 impl Drop for Fuse {
     fn drop(&mut self) {
-        self.end();
+        self.unmount();
     }
 }
 
@@ -206,8 +214,15 @@ impl Endpoint for Fuse {
         self.place.clone()
     }
 
+    fn end(&self) -> Receiver<Infallible> {
+        match &self.running {
+            Some(running) => running.end.clone(),
+            None => never(),
+        }
+    }
+
     fn stop(mut self: Box<Self>) {
-        self.end();
+        self.unmount();
     }
 }
 
@@ -263,8 +278,13 @@ fn config(export: &Export) -> Config {
     config
 }
 
-/// Answers the kernel until the connection ends.
-fn serve(session: Session<Files>, shared: &Shared, mounted: &Mounted) {
+/// Answers the kernel until the connection ends; `_is_there` is dropped then.
+fn serve(
+    session: Session<Files>,
+    shared: &Shared,
+    mounted: &Mounted,
+    _is_there: Sender<Infallible>,
+) {
     let ended = session.run();
     // Somebody else may mount something there now.
     if mounted.end(|| ()).is_none() {

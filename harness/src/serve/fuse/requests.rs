@@ -14,15 +14,16 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use driver::blk::Status;
 use driver::units::{Sector, SectorCount, SectorRange};
-use fuser::{Errno, ReplyData, ReplyEmpty, ReplyWrite};
+use fuser::{Errno, ReplyData, ReplyEmpty};
 
 use super::super::budget::Permit;
 use super::super::client::{Completer, Done, Job, Submitter};
 use super::super::export::Export;
 use super::super::shares::Share;
+use super::change::{Change, Content, Parts};
 use super::errors;
 use super::span::{Edges, Span};
-use super::turns::{Begun, Ticket, Turns};
+use super::turns::{Ticket, Turn, Turns};
 
 /// The most requests of an endpoint that are in flight; those that come after wait in the kernel.
 pub(super) const MOST_IN_FLIGHT: u64 = 1024;
@@ -32,7 +33,7 @@ const BATCH: usize = 32;
 
 /// What is asked of the device.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum ForDevice {
     /// Other content.
     Change(Change),
     /// All that was done before is to be durable.
@@ -41,47 +42,6 @@ pub(super) enum Asked {
     Edge(Ticket, Sector, Result<Vec<u8>, Status>),
     /// Nothing more comes.
     Stop,
-}
-
-/// A change of some bytes.
-#[derive(Debug)]
-pub(super) struct Change {
-    pub(super) span: Span,
-    pub(super) content: Content,
-    /// Durable when it is answered.
-    pub(super) fua: bool,
-    pub(super) answer: Answer,
-    pub(super) permit: Option<Permit>,
-    pub(super) slot: Permit,
-}
-
-/// What bytes become.
-#[derive(Debug)]
-pub(super) enum Content {
-    /// This, which is as long as they are.
-    Data(Vec<u8>),
-    /// Zeros.
-    Zeros,
-}
-
-/// How a change is answered.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// With its length in bytes.
-    Written(ReplyWrite, u32),
-    /// With nothing.
-    Done(ReplyEmpty),
-}
-
-impl Answer {
-    fn give(self, status: Status) {
-        match (self, errors::of_status(status)) {
-            (Answer::Written(reply, len), None) => reply.written(len),
-            (Answer::Written(reply, _), Some(error)) => reply.error(error),
-            (Answer::Done(reply), None) => reply.ok(),
-            (Answer::Done(reply), Some(error)) => reply.error(error),
-        }
-    }
 }
 
 /// What comes back with a job.
@@ -100,34 +60,12 @@ enum Context {
     },
 }
 
-/// A change whose jobs are under way. It is answered when the last of them has ended.
-#[derive(Debug)]
-struct Parts {
-    answer: Answer,
-    failed: OnceLock<Status>,
-    _slot: Permit,
-}
-
-impl Parts {
-    /// One of them has ended.
-    fn ended(self: Arc<Parts>, status: Status) {
-        if status != Status::Ok {
-            // The first failure is told.
-            let _ = self.failed.set(status);
-        }
-        if let Some(parts) = Arc::into_inner(self) {
-            let status = parts.failed.get().copied().unwrap_or(Status::Ok);
-            parts.answer.give(status);
-        }
-    }
-}
-
 /// The threads.
 #[derive(Debug)]
 pub(super) struct Threads {
     submits: JoinHandle<()>,
     answers: JoinHandle<()>,
-    asked: Sender<Asked>,
+    asked: Sender<ForDevice>,
     share: Share,
     reads: Reads,
 }
@@ -193,7 +131,7 @@ impl Threads {
     }
 
     /// Where all else goes.
-    pub(super) fn asked(&self) -> Sender<Asked> {
+    pub(super) fn asked(&self) -> Sender<ForDevice> {
         self.asked.clone()
     }
 
@@ -205,7 +143,7 @@ impl Threads {
     /// Ends them when all that was asked for is answered.
     pub(super) fn stop(self) {
         // A thread that has ended takes nothing.
-        let _ = self.asked.send(Asked::Stop);
+        let _ = self.asked.send(ForDevice::Stop);
         let _ = self.submits.join();
         let _ = self.answers.join();
     }
@@ -229,11 +167,11 @@ struct Requests {
 }
 
 impl Requests {
-    fn submit_all(mut self, come: &Receiver<Asked>) {
+    fn submit_all(mut self, come: &Receiver<ForDevice>) {
         while let Ok(first) = come.recv() {
             let more = come.try_iter().take(BATCH - 1);
             for asked in std::iter::once(first).chain(more) {
-                if matches!(asked, Asked::Stop) {
+                if matches!(asked, ForDevice::Stop) {
                     self.submit();
                     return;
                 }
@@ -243,25 +181,25 @@ impl Requests {
         }
     }
 
-    fn take(&mut self, asked: Asked) {
+    fn take(&mut self, asked: ForDevice) {
         match asked {
-            Asked::Change(change) => {
+            ForDevice::Change(change) => {
                 let keeps = !change.span.partial().is_empty();
                 let begun = self.turns.come(change.span.sectors(), keeps, change);
                 self.begin(begun);
             }
-            Asked::Sync { reply, slot } => {
+            ForDevice::Sync { reply, slot } => {
                 let context = Context::Sync { reply, _slot: slot };
                 self.batch.push((Job::Flush, context, None));
             }
-            Asked::Edge(ticket, sector, read) => self.has_read(ticket, sector, read),
-            Asked::Stop => {}
+            ForDevice::Edge(ticket, sector, read) => self.has_read(ticket, sector, read),
+            ForDevice::Stop => {}
         }
     }
 
     /// Begins changes whose turn it is.
-    fn begin(&mut self, begun: impl IntoIterator<Item = Begun<Change>>) {
-        for Begun { change, ticket } in begun {
+    fn begin(&mut self, begun: impl IntoIterator<Item = Turn<Change>>) {
+        for Turn { change, ticket } in begun {
             let Some(ticket) = ticket else {
                 self.carry_out(change, &Edges::new());
                 continue;
@@ -355,7 +293,7 @@ impl Requests {
 }
 
 /// Answers what has ended until there is nobody left who submits.
-fn answer_all(completer: &Completer<Context>, edges: &Sender<Asked>) {
+fn answer_all(completer: &Completer<Context>, edges: &Sender<ForDevice>) {
     let give = |done: Vec<Done<Context>>| {
         for done in done {
             match done.context {
@@ -365,7 +303,7 @@ fn answer_all(completer: &Completer<Context>, edges: &Sender<Asked>) {
                         status => Err(status),
                     };
                     // It is not taken when all has failed.
-                    let _ = edges.send(Asked::Edge(ticket, sector, read));
+                    let _ = edges.send(ForDevice::Edge(ticket, sector, read));
                 }
                 context => answer(context, done.status, done.data),
             }

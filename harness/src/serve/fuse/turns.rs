@@ -9,7 +9,7 @@ pub(super) type Ticket = u64;
 
 /// A change whose turn it is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Begun<T> {
+pub(super) struct Turn<T> {
     /// The change.
     pub(super) change: T,
     /// For [`Turns::leave`], if it keeps others off its sectors.
@@ -43,12 +43,7 @@ impl<T> Turns<T> {
 
     /// A change of these sectors has come. With `keeps`, no other one that touches them begins from
     /// when it begins until it leaves. It is given back if it may begin.
-    pub(super) fn come(
-        &mut self,
-        sectors: SectorRange,
-        keeps: bool,
-        change: T,
-    ) -> Option<Begun<T>> {
+    pub(super) fn come(&mut self, sectors: SectorRange, keeps: bool, change: T) -> Option<Turn<T>> {
         let came = Waiting {
             sectors,
             keeps,
@@ -64,7 +59,7 @@ impl<T> Turns<T> {
 
     /// Lets others at the sectors of this change; those that may begin now, in the order in which
     /// they came.
-    pub(super) fn leave(&mut self, ticket: Ticket) -> Vec<Begun<T>> {
+    pub(super) fn leave(&mut self, ticket: Ticket) -> Vec<Turn<T>> {
         self.kept.remove(&ticket);
         let mut begun = Vec::new();
         let mut stay: VecDeque<Waiting<T>> = VecDeque::new();
@@ -84,13 +79,13 @@ impl<T> Turns<T> {
         self.kept.values().any(|kept| kept.overlaps(sectors))
     }
 
-    fn begin(&mut self, waiting: Waiting<T>) -> Begun<T> {
+    fn begin(&mut self, waiting: Waiting<T>) -> Turn<T> {
         let ticket = waiting.keeps.then(|| {
             self.next += 1;
             self.kept.insert(self.next, waiting.sectors);
             self.next
         });
-        Begun {
+        Turn {
             change: waiting.change,
             ticket,
         }
@@ -107,7 +102,7 @@ mod tests {
         SectorRange::new(Sector(start), SectorCount(count))
     }
 
-    fn names<'a>(begun: &[Begun<&'a str>]) -> Vec<&'a str> {
+    fn names<'a>(begun: &[Turn<&'a str>]) -> Vec<&'a str> {
         begun.iter().map(|begun| begun.change).collect()
     }
 

@@ -13,7 +13,6 @@ use super::super::budget::Budget;
 use super::super::export::Export;
 use super::abilities::Abilities;
 use super::input::Input;
-use super::long::MOST_LONG;
 use super::message::{LONGEST_TRANSFER, Malformed};
 use super::negotiation::{NotSettled, Offer, Settled, negotiate};
 use super::replies::{Context, Output, Replies};
@@ -100,7 +99,6 @@ pub(super) fn serve(
     let replies = Replies {
         structured: settled.structured,
         output: output.clone(),
-        ending: Arc::clone(&manner.ending),
     };
     let writer = std::thread::Builder::new()
         .name("nbd-replies".into())
@@ -110,8 +108,7 @@ pub(super) fn serve(
         export,
         settled,
         slots: Budget::new(MOST_IN_FLIGHT),
-        turns: Budget::new(MOST_LONG),
-        submitter: Arc::new(submitter),
+        submitter,
         output,
         manner,
     };

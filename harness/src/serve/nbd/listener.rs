@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+
 use super::super::acceptor::Acceptor;
 use super::super::address::Address;
 use super::super::export::Export;
@@ -63,9 +66,12 @@ impl Socket {
 }
 
 fn of_unix(stream: UnixStream) -> (Stream, String) {
-    let who = rustix::net::sockopt::socket_peercred(&stream);
-    let who = who.map(|peer| format!("process {}", peer.pid.as_raw_nonzero()));
-    let who = who.unwrap_or_else(|_| "somebody".into());
+    // Of one in another container the kernel says 0, which rustix takes for no number.
+    let peer = getsockopt(&stream, PeerCredentials).map(|peer| peer.pid());
+    let who = match peer {
+        Ok(pid) if pid > 0 => format!("process {pid}"),
+        _ => "somebody".into(),
+    };
     (Stream::Unix(stream), who)
 }
 

@@ -1,7 +1,13 @@
 //! The messages of the protocol as values: parsing what a client sends, printing what it is sent.
 //! All numbers are big endian.
 
+mod replies;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
+
+pub use replies::{block_status_chunk, data_chunk, empty_chunk, error_chunk, simple_reply};
 
 /// The longest read or write, in bytes: what most clients take for the limit anyway.
 pub const LONGEST_TRANSFER: u32 = 32 << 20;
@@ -19,8 +25,6 @@ pub const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
 /// What a reply to an option begins with.
 pub const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 const REQUEST_MAGIC: u32 = 0x2560_9513;
-const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
-const CHUNK_MAGIC: u32 = 0x668e_33ef;
 
 /// Handshake flag: options may be refused without an end of the connection.
 pub const FIXED_NEWSTYLE: u16 = 1;
@@ -384,140 +388,5 @@ impl Request {
         bytes[16..24].copy_from_slice(&self.offset.to_be_bytes());
         bytes[24..].copy_from_slice(&self.length.to_be_bytes());
         bytes
-    }
-}
-
-/// Prints a reply that is not structured; the data of a read comes after it.
-pub fn simple_reply(out: &mut Vec<u8>, cookie: u64, error: Option<Error>) {
-    out.extend(SIMPLE_REPLY_MAGIC.to_be_bytes());
-    out.extend(error.map_or(0, Error::number).to_be_bytes());
-    out.extend(cookie.to_be_bytes());
-}
-
-const CHUNK_DONE: u16 = 1;
-const CHUNK_NONE: u16 = 0;
-const CHUNK_OFFSET_DATA: u16 = 1;
-const CHUNK_BLOCK_STATUS: u16 = 5;
-const CHUNK_ERROR: u16 = 1 << 15 | 1;
-
-fn chunk(out: &mut Vec<u8>, flags: u16, kind: u16, cookie: u64, length: u32) {
-    out.extend(CHUNK_MAGIC.to_be_bytes());
-    out.extend(flags.to_be_bytes());
-    out.extend(kind.to_be_bytes());
-    out.extend(cookie.to_be_bytes());
-    out.extend(length.to_be_bytes());
-}
-
-/// Prints the front of the only chunk that answers a read; `length` bytes of data come after it.
-pub fn data_chunk(out: &mut Vec<u8>, cookie: u64, offset: u64, length: u32) {
-    chunk(out, CHUNK_DONE, CHUNK_OFFSET_DATA, cookie, length + 8);
-    out.extend(offset.to_be_bytes());
-}
-
-/// Prints the only chunk that answers a read of nothing.
-pub fn empty_chunk(out: &mut Vec<u8>, cookie: u64) {
-    chunk(out, CHUNK_DONE, CHUNK_NONE, cookie, 0);
-}
-
-/// Prints the only chunk that answers a request that has failed.
-pub fn error_chunk(out: &mut Vec<u8>, cookie: u64, error: Error) {
-    chunk(out, CHUNK_DONE, CHUNK_ERROR, cookie, 6);
-    out.extend(error.number().to_be_bytes());
-    out.extend(0u16.to_be_bytes());
-}
-
-/// Prints a chunk about the extents in one meta context: the length of each, and its flags.
-pub fn block_status_chunk(
-    out: &mut Vec<u8>,
-    cookie: u64,
-    context: u32,
-    extents: &[(u32, u32)],
-    is_last: bool,
-) {
-    let flags = if is_last { CHUNK_DONE } else { 0 };
-    let length = 4 + 8 * extents.len() as u32;
-    chunk(out, flags, CHUNK_BLOCK_STATUS, cookie, length);
-    out.extend(context.to_be_bytes());
-    for (length, flags) in extents {
-        out.extend(length.to_be_bytes());
-        out.extend(flags.to_be_bytes());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_parsed_as_it_was_printed_and_nothing_else_is_one() {
-        let request = Request {
-            flags: command_flags::FUA,
-            command: Command::Write.number(),
-            cookie: 0x0102_0304_0506_0708,
-            offset: 1 << 40,
-            length: 4096,
-        };
-        let bytes = request.print();
-        assert_eq!(Request::parse(bytes), Ok(request));
-        let mut wrong = bytes;
-        wrong[0] = 0;
-        let error = Request::parse(wrong).unwrap_err().to_string();
-        assert_eq!(error, "found 0x00609513, expected a request");
-    }
-
-    #[test]
-    fn what_an_option_says_of_its_lengths_is_checked() {
-        let info = |name_len: u32, name: &[u8], kinds: &[u16]| {
-            let mut data = name_len.to_be_bytes().to_vec();
-            data.extend(name);
-            data.extend((kinds.len() as u16).to_be_bytes());
-            data.extend(kinds.iter().flat_map(|kind| kind.to_be_bytes()));
-            data
-        };
-        let data = info(4, b"disk", &[3, 77]);
-        let parsed = InfoRequest::parse(&data).unwrap();
-        assert_eq!(parsed.name, b"disk");
-        assert_eq!(parsed.kinds, [InfoKind::BlockSize]);
-        for (data, why) in [
-            (info(5, b"disk", &[]), "found 1 bytes, expected more data"),
-            (info(3, b"disk", &[]), "found"),
-            (
-                info(5000, b"disk", &[]),
-                "found a string of 5000 bytes, expected at most 4096",
-            ),
-            (b"".to_vec(), "found 0 bytes, expected more data"),
-        ] {
-            let error = InfoRequest::parse(&data).unwrap_err().to_string();
-            assert!(error.starts_with(why), "{error}");
-        }
-        // Four thousand million queries in eight bytes.
-        let mut data = 0u32.to_be_bytes().to_vec();
-        data.extend(u32::MAX.to_be_bytes());
-        assert!(MetaRequest::parse(&data).is_err());
-    }
-
-    #[test]
-    fn replies_have_the_bytes_of_the_protocol() {
-        let mut out = Vec::new();
-        simple_reply(&mut out, 7, Some(Error::NoSpace));
-        assert_eq!(
-            out,
-            [0x67, 0x44, 0x66, 0x98, 0, 0, 0, 28, 0, 0, 0, 0, 0, 0, 0, 7]
-        );
-        out.clear();
-        data_chunk(&mut out, 7, 512, 1024);
-        let chunk = [
-            0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 4, 8,
-        ];
-        assert_eq!(out[..20], chunk);
-        assert_eq!(out[20..], 512u64.to_be_bytes());
-        out.clear();
-        error_chunk(&mut out, 7, Error::Io);
-        assert_eq!(out[4..8], [0, 1, 0x80, 1]);
-        assert_eq!(out[20..], [0, 0, 0, 5, 0, 0]);
-        out.clear();
-        block_status_chunk(&mut out, 7, 1, &[(512, 3)], false);
-        assert_eq!(out[4..8], [0, 0, 0, 5]);
-        assert_eq!(out[16..], [0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 2, 0, 0, 0, 0, 3]);
     }
 }

@@ -1,27 +1,20 @@
 //! The half of a connection that answers: what has ended goes out, as it ends.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use driver::blk::Status;
 
 use super::super::budget::Permit;
-use super::super::client::{Completer, Done, Job, NoWay, Submitter};
+use super::super::client::{Completer, Done, NoWay};
 use super::connection::CutOff;
-use super::long::Long;
 use super::message::{Command, Error, data_chunk, error_chunk, simple_reply};
+use super::outgoing::Outgoing;
 use super::stream::{Stream, is_impatience, time_for, write_in_time};
 use crate::device::DeviceError;
 use crate::locked::locked;
-
-/// Data up to this length is copied, to be sent together with other replies.
-const COPIED: usize = 16 << 10;
-
-/// The most bytes that are sent together.
-const TOGETHER: usize = 64 << 10;
 
 /// What a reply needs of its request.
 pub(super) struct Context {
@@ -29,8 +22,6 @@ pub(super) struct Context {
     pub(super) offset: u64,
     pub(super) length: u32,
     pub(super) command: Command,
-    /// What is left of one that is served in pieces.
-    pub(super) long: Option<Long>,
     pub(super) _slot: Permit,
 }
 
@@ -67,11 +58,22 @@ impl Output {
 
 impl Open {
     fn write(&mut self, bytes: &[u8]) -> Result<(), CutOff> {
+        self.write_all(&mut [IoSlice::new(bytes)], bytes.len())
+    }
+
+    /// Sends what is to go out together.
+    fn send(&mut self, outgoing: &mut Outgoing) -> Result<(), CutOff> {
+        self.write_all(&mut outgoing.slices(), outgoing.len())?;
+        outgoing.clear();
+        Ok(())
+    }
+
+    fn write_all(&mut self, slices: &mut [IoSlice<'_>], len: usize) -> Result<(), CutOff> {
         if self.broken {
             return Err(CutOff::DoesNotRead);
         }
-        let time = time_for(bytes.len(), self.patience);
-        let written = write_in_time(&*self.stream, bytes, time);
+        let time = time_for(len, self.patience);
+        let written = write_in_time(&*self.stream, slices, time);
         written.map_err(|error: io::Error| {
             // Nobody knows how much of the message is out.
             self.broken = true;
@@ -81,24 +83,6 @@ impl Open {
                 false => error.into(),
             }
         })
-    }
-
-    /// Writes `bytes` and then this data; what is short of it is left in `bytes`.
-    fn write_data(&mut self, bytes: &mut Vec<u8>, data: Vec<Vec<u8>>) -> Result<(), CutOff> {
-        for piece in data {
-            if bytes.len() + piece.len() > TOGETHER {
-                self.write(bytes)?;
-                bytes.clear();
-            }
-            if piece.len() <= COPIED {
-                bytes.extend(piece);
-            } else {
-                self.write(bytes)?;
-                bytes.clear();
-                self.write(&piece)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -114,12 +98,7 @@ pub(super) fn reply(bytes: &mut Vec<u8>, structured: bool, cookie: u64, error: O
 pub(super) struct Replies {
     pub(super) structured: bool,
     pub(super) output: Output,
-    /// What is not done of a long request is not begun any more.
-    pub(super) ending: Arc<AtomicBool>,
 }
-
-/// A piece of a long request, and who takes it.
-type NextPiece = (Job, Context, Arc<Submitter<Context>>);
 
 impl Replies {
     /// Answers until all has ended.
@@ -128,66 +107,45 @@ impl Replies {
         if ended.is_err() {
             // The reader learns of it, and what is in flight is dropped when it ends.
             self.output.open().stream.shutdown(Shutdown::Both);
+            completer.give_up();
             while let Ok(Some(_)) = completer.next_batch() {}
         }
         ended
     }
 
     fn answer_until_the_end(&self, completer: &Completer<Context>) -> Result<(), CutOff> {
-        let mut bytes = Vec::new();
+        let mut outgoing = Outgoing::default();
         loop {
             match completer.next_batch() {
-                Ok(Some(done)) => {
-                    let more = self.answer(done, &mut bytes)?;
-                    self.go_on(more)?;
-                }
+                Ok(Some(done)) => self.answer(done, &mut outgoing)?,
                 Ok(None) => return Ok(()),
                 Err(_) => {
-                    self.answer(completer.left(), &mut bytes)?;
+                    self.answer(completer.left(), &mut outgoing)?;
                     return Err(CutOff::Device);
                 }
             }
         }
     }
 
-    /// Submits the pieces that come next.
-    fn go_on(&self, pieces: Vec<NextPiece>) -> Result<(), CutOff> {
-        for (job, context, submitter) in pieces {
-            if let Err(refused) = submitter.submit([(job, context, None)]) {
-                self.output.write(&refusals(refused, self.structured))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers what has ended. What goes on is given back.
-    fn answer(
-        &self,
-        done: Vec<Done<Context>>,
-        bytes: &mut Vec<u8>,
-    ) -> Result<Vec<NextPiece>, CutOff> {
+    /// Answers what has ended.
+    fn answer(&self, done: Vec<Done<Context>>, outgoing: &mut Outgoing) -> Result<(), CutOff> {
         let mut output = self.output.open();
-        bytes.clear();
         // Kept until what they stand for is out.
         let mut permits = Vec::with_capacity(done.len());
-        let mut pieces = Vec::new();
         for Done {
-            mut context,
+            context,
             status,
+            is_given_up,
             data,
             permit,
         } in done
         {
             permits.push(permit);
-            let mut error = error_of(status, context.command);
-            let next = context.long.as_mut().and_then(Long::next);
-            if let (None, Some((job, submitter))) = (error, next) {
-                if !self.ending.load(Ordering::Relaxed) {
-                    pieces.push((job, context, submitter));
-                    continue;
-                }
-                error = Some(Error::Shutdown);
-            }
+            let error = match is_given_up {
+                true => Some(Error::Shutdown),
+                false => error_of(status, context.command),
+            };
+            let bytes = &mut outgoing.heads;
             match error {
                 None if context.command == Command::Read => match self.structured {
                     true => data_chunk(bytes, context.cookie, context.offset, context.length),
@@ -198,10 +156,14 @@ impl Replies {
                     continue;
                 }
             }
-            output.write_data(bytes, data)?;
+            for piece in data {
+                outgoing.push_data(piece);
+                if outgoing.is_full() {
+                    output.send(outgoing)?;
+                }
+            }
         }
-        output.write(bytes)?;
-        Ok(pieces)
+        output.send(outgoing)
     }
 }
 

@@ -13,7 +13,6 @@ use super::super::export::Export;
 use super::block_status;
 use super::connection::{CutOff, Manner};
 use super::input::{Input, READ_AHEAD};
-use super::long::{LONGEST_PIECE, Long, LongKind};
 use super::message::{
     Command, Error, LONGEST_TRANSFER, REQUEST_LEN, Request, command_flags, empty_chunk,
 };
@@ -34,9 +33,7 @@ pub(super) struct Requests<'a> {
     pub(super) export: &'a Export,
     pub(super) settled: Settled,
     pub(super) slots: Arc<Budget>,
-    /// For those that are served in pieces.
-    pub(super) turns: Arc<Budget>,
-    pub(super) submitter: Arc<Submitter<Context>>,
+    pub(super) submitter: Submitter<Context>,
     pub(super) output: Output,
     pub(super) manner: &'a Manner,
 }
@@ -45,10 +42,6 @@ pub(super) struct Requests<'a> {
 type Batch = Vec<(Job, Context, Option<Permit>)>;
 
 /// What becomes of a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it goes to whoever asked, and a box would cost each request an allocation"
-)]
 enum Outcome {
     Submit(Job, Context, Option<Permit>),
     Answer(Vec<u8>),
@@ -183,9 +176,7 @@ impl Requests<'_> {
                 let start = range.start;
                 (Job::Write { start, data, fua }, permit)
             }
-            Command::Trim => {
-                return self.without_data(request, LongKind::Trim { fua }, range, batch);
-            }
+            Command::Trim => (Job::Discard { range, fua }, None),
             Command::WriteZeroes if request.flags & command_flags::NO_HOLE != 0 => {
                 // Zeros that keep their space are data.
                 let permit = self.permit(u64::from(request.length), batch)?;
@@ -193,51 +184,19 @@ impl Requests<'_> {
                 let start = range.start;
                 (Job::Write { start, data, fua }, Some(permit))
             }
-            Command::WriteZeroes => {
-                return self.without_data(request, LongKind::Zeroes { fua }, range, batch);
-            }
+            Command::WriteZeroes => (Job::WriteZeroes { range, fua }, None),
             Command::Flush | Command::Disconnect => (Job::Flush, None),
         };
-        let context = self.context(command, request, None);
+        let context = self.context(command, request);
         Ok(Outcome::Submit(job, context, permit))
     }
 
-    /// A trim or a write of zeros: at once, or as its first piece.
-    fn without_data(
-        &mut self,
-        request: &Request,
-        kind: LongKind,
-        range: SectorRange,
-        batch: &mut Batch,
-    ) -> Result<Outcome, CutOff> {
-        let command = match kind {
-            LongKind::Trim { .. } => Command::Trim,
-            LongKind::Zeroes { .. } => Command::WriteZeroes,
-        };
-        let (job, long) = if range.count <= LONGEST_PIECE {
-            (kind.job(range), None)
-        } else {
-            let turn = match self.turns.try_take(1) {
-                Some(turn) => turn,
-                None => {
-                    self.submit(batch)?;
-                    self.turns.take(1)
-                }
-            };
-            let (first, long) = Long::begin(kind, range, &self.submitter, turn);
-            (first, Some(long))
-        };
-        let context = self.context(command, request, long);
-        Ok(Outcome::Submit(job, context, None))
-    }
-
-    fn context(&self, command: Command, request: &Request, long: Option<Long>) -> Context {
+    fn context(&self, command: Command, request: &Request) -> Context {
         Context {
             cookie: request.cookie,
             offset: request.offset,
             length: request.length,
             command,
-            long,
             _slot: self.slots.take(1),
         }
     }

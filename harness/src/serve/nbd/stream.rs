@@ -1,6 +1,6 @@
 //! A client's socket, of whichever family.
 
-use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -180,24 +180,26 @@ pub(super) fn skip_in_time(
     Ok(())
 }
 
-/// Writes all of `bytes` to a client in `time`.
+/// Writes all of `slices` to a client in `time`.
 ///
 /// # Errors
 /// The host's; `TimedOut` if it takes longer, however little it takes at a time.
 pub(super) fn write_in_time(
     mut output: impl Write,
-    mut bytes: &[u8],
+    mut slices: &mut [IoSlice<'_>],
     time: Duration,
 ) -> io::Result<()> {
     let started = clock::start();
-    while !bytes.is_empty() {
-        match output.write(bytes) {
+    // Those that are empty go.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match output.write_vectored(slices) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if !bytes.is_empty() && started.elapsed() > time {
+        if !slices.is_empty() && started.elapsed() > time {
             return Err(ErrorKind::TimedOut.into());
         }
     }
@@ -213,6 +215,10 @@ impl Read for &Stream {
 impl Write for &Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         of_both!(self, stream => (&mut &*stream).write(bytes))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        of_both!(self, stream => (&mut &*stream).write_vectored(slices))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -253,7 +259,7 @@ mod tests {
         let mut read = |len, time| kind(read_in_time(&mut input, &mut vec![0; len], time));
         assert_eq!(read(2, Duration::ZERO), Err(ErrorKind::TimedOut));
         assert_eq!(read(2, Duration::MAX), Ok(()));
-        let write = |time| kind(write_in_time(Trickles, b"no", time));
+        let write = |time| kind(write_in_time(Trickles, &mut [IoSlice::new(b"no")], time));
         assert_eq!(write(Duration::ZERO), Err(ErrorKind::TimedOut));
         assert_eq!(write(Duration::MAX), Ok(()));
         assert_eq!(time_for(32 << 20, Duration::from_secs(20)).as_secs(), 52);

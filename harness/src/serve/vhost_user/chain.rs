@@ -75,7 +75,7 @@ pub enum Broken {
 
 /// A piece of guest memory that a chain names. Whether it is there is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct ChainPiece {
     /// Where it begins.
     pub address: GuestAddress,
     /// Its length in bytes.
@@ -84,7 +84,7 @@ pub struct Piece {
 
 /// Pieces in their order, as one sequence of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pieces(Vec<Piece>);
+pub struct ChainPieces(Vec<ChainPiece>);
 
 /// An access outside the guest's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +96,9 @@ pub struct Chain {
     /// Which of the queue's chains it is.
     pub head: u16,
     /// What the device reads: header and data.
-    pub readable: Pieces,
+    pub readable: ChainPieces,
     /// What the device writes, but for the status.
-    pub writable: Pieces,
+    pub writable: ChainPieces,
     /// Where the status goes.
     pub status: GuestAddress,
     /// Whether what is read comes before what is written, as it has to.
@@ -120,12 +120,12 @@ impl Chain {
     /// # Errors
     /// Why it cannot be answered.
     pub fn of(head: u16, table: DescriptorTable, memory: &Memory) -> Result<Chain, Broken> {
-        let mut readable = Pieces::default();
-        let mut writable = Pieces::default();
+        let mut readable = ChainPieces::default();
+        let mut writable = ChainPieces::default();
         let mut is_in_order = true;
         let mut walk = Walk::from(head, table, memory);
         while let Some(descriptor) = walk.next()? {
-            let piece = Piece {
+            let piece = ChainPiece {
                 address: descriptor.addr(),
                 len: descriptor.len(),
             };
@@ -224,15 +224,15 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Pieces {
-    fn push(&mut self, piece: Piece) {
+impl ChainPieces {
+    fn push(&mut self, piece: ChainPiece) {
         if piece.len > 0 {
             self.0.push(piece);
         }
     }
 
     /// Each of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Piece> {
+    pub fn iter(&self) -> impl Iterator<Item = ChainPiece> {
         self.0.iter().copied()
     }
 
@@ -258,13 +258,13 @@ impl Pieces {
     }
 
     /// Takes the first `len` bytes away, if there are that many.
-    fn take_front(&mut self, len: u32) -> Option<Pieces> {
-        let mut front = Pieces::default();
+    fn take_front(&mut self, len: u32) -> Option<ChainPieces> {
+        let mut front = ChainPieces::default();
         let mut missing = len;
         while missing > 0 {
             let first = self.0.first_mut()?;
             let taken = first.len.min(missing);
-            front.push(Piece {
+            front.push(ChainPiece {
                 address: first.address,
                 len: taken,
             });
@@ -307,7 +307,7 @@ impl Pieces {
     /// If one that data comes to is not in the memory. Those before it have been written.
     pub fn write(&self, memory: &Memory, data: &[Vec<u8>]) -> Result<(), Outside> {
         let mut pieces = self.0.iter().copied();
-        let mut piece = Piece {
+        let mut piece = ChainPiece {
             address: GuestAddress(0),
             len: 0,
         };

@@ -15,7 +15,7 @@ use crate::serve::{Completer, Done, Export, Job, Share, Submitter};
 
 use super::chain::Broken;
 use super::config::{self, LONGEST_QUEUE, QUEUES, Serial};
-use super::in_flight::{Effect, InFlightNotes, NoNotes};
+use super::in_flight::{Consequence, InFlightNotes, NoNotes};
 use super::queue::{AllMemory, Answering, Batch, Queue, Taken, Vring, Written, give_back};
 use super::request::{Answer, Device, Wanted};
 use crate::locked::locked;
@@ -198,7 +198,7 @@ impl Disk {
         let mut bytes = 0;
         for mut taken in batch.chains {
             let wanted = Wanted::of(&mut taken.chain, &batch.memory, device);
-            let effect = wanted.map_or(Effect::None, |wanted| self.effect(wanted, &taken));
+            let effect = wanted.map_or(Consequence::None, |wanted| self.effect(wanted, &taken));
             let answering = Answering {
                 taken,
                 vring: vring.clone(),
@@ -225,13 +225,15 @@ impl Disk {
     }
 
     /// What a request means for what is durable, if it succeeds.
-    fn effect(&self, wanted: Wanted, taken: &Taken) -> Effect {
+    fn effect(&self, wanted: Wanted, taken: &Taken) -> Consequence {
         match wanted {
             // What was discarded may come back.
-            Wanted::Read(_) | Wanted::Id | Wanted::Discard(_) => Effect::None,
-            Wanted::Flush => Effect::Flush(taken.answered_changes()),
-            Wanted::Write(_) | Wanted::WriteZeroes(_) if self.is_durable_at_once() => Effect::None,
-            Wanted::Write(_) | Wanted::WriteZeroes(_) => Effect::Change,
+            Wanted::Read(_) | Wanted::Id | Wanted::Discard(_) => Consequence::None,
+            Wanted::Flush => Consequence::Flush(taken.answered_changes()),
+            Wanted::Write(_) | Wanted::WriteZeroes(_) if self.is_durable_at_once() => {
+                Consequence::None
+            }
+            Wanted::Write(_) | Wanted::WriteZeroes(_) => Consequence::Change,
         }
     }
 

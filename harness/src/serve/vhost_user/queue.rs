@@ -9,8 +9,8 @@ use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 
 use crate::serve::Permit;
 
-use super::chain::{Broken, Chain, DescriptorTable, Memory, Pieces};
-use super::in_flight::{Effect, QueueNotes};
+use super::chain::{Broken, Chain, ChainPieces, DescriptorTable, Memory};
+use super::in_flight::{Consequence, QueueNotes};
 use super::request::Answer;
 
 /// The guest's memory, which the guest may exchange.
@@ -31,6 +31,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     in_flight: usize,
+    /// Those who wait until nothing is.
+    waiting: usize,
     /// It has been served since it was stopped the last time.
     is_started: bool,
     /// Chains that were taken from it.
@@ -56,8 +58,12 @@ pub(super) struct Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.queue.state().in_flight -= 1;
-        self.queue.ended.notify_all();
+        let mut state = self.queue.state();
+        state.in_flight -= 1;
+        // To wake somebody is a system call, also where nobody waits.
+        if state.waiting > 0 && state.in_flight == 0 {
+            self.queue.ended.notify_all();
+        }
     }
 }
 
@@ -92,12 +98,14 @@ impl Queue {
     /// something is taken again.
     pub(super) fn drain(&self) {
         let mut state = self.state();
+        state.waiting += 1;
         while state.in_flight > 0 {
             state = self
                 .ended
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        state.waiting -= 1;
         state.is_started = false;
         drop(state);
         // The last of it is in the ring when the ring's lock is free.
@@ -219,7 +227,7 @@ pub(super) struct Answering {
     pub(super) taken: Taken,
     pub(super) vring: Vring,
     pub(super) memory: Arc<Memory>,
-    pub(super) effect: Effect,
+    pub(super) effect: Consequence,
     /// Of a batch, kept until the last of it is answered.
     pub(super) permit: Option<Arc<Permit>>,
 }
@@ -237,7 +245,7 @@ pub(super) struct Written {
     taken: Taken,
     vring: Vring,
     /// What comes of it, now that it has ended.
-    effect: Effect,
+    effect: Consequence,
     /// Bytes that were written.
     len: u32,
 }
@@ -258,7 +266,7 @@ impl Answering {
         write_status(&self.memory, chain.status, answer)?;
         let effect = match answer {
             Answer::OK => self.effect,
-            _ => Effect::None,
+            _ => Consequence::None,
         };
         Ok(Written {
             taken: self.taken,
@@ -269,7 +277,7 @@ impl Answering {
     }
 }
 
-fn write_data(writable: &Pieces, memory: &Memory, len: u64, data: &[Vec<u8>]) -> bool {
+fn write_data(writable: &ChainPieces, memory: &Memory, len: u64, data: &[Vec<u8>]) -> bool {
     len == 0 || writable.write(memory, data).is_ok()
 }
 

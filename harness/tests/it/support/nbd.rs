@@ -13,7 +13,7 @@ use harness::replay::ReplayDriver;
 use harness::serve::address::Address;
 use harness::serve::nbd::Nbd;
 use harness::serve::nbd::message::{Command, Request, command_flags};
-use harness::serve::{Endpoint, Opening, Tells, Up};
+use harness::serve::{Endpoints, Opening, Tells, Up};
 
 use super::cli::Sandbox;
 
@@ -285,7 +285,7 @@ impl Tells for Said {
 /// The device `cow` of a sandbox, served in this process at the socket `s`.
 pub(crate) struct InProcess {
     pub(crate) up: Up,
-    nbd: Nbd,
+    endpoints: Endpoints,
     pub(crate) said: Said,
 }
 
@@ -304,12 +304,18 @@ impl InProcess {
         let up = opening.bring_up(Box::new(said.clone()), ends).unwrap();
         let address = Address::Unix(sandbox.path("s"));
         let nbd = Nbd::listen(&up.export, &address, false, patience).unwrap();
-        InProcess { up, nbd, said }
+        let mut endpoints = Endpoints::of(up.export.clone());
+        endpoints.add(nbd);
+        InProcess {
+            up,
+            endpoints,
+            said,
+        }
     }
 
     /// Stops it: no request and no client is left. What it has said.
     pub(crate) fn stop(self) -> Vec<String> {
-        Box::new(self.nbd).stop();
+        drop(self.endpoints);
         let status = self.up.export.status().unwrap();
         assert_eq!((status.in_flight, status.buffered_bytes), (0, 0));
         assert_eq!(status.clients, []);

@@ -276,7 +276,7 @@ impl InFlightNotes {
 
 /// What a request means for what is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(super) enum Consequence {
     /// Nothing.
     None,
     /// It changes something, which a flush makes durable.
@@ -348,14 +348,14 @@ impl QueueNotes {
     pub(super) fn end(
         &self,
         head: u16,
-        effect: Effect,
+        effect: Consequence,
         show: impl FnOnce() -> Result<u16, Broken>,
     ) -> Result<(), Broken> {
         let notes = &self.notes;
         match effect {
-            Effect::None => {}
-            Effect::Change => notes.is_answered(),
-            Effect::Flush(answered) => notes.are_durable(answered),
+            Consequence::None => {}
+            Consequence::Change => notes.is_answered(),
+            Consequence::Flush(answered) => notes.are_durable(answered),
         }
         if head >= notes.shape.len {
             return show().map(drop);

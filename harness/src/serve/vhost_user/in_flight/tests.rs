@@ -17,7 +17,7 @@ fn given_back(file: &OwnedFd) -> Result<InFlightNotes, NoNotes> {
 
 fn answer(queue: &QueueNotes, head: u16, used: &mut u16) {
     *used = used.wrapping_add(1);
-    queue.end(head, Effect::None, || Ok(*used)).unwrap();
+    queue.end(head, Consequence::None, || Ok(*used)).unwrap();
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn an_answer_that_shows_is_given_whatever_the_notes_say() {
             queue.begin(head, number as u64);
         }
         answer(&queue, 0, &mut used);
-        assert_eq!(queue.end(2, Effect::None, kill), kill().map(drop));
+        assert_eq!(queue.end(2, Consequence::None, kill), kill().map(drop));
         used += u16::from(shows);
         let next = Arc::new(given_back(&file).unwrap());
         let queue = next.queue(0).unwrap();
@@ -68,16 +68,16 @@ fn a_client_whose_server_took_changes_with_it_is_refused() {
     let queue = notes.queue(0).unwrap();
     queue.resume(0, LEN).unwrap();
     let end = |effect| queue.end(0, effect, || Ok(1)).unwrap();
-    end(Effect::Change);
+    end(Consequence::Change);
     let covered = notes.answered();
-    end(Effect::Change);
+    end(Consequence::Change);
     assert!(notes.has_volatile());
     let refused = given_back(&file).unwrap_err().to_string();
     assert!(refused.starts_with("2 changes"), "{refused}");
-    end(Effect::Flush(covered));
+    end(Consequence::Flush(covered));
     let refused = given_back(&file).unwrap_err().to_string();
     assert!(refused.starts_with("1 changes"), "{refused}");
-    end(Effect::Flush(notes.answered()));
+    end(Consequence::Flush(notes.answered()));
     assert!(!notes.has_volatile());
     assert_eq!(given_back(&file).unwrap().answered(), 2);
 }

@@ -1,0 +1,122 @@
+//! What others do to the file of a device while it is served, without asking for its lock.
+
+use std::fs::File;
+
+use harness::serve::nbd::message::Command;
+
+use crate::support::cli::{SIZE, Sandbox};
+use crate::support::nbd::Client;
+use crate::support::served::start;
+use crate::support::server::Server;
+
+const IO_ERROR: u32 = 5;
+
+/// A device of which the last sector is in the COW file, which is then cut below it.
+fn cut() -> (Sandbox, Server, Client) {
+    let sandbox = Sandbox::with_device();
+    let server = start(&sandbox, &[]);
+    let mut client = Client::connect(&sandbox.path("nbd"));
+    assert_eq!(client.write(0, SIZE - 512, &[7; 512]), 0);
+    client.flush();
+    let file = File::options().write(true).open(sandbox.path("cow"));
+    let file = file.unwrap();
+    let len = file.metadata().unwrap().len();
+    file.set_len(len - 8192).unwrap();
+    (sandbox, server, client)
+}
+
+fn ended(server: Server) {
+    let (status, said) = server.wait();
+    assert_eq!(status, Some(3), "{said}");
+    let why = "cow: somebody has cut the file from ";
+    assert!(said.contains(why), "{said}");
+    assert!(said.contains("what lay past that is lost"), "{said}");
+}
+
+#[test]
+fn a_read_of_what_was_cut_off_fails_and_the_server_ends() {
+    let (_sandbox, server, mut client) = cut();
+    let sent = client.send(Command::Read.number(), 0, SIZE - 512, 512, b"");
+    assert_eq!(client.reply(), (sent, IO_ERROR));
+    ended(server);
+}
+
+/// What was written since then lies in the file, and what lay beside it is zeros now.
+#[test]
+fn nothing_is_durable_in_a_file_that_was_cut() {
+    let (_sandbox, server, mut client) = cut();
+    assert_eq!(client.write(0, SIZE - 4096, &[8; 512]), 0);
+    assert_eq!(client.ask(Command::Flush, 0, 0, 0), IO_ERROR);
+    ended(server);
+}
+
+#[test]
+fn a_status_tells_that_the_file_was_cut() {
+    let (sandbox, server, _client) = cut();
+    let status = sandbox.report(&["ctl", "@ctl", "status"]);
+    let changed = status["file_changed"].as_str().unwrap();
+    assert!(changed.contains("somebody has cut"), "{changed}");
+    ended(server);
+}
+
+#[test]
+fn a_cut_that_nobody_noticed_is_told_at_the_end() {
+    let (sandbox, server, client) = cut();
+    drop(client);
+    let refused = sandbox.run(&["ctl", "@ctl", "stop"]);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    ended(server);
+}
+
+#[test]
+fn a_device_whose_name_is_another_file_s_goes_on_and_says_where_it_is() {
+    let sandbox = Sandbox::with_device();
+    let server = start(&sandbox, &[]);
+    let mut client = Client::connect(&sandbox.path("nbd"));
+    std::fs::rename(sandbox.path("cow"), sandbox.path("aside")).unwrap();
+    sandbox.write("cow", "another's");
+    assert_eq!(client.write(0, 0, &[7; 512]), 0);
+    for _ in 0..2 {
+        client.flush();
+    }
+    let status = sandbox.report(&["ctl", "@ctl", "status"]);
+    let changed = status["file_changed"].as_str().unwrap().to_owned();
+    let place = changed.rsplit_once("until then it is ").unwrap().1;
+    assert!(std::fs::read(place).unwrap() == sandbox.read("aside"));
+    // A resize is of the file that the device has.
+    assert_eq!(client.read(0, 512), [7; 512]);
+    let said = server.stop();
+    assert_eq!(
+        said.matches("somebody has given the name").count(),
+        1,
+        "{said}"
+    );
+    assert_eq!(sandbox.read("cow"), b"another's");
+}
+
+/// A device changes length and name of its file itself.
+#[test]
+fn a_resize_is_not_taken_for_a_cut() {
+    let sandbox = Sandbox::with_device();
+    let server = start(&sandbox, &[]);
+    let mut client = Client::connect(&sandbox.path("nbd"));
+    assert_eq!(client.write(0, 0, &[7; 512]), 0);
+    for resize in [
+        &["+1M"][..],
+        &["1G", "--strategy", "reflow"],
+        &["1M", "--shrink"],
+        &["2M", "--strategy", "rebuild"],
+        &["1M", "--shrink"],
+    ] {
+        let resize = [&["ctl", "@ctl", "resize"], resize].concat();
+        sandbox.succeeds(&resize);
+        client.flush();
+        let status = sandbox.report(&["ctl", "@ctl", "status"]);
+        assert_eq!(
+            status["file_changed"],
+            serde_json::Value::Null,
+            "{resize:?}"
+        );
+    }
+    server.stop();
+}
