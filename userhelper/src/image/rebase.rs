@@ -43,6 +43,11 @@ use super::open::{
 use super::partial_sector::{Disk, RESIZE};
 use super::{ImageError, Watch, backing_change};
 
+/// Why an image of an old version has no longer backing file, and the way out.
+const LONGER: &str = "a COW file before version 3 is as large as its backing file. If this one was \
+    made longer, a copy of it that is cut to the size expected makes the image one of version 3: \
+    ubdlab image convert -f cow COW NEW --to v3 --source-backing COPY";
+
 /// What a rebase came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebased {
@@ -190,7 +195,10 @@ fn open_new<H: ImageHost>(
             path: backing.to_owned(),
             found: new.held.len(),
             expected: image.header.size,
-            why: "a COW file before version 3 is as large as its backing file",
+            why: match new.held.len() > image.header.size {
+                true => LONGER,
+                false => "a COW file before version 3 is as large as its backing file",
+            },
         });
     }
     check_naming(cow, &new)?;

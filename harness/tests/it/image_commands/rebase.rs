@@ -151,6 +151,36 @@ fn unsafely_over_the_same_file() {
     is_over(&sandbox, "v3", "backing");
 }
 
+/// A file of version 2 knows its backing file by its own size. The way of docs/images.md.
+#[test]
+fn an_old_image_is_taken_along_after_its_backing_file_was_extended() {
+    let sandbox = Sandbox::with_images();
+    let mut expected = sandbox.disk("v2", "backing");
+    expected.resize(2 * SIZE as usize, 0);
+    let set_len = |name: &str, len: u64| {
+        let file = File::options().write(true).open(sandbox.path(name));
+        file.unwrap().set_len(len).unwrap();
+    };
+    set_len("backing", 2 * SIZE);
+    let rebase = |cow: &'static str| ["image", "rebase", cow, "--backing", "@backing", "--unsafe"];
+    sandbox.refuses(
+        &rebase("@v2"),
+        "@backing: found 2097152 bytes, expected 1048576 bytes: a COW file before version 3 is as \
+         large as its backing file. If this one was made longer, a copy of it that is cut to the \
+         size expected makes the image one of version 3: ubdlab image convert -f cow COW NEW --to \
+         v3 --source-backing COPY",
+    );
+    std::fs::copy(sandbox.path("backing"), sandbox.path("copy")).unwrap();
+    set_len("copy", SIZE);
+    let convert = ["image", "convert", "-f", "cow", "@v2", "@new", "--to", "v3"];
+    sandbox.succeeds(&[&convert[..], &["--source-backing", "@copy"]].concat());
+    sandbox.succeeds(&rebase("@new"));
+    std::fs::remove_file(sandbox.path("copy")).unwrap();
+    sandbox.succeeds(&["image", "resize", "@new", "2M"]);
+    assert!(sandbox.disk("new", "backing") == expected);
+    is_over(&sandbox, "new", "backing");
+}
+
 /// The extension of a backing file that was interrupted, after which it moved.
 #[test]
 fn unsafely_ends_what_was_interrupted() {
