@@ -13,8 +13,8 @@ use super::{Common, Failure, Place, Verdict, dirty, with_programs};
 /// same file and a sync of the copy, merge beside `uml_moo`, each from fresh files in each turn,
 /// all of them in the page cache. A reflow under live I/O, with what requests wait. What needs
 /// root (file systems that share extents, on loop devices) or other programs says so where it
-/// cannot be had. Ends early at Ctrl-C and SIGTERM, and removes what it has made. A sync under way is
-/// waited for, which may take a minute or two on a slow disk; a second signal does not wait.
+/// cannot be had. Ends early at Ctrl-C and SIGTERM, and removes what it has made. A sync under way
+/// is waited for, which may take a minute or two on a slow disk; a second signal does not wait.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -40,8 +40,8 @@ pub(in super::super) struct Args {
     /// The size up to which the device can grow without its data moving
     /// [default: eight times its size, at least 4G]
     ///
-    /// The most is 4194288M, which is 16 MiB less than 4T, and more for larger devices: the data has
-    /// to stay within stock Linux's reach. A resize past it moves the data.
+    /// The most is 4194288M, which is 16 MiB less than 4T, and more for larger devices: the data
+    /// has to stay within stock Linux's reach. A resize past it moves the data.
     #[arg(long, value_name = "SIZE", value_parser = parse_device_size)]
     max_size: Option<Bytes>,
 
