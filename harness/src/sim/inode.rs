@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use driver::host::FileKind;
+use driver::units::FileRange;
 
 use super::assumptions::Assumptions;
 use super::change::Change;
@@ -76,6 +77,12 @@ impl Inode {
             change,
             fate: Fate::Pending,
         });
+    }
+
+    /// Allocates space. No reader sees a difference, and so it is no change that a crash could
+    /// lose; the space is kept by the next sync, or given back when the power goes before it.
+    pub(crate) fn reserve(&mut self, range: FileRange) {
+        self.current.reserve(range);
     }
 
     /// Makes everything durable that no failed sync has orphaned.

@@ -186,6 +186,7 @@ impl Tree {
             TreeChange::PunchHole { file, range } => {
                 self.change_file(index, at, *file, Change::PunchHole(*range))
             }
+            TreeChange::Reserve { file, range } => self.reserve(at, *file, *range),
             TreeChange::Create {
                 name,
                 node,
@@ -256,10 +257,7 @@ impl Tree {
         file: InodeNumber,
         change: Change,
     ) -> HostResult<()> {
-        let FileRange { start, len } = change.range();
-        let end = start.0.checked_add(len.0);
-        end.filter(|&end| end <= MOST_BYTES)
-            .ok_or(HostError::TooLarge)?;
+        check_end(change.range())?;
         let node = self.node_mut(file)?;
         let before = node.allocated();
         let inode = node.file_mut()?;
@@ -268,6 +266,17 @@ impl Tree {
             inode.change(index, change);
         }
         (node.modified, node.changed) = (at, at);
+        let after = node.allocated();
+        self.allocated = self.allocated - before + after;
+        Ok(())
+    }
+
+    fn reserve(&mut self, at: Moment, file: InodeNumber, range: FileRange) -> HostResult<()> {
+        check_end(range)?;
+        let node = self.node_mut(file)?;
+        let before = node.allocated();
+        node.file_mut()?.reserve(range);
+        node.changed = at;
         let after = node.allocated();
         self.allocated = self.allocated - before + after;
         Ok(())
@@ -323,6 +332,12 @@ impl Tree {
             (false, _) => Some(from),
         })
     }
+}
+
+fn check_end(FileRange { start, len }: FileRange) -> HostResult<()> {
+    let end = start.0.checked_add(len.0);
+    let is_possible = end.is_some_and(|end| end <= MOST_BYTES);
+    is_possible.then_some(()).ok_or(HostError::TooLarge)
 }
 
 pub(super) fn check_name(name: &OsStr) -> HostResult<()> {
