@@ -115,6 +115,11 @@ impl Inode {
         }
     }
 
+    /// Whether a power cut would leave it as it is now.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.unsynced.iter().next().is_none() && self.durable.is_same_as(&self.current)
+    }
+
     /// Makes the current content durable as it is.
     pub(crate) fn settle(&mut self) {
         self.durable = self.current.clone();
