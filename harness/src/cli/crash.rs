@@ -19,6 +19,7 @@ use crate::sim::{Assumptions, FaultRule};
 use super::fuzz::{Weakening, parse_duration};
 use super::interrupt::{self, Interrupt};
 use super::output_file::{OutputFile, not_created};
+use super::page::PageFile;
 use super::{Failure, Verdict, output, wrong_usage};
 
 use report::Report;
@@ -116,6 +117,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    /// Write a page with each finding's story: one HTML file that needs nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "mount")]
+    report: Option<PathBuf>,
+
     /// Check what the crash in this file has left, once more
     ///
     /// The check is a shell command in FILE. Look at a file from somebody else first.
@@ -150,6 +155,15 @@ enum ModelArg {
     Kill,
 }
 
+impl From<ModelArg> for Model {
+    fn from(model: ModelArg) -> Model {
+        match model {
+            ModelArg::Power => Model::Power,
+            ModelArg::Kill => Model::Kill,
+        }
+    }
+}
+
 fn parse_rule(text: &str) -> Result<FaultRule, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
@@ -166,14 +180,17 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
+    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
     let interrupt = Interrupt::catch();
     let session = Session::run(options, interrupt.stop()).map_err(failure)?;
-    remark_on(&session);
+    let remarks = remarks(&session);
+    remarks.iter().for_each(output::remark);
     let (report, written) = crash(&session, args, &interrupt)?;
     match args.json {
         true => output::json(&report)?,
         false => report.print(),
     }
+    page.write(|| Ok(report.page(&remarks)))?;
     written?;
     if args.keep {
         session.keep().map_err(failure)?;
@@ -217,21 +234,18 @@ fn crash(
 }
 
 /// What the user should know before the report.
-fn remark_on(session: &Session) {
-    for path in &session.left_out {
-        output::remark(format_args!(
-            "{}: left out: neither a file nor a directory nor a symbolic link",
-            shown(path)
-        ));
-    }
-    for injected in &session.injected {
-        output::remark(format_args!("failed as asked for: {injected}"));
-    }
-    if session.was_full {
-        output::remark(
-            "the simulated directory was full, and the command was told that there is no space",
-        );
-    }
+fn remarks(session: &Session) -> Vec<String> {
+    let left_out = session.left_out.iter().map(|path| {
+        let path = shown(path);
+        format!("{path}: left out: neither a file nor a directory nor a symbolic link")
+    });
+    let injected = session.injected.iter();
+    let injected = injected.map(|injected| format!("failed as asked for: {injected}"));
+    let full = session.was_full.then(|| {
+        "the simulated directory was full, and the command was told that there is no space"
+            .to_owned()
+    });
+    left_out.chain(injected).chain(full).collect()
 }
 
 fn bar(images: u64) -> ProgressBar {
@@ -286,10 +300,7 @@ impl Args {
             setup: self.setup.clone().map(CommandLine::Shell),
             command: CommandLine::Program(program.clone(), arguments.to_vec()),
             check: CommandLine::Shell(check.clone()),
-            model: match self.model {
-                ModelArg::Power => Model::Power,
-                ModelArg::Kill => Model::Kill,
-            },
+            model: self.model.into(),
             assumptions,
             faults: self.fault.clone(),
             points: self.points,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, PipeReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -69,10 +70,28 @@ impl fmt::Display for CommandLine {
             CommandLine::Shell(line) => f.write_str(&line.to_string_lossy()),
             CommandLine::Program(program, arguments) => {
                 f.write_str(&shell_word(Path::new(program)))?;
-                let mut words = arguments.iter();
-                words.try_for_each(|word| write!(f, " {}", shell_word(Path::new(word))))
+                arguments.iter().try_for_each(|word| {
+                    let (dashes, rest) = without_dashes(word);
+                    match rest.is_empty() {
+                        true => write!(f, " {dashes}"),
+                        false => write!(f, " {dashes}{}", shell_word(Path::new(rest))),
+                    }
+                })
             }
         }
+    }
+}
+
+/// The dashes at the beginning of an option, and what follows them. No shell takes them for
+/// anything else, and so they need no quotes.
+fn without_dashes(word: &OsStr) -> (&'static str, &OsStr) {
+    let rest = |dashes| OsStr::from_bytes(&word.as_bytes()[dashes..]);
+    match word.as_bytes() {
+        [] => ("''", word),
+        [b'-', b'-', b'-', ..] => ("", word),
+        [b'-', b'-', ..] => ("--", rest(2)),
+        [b'-', ..] => ("-", rest(1)),
+        _ => ("", word),
     }
 }
 
@@ -224,5 +243,20 @@ impl Heard {
         let _ = self.end.recv_timeout(LISTEN);
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.iter().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_told_as_it_could_be_given_again() {
+        let words = ["sh", "-c", "a b", "--", "--two=2", "--it's", "", "-", "---"];
+        let mut words = words.map(OsString::from).into_iter();
+        let program = words.next().unwrap_or_default();
+        let command = CommandLine::Program(program, words.collect());
+        let expected = r"sh -c 'a b' -- --two=2 --'it'\''s' '' - '---'";
+        assert_eq!(command.to_string(), expected);
     }
 }

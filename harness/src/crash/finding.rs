@@ -5,21 +5,29 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 
+use driver::host::OperationKind;
+
 use crate::sim::tree::{AtStake, EntryName, Recorded, Tree, TreeChange, TreeSurvivors};
 use crate::sim::{InodeNumber, Survival};
 
 use super::checking::{Bench, Checks};
 use super::command::{End, Ran};
-use super::plan::{Plan, Replay};
+use super::plan::Plan;
 use super::recipe::Recipe;
 
 /// The most checks that the shrinking of one finding takes.
 const MOST_ATTEMPTS: usize = 200;
 
-/// What became of an operation that was not synced.
+/// The last changes of a command that a finding tells of, whether they were at stake or not. Of
+/// those before it tells what was at stake.
+const MOST_SAFE: u64 = 200;
+
+/// What became of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It survived.
+    /// It was not at stake: synced, or of a kind that no crash takes back.
+    Safe,
+    /// It was not synced, and survived.
     Survived,
     /// It was lost.
     Lost,
@@ -27,11 +35,13 @@ pub enum Fate {
     Torn(u64, u64),
 }
 
-/// An operation that was at stake.
+/// An operation of the command before the crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
+pub struct CrashedOperation {
     /// The number of its change, counted from the command's first one.
     pub number: u64,
+    /// What kind it is of.
+    pub kind: OperationKind,
     /// What it was.
     pub operation: String,
     /// What became of it.
@@ -47,8 +57,10 @@ pub struct Finding {
     pub after: Option<String>,
     /// The one that would have come next.
     pub before: Option<String>,
-    /// What was not synced.
-    pub at_stake: Vec<Lost>,
+    /// What the command has done, in order: all that was not synced, and the last of the rest.
+    pub operations: Vec<CrashedOperation>,
+    /// How many changes come before these, or between them, that were not at stake.
+    pub left_out: u64,
     /// What the crash leaves.
     pub recipe: Recipe,
     /// What the check did.
@@ -184,46 +196,64 @@ fn decisions(survivors: &TreeSurvivors) -> Vec<Decision> {
     names.chain(files).collect()
 }
 
-/// Tells the story of an image. `from` is the number of the command's first change.
+impl Finding {
+    /// What was not synced when the crash came.
+    pub fn at_stake(&self) -> impl Iterator<Item = &CrashedOperation> {
+        let operations = self.operations.iter();
+        operations.filter(|operation| operation.fate != Fate::Safe)
+    }
+}
+
+/// Tells the story of an image, with `tree` at its moment. `from` is the number of the command's
+/// first change.
 pub(super) fn tell(
-    replay: &Replay<'_>,
+    tree: &Tree,
     log: &[Recorded],
     (from, point): (u64, u64),
     recipe: Recipe,
     ran: Ran,
 ) -> Finding {
     let at = usize::try_from(point).unwrap_or(usize::MAX).min(log.len());
+    let begin = usize::try_from(from).unwrap_or(usize::MAX).min(at);
     let names = names_of(&log[..log.len().min(at + 1)]);
     let name = |node: InodeNumber| match names.get(&node) {
         Some(name) => name.clone(),
         None => format!("node {}", node.0),
     };
     let told = |index: usize| log.get(index).map(|recorded| recorded.told(&name));
-    let at_stake = match recipe {
-        Recipe::Killed | Recipe::KilledWithin(_) => Vec::new(),
-        _ => fates(&replay.tree, &recipe),
+    let mut at_stake = match recipe {
+        Recipe::Killed | Recipe::KilledWithin(_) => BTreeMap::new(),
+        _ => fates(tree, &recipe),
     };
-    let lost = |(index, fate): (u64, Fate)| Lost {
-        number: index.saturating_sub(from),
-        operation: told(index as usize).unwrap_or_default(),
-        fate,
-    };
-    let has_begun = point > from;
+    let mut operations = Vec::new();
+    for (index, recorded) in (from..).zip(&log[begin..at]) {
+        let fate = at_stake.remove(&index);
+        if fate.is_none() && point - index > MOST_SAFE {
+            continue;
+        }
+        operations.push(CrashedOperation {
+            number: index - from,
+            kind: recorded.kind,
+            operation: recorded.told(&name),
+            fate: fate.unwrap_or(Fate::Safe),
+        });
+    }
     Finding {
         point: point.saturating_sub(from),
-        after: at.checked_sub(1).filter(|_| has_begun).and_then(told),
+        after: at.checked_sub(1).filter(|_| at > begin).and_then(told),
         before: told(at),
-        at_stake: at_stake.into_iter().map(lost).collect(),
+        left_out: (at - begin - operations.len()) as u64,
+        operations,
         recipe,
         ran,
     }
 }
 
-/// What became of each operation at stake, in order.
-fn fates(tree: &Tree, recipe: &Recipe) -> Vec<(u64, Fate)> {
+/// What became of each operation at stake, by its number.
+fn fates(tree: &Tree, recipe: &Recipe) -> BTreeMap<u64, Fate> {
     let at_stake = tree.at_stake();
     let survivors = whole(&at_stake, recipe.survivors(&at_stake));
-    let mut fates = Vec::new();
+    let mut fates = BTreeMap::new();
     for file in &at_stake.files.files {
         let decided = survivors.files.get(&file.inode);
         for (operation, survival) in file.operations.iter().zip(decided.into_iter().flatten()) {
@@ -235,19 +265,18 @@ fn fates(tree: &Tree, recipe: &Recipe) -> Vec<(u64, Fate)> {
                     Fate::Torn(kept, operation.atoms)
                 }
             };
-            fates.push((operation.index, fate));
+            fates.insert(operation.index, fate);
         }
     }
     for (&index, survives) in at_stake.names.iter().zip(tree.surviving(&survivors)) {
         let fate = if survives { Fate::Survived } else { Fate::Lost };
-        fates.push((index, fate));
+        fates.insert(index, fate);
     }
-    fates.sort_by_key(|(index, _)| *index);
     fates
 }
 
 /// The last name that everything has had, by the list of changes up to a moment.
-fn names_of(log: &[Recorded]) -> BTreeMap<InodeNumber, String> {
+pub(super) fn names_of(log: &[Recorded]) -> BTreeMap<InodeNumber, String> {
     let mut known: BTreeMap<(InodeNumber, std::ffi::OsString), InodeNumber> = BTreeMap::new();
     let mut names = BTreeMap::from([(crate::sim::tree::ROOT, ".".to_owned())]);
     let key = |entry: &EntryName| (entry.directory, entry.name.clone());

@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::sim::Assumptions;
-use crate::sim::tree::{Recorded, Tree, TreeSurvivors};
+use crate::sim::tree::{Recorded, Tree, TreeChange, TreeSurvivors};
 
+use super::command::Ran;
+use super::finding::{Finding, tell};
 use super::kept_change::{KeptChange, Text};
 use super::recipe::Recipe;
 
 /// What the file says first.
 pub const FORMAT: &str = "ubdlab crash finding 1";
 
-/// The most bytes that the writes of a file may have together.
-const MOST_WRITTEN: u64 = 2 << 30;
+/// The most bytes for which the changes of a file may take space, all together.
+const MOST_SPACE: u64 = 2 << 30;
 
 /// A finding, in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,15 +87,15 @@ impl FindingFile {
             let found = self.format.clone();
             return Err(BadFinding::Format { found });
         }
-        let mut written = 0;
+        let mut space = 0_u64;
         let mut changes = Vec::new();
         for (number, kept) in self.changes.iter().enumerate() {
             let wrong = |why| BadFinding::Change { number, why };
             let recorded = kept.recorded().map_err(wrong)?;
-            written += recorded.change.payload();
-            if written > MOST_WRITTEN {
+            space = space.saturating_add(recorded.change.space());
+            if space > MOST_SPACE {
                 return Err(wrong(format!(
-                    "found more than {MOST_WRITTEN} bytes of writes"
+                    "found more than {MOST_SPACE} bytes of writes and reservations until then"
                 )));
             }
             changes.push(recorded);
@@ -116,6 +118,28 @@ impl FindingFile {
     /// If the file is wrong.
     pub fn remains(&self) -> Result<Tree, BadFinding> {
         let changes = self.changes()?;
+        let tree = self.tree_of(&changes)?;
+        if let Recipe::Exactly(survivors) = self.recipe() {
+            let remains = tree.after_power_cut(&survivors);
+            return remains.map_err(|error| BadFinding::Crash(error.to_string()));
+        }
+        let remains = self.recipe().image(&tree, self.next(&changes));
+        remains.ok_or_else(|| BadFinding::Crash("found no write that it could cut there".into()))
+    }
+
+    /// The story of the crash, of which the check has said this.
+    ///
+    /// # Errors
+    /// If the file is wrong.
+    pub fn told(&self, ran: Ran) -> Result<Finding, BadFinding> {
+        let changes = self.changes()?;
+        let tree = self.tree_of(&changes)?;
+        let point = (self.begin, self.point);
+        Ok(tell(&tree, &changes, point, self.recipe(), ran))
+    }
+
+    /// The directory when the crash came.
+    fn tree_of(&self, changes: &[Recorded]) -> Result<Tree, BadFinding> {
         let mut tree = Tree::new(self.assumptions);
         let point = usize::try_from(self.point).unwrap_or(usize::MAX);
         for (number, recorded) in changes.iter().take(point).enumerate() {
@@ -125,13 +149,13 @@ impl FindingFile {
                 why: error.to_string(),
             })?;
         }
-        let next = changes.get(point).map(|recorded| &recorded.change);
-        if let Recipe::Exactly(survivors) = self.recipe() {
-            let remains = tree.after_power_cut(&survivors);
-            return remains.map_err(|error| BadFinding::Crash(error.to_string()));
-        }
-        let remains = self.recipe().image(&tree, next);
-        remains.ok_or_else(|| BadFinding::Crash("found no write that it could cut there".into()))
+        Ok(tree)
+    }
+
+    /// The change that the crash has cut short or kept from happening.
+    fn next<'a>(&self, changes: &'a [Recorded]) -> Option<&'a TreeChange> {
+        let point = usize::try_from(self.point).unwrap_or(usize::MAX);
+        changes.get(point).map(|recorded| &recorded.change)
     }
 
     /// The directory, as the check names it.

@@ -49,6 +49,11 @@ enum Kept {
         at: u64,
         len: u64,
     },
+    Reserve {
+        file: u64,
+        at: u64,
+        len: u64,
+    },
     Create {
         directory: u64,
         name: Text,
@@ -154,6 +159,11 @@ impl KeptChange {
                 at: range.start.0,
                 len: range.len.0,
             },
+            TreeChange::Reserve { file, range } => Kept::Reserve {
+                file: file.0,
+                at: range.start.0,
+                len: range.len.0,
+            },
             TreeChange::Create {
                 name,
                 node,
@@ -236,6 +246,10 @@ impl Kept {
                 len: Bytes(*len),
             },
             Kept::PunchHole { file, at, len } => TreeChange::PunchHole {
+                file: InodeNumber(*file),
+                range: FileRange::new(FileOffset(*at), Bytes(*len)),
+            },
+            Kept::Reserve { file, at, len } => TreeChange::Reserve {
                 file: InodeNumber(*file),
                 range: FileRange::new(FileOffset(*at), Bytes(*len)),
             },

@@ -9,9 +9,11 @@
 //! - `checking`: the check of all images, by several workers at a time.
 //! - `finding_file`, `kept_change`, `repeat`: a finding as a file, and what is done with one again.
 //! - `finding`: images that do not pass, with those of the same cause together, and their story.
+//! - `replacement`: the real directory becomes what the command has made of its copy.
 //!
 //! Whatever the number of workers, the plan is the same, and so is what is found.
 
+mod cannot_crash;
 mod checking;
 mod command;
 mod finding;
@@ -22,13 +24,15 @@ mod plan;
 mod points;
 mod recipe;
 mod repeat;
+mod replacement;
 mod session;
 
+pub use cannot_crash::CannotCrash;
 pub use checking::{Checked, Checks};
 pub use command::{CommandLine, End, Ran};
-pub use finding::{Fate, Finding, Group, Lost};
+pub use finding::{CrashedOperation, Fate, Finding, Group};
 pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
 pub use kept_change::{KeptChange, Text};
 pub use plan::{Model, Plan, Planned};
 pub use recipe::Recipe;
-pub use session::{CannotCrash, Options, Session};
+pub use session::{AtMoment, Options, Session};

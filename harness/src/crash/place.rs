@@ -23,7 +23,7 @@ pub(super) fn over(directory: &Path) -> Result<TreeMount, String> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(|error| {
         format!(
             "a mount namespace of its own: {}: it takes root, or `{FOR_USERS}` before the command",
-            driver::system_words(error.desc())
+            driver::system_words(std::io::Error::from(error))
         )
     })?;
     // What is mounted in this view is not to show in any other. What others unmount goes here too:

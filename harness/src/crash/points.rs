@@ -37,6 +37,7 @@ fn decides(change: &TreeChange) -> bool {
     match change {
         TreeChange::Write { .. }
         | TreeChange::PunchHole { .. }
+        | TreeChange::Reserve { .. }
         | TreeChange::SetAttributes { .. } => false,
         TreeChange::SetLen { .. }
         | TreeChange::Create { .. }

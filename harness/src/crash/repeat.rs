@@ -10,10 +10,10 @@ use userhelper::unfinished;
 use crate::mount::{Limits, MountedTree, TreeMount};
 use crate::mountpoint::{empty, unmount_at_once};
 
+use super::cannot_crash::CannotCrash;
 use super::command::{CommandLine, Ran, Terms, run};
 use super::finding_file::FindingFile;
 use super::place;
-use super::session::CannotCrash;
 
 impl FindingFile {
     /// Checks the remains again, mounted over `directory` for the check alone, which runs in

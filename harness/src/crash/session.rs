@@ -1,27 +1,24 @@
 //! A directory as it was, the run of a command on it, and what its crashes leave.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use driver::shown;
-use userhelper::unfinished;
-
 use crate::mount::{Limits, MountedTree};
-use crate::sim::tree::load::{CannotLoad, MostLoaded, load};
-use crate::sim::tree::store::CannotStore;
-use crate::sim::tree::{Recorded, Tree, TreeSurvivors};
-use crate::sim::{Assumptions, FaultRule, Injected};
+use crate::sim::tree::load::{MostLoaded, load};
+use crate::sim::tree::{Recorded, TreeSurvivors};
+use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber};
 
+use super::cannot_crash::CannotCrash;
 use super::checking::{Bench, Checker, Checks};
 use super::command::{CommandLine, End, Ran, Terms, run};
-use super::finding::{Finding, Group, groups, shrink, signature, tell};
-use super::finding_file::{BadFinding, Crash, FORMAT, FindingFile, named_from};
+use super::finding::{Finding, Group, groups, names_of, shrink, signature, tell};
+use super::finding_file::{Crash, FORMAT, FindingFile, named_from};
 use super::kept_change::KeptChange;
 use super::place;
 use super::plan::{Extent, Model, Plan, Replay};
 use super::recipe::Recipe;
+use super::replacement::replace;
 
 /// The most findings that are told, each of another kind.
 const MOST_TOLD: usize = 20;
@@ -59,45 +56,17 @@ pub struct Options {
     pub limits: Limits,
 }
 
-/// Why nothing was crashed.
-#[derive(Debug, thiserror::Error)]
-pub enum CannotCrash {
-    /// The directory cannot be read.
-    #[error(transparent)]
-    Load(#[from] CannotLoad),
-    /// There is no view of the file system with a mount in it.
-    #[error("{0}")]
-    Place(String),
-    /// A thread or a command cannot be started.
-    #[error("{what}: {}", driver::system_words(error))]
-    Start {
-        /// Which.
-        what: &'static str,
-        /// Why not.
-        error: io::Error,
-    },
-    /// A command has not done what it should.
-    #[error("{what} {}", ran.end)]
-    Failed {
-        /// Which.
-        what: &'static str,
-        /// What it did.
-        ran: Ran,
-    },
-    /// A file is no finding.
-    #[error(transparent)]
-    Finding(#[from] BadFinding),
-    /// What the directory became cannot be written beside it.
-    #[error(transparent)]
-    Store(#[from] CannotStore),
-    /// It cannot be put in the directory's place.
-    #[error("{}: {}", shown(directory), driver::system_words(error))]
-    Replace {
-        /// The directory.
-        directory: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
+/// The images of one moment that no moment before it has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtMoment {
+    /// The changes of the command before it.
+    pub point: u64,
+    /// The last of them.
+    pub after: Option<String>,
+    /// The images that are different.
+    pub different: u64,
+    /// Those of them that do not pass.
+    pub failed: u64,
 }
 
 /// A run that can be crashed.
@@ -187,6 +156,11 @@ impl Session {
             at_the_end,
             options,
         })
+    }
+
+    /// What was crashed.
+    pub fn command(&self) -> &CommandLine {
+        &self.options.command
     }
 
     /// How many changes the command has made, and how many of them were syncs.
@@ -302,10 +276,42 @@ impl Session {
                 continue;
             }
             let point = (self.from, planned.point);
-            let finding = tell(&replay, &self.log, point, recipe, ran);
+            let finding = tell(&replay.tree, &self.log, point, recipe, ran);
             told.push(Group { finding, images });
         }
         Ok(told)
+    }
+
+    /// What came of the images of each moment, in order.
+    pub fn by_moment(&self, plan: &Plan, checks: &Checks) -> Vec<AtMoment> {
+        let mut failed = checks
+            .failed
+            .iter()
+            .map(|checked| checked.planned)
+            .peekable();
+        let names = names_of(&self.log);
+        let name = |node: InodeNumber| names.get(&node).cloned().unwrap_or_default();
+        let change = |point: u64| self.of_the_command().get(usize::try_from(point).ok()?);
+        let mut moments: Vec<AtMoment> = Vec::new();
+        for (place, planned) in plan.planned.iter().enumerate() {
+            let point = planned.point.saturating_sub(self.from);
+            if moments.last().is_none_or(|last| last.point != point) {
+                moments.push(AtMoment {
+                    point,
+                    after: point
+                        .checked_sub(1)
+                        .and_then(change)
+                        .map(|it| it.told(&name)),
+                    different: 0,
+                    failed: 0,
+                });
+            }
+            if let Some(moment) = moments.last_mut() {
+                moment.different += 1;
+                moment.failed += u64::from(failed.next_if_eq(&place).is_some());
+            }
+        }
+        moments
     }
 
     /// A finding as a file that needs nothing else.
@@ -356,27 +362,4 @@ fn must_succeed(what: &'static str, ran: Ran) -> Result<(), CannotCrash> {
         true => Ok(()),
         false => Err(CannotCrash::Failed { what, ran }),
     }
-}
-
-/// Puts a directory with this content in the place of the one that is there, in one step.
-fn replace(tree: &Tree, directory: &std::path::Path) -> Result<(), CannotCrash> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    let failed = |error: io::Error| CannotCrash::Replace {
-        directory: directory.to_owned(),
-        error,
-    };
-    let parent = directory.parent().unwrap_or(directory);
-    let make = || {
-        tempfile::Builder::new()
-            .prefix(".ubdlab-crash-")
-            .tempdir_in(parent)
-    };
-    // A signal that ends the process takes it away.
-    let new = unfinished::create(make, |made| made.path().to_owned()).map_err(failed)?;
-    let path = new.path().to_owned();
-    tree.store(&path)?;
-    let exchange = || renameat_with(CWD, &path, CWD, directory, RenameFlags::EXCHANGE);
-    unfinished::finish(&path, exchange).map_err(|error| failed(error.into()))?;
-    // What is called so now is the old one.
-    new.close().map_err(failed)
 }

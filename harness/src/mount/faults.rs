@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use driver::host::OperationKind;
 use driver::units::{Bytes, FileOffset, FileRange};
-use fuser::Errno;
+use fuser::{Errno, FileAttr};
 
 use super::mounted_tree::MountedTree;
 use crate::sim::tree::TreeChange;
@@ -44,6 +44,27 @@ impl MountedTree {
     /// The faults that took place.
     pub fn injected(&self) -> &[Injected] {
         self.faults.as_ref().map_or(&[], |faults| &faults.injected)
+    }
+
+    /// Whether a request that changes nothing is answered.
+    pub(super) fn may_look(&mut self, kind: OperationKind, node: InodeNumber) -> Result<(), Errno> {
+        match self.fault(kind, Some(node), None, FileRange::default()) {
+            None => Ok(()),
+            Some(Fault::Unsupported) => Err(Errno::EOPNOTSUPP),
+            Some(_) => Err(Errno::EIO),
+        }
+    }
+
+    /// What the kernel is told of a node that somebody asks about.
+    pub(super) fn look_at(&mut self, node: InodeNumber) -> Result<FileAttr, Errno> {
+        self.may_look(OperationKind::Metadata, node)?;
+        self.attributes(node)
+    }
+
+    /// Opens a node that has a name.
+    pub(super) fn open_named(&mut self, node: InodeNumber, durable: bool) -> Result<u64, Errno> {
+        self.may_look(OperationKind::Open, node)?;
+        self.open(node, durable)
     }
 
     /// How much of a read is answered.

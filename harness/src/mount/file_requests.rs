@@ -7,7 +7,8 @@ use driver::units::{Bytes, FileOffset, FileRange};
 use fuser::Errno;
 use rustix::fs::FallocateFlags;
 
-use super::mounted_tree::{MountedTree, errno};
+use super::mounted_tree::MountedTree;
+use super::translation::errno;
 use crate::sim::InodeNumber;
 use crate::sim::tree::{Attributes, TreeChange};
 
@@ -91,10 +92,17 @@ impl MountedTree {
         let durable = self.handle(handle).is_ok_and(|handle| handle.durable);
         let content = self.tree.content(file).map_err(|error| errno(&error))?;
         let size = content.length().0;
-        // Unwritten space reads as zeros and is no data to those who look for it, as a hole is.
+        let reserves = kind != OperationKind::PunchHole;
+        let range = FileRange::new(FileOffset(at), Bytes(len));
+        if reserves && self.fitting(file, range)? < len {
+            return Err(self.no_room());
+        }
         if clears && at < size {
             let range = FileRange::between(FileOffset(at)..FileOffset(end.min(size)));
             self.carry_out(kind, TreeChange::PunchHole { file, range })?;
+        }
+        if reserves {
+            self.carry_out(kind, TreeChange::Reserve { file, range })?;
         }
         if end > size && !keeps_size {
             let len = Bytes(end);
@@ -134,6 +142,7 @@ impl MountedTree {
             _ => return Err(Errno::EINVAL),
         };
         let from = u64::try_from(from).map_err(|_| Errno::ENXIO)?;
+        self.may_look(OperationKind::NextData, file)?;
         let found = self.tree.seek(file, from, data);
         match found.map_err(|error| errno(&error))? {
             Some(found) => i64::try_from(found).map_err(|_| Errno::EOVERFLOW),

@@ -3,8 +3,9 @@
 //!
 //! - [`MountedTree`]: the directory with what is open in it, its log and its limits. It has one
 //!   owner: the thread that calls [`TreeMount::serve`].
-//! - `kernel`: takes requests from the kernel and sends each to the owner, with its reply. It waits
-//!   for none of them, so that many are in flight.
+//! - `tree_filesystem`: takes requests from the kernel and sends each to the owner, with its reply.
+//!   It waits for none of them, so that many are in flight.
+//! - `translation`: the kernel's words and ours.
 //! - `file_requests`, `name_requests`: what each request means.
 //! - `faults`: what fails of them, by rules as the simulator has them.
 //! - [`TreeMount`]: the mount, from the kernel's call to the end.
@@ -21,16 +22,20 @@
 //! the file is closed. An older kernel refuses it with ENODEV.
 //!
 //! POSIX and OFD locks, and those of `flock`, stay with the kernel, which knows of every process
-//! that uses the one mount, and when it ends. They are nothing that a crash could leave.
+//! that uses the one mount, and when it ends. They are nothing that a crash could leave, and the
+//! simulator has no fault of them either. As requests to a server they would have a cost: `fuser`
+//! does not take the kernel's word that a request is interrupted, so that no signal could end a
+//! process that waits for a lock.
 //!
 //! The kernel tells a FUSE server nothing of `sync` and `syncfs`. A program that relies on them
 //! instead of `fsync` loses more here than it would on a disk.
 
 mod faults;
 mod file_requests;
-mod kernel;
 mod mounted_tree;
 mod name_requests;
+mod translation;
+mod tree_filesystem;
 mod tree_mount;
 
 pub use mounted_tree::{Limits, MountedTree};

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use driver::host::{HostError, OperationKind};
+use driver::host::OperationKind;
 use driver::units::FileRange;
-use fuser::{Errno, FileAttr, FileType, Generation, INodeNo};
+use fuser::{Errno, FileAttr, Generation};
 
 use super::faults::{Faults, Suffered};
+use super::translation::{attributes, errno};
 use crate::clock::time_of_day;
-use crate::sim::tree::{Found, Moment, NodeKind, Recorded, Tree, TreeChange};
+use crate::sim::tree::{Moment, NodeKind, Recorded, Tree, TreeChange};
 use crate::sim::{InodeNumber, PAGE_SIZE};
 
 /// What a mounted directory may take. What exceeds it ends in ENOSPC.
@@ -179,7 +180,7 @@ impl MountedTree {
         }
     }
 
-    fn no_room(&mut self) -> Errno {
+    pub(super) fn no_room(&mut self) -> Errno {
         self.is_full = true;
         Errno::ENOSPC
     }
@@ -216,47 +217,5 @@ impl MountedTree {
 
     pub(super) fn generation(&self) -> Generation {
         Generation(self.generation)
-    }
-}
-
-/// As the kernel numbers errors.
-pub(super) fn errno(error: &HostError) -> Errno {
-    match error {
-        HostError::NotFound => Errno::ENOENT,
-        HostError::AlreadyExists => Errno::EEXIST,
-        HostError::PermissionDenied => Errno::EPERM,
-        HostError::NoSpace => Errno::ENOSPC,
-        HostError::TooLarge => Errno::EFBIG,
-        HostError::Unsupported => Errno::EOPNOTSUPP,
-        HostError::Os(number) => Errno::from_i32(*number),
-        _ => Errno::EIO,
-    }
-}
-
-pub(super) fn file_type(kind: NodeKind) -> FileType {
-    match kind {
-        NodeKind::File => FileType::RegularFile,
-        NodeKind::Directory => FileType::Directory,
-        NodeKind::SymbolicLink => FileType::Symlink,
-    }
-}
-
-fn attributes(node: InodeNumber, found: &Found) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(node.0),
-        size: found.len,
-        blocks: found.allocated / 512,
-        atime: found.accessed.time(),
-        mtime: found.modified.time(),
-        ctime: found.changed.time(),
-        crtime: found.changed.time(),
-        kind: file_type(found.kind),
-        perm: (found.mode & 0o7777) as u16,
-        nlink: found.links,
-        uid: found.user,
-        gid: found.group,
-        rdev: 0,
-        blksize: PAGE_SIZE as u32,
-        flags: 0,
     }
 }

@@ -5,7 +5,8 @@ use std::ffi::{OsStr, OsString};
 use driver::host::{HostError, OperationKind};
 use fuser::{Errno, FileAttr, RenameFlags};
 
-use super::mounted_tree::{MountedTree, errno};
+use super::mounted_tree::MountedTree;
+use super::translation::errno;
 use crate::sim::InodeNumber;
 use crate::sim::tree::{Attributes, EntryName, NewNode, NodeKind, TreeChange};
 

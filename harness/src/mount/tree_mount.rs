@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crossbeam_channel::{Receiver, bounded, select};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
-use super::kernel::Kernel;
 use super::mounted_tree::MountedTree;
+use super::tree_filesystem::TreeFilesystem;
 use crate::mountpoint::{unmount_at_once, why_not};
 
 /// What the owner of the directory does for the kernel.
@@ -54,7 +54,8 @@ impl TreeMount {
             why: why_not(&error),
         };
         let (asks, asked) = bounded(MOST_WAITING);
-        let session = Session::new(Kernel { asked: asks }, directory, &config()).map_err(cannot)?;
+        let session = Session::new(TreeFilesystem { asked: asks }, directory, &config());
+        let session = session.map_err(cannot)?;
         Ok(TreeMount {
             directory: directory.to_owned(),
             session: Some(session.spawn().map_err(cannot)?),

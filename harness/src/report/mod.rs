@@ -3,9 +3,11 @@
 //! word says too; more figures come up under the pointer.
 
 mod chart;
+mod crash;
 mod finding;
 mod page;
 mod replay;
 
+pub use crash::{CrashPage, CrashesTold, crash_finding_page, crash_page};
 pub use finding::{FuzzPage, ToldFinding, finding_page, fuzz_page};
 pub use replay::{ReplayPage, replay_page};

@@ -31,7 +31,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pages::PAGE_SIZE;
+use super::page::PAGE_SIZE;
 
 /// The assumptions that have an option. [`Assumptions::default`] is what
 /// `docs/format.md` asks of a host.

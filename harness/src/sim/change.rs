@@ -8,7 +8,7 @@ use driver::units::{Bytes, FileOffset, FileRange};
 
 use super::assumptions::Assumptions;
 use super::content::FileContent;
-use super::pages::PAGE_SIZE;
+use super::page::PAGE_SIZE;
 use super::survivors::Survival;
 
 /// A change of a file's content or length. A clone shares the data.

@@ -9,7 +9,8 @@ use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE};
 use crate::plain_format::Source;
 use crate::stamp::Content;
 
-use super::pages::{PAGE_SIZE, Pages, SECTORS_A_PAGE};
+use super::page::{PAGE_SIZE, SECTORS_A_PAGE};
+use super::pages::Pages;
 
 /// A file's content. Clones are cheap and share pages.
 #[derive(Clone, Default)]
@@ -100,6 +101,11 @@ impl FileContent {
         self.len == other.len && self.pages.same_pages(&other.pages)
     }
 
+    /// Whether it is a clone of the other one that nobody has changed since.
+    pub(crate) fn is_same_as(&self, other: &FileContent) -> bool {
+        self.len == other.len && self.pages.is_same_as(&other.pages)
+    }
+
     /// A number that a file which reads otherwise does not have, as far as chance goes. Where the
     /// holes are makes no difference.
     pub(crate) fn digest(&self) -> (u64, u64) {
@@ -149,16 +155,21 @@ impl FileContent {
         }
     }
 
-    /// The first run of allocated pages that ends after `from`, cut to start there or
+    /// Allocates the space of the range, without a change of bytes or length.
+    pub(crate) fn reserve(&mut self, range: FileRange) {
+        self.pages.reserve(range.start.0, range.len.0);
+    }
+
+    /// The first run of written pages that ends after `from`, cut to start there or
     /// later and to end with the file.
     pub fn next_data(&self, from: FileOffset) -> Option<FileRange> {
-        let first = self.pages.next_allocated(from.0 / PAGE_SIZE)?;
+        let first = self.pages.next_written(from.0 / PAGE_SIZE)?;
         let start = from.0.max(first * PAGE_SIZE);
         if start >= self.len {
             return None;
         }
         let mut behind = first + 1;
-        while behind * PAGE_SIZE < self.len && self.pages.is_allocated(behind) {
+        while behind * PAGE_SIZE < self.len && self.pages.is_written(behind) {
             behind += 1;
         }
         let end = self.len.min(behind * PAGE_SIZE);

@@ -55,18 +55,23 @@ impl Fault {
         use OperationKind::*;
         match self {
             Fault::Io => kind != Lock,
-            Fault::NoSpace => matches!(
+            Fault::NoSpace => match kind {
+                Write | SetLen | PunchHole | ZeroRange | CloneRange | Allocate | CopyRange => true,
+                CreateNew | Rename | MakeDirectory | Link => true,
+                _ => false,
+            },
+            Fault::Unsupported => matches!(
                 kind,
-                Write | SetLen | PunchHole | ZeroRange | CloneRange | CreateNew | Rename
+                PunchHole | ZeroRange | CloneRange | NextData | Allocate | CopyRange
             ),
-            Fault::Unsupported => matches!(kind, PunchHole | ZeroRange | CloneRange | NextData),
             Fault::ShortRead(_) => kind == Read,
-            Fault::ShortWrite(_) => kind == Write,
+            Fault::ShortWrite(_) => matches!(kind, Write | CopyRange),
             Fault::InPart(_) => matches!(kind, PunchHole | ZeroRange),
-            Fault::IoAfter => matches!(
-                kind,
-                Write | SetLen | PunchHole | ZeroRange | SyncData | SyncDirectory | Rename | Remove
-            ),
+            Fault::IoAfter => match kind {
+                Write | SetLen | PunchHole | ZeroRange | Allocate | CopyRange => true,
+                SyncData | SyncDirectory | Rename | Remove | MakeDirectory | Link => true,
+                _ => false,
+            },
             Fault::FailedSync | Fault::LyingSync => matches!(kind, SyncData | SyncDirectory),
             Fault::FailedSyncForSpace => kind == SyncData,
         }

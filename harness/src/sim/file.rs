@@ -11,7 +11,7 @@ use super::call::Call;
 use super::change::Change;
 use super::faults::Fault;
 use super::host::SimHost;
-use super::pages::PAGE_SIZE;
+use super::page::PAGE_SIZE;
 use super::state::{LateWrite, State};
 use super::survivors::InodeNumber;
 

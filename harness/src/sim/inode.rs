@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use driver::host::FileKind;
+use driver::units::FileRange;
 
 use super::assumptions::Assumptions;
 use super::change::Change;
@@ -78,6 +79,12 @@ impl Inode {
         });
     }
 
+    /// Allocates space. No reader sees a difference, and so it is no change that a crash could
+    /// lose; the space is kept by the next sync, or given back when the power goes before it.
+    pub(crate) fn reserve(&mut self, range: FileRange) {
+        self.current.reserve(range);
+    }
+
     /// Makes everything durable that no failed sync has orphaned.
     pub(crate) fn sync(&mut self) {
         let Some(orphan) = self.first_orphan() else {
@@ -106,6 +113,11 @@ impl Inode {
         for unsynced in self.unsynced.iter() {
             unsynced.change.apply(&mut self.current);
         }
+    }
+
+    /// Whether a power cut would leave it as it is now.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.unsynced.iter().next().is_none() && self.durable.is_same_as(&self.current)
     }
 
     /// Makes the current content durable as it is.

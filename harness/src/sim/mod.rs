@@ -43,6 +43,7 @@ mod image_host;
 mod inode;
 mod mishearing;
 mod names;
+mod page;
 mod pages;
 mod sample;
 mod state;
@@ -64,7 +65,7 @@ pub use file::SimFile;
 pub use host::SimHost;
 pub use mishearing::Mishearing;
 pub use names::NameChange;
-pub use pages::PAGE_SIZE;
+pub use page::PAGE_SIZE;
 pub use sample::{SurvivalWeights, below};
 pub use survivors::{
     BadSurvivors, InodeNumber, Survival, Survivors, Unsynced, UnsyncedFile, UnsyncedNames,

@@ -4,86 +4,15 @@
 //! the path to it. The tree grows with the highest page in use, so that a sparse
 //! file may have any length.
 
-use std::cell::OnceCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use driver::units::SECTOR_SIZE;
-
 use crate::stamp::Content;
 
-/// Bytes in a page; also the granularity of holes.
-pub const PAGE_SIZE: u64 = 4096;
+use super::page::{Bytes, NOTHING, PAGE_SIZE, Page, SECTORS_A_PAGE, ZEROS};
 
 const FANOUT: u64 = 16;
 const FANOUT_BITS: u32 = FANOUT.trailing_zeros();
-
-/// Sectors in a page.
-pub(super) const SECTORS_A_PAGE: usize = (PAGE_SIZE / SECTOR_SIZE) as usize;
-
-type Bytes = [u8; PAGE_SIZE as usize];
-
-/// What a page that does not exist reads as.
-static ZEROS: Bytes = [0; PAGE_SIZE as usize];
-
-/// What was found in the sectors of a page that does not exist.
-static NOTHING: [Content; SECTORS_A_PAGE] = [Content::Zeros; SECTORS_A_PAGE];
-
-/// A page, and what was found in it. It is a module of its own so that nobody changes the bytes
-/// and keeps what was found in them before.
-mod page {
-    use super::*;
-
-    #[derive(Clone)]
-    pub(super) struct Page {
-        bytes: Bytes,
-        found: OnceCell<[Content; SECTORS_A_PAGE]>,
-        digest: OnceCell<u64>,
-    }
-
-    impl Page {
-        pub(super) fn new(bytes: Bytes) -> Page {
-            Page {
-                bytes,
-                found: OnceCell::new(),
-                digest: OnceCell::new(),
-            }
-        }
-
-        pub(super) fn bytes(&self) -> &Bytes {
-            &self.bytes
-        }
-
-        /// The bytes, to be changed: what was found in them is forgotten.
-        pub(super) fn bytes_mut(&mut self) -> &mut Bytes {
-            self.found.take();
-            self.digest.take();
-            &mut self.bytes
-        }
-
-        /// A number that other bytes do not have, as far as chance goes; 0 of nothing but zeros.
-        pub(super) fn digest(&self) -> u64 {
-            *self.digest.get_or_init(|| {
-                if self.bytes == ZEROS {
-                    return 0;
-                }
-                let mut hasher = DefaultHasher::new();
-                self.bytes.hash(&mut hasher);
-                hasher.finish()
-            })
-        }
-
-        /// What its sectors hold. Every byte is looked at when this is asked first.
-        pub(super) fn found(&self) -> &[Content; SECTORS_A_PAGE] {
-            self.found.get_or_init(|| {
-                let sectors = self.bytes.as_chunks::<{ SECTOR_SIZE as usize }>().0;
-                std::array::from_fn(|sector| Content::of(&sectors[sector]))
-            })
-        }
-    }
-}
-
-use page::Page;
 
 /// A sparse array of pages with cheap clones. What has no page reads as zeros.
 #[derive(Clone, Default)]
@@ -186,6 +115,33 @@ impl Pages {
         });
     }
 
+    /// Allocates the pages among the `len` bytes from `at` that there are not yet, and changes no
+    /// byte. Until something is written to them they are one page in memory.
+    pub(crate) fn reserve(&mut self, at: u64, len: u64) {
+        let unwritten = Rc::new(Page::unwritten());
+        for_each_piece(at, len, |index, _, _| {
+            let (slot, allocated) = self.entry(index);
+            *allocated += u64::from(slot.is_none());
+            slot.get_or_insert_with(|| Rc::clone(&unwritten));
+        });
+    }
+
+    /// The first page at `from` or later that something was written to.
+    pub(crate) fn next_written(&self, mut from: u64) -> Option<u64> {
+        loop {
+            let index = self.next_allocated(from)?;
+            if self.is_written(index) {
+                return Some(index);
+            }
+            from = index + 1;
+        }
+    }
+
+    /// Whether something was written to the page.
+    pub(crate) fn is_written(&self, index: u64) -> bool {
+        self.page(index).is_some_and(Page::is_written)
+    }
+
     /// The first allocated page at `from` or later.
     pub(crate) fn next_allocated(&self, from: u64) -> Option<u64> {
         if from >= self.capacity() {
@@ -217,6 +173,15 @@ impl Pages {
             next = index + 1;
         }
         hasher.finish()
+    }
+
+    /// Whether one is a clone of the other that nobody has changed since.
+    pub(crate) fn is_same_as(&self, other: &Pages) -> bool {
+        match (&self.root, &other.root) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Rc::ptr_eq(one, other),
+            _ => false,
+        }
     }
 
     /// Whether both also have the same pages allocated.
@@ -465,6 +430,24 @@ mod tests {
         assert_eq!(pages.next_allocated(far / PAGE_SIZE + 1), None);
         pages.punch(1, u64::MAX);
         assert_eq!(pages.allocated(), 1);
+    }
+
+    #[test]
+    fn what_is_reserved_is_allocated_and_neither_written_nor_changed() {
+        let mut pages = Pages::default();
+        pages.write(&[7; 10], 4096);
+        let before = pages.clone();
+        pages.reserve(100, 4 * 4096);
+        assert_eq!(pages.allocated(), 5);
+        assert!(pages.same_bytes(&before) && pages.digest() == before.digest());
+        assert_eq!(pages.next_written(2), None);
+        pages.write(&[8], 3 * 4096 + 5);
+        assert_eq!(pages.next_written(2), Some(3));
+        // The others have kept their zeros.
+        assert_eq!(bytes(&pages, 2 * 4096 + 5, 1), [0]);
+        assert_eq!(pages.allocated(), 5);
+        pages.punch(0, 1 << 20);
+        assert_eq!(pages.allocated(), 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::host::SimHost;
 use super::inode::Inode;
 use super::mishearing::Mishearing;
 use super::names::{NameChange, Names, directory_of};
-use super::pages::PAGE_SIZE;
+use super::page::PAGE_SIZE;
 use super::survivors::InodeNumber;
 
 /// EXDEV: a rename from one directory to another, which the seam does not offer.

@@ -1,61 +1,10 @@
 //! `ubdlab crash` with programs that know nothing of it: what survives every crash is told from
 //! what does not, and the directory stays as it was.
 
-use std::path::Path;
-use std::process::Output;
-
 use serde_json::Value;
 
-use crate::support::cli::{PROGRAM, SIZE, Sandbox};
-use crate::support::fuse::can_mount;
-use crate::support::peers::peer;
-
-/// A directory `work` with these files in it. `None` where nothing can be mounted.
-fn work(files: &[(&str, &str)]) -> Option<Sandbox> {
-    if !can_mount() {
-        return None;
-    }
-    let sandbox = Sandbox::new();
-    std::fs::create_dir(sandbox.path("work")).unwrap();
-    for (name, content) in files {
-        sandbox.write(&format!("work/{name}"), content);
-    }
-    Some(sandbox)
-}
-
-/// An empty directory `work`, for a peer's program with this name.
-fn work_of(peer_name: &str) -> Option<(String, Sandbox)> {
-    let program = peer(peer_name)?;
-    Some((program.to_str().unwrap().to_owned(), work(&[])?))
-}
-
-fn crash(sandbox: &Sandbox, check: &str, more: &[&str], command: &[&str]) -> Output {
-    let before = ["crash", "--dir", "work", "--check", check];
-    sandbox.run(&[&before, more, &["--"], command].concat())
-}
-
-/// What is found, of a run that ends with this status.
-fn found(output: &Output, status: i32) -> Value {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{said}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// A script that replaces `work/f`, with these syncs.
-fn replacing(sync_file: bool, sync_directory: bool) -> String {
-    let mut script = "printf new >work/f.new && ".to_owned();
-    if sync_file {
-        script += "sync work/f.new && ";
-    }
-    script += "mv work/f.new work/f";
-    if sync_directory {
-        script += " && sync work";
-    }
-    script
-}
-
-const OLD_OR_NEW: &str =
-    "case $(cat work/f) in old|new) ;; *) cat work/f; echo neither; exit 7;; esac";
+use crate::support::cli::Sandbox;
+use crate::support::crash::{OLD_OR_NEW, crash, found, replacing, work};
 
 #[test]
 fn a_file_that_is_replaced_as_it_should_be_survives_every_crash() {
@@ -213,41 +162,6 @@ fn with_keep_the_directory_becomes_what_the_command_made_of_it() {
     assert_eq!(beside.count(), 1);
 }
 
-/// A resize that is interrupted by a power cut, and what the image's own tools make of it.
-#[test]
-fn a_resize_of_an_image_survives_every_power_cut() {
-    if !can_mount() {
-        return;
-    }
-    let sandbox = Sandbox::new();
-    std::fs::create_dir(sandbox.path("work")).unwrap();
-    sandbox.write_backing("work/backing", SIZE);
-    sandbox.create_cow("work/cow", "work/backing");
-    sandbox.make_dirty("work/cow");
-    // Of a grow by headroom, bits may be left that `--repair` clears.
-    let check = format!(
-        "{PROGRAM} image recover work/cow >/dev/null 2>&1; \
-         {PROGRAM} image check --repair work/cow >/dev/null; \
-         {PROGRAM} image check work/cow && {PROGRAM} image convert work/cow raw --to raw && \
-         test $(head -c 512 raw | tr -d d | wc -c) = 0 && rm raw"
-    );
-    for strategy in ["headroom", "rebuild", "reflow"] {
-        let resize = [
-            PROGRAM,
-            "image",
-            "resize",
-            "work/cow",
-            "2M",
-            "--strategy",
-            strategy,
-        ];
-        let more = ["--json", "--points", "60", "--images", "12", "--jobs", "1"];
-        let done = crash(&sandbox, &check, &more, &resize);
-        let said = String::from_utf8_lossy(&done.stdout);
-        assert_eq!(done.status.code(), Some(0), "{strategy}: {said}");
-    }
-}
-
 #[test]
 fn a_finding_is_a_file_that_is_checked_again_anywhere() {
     let Some(sandbox) = work(&[("f", "old")]) else {
@@ -318,93 +232,29 @@ fn what_is_to_fail_fails_and_its_end_is_crashed_too() {
     assert_eq!(found(&done, 1)["without_crash"]["passes"], true);
 }
 
-/// SQLite's manual: with FULL a power cut corrupts nothing, with OFF it may.
+/// Not only what changes something: whatever a program asks of its files.
 #[test]
-fn sqlite_survives_with_its_syncs_and_not_without() {
-    let Some((sqlite, sandbox)) = work_of("sqlite3") else {
+fn whatever_is_asked_of_a_file_can_fail() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
         return;
     };
-    let setup = format!(
-        "{sqlite} work/db 'create table t(a, b); \
-         insert into t select value, hex(randomblob(500)) from generate_series(1, 30)'"
-    );
-    let check = format!("test \"$({sqlite} work/db 'pragma integrity_check')\" = ok");
-    for (journal, synchronous, status) in [
-        ("delete", "full", 0),
-        ("wal", "full", 0),
-        ("delete", "off", 1),
+    for (kind, fault, script) in [
+        ("open", "io", "cat work/f"),
+        ("read", "io", "cat work/f"),
+        ("metadata", "io", "stat work/f"),
+        ("allocate", "no_space", "fallocate -l 4096 work/f"),
+        ("set_attributes", "io", "chmod 600 work/f"),
+        ("make_directory", "no_space", "mkdir work/f.d"),
+        ("link", "no_space", "ln work/f work/f.l"),
     ] {
-        let script = format!(
-            "pragma locking_mode=exclusive; pragma journal_mode={journal}; \
-             pragma synchronous={synchronous}; \
-             update t set b = hex(randomblob(500)) where a > 10; \
-             delete from t where a < 5; insert into t values (99, 'x')"
+        let rule = format!(
+            r#"{{"file": "any", "kind": "{kind}", "occurrence": {{"from": 0}}, "fault": "{fault}"}}"#
         );
-        let more = [
-            "--json", "--setup", &setup, "--points", "60", "--images", "10",
-        ];
-        let done = crash(&sandbox, &check, &more, &[&sqlite, "work/db", &script]);
-        let said = String::from_utf8_lossy(&done.stdout);
-        let (found, settings) = (done.status.code(), [journal, synchronous]);
-        assert_eq!(found, Some(status), "{settings:?}: {said}");
+        let more = ["--json", "--fault", &rule];
+        let script = format!("! {script}");
+        let done = crash(&sandbox, "true", &more, &["sh", "-c", &script]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(said.contains("failed as asked for: "), "{kind}: {said}");
+        found(&done, 0);
     }
-}
-
-/// A crash in the middle of a merge into the backing file leaves neither what was there nor what
-/// was to be.
-#[test]
-fn a_merge_by_uml_moo_into_the_backing_file_is_found() {
-    let Some(uml_moo) = peer("uml_moo") else {
-        return;
-    };
-    if !can_mount() {
-        return;
-    }
-    let sandbox = Sandbox::new();
-    std::fs::create_dir(sandbox.path("work")).unwrap();
-    sandbox.write_backing("work/backing", SIZE);
-    sandbox.create_cow("work/cow", "work/backing");
-    sandbox.make_dirty_at("work/cow", &[0, 100]);
-    sandbox.succeeds(&["image", "convert", "@work/cow", "@merged", "--to", "raw"]);
-    let check = format!("cmp -s work/backing merged || {PROGRAM} image check work/cow");
-    let command = [uml_moo.to_str().unwrap(), "-d", "work/cow"];
-    let more = ["--json", "--points", "40", "--images", "6"];
-    let report = found(&crash(&sandbox, &check, &more, &command), 1);
-    assert_eq!(report["without_crash"]["passes"], true, "{report}");
-    assert!(report["failed_images"].as_u64().unwrap() > 0, "{report}");
-}
-
-/// Whatever comes of it: it is run, crashed and told.
-#[test]
-fn qemu_img_commit_is_crashed_and_reported() {
-    let Some((qemu_img, sandbox)) = work_of("qemu-img") else {
-        return;
-    };
-    let setup = format!(
-        "cd work && {qemu_img} create -q -f qcow2 base.qcow2 4M \
-         && {qemu_img} create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 \
-         && qemu-io -c 'write -P 7 0 192k' top.qcow2"
-    );
-    // Leaked clusters cost space and nothing else.
-    let check = format!(
-        "for f in work/base.qcow2 work/top.qcow2; do \
-         {qemu_img} check -q $f; case $? in 0|3) ;; *) exit 1;; esac; done"
-    );
-    let more = [
-        "--json", "--setup", &setup, "--points", "40", "--images", "8",
-    ];
-    let commit = [&qemu_img, "commit", "-q", "work/top.qcow2"];
-    let done = crash(&sandbox, &check, &more, &commit);
-    let status = done.status.code();
-    assert!(matches!(status, Some(0 | 1)), "{done:?}");
-    let report = found(&done, status.unwrap());
-    assert_eq!(report["without_crash"]["passes"], true, "{report}");
-    assert!(report["checked_images"].as_u64().unwrap() > 10, "{report}");
-    assert!(
-        Path::new(&sandbox.path("work"))
-            .read_dir()
-            .unwrap()
-            .next()
-            .is_none()
-    );
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use driver::host::OperationKind;
 use harness::mount::Limits;
 use harness::sim::tree::{Recorded, TreeChange};
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::support::cli::{Sandbox, output};
@@ -155,6 +155,42 @@ fn limits_end_in_no_space_and_not_in_memory() {
     File::create_new(mounted.join("g")).unwrap();
     File::create_new(mounted.join("h")).unwrap();
     assert!(no_space(File::create_new(mounted.join("i")).unwrap_err()));
+}
+
+/// As on ext4: the space is no data, nobody else gets it, and it is given back with the file's end.
+#[test]
+fn space_that_is_allocated_ahead_counts_and_is_there_when_it_is_needed() {
+    const HALF: u64 = 512 << 10;
+    let sandbox = Sandbox::new();
+    let limits = Limits {
+        bytes: 2 * HALF,
+        ..Limits::default()
+    };
+    let Some(mounted) = MountedDirectory::new(&sandbox, "m", limits) else {
+        return;
+    };
+    let create = |name| {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create_new(true);
+        options.open(mounted.join(name)).unwrap()
+    };
+    let (ahead, other) = (create("ahead"), create("other"));
+    let (all, keeps_size) = (FallocateFlags::empty(), FallocateFlags::KEEP_SIZE);
+    fallocate(&ahead, keeps_size, 0, HALF).unwrap();
+    assert_eq!(ahead.metadata().unwrap().len(), 0);
+    fallocate(&ahead, all, 0, HALF).unwrap();
+    let found = ahead.metadata().unwrap();
+    assert_eq!((found.len(), found.blocks() * 512), (HALF, HALF));
+    assert_eq!(seek(&ahead, SeekFrom::Data(0)), Err(Errno::NXIO));
+    other.write_all_at(&vec![1; HALF as usize], 0).unwrap();
+    let no_space = other.write_all_at(&[1], HALF).unwrap_err();
+    assert_eq!(Errno::from_io_error(&no_space), Some(Errno::NOSPC));
+    let more = fallocate(&ahead, all, 4096, HALF);
+    assert_eq!(more, Err(Errno::NOSPC));
+    assert_eq!(ahead.metadata().unwrap().len(), HALF);
+    ahead.write_all_at(&vec![2; HALF as usize], 0).unwrap();
+    ahead.set_len(0).unwrap();
+    other.write_all_at(&[1], HALF).unwrap();
 }
 
 /// A program of another language, because a mapping is nothing that is safe here.

@@ -5,6 +5,7 @@ use crate::support::peers;
 use std::process::Command;
 
 use crate::support::cli::{Sandbox, bundled, output};
+use crate::support::crash::{OLD_OR_NEW, crash, replacing, work};
 
 /// The page of a replay with a resize by each strategy.
 fn replay_page(sandbox: &Sandbox) -> String {
@@ -39,6 +40,18 @@ fn fuzz_page(sandbox: &Sandbox) -> String {
     let output = sandbox.run(&[&args[..], &["--report", "@fuzz.html"]].concat());
     assert_eq!(output.status.code(), Some(1));
     String::from_utf8(sandbox.read("fuzz.html")).unwrap()
+}
+
+/// The page of what `ubdlab crash` finds in a rename before its data, and that of the finding.
+fn crash_pages(sandbox: &Sandbox) -> [String; 2] {
+    let script = replacing(false, true);
+    let more = ["--out", "found", "--report", "crash.html"];
+    let done = crash(sandbox, OLD_OR_NEW, &more, &["sh", "-c", &script]);
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    let args = ["crash", "--repro", "found/finding-1.json"];
+    let args = [&args[..], &["--report", "finding.html"]].concat();
+    assert_eq!(sandbox.run(&args).status.code(), Some(1));
+    ["crash.html", "finding.html"].map(|name| String::from_utf8(sandbox.read(name)).unwrap())
 }
 
 /// A page is one file: it runs nothing and fetches nothing.
@@ -138,6 +151,70 @@ fn the_page_of_a_campaign_tells_each_finding_from_its_requests_to_the_wrong_sect
 }
 
 #[test]
+fn the_page_of_a_crash_tells_what_was_lost_and_how_to_see_it_again() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let [page, finding] = crash_pages(&sandbox);
+    for page in [&page, &finding] {
+        stands_alone(page);
+        for part in [
+            "id=\"verdict\"",
+            "mv work/f.new work/f",
+            "id=\"finding-1\"",
+            "<span class=\"tag\">LOST</span> 1: write f 0+3</li>",
+            "<span class=\"tag\">survived</span> 2: rename f.new to f</li>",
+            "the power is cut",
+            "before: sync directory .",
+            "the check ended with status 7",
+            "<pre>neither\n</pre>",
+            "<pre>ubdlab crash --repro found/finding-1.json</pre>",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+    }
+    for part in [
+        "id=\"moments\"",
+        "<pre>ubdlab crash --dir work --check ",
+        "do not pass the check</h1>",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+}
+
+#[test]
+fn the_page_of_a_crash_says_first_what_fails_without_one() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let more = ["--report", "crash.html"];
+    let done = crash(
+        &sandbox,
+        OLD_OR_NEW,
+        &more,
+        &["sh", "-c", "echo \"<b>\" >work/f"],
+    );
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    let page = String::from_utf8(sandbox.read("crash.html")).unwrap();
+    stands_alone(&page);
+    assert!(
+        page.contains("The check does not pass without a crash"),
+        "{page}"
+    );
+    assert!(page.contains("<pre>&lt;b&gt;\nneither\n</pre>"), "{page}");
+    // All is well.
+    let script = replacing(true, true);
+    let done = crash(&sandbox, OLD_OR_NEW, &more, &["sh", "-c", &script]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let page = String::from_utf8(sandbox.read("crash.html")).unwrap();
+    stands_alone(&page);
+    assert!(
+        page.contains("What the crashes have left passes the check"),
+        "{page}"
+    );
+}
+
+#[test]
 fn a_page_that_cannot_be_written_is_an_error() {
     let sandbox = Sandbox::new();
     let trace = bundled("sqlite-wal.ubdtrace");
@@ -193,10 +270,15 @@ fn nothing_overlaps_on_a_desk_or_on_a_phone() {
     let Some(chromium) = peers::optional_peer("chromium") else {
         return;
     };
-    let sandbox = Sandbox::new();
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let [crash, finding] = crash_pages(&sandbox);
     for (name, page) in [
         ("replay", replay_page(&sandbox)),
         ("fuzz", fuzz_page(&sandbox)),
+        ("crash", crash),
+        ("finding", finding),
     ] {
         let looked = format!("{name}-looked.html");
         sandbox.write(&looked, page + LOOK);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use driver::exact_count;
 use serde::Serialize;
 
-use crate::crash::{Checks, Fate, Finding, Group, Plan, Ran, Recipe, Session};
+use crate::crash::{AtMoment, Checks, CommandLine, Fate, Group, Model, Plan, Ran, Recipe, Session};
+use crate::report::{CrashPage, CrashesTold, crash_page};
 
 use super::super::output;
 use super::Args;
@@ -36,6 +37,17 @@ pub(super) struct Report {
     stopped_early: bool,
     failed_images: u64,
     findings: Vec<FindingReport>,
+    #[serde(skip)]
+    for_the_page: ForThePage,
+}
+
+/// What a page tells beside it.
+#[derive(Debug)]
+struct ForThePage {
+    model: Model,
+    without_crash: Ran,
+    moments: Vec<AtMoment>,
+    groups: Vec<Group>,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,15 +86,14 @@ struct Unsynced {
 impl Report {
     fn begin(session: &Session, args: &Args) -> Report {
         let (changes, syncs) = session.changes();
-        let words = args.command.iter().map(|word| word.to_string_lossy());
         Report {
-            command: words.collect::<Vec<_>>().join(" "),
+            command: session.command().to_string(),
             check: (args.check.iter())
                 .map(|check| check.to_string_lossy().into_owned())
                 .collect(),
-            model: match args.model {
-                super::ModelArg::Power => "power",
-                super::ModelArg::Kill => "kill",
+            model: match Model::from(args.model) {
+                Model::Power => "power",
+                Model::Kill => "kill",
             },
             seed: args.seed,
             changes,
@@ -95,6 +106,12 @@ impl Report {
             stopped_early: false,
             failed_images: 0,
             findings: Vec::new(),
+            for_the_page: ForThePage {
+                model: args.model.into(),
+                without_crash: session.at_the_end.clone(),
+                moments: Vec::new(),
+                groups: Vec::new(),
+            },
         }
     }
 
@@ -111,6 +128,8 @@ impl Report {
         found: Vec<Group>,
         files: &[PathBuf],
     ) -> Report {
+        let mut begun = Report::begin(session, args);
+        begun.for_the_page.moments = session.by_moment(plan, checks);
         let files = files.iter().map(|file| file.to_string_lossy().into_owned());
         let files = files.map(Some).chain(std::iter::repeat(None));
         let failed = checks.failed.iter();
@@ -122,11 +141,49 @@ impl Report {
             checked_images: checks.checked,
             stopped_early: checks.stopped,
             failed_images: alike.sum(),
-            findings: (found.into_iter().zip(files))
+            findings: (found.iter().zip(files))
                 .map(|(group, file)| FindingReport::of(group, file))
                 .collect(),
-            ..Report::begin(session, args)
+            for_the_page: ForThePage {
+                groups: found,
+                ..begun.for_the_page
+            },
+            ..begun
         }
+    }
+
+    /// The page. `remarks` are what the user was told before.
+    pub(super) fn page(&self, remarks: &[String]) -> String {
+        let ForThePage {
+            model,
+            without_crash,
+            moments,
+            groups,
+        } = &self.for_the_page;
+        let files = self.findings.iter().filter_map(|it| it.file.as_deref());
+        let again: Vec<String> = files.map(repeating).collect();
+        let words = std::env::args_os().skip(1);
+        let invocation = CommandLine::Program("ubdlab".into(), words.collect());
+        crash_page(&CrashPage {
+            invocation: &invocation.to_string(),
+            command: &self.command,
+            check: &self.check,
+            model: *model,
+            changes: self.changes,
+            syncs: self.syncs,
+            remarks,
+            without_crash,
+            crashes: CrashesTold {
+                images: self.images,
+                different: self.different_images,
+                checked: self.checked_images,
+                failed: self.failed_images,
+                stopped: self.stopped_early,
+                moments,
+                findings: groups,
+                again: &again,
+            },
+        })
     }
 
     pub(super) fn is_good(&self) -> bool {
@@ -198,36 +255,29 @@ impl Checked {
 }
 
 impl FindingReport {
-    fn of(group: Group, file: Option<String>) -> FindingReport {
-        let Group { finding, images } = group;
-        let Finding {
-            point,
-            after,
-            before,
-            at_stake,
-            recipe,
-            ran,
-        } = finding;
-        let unsynced = at_stake.into_iter().map(|lost| Unsynced {
-            change: lost.number,
-            operation: lost.operation,
-            fate: match lost.fate {
+    fn of(group: &Group, file: Option<String>) -> FindingReport {
+        let finding = &group.finding;
+        let unsynced = finding.at_stake().map(|operation| Unsynced {
+            change: operation.number,
+            operation: operation.operation.clone(),
+            fate: match operation.fate {
+                Fate::Safe => "safe".to_owned(),
                 Fate::Survived => "survived".to_owned(),
                 Fate::Lost => "lost".to_owned(),
                 Fate::Torn(kept, all) => format!("torn: {kept} of {all} sectors survived"),
             },
         });
         FindingReport {
-            images,
-            changes_before: point,
-            after,
-            before,
+            images: group.images,
+            changes_before: finding.point,
+            after: finding.after.clone(),
+            before: finding.before.clone(),
             unsynced: unsynced.collect(),
-            killed_at_border: match recipe {
+            killed_at_border: match finding.recipe {
                 Recipe::KilledWithin(border) => Some(border),
                 _ => None,
             },
-            check: Checked::of(&ran),
+            check: Checked::of(&finding.ran),
             file,
         }
     }
@@ -280,10 +330,15 @@ impl FindingReport {
             output::line(format_args!("    and {} more", gone.len() - MOST_LISTED));
         }
         if let Some(file) = &self.file {
-            let word = driver::shell_word(Path::new(file));
-            output::line(format_args!("  again: ubdlab crash --repro {word}"));
+            output::line(format_args!("  again: {}", repeating(file)));
         }
     }
+}
+
+/// The command that checks what is in a file again.
+pub(super) fn repeating(file: &str) -> String {
+    let word = driver::shell_word(Path::new(file));
+    format!("ubdlab crash --repro {word}")
 }
 
 /// What came of a finding that was checked again.

@@ -8,11 +8,13 @@ use crossbeam_channel::bounded;
 use driver::shown;
 
 use crate::crash::{FORMAT, FindingFile};
+use crate::report::crash_finding_page;
 
 use super::super::interrupt::Interrupt;
+use super::super::page::PageFile;
 use super::super::temporary::TemporaryDirectory;
 use super::super::{Failure, Verdict, output};
-use super::report::{Repeated, last_lines};
+use super::report::{Repeated, last_lines, repeating};
 use super::{Args, failure};
 
 /// The largest file that is read as a finding.
@@ -20,6 +22,7 @@ const LARGEST: u64 = 2 << 30;
 
 /// Checks the remains of the finding in `file` again, or mounts them.
 pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
+    let page = PageFile::begin(args.report.as_deref(), None, &[file])?;
     let finding = read(file)?;
     let interrupt = Interrupt::catch();
     if let Some(directory) = &args.mount {
@@ -65,7 +68,7 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
     let ran = finding.check_again(&directory, within, args.timeout, interrupt.stop());
     let ran = ran.map_err(failure)?;
     let repeated = Repeated {
-        command: finding.command,
+        command: finding.command.clone(),
         check: finding.check.text().to_string_lossy().into_owned(),
         passes: ran.end.is_good(),
         end: ran.end.to_string(),
@@ -75,6 +78,16 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
         true => output::json(&repeated)?,
         false => repeated.print(),
     }
+    page.write(|| {
+        let told = finding.told(ran).map_err(|error| failure(error.into()))?;
+        let again = repeating(&file.to_string_lossy());
+        Ok(crash_finding_page(
+            &repeated.command,
+            &repeated.check,
+            &told,
+            &again,
+        ))
+    })?;
     Ok(match repeated.passes {
         true => Verdict::Good,
         false => Verdict::ViolationFound,

@@ -35,7 +35,8 @@ pub type Listed<'a> = (&'a OsStr, InodeNumber, NodeKind);
 #[derive(Clone)]
 pub struct Tree {
     pub(super) assumptions: Assumptions,
-    pub(super) nodes: BTreeMap<InodeNumber, Node>,
+    /// Trees that have a node in common share it.
+    pub(super) nodes: BTreeMap<InodeNumber, Rc<Node>>,
     pub(super) next: u64,
     /// The changes of names that are not durable.
     pub(super) events: Vec<NameEvent>,
@@ -47,18 +48,19 @@ impl Tree {
     pub fn new(assumptions: Assumptions) -> Tree {
         let mut root = Node::new(Body::Directory(Directory::new(ROOT)), Moment::default());
         (root.mode, root.links) = (0o755, 1);
-        Tree::of(assumptions, BTreeMap::from([(ROOT, root)]), ROOT.0 + 1)
+        let nodes = BTreeMap::from([(ROOT, Rc::new(root))]);
+        Tree::of(assumptions, nodes, ROOT.0 + 1)
     }
 
     /// One of these nodes, all of which are durable.
     pub(super) fn of(
         assumptions: Assumptions,
-        nodes: BTreeMap<InodeNumber, Node>,
+        nodes: BTreeMap<InodeNumber, Rc<Node>>,
         next: u64,
     ) -> Tree {
         Tree {
             assumptions,
-            allocated: nodes.values().map(Node::allocated).sum(),
+            allocated: nodes.values().map(|node| node.allocated()).sum(),
             nodes,
             next,
             events: Vec::new(),
@@ -186,6 +188,7 @@ impl Tree {
             TreeChange::PunchHole { file, range } => {
                 self.change_file(index, at, *file, Change::PunchHole(*range))
             }
+            TreeChange::Reserve { file, range } => self.reserve(at, *file, *range),
             TreeChange::Create {
                 name,
                 node,
@@ -231,22 +234,26 @@ impl Tree {
     /// Forgets what has no name, is not open, and has no name after any power cut. Whoever builds
     /// a tree from a list of changes must not: a later one may be about a file that was open then.
     pub fn forget_lost(&mut self) {
-        let is_lost = |node: &Node| node.links == 0 && node.open == 0;
+        let is_lost = |node: &Rc<Node>| node.links == 0 && node.open == 0;
         if !self.nodes.values().any(is_lost) {
             return;
         }
-        let named = self.may_be_named();
+        let named = self.may_be_named(|_| true);
         self.nodes
             .retain(|number, node| !is_lost(node) || named.contains(number));
-        self.allocated = self.nodes.values().map(Node::allocated).sum();
+        self.allocated = self.nodes.values().map(|node| node.allocated()).sum();
     }
 
     pub(super) fn node(&self, node: InodeNumber) -> HostResult<&Node> {
-        self.nodes.get(&node).ok_or(HostError::NotFound)
+        self.nodes
+            .get(&node)
+            .map(|node| &**node)
+            .ok_or(HostError::NotFound)
     }
 
     pub(super) fn node_mut(&mut self, node: InodeNumber) -> HostResult<&mut Node> {
-        self.nodes.get_mut(&node).ok_or(HostError::NotFound)
+        let node = self.nodes.get_mut(&node).ok_or(HostError::NotFound)?;
+        Ok(Node::changed(node))
     }
 
     fn change_file(
@@ -256,10 +263,7 @@ impl Tree {
         file: InodeNumber,
         change: Change,
     ) -> HostResult<()> {
-        let FileRange { start, len } = change.range();
-        let end = start.0.checked_add(len.0);
-        end.filter(|&end| end <= MOST_BYTES)
-            .ok_or(HostError::TooLarge)?;
+        check_end(change.range())?;
         let node = self.node_mut(file)?;
         let before = node.allocated();
         let inode = node.file_mut()?;
@@ -268,6 +272,17 @@ impl Tree {
             inode.change(index, change);
         }
         (node.modified, node.changed) = (at, at);
+        let after = node.allocated();
+        self.allocated = self.allocated - before + after;
+        Ok(())
+    }
+
+    fn reserve(&mut self, at: Moment, file: InodeNumber, range: FileRange) -> HostResult<()> {
+        check_end(range)?;
+        let node = self.node_mut(file)?;
+        let before = node.allocated();
+        node.file_mut()?.reserve(range);
+        node.changed = at;
         let after = node.allocated();
         self.allocated = self.allocated - before + after;
         Ok(())
@@ -295,12 +310,8 @@ impl Tree {
     }
 
     fn settle(&mut self) {
-        for node in self.nodes.values_mut() {
-            match &mut node.body {
-                Body::File(file) => file.settle(),
-                Body::Directory(directory) => directory.settle(),
-                Body::SymbolicLink(_) => {}
-            }
+        for node in self.nodes.values_mut().filter(|node| !node.is_at_rest()) {
+            Node::changed(node).settle();
         }
         self.events.clear();
     }
@@ -323,6 +334,12 @@ impl Tree {
             (false, _) => Some(from),
         })
     }
+}
+
+fn check_end(FileRange { start, len }: FileRange) -> HostResult<()> {
+    let end = start.0.checked_add(len.0);
+    let is_possible = end.is_some_and(|end| end <= MOST_BYTES);
+    is_possible.then_some(()).ok_or(HostError::TooLarge)
 }
 
 pub(super) fn check_name(name: &OsStr) -> HostResult<()> {

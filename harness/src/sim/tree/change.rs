@@ -97,6 +97,13 @@ pub enum TreeChange {
         /// Which bytes.
         range: FileRange,
     },
+    /// Space is allocated for bytes of a file, which stay as they are.
+    Reserve {
+        /// The file.
+        file: InodeNumber,
+        /// Which bytes.
+        range: FileRange,
+    },
     /// Something new gets a name.
     Create {
         /// The name.
@@ -152,6 +159,14 @@ impl TreeChange {
         }
     }
 
+    /// The bytes of space that it may take.
+    pub fn space(&self) -> u64 {
+        match self {
+            TreeChange::Reserve { range, .. } => range.len.0,
+            _ => self.payload(),
+        }
+    }
+
     /// The bytes of a file that it changes; a new length is the empty range there.
     pub fn range(&self) -> Option<FileRange> {
         match self {
@@ -159,7 +174,7 @@ impl TreeChange {
                 Some(FileRange::new(*at, Bytes(data.len() as u64)))
             }
             TreeChange::SetLen { len, .. } => Some(FileRange::new(FileOffset(len.0), Bytes(0))),
-            TreeChange::PunchHole { range, .. } => Some(*range),
+            TreeChange::PunchHole { range, .. } | TreeChange::Reserve { range, .. } => Some(*range),
             _ => None,
         }
     }
@@ -169,7 +184,8 @@ impl TreeChange {
         match self {
             TreeChange::Write { file, .. }
             | TreeChange::SetLen { file, .. }
-            | TreeChange::PunchHole { file, .. } => Some(*file),
+            | TreeChange::PunchHole { file, .. }
+            | TreeChange::Reserve { file, .. } => Some(*file),
             TreeChange::SetAttributes { node, .. } => Some(*node),
             TreeChange::SyncFile(node)
             | TreeChange::FailSync(node)
@@ -210,7 +226,7 @@ impl Recorded {
                 format!("{kind} {} {at}+{}", name(*file), data.len())
             }
             TreeChange::SetLen { file, len } => format!("{kind} {} {}", name(*file), len.0),
-            TreeChange::PunchHole { file, range } => {
+            TreeChange::PunchHole { file, range } | TreeChange::Reserve { file, range } => {
                 format!("{kind} {} {}+{}", name(*file), range.start, range.len.0)
             }
             TreeChange::Create { name, .. } | TreeChange::Remove(name) => {

@@ -1,6 +1,7 @@
 //! What a crash leaves of a simulated directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use driver::host::HostResult;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use super::super::survivors::{
 };
 use super::carry_out::{ROOT, Tree};
 use super::change::TreeChange;
-use super::names::in_order;
+use super::names::{Directory, in_order};
 use super::node::{Body, Node};
 
 /// What is at stake when the power goes.
@@ -65,20 +66,24 @@ impl AtStake {
 impl Tree {
     /// What a power cut would put at stake now.
     pub fn at_stake(&self) -> AtStake {
-        let named = self.may_be_named();
-        let files = self.nodes.iter().filter_map(|(&inode, node)| {
-            let file = node.file().ok()?;
+        let with_changes = self.nodes.iter().filter_map(|(&inode, node)| {
+            let file = node.file().ok().filter(|file| !file.is_at_rest())?;
             let operations = file.unsynced(&self.assumptions);
-            let matters = !operations.is_empty() && named.contains(&inode);
-            matters.then(|| UnsyncedFile {
+            let path = Rc::clone(&file.path);
+            let has_changes = !operations.is_empty();
+            has_changes.then_some(UnsyncedFile {
                 inode,
-                path: std::rc::Rc::clone(&file.path),
+                path,
                 operations,
             })
         });
+        let mut files: Vec<UnsyncedFile> = with_changes.collect();
+        let wanted: BTreeSet<InodeNumber> = files.iter().map(|file| file.inode).collect();
+        let named = self.may_be_named(|inode| wanted.contains(&inode));
+        files.retain(|file| named.contains(&file.inode));
         AtStake {
             files: Unsynced {
-                files: files.collect(),
+                files,
                 directories: Vec::new(),
                 times: BTreeMap::new(),
                 ordered_names: self.assumptions.ordered_names,
@@ -108,13 +113,18 @@ impl Tree {
         }
         let mut nodes = self.named_by(&directories);
         for (number, node) in &mut nodes {
-            if let Body::File(file) = &mut node.body {
-                let kept = survivors.files.get(number).map(Vec::as_slice);
-                let content = file.after_power_cut(*number, kept, &self.assumptions)?;
-                *file = Inode::new(&file.path, content);
+            let Ok(file) = node.file() else {
+                continue;
+            };
+            let kept = survivors.files.get(number).map(Vec::as_slice);
+            if file.is_at_rest() && kept.is_none_or(<[_]>::is_empty) {
+                continue;
             }
+            let content = file.after_power_cut(*number, kept, &self.assumptions)?;
+            let remains = Inode::new(&file.path, content);
+            Node::changed(node).body = Body::File(remains);
         }
-        Ok(self.restarted(nodes))
+        Ok(Tree::of(self.assumptions, nodes, self.next))
     }
 
     /// What there is after the processes were killed: all that was done.
@@ -124,8 +134,11 @@ impl Tree {
             let directory = node.directory().ok()?;
             Some((number, directory.clone()))
         });
-        let nodes = self.named_by(&directories.collect());
-        self.restarted(nodes)
+        let mut nodes = self.named_by(&directories.collect());
+        for node in nodes.values_mut().filter(|node| !node.is_at_rest()) {
+            Node::changed(node).settle();
+        }
+        Tree::of(self.assumptions, nodes, self.next)
     }
 
     /// In how many ways a kill can cut `next` short, which is the change that comes next.
@@ -156,17 +169,17 @@ impl Tree {
         Ok(())
     }
 
-    /// All that may have a name after a power cut.
-    pub(super) fn may_be_named(&self) -> BTreeSet<InodeNumber> {
-        let mut named = BTreeSet::from([ROOT]);
-        for node in self.nodes.values() {
-            if let Ok(directory) = node.directory() {
-                named.extend(directory.durable());
-            }
-        }
+    /// Those of the `wanted` that may have a name after a power cut.
+    pub(super) fn may_be_named(
+        &self,
+        wanted: impl Fn(InodeNumber) -> bool,
+    ) -> BTreeSet<InodeNumber> {
+        let directories = self.nodes.values().filter_map(|node| node.directory().ok());
+        let durable = directories.flat_map(Directory::durable);
         let edits = self.events.iter().flat_map(|event| &event.edits);
-        named.extend(edits.filter_map(|edit| edit.to));
-        named
+        let named = [ROOT].into_iter().chain(durable);
+        let named = named.chain(edits.filter_map(|edit| edit.to));
+        named.filter(|&inode| wanted(inode)).collect()
     }
 
     fn surviving_names(&self, survivors: &TreeSurvivors) -> Result<Vec<bool>, BadSurvivors> {
@@ -188,45 +201,70 @@ impl Tree {
         })
     }
 
-    /// The nodes that have a name where these directories have these names. A directory has one:
-    /// where names are not ordered, a second one can be left of a rename of it.
+    /// The nodes that have a name where these directories have these names, open to nobody. A
+    /// directory has one name: where names are not ordered, a second one can be left of a rename of
+    /// it. What is as it was is shared with this tree.
     fn named_by(
         &self,
-        directories: &BTreeMap<InodeNumber, super::names::Directory>,
-    ) -> BTreeMap<InodeNumber, Node> {
-        let mut nodes: BTreeMap<InodeNumber, Node> = BTreeMap::new();
+        directories: &BTreeMap<InodeNumber, Directory>,
+    ) -> BTreeMap<InodeNumber, Rc<Node>> {
+        let mut found: BTreeMap<InodeNumber, Named<'_>> = BTreeMap::new();
         let mut next = vec![(ROOT, ROOT)];
         while let Some((number, parent)) = next.pop() {
-            if let Some(node) = nodes.get_mut(&number) {
-                node.links += u32::from(!node.is_directory());
+            if let Some(named) = found.get_mut(&number) {
+                named.links += u32::from(!named.node.is_directory());
                 continue;
             }
             let Some(node) = self.nodes.get(&number) else {
                 continue;
             };
-            let mut node = node.clone();
-            (node.links, node.open) = (1, 0);
-            if let (Body::Directory(body), Some(names)) = (&mut node.body, directories.get(&number))
-            {
-                *body = names.clone();
-                body.parent = parent;
-                body.settle();
-                next.extend(names.iter().map(|(_, within)| (within, number)));
-            }
-            nodes.insert(number, node);
+            let names = directories.get(&number);
+            let within = names.into_iter().flat_map(Directory::iter);
+            next.extend(within.map(|(_, within)| (within, number)));
+            let named = Named {
+                node,
+                parent,
+                names,
+                links: 1,
+            };
+            found.insert(number, named);
         }
-        nodes
+        let found = found.into_iter();
+        found
+            .map(|(number, named)| (number, named.node()))
+            .collect()
     }
+}
 
-    /// The tree of these nodes, on which all is durable.
-    fn restarted(&self, nodes: BTreeMap<InodeNumber, Node>) -> Tree {
-        let mut tree = Tree::of(self.assumptions, nodes, self.next);
-        for node in tree.nodes.values_mut() {
-            if let Body::File(file) = &mut node.body {
-                file.settle();
-            }
+/// A node that has a name, with what other nodes say of it.
+struct Named<'a> {
+    node: &'a Rc<Node>,
+    parent: InodeNumber,
+    /// Of a directory, the names in it.
+    names: Option<&'a Directory>,
+    links: u32,
+}
+
+impl Named<'_> {
+    fn node(self) -> Rc<Node> {
+        let has_names = |names: &Directory| {
+            let directory = self.node.directory();
+            directory
+                .is_ok_and(|it| it.parent == self.parent && it.is_at_rest() && it.is_now(names))
+        };
+        let is_as_it_was = (self.node.links, self.node.open) == (self.links, 0);
+        let mut node = Rc::clone(self.node);
+        if is_as_it_was && self.names.is_none_or(has_names) {
+            return node;
         }
-        tree
+        let changed = Node::changed(&mut node);
+        (changed.links, changed.open) = (self.links, 0);
+        if let (Ok(directory), Some(names)) = (changed.directory_mut(), self.names) {
+            *directory = names.clone();
+            directory.parent = self.parent;
+            directory.settle();
+        }
+        node
     }
 }
 

@@ -23,7 +23,7 @@
 //!   or removed counts in its parent and in itself: no name survives in a directory that does not.
 //! - A sync of a directory makes durable what its changes need in others, too, as a journal does.
 //! - Owners, modes, times and the targets of symbolic links are not subject to crashes.
-//! - Space that is allocated and not written is not kept apart for the file.
+//! - Space that is allocated and not written is kept for the file by a sync of it.
 
 mod carry_out;
 pub mod change;

@@ -45,7 +45,7 @@ impl Tree {
             true => vec![name.directory, number],
             false => vec![name.directory],
         };
-        self.nodes.insert(number, node);
+        self.nodes.insert(number, Rc::new(node));
         self.next = number.0.saturating_add(1);
         let edit = edit(name, None, Some(number));
         self.change_names(index, at, touches, vec![edit])
@@ -169,10 +169,10 @@ impl Tree {
             let directory = self.node_mut(edit.name.directory)?;
             (directory.modified, directory.changed) = (at, at);
             directory.directory_mut()?.change(edit);
-            if let Some(node) = edit.from.and_then(|node| self.nodes.get_mut(&node)) {
+            if let Some(node) = edit.from.and_then(|node| self.node_mut(node).ok()) {
                 node.links = node.links.saturating_sub(1);
             }
-            if let Some(node) = edit.to.and_then(|node| self.nodes.get_mut(&node)) {
+            if let Some(node) = edit.to.and_then(|node| self.node_mut(node).ok()) {
                 node.links += 1;
                 if let Ok(directory) = node.directory_mut() {
                     directory.parent = edit.name.directory;

@@ -48,6 +48,16 @@ impl Directory {
         self.durable.values().copied()
     }
 
+    /// Whether all of it is known to be durable.
+    pub(super) fn is_at_rest(&self) -> bool {
+        Rc::ptr_eq(&self.durable, &self.current)
+    }
+
+    /// Whether it is known to have the names of the other one now.
+    pub(super) fn is_now(&self, other: &Directory) -> bool {
+        Rc::ptr_eq(&self.current, &other.current)
+    }
+
     pub(super) fn settle(&mut self) {
         self.durable = Rc::clone(&self.current);
     }

@@ -1,6 +1,8 @@
 //! One file, directory or symbolic link of a simulated directory.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use driver::host::{HostError, HostResult};
 
@@ -63,6 +65,9 @@ pub(super) struct Node {
     pub(super) links: u32,
     /// How often it is open.
     pub(super) open: u32,
+    /// A number that a node does not have of which a reader sees something else. It is made when
+    /// it is asked for first.
+    digest: OnceCell<u128>,
 }
 
 impl Node {
@@ -77,6 +82,37 @@ impl Node {
             changed: at,
             links: 0,
             open: 0,
+            digest: OnceCell::new(),
+        }
+    }
+
+    /// The node, to be changed, which other trees may share until then.
+    pub(super) fn changed(shared: &mut Rc<Node>) -> &mut Node {
+        let node = Rc::make_mut(shared);
+        node.digest.take();
+        node
+    }
+
+    /// What is known of it by now, or else what `make` says.
+    pub(super) fn digest_or(&self, make: impl FnOnce(&Node) -> u128) -> u128 {
+        *self.digest.get_or_init(|| make(self))
+    }
+
+    /// Whether nothing of it would be at stake in a power cut but what its directories say.
+    pub(super) fn is_at_rest(&self) -> bool {
+        match &self.body {
+            Body::File(file) => file.is_at_rest(),
+            Body::Directory(directory) => directory.is_at_rest(),
+            Body::SymbolicLink(_) => true,
+        }
+    }
+
+    /// Makes it durable as it is now.
+    pub(super) fn settle(&mut self) {
+        match &mut self.body {
+            Body::File(file) => file.settle(),
+            Body::Directory(directory) => directory.settle(),
+            Body::SymbolicLink(_) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod cases;
 pub(crate) mod cli;
+pub(crate) mod crash;
 pub(crate) mod failing;
 pub(crate) mod fuse;
 pub(crate) mod images;

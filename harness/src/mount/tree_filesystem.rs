@@ -1,4 +1,5 @@
-//! What the kernel asks. Each request goes to the owner of the directory, with its reply.
+//! The file system as the kernel asks it: each request goes to the owner of the directory, with its
+//! reply.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,14 +13,13 @@ use fuser::{
     ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
     Request, TimeOrNow, WriteFlags,
 };
-use rustix::fs::OFlags;
 
-use super::mounted_tree::{MountedTree, file_type};
-use super::name_requests::Made;
+use super::mounted_tree::MountedTree;
+use super::translation::{
+    direct, empty, entry, file_type, is_durable, is_regular, made, moment, number, space, written,
+};
 use super::tree_mount::ForOwner;
-use crate::clock::time_of_day;
-use crate::sim::tree::{Attributes, EntryName, Moment, NewNode};
-use crate::sim::{InodeNumber, PAGE_SIZE};
+use crate::sim::tree::{Attributes, EntryName, NewNode};
 
 /// The longest transfer that the kernel is let ask for, in bytes.
 const LONGEST_TRANSFER: u32 = 1 << 20;
@@ -27,17 +27,13 @@ const LONGEST_TRANSFER: u32 = 1 << 20;
 /// How long the kernel may rely on what it was told: not at all.
 const NO_TIME: Duration = Duration::ZERO;
 
-/// The bits of a mode that say what kind of file it is, and those of a regular one.
-const KIND_OF_FILE: u32 = 0o170_000;
-const REGULAR_FILE: u32 = 0o100_000;
-
-/// The mount, as the kernel sees it.
-pub(super) struct Kernel {
+/// What the kernel takes for a file system: a way to the owner of the directory.
+pub(super) struct TreeFilesystem {
     /// Where requests go.
     pub(super) asked: Sender<ForOwner>,
 }
 
-impl Kernel {
+impl TreeFilesystem {
     /// Lets the owner of the directory do this. What is dropped answers itself with EIO.
     fn ask(&self, answer: impl FnOnce(&mut MountedTree) + Send + 'static) {
         let _ = self.asked.send(Box::new(answer));
@@ -59,58 +55,7 @@ impl Kernel {
     }
 }
 
-fn made(request: &Request, what: NewNode, mode: u32) -> Made {
-    Made {
-        what,
-        mode,
-        user: request.uid(),
-        group: request.gid(),
-    }
-}
-
-fn number(node: INodeNo) -> InodeNumber {
-    InodeNumber(node.0)
-}
-
-fn entry(directory: INodeNo, name: &OsStr) -> EntryName {
-    EntryName {
-        directory: number(directory),
-        name: name.to_owned(),
-    }
-}
-
-/// How files are opened: nothing of them is kept.
-fn direct() -> FopenFlags {
-    FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
-}
-
-/// `O_SYNC` has the bit of `O_DSYNC` too.
-fn is_durable(flags: i32) -> bool {
-    OFlags::from_bits_retain(flags as u32).contains(OFlags::DSYNC)
-}
-
-fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(error),
-    }
-}
-
-fn written(reply: ReplyWrite, result: Result<u32, Errno>) {
-    match result {
-        Ok(count) => reply.written(count),
-        Err(error) => reply.error(error),
-    }
-}
-
-fn moment(time: TimeOrNow) -> Moment {
-    Moment::of(match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => time_of_day(),
-    })
-}
-
-impl Filesystem for Kernel {
+impl Filesystem for TreeFilesystem {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         // Each of these the kernel may not know, or allow less of.
         let _ = config.add_capabilities(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP);
@@ -129,7 +74,7 @@ impl Filesystem for Kernel {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.ask(move |tree| match tree.attributes(number(ino)) {
+        self.ask(move |tree| match tree.look_at(number(ino)) {
             Ok(attributes) => reply.attr(&NO_TIME, &attributes),
             Err(error) => reply.error(error),
         });
@@ -188,11 +133,9 @@ impl Filesystem for Kernel {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        match mode & KIND_OF_FILE {
-            0 | REGULAR_FILE => {
-                self.make(request, entry(parent, name), NewNode::File, mode, reply);
-            }
-            _ => reply.error(Errno::EOPNOTSUPP),
+        match is_regular(mode) {
+            true => self.make(request, entry(parent, name), NewNode::File, mode, reply),
+            false => reply.error(Errno::EOPNOTSUPP),
         }
     }
 
@@ -262,7 +205,7 @@ impl Filesystem for Kernel {
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let durable = is_durable(flags.0);
-        self.ask(move |tree| match tree.open(number(ino), durable) {
+        self.ask(move |tree| match tree.open_named(number(ino), durable) {
             Ok(handle) => reply.opened(FileHandle(handle), direct()),
             Err(error) => reply.error(error),
         });
@@ -351,7 +294,7 @@ impl Filesystem for Kernel {
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.ask(move |tree| match tree.open(number(ino), false) {
+        self.ask(move |tree| match tree.open_named(number(ino), false) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(error) => reply.error(error),
         });
@@ -399,14 +342,7 @@ impl Filesystem for Kernel {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        self.ask(move |tree| {
-            let (all, used) = (tree.limits.bytes, tree.tree.allocated());
-            let (files, made) = (tree.limits.nodes, tree.tree.node_count());
-            let free = all.saturating_sub(used) / PAGE_SIZE;
-            let page = PAGE_SIZE as u32;
-            let left = files.saturating_sub(made);
-            reply.statfs(all / PAGE_SIZE, free, free, files, left, page, 255, page);
-        });
+        self.ask(move |tree| space(reply, tree));
     }
 
     fn fallocate(

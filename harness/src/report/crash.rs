@@ -1,0 +1,294 @@
+//! The page of a program that was crashed: what was run and how much of it survives, moment by
+//! moment, and for each finding the whole story, from the command's first change to what the check
+//! has said of the remains.
+
+use driver::host::OperationKind;
+
+use crate::crash::{AtMoment, CrashedOperation, Fate, Finding, Group, Model, Ran, Recipe};
+use crate::figures::{counted, grouped, were};
+
+use super::page::{Escaped, Page, Verdict};
+
+/// The most moments that the table has.
+const MOST_MOMENTS: usize = 60;
+
+/// What a page of a crashed program is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct CrashPage<'a> {
+    /// The whole command that has made the page.
+    pub invocation: &'a str,
+    /// What was crashed.
+    pub command: &'a str,
+    /// What has looked at the images.
+    pub check: &'a str,
+    /// What a crash was.
+    pub model: Model,
+    /// Changes that the command has made.
+    pub changes: u64,
+    /// Syncs among them.
+    pub syncs: u64,
+    /// What else there is to know of the run, a sentence each.
+    pub remarks: &'a [String],
+    /// Without a crash, what the check has said of the end.
+    pub without_crash: &'a Ran,
+    /// What came of the crashes.
+    pub crashes: CrashesTold<'a>,
+}
+
+/// What came of the crashes.
+#[derive(Clone, Copy, Debug)]
+pub struct CrashesTold<'a> {
+    /// The images, those that are alike counted each.
+    pub images: u64,
+    /// Those that are different.
+    pub different: u64,
+    /// Those of them that were checked.
+    pub checked: u64,
+    /// Those that do not pass, with all that are like them.
+    pub failed: u64,
+    /// Whether the checks were stopped before the end.
+    pub stopped: bool,
+    /// The images by moment.
+    pub moments: &'a [AtMoment],
+    /// What was found.
+    pub findings: &'a [Group],
+    /// For each finding, the command that checks it again, if it was kept.
+    pub again: &'a [String],
+}
+
+/// The page.
+pub fn crash_page(what: &CrashPage<'_>) -> String {
+    let mut page = head(what);
+    let told = &what.crashes;
+    page.figures(&[
+        ("changes", grouped(what.changes)),
+        ("syncs", grouped(what.syncs)),
+        ("moments", grouped(told.moments.len() as u64)),
+        ("images", grouped(told.images)),
+        ("different images", grouped(told.different)),
+        ("checked", grouped(told.checked)),
+        ("images that do not pass", grouped(told.failed)),
+    ]);
+    page.section("run", "What was run");
+    commands(
+        &mut page,
+        &[("crashed", what.command), ("check", what.check)],
+    );
+    for remark in what.remarks {
+        page.paragraph(remark);
+    }
+    page.paragraph("All of it again:");
+    page.raw(format_args!("<pre>{}</pre>\n", Escaped(what.invocation)));
+    page.end_section();
+    if !what.without_crash.end.is_good() {
+        page.section("without-crash", "The check, without a crash");
+        page.paragraph(format_args!("The check {}.", what.without_crash.end));
+        said(&mut page, what.without_crash);
+        page.end_section();
+        return page.finish();
+    }
+    moments(&mut page, told.moments);
+    for (number, group) in told.findings.iter().enumerate() {
+        let title = format!("Finding {} of {}", number + 1, told.findings.len());
+        let images = counted(group.images, "image");
+        page.section(&format!("finding-{}", number + 1), &title);
+        page.paragraph(format_args!(
+            "{images}: the check {}.",
+            group.finding.ran.end
+        ));
+        tell(&mut page, &group.finding);
+        match told.again.get(number) {
+            Some(again) => {
+                page.paragraph("Again:");
+                page.raw(format_args!("<pre>{}</pre>\n", Escaped(again)));
+            }
+            None => page.paragraph(
+                "It was not kept. With --out DIR the command above writes each finding as a file, \
+                 which ubdlab crash --repro checks again.",
+            ),
+        }
+        page.end_section();
+    }
+    page.finish()
+}
+
+/// The page of one finding that was checked again.
+pub fn crash_finding_page(command: &str, check: &str, finding: &Finding, again: &str) -> String {
+    let title = format!("A crash of {command}");
+    let (verdict, headline) = match finding.ran.end.is_good() {
+        true => (Verdict::Good, "What the crash has left passes the check"),
+        false => (
+            Verdict::Bad,
+            "What the crash has left does not pass the check",
+        ),
+    };
+    let meaning = format!("The check {}.", finding.ran.end);
+    let mut page = Page::new(&title, verdict, headline, &meaning);
+    page.section("finding-1", "The crash");
+    commands(&mut page, &[("crashed", command), ("check", check)]);
+    tell(&mut page, finding);
+    page.paragraph("Again:");
+    page.raw(format_args!("<pre>{}</pre>\n", Escaped(again)));
+    page.end_section();
+    page.finish()
+}
+
+fn head(what: &CrashPage<'_>) -> Page {
+    let title = format!("Crashing {}", what.command);
+    let told = &what.crashes;
+    if !what.without_crash.end.is_good() {
+        return Page::new(
+            &title,
+            Verdict::Bad,
+            "The check does not pass without a crash",
+            "Nothing was crashed: what is not fine without a crash tells nothing of one.",
+        );
+    }
+    let how = match what.model {
+        Model::Power => "the power was cut, and of what was not synced any part survived",
+        Model::Kill => "the processes were killed",
+    };
+    let mut tried = format!(
+        "At {} of what the command did {how}. {} checked.",
+        counted(told.moments.len() as u64, "moment"),
+        were(told.checked, "different image"),
+    );
+    if told.stopped {
+        tried += " The checks were stopped before the end.";
+    }
+    match told.failed {
+        0 => Page::new(
+            &title,
+            Verdict::Good,
+            "What the crashes have left passes the check",
+            &tried,
+        ),
+        failed => {
+            let images = counted(told.images, "image");
+            let headline = format!("{} of {images} do not pass the check", grouped(failed));
+            Page::new(&title, Verdict::Bad, &headline, &tried)
+        }
+    }
+}
+
+fn commands(page: &mut Page, commands: &[(&str, &str)]) {
+    for (name, command) in commands {
+        page.raw(format_args!(
+            "<p>{}:</p>\n<pre>{}</pre>\n",
+            Escaped(name),
+            Escaped(command)
+        ));
+    }
+}
+
+/// A table of the moments, or of those at which something does not pass if they are many.
+fn moments(page: &mut Page, moments: &[AtMoment]) {
+    page.section("moments", "What survived, moment by moment");
+    page.paragraph(
+        "The images of each moment that no earlier one has left. Where there are none, every image \
+         is byte for byte one that was checked before.",
+    );
+    let few = moments.len() <= MOST_MOMENTS;
+    let shown = moments.iter().filter(|moment| few || moment.failed > 0);
+    let shown: Vec<_> = shown.take(MOST_MOMENTS).collect();
+    if shown.len() < moments.len() {
+        let others = counted((moments.len() - shown.len()) as u64, "moment");
+        page.paragraph(format_args!(
+            "Left out are {others}: those at which every image passes, and what exceeds {MOST_MOMENTS}."
+        ));
+    }
+    let mut rows = vec![
+        ["after", "images", "do not pass"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    rows.extend(shown.into_iter().map(|moment| {
+        let after = match (moment.point.checked_sub(1), &moment.after) {
+            (Some(number), Some(after)) => format!("{number}: {after}"),
+            _ => "nothing yet".to_owned(),
+        };
+        vec![after, grouped(moment.different), grouped(moment.failed)]
+    }));
+    page.table(&rows);
+    page.end_section();
+}
+
+/// The operations in their order, with those that were lost marked, the crash, and what the check
+/// has said.
+fn tell(page: &mut Page, finding: &Finding) {
+    if finding.left_out > 0 {
+        page.paragraph(format_args!(
+            "{} that were not at stake are not listed.",
+            counted(finding.left_out, "earlier change")
+        ));
+    }
+    page.raw("<ol class=\"story\">\n");
+    for operation in &finding.operations {
+        let (class, tag) = class_and_tag(operation);
+        line(
+            page,
+            class,
+            &tag,
+            &format!("{}: {}", operation.number, operation.operation),
+        );
+    }
+    let killed = matches!(finding.recipe, Recipe::Killed | Recipe::KilledWithin(_));
+    let crash = match killed {
+        true => "the processes are killed",
+        false => "the power is cut",
+    };
+    line(page, "crash", "CRASH", crash);
+    match (&finding.before, &finding.recipe) {
+        (Some(before), Recipe::KilledWithin(border)) => {
+            let done = counted(*border, "page");
+            let what = format!("in the middle of: {before}, of which {done} were done");
+            line(page, "remark", "", &what);
+        }
+        (Some(before), _) => line(page, "remark", "", &format!("before: {before}")),
+        (None, _) => line(page, "remark", "", "when the command had ended"),
+    }
+    let class = match finding.ran.end.is_good() {
+        true => "remark",
+        false => "found",
+    };
+    let end = format!("the check {}", finding.ran.end);
+    line(page, class, "check", &end);
+    page.raw("</ol>\n");
+    said(page, &finding.ran);
+}
+
+fn line(page: &mut Page, class: &str, tag: &str, text: &str) {
+    page.raw(format_args!(
+        "<li class=\"{class}\"><span class=\"tag\">{}</span> {}</li>\n",
+        Escaped(tag),
+        Escaped(text)
+    ));
+}
+
+fn class_and_tag(operation: &CrashedOperation) -> (&'static str, String) {
+    use OperationKind::{SyncData, SyncDirectory};
+    match operation.fate {
+        Fate::Lost => ("host fate lost", "LOST".to_owned()),
+        Fate::Torn(kept, all) => ("host fate lost", format!("TORN, {kept} of {all}")),
+        Fate::Survived => ("host fate kept", "survived".to_owned()),
+        Fate::Safe if matches!(operation.kind, SyncData | SyncDirectory) => {
+            ("host changes", "sync".to_owned())
+        }
+        Fate::Safe => ("host", "safe".to_owned()),
+    }
+}
+
+/// What a check has said, as it is.
+fn said(page: &mut Page, ran: &Ran) {
+    let said = String::from_utf8_lossy(&ran.said);
+    if said.trim().is_empty() {
+        page.paragraph("The check has said nothing.");
+        return;
+    }
+    page.paragraph("The check has said:");
+    page.raw("<pre>");
+    for line in said.lines() {
+        page.raw(format_args!("{}\n", Escaped(line)));
+    }
+    page.raw("</pre>\n");
+}

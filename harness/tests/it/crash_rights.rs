@@ -1,0 +1,74 @@
+//! What `ubdlab crash` needs of the system, and what it says where that is missing.
+
+use std::process::{Command, Output};
+
+use crate::support::cli::{PROGRAM, Sandbox, output};
+use crate::support::crash::work;
+
+/// `ubdlab crash`, as the last words of another command.
+fn crash_by(sandbox: &Sandbox, before: &[&str]) -> Output {
+    let mut command = Command::new(before[0]);
+    command.args(&before[1..]).arg(PROGRAM);
+    command.args(["crash", "--dir", "work", "--check", "true", "--", "true"]);
+    output(command.current_dir(sandbox.path("")))
+}
+
+/// Root without the right to mount is what any other user is.
+#[test]
+fn a_user_who_may_not_mount_is_told_what_would_help() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("work")).unwrap();
+    let drops = ["setpriv", "--bounding-set", "-sys_admin"];
+    let before = match rustix::process::geteuid().is_root() {
+        true => &drops[..],
+        false => &["env"],
+    };
+    let done = crash_by(&sandbox, before);
+    assert_eq!(
+        (sandbox.text(&done.stderr).as_str(), done.status.code()),
+        (
+            "ubdlab: a mount namespace of its own: operation not permitted: it takes root, or \
+             `unshare --user --map-root-user --mount` before the command\n",
+            Some(3)
+        )
+    );
+}
+
+/// What the message names is enough, where the system has it for users.
+#[test]
+fn a_user_with_a_namespace_of_his_own_may_mount() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let unshare = ["unshare", "--user", "--map-root-user", "--mount"];
+    let allowed = Command::new(unshare[0])
+        .args(&unshare[1..])
+        .arg("true")
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this system gives no user a namespace");
+        return;
+    }
+    let done = crash_by(&sandbox, &unshare);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(0), "{said}");
+}
+
+#[test]
+fn a_system_without_fuse_is_told_of() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let dev = sandbox.path("dev");
+    std::fs::create_dir(&dev).unwrap();
+    sandbox.write("dev/null", "");
+    let script = "mount --bind dev /dev && exec \"$@\"";
+    let done = crash_by(
+        &sandbox,
+        &["unshare", "--mount", "sh", "-c", script, "without-fuse"],
+    );
+    let said = sandbox.text(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{said}");
+    assert!(said.contains("/dev/fuse"), "{said}");
+    assert!(said.contains("modprobe fuse"), "{said}");
+}
