@@ -150,6 +150,7 @@ impl<C> Submitter<C> {
     ) -> Result<(), Vec<NoWay<C>>> {
         let way = &self.way;
         let time = way.export.recording_time();
+        let device = (way.limits, way.export.about().synchronous);
         let (mut requests, mut nothing) = (Vec::new(), Vec::new());
         let mut numbers = Vec::new();
         let submissions = {
@@ -158,8 +159,7 @@ impl<C> Submitter<C> {
                 let number = known.next;
                 known.next += 1;
                 let of_client = (context, permit);
-                let (mut pending, begins) =
-                    Pending::begun(job, of_client, number, way.limits, time);
+                let (mut pending, begins) = Pending::begun(job, of_client, number, device, time);
                 match begins {
                     Begins::With(parts) => requests.extend(parts),
                     Begins::WithNothing(stands_for_it) => nothing.push(stands_for_it),

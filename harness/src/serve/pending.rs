@@ -38,17 +38,17 @@ pub(super) struct Pending<C> {
     pub(super) is_given_up: bool,
     /// Parts that are under way.
     under_way: usize,
-    /// And of a job without data their sectors.
+    /// The sectors of those parts, of a job without data.
     sectors_under_way: SectorCount,
     /// What has to be submitted yet of a job without data.
     rest: SectorRange,
-    /// It is one of which parts have to wait.
+    /// It is too long for all of its parts to be under way at once.
     pub(super) is_long: bool,
     parts: u64,
     operation: Operation,
     /// A flush comes after all else.
     then_flush: bool,
-    /// What is done is durable when it has ended well.
+    /// Once it has ended well, what it has done is durable.
     is_durable: bool,
     /// A read came to the end of the file.
     met_the_end: bool,
@@ -66,12 +66,13 @@ pub(super) enum Begins {
 }
 
 impl<C> Pending<C> {
-    /// The job with this number as it begins, and the requests that it begins with.
+    /// The job with this number as it begins, and the requests that it begins with. A device that
+    /// is `synchronous` makes each change durable before it is answered.
     pub(super) fn begun(
         job: Job,
         (context, permit): (C, Option<Permit>),
         number: u64,
-        limits: Limits,
+        (limits, synchronous): (Limits, bool),
         time: Option<Started>,
     ) -> (Pending<C>, Begins) {
         let range = job.range();
@@ -91,8 +92,13 @@ impl<C> Pending<C> {
             parts: 0,
             operation,
             then_flush,
-            is_durable: then_flush
-                || matches!(operation, Operation::Flush | Operation::Write { fua: true }),
+            is_durable: match operation {
+                Operation::Read => false,
+                Operation::Flush | Operation::Write { fua: true } => true,
+                Operation::Write { fua: false } | Operation::Discard | Operation::WriteZeroes => {
+                    then_flush || synchronous
+                }
+            },
             met_the_end: false,
             asked: time.map(|time| NotedJob::at(time, operation, range).then_flush(then_flush)),
         };
@@ -242,7 +248,7 @@ mod tests {
     /// A job as it begins, and what stands for it first.
     fn begun(job: Job, limits: Limits) -> (Pending<()>, Vec<Request>) {
         let time = Some(clock::start());
-        let (pending, begins) = Pending::begun(job, ((), None), 1, limits, time);
+        let (pending, begins) = Pending::begun(job, ((), None), 1, (limits, false), time);
         let requests = match begins {
             Begins::With(requests) => requests,
             Begins::WithNothing(stands_for_it) => vec![stands_for_it],
@@ -290,6 +296,33 @@ mod tests {
             let asked = format!("{:?}", pending.asked);
             let written_down = format!("then_flush: {expected}");
             assert!(asked.contains(&written_down), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_synchronous_device_makes_all_durable_that_it_is_asked_to_change() {
+        let range = SectorRange::new(Sector(8), SectorCount(8));
+        let write = |fua| Job::Write {
+            start: range.start,
+            data: vec![0; 4096],
+            fua,
+        };
+        for synchronous in [false, true] {
+            for (job, is_durable) in [
+                (Job::Read(range), false),
+                (Job::Flush, true),
+                (write(false), synchronous),
+                (write(true), true),
+                (Job::Discard { range, fua: false }, synchronous),
+                (Job::WriteZeroes { range, fua: false }, synchronous),
+                (Job::WriteZeroes { range, fua: true }, true),
+            ] {
+                let words = format!("{synchronous}: {job:?}");
+                let device = (Limits::ORDERED, synchronous);
+                let (pending, _) = Pending::begun(job, ((), None), 1, device, None);
+                assert_eq!(pending.is_durable(), is_durable, "{words}");
+                assert!(!pending.failed().is_durable());
+            }
         }
     }
 

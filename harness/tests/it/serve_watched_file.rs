@@ -11,6 +11,14 @@ use crate::support::server::Server;
 
 const IO_ERROR: u32 = 5;
 
+/// Cuts the COW file by 8 KiB.
+fn cut_file(sandbox: &Sandbox) {
+    let file = File::options().write(true).open(sandbox.path("cow"));
+    let file = file.unwrap();
+    let len = file.metadata().unwrap().len();
+    file.set_len(len - 8192).unwrap();
+}
+
 /// A device of which the last sector is in the COW file, which is then cut below it.
 fn cut() -> (Sandbox, Server, Client) {
     let sandbox = Sandbox::with_device();
@@ -18,10 +26,7 @@ fn cut() -> (Sandbox, Server, Client) {
     let mut client = Client::connect(&sandbox.path("nbd"));
     assert_eq!(client.write(0, SIZE - 512, &[7; 512]), 0);
     client.flush();
-    let file = File::options().write(true).open(sandbox.path("cow"));
-    let file = file.unwrap();
-    let len = file.metadata().unwrap().len();
-    file.set_len(len - 8192).unwrap();
+    cut_file(&sandbox);
     (sandbox, server, client)
 }
 
@@ -47,6 +52,19 @@ fn nothing_is_durable_in_a_file_that_was_cut() {
     let (_sandbox, server, mut client) = cut();
     assert_eq!(client.write(0, SIZE - 4096, &[8; 512]), 0);
     assert_eq!(client.ask(Command::Flush, 0, 0, 0), IO_ERROR);
+    ended(server);
+}
+
+/// It makes each write durable before it is answered.
+#[test]
+fn a_synchronous_device_acknowledges_no_write_in_a_file_that_was_cut() {
+    let sandbox = Sandbox::with_device();
+    let args = ["ubdas=@cow", "--nbd", "@nbd"];
+    let server = Server::start(&sandbox, &args);
+    let mut client = Client::connect(&sandbox.path("nbd"));
+    assert_eq!(client.write(0, SIZE - 512, &[7; 512]), 0);
+    cut_file(&sandbox);
+    assert_eq!(client.write(0, 0, &[8; 512]), IO_ERROR);
     ended(server);
 }
 
