@@ -13,6 +13,7 @@ use driver::resize::{ResizeError, ResizeOutcome};
 
 use super::handle::receive;
 use super::known::{Known, Message, SubmitterNumber, Visits};
+use super::owners::{Owner, Owners};
 use super::{BlockDevice, DeviceError, SentResize, Stepped, Stopped};
 
 /// Completions are handed over when this many are ready, or when there is nothing else to do.
@@ -56,15 +57,6 @@ impl Receiving {
     }
 }
 
-/// Whose a request is.
-struct Owner {
-    submitter: SubmitterNumber,
-    /// The tag that it came with.
-    tag: Tag,
-    /// It waits for a sync.
-    syncs: bool,
-}
-
 /// The thread's own side.
 pub(super) struct IoThread<D: Driver> {
     device: Stepped<D>,
@@ -75,11 +67,7 @@ pub(super) struct IoThread<D: Driver> {
     /// Requests for which the device's queue had no room.
     waiting: VecDeque<Request>,
     submitters: BTreeMap<SubmitterNumber, Receiving>,
-    /// Whose each request in flight is, by the tag that it has on the device.
-    owners: BTreeMap<Tag, Owner>,
-    /// The tag of the next request. None comes twice, so that a late second completion of a
-    /// request does not pass for the completion of another.
-    next: Tag,
+    owners: Owners,
     /// The first few completions of what the driver was not given, or had completed before.
     strays: Vec<Completion>,
     /// Submitters that have completions in their batch.
@@ -106,8 +94,7 @@ impl<D: Driver> IoThread<D> {
             closed: false,
             waiting: VecDeque::new(),
             submitters: BTreeMap::new(),
-            owners: BTreeMap::new(),
-            next: Tag(0),
+            owners: Owners::default(),
             strays: Vec::new(),
             with_batch: Vec::new(),
             batched: 0,
@@ -290,15 +277,11 @@ impl<D: Driver> IoThread<D> {
             Operation::Flush | Operation::Write { fua: true }
         );
         self.syncing += usize::from(syncs);
-        let owner = Owner {
+        self.owners.add(Owner {
             submitter,
             tag: request.tag,
             syncs,
-        };
-        let tag = self.next;
-        self.next = Tag(tag.0.wrapping_add(1));
-        self.owners.insert(tag, owner);
-        tag
+        })
     }
 
     /// Whether there was one.
@@ -306,7 +289,7 @@ impl<D: Driver> IoThread<D> {
         let mut any = false;
         for mut completion in self.device.completions() {
             any = true;
-            let Some(owner) = self.owners.remove(&completion.request.tag) else {
+            let Some(owner) = self.owners.remove(completion.request.tag) else {
                 if self.strays.len() < MOST_STRAYS {
                     self.strays.push(completion);
                 }
