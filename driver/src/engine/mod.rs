@@ -34,6 +34,7 @@ mod admission;
 mod alone;
 mod begun;
 mod hold;
+mod occupied;
 mod order;
 mod placement;
 mod plan;

@@ -11,6 +11,7 @@ use crate::units::SectorRange;
 
 use super::Hold;
 use super::begun::Begun;
+use super::occupied::Occupied;
 
 /// A request that has not begun.
 #[derive(Debug)]
@@ -28,8 +29,10 @@ pub(super) struct InOrder {
     waiting: VecDeque<Waiting>,
     begun: Vec<Option<Begun>>,
     free: Vec<Slot>,
-    /// Of those that have begun, how many keep others that overlap back by a change.
-    changing: usize,
+    /// The sectors that are being read.
+    reading: Occupied,
+    /// The sectors that are being changed.
+    changing: Occupied,
     /// None of those that wait may begin until something else happens.
     stalled: bool,
 }
@@ -40,7 +43,8 @@ impl InOrder {
             waiting: VecDeque::with_capacity(depth),
             begun: Vec::with_capacity(depth),
             free: Vec::with_capacity(depth),
-            changing: 0,
+            reading: Occupied::with_capacity(depth),
+            changing: Occupied::with_capacity(depth),
             stalled: false,
         }
     }
@@ -123,34 +127,29 @@ impl InOrder {
             return true;
         }
         let changes = request.operation.is_change();
-        let conflicts = |other_changes: bool, other: SectorRange| {
-            (changes || other_changes) && range.overlaps(other)
-        };
-        if changes || self.changing > 0 {
-            let mut begun = self.begun.iter().flatten();
-            if begun.any(|begun| begun.keeps_back() && conflicts(begun.changes(), begun.range)) {
-                return false;
-            }
+        if self.changing.overlaps(*range) || changes && self.reading.overlaps(*range) {
+            return false;
         }
         // Every one before it has to wait itself.
         let mut before = self.waiting.range(..index);
-        !before.any(|before| conflicts(before.request.operation.is_change(), before.range))
+        !before.any(|before| {
+            (changes || before.request.operation.is_change()) && range.overlaps(before.range)
+        })
     }
 
     /// Gives a request that begins its place.
     #[inline]
     pub(super) fn begin(&mut self, begun: Begun) -> Slot {
-        self.changing += usize::from(begun.changes());
-        match self.free.pop() {
-            Some(slot) => {
-                self.begun[slot as usize] = Some(begun);
-                slot
-            }
-            None => {
-                self.begun.push(Some(begun));
-                (self.begun.len() - 1) as Slot
-            }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.begun.push(None);
+            (self.begun.len() - 1) as Slot
+        });
+        match begun.changes() {
+            true => self.changing.put(slot, begun.range),
+            false => self.reading.put(slot, begun.range),
         }
+        self.begun[slot as usize] = Some(begun);
+        slot
     }
 
     #[inline]
@@ -165,7 +164,10 @@ impl InOrder {
         if let Some(begun) = self.begun.get_mut(slot as usize).and_then(Option::as_mut)
             && begun.take_effect()
         {
-            self.changing -= usize::from(begun.changes());
+            match begun.changes() {
+                true => self.changing.remove(slot),
+                false => self.reading.remove(slot),
+            }
             self.stalled = false;
         }
     }

@@ -236,9 +236,12 @@ impl<F> Handle<F> {
     /// # Errors
     /// If the device does not go on.
     pub fn complete_all(&mut self) -> Result<Vec<Completion>, DeviceError> {
-        self.wait()?;
-        self.in_flight = self.in_flight.saturating_sub(self.ready.len());
-        Ok(std::mem::take(&mut self.ready).into())
+        let batch = match self.ready.is_empty() {
+            true => self.next_batch()?,
+            false => std::mem::take(&mut self.ready).into(),
+        };
+        self.in_flight = self.in_flight.saturating_sub(batch.len());
+        Ok(batch)
     }
 
     /// Completions that nobody has taken.
@@ -253,16 +256,12 @@ impl<F> Handle<F> {
         self.submissions.known.why_it_ended()
     }
 
-    /// Waits until something is ready.
-    fn wait(&mut self) -> Result<(), DeviceError> {
-        while self.ready.is_empty() {
-            if self.in_flight == 0 {
-                return Err(DeviceError::Idle);
-            }
-            let batch = receive(&self.completions.completions);
-            self.ready.extend(batch.map_err(|_| self.why_it_ended())?);
+    /// Waits for completions, one at least.
+    fn next_batch(&self) -> Result<Vec<Completion>, DeviceError> {
+        if self.in_flight == 0 {
+            return Err(DeviceError::Idle);
         }
-        Ok(())
+        receive(&self.completions.completions).map_err(|_| self.why_it_ended())
     }
 
     fn take_ready(&mut self) -> Option<Completion> {
@@ -280,7 +279,9 @@ impl<F: HostFile> BlockDevice for Handle<F> {
     }
 
     fn complete(&mut self) -> Result<Completion, DeviceError> {
-        self.wait()?;
+        if self.ready.is_empty() {
+            self.ready = self.next_batch()?.into();
+        }
         self.take_ready().ok_or(DeviceError::Idle)
     }
 

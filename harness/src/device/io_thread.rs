@@ -13,9 +13,11 @@ use driver::resize::{ResizeError, ResizeOutcome};
 
 use super::handle::receive;
 use super::known::{Known, Message, SubmitterNumber, Visits};
+use super::owners::{Owner, Owners};
 use super::{BlockDevice, DeviceError, SentResize, Stepped, Stopped};
 
-/// Completions are handed over when this many are ready, or when there is nothing else to do.
+/// Messages are looked at, and completions handed over, when this many requests have been served,
+/// or when something else comes next. Both cost more than serving a small request.
 const BATCH: usize = 16;
 
 /// At most this many requests are served between two steps of a resize.
@@ -56,15 +58,6 @@ impl Receiving {
     }
 }
 
-/// Whose a request is.
-struct Owner {
-    submitter: SubmitterNumber,
-    /// The tag that it came with.
-    tag: Tag,
-    /// It waits for a sync.
-    syncs: bool,
-}
-
 /// The thread's own side.
 pub(super) struct IoThread<D: Driver> {
     device: Stepped<D>,
@@ -75,17 +68,11 @@ pub(super) struct IoThread<D: Driver> {
     /// Requests for which the device's queue had no room.
     waiting: VecDeque<Request>,
     submitters: BTreeMap<SubmitterNumber, Receiving>,
-    /// Whose each request in flight is, by the tag that it has on the device.
-    owners: BTreeMap<Tag, Owner>,
-    /// The tag of the next request. None comes twice, so that a late second completion of a
-    /// request does not pass for the completion of another.
-    next: Tag,
+    owners: Owners,
     /// The first few completions of what the driver was not given, or had completed before.
     strays: Vec<Completion>,
     /// Submitters that have completions in their batch.
     with_batch: Vec<SubmitterNumber>,
-    /// Completions in batches.
-    batched: usize,
     /// Requests in flight that wait for a sync.
     syncing: usize,
     resizes: VecDeque<(SentResize<D::File>, Sender<ResizeOutcome>)>,
@@ -106,11 +93,9 @@ impl<D: Driver> IoThread<D> {
             closed: false,
             waiting: VecDeque::new(),
             submitters: BTreeMap::new(),
-            owners: BTreeMap::new(),
-            next: Tag(0),
+            owners: Owners::default(),
             strays: Vec::new(),
             with_batch: Vec::new(),
-            batched: 0,
             syncing: 0,
             resizes: VecDeque::new(),
             resizing: None,
@@ -137,24 +122,23 @@ impl<D: Driver> IoThread<D> {
     fn run(&mut self) -> Result<(), DeviceError> {
         loop {
             let mut served = true;
-            for _ in 0..REQUESTS_A_RESIZE_STEP {
+            let mut left = REQUESTS_A_RESIZE_STEP;
+            while served && left > 0 {
                 self.take_messages();
-                served = self.device.serve(Wait::No)?;
-                let completed = self.take_completions();
-                if !served {
-                    break;
-                }
-                if !completed {
-                    // A publication goes on, which nobody may have asked for.
-                    self.hand_over();
-                }
+                // What is done does not wait for a sync, which any step may be now.
+                let most = match self.syncing {
+                    0 => BATCH,
+                    _ => 1,
+                };
+                served = self.device.serve_several(most)?;
+                self.take_completions();
+                self.hand_over();
+                left = left.saturating_sub(most);
             }
             self.begin_resize()?;
             if self.resizing.is_some() {
-                self.hand_over();
                 self.step_resize()?;
             } else if !served {
-                self.hand_over();
                 self.wait()?;
                 if self.closed && !self.device.is_busy() && self.waiting.is_empty() {
                     self.take_completions();
@@ -290,23 +274,19 @@ impl<D: Driver> IoThread<D> {
             Operation::Flush | Operation::Write { fua: true }
         );
         self.syncing += usize::from(syncs);
-        let owner = Owner {
+        self.owners.add(Owner {
             submitter,
             tag: request.tag,
             syncs,
-        };
-        let tag = self.next;
-        self.next = Tag(tag.0.wrapping_add(1));
-        self.owners.insert(tag, owner);
-        tag
+        })
     }
 
-    /// Whether there was one.
-    fn take_completions(&mut self) -> bool {
-        let mut any = false;
-        for mut completion in self.device.completions() {
-            any = true;
-            let Some(owner) = self.owners.remove(&completion.request.tag) else {
+    /// Puts what is complete into the batches of those whose it is.
+    fn take_completions(&mut self) {
+        let completions = self.device.completions();
+        let count = completions.len();
+        for (taken, mut completion) in completions.enumerate() {
+            let Some(owner) = self.owners.remove(completion.request.tag) else {
                 if self.strays.len() < MOST_STRAYS {
                     self.strays.push(completion);
                 }
@@ -318,20 +298,16 @@ impl<D: Driver> IoThread<D> {
                 receiving.in_flight = receiving.in_flight.saturating_sub(1);
                 if receiving.batch.is_empty() {
                     self.with_batch.push(owner.submitter);
+                    receiving.batch.reserve(count - taken);
                 }
                 receiving.batch.push(completion);
-                self.batched += 1;
             }
         }
-        // What is done should not wait for a sync that may come next.
-        if self.batched >= BATCH || self.syncing > 0 {
-            self.hand_over();
-        }
-        any
     }
 
+    /// Hands all batches over.
     fn hand_over(&mut self) {
-        if self.batched == 0 {
+        if self.with_batch.is_empty() {
             return;
         }
         self.known.update(self.device.driver());
@@ -346,7 +322,6 @@ impl<D: Driver> IoThread<D> {
                 self.submitters.remove(&submitter);
             }
         }
-        self.batched = 0;
     }
 
     fn begin_resize(&mut self) -> Result<(), DeviceError> {

@@ -16,6 +16,7 @@ mod handle;
 mod io_thread;
 mod known;
 mod on_files;
+mod owners;
 mod shared;
 mod stepped;
 

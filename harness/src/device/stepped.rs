@@ -69,7 +69,7 @@ impl<D: Driver> Stepped<D> {
     }
 
     /// The completions that are there, in their order.
-    pub(super) fn completions(&mut self) -> impl Iterator<Item = Completion> + '_ {
+    pub(super) fn completions(&mut self) -> impl ExactSizeIterator<Item = Completion> + '_ {
         self.completions.drain(..)
     }
 
@@ -168,6 +168,19 @@ impl<D: Driver> Stepped<D> {
         };
         let ended = self.take_ended(wait)?;
         Ok(ended || self.completions.len() > before)
+    }
+
+    /// Serves until this many completions are there to be taken, or a step brings none. Whether
+    /// that step did anything.
+    pub(super) fn serve_several(&mut self, completions: usize) -> Result<bool, DeviceError> {
+        while self.completions.len() < completions {
+            let before = self.completions.len();
+            let served = self.serve(Wait::No)?;
+            if self.completions.len() == before {
+                return Ok(served);
+            }
+        }
+        Ok(true)
     }
 
     /// Takes what the executor has ended. Whether there was anything.
