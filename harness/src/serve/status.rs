@@ -96,8 +96,8 @@ pub enum ResizeState {
         /// Why.
         error: String,
     },
-    /// It has stopped when data had been moved already. The device has its old size; whoever opens
-    /// it next finishes the resize.
+    /// It has stopped, and the file says that it is to be finished. The device has its old size;
+    /// whoever opens it next finishes the resize.
     Unfinished {
         /// Why, and what comes next.
         error: String,

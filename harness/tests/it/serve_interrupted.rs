@@ -102,10 +102,18 @@ fn a_reflow_that_is_stopped_half_way_says_so_and_the_next_server_finishes_it() {
     drop(Endpoints::of(up.export.clone()));
     let stopped = resizing.join().unwrap().unwrap_err();
     assert!(
-        matches!(stopped, CannotResize::HalfMoved { .. }),
+        matches!(
+            stopped,
+            CannotResize::Unfinished {
+                is_half_moved: true,
+                ..
+            }
+        ),
         "{stopped}"
     );
     let words = stopped.to_string();
+    let why = "stopped: the resize was given up. The file is half moved: ";
+    assert!(words.contains(why), "{words}");
     assert!(words.contains("then the device has 1 GiB"), "{words}");
     let state = resize().unwrap().state;
     assert_eq!(state, ResizeState::Unfinished { error: words });

@@ -30,7 +30,7 @@ pub(super) fn of_resize(error: &CannotResize) -> Errno {
         },
         CannotResize::Failed(ResizeError::Refused(_)) => Errno::EINVAL,
         CannotResize::Failed(ResizeError::SyncFailed | ResizeError::Abandoned)
-        | CannotResize::HalfMoved { .. }
+        | CannotResize::Unfinished { .. }
         | CannotResize::Device(_) => Errno::EIO,
     }
 }
