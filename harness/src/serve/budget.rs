@@ -124,6 +124,9 @@ mod tests {
             let permit = waits.take(60);
             (waits.used(), permit)
         });
+        while locked(&budget.state).waiting == 0 {
+            std::thread::yield_now();
+        }
         assert_eq!(budget.used(), 60);
         drop(first);
         let (used, permit) = waiting.join().unwrap();
