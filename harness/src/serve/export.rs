@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 use driver::blk::{Limits, Status};
 use driver::driver::Driver;
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::{shown, system_words};
 use userhelper::real_files::RealFile;
 
 use crate::clock::{self, Started};
@@ -18,7 +19,7 @@ use crate::device::{DeviceError, Handle, Submissions, Taken};
 use crate::locked::{locked, read_locked, write_locked};
 
 use super::client::{Completer, Submitter, client};
-use super::extents::{Extent, extents};
+use super::extents::{Extent, end_in_file, extents};
 use super::record::{NotedJob, Recorder, RecordingStatus};
 use super::resizing::Resizing;
 use super::server::Ending;
@@ -33,9 +34,9 @@ const COMMON_MEMORY: u64 = 256 << 20;
 /// What is kept of it for clients that have little.
 const RESERVED_MEMORY: u64 = 64 << 20;
 
-/// Where what is worth saying goes: a line each, without a line feed.
+/// Where the server's messages go, a line at a time, without a line feed.
 pub trait Tells: Send + Sync {
-    /// Says it.
+    /// Takes one message.
     fn tell(&self, line: &dyn fmt::Display);
 }
 
@@ -262,13 +263,19 @@ impl Export {
     pub(super) fn watch_file(&self) {
         let inner = Arc::clone(&self.0);
         let watch = move |driver: &dyn Driver<File = RealFile>| {
-            inner.file.watch(driver.own_file());
+            inner.file.watch(driver.own_file(), end_in_file(driver))
         };
-        let _ = self.0.submissions.look(watch);
+        if let Ok(Err(error)) = self.0.submissions.look(watch) {
+            self.tell(&format_args!(
+                "{}: what others do to the file is not noticed: {}",
+                shown(&self.0.about.path),
+                system_words(&error)
+            ));
+        }
     }
 
     /// What others have done to the file, which is told once. If it was cut, the server ends.
-    fn look_at_file(&self) -> Found {
+    pub(super) fn look_at_file(&self) -> Found {
         let mut resizes = None;
         let (found, is_news) = self.0.file.look(|| {
             let before = std::mem::replace(&mut resizes, self.0.resizing.count());

@@ -2,7 +2,10 @@
 
 use driver::driver::Driver;
 use driver::host::{FileRole, HostFile};
-use driver::units::{SECTOR_SIZE, SectorCount, SectorRange};
+use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+/// The last sector in the COW file is looked for in this many at a time, from the end.
+const LOOKED_AT: SectorCount = SectorCount((16 << 20) / SECTOR_SIZE);
 
 /// Sectors that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,27 @@ pub(super) fn extents<F: HostFile>(
             break;
         }
         rest = SectorRange::between(next.sectors.end()..rest.end());
+    }
+    found
+}
+
+/// Where the last sector of those ends that are in the COW file, or of a raw disk's. `None` if
+/// there is none, and of a driver that does not tell where it reads.
+pub(super) fn end_in_file<F: HostFile>(driver: &dyn Driver<File = F>) -> Option<FileOffset> {
+    let mut end = Sector(0) + driver.capacity();
+    let mut found = None;
+    while end > Sector(0) && found.is_none() {
+        let start = Sector(end.0.saturating_sub(LOOKED_AT.0));
+        let mut rest = SectorRange::between(start..end);
+        while !rest.is_empty() {
+            let place = driver.read_place(rest)?;
+            let sectors = SectorRange::between(rest.start..place.sectors.end().min(rest.end()));
+            if place.role == FileRole::Cow {
+                found = Some(place.at + sectors.count.bytes());
+            }
+            rest = SectorRange::between(sectors.end()..rest.end());
+        }
+        end = start;
     }
     found
 }

@@ -7,15 +7,17 @@
 //! file's goes on, because all of it is there as long as it is open.
 //!
 //! A file that was cut and is as long again before anybody looks is not told from one that was left
-//! alone.
+//! alone. While the device is resized it changes length and name of its file itself: nothing is
+//! compared then. When that has ended, the file has to be as long as what the device has in it.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use driver::shown;
-use driver::units::Bytes;
-use rustix::fs::{FileType, Stat};
+use driver::units::{Bytes, FileOffset};
+use rustix::fs::FileType;
 
 use crate::locked::locked;
 
@@ -30,8 +32,13 @@ pub(super) struct WatchedFile {
 struct State {
     /// `None` where there is nothing to watch.
     file: Option<OwnedFd>,
-    /// The longest that it has been since it was last replaced or resized by the device itself.
+    /// The longest that it has been, or has to be, since it was last replaced or resized by the
+    /// device itself.
     longest: u64,
+    /// It was too short for what is said to be in it when it was watched first.
+    is_damaged: bool,
+    /// Nothing is watched any more.
+    has_gone: bool,
     found: Found,
 }
 
@@ -56,23 +63,43 @@ impl WatchedFile {
         }
     }
 
-    /// From now on this one is watched, as it is now. What is no regular file cannot be cut.
-    pub(super) fn watch(&self, file: Option<&impl AsFd>) {
+    /// From now on this one is watched, as it is now, or as long as it has to be because what the
+    /// device has in it reaches up to `end`. What is no regular file cannot be cut.
+    ///
+    /// # Errors
+    /// The system's: it is not watched.
+    pub(super) fn watch(
+        &self,
+        file: Option<&impl AsFd>,
+        end: Option<FileOffset>,
+    ) -> io::Result<()> {
         let mut state = locked(&self.state);
-        state.file = None;
-        let Some(file) = file.and_then(|file| rustix::io::fcntl_dupfd_cloexec(file, 0).ok()) else {
-            return;
+        let is_first = state.file.take().is_none();
+        let Some(file) = file.filter(|_| !state.has_gone) else {
+            return Ok(());
         };
-        let is_regular = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_file();
-        if let Some(stat) = rustix::fs::fstat(&file).ok().filter(is_regular) {
-            state.longest = stat.st_size.unsigned_abs();
+        let file = rustix::io::fcntl_dupfd_cloexec(file, 0)?;
+        let stat = rustix::fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode).is_file() {
+            let len = stat.st_size.unsigned_abs();
+            let end = end.map_or(0, |end| end.0);
+            state.is_damaged |= is_first && len < end;
+            state.longest = match state.is_damaged {
+                // Others have not done that while it was served.
+                true => len,
+                false => len.max(end),
+            };
             state.file = Some(file);
         }
+        Ok(())
     }
 
-    /// Watches nothing any more, and keeps no file open. What was found stays.
+    /// Watches nothing any more, and keeps no file open, also where a resize ends afterwards. What
+    /// was found stays.
     pub(super) fn let_go(&self) {
-        locked(&self.state).file = None;
+        let mut state = locked(&self.state);
+        state.file = None;
+        state.has_gone = true;
     }
 
     /// Looks at the file: what has been found so far, and whether that is news. `is_quiet` says
@@ -140,7 +167,7 @@ mod tests {
         let file = File::create_new(&path).unwrap();
         file.set_len(8192).unwrap();
         let watched = WatchedFile::at(&path);
-        watched.watch(Some(&file));
+        watched.watch(Some(&file), None).unwrap();
         (watched, file)
     }
 
@@ -182,6 +209,12 @@ mod tests {
         std::fs::write(&watched.path, "another's").unwrap();
         let (found, is_news) = looked(&watched);
         assert!(is_news && matches!(&found, Found::Renamed(why) if why.contains("another name")));
+        // One that has its name again is as it was.
+        std::fs::rename(&aside, &watched.path).unwrap();
+        assert_eq!(looked(&watched), (Found::Nothing, false));
+        std::fs::rename(&watched.path, &aside).unwrap();
+        std::fs::write(&watched.path, "another's").unwrap();
+        assert!(looked(&watched).1);
         std::fs::remove_file(&aside).unwrap();
         let (found, is_news) = looked(&watched);
         let Found::Renamed(words) = found else {
@@ -193,16 +226,56 @@ mod tests {
         );
         let own = words.rsplit_once("until then it is ").unwrap().1;
         assert_eq!(std::fs::metadata(own).unwrap().len(), 8192);
-        // One whose name comes back is as it was.
-        std::fs::hard_link(own, &aside).unwrap_err();
+        // It is told once, whether the name is another file's or nobody's.
         std::fs::remove_file(&watched.path).unwrap();
         assert!(!looked(&watched).1);
     }
 
     #[test]
+    fn a_file_that_is_too_short_after_a_resize_was_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let (watched, file) = watched(directory.path());
+        for (end, is_cut) in [(4096, false), (8192, false), (8704, true)] {
+            watched.watch(Some(&file), Some(FileOffset(end))).unwrap();
+            let (found, is_news) = looked(&watched);
+            assert_eq!(matches!(found, Found::Cut(_)), is_cut, "{end}: {found:?}");
+            assert_eq!(is_news, is_cut);
+        }
+    }
+
+    /// What is wrong with it, `image check` tells.
+    #[test]
+    fn a_file_that_was_too_short_before_it_was_served_was_not_cut_meanwhile() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cow");
+        let file = File::create_new(&path).unwrap();
+        let watched = WatchedFile::at(&path);
+        for len in [8192, 4096] {
+            file.set_len(len).unwrap();
+            watched.watch(Some(&file), Some(FileOffset(8704))).unwrap();
+            assert_eq!(looked(&watched), (Found::Nothing, false));
+        }
+        file.set_len(0).unwrap();
+        assert!(looked(&watched).1);
+    }
+
+    /// A descriptor has the lock of the device's own one.
+    #[test]
+    fn a_file_that_was_let_go_stays_so_when_a_resize_ends_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        let (watched, file) = watched(directory.path());
+        watched.let_go();
+        watched.watch(Some(&file), None).unwrap();
+        assert!(locked(&watched.state).file.is_none());
+        file.set_len(0).unwrap();
+        assert_eq!(looked(&watched), (Found::Nothing, false));
+    }
+
+    #[test]
     fn what_is_no_file_is_not_watched() {
         let watched = WatchedFile::at(Path::new("/dev/null"));
-        watched.watch(Some(&File::open("/dev/null").unwrap()));
+        let null = File::open("/dev/null").unwrap();
+        watched.watch(Some(&null), None).unwrap();
         assert_eq!(looked(&watched), (Found::Nothing, false));
     }
 }

@@ -2,11 +2,16 @@
 
 use std::fs::File;
 
+use driver::blk::Status;
+use driver::resize::Strategy;
+use driver::units::{Bytes, SECTOR_SIZE, Sector};
 use harness::serve::nbd::message::Command;
+use harness::serve::{Ending, Export, Job};
+use userhelper::planner::{Shrink, Wish};
 
 use crate::support::cli::{SIZE, Sandbox};
 use crate::support::nbd::Client;
-use crate::support::served::start;
+use crate::support::served::{bring_up, start};
 use crate::support::server::Server;
 
 const IO_ERROR: u32 = 5;
@@ -87,6 +92,68 @@ fn a_cut_that_nobody_noticed_is_told_at_the_end() {
 }
 
 #[test]
+fn a_file_that_was_cut_is_not_resized() {
+    let (sandbox, server, _client) = cut();
+    let why = "somebody has cut the file from ";
+    let refused = sandbox.run(&["ctl", "@ctl", "resize", "+1M"]);
+    let said = sandbox.text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains(why), "{said}");
+    ended(server);
+}
+
+/// While it goes on, the device changes the file's length itself. Where it has ended before the
+/// cut, that is a cut like any other.
+#[test]
+fn a_cut_in_a_resize_is_noticed_when_that_has_ended() {
+    const OLD_SIZE: u64 = 64 << 20;
+    const NEW_SIZE: u64 = 1 << 30;
+    let sandbox = Sandbox::with_hole(OLD_SIZE);
+    let (up, ending) = bring_up(&sandbox.path("cow"));
+    write_all(&up.export, OLD_SIZE);
+    let wish = Wish {
+        new_size: Bytes(NEW_SIZE),
+        strategy: Some(Strategy::Reflow),
+        shrink: Shrink::Refuse,
+        online: true,
+    };
+    let export = up.export.clone();
+    let resizing = std::thread::spawn(move || export.resize(wish));
+    let resize = || up.export.status().unwrap().resize;
+    let frontier = || resize().and_then(|resize| resize.frontier_sector);
+    while frontier().is_none_or(|frontier| frontier >= OLD_SIZE / SECTOR_SIZE) {
+        std::thread::yield_now();
+    }
+    let file = File::options().write(true).open(sandbox.path("cow"));
+    let file = file.unwrap();
+    let start = file.metadata().unwrap().len() - NEW_SIZE;
+    // What has been moved is past that.
+    file.set_len(start + OLD_SIZE - 4096).unwrap();
+    let _ = resizing.join().unwrap();
+    let changed = up.export.status().unwrap().file_changed;
+    let is_cut = |words: &String| words.contains("somebody has cut the file from ");
+    assert!(changed.as_ref().is_some_and(is_cut), "{changed:?}");
+    assert!(matches!(ending.try_recv(), Ok(Ending::Cut(words)) if is_cut(&words)));
+    assert!(is_cut(&up.close().unwrap_err()));
+}
+
+/// Has the device hold data all over.
+fn write_all(export: &Export, size: u64) {
+    const PIECE: u64 = 4 << 20;
+    let (submitter, completer) = export.client::<()>("test".into());
+    for at in (0..size).step_by(PIECE as usize) {
+        let job = Job::Write {
+            start: Sector(at / SECTOR_SIZE),
+            data: vec![7; PIECE as usize],
+            fua: false,
+        };
+        submitter.submit([(job, (), None)]).unwrap();
+        let done = completer.next_batch().unwrap().unwrap();
+        assert_eq!(done[0].status, Status::Ok);
+    }
+}
+
+#[test]
 fn a_device_whose_name_is_another_file_s_goes_on_and_says_where_it_is() {
     let sandbox = Sandbox::with_device();
     let server = start(&sandbox, &[]);
@@ -101,7 +168,6 @@ fn a_device_whose_name_is_another_file_s_goes_on_and_says_where_it_is() {
     let changed = status["file_changed"].as_str().unwrap().to_owned();
     let place = changed.rsplit_once("until then it is ").unwrap().1;
     assert!(std::fs::read(place).unwrap() == sandbox.read("aside"));
-    // A resize is of the file that the device has.
     assert_eq!(client.read(0, 512), [7; 512]);
     let said = server.stop();
     assert_eq!(

@@ -84,6 +84,8 @@ impl Export {
         if self.is_ending() {
             return Err(ResizeError::Abandoned.into());
         }
+        // While it is resized nobody can tell.
+        self.file_is_whole().map_err(ResizeError::Refused)?;
         let old_size = self.capacity().bytes();
         self.resizing().begin(old_size, new_size, taken_up_at)
     }
@@ -118,6 +120,8 @@ impl Export {
         let resized = self
             .resizing()
             .end(outcome.and_then(|outcome| Ok(outcome?)));
+        // Nothing was compared meanwhile.
+        self.look_at_file();
         if resized.is_ok() {
             self.resizing().tell(self.capacity());
         }
