@@ -93,7 +93,7 @@ impl Reflow {
             .map(drop)
     }
 
-    /// The most extents that the next step frees.
+    /// The most stretches that the next step frees.
     pub(super) fn freed_a_step(&self) -> u64 {
         let most = self.at_once.freed_a_step();
         let pace = self.freeing.as_ref().map_or(most, Pace::amount);
@@ -101,33 +101,32 @@ impl Reflow {
     }
 
     /// Frees a step's worth of what is left of a source. Returns what is left then, and how many
-    /// extents were freed.
+    /// stretches were freed.
+    ///
+    /// What the host calls a hole is freed too: it can have space all the same. ext4 and XFS call a
+    /// range so that was zeroed and has not been read since.
     async fn free_some<F: HostFile>(
         &mut self,
         desk: &Desk<F>,
         source: FileRange,
     ) -> Result<(Option<FileRange>, u64), ResizeError> {
-        let (mut at, mut freed) = (source.start, 0);
-        let most = self.freed_a_step();
+        // A host that cannot tell holes from data has none to make.
+        let told = desk.data_from(FileRole::Cow, source.start).await?;
+        if told.is_err() {
+            return Ok((None, 0));
+        }
+        let (mut left, mut freed) = (source, 0);
+        let (new, most) = (self.new, self.freed_a_step());
         while freed < most {
-            let data = desk.data_from(FileRole::Cow, at).await?;
-            // What the host cannot tell, or free, does no harm where it is.
-            let data = data.unwrap_or_default();
-            let Some(data) = data.filter(|data| data.start < source.end()) else {
+            let unused = desk.look(move |here| next_unused(&new, here.device().map(), left));
+            let Some(unused) = unused.await? else {
                 return Ok((None, freed));
             };
-            let start = FileOffset(data.start.0 / BLOCK * BLOCK).max(at);
-            let data = FileRange::between(start..up_to_blocks(data.end()).min(source.end()));
-            at = data.end();
-            let new = self.new;
-            let unused = desk.look(move |here| next_unused(&new, here.device().map(), data));
-            if let Some(unused) = unused.await? {
-                desk.free(unused).await?;
-                freed += 1;
-                at = unused.end();
-            }
+            desk.free(unused).await?;
+            freed += 1;
+            left = FileRange::between(unused.end()..source.end());
         }
-        Ok((Some(FileRange::between(at..source.end())), freed))
+        Ok((Some(left), freed))
     }
 }
 

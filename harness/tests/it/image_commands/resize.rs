@@ -459,3 +459,37 @@ fn what_takes_the_file_from_stock_uml_is_said_before_it_is_done() {
     // It has left already.
     assert_eq!(notes(&["image", "resize", "@cow", "3M"]), "");
 }
+
+/// What a guest has zeroed takes space, and ext4 and XFS call it a hole until somebody reads it.
+/// The places that the data has left are freed all the same.
+#[test]
+fn a_reflow_frees_what_the_file_system_calls_a_hole_and_keeps() {
+    let sandbox = Sandbox::new();
+    sandbox.write_backing("backing", 4 << 20);
+    sandbox.create_cow("cow", "backing");
+    // The last MiB: no data will have its place there.
+    let zeroed: Vec<u64> = (6 << 10..8 << 10).collect();
+    sandbox.make_dirty_at("cow", &zeroed);
+    let file = File::options()
+        .write(true)
+        .open(sandbox.path("cow"))
+        .unwrap();
+    let end = file.metadata().unwrap().len();
+    let zeroing = rustix::fs::FallocateFlags::ZERO_RANGE;
+    match rustix::fs::fallocate(&file, zeroing, end - (1 << 20), 1 << 20) {
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            eprintln!("skipped: this file system zeroes no ranges");
+            return;
+        }
+        done => done.unwrap(),
+    }
+    file.sync_all().unwrap();
+    let taken = || file.metadata().unwrap().blocks() * 512;
+    let before = taken();
+    sandbox.succeeds_with_notes(&["image", "resize", "@cow", "8M", "--strategy", "reflow"]);
+    assert!(
+        taken() + (1 << 20) - (64 << 10) <= before,
+        "{before}, then {}",
+        taken()
+    );
+}
