@@ -35,8 +35,8 @@
 //!
 //! A client that takes no answer for 10 seconds is cut off, and so is one that stops for 10 seconds
 //! in the middle of a line, or for 10 minutes between two. At most 16 clients are connected at
-//! once: one more takes the place of the one that has been without a request the longest. Where each
-//! waits for an answer it is turned away.
+//! once: one more takes the place of the one that has been without a request the longest. Where
+//! each waits for an answer it is turned away.
 
 mod answering;
 mod asking;

@@ -4,8 +4,8 @@
 //! settles with a client what it wants, [`abilities`] says what it may ask for, [`terms`] checks
 //! what it does ask for, and [`block_status`] prints what it is told about extents. Over them are
 //! the `connection` with its two halves, `requests` and `replies`; `input` is what the client
-//! sends, read ahead, and `outgoing` what is sent together. [`listener`] is the endpoint, with the sockets that connections come from, and
-//! [`crowd`] all connections together.
+//! sends, read ahead, and `outgoing` what is sent together. [`listener`] is the endpoint, with the
+//! sockets that connections come from, and [`crowd`] all connections together.
 //!
 //! The protocol is that of `doc/proto.md` in the repository NetworkBlockDevice/nbd. What a client
 //! may ask for is bounded before it is believed: option data by [`message::LONGEST_OPTION`], a
