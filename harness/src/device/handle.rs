@@ -18,7 +18,7 @@ use driver::units::SectorCount;
 
 use crate::clock::Clock;
 
-use super::known::{Known, Message, Reply, SubmitterNumber};
+use super::known::{Known, Message, Reply, SubmitterNumber, Takes};
 use super::{BlockDevice, DeviceError, SentResize};
 
 /// How often one side looks, before it goes to sleep, whether the other has sent something
@@ -127,6 +127,21 @@ impl<F> Submissions<F> {
         Handle::new(self.messages.clone(), Arc::clone(&self.known))
     }
 
+    /// Another submitter to the same device. Its completions are given to `take` on the device's
+    /// own thread, which serves nobody meanwhile; `take` is dropped after the last of them, or when
+    /// the device does not go on.
+    pub fn answered_by(
+        &self,
+        take: impl FnMut(Vec<Completion>) + Send + 'static,
+    ) -> Submissions<F> {
+        Submissions {
+            number: self.known.came(Takes::new(take)),
+            submitted: AtomicU64::new(0),
+            messages: self.messages.clone(),
+            known: Arc::clone(&self.known),
+        }
+    }
+
     /// Closes, and says nothing before, when the device's thread has ended.
     pub fn end(&self) -> Receiver<Infallible> {
         self.known.gone().clone()
@@ -198,7 +213,10 @@ impl<F> Handle<F> {
     /// Waits for nothing. Where the thread has ended, the first request says so.
     pub(super) fn new(messages: Sender<Message<F>>, known: Arc<Known>) -> Handle<F> {
         let (to_submitter, completions) = unbounded();
-        let number = known.came(to_submitter);
+        let number = known.came(Takes::new(move |batch| {
+            // A submitter that is about to go does not care about its completions.
+            let _ = to_submitter.send(batch);
+        }));
         Handle {
             submissions: Submissions {
                 number,

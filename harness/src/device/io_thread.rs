@@ -12,7 +12,7 @@ use driver::executor::Wait;
 use driver::resize::{ResizeError, ResizeOutcome};
 
 use super::handle::receive;
-use super::known::{Known, Message, SubmitterNumber, Visits};
+use super::known::{Known, Message, SubmitterNumber, Takes, Visits};
 use super::owners::{Owner, Owners};
 use super::{BlockDevice, DeviceError, SentResize, Stepped, Stopped};
 
@@ -31,7 +31,7 @@ const LOOK_AFTER: Duration = Duration::from_micros(100);
 
 /// Where completions go.
 struct Receiving {
-    completions: Sender<Vec<Completion>>,
+    completions: Takes,
     batch: Vec<Completion>,
     /// Requests of this submitter that are not completed.
     in_flight: usize,
@@ -42,7 +42,7 @@ struct Receiving {
 }
 
 impl Receiving {
-    fn new(completions: Sender<Vec<Completion>>) -> Receiving {
+    fn new(completions: Takes) -> Receiving {
         Receiving {
             completions,
             batch: Vec::new(),
@@ -252,8 +252,7 @@ impl<D: Driver> IoThread<D> {
             status: Status::Ok,
             failure: None,
         });
-        // A submitter that is about to go does not care about its completions.
-        let _ = receiving.completions.send(completions.collect());
+        receiving.completions.take(completions.collect());
         if receiving.is_over() {
             self.submitters.remove(&submitter);
         }
@@ -316,8 +315,7 @@ impl<D: Driver> IoThread<D> {
                 continue;
             };
             let batch = std::mem::take(&mut receiving.batch);
-            // A submitter that is about to go does not care about its completions.
-            let _ = receiving.completions.send(batch);
+            receiving.completions.take(batch);
             if receiving.is_over() {
                 self.submitters.remove(&submitter);
             }

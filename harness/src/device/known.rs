@@ -5,6 +5,7 @@
 //! queue, and whoever waits for a [`Reply`] also waits for the thread's end.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -39,13 +40,32 @@ pub(super) enum Message<F> {
     Stop,
 }
 
+/// Takes a submitter's completions on the device's thread, and keeps that waiting for nothing.
+pub(super) struct Takes(Box<dyn FnMut(Vec<Completion>) + Send>);
+
+impl Takes {
+    pub(super) fn new(take: impl FnMut(Vec<Completion>) + Send + 'static) -> Takes {
+        Takes(Box::new(take))
+    }
+
+    pub(super) fn take(&mut self, completions: Vec<Completion>) {
+        (self.0)(completions);
+    }
+}
+
+impl fmt::Debug for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Takes").finish_non_exhaustive()
+    }
+}
+
 /// Submitters that have come and gone since the thread has looked.
 #[derive(Debug, Default)]
 pub(super) struct Visits {
     /// Their completions go there.
-    pub(super) came: Vec<(SubmitterNumber, Sender<Vec<Completion>>)>,
-    /// They submit nothing more than this many requests. A channel closes after the last of its
-    /// submitter's completions.
+    pub(super) came: Vec<(SubmitterNumber, Takes)>,
+    /// They submit nothing more than this many requests. What takes a submitter's completions is
+    /// dropped after the last of them.
     pub(super) went: Vec<(SubmitterNumber, u64)>,
 }
 
@@ -96,8 +116,8 @@ impl Known {
         *locked(&self.statistics)
     }
 
-    /// A submitter has come. Where the thread has ended, its channel closes at once.
-    pub(super) fn came(&self, completions: Sender<Vec<Completion>>) -> SubmitterNumber {
+    /// A submitter has come. Where the thread has ended, `completions` is dropped at once.
+    pub(super) fn came(&self, completions: Takes) -> SubmitterNumber {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         if let Some(visits) = &mut *locked(&self.visits) {
             visits.came.push((number, completions));

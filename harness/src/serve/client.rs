@@ -1,40 +1,30 @@
 //! One client's way to the device: jobs of any length in, cut to what the driver takes; and out
 //! again whole, in whatever order they end.
 
-use std::collections::BTreeMap;
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
-use driver::blk::{Completion, Limits, Request, Status, Tag};
+use crossbeam_channel::{Receiver, unbounded};
+use driver::blk::Request;
 use driver::executor::Died;
 use userhelper::real_files::RealFile;
 
 use crate::device::{Completions, DeviceError, Submissions};
-use crate::locked::locked;
 
 use super::budget::Permit;
 use super::export::Export;
-use super::long_jobs::LongJobs;
-use super::pending::{Begins, PART_BITS, Pending};
+use super::pending::{Begins, Pending};
 use super::shares::Share;
+use super::way::{Ended, Way};
 
-pub use super::job::Job;
+pub use super::job::{Done, Job};
 
-/// A job that has ended.
-#[derive(Debug)]
-pub struct Done<C> {
-    /// What the client gave with it.
-    pub context: C,
-    /// How it ended: the first failure of its parts.
-    pub status: Status,
-    /// It has failed because the server is ending, and it was too long to be finished.
-    pub is_given_up: bool,
-    /// What a read has read, in order, if it ended well.
-    pub data: Vec<Vec<u8>>,
-    /// Its part of the memory, kept until the answer is out.
-    pub permit: Option<Permit>,
-}
+/// The most data of a job that is answered on the device's thread, in bytes. More takes longer than
+/// to wake another one.
+const LONGEST_AT_ONCE: usize = 64 << 10;
 
 /// Why a job is not taken; the context comes back.
 #[derive(Debug)]
@@ -43,41 +33,6 @@ pub struct NoWay<C> {
     pub error: DeviceError,
     /// What the client gave with it.
     pub context: C,
-}
-
-#[derive(Debug)]
-struct Jobs<C> {
-    next: u64,
-    pending: BTreeMap<u64, Pending<C>>,
-    long: LongJobs,
-    /// Long jobs are not finished: nobody is there to be told.
-    gives_up: bool,
-    /// `None` once nothing more will be submitted.
-    submissions: Option<Arc<Submissions<RealFile>>>,
-    /// The client submits no more.
-    is_ending: bool,
-}
-
-#[derive(Debug)]
-struct Way<C> {
-    export: Export,
-    client: u64,
-    /// How many jobs have come.
-    requests: Arc<AtomicU64>,
-    limits: Limits,
-    jobs: Mutex<Jobs<C>>,
-}
-
-impl<C> Drop for Way<C> {
-    fn drop(&mut self) {
-        self.export.client_gone(self.client);
-    }
-}
-
-impl<C> Way<C> {
-    fn jobs(&self) -> MutexGuard<'_, Jobs<C>> {
-        locked(&self.jobs)
-    }
 }
 
 /// The half of a client that submits. When it is dropped, its jobs end, and then its
@@ -93,8 +48,28 @@ pub struct Submitter<C> {
 /// more are taken.
 pub struct Completer<C> {
     way: Arc<Way<C>>,
-    completions: Completions,
+    source: Source<C>,
     when_lost: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Where a completer hears of what has ended.
+enum Source<C> {
+    /// From the device.
+    Device(Completions),
+    /// From what answers on the device's thread: what is left to do, or why that has panicked.
+    AfterAtOnce(Receiver<Result<Late<C>, Panic>>),
+}
+
+/// What somebody has panicked with.
+type Panic = Box<dyn Any + Send>;
+
+/// What the device's thread does not wait for.
+struct Late<C> {
+    /// Answers to be given.
+    done: Vec<Done<C>>,
+    /// Parts to be submitted.
+    more: Vec<Request>,
+    submissions: Option<Arc<Submissions<RealFile>>>,
 }
 
 impl<C> fmt::Debug for Completer<C> {
@@ -105,30 +80,64 @@ impl<C> fmt::Debug for Completer<C> {
     }
 }
 
+/// A client whose [`Completer`] is told of all that has ended.
 pub(super) fn client<C>(
     export: Export,
-    (client, requests): (u64, Arc<AtomicU64>),
+    number: (u64, Arc<AtomicU64>),
     share: Share,
-    submissions: Submissions<RealFile>,
-    completions: Completions,
+    (submissions, completions): (Submissions<RealFile>, Completions),
 ) -> (Submitter<C>, Completer<C>) {
-    let way = Arc::new(Way {
-        export,
-        client,
-        requests,
-        limits: submissions.limits(),
-        jobs: Mutex::new(Jobs {
-            next: 0,
-            pending: BTreeMap::new(),
-            long: LongJobs::default(),
-            gives_up: false,
-            submissions: Some(Arc::new(submissions)),
-            is_ending: false,
-        }),
+    let way = Way::new(export, number, submissions.limits());
+    way.submits_by(submissions);
+    halves(way, share, Source::Device(completions))
+}
+
+/// A client whose jobs are answered by `answer` on the device's thread, which it keeps waiting for
+/// nothing. Long data, and parts that come next, are left to the [`Completer`].
+pub(super) fn client_answered<C: Send + 'static>(
+    export: Export,
+    number: (u64, Arc<AtomicU64>),
+    share: Share,
+    mut answer: impl FnMut(Vec<Done<C>>) + Send + 'static,
+) -> (Submitter<C>, Completer<C>) {
+    let device = export.clone();
+    let way = Way::new(export, number, device.limits());
+    let (rest, late) = unbounded();
+    let on = Arc::clone(&way);
+    let submissions = device.submissions().answered_by(move |completions| {
+        let Ended {
+            pending,
+            more,
+            submissions,
+        } = on.take(completions);
+        let is_short = |done: &Done<C>| data_len(done) <= LONGEST_AT_ONCE;
+        let (short, done): (Vec<_>, Vec<_>) = on.settled(pending).into_iter().partition(is_short);
+        // A panic is of this client alone: its other thread has it.
+        let answered = catch_unwind(AssertUnwindSafe(|| answer(short)));
+        let left = match answered {
+            Err(panic) => Err(panic),
+            Ok(()) if done.is_empty() && more.is_empty() => return,
+            Ok(()) => Ok(Late {
+                done,
+                more,
+                submissions,
+            }),
+        };
+        // Without the other thread nobody is there to be told.
+        let _ = rest.send(left);
     });
+    way.submits_by(submissions);
+    halves(way, share, Source::AfterAtOnce(late))
+}
+
+fn data_len<C>(done: &Done<C>) -> usize {
+    done.data.iter().map(Vec::len).sum()
+}
+
+fn halves<C>(way: Arc<Way<C>>, share: Share, source: Source<C>) -> (Submitter<C>, Completer<C>) {
     let completer = Completer {
         way: Arc::clone(&way),
-        completions,
+        source,
         when_lost: None,
     };
     (Submitter { way, share }, completer)
@@ -243,18 +252,14 @@ impl<C> Completer<C> {
     /// If the device does not go on; what was in flight comes with [`Completer::left`].
     pub fn next_batch(&self) -> Result<Option<Vec<Done<C>>>, DeviceError> {
         loop {
-            let Some(completions) = self.completions.next_batch()? else {
-                return Ok(None);
-            };
-            let Ended {
-                mut pending,
+            let Some(Late {
+                done,
                 more,
                 submissions,
-            } = self.take(completions);
-            self.way.export.note_ended(pending.len());
-            self.check_file(&mut pending);
-            let done = pending.into_iter().map(|pending| self.done(pending));
-            let done: Vec<_> = done.collect();
+            }) = self.next_late()?
+            else {
+                return Ok(None);
+            };
             // Those that have ended are told first, and the next call says why no more will.
             if let Some(submissions) = submissions
                 && let Err(error) = submissions.submit_all(more)
@@ -268,39 +273,30 @@ impl<C> Completer<C> {
         }
     }
 
-    /// What completions of parts bring.
-    fn take(&self, completions: Vec<Completion>) -> Ended<C> {
-        let mut ended = Ended {
-            pending: Vec::with_capacity(completions.len()),
-            more: Vec::new(),
-            submissions: None,
-        };
-        let is_ending = self.way.export.is_ending();
-        let mut jobs = self.way.jobs();
-        jobs.gives_up |= is_ending;
-        for completion in completions {
-            let Tag(tag) = completion.request.tag;
-            let number = tag >> PART_BITS;
-            if let Some(pending) = jobs.pending.get_mut(&number) {
-                pending.part_ended(completion);
-                jobs.go_on(number, self.way.limits, &mut ended);
+    /// What the device's thread has left to this one.
+    fn next_late(&self) -> Result<Option<Late<C>>, DeviceError> {
+        let late = match &self.source {
+            Source::Device(completions) => {
+                let completions = completions.next_batch()?;
+                return Ok(completions.map(|completions| {
+                    let ended = self.way.take(completions);
+                    Late {
+                        done: self.way.settled(ended.pending),
+                        more: ended.more,
+                        submissions: ended.submissions,
+                    }
+                }));
             }
-        }
-        ended.submissions = match jobs.is_ending && jobs.pending.is_empty() {
-            true => jobs.submissions.take(),
-            false => jobs.submissions.clone(),
+            Source::AfterAtOnce(late) => late.recv(),
         };
-        ended
-    }
-
-    /// Nothing is durable in a file that somebody has cut. A read that met its end may be the first
-    /// to notice.
-    fn check_file(&self, ended: &mut [Pending<C>]) {
-        if ended.iter().any(Pending::asks_for_the_file) && self.way.export.file_is_whole().is_err()
-        {
-            for pending in ended.iter_mut().filter(|pending| pending.is_durable()) {
-                pending.status = Status::IoError;
-            }
+        match late {
+            Ok(Ok(late)) => Ok(Some(late)),
+            // As if it had been here.
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => match self.way.export.device_ended() {
+                None => Ok(None),
+                Some(why) => Err(why.clone()),
+            },
         }
     }
 
@@ -315,27 +311,8 @@ impl<C> Completer<C> {
         self.way.export.note_ended(pending.len());
         let failed = pending
             .into_values()
-            .map(|pending| self.done(pending.failed()));
+            .map(|pending| self.way.done(pending.failed()));
         failed.collect()
-    }
-
-    fn done(&self, pending: Pending<C>) -> Done<C> {
-        if let Some(asked) = pending.asked {
-            self.way
-                .export
-                .record(self.way.client, asked, pending.status);
-        }
-        let data = match pending.status {
-            Status::Ok => pending.read.into_values().flatten().collect(),
-            _ => Vec::new(),
-        };
-        Done {
-            context: pending.context,
-            status: pending.status,
-            is_given_up: pending.is_given_up,
-            data,
-            permit: pending.permit,
-        }
     }
 }
 
@@ -353,39 +330,4 @@ impl<C> Drop for Completer<C> {
             alarm();
         }
     }
-}
-
-impl<C> Jobs<C> {
-    /// Goes on with a job of which a part has ended, and with the long one that may begin when it
-    /// has ended.
-    fn go_on(&mut self, number: u64, limits: Limits, ended: &mut Ended<C>) {
-        let mut next = Some(number);
-        while let Some(number) = next.take() {
-            let Some(pending) = self.pending.get_mut(&number) else {
-                next = self.long.leave();
-                continue;
-            };
-            if self.gives_up {
-                pending.give_up_if_long();
-            }
-            let parts = pending.more(number, limits);
-            let has_ended = parts.is_empty() && pending.is_still();
-            ended.more.extend(parts);
-            if has_ended && let Some(pending) = self.pending.remove(&number) {
-                if pending.is_long {
-                    next = self.long.leave();
-                }
-                ended.pending.push(pending);
-            }
-        }
-    }
-}
-
-/// What completions of parts have brought.
-struct Ended<C> {
-    /// Jobs that have ended.
-    pending: Vec<Pending<C>>,
-    /// The next parts.
-    more: Vec<Request>,
-    submissions: Option<Arc<Submissions<RealFile>>>,
 }

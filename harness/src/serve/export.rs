@@ -18,12 +18,12 @@ use crate::clock::{self, Started};
 use crate::device::{DeviceError, Handle, Submissions, Taken};
 use crate::locked::{locked, read_locked, write_locked};
 
-use super::client::{Completer, Submitter, client};
+use super::client::{Completer, Done, Submitter, client, client_answered};
 use super::extents::{Extent, end_in_file, extents};
 use super::record::{NotedJob, Recorder, RecordingStatus};
 use super::resizing::Resizing;
 use super::server::Ending;
-use super::shares::Shares;
+use super::shares::{Share, Shares};
 use super::status::{ClientStatus, DeviceStatus};
 use super::watched_file::{Found, WatchedFile};
 
@@ -187,19 +187,31 @@ impl Export {
     /// A new client; `name` says what it is and where it comes from. It is one until both halves
     /// have been dropped.
     pub fn client<C>(&self, name: String) -> (Submitter<C>, Completer<C>) {
+        let handle = self.0.submissions.handle();
+        let (number, share) = self.new_client(name);
+        client(self.clone(), number, share, handle.split())
+    }
+
+    /// A new client whose jobs are answered by `answer` on the device's own thread, but for long
+    /// data; see [`Export::client`]. No other thread has to be woken for an answer. While it takes,
+    /// nobody is served: it must not wait for anything.
+    pub(super) fn client_answered<C: Send + 'static>(
+        &self,
+        name: String,
+        answer: impl FnMut(Vec<Done<C>>) + Send + 'static,
+    ) -> (Submitter<C>, Completer<C>) {
+        let (number, share) = self.new_client(name);
+        client_answered(self.clone(), number, share, answer)
+    }
+
+    /// The number of a new client, where its requests are counted, and its share of the memory.
+    fn new_client(&self, name: String) -> ((u64, Arc<AtomicU64>), Share) {
         let number = self.0.next_client.fetch_add(1, Ordering::Relaxed);
-        let (submissions, completions) = self.0.submissions.handle().split();
         let requests = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&requests);
         locked(&self.0.clients).insert(number, KnownClient { name, requests });
         let share = self.0.memory.of(number);
-        client(
-            self.clone(),
-            (number, counted),
-            share,
-            submissions,
-            completions,
-        )
+        ((number, counted), share)
     }
 
     /// The client with this number has gone.

@@ -1,7 +1,9 @@
 //! What a client asks for, and how that is cut to what the driver takes.
 
-use driver::blk::{Limits, Operation, Request, Segment, Tag};
+use driver::blk::{Limits, Operation, Request, Segment, Status, Tag};
 use driver::units::{Bytes, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+
+use super::budget::Permit;
 
 /// What a client asks for. Ranges are of whole sectors and lie within the device.
 #[derive(Debug)]
@@ -33,6 +35,21 @@ pub enum Job {
         /// Durable when done.
         fua: bool,
     },
+}
+
+/// A job that has ended.
+#[derive(Debug)]
+pub struct Done<C> {
+    /// What the client gave with it.
+    pub context: C,
+    /// How it ended: the first failure of its parts.
+    pub status: Status,
+    /// It has failed because the server is ending, and it was too long to be finished.
+    pub is_given_up: bool,
+    /// What a read has read, in order, if it ended well.
+    pub data: Vec<Vec<u8>>,
+    /// Its part of the memory, kept until the answer is out.
+    pub permit: Option<Permit>,
 }
 
 impl Job {

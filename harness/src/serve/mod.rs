@@ -33,6 +33,7 @@ pub mod socket;
 mod status;
 pub mod vhost_user;
 mod watched_file;
+mod way;
 
 pub use budget::{Budget, Permit};
 pub use client::{Completer, Done, Job, NoWay, Submitter};

@@ -1,10 +1,11 @@
 //! What the device has to do for the kernel, from when it is asked for until it is answered.
 //!
 //! A read is submitted by whoever has read it from the kernel: it has to wait for no other request,
-//! and a thread between would have to be woken for each. All else goes through two threads: one
-//! takes what has come, all of it at a time, and submits it. The other takes what has ended, reads
-//! too, and answers. A change that touches a sector in part goes round twice: the sectors that it
-//! touches in part come back to the first thread, which then submits the change.
+//! and a thread between would have to be woken for each. For the same reason the device's own
+//! thread answers what has ended. All else goes through two threads: one takes what has come, all
+//! of it at a time, and submits it. The other answers reads of much data, which take their time. A
+//! change that touches a sector in part goes round twice: the sectors that it touches in part come
+//! back to the first thread, which then submits the change.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -100,9 +101,11 @@ impl Threads {
     /// # Errors
     /// The system's.
     pub(super) fn start(export: &Export, name: String) -> io::Result<Threads> {
-        let (submitter, completer) = export.client::<Context>(name);
         let (asked, come) = unbounded();
-        let edges = asked.clone();
+        let edges: Sender<ForDevice> = asked.clone();
+        let of_device = edges.clone();
+        let answer = move |done| answer_done(done, &of_device);
+        let (submitter, completer) = export.client_answered(name, answer);
         let share = submitter.share().clone();
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let answers = thread("fuse-answers").spawn(move || answer_all(&completer, &edges))?;
@@ -292,28 +295,30 @@ impl Requests {
     }
 }
 
-/// Answers what has ended until there is nobody left who submits.
+/// Answers what the device's thread does not, until there is nobody left who submits.
 fn answer_all(completer: &Completer<Context>, edges: &Sender<ForDevice>) {
-    let give = |done: Vec<Done<Context>>| {
-        for done in done {
-            match done.context {
-                Context::Edge(ticket, sector) => {
-                    let read = match done.status {
-                        Status::Ok => Ok(done.data.concat()),
-                        status => Err(status),
-                    };
-                    // It is not taken when all has failed.
-                    let _ = edges.send(ForDevice::Edge(ticket, sector, read));
-                }
-                context => answer(context, done.status, done.data),
-            }
-        }
-    };
     loop {
         match completer.next_batch() {
-            Ok(Some(done)) => give(done),
+            Ok(Some(done)) => answer_done(done, edges),
             Ok(None) => return,
-            Err(_) => return give(completer.left()),
+            Err(_) => return answer_done(completer.left(), edges),
+        }
+    }
+}
+
+/// Answers what has ended. The kernel takes an answer at once.
+fn answer_done(done: Vec<Done<Context>>, edges: &Sender<ForDevice>) {
+    for done in done {
+        match done.context {
+            Context::Edge(ticket, sector) => {
+                let read = match done.status {
+                    Status::Ok => Ok(done.data.concat()),
+                    status => Err(status),
+                };
+                // It is not taken when all has failed.
+                let _ = edges.send(ForDevice::Edge(ticket, sector, read));
+            }
+            context => answer(context, done.status, done.data),
         }
     }
 }
