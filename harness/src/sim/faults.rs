@@ -55,11 +55,11 @@ impl Fault {
         use OperationKind::*;
         match self {
             Fault::Io => kind != Lock,
-            Fault::NoSpace => match kind {
-                Write | SetLen | PunchHole | ZeroRange | CloneRange | Allocate | CopyRange => true,
-                CreateNew | Rename | MakeDirectory | Link => true,
-                _ => false,
-            },
+            Fault::NoSpace => {
+                matches!(kind, Write | SetLen | PunchHole | ZeroRange | CloneRange)
+                    || matches!(kind, Allocate | CopyRange | CreateNew)
+                    || matches!(kind, Rename | MakeDirectory | Link)
+            }
             Fault::Unsupported => matches!(
                 kind,
                 PunchHole | ZeroRange | CloneRange | NextData | Allocate | CopyRange
@@ -67,11 +67,11 @@ impl Fault {
             Fault::ShortRead(_) => kind == Read,
             Fault::ShortWrite(_) => matches!(kind, Write | CopyRange),
             Fault::InPart(_) => matches!(kind, PunchHole | ZeroRange),
-            Fault::IoAfter => match kind {
-                Write | SetLen | PunchHole | ZeroRange | Allocate | CopyRange => true,
-                SyncData | SyncDirectory | Rename | Remove | MakeDirectory | Link => true,
-                _ => false,
-            },
+            Fault::IoAfter => {
+                matches!(kind, Write | SetLen | PunchHole | ZeroRange | Allocate)
+                    || matches!(kind, CopyRange | SyncData | SyncDirectory)
+                    || matches!(kind, Rename | Remove | MakeDirectory | Link)
+            }
             Fault::FailedSync | Fault::LyingSync => matches!(kind, SyncData | SyncDirectory),
             Fault::FailedSyncForSpace => kind == SyncData,
         }
