@@ -1,6 +1,6 @@
 //! `ubdlab serve`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use crossbeam_channel::bounded;
@@ -177,30 +177,57 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     let export = up.export.clone();
     let path = &export.about().path;
     let closed = up.close();
-    let closed = closed.map_err(|error| format!("{}: closing: {error}", shown(path)));
     let recorded = finish_recording(&export);
     if let Some(control) = control {
         control.end(closed.clone());
     }
-    teller.finish();
-    match served? {
-        Ending::Died(error) => Err(Failure(format!(
-            "{}: the device has ended, and what was not flushed may be lost: {error}",
+    let is_taken_away = matches!(served, Ok(Ending::TakenAway));
+    let failures = [
+        ended_badly(served, path, closed.is_ok()),
+        closed.err(),
+        recorded.err().map(|Failure(why)| why),
+    ];
+    let failures: Vec<String> = failures.into_iter().flatten().collect();
+    if is_taken_away && failures.is_empty() {
+        export.tell(&format_args!(
+            "{}: unmounted where it was served: {CLOSED_WELL}",
             shown(path)
-        ))),
-        Ending::Cut(why) => Err(Failure(why)),
-        Ending::Signal | Ending::Asked => {
-            closed.map_err(Failure)?;
-            recorded.map(|()| Verdict::Good)
-        }
-        Ending::Unused => {
-            closed.map_err(Failure)?;
-            recorded?;
-            Err(Failure(format!(
-                "{}: the last endpoint has ended by itself, and nobody could use the device any \
-                 more: everything is durable, and the device is closed",
-                shown(path)
-            )))
+        ));
+    }
+    teller.finish();
+    match failures.is_empty() {
+        true => Ok(Verdict::Good),
+        false => Err(Failure(failures.join("; "))),
+    }
+}
+
+/// How a device has been closed.
+const CLOSED_WELL: &str = "everything is durable, and the device is closed";
+
+/// Why the server has ended, unless that was asked for.
+fn ended_badly(
+    served: Result<Ending, Failure>,
+    path: &Path,
+    is_closed_well: bool,
+) -> Option<String> {
+    let path = shown(path);
+    match served {
+        Err(Failure(why)) => Some(why),
+        Ok(Ending::Signal | Ending::Asked | Ending::TakenAway) => None,
+        Ok(Ending::Died(error)) => Some(format!(
+            "{path}: the device has ended, and what was not flushed may be lost: {error}"
+        )),
+        // A close that has failed says so too.
+        Ok(Ending::Cut(why)) => is_closed_well.then_some(why),
+        Ok(Ending::Unused) => {
+            let after = match is_closed_well {
+                true => format!(": {CLOSED_WELL}"),
+                false => String::new(),
+            };
+            Some(format!(
+                "{path}: the last endpoint has ended by itself, and nobody could use the device \
+                 any more{after}"
+            ))
         }
     }
 }
