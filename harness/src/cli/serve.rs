@@ -182,12 +182,7 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
         control.end(closed.clone());
     }
     let is_taken_away = matches!(served, Ok(Ending::TakenAway));
-    let failures = [
-        ended_badly(served, path, closed.is_ok()),
-        closed.err(),
-        recorded.err().map(|Failure(why)| why),
-    ];
-    let failures: Vec<String> = failures.into_iter().flatten().collect();
+    let failures = failures(served, path, closed, recorded);
     if is_taken_away && failures.is_empty() {
         export.tell(&format_args!(
             "{}: unmounted where it was served: {CLOSED_WELL}",
@@ -199,6 +194,22 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
         true => Ok(Verdict::Good),
         false => Err(Failure(failures.join("; "))),
     }
+}
+
+/// All that has gone wrong: why the server has ended, how the device was closed, and what became of
+/// the recording.
+fn failures(
+    served: Result<Ending, Failure>,
+    path: &Path,
+    closed: Result<(), String>,
+    recorded: Result<(), Failure>,
+) -> Vec<String> {
+    let failures = [
+        ended_badly(served, path, closed.is_ok()),
+        closed.err(),
+        recorded.err().map(|Failure(why)| why),
+    ];
+    failures.into_iter().flatten().collect()
 }
 
 /// How a device has been closed.
@@ -350,5 +361,37 @@ fn announce(export: &Export, endpoints: &Endpoints, control: Option<&Control>) {
         export.tell(&format_args!(
             "the service manager is not told that this is ready: {words}"
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_went_wrong_is_told_however_the_server_ends() {
+        let cut = || "cow: cut".to_owned();
+        let is_cut = [cut()];
+        let told = |served, closed: Result<(), String>| {
+            let recorded = Err(Failure("the recording".into()));
+            let mut told = failures(served, Path::new("cow"), closed, recorded);
+            assert_eq!(told.pop().as_deref(), Some("the recording"));
+            told
+        };
+        for ending in [Ending::Signal, Ending::Asked, Ending::TakenAway] {
+            assert!(told(Ok(ending.clone()), Ok(())).is_empty());
+            assert_eq!(told(Ok(ending), Err(cut())), is_cut);
+        }
+        // Closing says it too, and it is told once.
+        for closed in [Ok(()), Err(cut())] {
+            assert_eq!(told(Ok(Ending::Cut(cut())), closed), is_cut);
+        }
+        let failed = told(Err(Failure("no socket".into())), Err(cut()));
+        assert_eq!(failed, ["no socket".to_owned(), cut()]);
+        for (closed, is_well) in [(Ok(()), true), (Err(cut()), false)] {
+            let unused = told(Ok(Ending::Unused), closed);
+            assert_eq!(unused[0].contains(CLOSED_WELL), is_well, "{unused:?}");
+            assert_eq!(unused.len(), 2 - usize::from(is_well));
+        }
     }
 }
