@@ -1,6 +1,6 @@
 //! `ubdlab serve`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use crossbeam_channel::bounded;
@@ -177,30 +177,68 @@ pub(super) fn run(mut args: Args) -> Result<Verdict, Failure> {
     let export = up.export.clone();
     let path = &export.about().path;
     let closed = up.close();
-    let closed = closed.map_err(|error| format!("{}: closing: {error}", shown(path)));
     let recorded = finish_recording(&export);
     if let Some(control) = control {
         control.end(closed.clone());
     }
-    teller.finish();
-    match served? {
-        Ending::Died(error) => Err(Failure(format!(
-            "{}: the device has ended, and what was not flushed may be lost: {error}",
+    let is_taken_away = matches!(served, Ok(Ending::TakenAway));
+    let failures = failures(served, path, closed, recorded);
+    if is_taken_away && failures.is_empty() {
+        export.tell(&format_args!(
+            "{}: unmounted where it was served: {CLOSED_WELL}",
             shown(path)
-        ))),
-        Ending::Cut(why) => Err(Failure(why)),
-        Ending::Signal | Ending::Asked => {
-            closed.map_err(Failure)?;
-            recorded.map(|()| Verdict::Good)
-        }
-        Ending::Unused => {
-            closed.map_err(Failure)?;
-            recorded?;
-            Err(Failure(format!(
-                "{}: the last endpoint has ended by itself, and nobody could use the device any \
-                 more: everything is durable, and the device is closed",
-                shown(path)
-            )))
+        ));
+    }
+    teller.finish();
+    match failures.is_empty() {
+        true => Ok(Verdict::Good),
+        false => Err(Failure(failures.join("; "))),
+    }
+}
+
+/// All that has gone wrong: why the server has ended, how the device was closed, and what became of
+/// the recording.
+fn failures(
+    served: Result<Ending, Failure>,
+    path: &Path,
+    closed: Result<(), String>,
+    recorded: Result<(), Failure>,
+) -> Vec<String> {
+    let failures = [
+        ended_badly(served, path, closed.is_ok()),
+        closed.err(),
+        recorded.err().map(|Failure(why)| why),
+    ];
+    failures.into_iter().flatten().collect()
+}
+
+/// How a device has been closed.
+const CLOSED_WELL: &str = "everything is durable, and the device is closed";
+
+/// Why the server has ended, unless that was asked for.
+fn ended_badly(
+    served: Result<Ending, Failure>,
+    path: &Path,
+    is_closed_well: bool,
+) -> Option<String> {
+    let path = shown(path);
+    match served {
+        Err(Failure(why)) => Some(why),
+        Ok(Ending::Signal | Ending::Asked | Ending::TakenAway) => None,
+        Ok(Ending::Died(error)) => Some(format!(
+            "{path}: the device has ended, and what was not flushed may be lost: {error}"
+        )),
+        // A close that has failed says so too.
+        Ok(Ending::Cut(why)) => is_closed_well.then_some(why),
+        Ok(Ending::Unused) => {
+            let after = match is_closed_well {
+                true => format!(": {CLOSED_WELL}"),
+                false => String::new(),
+            };
+            Some(format!(
+                "{path}: the last endpoint has ended by itself, and nobody could use the device \
+                 any more{after}"
+            ))
         }
     }
 }
@@ -323,5 +361,37 @@ fn announce(export: &Export, endpoints: &Endpoints, control: Option<&Control>) {
         export.tell(&format_args!(
             "the service manager is not told that this is ready: {words}"
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_went_wrong_is_told_however_the_server_ends() {
+        let cut = || "cow: cut".to_owned();
+        let is_cut = [cut()];
+        let told = |served, closed: Result<(), String>| {
+            let recorded = Err(Failure("the recording".into()));
+            let mut told = failures(served, Path::new("cow"), closed, recorded);
+            assert_eq!(told.pop().as_deref(), Some("the recording"));
+            told
+        };
+        for ending in [Ending::Signal, Ending::Asked, Ending::TakenAway] {
+            assert!(told(Ok(ending.clone()), Ok(())).is_empty());
+            assert_eq!(told(Ok(ending), Err(cut())), is_cut);
+        }
+        // Closing says it too, and it is told once.
+        for closed in [Ok(()), Err(cut())] {
+            assert_eq!(told(Ok(Ending::Cut(cut())), closed), is_cut);
+        }
+        let failed = told(Err(Failure("no socket".into())), Err(cut()));
+        assert_eq!(failed, ["no socket".to_owned(), cut()]);
+        for (closed, is_well) in [(Ok(()), true), (Err(cut()), false)] {
+            let unused = told(Ok(Ending::Unused), closed);
+            assert_eq!(unused[0].contains(CLOSED_WELL), is_well, "{unused:?}");
+            assert_eq!(unused.len(), 2 - usize::from(is_well));
+        }
     }
 }

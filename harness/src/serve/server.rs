@@ -10,6 +10,7 @@ use driver::device_spec::DeviceSpec;
 use driver::driver::{Driver, Portable};
 use driver::linux::LinuxOpenError;
 use driver::open::{OpenOptions, Opened, open};
+use driver::shown;
 use userhelper::real_files::{RealFile, RealHost};
 
 use crate::device::{DeviceError, Handle, Io, NoIo, SharedDevice, Stepped, Taken};
@@ -25,6 +26,11 @@ pub trait Endpoint: Send {
     /// Closes, and says nothing before, when it has ended by itself.
     fn end(&self) -> Receiver<Infallible> {
         never()
+    }
+
+    /// Whether it has ended because somebody has taken it away, as a mount, and not of a failure.
+    fn was_taken_away(&self) -> bool {
+        false
     }
 
     /// Takes no more requests, answers what is in flight, and lets its clients go. A client that
@@ -88,7 +94,10 @@ pub enum Ending {
     Died(DeviceError),
     /// Somebody has cut the file, in words.
     Cut(String),
-    /// All endpoints have ended by themselves: nobody could use the device.
+    /// All endpoints were taken away: nobody wants to use the device any more.
+    TakenAway,
+    /// All endpoints have ended by themselves, one of them at least of a failure: nobody could use
+    /// the device.
     Unused,
 }
 
@@ -206,6 +215,7 @@ impl Up {
         let mut left: BTreeMap<usize, &dyn Endpoint> = (ends.iter().zip(&endpoints.begun))
             .map(|(end, endpoint)| (select.recv(end), &**endpoint))
             .collect();
+        let mut all_taken_away = true;
         loop {
             let ended = select.ready();
             if ended == is_asked
@@ -218,9 +228,14 @@ impl Up {
                 return Ending::Died(why.unwrap_or(DeviceError::Stopped));
             }
             select.remove(ended);
-            left.remove(&ended);
+            if let Some(endpoint) = left.remove(&ended) {
+                all_taken_away &= endpoint.was_taken_away();
+            }
             if left.is_empty() {
-                return Ending::Unused;
+                return match all_taken_away {
+                    true => Ending::TakenAway,
+                    false => Ending::Unused,
+                };
             }
             let places: Vec<_> = left.values().map(|endpoint| endpoint.place()).collect();
             let line = format_args!("the device is still served: {}", places.join(", "));
@@ -232,11 +247,16 @@ impl Up {
     /// have stopped.
     ///
     /// # Errors
-    /// Why not everything is durable.
+    /// Why not everything is durable: all that is known of it.
     pub fn close(self) -> Result<(), String> {
         let is_whole = self.export.file_is_whole();
         self.export.let_file_go();
-        (self.close)().and(is_whole)
+        let path = shown(&self.export.about().path);
+        let closed = (self.close)().map_err(|error| format!("{path}: closing: {error}"));
+        match (closed, is_whole) {
+            (Err(error), Err(cut)) => Err(format!("{error}; {cut}")),
+            (closed, is_whole) => closed.and(is_whole),
+        }
     }
 }
 

@@ -163,14 +163,14 @@ fn somebody_else_may_unmount_it_and_the_server_goes_on() {
     }
     let second = Server::start(&other, &also);
     let said = server.stop();
-    assert!(said.contains("unmounted by somebody else"), "{said}");
+    assert!(said.contains("unmounted from outside"), "{said}");
     assert!(said.contains("still served: NBD at "), "{said}");
     assert!(directory.is_mounted());
     second.stop();
     assert!(is_empty(&directory));
 }
 
-/// Nobody could do anything with a server that went on.
+/// Nobody could do anything with a server that went on, and unmounting is a way to end it.
 #[test]
 fn a_server_of_nothing_but_a_mount_ends_with_it_and_keeps_what_was_written() {
     let sandbox = Sandbox::with_device();
@@ -185,13 +185,33 @@ fn a_server_of_nothing_but_a_mount_ends_with_it_and_keeps_what_was_written() {
         .unwrap();
     rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
     let (status, said) = server.wait();
-    assert_eq!(status, Some(3), "{said}");
-    let why = "the last endpoint has ended by itself, and nobody could use the device any more";
-    assert!(said.contains("unmounted by somebody else"), "{said}");
+    assert_eq!(status, Some(0), "{said}");
+    let why = "cow: unmounted where it was served: everything is durable, and the device is closed";
+    assert!(said.contains("unmounted from outside"), "{said}");
     assert!(said.contains(why), "{said}");
     assert!(is_empty(&directory) && !sandbox.path("ctl").exists());
     sandbox.succeeds(&["image", "convert", "@cow", "@raw", "--to", "raw"]);
     assert_eq!(sandbox.read("raw")[100..110], *b"not synced");
+}
+
+/// What was lost is told however the server ends.
+#[test]
+fn a_server_whose_mount_is_taken_away_tells_that_its_file_was_cut() {
+    let sandbox = Sandbox::with_device();
+    let Some(directory) = Directory::new(&sandbox, "m") else {
+        return;
+    };
+    let server = Server::start(&sandbox, &["@cow", "--fuse", "@m"]);
+    let cow = File::options().write(true).open(sandbox.path("cow"));
+    let cow = cow.unwrap();
+    cow.set_len(cow.metadata().unwrap().len() - 512).unwrap();
+    rustix::mount::unmount(directory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    let (status, said) = server.wait();
+    assert_eq!(status, Some(3), "{said}");
+    assert!(said.contains("unmounted from outside"), "{said}");
+    let why = "cow: somebody has cut the file from ";
+    assert_eq!(said.matches(why).count(), 1, "{said}");
+    assert!(!said.contains("everything is durable"), "{said}");
 }
 
 /// With a file open, the server is there still for the mount that nobody sees any more.
@@ -209,7 +229,7 @@ fn what_is_mounted_in_its_place_stays_when_the_server_stops() {
     let also = ["@cow", "--fuse", directory.path().to_str().unwrap()];
     let second = Server::start(&other, &also);
     let said = server.stop();
-    assert!(said.contains("unmounted by somebody else"), "{said}");
+    assert!(said.contains("unmounted from outside"), "{said}");
     assert!(file.read_at(&mut [0], 0).is_err());
     assert_eq!(std::fs::metadata(directory.disk()).unwrap().len(), SIZE);
     second.stop();

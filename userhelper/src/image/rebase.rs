@@ -43,10 +43,11 @@ use super::open::{
 use super::partial_sector::{Disk, RESIZE};
 use super::{ImageError, Watch, backing_change};
 
-/// Why an image of an old version has no longer backing file, and the way out.
+/// Why an image of an old version cannot have a longer backing file, and the way out.
 const LONGER: &str = "a COW file before version 3 is as large as its backing file. If this one was \
-    made longer, a copy of it that is cut to the size expected makes the image one of version 3: \
-    ubdlab image convert -f cow COW NEW --to v3 --source-backing COPY";
+    made longer, a copy of it, COPY, that is cut to the size expected makes an image of version 3: \
+    ubdlab image convert -f cow COW NEW --to v3 --source-backing COPY; then NEW takes this one: \
+    ubdlab image rebase NEW --backing BACKING --unsafe";
 
 /// What a rebase came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use driver::blk::{Completion, Operation as Requested, Request, Status};
+use driver::blk::{Completion, Operation as Asked, Request, Status};
 use driver::executor::{Executor, Files};
 use driver::host::{Action, HostFile, Operation};
 use driver::ordered::{Ordered, Step};
@@ -100,7 +100,7 @@ struct Joins {
 
 impl<F: HostFile> Defective<F> for Joins {
     fn submit(&mut self, device: &mut Ordered<F>, request: Request) -> Result<(), Request> {
-        if request.operation == Requested::Flush && device.is_publishing() {
+        if request.operation == Asked::Flush && device.is_publishing() {
             self.joined.push(request);
             return Ok(());
         }

@@ -58,9 +58,51 @@ struct Running {
     session: JoinHandle<()>,
     /// Closes when it has ended.
     end: Receiver<Infallible>,
+    workers: Workers,
+}
+
+/// The threads beside those that read from the kernel.
+#[derive(Debug)]
+struct Workers {
     threads: Threads,
     looking: JoinHandle<()>,
     looks: Sender<Option<Look>>,
+}
+
+impl Workers {
+    fn start(export: &Export, place: String) -> io::Result<Workers> {
+        let threads = Threads::start(export, place)?;
+        let (looks, come) = unbounded();
+        match thread("fuse-looks", move || look_at_all(&come)) {
+            Ok(looking) => Ok(Workers {
+                threads,
+                looking,
+                looks,
+            }),
+            Err(error) => {
+                threads.stop();
+                Err(error)
+            }
+        }
+    }
+
+    /// What answers requests by these threads.
+    fn files(&self, shared: &Arc<Shared>) -> Files {
+        Files {
+            shared: Arc::clone(shared),
+            asked: self.threads.asked(),
+            reads: self.threads.reads(),
+            share: self.threads.share(),
+            looks: self.looks.clone(),
+        }
+    }
+
+    /// Ends them when all that was asked for is answered.
+    fn stop(self) {
+        self.threads.stop();
+        let _ = self.looks.send(None);
+        let _ = self.looking.join();
+    }
 }
 
 /// The mount, until it is taken away, by us or by somebody else.
@@ -109,17 +151,10 @@ impl Fuse {
             documents: Documents::default(),
             slots: Budget::new(MOST_IN_FLIGHT),
             is_ending: AtomicBool::new(false),
+            was_unmounted: AtomicBool::new(false),
         });
-        let threads = Threads::start(export, place.clone()).map_err(of_system)?;
-        let (looks, come) = unbounded::<Option<Look>>();
-        let looking = thread("fuse-looks", move || look_at_all(&come)).map_err(of_system)?;
-        let files = Files {
-            shared: Arc::clone(&shared),
-            asked: threads.asked(),
-            reads: threads.reads(),
-            share: threads.share(),
-            looks: looks.clone(),
-        };
+        let workers = Workers::start(export, place.clone()).map_err(of_system)?;
+        let files = workers.files(&shared);
         let config = config(export);
         let ours = Arc::new(OnceLock::new());
         let of_the_signal = (directory.clone(), Arc::clone(&ours));
@@ -139,7 +174,7 @@ impl Fuse {
         let (session, mounted) = match mounted {
             Ok(mounted) => mounted,
             Err(error) => {
-                threads.stop();
+                workers.stop();
                 return Err(cannot(why_not(&error)));
             }
         };
@@ -147,11 +182,15 @@ impl Fuse {
         let mounted = Arc::new(Mounted(Mutex::new(Some(mounted))));
         let (with, on) = (Arc::clone(&shared), Arc::clone(&mounted));
         let (is_there, end) = bounded(0);
-        let session = thread("fuse", move || serve(session, &with, &on, is_there));
-        let session = session.map_err(|error| {
-            mounted.end(|| unmount_ours(&directory, ours.get()));
-            of_system(error)
-        })?;
+        let session = match thread("fuse", move || serve(session, &with, &on, is_there)) {
+            Ok(session) => session,
+            Err(error) => {
+                mounted.end(|| unmount_ours(&directory, ours.get()));
+                unmounter.end();
+                workers.stop();
+                return Err(of_system(error));
+            }
+        };
         tell_kernel_of_sizes(&shared, &directory);
         Ok(Fuse {
             place,
@@ -163,9 +202,7 @@ impl Fuse {
                 unmounter,
                 session,
                 end,
-                threads,
-                looking,
-                looks,
+                workers,
             }),
         })
     }
@@ -180,9 +217,7 @@ impl Fuse {
             unmounter,
             session,
             end: _,
-            threads,
-            looking,
-            looks,
+            workers,
         } = running;
         shared.is_ending.store(true, Ordering::SeqCst);
         // All that was taken is answered when all of it has given its room back.
@@ -193,9 +228,7 @@ impl Fuse {
             tell_of_others(&shared);
         }
         unmounter.end();
-        threads.stop();
-        let _ = looks.send(None);
-        let _ = looking.join();
+        workers.stop();
         // Where the kernel does not let us end the connection, it ends with the process.
         if matches!(ended, None | Some(Some(Ended::Now))) {
             let _ = session.join();
@@ -219,6 +252,11 @@ impl Endpoint for Fuse {
             Some(running) => running.end.clone(),
             None => never(),
         }
+    }
+
+    fn was_taken_away(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.shared.was_unmounted.load(Ordering::SeqCst))
     }
 
     fn stop(mut self: Box<Self>) {
@@ -293,7 +331,10 @@ fn serve(
     }
     let place = &shared.place;
     match ended {
-        Ok(()) => tell_of_others(shared),
+        Ok(()) => {
+            shared.was_unmounted.store(true, Ordering::SeqCst);
+            tell_of_others(shared);
+        }
         Err(error) => {
             let error = system_words(error);
             shared.export.tell(&format_args!("{place}: ended: {error}"));
@@ -303,7 +344,7 @@ fn serve(
 
 fn tell_of_others(shared: &Shared) {
     let place = &shared.place;
-    let line = format_args!("{place}: unmounted by somebody else");
+    let line = format_args!("{place}: unmounted from outside");
     shared.export.tell(&line);
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) slots: Arc<Budget>,
     /// Nothing more is taken.
     pub(super) is_ending: AtomicBool,
+    /// Somebody else has unmounted it.
+    pub(super) was_unmounted: AtomicBool,
 }
 
 impl Shared {

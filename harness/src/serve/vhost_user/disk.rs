@@ -198,12 +198,13 @@ impl Disk {
         let mut bytes = 0;
         for mut taken in batch.chains {
             let wanted = Wanted::of(&mut taken.chain, &batch.memory, device);
-            let effect = wanted.map_or(Consequence::None, |wanted| self.effect(wanted, &taken));
+            let consequence =
+                wanted.map_or(Consequence::None, |wanted| self.consequence(wanted, &taken));
             let answering = Answering {
                 taken,
                 vring: vring.clone(),
                 memory: Arc::clone(&batch.memory),
-                effect,
+                consequence,
                 permit: None,
             };
             match wanted {
@@ -225,7 +226,7 @@ impl Disk {
     }
 
     /// What a request means for what is durable, if it succeeds.
-    fn effect(&self, wanted: Wanted, taken: &Taken) -> Consequence {
+    fn consequence(&self, wanted: Wanted, taken: &Taken) -> Consequence {
         match wanted {
             // What was discarded may come back.
             Wanted::Read(_) | Wanted::Id | Wanted::Discard(_) => Consequence::None,

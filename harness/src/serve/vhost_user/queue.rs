@@ -227,7 +227,7 @@ pub(super) struct Answering {
     pub(super) taken: Taken,
     pub(super) vring: Vring,
     pub(super) memory: Arc<Memory>,
-    pub(super) effect: Consequence,
+    pub(super) consequence: Consequence,
     /// Of a batch, kept until the last of it is answered.
     pub(super) permit: Option<Arc<Permit>>,
 }
@@ -245,7 +245,7 @@ pub(super) struct Written {
     taken: Taken,
     vring: Vring,
     /// What comes of it, now that it has ended.
-    effect: Consequence,
+    consequence: Consequence,
     /// Bytes that were written.
     len: u32,
 }
@@ -264,14 +264,14 @@ impl Answering {
             false => (Answer::FAILED, 0),
         };
         write_status(&self.memory, chain.status, answer)?;
-        let effect = match answer {
-            Answer::OK => self.effect,
+        let consequence = match answer {
+            Answer::OK => self.consequence,
             _ => Consequence::None,
         };
         Ok(Written {
             taken: self.taken,
             vring: self.vring,
-            effect,
+            consequence,
             len: data_len as u32 + 1,
         })
     }
@@ -307,7 +307,7 @@ pub(super) fn give_back(answers: Vec<Written>) -> Result<(), Broken> {
                 Ok(state.get_queue().next_used())
             };
             match notes {
-                Some(notes) => notes.end(head, answer.effect, show)?,
+                Some(notes) => notes.end(head, answer.consequence, show)?,
                 None => drop(show()?),
             }
         }

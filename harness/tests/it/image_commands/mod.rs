@@ -16,6 +16,7 @@ mod other_backing;
 mod partial_sector;
 mod rebase;
 pub(crate) mod recover;
+mod reflows_in_a_row;
 mod replaced_files;
 mod resize;
 mod times;

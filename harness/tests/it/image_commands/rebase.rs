@@ -166,9 +166,10 @@ fn an_old_image_is_taken_along_after_its_backing_file_was_extended() {
     sandbox.refuses(
         &rebase("@v2"),
         "@backing: found 2097152 bytes, expected 1048576 bytes: a COW file before version 3 is as \
-         large as its backing file. If this one was made longer, a copy of it that is cut to the \
-         size expected makes the image one of version 3: ubdlab image convert -f cow COW NEW --to \
-         v3 --source-backing COPY",
+         large as its backing file. If this one was made longer, a copy of it, COPY, that is cut \
+         to the size expected makes an image of version 3: ubdlab image convert -f cow COW NEW \
+         --to v3 --source-backing COPY; then NEW takes this one: ubdlab image rebase NEW --backing \
+         BACKING --unsafe",
     );
     std::fs::copy(sandbox.path("backing"), sandbox.path("copy")).unwrap();
     set_len("copy", SIZE);

@@ -348,11 +348,11 @@ impl QueueNotes {
     pub(super) fn end(
         &self,
         head: u16,
-        effect: Consequence,
+        consequence: Consequence,
         show: impl FnOnce() -> Result<u16, Broken>,
     ) -> Result<(), Broken> {
         let notes = &self.notes;
-        match effect {
+        match consequence {
             Consequence::None => {}
             Consequence::Change => notes.is_answered(),
             Consequence::Flush(answered) => notes.are_durable(answered),

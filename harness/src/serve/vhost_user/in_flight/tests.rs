@@ -67,7 +67,7 @@ fn a_client_whose_server_took_changes_with_it_is_refused() {
     let (notes, file) = notes();
     let queue = notes.queue(0).unwrap();
     queue.resume(0, LEN).unwrap();
-    let end = |effect| queue.end(0, effect, || Ok(1)).unwrap();
+    let end = |consequence| queue.end(0, consequence, || Ok(1)).unwrap();
     end(Consequence::Change);
     let covered = notes.answered();
     end(Consequence::Change);
