@@ -75,10 +75,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "RULE", value_parser = parse_rule)]
     fault: Vec<FaultRule>,
 
-    /// Crash at no more moments than this, at most 1000000
+    /// Crash at no more moments than this
     ///
-    /// Of a longer run those around syncs and changes of names come first, and the others are
-    /// spread over it.
+    /// At most 1000000. Of a longer run those around syncs and changes of names come first, and
+    /// the others are spread over it.
     #[arg(
         long,
         value_name = "N",
@@ -87,10 +87,10 @@ pub(super) struct Args {
     )]
     points: u64,
 
-    /// Look at no more images than this of one moment, at most 100000
+    /// Look at no more images than this of one moment
     ///
-    /// All that can be left, where that is not more. Images that are byte for byte alike are
-    /// checked once.
+    /// At most 100000. All that can be left, where that is not more. Images that are byte for
+    /// byte alike are checked once.
     #[arg(
         long,
         value_name = "N",
@@ -134,7 +134,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", requires = "repro", conflicts_with = "json")]
     mount: Option<PathBuf>,
 
-    /// Make DIR what the command has made of it, when everything has ended
+    /// Make DIR what the command has made of it, when it has ended
     ///
     /// DIR stays as it is if the command fails, the check does not pass without a crash, a signal
     /// ends the run, or somebody else has changed DIR meanwhile. What would be lost is refused
