@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use driver::shown;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::crash::{CannotCrash, CommandLine, Group, Model, Options, Session};
+use crate::crash::{CannotCrash, CommandLine, Group, Model, Options, Replaceable, Session};
 use crate::mount::Limits;
 use crate::sim::{Assumptions, FaultRule};
 
@@ -77,25 +77,25 @@ pub(super) struct Args {
 
     /// Crash at no more moments than this
     ///
-    /// Of a longer run those around syncs and changes of names come first, and the others are
-    /// spread over it.
+    /// At most 1000000. Of a longer run those around syncs and changes of names come first, and
+    /// the others are spread over it.
     #[arg(
         long,
         value_name = "N",
         default_value_t = 400,
-        value_parser = clap::value_parser!(u64).range(1..)
+        value_parser = clap::value_parser!(u64).range(1..=MOST_POINTS)
     )]
     points: u64,
 
     /// Look at no more images than this of one moment
     ///
-    /// All that can be left, where that is not more. Images that are byte for byte alike are
-    /// checked once.
+    /// At most 100000. All that can be left, where that is not more. Images that are byte for
+    /// byte alike are checked once.
     #[arg(
         long,
         value_name = "N",
         default_value_t = 24,
-        value_parser = clap::value_parser!(u64).range(1..)
+        value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES)
     )]
     images: u64,
 
@@ -106,7 +106,7 @@ pub(super) struct Args {
     /// The longest that a command or a check may take: 90s, 5m, or seconds without unit
     ///
     /// A check that takes longer is a finding.
-    #[arg(long, value_name = "T", default_value = "60s", value_parser = parse_duration)]
+    #[arg(long, value_name = "T", default_value = "60s", value_parser = parse_timeout)]
     timeout: Duration,
 
     /// Choose other images where there are too many of them
@@ -135,6 +135,11 @@ pub(super) struct Args {
     mount: Option<PathBuf>,
 
     /// Make DIR what the command has made of it, when it has ended
+    ///
+    /// DIR stays as it is if the command fails, the check does not pass without a crash, a signal
+    /// ends the run, or somebody else has changed DIR meanwhile. What would be lost is refused
+    /// before anything runs: mounts beneath DIR, FIFOs, sockets, devices, extended attributes and
+    /// hard links to names outside.
     #[arg(long)]
     keep: bool,
 
@@ -164,6 +169,22 @@ impl From<ModelArg> for Model {
     }
 }
 
+/// The most moments.
+const MOST_POINTS: u64 = 1_000_000;
+
+/// The most images of one moment.
+const MOST_IMAGES: u64 = 100_000;
+
+/// The most images of all moments. What is known of each is kept in memory.
+const MOST_PLANNED: u64 = 10_000_000;
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("found no time, in which nothing ends; expected 1s or more".into()),
+        found => Ok(found),
+    }
+}
+
 fn parse_rule(text: &str) -> Result<FaultRule, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
@@ -177,6 +198,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         Some(options) => options,
         None => return Ok(wrong_usage("COMMAND: found nothing to crash".into())),
     };
+    if let Some(wrong) = args.wrong_together(&options.directory) {
+        return Ok(wrong_usage(wrong));
+    }
+    let most = options.limits.nodes;
+    let kept = args
+        .keep
+        .then(|| Replaceable::look(&options.directory, most));
+    let kept = kept.transpose().map_err(Failure::operation)?;
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
@@ -192,8 +221,15 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     page.write(|| Ok(report.page(&remarks)))?;
     written?;
-    if args.keep {
-        session.keep().map_err(failure)?;
+    if let (Some(kept), Some(named)) = (&kept, &args.dir) {
+        let interrupted = interrupt::signal().map(|_| "a signal has ended the run");
+        match interrupted.or(session.why_not_kept()) {
+            None => session.keep(kept).map_err(failure)?,
+            Some(why) => {
+                let place = shown(named);
+                output::remark(format_args!("{place}: it stays as it was: {why}"));
+            }
+        }
     }
     Ok(match (interrupt::signal(), report.is_good()) {
         (Some(signal), _) => Verdict::EndedBySignal(signal),
@@ -221,15 +257,16 @@ fn crash(
     let found = found.map_err(failure)?;
     let files = args.out.as_deref().map_or_else(Vec::new, |directory| {
         let name = |number| directory.join(format!("finding-{number}.json"));
-        (1..=found.len()).map(name).collect()
+        (1..=found.told.len()).map(name).collect()
     });
     let write = |(file, group): (&PathBuf, &Group)| {
         let text = serde_json::to_string(&session.file_of(&group.finding));
         let text = text.map_err(Failure::operation)?;
-        OutputFile::create(file)?.write_whole(&(text + "\n"))
+        // It has in it what only the owner may read in the directory.
+        OutputFile::create(file)?.private().write_whole(text + "\n")
     };
-    let written = files.iter().zip(&found).try_for_each(write);
-    let report = Report::of(session, args, &plan, &checks, found, &files);
+    let written = files.iter().zip(&found.told).try_for_each(write);
+    let report = Report::of(session, args, &plan, &checks, found, files);
     Ok((report, written))
 }
 
@@ -312,8 +349,42 @@ impl Args {
         }))
     }
 
+    /// What cannot be had together.
+    fn wrong_together(&self, directory: &Path) -> Option<String> {
+        if self.mount.is_some() {
+            return Some("--mount: expected --repro with it".into());
+        }
+        if self.points.saturating_mul(self.images) > MOST_PLANNED {
+            return Some(format!(
+                "--points {} --images {}: found more than {MOST_PLANNED} images together",
+                self.points, self.images
+            ));
+        }
+        let written = [("--out", &self.out), ("--report", &self.report)];
+        written
+            .into_iter()
+            .filter(|_| self.keep)
+            .find_map(|(option, path)| {
+                let path = path.as_deref()?;
+                is_within(path, directory).then(|| {
+                let (path, named) = (shown(path), shown(directory));
+                format!(
+                    "{option} {path}: found a place in {named}, which --keep replaces; expected \
+                     another one"
+                )
+            })
+            })
+    }
+
     fn jobs(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         self.jobs.map_or_else(cores, |jobs| jobs as usize)
     }
+}
+
+/// Whether a path, of which the last parts may not be there yet, leads into a directory.
+fn is_within(path: &Path, directory: &Path) -> bool {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = path.ancestors().find_map(|part| part.canonicalize().ok());
+    real.is_some_and(|real| real.starts_with(directory))
 }

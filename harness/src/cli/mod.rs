@@ -117,6 +117,9 @@ fn wrong_usage(what: String) -> Verdict {
 
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
+    if let Some(status) = crate::crash::be_init_if_asked() {
+        return status;
+    }
     crate::serve::handed_over::note();
     report_file_size_limits();
     interrupt::install();

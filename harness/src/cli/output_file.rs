@@ -32,6 +32,8 @@ pub(super) struct OutputFile<'a> {
     target: &'a Path,
     /// The files that its content comes from.
     sources: Vec<&'a Path>,
+    /// It stays its owner's alone.
+    is_private: bool,
     way: Way,
 }
 
@@ -99,8 +101,15 @@ impl<'a> OutputFile<'a> {
         Ok(OutputFile {
             target,
             sources,
+            is_private: false,
             way,
         })
+    }
+
+    /// Keeps it for its owner alone, whatever the umask says, and whatever it replaces.
+    pub(super) fn private(mut self) -> OutputFile<'a> {
+        self.is_private = true;
+        self
     }
 
     /// Says which file the content comes from. A new file is not more public than that, and of an
@@ -168,6 +177,7 @@ impl<'a> OutputFile<'a> {
         let OutputFile {
             target,
             sources,
+            is_private,
             way,
         } = self;
         let Way::Named(temporary, name) = way else {
@@ -175,7 +185,10 @@ impl<'a> OutputFile<'a> {
         };
         let file = temporary.as_file();
         let old = Belongings::at(&name);
-        let given = give_mode_at(&name, file, &sources)
+        // A temporary file is its owner's alone.
+        let given = (!is_private).then(|| give_mode_at(&name, file, &sources));
+        let given = given.transpose();
+        let given = given
             .map_err(|error| Failure(format!("{}: writing: {error}", driver::shown(target))))?;
         let synced = file.sync_all().and_then(|()| file.metadata());
         let len = synced.map_err(|error| not_written(target, &error))?.len();
@@ -183,8 +196,10 @@ impl<'a> OutputFile<'a> {
         temporary
             .persist(&name)
             .map_err(|error| not_written(target, &error))?;
-        tell_what_is_lacking(target, old, new);
-        if given == Given::Shown {
+        if !is_private {
+            tell_what_is_lacking(target, old, new);
+        }
+        if given == Some(Given::Shown) {
             output::remark(shown_to_more(target, sources[0]));
         }
         match RealHost.sync_directory_of(&name) {

@@ -1,12 +1,10 @@
 //! Why nothing was crashed.
 
 use std::io;
-use std::path::PathBuf;
-
-use driver::shown;
 
 use super::command::Ran;
 use super::finding_file::BadFinding;
+use super::keeping::CannotKeep;
 use crate::sim::tree::load::CannotLoad;
 use crate::sim::tree::store::CannotStore;
 
@@ -23,7 +21,7 @@ pub enum CannotCrash {
     #[error("{what}: {}", driver::system_words(error))]
     Start {
         /// Which.
-        what: &'static str,
+        what: String,
         /// Why not.
         error: io::Error,
     },
@@ -41,12 +39,7 @@ pub enum CannotCrash {
     /// What the directory became cannot be written beside it.
     #[error(transparent)]
     Store(#[from] CannotStore),
-    /// It cannot be put in the directory's place.
-    #[error("{}: {}", shown(directory), driver::system_words(error))]
-    Replace {
-        /// The directory.
-        directory: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
+    /// The directory is not replaced by it.
+    #[error(transparent)]
+    Keep(#[from] CannotKeep),
 }

@@ -5,12 +5,12 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::mount::{Limits, MountedTree, TreeMount};
+use crate::mount::{Limits, MountedTree};
 use crate::sim::tree::Tree;
 use crate::sim::{Assumptions, tree::Recorded};
 
 use super::command::{CommandLine, End, Ran, Terms, run};
-use super::place;
+use super::place::View;
 use super::plan::{Plan, Replay};
 
 /// An image that was checked and did not pass.
@@ -46,7 +46,7 @@ pub(super) struct Checker<'a> {
 /// A view with a mount in it, on which images are checked one after the other.
 pub(super) struct Bench<'a> {
     checker: &'a Checker<'a>,
-    mount: TreeMount,
+    view: View,
     mounted: MountedTree,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Bench<'a> {
     /// What is missing for it.
     pub(super) fn new(checker: &'a Checker<'a>) -> Result<Bench<'a>, String> {
         Ok(Bench {
-            mount: place::over(checker.directory)?,
+            view: View::over(checker.directory)?,
             mounted: MountedTree::new(Tree::new(checker.assumptions), checker.limits),
             checker,
         })
@@ -70,7 +70,7 @@ impl<'a> Bench<'a> {
     pub(super) fn check(&mut self, image: Tree) -> io::Result<Ran> {
         self.mounted.show(image);
         let Checker { check, terms, .. } = self.checker;
-        run(check, *terms, &self.mount, &mut self.mounted)
+        run(check, *terms, &self.view, &mut self.mounted)
     }
 }
 

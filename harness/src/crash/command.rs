@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, PipeReader, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,16 +15,18 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, tick, unbounded};
 use driver::shell_word;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::place::View;
+use super::processes::Processes;
 use crate::clock;
-use crate::mount::{Come, MountedTree, TreeMount};
+use crate::mount::{Come, MountedTree};
 
 /// The most bytes of a command's output that are kept: the last ones.
 const MOST_SAID: usize = 16 << 10;
 
-/// How long the last of the output is waited for when a command has ended. What it has started and
-/// sent away may keep the pipe open for ever.
+/// How long the last of the output is waited for when a command has ended. Whom it has sent the
+/// pipe may keep it open for ever.
 const LISTEN: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether a command has run for too long, or is to be stopped.
@@ -134,20 +137,20 @@ pub(super) struct Terms<'a> {
 }
 
 enum Event {
-    Started(Pid),
+    Started(OwnedFd),
     Ended(ExitStatus),
     Failed(io::Error),
 }
 
-/// Runs a command, while the mount is served from `tree`. All that it has started and that has not
-/// left its process group is killed when it has ended.
+/// Runs a command in a view, whose mount is served from `tree`. All that it has started has ended
+/// when it returns.
 ///
 /// # Errors
-/// If it cannot be started.
+/// If it cannot be started, or what it has started does not end.
 pub(super) fn run(
     command: &CommandLine,
     terms: Terms<'_>,
-    mount: &TreeMount,
+    view: &View,
     tree: &mut MountedTree,
 ) -> io::Result<Ran> {
     let (reader, writer) = io::pipe()?;
@@ -157,54 +160,74 @@ pub(super) fn run(
     process.stdin(Stdio::null());
     process.stdout(writer.try_clone()?);
     process.stderr(writer);
+    let processes = &view.processes;
     let (tells, events) = unbounded();
     let ended = std::thread::scope(|scope| {
         // To start it takes files that may be on the mount, which this thread serves meanwhile.
         let builder = std::thread::Builder::new().name("command".into());
-        builder.spawn_scoped(scope, move || attend(process, &tells))?;
-        let (ticks, started) = (tick(LOOK), clock::start());
-        let (mut pid, mut killed) = (None, None);
+        builder.spawn_scoped(scope, move || attend(process, processes, &tells))?;
+        let (ticks, began) = (tick(LOOK), clock::start());
+        let (mut process, mut killed) = (None, None);
         loop {
-            match mount.serve(tree, &events, &ticks) {
-                Some(Come::Awaited(Event::Started(started))) => pid = Some(started),
+            match view.serve(tree, &events, &ticks) {
+                Some(Come::Awaited(Event::Started(started))) => process = Some(started),
                 Some(Come::Awaited(Event::Ended(status))) => {
                     return Ok(killed.unwrap_or(End::Exited(status)));
                 }
                 Some(Come::Awaited(Event::Failed(error))) => return Err(error),
                 Some(Come::Beside(_)) => {}
+                Some(Come::Unmounted) => return Err(end_without_mount(process, &events)),
                 None => return Err(io::Error::other("the thread that waits for it has ended")),
             }
             let end = match terms.stop.load(Ordering::Relaxed) {
                 true => End::Stopped,
-                false if started.elapsed() > terms.timeout => End::TimedOut,
+                false if began.elapsed() > terms.timeout => End::TimedOut,
                 false => continue,
             };
-            if let (None, Some(pid)) = (killed, pid) {
-                let _ = kill_process_group(pid, Signal::KILL);
+            if let (None, Some(process)) = (killed, &process) {
+                let _ = pidfd_send_signal(process, Signal::KILL);
                 killed = Some(end);
             }
         }
     })?;
-    mount.serve_waiting(tree);
+    view.serve_waiting(tree);
     Ok(Ran {
         end: ended,
         said: heard.last(),
     })
 }
 
-/// Starts the process and waits for its end.
-fn attend(mut process: Command, tells: &Sender<Event>) {
+/// Ends a command that has lost its mount: it works on the real directory.
+fn end_without_mount(mut process: Option<OwnedFd>, events: &Receiver<Event>) -> io::Error {
+    loop {
+        if let Some(process) = &process {
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+        match events.recv() {
+            Ok(Event::Started(started)) => process = Some(started),
+            _ => return io::Error::other("the mount of the simulated directory was taken away"),
+        }
+    }
+}
+
+/// Starts the process, waits for its end, and ends all that it has started.
+fn attend(mut process: Command, processes: &Processes, tells: &Sender<Event>) {
     let end = || -> io::Result<ExitStatus> {
+        processes.enter()?;
         let mut child = process.spawn()?;
         // What the descriptors of the output hold here is not for the child alone.
         drop(process);
-        let pid = Pid::from_child(&child);
-        let _ = tells.send(Event::Started(pid));
-        // As long as nobody has waited for it, its number is nobody else's.
-        let seen = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), seen) {}
-        let _ = kill_process_group(pid, Signal::KILL);
-        child.wait()
+        match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+            Ok(started) => drop(tells.send(Event::Started(started))),
+            // It could not be ended when it takes too long.
+            Err(error) => {
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(error.into());
+            }
+        }
+        let status = child.wait()?;
+        processes.end_all()?;
+        Ok(status)
     };
     let _ = tells.send(match end() {
         Ok(status) => Event::Ended(status),

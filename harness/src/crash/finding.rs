@@ -76,8 +76,32 @@ pub struct Group {
     pub images: u64,
 }
 
+/// All that was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Of each kind one, in the order of the run.
+    pub told: Vec<Group>,
+    /// How many kinds are not told. Some of them may be of one cause, or of one that is told:
+    /// shrinking would show it.
+    pub untold_kinds: u64,
+    /// The images of these.
+    pub untold_images: u64,
+}
+
+impl Found {
+    /// Whether this is told already; then it counts for the finding that does.
+    pub(super) fn has(&mut self, ran: &Ran, images: u64) -> bool {
+        let by = signature(ran);
+        let known = self
+            .told
+            .iter_mut()
+            .find(|it| signature(&it.finding.ran) == by);
+        known.map(|it| it.images += images).is_some()
+    }
+}
+
 /// By what findings of one cause are known: how the check ended, and what it said but for numbers.
-pub(super) fn signature(ran: &Ran) -> (String, String) {
+fn signature(ran: &Ran) -> (String, String) {
     let said = String::from_utf8_lossy(&ran.said);
     let mut words = String::new();
     for character in said.chars().take(1000) {

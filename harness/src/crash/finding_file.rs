@@ -1,8 +1,9 @@
 //! A finding as a file that needs nothing else: the list of all changes, from an empty directory
 //! on, the moment, what survives, and the check.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use driver::shown;
 use serde::{Deserialize, Serialize};
 
 use crate::sim::Assumptions;
@@ -75,6 +76,25 @@ pub enum BadFinding {
     /// What it leaves does not fit its changes.
     #[error("the crash: {0}")]
     Crash(String),
+    /// The moment is none of the run's.
+    #[error("point: found {found}, expected from {begin} (\"begin\") to {changes} (the changes)")]
+    Point {
+        /// What it says.
+        found: u64,
+        /// The first moment.
+        begin: u64,
+        /// The last one.
+        changes: u64,
+    },
+    /// The directory has a name that leads elsewhere.
+    #[error(
+        "directory: found {}, expected an absolute path or one beneath, without \"..\"",
+        shown(found)
+    )]
+    Directory {
+        /// What it says.
+        found: PathBuf,
+    },
 }
 
 impl FindingFile {
@@ -140,6 +160,14 @@ impl FindingFile {
 
     /// The directory when the crash came.
     fn tree_of(&self, changes: &[Recorded]) -> Result<Tree, BadFinding> {
+        let last = changes.len() as u64;
+        if self.point > last || self.begin > self.point {
+            return Err(BadFinding::Point {
+                found: self.point,
+                begin: self.begin,
+                changes: last,
+            });
+        }
         let mut tree = Tree::new(self.assumptions);
         let point = usize::try_from(self.point).unwrap_or(usize::MAX);
         for (number, recorded) in changes.iter().take(point).enumerate() {
@@ -159,8 +187,21 @@ impl FindingFile {
     }
 
     /// The directory, as the check names it.
-    pub fn directory(&self) -> PathBuf {
-        self.directory.text().into()
+    ///
+    /// # Errors
+    /// If that leads to somewhere else than it says.
+    pub fn directory(&self) -> Result<PathBuf, BadFinding> {
+        let found = PathBuf::from(self.directory.text());
+        let mut parts = found.components();
+        let leads_there = |part| match part {
+            Component::Normal(_) => true,
+            Component::RootDir => found.is_absolute(),
+            Component::Prefix(_) | Component::CurDir | Component::ParentDir => false,
+        };
+        match parts.all(leads_there) && found.file_name().is_some() {
+            true => Ok(found),
+            false => Err(BadFinding::Directory { found }),
+        }
     }
 }
 

@@ -3,13 +3,16 @@
 //!
 //! - [`Session`]: the directory as it was, the command's run, and the check of its end.
 //! - `place`: a thread's own view of the file system, with a simulated directory over the real one.
+//! - `processes`: what runs in a view, and ends before its mount goes.
 //! - `command`: a command that runs there, with its time and its output bounded.
 //! - `points`, `recipe`: at which moments, and what survives each. `plan` puts them together, and
 //!   takes images that are byte for byte alike once.
 //! - `checking`: the check of all images, by several workers at a time.
 //! - `finding_file`, `kept_change`, `repeat`: a finding as a file, and what is done with one again.
 //! - `finding`: images that do not pass, with those of the same cause together, and their story.
-//! - `replacement`: the real directory becomes what the command has made of its copy.
+//! - `keeping`, `replacement`: the real directory becomes what the command has made of its copy,
+//!   if it can be replaced without a loss.
+//! - `own_ids`: owners that the user namespace does not have.
 //!
 //! Whatever the number of workers, the plan is the same, and so is what is found.
 
@@ -18,10 +21,13 @@ mod checking;
 mod command;
 mod finding;
 mod finding_file;
+mod keeping;
 mod kept_change;
+mod own_ids;
 mod place;
 mod plan;
 mod points;
+mod processes;
 mod recipe;
 mod repeat;
 mod replacement;
@@ -30,9 +36,12 @@ mod session;
 pub use cannot_crash::CannotCrash;
 pub use checking::{Checked, Checks};
 pub use command::{CommandLine, End, Ran};
-pub use finding::{CrashedOperation, Fate, Finding, Group};
+pub use finding::{CrashedOperation, Fate, Finding, Found, Group};
 pub use finding_file::{BadFinding, Crash, FORMAT, FindingFile};
+pub use keeping::{CannotKeep, Replaceable};
 pub use kept_change::{KeptChange, Text};
 pub use plan::{Model, Plan, Planned};
+pub(crate) use processes::be_init_if_asked;
 pub use recipe::Recipe;
+pub use repeat::Shown;
 pub use session::{AtMoment, Options, Session};

@@ -2,40 +2,87 @@
 //!
 //! The view is a mount namespace. The command names its files as it always does, by absolute paths
 //! or by others, and nobody else sees the mount. It goes with the last process that is in it,
-//! however the program ends.
+//! however the program ends. No process outlives the mount: it would find the real directory in its
+//! place, and write there.
 
+use std::io;
 use std::path::Path;
 
+use crossbeam_channel::Receiver;
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
-use crate::mount::TreeMount;
+use super::processes::Processes;
+use crate::mount::{Come, MountedTree, TreeMount};
 
 /// What gives a user who is not root the right to mount for himself.
 const FOR_USERS: &str = "unshare --user --map-root-user --mount";
 
-/// Gives the calling thread a view of its own, with a mount over `directory` in it. Threads and
-/// processes that it starts share the view.
-///
-/// # Errors
-/// What is missing, and what would help.
-pub(super) fn over(directory: &Path) -> Result<TreeMount, String> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| {
-        format!(
-            "a mount namespace of its own: {}: it takes root, or `{FOR_USERS}` before the command",
-            driver::system_words(std::io::Error::from(error))
-        )
-    })?;
-    // What is mounted in this view is not to show in any other. What others unmount goes here too:
-    // a disk that somebody takes out meanwhile would stay in use.
-    let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", below).map_err(|error| {
-        format!(
-            "a mount namespace of its own: {}",
-            driver::system_words(error)
-        )
-    })?;
-    TreeMount::on(directory).map_err(|error| {
-        format!("{error}; it takes the kernel's FUSE (modprobe fuse) and the right to mount")
-    })
+/// The view of a thread, with what runs in it.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) processes: Processes,
+    /// It is there as long as the view is.
+    mount: Option<TreeMount>,
+}
+
+impl View {
+    /// Gives the calling thread a view of its own, with a mount over `directory` in it. Threads and
+    /// processes that it starts share the view.
+    ///
+    /// # Errors
+    /// What is missing, and what would help.
+    pub(super) fn over(directory: &Path) -> Result<View, String> {
+        unshare(CloneFlags::CLONE_NEWNS).map_err(|error| {
+            let words = driver::system_words(io::Error::from(error));
+            format!(
+                "a mount namespace of its own: {words}: it takes root, or `{FOR_USERS}` before the \
+                 command"
+            )
+        })?;
+        // What is mounted in this view is not to show in any other. What others unmount goes here
+        // too: a disk that somebody takes out meanwhile would stay in use.
+        let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change("/", below).map_err(|error| {
+            let words = driver::system_words(error);
+            format!("a mount namespace of its own: {words}")
+        })?;
+        let mount = TreeMount::on(directory).map_err(|error| {
+            format!("{error}; it takes the kernel's FUSE (modprobe fuse) and the right to mount")
+        })?;
+        let processes = Processes::begin().map_err(|error| {
+            let words = driver::system_words(error);
+            format!("a PID namespace of its own: {words}; it takes the right to mount")
+        })?;
+        Ok(View {
+            processes,
+            mount: Some(mount),
+        })
+    }
+
+    /// As [`TreeMount::serve`].
+    pub(super) fn serve<T, A>(
+        &self,
+        tree: &mut MountedTree,
+        until: &Receiver<T>,
+        also: &Receiver<A>,
+    ) -> Option<Come<T, A>> {
+        self.mount.as_ref()?.serve(tree, until, also)
+    }
+
+    /// As [`TreeMount::serve_waiting`].
+    pub(super) fn serve_waiting(&self, tree: &mut MountedTree) {
+        if let Some(mount) = &self.mount {
+            mount.serve_waiting(tree);
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if !self.processes.end() {
+            // The mount stays for what does not end, and goes with it.
+            std::mem::forget(self.mount.take());
+        }
+    }
 }

@@ -7,13 +7,22 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, never};
 use userhelper::unfinished;
 
-use crate::mount::{Limits, MountedTree, TreeMount};
+use crate::mount::{Come, Limits, MountedTree, TreeMount};
 use crate::mountpoint::{empty, unmount_at_once};
 
 use super::cannot_crash::CannotCrash;
 use super::command::{CommandLine, Ran, Terms, run};
 use super::finding_file::FindingFile;
-use super::place;
+use super::place::View;
+
+/// For how long remains were shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Until the end that was asked for.
+    UntilTheEnd,
+    /// Somebody else has unmounted them.
+    Unmounted,
+}
 
 impl FindingFile {
     /// Checks the remains again, mounted over `directory` for the check alone, which runs in
@@ -30,7 +39,7 @@ impl FindingFile {
     ) -> Result<Ran, CannotCrash> {
         let here = || {
             let remains = self.remains()?;
-            let mount = place::over(directory).map_err(CannotCrash::Place)?;
+            let view = View::over(directory).map_err(CannotCrash::Place)?;
             let mut mounted = MountedTree::new(remains, Limits::default());
             let check = CommandLine::Shell(self.check.text());
             let terms = Terms {
@@ -38,8 +47,8 @@ impl FindingFile {
                 timeout,
                 stop,
             };
-            run(&check, terms, &mount, &mut mounted).map_err(|error| CannotCrash::Start {
-                what: "the check",
+            run(&check, terms, &view, &mut mounted).map_err(|error| CannotCrash::Start {
+                what: "the check".into(),
                 error,
             })
         };
@@ -47,7 +56,7 @@ impl FindingFile {
             let builder = std::thread::Builder::new().name("crash-repro".into());
             let checked = builder.spawn_scoped(scope, here);
             let checked = checked.map_err(|error| CannotCrash::Start {
-                what: "a thread",
+                what: "a thread".into(),
                 error,
             })?;
             let checked = checked.join();
@@ -56,7 +65,7 @@ impl FindingFile {
     }
 
     /// Mounts the remains on `directory`, which is empty, calls `mounted`, and serves them until
-    /// `until` has something.
+    /// `until` has something, or somebody else has unmounted them.
     ///
     /// # Errors
     /// If the file is wrong, or nothing can be mounted there.
@@ -65,7 +74,7 @@ impl FindingFile {
         directory: &Path,
         mounted: impl FnOnce(),
         until: &Receiver<()>,
-    ) -> Result<(), CannotCrash> {
+    ) -> Result<Shown, CannotCrash> {
         let remains = self.remains()?;
         let cannot =
             |why: String| CannotCrash::Place(format!("{}: {why}", driver::shown(directory)));
@@ -81,8 +90,11 @@ impl FindingFile {
         let (mount, undoable) = mounting.map_err(|error| CannotCrash::Place(error.to_string()))?;
         mounted();
         let mut tree = MountedTree::new(remains, Limits::default());
-        mount.serve(&mut tree, until, &never::<()>());
+        let ended = mount.serve(&mut tree, until, &never::<()>());
         unfinished::undo(undoable, || drop(mount));
-        Ok(())
+        Ok(match ended {
+            Some(Come::Unmounted) => Shown::Unmounted,
+            _ => Shown::UntilTheEnd,
+        })
     }
 }

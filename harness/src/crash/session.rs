@@ -1,8 +1,10 @@
 //! A directory as it was, the run of a command on it, and what its crashes leave.
 
-use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use driver::shown;
 
 use crate::mount::{Limits, MountedTree};
 use crate::sim::tree::load::{MostLoaded, load};
@@ -12,10 +14,12 @@ use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber};
 use super::cannot_crash::CannotCrash;
 use super::checking::{Bench, Checker, Checks};
 use super::command::{CommandLine, End, Ran, Terms, run};
-use super::finding::{Finding, Group, groups, names_of, shrink, signature, tell};
+use super::finding::{Finding, Found, Group, groups, names_of, shrink, tell};
 use super::finding_file::{Crash, FORMAT, FindingFile, named_from};
+use super::keeping::Replaceable;
 use super::kept_change::KeptChange;
-use super::place;
+use super::own_ids::OwnIds;
+use super::place::View;
 use super::plan::{Extent, Model, Plan, Replay};
 use super::recipe::Recipe;
 use super::replacement::replace;
@@ -82,6 +86,8 @@ pub struct Session {
     pub was_full: bool,
     /// What has failed while the command ran.
     pub injected: Vec<String>,
+    /// The command has ended as it should. One to which something has failed may have not.
+    command_succeeded: bool,
     /// The check of the end, without a crash.
     pub at_the_end: Ran,
 }
@@ -96,7 +102,7 @@ impl Session {
             let builder = std::thread::Builder::new().name("crash-run".into());
             let running = builder.spawn_scoped(scope, || Session::run_here(options, stop));
             let running = running.map_err(|error| CannotCrash::Start {
-                what: "a thread",
+                what: "a thread".into(),
                 error,
             })?;
             running.join().unwrap_or_else(|panic| {
@@ -110,8 +116,9 @@ impl Session {
             nodes: options.limits.nodes,
             bytes: options.limits.bytes.min(options.limits.logged),
         };
-        let loaded = load(&options.directory, most)?;
-        let mount = place::over(&options.directory).map_err(CannotCrash::Place)?;
+        let mut loaded = load(&options.directory, most)?;
+        OwnIds::of_this_process().take_over(&mut loaded.changes);
+        let view = View::over(&options.directory).map_err(CannotCrash::Place)?;
         let mut replay = Replay::new(&loaded.changes, options.assumptions);
         replay.advance_to(loaded.changes.len() as u64);
         let mut mounted = MountedTree::new(replay.tree, options.limits);
@@ -121,8 +128,16 @@ impl Session {
             timeout: options.timeout,
             stop,
         };
-        let runs = |command: &CommandLine, what, mounted: &mut MountedTree| {
-            run(command, terms, &mount, mounted).map_err(|error| CannotCrash::Start { what, error })
+        let runs = |command: &CommandLine, what: &str, mounted: &mut MountedTree| {
+            run(command, terms, &view, mounted).map_err(|error| CannotCrash::Start {
+                what: match command {
+                    CommandLine::Shell(_) => String::from(what),
+                    CommandLine::Program(program, _) => {
+                        format!("{what} {}", shown(Path::new(program)))
+                    }
+                },
+                error,
+            })
         };
         if let Some(setup) = &options.setup {
             must_succeed("the setup", runs(setup, "the setup", &mut mounted)?)?;
@@ -131,6 +146,7 @@ impl Session {
         let from = mounted.recorded();
         mounted.fail_by(&options.faults);
         let ran = runs(&options.command, "the command", &mut mounted)?;
+        let command_succeeded = ran.end.is_good();
         let injected = mounted.injected().iter().map(Injected::to_string).collect();
         // One to which something has failed may fail, and what it leaves is looked at.
         if mounted.injected().is_empty() || ran.end == End::Stopped {
@@ -153,6 +169,7 @@ impl Session {
             from,
             was_full,
             injected,
+            command_succeeded,
             at_the_end,
             options,
         })
@@ -236,17 +253,17 @@ impl Session {
         checks: &Checks,
         plan: &Plan,
         stop: &AtomicBool,
-    ) -> Result<Vec<Group>, CannotCrash> {
+    ) -> Result<Found, CannotCrash> {
         let groups = groups(checks, plan);
         if groups.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Found::default());
         }
         let checker = self.checker(stop);
         std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("crash-shrink".into());
             let told = builder.spawn_scoped(scope, || self.told(groups, plan, &checker));
             let told = told.map_err(|error| CannotCrash::Start {
-                what: "a thread",
+                what: "a thread".into(),
                 error,
             })?;
             let told = told.join();
@@ -259,27 +276,34 @@ impl Session {
         groups: Vec<(usize, u64, Ran)>,
         plan: &Plan,
         checker: &Checker<'_>,
-    ) -> Result<Vec<Group>, CannotCrash> {
+    ) -> Result<Found, CannotCrash> {
         let mut bench = Bench::new(checker).map_err(CannotCrash::Place)?;
         let mut replay = Replay::new(&self.log, self.options.assumptions);
-        let mut told: Vec<Group> = Vec::new();
-        for (place, images, ran) in groups.into_iter().take(MOST_TOLD) {
+        let mut found = Found::default();
+        for (place, images, ran) in groups {
             let Some(planned) = plan.planned.get(place) else {
                 continue;
             };
+            if found.has(&ran, images) {
+                continue;
+            }
+            let stopped = checker.terms.stop.load(Ordering::Relaxed);
+            if found.told.len() == MOST_TOLD || stopped && !found.told.is_empty() {
+                found.untold_kinds += 1;
+                found.untold_images += images;
+                continue;
+            }
             replay.advance_to(planned.point);
             let (recipe, ran) = shrink(&mut bench, &replay.tree, planned.recipe.clone(), ran);
             // What is lost beside the cause may have hidden that it is a known one.
-            let known = |it: &&mut Group| signature(&it.finding.ran) == signature(&ran);
-            if let Some(known) = told.iter_mut().find(known) {
-                known.images += images;
+            if found.has(&ran, images) {
                 continue;
             }
             let point = (self.from, planned.point);
             let finding = tell(&replay.tree, &self.log, point, recipe, ran);
-            told.push(Group { finding, images });
+            found.told.push(Group { finding, images });
         }
-        Ok(told)
+        Ok(found)
     }
 
     /// What came of the images of each moment, in order.
@@ -346,14 +370,23 @@ impl Session {
         recipe.survivors(&replay.tree.at_stake())
     }
 
+    /// Why the real directory had better stay as it is: something has not gone through.
+    pub fn why_not_kept(&self) -> Option<&'static str> {
+        match (self.command_succeeded, self.at_the_end.end.is_good()) {
+            (false, _) => Some("the command has failed"),
+            (true, false) => Some("the check does not pass without a crash"),
+            (true, true) => None,
+        }
+    }
+
     /// Makes the real directory what it became by the command. The old one is gone then.
     ///
     /// # Errors
-    /// The system's; the directory is as it was then.
-    pub fn keep(&self) -> Result<(), CannotCrash> {
+    /// The system's, which say where both are, or that the directory is as it was.
+    pub fn keep(&self, old: &Replaceable) -> Result<(), CannotCrash> {
         let mut replay = Replay::new(&self.log, self.options.assumptions);
         replay.advance_to(self.log.len() as u64);
-        replace(&replay.tree, &self.options.directory)
+        replace(&replay.tree, old)
     }
 }
 

@@ -79,10 +79,22 @@ pub(super) fn space(reply: ReplyStatfs, tree: &MountedTree) {
 }
 
 pub(super) fn moment(time: TimeOrNow) -> Moment {
-    Moment::of(match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => time_of_day(),
-    })
+    match time {
+        TimeOrNow::SpecificTime(time) => as_sent(Moment::of(time)),
+        TimeOrNow::Now => Moment::of(time_of_day()),
+    }
+}
+
+/// A time as the kernel has sent it. The kernel counts the fraction of a second forwards, also
+/// before 1970, and `fuser` takes it for one that is counted backwards then: -2 s and 0.3 s, which
+/// are -1.7 s, come as -2.3 s.
+fn as_sent(moment: Moment) -> Moment {
+    const SECOND: i64 = 1_000_000_000;
+    let fraction = moment.0 % SECOND;
+    match fraction < 0 {
+        true => Moment(moment.0.saturating_sub(fraction).saturating_sub(fraction)),
+        false => moment,
+    }
 }
 
 /// As the kernel numbers errors.

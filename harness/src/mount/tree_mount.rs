@@ -1,5 +1,6 @@
 //! The mount of a simulated directory, from the kernel's call to the end.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ pub struct TreeMount {
     directory: PathBuf,
     session: Option<BackgroundSession>,
     asked: Receiver<ForOwner>,
+    /// Somebody else has unmounted it: what may be mounted there now is not ours.
+    is_gone: Cell<bool>,
 }
 
 /// What has come while a mount was served.
@@ -33,6 +36,8 @@ pub enum Come<T, A> {
     Awaited(T),
     /// Something that may come beside it, as the tick of a clock.
     Beside(A),
+    /// Somebody else has unmounted it.
+    Unmounted,
 }
 
 /// Why a simulated directory is not mounted.
@@ -60,11 +65,12 @@ impl TreeMount {
             directory: directory.to_owned(),
             session: Some(session.spawn().map_err(cannot)?),
             asked,
+            is_gone: Cell::new(false),
         })
     }
 
-    /// Answers the kernel from `tree` until `until` or `also` has something, which is returned.
-    /// `None` if nothing can come of `until` any more.
+    /// Answers the kernel from `tree` until `until` or `also` has something, which is returned, or
+    /// until the mount has gone. `None` if nothing can come of `until` any more.
     pub fn serve<T, A>(
         &self,
         tree: &mut MountedTree,
@@ -75,8 +81,10 @@ impl TreeMount {
             select! {
                 recv(self.asked) -> asked => match asked {
                     Ok(answer) => answer(tree),
-                    // Somebody else has unmounted it.
-                    Err(_) => return until.recv().ok().map(Come::Awaited),
+                    Err(_) => {
+                        self.is_gone.set(true);
+                        return Some(Come::Unmounted);
+                    }
                 },
                 recv(until) -> come => return come.ok().map(Come::Awaited),
                 recv(also) -> come => return come.ok().map(Come::Beside),
@@ -95,7 +103,9 @@ impl TreeMount {
 impl Drop for TreeMount {
     fn drop(&mut self) {
         // What is in flight ends with the connection, without an answer from us.
-        unmount_at_once(&self.directory);
+        if !self.is_gone.get() {
+            unmount_at_once(&self.directory);
+        }
         // What waits to be answered is dropped, which lets the session go on to its end.
         let (_, nothing) = bounded(0);
         drop(std::mem::replace(&mut self.asked, nothing));

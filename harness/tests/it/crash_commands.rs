@@ -112,7 +112,10 @@ fn what_cannot_be_run_is_said_in_one_error() {
             &["sh", "-c", "echo no >&2; exit 3"][..],
             "the command ended with status 3; it said: no",
         ),
-        (&["/not/there"], "the command: no such file or directory"),
+        (
+            &["/not/there"],
+            "the command /not/there: no such file or directory",
+        ),
         (
             &["sh", "-c", "kill -9 $$"],
             "the command was ended by signal 9",

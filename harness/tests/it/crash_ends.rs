@@ -1,33 +1,88 @@
 //! `ubdlab crash` ends when it is asked to, with what it has found so far, and leaves neither a
 //! mount nor a process behind.
 
-use std::process::{Child, Stdio};
+use std::os::unix::ffi::OsStrExt;
 
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::cli::{Sandbox, ubdlab_that_heeds_signals};
+use crate::support::cli::Sandbox;
+use crate::support::crash::{crash, found, start, wait_for, work};
 use crate::support::fuse::{Directory, can_mount};
 use crate::support::mounted::{Mounted, SharedMounts};
 
-fn start(sandbox: &Sandbox, args: &[&str]) -> Child {
-    let mut command = ubdlab_that_heeds_signals();
-    command.args(args).current_dir(sandbox.path(""));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+/// A process that does not end by itself, for a script that runs in a sandbox. It has the path of
+/// [`MARKER`] in its command line, and the script has not.
+const ENDLESS: &str = "tail -f \"$PWD\"/marker";
+
+const MARKER: &str = "marker";
+
+/// Whether an [`ENDLESS`] process of this sandbox is there. Its number is nothing that it could
+/// say: in its namespace it has another.
+fn runs(sandbox: &Sandbox) -> bool {
+    let marker = sandbox.path(MARKER);
+    let marker = marker.as_os_str().as_bytes();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let has_it = |line: Vec<u8>| line.windows(marker.len()).any(|part| part == marker);
+    let mut lines = processes.map(|process| std::fs::read(process.path().join("cmdline")));
+    lines.any(|line| line.is_ok_and(has_it))
 }
 
-/// Waits until `happened`, as long as the child runs.
-fn wait_for(child: &mut Child, happened: impl Fn() -> bool) {
-    while !happened() {
-        assert_eq!(child.try_wait().unwrap(), None, "it ended early");
-        std::thread::yield_now();
+#[test]
+fn what_a_command_leaves_running_ends_with_it() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    sandbox.write(MARKER, "");
+    let before = sandbox.contents();
+    let daemon = format!(
+        "setsid -f sh -c 'while :; do echo late >work/late; done'; setsid -f {ENDLESS} >&2 & "
+    );
+    for (setup, command, check) in [
+        (&*daemon, "echo >>work/f", "true"),
+        ("true", &*daemon, "true"),
+        ("true", "echo >>work/f", &*daemon),
+    ] {
+        let more = ["--setup", setup, "--jobs", "1"];
+        let done = crash(&sandbox, check, &more, &["sh", "-c", command]);
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        assert!(!runs(&sandbox), "{setup}, {command}, {check}");
+        assert_eq!(sandbox.contents(), before);
     }
 }
 
-/// Whether a process with this number is there, and no zombie.
-fn runs(number: &str) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{}/stat", number.trim()));
-    status.is_ok_and(|status| !status.contains(") Z "))
+#[test]
+fn what_a_check_leaves_running_does_not_change_the_next_image() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let check = "test ! -e work/late || exit 6; \
+                 setsid -f sh -c 'while :; do echo >work/late; done' >/dev/null 2>&1; :";
+    let script = "for i in 1 2 3 4 5 6; do echo $i >>work/f; done";
+    let more = ["--json", "--jobs", "1"];
+    let report = found(&crash(&sandbox, check, &more, &["sh", "-c", script]), 0);
+    assert_eq!(report["failed_images"], 0);
+}
+
+#[test]
+fn a_program_that_is_killed_leaves_nothing_running() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    sandbox.write(MARKER, "");
+    let script = format!("setsid -f {ENDLESS}; {ENDLESS}");
+    let args = [
+        "crash", "--dir", "work", "--check", "true", "--", "sh", "-c", &script,
+    ];
+    let mut child = start(&sandbox, &args);
+    wait_for(&mut child, || runs(&sandbox));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The kernel ends them by itself, which may take a moment.
+    while runs(&sandbox) {
+        std::thread::yield_now();
+    }
+    assert_eq!(sandbox.read("work/f"), b"old");
 }
 
 #[test]
@@ -39,7 +94,8 @@ fn a_signal_ends_the_checks_and_what_was_found_is_told() {
     std::fs::create_dir(sandbox.path("work")).unwrap();
     sandbox.write("work/f", "old");
     // The end passes; of the rest, one check does not end.
-    let check = "grep -q new work/f || { sleep 1000 & echo $! >pid.new; mv pid.new pid; wait; }";
+    sandbox.write(MARKER, "");
+    let check = &format!("grep -q new work/f || {{ {ENDLESS} & wait; }}");
     let args = [
         "crash",
         "--dir",
@@ -55,10 +111,7 @@ fn a_signal_ends_the_checks_and_what_was_found_is_told() {
         "printf new >work/f",
     ];
     let mut child = start(&sandbox, &args);
-    wait_for(&mut child, || sandbox.path("pid").exists());
-    let sleeper = sandbox.read("pid");
-    let sleeper = String::from_utf8(sleeper).unwrap();
-    assert!(runs(&sleeper));
+    wait_for(&mut child, || runs(&sandbox));
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(
         !mounts.contains(sandbox.path("work").to_str().unwrap()),
@@ -69,10 +122,7 @@ fn a_signal_ends_the_checks_and_what_was_found_is_told() {
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["stopped_early"], true);
-    // A process that was killed may be there for a moment.
-    while runs(&sleeper) {
-        std::thread::yield_now();
-    }
+    assert!(!runs(&sandbox));
     assert_eq!(sandbox.read("work/f"), b"old");
 }
 
@@ -113,6 +163,14 @@ fn what_a_crash_has_left_is_mounted_until_a_signal_comes() {
         "{said}"
     );
     assert!(!directory.is_mounted());
+    // Likewise until somebody else unmounts it.
+    let mut child = start(&sandbox, &args);
+    wait_for(&mut child, || sandbox.path("m/f").exists());
+    unmount(directory.path(), UnmountFlags::DETACH).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("m: somebody else has unmounted it"), "{said}");
+    assert_eq!(output.status.code(), Some(0));
 }
 
 /// The command has a view of the file system of its own, and what somebody unmounts goes from it:

@@ -54,6 +54,43 @@ fn a_user_with_a_namespace_of_his_own_may_mount() {
     assert_eq!(done.status.code(), Some(0), "{said}");
 }
 
+/// Files of owners that his namespace does not have are his own in the copy.
+#[test]
+fn a_user_with_a_namespace_of_his_own_may_write_what_others_own() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    std::os::unix::fs::chown(sandbox.path("work/f"), Some(12_345), Some(54_321)).unwrap();
+    let unshare = ["unshare", "--user", "--map-root-user", "--mount"];
+    let allowed = Command::new(unshare[0])
+        .args(&unshare[1..])
+        .arg("true")
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this system gives no user a namespace");
+        return;
+    }
+    let run = |more: &[&str]| {
+        let mut command = Command::new(unshare[0]);
+        command.args(&unshare[1..]).arg(PROGRAM);
+        command.args(["crash", "--dir", "work", "--check", "true"]);
+        command
+            .args(more)
+            .args(["--", "sh", "-c", "echo new >>work/f"]);
+        output(command.current_dir(sandbox.path("")))
+    };
+    let done = run(&[]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    // What it would become is not what it was.
+    let done = run(&["--keep"]);
+    let said = sandbox.text(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("an owner or a group that this user namespace has not"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_system_without_fuse_is_told_of() {
     let Some(sandbox) = work(&[]) else {

@@ -40,6 +40,8 @@ mod cloudphysics;
 mod crafted;
 mod crash_commands;
 mod crash_ends;
+mod crash_keep;
+mod crash_limits;
 mod crash_page;
 mod crash_programs;
 mod crash_rights;

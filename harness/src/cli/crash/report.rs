@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use driver::exact_count;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::crash::{AtMoment, Checks, CommandLine, Fate, Group, Model, Plan, Ran, Recipe, Session};
+use crate::crash::{
+    AtMoment, Checks, CommandLine, Fate, Found, Group, Model, Plan, Ran, Recipe, Session,
+};
 use crate::report::{CrashPage, CrashesTold, crash_page};
 
 use super::super::output;
@@ -37,6 +39,8 @@ pub(super) struct Report {
     stopped_early: bool,
     failed_images: u64,
     findings: Vec<FindingReport>,
+    /// What was found beside them, by what the check has said.
+    untold: Untold,
     #[serde(skip)]
     for_the_page: ForThePage,
 }
@@ -72,8 +76,21 @@ struct FindingReport {
     killed_at_border: Option<u64>,
     check: Checked,
     /// Where it was written to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    file: Option<PathBuf>,
+}
+
+/// JSON has no other bytes than those of text.
+fn as_text<S: Serializer>(file: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = file.as_ref().map(|file| file.to_string_lossy());
+    text.serialize(serializer)
+}
+
+/// Kinds of findings that are only counted.
+#[derive(Debug, Serialize)]
+struct Untold {
+    kinds: u64,
+    images: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +123,10 @@ impl Report {
             stopped_early: false,
             failed_images: 0,
             findings: Vec::new(),
+            untold: Untold {
+                kinds: 0,
+                images: 0,
+            },
             for_the_page: ForThePage {
                 model: args.model.into(),
                 without_crash: session.at_the_end.clone(),
@@ -125,13 +146,12 @@ impl Report {
         args: &Args,
         plan: &Plan,
         checks: &Checks,
-        found: Vec<Group>,
-        files: &[PathBuf],
+        found: Found,
+        files: Vec<PathBuf>,
     ) -> Report {
         let mut begun = Report::begin(session, args);
         begun.for_the_page.moments = session.by_moment(plan, checks);
-        let files = files.iter().map(|file| file.to_string_lossy().into_owned());
-        let files = files.map(Some).chain(std::iter::repeat(None));
+        let files = files.into_iter().map(Some).chain(std::iter::repeat(None));
         let failed = checks.failed.iter();
         let alike = failed.map(|it| plan.planned.get(it.planned).map_or(1, |it| it.alike));
         Report {
@@ -141,11 +161,15 @@ impl Report {
             checked_images: checks.checked,
             stopped_early: checks.stopped,
             failed_images: alike.sum(),
-            findings: (found.iter().zip(files))
+            findings: (found.told.iter().zip(files))
                 .map(|(group, file)| FindingReport::of(group, file))
                 .collect(),
+            untold: Untold {
+                kinds: found.untold_kinds,
+                images: found.untold_images,
+            },
             for_the_page: ForThePage {
-                groups: found,
+                groups: found.told,
                 ..begun.for_the_page
             },
             ..begun
@@ -226,6 +250,8 @@ impl Report {
             output::line("stopped before all were checked");
         }
         match failed_images {
+            0 if *checked_images == 0 && self.stopped_early => {}
+            0 if self.stopped_early => output::line("the check passes on those that were checked"),
             0 => output::line("the check passes on all of them"),
             _ => output::line(format_args!(
                 "the check does not pass on {}",
@@ -234,6 +260,14 @@ impl Report {
         }
         for (number, finding) in (1..).zip(&self.findings) {
             finding.print(number, self.findings.len());
+        }
+        if self.untold.kinds > 0 {
+            output::line("");
+            output::line(format_args!(
+                "not told: {}, which say something else on {}",
+                exact_count(self.untold.kinds, "further finding"),
+                exact_count(self.untold.images, "image")
+            ));
         }
     }
 }
@@ -255,7 +289,7 @@ impl Checked {
 }
 
 impl FindingReport {
-    fn of(group: &Group, file: Option<String>) -> FindingReport {
+    fn of(group: &Group, file: Option<PathBuf>) -> FindingReport {
         let finding = &group.finding;
         let unsynced = finding.at_stake().map(|operation| Unsynced {
             change: operation.number,
@@ -336,8 +370,8 @@ impl FindingReport {
 }
 
 /// The command that checks what is in a file again.
-pub(super) fn repeating(file: &str) -> String {
-    let word = driver::shell_word(Path::new(file));
+pub(super) fn repeating(file: &Path) -> String {
+    let word = driver::shell_word(file);
     format!("ubdlab crash --repro {word}")
 }
 

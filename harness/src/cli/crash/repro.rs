@@ -1,13 +1,14 @@
 //! `ubdlab crash --repro`.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use crossbeam_channel::bounded;
 use driver::shown;
+use userhelper::unfinished::{self, Undoable};
 
-use crate::crash::{FORMAT, FindingFile};
+use crate::crash::{CannotCrash, FORMAT, FindingFile, Shown};
 use crate::report::crash_finding_page;
 
 use super::super::interrupt::Interrupt;
@@ -24,32 +25,43 @@ const LARGEST: u64 = 2 << 30;
 pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
     let page = PageFile::begin(args.report.as_deref(), None, &[file])?;
     let finding = read(file)?;
+    let failed = |error: CannotCrash| match error {
+        CannotCrash::Finding(wrong) => Failure(format!("{}: {wrong}", shown(file))),
+        error => failure(error),
+    };
     let interrupt = Interrupt::catch();
     if let Some(directory) = &args.mount {
         let (asks, asked) = bounded(1);
         interrupt.wake(move || {
             let _ = asks.send(());
         });
+        let named = finding.directory();
+        let named = named.map_err(|error| failed(error.into()))?;
         let mounted = || {
             output::remark(format_args!(
                 "{}: what the crash has left of {}; Ctrl-C takes it away",
                 shown(directory),
-                shown(&finding.directory())
+                shown(&named)
             ));
         };
-        finding.show(directory, mounted, &asked).map_err(failure)?;
+        let ended = finding.show(directory, mounted, &asked).map_err(failed)?;
+        if ended == Shown::Unmounted {
+            let place = shown(directory);
+            output::remark(format_args!("{place}: somebody else has unmounted it"));
+        }
         return Ok(Verdict::Good);
     }
     let within = std::env::current_dir();
     let within = within.map_err(|error| not_there(Path::new("."), &error))?;
     let named = finding.directory();
+    let named = named.map_err(|error| failed(error.into()))?;
     // Without the directory, its name is enough: the mount lies over it.
+    let _stand_in = match named.is_absolute() {
+        true => Some(StandIn::at(&named).map_err(|error| not_there(&named, &error))?),
+        false => None,
+    };
     let temporary = match within.join(&named).is_dir() {
         true => None,
-        false if named.is_absolute() => {
-            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(not_there(&named, &error));
-        }
         false => {
             let parent = std::env::temp_dir();
             let made = TemporaryDirectory::new_in(&parent, "ubdlab-crash-");
@@ -66,7 +78,7 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
     let directory = directory.canonicalize();
     let directory = directory.map_err(|error| not_there(&named, &error))?;
     let ran = finding.check_again(&directory, within, args.timeout, interrupt.stop());
-    let ran = ran.map_err(failure)?;
+    let ran = ran.map_err(failed)?;
     let repeated = Repeated {
         command: finding.command.clone(),
         check: finding.check.text().to_string_lossy().into_owned(),
@@ -79,8 +91,8 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
         false => repeated.print(),
     }
     page.write(|| {
-        let told = finding.told(ran).map_err(|error| failure(error.into()))?;
-        let again = repeating(&file.to_string_lossy());
+        let told = finding.told(ran).map_err(|error| failed(error.into()))?;
+        let again = repeating(file);
         Ok(crash_finding_page(
             &repeated.command,
             &repeated.check,
@@ -92,6 +104,52 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
         true => Verdict::Good,
         false => Verdict::ViolationFound,
     })
+}
+
+/// A directory at an absolute path, made as far as it is not there. What was made goes again,
+/// unless somebody has put something into it.
+struct StandIn {
+    /// The innermost first.
+    made: Vec<PathBuf>,
+    undoable: Option<Undoable>,
+}
+
+impl StandIn {
+    fn at(directory: &Path) -> io::Result<StandIn> {
+        let missing = directory.ancestors().take_while(|place| !place.exists());
+        let made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        let of_the_signal = made.clone();
+        let make = || {
+            let outermost_first = made.iter().rev();
+            let done = outermost_first
+                .map(std::fs::create_dir)
+                .collect::<io::Result<()>>();
+            done.inspect_err(|_| {
+                let _ = remove(&made);
+            })
+        };
+        let ((), undoable) = unfinished::do_undoably(make, move || remove(&of_the_signal))?;
+        Ok(StandIn {
+            made,
+            undoable: Some(undoable),
+        })
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        if let Some(undoable) = self.undoable.take() {
+            unfinished::undo(undoable, || remove(&self.made));
+        }
+    }
+}
+
+/// Whether one of these empty directories has gone by this.
+fn remove(made: &[PathBuf]) -> bool {
+    made.iter()
+        .filter(|place| std::fs::remove_dir(place).is_ok())
+        .count()
+        > 0
 }
 
 fn not_there(path: &Path, error: &std::io::Error) -> Failure {

@@ -1,10 +1,10 @@
 //! `ubdlab crash` with a directory `work` in a sandbox.
 
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
 
 use serde_json::Value;
 
-use super::cli::Sandbox;
+use super::cli::{Sandbox, ubdlab_that_heeds_signals};
 use super::fuse::can_mount;
 
 /// A directory `work` with these files in it. `None` where nothing can be mounted.
@@ -24,6 +24,22 @@ pub(crate) fn work(files: &[(&str, &str)]) -> Option<Sandbox> {
 pub(crate) fn crash(sandbox: &Sandbox, check: &str, more: &[&str], command: &[&str]) -> Output {
     let before = ["crash", "--dir", "work", "--check", check];
     sandbox.run(&[&before, more, &["--"], command].concat())
+}
+
+/// Starts the program, which is going to be sent a signal or to be waited for.
+pub(crate) fn start(sandbox: &Sandbox, args: &[&str]) -> Child {
+    let mut command = ubdlab_that_heeds_signals();
+    command.args(args).current_dir(sandbox.path(""));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Waits until `happened`, as long as the child runs.
+pub(crate) fn wait_for(child: &mut Child, happened: impl Fn() -> bool) {
+    while !happened() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended early");
+        std::thread::yield_now();
+    }
 }
 
 /// What is found, of a run that ends with this status.
