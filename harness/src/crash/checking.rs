@@ -5,12 +5,11 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::mount::{Limits, MountedTree, TreeMount};
+use crate::mount::{Limits, MountedTree, TreeMount, own_view};
 use crate::sim::tree::Tree;
 use crate::sim::{Assumptions, tree::Recorded};
 
 use super::command::{CommandLine, End, Ran, Terms, run};
-use super::place;
 use super::plan::{Plan, Replay};
 
 /// An image that was checked and did not pass.
@@ -57,7 +56,7 @@ impl<'a> Bench<'a> {
     /// What is missing for it.
     pub(super) fn new(checker: &'a Checker<'a>) -> Result<Bench<'a>, String> {
         Ok(Bench {
-            mount: place::over(checker.directory)?,
+            mount: own_view::over(checker.directory)?,
             mounted: MountedTree::new(Tree::new(checker.assumptions), checker.limits),
             checker,
         })

@@ -2,7 +2,6 @@
 //! moments of what it did. What is left is mounted and checked.
 //!
 //! - [`Session`]: the directory as it was, the command's run, and the check of its end.
-//! - `place`: a thread's own view of the file system, with a simulated directory over the real one.
 //! - `command`: a command that runs there, with its time and its output bounded.
 //! - `points`, `recipe`: at which moments, and what survives each. `plan` puts them together, and
 //!   takes images that are byte for byte alike once.
@@ -17,7 +16,6 @@ mod command;
 mod finding;
 mod finding_file;
 mod kept_change;
-mod place;
 mod plan;
 mod points;
 mod recipe;

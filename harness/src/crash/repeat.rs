@@ -7,12 +7,11 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, never};
 use userhelper::unfinished;
 
-use crate::mount::{Limits, MountedTree, TreeMount};
+use crate::mount::{Limits, MountedTree, TreeMount, own_view};
 use crate::mountpoint::{empty, unmount_at_once};
 
 use super::command::{CommandLine, Ran, Terms, run};
 use super::finding_file::FindingFile;
-use super::place;
 use super::session::CannotCrash;
 
 impl FindingFile {
@@ -30,7 +29,7 @@ impl FindingFile {
     ) -> Result<Ran, CannotCrash> {
         let here = || {
             let remains = self.remains()?;
-            let mount = place::over(directory).map_err(CannotCrash::Place)?;
+            let mount = own_view::over(directory).map_err(CannotCrash::Place)?;
             let mut mounted = MountedTree::new(remains, Limits::default());
             let check = CommandLine::Shell(self.check.text());
             let terms = Terms {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use driver::shown;
 use userhelper::unfinished;
 
-use crate::mount::{Limits, MountedTree};
+use crate::mount::{Limits, MountedTree, own_view};
 use crate::sim::tree::load::{CannotLoad, MostLoaded, load};
 use crate::sim::tree::store::CannotStore;
 use crate::sim::tree::{Recorded, Tree, TreeSurvivors};
@@ -19,7 +19,6 @@ use super::command::{CommandLine, End, Ran, Terms, run};
 use super::finding::{Finding, Group, groups, shrink, signature, tell};
 use super::finding_file::{BadFinding, Crash, FORMAT, FindingFile, named_from};
 use super::kept_change::KeptChange;
-use super::place;
 use super::plan::{Extent, Model, Plan, Replay};
 use super::recipe::Recipe;
 
@@ -142,7 +141,7 @@ impl Session {
             bytes: options.limits.bytes.min(options.limits.logged),
         };
         let loaded = load(&options.directory, most)?;
-        let mount = place::over(&options.directory).map_err(CannotCrash::Place)?;
+        let mount = own_view::over(&options.directory).map_err(CannotCrash::Place)?;
         let mut replay = Replay::new(&loaded.changes, options.assumptions);
         replay.advance_to(loaded.changes.len() as u64);
         let mut mounted = MountedTree::new(replay.tree, options.limits);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
@@ -11,7 +12,7 @@ use super::mounted_tree::MountedTree;
 use crate::mountpoint::{unmount_at_once, why_not};
 
 /// What the owner of the directory does for the kernel.
-pub(super) type Asked = Box<dyn FnOnce(&mut MountedTree) + Send>;
+pub type Asked = Box<dyn FnOnce(&mut MountedTree) + Send>;
 
 /// The requests that wait for the owner; more wait in the kernel.
 const MOST_WAITING: usize = 256;
@@ -81,6 +82,12 @@ impl TreeMount {
                 recv(also) -> come => return come.ok().map(Come::Beside),
             }
         }
+    }
+
+    /// What the kernel asks next, if that comes within `time`. The kernel waits until it has been
+    /// answered, so that whoever serves the mount can look at something else before.
+    pub fn next(&self, time: Duration) -> Option<Asked> {
+        self.asked.recv_timeout(time).ok()
     }
 
     /// Answers what has come already.

@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
-use crate::mount::TreeMount;
+use super::TreeMount;
 
 /// What gives a user who is not root the right to mount for himself.
 const FOR_USERS: &str = "unshare --user --map-root-user --mount";
@@ -19,7 +19,7 @@ const FOR_USERS: &str = "unshare --user --map-root-user --mount";
 ///
 /// # Errors
 /// What is missing, and what would help.
-pub(super) fn over(directory: &Path) -> Result<TreeMount, String> {
+pub(crate) fn over(directory: &Path) -> Result<TreeMount, String> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(|error| {
         format!(
             "a mount namespace of its own: {}: it takes root, or `{FOR_USERS}` before the command",
