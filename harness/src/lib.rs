@@ -10,12 +10,14 @@
 //!   directory to any program, by way of `mountpoint`, as [`serve`] does a device;
 //! - [`fuzz`]: cases from a seed, run in that host and checked after each crash. [`judge`] puts
 //!   drivers that are wrong on purpose before these checks and those of a replay;
+//! - [`kernel`]: the real kernel's driver in that host, judged by those checks;
 //! - [`crash`]: any program, crashed at the moments of what it does;
 //! - [`plain_format`]: the COW format a second time, with nothing of the driver's code;
 //! - [`mod@bench`]: measuring, in turns with other programs;
 //! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
 //! - [`cli`]: the command line. [`clock`] is the wall clock, and [`random`] gives numbers from a
-//!   seed; [`figures`] are numbers as people read them; `locked` takes locks.
+//!   seed; [`figures`] are numbers as people read them; `locked` takes locks;
+//!   `programs` finds other programs.
 
 #![forbid(unsafe_code)]
 // Text leaves the program through `cli::output`, where foreign text is escaped.
@@ -31,11 +33,13 @@ pub mod fuzz;
 pub mod guest;
 mod intervals;
 pub mod judge;
+pub mod kernel;
 mod locked;
 pub mod mount;
 mod mountpoint;
 pub mod oracle;
 pub mod plain_format;
+mod programs;
 pub mod random;
 pub mod replay;
 pub mod report;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -12,15 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{BenchError, Settings};
 use crate::clock;
-
-/// Where the program of this name is.
-pub(in crate::bench) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let directories = std::env::split_paths(&path);
-    directories
-        .map(|directory| directory.join(program))
-        .find(|path| path.is_file())
-}
+pub(in crate::bench) use crate::programs::find;
 
 /// Those of the programs that are missing, in words; `None` if all are there.
 pub(in crate::bench) fn missing(programs: &[&str]) -> Option<String> {

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::guest::AMX_PRELOAD;
+
 use super::output_file::OutputFile;
 use super::{Failure, Verdict};
-
-/// `preload/whole_xstate.c`, compiled; empty where UML does not need it.
-const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/whole_xstate.so"));
 
 /// Write the library with which UML's user space starts on processors with AMX
 ///
@@ -25,11 +24,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    if LIBRARY.is_empty() {
+    if AMX_PRELOAD.is_empty() {
         let why = "UML needs this library on x86-64 only, and this program was built for another \
                    processor";
         return Err(Failure(why.into()));
     }
-    OutputFile::create(&args.file)?.write_whole(LIBRARY)?;
+    OutputFile::create(&args.file)?.write_whole(AMX_PRELOAD)?;
     Ok(Verdict::Good)
 }

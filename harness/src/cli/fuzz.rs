@@ -3,6 +3,7 @@
 mod catalogue;
 mod defects;
 mod keeper;
+mod kernel;
 mod repeat;
 mod report;
 
@@ -47,14 +48,25 @@ use report::Report;
 /// defects that it needs, and those are switched off for the cases that follow: without the
 /// coarse ones the finer ones show.
 ///
+/// With --driver kernel the driver is that of a real kernel, which takes root, the kernel's FUSE
+/// and Debian's user-mode-linux. Its device has its files in a simulated directory that is mounted.
+/// All that it asks of them is recorded, together with what its guest sees; the recording is
+/// crashed and checked like a model's life. A finding keeps its recording: --repro tells its story
+/// without the kernel. What a defect has lost in one case is put right in the recordings that
+/// follow, so that the others show.
+///
 /// Ctrl-C ends a campaign early, also in the middle of a case: what was found so far is reported
 /// and written like any other result, and the exit status is 130 (128 and the signal's number).
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = after_long_help())]
 pub(super) struct Args {
     /// The driver
-    #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
-    driver: DriverArg,
+    #[arg(long, value_enum, default_value_t = FuzzedArg::Ordered)]
+    driver: FuzzedArg,
+
+    /// The kernel that --driver kernel boots, any one for User-Mode Linux [default: linux.uml]
+    #[arg(long, value_name = "PROGRAM")]
+    kernel: Option<PathBuf>,
 
     /// Who resizes under the ordered driver
     #[arg(long, value_enum, default_value_t = ResizerArg::Userhelper)]
@@ -73,7 +85,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
 
-    /// Stop after this many cases, instead of after a --duration [default: 2000]
+    /// Stop after this many cases, instead of after a --duration [default: 2000; of a kernel 200]
     #[arg(
         long,
         value_name = "N",
@@ -114,8 +126,8 @@ pub(super) struct Args {
 
     /// Repeat a finding, and tell its story
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "driver", "resizer", "defect", "seed", "cases", "duration", "jobs", "out", "no_faults",
-        "lying_syncs", "weaken",
+        "driver", "kernel", "resizer", "defect", "seed", "cases", "duration", "jobs", "out",
+        "no_faults", "lying_syncs", "weaken",
     ])]
     repro: Option<PathBuf>,
 
@@ -126,7 +138,7 @@ pub(super) struct Args {
     /// minutes to more than an hour. On a terminal a bar says how far it is. Ctrl-C ends it with
     /// the rows so far.
     #[arg(long, conflicts_with_all = [
-        "driver", "resizer", "defect", "seed", "cases", "duration", "out", "no_faults",
+        "driver", "kernel", "resizer", "defect", "seed", "cases", "duration", "out", "no_faults",
         "lying_syncs", "weaken", "repro", "json",
     ])]
     catalogue: bool,
@@ -160,9 +172,39 @@ Examples:
   ubdlab fuzz --duration 60s
   ubdlab fuzz --driver linux-6.12 --duration 60s --out findings --report findings.html
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
+  ubdlab fuzz --driver kernel --duration 60s --out findings
   ubdlab fuzz --repro findings/flush-noop-lost-write.json
   ubdlab fuzz --catalogue --output docs/defects.md"
     )
+}
+
+/// What is fuzzed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FuzzedArg {
+    /// The correct driver, with every way to resize
+    #[value(name = "ordered")]
+    Ordered,
+    /// The model of Linux 5.11 to 6.12
+    #[value(name = "linux-6.12")]
+    Linux612,
+    /// The model of the 2.6 era
+    #[value(name = "linux-2.6")]
+    Linux26,
+    /// A real kernel of User-Mode Linux, whose files are in a mounted simulated directory
+    #[value(name = "kernel")]
+    Kernel,
+}
+
+impl FuzzedArg {
+    /// The driver that runs in this program, if it is one.
+    fn in_here(self) -> Option<DriverArg> {
+        match self {
+            FuzzedArg::Ordered => Some(DriverArg::Ordered),
+            FuzzedArg::Linux612 => Some(DriverArg::Linux612),
+            FuzzedArg::Linux26 => Some(DriverArg::Linux26),
+            FuzzedArg::Kernel => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -238,7 +280,15 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     match &args.repro {
         Some(file) => repeat(file, args.json, args.report.as_deref()),
         None if args.catalogue => catalogue::measure(args.jobs(), args.output.as_deref()),
-        None => search(args),
+        None => match args.driver.in_here() {
+            Some(_) if args.kernel.is_some() => {
+                let what =
+                    "--kernel: found with a driver that needs none, expected --driver kernel";
+                Ok(wrong_usage(what.into()))
+            }
+            Some(driver) => search(args, driver),
+            None => kernel::search(args),
+        },
     }
 }
 
@@ -257,8 +307,8 @@ fn quietly<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-fn search(args: &Args) -> Result<Verdict, Failure> {
-    let subject = match args.subject() {
+fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure> {
+    let subject = match args.subject(driver) {
         Ok(subject) => subject,
         Err(what) => return Ok(wrong_usage(what)),
     };
@@ -328,7 +378,7 @@ impl Args {
             Some(value) => value.get_name().to_owned(),
             None => String::new(),
         };
-        if self.driver != DriverArg::Ordered {
+        if self.driver != FuzzedArg::Ordered {
             options.push(format!(
                 "--driver {}",
                 name(self.driver.to_possible_value())
@@ -348,16 +398,16 @@ impl Args {
         options.join(" ")
     }
 
-    fn subject(&self) -> Result<Subject, String> {
-        let driver = self.driver.driver();
+    fn subject(&self, chosen: DriverArg) -> Result<Subject, String> {
+        let driver = chosen.driver();
         let parse = |name: &str| {
             let defect = defects::check(driver, name)?;
             if let CaseDefect::Kernel(defect) = defect {
-                self.driver.check_own(defect)?;
+                chosen.check_own(defect)?;
             }
             Ok(defect)
         };
-        let defects = self.driver.defects(&self.defect, parse)?;
+        let defects = chosen.defects(&self.defect, parse)?;
         let mut assumptions = Assumptions::default();
         for weakening in &self.weaken {
             weakening.apply(&mut assumptions);

@@ -14,6 +14,7 @@ mod fuzz;
 mod generate;
 mod image;
 mod interrupt;
+mod kernel_guest;
 mod made_files;
 mod output;
 mod output_file;
@@ -123,6 +124,9 @@ pub fn main() -> ExitCode {
     crate::serve::handed_over::note();
     report_file_size_limits();
     interrupt::install();
+    if kernel_guest::is_asked_for() {
+        return kernel_guest::run();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help with status 0, what is wrong with the command line with status 2.

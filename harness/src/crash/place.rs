@@ -5,18 +5,12 @@
 //! however the program ends. No process outlives the mount: it would find the real directory in its
 //! place, and write there.
 
-use std::io;
 use std::path::Path;
 
 use crossbeam_channel::Receiver;
-use nix::sched::{CloneFlags, unshare};
-use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::processes::Processes;
-use crate::mount::{Come, MountedTree, TreeMount};
-
-/// What gives a user who is not root the right to mount for himself.
-const FOR_USERS: &str = "unshare --user --map-root-user --mount";
+use crate::mount::{Come, MountedTree, TreeMount, own_view};
 
 /// The view of a thread, with what runs in it.
 #[derive(Debug)]
@@ -33,23 +27,7 @@ impl View {
     /// # Errors
     /// What is missing, and what would help.
     pub(super) fn over(directory: &Path) -> Result<View, String> {
-        unshare(CloneFlags::CLONE_NEWNS).map_err(|error| {
-            let words = driver::system_words(io::Error::from(error));
-            format!(
-                "a mount namespace of its own: {words}: it takes root, or `{FOR_USERS}` before the \
-                 command"
-            )
-        })?;
-        // What is mounted in this view is not to show in any other. What others unmount goes here
-        // too: a disk that somebody takes out meanwhile would stay in use.
-        let below = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change("/", below).map_err(|error| {
-            let words = driver::system_words(error);
-            format!("a mount namespace of its own: {words}")
-        })?;
-        let mount = TreeMount::on(directory).map_err(|error| {
-            format!("{error}; it takes the kernel's FUSE (modprobe fuse) and the right to mount")
-        })?;
+        let mount = own_view::over(directory)?;
         let processes = Processes::begin().map_err(|error| {
             let words = driver::system_words(error);
             format!("a PID namespace of its own: {words}; it takes the right to mount")

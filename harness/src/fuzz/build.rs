@@ -17,8 +17,10 @@ use super::paths::{BACKING, BACKING_SECONDS, COW, OTHER_BACKING};
 /// The stamp of what is dirty at the start.
 const AT_START: Stamp = Stamp(1);
 
-/// The stamp of what another backing file has. The stamp between the two is that of what a backing
-/// file is modified to.
+/// The stamp of what a backing file is modified to.
+const MODIFIED: Stamp = Stamp(2);
+
+/// The stamp of what another backing file has.
 const ANOTHER: Stamp = Stamp(3);
 
 /// What a case begins with.
@@ -96,6 +98,12 @@ fn stamped(image: &Image, stamp: Stamp, has_data: impl Fn(u64) -> bool) -> FileC
     let at = FileOffset(image.sectors * SECTOR);
     disk.write_at(&content[..image.partial as usize], at);
     disk
+}
+
+/// What somebody makes of a backing file who writes to it between two lives.
+pub fn modify(backing: &mut FileContent) {
+    let content = front(MODIFIED, SECTOR as u16, Sector(0));
+    backing.write_at(&content, FileOffset(0));
 }
 
 /// A backing file as this one with other contents here and there, for a rebase.

@@ -6,10 +6,11 @@ use crate::sim::{BadSurvivors, SimHost, Survivors, Unsynced};
 use super::case::{Case, End, Life};
 use super::check::check_image;
 use super::parts::Unwatched;
+use super::recorded::Recording;
 use super::scratch::Scratch;
 use super::truth::Truth;
 use super::violation::Violation;
-use super::world::{LifeEnd, Observer, Point, World};
+use super::world::{LifeEnd, Mending, NotRelived, Observer, Point, World};
 
 /// A case that cannot be run as it says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,6 +109,35 @@ pub fn live_exactly(world: &mut World<'_>, number: usize, life: &Life) -> Result
     Ok(Lived {
         end,
         stake: exactly.stake,
+    })
+}
+
+/// Relives the first life of a case as it was recorded, and crashes it where it says.
+///
+/// # Errors
+/// The violation that was seen first, or a crash that does not fit.
+pub fn relive_exactly(
+    world: &mut World<'_>,
+    life: &Life,
+    recording: &Recording,
+    mending: Mending,
+) -> Result<Result<Lived, NotRight>, NotRelived> {
+    let mut exactly = Exactly {
+        end: &life.end,
+        changes: 0,
+        stake: None,
+        refused: None,
+    };
+    let end = match world.relive(life, recording, mending, &mut exactly)? {
+        Ok(end) => end,
+        Err(violation) => return Ok(Err(violation.into())),
+    };
+    Ok(match exactly.fits(0, &end) {
+        Ok(()) => Ok(Lived {
+            end,
+            stake: exactly.stake,
+        }),
+        Err(error) => Err(error.into()),
     })
 }
 

@@ -13,6 +13,7 @@ use super::every_order;
 use super::exactly::{DoesNotFit, NotRight, live_exactly};
 use super::generate::another_life;
 use super::parts::{Part, Unwatched, Watch};
+use super::recorded::Recording;
 use super::scratch::Scratch;
 use super::selection::{SMALL, Selection, WHOLE_PERCENT, draw};
 use super::signature::Phase;
@@ -21,7 +22,7 @@ use super::subject::Subject;
 use super::thrift::Thrift;
 use super::truth::{Truth, is_marked};
 use super::violation::{Cause, Violation};
-use super::world::{LifeEnd, Observer, Point, World};
+use super::world::{LifeEnd, Mending, NotRelived, Observer, Point, World};
 
 /// The most lives that a case has.
 const LIVES: usize = 3;
@@ -507,6 +508,50 @@ impl Search<'_> {
         Ok(lived
             .err()
             .and_then(|violation| self.found(&case, violation)))
+    }
+
+    /// Relives the first life of a case as it was recorded, mended as is said, and looks at its
+    /// crash points. What that came to; in it the case with the end that shows what is wrong.
+    ///
+    /// # Errors
+    /// If the recording is not of the case.
+    pub fn of_recorded(
+        mut self,
+        case: &Case,
+        recording: &Recording,
+        mending: Mending,
+    ) -> Result<Explored, NotRelived> {
+        let mut explored = Explored::default();
+        let Some(life) = case.lives.first() else {
+            return Ok(explored);
+        };
+        let mut world = World::new(case);
+        let mut explorer = Explorer {
+            case,
+            rng: &mut stream(self.seed, "search"),
+            explored: &mut explored,
+            thorough: false,
+            thrift: &mut self.thrift,
+            death: None,
+            end: None,
+            wanted: self.wanted,
+            recovering: false,
+            killed_took: 0,
+            scratch: &mut Scratch::default(),
+            watch: &mut Unwatched,
+        };
+        let lived = world.relive(life, recording, mending, &mut explorer)?;
+        let end = explorer.end;
+        explored.host_operations += world.host.operations();
+        if let Err(violation) = lived {
+            let mut case = case.clone();
+            if let (Some(end), Some(life)) = (end, case.lives.first_mut()) {
+                life.end = end;
+            }
+            let found = self.found(&case, violation);
+            explored.finding = found.map(|(case, violation)| (Box::new(case), violation));
+        }
+        Ok(explored)
     }
 
     fn found(&self, case: &Case, violation: Violation) -> Option<(Case, Violation)> {

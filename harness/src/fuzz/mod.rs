@@ -42,6 +42,7 @@ mod put_in;
 mod rarities;
 pub(crate) mod reachable;
 mod reading;
+pub mod recorded;
 pub mod resizer;
 mod round;
 pub mod scratch;

@@ -4,6 +4,7 @@
 
 mod arranged;
 mod origin;
+mod recorded;
 
 use std::fmt;
 
@@ -17,6 +18,8 @@ use super::defect::CaseDefect;
 use super::exactly::{DoesNotFit, NotRight, check_left, live_exactly};
 use super::violation::Violation;
 use super::world::{LifeEnd, Line, World};
+
+pub use recorded::{NotTold, tell_recorded};
 
 use arranged::PlannedFault;
 use origin::{Origin, Scene};
@@ -215,7 +218,6 @@ fn found(violation: Option<&Violation>, origin: Vec<(&'static str, String)>) -> 
 }
 
 fn introduce(case: &Case, events: &mut Vec<Event>) {
-    let image = &case.image;
     let mut given = |name, text| events.push(Event::Given(name, text));
     given("driver", case.driver.name().to_string());
     if case.retries {
@@ -235,6 +237,12 @@ fn introduce(case: &Case, events: &mut Vec<Event>) {
     if !case.defects.is_empty() {
         given("defects", CaseDefect::names(&case.defects).join(", "));
     }
+    introduce_image(case, events);
+}
+
+fn introduce_image(case: &Case, events: &mut Vec<Event>) {
+    let image = &case.image;
+    let mut given = |name, text| events.push(Event::Given(name, text));
     let made_by = match image.extension {
         true => "made by ubdlab",
         false => "made by a stock tool",

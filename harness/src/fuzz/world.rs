@@ -4,22 +4,22 @@
 mod changing_size;
 mod living;
 mod looking;
+mod reliving;
 mod serving;
 mod tooling;
 
 use std::collections::BTreeMap;
 
 use driver::host::OperationKind;
-use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount};
+use driver::units::{SECTOR_SIZE, SectorCount};
 use driver::{any_of, exact_count};
 
 use crate::plain_format::CowFile;
 use crate::sim::{Decisions, Fault, FaultPlan, Injected, LoggedCall, SideBySide, SimHost};
-use crate::stamp::Stamp;
 
 use super::beside::Beside;
 use super::budget::Budget;
-use super::build::{Built, build};
+use super::build::{Built, build, modify};
 use super::case::{BackingFile, Case, Life};
 use super::check::{check_opened, finish, read_all, unfinished};
 use super::coverage::Coverage;
@@ -35,6 +35,8 @@ use super::violation::{Kind, Violation};
 
 use living::Living;
 use looking::CameUp;
+
+pub use reliving::{Mending, NotRelived};
 
 pub use super::truth::Truth;
 pub(super) use super::truth::is_marked;
@@ -552,10 +554,8 @@ impl<'a> World<'a> {
 
     /// Somebody has written to the backing file between two lives.
     fn modify_backing(&mut self, seconds: i64) {
-        let mut first = [0; SECTOR_SIZE as usize];
-        Stamp(2).fill(Sector(0), &mut first);
         for (&path, content) in &mut self.truth.backing {
-            content.write_at(&first, FileOffset(0));
+            modify(content);
             self.host.install(path, content.clone());
             self.host
                 .set_modified_seconds(path, BACKING_SECONDS.saturating_add(seconds));

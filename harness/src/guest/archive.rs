@@ -9,6 +9,7 @@ use std::process::Command;
 /// What an entry is, beside its permissions.
 const DIRECTORY: u32 = 0o040_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
+const BLOCK_DEVICE: u32 = 0o060_000;
 const FILE: u32 = 0o100_000;
 
 /// The archive.
@@ -25,7 +26,7 @@ impl Archive {
         for directory in ["dev", "proc", "sys", "mnt"] {
             archive.directory(directory);
         }
-        archive.entry("dev/console", CHARACTER_DEVICE | 0o600, &[], (5, 1));
+        archive.character_device("dev/console", (5, 1));
         archive
     }
 
@@ -33,6 +34,18 @@ impl Archive {
     pub fn directory(&mut self, name: &str) {
         self.parents(name);
         self.entry(name, DIRECTORY | 0o755, &[], (0, 0));
+    }
+
+    /// A character device that its owner may use, by its numbers.
+    pub fn character_device(&mut self, name: &str, numbers: (u32, u32)) {
+        self.parents(name);
+        self.entry(name, CHARACTER_DEVICE | 0o600, &[], numbers);
+    }
+
+    /// A block device, likewise.
+    pub fn block_device(&mut self, name: &str, numbers: (u32, u32)) {
+        self.parents(name);
+        self.entry(name, BLOCK_DEVICE | 0o600, &[], numbers);
     }
 
     /// A file with these permissions.

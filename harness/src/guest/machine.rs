@@ -2,21 +2,15 @@
 //! dropped.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, waitpgid,
-};
 
 use crate::clock;
 
-/// Spares a second in which the kernel finds out how fast its RAID would be.
-const NO_BENCHMARKS: &str = "initcall_blacklist=raid6_select_algo,calibrate_xor_blocks";
+use super::processes::{Descriptors, Processes};
 
 /// How long a guest is waited for in one go, in nanoseconds.
 const LOOK_NS: i64 = 50_000_000;
@@ -49,7 +43,7 @@ pub enum MachineError {
 /// A guest.
 #[derive(Debug)]
 pub struct Machine<'a> {
-    child: Child,
+    _processes: Processes,
     input: PipeWriter,
     output: PipeReader,
     /// What it has printed since the last command was given.
@@ -71,30 +65,17 @@ impl Machine<'_> {
         words: &[String],
         stop: &'a AtomicBool,
     ) -> Result<Machine<'a>, MachineError> {
-        // UML's other processes become ours when the first one ends, so that they can be waited
-        // for.
-        set_child_subreaper(Some(getpid())).map_err(io::Error::from)?;
         let (stdin, input) = pipe()?;
         let (output, end) = pipe()?;
-        // UML takes the gap that randomisation leaves after its image for memory that it has to
-        // keep account of, which may be more than it has.
-        let child = Command::new("setarch")
-            .arg("-R")
-            .arg(uml)
-            .args(["con=null", "con0=fd:0,fd:1", NO_BENCHMARKS])
-            .arg(format!("uml_dir={}", directory.join("uml").display()))
-            .args(words)
-            // Where it keeps its memory.
-            .env("TMPDIR", directory)
-            .current_dir(directory)
-            .stdin(stdin)
-            .stdout(end.try_clone()?)
-            .stderr(end)
-            // At its end it kills its group.
-            .process_group(0)
-            .spawn()?;
+        let words = [&["con0=fd:0,fd:1".to_owned()], words].concat();
+        let descriptors = Descriptors {
+            stdin: stdin.into(),
+            stdout: end.try_clone()?.into(),
+            stderr: end.into(),
+        };
+        let processes = Processes::start(uml, directory, &words, None, descriptors)?;
         Ok(Machine {
-            child,
+            _processes: processes,
             input,
             output,
             said: String::new(),
@@ -160,17 +141,5 @@ impl Machine<'_> {
         let part = bytes.get(..read).unwrap_or_default();
         self.said.push_str(&String::from_utf8_lossy(part));
         Ok(read > 0)
-    }
-}
-
-impl Drop for Machine<'_> {
-    fn drop(&mut self) {
-        let group = Pid::from_child(&self.child);
-        // The group may be empty but for its leader, whose number is not given to another before it
-        // has been waited for.
-        let _ = kill_process_group(group, Signal::KILL);
-        let _ = self.child.wait();
-        // They share one table of open files: its locks last until the last one is gone.
-        while !matches!(waitpgid(group, WaitOptions::empty()), Err(Errno::CHILD)) {}
     }
 }

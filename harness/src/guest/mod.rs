@@ -6,11 +6,15 @@
 
 mod archive;
 mod machine;
+mod preload;
+mod processes;
 
 use std::path::PathBuf;
 
 pub use archive::Archive;
 pub use machine::{Machine, MachineError};
+pub use preload::AMX_PRELOAD;
+pub use processes::{Descriptors, Processes, mconsole};
 
 /// Where Debian's package has the modules of UML's kernel.
 const MODULES: &str = "/usr/lib/uml/modules";

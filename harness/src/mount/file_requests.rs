@@ -17,6 +17,14 @@ const MOST_COPIED: u64 = 1 << 20;
 
 impl MountedTree {
     pub(super) fn read(&mut self, file: InodeNumber, at: u64, size: u32) -> Result<Vec<u8>, Errno> {
+        let read = self.read_unnoted(file, at, size);
+        let range = FileRange::new(FileOffset(at), Bytes(u64::from(size)));
+        let count = read.as_ref().map(|data| data.len() as u64);
+        self.note_read(file, range, &count.map_err(|error| *error));
+        read
+    }
+
+    fn read_unnoted(&mut self, file: InodeNumber, at: u64, size: u32) -> Result<Vec<u8>, Errno> {
         let size = self.readable(file, at, size)?;
         let content = self.tree.content(file).map_err(|error| errno(&error))?;
         let rest = content.length().0.saturating_sub(at).min(u64::from(size));

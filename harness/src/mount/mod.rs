@@ -9,6 +9,7 @@
 //! - `file_requests`, `name_requests`: what each request means.
 //! - `faults`: what fails of them, by rules as the simulator has them.
 //! - [`TreeMount`]: the mount, from the kernel's call to the end.
+//! - `own_view`: a mount that only one thread, and what it starts, can see.
 //!
 //! # What the kernel keeps
 //!
@@ -34,9 +35,10 @@ mod faults;
 mod file_requests;
 mod mounted_tree;
 mod name_requests;
+pub(crate) mod own_view;
 mod translation;
 mod tree_filesystem;
 mod tree_mount;
 
-pub use mounted_tree::{Limits, MountedTree};
-pub use tree_mount::{CannotMountTree, Come, TreeMount};
+pub use mounted_tree::{Answered, Limits, MountedTree};
+pub use tree_mount::{CannotMountTree, Come, ForOwner, TreeMount};

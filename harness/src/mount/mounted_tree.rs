@@ -38,6 +38,23 @@ impl Default for Limits {
     }
 }
 
+/// What was asked for of a file or a name, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// What was asked for.
+    pub kind: OperationKind,
+    /// Of which file.
+    pub node: Option<InodeNumber>,
+    /// The bytes of it that were asked for.
+    pub range: FileRange,
+    /// How many bytes a read has brought.
+    pub read: u64,
+    /// The change that was carried out, if one was.
+    pub change: Option<TreeChange>,
+    /// Linux's number of the error that was told.
+    pub errno: Option<i32>,
+}
+
 /// What is open.
 #[derive(Debug)]
 pub(super) struct Handle {
@@ -58,6 +75,7 @@ pub struct MountedTree {
     log: Option<Vec<Recorded>>,
     logged: u64,
     is_full: bool,
+    answered: Option<Vec<Answered>>,
     pub(super) faults: Option<Faults>,
 }
 
@@ -73,6 +91,7 @@ impl MountedTree {
             log: None,
             logged: 0,
             is_full: false,
+            answered: None,
             faults: None,
         }
     }
@@ -84,6 +103,7 @@ impl MountedTree {
         self.generation += 1;
         self.handles.clear();
         self.log = None;
+        self.answered = None;
         self.faults = None;
         self.is_full = false;
         self.logged = 0;
@@ -98,6 +118,39 @@ impl MountedTree {
     pub fn record_after(&mut self, made_of: Vec<Recorded>) {
         self.logged = made_of.iter().map(|made| made.change.payload()).sum();
         self.log = Some(made_of);
+    }
+
+    /// Keeps what is asked for from now on, reads among it.
+    pub fn keep_answered(&mut self) {
+        self.answered.get_or_insert_default();
+    }
+
+    /// What was asked for since this was called last. Empty without
+    /// [`MountedTree::keep_answered`].
+    pub fn take_answered(&mut self) -> Vec<Answered> {
+        self.answered
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// A read of a file was answered.
+    pub(super) fn note_read(
+        &mut self,
+        file: InodeNumber,
+        range: FileRange,
+        result: &Result<u64, Errno>,
+    ) {
+        if let Some(answered) = &mut self.answered {
+            answered.push(Answered {
+                kind: OperationKind::Read,
+                node: Some(file),
+                range,
+                read: *result.as_ref().unwrap_or(&0),
+                change: None,
+                errno: result.as_ref().err().map(|error| error.code()),
+            });
+        }
     }
 
     /// Makes everything durable, as it becomes on an idle machine.
@@ -127,15 +180,27 @@ impl MountedTree {
         kind: OperationKind,
         change: TreeChange,
     ) -> Result<(), Errno> {
-        match self.suffers(kind, &change) {
-            Suffered::Nothing => self.do_and_keep(kind, change),
-            Suffered::Instead(change, error) => {
-                if let Some(change) = change {
-                    self.do_and_keep(kind, change)?;
-                }
-                error.map_or(Ok(()), Err)
+        let noted = self.answered.is_some().then(|| change.clone());
+        let (carried, result) = match self.suffers(kind, &change) {
+            Suffered::Nothing => (noted.clone(), self.do_and_keep(kind, change)),
+            Suffered::Instead(None, error) => (None, error.map_or(Ok(()), Err)),
+            Suffered::Instead(Some(change), error) => {
+                let carried = change.clone();
+                let done = self.do_and_keep(kind, change);
+                (Some(carried), done.and(error.map_or(Ok(()), Err)))
             }
+        };
+        if let (Some(asked), Some(answered)) = (noted, &mut self.answered) {
+            answered.push(Answered {
+                kind,
+                node: asked.subject(),
+                range: asked.range().unwrap_or_default(),
+                read: 0,
+                change: carried,
+                errno: result.as_ref().err().map(|error| error.code()),
+            });
         }
+        result
     }
 
     /// Carries a change out and keeps it.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
@@ -12,7 +13,7 @@ use super::tree_filesystem::TreeFilesystem;
 use crate::mountpoint::{unmount_at_once, why_not};
 
 /// What the owner of the directory does for the kernel.
-pub(super) type ForOwner = Box<dyn FnOnce(&mut MountedTree) + Send>;
+pub type ForOwner = Box<dyn FnOnce(&mut MountedTree) + Send>;
 
 /// The requests that wait for the owner; more wait in the kernel.
 const MOST_WAITING: usize = 256;
@@ -90,6 +91,12 @@ impl TreeMount {
                 recv(also) -> come => return come.ok().map(Come::Beside),
             }
         }
+    }
+
+    /// What the kernel asks next, if that comes within `time`. The kernel waits until it has been
+    /// answered, so that whoever serves the mount can look at something else before.
+    pub fn next(&self, time: Duration) -> Option<ForOwner> {
+        self.asked.recv_timeout(time).ok()
     }
 
     /// Answers what has come already.

@@ -136,7 +136,7 @@ fn write_case(file: &Path, case: &Case) -> Result<(), Failure> {
     OutputFile::create(file)?.write_whole(&(text + "\n"))
 }
 
-fn progress(stop: Stop) -> ProgressBar {
+pub(super) fn progress(stop: Stop) -> ProgressBar {
     let (len, style) = match stop {
         Stop::Cases(cases) => (Some(cases), "{msg} {wide_bar} {pos}/{len}"),
         Stop::Duration(_) => (None, "{msg} {spinner} {pos} in {elapsed}"),

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::fuzz::case::{Case, FORMAT};
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::story::{Told, tell};
+use crate::kernel::finding::{self as kernel, FindingFile};
 use crate::report::{ToldFinding, finding_page};
 
 use super::super::output::{self, InLines};
@@ -23,6 +24,51 @@ const LARGEST_CASE: u64 = 16 << 20;
 
 /// What is said of a file that is not one of this command's.
 const NO_FINDING: &str = "not a finding of ubdlab fuzz";
+
+/// Judges what was recorded of a kernel once more, and tells its story.
+fn repeat_recorded(
+    file: &Path,
+    text: &str,
+    json: bool,
+    page: PageFile<'_>,
+) -> Result<Verdict, Failure> {
+    let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
+    let parsed = serde_json::from_str::<FindingFile>(text);
+    let finding = parsed.map_err(|error| wrong(error.to_string()))?;
+    finding.check().map_err(wrong)?;
+    let told = quietly(|| finding.tell()).map_err(|error| wrong(error.to_string()))?;
+    let name = match finding.defects.is_empty() {
+        true => "kernel".to_owned(),
+        false => finding.defects.join(" and "),
+    };
+    let requests = finding.case.requests();
+    show(&told, json)?;
+    page.write(|| {
+        let finding = ToldFinding {
+            name,
+            requests,
+            command: Some(repeating(file)),
+            told: told.clone(),
+        };
+        Ok(finding_page("kernel", &finding))
+    })?;
+    Ok(verdict(&told))
+}
+
+fn show(told: &Told, json: bool) -> Result<(), Failure> {
+    match json {
+        true => output::json(&told.violation)?,
+        false => output::lines(told),
+    }
+    Ok(())
+}
+
+fn verdict(told: &Told) -> Verdict {
+    match told.violation {
+        Some(_) => Verdict::ViolationFound,
+        None => Verdict::Good,
+    }
+}
 
 /// Repeats the case in `file`, and tells its story.
 pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
@@ -45,6 +91,7 @@ pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Ver
         serde_json::from_str(&text).map_err(|error| wrong(format!("{NO_FINDING}: {error}")))?;
     match value.get("format").and_then(serde_json::Value::as_str) {
         Some(FORMAT) => {}
+        Some(kernel::FORMAT) => return repeat_recorded(file, &text, json, page),
         Some(other) => {
             return Err(wrong(format!(
                 "found format {other:?}, expected {FORMAT:?}"
@@ -59,10 +106,7 @@ pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Ver
     let case: Case = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     case.check().map_err(wrong)?;
     let told = quietly(|| tell(&case)).map_err(|error| wrong(error.to_string()))?;
-    match json {
-        true => output::json(&told.violation)?,
-        false => output::lines(&told),
-    }
+    show(&told, json)?;
     page.write(|| {
         let finding = ToldFinding {
             name: match case.defects.is_empty() {
@@ -75,8 +119,5 @@ pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Ver
         };
         Ok(finding_page(case.driver.name(), &finding))
     })?;
-    Ok(match told.violation {
-        Some(_) => Verdict::ViolationFound,
-        None => Verdict::Good,
-    })
+    Ok(verdict(&told))
 }

@@ -1,0 +1,310 @@
+//! The mount, the running UML, and how a life comes to be lived there. Each life has a boot
+//! of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::clock::{self, Started};
+use crate::fuzz::campaign::StopSign;
+use crate::fuzz::case::Case;
+use crate::fuzz::recorded::{Ending, GuestWord, Recording, Witnessed, deeds};
+use crate::mount::{Limits, MountedTree, TreeMount, own_view};
+use crate::sim::Assumptions;
+use crate::sim::tree::Tree;
+
+use super::CannotFuzz;
+use super::files::Place;
+use super::running::{Kit, Lost, Running};
+
+/// How long the kernel is waited for before something else is looked at.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// After how long without anything asked or said a kernel hangs.
+const HANGS: Duration = Duration::from_secs(20);
+
+/// After how long one that boots does.
+const BOOT_HANGS: Duration = Duration::from_secs(120);
+
+/// ENXIO: the device is not there.
+const NO_DEVICE: i32 = 6;
+
+/// The name of the mounted directory.
+const DISK: &str = "disk";
+
+/// The programs that it takes, beside this one.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// This program.
+    pub ubdlab: PathBuf,
+    /// The program `blkdiscard`.
+    pub blkdiscard: PathBuf,
+}
+
+/// A laboratory. It belongs to the thread that has opened it, which has a view of the file system
+/// of its own from then on.
+pub struct Laboratory {
+    kit: Kit,
+    mount: TreeMount,
+    tree: MountedTree,
+    place: Place,
+    running: Option<Running>,
+    /// What the kernel says that it is.
+    kernel: String,
+    stop: StopSign,
+    witnessed: Vec<Witnessed>,
+    /// How often a kernel was booted.
+    pub boots: u64,
+}
+
+/// Why a life does not go on.
+enum NoMore {
+    /// The kernel has died or hangs.
+    Ended(Ending),
+    /// Nothing more can be done here.
+    Cannot(CannotFuzz),
+}
+
+impl From<CannotFuzz> for NoMore {
+    fn from(error: CannotFuzz) -> NoMore {
+        NoMore::Cannot(error)
+    }
+}
+
+impl Laboratory {
+    /// Opens one in `directory`, which is empty.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn open(
+        directory: &Path,
+        programs: &Programs,
+        stop: StopSign,
+    ) -> Result<Laboratory, CannotFuzz> {
+        let disk = directory.join(DISK);
+        let file = |path: &Path| {
+            let path = path.to_owned();
+            move |error| CannotFuzz::File { path, error }
+        };
+        std::fs::create_dir(&disk).map_err(file(&disk))?;
+        let Programs {
+            kernel,
+            ubdlab,
+            blkdiscard,
+        } = programs;
+        let kit = Kit::make(directory, kernel, ubdlab, blkdiscard).map_err(file(directory))?;
+        let mount = own_view::over(&disk).map_err(CannotFuzz::Mount)?;
+        let empty = Tree::new(Assumptions::default());
+        Ok(Laboratory {
+            kit,
+            mount,
+            tree: MountedTree::new(empty, Limits::default()),
+            place: Place(disk),
+            running: None,
+            kernel: String::new(),
+            stop,
+            witnessed: Vec::new(),
+            boots: 0,
+        })
+    }
+
+    /// Lets the kernel live the first life of a case, with reads and writes of at most `longest`
+    /// sectors.
+    ///
+    /// # Errors
+    /// What keeps it from that. That the kernel dies is part of the recording.
+    pub fn live(&mut self, case: &Case, longest: u64) -> Result<Recording, CannotFuzz> {
+        self.come_up()?;
+        let lived = self.try_live(case, longest);
+        let ending = match lived {
+            Ok(()) => Ending::Whole,
+            Err(NoMore::Ended(ending)) => ending,
+            Err(NoMore::Cannot(error)) => return Err(error),
+        };
+        // One that is given a second device hangs now and then while it looks for partitions, after
+        // all that it has asked for was answered. Why is not known.
+        self.end_running();
+        Ok(Recording {
+            kernel: self.kernel.clone(),
+            longest,
+            witnessed: std::mem::take(&mut self.witnessed),
+            ending,
+        })
+    }
+
+    /// Boots a kernel, if none is running.
+    fn come_up(&mut self) -> Result<(), CannotFuzz> {
+        if self.running.is_some() {
+            return Ok(());
+        }
+        self.boots += 1;
+        self.running = Some(Running::boot(&self.kit)?);
+        let up = self.wait(BOOT_HANGS, |word| *word == GuestWord::Ready);
+        let up = up.and_then(|_| {
+            self.on_running(|running| running.ask_version())?;
+            self.wait_for_answer()
+        });
+        match up {
+            Ok(Ok(version) | Err(version)) => {
+                self.kernel = version;
+                self.witnessed.clear();
+                Ok(())
+            }
+            Err(NoMore::Cannot(error)) => Err(error),
+            Err(NoMore::Ended(ending)) => {
+                let (why, console) = match ending {
+                    Ending::Whole => ("it has ended", String::new()),
+                    Ending::Died(console) => ("it has ended", console),
+                    Ending::Hung(console) => ("it hangs", console),
+                };
+                self.end_running();
+                Err(CannotFuzz::NoGuest {
+                    kernel: self.kit.kernel.clone(),
+                    why: why.to_owned(),
+                    console,
+                })
+            }
+        }
+    }
+
+    fn try_live(&mut self, case: &Case, longest: u64) -> Result<(), NoMore> {
+        let unfit = |error| CannotFuzz::Mount(format!("the files of a case: {error}"));
+        self.tree.show(self.place.tree(case).map_err(unfit)?);
+        let named = self.place.named(case);
+        // A device that is made opens its files, and so may create one of them.
+        self.tree.keep_answered();
+        self.witnessed.clear();
+        self.on_running(|running| running.configure(&named.cow, named.backing.as_deref()))?;
+        if self.wait_for_answer()?.is_err() {
+            let word = GuestWord::NotOpened { errno: NO_DEVICE };
+            self.witnessed.push(Witnessed::Guest(word));
+            return Ok(());
+        }
+        let life = case.lives.first();
+        if let Some(life) = life {
+            self.tree.fail_by(&self.place.rules(&life.faults));
+        }
+        let deeds = life.map(|life| deeds(life, case.image.sectors, longest));
+        let deeds = deeds.unwrap_or_default();
+        self.on_running(|running| running.tell(&deeds))?;
+        self.wait(HANGS, |word| {
+            use GuestWord::{Broken, Closed, NotOpened};
+            matches!(word, Closed | NotOpened { .. } | Broken { .. })
+        })?;
+        self.tree.fail_by(&[]);
+        let witnessed = std::mem::take(&mut self.witnessed);
+        self.on_running(|running| running.remove())?;
+        let removed = self.wait_for_answer();
+        self.witnessed = witnessed;
+        if removed?.is_err() {
+            // The next one gets a new kernel.
+            self.end_running();
+        }
+        Ok(())
+    }
+
+    fn on_running<T>(
+        &mut self,
+        act: impl FnOnce(&mut Running) -> Result<T, Lost>,
+    ) -> Result<T, NoMore> {
+        match self.running.as_mut().map(act) {
+            Some(Ok(done)) => Ok(done),
+            Some(Err(error)) => Err(self.died(&error.to_string())),
+            None => Err(self.died("it is not running")),
+        }
+    }
+
+    fn died(&self, how: &str) -> NoMore {
+        let console = self
+            .running
+            .as_ref()
+            .map(Running::console)
+            .unwrap_or_default();
+        NoMore::Ended(Ending::Died(format!("{console}\n({how})")))
+    }
+
+    /// Serves the mount until the guest says a word like this.
+    fn wait(
+        &mut self,
+        time: Duration,
+        is_it: impl Fn(&GuestWord) -> bool,
+    ) -> Result<GuestWord, NoMore> {
+        let mut quiet = clock::start();
+        loop {
+            let words = self.serve_once(&mut quiet, time)?;
+            if let Some(word) = words.into_iter().find(&is_it) {
+                return Ok(word);
+            }
+        }
+    }
+
+    /// Serves the mount until the management console answers.
+    fn wait_for_answer(&mut self) -> Result<Result<String, String>, NoMore> {
+        let mut quiet = clock::start();
+        loop {
+            self.serve_once(&mut quiet, HANGS)?;
+            if let Some(answer) = self.on_running(|running| running.answer())? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Answers at most one request of the host's kernel, after having heard what the guest has said
+    /// before it.
+    fn serve_once(
+        &mut self,
+        quiet: &mut Started,
+        time: Duration,
+    ) -> Result<Vec<GuestWord>, NoMore> {
+        let asked = self.mount.next(LOOK);
+        let heard = self.on_running(Running::hear);
+        let is_quiet = asked.is_none() && matches!(&heard, Ok(words) if words.is_empty());
+        for word in heard.iter().flatten() {
+            self.witnessed.push(Witnessed::Guest(word.clone()));
+        }
+        // Also if nothing was heard: whoever asks waits for it, and would not end.
+        if let Some(answer) = asked {
+            answer(&mut self.tree);
+            for answered in self.tree.take_answered() {
+                let record = self.place.record(self.tree.tree(), answered);
+                self.witnessed.push(Witnessed::Host(record));
+            }
+        }
+        let words = heard?;
+        if !is_quiet {
+            *quiet = clock::start();
+            return Ok(words);
+        }
+        if (self.stop)() {
+            return Err(CannotFuzz::Stopped.into());
+        }
+        if let Some(how) = self.on_running(Running::ended)? {
+            return Err(self.died(&how));
+        }
+        if quiet.elapsed() > time {
+            let console = self.running.as_ref().map(Running::console);
+            return Err(NoMore::Ended(Ending::Hung(console.unwrap_or_default())));
+        }
+        Ok(words)
+    }
+
+    /// Ends the kernel that is running, if one is. It may wait for the mount.
+    fn end_running(&mut self) {
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
+        running.kill();
+        while !running.is_gone() {
+            if let Some(answer) = self.mount.next(LOOK) {
+                answer(&mut self.tree);
+            }
+        }
+    }
+}
+
+impl Drop for Laboratory {
+    fn drop(&mut self) {
+        self.end_running();
+    }
+}

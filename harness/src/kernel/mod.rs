@@ -1,0 +1,93 @@
+//! The real kernel in the laboratory: `linux.uml`, whose device has its files in a simulated
+//! directory that is mounted. What the kernel's driver asks of them is witnessed, operation by
+//! operation, together with what its guest sees, and judged as the models of the driver are.
+//!
+//! - [`guest_side`]: this program as the first process of the guest.
+//! - `frame`: messages between the two, over a serial line.
+//! - [`running`]: a running UML.
+//! - [`laboratory`]: the mount and the UML, and how a life comes to be lived there.
+//! - [`case`]: the fuzzer's cases, as far as a kernel can live them.
+//! - [`campaign`]: many of them. [`naming`] says which known defect explains what was found, and
+//!   [`finding`] is that as a file.
+//! - `files`: a case's files in the mounted directory, and what is asked of them in a case's words.
+//!
+//! # Why the words of the guest and the operations of its driver have one order
+//!
+//! UML writes what its guest says to a pipe within the guest's own system call. So the words that a
+//! request is submitted are in the pipe before the driver can ask anything for it, and the
+//! laboratory reads the pipe before it answers each operation. Words that a request has ended may
+//! be heard late, which demands less of what a crash leaves, and nothing wrong.
+
+pub mod campaign;
+pub mod case;
+mod files;
+pub mod finding;
+mod frame;
+pub mod guest_side;
+pub mod laboratory;
+pub mod naming;
+pub mod running;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::fuzz::world::NotRelived;
+
+/// The command of this program that is the guest's first process.
+pub const COMMAND: &str = "kernel-guest";
+
+/// Why the kernel cannot be fuzzed.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotFuzz {
+    /// A program is missing.
+    #[error("{program}: not found; it takes {package} (apt install {package})")]
+    Missing {
+        /// Which.
+        program: String,
+        /// What it comes with.
+        package: &'static str,
+    },
+    /// The simulated directory cannot be mounted.
+    #[error("{0}")]
+    Mount(String),
+    /// The kernel cannot be started.
+    #[error("{}: {}", driver::shown(kernel), driver::system_words(error))]
+    Starting {
+        /// Which.
+        kernel: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// It has started, and its guest does not come up.
+    #[error(
+        "{}: its guest does not come up: {why}; the last of its console: {console}",
+        driver::shown(kernel)
+    )]
+    NoGuest {
+        /// Which.
+        kernel: PathBuf,
+        /// What was seen.
+        why: String,
+        /// What the kernel has said.
+        console: String,
+    },
+    /// A file of the laboratory's own cannot be made.
+    #[error("{}: {}", driver::shown(path), driver::system_words(error))]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// What was recorded is not a life of its case.
+    #[error("the case of seed {seed}: {error}")]
+    Recording {
+        /// The seed.
+        seed: u64,
+        /// What is wrong with it.
+        error: NotRelived,
+    },
+    /// Nobody wants to know any more.
+    #[error("interrupted")]
+    Stopped,
+}
