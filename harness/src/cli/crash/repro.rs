@@ -120,10 +120,8 @@ impl StandIn {
         let made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
         let of_the_signal = made.clone();
         let make = || {
-            let outermost_first = made.iter().rev();
-            let done = outermost_first
-                .map(std::fs::create_dir)
-                .collect::<io::Result<()>>();
+            let mut outermost_first = made.iter().rev();
+            let done = outermost_first.try_for_each(std::fs::create_dir);
             done.inspect_err(|_| {
                 let _ = remove(&made);
             })
