@@ -171,13 +171,14 @@ impl<D: Driver> Stepped<D> {
     }
 
     /// Serves until this many completions are there to be taken, or a step brings none. Whether
-    /// that step did anything.
+    /// there is a reason to go on: something was done, or there are completions, which make room
+    /// for requests that wait.
     pub(super) fn serve_several(&mut self, completions: usize) -> Result<bool, DeviceError> {
         while self.completions.len() < completions {
             let before = self.completions.len();
             let served = self.serve(Wait::No)?;
             if self.completions.len() == before {
-                return Ok(served);
+                return Ok(served || before > 0);
             }
         }
         Ok(true)

@@ -11,7 +11,7 @@ use driver::device_spec::DeviceSpec;
 use driver::driver::{Driver, Portable, Step};
 use driver::executor::{Died, Executor, Files, Wait};
 use driver::host::{Finished, HostFile, HostNames, Operation};
-use driver::linux::{Defects, LinuxUbd, OpenSpec, bring_up};
+use driver::linux::{Defects, Kernel, LinuxUbd, OpenSpec, bring_up};
 use driver::memory::{MemoryFile, MemoryHost};
 use driver::open::{OpenOptions, create, open};
 use driver::ordered::{Headroom, Ordered, Statistics};
@@ -215,6 +215,30 @@ fn a_batch_longer_than_the_queue_is_served_in_order() {
     let Stopped { driver, left } = live.stop().unwrap();
     assert_eq!(driver.map().dirty_count(), SectorCount(300));
     assert!(left.is_empty());
+}
+
+/// It has room for one request, and makes it for the next by completing it.
+#[test]
+fn a_batch_on_a_device_of_one_request_at_a_time_is_served() {
+    let host = host();
+    let spec = OpenSpec {
+        kernel: Kernel::Linux2_6,
+        ..OpenSpec::default()
+    };
+    let backing = Some(Path::new(BACKING));
+    let model = bring_up(&host, Path::new(COW), backing, &spec, Defects::none()).unwrap();
+    let mut live = Live::start(model).unwrap();
+    let requests = (0..20).map(|at| Request::write(Tag(at), Sector(at), vec![1; 512]));
+    let handle = live.handle();
+    handle.submit_all(requests.collect()).unwrap();
+    for at in 0..20 {
+        let completion = handle.complete().unwrap();
+        assert_eq!(
+            (completion.request.tag, completion.status),
+            (Tag(at), Status::Ok)
+        );
+    }
+    live.stop().unwrap();
 }
 
 #[test]

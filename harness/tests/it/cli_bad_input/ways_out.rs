@@ -29,8 +29,8 @@ fn carry_out(message: &str, before: &str, after: &str) {
 fn a_backing_file_of_another_time_can_be_given_its_own_or_be_taken_as_it_is() {
     let compare = ["image", "compare", "-f", "cow", "@a $cow", "@root 'of' it"];
     for (before, after) in [
-        ("set that back: ", ". If it is another"),
-        ("with the same content: ", ". Where the content"),
+        ("its time has changed, `", "` sets that back"),
+        ("with the same content, `", "` takes it"),
     ] {
         let sandbox = touched();
         let failed = sandbox.run(&compare);
