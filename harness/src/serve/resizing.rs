@@ -138,13 +138,15 @@ impl Resizing {
         taken_up_at: Option<Sector>,
     ) -> Result<Planned, CannotResize> {
         let mut series = locked(&self.series);
-        if let Some(Latest {
-            ended: None,
-            new_size,
-            ..
-        }) = &series.latest
-        {
-            return Err(CannotResize::UnderWay(*new_size));
+        if let Some(latest) = &series.latest {
+            match &latest.ended {
+                None => return Err(CannotResize::UnderWay(latest.new_size)),
+                // It has to be finished first, and stays what the status tells.
+                Some((_, Ended::Not(stopped @ CannotResize::Unfinished { .. }))) => {
+                    return Err(stopped.clone());
+                }
+                Some(_) => {}
+            }
         }
         let latest = Latest::begin(old_size, new_size, taken_up_at);
         let planned = latest.planned.clone();
@@ -230,6 +232,20 @@ mod tests {
             assert!(error.ends_with("then the device has 4 MiB"), "{error}");
             assert_eq!(state, ResizeState::Unfinished { error });
         }
+    }
+
+    #[test]
+    fn one_that_is_unfinished_keeps_others_back_and_stays_what_is_told() {
+        let resizing = Resizing::default();
+        resizing.begin(OLD_SIZE, NEW_SIZE, Some(END)).unwrap();
+        let stopped = resizing.end(Err(ResizeError::Abandoned.into()));
+        let stopped = stopped.unwrap_err();
+        let refused = resizing.begin(OLD_SIZE, Bytes(2 << 20), None).err();
+        assert_eq!(refused, Some(stopped.clone()));
+        let status = resizing.status().unwrap();
+        assert_eq!(status.new_size_bytes, NEW_SIZE.0);
+        let error = stopped.to_string();
+        assert_eq!(status.state, ResizeState::Unfinished { error });
     }
 
     #[test]

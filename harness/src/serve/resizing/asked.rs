@@ -98,6 +98,9 @@ impl Export {
                 resized.old_size, resized.new_size, resized.strategy
             )),
             Err(error @ CannotResize::Unfinished { .. }) => self.tell(error),
+            Err(error @ (CannotResize::UnderWay(_) | CannotResize::Never(_))) => {
+                self.tell(&format_args!("a resize was refused: {error}"));
+            }
             // The device goes on as it is.
             Err(error) => self.tell(&format_args!("the resize has failed: {error}")),
         }
