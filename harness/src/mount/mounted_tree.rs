@@ -206,7 +206,10 @@ impl MountedTree {
     /// Carries a change out and keeps it.
     fn do_and_keep(&mut self, kind: OperationKind, change: TreeChange) -> Result<(), Errno> {
         let kept = self.log.as_ref().map_or(0, Vec::len) as u64;
-        let payload = change.payload();
+        let payload = match self.log {
+            Some(_) => change.payload(),
+            None => 0,
+        };
         let has_room = kept < self.limits.changes && self.logged + payload <= self.limits.logged;
         if !has_room {
             return Err(self.no_room());

@@ -38,6 +38,8 @@ pub struct CrashPage<'a> {
 /// What came of the crashes.
 #[derive(Clone, Copy, Debug)]
 pub struct CrashesTold<'a> {
+    /// The moments.
+    pub points: u64,
     /// The images, those that are alike counted each.
     pub images: u64,
     /// Those that are different.
@@ -48,10 +50,12 @@ pub struct CrashesTold<'a> {
     pub failed: u64,
     /// Whether the checks were stopped before the end.
     pub stopped: bool,
-    /// The images by moment.
+    /// The different images by moment.
     pub moments: &'a [AtMoment],
     /// What was found.
     pub findings: &'a [Group],
+    /// Kinds of findings beside these, and the images that show them.
+    pub untold: (u64, u64),
     /// For each finding, the command that checks it again, if it was kept.
     pub again: &'a [String],
 }
@@ -63,7 +67,7 @@ pub fn crash_page(what: &CrashPage<'_>) -> String {
     page.figures(&[
         ("changes", grouped(what.changes)),
         ("syncs", grouped(what.syncs)),
-        ("moments", grouped(told.moments.len() as u64)),
+        ("moments", grouped(told.points)),
         ("images", grouped(told.images)),
         ("different images", grouped(told.different)),
         ("checked", grouped(told.checked)),
@@ -88,6 +92,15 @@ pub fn crash_page(what: &CrashPage<'_>) -> String {
         return page.finish();
     }
     moments(&mut page, told.moments);
+    if let (kinds @ 1.., images) = told.untold {
+        page.section("untold", "What is not told");
+        page.paragraph(format_args!(
+            "{} of findings, on {}, by what the check has said.",
+            counted(kinds, "more kind"),
+            counted(images, "image")
+        ));
+        page.end_section();
+    }
     for (number, group) in told.findings.iter().enumerate() {
         let title = format!("Finding {} of {}", number + 1, told.findings.len());
         let images = counted(group.images, "image");
@@ -150,13 +163,19 @@ fn head(what: &CrashPage<'_>) -> Page {
     };
     let mut tried = format!(
         "At {} of what the command did {how}. {} checked.",
-        counted(told.moments.len() as u64, "moment"),
+        counted(told.points, "moment"),
         were(told.checked, "different image"),
     );
     if told.stopped {
         tried += " The checks were stopped before the end.";
     }
     match told.failed {
+        0 if told.stopped => Page::new(
+            &title,
+            Verdict::Open,
+            "The checks were stopped before they found anything",
+            &tried,
+        ),
         0 => Page::new(
             &title,
             Verdict::Good,
@@ -185,8 +204,8 @@ fn commands(page: &mut Page, commands: &[(&str, &str)]) {
 fn moments(page: &mut Page, moments: &[AtMoment]) {
     page.section("moments", "What survived, moment by moment");
     page.paragraph(
-        "The images of each moment that no earlier one has left. Where there are none, every image \
-         is byte for byte one that was checked before.",
+        "The images of each moment that no earlier one has left. A moment is left out if each of \
+         its images is byte for byte one of an earlier moment.",
     );
     let few = moments.len() <= MOST_MOMENTS;
     let shown = moments.iter().filter(|moment| few || moment.failed > 0);

@@ -32,6 +32,8 @@ impl<T: Display> Display for Escaped<T> {
 pub(super) enum Verdict {
     Good,
     Bad,
+    /// It is not known.
+    Open,
 }
 
 /// A page being written.
@@ -45,6 +47,7 @@ impl Page {
         let (class, mark) = match verdict {
             Verdict::Good => ("good", "&#10003;"),
             Verdict::Bad => ("bad", "&#10007;"),
+            Verdict::Open => ("open", "?"),
         };
         let html = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

@@ -207,6 +207,14 @@ fn the_page_of_a_crash_says_first_what_fails_without_one() {
     let done = crash(&sandbox, OLD_OR_NEW, &more, &["sh", "-c", &script]);
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let page = String::from_utf8(sandbox.read("crash.html")).unwrap();
+    // As many moments as the terminal says.
+    let said = String::from_utf8(done.stdout).unwrap();
+    let moments = said.lines().find_map(|line| {
+        let (_, rest) = line.split_once(" images at ")?;
+        Some(rest.split_once(" moments")?.0.to_owned())
+    });
+    let at = format!("At {} moments of what the command did", moments.unwrap());
+    assert!(page.contains(&at), "{at}: {page}");
     stands_alone(&page);
     assert!(
         page.contains("What the crashes have left passes the check"),

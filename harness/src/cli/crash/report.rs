@@ -198,6 +198,7 @@ impl Report {
             remarks,
             without_crash,
             crashes: CrashesTold {
+                points: self.points,
                 images: self.images,
                 different: self.different_images,
                 checked: self.checked_images,
@@ -205,6 +206,7 @@ impl Report {
                 stopped: self.stopped_early,
                 moments,
                 findings: groups,
+                untold: (self.untold.kinds, self.untold.images),
                 again: &again,
             },
         })
