@@ -564,11 +564,13 @@ impl Reflow {
             // and the guest is kept out of them as out of the window.
             let copy = self.new.place_of(window.start);
             let end = self.old.place_of(self.record.frontier);
-            if copy < end {
-                let from = self.block_of_copy(desk, window, copy).await?;
-                cleared = desk.clear(FileRange::between(from..end)).await;
+            let last = FileRange::new(FileOffset(end.0 / BLOCK * BLOCK), Bytes(BLOCK));
+            if copy < end.max(last.end()) {
+                let from = self.block_of_copy(desk, window, copy.min(end)).await?;
+                if from < end {
+                    cleared = desk.clear(FileRange::between(from..end)).await;
+                }
                 // Past the end it has nothing but the copy, and cutting the file does not free it.
-                let last = FileRange::new(FileOffset(end.0 / BLOCK * BLOCK), Bytes(BLOCK));
                 if cleared.is_ok() && from <= last.start && last.start < end {
                     desk.free(last).await?;
                 }

@@ -281,3 +281,47 @@ fn a_reflow_that_is_given_up_frees_the_block_that_the_old_data_ends_within() {
         );
     }
 }
+
+/// The copy begins just where the old data ends, within a block that holds nothing else.
+#[test]
+fn a_reflow_that_is_given_up_frees_the_block_that_its_copy_shares_with_the_end_of_the_old_data() {
+    for step in 0..30 {
+        let mut actions = vec![
+            json!({ "resize": {
+                "sectors": 194, "strategy": "reflow", "window": 1000, "alignment": 32768,
+            } }),
+            json!({ "write": { "start": 89, "count": 1, "fua": false } }),
+            json!("drain"),
+        ];
+        for _ in 0..step {
+            actions.extend([json!("step-resize"), json!("step")]);
+        }
+        let case = case(json!({
+            "format": "ubdlab case 1",
+            "driver": "ordered",
+            "assumptions": {},
+            "image": {
+                "sectors": 193, "version": "v3", "alignment": 4096, "extension": true,
+                "dirty": [[124, 1]],
+            },
+            "lives": [
+                {
+                    "actions": [
+                        { "resize": {
+                            "sectors": 200, "strategy": "auto", "window": 1000, "alignment": 0,
+                        } },
+                        "finish-resize",
+                    ],
+                    "faults": [],
+                    "end": { "kill": { "position": 2, "change": 4 } },
+                },
+                {
+                    "side_by_side": 8_612_127_322_513_801_242_u64, "actions": actions,
+                    "faults": [], "end": "close",
+                },
+            ],
+        }));
+        let found = Search::for_anything(1).of(&case);
+        assert_eq!(found, Ok(None), "after {step} steps");
+    }
+}
