@@ -564,16 +564,9 @@ impl Reflow {
             // and the guest is kept out of them as out of the window.
             let copy = self.new.place_of(window.start);
             let end = self.old.place_of(self.record.frontier);
-            let last = FileRange::new(FileOffset(end.0 / BLOCK * BLOCK), Bytes(BLOCK));
-            if copy < end.max(last.end()) {
-                let from = self.block_of_copy(desk, window, copy.min(end)).await?;
-                if from < end {
-                    cleared = desk.clear(FileRange::between(from..end)).await;
-                }
-                // Past the end it has nothing but the copy, and cutting the file does not free it.
-                if cleared.is_ok() && from <= last.start && last.start < end {
-                    desk.free(last).await?;
-                }
+            if copy < end {
+                let from = self.block_of_copy(desk, window, copy).await?;
+                cleared = desk.clear(FileRange::between(from..end)).await;
             }
         }
         // A copy that cannot be cleared lies under clean sectors, and the rest is put back.

@@ -9,6 +9,7 @@ use crate::host::{FileRole, HostError, HostFile};
 use crate::resize::ResizeError;
 use crate::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorRange};
 
+use super::zero_block::block_of;
 use super::{Desk, Hold};
 
 /// Where the extension block is, and after it the journal.
@@ -19,6 +20,7 @@ const SLACK: FileOffset = Extension::OFFSET;
 /// belong to nobody.
 #[derive(Clone, Debug)]
 pub struct Before {
+    geometry: Geometry,
     len: FileOffset,
     end: FileOffset,
     /// The part of a sector that a device of an odd size has after its last whole one.
@@ -49,6 +51,7 @@ impl Before {
         let tail = vec![0; len.0.saturating_sub(end.0).min(SECTOR_SIZE) as usize];
         let tail = desk.read(FileRole::Cow, doing, end, tail).await?;
         Ok(Before {
+            geometry: *old,
             len,
             end,
             tail,
@@ -80,7 +83,9 @@ impl Before {
             }
             false => Ok(()),
         };
-        slack.map(drop).and(len).and(tail)
+        // What the resize wrote past the end may have shared a block with what ends there.
+        let freed = desk.free_if_zero(&self.geometry, block_of(end)).await;
+        slack.map(drop).and(len).and(tail).and(freed)
     }
 }
 

@@ -35,9 +35,8 @@ use crate::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorCoun
 
 use super::commit::check_extension;
 use super::procedure::{Procedure, Resize};
+use super::zero_block::block_of;
 use super::{Before, CowImage, Desk, Hold, NotCommitted, Ordered, PartialSector, Placement};
-
-use bits::block_of;
 
 mod bits;
 

@@ -19,6 +19,7 @@ mod partial_sector;
 mod procedure;
 mod relocation;
 mod resizing;
+mod zero_block;
 
 use std::convert::Infallible;
 use std::sync::Arc;

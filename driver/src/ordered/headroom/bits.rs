@@ -1,10 +1,11 @@
 //! The bits, in the bitmap on the disk, of the sectors that come or go.
 
 use crate::cow::{Geometry, PAGE_BYTES};
-use crate::host::{BLOCK, FileRole, HostFile};
-use crate::ordered::{Desk, Hold};
+use crate::host::{FileRole, HostFile};
+use crate::ordered::Desk;
+use crate::ordered::zero_block::block_of;
 use crate::resize::ResizeError;
-use crate::units::{Bytes, FileOffset, FileRange, Sector, SectorCount, SectorRange};
+use crate::units::{Bytes, FileRange};
 
 use super::Headroom;
 
@@ -85,57 +86,15 @@ impl Headroom {
         }
         let first = block_of(geometry.bitmap_offset + Bytes(first));
         let last = block_of(geometry.bitmap_offset + Bytes(end.max(from) - 1));
-        self.free_zeros(desk, geometry, first).await?;
+        // Clearing a part of a block does not free it.
+        desk.free_if_zero(geometry, first).await?;
         match first == last {
             true => Ok(()),
-            false => self.free_zeros(desk, geometry, last).await,
+            false => desk.free_if_zero(geometry, last).await,
         }
     }
-
-    /// Frees a block at an end of what was cleared of the bitmap, if there is nothing else in it:
-    /// clearing a part of a block does not free it.
-    async fn free_zeros<F: HostFile>(
-        &self,
-        desk: &Desk<F>,
-        geometry: &Geometry,
-        block: FileRange,
-    ) -> Result<(), ResizeError> {
-        // Data can begin within it.
-        let of_data = block.end().0.saturating_sub(geometry.data_offset.0);
-        let of_data = SectorRange::new(Sector(0), Bytes(of_data).whole_sectors());
-        if of_data.count > SectorCount(0) {
-            let hold = Hold::Window(of_data);
-            desk.look(move |here| here.set_hold(hold)).await?;
-        }
-        desk.turn().await?;
-        match is_zero(desk, block).await {
-            Ok(true) => desk.free(block).await?,
-            // What cannot be read keeps its space, and does no harm.
-            Ok(false) | Err(ResizeError::Host { .. }) => {}
-            Err(given_up) => return Err(given_up),
-        }
-        if of_data.count > SectorCount(0) {
-            desk.look(|here| here.set_hold(Hold::Nothing)).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether a block of the COW file reads as zeros, as far as the file goes.
-async fn is_zero<F: HostFile>(desk: &Desk<F>, block: FileRange) -> Result<bool, ResizeError> {
-    let doing = "reading a block of the bitmap of the COW file";
-    let len = FileOffset(0) + desk.len(FileRole::Cow, doing).await?;
-    let there = block.end().min(len).0.saturating_sub(block.start.0);
-    let bytes = vec![0; there as usize];
-    let bytes = desk.read(FileRole::Cow, doing, block.start, bytes).await?;
-    Ok(bytes.iter().all(|&byte| byte == 0))
 }
 
 fn page_end(byte: u64) -> u64 {
     (byte / PAGE_BYTES as u64 + 1) * PAGE_BYTES as u64
-}
-
-/// The block of the file that an offset is in.
-pub(super) fn block_of(at: FileOffset) -> FileRange {
-    FileRange::new(FileOffset(at.0 / BLOCK * BLOCK), Bytes(BLOCK))
 }
