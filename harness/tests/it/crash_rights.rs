@@ -34,22 +34,30 @@ fn a_user_who_may_not_mount_is_told_what_would_help() {
     );
 }
 
+/// What gives a user a mount namespace of his own.
+const UNSHARE: [&str; 4] = ["unshare", "--user", "--map-root-user", "--mount"];
+
+/// Whether the system has it for users.
+fn gives_users_namespaces() -> bool {
+    let mut command = Command::new(UNSHARE[0]);
+    let allowed = command.args(&UNSHARE[1..]).arg("true").status();
+    let allowed = allowed.is_ok_and(|status| status.success());
+    if !allowed {
+        eprintln!("skipped: this system gives no user a namespace");
+    }
+    allowed
+}
+
 /// What the message names is enough, where the system has it for users.
 #[test]
 fn a_user_with_a_namespace_of_his_own_may_mount() {
     let Some(sandbox) = work(&[]) else {
         return;
     };
-    let unshare = ["unshare", "--user", "--map-root-user", "--mount"];
-    let allowed = Command::new(unshare[0])
-        .args(&unshare[1..])
-        .arg("true")
-        .status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: this system gives no user a namespace");
+    if !gives_users_namespaces() {
         return;
     }
-    let done = crash_by(&sandbox, &unshare);
+    let done = crash_by(&sandbox, &UNSHARE);
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(0), "{said}");
 }
@@ -61,18 +69,12 @@ fn a_user_with_a_namespace_of_his_own_may_write_what_others_own() {
         return;
     };
     std::os::unix::fs::chown(sandbox.path("work/f"), Some(12_345), Some(54_321)).unwrap();
-    let unshare = ["unshare", "--user", "--map-root-user", "--mount"];
-    let allowed = Command::new(unshare[0])
-        .args(&unshare[1..])
-        .arg("true")
-        .status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: this system gives no user a namespace");
+    if !gives_users_namespaces() {
         return;
     }
     let run = |more: &[&str]| {
-        let mut command = Command::new(unshare[0]);
-        command.args(&unshare[1..]).arg(PROGRAM);
+        let mut command = Command::new(UNSHARE[0]);
+        command.args(&UNSHARE[1..]).arg(PROGRAM);
         command.args(["crash", "--dir", "work", "--check", "true"]);
         command
             .args(more)

@@ -1,9 +1,25 @@
 //! What the fuzzer has found in userhelper's resizes, each as the case that showed it.
 use harness::fuzz::case::Case;
+use harness::fuzz::exactly::DoesNotFit;
 use harness::fuzz::explore::Search;
-use serde_json::json;
+use harness::fuzz::violation::Violation;
+use serde_json::{Value, json};
 
 use crate::support::cases::case;
+
+type Found = Result<Option<(Case, Violation)>, DoesNotFit>;
+
+/// What is found in these lives of a device of this image.
+fn found(image: &Value, lives: &Value) -> Found {
+    let case = case(json!({
+        "format": "ubdlab case 1",
+        "driver": "ordered",
+        "assumptions": {},
+        "image": image,
+        "lives": lives,
+    }));
+    Search::for_anything(1).of(&case)
+}
 
 /// A reflow whose device fails every sync from the one with this number on. After the failure the
 /// guest writes to a clean sector, whose old place is the new one of the sector 40 before it.
@@ -164,19 +180,16 @@ fn a_first_write_above_the_frontier_is_not_lost_to_the_freeing_of_the_block_that
                 actions.extend([json!("drain"), json!("step-resize")]);
             }
             actions.push(json!({ "write": { "start": 92, "count": 1, "fua": false } }));
-            let case = case(json!({
-                "format": "ubdlab case 1",
-                "driver": "ordered",
-                "assumptions": {},
-                "image": {
-                    "sectors": 129, "version": "v3", "alignment": 4096, "extension": false,
-                    "dirty": [[0, 1], [111, 18]],
-                },
-                "lives": [{
+            let image = json!({
+                "sectors": 129, "version": "v3", "alignment": 4096, "extension": false,
+                "dirty": [[0, 1], [111, 18]],
+            });
+            let found = found(
+                &image,
+                &json!([{
                     "side_by_side": order, "actions": actions, "faults": [], "end": "close",
-                }],
-            }));
-            let found = Search::for_anything(1).of(&case);
+                }]),
+            );
             assert_eq!(found, Ok(None), "after {step} steps, in order {order}");
         }
     }
@@ -198,17 +211,11 @@ fn a_headroom_resize_that_is_given_up_frees_each_block_of_the_bitmap_that_it_wro
                 } }),
             ];
             actions.extend(vec![json!("step-resize"); step]);
-            let case = case(json!({
-                "format": "ubdlab case 1",
-                "driver": "ordered",
-                "assumptions": {},
-                "image": {
-                    "sectors": 8, "version": "v3", "alignment": 4096, "extension": true,
-                    "dirty": [],
-                },
-                "lives": [{ "actions": actions, "faults": [], "end": "close" }],
-            }));
-            let found = Search::for_anything(1).of(&case);
+            let image = json!({
+                "sectors": 8, "version": "v3", "alignment": 4096, "extension": true, "dirty": [],
+            });
+            let lives = json!([{ "actions": actions, "faults": [], "end": "close" }]);
+            let found = found(&image, &lives);
             assert_eq!(found, Ok(None), "from {old} to {new}, after {step} steps");
         }
     }
@@ -217,111 +224,81 @@ fn a_headroom_resize_that_is_given_up_frees_each_block_of_the_bitmap_that_it_wro
 /// A file that ends in its bitmap: what follows is short of a block, and the shrink goes on.
 #[test]
 fn a_shrink_of_a_file_that_ends_within_its_bitmap_still_cuts_it_to_its_data() {
-    let case = case(json!({
-        "format": "ubdlab case 1",
-        "driver": "ordered",
-        "assumptions": {},
-        "image": {
-            "sectors": 8, "version": "v3", "alignment": 4096, "extension": true, "dirty": [],
-            "ends_with_data": true,
-        },
-        "lives": [{
-            "actions": [
-                { "resize": {
-                    "sectors": 1, "strategy": "headroom", "window": 1000, "alignment": 16384,
-                } },
-                "finish-resize",
-            ],
-            "faults": [],
-            "end": "close",
-        }],
-    }));
-    assert_eq!(Search::for_anything(1).of(&case), Ok(None));
+    let image = json!({
+        "sectors": 8, "version": "v3", "alignment": 4096, "extension": true, "dirty": [],
+        "ends_with_data": true,
+    });
+    let shrink = json!({ "resize": {
+        "sectors": 1, "strategy": "headroom", "window": 1000, "alignment": 16384,
+    } });
+    let lives = json!([{
+        "actions": [shrink, "finish-resize"], "faults": [], "end": "close",
+    }]);
+    assert_eq!(found(&image, &lives), Ok(None));
+}
+
+/// What is found in a life that begins with `actions` and gives its reflow up after some number of
+/// steps, after a life in which a resize to `earlier` sectors came to this `end`.
+fn given_up_after(
+    steps: usize,
+    image: &Value,
+    (earlier, end): (Value, Value),
+    (order, mut actions): (u64, Vec<Value>),
+) -> Found {
+    for _ in 0..steps {
+        actions.extend([json!("step-resize"), json!("step")]);
+    }
+    let lives = json!([
+        { "actions": [earlier, "finish-resize"], "faults": [], "end": end },
+        { "side_by_side": order, "actions": actions, "faults": [], "end": "close" },
+    ]);
+    found(image, &lives)
 }
 
 /// A reflow that the power cut short has left the file longer than its data. The next one, given up
 /// after its copy, frees the block in which the old data ends, which the copy went over.
 #[test]
 fn a_reflow_that_is_given_up_frees_the_block_that_the_old_data_ends_within() {
+    let image = json!({
+        "sectors": 130, "version": "v3", "alignment": 4096, "extension": false,
+        "dirty": [[20, 39]],
+    });
     for step in 0..40 {
-        let mut actions = vec![json!({ "resize": {
+        let earlier = json!({ "resize": {
+            "sectors": 131, "strategy": "reflow", "window": 1000, "alignment": 0,
+        } });
+        let end = json!({ "power-cut": {
+            "position": 2, "change": 5, "survivors": { "files": {}, "names": {} },
+        } });
+        let actions = vec![json!({ "resize": {
             "sectors": 131, "strategy": "reflow", "window": 1000, "alignment": 32768,
         } })];
-        for _ in 0..step {
-            actions.extend([json!("step-resize"), json!("step")]);
-        }
-        let case = case(json!({
-            "format": "ubdlab case 1",
-            "driver": "ordered",
-            "assumptions": {},
-            "image": {
-                "sectors": 130, "version": "v3", "alignment": 4096, "extension": false,
-                "dirty": [[20, 39]],
-            },
-            "lives": [
-                {
-                    "actions": [
-                        { "resize": {
-                            "sectors": 131, "strategy": "reflow", "window": 1000, "alignment": 0,
-                        } },
-                        "finish-resize",
-                    ],
-                    "faults": [],
-                    "end": { "power-cut": {
-                        "position": 2, "change": 5, "survivors": { "files": {}, "names": {} },
-                    } },
-                },
-                { "side_by_side": 1, "actions": actions, "faults": [], "end": "close" },
-            ],
-        }));
-        assert_eq!(
-            Search::for_anything(1).of(&case),
-            Ok(None),
-            "after {step} steps"
-        );
+        let found = given_up_after(step, &image, (earlier, end), (1, actions));
+        assert_eq!(found, Ok(None), "after {step} steps");
     }
 }
 
 /// The copy begins just where the old data ends, within a block that holds nothing else.
 #[test]
 fn a_reflow_that_is_given_up_frees_the_block_that_its_copy_shares_with_the_end_of_the_old_data() {
+    let image = json!({
+        "sectors": 193, "version": "v3", "alignment": 4096, "extension": true,
+        "dirty": [[124, 1]],
+    });
     for step in 0..30 {
-        let mut actions = vec![
+        let earlier = json!({ "resize": {
+            "sectors": 200, "strategy": "auto", "window": 1000, "alignment": 0,
+        } });
+        let end = json!({ "kill": { "position": 2, "change": 4 } });
+        let actions = vec![
             json!({ "resize": {
                 "sectors": 194, "strategy": "reflow", "window": 1000, "alignment": 32768,
             } }),
             json!({ "write": { "start": 89, "count": 1, "fua": false } }),
             json!("drain"),
         ];
-        for _ in 0..step {
-            actions.extend([json!("step-resize"), json!("step")]);
-        }
-        let case = case(json!({
-            "format": "ubdlab case 1",
-            "driver": "ordered",
-            "assumptions": {},
-            "image": {
-                "sectors": 193, "version": "v3", "alignment": 4096, "extension": true,
-                "dirty": [[124, 1]],
-            },
-            "lives": [
-                {
-                    "actions": [
-                        { "resize": {
-                            "sectors": 200, "strategy": "auto", "window": 1000, "alignment": 0,
-                        } },
-                        "finish-resize",
-                    ],
-                    "faults": [],
-                    "end": { "kill": { "position": 2, "change": 4 } },
-                },
-                {
-                    "side_by_side": 8_612_127_322_513_801_242_u64, "actions": actions,
-                    "faults": [], "end": "close",
-                },
-            ],
-        }));
-        let found = Search::for_anything(1).of(&case);
+        let order = 8_612_127_322_513_801_242;
+        let found = given_up_after(step, &image, (earlier, end), (order, actions));
         assert_eq!(found, Ok(None), "after {step} steps");
     }
 }

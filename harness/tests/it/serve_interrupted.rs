@@ -1,15 +1,13 @@
 //! A reflow that was interrupted is finished by the next server, which serves its clients already.
 
 use driver::blk::Status;
-use driver::resize::Strategy;
 use driver::units::{Bytes, Sector, SectorCount, SectorRange};
 use harness::serve::{CannotResize, Endpoints, Export, Job, ResizeState};
-use userhelper::planner::{Shrink, Wish};
 
 use crate::image_commands::check::interrupted_reflow;
 use crate::support::cli::{SIZE, Sandbox};
 use crate::support::nbd::Client;
-use crate::support::served::bring_up;
+use crate::support::served::{bring_up, half_moved};
 use crate::support::server::Server;
 
 /// The size to which the interrupted resize goes.
@@ -85,19 +83,7 @@ fn a_reflow_that_is_stopped_half_way_says_so_and_the_next_server_finishes_it() {
         };
         carry_out(&up.export, job);
     }
-    let wish = Wish {
-        new_size: Bytes(1 << 30),
-        strategy: Some(Strategy::Reflow),
-        shrink: Shrink::Refuse,
-        online: true,
-    };
-    let export = up.export.clone();
-    let resizing = std::thread::spawn(move || export.resize(wish));
-    let resize = || up.export.status().unwrap().resize;
-    let frontier = || resize().and_then(|resize| resize.frontier_sector);
-    while frontier().is_none_or(|frontier| frontier >= OLD_SIZE / 512) {
-        std::thread::yield_now();
-    }
+    let resizing = half_moved(&up.export, Bytes(1 << 30));
     // As when the server ends.
     drop(Endpoints::of(up.export.clone()));
     let stopped = resizing.join().unwrap().unwrap_err();
@@ -115,7 +101,7 @@ fn a_reflow_that_is_stopped_half_way_says_so_and_the_next_server_finishes_it() {
     let why = "stopped: the resize was given up. The file is half moved: ";
     assert!(words.contains(why), "{words}");
     assert!(words.contains("then the device has 1 GiB"), "{words}");
-    let state = resize().unwrap().state;
+    let state = up.export.status().unwrap().resize.unwrap().state;
     assert_eq!(state, ResizeState::Unfinished { error: words });
     assert_eq!(up.export.capacity().bytes(), Bytes(OLD_SIZE));
     up.close().unwrap();

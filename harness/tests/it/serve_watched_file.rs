@@ -3,15 +3,13 @@
 use std::fs::File;
 
 use driver::blk::Status;
-use driver::resize::Strategy;
 use driver::units::{Bytes, SECTOR_SIZE, Sector};
 use harness::serve::nbd::message::Command;
 use harness::serve::{Ending, Export, Job};
-use userhelper::planner::{Shrink, Wish};
 
 use crate::support::cli::{SIZE, Sandbox};
 use crate::support::nbd::Client;
-use crate::support::served::{bring_up, start};
+use crate::support::served::{bring_up, half_moved, start};
 use crate::support::server::Server;
 
 const IO_ERROR: u32 = 5;
@@ -111,19 +109,7 @@ fn a_cut_in_a_resize_is_noticed_when_that_has_ended() {
     let sandbox = Sandbox::with_hole(OLD_SIZE);
     let (up, ending) = bring_up(&sandbox.path("cow"));
     write_all(&up.export, OLD_SIZE);
-    let wish = Wish {
-        new_size: Bytes(NEW_SIZE),
-        strategy: Some(Strategy::Reflow),
-        shrink: Shrink::Refuse,
-        online: true,
-    };
-    let export = up.export.clone();
-    let resizing = std::thread::spawn(move || export.resize(wish));
-    let resize = || up.export.status().unwrap().resize;
-    let frontier = || resize().and_then(|resize| resize.frontier_sector);
-    while frontier().is_none_or(|frontier| frontier >= OLD_SIZE / SECTOR_SIZE) {
-        std::thread::yield_now();
-    }
+    let resizing = half_moved(&up.export, Bytes(NEW_SIZE));
     let file = File::options().write(true).open(sandbox.path("cow"));
     let file = file.unwrap();
     let start = file.metadata().unwrap().len() - NEW_SIZE;

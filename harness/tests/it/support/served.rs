@@ -3,14 +3,18 @@
 use std::fmt::Display;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded};
 use driver::device_spec::DeviceSpec;
 use driver::open::OpenOptions;
+use driver::resize::{Resized, Strategy};
+use driver::units::Bytes;
 use harness::device::Io;
 use harness::replay::ReplayDriver;
 use harness::serve::control::{Answer, Asking, NoAnswer, Request};
-use harness::serve::{Ending, Opening, Up};
+use harness::serve::{CannotResize, Ending, Export, Opening, Up};
+use userhelper::planner::{Shrink, Wish};
 
 use super::cli::Sandbox;
 use super::server::Server;
@@ -48,4 +52,27 @@ pub(crate) fn start(sandbox: &Sandbox, more: &[&str]) -> Server {
     let kind = std::fs::metadata(sandbox.path("ctl")).unwrap().file_type();
     assert!(kind.is_socket());
     server
+}
+
+/// Begins a reflow to this size of a device that holds data all over, and waits until some of it
+/// has moved.
+pub(crate) fn half_moved(
+    export: &Export,
+    new_size: Bytes,
+) -> JoinHandle<Result<Resized, CannotResize>> {
+    let end = export.capacity().0;
+    let wish = Wish {
+        new_size,
+        strategy: Some(Strategy::Reflow),
+        shrink: Shrink::Refuse,
+        online: true,
+    };
+    let resized = export.clone();
+    let resizing = std::thread::spawn(move || resized.resize(wish));
+    let resize = || export.status().unwrap().resize;
+    let frontier = || resize().and_then(|resize| resize.frontier_sector);
+    while frontier().is_none_or(|frontier| frontier >= end) {
+        std::thread::yield_now();
+    }
+    resizing
 }
