@@ -9,11 +9,12 @@ mod report;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use driver::units::SECTOR_SIZE;
 
 use crate::fuzz::campaign::{self, Campaign, Stop};
@@ -61,7 +62,7 @@ use report::Report;
 #[command(after_long_help = after_long_help())]
 pub(super) struct Args {
     /// The driver
-    #[arg(long, value_enum, default_value_t = FuzzedArg::Ordered)]
+    #[arg(long, value_enum, default_value_t = FuzzedArg::ORDERED)]
     driver: FuzzedArg,
 
     /// The kernel that --driver kernel boots, any one for User-Mode Linux [default: linux.uml]
@@ -179,30 +180,34 @@ Examples:
 }
 
 /// What is fuzzed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FuzzedArg {
-    /// The correct driver, with every way to resize
-    #[value(name = "ordered")]
-    Ordered,
-    /// The model of Linux 5.11 to 6.12
-    #[value(name = "linux-6.12")]
-    Linux612,
-    /// The model of the 2.6 era
-    #[value(name = "linux-2.6")]
-    Linux26,
-    /// A real kernel of User-Mode Linux, whose files are in a mounted simulated directory
-    #[value(name = "kernel")]
+    /// A driver that runs in this program.
+    InHere(DriverArg),
+    /// That of a running kernel.
     Kernel,
 }
 
 impl FuzzedArg {
-    /// The driver that runs in this program, if it is one.
-    fn in_here(self) -> Option<DriverArg> {
+    const ORDERED: FuzzedArg = FuzzedArg::InHere(DriverArg::Ordered);
+}
+
+impl ValueEnum for FuzzedArg {
+    fn value_variants<'a>() -> &'a [FuzzedArg] {
+        static ALL: LazyLock<Vec<FuzzedArg>> = LazyLock::new(|| {
+            let in_here = DriverArg::value_variants().iter().copied();
+            let in_here = in_here.map(FuzzedArg::InHere);
+            in_here.chain([FuzzedArg::Kernel]).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
         match self {
-            FuzzedArg::Ordered => Some(DriverArg::Ordered),
-            FuzzedArg::Linux612 => Some(DriverArg::Linux612),
-            FuzzedArg::Linux26 => Some(DriverArg::Linux26),
-            FuzzedArg::Kernel => None,
+            FuzzedArg::InHere(driver) => driver.to_possible_value(),
+            FuzzedArg::Kernel => Some(PossibleValue::new("kernel").help(
+                "A real kernel of User-Mode Linux, whose files are in a mounted simulated directory",
+            )),
         }
     }
 }
@@ -280,14 +285,14 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     match &args.repro {
         Some(file) => repeat(file, args.json, args.report.as_deref()),
         None if args.catalogue => catalogue::measure(args.jobs(), args.output.as_deref()),
-        None => match args.driver.in_here() {
-            Some(_) if args.kernel.is_some() => {
+        None => match args.driver {
+            FuzzedArg::InHere(_) if args.kernel.is_some() => {
                 let what =
                     "--kernel: found with a driver that needs none, expected --driver kernel";
                 Ok(wrong_usage(what.into()))
             }
-            Some(driver) => search(args, driver),
-            None => kernel::search(args),
+            FuzzedArg::InHere(driver) => search(args, driver),
+            FuzzedArg::Kernel => kernel::search(args),
         },
     }
 }
@@ -378,7 +383,7 @@ impl Args {
             Some(value) => value.get_name().to_owned(),
             None => String::new(),
         };
-        if self.driver != FuzzedArg::Ordered {
+        if self.driver != FuzzedArg::ORDERED {
             options.push(format!(
                 "--driver {}",
                 name(self.driver.to_possible_value())

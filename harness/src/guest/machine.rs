@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::clock;
 
-use super::processes::{Descriptors, Processes};
+use super::processes::{Descriptors, UmlProcesses};
 
 /// How long a guest is waited for in one go, in nanoseconds.
 const LOOK_NS: i64 = 50_000_000;
@@ -43,7 +43,7 @@ pub enum MachineError {
 /// A guest.
 #[derive(Debug)]
 pub struct Machine<'a> {
-    _processes: Processes,
+    _processes: UmlProcesses,
     input: PipeWriter,
     output: PipeReader,
     /// What it has printed since the last command was given.
@@ -73,7 +73,7 @@ impl Machine<'_> {
             stdout: end.try_clone()?.into(),
             stderr: end.into(),
         };
-        let processes = Processes::start(uml, directory, &words, None, descriptors)?;
+        let processes = UmlProcesses::start(uml, directory, &words, None, descriptors)?;
         Ok(Machine {
             _processes: processes,
             input,

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub use archive::Archive;
 pub use machine::{Machine, MachineError};
 pub use preload::AMX_PRELOAD;
-pub use processes::{Descriptors, Processes, mconsole};
+pub use processes::{Descriptors, UmlProcesses, mconsole};
 
 /// Where Debian's package has the modules of UML's kernel.
 const MODULES: &str = "/usr/lib/uml/modules";

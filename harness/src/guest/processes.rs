@@ -30,11 +30,11 @@ pub struct Descriptors {
 
 /// The processes of a UML.
 #[derive(Debug)]
-pub struct Processes {
+pub struct UmlProcesses {
     child: Child,
 }
 
-impl Processes {
+impl UmlProcesses {
     /// Starts `uml` in `directory`, where it keeps its memory and its sockets, with these words.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Processes {
         words: &[String],
         preload: Option<&Path>,
         descriptors: Descriptors,
-    ) -> io::Result<Processes> {
+    ) -> io::Result<UmlProcesses> {
         // UML's other processes become ours when the first one ends, so that they can be waited
         // for.
         set_child_subreaper(Some(getpid()))?;
@@ -74,7 +74,7 @@ impl Processes {
             // At its end it kills its group.
             .process_group(0);
         let child = command.spawn()?;
-        Ok(Processes { child })
+        Ok(UmlProcesses { child })
     }
 
     /// How the first process has ended, if it has.
@@ -107,7 +107,7 @@ pub fn mconsole(directory: &Path) -> std::path::PathBuf {
     directory.join("uml").join(NAME).join("mconsole")
 }
 
-impl Drop for Processes {
+impl Drop for UmlProcesses {
     fn drop(&mut self) {
         let group = Pid::from_child(&self.child);
         // The group may be empty but for its leader, whose number is not given to another before it

@@ -15,7 +15,7 @@ use crate::fuzz::case::{BackingFile, Case};
 use crate::fuzz::paths::{BACKING, BACKING_SECONDS, COW, OTHER_BACKING};
 use crate::fuzz::recorded::HostRecord;
 use crate::mount::Answered;
-use crate::plain_format::Version;
+use crate::plain_format::{Header, Version};
 use crate::sim::tree::{Attributes, EntryName, Moment, NewNode, ROOT, Tree, TreeChange};
 use crate::sim::{FaultRule, FileContent, FileMatch};
 
@@ -26,9 +26,6 @@ const DIRECTORY: &str = "/disk";
 const PIECE: u64 = 1 << 20;
 
 const NANOSECONDS: i64 = 1_000_000_000;
-
-/// "OOOM" in big endian.
-const MAGIC: [u8; 4] = *b"OOOM";
 
 /// The mounted directory.
 #[derive(Clone, Debug)]
@@ -193,22 +190,7 @@ fn longest_header() -> usize {
 
 /// Where a header has the path of the backing file. Its other fields may be wrong.
 fn path_field(header: &[u8]) -> Option<Range<usize>> {
-    let magic: [u8; 4] = header.get(..4)?.try_into().ok()?;
-    let version: [u8; 4] = header.get(4..8)?.try_into().ok()?;
-    let reversed: Vec<u8> = MAGIC.into_iter().rev().collect();
-    let version = match magic {
-        MAGIC => u32::from_be_bytes(version),
-        magic if magic[..] == reversed[..] => u32::from_le_bytes(version),
-        _ => return None,
-    };
-    let is_wide = header.get(32..36)? == [0; 4];
-    let version = match version {
-        1 => Version::V1,
-        2 => Version::V2,
-        3 if is_wide => Version::V3Wide,
-        3 => Version::V3,
-        _ => return None,
-    };
+    let (version, _) = Header::version_of(header).ok()?;
     let fields = version.fields();
     let start = fields.path as usize;
     Some(start..start + fields.path_len as usize)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{OFlags, fcntl_setfl};
 
 use crate::fuzz::recorded::{Deed, GuestWord};
-use crate::guest::{AMX_PRELOAD, Archive, Descriptors, Processes, mconsole, user_space_starts};
+use crate::guest::{AMX_PRELOAD, Archive, Descriptors, UmlProcesses, mconsole, user_space_starts};
 use crate::locked::locked;
 
 use super::CannotFuzz;
@@ -88,7 +88,7 @@ impl Kit {
 /// A running UML.
 #[derive(Debug)]
 pub struct Running {
-    processes: Processes,
+    processes: UmlProcesses,
     to_guest: PipeWriter,
     from_guest: PipeReader,
     frames: Frames,
@@ -143,7 +143,7 @@ impl Running {
         };
         let (kernel, directory) = (&kit.kernel, &kit.directory);
         let preload = kit.preload.as_deref();
-        let processes = Processes::start(kernel, directory, &words, preload, descriptors);
+        let processes = UmlProcesses::start(kernel, directory, &words, preload, descriptors);
         let console = Arc::new(Mutex::new(Vec::new()));
         keep_last(shown, Arc::clone(&console)).map_err(failed)?;
         let answers = directory.join("answers");

@@ -53,6 +53,13 @@ impl TreeFilesystem {
             Err(error) => reply.error(error),
         });
     }
+
+    fn close(&self, handle: FileHandle, reply: ReplyEmpty) {
+        self.ask(move |tree| {
+            tree.close(handle.0);
+            reply.ok();
+        });
+    }
 }
 
 impl Filesystem for TreeFilesystem {
@@ -283,10 +290,7 @@ impl Filesystem for TreeFilesystem {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.ask(move |tree| {
-            tree.close(handle.0);
-            reply.ok();
-        });
+        self.close(handle, reply);
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -331,10 +335,7 @@ impl Filesystem for TreeFilesystem {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.ask(move |tree| {
-            tree.close(handle.0);
-            reply.ok();
-        });
+        self.close(handle, reply);
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {

@@ -71,11 +71,12 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header of a file.
+    /// Which version a header says that it is, and the order of the bytes that say so, whatever is
+    /// wrong with the rest.
     ///
     /// # Errors
-    /// What is wrong with it first.
-    pub fn read(file: &(impl Source + ?Sized)) -> Result<Header, Wrong> {
+    /// If it says none.
+    pub fn version_of(file: &(impl Source + ?Sized)) -> Result<(Version, ByteOrder), Wrong> {
         let order = match array(file, 0) {
             magic if u32::from_be_bytes(magic) == MAGIC => ByteOrder::Big,
             magic if u32::from_le_bytes(magic) == MAGIC => ByteOrder::Little,
@@ -88,6 +89,15 @@ impl Header {
             3 => Version::V3,
             found => return Err(Wrong::new(4, "version", format_args!("found {found}"))),
         };
+        Ok((version, order))
+    }
+
+    /// Reads the header of a file.
+    ///
+    /// # Errors
+    /// What is wrong with it first.
+    pub fn read(file: &(impl Source + ?Sized)) -> Result<Header, Wrong> {
+        let (version, order) = Header::version_of(file)?;
         let fields = version.fields();
         if file.len() < fields.header_len {
             let end = fields.header_len;

@@ -27,7 +27,7 @@ use super::super::page::PageFile;
 use super::super::temporary::TemporaryDirectory;
 use super::super::{Failure, Verdict, wrong_usage};
 use super::keeper::progress;
-use super::report::repeating;
+use super::report::{repeating, tell_count};
 use super::{Args, ResizerArg};
 
 /// The kernel that is fuzzed, if no other is named.
@@ -286,15 +286,7 @@ impl fmt::Display for Report {
         if let Some(signal) = self.ended_by_signal {
             writeln!(f, "ended      early, by signal {signal}")?;
         }
-        if self.findings.is_empty() {
-            return writeln!(f, "found      nothing");
-        }
-        writeln!(
-            f,
-            "found      {}, in {}",
-            counted(self.findings.len() as u64, "violation"),
-            counted(self.cases_with_findings, "case")
-        )?;
+        tell_count(f, self.findings.len(), self.cases_with_findings)?;
         for finding in &self.findings {
             writeln!(
                 f,

@@ -147,6 +147,19 @@ pub(super) fn repeating(file: &Path) -> String {
     format!("ubdlab fuzz --repro {}", driver::shown(file))
 }
 
+/// How many violations were found, in how many cases.
+pub(super) fn tell_count(f: &mut fmt::Formatter<'_>, violations: usize, cases: u64) -> fmt::Result {
+    match violations {
+        0 => writeln!(f, "found      nothing"),
+        violations => writeln!(
+            f,
+            "found      {}, in {}",
+            counted(violations as u64, "violation"),
+            counted(cases, "case")
+        ),
+    }
+}
+
 impl InLines for Report {}
 
 impl fmt::Display for Report {
@@ -183,15 +196,7 @@ impl fmt::Display for Report {
                 "           (counted, and zero in these cases: not tried. Some need more cases, some an option)"
             )?;
         }
-        if self.findings.is_empty() {
-            return writeln!(f, "found      nothing");
-        }
-        writeln!(
-            f,
-            "found      {}, in {}",
-            counted(self.findings.len() as u64, "violation"),
-            counted(self.cases_with_findings, "case")
-        )?;
+        tell_count(f, self.findings.len(), self.cases_with_findings)?;
         for finding in &self.findings {
             let shrunk = if finding.is_stuck {
                 "not shrunk:"
