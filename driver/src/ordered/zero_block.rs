@@ -1,5 +1,5 @@
-//! Giving back a block of the COW file that holds nothing: clearing a part of a block, or cutting the
-//! file within it, does not free it.
+//! Giving back a block of the COW file that holds nothing: clearing a part of a block, or cutting
+//! the file within it, does not free it.
 
 use crate::cow::Geometry;
 use crate::host::{BLOCK, FileRole, HostFile};
