@@ -120,34 +120,42 @@ fn size(image: &Image) -> Bytes {
     Bytes(image.sectors * SECTOR + image.partial)
 }
 
-/// The COW file of an image, and which of its sectors are dirty.
-pub fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
-    let version = match image.version {
-        ImageVersion::V1 => Version::V1,
-        ImageVersion::V2 => Version::V2,
-        ImageVersion::V3 => Version::V3,
-        ImageVersion::V3Wide => Version::V3Wide,
-    };
-    let size = size(image).0;
-    let header = Header {
-        version,
+/// The header of an image's COW file.
+fn header(image: &Image) -> Header {
+    Header {
+        version: match image.version {
+            ImageVersion::V1 => Version::V1,
+            ImageVersion::V2 => Version::V2,
+            ImageVersion::V3 => Version::V3,
+            ImageVersion::V3Wide => Version::V3Wide,
+        },
         // As an x86 host wrote it; the other versions have one order.
         order: ByteOrder::Little,
         path: BACKING.into(),
         time: BACKING_SECONDS as u32,
-        size,
+        size: size(image).0,
         marked: false,
         alignment: image.alignment,
-    };
+    }
+}
+
+/// Where things are in an image's COW file. None of an image that no file can hold.
+pub fn layout(image: &Image) -> Option<Layout> {
+    header(image).layout().ok()
+}
+
+/// The COW file of an image, and which of its sectors are dirty.
+pub fn cow_file(image: &Image) -> (FileContent, Vec<bool>) {
+    let header = header(image);
     let Ok(layout) = header.layout() else {
         // Only a case edited by hand can ask for this; its image will not open.
         return (FileContent::default(), Vec::new());
     };
     let mut cow = FileContent::hole(Bytes(layout.end));
     cow.write_at(&header.bytes(), FileOffset(0));
-    if image.extension && version == Version::V3 {
+    if image.extension && header.version == Version::V3 {
         let extension = Extension {
-            backing_size: size,
+            backing_size: header.size,
             changing: false,
         };
         cow.write_at(&extension.bytes(), FileOffset(Extension::AT));

@@ -14,6 +14,7 @@ use super::case::{Case, DriverName, Resizer};
 use super::defect::CaseDefect;
 use super::parts::Until;
 use super::procedure_2003::ResizeDefect;
+use super::running_kernel::InColumn;
 use super::selection::described;
 use super::shrink::shrink_until;
 use super::subject::Subject;
@@ -57,6 +58,8 @@ pub struct Entry {
     pub does: String,
     /// Where the real thing is found.
     pub kernels: String,
+    /// Whether it was seen there while that ran.
+    pub on_kernel: String,
     /// What has it, and no other defect.
     pub subject: Subject,
 }
@@ -108,6 +111,7 @@ pub fn of_kernel(defect: Defect) -> Entry {
             true => "others".into(),
             false => names.join(", "),
         },
+        on_kernel: InColumn(defect).to_string(),
         subject: Subject {
             defects: vec![CaseDefect::Kernel(defect)],
             faults: true,
@@ -127,6 +131,7 @@ pub fn of_resize(name: &str, defect: Option<ResizeDefect>) -> Entry {
             None => "The procedure of 2003 as it was, without journal and syncs".into(),
         },
         kernels: "-".into(),
+        on_kernel: "-".into(),
         subject: Subject {
             defects: defect.into_iter().map(CaseDefect::Resize).collect(),
             resizer: match defect {
@@ -367,8 +372,10 @@ impl fmt::Display for Catalogue {
              cases have a small one, and a replay has one where that defect is named. The real one has room\n\
              for all requests of a device.\n\n\
              *In Linux* names the two models that have a defect, 6.12 and 2.6; *others* are versions\n\
-             between them or before: `driver/src/linux/defects.rs` says which. The numbers are those of\n\
-             a list of the driver's defects; {} stand for nothing there.\n\n\
+             between them or before: `driver/src/linux/defects.rs` says which. *On a kernel* says whether\n\
+             `ubdlab fuzz --driver kernel` has seen it on a running one, and of which version; what was\n\
+             seen is a finding with its story under `docs/findings/`. The numbers are those of a list of\n\
+             the driver's defects; {} stand for nothing there.\n\n\
              {}",
             self.bound,
             unused_numbers().join(" and "),
@@ -382,11 +389,11 @@ impl fmt::Display for Catalogue {
             }
             writeln!(
                 f,
-                "| No. | Defect | What it does wrong | In Linux | Found | Found as | Cases | Requests |"
+                "| No. | Defect | What it does wrong | In Linux | On a kernel | Found | Found as | Cases | Requests |"
             )?;
             writeln!(
                 f,
-                "|----:|--------|--------------------|----------|-------|----------|------:|---------:|"
+                "|----:|--------|--------------------|----------|-------------|-------|----------|------:|---------:|"
             )?;
             for row in rows {
                 write_row(f, row, self.bound)?;
@@ -404,10 +411,11 @@ fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, bound: u64) -> fmt::Result {
     let number = row.entry.number.map_or(String::new(), |n| n.to_string());
     writeln!(
         f,
-        "| {number} | {} | {} | {} | {} | {} | {} | {} |",
+        "| {number} | {} | {} | {} | {} | {} | {} | {} | {} |",
         row.name(),
         row.entry.does,
         row.entry.kernels,
+        row.entry.on_kernel,
         row.found(),
         row.kinds(),
         row.cases(bound),

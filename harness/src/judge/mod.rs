@@ -55,6 +55,7 @@ impl JudgesCatalogue {
                 name: double.name.into(),
                 does: double.does.into(),
                 kernels: String::new(),
+                on_kernel: "-".into(),
                 subject: subject(double),
             };
             let row = match double.found_as.is_empty() {

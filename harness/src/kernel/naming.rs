@@ -1,15 +1,23 @@
 //! Which of the known defects a finding shows. Nothing in a kernel can be switched off. So its
 //! recording is mended instead: with the sync that a flush should have been, with the one that
 //! should have come before a word of the bitmap, or without what reads have brought after a segment
-//! with sectors of both files. A violation that goes with one of these is that defect's. For the
-//! others the model of the driver runs the same case with one defect at a time.
+//! with sectors of both files. A violation that goes with one of these is that defect's. Two
+//! defects are known by where it is: what they show depends on the kernel's memory. For the others
+//! the model of the driver runs the same case with one defect at a time.
+
+use std::collections::BTreeMap;
 
 use driver::linux::{Defect, Defects};
+use driver::units::{Sector, SectorCount, SectorRange};
 
-use crate::fuzz::case::Case;
+use crate::fuzz::build::layout;
+use crate::fuzz::case::{Case, Image};
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::explore::Search;
-use crate::fuzz::recorded::Recording;
+use crate::fuzz::recorded::{
+    Deed, GuestOperation, GuestRequest, GuestWord, Recording, Witnessed, deeds,
+};
+use crate::fuzz::running_kernel::{OnKernel, on_kernel};
 use crate::fuzz::violation::{Kind, Violation};
 use crate::fuzz::world::{Mending, NotRelived};
 
@@ -17,11 +25,16 @@ use crate::fuzz::world::{Mending, NotRelived};
 /// it, so that one search may miss what is still there.
 const ATTEMPTS: u64 = 4;
 
+/// Bytes of a word of the kernel's bitmap.
+const WORD: u64 = 8;
+
 /// What explains a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Explained {
     /// The violation is not there in a recording that is mended so.
     Mended(Vec<Defect>),
+    /// The violation is where this defect acts.
+    Placed(Defect),
     /// The model with only this defect shows a violation of this kind in the same case.
     Modelled(Defect),
     /// No known defect.
@@ -33,7 +46,7 @@ impl Explained {
     pub fn defects(&self) -> Vec<Defect> {
         match self {
             Explained::Mended(defects) => defects.clone(),
-            Explained::Modelled(defect) => vec![*defect],
+            Explained::Placed(defect) | Explained::Modelled(defect) => vec![*defect],
             Explained::Unknown => Vec::new(),
         }
     }
@@ -42,6 +55,7 @@ impl Explained {
     pub fn how(&self) -> &'static str {
         match self {
             Explained::Mended(_) => "in the recording, mended of that, it is gone",
+            Explained::Placed(_) => "it is where this defect acts",
             Explained::Modelled(_) => "the model with only this defect shows the like",
             Explained::Unknown => "no known defect explains it",
         }
@@ -89,15 +103,66 @@ pub fn explain(
             return Ok(Explained::Mended(defects));
         }
     }
+    if let Some(defect) = placed(&case.image, violation) {
+        return Ok(Explained::Placed(defect));
+    }
     let others = Defects::LINUX_6_12
         .without(Defect::FlushNoop)
         .without(Defect::UnorderedPublish)
         .without(Defect::LastRunOffset);
+    let can_show = |defect: &Defect| !matches!(on_kernel(*defect), OnKernel::CannotShow(_));
     let shows = |&defect: &Defect| model_shows(case, defect, violation, seed);
-    Ok(others
-        .iter()
-        .find(shows)
-        .map_or(Explained::Unknown, Explained::Modelled))
+    let shown = others.iter().filter(can_show).find(shows);
+    let shown = shown.map(Explained::Modelled);
+    let or_left = || left_by_failure(case, recording, violation).map(Explained::Placed);
+    Ok(shown.or_else(or_left).unwrap_or(Explained::Unknown))
+}
+
+/// The defect that acts where this violation is, among those of which the model shows something
+/// else than the kernel: zeros, where the kernel has what its memory held.
+fn placed(image: &Image, violation: &Violation) -> Option<Defect> {
+    let layout = layout(image)?;
+    let is_one_word = layout.bitmap_len.div_ceil(WORD) == 1;
+    // The kernel has no page before its bitmap: its access there never ends.
+    if violation.kind == Kind::DoesNotEnd && is_one_word {
+        return Some(Defect::OneWordUnderflow);
+    }
+    let is_without_bit = |sector| (layout.with_bit..layout.sectors).contains(&sector);
+    (violation.sector.is_some_and(is_without_bit)).then_some(Defect::V1V2ShortBitmap)
+}
+
+/// The defect that acts where this violation is, among those that leave bits set when a request has
+/// failed. The model may show none of them: its own operations are in another order, so that the
+/// same faults hit others.
+fn left_by_failure(case: &Case, recording: &Recording, violation: &Violation) -> Option<Defect> {
+    use GuestOperation::{Discard, Write, WriteWithFua, WriteZeroes};
+    let sector = SectorRange::new(Sector(violation.sector?), SectorCount(1));
+    let deeds = deeds(case.lives.first()?, case.image.sectors, recording.longest);
+    let requests = deeds.into_iter().filter_map(|deed| match deed {
+        Deed::Submit(asked) => Some((asked.number, asked)),
+        _ => None,
+    });
+    let requests: BTreeMap<u32, GuestRequest> = requests.collect();
+    let mut failed = None;
+    let mut is_written_since = false;
+    for word in &recording.witnessed {
+        let Witnessed::Guest(GuestWord::Ended { number, errno, .. }) = word else {
+            continue;
+        };
+        let Some(request) = requests.get(number) else {
+            continue;
+        };
+        if request.operation().is_change() && request.range().overlaps(sector) {
+            is_written_since = errno.is_none() && failed.is_some();
+            failed = errno.map_or(failed, |_| Some(request.what));
+        }
+    }
+    match (failed?, violation.kind) {
+        (_, Kind::LostWrite) if is_written_since => Some(Defect::BitmapWriteNeverRetried),
+        (Write | WriteWithFua, Kind::Zeros) => Some(Defect::ErrorLeavesBit),
+        (Discard | WriteZeroes, Kind::Zeros) => Some(Defect::FailedDiscardLeavesBits),
+        _ => None,
+    }
 }
 
 /// The mending with that of this defect, if it has one.
@@ -128,4 +193,83 @@ fn model_shows(case: &Case, defect: Defect, violation: &Violation, seed: u64) ->
     let is_it = |it: &Violation| it.kind == violation.kind && it.signature.promise == promise;
     let found = Search::for_anything(seed).of(&case);
     matches!(found, Ok(Some((_, shown))) if is_it(&shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::case::{ImageVersion, Stimulus};
+    use crate::fuzz::recorded::Ending;
+    use crate::kernel::case::case_of;
+    use crate::sim::Assumptions;
+
+    #[test]
+    fn what_depends_on_the_kernels_memory_is_known_by_its_place() {
+        let image = |sectors, version| Image::sound(sectors, version, 4096);
+        let hang = Violation::new(Kind::DoesNotEnd, "then", "nothing happens any more");
+        let underflow = Some(Defect::OneWordUnderflow);
+        // V1 and V2 round down: 71 sectors have eight bytes of bitmap, 72 have nine.
+        for (sectors, version, expected) in [
+            (64, ImageVersion::V3, underflow),
+            (65, ImageVersion::V3, None),
+            (71, ImageVersion::V2, underflow),
+            (72, ImageVersion::V2, None),
+        ] {
+            assert_eq!(
+                placed(&image(sectors, version), &hang),
+                expected,
+                "{sectors}"
+            );
+        }
+        let zeros = |sector| Violation::new(Kind::Zeros, "then", "zeros").of_sector(sector);
+        let short = Some(Defect::V1V2ShortBitmap);
+        assert_eq!(placed(&image(129, ImageVersion::V2), &zeros(128)), short);
+        assert_eq!(placed(&image(129, ImageVersion::V2), &zeros(127)), None);
+        assert_eq!(placed(&image(129, ImageVersion::V3), &zeros(128)), None);
+    }
+
+    #[test]
+    fn what_a_failed_request_has_left_is_known_by_its_sectors() {
+        use Stimulus::{Discard, Write};
+        let mut case = case_of(1, false, Assumptions::default());
+        case.image = Image::sound(128, ImageVersion::V3, 4096);
+        let write = |start| Write {
+            start,
+            count: 2,
+            fua: false,
+        };
+        let discard = Discard {
+            start: 80,
+            count: 8,
+        };
+        case.lives[0].actions = vec![write(70), write(70), discard];
+        // The requests come after one that reads all of the device.
+        let ended = |number, errno| {
+            let brought = Vec::new();
+            Witnessed::Guest(GuestWord::Ended {
+                number,
+                errno,
+                brought,
+            })
+        };
+        let recording = |witnessed| Recording {
+            kernel: "a test's".into(),
+            longest: 128,
+            witnessed,
+            ending: Ending::Whole,
+        };
+        let failed = recording(vec![ended(1002, Some(5)), ended(1004, Some(5))]);
+        let again = recording(vec![ended(1002, Some(5)), ended(1003, None)]);
+        let left = |recording, kind, sector| {
+            let violation = Violation::new(kind, "then", "what").of_sector(sector);
+            left_by_failure(&case, recording, &violation)
+        };
+        let zeros = |sector| left(&failed, Kind::Zeros, sector);
+        assert_eq!(zeros(71), Some(Defect::ErrorLeavesBit));
+        assert_eq!(zeros(72), None);
+        assert_eq!(zeros(87), Some(Defect::FailedDiscardLeavesBits));
+        assert_eq!(left(&failed, Kind::LostWrite, 71), None);
+        let never = Some(Defect::BitmapWriteNeverRetried);
+        assert_eq!(left(&again, Kind::LostWrite, 70), never);
+    }
 }

@@ -4,4 +4,5 @@
 mod boot;
 mod held;
 mod lab;
+mod lock_lost;
 mod utilities;

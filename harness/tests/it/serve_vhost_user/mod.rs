@@ -2,7 +2,6 @@
 //! under it.
 
 mod front_end;
-mod guest;
 mod killed_server;
 mod notes;
 mod one_client;

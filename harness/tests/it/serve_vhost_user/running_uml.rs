@@ -9,8 +9,8 @@ use driver::units::Bytes;
 use userhelper::real_files::RealHost;
 
 use super::Served;
-use super::guest::{Guest, Guests};
 use crate::support::cli::{Sandbox, output};
+use crate::support::guest::{Guest, Guests};
 use crate::support::peers::peer;
 use crate::support::server::Server;
 use crate::support::uml::has_mounted;

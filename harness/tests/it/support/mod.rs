@@ -6,6 +6,7 @@ pub(crate) mod cli;
 pub(crate) mod crash;
 pub(crate) mod failing;
 pub(crate) mod fuse;
+pub(crate) mod guest;
 pub(crate) mod images;
 pub(crate) mod mounted;
 pub(crate) mod nbd;

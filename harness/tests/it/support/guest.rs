@@ -6,9 +6,9 @@ use std::path::Path;
 
 use harness::guest::{Archive, virtio_blk};
 
-use crate::support::cli::Sandbox;
-use crate::support::peers::peer;
-use crate::support::uml::{Running, Uml};
+use super::cli::Sandbox;
+use super::peers::peer;
+use super::uml::{Running, Uml};
 
 /// What the guest has to run. perl makes the system calls for which there is no small program.
 const PROGRAMS: [&str; 11] = [
@@ -42,14 +42,14 @@ exec sh
 const POWER_OFF: &str = "perl -e 'syscall(169, 0xfee1dead, 672274793, 0x4321fedc)'";
 
 /// A guest that does one command after the other.
-pub(super) struct Guest {
+pub(crate) struct Guest {
     running: Running,
     input: PipeWriter,
     commands: usize,
 }
 
 /// What it takes to start guests.
-pub(super) struct Guests {
+pub(crate) struct Guests {
     uml: Uml,
     archive: Vec<u8>,
     /// Where the library is.
@@ -58,14 +58,14 @@ pub(super) struct Guests {
 
 impl Guests {
     /// `None` where something is missing.
-    pub(super) fn find() -> Option<Guests> {
+    pub(crate) fn find() -> Option<Guests> {
         let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let has_amx = processor.split_whitespace().any(|flag| flag == "amx_tile");
         Guests::find_with(has_amx)
     }
 
     /// Likewise, with or without the library that user space takes where there is AMX.
-    pub(super) fn find_with(amx_preload: bool) -> Option<Guests> {
+    pub(crate) fn find_with(amx_preload: bool) -> Option<Guests> {
         let mut uml = Uml::new(peer("linux.uml")?);
         let sandbox = Sandbox::new();
         if amx_preload {
@@ -90,31 +90,36 @@ impl Guests {
     }
 
     /// UML itself.
-    pub(super) fn uml(&self) -> &Uml {
+    pub(crate) fn uml(&self) -> &Uml {
         &self.uml
     }
 
     /// Boots a guest whose disk is at the socket.
-    pub(super) fn boot(&self, directory: &Path, socket: &Path) -> Guest {
+    pub(crate) fn boot(&self, directory: &Path, socket: &Path) -> Guest {
+        let disk = format!("virtio_uml.device={}:2", socket.display());
+        let mut guest = self.boot_with(directory, &[&disk]);
+        guest.run("cat /sys/block/vda/size");
+        guest
+    }
+
+    /// Boots a guest with these words on its command line.
+    pub(crate) fn boot_with(&self, directory: &Path, words: &[&str]) -> Guest {
         let archive = directory.join("initrd");
         std::fs::write(&archive, &self.archive).unwrap();
         let initrd = format!("initrd={}", archive.display());
-        let disk = format!("virtio_uml.device={}:2", socket.display());
-        let args = [&initrd, &disk, "rdinit=/init"];
+        let args = [&[&initrd, "rdinit=/init"], words].concat();
         let (input, running) = self.uml.console(directory, &args);
-        let mut guest = Guest {
+        Guest {
             running,
             input,
             commands: 0,
-        };
-        guest.run("cat /sys/block/vda/size");
-        guest
+        }
     }
 }
 
 impl Guest {
     /// Runs a command, which has to succeed; what it prints.
-    pub(super) fn run(&mut self, command: &str) -> String {
+    pub(crate) fn run(&mut self, command: &str) -> String {
         self.commands += 1;
         let number = self.commands;
         // The terminal shows what is written to it. So what is searched for is written otherwise.
@@ -139,19 +144,19 @@ impl Guest {
     }
 
     /// The size of the disk in sectors, as the guest sees it.
-    pub(super) fn sectors(&mut self) -> u64 {
+    pub(crate) fn sectors(&mut self) -> u64 {
         self.run("cat /sys/block/vda/size").parse().unwrap()
     }
 
     /// Waits until the disk has this size.
-    pub(super) fn wait_for_sectors(&mut self, sectors: u64) {
+    pub(crate) fn wait_for_sectors(&mut self, sectors: u64) {
         self.run(&format!(
             "while [ $(cat /sys/block/vda/size) != {sectors} ]; do :; done"
         ));
     }
 
     /// Writes a file of random content and syncs it. Its checksum, from before it was written.
-    pub(super) fn write(&mut self, name: &str, mebibytes: u64) -> String {
+    pub(crate) fn write(&mut self, name: &str, mebibytes: u64) -> String {
         let said = self.run(&format!(
             "dd if=/dev/urandom bs=1M count={mebibytes} 2>/dev/null | tee /mnt/{name} | sha256sum \
              && sync"
@@ -160,18 +165,18 @@ impl Guest {
     }
 
     /// The checksum of a file.
-    pub(super) fn checksum(&mut self, name: &str) -> String {
+    pub(crate) fn checksum(&mut self, name: &str) -> String {
         checksum(&self.run(&format!("sha256sum /mnt/{name}")))
     }
 
     /// Begins a command that goes on beside the others; `wait` waits for it.
-    pub(super) fn begin(&mut self, command: &str) {
+    pub(crate) fn begin(&mut self, command: &str) {
         self.run(&format!("{{ ({command}) >/beside 2>&1 & }}"));
     }
 
     /// Begins a command that never ends, and reads on until it has printed `count` lines with this
     /// word in front. What follows the word, of each.
-    pub(super) fn watch(&mut self, command: &str, word: &str, count: usize) -> Vec<String> {
+    pub(crate) fn watch(&mut self, command: &str, word: &str, count: usize) -> Vec<String> {
         self.input.write_all(command.as_bytes()).unwrap();
         self.input.write_all(b"\n").unwrap();
         let mut seen = Vec::new();
@@ -189,7 +194,7 @@ impl Guest {
     }
 
     /// Turns it off and waits for its end.
-    pub(super) fn power_off(mut self) {
+    pub(crate) fn power_off(mut self) {
         self.input.write_all(POWER_OFF.as_bytes()).unwrap();
         self.input.write_all(b"\n").unwrap();
         while self.running.read_line() {}

@@ -1,0 +1,51 @@
+//! What was found on the running kernel and is kept under `docs/findings/`: each finding is judged
+//! again, without the kernel, and its story is what is printed there. `UPDATE_EXPECT=1` writes the
+//! stories anew.
+
+use std::path::{Path, PathBuf};
+
+use driver::linux::Defect;
+use expect_test::expect_file;
+use harness::fuzz::running_kernel::{InColumn, OnKernel, on_kernel};
+use harness::kernel::finding::FindingFile;
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+#[test]
+fn what_the_running_kernel_was_seen_to_do_is_found_again_in_its_recording() {
+    let findings = docs().join("findings");
+    for &defect in Defect::ALL {
+        let file = findings.join(format!("{defect}.json"));
+        let is_seen = on_kernel(defect) == OnKernel::Seen;
+        assert_eq!(file.exists(), is_seen, "{}", file.display());
+        if !is_seen {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let finding: FindingFile = serde_json::from_str(&text).unwrap();
+        assert_eq!(finding.check(), Ok(()), "{defect}");
+        assert_eq!(finding.defects, [defect.name()]);
+        let told = finding.tell().unwrap();
+        let violation = told.violation.as_ref();
+        let found = finding.case.found.as_ref();
+        let cause = |it: &harness::fuzz::violation::Violation| it.cause();
+        assert!(violation.is_some(), "{defect} does not show any more");
+        assert_eq!(violation.map(cause), found.map(cause), "{defect}");
+        expect_file![findings.join(format!("{defect}.txt"))].assert_eq(&told.to_string());
+    }
+}
+
+#[test]
+fn the_catalogue_says_what_was_seen() {
+    let page = std::fs::read_to_string(docs().join("defects.md")).unwrap();
+    for &defect in Defect::ALL {
+        let row = page
+            .lines()
+            .find(|line| line.contains(&format!("| {defect} |")));
+        let row = row.unwrap_or_else(|| panic!("{defect} has no row"));
+        let expected = format!("| {} |", InColumn(defect));
+        assert!(row.contains(&expected), "{row}: expected {expected}");
+    }
+}
