@@ -7,60 +7,12 @@ use driver::units::{Bytes, FileOffset, FileRange, SectorRange};
 
 use super::Reflow;
 use crate::copying::is_zero;
-use crate::space::Blocks;
 
-const READING: &str = "reading the data to be moved in the COW file";
+pub(super) const READING: &str = "reading the data to be moved in the COW file";
 
 const MOVING: &str = "moving data in the COW file";
 
 impl Reflow {
-    /// Adds the data of a dirty run at its old place; the bytes of the blocks that this has added.
-    /// What a grow has added is dirty and a hole, and costs next to nothing to move.
-    pub(super) async fn add_data<F: HostFile>(
-        &mut self,
-        blocks: &mut Blocks,
-        desk: &Desk<F>,
-        run: SectorRange,
-    ) -> Result<Bytes, ResizeError> {
-        let mut source = self.source_of(run);
-        if source.len <= self.at_once.short() {
-            return Ok(blocks.add(source));
-        }
-        let mut data = Bytes(0);
-        while let Some(found) = self.data_below(desk, source).await? {
-            data += blocks.add(found);
-            source = FileRange::between(found.end()..source.end());
-        }
-        Ok(data)
-    }
-
-    /// The first data in a part of what a window is chosen from, cut to it.
-    ///
-    /// A host may have to go through all data up to the next hole to tell where that is, and pieces
-    /// are looked at downwards. So where a piece is dirty from end to end, it is asked once from as
-    /// far down as the window may reach: what has no hole from there on counts for the pieces to
-    /// come too.
-    async fn data_below<F: HostFile>(
-        &mut self,
-        desk: &Desk<F>,
-        source: FileRange,
-    ) -> Result<Option<FileRange>, ResizeError> {
-        let covers = |found: &FileRange| found.start <= source.start && source.start < found.end();
-        let most = Bytes(self.pace.amount());
-        let is_whole = source.len >= self.at_once.bytes().min(most);
-        if is_whole && !self.found.as_ref().is_some_and(covers) {
-            let lowest = source.start.0.saturating_sub(most.0);
-            let lowest = FileOffset(lowest).max(self.old.data_offset);
-            // What cannot be told from there is asked for once more.
-            let found = desk.data_from(FileRole::Cow, lowest).await?;
-            self.found = found.unwrap_or_default();
-        }
-        match self.found.filter(covers) {
-            Some(found) => Ok(found.common(source)),
-            None => desk.next_data(FileRole::Cow, READING, source).await,
-        }
-    }
-
     /// Copies the window's dirty runs, holes as holes. Requests go on meanwhile, and publications:
     /// neither touches the window, nor the place where it goes.
     pub(super) async fn copy<F: HostFile>(

@@ -164,3 +164,50 @@ fn next_unused(new: &Geometry, map: &SectorMap, range: FileRange) -> Option<File
 pub(super) fn up_to_blocks(at: FileOffset) -> FileOffset {
     FileOffset(at.0.next_multiple_of(BLOCK))
 }
+
+#[cfg(test)]
+mod tests {
+    use driver::cow::{JournalRecord, Version};
+
+    use super::*;
+    use crate::at_once::AtOnce;
+    use crate::pace::LIVE_FREEING;
+
+    #[test]
+    fn freeing_under_live_io_adapts_in_whatever_order_that_was_asked_for() {
+        let layout = |alignment| {
+            let size = Bytes(1 << 20);
+            Geometry::new(Version::V3, size, alignment).expect("a layout that there is")
+        };
+        let (old, new) = (layout(4096), layout(8192));
+        let reflow = || {
+            let record = JournalRecord {
+                sequence: 1,
+                frontier: Sector(0),
+                old_size: old.size,
+                old_alignment: 4096,
+                new_size: new.size,
+                new_alignment: 8192,
+            };
+            Reflow::from(record, old, new, false)
+        };
+        let at_once = AtOnce::of(Bytes(512));
+        let window = Bytes(1 << 20);
+        for live in [
+            reflow().while_live(window).with_at_once(at_once),
+            reflow().with_at_once(at_once).while_live(window),
+        ] {
+            let freeing = live.freeing.as_ref().expect("it follows from the time");
+            assert_eq!(freeing.amount(), Pace::adapting(LIVE_FREEING).amount());
+            assert_eq!(live.at_once, at_once);
+            assert_eq!(live.freed_a_step(), at_once.freed_a_step());
+        }
+        assert!(reflow().with_at_once(at_once).freeing.is_none());
+        // By default the pace alone decides.
+        let mut live = reflow().while_live(window);
+        for amount in [LIVE_FREEING.most, 16, 1] {
+            live.freeing = Some(Pace::fixed(amount));
+            assert_eq!(live.freed_a_step(), amount);
+        }
+    }
+}
