@@ -17,7 +17,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::errors::{from_std, host_error, retried};
-use super::{RealFile, known, open_flags};
+use super::file::{RealFile, open_flags};
+use super::metadata::known;
 
 /// Of what is only looked at nothing is opened: a handle for questions.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);

@@ -7,7 +7,7 @@ use driver::host::{HostError, HostResult};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use super::directory_of;
+use super::directory::directory_of;
 
 /// The error that an error number stands for, whatever the operation was.
 pub(crate) fn host_error(errno: Errno) -> HostError {

@@ -16,7 +16,7 @@ use super::attributes::{
     ACCESS_LIST, OF_STORAGE, OF_USE, Source, copy_attributes, copy_inode_flags,
 };
 use super::belongings::open_for_flags;
-use super::directory_of;
+use super::directory::directory_of;
 use super::errors::{from_std, host_error, retried};
 use super::rights::{AccessList, GROUP, OTHERS, OWNER, Rights, encode};
 
