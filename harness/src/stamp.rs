@@ -16,12 +16,12 @@ const MARK_MASK: u64 = 0xffff_ffff_0000_0000;
 const POISON: [u8; Place::LEN] = [0xa5; Place::LEN];
 
 /// Bytes that are compared side by side.
-pub(crate) const LINE: usize = 64;
+const LINE: usize = 64;
 
 /// Whether each of these lines consists of the words of `expected`. All of a line goes through one
 /// step, for which a compiler finds instructions that take several words.
 #[inline]
-pub(crate) fn all_are(expected: &[u64; LINE / 8], lines: &[[u8; LINE]]) -> bool {
+fn all_are(expected: &[u64; LINE / 8], lines: &[[u8; LINE]]) -> bool {
     let mut differing = [0; LINE / 8];
     for line in lines {
         let words = line.as_chunks().0.iter();
@@ -30,6 +30,12 @@ pub(crate) fn all_are(expected: &[u64; LINE / 8], lines: &[[u8; LINE]]) -> bool 
         }
     }
     differing.into_iter().fold(0, |all, word| all | word) == 0
+}
+
+/// Whether all bytes are zero.
+pub fn is_zero(content: &[u8]) -> bool {
+    let (lines, rest) = content.as_chunks();
+    all_are(&[0; LINE / 8], lines) && rest.iter().all(|&byte| byte == 0)
 }
 
 /// Who wrote a sector: a request of the trace by its number, from 1, or whoever made the
@@ -228,7 +234,7 @@ impl Content {
                     false => Content::Foreign,
                 }
             }
-            _ if crate::oracle::is_zero(content) => Content::Zeros,
+            _ if is_zero(content) => Content::Zeros,
             _ => Content::Foreign,
         }
     }

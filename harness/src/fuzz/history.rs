@@ -57,7 +57,7 @@ impl Held {
     fn is_in(self, sector: Sector, content: &[u8]) -> bool {
         match self {
             Held::Stamp(stamp) => stamp.is_in(sector, content),
-            Held::Zeros => crate::oracle::is_zero(content),
+            Held::Zeros => crate::stamp::is_zero(content),
             Held::Front(stamp, bytes) => is_front(stamp, bytes, sector, content),
         }
     }

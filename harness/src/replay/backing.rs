@@ -8,8 +8,8 @@ use driver::host::{HostFile, HostResult};
 use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::intervals::IntervalSet;
-use crate::oracle::{Initial, NotRead, is_zero};
-use crate::stamp::{Content, Coverage, Stamp};
+use crate::oracle::{Initial, NotRead};
+use crate::stamp::{Content, Coverage, Stamp, is_zero};
 
 use super::holes::hole_at;
 

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use driver::blk::{Operation, Request, Tag};
 use driver::units::{Sector, SectorCount, SectorRange};
 
-use crate::oracle::{Initial, Oracle, Written, is_zero};
-use crate::stamp::{Coverage, Stamp};
+use crate::oracle::{Initial, Oracle, Written};
+use crate::stamp::{Coverage, Stamp, is_zero};
 
 /// A request on its way.
 pub(super) struct InFlight {

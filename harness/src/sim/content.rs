@@ -69,7 +69,7 @@ impl FileContent {
     pub fn holds(&self, expected: &[u8], at: FileOffset) -> bool {
         let count = self.len.saturating_sub(at.0).min(expected.len() as u64) as usize;
         let (within, behind) = expected.split_at(count);
-        self.pages.holds(within, at.0) && behind.iter().all(|&byte| byte == 0)
+        self.pages.holds(within, at.0) && crate::stamp::is_zero(behind)
     }
 
     /// Whether the whole sectors from `at` on hold what was found in others: `bytes`, in which
@@ -125,7 +125,7 @@ impl FileContent {
         let mut at = at;
         for page in data.chunks(PAGE_SIZE as usize) {
             let range = FileRange::new(at, Bytes(page.len() as u64));
-            match crate::oracle::is_zero(page) {
+            match crate::stamp::is_zero(page) {
                 true => self.punch_hole(range),
                 false => self.write_at(page, at),
             }
