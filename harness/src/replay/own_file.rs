@@ -93,10 +93,6 @@ impl<H: HostNames> OwnFile<'_, H> {
     }
 
     fn examining(&self) -> impl FnOnce(HostError) -> SessionError + '_ {
-        |error| SessionError::Host {
-            path: self.spec.file.clone(),
-            doing: "examining",
-            error,
-        }
+        SessionError::host(&self.spec.file, "examining")
     }
 }

@@ -1,6 +1,6 @@
 //! Why there is no report of a replay.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use driver::host::{FileRole, HostError};
 use driver::linux::LinuxOpenError;
@@ -120,4 +120,29 @@ pub enum SessionError {
         /// The size.
         size: Bytes,
     },
+}
+
+impl SessionError {
+    /// A replay on the device of this COW file ended early.
+    pub(super) fn replay(path: &Path) -> impl Fn(ReplayError) -> SessionError + '_ {
+        move |error| match error {
+            ReplayError::Trace(error) => SessionError::Trace(error),
+            error => SessionError::Replay {
+                path: path.to_owned(),
+                error: Box::new(error),
+            },
+        }
+    }
+
+    /// An operation of the host on this file failed.
+    pub(super) fn host<'a>(
+        path: &'a Path,
+        doing: &'static str,
+    ) -> impl FnOnce(HostError) -> SessionError + 'a {
+        move |error| SessionError::Host {
+            path: path.to_owned(),
+            doing,
+            error,
+        }
+    }
 }
