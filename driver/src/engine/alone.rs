@@ -10,8 +10,9 @@ use crate::host::{FileRole, HostError, HostResult, OperationKind};
 use crate::units::{FileOffset, SECTOR_SIZE, SectorRange};
 
 use super::begun::Begun;
+use super::effect::Effect;
 use super::plan::{read_run, write_run};
-use super::{Effect, Engine, Hold};
+use super::{Engine, Hold};
 
 /// What is read or written at once for a request that is alone.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl Engine {
                 let left = SectorRange::between(next..end);
                 let run = match writes {
                     true => write_run(&self.placement, left),
-                    false => read_run(&self.map, &self.placement, left),
+                    false => read_run(self.place(), left),
                 };
                 let (role, at) = (run.role, run.at);
                 let (data, after) = rest.split_at_mut((run.range.count.0 * SECTOR_SIZE) as usize);

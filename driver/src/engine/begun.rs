@@ -7,8 +7,7 @@ use crate::blk::{HostFailure, Operation, Request};
 use crate::host::{Action, Buffer, FileRole};
 use crate::units::{Bytes, FileRange, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
-use super::Where;
-use super::plan::{Run, read_run, write_run};
+use super::plan::{Run, Where, read_run, write_run};
 
 /// A request that has begun.
 #[derive(Debug)]
@@ -173,7 +172,7 @@ impl Begun {
         }
         let operation = self.request.operation;
         let run = match operation {
-            Operation::Read => read_run(place.map, place.placement, range),
+            Operation::Read => read_run(place, range),
             Operation::Write { .. } => write_run(place.placement, range),
             Operation::Discard => {
                 return self.next_zeroing(first_dirty(range, place)?, Action::PunchHole);

@@ -9,6 +9,13 @@ use crate::units::{FileOffset, SectorRange};
 
 use super::placement::Placement;
 
+/// Where the data of a sector is.
+#[derive(Clone, Copy)]
+pub(super) struct Where<'a> {
+    pub(super) map: &'a SectorMap,
+    pub(super) placement: &'a Placement,
+}
+
 /// A part of a request that is one operation on one host file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
@@ -22,11 +29,11 @@ pub(super) struct Run {
 
 /// The first of the runs that a read of `range`, which is not empty, is made of.
 #[inline]
-pub(super) fn read_run(map: &SectorMap, placement: &Placement, range: SectorRange) -> Run {
+pub(super) fn read_run(place: Where<'_>, range: SectorRange) -> Run {
     // A sector without a bit was never written: the backing file has it.
-    let known = map.run_within(range.start, range.end());
+    let known = place.map.run_within(range.start, range.end());
     match known.state {
-        SectorState::Dirty => write_run(placement, known.range),
+        SectorState::Dirty => write_run(place.placement, known.range),
         SectorState::Clean => Run {
             role: FileRole::Backing,
             at: FileOffset(known.range.start.bytes().0),

@@ -3,10 +3,11 @@
 use crate::blk::{HostFailure, Operation as Asked, Status};
 use crate::host::{Action, FileRole, HostError, Operation};
 
+use super::Engine;
 use super::order::Slot;
 use super::publication::{Next, Publication, Published};
 use super::relocating::Turn;
-use super::{Engine, publishing};
+use super::waiters::operation_of_publication;
 
 impl Engine {
     /// Whether something waits for a publication that none under way keeps back.
@@ -45,7 +46,7 @@ impl Engine {
         match next {
             Next::Operation(action) => {
                 self.publication = Some(publication);
-                Some(publishing(action))
+                Some(operation_of_publication(action))
             }
             Next::Durable => {
                 self.end_publication(publication.waiters, None, None);
@@ -106,6 +107,10 @@ impl Engine {
             }
             self.end(slot, status.unwrap_or(Status::Ok));
         }
+    }
+
+    fn has_unpublished(&self) -> bool {
+        self.durability.is_unsynced() || self.map.has_changes()
     }
 
     fn asks_for_durability(&mut self, slot: Slot) -> bool {

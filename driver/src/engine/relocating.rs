@@ -5,9 +5,11 @@
 //! before that does not cover them.
 
 use crate::host::{Action, FileRole, HostResult, Operation};
+use crate::units::SectorRange;
 
 use super::publication::Covers;
-use super::{Engine, RELOCATION};
+use super::waiters::RELOCATION;
+use super::{Engine, Hold};
 
 /// Whether publications may begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,38 @@ impl Relocating {
 }
 
 impl Engine {
+    /// Whether a relocation has its turn from now on: no publication is under way, for it knows
+    /// where the bitmap was when it began, and what is kept out has drained. None begins until
+    /// [`Engine::end_turn`]. Otherwise the next publication waits for the relocation.
+    pub(crate) fn begin_turn(&mut self) -> bool {
+        let everything = self.hold == Hold::Everything;
+        // Where all requests are kept out, those that have begun become durable first.
+        let publishes = self.is_publishing() || everything && !self.to_publish.is_empty();
+        self.relocating.turn = match !publishes && self.has_drained() {
+            true => Turn::Has,
+            false if self.is_publishing() && !everything => Turn::Due,
+            false => Turn::No,
+        };
+        self.relocating.turn == Turn::Has
+    }
+
+    /// The relocation's turn is over: publications begin again.
+    pub(crate) fn end_turn(&mut self) {
+        self.relocating.turn = Turn::No;
+    }
+
+    /// Whether no request under way is one that is kept out now.
+    fn has_drained(&self) -> bool {
+        let mut busy = self.requests.busy();
+        !busy.any(|begun| self.hold.blocks(begun.request.operation, begun.range))
+    }
+
+    /// The sectors that requests under way write.
+    pub(crate) fn being_written(&self) -> impl Iterator<Item = SectorRange> {
+        let busy = self.requests.busy().filter(|begun| begun.changes());
+        busy.map(|begun| begun.range)
+    }
+
     /// The operation of a relocation, which begins now.
     pub(crate) fn relocate(&mut self, file: FileRole, action: Action) -> Operation {
         self.under_way += 1;
