@@ -7,6 +7,9 @@
 //! read returns the last acknowledged write, what was flushed survives, statuses are right. Every
 //! [`Defect`] is a switch, so that each can be the only one.
 //!
+//! A request goes down through this folder: `kernel_half` plans it, the `pipe` takes it, and
+//! `working` gives one host operation of it after the other, as `host_half` says.
+//!
 //! Where the kernel would use memory that it does not own, the model has zeros. Words of the
 //! bitmap are 64 bits, as on a 64-bit host.
 //!
@@ -26,13 +29,15 @@ mod host_half;
 mod kernel_half;
 mod layout;
 mod open;
+mod pipe;
+mod working;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::blk::{self, Completion, HostFailure, Limits, Request, Status, Tag, Zeroing};
+use crate::blk::{Completion, HostFailure, Limits, Tag, Zeroing};
 use crate::executor::{Executor, Files};
-use crate::host::{Action, FileRole, Finished, HostFile, Operation, Waiter};
+use crate::host::{FileRole, Finished, HostFile, Operation};
 use crate::ordered::{CloseError, Statistics};
 use crate::read_place::ReadPlace;
 use crate::units::{FileOffset, Sector, SectorCount, SectorRange};
@@ -42,8 +47,9 @@ pub use defects::{Defect, Defects, UnknownDefect, first_sentence};
 pub use error::{Death, LinuxOpenError, MAX_SECTORS};
 pub use open::{OpenSpec, bring_up};
 
-use host_half::{AskedOfHost, Failed, FailedPart, HostHalf, Work};
-use kernel_half::{KernelHalf, Plan, PlannedSegment};
+use host_half::{HostHalf, Work};
+use kernel_half::{KernelHalf, Plan};
+use working::Next;
 
 /// Whose driver is modelled: its limits, and whether it knows discards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,15 +93,6 @@ enum Closing {
     Syncs(FileRole),
     /// All is done, or has failed.
     Ended(Option<HostFailure>),
-}
-
-/// What the next piece of work is.
-enum Next {
-    Idle,
-    /// A host operation has to be carried out.
-    Operation(Operation),
-    /// It needed no host operation, and was this.
-    Done(Step),
 }
 
 impl<F: HostFile> LinuxUbd<F> {
@@ -204,101 +201,6 @@ impl<F: HostFile> LinuxUbd<F> {
         self.in_flight() < self.kernel_half.limits.queue_depth
     }
 
-    /// Submits a request: plans it against the bitmap as it is now, and puts it into the
-    /// pipe. One that the device cannot have completes with an error, in its turn.
-    ///
-    /// # Errors
-    /// The request itself: too many are in flight, or the pipe is full; step, and submit it
-    /// again. (The tag tells that it is the same.) Or the kernel is dead.
-    pub fn submit(&mut self, request: Request) -> Result<(), Request> {
-        if self.death.is_some() || !self.has_room() {
-            return Err(request);
-        }
-        if let Err(status) = self.kernel_half.check(&request) {
-            self.pipe.push_back(Plan {
-                request,
-                segments: Vec::new(),
-                refused: Some(status),
-                orphan: false,
-            });
-            return Ok(());
-        }
-        let segments = match self.kernel_half.plan(&request) {
-            Ok(segments) => segments,
-            Err(death) => {
-                self.death = Some(death);
-                return Err(request);
-            }
-        };
-        let plan = Plan {
-            request,
-            segments,
-            refused: None,
-            orphan: false,
-        };
-        if self.partly() {
-            return self.hand_over_in_parts(plan);
-        }
-        if self.pipe.len() >= self.pipe_capacity {
-            return Err(self.requeue(plan));
-        }
-        self.pipe.push_back(plan);
-        Ok(())
-    }
-
-    fn partly(&self) -> bool {
-        let defects = self.kernel_half.defects;
-        defects.contains(Defect::PartialRequeueDuplicates)
-    }
-
-    /// The pipe had no room: the block layer will submit the request again.
-    fn requeue(&mut self, mut plan: Plan) -> Request {
-        let defects = self.kernel_half.defects;
-        if !defects.contains(Defect::RequeueLosesBitmap) {
-            self.kernel_half.take_back(&mut plan.segments);
-        }
-        plan.request
-    }
-
-    /// Each segment goes down the pipe by itself, as far as there is room.
-    fn hand_over_in_parts(&mut self, mut plan: Plan) -> Result<(), Request> {
-        let taken: usize = self
-            .pipe
-            .iter()
-            .map(|plan| plan.segments.len().max(1))
-            .sum();
-        let room = self.pipe_capacity.saturating_sub(taken);
-        let needed = plan.segments.len().max(1);
-        let early = self
-            .handed_over
-            .get(&plan.request.tag)
-            .copied()
-            .unwrap_or(0);
-        if room < needed && early < needed {
-            let behind = plan.segments.split_off(room.min(plan.segments.len()));
-            let (tag, parts) = (plan.request.tag, plan.segments.len());
-            if parts > 0 {
-                *self.handed_over.entry(tag).or_insert(0) += parts;
-                let front = std::mem::replace(&mut plan.segments, behind);
-                let request = plan.request.clone();
-                self.pipe.push_back(orphan(request, front));
-            } else {
-                plan.segments = behind;
-            }
-            return Err(self.requeue(plan));
-        }
-        self.handed_over.remove(&plan.request.tag);
-        // The parts that were handed over before count as if this submission had made them. The
-        // request completes with up to `early` segments still to be done; the thread does those
-        // afterwards.
-        let awaited = plan.segments.len() - early.min(plan.segments.len());
-        let late = plan.segments.split_off(awaited);
-        let rest = (!late.is_empty()).then(|| orphan(plan.request.clone(), late));
-        self.pipe.push_back(plan);
-        self.pipe.extend(rest);
-        Ok(())
-    }
-
     /// Whether there is something in the pipe, or being carried out.
     pub fn is_busy(&self) -> bool {
         self.work.is_some() || !self.pipe.is_empty()
@@ -372,128 +274,6 @@ impl<F: HostFile> LinuxUbd<F> {
         self.files.carry_out(operation)
     }
 
-    fn next(&mut self) -> Next {
-        if self.under_way {
-            return Next::Idle;
-        }
-        if let Some(closing) = &self.closing {
-            return match *closing {
-                Closing::Ended(_) => Next::Idle,
-                Closing::Syncs(role) => match self.host_half.sync(role) {
-                    Ok(asked) => Next::Operation(self.operation(asked)),
-                    Err(failed) => {
-                        self.closing = Some(Closing::Ended(Some(failed.failure)));
-                        Next::Idle
-                    }
-                },
-            };
-        }
-        let mut work = match self.work.take() {
-            Some(work) => work,
-            None => match self.pipe.pop_front() {
-                Some(plan) => self.host_half.begin(plan),
-                None => return Next::Idle,
-            },
-        };
-        if !work.is_done() {
-            match self.host_half.next(&mut work) {
-                Ok(Some(asked)) => {
-                    self.work = Some(work);
-                    return Next::Operation(self.operation(asked));
-                }
-                Ok(None) => {}
-                Err(failed) => return Next::Done(self.fail(work, failed)),
-            }
-        }
-        Next::Done(self.go_on(work))
-    }
-
-    fn operation(&mut self, (file, action): AskedOfHost) -> Operation {
-        self.operations += 1;
-        self.under_way = true;
-        let publishes = self.work.as_ref().is_some_and(Work::writes_words);
-        self.statistics.bitmap_writes += u64::from(publishes);
-        let syncs = file == FileRole::Cow && action == Action::SyncData;
-        self.statistics.syncs += u64::from(syncs);
-        Operation {
-            waiter: Waiter(self.operations),
-            file,
-            action,
-        }
-    }
-
-    fn ended(&mut self, finished: Finished) -> Step {
-        let Finished { operation, result } = finished;
-        // The device may have begun to close meanwhile.
-        if !self.under_way || operation.waiter != Waiter(self.operations) {
-            return Step::Working;
-        }
-        self.under_way = false;
-        if let Some(Closing::Syncs(role)) = self.closing {
-            let synced = self.host_half.synced(role, result);
-            self.closing = Some(Closing::Ended(synced.err().map(|failed| failed.failure)));
-            return Step::Working;
-        }
-        let Some(mut work) = self.work.take() else {
-            return Step::Working;
-        };
-        match self.host_half.ended(&mut work, operation.action, result) {
-            Ok(()) => self.go_on(work),
-            Err(failed) => self.fail(work, failed),
-        }
-    }
-
-    /// Goes on with work of which a part is done.
-    fn go_on(&mut self, work: Work) -> Step {
-        if !work.is_done() {
-            self.work = Some(work);
-            return Step::Working;
-        }
-        let status = work.plan.refused.unwrap_or(Status::Ok);
-        self.complete(work.plan, status, None)
-    }
-
-    /// Ends a request that failed; what of its bits stays set is a matter of defects.
-    fn fail(&mut self, work: Work, failed: Failed) -> Step {
-        let Work {
-            mut plan, segment, ..
-        } = work;
-        let defects = self.kernel_half.defects;
-        let after_data = match plan.request.operation {
-            blk::Operation::Discard => defects.contains(Defect::FailedDiscardLeavesBits),
-            _ => defects.contains(Defect::ErrorLeavesBit),
-        };
-        let here = match failed.what {
-            FailedPart::Data => after_data,
-            FailedPart::Bitmap => defects.contains(Defect::BitmapWriteNeverRetried),
-            FailedPart::Sync => false,
-        };
-        for (index, planned) in plan.segments.iter_mut().enumerate() {
-            // Of the segments after it, none was begun.
-            let stays = if index == segment { here } else { after_data };
-            if stays {
-                planned.fresh = 0;
-            }
-        }
-        self.take_back(&mut plan.segments);
-        let status = Status::from(&failed.failure.error);
-        self.complete(plan, status, Some(Box::new(failed.failure)))
-    }
-
-    /// Clears bits that were set too early, and plans again what was planned with them.
-    fn take_back(&mut self, segments: &mut [PlannedSegment]) {
-        if segments.iter().all(|segment| segment.fresh == 0) {
-            return;
-        }
-        self.kernel_half.take_back(segments);
-        for plan in &mut self.pipe {
-            self.kernel_half.take_back(&mut plan.segments);
-        }
-        for plan in &mut self.pipe {
-            self.kernel_half.plan_again(plan);
-        }
-    }
-
     /// From now on nothing is carried out but the sync of what a flush syncs (with
     /// [`Defect::FlushNoop`], as in Linux, nothing). Requests in flight are dropped, never
     /// acknowledged.
@@ -529,26 +309,5 @@ impl<F: HostFile> LinuxUbd<F> {
             Some(Closing::Ended(Some(failure))) => Err(CloseError::Host(failure)),
             _ => Ok(self.files),
         }
-    }
-
-    fn complete(&mut self, plan: Plan, status: Status, failure: Option<Box<HostFailure>>) -> Step {
-        if plan.orphan {
-            return Step::Working;
-        }
-        self.statistics.requests += 1;
-        Step::Completed(Completion {
-            request: plan.request,
-            status,
-            failure,
-        })
-    }
-}
-
-fn orphan(request: Request, segments: Vec<PlannedSegment>) -> Plan {
-    Plan {
-        request,
-        segments,
-        refused: None,
-        orphan: true,
     }
 }
