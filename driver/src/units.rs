@@ -133,6 +133,20 @@ impl fmt::Display for Bytes {
     }
 }
 
+impl FileOffset {
+    /// The last multiple of `step` that is not past this.
+    #[must_use]
+    pub const fn round_down(self, step: u64) -> FileOffset {
+        FileOffset(self.0 / step * step)
+    }
+
+    /// The first multiple of `step` that is not before this.
+    #[must_use]
+    pub const fn round_up(self, step: u64) -> FileOffset {
+        FileOffset(self.0.next_multiple_of(step))
+    }
+}
+
 /// A run of consecutive sectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SectorRange {
@@ -206,6 +220,12 @@ impl FileRange {
         self.start < other.end() && other.start < self.end()
     }
 
+    /// The blocks of `block` bytes that lie wholly in the run, if there are any.
+    pub fn whole_blocks(self, block: u64) -> Option<FileRange> {
+        let (start, end) = (self.start.round_up(block), self.end().round_down(block));
+        (start < end).then(|| FileRange::between(start..end))
+    }
+
     /// The bytes that the two runs have in common, if they have any.
     pub fn common(self, other: FileRange) -> Option<FileRange> {
         let (start, end) = (self.start.max(other.start), self.end().min(other.end()));
@@ -243,6 +263,21 @@ mod tests {
             (range(0, 10), range(5, 5), None),
         ] {
             assert_eq!(one.common(other), expected);
+        }
+    }
+
+    #[test]
+    fn only_blocks_that_lie_wholly_in_a_range_are_whole() {
+        let range = |start, end| FileRange::between(FileOffset(start)..FileOffset(end));
+        for (run, expected) in [
+            (range(0, 4096), Some(range(0, 4096))),
+            (range(1, 12287), Some(range(4096, 8192))),
+            (range(4095, 8193), Some(range(4096, 8192))),
+            (range(1, 8191), None),
+            (range(4096, 4096), None),
+            (range(5000, 6000), None),
+        ] {
+            assert_eq!(run.whole_blocks(4096), expected, "{run:?}");
         }
     }
 

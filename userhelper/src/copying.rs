@@ -226,33 +226,31 @@ impl Copying {
         range: FileRange,
         to: FileOffset,
     ) -> Result<bool, CopyEnded<H::Stopped>> {
-        let first = FileOffset(range.start.0.next_multiple_of(BLOCK));
-        let last = FileOffset(range.end().0 / BLOCK * BLOCK);
         if range.start.0 % BLOCK != to.0 % BLOCK {
             self.can_clone = false;
             return Ok(false);
         }
-        if first >= last {
+        let Some(blocks) = range.whole_blocks(BLOCK) else {
             self.copy_data(hands, range, to).await?;
             return Ok(true);
-        }
+        };
         let place = |at: FileOffset| to + (at - range.start);
         let clone = Action::CloneRange {
             source: hands.source(),
-            from: FileRange::between(first..last),
-            to: place(first),
+            from: blocks,
+            to: place(blocks.start),
         };
         match ask(hands, End::Target, clone).await?.result {
             Err(HostError::Unsupported) => {
                 self.can_clone = false;
                 return Ok(false);
             }
-            result => result.map_err(CopyError::writing(place(first)))?,
+            result => result.map_err(CopyError::writing(place(blocks.start)))?,
         }
-        let front = FileRange::between(range.start..first);
+        let front = FileRange::between(range.start..blocks.start);
         self.copy_data(hands, front, to).await?;
-        let rest = FileRange::between(last..range.end());
-        self.copy_data(hands, rest, place(last)).await?;
+        let rest = FileRange::between(blocks.end()..range.end());
+        self.copy_data(hands, rest, place(blocks.end())).await?;
         Ok(true)
     }
 

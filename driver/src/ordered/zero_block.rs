@@ -53,5 +53,5 @@ impl<F: HostFile> Desk<F> {
 
 /// The block of the file that an offset is in.
 pub(super) fn block_of(at: FileOffset) -> FileRange {
-    FileRange::new(FileOffset(at.0 / BLOCK * BLOCK), Bytes(BLOCK))
+    FileRange::new(at.round_down(BLOCK), Bytes(BLOCK))
 }

@@ -214,7 +214,7 @@ fn copy_dirty<F: HostFile>(cow: &CowImageFile<F>, watch: Watch<'_>) -> Result<By
 async fn empty<F: HostFile>(desk: &Desk<F>, geometry: &Geometry) -> Result<(), ResizeError> {
     let bitmap = geometry.bitmap();
     // Whole sectors are cleared: what lies between bitmap and data is a hole anyway.
-    let end = FileOffset(bitmap.end().0.next_multiple_of(SECTOR_SIZE));
+    let end = bitmap.end().round_up(SECTOR_SIZE);
     desk.clear(FileRange::between(bitmap.start..end)).await?;
     desk.sync().await?;
     desk.look(|here| {

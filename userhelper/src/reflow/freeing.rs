@@ -25,9 +25,9 @@ impl Reflow {
     ) -> Result<(), ResizeError> {
         // In whole blocks: the one that the window begins within goes before the next is copied.
         let source = self.source_of(window);
-        let source = up_to_blocks(source.start)..up_to_blocks(source.end());
+        let source = source.start.round_up(BLOCK)..source.end().round_up(BLOCK);
         let border = self.new.place_of(window.start);
-        let shared = FileOffset(border.0 / BLOCK * BLOCK).max(source.start);
+        let shared = border.round_down(BLOCK).max(source.start);
         let mut left = Some(FileRange::between(source.start..source.end.min(shared)));
         while let Some(source) = left {
             self.look_at(clock);
@@ -82,10 +82,10 @@ impl Reflow {
     ) -> Result<(), ResizeError> {
         let frontier = self.record.frontier;
         let border = self.old.place_of(frontier);
-        let block = FileOffset(border.0 / BLOCK * BLOCK);
-        let end = up_to_blocks(border).min(self.new.place_of(frontier));
+        let block = border.round_down(BLOCK);
+        let end = border.round_up(BLOCK).min(self.new.place_of(frontier));
         let has_moved = frontier < Sector(0) + self.old.capacity();
-        if !has_moved || end <= block || block < up_to_blocks(self.source_of(window).end()) {
+        if !has_moved || end <= block || block < self.source_of(window).end().round_up(BLOCK) {
             return Ok(());
         }
         self.free_some(desk, FileRange::between(block..end))
@@ -134,13 +134,8 @@ impl Reflow {
 /// place.
 fn next_unused(new: &Geometry, map: &SectorMap, range: FileRange) -> Option<FileRange> {
     let data = new.data_offset;
-    let blocks = |range: std::ops::Range<FileOffset>| {
-        let end = FileOffset(range.end.0 / BLOCK * BLOCK);
-        let start = up_to_blocks(range.start);
-        (start < end).then(|| FileRange::between(start..end))
-    };
     if range.start < data {
-        let before = blocks(range.start..range.end().min(data));
+        let before = FileRange::between(range.start..range.end().min(data)).whole_blocks(BLOCK);
         if before.is_some() {
             return before;
         }
@@ -149,20 +144,16 @@ fn next_unused(new: &Geometry, map: &SectorMap, range: FileRange) -> Option<File
     let mut from = Sector(0) + place(range.start).whole_sectors();
     let until = Sector(0) + place(range.end()).sectors_touched().min(map.sectors());
     while let Some(clean) = map.next_clean(from, until) {
-        let start = new.place_of(clean.start).max(range.start);
-        let end = new.place_of(clean.end()).min(range.end());
-        let unused = blocks(start..end);
+        let clean_place = FileRange::new(new.place_of(clean.start), clean.count.bytes());
+        let unused = clean_place
+            .common(range)
+            .and_then(|unused| unused.whole_blocks(BLOCK));
         if unused.is_some() {
             return unused;
         }
         from = clean.end();
     }
     None
-}
-
-/// The border of a block at or after this.
-pub(super) fn up_to_blocks(at: FileOffset) -> FileOffset {
-    FileOffset(at.0.next_multiple_of(BLOCK))
 }
 
 #[cfg(test)]

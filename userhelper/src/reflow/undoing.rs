@@ -71,7 +71,7 @@ impl Reflow {
         copy: FileOffset,
     ) -> Result<FileOffset, ResizeError> {
         let old = self.old;
-        let block = FileOffset(copy.0 / BLOCK * BLOCK).max(old.data_offset);
+        let block = copy.round_down(BLOCK).max(old.data_offset);
         let at = |place: FileOffset| Sector(0) + (place - old.data_offset).whole_sectors();
         let below = SectorRange::between(at(block)..at(copy));
         let is_free = move |map: &SectorMap| map.dirty_runs(below).next().is_none();

@@ -198,7 +198,7 @@ impl<F: HostFile> Space<'_, F> {
     /// Whether there is anything but a hole between these two. What lies in a block of the data
     /// area takes no space of its own.
     fn takes_space(&self, end: FileOffset, len: FileOffset) -> Result<bool, ImageError> {
-        let from = FileOffset(end.0.next_multiple_of(BLOCK)).min(len);
+        let from = end.round_up(BLOCK).min(len);
         let cow = self.device.cow();
         let examining = ImageError::host(self.path, "examining", from);
         let mut runs = cow.data_runs(FileRange::between(from..len));
@@ -293,8 +293,8 @@ impl<F: HostFile> Space<'_, F> {
                 from = clean.end();
                 let start = self.geometry.place_of(clean.start).max(data.start);
                 let stop = self.geometry.place_of(clean.end()).min(data.end());
-                let blocks = whole_blocks(FileRange::between(start..stop.max(start)));
-                self.stale_blocks(blocks, doing, watch, &mut |stale, range| match stale {
+                let clean = FileRange::between(start..stop.max(start));
+                self.stale_blocks(clean, doing, watch, &mut |stale, range| match stale {
                     Stale::Zeros if self.allocated.is_none() => Ok(()),
                     stale => call(stale, range),
                 })?;
@@ -315,8 +315,8 @@ impl<F: HostFile> Space<'_, F> {
         let area = FileRange::between(start..self.geometry.data_offset.max(start));
         let reading = ImageError::host(self.path, doing, start);
         for data in self.device.cow().data_runs(area) {
-            let blocks = whole_blocks(data.map_err(&reading)?);
-            self.stale_blocks(blocks, doing, watch, &mut |stale, range| match stale {
+            let data = data.map_err(&reading)?;
+            self.stale_blocks(data, doing, watch, &mut |stale, range| match stale {
                 Stale::Data => Ok(()),
                 Stale::Zeros => call(stale, range),
             })?;
@@ -324,7 +324,7 @@ impl<F: HostFile> Space<'_, F> {
         Ok(())
     }
 
-    /// The runs of blocks in a range that hold anything but zeros, and the long ones of zeros.
+    /// The runs of whole blocks in a range that hold anything but zeros, and the long ones of zeros.
     fn stale_blocks(
         &self,
         range: FileRange,
@@ -332,6 +332,9 @@ impl<F: HostFile> Space<'_, F> {
         watch: Watch<'_>,
         call: OnStale<'_>,
     ) -> Result<(), ImageError> {
+        let Some(range) = range.whole_blocks(BLOCK) else {
+            return Ok(());
+        };
         let mut buffer = Vec::new();
         let mut at = range.start;
         while at < range.end() {
@@ -392,11 +395,4 @@ pub(super) fn last_byte(geometry: &Geometry) -> (Option<FileOffset>, u8) {
 /// was never anything to go on.
 pub(super) fn slack(geometry: &Geometry) -> FileRange {
     FileRange::between(geometry.bitmap().end()..geometry.data_offset)
-}
-
-/// The blocks that lie wholly in a range.
-fn whole_blocks(range: FileRange) -> FileRange {
-    let first = FileOffset(range.start.0.next_multiple_of(BLOCK));
-    let last = FileOffset(range.end().0 / BLOCK * BLOCK);
-    FileRange::between(first..last.max(first))
 }
