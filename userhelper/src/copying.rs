@@ -14,6 +14,7 @@ use driver::units::{Bytes, FileOffset, FileRange};
 
 use crate::at_once::AtOnce;
 use crate::space::BLOCK;
+use crate::zeros::is_zero;
 
 /// What stands in the target before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -386,10 +387,4 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
         Poll::Ready(result) => result,
         Poll::Pending => unreachable!("files that are open here answer at once"),
     }
-}
-
-/// Whether there is nothing but zeros, so that it may have been a hole.
-pub(crate) fn is_zero(data: &[u8]) -> bool {
-    let (words, rest) = data.as_chunks::<64>();
-    words.iter().all(|word| *word == [0; 64]) && rest.iter().all(|&byte| byte == 0)
 }

@@ -29,3 +29,4 @@ pub mod reflow;
 pub mod resize;
 mod space;
 pub mod unfinished;
+mod zeros;

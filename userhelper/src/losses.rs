@@ -7,6 +7,7 @@
 //! [`COUNTED`] more, to say how much it is. While requests wait, only [`COUNTED_LIVE`] is read in
 //! all. What is not read counts as lost.
 
+use crate::zeros::is_zero;
 use std::fmt;
 
 use driver::cow::SectorState;
@@ -14,8 +15,6 @@ use driver::host::{FileRole, HostError, HostFile};
 use driver::ordered::Ordered;
 use driver::rounded_size;
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, Sector, SectorRange};
-
-use crate::copying::is_zero;
 
 /// Bytes that are read only to count what is lost, after it is known that something is.
 pub const COUNTED: Bytes = Bytes(64 << 20);

@@ -9,8 +9,8 @@ use driver::size::format_size;
 use driver::units::{Bytes, FileOffset, Sector, SectorRange};
 
 use crate::at_once::AtOnce;
-use crate::copying::is_zero;
 use crate::image_host::ImageHost;
+use crate::zeros::is_zero;
 
 use super::ImageError;
 use super::convert::{new_map, write_bitmap};

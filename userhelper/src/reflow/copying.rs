@@ -6,7 +6,7 @@ use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, FileRange, SectorRange};
 
 use super::Reflow;
-use crate::copying::is_zero;
+use crate::zeros::is_zero;
 
 pub(super) const READING: &str = "reading the data to be moved in the COW file";
 

@@ -5,6 +5,7 @@
 //! front is among the places, and the rest are spread over the data of the whole file. Where
 //! there is a choice, zeros are passed over: they say little.
 
+use crate::zeros::is_zero;
 use driver::cow::{LONGEST_SAMPLED_RANGE, Sample, SampledRange};
 use driver::host::{HostFile, HostResult};
 use driver::ordered::Ordered;
@@ -198,7 +199,7 @@ impl<F: HostFile> Sampling<'_, F> {
     }
 
     fn is_zero(&mut self, range: SectorRange) -> HostResult<bool> {
-        Ok(self.read(range)?.iter().all(|&byte| byte == 0))
+        Ok(is_zero(self.read(range)?))
     }
 
     fn add_kept(&mut self, range: SectorRange) -> HostResult<()> {

@@ -8,10 +8,10 @@ use driver::host::{FileKind, HostFile, Metadata};
 use driver::ordered::Ordered;
 use driver::units::{Bytes, FileOffset, FileRange, Sector, SectorCount};
 
-use crate::copying::is_zero;
 use crate::image::{ImageError, Watch, report};
 use crate::image_host::ImageHost;
 use crate::space::BLOCK;
+use crate::zeros::is_zero;
 
 use super::findings::{Fault, Finding};
 
