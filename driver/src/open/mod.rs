@@ -26,7 +26,7 @@ use crate::cow::{
 use crate::device_spec::DeviceSpec;
 use crate::host::{Access, HostError, HostFile, HostNames, HostResult, LockKind};
 use crate::name_backing::{finish, read_start};
-use crate::ordered::{CowImage, Ordered, Parts, Placement};
+use crate::ordered::{CowImage, DeviceParts, Ordered, Placement};
 use crate::units::{Bytes, FileOffset, Sector};
 
 pub use backing::{examine_backing, reopen_backing};
@@ -179,7 +179,7 @@ pub fn open<N: HostNames>(
         extension,
         geometry,
     };
-    let device = Ordered::new(Parts {
+    let device = Ordered::new(DeviceParts {
         cow: cow.into_file(),
         backing: backing.map(Held::into_file),
         image: Some(image),
@@ -310,7 +310,7 @@ fn open_raw<F: HostFile>(spec: &DeviceSpec, disk: Held<F>) -> Result<Opened<F>, 
         path: path.clone(),
         error,
     })?;
-    let device = Ordered::new(Parts {
+    let device = Ordered::new(DeviceParts {
         cow: disk.into_file(),
         backing: None,
         image: None,

@@ -57,7 +57,7 @@ pub struct CowImage {
 
 /// Everything that a device is made of; [`crate::open`] puts it together.
 #[derive(Debug)]
-pub struct Parts<F> {
+pub struct DeviceParts<F> {
     /// The COW file, or a raw disk.
     pub cow: F,
     /// The backing file.
@@ -110,7 +110,7 @@ pub type Step = AnyStep<Infallible>;
 
 impl<F: HostFile> Ordered<F> {
     /// A device of these parts.
-    pub fn new(parts: Parts<F>) -> Ordered<F> {
+    pub fn new(parts: DeviceParts<F>) -> Ordered<F> {
         let mapped = match &parts.image {
             Some(image) => image.geometry.mapped(),
             None => parts.capacity,
