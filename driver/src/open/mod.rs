@@ -15,19 +15,21 @@ mod error;
 mod expected;
 mod held;
 mod image_format;
+mod interrupted;
 mod named;
+mod reading;
 
 use std::path::Path;
 
 use crate::cow::{
-    Extension, ExtensionState, FileTooLarge, Geometry, Header, HeaderError, JournalRecord,
-    MAX_SECTORS, MapTooLarge, PAGE_BYTES, PagesAtOnce, SectorMap, Version,
+    ExtensionState, FileTooLarge, Geometry, Header, HeaderError, JournalRecord, PagesAtOnce,
+    SectorMap,
 };
 use crate::device_spec::DeviceSpec;
-use crate::host::{Access, HostError, HostFile, HostNames, HostResult, LockKind};
-use crate::name_backing::{finish, read_start};
+use crate::host::{Access, HostError, HostFile, HostNames, LockKind};
+use crate::name_backing::finish;
 use crate::ordered::{CowImage, DeviceParts, Ordered, Placement};
-use crate::units::{Bytes, FileOffset, Sector};
+use crate::units::FileOffset;
 
 pub use backing::{examine_backing, reopen_backing};
 pub use create::{
@@ -39,6 +41,10 @@ pub use expected::{Comparison, Difference, ExpectedBacking, FoundBacking};
 pub use held::{Held, Role};
 pub use image_format::ImageFormat;
 pub use named::{NamedBacking, Trust, Unfollowed, backing_path};
+pub use reading::{read_extension, read_header};
+
+use interrupted::{check_move, interrupted_move};
+use reading::{check_data, read_map};
 
 /// How a device is brought up, beside its specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,26 +222,6 @@ fn header_to_open<F: HostFile>(
     }
 }
 
-/// The last record of the reflow that the header says is under way, and the layout that it leads
-/// to.
-fn interrupted_move<F: HostFile>(
-    cow: &Held<F>,
-    path: &Path,
-    header: &Header,
-    is_extended: bool,
-) -> Result<(JournalRecord, Geometry), OpenError> {
-    if !is_extended {
-        return Err(OpenError::Journal {
-            path: path.to_owned(),
-            at: Extension::OFFSET,
-            problem: "there is no valid extension block".into(),
-        });
-    }
-    let record = read_journal(cow.file(), path, header)?;
-    let new = record.new_geometry().map_err(no_layout(path, header))?;
-    Ok((record, new))
-}
-
 /// For `map_err`: no file can have the layout that a header asks for.
 fn no_layout(path: &Path, header: &Header) -> impl FnOnce(FileTooLarge) -> OpenError {
     let (path, at) = (path.to_owned(), header.version.size_offset());
@@ -325,167 +311,4 @@ fn open_raw<F: HostFile>(spec: &DeviceSpec, disk: Held<F>) -> Result<Opened<F>, 
         interrupted: None,
         finished_switch: false,
     })
-}
-
-/// Reads and decodes the header of an open COW file.
-///
-/// # Errors
-/// [`OpenError::Header`], or the host's error.
-pub fn read_header<F: HostFile>(file: &F, path: &Path) -> Result<Header, OpenError> {
-    let start = read_start(file).map_err(host(path, "reading the header"))?;
-    Header::decode(&start).map_err(|error| OpenError::Header {
-        path: path.to_owned(),
-        error,
-    })
-}
-
-/// Reads the extension block of an open COW file; only V3 has one.
-///
-/// # Errors
-/// The host's.
-pub fn read_extension<F: HostFile>(
-    file: &F,
-    header: &Header,
-    path: &Path,
-) -> Result<ExtensionState, OpenError> {
-    if header.version != Version::V3 {
-        return Ok(ExtensionState::Absent);
-    }
-    let mut block = [0; Extension::LEN];
-    file.read_zero_filled_at(&mut block, Extension::OFFSET)
-        .map_err(host(path, "reading the extension block"))?;
-    Ok(Extension::decode(&block))
-}
-
-fn journal_error(path: &Path, problem: &str) -> OpenError {
-    OpenError::Journal {
-        path: path.to_owned(),
-        at: JournalRecord::slots_offset(),
-        problem: problem.into(),
-    }
-}
-
-/// Reads the record that says how far an interrupted reflow has come, and checks that it
-/// belongs to this header.
-fn read_journal<F: HostFile>(
-    file: &F,
-    path: &Path,
-    header: &Header,
-) -> Result<JournalRecord, OpenError> {
-    let mut slots = [0; JournalRecord::SLOTS_LEN];
-    read(file, &mut slots, JournalRecord::slots_offset())
-        .map_err(host(path, "reading the journal"))?;
-    let record = JournalRecord::latest(&slots)
-        .ok_or_else(|| journal_error(path, "neither journal slot holds a valid record"))?;
-    if (record.old_size, record.old_alignment) != (header.size, header.alignment) {
-        return Err(journal_error(path, "the journal is about another layout"));
-    }
-    let highest = record.highest_sequence();
-    if record.sequence > highest {
-        return Err(OpenError::Journal {
-            path: path.to_owned(),
-            at: record.slot_offset(),
-            problem: format!(
-                "found record number {}, expected at most {highest} for the device's sectors: no \
-                 resize has written it",
-                record.sequence
-            ),
-        });
-    }
-    if record.frontier > Sector(0) + header.size.whole_sectors() {
-        return Err(journal_error(path, "the frontier is past the device's end"));
-    }
-    Ok(record)
-}
-
-/// What every reflow makes sure of before it marks the header: the new layout lies after the old
-/// one, and the file is long enough for it.
-fn check_move(path: &Path, old: &Geometry, new: &Geometry, len: Bytes) -> Result<(), OpenError> {
-    if !JournalRecord::fits(old) {
-        return Err(journal_error(path, "the header has no room for a journal"));
-    }
-    if new.bitmap_offset < old.bitmap().end()
-        || new.data_offset <= old.data_offset
-        || new.capacity() < old.capacity()
-    {
-        let problem = "the journal's new layout does not lie after the old one";
-        return Err(journal_error(path, problem));
-    }
-    if new.capacity() > MAX_SECTORS {
-        return Err(OpenError::TooLarge {
-            path: path.to_owned(),
-            error: MapTooLarge {
-                found: new.capacity(),
-                maximum: MAX_SECTORS,
-            },
-        });
-    }
-    if len < new.data_end() - FileOffset(0) {
-        return Err(OpenError::DataCutShort {
-            path: path.to_owned(),
-            found: len,
-            expected: new.data_end(),
-        });
-    }
-    Ok(())
-}
-
-/// A sector in the COW file has its data there. Without this check the next write would hide that
-/// a file was cut: it extends the file with a hole.
-fn check_data(
-    path: &Path,
-    geometry: &Geometry,
-    map: &SectorMap,
-    len: Bytes,
-) -> Result<(), OpenError> {
-    let whole = Bytes(len.0.saturating_sub(geometry.data_offset.0)).whole_sectors();
-    let past_end = map.next_dirty(Sector(0) + whole, Sector(0) + geometry.capacity());
-    match past_end {
-        Some(run) => Err(OpenError::DataCutShort {
-            path: path.to_owned(),
-            found: len,
-            expected: geometry.place_of(run.end()),
-        }),
-        None => Ok(()),
-    }
-}
-
-/// Reads the bitmap, skipping its holes: what it costs grows with what is dirty.
-fn read_map<F: HostFile>(
-    file: &F,
-    path: &Path,
-    geometry: &Geometry,
-    at_once: PagesAtOnce,
-) -> Result<SectorMap, OpenError> {
-    let mut map = SectorMap::new(geometry.capacity()).map_err(|error| OpenError::TooLarge {
-        path: path.to_owned(),
-        error,
-    })?;
-    let bitmap = geometry.mapped_bitmap();
-    let reading = || host(path, "reading the bitmap");
-    let mut buffer = Vec::new();
-    let mut loaded_to = 0;
-    for run in file.data_runs(bitmap) {
-        let run = run.map_err(reading())?;
-        let first = (run.start - bitmap.start).0 / PAGE_BYTES as u64;
-        let end = (run.end() - bitmap.start).0.div_ceil(PAGE_BYTES as u64);
-        // Two runs may touch the same page.
-        let mut page = first.max(loaded_to);
-        while page < end {
-            let at = Bytes(page * PAGE_BYTES as u64);
-            let pages = (end - page).min(at_once.count()) * PAGE_BYTES as u64;
-            buffer.resize((bitmap.len - at).0.min(pages) as usize, 0);
-            read(file, &mut buffer, bitmap.start + at).map_err(reading())?;
-            for bytes in buffer.chunks(PAGE_BYTES) {
-                map.load_page(page as usize, bytes);
-                page += 1;
-            }
-        }
-        loaded_to = loaded_to.max(end);
-    }
-    Ok(map)
-}
-
-fn read<F: HostFile>(file: &F, buffer: &mut [u8], at: FileOffset) -> HostResult<()> {
-    file.read_exact_at(buffer, at)
 }
