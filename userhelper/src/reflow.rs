@@ -127,10 +127,7 @@ impl Reflow {
         if image.extension.is_none() && !Extension::fits(&old) {
             return refuse("the header has no room for the extension block");
         }
-        if new.bitmap_offset < old.bitmap().end()
-            || new.data_offset <= old.data_offset
-            || new.capacity() < device.capacity()
-        {
+        if !new.lies_after(&old) || new.capacity() < device.capacity() {
             return refuse("the new layout does not lie after the old one");
         }
         let record = JournalRecord {

@@ -133,6 +133,12 @@ impl Geometry {
         self.data_offset + self.size
     }
 
+    /// Whether data can be moved from the layout `old` to this one, last bytes first: this bitmap
+    /// lies past the old one, and this data starts later.
+    pub fn lies_after(&self, old: &Geometry) -> bool {
+        self.bitmap_offset >= old.bitmap().end() && self.data_offset > old.data_offset
+    }
+
     /// Whether Linux can use a file laid out like this.
     pub fn fits_stock_linux(&self) -> bool {
         self.data_offset <= LARGEST_STOCK_OFFSET
@@ -227,6 +233,17 @@ mod tests {
             let layout = geometry(Version::V3, size.0, alignment);
             assert_eq!(layout.fits_stock_linux(), gib < 8 << 10, "{size}");
         }
+    }
+
+    #[test]
+    fn a_layout_lies_after_another_if_its_bitmap_does_and_its_data_starts_later() {
+        let small = geometry(Version::V3, 1 << 30, 4096);
+        let roomy = geometry(Version::V3, 1 << 30, 1 << 20);
+        assert!(roomy.lies_after(&small));
+        assert!(!small.lies_after(&roomy) && !small.lies_after(&small));
+        // The data starts later, and the bitmaps overlap.
+        let longer = geometry(Version::V3, 2 << 30, 4096);
+        assert!(longer.data_offset > small.data_offset && !longer.lies_after(&small));
     }
 
     #[test]

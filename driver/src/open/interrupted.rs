@@ -42,10 +42,7 @@ pub(super) fn check_move(
     if !JournalRecord::fits(old) {
         return Err(journal_error(path, "the header has no room for a journal"));
     }
-    if new.bitmap_offset < old.bitmap().end()
-        || new.data_offset <= old.data_offset
-        || new.capacity() < old.capacity()
-    {
+    if !new.lies_after(old) || new.capacity() < old.capacity() {
         let problem = "the journal's new layout does not lie after the old one";
         return Err(journal_error(path, problem));
     }

@@ -20,15 +20,12 @@ impl<F: HostFile> Planner<'_, F> {
     /// A layout whose bitmap and data lie past those of `old`, if there is one. A distance that
     /// makes for few windows is wanted, and that stock Linux reaches the data is wanted more.
     pub(super) fn geometry_after(&self, old: &Geometry) -> Result<Option<Geometry>, PlanError> {
-        let after_old = |new: &Geometry| {
-            new.bitmap_offset >= old.bitmap().end() && new.data_offset > old.data_offset
-        };
         let least = reflow_alignment(self.wish.new_size);
-        let far = self.roomy_geometry(|new| new.alignment >= least && after_old(new))?;
+        let far = self.roomy_geometry(|new| new.alignment >= least && new.lies_after(old))?;
         if far.is_some_and(|far| far.fits_stock_linux()) {
             return Ok(far);
         }
-        let near = self.roomy_geometry(after_old)?;
+        let near = self.roomy_geometry(|new| new.lies_after(old))?;
         Ok(near.filter(Geometry::fits_stock_linux).or(far))
     }
 
