@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::size::{Found, SizeError, format_size, parse_device_size};
+use crate::size::{SizeError, Unexpected, format_size, parse_device_size};
 use crate::units::Bytes;
 
 /// The devices that can be named.
@@ -64,7 +64,7 @@ pub enum DeviceSpecError {
         /// The whole text.
         text: String,
         /// What is there instead.
-        found: Found,
+        found: Unexpected,
     },
     /// There is no device of this name.
     #[error(
@@ -77,7 +77,7 @@ pub enum DeviceSpecError {
         /// Where the device should be named.
         at: usize,
         /// What is there instead.
-        found: Found,
+        found: Unexpected,
     },
     /// There is no such flag.
     #[error(
@@ -89,7 +89,7 @@ pub enum DeviceSpecError {
         /// Where the flag should be.
         at: usize,
         /// What is there instead.
-        found: Found,
+        found: Unexpected,
     },
     /// A flag is given twice.
     #[error("device {text:?}: at byte {at}: found {found} again, expected each flag only once")]
@@ -99,7 +99,7 @@ pub enum DeviceSpecError {
         /// Where it is for the second time.
         at: usize,
         /// The flag.
-        found: Found,
+        found: Unexpected,
     },
     /// A path is empty.
     #[error("device {text:?}: at byte {at}: found {found}, expected the path of the {expected}")]
@@ -109,7 +109,7 @@ pub enum DeviceSpecError {
         /// Where the path should be.
         at: usize,
         /// What is there instead.
-        found: Found,
+        found: Unexpected,
         /// Which file's path it is.
         expected: &'static str,
     },
@@ -198,8 +198,8 @@ impl<'a> Parser<'a> {
             return Err(DeviceSpecError::NotUbd {
                 text: self.text(),
                 found: match self.text.chars().take(3).collect::<String>() {
-                    none if none.is_empty() => Found::End,
-                    start => Found::Text(start),
+                    none if none.is_empty() => Unexpected::End,
+                    start => Unexpected::Text(start),
                 },
             });
         }
@@ -225,8 +225,8 @@ impl<'a> Parser<'a> {
                 text: self.text(),
                 at: self.at,
                 found: match digits {
-                    0 => Found::first_of(rest),
-                    _ => Found::Text(rest[..digits].to_owned()),
+                    0 => Unexpected::first_of(rest),
+                    _ => Unexpected::Text(rest[..digits].to_owned()),
                 },
             }),
         }
@@ -237,7 +237,7 @@ impl<'a> Parser<'a> {
         let mut given = [false; 4];
         loop {
             let (text, at) = (self.text(), self.at);
-            let found = Found::first_of(self.rest());
+            let found = Unexpected::first_of(self.rest());
             let next = self.rest().chars().next();
             if next == Some('=') {
                 self.at += 1;
@@ -262,7 +262,7 @@ impl<'a> Parser<'a> {
             return Err(DeviceSpecError::EmptyPath {
                 text: self.text(),
                 at: self.at,
-                found: Found::first_of(rest),
+                found: Unexpected::first_of(rest),
                 expected,
             });
         }

@@ -17,7 +17,7 @@ pub enum SizeError {
         /// Where the digit is missing.
         at: usize,
         /// What is there instead.
-        found: Found,
+        found: Unexpected,
     },
     /// Something other than a suffix follows the number.
     #[error(
@@ -27,7 +27,7 @@ pub enum SizeError {
         /// Where the suffix would be.
         at: usize,
         /// What is there instead.
-        found: Found,
+        found: Unexpected,
     },
     /// Something follows the suffix.
     #[error("at byte {at}: found {found}, expected nothing after the suffix")]
@@ -35,7 +35,7 @@ pub enum SizeError {
         /// Where it follows.
         at: usize,
         /// What follows.
-        found: Found,
+        found: Unexpected,
     },
     /// A suffix of two readings, such as GB.
     #[error(
@@ -46,7 +46,7 @@ pub enum SizeError {
         /// Where the size starts.
         at: usize,
         /// The size.
-        found: Found,
+        found: Unexpected,
         /// Its bytes if the suffix is a power of 1000.
         decimal: u128,
         /// Its bytes if the suffix is a power of 1024.
@@ -63,7 +63,7 @@ pub enum SizeError {
         /// Where the size starts.
         at: usize,
         /// The size.
-        found: Found,
+        found: Unexpected,
         /// The largest size of whole sectors below it, in bytes.
         below: u64,
         /// The smallest above it.
@@ -75,7 +75,7 @@ pub enum SizeError {
         /// Where the size starts.
         at: usize,
         /// The size.
-        found: Found,
+        found: Unexpected,
     },
     /// A device of no size.
     #[error("at byte {at}: found {found}, expected the size of a device, which is not zero")]
@@ -83,7 +83,7 @@ pub enum SizeError {
         /// Where the size starts.
         at: usize,
         /// The size.
-        found: Found,
+        found: Unexpected,
     },
     /// The size of a device that ends within a sector.
     #[error(
@@ -94,7 +94,7 @@ pub enum SizeError {
         /// Where the size starts.
         at: usize,
         /// The size.
-        found: Found,
+        found: Unexpected,
         /// The largest size of whole sectors below it, in bytes.
         below: u64,
         /// The smallest above it.
@@ -136,7 +136,7 @@ impl SizeError {
 
 /// What a parser found in place of what it expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Unexpected {
     /// One character.
     Char(char),
     /// A word.
@@ -145,14 +145,14 @@ pub enum Found {
     End,
 }
 
-impl Found {
+impl Unexpected {
     /// The first character of `rest`, or the end.
     pub(crate) fn first_of(rest: &str) -> Self {
         rest.chars().next().map_or(Self::End, Self::Char)
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for Unexpected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Char(found) => write!(f, "{found:?}"),
@@ -179,7 +179,7 @@ pub fn parse_size(text: &str) -> Result<Bytes, SizeError> {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let (whole, rest) = text.split_at(digits(text));
     if whole.is_empty() {
-        let found = Found::first_of(text);
+        let found = Unexpected::first_of(text);
         return Err(SizeError::NotANumber { at: 0, found });
     }
     let (fraction, suffix) = match rest.strip_prefix('.') {
@@ -187,14 +187,14 @@ pub fn parse_size(text: &str) -> Result<Bytes, SizeError> {
         _ => ("", rest),
     };
     let at = text.len() - suffix.len();
-    let all = || Found::Text(text.to_owned());
+    let all = || Unexpected::Text(text.to_owned());
     let power = match suffix.bytes().next().map(|byte| byte.to_ascii_uppercase()) {
         None => 0,
         Some(b'B') => 0,
         Some(letter) => match SUFFIXES.iter().position(|&suffix| suffix == letter) {
             Some(position) => position as u32 + 1,
             None => {
-                let found = Found::first_of(suffix);
+                let found = Unexpected::first_of(suffix);
                 return Err(SizeError::NotASuffix { at, found });
             }
         },
@@ -214,7 +214,7 @@ pub fn parse_size(text: &str) -> Result<Bytes, SizeError> {
             });
         }
         rest => {
-            let found = Found::first_of(rest);
+            let found = Unexpected::first_of(rest);
             return Err(SizeError::AfterSuffix { at: at + 1, found });
         }
     }
@@ -274,7 +274,7 @@ fn is_too_large(whole: &str) -> bool {
 /// Parses the size of a device: as [`parse_size`], and not zero, and whole sectors.
 pub fn parse_device_size(text: &str) -> Result<Bytes, SizeError> {
     let size = parse_size(text)?;
-    let found = || Found::Text(text.to_owned());
+    let found = || Unexpected::Text(text.to_owned());
     if size == Bytes(0) {
         return Err(SizeError::Zero {
             at: 0,
