@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use driver::host::{Action, Buffer, FileRole, HostError, HostFile, Operation, Waiter};
-use driver::ordered::{Desk, Ended};
+use driver::ordered::{Desk, FinishedAction};
 use driver::resize::ResizeError;
 use driver::units::{Bytes, FileOffset, FileRange};
 
@@ -41,7 +41,7 @@ pub(crate) trait Hands {
     fn source(&self) -> FileRole;
 
     /// Carries an operation out.
-    async fn carry_out(&self, on: End, action: Action) -> Result<Ended, Self::Stopped>;
+    async fn carry_out(&self, on: End, action: Action) -> Result<FinishedAction, Self::Stopped>;
 }
 
 /// Two files that are open here.
@@ -67,7 +67,7 @@ impl<F: HostFile> Hands for OnFiles<'_, F> {
         self.role
     }
 
-    async fn carry_out(&self, on: End, action: Action) -> Result<Ended, Infallible> {
+    async fn carry_out(&self, on: End, action: Action) -> Result<FinishedAction, Infallible> {
         let (role, file) = match on {
             End::Source => (self.role, self.source),
             End::Target => (FileRole::New, self.target),
@@ -78,7 +78,7 @@ impl<F: HostFile> Hands for OnFiles<'_, F> {
             action,
         };
         let finished = operation.carry_out(Some(file), Some(self.source));
-        Ok(Ended {
+        Ok(FinishedAction {
             action: finished.operation.action,
             result: finished.result,
         })
@@ -93,7 +93,7 @@ impl<F: HostFile> Hands for Desk<F> {
         FileRole::Cow
     }
 
-    async fn carry_out(&self, on: End, action: Action) -> Result<Ended, ResizeError> {
+    async fn carry_out(&self, on: End, action: Action) -> Result<FinishedAction, ResizeError> {
         let file = match on {
             End::Source => FileRole::Cow,
             End::Target => FileRole::New,
@@ -375,7 +375,11 @@ impl Copying {
     }
 }
 
-async fn ask<H: Hands>(hands: &H, on: End, action: Action) -> Result<Ended, CopyEnded<H::Stopped>> {
+async fn ask<H: Hands>(
+    hands: &H,
+    on: End,
+    action: Action,
+) -> Result<FinishedAction, CopyEnded<H::Stopped>> {
     let ended = hands.carry_out(on, action).await;
     ended.map_err(CopyEnded::Stopped)
 }

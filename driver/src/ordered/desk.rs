@@ -56,21 +56,21 @@ pub(super) enum Kind {
 /// What is answered.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Ended(Ended),
+    Finished(FinishedAction),
     Done,
     Abandoned,
 }
 
 /// An operation that has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct FinishedAction {
     /// The action, with its buffer; after success, with what it asked for.
     pub action: Action,
     /// How it ended.
     pub result: HostResult<()>,
 }
 
-impl Ended {
+impl FinishedAction {
     /// Its buffer, if it has one.
     fn into_data(self) -> Vec<u8> {
         match self.action {
@@ -145,7 +145,7 @@ impl<F: HostFile> Desk<F> {
         }
         match self.asker.ask(Ask::Turn(kind)).await {
             Answer::Abandoned => Err(ResizeError::Abandoned),
-            Answer::Done | Answer::Ended(_) => Ok(()),
+            Answer::Done | Answer::Finished(_) => Ok(()),
         }
     }
 
@@ -195,9 +195,13 @@ impl<F: HostFile> Desk<F> {
     ///
     /// # Errors
     /// [`ResizeError::Abandoned`]; what the host says is in [`Ended::result`].
-    pub async fn operate(&self, file: FileRole, action: Action) -> Result<Ended, ResizeError> {
+    pub async fn operate(
+        &self,
+        file: FileRole,
+        action: Action,
+    ) -> Result<FinishedAction, ResizeError> {
         match self.asker.ask(Ask::Operation(file, action)).await {
-            Answer::Ended(ended) => Ok(ended),
+            Answer::Finished(finished) => Ok(finished),
             Answer::Done | Answer::Abandoned => Err(ResizeError::Abandoned),
         }
     }
@@ -208,7 +212,7 @@ impl<F: HostFile> Desk<F> {
         file: FileRole,
         doing: &'static str,
         action: Action,
-    ) -> Result<Ended, ResizeError> {
+    ) -> Result<FinishedAction, ResizeError> {
         let at = action.range().start;
         let mut ended = self.operate(file, action).await?;
         let result = std::mem::replace(&mut ended.result, Ok(()));

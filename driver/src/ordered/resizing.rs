@@ -11,7 +11,7 @@ use crate::executor::Executor;
 use crate::host::{Action, FileRole, HostFile};
 use crate::resize::{ResizeError, ResizeOutcome, ResizeStep, Resized};
 
-use super::desk::{Answer, Ask, Ended, Kind};
+use super::desk::{Answer, Ask, FinishedAction, Kind};
 use super::procedure::Resize;
 use super::{Desk, Hold, Ordered, Relocation};
 
@@ -102,7 +102,9 @@ impl<F: HostFile, T> Running<F, T> {
                     }
                 },
                 State::UnderWay => match device.engine.take_relocated() {
-                    Some((action, result)) => Some(Answer::Ended(Ended { action, result })),
+                    Some((action, result)) => {
+                        Some(Answer::Finished(FinishedAction { action, result }))
+                    }
                     None => return Went::Waiting,
                 },
             };
