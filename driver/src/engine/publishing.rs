@@ -6,7 +6,7 @@ use crate::host::{Action, FileRole, HostError, Operation};
 use super::Engine;
 use super::order::Slot;
 use super::publication::{Next, Publication, Published};
-use super::relocating::Turn;
+use super::relocating::TurnState;
 use super::waiters::operation_of_publication;
 
 impl Engine {
@@ -20,7 +20,7 @@ impl Engine {
     /// could begin go before it, so that they share it. Those that come later do not put it off,
     /// unless a relocation does.
     pub(super) fn publication_is_overdue(&mut self) -> bool {
-        if self.relocating.turn != Turn::No || !self.wants_publication() {
+        if self.relocating.turn != TurnState::No || !self.wants_publication() {
             return false;
         }
         let there = self.requests.waiting_count();

@@ -13,7 +13,7 @@ use super::{Engine, Hold};
 
 /// Whether publications may begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum TurnState {
     /// They may.
     #[default]
     No,
@@ -25,7 +25,7 @@ pub(super) enum Turn {
 
 #[derive(Debug, Default)]
 pub(super) struct Relocating {
-    pub(super) turn: Turn,
+    pub(super) turn: TurnState,
     /// What its sync covers that is under way.
     covers: Option<Covers>,
     /// Its operation that has ended.
@@ -35,14 +35,14 @@ pub(super) struct Relocating {
 impl Relocating {
     /// A relocation that waits does not keep the next publication back any more.
     pub(super) fn is_not_due(&mut self) {
-        if self.turn == Turn::Due {
-            self.turn = Turn::No;
+        if self.turn == TurnState::Due {
+            self.turn = TurnState::No;
         }
     }
 
     /// Whether no publication may begin now.
     pub(super) fn keeps_publications_back(&mut self) -> bool {
-        let keeps = self.turn != Turn::No;
+        let keeps = self.turn != TurnState::No;
         // It has its turn now, or does not come.
         self.is_not_due();
         keeps
@@ -58,16 +58,16 @@ impl Engine {
         // Where all requests are kept out, those that have begun become durable first.
         let publishes = self.is_publishing() || everything && !self.to_publish.is_empty();
         self.relocating.turn = match !publishes && self.has_drained() {
-            true => Turn::Has,
-            false if self.is_publishing() && !everything => Turn::Due,
-            false => Turn::No,
+            true => TurnState::Has,
+            false if self.is_publishing() && !everything => TurnState::Due,
+            false => TurnState::No,
         };
-        self.relocating.turn == Turn::Has
+        self.relocating.turn == TurnState::Has
     }
 
     /// The relocation's turn is over: publications begin again.
     pub(crate) fn end_turn(&mut self) {
-        self.relocating.turn = Turn::No;
+        self.relocating.turn = TurnState::No;
     }
 
     /// Whether no request under way is one that is kept out now.
