@@ -39,18 +39,19 @@ pub(super) enum Ask<F> {
     Follow(Look<F>),
     /// That nothing is refused any more.
     Decided,
-    Turn(Kind),
+    /// That requests go on.
+    Wait(WaitFor),
 }
 
 pub(super) type Look<F> = Box<dyn FnOnce(&mut Relocation<'_, F>)>;
 
 /// What is waited for while requests go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum WaitFor {
     /// That a turn begins.
     Turn,
     /// Nothing.
-    Pass,
+    Nothing,
 }
 
 /// What is answered.
@@ -127,7 +128,7 @@ impl<F: HostFile> Desk<F> {
     /// # Errors
     /// [`ResizeError::Abandoned`], as of all that is asked here.
     pub async fn turn(&self) -> Result<(), ResizeError> {
-        self.let_go_on(Kind::Turn).await
+        self.let_go_on(WaitFor::Turn).await
     }
 
     /// Lets requests and publications go on, also from here on.
@@ -135,15 +136,15 @@ impl<F: HostFile> Desk<F> {
     /// # Errors
     /// [`ResizeError::Abandoned`].
     pub async fn pass(&self) -> Result<(), ResizeError> {
-        self.let_go_on(Kind::Pass).await
+        self.let_go_on(WaitFor::Nothing).await
     }
 
-    async fn let_go_on(&self, kind: Kind) -> Result<(), ResizeError> {
+    async fn let_go_on(&self, wait_for: WaitFor) -> Result<(), ResizeError> {
         if let Some(watch) = self.watch.clone() {
             self.follow(move |here| watch.borrow_mut()(here.device()))
                 .await?;
         }
-        match self.asker.ask(Ask::Turn(kind)).await {
+        match self.asker.ask(Ask::Wait(wait_for)).await {
             Answer::Abandoned => Err(ResizeError::Abandoned),
             Answer::Done | Answer::Finished(_) => Ok(()),
         }

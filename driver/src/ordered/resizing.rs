@@ -11,7 +11,7 @@ use crate::executor::Executor;
 use crate::host::{Action, FileRole, HostFile};
 use crate::resize::{ResizeError, ResizeOutcome, ResizeStep, Resized};
 
-use super::desk::{Answer, Ask, FinishedAction, Kind};
+use super::desk::{Answer, Ask, FinishedAction, WaitFor};
 use super::procedure::Resize;
 use super::{Desk, Hold, Ordered, Relocation};
 
@@ -30,7 +30,7 @@ enum State {
     /// Nothing of it has been done.
     Begins,
     /// It waits for this.
-    Waits(Kind),
+    Waits(WaitFor),
     /// It has asked for this operation, which nobody has begun.
     Asked(FileRole, Action),
     /// Its operation is under way.
@@ -79,8 +79,8 @@ impl<F: HostFile, T> Running<F, T> {
                 State::Begins if self.abandoned => return Went::Ended(Err(ResizeError::Abandoned)),
                 State::Waits(_) if self.is_refused() => Some(Answer::Abandoned),
                 State::Begins if device.engine.begin_turn() => None,
-                State::Waits(Kind::Pass) => Some(Answer::Done),
-                State::Waits(Kind::Turn) if device.engine.begin_turn() => Some(Answer::Done),
+                State::Waits(WaitFor::Nothing) => Some(Answer::Done),
+                State::Waits(WaitFor::Turn) if device.engine.begin_turn() => Some(Answer::Done),
                 state @ (State::Begins | State::Waits(_)) => {
                     self.state = state;
                     return Went::Waiting;
@@ -147,9 +147,9 @@ impl<F: HostFile, T> Running<F, T> {
                     self.state = State::Asked(file, action);
                     return None;
                 }
-                Ask::Turn(kind) => {
+                Ask::Wait(wait_for) => {
                     device.engine.end_turn();
-                    self.state = State::Waits(kind);
+                    self.state = State::Waits(wait_for);
                     return Some(Went::Working);
                 }
             });
