@@ -88,11 +88,11 @@ pub struct WishedResize<H: ImageHost> {
     host: H,
     path: PathBuf,
     wish: Wish,
-    seen: Option<Seen>,
+    seen: Option<OnPlanned>,
 }
 
 /// Is told the plan, and where to look how far it has come.
-type Seen = Box<dyn FnOnce(&Plan, Progress) + Send>;
+type OnPlanned = Box<dyn FnOnce(&Plan, Progress) + Send>;
 
 impl<H: ImageHost> WishedResize<H> {
     /// The resize of the device whose COW file is at `path`, as `wish` asks for it.

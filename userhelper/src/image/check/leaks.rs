@@ -38,23 +38,23 @@ pub(super) enum Stale {
     Zeros,
 }
 
-/// What was found of one kind.
+/// Stale bytes of one kind: where the first are, and how many.
 #[derive(Clone, Copy, Debug, Default)]
-struct Found {
+struct StaleBytes {
     first: Option<FileOffset>,
     len: Bytes,
 }
 
-impl Found {
+impl StaleBytes {
     fn add(&mut self, range: FileRange) {
         self.first.get_or_insert(range.start);
         self.len += range.len;
     }
 
-    fn at_most(self, len: Bytes) -> Found {
+    fn at_most(self, len: Bytes) -> StaleBytes {
         let len = self.len.min(len);
         let first = self.first.filter(|_| len > Bytes(0));
-        Found { first, len }
+        StaleBytes { first, len }
     }
 }
 
@@ -214,7 +214,7 @@ impl<F: HostFile> Space<'_, F> {
         findings: &mut Vec<Finding>,
         watch: Watch<'_>,
     ) -> Result<(), ImageError> {
-        let (mut data, mut zeros) = (Found::default(), Found::default());
+        let (mut data, mut zeros) = (StaleBytes::default(), StaleBytes::default());
         self.for_each_stale(watch, &mut |stale, range| {
             match stale {
                 Stale::Data => data.add(range),
