@@ -12,13 +12,13 @@ use crate::stamp::Coverage;
 
 use super::case::{Case, ImageTool};
 use super::device::{Device, DidNotOpen, NotServed, Opening};
+use super::disk_contents::DiskContents;
 use super::guard::guarded;
 use super::parts::{Part, Watch};
 use super::paths::COW;
 use super::reading;
 use super::resizer::{self, Unfinished};
 use super::scratch::Scratch;
-use super::seen::Seen;
 use super::signature::{Act, Phase};
 use super::tidy::Untidy;
 use super::tools::{NotDone, use_tool};
@@ -229,7 +229,7 @@ fn check_unguarded(
         ..
     } = scratch;
     read_all(&mut device, content).map_err(|error| error.seen(when))?;
-    let (size, seen) = (SectorCount(capacity), Seen::of(content, found));
+    let (size, seen) = (SectorCount(capacity), DiskContents::of(content, found));
     truth.history.check_crash(size, seen, when)?;
     drop(device);
     if !backing_is_unchanged(image, truth) {
@@ -339,7 +339,7 @@ fn consistent<'a>(
     host: &SimHost,
     case: &Case,
     truth: &Truth,
-    shown: Seen,
+    shown: DiskContents,
 ) -> Result<CowFile<&'a FileContent>, Wrong> {
     let cow = CowFile::open(cow)?;
     let wrong = |at, what, found: String| Err(Wrong { at, what, found });

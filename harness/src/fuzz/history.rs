@@ -46,7 +46,7 @@ pub use held::{Held, front};
 use versions::{NEVER, Version, forget, is_readable, make_durable, overwrite, show};
 use wrong::{check_length, violation};
 
-use super::seen::Seen;
+use super::disk_contents::DiskContents;
 use super::signature::{Act, Promise};
 use super::violation::{Kind, Violation};
 
@@ -322,7 +322,7 @@ impl History {
     pub fn check_crash(
         &self,
         capacity: SectorCount,
-        seen: Seen,
+        seen: DiskContents,
         when: &str,
     ) -> Result<(), Violation> {
         check_length(capacity, std::iter::once(seen.bytes()), when)?;

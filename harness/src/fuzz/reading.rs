@@ -15,9 +15,9 @@ use crate::plain_format::{CowFile, MARK_BYTE, RECORD_CHECKSUMS};
 use crate::sim::SimHost;
 
 use super::case::{Case, DriverName};
+use super::disk_contents::DiskContents;
 use super::paths::COW;
 use super::scratch::Scratch;
-use super::seen::Seen;
 use super::signature::Act;
 use super::telling;
 use super::truth::{Truth, is_marked};
@@ -100,7 +100,7 @@ pub(super) fn check(
     let Scratch { content, found, .. } = scratch;
     content.resize((whole * SECTOR_SIZE) as usize, 0);
     disk.read_at(content, FileOffset(0));
-    let seen = Seen::of(content, found);
+    let seen = DiskContents::of(content, found);
     let checked = truth.history.check_crash(SectorCount(whole), seen, WHEN);
     checked.map_err(|violation| violation.by(Act::Tool))?;
     let file = host.content(COW).unwrap_or_default();

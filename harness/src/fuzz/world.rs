@@ -24,12 +24,12 @@ use super::case::{BackingFile, Case, Life};
 use super::check::{check_opened, finish, read_all, unfinished};
 use super::coverage::Coverage;
 use super::device::{Device, Opening};
+use super::disk_contents::DiskContents;
 use super::excuses::{Excuses, Work};
 use super::guard::guarded;
 use super::paths::{BACKING_SECONDS, COW};
 use super::put_in;
 use super::resizer::Unfinished;
-use super::seen::Seen;
 use super::signature::{Act, Phase};
 use super::violation::{Kind, Violation};
 
@@ -402,7 +402,7 @@ impl<'a> World<'a> {
             Ok(()) => {
                 let history = &mut self.truth.history;
                 let mut found = Vec::new();
-                let seen = Seen::of(&content, &mut found);
+                let seen = DiskContents::of(&content, &mut found);
                 let checked = history.check_crash(SectorCount(capacity), seen, when);
                 checked.map_err(|wrong| wrong.promised(self.has_crashed))?;
                 history.resized_to(capacity);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::stamp::Stamp;
 
-use super::super::seen::Seen;
+use super::super::disk_contents::DiskContents;
 use super::{Change, Held, History, Moment, RequestOutcome};
 
 /// A request that changes the sector, in the order of submission. The first one is none: it
@@ -270,7 +270,7 @@ fn compare(numbers: &[(u8, u8, u8)], distinct: bool) {
         for changing in &ways.changes {
             let content = content(changing.held);
             let mut looked_at = Vec::new();
-            let seen = Seen::of(&content, &mut looked_at);
+            let seen = DiskContents::of(&content, &mut looked_at);
             let found = history.check_crash(SectorCount(1), seen, "");
             let right = ways.crash_may_show(changing.held);
             if distinct || right {

@@ -1,6 +1,6 @@
 //! What the rules say, one after the other.
 
-use super::super::seen::Seen;
+use super::super::disk_contents::DiskContents;
 use super::super::violation::Kind;
 use super::*;
 use crate::stamp::Stamp;
@@ -56,7 +56,7 @@ impl One {
 
     fn crash(&self, content: &[u8]) -> Result<(), Kind> {
         let mut found = Vec::new();
-        let seen = Seen::of(content, &mut found);
+        let seen = DiskContents::of(content, &mut found);
         let check = self.0.check_crash(SectorCount(1), seen, "");
         check.map_err(|violation| violation.kind)
     }

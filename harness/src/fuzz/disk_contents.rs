@@ -11,19 +11,19 @@ use crate::stamp::Content;
 
 /// Whole sectors from the first one on, and what was found in them.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub struct DiskContents<'a> {
     bytes: &'a [u8],
     found: &'a [Content],
 }
 
-impl<'a> Seen<'a> {
+impl<'a> DiskContents<'a> {
     /// Looks at `bytes`, of which a rest that is no sector is no part of what was seen. `found` is
     /// a buffer, whatever is in it.
-    pub fn of(bytes: &'a [u8], found: &'a mut Vec<Content>) -> Seen<'a> {
+    pub fn of(bytes: &'a [u8], found: &'a mut Vec<Content>) -> DiskContents<'a> {
         let sectors = bytes.chunks_exact(SECTOR_SIZE as usize);
         found.clear();
         found.extend(sectors.map(Content::of));
-        Seen { bytes, found }
+        DiskContents { bytes, found }
     }
 
     /// The bytes.
@@ -38,7 +38,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-impl Shown<FileContent> for Seen<'_> {
+impl Shown<FileContent> for DiskContents<'_> {
     fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
@@ -51,7 +51,7 @@ impl Shown<FileContent> for Seen<'_> {
     }
 }
 
-impl Shown<&FileContent> for Seen<'_> {
+impl Shown<&FileContent> for DiskContents<'_> {
     fn len(&self) -> u64 {
         Shown::<FileContent>::len(self)
     }
