@@ -12,7 +12,7 @@ use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::doubles::{self, Double};
 use crate::fuzz::generate::Subject;
 
-pub use replay::{Seen, replay};
+pub use replay::{Detection, replay};
 
 /// Cases that a search runs at most.
 pub const CASES: u64 = 1_000;

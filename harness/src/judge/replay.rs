@@ -30,7 +30,7 @@ fn size(disk: Disk) -> Bytes {
 
 /// What a replay came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum Detection {
     /// Everything was as it should be.
     Nothing,
     /// How much was not: sectors, and what else was wrong.
@@ -39,12 +39,12 @@ pub enum Seen {
     Error(&'static str),
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for Detection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Seen::Nothing => f.write_str("nothing"),
-            Seen::Mismatches(_) => f.write_str("mismatches"),
-            Seen::Error(error) => f.write_str(error),
+            Detection::Nothing => f.write_str("nothing"),
+            Detection::Mismatches(_) => f.write_str("mismatches"),
+            Detection::Error(error) => f.write_str(error),
         }
     }
 }
@@ -56,7 +56,7 @@ impl<F: HostFile> Defective<F> for Right {}
 
 /// Replays a generated trace in memory on such a device, with this double of the driver or with
 /// none.
-pub fn replay(double: Option<&Double>, disk: Disk) -> Seen {
+pub fn replay(double: Option<&Double>, disk: Disk) -> Detection {
     let put_in = || -> Box<dyn Defective<_>> {
         match double.map(|double| double.seam) {
             Some(Seam::Driver { in_memory, .. }) => in_memory(),
@@ -87,15 +87,15 @@ pub fn replay(double: Option<&Double>, disk: Disk) -> Seen {
     };
     let brings = OrderedBut(|device: Ordered<_>| Doubled::new(Box::new(device), put_in()));
     match session.on_host(MemoryHost::new(), Some(size(disk)), &brings) {
-        Ok(report) if report.is_good() => Seen::Nothing,
-        Ok(report) => Seen::Mismatches(report.mismatches + report.other_faults),
-        Err(SessionError::Replay { error, .. }) => Seen::Error(match *error {
+        Ok(report) if report.is_good() => Detection::Nothing,
+        Ok(report) => Detection::Mismatches(report.mismatches + report.other_faults),
+        Err(SessionError::Replay { error, .. }) => Detection::Error(match *error {
             ReplayError::NotInFlight { .. } => "completion of nothing",
             ReplayError::NeverCompleted { .. } => "never completed",
             ReplayError::Failed { .. } => "failed request",
             ReplayError::Unreadable { .. } => "unreadable",
             _ => "ended early",
         }),
-        Err(_) => Seen::Error("ended early"),
+        Err(_) => Detection::Error("ended early"),
     }
 }

@@ -8,7 +8,7 @@ use driver::linux::Defect;
 use harness::fuzz::catalogue::{Catalogue, Waiting, first_finding, sections};
 use harness::fuzz::doubles::{self, Disk, Double};
 use harness::fuzz::procedure_2003::ResizeDefect;
-use harness::judge::{Seen, replay, subject};
+use harness::judge::{Detection, replay, subject};
 
 use crate::support::share::every;
 
@@ -51,14 +51,14 @@ fn a_replay_sees_every_double_that_shows_without_a_crash() {
         };
         let seen = replay(Some(double), disk);
         println!("{}: {seen:?}", double.name);
-        assert_ne!(seen, Seen::Nothing, "{}", double.name);
+        assert_ne!(seen, Detection::Nothing, "{}", double.name);
     }
 }
 
 #[test]
 fn a_replay_of_a_device_that_is_right_sees_nothing() {
     for disk in [Disk::Small, Disk::Large] {
-        assert_eq!(replay(None, disk), Seen::Nothing, "{disk:?}");
+        assert_eq!(replay(None, disk), Detection::Nothing, "{disk:?}");
     }
 }
 
