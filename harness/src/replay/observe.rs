@@ -50,11 +50,11 @@ impl Moment {
 
 /// What has been seen of a resize so far; shared with whoever carries it out.
 #[derive(Clone, Debug, Default)]
-pub struct Sights(Arc<Mutex<Seen>>);
+pub struct Sights(Arc<Mutex<Observations>>);
 
 /// What has been seen of a resize.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Observations {
     /// The device before, on the way, and after.
     pub sights: Vec<Sight>,
     /// Where the data starts after, if stock Linux reached it before and does not now.
@@ -63,7 +63,7 @@ pub struct Seen {
 }
 
 impl Sights {
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, Observations> {
         match self.0.lock() {
             Ok(sights) => sights,
             // What was seen before a panic is right all the same.
@@ -72,7 +72,7 @@ impl Sights {
     }
 
     /// Everything seen.
-    pub fn take(&self) -> Seen {
+    pub fn take(&self) -> Observations {
         std::mem::take(&mut self.lock())
     }
 
