@@ -212,10 +212,10 @@ impl Listing {
 }
 
 /// Standard output for data.
-pub(super) type Data = Seen<BufWriter<StdoutLock<'static>>>;
+pub(super) type Data = DataWriter<BufWriter<StdoutLock<'static>>>;
 
 /// Where data goes whose reader may go away before the end: [`unless_reader_left`].
-pub(super) struct Seen<W>(W);
+pub(super) struct DataWriter<W>(W);
 
 /// Standard output for data that is `binary` or text in a format of its own: written as it is.
 ///
@@ -233,16 +233,16 @@ pub(super) fn data(binary: bool) -> Result<Data, Failure> {
                 .to_owned(),
         ));
     }
-    Ok(Seen(BufWriter::new(stdout.lock())))
+    Ok(DataWriter(BufWriter::new(stdout.lock())))
 }
 
 /// A pipe, FIFO or device that the user named in place of a file.
-pub(super) fn data_into(stream: &File) -> Seen<&File> {
-    Seen(stream)
+pub(super) fn data_into(stream: &File) -> DataWriter<&File> {
+    DataWriter(stream)
 }
 
-impl<W> Seen<W> {
-    fn seen<T>(result: std::io::Result<T>) -> std::io::Result<T> {
+impl<W> DataWriter<W> {
+    fn noted<T>(result: std::io::Result<T>) -> std::io::Result<T> {
         if let Err(error) = &result
             && error.kind() == ErrorKind::BrokenPipe
         {
@@ -252,13 +252,13 @@ impl<W> Seen<W> {
     }
 }
 
-impl<W: Write> Write for Seen<W> {
+impl<W: Write> Write for DataWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        Self::seen(self.0.write(bytes))
+        Self::noted(self.0.write(bytes))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        Self::seen(self.0.flush())
+        Self::noted(self.0.flush())
     }
 }
 

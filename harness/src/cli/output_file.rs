@@ -155,7 +155,7 @@ impl<'a> OutputFile<'a> {
 
     /// Where to write. What reads a stream may go away before the end, and has what it wanted then:
     /// [`output::unless_reader_left`].
-    pub(super) fn writer(&self) -> output::Seen<&File> {
+    pub(super) fn writer(&self) -> output::DataWriter<&File> {
         output::data_into(match &self.way {
             Way::Named(temporary, _) => temporary.as_file(),
             Way::Into(file) => file,

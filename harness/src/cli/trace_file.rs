@@ -40,4 +40,4 @@ pub(super) fn into_file(
 }
 
 /// What a trace is written into.
-type Buffered<'a> = BufWriter<output::Seen<&'a File>>;
+type Buffered<'a> = BufWriter<output::DataWriter<&'a File>>;
