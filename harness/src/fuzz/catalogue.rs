@@ -199,7 +199,7 @@ impl Row {
 
 /// One search: the number of cases it took, and what it found.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FirstFinding {
     /// Cases run, the one that shows it included.
     pub cases: u64,
     /// The seed of that.
@@ -211,16 +211,21 @@ pub struct Found {
 }
 
 /// Runs cases of `subject` from `seed` on until one shows something wrong.
-pub fn first_finding(subject: &Subject, seed: u64, cases: u64) -> Option<Found> {
+pub fn first_finding(subject: &Subject, seed: u64, cases: u64) -> Option<FirstFinding> {
     first_until(subject, seed, cases, &|| false)
 }
 
-fn first_until(subject: &Subject, seed: u64, cases: u64, stop: &dyn Fn() -> bool) -> Option<Found> {
+fn first_until(
+    subject: &Subject,
+    seed: u64,
+    cases: u64,
+    stop: &dyn Fn() -> bool,
+) -> Option<FirstFinding> {
     let mut numbers = (0..cases).take_while(|_| !stop());
     numbers.find_map(|number| {
         let seed = seed.wrapping_add(number);
         let (case, violation) = one_watched(seed, subject, &mut Until(stop)).finding?;
-        Some(Found {
+        Some(FirstFinding {
             cases: number + 1,
             seed,
             case: *case,
