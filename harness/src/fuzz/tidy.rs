@@ -13,19 +13,19 @@ const BLOCK: u64 = 4096;
 
 /// Some of what is untidy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct Places {
     /// Where the first of it is.
     at: u64,
     /// Bits, bytes or blocks.
     count: u64,
 }
 
-impl Found {
-    fn of(places: impl IntoIterator<Item = u64>) -> Option<Found> {
+impl Places {
+    fn of(places: impl IntoIterator<Item = u64>) -> Option<Places> {
         let mut places = places.into_iter();
         let at = places.next()?;
         let count = 1 + places.count() as u64;
-        Some(Found { at, count })
+        Some(Places { at, count })
     }
 }
 
@@ -33,12 +33,12 @@ impl Found {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Untidy {
     /// Bits past that of the last sector; from the bitmap to the data, bytes that are not zero.
-    pub(super) bit: Option<Found>,
+    pub(super) bit: Option<Places>,
     /// Bytes past the end of the data area.
-    pub(super) too_long: Option<Found>,
+    pub(super) too_long: Option<Places>,
     /// Blocks with space in which nothing is. The one that the file ends within does not count: no
     /// new length alone gives that back.
-    pub(super) leak: Option<Found>,
+    pub(super) leak: Option<Places>,
     /// How many there are where that one does count.
     pub(super) leaks: u64,
 }
@@ -54,7 +54,7 @@ impl Untidy {
         let len = file.length().0;
         let whole = leaks.iter().copied().filter(|block| block + BLOCK <= len);
         Ok(Untidy {
-            leak: Found::of(whole),
+            leak: Places::of(whole),
             leaks: leaks.len() as u64,
             ..Untidy::but_leaks_in(&cow, file)
         })
@@ -74,8 +74,8 @@ impl Untidy {
         let (len, end) = (file.length().0, cow.layout.end);
         let past = cow.bits_past_end().into_iter();
         Untidy {
-            bit: Found::of(past.chain(bytes_before_data(cow, file))),
-            too_long: (len > end).then(|| Found {
+            bit: Places::of(past.chain(bytes_before_data(cow, file))),
+            too_long: (len > end).then(|| Places {
                 at: end,
                 count: len - end,
             }),
@@ -89,7 +89,7 @@ impl Untidy {
     /// # Errors
     /// The first of it.
     pub(super) fn no_more_than(self, before: Untidy) -> Result<(), Wrong> {
-        let count = |found: Option<Found>| found.map_or(0, |found| found.count);
+        let count = |found: Option<Places>| found.map_or(0, |found| found.count);
         let kinds = [
             (
                 (self.bit, count(before.bit)),
