@@ -27,7 +27,7 @@ pub(super) const DOUBLES: &[Double] = &[Double {
 const MOST: usize = 8;
 
 /// A read, and where its sectors were when it was submitted.
-struct Planned {
+struct PlannedRead {
     request: Request,
     places: Vec<(FileRole, FileOffset)>,
 }
@@ -35,24 +35,24 @@ struct Planned {
 /// Reads that were submitted while data was being moved, and that wait for the end of that.
 #[derive(Default)]
 struct PlannedEarly {
-    planned: VecDeque<Planned>,
+    planned: VecDeque<PlannedRead>,
     waits_no_more: bool,
 }
 
-fn plan<F: HostFile>(device: &Ordered<F>, request: Request) -> Planned {
+fn plan<F: HostFile>(device: &Ordered<F>, request: Request) -> PlannedRead {
     let range = request.range();
     let sectors = (range.start.0..range.end().0).map(Sector);
     let place = |sector: Sector| match device.map().is_dirty(sector) {
         true => (FileRole::Cow, device.placement().place_of(sector)),
         false => (FileRole::Backing, FileOffset(sector.0 * SECTOR_SIZE)),
     };
-    Planned {
+    PlannedRead {
         places: sectors.map(place).collect(),
         request,
     }
 }
 
-impl Planned {
+impl PlannedRead {
     fn carry_out<F: HostFile>(mut self, device: &Ordered<F>) -> Completion {
         let segments = self.request.segments.iter_mut();
         let contents = segments.flat_map(|s| s.data.chunks_mut(SECTOR_SIZE as usize));
