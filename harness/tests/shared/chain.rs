@@ -19,7 +19,7 @@ const DEVICE: u64 = 1 << 40;
 
 /// What came of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum ChainOutcome {
     /// The chain cannot be answered.
     Broken,
     /// It is answered at once, most often with an error.
@@ -34,7 +34,7 @@ pub(crate) enum Found {
 /// # Panics
 /// If the device is asked for what lies outside it or is too long, or what it gives back lands
 /// where the guest has not made room.
-pub(crate) fn take_apart(bytes: &[u8]) -> Found {
+pub(crate) fn take_apart(bytes: &[u8]) -> ChainOutcome {
     let (header, rest) = bytes.split_at(bytes.len().min(4));
     let half = |at: usize| {
         header
@@ -50,7 +50,7 @@ pub(crate) fn take_apart(bytes: &[u8]) -> Found {
         len: half(2),
     };
     let Ok(mut chain) = Chain::of(half(0), table, &memory) else {
-        return Found::Broken;
+        return ChainOutcome::Broken;
     };
     let mut status = [0];
     let is_there = memory.read_slice(&mut status, chain.status);
@@ -62,7 +62,7 @@ pub(crate) fn take_apart(bytes: &[u8]) -> Found {
     let wanted = Wanted::of(&mut chain, &memory, device);
     let job = wanted.and_then(|wanted| wanted.job(&chain, &memory, true));
     let Ok(job) = job else {
-        return Found::Answered;
+        return ChainOutcome::Answered;
     };
     let range = job.range();
     assert!(range.end().0 * SECTOR_SIZE <= DEVICE, "{range:?}");
@@ -78,7 +78,7 @@ pub(crate) fn take_apart(bytes: &[u8]) -> Found {
             assert!((1..=1 << 22).contains(&range.count.0), "{range:?}");
         }
     }
-    Found::Asked
+    ChainOutcome::Asked
 }
 
 fn sectors(offset: u64, len: u64) -> Option<SectorRange> {

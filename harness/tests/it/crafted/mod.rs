@@ -13,7 +13,7 @@ use std::fmt::Write;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 
-use crate::chain::{Found, take_apart};
+use crate::chain::{ChainOutcome, take_apart};
 use crate::crafted_cow::{Outcome, exercise_crafted};
 use crate::exercise::exercise;
 use crate::negotiate::negotiate_with;
@@ -138,7 +138,12 @@ fn chains_end_in_requests_or_an_error() {
     let seeds = seeds::chains();
     let make = |rng: &mut Xoshiro256PlusPlus| mutate(&seeds, rng);
     let count = count(40_000);
-    let mut outcomes = [Found::Broken, Found::Answered, Found::Asked].map(|it| (it, 0));
+    let mut outcomes = [
+        ChainOutcome::Broken,
+        ChainOutcome::Answered,
+        ChainOutcome::Asked,
+    ]
+    .map(|it| (it, 0));
     each("chain", count, make, |input| {
         let found = take_apart(input);
         for (outcome, times) in &mut outcomes {
@@ -177,7 +182,7 @@ fn seeds_are_good() {
     // The serial number is an answer at once.
     let asked = chains
         .iter()
-        .filter(|seed| take_apart(seed) == Found::Asked);
+        .filter(|seed| take_apart(seed) == ChainOutcome::Asked);
     assert_eq!(asked.count(), chains.len() - 1);
     assert_eq!(exercise_crafted(&[]), Outcome::Opened);
     assert_eq!(exercise_crafted(&[4]), Outcome::Recovered);

@@ -193,7 +193,7 @@ fn make_cow(host: &SimHost, size: Bytes, format: Format) {
 
 /// What a reader finds in the COW file, before anything is recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Found {
+pub(crate) struct CowFileState {
     /// The size as stock tools read it.
     pub(crate) stock_size: u64,
     /// Whether our reader sees the mark of a reflow.
@@ -209,7 +209,7 @@ pub(crate) struct Found {
 }
 
 /// Reads the header by itself, as stock tools do and as ours does.
-pub(crate) fn found(host: &SimHost) -> Option<Found> {
+pub(crate) fn found(host: &SimHost) -> Option<CowFileState> {
     let content = host.content(COW)?;
     let mut start = vec![0; content.length().0.min(8192) as usize];
     content.read_at(&mut start, FileOffset(0));
@@ -223,7 +223,7 @@ pub(crate) fn found(host: &SimHost) -> Option<Found> {
     let block: [u8; Extension::LEN] = at(Extension::OFFSET, Extension::LEN).try_into().unwrap();
     let slots = at(JournalRecord::slots_offset(), JournalRecord::SLOTS_LEN);
     let record = JournalRecord::latest(&slots.try_into().unwrap());
-    Some(Found {
+    Some(CowFileState {
         stock_size,
         marked: header.relocating,
         size: header.size.0,

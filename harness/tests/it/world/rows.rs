@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use super::explore::{Check, Context, Depth, Story, crash_images};
-use super::{BACKING, Found, found};
+use super::{BACKING, CowFileState, found};
 
 /// A row is looked at in this depth: the whole stories go further.
 const ROW: Depth = Depth {
@@ -59,7 +59,7 @@ impl After {
 
 /// What a reader can find after a power cut right after an operation: all of it, each checked and
 /// recovered from. `None` stands for no COW file.
-pub(crate) fn found_after(story: &Story<'_>, after: After) -> BTreeSet<Option<Found>> {
+pub(crate) fn found_after(story: &Story<'_>, after: After) -> BTreeSet<Option<CowFileState>> {
     let (host, check) = stop_after(story, after);
     let backing = story.before.host.content(BACKING).unwrap();
     let check = Check {
