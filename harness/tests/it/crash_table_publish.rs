@@ -1,4 +1,4 @@
-//! The crash table of a publication (`driver/src/ordered/publish.rs`), row by row, and every
+//! The crash table of a publication (`driver/src/engine/publication.rs`), row by row, and every
 //! crash of writes, flushes and discards without a resize.
 
 use crate::world;
