@@ -243,6 +243,12 @@ impl ImageError {
         }
     }
 
+    /// That the image is a raw disk, and was to be read over another backing file.
+    pub fn has_no_backing(path: &Path) -> ImageError {
+        let problem = "a raw disk has no backing file that another could take the place of";
+        ImageError::refused(path, problem)
+    }
+
     /// That the image cannot be what was asked for.
     pub fn refused(path: &Path, problem: impl Into<String>) -> ImageError {
         ImageError::Refused {

@@ -241,8 +241,7 @@ pub fn open_image<'a, H: ImageHost>(
         });
     }
     if reach.instead.is_some() {
-        let problem = "a raw disk has no backing file that another could take the place of";
-        return Err(ImageError::refused(path, problem));
+        return Err(ImageError::has_no_backing(path));
     }
     Ok(Image::Raw {
         path: path.to_owned(),

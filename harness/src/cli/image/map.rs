@@ -105,8 +105,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     let format = args.format.format();
     let cow = match args.instead.path()? {
         Some(_) if format == Format::Raw => {
-            let why = "a raw disk has no backing file that another could take the place of";
-            return Err(Failure(format!("{}: {why}", shown(&path))));
+            return Err(ImageError::has_no_backing(&path).into());
         }
         Some(backing) => {
             let raw = args.instead.is_raw();
