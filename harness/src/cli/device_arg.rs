@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use driver::device_spec::{DeviceSpec, DeviceSpecError};
+use driver::open::Trust;
 
 /// A specification with paths of any bytes.
 pub(super) fn device_spec(text: &OsStr) -> Result<DeviceSpec, String> {
@@ -39,6 +40,14 @@ pub(super) fn device_or_path(text: &OsStr) -> Result<DeviceSpec, String> {
         (true, _) => device_spec(text),
         (false, b"") => Err("found nothing, expected ubda=COW[,BACKING[,SIZE]] or a path".into()),
         (false, _) => Ok(DeviceSpec::of(PathBuf::from(text))),
+    }
+}
+
+/// How far the path in a header is followed, as `--confine-backing` says.
+pub(super) fn followed(confine_backing: bool) -> Trust {
+    match confine_backing {
+        true => Trust::Confine,
+        false => Trust::Follow,
     }
 }
 

@@ -22,6 +22,7 @@ use driver::open::{ChosenBacking, OpenError};
 use userhelper::image::ImageError;
 use userhelper::image::open::{Format, Instead, Reach, Trust};
 
+use super::device_arg::followed;
 use super::paths::{absolute, for_header};
 use super::{Failure, OPERATION_FAILED, Verdict, output};
 
@@ -226,10 +227,7 @@ impl FormatArgs {
 
 impl TrustArgs {
     fn trust(self) -> Trust {
-        match self.confine_backing {
-            true => Trust::Confine,
-            false => Trust::Follow,
-        }
+        followed(self.confine_backing)
     }
 }
 

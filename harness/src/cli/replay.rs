@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use driver::device_spec::DeviceSpec;
-use driver::open::{OpenError, OpenOptions, Trust};
+use driver::open::{OpenError, OpenOptions};
 use driver::size::parse_device_size;
 use driver::units::Bytes;
 use serde::Serialize;
@@ -21,7 +21,7 @@ use crate::report::{ReplayPage, replay_page};
 use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices, Known, summarize};
 
-use super::device_arg::device_spec;
+use super::device_arg::{device_spec, followed};
 use super::driver_arg::{DriverArg, DriverArgs, listed, names_of_drivers};
 use super::image::RawArg;
 use super::made_files::{elsewhere, fate_of_files, files_in, in_directory, told};
@@ -324,10 +324,7 @@ impl Args {
             open: OpenOptions {
                 switch_backing: self.switch_backing,
                 backing_is_raw: self.backing_format.is_some(),
-                trust: match self.confine_backing {
-                    true => Trust::Confine,
-                    false => Trust::Follow,
-                },
+                trust: followed(self.confine_backing),
                 ..OpenOptions::default()
             },
             // A kernel leaves no room for growth.

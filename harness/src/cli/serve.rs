@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use crossbeam_channel::bounded;
 use driver::device_spec::DeviceSpec;
-use driver::open::{OpenOptions, Trust};
+use driver::open::OpenOptions;
 use driver::shown;
 use driver::units::Bytes;
 use userhelper::planner::{Shrink, Wish};
@@ -22,7 +22,7 @@ use crate::serve::vhost_user::VhostUser;
 use crate::serve::{Ending, Endpoints, Export, Opening, Up};
 
 use super::ctl::RecordedText;
-use super::device_arg::device_or_path;
+use super::device_arg::{device_or_path, followed};
 use super::driver_arg::DriverArgs;
 use super::interrupt::Interrupt;
 use super::teller::Teller;
@@ -270,10 +270,7 @@ impl Args {
         Opening {
             spec: self.device.clone(),
             options: OpenOptions {
-                trust: match self.confine_backing {
-                    true => Trust::Confine,
-                    false => Trust::Follow,
-                },
+                trust: followed(self.confine_backing),
                 ..OpenOptions::default()
             },
             driver,
