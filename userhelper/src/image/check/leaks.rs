@@ -324,7 +324,8 @@ impl<F: HostFile> Space<'_, F> {
         Ok(())
     }
 
-    /// The runs of whole blocks in a range that hold anything but zeros, and the long ones of zeros.
+    /// The runs of whole blocks in a range that hold anything but zeros, and the long ones of
+    /// zeros.
     fn stale_blocks(
         &self,
         range: FileRange,
