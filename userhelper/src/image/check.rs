@@ -99,12 +99,14 @@ struct Check<'a, H> {
     reach: Reach<'a>,
 }
 
-/// What was found, and the device that it was found in, which holds the lock; none if the file
-/// does not open.
-type Found<F> = (Vec<Finding>, Option<Ordered<F>>);
-
 impl<H: ImageHost> Check<'_, H> {
-    fn findings(&self, read_only: bool, watch: Watch<'_>) -> Result<Found<H::File>, ImageError> {
+    /// What is found, and the device that it is found in, which holds the lock; none if the file
+    /// does not open.
+    fn findings(
+        &self,
+        read_only: bool,
+        watch: Watch<'_>,
+    ) -> Result<(Vec<Finding>, Option<Ordered<H::File>>), ImageError> {
         let alone = OpenOptions {
             without_backing: true,
             ..options(self.reach.trust)
