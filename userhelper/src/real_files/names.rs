@@ -92,7 +92,7 @@ impl HostNames for RealHost {
 
     /// With extended attributes, an access control list where that gives nobody more rights, and
     /// the inode's attributes (`chattr`) that can be given to a file with content. What is missing
-    /// then, [`Belongings`] tells.
+    /// then, [`super::Belongings`] tells.
     fn copy_attributes(&self, from: &RealFile, to: &RealFile) -> HostResult<()> {
         modes::copy_owner_and_mode(&from.file, &to.file)?;
         attributes::copy_attributes(attributes::Source::File(&from.file), &to.file)?;
