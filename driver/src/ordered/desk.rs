@@ -195,7 +195,7 @@ impl<F: HostFile> Desk<F> {
     /// Asks for an operation on one of the device's files, and waits for its end.
     ///
     /// # Errors
-    /// [`ResizeError::Abandoned`]; what the host says is in [`Ended::result`].
+    /// [`ResizeError::Abandoned`]; what the host says is in [`FinishedAction::result`].
     pub async fn operate(
         &self,
         file: FileRole,
