@@ -1,14 +1,13 @@
 //! One change of a file's content: how it is carried out, and what of it is left
 //! when the power was cut before it was synced.
 
-use std::rc::Rc;
-
 use driver::host::OperationKind;
 use driver::units::{Bytes, FileOffset, FileRange};
 
 use super::assumptions::Assumptions;
 use super::content::FileContent;
 use super::page::PAGE_SIZE;
+use super::payload::Payload;
 use super::survivors::Survival;
 
 /// A change of a file's content or length. A clone shares the data.
@@ -16,7 +15,7 @@ use super::survivors::Survival;
 pub(crate) enum Change {
     Write {
         at: FileOffset,
-        data: Rc<[u8]>,
+        data: Payload,
     },
     SetLen(Bytes),
     PunchHole(FileRange),
@@ -24,7 +23,7 @@ pub(crate) enum Change {
     /// The extents of another file, with what that had in them at the time.
     Clone {
         at: FileOffset,
-        data: Rc<[u8]>,
+        data: Payload,
     },
 }
 

@@ -108,7 +108,7 @@ impl FileContent {
 
     /// A number that a file which reads otherwise does not have, as far as chance goes. Where the
     /// holes are makes no difference.
-    pub(crate) fn digest(&self) -> (u64, u64) {
+    pub(crate) fn digest(&self) -> (u64, u128) {
         (self.len, self.pages.digest())
     }
 

@@ -1,7 +1,6 @@
 //! What another process has written just now, and not synced.
 
 use std::path::Path;
-use std::rc::Rc;
 
 use driver::units::FileOffset;
 
@@ -18,7 +17,7 @@ impl SimHost {
             return false;
         };
         let index = state.operations;
-        let data = Rc::from(data);
+        let data = data.into();
         state.change(inode, index, Change::Write { at, data });
         true
     }

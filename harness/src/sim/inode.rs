@@ -80,7 +80,9 @@ impl Inode {
     }
 
     /// Allocates space. No reader sees a difference, and so it is no change that a crash could
-    /// lose; the space is kept by the next sync, or given back when the power goes before it.
+    /// lose. The space is kept by the next sync, or given back when the power goes before it. A
+    /// sync that fails gives it back at once, where it drops content. Where it leaves orphans, no
+    /// later sync keeps space, because none makes the content durable that it belongs to.
     pub(crate) fn reserve(&mut self, range: FileRange) {
         self.current.reserve(range);
     }

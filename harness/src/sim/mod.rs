@@ -45,11 +45,13 @@ mod mishearing;
 mod names;
 mod page;
 mod pages;
+mod payload;
 mod sample;
 mod state;
 mod survivors;
 mod times;
 pub mod tree;
+mod wide_hash;
 
 pub use allowance::{Allowance, Exceeded, Resource};
 pub use assumptions::Assumptions;

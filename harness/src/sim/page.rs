@@ -2,11 +2,13 @@
 //! bytes and keeps what was found in them before.
 
 use std::cell::OnceCell;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 
 use driver::units::SECTOR_SIZE;
 
 use crate::stamp::Content;
+
+use super::wide_hash::WideHasher;
 
 /// Bytes in a page; also the granularity of holes.
 pub const PAGE_SIZE: u64 = 4096;
@@ -28,7 +30,7 @@ pub(super) struct Page {
     /// It is more than space.
     is_written: bool,
     found: OnceCell<[Content; SECTORS_A_PAGE]>,
-    digest: OnceCell<u64>,
+    digest: OnceCell<u128>,
 }
 
 impl Page {
@@ -66,14 +68,14 @@ impl Page {
     }
 
     /// A number that other bytes do not have, as far as chance goes; 0 of nothing but zeros.
-    pub(super) fn digest(&self) -> u64 {
+    pub(super) fn digest(&self) -> u128 {
         *self.digest.get_or_init(|| {
             if self.bytes == ZEROS {
                 return 0;
             }
-            let mut hasher = DefaultHasher::new();
+            let mut hasher = WideHasher::new();
             self.bytes.hash(&mut hasher);
-            hasher.finish()
+            hasher.wide()
         })
     }
 

@@ -4,12 +4,13 @@
 //! the path to it. The tree grows with the highest page in use, so that a sparse
 //! file may have any length.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::rc::Rc;
 
 use crate::stamp::Content;
 
 use super::page::{Bytes, NOTHING, PAGE_SIZE, Page, SECTORS_A_PAGE, ZEROS};
+use super::wide_hash::WideHasher;
 
 const FANOUT: u64 = 16;
 const FANOUT_BITS: u32 = FANOUT.trailing_zeros();
@@ -163,8 +164,8 @@ impl Pages {
 
     /// A number that pages which read otherwise do not have, as far as chance goes. Each page is
     /// looked at once, however many files share it.
-    pub(crate) fn digest(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
+    pub(crate) fn digest(&self) -> u128 {
+        let mut hasher = WideHasher::new();
         let mut next = 0;
         while let Some(index) = self.next_allocated(next) {
             if let Some(digest) = self.page(index).map(Page::digest).filter(|&it| it != 0) {
@@ -172,7 +173,7 @@ impl Pages {
             }
             next = index + 1;
         }
-        hasher.finish()
+        hasher.wide()
     }
 
     /// Whether one is a clone of the other that nobody has changed since.

@@ -267,7 +267,7 @@ fn survivors_that_do_not_fit_are_refused() {
 fn images_are_alike_if_everybody_reads_the_same() {
     let story = |text: &str, name: &str, also: &str| {
         let mut story = Story::new();
-        // Other numbers of nodes, holes and times make no difference.
+        // Other numbers of nodes, and holes, make no difference.
         let lost = story.makes(ROOT, "lost", NewNode::File);
         story.writes(lost, also);
         story.does(TreeChange::Remove(entry(ROOT, "lost")));
@@ -279,4 +279,31 @@ fn images_are_alike_if_everybody_reads_the_same() {
     assert_eq!(one, story("text", "a", "another"));
     assert_ne!(one, story("test", "a", "x"));
     assert_ne!(one, story("text", "b", "x"));
+}
+
+/// What the system gives at each write would make all images different.
+#[test]
+fn times_count_that_were_given_to_files_until_they_are_written() {
+    let story = |times: &[i64], then: Option<&str>| {
+        let mut story = Story::new();
+        let file = story.makes(ROOT, "f", NewNode::File);
+        story.writes(file, "text");
+        for &time in times {
+            let attributes = Attributes {
+                modified: Some(Moment(time)),
+                ..Attributes::default()
+            };
+            let node = file;
+            story.does(TreeChange::SetAttributes { node, attributes });
+        }
+        if let Some(text) = then {
+            story.writes(file, text);
+        }
+        story.tree.digest()
+    };
+    let never = story(&[], None);
+    assert_ne!(story(&[5], None), never);
+    assert_ne!(story(&[5], None), story(&[6], None));
+    assert_eq!(story(&[5, 6], None), story(&[6], None));
+    assert_eq!(story(&[5], Some("text")), never);
 }

@@ -179,7 +179,7 @@ impl Tree {
                 at: from,
                 data,
             } => {
-                let data = Rc::from(&data[..]);
+                let data = data.into();
                 self.change_file(index, at, *file, Change::Write { at: *from, data })
             }
             TreeChange::SetLen { file, len } => {
@@ -271,7 +271,7 @@ impl Tree {
         if !matches!(change, Change::SetLen(len) if is_same_len(len)) {
             inode.change(index, change);
         }
-        (node.modified, node.changed) = (at, at);
+        node.content_changed(at);
         let after = node.allocated();
         self.allocated = self.allocated - before + after;
         Ok(())

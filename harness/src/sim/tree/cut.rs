@@ -275,7 +275,7 @@ fn as_write(change: &TreeChange) -> Option<Change> {
     match change {
         TreeChange::Write { at, data, .. } => Some(Change::Write {
             at: *at,
-            data: data[..].into(),
+            data: data.into(),
         }),
         _ => None,
     }

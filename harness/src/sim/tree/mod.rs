@@ -12,7 +12,7 @@
 //! - `name_changes`: those of names among them.
 //! - `names`: directories, and which changes of names are durable.
 //! - [`cut`]: what a power cut or a kill leaves.
-//! - `digest`: a number by which crash images that are byte for byte alike are known.
+//! - `digest`: a number by which crash images that are alike are known.
 //! - [`load`], [`store`]: from a real directory to a list of changes, and back.
 //!
 //! # What is assumed beside [`Assumptions`](super::Assumptions)

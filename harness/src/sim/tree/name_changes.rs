@@ -167,7 +167,7 @@ impl Tree {
     ) -> HostResult<()> {
         for edit in &edits {
             let directory = self.node_mut(edit.name.directory)?;
-            (directory.modified, directory.changed) = (at, at);
+            directory.content_changed(at);
             directory.directory_mut()?.change(edit);
             if let Some(node) = edit.from.and_then(|node| self.node_mut(node).ok()) {
                 node.links = node.links.saturating_sub(1);

@@ -60,6 +60,8 @@ pub(super) struct Node {
     pub(super) group: u32,
     pub(super) accessed: Moment,
     pub(super) modified: Moment,
+    /// That time was given to it, as by `touch` or `cp -p`, and nothing has changed it since.
+    pub(super) modified_is_given: bool,
     pub(super) changed: Moment,
     /// How many names it has now.
     pub(super) links: u32,
@@ -79,6 +81,7 @@ impl Node {
             group: 0,
             accessed: at,
             modified: at,
+            modified_is_given: false,
             changed: at,
             links: 0,
             open: 0,
@@ -180,7 +183,15 @@ impl Node {
         self.user = user.unwrap_or(self.user);
         self.group = group.unwrap_or(self.group);
         self.accessed = accessed.unwrap_or(self.accessed);
-        self.modified = modified.unwrap_or(self.modified);
+        if let Some(modified) = modified {
+            (self.modified, self.modified_is_given) = (modified, true);
+        }
+    }
+
+    /// Its content has changed.
+    pub(super) fn content_changed(&mut self, at: Moment) {
+        (self.modified, self.modified_is_given) = (at, false);
+        self.changed = at;
     }
 
     pub(super) fn found(&self) -> Found {
