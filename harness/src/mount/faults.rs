@@ -1,13 +1,14 @@
 //! What fails on a mounted directory: rules as the simulator has them ([`FaultRule`]), by which an
 //! operation suffers a fault. What a program is told of it, and what it leaves, is the simulator's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use driver::host::OperationKind;
 use driver::units::{Bytes, FileOffset, FileRange};
 use fuser::{Errno, FileAttr};
 
+use super::known_names::KnownNames;
 use super::mounted_tree::MountedTree;
 use crate::sim::tree::TreeChange;
 use crate::sim::{Call, Fault, FaultPlan, FaultRule, Injected, InodeNumber};
@@ -16,6 +17,7 @@ use crate::sim::{Call, Fault, FaultPlan, FaultRule, Injected, InodeNumber};
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     plan: FaultPlan,
+    pub(super) names: KnownNames,
     injected: Vec<Injected>,
     asked: u64,
     /// How many bytes of a write were taken.
@@ -37,6 +39,7 @@ impl MountedTree {
         let plan = FaultPlan::at(rules.iter().cloned());
         self.faults = (!rules.is_empty()).then(|| Faults {
             plan,
+            names: KnownNames::of(&self.tree),
             ..Faults::default()
         });
     }
@@ -50,8 +53,7 @@ impl MountedTree {
     pub(super) fn may_look(&mut self, kind: OperationKind, node: InodeNumber) -> Result<(), Errno> {
         match self.fault(kind, Some(node), None, FileRange::default()) {
             None => Ok(()),
-            Some(Fault::Unsupported) => Err(Errno::EOPNOTSUPP),
-            Some(_) => Err(Errno::EIO),
+            Some(fault) => Err(error_of(fault)),
         }
     }
 
@@ -90,13 +92,15 @@ impl MountedTree {
             return Suffered::Nothing;
         }
         let (name, range) = (entry_of(change), change.range().unwrap_or_default());
-        let Some(fault) = self.fault(kind, change.subject(), name, range) else {
-            return Suffered::Nothing;
-        };
-        let failed = |error| Suffered::Instead(None, Some(error));
+        match self.fault(kind, change.subject(), name, range) {
+            Some(fault) => self.suffered(fault, change),
+            None => Suffered::Nothing,
+        }
+    }
+
+    /// What takes the place of a change that suffers this.
+    pub(super) fn suffered(&mut self, fault: Fault, change: &TreeChange) -> Suffered {
         match (fault, change) {
-            (Fault::NoSpace, _) => failed(Errno::ENOSPC),
-            (Fault::Unsupported, _) => failed(Errno::EOPNOTSUPP),
             (Fault::IoAfter, change) => Suffered::Instead(Some(change.clone()), Some(Errno::EIO)),
             (Fault::LyingSync, _) => Suffered::Instead(None, None),
             (Fault::FailedSync, TreeChange::SyncFile(file)) => {
@@ -122,35 +126,39 @@ impl MountedTree {
                 let punch = TreeChange::PunchHole { file: *file, range };
                 Suffered::Instead((count > 0).then_some(punch), Some(Errno::EIO))
             }
-            _ => failed(Errno::EIO),
+            (fault, _) => Suffered::Instead(None, Some(error_of(fault))),
         }
     }
 
-    fn fault(
+    /// What an operation suffers, which is counted. A change of names is about the `name`.
+    pub(super) fn fault(
         &mut self,
         kind: OperationKind,
         node: Option<InodeNumber>,
         name: Option<(InodeNumber, &std::ffi::OsStr)>,
         range: FileRange,
     ) -> Option<Fault> {
-        self.faults.as_ref()?;
-        // Rules go by paths, which are looked for only where there are rules.
-        let directory = name.map(|(directory, _)| directory);
-        let walked = self.tree.walk().into_iter();
-        let mut named = walked.filter(|(_, it)| Some(*it) == node.or(directory));
-        let path = named.next().map(|(path, _)| path).unwrap_or_default();
-        let path: Rc<Path> = match name {
-            Some((_, name)) if path == Path::new(".") => Path::new(name).into(),
-            Some((_, name)) => path.join(name).into(),
-            None => path.into(),
-        };
         let faults = self.faults.as_mut()?;
+        let path: Rc<Path> = match (name, node) {
+            (Some((directory, name)), _) => faults.names.path_of_name(directory, name).into(),
+            (None, Some(node)) => faults.names.path(node).into(),
+            (None, None) => PathBuf::new().into(),
+        };
         let mut call = Call::new(kind, &path).on(range.start, range.len);
         (call.index, call.inode) = (faults.asked, node);
         faults.asked += 1;
         let fault = faults.plan.decide(&call)?;
         faults.injected.push(Injected { call, fault });
         Some(fault)
+    }
+}
+
+/// What is told of an operation that fails without an effect.
+pub(super) fn error_of(fault: Fault) -> Errno {
+    match fault {
+        Fault::NoSpace => Errno::ENOSPC,
+        Fault::Unsupported => Errno::EOPNOTSUPP,
+        _ => Errno::EIO,
     }
 }
 

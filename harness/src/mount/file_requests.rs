@@ -17,15 +17,26 @@ const MOST_COPIED: u64 = 1 << 20;
 
 impl MountedTree {
     pub(super) fn read(&mut self, file: InodeNumber, at: u64, size: u32) -> Result<Vec<u8>, Errno> {
-        let read = self.read_unnoted(file, at, size);
-        let range = FileRange::new(FileOffset(at), Bytes(u64::from(size)));
-        let count = read.as_ref().map(|data| data.len() as u64);
-        self.note_read(file, range, &count.map_err(|error| *error));
+        let readable = self.readable(file, at, size);
+        let read = readable.and_then(|size| self.content_at(file, at, size));
+        self.note_content(file, at, size, &read);
         read
     }
 
-    fn read_unnoted(&mut self, file: InodeNumber, at: u64, size: u32) -> Result<Vec<u8>, Errno> {
-        let size = self.readable(file, at, size)?;
+    /// A read of a file, as it was asked for, was answered with this.
+    fn note_content(
+        &mut self,
+        file: InodeNumber,
+        at: u64,
+        size: u32,
+        read: &Result<Vec<u8>, Errno>,
+    ) {
+        let range = FileRange::new(FileOffset(at), Bytes(u64::from(size)));
+        let count = read.as_ref().map(|data| data.len() as u64);
+        self.note_read(file, range, &count.map_err(|error| *error));
+    }
+
+    fn content_at(&self, file: InodeNumber, at: u64, size: u32) -> Result<Vec<u8>, Errno> {
         let content = self.tree.content(file).map_err(|error| errno(&error))?;
         let rest = content.length().0.saturating_sub(at).min(u64::from(size));
         let mut data = vec![0; rest as usize];
@@ -105,17 +116,19 @@ impl MountedTree {
         if reserves && self.fitting(file, range)? < len {
             return Err(self.no_room());
         }
+        let mut changes = Vec::new();
         if clears && at < size {
             let range = FileRange::between(FileOffset(at)..FileOffset(end.min(size)));
-            self.carry_out(kind, TreeChange::PunchHole { file, range })?;
+            changes.push(TreeChange::PunchHole { file, range });
         }
         if reserves {
-            self.carry_out(kind, TreeChange::Reserve { file, range })?;
+            changes.push(TreeChange::Reserve { file, range });
         }
         if end > size && !keeps_size {
             let len = Bytes(end);
-            self.carry_out(kind, TreeChange::SetLen { file, len })?;
+            changes.push(TreeChange::SetLen { file, len });
         }
+        self.carry_out_all(kind, (file, range), changes)?;
         match durable {
             true => self.sync(file),
             false => Ok(()),
@@ -128,7 +141,11 @@ impl MountedTree {
         (file, handle, at): (InodeNumber, u64, u64),
         len: u64,
     ) -> Result<u32, Errno> {
-        let data = self.read(source, from, len.min(MOST_COPIED) as u32)?;
+        // The read is a part of it, and not one that rules count.
+        let size = len.min(MOST_COPIED) as u32;
+        let data = self.content_at(source, from, size);
+        self.note_content(source, from, size, &data);
+        let data = data?;
         if data.is_empty() {
             return Ok(0);
         }

@@ -7,7 +7,8 @@
 //!   It waits for none of them, so that many are in flight.
 //! - `translation`: the kernel's words and ours.
 //! - `file_requests`, `name_requests`: what each request means.
-//! - `faults`: what fails of them, by rules as the simulator has them.
+//! - `faults`: what fails of them, by rules as the simulator has them; `known_names`: the paths
+//!   that rules go by.
 //! - [`TreeMount`]: the mount, from the kernel's call to the end.
 //! - `own_view`: a mount that only one thread, and what it starts, can see.
 //!
@@ -33,6 +34,7 @@
 
 mod faults;
 mod file_requests;
+mod known_names;
 mod mounted_tree;
 mod name_requests;
 pub(crate) mod own_view;

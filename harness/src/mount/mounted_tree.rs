@@ -8,11 +8,12 @@ use driver::host::OperationKind;
 use driver::units::FileRange;
 use fuser::{Errno, FileAttr, Generation};
 
-use super::faults::{Faults, Suffered};
+use super::faults::{Faults, Suffered, error_of};
+use super::known_names::loser;
 use super::translation::{attributes, errno};
 use crate::clock::time_of_day;
 use crate::sim::tree::{Moment, NodeKind, Recorded, Tree, TreeChange};
-use crate::sim::{InodeNumber, PAGE_SIZE};
+use crate::sim::{Fault, InodeNumber, PAGE_SIZE};
 
 /// What a mounted directory may take. What exceeds it ends in ENOSPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,8 +181,46 @@ impl MountedTree {
         kind: OperationKind,
         change: TreeChange,
     ) -> Result<(), Errno> {
+        let suffered = self.suffers(kind, &change);
+        self.carry_out_as(kind, change, suffered)
+    }
+
+    /// Carries the changes out that one request is made of. Rules take it for one operation, on
+    /// these bytes of the file. What fails takes the place of the first change; where all of it is
+    /// done and then fails, of the last.
+    pub(super) fn carry_out_all(
+        &mut self,
+        kind: OperationKind,
+        (file, range): (InodeNumber, FileRange),
+        changes: Vec<TreeChange>,
+    ) -> Result<(), Errno> {
+        let fault = self.fault(kind, Some(file), None, range);
+        if let (Some(fault), true) = (fault, changes.is_empty()) {
+            return Err(error_of(fault));
+        }
+        let fails_at = match fault {
+            Some(Fault::IoAfter) => changes.len().saturating_sub(1),
+            _ => 0,
+        };
+        for (place, change) in changes.into_iter().enumerate() {
+            let suffered = match fault.filter(|_| place == fails_at) {
+                Some(fault) => self.suffered(fault, &change),
+                None => Suffered::Nothing,
+            };
+            self.carry_out_as(kind, change, suffered)?;
+        }
+        Ok(())
+    }
+
+    /// Carries a change out, or what takes its place, and notes it.
+    fn carry_out_as(
+        &mut self,
+        kind: OperationKind,
+        change: TreeChange,
+        suffered: Suffered,
+    ) -> Result<(), Errno> {
         let noted = self.answered.is_some().then(|| change.clone());
-        let (carried, result) = match self.suffers(kind, &change) {
+        let (carried, result) = match suffered {
             Suffered::Nothing => (noted.clone(), self.do_and_keep(kind, change)),
             Suffered::Instead(None, error) => (None, error.map_or(Ok(()), Err)),
             Suffered::Instead(Some(change), error) => {
@@ -215,9 +254,13 @@ impl MountedTree {
             return Err(self.no_room());
         }
         let at = Moment::of(time_of_day());
+        let loser = self.faults.as_ref().map(|_| loser(&self.tree, &change));
         self.tree
             .carry_out(kept, at, &change)
             .map_err(|error| errno(&error))?;
+        if let (Some(faults), Some(loser)) = (&mut self.faults, loser) {
+            faults.names.follow(&self.tree, &change, loser);
+        }
         self.logged += payload;
         let is_sync = matches!(change, TreeChange::SyncDirectory(_) | TreeChange::Settle);
         if let Some(log) = &mut self.log {

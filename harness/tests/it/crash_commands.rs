@@ -1,9 +1,12 @@
 //! `ubdlab crash` with programs that know nothing of it: what survives every crash is told from
 //! what does not, and the directory stays as it was.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use serde_json::Value;
 
-use crate::support::cli::Sandbox;
+use crate::support::cli::{PROGRAM, Sandbox, output, ubdlab};
 use crate::support::crash::{OLD_OR_NEW, crash, found, replacing, work};
 
 #[test]
@@ -260,4 +263,90 @@ fn whatever_is_asked_of_a_file_can_fail() {
         assert!(said.contains("failed as asked for: "), "{kind}: {said}");
         found(&done, 0);
     }
+}
+
+/// A program that takes a file for complete when it has its time, as rsync does, goes on without
+/// its content.
+#[test]
+fn a_time_that_is_given_before_the_content_is_durable_is_found() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let check = "test \"$(stat -c %Y work/f)\" != 1000000000 || grep -q new work/f";
+    let copy =
+        |sync: &str| format!("printf new >work/f{sync}; touch -d '2001-09-09 01:46:40 UTC' work/f");
+    for (sync, status) in [("", 1), ("; sync work/f", 0)] {
+        let script = copy(sync);
+        let done = crash(&sandbox, check, &["--json"], &["sh", "-c", &script]);
+        found(&done, status);
+    }
+}
+
+/// Whatever the changes that a request is made of, rules count it once.
+#[test]
+fn a_rule_counts_what_a_program_asks_for() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let second = |kind: &str| {
+        format!(
+            r#"{{"file": {{"path": "f"}}, "kind": "{kind}", "occurrence": {{"nth": 1}}, "fault": "io"}}"#
+        )
+    };
+    // It zeroes what is there, takes space, and makes the file longer.
+    let zero = "fallocate -z -l 9000 work/f && ! fallocate -z -l 20000 work/f && \
+                fallocate -z -l 30000 work/f";
+    let take = "fallocate -l 9000 work/f && ! fallocate -l 20000 work/f && \
+                fallocate -l 30000 work/f";
+    for (kind, script) in [("zero_range", zero), ("allocate", take)] {
+        let rule = second(kind);
+        let more = ["--json", "--fault", &rule];
+        let done = crash(&sandbox, "true", &more, &["sh", "-c", script]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(said.matches("failed as asked for: ").count(), 1, "{said}");
+        found(&done, 0);
+    }
+}
+
+#[test]
+fn a_rule_goes_by_the_name_that_a_file_has_then() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let rule = r#"{"file": {"path": "d/g"}, "kind": "write", "occurrence": {"nth": 0},
+                   "fault": "no_space"}"#;
+    let script = "echo >>work/f && mkdir work/c && mv work/f work/c/g && echo >>work/c/g && \
+                  mv work/c work/d && ! echo >>work/d/g";
+    let more = ["--json", "--fault", rule];
+    let done = crash(&sandbox, "true", &more, &["sh", "-c", script]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("write d/g 5+1: NoSpace"), "{said}");
+    found(&done, 0);
+}
+
+/// What is told of a finding can be given to a shell, whatever the name of its file.
+#[test]
+fn the_line_that_repeats_a_finding_takes_names_of_any_bytes() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let out = OsStr::from_bytes(b"f\xff 'd");
+    let script = replacing(false, true);
+    let mut command = ubdlab();
+    command.args(["crash", "--dir", "work", "--check", OLD_OR_NEW, "--out"]);
+    command.arg(out).args(["--", "sh", "-c", &script]);
+    let done = output(command.current_dir(sandbox.path("")));
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    let said = String::from_utf8_lossy(&done.stdout);
+    let again = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("again: "));
+    let again = again.unwrap().replacen("ubdlab", PROGRAM, 1);
+    // The shell that a user has.
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", &again]).current_dir(sandbox.path(""));
+    let again = output(&mut bash);
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    assert!(said.contains("ended with status 7"), "{said}");
 }
