@@ -1,5 +1,7 @@
 //! What every FUSE mount of ours has to do with its directory: to see whether it can be used, to
-//! say why not, and to take the mount away.
+//! say why not, and to take the mount away, also after SIGKILL (`unmounter`).
+
+mod unmounter;
 
 use std::fs::File;
 use std::io;
@@ -10,11 +12,14 @@ use driver::{shell_word, system_words};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
+pub(crate) use unmounter::Unmounter;
+use unmounter::wait_for_another;
+
 /// The kernel's end of all FUSE mounts.
 const DEVICE: &str = "/dev/fuse";
 
 /// The helper that mounts and unmounts for users who are not root.
-pub(crate) const HELPER: &str = "fusermount3";
+const HELPER: &str = "fusermount3";
 
 /// When the connection to the kernel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +45,23 @@ pub(crate) fn unmount_at_once(directory: &Path) -> Ended {
     Ended::WhenUnused
 }
 
-/// The directory as an absolute path without links, if there is nothing in it.
+/// The directory as an absolute path without links, if there is nothing in it. What another server
+/// has left there is waited for while its unmounter takes it away.
 ///
 /// # Errors
 /// What keeps something from being mounted there.
-pub(crate) fn empty(directory: &Path) -> Result<PathBuf, String> {
+pub(crate) fn cleared(directory: &Path) -> Result<PathBuf, String> {
+    let is_left_over = || {
+        let error = std::fs::read_dir(directory).err();
+        error.and_then(|error| Errno::from_io_error(&error)) == Some(Errno::NOTCONN)
+    };
+    if is_left_over() {
+        wait_for_another(|| !is_left_over());
+    }
+    empty(directory)
+}
+
+fn empty(directory: &Path) -> Result<PathBuf, String> {
     let words = |error: io::Error| match Errno::from_io_error(&error) {
         Some(Errno::NOTCONN) => left_over(directory),
         _ => system_words(error),

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, never};
 use userhelper::unfinished;
 
 use crate::mount::{Come, Limits, MountedTree, TreeMount};
-use crate::mountpoint::{empty, unmount_at_once};
+use crate::mountpoint::{Unmounter, cleared, unmount_at_once};
 
 use super::cannot_crash::CannotCrash;
 use super::command::{CommandLine, Ran, Terms, run};
@@ -65,7 +65,8 @@ impl FindingFile {
     }
 
     /// Mounts the remains on `directory`, which is empty, calls `mounted`, and serves them until
-    /// `until` has something, or somebody else has unmounted them.
+    /// `until` has something, or somebody else has unmounted them. The mount goes however the
+    /// program ends.
     ///
     /// # Errors
     /// If the file is wrong, or nothing can be mounted there.
@@ -78,7 +79,7 @@ impl FindingFile {
         let remains = self.remains()?;
         let cannot =
             |why: String| CannotCrash::Place(format!("{}: {why}", driver::shown(directory)));
-        let directory = empty(directory).map_err(cannot)?;
+        let directory = cleared(directory).map_err(cannot)?;
         let of_the_signal = directory.clone();
         let mounting = unfinished::do_undoably(
             || TreeMount::on(&directory),
@@ -88,10 +89,12 @@ impl FindingFile {
             },
         );
         let (mount, undoable) = mounting.map_err(|error| CannotCrash::Place(error.to_string()))?;
+        let unmounter = Unmounter::start(&directory);
         mounted();
         let mut tree = MountedTree::new(remains, Limits::default());
         let ended = mount.serve(&mut tree, until, &never::<()>());
         unfinished::undo(undoable, || drop(mount));
+        unmounter.end();
         Ok(match ended {
             Some(Come::Unmounted) => Shown::Unmounted,
             _ => Shown::UntilTheEnd,

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::mountpoint::HELPER;
+use super::HELPER;
 
 /// It ends when it is told to, or when what it has to take away is not there: of a mount that
 /// nobody answers the directory cannot be looked at. What ends whole process groups, such as a
@@ -36,11 +36,11 @@ const MOST_CHANGES: u32 = 16;
 
 /// The process. Without it a mount stays behind that the next server tells of.
 #[derive(Debug)]
-pub(super) struct Unmounter(Option<Child>);
+pub(crate) struct Unmounter(Option<Child>);
 
 impl Unmounter {
     /// Starts it for a mount that is there.
-    pub(super) fn start(directory: &Path) -> Unmounter {
+    pub(crate) fn start(directory: &Path) -> Unmounter {
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", SCRIPT, "ubdlab-unmounter"])
@@ -57,7 +57,7 @@ impl Unmounter {
     }
 
     /// Ends it: the mount is gone.
-    pub(super) fn end(mut self) {
+    pub(crate) fn end(mut self) {
         if let Some(mut child) = self.0.take() {
             if let Some(mut pipe) = child.stdin.take() {
                 // One that somebody has ended does not read.

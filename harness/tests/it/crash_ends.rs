@@ -96,21 +96,9 @@ fn a_signal_ends_the_checks_and_what_was_found_is_told() {
     // The end passes; of the rest, one check does not end.
     sandbox.write(MARKER, "");
     let check = &format!("grep -q new work/f || {{ {ENDLESS} & wait; }}");
-    let args = [
-        "crash",
-        "--dir",
-        "work",
-        "--check",
-        check,
-        "--jobs",
-        "1",
-        "--json",
-        "--",
-        "sh",
-        "-c",
-        "printf new >work/f",
-    ];
-    let mut child = start(&sandbox, &args);
+    let args = ["crash", "--dir", "work", "--check", check, "--jobs", "1"];
+    let command = ["--", "sh", "-c", "printf new >work/f"];
+    let mut child = start(&sandbox, &[&args[..], &["--json"], &command].concat());
     wait_for(&mut child, || runs(&sandbox));
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(
@@ -124,6 +112,38 @@ fn a_signal_ends_the_checks_and_what_was_found_is_told() {
     assert_eq!(report["stopped_early"], true);
     assert!(!runs(&sandbox));
     assert_eq!(sandbox.read("work/f"), b"old");
+    // In words.
+    let mut child = start(&sandbox, &[&args[..], &command].concat());
+    wait_for(&mut child, || runs(&sandbox));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = sandbox.text(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("\nstopped before all were checked\n"),
+        "{said}"
+    );
+    assert!(!said.contains("passes on all"), "{said}");
+}
+
+/// Without it the command would work on the real directory.
+#[test]
+fn a_command_or_a_check_that_takes_the_mount_away_ends_the_run() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    sandbox.write(MARKER, "");
+    let takes_away = format!("umount -l work; {ENDLESS}");
+    let check = format!("grep -q new work/f || {{ {takes_away}; }}");
+    for (command, check) in [(&*takes_away, "true"), ("printf new >work/f", &*check)] {
+        let done = crash(&sandbox, check, &["--jobs", "1"], &["sh", "-c", command]);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(done.status.code(), Some(3), "{said}");
+        let why = "the mount of the simulated directory was taken away";
+        assert!(said.contains(why), "{said}");
+        assert!(!runs(&sandbox));
+        assert_eq!(sandbox.read("work/f"), b"old");
+    }
 }
 
 #[test]
@@ -171,6 +191,18 @@ fn what_a_crash_has_left_is_mounted_until_a_signal_comes() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("m: somebody else has unmounted it"), "{said}");
     assert_eq!(output.status.code(), Some(0));
+    // Nor does a dead mount stay.
+    let mut child = start(&sandbox, &args);
+    wait_for(&mut child, || sandbox.path("m/f").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut child = start(&sandbox, &args);
+    wait_for(&mut child, || sandbox.path("m/f").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while directory.is_mounted() {
+        std::thread::yield_now();
+    }
 }
 
 /// The command has a view of the file system of its own, and what somebody unmounts goes from it:

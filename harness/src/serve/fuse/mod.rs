@@ -1,13 +1,12 @@
 //! FUSE: the device as the file `disk` in a directory of its own, and `status.json` beside it.
 //!
 //! [`mount`] is the endpoint: it mounts the directory, and sees to it that the mount goes however
-//! the program ends. `files` answers the kernel: what is there, and what each request means;
-//! `inodes` says what the kernel is told of the files. `requests` takes what the device has to do
-//! from there to the device and back, `change` is a change on that way, `span` says which sectors a
-//! range of bytes touches, and `turns` which change may begin when. `shared` has what all threads
-//! need. `seek` finds data and holes, `document` keeps what
-//! `status.json` says, `unmounter` is there for a server that is killed, and `errors` has the
-//! kernel's numbers for what can fail.
+//! the program ends (`crate::mountpoint`). `files` answers the kernel: what is there, and what each
+//! request means; `inodes` says what the kernel is told of the files. `requests` takes what the
+//! device has to do from there to the device and back, `change` is a change on that way, `span`
+//! says which sectors a range of bytes touches, and `turns` which change may begin when. `shared`
+//! has what all threads need. `seek` finds data and holes, `document` keeps what `status.json`
+//! says, and `errors` has the kernel's numbers for what can fail.
 //!
 //! The kernel keeps nothing of the content of `disk` (`FOPEN_DIRECT_IO`), nor its size for longer
 //! than an answer takes: other clients change both. What a loop device over `disk` keeps, the loop
@@ -45,6 +44,5 @@ mod seek;
 mod shared;
 mod span;
 mod turns;
-mod unmounter;
 
 pub use mount::Fuse;

@@ -4,9 +4,9 @@
 //! or not. Whoever still has a file of it open gets errors from then on: the kernel is told to end
 //! the connection, where it lets us, and otherwise the connection ends with the process. A second
 //! signal ends the process at once, and takes the mount with it ([`unfinished`]). After SIGKILL,
-//! and what is like it, a process that was started for that takes it away (`unmounter`). Where that
-//! was killed too, a mount stays behind, which answers nothing. It is noticed when the directory is
-//! to be used again, and the message has the command that clears it.
+//! and what is like it, a process that was started for that takes it away ([`Unmounter`]). Where
+//! that was killed too, a mount stays behind, which answers nothing. It is noticed when the
+//! directory is to be used again, and the message has the command that clears it.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,10 +21,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
 use driver::{shown, system_words};
 use fuser::{Config, MountOption, Session, SessionACL};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-use rustix::io::Errno;
 use userhelper::unfinished::{self, Undoable};
 
-use crate::mountpoint::{Ended, empty, unmount_at_once, why_not};
+use crate::mountpoint::{Ended, Unmounter, cleared, unmount_at_once, why_not};
 
 use super::super::budget::Budget;
 use super::super::export::Export;
@@ -34,7 +33,6 @@ use super::files::{Files, Look};
 use super::inodes::Owner;
 use super::requests::{MOST_IN_FLIGHT, Threads};
 use super::shared::Shared;
-use super::unmounter::{Unmounter, wait_for_another};
 
 /// The most threads that read requests from the kernel.
 const MOST_READERS: usize = 4;
@@ -283,19 +281,6 @@ fn unmount_ours(directory: &Path, ours: Option<&Identity>) -> Option<Ended> {
         return None;
     }
     Some(unmount_at_once(directory))
-}
-
-/// The directory to mount on, as [`empty`] has it. What another server has left there is waited
-/// for while its unmounter takes it away.
-fn cleared(directory: &Path) -> Result<PathBuf, String> {
-    let is_left_over = || {
-        let error = std::fs::read_dir(directory).err();
-        error.and_then(|error| Errno::from_io_error(&error)) == Some(Errno::NOTCONN)
-    };
-    if is_left_over() {
-        wait_for_another(|| !is_left_over());
-    }
-    empty(directory)
 }
 
 fn config(export: &Export) -> Config {
