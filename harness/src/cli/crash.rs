@@ -90,7 +90,7 @@ pub(super) struct Args {
     /// Look at no more images than this of one moment
     ///
     /// At most 100000. All that can be left, where that is not more. Images that are byte for
-    /// byte alike are checked once.
+    /// byte alike are checked once. Times of files count where COMMAND has set them itself.
     #[arg(
         long,
         value_name = "N",
@@ -224,7 +224,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let (Some(kept), Some(named)) = (&kept, &args.dir) {
         let interrupted = interrupt::signal().map(|_| "a signal has ended the run");
         match interrupted.or(session.why_not_kept()) {
-            None => session.keep(kept).map_err(failure)?,
+            None => session.keep(kept, interrupt.stop()).map_err(failure)?,
             Some(why) => {
                 let place = shown(named);
                 output::remark(format_args!("{place}: it stays as it was: {why}"));
@@ -247,7 +247,7 @@ fn crash(
     if !session.at_the_end.end.is_good() {
         return Ok((Report::of_a_bad_end(session, args), Ok(())));
     }
-    let plan = session.plan();
+    let plan = session.plan(interrupt.stop());
     let bar = bar(plan.planned.len() as u64);
     let progress = |done| bar.set_position(done);
     let checks = session.check(&plan, interrupt.stop(), &progress);

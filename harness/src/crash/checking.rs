@@ -2,7 +2,7 @@
 //! system, its own mount, and goes through the run once.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::mount::{Limits, MountedTree};
@@ -63,6 +63,11 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// Whether everything is to end.
+    pub(super) fn stop(&self) -> &'a AtomicBool {
+        self.checker.terms.stop
+    }
+
     /// Checks what a crash has left.
     ///
     /// # Errors
@@ -108,13 +113,17 @@ impl Checker<'_> {
 
     fn work(&self, plan: &Plan, shared: &Shared<'_>) -> Result<(), String> {
         let mut bench = Bench::new(self)?;
-        let mut replay = Replay::new(self.log, self.assumptions);
+        let stop = self.terms.stop;
+        let mut replay = Replay::new(self.log, self.assumptions, stop);
         loop {
             let place = shared.next.fetch_add(1, Ordering::Relaxed);
             let Some(planned) = plan.planned.get(place) else {
                 return Ok(());
             };
-            replay.advance_to(planned.point);
+            if stop.load(Ordering::Relaxed) || !replay.advance_to(planned.point) {
+                shared.stop();
+                return Ok(());
+            }
             let next = replay.next().map(|next| &next.change);
             let Some(image) = planned.recipe.image(&replay.tree, next) else {
                 continue;
@@ -151,6 +160,12 @@ impl Shared<'_> {
         }
         (self.progress)(checks.checked);
         error.is_some()
+    }
+
+    /// Not all of them are checked.
+    fn stop(&self) {
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.0.stopped = true;
     }
 
     fn note(&self, worked: Result<(), String>) {

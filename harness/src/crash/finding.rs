@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::Ordering;
 
 use driver::host::OperationKind;
 
@@ -158,6 +159,7 @@ pub(super) fn shrink(
     }
     let at_stake = tree.at_stake();
     let mut survivors = whole(&at_stake, recipe.survivors(&at_stake));
+    let stop = bench.stop();
     let mut attempt = |attempted: &TreeSurvivors| {
         let image = tree.after_power_cut(attempted).ok()?;
         let ran = bench.check(image).ok()?;
@@ -165,6 +167,9 @@ pub(super) fn shrink(
     };
     let places = decisions(&survivors);
     for place in places.into_iter().take(MOST_ATTEMPTS) {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let mut attempted = survivors.clone();
         place.survive(&mut attempted);
         if attempted == survivors {

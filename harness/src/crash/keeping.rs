@@ -64,6 +64,15 @@ pub enum CannotKeep {
         /// Its words.
         error: io::Error,
     },
+    /// Everything was to end before it was replaced.
+    #[error(
+        "--keep: {}: it stays as it was: a signal has ended the run",
+        shown(path)
+    )]
+    Stopped {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Others have changed it while the command worked on the copy.
     #[error(
         "--keep: {}: somebody else has changed it meanwhile: it stays, and what the command made \
@@ -102,6 +111,15 @@ pub enum CannotKeep {
         /// Why.
         error: io::Error,
     },
+}
+
+impl CannotKeep {
+    /// Everything was to end before this one was replaced.
+    pub(super) fn stopped(old: &Replaceable) -> CannotKeep {
+        CannotKeep::Stopped {
+            path: old.directory.clone(),
+        }
+    }
 }
 
 /// What is different after any change.

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, ResolveFlags, openat2, renameat_with, unlinkat,
@@ -36,8 +37,13 @@ const BESIDE: &str = ".ubdlab-crash-";
 /// Puts a directory with this content in the place of the one that was looked at, in one step.
 ///
 /// # Errors
-/// What was found to be different then, or the system's words. Whatever they say, nothing is lost.
-pub(super) fn replace(tree: &Tree, old: &Replaceable) -> Result<(), CannotCrash> {
+/// What was found to be different then, that it was to end, or the system's words. Whatever they
+/// say, nothing is lost.
+pub(super) fn replace(
+    tree: &Tree,
+    old: &Replaceable,
+    stop: &AtomicBool,
+) -> Result<(), CannotCrash> {
     let directory = &*old.directory;
     let parent = directory.parent().unwrap_or(directory);
     let failed = |doing, error| CannotKeep::System {
@@ -47,9 +53,13 @@ pub(super) fn replace(tree: &Tree, old: &Replaceable) -> Result<(), CannotCrash>
     };
     let new = made_in(parent).map_err(|error| failed("making another one beside it", error))?;
     let path = new.path().to_owned();
-    tree.store(&path)?;
-    let synced = sync_all(&path).and_then(|()| sync(parent));
-    synced.map_err(|error| failed("syncing what takes its place", error))?;
+    let goes_on = |goes_on: bool| match goes_on {
+        true => Ok(()),
+        false => Err(CannotKeep::stopped(old)),
+    };
+    goes_on(tree.store(&path, stop)?)?;
+    let synced = sync_all(&path, stop).and_then(|all| sync(parent).map(|()| all));
+    goes_on(synced.map_err(|error| failed("syncing what takes its place", error))?)?;
     nothing_mounted(directory)?;
     if let Some(changed) = old.changed(directory)? {
         let keep = || Ok::<_, CannotKeep>(new.keep());
@@ -92,7 +102,15 @@ pub(super) fn can_exchange_in(parent: &Path) -> Result<(), CannotKeep> {
 
 /// A directory that goes when a signal ends the process.
 fn made_in(parent: &Path) -> io::Result<TempDir> {
-    let make = || tempfile::Builder::new().prefix(BESIDE).tempdir_in(parent);
+    // The system's own words, without the name that was tried.
+    let without_path = |error: io::Error| match error.to_string().split_once(" at path ") {
+        Some((cause, _)) => io::Error::new(error.kind(), cause.to_owned()),
+        None => error,
+    };
+    let make = || {
+        let made = tempfile::Builder::new().prefix(BESIDE).tempdir_in(parent);
+        made.map_err(without_path)
+    };
     unfinished::create(make, |made| made.path().to_owned())
 }
 
@@ -104,18 +122,23 @@ fn sync(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes all of a directory durable but its own name. What is in a directory comes first.
-fn sync_all(directory: &Path) -> io::Result<()> {
+/// Makes all of a directory durable but its own name, unless everything is to end. What is in a
+/// directory comes first.
+fn sync_all(directory: &Path, stop: &AtomicBool) -> io::Result<bool> {
     for entry in std::fs::read_dir(directory)? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            sync_all(&entry.path())?;
+            sync_all(&entry.path(), stop)?;
         } else if kind.is_file() {
             sync(&entry.path())?;
         }
     }
-    sync(directory)
+    sync(directory)?;
+    Ok(!stop.load(Ordering::Relaxed))
 }
 
 /// Removes a directory with what is in it. It follows no link, and enters no other mount.

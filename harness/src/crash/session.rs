@@ -7,7 +7,7 @@ use std::time::Duration;
 use driver::shown;
 
 use crate::mount::{Limits, MountedTree};
-use crate::sim::tree::load::{MostLoaded, load};
+use crate::sim::tree::load::{CannotLoad, MostLoaded, load};
 use crate::sim::tree::{Recorded, TreeSurvivors};
 use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber};
 
@@ -16,7 +16,7 @@ use super::checking::{Bench, Checker, Checks};
 use super::command::{CommandLine, End, Ran, Terms, run};
 use super::finding::{Finding, Found, Group, groups, names_of, shrink, tell};
 use super::finding_file::{Crash, FORMAT, FindingFile, named_from};
-use super::keeping::Replaceable;
+use super::keeping::{CannotKeep, Replaceable};
 use super::kept_change::KeptChange;
 use super::own_ids::OwnIds;
 use super::place::View;
@@ -116,11 +116,13 @@ impl Session {
             nodes: options.limits.nodes,
             bytes: options.limits.bytes.min(options.limits.logged),
         };
-        let mut loaded = load(&options.directory, most)?;
+        let mut loaded = load(&options.directory, most, stop)?;
         OwnIds::of_this_process().take_over(&mut loaded.changes);
         let view = View::over(&options.directory).map_err(CannotCrash::Place)?;
-        let mut replay = Replay::new(&loaded.changes, options.assumptions);
-        replay.advance_to(loaded.changes.len() as u64);
+        let mut replay = Replay::new(&loaded.changes, options.assumptions, stop);
+        if !replay.advance_to(loaded.changes.len() as u64) {
+            return Err(CannotLoad::Stopped.into());
+        }
         let mut mounted = MountedTree::new(replay.tree, options.limits);
         mounted.record_after(loaded.changes);
         let terms = Terms {
@@ -195,7 +197,7 @@ impl Session {
     }
 
     /// Which crashes are going to be checked.
-    pub fn plan(&self) -> Plan {
+    pub fn plan(&self, stop: &AtomicBool) -> Plan {
         let Options {
             model,
             points,
@@ -210,7 +212,19 @@ impl Session {
             images,
             seed,
         };
-        Plan::make(&self.log, self.from, extent, assumptions)
+        let plan = || Plan::make(&self.log, self.from, extent, assumptions, stop);
+        // A thread takes over the memory of one that has ended before, as the run's has: what that
+        // has given back is not kept beside it.
+        std::thread::scope(|scope| {
+            let builder = std::thread::Builder::new().name("crash-plan".into());
+            match builder.spawn_scoped(scope, plan) {
+                Ok(planning) => {
+                    let planned = planning.join();
+                    planned.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                }
+                Err(_) => plan(),
+            }
+        })
     }
 
     fn checker<'a>(&'a self, stop: &'a AtomicBool) -> Checker<'a> {
@@ -240,8 +254,19 @@ impl Session {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Checks, CannotCrash> {
         let checked = self.checker(stop);
-        let checked = checked.check_all(plan, self.options.jobs, progress);
-        checked.map_err(CannotCrash::Place)
+        let checked = checked.check_all(plan, self.workers(plan), progress);
+        let mut checked = checked.map_err(CannotCrash::Place)?;
+        checked.stopped |= plan.is_cut_short;
+        Ok(checked)
+    }
+
+    /// How many checks run at a time: each has two copies of the directory, as it was at the moment
+    /// and as the crash leaves it, and together they are to have no more in memory than the
+    /// directory may take, but for one that takes more alone.
+    fn workers(&self, plan: &Plan) -> usize {
+        let fitting = self.options.limits.bytes / plan.largest.saturating_mul(2).max(1);
+        let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
+        self.options.jobs.min(fitting).max(1)
     }
 
     /// What was found: of each kind one, shrunk, with its story, in the order of the run.
@@ -278,7 +303,7 @@ impl Session {
         checker: &Checker<'_>,
     ) -> Result<Found, CannotCrash> {
         let mut bench = Bench::new(checker).map_err(CannotCrash::Place)?;
-        let mut replay = Replay::new(&self.log, self.options.assumptions);
+        let mut replay = Replay::new(&self.log, self.options.assumptions, checker.terms.stop);
         let mut found = Found::default();
         for (place, images, ran) in groups {
             let Some(planned) = plan.planned.get(place) else {
@@ -288,12 +313,14 @@ impl Session {
                 continue;
             }
             let stopped = checker.terms.stop.load(Ordering::Relaxed);
-            if found.told.len() == MOST_TOLD || stopped && !found.told.is_empty() {
+            if found.told.len() == MOST_TOLD
+                || stopped && !found.told.is_empty()
+                || !replay.advance_to(planned.point)
+            {
                 found.untold_kinds += 1;
                 found.untold_images += images;
                 continue;
             }
-            replay.advance_to(planned.point);
             let (recipe, ran) = shrink(&mut bench, &replay.tree, planned.recipe.clone(), ran);
             // What is lost beside the cause may have hidden that it is a known one.
             if found.has(&ran, images) {
@@ -365,7 +392,8 @@ impl Session {
         if let Recipe::Exactly(survivors) = recipe {
             return survivors.clone();
         }
-        let mut replay = Replay::new(&self.log, self.options.assumptions);
+        let never = AtomicBool::new(false);
+        let mut replay = Replay::new(&self.log, self.options.assumptions, &never);
         replay.advance_to(point);
         recipe.survivors(&replay.tree.at_stake())
     }
@@ -382,11 +410,14 @@ impl Session {
     /// Makes the real directory what it became by the command. The old one is gone then.
     ///
     /// # Errors
-    /// The system's, which say where both are, or that the directory is as it was.
-    pub fn keep(&self, old: &Replaceable) -> Result<(), CannotCrash> {
-        let mut replay = Replay::new(&self.log, self.options.assumptions);
-        replay.advance_to(self.log.len() as u64);
-        replace(&replay.tree, old)
+    /// The system's, which say where both are, or that the directory is as it was, as it also is
+    /// if everything is to end before they have exchanged their names.
+    pub fn keep(&self, old: &Replaceable, stop: &AtomicBool) -> Result<(), CannotCrash> {
+        let mut replay = Replay::new(&self.log, self.options.assumptions, stop);
+        match replay.advance_to(self.log.len() as u64) {
+            true => replace(&replay.tree, old, stop),
+            false => Err(CannotKeep::stopped(old).into()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::cli::{PROGRAM, Sandbox};
 use crate::support::crash::{crash, start, wait_for, work};
 use crate::support::fuse::Directory;
+use crate::support::mounted::Mounted;
 
 /// Runs a command that says so, and has to be refused before.
 fn refused(sandbox: &Sandbox, more: &[&str], error: &str) {
@@ -46,6 +47,41 @@ fn a_directory_with_a_mount_beneath_it_is_refused() {
     assert!(mount.status().unwrap().success());
     refused(&sandbox, &[], "work/with space: found a mount there");
     assert_eq!(sandbox.read("other/precious"), b"precious");
+}
+
+#[test]
+fn a_directory_that_is_a_mount_itself_is_refused() {
+    let Some(sandbox) = work(&[]) else {
+        return;
+    };
+    let at = sandbox.path("work");
+    let Some(_mounted) = Mounted::tmpfs(&at, 1 << 20) else {
+        return;
+    };
+    sandbox.write("work/f", "old");
+    refused(&sandbox, &[], "work: found a mount there");
+}
+
+#[test]
+fn a_directory_in_one_that_cannot_be_written_is_refused() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    std::fs::create_dir(sandbox.path("work/in")).unwrap();
+    sandbox.write("work/in/f", "old");
+    let at = sandbox.path("work");
+    let read_only = ["-o", "bind,ro", at.to_str().unwrap()];
+    let Some(_mounted) = Mounted::with(&at, &read_only) else {
+        return;
+    };
+    let before = sandbox.contents();
+    let args = ["crash", "--dir", "work/in", "--check", "true", "--keep"];
+    let done = sandbox.run(&[&args[..], &["--", "sh", "-c", "echo >ran"]].concat());
+    let said = sandbox.text(&done.stderr);
+    let why = "work: exchanging two directories in it: read-only file system";
+    assert!(said.contains(why), "{said}");
+    assert_eq!(done.status.code(), Some(3));
+    assert_eq!(sandbox.contents(), before);
 }
 
 #[test]

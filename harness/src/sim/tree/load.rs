@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use driver::host::{Access, HostFile, HostNames, OperationKind};
 use driver::shown;
@@ -41,6 +42,9 @@ pub struct Loaded {
 /// Why a directory cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotLoad {
+    /// It was to end before.
+    #[error("reading the directory was stopped")]
+    Stopped,
     /// What the system said.
     #[error("{}: {}", shown(path), driver::system_words(error))]
     System {
@@ -72,11 +76,12 @@ pub enum CannotLoad {
     },
 }
 
-/// Reads `directory` with all that is in it. It has to stay as it is meanwhile.
+/// Reads `directory` with all that is in it, until `stop` says that everything is to end. It has to
+/// stay as it is meanwhile.
 ///
 /// # Errors
-/// If it cannot be read, or has more in it than `most`.
-pub fn load(directory: &Path, most: MostLoaded) -> Result<Loaded, CannotLoad> {
+/// If it cannot be read, has more in it than `most`, or was to end.
+pub fn load(directory: &Path, most: MostLoaded, stop: &AtomicBool) -> Result<Loaded, CannotLoad> {
     let mut loading = Loading {
         changes: Vec::new(),
         left_out: Vec::new(),
@@ -84,6 +89,7 @@ pub fn load(directory: &Path, most: MostLoaded) -> Result<Loaded, CannotLoad> {
         next: ROOT.0,
         bytes: 0,
         most,
+        stop,
     };
     let metadata = std::fs::metadata(directory).map_err(|error| system(directory, error))?;
     let number = loading.number(directory)?;
@@ -96,7 +102,7 @@ pub fn load(directory: &Path, most: MostLoaded) -> Result<Loaded, CannotLoad> {
     })
 }
 
-struct Loading {
+struct Loading<'a> {
     changes: Vec<Recorded>,
     left_out: Vec<PathBuf>,
     /// Files with several names, by device and inode.
@@ -104,9 +110,17 @@ struct Loading {
     next: u64,
     bytes: u64,
     most: MostLoaded,
+    stop: &'a AtomicBool,
 }
 
-impl Loading {
+impl Loading<'_> {
+    fn check_stop(&self) -> Result<(), CannotLoad> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(CannotLoad::Stopped),
+            false => Ok(()),
+        }
+    }
+
     fn push(&mut self, kind: OperationKind, change: TreeChange) {
         self.changes.push(Recorded {
             kind,
@@ -141,6 +155,7 @@ impl Loading {
     }
 
     fn one(&mut self, path: &Path, name: EntryName) -> Result<(), CannotLoad> {
+        self.check_stop()?;
         let metadata = std::fs::symlink_metadata(path).map_err(|error| system(path, error))?;
         let kind = metadata.file_type();
         let identity = (metadata.dev(), metadata.ino());
@@ -190,6 +205,7 @@ impl Loading {
             let run = run.map_err(failed)?;
             let mut at = run.start;
             while at < run.end() {
+                self.check_stop()?;
                 let piece = (run.end() - at).min(Bytes(PIECE));
                 self.bytes += piece.0;
                 if self.bytes > self.most.bytes {

@@ -5,10 +5,12 @@ use std::fs::{File, FileTimes};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use driver::shown;
 use driver::units::FileOffset;
 
+use super::super::survivors::InodeNumber;
 use super::carry_out::Tree;
 use super::node::{Found, NodeKind};
 
@@ -24,14 +26,18 @@ pub struct CannotStore {
 }
 
 impl Tree {
-    /// Writes all of it into `directory`, which is empty, with owners where the user may give them.
+    /// Writes all of it into `directory`, which is empty, with owners where the user may give them,
+    /// until `stop` says that everything is to end. Whether all of it is written.
     ///
     /// # Errors
     /// The system's.
-    pub fn store(&self, directory: &Path) -> Result<(), CannotStore> {
+    pub fn store(&self, directory: &Path, stop: &AtomicBool) -> Result<bool, CannotStore> {
         let mut written: BTreeMap<_, PathBuf> = BTreeMap::new();
         let walked = self.walk();
         for (path, number) in &walked {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
             let path = directory.join(path);
             let failed = |error| CannotStore {
                 path: path.clone(),
@@ -47,7 +53,7 @@ impl Tree {
             match found.kind {
                 NodeKind::Directory if *path == *directory.join(".") => {}
                 NodeKind::Directory => std::fs::create_dir(&path).map_err(failed)?,
-                NodeKind::File => self.store_file(*number, &path).map_err(failed)?,
+                NodeKind::File => self.store_file(*number, &path, stop).map_err(failed)?,
                 NodeKind::SymbolicLink => {
                     let target = self.target(*number).unwrap_or(Path::new(""));
                     symlink(target, &path).map_err(failed)?;
@@ -64,17 +70,19 @@ impl Tree {
                 give(&path, &found).map_err(|error| CannotStore { path, error })?;
             }
         }
-        Ok(())
+        Ok(!stop.load(Ordering::Relaxed))
     }
 
-    fn store_file(&self, number: super::super::InodeNumber, path: &Path) -> io::Result<()> {
+    fn store_file(&self, number: InodeNumber, path: &Path, stop: &AtomicBool) -> io::Result<()> {
         let file = File::options().write(true).create_new(true).open(path)?;
         let Ok(content) = self.content(number) else {
             return Ok(());
         };
         file.set_len(content.length().0)?;
         let mut at = FileOffset(0);
-        while let Some(run) = content.next_data(at) {
+        while let Some(run) = content.next_data(at)
+            && !stop.load(Ordering::Relaxed)
+        {
             let len = run.len.0.min(PIECE);
             let mut data = vec![0; len as usize];
             let count = content.read_at(&mut data, run.start);

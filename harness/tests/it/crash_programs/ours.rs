@@ -166,7 +166,9 @@ fn interrupted() -> Option<Sandbox> {
     let work = sandbox.path("work");
     std::fs::remove_dir_all(&work).unwrap();
     std::fs::create_dir(&work).unwrap();
-    file.remains().unwrap().store(Path::new(&work)).unwrap();
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let remains = file.remains().unwrap();
+    assert!(remains.store(Path::new(&work), &never).unwrap());
     Some(sandbox)
 }
 
