@@ -23,8 +23,8 @@ fn crashed(sandbox: &Sandbox, check: &str, more: &[&str], command: &[&str], stat
     )
 }
 
-/// With FULL a power cut corrupts nothing, with OFF it may. WAL is exclusive, so that it needs no
-/// mapping that is shared.
+/// With FULL a power cut corrupts nothing, with OFF it may, and with NORMAL it may where there is a
+/// rollback journal. WAL is exclusive, so that it needs no mapping that is shared.
 #[test]
 fn a_database_survives_with_its_syncs_and_not_without() {
     let Some((sqlite, sandbox)) = sqlite() else {
@@ -35,11 +35,17 @@ fn a_database_survives_with_its_syncs_and_not_without() {
          insert into t select value, hex(randomblob(500)) from generate_series(1, 30)'"
     );
     let check = format!("test \"$({sqlite} work/db 'pragma integrity_check')\" = ok");
-    for (journal, synchronous, status) in [
+    let modes = [
         ("delete", "full", 0),
         ("wal", "full", 0),
         ("delete", "off", 1),
-    ] {
+        ("delete", "normal", 1),
+        ("delete", "extra", 0),
+        ("wal", "off", 1),
+        ("wal", "normal", 0),
+        ("wal", "extra", 0),
+    ];
+    for &(journal, synchronous, status) in share(&modes[..], &modes[..3]) {
         let script = format!(
             "pragma locking_mode=exclusive; pragma journal_mode={journal}; \
              pragma synchronous={synchronous}; \
