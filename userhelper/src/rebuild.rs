@@ -320,7 +320,9 @@ impl<H: ImageHost> Rebuild<H> {
         match is_named.map_err(examining())? {
             true => Ok(()),
             false => Err(ResizeError::Refused(
-                "the COW file's name has been given to another file meanwhile".into(),
+                "the COW file has lost its name meanwhile: somebody has moved it, removed it or \
+                 given the name to another file"
+                    .into(),
             )),
         }
     }

@@ -296,6 +296,7 @@ impl Export {
         match &found {
             Found::Cut(words) if is_news => self.end(Ending::Cut(words.clone())),
             Found::Renamed(words) if is_news => self.tell(words),
+            Found::Nothing if is_news => self.tell(&self.0.file.returned()),
             _ => {}
         }
         found

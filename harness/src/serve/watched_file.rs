@@ -4,7 +4,8 @@
 //! Both are looked for whenever something is to be durable, when somebody asks for the status, and
 //! at the end. A device whose file was cut ends: what lay past the cut is lost, and where something
 //! is written past it later, what lies between would read as zeros. One whose name is another
-//! file's goes on, because all of it is there as long as it is open.
+//! file's goes on, because all of it is there as long as it is open; that it has its name again is
+//! told too.
 //!
 //! A file that was cut and is as long again before anybody looks is not told from one that was left
 //! alone. While the device is resized it changes length and name of its file itself: nothing is
@@ -126,9 +127,17 @@ impl WatchedFile {
             _ => Found::Nothing,
         };
         state.longest = state.longest.max(len);
-        let is_news = now != Found::Nothing && now != state.found;
+        let is_news = now != state.found;
         state.found = now.clone();
         (now, is_news)
+    }
+
+    /// What is told when the file has its name again.
+    pub(super) fn returned(&self) -> String {
+        format!(
+            "{}: the name is again that of the file that is served",
+            shown(&self.path)
+        )
     }
 
     fn cut(&self, from: u64, to: u64) -> String {
@@ -211,6 +220,7 @@ mod tests {
         assert!(is_news && matches!(&found, Found::Renamed(why) if why.contains("another name")));
         // One that has its name again is as it was.
         std::fs::rename(&aside, &watched.path).unwrap();
+        assert_eq!(looked(&watched), (Found::Nothing, true));
         assert_eq!(looked(&watched), (Found::Nothing, false));
         std::fs::rename(&watched.path, &aside).unwrap();
         std::fs::write(&watched.path, "another's").unwrap();

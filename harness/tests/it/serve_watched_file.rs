@@ -155,6 +155,9 @@ fn a_device_whose_name_is_another_file_s_goes_on_and_says_where_it_is() {
     let place = changed.rsplit_once("until then it is ").unwrap().1;
     assert!(std::fs::read(place).unwrap() == sandbox.read("aside"));
     assert_eq!(client.read(0, 512), [7; 512]);
+    let rebuild = ["ctl", "@ctl", "resize", "2M", "--strategy", "rebuild"];
+    let refused = sandbox.text(&sandbox.run(&rebuild).stderr);
+    assert!(refused.contains("somebody has moved it"), "{refused}");
     let said = server.stop();
     assert_eq!(
         said.matches("somebody has given the name").count(),
@@ -162,6 +165,25 @@ fn a_device_whose_name_is_another_file_s_goes_on_and_says_where_it_is() {
         "{said}"
     );
     assert_eq!(sandbox.read("cow"), b"another's");
+}
+
+#[test]
+fn that_a_file_has_its_name_again_is_told() {
+    let sandbox = Sandbox::with_device();
+    let server = start(&sandbox, &[]);
+    let mut client = Client::connect(&sandbox.path("nbd"));
+    let (cow, aside) = (sandbox.path("cow"), sandbox.path("aside"));
+    std::fs::rename(&cow, &aside).unwrap();
+    client.flush();
+    std::fs::rename(&aside, &cow).unwrap();
+    for _ in 0..2 {
+        client.flush();
+    }
+    let status = sandbox.report(&["ctl", "@ctl", "status"]);
+    assert_eq!(status["file_changed"], serde_json::Value::Null);
+    let said = server.stop();
+    let again = "cow: the name is again that of the file that is served";
+    assert_eq!(said.matches(again).count(), 1, "{said}");
 }
 
 /// A device changes length and name of its file itself.

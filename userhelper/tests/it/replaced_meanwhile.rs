@@ -85,7 +85,8 @@ fn a_file_that_took_the_name_during_a_rebuild_keeps_it() {
             _ => {}
         }
     };
-    let why = "the COW file's name has been given to another file meanwhile";
+    let why = "the COW file has lost its name meanwhile: somebody has moved it, removed it or given \
+               the name to another file";
     assert_eq!(error, ResizeError::Refused(why.into()));
     assert_eq!(host.contents(COW).unwrap(), b"somebody else's");
     assert_eq!(device.capacity(), SectorCount(64));
