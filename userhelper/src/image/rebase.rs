@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use driver::blk::{Completion, Request, Status, Tag};
 use driver::cow::{HeaderChange, LONGEST_HEADER, OtherBacking};
 use driver::driver::Driver;
-use driver::host::HostFile;
+use driver::host::{Access, HostFile};
 use driver::open::{
     ChosenBacking, NewBacking, OpenError, OpenOptions, open, open_backing, reopen_backing,
 };
@@ -181,15 +181,18 @@ fn open_new<H: ImageHost>(
     chosen: ChosenBacking<'_>,
 ) -> Result<NewBacking<H::File>, ImageError> {
     let backing = chosen.path;
-    let new = open_backing(host, &cow.path, chosen)?;
-    let is_cow = host.is_same_file(cow.device.cow(), new.held.file());
-    if is_cow.map_err(ImageError::host(&cow.path, "examining", FileOffset(0)))? {
-        return Err(OpenError::BacksItself {
-            path: cow.path.clone(),
-            backing: backing.to_owned(),
+    // Before the lock, which the COW file's own would refuse. What cannot be opened is told then.
+    if let Ok(named) = host.open(backing, Access::ReadOnly) {
+        let is_cow = host.is_same_file(cow.device.cow(), &named);
+        if is_cow.map_err(ImageError::host(&cow.path, "examining", FileOffset(0)))? {
+            return Err(OpenError::BacksItself {
+                path: cow.path.clone(),
+                backing: backing.to_owned(),
+            }
+            .into());
         }
-        .into());
     }
+    let new = open_backing(host, &cow.path, chosen)?;
     let image = backing_change::image(&cow.device).map_err(ImageError::resize(&cow.path))?;
     if !backing_change::has_room_for_mark(image) && new.held.len() != image.header.size {
         return Err(ImageError::Size {

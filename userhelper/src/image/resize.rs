@@ -127,7 +127,23 @@ pub fn plan_resize<H: ImageHost>(
     cow: &CowImageFile<H::File>,
     wish: Wish,
 ) -> Result<Plan, ImageError> {
-    plan_for(host, &cow.path, &cow.device, wish)
+    let plan = plan_for(host, &cow.path, &cow.device, wish)?;
+    check_file_length(host, &cow.path, &plan)?;
+    Ok(plan)
+}
+
+/// Whether the file can be as long as the plan makes it.
+fn check_file_length<H: ImageHost>(host: &H, path: &Path, plan: &Plan) -> Result<(), ImageError> {
+    let end = match plan.new_geometry {
+        Some(geometry) => geometry.data_end(),
+        None => FileOffset(plan.new_size.0),
+    };
+    let len = end - FileOffset(0);
+    let growing = ImageError::host(path, "making the file longer", end);
+    match plan.new_size > plan.old_size {
+        true => host.check_len(path, len).map_err(growing),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn plan_for<H: ImageHost>(

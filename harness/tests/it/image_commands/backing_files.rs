@@ -142,6 +142,21 @@ fn a_cow_file_is_no_backing_file_unless_it_is_said_to_be_raw() {
     sandbox.succeeds(&[&convert[..], &["--backing-format", "raw"]].concat());
 }
 
+/// The lock that it has would refuse it, and say something else.
+#[test]
+fn a_file_is_not_given_itself_for_a_backing_file() {
+    let sandbox = Sandbox::with_device();
+    std::fs::hard_link(sandbox.path("cow"), sandbox.path("link")).unwrap();
+    for backing in ["cow", "link"] {
+        let named = format!("@{backing}");
+        let rebase = ["image", "rebase", "@cow", "--backing", &named];
+        let why = format!("@cow: its backing file @{backing} is the COW file itself");
+        for unsafely in [&[][..], &["--unsafe"]] {
+            sandbox.refuses(&[&rebase[..], unsafely].concat(), &why);
+        }
+    }
+}
+
 /// As a loop device or a volume is.
 #[test]
 fn a_block_device_that_would_have_to_be_longer_is_refused_before_anything_is_changed() {
@@ -184,9 +199,11 @@ fn a_block_device_that_would_have_to_be_longer_is_refused_before_anything_is_cha
 fn a_file_that_cannot_be_as_long_is_refused_before_anything_is_changed() {
     let sandbox = Sandbox::with_device();
     sandbox.write("empty", "");
+    // The COW file is as long already.
+    sandbox.succeeds(&["image", "resize", "@cow", "80M"]);
     for command in [
-        "resize @cow 1G --extend-backing --dry-run",
-        "resize @cow 1G --extend-backing",
+        "resize @cow 80M --extend-backing --dry-run",
+        "resize @cow 80M --extend-backing",
     ] {
         let before = sandbox.contents();
         let program = env!("CARGO_BIN_EXE_ubdlab");
@@ -197,7 +214,7 @@ fn a_file_that_cannot_be_as_long_is_refused_before_anything_is_changed() {
         assert_eq!(output.status.code(), Some(3), "{command}");
         assert_eq!(
             sandbox.text(&output.stderr),
-            "ubdlab: @backing: byte 1073741824: extending the backing file: the file would be \
+            "ubdlab: @backing: byte 83886080: extending the backing file: the file would be \
              larger than the host allows\n"
         );
         assert!(before == sandbox.contents(), "{command}");

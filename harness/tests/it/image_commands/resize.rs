@@ -10,7 +10,7 @@ use driver::units::Sector;
 use harness::plain_format;
 use userhelper::real_files::RealHost;
 
-use crate::support::cli::{SIZE, Sandbox, ftrace, side_by_side};
+use crate::support::cli::{PROGRAM, SIZE, Sandbox, ftrace, output, side_by_side};
 use crate::support::images::{SOME, VERSIONS, name_of, read};
 
 const STRATEGIES: [&str; 3] = ["headroom", "rebuild", "reflow"];
@@ -492,4 +492,27 @@ fn a_reflow_frees_what_the_file_system_calls_a_hole_and_keeps() {
         "{before}, then {}",
         taken()
     );
+}
+
+/// A limit of the process is as good as one of the file system.
+#[test]
+fn a_file_that_cannot_be_as_long_is_said_by_a_dry_run() {
+    let sandbox = Sandbox::with_device();
+    for strategy in ["rebuild", "reflow"] {
+        for more in [&["--dry-run"][..], &[]] {
+            let before = sandbox.contents();
+            let script = "ulimit -f 131072; exec \"$0\" image resize \"$@\"";
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", script, PROGRAM]).args(more);
+            shell
+                .arg(sandbox.path("cow"))
+                .args(["1G", "--strategy", strategy]);
+            let done = output(&mut shell);
+            let said = sandbox.text(&done.stderr);
+            let why = "making the file longer: the file would be larger than the host allows";
+            assert!(said.contains(why), "{strategy} {more:?}: {said}");
+            assert_eq!(done.status.code(), Some(3));
+            assert_eq!(sandbox.contents(), before);
+        }
+    }
 }
