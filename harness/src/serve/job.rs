@@ -35,6 +35,13 @@ pub enum Job {
         /// Durable when done.
         fua: bool,
     },
+    /// Write zeros to the sectors as data, so that they have their space.
+    WriteOutZeroes {
+        /// Which.
+        range: SectorRange,
+        /// Durable when done.
+        fua: bool,
+    },
 }
 
 /// A job that has ended.
@@ -56,9 +63,10 @@ impl Job {
     /// The sectors that it is about; empty for a flush.
     pub fn range(&self) -> SectorRange {
         match self {
-            Job::Read(range) | Job::Discard { range, .. } | Job::WriteZeroes { range, .. } => {
-                *range
-            }
+            Job::Read(range)
+            | Job::Discard { range, .. }
+            | Job::WriteZeroes { range, .. }
+            | Job::WriteOutZeroes { range, .. } => *range,
             Job::Write { start, data, .. } => {
                 SectorRange::new(*start, Bytes(data.len() as u64).whole_sectors())
             }
@@ -66,17 +74,22 @@ impl Job {
         }
     }
 
-    /// Whether it changes sectors, and carries no data for them.
-    pub(super) fn is_without_data(&self) -> bool {
-        matches!(self, Job::Discard { .. } | Job::WriteZeroes { .. })
+    /// Whether it changes sectors, and carries no data for them: it may be of any length, and is
+    /// served a few parts at a time.
+    pub(super) fn comes_in_parts(&self) -> bool {
+        matches!(
+            self,
+            Job::Discard { .. } | Job::WriteZeroes { .. } | Job::WriteOutZeroes { .. }
+        )
     }
 
-    /// Whether a flush comes after it. The driver takes FUA with writes only.
+    /// Whether a flush comes after it. The driver takes FUA with writes only, and with each of them
+    /// it would sync.
     pub(super) fn then_flush(&self) -> bool {
         match self {
-            Job::Discard { range, fua } | Job::WriteZeroes { range, fua } => {
-                *fua && !range.is_empty()
-            }
+            Job::Discard { range, fua }
+            | Job::WriteZeroes { range, fua }
+            | Job::WriteOutZeroes { range, fua } => *fua && !range.is_empty(),
             Job::Read(_) | Job::Write { .. } | Job::Flush => false,
         }
     }
@@ -88,6 +101,7 @@ impl Job {
             Job::Flush => Operation::Flush,
             Job::Discard { .. } => Operation::Discard,
             Job::WriteZeroes { .. } => Operation::WriteZeroes,
+            Job::WriteOutZeroes { .. } => Operation::Write { fua: false },
         }
     }
 }

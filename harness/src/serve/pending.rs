@@ -13,13 +13,13 @@ use super::budget::Permit;
 use super::job::{Job, longest_transfer, pieces, request, segments};
 use super::record::NotedJob;
 
-/// The most parts of a job without data that are under way at once.
+/// The most parts of a job that comes in parts that are under way at once.
 const PARTS_AT_ONCE: usize = 16;
 
-/// The most of a job without data that is under way at once: others are served between two parts,
-/// and a server that ends waits for those under way. Where zeros have to be written this takes some
-/// milliseconds.
-const MOST_AT_ONCE: SectorCount = SectorCount((8 << 20) / SECTOR_SIZE);
+/// The most of a job that comes in parts that is under way at once: others are served between two
+/// parts, and a server that ends waits for those under way. Where zeros have to be written this
+/// takes some milliseconds.
+pub(super) const MOST_AT_ONCE: SectorCount = SectorCount((8 << 20) / SECTOR_SIZE);
 
 /// The number of a part within its job takes this many bits of a tag.
 pub(super) const PART_BITS: u32 = 24;
@@ -38,9 +38,11 @@ pub(super) struct Pending<C> {
     pub(super) is_given_up: bool,
     /// Parts that are under way.
     under_way: usize,
-    /// The sectors of those parts, of a job without data.
+    /// It carries no data, and is submitted in parts.
+    comes_in_parts: bool,
+    /// The sectors of those parts, of such a job.
     sectors_under_way: SectorCount,
-    /// What has to be submitted yet of a job without data.
+    /// What has to be submitted yet of such a job.
     rest: SectorRange,
     /// It is too long for all of its parts to be under way at once.
     pub(super) is_long: bool,
@@ -86,9 +88,10 @@ impl<C> Pending<C> {
             read: BTreeMap::new(),
             is_given_up: false,
             under_way: 0,
+            comes_in_parts: job.comes_in_parts(),
             sectors_under_way: SectorCount(0),
             rest: SectorRange::default(),
-            is_long: job.is_without_data() && range.count > MOST_AT_ONCE,
+            is_long: job.comes_in_parts() && range.count > MOST_AT_ONCE,
             parts: 0,
             operation,
             then_flush,
@@ -150,7 +153,9 @@ impl<C> Pending<C> {
                 });
                 write.collect()
             }
-            Job::Discard { range, .. } | Job::WriteZeroes { range, .. } => {
+            Job::Discard { range, .. }
+            | Job::WriteZeroes { range, .. }
+            | Job::WriteOutZeroes { range, .. } => {
                 self.rest = range;
                 match self.is_long {
                     true => Vec::new(),
@@ -175,10 +180,12 @@ impl<C> Pending<C> {
                 let data = segments.map(|segment| segment.data).collect();
                 self.read.insert(request.tag.0 & PART_MASK, data);
             }
-            Operation::Discard | Operation::WriteZeroes => {
+            Operation::Discard | Operation::WriteZeroes | Operation::Write { .. }
+                if self.comes_in_parts =>
+            {
                 self.sectors_under_way -= request.range().count;
             }
-            Operation::Write { .. } | Operation::Flush => {}
+            _ => {}
         }
     }
 
@@ -213,10 +220,15 @@ impl<C> Pending<C> {
         tag
     }
 
-    /// The next parts of a job without data, as many as may be under way.
+    /// The next parts of a job that comes in parts, as many as may be under way.
     pub(super) fn more(&mut self, number: u64, limits: Limits) -> Vec<Request> {
         let mut requests = Vec::new();
-        let longest = limits.max_discard.min(MOST_AT_ONCE).max(SectorCount(1));
+        let is_data = matches!(self.operation, Operation::Write { .. });
+        let longest = match is_data {
+            true => longest_transfer(limits),
+            false => limits.max_discard,
+        };
+        let longest = longest.min(MOST_AT_ONCE).max(SectorCount(1));
         while !self.rest.is_empty() && self.status == Status::Ok {
             let count = self.rest.count.min(longest);
             let at_once = SectorCount(self.sectors_under_way.0 + count.0);
@@ -227,7 +239,10 @@ impl<C> Pending<C> {
             self.rest = SectorRange::between(piece.end()..self.rest.end());
             self.sectors_under_way = at_once;
             let tag = self.next_tag(number);
-            let segments = vec![Segment::without_data(count)];
+            let segments = match is_data {
+                true => segments(vec![0; count.bytes().0 as usize], limits),
+                false => vec![Segment::without_data(count)],
+            };
             requests.push(request(tag, self.operation, piece.start, segments));
         }
         if self.under_way == 0 && self.then_flush && self.status == Status::Ok {

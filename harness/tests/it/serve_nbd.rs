@@ -125,6 +125,28 @@ fn what_a_device_cannot_have_is_refused_and_the_connection_goes_on() {
     server.stop();
 }
 
+/// They are written a few MiB at a time, however many are asked for at once.
+#[test]
+fn zeros_that_keep_their_space_may_be_of_any_length() {
+    const LONG: u32 = 100 << 20;
+    let sandbox = Sandbox::with_hole(2 * u64::from(LONG));
+    let server = served(&sandbox, &[]);
+    let mut client = Client::connect(&sandbox.path("s"));
+    let at = u64::from(LONG) - 512;
+    assert_eq!(client.write(0, at - 512, &[7; 1024]), 0);
+    let kept = command_flags::NO_HOLE | command_flags::FUA;
+    assert_eq!(client.ask(Command::WriteZeroes, kept, at, LONG), 0);
+    let [before, zeros] = [client.read(at - 512, 512), client.read(at, 4096)];
+    assert_eq!((before, zeros), (vec![7; 512], vec![0; 4096]));
+    assert_eq!(client.read(at + u64::from(LONG) - 512, 512), [0; 512]);
+    let most = server.most_memory();
+    server.stop();
+    assert!(most < 80, "{most} MiB");
+    let path = sandbox.path("cow");
+    let allocated = std::os::unix::fs::MetadataExt::blocks(&path.metadata().unwrap()) * 512;
+    assert!(allocated > u64::from(LONG), "{allocated}");
+}
+
 #[test]
 fn requests_that_came_before_a_stop_are_answered() {
     let sandbox = Sandbox::with_device();

@@ -130,6 +130,25 @@ fn nbdsh_uses_every_flag() {
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
+/// Zeros that are to have their space come in one request of 128 MiB.
+#[test]
+fn nbdcopy_copies_a_disk_of_zeros_that_have_their_space() {
+    let Some(nbdcopy) = peer("nbdcopy") else {
+        return;
+    };
+    let sandbox = Sandbox::with_hole(128 * MIB);
+    let empty = std::fs::File::create(sandbox.path("empty")).unwrap();
+    empty.set_len(128 * MIB).unwrap();
+    let server = Server::start(&sandbox, &["@cow", "--nbd", "@s"]);
+    let mut copied = Process::new(nbdcopy);
+    copied.args(["--allocated", "--request-size=33554432"]);
+    succeeds(copied.arg(sandbox.path("empty")).arg(uri(&sandbox)));
+    let said = server.stop();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let dirty = &sandbox.report(&["image", "info", "@cow"])["dirty_data_bytes"];
+    assert_eq!(dirty, 128 * MIB);
+}
+
 #[test]
 fn a_socket_that_is_handed_over_is_served() {
     let Some(nbdinfo) = peer("nbdinfo") else {

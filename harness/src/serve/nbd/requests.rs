@@ -10,6 +10,7 @@ use driver::units::SectorRange;
 use super::super::budget::{Budget, Permit};
 use super::super::client::{Job, Submitter};
 use super::super::export::Export;
+use super::super::pending::MOST_AT_ONCE;
 use super::block_status;
 use super::connection::{CutOff, Manner};
 use super::input::{Input, READ_AHEAD};
@@ -178,11 +179,10 @@ impl Requests<'_> {
             }
             Command::Trim => (Job::Discard { range, fua }, None),
             Command::WriteZeroes if request.flags & command_flags::NO_HOLE != 0 => {
-                // Zeros that keep their space are data.
-                let permit = self.permit(u64::from(request.length), batch)?;
-                let data = vec![0; request.length as usize];
-                let start = range.start;
-                (Job::Write { start, data, fua }, Some(permit))
+                // Zeros that keep their space are data, of which no more is there at once.
+                let bytes = range.count.min(MOST_AT_ONCE).bytes().0;
+                let permit = self.permit(bytes, batch)?;
+                (Job::WriteOutZeroes { range, fua }, Some(permit))
             }
             Command::WriteZeroes => (Job::WriteZeroes { range, fua }, None),
             Command::Flush | Command::Disconnect => (Job::Flush, None),

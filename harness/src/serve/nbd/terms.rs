@@ -91,19 +91,15 @@ impl Terms {
         Ok(SectorRange::new(start, Bytes(length).whole_sectors()))
     }
 
-    /// Zeros that are to be fast have to be; those that keep their space are data.
+    /// Zeros that are to be fast have to be; those that keep their space are written as data.
     fn check_zeros(&self, command: Command, request: &Request) -> Result<(), Error> {
         if command != Command::WriteZeroes {
             return Ok(());
         }
         let keeps_space = request.flags & command_flags::NO_HOLE != 0;
         let is_fast = self.abilities.zeroes_fast && !keeps_space;
-        if request.flags & command_flags::FAST_ZERO != 0 && !is_fast {
-            return Err(Error::NotSupported);
-        }
-        match keeps_space && request.length > LONGEST_TRANSFER {
-            // The client writes them itself then, in pieces.
-            true => Err(Error::Overflow),
+        match request.flags & command_flags::FAST_ZERO != 0 && !is_fast {
+            true => Err(Error::NotSupported),
             false => Ok(()),
         }
     }
@@ -177,7 +173,7 @@ mod tests {
             (Command::Trim, 0, 0),
             (Command::WriteZeroes, 0, 0),
             (Command::WriteZeroes, command_flags::FAST_ZERO, 0),
-            (Command::WriteZeroes, command_flags::NO_HOLE, 75),
+            (Command::WriteZeroes, command_flags::NO_HOLE, 0),
             (Command::BlockStatus, 0, 0),
             (Command::Cache, 0, 0),
         ] {
