@@ -22,6 +22,9 @@ const TOO_LONG: Duration = Duration::from_secs(600);
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_ubdlab");
 
+/// What gives a process a signal for the death of its parent.
+const SETPRIV: &str = "/usr/bin/setpriv";
+
 /// The size of the small device that most tests use.
 pub(crate) const SIZE: u64 = 1 << 20;
 
@@ -35,14 +38,26 @@ pub(crate) fn ubdlab() -> Command {
 
 /// As [`ubdlab`], with no signal ignored, for tests that send one.
 pub(crate) fn ubdlab_that_heeds_signals() -> Command {
-    prepared(match ignores_signals() {
-        false => Command::new(PROGRAM),
-        true => {
-            let mut command = Command::new("env");
-            command.args(["--default-signal=HUP,INT", PROGRAM]);
-            command
-        }
-    })
+    let heeding = ["env", "--default-signal=HUP,INT", PROGRAM];
+    prepared(ending_with_the_test(match ignores_signals() {
+        false => &heeding[2..],
+        true => &heeding,
+    }))
+}
+
+/// A command that the kernel kills when the thread that has started it ends, as by SIGKILL of the
+/// tests: nothing that serves is left behind.
+pub(crate) fn ending_with_the_test(words: &[&str]) -> Command {
+    // util-linux has it. Without it the command does as well.
+    let is_there = Path::new(SETPRIV).exists();
+    let before: &[&str] = match is_there {
+        true => &[SETPRIV, "--pdeathsig", "KILL", "--"],
+        false => &[],
+    };
+    let words = [before, words].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
 }
 
 fn prepared(mut command: Command) -> Command {

@@ -1,14 +1,16 @@
 //! File systems and loop devices of the tests' own.
 
+use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// Attempts to unmount what is in use for a moment.
 const MOST_ATTEMPTS: u32 = 1000;
 
 /// A file system of this size on the directory, until dropped. `None` where mounting is not
 /// allowed.
-pub(crate) struct Mounted<'a>(&'a Path);
+pub(crate) struct Mounted<'a>(&'a Path, WhenKilled);
 
 impl Mounted<'_> {
     pub(crate) fn tmpfs(at: &Path, size: u64) -> Option<Mounted<'_>> {
@@ -35,7 +37,7 @@ impl Mounted<'_> {
     pub(crate) fn with<'a>(at: &'a Path, args: &[&str]) -> Option<Mounted<'a>> {
         let mounted = Command::new("mount").args(args).arg(at).output();
         if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Mounted(at));
+            return Some(Mounted(at, WhenKilled::unmount(at)));
         }
         eprintln!("skipped: a file system can be mounted by root only");
         None
@@ -44,7 +46,7 @@ impl Mounted<'_> {
 
 impl Mounted<'_> {
     /// Unmounts it when nobody has a file of it open any more, and waits for that.
-    pub(crate) fn end(self) {
+    pub(crate) fn end(mut self) {
         let mut unmounted = Command::new("umount").arg(self.0).output().unwrap();
         // A child of another test may have all files open for a moment.
         for _ in 0..MOST_ATTEMPTS {
@@ -56,6 +58,7 @@ impl Mounted<'_> {
         }
         let why = String::from_utf8_lossy(&unmounted.stderr);
         assert!(unmounted.status.success(), "{why}");
+        self.1.is_over();
         std::mem::forget(self);
     }
 }
@@ -70,13 +73,45 @@ impl Drop for Mounted<'_> {
             let why = String::from_utf8_lossy(&unmounted.stderr);
             assert!(unmounted.status.success(), "{why}");
         }
+        self.1.is_over();
+    }
+}
+
+/// What takes a mount or a loop device away where the tests are killed. It waits at a pipe that the
+/// kernel closes then.
+struct WhenKilled(Child);
+
+impl WhenKilled {
+    fn unmount(at: &Path) -> WhenKilled {
+        WhenKilled::runs(at, &["umount", "-l"])
+    }
+
+    fn detach(device: &Path) -> WhenKilled {
+        WhenKilled::runs(device, &["losetup", "-d"])
+    }
+
+    /// Runs this with the path.
+    fn runs(path: &Path, command: &[&str]) -> WhenKilled {
+        let script = r#"trap "" HUP INT TERM; read -r line || exec "$@" "$0""#;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script]).arg(path).args(command);
+        shell.process_group(0);
+        WhenKilled(shell.stdin(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// It is gone.
+    fn is_over(&mut self) {
+        let mut pipe = self.0.stdin.take().unwrap();
+        pipe.write_all(b"over\n").unwrap();
+        drop(pipe);
+        self.0.wait().unwrap();
     }
 }
 
 /// A directory below which what is unmounted goes from the mount namespaces of other programs too,
 /// until dropped. Otherwise one that another test has made keeps the device of a file system in
 /// use.
-pub(crate) struct SharedMounts<'a>(&'a Path);
+pub(crate) struct SharedMounts<'a>(&'a Path, WhenKilled);
 
 impl SharedMounts<'_> {
     pub(crate) fn below(directory: &Path) -> SharedMounts<'_> {
@@ -86,7 +121,7 @@ impl SharedMounts<'_> {
             let mounted = mount.args(how).arg(directory).status().unwrap();
             assert!(mounted.success(), "{mount:?}");
         }
-        SharedMounts(directory)
+        SharedMounts(directory, WhenKilled::unmount(directory))
     }
 }
 
@@ -97,11 +132,12 @@ impl Drop for SharedMounts<'_> {
         if !std::thread::panicking() {
             assert!(unmounted.unwrap().success());
         }
+        self.1.is_over();
     }
 }
 
 /// A loop device over a file, until dropped.
-pub(crate) struct Loop(PathBuf);
+pub(crate) struct Loop(PathBuf, WhenKilled);
 
 impl Loop {
     /// Over this file, which the loop device reads and writes past the kernel's cache or through
@@ -114,7 +150,9 @@ impl Loop {
         let why = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{why}");
         let device = String::from_utf8(output.stdout).unwrap();
-        Loop(device.trim().into())
+        let device = PathBuf::from(device.trim());
+        let when_killed = WhenKilled::detach(&device);
+        Loop(device, when_killed)
     }
 
     /// The device.
@@ -135,5 +173,6 @@ impl Drop for Loop {
         if !std::thread::panicking() {
             assert!(detached.unwrap().status.success());
         }
+        self.1.is_over();
     }
 }
