@@ -37,6 +37,7 @@ mod cli_own_files;
 mod cli_replay;
 mod cli_traces;
 mod cloudphysics;
+mod cluster;
 mod crafted;
 mod crash_commands;
 mod crash_ends;
