@@ -1,41 +1,38 @@
 //! `ubdlab fuzz`.
 
 mod catalogue;
+mod checkpoint;
 mod defects;
+mod document;
 mod keeper;
 mod kernel;
+mod merge;
+mod options;
 mod repeat;
 mod report;
+mod search;
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use clap::{Subcommand, ValueEnum};
 use driver::units::SECTOR_SIZE;
 
-use crate::fuzz::campaign::{self, Campaign, Stop};
+use crate::fuzz::campaign::shard::Shard;
 use crate::fuzz::case::{DriverName, Resizer};
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::guard::is_guarded;
 use crate::fuzz::selection::described;
-use crate::report::fuzz_page;
 use crate::sim::Assumptions;
 
 use super::driver_arg::DriverArg;
-use super::interrupt::{self, Interrupt};
-use super::output;
-use super::output_file::not_created;
-use super::page::PageFile;
 use super::{Failure, Verdict, wrong_usage};
 
-use keeper::Keeper;
 use repeat::repeat;
-use report::Report;
 
 /// Crash and resize a driver at every moment, in a simulated host, and see what is lost
 ///
@@ -46,8 +43,12 @@ use report::Report;
 ///
 /// The ordered driver and its resizes should survive all of it. The models of the kernels'
 /// drivers have the defects of the real ones and should not. Each finding is traced to the
-/// defects that it needs, and those are switched off for the cases that follow: without the
-/// coarse ones the finer ones show.
+/// defects that it needs, those are switched off, and its case is run once more, until it shows
+/// nothing: without the coarse ones the finer ones show. What is kept is the earliest finding of
+/// each cause and of each set of defects.
+///
+/// What a case shows depends on its number alone. So a campaign can be cut into shards, for any
+/// number of machines, and interrupted (--shard, --checkpoint; ubdlab fuzz merge).
 ///
 /// With --driver kernel the driver is that of a real kernel, which takes root, the kernel's FUSE
 /// and Debian's user-mode-linux. Its device has its files in a simulated directory that is mounted.
@@ -59,8 +60,11 @@ use report::Report;
 /// Ctrl-C ends a campaign early, also in the middle of a case: what was found so far is reported
 /// and written like any other result, and the exit status is 130 (128 and the signal's number).
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = after_long_help())]
+#[command(args_conflicts_with_subcommands = true, after_long_help = after_long_help())]
 pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// The driver
     #[arg(long, value_enum, default_value_t = FuzzedArg::ORDERED)]
     driver: FuzzedArg,
@@ -87,6 +91,8 @@ pub(super) struct Args {
     seed: u64,
 
     /// Stop after this many cases, instead of after a --duration [default: 2000; of a kernel 200]
+    ///
+    /// With --shard it is the number of the whole campaign, of which the shard has its part.
     #[arg(
         long,
         value_name = "N",
@@ -98,18 +104,38 @@ pub(super) struct Args {
     /// Stop after this long, instead of after a number of --cases: 90s, 5m, 2h, or seconds without
     /// unit
     ///
-    /// Also in the middle of a case.
+    /// Also in the middle of a case. With --shard it is the time of this shard. With --checkpoint
+    /// it is that of all sittings together.
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     duration: Option<Duration>,
+
+    /// Run only shard K of the N that the campaign is cut into
+    ///
+    /// Case n is one of shard K if n modulo N is K - 1, so that all shards together are the
+    /// campaign, whatever N is. They need nothing of each other. ubdlab fuzz merge adds up what
+    /// they print with --json.
+    #[arg(long, value_name = "K/N")]
+    shard: Option<Shard>,
+
+    /// Write down in FILE where the campaign is, and go on from there if FILE exists
+    ///
+    /// FILE is replaced every few seconds and when a signal ends the campaign, whole or not at all.
+    /// The end result is as it would have been without interruption. FILE has to be that of the
+    /// command with the same options, but for --jobs, --out, --report and --json. It stays when the
+    /// campaign is finished: the command then prints the result again.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
 
     /// Threads, from 1 to 1024 [default: the machine's cores]
     ///
     /// Where the operating system gives fewer, the fuzzer goes on with those. No more are started
-    /// than there are cases to run at once, which are 128.
+    /// than there are cases.
     #[arg(long, value_name = "J", value_parser = clap::value_parser!(u64).range(1..=MOST_JOBS))]
     jobs: Option<u64>,
 
     /// Write each finding into this directory
+    ///
+    /// Shards may share it: with --shard the names say which one has found it.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
@@ -127,8 +153,8 @@ pub(super) struct Args {
 
     /// Repeat a finding, and tell its story
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "driver", "kernel", "resizer", "defect", "seed", "cases", "duration", "jobs", "out",
-        "no_faults", "lying_syncs", "weaken",
+        "driver", "kernel", "resizer", "defect", "seed", "cases", "duration", "shard",
+        "checkpoint", "jobs", "out", "no_faults", "lying_syncs", "weaken",
     ])]
     repro: Option<PathBuf>,
 
@@ -139,8 +165,8 @@ pub(super) struct Args {
     /// minutes to more than an hour. On a terminal a bar says how far it is. Ctrl-C ends it with
     /// the rows so far.
     #[arg(long, conflicts_with_all = [
-        "driver", "kernel", "resizer", "defect", "seed", "cases", "duration", "out", "no_faults",
-        "lying_syncs", "weaken", "repro", "json",
+        "driver", "kernel", "resizer", "defect", "seed", "cases", "duration", "shard",
+        "checkpoint", "out", "no_faults", "lying_syncs", "weaken", "repro", "json",
     ])]
     catalogue: bool,
 
@@ -159,6 +185,11 @@ pub(super) struct Args {
     report: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    Merge(merge::Args),
+}
+
 fn after_long_help() -> String {
     let described = described().replace('\n', "\n  ");
     let names = defects::all_listed();
@@ -174,6 +205,7 @@ Examples:
   ubdlab fuzz --driver linux-6.12 --duration 60s --out findings --report findings.html
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
   ubdlab fuzz --driver kernel --duration 60s --out findings
+  ubdlab fuzz --cases 1000000 --shard 3/8 --checkpoint 3.checkpoint --json >3.json
   ubdlab fuzz --repro findings/flush-noop-lost-write.json
   ubdlab fuzz --catalogue --output docs/defects.md"
     )
@@ -282,17 +314,21 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    match &args.repro {
-        Some(file) => repeat(file, args.json, args.report.as_deref()),
-        None if args.catalogue => catalogue::measure(args.jobs(), args.output.as_deref()),
-        None => match args.driver {
+    match (&args.command, &args.repro) {
+        (Some(Command::Merge(merge)), _) => merge::run(merge),
+        (None, Some(file)) => repeat(file, args.json, args.report.as_deref()),
+        (None, None) if args.catalogue => catalogue::measure(args.jobs(), args.output.as_deref()),
+        (None, None) => match args.driver {
             FuzzedArg::InHere(_) if args.kernel.is_some() => {
                 let what =
                     "--kernel: found with a driver that needs none, expected --driver kernel";
                 Ok(wrong_usage(what.into()))
             }
-            FuzzedArg::InHere(driver) => search(args, driver),
-            FuzzedArg::Kernel => kernel::search(args),
+            FuzzedArg::InHere(driver) => search::search(args, driver),
+            FuzzedArg::Kernel => match args.only_in_here() {
+                Some(what) => Ok(wrong_usage(format!("{what}: not with --driver kernel"))),
+                None => kernel::search(args),
+            },
         },
     }
 }
@@ -312,62 +348,6 @@ fn quietly<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure> {
-    let subject = match args.subject(driver) {
-        Ok(subject) => subject,
-        Err(what) => return Ok(wrong_usage(what)),
-    };
-    let jobs = args.jobs();
-    if let Some(directory) = &args.out {
-        std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
-    }
-    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
-    let stop = match (args.duration, args.cases) {
-        (Some(duration), _) => Stop::Duration(duration),
-        (None, cases) => Stop::Cases(cases.unwrap_or(2000)),
-    };
-    let campaign = Campaign {
-        subject,
-        seed: args.seed,
-        stop,
-        jobs,
-    };
-    let interrupt = Interrupt::catch();
-    let mut keeper = Keeper::new(args.out.as_deref(), stop, jobs);
-    let stop = {
-        let (interrupt, gave_up) = (interrupt.clone(), Arc::clone(&keeper.gave_up));
-        Arc::new(move || interrupt.is_asked() || gave_up.load(Ordering::Relaxed))
-    };
-    let outcome = quietly(|| campaign::run_until(&campaign, stop, &mut keeper));
-    if let Some(stuck) = outcome
-        .as_ref()
-        .ok()
-        .and_then(|outcome| outcome.stuck.as_ref())
-    {
-        keeper.keep_stuck(stuck);
-    }
-    let (findings, failure) = keeper.finish();
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(error) => return Err(failure.unwrap_or_else(|| Failure::operation(error))),
-    };
-    let mut report = Report::of(&campaign, &outcome, findings);
-    report.options = args.options();
-    report.ended_by_signal = interrupt::signal();
-    match args.json {
-        true => output::json(&report)?,
-        false => output::lines(&report),
-    }
-    page.write(|| Ok(fuzz_page(&report.page()?)))?;
-    // What was found has been told by now.
-    failure.map_or(Ok(()), Err)?;
-    Ok(match (report.ended_by_signal, report.findings.is_empty()) {
-        (Some(signal), _) => Verdict::EndedBySignal(signal),
-        (None, true) => Verdict::Good,
-        (None, false) => Verdict::ViolationFound,
-    })
-}
-
 impl Args {
     fn jobs(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -376,31 +356,14 @@ impl Args {
             .min(MOST_JOBS as usize)
     }
 
-    /// The options that say what is fuzzed, but for seeds, numbers of cases and defects.
-    fn options(&self) -> String {
-        let mut options = Vec::new();
-        let name = |value: Option<clap::builder::PossibleValue>| match value {
-            Some(value) => value.get_name().to_owned(),
-            None => String::new(),
-        };
-        if self.driver != FuzzedArg::ORDERED {
-            options.push(format!(
-                "--driver {}",
-                name(self.driver.to_possible_value())
-            ));
-        }
-        if self.resizer != ResizerArg::Userhelper {
-            options.push(format!(
-                "--resizer {}",
-                name(self.resizer.to_possible_value())
-            ));
-        }
-        options.extend(self.no_faults.then(|| "--no-faults".into()));
-        options.extend(self.lying_syncs.then(|| "--lying-syncs".into()));
-        for weakening in &self.weaken {
-            options.push(format!("--weaken {}", name(weakening.to_possible_value())));
-        }
-        options.join(" ")
+    /// An option that was given and means nothing where each case is a boot of a kernel.
+    fn only_in_here(&self) -> Option<&'static str> {
+        let given = [
+            ("--shard", self.shard.is_some()),
+            ("--checkpoint", self.checkpoint.is_some()),
+        ];
+        let mut given = given.into_iter().filter(|(_, is_given)| *is_given);
+        given.next().map(|(what, _)| what)
     }
 
     fn subject(&self, chosen: DriverArg) -> Result<Subject, String> {

@@ -1,30 +1,50 @@
-//! Many cases, on all cores, until a number of cases or a time is reached. With a number of cases
-//! the result is the same with one job and with several, because cases are numbered and findings
-//! are kept in the order of their numbers.
+//! Many cases, on all cores, until a number of cases or a time is reached. Cases have numbers, and
+//! what each of them shows depends on nothing else: so the result is the same with one job and with
+//! several, in one piece and in [`shard`]s, in one sitting and in several.
+//!
+//! `workers` are the threads, to which a `dealer` deals out cases; `chain` runs one of them and
+//! `total` adds up. A [`result`] is a document, which [`merge`] adds to others; what a
+//! [`checkpoint`] holds of a campaign is enough to go on from there.
 
-use std::collections::BTreeMap;
+mod chain;
+pub mod checkpoint;
+mod dealer;
+pub mod finished;
+pub mod identity;
+pub mod merge;
+pub mod record;
+pub mod result;
+pub mod shard;
+mod total;
+mod workers;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock;
+use crate::clock::{self, Started};
 
 use super::coverage::Coverage;
-use super::defect::CaseDefect;
 use super::explore::{Explored, explore_watched};
 use super::generate::generate;
 use super::guard::guarded;
 use super::parts::{Unwatched, Watch};
-use super::round::{Round, Workers};
-use super::shrink::with_needed_defects;
 use super::subject::Subject;
-use super::violation::{Cause, Kind, Violation};
+use super::violation::{Kind, Violation};
 
-pub use super::finding::{Finding, StopSign};
-pub use super::round::NoThread;
+use chain::{Chain, Known, Links};
+use dealer::Dealer;
+use shard::Shard;
+use total::Total;
+use workers::{Event, RunOne, Workers};
+
+pub use super::finding::{Finding, Key, StopSign};
+pub use total::{State, Sums};
+pub use workers::NoThread;
 
 /// When a campaign stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// After this number of cases.
+    /// After this number of cases, of all shards together.
     Cases(u64),
     /// After this time; the number of cases then depends on the machine.
     Duration(Duration),
@@ -39,8 +59,12 @@ pub struct Campaign {
     pub seed: u64,
     /// When to stop.
     pub stop: Stop,
+    /// What is run of it.
+    pub shard: Shard,
     /// Threads.
     pub jobs: usize,
+    /// Whether findings are made small.
+    pub shrinks: bool,
 }
 
 /// What a campaign came to.
@@ -53,31 +77,54 @@ pub struct CampaignOutcome {
     /// Crash images built, recovered and checked. Those that are what the kill at the same crash
     /// point has left, to the last byte, count like others, and are recovered once.
     pub crash_images: u64,
-    /// The time it took.
+    /// The time it took, in all sittings.
     pub elapsed_ns: u64,
+    /// Likewise, of all threads together.
+    pub job_ns: u64,
     /// What came up.
     pub coverage: Coverage,
-    /// The earliest finding of each cause and of each set of defects that it needs, in the order
-    /// of their seeds.
+    /// The earliest finding of each cause and of each set of defects that it was traced to, in the
+    /// order of their cases.
     pub findings: Vec<Finding>,
     /// Cases with a finding.
     pub cases_with_findings: u64,
-    /// A case that gave no sign any more, with what is wrong with that: the campaign ended there.
-    pub stuck: Option<Finding>,
 }
 
 /// Receives the progress and the findings of a campaign while it runs.
 pub trait Recipient {
-    /// `cases` cases have been begun.
+    /// `cases` cases are finished.
     fn progress(&mut self, cases: u64);
 
-    /// Gets findings of new causes, in the order of their seeds, as soon as they are known. `stop`
-    /// says whether the campaign is to come to its end, and this with it.
-    fn found(&mut self, findings: &[Finding], stop: &(dyn Fn() -> bool + Sync));
+    /// Gets findings of new things, in the order of their cases, as soon as no earlier one can
+    /// come.
+    fn found(&mut self, findings: &[Finding]);
+
+    /// Every now and then: the campaign is in this state, from which it can go on. `is_last` says
+    /// that this sitting has come to its end.
+    fn may_keep(&mut self, is_last: bool, state: &dyn Fn() -> State);
 }
 
-/// Cases between two looks at what was found.
-const ROUND: u64 = 128;
+impl Campaign {
+    /// A whole campaign of this number of cases, whose findings are left as they are.
+    pub fn of_cases(subject: Subject, seed: u64, cases: u64, jobs: usize) -> Campaign {
+        Campaign {
+            subject,
+            seed,
+            stop: Stop::Cases(cases),
+            shard: Shard::WHOLE,
+            jobs,
+            shrinks: false,
+        }
+    }
+
+    /// The most cases that are run here.
+    pub fn cases_of_shard(&self) -> u64 {
+        match self.stop {
+            Stop::Cases(cases) => self.shard.share_of(cases),
+            Stop::Duration(_) => self.shard.share_of(u64::MAX),
+        }
+    }
+}
 
 /// Runs a campaign. `progress` is told the number of cases every now and then.
 ///
@@ -90,65 +137,115 @@ pub fn run(campaign: &Campaign, progress: &dyn Fn(u64)) -> Result<CampaignOutcom
             (self.0)(cases);
         }
 
-        fn found(&mut self, _: &[Finding], _: &(dyn Fn() -> bool + Sync)) {}
+        fn found(&mut self, _: &[Finding]) {}
+
+        fn may_keep(&mut self, _: bool, _: &dyn Fn() -> State) {}
     }
-    let never = std::sync::Arc::new(|| false);
-    run_until(campaign, never, &mut Quiet(progress))
+    run_from(
+        campaign,
+        State::default(),
+        Arc::new(|| false),
+        &mut Quiet(progress),
+    )
 }
 
-/// Runs a campaign that may be stopped. The outcome then covers what was looked at until then.
-///
-/// A driver with many defects shows the coarsest in almost every case. So after each round
-/// the findings are traced to the defects that they need, and those are switched off for the
-/// rest of the campaign. Then the finer ones show, which the coarse ones had hidden.
+/// The time that a campaign has taken so far.
+struct Time {
+    started: Started,
+    /// In earlier sittings, by the clock and of all threads together.
+    before: (u64, u64),
+    jobs: u64,
+}
+
+impl Time {
+    fn so_far(&self) -> (u64, u64) {
+        let now = self.started.elapsed_ns();
+        let (elapsed, of_jobs) = self.before;
+        (elapsed + now, of_jobs + now * self.jobs)
+    }
+}
+
+/// Goes on with a campaign from a state of it, until it is finished or `stop` says so. The outcome
+/// then covers what was looked at until then.
 ///
 /// # Errors
 /// See [`NoThread`]; `recipient` has been told what was found before.
-pub fn run_until(
+pub fn run_from(
     campaign: &Campaign,
+    state: State,
     stop: StopSign,
     recipient: &mut dyn Recipient,
 ) -> Result<CampaignOutcome, NoThread> {
-    let started = clock::start();
-    let stop: StopSign = match campaign.stop {
+    let time = Time {
+        started: clock::start(),
+        before: (state.elapsed_ns, state.job_ns),
+        jobs: campaign.jobs as u64,
+    };
+    let stop = match campaign.stop {
         Stop::Cases(_) => stop,
         Stop::Duration(duration) => {
-            std::sync::Arc::new(move || stop() || started.elapsed() >= duration)
+            let left = duration.saturating_sub(Duration::from_nanos(state.elapsed_ns));
+            let started = time.started;
+            Arc::new(move || stop() || started.elapsed() >= left)
         }
     };
-    let mut subject = campaign.subject.clone();
-    let mut total = Total::default();
-    let mut begun = 0;
-    while !stop() && total.stuck.is_none() {
-        let cases = match campaign.stop {
-            Stop::Cases(cases) => ROUND.min(cases - begun),
-            Stop::Duration(_) => ROUND,
-        };
-        if cases == 0 {
-            break;
+    let mut total = Total::of(campaign.shard, state);
+    let dealer = Arc::new(Dealer::of(total.finished(), campaign.cases_of_shard()));
+    recipient.found(&total.certain());
+    recipient.progress(total.finished().count());
+    let workers = Workers {
+        dealer: Arc::clone(&dealer),
+        stop,
+        run: run_of(campaign, &total),
+    };
+    let stuck = workers.work(campaign.jobs, &mut |event| {
+        if let Event::Done(index, chain) = event {
+            let new = total.add(index, chain);
+            dealer.pass(total.finished().frontier());
+            if !new.is_empty() {
+                recipient.found(&new);
+            }
+            recipient.progress(total.finished().count());
         }
-        let first = campaign.seed.wrapping_add(begun);
-        let workers = Workers {
-            first,
-            cases,
-            subject: subject.clone(),
-            stop: stop.clone(),
-            run: one_watched,
-        };
-        let round = workers.work(campaign.jobs)?;
-        begun += cases;
-        let new = total.add_round(round, &mut subject, &*stop);
-        recipient.found(&new, &*stop);
-        recipient.progress(begun);
+        let (elapsed, of_jobs) = time.so_far();
+        recipient.may_keep(false, &|| total.state(elapsed, of_jobs));
+    })?;
+    let mut others = total.others();
+    if let Some(index) = stuck {
+        let number = campaign.shard.case_at(index);
+        let seed = campaign.seed.wrapping_add(number);
+        others.push(self::stuck(number, seed, &campaign.subject));
     }
-    Ok(total.outcome(started.elapsed_ns()))
+    recipient.found(&others);
+    let (elapsed_ns, job_ns) = time.so_far();
+    recipient.may_keep(true, &|| total.state(elapsed_ns, job_ns));
+    let findings = total.certain().into_iter().chain(others).collect();
+    let cases = total.finished().count();
+    let sums = total.all_sums();
+    Ok(CampaignOutcome {
+        cases,
+        host_operations: sums.host_operations,
+        crash_images: sums.crash_images,
+        elapsed_ns,
+        job_ns,
+        coverage: sums.coverage,
+        findings: total::in_order(findings),
+        cases_with_findings: sums.cases_with_findings,
+    })
 }
 
-/// [`Finding`] with only those defects that its violation needs, as far as is found until `stop`
-/// says so: without any one of those left, it does not show.
-fn trace(finding: &mut Finding, stop: &dyn Fn() -> bool) {
-    (finding.case, finding.violation) =
-        with_needed_defects(&finding.case, &finding.violation, finding.seed, stop);
+/// What runs the case at an index of the shard.
+fn run_of(campaign: &Campaign, total: &Total) -> Box<RunOne<Chain>> {
+    let (shard, seed) = (campaign.shard, campaign.seed);
+    let links = Links {
+        subject: campaign.subject.clone(),
+        shrinks: campaign.shrinks,
+        known: Known::of(total.findings()),
+    };
+    Box::new(move |index, watch| {
+        let number = shard.case_at(index);
+        links.run(number, seed.wrapping_add(number), watch)
+    })
 }
 
 /// Runs one case; a panic of what is fuzzed is a finding like any other.
@@ -169,69 +266,18 @@ pub(super) fn one_watched(seed: u64, subject: &Subject, watch: &mut dyn Watch) -
 }
 
 /// The finding that the case of this seed gives no sign any more.
-fn stuck(seed: u64, subject: &Subject) -> Finding {
+fn stuck(number: u64, seed: u64, subject: &Subject) -> Finding {
     let what = "the case neither ends nor asks anything of its host any more";
     let violation = Violation::new(Kind::DoesNotEnd, "while running", what);
     let mut case = generate(seed, subject);
     case.found = Some(violation.clone());
     Finding {
+        number,
         seed,
+        switched_off: Vec::new(),
+        traced_to: subject.defects.clone(),
         case,
         violation,
-    }
-}
-
-#[derive(Default)]
-struct Total {
-    sum: Round,
-    /// The earliest of each cause and of each set of defects that it needs.
-    findings: BTreeMap<(Cause, Vec<CaseDefect>), Finding>,
-    stuck: Option<Finding>,
-}
-
-impl Total {
-    /// Adds a round; the findings in it that are new.
-    fn add_round(
-        &mut self,
-        round: Round,
-        subject: &mut Subject,
-        stop: &dyn Fn() -> bool,
-    ) -> Vec<Finding> {
-        self.sum.cases += round.cases;
-        self.sum.host_operations += round.host_operations;
-        self.sum.crash_images += round.crash_images;
-        self.sum.coverage.merge(&round.coverage);
-        self.sum.cases_with_findings += round.cases_with_findings;
-        self.stuck = round.stuck.map(|seed| stuck(seed, subject));
-        let mut new = Vec::new();
-        for (cause, mut finding) in round.findings {
-            trace(&mut finding, stop);
-            let needed = finding.case.defects.clone();
-            // What needs two of them may be the only sight of one so far: both stay on.
-            if let [only] = &needed[..] {
-                subject.defects.retain(|defect| defect != only);
-            }
-            let entry = self.findings.entry((cause, needed));
-            if let std::collections::btree_map::Entry::Vacant(entry) = entry {
-                new.push(entry.insert(finding).clone());
-            }
-        }
-        new.sort_by_key(|finding| finding.seed);
-        new
-    }
-
-    fn outcome(self, elapsed_ns: u64) -> CampaignOutcome {
-        let mut findings: Vec<Finding> = self.findings.into_values().collect();
-        findings.sort_by_key(|finding| finding.seed);
-        CampaignOutcome {
-            cases: self.sum.cases,
-            host_operations: self.sum.host_operations,
-            crash_images: self.sum.crash_images,
-            elapsed_ns,
-            coverage: self.sum.coverage,
-            findings,
-            cases_with_findings: self.sum.cases_with_findings,
-            stuck: self.stuck,
-        }
+        is_stuck: true,
     }
 }

@@ -1,8 +1,9 @@
 //! How often everything that should come up came up. A zero is a blind spot of the fuzzer.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What is counted; all of it appears in the result, also at zero.
 const NAMES: &[&str] = &[
@@ -118,14 +119,14 @@ const NAMES: &[&str] = &[
     "resize_given_up_with_requests_under_way",
 ];
 
-/// Counters by name.
-#[derive(Clone, Debug, Serialize)]
+/// Counters by name. One that was read may have names that another version counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Coverage(BTreeMap<&'static str, u64>);
+pub struct Coverage(BTreeMap<Cow<'static, str>, u64>);
 
 impl Default for Coverage {
     fn default() -> Coverage {
-        Coverage(NAMES.iter().map(|&name| (name, 0)).collect())
+        Coverage(NAMES.iter().map(|&name| (name.into(), 0)).collect())
     }
 }
 
@@ -145,15 +146,18 @@ impl Coverage {
 
     /// Adds another's counts.
     pub fn merge(&mut self, other: &Coverage) {
-        for (&name, &times) in &other.0 {
-            *self.0.entry(name).or_default() += times;
+        for (name, &times) in &other.0 {
+            match self.0.get_mut(name) {
+                Some(count) => *count += times,
+                None => drop(self.0.insert(name.clone(), times)),
+            }
         }
     }
 
     /// What never came up.
-    pub fn blind_spots(&self) -> impl Iterator<Item = &'static str> + '_ {
+    pub fn blind_spots(&self) -> impl Iterator<Item = &str> {
         let never = self.0.iter().filter(|(_, times)| **times == 0);
-        never.map(|(name, _)| *name)
+        never.map(|(name, _)| &**name)
     }
 
     /// How often `name` came up.

@@ -103,12 +103,12 @@ impl Excuses {
     /// A piece of work begins. What the one before has suffered has its consequences from now on.
     pub(super) fn begin(&mut self, host: &SimHost, work: Work) {
         if host.has_failed() {
-            let suffered = since(host, self.began);
+            let suffered = host.injected_since(self.began);
             for injected in &suffered {
                 self.take_consequences(injected);
             }
             let beside = self.resizing.filter(|resizing| resizing.side_by_side);
-            let together = beside.map_or(suffered, |resizing| since(host, resizing.began));
+            let together = beside.map_or(suffered, |resizing| host.injected_since(resizing.began));
             let has_failed = |kind| together.iter().any(|injected| injected.call.kind == kind);
             let unknown = [
                 (OperationKind::Rename, OperationKind::Open),
@@ -146,11 +146,11 @@ impl Excuses {
 
     /// The faults since the resize under way began; if there is none, of the current piece of work.
     pub(super) fn of_this_resize(&self, host: &SimHost) -> Vec<Injected> {
-        since(host, self.resizing.map_or(self.began, |it| it.began))
+        host.injected_since(self.resizing.map_or(self.began, |it| it.began))
     }
 
     fn of_this_work(&self, host: &SimHost) -> Vec<Injected> {
-        since(host, self.began)
+        host.injected_since(self.began)
     }
 
     fn take_consequences(&mut self, injected: &Injected) {
@@ -197,7 +197,7 @@ impl Excuses {
         let is_of_a_fault = |failure: &HostFailure| {
             let at = failure.at;
             let is_there = |start: FileOffset| at <= start && start <= at + len;
-            let mut injected = since(host, submitted).into_iter();
+            let mut injected = host.injected_since(submitted).into_iter();
             injected.any(|injected| {
                 let error = error_of(injected.fault);
                 error.as_ref() == Some(&failure.error)
@@ -216,7 +216,7 @@ impl Excuses {
                 Operation::Discard => self.takes_no_writes,
             };
         let of_a_kernel =
-            self.known == Known::Kernel && (refused || !since(host, submitted).is_empty());
+            self.known == Known::Kernel && (refused || !host.injected_since(submitted).is_empty());
         self.anything(host)
             || of_a_kernel
             || match failure {
@@ -284,13 +284,6 @@ fn one_says(faults: &[Injected], words: &str) -> bool {
     (faults.iter())
         .filter_map(|injected| error_of(injected.fault))
         .any(|error| words.contains(&error.to_string()))
-}
-
-/// The faults that the host has had since it had carried out this many operations.
-fn since(host: &SimHost, operations: u64) -> Vec<Injected> {
-    let mut injected = host.injected();
-    injected.retain(|injected| injected.call.index >= operations);
-    injected
 }
 
 /// The error that whoever suffers such a fault is told; none if it can go on.

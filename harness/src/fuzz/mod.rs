@@ -45,7 +45,6 @@ pub(crate) mod reachable;
 mod reading;
 pub mod recorded;
 pub mod resizer;
-mod round;
 pub mod running_kernel;
 pub mod scratch;
 pub mod selection;

@@ -50,8 +50,9 @@ pub fn shrink_until(
 }
 
 /// The case with only those defects that its violation needs, and the violation as it shows then:
-/// of those that are left, each one left out alone would make it vanish. What `stop` cuts short has
-/// some more.
+/// of those that are left, each one left out alone would make it vanish. One that is left alone is
+/// taken to be needed if nothing shows without it at the very crash of the case. What `stop` cuts
+/// short has some more.
 pub(super) fn with_needed_defects(
     case: &Case,
     violation: &Violation,
@@ -59,7 +60,10 @@ pub(super) fn with_needed_defects(
     stop: &dyn Fn() -> bool,
 ) -> (Case, Violation) {
     let mut shrinker = Shrinker::of(case, violation, seed, stop);
-    shrinker.defects();
+    shrinker.defects_exactly();
+    if shrinker.best.defects.len() > 1 {
+        shrinker.defects();
+    }
     (shrinker.best, shrinker.violation)
 }
 
@@ -218,6 +222,24 @@ impl Shrinker<'_> {
             if self.best.defects.len() == before {
                 return;
             }
+        }
+    }
+
+    /// Switches off the defects without which the very crash of the case shows the violation as
+    /// well, many at once first. That is cheap, and most often leaves one: a crash is named by the
+    /// action that it comes in, and most defects move nothing in that.
+    fn defects_exactly(&mut self) {
+        let mut len = self.best.defects.len().div_ceil(2);
+        while len > 0 {
+            let mut at = 0;
+            while at < self.best.defects.len() {
+                let end = (at + len).min(self.best.defects.len());
+                let without = self.changed(|case| drop(case.defects.drain(at..end)));
+                if !self.attempt_exactly(without) {
+                    at += len;
+                }
+            }
+            len /= 2;
         }
     }
 

@@ -1,12 +1,14 @@
 //! What is fuzzed: what a seed gives cases for.
 
+use serde::{Deserialize, Serialize};
+
 use crate::sim::Assumptions;
 
 use super::case::{DriverName, Resizer};
 use super::defect::CaseDefect;
 
 /// What is fuzzed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
     /// The driver.
     pub driver: DriverName,

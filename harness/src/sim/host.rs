@@ -213,6 +213,13 @@ impl SimHost {
         self.state().injected.clone()
     }
 
+    /// Those of the faults that took place since this many operations had been carried out.
+    pub fn injected_since(&self, operations: u64) -> Vec<Injected> {
+        let state = self.state();
+        let since = |injected: &&Injected| injected.call.index >= operations;
+        state.injected.iter().filter(since).cloned().collect()
+    }
+
     /// Records all operations from here on.
     pub fn record(&self) {
         self.state_mut().log.get_or_insert_default();

@@ -28,6 +28,7 @@ const COMMANDS: &[&[&str]] = &[
     &["ctl", "stop"],
     &["demo"],
     &["fuzz"],
+    &["fuzz", "merge"],
     &["image"],
     &["image", "create"],
     &["image", "info"],

@@ -1,7 +1,7 @@
 //! The fuzzer over the correct driver and the resizes that are used: it finds nothing, its
 //! result does not depend on the number of threads, and it notices a host that does not keep
 //! what a driver has to rely on.
-use harness::fuzz::campaign::{Campaign, CampaignOutcome, Stop, run};
+use harness::fuzz::campaign::{Campaign, CampaignOutcome, run};
 use harness::fuzz::case::{Case, DriverName, FORMAT};
 use harness::fuzz::explore::Search;
 use harness::fuzz::generate::Subject;
@@ -19,12 +19,7 @@ fn campaign(subject: Subject, cases: u64, jobs: usize) -> CampaignOutcome {
 }
 
 fn campaign_from(seed: u64, subject: Subject, cases: u64, jobs: usize) -> CampaignOutcome {
-    let campaign = Campaign {
-        subject,
-        seed,
-        stop: Stop::Cases(cases),
-        jobs,
-    };
+    let campaign = Campaign::of_cases(subject, seed, cases, jobs);
     run(&campaign, &|_| {}).unwrap()
 }
 

@@ -1,6 +1,6 @@
 //! Every defect that a resize can have is found, by the fuzzer's own search, as the kind of
 //! violation that it is; and without them it finds nothing.
-use harness::fuzz::campaign::{Campaign, CampaignOutcome, Finding, Stop, run};
+use harness::fuzz::campaign::{Campaign, CampaignOutcome, Finding, run};
 use harness::fuzz::case::{DriverName, Resizer};
 use harness::fuzz::defect::CaseDefect;
 use harness::fuzz::generate::Subject;
@@ -66,12 +66,7 @@ fn subject(resizer: Resizer, defects: &[ResizeDefect]) -> Subject {
 }
 
 fn campaign(subject: Subject, seed: u64, cases: u64) -> CampaignOutcome {
-    let campaign = Campaign {
-        subject,
-        seed,
-        stop: Stop::Cases(cases),
-        jobs: 2,
-    };
+    let campaign = Campaign::of_cases(subject, seed, cases, 2);
     run(&campaign, &|_| {}).unwrap()
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use driver::linux::Defects;
-use harness::fuzz::campaign::{Campaign, CampaignOutcome, Stop, run};
+use harness::fuzz::campaign::{Campaign, CampaignOutcome, run};
 use harness::fuzz::case::{Case, DriverName};
 use harness::fuzz::defect::CaseDefect;
 use harness::fuzz::exactly::{NotRight, run_exactly};
@@ -17,22 +17,18 @@ use harness::fuzz::violation::Kind;
 /// A driver with all the defects of its kernel.
 fn campaign(cases: u64) -> CampaignOutcome {
     let names = Defects::LINUX_6_12.iter().map(CaseDefect::Kernel);
-    let campaign = Campaign {
-        subject: Subject {
-            defects: names.collect(),
-            faults: true,
-            ..Subject::healthy(DriverName::Linux612)
-        },
-        seed: 1,
-        stop: Stop::Cases(cases),
-        jobs: 2,
+    let subject = Subject {
+        defects: names.collect(),
+        faults: true,
+        ..Subject::healthy(DriverName::Linux612)
     };
+    let campaign = Campaign::of_cases(subject, 1, cases, 2);
     run(&campaign, &|_| {}).unwrap()
 }
 
 #[test]
 fn a_campaign_keeps_one_finding_for_each_cause_and_the_shrinker_keeps_the_cause() {
-    let outcome = campaign(128);
+    let outcome = campaign(40);
     let mut causes = BTreeSet::new();
     let mut of_kind: BTreeMap<Kind, u32> = BTreeMap::new();
     for finding in &outcome.findings {
@@ -63,7 +59,7 @@ fn a_campaign_keeps_one_finding_for_each_cause_and_the_shrinker_keeps_the_cause(
 /// The defective double is the finding itself, told to be about something else of its kind.
 #[test]
 fn the_shrinker_does_not_end_at_another_cause_of_the_same_kind() {
-    let outcome = campaign(64);
+    let outcome = campaign(8);
     let finding = &outcome.findings[0];
     let shown = finding.violation.clone();
     let elsewhere = match shown.signature.phase {

@@ -1,31 +1,31 @@
-//! What a campaign finds: shrunk and written down as it comes.
+//! What a campaign finds, and where it is: written down as it comes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::fuzz::campaign::{Finding, Recipient, Stop};
+use crate::fuzz::campaign::record::FindingRecord;
+use crate::fuzz::campaign::shard::Shard;
+use crate::fuzz::campaign::{Campaign, Finding, Recipient, State, Stop};
 use crate::fuzz::case::Case;
 use crate::fuzz::defect::CaseDefect;
-use crate::fuzz::shrink::shrink_until;
-use crate::fuzz::violation::Violation;
+use crate::fuzz::violation::Kind;
 
 use super::super::output_file::OutputFile;
 use super::super::{Failure, interrupt};
-use super::report::FindingReport;
+use super::checkpoint::CheckpointFile;
 
-/// Shrinks findings and writes them down as they come: whatever ends the campaign, they are there.
+/// Writes findings down as they come: whatever ends the campaign, they are there.
 pub(super) struct Keeper<'a> {
-    directory: Option<&'a Path>,
-    jobs: usize,
+    campaign: &'a Campaign,
+    writer: Option<Writer<'a>>,
+    checkpoint: Option<CheckpointFile<'a>>,
     bar: ProgressBar,
-    kept: Vec<FindingReport>,
-    /// How many findings have a name.
-    names: BTreeMap<String, u64>,
-    /// Why a finding could not be written.
+    kept: Vec<FindingRecord>,
+    /// Why something could not be written.
     failure: Option<Failure>,
     /// There is such a reason: nothing more is to be found.
     pub(super) gave_up: Arc<AtomicBool>,
@@ -36,81 +36,101 @@ impl Recipient for Keeper<'_> {
         self.bar.set_position(cases);
     }
 
-    fn found(&mut self, findings: &[Finding], stop: &(dyn Fn() -> bool + Sync)) {
-        for findings in findings.chunks(self.jobs.max(1)) {
-            let shrunk: Vec<_> = std::thread::scope(|scope| {
-                let shrinking = |finding: &'_ Finding| {
-                    let (case, violation, seed) = (
-                        finding.case.clone(),
-                        finding.violation.clone(),
-                        finding.seed,
-                    );
-                    let shrink = move || shrink_until(&case, &violation, seed, &stop);
-                    std::thread::Builder::new().spawn_scoped(scope, shrink)
-                };
-                let shrinking: Vec<_> = findings.iter().map(shrinking).collect();
-                let shrunk = shrinking.into_iter().zip(findings);
-                shrunk
-                    .map(|(started, finding)| match started {
-                        Ok(thread) => thread.join(),
-                        // Here, where there is no thread for it.
-                        Err(_) => {
-                            let (case, violation) = (&finding.case, &finding.violation);
-                            Ok(shrink_until(case, violation, finding.seed, &stop))
-                        }
-                    })
-                    .collect()
-            });
-            for (finding, shrunk) in findings.iter().zip(shrunk) {
-                // Shrinking does not die of what it runs; if it does, the case stays as it is.
-                let (case, violation) =
-                    shrunk.unwrap_or((finding.case.clone(), finding.violation.clone()));
-                self.keep(finding.seed, case, violation, false);
-            }
+    fn found(&mut self, findings: &[Finding]) {
+        for finding in findings {
+            self.keep(FindingRecord::of(finding.clone()));
+        }
+    }
+
+    fn may_keep(&mut self, is_last: bool, state: &dyn Fn() -> State) {
+        // The last state is worth keeping also if a finding could not be written.
+        let is_due = is_last || self.failure.is_none();
+        if let Some(checkpoint) = self.checkpoint.as_mut().filter(|_| is_due)
+            && let Err(failure) = checkpoint.may_write(is_last, self.campaign, state)
+        {
+            self.give_up(failure);
         }
     }
 }
 
 impl<'a> Keeper<'a> {
-    pub(super) fn new(directory: Option<&'a Path>, stop: Stop, jobs: usize) -> Keeper<'a> {
+    pub(super) fn new(
+        campaign: &'a Campaign,
+        directory: Option<&'a Path>,
+        checkpoint: Option<CheckpointFile<'a>>,
+    ) -> Keeper<'a> {
+        let stop = match campaign.stop {
+            Stop::Cases(_) => Stop::Cases(campaign.cases_of_shard()),
+            Stop::Duration(duration) => Stop::Duration(duration),
+        };
         Keeper {
-            directory,
-            jobs,
+            campaign,
+            writer: directory.map(|directory| Writer::new(directory, campaign.shard)),
+            checkpoint,
             bar: progress(stop),
             kept: Vec::new(),
-            names: BTreeMap::new(),
             failure: None,
             gave_up: Arc::default(),
         }
     }
 
-    pub(super) fn keep_stuck(&mut self, finding: &Finding) {
-        let (case, violation) = (finding.case.clone(), finding.violation.clone());
-        self.keep(finding.seed, case, violation, true);
+    fn keep(&mut self, mut finding: FindingRecord) {
+        let writer = self.writer.as_mut();
+        match writer.map(|writer| writer.write(&finding.case, finding.violation.kind)) {
+            None => {}
+            Some(Ok(file)) => finding.file = Some(file),
+            Some(Err(failure)) => self.give_up(failure),
+        }
+        self.kept.push(finding);
     }
 
-    fn keep(&mut self, seed: u64, case: Case, violation: Violation, is_stuck: bool) {
-        let mut file = self.directory.map(|directory| {
-            let mut named = CaseDefect::names(&case.defects);
-            named.push(violation.kind.name().to_string());
-            directory.join(self.another(named.join("-")) + ".json")
-        });
-        if let Some(name) = &file
-            && let Err(failure) = write_case(name, &case)
-        {
-            file = None;
-            self.failure.get_or_insert(failure);
-            self.gave_up.store(true, Ordering::Relaxed);
+    fn give_up(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        self.gave_up.store(true, Ordering::Relaxed);
+    }
+
+    /// All findings, in the order of their cases; and why something could not be written.
+    pub(super) fn finish(mut self) -> (Vec<FindingRecord>, Option<Failure>) {
+        self.bar.finish_and_clear();
+        self.kept.sort_by_key(FindingRecord::place);
+        (self.kept, self.failure)
+    }
+}
+
+/// Writes findings into a directory, each under a name of its own.
+pub(super) struct Writer<'a> {
+    directory: &'a Path,
+    shard: Shard,
+    /// How many findings have a name.
+    names: BTreeMap<String, u64>,
+}
+
+impl<'a> Writer<'a> {
+    /// Of the findings of this shard, into a directory that there is.
+    pub(super) fn new(directory: &'a Path, shard: Shard) -> Writer<'a> {
+        Writer {
+            directory,
+            shard,
+            names: BTreeMap::new(),
         }
-        self.kept.push(FindingReport {
-            seed,
-            defects: CaseDefect::names(&case.defects),
-            violation,
-            requests: case.requests(),
-            file,
-            case,
-            is_stuck,
-        });
+    }
+
+    /// Writes the case of a finding of this kind; where that is.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub(super) fn write(&mut self, case: &Case, kind: Kind) -> Result<PathBuf, Failure> {
+        let mut named = Vec::new();
+        if self.shard != Shard::WHOLE {
+            let (number, of) = (self.shard.number(), self.shard.of());
+            named.push(format!("shard-{number}-of-{of}"));
+        }
+        named.extend(CaseDefect::names(&case.defects));
+        named.push(kind.name().to_owned());
+        let file = self.directory.join(self.another(named.join("-")) + ".json");
+        let text = serde_json::to_string_pretty(case).map_err(Failure::operation)?;
+        OutputFile::create(&file)?.write_whole(&(text + "\n"))?;
+        Ok(file)
     }
 
     /// This name, with the next number after it if it was used before.
@@ -122,18 +142,6 @@ impl<'a> Keeper<'a> {
             number => format!("{name}-{number}"),
         }
     }
-
-    /// All findings, in the order of their seeds; and why one of them could not be written.
-    pub(super) fn finish(mut self) -> (Vec<FindingReport>, Option<Failure>) {
-        self.bar.finish_and_clear();
-        self.kept.sort_by_key(|finding| finding.seed);
-        (self.kept, self.failure)
-    }
-}
-
-fn write_case(file: &Path, case: &Case) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(case).map_err(Failure::operation)?;
-    OutputFile::create(file)?.write_whole(&(text + "\n"))
 }
 
 pub(super) fn progress(stop: Stop) -> ProgressBar {

@@ -1,7 +1,5 @@
 //! `ubdlab fuzz --repro`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::fuzz::case::{Case, FORMAT};
@@ -13,8 +11,8 @@ use crate::report::{ToldFinding, finding_page};
 use super::super::output::{self, InLines};
 use super::super::page::PageFile;
 use super::super::{Failure, Verdict};
-use super::quietly;
 use super::report::repeating;
+use super::{document, quietly};
 
 /// Each of its events is on one line.
 impl InLines for Told {}
@@ -74,22 +72,10 @@ fn verdict(told: &Told) -> Verdict {
 pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
     let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
     let page = PageFile::begin(page, None, &[file])?;
-    let opened = File::open(file)
-        .map_err(|error| wrong(format!("opening: {}", driver::system_words(error))))?;
-    let mut text = String::new();
-    // A length says nothing of a pipe or a device.
-    opened
-        .take(LARGEST_CASE + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| wrong(format!("reading: {}", driver::system_words(error))))?;
-    if text.len() as u64 > LARGEST_CASE {
-        return Err(wrong(format!(
-            "found more than {LARGEST_CASE} bytes, expected a case, which has at most as many"
-        )));
-    }
+    let text = document::text(file, LARGEST_CASE, "a case")?;
     let value: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| wrong(format!("{NO_FINDING}: {error}")))?;
-    match value.get("format").and_then(serde_json::Value::as_str) {
+    match document::format(&value) {
         Some(FORMAT) => {}
         Some(kernel::FORMAT) => return repeat_recorded(file, &text, json, page),
         Some(other) => {

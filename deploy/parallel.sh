@@ -1,0 +1,18 @@
+#!/bin/sh
+# A campaign on machines that are reached by ssh, by GNU parallel, over a directory that all of them
+# see under one name; ubdlab and this directory have to be there too:
+#
+#   deploy/parallel.sh hosts 64 /shared/campaign --cases 100000000
+#
+# `hosts` names the machines, one a line, as parallel's --sshloginfile has it: `8/node1` is eight
+# shards at a time on node1, and `2/:` two on this machine. What ends early is run again, anywhere,
+# and goes on from its checkpoint; so does the whole command. At its end it merges.
+set -u
+hosts=$1 n=$2 directory=$3
+shift 3
+deploy=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+mkdir -p "$directory" || exit 3
+seq "$n" | parallel --sshloginfile "$hosts" --env UBDLAB --retries 100 \
+    --joblog "$directory/parallel.log" \
+    "$deploy/shard.sh" {} "$n" "$directory" --jobs 1 "$@" || exit
+"${UBDLAB:-ubdlab}" fuzz merge "$directory" --report "$directory/campaign.html"

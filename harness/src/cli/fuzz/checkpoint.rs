@@ -1,0 +1,86 @@
+//! `ubdlab fuzz --checkpoint`: the file.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::clock::{self, Started};
+use crate::fuzz::campaign::checkpoint::{Checkpoint, FORMAT};
+use crate::fuzz::campaign::{Campaign, State};
+
+use super::super::Failure;
+use super::super::output_file::OutputFile;
+use super::document;
+
+/// Between two times that the file is written, at the least.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The file that says where the campaign is.
+pub(super) struct CheckpointFile<'a> {
+    path: &'a Path,
+    /// When it was written last, in this sitting.
+    written: Option<Started>,
+}
+
+impl<'a> CheckpointFile<'a> {
+    /// The file at `path`.
+    pub(super) fn new(path: &'a Path) -> CheckpointFile<'a> {
+        CheckpointFile {
+            path,
+            written: None,
+        }
+    }
+
+    /// Where `campaign` goes on from: what the file says or, if there is none, the beginning.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or is of something else; that nothing can be written there.
+    pub(super) fn read(&self, campaign: &Campaign) -> Result<State, Failure> {
+        match std::fs::metadata(self.path) {
+            Ok(found) if !found.is_file() => {
+                let path = driver::shown(self.path);
+                return Err(Failure(format!(
+                    "{path}: --checkpoint: found no regular file, expected one or nothing"
+                )));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A place that takes no file is refused before the work.
+                drop(OutputFile::create(self.path)?);
+                return Ok(State::default());
+            }
+            Err(error) => return Err(self.not_from_here(driver::system_words(error))),
+        }
+        let checkpoint: Checkpoint =
+            document::read(self.path, FORMAT, "a checkpoint of ubdlab fuzz").map_err(
+                |Failure(why)| Failure(format!("{why}; nothing was changed: {WAY_OUT}")),
+            )?;
+        let state = checkpoint.state_of(campaign);
+        state.map_err(|why| self.not_from_here(why))
+    }
+
+    fn not_from_here(&self, why: impl std::fmt::Display) -> Failure {
+        let path = driver::shown(self.path);
+        Failure(format!("{path}: {why}; nothing was changed: {WAY_OUT}"))
+    }
+
+    /// Writes it if it is time, if this is the last time, and the first time at once.
+    pub(super) fn may_write(
+        &mut self,
+        is_last: bool,
+        campaign: &Campaign,
+        state: &dyn Fn() -> State,
+    ) -> Result<(), Failure> {
+        let is_early = |written: Started| written.elapsed() < EVERY;
+        if !is_last && self.written.is_some_and(is_early) {
+            return Ok(());
+        }
+        let document = Checkpoint::of(campaign, state());
+        let text = serde_json::to_string(&document).map_err(Failure::operation)?;
+        OutputFile::create(self.path)?.write_whole(&(text + "\n"))?;
+        self.written = Some(clock::start());
+        Ok(())
+    }
+}
+
+const WAY_OUT: &str = "give --checkpoint another name, or remove the file to begin anew";

@@ -1,0 +1,92 @@
+//! A campaign of a driver that runs in this program.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::fuzz::campaign::result::CampaignResult;
+use crate::fuzz::campaign::shard::Shard;
+use crate::fuzz::campaign::{self, Campaign, Stop};
+use crate::report::fuzz_page;
+
+use super::super::driver_arg::DriverArg;
+use super::super::interrupt::{self, Interrupt};
+use super::super::output;
+use super::super::output_file::not_created;
+use super::super::page::PageFile;
+use super::super::{Failure, Verdict, wrong_usage};
+use super::checkpoint::CheckpointFile;
+use super::keeper::Keeper;
+use super::report::Report;
+use super::{Args, quietly};
+
+/// Cases, if nothing is said of them.
+const CASES: u64 = 2000;
+
+/// Runs it, and reports.
+pub(super) fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure> {
+    let subject = match args.subject(driver) {
+        Ok(subject) => subject,
+        Err(what) => return Ok(wrong_usage(what)),
+    };
+    let campaign = Campaign {
+        subject,
+        seed: args.seed,
+        stop: match (args.duration, args.cases) {
+            (Some(duration), _) => Stop::Duration(duration),
+            (None, cases) => Stop::Cases(cases.unwrap_or(CASES)),
+        },
+        shard: args.shard.unwrap_or(Shard::WHOLE),
+        jobs: args.jobs(),
+        shrinks: true,
+    };
+    if let Some(directory) = &args.out {
+        std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
+    }
+    let checkpoint = args.checkpoint.as_deref().map(CheckpointFile::new);
+    let page = PageFile::begin::<&Path>(
+        args.report.as_deref(),
+        None,
+        &args.checkpoint.as_deref().into_iter().collect::<Vec<_>>(),
+    )?;
+    let state = match &checkpoint {
+        Some(checkpoint) => checkpoint.read(&campaign)?,
+        None => campaign::State::default(),
+    };
+    let interrupt = Interrupt::catch();
+    let mut keeper = Keeper::new(&campaign, args.out.as_deref(), checkpoint);
+    let stop = {
+        let (interrupt, gave_up) = (interrupt.clone(), Arc::clone(&keeper.gave_up));
+        Arc::new(move || interrupt.is_asked() || gave_up.load(Ordering::Relaxed))
+    };
+    let outcome = quietly(|| campaign::run_from(&campaign, state, stop, &mut keeper));
+    let (findings, failure) = keeper.finish();
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => return Err(failure.unwrap_or_else(|| Failure::operation(error))),
+    };
+    let mut result = CampaignResult::of(&campaign, &outcome, findings);
+    result.ended_by_signal = interrupt::signal();
+    let verdict = report(&result, args.json, page)?;
+    // What was found has been told by now.
+    failure.map_or(Ok(verdict), Err)
+}
+
+/// Prints a result, and writes its page.
+pub(super) fn report(
+    result: &CampaignResult,
+    json: bool,
+    page: PageFile<'_>,
+) -> Result<Verdict, Failure> {
+    let report = Report(result);
+    match json {
+        true => output::json(result)?,
+        false => output::lines(&report),
+    }
+    page.write(|| Ok(fuzz_page(&report.page()?)))?;
+    Ok(match (result.ended_by_signal, result.findings.is_empty()) {
+        (Some(signal), _) => Verdict::EndedBySignal(signal),
+        (None, true) => Verdict::Good,
+        (None, false) => Verdict::ViolationFound,
+    })
+}

@@ -1,0 +1,91 @@
+//! Where a campaign, or a shard of one, was when it was written down.
+
+use serde::{Deserialize, Serialize};
+
+use super::Campaign;
+use super::identity::{Difference, Identity};
+use super::shard::Shard;
+use super::total::State;
+
+/// What the document says first.
+pub const FORMAT: &str = "ubdlab fuzz checkpoint 1";
+
+/// The document.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The campaign.
+    #[serde(flatten)]
+    pub campaign: Identity,
+    /// What is run of it.
+    pub shard: Shard,
+    /// Where it is.
+    pub state: State,
+}
+
+/// Why a campaign cannot go on from a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotFromHere {
+    /// It is of another format.
+    #[error("found format {found:?}, expected {FORMAT:?}")]
+    Format {
+        /// What it says.
+        found: String,
+    },
+    /// It is that of another campaign.
+    #[error("the checkpoint of another campaign: {0}")]
+    Campaign(#[from] Difference),
+    /// It is that of another shard.
+    #[error(
+        "the checkpoint of another part of the campaign: shard: found {found}, expected {expected}"
+    )]
+    Shard {
+        /// Its shard.
+        found: Shard,
+        /// The one that is run.
+        expected: Shard,
+    },
+    /// It says more than there can be.
+    #[error("finished: found {found} cases, expected at most {most}")]
+    TooMany {
+        /// What it says.
+        found: u64,
+        /// How many the shard has.
+        most: u64,
+    },
+}
+
+impl Checkpoint {
+    /// Of a campaign that is there.
+    pub fn of(campaign: &Campaign, state: State) -> Checkpoint {
+        Checkpoint {
+            format: FORMAT.to_owned(),
+            campaign: Identity::of(campaign),
+            shard: campaign.shard,
+            state,
+        }
+    }
+
+    /// Where `campaign` goes on from.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn state_of(self, campaign: &Campaign) -> Result<State, NotFromHere> {
+        if self.format != FORMAT {
+            return Err(NotFromHere::Format { found: self.format });
+        }
+        self.campaign.same_as(&Identity::of(campaign))?;
+        if self.shard != campaign.shard {
+            return Err(NotFromHere::Shard {
+                found: self.shard,
+                expected: campaign.shard,
+            });
+        }
+        let (found, most) = (self.state.finished.count(), campaign.cases_of_shard());
+        match found <= most {
+            true => Ok(self.state),
+            false => Err(NotFromHere::TooMany { found, most }),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What makes two results, or a result and a checkpoint, of one campaign.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::defect::CaseDefect;
+use super::super::subject::Subject;
+use super::{Campaign, Stop};
+
+/// All that what a campaign finds depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The version of the program that ran it.
+    pub version: String,
+    /// What is fuzzed.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The seed of case n is this plus n.
+    pub seed: u64,
+    /// When it stops.
+    pub until: Until,
+}
+
+/// When a campaign stops, as it stands in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// After this number of cases, of all shards together.
+    Cases(u64),
+    /// After this time, each shard by itself.
+    DurationS(u64),
+}
+
+impl From<Stop> for Until {
+    fn from(stop: Stop) -> Until {
+        match stop {
+            Stop::Cases(cases) => Until::Cases(cases),
+            Stop::Duration(duration) => Until::DurationS(duration.as_secs()),
+        }
+    }
+}
+
+impl From<Until> for Stop {
+    fn from(until: Until) -> Stop {
+        match until {
+            Until::Cases(cases) => Stop::Cases(cases),
+            Until::DurationS(seconds) => Stop::Duration(Duration::from_secs(seconds)),
+        }
+    }
+}
+
+/// What two campaigns differ in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: found {found}, expected {expected}")]
+pub struct Difference {
+    what: &'static str,
+    found: String,
+    expected: String,
+}
+
+impl Identity {
+    /// That of a campaign of this program.
+    pub fn of(campaign: &Campaign) -> Identity {
+        Identity {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            subject: campaign.subject.clone(),
+            seed: campaign.seed,
+            until: campaign.stop.into(),
+        }
+    }
+
+    /// Whether this is what was expected.
+    ///
+    /// # Errors
+    /// The first thing in which it differs.
+    pub fn same_as(&self, expected: &Identity) -> Result<(), Difference> {
+        differs("version", &self.version, &expected.version)?;
+        let (found, wanted) = (&self.subject, &expected.subject);
+        differs("driver", &found.driver.name(), &wanted.driver.name())?;
+        let names = |subject: &Subject| match subject.defects.is_empty() {
+            true => "none".to_owned(),
+            false => CaseDefect::names(&subject.defects).join(", "),
+        };
+        differs("defects", &names(found), &names(wanted))?;
+        differs("resizer", &Json(&found.resizer), &Json(&wanted.resizer))?;
+        differs(
+            "assumptions",
+            &Json(&found.assumptions),
+            &Json(&wanted.assumptions),
+        )?;
+        differs("faults", &found.faults, &wanted.faults)?;
+        differs("lying_syncs", &found.lying_syncs, &wanted.lying_syncs)?;
+        differs("seed", &self.seed, &expected.seed)?;
+        differs("until", &Json(&self.until), &Json(&expected.until))
+    }
+}
+
+/// What stands in the file.
+#[derive(PartialEq)]
+struct Json<'a, T>(&'a T);
+
+impl<T: Serialize> fmt::Display for Json<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = serde_json::to_string(self.0).map_err(|_| fmt::Error)?;
+        f.write_str(&text)
+    }
+}
+
+fn differs<T: PartialEq + fmt::Display>(
+    what: &'static str,
+    found: &T,
+    expected: &T,
+) -> Result<(), Difference> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(Difference {
+            what,
+            found: found.to_string(),
+            expected: expected.to_string(),
+        }),
+    }
+}

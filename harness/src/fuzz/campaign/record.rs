@@ -1,0 +1,94 @@
+//! A finding as it stands in a result or a checkpoint.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::case::Case;
+use super::super::defect::CaseDefect;
+use super::super::finding::{Finding, Key};
+use super::super::violation::Violation;
+
+/// A finding, with what a reader wants to know of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FindingRecord {
+    /// The number of the case in its campaign, from 0.
+    pub number: u64,
+    /// Its seed.
+    pub seed: u64,
+    /// The defects that the case has, of those switched on: it needs them.
+    pub defects: Vec<CaseDefect>,
+    /// Those that the violation was traced to when it was found. A campaign keeps the earliest
+    /// finding of each cause and of each set of these.
+    pub traced_to: Vec<CaseDefect>,
+    /// Those that the case had shown before, and that were switched off for this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub switched_off: Vec<CaseDefect>,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub violation: Violation,
+    /// Requests in the case.
+    pub requests: usize,
+    /// Where the case was written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The case does not end: it can be neither shrunk nor told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_stuck: bool,
+    /// The case, shrunk.
+    pub case: Case,
+}
+
+impl FindingRecord {
+    /// The record of a finding that is written nowhere else.
+    pub fn of(finding: Finding) -> FindingRecord {
+        FindingRecord {
+            number: finding.number,
+            seed: finding.seed,
+            defects: finding.case.defects.clone(),
+            traced_to: finding.traced_to,
+            switched_off: finding.switched_off,
+            violation: Violation {
+                // As in a file.
+                shown: None,
+                ..finding.violation
+            },
+            requests: finding.case.requests(),
+            file: None,
+            is_stuck: finding.is_stuck,
+            case: finding.case,
+        }
+    }
+
+    /// What all findings of one thing have in common.
+    pub fn key(&self) -> Key {
+        (self.violation.cause(), self.traced_to.clone())
+    }
+
+    /// Its place among the findings of a campaign: the earlier one is kept.
+    pub fn place(&self) -> (u64, usize) {
+        (self.number, self.switched_off.len())
+    }
+
+    /// The defects that it needs, or what kind of violation it is.
+    pub fn name(&self) -> String {
+        match self.defects.is_empty() {
+            true => self.violation.kind.name().to_owned(),
+            false => CaseDefect::names(&self.defects).join(" and "),
+        }
+    }
+}
+
+impl From<FindingRecord> for Finding {
+    fn from(record: FindingRecord) -> Finding {
+        Finding {
+            number: record.number,
+            seed: record.seed,
+            switched_off: record.switched_off,
+            traced_to: record.traced_to,
+            case: record.case,
+            violation: record.violation,
+            is_stuck: record.is_stuck,
+        }
+    }
+}

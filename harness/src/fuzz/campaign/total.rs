@@ -1,0 +1,269 @@
+//! What a campaign has come to so far. Cases come in any order; a finding is certain when all cases
+//! before it are finished, for only then no earlier one of the same thing can come.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::coverage::Coverage;
+use super::super::finding::{Finding, Key};
+use super::chain::Chain;
+use super::finished::Finished;
+use super::record::FindingRecord;
+use super::shard::Shard;
+
+/// How much was done.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Sums {
+    /// Operations of simulated hosts.
+    pub host_operations: u64,
+    /// Crash images built, recovered and checked. Those that are what the kill at the same crash
+    /// point has left, to the last byte, count like others, and are recovered once.
+    pub crash_images: u64,
+    /// Cases with a finding.
+    pub cases_with_findings: u64,
+    /// What came up.
+    pub coverage: Coverage,
+}
+
+impl Sums {
+    fn add(&mut self, chain: &Chain) {
+        self.host_operations += chain.host_operations;
+        self.crash_images += chain.crash_images;
+        self.cases_with_findings += u64::from(chain.has_finding);
+        self.coverage.merge(&chain.coverage);
+    }
+}
+
+/// Where a campaign is: all that it takes to go on from there.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Which cases are finished.
+    pub finished: Finished,
+    /// What they came to.
+    #[serde(flatten)]
+    pub sums: Sums,
+    /// The time it took so far, in all sittings.
+    pub elapsed_ns: u64,
+    /// Likewise, of all threads together.
+    pub job_ns: u64,
+    /// Findings, in the order of their cases.
+    pub findings: Vec<FindingRecord>,
+    /// Those before which a case is unfinished.
+    pub uncertain: Vec<FindingRecord>,
+}
+
+type Findings = BTreeMap<Key, Finding>;
+
+pub(super) struct Total {
+    shard: Shard,
+    finished: Finished,
+    sums: Sums,
+    certain: Findings,
+    uncertain: Findings,
+    /// What came of cases that were cut off. They are not finished, and are run once more when the
+    /// campaign goes on.
+    of_cut_off: Sums,
+    in_cut_off: Findings,
+}
+
+impl Total {
+    pub(super) fn of(shard: Shard, state: State) -> Total {
+        let findings = |records: Vec<FindingRecord>| {
+            let findings = records.into_iter().map(Finding::from);
+            findings.map(|finding| (finding.key(), finding)).collect()
+        };
+        Total {
+            shard,
+            finished: state.finished,
+            sums: state.sums,
+            certain: findings(state.findings),
+            uncertain: findings(state.uncertain),
+            of_cut_off: Sums::default(),
+            in_cut_off: Findings::new(),
+        }
+    }
+
+    pub(super) fn finished(&self) -> &Finished {
+        &self.finished
+    }
+
+    /// All findings of finished cases.
+    pub(super) fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.certain.values().chain(self.uncertain.values())
+    }
+
+    /// Those that are certain, in the order of their cases.
+    pub(super) fn certain(&self) -> Vec<Finding> {
+        in_order(self.certain.values().cloned().collect())
+    }
+
+    /// Adds what came of the case at `index`. The findings that are certain now, in the order of
+    /// their cases.
+    pub(super) fn add(&mut self, index: u64, chain: Chain) -> Vec<Finding> {
+        if chain.cut_off {
+            self.of_cut_off.add(&chain);
+            for finding in chain.findings {
+                keep_earliest(&mut self.in_cut_off, finding);
+            }
+            return Vec::new();
+        }
+        self.sums.add(&chain);
+        self.finished.add(index);
+        for finding in chain.findings {
+            // What is certain is earlier.
+            if !self.certain.contains_key(&finding.key()) {
+                keep_earliest(&mut self.uncertain, finding);
+            }
+        }
+        let unfinished = self.shard.case_at(self.finished.frontier());
+        let is_certain = |(_, finding): &(&Key, &Finding)| finding.number < unfinished;
+        let certain = self.uncertain.iter().filter(is_certain);
+        let keys: Vec<Key> = certain.map(|(key, _)| key.clone()).collect();
+        let mut new = Vec::new();
+        for key in keys {
+            if let Some(finding) = self.uncertain.remove(&key) {
+                new.push(finding.clone());
+                self.certain.insert(key, finding);
+            }
+        }
+        in_order(new)
+    }
+
+    /// Where it is after this time.
+    pub(super) fn state(&self, elapsed_ns: u64, job_ns: u64) -> State {
+        let records = |findings: &Findings| {
+            let findings = in_order(findings.values().cloned().collect());
+            findings.into_iter().map(FindingRecord::of).collect()
+        };
+        State {
+            finished: self.finished.clone(),
+            sums: self.sums.clone(),
+            elapsed_ns,
+            job_ns,
+            findings: records(&self.certain),
+            uncertain: records(&self.uncertain),
+        }
+    }
+
+    /// The findings that are not certain, when nothing more comes: what they say holds all the
+    /// same.
+    pub(super) fn others(&self) -> Vec<Finding> {
+        let mut others = self.uncertain.clone();
+        for finding in self.in_cut_off.values() {
+            if !self.certain.contains_key(&finding.key()) {
+                keep_earliest(&mut others, finding.clone());
+            }
+        }
+        in_order(others.into_values().collect())
+    }
+
+    /// How much was done, what was cut off included.
+    pub(super) fn all_sums(&self) -> Sums {
+        let (mut sums, cut_off) = (self.sums.clone(), &self.of_cut_off);
+        sums.host_operations += cut_off.host_operations;
+        sums.crash_images += cut_off.crash_images;
+        sums.cases_with_findings += cut_off.cases_with_findings;
+        sums.coverage.merge(&cut_off.coverage);
+        sums
+    }
+}
+
+fn keep_earliest(findings: &mut Findings, finding: Finding) {
+    let key = finding.key();
+    let kept = findings.get(&key);
+    if kept.is_none_or(|kept| finding.place() < kept.place()) {
+        findings.insert(key, finding);
+    }
+}
+
+/// The findings in the order of their cases.
+pub(super) fn in_order(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by_key(Finding::place);
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::case::DriverName;
+    use super::super::super::generate::generate;
+    use super::super::super::subject::Subject;
+    use super::super::super::violation::{Kind, Violation};
+    use super::*;
+
+    /// What came of a case that shows one of three things.
+    fn with_finding(number: u64) -> Chain {
+        let kind = [Kind::Zeros, Kind::Foreign, Kind::LostWrite][number as usize % 3];
+        let finding = Finding {
+            number,
+            seed: number,
+            switched_off: Vec::new(),
+            traced_to: Vec::new(),
+            case: generate(1, &Subject::healthy(DriverName::Ordered)),
+            violation: Violation::new(kind, "then", "w"),
+            is_stuck: false,
+        };
+        Chain {
+            has_finding: true,
+            findings: vec![finding],
+            ..Chain::default()
+        }
+    }
+
+    #[test]
+    fn a_finding_is_certain_when_no_earlier_one_can_come() {
+        let mut total = Total::of(Shard::WHOLE, State::default());
+        let mut add = |index, chain| -> Vec<u64> {
+            let new = total.add(index, chain);
+            new.iter().map(|finding| finding.number).collect()
+        };
+        assert!(add(4, with_finding(4)).is_empty());
+        assert!(
+            add(1, with_finding(1)).is_empty(),
+            "of the same thing, and earlier"
+        );
+        assert!(add(3, with_finding(3)).is_empty());
+        let cut_off = Chain {
+            cut_off: true,
+            ..with_finding(0)
+        };
+        assert!(add(0, cut_off).is_empty(), "it is not finished");
+        assert_eq!(add(0, Chain::default()), [1]);
+        assert_eq!(add(2, with_finding(2)), [2, 3]);
+        let others: Vec<u64> = total
+            .others()
+            .iter()
+            .map(|finding| finding.number)
+            .collect();
+        assert!(
+            others.is_empty(),
+            "what was cut off has shown something that is certain: {others:?}"
+        );
+        assert_eq!(total.sums.cases_with_findings, 4);
+        assert_eq!(total.all_sums().cases_with_findings, 5);
+    }
+
+    /// What there is to remember is the same after a few cases and after many.
+    #[test]
+    fn a_state_does_not_grow_with_the_number_of_cases() {
+        let mut total = Total::of(Shard::WHOLE, State::default());
+        let len = |total: &Total| serde_json::to_string(&total.state(1, 1)).unwrap().len();
+        let mut early = 0;
+        for eight in 0..5_000 {
+            // Eight threads, of which the first is the last to end.
+            for index in (8 * eight..8 * (eight + 1)).rev() {
+                total.add(index, with_finding(index % 30));
+            }
+            if eight == 10 {
+                early = len(&total);
+            }
+        }
+        assert_eq!(total.finished().count(), 40_000);
+        // Numbers have more digits.
+        assert!(
+            len(&total) <= early + 10,
+            "{early} bytes became {}",
+            len(&total)
+        );
+    }
+}

@@ -1,0 +1,347 @@
+//! The files in `deploy/`, with the schedulers that they are for: what they leave adds up to the
+//! campaign in one piece, also where a task was killed in the middle.
+
+use std::fs::{File, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::fuzz_shards::TIMES;
+use crate::support::cli::{PROGRAM, Sandbox, output};
+use crate::support::peers::peer;
+
+/// How many shards; also in `deploy/`.
+const SHARDS: u32 = 8;
+
+/// The campaign: it finds something, and a shard of it takes a while.
+const OPTIONS: [&str; 3] = ["--driver=linux-6.12", "--defect=flush-noop", "--cases=160"];
+
+fn deploy() -> PathBuf {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    deploy.canonicalize().unwrap()
+}
+
+/// A result, without times.
+fn result(text: &[u8]) -> Value {
+    let mut result: Value = serde_json::from_slice(text).unwrap();
+    let fields = result.as_object_mut().unwrap();
+    for time in TIMES {
+        assert!(fields.remove(time).is_some(), "{time}");
+    }
+    result
+}
+
+/// What the campaign in one piece comes to.
+fn in_one_piece(sandbox: &Sandbox) -> Value {
+    let output = sandbox.run(&[&["fuzz", "--json"], &OPTIONS[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    result(&output.stdout)
+}
+
+/// Waits until the first shard has written a checkpoint, and so is in the middle of its work.
+fn wait_for_a_checkpoint(campaign: &Path) {
+    let checkpoint = campaign.join(format!("1-of-{SHARDS}.checkpoint"));
+    while !checkpoint.exists() {
+        std::thread::yield_now();
+    }
+}
+
+/// A cluster of this machine alone, whose daemons are children of this process.
+struct Slurm {
+    directory: tempfile::TempDir,
+    /// The last one started is ended first.
+    daemons: Vec<Child>,
+}
+
+impl Slurm {
+    /// Starts it, if it is installed.
+    fn start() -> Option<Slurm> {
+        let [munged, slurmctld, slurmd] = ["munged", "slurmctld", "slurmd"].map(peer);
+        let (munged, slurmctld, slurmd) = (munged?, slurmctld?, slurmd?);
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: slurmd starts jobs as root only");
+            return None;
+        }
+        let directory = tempfile::Builder::new().prefix("slurm-").tempdir().unwrap();
+        let mut slurm = Slurm {
+            directory,
+            daemons: Vec::new(),
+        };
+        for name in ["state", "spool"] {
+            std::fs::create_dir(slurm.path(name)).unwrap();
+        }
+        let key: Vec<u8> = (0..=255).collect();
+        std::fs::write(slurm.path("key"), key).unwrap();
+        std::fs::set_permissions(slurm.path("key"), Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(slurm.path("slurm.conf"), slurm.configuration()).unwrap();
+        let option = |option: &str, name: &str| {
+            let mut argument = std::ffi::OsString::from(option);
+            argument.push(slurm.path(name));
+            argument
+        };
+        let munge = [
+            option("--socket=", "munge"),
+            option("--key-file=", "key"),
+            option("--pid-file=", "munge.pid"),
+            option("--log-file=", "munge.log"),
+            option("--seed-file=", "seed"),
+        ];
+        let configuration = slurm.path("slurm.conf");
+        slurm.run_daemon(
+            Command::new(munged)
+                .args(["--foreground", "--force"])
+                .args(munge),
+        );
+        while !slurm.path("munge").exists() {
+            std::thread::yield_now();
+        }
+        slurm.run_daemon(
+            Command::new(slurmctld)
+                .arg("-D")
+                .arg("-f")
+                .arg(&configuration),
+        );
+        slurm.run_daemon(Command::new(slurmd).arg("-D").arg("-f").arg(&configuration));
+        // A job waits for its node; before that, its command waits for the controller.
+        while !output(slurm.command("srun").arg("true")).status.success() {
+            slurm.assert_all_alive();
+        }
+        Some(slurm)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn configuration(&self) -> String {
+        let directory = self.directory.path().display();
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        let host = host.trim();
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [controller, node] = listeners.map(|it| it.local_addr().unwrap().port());
+        format!(
+            "ClusterName=ubdlab\n\
+             SlurmctldHost={host}(127.0.0.1)\n\
+             SlurmctldPort={controller}\n\
+             SlurmdPort={node}\n\
+             SlurmUser=root\n\
+             SlurmdUser=root\n\
+             AuthType=auth/munge\n\
+             AuthInfo=socket={directory}/munge,cred_expire=5\n\
+             StateSaveLocation={directory}/state\n\
+             SlurmdSpoolDir={directory}/spool\n\
+             SlurmctldPidFile={directory}/slurmctld.pid\n\
+             SlurmdPidFile={directory}/slurmd.pid\n\
+             SlurmctldLogFile={directory}/slurmctld.log\n\
+             SlurmdLogFile={directory}/slurmd.log\n\
+             ProctrackType=proctrack/pgid\n\
+             TaskPlugin=task/none\n\
+             MpiDefault=none\n\
+             SelectType=select/cons_tres\n\
+             SelectTypeParameters=CR_Core\n\
+             ReturnToService=2\n\
+             SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1\n\
+             SlurmdParameters=config_overrides\n\
+             NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=2048\n\
+             PartitionName=main Nodes={host} Default=YES State=UP\n"
+        )
+    }
+
+    fn run_daemon(&mut self, command: &mut Command) {
+        let log = File::create(self.path(&format!("daemon-{}", self.daemons.len()))).unwrap();
+        let command = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        self.daemons.push(command.spawn().unwrap());
+    }
+
+    fn assert_all_alive(&mut self) {
+        for (number, daemon) in self.daemons.iter_mut().enumerate() {
+            let ended = daemon.try_wait().unwrap();
+            let log = self.directory.path().join(format!("daemon-{number}"));
+            let log = || std::fs::read_to_string(log).unwrap();
+            assert!(ended.is_none(), "a daemon has ended: {ended:?}: {}", log());
+        }
+    }
+
+    /// A command of Slurm's for this cluster.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("SLURM_CONF", self.path("slurm.conf"))
+            .stdin(Stdio::null());
+        command.current_dir(self.directory.path());
+        command
+    }
+
+    fn says(&self, program: &str, args: &[&str]) -> String {
+        let output = output(self.command(program).args(args));
+        assert!(output.status.success(), "{program} {args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Slurm {
+    fn drop(&mut self) {
+        // What it runs, and then itself.
+        if self.daemons.len() > 1 {
+            let _ = self.command("scancel").args(["--user", "root"]).status();
+        }
+        while let Some(mut daemon) = self.daemons.pop() {
+            let _ = kill_process(Pid::from_child(&daemon), Signal::TERM);
+            let _ = daemon.wait();
+        }
+    }
+}
+
+#[test]
+fn slurm_runs_the_shards_again_that_were_killed() {
+    let Some(mut slurm) = Slurm::start() else {
+        return;
+    };
+    let sandbox = Sandbox::new();
+    let campaign = sandbox.path("campaign");
+    let mut submit = slurm.command("sbatch");
+    submit
+        .arg("--parsable")
+        .arg(deploy().join("slurm.sh"))
+        .arg(&campaign)
+        .args(OPTIONS);
+    let submitted = output(submit.env("DEPLOY", deploy()).env("UBDLAB", PROGRAM));
+    assert!(submitted.status.success(), "{submitted:?}");
+    let array = String::from_utf8(submitted.stdout)
+        .unwrap()
+        .trim()
+        .to_owned();
+    wait_for_a_checkpoint(&campaign);
+    // The first task's job has a number of its own, and what it runs is its first step.
+    let first = format!("{array}_1");
+    let job = slurm.says(
+        "squeue",
+        &["--noheader", "--jobs", &first, "--format", "%A"],
+    );
+    let job = job.trim();
+    slurm.says("scancel", &["--signal=KILL", &format!("{job}.0")]);
+    // Slurm starts this when the array is done.
+    let mut merge = slurm.command("srun");
+    merge.args([
+        &format!("--dependency=afterany:{array}"),
+        PROGRAM,
+        "fuzz",
+        "merge",
+        "--json",
+    ]);
+    let merged = output(merge.arg(&campaign));
+    let said = String::from_utf8_lossy(&merged.stderr).into_owned();
+    assert_eq!(result(&merged.stdout), in_one_piece(&sandbox), "{said}");
+    let told = slurm.says("scontrol", &["show", "job", job]);
+    assert!(told.contains(" Restarts=1 "), "{told}");
+    assert!(told.contains("JobState=COMPLETED "), "{told}");
+    slurm.assert_all_alive();
+}
+
+/// The process that runs the first shard.
+fn first_shard(campaign: &Path) -> Pid {
+    let shard = format!("1/{SHARDS}");
+    let checkpoint = campaign.join(format!("1-of-{SHARDS}.checkpoint"));
+    loop {
+        for entry in std::fs::read_dir("/proc").unwrap() {
+            let path = entry.unwrap().path();
+            let Some(pid) = path
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok())
+            else {
+                continue;
+            };
+            // It may have ended meanwhile.
+            let arguments = std::fs::read(path.join("cmdline")).unwrap_or_default();
+            let has = |it: &[u8]| {
+                arguments
+                    .split(|&byte| byte == 0)
+                    .any(|argument| argument == it)
+            };
+            let is_it = arguments.starts_with(PROGRAM.as_bytes())
+                && has(shard.as_bytes())
+                && has(checkpoint.as_os_str().as_encoded_bytes());
+            if is_it {
+                return Pid::from_raw(pid).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn gnu_parallel_runs_the_shards_again_that_were_killed() {
+    if peer("parallel").is_none() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let campaign = sandbox.path("campaign");
+    sandbox.write("hosts", "4/:\n");
+    let mut command = Command::new(deploy().join("parallel.sh"));
+    command.arg(sandbox.path("hosts")).arg(SHARDS.to_string());
+    command.arg(&campaign).args(OPTIONS);
+    command.env("UBDLAB", PROGRAM).env("HOME", sandbox.path(""));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for_a_checkpoint(&campaign);
+    kill_process(first_shard(&campaign), Signal::KILL).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let text = String::from_utf8(ended.stdout).unwrap();
+    assert!(
+        text.starts_with("fuzzed     linux-6.12 with 160 cases from seed 1 in "),
+        "{text}"
+    );
+    let merged = sandbox.run(&["fuzz", "merge", "--json", "@campaign"]);
+    assert_eq!(result(&merged.stdout), in_one_piece(&sandbox));
+    let page = std::fs::read_to_string(campaign.join("campaign.html")).unwrap();
+    assert!(page.contains("This driver loses data"));
+    // One line for each shard, and the first one's says that it took two.
+    let log = std::fs::read_to_string(campaign.join("parallel.log")).unwrap();
+    assert!(log.lines().count() > SHARDS as usize, "{log}");
+}
+
+/// Without any scheduler: what ends early leaves no result, and the next run goes on from there.
+#[test]
+fn a_shard_leaves_its_result_whole_or_not_at_all() {
+    let sandbox = Sandbox::new();
+    let campaign = sandbox.path("campaign");
+    let shard = || {
+        let mut command = Command::new(deploy().join("shard.sh"));
+        command
+            .args(["1", "8"])
+            .arg(&campaign)
+            .args(OPTIONS)
+            .env("UBDLAB", PROGRAM);
+        command.stdin(Stdio::null());
+        command
+    };
+    let mut child = shard().spawn().unwrap();
+    wait_for_a_checkpoint(&campaign);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let names = || {
+        let names = std::fs::read_dir(&campaign).unwrap();
+        let mut names: Vec<_> = names
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["1-of-8.checkpoint"]);
+    assert_eq!(output(&mut shard()).status.code(), Some(0));
+    assert_eq!(names(), ["1-of-8.checkpoint", "1-of-8.json"]);
+    let mut wrong = shard();
+    assert_eq!(output(wrong.arg("--seed=7")).status.code(), Some(3));
+    assert_eq!(names(), ["1-of-8.checkpoint", "1-of-8.json"]);
+}

@@ -1,0 +1,172 @@
+//! A campaign that is interrupted goes on from its checkpoint, and ends as if it had not been.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::fuzz_shards::TIMES;
+use crate::support::cli::{Sandbox, ubdlab_that_heeds_signals};
+
+/// A campaign with findings, which takes a while.
+const CAMPAIGN: [&str; 6] = [
+    "fuzz",
+    "--driver=linux-6.12",
+    "--cases=24",
+    "--shard=1/2",
+    "--json",
+    "--out=@found",
+];
+
+const CHECKPOINT: &str = "--checkpoint=@checkpoint";
+
+/// Its result, without times.
+fn result(text: &[u8]) -> Value {
+    let mut result: Value = serde_json::from_slice(text).unwrap();
+    let fields = result.as_object_mut().unwrap();
+    for time in TIMES {
+        assert!(fields.remove(time).is_some(), "{time}");
+    }
+    result
+}
+
+/// What tells a file from the one that has replaced it.
+fn inode(file: &Path) -> Option<u64> {
+    std::fs::metadata(file).ok().map(|found| found.ino())
+}
+
+/// Each sitting is ended as soon as it has written a checkpoint: by a signal that asks, or by one
+/// that does not.
+#[test]
+fn a_campaign_of_many_sittings_ends_as_one_without_interruption() {
+    let whole = Sandbox::new();
+    let output = whole.run(&CAMPAIGN);
+    assert_eq!(output.status.code(), Some(1));
+    let whole_text = String::from_utf8(output.stdout).unwrap();
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("checkpoint");
+    let mut interrupted = 0;
+    let ended = loop {
+        let signal = match interrupted % 2 {
+            0 => Signal::TERM,
+            _ => Signal::KILL,
+        };
+        let before = inode(&file);
+        let mut command = ubdlab_that_heeds_signals();
+        command.args(sandbox.args(&[&CAMPAIGN[..], &["--jobs=1", CHECKPOINT]].concat()));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        while inode(&file) == before && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        // After a few sittings it may run to its end.
+        if interrupted < 6 {
+            kill_process(Pid::from_child(&child), signal).unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        match output.status.code() {
+            Some(1) => break output,
+            // Of the one that cannot be heeded there is no status.
+            Some(143) | None => interrupted += 1,
+            other => panic!("{other:?}: {}", sandbox.text(&output.stderr)),
+        }
+    };
+    assert!(
+        interrupted > 1,
+        "it was over after {interrupted} interruptions"
+    );
+    assert_eq!(sandbox.text(&ended.stderr), "");
+    let expected = whole_text.replace(
+        whole.path("found").to_str().unwrap(),
+        sandbox.path("found").to_str().unwrap(),
+    );
+    assert_eq!(result(&ended.stdout), result(expected.as_bytes()));
+    for finding in std::fs::read_dir(whole.path("found")).unwrap() {
+        let name = format!("found/{}", finding.unwrap().file_name().to_str().unwrap());
+        assert_eq!(sandbox.read(&name), whole.read(&name), "{name}");
+    }
+    // It is finished: the result again, with nothing run.
+    let again = sandbox.run(&[&CAMPAIGN[..], &["--jobs=2", CHECKPOINT]].concat());
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(result(&again.stdout), result(&ended.stdout));
+}
+
+#[test]
+fn another_campaign_is_refused() {
+    let sandbox = Sandbox::new();
+    let args = ["fuzz", "--cases=4", CHECKPOINT];
+    sandbox.succeeds(&args);
+    let kept = sandbox.read("checkpoint");
+    let way_out = "nothing was changed: give --checkpoint another name, or remove the file to begin \
+                   anew";
+    let refuse = |args: &[&str], why: &str| {
+        let args = [&["fuzz", CHECKPOINT], args].concat();
+        sandbox.refuses(&args, &format!("@checkpoint: {why}; {way_out}"));
+    };
+    let other = "the checkpoint of another campaign";
+    refuse(
+        &["--cases=4", "--seed=2"],
+        &format!("{other}: seed: found 1, expected 2"),
+    );
+    refuse(
+        &["--cases=5"],
+        &format!("{other}: until: found {{\"cases\":4}}, expected {{\"cases\":5}}"),
+    );
+    refuse(
+        &["--cases=4", "--no-faults"],
+        &format!("{other}: faults: found true, expected false"),
+    );
+    refuse(
+        &["--cases=4", "--shard=1/2"],
+        "the checkpoint of another part of the campaign: shard: found 1/1, expected 1/2",
+    );
+    assert_eq!(sandbox.read("checkpoint"), kept);
+    let none = "not a checkpoint of ubdlab fuzz";
+    sandbox.write("checkpoint", &kept[..kept.len() / 2]);
+    let output = sandbox.run(&args);
+    assert_eq!(output.status.code(), Some(3));
+    let said = sandbox.text(&output.stderr);
+    let begins = format!("ubdlab: @checkpoint: {none}: EOF while parsing ");
+    assert!(
+        said.starts_with(&begins) && said.contains(way_out),
+        "{said}"
+    );
+    sandbox.write("checkpoint", "{}");
+    refuse(
+        &["--cases=4"],
+        &format!("{none}: found no format, expected \"ubdlab fuzz checkpoint 1\""),
+    );
+    let mut many: Value = serde_json::from_slice(&kept).unwrap();
+    many["state"]["finished"]["frontier"] = 5.into();
+    sandbox.write("checkpoint", many.to_string());
+    refuse(
+        &["--cases=4"],
+        "finished: found 5 cases, expected at most 4",
+    );
+    std::fs::remove_file(sandbox.path("checkpoint")).unwrap();
+    std::fs::create_dir(sandbox.path("checkpoint")).unwrap();
+    sandbox.refuses(
+        &args,
+        "@checkpoint: --checkpoint: found no regular file, expected one or nothing",
+    );
+    sandbox.refuses(
+        &["fuzz", "--cases=4", "--checkpoint=@missing/checkpoint"],
+        "@missing/checkpoint: writing: there is no directory @missing",
+    );
+}
+
+/// It is all that there is of a campaign under way, and does not grow with it.
+#[test]
+fn a_checkpoint_does_not_grow_with_the_number_of_cases() {
+    let sandbox = Sandbox::new();
+    let after = |cases: &str| {
+        let name = format!("--checkpoint=@{cases}");
+        sandbox.succeeds(&["fuzz", "--cases", cases, "--no-faults", &name]);
+        sandbox.read(cases).len()
+    };
+    let (few, many) = (after("2"), after("100"));
+    // The numbers in it have more digits.
+    assert!(many < few + 500, "{few} and {many} bytes");
+}
