@@ -17,6 +17,13 @@ use crate::fuzz::world::{Mending, NotRelived};
 /// it, so that one search may miss what is still there.
 const ATTEMPTS: u64 = 4;
 
+/// The defects that a recording can be mended of.
+const MENDED: [Defect; 3] = [
+    Defect::FlushNoop,
+    Defect::UnorderedPublish,
+    Defect::LastRunOffset,
+];
+
 /// What explains a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Explained {
@@ -38,6 +45,15 @@ impl Explained {
         }
     }
 
+    /// What is known of a finding that these defects were named for.
+    pub fn by(defects: &[Defect]) -> Explained {
+        match defects {
+            [] => Explained::Unknown,
+            [only] if !MENDED.contains(only) => Explained::Modelled(*only),
+            several => Explained::Mended(several.to_vec()),
+        }
+    }
+
     /// How it is known, in words.
     pub fn how(&self) -> &'static str {
         match self {
@@ -54,12 +70,11 @@ impl Explained {
 /// If the recording is not of the case.
 pub fn explain(
     case: &Case,
-    recording: &Recording,
+    recordings: &[Recording],
     violation: &Violation,
     mending: Mending,
     seed: u64,
 ) -> Result<Explained, NotRelived> {
-    let cause = violation.cause();
     let mut mends = [
         (mending.flushes, Defect::FlushNoop),
         (mending.order, Defect::UnorderedPublish),
@@ -74,30 +89,67 @@ pub fn explain(
     let sets = missing.iter().map(|&defect| vec![defect]);
     let all = (missing.len() > 1).then(|| missing.clone());
     for defects in sets.chain(all) {
-        let mended = |mending, defect: &Defect| mend(mending, *defect);
-        let mended = defects.iter().fold(mending, mended);
-        let is_found = |attempt| -> Result<bool, NotRelived> {
-            let search = Search {
-                wanted: Some(&cause),
-                ..Search::for_anything(seed.wrapping_add(attempt))
-            };
-            let explored = search.of_recorded(case, recording, mended)?;
-            Ok(explored.finding.is_some())
-        };
-        let found = (0..ATTEMPTS).map(is_found).collect::<Result<Vec<_>, _>>()?;
-        if !found.contains(&true) {
+        if is_gone_without(&defects, case, recordings, violation, mending, seed)? {
             return Ok(Explained::Mended(defects));
         }
     }
-    let others = Defects::LINUX_6_12
-        .without(Defect::FlushNoop)
-        .without(Defect::UnorderedPublish)
-        .without(Defect::LastRunOffset);
+    let others = MENDED
+        .into_iter()
+        .fold(Defects::LINUX_6_12, Defects::without);
     let shows = |&defect: &Defect| model_shows(case, defect, violation, seed);
     Ok(others
         .iter()
         .find(shows)
         .map_or(Explained::Unknown, Explained::Modelled))
+}
+
+/// Whether this explains a violation too.
+///
+/// # Errors
+/// If the recording is not of the case.
+pub fn is_explained(
+    explained: &Explained,
+    case: &Case,
+    recordings: &[Recording],
+    violation: &Violation,
+    mending: Mending,
+    seed: u64,
+) -> Result<bool, NotRelived> {
+    match explained {
+        Explained::Mended(defects) => {
+            is_gone_without(defects, case, recordings, violation, mending, seed)
+        }
+        Explained::Modelled(defect) => Ok(model_shows(case, *defect, violation, seed)),
+        Explained::Unknown => {
+            let explained = explain(case, recordings, violation, mending, seed)?;
+            Ok(explained == Explained::Unknown)
+        }
+    }
+}
+
+/// Whether a violation is not there in recordings that are mended of these defects.
+fn is_gone_without(
+    defects: &[Defect],
+    case: &Case,
+    recordings: &[Recording],
+    violation: &Violation,
+    mending: Mending,
+    seed: u64,
+) -> Result<bool, NotRelived> {
+    let cause = violation.cause();
+    let mended = |mending, defect: &Defect| mend(mending, *defect);
+    let mended = defects.iter().fold(mending, mended);
+    for attempt in 0..ATTEMPTS {
+        let search = Search {
+            wanted: Some(&cause),
+            ..Search::for_anything(seed.wrapping_add(attempt))
+        };
+        let explored = search.of_recorded(case, recordings, mended)?;
+        if explored.finding.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The mending with that of this defect, if it has one.

@@ -14,7 +14,7 @@ use driver::units::{Bytes, SECTOR_SIZE, SectorCount};
 use userhelper::image::backing_note::backing_note;
 use userhelper::image_host::ImageHost;
 use userhelper::planner::{PlanError, Shrink, Wish, plan};
-use userhelper::real_files::RealHost;
+use userhelper::real_files::{RealFile, RealHost};
 use userhelper::resize::{PlannedResize, WishedResize, not_planned, recover, surroundings};
 
 use crate::clock::{self, Clock, WallClock};
@@ -96,17 +96,41 @@ impl Session<'_> {
         })
     }
 
+    /// Replays on files made in `directory`, with the driver that `brings` brings up and that
+    /// carries its host operations out itself.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn on_files_by<B: BringsUp<RealHost>>(
+        &self,
+        directory: &Path,
+        size: Option<Bytes>,
+        brings: &B,
+    ) -> Result<Report, SessionError> {
+        let size = self.size(size)?;
+        let cow = DeviceSpec::of(directory.join(COW_NAME));
+        self.check_before(&cow, Some(size), Files::OnDisk)?;
+        self.on_own_device(RealHost, directory, size, brings, |driver| {
+            Ok(Stepped::new(driver))
+        })
+    }
+
     /// Requests in flight at most. A model has one host operation at a time, whatever it is given.
     fn depth(&self) -> usize {
         match self.options.driver {
             ReplayDriver::Ordered => self.options.depth,
-            ReplayDriver::Linux(..) => 1,
+            ReplayDriver::Linux(..) | ReplayDriver::RealKernel => 1,
         }
+    }
+
+    /// Whether the driver is a kernel's: the model of one, or a running one.
+    fn is_of_a_kernel(&self) -> bool {
+        self.options.driver != ReplayDriver::Ordered
     }
 
     fn model(&self) -> Option<Model> {
         match self.options.driver {
-            ReplayDriver::Ordered => None,
+            ReplayDriver::Ordered | ReplayDriver::RealKernel => None,
             ReplayDriver::Linux(kernel, defects, pipe) => Some(Model {
                 kernel,
                 defects,
@@ -162,6 +186,44 @@ impl Session<'_> {
     /// # Errors
     /// See [`SessionError`].
     pub fn on_device(&self, spec: &DeviceSpec) -> Result<Report, SessionError> {
+        let chosen = self.options.io.choose(self.depth())?;
+        let report = match self.model() {
+            None => self.on_given_device(spec, &right(), |driver| {
+                Ok(OnFiles::start(driver, &chosen)?)
+            }),
+            Some(model) => {
+                self.on_given_device(spec, &model, |driver| Ok(OnFiles::start(driver, &chosen)?))
+            }
+        }?;
+        Ok(Report {
+            io: Some(chosen.taken()),
+            ..report
+        })
+    }
+
+    /// [`Session::on_device`], with the driver that `brings` brings up and that carries its host
+    /// operations out itself.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn on_device_by<B: BringsUp<RealHost>>(
+        &self,
+        spec: &DeviceSpec,
+        brings: &B,
+    ) -> Result<Report, SessionError> {
+        self.on_given_device(spec, brings, |driver| Ok(Stepped::new(driver)))
+    }
+
+    fn on_given_device<B, T>(
+        &self,
+        spec: &DeviceSpec,
+        brings: &B,
+        start: impl Fn(B::Driver) -> Result<T, SessionError>,
+    ) -> Result<Report, SessionError>
+    where
+        B: BringsUp<RealHost>,
+        T: Running<File = RealFile, Driver = B::Driver>,
+    {
         let host = RealHost;
         // Opening creates a missing COW file, or switches the backing file if asked.
         let created = size_if_created(&host, spec);
@@ -190,19 +252,9 @@ impl Session<'_> {
             opened.device.capacity(),
             Given::new(path, backing.map(Held::into_file)),
         );
-        let chosen = self.options.io.choose(self.depth())?;
-        let report = match self.model() {
-            None => self.replay(host, spec, opened, oracle, &right(), |driver| {
-                Ok(OnFiles::start(driver, &chosen)?)
-            }),
-            Some(model) => self.replay(host, spec, opened, oracle, &model, |driver| {
-                Ok(OnFiles::start(driver, &chosen)?)
-            }),
-        }?;
         Ok(Report {
-            io: Some(chosen.taken()),
             backing_note: note,
-            ..report
+            ..self.replay(host, spec, opened, oracle, brings, start)?
         })
     }
 
@@ -259,7 +311,7 @@ impl Session<'_> {
     ) -> Result<(), SessionError> {
         let cow = &spec.file;
         if let Some(found) = capacity.filter(|&size| size > linux::MAX_SECTORS)
-            && self.model().is_some()
+            && self.is_of_a_kernel()
         {
             return Err(SessionError::Model {
                 path: cow.clone(),
@@ -355,9 +407,8 @@ impl Session<'_> {
             }
         }
         let spec = DeviceSpec {
-            // As on UML's command line when the COW file is new. To a model of a kernel it makes a
-            // difference.
-            backing: self.model().map(|_| backing.clone()),
+            // As on UML's command line when the COW file is new. To a kernel it makes a difference.
+            backing: self.is_of_a_kernel().then(|| backing.clone()),
             ..DeviceSpec::of(cow)
         };
         let opened = open(&host, &spec, self.options.open)?;
@@ -426,6 +477,7 @@ impl Session<'_> {
 
         let per_second = |count| count as f64 / (requests_elapsed_ns.max(1) as f64 / 1e9);
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
+        let is_told = self.options.driver != ReplayDriver::RealKernel;
         Ok(Report {
             requests: counts.requests,
             sectors_read: counts.sectors_read,
@@ -443,8 +495,8 @@ impl Session<'_> {
             fua_writes: counts.fua_writes,
             discards: counts.discards,
             discards_unsupported: counts.discards_unsupported,
-            syncs: statistics.syncs,
-            bitmap_writes: statistics.bitmap_writes,
+            syncs: is_told.then_some(statistics.syncs),
+            bitmap_writes: is_told.then_some(statistics.bitmap_writes),
             resizes: counts.resizes,
             elapsed_ns,
             requests_elapsed_ns,
@@ -487,7 +539,7 @@ impl Session<'_> {
         };
         let mut device = take_in(opened.device, oracle).map_err(replay_error(path))?;
         if let Some(record) = opened.interrupted {
-            if self.model().is_some() {
+            if self.is_of_a_kernel() {
                 let error = LinuxOpenError::Relocating;
                 let path = path.clone();
                 return Err(SessionError::Model { path, error });
@@ -548,8 +600,9 @@ impl Session<'_> {
         T: Running<File = H::File, Driver = B::Driver>,
     {
         let path = &own.spec.file;
-        // What a model does wrong is what it is there to show, also where it ends the replay.
-        let is_finding = |error: &ReplayError| self.model().is_some() && error.is_of_driver();
+        // What a kernel's driver does wrong is what it is there to show, also where it ends the
+        // replay.
+        let is_finding = |error: &ReplayError| self.is_of_a_kernel() && error.is_of_driver();
         let statistics = target.statistics();
         let half = verify.oracle.capacity().0;
         let verified = |done| (self.progress)(Progress::Verified(done, 2 * half));
