@@ -1,5 +1,7 @@
 //! `--driver`, `--defect` and `--io`, wherever they are taken.
 
+use std::sync::LazyLock;
+
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use driver::linux::{Defect, Defects, Kernel};
@@ -44,16 +46,109 @@ pub(super) enum DriverArg {
     Linux26,
 }
 
+/// Any driver on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnyDriverArg {
+    /// One that runs in this program.
+    InHere(DriverArg),
+    /// That of a running kernel.
+    Kernel,
+}
+
+impl AnyDriverArg {
+    pub(super) const ORDERED: AnyDriverArg = AnyDriverArg::InHere(DriverArg::Ordered);
+}
+
+impl ValueEnum for AnyDriverArg {
+    fn value_variants<'a>() -> &'a [AnyDriverArg] {
+        static ALL: LazyLock<Vec<AnyDriverArg>> = LazyLock::new(|| {
+            let in_here = DriverArg::value_variants().iter().copied();
+            let in_here = in_here.map(AnyDriverArg::InHere);
+            in_here.chain([AnyDriverArg::Kernel]).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            AnyDriverArg::InHere(driver) => driver.to_possible_value(),
+            AnyDriverArg::Kernel => Some(
+                PossibleValue::new("kernel")
+                    .help("That of a real kernel, which is booted: User-Mode Linux's"),
+            ),
+        }
+    }
+}
+
+/// What is said of `--kernel` without a driver that it is for.
+pub(super) const NO_KERNEL: &str =
+    "--kernel: found with a driver that needs none, expected --driver kernel";
+
+/// Drivers of which one is chosen.
+pub(super) trait ChosenDriver: ValueEnum + Send + Sync + 'static {
+    /// The one that is taken where nothing is said.
+    const USUAL: Self;
+
+    /// The driver with what `--defect` and `--io` were given; `not_with_a_model` are arguments that
+    /// only `ordered` can follow, and whether they were given.
+    ///
+    /// # Errors
+    /// What cannot go together.
+    fn chosen(
+        self,
+        defects: &[String],
+        io: IoArg,
+        not_with_a_model: &[(&str, bool)],
+    ) -> Result<ReplayDriver, String>;
+}
+
+impl ChosenDriver for DriverArg {
+    const USUAL: DriverArg = DriverArg::Ordered;
+
+    fn chosen(
+        self,
+        defects: &[String],
+        _: IoArg,
+        not_with_a_model: &[(&str, bool)],
+    ) -> Result<ReplayDriver, String> {
+        self.with_defects(defects, not_with_a_model)
+    }
+}
+
+impl ChosenDriver for AnyDriverArg {
+    const USUAL: AnyDriverArg = AnyDriverArg::ORDERED;
+
+    fn chosen(
+        self,
+        defects: &[String],
+        io: IoArg,
+        not_with_a_model: &[(&str, bool)],
+    ) -> Result<ReplayDriver, String> {
+        let AnyDriverArg::InHere(driver) = self else {
+            let not_with_the_kernel = [
+                ("--defect", !defects.is_empty()),
+                ("--io", io != IoArg::Auto),
+            ];
+            let mut given = not_with_the_kernel.iter().chain(not_with_a_model);
+            return match given.find(|(_, asked)| *asked) {
+                Some((what, _)) => Err(format!("{what}: not with --driver kernel")),
+                None => Ok(ReplayDriver::RealKernel),
+            };
+        };
+        driver.chosen(defects, io, not_with_a_model)
+    }
+}
+
 /// The driver of a device on real files, and who works for it.
 #[derive(Debug, clap::Args)]
-pub(super) struct DriverArgs {
+pub(super) struct DriverArgs<D: ChosenDriver> {
     /// The driver that serves the requests
     ///
     /// The models of the kernels' drivers have the defects of the real ones, and lose what those
     /// lose. They have one host operation under way at a time, no resize and no raw disk, and Linux
     /// 2.6 knows no discard.
-    #[arg(long, value_enum, default_value_t = DriverArg::Ordered)]
-    pub(super) driver: DriverArg,
+    #[arg(long, value_enum, default_value_t = D::USUAL)]
+    pub(super) driver: D,
 
     /// Of a kernel's driver, switch on only this defect; may be repeated
     ///
@@ -75,14 +170,15 @@ pub(super) struct DriverArgs {
     pub(super) io: IoArg,
 }
 
-impl DriverArgs {
+impl<D: ChosenDriver> DriverArgs<D> {
     /// The driver with its defects; `not_with_a_model` are arguments that only `ordered` can
     /// follow, and whether they were given.
     ///
     /// # Errors
     /// What cannot go together.
     pub(super) fn chosen(&self, not_with_a_model: &[(&str, bool)]) -> Result<ReplayDriver, String> {
-        self.driver.with_defects(&self.defect, not_with_a_model)
+        let driver = self.driver.clone();
+        driver.chosen(&self.defect, self.io, not_with_a_model)
     }
 }
 

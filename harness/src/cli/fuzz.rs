@@ -6,6 +6,7 @@ mod defects;
 mod document;
 mod keeper;
 mod kernel;
+mod live;
 mod merge;
 mod options;
 mod repeat;
@@ -14,10 +15,9 @@ mod search;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 use driver::units::SECTOR_SIZE;
 
@@ -29,7 +29,7 @@ use crate::fuzz::guard::is_guarded;
 use crate::fuzz::selection::described;
 use crate::sim::Assumptions;
 
-use super::driver_arg::DriverArg;
+use super::driver_arg::{AnyDriverArg, DriverArg, NO_KERNEL};
 use super::{Failure, Verdict, wrong_usage};
 
 use repeat::repeat;
@@ -66,8 +66,8 @@ pub(super) struct Args {
     command: Option<Command>,
 
     /// The driver
-    #[arg(long, value_enum, default_value_t = FuzzedArg::ORDERED)]
-    driver: FuzzedArg,
+    #[arg(long, value_enum, default_value_t = AnyDriverArg::ORDERED)]
+    driver: AnyDriverArg,
 
     /// The kernel that --driver kernel boots, any one for User-Mode Linux [default: linux.uml]
     #[arg(long, value_name = "PROGRAM")]
@@ -153,10 +153,26 @@ pub(super) struct Args {
 
     /// Repeat a finding, and tell its story
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "driver", "kernel", "resizer", "defect", "seed", "cases", "duration", "shard",
-        "checkpoint", "jobs", "out", "no_faults", "lying_syncs", "weaken",
+        "driver", "resizer", "defect", "seed", "cases", "duration", "shard", "checkpoint", "jobs",
+        "out", "no_faults", "lying_syncs", "weaken",
     ])]
     repro: Option<PathBuf>,
+
+    /// Repeat the finding of a kernel on the kernel, N times, and say how often it shows
+    /// [default: 20]
+    ///
+    /// A kernel's scheduling is its own: the same requests need not come to the same every time.
+    /// The exit status is 1 if the finding shows at least once.
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "repro",
+        conflicts_with = "report",
+        num_args = 0..=1,
+        default_missing_value = "20",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    live: Option<u64>,
 
     /// Measure how soon each known defect is found, and print docs/defects.md
     ///
@@ -207,41 +223,9 @@ Examples:
   ubdlab fuzz --driver kernel --duration 60s --out findings
   ubdlab fuzz --cases 1000000 --shard 3/8 --checkpoint 3.checkpoint --json >3.json
   ubdlab fuzz --repro findings/flush-noop-lost-write.json
+  ubdlab fuzz --repro findings/kernel-flush-noop-lost-write.json --live 50
   ubdlab fuzz --catalogue --output docs/defects.md"
     )
-}
-
-/// What is fuzzed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FuzzedArg {
-    /// A driver that runs in this program.
-    InHere(DriverArg),
-    /// That of a running kernel.
-    Kernel,
-}
-
-impl FuzzedArg {
-    const ORDERED: FuzzedArg = FuzzedArg::InHere(DriverArg::Ordered);
-}
-
-impl ValueEnum for FuzzedArg {
-    fn value_variants<'a>() -> &'a [FuzzedArg] {
-        static ALL: LazyLock<Vec<FuzzedArg>> = LazyLock::new(|| {
-            let in_here = DriverArg::value_variants().iter().copied();
-            let in_here = in_here.map(FuzzedArg::InHere);
-            in_here.chain([FuzzedArg::Kernel]).collect()
-        });
-        &ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        match self {
-            FuzzedArg::InHere(driver) => driver.to_possible_value(),
-            FuzzedArg::Kernel => Some(PossibleValue::new("kernel").help(
-                "A real kernel of User-Mode Linux, whose files are in a mounted simulated directory",
-            )),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -316,16 +300,19 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     match (&args.command, &args.repro) {
         (Some(Command::Merge(merge)), _) => merge::run(merge),
-        (None, Some(file)) => repeat(file, args.json, args.report.as_deref()),
-        (None, None) if args.catalogue => catalogue::measure(args.jobs(), args.output.as_deref()),
-        (None, None) => match args.driver {
-            FuzzedArg::InHere(_) if args.kernel.is_some() => {
-                let what =
-                    "--kernel: found with a driver that needs none, expected --driver kernel";
+        (None, Some(file)) => match (args.live, &args.kernel) {
+            (Some(tries), kernel) => live::repeat(file, tries, kernel.as_deref(), args.json),
+            (None, Some(_)) => {
+                let what = "--kernel: found with --repro, which needs none, expected --live too";
                 Ok(wrong_usage(what.into()))
             }
-            FuzzedArg::InHere(driver) => search::search(args, driver),
-            FuzzedArg::Kernel => match args.only_in_here() {
+            (None, None) => repeat(file, args.json, args.report.as_deref()),
+        },
+        (None, None) if args.catalogue => catalogue::measure(args.jobs(), args.output.as_deref()),
+        (None, None) => match args.driver {
+            AnyDriverArg::InHere(_) if args.kernel.is_some() => Ok(wrong_usage(NO_KERNEL.into())),
+            AnyDriverArg::InHere(driver) => search::search(args, driver),
+            AnyDriverArg::Kernel => match args.only_in_here() {
                 Some(what) => Ok(wrong_usage(format!("{what}: not with --driver kernel"))),
                 None => kernel::search(args),
             },

@@ -34,6 +34,7 @@ mod temporary;
 mod terminal;
 mod trace;
 mod trace_file;
+mod uml_programs;
 mod writing;
 
 use std::fmt;

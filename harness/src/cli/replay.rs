@@ -13,6 +13,7 @@ use serde::Serialize;
 use userhelper::planner::Shrink;
 use userhelper::real_files::Belongings;
 
+use crate::kernel::brings_up::RealKernel;
 use crate::replay::error::ReplayError;
 use crate::replay::{
     Allowed, Options, Pace, PastEnd, ReplayDriver, Report, ResizeAt, Session, SessionError,
@@ -22,15 +23,17 @@ use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices, Known, summarize};
 
 use super::device_arg::{device_spec, followed};
-use super::driver_arg::{DriverArg, DriverArgs, listed, names_of_drivers};
+use super::driver_arg::{AnyDriverArg, DriverArgs, NO_KERNEL, listed, names_of_drivers};
 use super::image::RawArg;
 use super::made_files::{elsewhere, fate_of_files, files_in, in_directory, told};
 use super::output::InLines;
-use super::output_file::tell_what_is_lacking;
+use super::output_file::{not_created, tell_what_is_lacking};
 use super::page::PageFile;
 use super::progress::Shown;
 use super::reading::{Reading, Rereadable, files_of};
 use super::resize_arg::{ResizeAtArg, StrategyArg};
+use super::temporary::TemporaryDirectory;
+use super::uml_programs::programs;
 use super::{Failure, Verdict, output, wrong_usage};
 
 use given_device::{WhichFile, absolute, device_files};
@@ -62,7 +65,15 @@ pub(super) struct Args {
     reading: Reading,
 
     #[command(flatten)]
-    driver: DriverArgs,
+    driver: DriverArgs<AnyDriverArg>,
+
+    /// The kernel that --driver kernel boots, any one for User-Mode Linux [default: linux.uml]
+    ///
+    /// It is booted with the device's real files, takes Debian's user-mode-linux and no rights, and
+    /// is booted once more when the device is opened again. What it asks of its files, such as
+    /// syncs, is its own and not counted.
+    #[arg(long, value_name = "PROGRAM")]
+    kernel: Option<PathBuf>,
 
     /// Leave out requests that the driver does not know, and count them: discards and writes of
     /// zeros, of linux-2.6
@@ -207,6 +218,7 @@ Examples:
   ubdlab replay sda.blktrace.0 --trace-device 8,0 --from 10s --limit 100000
   ubdlab replay sda.blktrace.0 --driver linux-6.12 --defect last-run-offset
   ubdlab replay traces/git-build.ubdtrace --driver linux-2.6 --skip-unsupported
+  ubdlab replay traces/sqlite-wal.ubdtrace --driver kernel
   ubdlab replay recorded.ubdtrace --pace recorded --speed 10
   zcat old.csv.gz | ubdlab replay - --memory --past-end wrap
 
@@ -267,9 +279,8 @@ impl Args {
 
     /// The driver; what it cannot do is refused, and what cannot go together.
     fn driver(&self) -> Result<ReplayDriver, String> {
-        let name = self.driver.driver.driver().name();
-        if self.skip_unsupported && self.driver.driver != DriverArg::Linux26 {
-            return Err(format!("--skip-unsupported: {name} knows all requests"));
+        if self.kernel.is_some() && self.driver.driver != AnyDriverArg::Kernel {
+            return Err(NO_KERNEL.to_owned());
         }
         let spec = self.device.as_ref();
         let is = |asked: fn(&DeviceSpec) -> bool| spec.is_some_and(asked);
@@ -286,7 +297,15 @@ impl Args {
             ("--backing-format", self.backing_format.is_some()),
             ("--confine-backing", self.confine_backing),
         ];
-        self.driver.chosen(&not_with_a_model)
+        let driver = self.driver.chosen(&not_with_a_model)?;
+        if self.skip_unsupported && driver.discards() {
+            let name = driver.name();
+            return Err(format!("--skip-unsupported: {name} knows all requests"));
+        }
+        if self.memory && driver == ReplayDriver::RealKernel {
+            return Err("--memory: not with --driver kernel, which has its files on disk".into());
+        }
+        Ok(driver)
     }
 
     fn options(&self, driver: ReplayDriver) -> Options {
@@ -386,6 +405,8 @@ impl Args {
             options: self.options(driver),
             progress: &|progress| shown.update(progress),
         };
+        let kernel = (driver == ReplayDriver::RealKernel).then(|| Kernel::of(self));
+        let kernel = kernel.transpose()?;
         let mut device = "in memory".to_owned();
         let mut fate = None;
         let report = if let Some(spec) = &self.device {
@@ -400,7 +421,10 @@ impl Args {
             };
             // A resize on the way may put a new file in its place.
             let (old, belonged) = (WhichFile::at(&spec.file), Belongings::at(&spec.file));
-            let report = session.on_device(&spec);
+            let report = match &kernel {
+                None => session.on_device(&spec),
+                Some(kernel) => session.on_device_by(&spec, &kernel.brings),
+            };
             if WhichFile::at(&spec.file) != old {
                 tell_what_is_lacking(&spec.file, belonged, Belongings::at(&spec.file));
             }
@@ -411,7 +435,10 @@ impl Args {
             in_directory(self.out.as_deref(), |directory| {
                 device = files_in(directory);
                 fate = Some(fate_of_files(self.out.is_some()));
-                session.on_files(directory, self.size)
+                match &kernel {
+                    None => session.on_files(directory, self.size),
+                    Some(kernel) => session.on_files_by(directory, self.size, &kernel.brings),
+                }
             })?
         };
         let report = report.map_err(|error| self.failure(driver, trace.name(), error))?;
@@ -492,6 +519,27 @@ impl Args {
             )));
         }
         Ok(())
+    }
+}
+
+/// What `--driver kernel` takes.
+struct Kernel {
+    brings: RealKernel,
+    /// Where its parts are.
+    _directory: TemporaryDirectory,
+}
+
+impl Kernel {
+    fn of(args: &Args) -> Result<Kernel, Failure> {
+        let programs = programs(args.kernel.as_deref()).map_err(Failure::operation)?;
+        let parent = std::env::temp_dir();
+        let directory = TemporaryDirectory::new_in(&parent, "ubdlab-kernel-");
+        let directory = directory.map_err(|error| not_created(&parent, &error))?;
+        let brings = RealKernel::made_in(directory.path(), &programs);
+        Ok(Kernel {
+            brings: brings.map_err(Failure::operation)?,
+            _directory: directory,
+        })
     }
 }
 

@@ -23,7 +23,7 @@ use crate::serve::{Ending, Endpoints, Export, Opening, Up};
 
 use super::ctl::RecordedText;
 use super::device_arg::{device_or_path, followed};
-use super::driver_arg::DriverArgs;
+use super::driver_arg::{DriverArg, DriverArgs};
 use super::interrupt::Interrupt;
 use super::teller::Teller;
 use super::{Failure, Verdict, wrong_usage};
@@ -106,7 +106,7 @@ pub(super) struct Args {
     fuse: Option<PathBuf>,
 
     #[command(flatten)]
-    driver: DriverArgs,
+    driver: DriverArgs<DriverArg>,
 
     /// Take no writes; the files are not written
     ///

@@ -112,27 +112,33 @@ pub fn live_exactly(world: &mut World<'_>, number: usize, life: &Life) -> Result
     })
 }
 
-/// Relives the first life of a case as it was recorded, and crashes it where it says.
+/// Relives the life with this number, counted from 0, as it was recorded. The last one of the case
+/// crashes where it says. Another one has ended where it was recorded to.
 ///
 /// # Errors
 /// The violation that was seen first, or a crash that does not fit.
 pub fn relive_exactly(
     world: &mut World<'_>,
+    number: usize,
     life: &Life,
     recording: &Recording,
     mending: Mending,
 ) -> Result<Result<Lived, NotRight>, NotRelived> {
+    let is_last = number + 1 == world.case().lives.len();
     let mut exactly = Exactly {
-        end: &life.end,
+        end: match is_last {
+            true => &life.end,
+            false => &End::Close,
+        },
         changes: 0,
         stake: None,
         refused: None,
     };
-    let end = match world.relive(life, recording, mending, &mut exactly)? {
+    let end = match world.relive(number, life, recording, mending, &mut exactly)? {
         Ok(end) => end,
         Err(violation) => return Ok(Err(violation.into())),
     };
-    Ok(match exactly.fits(0, &end) {
+    Ok(match exactly.fits(number, &end) {
         Ok(()) => Ok(Lived {
             end,
             stake: exactly.stake,

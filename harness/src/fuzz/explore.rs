@@ -510,46 +510,50 @@ impl Search<'_> {
             .and_then(|violation| self.found(&case, violation)))
     }
 
-    /// Relives the first life of a case as it was recorded, mended as is said, and looks at its
-    /// crash points. What that came to; in it the case with the end that shows what is wrong.
+    /// Relives the lives of a case that were recorded, mended as is said, and looks at their crash
+    /// points. What that came to; in it the case up to the life that shows what is wrong, with the
+    /// end that does.
     ///
     /// # Errors
     /// If the recording is not of the case.
     pub fn of_recorded(
         mut self,
         case: &Case,
-        recording: &Recording,
+        recordings: &[Recording],
         mending: Mending,
     ) -> Result<Explored, NotRelived> {
         let mut explored = Explored::default();
-        let Some(life) = case.lives.first() else {
-            return Ok(explored);
-        };
         let mut world = World::new(case);
-        let mut explorer = Explorer {
-            case,
-            rng: &mut stream(self.seed, "search"),
-            explored: &mut explored,
-            thorough: false,
-            thrift: &mut self.thrift,
-            death: None,
-            end: None,
-            wanted: self.wanted,
-            recovering: false,
-            killed_took: 0,
-            scratch: &mut Scratch::default(),
-            watch: &mut Unwatched,
-        };
-        let lived = world.relive(life, recording, mending, &mut explorer)?;
-        let end = explorer.end;
-        explored.host_operations += world.host.operations();
-        if let Err(violation) = lived {
-            let mut case = case.clone();
-            if let (Some(end), Some(life)) = (end, case.lives.first_mut()) {
-                life.end = end;
+        let rng = &mut stream(self.seed, "search");
+        let scratch = &mut Scratch::default();
+        for (number, (life, recording)) in case.lives.iter().zip(recordings).enumerate() {
+            let mut explorer = Explorer {
+                case,
+                rng: &mut *rng,
+                explored: &mut explored,
+                thorough: false,
+                thrift: &mut self.thrift,
+                death: None,
+                end: None,
+                wanted: self.wanted,
+                recovering: number > 0,
+                killed_took: 0,
+                scratch: &mut *scratch,
+                watch: &mut Unwatched,
+            };
+            let lived = world.relive(number, life, recording, mending, &mut explorer)?;
+            let end = explorer.end;
+            explored.host_operations += world.host.operations();
+            if let Err(violation) = lived {
+                let mut case = case.clone();
+                case.lives.truncate(number + 1);
+                if let Some(life) = case.lives.last_mut() {
+                    life.end = end.unwrap_or(End::Close);
+                }
+                let found = self.found(&case, violation);
+                explored.finding = found.map(|(case, violation)| (Box::new(case), violation));
+                break;
             }
-            let found = self.found(&case, violation);
-            explored.finding = found.map(|(case, violation)| (Box::new(case), violation));
         }
         Ok(explored)
     }

@@ -13,9 +13,18 @@ use crate::stamp::{Content, Stamp};
 
 use super::case::{Life, Stimulus};
 
-/// The number of the first request of a life, which is its stamp too: smaller ones are those of
-/// what was there before.
+/// The requests of the first life have larger numbers than this one. They are stamps too: smaller
+/// ones are those of what was there before.
 const FIRST_REQUEST: u32 = 1000;
+
+/// No life has that many requests.
+const REQUESTS_A_LIFE: u32 = 1 << 24;
+
+/// What the numbers of the requests of a life begin after; lives are counted from 0.
+pub fn numbered_after(life: usize) -> u32 {
+    let life = u32::try_from(life).unwrap_or(u32::MAX);
+    FIRST_REQUEST.saturating_add(life.saturating_mul(REQUESTS_A_LIFE))
+}
 
 /// The most bytes that a recording may have in one place.
 const LONGEST: u64 = 16 << 20;
@@ -85,12 +94,18 @@ impl GuestRequest {
     }
 }
 
+/// What the guest of a first life does: see [`deeds_after`].
+pub fn deeds(life: &Life, sectors: u64, longest: u64) -> Vec<Deed> {
+    deeds_after(numbered_after(0), life, sectors, longest)
+}
+
 /// What the guest of a life does with a device of `sectors`: it reads all of it, does what the life
 /// says, and reads all of it again. Its reads and writes have at most `longest` sectors. Steps of
-/// the I/O thread, which nobody outside can take, are waits for one request.
-pub fn deeds(life: &Life, sectors: u64, longest: u64) -> Vec<Deed> {
+/// the I/O thread, which nobody outside can take, are waits for one request. The numbers of its
+/// requests begin after `number`.
+pub fn deeds_after(number: u32, life: &Life, sectors: u64, longest: u64) -> Vec<Deed> {
     let mut doing = Doing {
-        number: FIRST_REQUEST,
+        number,
         longest: SectorCount(longest.max(1)),
         deeds: Vec::new(),
     };
@@ -371,6 +386,9 @@ impl HostRecord {
 pub enum Ending {
     /// The guest did all that it was to do.
     Whole,
+    /// The kernel was killed where the case says so. What is left is what the next life begins
+    /// with.
+    Killed,
     /// The kernel died, and this is the last that it said.
     Died(String),
     /// Nothing happened any more for the time that was allowed, and this is the last that the

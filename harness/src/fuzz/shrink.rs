@@ -18,6 +18,22 @@ const ATTEMPTS: u32 = 6000;
 /// The most where work does not end: there each candidate that shows it takes its whole budget.
 const ENDLESS_ATTEMPTS: u32 = 300;
 
+/// Who runs candidates.
+pub trait Trial {
+    /// The most candidates that are run.
+    fn most(&self) -> u32;
+
+    /// Whether no more are to be run, whatever else is left to try.
+    fn is_stopped(&self) -> bool;
+
+    /// Runs a candidate, and searches its crashes: if it shows the violation, with the end that
+    /// shows it.
+    fn search(&mut self, candidate: &Case) -> Option<(Case, Violation)>;
+
+    /// Runs a candidate with the end that it has.
+    fn exactly(&mut self, candidate: &Case) -> Option<Violation>;
+}
+
 /// A smaller case that shows a violation of the same cause.
 pub fn shrink(case: &Case, violation: &Violation, seed: u64) -> (Case, Violation) {
     shrink_until(case, violation, seed, &|| false)
@@ -30,7 +46,12 @@ pub fn shrink_until(
     seed: u64,
     stop: &dyn Fn() -> bool,
 ) -> (Case, Violation) {
-    let mut shrinker = Shrinker::of(case, violation, seed, stop);
+    shrink_by(case, violation, &mut InHere::of(violation, seed, stop))
+}
+
+/// The smallest case that a trial finds to show it.
+pub fn shrink_by(case: &Case, violation: &Violation, trial: &mut dyn Trial) -> (Case, Violation) {
+    let mut shrinker = Shrinker::of(case, violation, trial);
     loop {
         let before = shrinker.best.clone();
         shrinker.lives();
@@ -59,7 +80,8 @@ pub(super) fn with_needed_defects(
     seed: u64,
     stop: &dyn Fn() -> bool,
 ) -> (Case, Violation) {
-    let mut shrinker = Shrinker::of(case, violation, seed, stop);
+    let mut trial = InHere::of(violation, seed, stop);
+    let mut shrinker = Shrinker::of(case, violation, &mut trial);
     shrinker.defects_exactly();
     if shrinker.best.defects.len() > 1 {
         shrinker.defects();
@@ -67,26 +89,70 @@ pub(super) fn with_needed_defects(
     (shrinker.best, shrinker.violation)
 }
 
-struct Shrinker<'a> {
+/// Runs them in this program.
+struct InHere<'a> {
     cause: Cause,
     seed: u64,
     stop: &'a dyn Fn() -> bool,
+}
+
+impl<'a> InHere<'a> {
+    fn of(violation: &Violation, seed: u64, stop: &'a dyn Fn() -> bool) -> InHere<'a> {
+        InHere {
+            cause: violation.cause(),
+            seed,
+            stop,
+        }
+    }
+}
+
+impl Trial for InHere<'_> {
+    fn most(&self) -> u32 {
+        match self.cause.0 {
+            Kind::DoesNotEnd => ENDLESS_ATTEMPTS,
+            _ => ATTEMPTS,
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        (self.stop)()
+    }
+
+    fn search(&mut self, candidate: &Case) -> Option<(Case, Violation)> {
+        if let Some(violation) = self.exactly(candidate) {
+            return Some((candidate.clone(), violation));
+        }
+        let search = Search {
+            seed: self.seed,
+            wanted: Some(&self.cause),
+            thrift: Thrift::new(false),
+        };
+        // One that does not fit is no case, whatever it would show.
+        let watch = &mut Until(self.stop);
+        search.of_watched(candidate, watch).ok().flatten()
+    }
+
+    fn exactly(&mut self, candidate: &Case) -> Option<Violation> {
+        match run_exactly(candidate) {
+            Err(NotRight::Violated(violation)) if violation.cause() == self.cause => {
+                Some(violation)
+            }
+            _ => None,
+        }
+    }
+}
+
+struct Shrinker<'a> {
+    trial: &'a mut dyn Trial,
     attempts: u32,
     best: Case,
     violation: Violation,
 }
 
 impl<'a> Shrinker<'a> {
-    fn of(
-        case: &Case,
-        violation: &Violation,
-        seed: u64,
-        stop: &'a dyn Fn() -> bool,
-    ) -> Shrinker<'a> {
+    fn of(case: &Case, violation: &Violation, trial: &'a mut dyn Trial) -> Shrinker<'a> {
         Shrinker {
-            cause: violation.cause(),
-            seed,
-            stop,
+            trial,
             attempts: 0,
             best: case.clone(),
             violation: violation.clone(),
@@ -96,21 +162,7 @@ impl<'a> Shrinker<'a> {
 
 impl Shrinker<'_> {
     fn is_over(&self) -> bool {
-        let most = match self.cause.0 {
-            Kind::DoesNotEnd => ENDLESS_ATTEMPTS,
-            _ => ATTEMPTS,
-        };
-        self.attempts >= most || (self.stop)()
-    }
-
-    /// What running it exactly shows, if that is of the cause.
-    fn shows(&self, candidate: &Case) -> Option<Violation> {
-        match run_exactly(candidate) {
-            Err(NotRight::Violated(violation)) if violation.cause() == self.cause => {
-                Some(violation)
-            }
-            _ => None,
-        }
+        self.attempts >= self.trial.most() || self.trial.is_stopped()
     }
 
     /// Takes the candidate over if it shows the violation.
@@ -121,20 +173,7 @@ impl Shrinker<'_> {
         self.attempts += 1;
         let mut candidate = candidate;
         candidate.found = None;
-        let found = match self.shows(&candidate) {
-            Some(violation) => Some((candidate, violation)),
-            None => {
-                let search = Search {
-                    seed: self.seed,
-                    wanted: Some(&self.cause),
-                    thrift: Thrift::new(false),
-                };
-                // One that does not fit is no case, whatever it would show.
-                let watch = &mut Until(self.stop);
-                search.of_watched(&candidate, watch).ok().flatten()
-            }
-        };
-        let Some((case, violation)) = found else {
+        let Some((case, violation)) = self.trial.search(&candidate) else {
             return false;
         };
         (self.best, self.violation) = (case, violation);
@@ -148,7 +187,7 @@ impl Shrinker<'_> {
             return false;
         }
         self.attempts += 1;
-        match self.shows(&candidate) {
+        match self.trial.exactly(&candidate) {
             Some(violation) => {
                 (self.best, self.violation) = (candidate, violation);
                 true

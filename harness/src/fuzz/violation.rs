@@ -199,6 +199,14 @@ impl Violation {
         }
     }
 
+    /// As a file has it.
+    pub fn without_content(self) -> Violation {
+        Violation {
+            shown: None,
+            ..self
+        }
+    }
+
     /// It breaks this promise.
     pub fn breaking(mut self, promise: Promise) -> Violation {
         self.signature.promise = promise;

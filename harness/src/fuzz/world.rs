@@ -399,18 +399,7 @@ impl<'a> World<'a> {
         let mut content = std::mem::take(&mut self.content);
         self.excuses.begin(&self.host, Work::Usual);
         match read_all(&mut device, &mut content) {
-            Ok(()) => {
-                let history = &mut self.truth.history;
-                let mut found = Vec::new();
-                let seen = DiskContents::of(&content, &mut found);
-                let checked = history.check_crash(SectorCount(capacity), seen, when);
-                checked.map_err(|wrong| wrong.promised(self.has_crashed))?;
-                history.resized_to(capacity);
-                history.crashed();
-                // A killed process leaves in the page cache what a power cut may still take.
-                history.settle(&content, all_durable);
-                self.content = content;
-            }
+            Ok(()) => self.begin_with(capacity, content, all_durable, when)?,
             Err(violation) if self.excuses_read(&violation) => {
                 drop(device);
                 return Err(self.give_up(observer, Phase::Recovery, changes));
@@ -421,6 +410,28 @@ impl<'a> World<'a> {
         self.truth.done = None;
         self.settle_partial(when)?;
         Ok(device)
+    }
+
+    /// The device comes up with this content, which has to be one that the lives before may have
+    /// left: from now on it is what the device shows.
+    fn begin_with(
+        &mut self,
+        capacity: u64,
+        content: Vec<u8>,
+        all_durable: bool,
+        when: &str,
+    ) -> Result<(), Violation> {
+        let history = &mut self.truth.history;
+        let mut found = Vec::new();
+        let seen = DiskContents::of(&content, &mut found);
+        let checked = history.check_crash(SectorCount(capacity), seen, when);
+        checked.map_err(|wrong| wrong.promised(self.has_crashed))?;
+        history.resized_to(capacity);
+        history.crashed();
+        // A killed process leaves in the page cache what a power cut may still take.
+        history.settle(&content, all_durable);
+        self.content = content;
+        Ok(())
     }
 
     /// The device does not come up, for the host has failed. What is left of it is looked at: it

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use driver::linux::Defect;
 
 use crate::clock;
@@ -14,15 +14,17 @@ use crate::fuzz::campaign::{Stop, StopSign};
 use crate::fuzz::case::Case;
 use crate::fuzz::explore::Search;
 use crate::fuzz::recorded::{Recording, Witnessed};
-use crate::fuzz::violation::{Kind, Violation};
+use crate::fuzz::violation::Kind;
 use crate::fuzz::world::Mending;
 use crate::sim::Assumptions;
 
 use super::CannotFuzz;
-use super::case::{case_of, longest_request};
+use super::case::{case_of, longest_request, with_a_kill};
+use super::faults_met::FaultsMet;
 use super::finding::Finding;
 use super::laboratory::{Laboratory, Programs};
 use super::naming::{explain, mend};
+use super::smaller::make_smaller;
 
 /// Recordings that wait to be judged.
 const MOST_WAITING: usize = 4;
@@ -55,6 +57,8 @@ pub struct Outcome {
     pub boots: u64,
     /// What the kernel asked of its host.
     pub host_operations: u64,
+    /// What the host has failed in.
+    pub faults_met: FaultsMet,
     /// Crash images built and checked.
     pub crash_images: u64,
     /// The time it took.
@@ -69,10 +73,10 @@ pub struct Outcome {
 struct Recorded {
     seed: u64,
     case: Case,
-    recording: Recording,
+    recordings: Vec<Recording>,
 }
 
-/// Runs a campaign. `recipient` gets each finding, and the number of cases so far.
+/// Runs a campaign. `recipient` gets each finding, made small, and the number of cases so far.
 ///
 /// # Errors
 /// What keeps the kernel from being fuzzed.
@@ -92,64 +96,116 @@ pub fn run(
     };
     let mut judge = Judge::default();
     let (records, recorded) = bounded(MOST_WAITING);
-    let boots = std::thread::scope(|scope| {
+    let (large, to_shrink) = unbounded();
+    let (shrunk, small) = unbounded();
+    let (boots, faults_met) = std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("kernel-laboratory".into());
-        let stop = Arc::clone(&stop);
-        let recording = builder.spawn_scoped(scope, move || record(campaign, &stop, &records));
+        let work = Work {
+            campaign,
+            stop: Arc::clone(&stop),
+            records,
+            to_shrink,
+            shrunk,
+        };
+        let recording = builder.spawn_scoped(scope, move || work.all());
         let recording = recording.map_err(|error| CannotFuzz::File {
             path: "a thread".into(),
             error,
         })?;
         let mut judged = Ok(());
         for recorded in recorded {
-            judged = judge.add(recorded, recipient);
+            judged = judge.add(recorded, &large);
             if judged.is_err() {
                 ended.store(true, Ordering::Relaxed);
                 break;
             }
+            small.try_iter().for_each(|it| judge.keep(it, recipient));
+            recipient(judge.outcome.cases, None);
         }
-        let boots = recording.join();
-        let boots = boots.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        judged.and(boots)
+        drop(large);
+        small.iter().for_each(|it| judge.keep(it, recipient));
+        let recorded = recording.join();
+        let recorded = recorded.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        judged.and(recorded)
     })?;
-    judge.outcome.boots = boots;
+    (judge.outcome.boots, judge.outcome.faults_met) = (boots, faults_met);
     judge.outcome.elapsed_ns = started.elapsed_ns();
     Ok(judge.outcome)
 }
 
-/// Has the cases lived by the kernel; how often it was booted.
-fn record(
-    campaign: &Campaign,
-    stop: &StopSign,
-    records: &Sender<Recorded>,
-) -> Result<u64, CannotFuzz> {
-    let (directory, programs) = (&campaign.directory, &campaign.programs);
-    let mut laboratory = Laboratory::open(directory, programs, Arc::clone(stop))?;
-    let most = match campaign.stop {
-        Stop::Cases(cases) => cases,
-        Stop::Duration(_) => u64::MAX,
-    };
-    for number in 0..most {
-        if stop() {
-            break;
+/// What the thread does that has the laboratory.
+struct Work<'a> {
+    campaign: &'a Campaign,
+    stop: StopSign,
+    records: Sender<Recorded>,
+    /// Findings to be made small, and those that are.
+    to_shrink: Receiver<Finding>,
+    shrunk: Sender<Finding>,
+}
+
+impl Work<'_> {
+    /// Has the cases lived by the kernel, and what is found in them made small; how often it was
+    /// booted, and what its host has failed in.
+    fn all(self) -> Result<(u64, FaultsMet), CannotFuzz> {
+        let (directory, programs) = (&self.campaign.directory, &self.campaign.programs);
+        let mut laboratory = Laboratory::open(directory, programs, Arc::clone(&self.stop))?;
+        let mut error = self.cases(&mut laboratory).err();
+        let Work {
+            records,
+            to_shrink,
+            shrunk,
+            stop,
+            ..
+        } = self;
+        drop(records);
+        for finding in to_shrink {
+            let small = match error {
+                None => make_smaller(finding, &mut laboratory, &stop, &mut error),
+                // What was found is told, as large as it is.
+                Some(_) => finding,
+            };
+            // Whoever has gone does not want to know.
+            let _ = shrunk.send(small);
         }
-        let seed = campaign.seed.wrapping_add(number);
-        let case = case_of(seed, campaign.faults, campaign.assumptions);
-        let recording = match laboratory.live(&case, longest_request(seed)) {
-            Ok(recording) => recording,
-            Err(CannotFuzz::Stopped) => break,
-            Err(error) => return Err(error),
-        };
-        let recorded = Recorded {
-            seed,
-            case,
-            recording,
-        };
-        if records.send(recorded).is_err() {
-            break;
-        }
+        let faults_met = std::mem::take(&mut laboratory.faults_met);
+        error.map_or(Ok((laboratory.boots, faults_met)), Err)
     }
-    Ok(laboratory.boots)
+
+    fn cases(&self, laboratory: &mut Laboratory) -> Result<(), CannotFuzz> {
+        let campaign = self.campaign;
+        let most = match campaign.stop {
+            Stop::Cases(cases) => cases,
+            Stop::Duration(_) => u64::MAX,
+        };
+        for number in 0..most {
+            for finding in self.to_shrink.try_iter() {
+                let mut error = None;
+                let small = make_smaller(finding, laboratory, &self.stop, &mut error);
+                let _ = self.shrunk.send(small);
+                error.map_or(Ok(()), Err)?;
+            }
+            if (self.stop)() {
+                return Ok(());
+            }
+            let seed = campaign.seed.wrapping_add(number);
+            let case = case_of(seed, campaign.faults, campaign.assumptions);
+            let case = with_a_kill(seed, case);
+            let recordings = match laboratory.live_all(&case, longest_request(seed)) {
+                Ok(recordings) => recordings,
+                Err(CannotFuzz::Stopped) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let recorded = Recorded {
+                seed,
+                case,
+                recordings,
+            };
+            if self.records.send(recorded).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Who judges, and what was found so far.
@@ -162,52 +218,52 @@ struct Judge {
 }
 
 impl Judge {
-    fn add(
-        &mut self,
-        recorded: Recorded,
-        recipient: &mut dyn FnMut(u64, Option<&Finding>),
-    ) -> Result<(), CannotFuzz> {
+    /// Judges a case. New findings go to `large`.
+    fn add(&mut self, recorded: Recorded, large: &Sender<Finding>) -> Result<(), CannotFuzz> {
         let Recorded {
             seed,
             case,
-            recording,
+            recordings,
         } = recorded;
         let wrong = |error| CannotFuzz::Recording { seed, error };
         let is_host = |it: &&Witnessed| matches!(it, Witnessed::Host(_));
-        let asked = recording.witnessed.iter().filter(is_host).count();
+        let witnessed = recordings.iter().flat_map(|it| &it.witnessed);
         self.outcome.cases += 1;
-        self.outcome.host_operations += asked as u64;
-        self.outcome.kernel.clone_from(&recording.kernel);
+        self.outcome.host_operations += witnessed.filter(is_host).count() as u64;
+        if let Some(recording) = recordings.last() {
+            self.outcome.kernel.clone_from(&recording.kernel);
+        }
         let mut has_finding = false;
         loop {
             let mending = self.mending;
-            let explored = Search::for_anything(seed).of_recorded(&case, &recording, mending);
+            let explored = Search::for_anything(seed).of_recorded(&case, &recordings, mending);
             let explored = explored.map_err(wrong)?;
             self.outcome.crash_images += explored.crash_images;
             let Some((found, violation)) = explored.finding else {
                 break;
             };
             has_finding = true;
-            let explained = explain(&case, &recording, &violation, mending, seed);
+            let mut case = *found;
+            let mut recordings = recordings.clone();
+            recordings.truncate(case.lives.len());
+            let explained = explain(&case, &recordings, &violation, mending, seed);
             let explained = explained.map_err(wrong)?;
             let defects = explained.defects();
             self.mending = defects
                 .iter()
                 .fold(mending, |mending, it| mend(mending, *it));
-            let key = (violation.kind, defects);
-            if self.known.insert(key) {
-                let mut case = *found;
+            if self.known.insert((violation.kind, defects)) {
                 case.found = Some(violation.clone());
                 let finding = Finding {
                     seed,
                     case,
-                    recording: recording.clone(),
+                    recordings,
                     mending,
                     explained,
-                    violation: without_content(violation),
+                    violation: violation.without_content(),
                 };
-                recipient(self.outcome.cases, Some(&finding));
-                self.outcome.findings.push(finding);
+                // If nobody makes it small any more, the reason for that is told.
+                let _ = large.send(finding);
             }
             // What is not mended shows again.
             if self.mending == mending {
@@ -215,15 +271,12 @@ impl Judge {
             }
         }
         self.outcome.cases_with_findings += u64::from(has_finding);
-        recipient(self.outcome.cases, None);
         Ok(())
     }
-}
 
-/// As a file has it.
-fn without_content(violation: Violation) -> Violation {
-    Violation {
-        shown: None,
-        ..violation
+    /// Keeps a finding that is small.
+    fn keep(&mut self, finding: Finding, recipient: &mut dyn FnMut(u64, Option<&Finding>)) {
+        recipient(self.outcome.cases, Some(&finding));
+        self.outcome.findings.push(finding);
     }
 }

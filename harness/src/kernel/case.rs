@@ -1,14 +1,16 @@
 //! The fuzzer's cases, as far as a real kernel can live them.
 
-use crate::fuzz::case::{Case, DriverName};
-use crate::fuzz::generate::{Subject, generate};
+use crate::fuzz::case::{BackingFile, Case, DriverName, End};
+use crate::fuzz::device::Opening;
+use crate::fuzz::generate::{Subject, another_life, generate};
+use crate::fuzz::streams::{below, stream};
 use crate::sim::{Assumptions, Fault};
 
 /// A device of fewer sectors has one word of bitmap. Its first write hangs the kernel 6.1: the
 /// driver steps back by a word, and reads the one before its bitmap. That one is in the hole before
 /// a mapping of the kernel's, and UML takes a fault there for a mapping that is not up to date,
 /// which it renews for ever. Each such case would cost a boot.
-const LEAST_SECTORS: u64 = 65;
+pub(super) const LEAST_SECTORS: u64 = 65;
 
 /// The most sectors of a request that has one segment, which is a page of memory.
 const ONE_SEGMENT: u64 = 8;
@@ -24,6 +26,12 @@ pub fn longest_request(seed: u64) -> u64 {
         false => ONE_SEGMENT,
     }
 }
+
+/// One case of as many has a second life after a kill of the kernel. Each costs a boot.
+const ONE_IN: u64 = 48;
+
+/// The kill comes after at most as many changes, where that is a power of two drawn up to this one.
+const LATEST_KILL: u64 = 64;
 
 /// The case of this seed. What has to be true of it is what an honest driver keeps: so its driver
 /// is the model without defects, which reads what a crash of the kernel leaves.
@@ -45,6 +53,37 @@ pub fn case_of(seed: u64, faults: bool, assumptions: Assumptions) -> Case {
         life.faults.retain(|rule| rule.fault != Fault::Unsupported);
     }
     case
+}
+
+/// Now and then the case with a second life, which begins with what a kill in the first one has
+/// left.
+pub fn with_a_kill(seed: u64, mut case: Case) -> Case {
+    let rng = &mut stream(seed, "kill of the kernel");
+    // What has to be refused has nothing to live on for.
+    let must_refuse = |life| Opening::of(&case, life, Opening::default()).must_refuse;
+    let is_refused = case.lives.first().and_then(must_refuse).is_some();
+    if is_refused || below(rng, ONE_IN) > 0 {
+        return case;
+    }
+    let most = 2 << below(rng, u64::from(LATEST_KILL.ilog2()));
+    let change = 1 + below(rng, most) as usize;
+    for first in &mut case.lives {
+        first.end = End::Kill {
+            position: 0,
+            change,
+            pages: 0,
+        };
+    }
+    let subject = Subject::healthy(DriverName::Linux612);
+    let mut second = another_life(seed, 1, case.image.sectors, false, &subject);
+    second.backing = BackingFile::AsItWas;
+    case.lives.push(second);
+    case
+}
+
+/// Whether a case that has been made smaller is one for a kernel.
+pub fn can_be_lived(case: &Case) -> bool {
+    case.image.sectors >= LEAST_SECTORS
 }
 
 #[cfg(test)]

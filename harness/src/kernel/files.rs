@@ -19,6 +19,9 @@ use crate::plain_format::{Header, Version};
 use crate::sim::tree::{Attributes, EntryName, Moment, NewNode, ROOT, Tree, TreeChange};
 use crate::sim::{FaultRule, FileContent, FileMatch};
 
+/// The COW file's name in it.
+pub(super) const COW_NAME: &str = "cow";
+
 /// The directory of a case's files.
 const DIRECTORY: &str = "/disk";
 

@@ -1,5 +1,5 @@
-//! What was found on the kernel, as a file that needs nothing else: the case, the recording of its
-//! life, and the crash. It is judged again without the kernel and without a mount.
+//! What was found on the kernel, as a file that needs nothing else: the case, the recordings of its
+//! lives, and the crash. It is judged again without the kernel and without a mount.
 
 use driver::linux::Defect;
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,8 @@ pub struct Finding {
     pub seed: u64,
     /// The case, with its crash.
     pub case: Case,
-    /// What was witnessed of it.
-    pub recording: Recording,
+    /// What was witnessed of its lives.
+    pub recordings: Vec<Recording>,
     /// What the recording was mended of, so that something else shows.
     pub mending: Mending,
     /// What explains it.
@@ -60,7 +60,7 @@ impl Finding {
             order_mended: self.mending.order,
             offsets_mended: self.mending.offsets,
             case: self.case.clone(),
-            recording: self.recording.clone(),
+            recordings: self.recordings.clone(),
         }
     }
 }
@@ -84,8 +84,8 @@ pub struct FindingFile {
     pub offsets_mended: bool,
     /// The case.
     pub case: Case,
-    /// The recording.
-    pub recording: Recording,
+    /// What was witnessed of each of its lives.
+    pub recordings: Vec<Recording>,
 }
 
 impl FindingFile {
@@ -100,11 +100,34 @@ impl FindingFile {
                 self.format
             ));
         }
-        for name in &self.defects {
-            let known = name.parse::<Defect>();
-            known.map_err(|error| format!("defects: {error}"))?;
+        self.explained()?;
+        let (lives, recorded) = (self.case.lives.len(), self.recordings.len());
+        if lives != recorded {
+            return Err(format!(
+                "recordings: found {recorded}, expected {lives}, one of each life"
+            ));
         }
         self.case.check()
+    }
+
+    /// What explains it.
+    ///
+    /// # Errors
+    /// If that is no defect.
+    pub fn explained(&self) -> Result<Explained, String> {
+        let defects = self.defects.iter().map(|name| name.parse::<Defect>());
+        let defects: Result<Vec<_>, _> = defects.collect();
+        let defects = defects.map_err(|error| format!("defects: {error}"))?;
+        Ok(Explained::by(&defects))
+    }
+
+    /// What it is mended of.
+    pub fn mending(&self) -> Mending {
+        Mending {
+            flushes: self.flushes_mended,
+            order: self.order_mended,
+            offsets: self.offsets_mended,
+        }
     }
 
     /// Judges it again, and tells what happens.
@@ -112,11 +135,6 @@ impl FindingFile {
     /// # Errors
     /// If recording, case and crash do not go together.
     pub fn tell(&self) -> Result<Told, NotTold> {
-        let mending = Mending {
-            flushes: self.flushes_mended,
-            order: self.order_mended,
-            offsets: self.offsets_mended,
-        };
-        tell_recorded(&self.case, &self.recording, mending)
+        tell_recorded(&self.case, &self.recordings, self.mending())
     }
 }

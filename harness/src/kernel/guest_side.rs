@@ -3,26 +3,29 @@
 //! other.
 //!
 //! Each request is carried out by a thread that waits in a system call, with direct I/O, so that
-//! the kernel's driver gets it as it is. Only the first thread speaks. What it says is in the
-//! host's hands when it has been said, before anything is asked of the device after that.
+//! the kernel's driver gets it as it is. Only the first thread speaks of the device. What it says
+//! is in the host's hands when it has been said, before anything is asked of the device after that.
+//! Another one listens, and says how much it has heard.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use driver::units::{SECTOR_SIZE, Sector};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-use crate::fuzz::recorded::{Deed, GuestOperation, GuestRequest, GuestWord, pieces};
+use crate::fuzz::recorded::{Deed, GuestOperation, GuestRequest, GuestWord, content, pieces};
+use crate::locked::locked;
 use crate::stamp::{Coverage, Stamp};
 
 use super::frame::{Frames, framed};
+use super::orders::{Order, Said};
 
 /// The line to the laboratory.
 pub(super) const LINE: &str = "dev/ttyS0";
@@ -33,8 +36,11 @@ pub(super) const DEVICE: &str = "dev/ubdb";
 /// The program that discards sectors: the call that does it has no safe interface.
 pub const BLKDISCARD: &str = "blkdiscard";
 
-/// How many requests are in flight at most.
-const THREADS: usize = 16;
+/// How many requests of a life are in flight at most.
+const IN_FLIGHT: usize = 16;
+
+/// How many requests can be carried out at once: as many as the driver takes.
+const THREADS: usize = 64;
 
 /// Direct I/O wants buffers that begin with a block of memory.
 const MEMORY_ALIGNMENT: usize = 4096;
@@ -44,22 +50,99 @@ const MEMORY_ALIGNMENT: usize = 4096;
 /// # Errors
 /// What keeps it from that.
 pub fn serve() -> io::Result<()> {
-    let mut line = Line::open()?;
+    let line = Line::open()?;
+    let orders = line.orders()?;
     let workers = Workers::start()?;
     line.say(&GuestWord::Ready)?;
+    let mut open = None;
     loop {
-        let deeds = line.hear()?;
-        if let Err(error) = live(&deeds, &mut line, &workers) {
+        let done = select! {
+            recv(orders) -> order => match order {
+                Ok(order) => obey(order, &mut open, &line, &workers),
+                Err(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            },
+            recv(workers.ended) -> ended => match ended {
+                Ok(ended) => tell(ended, &line),
+                Err(_) => return Err(no_thread()),
+            },
+        };
+        if let Err(error) = done {
             let why = error.to_string();
             line.say(&GuestWord::Broken { why })?;
         }
     }
 }
 
+fn no_thread() -> io::Error {
+    io::Error::other("no thread is left")
+}
+
+/// Does what it is told.
+fn obey(
+    order: Order,
+    open: &mut Option<Arc<OpenDevice>>,
+    line: &Line,
+    workers: &Workers,
+) -> io::Result<()> {
+    match order {
+        Order::Live(deeds) => live(&deeds, line, workers),
+        Order::Open => {
+            *open = open_device(line)?;
+            Ok(())
+        }
+        Order::CarryOut(asked, pieces) => {
+            let device = open.as_ref().map(Arc::clone);
+            let device = device.ok_or_else(|| io::Error::other("the device is not open"))?;
+            let content = content(&pieces).map_err(io::Error::other)?;
+            workers.ask(device, asked, content)
+        }
+        Order::Close => {
+            // Each thread that is under way has it too.
+            while open
+                .as_ref()
+                .is_some_and(|device| Arc::strong_count(device) > 1)
+            {
+                tell(workers.ended.recv().map_err(|_| no_thread())?, line)?;
+            }
+            while let Ok(ended) = workers.ended.try_recv() {
+                tell(ended, line)?;
+            }
+            *open = None;
+            line.say(&GuestWord::Closed)
+        }
+    }
+}
+
+/// Opens the device, and says what came of that.
+fn open_device(line: &Line) -> io::Result<Option<Arc<OpenDevice>>> {
+    let mut device = match OpenDevice::open() {
+        Ok(device) => device,
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
+            line.say(&GuestWord::NotOpened { errno })?;
+            return Ok(None);
+        }
+    };
+    let sectors = device.sectors()?;
+    line.say(&GuestWord::Opened { sectors })?;
+    Ok(Some(Arc::new(device)))
+}
+
+/// Says how a request has ended.
+fn tell((asked, result): Ended, line: &Line) -> io::Result<()> {
+    let errno = |error: &io::Error| error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
+    line.say(&GuestWord::Ended {
+        number: asked.number,
+        errno: result.as_ref().err().map(errno),
+        brought: pieces(result.as_deref().unwrap_or_default()),
+    })
+}
+
 /// The line to the laboratory, of whose bytes the terminal changes none.
+#[derive(Clone)]
 struct Line {
-    file: File,
-    frames: Frames,
+    /// Several threads speak, one after the other.
+    file: Arc<Mutex<File>>,
 }
 
 impl Line {
@@ -70,28 +153,42 @@ impl Line {
         settings.make_raw();
         tcsetattr(&file, OptionalActions::Now, &settings)?;
         Ok(Line {
-            file,
-            frames: Frames::default(),
+            file: Arc::new(Mutex::new(file)),
         })
     }
 
-    fn say(&mut self, word: &GuestWord) -> io::Result<()> {
-        let frame = framed(word).map_err(io::Error::other)?;
-        self.file.write_all(&frame)
+    fn say(&self, word: &GuestWord) -> io::Result<()> {
+        self.send(&Said::Word(word.clone()))
     }
 
-    fn hear(&mut self) -> io::Result<Vec<Deed>> {
-        let mut bytes = [0; 4096];
-        loop {
-            if let Some(deeds) = self.frames.next().map_err(io::Error::other)? {
-                return Ok(deeds);
+    fn send(&self, said: &Said) -> io::Result<()> {
+        let frame = framed(said).map_err(io::Error::other)?;
+        locked(&self.file).write_all(&frame)
+    }
+
+    /// Listens on a thread of its own, which ends with the line or with what is no order.
+    fn orders(&self) -> io::Result<Receiver<Order>> {
+        let mut file = locked(&self.file).try_clone()?;
+        let line = self.clone();
+        let (hears, heard) = unbounded();
+        std::thread::Builder::new().spawn(move || {
+            let mut frames = Frames::default();
+            let mut bytes = [0; 4096];
+            while let Ok(count) = file.read(&mut bytes)
+                && count > 0
+            {
+                frames.add(&bytes[..count]);
+                if line.send(&Said::Heard(count)).is_err() {
+                    return;
+                }
+                while let Ok(Some(order)) = frames.next() {
+                    if hears.send(order).is_err() {
+                        return;
+                    }
+                }
             }
-            let count = self.file.read(&mut bytes)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.frames.add(&bytes[..count]);
-        }
+        })?;
+        Ok(heard)
     }
 }
 
@@ -122,8 +219,9 @@ impl OpenDevice {
         Ok(self.file.seek(SeekFrom::End(0))? / SECTOR_SIZE)
     }
 
-    /// Carries a request out; of a read, what it has brought.
-    fn carry_out(&self, asked: GuestRequest) -> io::Result<Vec<u8>> {
+    /// Carries a request out; of a read, what it has brought. A write without content writes its
+    /// stamp.
+    fn carry_out(&self, asked: GuestRequest, content: &[u8]) -> io::Result<Vec<u8>> {
         let at = asked.start * SECTOR_SIZE;
         let len = (asked.count * SECTOR_SIZE) as usize;
         match asked.what {
@@ -137,7 +235,10 @@ impl OpenDevice {
             GuestOperation::Write | GuestOperation::WriteWithFua => {
                 let mut buffer = vec![0; len + MEMORY_ALIGNMENT];
                 let data = aligned(&mut buffer, len);
-                Stamp(asked.number).fill(Sector(asked.start), data);
+                match content.len() == data.len() {
+                    true => data.copy_from_slice(content),
+                    false => Stamp(asked.number).fill(Sector(asked.start), data),
+                }
                 let file = match asked.what {
                     GuestOperation::Write => &self.file,
                     _ => &self.durable,
@@ -185,21 +286,24 @@ fn discard(at: u64, len: u64) -> io::Result<Vec<u8>> {
 /// A request that has ended, and what came of it.
 type Ended = (GuestRequest, io::Result<Vec<u8>>);
 
+/// A request to be carried out, and what it writes.
+type Asked = (Arc<OpenDevice>, GuestRequest, Vec<u8>);
+
 /// Threads that carry requests out.
 struct Workers {
-    asks: Sender<(Arc<OpenDevice>, GuestRequest)>,
+    asks: Sender<Asked>,
     ended: Receiver<Ended>,
 }
 
 impl Workers {
     fn start() -> io::Result<Workers> {
-        let (asks, asked) = unbounded::<(Arc<OpenDevice>, GuestRequest)>();
+        let (asks, asked) = unbounded::<Asked>();
         let (ends, ended) = unbounded();
         for _ in 0..THREADS {
             let (asked, ends) = (asked.clone(), ends.clone());
             std::thread::Builder::new().spawn(move || {
-                for (device, asked) in asked {
-                    let result = device.carry_out(asked);
+                for (device, asked, content) in asked {
+                    let result = device.carry_out(asked, &content);
                     // Who is told closes the device.
                     drop(device);
                     if ends.send((asked, result)).is_err() {
@@ -210,21 +314,20 @@ impl Workers {
         }
         Ok(Workers { asks, ended })
     }
+
+    fn ask(&self, on: Arc<OpenDevice>, asked: GuestRequest, content: Vec<u8>) -> io::Result<()> {
+        let sent = self.asks.send((on, asked, content));
+        sent.map_err(|_| no_thread())
+    }
 }
 
 /// One life of the device.
-fn live(deeds: &[Deed], line: &mut Line, workers: &Workers) -> io::Result<()> {
-    let mut device = match OpenDevice::open() {
-        Ok(device) => device,
-        Err(error) => {
-            let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
-            return line.say(&GuestWord::NotOpened { errno });
-        }
+fn live(deeds: &[Deed], line: &Line, workers: &Workers) -> io::Result<()> {
+    let Some(device) = open_device(line)? else {
+        return Ok(());
     };
-    let sectors = device.sectors()?;
-    line.say(&GuestWord::Opened { sectors })?;
     let mut in_flight = InFlight {
-        device: Arc::new(device),
+        device,
         asked: BTreeMap::new(),
         line,
         workers,
@@ -250,7 +353,7 @@ fn live(deeds: &[Deed], line: &mut Line, workers: &Workers) -> io::Result<()> {
 struct InFlight<'a> {
     device: Arc<OpenDevice>,
     asked: BTreeMap<u32, GuestRequest>,
-    line: &'a mut Line,
+    line: &'a Line,
     workers: &'a Workers,
 }
 
@@ -258,7 +361,7 @@ impl InFlight<'_> {
     fn submit(&mut self, asked: GuestRequest) -> io::Result<()> {
         let in_the_way = |others: &BTreeMap<u32, GuestRequest>| {
             let excluded = others.values().any(|other| asked.excludes(*other));
-            excluded || others.len() >= THREADS
+            excluded || others.len() >= IN_FLIGHT
         };
         while in_the_way(&self.asked) {
             self.wait()?;
@@ -269,8 +372,8 @@ impl InFlight<'_> {
         let number = asked.number;
         self.line.say(&GuestWord::Submitted { number })?;
         self.asked.insert(number, asked);
-        let sent = self.workers.asks.send((Arc::clone(&self.device), asked));
-        sent.map_err(|_| io::Error::other("no thread is left"))
+        let device = Arc::clone(&self.device);
+        self.workers.ask(device, asked, Vec::new())
     }
 
     /// Waits for a request to end. Whether one was in flight.
@@ -279,18 +382,12 @@ impl InFlight<'_> {
             return Ok(false);
         }
         let ended = self.workers.ended.recv();
-        self.tell(ended.map_err(|_| io::Error::other("no thread is left"))?)?;
+        self.tell(ended.map_err(|_| no_thread())?)?;
         Ok(true)
     }
 
-    fn tell(&mut self, (asked, result): Ended) -> io::Result<()> {
-        let number = asked.number;
-        self.asked.remove(&number);
-        let errno = |error: &io::Error| error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
-        self.line.say(&GuestWord::Ended {
-            number,
-            errno: result.as_ref().err().map(errno),
-            brought: pieces(result.as_deref().unwrap_or_default()),
-        })
+    fn tell(&mut self, ended: Ended) -> io::Result<()> {
+        self.asked.remove(&ended.0.number);
+        tell(ended, self.line)
     }
 }

@@ -1,29 +1,25 @@
-//! The mount, the running UML, and how a life comes to be lived there. Each life has a boot
-//! of its own.
+//! The mount, the running UML, and how a life comes to be lived there. Many lives have one boot:
+//! between two of them the device is removed, and made anew on the files of the next.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::{self, Started};
 use crate::fuzz::campaign::StopSign;
-use crate::fuzz::case::Case;
-use crate::fuzz::recorded::{Ending, GuestWord, Recording, Witnessed, deeds};
+use crate::fuzz::case::{Case, End, Life};
+use crate::fuzz::recorded::{Ending, GuestWord, Recording, Witnessed, deeds_after, numbered_after};
 use crate::mount::{Limits, MountedTree, TreeMount, own_view};
 use crate::sim::Assumptions;
 use crate::sim::tree::Tree;
 
 use super::CannotFuzz;
+use super::faults_met::FaultsMet;
 use super::files::Place;
-use super::running::{Kit, Lost, Running};
+use super::orders::Order;
+use super::running::{BOOT_HANGS, HANGS, Kit, Lost, Running};
 
 /// How long the kernel is waited for before something else is looked at.
 const LOOK: Duration = Duration::from_millis(1);
-
-/// After how long without anything asked or said a kernel hangs.
-const HANGS: Duration = Duration::from_secs(20);
-
-/// After how long one that boots does.
-const BOOT_HANGS: Duration = Duration::from_secs(120);
 
 /// ENXIO: the device is not there.
 const NO_DEVICE: i32 = 6;
@@ -54,8 +50,30 @@ pub struct Laboratory {
     kernel: String,
     stop: StopSign,
     witnessed: Vec<Witnessed>,
+    /// How many changes the kernel has carried out in this life.
+    changes: usize,
+    /// After how many of them it is killed.
+    killed_after: Option<usize>,
+    /// What the kernel has left that was ended last.
+    left: Option<Tree>,
+    /// What the host has failed in.
+    pub faults_met: FaultsMet,
     /// How often a kernel was booted.
     pub boots: u64,
+}
+
+/// A life to be lived.
+struct ToLive<'a> {
+    case: &'a Case,
+    /// Which of the case's, counted from 0.
+    number: usize,
+    life: &'a Life,
+    /// Reads and writes have at most as many sectors.
+    longest: u64,
+    /// After how many changes the kernel is killed.
+    killed_after: Option<usize>,
+    /// What it begins with.
+    tree: Tree,
 }
 
 /// Why a life does not go on.
@@ -105,6 +123,10 @@ impl Laboratory {
             kernel: String::new(),
             stop,
             witnessed: Vec::new(),
+            changes: 0,
+            killed_after: None,
+            left: None,
+            faults_met: FaultsMet::default(),
             boots: 0,
         })
     }
@@ -115,16 +137,63 @@ impl Laboratory {
     /// # Errors
     /// What keeps it from that. That the kernel dies is part of the recording.
     pub fn live(&mut self, case: &Case, longest: u64) -> Result<Recording, CannotFuzz> {
-        self.come_up()?;
-        let lived = self.try_live(case, longest);
+        let first = Case {
+            lives: case.lives.iter().take(1).cloned().collect(),
+            ..case.clone()
+        };
+        let lived = self.live_all(&first, longest)?;
+        let none = || CannotFuzz::Mount("a case without a life".to_owned());
+        lived.into_iter().next().ok_or_else(none)
+    }
+
+    /// Lets the kernel live the lives of a case. Each but the last ends with a kill of the kernel,
+    /// when it has carried out as many changes as that life's end says, or has closed the device
+    /// before that. None comes after one in which the kernel dies by itself, or hangs.
+    ///
+    /// # Errors
+    /// See [`Laboratory::live`].
+    pub fn live_all(&mut self, case: &Case, longest: u64) -> Result<Vec<Recording>, CannotFuzz> {
+        let unfit = |error| CannotFuzz::Mount(format!("the files of a case: {error}"));
+        let mut tree = self.place.tree(case).map_err(unfit)?;
+        let mut recordings = Vec::new();
+        for (number, life) in case.lives.iter().enumerate() {
+            let is_last = number + 1 == case.lives.len();
+            let recording = self.live_one(ToLive {
+                case,
+                number,
+                life,
+                longest,
+                killed_after: (!is_last).then(|| changes_before(&life.end)),
+                tree,
+            })?;
+            let is_killed = recording.ending == Ending::Killed;
+            recordings.push(recording);
+            match self.left.take() {
+                Some(left) if is_killed => tree = left,
+                _ => break,
+            }
+        }
+        Ok(recordings)
+    }
+
+    fn live_one(&mut self, life: ToLive<'_>) -> Result<Recording, CannotFuzz> {
+        if self.running.is_none() {
+            self.come_up()?;
+        }
+        let longest = life.longest;
+        let lived = self.try_live(life);
+        self.faults_met.add(self.tree.injected(), self.tree.tree());
         let ending = match lived {
             Ok(()) => Ending::Whole,
-            Err(NoMore::Ended(ending)) => ending,
+            Err(NoMore::Ended(ending)) => {
+                // What processes that are killed still ask for is not in it.
+                self.left = Some(self.tree.tree().clone());
+                self.killed_after = None;
+                self.end_running();
+                ending
+            }
             Err(NoMore::Cannot(error)) => return Err(error),
         };
-        // One that is given a second device hangs now and then while it looks for partitions, after
-        // all that it has asked for was answered. Why is not known.
-        self.end_running();
         Ok(Recording {
             kernel: self.kernel.clone(),
             longest,
@@ -151,7 +220,7 @@ impl Laboratory {
             Err(NoMore::Cannot(error)) => Err(error),
             Err(NoMore::Ended(ending)) => {
                 let (why, console) = match ending {
-                    Ending::Whole => ("it has ended", String::new()),
+                    Ending::Whole | Ending::Killed => ("it has ended", String::new()),
                     Ending::Died(console) => ("it has ended", console),
                     Ending::Hung(console) => ("it hangs", console),
                 };
@@ -165,9 +234,17 @@ impl Laboratory {
         }
     }
 
-    fn try_live(&mut self, case: &Case, longest: u64) -> Result<(), NoMore> {
-        let unfit = |error| CannotFuzz::Mount(format!("the files of a case: {error}"));
-        self.tree.show(self.place.tree(case).map_err(unfit)?);
+    fn try_live(&mut self, to_live: ToLive<'_>) -> Result<(), NoMore> {
+        let ToLive {
+            case,
+            number,
+            life,
+            longest,
+            killed_after,
+            tree,
+        } = to_live;
+        (self.changes, self.killed_after) = (0, killed_after);
+        self.tree.show(tree);
         let named = self.place.named(case);
         // A device that is made opens its files, and so may create one of them.
         self.tree.keep_answered();
@@ -176,25 +253,35 @@ impl Laboratory {
         if self.wait_for_answer()?.is_err() {
             let word = GuestWord::NotOpened { errno: NO_DEVICE };
             self.witnessed.push(Witnessed::Guest(word));
-            return Ok(());
+            return self.closed();
         }
-        let life = case.lives.first();
-        if let Some(life) = life {
-            self.tree.fail_by(&self.place.rules(&life.faults));
-        }
-        let deeds = life.map(|life| deeds(life, case.image.sectors, longest));
-        let deeds = deeds.unwrap_or_default();
-        self.on_running(|running| running.tell(&deeds))?;
+        self.tree.fail_by(&self.place.rules(&life.faults));
+        let deeds = deeds_after(numbered_after(number), life, case.image.sectors, longest);
+        self.on_running(|running| running.tell(&Order::Live(deeds)))?;
         self.wait(HANGS, |word| {
             use GuestWord::{Broken, Closed, NotOpened};
             matches!(word, Closed | NotOpened { .. } | Broken { .. })
         })?;
+        self.faults_met.add(self.tree.injected(), self.tree.tree());
         self.tree.fail_by(&[]);
+        self.closed()?;
         let witnessed = std::mem::take(&mut self.witnessed);
         self.on_running(|running| running.remove())?;
         let removed = self.wait_for_answer();
         self.witnessed = witnessed;
-        removed.map(drop)
+        if removed?.is_err() {
+            // It keeps its files open.
+            self.end_running();
+        }
+        Ok(())
+    }
+
+    /// The device is closed. A kernel that was to be killed before is killed now.
+    fn closed(&mut self) -> Result<(), NoMore> {
+        match self.killed_after.take() {
+            Some(_) => Err(NoMore::Ended(Ending::Killed)),
+            None => Ok(()),
+        }
     }
 
     fn on_running<T>(
@@ -260,8 +347,13 @@ impl Laboratory {
         if let Some(answer) = asked {
             answer(&mut self.tree);
             for answered in self.tree.take_answered() {
+                self.changes += usize::from(answered.kind.is_change());
                 let record = self.place.record(self.tree.tree(), answered);
                 self.witnessed.push(Witnessed::Host(record));
+            }
+            if self.killed_after.is_some_and(|after| self.changes >= after) {
+                self.killed_after = None;
+                return Err(NoMore::Ended(Ending::Killed));
             }
         }
         let words = heard?;
@@ -293,6 +385,14 @@ impl Laboratory {
                 answer(&mut self.tree);
             }
         }
+    }
+}
+
+/// How many changes a life carries out that ends so.
+fn changes_before(end: &End) -> usize {
+    match end {
+        End::Close => usize::MAX,
+        End::Kill { change, .. } | End::PowerCut { change, .. } => *change,
     }
 }
 

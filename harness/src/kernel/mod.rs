@@ -3,12 +3,15 @@
 //! operation, together with what its guest sees, and judged as the models of the driver are.
 //!
 //! - [`guest_side`]: this program as the first process of the guest.
-//! - `frame`: messages between the two, over a serial line.
+//! - `frame`: messages between the two, over a serial line; `orders`: those of the laboratory.
 //! - [`running`]: a running UML.
 //! - [`laboratory`]: the mount and the UML, and how a life comes to be lived there.
 //! - [`case`]: the fuzzer's cases, as far as a kernel can live them.
-//! - [`campaign`]: many of them. [`naming`] says which known defect explains what was found, and
-//!   [`finding`] is that as a file.
+//! - [`campaign`]: many of them. [`naming`] says which known defect explains what was found,
+//!   [`smaller`] makes that small, and [`finding`] is that as a file.
+//! - [`again`]: a finding's case, tried once more. [`wanted`] says whether it shows.
+//! - [`ubd`]: the driver of a running kernel as any other; [`brings_up`] has a replay come by it.
+//! - [`faults_met`]: what the host has failed in.
 //! - `files`: a case's files in the mounted directory, and what is asked of them in a case's words.
 //!
 //! # Why the words of the guest and the operations of its driver have one order
@@ -18,15 +21,22 @@
 //! laboratory reads the pipe before it answers each operation. Words that a request has ended may
 //! be heard late, which demands less of what a crash leaves, and nothing wrong.
 
+pub mod again;
+pub mod brings_up;
 pub mod campaign;
 pub mod case;
+pub mod faults_met;
 mod files;
 pub mod finding;
 mod frame;
 pub mod guest_side;
 pub mod laboratory;
 pub mod naming;
+mod orders;
 pub mod running;
+pub mod smaller;
+pub mod ubd;
+pub mod wanted;
 
 use std::io;
 use std::path::PathBuf;
@@ -87,6 +97,9 @@ pub enum CannotFuzz {
         /// What is wrong with it.
         error: NotRelived,
     },
+    /// What is to be tried again is no finding of a kernel.
+    #[error("{0}")]
+    NoFinding(String),
     /// Nobody wants to know any more.
     #[error("interrupted")]
     Stopped,

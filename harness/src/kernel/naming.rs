@@ -15,7 +15,8 @@ use crate::fuzz::case::{Case, Image};
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::explore::Search;
 use crate::fuzz::recorded::{
-    Deed, GuestOperation, GuestRequest, GuestWord, Recording, Witnessed, deeds,
+    Deed, GuestOperation, GuestRequest, GuestWord, Recording, Witnessed, deeds_after,
+    numbered_after,
 };
 use crate::fuzz::running_kernel::{OnKernel, on_kernel};
 use crate::fuzz::violation::{Kind, Violation};
@@ -27,6 +28,13 @@ const ATTEMPTS: u64 = 4;
 
 /// Bytes of a word of the kernel's bitmap.
 const WORD: u64 = 8;
+
+/// The defects that a recording can be mended of.
+const MENDED: [Defect; 3] = [
+    Defect::FlushNoop,
+    Defect::UnorderedPublish,
+    Defect::LastRunOffset,
+];
 
 /// What explains a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +59,15 @@ impl Explained {
         }
     }
 
+    /// What is known of a finding that these defects were named for.
+    pub fn by(defects: &[Defect]) -> Explained {
+        match defects {
+            [] => Explained::Unknown,
+            [only] if !MENDED.contains(only) => Explained::Modelled(*only),
+            several => Explained::Mended(several.to_vec()),
+        }
+    }
+
     /// How it is known, in words.
     pub fn how(&self) -> &'static str {
         match self {
@@ -68,12 +85,11 @@ impl Explained {
 /// If the recording is not of the case.
 pub fn explain(
     case: &Case,
-    recording: &Recording,
+    recordings: &[Recording],
     violation: &Violation,
     mending: Mending,
     seed: u64,
 ) -> Result<Explained, NotRelived> {
-    let cause = violation.cause();
     let mut mends = [
         (mending.flushes, Defect::FlushNoop),
         (mending.order, Defect::UnorderedPublish),
@@ -88,33 +104,21 @@ pub fn explain(
     let sets = missing.iter().map(|&defect| vec![defect]);
     let all = (missing.len() > 1).then(|| missing.clone());
     for defects in sets.chain(all) {
-        let mended = |mending, defect: &Defect| mend(mending, *defect);
-        let mended = defects.iter().fold(mending, mended);
-        let is_found = |attempt| -> Result<bool, NotRelived> {
-            let search = Search {
-                wanted: Some(&cause),
-                ..Search::for_anything(seed.wrapping_add(attempt))
-            };
-            let explored = search.of_recorded(case, recording, mended)?;
-            Ok(explored.finding.is_some())
-        };
-        let found = (0..ATTEMPTS).map(is_found).collect::<Result<Vec<_>, _>>()?;
-        if !found.contains(&true) {
+        if is_gone_without(&defects, case, recordings, violation, mending, seed)? {
             return Ok(Explained::Mended(defects));
         }
     }
     if let Some(defect) = placed(&case.image, violation) {
         return Ok(Explained::Placed(defect));
     }
-    let others = Defects::LINUX_6_12
-        .without(Defect::FlushNoop)
-        .without(Defect::UnorderedPublish)
-        .without(Defect::LastRunOffset);
+    let others = MENDED
+        .into_iter()
+        .fold(Defects::LINUX_6_12, Defects::without);
     let can_show = |defect: &Defect| !matches!(on_kernel(*defect), OnKernel::CannotShow(_));
     let shows = |&defect: &Defect| model_shows(case, defect, violation, seed);
     let shown = others.iter().filter(can_show).find(shows);
     let shown = shown.map(Explained::Modelled);
-    let or_left = || left_by_failure(case, recording, violation).map(Explained::Placed);
+    let or_left = || left_by_failure(case, recordings, violation).map(Explained::Placed);
     Ok(shown.or_else(or_left).unwrap_or(Explained::Unknown))
 }
 
@@ -134,27 +138,30 @@ fn placed(image: &Image, violation: &Violation) -> Option<Defect> {
 /// The defect that acts where this violation is, among those that leave bits set when a request has
 /// failed. The model may show none of them: its own operations are in another order, so that the
 /// same faults hit others.
-fn left_by_failure(case: &Case, recording: &Recording, violation: &Violation) -> Option<Defect> {
+fn left_by_failure(case: &Case, recordings: &[Recording], violation: &Violation) -> Option<Defect> {
     use GuestOperation::{Discard, Write, WriteWithFua, WriteZeroes};
     let sector = SectorRange::new(Sector(violation.sector?), SectorCount(1));
-    let deeds = deeds(case.lives.first()?, case.image.sectors, recording.longest);
-    let requests = deeds.into_iter().filter_map(|deed| match deed {
-        Deed::Submit(asked) => Some((asked.number, asked)),
-        _ => None,
-    });
-    let requests: BTreeMap<u32, GuestRequest> = requests.collect();
     let mut failed = None;
     let mut is_written_since = false;
-    for word in &recording.witnessed {
-        let Witnessed::Guest(GuestWord::Ended { number, errno, .. }) = word else {
-            continue;
-        };
-        let Some(request) = requests.get(number) else {
-            continue;
-        };
-        if request.operation().is_change() && request.range().overlaps(sector) {
-            is_written_since = errno.is_none() && failed.is_some();
-            failed = errno.map_or(failed, |_| Some(request.what));
+    for (at, (life, recording)) in case.lives.iter().zip(recordings).enumerate() {
+        let sectors = case.image.sectors;
+        let deeds = deeds_after(numbered_after(at), life, sectors, recording.longest);
+        let requests = deeds.into_iter().filter_map(|deed| match deed {
+            Deed::Submit(asked) => Some((asked.number, asked)),
+            _ => None,
+        });
+        let requests: BTreeMap<u32, GuestRequest> = requests.collect();
+        for word in &recording.witnessed {
+            let Witnessed::Guest(GuestWord::Ended { number, errno, .. }) = word else {
+                continue;
+            };
+            let Some(request) = requests.get(number) else {
+                continue;
+            };
+            if request.operation().is_change() && request.range().overlaps(sector) {
+                is_written_since = errno.is_none() && failed.is_some();
+                failed = errno.map_or(failed, |_| Some(request.what));
+            }
         }
     }
     match (failed?, violation.kind) {
@@ -163,6 +170,60 @@ fn left_by_failure(case: &Case, recording: &Recording, violation: &Violation) ->
         (Discard | WriteZeroes, Kind::Zeros) => Some(Defect::FailedDiscardLeavesBits),
         _ => None,
     }
+}
+
+/// Whether this explains a violation too.
+///
+/// # Errors
+/// If the recording is not of the case.
+pub fn is_explained(
+    explained: &Explained,
+    case: &Case,
+    recordings: &[Recording],
+    violation: &Violation,
+    mending: Mending,
+    seed: u64,
+) -> Result<bool, NotRelived> {
+    match explained {
+        Explained::Mended(defects) => {
+            is_gone_without(defects, case, recordings, violation, mending, seed)
+        }
+        // A finding's file does not tell the two apart.
+        Explained::Placed(defect) | Explained::Modelled(defect) => {
+            let by_place = placed(&case.image, violation)
+                .or_else(|| left_by_failure(case, recordings, violation));
+            Ok(by_place == Some(*defect) || model_shows(case, *defect, violation, seed))
+        }
+        Explained::Unknown => {
+            let explained = explain(case, recordings, violation, mending, seed)?;
+            Ok(explained == Explained::Unknown)
+        }
+    }
+}
+
+/// Whether a violation is not there in recordings that are mended of these defects.
+fn is_gone_without(
+    defects: &[Defect],
+    case: &Case,
+    recordings: &[Recording],
+    violation: &Violation,
+    mending: Mending,
+    seed: u64,
+) -> Result<bool, NotRelived> {
+    let cause = violation.cause();
+    let mended = |mending, defect: &Defect| mend(mending, *defect);
+    let mended = defects.iter().fold(mending, mended);
+    for attempt in 0..ATTEMPTS {
+        let search = Search {
+            wanted: Some(&cause),
+            ..Search::for_anything(seed.wrapping_add(attempt))
+        };
+        let explored = search.of_recorded(case, recordings, mended)?;
+        if explored.finding.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The mending with that of this defect, if it has one.
@@ -260,9 +321,9 @@ mod tests {
         };
         let failed = recording(vec![ended(1002, Some(5)), ended(1004, Some(5))]);
         let again = recording(vec![ended(1002, Some(5)), ended(1003, None)]);
-        let left = |recording, kind, sector| {
+        let left = |recording: &Recording, kind, sector| {
             let violation = Violation::new(kind, "then", "what").of_sector(sector);
-            left_by_failure(&case, recording, &violation)
+            left_by_failure(&case, std::slice::from_ref(recording), &violation)
         };
         let zeros = |sector| left(&failed, Kind::Zeros, sector);
         assert_eq!(zeros(71), Some(Defect::ErrorLeavesBit));

@@ -1,20 +1,31 @@
 //! A running UML with this program as its first process: what is said to it and by it, what its
 //! console shows, and the management console by which it gets and loses its device.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::Errno;
 
-use crate::fuzz::recorded::{Deed, GuestWord};
+use crate::fuzz::recorded::GuestWord;
 use crate::guest::{AMX_PRELOAD, Archive, Descriptors, UmlProcesses, mconsole, user_space_starts};
 use crate::locked::locked;
 
 use super::CannotFuzz;
 use super::frame::{Frames, framed};
 use super::guest_side::{BLKDISCARD, DEVICE, LINE};
+use super::orders::{Order, PIECE, Said};
+
+/// After how long without anything asked or said a kernel hangs.
+pub(super) const HANGS: Duration = Duration::from_secs(20);
+
+/// After how long one that boots does.
+pub(super) const BOOT_HANGS: Duration = Duration::from_secs(120);
 
 /// The guest's memory. Debian's kernel boots with a quarter of it, and the program is large.
 const MEMORY: &str = "mem=512M";
@@ -90,6 +101,10 @@ impl Kit {
 pub struct Running {
     processes: UmlProcesses,
     to_guest: PipeWriter,
+    /// What the guest is still to be sent.
+    to_send: VecDeque<u8>,
+    /// How much it has been sent that it has not said to have read.
+    unheard: usize,
     from_guest: PipeReader,
     frames: Frames,
     console: Arc<Mutex<Vec<u8>>>,
@@ -153,6 +168,8 @@ impl Running {
         Ok(Running {
             processes: processes.map_err(failed)?,
             to_guest,
+            to_send: VecDeque::new(),
+            unheard: 0,
             from_guest,
             frames: Frames::default(),
             console,
@@ -162,13 +179,22 @@ impl Running {
         })
     }
 
-    /// Tells the guest what it is to do.
+    /// Tells the guest what it is to do. What is long goes on while the guest is
+    /// [heard](Self::hear).
     ///
     /// # Errors
     /// If it is gone.
-    pub fn tell(&mut self, deeds: &[Deed]) -> Result<(), Lost> {
-        let frame = framed(&deeds)?;
-        Ok(self.to_guest.write_all(&frame)?)
+    pub(super) fn tell(&mut self, order: &Order) -> Result<(), Lost> {
+        self.to_send.extend(framed(order)?);
+        self.send()
+    }
+
+    /// Sends as much as may be under way.
+    fn send(&mut self) -> Result<(), Lost> {
+        let count = PIECE.saturating_sub(self.unheard).min(self.to_send.len());
+        let piece: Vec<u8> = self.to_send.drain(..count).collect();
+        self.unheard += count;
+        Ok(self.to_guest.write_all(&piece)?)
     }
 
     /// What the guest has said until now that was not heard before.
@@ -187,10 +213,38 @@ impl Running {
             }
         }
         let mut words = Vec::new();
-        while let Some(word) = self.frames.next()? {
-            words.push(word);
+        while let Some(said) = self.frames.next()? {
+            match said {
+                Said::Word(word) => words.push(word),
+                Said::Heard(count) => self.unheard = self.unheard.saturating_sub(count),
+            }
+        }
+        if !self.to_send.is_empty() {
+            self.send()?;
         }
         Ok(words)
+    }
+
+    /// [`Running::hear`], and if there is nothing, waits for something for at most this long.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(super) fn hear_within(&mut self, time: Duration) -> Result<Vec<GuestWord>, Lost> {
+        let words = self.hear()?;
+        if !words.is_empty() {
+            return Ok(words);
+        }
+        let time = Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        let mut polled = [PollFd::new(&self.from_guest, PollFlags::IN)];
+        match poll(&mut polled, Some(&time)) {
+            Ok(0) | Err(Errno::INTR) => return Ok(Vec::new()),
+            Ok(_) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        self.hear()
     }
 
     /// Asks for its device, on these files.

@@ -2,11 +2,11 @@
 //! dirty already is read through it, so that the model of the contents does not learn from a
 //! driver that may be wrong.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use driver::device_spec::DeviceSpec;
 use driver::driver::Driver;
-use driver::host::HostNames;
+use driver::host::{HostFile, HostNames};
 use driver::linux::{Defect, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec, bring_up};
 use driver::open::{OpenOptions, backing_path, open};
 use driver::ordered::Ordered;
@@ -21,6 +21,8 @@ pub enum ReplayDriver {
     Ordered,
     /// The model of a kernel's, with these defects.
     Linux(Kernel, Defects, Pipe),
+    /// That of a running kernel.
+    RealKernel,
 }
 
 /// The pipe from the block layer to the I/O thread of a kernel's driver. A request that does not
@@ -67,13 +69,14 @@ impl ReplayDriver {
             ReplayDriver::Ordered => "ordered",
             ReplayDriver::Linux(Kernel::Linux6_12, ..) => "linux-6.12",
             ReplayDriver::Linux(Kernel::Linux2_6, ..) => "linux-2.6",
+            ReplayDriver::RealKernel => "kernel",
         }
     }
 
     /// Its defects, by their names.
     pub fn defects(self) -> Vec<String> {
         match self {
-            ReplayDriver::Ordered => Vec::new(),
+            ReplayDriver::Ordered | ReplayDriver::RealKernel => Vec::new(),
             ReplayDriver::Linux(_, defects, _) => {
                 let names = defects.iter().map(|defect| defect.name().to_owned());
                 names.collect()
@@ -85,7 +88,9 @@ impl ReplayDriver {
     pub(super) fn small_pipe(self) -> Option<usize> {
         match self {
             ReplayDriver::Linux(_, _, Pipe::Small) => Some(Pipe::SMALL_REQUESTS),
-            ReplayDriver::Linux(_, _, Pipe::Real) | ReplayDriver::Ordered => None,
+            ReplayDriver::Linux(_, _, Pipe::Real)
+            | ReplayDriver::Ordered
+            | ReplayDriver::RealKernel => None,
         }
     }
 
@@ -186,6 +191,30 @@ impl Model {
     }
 }
 
+/// Closes a device that a kernel is to open. If its specification names the backing file, its
+/// name: that of the file that `ordered` has found to be the right one, as the header has it. A
+/// kernel that is given another name writes it there.
+///
+/// # Errors
+/// That it is a raw disk, or why it cannot be closed.
+pub(crate) fn left_to_a_kernel<F: HostFile>(
+    spec: &DeviceSpec,
+    device: Ordered<F>,
+) -> Result<Option<PathBuf>, SessionError> {
+    let path = &spec.file;
+    let Some(image) = device.image() else {
+        return Err(SessionError::ModelOfRawDisk { path: path.clone() });
+    };
+    let named = spec.backing.as_ref();
+    let named = named.map(|_| backing_path(path, &image.header));
+    // Its lock has to go first.
+    device.close().map_err(|error| SessionError::Close {
+        path: path.clone(),
+        error: error.to_string(),
+    })?;
+    Ok(named)
+}
+
 impl<H: HostNames> BringsUp<H> for Model {
     type Driver = LinuxUbd<H::File>;
 
@@ -196,18 +225,7 @@ impl<H: HostNames> BringsUp<H> for Model {
         device: Ordered<H::File>,
     ) -> Result<LinuxUbd<H::File>, SessionError> {
         let path = &spec.file;
-        let Some(image) = device.image() else {
-            return Err(SessionError::ModelOfRawDisk { path: path.clone() });
-        };
-        // The file that `ordered` has found to be the right one, by the name that it has in the
-        // header: a kernel that is given another name writes it there.
-        let named = spec.backing.as_ref();
-        let named = named.map(|_| backing_path(path, &image.header));
-        // Its lock has to go first.
-        device.close().map_err(|error| SessionError::Close {
-            path: path.clone(),
-            error: error.to_string(),
-        })?;
+        let named = left_to_a_kernel(spec, device)?;
         let opened = self.open(host, path, named.as_deref());
         opened.map_err(|error| SessionError::Model {
             path: path.clone(),

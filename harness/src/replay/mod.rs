@@ -28,8 +28,8 @@ pub mod stamp_host;
 pub mod timeline;
 mod verify;
 
-pub(crate) use bring_up::Model;
 pub use bring_up::{BringsUp, OrderedBut, Pipe, Reopened, ReplayDriver};
+pub(crate) use bring_up::{Model, left_to_a_kernel};
 pub use limits::Allowed;
 pub use options::{Options, ResizeAt};
 pub use pace::Pace;

@@ -60,10 +60,10 @@ pub struct Report {
     pub discards: u64,
     /// Discards that the host could not do; they do not count as failures.
     pub discards_unsupported: u64,
-    /// Syncs of the COW file.
-    pub syncs: u64,
-    /// Writes into the bitmap.
-    pub bitmap_writes: u64,
+    /// Syncs of the COW file; not known of a running kernel.
+    pub syncs: Option<u64>,
+    /// Writes into the bitmap; likewise.
+    pub bitmap_writes: Option<u64>,
     /// The resizes, in their order.
     pub resizes: Vec<ResizeReport>,
     /// From the first request to the last completion, and until the last resize is done.

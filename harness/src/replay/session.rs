@@ -20,7 +20,7 @@ use driver::ordered::Ordered;
 use driver::units::Bytes;
 use userhelper::image::backing_note::backing_note;
 use userhelper::image_host::ImageHost;
-use userhelper::real_files::RealHost;
+use userhelper::real_files::{RealFile, RealHost};
 
 use crate::clock::{self, Clock, WallClock};
 use crate::device::{OnFiles, Running, Stepped};
@@ -92,6 +92,25 @@ impl Session<'_> {
         })
     }
 
+    /// Replays on files made in `directory`, with the driver that `brings` brings up and that
+    /// carries its host operations out itself.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn on_files_by<B: BringsUp<RealHost>>(
+        &self,
+        directory: &Path,
+        size: Option<Bytes>,
+        brings: &B,
+    ) -> Result<Report, SessionError> {
+        let size = self.size(size)?;
+        let cow = DeviceSpec::of(directory.join(COW_NAME));
+        self.check_before(&cow, Some(size), Files::OnDisk)?;
+        self.on_own_device(RealHost, directory, size, brings, |driver| {
+            Ok(Stepped::new(driver))
+        })
+    }
+
     /// Replays in memory, without a thread: on a host that keeps all bytes, or, where stamps
     /// take only the front of a sector, on one that keeps just those.
     ///
@@ -139,6 +158,44 @@ impl Session<'_> {
     /// # Errors
     /// See [`SessionError`].
     pub fn on_device(&self, spec: &DeviceSpec) -> Result<Report, SessionError> {
+        let chosen = self.options.io.choose(self.depth())?;
+        let report = match self.model() {
+            None => self.on_given_device(spec, &right(), |driver| {
+                Ok(OnFiles::start(driver, &chosen)?)
+            }),
+            Some(model) => {
+                self.on_given_device(spec, &model, |driver| Ok(OnFiles::start(driver, &chosen)?))
+            }
+        }?;
+        Ok(Report {
+            io: Some(chosen.taken()),
+            ..report
+        })
+    }
+
+    /// [`Session::on_device`], with the driver that `brings` brings up and that carries its host
+    /// operations out itself.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub fn on_device_by<B: BringsUp<RealHost>>(
+        &self,
+        spec: &DeviceSpec,
+        brings: &B,
+    ) -> Result<Report, SessionError> {
+        self.on_given_device(spec, brings, |driver| Ok(Stepped::new(driver)))
+    }
+
+    fn on_given_device<B, T>(
+        &self,
+        spec: &DeviceSpec,
+        brings: &B,
+        start: impl Fn(B::Driver) -> Result<T, SessionError>,
+    ) -> Result<Report, SessionError>
+    where
+        B: BringsUp<RealHost>,
+        T: Running<File = RealFile, Driver = B::Driver>,
+    {
         let host = RealHost;
         // Opening creates a missing COW file, or switches the backing file if asked.
         let created = size_if_created(&host, spec);
@@ -167,19 +224,9 @@ impl Session<'_> {
             opened.device.capacity(),
             Given::new(path, backing.map(Held::into_file)),
         );
-        let chosen = self.options.io.choose(self.depth())?;
-        let report = match self.model() {
-            None => self.replay(host, spec, opened, oracle, &right(), |driver| {
-                Ok(OnFiles::start(driver, &chosen)?)
-            }),
-            Some(model) => self.replay(host, spec, opened, oracle, &model, |driver| {
-                Ok(OnFiles::start(driver, &chosen)?)
-            }),
-        }?;
         Ok(Report {
-            io: Some(chosen.taken()),
             backing_note: note,
-            ..report
+            ..self.replay(host, spec, opened, oracle, brings, start)?
         })
     }
 
@@ -187,13 +234,18 @@ impl Session<'_> {
     fn depth(&self) -> usize {
         match self.options.driver {
             ReplayDriver::Ordered => self.options.depth,
-            ReplayDriver::Linux(..) => 1,
+            ReplayDriver::Linux(..) | ReplayDriver::RealKernel => 1,
         }
+    }
+
+    /// Whether the driver is a kernel's: the model of one, or a running one.
+    fn is_of_a_kernel(&self) -> bool {
+        self.options.driver != ReplayDriver::Ordered
     }
 
     fn model(&self) -> Option<Model> {
         match self.options.driver {
-            ReplayDriver::Ordered => None,
+            ReplayDriver::Ordered | ReplayDriver::RealKernel => None,
             ReplayDriver::Linux(kernel, defects, pipe) => Some(Model {
                 kernel,
                 defects,

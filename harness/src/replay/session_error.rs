@@ -103,6 +103,9 @@ pub enum SessionError {
         /// The disk.
         path: PathBuf,
     },
+    /// The kernel does not come up, or does not open the device.
+    #[error("{0}")]
+    Kernel(String),
     /// Nobody carries the device's operations out as asked for.
     #[error(transparent)]
     Io(#[from] NoIo),

@@ -33,6 +33,11 @@ fn data_a_second(report: &Report) -> String {
     }
 }
 
+/// A number that may not be known.
+fn told(number: Option<u64>) -> String {
+    number.map_or_else(|| "not told".to_owned(), grouped)
+}
+
 /// The page.
 pub fn replay_page(what: ReplayPage<'_>) -> String {
     let report = what.report;
@@ -49,8 +54,8 @@ pub fn replay_page(what: ReplayPage<'_>) -> String {
         ("read", size(report.sectors_read * 512)),
         ("written", size(report.sectors_written * 512)),
         ("flushes", grouped(report.flushes)),
-        ("syncs of the COW file", grouped(report.syncs)),
-        ("writes into the bitmap", grouped(report.bitmap_writes)),
+        ("syncs of the COW file", told(report.syncs)),
+        ("writes into the bitmap", told(report.bitmap_writes)),
         ("sectors compared", grouped(report.sectors_verified)),
         ("of them zeros", grouped(report.sectors_verified_zeros)),
         ("sectors in holes", grouped(report.sectors_in_holes)),

@@ -164,6 +164,10 @@ impl Opening {
                 let driver = model.take_over(&RealHost, &self.spec, device)?;
                 self.up(driver, None, finished_switch, tells, ends)
             }
+            ReplayDriver::RealKernel => {
+                let what = "the driver of a running kernel serves that kernel's guest alone";
+                Err(SessionError::Kernel(what.to_owned()))
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! A recorded life is judged like a model's: without the kernel that has lived it, and without a
 //! mount.
 
+use std::slice::from_ref;
+
 use driver::linux::Defect;
 use driver::units::Sector;
 use harness::fuzz::case::{Case, DriverName, Image, ImageVersion, Stimulus};
@@ -8,7 +10,8 @@ use harness::fuzz::explore::Search;
 use harness::fuzz::generate::{Subject, generate};
 use harness::fuzz::paths::COW;
 use harness::fuzz::recorded::{
-    Deed, Ending, GuestOperation, GuestWord, HostRecord, Recording, Witnessed, deeds, pieces,
+    Deed, Ending, GuestOperation, GuestRequest, GuestWord, HostRecord, Recording, Witnessed, deeds,
+    deeds_after, numbered_after, pieces,
 };
 use harness::fuzz::story::tell_recorded;
 use harness::fuzz::violation::{Kind, Violation};
@@ -104,7 +107,9 @@ fn recording() -> Recording {
 
 fn search(recording: &Recording, mending: Mending) -> Option<(Case, Violation)> {
     let search = Search::for_anything(SEED);
-    let explored = search.of_recorded(&case(), recording, mending).unwrap();
+    let explored = search
+        .of_recorded(&case(), from_ref(recording), mending)
+        .unwrap();
     explored.finding.map(|(case, violation)| (*case, violation))
 }
 
@@ -112,7 +117,7 @@ fn search(recording: &Recording, mending: Mending) -> Option<(Case, Violation)> 
 fn what_a_flush_has_not_synced_is_found_and_named_and_then_what_it_hid() {
     let recording = recording();
     let explained = |violation: &Violation, mending| {
-        explain(&case(), &recording, violation, mending, SEED).unwrap()
+        explain(&case(), from_ref(&recording), violation, mending, SEED).unwrap()
     };
     let as_it_is = Mending::default();
     let (_, lost) = search(&recording, as_it_is).expect("the flush is not seen to do nothing");
@@ -133,7 +138,7 @@ fn what_a_flush_has_not_synced_is_found_and_named_and_then_what_it_hid() {
     assert_eq!(explained(&zeros, flushes), unordered);
 
     // The story of it ends in what was found, and shows what was lost.
-    let told = tell_recorded(&found, &recording, flushes).unwrap();
+    let told = tell_recorded(&found, from_ref(&recording), flushes).unwrap();
     assert_eq!(told.violation.as_ref(), Some(&zeros));
     let story = told.to_string();
     assert!(story.contains("the power goes here"), "{story}");
@@ -190,10 +195,16 @@ fn a_read_past_a_segment_of_both_files_is_named_for_its_offset() {
         }
     }
     let search = Search::for_anything(SEED);
-    let explored = search.of_recorded(&case, &recording, Mending::default());
+    let explored = search.of_recorded(&case, from_ref(&recording), Mending::default());
     let (_, found) = explored.unwrap().finding.expect("it shows other sectors");
     assert_eq!((found.kind, found.sector), (Kind::Misplaced, Some(8)));
-    let explained = explain(&case, &recording, &found, Mending::default(), SEED);
+    let explained = explain(
+        &case,
+        from_ref(&recording),
+        &found,
+        Mending::default(),
+        SEED,
+    );
     let last_run_offset = Explained::Mended(vec![Defect::LastRunOffset]);
     assert_eq!(explained, Ok(last_run_offset));
 }
@@ -242,6 +253,62 @@ fn a_kernel_that_dies_or_hangs_is_a_finding_with_what_it_waits_for() {
     }
 }
 
+/// A first life that is killed after its write has been acknowledged, and a second one that reads
+/// everything, and finds `stamp` where that was written.
+fn second_life(stamp: Stamp) -> (Case, Vec<Recording>) {
+    let mut case = case();
+    let mut second = case.lives[0].clone();
+    second.actions.clear();
+    case.lives.push(second);
+    let mut first = recording();
+    let is_flush =
+        |it: &Witnessed| matches!(it, Witnessed::Guest(GuestWord::Submitted { number: 1003 }));
+    let flush = first.witnessed.iter().position(is_flush).unwrap();
+    first.witnessed.truncate(flush);
+    first.ending = Ending::Killed;
+    let mut disk = vec![0; (SECTORS * 512) as usize];
+    Stamp::BACKING.fill(Sector(0), &mut disk);
+    stamp.fill(Sector(70), &mut disk[70 * 512..72 * 512]);
+    let sectors = SECTORS;
+    let mut witnessed = vec![Witnessed::Guest(GuestWord::Opened { sectors })];
+    for deed in deeds_after(numbered_after(1), &case.lives[1], SECTORS, SECTORS) {
+        if let Deed::Submit(GuestRequest { number, .. }) = deed {
+            witnessed.push(Witnessed::Guest(GuestWord::Submitted { number }));
+            witnessed.push(ended(number, None, &disk));
+        }
+    }
+    let second = Recording {
+        witnessed,
+        ending: Ending::Whole,
+        ..first.clone()
+    };
+    (case, vec![first, second])
+}
+
+#[test]
+fn a_life_after_a_kill_shows_what_the_kill_has_left() {
+    let anything = || Search::for_anything(SEED);
+    let flushes = Mending {
+        flushes: true,
+        order: true,
+        ..Mending::default()
+    };
+    let (case, recordings) = second_life(Stamp(1002));
+    let explored = anything().of_recorded(&case, &recordings, flushes);
+    assert_eq!(explored.unwrap().finding, None);
+
+    // It was there when the device was opened, and does not go back.
+    let (case, recordings) = second_life(Stamp::BACKING);
+    let explored = anything().of_recorded(&case, &recordings, flushes);
+    let (found, stale) = explored.unwrap().finding.expect("an old sector is shown");
+    assert_eq!((stale.kind, stale.sector), (Kind::StaleRead, Some(70)));
+    assert_eq!(found.lives.len(), 2, "it is in the second life");
+    let told = tell_recorded(&found, &recordings, flushes).unwrap();
+    assert_eq!(told.violation.as_ref(), Some(&stale));
+    let story = told.to_string();
+    assert!(story.contains("the kernel is killed"), "{story}");
+}
+
 #[test]
 fn a_recording_of_another_case_is_refused() {
     let mut recording = recording();
@@ -250,7 +317,7 @@ fn a_recording_of_another_case_is_refused() {
         .witnessed
         .push(Witnessed::Guest(GuestWord::Submitted { number }));
     let search = Search::for_anything(SEED);
-    let refused = search.of_recorded(&case(), &recording, Mending::default());
+    let refused = search.of_recorded(&case(), from_ref(&recording), Mending::default());
     let error = refused.map(|_| ()).unwrap_err().to_string();
     let at = recording.witnessed.len() - 1;
     let expected = format!("witnessed[{at}]: found request 77, expected one of the case's");

@@ -2,8 +2,17 @@
 //! told again without it.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
+use std::sync::Arc;
 
-use crate::support::cli::{Sandbox, output, ubdlab};
+use harness::fuzz::case::{BackingFile, Case, DriverName, End, Image, ImageVersion, Stimulus};
+use harness::fuzz::explore::Search;
+use harness::fuzz::generate::{Subject, generate};
+use harness::fuzz::recorded::{Ending, GuestWord, HostRecord, Recording, Witnessed};
+use harness::fuzz::world::Mending;
+use harness::kernel::laboratory::{Laboratory, Programs};
+
+use crate::support::cli::{PROGRAM, Sandbox, output, ubdlab};
 use crate::support::fuse::can_mount;
 use crate::support::peers::peer;
 
@@ -35,6 +44,13 @@ fn a_campaign_finds_what_the_running_kernel_is_known_to_lose() {
     for known in KNOWN {
         assert!(named.contains(known), "{known} is not among {named:?}");
     }
+    // Each was made small by rerunning it.
+    let requests = findings.iter().map(|it| it["requests"].as_u64().unwrap());
+    let requests: Vec<_> = requests.collect();
+    assert!(
+        requests.iter().all(|&requests| requests <= 4),
+        "{requests:?}"
+    );
 
     // Their stories need neither root nor a kernel.
     for finding in findings {
@@ -49,6 +65,146 @@ fn a_campaign_finds_what_the_running_kernel_is_known_to_lose() {
         assert_eq!(violation["kind"], finding["kind"], "{file}");
         assert_eq!(violation["sector"], finding["sector"], "{file}");
     }
+
+    // Tried again on the kernel, one shows.
+    let file = findings[0]["file"].as_str().unwrap();
+    let live = sandbox.run(&["fuzz", "--json", "--repro", file, "--live", "3"]);
+    assert_eq!(live.status.code(), Some(1), "{live:?}");
+    let tried: serde_json::Value = serde_json::from_slice(&live.stdout).unwrap();
+    assert_eq!(tried["tries"], 3, "{tried}");
+    assert!(tried["shown"].as_u64().unwrap() > 0, "{tried}");
+}
+
+/// Works in a laboratory, which gives its thread a view of the file system of its own.
+fn in_laboratory<T: Send>(work: impl FnOnce(&mut Laboratory) -> T + Send) -> T {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path("laboratory");
+    std::fs::create_dir(&directory).unwrap();
+    let programs = Programs {
+        kernel: peer("linux.uml").unwrap(),
+        ubdlab: PROGRAM.into(),
+        blkdiscard: peer("blkdiscard").unwrap(),
+    };
+    std::thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            let stop = Arc::new(|| false);
+            let mut laboratory = Laboratory::open(&directory, &programs, stop).unwrap();
+            work(&mut laboratory)
+        });
+        working.join().unwrap()
+    })
+}
+
+/// A sound image of this size, and a life of writes to all of its pages of which each has a sector
+/// that is dirty and one that is not.
+fn case(sectors: u64, dirty: u64) -> Case {
+    let mut case = generate(1, &Subject::healthy(DriverName::Linux612));
+    case.image = Image::sound(sectors, ImageVersion::V3, 4096);
+    case.image.dirty = vec![(dirty, 3)];
+    case.retries = false;
+    case.kernel.cow_alone = false;
+    let life = &mut case.lives[0];
+    life.backing = BackingFile::AsItWas;
+    life.actions = (0..sectors / 8)
+        .map(|page| Stimulus::Write {
+            start: page * 8 + dirty % 8,
+            count: 2,
+            fua: false,
+        })
+        .chain([Stimulus::Drain, Stimulus::Flush])
+        .collect();
+    case
+}
+
+/// What is not yet known to be wrong with the kernel: what it reads, and what a crash leaves if its
+/// flushes and their order were right.
+fn is_right(case: &Case, recordings: &[Recording]) -> Result<(), String> {
+    let mending = Mending {
+        flushes: true,
+        order: true,
+        offsets: true,
+    };
+    let explored = Search::for_anything(1).of_recorded(case, recordings, mending);
+    let explored = explored.map_err(|error| error.to_string())?;
+    explored
+        .finding
+        .map_or(Ok(()), |(_, violation)| Err(violation.to_string()))
+}
+
+fn host_records(recording: &Recording) -> impl Iterator<Item = &HostRecord> {
+    recording.witnessed.iter().filter_map(|it| match it {
+        Witnessed::Host(record) => Some(record),
+        Witnessed::Guest(_) => None,
+    })
+}
+
+#[test]
+fn a_life_in_a_boot_sees_nothing_of_the_one_before_and_hears_nothing_from_it() {
+    if !can_fuzz() {
+        return;
+    }
+    // In the same place one has another's data, or a shorter file.
+    let cases = [case(128, 8), case(128, 41), case(1000, 900), case(65, 0)];
+    let lives: Vec<&Case> = cases.iter().chain(&cases).collect();
+    let (recordings, boots) = in_laboratory(|laboratory| {
+        let live = |case: &&Case| laboratory.live(case, 8).unwrap();
+        let recordings: Vec<Recording> = lives.iter().map(live).collect();
+        (recordings, laboratory.boots)
+    });
+    assert_eq!(boots, 1, "each life had a boot");
+    for (number, (case, recording)) in lives.iter().zip(&recordings).enumerate() {
+        assert_eq!(recording.ending, Ending::Whole, "life {number}");
+        assert_eq!(is_right(case, from_ref(recording)), Ok(()), "life {number}");
+        // It begins with the header, and the first word is that of its own opening.
+        let first = host_records(recording).next().unwrap();
+        assert_eq!(
+            (first.kind.as_str(), first.at),
+            ("read", 0),
+            "life {number}"
+        );
+        let word = recording.witnessed.iter().find_map(|it| match it {
+            Witnessed::Guest(word) => Some(word),
+            Witnessed::Host(_) => None,
+        });
+        let sectors = case.image.sectors;
+        assert_eq!(word, Some(&GuestWord::Opened { sectors }), "life {number}");
+    }
+    // One that is taken for another's is noticed.
+    let mixed_up = is_right(lives[0], from_ref(&recordings[1]));
+    assert!(mixed_up.is_err(), "the test would see nothing");
+}
+
+#[test]
+fn a_killed_kernel_leaves_what_its_next_boot_and_the_judge_find() {
+    if !can_fuzz() {
+        return;
+    }
+    const KILLED_BEFORE: usize = 5;
+    let mut case = case(128, 8);
+    let mut second = case.lives[0].clone();
+    second.actions.truncate(3);
+    case.lives.push(second);
+    case.lives[0].end = End::Kill {
+        position: 0,
+        change: KILLED_BEFORE,
+        pages: 0,
+    };
+    let (recordings, boots) = in_laboratory(|laboratory| {
+        let recordings = laboratory.live_all(&case, 8).unwrap();
+        (recordings, laboratory.boots)
+    });
+    assert_eq!(boots, 2);
+    let endings: Vec<_> = recordings.iter().map(|it| &it.ending).collect();
+    assert_eq!(endings, [&Ending::Killed, &Ending::Whole]);
+    let changes = host_records(&recordings[0]).filter(|record| record.data.is_some());
+    assert_eq!(changes.count(), KILLED_BEFORE);
+    assert_eq!(is_right(&case, &recordings), Ok(()));
+    // What the second one has found is not what the image was like at first.
+    let only_second = Case {
+        lives: vec![case.lives[1].clone()],
+        ..case.clone()
+    };
+    assert!(is_right(&only_second, &recordings[1..]).is_err());
 }
 
 #[test]
@@ -78,6 +234,10 @@ fn what_is_asked_of_the_kernel_fits_it() {
         (
             &["--kernel", "linux.uml"][..],
             "--kernel: found with a driver that needs none, expected --driver kernel",
+        ),
+        (
+            &["--repro", "finding.json", "--kernel", "linux.uml"],
+            "--kernel: found with --repro, which needs none, expected --live too",
         ),
     ] {
         let refused = sandbox.run(&[&["fuzz"], args].concat());

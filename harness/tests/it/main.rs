@@ -87,6 +87,7 @@ mod mount_hosts_agree;
 mod mount_semantics;
 mod plain_format;
 mod replay_own_file;
+mod replay_running_kernel;
 mod report_pages;
 mod resize_findings;
 mod security_page;

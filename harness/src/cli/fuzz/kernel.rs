@@ -11,12 +11,9 @@ use serde::Serialize;
 use crate::figures::{counted, grouped, time};
 use crate::fuzz::campaign::Stop;
 use crate::fuzz::violation::Violation;
-use crate::kernel::CannotFuzz;
 use crate::kernel::campaign::{Campaign, Outcome, run};
+use crate::kernel::faults_met::FaultsMet;
 use crate::kernel::finding::Finding;
-use crate::kernel::guest_side::BLKDISCARD;
-use crate::kernel::laboratory::Programs;
-use crate::programs::find;
 use crate::report::{FuzzPage, ToldFinding, fuzz_page};
 use crate::sim::Assumptions;
 
@@ -25,13 +22,11 @@ use super::super::output::{self, InLines};
 use super::super::output_file::{OutputFile, not_created};
 use super::super::page::PageFile;
 use super::super::temporary::TemporaryDirectory;
+use super::super::uml_programs::programs;
 use super::super::{Failure, Verdict, wrong_usage};
 use super::keeper::progress;
 use super::report::{repeating, tell_count};
 use super::{Args, ResizerArg};
-
-/// The kernel that is fuzzed, if no other is named.
-const KERNEL: &str = "linux.uml";
 
 /// Cases, if nothing is said of them: a kernel lives tens of them in a second, and not thousands.
 const CASES: u64 = 200;
@@ -102,26 +97,6 @@ fn not_with_the_kernel(args: &Args) -> Option<&'static str> {
     ];
     let mut given = given.into_iter().filter(|(_, is_given)| *is_given);
     given.next().map(|(what, _)| what)
-}
-
-fn programs(kernel: Option<&Path>) -> Result<Programs, CannotFuzz> {
-    let found = |program: &str, package| {
-        find(program).ok_or_else(|| CannotFuzz::Missing {
-            program: program.to_owned(),
-            package,
-        })
-    };
-    Ok(Programs {
-        kernel: match kernel {
-            Some(kernel) => kernel.to_owned(),
-            None => found(KERNEL, "user-mode-linux")?,
-        },
-        ubdlab: std::env::current_exe().map_err(|error| CannotFuzz::File {
-            path: "this program".into(),
-            error,
-        })?,
-        blkdiscard: found(BLKDISCARD, "util-linux")?,
-    })
 }
 
 /// Findings, written down as they come.
@@ -201,6 +176,7 @@ struct Report {
     cases: u64,
     boots: u64,
     host_operations: u64,
+    faults_met: FaultsMet,
     crash_images: u64,
     elapsed_ns: u64,
     cases_with_findings: u64,
@@ -249,6 +225,7 @@ impl Report {
             cases: outcome.cases,
             boots: outcome.boots,
             host_operations: outcome.host_operations,
+            faults_met: outcome.faults_met.clone(),
             crash_images: outcome.crash_images,
             elapsed_ns: outcome.elapsed_ns,
             cases_with_findings: outcome.cases_with_findings,
@@ -273,8 +250,9 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "recorded   {} of the kernel's driver",
-            counted(self.host_operations, "host operation")
+            "recorded   {} of the kernel's driver, {}",
+            counted(self.host_operations, "host operation"),
+            self.faults_met
         )?;
         let seconds = self.elapsed_ns.max(1) as f64 / 1e9;
         writeln!(

@@ -23,6 +23,32 @@ const LARGEST_CASE: u64 = 16 << 20;
 /// What is said of a file that is not one of this command's.
 const NO_FINDING: &str = "not a finding of ubdlab fuzz";
 
+/// What is wrong with a file.
+fn wrong_file(file: &Path) -> impl Fn(String) -> Failure + '_ {
+    move |what| Failure(format!("{}: {what}", driver::shown(file)))
+}
+
+/// The finding of a kernel of which this is the text.
+fn finding_of_kernel(file: &Path, text: &str) -> Result<FindingFile, Failure> {
+    let wrong = wrong_file(file);
+    let parsed = serde_json::from_str::<FindingFile>(text);
+    let finding = parsed.map_err(|error| wrong(error.to_string()))?;
+    finding.check().map_err(wrong)?;
+    Ok(finding)
+}
+
+/// The finding of a kernel in `file`.
+pub(super) fn read_finding_of_kernel(file: &Path) -> Result<FindingFile, Failure> {
+    let (format, text) = read(file)?;
+    match format.as_str() {
+        kernel::FORMAT => finding_of_kernel(file, &text),
+        other => Err(wrong_file(file)(format!(
+            "found format {other:?}, expected the finding of a kernel, {:?}",
+            kernel::FORMAT
+        ))),
+    }
+}
+
 /// Judges what was recorded of a kernel once more, and tells its story.
 fn repeat_recorded(
     file: &Path,
@@ -30,10 +56,8 @@ fn repeat_recorded(
     json: bool,
     page: PageFile<'_>,
 ) -> Result<Verdict, Failure> {
-    let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
-    let parsed = serde_json::from_str::<FindingFile>(text);
-    let finding = parsed.map_err(|error| wrong(error.to_string()))?;
-    finding.check().map_err(wrong)?;
+    let wrong = wrong_file(file);
+    let finding = finding_of_kernel(file, text)?;
     let told = quietly(|| finding.tell()).map_err(|error| wrong(error.to_string()))?;
     let name = match finding.defects.is_empty() {
         true => "kernel".to_owned(),
@@ -68,29 +92,36 @@ fn verdict(told: &Told) -> Verdict {
     }
 }
 
-/// Repeats the case in `file`, and tells its story.
-pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
-    let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
-    let page = PageFile::begin(page, None, &[file])?;
+/// The text of a file of this command's, and the format that it says it has.
+fn read(file: &Path) -> Result<(String, String), Failure> {
+    let wrong = wrong_file(file);
     let text = document::text(file, LARGEST_CASE, "a case")?;
     let value: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| wrong(format!("{NO_FINDING}: {error}")))?;
     match document::format(&value) {
-        Some(FORMAT) => {}
-        Some(kernel::FORMAT) => return repeat_recorded(file, &text, json, page),
-        Some(other) => {
+        Some(format) => Ok((format.to_owned(), text)),
+        None => Err(wrong(format!(
+            "{NO_FINDING}: found no format, expected {FORMAT:?}"
+        ))),
+    }
+}
+
+/// Repeats the case in `file`, and tells its story.
+pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
+    let wrong = wrong_file(file);
+    let page = PageFile::begin(page, None, &[file])?;
+    let (format, text) = read(file)?;
+    match format.as_str() {
+        FORMAT => {}
+        kernel::FORMAT => return repeat_recorded(file, &text, json, page),
+        other => {
             return Err(wrong(format!(
                 "found format {other:?}, expected {FORMAT:?}"
             )));
         }
-        None => {
-            return Err(wrong(format!(
-                "{NO_FINDING}: found no format, expected {FORMAT:?}"
-            )));
-        }
     }
     let case: Case = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    case.check().map_err(wrong)?;
+    case.check().map_err(&wrong)?;
     let told = quietly(|| tell(&case)).map_err(|error| wrong(error.to_string()))?;
     show(&told, json)?;
     page.write(|| {

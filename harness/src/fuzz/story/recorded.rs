@@ -1,16 +1,17 @@
-//! The story of a life that was recorded.
+//! The story of lives that were recorded.
 
-use crate::sim::LoggedCall;
+use crate::sim::{LoggedCall, SimHost};
 
-use super::super::case::Case;
+use super::super::case::{Case, End, Life};
 use super::super::exactly::{DoesNotFit, NotRight, check_left, relive_exactly};
 use super::super::recorded::{Ending, Recording};
+use super::super::violation::Violation;
 use super::super::world::{LifeEnd, Mending, NotRelived, World};
 use super::origin::{Origin, Scene};
 use super::{Event, PlannedFault, Told, arranged, found, host_event, host_operations};
 use super::{introduce_image, tell_end, tell_life};
 
-/// Why the story of a recorded life is not told.
+/// Why the story of recorded lives is not told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotTold {
     /// The recording is not of the case.
@@ -21,61 +22,49 @@ pub enum NotTold {
     DoesNotFit(#[from] DoesNotFit),
 }
 
-/// Relives the first life of a case as it was recorded and tells what happens.
+/// Relives the lives of a case as they were recorded and tells what happens.
 ///
 /// # Errors
-/// If case, recording and crash do not go together.
+/// If case, recordings and crash do not go together.
 pub fn tell_recorded(
     case: &Case,
-    recording: &Recording,
+    recordings: &[Recording],
     mending: Mending,
 ) -> Result<Told, NotTold> {
-    let mut events = vec![Event::Given("kernel", recording.kernel.clone())];
+    let kernel = recordings.first().map(|first| first.kernel.clone());
+    let mut events = vec![Event::Given("kernel", kernel.unwrap_or_default())];
     introduce_image(case, &mut events);
     events.extend(mended(mending));
-    let mut world = World::new(case);
-    let (mut violation, mut scene, mut is_left) = (None, None, false);
-    if let Some(life) = case.lives.first() {
-        events.push(Event::Life(1));
-        events.extend(arranged::backing(life.backing).map(Event::Arranged));
-        let faults = life.faults.iter();
-        let faults = faults.map(|fault| format!("planned fault: {}", PlannedFault(fault)));
-        events.extend(faults.map(Event::Arranged));
-        world.story = Some(Vec::new());
-        let lived = relive_exactly(&mut world, life, recording, mending)?;
-        let lines = world.story.take().unwrap_or_default();
-        let log = host_operations(&lines);
-        tell_life(lines, &life.end, &mut events);
-        let image = match lived {
-            Ok(lived) => {
-                if let Some(stake) = &lived.stake {
-                    tell_end(&life.end, stake, case.assumptions.unit(), &mut events);
-                }
-                match lived.end {
-                    LifeEnd::Crashed(image) => image,
-                    LifeEnd::Closed | LifeEnd::NotOpened => world.host.after_kill(),
-                }
-            }
-            Err(NotRight::Violated(found)) => {
-                violation = Some(found);
-                scene = Some((world.host.clone(), log));
-                world.host.after_kill()
-            }
-            Err(NotRight::DoesNotFit(error)) => return Err(error.into()),
-        };
-        if violation.is_none() {
-            image.record();
-            violation = check_left(&world, &image).err();
-            scene = Some((image.clone(), image.take_log()));
-            let what = "what is left is opened and read as a whole, by the model without defects";
-            is_left = violation.is_some();
-            events.extend(is_left.then_some(Event::Remark(what)));
+    let mut telling = Telling {
+        world: World::new(case),
+        events,
+        violation: None,
+        scene: None,
+    };
+    let mut left = None;
+    for (number, (life, recording)) in case.lives.iter().zip(recordings).enumerate() {
+        left = telling.live(number, life, recording, mending)?;
+        if telling.violation.is_some() {
+            break;
         }
     }
-    if let Ending::Died(console) | Ending::Hung(console) = &recording.ending {
-        let last = console.lines().rev().take(LAST_LINES).collect::<Vec<_>>();
-        let lines = last.into_iter().rev();
-        events.extend(lines.map(|line| Event::Arranged(format!("console: {line}"))));
+    let mut is_left = false;
+    if let (None, Some(image)) = (&telling.violation, left) {
+        image.record();
+        telling.violation = check_left(&telling.world, &image).err();
+        telling.scene = Some((image.clone(), image.take_log()));
+        is_left = telling.violation.is_some();
+    }
+    let Telling {
+        mut events,
+        violation,
+        scene,
+        ..
+    } = telling;
+    let what = "what is left is opened and read as a whole, by the model without defects";
+    events.extend(is_left.then_some(Event::Remark(what)));
+    for recording in recordings {
+        events.extend(last_words(&recording.ending));
     }
     let explained = violation.as_ref().zip(scene.as_ref());
     let explained = explained.map(|(violation, (host, log)): (_, &(_, Vec<LoggedCall>))| {
@@ -96,6 +85,78 @@ pub fn tell_recorded(
         violation,
         strip,
     })
+}
+
+/// A story under way.
+struct Telling<'a> {
+    world: World<'a>,
+    events: Vec<Event>,
+    violation: Option<Violation>,
+    /// Where it was seen, and what was asked of that host.
+    scene: Option<(SimHost, Vec<LoggedCall>)>,
+}
+
+impl Telling<'_> {
+    /// Tells a life; what it leaves, unless something is wrong in it.
+    fn live(
+        &mut self,
+        number: usize,
+        life: &Life,
+        recording: &Recording,
+        mending: Mending,
+    ) -> Result<Option<SimHost>, NotTold> {
+        let (world, events) = (&mut self.world, &mut self.events);
+        events.push(Event::Life(number + 1));
+        events.extend(arranged::backing(life.backing).map(Event::Arranged));
+        let faults = life.faults.iter();
+        let faults = faults.map(|fault| format!("planned fault: {}", PlannedFault(fault)));
+        events.extend(faults.map(Event::Arranged));
+        world.story = Some(Vec::new());
+        let unit = world.case().assumptions.unit();
+        let is_last = number + 1 == world.case().lives.len();
+        let end = match is_last {
+            true => life.end.clone(),
+            false => End::Close,
+        };
+        let lived = relive_exactly(world, number, life, recording, mending)?;
+        let lines = world.story.take().unwrap_or_default();
+        let log = host_operations(&lines);
+        tell_life(lines, &end, events);
+        match lived {
+            Ok(lived) => {
+                if let Some(stake) = &lived.stake {
+                    tell_end(&end, stake, unit, events);
+                }
+                Ok(Some(match lived.end {
+                    LifeEnd::Crashed(image) => {
+                        let was_killed = lived.stake.is_none();
+                        let killed = was_killed.then_some(Event::Crash("the kernel is killed"));
+                        events.extend(killed);
+                        image
+                    }
+                    LifeEnd::Closed | LifeEnd::NotOpened => world.host.after_kill(),
+                }))
+            }
+            Err(NotRight::Violated(found)) => {
+                self.violation = Some(found);
+                self.scene = Some((world.host.clone(), log));
+                Ok(None)
+            }
+            Err(NotRight::DoesNotFit(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// The end of what a kernel has said that has died or hangs.
+fn last_words(ending: &Ending) -> Vec<Event> {
+    let (Ending::Died(console) | Ending::Hung(console)) = ending else {
+        return Vec::new();
+    };
+    let last = console.lines().rev().take(LAST_LINES).collect::<Vec<_>>();
+    let lines = last.into_iter().rev();
+    lines
+        .map(|line| Event::Arranged(format!("console: {line}")))
+        .collect()
 }
 
 /// What a recording is mended of.

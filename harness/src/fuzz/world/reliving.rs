@@ -10,16 +10,17 @@ use driver::units::{Bytes, FileOffset, FileRange, SectorCount};
 use driver::{any_of, exact_count, system_words};
 
 use crate::plain_format::CowFile;
-use crate::sim::SimFile;
+use crate::sim::{SimFile, SimHost};
 use crate::stamp::Stamp;
 
 use super::super::case::Life;
-use super::super::check::check_opened;
-use super::super::device::{DidNotOpen, Opening};
+use super::super::check::{check_opened, read_all};
+use super::super::device::{Device, DidNotOpen, Opening};
 use super::super::history::{Change, Held, Moment, RequestOutcome};
 use super::super::paths::COW;
 use super::super::recorded::{
-    Deed, Ending, GuestRequest, GuestWord, HostRecord, Recording, Witnessed, content, deeds,
+    Deed, Ending, GuestRequest, GuestWord, HostRecord, Recording, Witnessed, content, deeds_after,
+    numbered_after,
 };
 use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
@@ -58,7 +59,7 @@ pub struct NotRelived {
 /// Why a recorded life does not go on.
 enum Stop {
     Violated(Violation),
-    Crashed(Box<LifeEnd>),
+    Crashed(Box<SimHost>),
     Wrong(String),
 }
 
@@ -92,12 +93,14 @@ struct Reliving<'w, 'a, 'o> {
 }
 
 impl World<'_> {
-    /// Lives a life as it was recorded, mended as is said. All crash points are at position 0.
+    /// Lives the life with this number, counted from 0, as it was recorded, mended as is said. All
+    /// crash points are at position 0. A crashed life leaves its image as the host of the next.
     ///
     /// # Errors
     /// The violation that was seen first; in it, that the recording is not of this case.
     pub fn relive(
         &mut self,
+        number: usize,
         life: &Life,
         recording: &Recording,
         mending: Mending,
@@ -116,8 +119,9 @@ impl World<'_> {
         {
             self.modify_backing(seconds);
         }
-        let deeds = deeds(life, self.case.image.sectors, recording.longest).into_iter();
-        let asked = deeds.filter_map(|deed| match deed {
+        let (sectors, longest) = (self.case.image.sectors, recording.longest);
+        let deeds = deeds_after(numbered_after(number), life, sectors, longest);
+        let asked = deeds.into_iter().filter_map(|deed| match deed {
             Deed::Submit(asked) => Some((asked.number, asked)),
             _ => None,
         });
@@ -138,7 +142,11 @@ impl World<'_> {
         match lived {
             Ok(()) => Ok(Ok(LifeEnd::Closed)),
             Err((_, Stop::Violated(violation))) => Ok(Err(violation)),
-            Err((_, Stop::Crashed(end))) => Ok(Ok(*end)),
+            Err((_, Stop::Crashed(image))) => {
+                self.has_crashed = true;
+                self.host = (*image).clone();
+                Ok(Ok(LifeEnd::Crashed(*image)))
+            }
             Err((at, Stop::Wrong(why))) => Err(NotRelived { at, why }),
         }
     }
@@ -164,6 +172,7 @@ impl Reliving<'_, '_, '_> {
         self.look(&host)?;
         let (kind, how) = match ending {
             Ending::Whole => return Ok(()),
+            Ending::Killed => return Err(Stop::Crashed(Box::new(host.after_kill()))),
             Ending::Died(_) => (Kind::Died, "the kernel has died"),
             Ending::Hung(_) => (Kind::DoesNotEnd, "nothing happens any more"),
         };
@@ -176,7 +185,7 @@ impl Reliving<'_, '_, '_> {
         Err(violation.by(Act::Serve).with_error(how).into())
     }
 
-    fn look(&mut self, snapshot: &crate::sim::SimHost) -> Result<(), Stop> {
+    fn look(&mut self, snapshot: &SimHost) -> Result<(), Stop> {
         let point = Point {
             position: 0,
             change: self.changes,
@@ -185,7 +194,7 @@ impl Reliving<'_, '_, '_> {
         self.changes += 1;
         match self.observer.look(point, snapshot, &self.world.truth)? {
             None => Ok(()),
-            Some(image) => Err(Stop::Crashed(Box::new(LifeEnd::Crashed(image)))),
+            Some(image) => Err(Stop::Crashed(Box::new(image))),
         }
     }
 
@@ -312,8 +321,27 @@ impl Reliving<'_, '_, '_> {
             let what = format!("found {found}, expected {}", any_of(sizes));
             return Err(Violation::new(Kind::WrongSize, when, what).into());
         }
+        if self.world.has_crashed {
+            self.after_a_crash(when)?;
+        }
         self.phase = Phase::Request;
         Ok(())
+    }
+
+    /// What the crash has left is what the judge's own reader finds. The guest, which reads all of
+    /// the device first, has to see just that.
+    fn after_a_crash(&mut self, when: &str) -> Result<(), Stop> {
+        let world = &mut *self.world;
+        let all_durable = world.host.unsynced().operation_count() == 0;
+        let opening = world.truth.opening;
+        let opened = Device::open(&world.host.after_kill(), world.case, opening);
+        let Some((mut device, _)) = check_opened(opened, opening, when)? else {
+            return Ok(());
+        };
+        let capacity = device.capacity();
+        let mut content = std::mem::take(&mut world.content);
+        read_all(&mut device, &mut content)?;
+        Ok(world.begin_with(capacity, content, all_durable, when)?)
     }
 
     fn not_opened(&mut self, errno: i32) -> Result<(), Stop> {

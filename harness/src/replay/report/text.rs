@@ -90,12 +90,15 @@ impl Report {
         for line in self.of_the_trace() {
             writeln!(f, "           {line}")?;
         }
-        writeln!(
-            f,
-            "           {}, {}",
-            counted(self.syncs, "sync"),
-            counted(self.bitmap_writes, "bitmap write")
-        )
+        match (self.syncs, self.bitmap_writes) {
+            (Some(syncs), Some(writes)) => writeln!(
+                f,
+                "           {}, {}",
+                counted(syncs, "sync"),
+                counted(writes, "bitmap write")
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn write_resizes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -69,7 +69,7 @@ impl Session<'_> {
     ) -> Result<(), SessionError> {
         let cow = &spec.file;
         if let Some(found) = capacity.filter(|&size| size > linux::MAX_SECTORS)
-            && self.model().is_some()
+            && self.is_of_a_kernel()
         {
             return Err(SessionError::Model {
                 path: cow.clone(),

@@ -31,8 +31,9 @@ impl Session<'_> {
         T: Running<File = H::File, Driver = B::Driver>,
     {
         let path = &own.spec.file;
-        // What a model does wrong is what it is there to show, also where it ends the replay.
-        let is_finding = |error: &ReplayError| self.model().is_some() && error.is_of_driver();
+        // What a kernel's driver does wrong is what it is there to show, also where it ends the
+        // replay.
+        let is_finding = |error: &ReplayError| self.is_of_a_kernel() && error.is_of_driver();
         let statistics = target.statistics();
         let half = verify.oracle.capacity().0;
         let verified = |done| (self.progress)(Progress::Verified(done, 2 * half));

@@ -70,9 +70,8 @@ impl Session<'_> {
             }
         }
         let spec = DeviceSpec {
-            // As on UML's command line when the COW file is new. To a model of a kernel it makes a
-            // difference.
-            backing: self.model().map(|_| backing.clone()),
+            // As on UML's command line when the COW file is new. To a kernel it makes a difference.
+            backing: self.is_of_a_kernel().then(|| backing.clone()),
             ..DeviceSpec::of(cow)
         };
         let opened = open(&host, &spec, self.options.open)?;

@@ -61,6 +61,7 @@ impl Replayed {
         } = self;
         let per_second = |count| count as f64 / (requests_elapsed_ns.max(1) as f64 / 1e9);
         let bytes = (counts.sectors_read + counts.sectors_written) * SECTOR_SIZE;
+        let is_told = *driver != ReplayDriver::RealKernel;
         Report {
             requests: counts.requests,
             sectors_read: counts.sectors_read,
@@ -78,8 +79,8 @@ impl Replayed {
             fua_writes: counts.fua_writes,
             discards: counts.discards,
             discards_unsupported: counts.discards_unsupported,
-            syncs: statistics.syncs,
-            bitmap_writes: statistics.bitmap_writes,
+            syncs: is_told.then_some(statistics.syncs),
+            bitmap_writes: is_told.then_some(statistics.bitmap_writes),
             resizes: counts.resizes,
             elapsed_ns: self.elapsed_ns,
             requests_elapsed_ns,

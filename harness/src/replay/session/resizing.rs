@@ -37,7 +37,7 @@ impl Session<'_> {
         };
         let mut device = take_in(opened.device, oracle).map_err(SessionError::replay(path))?;
         if let Some(record) = opened.interrupted {
-            if self.model().is_some() {
+            if self.is_of_a_kernel() {
                 let error = LinuxOpenError::Relocating;
                 let path = path.clone();
                 return Err(SessionError::Model { path, error });
