@@ -93,9 +93,9 @@ pub fn explain(
             return Ok(Explained::Mended(defects));
         }
     }
-    let others = MENDED
-        .into_iter()
-        .fold(Defects::LINUX_6_12, Defects::without);
+    // A flush that does nothing syncs no wrong file either.
+    let others = MENDED.into_iter().chain([Defect::FlushWrongFile]);
+    let others = others.fold(Defects::LINUX_6_12, Defects::without);
     let shows = |&defect: &Defect| model_shows(case, defect, violation, seed);
     Ok(others
         .iter()

@@ -202,7 +202,12 @@ impl Report {
 
     /// Whether the model of a kernel's driver served the requests, and not the right driver.
     pub fn is_of_model(&self) -> bool {
-        self.driver != ReplayDriver::Ordered.name()
+        self.driver != ReplayDriver::Ordered.name() && !self.is_of_real_kernel()
+    }
+
+    /// Whether the driver of a running kernel served the requests.
+    pub fn is_of_real_kernel(&self) -> bool {
+        self.driver == ReplayDriver::RealKernel.name()
     }
 
     /// That the pipe of a kernel's driver was smaller than the real one, and why.
@@ -359,6 +364,9 @@ impl Report {
         )?;
         if self.is_of_model() {
             self.write_model(f)?;
+        }
+        if self.is_of_real_kernel() {
+            writeln!(f, "           served by the driver of a running kernel")?;
         }
         for line in self.of_the_trace() {
             writeln!(f, "           {line}")?;
