@@ -337,8 +337,12 @@ impl Driver for KernelUbd {
         self.capacity
     }
 
+    /// A discard is one call in the guest, whose block layer cuts it as the driver needs it.
     fn limits(&self) -> Limits {
-        Limits::LINUX_6_12
+        Limits {
+            max_discard: Limits::ORDERED.max_discard,
+            ..Limits::LINUX_6_12
+        }
     }
 
     fn statistics(&self) -> Statistics {

@@ -201,7 +201,12 @@ impl Report {
 
     /// Whether the model of a kernel's driver served the requests, and not the right driver.
     pub fn is_of_model(&self) -> bool {
-        self.driver != ReplayDriver::Ordered.name()
+        self.driver != ReplayDriver::Ordered.name() && !self.is_of_real_kernel()
+    }
+
+    /// Whether the driver of a running kernel served the requests.
+    pub fn is_of_real_kernel(&self) -> bool {
+        self.driver == ReplayDriver::RealKernel.name()
     }
 
     /// That the pipe of a kernel's driver was smaller than the real one, and why.

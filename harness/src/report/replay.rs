@@ -141,6 +141,9 @@ fn head(what: ReplayPage<'_>) -> Page {
 
 /// Who served the requests, if it was not the right driver.
 fn served_by(report: &Report) -> String {
+    if report.is_of_real_kernel() {
+        return " by the driver of a running kernel".to_owned();
+    }
     if !report.is_of_model() {
         return String::new();
     }

@@ -209,6 +209,60 @@ fn a_read_past_a_segment_of_both_files_is_named_for_its_offset() {
     assert_eq!(explained, Ok(last_run_offset));
 }
 
+/// Two reads of one segment each, in flight together: the block layer makes one request of them,
+/// and what the second one brings comes from the wrong place.
+#[test]
+fn reads_that_are_made_one_request_mislead_each_other() {
+    let mut case = case();
+    case.image.dirty = vec![(0, 1)];
+    case.lives[0].actions = vec![Stimulus::Read {
+        start: 0,
+        count: 16,
+    }];
+    let mut first_page = vec![0; 8 * 512];
+    Stamp(1).fill(Sector(0), &mut first_page[..512]);
+    Stamp::BACKING.fill(Sector(1), &mut first_page[512..]);
+    let page = |at: u64| {
+        let mut page = vec![0; 8 * 512];
+        Stamp::BACKING.fill(Sector(at), &mut page);
+        page
+    };
+    let sectors = SECTORS;
+    let mut witnessed = vec![Witnessed::Guest(GuestWord::Opened { sectors })];
+    let submitted: Vec<_> = deeds(&case.lives[0], SECTORS, 8)
+        .into_iter()
+        .filter_map(|deed| match deed {
+            Deed::Submit(asked) => Some(asked),
+            _ => None,
+        })
+        .collect();
+    let of_life: Vec<_> = submitted[16..18].to_vec();
+    for asked in &of_life {
+        let number = asked.number;
+        witnessed.push(Witnessed::Guest(GuestWord::Submitted { number }));
+    }
+    witnessed.push(ended(of_life[0].number, None, &first_page));
+    // It goes on seven sectors after the first, where its last run began.
+    witnessed.push(ended(of_life[1].number, None, &page(7)));
+    let recording = Recording {
+        witnessed,
+        ..recording()
+    };
+    let search = |mending| {
+        let search = Search::for_anything(SEED);
+        let explored = search.of_recorded(&case, from_ref(&recording), mending);
+        explored.unwrap().finding.map(|(_, violation)| violation)
+    };
+    let as_it_is = Mending::default();
+    let found = search(as_it_is).expect("it shows other sectors");
+    assert_eq!((found.kind, found.sector), (Kind::Misplaced, Some(8)));
+    let offsets = Mending {
+        offsets: true,
+        ..as_it_is
+    };
+    assert_eq!(search(offsets), None);
+}
+
 #[test]
 fn an_error_is_wrong_unless_the_host_has_failed_since_the_request_was_submitted() {
     let mut recording = recording();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use driver::blk::{Operation, split};
 use driver::host::{Access, HostFile, HostNames, OperationKind};
-use driver::units::{Bytes, FileOffset, FileRange, SectorCount};
+use driver::units::{Bytes, FileOffset, FileRange, SectorCount, SectorRange};
 use driver::{any_of, exact_count, system_words};
 
 use crate::plain_format::CowFile;
@@ -75,6 +75,8 @@ struct Recalled {
     moment: Moment,
     /// How often the host had failed when it was submitted.
     failures: u64,
+    /// The sectors of reads that were in flight with it, if it is one.
+    beside: Vec<SectorRange>,
 }
 
 /// A recorded life under way.
@@ -268,20 +270,34 @@ impl Reliving<'_, '_, '_> {
         layout.is_ok_and(|it| (it.bitmap..it.bitmap + it.bitmap_len).contains(&record.at))
     }
 
-    /// Whether a read has sectors of both files in one of its segments but the last.
-    fn misleads(&self, asked: GuestRequest) -> bool {
+    /// Whether a read has sectors of both files in one of its segments but the last. The block
+    /// layer may make one request of reads in flight together of which one begins where the other
+    /// ends: then the segments of those before it count too.
+    fn misleads(&self, asked: GuestRequest, beside: &[SectorRange]) -> bool {
         let Some(cow) = self.world.host.content(COW) else {
             return false;
         };
         let Ok(cow) = CowFile::open(&cow) else {
             return false;
         };
-        let segments = split(asked.range(), SectorCount(SECTORS_A_SEGMENT));
-        let mut segments = segments.filter(|segment| segment.end() < asked.range().end());
-        segments.any(|segment| {
+        let is_mixed = |segment: SectorRange| {
             let first = cow.is_dirty(segment.start.0);
             (segment.start.0..segment.end().0).any(|sector| cow.is_dirty(sector) != first)
-        })
+        };
+        let segments = |range| split(range, SectorCount(SECTORS_A_SEGMENT));
+        let range = asked.range();
+        let mut own = segments(range).filter(|segment| segment.end() < range.end());
+        if own.any(is_mixed) {
+            return true;
+        }
+        let mut first = range;
+        while let Some(before) = beside.iter().find(|before| before.end() == first.start) {
+            if segments(*before).any(is_mixed) {
+                return true;
+            }
+            first = *before;
+        }
+        false
     }
 
     fn sync(&mut self) -> Result<(), Stop> {
@@ -378,11 +394,19 @@ impl Reliving<'_, '_, '_> {
             Operation::Read => history.read_submitted(),
             _ => history.submitted(asked.range(), change),
         };
-        let recalled = Recalled {
+        let mut recalled = Recalled {
             asked,
             moment,
             failures: self.failures,
+            beside: Vec::new(),
         };
+        if asked.operation() == Operation::Read {
+            let others = self.in_flight.values_mut();
+            for other in others.filter(|it| it.asked.operation() == Operation::Read) {
+                other.beside.push(asked.range());
+                recalled.beside.push(other.asked.range());
+            }
+        }
         self.in_flight.insert(number, recalled);
         let line = || Line::Request(format!("request {number} is submitted: {}", told(asked)));
         self.world.tell(line);
@@ -399,6 +423,7 @@ impl Reliving<'_, '_, '_> {
             asked,
             moment,
             failures,
+            beside,
         } = recalled;
         self.world.tell(|| {
             let how = errno.map_or_else(|| "done".to_owned(), words);
@@ -423,7 +448,7 @@ impl Reliving<'_, '_, '_> {
             self.sync()?;
             self.phase = Phase::Request;
         }
-        let is_misled = self.mending.offsets && self.misleads(asked);
+        let is_misled = self.mending.offsets && self.misleads(asked, &beside);
         let history = &mut self.world.truth.history;
         match operation {
             Operation::Flush if is_good => history.flushed(moment),

@@ -87,6 +87,9 @@ impl Report {
         if self.is_of_model() {
             self.write_model(f)?;
         }
+        if self.is_of_real_kernel() {
+            writeln!(f, "           served by the driver of a running kernel")?;
+        }
         for line in self.of_the_trace() {
             writeln!(f, "           {line}")?;
         }
