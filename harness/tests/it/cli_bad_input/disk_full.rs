@@ -148,15 +148,15 @@ fn image_commands_past_the_limit() {
         ),
         (
             &["resize", "@cow", "2M", "--strategy", "headroom"],
-            "@cow: changing the length of the COW file, at byte 2109440: ",
+            "@cow: byte 2109440: making the file longer: ",
         ),
         (
             &["resize", "@cow", "2M", "--strategy", "rebuild"],
-            "@cow: changing the length of the new COW file, at byte 4194304: ",
+            "@cow: byte 4194304: making the file longer: ",
         ),
         (
             &["resize", "@cow", "2M", "--strategy", "reflow"],
-            "@cow: changing the length of the COW file, at byte 10485760: ",
+            "@cow: byte 10485760: making the file longer: ",
         ),
     ] {
         let sandbox = written();
