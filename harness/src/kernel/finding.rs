@@ -13,7 +13,7 @@ use crate::fuzz::world::Mending;
 use super::naming::Explained;
 
 /// What the file says first.
-pub const FORMAT: &str = "ubdlab kernel finding 1";
+pub const FORMAT: &str = "ubdlab kernel finding 2";
 
 /// Something wrong that a kernel has done.
 #[derive(Clone, Debug)]

@@ -251,10 +251,7 @@ fn are_refused(more: &[&str]) {
         let args = ["image", "rebase", "@v3", "--backing", backing];
         sandbox.refuses(&[&args[..], more].concat(), message);
     };
-    refused(
-        "@v3",
-        "@v3: locked: a running UML or another ubdlab has it open",
-    );
+    refused("@v3", "@v3: its backing file @v3 is the COW file itself");
     refused(
         "@none",
         "@none: opening the backing file: no such file or directory",
