@@ -11,7 +11,7 @@ use super::layout::{Layout, position};
 use super::{Defect, Defects};
 
 /// What is known of the two files.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct HostHalf {
     pub(super) layout: Layout,
     pub(super) defects: Defects,
@@ -20,7 +20,7 @@ pub(super) struct HostHalf {
 }
 
 /// A plan being carried out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) plan: Plan,
     /// The segment that is next.

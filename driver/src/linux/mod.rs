@@ -81,7 +81,7 @@ pub struct LinuxUbd<F> {
 }
 
 /// A device that is being closed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Closing {
     /// What it syncs at last.
     Syncs(FileRole),
@@ -297,6 +297,26 @@ impl<F: HostFile> LinuxUbd<F> {
         self.pipe.push_back(plan);
         self.pipe.extend(rest);
         Ok(())
+    }
+
+    /// A copy of what it knows, to learn what it would ask of its host for a request. The device
+    /// has the same files. So none of the copy's operations is to be carried out on them.
+    pub fn forecast(&self) -> LinuxUbd<F> {
+        LinuxUbd {
+            files: self.files.clone(),
+            kernel_half: self.kernel_half.clone(),
+            host_half: self.host_half.clone(),
+            pipe: self.pipe.clone(),
+            pipe_capacity: self.pipe_capacity,
+            work: self.work.clone(),
+            handed_over: self.handed_over.clone(),
+            death: self.death,
+            operations: self.operations,
+            under_way: self.under_way,
+            completed: self.completed.clone(),
+            closing: self.closing.clone(),
+            statistics: self.statistics,
+        }
     }
 
     /// Whether there is something in the pipe, or being carried out.

@@ -9,6 +9,7 @@
 //! - [`case`]: the fuzzer's cases, as far as a kernel can live them.
 //! - [`campaign`]: many of them. [`naming`] says which known defect explains what was found, and
 //!   [`finding`] is that as a file.
+//! - [`against`]: kernel and model side by side, operation by operation.
 //! - `files`: a case's files in the mounted directory, and what is asked of them in a case's words.
 //!
 //! # Why the words of the guest and the operations of its driver have one order
@@ -18,6 +19,7 @@
 //! laboratory reads the pipe before it answers each operation. Words that a request has ended may
 //! be heard late, which demands less of what a crash leaves, and nothing wrong.
 
+pub mod against;
 pub mod campaign;
 pub mod case;
 mod files;

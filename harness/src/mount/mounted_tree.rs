@@ -203,6 +203,29 @@ impl MountedTree {
         result
     }
 
+    /// Carries out the changes that one request asks for. It is one operation, which fails at its
+    /// first change if it is to fail.
+    pub(super) fn carry_out_all(
+        &mut self,
+        kind: OperationKind,
+        changes: Vec<TreeChange>,
+    ) -> Result<(), Errno> {
+        let mut changes = changes.into_iter();
+        let Some(first) = changes.next() else {
+            return Ok(());
+        };
+        self.carry_out(kind, first)?;
+        for change in changes {
+            if let Err(error) = self.do_and_keep(kind, change) {
+                if let Some(last) = self.answered.as_mut().and_then(|it| it.last_mut()) {
+                    last.errno = Some(error.code());
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Carries a change out and keeps it.
     fn do_and_keep(&mut self, kind: OperationKind, change: TreeChange) -> Result<(), Errno> {
         let kept = self.log.as_ref().map_or(0, Vec::len) as u64;

@@ -33,14 +33,10 @@ pub fn tell_recorded(
     let mut events = vec![Event::Given("kernel", recording.kernel.clone())];
     introduce_image(case, &mut events);
     events.extend(mended(mending));
+    tell_life_begins(case, &mut events);
     let mut world = World::new(case);
     let (mut violation, mut scene, mut is_left) = (None, None, false);
     if let Some(life) = case.lives.first() {
-        events.push(Event::Life(1));
-        events.extend(arranged::backing(life.backing).map(Event::Arranged));
-        let faults = life.faults.iter();
-        let faults = faults.map(|fault| format!("planned fault: {}", PlannedFault(fault)));
-        events.extend(faults.map(Event::Arranged));
         world.story = Some(Vec::new());
         let lived = relive_exactly(&mut world, life, recording, mending)?;
         let lines = world.story.take().unwrap_or_default();
@@ -96,6 +92,23 @@ pub fn tell_recorded(
         violation,
         strip,
     })
+}
+
+/// Tells what the first life of a case begins with.
+pub(crate) fn tell_beginning(case: &Case, events: &mut Vec<Event>) {
+    introduce_image(case, events);
+    tell_life_begins(case, events);
+}
+
+fn tell_life_begins(case: &Case, events: &mut Vec<Event>) {
+    let Some(life) = case.lives.first() else {
+        return;
+    };
+    events.push(Event::Life(1));
+    events.extend(arranged::backing(life.backing).map(Event::Arranged));
+    let faults = life.faults.iter();
+    let faults = faults.map(|fault| format!("planned fault: {}", PlannedFault(fault)));
+    events.extend(faults.map(Event::Arranged));
 }
 
 /// What a recording is mended of.
