@@ -278,8 +278,13 @@ impl HostHalf {
                 };
             }
             Transferred::All => {
+                let restarted = match self.defects.contains(Defect::ShortReadRestart) {
+                    true => filled,
+                    false => 0,
+                };
                 let step = match self.defects.contains(Defect::LastRunOffset) {
-                    true => len as u64,
+                    // What was asked for last: the rest, after a short read.
+                    true => (len - restarted) as u64,
                     false => sectors * SECTOR_SIZE,
                 };
                 work.offset = work.offset.wrapping_add(step);

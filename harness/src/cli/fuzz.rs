@@ -71,7 +71,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "PROGRAM")]
     kernel: Option<PathBuf>,
 
-    /// Hold the kernel of --driver kernel against this model of its driver: linux-6.12
+    /// Hold --driver kernel against this model of its driver: linux-6.12
     ///
     /// The model gets the requests of the same cases. What the two ask of their hosts has to be the
     /// same, operation by operation, and so has what their guests hear. Nothing is crashed. A

@@ -9,7 +9,7 @@ use driver::driver::Driver;
 use driver::host::OperationKind;
 use driver::linux::{Defect, Defects, Kernel, LinuxUbd, OpenSpec, Step, bring_up};
 use driver::units::{Bytes, Sector, SectorCount};
-use harness::sim::{FileContent, SimFile, SimHost, Survivors};
+use harness::sim::{Fault, FaultPlan, FaultRule, FileContent, SimFile, SimHost, Survivors};
 
 /// 16 MiB; the bitmap is one page.
 const SECTORS: u64 = 32768;
@@ -194,6 +194,33 @@ fn in_the_last_word_the_two_last_are_written() {
     let mut device = device(&host, Defects::LINUX_6_12);
     let log = operations(&host, &mut device, write(SECTORS - 1, 1));
     assert_eq!(log[1], format!("write cow {}+16", DATA - 16));
+}
+
+#[test]
+fn after_a_short_read_the_request_goes_on_by_what_was_asked_for_last() {
+    let short = || {
+        let read = OperationKind::Read;
+        FaultPlan::at([FaultRule::nth("disk", read, 0, Fault::ShortRead(700))])
+    };
+    for (defects, rest, next) in [
+        (Defects::LINUX_6_12, 0, 3396),
+        (Defects::LINUX_6_12.without(Defect::LastRunOffset), 0, 4096),
+        (
+            Defects::LINUX_6_12.without(Defect::ShortReadRestart),
+            700,
+            4096,
+        ),
+    ] {
+        let host = host();
+        let mut device = device(&host, defects);
+        host.set_faults(short());
+        let expected = [
+            "read disk 0+4096".to_owned(),
+            format!("read disk {rest}+3396"),
+            format!("read disk {next}+4096"),
+        ];
+        assert_eq!(operations(&host, &mut device, read(0, 16)), expected);
+    }
 }
 
 #[test]

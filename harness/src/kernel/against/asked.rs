@@ -4,6 +4,7 @@
 use std::fmt;
 
 use driver::host::{Action, FileRole, Operation, OperationKind};
+use driver::units::SECTOR_SIZE;
 
 use crate::fuzz::paths::COW;
 use crate::fuzz::recorded::HostRecord;
@@ -96,8 +97,10 @@ impl Asked {
     }
 
     /// What a recording has, and what a model asks, where these are not the same. Bytes are
-    /// compared that both have.
-    pub(super) fn differs(&self, model: &Asked) -> Option<(String, String)> {
+    /// compared that both have. Words of a bitmap reach past its end, which is at byte
+    /// `bitmap_end` of the COW file, if its bytes are not whole words. The kernel writes there what
+    /// its memory held, and the model zeros: that is not compared.
+    pub(super) fn differs(&self, model: &Asked, bitmap_end: u64) -> Option<(String, String)> {
         let place = |it: &Asked| (it.kind, it.path.clone(), it.at, it.len);
         if place(self) != place(model) {
             return Some((self.to_string(), model.to_string()));
@@ -105,10 +108,12 @@ impl Asked {
         let (Some(here), Some(there)) = (&self.data, &model.data) else {
             return None;
         };
-        let at = here
-            .iter()
-            .zip(there)
-            .position(|(here, there)| here != there)?;
+        let known = match self.len < SECTOR_SIZE {
+            true => bitmap_end.saturating_sub(self.at) as usize,
+            false => here.len(),
+        };
+        let mut both = here.iter().zip(there).take(known);
+        let at = both.position(|(here, there)| here != there)?;
         let told = |it: &Asked, byte: u8| match it.len as usize {
             ..=SHOWN => it.to_string(),
             _ => format!("{it}, with {byte:02x} at byte {at} of it"),

@@ -9,17 +9,22 @@
 //!    So the order is that of the recording: the next request is the one in flight whose
 //!    operations are those that the recording has next. Of several it is one of which the
 //!    recording has all operations, and of those the one with most of them.
-//! 3. *What asks nothing of the host* has no place in a recording, such as a flush. It is given to
+//! 3. *Merging.* Requests in flight that ask for the same of sectors that follow each other may
+//!    reach the driver as one, of at most as many sectors as its limits say. Each keeps its
+//!    segments, but for those that have no data. It ends when all of it has been done, and with
+//!    one status. Whether they were merged is taken from the recording, as their order is. FUA
+//!    writes are not merged.
+//! 4. *What asks nothing of the host* has no place in a recording, such as a flush. It is given to
 //!    the model when the guest hears of its end.
-//! 4. *Zeros that cannot be made.* If any part of a write of zeros fails, the block layer writes
+//! 5. *Zeros that cannot be made.* If any part of a write of zeros fails, the block layer writes
 //!    zeros over all of the request, cut as in rule 1, and the guest hears what comes of that.
-//! 5. *Errors.* A request of several parts of which some fail ends with the error of one of them.
+//! 6. *Errors.* A request of several parts of which some fail ends with the error of one of them.
 //!    Of a discard the guest learns only that it has failed.
 
 use std::collections::VecDeque;
 
-use driver::blk::{Limits, Operation, Request, Status, Tag, split};
-use driver::units::{SECTOR_SIZE, SectorCount, SectorRange};
+use driver::blk::{Limits, Operation, Request, Segment, Status, Tag, split};
+use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::fuzz::recorded::{GuestOperation, GuestRequest};
 use crate::stamp::Stamp;
@@ -39,6 +44,46 @@ pub(super) struct Part {
     is_zeros: bool,
 }
 
+impl Part {
+    /// Whether the block layer makes one request of `before` and this, so that there are
+    /// `sectors` in it: rule 3.
+    pub(super) fn follows(&self, before: &Part, sectors: SectorCount, limits: Limits) -> bool {
+        use Operation::{Discard, Flush, Read, Write, WriteZeroes};
+        let longest = match self.operation {
+            Flush | Write { fua: true } => return false,
+            Read | Write { fua: false } => limits.max_transfer,
+            Discard | WriteZeroes => limits.max_discard,
+        };
+        let is_next = before.range.end() == self.range.start;
+        self.operation == before.operation && is_next && sectors <= longest
+    }
+
+    /// The end of its sectors.
+    pub(super) fn end(&self) -> Sector {
+        self.range.end()
+    }
+
+    /// Its sectors.
+    pub(super) fn sectors(&self) -> SectorCount {
+        self.range.count
+    }
+}
+
+/// Requests whose sectors follow each other, as one: rule 3.
+pub(super) fn merged(requests: Vec<Request>) -> Option<Request> {
+    let mut requests = requests.into_iter();
+    let mut all = requests.next()?;
+    for next in requests {
+        match (all.operation, all.segments.first_mut()) {
+            (Operation::Discard | Operation::WriteZeroes, Some(only)) => {
+                only.sectors += next.range().count;
+            }
+            _ => all.segments.extend(next.segments),
+        }
+    }
+    Some(all)
+}
+
 /// A request of the guest that is in flight.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -48,7 +93,7 @@ pub(super) struct InFlight {
     pub(super) waiting: VecDeque<Part>,
     /// Parts that it has, and that have not ended.
     under_way: usize,
-    /// The errors of parts that have ended, but for those that rule 4 makes good.
+    /// The errors of parts that have ended, but for those that rule 5 makes good.
     errors: Vec<Status>,
     has_fallen_back: bool,
     /// What the parts of a read have brought.
@@ -128,14 +173,14 @@ impl InFlight {
         part
     }
 
-    /// A part has ended.
-    pub(super) fn ended(&mut self, part: Part, status: Status, request: &Request) {
+    /// A part has ended, and has these segments of what the driver was asked for.
+    pub(super) fn ended(&mut self, part: Part, status: Status, segments: &[Segment]) {
         self.under_way -= 1;
         match status {
             Status::Ok if part.operation == Operation::Read => {
                 let begin = (part.range.start.0 - self.asked.start) * SECTOR_SIZE;
                 let content = self.content.get_mut(begin as usize..).unwrap_or_default();
-                let data = request.segments.iter().flat_map(|it| &it.data);
+                let data = segments.iter().flat_map(|it| &it.data);
                 content
                     .iter_mut()
                     .zip(data)
@@ -147,14 +192,14 @@ impl InFlight {
         let has_ended = self.under_way == 0 && self.waiting.is_empty();
         let is_zeros = part.operation == Operation::WriteZeroes;
         if has_ended && is_zeros && !self.errors.is_empty() && !self.has_fallen_back {
-            // Rule 4.
+            // Rule 5.
             self.has_fallen_back = true;
             self.errors.clear();
             self.cut(Operation::Write { fua: false }, true);
         }
     }
 
-    /// Linux's numbers of the errors with which it may end; none if it ends well. Rule 5.
+    /// Linux's numbers of the errors with which it may end; none if it ends well. Rule 6.
     pub(super) fn errors(&self) -> Vec<i32> {
         let is_discard = self.asked.what == GuestOperation::Discard;
         let number = |status: &Status| match status {
@@ -206,7 +251,7 @@ mod tests {
         for (index, status) in [(1, Status::NoSpace), (0, Status::Ok)] {
             let part = zeros.take(index).unwrap();
             let request = zeros.request(part, Tag(0));
-            zeros.ended(part, status, &request);
+            zeros.ended(part, status, &request.segments);
         }
         assert_eq!(ranges(&zeros), [(0, 64), (64, 36)]);
         let part = zeros.take(0).unwrap();
@@ -214,6 +259,37 @@ mod tests {
         assert_eq!(request.operation, Operation::Write { fua: false });
         assert_eq!(request.segments[0].data, [0; 64 * 512]);
         assert_eq!(zeros.errors(), [0; 0]);
+    }
+
+    #[test]
+    fn what_follows_is_merged_up_to_the_limit() {
+        use GuestOperation::{Discard, Read, Write, WriteWithFua};
+        let part = |what, start, count| in_flight(what, start, count).waiting[0];
+        let limits = Limits::LINUX_6_12;
+        for (before, next, is_merged) in [
+            (part(Read, 8, 8), part(Read, 16, 4), true),
+            (part(Read, 8, 8), part(Write, 16, 4), false),
+            (part(Read, 8, 8), part(Read, 17, 4), false),
+            (part(Write, 0, 60), part(Write, 60, 4), true),
+            (part(Write, 0, 60), part(Write, 60, 5), false),
+            (part(WriteWithFua, 8, 8), part(WriteWithFua, 16, 8), false),
+        ] {
+            let sectors = before.sectors() + next.sectors();
+            assert_eq!(
+                next.follows(&before, sectors, limits),
+                is_merged,
+                "{next:?}"
+            );
+        }
+        for (what, segments) in [(Read, 2), (Discard, 1)] {
+            let request = |start| {
+                let asked = in_flight(what, start, 8);
+                asked.request(asked.waiting[0], Tag(0))
+            };
+            let both = merged(vec![request(8), request(16)]).unwrap();
+            assert_eq!(both.segments.len(), segments);
+            assert_eq!(both.range().count, SectorCount(16));
+        }
     }
 
     #[test]
@@ -225,7 +301,7 @@ mod tests {
             let mut request = in_flight(what, 0, 8);
             let part = request.take(0).unwrap();
             let asked = request.request(part, Tag(0));
-            request.ended(part, Status::NoSpace, &asked);
+            request.ended(part, Status::NoSpace, &asked.segments);
             assert_eq!(request.errors(), [error]);
         }
     }

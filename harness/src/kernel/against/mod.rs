@@ -7,7 +7,8 @@
 //! - `asked`: an operation, as it can be seen from outside.
 //! - `block_layer`: the rules by which a guest's requests become those of a driver.
 //! - `opening`: the opening of a device, and what the kernel reads of it by itself.
-//! - `comparing`: a life, word by word and operation by operation.
+//! - `comparing`: a life, word by word and operation by operation; `choosing` says which request
+//!   comes next, `hearing` compares what the guests hear, `answering` is the model's host.
 //! - [`difference`]: the first thing in which the two differ, as a file that needs no kernel, and
 //!   its story.
 //! - [`campaign`]: many cases.
@@ -18,11 +19,14 @@
 //! error with which a device does not open. What a kernel makes of memory that it does not own:
 //! there the comparison of a case ends, which is counted.
 
+mod answering;
 mod asked;
 mod block_layer;
 pub mod campaign;
+mod choosing;
 mod comparing;
 pub mod difference;
+mod hearing;
 mod opening;
 
 use driver::linux::{Defect, Defects};

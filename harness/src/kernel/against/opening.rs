@@ -5,17 +5,18 @@
 //!    it opens the device, to find out the device's size.
 //! 2. *Two openings.* The kernel opens the device to look for partitions, and the guest opens it
 //!    then. Each opening is one of the model's.
-//! 3. *Partitions.* What the kernel reads by itself is a request of one run of sectors each. The
-//!    model gets those that lie at the place that the recording has, and has to read them there.
+//! 3. *Partitions.* The kernel reads whole pages by itself, each with a request. Its segments are
+//!    blocks of the device: of the most bytes, up to a page, that its size is a multiple of. Which
+//!    pages these are is taken from the recording.
 //! 4. *A raw disk.* Where the COW file alone is named, and its header cannot be read, Linux takes
 //!    the file for a raw disk, which the model has none of.
 
 use std::collections::VecDeque;
 
-use driver::blk::{Request, Tag};
+use driver::blk::{Operation, Request, Segment, Tag, split};
 use driver::exact_count;
 use driver::host::{FileRole, OperationKind};
-use driver::units::{FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, SECTOR_SIZE, Sector, SectorCount, SectorRange};
 
 use crate::fuzz::device::Device;
 use crate::fuzz::paths::COW;
@@ -31,8 +32,8 @@ const RAW: &str = "the kernel takes the COW file for a raw disk, which the model
 /// The bits that a short read of the bitmap has not brought are what memory held.
 const HALF_A_BITMAP: &str = "a part of the bitmap is what the kernel's memory held";
 
-/// Bytes of a word of the bitmap.
-const WORD: u64 = 8;
+/// Bytes of a page of memory.
+const PAGE: u64 = 4096;
 
 /// What the host did not do before anything was recorded.
 const UNSEEN: &str = "the host has failed in something that a recording does not have";
@@ -48,6 +49,7 @@ impl Comparing<'_> {
         self.pass_size();
         let records: VecDeque<HostRecord> = self.records().cloned().collect();
         self.device = None;
+        self.bitmap = 0..0;
         self.files.clear();
         self.host.take_log();
         let mut expected = records.clone();
@@ -63,12 +65,14 @@ impl Comparing<'_> {
                 return Err(differs("has opened the device".into(), asks_for(asked)));
             };
             let recorded = Asked::recorded(record).map_err(Stop::Wrong)?;
-            if let Some((kernel, model)) = recorded.differs(&asked) {
+            if let Some((kernel, model)) = recorded.differs(&asked, u64::MAX) {
                 return Err(Stop::Differs(asks_for(kernel), asks_for(model)));
             }
             self.compare_written(record)?;
             let is_bitmap = record.kind == OperationKind::Read.name() && record.at != 0;
-            self.has_one_word |= is_bitmap && record.len <= WORD;
+            if is_bitmap {
+                self.bitmap = record.at..record.at + record.len;
+            }
             is_short |= is_bitmap && record.errno.is_none() && record.done < record.len;
             self.compared.host_operations += 1;
             self.at += 1;
@@ -151,7 +155,6 @@ impl Comparing<'_> {
             false => FileRole::Backing,
         };
         let end = Sector(0) + device.capacity();
-        let count = SectorCount(record.len / SECTOR_SIZE);
         let mut rest = SectorRange::between(Sector(0)..end);
         while !rest.is_empty() {
             let place = device.read_place(rest);
@@ -162,10 +165,7 @@ impl Comparing<'_> {
                 && record.kind == OperationKind::Read.name()
             {
                 let start = rest.start + SectorCount(within);
-                if count > end - start {
-                    break;
-                }
-                return self.submit_own(Request::read(Tag(0), start, count));
+                return self.submit_own(page_read(start, end));
             }
             rest = SectorRange::between(place.sectors.end()..end);
         }
@@ -213,6 +213,22 @@ impl Comparing<'_> {
 
 fn is_header_read(record: &HostRecord) -> bool {
     record.kind == OperationKind::Read.name() && record.path == COW && record.at == 0
+}
+
+/// A read of the page that begins with a sector, as far as the device, which ends at `end`, has it.
+fn page_read(start: Sector, end: Sector) -> Request {
+    let size = (end - Sector(0)).bytes().0;
+    let largest = size & size.wrapping_neg();
+    let block = Bytes(largest.min(PAGE)).whole_sectors();
+    let page = SectorRange::between(start..end.min(start + Bytes(PAGE).whole_sectors()));
+    let segments = split(page, block);
+    let segments = segments.map(|it| Segment::with_data(vec![0; it.count.bytes().0 as usize]));
+    Request {
+        tag: Tag(0),
+        operation: Operation::Read,
+        start,
+        segments: segments.collect(),
+    }
 }
 
 /// What the simulated host does in place of an operation, so that the model hears what the kernel
