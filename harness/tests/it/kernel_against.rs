@@ -138,8 +138,8 @@ impl Double {
         let place = self.layout.place(start);
         let len = count * 512;
         match what {
-            GuestOperation::Discard => self.asks("punch hole", COW, place, len, None),
-            GuestOperation::WriteZeroes => self.asks("zero range", COW, place, len, None),
+            GuestOperation::Discard => self.asks("punch_hole", COW, place, len, None),
+            GuestOperation::WriteZeroes => self.asks("zero_range", COW, place, len, None),
             _ => {}
         }
         match what {
@@ -330,7 +330,7 @@ fn an_operation_that_is_missing_or_is_one_too_many_is_a_difference() {
 
     let mut more = whole.clone();
     let sync = HostRecord {
-        kind: "sync data".into(),
+        kind: "sync_data".into(),
         path: COW.into(),
         at: 0,
         len: 0,
@@ -410,7 +410,7 @@ fn what_the_host_has_told_the_kernel_it_tells_the_model() {
 fn a_difference_is_a_file_that_tells_its_story_without_a_kernel() {
     let mut recording = recording();
     let end = recording.witnessed.len();
-    let hole = find(&recording, "punch hole", COW, 0);
+    let hole = find(&recording, "punch_hole", COW, 0);
     at(&mut recording, hole).len -= 512;
     at(&mut recording, hole).done -= 512;
     let found = compared(&recording).difference.unwrap();

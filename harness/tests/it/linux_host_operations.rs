@@ -84,7 +84,7 @@ fn operations(host: &SimHost, device: &mut LinuxUbd<SimFile>, request: Request) 
 
 /// Operations that a kernel's host sees, of those that were done since the last time.
 fn seen(host: &SimHost) -> Vec<String> {
-    let unseen = ["open", "lock", "len", "metadata", "give mode"];
+    let unseen = ["open", "lock", "length", "metadata", "give mode"];
     let is_seen = |line: &String| !unseen.iter().any(|it| line.starts_with(it));
     log(host).into_iter().filter(is_seen).collect()
 }
