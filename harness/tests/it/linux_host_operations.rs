@@ -119,7 +119,7 @@ fn a_header_that_has_just_been_written_is_not_read_again() {
     bring_up(&host, cow, backing, &spec, Defects::LINUX_6_12).unwrap();
     let last = DATA + SECTORS * 512 - 1;
     let expected = [
-        "create new new".to_owned(),
+        "create new".to_owned(),
         "write new 0+4128".to_owned(),
         format!("write new {last}+1"),
         format!("read new {BITMAP}+4096"),
