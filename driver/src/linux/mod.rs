@@ -16,6 +16,9 @@
 //! - 12 and 23 are not in use.
 //! - The half of 22 that is about a change within one second: neither the format nor the
 //!   seam to the host has fractions of one.
+//! - 27, memory-past-the-bitmap: two whole words are written where the bitmap ends within one. Up
+//!   to seven bytes of the kernel's memory go to the file with them, into the gap before the data.
+//!   Seen on 6.1: they were a guest's data. Nobody reads them there. The model has zeros.
 //! - With the COW file alone named and no readable header, Linux takes the file for a raw
 //!   disk. The model has no raw disks, and refuses it.
 

@@ -16,8 +16,10 @@
 //! # What is not compared
 //!
 //! Locks, attributes and the opening of files: a recording has none of them. The number of the
-//! error with which a device does not open. What a kernel makes of memory that it does not own:
-//! there the comparison of a case ends, which is counted.
+//! error with which a device does not open. What a kernel's memory held where it did not belong to
+//! the driver: the bytes that are written past the end of a bitmap are passed over. Where such
+//! memory stands for bits, the comparison of a case ends, which is counted: after a short read of
+//! the bitmap, and in V1 and V2 at the sectors that have no bit in the file.
 
 mod answering;
 mod asked;
