@@ -137,6 +137,10 @@ impl DifferenceFile {
         let requests = requests.unwrap_or_default();
         let before = witnessed[begin..end].iter();
         events.extend(before.map(|witnessed| told(witnessed, &requests)));
+        if let Some(why) = compared.cut_short {
+            events.push(Event::Remark("the end of it was not compared, for"));
+            events.push(Event::Remark(why));
+        }
         events.push(Event::Found(match &compared.difference {
             None => Vec::new(),
             Some(Difference { at, kernel, model }) => vec![
