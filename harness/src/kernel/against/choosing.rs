@@ -1,11 +1,11 @@
 //! Which of the requests in flight the driver has got next. A recording does not say it: it is the
 //! one whose operations the recording has next.
 
-use driver::blk::{Status, Tag};
-use driver::host::Finished;
+use driver::blk::{Completion, Operation, Status, Tag};
+use driver::host::{Action, Finished};
 use driver::units::SectorCount;
 
-use crate::fuzz::recorded::{GuestWord, Witnessed};
+use crate::fuzz::recorded::{GuestWord, Piece, Witnessed, content};
 
 use super::answering::{count_done, result_of};
 use super::asked::Asked;
@@ -28,13 +28,15 @@ struct Fit {
     is_alike: bool,
     /// And it ends as the guest will hear.
     is_whole: bool,
+    /// Its requests of whose end the guest has heard before anything else is asked for.
+    heard: usize,
 }
 
 impl Comparing<'_> {
     /// What the driver has got next of the requests in flight: rules 2 and 3. Nothing if none of
     /// them asks for what the recording has next.
     pub(super) fn choose(&self) -> Result<Chain, Stop> {
-        let (mut best, mut best_rank) = (Chain::new(), (false, 0));
+        let (mut best, mut best_rank) = (Chain::new(), (false, 0, 0));
         let all = self.in_flight.iter().flat_map(|(&number, in_flight)| {
             let places = 0..in_flight.waiting.len();
             places.map(move |index| (number, index))
@@ -43,12 +45,12 @@ impl Comparing<'_> {
         let mut chains: Vec<Chain> = all.iter().map(|&one| vec![one]).collect();
         while let Some(chain) = chains.pop() {
             let fit = self.fit(&chain)?;
-            let rank = (fit.is_whole, fit.alike);
+            let rank = (fit.is_whole, fit.alike, fit.heard);
             // Of those that are alike the shortest, and of these the earliest.
             let is_better = rank > best_rank
                 || rank == best_rank
                     && fit.alike > 0
-                    && (chain.len(), chain[0]) < (best.len(), best[0]);
+                    && (chain.len(), &chain) < (best.len(), &best);
             if is_better {
                 (best, best_rank) = (chain.clone(), rank);
             }
@@ -119,6 +121,12 @@ impl Comparing<'_> {
             }
             fit.alike += 1;
             count_done(&mut operation.action, record);
+            if let Action::ReadOnce { at, buffer, count } = &mut operation.action
+                && let Some(file) = self.host.content(&record.path)
+            {
+                let begin = buffer.part.start;
+                file.read_at(&mut buffer.data[begin..begin + *count], *at);
+            }
             forecast.finish(Finished {
                 operation,
                 result: result_of(record),
@@ -128,30 +136,52 @@ impl Comparing<'_> {
             return Ok(fit);
         };
         fit.is_alike = fit.alike > 0;
-        fit.is_whole = fit.is_alike && self.ends_so(chain, ended.status == Status::Ok);
+        fit.is_whole = fit.is_alike && self.ends_so(chain, &ended)?;
+        let words = rest.map_while(|witnessed| match witnessed {
+            Witnessed::Guest(word) => Some(word),
+            Witnessed::Host(_) => None,
+        });
+        let is_of_it = |word: &&GuestWord| match word {
+            GuestWord::Ended { number, .. } => chain.iter().any(|(it, _)| it == number),
+            _ => false,
+        };
+        fit.heard = words.filter(is_of_it).count();
         Ok(fit)
     }
 
-    /// Whether what the guest will hear of these requests can be that they have ended well, or not.
-    /// Of a request of several parts this is not known.
-    fn ends_so(&self, chain: &[(u32, usize)], is_good: bool) -> bool {
-        let only = chain.iter().filter(|&&it| {
-            let waiting = self.part(it).map(|(in_flight, _)| in_flight.waiting.len());
-            waiting == Some(1)
-        });
-        let mut ends = only.filter_map(|(number, _)| self.ends_well(*number));
-        ends.all(|it| it == is_good)
+    /// Whether what the guest will hear of these requests is that they end so, and what they have
+    /// brought. Of a request of several parts this is not known.
+    fn ends_so(&self, chain: &[(u32, usize)], ended: &Completion) -> Result<bool, Stop> {
+        let is_good = ended.status == Status::Ok;
+        for (index, &(number, place)) in chain.iter().enumerate() {
+            let part = self.part((number, place));
+            let is_whole = part.is_some_and(|(it, part)| it.asked.count == part.sectors().0);
+            let Some((errno, brought)) = self.end_of(number).filter(|_| is_whole) else {
+                continue;
+            };
+            if errno.is_none() != is_good {
+                return Ok(false);
+            }
+            let segment = ended.request.segments.get(index);
+            let is_read = ended.request.operation == Operation::Read && is_good;
+            if let Some(segment) = segment.filter(|_| is_read)
+                && content(brought).map_err(Stop::Wrong)? != segment.data
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    /// Whether the guest will hear that a request has ended well, if it hears of its end.
-    fn ends_well(&self, number: u32) -> Option<bool> {
+    /// What the guest will hear of the end of a request, if it hears of it.
+    fn end_of(&self, number: u32) -> Option<(Option<i32>, &[Piece])> {
         let rest = self.recording.witnessed.get(self.at..).unwrap_or_default();
         rest.iter().find_map(|witnessed| match witnessed {
             Witnessed::Guest(GuestWord::Ended {
                 number: ended,
                 errno,
-                ..
-            }) if *ended == number => Some(errno.is_none()),
+                brought,
+            }) if *ended == number => Some((*errno, &brought[..])),
             _ => None,
         })
     }
