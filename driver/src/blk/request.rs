@@ -232,7 +232,7 @@ impl fmt::Display for HostFailure {
 }
 
 /// A finished request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Completion {
     /// The request as it was submitted; the buffers of a successful read are filled.
     pub request: Request,

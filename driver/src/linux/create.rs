@@ -27,13 +27,22 @@ pub fn create<N: HostNames>(
     backing: &Path,
     defects: Defects,
 ) -> Result<(), LinuxOpenError> {
-    if !defects.contains(Defect::CreateNotAtomic) {
-        let created = open::create(names, path, backing, Some(ALIGNMENT));
-        return created.map(|_| ()).map_err(|error| LinuxOpenError::Create {
-            path: path.to_owned(),
-            problem: error.to_string(),
-        });
+    if defects.contains(Defect::CreateNotAtomic) {
+        return create_in_place(names, path, backing).map(drop);
     }
+    let created = open::create(names, path, backing, Some(ALIGNMENT));
+    created.map(drop).map_err(|error| LinuxOpenError::Create {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+/// Creates it as Linux does; its header, which Linux does not read again.
+pub(super) fn create_in_place<N: HostNames>(
+    names: &N,
+    path: &Path,
+    backing: &Path,
+) -> Result<Header, LinuxOpenError> {
     let metadata = names
         .open(backing, Access::ReadOnly)
         .and_then(|file| names.metadata(&file))
@@ -52,5 +61,5 @@ pub fn create<N: HostNames>(
         .and_then(|()| names.give_mode(path, &file, &[]))
         .map_err(host("writing the new COW file"))?;
     assert!(last + Bytes(1) == geometry.data_end());
-    Ok(())
+    Ok(header)
 }

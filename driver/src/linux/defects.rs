@@ -64,7 +64,9 @@ defects! {
     /// write is written, and no progress is an error.
     ZeroWriteIsSuccess = 7, "zero-write-is-success";
     /// After a segment of several runs the request goes on by the length of the last run only,
-    /// and so every later segment is at the wrong place. 6.12. Fixed: by that of the segment.
+    /// and so every later segment is at the wrong place. 6.12. With [`Defect::ShortReadRestart`] it
+    /// goes on, after a short read, by the length of the rest that was read last: seen on 6.1.
+    /// Fixed: by that of the segment.
     LastRunOffset = 8, "last-run-offset";
     /// The rest of a short read is read from the same place in the file again. 6.12 and
     /// 2.6. Fixed: from where the first part ended.

@@ -11,7 +11,7 @@ use super::layout::{Layout, position};
 use super::{Defect, Defects};
 
 /// What is known of the two files.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct HostHalf {
     pub(super) layout: Layout,
     pub(super) defects: Defects,
@@ -20,7 +20,7 @@ pub(super) struct HostHalf {
 }
 
 /// A plan being carried out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) plan: Plan,
     /// The segment that is next.
@@ -278,8 +278,13 @@ impl HostHalf {
                 };
             }
             Transferred::All => {
+                let restarted = match self.defects.contains(Defect::ShortReadRestart) {
+                    true => filled,
+                    false => 0,
+                };
                 let step = match self.defects.contains(Defect::LastRunOffset) {
-                    true => len as u64,
+                    // What was asked for last: the rest, after a short read.
+                    true => (len - restarted) as u64,
                     false => sectors * SECTOR_SIZE,
                 };
                 work.offset = work.offset.wrapping_add(step);

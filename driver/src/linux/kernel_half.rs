@@ -17,7 +17,7 @@ use super::{Death, Defect, Defects, Kernel};
 const MASK_BITS: u64 = 64;
 
 /// A request, planned.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) request: Request,
     pub(super) segments: Vec<PlannedSegment>,
@@ -58,7 +58,7 @@ impl BitmapWords {
 }
 
 /// The state of the kernel half.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct KernelHalf {
     pub(super) kernel: Kernel,
     pub(super) defects: Defects,

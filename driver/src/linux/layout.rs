@@ -23,7 +23,9 @@ pub(super) struct KernelHeader {
 }
 
 impl KernelHeader {
-    /// Reads the header of a COW file, in one piece as Linux does.
+    /// Reads the header of a COW file. Linux asks once for the longest one, and takes a read that
+    /// is short for the end of the file. Without [`Defect::ShortBitmapRead`] reads are not believed
+    /// so, and the rest is asked for.
     pub(super) fn read<F: HostFile>(
         cow: &F,
         defects: Defects,
@@ -33,9 +35,15 @@ impl KernelHeader {
             doing: "reading the header",
             error,
         };
-        let len = cow.len().map_err(host)?.0.min(LONGEST_HEADER.0);
-        start.truncate(len as usize);
-        cow.read_exact_at(&mut start, FileOffset(0)).map_err(host)?;
+        let mut len = cow.read_at(&mut start, FileOffset(0)).map_err(host)?;
+        while len < start.len() && !defects.contains(Defect::ShortBitmapRead) {
+            let at = FileOffset(len as u64);
+            match cow.read_at(&mut start[len..], at).map_err(host)? {
+                0 => break,
+                more => len += more,
+            }
+        }
+        start.truncate(len);
         let decoded = Header::decode(&start);
         if let Ok(header) = &decoded
             && header.version == Version::V3Wide
@@ -68,7 +76,8 @@ impl KernelHeader {
         }
     }
 
-    fn checked(header: Header) -> KernelHeader {
+    /// That of a header in which nothing is wrong.
+    pub(super) fn checked(header: Header) -> KernelHeader {
         KernelHeader {
             version: header.version,
             path: header.backing_path.clone(),

@@ -19,6 +19,9 @@
 //! - 12 and 23 are not in use.
 //! - The half of 22 that is about a change within one second: neither the format nor the
 //!   seam to the host has fractions of one.
+//! - 27, memory-past-the-bitmap: two whole words are written where the bitmap ends within one. Up
+//!   to seven bytes of the kernel's memory go to the file with them, into the gap before the data.
+//!   Seen on 6.1: they were a guest's data. Nobody reads them there. The model has zeros.
 //! - With the COW file alone named and no readable header, Linux takes the file for a raw
 //!   disk. The model has no raw disks, and refuses it.
 
@@ -87,7 +90,7 @@ pub struct LinuxUbd<F> {
 }
 
 /// A device that is being closed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Closing {
     /// What it syncs at last.
     Syncs(FileRole),
@@ -201,6 +204,25 @@ impl<F: HostFile> LinuxUbd<F> {
         self.in_flight() < self.kernel_half.limits.queue_depth
     }
 
+    /// A copy of what it knows, to learn what it would ask of its host for a request. The device
+    /// has the same files. So none of the copy's operations is to be carried out on them.
+    pub fn forecast(&self) -> LinuxUbd<F> {
+        LinuxUbd {
+            files: self.files.clone(),
+            kernel_half: self.kernel_half.clone(),
+            host_half: self.host_half.clone(),
+            pipe: self.pipe.clone(),
+            pipe_capacity: self.pipe_capacity,
+            work: self.work.clone(),
+            handed_over: self.handed_over.clone(),
+            death: self.death,
+            operations: self.operations,
+            under_way: self.under_way,
+            completed: self.completed.clone(),
+            closing: self.closing.clone(),
+            statistics: self.statistics,
+        }
+    }
     /// Whether there is something in the pipe, or being carried out.
     pub fn is_busy(&self) -> bool {
         self.work.is_some() || !self.pipe.is_empty()

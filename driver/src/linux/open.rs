@@ -11,7 +11,7 @@ use crate::host::{Access, HostError, HostFile, HostNames, HostResult, LockKind};
 use crate::path_bytes::{bytes_of, path_of};
 use crate::units::{Bytes, FileOffset, Sector, SectorCount};
 
-use super::create::create;
+use super::create::{create, create_in_place};
 use super::error::{LinuxOpenError, MAX_SECTORS, host};
 use super::host_half::HostHalf;
 use super::kernel_half::{KernelHalf, count_dirty};
@@ -57,6 +57,17 @@ impl<F: HostFile> LinuxUbd<F> {
         defects: Defects,
     ) -> Result<LinuxUbd<F>, LinuxOpenError> {
         let header = KernelHeader::read(&cow, defects)?;
+        LinuxUbd::open_by(header, cow, backing, spec, defects)
+    }
+
+    /// Opens it by the header of the COW file.
+    fn open_by(
+        header: KernelHeader,
+        cow: F,
+        backing: F,
+        spec: &OpenSpec,
+        defects: Defects,
+    ) -> Result<LinuxUbd<F>, LinuxOpenError> {
         let size = backing.len().map_err(host("examining the backing file"))?;
         check_backing(&header, size, spec.backing_mtime, defects)?;
         let end = size.whole_sectors();
@@ -120,9 +131,14 @@ pub fn bring_up<N: HostNames>(
     spec: &OpenSpec,
     defects: Defects,
 ) -> Result<LinuxUbd<N::File>, LinuxOpenError> {
+    let mut created = None;
     let opened = match (names.open(cow, Access::ReadWrite), backing) {
         (Err(HostError::NotFound), Some(backing)) => {
-            create(names, cow, backing, defects)?;
+            if defects.contains(Defect::CreateNotAtomic) {
+                created = Some(create_in_place(names, cow, backing)?);
+            } else {
+                create(names, cow, backing, defects)?;
+            }
             names.open(cow, Access::ReadWrite)
         }
         (opened, _) => opened,
@@ -137,7 +153,10 @@ pub fn bring_up<N: HostNames>(
     }
     let locking = host("locking the COW file");
     lock(names, cow, &cow_file, LockKind::Exclusive, defects).map_err(locking)?;
-    let header = KernelHeader::read(&cow_file, defects)?;
+    let header = match created {
+        Some(header) => KernelHeader::checked(header),
+        None => KernelHeader::read(&cow_file, defects)?,
+    };
     let recorded = path_of(&header.path);
     let recorded = match cow.parent() {
         Some(directory) => directory.join(recorded),
@@ -162,7 +181,7 @@ pub fn bring_up<N: HostNames>(
         backing_mtime: metadata.modified_seconds,
         ..spec.clone()
     };
-    LinuxUbd::open(cow_file, backing_file, &spec, defects)
+    LinuxUbd::open_by(header, cow_file, backing_file, &spec, defects)
 }
 
 /// Locks a file; with the defect, through a descriptor that is closed again.

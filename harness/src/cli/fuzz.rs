@@ -1,5 +1,6 @@
 //! `ubdlab fuzz`.
 
+mod against;
 mod catalogue;
 mod checkpoint;
 mod defects;
@@ -55,7 +56,8 @@ use repeat::repeat;
 /// All that it asks of them is recorded, together with what its guest sees; the recording is
 /// crashed and checked like a model's life. A finding keeps its recording: --repro tells its story
 /// without the kernel. What a defect has lost in one case is put right in the recordings that
-/// follow, so that the others show.
+/// follow, so that the others show. With --against, the recording is held against a model of the
+/// driver instead.
 ///
 /// Ctrl-C ends a campaign early, also in the middle of a case: what was found so far is reported
 /// and written like any other result, and the exit status is 130 (128 and the signal's number).
@@ -72,6 +74,21 @@ pub(super) struct Args {
     /// The kernel that --driver kernel boots, any one for User-Mode Linux [default: linux.uml]
     #[arg(long, value_name = "PROGRAM")]
     kernel: Option<PathBuf>,
+
+    /// Hold --driver kernel against this model of its driver: linux-6.12
+    ///
+    /// The model gets the requests of the same cases. What the two ask of their hosts has to be the
+    /// same, operation by operation, and so has what their guests hear. Nothing is crashed. A
+    /// difference is a fault of the model, or a defect of the kernel that it does not have. What
+    /// the block layer does before the driver has a request is applied to the model by rules.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODEL",
+        hide_possible_values = true,
+        conflicts_with = "report"
+    )]
+    against: Option<DriverArg>,
 
     /// Who resizes under the ordered driver
     #[arg(long, value_enum, default_value_t = ResizerArg::Userhelper)]
@@ -153,8 +170,8 @@ pub(super) struct Args {
 
     /// Repeat a finding, and tell its story
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "driver", "resizer", "defect", "seed", "cases", "duration", "shard", "checkpoint", "jobs",
-        "out", "no_faults", "lying_syncs", "weaken",
+        "driver", "against", "resizer", "defect", "seed", "cases", "duration", "shard",
+        "checkpoint", "jobs", "out", "no_faults", "lying_syncs", "weaken",
     ])]
     repro: Option<PathBuf>,
 
@@ -181,7 +198,7 @@ pub(super) struct Args {
     /// minutes to more than an hour. On a terminal a bar says how far it is. Ctrl-C ends it with
     /// the rows so far.
     #[arg(long, conflicts_with_all = [
-        "driver", "kernel", "resizer", "defect", "seed", "cases", "duration", "shard",
+        "driver", "kernel", "against", "resizer", "defect", "seed", "cases", "duration", "shard",
         "checkpoint", "out", "no_faults", "lying_syncs", "weaken", "repro", "json",
     ])]
     catalogue: bool,
@@ -221,6 +238,7 @@ Examples:
   ubdlab fuzz --driver linux-6.12 --duration 60s --out findings --report findings.html
   ubdlab fuzz --driver linux-6.12 --defect flush-noop --cases 1000 --json
   ubdlab fuzz --driver kernel --duration 60s --out findings
+  ubdlab fuzz --driver kernel --against linux-6.12 --duration 60s --out findings
   ubdlab fuzz --cases 1000000 --shard 3/8 --checkpoint 3.checkpoint --json >3.json
   ubdlab fuzz --repro findings/flush-noop-lost-write.json
   ubdlab fuzz --repro findings/kernel-flush-noop-lost-write.json --live 50
@@ -311,6 +329,11 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         (None, None) if args.catalogue => catalogue::measure(args.jobs(), args.output.as_deref()),
         (None, None) => match args.driver {
             AnyDriverArg::InHere(_) if args.kernel.is_some() => Ok(wrong_usage(NO_KERNEL.into())),
+            AnyDriverArg::InHere(_) if args.against.is_some() => {
+                let what =
+                    "--against: found with a driver that runs in here, expected --driver kernel";
+                Ok(wrong_usage(what.into()))
+            }
             AnyDriverArg::InHere(driver) => search::search(args, driver),
             AnyDriverArg::Kernel => match args.only_in_here() {
                 Some(what) => Ok(wrong_usage(format!("{what}: not with --driver kernel"))),

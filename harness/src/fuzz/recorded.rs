@@ -2,10 +2,14 @@
 //! witnessed of it, in one order. The recording is all that is known of such a life. It is judged
 //! by [`World::relive`](super::world::World::relive), as often as need be and anywhere.
 
+use std::collections::BTreeMap;
+use std::io;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use driver::blk::{Operation, split};
 use driver::host::OperationKind;
+use driver::system_words;
 use driver::units::{SECTOR_SIZE, Sector, SectorCount, SectorRange};
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +145,31 @@ pub fn deeds_after(number: u32, life: &Life, sectors: u64, longest: u64) -> Vec<
     doing.deeds.push(Deed::WaitForAll);
     doing.read_whole(sectors);
     doing.deeds
+}
+
+/// The requests of a first life, by their numbers: see [`deeds_after`].
+pub fn requests(life: &Life, sectors: u64, longest: u64) -> BTreeMap<u32, GuestRequest> {
+    requests_after(numbered_after(0), life, sectors, longest)
+}
+
+/// The requests of a life, by their numbers: see [`deeds_after`].
+pub fn requests_after(
+    number: u32,
+    life: &Life,
+    sectors: u64,
+    longest: u64,
+) -> BTreeMap<u32, GuestRequest> {
+    let deeds = deeds_after(number, life, sectors, longest).into_iter();
+    let submitted = deeds.filter_map(|deed| match deed {
+        Deed::Submit(asked) => Some((asked.number, asked)),
+        Deed::WaitForOldest | Deed::WaitForAll => None,
+    });
+    submitted.collect()
+}
+
+/// The words for Linux's number of an error.
+pub fn error_words(errno: i32) -> String {
+    system_words(io::Error::from_raw_os_error(errno))
 }
 
 /// What a guest does, as it is made out.

@@ -152,7 +152,7 @@ pub struct Signature {
 }
 
 /// An error's words with `#` for each number: places and sizes differ from case to case.
-pub(super) fn without_numbers(text: &str) -> String {
+pub(crate) fn without_numbers(text: &str) -> String {
     let mut words = String::with_capacity(text.len());
     let mut in_number = false;
     let mut characters = text.chars().peekable();

@@ -19,6 +19,7 @@ use super::exactly::{DoesNotFit, NotRight, check_left, live_exactly};
 use super::violation::Violation;
 use super::world::{LifeEnd, Line, World};
 
+pub(crate) use recorded::tell_beginning;
 pub use recorded::{NotTold, tell_recorded};
 
 use arranged::PlannedFault;

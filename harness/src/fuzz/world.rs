@@ -564,7 +564,7 @@ impl<'a> World<'a> {
     }
 
     /// Somebody has written to the backing file between two lives.
-    fn modify_backing(&mut self, seconds: i64) {
+    pub(crate) fn modify_backing(&mut self, seconds: i64) {
         for (&path, content) in &mut self.truth.backing {
             modify(content);
             self.host.install(path, content.clone());

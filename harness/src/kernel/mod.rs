@@ -12,6 +12,7 @@
 //! - [`again`]: a finding's case, tried once more. [`wanted`] says whether it shows.
 //! - [`ubd`]: the driver of a running kernel as any other; [`brings_up`] has a replay come by it.
 //! - [`faults_met`]: what the host has failed in.
+//! - [`against`]: kernel and model side by side, operation by operation.
 //! - `files`: a case's files in the mounted directory, and what is asked of them in a case's words.
 //!
 //! # Why the words of the guest and the operations of its driver have one order
@@ -22,6 +23,7 @@
 //! be heard late, which demands less of what a crash leaves, and nothing wrong.
 
 pub mod again;
+pub mod against;
 pub mod brings_up;
 pub mod campaign;
 pub mod case;

@@ -5,8 +5,6 @@
 //! defects are known by where it is: what they show depends on the kernel's memory. For the others
 //! the model of the driver runs the same case with one defect at a time.
 
-use std::collections::BTreeMap;
-
 use driver::linux::{Defect, Defects};
 use driver::units::{Sector, SectorCount, SectorRange};
 
@@ -15,8 +13,7 @@ use crate::fuzz::case::{Case, Image};
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::explore::Search;
 use crate::fuzz::recorded::{
-    Deed, GuestOperation, GuestRequest, GuestWord, Recording, Witnessed, deeds_after,
-    numbered_after,
+    GuestOperation, GuestWord, Recording, Witnessed, numbered_after, requests_after,
 };
 use crate::fuzz::running_kernel::{OnKernel, on_kernel};
 use crate::fuzz::violation::{Kind, Violation};
@@ -145,12 +142,7 @@ fn left_by_failure(case: &Case, recordings: &[Recording], violation: &Violation)
     let mut is_written_since = false;
     for (at, (life, recording)) in case.lives.iter().zip(recordings).enumerate() {
         let sectors = case.image.sectors;
-        let deeds = deeds_after(numbered_after(at), life, sectors, recording.longest);
-        let requests = deeds.into_iter().filter_map(|deed| match deed {
-            Deed::Submit(asked) => Some((asked.number, asked)),
-            _ => None,
-        });
-        let requests: BTreeMap<u32, GuestRequest> = requests.collect();
+        let requests = requests_after(numbered_after(at), life, sectors, recording.longest);
         for word in &recording.witnessed {
             let Witnessed::Guest(GuestWord::Ended { number, errno, .. }) = word else {
                 continue;

@@ -183,3 +183,45 @@ impl MountedTree {
         self.carry_out(OperationKind::SetAttributes, change)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mount::Limits;
+    use crate::sim::tree::{EntryName, Moment, NewNode, ROOT, Tree};
+    use crate::sim::{Assumptions, Fault, FaultRule};
+
+    #[test]
+    fn to_zero_a_range_is_one_operation_and_fails_as_one() {
+        let mut tree = Tree::new(Assumptions::default());
+        let file = tree.next_number();
+        let create = TreeChange::Create {
+            name: EntryName {
+                directory: ROOT,
+                name: "a".into(),
+            },
+            node: file,
+            what: NewNode::File,
+            attributes: Attributes::default(),
+        };
+        let len = Bytes(8192);
+        for (at, change) in [(0, create), (1, TreeChange::SetLen { file, len })] {
+            tree.carry_out(at, Moment::default(), &change).unwrap();
+        }
+        let mut mounted = MountedTree::new(tree, Limits::default());
+        mounted.keep_answered();
+        let mode = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        let fails = FaultRule::nth("a", OperationKind::ZeroRange, 1, Fault::Io);
+        mounted.fail_by(&[fails]);
+        let mut zero = || mounted.allocate(file, 0, (512, 1024), mode.bits());
+        assert!(zero().is_ok());
+        assert!(zero().is_err());
+        let answered = mounted.take_answered();
+        let told = answered
+            .iter()
+            .map(|it| (it.kind, it.range.len.0, it.errno));
+        let zeroed = |errno| (OperationKind::ZeroRange, 1024, errno);
+        let expected = [zeroed(None), zeroed(Some(5))];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
+}

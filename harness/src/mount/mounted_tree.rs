@@ -186,8 +186,8 @@ impl MountedTree {
     }
 
     /// Carries the changes out that one request is made of. Rules take it for one operation, on
-    /// these bytes of the file. What fails takes the place of the first change; where all of it is
-    /// done and then fails, of the last.
+    /// these bytes of the file, and it is noted as one. What fails takes the place of the first
+    /// change; where all of it is done and then fails, of the last.
     pub(super) fn carry_out_all(
         &mut self,
         kind: OperationKind,
@@ -202,14 +202,23 @@ impl MountedTree {
             Some(Fault::IoAfter) => changes.len().saturating_sub(1),
             _ => 0,
         };
-        for (place, change) in changes.into_iter().enumerate() {
+        let noted_before = self.answered.as_ref().map_or(0, Vec::len);
+        let mut changes = changes.into_iter().enumerate();
+        let result = changes.try_for_each(|(place, change)| {
             let suffered = match fault.filter(|_| place == fails_at) {
                 Some(fault) => self.suffered(fault, &change),
                 None => Suffered::Nothing,
             };
-            self.carry_out_as(kind, change, suffered)?;
+            self.carry_out_as(kind, change, suffered)
+        });
+        if let Some(answered) = &mut self.answered
+            && let Some(error) = answered.last().map(|last| last.errno)
+            && let Some(first) = answered.get_mut(noted_before)
+        {
+            first.errno = error;
+            answered.truncate(noted_before + 1);
         }
-        Ok(())
+        result
     }
 
     /// Carries a change out, or what takes its place, and notes it.

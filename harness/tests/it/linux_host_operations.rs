@@ -9,7 +9,7 @@ use driver::driver::Driver;
 use driver::host::OperationKind;
 use driver::linux::{Defect, Defects, Kernel, LinuxUbd, OpenSpec, Step, bring_up};
 use driver::units::{Bytes, Sector, SectorCount};
-use harness::sim::{FileContent, SimFile, SimHost, Survivors};
+use harness::sim::{Fault, FaultPlan, FaultRule, FileContent, SimFile, SimHost, Survivors};
 
 /// 16 MiB; the bitmap is one page.
 const SECTORS: u64 = 32768;
@@ -82,6 +82,51 @@ fn operations(host: &SimHost, device: &mut LinuxUbd<SimFile>, request: Request) 
     log(host)
 }
 
+/// Operations that a kernel's host sees, of those that were done since the last time.
+fn seen(host: &SimHost) -> Vec<String> {
+    let unseen = ["open", "lock", "length", "metadata", "give mode"];
+    let is_seen = |line: &String| !unseen.iter().any(|it| line.starts_with(it));
+    log(host).into_iter().filter(is_seen).collect()
+}
+
+#[test]
+fn a_device_is_opened_by_one_read_of_its_header_and_one_of_its_bitmap() {
+    let host = host();
+    let mut cow = host.content("cow").unwrap();
+    let (cow_file, backing) = (Path::new("cow"), Some(Path::new("disk")));
+    let spec = spec(Kernel::Linux6_12);
+    host.record();
+    let open = || bring_up(&host, cow_file, backing, &spec, Defects::LINUX_6_12).map(drop);
+    open().unwrap();
+    let expected = [
+        "read cow 0+4136".to_owned(),
+        format!("read cow {BITMAP}+4096"),
+    ];
+    assert_eq!(seen(&host), expected);
+    // A file that is shorter is asked for as much.
+    cow.set_len(Bytes(100));
+    host.install("cow", cow);
+    assert!(open().is_err());
+    assert_eq!(seen(&host), ["read cow 0+4136"]);
+}
+
+#[test]
+fn a_header_that_has_just_been_written_is_not_read_again() {
+    let host = host();
+    let (cow, backing) = (Path::new("new"), Some(Path::new("disk")));
+    let spec = spec(Kernel::Linux6_12);
+    host.record();
+    bring_up(&host, cow, backing, &spec, Defects::LINUX_6_12).unwrap();
+    let last = DATA + SECTORS * 512 - 1;
+    let expected = [
+        "create new".to_owned(),
+        "write new 0+4128".to_owned(),
+        format!("write new {last}+1"),
+        format!("read new {BITMAP}+4096"),
+    ];
+    assert_eq!(seen(&host), expected);
+}
+
 #[test]
 fn a_read_of_32_kib_over_a_clean_map_is_eight_reads_of_a_page() {
     for defects in [Defects::LINUX_6_12, Defects::none()] {
@@ -149,6 +194,33 @@ fn in_the_last_word_the_two_last_are_written() {
     let mut device = device(&host, Defects::LINUX_6_12);
     let log = operations(&host, &mut device, write(SECTORS - 1, 1));
     assert_eq!(log[1], format!("write cow {}+16", DATA - 16));
+}
+
+#[test]
+fn after_a_short_read_the_request_goes_on_by_what_was_asked_for_last() {
+    let short = || {
+        let read = OperationKind::Read;
+        FaultPlan::at([FaultRule::nth("disk", read, 0, Fault::ShortRead(700))])
+    };
+    for (defects, rest, next) in [
+        (Defects::LINUX_6_12, 0, 3396),
+        (Defects::LINUX_6_12.without(Defect::LastRunOffset), 0, 4096),
+        (
+            Defects::LINUX_6_12.without(Defect::ShortReadRestart),
+            700,
+            4096,
+        ),
+    ] {
+        let host = host();
+        let mut device = device(&host, defects);
+        host.set_faults(short());
+        let expected = [
+            "read disk 0+4096".to_owned(),
+            format!("read disk {rest}+3396"),
+            format!("read disk {next}+4096"),
+        ];
+        assert_eq!(operations(&host, &mut device, read(0, 16)), expected);
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ use super::{ImageError, Watch, backing_change, report};
 pub enum StockVerdict {
     /// It uses it.
     Accepts,
+    /// It opens it, and hangs when something is written: its bitmap has one word.
+    HangsAtWrite,
     /// It refuses it: the header's size is not that of the backing file.
     RefusesSize {
         /// The header's.
@@ -41,6 +43,11 @@ pub enum StockVerdict {
     /// It cannot reach the data, which starts here.
     CannotReach(FileOffset),
 }
+
+/// Bytes of a word of the bitmap. Where a bitmap has no more, Linux reads the word before it in
+/// memory at the first write. Linux 6.1 was seen to hang then: nothing is mapped there, and UML
+/// takes the fault for one that renewing the mapping cures.
+const ONE_WORD: Bytes = Bytes(8);
 
 /// What stock UML looks at of a backing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +70,7 @@ pub fn stock_verdict(geometry: &Geometry, backing: BackingFacts) -> StockVerdict
         };
     }
     match u32::try_from(backing.modified_seconds) {
+        Ok(_) if geometry.bitmap_len <= ONE_WORD => StockVerdict::HangsAtWrite,
         Ok(_) => StockVerdict::Accepts,
         Err(_) => StockVerdict::RefusesTime {
             seconds: backing.modified_seconds,
@@ -74,6 +82,12 @@ impl std::fmt::Display for StockVerdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StockVerdict::Accepts => f.write_str("takes it"),
+            StockVerdict::HangsAtWrite => write!(
+                f,
+                "takes it, and hangs at the first write: Linux 6.1 does where the bitmap has {} bytes \
+                 or fewer, as on a device of up to 64 sectors",
+                ONE_WORD.0
+            ),
             StockVerdict::RefusesSize { size, backing } => {
                 write!(f, "refuses it: it has {size}, its backing file {backing}")
             }

@@ -24,6 +24,7 @@ use super::super::page::PageFile;
 use super::super::temporary::TemporaryDirectory;
 use super::super::uml_programs::programs;
 use super::super::{Failure, Verdict, wrong_usage};
+use super::against;
 use super::keeper::progress;
 use super::report::{repeating, tell_count};
 use super::{Args, ResizerArg};
@@ -31,16 +32,18 @@ use super::{Args, ResizerArg};
 /// Cases, if nothing is said of them: a kernel lives tens of them in a second, and not thousands.
 const CASES: u64 = 200;
 
-/// Runs the campaign.
-pub(super) fn search(args: &Args) -> Result<Verdict, Failure> {
-    if let Some(what) = not_with_the_kernel(args) {
-        return Ok(wrong_usage(format!("{what}: not with --driver kernel")));
-    }
+/// A campaign on a kernel, and the directory that it takes.
+pub(super) struct Prepared {
+    pub(super) campaign: Campaign,
+    _temporary: TemporaryDirectory,
+}
+
+/// Finds all that a campaign takes. The directory for findings is made.
+pub(super) fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let programs = programs(args.kernel.as_deref()).map_err(Failure::operation)?;
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
-    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
     let parent = std::env::temp_dir();
     let temporary = TemporaryDirectory::new_in(&parent, "ubdlab-kernel-");
     let temporary = temporary.map_err(|error| not_created(&parent, &error))?;
@@ -60,25 +63,42 @@ pub(super) fn search(args: &Args) -> Result<Verdict, Failure> {
         programs,
         directory: temporary.path().to_owned(),
     };
+    Ok(Prepared {
+        campaign,
+        _temporary: temporary,
+    })
+}
+
+/// Runs the campaign.
+pub(super) fn search(args: &Args) -> Result<Verdict, Failure> {
+    if let Some(what) = not_with_the_kernel(args) {
+        return Ok(wrong_usage(format!("{what}: not with --driver kernel")));
+    }
+    if let Some(against) = args.against {
+        return against::search(args, against.driver());
+    }
+    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
+    let prepared = prepare(args)?;
+    let campaign = &prepared.campaign;
     let interrupt = Interrupt::catch();
     let is_asked = Arc::new(move || interrupt.is_asked());
     let mut kept = Kept {
         directory: args.out.as_deref(),
-        bar: progress(stop),
+        bar: progress(campaign.stop),
         files: Vec::new(),
         failure: None,
     };
-    let outcome = run(&campaign, is_asked, &mut |cases, found| {
+    let outcome = run(campaign, is_asked, &mut |cases, found| {
         kept.take(cases, found)
     });
     kept.bar.finish_and_clear();
     let outcome = outcome.map_err(Failure::operation)?;
-    let report = Report::of(&campaign, &outcome, &kept.files);
+    let report = Report::of(campaign, &outcome, &kept.files);
     match args.json {
         true => output::json(&report)?,
         false => output::lines(&report),
     }
-    page.write(|| Ok(fuzz_page(&page_of(&campaign, &outcome, &kept.files)?)))?;
+    page.write(|| Ok(fuzz_page(&page_of(campaign, &outcome, &kept.files)?)))?;
     kept.failure.map_or(Ok(()), Err)?;
     Ok(match (interrupt::signal(), outcome.findings.is_empty()) {
         (Some(signal), _) => Verdict::EndedBySignal(signal),

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::fuzz::case::{Case, FORMAT};
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::story::{Told, tell};
+use crate::kernel::against::difference::{self, DifferenceFile};
 use crate::kernel::finding::{self as kernel, FindingFile};
 use crate::report::{ToldFinding, finding_page};
 
@@ -77,6 +78,25 @@ fn repeat_recorded(
     Ok(verdict(&told))
 }
 
+/// Compares once more what was recorded of a kernel with the model, and tells how they differ.
+fn repeat_difference(file: &Path, text: &str, json: bool) -> Result<Verdict, Failure> {
+    let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
+    let parsed = serde_json::from_str::<DifferenceFile>(text);
+    let kept = parsed.map_err(|error| wrong(error.to_string()))?;
+    kept.check().map_err(wrong)?;
+    let (compared, told) = kept
+        .tell()
+        .map_err(|error| wrong(format!("recording.{error}")))?;
+    match json {
+        true => output::json(&compared.difference)?,
+        false => output::lines(&told),
+    }
+    Ok(match compared.difference {
+        Some(_) => Verdict::ViolationFound,
+        None => Verdict::Good,
+    })
+}
+
 fn show(told: &Told, json: bool) -> Result<(), Failure> {
     match json {
         true => output::json(&told.violation)?,
@@ -109,11 +129,17 @@ fn read(file: &Path) -> Result<(String, String), Failure> {
 /// Repeats the case in `file`, and tells its story.
 pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
     let wrong = wrong_file(file);
+    let is_paged = page.is_some();
     let page = PageFile::begin(page, None, &[file])?;
     let (format, text) = read(file)?;
     match format.as_str() {
         FORMAT => {}
         kernel::FORMAT => return repeat_recorded(file, &text, json, page),
+        difference::FORMAT if is_paged => {
+            let what = "found a difference of a kernel and a model, which has no page (--report)";
+            return Err(wrong(what.to_owned()));
+        }
+        difference::FORMAT => return repeat_difference(file, &text, json),
         other => {
             return Err(wrong(format!(
                 "found format {other:?}, expected {FORMAT:?}"

@@ -87,6 +87,22 @@ pub fn tell_recorded(
     })
 }
 
+/// Tells what the first life of a case begins with.
+pub(crate) fn tell_beginning(case: &Case, events: &mut Vec<Event>) {
+    introduce_image(case, events);
+    if let Some(life) = case.lives.first() {
+        tell_life_begins(0, life, events);
+    }
+}
+
+fn tell_life_begins(number: usize, life: &Life, events: &mut Vec<Event>) {
+    events.push(Event::Life(number + 1));
+    events.extend(arranged::backing(life.backing).map(Event::Arranged));
+    let faults = life.faults.iter();
+    let faults = faults.map(|fault| format!("planned fault: {}", PlannedFault(fault)));
+    events.extend(faults.map(Event::Arranged));
+}
+
 /// A story under way.
 struct Telling<'a> {
     world: World<'a>,
@@ -106,11 +122,7 @@ impl Telling<'_> {
         mending: Mending,
     ) -> Result<Option<SimHost>, NotTold> {
         let (world, events) = (&mut self.world, &mut self.events);
-        events.push(Event::Life(number + 1));
-        events.extend(arranged::backing(life.backing).map(Event::Arranged));
-        let faults = life.faults.iter();
-        let faults = faults.map(|fault| format!("planned fault: {}", PlannedFault(fault)));
-        events.extend(faults.map(Event::Arranged));
+        tell_life_begins(number, life, events);
         world.story = Some(Vec::new());
         let unit = world.case().assumptions.unit();
         let is_last = number + 1 == world.case().lives.len();

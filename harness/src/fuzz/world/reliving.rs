@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use driver::blk::{Operation, split};
 use driver::host::{Access, HostFile, HostNames, OperationKind};
 use driver::units::{Bytes, FileOffset, FileRange, SectorCount, SectorRange};
-use driver::{any_of, exact_count, system_words};
+use driver::{any_of, exact_count};
 
 use crate::plain_format::CowFile;
 use crate::sim::{SimFile, SimHost};
@@ -19,8 +19,8 @@ use super::super::device::{Device, DidNotOpen, Opening};
 use super::super::history::{Change, Held, Moment, RequestOutcome};
 use super::super::paths::COW;
 use super::super::recorded::{
-    Deed, Ending, GuestRequest, GuestWord, HostRecord, Recording, Witnessed, content, deeds_after,
-    numbered_after,
+    Ending, GuestRequest, GuestWord, HostRecord, Recording, Witnessed, content, error_words,
+    numbered_after, requests_after,
 };
 use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
@@ -122,16 +122,12 @@ impl World<'_> {
             self.modify_backing(seconds);
         }
         let (sectors, longest) = (self.case.image.sectors, recording.longest);
-        let deeds = deeds_after(numbered_after(number), life, sectors, longest);
-        let asked = deeds.into_iter().filter_map(|deed| match deed {
-            Deed::Submit(asked) => Some((asked.number, asked)),
-            _ => None,
-        });
+        let asked = requests_after(numbered_after(number), life, sectors, longest);
         let mut reliving = Reliving {
             world: self,
             observer,
             mending,
-            asked: asked.collect(),
+            asked,
             in_flight: BTreeMap::new(),
             failures: 0,
             files: BTreeMap::new(),
@@ -365,7 +361,7 @@ impl Reliving<'_, '_, '_> {
             return Ok(());
         }
         let refused = DidNotOpen {
-            why: format!("the guest was told: {}", words(errno)),
+            why: format!("the guest was told: {}", error_words(errno)),
             died: false,
         };
         check_opened(
@@ -426,14 +422,14 @@ impl Reliving<'_, '_, '_> {
             beside,
         } = recalled;
         self.world.tell(|| {
-            let how = errno.map_or_else(|| "done".to_owned(), words);
+            let how = errno.map_or_else(|| "done".to_owned(), error_words);
             Line::Request(format!("request {number} completed: {how}"))
         });
         let operation = asked.operation();
         if let Some(errno) = errno
             && failures == self.failures
         {
-            let how = words(errno);
+            let how = error_words(errno);
             let what = format!(
                 "request {number}, {}, ended with \"{how}\" and no fault explains it",
                 told(asked)
@@ -475,8 +471,4 @@ impl Reliving<'_, '_, '_> {
 
 fn told(asked: GuestRequest) -> String {
     said(asked.operation(), asked.range())
-}
-
-fn words(errno: i32) -> String {
-    system_words(std::io::Error::from_raw_os_error(errno))
 }

@@ -36,6 +36,24 @@ fn a_new_image_is_an_empty_one_with_room_to_grow() {
 }
 
 #[test]
+fn of_a_device_whose_bitmap_has_one_word_it_is_said_that_stock_uml_hangs() {
+    let sandbox = Sandbox::new();
+    let hangs = "takes it, and hangs at the first write: Linux 6.1 does where the bitmap has 8 bytes \
+                 or fewer, as on a device of up to 64 sectors";
+    for (sectors, verdict) in [(64, hangs), (65, "takes it")] {
+        sandbox.write_backing("backing", sectors * 512);
+        let said = sandbox.succeeds(&["image", "create", "@cow", "--backing", "@backing"]);
+        assert!(
+            said.ends_with(&format!("\nstock UML {verdict}\n")),
+            "{said}"
+        );
+        let info = sandbox.json(&["image", "info", "@cow"]);
+        assert_eq!(info["stock_uml"], verdict);
+        std::fs::remove_file(sandbox.path("cow")).unwrap();
+    }
+}
+
+#[test]
 fn the_room_to_grow_can_be_chosen() {
     let sandbox = Sandbox::new();
     sandbox.write_backing("backing", SIZE);

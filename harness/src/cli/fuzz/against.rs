@@ -1,0 +1,193 @@
+//! `ubdlab fuzz --driver kernel --against MODEL`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use driver::OneLine;
+use serde::Serialize;
+
+use crate::figures::{counted, time};
+use crate::fuzz::case::DriverName;
+use crate::kernel::against::Difference;
+use crate::kernel::against::campaign::{Found, Outcome, run};
+use crate::kernel::against::difference::check_model;
+
+use super::super::interrupt::{self, Interrupt};
+use super::super::output::{self, InLines};
+use super::super::output_file::OutputFile;
+use super::super::{Failure, Verdict, wrong_usage};
+use super::Args;
+use super::keeper::progress;
+use super::kernel::prepare;
+use super::report::repeating;
+
+/// Runs the campaign.
+pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failure> {
+    if let Err(why) = check_model(against) {
+        return Ok(wrong_usage(format!("--against: {why}")));
+    }
+    let prepared = prepare(args)?;
+    let campaign = &prepared.campaign;
+    let interrupt = Interrupt::catch();
+    let is_asked = Arc::new(move || interrupt.is_asked());
+    let bar = progress(campaign.stop);
+    let (mut files, mut failure) = (Vec::new(), None);
+    let outcome = run(campaign, against, is_asked, &mut |cases, found| {
+        bar.set_position(cases);
+        let Some(found) = found else {
+            return;
+        };
+        let written = args.out.as_deref().map(|directory| write(directory, found));
+        files.push(match written.transpose() {
+            Ok(file) => file,
+            Err(error) => {
+                failure.get_or_insert(error);
+                None
+            }
+        });
+    });
+    bar.finish_and_clear();
+    let outcome = outcome.map_err(Failure::operation)?;
+    let report = Report::of(against, campaign.seed, &outcome, &files);
+    match args.json {
+        true => output::json(&report)?,
+        false => output::lines(&report),
+    }
+    failure.map_or(Ok(()), Err)?;
+    Ok(
+        match (interrupt::signal(), outcome.differences.is_empty()) {
+            (Some(signal), _) => Verdict::EndedBySignal(signal),
+            (None, true) => Verdict::Good,
+            (None, false) => Verdict::ViolationFound,
+        },
+    )
+}
+
+/// Writes a difference into the directory for findings.
+fn write(directory: &Path, found: &Found) -> Result<PathBuf, Failure> {
+    let file = directory.join(format!("kernel-difference-{}.json", found.seed));
+    let text = serde_json::to_string(&found.file).map_err(Failure::operation)?;
+    OutputFile::create(&file)?.write_whole(&(text + "\n"))?;
+    Ok(file)
+}
+
+/// What a campaign came to.
+#[derive(Serialize)]
+struct Report {
+    driver: &'static str,
+    against: &'static str,
+    kernel: String,
+    seed: u64,
+    cases: u64,
+    boots: u64,
+    /// What has agreed.
+    requests: u64,
+    host_operations: u64,
+    sectors_read: u64,
+    elapsed_ns: u64,
+    /// Why cases were not compared to their ends, and how many.
+    cut_short: BTreeMap<&'static str, u64>,
+    cases_with_differences: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by_signal: Option<u8>,
+    differences: Vec<DifferenceReport>,
+}
+
+#[derive(Serialize)]
+struct DifferenceReport {
+    seed: u64,
+    #[serde(flatten)]
+    difference: Difference,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+}
+
+impl Report {
+    fn of(against: DriverName, seed: u64, outcome: &Outcome, files: &[Option<PathBuf>]) -> Report {
+        let differences = outcome.differences.iter().zip(files);
+        let differences = differences.map(|(found, file)| DifferenceReport {
+            seed: found.seed,
+            difference: found.file.difference.clone(),
+            file: file.clone(),
+        });
+        Report {
+            driver: "kernel",
+            against: against.name(),
+            kernel: outcome.kernel.clone(),
+            seed,
+            cases: outcome.cases,
+            boots: outcome.boots,
+            requests: outcome.requests,
+            host_operations: outcome.host_operations,
+            sectors_read: outcome.sectors_read,
+            elapsed_ns: outcome.elapsed_ns,
+            cut_short: outcome.cut_short.clone(),
+            cases_with_differences: outcome.cases_with_differences,
+            ended_by_signal: interrupt::signal(),
+            differences: differences.collect(),
+        }
+    }
+}
+
+impl InLines for Report {}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "fuzzed     {}", OneLine(&self.kernel))?;
+        writeln!(f, "against    the model {}", self.against)?;
+        writeln!(
+            f,
+            "lived      {} from seed {} in {}, {}",
+            counted(self.cases, "case"),
+            self.seed,
+            time(self.elapsed_ns),
+            counted(self.boots, "boot")
+        )?;
+        writeln!(
+            f,
+            "agreed     {}, {}, {} read",
+            counted(self.requests, "request"),
+            counted(self.host_operations, "host operation"),
+            counted(self.sectors_read, "sector")
+        )?;
+        for (why, cases) in &self.cut_short {
+            let cases = counted(*cases, "case");
+            writeln!(f, "cut short  {cases}: {why}")?;
+        }
+        if let Some(signal) = self.ended_by_signal {
+            writeln!(f, "ended      early, by signal {signal}")?;
+        }
+        match self.differences.len() {
+            0 => writeln!(f, "found      no difference")?,
+            found => writeln!(
+                f,
+                "found      {}, in {}",
+                counted(found as u64, "difference"),
+                counted(self.cases_with_differences, "case")
+            )?,
+        }
+        for DifferenceReport {
+            seed,
+            difference,
+            file,
+        } in &self.differences
+        {
+            writeln!(f, "\n  seed {seed}, witnessed[{}]", difference.at)?;
+            writeln!(f, "    the kernel {}", OneLine(&difference.kernel))?;
+            writeln!(f, "    the model {}", OneLine(&difference.model))?;
+            if let Some(file) = file {
+                writeln!(f, "    {}", repeating(file))?;
+            }
+        }
+        if self.differences.iter().any(|found| found.file.is_none()) {
+            writeln!(
+                f,
+                "\nWith --out DIR differences are kept, each with its recording, and --repro tells \
+                 their stories."
+            )?;
+        }
+        Ok(())
+    }
+}
