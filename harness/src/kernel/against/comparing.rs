@@ -69,6 +69,8 @@ pub(super) struct Comparing<'a> {
     pub(super) is_opened_anew: bool,
     /// The bitmap in the COW file, as the kernel has read it.
     pub(super) bitmap: Range<u64>,
+    /// A header was written over that bitmap before it was read: see rule 4 of `opening`.
+    pub(super) is_clobbered: bool,
     /// Files of the model's host, open to do to them what was done to the kernel's.
     pub(super) files: BTreeMap<String, SimFile>,
     /// What the guest was to do, by number.
@@ -109,6 +111,7 @@ impl<'a> Comparing<'a> {
             refused: None,
             is_opened_anew: false,
             bitmap: 0..0,
+            is_clobbered: false,
             files: BTreeMap::new(),
             asked: asked.unwrap_or_default(),
             in_flight: BTreeMap::new(),
@@ -156,6 +159,10 @@ impl<'a> Comparing<'a> {
         if self.working.is_none() {
             match self.phase {
                 Phase::Opening if self.begins_opening(record) => return self.open(),
+                Phase::Opening if self.is_clobbered => {
+                    self.at += 1;
+                    return Ok(());
+                }
                 Phase::Opening => self.read_by_itself(record)?,
                 Phase::Serving => self.begin(record)?,
                 Phase::Over => {}

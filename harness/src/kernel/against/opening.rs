@@ -8,7 +8,10 @@
 //! 3. *Partitions.* The kernel reads whole pages by itself, each with a request. Its segments are
 //!    blocks of the device: of the most bytes, up to a page, that its size is a multiple of. Which
 //!    pages these are is taken from the recording.
-//! 4. *A raw disk.* Where the COW file alone is named, and its header cannot be read, Linux takes
+//! 4. *A header over a bitmap.* What comes in a header after the path is what the kernel's memory
+//!    held. A header that is written over the bitmap of V1 or V2 (backing-switch-clobbers-v1-v2)
+//!    leaves such bits. Until the device is opened again, what is read of it is not compared.
+//! 5. *A raw disk.* Where the COW file alone is named, and its header cannot be read, Linux takes
 //!    the file for a raw disk, which the model has none of.
 
 use std::collections::VecDeque;
@@ -26,7 +29,7 @@ use crate::sim::{Call, Fault, FaultPlan};
 use super::asked::{Asked, is_seen};
 use super::comparing::{Comparing, Phase, Stop, asks_for, differs};
 
-/// Rule 4.
+/// Rule 5.
 const RAW: &str = "the kernel takes the COW file for a raw disk, which the model has none of";
 
 /// The bits that a short read of the bitmap has not brought are what memory held.
@@ -50,6 +53,7 @@ impl Comparing<'_> {
         let records: VecDeque<HostRecord> = self.records().cloned().collect();
         self.device = None;
         self.bitmap = 0..0;
+        self.is_clobbered = false;
         self.files.clear();
         self.host.take_log();
         let mut expected = records.clone();
@@ -58,7 +62,7 @@ impl Comparing<'_> {
         let opened = Device::open(&self.host, self.case, self.opening);
         self.host.set_faults(FaultPlan::default());
         let log = self.host.take_log();
-        let mut is_short = false;
+        let (mut is_short, mut header) = (false, 0);
         for logged in log.iter().filter(|it| is_seen(it.call.kind)) {
             let asked = Asked::called(&logged.call);
             let Some(Witnessed::Host(record)) = self.recording.witnessed.get(self.at) else {
@@ -70,7 +74,11 @@ impl Comparing<'_> {
             }
             self.compare_written(record)?;
             let is_bitmap = record.kind == OperationKind::Read.name() && record.at != 0;
+            if record.kind == OperationKind::Write.name() && record.at == 0 {
+                header = record.len;
+            }
             if is_bitmap {
+                self.is_clobbered = record.at < header;
                 self.bitmap = record.at..record.at + record.len;
             }
             is_short |= is_bitmap && record.errno.is_none() && record.done < record.len;
