@@ -29,6 +29,7 @@ pub const fn on_kernel(defect: Defect) -> OnKernel {
         Defect::FlushNoop
         | Defect::UnorderedPublish
         | Defect::ErrorLeavesBit
+        | Defect::BitmapWriteNeverRetried
         | Defect::LastRunOffset
         | Defect::ShortReadRestart
         | Defect::OneWordUnderflow
@@ -46,9 +47,8 @@ pub const fn on_kernel(defect: Defect) -> OnKernel {
         Defect::LimitBeforeHeader => CannotShow("since 6.9 only"),
         Defect::V3WideLayout => CannotShow("repaired in 2005"),
         Defect::MtimeSeconds => CannotShow("6.1 compares all of it"),
-        Defect::BitmapWriteNeverRetried
-        | Defect::ZeroWriteIsSuccess
-        | Defect::FailedDiscardLeavesBits => NotReached("TODO"),
+        Defect::ZeroWriteIsSuccess => NotReached("in no case of 300"),
+        Defect::FailedDiscardLeavesBits => NotReached("in no case of 300"),
     }
 }
 

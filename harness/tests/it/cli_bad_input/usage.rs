@@ -77,7 +77,7 @@ fn a_directory_for_a_benchmark_of_replays_needs_files() {
 fn values_that_are_none() {
     misused(
         &["replay", "@trace", "--driver", "fast"],
-        "invalid value 'fast' for '--driver <DRIVER>'\n  [possible values: ordered, linux-6.12, linux-2.6]",
+        "invalid value 'fast' for '--driver <DRIVER>'\n  [possible values: ordered, linux-6.12, linux-2.6, kernel]",
     );
     for depth in ["0", "65"] {
         misused(
