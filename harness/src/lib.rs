@@ -15,6 +15,8 @@
 //! - [`plain_format`]: the COW format a second time, with nothing of the driver's code;
 //! - [`mod@bench`]: measuring, in turns with other programs;
 //! - [`report`]: pages of replays and findings, with [`strip`], a device as a row of cells;
+//! - [`shard`]: work that is cut into shards for any number of machines, and their results put
+//!   together;
 //! - [`cli`]: the command line. [`clock`] is the wall clock, and [`random`] gives numbers from a
 //!   seed; [`figures`] are numbers as people read them; `locked` takes locks;
 //!   `programs` finds other programs.
@@ -44,6 +46,7 @@ pub mod random;
 pub mod replay;
 pub mod report;
 pub mod serve;
+pub mod shard;
 pub mod sim;
 mod sparse;
 pub mod stamp;

@@ -163,7 +163,7 @@ pub(super) struct DriverArgs<D: ChosenDriver> {
         value_parser = one_of(names_of_drivers()),
         hide_possible_values = true
     )]
-    defect: Vec<String>,
+    pub(super) defect: Vec<String>,
 
     /// Who carries out what the device asks of its files
     #[arg(long, value_enum, default_value_t = IoArg::Auto)]

@@ -9,6 +9,7 @@ mod ctl;
 mod demo;
 mod descriptor;
 mod device_arg;
+mod document;
 mod driver_arg;
 mod fuzz;
 mod generate;

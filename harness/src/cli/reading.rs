@@ -26,30 +26,30 @@ pub(super) struct Reading {
     /// Which event of a request's life counts, where the trace has several [default: the first
     /// of these that the trace has]
     #[arg(long, value_enum)]
-    event: Option<EventArg>,
+    pub(super) event: Option<EventArg>,
     /// Go on where the recorder says that it lost events; an error otherwise
     #[arg(long)]
-    allow_lost_events: bool,
+    pub(super) allow_lost_events: bool,
     /// Leave out lines and records that are wrong, and count them; an error otherwise
     #[arg(long)]
-    skip_bad: bool,
+    pub(super) skip_bad: bool,
     /// Leave out the first N requests, of those that --from and --to let through
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    skip: u64,
+    pub(super) skip: u64,
     /// Take at most N requests
     #[arg(long, value_name = "N")]
-    limit: Option<u64>,
+    pub(super) limit: Option<u64>,
     /// Take only requests at TIME or later, counted from the trace's first request: 1.5s, 20ms,
     /// 300us, 7ns, or seconds without unit
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    from: Option<Nanoseconds>,
+    pub(super) from: Option<Nanoseconds>,
     /// Take only requests before TIME
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    to: Option<Nanoseconds>,
+    pub(super) to: Option<Nanoseconds>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum EventArg {
+pub(super) enum EventArg {
     /// block_rq_issue, blkparse's D: handed to the driver
     Issue,
     /// block_bio_queue, blkparse's Q: asked for by the file system

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Subcommand, ValueEnum};
 use driver::device_spec::DeviceSpec;
 use driver::open::{OpenError, OpenOptions};
 use driver::size::parse_device_size;
@@ -19,6 +19,7 @@ use crate::replay::{
     Allowed, Options, Pace, PastEnd, ReplayDriver, Report, ResizeAt, Session, SessionError,
 };
 use crate::report::{ReplayPage, replay_page};
+use crate::shard::Shard;
 use crate::stamp::Coverage;
 use crate::trace::{DeviceChoice, Devices, Known, summarize};
 
@@ -38,7 +39,11 @@ use super::{Failure, Verdict, output, wrong_usage};
 
 use given_device::{WhichFile, absolute, device_files};
 
+mod each;
 mod given_device;
+mod merge;
+mod options_text;
+mod volumes_text;
 
 /// Replay a recorded trace through a driver, compare every sector with a model, and resize
 /// the device on the way
@@ -50,16 +55,57 @@ mod given_device;
 /// Without --device and --memory the device is made for the replay, in files: a backing file
 /// that is stamped likewise and a COW file over it, under a directory of the system's
 /// temporary files that is removed at the end, or under --out, where they stay.
+///
+/// With --each-device each volume of a trace of many is replayed by itself, on a device of its own,
+/// and --shard takes some of the volumes, for any number of machines; ubdlab replay merge puts
+/// their results together. (A trace with the name `merge` is ./merge.)
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(mut_arg("io", |io| io.conflicts_with("memory")))]
 #[command(after_long_help = after_long_help())]
 pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// The trace, in any format that ubdlab trace reads, or - for standard input
-    trace: PathBuf,
+    #[arg(required = true)]
+    trace: Option<PathBuf>,
 
     /// Replay only requests to this device of the trace, named as ubdlab trace info lists it
     #[arg(long, value_name = "DEVICE")]
     trace_device: Option<DeviceChoice>,
+
+    /// Replay the requests to each device of the trace by themselves, as --trace-device does with
+    /// one
+    ///
+    /// Each device that ubdlab trace info lists, a volume, is replayed on a device of its own: in
+    /// memory with --memory, or in files, with --out in a directory of their own below DIR. A
+    /// volume that cannot be replayed does not end the others. The trace is read once to list its
+    /// volumes, and for each volume as often as in a replay of it alone. The result is a table of
+    /// all volumes, worst first, and with --json a document that ubdlab replay merge reads. It
+    /// comes at the end: a signal before that ends all, and takes the results of this run with it.
+    #[arg(long, conflicts_with_all = ["device", "trace_device"])]
+    each_device: bool,
+
+    /// Replay only shard K of the N that the volumes are cut into
+    ///
+    /// Volume n, in the order in which ubdlab trace info lists them, from 0, is one of shard K if n
+    /// modulo N is K - 1, so that all shards together are all volumes, whatever N is. They need
+    /// nothing of each other. ubdlab replay merge puts together what they print with --json.
+    #[arg(long, value_name = "K/N", requires = "each_device")]
+    shard: Option<Shard>,
+
+    /// Volumes that are replayed side by side, from 1 to 1024 [default: 1]
+    ///
+    /// Each takes memory of its own, up to --memory-limit, and they slow each other down: times and
+    /// rates are then those of a busy machine.
+    #[arg(
+        long,
+        value_name = "J",
+        requires = "each_device",
+        value_parser = clap::value_parser!(u64).range(1..=1024)
+    )]
+    jobs: Option<u64>,
 
     #[command(flatten)]
     reading: Reading,
@@ -165,7 +211,7 @@ pub(super) struct Args {
     speed: Option<f64>,
 
     /// How many requests are in flight at once, from 1 to 64
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=64))]
+    #[arg(long, default_value_t = USUAL_DEPTH, value_parser = clap::value_parser!(u64).range(1..=64))]
     depth: u64,
 
     /// Switch the COW file to the backing file in --device: write its path and modification
@@ -204,6 +250,14 @@ pub(super) struct Args {
     report: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    Merge(merge::Args),
+}
+
+/// Requests in flight if nothing is said of them.
+const USUAL_DEPTH: u64 = 32;
+
 fn after_long_help() -> String {
     let names = listed("Names that --defect takes, beside none", names_of_drivers());
     format!("{EXAMPLES}\n\n{names}")
@@ -221,6 +275,8 @@ Examples:
   ubdlab replay traces/sqlite-wal.ubdtrace --driver kernel
   ubdlab replay recorded.ubdtrace --pace recorded --speed 10
   zcat old.csv.gz | ubdlab replay - --memory --past-end wrap
+  ubdlab replay volumes.csv --each-device --memory --shard 3/8 --json >3.json
+  ubdlab replay merge 1.json 2.json 3.json 4.json 5.json 6.json 7.json 8.json
 
 Sizes take K, M, G, T, P and E, powers of 1024, and fractions: 2.5G, 1TiB.";
 
@@ -305,6 +361,13 @@ impl Args {
         if self.memory && driver == ReplayDriver::RealKernel {
             return Err("--memory: not with --driver kernel, which has its files on disk".into());
         }
+        if self.each_device && driver == ReplayDriver::RealKernel {
+            return Err(
+                "--each-device: not with --driver kernel, which replays one volume, with \
+                 --trace-device"
+                    .into(),
+            );
+        }
         Ok(driver)
     }
 
@@ -382,23 +445,50 @@ impl Args {
         }
     }
 
-    fn replay(&self, driver: ReplayDriver) -> Result<Replayed, Failure> {
+    /// Volumes that are replayed side by side.
+    fn jobs(&self) -> u64 {
+        self.jobs.unwrap_or(1)
+    }
+
+    /// Replays on a device that is made for it: in memory, or in files in `out`, or in temporary
+    /// ones. Where they are is told to `in_files`.
+    fn on_made_device(
+        &self,
+        session: &Session<'_>,
+        kernel: Option<&Kernel>,
+        out: Option<&Path>,
+        in_files: impl FnOnce(&Path),
+    ) -> Result<Result<Report, SessionError>, Failure> {
+        if self.memory {
+            return Ok(session.in_memory(self.size));
+        }
+        in_directory(out, |directory| {
+            in_files(directory);
+            match kernel {
+                None => session.on_files(directory, self.size),
+                Some(kernel) => session.on_files_by(directory, self.size, &kernel.brings),
+            }
+        })
+    }
+
+    fn replay(&self, path: &Path, driver: ReplayDriver) -> Result<Replayed, Failure> {
         let devices = self.trace_device.clone().map(Devices::Only);
         let options = self.reading.options(devices.unwrap_or_default());
-        self.check_kind()?;
-        let trace = Rereadable::new(&self.trace)?;
+        check_kind(path)?;
+        let trace = Rereadable::new(path)?;
         let known = Known {
             discards: driver.discards() || !self.skip_unsupported,
         };
         let open_trace = || Ok(known.of(self.reading.selection().of(trace.open(&options)?)));
-        let read = [files_of(&self.trace), device_files(self.device.as_ref())].concat();
+        let read = [files_of(path), device_files(self.device.as_ref())].concat();
         let page = PageFile::begin(self.report.as_deref(), self.out.as_deref(), &read)?;
         // Told apart before any file is made.
         let described = open_trace().map_err(Failure::operation)?;
         let description = described.description().text.clone();
         drop(described);
         let device = self.trace_device.as_ref();
-        (self.reading).check_something_is_taken(&self.trace, device, open_trace)?;
+        self.reading
+            .check_something_is_taken(path, device, open_trace)?;
         let shown = Shown::new(None);
         let session = Session {
             trace: &open_trace,
@@ -429,17 +519,16 @@ impl Args {
                 tell_what_is_lacking(&spec.file, belonged, Belongings::at(&spec.file));
             }
             report
-        } else if self.memory {
-            session.in_memory(self.size)
         } else {
-            in_directory(self.out.as_deref(), |directory| {
-                device = files_in(directory);
-                fate = Some(fate_of_files(self.out.is_some()));
-                match &kernel {
-                    None => session.on_files(directory, self.size),
-                    Some(kernel) => session.on_files_by(directory, self.size, &kernel.brings),
-                }
-            })?
+            self.on_made_device(
+                &session,
+                kernel.as_ref(),
+                self.out.as_deref(),
+                |directory| {
+                    device = files_in(directory);
+                    fate = Some(fate_of_files(self.out.is_some()));
+                },
+            )?
         };
         let report = report.map_err(|error| self.failure(driver, trace.name(), error))?;
         if report.requests == 0 {
@@ -447,7 +536,7 @@ impl Args {
             let requests = summarize(trace.as_mut())
                 .map_err(Failure::operation)?
                 .requests;
-            let nothing = (self.reading).if_nothing_was_read(&self.trace, requests, &*trace)?;
+            let nothing = self.reading.if_nothing_was_read(path, requests, &*trace)?;
             nothing.into_iter().for_each(output::remark);
         }
         page.write(|| {
@@ -506,20 +595,20 @@ impl Args {
             error => Failure::operation(error),
         }
     }
+}
 
-    /// The trace is read more than once, so it has to be a file, or is kept in one; what is
-    /// none is not waited for.
-    fn check_kind(&self) -> Result<(), Failure> {
-        let kind = std::fs::metadata(&self.trace).map(|metadata| metadata.file_type());
-        if kind.is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
-            return Err(Failure(format!(
-                "{}: found a FIFO, socket or device, expected a regular file: \
-                 a replay reads its trace more than once",
-                driver::shown(&self.trace)
-            )));
-        }
-        Ok(())
+/// The trace is read more than once, so it has to be a file, or is kept in one; what is none is not
+/// waited for.
+fn check_kind(path: &Path) -> Result<(), Failure> {
+    let kind = std::fs::metadata(path).map(|metadata| metadata.file_type());
+    if kind.is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
+        return Err(Failure(format!(
+            "{}: found a FIFO, socket or device, expected a regular file: \
+             a replay reads its trace more than once",
+            driver::shown(path)
+        )));
     }
+    Ok(())
 }
 
 /// What `--driver kernel` takes.
@@ -550,6 +639,11 @@ const WHY_REFUSED: &str = "the device takes no writes there: it is read-only (fl
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let trace = match (&args.command, &args.trace) {
+        (Some(Command::Merge(args)), _) => return merge::run(args),
+        (None, Some(trace)) => trace,
+        (None, None) => return Ok(wrong_usage("expected the name of a trace".into())),
+    };
     let driver = args.driver().and_then(|driver| {
         args.check_effects()?;
         Ok(driver)
@@ -558,7 +652,10 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         Ok(driver) => driver,
         Err(what) => return Ok(wrong_usage(what)),
     };
-    let replayed = args.replay(driver)?;
+    if args.each_device {
+        return each::run(args, trace, driver);
+    }
+    let replayed = args.replay(trace, driver)?;
     if let Some(note) = &replayed.report.backing_note {
         output::remark(format_args!("note: {note}"));
     }

@@ -27,6 +27,7 @@ mod session_error;
 pub mod stamp_host;
 pub mod timeline;
 mod verify;
+pub mod volumes;
 
 pub use bring_up::{BringsUp, OrderedBut, Pipe, Reopened, ReplayDriver};
 pub(crate) use bring_up::{Model, left_to_a_kernel};

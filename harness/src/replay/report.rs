@@ -3,7 +3,7 @@
 mod text;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::device::Taken;
 use crate::figures::{counted, time};
@@ -149,7 +149,7 @@ impl ResizeReport {
 }
 
 /// Latency percentiles, a set for each kind of request.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latencies {
     /// Reads.
     pub read: Percentiles,
@@ -162,7 +162,7 @@ pub struct Latencies {
 }
 
 /// Percentiles in nanoseconds; zeros when there was nothing to measure.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// How many were measured.
     pub count: u64,

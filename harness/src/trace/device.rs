@@ -88,6 +88,18 @@ impl DeviceChoice {
     }
 }
 
+/// This one, whatever is in its name.
+impl From<&Device> for DeviceChoice {
+    fn from(device: &Device) -> DeviceChoice {
+        let (text, number, id) = match device {
+            Device::Number(number) => (number.to_string().into(), Some(*number), None),
+            Device::Id(id) => (id.to_string().into(), None, Some(*id)),
+            Device::Name(name) => (name.clone(), None, None),
+        };
+        DeviceChoice { text, number, id }
+    }
+}
+
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -118,9 +130,25 @@ pub enum Devices {
     TheOnly,
     /// This one. Of a trace that does not tell devices apart, that is an error.
     Only(DeviceChoice),
-    /// All: to list and count them.
+    /// All: to list and count them, as far as they are listed.
     All,
+    /// All: each is listed, to be read by itself afterwards.
+    Each,
 }
+
+impl Devices {
+    /// The most devices that are listed; requests to others are counted together.
+    pub(super) const fn most_listed(&self) -> usize {
+        match self {
+            Devices::TheOnly | Devices::Only(_) | Devices::All => 1024,
+            Devices::Each => MOST_DEVICES,
+        }
+    }
+}
+
+/// The most devices of a trace that are read each by itself. A name is at most a line of 4096
+/// bytes.
+pub const MOST_DEVICES: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {
@@ -139,5 +167,8 @@ mod tests {
         assert!(choice("/dev/sda").is(&Device::Name("/dev/sda".into())));
         assert_eq!(DeviceNumber::unpack(8 << 20 | 16).to_string(), "8,16");
         assert!("".parse::<DeviceChoice>().is_err());
+        for device in [number, Device::Id(12), Device::Name("".into())] {
+            assert!(DeviceChoice::from(&device).is(&device));
+        }
     }
 }

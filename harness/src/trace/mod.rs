@@ -50,7 +50,7 @@ pub use bundled::Bundled;
 pub use compact::{CompactReader, TraceHeader, TraceWriter};
 pub use description::{Description, Units};
 pub use detect::Format;
-pub use device::{Device, DeviceChoice, DeviceNumber, Devices};
+pub use device::{Device, DeviceChoice, DeviceNumber, Devices, MOST_DEVICES};
 pub use error::{Place, TraceError};
 pub use event::Event;
 pub use generate::{Generator, Workload};

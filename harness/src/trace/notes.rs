@@ -10,9 +10,6 @@ use super::device::Device;
 use super::record::Record;
 use super::served::ServedCounts;
 
-/// The most devices that are listed; requests to others are counted together.
-pub const MAX_DEVICES: usize = 1024;
-
 /// What was noticed in the part of a trace that has been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
@@ -39,7 +36,7 @@ pub struct Notes {
     pub lost: u64,
     /// The devices that requests went to, those that were not chosen among them.
     pub devices: BTreeMap<Device, DeviceCounts>,
-    /// Requests to devices beyond the first [`MAX_DEVICES`].
+    /// Requests to devices past the number of those that are listed.
     pub requests_to_other_devices: u64,
     /// Who asked, and how requests ended, where the trace tells.
     pub served: ServedCounts,
@@ -62,9 +59,10 @@ impl Notes {
         self.events[event.index()] > 0
     }
 
-    /// Counts a request to `device`; there is no record if the request is wrong.
-    pub(super) fn count_device(&mut self, device: &Device, record: Option<&Record>) {
-        if self.devices.len() == MAX_DEVICES && !self.devices.contains_key(device) {
+    /// Counts a request to `device`, of which `most` are listed; there is no record if the request
+    /// is wrong.
+    pub(super) fn count_device(&mut self, device: &Device, most: usize, record: Option<&Record>) {
+        if self.devices.len() == most && !self.devices.contains_key(device) {
             self.requests_to_other_devices += 1;
             return;
         }

@@ -48,7 +48,7 @@ fn chosen(
 ) -> Box<dyn TraceSource> {
     match &options.devices {
         Devices::Only(choice) => OfDevice::of(source, name, choice),
-        Devices::TheOnly | Devices::All => source,
+        Devices::TheOnly | Devices::All | Devices::Each => source,
     }
 }
 

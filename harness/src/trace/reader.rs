@@ -110,10 +110,11 @@ impl<D: Decoder> Reader<D> {
         }
         let converted = self.convert(entry);
         if let Some(device) = &entry.device {
-            self.notes
-                .count_device(device, converted.as_ref().ok().map(|(record, _)| record));
+            let most = self.options.devices.most_listed();
+            let record = converted.as_ref().ok().map(|(record, _)| record);
+            self.notes.count_device(device, most, record);
             match &self.options.devices {
-                Devices::All => {}
+                Devices::All | Devices::Each => {}
                 Devices::Only(choice) if choice.is(device) => {}
                 Devices::Only(_) => return Ok(None),
                 Devices::TheOnly => {

@@ -42,6 +42,7 @@ const COMMANDS: &[&[&str]] = &[
     &["image", "compare"],
     &["man"],
     &["replay"],
+    &["replay", "merge"],
     &["serve"],
     &["trace"],
     &["trace", "info"],
