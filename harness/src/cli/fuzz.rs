@@ -22,12 +22,12 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use driver::units::SECTOR_SIZE;
 
-use crate::fuzz::campaign::shard::Shard;
 use crate::fuzz::case::{DriverName, Resizer};
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::generate::Subject;
 use crate::fuzz::guard::is_guarded;
 use crate::fuzz::selection::described;
+use crate::shard::Shard;
 use crate::sim::Assumptions;
 
 use super::driver_arg::{AnyDriverArg, DriverArg, NO_KERNEL};

@@ -1,6 +1,6 @@
 //! Many cases, on all cores, until a number of cases or a time is reached. Cases have numbers, and
 //! what each of them shows depends on nothing else: so the result is the same with one job and with
-//! several, in one piece and in [`shard`]s, in one sitting and in several.
+//! several, in one piece and in shards, in one sitting and in several.
 //!
 //! `workers` are the threads, to which a `dealer` deals out cases; `chain` runs one of them and
 //! `total` adds up. A [`result`] is a document, which [`merge`] adds to others; what a
@@ -14,7 +14,6 @@ pub mod identity;
 pub mod merge;
 pub mod record;
 pub mod result;
-pub mod shard;
 mod total;
 mod workers;
 
@@ -31,9 +30,9 @@ use super::parts::{Unwatched, Watch};
 use super::subject::Subject;
 use super::violation::{Kind, Violation};
 
+use crate::shard::Shard;
 use chain::{Chain, Known, Links};
 use dealer::Dealer;
-use shard::Shard;
 use total::Total;
 use workers::{Event, RunOne, Workers};
 

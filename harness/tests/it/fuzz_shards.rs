@@ -5,11 +5,11 @@ use driver::linux::Defects;
 use harness::fuzz::campaign::merge::{check, merge};
 use harness::fuzz::campaign::record::FindingRecord;
 use harness::fuzz::campaign::result::CampaignResult;
-use harness::fuzz::campaign::shard::Shard;
 use harness::fuzz::campaign::{Campaign, run};
 use harness::fuzz::case::DriverName;
 use harness::fuzz::defect::CaseDefect;
 use harness::fuzz::generate::Subject;
+use harness::shard::Shard;
 use serde_json::{Value, json};
 
 use crate::support::cli::Sandbox;

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::fuzz::campaign::record::FindingRecord;
-use crate::fuzz::campaign::shard::Shard;
 use crate::fuzz::campaign::{Campaign, Finding, Recipient, State, Stop};
 use crate::fuzz::case::Case;
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::violation::Kind;
+use crate::shard::Shard;
 
 use super::super::output_file::OutputFile;
 use super::super::{Failure, interrupt};

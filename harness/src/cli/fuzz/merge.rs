@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::fuzz::campaign::merge::{check, merge};
 use crate::fuzz::campaign::result::{CampaignResult, FORMAT};
-use crate::fuzz::campaign::shard::Shard;
+use crate::shard::Shard;
 
 use super::super::output_file::not_created;
 use super::super::page::PageFile;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::fuzz::campaign::result::CampaignResult;
-use crate::fuzz::campaign::shard::Shard;
 use crate::fuzz::campaign::{self, Campaign, Stop};
 use crate::report::fuzz_page;
+use crate::shard::Shard;
 
 use super::super::driver_arg::DriverArg;
 use super::super::interrupt::{self, Interrupt};

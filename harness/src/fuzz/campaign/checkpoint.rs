@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Campaign;
 use super::identity::{Difference, Identity};
-use super::shard::Shard;
 use super::total::State;
+use crate::shard::Shard;
 
 /// What the document says first.
 pub const FORMAT: &str = "ubdlab fuzz checkpoint 1";

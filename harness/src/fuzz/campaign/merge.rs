@@ -11,7 +11,7 @@ use super::super::finding::Key;
 use super::identity::Difference;
 use super::record::FindingRecord;
 use super::result::{CampaignResult, FORMAT, Shards};
-use super::shard::{MOST_SHARDS, Shard};
+use crate::shard::{MOST_SHARDS, Shard};
 
 /// Why results do not add up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

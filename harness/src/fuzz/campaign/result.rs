@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::super::coverage::Coverage;
 use super::identity::{Identity, Until};
 use super::record::FindingRecord;
-use super::shard::Shard;
 use super::{Campaign, CampaignOutcome};
+use crate::shard::Shard;
 
 /// What the document says first. Later versions of the program read it; fields that an earlier one
 /// does not know it passes over.

@@ -10,7 +10,7 @@ use super::super::finding::{Finding, Key};
 use super::chain::Chain;
 use super::finished::Finished;
 use super::record::FindingRecord;
-use super::shard::Shard;
+use crate::shard::Shard;
 
 /// How much was done.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
