@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{self, Started};
+use crate::shard::Shard;
 
 use super::coverage::Coverage;
 use super::explore::{Explored, explore_watched};
@@ -30,7 +31,6 @@ use super::parts::{Unwatched, Watch};
 use super::subject::Subject;
 use super::violation::{Kind, Violation};
 
-use crate::shard::Shard;
 use chain::{Chain, Known, Links};
 use dealer::Dealer;
 use total::Total;

@@ -75,7 +75,7 @@ impl Wanted {
             self.mending,
             seed,
         )?;
-        Ok(is_it.then(|| (*found, violation)))
+        Ok(is_it.then_some((*found, violation)))
     }
 
     /// What a recorded case shows that crashes as it says, if it is that.

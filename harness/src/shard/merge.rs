@@ -173,7 +173,7 @@ pub enum NotWhole {
         /// The first one.
         first: PathBuf,
         /// Why it does not.
-        why: NotAdded,
+        why: Box<NotAdded>,
     },
     /// A shard is in two files.
     #[error("{}: found shard {shard}, which is in {} too", shown(.file), shown(.other))]
@@ -245,7 +245,7 @@ pub fn merge<R: OfShards>(results: impl IntoIterator<Item = (PathBuf, R)>) -> Re
                     work,
                     file,
                     first,
-                    why,
+                    why: Box::new(why),
                 });
             }
         }

@@ -245,6 +245,7 @@ fn reads_that_are_made_one_request_mislead_each_other() {
     // It goes on seven sectors after the first, where its last run began.
     witnessed.push(ended(of_life[1].number, None, &page(7)));
     let recording = Recording {
+        longest: 8,
         witnessed,
         ..recording()
     };

@@ -138,7 +138,8 @@ fn what_is_missing_doubled_or_foreign_is_named() {
         change(&mut results[1].replay);
         refused(results)
     };
-    let changes: [(fn(&mut Identity), &str); 4] = [
+    type Change = (fn(&mut Identity), &'static str);
+    let changes: [Change; 4] = [
         (
             |it| it.version = "9.9".into(),
             concat!("version: found 9.9, expected ", env!("CARGO_PKG_VERSION")),

@@ -93,6 +93,10 @@ pub fn check_and_repair<H: ImageHost>(
     }
 }
 
+/// What is found, and the device that it is found in, which holds the lock; none if the file does
+/// not open.
+type Examined<F> = (Vec<Finding>, Option<Ordered<F>>);
+
 struct Check<'a, H> {
     host: &'a H,
     path: &'a Path,
@@ -100,13 +104,7 @@ struct Check<'a, H> {
 }
 
 impl<H: ImageHost> Check<'_, H> {
-    /// What is found, and the device that it is found in, which holds the lock; none if the file
-    /// does not open.
-    fn findings(
-        &self,
-        read_only: bool,
-        watch: Watch<'_>,
-    ) -> Result<(Vec<Finding>, Option<Ordered<H::File>>), ImageError> {
+    fn findings(&self, read_only: bool, watch: Watch<'_>) -> Result<Examined<H::File>, ImageError> {
         let alone = OpenOptions {
             without_backing: true,
             ..options(self.reach.trust)

@@ -77,7 +77,7 @@ impl Comparing<'_> {
     fn follows(&self, chain: &[(u32, usize)], next: (u32, usize)) -> bool {
         let parts = || chain.iter().filter_map(|&it| self.part(it));
         let (Some((_, next)), Some((_, last)), Some(device)) =
-            (self.part(next), parts().last(), &self.device)
+            (self.part(next), parts().next_back(), &self.device)
         else {
             return false;
         };

@@ -92,12 +92,11 @@ fn defects_of(kernel: &str) -> Defects {
 
 /// The version in `Linux (none) 6.1.176 #1 Sat ..`.
 fn version(kernel: &str) -> Option<(u32, u32)> {
-    let numbers = kernel.split_whitespace().find_map(|word| {
+    kernel.split_whitespace().find_map(|word| {
         let (major, rest) = word.split_once('.')?;
         let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
         Some((major.parse().ok()?, minor.parse().ok()?))
-    });
-    numbers
+    })
 }
 
 #[cfg(test)]

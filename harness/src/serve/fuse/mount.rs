@@ -4,7 +4,7 @@
 //! or not. Whoever still has a file of it open gets errors from then on: the kernel is told to end
 //! the connection, where it lets us, and otherwise the connection ends with the process. A second
 //! signal ends the process at once, and takes the mount with it ([`unfinished`]). After SIGKILL,
-//! and what is like it, a process that was started for that takes it away ([`Unmounter`]). Where
+//! and what is like it, a process that was started for that takes it away (`Unmounter`). Where
 //! that was killed too, a mount stays behind, which answers nothing. It is noticed when the
 //! directory is to be used again, and the message has the command that clears it.
 
