@@ -147,7 +147,7 @@ mod tests {
         let mut faults = FaultsMet::default();
         let all = [
             met("cow", 0, Fault::Io),
-            met("cow", 4136, Fault::ShortWrite(0)),
+            met("cow", 8192, Fault::ShortWrite(0)),
             met("cow", 12288, Fault::NoSpace),
             met("cow", 16384, Fault::NoSpace),
             met("backing", 0, Fault::Io),
