@@ -195,28 +195,42 @@ impl MountedTree {
         changes: Vec<TreeChange>,
     ) -> Result<(), Errno> {
         let fault = self.fault(kind, Some(file), None, range);
-        if let (Some(fault), true) = (fault, changes.is_empty()) {
-            return Err(error_of(fault));
-        }
         let fails_at = match fault {
             Some(Fault::IoAfter) => changes.len().saturating_sub(1),
             _ => 0,
         };
         let noted_before = self.answered.as_ref().map_or(0, Vec::len);
-        let mut changes = changes.into_iter().enumerate();
-        let result = changes.try_for_each(|(place, change)| {
-            let suffered = match fault.filter(|_| place == fails_at) {
-                Some(fault) => self.suffered(fault, &change),
-                None => Suffered::Nothing,
+        let result = match fault {
+            Some(fault) if changes.is_empty() => Err(error_of(fault)),
+            _ => {
+                let mut changes = changes.into_iter().enumerate();
+                changes.try_for_each(|(place, change)| {
+                    let suffered = match fault.filter(|_| place == fails_at) {
+                        Some(fault) => self.suffered(fault, &change),
+                        None => Suffered::Nothing,
+                    };
+                    self.carry_out_as(kind, change, suffered)
+                })
+            }
+        };
+        if let Some(answered) = &mut self.answered {
+            // What lies past the end of the file is asked for, and changes nothing.
+            let all_of_it = match kind {
+                OperationKind::Allocate => TreeChange::Reserve { file, range },
+                _ => TreeChange::PunchHole { file, range },
             };
-            self.carry_out_as(kind, change, suffered)
-        });
-        if let Some(answered) = &mut self.answered
-            && let Some(error) = answered.last().map(|last| last.errno)
-            && let Some(first) = answered.get_mut(noted_before)
-        {
-            first.errno = error;
-            answered.truncate(noted_before + 1);
+            let first = answered.drain(noted_before..).next();
+            answered.push(Answered {
+                kind,
+                node: Some(file),
+                range,
+                read: 0,
+                change: match result {
+                    Ok(()) => Some(all_of_it),
+                    Err(_) => first.and_then(|first| first.change),
+                },
+                errno: result.as_ref().err().map(|error| error.code()),
+            });
         }
         result
     }
