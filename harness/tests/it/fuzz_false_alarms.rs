@@ -129,3 +129,55 @@ fn a_large_device_may_be_zeroed_time_and_again_on_a_host_without_zero_range() {
     }));
     assert_eq!(run_exactly(&case), Ok(()));
 }
+
+/// It was reported as shorter than its data area: a power cut took back a shrink whose directory
+/// could not be synced, and by which the device had lost its partial last sector. The grow after it
+/// was killed where the file had been cut to its whole sectors.
+#[test]
+fn a_grow_may_cut_off_a_partial_sector_that_a_power_cut_has_brought_back() {
+    const REACHED_THE_DISK: &str = "\
+        101001110011100000011000001110000011100111100010101000101100\
+        110001111110100001111010000111110010110010001000001010110";
+    let fate = |bit| if bit == '1' { "whole" } else { "lost" };
+    let fates: Vec<_> = REACHED_THE_DISK.chars().map(fate).collect();
+    let shrink = |sectors, alignment| {
+        json!({ "resize": {
+            "sectors": sectors, "strategy": "rebuild", "window": 1000, "alignment": alignment,
+        } })
+    };
+    let write = json!({ "write": { "start": 0, "count": 1, "fua": false } });
+    let mut actions = vec![shrink(1, 0), json!("finish-resize")];
+    actions.resize(64, write);
+    actions.push(json!({ "write-zeroes": { "start": 0, "count": 1 } }));
+    actions.extend([shrink(2, 16384), json!("drain"), json!("step-resize")]);
+    let power_cut = json!({
+        "position": 69, "change": 54,
+        "survivors": { "files": { "4": fates }, "names": { "/disk": [false, false] } },
+    });
+    let fails = json!({
+        "file": "any", "kind": "sync_directory", "bytes": null, "occurrence": { "from": 0 },
+        "fault": "failed_sync",
+    });
+    let grow = json!({ "sectors": 9, "strategy": "auto", "window": 1000, "alignment": 16384 });
+    let case = case(json!({
+        "format": "ubdlab case 1",
+        "driver": "ordered",
+        "assumptions": {},
+        "retries": true,
+        "image": {
+            "sectors": 8, "version": "v3", "alignment": 4096, "extension": false, "dirty": [],
+            "partial": 497,
+        },
+        "lives": [
+            {
+                "synchronous": true, "actions": actions, "resize_faults": [fails],
+                "end": { "power-cut": power_cut },
+            },
+            {
+                "actions": [{ "resize": grow }, "step-resize"],
+                "end": { "kill": { "position": 2, "change": 1 } },
+            },
+        ],
+    }));
+    assert_eq!(run_exactly(&case), Ok(()));
+}

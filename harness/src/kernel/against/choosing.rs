@@ -28,15 +28,16 @@ struct Fit {
     is_alike: bool,
     /// And it ends as the guest will hear.
     is_whole: bool,
-    /// Its requests of whose end the guest has heard before anything else is asked for.
-    heard: usize,
+    /// Its requests for which nothing is asked after that. A request that was merged with one that
+    /// fails asks for nothing by itself.
+    ask_no_more: usize,
 }
 
 impl Comparing<'_> {
     /// What the driver has got next of the requests in flight: rules 2 and 3. Nothing if none of
     /// them asks for what the recording has next.
     pub(super) fn choose(&self) -> Result<Chain, Stop> {
-        let (mut best, mut best_rank) = (Chain::new(), (false, 0, 0));
+        let (mut best, mut best_rank) = ((0, 0, Chain::new()), (false, 0, 0));
         let all = self.in_flight.iter().flat_map(|(&number, in_flight)| {
             let places = 0..in_flight.waiting.len();
             places.map(move |index| (number, index))
@@ -45,14 +46,12 @@ impl Comparing<'_> {
         let mut chains: Vec<Chain> = all.iter().map(|&one| vec![one]).collect();
         while let Some(chain) = chains.pop() {
             let fit = self.fit(&chain)?;
-            let rank = (fit.is_whole, fit.alike, fit.heard);
-            // Of those that are alike the shortest, and of these the earliest.
-            let is_better = rank > best_rank
-                || rank == best_rank
-                    && fit.alike > 0
-                    && (chain.len(), &chain) < (best.len(), &best);
-            if is_better {
-                (best, best_rank) = (chain.clone(), rank);
+            let rank = (fit.is_whole, fit.alike, fit.ask_no_more);
+            // Of those that are alike the shortest, and of these the one that ends first.
+            let order = (chain.len(), self.last_end(&chain), chain.clone());
+            let is_better = rank > best_rank || rank == best_rank && order < best;
+            if fit.alike > 0 && is_better {
+                (best, best_rank) = (order, rank);
             }
             if fit.is_alike {
                 let follows = |next: &&(u32, usize)| self.follows(&chain, **next);
@@ -64,7 +63,19 @@ impl Comparing<'_> {
                 chains.extend(longer);
             }
         }
-        Ok(best)
+        Ok(best.2)
+    }
+
+    /// Where in the recording the guest hears of the end of the last of these requests.
+    fn last_end(&self, chain: &[(u32, usize)]) -> usize {
+        let rest = self.recording.witnessed.get(self.at..).unwrap_or_default();
+        let is_end = |witnessed: &Witnessed| match witnessed {
+            Witnessed::Guest(GuestWord::Ended { number, .. }) => {
+                chain.iter().any(|(it, _)| it == number)
+            }
+            _ => false,
+        };
+        rest.iter().rposition(is_end).unwrap_or(usize::MAX)
     }
 
     /// A part that waits.
@@ -137,16 +148,37 @@ impl Comparing<'_> {
         };
         fit.is_alike = fit.alike > 0;
         fit.is_whole = fit.is_alike && self.ends_so(chain, &ended)?;
-        let words = rest.map_while(|witnessed| match witnessed {
-            Witnessed::Guest(word) => Some(word),
-            Witnessed::Host(_) => None,
-        });
-        let is_of_it = |word: &&GuestWord| match word {
-            GuestWord::Ended { number, .. } => chain.iter().any(|(it, _)| it == number),
-            _ => false,
-        };
-        fit.heard = words.filter(is_of_it).count();
+        for &one in chain {
+            fit.ask_no_more += usize::from(self.asks_no_more(one, rest.as_slice())?);
+        }
         Ok(fit)
+    }
+
+    /// Whether what a part asks for first is not in the rest of a recording, up to where the guest
+    /// hears of its end.
+    fn asks_no_more(&self, one: (u32, usize), rest: &[Witnessed]) -> Result<bool, Stop> {
+        let (Some((in_flight, part)), Some(device)) = (self.part(one), &self.device) else {
+            return Ok(true);
+        };
+        let mut forecast = device.forecast();
+        let taken = forecast.submit(in_flight.request(part, Tag(0)));
+        let Some(first) = taken.ok().and_then(|()| forecast.next_operation()) else {
+            return Ok(true);
+        };
+        let first = Asked::given(&first, self.backing());
+        for witnessed in rest {
+            match witnessed {
+                Witnessed::Guest(GuestWord::Ended { number, .. }) if *number == one.0 => break,
+                Witnessed::Guest(_) => {}
+                Witnessed::Host(record) => {
+                    let recorded = Asked::recorded(record).map_err(Stop::Wrong)?;
+                    if recorded.differs(&first, self.bitmap.end).is_none() {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Whether what the guest will hear of these requests is that they end so, and what they have
