@@ -349,7 +349,10 @@ fn consistent<'a>(
         return wrong(fields.size, "mark", found);
     }
     // A grow cuts off what lies in the place of a partial last sector before it makes a whole one.
-    let end = cow.layout.end.min(cow.layout.place(cow.layout.sectors));
+    let end = match truth.history.partial() {
+        Some(partial) => cow.layout.end.min(cow.layout.place(partial)),
+        None => cow.layout.end,
+    };
     let len = cow.file_len();
     if len < end && !case.image.ends_with_data {
         let found = format!("the file ends here, its data at byte {end}");

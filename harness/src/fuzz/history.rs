@@ -83,6 +83,8 @@ pub struct History {
     flushed: u64,
     /// The partial last sector of the device as it is, and what a grow makes of it.
     partial: Option<(u64, Held)>,
+    /// The one that it had at first.
+    partial_at_first: Option<(u64, Held)>,
 }
 
 /// When a request was submitted.
@@ -99,6 +101,7 @@ impl History {
             reads: BTreeSet::new(),
             flushed: 0,
             partial: None,
+            partial_at_first: None,
         }
     }
 
@@ -106,6 +109,7 @@ impl History {
     #[must_use]
     pub fn with_partial(mut self, grown: Held) -> History {
         self.partial = Some((self.len(), grown));
+        self.partial_at_first = self.partial;
         self
     }
 
@@ -159,6 +163,13 @@ impl History {
     /// The device has no partial last sector any more: a resize has cut it off.
     pub fn drop_partial(&mut self) {
         self.partial = None;
+    }
+
+    /// The device has the partial last sector again that it had at first, if it has as many whole
+    /// sectors as then: a crash has taken back the resize that had cut it off.
+    pub fn restore_partial(&mut self) {
+        let len = self.len();
+        self.partial = self.partial_at_first.filter(|(partial, _)| *partial == len);
     }
 
     /// What is submitted from now on comes after this moment.

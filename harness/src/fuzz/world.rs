@@ -526,6 +526,9 @@ impl<'a> World<'a> {
         };
         let is_gone = size.is_some_and(|size| size.is_multiple_of(SECTOR_SIZE));
         let may_be = std::mem::take(&mut self.may_lose_partial);
+        if !is_gone {
+            self.truth.history.restore_partial();
+        }
         if self.truth.history.partial().is_none() || !is_gone {
             return Ok(());
         }
