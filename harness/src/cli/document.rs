@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::Failure;
 
-/// The largest file that is read as a result.
+/// The largest file that is read as a result or a checkpoint. Each has a few hundred findings at
+/// most, of some kilobytes, or the figures of many volumes.
 const LARGEST: u64 = 256 << 20;
 
 /// What a command expects in the files that it is given.
@@ -49,25 +50,20 @@ impl Expected {
         Ok(documents)
     }
 
+    /// The document in a file.
+    ///
+    /// # Errors
+    /// That it cannot be read, or is no such document.
+    pub(super) fn read_one<T: DeserializeOwned>(&self, file: &Path) -> Result<T, Failure> {
+        self.document(file, self.value(file)?)
+    }
+
     /// What is in a file.
     fn value(&self, file: &Path) -> Result<Value, Failure> {
-        let failed = |doing: &str, error: &std::io::Error| {
-            let cause = driver::system_words(error);
-            Failure(format!("{}: {doing}: {cause}", driver::shown(file)))
-        };
-        let opened = File::open(file).map_err(|error| failed("opening", &error))?;
-        let mut bytes = Vec::new();
-        // One byte more tells a longer one, whatever its length says.
-        let read = opened.take(LARGEST + 1).read_to_end(&mut bytes);
-        read.map_err(|error| failed("reading", &error))?;
-        let (shown, what) = (driver::shown(file), self.what);
-        if bytes.len() as u64 > LARGEST {
-            return Err(Failure(format!(
-                "{shown}: found more than {LARGEST} bytes, expected {what}, which is shorter"
-            )));
-        }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Failure(format!("{shown}: not {what}: {error}")))
+        let text = text(file, LARGEST, self.what)?;
+        let what = self.what;
+        serde_json::from_str(&text)
+            .map_err(|error| Failure(format!("{}: not {what}: {error}", driver::shown(file))))
     }
 
     /// Whether this program has written it, and as something else.
@@ -102,8 +98,30 @@ impl Expected {
     }
 }
 
+/// The text of a file of at most `most` bytes, which is to hold `what`.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(super) fn text(file: &Path, most: u64, what: &str) -> Result<String, Failure> {
+    let wrong = |why: String| Failure(format!("{}: {why}", driver::shown(file)));
+    let opened = File::open(file)
+        .map_err(|error| wrong(format!("opening: {}", driver::system_words(error))))?;
+    let mut text = String::new();
+    // A length says nothing of a pipe or a device.
+    opened
+        .take(most + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| wrong(format!("reading: {}", driver::system_words(error))))?;
+    if text.len() as u64 > most {
+        return Err(wrong(format!(
+            "found more than {most} bytes, expected {what}, which has at most as many"
+        )));
+    }
+    Ok(text)
+}
+
 /// The format that a document says it has.
-fn format_of(value: &Value) -> Option<&str> {
+pub(super) fn format_of(value: &Value) -> Option<&str> {
     value.get("format").and_then(Value::as_str)
 }
 

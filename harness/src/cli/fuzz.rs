@@ -4,7 +4,6 @@ mod against;
 mod catalogue;
 mod checkpoint;
 mod defects;
-mod document;
 mod keeper;
 mod kernel;
 mod live;

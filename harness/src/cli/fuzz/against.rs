@@ -8,7 +8,7 @@ use std::sync::Arc;
 use driver::OneLine;
 use serde::Serialize;
 
-use crate::figures::{counted, time};
+use crate::figures::counted;
 use crate::fuzz::case::DriverName;
 use crate::kernel::against::Difference;
 use crate::kernel::against::campaign::{Found, Outcome, run};
@@ -21,7 +21,7 @@ use super::super::{Failure, Verdict, wrong_usage};
 use super::Args;
 use super::keeper::progress;
 use super::kernel::prepare;
-use super::report::repeating;
+use super::report::{repeating, tell_lived};
 
 /// Runs the campaign.
 pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failure> {
@@ -137,14 +137,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "fuzzed     {}", OneLine(&self.kernel))?;
         writeln!(f, "against    the model {}", self.against)?;
-        writeln!(
-            f,
-            "lived      {} from seed {} in {}, {}",
-            counted(self.cases, "case"),
-            self.seed,
-            time(self.elapsed_ns),
-            counted(self.boots, "boot")
-        )?;
+        tell_lived(f, self.cases, self.seed, self.elapsed_ns, self.boots)?;
         writeln!(
             f,
             "agreed     {}, {}, {} read",

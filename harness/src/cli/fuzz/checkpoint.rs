@@ -9,8 +9,8 @@ use crate::fuzz::campaign::checkpoint::{Checkpoint, FORMAT};
 use crate::fuzz::campaign::{Campaign, State};
 
 use super::super::Failure;
+use super::super::document::Expected;
 use super::super::output_file::OutputFile;
-use super::document;
 
 /// Between two times that the file is written, at the least.
 const EVERY: Duration = Duration::from_secs(5);
@@ -51,10 +51,12 @@ impl<'a> CheckpointFile<'a> {
             }
             Err(error) => return Err(self.not_from_here(driver::system_words(error))),
         }
-        let checkpoint: Checkpoint =
-            document::read(self.path, FORMAT, "a checkpoint of ubdlab fuzz").map_err(
-                |Failure(why)| Failure(format!("{why}; nothing was changed: {WAY_OUT}")),
-            )?;
+        let expected = Expected {
+            format: FORMAT,
+            what: "a checkpoint of ubdlab fuzz",
+        };
+        let unread = |Failure(why)| Failure(format!("{why}; nothing was changed: {WAY_OUT}"));
+        let checkpoint: Checkpoint = expected.read_one(self.path).map_err(unread)?;
         let state = checkpoint.state_of(campaign);
         state.map_err(|why| self.not_from_here(why))
     }

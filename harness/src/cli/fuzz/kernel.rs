@@ -8,7 +8,7 @@ use driver::OneLine;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::figures::{counted, grouped, time};
+use crate::figures::{counted, grouped};
 use crate::fuzz::campaign::Stop;
 use crate::fuzz::violation::Violation;
 use crate::kernel::campaign::{Campaign, Outcome, run};
@@ -26,7 +26,7 @@ use super::super::uml_programs::programs;
 use super::super::{Failure, Verdict, wrong_usage};
 use super::against;
 use super::keeper::progress;
-use super::report::{repeating, tell_count};
+use super::report::{repeating, tell_count, tell_lived};
 use super::{Args, ResizerArg};
 
 /// Cases, if nothing is said of them: a kernel lives tens of them in a second, and not thousands.
@@ -260,14 +260,7 @@ impl InLines for Report {}
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "fuzzed     {}", OneLine(&self.kernel))?;
-        writeln!(
-            f,
-            "lived      {} from seed {} in {}, {}",
-            counted(self.cases, "case"),
-            self.seed,
-            time(self.elapsed_ns),
-            counted(self.boots, "boot")
-        )?;
+        tell_lived(f, self.cases, self.seed, self.elapsed_ns, self.boots)?;
         writeln!(
             f,
             "recorded   {} of the kernel's driver, {}",

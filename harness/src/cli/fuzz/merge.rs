@@ -1,17 +1,15 @@
 //! `ubdlab fuzz merge`.
 
-use std::path::{Path, PathBuf};
-
-use serde_json::Value;
+use std::path::PathBuf;
 
 use crate::fuzz::campaign::merge::{check, merge};
 use crate::fuzz::campaign::result::{CampaignResult, FORMAT};
 use crate::shard::Shard;
 
+use super::super::document::Expected;
 use super::super::output_file::not_created;
 use super::super::page::PageFile;
 use super::super::{Failure, Verdict};
-use super::document;
 use super::keeper::Writer;
 use super::search::report;
 
@@ -46,19 +44,20 @@ pub(super) struct Args {
     report: Option<PathBuf>,
 }
 
-/// What one of the files is expected to be.
-const WHAT: &str = "a result of ubdlab fuzz --json";
+/// What the files are expected to be.
+const RESULT: Expected = Expected {
+    format: FORMAT,
+    what: "a result of ubdlab fuzz --json",
+};
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let mut files = Vec::new();
-    let mut results = Vec::new();
-    for given in &args.results {
-        for (file, value) in documents(given)? {
-            results.push((file.clone(), result(&file, value)?));
-            files.push(file);
-        }
+    let results: Vec<(PathBuf, CampaignResult)> = RESULT.read(&args.results)?;
+    for (file, result) in &results {
+        let wrong = |why| Failure(format!("{}: {why}", driver::shown(file)));
+        check(result).map_err(wrong)?;
     }
+    let files: Vec<PathBuf> = results.iter().map(|(file, _)| file.clone()).collect();
     let page = PageFile::begin(args.report.as_deref(), None, &files)?;
     let mut result = merge(results).map_err(Failure::operation)?;
     if let Some(directory) = &args.out {
@@ -69,50 +68,4 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
         }
     }
     report(&result, args.json, page)
-}
-
-/// What is in a file, or in those of a directory that may be results, in the order of their names.
-fn documents(given: &Path) -> Result<Vec<(PathBuf, Value)>, Failure> {
-    if !given.is_dir() {
-        return Ok(vec![(given.to_owned(), document::json(given, WHAT)?)]);
-    }
-    let wrong = |error: std::io::Error| {
-        let words = driver::system_words(error);
-        Failure(format!("{}: reading: {words}", driver::shown(given)))
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(given).map_err(wrong)? {
-        let file = entry.map_err(wrong)?.path();
-        let is_hidden = file
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-        if file
-            .extension()
-            .is_some_and(|extension| extension == "json")
-            && !is_hidden
-        {
-            files.push(file);
-        }
-    }
-    files.sort();
-    let mut documents = Vec::new();
-    for file in files {
-        let value = document::json(&file, WHAT)?;
-        // What this program has written there beside results.
-        let is_ours = |format: &str| format.starts_with("ubdlab ");
-        let is_other = |format: &str| is_ours(format) && !format.starts_with("ubdlab fuzz result ");
-        if !document::format(&value).is_some_and(is_other) {
-            documents.push((file, value));
-        }
-    }
-    Ok(documents)
-}
-
-/// The result in a file, run to its end.
-fn result(file: &Path, value: Value) -> Result<CampaignResult, Failure> {
-    let result: CampaignResult = document::of(file, value, FORMAT, WHAT)?;
-    match check(&result) {
-        Ok(()) => Ok(result),
-        Err(why) => Err(Failure(format!("{}: {why}", driver::shown(file)))),
-    }
 }

@@ -9,11 +9,12 @@ use crate::kernel::against::difference::{self, DifferenceFile};
 use crate::kernel::finding::{self as kernel, FindingFile};
 use crate::report::{ToldFinding, finding_page};
 
+use super::super::document;
 use super::super::output::{self, InLines};
 use super::super::page::PageFile;
 use super::super::{Failure, Verdict};
+use super::quietly;
 use super::report::repeating;
-use super::{document, quietly};
 
 /// Each of its events is on one line.
 impl InLines for Told {}
@@ -118,7 +119,7 @@ fn read(file: &Path) -> Result<(String, String), Failure> {
     let text = document::text(file, LARGEST_CASE, "a case")?;
     let value: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| wrong(format!("{NO_FINDING}: {error}")))?;
-    match document::format(&value) {
+    match document::format_of(&value) {
         Some(format) => Ok((format.to_owned(), text)),
         None => Err(wrong(format!(
             "{NO_FINDING}: found no format, expected {FORMAT:?}"

@@ -74,6 +74,23 @@ pub(super) fn repeating(file: &Path) -> String {
     format!("ubdlab fuzz --repro {}", driver::shown(file))
 }
 
+/// How many cases a kernel has lived, from which seed on.
+pub(super) fn tell_lived(
+    f: &mut fmt::Formatter<'_>,
+    cases: u64,
+    seed: u64,
+    elapsed_ns: u64,
+    boots: u64,
+) -> fmt::Result {
+    writeln!(
+        f,
+        "lived      {} from seed {seed} in {}, {}",
+        counted(cases, "case"),
+        time(elapsed_ns),
+        counted(boots, "boot")
+    )
+}
+
 /// How many violations were found, in how many cases.
 pub(super) fn tell_count(f: &mut fmt::Formatter<'_>, violations: usize, cases: u64) -> fmt::Result {
     match violations {

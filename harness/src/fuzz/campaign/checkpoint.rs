@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Campaign;
-use super::identity::{Difference, Identity};
+use super::identity::Identity;
 use super::total::State;
 use crate::shard::Shard;
+use crate::shard::merge::Difference;
 
 /// What the document says first.
 pub const FORMAT: &str = "ubdlab fuzz checkpoint 1";

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::defect::CaseDefect;
 use super::super::subject::Subject;
 use super::{Campaign, Stop};
+use crate::shard::merge::Difference;
 
 /// All that what a campaign finds depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,15 +52,6 @@ impl From<Until> for Stop {
     }
 }
 
-/// What two campaigns differ in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}: found {found}, expected {expected}")]
-pub struct Difference {
-    what: &'static str,
-    found: String,
-    expected: String,
-}
-
 impl Identity {
     /// That of a campaign of this program.
     pub fn of(campaign: &Campaign) -> Identity {
@@ -76,24 +68,24 @@ impl Identity {
     /// # Errors
     /// The first thing in which it differs.
     pub fn same_as(&self, expected: &Identity) -> Result<(), Difference> {
-        differs("version", &self.version, &expected.version)?;
+        Difference::check("version", &self.version, &expected.version)?;
         let (found, wanted) = (&self.subject, &expected.subject);
-        differs("driver", &found.driver.name(), &wanted.driver.name())?;
+        Difference::check("driver", &found.driver.name(), &wanted.driver.name())?;
         let names = |subject: &Subject| match subject.defects.is_empty() {
             true => "none".to_owned(),
             false => CaseDefect::names(&subject.defects).join(", "),
         };
-        differs("defects", &names(found), &names(wanted))?;
-        differs("resizer", &Json(&found.resizer), &Json(&wanted.resizer))?;
-        differs(
+        Difference::check("defects", &names(found), &names(wanted))?;
+        Difference::check("resizer", &Json(&found.resizer), &Json(&wanted.resizer))?;
+        Difference::check(
             "assumptions",
             &Json(&found.assumptions),
             &Json(&wanted.assumptions),
         )?;
-        differs("faults", &found.faults, &wanted.faults)?;
-        differs("lying_syncs", &found.lying_syncs, &wanted.lying_syncs)?;
-        differs("seed", &self.seed, &expected.seed)?;
-        differs("until", &Json(&self.until), &Json(&expected.until))
+        Difference::check("faults", &found.faults, &wanted.faults)?;
+        Difference::check("lying_syncs", &found.lying_syncs, &wanted.lying_syncs)?;
+        Difference::check("seed", &self.seed, &expected.seed)?;
+        Difference::check("until", &Json(&self.until), &Json(&expected.until))
     }
 }
 
@@ -105,20 +97,5 @@ impl<T: Serialize> fmt::Display for Json<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = serde_json::to_string(self.0).map_err(|_| fmt::Error)?;
         f.write_str(&text)
-    }
-}
-
-fn differs<T: PartialEq + fmt::Display>(
-    what: &'static str,
-    found: &T,
-    expected: &T,
-) -> Result<(), Difference> {
-    match found == expected {
-        true => Ok(()),
-        false => Err(Difference {
-            what,
-            found: found.to_string(),
-            expected: expected.to_string(),
-        }),
     }
 }

@@ -2,68 +2,44 @@
 //! that of all shards is the result of the campaign in one piece, times aside.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use driver::shown;
 
 use super::super::finding::Key;
-use super::identity::Difference;
 use super::record::FindingRecord;
-use super::result::{CampaignResult, FORMAT, Shards};
-use crate::shard::{MOST_SHARDS, Shard};
+use super::result::{CampaignResult, FORMAT};
+use crate::shard::merge::{self, Difference, NotAdded, NotWhole, OfShards, Shards};
 
-/// Why results do not add up.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoSum {
-    /// It is the result of another campaign.
-    #[error(transparent)]
-    Foreign(#[from] Difference),
-    /// The campaign was cut in another way.
-    #[error("a result of a campaign in {found} shards, expected one in {expected}")]
-    OtherCut {
-        /// The shards that it is cut into.
-        found: u32,
-        /// The shards that the others are cut into.
-        expected: u32,
-    },
-    /// The shard is there already.
-    #[error("shard {0} once more")]
-    Doubled(Shard),
-}
+impl OfShards for CampaignResult {
+    const WORK: &'static str = "campaign";
 
-/// Adds another result of the campaign.
-///
-/// # Errors
-/// Why it cannot be added; nothing has changed then.
-pub fn add(sum: &mut CampaignResult, other: CampaignResult) -> Result<(), NoSum> {
-    other.campaign.same_as(&sum.campaign)?;
-    let (found, expected) = (other.shards.of, sum.shards.of);
-    if found != expected {
-        return Err(NoSum::OtherCut { found, expected });
+    fn shards(&self) -> &Shards {
+        &self.shards
     }
-    let numbers = &mut sum.shards.numbers;
-    let mut doubled = numbers
-        .iter()
-        .filter(|number| other.shards.numbers.contains(number));
-    if let Some(shard) = doubled.next().and_then(|&number| Shard::new(number, found)) {
-        return Err(NoSum::Doubled(shard));
+
+    fn shards_mut(&mut self) -> &mut Shards {
+        &mut self.shards
     }
-    numbers.extend(&other.shards.numbers);
-    numbers.sort_unstable();
-    sum.jobs = sum.jobs.max(other.jobs);
-    sum.cases += other.cases;
-    sum.host_operations += other.host_operations;
-    sum.crash_images += other.crash_images;
-    sum.elapsed_ns += other.elapsed_ns;
-    sum.job_ns += other.job_ns;
-    sum.compute_rate();
-    sum.cases_with_findings += other.cases_with_findings;
-    sum.ended_by_signal = sum.ended_by_signal.max(other.ended_by_signal);
-    sum.coverage.merge(&other.coverage);
-    let findings = std::mem::take(&mut sum.findings);
-    sum.findings = earliest(findings.into_iter().chain(other.findings));
-    Ok(())
+
+    fn is_of_same(&self, expected: &CampaignResult) -> Result<(), Difference> {
+        self.campaign.same_as(&expected.campaign)
+    }
+
+    fn take_in(&mut self, other: CampaignResult) {
+        self.jobs = self.jobs.max(other.jobs);
+        self.cases += other.cases;
+        self.host_operations += other.host_operations;
+        self.crash_images += other.crash_images;
+        self.elapsed_ns += other.elapsed_ns;
+        self.job_ns += other.job_ns;
+        self.compute_rate();
+        self.cases_with_findings += other.cases_with_findings;
+        self.ended_by_signal = self.ended_by_signal.max(other.ended_by_signal);
+        self.coverage.merge(&other.coverage);
+        let findings = std::mem::take(&mut self.findings);
+        self.findings = earliest(findings.into_iter().chain(other.findings));
+    }
 }
 
 /// The earliest finding of each thing, in the order of their cases. Where their cases were written
@@ -147,13 +123,8 @@ pub fn check(result: &CampaignResult) -> Result<(), NoResult> {
             found: result.format.clone(),
         });
     }
-    let Shards { of, numbers } = &result.shards;
-    let is_shard = |number: &u32| Shard::new(*number, *of).is_some();
-    let is_good = !numbers.is_empty()
-        && *of <= MOST_SHARDS
-        && numbers.iter().all(is_shard)
-        && numbers.is_sorted_by(|before, after| before < after);
-    if !is_good {
+    if result.shards.check().is_err() {
+        let Shards { of, numbers } = &result.shards;
         return Err(NoResult::Shards {
             found: format!("{numbers:?} of {of}"),
             of: *of,
@@ -185,19 +156,6 @@ pub fn check(result: &CampaignResult) -> Result<(), NoResult> {
 /// Why results make no campaign.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoCampaign {
-    /// There is none.
-    #[error("found no result, expected those of all shards of a campaign")]
-    Empty,
-    /// One is of another campaign.
-    #[error("{}: a result of another campaign than {}: {difference}", shown(.file), shown(.first))]
-    Foreign {
-        /// Which one.
-        file: PathBuf,
-        /// That of the campaign.
-        first: PathBuf,
-        /// What they differ in.
-        difference: Difference,
-    },
     /// One is of the campaign in another number of shards.
     #[error(
         "{}: a result of a campaign in {found} shards, expected one in {expected}, as {} is",
@@ -213,50 +171,26 @@ pub enum NoCampaign {
         /// The shards that the others are cut into.
         expected: u32,
     },
-    /// The same shard twice.
-    #[error("{}: found shard {shard}, which is in {} too", shown(.file), shown(.other))]
-    Doubled {
-        /// The second one.
-        file: PathBuf,
-        /// The first one.
-        other: PathBuf,
-        /// The shard.
-        shard: Shard,
-    },
-    /// Some are not there.
-    #[error("found {there} of {of} shards, expected all: {missing}")]
-    Missing {
-        /// How many there are.
-        there: usize,
-        /// Of how many.
-        of: u32,
-        /// The others.
-        missing: Missing,
-    },
+    /// They are not those of all shards of one campaign.
+    #[error(transparent)]
+    NotWhole(NotWhole),
 }
 
-/// Shards that are not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing(Vec<u32>);
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// More would fill the screen.
-        const MOST_NAMED: usize = 16;
-        let Missing(numbers) = self;
-        let named: Vec<String> = (numbers.iter().take(MOST_NAMED))
-            .map(u32::to_string)
-            .collect();
-        let one = match numbers.len() {
-            1 => "shard",
-            _ => "shards",
-        };
-        write!(f, "{one} {}", named.join(", "))?;
-        if numbers.len() > MOST_NAMED {
-            write!(f, " and {} more", numbers.len() - MOST_NAMED)?;
+impl From<NotWhole> for NoCampaign {
+    fn from(error: NotWhole) -> NoCampaign {
+        if let NotWhole::Other {
+            file, first, why, ..
+        } = &error
+            && let NotAdded::OtherCut { found, expected } = **why
+        {
+            return NoCampaign::OtherCut {
+                file: file.clone(),
+                first: first.clone(),
+                found,
+                expected,
+            };
         }
-        let is = if numbers.len() == 1 { "is" } else { "are" };
-        write!(f, " {is} missing")
+        NoCampaign::NotWhole(error)
     }
 }
 
@@ -267,53 +201,7 @@ impl fmt::Display for Missing {
 pub fn merge(
     results: impl IntoIterator<Item = (PathBuf, CampaignResult)>,
 ) -> Result<CampaignResult, NoCampaign> {
-    let mut results = results.into_iter();
-    let (first, mut sum) = results.next().ok_or(NoCampaign::Empty)?;
-    // Which file each shard is from.
-    let mut files: BTreeMap<u32, PathBuf> = BTreeMap::new();
-    let mut note = |file: &Path, numbers: &[u32]| {
-        files.extend(numbers.iter().map(|&number| (number, file.to_owned())));
-    };
-    note(&first, &sum.shards.numbers);
-    for (file, result) in results {
-        let numbers = result.shards.numbers.clone();
-        match add(&mut sum, result) {
-            Ok(()) => note(&file, &numbers),
-            Err(NoSum::Doubled(shard)) => {
-                let other = files.remove(&shard.number()).unwrap_or(first);
-                return Err(NoCampaign::Doubled { file, other, shard });
-            }
-            Err(NoSum::Foreign(difference)) => {
-                return Err(NoCampaign::Foreign {
-                    file,
-                    first,
-                    difference,
-                });
-            }
-            Err(NoSum::OtherCut { found, expected }) => {
-                return Err(NoCampaign::OtherCut {
-                    file,
-                    first,
-                    found,
-                    expected,
-                });
-            }
-        }
-    }
-    let Shards { of, numbers } = &sum.shards;
-    if numbers.len() < *of as usize {
-        let missing = (1..=*of).filter(|number| numbers.binary_search(number).is_err());
-        return Err(NoCampaign::Missing {
-            there: numbers.len(),
-            of: *of,
-            missing: Missing(missing.collect()),
-        });
-    }
-    // All of it, however it was cut.
-    sum.shards = Shards {
-        of: 1,
-        numbers: vec![1],
-    };
+    let mut sum = merge::merge(results)?;
     sum.findings = earliest(std::mem::take(&mut sum.findings).into_iter());
     Ok(sum)
 }

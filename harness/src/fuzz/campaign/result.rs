@@ -8,19 +8,11 @@ use super::identity::{Identity, Until};
 use super::record::FindingRecord;
 use super::{Campaign, CampaignOutcome};
 use crate::shard::Shard;
+use crate::shard::merge::Shards;
 
 /// What the document says first. Later versions of the program read it; fields that an earlier one
 /// does not know it passes over.
 pub const FORMAT: &str = "ubdlab fuzz result 1";
-
-/// The shards that a result is of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shards {
-    /// How many the campaign is cut into.
-    pub of: u32,
-    /// The numbers of those that are here, from 1, in order.
-    pub numbers: Vec<u32>,
-}
 
 /// The document. Field names carry their units.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,10 +60,7 @@ impl CampaignResult {
         let mut result = CampaignResult {
             format: FORMAT.to_owned(),
             campaign: Identity::of(campaign),
-            shards: Shards {
-                of: campaign.shard.of(),
-                numbers: vec![campaign.shard.number()],
-            },
+            shards: campaign.shard.into(),
             jobs: campaign.jobs,
             cases: outcome.cases,
             host_operations: outcome.host_operations,
@@ -95,10 +84,7 @@ impl CampaignResult {
 
     /// The shard, of a result that is of one and not of the whole campaign.
     pub fn shard(&self) -> Option<Shard> {
-        match (&self.shards.numbers[..], self.shards.of) {
-            ([number], of @ 2..) => Shard::new(*number, of),
-            _ => None,
-        }
+        self.shards.single()
     }
 
     /// The cases that it should have; none if a time was to end them.
@@ -106,8 +92,7 @@ impl CampaignResult {
         let Until::Cases(cases) = self.campaign.until else {
             return None;
         };
-        let numbers = self.shards.numbers.iter();
-        let shards = numbers.filter_map(|&number| Shard::new(number, self.shards.of));
-        Some(shards.map(|shard| shard.share_of(cases)).sum())
+        let shares = self.shards.each().map(|shard| shard.share_of(cases));
+        Some(shares.sum())
     }
 }

@@ -12,6 +12,8 @@ use crate::fuzz::finding::Finding;
 use crate::fuzz::generate::generate;
 use crate::fuzz::subject::Subject;
 use crate::fuzz::violation::{Kind, Violation};
+use crate::shard::Shard;
+use crate::shard::merge::add;
 
 const CASES: u64 = 100;
 
