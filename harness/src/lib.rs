@@ -18,7 +18,8 @@
 //! - [`shard`]: work that is cut into shards for any number of machines, and their results put
 //!   together;
 //! - [`cli`]: the command line. [`clock`] is the wall clock, and [`random`] gives numbers from a
-//!   seed; [`figures`] are numbers as people read them; `locked` takes locks;
+//!   seed; [`figures`] are numbers as people read them; `locked` takes locks; `open_flags`
+//!   tells what is durable when it is answered;
 //!   `programs` finds other programs.
 
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@ pub mod kernel;
 mod locked;
 pub mod mount;
 mod mountpoint;
+mod open_flags;
 pub mod oracle;
 pub mod plain_format;
 mod programs;

@@ -22,6 +22,7 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::fuzz::recorded::{Deed, GuestOperation, GuestRequest, GuestWord, content, pieces};
 use crate::locked::locked;
+use crate::open_flags::O_DSYNC;
 use crate::stamp::{Coverage, Stamp};
 
 use super::frame::{Frames, framed};
@@ -211,7 +212,7 @@ impl OpenDevice {
         };
         Ok(OpenDevice {
             file: open(OFlags::DIRECT)?,
-            durable: open(OFlags::DIRECT | OFlags::DSYNC)?,
+            durable: open(OFlags::DIRECT | OFlags::from_bits_retain(O_DSYNC as u32))?,
         })
     }
 

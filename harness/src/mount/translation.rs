@@ -7,7 +7,6 @@ use fuser::{
     Errno, FileAttr, FileType, FopenFlags, INodeNo, ReplyEmpty, ReplyStatfs, ReplyWrite, Request,
     TimeOrNow,
 };
-use rustix::fs::OFlags;
 
 use super::mounted_tree::MountedTree;
 use super::name_requests::Made;
@@ -47,11 +46,6 @@ pub(super) fn entry(directory: INodeNo, name: &OsStr) -> EntryName {
 /// How files are opened: nothing of them is kept.
 pub(super) fn direct() -> FopenFlags {
     FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
-}
-
-/// `O_SYNC` has the bit of `O_DSYNC` too.
-pub(super) fn is_durable(flags: i32) -> bool {
-    OFlags::from_bits_retain(flags as u32).contains(OFlags::DSYNC)
 }
 
 pub(super) fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {

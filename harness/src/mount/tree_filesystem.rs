@@ -16,9 +16,10 @@ use fuser::{
 
 use super::mounted_tree::MountedTree;
 use super::translation::{
-    direct, empty, entry, file_type, is_durable, is_regular, made, moment, number, space, written,
+    direct, empty, entry, file_type, is_regular, made, moment, number, space, written,
 };
 use super::tree_mount::ForOwner;
+use crate::open_flags::is_durable;
 use crate::sim::tree::{Attributes, EntryName, NewNode};
 
 /// The longest transfer that the kernel is let ask for, in bytes.

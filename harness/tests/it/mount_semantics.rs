@@ -8,7 +8,8 @@ use std::process::Command;
 use driver::host::OperationKind;
 use harness::mount::Limits;
 use harness::sim::tree::{Recorded, TreeChange};
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
+use nix::fcntl::OFlag;
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::support::cli::{Sandbox, output};
@@ -102,8 +103,8 @@ fn what_is_written_with_o_dsync_is_followed_by_a_sync() {
     };
     let mut options = OpenOptions::new();
     options.write(true).create(true);
-    for flags in [OFlags::empty(), OFlags::DSYNC, OFlags::SYNC] {
-        let options = options.custom_flags(flags.bits() as i32);
+    for flags in [OFlag::empty(), OFlag::O_DSYNC, OFlag::O_SYNC] {
+        let options = options.custom_flags(flags.bits());
         let file = options.open(mounted.join("f")).unwrap();
         file.write_all_at(b"x", 7).unwrap();
     }

@@ -6,7 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use harness::random::SplitMix64;
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate};
+use nix::fcntl::OFlag;
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate};
 use rustix::io::Errno;
 
 use crate::support::cli::{SIZE, Sandbox};
@@ -53,7 +54,7 @@ fn random_requests_of_any_bytes_do_to_the_file_what_they_do_to_a_model() {
     let mut options = File::options();
     options.read(true).write(true);
     let plain = options.open(directory.disk()).unwrap();
-    let dsync = OFlags::DSYNC.bits() as i32;
+    let dsync = OFlag::O_DSYNC.bits();
     let durable = options.custom_flags(dsync).open(directory.disk()).unwrap();
     let mut random = SplitMix64(7);
     for step in 0..600u64 {
@@ -327,9 +328,7 @@ fn what_is_asked_to_be_durable_is_synced_when_it_is_answered() {
     let after_sync = syncs();
     assert!(after_sync > 0);
     let mut options = File::options();
-    options
-        .write(true)
-        .custom_flags(OFlags::DSYNC.bits() as i32);
+    options.write(true).custom_flags(OFlag::O_DSYNC.bits());
     let durable = options.open(directory.disk()).unwrap();
     durable.write_all_at(&[2; 512], 0).unwrap();
     let after_write = syncs();

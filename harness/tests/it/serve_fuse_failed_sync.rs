@@ -12,7 +12,8 @@ use driver::open::{OpenOptions, open};
 use harness::device::{SharedDevice, Stepped};
 use harness::serve::fuse::Fuse;
 use harness::serve::{Endpoint, Export};
-use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use nix::fcntl::OFlag;
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use userhelper::real_files::RealHost;
 
@@ -46,7 +47,7 @@ fn after_a_failed_sync_every_sync_fails_and_reads_go_on() {
     let mut options = File::options();
     options.read(true).write(true);
     let file = options.open(directory.disk()).unwrap();
-    let dsync = OFlags::DSYNC.bits() as i32;
+    let dsync = OFlag::O_DSYNC.bits();
     let durable = options.custom_flags(dsync).open(directory.disk()).unwrap();
     file.write_all_at(&[1; 4096], 0).unwrap();
     file.sync_all().unwrap();

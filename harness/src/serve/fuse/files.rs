@@ -13,7 +13,9 @@ use fuser::{
     ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
     ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::FallocateFlags;
+
+use crate::open_flags::is_durable;
 
 use super::super::shares::Share;
 use super::change::{Answer, Change, Content};
@@ -198,7 +200,7 @@ impl Filesystem for Files {
                 reply.error(Errno::EROFS);
             }
             Some(Inode::Disk) => {
-                let handle = match is_durable(flags) {
+                let handle = match is_durable(flags.0) {
                     true => DURABLE,
                     false => FileHandle(0),
                 };
@@ -294,7 +296,7 @@ impl Filesystem for Files {
         };
         let data = data[..span.len() as usize].to_vec();
         let answer = Answer::Written(reply, data.len() as u32);
-        self.change(span, Content::Data(data), is_durable(flags), answer);
+        self.change(span, Content::Data(data), is_durable(flags.0), answer);
     }
 
     fn fallocate(
@@ -471,10 +473,4 @@ impl Filesystem for Files {
     ) {
         reply.error(Errno::EPERM);
     }
-}
-
-/// Whether what is written through a file that was opened with these flags is durable when it is
-/// answered. `O_SYNC` has the bit of `O_DSYNC` too.
-fn is_durable(flags: OpenFlags) -> bool {
-    OFlags::from_bits_retain(flags.0 as u32).contains(OFlags::DSYNC)
 }
