@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::kernel::CannotFuzz;
 use crate::kernel::guest_side::BLKDISCARD;
 use crate::kernel::laboratory::Programs;
-use crate::programs::find;
+use crate::programs::{find, named};
 
 /// The kernel, if no other is named.
 const KERNEL: &str = "linux.uml";
@@ -13,7 +13,7 @@ const KERNEL: &str = "linux.uml";
 /// The programs that it takes, with this kernel.
 ///
 /// # Errors
-/// What is missing.
+/// What is missing, or why the named kernel cannot be run.
 pub(super) fn programs(kernel: Option<&Path>) -> Result<Programs, CannotFuzz> {
     let found = |program: &str, package| {
         find(program).ok_or_else(|| CannotFuzz::Missing {
@@ -23,7 +23,10 @@ pub(super) fn programs(kernel: Option<&Path>) -> Result<Programs, CannotFuzz> {
     };
     Ok(Programs {
         kernel: match kernel {
-            Some(kernel) => kernel.to_owned(),
+            Some(kernel) => named(kernel).map_err(|error| CannotFuzz::Starting {
+                kernel: kernel.to_owned(),
+                error,
+            })?,
             None => found(KERNEL, "user-mode-linux")?,
         },
         ubdlab: std::env::current_exe().map_err(|error| CannotFuzz::File {

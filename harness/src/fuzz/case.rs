@@ -54,8 +54,8 @@ impl Case {
         actions.filter(|action| action.is_request()).count()
     }
 
-    /// Whether a case that somebody has edited can be run: nothing in it is larger than the
-    /// memory of a machine.
+    /// Whether a case that somebody has edited can be run: nothing in it, and not all of it
+    /// together, is larger than the memory of a machine.
     ///
     /// # Errors
     /// What is wrong, with what was found and what was expected.
@@ -80,6 +80,7 @@ impl Case {
             in_range("image.dirty", start, 0)?;
             in_range("image.dirty", count, 0)?;
         }
+        self.check_sums()?;
         for action in self.lives.iter().flat_map(|life| &life.actions) {
             match *action {
                 Stimulus::Read { start, count }
@@ -118,6 +119,34 @@ impl Case {
             return Err("lives: found none, expected at least one".into());
         }
         self.check_defects()
+    }
+
+    /// Whether what is dirty at first, and what requests are about, comes to no more together
+    /// than what can be kept account of.
+    fn check_sums(&self) -> Result<(), String> {
+        /// Sectors: each takes some fifty bytes of the history.
+        const MOST: u64 = 1 << 22;
+        let within = |what: &str, counts: &mut dyn Iterator<Item = u64>| {
+            // One that is about no sector takes memory too.
+            let found = counts.fold(0, |sum: u64, count| sum.saturating_add(count.max(1)));
+            match found <= MOST {
+                true => Ok(()),
+                false => Err(format!(
+                    "{what}: found {found} sectors in all, expected at most {MOST}"
+                )),
+            }
+        };
+        within("image.dirty", &mut self.image.dirty.iter().map(|run| run.1))?;
+        let actions = self.lives.iter().flat_map(|life| &life.actions);
+        let mut counts = actions.map(|action| match *action {
+            Stimulus::Read { count, .. }
+            | Stimulus::Write { count, .. }
+            | Stimulus::Discard { count, .. }
+            | Stimulus::WriteZeroes { count, .. } => count,
+            _ => 0,
+        });
+        within("lives.actions", &mut counts)?;
+        within("lives", &mut self.lives.iter().map(|_| self.image.sectors))
     }
 }
 

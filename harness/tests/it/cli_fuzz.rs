@@ -183,6 +183,17 @@ fn a_bad_repro_file_is_refused() {
         &edited("/lives/0/actions", resize(4, 384)),
         "alignment: found 384, expected 0 or a multiple of 512",
     );
+    // Each is small enough, and all of them together are not.
+    let whole = json!([0, 1 << 20]);
+    refuse(
+        &edited("/image/dirty", json!([whole, whole, whole, whole, whole])),
+        "image.dirty: found 5242880 sectors in all, expected at most 4194304",
+    );
+    let write = json!({"write": {"start": 0, "count": 1 << 20, "fua": false}});
+    refuse(
+        &edited("/lives/0/actions", json!(vec![write; 5])),
+        "lives.actions: found 5242880 sectors in all, expected at most 4194304",
+    );
     refuse(
         &edited("/lives", json!([])),
         "lives: found none, expected at least one",

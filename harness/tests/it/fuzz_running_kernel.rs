@@ -225,6 +225,39 @@ fn a_kernel_that_is_none_is_one_clear_error() {
         said.contains("/bin/true: its guest does not come up"),
         "{said}"
     );
+    // One that is no program at all is told before anything is started.
+    sandbox.write("text", "not a program");
+    for (kernel, why) in [
+        ("@none", "no such file or directory"),
+        ("@", "found no regular file, expected a program"),
+        ("@text", "permission denied"),
+    ] {
+        let message = format!("{kernel}: {why}");
+        sandbox.refuses(&[&args[..], &[kernel]].concat(), &message);
+    }
+}
+
+#[test]
+fn a_kernel_may_be_named_from_here_on() {
+    if !can_fuzz() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path("");
+    std::os::unix::fs::symlink(peer("linux.uml").unwrap(), sandbox.path("kernel")).unwrap();
+    let mut command = ubdlab();
+    command.current_dir(directory).args([
+        "fuzz",
+        "--driver",
+        "kernel",
+        "--cases",
+        "1",
+        "--no-faults",
+        "--kernel",
+        "./kernel",
+    ]);
+    let ran = output(&mut command);
+    assert!(matches!(ran.status.code(), Some(0 | 1)), "{ran:?}");
 }
 
 #[test]
