@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::support::cli::{PROGRAM, Sandbox, output, ubdlab};
 use crate::support::crash::{OLD_OR_NEW, crash, found, replacing, work};
+use crate::support::peers::optional_peer;
 
 #[test]
 fn a_file_that_is_replaced_as_it_should_be_survives_every_crash() {
@@ -324,29 +325,38 @@ fn a_rule_goes_by_the_name_that_a_file_has_then() {
     found(&done, 0);
 }
 
-/// What is told of a finding can be given to a shell, whatever the name of its file.
+/// What is told of a finding can be given to any shell, whatever the name of its file.
 #[test]
 fn the_line_that_repeats_a_finding_takes_names_of_any_bytes() {
     let Some(sandbox) = work(&[("f", "old")]) else {
         return;
     };
-    let out = OsStr::from_bytes(b"f\xff 'd");
     let script = replacing(false, true);
-    let mut command = ubdlab();
-    command.args(["crash", "--dir", "work", "--check", OLD_OR_NEW, "--out"]);
-    command.arg(out).args(["--", "sh", "-c", &script]);
-    let done = output(command.current_dir(sandbox.path("")));
-    assert_eq!(done.status.code(), Some(1), "{done:?}");
-    let said = String::from_utf8_lossy(&done.stdout);
-    let again = said
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("again: "));
-    let again = again.unwrap().replacen("ubdlab", PROGRAM, 1);
-    // The shell that a user has.
-    let mut bash = std::process::Command::new("bash");
-    bash.args(["-c", &again]).current_dir(sandbox.path(""));
-    let again = output(&mut bash);
-    let said = String::from_utf8_lossy(&again.stdout);
-    assert_eq!(again.status.code(), Some(1), "{again:?}");
-    assert!(said.contains("ended with status 7"), "{said}");
+    for out in [
+        &b"f\xff 'd"[..],
+        b"it's here",
+        b"a\nb%d\\n",
+        b"\xc3\xbc \x1b[2J!$x`",
+    ] {
+        let mut command = ubdlab();
+        command.args(["crash", "--dir", "work", "--check", OLD_OR_NEW, "--out"]);
+        command.arg(OsStr::from_bytes(out));
+        command.args(["--", "sh", "-c", &script]);
+        let done = output(command.current_dir(sandbox.path("")));
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        let said = String::from_utf8_lossy(&done.stdout);
+        let again = said
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("again: "));
+        let again = again.unwrap().replacen("ubdlab", PROGRAM, 1);
+        // A shell that knows no more than POSIX asks for, and that of most users, where they are.
+        for shell in ["sh", "dash", "bash"].into_iter().filter_map(optional_peer) {
+            let mut command = std::process::Command::new(shell);
+            command.args(["-c", &again]).current_dir(sandbox.path(""));
+            let done = output(&mut command);
+            let said = String::from_utf8_lossy(&done.stdout);
+            assert_eq!(done.status.code(), Some(1), "{again}: {done:?}");
+            assert!(said.contains("ended with status 7"), "{said}");
+        }
+    }
 }
