@@ -168,7 +168,8 @@ impl FindingFile {
                 changes: last,
             });
         }
-        let mut tree = Tree::new(self.assumptions);
+        // The list goes before it; what its pages keep of it is what the file had in it.
+        let mut tree = Tree::of_a_list(self.assumptions);
         let point = usize::try_from(self.point).unwrap_or(usize::MAX);
         for (number, recorded) in changes.iter().take(point).enumerate() {
             let carried_out = tree.carry_out(number as u64, recorded.at, &recorded.change);
