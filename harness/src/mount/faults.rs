@@ -1,7 +1,7 @@
 //! What fails on a mounted directory: rules as the simulator has them ([`FaultRule`]), by which an
 //! operation suffers a fault. What a program is told of it, and what it leaves, is the simulator's.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use driver::host::OperationKind;
@@ -130,7 +130,8 @@ impl MountedTree {
         }
     }
 
-    /// What an operation suffers, which is counted. A change of names is about the `name`.
+    /// What an operation suffers, which is counted. A change of names is about the `name`, and
+    /// everything else about the file, by any name that it has.
     pub(super) fn fault(
         &mut self,
         kind: OperationKind,
@@ -139,15 +140,16 @@ impl MountedTree {
         range: FileRange,
     ) -> Option<Fault> {
         let faults = self.faults.as_mut()?;
-        let path: Rc<Path> = match (name, node) {
-            (Some((directory, name)), _) => faults.names.path_of_name(directory, name).into(),
-            (None, Some(node)) => faults.names.path(node).into(),
-            (None, None) => PathBuf::new().into(),
+        let names: Vec<Rc<Path>> = match (name, node) {
+            (Some((directory, name)), _) => vec![faults.names.path_of_name(directory, name)],
+            (None, Some(node)) => faults.names.paths(node),
+            (None, None) => vec![Path::new("").into()],
         };
-        let mut call = Call::new(kind, &path).on(range.start, range.len);
+        let mut call = Call::new(kind, names.first()?).on(range.start, range.len);
         (call.index, call.inode) = (faults.asked, node);
         faults.asked += 1;
-        let fault = faults.plan.decide(&call)?;
+        let (fault, name) = faults.plan.decide_by_any(&call, &names)?;
+        call.path = name;
         faults.injected.push(Injected { call, fault });
         Some(fault)
     }

@@ -9,7 +9,7 @@ use driver::units::FileRange;
 use fuser::{Errno, FileAttr, Generation};
 
 use super::faults::{Faults, Suffered, error_of};
-use super::known_names::loser;
+use super::known_names::stood_for;
 use super::translation::{attributes, errno};
 use crate::clock::time_of_day;
 use crate::sim::tree::{Moment, NodeKind, Recorded, Tree, TreeChange};
@@ -277,12 +277,13 @@ impl MountedTree {
             return Err(self.no_room());
         }
         let at = Moment::of(time_of_day());
-        let loser = self.faults.as_ref().map(|_| loser(&self.tree, &change));
+        let faults = self.faults.as_ref();
+        let before = faults.map(|_| stood_for(&self.tree, &change));
         self.tree
             .carry_out(kept, at, &change)
             .map_err(|error| errno(&error))?;
-        if let (Some(faults), Some(loser)) = (&mut self.faults, loser) {
-            faults.names.follow(&self.tree, &change, loser);
+        if let (Some(faults), Some(before)) = (&mut self.faults, before) {
+            faults.names.follow(&self.tree, before);
         }
         self.logged += payload;
         let is_sync = matches!(change, TreeChange::SyncDirectory(_) | TreeChange::Settle);

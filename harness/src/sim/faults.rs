@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use driver::host::OperationKind;
 use driver::units::FileRange;
@@ -184,13 +185,15 @@ impl FaultRule {
         }
     }
 
-    fn matches(&self, call: &Call) -> bool {
+    /// By which of the file's names the rule is about a call.
+    fn matches<'a>(&self, call: &Call, names: &'a [Rc<Path>]) -> Option<&'a Rc<Path>> {
         let touches = |range: FileRange, (from, to): (u64, u64)| {
             range.start.0 < to && from < range.end().0.max(range.start.0 + 1)
         };
-        self.kind.is_none_or(|kind| kind == call.kind)
-            && self.bytes.is_none_or(|bytes| touches(call.range, bytes))
-            && self.file.matches(&call.path)
+        let is_of_kind = self.kind.is_none_or(|kind| kind == call.kind)
+            && self.bytes.is_none_or(|bytes| touches(call.range, bytes));
+        let mut names = names.iter().filter(|_| is_of_kind);
+        names.find(|name| self.file.matches(name))
     }
 }
 
@@ -233,22 +236,34 @@ impl FaultPlan {
     }
 
     pub(crate) fn decide(&mut self, call: &Call) -> Option<Fault> {
+        let decided = self.decide_by_any(call, std::slice::from_ref(&call.path));
+        decided.map(|(fault, _)| fault)
+    }
+
+    /// As [`FaultPlan::decide`], of a call on a file that has all of these names: a rule is about it
+    /// by any of them. The fault, and the name by which it is.
+    pub(crate) fn decide_by_any(
+        &mut self,
+        call: &Call,
+        names: &[Rc<Path>],
+    ) -> Option<(Fault, Rc<Path>)> {
         let mut planned = None;
         for (rule, seen) in &mut self.rules {
-            if rule.matches(call) {
+            if let Some(name) = rule.matches(call, names) {
                 let applies = match rule.occurrence {
                     Occurrence::Nth(n) => *seen == n,
                     Occurrence::From(n) => *seen >= n,
                 };
                 *seen += 1;
                 if applies && rule.fault.fits(call.kind) {
-                    planned = planned.or(Some(rule.fault));
+                    planned = planned.or(Some((rule.fault, Rc::clone(name))));
                 }
             }
         }
         let decider = self.decider.as_mut().filter(|_| planned.is_none());
         let drawn = decider.and_then(|decide| decide(call));
-        planned.or(drawn.filter(|fault| fault.fits(call.kind)))
+        let drawn = drawn.filter(|fault| fault.fits(call.kind));
+        planned.or(drawn.map(|fault| (fault, Rc::clone(&call.path))))
     }
 }
 
