@@ -1,5 +1,6 @@
 //! `ubdlab crash`.
 
+mod idle_rules;
 mod report;
 mod repro;
 
@@ -13,7 +14,7 @@ use driver::shown;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::crash::{CannotCrash, CommandLine, Group, Model, Options, Replaceable, Session};
-use crate::mount::Limits;
+use crate::mount::{Limits, parse_fault_rule};
 use crate::sim::{Assumptions, FaultRule};
 
 use super::fuzz::{Weakening, parse_duration};
@@ -22,6 +23,7 @@ use super::output_file::{OutputFile, not_created};
 use super::page::PageFile;
 use super::{Failure, Verdict, output, wrong_usage};
 
+use idle_rules::idle_rules;
 use report::Report;
 
 /// Crash any program that writes files, at every moment of what it does, and check what is left
@@ -67,12 +69,13 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "ASSUMPTION", alias = "assume")]
     weaken: Vec<Weakening>,
 
-    /// Let an operation of COMMAND fail, by a rule as the fuzzer's cases have them; may be repeated
+    /// Let an operation of COMMAND fail, by a rule in JSON; may be repeated
     ///
-    /// JSON: {"file": {"suffix": ".cow"}, "kind": "sync_data", "occurrence": {"nth": 0},
-    /// "fault": "failed_sync"}. Files are named as from DIR. COMMAND may then fail, too; what it
-    /// leaves is crashed and checked like any other end.
-    #[arg(long, value_name = "RULE", value_parser = parse_rule)]
+    /// {"file": {"suffix": ".cow"}, "kind": "sync_data", "occurrence": {"nth": 0},
+    /// "fault": "failed_sync"}, for example: docs/crash.md has all that a rule can say. Files are
+    /// named as from DIR. COMMAND may then fail, too; what it leaves is crashed and checked like any
+    /// other end. A rule that has failed nothing is told of.
+    #[arg(long, value_name = "RULE", value_parser = parse_fault_rule)]
     fault: Vec<FaultRule>,
 
     /// Crash at no more moments than this
@@ -185,10 +188,6 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_rule(text: &str) -> Result<FaultRule, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
-}
-
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(file) = &args.repro {
@@ -278,11 +277,12 @@ fn remarks(session: &Session) -> Vec<String> {
     });
     let injected = session.injected.iter();
     let injected = injected.map(|injected| format!("failed as asked for: {injected}"));
+    let idle = idle_rules(&session.rules);
     let full = session.was_full.then(|| {
         "the simulated directory was full, and the command was told that there is no space"
             .to_owned()
     });
-    left_out.chain(injected).chain(full).collect()
+    left_out.chain(injected).chain(idle).chain(full).collect()
 }
 
 fn bar(images: u64) -> ProgressBar {
@@ -297,15 +297,17 @@ fn bar(images: u64) -> ProgressBar {
 }
 
 fn failure(error: CannotCrash) -> Failure {
-    let said = match &error {
-        CannotCrash::Failed { ran, .. } => report::last_lines(&ran.said),
-        _ => Vec::new(),
-    };
-    let said = match said.is_empty() {
-        true => String::new(),
-        false => format!("; it said: {}", said.join(" / ")),
-    };
-    Failure(format!("{error}{said}"))
+    let mut text = error.to_string();
+    if let CannotCrash::Failed { ran, rules, .. } = &error {
+        let said = report::last_lines(&ran.said);
+        if !said.is_empty() {
+            text += &format!("; it said: {}", said.join(" / "));
+        }
+        for idle in idle_rules(rules) {
+            text += &format!("; {idle}");
+        }
+    }
+    Failure(text)
 }
 
 impl Args {

@@ -9,7 +9,7 @@ use driver::shown;
 use crate::mount::{Limits, MountedTree};
 use crate::sim::tree::load::{CannotLoad, MostLoaded, load};
 use crate::sim::tree::{Recorded, TreeSurvivors};
-use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber};
+use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber, RuleMet};
 
 use super::cannot_crash::CannotCrash;
 use super::checking::{Bench, Checker, Checks};
@@ -86,6 +86,8 @@ pub struct Session {
     pub was_full: bool,
     /// What has failed while the command ran.
     pub injected: Vec<String>,
+    /// What has come of the rules by which it has.
+    pub rules: Vec<RuleMet>,
     /// The command has ended as it should. One to which something has failed may have not.
     command_succeeded: bool,
     /// The check of the end, without a crash.
@@ -142,7 +144,8 @@ impl Session {
             })
         };
         if let Some(setup) = &options.setup {
-            must_succeed("the setup", runs(setup, "the setup", &mut mounted)?)?;
+            let ran = runs(setup, "the setup", &mut mounted)?;
+            must_succeed("the setup", ran, &[])?;
             mounted.settle();
         }
         let from = mounted.recorded();
@@ -152,8 +155,9 @@ impl Session {
         let injected = mounted.injected().iter().map(Injected::to_string).collect();
         // One to which something has failed may fail, and what it leaves is looked at.
         if mounted.injected().is_empty() || ran.end == End::Stopped {
-            must_succeed("the command", ran)?;
+            must_succeed("the command", ran, mounted.rules_met())?;
         }
+        let rules = mounted.rules_met().to_vec();
         let was_full = mounted.is_full();
         let log = mounted.take_log();
         let end = mounted.tree().after_kill();
@@ -163,6 +167,7 @@ impl Session {
             return Err(CannotCrash::Failed {
                 what: "the check",
                 ran: at_the_end,
+                rules,
             });
         }
         Ok(Session {
@@ -171,6 +176,7 @@ impl Session {
             from,
             was_full,
             injected,
+            rules,
             command_succeeded,
             at_the_end,
             options,
@@ -421,9 +427,13 @@ impl Session {
     }
 }
 
-fn must_succeed(what: &'static str, ran: Ran) -> Result<(), CannotCrash> {
+fn must_succeed(what: &'static str, ran: Ran, rules: &[RuleMet]) -> Result<(), CannotCrash> {
     match ran.end.is_good() {
         true => Ok(()),
-        false => Err(CannotCrash::Failed { what, ran }),
+        false => Err(CannotCrash::Failed {
+            what,
+            ran,
+            rules: rules.to_vec(),
+        }),
     }
 }

@@ -11,7 +11,7 @@ use fuser::{Errno, FileAttr};
 use super::known_names::KnownNames;
 use super::mounted_tree::MountedTree;
 use crate::sim::tree::TreeChange;
-use crate::sim::{Call, Fault, FaultPlan, FaultRule, Injected, InodeNumber};
+use crate::sim::{Call, Fault, FaultPlan, FaultRule, Injected, InodeNumber, RuleMet};
 
 /// The rules, and what has failed by them.
 #[derive(Debug, Default)]
@@ -49,9 +49,20 @@ impl MountedTree {
         self.faults.as_ref().map_or(&[], |faults| &faults.injected)
     }
 
-    /// Whether a request that changes nothing is answered.
-    pub(super) fn may_look(&mut self, kind: OperationKind, node: InodeNumber) -> Result<(), Errno> {
-        match self.fault(kind, Some(node), None, FileRange::default()) {
+    /// What has come of the rules.
+    pub fn rules_met(&self) -> &[RuleMet] {
+        let faults = self.faults.as_ref();
+        faults.map_or(&[], |faults| faults.plan.rules_met())
+    }
+
+    /// Whether a request that changes nothing is answered, which is about these bytes of a file.
+    pub(super) fn may_look(
+        &mut self,
+        kind: OperationKind,
+        node: InodeNumber,
+        range: FileRange,
+    ) -> Result<(), Errno> {
+        match self.fault(kind, Some(node), None, range) {
             None => Ok(()),
             Some(fault) => Err(error_of(fault)),
         }
@@ -59,13 +70,13 @@ impl MountedTree {
 
     /// What the kernel is told of a node that somebody asks about.
     pub(super) fn look_at(&mut self, node: InodeNumber) -> Result<FileAttr, Errno> {
-        self.may_look(OperationKind::Metadata, node)?;
+        self.may_look(OperationKind::Metadata, node, FileRange::default())?;
         self.attributes(node)
     }
 
     /// Opens a node that has a name.
     pub(super) fn open_named(&mut self, node: InodeNumber, durable: bool) -> Result<u64, Errno> {
-        self.may_look(OperationKind::Open, node)?;
+        self.may_look(OperationKind::Open, node, FileRange::default())?;
         self.open(node, durable)
     }
 

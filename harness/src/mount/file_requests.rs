@@ -167,7 +167,8 @@ impl MountedTree {
             _ => return Err(Errno::EINVAL),
         };
         let from = u64::try_from(from).map_err(|_| Errno::ENXIO)?;
-        self.may_look(OperationKind::NextData, file)?;
+        let range = FileRange::new(FileOffset(from), Bytes(0));
+        self.may_look(OperationKind::NextData, file, range)?;
         let found = self.tree.seek(file, from, data);
         match found.map_err(|error| errno(&error))? {
             Some(found) => i64::try_from(found).map_err(|_| Errno::EOVERFLOW),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Call;
 use super::names::normalized;
+use super::rule_met::RuleMet;
 use super::sample::below;
 
 /// What an operation suffers.
@@ -51,6 +52,36 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// One of each kind, in the order of the enumeration.
+    pub const EACH: [Fault; 10] = [
+        Fault::Io,
+        Fault::NoSpace,
+        Fault::Unsupported,
+        Fault::ShortRead(1),
+        Fault::ShortWrite(0),
+        Fault::InPart(0),
+        Fault::IoAfter,
+        Fault::FailedSync,
+        Fault::FailedSyncForSpace,
+        Fault::LyingSync,
+    ];
+
+    /// Its name in a rule.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Io => "io",
+            Fault::NoSpace => "no_space",
+            Fault::Unsupported => "unsupported",
+            Fault::ShortRead(_) => "short_read",
+            Fault::ShortWrite(_) => "short_write",
+            Fault::InPart(_) => "in_part",
+            Fault::IoAfter => "io_after",
+            Fault::FailedSync => "failed_sync",
+            Fault::FailedSyncForSpace => "failed_sync_for_space",
+            Fault::LyingSync => "lying_sync",
+        }
+    }
+
     /// Whether the operation can suffer this. What does not fit is not injected.
     pub fn fits(self, kind: OperationKind) -> bool {
         use OperationKind::*;
@@ -109,6 +140,21 @@ pub enum Occurrence {
     Nth(u64),
     /// The one with this number and all after it.
     From(u64),
+}
+
+impl Occurrence {
+    /// The number of the first one.
+    pub fn first(self) -> u64 {
+        let (Occurrence::Nth(n) | Occurrence::From(n)) = self;
+        n
+    }
+
+    fn is(self, number: u64) -> bool {
+        match self {
+            Occurrence::Nth(n) => number == n,
+            Occurrence::From(n) => number >= n,
+        }
+    }
 }
 
 /// A fault at a planned place.
@@ -204,7 +250,7 @@ pub type FaultDecider = Box<dyn FnMut(&Call) -> Option<Fault>>;
 /// The faults that a host has in store.
 #[derive(Default)]
 pub struct FaultPlan {
-    rules: Vec<(FaultRule, u64)>,
+    rules: Vec<RuleMet>,
     decider: Option<FaultDecider>,
 }
 
@@ -212,7 +258,7 @@ impl FaultPlan {
     /// Faults at these places. Where several rules apply, the first does.
     pub fn at(rules: impl IntoIterator<Item = FaultRule>) -> Self {
         Self {
-            rules: rules.into_iter().map(|rule| (rule, 0)).collect(),
+            rules: rules.into_iter().map(RuleMet::new).collect(),
             decider: None,
         }
     }
@@ -231,8 +277,12 @@ impl FaultPlan {
     }
 
     pub(crate) fn add(&mut self, rules: &[FaultRule]) {
-        self.rules
-            .extend(rules.iter().map(|rule| (rule.clone(), 0)));
+        self.rules.extend(rules.iter().cloned().map(RuleMet::new));
+    }
+
+    /// What has come of the rules.
+    pub(crate) fn rules_met(&self) -> &[RuleMet] {
+        &self.rules
     }
 
     pub(crate) fn decide(&mut self, call: &Call) -> Option<Fault> {
@@ -248,16 +298,17 @@ impl FaultPlan {
         names: &[Rc<Path>],
     ) -> Option<(Fault, Rc<Path>)> {
         let mut planned = None;
-        for (rule, seen) in &mut self.rules {
-            if let Some(name) = rule.matches(call, names) {
-                let applies = match rule.occurrence {
-                    Occurrence::Nth(n) => *seen == n,
-                    Occurrence::From(n) => *seen >= n,
-                };
-                *seen += 1;
-                if applies && rule.fault.fits(call.kind) {
-                    planned = planned.or(Some((rule.fault, Rc::clone(name))));
-                }
+        for met in &mut self.rules {
+            let Some(name) = met.rule.matches(call, names) else {
+                continue;
+            };
+            let applies = met.rule.occurrence.is(met.matched);
+            met.matched += 1;
+            if applies && !met.rule.fault.fits(call.kind) {
+                met.unfit += 1;
+            } else if applies && planned.is_none() {
+                met.failed += 1;
+                planned = Some((met.rule.fault, Rc::clone(name)));
             }
         }
         let decider = self.decider.as_mut().filter(|_| planned.is_none());
@@ -338,6 +389,7 @@ impl fmt::Display for Injected {
 mod tests {
     use driver::units::{Bytes, FileOffset};
 
+    use super::super::rule_met::Idle;
     use super::*;
 
     fn call(kind: OperationKind, path: &str, start: u64, len: u64) -> Call {
@@ -372,6 +424,42 @@ mod tests {
         assert_eq!(plan.decide(&call(OperationKind::Write, "a", 0, 1)), None);
         let read = call(OperationKind::Read, "a", 0, 1);
         assert_eq!(plan.decide(&read), Some(Fault::ShortRead(1)));
+    }
+
+    #[test]
+    fn each_fault_has_the_name_that_rules_have_for_it() {
+        let refused = serde_json::from_str::<Fault>("\"none\"").unwrap_err();
+        let names = Fault::EACH.map(|fault| format!("`{}`", fault.name()));
+        let all = format!("expected one of {}", names.join(", "));
+        assert!(refused.to_string().contains(&all), "{refused}, {all}");
+    }
+
+    #[test]
+    fn a_rule_that_has_failed_nothing_says_why() {
+        let rule = |kind, n, fault| FaultRule::nth("a", kind, n, fault);
+        let of_any_kind = FaultRule {
+            kind: None,
+            ..rule(OperationKind::Write, 0, Fault::LyingSync)
+        };
+        let mut plan = FaultPlan::at([
+            rule(OperationKind::Read, 0, Fault::Io),
+            rule(OperationKind::Write, 2, Fault::Io),
+            rule(OperationKind::Write, 0, Fault::NoSpace),
+            rule(OperationKind::Write, 0, Fault::Io),
+            of_any_kind,
+        ]);
+        let write = call(OperationKind::Write, "a", 0, 1);
+        assert_eq!(plan.decide(&write), Some(Fault::NoSpace));
+        assert_eq!(plan.decide(&write), None);
+        let idle: Vec<_> = plan.rules_met().iter().map(RuleMet::idle).collect();
+        let expected = [
+            Some(Idle::NothingMatched),
+            Some(Idle::NotReached),
+            None,
+            Some(Idle::AnotherFirst),
+            Some(Idle::Unfit),
+        ];
+        assert_eq!(idle, expected);
     }
 
     #[test]

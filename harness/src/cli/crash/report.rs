@@ -9,6 +9,7 @@ use crate::crash::{
     AtMoment, Checks, CommandLine, Fate, Found, Group, Model, Plan, Ran, Recipe, Session,
 };
 use crate::report::{CrashPage, CrashesTold, crash_page};
+use crate::sim::{FaultRule, RuleMet};
 
 use super::super::output;
 use super::Args;
@@ -29,6 +30,8 @@ pub(super) struct Report {
     /// Changes that the command has made.
     changes: u64,
     syncs: u64,
+    /// What was to fail.
+    rules: Vec<RuleReport>,
     /// Without a crash, what the check says of the end.
     without_crash: Checked,
     points: u64,
@@ -52,6 +55,26 @@ struct ForThePage {
     without_crash: Ran,
     moments: Vec<AtMoment>,
     groups: Vec<Group>,
+}
+
+/// A rule, and what has come of it.
+#[derive(Debug, Serialize)]
+struct RuleReport {
+    rule: FaultRule,
+    /// Operations that matched it.
+    matched: u64,
+    /// Those that it has failed.
+    failed: u64,
+}
+
+impl RuleReport {
+    fn of(met: &RuleMet) -> RuleReport {
+        RuleReport {
+            rule: met.rule.clone(),
+            matched: met.matched,
+            failed: met.failed,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +138,7 @@ impl Report {
             seed: args.seed,
             changes,
             syncs,
+            rules: session.rules.iter().map(RuleReport::of).collect(),
             without_crash: Checked::of(&session.at_the_end),
             points: 0,
             images: 0,
