@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use driver::shown;
 
-use crate::mount::{Limits, MountedTree};
+use crate::mount::{Limit, Limits, MountedTree};
 use crate::sim::tree::load::{CannotLoad, MostLoaded, load};
 use crate::sim::tree::{Recorded, TreeSurvivors};
 use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber, RuleMet};
@@ -82,8 +82,8 @@ pub struct Session {
     from: u64,
     /// What was left out of the directory.
     pub left_out: Vec<PathBuf>,
-    /// Something was refused to the command because the directory's limits were reached.
-    pub was_full: bool,
+    /// Who was told that there is no space, because the directory's limits were reached.
+    pub reached: Vec<(&'static str, Limit)>,
     /// What has failed while the command ran.
     pub injected: Vec<String>,
     /// What has come of the rules by which it has.
@@ -143,14 +143,20 @@ impl Session {
                 error,
             })
         };
+        let mut reached = Vec::new();
+        let mut note = |who, ran: &Ran| {
+            reached.extend(ran.reached.iter().map(|limit| (who, *limit)));
+        };
         if let Some(setup) = &options.setup {
             let ran = runs(setup, "the setup", &mut mounted)?;
+            note("the setup", &ran);
             must_succeed("the setup", ran, &[])?;
             mounted.settle();
         }
         let from = mounted.recorded();
         mounted.fail_by(&options.faults);
         let ran = runs(&options.command, "the command", &mut mounted)?;
+        note("the command", &ran);
         let command_succeeded = ran.end.is_good();
         let injected = mounted.injected().iter().map(Injected::to_string).collect();
         // One to which something has failed may fail, and what it leaves is looked at.
@@ -158,11 +164,11 @@ impl Session {
             must_succeed("the command", ran, mounted.rules_met())?;
         }
         let rules = mounted.rules_met().to_vec();
-        let was_full = mounted.is_full();
         let log = mounted.take_log();
         let end = mounted.tree().after_kill();
         mounted.show(end);
         let at_the_end = runs(&options.check, "the check", &mut mounted)?;
+        note("the check without a crash", &at_the_end);
         if at_the_end.end == End::Stopped {
             return Err(CannotCrash::Failed {
                 what: "the check",
@@ -174,13 +180,18 @@ impl Session {
             left_out: loaded.left_out,
             log,
             from,
-            was_full,
+            reached,
             injected,
             rules,
             command_succeeded,
             at_the_end,
             options,
         })
+    }
+
+    /// What the directory may take.
+    pub fn limits(&self) -> Limits {
+        self.options.limits
     }
 
     /// What was crashed.

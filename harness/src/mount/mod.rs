@@ -44,6 +44,6 @@ mod translation;
 mod tree_filesystem;
 mod tree_mount;
 
-pub use mounted_tree::{Answered, Limits, MountedTree};
+pub use mounted_tree::{Answered, Limit, Limits, MountedTree};
 pub use rules::{asked_kinds, parse_fault_rule};
 pub use tree_mount::{CannotMountTree, Come, ForOwner, TreeMount};
