@@ -20,11 +20,11 @@ pub fn shown(path: &Path) -> String {
     text
 }
 
-/// The path as one word of a shell's command line. What is no plain text is escaped as bash, zsh
-/// and ksh read it.
+/// The path as one word of a POSIX shell's command line. What a terminal would obey, and bytes that
+/// are no text, come from `printf`: no quotes of POSIX say them in other characters. What `$(...)`
+/// would cut off, line feeds at the end, takes a shell that knows `$'...'`.
 pub fn shell_word(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte);
     if !bytes.is_empty() && bytes[0] != b'-' && bytes.iter().all(is_plain) {
         return shown(path);
     }
@@ -32,19 +32,29 @@ pub fn shell_word(path: &Path) -> String {
         Ok(text) if !text.chars().any(is_control) => {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
-        _ => {
-            let mut word = String::from("$'");
-            for &byte in bytes {
-                match byte {
-                    b'\'' | b'\\' => word.extend(['\\', byte.into()]),
-                    b' '..=b'~' => word.push(byte.into()),
-                    // A String takes everything.
-                    _ => drop(write!(word, "\\x{byte:02x}")),
-                }
-            }
-            word + "'"
+        _ if bytes.ends_with(b"\n") => format!("$'{}'", in_octal(bytes)),
+        _ => format!("\"$(printf '{}')\"", in_octal(bytes)),
+    }
+}
+
+/// Whether a byte means itself in every shell.
+fn is_plain(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte)
+}
+
+/// The bytes as `printf` and `$'...'` read them, between single quotes. Three octal digits are read
+/// by all shells alike, whatever follows them.
+fn in_octal(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for (place, byte) in bytes.iter().enumerate() {
+        let is_option = place == 0 && *byte == b'-';
+        match is_plain(byte) && *byte != b'%' && !is_option || *byte == b' ' {
+            true => text.push(char::from(*byte)),
+            // A String takes everything.
+            false => drop(write!(text, "\\{byte:03o}")),
         }
     }
+    text
 }
 
 /// Whether a terminal could take the character for a command, show what is around it as something
@@ -163,8 +173,10 @@ mod tests {
             (b"it's", r"'it'\''s'"),
             (b"-rf", "'-rf'"),
             (b"~", "'~'"),
-            (b"a\nb", r"$'a\x0ab'"),
-            (b"\xff'\\", r"$'\xff\'\\'"),
+            (b"a\nb", r#""$(printf 'a\012b')""#),
+            (b"\xff'\\ 7", r#""$(printf '\377\047\134 7')""#),
+            (b"-\x1b%-", r#""$(printf '\055\033\045-')""#),
+            (b"a\n", r"$'a\012'"),
         ] {
             assert_eq!(shell_word(Path::new(OsStr::from_bytes(path))), word);
         }

@@ -1,5 +1,7 @@
 //! `ubdlab crash`.
 
+mod idle_rules;
+mod limits;
 mod report;
 mod repro;
 
@@ -12,8 +14,11 @@ use clap::ValueEnum;
 use driver::shown;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::crash::{CannotCrash, CommandLine, Group, Model, Options, Replaceable, Session};
-use crate::mount::Limits;
+use crate::crash::{
+    BadFinding, CannotCrash, CommandLine, Group, Model, Options, Replaceable, Session,
+};
+use crate::mount::{Limits, parse_fault_rule};
+use crate::sim::tree::load::CannotLoad;
 use crate::sim::{Assumptions, FaultRule};
 
 use super::fuzz::{Weakening, parse_duration};
@@ -22,7 +27,9 @@ use super::output_file::{OutputFile, not_created};
 use super::page::PageFile;
 use super::{Failure, Verdict, output, wrong_usage};
 
-use report::Report;
+use idle_rules::idle_rules;
+use limits::{LimitArgs, Reached};
+use report::{Kept, Report};
 
 /// Crash any program that writes files, at every moment of what it does, and check what is left
 ///
@@ -67,12 +74,13 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "ASSUMPTION", alias = "assume")]
     weaken: Vec<Weakening>,
 
-    /// Let an operation of COMMAND fail, by a rule as the fuzzer's cases have them; may be repeated
+    /// Let an operation of COMMAND fail, by a rule in JSON; may be repeated
     ///
-    /// JSON: {"file": {"suffix": ".cow"}, "kind": "sync_data", "occurrence": {"nth": 0},
-    /// "fault": "failed_sync"}. Files are named as from DIR. COMMAND may then fail, too; what it
-    /// leaves is crashed and checked like any other end.
-    #[arg(long, value_name = "RULE", value_parser = parse_rule)]
+    /// {"file": {"suffix": ".cow"}, "kind": "sync_data", "occurrence": {"nth": 0},
+    /// "fault": "failed_sync"}, for example: docs/crash.md has all that a rule can say. Files are
+    /// named as from DIR. COMMAND may then fail, too; what it leaves is crashed and checked like any
+    /// other end. A rule that has failed nothing is told of.
+    #[arg(long, value_name = "RULE", value_parser = parse_fault_rule)]
     fault: Vec<FaultRule>,
 
     /// Crash at no more moments than this
@@ -109,6 +117,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "T", default_value = "60s", value_parser = parse_timeout)]
     timeout: Duration,
 
+    #[command(flatten)]
+    limits: LimitArgs,
+
     /// Choose other images where there are too many of them
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -131,6 +142,8 @@ pub(super) struct Args {
     repro: Option<PathBuf>,
 
     /// Mount what the crash has left on DIR, which is empty, until Ctrl-C
+    ///
+    /// SIGTERM and SIGHUP end it, too, with status 0: it has done what it was asked for.
     #[arg(long, value_name = "DIR", requires = "repro", conflicts_with = "json")]
     mount: Option<PathBuf>,
 
@@ -185,10 +198,6 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_rule(text: &str) -> Result<FaultRule, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
-}
-
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(file) = &args.repro {
@@ -211,10 +220,15 @@ pub(super) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
     let interrupt = Interrupt::catch();
+    let limits = options.limits;
+    let failure = |error| failure(error, limits);
     let session = Session::run(options, interrupt.stop()).map_err(failure)?;
-    let remarks = remarks(&session);
+    let mut remarks = remarks(&session);
     remarks.iter().for_each(output::remark);
     let (report, written) = crash(&session, args, &interrupt)?;
+    let of_the_checks: Vec<String> = report.reached_by_checks().map(Reached::told).collect();
+    of_the_checks.iter().for_each(output::remark);
+    remarks.extend(of_the_checks);
     match args.json {
         true => output::json(&report)?,
         false => report.print(),
@@ -244,6 +258,7 @@ fn crash(
     args: &Args,
     interrupt: &Interrupt,
 ) -> Result<(Report, Result<(), Failure>), Failure> {
+    let failure = |error| failure(error, session.limits());
     if !session.at_the_end.end.is_good() {
         return Ok((Report::of_a_bad_end(session, args), Ok(())));
     }
@@ -255,19 +270,29 @@ fn crash(
     let checks = checks.map_err(failure)?;
     let found = session.found(&checks, &plan, interrupt.stop());
     let found = found.map_err(failure)?;
-    let files = args.out.as_deref().map_or_else(Vec::new, |directory| {
-        let name = |number| directory.join(format!("finding-{number}.json"));
-        (1..=found.told.len()).map(name).collect()
-    });
-    let write = |(file, group): (&PathBuf, &Group)| {
-        let text = serde_json::to_string(&session.file_of(&group.finding));
-        let text = text.map_err(Failure::operation)?;
-        // It has in it what only the owner may read in the directory.
-        OutputFile::create(file)?.private().write_whole(text + "\n")
+    let write = |(number, group)| match &args.out {
+        None => Kept::NotAskedFor,
+        Some(directory) => {
+            let file = directory.join(format!("finding-{number}.json"));
+            match write(session, group, &file) {
+                Ok(()) => Kept::In(file),
+                Err(Failure(why)) => Kept::NotWritten(why),
+            }
+        }
     };
-    let written = files.iter().zip(&found.told).try_for_each(write);
-    let report = Report::of(session, args, &plan, &checks, found, files);
+    // Where there is no space for one there may be for another.
+    let kept: Vec<Kept> = (1..).zip(&found.told).map(write).collect();
+    let first_failure = kept.iter().find_map(Kept::why_not);
+    let written = first_failure.map_or(Ok(()), |why| Err(Failure(why.to_owned())));
+    let report = Report::of(session, args, &plan, &checks, found, kept);
     Ok((report, written))
+}
+
+fn write(session: &Session, group: &Group, file: &Path) -> Result<(), Failure> {
+    let text = serde_json::to_string(&session.file_of(&group.finding));
+    let text = text.map_err(Failure::operation)?;
+    // It has in it what only the owner may read in the directory.
+    OutputFile::create(file)?.private().write_whole(text + "\n")
 }
 
 /// What the user should know before the report.
@@ -278,11 +303,11 @@ fn remarks(session: &Session) -> Vec<String> {
     });
     let injected = session.injected.iter();
     let injected = injected.map(|injected| format!("failed as asked for: {injected}"));
-    let full = session.was_full.then(|| {
-        "the simulated directory was full, and the command was told that there is no space"
-            .to_owned()
-    });
-    left_out.chain(injected).chain(full).collect()
+    let idle = idle_rules(&session.rules);
+    let limits = session.limits();
+    let reached = session.reached.iter();
+    let full = reached.map(|(who, limit)| Reached::new(who, *limit, limits).told());
+    left_out.chain(injected).chain(idle).chain(full).collect()
 }
 
 fn bar(images: u64) -> ProgressBar {
@@ -296,16 +321,27 @@ fn bar(images: u64) -> ProgressBar {
     bar
 }
 
-fn failure(error: CannotCrash) -> Failure {
-    let said = match &error {
-        CannotCrash::Failed { ran, .. } => report::last_lines(&ran.said),
-        _ => Vec::new(),
-    };
-    let said = match said.is_empty() {
-        true => String::new(),
-        false => format!("; it said: {}", said.join(" / ")),
-    };
-    Failure(format!("{error}{said}"))
+fn failure(error: CannotCrash, limits: Limits) -> Failure {
+    let mut text = error.to_string();
+    match &error {
+        CannotCrash::Failed { what, ran, rules } => {
+            let said = report::last_lines(&ran.said);
+            if !said.is_empty() {
+                text += &format!("; it said: {}", said.join(" / "));
+            }
+            let reached = ran.reached.iter();
+            let reached = reached.map(|limit| Reached::new(what, *limit, limits).told());
+            for more in reached.chain(idle_rules(rules)) {
+                text += &format!("; {more}");
+            }
+        }
+        CannotCrash::Load(CannotLoad::TooMuch { what, .. }) => {
+            text += &format!("; --max-{what} raises that");
+        }
+        CannotCrash::Finding(BadFinding::TooMuch { .. }) => text += "; --max-bytes raises that",
+        _ => {}
+    }
+    Failure(text)
 }
 
 impl Args {
@@ -345,7 +381,7 @@ impl Args {
             jobs: self.jobs(),
             timeout: self.timeout,
             seed: self.seed,
-            limits: Limits::default(),
+            limits: self.limits.limits(),
         }))
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use super::command::Ran;
 use super::finding_file::BadFinding;
 use super::keeping::CannotKeep;
+use crate::sim::RuleMet;
 use crate::sim::tree::load::CannotLoad;
 use crate::sim::tree::store::CannotStore;
 
@@ -32,6 +33,8 @@ pub enum CannotCrash {
         what: &'static str,
         /// What it did.
         ran: Ran,
+        /// What has come of the rules for what was to fail.
+        rules: Vec<RuleMet>,
     },
     /// A file is no finding.
     #[error(transparent)]

@@ -1,11 +1,12 @@
 //! The check of all planned images, by several workers at a time. Each has its own view of the file
 //! system, its own mount, and goes through the run once.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::mount::{Limits, MountedTree};
+use crate::mount::{Limit, Limits, MountedTree};
 use crate::sim::tree::Tree;
 use crate::sim::{Assumptions, tree::Recorded};
 
@@ -31,6 +32,8 @@ pub struct Checks {
     pub failed: Vec<Checked>,
     /// Whether they were stopped before the end.
     pub stopped: bool,
+    /// The limits of the directory for which one of them was told that there is no space.
+    pub reached: BTreeSet<Limit>,
 }
 
 /// What a worker checks with.
@@ -155,6 +158,7 @@ impl Shared<'_> {
             return true;
         }
         checks.checked += 1;
+        checks.reached.extend(&ran.reached);
         if !ran.end.is_good() {
             checks.failed.push(Checked { planned, ran });
         }

@@ -1,6 +1,6 @@
 //! A command that runs on a mounted directory, with its time and its output bounded.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, PipeReader, Read};
@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::place::View;
 use super::processes::Processes;
 use crate::clock;
-use crate::mount::{Come, MountedTree};
+use crate::mount::{Come, Limit, MountedTree};
 
 /// The most bytes of a command's output that are kept: the last ones.
 const MOST_SAID: usize = 16 << 10;
@@ -123,6 +123,8 @@ pub struct Ran {
     pub end: End,
     /// The last of what it said, on standard output and standard error together.
     pub said: Vec<u8>,
+    /// The limits of the simulated directory for which it was told that there is no space.
+    pub reached: BTreeSet<Limit>,
 }
 
 /// Where and for how long a command runs.
@@ -194,6 +196,7 @@ pub(super) fn run(
     Ok(Ran {
         end: ended,
         said: heard.last(),
+        reached: tree.take_reached(),
     })
 }
 

@@ -17,9 +17,6 @@ use super::recipe::Recipe;
 /// What the file says first.
 pub const FORMAT: &str = "ubdlab crash finding 1";
 
-/// The most bytes for which the changes of a file may take space, all together.
-const MOST_SPACE: u64 = 2 << 30;
-
 /// A finding, in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +70,14 @@ pub enum BadFinding {
         /// What is wrong with it.
         why: String,
     },
+    /// The changes take too much space.
+    #[error("change {number}: found more than {most} bytes of writes and reservations until then")]
+    TooMuch {
+        /// The one with which they do.
+        number: usize,
+        /// How much is allowed.
+        most: u64,
+    },
     /// What it leaves does not fit its changes.
     #[error("the crash: {0}")]
     Crash(String),
@@ -98,11 +103,12 @@ pub enum BadFinding {
 }
 
 impl FindingFile {
-    /// The changes, as they are carried out.
+    /// The changes, as they are carried out, for which together the directory may take this many
+    /// bytes of space.
     ///
     /// # Errors
-    /// If one of them is none.
-    pub fn changes(&self) -> Result<Vec<Recorded>, BadFinding> {
+    /// If one of them is none, or they take more.
+    pub fn changes(&self, most: u64) -> Result<Vec<Recorded>, BadFinding> {
         if self.format != FORMAT {
             let found = self.format.clone();
             return Err(BadFinding::Format { found });
@@ -113,10 +119,8 @@ impl FindingFile {
             let wrong = |why| BadFinding::Change { number, why };
             let recorded = kept.recorded().map_err(wrong)?;
             space = space.saturating_add(recorded.change.space());
-            if space > MOST_SPACE {
-                return Err(wrong(format!(
-                    "found more than {MOST_SPACE} bytes of writes and reservations until then"
-                )));
+            if space > most {
+                return Err(BadFinding::TooMuch { number, most });
             }
             changes.push(recorded);
         }
@@ -132,12 +136,12 @@ impl FindingFile {
         }
     }
 
-    /// The directory after the crash.
+    /// The directory after the crash, if its changes take no more space than this.
     ///
     /// # Errors
     /// If the file is wrong.
-    pub fn remains(&self) -> Result<Tree, BadFinding> {
-        let changes = self.changes()?;
+    pub fn remains(&self, most: u64) -> Result<Tree, BadFinding> {
+        let changes = self.changes(most)?;
         let tree = self.tree_of(&changes)?;
         if let Recipe::Exactly(survivors) = self.recipe() {
             let remains = tree.after_power_cut(&survivors);
@@ -147,12 +151,12 @@ impl FindingFile {
         remains.ok_or_else(|| BadFinding::Crash("found no write that it could cut there".into()))
     }
 
-    /// The story of the crash, of which the check has said this.
+    /// The story of the crash, of which the check has said this, within the same bounds.
     ///
     /// # Errors
     /// If the file is wrong.
-    pub fn told(&self, ran: Ran) -> Result<Finding, BadFinding> {
-        let changes = self.changes()?;
+    pub fn told(&self, ran: Ran, most: u64) -> Result<Finding, BadFinding> {
+        let changes = self.changes(most)?;
         let tree = self.tree_of(&changes)?;
         let point = (self.begin, self.point);
         Ok(tell(&tree, &changes, point, self.recipe(), ran))
@@ -168,7 +172,8 @@ impl FindingFile {
                 changes: last,
             });
         }
-        let mut tree = Tree::new(self.assumptions);
+        // The list goes before it; what its pages keep of it is what the file had in it.
+        let mut tree = Tree::of_a_list(self.assumptions);
         let point = usize::try_from(self.point).unwrap_or(usize::MAX);
         for (number, recorded) in changes.iter().take(point).enumerate() {
             let carried_out = tree.carry_out(number as u64, recorded.at, &recorded.change);

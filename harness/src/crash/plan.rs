@@ -141,7 +141,7 @@ impl<'a> Replay<'a> {
     ) -> Replay<'a> {
         Replay {
             log,
-            tree: Tree::new(assumptions),
+            tree: Tree::of_a_list(assumptions),
             at: 0,
             stop,
             ends: None,

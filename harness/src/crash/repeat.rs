@@ -26,7 +26,7 @@ pub enum Shown {
 
 impl FindingFile {
     /// Checks the remains again, mounted over `directory` for the check alone, which runs in
-    /// `within`. Both are absolute paths.
+    /// `within`. Both are absolute paths. The directory may take no more than `limits`.
     ///
     /// # Errors
     /// If the file is wrong, or nothing can be mounted.
@@ -34,13 +34,14 @@ impl FindingFile {
         &self,
         directory: &Path,
         within: &Path,
+        limits: Limits,
         timeout: Duration,
         stop: &AtomicBool,
     ) -> Result<Ran, CannotCrash> {
         let here = || {
-            let remains = self.remains()?;
+            let remains = self.remains(limits.bytes)?;
             let view = View::over(directory).map_err(CannotCrash::Place)?;
-            let mut mounted = MountedTree::new(remains, Limits::default());
+            let mut mounted = MountedTree::new(remains, limits);
             let check = CommandLine::Shell(self.check.text());
             let terms = Terms {
                 within,
@@ -64,19 +65,20 @@ impl FindingFile {
         })
     }
 
-    /// Mounts the remains on `directory`, which is empty, calls `mounted`, and serves them until
-    /// `until` has something, or somebody else has unmounted them. The mount goes however the
-    /// program ends.
+    /// Mounts the remains on `directory`, which is empty, within these limits, calls `mounted`, and
+    /// serves them until `until` has something, or somebody else has unmounted them. The mount goes
+    /// however the program ends.
     ///
     /// # Errors
     /// If the file is wrong, or nothing can be mounted there.
     pub fn show(
         &self,
         directory: &Path,
+        limits: Limits,
         mounted: impl FnOnce(),
         until: &Receiver<()>,
     ) -> Result<Shown, CannotCrash> {
-        let remains = self.remains()?;
+        let remains = self.remains(limits.bytes)?;
         let cannot =
             |why: String| CannotCrash::Place(format!("{}: {why}", driver::shown(directory)));
         let directory = cleared(directory).map_err(cannot)?;
@@ -91,7 +93,7 @@ impl FindingFile {
         let (mount, undoable) = mounting.map_err(|error| CannotCrash::Place(error.to_string()))?;
         let unmounter = Unmounter::start(&directory);
         mounted();
-        let mut tree = MountedTree::new(remains, Limits::default());
+        let mut tree = MountedTree::new(remains, limits);
         let ended = mount.serve(&mut tree, until, &never::<()>());
         unfinished::undo(undoable, || drop(mount));
         unmounter.end();

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use driver::shown;
 
-use crate::mount::{Limits, MountedTree};
+use crate::mount::{Limit, Limits, MountedTree};
 use crate::sim::tree::load::{CannotLoad, MostLoaded, load};
 use crate::sim::tree::{Recorded, TreeSurvivors};
-use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber};
+use crate::sim::{Assumptions, FaultRule, Injected, InodeNumber, RuleMet};
 
 use super::cannot_crash::CannotCrash;
 use super::checking::{Bench, Checker, Checks};
@@ -82,10 +82,12 @@ pub struct Session {
     from: u64,
     /// What was left out of the directory.
     pub left_out: Vec<PathBuf>,
-    /// Something was refused to the command because the directory's limits were reached.
-    pub was_full: bool,
+    /// Who was told that there is no space, because the directory's limits were reached.
+    pub reached: Vec<(&'static str, Limit)>,
     /// What has failed while the command ran.
     pub injected: Vec<String>,
+    /// What has come of the rules by which it has.
+    pub rules: Vec<RuleMet>,
     /// The command has ended as it should. One to which something has failed may have not.
     command_succeeded: bool,
     /// The check of the end, without a crash.
@@ -141,40 +143,55 @@ impl Session {
                 error,
             })
         };
+        let mut reached = Vec::new();
+        let mut note = |who, ran: &Ran| {
+            reached.extend(ran.reached.iter().map(|limit| (who, *limit)));
+        };
         if let Some(setup) = &options.setup {
-            must_succeed("the setup", runs(setup, "the setup", &mut mounted)?)?;
+            let ran = runs(setup, "the setup", &mut mounted)?;
+            note("the setup", &ran);
+            must_succeed("the setup", ran, &[])?;
             mounted.settle();
         }
         let from = mounted.recorded();
         mounted.fail_by(&options.faults);
         let ran = runs(&options.command, "the command", &mut mounted)?;
+        note("the command", &ran);
         let command_succeeded = ran.end.is_good();
         let injected = mounted.injected().iter().map(Injected::to_string).collect();
         // One to which something has failed may fail, and what it leaves is looked at.
         if mounted.injected().is_empty() || ran.end == End::Stopped {
-            must_succeed("the command", ran)?;
+            must_succeed("the command", ran, mounted.rules_met())?;
         }
-        let was_full = mounted.is_full();
+        let rules = mounted.rules_met().to_vec();
         let log = mounted.take_log();
         let end = mounted.tree().after_kill();
         mounted.show(end);
         let at_the_end = runs(&options.check, "the check", &mut mounted)?;
+        note("the check without a crash", &at_the_end);
         if at_the_end.end == End::Stopped {
             return Err(CannotCrash::Failed {
                 what: "the check",
                 ran: at_the_end,
+                rules,
             });
         }
         Ok(Session {
             left_out: loaded.left_out,
             log,
             from,
-            was_full,
+            reached,
             injected,
+            rules,
             command_succeeded,
             at_the_end,
             options,
         })
+    }
+
+    /// What the directory may take.
+    pub fn limits(&self) -> Limits {
+        self.options.limits
     }
 
     /// What was crashed.
@@ -421,9 +438,13 @@ impl Session {
     }
 }
 
-fn must_succeed(what: &'static str, ran: Ran) -> Result<(), CannotCrash> {
+fn must_succeed(what: &'static str, ran: Ran, rules: &[RuleMet]) -> Result<(), CannotCrash> {
     match ran.end.is_good() {
         true => Ok(()),
-        false => Err(CannotCrash::Failed { what, ran }),
+        false => Err(CannotCrash::Failed {
+            what,
+            ran,
+            rules: rules.to_vec(),
+        }),
     }
 }

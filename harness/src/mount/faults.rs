@@ -1,7 +1,7 @@
 //! What fails on a mounted directory: rules as the simulator has them ([`FaultRule`]), by which an
 //! operation suffers a fault. What a program is told of it, and what it leaves, is the simulator's.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use driver::host::OperationKind;
@@ -11,7 +11,7 @@ use fuser::{Errno, FileAttr};
 use super::known_names::KnownNames;
 use super::mounted_tree::MountedTree;
 use crate::sim::tree::TreeChange;
-use crate::sim::{Call, Fault, FaultPlan, FaultRule, Injected, InodeNumber};
+use crate::sim::{Call, Fault, FaultPlan, FaultRule, Injected, InodeNumber, RuleMet};
 
 /// The rules, and what has failed by them.
 #[derive(Debug, Default)]
@@ -49,9 +49,20 @@ impl MountedTree {
         self.faults.as_ref().map_or(&[], |faults| &faults.injected)
     }
 
-    /// Whether a request that changes nothing is answered.
-    pub(super) fn may_look(&mut self, kind: OperationKind, node: InodeNumber) -> Result<(), Errno> {
-        match self.fault(kind, Some(node), None, FileRange::default()) {
+    /// What has come of the rules.
+    pub fn rules_met(&self) -> &[RuleMet] {
+        let faults = self.faults.as_ref();
+        faults.map_or(&[], |faults| faults.plan.rules_met())
+    }
+
+    /// Whether a request that changes nothing is answered, which is about these bytes of a file.
+    pub(super) fn may_look(
+        &mut self,
+        kind: OperationKind,
+        node: InodeNumber,
+        range: FileRange,
+    ) -> Result<(), Errno> {
+        match self.fault(kind, Some(node), None, range) {
             None => Ok(()),
             Some(fault) => Err(error_of(fault)),
         }
@@ -59,13 +70,13 @@ impl MountedTree {
 
     /// What the kernel is told of a node that somebody asks about.
     pub(super) fn look_at(&mut self, node: InodeNumber) -> Result<FileAttr, Errno> {
-        self.may_look(OperationKind::Metadata, node)?;
+        self.may_look(OperationKind::Metadata, node, FileRange::default())?;
         self.attributes(node)
     }
 
     /// Opens a node that has a name.
     pub(super) fn open_named(&mut self, node: InodeNumber, durable: bool) -> Result<u64, Errno> {
-        self.may_look(OperationKind::Open, node)?;
+        self.may_look(OperationKind::Open, node, FileRange::default())?;
         self.open(node, durable)
     }
 
@@ -130,7 +141,8 @@ impl MountedTree {
         }
     }
 
-    /// What an operation suffers, which is counted. A change of names is about the `name`.
+    /// What an operation suffers, which is counted. A change of names is about the `name`, and
+    /// everything else about the file, by any name that it has.
     pub(super) fn fault(
         &mut self,
         kind: OperationKind,
@@ -139,15 +151,16 @@ impl MountedTree {
         range: FileRange,
     ) -> Option<Fault> {
         let faults = self.faults.as_mut()?;
-        let path: Rc<Path> = match (name, node) {
-            (Some((directory, name)), _) => faults.names.path_of_name(directory, name).into(),
-            (None, Some(node)) => faults.names.path(node).into(),
-            (None, None) => PathBuf::new().into(),
+        let names: Vec<Rc<Path>> = match (name, node) {
+            (Some((directory, name)), _) => vec![faults.names.path_of_name(directory, name)],
+            (None, Some(node)) => faults.names.paths(node),
+            (None, None) => vec![Path::new("").into()],
         };
-        let mut call = Call::new(kind, &path).on(range.start, range.len);
+        let mut call = Call::new(kind, names.first()?).on(range.start, range.len);
         (call.index, call.inode) = (faults.asked, node);
         faults.asked += 1;
-        let fault = faults.plan.decide(&call)?;
+        let (fault, name) = faults.plan.decide_by_any(&call, &names)?;
+        call.path = name;
         faults.injected.push(Injected { call, fault });
         Some(fault)
     }

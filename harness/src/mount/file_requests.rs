@@ -7,7 +7,7 @@ use driver::units::{Bytes, FileOffset, FileRange};
 use fuser::Errno;
 use rustix::fs::FallocateFlags;
 
-use super::mounted_tree::MountedTree;
+use super::mounted_tree::{Limit, MountedTree};
 use super::translation::errno;
 use crate::sim::InodeNumber;
 use crate::sim::tree::{Attributes, TreeChange};
@@ -114,7 +114,7 @@ impl MountedTree {
         let reserves = kind != OperationKind::PunchHole;
         let range = FileRange::new(FileOffset(at), Bytes(len));
         if reserves && self.fitting(file, range)? < len {
-            return Err(self.no_room());
+            return Err(self.no_room(Limit::Bytes));
         }
         let mut changes = Vec::new();
         if clears && at < size {
@@ -167,7 +167,8 @@ impl MountedTree {
             _ => return Err(Errno::EINVAL),
         };
         let from = u64::try_from(from).map_err(|_| Errno::ENXIO)?;
-        self.may_look(OperationKind::NextData, file)?;
+        let range = FileRange::new(FileOffset(from), Bytes(0));
+        self.may_look(OperationKind::NextData, file, range)?;
         let found = self.tree.seek(file, from, data);
         match found.map_err(|error| errno(&error))? {
             Some(found) => i64::try_from(found).map_err(|_| Errno::EOVERFLOW),

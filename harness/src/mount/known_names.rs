@@ -1,111 +1,117 @@
-//! The name by which each file of a mounted directory is known to rules, which go by paths: the
-//! first that it has, and when that goes another one, and the last that it had where there is none.
+//! The names by which each file of a mounted directory is known to rules, which go by paths: all
+//! that it has, the one that it has had longest first, and the last that it had where there is none.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::sim::InodeNumber;
 use crate::sim::tree::{EntryName, NodeKind, ROOT, Tree, TreeChange};
 
 /// The names. To know them costs what changes, and not what there is.
 #[derive(Debug, Default)]
-pub(super) struct KnownNames(BTreeMap<InodeNumber, EntryName>);
+pub(super) struct KnownNames(BTreeMap<InodeNumber, Names>);
+
+/// Those of one file.
+#[derive(Debug, Default)]
+struct Names {
+    /// At least one.
+    entries: Vec<EntryName>,
+    /// It has none any more: what is left is the last that it had.
+    are_gone: bool,
+}
+
+impl Names {
+    fn gain(&mut self, name: EntryName) {
+        if std::mem::take(&mut self.are_gone) {
+            self.entries.clear();
+        }
+        self.entries.push(name);
+    }
+
+    fn lose(&mut self, name: &EntryName) {
+        match self.entries.as_slice() {
+            [last] => self.are_gone |= last == name,
+            _ => self.entries.retain(|entry| entry != name),
+        }
+    }
+}
 
 impl KnownNames {
     /// Those of all that is in a directory.
     pub(super) fn of(tree: &Tree) -> KnownNames {
         let mut known = KnownNames::default();
-        for_each_name(tree, |name, node| {
-            known.0.entry(node).or_insert(name);
-        });
+        for_each_name(tree, |name, node| known.gain(node, name));
         known
     }
 
-    /// A path from the top of the directory; the top is `.`. An empty one for what was never known.
-    pub(super) fn path(&self, node: InodeNumber) -> PathBuf {
-        let mut names = Vec::new();
-        let mut at = node;
-        while at != ROOT {
-            let Some(entry) = self.0.get(&at) else {
-                return PathBuf::new();
-            };
-            names.push(&entry.name);
-            at = entry.directory;
-        }
-        match names.is_empty() {
-            true => PathBuf::from("."),
-            false => names.iter().rev().collect(),
+    /// All paths of a file from the top of the directory; that of the top is `.`. An empty one for
+    /// what was never known.
+    pub(super) fn paths(&self, node: InodeNumber) -> Vec<Rc<Path>> {
+        match self.0.get(&node) {
+            _ if node == ROOT => vec![Path::new(".").into()],
+            None => vec![Path::new("").into()],
+            Some(names) => {
+                let path = |name: &EntryName| self.path_of_name(name.directory, &name.name);
+                names.entries.iter().map(path).collect()
+            }
         }
     }
 
     /// That of a name in a directory.
-    pub(super) fn path_of_name(&self, directory: InodeNumber, name: &std::ffi::OsStr) -> PathBuf {
-        match directory {
-            ROOT => Path::new(name).to_owned(),
-            _ => self.path(directory).join(name),
+    pub(super) fn path_of_name(&self, directory: InodeNumber, name: &OsStr) -> Rc<Path> {
+        let mut names = vec![name];
+        let mut at = directory;
+        while at != ROOT {
+            // A directory has one.
+            let Some([entry, ..]) = self.0.get(&at).map(|names| names.entries.as_slice()) else {
+                return Path::new("").into();
+            };
+            names.push(&entry.name);
+            at = entry.directory;
+        }
+        names.iter().rev().collect::<PathBuf>().into()
+    }
+
+    /// A change was carried out, before which its names [stood for](stood_for) this.
+    pub(super) fn follow(&mut self, tree: &Tree, before: Vec<(EntryName, Option<InodeNumber>)>) {
+        // What gets another name before it loses one always has one.
+        let mut lost = Vec::new();
+        for (name, before) in before {
+            let after = tree.lookup(name.directory, &name.name).ok();
+            if after == before {
+                continue;
+            }
+            if let Some(node) = after {
+                self.gain(node, name.clone());
+            }
+            lost.extend(before.map(|node| (node, name)));
+        }
+        for (node, name) in lost {
+            if let Some(names) = self.0.get_mut(&node) {
+                names.lose(&name);
+            }
         }
     }
 
-    /// A change was carried out, by which `loser`, if any, has lost a name.
-    pub(super) fn follow(&mut self, tree: &Tree, change: &TreeChange, loser: Option<InodeNumber>) {
-        let lost = match change {
-            TreeChange::Create { name, node, .. } | TreeChange::Link { name, node } => {
-                self.0.entry(*node).or_insert_with(|| name.clone());
-                return;
-            }
-            TreeChange::Remove(name) => name,
-            TreeChange::Rename { from, to, .. } => {
-                self.renamed(tree, from, to);
-                self.renamed(tree, to, from);
-                to
-            }
-            _ => return,
-        };
-        if let Some(loser) = loser {
-            self.lose(tree, loser, lost);
-        }
-    }
-
-    /// What has the name `to` now was known by `from`, perhaps.
-    fn renamed(&mut self, tree: &Tree, from: &EntryName, to: &EntryName) {
-        let moved = tree.lookup(to.directory, &to.name);
-        let known = moved.ok().and_then(|moved| self.0.get_mut(&moved));
-        if let Some(known) = known.filter(|known| *known == from) {
-            *known = to.clone();
-        }
-    }
-
-    fn lose(&mut self, tree: &Tree, loser: InodeNumber, lost: &EntryName) {
-        let is_lost = tree.lookup(lost.directory, &lost.name) != Ok(loser);
-        let was_known_by_it = self.0.get(&loser) == Some(lost);
-        if !is_lost || !was_known_by_it || tree.stat(loser).is_ok_and(|found| found.links == 0) {
-            return;
-        }
-        // Files with several names are few.
-        let mut other = None;
-        for_each_name(tree, |name, node| {
-            if node == loser && other.is_none() {
-                other = Some(name);
-            }
-        });
-        if let Some(other) = other {
-            self.0.insert(loser, other);
-        }
+    fn gain(&mut self, node: InodeNumber, name: EntryName) {
+        self.0.entry(node).or_default().gain(name);
     }
 }
 
-/// What loses a name by a change that is going to be carried out.
-pub(super) fn loser(tree: &Tree, change: &TreeChange) -> Option<InodeNumber> {
-    let name = match change {
-        TreeChange::Remove(name) => name,
-        TreeChange::Rename {
-            to,
-            exchange: false,
-            ..
-        } => to,
-        _ => return None,
+/// What the names stand for that a change is about, which is going to be carried out.
+pub(super) fn stood_for(tree: &Tree, change: &TreeChange) -> Vec<(EntryName, Option<InodeNumber>)> {
+    let names = match change {
+        TreeChange::Create { name, .. }
+        | TreeChange::Link { name, .. }
+        | TreeChange::Remove(name) => vec![name],
+        TreeChange::Rename { from, to, .. } => vec![from, to],
+        _ => Vec::new(),
     };
-    tree.lookup(name.directory, &name.name).ok()
+    let stands_for = |name: &EntryName| tree.lookup(name.directory, &name.name).ok();
+    let names = names.into_iter();
+    names.map(|name| (name.clone(), stands_for(name))).collect()
 }
 
 /// All names, those of a directory before those in it.
@@ -162,39 +168,54 @@ mod tests {
         let mut tree = Tree::new(Assumptions::default());
         let mut names = KnownNames::of(&tree);
         let steps = [
-            (make(FILE, "a", NewNode::File), "a"),
-            (make(DIRECTORY, "d", NewNode::Directory), "a"),
+            (make(FILE, "a", NewNode::File), &["a"][..]),
+            (make(DIRECTORY, "d", NewNode::Directory), &["a"]),
             (
                 rename(entry(ROOT, "a"), entry(DIRECTORY, "b"), false),
-                "d/b",
+                &["d/b"],
             ),
-            (rename(entry(ROOT, "d"), entry(ROOT, "e"), false), "e/b"),
+            (rename(entry(ROOT, "d"), entry(ROOT, "e"), false), &["e/b"]),
             (
                 TreeChange::Link {
                     node: FILE,
                     name: entry(ROOT, "l"),
                 },
-                "e/b",
+                &["e/b", "l"],
             ),
-            (TreeChange::Remove(entry(DIRECTORY, "b")), "l"),
-            (make(OTHER, "o", NewNode::File), "l"),
-            (rename(entry(ROOT, "o"), entry(ROOT, "l"), true), "o"),
+            // Two names of one file: nothing is to be done.
+            (
+                rename(entry(ROOT, "l"), entry(DIRECTORY, "b"), false),
+                &["e/b", "l"],
+            ),
+            (TreeChange::Remove(entry(DIRECTORY, "b")), &["l"]),
+            (make(OTHER, "o", NewNode::File), &["l"]),
+            (rename(entry(ROOT, "o"), entry(ROOT, "l"), true), &["o"]),
             // It loses its last name to another one.
-            (rename(entry(ROOT, "l"), entry(ROOT, "o"), false), "o"),
+            (rename(entry(ROOT, "l"), entry(ROOT, "o"), false), &["o"]),
         ];
-        for (index, (change, path)) in (0..).zip(steps) {
-            let loser = loser(&tree, &change);
+        let all_of = |names: &KnownNames, node| {
+            let paths = names.paths(node).into_iter();
+            let mut paths: Vec<_> = paths.map(|path| path.to_path_buf()).collect();
+            paths.sort();
+            paths
+        };
+        for (index, (change, paths)) in (0..).zip(steps) {
+            let before = stood_for(&tree, &change);
             tree.carry_out(index, Moment::default(), &change).unwrap();
-            names.follow(&tree, &change, loser);
-            assert_eq!(names.path(FILE), Path::new(path), "{change:?}");
-            for_each_name(&tree, |name, node| {
-                let path = names.path(node);
-                let is_it = path == names.path_of_name(name.directory, &name.name);
-                assert!(is_it || tree.stat(node).unwrap().links > 1, "{name:?}");
-            });
+            names.follow(&tree, before);
+            let expected: Vec<_> = paths.iter().map(PathBuf::from).collect();
+            assert_eq!(all_of(&names, FILE), expected, "{change:?}");
+            let mut found: BTreeMap<InodeNumber, Vec<PathBuf>> = BTreeMap::new();
+            for (path, node) in tree.walk() {
+                found.entry(node).or_default().push(path);
+            }
+            for (node, mut paths) in found {
+                paths.sort();
+                assert_eq!(all_of(&names, node), paths, "{change:?}");
+            }
         }
-        assert_eq!(names.path(OTHER), Path::new("o"));
-        assert_eq!(names.path(ROOT), Path::new("."));
-        assert_eq!(names.path(InodeNumber(99)), Path::new(""));
+        assert_eq!(all_of(&names, OTHER), [Path::new("o")]);
+        assert_eq!(all_of(&names, ROOT), [Path::new(".")]);
+        assert_eq!(all_of(&names, InodeNumber(99)), [Path::new("")]);
     }
 }

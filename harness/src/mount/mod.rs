@@ -9,6 +9,7 @@
 //! - `file_requests`, `name_requests`: what each request means.
 //! - `faults`: what fails of them, by rules as the simulator has them; `known_names`: the paths
 //!   that rules go by.
+//! - `rules`: such rules as a user writes them.
 //! - [`TreeMount`]: the mount, from the kernel's call to the end.
 //! - `own_view`: a mount that only one thread, and what it starts, can see.
 //!
@@ -38,9 +39,11 @@ mod known_names;
 mod mounted_tree;
 mod name_requests;
 pub(crate) mod own_view;
+mod rules;
 mod translation;
 mod tree_filesystem;
 mod tree_mount;
 
-pub use mounted_tree::{Answered, Limits, MountedTree};
+pub use mounted_tree::{Answered, Limit, Limits, MountedTree};
+pub use rules::{asked_kinds, parse_fault_rule};
 pub use tree_mount::{CannotMountTree, Come, ForOwner, TreeMount};

@@ -1,7 +1,7 @@
 //! A simulated directory that is mounted: what is open in it, the log of its changes, and its
 //! limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use driver::host::OperationKind;
@@ -9,7 +9,7 @@ use driver::units::FileRange;
 use fuser::{Errno, FileAttr, Generation};
 
 use super::faults::{Faults, Suffered, error_of};
-use super::known_names::loser;
+use super::known_names::stood_for;
 use super::translation::{attributes, errno};
 use crate::clock::time_of_day;
 use crate::sim::tree::{Moment, NodeKind, Recorded, Tree, TreeChange};
@@ -37,6 +37,16 @@ impl Default for Limits {
             logged: 2 << 30,
         }
     }
+}
+
+/// A limit that a mounted directory has reached: which of [`Limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "named as the limits are")]
+pub enum Limit {
+    Nodes,
+    Bytes,
+    Changes,
+    Logged,
 }
 
 /// What was asked for of a file or a name, and what came of it.
@@ -75,7 +85,7 @@ pub struct MountedTree {
     last_handle: u64,
     log: Option<Vec<Recorded>>,
     logged: u64,
-    is_full: bool,
+    reached: BTreeSet<Limit>,
     answered: Option<Vec<Answered>>,
     pub(super) faults: Option<Faults>,
 }
@@ -91,7 +101,7 @@ impl MountedTree {
             last_handle: 0,
             log: None,
             logged: 0,
-            is_full: false,
+            reached: BTreeSet::new(),
             answered: None,
             faults: None,
         }
@@ -106,7 +116,7 @@ impl MountedTree {
         self.log = None;
         self.answered = None;
         self.faults = None;
-        self.is_full = false;
+        self.reached.clear();
         self.logged = 0;
     }
 
@@ -154,10 +164,11 @@ impl MountedTree {
         }
     }
 
-    /// Makes everything durable, as it becomes on an idle machine.
+    /// Makes everything durable, as it becomes on an idle machine. Nobody asks for it, and so it has
+    /// no limit.
     pub fn settle(&mut self) {
         // Of this one there is no failure.
-        let _ = self.carry_out(OperationKind::SyncDirectory, TreeChange::Settle);
+        let _ = self.keep(OperationKind::SyncDirectory, TreeChange::Settle);
     }
 
     /// How many changes were kept.
@@ -170,9 +181,9 @@ impl MountedTree {
         self.log.take().unwrap_or_default()
     }
 
-    /// Whether something was refused because a limit was reached.
-    pub fn is_full(&self) -> bool {
-        self.is_full
+    /// The limits for which something was refused since this was called last.
+    pub fn take_reached(&mut self) -> BTreeSet<Limit> {
+        std::mem::take(&mut self.reached)
     }
 
     /// Carries a change out and keeps it, unless it is to fail.
@@ -265,26 +276,36 @@ impl MountedTree {
         result
     }
 
-    /// Carries a change out and keeps it.
+    /// Carries a change out and keeps it, within the limits.
     fn do_and_keep(&mut self, kind: OperationKind, change: TreeChange) -> Result<(), Errno> {
-        let kept = self.log.as_ref().map_or(0, Vec::len) as u64;
-        let payload = match self.log {
-            Some(_) => change.payload(),
-            None => 0,
-        };
-        let has_room = kept < self.limits.changes && self.logged + payload <= self.limits.logged;
-        if !has_room {
-            return Err(self.no_room());
+        if self.recorded() >= self.limits.changes {
+            return Err(self.no_room(Limit::Changes));
         }
+        let logged = self.logged.saturating_add(self.payload(&change));
+        if logged > self.limits.logged {
+            return Err(self.no_room(Limit::Logged));
+        }
+        self.keep(kind, change)
+    }
+
+    /// The bytes that the list has to keep for a change.
+    fn payload(&self, change: &TreeChange) -> u64 {
+        self.log.as_ref().map_or(0, |_| change.payload())
+    }
+
+    /// Carries a change out and keeps it.
+    fn keep(&mut self, kind: OperationKind, change: TreeChange) -> Result<(), Errno> {
+        let kept = self.recorded();
         let at = Moment::of(time_of_day());
-        let loser = self.faults.as_ref().map(|_| loser(&self.tree, &change));
+        let faults = self.faults.as_ref();
+        let before = faults.map(|_| stood_for(&self.tree, &change));
         self.tree
             .carry_out(kept, at, &change)
             .map_err(|error| errno(&error))?;
-        if let (Some(faults), Some(loser)) = (&mut self.faults, loser) {
-            faults.names.follow(&self.tree, &change, loser);
+        if let (Some(faults), Some(before)) = (&mut self.faults, before) {
+            faults.names.follow(&self.tree, before);
         }
-        self.logged += payload;
+        self.logged += self.payload(&change);
         let is_sync = matches!(change, TreeChange::SyncDirectory(_) | TreeChange::Settle);
         if let Some(log) = &mut self.log {
             log.push(Recorded { kind, at, change });
@@ -300,22 +321,24 @@ impl MountedTree {
         let spare = self.limits.bytes.saturating_sub(self.tree.allocated()) / PAGE_SIZE;
         let content = self.tree.content(file).map_err(|error| errno(&error))?;
         let fitting = content.fitting(range, spare).0;
-        if fitting == 0 && range.len.0 > 0 {
-            return Err(self.no_room());
+        // A program may take it for an error that less was written than it asked for.
+        let no_space = (fitting < range.len.0).then(|| self.no_room(Limit::Bytes));
+        match no_space {
+            Some(no_space) if fitting == 0 => Err(no_space),
+            _ => Ok(fitting),
         }
-        Ok(fitting)
     }
 
     /// Whether one more file may be made.
     pub(super) fn check_room_for_a_node(&mut self) -> Result<(), Errno> {
         match self.tree.node_count() < self.limits.nodes {
             true => Ok(()),
-            false => Err(self.no_room()),
+            false => Err(self.no_room(Limit::Nodes)),
         }
     }
 
-    pub(super) fn no_room(&mut self) -> Errno {
-        self.is_full = true;
+    pub(super) fn no_room(&mut self, limit: Limit) -> Errno {
+        self.reached.insert(limit);
         Errno::ENOSPC
     }
 

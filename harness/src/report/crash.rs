@@ -56,8 +56,22 @@ pub struct CrashesTold<'a> {
     pub findings: &'a [Group],
     /// Kinds of findings beside these, and the images that show them.
     pub untold: (u64, u64),
-    /// For each finding, the command that checks it again, if it was kept.
-    pub again: &'a [String],
+    /// For each finding, what became of it as a file.
+    pub kept: &'a [KeptAs],
+}
+
+/// What became of a finding as a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptAs {
+    /// Nobody has asked for one.
+    NotAskedFor,
+    /// There is one.
+    File {
+        /// The command that checks it again.
+        again: String,
+    },
+    /// Why it could not be written.
+    NotWritten(String),
 }
 
 /// The page.
@@ -110,12 +124,15 @@ pub fn crash_page(what: &CrashPage<'_>) -> String {
             group.finding.ran.end
         ));
         tell(&mut page, &group.finding);
-        match told.again.get(number) {
-            Some(again) => {
+        match told.kept.get(number) {
+            Some(KeptAs::File { again }) => {
                 page.paragraph("Again:");
                 page.raw(format_args!("<pre>{}</pre>\n", Escaped(again)));
             }
-            None => page.paragraph(
+            Some(KeptAs::NotWritten(why)) => {
+                page.paragraph(format_args!("It could not be written: {why}."));
+            }
+            Some(KeptAs::NotAskedFor) | None => page.paragraph(
                 "It was not kept. With --out DIR the command above writes each finding as a file, \
                  which ubdlab crash --repro checks again.",
             ),

@@ -9,7 +9,7 @@ mod page;
 mod replay;
 mod volumes;
 
-pub use crash::{CrashPage, CrashesTold, crash_finding_page, crash_page};
+pub use crash::{CrashPage, CrashesTold, KeptAs, crash_finding_page, crash_page};
 pub use finding::{FuzzPage, ToldFinding, finding_page, fuzz_page};
 pub use replay::{ReplayPage, replay_page};
 pub use volumes::volumes_page;

@@ -103,7 +103,7 @@ impl Change {
     /// Carries it out.
     pub(crate) fn apply(&self, content: &mut FileContent) {
         match self {
-            Change::Write { at, data } => content.write_at(data, *at),
+            Change::Write { at, data } => data.write_to(content, *at),
             Change::Clone { at, data } => content.share(data, *at),
             Change::SetLen(len) => content.set_len(*len),
             Change::PunchHole(range) => content.punch_hole(*range),

@@ -3,6 +3,7 @@
 //! type, and share the pages that they have in common.
 
 use std::fmt;
+use std::sync::Arc;
 
 use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE};
 
@@ -115,6 +116,14 @@ impl FileContent {
     /// Writes all of `data`, and extends the file if need be.
     pub fn write_at(&mut self, data: &[u8], at: FileOffset) {
         self.pages.write(data, at.0);
+        if !data.is_empty() {
+            self.extend_to(at.0 + data.len() as u64);
+        }
+    }
+
+    /// As [`FileContent::write_at`]. Pages that are written whole share the bytes of `data`.
+    pub(crate) fn write_listed(&mut self, data: &Arc<[u8]>, at: FileOffset) {
+        self.pages.write_listed(data, at.0);
         if !data.is_empty() {
             self.extend_to(at.0 + data.len() as u64);
         }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use driver::host::OperationKind;
 use driver::units::FileRange;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Call;
 use super::names::normalized;
+use super::rule_met::RuleMet;
 use super::sample::below;
 
 /// What an operation suffers.
@@ -50,6 +52,36 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// One of each kind, in the order of the enumeration.
+    pub const EACH: [Fault; 10] = [
+        Fault::Io,
+        Fault::NoSpace,
+        Fault::Unsupported,
+        Fault::ShortRead(1),
+        Fault::ShortWrite(0),
+        Fault::InPart(0),
+        Fault::IoAfter,
+        Fault::FailedSync,
+        Fault::FailedSyncForSpace,
+        Fault::LyingSync,
+    ];
+
+    /// Its name in a rule.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::Io => "io",
+            Fault::NoSpace => "no_space",
+            Fault::Unsupported => "unsupported",
+            Fault::ShortRead(_) => "short_read",
+            Fault::ShortWrite(_) => "short_write",
+            Fault::InPart(_) => "in_part",
+            Fault::IoAfter => "io_after",
+            Fault::FailedSync => "failed_sync",
+            Fault::FailedSyncForSpace => "failed_sync_for_space",
+            Fault::LyingSync => "lying_sync",
+        }
+    }
+
     /// Whether the operation can suffer this. What does not fit is not injected.
     pub fn fits(self, kind: OperationKind) -> bool {
         use OperationKind::*;
@@ -108,6 +140,21 @@ pub enum Occurrence {
     Nth(u64),
     /// The one with this number and all after it.
     From(u64),
+}
+
+impl Occurrence {
+    /// The number of the first one.
+    pub fn first(self) -> u64 {
+        let (Occurrence::Nth(n) | Occurrence::From(n)) = self;
+        n
+    }
+
+    fn is(self, number: u64) -> bool {
+        match self {
+            Occurrence::Nth(n) => number == n,
+            Occurrence::From(n) => number >= n,
+        }
+    }
 }
 
 /// A fault at a planned place.
@@ -184,13 +231,15 @@ impl FaultRule {
         }
     }
 
-    fn matches(&self, call: &Call) -> bool {
+    /// By which of the file's names the rule is about a call.
+    fn matches<'a>(&self, call: &Call, names: &'a [Rc<Path>]) -> Option<&'a Rc<Path>> {
         let touches = |range: FileRange, (from, to): (u64, u64)| {
             range.start.0 < to && from < range.end().0.max(range.start.0 + 1)
         };
-        self.kind.is_none_or(|kind| kind == call.kind)
-            && self.bytes.is_none_or(|bytes| touches(call.range, bytes))
-            && self.file.matches(&call.path)
+        let is_of_kind = self.kind.is_none_or(|kind| kind == call.kind)
+            && self.bytes.is_none_or(|bytes| touches(call.range, bytes));
+        let mut names = names.iter().filter(|_| is_of_kind);
+        names.find(|name| self.file.matches(name))
     }
 }
 
@@ -201,7 +250,7 @@ pub type FaultDecider = Box<dyn FnMut(&Call) -> Option<Fault>>;
 /// The faults that a host has in store.
 #[derive(Default)]
 pub struct FaultPlan {
-    rules: Vec<(FaultRule, u64)>,
+    rules: Vec<RuleMet>,
     decider: Option<FaultDecider>,
 }
 
@@ -209,7 +258,7 @@ impl FaultPlan {
     /// Faults at these places. Where several rules apply, the first does.
     pub fn at(rules: impl IntoIterator<Item = FaultRule>) -> Self {
         Self {
-            rules: rules.into_iter().map(|rule| (rule, 0)).collect(),
+            rules: rules.into_iter().map(RuleMet::new).collect(),
             decider: None,
         }
     }
@@ -228,27 +277,44 @@ impl FaultPlan {
     }
 
     pub(crate) fn add(&mut self, rules: &[FaultRule]) {
-        self.rules
-            .extend(rules.iter().map(|rule| (rule.clone(), 0)));
+        self.rules.extend(rules.iter().cloned().map(RuleMet::new));
+    }
+
+    /// What has come of the rules.
+    pub(crate) fn rules_met(&self) -> &[RuleMet] {
+        &self.rules
     }
 
     pub(crate) fn decide(&mut self, call: &Call) -> Option<Fault> {
+        let decided = self.decide_by_any(call, std::slice::from_ref(&call.path));
+        decided.map(|(fault, _)| fault)
+    }
+
+    /// As [`FaultPlan::decide`], of a call on a file that has all of these names: a rule is about it
+    /// by any of them. The fault, and the name by which it is.
+    pub(crate) fn decide_by_any(
+        &mut self,
+        call: &Call,
+        names: &[Rc<Path>],
+    ) -> Option<(Fault, Rc<Path>)> {
         let mut planned = None;
-        for (rule, seen) in &mut self.rules {
-            if rule.matches(call) {
-                let applies = match rule.occurrence {
-                    Occurrence::Nth(n) => *seen == n,
-                    Occurrence::From(n) => *seen >= n,
-                };
-                *seen += 1;
-                if applies && rule.fault.fits(call.kind) {
-                    planned = planned.or(Some(rule.fault));
-                }
+        for met in &mut self.rules {
+            let Some(name) = met.rule.matches(call, names) else {
+                continue;
+            };
+            let applies = met.rule.occurrence.is(met.matched);
+            met.matched += 1;
+            if applies && !met.rule.fault.fits(call.kind) {
+                met.unfit += 1;
+            } else if applies && planned.is_none() {
+                met.failed += 1;
+                planned = Some((met.rule.fault, Rc::clone(name)));
             }
         }
         let decider = self.decider.as_mut().filter(|_| planned.is_none());
         let drawn = decider.and_then(|decide| decide(call));
-        planned.or(drawn.filter(|fault| fault.fits(call.kind)))
+        let drawn = drawn.filter(|fault| fault.fits(call.kind));
+        planned.or(drawn.map(|fault| (fault, Rc::clone(&call.path))))
     }
 }
 
@@ -323,6 +389,7 @@ impl fmt::Display for Injected {
 mod tests {
     use driver::units::{Bytes, FileOffset};
 
+    use super::super::rule_met::Idle;
     use super::*;
 
     fn call(kind: OperationKind, path: &str, start: u64, len: u64) -> Call {
@@ -357,6 +424,42 @@ mod tests {
         assert_eq!(plan.decide(&call(OperationKind::Write, "a", 0, 1)), None);
         let read = call(OperationKind::Read, "a", 0, 1);
         assert_eq!(plan.decide(&read), Some(Fault::ShortRead(1)));
+    }
+
+    #[test]
+    fn each_fault_has_the_name_that_rules_have_for_it() {
+        let refused = serde_json::from_str::<Fault>("\"none\"").unwrap_err();
+        let names = Fault::EACH.map(|fault| format!("`{}`", fault.name()));
+        let all = format!("expected one of {}", names.join(", "));
+        assert!(refused.to_string().contains(&all), "{refused}, {all}");
+    }
+
+    #[test]
+    fn a_rule_that_has_failed_nothing_says_why() {
+        let rule = |kind, n, fault| FaultRule::nth("a", kind, n, fault);
+        let of_any_kind = FaultRule {
+            kind: None,
+            ..rule(OperationKind::Write, 0, Fault::LyingSync)
+        };
+        let mut plan = FaultPlan::at([
+            rule(OperationKind::Read, 0, Fault::Io),
+            rule(OperationKind::Write, 2, Fault::Io),
+            rule(OperationKind::Write, 0, Fault::NoSpace),
+            rule(OperationKind::Write, 0, Fault::Io),
+            of_any_kind,
+        ]);
+        let write = call(OperationKind::Write, "a", 0, 1);
+        assert_eq!(plan.decide(&write), Some(Fault::NoSpace));
+        assert_eq!(plan.decide(&write), None);
+        let idle: Vec<_> = plan.rules_met().iter().map(RuleMet::idle).collect();
+        let expected = [
+            Some(Idle::NothingMatched),
+            Some(Idle::NotReached),
+            None,
+            Some(Idle::AnotherFirst),
+            Some(Idle::Unfit),
+        ];
+        assert_eq!(idle, expected);
     }
 
     #[test]

@@ -46,6 +46,7 @@ mod names;
 mod page;
 mod pages;
 mod payload;
+mod rule_met;
 mod sample;
 mod state;
 mod survivors;
@@ -68,6 +69,7 @@ pub use host::SimHost;
 pub use mishearing::Mishearing;
 pub use names::NameChange;
 pub use page::PAGE_SIZE;
+pub use rule_met::{Idle, RuleMet};
 pub use sample::{SurvivalWeights, below};
 pub use survivors::{
     BadSurvivors, InodeNumber, Survival, Survivors, Unsynced, UnsyncedFile, UnsyncedNames,

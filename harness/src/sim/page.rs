@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use driver::units::SECTOR_SIZE;
 
@@ -24,9 +25,17 @@ pub(super) static ZEROS: Bytes = [0; PAGE_SIZE as usize];
 /// What was found in the sectors of a page that does not exist.
 pub(super) static NOTHING: [Content; SECTORS_A_PAGE] = [Content::Zeros; SECTORS_A_PAGE];
 
+/// Where the bytes of a page are.
+#[derive(Clone)]
+enum Held {
+    Own(Box<Bytes>),
+    /// In those of a write, from this one on: a whole page of them.
+    OfWrite(Arc<[u8]>, usize),
+}
+
 #[derive(Clone)]
 pub(super) struct Page {
-    bytes: Bytes,
+    bytes: Held,
     /// It is more than space.
     is_written: bool,
     found: OnceCell<[Content; SECTORS_A_PAGE]>,
@@ -35,6 +44,17 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn new(bytes: Bytes) -> Page {
+        Page::holding(Held::Own(Box::new(bytes)))
+    }
+
+    /// The page whose bytes are those of a write from `from` on, without a copy of them. `None` if
+    /// these are fewer than a page has.
+    pub(super) fn of_write(data: &Arc<[u8]>, from: usize) -> Option<Page> {
+        data.get(from..)?.first_chunk::<{ PAGE_SIZE as usize }>()?;
+        Some(Page::holding(Held::OfWrite(Arc::clone(data), from)))
+    }
+
+    fn holding(bytes: Held) -> Page {
         Page {
             bytes,
             is_written: true,
@@ -56,7 +76,12 @@ impl Page {
     }
 
     pub(super) fn bytes(&self) -> &Bytes {
-        &self.bytes
+        match &self.bytes {
+            Held::Own(bytes) => bytes,
+            Held::OfWrite(data, from) => data[*from..]
+                .first_chunk()
+                .expect("a page of a write is whole when it is made"),
+        }
     }
 
     /// The bytes, to be changed: what was found in them is forgotten.
@@ -64,17 +89,23 @@ impl Page {
         self.is_written = true;
         self.found.take();
         self.digest.take();
-        &mut self.bytes
+        if let Held::OfWrite(..) = self.bytes {
+            self.bytes = Held::Own(Box::new(*self.bytes()));
+        }
+        match &mut self.bytes {
+            Held::Own(bytes) => bytes,
+            Held::OfWrite(..) => unreachable!("it has just got bytes of its own"),
+        }
     }
 
     /// A number that other bytes do not have, as far as chance goes; 0 of nothing but zeros.
     pub(super) fn digest(&self) -> u128 {
         *self.digest.get_or_init(|| {
-            if self.bytes == ZEROS {
+            if *self.bytes() == ZEROS {
                 return 0;
             }
             let mut hasher = WideHasher::new();
-            self.bytes.hash(&mut hasher);
+            self.bytes().hash(&mut hasher);
             hasher.wide()
         })
     }
@@ -82,7 +113,7 @@ impl Page {
     /// What its sectors hold. Every byte is looked at when this is asked first.
     pub(super) fn found(&self) -> &[Content; SECTORS_A_PAGE] {
         self.found.get_or_init(|| {
-            let sectors = self.bytes.as_chunks::<{ SECTOR_SIZE as usize }>().0;
+            let sectors = self.bytes().as_chunks::<{ SECTOR_SIZE as usize }>().0;
             std::array::from_fn(|sector| Content::of(&sectors[sector]))
         })
     }

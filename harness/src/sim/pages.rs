@@ -6,6 +6,7 @@
 
 use std::hash::Hash;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::stamp::Content;
 
@@ -86,6 +87,25 @@ impl Pages {
             let source = &data[done..done + (within.end - within.start)];
             self.store(index, within.start, source);
         });
+    }
+
+    /// As [`Pages::write`]. Pages that are written whole share the bytes of `data`.
+    pub(crate) fn write_listed(&mut self, data: &Arc<[u8]>, at: u64) {
+        for_each_piece(
+            at,
+            data.len() as u64,
+            |index, within, done| match Page::of_write(data, done).filter(|_| within.start == 0) {
+                Some(page) => {
+                    let (slot, allocated) = self.entry(index);
+                    *allocated += u64::from(slot.is_none());
+                    *slot = Some(Rc::new(page));
+                }
+                None => {
+                    let source = &data[done..done + (within.end - within.start)];
+                    self.store(index, within.start, source);
+                }
+            },
+        );
     }
 
     /// Makes the `len` bytes from `at` read as zeros and frees whole pages among them.
@@ -385,6 +405,23 @@ mod tests {
         let pointer = |pages: &Pages, index| pages.page(index).map(|page| page.bytes().as_ptr());
         assert_eq!(pointer(&before, 6), pointer(&pages, 6));
         assert_ne!(pointer(&before, 5), pointer(&pages, 5));
+    }
+
+    #[test]
+    fn whole_pages_of_a_listed_write_are_not_copied_until_they_change() {
+        let data: Arc<[u8]> = (0..3 * 4096 + 200).map(|n| (n % 251) as u8).collect();
+        let mut pages = Pages::default();
+        pages.write_listed(&data, 4096 - 100);
+        assert_eq!(pages.allocated(), 5);
+        assert_eq!(bytes(&pages, 4096 - 100, data.len()), *data);
+        assert_eq!(Arc::strong_count(&data), 1 + 3);
+        let before = pages.clone();
+        pages.write(&[1], 2 * 4096);
+        assert_eq!(bytes(&pages, 2 * 4096, 2), [1, data[4197]]);
+        assert_eq!(bytes(&before, 2 * 4096, 2), data[4196..4198]);
+        pages.punch(0, 1 << 20);
+        drop(before);
+        assert_eq!(Arc::strong_count(&data), 1);
     }
 
     #[test]

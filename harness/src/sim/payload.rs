@@ -4,12 +4,29 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Bytes that a change has alone, or that it shares with a list of changes which other threads have
-/// too.
+use driver::units::FileOffset;
+
+use super::content::FileContent;
+
+/// Bytes that a change has alone, or that it shares with others, which may be other threads.
 #[derive(Clone)]
 pub(crate) enum Payload {
     Own(Rc<[u8]>),
-    OfList(Arc<[u8]>),
+    /// They go when the change is settled.
+    Sent(Arc<[u8]>),
+    /// They are in a list of changes that is kept as long as what is made of it, and so the pages
+    /// that hold them need no copy.
+    Listed(Arc<[u8]>),
+}
+
+impl Payload {
+    /// Writes all of it.
+    pub(super) fn write_to(&self, content: &mut FileContent, at: FileOffset) {
+        match self {
+            Payload::Listed(data) => content.write_listed(data, at),
+            _ => content.write_at(self, at),
+        }
+    }
 }
 
 impl Deref for Payload {
@@ -18,7 +35,7 @@ impl Deref for Payload {
     fn deref(&self) -> &[u8] {
         match self {
             Payload::Own(data) => data,
-            Payload::OfList(data) => data,
+            Payload::Sent(data) | Payload::Listed(data) => data,
         }
     }
 }
@@ -32,11 +49,5 @@ impl From<&[u8]> for Payload {
 impl From<Vec<u8>> for Payload {
     fn from(data: Vec<u8>) -> Payload {
         Payload::Own(data.into())
-    }
-}
-
-impl From<&Arc<[u8]>> for Payload {
-    fn from(data: &Arc<[u8]>) -> Payload {
-        Payload::OfList(Arc::clone(data))
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::support::cli::{PROGRAM, Sandbox, output, ubdlab};
 use crate::support::crash::{OLD_OR_NEW, crash, found, replacing, work};
+use crate::support::peers::optional_peer;
 
 #[test]
 fn a_file_that_is_replaced_as_it_should_be_survives_every_crash() {
@@ -324,29 +325,101 @@ fn a_rule_goes_by_the_name_that_a_file_has_then() {
     found(&done, 0);
 }
 
-/// What is told of a finding can be given to a shell, whatever the name of its file.
+/// It is the file that fails, whichever of its names the program has used.
+#[test]
+fn a_rule_goes_by_any_of_the_names_that_a_file_has_then() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let before = "ln work/f work/g && mkdir work/d && ln work/f work/d/h";
+    for named in ["f", "g", "d/h"] {
+        for used in ["f", "g", "d/h"] {
+            let rule = format!(
+                r#"{{"file": {{"path": "{named}"}}, "kind": "write", "occurrence": {{"from": 0}},
+                    "fault": "no_space"}}"#
+            );
+            let script = format!(
+                "! echo 1 >>work/{used} && rm work/{named} && echo 2 >>\"$(ls work/[fg] | head -1)\""
+            );
+            let more = ["--json", "--setup", before, "--fault", &rule];
+            let done = crash(&sandbox, "true", &more, &["sh", "-c", &script]);
+            let said = String::from_utf8_lossy(&done.stderr).into_owned();
+            found(&done, 0);
+            let failed: Vec<_> = said
+                .lines()
+                .filter(|line| line.contains("failed as"))
+                .collect();
+            assert_eq!(failed.len(), 1, "{named}, {used}: {said}");
+            let told = format!("write {named} 3+2: NoSpace");
+            assert!(failed[0].ends_with(&told), "{named}, {used}: {said}");
+        }
+    }
+}
+
+/// Nobody asks for a link by the name that the file has already.
+#[test]
+fn a_change_of_names_is_about_one_name_and_what_is_removed_keeps_its_last() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    for (kind, path, script) in [
+        (
+            "rename",
+            "f",
+            "! mv work/f work/g && ln work/f work/l && mv work/l work/g",
+        ),
+        ("link", "l", "! ln work/f work/l && ln work/f work/f2"),
+        ("create_new", "s", "! ln -s f work/s"),
+        ("create_new", "n", "! touch work/n"),
+        ("remove", "f", "! rm -f work/f"),
+        ("write", "f", "exec 3>>work/f; rm work/f; ! echo >&3"),
+        ("sync_directory", ".", "! sync work"),
+    ] {
+        let rule = format!(
+            r#"{{"file": {{"path": "{path}"}}, "kind": "{kind}", "occurrence": {{"nth": 0}},
+                "fault": "io"}}"#
+        );
+        let more = ["--json", "--fault", &rule];
+        let done = crash(&sandbox, "true", &more, &["sh", "-c", script]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        let failed = said.matches("failed as asked for: ").count();
+        assert_eq!(failed, 1, "{kind} {path}: {said}");
+        found(&done, 0);
+    }
+}
+
+/// What is told of a finding can be given to any shell, whatever the name of its file.
 #[test]
 fn the_line_that_repeats_a_finding_takes_names_of_any_bytes() {
     let Some(sandbox) = work(&[("f", "old")]) else {
         return;
     };
-    let out = OsStr::from_bytes(b"f\xff 'd");
     let script = replacing(false, true);
-    let mut command = ubdlab();
-    command.args(["crash", "--dir", "work", "--check", OLD_OR_NEW, "--out"]);
-    command.arg(out).args(["--", "sh", "-c", &script]);
-    let done = output(command.current_dir(sandbox.path("")));
-    assert_eq!(done.status.code(), Some(1), "{done:?}");
-    let said = String::from_utf8_lossy(&done.stdout);
-    let again = said
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("again: "));
-    let again = again.unwrap().replacen("ubdlab", PROGRAM, 1);
-    // The shell that a user has.
-    let mut bash = std::process::Command::new("bash");
-    bash.args(["-c", &again]).current_dir(sandbox.path(""));
-    let again = output(&mut bash);
-    let said = String::from_utf8_lossy(&again.stdout);
-    assert_eq!(again.status.code(), Some(1), "{again:?}");
-    assert!(said.contains("ended with status 7"), "{said}");
+    for out in [
+        &b"f\xff 'd"[..],
+        b"it's here",
+        b"a\nb%d\\n",
+        b"\xc3\xbc \x1b[2J!$x`",
+    ] {
+        let mut command = ubdlab();
+        command.args(["crash", "--dir", "work", "--check", OLD_OR_NEW, "--out"]);
+        command.arg(OsStr::from_bytes(out));
+        command.args(["--", "sh", "-c", &script]);
+        let done = output(command.current_dir(sandbox.path("")));
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        let said = String::from_utf8_lossy(&done.stdout);
+        let again = said
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("again: "));
+        let again = again.unwrap().replacen("ubdlab", PROGRAM, 1);
+        // A shell that knows no more than POSIX asks for, and that of most users, where they are.
+        for shell in ["sh", "dash", "bash"].into_iter().filter_map(optional_peer) {
+            let mut command = std::process::Command::new(shell);
+            command.args(["-c", &again]).current_dir(sandbox.path(""));
+            let done = output(&mut command);
+            let said = String::from_utf8_lossy(&done.stdout);
+            assert_eq!(done.status.code(), Some(1), "{again}: {done:?}");
+            assert!(said.contains("ended with status 7"), "{said}");
+        }
+    }
 }

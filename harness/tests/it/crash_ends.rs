@@ -172,17 +172,21 @@ fn what_a_crash_has_left_is_mounted_until_a_signal_comes() {
     ]);
     assert_eq!(found.status.code(), Some(1), "{found:?}");
     let args = ["crash", "--repro", "found/finding-1.json", "--mount", "m"];
-    let mut child = start(&sandbox, &args);
-    wait_for(&mut child, || sandbox.path("m/f").exists());
-    assert_eq!(sandbox.read("m/f"), b"");
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        said.contains("m: what the crash has left of work"),
-        "{said}"
-    );
-    assert!(!directory.is_mounted());
+    // It has then done what it was asked for, whichever signal says that it is enough.
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut child = start(&sandbox, &args);
+        wait_for(&mut child, || sandbox.path("m/f").exists());
+        assert_eq!(sandbox.read("m/f"), b"");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("m: what the crash has left of work"),
+            "{said}"
+        );
+        assert_eq!(output.status.code(), Some(0), "{signal:?}: {said}");
+        assert!(!directory.is_mounted());
+    }
     // Likewise until somebody else unmounts it.
     let mut child = start(&sandbox, &args);
     wait_for(&mut child, || sandbox.path("m/f").exists());
@@ -202,6 +206,44 @@ fn what_a_crash_has_left_is_mounted_until_a_signal_comes() {
     child.wait().unwrap();
     while directory.is_mounted() {
         std::thread::yield_now();
+    }
+}
+
+/// A check that a signal has ended has said nothing of what the crash has left.
+#[test]
+fn a_signal_ends_the_check_of_a_finding_before_it_is_done() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    sandbox.write(MARKER, "");
+    let check = format!("grep -q new work/f && exit; test ! -e hangs || {{ {ENDLESS}; }}; exit 7");
+    let command = ["sh", "-c", "printf new >work/f"];
+    found(
+        &crash(&sandbox, &check, &["--json", "--out", "found"], &command),
+        1,
+    );
+    sandbox.write("hangs", "");
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let args = [
+            "crash",
+            "--repro",
+            "found/finding-1.json",
+            "--report",
+            "page",
+        ];
+        let mut child = start(&sandbox, &args);
+        wait_for(&mut child, || runs(&sandbox));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(128 + signal.as_raw()),
+            "{output:?}"
+        );
+        let said = sandbox.text(&output.stdout);
+        assert!(said.contains("the check was stopped"), "{said}");
+        assert!(!sandbox.path("page").exists());
+        assert!(!runs(&sandbox));
     }
 }
 

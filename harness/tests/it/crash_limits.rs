@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::support::cli::Sandbox;
 use crate::support::crash::{OLD_OR_NEW, crash, found, replacing, work};
+use crate::support::mounted::Mounted;
 
 #[test]
 fn what_has_no_sense_is_wrong_usage() {
@@ -150,4 +151,181 @@ fn times_before_1970_come_back() {
         &crash(&sandbox, "true", &["--json"], &["sh", "-c", script]),
         0,
     );
+}
+
+/// A program that was told of no space has met a limit of ours.
+#[test]
+fn who_has_reached_which_limit_is_said_with_what_raises_it() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let files = "3 files, which --max-files raises";
+    let bytes = "64 KiB, which --max-bytes raises";
+    let written = "64 KiB that are written, with what was in DIR, which --max-bytes raises";
+    let changes = "20 changes, which --max-changes raises";
+    let fills = "head -c 100000 /dev/zero >work/g";
+    let rewrites = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do \
+                    dd if=/dev/zero of=work/f bs=4096 count=1 conv=notrunc; done";
+    let quietly = |script: &str| format!("{{ {script}; }} >/dev/null 2>&1; true");
+    for (option, value, script, what, limit) in [
+        ("--max-files", "3", "touch work/a work/b", files, "files"),
+        ("--max-bytes", "64K", fills, bytes, "bytes"),
+        ("--max-bytes", "64K", rewrites, written, "bytes_written"),
+        ("--max-changes", "20", rewrites, changes, "changes"),
+    ] {
+        let script = quietly(script);
+        let what = format!(
+            "the command was told that there is no space: the simulated directory takes no more \
+             than {what}"
+        );
+        let more = ["--json", option, value];
+        let done = crash(&sandbox, "true", &more, &["sh", "-c", &script]);
+        let said = sandbox.text(&done.stderr);
+        assert_eq!(said, what.clone() + "\n", "{option} {script}");
+        let report = found(&done, 0);
+        assert_eq!(report["limits_reached"].as_array().unwrap().len(), 1);
+        let reached = &report["limits_reached"][0];
+        assert_eq!(reached["who"], "the command");
+        assert_eq!(reached["limit"], limit);
+        assert_eq!(reached["option"], option);
+        // A program that fails of it cannot be crashed.
+        let script = format!("{script}; echo no; exit 5");
+        let more = [option, value];
+        let done = crash(&sandbox, "true", &more, &["sh", "-c", &script]);
+        let said = sandbox.text(&done.stderr);
+        let end = "ubdlab: the command ended with status 5; it said: no; ";
+        assert_eq!(said, format!("{end}{what}\n"));
+        // Without it there is space enough.
+        let done = crash(
+            &sandbox,
+            "true",
+            &["--json"],
+            &["sh", "-c", &quietly(rewrites)],
+        );
+        assert_eq!(sandbox.text(&done.stderr), "");
+        let report = found(&done, 0);
+        assert_eq!(report["limits_reached"], Value::Array(Vec::new()));
+    }
+}
+
+#[test]
+fn a_setup_or_a_check_that_has_reached_a_limit_is_named() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let fills = "head -c 100000 /dev/zero >work/g 2>/dev/null; true";
+    let more = ["--max-bytes", "64K", "--setup", fills, "--json"];
+    let check = "rm -f work/g; head -c 100000 /dev/zero >work/h 2>/dev/null; true";
+    let done = crash(&sandbox, check, &more, &["sh", "-c", "printf new >work/f"]);
+    let said = sandbox.text(&done.stderr);
+    let named: Vec<_> = said
+        .lines()
+        .filter_map(|line| line.split_once(" was told"))
+        .collect();
+    let named: Vec<_> = named.iter().map(|(who, _)| *who).collect();
+    let expected = [
+        "the setup",
+        "the check without a crash",
+        "a check of what a crash has left",
+    ];
+    assert_eq!(named, expected, "{said}");
+    found(&done, 0);
+}
+
+#[test]
+fn what_is_too_large_to_be_read_says_what_raises_that() {
+    let Some(sandbox) = work(&[("f", "old"), ("g", "more")]) else {
+        return;
+    };
+    let too_large = |option: &str, value: &str, why: &str| {
+        let args = [
+            "crash", "--dir", "work", "--check", "true", option, value, "--", "true",
+        ];
+        sandbox.refuses(&args, why);
+    };
+    let kept = "which are kept in memory";
+    let why = format!("@work/g: found more than 2 files, {kept}; --max-files raises that");
+    too_large("--max-files", "2", &why);
+    let why = format!("@work/g: found more than 5 bytes, {kept}; --max-bytes raises that");
+    too_large("--max-bytes", "5", &why);
+    // A finding may be as large as what it was found with.
+    let more = ["--out", "found"];
+    let script = replacing(false, true);
+    let _ = crash(&sandbox, OLD_OR_NEW, &more, &["sh", "-c", &script]);
+    let repro = ["crash", "--repro", "found/finding-1.json", "--max-bytes"];
+    let done = sandbox.run(&[&repro[..], &["9"]].concat());
+    let said = sandbox.text(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{said}");
+    let why = "found more than 9 bytes of writes and reservations until then; --max-bytes raises \
+               that\n";
+    assert!(said.ends_with(why), "{said}");
+    let done = sandbox.run(&[&repro[..], &["10"]].concat());
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+}
+
+/// What was there before is no finding of this run.
+#[test]
+fn a_finding_that_could_not_be_written_is_not_to_be_checked_again() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    // Something that no compression makes smaller.
+    let noise: Vec<u8> = (0..4096_u64)
+        .flat_map(|n| {
+            (n + 1)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(29)
+                .to_le_bytes()
+        })
+        .collect();
+    sandbox.write("work/noise", noise);
+    std::fs::create_dir(sandbox.path("found")).unwrap();
+    let at = sandbox.path("found");
+    let Some(_disk) = Mounted::tmpfs(&at, 8192) else {
+        return;
+    };
+    sandbox.write("found/finding-1.json", "of before");
+    let script = replacing(false, true);
+    let run = |more: &[&str]| {
+        let more = [&["--out", "found", "--report", "page.html"], more].concat();
+        crash(&sandbox, OLD_OR_NEW, &more, &["sh", "-c", &script])
+    };
+    let why = "found/finding-1.json: writing: no space left on device";
+    let done = run(&[]);
+    let said = sandbox.text(&done.stdout);
+    assert_eq!(done.status.code(), Some(3), "{said}");
+    assert_eq!(sandbox.text(&done.stderr), format!("ubdlab: {why}\n"));
+    assert!(
+        said.contains(&format!("\n  not written: {why}\n")),
+        "{said}"
+    );
+    assert!(
+        !said.contains("again:") && !said.contains("--out DIR"),
+        "{said}"
+    );
+    let page = String::from_utf8(sandbox.read("page.html")).unwrap();
+    assert!(page.contains(&format!("It could not be written: {why}.")));
+    assert!(!page.contains("--repro"));
+    let done = run(&["--json"]);
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(report["findings"][0]["not_written"], why);
+    assert_eq!(report["findings"][0]["file"], Value::Null);
+    assert_eq!(sandbox.read("found/finding-1.json"), b"of before");
+}
+
+#[test]
+fn findings_that_nobody_keeps_come_with_a_hint() {
+    let Some(sandbox) = work(&[("f", "old")]) else {
+        return;
+    };
+    let script = replacing(false, true);
+    let hint = "\nnot kept: with --out DIR each finding becomes a file";
+    for (more, count) in [(&[][..], 1), (&["--out", "found"], 0)] {
+        let done = crash(&sandbox, OLD_OR_NEW, more, &["sh", "-c", &script]);
+        let said = sandbox.text(&done.stdout);
+        assert_eq!(said.matches(hint).count(), count, "{said}");
+    }
+    // Where nothing was found there is nothing to keep.
+    let done = crash(&sandbox, "true", &[], &["sh", "-c", &script]);
+    assert!(!sandbox.text(&done.stdout).contains(hint));
 }

@@ -47,6 +47,7 @@ mod crash_limits;
 mod crash_page;
 mod crash_programs;
 mod crash_rights;
+mod crash_rules;
 mod crash_table_create;
 mod crash_table_headroom;
 mod crash_table_publish;

@@ -2,6 +2,7 @@
 //! afterwards.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use driver::host::HostError;
 use driver::units::FileOffset;
@@ -306,4 +307,38 @@ fn times_count_that_were_given_to_files_until_they_are_written() {
     assert_ne!(story(&[5], None), story(&[6], None));
     assert_eq!(story(&[5, 6], None), story(&[6], None));
     assert_eq!(story(&[5], Some("text")), never);
+}
+
+/// What a long run writes is in memory once, however many directories are made of its list.
+#[test]
+fn directories_that_are_made_of_one_list_share_its_bytes() {
+    const PAGES: usize = 256;
+    let data: Arc<[u8]> = vec![7; PAGES * 4096].into();
+    let made = |mut tree: Tree| {
+        let file = tree.next_number();
+        let create = TreeChange::Create {
+            name: entry(ROOT, "f"),
+            node: file,
+            what: NewNode::File,
+            attributes: Attributes::default(),
+        };
+        let write = TreeChange::Write {
+            file,
+            at: FileOffset(0),
+            data: Arc::clone(&data),
+        };
+        for (index, change) in (0..).zip([create, write, TreeChange::Settle]) {
+            tree.carry_out(index, Moment(0), &change).unwrap();
+        }
+        tree
+    };
+    let holders = || Arc::strong_count(&data) - 1;
+    let one = made(Tree::of_a_list(Assumptions::default()));
+    let other = made(Tree::of_a_list(Assumptions::default()));
+    assert_eq!(holders(), 2 * PAGES);
+    assert_eq!(one.digest(), other.digest());
+    drop((one, other));
+    // Nobody has said that the list is kept.
+    let alone = made(Tree::new(Assumptions::default()));
+    assert_eq!((holders(), alone.allocated()), (0, data.len() as u64));
 }

@@ -8,10 +8,15 @@ use serde::{Serialize, Serializer};
 use crate::crash::{
     AtMoment, Checks, CommandLine, Fate, Found, Group, Model, Plan, Ran, Recipe, Session,
 };
-use crate::report::{CrashPage, CrashesTold, crash_page};
+use crate::report::{CrashPage, CrashesTold, KeptAs, crash_page};
+use crate::sim::{FaultRule, RuleMet};
 
 use super::super::output;
 use super::Args;
+use super::limits::Reached;
+
+/// Who looks at what a crash has left.
+const A_CHECK: &str = "a check of what a crash has left";
 
 /// The most operations of a finding that are listed for a person.
 const MOST_LISTED: usize = 12;
@@ -29,6 +34,11 @@ pub(super) struct Report {
     /// Changes that the command has made.
     changes: u64,
     syncs: u64,
+    /// What was to fail.
+    rules: Vec<RuleReport>,
+    /// For which limits of ours somebody was told that there is no space.
+    #[serde(rename = "limits_reached")]
+    reached: Vec<Reached>,
     /// Without a crash, what the check says of the end.
     without_crash: Checked,
     points: u64,
@@ -54,11 +64,51 @@ struct ForThePage {
     groups: Vec<Group>,
 }
 
+/// A rule, and what has come of it.
+#[derive(Debug, Serialize)]
+struct RuleReport {
+    rule: FaultRule,
+    /// Operations that matched it.
+    matched: u64,
+    /// Those that it has failed.
+    failed: u64,
+}
+
+impl RuleReport {
+    fn of(met: &RuleMet) -> RuleReport {
+        RuleReport {
+            rule: met.rule.clone(),
+            matched: met.matched,
+            failed: met.failed,
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Checked {
     passes: bool,
     end: String,
     said: Vec<String>,
+}
+
+/// What became of a finding as a file.
+#[derive(Debug)]
+pub(super) enum Kept {
+    NotAskedFor,
+    /// It is in this one.
+    In(PathBuf),
+    /// Why there is none.
+    NotWritten(String),
+}
+
+impl Kept {
+    /// Why it could not be written.
+    pub(super) fn why_not(&self) -> Option<&str> {
+        match self {
+            Kept::NotWritten(why) => Some(why),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -78,6 +128,9 @@ struct FindingReport {
     /// Where it was written to.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     file: Option<PathBuf>,
+    /// Why it could not be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_written: Option<String>,
 }
 
 /// JSON has no other bytes than those of text.
@@ -115,6 +168,10 @@ impl Report {
             seed: args.seed,
             changes,
             syncs,
+            rules: session.rules.iter().map(RuleReport::of).collect(),
+            reached: (session.reached.iter())
+                .map(|(who, limit)| Reached::new(who, *limit, session.limits()))
+                .collect(),
             without_crash: Checked::of(&session.at_the_end),
             points: 0,
             images: 0,
@@ -147,11 +204,13 @@ impl Report {
         plan: &Plan,
         checks: &Checks,
         found: Found,
-        files: Vec<PathBuf>,
+        kept: Vec<Kept>,
     ) -> Report {
         let mut begun = Report::begin(session, args);
         begun.for_the_page.moments = session.by_moment(plan, checks);
-        let files = files.into_iter().map(Some).chain(std::iter::repeat(None));
+        let by_checks = checks.reached.iter();
+        let by_checks = by_checks.map(|limit| Reached::new(A_CHECK, *limit, session.limits()));
+        begun.reached.extend(by_checks);
         let failed = checks.failed.iter();
         let alike = failed.map(|it| plan.planned.get(it.planned).map_or(1, |it| it.alike));
         Report {
@@ -161,8 +220,8 @@ impl Report {
             checked_images: checks.checked,
             stopped_early: checks.stopped,
             failed_images: alike.sum(),
-            findings: (found.told.iter().zip(files))
-                .map(|(group, file)| FindingReport::of(group, file))
+            findings: (found.told.iter().zip(kept))
+                .map(|(group, kept)| FindingReport::of(group, kept))
                 .collect(),
             untold: Untold {
                 kinds: found.untold_kinds,
@@ -184,8 +243,7 @@ impl Report {
             moments,
             groups,
         } = &self.for_the_page;
-        let files = self.findings.iter().filter_map(|it| it.file.as_deref());
-        let again: Vec<String> = files.map(repeating).collect();
+        let kept: Vec<KeptAs> = self.findings.iter().map(FindingReport::kept_as).collect();
         let words = std::env::args_os().skip(1);
         let invocation = CommandLine::Program("ubdlab".into(), words.collect());
         crash_page(&CrashPage {
@@ -207,9 +265,14 @@ impl Report {
                 moments,
                 findings: groups,
                 untold: (self.untold.kinds, self.untold.images),
-                again: &again,
+                kept: &kept,
             },
         })
+    }
+
+    /// The limits that checks of what a crash had left have reached.
+    pub(super) fn reached_by_checks(&self) -> impl Iterator<Item = &Reached> {
+        self.reached.iter().filter(|it| it.who == A_CHECK)
     }
 
     pub(super) fn is_good(&self) -> bool {
@@ -271,6 +334,13 @@ impl Report {
                 exact_count(self.untold.images, "image")
             ));
         }
+        if self.findings.iter().any(FindingReport::may_be_kept) {
+            output::line("");
+            output::line(
+                "not kept: with --out DIR each finding becomes a file, which ubdlab crash --repro \
+                 checks again",
+            );
+        }
     }
 }
 
@@ -291,8 +361,13 @@ impl Checked {
 }
 
 impl FindingReport {
-    fn of(group: &Group, file: Option<PathBuf>) -> FindingReport {
+    fn of(group: &Group, kept: Kept) -> FindingReport {
         let finding = &group.finding;
+        let (file, not_written) = match kept {
+            Kept::NotAskedFor => (None, None),
+            Kept::In(file) => (Some(file), None),
+            Kept::NotWritten(why) => (None, Some(why)),
+        };
         let unsynced = finding.at_stake().map(|operation| Unsynced {
             change: operation.number,
             operation: operation.operation.clone(),
@@ -315,6 +390,23 @@ impl FindingReport {
             },
             check: Checked::of(&finding.ran),
             file,
+            not_written,
+        }
+    }
+
+    /// Nobody has asked for a file of it.
+    fn may_be_kept(&self) -> bool {
+        self.file.is_none() && self.not_written.is_none()
+    }
+
+    /// As the page has it.
+    fn kept_as(&self) -> KeptAs {
+        match (&self.file, &self.not_written) {
+            (Some(file), _) => KeptAs::File {
+                again: repeating(file),
+            },
+            (None, Some(why)) => KeptAs::NotWritten(why.clone()),
+            (None, None) => KeptAs::NotAskedFor,
         }
     }
 
@@ -367,6 +459,9 @@ impl FindingReport {
         }
         if let Some(file) = &self.file {
             output::line(format_args!("  again: {}", repeating(file)));
+        }
+        if let Some(why) = &self.not_written {
+            output::line(format_args!("  not written: {why}"));
         }
     }
 }

@@ -8,48 +8,40 @@ use crossbeam_channel::bounded;
 use driver::shown;
 use userhelper::unfinished::{self, Undoable};
 
-use crate::crash::{CannotCrash, FORMAT, FindingFile, Shown};
+use crate::crash::{CannotCrash, End, FORMAT, FindingFile, Shown};
+use crate::mount::Limits;
 use crate::report::crash_finding_page;
 
-use super::super::interrupt::Interrupt;
+use super::super::interrupt::{self, Interrupt};
 use super::super::page::PageFile;
 use super::super::temporary::TemporaryDirectory;
 use super::super::{Failure, Verdict, output};
+use super::limits::Reached;
 use super::report::{Repeated, last_lines, repeating};
 use super::{Args, failure};
 
-/// The largest file that is read as a finding.
-const LARGEST: u64 = 2 << 30;
+/// The largest file that is read as a finding of this much content: as base64 it is a third longer.
+fn largest(limits: Limits) -> u64 {
+    const AT_LEAST: u64 = 2 << 30;
+    limits.bytes.saturating_mul(2).max(AT_LEAST)
+}
 
 /// Checks the remains of the finding in `file` again, or mounts them.
 pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
     let page = PageFile::begin(args.report.as_deref(), None, &[file])?;
-    let finding = read(file)?;
+    let limits = args.limits.limits();
+    let finding = read(file, limits)?;
     let failed = |error: CannotCrash| match error {
-        CannotCrash::Finding(wrong) => Failure(format!("{}: {wrong}", shown(file))),
-        error => failure(error),
+        CannotCrash::Finding(_) => {
+            let Failure(wrong) = failure(error, limits);
+            Failure(format!("{}: {wrong}", shown(file)))
+        }
+        error => failure(error, limits),
     };
     let interrupt = Interrupt::catch();
     if let Some(directory) = &args.mount {
-        let (asks, asked) = bounded(1);
-        interrupt.wake(move || {
-            let _ = asks.send(());
-        });
-        let named = finding.directory();
-        let named = named.map_err(|error| failed(error.into()))?;
-        let mounted = || {
-            output::remark(format_args!(
-                "{}: what the crash has left of {}; Ctrl-C takes it away",
-                shown(directory),
-                shown(&named)
-            ));
-        };
-        let ended = finding.show(directory, mounted, &asked).map_err(failed)?;
-        if ended == Shown::Unmounted {
-            let place = shown(directory);
-            output::remark(format_args!("{place}: somebody else has unmounted it"));
-        }
-        return Ok(Verdict::Good);
+        let shown = show(&finding, directory, limits, &interrupt);
+        return shown.map(|()| Verdict::Good).map_err(failed);
     }
     let within = std::env::current_dir();
     let within = within.map_err(|error| not_there(Path::new("."), &error))?;
@@ -77,8 +69,13 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
     let directory = within.join(&named);
     let directory = directory.canonicalize();
     let directory = directory.map_err(|error| not_there(&named, &error))?;
-    let ran = finding.check_again(&directory, within, args.timeout, interrupt.stop());
+    let stop = interrupt.stop();
+    let ran = finding.check_again(&directory, within, limits, args.timeout, stop);
     let ran = ran.map_err(failed)?;
+    for limit in &ran.reached {
+        output::remark(Reached::new("the check", *limit, limits).told());
+    }
+    let was_stopped = ran.end == End::Stopped;
     let repeated = Repeated {
         command: finding.command.clone(),
         check: finding.check.text().to_string_lossy().into_owned(),
@@ -90,8 +87,13 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
         true => output::json(&repeated)?,
         false => repeated.print(),
     }
+    if let (true, Some(signal)) = (was_stopped, interrupt::signal()) {
+        return Ok(Verdict::EndedBySignal(signal));
+    }
     page.write(|| {
-        let told = finding.told(ran).map_err(|error| failed(error.into()))?;
+        let told = finding
+            .told(ran, limits.bytes)
+            .map_err(|error| failed(error.into()))?;
         let again = repeating(file);
         Ok(crash_finding_page(
             &repeated.command,
@@ -104,6 +106,33 @@ pub(super) fn repeat(file: &Path, args: &Args) -> Result<Verdict, Failure> {
         true => Verdict::Good,
         false => Verdict::ViolationFound,
     })
+}
+
+/// Mounts the remains until a signal says that it is enough, or somebody else unmounts them.
+fn show(
+    finding: &FindingFile,
+    directory: &Path,
+    limits: Limits,
+    interrupt: &Interrupt,
+) -> Result<(), CannotCrash> {
+    let (asks, asked) = bounded(1);
+    interrupt.wake(move || {
+        let _ = asks.send(());
+    });
+    let named = finding.directory()?;
+    let mounted = || {
+        output::remark(format_args!(
+            "{}: what the crash has left of {}; Ctrl-C takes it away",
+            shown(directory),
+            shown(&named)
+        ));
+    };
+    let ended = finding.show(directory, limits, mounted, &asked)?;
+    if ended == Shown::Unmounted {
+        let place = shown(directory);
+        output::remark(format_args!("{place}: somebody else has unmounted it"));
+    }
+    Ok(())
 }
 
 /// A directory at an absolute path, made as far as it is not there. What was made goes again,
@@ -154,16 +183,20 @@ fn not_there(path: &Path, error: &std::io::Error) -> Failure {
     Failure(format!("{}: {}", shown(path), driver::system_words(error)))
 }
 
-fn read(file: &Path) -> Result<FindingFile, Failure> {
+fn read(file: &Path, limits: Limits) -> Result<FindingFile, Failure> {
+    let largest = largest(limits);
     let wrong = |what: String| Failure(format!("{}: {what}", shown(file)));
     let opened = File::open(file).map_err(|error| not_there(file, &error))?;
     let mut text = String::new();
     // A length says nothing of a pipe or a device.
-    let read = opened.take(LARGEST + 1).read_to_string(&mut text);
+    let read = opened
+        .take(largest.saturating_add(1))
+        .read_to_string(&mut text);
     read.map_err(|error| wrong(format!("reading: {}", driver::system_words(error))))?;
-    if text.len() as u64 > LARGEST {
+    if text.len() as u64 > largest {
         return Err(wrong(format!(
-            "found more than {LARGEST} bytes, expected a finding, which has at most as many"
+            "found more than {largest} bytes, expected a finding, which has at most as many; \
+             --max-bytes raises that"
         )));
     }
     let finding: FindingFile = serde_json::from_str(&text)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use driver::host::{HostError, HostResult};
 use driver::units::{FileOffset, FileRange};
@@ -11,6 +12,7 @@ use driver::units::{FileOffset, FileRange};
 use super::super::assumptions::Assumptions;
 use super::super::change::Change;
 use super::super::content::FileContent;
+use super::super::payload::Payload;
 use super::super::survivors::InodeNumber;
 use super::change::{Moment, TreeChange};
 use super::names::{Directory, NameEvent, needed_by};
@@ -41,6 +43,8 @@ pub struct Tree {
     /// The changes of names that are not durable.
     pub(super) events: Vec<NameEvent>,
     allocated: u64,
+    /// Its changes are those of a list that is kept as long as it: pages share bytes with the list.
+    is_of_a_list: bool,
 }
 
 impl Tree {
@@ -50,6 +54,16 @@ impl Tree {
         (root.mode, root.links) = (0o755, 1);
         let nodes = BTreeMap::from([(ROOT, Rc::new(root))]);
         Tree::of(assumptions, nodes, ROOT.0 + 1)
+    }
+
+    /// An empty directory whose changes are going to be those of a list. Its pages share the bytes
+    /// of the list's writes, each of which is kept in memory as long as one page of it is: so the
+    /// list has to be kept as long as the directory.
+    pub fn of_a_list(assumptions: Assumptions) -> Tree {
+        Tree {
+            is_of_a_list: true,
+            ..Tree::new(assumptions)
+        }
     }
 
     /// One of these nodes, all of which are durable.
@@ -64,6 +78,7 @@ impl Tree {
             nodes,
             next,
             events: Vec::new(),
+            is_of_a_list: false,
         }
     }
 
@@ -179,7 +194,10 @@ impl Tree {
                 at: from,
                 data,
             } => {
-                let data = data.into();
+                let data = match self.is_of_a_list {
+                    true => Payload::Listed(Arc::clone(data)),
+                    false => Payload::Sent(Arc::clone(data)),
+                };
                 self.change_file(index, at, *file, Change::Write { at: *from, data })
             }
             TreeChange::SetLen { file, len } => {

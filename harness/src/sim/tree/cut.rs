@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use driver::host::HostResult;
 use serde::{Deserialize, Serialize};
 
 use super::super::change::Change;
 use super::super::inode::Inode;
+use super::super::payload::Payload;
 use super::super::survivors::{
     BadSurvivors, InodeNumber, Survival, Unsynced, UnsyncedFile, UnsyncedOperation,
 };
@@ -275,7 +277,7 @@ fn as_write(change: &TreeChange) -> Option<Change> {
     match change {
         TreeChange::Write { at, data, .. } => Some(Change::Write {
             at: *at,
-            data: data.into(),
+            data: Payload::Sent(Arc::clone(data)),
         }),
         _ => None,
     }

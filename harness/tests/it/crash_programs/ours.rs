@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use harness::crash::FindingFile;
+use harness::mount::Limits;
 
 use super::{crashed, images, is_whole};
 use crate::support::cli::{PROGRAM, Sandbox};
@@ -167,7 +168,7 @@ fn interrupted() -> Option<Sandbox> {
     std::fs::remove_dir_all(&work).unwrap();
     std::fs::create_dir(&work).unwrap();
     let never = std::sync::atomic::AtomicBool::new(false);
-    let remains = file.remains().unwrap();
+    let remains = file.remains(Limits::default().bytes).unwrap();
     assert!(remains.store(Path::new(&work), &never).unwrap());
     Some(sandbox)
 }
