@@ -88,6 +88,7 @@ mod mount_exercise;
 mod mount_hosts_agree;
 mod mount_semantics;
 mod plain_format;
+mod replay_checkpoints;
 mod replay_own_file;
 mod replay_running_kernel;
 mod replay_volumes;
