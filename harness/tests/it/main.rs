@@ -39,6 +39,8 @@ mod cli_replay_volumes;
 mod cli_traces;
 mod cloudphysics;
 mod cluster;
+mod cluster_image;
+mod cluster_kubernetes;
 mod crafted;
 mod crash_commands;
 mod crash_ends;
