@@ -12,7 +12,8 @@ hosts=$1 n=$2 directory=$3
 shift 3
 deploy=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 mkdir -p "$directory" || exit 3
-seq "$n" | parallel --sshloginfile "$hosts" --env UBDLAB --retries 100 \
-    --joblog "$directory/parallel.log" \
+# A machine that has died closes no connection: ssh gives it up after a minute.
+seq "$n" | parallel --ssh 'ssh -o ServerAliveInterval=15 -o ServerAliveCountMax=4' \
+    --sshloginfile "$hosts" --env UBDLAB --retries 100 --joblog "$directory/parallel.log" \
     "$deploy/shard.sh" {} "$n" "$directory" --jobs 1 "$@" || exit
 "${UBDLAB:-ubdlab}" fuzz merge "$directory" --report "$directory/campaign.html"

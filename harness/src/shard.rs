@@ -53,6 +53,11 @@ impl Shard {
         first.wrapping_add(u64::from(self.of).wrapping_mul(index))
     }
 
+    /// Whether the case of this number, from 0, is this shard's.
+    pub fn has(self, case: u64) -> bool {
+        case % u64::from(self.of) == u64::from(self.number - 1)
+    }
+
     /// How many of `cases` cases are this shard's.
     pub fn share_of(self, cases: u64) -> u64 {
         let first = u64::from(self.number - 1);
@@ -119,7 +124,11 @@ mod tests {
             let mut dealt = Vec::new();
             for number in 1..=of {
                 let shard = Shard::new(number, of).unwrap();
-                dealt.extend((0..shard.share_of(cases)).map(|index| shard.case_at(index)));
+                let own: Vec<u64> = (0..shard.share_of(cases))
+                    .map(|index| shard.case_at(index))
+                    .collect();
+                assert!((0..cases).all(|case| shard.has(case) == own.contains(&case)));
+                dealt.extend(own);
             }
             dealt.sort_unstable();
             let all: Vec<u64> = (0..cases).collect();

@@ -4,6 +4,7 @@
 
 mod amx_preload;
 mod bench;
+mod checkpoint_file;
 mod crash;
 mod ctl;
 mod demo;

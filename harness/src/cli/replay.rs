@@ -39,6 +39,7 @@ use super::{Failure, Verdict, output, wrong_usage};
 
 use given_device::{WhichFile, absolute, device_files};
 
+mod checkpoint;
 mod each;
 mod given_device;
 mod merge;
@@ -81,9 +82,9 @@ pub(super) struct Args {
     /// Each device that ubdlab trace info lists, a volume, is replayed on a device of its own: in
     /// memory with --memory, or in files, with --out in a directory of their own below DIR. A
     /// volume that cannot be replayed does not end the others. The trace is read once to list its
-    /// volumes, and for each volume as often as in a replay of it alone. The result is a table of
-    /// all volumes, worst first, and with --json a document that ubdlab replay merge reads. It
-    /// comes at the end: a signal before that ends all, and takes the results of this run with it.
+    /// volumes, and once more for as many of them as have their requests in 256 MiB of memory. The
+    /// result is a table of all volumes, worst first, and with --json a document that ubdlab replay
+    /// merge reads. It comes at the end; --checkpoint keeps until then what became of each volume.
     #[arg(long, conflicts_with_all = ["device", "trace_device"])]
     each_device: bool,
 
@@ -94,6 +95,22 @@ pub(super) struct Args {
     /// nothing of each other. ubdlab replay merge puts together what they print with --json.
     #[arg(long, value_name = "K/N", requires = "each_device")]
     shard: Option<Shard>,
+
+    /// Write down in FILE which volumes are done, and go on with the others if FILE exists
+    ///
+    /// FILE is replaced when a volume is done, whole or not at all. The end result is as it would
+    /// have been without interruption. FILE has to be that of the command with the same trace and
+    /// the same options, but for --jobs, --report and --json. It stays when all volumes are done:
+    /// the command then prints the result again. What could not be replayed is tried once more. A
+    /// volume that was under way begins anew: its files below --out would be in its way, and --out
+    /// is refused.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "each_device",
+        conflicts_with = "out"
+    )]
+    checkpoint: Option<PathBuf>,
 
     /// Volumes that are replayed side by side, from 1 to 1024 [default: 1]
     ///
@@ -275,7 +292,8 @@ Examples:
   ubdlab replay traces/sqlite-wal.ubdtrace --driver kernel
   ubdlab replay recorded.ubdtrace --pace recorded --speed 10
   zcat old.csv.gz | ubdlab replay - --memory --past-end wrap
-  ubdlab replay volumes.csv --each-device --memory --shard 3/8 --json >3.json
+  ubdlab replay volumes.csv --each-device --memory --shard 3/8 --checkpoint 3.checkpoint \\
+         --json >3.json
   ubdlab replay merge 1.json 2.json 3.json 4.json 5.json 6.json 7.json 8.json
 
 Sizes take K, M, G, T, P and E, powers of 1024, and fractions: 2.5G, 1TiB.";

@@ -1,6 +1,8 @@
 //! What became of each volume of a trace that was replayed by itself, as a document that is
 //! complete: those of all shards make that of the replay in one piece.
 
+pub mod checkpoint;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 

@@ -15,6 +15,7 @@ pub mod blkparse;
 pub mod blktrace;
 mod block_event;
 mod bundled;
+pub mod by_device;
 pub mod compact;
 pub mod compression;
 pub mod csv;
@@ -47,6 +48,7 @@ pub mod write;
 use std::io::{BufReader, Read};
 
 pub use bundled::Bundled;
+pub use by_device::{ByDevice, ToDevice};
 pub use compact::{CompactReader, TraceHeader, TraceWriter};
 pub use description::{Description, Units};
 pub use detect::Format;
@@ -76,6 +78,11 @@ pub trait TraceSource: Iterator<Item = Result<Record, TraceError>> + Send {
     /// What the last record, a write, wrote: whole sectors, as many as it has. Only where the
     /// trace carries data.
     fn payload(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// To which device the last record went, where the trace tells. Only with [`Devices::Each`].
+    fn to_device(&self) -> Option<ToDevice<'_>> {
         None
     }
 

@@ -6,7 +6,8 @@ use super::entry::{Decoded, Decoder, Entry};
 use super::notes::Notes;
 use super::record::RecordFault;
 use super::{
-    Description, Event, Nanoseconds, ReadOptions, Record, TraceError, TraceOperation, TraceSource,
+    Description, Event, Nanoseconds, ReadOptions, Record, ToDevice, TraceError, TraceOperation,
+    TraceSource,
 };
 
 /// Reads a trace of any format that has a decoder.
@@ -18,6 +19,8 @@ pub(super) struct Reader<D> {
     first_device: Option<Device>,
     first_time: Option<Nanoseconds>,
     last_time: Nanoseconds,
+    /// The device of the last record, if each is read by itself, and whether it was rounded.
+    last_device: Option<(Device, bool)>,
     ended: bool,
 }
 
@@ -60,6 +63,7 @@ impl<D: Decoder> Reader<D> {
             first_device: None,
             first_time: None,
             last_time: Nanoseconds(0),
+            last_device: None,
             ended: false,
         }
     }
@@ -131,6 +135,9 @@ impl<D: Decoder> Reader<D> {
         }
         let (mut record, rounded) = converted?;
         self.notes.rounded += u64::from(rounded);
+        if self.options.devices == Devices::Each {
+            self.last_device = entry.device.clone().map(|device| (device, rounded));
+        }
         let first = *self.first_time.get_or_insert(record.time);
         self.notes.count_time(record.time, self.last_time);
         self.last_time = record.time;
@@ -196,5 +203,14 @@ impl<D: Decoder> TraceSource for Reader<D> {
 
     fn payload(&self) -> Option<&[u8]> {
         self.decoder.payload()
+    }
+
+    fn to_device(&self) -> Option<ToDevice<'_>> {
+        let (device, rounded) = self.last_device.as_ref()?;
+        Some(ToDevice {
+            device,
+            time: self.last_time,
+            rounded: *rounded,
+        })
     }
 }

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::support::cli::Sandbox;
 
-/// Lines of an Alibaba trace with requests to these volumes, in turn: those with an even number
-/// only read. Each volume is 256 KiB at most.
-fn volumes(ids: &[u64]) -> String {
+/// Lines of an Alibaba trace with this number of requests to each of these volumes, in turn: those
+/// with an even number only read. Each volume is 256 KiB at most.
+pub(crate) fn volumes(ids: &[u64], requests: u64) -> String {
     let line = |n: u64| {
         let id = ids[n as usize % ids.len()];
         let turn = n / ids.len() as u64;
@@ -16,22 +16,22 @@ fn volumes(ids: &[u64]) -> String {
         let (offset, length) = (sector * 512, sectors * 512);
         format!("{id},{operation},{offset},{length},{}\n", 1000 + n)
     };
-    (0..60 * ids.len() as u64).map(line).collect()
+    (0..requests * ids.len() as u64).map(line).collect()
 }
 
 const IDS: [u64; 7] = [1, 2, 3, 10, 11, 40, 419];
 
 fn with_volumes() -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.write("volumes.csv", volumes(&IDS));
+    sandbox.write("volumes.csv", volumes(&IDS, 60));
     sandbox
 }
 
 /// Past what a device may be that nobody asked for.
-const FAR: &str = "77,W,300000000000,512,5000\n";
+pub(crate) const FAR: &str = "77,W,300000000000,512,5000\n";
 
 /// A result, times and what they depend on aside.
-fn without_times(text: &str) -> Value {
+pub(crate) fn without_times(text: &str) -> Value {
     fn strip(value: &mut Value) {
         match value {
             Value::Object(fields) => {
@@ -142,7 +142,7 @@ fn a_volume_is_replayed_as_it_is_alone() {
 #[test]
 fn what_is_wrong_comes_first_and_does_not_end_the_others() {
     let sandbox = with_volumes();
-    sandbox.write("volumes.csv", volumes(&IDS) + FAR);
+    sandbox.write("volumes.csv", volumes(&IDS, 60) + FAR);
     // The other volumes are well.
     let each = ["replay", "@volumes.csv", "--each-device", "--memory"];
     let (text, said) = ends(&sandbox, &each, 3);
@@ -212,7 +212,7 @@ fn a_part_that_leaves_a_volume_without_requests_fails_nothing() {
     let late: String = (0..4)
         .map(|n| format!("5,R,0,512,{}\n", 1000 + n * 1_000_000))
         .collect();
-    sandbox.write("volumes.csv", volumes(&IDS) + &late);
+    sandbox.write("volumes.csv", volumes(&IDS, 60) + &late);
     let args = [
         "replay",
         "@volumes.csv",
@@ -270,7 +270,7 @@ fn results_that_do_not_fit_are_named() {
     let foreign = "@1-of-1.json: a result of another replay than @results/1-of-3.json: options: found \
                    \"--memory --size 1048576\", expected \"--memory\"";
     merge(&["@results", other], foreign);
-    sandbox.write("volumes.csv", volumes(&IDS[1..]));
+    sandbox.write("volumes.csv", volumes(&IDS[1..], 60));
     in_shards(&sandbox, 3, &["--memory"], 0);
     let foreign = "@1-of-3.json: a result of another replay than @results/1-of-3.json: trace_volumes: \
                    found 6, expected 7";

@@ -15,18 +15,18 @@ use crate::support::cli::{PROGRAM, Sandbox, output};
 use crate::support::peers::peer;
 
 /// How many shards; also in `deploy/`.
-const SHARDS: u32 = 8;
+pub(crate) const SHARDS: u32 = 8;
 
 /// The campaign: it finds something, and a shard of it takes a while.
-const OPTIONS: [&str; 3] = ["--driver=linux-6.12", "--defect=flush-noop", "--cases=160"];
+pub(crate) const OPTIONS: [&str; 3] = ["--driver=linux-6.12", "--defect=flush-noop", "--cases=160"];
 
-fn deploy() -> PathBuf {
+pub(crate) fn deploy() -> PathBuf {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     deploy.canonicalize().unwrap()
 }
 
 /// A result, without times.
-fn result(text: &[u8]) -> Value {
+pub(crate) fn result(text: &[u8]) -> Value {
     let mut result: Value = serde_json::from_slice(text).unwrap();
     let fields = result.as_object_mut().unwrap();
     for time in TIMES {
@@ -36,14 +36,14 @@ fn result(text: &[u8]) -> Value {
 }
 
 /// What the campaign in one piece comes to.
-fn in_one_piece(sandbox: &Sandbox) -> Value {
+pub(crate) fn in_one_piece(sandbox: &Sandbox) -> Value {
     let output = sandbox.run(&[&["fuzz", "--json"], &OPTIONS[..]].concat());
     assert_eq!(output.status.code(), Some(1));
     result(&output.stdout)
 }
 
 /// Waits until the first shard has written a checkpoint, and so is in the middle of its work.
-fn wait_for_a_checkpoint(campaign: &Path) {
+pub(crate) fn wait_for_a_checkpoint(campaign: &Path) {
     let checkpoint = campaign.join(format!("1-of-{SHARDS}.checkpoint"));
     while !checkpoint.exists() {
         std::thread::yield_now();
@@ -275,6 +275,19 @@ fn first_shard(campaign: &Path) -> Pid {
     }
 }
 
+/// An ssh that finds all machines here, with nothing of the environment but what every login has.
+const SSH: &str = r#"#!/bin/sh
+before=
+until [ "$1" = other ]; do
+    before="$before$1 "
+    shift
+done
+echo "$before$1" >>"$(dirname "$0")/ssh.log"
+shift
+if [ "$1" = -- ]; then shift; fi
+exec env -i HOME="$HOME" PATH=/usr/bin:/bin /bin/sh -c "$*"
+"#;
+
 #[test]
 fn gnu_parallel_runs_the_shards_again_that_were_killed() {
     if peer("parallel").is_none() {
@@ -282,8 +295,13 @@ fn gnu_parallel_runs_the_shards_again_that_were_killed() {
     }
     let sandbox = Sandbox::new();
     let campaign = sandbox.path("campaign");
-    sandbox.write("hosts", "4/:\n");
+    sandbox.write("hosts", "2/:\n2/other\n");
+    sandbox.write("ssh", SSH);
+    std::fs::set_permissions(sandbox.path("ssh"), Permissions::from_mode(0o700)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", sandbox.path("").display());
     let mut command = Command::new(deploy().join("parallel.sh"));
+    command.env("PATH", path);
     command.arg(sandbox.path("hosts")).arg(SHARDS.to_string());
     command.arg(&campaign).args(OPTIONS);
     command.env("UBDLAB", PROGRAM).env("HOME", sandbox.path(""));
@@ -306,6 +324,9 @@ fn gnu_parallel_runs_the_shards_again_that_were_killed() {
     assert_eq!(result(&merged.stdout), in_one_piece(&sandbox));
     let page = std::fs::read_to_string(campaign.join("campaign.html")).unwrap();
     assert!(page.contains("This driver loses data"));
+    let asked = std::fs::read_to_string(sandbox.path("ssh.log")).unwrap();
+    let options = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4 other";
+    assert!(asked.lines().any(|line| line == options), "{asked}");
     // One line for each shard, and the first one's says that it took two.
     let log = std::fs::read_to_string(campaign.join("parallel.log")).unwrap();
     assert!(log.lines().count() > SHARDS as usize, "{log}");

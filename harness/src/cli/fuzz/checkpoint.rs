@@ -1,6 +1,5 @@
-//! `ubdlab fuzz --checkpoint`: the file.
+//! `ubdlab fuzz --checkpoint`: when it is written, and what it says.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,24 +8,29 @@ use crate::fuzz::campaign::checkpoint::{Checkpoint, FORMAT};
 use crate::fuzz::campaign::{Campaign, State};
 
 use super::super::Failure;
+use super::super::checkpoint_file::CheckpointFile;
 use super::super::document::Expected;
-use super::super::output_file::OutputFile;
 
 /// Between two times that the file is written, at the least.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// The file that says where the campaign is.
-pub(super) struct CheckpointFile<'a> {
-    path: &'a Path,
+const CHECKPOINT: Expected = Expected {
+    format: FORMAT,
+    what: "a checkpoint of ubdlab fuzz",
+};
+
+/// Writes down where a campaign is.
+pub(super) struct CampaignCheckpoint<'a> {
+    file: CheckpointFile<'a>,
     /// When it was written last, in this sitting.
     written: Option<Started>,
 }
 
-impl<'a> CheckpointFile<'a> {
-    /// The file at `path`.
-    pub(super) fn new(path: &'a Path) -> CheckpointFile<'a> {
-        CheckpointFile {
-            path,
+impl<'a> CampaignCheckpoint<'a> {
+    /// Into the file at `path`.
+    pub(super) fn new(path: &'a Path) -> CampaignCheckpoint<'a> {
+        CampaignCheckpoint {
+            file: CheckpointFile::new(path, CHECKPOINT),
             written: None,
         }
     }
@@ -36,34 +40,11 @@ impl<'a> CheckpointFile<'a> {
     /// # Errors
     /// Why it cannot be read, or is of something else; that nothing can be written there.
     pub(super) fn read(&self, campaign: &Campaign) -> Result<State, Failure> {
-        match std::fs::metadata(self.path) {
-            Ok(found) if !found.is_file() => {
-                let path = driver::shown(self.path);
-                return Err(Failure(format!(
-                    "{path}: --checkpoint: found no regular file, expected one or nothing"
-                )));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A place that takes no file is refused before the work.
-                drop(OutputFile::create(self.path)?);
-                return Ok(State::default());
-            }
-            Err(error) => return Err(self.not_from_here(driver::system_words(error))),
-        }
-        let expected = Expected {
-            format: FORMAT,
-            what: "a checkpoint of ubdlab fuzz",
+        let Some(found) = self.file.read::<Checkpoint>()? else {
+            return Ok(State::default());
         };
-        let unread = |Failure(why)| Failure(format!("{why}; nothing was changed: {WAY_OUT}"));
-        let checkpoint: Checkpoint = expected.read_one(self.path).map_err(unread)?;
-        let state = checkpoint.state_of(campaign);
-        state.map_err(|why| self.not_from_here(why))
-    }
-
-    fn not_from_here(&self, why: impl std::fmt::Display) -> Failure {
-        let path = driver::shown(self.path);
-        Failure(format!("{path}: {why}; nothing was changed: {WAY_OUT}"))
+        let state = found.state_of(campaign);
+        state.map_err(|why| self.file.refused(why))
     }
 
     /// Writes it if it is time, if this is the last time, and the first time at once.
@@ -77,12 +58,8 @@ impl<'a> CheckpointFile<'a> {
         if !is_last && self.written.is_some_and(is_early) {
             return Ok(());
         }
-        let document = Checkpoint::of(campaign, state());
-        let text = serde_json::to_string(&document).map_err(Failure::operation)?;
-        OutputFile::create(self.path)?.write_whole(&(text + "\n"))?;
+        self.file.write(&Checkpoint::of(campaign, state()))?;
         self.written = Some(clock::start());
         Ok(())
     }
 }
-
-const WAY_OUT: &str = "give --checkpoint another name, or remove the file to begin anew";

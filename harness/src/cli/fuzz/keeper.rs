@@ -16,13 +16,13 @@ use crate::shard::Shard;
 
 use super::super::output_file::OutputFile;
 use super::super::{Failure, interrupt};
-use super::checkpoint::CheckpointFile;
+use super::checkpoint::CampaignCheckpoint;
 
 /// Writes findings down as they come: whatever ends the campaign, they are there.
 pub(super) struct Keeper<'a> {
     campaign: &'a Campaign,
     writer: Option<Writer<'a>>,
-    checkpoint: Option<CheckpointFile<'a>>,
+    checkpoint: Option<CampaignCheckpoint<'a>>,
     bar: ProgressBar,
     kept: Vec<FindingRecord>,
     /// Why something could not be written.
@@ -57,7 +57,7 @@ impl<'a> Keeper<'a> {
     pub(super) fn new(
         campaign: &'a Campaign,
         directory: Option<&'a Path>,
-        checkpoint: Option<CheckpointFile<'a>>,
+        checkpoint: Option<CampaignCheckpoint<'a>>,
     ) -> Keeper<'a> {
         let stop = match campaign.stop {
             Stop::Cases(_) => Stop::Cases(campaign.cases_of_shard()),

@@ -15,7 +15,7 @@ use super::super::output;
 use super::super::output_file::not_created;
 use super::super::page::PageFile;
 use super::super::{Failure, Verdict, wrong_usage};
-use super::checkpoint::CheckpointFile;
+use super::checkpoint::CampaignCheckpoint;
 use super::keeper::Keeper;
 use super::report::Report;
 use super::{Args, quietly};
@@ -43,7 +43,7 @@ pub(super) fn search(args: &Args, driver: DriverArg) -> Result<Verdict, Failure>
     if let Some(directory) = &args.out {
         std::fs::create_dir_all(directory).map_err(|error| not_created(directory, &error))?;
     }
-    let checkpoint = args.checkpoint.as_deref().map(CheckpointFile::new);
+    let checkpoint = args.checkpoint.as_deref().map(CampaignCheckpoint::new);
     let page = PageFile::begin::<&Path>(
         args.report.as_deref(),
         None,

@@ -19,6 +19,7 @@ pub(super) fn of(args: &Args) -> String {
         trace_device: _,
         each_device: _,
         shard: _,
+        checkpoint: _,
         jobs: _,
         reading,
         driver: DriverArgs { driver, defect, io },
