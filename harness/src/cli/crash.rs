@@ -78,8 +78,8 @@ pub(super) struct Args {
     ///
     /// {"file": {"suffix": ".cow"}, "kind": "sync_data", "occurrence": {"nth": 0},
     /// "fault": "failed_sync"}, for example: docs/crash.md has all that a rule can say. Files are
-    /// named as from DIR. COMMAND may then fail, too; what it leaves is crashed and checked like any
-    /// other end. A rule that has failed nothing is told of.
+    /// named as from DIR. COMMAND may then fail, too; what it leaves is crashed and checked like
+    /// any other end. A rule that has failed nothing is told of.
     #[arg(long, value_name = "RULE", value_parser = parse_fault_rule)]
     fault: Vec<FaultRule>,
 

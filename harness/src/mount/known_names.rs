@@ -1,5 +1,6 @@
 //! The names by which each file of a mounted directory is known to rules, which go by paths: all
-//! that it has, the one that it has had longest first, and the last that it had where there is none.
+//! that it has, the one that it has had longest first, and the last that it had where there is
+//! none.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;

@@ -164,8 +164,8 @@ impl MountedTree {
         }
     }
 
-    /// Makes everything durable, as it becomes on an idle machine. Nobody asks for it, and so it has
-    /// no limit.
+    /// Makes everything durable, as it becomes on an idle machine. Nobody asks for it, and so it
+    /// has no limit.
     pub fn settle(&mut self) {
         // Of this one there is no failure.
         let _ = self.keep(OperationKind::SyncDirectory, TreeChange::Settle);

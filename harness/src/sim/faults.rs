@@ -290,8 +290,8 @@ impl FaultPlan {
         decided.map(|(fault, _)| fault)
     }
 
-    /// As [`FaultPlan::decide`], of a call on a file that has all of these names: a rule is about it
-    /// by any of them. The fault, and the name by which it is.
+    /// As [`FaultPlan::decide`], of a call on a file that has all of these names: a rule is about
+    /// it by any of them. The fault, and the name by which it is.
     pub(crate) fn decide_by_any(
         &mut self,
         call: &Call,

@@ -1,5 +1,5 @@
-//! The rules of `ubdlab crash --fault`: docs/crash.md has all that they can say, each of its examples
-//! fails what it says, and what could fail nothing is refused or told of.
+//! The rules of `ubdlab crash --fault`: docs/crash.md has all that they can say, each of its
+//! examples fails what it says, and what could fail nothing is refused or told of.
 
 use std::collections::BTreeSet;
 
