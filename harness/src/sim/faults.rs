@@ -12,7 +12,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::call::Call;
-use super::names::normalized;
+use super::names::is_same;
 use super::rule_met::RuleMet;
 use super::sample::below;
 
@@ -126,7 +126,7 @@ impl FileMatch {
     fn matches(&self, path: &Path) -> bool {
         match self {
             FileMatch::Any => true,
-            FileMatch::Path(wanted) => *normalized(wanted) == *path,
+            FileMatch::Path(wanted) => is_same(wanted, path),
             FileMatch::Suffix(suffix) => path.to_string_lossy().ends_with(suffix.as_str()),
         }
     }

@@ -86,6 +86,12 @@ pub(crate) fn normalized(path: &Path) -> Rc<Path> {
     path.into()
 }
 
+/// Whether two paths are the same but for `.` components.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    let parts = |path| Path::components(path).filter(|part| *part != Component::CurDir);
+    parts(one).eq(parts(other))
+}
+
 /// The directory that a name is in.
 pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(OsStr::new("")))
@@ -339,6 +345,9 @@ mod tests {
     fn a_name_is_the_same_with_and_without_dots() {
         assert_eq!(normalized(Path::new("./a")), path("a"));
         assert_eq!(normalized(Path::new("/x/./a")), path("/x/a"));
+        let same = |one: &str, other: &str| is_same(Path::new(one), Path::new(other));
+        assert!(same("./a", "a") && same(".", "./.") && same("a/./b", "./a/b"));
+        assert!(!same("a", "b") && !same(".", "a") && !same("/a", "a"));
         assert_eq!(directory_of(Path::new("a")), Path::new(""));
         let names = replaced();
         for written in ["d/a", "./d/a", "d/./a", "d//a"].map(Path::new) {
