@@ -18,13 +18,11 @@ pub enum OnKernel {
     SeenByTest(&'static str),
     /// It cannot be, for this reason.
     CannotShow(&'static str),
-    /// It was, and no finding is kept, for this reason.
-    NoneKept(&'static str),
 }
 
 /// Whether this defect was seen.
 pub const fn on_kernel(defect: Defect) -> OnKernel {
-    use OnKernel::{CannotShow, NoneKept, Seen, SeenByTest};
+    use OnKernel::{CannotShow, Seen, SeenByTest};
     match defect {
         Defect::FlushNoop
         | Defect::UnorderedPublish
@@ -39,12 +37,10 @@ pub const fn on_kernel(defect: Defect) -> OnKernel {
         | Defect::IntOffsets
         | Defect::BackingSwitchClobbersV1V2
         | Defect::HeaderUnchecked
-        | Defect::CreateNotAtomic => Seen,
+        | Defect::CreateNotAtomic
+        | Defect::MemoryPastTheBitmap => Seen,
         Defect::FailedDiscardLeavesBits => {
             SeenByTest("fuzz_running_kernel::what_a_failing_host_brings_out")
-        }
-        Defect::MemoryPastTheBitmap => {
-            NoneKept("seen by campaigns; in a kernel that has just booted that memory is zeros")
         }
         Defect::LockLostOnClose => SeenByTest("image_peers::lock_lost"),
         Defect::FlushWrongFile => CannotShow("flush-noop hides it"),
@@ -68,7 +64,6 @@ impl fmt::Display for InColumn {
             OnKernel::Seen => write!(f, "{KERNEL}: [yes](findings/{name}.txt)"),
             OnKernel::SeenByTest(test) => write!(f, "{KERNEL}: yes, in the test `{test}`"),
             OnKernel::CannotShow(why) => write!(f, "cannot show: {why}"),
-            OnKernel::NoneKept(why) => write!(f, "{KERNEL}: yes, without a finding: {why}"),
         }
     }
 }
