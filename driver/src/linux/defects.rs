@@ -120,7 +120,15 @@ defects! {
     /// If a discard fails, the bits that it set stay set. 6.12. Fixed: as
     /// [`Defect::ErrorLeavesBit`].
     FailedDiscardLeavesBits = 26, "failed-discard-leaves-bits";
+    /// The words of the bitmap are written whole: where it ends within one, up to seven bytes of
+    /// what memory holds after it go to the file, into the gap before the data. They are
+    /// [`FOREIGN_MEMORY`] here, and were a guest's data in the kernel. 6.12 and 2.6. Fixed: they
+    /// are zeros.
+    MemoryPastTheBitmap = 27, "memory-past-the-bitmap";
 }
+
+/// What stands for memory that does not belong to the driver, in each of its bytes.
+pub const FOREIGN_MEMORY: u8 = 0xa5;
 
 impl Defect {
     /// Its number in the catalogue, from 1.
@@ -204,7 +212,8 @@ impl Defects {
         .with(Defect::BackingSwitchClobbersV1V2)
         .with(Defect::HeaderUnchecked)
         .with(Defect::CreateNotAtomic)
-        .with(Defect::LockLostOnClose);
+        .with(Defect::LockLostOnClose)
+        .with(Defect::MemoryPastTheBitmap);
 
     /// No defect: the model keeps every promise.
     pub const fn none() -> Defects {
@@ -277,7 +286,7 @@ mod tests {
             assert!(!Defects::LINUX_6_12.contains(gone));
             assert!(!Defects::LINUX_2_6.contains(gone));
         }
-        assert_eq!(Defects::LINUX_6_12.iter().count(), 19);
-        assert_eq!(Defects::LINUX_2_6.iter().count(), 15);
+        assert_eq!(Defects::LINUX_6_12.iter().count(), 20);
+        assert_eq!(Defects::LINUX_2_6.iter().count(), 16);
     }
 }

@@ -10,8 +10,9 @@
 //! A request goes down through this folder: `kernel_half` plans it, the `pipe` takes it, and
 //! `working` gives one host operation of it after the other, as `host_half` says.
 //!
-//! Where the kernel would use memory that it does not own, the model has zeros. Words of the
-//! bitmap are 64 bits, as on a 64-bit host.
+//! Where the kernel would use memory that it does not own, the model has zeros, but for the bytes
+//! of [`Defect::MemoryPastTheBitmap`], which are [`FOREIGN_MEMORY`]. Words of the bitmap are 64
+//! bits, as on a 64-bit host.
 //!
 //! Entries of the catalogue that have no switch here:
 //! - 11, completion-overrun: completions are values that a step returns, one at a time;
@@ -19,9 +20,6 @@
 //! - 12 and 23 are not in use.
 //! - The half of 22 that is about a change within one second: neither the format nor the
 //!   seam to the host has fractions of one.
-//! - 27, memory-past-the-bitmap: two whole words are written where the bitmap ends within one. Up
-//!   to seven bytes of the kernel's memory go to the file with them, into the gap before the data.
-//!   Seen on 6.1: they were a guest's data. Nobody reads them there. The model has zeros.
 //! - With the COW file alone named and no readable header, Linux takes the file for a raw
 //!   disk. The model has no raw disks, and refuses it.
 
@@ -46,7 +44,7 @@ use crate::read_place::ReadPlace;
 use crate::units::{FileOffset, Sector, SectorCount, SectorRange};
 
 pub use create::create;
-pub use defects::{Defect, Defects, UnknownDefect, first_sentence};
+pub use defects::{Defect, Defects, FOREIGN_MEMORY, UnknownDefect, first_sentence};
 pub use error::{Death, LinuxOpenError, MAX_SECTORS};
 pub use open::{OpenSpec, bring_up};
 

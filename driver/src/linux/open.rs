@@ -16,7 +16,7 @@ use super::error::{LinuxOpenError, MAX_SECTORS, host};
 use super::host_half::HostHalf;
 use super::kernel_half::{KernelHalf, count_dirty};
 use super::layout::{KernelHeader, Layout, position};
-use super::{Defect, Defects, Kernel, LinuxUbd};
+use super::{Defect, Defects, FOREIGN_MEMORY, Kernel, LinuxUbd};
 
 /// What the kernel knows when it opens a device, beside the two files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,6 +274,14 @@ fn read_bitmap<F: HostFile>(
             return Err(LinuxOpenError::BitmapCutShort { found, expected });
         }
         Err(error) => return Err(reading(error)),
+    }
+    if defects.contains(Defect::MemoryPastTheBitmap) {
+        // Past the bits of all sectors: those that V1 and V2 lack a byte for are V1V2ShortBitmap's.
+        let from = layout.bitmap_len.max(sectors.0.div_ceil(8)) as usize;
+        let end = layout.bitmap_len.div_ceil(8) as usize * 8;
+        if let Some(past) = bytes.get_mut(from..end) {
+            past.fill(FOREIGN_MEMORY);
+        }
     }
     let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
     Ok(bytes.chunks_exact(8).map(word).collect())

@@ -80,13 +80,7 @@ pub(super) struct Args {
     /// same, operation by operation, and so has what their guests hear. Nothing is crashed. A
     /// difference is a fault of the model, or a defect of the kernel that it does not have. What
     /// the block layer does before the driver has a request is applied to the model by rules.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "MODEL",
-        hide_possible_values = true,
-        conflicts_with = "report"
-    )]
+    #[arg(long, value_enum, value_name = "MODEL", hide_possible_values = true)]
     against: Option<DriverArg>,
 
     /// Who resizes under the ordered driver
@@ -212,7 +206,8 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Write a page with each finding's story: one HTML file that needs nothing else
+    /// Write a page with the story of each finding, or difference: one HTML file that needs nothing
+    /// else
     #[arg(long, value_name = "FILE", conflicts_with = "catalogue")]
     report: Option<PathBuf>,
 }

@@ -42,12 +42,6 @@ const NOT_EXPRESSIBLE: &[(&str, &str)] = &[
          2^32 seconds is above",
     ),
     (
-        "27, memory-past-the-bitmap",
-        "two whole words are written where the bitmap ends within one, and up to seven bytes of \
-         the kernel's memory with them, into the gap before the data, which nobody reads; seen on \
-         6.1, and the model has zeros there",
-    ),
-    (
         "a COW file without a readable header, taken for a raw disk",
         "the model has no raw disks, and refuses it",
     ),

@@ -11,6 +11,9 @@ use crate::sim::FileContent;
 /// The blocks that a host gives a file its space in.
 const BLOCK: u64 = 4096;
 
+/// Bits of a byte.
+const BITS: u64 = 8;
+
 /// Some of what is untidy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Places {
@@ -41,6 +44,8 @@ pub(super) struct Untidy {
     pub(super) leak: Option<Places>,
     /// How many there are where that one does count.
     pub(super) leaks: u64,
+    /// Of the bytes from the bitmap to the data that are not zero, those that are looked at alone.
+    pub(super) past_bitmap: Option<Places>,
 }
 
 impl Untidy {
@@ -79,8 +84,22 @@ impl Untidy {
                 at: end,
                 count: len - end,
             }),
-            leak: None,
-            leaks: 0,
+            ..Untidy::default()
+        }
+    }
+
+    /// Looks at nothing but the bytes from the bitmap to the data, and of these at none in which a
+    /// sector has its bit: the bitmap of V1 and V2 may lack the byte for the last sectors, and
+    /// Linux has it there. Of a file that no reader accepts nothing is known.
+    pub(super) fn past_bitmap(file: &FileContent) -> Untidy {
+        let past = CowFile::open(file).map(|cow| {
+            let bits_end = cow.layout.bitmap + cow.layout.sectors.div_ceil(BITS);
+            let past = bytes_before_data(&cow, file).into_iter();
+            Places::of(past.filter(|&at| at >= bits_end))
+        });
+        Untidy {
+            past_bitmap: past.unwrap_or_default(),
+            ..Untidy::default()
         }
     }
 
@@ -105,6 +124,11 @@ impl Untidy {
                 (self.leak, before.leaks),
                 "space",
                 "a block has space here, and nothing is in it",
+            ),
+            (
+                (self.past_bitmap, count(before.past_bitmap)),
+                "gap before the data",
+                "a byte past the bitmap is not zero",
             ),
         ];
         let found = kinds.into_iter().find_map(|((here, before), what, found)| {
@@ -308,6 +332,27 @@ mod tests {
             assert!(some.no_more_than(clean).is_err(), "{some:?}");
             assert_eq!(some.no_more_than(some), Ok(()));
             assert!(more.no_more_than(some).is_err(), "{some:?} {more:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_past_the_bitmap_is_told_from_the_bits_that_it_lacks() {
+        // 100 sectors: V2 has 12 bytes for them, V3 13.
+        for (version, first) in [(ImageVersion::V2, 13), (ImageVersion::V3, 13)] {
+            let mut case = generate(1, &Subject::healthy(DriverName::Linux612));
+            case.image = Image::sound(100, version, 4096);
+            let file = build(&case).host.content(COW).unwrap();
+            let bitmap = CowFile::open(&file).unwrap().layout.bitmap;
+            let clean = Untidy::past_bitmap(&file);
+            assert_eq!(clean, Untidy::default());
+            for byte in 0..24 {
+                let mut file = file.clone();
+                file.write_at(&[0xf0], FileOffset(bitmap + byte));
+                let found = Untidy::past_bitmap(&file).no_more_than(clean);
+                assert_eq!(found.is_err(), byte >= first, "{version:?}, byte {byte}");
+                let at = found.map_or_else(|wrong| wrong.at, |()| bitmap + byte);
+                assert_eq!(at, bitmap + byte);
+            }
         }
     }
 }

@@ -59,6 +59,7 @@ impl Finding {
             flushes_mended: self.mending.flushes,
             order_mended: self.mending.order,
             offsets_mended: self.mending.offsets,
+            memory_mended: self.mending.memory,
             case: self.case.clone(),
             recordings: self.recordings.clone(),
         }
@@ -82,6 +83,9 @@ pub struct FindingFile {
     /// Likewise: what reads have brought that the driver is known to have misled is not compared.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub offsets_mended: bool,
+    /// Likewise: what is written past the end of the bitmap is zeros.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_mended: bool,
     /// The case.
     pub case: Case,
     /// What was witnessed of each of its lives.
@@ -127,6 +131,7 @@ impl FindingFile {
             flushes: self.flushes_mended,
             order: self.order_mended,
             offsets: self.offsets_mended,
+            memory: self.memory_mended,
         }
     }
 

@@ -1,10 +1,14 @@
 //! Which of the known defects a finding shows. Nothing in a kernel can be switched off. So its
 //! recording is mended instead: with the sync that a flush should have been, with the one that
 //! should have come before a word of the bitmap, or without what reads have brought after a segment
-//! with sectors of both files. A violation that goes with one of these is that defect's. Two
-//! defects are known by where it is: what they show depends on the kernel's memory. For the others
-//! the model of the driver runs the same case with one defect at a time.
+//! with sectors of both files, or with zeros past the end of the bitmap. A violation that goes with
+//! one of these is that defect's. Two defects are known by where it is: what they show depends on
+//! the kernel's memory. One is known by what the host has said: that it wrote nothing. For the
+//! others the model of the driver runs the same case with one defect at a time.
 
+use std::collections::BTreeMap;
+
+use driver::host::OperationKind;
 use driver::linux::{Defect, Defects};
 use driver::units::{Sector, SectorCount, SectorRange};
 
@@ -12,8 +16,9 @@ use crate::fuzz::build::layout;
 use crate::fuzz::case::{Case, Image};
 use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::explore::Search;
+use crate::fuzz::paths::COW;
 use crate::fuzz::recorded::{
-    GuestOperation, GuestWord, Recording, Witnessed, numbered_after, requests_after,
+    GuestOperation, GuestRequest, GuestWord, Recording, Witnessed, numbered_after, requests_after,
 };
 use crate::fuzz::running_kernel::{OnKernel, on_kernel};
 use crate::fuzz::violation::{Kind, Violation};
@@ -27,10 +32,11 @@ const ATTEMPTS: u64 = 4;
 const WORD: u64 = 8;
 
 /// The defects that a recording can be mended of.
-const MENDED: [Defect; 3] = [
+const MENDED: [Defect; 4] = [
     Defect::FlushNoop,
     Defect::UnorderedPublish,
     Defect::LastRunOffset,
+    Defect::MemoryPastTheBitmap,
 ];
 
 /// What explains a finding.
@@ -91,6 +97,7 @@ pub fn explain(
         (mending.flushes, Defect::FlushNoop),
         (mending.order, Defect::UnorderedPublish),
         (mending.offsets, Defect::LastRunOffset),
+        (mending.memory, Defect::MemoryPastTheBitmap),
     ];
     if violation.kind == Kind::Zeros {
         // Zeros are what a bit without its data shows.
@@ -105,7 +112,9 @@ pub fn explain(
             return Ok(Explained::Mended(defects));
         }
     }
-    if let Some(defect) = placed(&case.image, violation) {
+    let placed =
+        placed(&case.image, violation).or_else(|| written_in_vain(case, recordings, violation));
+    if let Some(defect) = placed {
         return Ok(Explained::Placed(defect));
     }
     let others = MENDED
@@ -130,6 +139,55 @@ fn placed(image: &Image, violation: &Violation) -> Option<Defect> {
     }
     let is_without_bit = |sector| (layout.with_bit..layout.sectors).contains(&sector);
     (violation.sector.is_some_and(is_without_bit)).then_some(Defect::V1V2ShortBitmap)
+}
+
+/// [`Defect::ZeroWriteIsSuccess`], if a change of the sector has ended well during which the host
+/// wrote nothing of its data, or of the words that have its bit.
+fn written_in_vain(case: &Case, recordings: &[Recording], violation: &Violation) -> Option<Defect> {
+    let may_show = matches!(
+        violation.kind,
+        Kind::LostWrite | Kind::Zeros | Kind::StaleRead
+    );
+    let layout = layout(&case.image).filter(|_| may_show)?;
+    let sector = violation.sector.filter(|&it| it < layout.with_bit)?;
+    let data = layout.place(sector);
+    let bit = layout.bitmap + layout.bit(sector).0;
+    let changed = SectorRange::new(Sector(sector), SectorCount(1));
+    for (at, (life, recording)) in case.lives.iter().zip(recordings).enumerate() {
+        let sectors = case.image.sectors;
+        let requests = requests_after(numbered_after(at), life, sectors, recording.longest);
+        // Changes of the sector in flight, and whether the host has written nothing meanwhile.
+        let mut in_flight = BTreeMap::new();
+        for witnessed in &recording.witnessed {
+            match witnessed {
+                Witnessed::Guest(GuestWord::Submitted { number }) => {
+                    let asked = requests.get(number);
+                    let is_it = |it: &&GuestRequest| {
+                        it.operation().is_change() && it.range().overlaps(changed)
+                    };
+                    if asked.filter(is_it).is_some() {
+                        in_flight.insert(*number, false);
+                    }
+                }
+                Witnessed::Host(record) => {
+                    let is_write = record.kind == OperationKind::Write.name() && record.path == COW;
+                    let is_nothing = record.done == 0 && record.errno.is_none();
+                    let asked = record.at..record.at.saturating_add(record.len);
+                    if is_write && is_nothing && (asked.contains(&data) || asked.contains(&bit)) {
+                        in_flight.values_mut().for_each(|in_vain| *in_vain = true);
+                    }
+                }
+                Witnessed::Guest(GuestWord::Ended { number, errno, .. }) => {
+                    let in_vain = in_flight.remove(number) == Some(true);
+                    if in_vain && errno.is_none() {
+                        return Some(Defect::ZeroWriteIsSuccess);
+                    }
+                }
+                Witnessed::Guest(_) => {}
+            }
+        }
+    }
+    None
 }
 
 /// The defect that acts where this violation is, among those that leave bits set when a request has
@@ -183,6 +241,7 @@ pub fn is_explained(
         // A finding's file does not tell the two apart.
         Explained::Placed(defect) | Explained::Modelled(defect) => {
             let by_place = placed(&case.image, violation)
+                .or_else(|| written_in_vain(case, recordings, violation))
                 .or_else(|| left_by_failure(case, recordings, violation));
             Ok(by_place == Some(*defect) || model_shows(case, *defect, violation, seed))
         }
@@ -233,6 +292,10 @@ pub fn mend(mending: Mending, defect: Defect) -> Mending {
             offsets: true,
             ..mending
         },
+        Defect::MemoryPastTheBitmap => Mending {
+            memory: true,
+            ..mending
+        },
         _ => mending,
     }
 }
@@ -252,7 +315,7 @@ fn model_shows(case: &Case, defect: Defect, violation: &Violation, seed: u64) ->
 mod tests {
     use super::*;
     use crate::fuzz::case::{ImageVersion, Stimulus};
-    use crate::fuzz::recorded::Ending;
+    use crate::fuzz::recorded::{Ending, HostRecord};
     use crate::kernel::case::case_of;
     use crate::sim::Assumptions;
 
@@ -324,5 +387,56 @@ mod tests {
         assert_eq!(left(&failed, Kind::LostWrite, 71), None);
         let never = Some(Defect::BitmapWriteNeverRetried);
         assert_eq!(left(&again, Kind::LostWrite, 70), never);
+    }
+
+    #[test]
+    fn what_the_host_wrote_nothing_of_is_known_by_its_data_and_by_its_bit() {
+        let mut case = case_of(1, false, Assumptions::default());
+        case.image = Image::sound(128, ImageVersion::V3, 4096);
+        case.lives[0].actions = vec![Stimulus::Write {
+            start: 70,
+            count: 2,
+            fua: false,
+        }];
+        // Its data is at 12288 + 70 * 512, and its bit in the second of the two words from 8192 on.
+        let named = |sector, kind, (at, len, done), errno| {
+            let number = 1002;
+            let record = HostRecord {
+                kind: "write".into(),
+                path: COW.into(),
+                at,
+                len,
+                done,
+                data: None,
+                errno: None,
+            };
+            let brought = Vec::new();
+            let recording = Recording {
+                kernel: "a test's".into(),
+                longest: 128,
+                witnessed: vec![
+                    Witnessed::Guest(GuestWord::Submitted { number }),
+                    Witnessed::Host(record),
+                    Witnessed::Guest(GuestWord::Ended {
+                        number,
+                        errno,
+                        brought,
+                    }),
+                ],
+                ending: Ending::Whole,
+            };
+            let violation = Violation::new(kind, "then", "what").of_sector(sector);
+            written_in_vain(&case, &[recording], &violation)
+        };
+        let vain = Some(Defect::ZeroWriteIsSuccess);
+        let (data, words) = ((48128, 1024, 0), (8192, 16, 0));
+        assert_eq!(named(71, Kind::Zeros, data, None), vain);
+        assert_eq!(named(71, Kind::LostWrite, words, None), vain);
+        // Another sector, another kind, an error, other places, and a part of it.
+        assert_eq!(named(72, Kind::Zeros, data, None), None);
+        assert_eq!(named(71, Kind::Misplaced, data, None), None);
+        assert_eq!(named(71, Kind::Zeros, data, Some(5)), None);
+        assert_eq!(named(71, Kind::Zeros, (48128, 512, 0), None), None);
+        assert_eq!(named(71, Kind::Zeros, (48128, 1024, 512), None), None);
     }
 }

@@ -127,8 +127,24 @@ fn tell(page: &mut Page, number: usize, finding: &ToldFinding) {
     if let Some(violation) = &finding.told.violation {
         page.paragraph(format_args!("{}, {}.", violation.what, violation.when));
     }
+    story(page, &finding.told);
+    if let Some(command) = &finding.command {
+        page.raw(format_args!(
+            "<p>{} in the smallest case. Again:</p>\n<pre>{}</pre>\n",
+            match finding.requests {
+                1 => "One request".to_string(),
+                requests => format!("{requests} requests"),
+            },
+            Escaped(command)
+        ));
+    }
+    page.end_section();
+}
+
+/// What a story begins with, the device where it shows something, and the story.
+pub(super) fn story(page: &mut Page, told: &Told) {
     let (given, story): (Vec<_>, Vec<_>) =
-        (finding.told.events.iter()).partition(|event| matches!(event, Event::Given(..)));
+        (told.events.iter()).partition(|event| matches!(event, Event::Given(..)));
     let facts: Vec<(&str, String)> = given
         .iter()
         .filter_map(|event| match event {
@@ -137,7 +153,7 @@ fn tell(page: &mut Page, number: usize, finding: &ToldFinding) {
         })
         .collect();
     page.figures(&facts);
-    if let Some(shown) = &finding.told.strip {
+    if let Some(shown) = &told.strip {
         page.raw(strip("the device", shown, shown.sectors));
         page.raw(WRONG_LEGEND);
     }
@@ -150,17 +166,6 @@ fn tell(page: &mut Page, number: usize, finding: &ToldFinding) {
         ));
     }
     page.raw("</ol>\n");
-    if let Some(command) = &finding.command {
-        page.raw(format_args!(
-            "<p>{} in the smallest case. Again:</p>\n<pre>{}</pre>\n",
-            match finding.requests {
-                1 => "One request".to_string(),
-                requests => format!("{requests} requests"),
-            },
-            Escaped(command)
-        ));
-    }
-    page.end_section();
 }
 
 /// The class of a line, its tag, and its text.

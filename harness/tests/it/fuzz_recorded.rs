@@ -69,12 +69,16 @@ fn ended(number: u32, errno: Option<i32>, brought: &[u8]) -> Witnessed {
 
 /// What Linux's driver does with it: the data, the words of the bitmap, and nothing for the flush.
 fn recording() -> Recording {
-    let layout = Layout::of(Version::V3, SECTORS * 512, ALIGNMENT).unwrap();
-    let mut disk = vec![0; (SECTORS * 512) as usize];
+    recording_of(SECTORS, 0)
+}
+
+/// Likewise on a device of this many sectors, where each byte of memory past the bitmap is this.
+fn recording_of(sectors: u64, foreign: u8) -> Recording {
+    let layout = Layout::of(Version::V3, sectors * 512, ALIGNMENT).unwrap();
+    let mut disk = vec![0; (sectors * 512) as usize];
     Stamp::BACKING.fill(Sector(0), &mut disk);
-    let sectors = SECTORS;
     let mut witnessed = vec![Witnessed::Guest(GuestWord::Opened { sectors })];
-    for deed in deeds(&case().lives[0], SECTORS, SECTORS) {
+    for deed in deeds(&case().lives[0], sectors, sectors) {
         let Deed::Submit(asked) = deed else { continue };
         let number = asked.number;
         witnessed.push(Witnessed::Guest(GuestWord::Submitted { number }));
@@ -86,6 +90,7 @@ fn recording() -> Recording {
                 Stamp(number).fill(Sector(asked.start), &mut disk[range.clone()]);
                 witnessed.push(write(layout.place(asked.start), &disk[range]));
                 let mut words = [0; 16];
+                words[layout.bitmap_len as usize..].fill(foreign);
                 for sector in asked.start..asked.start + asked.count {
                     let (byte, mask) = layout.bit(sector);
                     words[byte as usize] |= mask;
@@ -99,7 +104,7 @@ fn recording() -> Recording {
     witnessed.push(Witnessed::Guest(GuestWord::Closed));
     Recording {
         kernel: "Linux of a test".into(),
-        longest: SECTORS,
+        longest: sectors,
         witnessed,
         ending: Ending::Whole,
     }
@@ -362,6 +367,43 @@ fn a_life_after_a_kill_shows_what_the_kill_has_left() {
     assert_eq!(told.violation.as_ref(), Some(&stale));
     let story = told.to_string();
     assert!(story.contains("the kernel is killed"), "{story}");
+}
+
+#[test]
+fn memory_of_the_kernel_past_the_bitmap_is_found_when_the_device_is_closed() {
+    const BITS_END_IN_A_WORD: u64 = 100;
+    let mut case = case();
+    case.image = Image::sound(BITS_END_IN_A_WORD, ImageVersion::V3, ALIGNMENT);
+    let search = |recording: &Recording, mending| {
+        let search = Search::for_anything(SEED);
+        let explored = search.of_recorded(&case, from_ref(recording), mending);
+        explored.unwrap().finding
+    };
+    let others = Mending {
+        flushes: true,
+        order: true,
+        ..Mending::default()
+    };
+    let zeros = recording_of(BITS_END_IN_A_WORD, 0);
+    assert_eq!(search(&zeros, others), None);
+    let foreign = recording_of(BITS_END_IN_A_WORD, 0x5a);
+    let (found, violation) = search(&foreign, others).expect("there are three such bytes");
+    assert_eq!(violation.kind, Kind::Inconsistent);
+    assert_eq!(
+        violation.to_string(),
+        "inconsistent: after closing: byte 8205: gap before the data: a byte past the bitmap is not \
+         zero"
+    );
+    let explained = explain(&found, from_ref(&foreign), &violation, others, SEED);
+    let memory = Explained::Mended(vec![Defect::MemoryPastTheBitmap]);
+    assert_eq!(explained, Ok(memory));
+    let all = Mending {
+        memory: true,
+        ..others
+    };
+    assert_eq!(search(&foreign, all), None);
+    let told = tell_recorded(&found, from_ref(&foreign), others).unwrap();
+    assert_eq!(told.violation, Some(violation));
 }
 
 #[test]

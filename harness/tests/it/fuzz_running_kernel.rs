@@ -5,14 +5,18 @@ use std::collections::BTreeSet;
 use std::slice::from_ref;
 use std::sync::Arc;
 
+use driver::host::OperationKind;
+use driver::linux::Defect;
 use harness::fuzz::case::{BackingFile, Case, DriverName, End, Image, ImageVersion, Stimulus};
 use harness::fuzz::explore::Search;
 use harness::fuzz::generate::{Subject, generate};
+use harness::fuzz::paths::COW;
 use harness::fuzz::recorded::{Ending, GuestWord, HostRecord, Recording, Witnessed};
 use harness::fuzz::world::Mending;
 use harness::kernel::case::case_of;
 use harness::kernel::laboratory::{Laboratory, Programs};
-use harness::sim::Assumptions;
+use harness::kernel::naming::explain;
+use harness::sim::{Assumptions, Fault, FaultRule};
 
 use crate::support::cli::{PROGRAM, Sandbox, output, ubdlab};
 use crate::support::fuse::can_mount;
@@ -120,15 +124,18 @@ fn case(sectors: u64, dirty: u64) -> Case {
     case
 }
 
+/// All that a recording can be mended of.
+const MENDED: Mending = Mending {
+    flushes: true,
+    order: true,
+    offsets: true,
+    memory: true,
+};
+
 /// What is not yet known to be wrong with the kernel: what it reads, and what a crash leaves if its
 /// flushes and their order were right.
 fn is_right(case: &Case, recordings: &[Recording]) -> Result<(), String> {
-    let mending = Mending {
-        flushes: true,
-        order: true,
-        offsets: true,
-    };
-    let explored = Search::for_anything(1).of_recorded(case, recordings, mending);
+    let explored = Search::for_anything(1).of_recorded(case, recordings, MENDED);
     let explored = explored.map_err(|error| error.to_string())?;
     explored
         .finding
@@ -209,6 +216,70 @@ fn a_killed_kernel_leaves_what_its_next_boot_and_the_judge_find() {
         ..case.clone()
     };
     assert!(is_right(&only_second, &recordings[1..]).is_err());
+}
+
+/// Defects that take a failing host, each in a small case: what fails, and what the guest does.
+fn brought_out_by_a_fault() -> Vec<(Defect, Case)> {
+    let write = |fua| Stimulus::Write {
+        start: 8,
+        count: 2,
+        fua,
+    };
+    let discard = Stimulus::Discard { start: 8, count: 8 };
+    let cases = [
+        // The host writes none of the data.
+        (
+            Defect::ZeroWriteIsSuccess,
+            (OperationKind::Write, 0, Fault::ShortWrite(0)),
+            vec![write(false)],
+        ),
+        // The words of the bitmap come after the data. The second write finds their bits set.
+        (
+            Defect::BitmapWriteNeverRetried,
+            (OperationKind::Write, 1, Fault::Io),
+            vec![write(false), Stimulus::Drain, write(true)],
+        ),
+        // What the sectors show after the discard is allowed: it may have been done in part. The
+        // write finds their bits set too.
+        (
+            Defect::FailedDiscardLeavesBits,
+            (OperationKind::PunchHole, 0, Fault::Io),
+            vec![discard, Stimulus::Drain, write(true)],
+        ),
+    ];
+    let cases = cases
+        .into_iter()
+        .map(|(defect, (kind, nth, fault), actions)| {
+            let mut case = case(128, 8);
+            case.image.dirty.clear();
+            case.lives[0].faults = vec![FaultRule::nth(COW, kind, nth, fault)];
+            case.lives[0].actions = actions;
+            (defect, case)
+        });
+    cases.collect()
+}
+
+#[test]
+fn what_a_failing_host_brings_out_in_the_running_kernel_is_seen_and_named() {
+    if !can_fuzz() {
+        return;
+    }
+    let cases = brought_out_by_a_fault();
+    let recordings = in_laboratory(|laboratory| {
+        let live = |(_, case): &(Defect, Case)| laboratory.live(case, 8).unwrap();
+        cases.iter().map(live).collect::<Vec<_>>()
+    });
+    for ((defect, case), recording) in cases.iter().zip(&recordings) {
+        assert_eq!(recording.ending, Ending::Whole, "{defect}");
+        let explored = Search::for_anything(1).of_recorded(case, from_ref(recording), MENDED);
+        let (found, violation) = explored
+            .unwrap()
+            .finding
+            .unwrap_or_else(|| panic!("{defect} does not show"));
+        let explained = explain(&found, from_ref(recording), &violation, MENDED, 1);
+        let defects = explained.unwrap().defects();
+        assert_eq!(defects, [*defect], "{violation}");
+    }
 }
 
 #[test]

@@ -421,7 +421,9 @@ fn a_difference_is_a_file_that_tells_its_story_without_a_kernel() {
     let mut again = ubdlab();
     again
         .args(["fuzz", "--repro"])
-        .arg(sandbox.path("difference.json"));
+        .arg(sandbox.path("difference.json"))
+        .arg("--report")
+        .arg(sandbox.path("difference.html"));
     let again = output(again.env("PATH", ""));
     assert_eq!(again.status.code(), Some(1));
     let story = String::from_utf8_lossy(&again.stdout).into_owned();
@@ -432,6 +434,15 @@ fn a_difference_is_a_file_that_tells_its_story_without_a_kernel() {
     );
     assert!(story.ends_with(&end), "{story}");
     assert!(story.contains("is submitted: a discard of 30+9"), "{story}");
+    let page = String::from_utf8(sandbox.read("difference.html")).unwrap();
+    for part in [
+        "Kernel and model differ",
+        "is submitted: a discard of 30+9",
+        &format!("kernel: {kernel}; model: {model}</li>"),
+        "ubdlab fuzz --repro ",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
 
     // What somebody has put right is right.
     let mended = DifferenceFile {
@@ -440,8 +451,17 @@ fn a_difference_is_a_file_that_tells_its_story_without_a_kernel() {
     };
     let text = serde_json::to_string(&mended).unwrap();
     std::fs::write(sandbox.path("mended.json"), text).unwrap();
-    let said = sandbox.succeeds(&["fuzz", "--repro", "@mended.json"]);
+    let args = [
+        "fuzz",
+        "--repro",
+        "@mended.json",
+        "--report",
+        "@mended.html",
+    ];
+    let said = sandbox.succeeds(&args);
     assert!(said.ends_with("\nnothing is wrong\n"), "{said}");
+    let page = String::from_utf8(sandbox.read("mended.html")).unwrap();
+    assert!(page.contains("Kernel and model agree"), "{page}");
 }
 
 #[test]
@@ -481,12 +501,15 @@ fn the_running_kernel_and_the_model_agree_in_two_thousand_requests() {
     while agreed < 2000 {
         let seeds = ["--seed", &seed.to_string(), "--cases", "20"];
         let kernel = ["fuzz", "--driver", "kernel", "--against", "linux-6.12"];
-        let report = sandbox.json(&[&kernel[..], &seeds].concat());
+        let page = ["--report", "@page.html"];
+        let report = sandbox.json(&[&kernel[..], &seeds, &page].concat());
         assert_eq!(
             report["differences"].as_array().unwrap().len(),
             0,
             "{report}"
         );
+        let page = String::from_utf8(sandbox.read("page.html")).unwrap();
+        assert!(page.contains("Kernel and model agree"), "{page}");
         agreed += report["requests"].as_u64().unwrap();
         seed += 20;
         assert!(seed < 400, "{agreed} requests are too few");

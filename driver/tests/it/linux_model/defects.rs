@@ -6,7 +6,8 @@ use driver::blk::{Request, Status, Tag};
 use driver::cow::{Geometry, HeaderError, Version};
 use driver::host::HostFile;
 use driver::linux::{
-    Death, Defect, Defects, Kernel, LinuxOpenError, LinuxUbd, OpenSpec, Step, bring_up,
+    Death, Defect, Defects, FOREIGN_MEMORY, Kernel, LinuxOpenError, LinuxUbd, OpenSpec, Step,
+    bring_up,
 };
 use driver::memory::MemoryHost;
 use driver::units::{Bytes, FileOffset, Sector, SectorCount};
@@ -436,6 +437,34 @@ fn failed_discard_leaves_bits_and_zeros() {
         let request = Request::discard(Tag(0), Sector(8), SectorCount(8));
         assert_eq!(carry_out(&mut device, request).status, Status::IoError);
         assert_eq!(read(&mut device, 8, 1), [if on { 0 } else { 108 }]);
+    }
+}
+
+#[test]
+fn memory_past_the_bitmap_goes_to_the_file_where_no_sector_has_its_bit() {
+    // Two words end at byte 16. V2 has 12 bytes for 100 sectors, of which the last four have none.
+    const BITS_END: usize = 13;
+    for version in [Version::V3, Version::V2] {
+        for (on, defects) in on_and_off(Defect::MemoryPastTheBitmap) {
+            let cow = image(version, 100, 4096);
+            let bitmap = Geometry::of(&header(version, 100, 4096))
+                .unwrap()
+                .bitmap_offset;
+            let mut device = open(&cow, 100, defects);
+            assert_eq!(write(&mut device, 95, 1, 1), Status::Ok);
+            let mut words = [0; 24];
+            cow.read_exact_at(&mut words, bitmap).unwrap();
+            let mut expected = [0; 24];
+            expected[95 / 8] = 1 << (95 % 8);
+            expected[BITS_END..16].fill(if on { FOREIGN_MEMORY } else { 0 });
+            assert_eq!(words, expected, "{version:?}");
+            // It stands for no sector, and the next reader of the file reads none of it.
+            assert_eq!(device.dirty_count(), SectorCount(1));
+            assert_eq!(
+                read(&mut open(&cow, 100, defects), 94, 6),
+                [194, 1, 196, 197, 198, 199]
+            );
+        }
     }
 }
 

@@ -13,10 +13,13 @@ use crate::fuzz::case::DriverName;
 use crate::kernel::against::Difference;
 use crate::kernel::against::campaign::{Found, Outcome, run};
 use crate::kernel::against::difference::check_model;
+use crate::kernel::campaign::Campaign;
+use crate::report::{DifferencesPage, ToldDifference, differences_page};
 
 use super::super::interrupt::{self, Interrupt};
 use super::super::output::{self, InLines};
 use super::super::output_file::OutputFile;
+use super::super::page::PageFile;
 use super::super::{Failure, Verdict, wrong_usage};
 use super::Args;
 use super::keeper::progress;
@@ -28,6 +31,7 @@ pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failur
     if let Err(why) = check_model(against) {
         return Ok(wrong_usage(format!("--against: {why}")));
     }
+    let page = PageFile::begin::<&Path>(args.report.as_deref(), None, &[])?;
     let prepared = prepare(args)?;
     let campaign = &prepared.campaign;
     let interrupt = Interrupt::catch();
@@ -55,6 +59,10 @@ pub(super) fn search(args: &Args, against: DriverName) -> Result<Verdict, Failur
         true => output::json(&report)?,
         false => output::lines(&report),
     }
+    page.write(|| {
+        let page = page_of(against, campaign, &outcome, &files)?;
+        Ok(differences_page(&page))
+    })?;
     failure.map_or(Ok(()), Err)?;
     Ok(
         match (interrupt::signal(), outcome.differences.is_empty()) {
@@ -71,6 +79,38 @@ fn write(directory: &Path, found: &Found) -> Result<PathBuf, Failure> {
     let text = serde_json::to_string(&found.file).map_err(Failure::operation)?;
     OutputFile::create(&file)?.write_whole(&(text + "\n"))?;
     Ok(file)
+}
+
+fn page_of(
+    against: DriverName,
+    campaign: &Campaign,
+    outcome: &Outcome,
+    files: &[Option<PathBuf>],
+) -> Result<DifferencesPage, Failure> {
+    let told = |(found, file): (&Found, &Option<PathBuf>)| {
+        let (_, told) = found.file.tell().map_err(Failure::operation)?;
+        Ok(ToldDifference {
+            name: format!("seed {}", found.seed),
+            command: file.as_deref().map(repeating),
+            told,
+        })
+    };
+    let cut_short = outcome.cut_short.iter();
+    let differences = outcome.differences.iter().zip(files);
+    Ok(DifferencesPage {
+        kernel: outcome.kernel.clone(),
+        model: against.name().to_owned(),
+        seed: campaign.seed,
+        cases: outcome.cases,
+        requests: outcome.requests,
+        host_operations: outcome.host_operations,
+        sectors_read: outcome.sectors_read,
+        elapsed_ns: outcome.elapsed_ns,
+        cut_short: cut_short
+            .map(|(why, cases)| ((*why).to_owned(), *cases))
+            .collect(),
+        differences: differences.map(told).collect::<Result<_, Failure>>()?,
+    })
 }
 
 /// What a campaign came to.

@@ -7,7 +7,7 @@ use crate::fuzz::defect::CaseDefect;
 use crate::fuzz::story::{Told, tell};
 use crate::kernel::against::difference::{self, DifferenceFile};
 use crate::kernel::finding::{self as kernel, FindingFile};
-use crate::report::{ToldFinding, finding_page};
+use crate::report::{ToldDifference, ToldFinding, difference_page, finding_page};
 
 use super::super::document;
 use super::super::output::{self, InLines};
@@ -80,11 +80,16 @@ fn repeat_recorded(
 }
 
 /// Compares once more what was recorded of a kernel with the model, and tells how they differ.
-fn repeat_difference(file: &Path, text: &str, json: bool) -> Result<Verdict, Failure> {
-    let wrong = |what: String| Failure(format!("{}: {what}", driver::shown(file)));
+fn repeat_difference(
+    file: &Path,
+    text: &str,
+    json: bool,
+    page: PageFile<'_>,
+) -> Result<Verdict, Failure> {
+    let wrong = wrong_file(file);
     let parsed = serde_json::from_str::<DifferenceFile>(text);
     let kept = parsed.map_err(|error| wrong(error.to_string()))?;
-    kept.check().map_err(wrong)?;
+    kept.check().map_err(&wrong)?;
     let (compared, told) = kept
         .tell()
         .map_err(|error| wrong(format!("recording.{error}")))?;
@@ -92,6 +97,15 @@ fn repeat_difference(file: &Path, text: &str, json: bool) -> Result<Verdict, Fai
         true => output::json(&compared.difference)?,
         false => output::lines(&told),
     }
+    page.write(|| {
+        let difference = ToldDifference {
+            name: "the difference".to_owned(),
+            command: Some(repeating(file)),
+            told: told.clone(),
+        };
+        let is_there = compared.difference.is_some();
+        Ok(difference_page(kept.against.name(), &difference, is_there))
+    })?;
     Ok(match compared.difference {
         Some(_) => Verdict::ViolationFound,
         None => Verdict::Good,
@@ -130,17 +144,12 @@ fn read(file: &Path) -> Result<(String, String), Failure> {
 /// Repeats the case in `file`, and tells its story.
 pub(super) fn repeat(file: &Path, json: bool, page: Option<&Path>) -> Result<Verdict, Failure> {
     let wrong = wrong_file(file);
-    let is_paged = page.is_some();
     let page = PageFile::begin(page, None, &[file])?;
     let (format, text) = read(file)?;
     match format.as_str() {
         FORMAT => {}
         kernel::FORMAT => return repeat_recorded(file, &text, json, page),
-        difference::FORMAT if is_paged => {
-            let what = "found a difference of a kernel and a model, which has no page (--report)";
-            return Err(wrong(what.to_owned()));
-        }
-        difference::FORMAT => return repeat_difference(file, &text, json),
+        difference::FORMAT => return repeat_difference(file, &text, json, page),
         other => {
             return Err(wrong(format!(
                 "found format {other:?}, expected {FORMAT:?}"

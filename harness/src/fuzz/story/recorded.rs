@@ -186,6 +186,10 @@ fn mended(mending: Mending) -> impl Iterator<Item = Event> {
             mending.offsets,
             "reads are not compared that have sectors of both files before their last segment",
         ),
+        (
+            mending.memory,
+            "what is written past the end of the bitmap is zeros",
+        ),
     ];
     let mended = all.into_iter().filter(|(is_mended, _)| *is_mended);
     mended.map(|(_, what)| Event::Given("mended", what.to_owned()))

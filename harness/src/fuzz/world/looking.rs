@@ -31,15 +31,20 @@ const READ_WHILE_REQUESTS_WAIT: u64 = 32_768;
 #[derive(Clone, Debug, Default)]
 pub(super) struct CameUp {
     untidy: Untidy,
+    past_bitmap: Untidy,
     paths: Vec<PathBuf>,
 }
 
 impl CameUp {
     pub(super) fn of(host: &SimHost) -> CameUp {
         let file = host.content(COW);
-        let untidy = file.map(|file| Untidy::of(&file).unwrap_or_default());
+        let untidy = file
+            .as_ref()
+            .map(|file| Untidy::of(file).unwrap_or_default());
+        let past_bitmap = file.as_ref().map(Untidy::past_bitmap);
         CameUp {
             untidy: untidy.unwrap_or_default(),
+            past_bitmap: past_bitmap.unwrap_or_default(),
             paths: host.paths(),
         }
     }
@@ -135,10 +140,14 @@ impl Living<'_, '_, '_> {
     }
 
     /// On a host that has not failed, whoever closes a device leaves the file as tidy as it was
-    /// when the device came up, and no file beside it.
+    /// when the device came up, and no file beside it. Of a kernel's driver no more is demanded
+    /// than that nothing is past the bitmap that was not there before.
     pub(super) fn check_closed(world: &mut World<'_>, came_up: &CameUp) -> Result<(), Violation> {
-        if world.host.has_failed() || world.case.driver != DriverName::Ordered {
+        if world.host.has_failed() {
             return Ok(());
+        }
+        if world.case.driver != DriverName::Ordered {
+            return world.check_past_bitmap(came_up);
         }
         let is_planned = world.case.resize_model().is_none() && !world.case.image.raw;
         let Some(file) = world.host.content(COW).filter(|_| is_planned) else {
@@ -255,6 +264,19 @@ impl Living<'_, '_, '_> {
         };
         let violation = Violation::new(Kind::WrongStatus, "planning a shrink", what);
         Err(violation.by(Act::Resize).with_error(what).into())
+    }
+}
+
+impl World<'_> {
+    /// Whether whoever closes the device leaves nothing past the bitmap that was not there when it
+    /// came up: a longer bitmap would have its bits there.
+    pub(super) fn check_past_bitmap(&self, came_up: &CameUp) -> Result<(), Violation> {
+        let Some(file) = self.host.content(COW) else {
+            return Ok(());
+        };
+        let past_bitmap = Untidy::past_bitmap(&file);
+        let checked = past_bitmap.no_more_than(came_up.past_bitmap);
+        checked.map_err(inconsistent("after closing", Act::Close))
     }
 }
 

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use driver::blk::{Operation, split};
 use driver::host::{Access, HostFile, HostNames, OperationKind};
-use driver::units::{Bytes, FileOffset, FileRange, SectorCount, SectorRange};
+use driver::units::{Bytes, FileOffset, FileRange, SECTOR_SIZE, SectorCount, SectorRange};
 use driver::{any_of, exact_count};
 
-use crate::plain_format::CowFile;
+use crate::plain_format::{CowFile, Layout};
 use crate::sim::{SimFile, SimHost};
 use crate::stamp::Stamp;
 
@@ -24,6 +24,7 @@ use super::super::recorded::{
 };
 use super::super::signature::{Act, Phase};
 use super::super::violation::{Kind, Violation};
+use super::looking::CameUp;
 use super::serving::said;
 use super::{LifeEnd, Line, Observer, Point, World};
 
@@ -41,7 +42,12 @@ pub struct Mending {
     /// What a read brings is not compared if one of its segments but the last has sectors of both
     /// files, after which Linux's driver goes on at the wrong place.
     pub offsets: bool,
+    /// What is written past the end of the bitmap is zeros, and no memory of the kernel.
+    pub memory: bool,
 }
+
+/// Bits of a byte.
+const BITS: u64 = 8;
 
 /// The sectors of a segment: a page of memory.
 const SECTORS_A_SEGMENT: u64 = 8;
@@ -92,6 +98,8 @@ struct Reliving<'w, 'a, 'o> {
     files: BTreeMap<String, SimFile>,
     changes: usize,
     phase: Phase,
+    /// What the host had when the guest had opened the device.
+    came_up: CameUp,
 }
 
 impl World<'_> {
@@ -133,6 +141,7 @@ impl World<'_> {
             files: BTreeMap::new(),
             changes: 0,
             phase: Phase::Recovery,
+            came_up: CameUp::default(),
         };
         let lived = reliving.all(recording);
         self.phase = reliving.phase;
@@ -234,7 +243,10 @@ impl Reliving<'_, '_, '_> {
                 if self.mending.order && self.is_of_bitmap(record) {
                     self.sync()?;
                 }
-                let data = record.data().map_err(Stop::Wrong)?;
+                let mut data = record.data().map_err(Stop::Wrong)?;
+                if self.mending.memory {
+                    self.clear_past_bitmap(record, &mut data);
+                }
                 self.file(&record.path)?.write_all_at(&data, at)
             }
             OperationKind::SetLen if record.errno.is_none() => {
@@ -257,13 +269,33 @@ impl Reliving<'_, '_, '_> {
         self.look_at_snapshots()
     }
 
+    /// The layout of the COW file that this is asked of, if it is one.
+    fn layout(&self, record: &HostRecord) -> Option<Layout> {
+        let cow = self.world.host.content(COW);
+        let cow = cow.filter(|_| record.path == COW)?;
+        CowFile::open(&cow).map(|cow| cow.layout).ok()
+    }
+
     /// Whether a write begins within the bitmap.
     fn is_of_bitmap(&self, record: &HostRecord) -> bool {
-        let Some(cow) = self.world.host.content(COW).filter(|_| record.path == COW) else {
-            return false;
+        let layout = self.layout(record);
+        layout.is_some_and(|it| (it.bitmap..it.bitmap + it.bitmap_len).contains(&record.at))
+    }
+
+    /// Clears, of the words that are written to the bitmap, what comes after the last sector's bit.
+    /// They begin at its end at the latest: where that of V1 and V2 lacks a byte.
+    fn clear_past_bitmap(&self, record: &HostRecord, words: &mut [u8]) {
+        let Some(layout) = self.layout(record) else {
+            return;
         };
-        let layout = CowFile::open(&cow).map(|cow| cow.layout);
-        layout.is_ok_and(|it| (it.bitmap..it.bitmap + it.bitmap_len).contains(&record.at))
+        let bitmap_end = layout.bitmap + layout.bitmap_len;
+        let are_words =
+            record.len < SECTOR_SIZE && (layout.bitmap..=bitmap_end).contains(&record.at);
+        let bits_end = bitmap_end.max(layout.bitmap + layout.sectors.div_ceil(BITS));
+        let known = bits_end.saturating_sub(record.at) as usize;
+        if let Some(past) = words.get_mut(known..).filter(|_| are_words) {
+            past.fill(0);
+        }
     }
 
     /// Whether a read has sectors of both files in one of its segments but the last. The block
@@ -316,10 +348,7 @@ impl Reliving<'_, '_, '_> {
                 let brought = content(brought).map_err(Stop::Wrong)?;
                 self.completed(*number, *errno, &brought)
             }
-            GuestWord::Closed => {
-                self.phase = Phase::Closing;
-                Ok(())
-            }
+            GuestWord::Closed => self.closed(),
             GuestWord::Broken { why } => Err(Stop::Wrong(format!("the guest: {why}"))),
         }
     }
@@ -337,7 +366,17 @@ impl Reliving<'_, '_, '_> {
             self.after_a_crash(when)?;
         }
         self.phase = Phase::Request;
+        self.came_up = CameUp::of(&self.world.host);
         Ok(())
+    }
+
+    fn closed(&mut self) -> Result<(), Stop> {
+        self.phase = Phase::Closing;
+        if self.failures > 0 {
+            return Ok(());
+        }
+        let checked = self.world.check_past_bitmap(&self.came_up);
+        Ok(checked.map_err(|violation| violation.in_phase(Phase::Closing))?)
     }
 
     /// What the crash has left is what the judge's own reader finds. The guest, which reads all of

@@ -99,7 +99,7 @@ impl Asked {
     /// What a recording has, and what a model asks, where these are not the same. Bytes are
     /// compared that both have. Words of a bitmap reach past its end, which is at byte
     /// `bitmap_end` of the COW file, if its bytes are not whole words. The kernel writes there what
-    /// its memory held, and the model zeros: that is not compared.
+    /// its memory held, and the model a mark: that is not compared.
     pub(super) fn differs(&self, model: &Asked, bitmap_end: u64) -> Option<(String, String)> {
         let place = |it: &Asked| (it.kind, it.path.clone(), it.at, it.len);
         if place(self) != place(model) {

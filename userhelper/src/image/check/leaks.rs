@@ -114,8 +114,8 @@ impl<F: HostFile> Space<'_, F> {
         };
         let text = format!(
             "bits are set past that of the last sector, {}, as an interrupted resize can leave \
-             them; --repair clears them: a grow by another tool would take what they stand for as \
-             written",
+             them, and Linux's driver does with its memory; --repair clears them: a grow by another \
+             tool would take what they stand for as written",
             self.geometry.capacity().0.saturating_sub(1)
         );
         findings.push(Finding::new(Fault::BitsPastEnd, at, text));
