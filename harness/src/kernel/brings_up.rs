@@ -33,11 +33,7 @@ impl RealKernel {
             ubdlab,
             blkdiscard,
         } = programs;
-        let kit = Kit::make(directory, kernel, ubdlab, blkdiscard);
-        let kit = kit.map_err(|error| CannotFuzz::File {
-            path: directory.to_owned(),
-            error,
-        })?;
+        let kit = Kit::make(directory, kernel, ubdlab, blkdiscard)?;
         Ok(RealKernel { kit })
     }
 

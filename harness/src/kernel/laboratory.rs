@@ -13,6 +13,7 @@ use crate::sim::Assumptions;
 use crate::sim::tree::Tree;
 
 use super::CannotFuzz;
+use super::device_argument::DeviceArgument;
 use super::faults_met::FaultsMet;
 use super::files::Place;
 use super::orders::Order;
@@ -101,6 +102,7 @@ impl Laboratory {
         stop: StopSign,
     ) -> Result<Laboratory, CannotFuzz> {
         let disk = directory.join(DISK);
+        DeviceArgument::of(&disk, None)?;
         let file = |path: &Path| {
             let path = path.to_owned();
             move |error| CannotFuzz::File { path, error }
@@ -111,7 +113,7 @@ impl Laboratory {
             ubdlab,
             blkdiscard,
         } = programs;
-        let kit = Kit::make(directory, kernel, ubdlab, blkdiscard).map_err(file(directory))?;
+        let kit = Kit::make(directory, kernel, ubdlab, blkdiscard)?;
         let mount = own_view::over(&disk).map_err(CannotFuzz::Mount)?;
         let empty = Tree::new(Assumptions::default());
         Ok(Laboratory {
@@ -245,11 +247,11 @@ impl Laboratory {
         } = to_live;
         (self.changes, self.killed_after) = (0, killed_after);
         self.tree.show(tree);
-        let named = self.place.named(case);
+        let device = self.place.named(case)?;
         // A device that is made opens its files, and so may create one of them.
         self.tree.keep_answered();
         self.witnessed.clear();
-        self.on_running(|running| running.configure(&named.cow, named.backing.as_deref()))?;
+        self.on_running(|running| running.configure(&device))?;
         if self.wait_for_answer()?.is_err() {
             let word = GuestWord::NotOpened { errno: NO_DEVICE };
             self.witnessed.push(Witnessed::Guest(word));

@@ -5,6 +5,7 @@
 //! - [`guest_side`]: this program as the first process of the guest.
 //! - `frame`: messages between the two, over a serial line; `orders`: those of the laboratory.
 //! - [`running`]: a running UML.
+//! - [`device_argument`]: how it is told the files of its device.
 //! - [`laboratory`]: the mount and the UML, and how a life comes to be lived there.
 //! - [`case`]: the fuzzer's cases, as far as a kernel can live them.
 //! - [`campaign`]: many of them. [`naming`] says which known defect explains what was found,
@@ -27,6 +28,7 @@ pub mod against;
 pub mod brings_up;
 pub mod campaign;
 pub mod case;
+pub mod device_argument;
 pub mod faults_met;
 mod files;
 pub mod finding;
@@ -90,6 +92,17 @@ pub enum CannotFuzz {
         path: PathBuf,
         /// Why not.
         error: io::Error,
+    },
+    /// The kernel would take a path for another.
+    #[error(
+        "{}: {what}; it takes another path (TMPDIR has temporary files)",
+        driver::shown(path)
+    )]
+    Path {
+        /// Which.
+        path: PathBuf,
+        /// What was found in it.
+        what: String,
     },
     /// What was recorded is not a life of its case.
     #[error("the case of seed {seed}: {error}")]

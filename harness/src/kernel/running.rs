@@ -17,6 +17,7 @@ use crate::guest::{AMX_PRELOAD, Archive, Descriptors, UmlProcesses, mconsole, us
 use crate::locked::locked;
 
 use super::CannotFuzz;
+use super::device_argument::{DeviceArgument, LONGEST, NAME, of_command_line};
 use super::frame::{Frames, framed};
 use super::guest_side::{BLKDISCARD, DEVICE, LINE};
 use super::orders::{Order, PIECE, Said};
@@ -34,17 +35,13 @@ const MEMORY: &str = "mem=512M";
 const LINE_NUMBERS: (u32, u32) = (4, 64);
 const DEVICE_NUMBERS: (u32, u32) = (98, 16);
 
-/// The device, as the management console calls it. The first one is there from the start, as the
-/// root, whether it has a file or not.
-const NAME: &str = "ubdb";
-
 /// The last of the console that is kept, in bytes.
 const KEPT: usize = 16 << 10;
 
 /// The management console's protocol: a mark, its version, a length, and a field for the text.
 const MAGIC: u32 = 0xcafe_babe;
 const VERSION: u32 = 2;
-const TEXT: usize = 512;
+const TEXT: usize = LONGEST + 1;
 const NUMBER: usize = 4;
 
 /// Of what guests are made.
@@ -64,8 +61,22 @@ impl Kit {
     /// Puts it together in `directory`: `program` is this one, `blkdiscard` discards sectors.
     ///
     /// # Errors
-    /// What cannot be written, or read.
+    /// What cannot be written, or read, or that the kernel cannot be told of `directory`.
     pub fn make(
+        directory: &Path,
+        kernel: &Path,
+        program: &Path,
+        blkdiscard: &Path,
+    ) -> Result<Kit, CannotFuzz> {
+        of_command_line(directory)?;
+        let made = Kit::make_files(directory, kernel, program, blkdiscard);
+        made.map_err(|error| CannotFuzz::File {
+            path: directory.to_owned(),
+            error,
+        })
+    }
+
+    fn make_files(
         directory: &Path,
         kernel: &Path,
         program: &Path,
@@ -247,16 +258,12 @@ impl Running {
         self.hear()
     }
 
-    /// Asks for its device, on these files.
+    /// Asks for its device.
     ///
     /// # Errors
     /// If it is gone.
-    pub fn configure(&self, cow: &Path, backing: Option<&Path>) -> Result<(), Lost> {
-        let mut files = cow.display().to_string();
-        if let Some(backing) = backing {
-            files = format!("{files},{}", backing.display());
-        }
-        self.ask(&format!("config {NAME}={files}"))
+    pub fn configure(&self, device: &DeviceArgument) -> Result<(), Lost> {
+        self.ask(device.as_str())
     }
 
     /// Asks for its device to go.

@@ -113,6 +113,15 @@ fn what_a_running_kernel_cannot_do_is_one_clear_error() {
             &["--size=1M", "--kernel", "/bin/true"],
             "/bin/true: its guest does not come up",
         ),
+        // User-Mode Linux would take the part before the colon, or the comma, for the file.
+        (
+            &["--size=1M", "--kernel", "/bin/true", "--out=@a:b"],
+            "/a:b/device.cow: found ':' in the path, where User-Mode Linux ends it",
+        ),
+        (
+            &["--size=1M", "--kernel", "/bin/true", "--out=@a,b"],
+            "/a,b/device.cow: found ',' in the path",
+        ),
     ] {
         let refused = sandbox.run(&[&["replay", "@one", "--driver", "kernel"], args].concat());
         assert_eq!(refused.status.code(), Some(3), "{args:?}");
